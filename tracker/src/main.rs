@@ -1,0 +1,2 @@
+//! The `tracker` command.
+fn main() {}

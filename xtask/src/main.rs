@@ -1,0 +1,2 @@
+//! Everything a contributor types: set-up, build, run, test, vm, bench.
+fn main() {}
