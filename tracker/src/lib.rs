@@ -1,1 +1,5 @@
+//! tracker: what userfaultfd write-protection does to a Linux machine, and how true its answers are.
+//!
+//! Layers look down only: `cli` -> `agent` -> `metrics`, `model` -> `probes` -> `kernel`, `uffd`.
 
+pub mod model;

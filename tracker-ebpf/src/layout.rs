@@ -1,0 +1,344 @@
+//! Keys, records and counters in the shared maps.
+
+/// Length of a task's `comm`, with its terminating zero (`TASK_COMM_LEN`).
+pub const COMM_LEN: usize = 16;
+
+/// The id that stands for "no record was free": its counters are events that could not be
+/// attributed. Real ids start at 1.
+pub const NO_RECORD: u32 = 0;
+
+/// Who answers a write-protect fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Mode {
+    /// A message to a handler (`handle_userfault`).
+    Sync = 0,
+    /// The kernel itself (`UFFD_FEATURE_WP_ASYNC`).
+    Async = 1,
+}
+
+impl Mode {
+    /// All modes, in the order of their index.
+    pub const ALL: [Self; 2] = [Self::Sync, Self::Async];
+}
+
+/// What a write-protect fault found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Entry {
+    /// A write found an armed page.
+    Pte = 0,
+    /// An access, read or write, found a marker.
+    Marker = 1,
+    /// A write found an armed PMD or hugetlb entry.
+    Huge = 2,
+}
+
+impl Entry {
+    /// All entries, in the order of their index.
+    pub const ALL: [Self; 3] = [Self::Pte, Self::Marker, Self::Huge];
+}
+
+/// What happened to a uffd-wp pte marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum MarkerEvent {
+    /// An empty entry became a marker.
+    Installed = 0,
+    /// A fault replaced a marker by a page.
+    Consumed = 1,
+    /// A marker went away without a fault: resolved, zapped, unmapped.
+    Dropped = 2,
+}
+
+impl MarkerEvent {
+    /// All events, in the order of their index.
+    pub const ALL: [Self; 3] = [Self::Installed, Self::Consumed, Self::Dropped];
+}
+
+/// The level of a page table: what its entries point to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Level {
+    /// Entries are pages.
+    Pte = 0,
+    /// Entries are PTE tables or 2 MiB pages.
+    Pmd = 1,
+    /// Entries are PMD tables or 1 GiB pages.
+    Pud = 2,
+}
+
+impl Level {
+    /// All levels, in the order of their index.
+    pub const ALL: [Self; 3] = [Self::Pte, Self::Pmd, Self::Pud];
+}
+
+/// Why a page table was allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Cause {
+    /// A page fault.
+    Fault = 0,
+    /// `UFFDIO_WRITEPROTECT`.
+    Arm = 1,
+    /// `PAGEMAP_SCAN` with `PM_SCAN_WP_MATCHING`.
+    Scan = 2,
+    /// `UFFDIO_COPY`, `ZEROPAGE`, `CONTINUE`, `POISON`.
+    Copy = 3,
+    /// `fork(2)`: the tables of the child.
+    Fork = 4,
+    /// `mremap(2)`, `UFFDIO_MOVE`.
+    Move = 5,
+    /// `MADV_POPULATE_*`, `MAP_POPULATE`, `mlock(2)`.
+    Populate = 6,
+    /// None of these could be told.
+    Other = 7,
+}
+
+impl Cause {
+    /// All causes, in the order of their index.
+    pub const ALL: [Self; 8] = [
+        Self::Fault,
+        Self::Arm,
+        Self::Scan,
+        Self::Copy,
+        Self::Fork,
+        Self::Move,
+        Self::Populate,
+        Self::Other,
+    ];
+}
+
+/// What a VMA's pages come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Backing {
+    /// Private anonymous memory.
+    Anon = 0,
+    /// tmpfs, memfd, shared anonymous memory.
+    Shmem = 1,
+    /// hugetlbfs.
+    Hugetlb = 2,
+    /// Any other file.
+    File = 3,
+}
+
+impl Backing {
+    /// All backings, in the order of their index.
+    pub const ALL: [Self; 4] = [Self::Anon, Self::Shmem, Self::Hugetlb, Self::File];
+}
+
+/// The life of a record: free, filled by the kernel side, ended by it, freed by the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RecordState {
+    /// Not in use.
+    Free = 0,
+    /// Counting.
+    Live = 1,
+    /// The VMA or process is gone; the agent reads it a last time and frees it.
+    Ended = 2,
+    /// The VMA lives on with another start (split, merge, move); it counts in a new record.
+    Moved = 3,
+}
+
+/// Tables by [`Level`] and [`Cause`].
+pub type TableCounts = [[u64; Cause::ALL.len()]; Level::ALL.len()];
+
+/// One uffd-wp VMA and what is rare enough to be counted without a per-CPU shard.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct VmaRecord {
+    /// Address of the `struct vm_area_struct`: identity until `vm_area_free`.
+    pub vma: u64,
+    /// First address at the first event.
+    pub start: u64,
+    /// Address after the last at the first event.
+    pub end: u64,
+    /// When the record was filled: `CLOCK_MONOTONIC`, nanoseconds.
+    pub born_ns: u64,
+    /// The process: index into the mm records.
+    pub mm_id: u32,
+    /// [`RecordState`].
+    pub state: u32,
+    /// [`Backing`].
+    pub backing: u32,
+    /// [`Mode`] of the owning userfaultfd.
+    pub mode: u32,
+    /// Page tables allocated for it.
+    pub tables: TableCounts,
+    /// Markers by [`MarkerEvent`], apart from those consumed, which are in [`VmaFaults`].
+    pub markers: [u64; MarkerEvent::ALL.len()],
+    /// Keeps the size a multiple of a cache line.
+    pub reserved: u64,
+}
+
+/// The hot counters of one VMA in one shard: one cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct VmaFaults {
+    /// Faults by [`Mode`] and [`Entry`].
+    pub faults: [[u64; Entry::ALL.len()]; Mode::ALL.len()],
+    /// Markers that a fault replaced.
+    pub consumed: u64,
+    /// Keeps the size at a cache line.
+    pub reserved: u64,
+}
+
+/// One process that uses uffd-wp: its address space.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct MmRecord {
+    /// Address of the `struct mm_struct`: identity until `__mmdrop`.
+    pub mm: u64,
+    /// Start of the group leader since boot, in nanoseconds (`start_boottime`).
+    pub start_boottime_ns: u64,
+    /// Time its threads waited for a handler, in nanoseconds.
+    pub fault_wait_ns: u64,
+    /// Process id in the initial pid namespace.
+    pub tgid: u32,
+    /// [`RecordState`].
+    pub state: u32,
+    /// Name of the group leader at the first event, zero padded.
+    pub comm: [u8; COMM_LEN],
+    /// Tables allocated outside its uffd-wp VMAs, or where no VMA could be told.
+    pub tables: TableCounts,
+    /// Tables freed, by [`Level`].
+    pub freed: [u64; Level::ALL.len()],
+    /// Keeps the size a multiple of a cache line.
+    pub reserved: [u64; 6],
+}
+
+/// Number of finite buckets of a [`Histogram`].
+pub const BUCKETS: usize = 13;
+
+/// Durations: bucket `n` counts those up to `1000 * 4^n` ns, the last one those above all.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Histogram {
+    /// Not cumulative; the last bucket is +Inf.
+    pub buckets: [u64; BUCKETS + 1],
+    /// Sum of all durations in nanoseconds.
+    pub sum_ns: u64,
+}
+
+/// What a [`Histogram`] measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Duration {
+    /// A thread waiting in `handle_userfault`.
+    FaultWait = 0,
+    /// One `UFFDIO_WRITEPROTECT` that arms.
+    Arm = 1,
+    /// One `PAGEMAP_SCAN`.
+    Scan = 2,
+}
+
+impl Duration {
+    /// All durations, in the order of their index.
+    pub const ALL: [Self; 3] = [Self::FaultWait, Self::Arm, Self::Scan];
+}
+
+/// Free record ids: the agent pushes at `tail`, the kernel side takes at `head`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct FreeList {
+    /// Next to take; only the kernel side advances it.
+    pub head: u64,
+    /// Next to fill; only the agent advances it.
+    pub tail: u64,
+}
+
+/// Why an event could not be counted where it belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Loss {
+    /// All VMA records are in use.
+    VmaRecordsFull = 0,
+    /// All process records are in use.
+    MmRecordsFull = 1,
+    /// The kernel refused a map update.
+    MapUpdateFailed = 2,
+    /// A table was allocated for a VMA that could not be told; the process counts it.
+    VmaUnknown = 3,
+}
+
+impl Loss {
+    /// All losses, in the order of their index.
+    pub const ALL: [Self; 4] = [
+        Self::VmaRecordsFull,
+        Self::MmRecordsFull,
+        Self::MapUpdateFailed,
+        Self::VmaUnknown,
+    ];
+}
+
+/// The one entry of the control map.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Control {
+    /// Free ids of VMA records.
+    pub free_vmas: FreeList,
+    /// Free ids of process records.
+    pub free_mms: FreeList,
+    /// Node histograms by [`Duration`].
+    pub durations: [Histogram; Duration::ALL.len()],
+    /// Events by [`Loss`].
+    pub losses: [u64; Loss::ALL.len()],
+}
+
+/// One uffd-wp VMA as the `iter/task_vma` program writes it to its sequence file.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct IterVma {
+    /// Address of the `struct vm_area_struct`.
+    pub vma: u64,
+    /// Address of the `struct mm_struct`.
+    pub mm: u64,
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// `vm_flags`.
+    pub flags: u64,
+    /// Start of the group leader since boot, in nanoseconds.
+    pub start_boottime_ns: u64,
+    /// Process id in the initial pid namespace.
+    pub tgid: u32,
+    /// Features of the owning userfaultfd (`UFFD_FEATURE_*`).
+    pub features: u32,
+    /// [`Backing`].
+    pub backing: u32,
+    /// Keeps the size free of padding.
+    pub reserved: u32,
+    /// Name of the group leader, zero padded.
+    pub comm: [u8; COMM_LEN],
+}
+
+#[cfg(feature = "user")]
+mod user {
+    //! Plain old data for the agent's side.
+    use super::{Control, FreeList, Histogram, IterVma, MmRecord, VmaFaults, VmaRecord};
+
+    macro_rules! pod {
+        ($($t:ty),*) => {$(
+            // SAFETY: repr(C), integers and arrays of integers only, without padding
+            // (asserted by the sizes below).
+            unsafe impl bytemuck::Zeroable for $t {}
+            // SAFETY: as above.
+            unsafe impl bytemuck::Pod for $t {}
+        )*};
+    }
+    pod!(
+        VmaRecord, VmaFaults, MmRecord, Histogram, FreeList, Control, IterVma
+    );
+}
+
+const _: () = {
+    assert!(size_of::<VmaFaults>() == 64);
+    assert!(size_of::<VmaRecord>() == 8 * (6 + 24 + 3 + 1));
+    assert!(size_of::<MmRecord>() == 8 * (3 + 1 + 2 + 24 + 3 + 6));
+    assert!(size_of::<Histogram>() == 8 * 15);
+    assert!(size_of::<Control>() == 8 * (4 + 45 + 4));
+    assert!(size_of::<IterVma>() == 8 * (6 + 2 + 2));
+};

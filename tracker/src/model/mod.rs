@@ -1,0 +1,3 @@
+//! What the agent knows: processes, VMAs and their counters. Views read this, never the kernel.
+
+pub mod sample;
