@@ -5,5 +5,16 @@
 //! kernels that nobody here runs.
 
 pub mod btf;
+pub mod capabilities;
+pub mod config;
+pub mod facts;
+pub mod inputs;
 pub mod kallsyms;
+pub mod lockdown;
+pub mod mounts;
 mod name_index;
+pub mod offsets;
+pub mod sysctl;
+pub mod tracefs;
+
+pub use facts::Facts;
