@@ -122,7 +122,7 @@ macro_rules! vma_offsets {
     ($($more:literal),*) => {
         &[
             "vma_vm_start", "vma_vm_end", "vma_vm_mm", "vma_vm_flags", "vma_vm_ops", "vma_vm_file",
-            "vma_uffd_ctx", "uffd_features", "file_f_inode", "inode_i_sb", "super_block_s_magic",
+            "vma_uffd_ctx", "uffd_ctx_features", "file_f_inode", "inode_i_sb", "super_block_s_magic",
             "task_group_leader", "task_tgid", "task_comm", "task_start_boottime",
             $($more),*
         ]
@@ -150,8 +150,8 @@ pub const HOOKS: &[Hook] = &[
             "vm_fault_vma",
             "vm_fault_flags",
             "vm_fault_pte",
-            "uffd_flags",
-            "uffd_released",
+            "uffd_ctx_flags",
+            "uffd_ctx_released",
             "task_flags"
         ),
         needs: &[],
@@ -349,7 +349,7 @@ pub const HOOKS: &[Hook] = &[
         subject: Subject::Scopes,
         functions: &["userfaultfd_ioctl"],
         rungs: PREEMPTIBLE,
-        offsets: vma_offsets!("file_private_data", "uffd_mm"),
+        offsets: vma_offsets!("file_private_data", "uffd_ctx_mm"),
         needs: &[],
         partner: Some("userfaultfd_ioctl_exit"),
         without: "which tables arming, UFFDIO_COPY and UFFDIO_MOVE allocate, and how long arming takes",
