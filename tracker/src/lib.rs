@@ -3,3 +3,4 @@
 //! Layers look down only: `cli` -> `agent` -> `metrics`, `model` -> `probes` -> `kernel`, `uffd`.
 
 pub mod model;
+pub mod uffd;
