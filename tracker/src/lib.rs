@@ -3,5 +3,6 @@
 //! Layers look down only: `cli` -> `agent` -> `metrics`, `model` -> `probes` -> `kernel`, `uffd`.
 
 pub mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod uffd;
