@@ -25,3 +25,64 @@ pub enum Signal {
     /// `uffdwp_pages`.
     Pages,
 }
+
+/// How well a signal can be counted here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exactness {
+    /// To the unit.
+    Exact,
+    /// Not to the unit, for this reason.
+    Estimated(String),
+    /// Not at all: its series are not exported.
+    Absent,
+}
+
+/// What can be counted on this kernel and with this privilege. A signal that was not set is
+/// absent: nothing is silently zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Availability(BTreeMap<Signal, Exactness>);
+
+impl Availability {
+    /// Everything, exactly.
+    #[must_use]
+    pub fn all_exact() -> Self {
+        Self(
+            Signal::all()
+                .into_iter()
+                .map(|s| (s, Exactness::Exact))
+                .collect(),
+        )
+    }
+
+    /// Says how well `signal` is counted.
+    pub fn set(&mut self, signal: Signal, exactness: Exactness) {
+        self.0.insert(signal, exactness);
+    }
+
+    /// How well `signal` is counted.
+    #[must_use]
+    pub fn get(&self, signal: Signal) -> &Exactness {
+        self.0.get(&signal).unwrap_or(&Exactness::Absent)
+    }
+
+    /// Whether `signal` is counted at all.
+    #[must_use]
+    pub fn has(&self, signal: Signal) -> bool {
+        *self.get(signal) != Exactness::Absent
+    }
+}
+
+impl Signal {
+    /// All signals.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::FaultWait, Self::ArmTime, Self::ScanTime, Self::Pages];
+        for mode in Mode::ALL {
+            all.extend(Entry::ALL.map(|entry| Self::Fault(mode, entry)));
+        }
+        all.extend(MarkerEvent::ALL.map(Self::Marker));
+        all.extend(Level::ALL.map(Self::TableAllocated));
+        all.extend(Level::ALL.map(Self::TableFreed));
+        all
+    }
+}
