@@ -43,10 +43,10 @@ fn json_keeps_everything() {
             errno: 1,
             message: "Operation not permitted".to_owned(),
         };
-        before.trial.insert("do_wp_page".to_owned(), refused);
+        before.trial.insert("fentry:do_wp_page".to_owned(), refused);
         before
             .trial
-            .insert("do_fault".to_owned(), TrialOutcome::Attached);
+            .insert("kprobe:do_fault".to_owned(), TrialOutcome::Attached);
         let text = serde_json::to_string(&before).unwrap();
         assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), before);
     }

@@ -45,7 +45,7 @@ pub struct Facts {
     pub tracepoints: BTreeMap<String, TracepointFacts>,
     /// Offsets of the fields that the programs read.
     pub offsets: Offsets,
-    /// What trial loads found, by function: filled by who tries.
+    /// What trial loads found, by `mechanism:function`: filled by who tries.
     #[serde(default)]
     pub trial: BTreeMap<String, TrialOutcome>,
 }
