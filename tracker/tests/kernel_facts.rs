@@ -7,6 +7,7 @@ use std::path::Path;
 use tracker::kernel::Facts;
 use tracker::kernel::btf::TypeClass;
 use tracker::kernel::facts::{FunctionFacts, Source, TrialOutcome, TrialStage};
+use tracker::kernel::inputs::{Input, Inputs};
 use tracker::kernel::lockdown::Lockdown;
 
 const DEBIAN: [&str; 4] = ["debian-6.1", "debian-6.12", "debian-6.18", "debian-7.3"];
@@ -220,4 +221,100 @@ fn gathers_on_this_host() {
         assert!(facts.tracepoints["sched:sched_switch"].in_btf);
     }
     assert!(facts.unavailable.values().all(|reason| !reason.is_empty()));
+}
+
+/// Inputs of which every file has the same content, or the same reason for having none.
+fn inputs(every: Input) -> Inputs {
+    Inputs {
+        release: "6.12.0".to_owned(),
+        arch: "x86_64".to_owned(),
+        btf: every.clone(),
+        kallsyms: every.clone(),
+        mountinfo: every.clone(),
+        filter_functions: every.clone(),
+        events: every.clone(),
+        kprobe_blacklist: every.clone(),
+        kprobe_pmu: every.clone(),
+        lockdown: every.clone(),
+        status: every.clone(),
+        user_namespace: None,
+        unprivileged_bpf_disabled: every.clone(),
+        perf_event_paranoid: every.clone(),
+        kptr_restrict: every.clone(),
+        ftrace_enabled: every.clone(),
+        bpf_jit_enable: every.clone(),
+        unprivileged_userfaultfd: every.clone(),
+        config: every,
+    }
+}
+
+#[test]
+fn nothing_readable_is_all_reasons() {
+    let reason = "cannot read it: Permission denied";
+    let facts = Facts::from_inputs(&inputs(Err(reason.to_owned())), &["do_wp_page"], &["a:b"]);
+    assert_eq!(facts.unavailable.len(), 10);
+    assert!(facts.unavailable.values().all(|said| said == reason));
+    assert!(
+        facts
+            .offsets
+            .iter()
+            .all(|(_, offset)| offset.missing() == Some(reason))
+    );
+    let unknown = FunctionFacts {
+        signature: None,
+        symbols: None,
+        variants: Vec::new(),
+        traceable: None,
+        kprobe_blacklisted: None,
+    };
+    assert_eq!(facts.functions["do_wp_page"], unknown);
+    assert_eq!(facts.tracepoints["a:b"].in_tracefs, None);
+    assert_eq!(facts.privilege.missing().count(), 7);
+    assert_eq!(facts.sysctls.kptr_restrict, None);
+}
+
+#[test]
+fn what_is_not_understood_is_a_reason_too() {
+    let facts = Facts::from_inputs(&inputs(Ok(b"\xff\xfe garbage".to_vec())), &["f"], &[]);
+    let reasons = [
+        (
+            Source::Btf,
+            "cannot use /sys/kernel/btf/vmlinux: this is no BTF: 10 bytes are fewer than its header has",
+        ),
+        (
+            Source::Kallsyms,
+            "cannot use /proc/kallsyms: it holds no symbols",
+        ),
+        (
+            Source::KprobePmu,
+            "cannot use /sys/bus/event_source/devices/kprobe/type: its form is not known",
+        ),
+        (
+            Source::Lockdown,
+            "cannot use securityfs's lockdown: its form is not known",
+        ),
+        (
+            Source::Config,
+            "cannot use the kernel's build configuration: it holds no CONFIG_ lines",
+        ),
+    ];
+    for (source, reason) in reasons {
+        assert_eq!(facts.unavailable[&source], reason);
+    }
+    // A list without the function is a list: it is not in there.
+    assert_eq!(facts.functions["f"].traceable, Some(false));
+}
+
+/// A kernel whose parts are known one by one: what is missing takes nothing else away.
+#[test]
+fn hidden_addresses_and_lockdown() {
+    let mut inputs = inputs(Err("not there".to_owned()));
+    inputs.kallsyms = Ok(b"0000000000000000 T do_wp_page\n".to_vec());
+    inputs.lockdown = Ok(b"none integrity [confidentiality]\n".to_vec());
+    inputs.kptr_restrict = Ok(b"2\n".to_vec());
+    let facts = Facts::from_inputs(&inputs, &["do_wp_page"], &[]);
+    assert!(facts.addresses_hidden && facts.has(Source::Kallsyms));
+    assert_eq!(facts.functions["do_wp_page"].symbols, Some(1));
+    assert!(facts.lockdown.is_some_and(Lockdown::forbids_kprobes));
+    assert_eq!(facts.sysctls.kptr_restrict, Some(2));
 }

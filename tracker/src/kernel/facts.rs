@@ -76,6 +76,25 @@ pub enum Source {
     Config,
 }
 
+impl Source {
+    /// What to call it in a message.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Btf => "/sys/kernel/btf/vmlinux",
+            Self::Kallsyms => "/proc/kallsyms",
+            Self::Mountinfo => "/proc/self/mountinfo",
+            Self::FilterFunctions => "tracefs's available_filter_functions",
+            Self::Events => "tracefs's available_events",
+            Self::KprobeBlacklist => "debugfs's kprobes/blacklist",
+            Self::KprobePmu => "/sys/bus/event_source/devices/kprobe/type",
+            Self::Lockdown => "securityfs's lockdown",
+            Self::Status => "/proc/self/status",
+            Self::Config => "the kernel's build configuration",
+        }
+    }
+}
+
 /// What is known about one kernel function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionFacts {
@@ -168,7 +187,7 @@ impl Facts {
             ),
             events: missing.read(Source::Events, &inputs.events, AvailableEvents::parse),
         };
-        let form = || "it is not of the known form".to_owned();
+        let form = || "its form is not known".to_owned();
         let lockdown = |bytes: &_| Lockdown::parse(bytes).ok_or_else(form);
         let pmu = |bytes: &_| tracefs::parse_pmu_type(bytes).ok_or_else(form);
         let status = missing
@@ -234,7 +253,7 @@ impl Unavailable {
         let reason = match input {
             Ok(bytes) => match parse(bytes) {
                 Ok(value) => return Some(value),
-                Err(reason) => reason,
+                Err(reason) => format!("cannot use {}: {reason}", source.name()),
             },
             Err(reason) => reason.clone(),
         };
