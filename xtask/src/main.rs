@@ -1,9 +1,12 @@
 //! Everything a contributor types: set-up, build, run, test, vm, bench.
 
+mod cargo;
+mod cmd;
 mod paths;
 mod setup;
 mod sh;
 mod tools_dir;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -23,6 +26,7 @@ struct Cli {
 enum Cmd {
     /// Find or install what building, testing and booting kernels need
     Setup(SetupArgs),
+    Vm(cmd::vm::VmArgs),
 }
 
 /// Options of every command that sets up.
@@ -31,6 +35,12 @@ struct ConsentArgs {
     /// Install missing packages without asking (CI=true means the same)
     #[arg(long)]
     yes: bool,
+}
+
+impl ConsentArgs {
+    fn consent(&self) -> Consent {
+        Consent::new(self.yes)
+    }
 }
 
 #[derive(Args)]
@@ -54,8 +64,9 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Cmd) -> Result<ExitCode> {
     match command {
+        Cmd::Vm(args) => return cmd::vm::run(args),
         Cmd::Setup(args) => {
-            let consent = Consent::new(args.consent.yes);
+            let consent = args.consent.consent();
             if args.build_only {
                 setup::prepare(Extent::Build, &consent)?;
             } else {

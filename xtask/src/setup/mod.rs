@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 pub use busybox::find as busybox;
 pub use consent::Consent;
 
-use crate::{paths, sh, tools_dir};
+use crate::{paths, sh, tools_dir, vm};
 
 /// How much of the set-up a command needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,15 +99,23 @@ fn record(toolchain: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// The emulator's version, after installing it where it is missing.
+/// Programs a virtual machine needs, with Debian's package of each: the emulator, and what unpacks
+/// a kernel's modules.
+const VM_PROGRAMS: [(&str, &str); 2] = [(vm::qemu::PROGRAM, "qemu-system-x86"), ("xz", "xz-utils")];
+
+/// The emulator's version, after installing what of [`VM_PROGRAMS`] is missing.
 fn qemu(consent: &Consent) -> Result<String> {
-    const PROGRAM: &str = "qemu-system-x86_64";
-    if paths::program(PROGRAM).is_none() {
-        if !apt::offers(&["qemu-system-x86"])? {
-            bail!("{PROGRAM} is not in PATH. Install QEMU 7 or later from your distribution");
+    let missing: Vec<_> = VM_PROGRAMS
+        .into_iter()
+        .filter(|(program, _)| paths::program(program).is_none())
+        .collect();
+    if let Some((program, _)) = missing.first() {
+        let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+        if !apt::offers(&packages)? {
+            bail!("{program} is not in PATH. Install QEMU 7 or later (x86) and xz");
         }
-        apt::install("QEMU", &["qemu-system-x86"], consent)?;
+        apt::install("QEMU", &packages, consent)?;
     }
-    let version = sh::output(Command::new(PROGRAM).arg("--version"))?;
+    let version = sh::output(Command::new(vm::qemu::PROGRAM).arg("--version"))?;
     Ok(version.lines().next().unwrap_or_default().to_owned())
 }
