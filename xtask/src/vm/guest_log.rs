@@ -22,23 +22,27 @@ impl Transcript {
         }
     }
 
-    /// Takes the next line and returns it if it is of the command's output.
+    /// Takes the next line and returns what of it is the command's output.
     pub fn push(&mut self, line: &str) -> Option<&str> {
         let line = line.trim_end_matches('\r');
-        if let Some(rest) = line.strip_prefix(&self.token) {
-            match rest.trim().split_once(' ') {
-                None if rest.trim() == "begin" => self.began = true,
-                Some(("exit", status)) => {
-                    self.status = status.parse().ok();
-                    // The empty line before the verdict is not the command's.
-                    if self.lines.last().is_some_and(String::is_empty) {
-                        self.lines.pop();
-                    }
-                }
-                _ => {}
-            }
-            return None;
+        let Some((before, mark)) = line.split_once(&self.token) else {
+            return self.keep(line);
+        };
+        // What stands before a verdict is the command's last line, left without an end.
+        let kept = !before.is_empty() && self.keep(before).is_some();
+        match mark.trim().split_once(' ') {
+            None if mark.trim() == "begin" => self.began = true,
+            Some(("exit", status)) => self.status = status.parse().ok(),
+            _ => {}
         }
+        if kept {
+            self.lines.last().map(String::as_str)
+        } else {
+            None
+        }
+    }
+
+    fn keep(&mut self, line: &str) -> Option<&str> {
         if !self.began || self.status.is_some() {
             return None;
         }
@@ -135,10 +139,10 @@ mod tests {
 
     #[test]
     fn the_status_is_read_and_the_output_kept() {
-        let done = read("noise of the boot\n@@7f begin\none\ntwo\n\n@@7f exit 3\nafter\n");
+        let done = read("noise of the boot\n@@7f begin\none\n\ntwo@@7f exit 3\nafter\n");
         assert!(done.began);
         assert_eq!(done.status, Some(3));
-        assert_eq!(done.lines, ["one", "two"]);
+        assert_eq!(done.lines, ["one", "", "two"]);
     }
 
     #[test]
@@ -146,7 +150,7 @@ mod tests {
         let crashed = read("@@7f begin\none\n");
         assert!(crashed.began && crashed.status.is_none());
         assert!(!read("nothing\n").began);
-        assert_eq!(read("@@7f begin\n\n@@7f exit what\n").status, None);
+        assert_eq!(read("@@7f begin\n@@7f exit what\n").status, None);
     }
 
     #[test]

@@ -40,7 +40,6 @@ else
     stty -F /dev/ttyS1 raw
     echo "$token begin" > /dev/ttyS1
     setsid sh /command < /dev/null > /dev/ttyS1 2>&1
-    # The command's last line may be without an end: the first character here is one.
-    printf '\n%s exit %d\n' "$token" $? > /dev/ttyS1
+    printf '%s exit %d\n' "$token" $? > /dev/ttyS1
 fi
 poweroff -f

@@ -401,13 +401,13 @@ mod tests {
 
     #[test]
     fn a_verdict_and_a_quiet_kernel_are_no_trouble() {
-        let done = transcript("@@t begin\nx\n\n@@t exit 1\n");
+        let done = transcript("@@t begin\nx\n@@t exit 1\n");
         assert_eq!(trouble(&done, "[ 0.1] Linux version\n", None, ""), None);
     }
 
     #[test]
     fn a_warning_is_trouble_even_with_a_verdict() {
-        let done = transcript("@@t begin\n\n@@t exit 0\n");
+        let done = transcript("@@t begin\n@@t exit 0\n");
         let why = trouble(
             &done,
             "[ 3.1] WARNING: CPU: 0 PID: 1 at mm/x.c:3\n",
