@@ -2,9 +2,11 @@
 
 mod cargo;
 mod cmd;
+mod matrix;
 mod paths;
 mod setup;
 mod sh;
+mod tally;
 mod tools_dir;
 mod vm;
 
@@ -26,6 +28,7 @@ struct Cli {
 enum Cmd {
     /// Find or install what building, testing and booting kernels need
     Setup(SetupArgs),
+    Test(cmd::test::TestArgs),
     Vm(cmd::vm::VmArgs),
 }
 
@@ -64,14 +67,15 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Cmd) -> Result<ExitCode> {
     match command {
+        Cmd::Test(args) => return cmd::test::run(&args),
         Cmd::Vm(args) => return cmd::vm::run(args),
         Cmd::Setup(args) => {
             let consent = args.consent.consent();
             if args.build_only {
-                setup::prepare(Extent::Build, &consent)?;
+                setup::tell(&setup::prepare(Extent::Build, &consent)?);
             } else {
-                setup::prepare(Extent::Vm, &consent)?;
-                setup::prepare_kernels(&setup::kernels::MATRIX)?;
+                setup::tell(&setup::prepare(Extent::Vm, &consent)?);
+                setup::tell(&setup::prepare_kernels(&setup::kernels::MATRIX)?);
             }
         }
     }

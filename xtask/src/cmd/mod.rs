@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod test;
 pub mod vm;
 
 use crate::{cargo::Program, vm::GuestFile};

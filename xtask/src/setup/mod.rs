@@ -28,32 +28,44 @@ pub enum Extent {
     Vm,
 }
 
+/// A thing that is there: what it is, and which.
+pub type Found = (String, String);
+
 /// Makes sure that what `extent` needs is there.
-pub fn prepare(extent: Extent, consent: &Consent) -> Result<()> {
+pub fn prepare(extent: Extent, consent: &Consent) -> Result<Vec<Found>> {
     let compiler = ebpf_compiler(consent)?;
     record(&compiler.toolchain)?;
-    said("eBPF compiler", &compiler.to_string());
-    let linker = linker::prepare(compiler.llvm_major, consent)?;
-    said("bpf-linker", &linker);
+    let mut found = vec![("eBPF compiler".to_owned(), compiler.to_string())];
+    found.push((
+        "bpf-linker".to_owned(),
+        linker::prepare(compiler.llvm_major, consent)?,
+    ));
     if extent >= Extent::Vm {
-        said("QEMU", &qemu(consent)?);
-        said("busybox", &busybox::prepare()?.display().to_string());
+        found.push(("QEMU".to_owned(), qemu(consent)?));
+        found.push((
+            "busybox".to_owned(),
+            busybox::prepare()?.display().to_string(),
+        ));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Makes sure that all of `series` are there.
-pub fn prepare_kernels(series: &[&str]) -> Result<()> {
-    for series in series {
-        let kernel = kernels::prepare(series)?;
-        said(&format!("kernel {series}"), &kernel.release);
-    }
-    Ok(())
+pub fn prepare_kernels(series: &[&str]) -> Result<Vec<Found>> {
+    let one = |series: &&str| {
+        Ok((
+            format!("kernel {series}"),
+            kernels::prepare(series)?.release,
+        ))
+    };
+    series.iter().map(one).collect()
 }
 
-/// One line of what set-up found.
-fn said(what: &str, found: &str) {
-    eprintln!("{:>8} {what}: {found}", "ok");
+/// Prints what set-up found.
+pub fn tell(found: &[Found]) {
+    for (what, which) in found {
+        eprintln!("{:>8} {what}: {which}", "ok");
+    }
 }
 
 /// The compiler for the eBPF programs, installed if there is none.
