@@ -2,22 +2,14 @@
 
 use std::time::Duration;
 
-/// One way to boot, in which guest tests run.
+/// One way to boot, in which all of `tracker/tests/vm_*.rs` run.
 pub struct Row {
     /// The kernel's series.
     pub kernel: &'static str,
     /// Further kernel arguments.
     pub append: &'static str,
-    /// Which of `tracker/tests/vm_*.rs`.
-    pub tests: Tests,
-}
-
-/// A choice among the guest tests.
-pub enum Tests {
-    /// All of them.
-    All,
-    /// All but these: a name without `vm_`, and why not here.
-    AllBut(&'static [(&'static str, &'static str)]),
+    /// Guest tests that do not run here: a name (`vm_exact`), and why.
+    pub excused: &'static [(&'static str, &'static str)],
 }
 
 /// The matrix. `preempt=full` makes recursion misses possible that the default hides: a program
@@ -26,32 +18,32 @@ pub const ROWS: [Row; 6] = [
     Row {
         kernel: "6.1",
         append: "",
-        tests: Tests::All,
+        excused: &[],
     },
     Row {
         kernel: "6.12",
         append: "",
-        tests: Tests::All,
+        excused: &[],
     },
     Row {
         kernel: "6.18",
         append: "",
-        tests: Tests::All,
+        excused: &[],
     },
     Row {
         kernel: "6.1",
         append: "preempt=full",
-        tests: Tests::All,
+        excused: &[],
     },
     Row {
         kernel: "6.12",
         append: "preempt=full",
-        tests: Tests::All,
+        excused: &[],
     },
     Row {
         kernel: "6.18",
         append: "preempt=full",
-        tests: Tests::All,
+        excused: &[],
     },
 ];
 
@@ -66,13 +58,9 @@ impl Row {
 
     /// Why the test program `name` does not run in this row, if so.
     pub fn excuse(&self, name: &str) -> Option<&'static str> {
-        let Tests::AllBut(excused) = &self.tests else {
-            return None;
-        };
-        let short = name.strip_prefix("vm_").unwrap_or(name);
-        excused
+        self.excused
             .iter()
-            .find(|(test, _)| *test == short)
+            .find(|(test, _)| *test == name)
             .map(|(_, why)| *why)
     }
 }
@@ -98,7 +86,7 @@ mod tests {
         let row = Row {
             kernel: "6.1",
             append: "a=b",
-            tests: Tests::AllBut(&[("slow", "why")]),
+            excused: &[("vm_slow", "why")],
         };
         assert_eq!(row.excuse("vm_slow"), Some("why"));
         assert_eq!(row.excuse("vm_slower"), None);

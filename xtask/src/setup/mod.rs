@@ -82,7 +82,7 @@ fn ebpf_compiler(consent: &Consent) -> Result<toolchain::Compiler> {
             list.join("\n")
         )
     };
-    if !apt::offers(toolchain::PACKAGES)? {
+    if !apt::is_here() {
         bail!("{}", missing());
     }
     apt::install(
@@ -123,7 +123,7 @@ fn qemu(consent: &Consent) -> Result<String> {
         .collect();
     if let Some((program, _)) = missing.first() {
         let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-        if !apt::offers(&packages)? {
+        if !apt::is_here() {
             bail!("{program} is not in PATH. Install QEMU 7 or later (x86) and xz");
         }
         apt::install("QEMU", &packages, consent)?;
