@@ -2,10 +2,13 @@
 
 mod cargo;
 mod cmd;
+mod exposition;
+mod http;
 mod matrix;
 mod paths;
 mod setup;
 mod sh;
+mod stop;
 mod tally;
 mod tools_dir;
 mod vm;
@@ -28,6 +31,7 @@ struct Cli {
 enum Cmd {
     /// Find or install what building, testing and booting kernels need
     Setup(SetupArgs),
+    Run(cmd::run::RunArgs),
     Test(cmd::test::TestArgs),
     Vm(cmd::vm::VmArgs),
 }
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Cmd) -> Result<ExitCode> {
     match command {
+        Cmd::Run(args) => return cmd::run::run(&args),
         Cmd::Test(args) => return cmd::test::run(&args),
         Cmd::Vm(args) => return cmd::vm::run(args),
         Cmd::Setup(args) => {

@@ -9,7 +9,7 @@ pub mod qemu;
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
@@ -71,8 +71,6 @@ pub struct Report {
     pub elapsed: Duration,
     /// The command's output.
     pub log: PathBuf,
-    /// The kernel's messages.
-    pub kernel_log: PathBuf,
 }
 
 impl Report {
@@ -222,6 +220,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Ends the guest at once.
+    pub fn kill(&mut self) -> Result<()> {
+        self.end().map(drop)
+    }
+
     /// Waits for the verdict. Also tells whether the guest's own init was reached.
     fn wait(mut self, sink: &mut impl FnMut(&str)) -> Result<(Report, bool)> {
         let mut transcript = Transcript::new(&self.machine.token);
@@ -260,14 +263,13 @@ impl Running {
             early_crashes: 0,
             elapsed: Duration::ZERO,
             log: self.machine.log.clone(),
-            kernel_log: self.machine.kernel_log.clone(),
         };
         Ok((report, transcript.began))
     }
 
-    /// Waits for what the guest says next, at most `patience`. None when there was nothing.
-    pub fn next_line(&mut self, patience: Duration) -> Option<String> {
-        self.lines.recv_timeout(patience).ok()
+    /// Takes what the guest said since the last call.
+    pub fn said(&mut self) -> Vec<String> {
+        self.lines.try_iter().collect()
     }
 
     /// Whether the emulator still runs.
@@ -275,9 +277,11 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Where the kernel's messages are.
-    pub fn kernel_log(&self) -> &Path {
-        &self.machine.kernel_log
+    /// `why`, with the last lines of the guest and its kernel.
+    pub fn explain(&self, why: &str, said: &[String]) -> String {
+        let kernel = fs::read(&self.machine.kernel_log).unwrap_or_default();
+        self.machine
+            .explain(why, said, &String::from_utf8_lossy(&kernel))
     }
 
     /// Gives a guest that told its verdict time to switch itself off.
