@@ -5,4 +5,5 @@
 pub mod kernel;
 pub mod metrics;
 pub mod model;
+pub mod probes;
 pub mod uffd;
