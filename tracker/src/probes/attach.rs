@@ -1,5 +1,6 @@
 //! From a plan to attached programs: tries, notes what the kernel refuses, and plans again.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ use crate::model::signal::{Availability, Exactness, Signal};
 use crate::uffd;
 
 /// The programs, built by build.rs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker-ebpf"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker-ebpf"));
 
 /// How to attach.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub wishes: Wishes,
     /// Sizes of the maps.
     pub sizes: Sizes,
+    /// The programs; [`OBJECT`] unless one is tried out.
+    pub object: Cow<'static, [u8]>,
 }
 
 /// Everything that came of attaching.
@@ -55,10 +58,15 @@ impl Attached {
     /// Events that each attached hook missed (`recursion_misses`), where the kernel tells.
     #[must_use]
     pub fn misses(&self) -> Vec<(&str, Mechanism, Option<u64>)> {
-        let Some(ebpf) = &self.ebpf else { return Vec::new() };
+        let Some(ebpf) = &self.ebpf else {
+            return Vec::new();
+        };
         let ebpf = ebpf.lock().unwrap_or_else(PoisonError::into_inner);
         let missed = |hook: &HookPlan, mechanism| {
-            let fd = ebpf.program(&program_name(&hook.hook, mechanism))?.fd().ok()?;
+            let fd = ebpf
+                .program(&program_name(&hook.hook, mechanism))?
+                .fd()
+                .ok()?;
             missed::recursion_misses(fd.as_fd())
         };
         self.plan
@@ -80,7 +88,7 @@ pub fn attach(options: &Options) -> Attached {
     let mut plan = plan::plan(&facts, &found, &options.wishes);
     let mut loaded = None;
     if plan.iter().any(|hook| hook.mechanism().is_some()) {
-        match load(&facts, &found, options.sizes) {
+        match load(&facts, &found, options) {
             Ok((mut ebpf, btf, counters)) => {
                 plan = climb(&mut ebpf, &btf, &mut facts, &found, &options.wishes);
                 loaded = Some((Arc::new(Mutex::new(ebpf)), counters));
@@ -100,15 +108,33 @@ fn finish(
     let availability = signals::availability(&plan);
     let (ebpf, counters) = loaded.unzip();
     let has = |signal| *availability.get(signal) != Exactness::Absent;
-    let measured = [has(Signal::FaultWait), has(Signal::ArmTime), has(Signal::ScanTime)];
+    let measured = [
+        has(Signal::FaultWait),
+        has(Signal::ArmTime),
+        has(Signal::ScanTime),
+    ];
     const { assert!(Duration::ALL.len() == 3) };
-    let counters = counters.filter(|_| level > Level::Observe).map(|mut counters| {
-        counters.measure(measured);
-        counters
-    });
+    let counters = counters
+        .filter(|_| level > Level::Observe)
+        .map(|mut counters| {
+            counters.measure(measured);
+            counters
+        });
     let iterates = |h: &HookPlan| h.mechanism() == Some(Mechanism::Iterator);
-    let iterator = ebpf.clone().filter(|_| plan.iter().any(iterates)).map(TaskVma::new);
-    Attached { facts, plan, level, reason, availability, counters, iterator, ebpf }
+    let iterator = ebpf
+        .clone()
+        .filter(|_| plan.iter().any(iterates))
+        .map(TaskVma::new);
+    Attached {
+        facts,
+        plan,
+        level,
+        reason,
+        availability,
+        counters,
+        iterator,
+        ebpf,
+    }
 }
 
 /// What the kernel's own files do not tell.
@@ -127,15 +153,24 @@ fn look(inputs: &Inputs) -> Found {
     }
 }
 
-fn load(facts: &Facts, found: &Found, sizes: Sizes) -> io::Result<(Ebpf, Btf, Counters)> {
+fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Ebpf, Btf, Counters)> {
+    let sizes = options.sizes;
     let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
     let offsets = globals::offsets(facts);
     let config = globals::config(facts, found, sizes);
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&btf))
-        .override_global("OFFSETS", bytemuck::cast_slice::<_, u32>(std::slice::from_ref(&offsets)), true)
-        .override_global("CONFIG", bytemuck::cast_slice::<_, u64>(std::slice::from_ref(&config)), true)
+        .override_global(
+            "OFFSETS",
+            bytemuck::cast_slice::<_, u32>(std::slice::from_ref(&offsets)),
+            true,
+        )
+        .override_global(
+            "CONFIG",
+            bytemuck::cast_slice::<_, u64>(std::slice::from_ref(&config)),
+            true,
+        )
         .map_max_entries("VMAS", sizes.vma_records)
         .map_max_entries("MMS", sizes.mm_records)
         .map_max_entries("VMA_RECORDS", sizes.vma_records)
@@ -143,7 +178,7 @@ fn load(facts: &Facts, found: &Found, sizes: Sizes) -> io::Result<(Ebpf, Btf, Co
         .map_max_entries("FAULTS", sizes.vma_records * sizes.shards)
         .map_max_entries("FREE_VMAS", sizes.vma_records)
         .map_max_entries("FREE_MMS", sizes.mm_records);
-    let ebpf = loader.load(OBJECT).map_err(io::Error::other)?;
+    let ebpf = loader.load(&options.object).map_err(io::Error::other)?;
     drop(loader);
     let counters = Counters::new(&ebpf, sizes)?;
     Ok((ebpf, btf, counters))
@@ -160,16 +195,30 @@ fn climb(
     loop {
         let plan = plan::plan(facts, found, wishes);
         let next = plan.iter().find_map(|hook| match &hook.verdict {
-            Verdict::Attach { mechanism, function }
-                if !facts.trial.contains_key(&trial_key(&hook.hook, *mechanism, function)) =>
+            Verdict::Attach {
+                mechanism,
+                function,
+            } if !facts
+                .trial
+                .contains_key(&trial_key(&hook.hook, *mechanism, function)) =>
             {
                 Some((hook.hook.clone(), *mechanism, function.clone()))
             }
             _ => None,
         });
-        let Some((hook, mechanism, function)) = next else { return plan };
-        let outcome = attach_program(ebpf, btf, &program_name(&hook, mechanism), mechanism, &function);
-        facts.trial.insert(trial_key(&hook, mechanism, &function), outcome);
+        let Some((hook, mechanism, function)) = next else {
+            return plan;
+        };
+        let outcome = attach_program(
+            ebpf,
+            btf,
+            &program_name(&hook, mechanism),
+            mechanism,
+            &function,
+        );
+        facts
+            .trial
+            .insert(trial_key(&hook, mechanism, &function), outcome);
     }
 }
 
@@ -188,12 +237,21 @@ fn attach_program(
     function: &str,
 ) -> TrialOutcome {
     let Some(program) = ebpf.program_mut(name) else {
-        return refused(TrialStage::Load, None, format!("the object has no program {name}"));
+        return refused(
+            TrialStage::Load,
+            None,
+            format!("the object has no program {name}"),
+        );
     };
     match attach_to(program, btf, mechanism, function) {
         Ok(()) => TrialOutcome::Attached,
         Err((stage, error)) => {
-            tracing::debug!(program = name, function, error = chain(&error), "not attached");
+            tracing::debug!(
+                program = name,
+                function,
+                error = chain(&error),
+                "not attached"
+            );
             refused(stage, errno(&error), summary(&error))
         }
     }
@@ -225,13 +283,19 @@ fn attach_to(
         }
         Mechanism::Iterator => {
             let program: &mut Iter = program.try_into().map_err(load)?;
-            program.load(function.trim_start_matches("bpf_iter_"), btf).map_err(load)
+            program
+                .load(function.trim_start_matches("bpf_iter_"), btf)
+                .map_err(load)
         }
     }
 }
 
 fn refused(stage: TrialStage, errno: Option<i32>, message: String) -> TrialOutcome {
-    TrialOutcome::Refused { stage, errno: errno.unwrap_or(0), message }
+    TrialOutcome::Refused {
+        stage,
+        errno: errno.unwrap_or(0),
+        message,
+    }
 }
 
 /// The error number at the end of the chain, if there is one.

@@ -22,7 +22,9 @@ pub fn marker_pte() -> crate::uffd::Result<Option<u64>> {
     uffd.register(&memory.range(), RegisterMode::WP)?;
     uffd.arm(&memory.range())?;
     let mut entry = [Entry::default()];
-    let Some(pagemap) = Pagemap::own()? else { return Ok(None) };
+    let Some(pagemap) = Pagemap::own()? else {
+        return Ok(None);
+    };
     pagemap.read(&memory.range(), &mut entry)?;
     Ok(entry[0].is_marker().then(|| encode(entry[0].0)))
 }
@@ -41,8 +43,14 @@ mod tests {
     #[test]
     fn known_kernels() {
         // Debian 6.12 and 6.18: type 31; 6.1: type 30. Offset 1 is PTE_MARKER_UFFD_WP.
-        assert_eq!(encode(1 << 62 | 1 << 57 | 1 << 5 | 31), 0xFFFF_FFFF_FFFF_FC00);
-        assert_eq!(encode(1 << 62 | 1 << 57 | 1 << 5 | 30), 0xF7FF_FFFF_FFFF_FC00);
+        assert_eq!(
+            encode(1 << 62 | 1 << 57 | 1 << 5 | 31),
+            0xFFFF_FFFF_FFFF_FC00
+        );
+        assert_eq!(
+            encode(1 << 62 | 1 << 57 | 1 << 5 | 30),
+            0xF7FF_FFFF_FFFF_FC00
+        );
     }
 
     #[test]

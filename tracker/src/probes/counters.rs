@@ -42,7 +42,11 @@ impl Counters {
     /// # Errors
     /// If a map is missing or cannot be mapped.
     pub fn new(ebpf: &Ebpf, sizes: Sizes) -> std::io::Result<Self> {
-        fn map<T: bytemuck::Pod>(ebpf: &Ebpf, name: &str, len: u32) -> std::io::Result<SharedArray<T>> {
+        fn map<T: bytemuck::Pod>(
+            ebpf: &Ebpf,
+            name: &str,
+            len: u32,
+        ) -> std::io::Result<SharedArray<T>> {
             let found = ebpf
                 .map(name)
                 .ok_or_else(|| std::io::Error::other(format!("the object has no map {name}")))?;
@@ -72,8 +76,14 @@ impl Counters {
 
     /// Gives a record id to the kernel side.
     fn free(&self, list: &List, id: u32) {
-        let ring = if list.of_vmas { &self.free_vmas } else { &self.free_mms };
-        let Some(tail) = self.control.word(0, list.at + offset_of!(FreeList, tail)) else { return };
+        let ring = if list.of_vmas {
+            &self.free_vmas
+        } else {
+            &self.free_mms
+        };
+        let Some(tail) = self.control.word(0, list.at + offset_of!(FreeList, tail)) else {
+            return;
+        };
         let end = tail.load(Ordering::Acquire);
         ring.store((end % ring.len() as u64) as usize, u64::from(id));
         tail.store(end + 1, Ordering::Release);
@@ -81,14 +91,23 @@ impl Counters {
 
     /// Records taken so far, those given back among them: ids up to this may be in use.
     fn taken(&self, list: &List) -> u64 {
-        self.control.word(0, list.at + offset_of!(FreeList, head)).map_or(0, |w| w.load(Ordering::Acquire))
+        self.control
+            .word(0, list.at + offset_of!(FreeList, head))
+            .map_or(0, |w| w.load(Ordering::Acquire))
     }
 
     fn usage(&self, list: &List, capacity: u32) -> Usage {
         let control = self.control.read(0);
-        let list = if list.of_vmas { control.free_vmas } else { control.free_mms };
+        let list = if list.of_vmas {
+            control.free_vmas
+        } else {
+            control.free_mms
+        };
         let capacity = u64::from(capacity - 1);
-        Usage { used: capacity - list.tail.saturating_sub(list.head).min(capacity), capacity }
+        Usage {
+            used: capacity - list.tail.saturating_sub(list.head).min(capacity),
+            capacity,
+        }
     }
 
     fn vma(&self, id: u32, record: &VmaRecord) -> VmaSample {
@@ -99,18 +118,32 @@ impl Counters {
             end: record.end,
             born_ns: record.born_ns,
             backing: backing(record.backing),
-            mode: if record.mode == Mode::Async as u32 { Mode::Async } else { Mode::Sync },
+            mode: if record.mode == Mode::Async as u32 {
+                Mode::Async
+            } else {
+                Mode::Sync
+            },
             state: RecordState::Live,
             counters: self.counted(id, record),
         }
     }
 
     fn counted(&self, id: u32, record: &VmaRecord) -> VmaCounters {
-        let mut counters =
-            VmaCounters { markers: record.markers, tables: record.tables, ..VmaCounters::default() };
+        let mut counters = VmaCounters {
+            markers: record.markers,
+            tables: record.tables,
+            ..VmaCounters::default()
+        };
         for shard in 0..self.sizes.shards {
-            let faults = self.faults.read((shard * self.sizes.vma_records + id) as usize);
-            for (sum, part) in counters.faults.iter_mut().flatten().zip(faults.faults.iter().flatten()) {
+            let faults = self
+                .faults
+                .read((shard * self.sizes.vma_records + id) as usize);
+            for (sum, part) in counters
+                .faults
+                .iter_mut()
+                .flatten()
+                .zip(faults.faults.iter().flatten())
+            {
                 *sum += part;
             }
             counters.markers[MarkerEvent::Consumed as usize] += faults.consumed;
@@ -121,7 +154,10 @@ impl Counters {
     fn reset_vma(&self, id: u32) {
         self.vmas.write(id as usize, VmaRecord::zeroed());
         for shard in 0..self.sizes.shards {
-            self.faults.write((shard * self.sizes.vma_records + id) as usize, VmaFaults::zeroed());
+            self.faults.write(
+                (shard * self.sizes.vma_records + id) as usize,
+                VmaFaults::zeroed(),
+            );
         }
     }
 }
@@ -132,8 +168,14 @@ struct List {
     of_vmas: bool,
 }
 
-const VMA_LIST: List = List { at: offset_of!(Control, free_vmas), of_vmas: true };
-const MM_LIST: List = List { at: offset_of!(Control, free_mms), of_vmas: false };
+const VMA_LIST: List = List {
+    at: offset_of!(Control, free_vmas),
+    of_vmas: true,
+};
+const MM_LIST: List = List {
+    at: offset_of!(Control, free_mms),
+    of_vmas: false,
+};
 
 /// The state to report: an ended record counts as live until it has been quiet for a while.
 fn settled(state: u32, id: u32, ended: &mut HashMap<u32, Instant>) -> Option<RecordState> {
@@ -148,7 +190,10 @@ fn settled(state: u32, id: u32, ended: &mut HashMap<u32, Instant>) -> Option<Rec
 }
 
 fn backing(number: u32) -> Backing {
-    Backing::ALL.into_iter().find(|b| *b as u32 == number).unwrap_or(Backing::File)
+    Backing::ALL
+        .into_iter()
+        .find(|b| *b as u32 == number)
+        .unwrap_or(Backing::File)
 }
 
 impl CounterSource for Counters {
@@ -162,10 +207,11 @@ impl CounterSource for Counters {
         };
         for duration in Duration::ALL {
             let index = duration as usize;
-            snapshot.durations[index] =
-                self.durations[index].then_some(control.durations[index]);
+            snapshot.durations[index] = self.durations[index].then_some(control.durations[index]);
         }
-        let last = self.taken(&VMA_LIST).min(u64::from(self.sizes.vma_records - 1)) as u32;
+        let last = self
+            .taken(&VMA_LIST)
+            .min(u64::from(self.sizes.vma_records - 1)) as u32;
         for id in 0..=last {
             let record = self.vmas.read(id as usize);
             let state = if id == NO_RECORD {
@@ -174,10 +220,15 @@ impl CounterSource for Counters {
                 settled(record.state, id, &mut self.ended_vmas)
             };
             if let Some(state) = state {
-                snapshot.vmas.push(VmaSample { state, ..self.vma(id, &record) });
+                snapshot.vmas.push(VmaSample {
+                    state,
+                    ..self.vma(id, &record)
+                });
             }
         }
-        let last = self.taken(&MM_LIST).min(u64::from(self.sizes.mm_records - 1)) as u32;
+        let last = self
+            .taken(&MM_LIST)
+            .min(u64::from(self.sizes.mm_records - 1)) as u32;
         for id in 0..=last {
             let record = self.mms.read(id as usize);
             let state = if id == NO_RECORD {
@@ -211,7 +262,10 @@ impl CounterSource for Counters {
 fn mm(id: u32, record: &MmRecord, state: RecordState) -> MmSample {
     MmSample {
         id,
-        process: ProcessKey { pid: record.tgid, start_boottime_ns: record.start_boottime_ns },
+        process: ProcessKey {
+            pid: record.tgid,
+            start_boottime_ns: record.start_boottime_ns,
+        },
         comm: record.comm,
         state,
         tables: record.tables,

@@ -27,7 +27,9 @@ impl Sizes {
     /// Sizes for so many VMAs and processes, and a shard per CPU up to 16.
     #[must_use]
     pub fn new(vmas: u32, processes: u32, cpus: usize) -> Self {
-        let shards = u32::try_from(cpus.clamp(1, 16)).unwrap_or(16).next_power_of_two();
+        let shards = u32::try_from(cpus.clamp(1, 16))
+            .unwrap_or(16)
+            .next_power_of_two();
         Self {
             vma_records: vmas.saturating_add(1),
             mm_records: processes.saturating_add(1),
@@ -83,7 +85,10 @@ pub fn config(facts: &Facts, found: &Found, sizes: Sizes) -> Config {
     let (fault_text_start, fault_text_end) = found.fault_text.unwrap_or_default();
     let (zap_huge_text_start, zap_huge_text_end) = found.zap_huge_text.unwrap_or_default();
     let first_is_mm = |function: &str| {
-        let signature = facts.functions.get(function).and_then(|f| f.signature.as_ref());
+        let signature = facts
+            .functions
+            .get(function)
+            .and_then(|f| f.signature.as_ref());
         let first = signature.and_then(|s| s.params.first());
         u64::from(first.is_some_and(|p| p.type_name.contains("mm_struct")))
     };

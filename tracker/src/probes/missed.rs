@@ -11,7 +11,9 @@ pub fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
 }
 
 fn parse(fdinfo: &str) -> Option<u64> {
-    let line = fdinfo.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    let line = fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
     line.trim().parse().ok()
 }
 
@@ -19,7 +21,8 @@ fn parse(fdinfo: &str) -> Option<u64> {
 mod tests {
     #[test]
     fn fdinfo_of_a_program() {
-        let text = "pos:\t0\nprog_type:\t26\nrun_cnt:\t0\nrecursion_misses:\t17\nverified_insns:\t98\n";
+        let text =
+            "pos:\t0\nprog_type:\t26\nrun_cnt:\t0\nrecursion_misses:\t17\nverified_insns:\t98\n";
         assert_eq!(super::parse(text), Some(17));
         assert_eq!(super::parse("pos:\t0\n"), None);
     }

@@ -103,10 +103,14 @@ pub struct Found {
 /// The plan for all hooks.
 #[must_use]
 pub fn plan(facts: &Facts, found: &Found, wishes: &Wishes) -> Vec<HookPlan> {
-    let alone: Vec<HookPlan> =
-        HOOKS.iter().map(|hook| plan_hook(hook, facts, found, wishes)).collect();
+    let alone: Vec<HookPlan> = HOOKS
+        .iter()
+        .map(|hook| plan_hook(hook, facts, found, wishes))
+        .collect();
     let attaches = |name: &str| {
-        alone.iter().any(|plan| plan.hook == name && plan.mechanism().is_some())
+        alone
+            .iter()
+            .any(|plan| plan.hook == name && plan.mechanism().is_some())
     };
     let with_partner = |(hook, plan): (&Hook, &HookPlan)| match hook.partner {
         Some(partner) if plan.mechanism().is_some() && !attaches(partner) => HookPlan {
@@ -123,31 +127,46 @@ pub fn plan(facts: &Facts, found: &Found, wishes: &Wishes) -> Vec<HookPlan> {
 #[must_use]
 pub fn level(plan: &[HookPlan]) -> (Level, String) {
     let functions = || plan.iter().filter(|p| p.subject != Subject::Discovery);
-    let missing: Vec<&HookPlan> =
-        functions().filter(|p| matches!(p.verdict, Verdict::Absent | Verdict::Off)).collect();
+    let missing: Vec<&HookPlan> = functions()
+        .filter(|p| matches!(p.verdict, Verdict::Absent | Verdict::Off))
+        .collect();
     if missing.is_empty() {
         return (Level::Full, "every hook is in place".to_owned());
     }
     let first = missing[0];
     if functions().all(|p| p.mechanism().is_none()) {
-        return (Level::Observe, format!("no function can be hooked: {}", first.reason));
+        return (
+            Level::Observe,
+            format!("no function can be hooked: {}", first.reason),
+        );
     }
     let names: Vec<&str> = missing.iter().map(|p| p.hook.as_str()).collect();
-    (Level::Partial, format!("without {}: {}", names.join(", "), first.reason))
+    (
+        Level::Partial,
+        format!("without {}: {}", names.join(", "), first.reason),
+    )
 }
 
 fn plan_hook(hook: &Hook, facts: &Facts, found: &Found, wishes: &Wishes) -> HookPlan {
     let (verdict, reason) = if wishes.off.iter().any(|name| name == hook.name) {
         (Verdict::Off, "switched off with --no-hook".to_owned())
     } else if hook.needs.contains(&Need::PagemapScan) && !found.pagemap_scan {
-        (Verdict::NotNeeded, "this kernel has no PAGEMAP_SCAN".to_owned())
+        (
+            Verdict::NotNeeded,
+            "this kernel has no PAGEMAP_SCAN".to_owned(),
+        )
     } else {
         match obstacle(hook, facts, found) {
             Some(reason) => (Verdict::Absent, reason),
             None => choose(hook, facts, wishes),
         }
     };
-    HookPlan { hook: hook.name.to_owned(), subject: hook.subject, verdict, reason }
+    HookPlan {
+        hook: hook.name.to_owned(),
+        subject: hook.subject,
+        verdict,
+        reason,
+    }
 }
 
 /// What no mechanism could get over.
@@ -162,7 +181,10 @@ fn obstacle(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
         return Some(reason);
     }
     if !facts.has(Source::Btf) {
-        return Some(format!("the kernel's BTF is needed: {}", facts.unavailable[&Source::Btf]));
+        return Some(format!(
+            "the kernel's BTF is needed: {}",
+            facts.unavailable[&Source::Btf]
+        ));
     }
     for name in hook.offsets {
         if let Some((_, offset)) = facts.offsets.iter().find(|(known, _)| known == name)
@@ -171,7 +193,9 @@ fn obstacle(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
             return Some(reason.to_owned());
         }
     }
-    hook.needs.iter().find_map(|need| unmet(*need, facts, found))
+    hook.needs
+        .iter()
+        .find_map(|need| unmet(*need, facts, found))
 }
 
 fn privilege(facts: &Facts) -> Option<String> {
@@ -183,9 +207,16 @@ fn privilege(facts: &Facts) -> Option<String> {
     if has(Capability::SysAdmin) {
         return None;
     }
-    [Capability::Bpf, Capability::Perfmon].into_iter().find(|c| !has(*c)).map(|missing| {
-        format!("{} is missing; it is needed to {}", missing.name(), missing.needed_to())
-    })
+    [Capability::Bpf, Capability::Perfmon]
+        .into_iter()
+        .find(|c| !has(*c))
+        .map(|missing| {
+            format!(
+                "{} is missing; it is needed to {}",
+                missing.name(),
+                missing.needed_to()
+            )
+        })
 }
 
 fn unmet(need: Need, facts: &Facts, found: &Found) -> Option<String> {
@@ -216,11 +247,17 @@ fn choose(hook: &Hook, facts: &Facts, wishes: &Wishes) -> (Verdict, String) {
         let function = hook.functions[0];
         return match refused_before(hook, Mechanism::Iterator, function, facts) {
             Some(reason) => (Verdict::Absent, reason),
-            None => (attach(Mechanism::Iterator, function), "first choice".to_owned()),
+            None => (
+                attach(Mechanism::Iterator, function),
+                "first choice".to_owned(),
+            ),
         };
     }
     let Some(function) = hook.functions.iter().copied().find(|f| exists(f, facts)) else {
-        return (Verdict::Absent, format!("{} in this kernel", absent(hook, facts)));
+        return (
+            Verdict::Absent,
+            format!("{} in this kernel", absent(hook, facts)),
+        );
     };
     for mechanism in rungs(hook, wishes) {
         match impossible(hook, mechanism, function, facts) {
@@ -235,7 +272,10 @@ fn choose(hook: &Hook, facts: &Facts, wishes: &Wishes) -> (Verdict, String) {
 }
 
 fn attach(mechanism: Mechanism, function: &str) -> Verdict {
-    Verdict::Attach { mechanism, function: function.to_owned() }
+    Verdict::Attach {
+        mechanism,
+        function: function.to_owned(),
+    }
 }
 
 /// The rungs to try: all, or the forced one where the hook has it.
@@ -247,7 +287,11 @@ fn rungs(hook: &Hook, wishes: &Wishes) -> Vec<Mechanism> {
         .map(|(_, mechanism)| *mechanism)
         .filter(|mechanism| hook.rungs.contains(mechanism))
         .collect();
-    if forced.is_empty() { hook.rungs.to_vec() } else { forced }
+    if forced.is_empty() {
+        hook.rungs.to_vec()
+    } else {
+        forced
+    }
 }
 
 fn exists(function: &str, facts: &Facts) -> bool {
@@ -267,12 +311,7 @@ fn absent(hook: &Hook, facts: &Facts) -> String {
 }
 
 /// Why a mechanism cannot work at a function, as far as facts tell.
-fn impossible(
-    hook: &Hook,
-    mechanism: Mechanism,
-    function: &str,
-    facts: &Facts,
-) -> Option<String> {
+fn impossible(hook: &Hook, mechanism: Mechanism, function: &str, facts: &Facts) -> Option<String> {
     let known = facts.functions.get(function)?;
     let reason = if mechanism.is_trampoline() {
         trampoline_obstacle(known)
@@ -299,7 +338,10 @@ fn trampoline_obstacle(function: &FunctionFacts) -> Option<String> {
 fn kprobe_obstacle(function: &FunctionFacts, facts: &Facts) -> Option<String> {
     if facts.kprobe_pmu.is_none() {
         Some("this kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)".to_owned())
-    } else if facts.lockdown.is_some_and(crate::kernel::lockdown::Lockdown::forbids_kprobes) {
+    } else if facts
+        .lockdown
+        .is_some_and(crate::kernel::lockdown::Lockdown::forbids_kprobes)
+    {
         Some("kernel lockdown (confidentiality) refuses kprobes".to_owned())
     } else if function.symbols == Some(0) {
         Some(format!("the compiler renamed it{}", suffixes(function)))
@@ -333,7 +375,10 @@ fn refused_before(
     function: &str,
     facts: &Facts,
 ) -> Option<String> {
-    match facts.trial.get(&trial_key(hook.name, mechanism, function))? {
+    match facts
+        .trial
+        .get(&trial_key(hook.name, mechanism, function))?
+    {
         TrialOutcome::Attached => None,
         TrialOutcome::Refused { errno, message, .. } => {
             Some(format!("{mechanism}: {}", explain(*errno, message)))

@@ -46,7 +46,12 @@ impl<T: Pod> SharedArray<T> {
             )?
         };
         let base = NonNull::new(base.cast()).ok_or_else(|| std::io::Error::other("mapped at 0"))?;
-        Ok(Self { base, len, bytes, kind: PhantomData })
+        Ok(Self {
+            base,
+            len,
+            bytes,
+            kind: PhantomData,
+        })
     }
 
     /// Entries.

@@ -20,23 +20,80 @@ struct Requirement {
 const HUGETLB: &[&str] = &["hugetlb_fault", "huge_pte_alloc_exit"];
 
 fn requirements() -> Vec<Requirement> {
-    let need = |signal, all_of, better_with| Requirement { signal, all_of, better_with, estimated: None };
+    let need = |signal, all_of, better_with| Requirement {
+        signal,
+        all_of,
+        better_with,
+        estimated: None,
+    };
     let mut all = vec![
-        need(Signal::Fault(Mode::Async, Entry::Pte), &["do_wp_page"][..], &[][..]),
-        need(Signal::Fault(Mode::Async, Entry::Huge), &["split_huge_pmd"], HUGETLB),
-        need(Signal::Fault(Mode::Async, Entry::Marker), &["do_swap_page"], HUGETLB),
-        need(Signal::Fault(Mode::Sync, Entry::Pte), &["handle_userfault"], &[]),
-        need(Signal::Fault(Mode::Sync, Entry::Huge), &["handle_userfault"], &[]),
-        need(Signal::Fault(Mode::Sync, Entry::Marker), &["do_swap_page"], HUGETLB),
-        need(Signal::Marker(MarkerEvent::Consumed), &["do_swap_page"], HUGETLB),
-        need(Signal::TableAllocated(Level::Pte), &["pmd_install", "pmd_install_exit"], &["deposit"]),
-        need(Signal::TableAllocated(Level::Pmd), &["pmd_alloc", "pmd_alloc_exit"], &[]),
-        need(Signal::TableAllocated(Level::Pud), &["pud_alloc", "pud_alloc_exit"], &[]),
-        need(Signal::TableFreed(Level::Pte), &["pte_free_tlb"], &["withdraw", "pte_free_defer"]),
+        need(
+            Signal::Fault(Mode::Async, Entry::Pte),
+            &["do_wp_page"][..],
+            &[][..],
+        ),
+        need(
+            Signal::Fault(Mode::Async, Entry::Huge),
+            &["split_huge_pmd"],
+            HUGETLB,
+        ),
+        need(
+            Signal::Fault(Mode::Async, Entry::Marker),
+            &["do_swap_page"],
+            HUGETLB,
+        ),
+        need(
+            Signal::Fault(Mode::Sync, Entry::Pte),
+            &["handle_userfault"],
+            &[],
+        ),
+        need(
+            Signal::Fault(Mode::Sync, Entry::Huge),
+            &["handle_userfault"],
+            &[],
+        ),
+        need(
+            Signal::Fault(Mode::Sync, Entry::Marker),
+            &["do_swap_page"],
+            HUGETLB,
+        ),
+        need(
+            Signal::Marker(MarkerEvent::Consumed),
+            &["do_swap_page"],
+            HUGETLB,
+        ),
+        need(
+            Signal::TableAllocated(Level::Pte),
+            &["pmd_install", "pmd_install_exit"],
+            &["deposit"],
+        ),
+        need(
+            Signal::TableAllocated(Level::Pmd),
+            &["pmd_alloc", "pmd_alloc_exit"],
+            &[],
+        ),
+        need(
+            Signal::TableAllocated(Level::Pud),
+            &["pud_alloc", "pud_alloc_exit"],
+            &[],
+        ),
+        need(
+            Signal::TableFreed(Level::Pte),
+            &["pte_free_tlb"],
+            &["withdraw", "pte_free_defer"],
+        ),
         need(Signal::TableFreed(Level::Pmd), &["pmd_free_tlb"], &[]),
         need(Signal::TableFreed(Level::Pud), &["pud_free_tlb"], &[]),
-        need(Signal::FaultWait, &["handle_userfault", "handle_userfault_exit"], &[]),
-        need(Signal::ArmTime, &["userfaultfd_ioctl", "userfaultfd_ioctl_exit"], &[]),
+        need(
+            Signal::FaultWait,
+            &["handle_userfault", "handle_userfault_exit"],
+            &[],
+        ),
+        need(
+            Signal::ArmTime,
+            &["userfaultfd_ioctl", "userfaultfd_ioctl_exit"],
+            &[],
+        ),
         need(Signal::ScanTime, &["scan", "scan_exit"], &[]),
     ];
     all.push(Requirement {
@@ -68,9 +125,11 @@ fn exactness(requirement: &Requirement, plan: &[HookPlan]) -> Exactness {
     if !requirement.all_of.iter().all(|name| attached(&name)) {
         return Exactness::Absent;
     }
-    let gap = requirement.better_with.iter().filter_map(|name| find(name)).find(|hook| {
-        matches!(hook.verdict, Verdict::Absent | Verdict::Off)
-    });
+    let gap = requirement
+        .better_with
+        .iter()
+        .filter_map(|name| find(name))
+        .find(|hook| matches!(hook.verdict, Verdict::Absent | Verdict::Off));
     match (gap, requirement.estimated) {
         (Some(hook), _) => Exactness::Estimated(format!("without {}: {}", hook.hook, hook.reason)),
         (None, Some(reason)) => Exactness::Estimated(reason.to_owned()),

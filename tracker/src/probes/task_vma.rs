@@ -38,7 +38,10 @@ impl TaskVma {
         };
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        Ok(bytes.chunks_exact(size_of::<IterVma>()).map(record).collect())
+        Ok(bytes
+            .chunks_exact(size_of::<IterVma>())
+            .map(record)
+            .collect())
     }
 }
 
