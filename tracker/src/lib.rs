@@ -2,4 +2,6 @@
 //!
 //! Layers look down only: `cli` -> `agent` -> `metrics`, `model` -> `probes` -> `kernel`, `uffd`.
 
+pub mod agent;
+// pub mod cli;
 pub mod model;
