@@ -2,4 +2,5 @@
 //!
 //! Layers look down only: `cli` -> `agent` -> `metrics`, `model` -> `probes` -> `kernel`, `uffd`.
 
+pub mod metrics;
 pub mod model;
