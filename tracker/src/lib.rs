@@ -3,5 +3,7 @@
 //! Layers look down only: `cli` -> `agent` -> `metrics`, `model` -> `probes` -> `kernel`, `uffd`.
 
 pub mod agent;
-// pub mod cli;
+pub mod cli;
+pub mod metrics;
 pub mod model;
+pub mod uffd;

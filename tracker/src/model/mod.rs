@@ -1,3 +1,23 @@
 //! What the agent knows: processes, VMAs and their counters. Views read this, never the kernel.
+//!
+//! ```text
+//! probes    -> Snapshot  \
+//! discovery -> Discovery  > Input -> Model::collect -> Releases (records to give back)
+//! scans     -> ScanResult/                |
+//!                                 Model::view -> View (rows for metrics, status, top)
+//! ```
+//!
+//! Pure: no I/O and no clocks, time comes in with each [`Input`].
 
+mod accounting;
+pub mod counts;
+pub mod input;
+pub mod limits;
 pub mod sample;
+pub mod view;
+
+pub use accounting::Model;
+pub use counts::{Counts, ProcessCounts};
+pub use input::{Discovery, Input, ProcessFacts, Releases, ScanResult};
+pub use limits::{Detail, Limits};
+pub use view::{Gauges, ProcessRow, View, VmaRow};
