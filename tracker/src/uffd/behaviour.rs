@@ -1,0 +1,210 @@
+//! What this kernel does, seen on a scratch mapping of our own.
+//!
+//! Version is not behaviour: distributions carry changes backwards (6.12.103 has a meaning of "written" that
+//! 6.18.15 lacks). Every fact here is the outcome of trying.
+
+use rustix::mm::{MapFlags, ProtFlags};
+
+use super::{
+    Categories, Entry, Features, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode,
+    Result, Scratch, Userfaultfd, page_table_bytes,
+};
+
+/// What `PAGE_IS_WRITTEN` says about pages of a registered range that were never armed nor touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrittenMeaning {
+    /// Written, whatever is asked and whether a page table is there or not.
+    Fixed,
+    /// Not written, unless the kernel takes its fast path over an existing table.
+    Old,
+    /// Written in an existing table and not written without one, or the reverse.
+    Mixed,
+}
+
+/// Whether huge pages of 2 MiB can be had from hugetlb.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hugetlb {
+    /// At least one is free.
+    Available,
+    /// The kernel has hugetlb and its pool is empty (`vm.nr_hugepages`).
+    NoFreePages,
+    /// The kernel has none.
+    #[default]
+    Unsupported,
+}
+
+/// The facts. The default is a kernel that can do nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behaviour {
+    /// Features a userfaultfd may be opened with.
+    pub features: Features,
+    /// What "written" means to `PAGEMAP_SCAN`; `None`: there is no `PAGEMAP_SCAN`.
+    pub written: Option<WrittenMeaning>,
+    /// Arming anonymous memory that is not there installs markers, and the tables to hold them.
+    pub anonymous_markers: bool,
+    /// The same for shmem.
+    pub shmem_markers: bool,
+    /// `PAGEMAP_SCAN` that arms written pages also arms a range without page tables.
+    pub scan_arms_holes: bool,
+    /// `MADV_DONTNEED` of whole tables frees them (`CONFIG_PT_RECLAIM`).
+    pub dontneed_frees_tables: bool,
+    /// Huge pages of hugetlb.
+    pub hugetlb: Hugetlb,
+    /// Soft-dirty bits exist (`CONFIG_MEM_SOFT_DIRTY`).
+    pub soft_dirty: bool,
+}
+
+/// Tries everything; takes well under a millisecond and leaves nothing behind.
+pub fn self_test() -> Result<Behaviour> {
+    let features = Features::offered()?;
+    let pagemap = Pagemap::own()?;
+    let Some(pagemap) = pagemap else {
+        return Ok(Behaviour {
+            features,
+            hugetlb: hugetlb(),
+            ..Behaviour::default()
+        });
+    };
+    let can_scan = features.is_async() && pagemap.can_scan()?;
+    let has_markers = features.contains(Features::WP_HUGETLBFS_SHMEM);
+    Ok(Behaviour {
+        features,
+        written: if can_scan {
+            Some(written_meaning(&pagemap)?)
+        } else {
+            None
+        },
+        anonymous_markers: arms_nothing(&pagemap, Scratch::anonymous(PAGE_SIZE)?, features)?,
+        shmem_markers: has_markers
+            && arms_nothing(&pagemap, Scratch::shared(PAGE_SIZE)?, features)?,
+        scan_arms_holes: can_scan && scan_arms_holes(&pagemap)?,
+        dontneed_frees_tables: dontneed_frees_tables()?,
+        hugetlb: hugetlb(),
+        soft_dirty: soft_dirty(&pagemap)?,
+    })
+}
+
+/// Registers a scratch mapping whole.
+fn register(scratch: &Scratch, features: Features) -> Result<Userfaultfd> {
+    let fd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
+    fd.enable(features)?;
+    fd.register(&scratch.range(), RegisterMode::WP)?;
+    Ok(fd)
+}
+
+/// Asks about a range without a table and about an empty pte beside a touched one. One further category keeps
+/// the kernel off its fast path, which reports every empty pte as written on all kernels.
+fn written_meaning(pagemap: &Pagemap) -> Result<WrittenMeaning> {
+    let scratch = Scratch::anonymous(2 * PMD_SIZE)?;
+    let _registered = register(&scratch, Features::WP_ASYNC)?;
+    scratch.write(512);
+    let range = scratch.range();
+    let hole = range.start..range.start + PAGE_SIZE;
+    let empty = range.start + PMD_SIZE + PAGE_SIZE..range.start + PMD_SIZE + 2 * PAGE_SIZE;
+    let returned = Categories::WRITTEN | Categories::PRESENT;
+    let query = Query {
+        returned,
+        ..Query::WRITTEN
+    };
+    let is_written = |range| -> Result<bool> {
+        let scanned = pagemap.scan_once(&range, &query, &mut [PageRegion::default()])?;
+        Ok(scanned.is_some_and(|scanned| scanned.regions != 0))
+    };
+    Ok(match (is_written(hole)?, is_written(empty)?) {
+        (true, true) => WrittenMeaning::Fixed,
+        (false, false) => WrittenMeaning::Old,
+        _ => WrittenMeaning::Mixed,
+    })
+}
+
+/// Whether `UFFDIO_WRITEPROTECT` of a page that is not there leaves a marker.
+fn arms_nothing(pagemap: &Pagemap, scratch: Scratch, offered: Features) -> Result<bool> {
+    let fd = register(&scratch, offered & Features::WP_UNPOPULATED)?;
+    fd.arm(&scratch.range())?;
+    Ok(first_entry(pagemap, &scratch)?.armed())
+}
+
+fn scan_arms_holes(pagemap: &Pagemap) -> Result<bool> {
+    let scratch = Scratch::anonymous(PMD_SIZE)?;
+    let _registered = register(&scratch, Features::WP_ASYNC)?;
+    pagemap.scan(
+        &scratch.range(),
+        &Query::WRITTEN_AND_ARM,
+        &mut [PageRegion::default()],
+        |_| (),
+    )?;
+    Ok(first_entry(pagemap, &scratch)?.armed())
+}
+
+/// Looks at `VmPTE` for the fate of 32 tables; other threads change it by less than half of that meanwhile.
+fn dontneed_frees_tables() -> Result<bool> {
+    const TABLES: u64 = 32;
+    let scratch = Scratch::anonymous(TABLES * PMD_SIZE)?;
+    (0..TABLES).for_each(|table| scratch.write(table * PMD_SIZE / PAGE_SIZE));
+    let before = page_table_bytes(std::process::id())?;
+    scratch.drop_pages()?;
+    let after = page_table_bytes(std::process::id())?;
+    let freed = before.unwrap_or(0).saturating_sub(after.unwrap_or(0));
+    Ok(freed > TABLES / 2 * PAGE_SIZE)
+}
+
+/// A fresh page is soft-dirty wherever the bit exists.
+fn soft_dirty(pagemap: &Pagemap) -> Result<bool> {
+    let scratch = Scratch::anonymous(PAGE_SIZE)?;
+    scratch.write(0);
+    Ok(first_entry(pagemap, &scratch)?.soft_dirty())
+}
+
+fn first_entry(pagemap: &Pagemap, scratch: &Scratch) -> Result<Entry> {
+    let mut entries = [Entry::default()];
+    pagemap.read(&scratch.range(), &mut entries)?;
+    Ok(entries[0])
+}
+
+/// Reserves one huge page for a moment: mmap fails without a free one, and nothing is touched.
+fn hugetlb() -> Hugetlb {
+    let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
+    let length = PMD_SIZE as usize;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    match unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), length, protection, flags) } {
+        Ok(mapping) => {
+            // SAFETY: the mapping is ours and nothing refers to it.
+            let _ = unsafe { rustix::mm::munmap(mapping, length) };
+            Hugetlb::Available
+        }
+        Err(rustix::io::Errno::NOMEM) => Hugetlb::NoFreePages,
+        Err(_) => Hugetlb::Unsupported,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// What must hold together on any kernel.
+    #[test]
+    fn facts_agree_with_each_other() {
+        let facts = self_test().unwrap();
+        assert_eq!(facts, self_test().unwrap(), "the same twice");
+        if facts.features.is_async() {
+            assert!(facts.anonymous_markers, "async mode implies markers");
+            assert!(facts.shmem_markers);
+        }
+        if facts.scan_arms_holes {
+            assert!(facts.written.is_some());
+        }
+    }
+
+    #[test]
+    fn it_leaves_no_page_tables_behind() {
+        self_test().unwrap();
+        let before = page_table_bytes(std::process::id()).unwrap();
+        for _ in 0..20 {
+            self_test().unwrap();
+        }
+        let after = page_table_bytes(std::process::id()).unwrap();
+        assert!(after.unwrap() < before.unwrap() + 20 * 32 * PAGE_SIZE);
+    }
+}

@@ -1,0 +1,148 @@
+//! Messages a userfaultfd queues for its handler (`struct uffd_msg`).
+
+/// Size of one message in bytes.
+pub const MESSAGE_BYTES: usize = 32;
+
+/// One message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A thread waits for a page; `address` is rounded down to its page unless `EXACT_ADDRESS`.
+    Fault {
+        /// Address of the access.
+        address: u64,
+        /// `UFFD_PAGEFAULT_FLAG_WP`: the page is write-protected.
+        write_protect: bool,
+        /// `UFFD_PAGEFAULT_FLAG_WRITE`: the access is a write.
+        write: bool,
+    },
+    /// A child was forked; `fd` is the number of its own userfaultfd in this process.
+    Fork {
+        /// A descriptor that the reader of the message now owns.
+        fd: i32,
+    },
+    /// A range was moved by mremap.
+    Remap {
+        /// Where it was.
+        from: u64,
+        /// Where it is.
+        to: u64,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// Pages were removed (`MADV_DONTNEED`, `MADV_REMOVE`) or unmapped.
+    Gone {
+        /// First address.
+        start: u64,
+        /// Address after the last.
+        end: u64,
+        /// Unmapped, not only emptied.
+        unmapped: bool,
+    },
+    /// An event of a newer kernel.
+    Unknown {
+        /// Its number.
+        event: u8,
+    },
+}
+
+impl Message {
+    /// Reads one message as the kernel wrote it.
+    pub fn parse(bytes: &[u8; MESSAGE_BYTES]) -> Self {
+        // Every argument starts at byte 8 and is made of little-endian 64-bit words.
+        let [first, second, third] = [8, 16, 24].map(|at| word(bytes, at));
+        match bytes[0] {
+            0x12 => Self::Fault {
+                address: second,
+                write: first & 1 != 0,
+                write_protect: first & 2 != 0,
+            },
+            0x13 => Self::Fork {
+                fd: first as u32 as i32,
+            },
+            0x14 => Self::Remap {
+                from: first,
+                to: second,
+                length: third,
+            },
+            0x15 => Self::Gone {
+                start: first,
+                end: second,
+                unmapped: false,
+            },
+            0x16 => Self::Gone {
+                start: first,
+                end: second,
+                unmapped: true,
+            },
+            event => Self::Unknown { event },
+        }
+    }
+}
+
+fn word(bytes: &[u8; MESSAGE_BYTES], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_ne_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(event: u8, words: [u64; 3]) -> [u8; MESSAGE_BYTES] {
+        let mut bytes = [0; MESSAGE_BYTES];
+        bytes[0] = event;
+        for (at, word) in [8, 16, 24].into_iter().zip(words) {
+            bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_write_protect_fault() {
+        assert_eq!(
+            Message::parse(&message(0x12, [3, 0x7000, 0])),
+            Message::Fault {
+                address: 0x7000,
+                write_protect: true,
+                write: true
+            }
+        );
+    }
+
+    #[test]
+    fn events() {
+        assert_eq!(
+            Message::parse(&message(0x13, [7, 0, 0])),
+            Message::Fork { fd: 7 }
+        );
+        assert_eq!(
+            Message::parse(&message(0x14, [1, 2, 3])),
+            Message::Remap {
+                from: 1,
+                to: 2,
+                length: 3
+            }
+        );
+        assert_eq!(
+            Message::parse(&message(0x16, [1, 2, 0])),
+            Message::Gone {
+                start: 1,
+                end: 2,
+                unmapped: true
+            }
+        );
+        assert_eq!(
+            Message::parse(&message(0x42, [0; 3])),
+            Message::Unknown { event: 0x42 }
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_some_message(bytes: [u8; MESSAGE_BYTES]) {
+            let _ = Message::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! userfaultfd, pagemap and the `/proc` files about them: what the kernel says, as data.
+//!
+//! The leaf of the project. The only unsafe system calls are here, each wrapped where it stands; all
+//! parsing is pure over bytes, because paths and thread names need not be UTF-8.
+//!
+//! A process may end while it is read. That is not an error: such functions return
+//! `Result<Option<T>>`, and `None` says that the process is gone.
+
+mod behaviour;
+mod count;
+mod error;
+mod fd;
+mod fdinfo;
+mod features;
+mod message;
+mod pagemap;
+mod process;
+mod scan;
+mod scratch;
+mod smaps;
+
+pub use behaviour::{Behaviour, Hugetlb, WrittenMeaning, self_test};
+pub use count::{CountMethod, Counter, PageCount, Progress};
+pub use error::{Error, Result};
+pub use fd::{RegisterMode, Userfaultfd};
+pub use fdinfo::{FdInfo, userfaultfds};
+pub use features::Features;
+pub use message::Message;
+pub use pagemap::{Entry, Pagemap};
+pub use process::{
+    ProcessStat, cgroup_path, comm, page_table_bytes, parse_cgroup, parse_stat, parse_status_kb,
+    stat,
+};
+pub use scan::{Categories, PageRegion, Query, Scanned};
+pub use scratch::Scratch;
+pub use smaps::{Smaps, VmFlags, Vma, smaps};
+
+/// The unit of every page number here: 4 KiB, the base page of x86-64.
+pub const PAGE_SIZE: u64 = 4096;
+/// What one pte table maps, and the size of a PMD huge page: 2 MiB.
+pub const PMD_SIZE: u64 = 2 << 20;
+
+/// How many 4 KiB pages an address range touches.
+pub fn pages_in(range: &std::ops::Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start).div_ceil(PAGE_SIZE)
+}

@@ -1,0 +1,180 @@
+//! Who a process is: start time, page table bytes, name and cgroup, as bytes.
+
+use std::fs;
+
+use super::error::unless_gone;
+use super::smaps::parse_kb;
+use super::{Error, Result};
+
+/// The part of `/proc/PID/stat` that tells one life of a pid from the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessStat {
+    /// `comm`: at most 15 bytes, any but NUL, not always UTF-8.
+    pub comm: Vec<u8>,
+    /// Parent's pid.
+    pub parent: u32,
+    /// Start after boot in clock ticks; a pid with another start is another process.
+    pub start_time: u64,
+}
+
+/// Reads `/proc/PID/stat`.
+pub fn stat(pid: u32) -> Result<Option<ProcessStat>> {
+    read_parsed(format!("/proc/{pid}/stat"), parse_stat)
+}
+
+/// Parses `/proc/PID/stat`. The name ends at the last parenthesis: it may contain some itself.
+pub fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
+    let open = text.iter().position(|&byte| byte == b'(')?;
+    let close = text.iter().rposition(|&byte| byte == b')')?;
+    let comm = text.get(open + 1..close)?.to_vec();
+    let mut fields = std::str::from_utf8(text.get(close + 1..)?)
+        .ok()?
+        .split_ascii_whitespace();
+    // Fields are counted from 1 in proc(5); the state after the name is field 3.
+    let parent = fields.nth(4 - 3)?.parse().ok()?;
+    let start_time = fields.nth(22 - 5)?.parse().ok()?;
+    // A number that ends the text may be cut off.
+    fields.next()?;
+    Some(ProcessStat {
+        comm,
+        parent,
+        start_time,
+    })
+}
+
+/// Bytes of page tables (`VmPTE`: pte, PMD and PUD tables). `None`: gone, or a kernel thread, which has none.
+pub fn page_table_bytes(pid: u32) -> Result<Option<u64>> {
+    let path = format!("/proc/{pid}/status");
+    let text = unless_gone(fs::read(&path), "cannot read", &path)?;
+    Ok(text.and_then(|text| parse_status_kb(&text, b"VmPTE")))
+}
+
+/// A field of `/proc/PID/status` that is in kB, in bytes.
+pub fn parse_status_kb(text: &[u8], key: &[u8]) -> Option<u64> {
+    let mut lines = text.split(|&byte| byte == b'\n');
+    lines.find_map(|line| parse_kb(line.strip_prefix(key)?.strip_prefix(b":")?))
+}
+
+/// Name of the group leader (`/proc/PID/comm`), any bytes but NUL.
+pub fn comm(pid: u32) -> Result<Option<Vec<u8>>> {
+    read_parsed(format!("/proc/{pid}/comm"), |text| {
+        Some(text.strip_suffix(b"\n")?.to_vec())
+    })
+}
+
+/// Path of the cgroup: that of version 2, or the memory controller's where version 2 holds nobody.
+pub fn cgroup_path(pid: u32) -> Result<Option<Vec<u8>>> {
+    read_parsed(format!("/proc/{pid}/cgroup"), |text| {
+        Some(parse_cgroup(text).to_vec())
+    })
+}
+
+/// Parses `/proc/PID/cgroup`; empty where there is none.
+pub fn parse_cgroup(text: &[u8]) -> &[u8] {
+    let path = |wanted: fn(&[u8]) -> bool| {
+        text.split(|&byte| byte == b'\n').find_map(|line| {
+            // hierarchy:controllers:path, and only the path may contain colons.
+            let mut parts = line.splitn(3, |&byte| byte == b':').skip(1);
+            let controllers = parts.next()?;
+            wanted(controllers).then_some(parts.next()?)
+        })
+    };
+    let unified = path(<[u8]>::is_empty);
+    let memory = path(|names| {
+        names
+            .split(|&byte| byte == b',')
+            .any(|name| name == b"memory")
+    });
+    match (unified, memory) {
+        (None | Some(b"/"), Some(memory)) => memory,
+        (unified, _) => unified.unwrap_or_default(),
+    }
+}
+
+/// Reads a `/proc` file and parses it. A dying process' file can read as empty: that is gone too.
+fn read_parsed<T>(path: String, parse: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>> {
+    match unless_gone(fs::read(&path), "cannot read", &path)? {
+        Some(text) if !text.is_empty() => parse(&text)
+            .map(Some)
+            .ok_or_else(|| Error::format(path, &text)),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use proptest::prelude::*;
+
+    const STAT: &[u8] =
+        b"1234 (a) (b\n\xff) S 7 1234 1 0 -1 4194560 101 0 0 0 0 0 0 0 20 0 1 0 4242 \
+        3133440 430 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0\n";
+
+    #[test]
+    fn a_name_with_parentheses_newline_and_invalid_utf8() {
+        let stat = parse_stat(STAT).unwrap();
+        assert_eq!(
+            stat,
+            ProcessStat {
+                comm: b"a) (b\n\xff".to_vec(),
+                parent: 7,
+                start_time: 4242
+            }
+        );
+    }
+
+    #[test]
+    fn cut_off_anywhere_is_refused_or_right() {
+        for length in 0..STAT.len() {
+            if let Some(stat) = parse_stat(&STAT[..length]) {
+                assert_eq!(stat.start_time, 4242, "{length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn status_fields_in_bytes() {
+        let text = b"Name:\tVmPTE: 9 kB\nVmPTEX:\t1 kB\nVmPTE:\t      48 kB\n";
+        assert_eq!(parse_status_kb(text, b"VmPTE"), Some(48 << 10));
+        assert_eq!(parse_status_kb(b"Name:\tkthreadd\n", b"VmPTE"), None);
+    }
+
+    #[test]
+    fn cgroups_of_both_versions() {
+        assert_eq!(
+            parse_cgroup(b"0::/system.slice/a:b.service\n"),
+            b"/system.slice/a:b.service"
+        );
+        assert_eq!(parse_cgroup(b"4:cpu,memory:/job/1\n0::/\n"), b"/job/1");
+        assert_eq!(parse_cgroup(b"4:memory:/job/1\n0::/unified\n"), b"/unified");
+        assert_eq!(parse_cgroup(b"0::/\n"), b"/");
+        assert_eq!(parse_cgroup(b""), b"");
+    }
+
+    #[test]
+    fn our_own() {
+        let pid = std::process::id();
+        let stat = stat(pid).unwrap().unwrap();
+        assert_eq!(Some(stat.comm), comm(pid).unwrap());
+        assert!(stat.start_time > 0);
+        assert!(page_table_bytes(pid).unwrap().unwrap() >= 4096);
+        assert!(cgroup_path(pid).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_process_that_never_was() {
+        assert_eq!(stat(u32::MAX).unwrap(), None);
+        assert_eq!(page_table_bytes(u32::MAX).unwrap(), None);
+        assert_eq!(comm(u32::MAX).unwrap(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_not(text: Vec<u8>) {
+            let _ = parse_stat(&text);
+            let _ = parse_cgroup(&text);
+            let _ = parse_status_kb(&text, b"VmPTE");
+        }
+    }
+}
