@@ -1,5 +1,7 @@
 //! What the agent was asked to do, validated by the command line.
 
+use super::hooks::Level;
+use crate::model::Limits;
 use std::time::Duration;
 
 /// Everything but the hooks.
@@ -9,6 +11,10 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Path of the metrics.
     pub telemetry_path: String,
+    /// Least level at which the agent is ready.
+    pub require_level: Level,
+    /// Bounds of the series.
+    pub limits: Limits,
     /// How often, and at what cost.
     pub pace: Pace,
 }
@@ -22,6 +28,6 @@ pub struct Pace {
     pub discover: Duration,
     /// From one scan of all VMAs to the next, at least.
     pub scan: Duration,
-    /// Share of one core for the scan, and as much for discovery: 0 to 1; 0 scans nothing.
+    /// Share of one core for the scan: 0 to 1; 0 scans nothing.
     pub budget: f64,
 }

@@ -1,10 +1,29 @@
 //! The running agent: discovery, collection, background scan, http, life cycle.
+//!
+//! ```text
+//! probes --snapshot--> \
+//! discover thread ----> engine (model) --> http: /metrics /status /readyz
+//! scan thread --------> /
+//! ```
+//!
+//! A scrape reads the counters and writes text; everything slow has a thread and a budget.
 
 mod config;
+mod discover_loop;
+pub mod discovery;
+mod engine;
 mod error;
+pub mod hooks;
 pub mod http;
+mod life;
 mod pace;
+mod ready;
+mod running;
+mod scan;
+mod status;
 mod stop;
 
-pub use config::{Config};
+pub use config::{Config, Pace};
 pub use error::AgentError;
+pub use life::run;
+pub use running::Running;

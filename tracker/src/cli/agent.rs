@@ -1,8 +1,10 @@
 //! `tracker agent`: the flags, and the run until a signal.
 
 use super::listen::ListenAddress;
-use super::values;
-use crate::agent::{self, Bounds, Capacity, Config, Depth, Level, Pace};
+use super::{probes, values};
+use crate::agent::hooks::Level;
+use crate::agent::{self, Config, Pace};
+use crate::model::{Detail, Limits};
 use clap::{ArgAction, Args, ValueEnum};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,26 +31,17 @@ pub struct AgentArgs {
     #[arg(long, env = "TRACKER_DETAIL", value_enum, default_value = "vma", value_name = "DEPTH")]
     detail: DetailArg,
     /// VMAs per process with series of their own; the rest is vma="other"
-    #[arg(long, env = "TRACKER_MAX_VMAS", default_value_t = 64, value_name = "N")]
+    #[arg(long, env = "TRACKER_MAX_VMAS", default_value_t = 16, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_vmas: u32,
     /// Processes with series of their own; the rest is pid="other"
-    #[arg(long, env = "TRACKER_MAX_PROCESSES", default_value_t = 128, value_name = "N")]
+    #[arg(long, env = "TRACKER_MAX_PROCESSES", default_value_t = 32, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_processes: u32,
     /// How long series stay after their VMA or process is gone
     #[arg(long, env = "TRACKER_LINGER", default_value = "2m", value_name = "TIME", value_parser = values::duration)]
     linger: Duration,
-    /// Room for VMAs that are counted at once; 0.3 KiB each and 64 bytes more for each CPU
-    #[arg(long, env = "TRACKER_VMA_RECORDS", default_value_t = 16_384, value_name = "N")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    vma_records: u32,
-    /// Room for processes that are counted at once; 0.3 KiB each
-    #[arg(long, env = "TRACKER_PROCESS_RECORDS", default_value_t = 1_024, value_name = "N")]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    process_records: u32,
-
-    /// Share of one CPU core for PAGEMAP_SCAN, and as much for discovery; 0% scans nothing
+    /// Share of one CPU core for PAGEMAP_SCAN; 0% scans nothing
     #[arg(long, env = "TRACKER_SCAN_BUDGET", default_value = "1%", value_name = "PERCENT", value_parser = values::share)]
     scan_budget: f64,
     /// Least time from one scan of all VMAs to the next
@@ -57,13 +50,13 @@ pub struct AgentArgs {
     /// Time from one reading of the counters to the next; each scrape reads them too
     #[arg(long, env = "TRACKER_COLLECT_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = values::duration)]
     collect_interval: Duration,
-    /// Least time from one search for uffd-wp VMAs to the next
+    /// Least time from one search for uffd-wp VMAs to the next; it takes at most 2% of one core
     #[arg(long, env = "TRACKER_DISCOVER_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = values::duration)]
     discover_interval: Duration,
 }
 
 /// The flags that decide which hooks are attached and how.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 pub struct HookArgs {
     /// Do not attach this hook; may be given more than once
     #[arg(long = "no-hook", env = "TRACKER_NO_HOOK", value_name = "NAME")]
@@ -73,6 +66,14 @@ pub struct HookArgs {
     #[arg(long = "force-mechanism", env = "TRACKER_FORCE_MECHANISM", value_name = "HOOK=MECHANISM|MECHANISM")]
     #[arg(action = ArgAction::Append, value_delimiter = ',')]
     pub force_mechanism: Vec<String>,
+    /// Room for VMAs that are counted at once; 0.3 KiB each and 64 bytes more for each CPU
+    #[arg(long, env = "TRACKER_VMA_RECORDS", default_value_t = 16_384, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub vma_records: u32,
+    /// Room for processes that are counted at once; 0.3 KiB each
+    #[arg(long, env = "TRACKER_PROCESS_RECORDS", default_value_t = 1_024, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub process_records: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -102,7 +103,7 @@ enum DetailArg {
     Vma,
 }
 
-impl From<DetailArg> for Depth {
+impl From<DetailArg> for Detail {
     fn from(detail: DetailArg) -> Self {
         match detail {
             DetailArg::Node => Self::Node,
@@ -118,13 +119,12 @@ impl AgentArgs {
             listen: self.listen.candidates(),
             telemetry_path: self.telemetry_path.clone(),
             require_level: self.require_level.into(),
-            bounds: Bounds {
-                depth: self.detail.into(),
-                max_vmas: self.max_vmas,
-                max_processes: self.max_processes,
+            limits: Limits {
+                detail: self.detail.into(),
+                max_vmas: self.max_vmas as usize,
+                max_processes: self.max_processes as usize,
                 linger: self.linger,
             },
-            capacity: Capacity { vmas: self.vma_records, processes: self.process_records },
             pace: Pace {
                 collect: self.collect_interval,
                 discover: self.discover_interval,
@@ -133,4 +133,13 @@ impl AgentArgs {
             },
         }
     }
+}
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If the address cannot be served or the probes refuse an option.
+pub fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
+    agent::run(args.config(), || probes::attach(&args.hooks))?;
+    Ok(ExitCode::SUCCESS)
 }

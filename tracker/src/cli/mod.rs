@@ -7,6 +7,7 @@ mod check;
 mod exit;
 mod listen;
 mod log;
+mod probes;
 mod values;
 
 use clap::{Parser, Subcommand};
