@@ -5,10 +5,12 @@
 
 mod backing;
 mod describe;
+mod iter;
 mod look;
 mod smaps;
 
 pub use describe::describe;
+pub use iter::{IterRoute, ReadIter};
 pub use smaps::SmapsRoute;
 
 use crate::model::Discovery;
