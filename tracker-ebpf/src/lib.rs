@@ -4,5 +4,7 @@
 //! same bytes. Counters are cumulative; only the kernel side adds to them.
 #![no_std]
 
+mod globals;
 mod layout;
+pub use globals::*;
 pub use layout::*;

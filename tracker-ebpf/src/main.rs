@@ -1,7 +1,224 @@
-//! The hooks.
+//! The hooks, a line or two each. What a hook does is in the module of its subject.
+//!
+//! A program is named `HOOK_MECHANISM` or `HOOK_exit_MECHANISM`; the agent's ladder
+//! (`tracker::probes`) picks at most one mechanism for each hook.
 #![no_std]
 #![no_main]
+// The BPF target lacks atomic operations: atomic.rs
+#![feature(asm_experimental_arch)]
+
+mod atomic;
+mod context;
+mod discover;
+mod faults;
+mod life;
+mod maps;
+mod markers;
+mod memory;
+mod record;
+mod scope;
+mod slot;
+mod tables;
+mod timing;
+
+use aya_ebpf::{
+    macros::{fentry, fexit, kprobe, kretprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
+};
+
+/// The kernel lets only GPL-compatible programs call its tracing helpers.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// A hook at a function's entry: one fentry and one kprobe program around the same body.
+macro_rules! entry {
+    ($(#[$doc:meta])* $body:path, $fentry:ident, $kprobe:ident) => {
+        $(#[$doc])*
+        #[fentry]
+        fn $fentry(ctx: FEntryContext) -> i32 {
+            $body(&ctx);
+            0
+        }
+        $(#[$doc])*
+        #[kprobe]
+        fn $kprobe(ctx: ProbeContext) -> u32 {
+            $body(&ctx);
+            0
+        }
+    };
+}
+
+/// A hook at a function's return: one fexit and one kretprobe program around the same body.
+macro_rules! exit {
+    ($(#[$doc:meta])* $body:path, $fexit:ident, $kretprobe:ident) => {
+        $(#[$doc])*
+        #[fexit]
+        fn $fexit(ctx: FExitContext) -> i32 {
+            $body(&ctx);
+            0
+        }
+        $(#[$doc])*
+        #[kretprobe]
+        fn $kretprobe(ctx: RetProbeContext) -> u32 {
+            $body(&ctx);
+            0
+        }
+    };
+}
+
+// Faults
+entry!(faults::do_wp_page, do_wp_page_fentry, do_wp_page_kprobe);
+entry!(
+    faults::handle_userfault,
+    handle_userfault_fentry,
+    handle_userfault_kprobe
+);
+exit!(
+    timing::handle_userfault_exit,
+    handle_userfault_exit_fexit,
+    handle_userfault_exit_kretprobe
+);
+entry!(
+    faults::hugetlb_fault,
+    hugetlb_fault_fentry,
+    hugetlb_fault_kprobe
+);
+exit!(
+    faults::huge_pte_alloc_exit,
+    huge_pte_alloc_exit_fexit,
+    huge_pte_alloc_exit_kretprobe
+);
+
+/// Needs its caller, which only a kprobe sees.
+#[kprobe]
+fn split_huge_pmd_kprobe(ctx: ProbeContext) -> u32 {
+    faults::split_huge_pmd(&ctx);
+    0
+}
+
+// Markers
+entry!(
+    markers::do_swap_page,
+    do_swap_page_fentry,
+    do_swap_page_kprobe
+);
+entry!(
+    markers::make_uffd_wp_pte,
+    make_uffd_wp_pte_fentry,
+    make_uffd_wp_pte_kprobe
+);
+
+// Page tables
+entry!(
+    tables::pte_free_tlb,
+    pte_free_tlb_fentry,
+    pte_free_tlb_kprobe
+);
+entry!(
+    tables::pmd_free_tlb,
+    pmd_free_tlb_fentry,
+    pmd_free_tlb_kprobe
+);
+entry!(
+    tables::pud_free_tlb,
+    pud_free_tlb_fentry,
+    pud_free_tlb_kprobe
+);
+entry!(
+    tables::pte_free_defer,
+    pte_free_defer_fentry,
+    pte_free_defer_kprobe
+);
+exit!(
+    tables::pmd_install_exit,
+    pmd_install_exit_fexit,
+    pmd_install_exit_kretprobe
+);
+exit!(
+    tables::pmd_alloc_exit,
+    pmd_alloc_exit_fexit,
+    pmd_alloc_exit_kretprobe
+);
+exit!(
+    tables::pud_alloc_exit,
+    pud_alloc_exit_fexit,
+    pud_alloc_exit_kretprobe
+);
+
+/// Looks for the fault on the stack, so a kprobe.
+#[kprobe]
+fn pmd_install_kprobe(ctx: ProbeContext) -> u32 {
+    tables::pmd_install(&ctx);
+    0
+}
+
+/// Looks for the fault on the stack, so a kprobe.
+#[kprobe]
+fn pmd_alloc_kprobe(ctx: ProbeContext) -> u32 {
+    tables::upper_alloc(&ctx);
+    0
+}
+
+/// Looks for the fault on the stack, so a kprobe.
+#[kprobe]
+fn pud_alloc_kprobe(ctx: ProbeContext) -> u32 {
+    tables::upper_alloc(&ctx);
+    0
+}
+
+/// Looks for the fault on the stack, so a kprobe.
+#[kprobe]
+fn deposit_kprobe(ctx: ProbeContext) -> u32 {
+    tables::deposit(&ctx);
+    0
+}
+
+/// Needs its caller, which only a kprobe sees.
+#[kprobe]
+fn withdraw_kprobe(ctx: ProbeContext) -> u32 {
+    tables::withdraw(&ctx);
+    0
+}
+
+// Scopes
+entry!(
+    scope::userfaultfd_ioctl,
+    userfaultfd_ioctl_fentry,
+    userfaultfd_ioctl_kprobe
+);
+exit!(
+    scope::userfaultfd_ioctl_exit,
+    userfaultfd_ioctl_exit_fexit,
+    userfaultfd_ioctl_exit_kretprobe
+);
+entry!(scope::wp_range, wp_range_fentry, wp_range_kprobe);
+entry!(scope::scan, scan_fentry, scan_kprobe);
+exit!(scope::scan_exit, scan_exit_fexit, scan_exit_kretprobe);
+entry!(scope::fork, fork_fentry, fork_kprobe);
+exit!(scope::exit, fork_exit_fexit, fork_exit_kretprobe);
+entry!(scope::mremap, mremap_fentry, mremap_kprobe);
+exit!(scope::exit, mremap_exit_fexit, mremap_exit_kretprobe);
+entry!(scope::populate, populate_fentry, populate_kprobe);
+exit!(scope::exit, populate_exit_fexit, populate_exit_kretprobe);
+entry!(
+    scope::madvise_populate,
+    madvise_populate_fentry,
+    madvise_populate_kprobe
+);
+exit!(
+    scope::exit,
+    madvise_populate_exit_fexit,
+    madvise_populate_exit_kretprobe
+);
+
+// Life of VMAs and processes
+entry!(life::vm_area_free, vm_area_free_fentry, vm_area_free_kprobe);
+entry!(life::vm_area_dup, vm_area_dup_fentry, vm_area_dup_kprobe);
+entry!(life::mmdrop, mmdrop_fentry, mmdrop_kprobe);
+
+#[cfg(not(test))]
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
+fn panic(_info: &core::panic::PanicInfo) -> ! {
     loop {}
 }

@@ -1,11 +1,13 @@
 //! What the agent says about itself: the part of a scrape that does not come from the model.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use tracker_ebpf::{Entry, Level, MarkerEvent, Mode};
 
 use crate::model::sample::Usage;
+use crate::model::words;
 
 /// State of the agent itself. The agent keeps one up to date and hands it to
 /// [`super::Exporter::set_facts`].
@@ -145,5 +147,27 @@ impl Signal {
         all.extend(Level::ALL.map(Self::TableAllocated));
         all.extend(Level::ALL.map(Self::TableFreed));
         all
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(mode, entry) => {
+                write!(
+                    f,
+                    "mode={} entry={}",
+                    words::mode(*mode),
+                    words::entry(*entry)
+                )
+            }
+            Self::Marker(event) => write!(f, "event={}", words::marker_event(*event)),
+            Self::TableAllocated(level) => write!(f, "level={}", words::level(*level)),
+            Self::TableFreed(level) => write!(f, "level={}", words::level(*level)),
+            Self::FaultWait => f.write_str("waiting time"),
+            Self::ArmTime => f.write_str("arm time"),
+            Self::ScanTime => f.write_str("scan time"),
+            Self::Pages => f.write_str("pages"),
+        }
     }
 }

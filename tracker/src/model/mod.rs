@@ -15,6 +15,7 @@ pub mod input;
 pub mod limits;
 pub mod sample;
 pub mod view;
+pub mod words;
 
 pub use accounting::Model;
 pub use counts::{Counts, ProcessCounts};

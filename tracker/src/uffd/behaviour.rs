@@ -3,6 +3,8 @@
 //! Version is not behaviour: distributions carry changes backwards (6.12.103 has a meaning of "written" that
 //! 6.18.15 lacks). Every fact here is the outcome of trying.
 
+use std::sync::{Mutex, PoisonError};
+
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::{
@@ -139,6 +141,9 @@ fn scan_arms_holes(pagemap: &Pagemap) -> Result<bool> {
 /// Looks at `VmPTE` for the fate of 32 tables; other threads change it by less than half of that meanwhile.
 fn dontneed_frees_tables() -> Result<bool> {
     const TABLES: u64 = 32;
+    /// `VmPTE` is one number for the whole process: one self-test at a time.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = Scratch::anonymous(TABLES * PMD_SIZE)?;
     (0..TABLES).for_each(|table| scratch.write(table * PMD_SIZE / PAGE_SIZE));
     let before = page_table_bytes(std::process::id())?;

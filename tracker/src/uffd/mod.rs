@@ -6,6 +6,7 @@
 //! A process may end while it is read. That is not an error: such functions return
 //! `Result<Option<T>>`, and `None` says that the process is gone.
 
+mod backing;
 mod behaviour;
 mod count;
 mod error;
@@ -19,6 +20,7 @@ mod scan;
 mod scratch;
 mod smaps;
 
+pub use backing::ShmemDevices;
 pub use behaviour::{Behaviour, Hugetlb, WrittenMeaning, self_test};
 pub use count::{CountMethod, Counter, PageCount, Progress};
 pub use error::{Error, Result};

@@ -3,6 +3,7 @@
 //! It sees every VMA whoever holds the userfaultfd, walks no page table, and needs no `/proc`.
 
 use super::{Discover, Found, describe, rounded};
+use crate::model::ProcessFacts;
 use crate::model::sample::{FoundVma, ProcessKey};
 use crate::uffd::{self, Smaps};
 use std::collections::{HashMap, HashSet};
@@ -34,8 +35,13 @@ impl Discover for IterRoute {
         let mut found = Found::default();
         found.discovery.at = at;
         found.discovery.vmas = from_rows(&rows);
-        for process in processes(&found.discovery.vmas) {
-            complete(process, &mut found);
+        let Found { discovery, refusals, .. } = &mut found;
+        for vmas in discovery.vmas.chunk_by_mut(|a, b| a.process == b.process) {
+            match complete(vmas) {
+                Ok(Some((process, facts))) => _ = discovery.facts.insert(process, facts),
+                Ok(None) => {}
+                Err(error) => refusals.push(error.to_string()),
+            }
         }
         found.processes = found.discovery.facts.len();
         Ok(found)
@@ -65,24 +71,15 @@ fn from_row(row: &IterVma) -> FoundVma {
     }
 }
 
-fn processes(vmas: &[FoundVma]) -> Vec<ProcessKey> {
-    vmas.chunk_by(|a, b| a.process == b.process)
-        .filter_map(|vmas| vmas.first())
-        .map(|vma| vma.process)
-        .collect()
-}
-
-/// Adds what only `/proc` tells: cgroup, page tables, names. Without it the VMAs still count.
-fn complete(process: ProcessKey, found: &mut Found) {
-    let told = describe(process.pid).and_then(|facts| Ok((facts, names(process.pid)?)));
-    match told {
-        Ok((facts, mut names)) => {
-            found.discovery.facts.insert(process, facts);
-            let own = found.discovery.vmas.iter_mut().filter(|vma| vma.process == process);
-            own.for_each(|vma| vma.name = names.remove(&vma.start));
-        }
-        Err(error) => found.refusals.push(error.to_string()),
+/// Adds what only `/proc` tells to the VMAs of one process: names, cgroup, page tables. Without it
+/// they still count.
+fn complete(vmas: &mut [FoundVma]) -> uffd::Result<Option<(ProcessKey, ProcessFacts)>> {
+    let Some(process) = vmas.first().map(|vma| vma.process) else { return Ok(None) };
+    let mut names = names(process.pid)?;
+    for vma in vmas {
+        vma.name = names.remove(&vma.start);
     }
+    Ok(Some((process, describe(process.pid)?)))
 }
 
 /// Names of the VMAs of a process by start, from `/proc/PID/maps`: the headers of smaps alone.

@@ -58,10 +58,13 @@ impl SmapsRoute {
         if !machine.may_have_any() && !last.is_some_and(|(_, had_some)| had_some) {
             return last;
         }
+        let had_some = last.is_some_and(|(_, had_some)| had_some);
+        let holds_one = process.holds.as_ref().is_some_and(|fds| !fds.is_empty());
+        let known = had_some || holds_one;
         let clues = Clues {
-            had_some: last.is_some_and(|(_, had_some)| had_some),
-            holds_one: process.holds.as_ref().is_some_and(|fds| !fds.is_empty()),
-            has_async: has_async_vma(process.key.pid),
+            had_some,
+            holds_one,
+            has_async: if known { None } else { has_async_vma(process.key.pid) },
             clean_for: last.map(|(when, _)| at.saturating_sub(when)),
         };
         if !must_search(machine, clues) {

@@ -131,7 +131,7 @@ impl Vma {
             start: found.start,
             end: found.end,
             backing: found.backing,
-            mode: None,
+            mode: found.features.map(mode_of),
             features: found.features,
             name: found.name.clone(),
             newest_born_ns: 0,
@@ -148,6 +148,7 @@ impl Vma {
     pub(super) fn update(&mut self, found: &FoundVma) {
         self.end = found.end;
         self.features = found.features.or(self.features);
+        self.mode = self.mode.or(found.features.map(mode_of));
         if self.series.is_none() {
             self.backing = found.backing;
         }
@@ -186,5 +187,17 @@ impl Vma {
             bytes: self.end.saturating_sub(self.start),
             pages: self.scan.map(|scan| scan.pages),
         }
+    }
+}
+
+/// `UFFD_FEATURE_WP_ASYNC` of `<linux/userfaultfd.h>`, 6.7 and later.
+const UFFD_FEATURE_WP_ASYNC: u64 = 1 << 15;
+
+/// Who answers the faults of a userfaultfd with these features.
+fn mode_of(features: u64) -> Mode {
+    if features & UFFD_FEATURE_WP_ASYNC == 0 {
+        Mode::Sync
+    } else {
+        Mode::Async
     }
 }

@@ -1,0 +1,183 @@
+//! Write-protect faults: what the write found, and who answers.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    macros::map,
+    maps::HashMap,
+    programs::ProbeContext,
+};
+use tracker_ebpf::{Entry as Hit, Mode};
+
+use crate::{
+    atomic,
+    context::{Entry, Exit, stack},
+    maps::{config, offset},
+    memory::{Copied, Memory},
+    record::{self, uses_uffd_wp},
+    slot, timing,
+};
+
+/// `FAULT_FLAG_*` (include/linux/mm_types.h).
+const WRITE: u32 = 0x1;
+const ALLOW_RETRY: u32 = 0x4;
+const RETRY_NOWAIT: u32 = 0x8;
+const USER: u32 = 0x40;
+const UNSHARE: u32 = 0x400;
+/// `UFFD_FEATURE_SIGBUS`, `UFFD_USER_MODE_ONLY` (include/uapi/linux/userfaultfd.h).
+const FEATURE_SIGBUS: u32 = 1 << 7;
+const USER_MODE_ONLY: u32 = 1;
+/// `VM_UFFD_WP` as the reason of `handle_userfault`.
+const REASON_WP: u64 = 0x1000;
+/// `PF_EXITING`, `PF_DUMPCORE` (include/linux/sched.h).
+const EXITING_OR_DUMPING: u32 = 0x4 | 0x200;
+/// x86 `_PAGE_PRESENT`, `_PAGE_RW`.
+const PRESENT: u64 = 0x1;
+const WRITABLE: u64 = 0x2;
+
+/// Counts one fault in a record.
+#[inline(always)]
+pub fn count(id: u32, mode: Mode, hit: Hit) {
+    if let Some(counters) = slot::counters(id) {
+        // SAFETY: a map value.
+        atomic::add(
+            unsafe { &raw mut (*counters).faults[mode as usize][hit as usize] },
+            1,
+        );
+    }
+}
+
+/// `do_wp_page(vmf)`: a write found a write-protected pte. It runs under the pte lock, after the
+/// pte was compared again, so an armed `orig_pte` is exactly one event. A sync one goes on to
+/// `handle_userfault` and is counted there.
+#[inline(always)]
+pub fn do_wp_page<C: Entry>(ctx: &C) {
+    let vmf = ctx.pointer(0);
+    if C::Memory::read::<u64>(vmf, offset!(fault_orig_pte)) & config!(uffd_bit) == 0
+        || C::Memory::read::<u32>(vmf, offset!(fault_flags)) & UNSHARE != 0
+    {
+        return;
+    }
+    let vma = C::Memory::pointer(vmf, offset!(fault_vma));
+    // The pte lock is held, so nothing preempts this program.
+    let Some(found) = slot::find(vma, false) else {
+        return;
+    };
+    if found.mode as u32 == Mode::Async as u32 {
+        count(found.id, Mode::Async, Hit::Pte);
+    }
+}
+
+/// `handle_userfault(vmf, reason)`: asks a handler. It counts if a message is queued, so the early
+/// returns of the function are repeated here.
+#[inline(always)]
+pub fn handle_userfault<C: Entry>(ctx: &C) {
+    if ctx.number(1) != REASON_WP {
+        return;
+    }
+    let vmf = ctx.pointer(0);
+    let vma = C::Memory::pointer(vmf, offset!(fault_vma));
+    let uffd = C::Memory::pointer(vma, offset!(vma_uffd_ctx));
+    let flags = C::Memory::read::<u32>(vmf, offset!(fault_flags));
+    // SAFETY: a helper without arguments.
+    let task = unsafe { aya_ebpf::helpers::bpf_get_current_task() } as *const u8;
+    let user_only = C::Memory::read::<u32>(uffd, offset!(uffd_flags)) & USER_MODE_ONLY != 0;
+    if uffd.is_null()
+        || Copied::read::<u32>(task, offset!(task_flags)) & EXITING_OR_DUMPING != 0
+        || C::Memory::read::<u32>(uffd, offset!(uffd_features)) & FEATURE_SIGBUS != 0
+        || (user_only && flags & USER == 0)
+        || flags & ALLOW_RETRY == 0
+        || flags & RETRY_NOWAIT != 0
+        || C::Memory::read::<u8>(uffd, offset!(uffd_released)) != 0
+    {
+        return;
+    }
+    let Some(found) = slot::find(vma, C::PREEMPTIBLE) else {
+        return;
+    };
+    let huge = C::Memory::read::<u64>(vmf, offset!(fault_pte)) == 0
+        || record::backing::<C::Memory>(vma) as u32 == tracker_ebpf::Backing::Hugetlb as u32;
+    count(
+        found.id,
+        Mode::Sync,
+        if huge { Hit::Huge } else { Hit::Pte },
+    );
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    timing::wait_begins(C::Memory::pointer(vma, offset!(vma_mm)) as u64, now);
+}
+
+/// `__split_huge_pmd(vma, pmd, ...)` called by the fault path itself (`wp_huge_pmd`, inlined into
+/// `__handle_mm_fault`) on an armed PMD: the async answer to a write. The split page then faults
+/// once more, as a pte.
+#[inline(always)]
+pub fn split_huge_pmd(ctx: &ProbeContext) {
+    let vma = ctx.pointer(0);
+    if !uses_uffd_wp::<Copied>(vma) {
+        return;
+    }
+    let caller = Copied::read::<u64>(stack(ctx), 0);
+    if caller < config!(fault_text_start) || caller >= config!(fault_text_end) {
+        return;
+    }
+    if Copied::read::<u64>(ctx.pointer(1), 0) & config!(uffd_bit) == 0 {
+        return;
+    }
+    if let Some(found) = slot::find(vma, false) {
+        if found.mode as u32 == Mode::Async as u32 {
+            count(found.id, Mode::Async, Hit::Huge);
+        }
+    }
+}
+
+/// `hugetlb_fault(mm, vma, address, flags)`: keeps the flags for [`huge_pte_alloc_exit`].
+#[inline(always)]
+pub fn hugetlb_fault<C: Entry>(ctx: &C) {
+    if !uses_uffd_wp::<C::Memory>(ctx.pointer(1)) {
+        return;
+    }
+    let fault = HugetlbFault {
+        vma: ctx.pointer(1) as u64,
+        flags: ctx.number(3),
+    };
+    let _ = HUGETLB.insert(bpf_get_current_pid_tgid() as u32, fault, 0);
+}
+
+/// One thread's hugetlb fault.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct HugetlbFault {
+    vma: u64,
+    flags: u64,
+}
+
+/// Threads inside `hugetlb_fault`, by tid.
+#[map]
+static HUGETLB: HashMap<u32, HugetlbFault> = HashMap::with_max_entries(4096, 1);
+
+/// Return of `huge_pte_alloc` inside `hugetlb_fault`: the entry that the fault is about, read
+/// under the fault mutex.
+#[inline(always)]
+pub fn huge_pte_alloc_exit<C: Exit>(ctx: &C) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: only this thread writes its entry.
+    let Some(fault) = (unsafe { HUGETLB.get(tid) }).copied() else {
+        return;
+    };
+    let _ = HUGETLB.remove(tid);
+    let pte = Copied::read::<u64>(ctx.returned() as *const u8, 0);
+    let vma = fault.vma as *const u8;
+    if pte == config!(marker_pte) {
+        if let Some(found) = slot::find(vma, true) {
+            count(found.id, found.mode, Hit::Marker);
+            crate::markers::consumed(found.id);
+        }
+    } else if pte & PRESENT != 0
+        && pte & config!(uffd_bit) != 0
+        && pte & WRITABLE == 0
+        && fault.flags as u32 & WRITE != 0
+        && let Some(found) = slot::find(vma, true)
+        && found.mode as u32 == Mode::Async as u32
+    {
+        count(found.id, Mode::Async, Hit::Huge);
+    }
+}

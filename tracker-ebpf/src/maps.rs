@@ -1,0 +1,137 @@
+//! The shared maps and the read-only globals.
+
+use core::{cell::UnsafeCell, ptr::read_volatile};
+
+use crate::{
+    atomic,
+    memory::{Copied, Memory},
+};
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap},
+};
+use tracker_ebpf::{Config, Control, Loss, MmRecord, Offsets, VmaFaults, VmaRecord};
+
+const MMAPABLE: u32 = 1 << 10;
+const NO_PREALLOC: u32 = 1;
+
+/// Filled in at load time; see [`Offsets`].
+#[unsafe(no_mangle)]
+static OFFSETS: [u32; size_of::<Offsets>() / 4] = [0; size_of::<Offsets>() / 4];
+/// Filled in at load time; see [`Config`].
+#[unsafe(no_mangle)]
+static CONFIG: [u64; size_of::<Config>() / 8] = [0; size_of::<Config>() / 8];
+
+/// The offset `$field` of [`Offsets`], a constant to the verifier.
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::maps::offset_at(core::mem::offset_of!(tracker_ebpf::Offsets, $field) / 4)
+    };
+}
+pub(crate) use offset;
+
+/// The value `$field` of [`Config`], a constant to the verifier.
+macro_rules! config {
+    ($field:ident) => {
+        $crate::maps::config_at(core::mem::offset_of!(tracker_ebpf::Config, $field) / 8)
+    };
+}
+pub(crate) use config;
+
+#[inline(always)]
+pub fn offset_at(index: usize) -> u32 {
+    // SAFETY: the index comes from offset_of; volatile because the loader sets the value.
+    unsafe { read_volatile((&raw const OFFSETS).cast::<u32>().add(index)) }
+}
+
+#[inline(always)]
+pub fn config_at(index: usize) -> u64 {
+    // SAFETY: as above.
+    unsafe { read_volatile((&raw const CONFIG).cast::<u64>().add(index)) }
+}
+
+/// `vm_area_struct` address -> VMA record id.
+#[map]
+pub static VMAS: HashMap<u64, u32> = HashMap::with_max_entries(1, NO_PREALLOC);
+/// `mm_struct` address -> process record id.
+#[map]
+pub static MMS: HashMap<u64, u32> = HashMap::with_max_entries(1, NO_PREALLOC);
+#[map]
+pub static VMA_RECORDS: Array<VmaRecord> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+pub static MM_RECORDS: Array<MmRecord> = Array::with_max_entries(1, MMAPABLE);
+/// [shard][VMA record id]
+#[map]
+pub static FAULTS: Array<VmaFaults> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, MMAPABLE);
+/// The ring of free VMA record ids that [`Control::free_vmas`] points into.
+#[map]
+pub static FREE_VMAS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+/// The ring of free process record ids that [`Control::free_mms`] points into.
+#[map]
+pub static FREE_MMS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+
+/// A cell that programs on several CPUs write; every use says why that is sound.
+pub struct Racy<T>(UnsafeCell<T>);
+// SAFETY: the users of the cell see to it.
+unsafe impl<T> Sync for Racy<T> {}
+
+impl<T> Racy<T> {
+    pub const fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    #[inline(always)]
+    pub const fn get(&self) -> *mut T {
+        self.0.get()
+    }
+}
+
+/// A word that programs on several CPUs change, atomically.
+pub type Word = Racy<u64>;
+
+impl Word {
+    #[inline(always)]
+    pub fn load(&self) -> u64 {
+        // SAFETY: one aligned word.
+        unsafe { self.get().read_volatile() }
+    }
+
+    #[inline(always)]
+    pub fn store(&self, value: u64) {
+        // SAFETY: one aligned word.
+        unsafe { self.get().write_volatile(value) }
+    }
+
+    #[inline(always)]
+    pub fn add(&self, value: u64) {
+        atomic::add(self.get(), value);
+    }
+}
+
+/// Bumped whenever a VMA pointer may mean another VMA, or another mode, than before.
+pub static GENERATION: Word = Word::new(1);
+/// Process records in use: while 0, nobody uses uffd-wp and the table hooks return at once.
+pub static PROCESSES: Word = Word::new(0);
+/// The agent's own tgid, set when it reads the iterator: its scans are not its users'.
+pub static AGENT: Word = Word::new(0);
+
+/// Counts an event that could not be counted where it belongs.
+#[inline(always)]
+pub fn lose(loss: Loss) {
+    if let Some(control) = CONTROL.get_ptr_mut(0) {
+        // SAFETY: a map value of that type.
+        atomic::add(unsafe { &raw mut (*control).losses[loss as usize] }, 1);
+    }
+}
+
+/// Distance between a physical address and where the kernel has it mapped.
+#[inline(always)]
+pub fn direct_map() -> u64 {
+    match config!(page_offset_symbol) {
+        // Without CONFIG_RANDOMIZE_MEMORY (arch/x86/include/asm/page_64_types.h).
+        0 => 0xffff_8880_0000_0000,
+        symbol => Copied::read::<u64>(symbol as *const u8, 0),
+    }
+}

@@ -1,0 +1,263 @@
+//! The slow path: finding or filling the record of a VMA and of its process.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_task, bpf_ktime_get_ns},
+    maps::{Array, HashMap},
+};
+use tracker_ebpf::{Backing, COMM_LEN, FreeList, Loss, Mode, NO_RECORD, RecordState};
+
+use crate::{
+    atomic,
+    maps::{
+        CONTROL, FREE_MMS, FREE_VMAS, GENERATION, MM_RECORDS, MMS, PROCESSES, VMA_RECORDS, VMAS,
+        config, lose, offset,
+    },
+    memory::{Copied, Memory},
+};
+
+/// `VM_UFFD_WP`, `VM_HUGETLB` (include/linux/mm.h).
+const VM_UFFD_WP: u64 = 0x1000;
+const VM_HUGETLB: u64 = 0x40_0000;
+/// `UFFD_FEATURE_WP_ASYNC` (include/uapi/linux/userfaultfd.h).
+const WP_ASYNC: u32 = 1 << 15;
+/// `TMPFS_MAGIC` (include/uapi/linux/magic.h).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+/// `BPF_NOEXIST`
+const NOEXIST: u64 = 1;
+/// How often a taker may lose the race for a free record.
+const TAKE_TRIES: u32 = 16;
+
+/// A record and what a fault needs to know of it.
+#[derive(Clone, Copy)]
+pub struct Found {
+    pub id: u32,
+    pub mode: Mode,
+}
+
+/// Whether uffd write-protection is registered on the VMA.
+#[inline(always)]
+pub fn uses_uffd_wp<M: Memory>(vma: *const u8) -> bool {
+    M::read::<u64>(vma, offset!(vma_flags)) & VM_UFFD_WP != 0
+}
+
+/// The mode of the userfaultfd that owns the VMA.
+#[inline(always)]
+pub fn mode<M: Memory>(vma: *const u8) -> Mode {
+    let ctx = M::pointer(vma, offset!(vma_uffd_ctx));
+    if M::read::<u32>(ctx, offset!(uffd_features)) & WP_ASYNC != 0 {
+        Mode::Async
+    } else {
+        Mode::Sync
+    }
+}
+
+/// What the pages of a VMA come from, as `vma_is_anonymous`, `is_vm_hugetlb_page` and the file
+/// system's magic tell. Shared anonymous memory is a file on an internal tmpfs.
+#[inline(always)]
+pub fn backing<M: Memory>(vma: *const u8) -> Backing {
+    if M::read::<u64>(vma, offset!(vma_flags)) & VM_HUGETLB != 0 {
+        return Backing::Hugetlb;
+    }
+    if M::read::<u64>(vma, offset!(vma_ops)) == 0 {
+        return Backing::Anon;
+    }
+    let inode = M::pointer(M::pointer(vma, offset!(vma_file)), offset!(file_inode));
+    let sb = M::pointer(inode, offset!(inode_sb));
+    if M::read::<u64>(sb, offset!(sb_magic)) == TMPFS_MAGIC {
+        Backing::Shmem
+    } else {
+        Backing::File
+    }
+}
+
+/// The record of a uffd-wp VMA, filled if it has none; `None` if the VMA does not use uffd-wp.
+#[inline(never)]
+pub fn resolve(vma: u64) -> Option<Found> {
+    let object = vma as *const u8;
+    if !uses_uffd_wp::<Copied>(object) {
+        return None;
+    }
+    let mode = mode::<Copied>(object);
+    let start = Copied::read::<u64>(object, offset!(vma_start));
+    let mm = Copied::read::<u64>(object, offset!(vma_mm));
+    let mm_id = resolve_mm(mm);
+    let known = known(vma, start, mm_id, mode);
+    let id = if known == NO_RECORD {
+        fill(vma, start, mm_id, mode)
+    } else {
+        known
+    };
+    Some(Found { id, mode })
+}
+
+/// The id under which this very VMA is counted already.
+#[inline(always)]
+fn known(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
+    // SAFETY: the value is one aligned word.
+    let Some(id) = (unsafe { VMAS.get(vma) }).copied() else {
+        return NO_RECORD;
+    };
+    let Some(record) = VMA_RECORDS.get_ptr_mut(id) else {
+        return NO_RECORD;
+    };
+    // SAFETY: a map value; its fields are written before the id is published.
+    unsafe {
+        if (*record).vma == vma
+            && (*record).start == start
+            && (*record).mm_id == mm_id
+            && (*record).state == RecordState::Live as u32
+        {
+            (*record).mode = mode as u32;
+            return id;
+        }
+        // Only the one that removes the entry may end the record.
+        if VMAS.remove(vma).is_ok() {
+            if (*record).vma == vma && (*record).state == RecordState::Live as u32 {
+                (*record).state = RecordState::Moved as u32;
+            }
+            GENERATION.add(1);
+        }
+    }
+    NO_RECORD
+}
+
+/// Takes a free record and publishes it.
+#[inline(always)]
+fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
+    let id = take(&FREE_VMAS, Free::Vmas, config!(vma_records));
+    let Some(record) = VMA_RECORDS.get_ptr_mut(id) else {
+        return NO_RECORD;
+    };
+    if id == NO_RECORD {
+        lose(Loss::VmaRecordsFull);
+        return NO_RECORD;
+    }
+    let object = vma as *const u8;
+    // SAFETY: the id was free: nobody else writes this record.
+    unsafe {
+        (*record).vma = vma;
+        (*record).start = start;
+        (*record).end = Copied::read::<u64>(object, offset!(vma_end));
+        (*record).born_ns = bpf_ktime_get_ns();
+        (*record).mm_id = mm_id;
+        (*record).backing = backing::<Copied>(object) as u32;
+        (*record).mode = mode as u32;
+        (*record).state = RecordState::Live as u32;
+    }
+    publish(&VMAS, vma, id, || {
+        // SAFETY: as above; the agent takes the unused record back.
+        unsafe { (*record).state = RecordState::Ended as u32 }
+    })
+}
+
+/// The record id of a process, filled if it has none.
+#[inline(never)]
+pub fn resolve_mm(mm: u64) -> u32 {
+    // SAFETY: the value is one aligned word.
+    if let Some(id) = unsafe { MMS.get(mm) } {
+        return *id;
+    }
+    let id = take(&FREE_MMS, Free::Mms, config!(mm_records));
+    let Some(record) = MM_RECORDS.get_ptr_mut(id) else {
+        return NO_RECORD;
+    };
+    if id == NO_RECORD {
+        lose(Loss::MmRecordsFull);
+        return NO_RECORD;
+    }
+    let leader = leader(mm);
+    // SAFETY: the id was free: nobody else writes this record.
+    unsafe {
+        (*record).mm = mm;
+        (*record).start_boottime_ns = Copied::read::<u64>(leader, offset!(task_start_boottime));
+        (*record).tgid = Copied::read::<u32>(leader, offset!(task_tgid));
+        (*record).comm = Copied::read::<[u8; COMM_LEN]>(leader, offset!(task_comm));
+        (*record).state = RecordState::Live as u32;
+    }
+    PROCESSES.add(1);
+    publish(&MMS, mm, id, || {
+        // SAFETY: as above.
+        unsafe { (*record).state = RecordState::Ended as u32 }
+        PROCESSES.add(u64::MAX);
+    })
+}
+
+/// The group leader of the process that owns the mm, else of the current task.
+#[inline(always)]
+fn leader(mm: u64) -> *const u8 {
+    let owner = match offset!(mm_owner) {
+        tracker_ebpf::ABSENT => 0,
+        owner => Copied::read::<u64>(mm as *const u8, owner),
+    };
+    // SAFETY: a helper without arguments.
+    let task = if owner == 0 {
+        unsafe { bpf_get_current_task() }
+    } else {
+        owner
+    };
+    Copied::pointer(task as *const u8, offset!(task_group_leader))
+}
+
+/// The record id of a process that uses uffd-wp, or 0: never fills one.
+#[inline(always)]
+pub fn known_mm(mm: u64) -> u32 {
+    if PROCESSES.load() == 0 {
+        return NO_RECORD;
+    }
+    // SAFETY: the value is one aligned word.
+    unsafe { MMS.get(mm) }.copied().unwrap_or(NO_RECORD)
+}
+
+/// Enters a filled record into its map. Another CPU may have been first: then its record counts,
+/// and `retract` ends ours.
+#[inline(always)]
+fn publish(map: &HashMap<u64, u32>, key: u64, id: u32, retract: impl FnOnce()) -> u32 {
+    if map.insert(key, id, NOEXIST).is_ok() {
+        return id;
+    }
+    retract();
+    // SAFETY: the value is one aligned word.
+    match unsafe { map.get(key) } {
+        Some(first) => *first,
+        None => {
+            lose(Loss::MapUpdateFailed);
+            NO_RECORD
+        }
+    }
+}
+
+enum Free {
+    Vmas,
+    Mms,
+}
+
+/// Takes an id from a ring of free ones; `NO_RECORD` if it is empty.
+#[inline(always)]
+fn take(ring: &Array<u64>, which: Free, capacity: u64) -> u32 {
+    let Some(control) = CONTROL.get_ptr_mut(0) else {
+        return NO_RECORD;
+    };
+    // SAFETY: a map value; both ends are only touched atomically.
+    let list: *mut FreeList = unsafe {
+        match which {
+            Free::Vmas => &raw mut (*control).free_vmas,
+            Free::Mms => &raw mut (*control).free_mms,
+        }
+    };
+    // SAFETY: as above.
+    let (head, tail) = unsafe { (&raw mut (*list).head, &raw mut (*list).tail) };
+    for _ in 0..TAKE_TRIES {
+        // SAFETY: aligned words; the other CPUs may change them meanwhile.
+        let (seen, end) = unsafe { (head.read_volatile(), tail.read_volatile()) };
+        if seen == end {
+            return NO_RECORD;
+        }
+        let Some(id) = ring.get((seen % capacity) as u32).copied() else {
+            return NO_RECORD;
+        };
+        if atomic::replace(head, seen, seen + 1) {
+            return id as u32;
+        }
+    }
+    NO_RECORD
+}

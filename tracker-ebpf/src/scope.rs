@@ -1,0 +1,226 @@
+//! Scopes: the operation a task is inside while a page table is allocated.
+//!
+//! One entry per task is enough: the operations do not nest, and a fault inside one (while results
+//! are copied to user space) is told by its `vm_fault`, not by its scope.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user},
+    macros::map,
+    maps::HashMap,
+};
+use tracker_ebpf::{Cause, Duration, NO_RECORD};
+
+use crate::{
+    context::{Entry, Exit},
+    maps::{AGENT, GENERATION, config, offset},
+    memory::{Copied, Memory},
+    record::{known_mm, resolve_mm, uses_uffd_wp},
+    timing,
+};
+
+/// Commands of `userfaultfd_ioctl` (include/uapi/linux/userfaultfd.h).
+const REGISTER: u32 = 0xc020_aa00;
+const UNREGISTER: u32 = 0x8010_aa01;
+const COPY: u32 = 0xc028_aa03;
+const ZEROPAGE: u32 = 0xc020_aa04;
+const MOVE: u32 = 0xc028_aa05;
+const WRITEPROTECT: u32 = 0xc018_aa06;
+const CONTINUE: u32 = 0xc020_aa07;
+const POISON: u32 = 0xc020_aa08;
+/// Where `uffdio_register` and `uffdio_writeprotect` have their mode, after the range.
+const MODE_AT: u64 = 16;
+/// `UFFDIO_REGISTER_MODE_WP`
+const MODE_WP: u64 = 1 << 1;
+/// `UFFDIO_WRITEPROTECT_MODE_WP`
+const MODE_ARM: u64 = 1;
+
+const ARM: u64 = Cause::Arm as u64;
+const OTHER: u64 = Cause::Other as u64;
+
+/// What a task is doing.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Scope {
+    /// The VMA it works on, if known.
+    pub vma: u64,
+    /// An address inside that VMA, if the VMA is not known.
+    pub address: u64,
+    /// When it began, `CLOCK_MONOTONIC` ns.
+    pub began_ns: u64,
+    /// [`Cause`] of tables allocated meanwhile.
+    pub cause: u64,
+}
+
+/// Tasks inside a scope, by tid.
+#[map]
+static SCOPES: HashMap<u32, Scope> = HashMap::with_max_entries(16384, 1);
+
+#[inline(always)]
+fn enter(cause: Cause, vma: u64, address: u64) {
+    // SAFETY: a helper without arguments.
+    let began_ns = unsafe { bpf_ktime_get_ns() };
+    let scope = Scope {
+        vma,
+        address,
+        began_ns,
+        cause: cause as u64,
+    };
+    let _ = SCOPES.insert(bpf_get_current_pid_tgid() as u32, scope, 0);
+}
+
+/// The scope of the current task.
+#[inline(always)]
+pub fn current() -> Option<Scope> {
+    // SAFETY: only this task writes its entry.
+    unsafe { SCOPES.get(bpf_get_current_pid_tgid() as u32) }.copied()
+}
+
+/// Ends the scope of the current task.
+#[inline(always)]
+pub fn leave() -> Option<Scope> {
+    let scope = current()?;
+    let _ = SCOPES.remove(bpf_get_current_pid_tgid() as u32);
+    Some(scope)
+}
+
+/// `userfaultfd_ioctl(file, cmd, arg)`: arming, copying and moving are scopes. A process that
+/// registers for write protection counts from here on, so that no table it allocates is missed.
+///
+/// All these commands pass a struct that begins with an address of the range they work on.
+#[inline(always)]
+pub fn userfaultfd_ioctl<C: Entry>(ctx: &C) {
+    let arg = ctx.number(2);
+    let cause = match ctx.number(1) as u32 {
+        WRITEPROTECT if user_word(arg + MODE_AT) & MODE_ARM != 0 => Cause::Arm,
+        COPY | ZEROPAGE | CONTINUE | POISON => Cause::Copy,
+        MOVE => Cause::Move,
+        REGISTER => {
+            if user_word(arg + MODE_AT) & MODE_WP != 0 {
+                let uffd = C::Memory::pointer(ctx.pointer(0), offset!(file_private_data));
+                resolve_mm(Copied::read::<u64>(uffd, offset!(uffd_mm)));
+            }
+            Cause::Other
+        }
+        UNREGISTER => Cause::Other,
+        _ => return,
+    };
+    enter(cause, 0, user_word(arg));
+}
+
+/// Return of `userfaultfd_ioctl`.
+#[inline(always)]
+pub fn userfaultfd_ioctl_exit<C: Exit>(_ctx: &C) {
+    let Some(scope) = leave() else { return };
+    match scope.cause {
+        ARM => timing::observe_since(Duration::Arm, scope.began_ns),
+        // What a VMA pointer means may have changed: another userfaultfd, another mode.
+        OTHER => GENERATION.add(1),
+        _ => {}
+    }
+}
+
+/// A word of user memory; 0 if it cannot be read.
+#[inline(always)]
+fn user_word(address: u64) -> u64 {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
+}
+
+/// `do_pagemap_scan(mm, arg)`. The agent's own scans are left out.
+#[inline(always)]
+pub fn scan<C: Entry>(ctx: &C) {
+    if known_mm(ctx.pointer(0) as u64) == NO_RECORD
+        || bpf_get_current_pid_tgid() >> 32 == AGENT.load()
+    {
+        return;
+    }
+    enter(Cause::Scan, 0, 0);
+}
+
+/// `uffd_wp_range(vma, start, len, enable)`: inside an arm or a scan, the VMA it is about.
+#[inline(always)]
+pub fn wp_range<C: Entry>(ctx: &C) {
+    let vma = if config!(wp_range_vma_arg) == 1 {
+        ctx.pointer(1)
+    } else {
+        ctx.pointer(0)
+    };
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if let Some(scope) = SCOPES.get_ptr_mut(tid) {
+        // SAFETY: a map value that only this task writes.
+        unsafe { (*scope).vma = vma as u64 };
+    }
+}
+
+/// `copy_page_range(dst_vma, src_vma)`: one VMA of a fork.
+#[inline(always)]
+pub fn fork<C: Entry>(ctx: &C) {
+    let vma = ctx.pointer(0);
+    let mm = C::Memory::pointer(vma, offset!(vma_mm)) as u64;
+    if uses_uffd_wp::<C::Memory>(vma) || known_mm(mm) != NO_RECORD {
+        enter(Cause::Fork, vma as u64, 0);
+    }
+}
+
+/// `move_page_tables(vma, old_addr, new_vma, ..)`, later `move_page_tables(control)`: mremap.
+#[inline(always)]
+pub fn mremap<C: Entry>(ctx: &C) {
+    let vma = if config!(move_takes_control) == 1 {
+        C::Memory::pointer(ctx.pointer(0), offset!(move_new))
+    } else {
+        ctx.pointer(2)
+    };
+    let mm = C::Memory::pointer(vma, offset!(vma_mm)) as u64;
+    if known_mm(mm) != NO_RECORD {
+        enter(Cause::Move, vma as u64, 0);
+    }
+}
+
+/// `populate_vma_page_range(vma, ..)`: MAP_POPULATE, mlock.
+#[inline(always)]
+pub fn populate<C: Entry>(ctx: &C) {
+    begin_populate(C::Memory::pointer(ctx.pointer(0), offset!(vma_mm)) as u64);
+}
+
+/// `faultin_page_range(mm, ..)`, before 6.10 `faultin_vma_page_range(vma, ..)`: MADV_POPULATE_READ
+/// and _WRITE.
+#[inline(always)]
+pub fn madvise_populate<C: Entry>(ctx: &C) {
+    let object = ctx.pointer(0);
+    if config!(faultin_takes_mm) == 1 {
+        begin_populate(object as u64);
+    } else {
+        begin_populate(C::Memory::pointer(object, offset!(vma_mm)) as u64);
+    }
+}
+
+#[inline(always)]
+fn begin_populate(mm: u64) {
+    if known_mm(mm) != NO_RECORD {
+        enter(Cause::Populate, 0, 0);
+    }
+}
+
+/// Return of `do_pagemap_scan`.
+#[inline(always)]
+pub fn scan_exit<C: Exit>(_ctx: &C) {
+    if let Some(scope) = leave() {
+        timing::observe_since(Duration::Scan, scope.began_ns);
+    }
+}
+
+/// Return of any function that entered a scope and is not timed.
+#[inline(always)]
+pub fn exit<C: Exit>(_ctx: &C) {
+    leave();
+}
+
+/// The VMA of a scope that knows only an address: a pointer on the kernel stack to a uffd-wp VMA
+/// of that mm around that address; there is only one such VMA.
+#[inline(always)]
+pub fn covers(vma: u64, mm: u64, address: u64) -> bool {
+    let vma = vma as *const u8;
+    Copied::read::<u64>(vma, offset!(vma_mm)) == mm
+        && Copied::read::<u64>(vma, offset!(vma_start)) <= address
+        && address < Copied::read::<u64>(vma, offset!(vma_end))
+}

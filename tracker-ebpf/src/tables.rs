@@ -1,0 +1,343 @@
+//! Page tables: who allocated one, for which VMA, and when it is freed.
+//!
+//! All of these hooks return at once for a process that does not use uffd-wp.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel as read_kernel},
+    macros::map,
+    maps::{HashMap, PerCpuArray},
+    programs::ProbeContext,
+};
+use tracker_ebpf::{Cause, Level, Loss, NO_RECORD};
+
+use crate::{
+    atomic,
+    context::{Entry, Exit, stack},
+    maps::{MM_RECORDS, VMA_RECORDS, config, direct_map, lose, offset},
+    memory::{Copied, Memory},
+    record::{known_mm, resolve, uses_uffd_wp},
+    scope,
+};
+
+/// Words of kernel stack searched for the `vm_fault` of `__handle_mm_fault`, a few frames up.
+const STACK_WORDS: usize = 192;
+const PAGE_MASK: u64 = !0xfff;
+/// `BPF_NOEXIST`
+const NOEXIST: u64 = 1;
+
+/// A table allocation under way, from the function's entry to its return.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Allocation {
+    mm: u64,
+    /// The VMA it is for; 0 if that could not be told.
+    vma: u64,
+    /// [`Cause`]
+    cause: u64,
+    /// Where the function leaves its result: `pgtable_t *`, `pud_t *` or `p4d_t *`.
+    result: u64,
+}
+
+/// Allocations under way, by tid and level: a PMD allocation does not nest in a PTE one.
+#[map]
+static ALLOCATIONS: HashMap<u32, Allocation> = HashMap::with_max_entries(16384, 1);
+
+/// Upper tables that were counted, by their address: `__pmd_alloc` returns 0 also when another
+/// thread's table won.
+#[map]
+static UPPER_TABLES: HashMap<u64, u8> = HashMap::with_max_entries(65536, 1);
+
+/// A copy of the kernel stack, one per CPU: kprobes are not preempted.
+#[map]
+static STACK: PerCpuArray<[u64; STACK_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Copies the kernel stack from `sp` on.
+#[inline(always)]
+fn copy_stack(sp: u64) -> Option<*mut [u64; STACK_WORDS]> {
+    let words = STACK.get_ptr_mut(0)?;
+    // SAFETY: the destination is a map value of that size; the helper checks the source.
+    let failed =
+        unsafe { read_kernel(words.cast(), (STACK_WORDS * 8) as u32, sp as *const c_void) };
+    (failed == 0).then_some(words)
+}
+
+/// The VMA of the fault that the kernel is in: `struct vm_fault` is a local of
+/// `__handle_mm_fault`, so its words are on the stack.
+#[inline(never)]
+fn fault_vma(sp: u64, mm: u64, word: u64, at: u32) -> u64 {
+    let Some(words) = copy_stack(sp) else {
+        return 0;
+    };
+    for i in 0..STACK_WORDS {
+        // SAFETY: in bounds.
+        if unsafe { (*words)[i] } != word {
+            continue;
+        }
+        let vmf = (sp + 8 * i as u64).wrapping_sub(u64::from(at)) as *const u8;
+        let vma = Copied::read::<u64>(vmf, offset!(fault_vma));
+        if vma != 0 && Copied::read::<u64>(vma as *const u8, offset!(vma_mm)) == mm {
+            return vma;
+        }
+    }
+    0
+}
+
+/// The VMA of that mm around `address` that the kernel works on: a pointer on its stack. There is
+/// only one such VMA, so a stale pointer cannot mislead.
+#[inline(never)]
+fn stack_vma(sp: u64, mm: u64, address: u64) -> u64 {
+    let Some(words) = copy_stack(sp) else {
+        return 0;
+    };
+    for i in 0..STACK_WORDS {
+        // SAFETY: in bounds.
+        let word = unsafe { (*words)[i] };
+        // Kernel objects lie in the upper half, at multiples of eight.
+        if word >> 47 == 0x1_ffff && word & 7 == 0 && scope::covers(word, mm, address) {
+            return word;
+        }
+    }
+    0
+}
+
+/// Who allocates: the fault on the stack, else the scope of the task.
+#[inline(always)]
+fn attribute(sp: u64, mm: u64, word: u64, at: u32) -> (u64, Cause) {
+    let scope = scope::current();
+    let vma = fault_vma(sp, mm, word, at);
+    if vma != 0 {
+        let populating = matches!(scope, Some(s) if s.cause == Cause::Populate as u64);
+        return (
+            vma,
+            if populating {
+                Cause::Populate
+            } else {
+                Cause::Fault
+            },
+        );
+    }
+    let Some(scope) = scope else {
+        return (0, Cause::Other);
+    };
+    let vma = if scope.vma == 0 && scope.address != 0 {
+        stack_vma(sp, mm, scope.address)
+    } else {
+        scope.vma
+    };
+    (vma, cause(scope.cause))
+}
+
+#[inline(always)]
+fn cause(number: u64) -> Cause {
+    match number {
+        0 => Cause::Fault,
+        1 => Cause::Arm,
+        2 => Cause::Scan,
+        3 => Cause::Copy,
+        4 => Cause::Fork,
+        5 => Cause::Move,
+        6 => Cause::Populate,
+        _ => Cause::Other,
+    }
+}
+
+/// Counts one allocated table: for its VMA if that uses uffd-wp, else for the process.
+#[inline(always)]
+fn allocated(mm: u64, vma: u64, cause: Cause, level: Level) {
+    let (cause, level) = (cause as usize & 7, level as usize);
+    if vma == 0 {
+        lose(Loss::VmaUnknown);
+    } else if uses_uffd_wp::<Copied>(vma as *const u8)
+        && let Some(found) = resolve(vma)
+        && let Some(record) = VMA_RECORDS.get_ptr_mut(found.id)
+    {
+        // SAFETY: a map value; the indices are in bounds.
+        return atomic::add(
+            unsafe {
+                (&raw mut (*record).tables)
+                    .cast::<u64>()
+                    .add(level * 8 + cause)
+            },
+            1,
+        );
+    }
+    if let Some(record) = MM_RECORDS.get_ptr_mut(known_mm(mm)) {
+        // SAFETY: as above.
+        atomic::add(
+            unsafe {
+                (&raw mut (*record).tables)
+                    .cast::<u64>()
+                    .add(level * 8 + cause)
+            },
+            1,
+        );
+    }
+}
+
+#[inline(always)]
+fn begin(mm: u64, vma: u64, cause: Cause, result: u64) {
+    let allocation = Allocation {
+        mm,
+        vma,
+        cause: cause as u64,
+        result,
+    };
+    let _ = ALLOCATIONS.insert(bpf_get_current_pid_tgid() as u32, allocation, 0);
+}
+
+#[inline(always)]
+fn end() -> Option<Allocation> {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: only this task writes its entry.
+    let allocation = unsafe { ALLOCATIONS.get(tid) }.copied()?;
+    let _ = ALLOCATIONS.remove(tid);
+    Some(allocation)
+}
+
+/// `pmd_install(mm, pmd, pgtable_t *pte)`: puts a PTE table into a PMD entry.
+#[inline(always)]
+pub fn pmd_install(ctx: &ProbeContext) {
+    let mm = ctx.number(0);
+    if known_mm(mm) == NO_RECORD {
+        return;
+    }
+    let (vma, cause) = attribute(stack(ctx) as u64, mm, ctx.number(1), offset!(fault_pmd));
+    begin(mm, vma, cause, ctx.number(2));
+}
+
+/// Return of `pmd_install`: it takes the table (and clears the pointer) unless another thread's
+/// table was there first.
+#[inline(always)]
+pub fn pmd_install_exit<C: Exit>(_ctx: &C) {
+    if let Some(a) = end()
+        && Copied::read::<u64>(a.result as *const u8, 0) == 0
+    {
+        allocated(a.mm, a.vma, cause(a.cause), Level::Pte);
+    }
+}
+
+/// `__pmd_alloc(mm, pud, address)`, `__pud_alloc(mm, p4d, address)`.
+#[inline(always)]
+pub fn upper_alloc(ctx: &ProbeContext) {
+    let mm = ctx.number(0);
+    if known_mm(mm) == NO_RECORD {
+        return;
+    }
+    let page = ctx.number(2) & PAGE_MASK;
+    let (vma, cause) = attribute(stack(ctx) as u64, mm, page, offset!(fault_address));
+    begin(mm, vma, cause, ctx.number(1));
+}
+
+/// Return of `__pmd_alloc`.
+#[inline(always)]
+pub fn pmd_alloc_exit<C: Exit>(ctx: &C) {
+    upper_alloc_exit(ctx, Level::Pmd);
+}
+
+/// Return of `__pud_alloc`.
+#[inline(always)]
+pub fn pud_alloc_exit<C: Exit>(ctx: &C) {
+    upper_alloc_exit(ctx, Level::Pud);
+}
+
+#[inline(always)]
+fn upper_alloc_exit<C: Exit>(ctx: &C, level: Level) {
+    let Some(a) = end() else { return };
+    if ctx.returned() as u32 != 0 {
+        return;
+    }
+    let table = Copied::read::<u64>(a.result as *const u8, 0) & config!(table_address_mask);
+    if UPPER_TABLES.insert(table, 0, NOEXIST).is_ok() {
+        allocated(a.mm, a.vma, cause(a.cause), level);
+    }
+}
+
+/// `pgtable_trans_huge_deposit(mm, pmd, pgtable)`: a PTE table is kept beside a huge page. New in
+/// a fault and in a fork; collapse, mremap and UFFDIO_MOVE only pass one on.
+#[inline(always)]
+pub fn deposit(ctx: &ProbeContext) {
+    let mm = ctx.number(0);
+    if known_mm(mm) == NO_RECORD {
+        return;
+    }
+    let (vma, cause) = attribute(stack(ctx) as u64, mm, ctx.number(1), offset!(fault_pmd));
+    if matches!(cause, Cause::Fault | Cause::Populate | Cause::Fork) {
+        allocated(mm, vma, cause, Level::Pte);
+    }
+}
+
+/// `pgtable_trans_huge_withdraw(mm, pmd)` called by `zap_huge_pmd`: the deposited table is freed.
+/// Its other callers (split, mremap) pass the table on.
+#[inline(always)]
+pub fn withdraw(ctx: &ProbeContext) {
+    let id = known_mm(ctx.number(0));
+    if id == NO_RECORD {
+        return;
+    }
+    let caller = Copied::read::<u64>(stack(ctx), 0);
+    if caller >= config!(zap_huge_text_start) && caller < config!(zap_huge_text_end) {
+        freed(id, Level::Pte);
+    }
+}
+
+#[inline(always)]
+fn freed(mm_id: u32, level: Level) {
+    if let Some(record) = MM_RECORDS.get_ptr_mut(mm_id) {
+        // SAFETY: a map value.
+        atomic::add(unsafe { &raw mut (*record).freed[level as usize] }, 1);
+    }
+}
+
+#[inline(always)]
+fn gather_mm<C: Entry>(ctx: &C) -> u32 {
+    known_mm(C::Memory::pointer(ctx.pointer(0), offset!(gather_mm)) as u64)
+}
+
+/// `___pte_free_tlb(tlb, pte)`
+#[inline(always)]
+pub fn pte_free_tlb<C: Entry>(ctx: &C) {
+    let id = gather_mm(ctx);
+    if id != NO_RECORD {
+        freed(id, Level::Pte);
+    }
+}
+
+/// `pte_free_defer(mm, pgtable)`: khugepaged frees a table under RCU.
+#[inline(always)]
+pub fn pte_free_defer<C: Entry>(ctx: &C) {
+    let id = known_mm(ctx.pointer(0) as u64);
+    if id != NO_RECORD {
+        freed(id, Level::Pte);
+    }
+}
+
+/// `___pmd_free_tlb(tlb, pmd)`
+#[inline(always)]
+pub fn pmd_free_tlb<C: Entry>(ctx: &C) {
+    upper_freed(ctx, Level::Pmd);
+}
+
+/// `___pud_free_tlb(tlb, pud)`
+#[inline(always)]
+pub fn pud_free_tlb<C: Entry>(ctx: &C) {
+    upper_freed(ctx, Level::Pud);
+}
+
+#[inline(always)]
+fn upper_freed<C: Entry>(ctx: &C, level: Level) {
+    let id = gather_mm(ctx);
+    if id == NO_RECORD {
+        return;
+    }
+    freed(id, level);
+    forget(ctx.pointer(1) as u64);
+}
+
+/// Forgets a counted upper table. Its key is a physical address, as entries hold it; the direct
+/// map has it at a constant distance.
+#[inline(always)]
+fn forget(table: u64) {
+    let _ = UPPER_TABLES.remove(table.wrapping_sub(direct_map()));
+}

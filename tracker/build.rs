@@ -1,0 +1,82 @@
+//! Builds the eBPF programs of `tracker-ebpf` into `OUT_DIR/tracker-ebpf`.
+//!
+//! `cargo xtask setup` chooses the compiler and builds bpf-linker; this only uses them.
+
+#[path = "../xtask/src/tools_dir.rs"]
+mod tools_dir;
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya_build::{Package, Toolchain};
+
+/// Crates that use unstable features, which a stable compiler allows only by name.
+///
+/// Not "1": that would make aya-build compile `core` anew, which needs the compiler's source.
+const UNSTABLE_CRATES: &str = "aya_ebpf,tracker_ebpf";
+
+fn main() -> Result<()> {
+    for variable in tools_dir::VARIABLES {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    let tools =
+        tools_dir::tools_dir().context("TRACKER_TOOLS, XDG_CACHE_HOME or HOME must be set")?;
+    let record = tools.join(tools_dir::TOOLCHAIN_FILE);
+    let linker = tools.join("bin/bpf-linker");
+    for path in [
+        Path::new("build.rs"),
+        Path::new("../xtask/src/tools_dir.rs"),
+        &record,
+        &linker,
+    ] {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+
+    let path = search_path(&tools)?;
+    let Ok(toolchain) = fs::read_to_string(&record) else {
+        bail!("{} is missing, {SETUP}", record.display());
+    };
+    if !env::split_paths(&path).any(|dir| dir.join("bpf-linker").is_file()) {
+        bail!(
+            "bpf-linker is neither in {} nor in PATH, {SETUP}",
+            tools.join("bin").display()
+        );
+    }
+    build(toolchain.trim(), &path)
+        .with_context(|| format!("tracker-ebpf did not build with the toolchain {toolchain:?}"))
+}
+
+/// What a contributor does about a missing tool.
+const SETUP: &str = "so the eBPF programs cannot be built. Run:\n\n    cargo xtask setup\n";
+
+fn build(toolchain: &str, path: &OsString) -> Result<()> {
+    // SAFETY: this is the build script's only thread.
+    unsafe {
+        env::set_var("PATH", path);
+        if !toolchain.starts_with("nightly") {
+            env::set_var("RUSTC_BOOTSTRAP", UNSTABLE_CRATES);
+        }
+    }
+    let package = Package {
+        name: "tracker-ebpf",
+        root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../tracker-ebpf"),
+        features: &["bpf"],
+        ..Package::default()
+    };
+    aya_build::build_ebpf([package], Toolchain::Custom(toolchain))
+}
+
+/// `PATH` with the set-up's programs first.
+fn search_path(tools: &Path) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs: Vec<PathBuf> = [tools.join("bin")]
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .collect();
+    env::join_paths(dirs).with_context(|| format!("{} cannot be put into PATH", tools.display()))
+}

@@ -1,0 +1,188 @@
+//! Where a field lies in a struct.
+
+use super::error::FieldError;
+use super::raw::{self, Kind, Member, Record};
+use super::{Btf, MAX_DEPTH};
+
+/// Members looked at for one question, at most. The largest kernel structs have a few hundred; a
+/// damaged blob could make anonymous structs that contain each other explode.
+const MAX_MEMBERS: u32 = 100_000;
+
+/// A field found by [`Btf::field`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field {
+    /// Bytes from the start of the struct that was asked about.
+    pub offset: u32,
+    /// Bytes the field takes; `None` if its type has none (a function, an incomplete struct).
+    pub size: Option<u32>,
+    pub(super) type_id: u32,
+}
+
+impl Btf {
+    /// The byte offset of a field: [`Btf::field`] without the size.
+    ///
+    /// # Errors
+    /// As [`Btf::field`].
+    pub fn field_offset(&self, owner: &str, path: &str) -> Result<u32, FieldError> {
+        self.field(owner, path).map(|field| field.offset)
+    }
+
+    /// Where a field lies in struct, union or typedef `owner`, and its size.
+    ///
+    /// `path` may go through members by name (`vm_userfaultfd_ctx.ctx`). Members of anonymous
+    /// structs and unions are found as in C, as if they were `owner`'s own.
+    ///
+    /// # Errors
+    /// Says what is missing: the struct, the member, or that the path meets a pointer or ends in a
+    /// bitfield; [`FieldError::Ambiguous`] if types of the same name disagree.
+    pub fn field(&self, owner: &str, path: &str) -> Result<Field, FieldError> {
+        let mut answers = self
+            .aggregates(owner)
+            .map(|record| self.walk(owner, record, path));
+        let no_struct = || FieldError::NoStruct {
+            name: owner.to_owned(),
+        };
+        let first = answers.next().ok_or_else(no_struct)?;
+        let same = |other: &Result<Field, FieldError>| match (&first, other) {
+            (Ok(one), Ok(two)) => (one.offset, one.size) == (two.offset, two.size),
+            (one, two) => one == two,
+        };
+        if answers.all(|answer| same(&answer)) {
+            return first;
+        }
+        Err(FieldError::Ambiguous {
+            name: owner.to_owned(),
+            what: path.to_owned(),
+        })
+    }
+
+    fn walk(&self, owner: &str, start: Record, path: &str) -> Result<Field, FieldError> {
+        let mut budget = MAX_MEMBERS;
+        let mut walked = owner.to_owned();
+        let mut bits = 0u64;
+        let mut record = start;
+        let mut names = path.split('.').peekable();
+        let malformed = || FieldError::Malformed {
+            name: owner.to_owned(),
+        };
+        while let Some(name) = names.next() {
+            let found = self
+                .search(record, name, MAX_DEPTH, &mut budget)
+                .map_err(|()| malformed())?
+                .ok_or_else(|| FieldError::NoMember {
+                    owner: walked.clone(),
+                    member: name.to_owned(),
+                })?;
+            bits += found.bits;
+            walked = format!("{walked}.{name}");
+            if names.peek().is_none() {
+                return self.finish(found.member, bits, walked, malformed);
+            }
+            record = self
+                .strip(found.member.type_id)
+                .filter(Record::is_aggregate)
+                .ok_or_else(|| FieldError::NotAggregate {
+                    path: walked.clone(),
+                    member: names
+                        .peek()
+                        .map_or_else(String::new, |name| (*name).to_owned()),
+                })?;
+        }
+        Err(malformed())
+    }
+
+    fn finish(
+        &self,
+        member: Member,
+        bits: u64,
+        path: String,
+        malformed: impl Fn() -> FieldError,
+    ) -> Result<Field, FieldError> {
+        if self.is_bitfield(member) || bits % 8 != 0 {
+            return Err(FieldError::Bitfield { path });
+        }
+        let offset = u32::try_from(bits / 8).map_err(|_| malformed())?;
+        Ok(Field {
+            offset,
+            size: self.size_of(member.type_id),
+            type_id: member.type_id,
+        })
+    }
+
+    /// Finds a member by name, going into anonymous structs and unions. `Err` when the budget or
+    /// the depth is used up.
+    fn search(
+        &self,
+        record: Record,
+        name: &str,
+        depth: u32,
+        budget: &mut u32,
+    ) -> Result<Option<Found>, ()> {
+        let depth = depth.checked_sub(1).ok_or(())?;
+        for member in raw::members(&self.bytes, record) {
+            *budget = budget.checked_sub(1).ok_or(())?;
+            let bits = u64::from(member.bit_offset);
+            if !self.string_bytes(member.name_off).is_empty() {
+                if self.string_is(member.name_off, name) {
+                    return Ok(Some(Found { member, bits }));
+                }
+                continue;
+            }
+            let Some(inner) = self.strip(member.type_id).filter(Record::is_aggregate) else {
+                continue;
+            };
+            if let Some(found) = self.search(inner, name, depth, budget)? {
+                return Ok(Some(Found {
+                    member: found.member,
+                    bits: bits + found.bits,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_bitfield(&self, member: Member) -> bool {
+        if member.bit_size != 0 {
+            return true;
+        }
+        // BTF without the struct's flag keeps a bitfield's width in its integer type.
+        let Some(record) = self.strip(member.type_id) else {
+            return false;
+        };
+        raw::int_bits(&self.bytes, record).is_some_and(|(offset, bits)| {
+            offset != 0 || bits != record.size_or_type.saturating_mul(8)
+        })
+    }
+
+    /// Size of a type in bytes; `None` if it has none or it does not fit.
+    pub(super) fn size_of(&self, id: u32) -> Option<u32> {
+        let mut id = id;
+        let mut count = 1u32;
+        for _ in 0..MAX_DEPTH {
+            let record = self.strip(id)?;
+            match record.kind {
+                Kind::Array => {
+                    let (element, elements) = raw::array(&self.bytes, record)?;
+                    count = count.checked_mul(elements)?;
+                    id = element;
+                }
+                // A pointer's size is not in BTF; every kernel that this reads is a 64-bit one.
+                Kind::Ptr => return count.checked_mul(8),
+                Kind::Int
+                | Kind::Enum
+                | Kind::Enum64
+                | Kind::Float
+                | Kind::Struct
+                | Kind::Union => return count.checked_mul(record.size_or_type),
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
+struct Found {
+    member: Member,
+    /// From the start of the record that was searched.
+    bits: u64,
+}

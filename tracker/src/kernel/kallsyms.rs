@@ -1,0 +1,277 @@
+//! `/proc/kallsyms`: which functions have a symbol, under which name, and where.
+//!
+//! A function can be in BTF and still have no symbol of its name: the compiler may have given it a
+//! suffix (`.isra.0`), and then neither fentry nor a kprobe finds it by the name in the source.
+
+use std::ops::Range;
+
+use crate::kernel::name_index::NameIndex;
+
+/// One line of `/proc/kallsyms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Symbol<'a> {
+    /// Virtual address; 0 where the kernel hides it ([`Kallsyms::addresses_hidden`]).
+    pub address: u64,
+    /// The type letter of nm(1); lower case is local.
+    pub kind: char,
+    /// The name, with its suffix if it has one.
+    pub name: &'a str,
+    /// The module it belongs to; `None` for the kernel itself.
+    pub module: Option<&'a str>,
+}
+
+impl<'a> Symbol<'a> {
+    /// Whether it is code.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(self.kind, 't' | 'T' | 'w' | 'W')
+    }
+
+    /// What the compiler appended to the name in the source: `.isra.0`, `.constprop.0.cold`; empty
+    /// if nothing.
+    #[must_use]
+    pub fn suffix(&self) -> &'a str {
+        self.name.find('.').map_or("", |dot| &self.name[dot..])
+    }
+}
+
+/// A parsed `/proc/kallsyms`.
+pub struct Kallsyms<'a> {
+    symbols: Vec<Symbol<'a>>,
+    /// By the name in the source, that is without suffix.
+    names: NameIndex,
+    /// Addresses of the kernel's own code symbols, sorted.
+    text: Vec<u64>,
+    malformed: usize,
+}
+
+impl<'a> Kallsyms<'a> {
+    /// Reads the file's bytes. Lines that are not of its form are counted and left out.
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Self {
+        let mut symbols = Vec::with_capacity(bytes.len() / 40);
+        let mut malformed = 0;
+        for line in bytes
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            match parse_line(line) {
+                Some(symbol) => symbols.push(symbol),
+                None => malformed += 1,
+            }
+        }
+        let names = NameIndex::build(symbols.iter().map(|symbol| source_name(symbol).as_bytes()));
+        let own_text = symbols.iter().filter(|s| s.is_text() && s.module.is_none());
+        let mut text: Vec<u64> = own_text.map(|symbol| symbol.address).collect();
+        text.sort_unstable();
+        text.dedup();
+        Self {
+            symbols,
+            names,
+            text,
+            malformed,
+        }
+    }
+
+    /// How many symbols there are, those of modules among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.symbols.len()
+    }
+
+    /// Whether there are none: the file was empty or is not kallsyms.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.symbols.is_empty()
+    }
+
+    /// Lines that could not be read.
+    #[must_use]
+    pub fn malformed(&self) -> usize {
+        self.malformed
+    }
+
+    /// Whether every address is 0: `kernel.kptr_restrict` is 2, or it is 1 (or
+    /// `perf_event_paranoid` above 1) and this process has no `CAP_SYSLOG`
+    /// (`kallsyms_show_value` in the kernel).
+    #[must_use]
+    pub fn addresses_hidden(&self) -> bool {
+        !self.is_empty() && self.symbols.iter().all(|symbol| symbol.address == 0)
+    }
+
+    /// The kernel's own symbols of exactly that name. More than one means that the name is
+    /// ambiguous: the kernel attaches to whichever it finds first, or refuses.
+    pub fn exact(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+        self.family(name)
+            .filter(move |symbol| symbol.name.len() == name.len())
+    }
+
+    /// The kernel's own symbols made of that function with a suffix (`.isra.0`, `.part.0`,
+    /// `.cold`).
+    pub fn variants(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+        self.family(name)
+            .filter(move |symbol| symbol.name.len() > name.len())
+    }
+
+    /// Symbols of exactly that name in modules.
+    pub fn in_modules(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+        self.candidates(name)
+            .filter(move |symbol| symbol.module.is_some() && symbol.name == name)
+    }
+
+    /// The address of data or code of that name in the kernel itself; `None` if there is none, if
+    /// it is hidden, or if several disagree.
+    #[must_use]
+    pub fn address(&self, name: &str) -> Option<u64> {
+        let mut addresses = self.exact(name).map(|symbol| symbol.address);
+        let first = addresses.next().filter(|address| *address != 0)?;
+        addresses.all(|address| address == first).then_some(first)
+    }
+
+    /// The addresses of a function: from its symbol to the next code symbol after it (padding
+    /// between functions counts as part of the first). Its `.cold` part lies elsewhere.
+    ///
+    /// `None` if it has no symbol, several, none after it, or if addresses are hidden.
+    #[must_use]
+    pub fn text_range(&self, name: &str) -> Option<Range<u64>> {
+        self.exact(name).find(Symbol::is_text)?;
+        let start = self.address(name)?;
+        let next = self.text.partition_point(|address| *address <= start);
+        Some(start..*self.text.get(next)?)
+    }
+
+    fn family(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+        let own = self
+            .candidates(name)
+            .filter(|symbol| symbol.module.is_none());
+        own.filter(move |symbol| source_name(symbol) == name)
+    }
+
+    fn candidates(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+        let positions = self.names.candidates(name.as_bytes());
+        positions.filter_map(|at| self.symbols.get(usize::try_from(at).ok()?).copied())
+    }
+}
+
+fn source_name<'a>(symbol: &Symbol<'a>) -> &'a str {
+    symbol.name.split('.').next().unwrap_or(symbol.name)
+}
+
+/// `ffffffff81000000 t name`, and for modules a tab and `[module]`.
+fn parse_line(line: &[u8]) -> Option<Symbol<'_>> {
+    let line = std::str::from_utf8(line).ok()?;
+    let mut words = line.split_ascii_whitespace();
+    let address = u64::from_str_radix(words.next()?, 16).ok()?;
+    let mut kind = words.next()?.chars();
+    let symbol = Symbol {
+        address,
+        kind: kind.next()?,
+        name: words.next()?,
+        module: match words.next() {
+            Some(module) => Some(module.strip_prefix('[')?.strip_suffix(']')?),
+            None => None,
+        },
+    };
+    (kind.next().is_none() && words.next().is_none()).then_some(symbol)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::Kallsyms;
+
+    const SAMPLE: &[u8] = b"\
+0000000000000000 A fixed_percpu_data
+ffffffff81000000 T _stext
+ffffffff81000000 T _text
+ffffffff81000100 T do_wp_page
+ffffffff81000140 t __pfx_wp_page_copy
+ffffffff81000150 t wp_page_copy
+ffffffff81000300 t free_pte
+ffffffff81000400 t free_pte
+ffffffff81000500 t unmap_single_vma.isra.0
+ffffffff81000600 t unmap_single_vma.isra.0.cold
+ffffffff81000700 t do_wp_page.cold
+ffffffff82000000 D shmem_vm_ops
+not a line
+ffffffff81000800 tt too_long_kind
+ffffffffc0000000 t kvm_init\t[kvm]
+ffffffffc0000100 t do_wp_page\t[odd]
+";
+
+    #[test]
+    fn exact_variants_duplicates_and_modules() {
+        let symbols = Kallsyms::parse(SAMPLE);
+        let variants = |name| {
+            symbols
+                .variants(name)
+                .map(|s| s.suffix())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((symbols.len(), symbols.malformed()), (14, 2));
+        assert_eq!(
+            symbols.exact("do_wp_page").count(),
+            1,
+            "the module's is apart"
+        );
+        assert_eq!(
+            symbols.in_modules("do_wp_page").next().unwrap().module,
+            Some("odd")
+        );
+        assert_eq!(variants("do_wp_page"), [".cold"]);
+        assert_eq!(symbols.exact("unmap_single_vma").count(), 0);
+        assert_eq!(variants("unmap_single_vma"), [".isra.0", ".isra.0.cold"]);
+        assert_eq!(symbols.exact("free_pte").count(), 2);
+        assert_eq!(symbols.exact("wp_page").count(), 0);
+    }
+
+    #[test]
+    fn ranges_end_at_the_next_code_symbol() {
+        let symbols = Kallsyms::parse(SAMPLE);
+        assert_eq!(
+            symbols.text_range("do_wp_page"),
+            Some(0xffff_ffff_8100_0100..0xffff_ffff_8100_0140)
+        );
+        assert_eq!(symbols.text_range("free_pte"), None, "ambiguous");
+        assert_eq!(symbols.text_range("shmem_vm_ops"), None, "no code");
+        assert_eq!(symbols.address("shmem_vm_ops"), Some(0xffff_ffff_8200_0000));
+    }
+
+    #[test]
+    fn hidden_addresses_are_a_fact_and_not_an_address() {
+        let text = String::from_utf8_lossy(SAMPLE).replace("ffffffff8", "000000000");
+        let text = text.replace("ffffffffc0000", "0000000000000");
+        let hidden: String = text
+            .lines()
+            .map(|line| {
+                line.split_once(' ')
+                    .map_or(String::new(), |(_, rest)| format!("0 {rest}\n"))
+            })
+            .collect();
+        let symbols = Kallsyms::parse(hidden.as_bytes());
+        assert!(symbols.addresses_hidden());
+        assert_eq!(symbols.address("do_wp_page"), None);
+        assert_eq!(symbols.text_range("do_wp_page"), None);
+        assert_eq!(
+            symbols.exact("do_wp_page").count(),
+            1,
+            "names are still known"
+        );
+        assert!(!Kallsyms::parse(SAMPLE).addresses_hidden());
+        assert!(
+            !Kallsyms::parse(b"").addresses_hidden(),
+            "nothing is not hidden"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let symbols = Kallsyms::parse(&bytes);
+            let _ = (symbols.addresses_hidden(), symbols.text_range("a"), symbols.address("a"));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What the kernel's tracing files say: functions ftrace can hook, functions kprobes must not
+//! touch, tracepoints.
+
+use std::collections::HashSet;
+
+/// The functions of `available_filter_functions`: those whose entry ftrace can patch. fentry needs
+/// that; a kprobe is cheaper with it. Functions marked `notrace` are absent, and with them every
+/// `static inline` function that the compiler emitted out of line.
+pub struct FilterFunctions<'a>(HashSet<&'a [u8]>);
+
+impl<'a> FilterFunctions<'a> {
+    /// Reads the file: a function a line, of modules followed by ` [module]`, which is left out.
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Self {
+        let own = lines(bytes).filter(|line| !line.ends_with(b"]"));
+        Self(own.filter_map(|line| words(line).next()).collect())
+    }
+
+    /// Whether ftrace can hook a function of that name.
+    #[must_use]
+    pub fn contains(&self, function: &str) -> bool {
+        self.0.contains(function.as_bytes())
+    }
+}
+
+/// The functions of `/sys/kernel/debug/kprobes/blacklist`, which refuse kprobes (`NOKPROBE_SYMBOL`
+/// and the like).
+pub struct KprobeBlacklist<'a>(HashSet<&'a [u8]>);
+
+impl<'a> KprobeBlacklist<'a> {
+    /// Reads the file: `0xSTART-0xEND<tab>function` a line.
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Self {
+        Self(lines(bytes).filter_map(|line| words(line).nth(1)).collect())
+    }
+
+    /// Whether kprobes on it are refused.
+    #[must_use]
+    pub fn contains(&self, function: &str) -> bool {
+        self.0.contains(function.as_bytes())
+    }
+}
+
+/// The tracepoints of `available_events`, as `category:event`.
+pub struct AvailableEvents<'a>(HashSet<&'a [u8]>);
+
+impl<'a> AvailableEvents<'a> {
+    /// Reads the file: `category:event` a line.
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Self {
+        Self(lines(bytes).filter_map(|line| words(line).next()).collect())
+    }
+
+    /// Whether the tracepoint, written `category:event`, exists.
+    #[must_use]
+    pub fn contains(&self, tracepoint: &str) -> bool {
+        self.0.contains(tracepoint.as_bytes())
+    }
+}
+
+/// The type number of the perf PMU that creates kprobes,
+/// `/sys/bus/event_source/devices/kprobe/type`; `None` if this is no number. The file exists where
+/// the kernel has kprobes for perf (`CONFIG_KPROBE_EVENTS`).
+#[must_use]
+pub fn parse_pmu_type(bytes: &[u8]) -> Option<u32> {
+    std::str::from_utf8(bytes).ok()?.trim().parse().ok()
+}
+
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|byte| *byte == b'\n')
+}
+
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AvailableEvents, FilterFunctions, KprobeBlacklist, parse_pmu_type};
+
+    #[test]
+    fn functions_of_modules_are_not_the_kernels() {
+        let list = FilterFunctions::parse(b"do_wp_page\n__traceiter_x\nkvm_init [kvm]\n\n");
+        assert!(list.contains("do_wp_page"));
+        assert!(!list.contains("do_wp"));
+        assert!(!list.contains("kvm_init"));
+        assert!(!list.contains(""));
+    }
+
+    #[test]
+    fn blacklist_names_follow_the_range() {
+        let list =
+            KprobeBlacklist::parse(b"0xffffffff8be02240-0xffffffff8be0224b\tparavirt_ret0\n");
+        assert!(list.contains("paravirt_ret0"));
+        assert!(!list.contains("0xffffffff8be02240-0xffffffff8be0224b"));
+    }
+
+    #[test]
+    fn events_have_their_category() {
+        let list = AvailableEvents::parse(b"ksm:ksm_merge_one_page\nkvm:kvm_entry\n");
+        assert!(list.contains("ksm:ksm_merge_one_page"));
+        assert!(!list.contains("ksm_merge_one_page"));
+    }
+
+    #[test]
+    fn pmu_types_are_numbers() {
+        assert_eq!(parse_pmu_type(b"8\n"), Some(8));
+        assert_eq!(parse_pmu_type(b""), None);
+        assert_eq!(parse_pmu_type(b"\xff"), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! docs/metrics.md, printed from the descriptions of the families.

@@ -1,0 +1,19 @@
+//! The ladder: from facts about this kernel to a plan (pure), from a plan to attached programs.
+//!
+//! [`hooks`] lists the places in the kernel we want to see, [`plan`] decides how to see each of
+//! them, [`attach`] does it, [`counters`] reads what they count.
+
+pub mod attach;
+pub mod calibrate;
+pub mod counters;
+pub mod globals;
+pub mod hooks;
+pub mod missed;
+pub mod plan;
+pub mod shared;
+pub mod signals;
+pub mod task_vma;
+
+pub use attach::{Attached, Options, attach};
+pub use hooks::{HOOKS, Hook, Mechanism};
+pub use plan::{HookPlan, Level, Verdict};

@@ -1,0 +1,298 @@
+//! Debian's packages: installed by the machine's apt, or only fetched and unpacked.
+//!
+//! Kernels and busybox are fetched with a source list of our own, so that the machine's sources
+//! and installed packages stay as they are.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Consent, consent::is_root};
+use crate::{paths, sh};
+
+/// What signs Debian's archives; apt checks it for our own sources too.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The suites that hold the kernels of the test matrix, and whether they are security's.
+const SUITES: [(&str, bool); 3] = [
+    ("bookworm", false),
+    ("bookworm-security", true),
+    ("trixie-backports", false),
+];
+
+/// How long our own package lists count as fresh.
+const FRESH: Duration = Duration::from_secs(6 * 3600);
+
+/// What a failure of apt usually is.
+const OFFLINE: &str = "apt could not fetch what it needs. Check the network and the sources of \
+                       this machine (`apt-get update` must work), then run this again";
+
+/// Whether this machine has apt.
+pub fn is_here() -> bool {
+    ["apt-get", "apt-cache", "dpkg-deb"]
+        .iter()
+        .all(|name| paths::program(name).is_some())
+}
+
+/// Whether the machine's apt knows all of `packages`. Asks with old lists first: new ones need
+/// root, and so `install` fetches them.
+pub fn offers(packages: &[&str]) -> Result<bool> {
+    if !is_here() {
+        return Ok(false);
+    }
+    // A machine that never ran `apt-get update` knows nothing; Debian's own lists will tell.
+    let lists = fs::read_dir("/var/lib/apt/lists").map_or(0, |dir| {
+        dir.flatten()
+            .filter(|e| e.file_name().to_string_lossy().contains("_Packages"))
+            .count()
+    });
+    if lists == 0 {
+        return Ok(true);
+    }
+    let policy = sh::output(Command::new("apt-cache").arg("policy").args(packages))?;
+    Ok(
+        policy.matches("Candidate: ").count() - policy.matches("Candidate: (none)").count()
+            >= packages.len(),
+    )
+}
+
+/// Installs `packages` on this machine for `why`, never removing any other.
+pub fn install(why: &str, packages: &[&str], consent: &Consent) -> Result<()> {
+    const INSTALL: [&str; 4] = ["install", "--yes", "--no-install-recommends", "--no-remove"];
+    let typed = format!("apt-get {} {}", INSTALL.join(" "), packages.join(" "));
+    let typed = if is_root() {
+        typed
+    } else {
+        format!("sudo {typed}")
+    };
+    consent.ask(&format!("{why} must be installed"), &typed)?;
+    let update = ["update", "-o", "APT::Update::Error-Mode=any"];
+    sh::step("apt-get update", as_root(&update)?.env("LC_ALL", "C")).context(OFFLINE)?;
+    let args: Vec<&str> = INSTALL.iter().chain(packages).copied().collect();
+    sh::step(&format!("installing {why}"), &mut as_root(&args)?)
+        .with_context(|| format!("{OFFLINE}. By hand it is:\n\n    {typed}\n"))
+}
+
+/// `apt-get` with `args`, as root and asking nothing.
+fn as_root(args: &[&str]) -> Result<Command> {
+    let mut command = if is_root() {
+        Command::new("apt-get")
+    } else if let Some(sudo) = paths::program("sudo") {
+        let mut command = Command::new(sudo);
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        command
+    } else {
+        bail!(
+            "root is needed and there is no sudo; run as root: apt-get {}",
+            args.join(" ")
+        )
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+    Ok(command)
+}
+
+/// A package source of our own.
+pub struct Source {
+    dir: PathBuf,
+}
+
+impl Source {
+    /// Opens it, with fresh package lists.
+    pub fn open() -> Result<Self> {
+        if !is_here() {
+            bail!("this machine has no apt-get and dpkg-deb to fetch Debian packages with");
+        }
+        if !Path::new(KEYRING).is_file() {
+            bail!("{KEYRING} is missing: install the package debian-archive-keyring");
+        }
+        let source = Self {
+            dir: paths::tools()?.join("apt"),
+        };
+        for sub in ["lists/partial", "cache/archives/partial"] {
+            paths::create(source.dir.join(sub))?;
+        }
+        let targets = [
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(RELEASE)",
+            "Created-By: Packages",
+        ];
+        let own = sh::output(Command::new("apt-get").args(targets)).unwrap_or_default();
+        let list = source.dir.join("sources.list");
+        let wanted = source_list(&own);
+        let same = fs::read_to_string(&list).is_ok_and(|old| old == wanted);
+        fs::write(&list, wanted).with_context(|| format!("cannot write {}", list.display()))?;
+        if !(same && source.is_fresh()) {
+            source.update()?;
+        }
+        Ok(source)
+    }
+
+    fn stamp(&self) -> PathBuf {
+        self.dir.join("updated")
+    }
+
+    fn is_fresh(&self) -> bool {
+        let written = fs::metadata(self.stamp()).and_then(|meta| meta.modified());
+        written.is_ok_and(|at| {
+            SystemTime::now()
+                .duration_since(at)
+                .is_ok_and(|age| age < FRESH)
+        })
+    }
+
+    fn update(&self) -> Result<()> {
+        let mut command = self.command("apt-get");
+        command.args(["update", "-o", "APT::Update::Error-Mode=any"]);
+        sh::step("fetching Debian's package lists", &mut command).context(OFFLINE)?;
+        fs::write(self.stamp(), "").context("cannot note when the package lists were fetched")
+    }
+
+    /// `program` of apt's, reading and writing nothing of the machine's.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("LC_ALL", "C");
+        for (option, value) in [
+            ("Dir::Etc::SourceList", "sources.list"),
+            ("Dir::Etc::SourceParts", "no-parts"),
+            ("Dir::Etc::Preferences", "no-preferences"),
+            ("Dir::Etc::PreferencesParts", "no-parts"),
+            ("Dir::State", ""),
+            ("Dir::State::Lists", "lists"),
+            ("Dir::State::Status", "no-status"),
+            ("Dir::Cache", "cache"),
+        ] {
+            let path = self.dir.join(value);
+            command
+                .arg("-o")
+                .arg(format!("{option}={}", path.display()));
+        }
+        // Without it apt as root fetches as user _apt, who may not enter our home.
+        command.args([
+            "-o",
+            "APT::Sandbox::User=root",
+            "-o",
+            "APT::Architecture=amd64",
+        ]);
+        command
+    }
+
+    /// The names of packages that match `pattern`, an extended regular expression.
+    pub fn names(&self, pattern: &str) -> Result<Vec<String>> {
+        // An empty status file: installed packages are none of our business.
+        let status = self.dir.join("no-status");
+        fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
+        let mut command = self.command("apt-cache");
+        let found = sh::output(command.args(["search", "--names-only", pattern]))?;
+        Ok(parse_names(&found))
+    }
+
+    /// Fetches `packages` and unpacks them into `dir`, which is there only when all went well.
+    pub fn unpack(&self, packages: &[String], dir: &Path) -> Result<()> {
+        let parent = dir
+            .parent()
+            .context("a directory to unpack into has a parent")?;
+        let partial = parent.join(format!(".partial-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&partial);
+        paths::create(partial.join("root"))?;
+        let mut command = self.command("apt-get");
+        command.arg("download").args(packages).current_dir(&partial);
+        sh::step(&format!("fetching {}", packages.join(" ")), &mut command).context(OFFLINE)?;
+        let files =
+            fs::read_dir(&partial).with_context(|| format!("cannot list {}", partial.display()))?;
+        for file in files.flatten().map(|entry| entry.path()) {
+            if file.extension().is_some_and(|ext| ext == "deb") {
+                let mut command = Command::new("dpkg-deb");
+                sh::output(command.arg("-x").arg(&file).arg(partial.join("root")))?;
+            }
+        }
+        let _ = fs::remove_dir_all(dir);
+        fs::rename(partial.join("root"), dir)
+            .with_context(|| format!("cannot move the unpacked packages to {}", dir.display()))?;
+        fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))
+    }
+}
+
+/// Our source list, on the mirrors that the machine itself uses for Debian where it does.
+fn source_list(own: &str) -> String {
+    let mirror = |security: bool| {
+        own.lines()
+            .filter_map(|line| line.split_once(' '))
+            .find(|(uri, release)| {
+                uri.contains("debian")
+                    && is_debian(release)
+                    && release.contains("-security") == security
+            })
+            .map_or(
+                if security {
+                    "http://deb.debian.org/debian-security"
+                } else {
+                    "http://deb.debian.org/debian"
+                },
+                |(uri, _)| uri.trim_end_matches('/'),
+            )
+            .to_owned()
+    };
+    SUITES
+        .iter()
+        .map(|(suite, security)| {
+            format!(
+                "deb [signed-by={KEYRING}] {} {suite} main\n",
+                mirror(*security)
+            )
+        })
+        .collect()
+}
+
+/// Whether a suite is one of Debian's releases.
+fn is_debian(release: &str) -> bool {
+    ["bookworm", "trixie", "forky", "sid"]
+        .iter()
+        .any(|name| release.starts_with(name))
+}
+
+/// The names in `apt-cache search --names-only` output.
+fn parse_names(found: &str) -> Vec<String> {
+    found
+        .lines()
+        .filter_map(|line| line.split_once(" - "))
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_sources_use_the_machines_mirror() {
+        let own = "http://mirror.example/debian/ bookworm\n\
+                   http://mirror.example/debian/ bookworm-updates\n\
+                   http://mirror.example/debian-security/ bookworm-security\n";
+        let list = source_list(own);
+        assert!(
+            list.contains("] http://mirror.example/debian bookworm main\n"),
+            "{list}"
+        );
+        assert!(list.contains("] http://mirror.example/debian-security bookworm-security main\n"));
+        assert!(list.contains("] http://mirror.example/debian trixie-backports main\n"));
+    }
+
+    #[test]
+    fn our_sources_fall_back_to_debians_own() {
+        let foreign = "http://archive.ubuntu.com/ubuntu/ noble\nhttps://x.example/node nodistro\n";
+        for own in ["", foreign] {
+            let list = source_list(own);
+            assert!(
+                list.contains(" http://deb.debian.org/debian bookworm main\n"),
+                "{list}"
+            );
+            assert!(list.contains(" http://deb.debian.org/debian-security bookworm-security "));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The kernels of the test matrix: Debian's cloud kernels, unpacked and never installed, or any
+//! image given by path.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::apt;
+use crate::paths;
+
+/// The series that the test matrix boots.
+pub const MATRIX: [&str; 3] = ["6.1", "6.12", "6.18"];
+
+/// The flavour: small, boots in seconds, has BTF, kprobes, soft-dirty and uffd-wp.
+const FLAVOUR: &str = "cloud-amd64";
+
+/// A kernel that can be booted.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// What it is called in tables: its series, or its release if it was given by path.
+    pub label: String,
+    /// `uname -r`.
+    pub release: String,
+    /// The bzImage.
+    pub image: PathBuf,
+    /// `lib/modules/RELEASE` of the same package, if there is one.
+    pub modules: Option<PathBuf>,
+}
+
+/// The kernel that `name` means: a path to an image, or a series such as `6.12`, which is fetched
+/// if it is not here.
+pub fn find(name: &str) -> Result<Kernel> {
+    if name.contains('/') || Path::new(name).is_file() {
+        return from_image(Path::new(name));
+    }
+    prepare(name)
+}
+
+/// The newest kernel of `series`, fetched if there is none yet.
+pub fn prepare(series: &str) -> Result<Kernel> {
+    if parts(series).is_none() {
+        bail!("{series:?} is no kernel: give a series such as 6.12, or a path to an image");
+    }
+    let dir = paths::tools()?.join("kernels").join(series);
+    if let Some(kernel) = unpacked(series, &dir) {
+        return Ok(kernel);
+    }
+    let advice = || {
+        format!(
+            "no kernel {series} here. Without Debian's archive, give images by path \
+                 (--kernel-image PATH), with BTF, kprobes and CONFIG_PTE_MARKER_UFFD_WP"
+        )
+    };
+    let source = apt::Source::open().with_context(advice)?;
+    let names = source
+        .names(&format!("^linux-(image|binary|modules)-[0-9].*-{FLAVOUR}$"))
+        .with_context(advice)?;
+    let Some(release) = newest(&names, series) else {
+        bail!(
+            "Debian's archive has no {FLAVOUR} kernel {series}; it has {}",
+            all_series(&names)
+        );
+    };
+    paths::create(paths::tools()?.join("kernels"))?;
+    source.unpack(&packages(&names, release), &dir)?;
+    unpacked(series, &dir).with_context(|| format!("no image in the packages of {release}"))
+}
+
+/// The kernel unpacked under `dir`.
+fn unpacked(label: &str, dir: &Path) -> Option<Kernel> {
+    let modules = ["lib/modules", "usr/lib/modules"]
+        .iter()
+        .filter_map(|sub| fs::read_dir(dir.join(sub)).ok())
+        .flat_map(|entries| entries.flatten())
+        .map(|entry| entry.path())
+        .find(|path| path.is_dir());
+    let in_boot = fs::read_dir(dir.join("boot"))
+        .ok()
+        .into_iter()
+        .flatten()
+        .flatten();
+    let image = in_boot
+        .map(|entry| entry.path())
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with("vmlinuz"))
+        })
+        // Since 7.0 the image is among the modules.
+        .or_else(|| {
+            modules
+                .as_ref()
+                .map(|dir| dir.join("vmlinuz"))
+                .filter(|p| p.is_file())
+        })?;
+    let release = read_release(&image).ok()?;
+    Some(Kernel {
+        label: label.to_owned(),
+        release,
+        image,
+        modules,
+    })
+}
+
+/// The kernel whose image is `path`.
+pub fn from_image(path: &Path) -> Result<Kernel> {
+    let release = read_release(path)?;
+    let modules = Path::new("/lib/modules").join(&release);
+    Ok(Kernel {
+        label: release.clone(),
+        image: path.to_owned(),
+        modules: Some(modules).filter(|dir| dir.is_dir()),
+        release,
+    })
+}
+
+/// The release that a bzImage tells of itself.
+fn read_release(image: &Path) -> Result<String> {
+    let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    release_in(&bytes).with_context(|| {
+        format!(
+            "{} is not an x86 kernel image (bzImage, as in /boot/vmlinuz-*)",
+            image.display()
+        )
+    })
+}
+
+/// See `Documentation/arch/x86/boot.rst`: `kernel_version` at 0x20e, relative to 0x200.
+fn release_in(image: &[u8]) -> Option<String> {
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let offset = u16::from_le_bytes([*image.get(0x20e)?, *image.get(0x20f)?]);
+    let text = image.get(usize::from(offset) + 0x200..)?;
+    let end = text
+        .iter()
+        .take(256)
+        .position(|byte| matches!(byte, 0 | b' '))?;
+    String::from_utf8(text[..end].to_vec())
+        .ok()
+        .filter(|release| !release.is_empty())
+}
+
+/// The newest release of `series` that has an image among the packages `names`.
+fn newest<'a>(names: &'a [String], series: &str) -> Option<&'a str> {
+    let wanted = parts(series)?;
+    let images = names
+        .iter()
+        .filter_map(|name| name.strip_prefix("linux-image-"));
+    images
+        .filter(|release| parts(release).is_some_and(|parts| parts.starts_with(&wanted)))
+        .max_by_key(|release| parts(release))
+}
+
+/// The packages that together hold `release`: one up to 6.18, three after.
+fn packages(names: &[String], release: &str) -> Vec<String> {
+    ["image", "binary", "modules"]
+        .iter()
+        .map(|part| format!("linux-{part}-{release}"))
+        .filter(|name| names.contains(name))
+        .collect()
+}
+
+/// The series of all images among `names`, in order.
+fn all_series(names: &[String]) -> String {
+    let images = names
+        .iter()
+        .filter_map(|name| parts(name.strip_prefix("linux-image-")?));
+    let mut series: Vec<Vec<u64>> = images
+        .map(|mut p| {
+            p.truncate(2);
+            p
+        })
+        .collect();
+    series.sort();
+    series.dedup();
+    let series: Vec<String> = series
+        .iter()
+        .map(|p| p.iter().map(u64::to_string).collect::<Vec<_>>().join("."))
+        .collect();
+    series.join(", ")
+}
+
+/// The numbers of a version: `6.12.117+deb12-cloud-amd64` is 6, 12, 117, and `6.1.0-56-cloud-amd64`
+/// is 6, 1, 0, 56. None if it does not start with two numbers.
+fn parts(version: &str) -> Option<Vec<u64>> {
+    let head = version.split(['+', '~']).next()?;
+    let numbers: Vec<u64> = head
+        .split(['.', '-'])
+        .map_while(|part| part.parse().ok())
+        .collect();
+    (numbers.len() >= 2).then_some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// `apt-cache search --names-only` of bookworm, bookworm-security and trixie-backports.
+    fn archive() -> Vec<String> {
+        include_str!("fixtures/names.txt")
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn the_newest_release_is_chosen_by_number() {
+        let names = archive();
+        assert_eq!(newest(&names, "6.1"), Some("6.1.0-56-cloud-amd64"));
+        assert_eq!(newest(&names, "6.12"), Some("6.12.117+deb12-cloud-amd64"));
+        assert_eq!(newest(&names, "6.18"), Some("6.18.15+deb13-cloud-amd64"));
+        assert_eq!(newest(&names, "7.2"), Some("7.2.12+deb13-cloud-amd64"));
+        assert_eq!(newest(&names, "6.18.9"), Some("6.18.9+deb13-cloud-amd64"));
+        assert_eq!(newest(&names, "5.10"), None);
+    }
+
+    #[test]
+    fn a_split_release_needs_all_its_packages() {
+        let names = archive();
+        assert_eq!(packages(&names, "6.18.15+deb13-cloud-amd64").len(), 1);
+        assert_eq!(packages(&names, "7.3.4+deb13-cloud-amd64").len(), 3);
+    }
+
+    #[test]
+    fn a_series_is_numbers() {
+        assert_eq!(parts("6.12"), Some(vec![6, 12]));
+        for wrong in ["", "6", "bzImage", "six.one"] {
+            assert_eq!(parts(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_the_archive_has_is_listed() {
+        assert_eq!(all_series(&archive()), "6.1, 6.12, 6.18, 7.2, 7.3");
+    }
+
+    #[test]
+    fn an_image_tells_its_release() {
+        let mut image = vec![0; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        image[0x300..0x313].copy_from_slice(b"6.12.117+deb12 (x) ");
+        assert_eq!(release_in(&image).unwrap(), "6.12.117+deb12");
+        assert_eq!(release_in(&image[..0x280]), None);
+        assert_eq!(release_in(b"\x7fELF"), None);
+    }
+}
