@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod kernel;
 pub mod metrics;
 pub mod model;
 pub mod uffd;

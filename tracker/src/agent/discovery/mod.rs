@@ -3,7 +3,6 @@
 //! Two routes: the BPF iterator `iter/task_vma` ([`iter`]), which walks VMAs in the kernel, and
 //! smaps ([`smaps`]), which needs no BPF but walks page tables and so looks only where it must.
 
-mod backing;
 mod describe;
 mod iter;
 mod look;

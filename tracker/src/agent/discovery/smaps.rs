@@ -1,10 +1,9 @@
 //! The smaps route: works on any kernel and without BPF.
 
-use super::backing::{ShmemDevices, backing};
 use super::look::{Clues, Machine, must_search};
 use super::{Discover, Found, describe, key_of};
 use crate::model::sample::{FoundVma, ProcessKey};
-use crate::uffd::{self, Categories, Features, PageRegion, Pagemap, Query};
+use crate::uffd::{self, Categories, Features, PageRegion, Pagemap, Query, ShmemDevices};
 use std::collections::HashMap;
 use std::time::Duration;
 use std::{fs, io};
@@ -145,13 +144,16 @@ fn search(process: &Process, found: &mut Found) -> uffd::Result<()> {
         if !vma.flags.uffd_wp() {
             continue;
         }
-        let shmem = shmem.get_or_insert_with(|| ShmemDevices::of(pid));
+        let shmem = match &shmem {
+            Some(devices) => devices,
+            None => shmem.insert(ShmemDevices::of(pid)?.unwrap_or_default()),
+        };
         found.discovery.vmas.push(FoundVma {
             process: process.key,
             comm: comm.clone(),
             start: vma.start,
             end: vma.end,
-            backing: backing(&vma, shmem),
+            backing: vma.backing(shmem),
             features,
             name: Some(vma.name).filter(|name| !name.is_empty()),
         });
