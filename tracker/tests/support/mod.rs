@@ -19,9 +19,15 @@ pub struct Agent {
     log: Arc<Mutex<String>>,
 }
 
+/// A program of this package: where cargo built it, or in a guest's PATH.
+pub fn program(name: &str, built: &str) -> String {
+    let in_guest = std::env::var_os("TRACKER_VM").is_some();
+    if in_guest { name.to_owned() } else { built.to_owned() }
+}
+
 /// The agent's command line on a free port.
 pub fn agent(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tracker"));
+    let mut command = Command::new(program("tracker", env!("CARGO_BIN_EXE_tracker")));
     command.args(["agent", "--listen", "127.0.0.1:0"]).args(args);
     command
 }
