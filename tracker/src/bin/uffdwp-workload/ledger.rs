@@ -1,0 +1,396 @@
+//! What the metrics must say afterwards: each row writes down the events it causes.
+
+use std::ops::Range;
+
+use serde::Serialize;
+use tracker::uffd::PMD_SIZE;
+use tracker_ebpf::{Cause, Entry, Level, MarkerEvent, Mode};
+
+use crate::area::{Area, Kind};
+
+/// Page tables by level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// PTE tables, one per 2 MiB.
+    pub pte: u64,
+    /// PMD tables, one per GiB.
+    pub pmd: u64,
+    /// PUD tables, one per 512 GiB.
+    pub pud: u64,
+}
+
+impl Tables {
+    /// Those that a range needs which shares none with others.
+    pub fn of(range: &Range<u64>, kind: Kind) -> Self {
+        let spans = |size: u64| range.end.div_ceil(size) - range.start / size;
+        let pte = match kind {
+            // A THP of anonymous memory carries a table for the day it is split.
+            Kind::Hugetlb | Kind::ShmemThp => 0,
+            _ => spans(PMD_SIZE),
+        };
+        Self {
+            pte,
+            pmd: spans(1 << 30),
+            pud: spans(1 << 39),
+        }
+    }
+
+    /// Only PTE tables.
+    pub fn pte(pte: u64) -> Self {
+        Self {
+            pte,
+            ..Self::default()
+        }
+    }
+
+    /// The same without the PUD table, for a second area of the same process.
+    pub fn without_pud(self) -> Self {
+        Self { pud: 0, ..self }
+    }
+
+    fn by_level(self) -> [(Level, u64); 3] {
+        [
+            (Level::Pte, self.pte),
+            (Level::Pmd, self.pmd),
+            (Level::Pud, self.pud),
+        ]
+    }
+
+    fn total(self) -> u64 {
+        self.pte + self.pmd + self.pud
+    }
+}
+
+/// One series and its value, as on `/metrics`. `vma` is `None` for a VMA that is not registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// Name of the metric family.
+    pub family: &'static str,
+    /// The process.
+    pub pid: u32,
+    /// First address of the VMA.
+    #[serde(serialize_with = "as_hex")]
+    pub vma: Option<u64>,
+    /// The remaining labels in the family's order, backing first where it has one.
+    pub labels: Vec<(&'static str, &'static str)>,
+    /// What was gained (counters) or is (gauges).
+    pub value: u64,
+}
+
+fn as_hex<S: serde::Serializer>(vma: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+    vma.map(|start| format!("{start:x}")).serialize(to)
+}
+
+/// The expected samples of a row; series that are not in it do not change.
+#[derive(Debug)]
+pub struct Ledger {
+    /// The process whose events are written down next.
+    pid: u32,
+    samples: Vec<Sample>,
+    /// Allocated less freed in our own process.
+    tables: i64,
+    /// Areas of our own process with the pages armed at the end.
+    armed: Vec<(Area, u64)>,
+}
+
+impl Ledger {
+    /// An empty one for this process. Its memory is allocated before a row is measured.
+    pub fn new() -> Self {
+        Self {
+            pid: std::process::id(),
+            samples: Vec::with_capacity(64),
+            tables: 0,
+            armed: Vec::with_capacity(8),
+        }
+    }
+
+    /// Writes down what happens to another process.
+    pub fn of_process(&mut self, pid: u32, write: impl FnOnce(&mut Self)) {
+        let own = std::mem::replace(&mut self.pid, pid);
+        write(self);
+        self.pid = own;
+    }
+
+    /// `uffdwp_faults_total`.
+    pub fn faults(&mut self, area: &Area, mode: Mode, entry: Entry, count: u64) {
+        let labels = [
+            ("backing", area.kind.backing()),
+            ("mode", mode_name(mode)),
+            ("entry", entry_name(entry)),
+        ];
+        self.add("uffdwp_faults_total", Some(area), &labels, count);
+    }
+
+    /// `uffdwp_markers_total`.
+    pub fn markers(&mut self, area: &Area, event: MarkerEvent, count: u64) {
+        let event = match event {
+            MarkerEvent::Installed => "installed",
+            MarkerEvent::Consumed => "consumed",
+            MarkerEvent::Dropped => "dropped",
+        };
+        let labels = [("backing", area.kind.backing()), ("event", event)];
+        self.add("uffdwp_markers_total", Some(area), &labels, count);
+    }
+
+    /// `uffdwp_page_tables_allocated_total` of a registered area.
+    pub fn tables(&mut self, area: &Area, cause: Cause, tables: Tables) {
+        self.add_tables(Some(area), Some(area.kind.backing()), cause, tables);
+    }
+
+    /// `uffdwp_page_tables_allocated_total` of memory that is not registered.
+    pub fn untracked_tables(&mut self, cause: Cause, tables: Tables) {
+        self.add_tables(None, None, cause, tables);
+    }
+
+    fn add_tables(
+        &mut self,
+        area: Option<&Area>,
+        backing: Option<&'static str>,
+        cause: Cause,
+        tables: Tables,
+    ) {
+        for (level, count) in tables.by_level() {
+            let own = [("level", level_name(level)), ("cause", cause_name(cause))];
+            let labels: Vec<_> = backing
+                .map(|name| ("backing", name))
+                .into_iter()
+                .chain(own)
+                .collect();
+            self.add("uffdwp_page_tables_allocated_total", area, &labels, count);
+        }
+        if self.is_own() {
+            self.tables += tables.total() as i64;
+        }
+    }
+
+    /// `uffdwp_page_tables_freed_total`, which is per process.
+    pub fn freed(&mut self, tables: Tables) {
+        for (level, count) in tables.by_level() {
+            let labels = [("level", level_name(level))];
+            self.add("uffdwp_page_tables_freed_total", None, &labels, count);
+        }
+        if self.is_own() {
+            self.tables -= tables.total() as i64;
+        }
+    }
+
+    /// `uffdwp_pages` at the end: `armed` of 4 KiB, all others written.
+    pub fn pages(&mut self, area: &Area, armed: u64) {
+        let backing = ("backing", area.kind.backing());
+        let written = area.pages() - armed;
+        self.gauge(
+            "uffdwp_pages",
+            area,
+            vec![backing, ("state", "armed")],
+            armed,
+        );
+        self.gauge(
+            "uffdwp_pages",
+            area,
+            vec![backing, ("state", "written")],
+            written,
+        );
+        if self.is_own() {
+            self.armed.push((*area, armed));
+        }
+    }
+
+    /// The samples, in the order they were written down.
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// What `VmPTE` of our own process gains, in tables.
+    pub fn table_balance(&self) -> i64 {
+        self.tables
+    }
+
+    /// Areas of our own process with the pages armed at the end.
+    pub fn armed(&self) -> &[(Area, u64)] {
+        &self.armed
+    }
+
+    /// Messages that handlers receive in all: sync faults on pages, not on markers.
+    pub fn messages(&self) -> u64 {
+        let is_message = |sample: &&Sample| {
+            sample.family == "uffdwp_faults_total"
+                && sample.labels.contains(&("mode", "sync"))
+                && !sample.labels.contains(&("entry", "marker"))
+        };
+        self.samples
+            .iter()
+            .filter(is_message)
+            .map(|sample| sample.value)
+            .sum()
+    }
+
+    fn is_own(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
+    /// Adds to a counter; nothing added leaves no sample.
+    fn add(
+        &mut self,
+        family: &'static str,
+        area: Option<&Area>,
+        labels: &[(&'static str, &'static str)],
+        value: u64,
+    ) {
+        let (pid, vma) = (self.pid, area.map(|area| area.range().start));
+        let same = |s: &&mut Sample| {
+            s.family == family && s.pid == pid && s.vma == vma && s.labels == labels
+        };
+        match self.samples.iter_mut().find(same) {
+            Some(sample) => sample.value += value,
+            None if value == 0 => (),
+            None => self.samples.push(Sample {
+                family,
+                pid,
+                vma,
+                labels: labels.to_vec(),
+                value,
+            }),
+        }
+    }
+
+    /// Sets a gauge, which is there at 0 too.
+    fn gauge(
+        &mut self,
+        family: &'static str,
+        area: &Area,
+        labels: Vec<(&'static str, &'static str)>,
+        value: u64,
+    ) {
+        let (pid, vma) = (self.pid, Some(area.range().start));
+        self.samples.push(Sample {
+            family,
+            pid,
+            vma,
+            labels,
+            value,
+        });
+    }
+}
+
+/// The `mode` label.
+pub fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Sync => "sync",
+        Mode::Async => "async",
+    }
+}
+
+fn entry_name(entry: Entry) -> &'static str {
+    match entry {
+        Entry::Pte => "pte",
+        Entry::Marker => "marker",
+        Entry::Huge => "huge",
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Pte => "pte",
+        Level::Pmd => "pmd",
+        Level::Pud => "pud",
+    }
+}
+
+fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Fault => "fault",
+        Cause::Arm => "arm",
+        Cause::Scan => "scan",
+        Cause::Copy => "copy",
+        Cause::Fork => "fork",
+        Cause::Move => "move",
+        Cause::Populate => "populate",
+        Cause::Other => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+    const START: u64 = 0x1000_0000_0000;
+
+    #[test]
+    fn tables_of_a_range_are_its_spans() {
+        let of = |length| Tables::of(&(START..START + length), Kind::Anon);
+        assert_eq!(
+            of(4096),
+            Tables {
+                pte: 1,
+                pmd: 1,
+                pud: 1
+            }
+        );
+        assert_eq!(
+            of(PMD_SIZE + 4096),
+            Tables {
+                pte: 2,
+                pmd: 1,
+                pud: 1
+            }
+        );
+        assert_eq!(
+            of(GIB),
+            Tables {
+                pte: 512,
+                pmd: 1,
+                pud: 1
+            }
+        );
+        assert_eq!(
+            of(GIB + 4096),
+            Tables {
+                pte: 513,
+                pmd: 2,
+                pud: 1
+            }
+        );
+    }
+
+    #[test]
+    fn huge_pages_need_no_pte_table_but_anonymous_thp() {
+        let of = |kind| Tables::of(&(START..START + 4 * PMD_SIZE), kind).pte;
+        assert_eq!(
+            (of(Kind::Hugetlb), of(Kind::ShmemThp), of(Kind::Thp)),
+            (0, 0, 4)
+        );
+    }
+
+    #[test]
+    fn freed_and_allocated_balance() {
+        let mut ledger = Ledger::new();
+        ledger.untracked_tables(
+            Cause::Fault,
+            Tables {
+                pte: 3,
+                pmd: 1,
+                pud: 1,
+            },
+        );
+        ledger.freed(Tables::pte(2));
+        assert_eq!(ledger.table_balance(), 3);
+        ledger.of_process(1, |other| {
+            other.untracked_tables(Cause::Fork, Tables::pte(9))
+        });
+        assert_eq!(
+            ledger.table_balance(),
+            3,
+            "another process has its own VmPTE"
+        );
+    }
+
+    #[test]
+    fn the_same_series_is_one_sample() {
+        let mut ledger = Ledger::new();
+        ledger.freed(Tables::pte(2));
+        ledger.freed(Tables::pte(3));
+        assert_eq!(ledger.samples().len(), 1);
+        assert_eq!(ledger.samples()[0].value, 5);
+    }
+}

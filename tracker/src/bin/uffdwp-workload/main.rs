@@ -1,0 +1,155 @@
+//! `uffdwp-workload`: uffd-wp in all its forms, with a known number of events.
+//!
+//! For who is new to it: `demo` makes series move, and the rows are an introduction to userfaultfd write-protection by
+//! example. For tests it is the oracle: a row prints what every metric must say, and checks on its own what can be seen
+//! without probes (page tables, messages, page faults, armed pages).
+
+mod area;
+mod child;
+mod crew;
+mod demo;
+mod handler;
+mod ledger;
+mod needs;
+mod rows;
+mod run;
+mod signals;
+mod test;
+mod writer;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use run::{Outcome, Steps};
+use test::Size;
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Uses userfaultfd write-protection in all its forms, with a known number of events"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print every row and what it does
+    List,
+    /// Run one row and print, as JSON lines, what the metrics must say afterwards
+    Run(RunArguments),
+    /// Write into another process as it says on standard input
+    #[command(hide = true)]
+    WriteInto { pid: u32 },
+    /// Run a little of everything, gently, until SIGTERM or SIGINT
+    Demo {
+        /// Where files are made
+        #[arg(long, default_value_os_t = std::env::temp_dir())]
+        dir: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct RunArguments {
+    /// Name of the row, as `list` prints it
+    row: String,
+    /// Pages of 4 KiB per area, at most 4,194,304 (16 GiB); huge pages are rounded up to whole ones
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(2..=4 << 20))]
+    pages: u64,
+    /// Threads, in the rows that use several
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: u64,
+    /// Rounds of arming and writing, in the rows that repeat
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// Where files are made; rows about files need one that is not on tmpfs
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+    /// Stay after the end until SIGTERM or SIGINT
+    #[arg(long)]
+    hold: bool,
+    /// Wait for a newline on standard input after `ready` and after `done`
+    #[arg(long)]
+    step: bool,
+    /// Wait for a newline before anything, even the self-test, uses userfaultfd
+    #[arg(long)]
+    wait_for_newline: bool,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::List => {
+            list();
+            return ExitCode::SUCCESS;
+        }
+        Command::Demo { dir } => {
+            signals::block();
+            demo::run(&dir).map(|()| Outcome::Agrees)
+        }
+        // It serves until its parent is gone, which is no failure.
+        Command::WriteInto { pid } => writer::serve(pid).or(Ok(())).map(|()| Outcome::Agrees),
+        Command::Run(arguments) => run_row(&arguments),
+    };
+    match result {
+        Ok(Outcome::Agrees | Outcome::Skipped) => ExitCode::SUCCESS,
+        Ok(Outcome::Differs) => {
+            eprintln!("uffdwp-workload: the kernel did something else than foretold: see checks");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("uffdwp-workload: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_row(arguments: &RunArguments) -> anyhow::Result<Outcome> {
+    let Some((row, mode)) = rows::find(&arguments.row) else {
+        eprintln!(
+            "uffdwp-workload: no row {:?}; `uffdwp-workload list` prints them",
+            arguments.row
+        );
+        std::process::exit(2);
+    };
+    if arguments.hold {
+        signals::block();
+    }
+    run::wait_if(arguments.wait_for_newline)?;
+    let &RunArguments {
+        pages,
+        threads,
+        rounds,
+        step,
+        hold,
+        ..
+    } = arguments;
+    run::run(
+        row,
+        mode,
+        Size {
+            pages,
+            threads,
+            rounds,
+        },
+        &arguments.dir,
+        Steps { step, hold },
+    )
+}
+
+fn list() {
+    for row in rows::ROWS {
+        for &mode in row.modes {
+            println!("{:<32} {}", row.full_name(mode), row.about);
+        }
+    }
+}
+
+/// Touches the stack and the heap this thread will use, so that no page table is allocated for them later.
+fn warm_up() {
+    let stack = [1u8; 128 << 10];
+    std::hint::black_box(&stack);
+    std::hint::black_box(vec![1u8; 64 << 10]);
+}

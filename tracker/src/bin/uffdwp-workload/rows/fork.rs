@@ -1,0 +1,53 @@
+//! fork(2): whether the child's copy is tracked depends on EVENT_FORK.
+
+use anyhow::Result;
+use tracker_ebpf::Cause;
+
+use crate::area::{Area, Kind};
+use crate::child::Child;
+use crate::test::Test;
+
+/// The child's copy is not registered; the parent's pages stay armed and shared until it writes them.
+pub fn untracked(t: &mut Test) -> Result<()> {
+    let area = t.armed(Kind::Anon)?;
+    let child = fork_and_write(&area)?;
+    let tables = area.tables();
+    t.expect.of_process(child.pid(), |child| {
+        child.untracked_tables(Cause::Fork, tables)
+    });
+    write_as_parent(t, &area);
+    t.keep(child);
+    Ok(())
+}
+
+/// The child has a userfaultfd of its own, which the handler is given; its copy is armed too.
+pub fn tracked(t: &mut Test) -> Result<()> {
+    let area = t.armed(Kind::Anon)?;
+    let child = fork_and_write(&area)?;
+    let mode = t.mode;
+    t.expect.of_process(child.pid(), |child| {
+        child.tables(&area, Cause::Fork, area.tables());
+        child.faults(&area, mode, tracker_ebpf::Entry::Pte, area.units());
+        child.pages(&area, 0);
+    });
+    write_as_parent(t, &area);
+    t.keep(child);
+    Ok(())
+}
+
+/// The child writes every page and stays until the row ends.
+fn fork_and_write(area: &Area) -> Result<Child> {
+    let area = *area;
+    let mut child = Child::fork(move |line| {
+        area.write_all();
+        line.send(1)?;
+        line.receive().map(drop)
+    })?;
+    child.line().receive()?;
+    Ok(child)
+}
+
+fn write_as_parent(t: &mut Test, area: &Area) {
+    area.write_all();
+    t.expect_written(area);
+}

@@ -1,0 +1,53 @@
+//! Many threads at once on the same page tables: nothing may be counted twice or lost.
+
+use anyhow::Result;
+use rustix::mm::Advice;
+use tracker_ebpf::{Cause, Entry, MarkerEvent};
+
+use super::zap::{allocated_again, freed_by_dontneed};
+use crate::area::{Area, Kind};
+use crate::test::Test;
+
+/// Threads race for the tables of fresh memory, then write every page once a round, armed anew for each.
+pub fn present(t: &mut Test) -> Result<()> {
+    let area = t.tracked(Kind::Anon)?;
+    write_by_all(t, area)?;
+    t.expect.tables(&area, Cause::Fault, area.tables());
+    for _ in 0..t.size.rounds {
+        t.uffd.arm(&area.range())?;
+        write_by_all(t, area)?;
+        t.expect.faults(&area, t.mode, Entry::Pte, area.units());
+    }
+    t.expect.pages(&area, 0);
+    Ok(())
+}
+
+/// Each round begins with nothing but markers.
+pub fn markers(t: &mut Test) -> Result<()> {
+    let area = t.marked(Kind::Anon)?;
+    for round in 0..t.size.rounds {
+        if round != 0 {
+            area.advise(Advice::LinuxDontNeed)?;
+            t.expect.freed(freed_by_dontneed(t, &area));
+            t.uffd.arm(&area.range())?;
+            allocated_again(t, &area, Cause::Arm);
+            t.expect
+                .markers(&area, MarkerEvent::Installed, area.units());
+        }
+        write_by_all(t, area)?;
+        t.expect_consumed(&area);
+        t.expect.faults(&area, t.mode, Entry::Pte, area.units());
+    }
+    t.expect.pages(&area, 0);
+    Ok(())
+}
+
+/// Thread n of N writes pages n, n + N, n + 2N and so on: all work on each table.
+fn write_by_all(t: &Test, area: Area) -> Result<()> {
+    let threads = t.size.threads;
+    t.on_all_threads(move |number| {
+        (number..area.units())
+            .step_by(threads as usize)
+            .for_each(|unit| area.write(unit));
+    })
+}

@@ -1,0 +1,32 @@
+//! Waiting for the end: SIGTERM and SIGINT.
+
+use std::mem::MaybeUninit;
+
+use anyhow::{Result, bail};
+
+fn ending_signals() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set, sigaddset adds valid signals.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        set.assume_init()
+    }
+}
+
+/// Keeps the two for [`wait`]. Threads inherit this, so it comes before the first of them.
+pub fn block() {
+    // SAFETY: the set is initialised; no old set is asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &ending_signals(), std::ptr::null_mut()) };
+}
+
+/// Waits for one of the two.
+pub fn wait() -> Result<()> {
+    let mut signal = 0;
+    // SAFETY: both pointers are to live variables.
+    match unsafe { libc::sigwait(&ending_signals(), &raw mut signal) } {
+        0 => Ok(()),
+        errno => bail!("sigwait: {}", std::io::Error::from_raw_os_error(errno)),
+    }
+}
