@@ -14,6 +14,7 @@ pub mod counts;
 pub mod input;
 pub mod limits;
 pub mod sample;
+pub mod signal;
 pub mod view;
 pub mod words;
 
@@ -21,4 +22,5 @@ pub use accounting::Model;
 pub use counts::{Counts, ProcessCounts};
 pub use input::{Discovery, Input, ProcessFacts, Releases, ScanResult};
 pub use limits::{Detail, Limits};
-pub use view::{Gauges, ProcessRow, View, VmaRow};
+pub use signal::{Availability, Exactness, Signal};
+pub use view::{Gauges, Outcomes, ProcessRow, View, VmaRow};

@@ -31,6 +31,8 @@ pub struct View {
     pub node: Counts,
     /// Per process counters of everything since the agent started.
     pub node_process: ProcessCounts,
+    /// Where events were counted; their sum is the total of `node`.
+    pub outcomes: Outcomes,
     /// Live VMAs without a row of their own.
     pub folded: u64,
     /// When the oldest scan still shown finished, in seconds since the Unix epoch.
@@ -43,6 +45,17 @@ pub struct View {
     pub vma_records: Usage,
     /// Process records in use and in all.
     pub mm_records: Usage,
+}
+
+/// Where events were counted. An event is one increment of a fault, marker or table counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// In the record of its VMA.
+    pub counted: u64,
+    /// In the record of its process: its VMA does not use uffd-wp, or could not be told.
+    pub process_only: u64,
+    /// In record 0: there was no record for its VMA or its process.
+    pub unattributed: u64,
 }
 
 /// One process.

@@ -67,7 +67,7 @@ pub const fn backing(backing: Backing) -> &'static str {
     }
 }
 
-/// `outcome=` of what could not be counted where it belongs.
+/// `reason=` why a hook had no record to count in.
 #[must_use]
 pub const fn loss(loss: Loss) -> &'static str {
     match loss {

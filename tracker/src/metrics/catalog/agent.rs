@@ -102,29 +102,46 @@ pub(super) const PROBE_EVENTS: Family = Family {
     kind: Kind::Counter,
     unit: "increments of fault, marker and table counters",
     labels: &["outcome"],
-    help: "What became of every event the hooks saw; the sum over outcomes is what was seen. counted is counted where it belongs; vma_records_full and mm_records_full are in the node's totals but in no row but pid=\"other\"; vma_unknown is in the process but in none of its VMAs; map_update_failed is counted nowhere else.",
-    source: "the hooks",
-    example: "sum without (outcome) (rate(uffdwp_probe_events_total{outcome!=\"counted\"}[5m])) > 0",
+    help: "Where every event that the hooks saw was counted; the sum over outcomes is what was seen, and the sum of the node's totals. counted is in the record of its VMA, process_only in that of its process because its VMA does not use uffd-wp or could not be told, unattributed in pid=\"other\" because there was no record for it, see uffdwp_record_failures_total.",
+    source: "the records that the hooks fill",
+    example: "rate(uffdwp_probe_events_total{outcome=\"unattributed\"}[5m]) > 0",
     samples: probe_events,
     ..AGENT
 };
 
 fn probe_events(scrape: &Scrape, samples: &mut Samples) {
-    let view = &scrape.view;
-    if view.vma_records.capacity == 0 {
+    if scrape.view.vma_records.capacity == 0 {
         return;
     }
-    let elsewhere: u64 = (Loss::ALL.iter())
-        .filter(|loss| **loss != Loss::MapUpdateFailed)
-        .map(|loss| view.losses[*loss as usize])
-        .sum();
-    let counted = view.node.total().saturating_sub(elsewhere);
-    samples.count(&[], [("outcome", "counted")], counted);
-    for loss in Loss::ALL {
-        let labels = [("outcome", words::loss(loss))];
-        samples.count(&[], labels, view.losses[loss as usize]);
+    let outcomes = scrape.view.outcomes;
+    for (outcome, events) in [
+        ("counted", outcomes.counted),
+        ("process_only", outcomes.process_only),
+        ("unattributed", outcomes.unattributed),
+    ] {
+        samples.count(&[], [("outcome", outcome)], events);
     }
 }
+
+pub(super) const RECORD_FAILURES: Family = Family {
+    name: "uffdwp_record_failures_total",
+    kind: Kind::Counter,
+    unit: "failed look-ups; several events may follow one",
+    labels: &["reason"],
+    help: "How often a hook had no record to count in: vma_records_full and mm_records_full ask for more records, map_update_failed is a race or a lack of memory in the kernel, vma_unknown is a table whose VMA could not be told.",
+    source: "the hooks",
+    example: "increase(uffdwp_record_failures_total{reason=~\".*_full\"}[5m]) > 0",
+    samples: |scrape, samples| {
+        for loss in Loss::ALL
+            .iter()
+            .filter(|_| scrape.view.vma_records.capacity > 0)
+        {
+            let failures = scrape.view.losses[*loss as usize];
+            samples.count(&[], [("reason", words::loss(*loss))], failures);
+        }
+    },
+    ..AGENT
+};
 
 pub(super) const MAP_ENTRIES: Family = Family {
     name: "uffdwp_map_entries",
@@ -141,7 +158,7 @@ pub(super) const MAP_CAPACITY: Family = Family {
     name: "uffdwp_map_capacity",
     unit: "entries",
     labels: &["map"],
-    help: "Entries that each table that the hooks fill can have; what finds no entry is an outcome of uffdwp_probe_events_total.",
+    help: "Entries that each table that the hooks fill can have; what finds none is in uffdwp_record_failures_total.",
     source: "the options of the agent",
     example: "uffdwp_map_entries / uffdwp_map_capacity > 0.9",
     samples: |scrape, samples| maps(scrape, samples, |usage| usage.capacity),

@@ -33,6 +33,7 @@ pub static FAMILIES: &[Family] = &[
     agent::PROBE_ATTACHED,
     agent::PROBE_MISSED,
     agent::PROBE_EVENTS,
+    agent::RECORD_FAILURES,
     agent::MAP_ENTRIES,
     agent::MAP_CAPACITY,
     agent::VMAS_FOLDED,

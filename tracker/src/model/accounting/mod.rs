@@ -20,6 +20,7 @@ use super::counts::{Counts, ProcessCounts};
 use super::input::{Input, Releases};
 use super::limits::Limits;
 use super::sample::{ProcessKey, Snapshot};
+use super::view::Outcomes;
 
 /// Series of processes and VMAs, bounded, whose sum never goes down.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ struct Sums {
     other_process: ProcessCounts,
     retired: Counts,
     retired_process: ProcessCounts,
+    outcomes: Outcomes,
 }
 
 /// What is shown as the last snapshot had it.
@@ -90,6 +92,7 @@ impl Model {
         for gain in gains {
             self.sums.node += &gain.counts;
             self.sums.node_process += &gain.process_counts;
+            self.sums.note_outcome(gain);
             let process = (gain.process)
                 .and_then(|key| self.processes.get_mut(&key))
                 .filter(|process| process.series);
@@ -162,6 +165,16 @@ impl Model {
 }
 
 impl Sums {
+    fn note_outcome(&mut self, gain: &Gain) {
+        let outcomes = &mut self.outcomes;
+        let events = match (gain.owner, gain.process) {
+            (Some(_), _) => &mut outcomes.counted,
+            (None, Some(_)) => &mut outcomes.process_only,
+            (None, None) => &mut outcomes.unattributed,
+        };
+        *events = events.saturating_add(gain.counts.total());
+    }
+
     fn retire_vma(&mut self, vma: &Vma) {
         if let Some(counts) = &vma.series {
             self.retired += counts;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracker_ebpf::{COMM_LEN, NO_RECORD, RecordState};
 
+use super::super::counts::Counts;
 use super::super::sample::{ProcessKey, Snapshot, VmaSample};
 use super::Model;
 use super::process::{Gone, Process, Vma};
@@ -84,13 +85,14 @@ impl Model {
         new.sort_by_key(|sample| sample.born_ns);
         for sample in new {
             let owner = (processes.get(&sample.mm_id))
+                .filter(|_| !lost_race(sample))
                 .and_then(|key| self.own(*key, sample, snapshot, now));
             self.records.open_vma(sample, owner);
         }
     }
 
     /// Brings the owner of a known record up to its state. One that still counts shows that its
-    /// VMA is there, whatever discovery said.
+    /// VMA is there, whatever discovery or another record said.
     fn follow(
         &mut self,
         sample: &VmaSample,
@@ -101,11 +103,12 @@ impl Model {
         let counts = sample.state == RecordState::Live && self.records.gained(sample);
         let owner = self.records.owner(sample.id);
         if let Some(vma) = owner.and_then(|owner| self.vma_mut(owner)) {
-            if vma.newest_born_ns == sample.born_ns {
-                vma.follow(sample.state, now);
-            }
-            if counts && vma.exited.is_some_and(|exit| exit.how == Gone::Vanished) {
+            if counts {
+                vma.newest_born_ns = sample.born_ns;
+                vma.mode = Some(sample.mode);
                 vma.revive(now);
+            } else if vma.newest_born_ns == sample.born_ns {
+                vma.follow(sample.state, now);
             }
         } else if counts
             && let Some(key) = process
@@ -133,11 +136,14 @@ impl Model {
         if let Some(vma) = current
             && continues(vma, sample, snapshot)
         {
-            vma.revive(now);
-            vma.end = sample.end;
-            vma.mode = Some(sample.mode);
-            vma.newest_born_ns = sample.born_ns;
-            vma.follow(sample.state, now);
+            // One that counted nothing yet may still lose a race, see `lost_race`.
+            if vma.newest_born_ns == 0 || sample.counters != Counts::default() {
+                vma.revive(now);
+                vma.end = sample.end;
+                vma.mode = Some(sample.mode);
+                vma.newest_born_ns = sample.born_ns;
+                vma.follow(sample.state, now);
+            }
             return Some(Owner {
                 process: key,
                 start: sample.start,
@@ -162,6 +168,12 @@ impl Model {
         let vma = process.vmas.get_mut(&owner.start)?;
         (vma.serial == owner.serial).then_some(vma)
     }
+}
+
+/// Whether a record says nothing about its VMA: two CPUs can fill one for the same VMA at the same
+/// time, and the one that is second ends its own, unused.
+fn lost_race(sample: &VmaSample) -> bool {
+    sample.state != RecordState::Live && sample.counters == Counts::default()
 }
 
 /// Whether a new record at the start of `vma` counts the same VMA.

@@ -27,8 +27,6 @@ pub(super) struct Gain {
     pub process: Option<ProcessKey>,
     /// The VMA; `None` for what a process record or record 0 counted.
     pub owner: Option<Owner>,
-    /// The record still counts.
-    pub live: bool,
     pub counts: Counts,
     pub process_counts: ProcessCounts,
 }
@@ -124,7 +122,8 @@ impl Records {
         let mut mms_in_use = HashSet::new();
         for sample in &snapshot.vmas {
             let gain = self.take_vma(sample);
-            if sample.id != NO_RECORD && !gain.live && gain.is_zero() {
+            let live = sample.id == NO_RECORD || sample.state == RecordState::Live;
+            if !live && gain.is_zero() {
                 releases.vmas.push(sample.id);
             } else {
                 mms_in_use.insert(sample.mm_id);
@@ -133,8 +132,9 @@ impl Records {
         }
         for sample in &snapshot.mms {
             let gain = self.take_mm(sample);
-            let in_use = gain.live || mms_in_use.contains(&sample.id);
-            if sample.id != NO_RECORD && !in_use && gain.is_zero() {
+            let live = sample.id == NO_RECORD || sample.state == RecordState::Live;
+            let in_use = live || mms_in_use.contains(&sample.id);
+            if !in_use && gain.is_zero() {
                 releases.mms.push(sample.id);
             }
             gains.push(gain);
@@ -156,7 +156,6 @@ impl Records {
         Gain {
             process: known.owner.map(|owner| owner.process),
             owner: known.owner,
-            live: sample.state == RecordState::Live,
             counts,
             process_counts: ProcessCounts::default(),
         }
@@ -177,7 +176,6 @@ impl Records {
         Gain {
             process: (sample.id != NO_RECORD).then_some(sample.process),
             owner: None,
-            live: sample.state == RecordState::Live,
             counts,
             process_counts,
         }

@@ -21,6 +21,7 @@ impl Model {
             retired_process: self.sums.retired_process,
             node: self.sums.node,
             node_process: self.sums.node_process,
+            outcomes: self.sums.outcomes,
             folded: 0,
             oldest_scan_unix_seconds: None,
             durations: snapshot.durations,
