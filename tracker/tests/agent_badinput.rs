@@ -36,7 +36,12 @@ fn wrong_flags_are_status_2_and_say_what_would_be_right() {
         (["--log.format", "xml"], "json"),
         (["--no-such-flag", "1"], "--help"),
     ] {
-        tracker().arg("agent").args(args).assert().code(2).stderr(contains(hint));
+        tracker()
+            .arg("agent")
+            .args(args)
+            .assert()
+            .code(2)
+            .stderr(contains(hint));
     }
 }
 
@@ -44,19 +49,28 @@ fn wrong_flags_are_status_2_and_say_what_would_be_right() {
 fn wrong_environment_is_status_2_and_names_the_variables_flag() {
     let mut command = tracker();
     command.arg("agent").env("TRACKER_SCAN_INTERVAL", "soon");
-    command.assert().code(2).stderr(contains("--scan-interval").and(contains("soon")));
+    command
+        .assert()
+        .code(2)
+        .stderr(contains("--scan-interval").and(contains("soon")));
 }
 
 #[test]
 fn no_command_is_status_2_with_the_help() {
-    tracker().assert().code(2).stderr(contains("agent").and(contains("check")));
+    tracker()
+        .assert()
+        .code(2)
+        .stderr(contains("agent").and(contains("check")));
 }
 
 #[test]
 fn an_address_of_another_host_names_the_flag() {
     let mut command = tracker();
     command.args(["agent", "--listen", "192.0.2.1:1"]);
-    command.assert().code(1).stderr(contains("192.0.2.1:1").and(contains("--web.listen-address")));
+    command
+        .assert()
+        .code(1)
+        .stderr(contains("192.0.2.1:1").and(contains("--web.listen-address")));
 }
 
 #[test]
@@ -68,7 +82,10 @@ fn two_agents_work_side_by_side_and_a_third_on_a_taken_port_says_so() {
     }
     let mut third = tracker();
     third.args(["agent", "--listen", &one.address]);
-    third.assert().code(1).stderr(contains("ss -ltnp").and(contains("--web.listen-address")));
+    third
+        .assert()
+        .code(1)
+        .stderr(contains("ss -ltnp").and(contains("--web.listen-address")));
 }
 
 #[test]
@@ -84,12 +101,18 @@ fn signals_end_it_cleanly_and_at_once() {
 #[test]
 fn flags_come_from_the_environment_too() {
     let mut command = agent(&[]);
-    command.env("TRACKER_WEB_TELEMETRY_PATH", "/m").env("TRACKER_LOG_FORMAT", "json");
+    command
+        .env("TRACKER_WEB_TELEMETRY_PATH", "/m")
+        .env("TRACKER_LOG_FORMAT", "json");
     let running = Agent::spawn(command);
     assert_eq!(running.get("/m").0, 200);
     assert_eq!(running.get("/metrics").0, 404);
     let log = running.log();
-    assert!(log.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{log}");
+    assert!(
+        log.lines()
+            .all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()),
+        "{log}"
+    );
 }
 
 #[test]
@@ -103,7 +126,10 @@ fn a_level_that_is_not_reached_shows_in_readiness_and_stops_nothing_else() {
     }
     let (code, reason) = running.get("/readyz");
     assert_eq!(code, 503);
-    assert!(reason.contains("--require-level") && reason.contains("tracker check"), "{reason}");
+    assert!(
+        reason.contains("--require-level") && reason.contains("tracker check"),
+        "{reason}"
+    );
     assert_eq!(running.get("/healthz").0, 200);
     check_metrics(&running.metrics());
 }
@@ -116,21 +142,38 @@ fn unprivileged() -> Option<std::process::Command> {
     let directory = tempfile::tempdir_in("/tmp").unwrap().keep();
     let binary = directory.join("tracker");
     std::fs::copy(env!("CARGO_BIN_EXE_tracker"), &binary).unwrap();
-    std::process::Command::new("chmod").args(["-R", "a+rx"]).arg(&directory).status().unwrap();
+    std::process::Command::new("chmod")
+        .args(["-R", "a+rx"])
+        .arg(&directory)
+        .status()
+        .unwrap();
     let mut command = std::process::Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
-    command.arg("--bounding-set=-all").arg(binary).args(["agent", "--listen", "127.0.0.1:0"]);
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all",
+    ]);
+    command
+        .arg("--bounding-set=-all")
+        .arg(binary)
+        .args(["agent", "--listen", "127.0.0.1:0"]);
     Some(command)
 }
 
 #[test]
 fn without_any_privilege_it_runs_and_says_what_it_cannot_see() {
-    let Some(command) = unprivileged() else { return };
+    let Some(command) = unprivileged() else {
+        return;
+    };
     let running = Agent::spawn(command);
     running.wait_ready();
     let status = running.status();
     assert_eq!(status["level"]["level"], "observe");
-    assert!(status["discovery"]["refused"].as_u64().unwrap() > 0, "{status:#}");
+    assert!(
+        status["discovery"]["refused"].as_u64().unwrap() > 0,
+        "{status:#}"
+    );
     let refusal = status["discovery"]["first_refusal"].as_str().unwrap();
     assert!(refusal.contains("CAP_SYS_PTRACE"), "{refusal}");
     check_metrics(&running.metrics());
@@ -147,7 +190,11 @@ fn processes_that_die_while_they_are_read_are_no_failure() {
         std::process::Command::new("true").status().unwrap();
     }
     let metrics = running.metrics();
-    let success = sum(&metrics, "uffdwp_scrape_collector_success", &["collector=\"discovery\""]);
+    let success = sum(
+        &metrics,
+        "uffdwp_scrape_collector_success",
+        &["collector=\"discovery\""],
+    );
     assert_eq!(success, Some(1.0));
     // What is refused for good is told; what is gone is not.
     let log = running.log();
@@ -166,16 +213,27 @@ fn a_process_with_sixty_thousand_vmas_is_folded_not_dropped() {
     let range = scratch.range();
     for page in 0..WITH_UFFD {
         let start = range.start + 2 * page * PAGE_SIZE;
-        fd.register(&(start..start + PAGE_SIZE), RegisterMode::WP).unwrap();
+        fd.register(&(start..start + PAGE_SIZE), RegisterMode::WP)
+            .unwrap();
     }
-    let running = Agent::start(&["--max-vmas", "10", "--scan-budget", "100%", "--scan-interval", "100ms"]);
+    let running = Agent::start(&[
+        "--max-vmas",
+        "10",
+        "--scan-budget",
+        "100%",
+        "--scan-interval",
+        "100ms",
+    ]);
     let own = format!("pid=\"{}\"", std::process::id());
     let metrics = eventually("all of them are scanned", || {
         let metrics = running.metrics();
         let pages = sum(&metrics, "uffdwp_pages", &[&own])?;
         (pages >= WITH_UFFD as f64).then_some(metrics)
     });
-    assert_eq!(sum(&metrics, "uffdwp_vmas_folded", &[]).map(|n| n >= (WITH_UFFD - 10) as f64), Some(true));
+    assert_eq!(
+        sum(&metrics, "uffdwp_vmas_folded", &[]).map(|n| n >= (WITH_UFFD - 10) as f64),
+        Some(true)
+    );
     let bytes = sum(&metrics, "uffdwp_vma_bytes", &[&own]).unwrap();
     assert!(bytes >= (WITH_UFFD * PAGE_SIZE) as f64, "{bytes}");
     check_metrics(&metrics);
@@ -186,7 +244,12 @@ fn a_process_with_sixty_thousand_vmas_is_folded_not_dropped() {
 #[test]
 fn hostile_names_stay_valid_exposition_text() {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child_with_hostile_names", "--include-ignored", "--nocapture"]);
+    command.args([
+        "--exact",
+        "child_with_hostile_names",
+        "--include-ignored",
+        "--nocapture",
+    ]);
     command.env("TRACKER_TEST_HOSTILE", "1").process_group(0);
     let child = support::Killed(command.stdout(std::process::Stdio::null()).spawn().unwrap());
     let running = Agent::start(&["--discover-interval", "100ms", "--scan-interval", "100ms"]);
@@ -198,7 +261,10 @@ fn hostile_names_stay_valid_exposition_text() {
     });
     check_metrics(&metrics);
     let lines: Vec<_> = metrics.lines().filter(|line| line.contains(&own)).collect();
-    assert!(lines.iter().any(|line| line.contains(r#"comm="a\"{}\\"#)), "{lines:#?}");
+    assert!(
+        lines.iter().any(|line| line.contains(r#"comm="a\"{}\\"#)),
+        "{lines:#?}"
+    );
 }
 
 const HOSTILE: &[u8] = b"a\"{}\\\n\xff\xfe= 1";
@@ -218,11 +284,20 @@ fn child_with_hostile_names() {
     let address = unsafe {
         use rustix::mm::{MapFlags, ProtFlags, mmap};
         let (read, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        mmap(std::ptr::null_mut(), PAGE_SIZE as usize, read, flags, &memfd, 0).unwrap()
+        mmap(
+            std::ptr::null_mut(),
+            PAGE_SIZE as usize,
+            read,
+            flags,
+            &memfd,
+            0,
+        )
+        .unwrap()
     };
     let start = address.addr() as u64;
     let fd = Userfaultfd::open_user_mode_only().unwrap();
     fd.enable(Features::WP_HUGETLBFS_SHMEM).unwrap();
-    fd.register(&(start..start + PAGE_SIZE), RegisterMode::WP).unwrap();
+    fd.register(&(start..start + PAGE_SIZE), RegisterMode::WP)
+        .unwrap();
     std::thread::sleep(Duration::from_secs(120));
 }

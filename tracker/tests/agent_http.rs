@@ -27,12 +27,17 @@ impl View for Double {
         if self.big.load(Relaxed) {
             return Ok(vec![b'#'; BIG]);
         }
-        Ok("uffdwp_level{level=\"observe\"} 1\n".repeat(100).into_bytes())
+        Ok("uffdwp_level{level=\"observe\"} 1\n"
+            .repeat(100)
+            .into_bytes())
     }
 
     fn readiness(&self) -> Readiness {
         let ready = self.ready.load(Relaxed);
-        Readiness { ready, reason: "level observe, full is required".into() }
+        Readiness {
+            ready,
+            reason: "level observe, full is required".into(),
+        }
     }
 
     fn status(&self) -> Value {
@@ -44,7 +49,12 @@ impl View for Double {
 const PATIENCE: Duration = Duration::from_millis(300);
 
 fn limits() -> Limits {
-    Limits { connections: 4, request: PATIENCE, unread: PATIENCE, ..Limits::default() }
+    Limits {
+        connections: 4,
+        request: PATIENCE,
+        unread: PATIENCE,
+        ..Limits::default()
+    }
 }
 
 struct Running {
@@ -64,13 +74,19 @@ fn start() -> Running {
         .build()
         .unwrap();
     runtime.spawn(server.serve(app, axum_server::Handle::new()));
-    Running { address, view, _runtime: runtime }
+    Running {
+        address,
+        view,
+        _runtime: runtime,
+    }
 }
 
 impl Running {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         stream
     }
 
@@ -88,7 +104,9 @@ impl Running {
             format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
         let response = self.raw(request.as_bytes());
         let end = response.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
-        let head = String::from_utf8(response[..end].to_vec()).unwrap().to_lowercase();
+        let head = String::from_utf8(response[..end].to_vec())
+            .unwrap()
+            .to_lowercase();
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
         (code, head, response[end..].to_vec())
     }
@@ -102,7 +120,10 @@ impl Running {
 fn metrics_have_the_content_type_of_the_text_format() {
     let (code, head, body) = start().get("/metrics");
     assert_eq!(code, 200);
-    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert!(
+        head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
+        "{head}"
+    );
     assert!(body.starts_with(b"uffdwp_level"));
 }
 
@@ -125,14 +146,20 @@ fn a_failed_scrape_is_503_with_its_reason() {
     let running = start();
     running.view.broken.store(true, Relaxed);
     let (code, _, body) = running.get("/metrics");
-    assert_eq!((code, body.as_slice()), (503, b"the counters cannot be read\n".as_slice()));
+    assert_eq!(
+        (code, body.as_slice()),
+        (503, b"the counters cannot be read\n".as_slice())
+    );
 }
 
 #[test]
 fn readiness_says_why_not() {
     let running = start();
     let (code, _, body) = running.get("/readyz");
-    assert_eq!((code, body.as_slice()), (503, b"level observe, full is required\n".as_slice()));
+    assert_eq!(
+        (code, body.as_slice()),
+        (503, b"level observe, full is required\n".as_slice())
+    );
     running.view.ready.store(true, Relaxed);
     assert_eq!(running.get("/readyz").0, 200);
     assert_eq!(running.get("/healthz").0, 200);
@@ -143,7 +170,10 @@ fn status_is_json_and_the_landing_page_links_to_everything() {
     let running = start();
     let (_, head, body) = running.get("/status");
     assert!(head.contains("content-type: application/json"), "{head}");
-    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["level"], "observe");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&body).unwrap()["level"],
+        "observe"
+    );
     let (_, head, body) = running.get("/");
     assert!(head.contains("content-type: text/html"), "{head}");
     let page = String::from_utf8(body).unwrap();
@@ -170,10 +200,19 @@ fn the_rest_is_refused_in_plain_text() {
 #[test]
 fn garbage_is_answered_with_400_or_closed() {
     let running = start();
-    for garbage in [b"\x16\x03\x01\x02\x00\x01".as_slice(), b"\0\0\0\0\r\n\r\n", b"GET\r\n\r\n", b"hello\n\n"] {
+    for garbage in [
+        b"\x16\x03\x01\x02\x00\x01".as_slice(),
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"hello\n\n",
+    ] {
         let response = running.raw(garbage);
         let refused = response.is_empty() || response.starts_with(b"HTTP/1.1 400");
-        assert!(refused, "{garbage:?}: {}", String::from_utf8_lossy(&response));
+        assert!(
+            refused,
+            "{garbage:?}: {}",
+            String::from_utf8_lossy(&response)
+        );
     }
     assert_eq!(running.get("/healthz").0, 200);
 }
@@ -209,7 +248,9 @@ fn a_client_that_sends_nothing_is_closed() {
 fn a_kept_connection_that_goes_quiet_is_closed() {
     let running = start();
     let mut stream = running.connect();
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
     assert!(closed_after(&mut stream) < Duration::from_secs(10));
 }
 
@@ -230,7 +271,10 @@ fn idle_clients_cannot_lock_others_out_for_long() {
     let idle: Vec<_> = (0..4).map(|_| running.connect()).collect();
     std::thread::sleep(PATIENCE / 3);
     let mut refused = running.connect();
-    assert!(closed_after(&mut refused) < PATIENCE, "no slot is free: closed at once");
+    assert!(
+        closed_after(&mut refused) < PATIENCE,
+        "no slot is free: closed at once"
+    );
     std::thread::sleep(PATIENCE * 2);
     assert_eq!(running.get("/healthz").0, 200, "the slots are free again");
     drop(idle);
@@ -242,7 +286,9 @@ fn a_client_that_does_not_read_gives_its_slot_back() {
     running.view.big.store(true, Relaxed);
     let mut stuck: Vec<_> = (0..4).map(|_| running.connect()).collect();
     for stream in &mut stuck {
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
     }
     let start = Instant::now();
     loop {
@@ -253,7 +299,10 @@ fn a_client_that_does_not_read_gives_its_slot_back() {
         if answer.starts_with(b"HTTP/1.0 200") && start.elapsed() > PATIENCE {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(15), "the slots stay taken");
+        assert!(
+            start.elapsed() < Duration::from_secs(15),
+            "the slots stay taken"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -261,7 +310,12 @@ fn a_client_that_does_not_read_gives_its_slot_back() {
 #[test]
 fn a_port_in_use_names_the_flag() {
     let running = start();
-    let error = Server::bind(&[running.address.to_string()], limits()).unwrap_err().to_string();
+    let error = Server::bind(&[running.address.to_string()], limits())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("--web.listen-address"), "{error}");
-    assert!(error.contains(&format!("sport = :{}", running.address.port())), "{error}");
+    assert!(
+        error.contains(&format!("sport = :{}", running.address.port())),
+        "{error}"
+    );
 }

@@ -88,7 +88,11 @@ impl Engine {
     /// Notes the run of a collector.
     pub fn ran(&self, collector: &'static str, duration: Duration, success: bool) {
         let mut collectors = lock(&self.collectors);
-        let run = CollectorFacts { collector: collector.to_owned(), duration, success };
+        let run = CollectorFacts {
+            collector: collector.to_owned(),
+            duration,
+            success,
+        };
         collectors.insert(collector, run);
         let all = collectors.values().cloned().collect();
         self.exporter.update_facts(|facts| facts.collectors = all);

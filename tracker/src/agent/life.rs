@@ -56,7 +56,10 @@ async fn serve(
     let router = router(running.view(), path, limits.response);
     let mut serving = tokio::spawn(server.serve(router, handle.clone()));
     tracing::info!("serving http://{address}{path}");
-    notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving {address}"))]);
+    notify(&[
+        NotifyState::Ready,
+        NotifyState::Status(&format!("serving {address}")),
+    ]);
     let ended = tokio::select! {
         name = signals.next() => {
             tracing::info!("{name}: stopping");
@@ -67,7 +70,9 @@ async fn serve(
         ended = &mut serving => ended,
     };
     let failed = |why: String| AgentError::Failed(format!("serving {address} failed: {why}"));
-    ended.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))
+    ended
+        .map_err(|e| failed(e.to_string()))?
+        .map_err(|e| failed(e.to_string()))
 }
 
 /// Tells a service manager, if one is listening.

@@ -28,15 +28,24 @@ mod tests {
 
     #[test]
     fn rest_keeps_the_share() {
-        assert_eq!(rest(Duration::from_millis(10), 0.01), Duration::from_millis(990));
-        assert_eq!(rest(Duration::from_millis(10), 0.5), Duration::from_millis(10));
+        assert_eq!(
+            rest(Duration::from_millis(10), 0.01),
+            Duration::from_millis(990)
+        );
+        assert_eq!(
+            rest(Duration::from_millis(10), 0.5),
+            Duration::from_millis(10)
+        );
         assert_eq!(rest(Duration::from_millis(10), 1.0), Duration::ZERO);
     }
 
     #[test]
     fn rest_is_bounded() {
         assert_eq!(rest(Duration::from_secs(60), 0.01), LONGEST_REST);
-        assert_eq!(rest(Duration::from_secs(60), f64::MIN_POSITIVE), LONGEST_REST);
+        assert_eq!(
+            rest(Duration::from_secs(60), f64::MIN_POSITIVE),
+            LONGEST_REST
+        );
     }
 
     #[test]

@@ -22,18 +22,36 @@ pub struct Facts {
 
 /// Decides, with the reason in words.
 pub fn readiness(facts: &Facts) -> Readiness {
-    let Facts { level, required, .. } = facts;
+    let Facts {
+        level, required, ..
+    } = facts;
     let (ready, reason) = if let Some(thread) = &facts.dead_thread {
-        (false, format!("not ready: thread {thread} ended unexpectedly; restart the agent and report its log"))
+        (
+            false,
+            format!(
+                "not ready: thread {thread} ended unexpectedly; restart the agent and report its log"
+            ),
+        )
     } else if level < required {
         let why = &facts.level_reason;
-        (false, format!("not ready: level {level}, but --require-level is {required}: {why}; `tracker check` tells each hook"))
+        (
+            false,
+            format!(
+                "not ready: level {level}, but --require-level is {required}: {why}; `tracker check` tells each hook"
+            ),
+        )
     } else if let Some(failure) = &facts.discovery_failure {
         (false, format!("not ready: {failure}"))
     } else if !facts.complete {
-        (false, "not ready: the first discovery and collection are under way".into())
+        (
+            false,
+            "not ready: the first discovery and collection are under way".into(),
+        )
     } else {
-        (true, format!("ready: level {level}, {required} or more is required"))
+        (
+            true,
+            format!("ready: level {level}, {required} or more is required"),
+        )
     };
     Readiness { ready, reason }
 }
@@ -61,10 +79,40 @@ mod tests {
     #[test]
     fn ready_needs_everything() {
         assert!(readiness(&good()).ready);
-        assert!(readiness(&Facts { required: Level::Partial, ..good() }).ready);
-        refused(&Facts { required: Level::Full, ..good() }, "hook zap is absent");
-        refused(&Facts { complete: false, ..good() }, "under way");
-        refused(&Facts { dead_thread: Some("scan".into()), ..good() }, "thread scan");
-        refused(&Facts { discovery_failure: Some("no /proc".into()), ..good() }, "no /proc");
+        assert!(
+            readiness(&Facts {
+                required: Level::Partial,
+                ..good()
+            })
+            .ready
+        );
+        refused(
+            &Facts {
+                required: Level::Full,
+                ..good()
+            },
+            "hook zap is absent",
+        );
+        refused(
+            &Facts {
+                complete: false,
+                ..good()
+            },
+            "under way",
+        );
+        refused(
+            &Facts {
+                dead_thread: Some("scan".into()),
+                ..good()
+            },
+            "thread scan",
+        );
+        refused(
+            &Facts {
+                discovery_failure: Some("no /proc".into()),
+                ..good()
+            },
+            "no /proc",
+        );
     }
 }

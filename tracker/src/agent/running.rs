@@ -46,7 +46,14 @@ impl Running {
     /// # Errors
     /// If a thread cannot be started or the kernel refuses the start-up self-test.
     pub fn start(config: Config, probes: Probes) -> Result<Self, AgentError> {
-        let Probes { source, discover, report, availability, missed, attached } = probes;
+        let Probes {
+            source,
+            discover,
+            report,
+            availability,
+            missed,
+            attached,
+        } = probes;
         let exporter = Exporter::new(config.limits);
         exporter.update_facts(|facts| {
             facts.build = build_info();
@@ -64,7 +71,10 @@ impl Running {
             stop: Stop::default(),
             threads: Mutex::default(),
         });
-        let running = Self { shared, _attached: attached };
+        let running = Self {
+            shared,
+            _attached: attached,
+        };
         running.spawn_all(discover)?;
         Ok(running)
     }
@@ -73,7 +83,12 @@ impl Running {
         let mut route = discover.unwrap_or_else(|| Box::new(SmapsRoute::default()));
         self.spawn("discover", move |shared| {
             let interval = shared.config.pace.discover;
-            let Shared { engine, stop, discovery, .. } = shared;
+            let Shared {
+                engine,
+                stop,
+                discovery,
+                ..
+            } = shared;
             discover_loop::run(route.as_mut(), engine, stop, discovery, interval);
         })?;
         self.spawn("collect", |shared| {
@@ -84,7 +99,13 @@ impl Running {
         if self.shared.config.pace.budget > 0.0 {
             let behaviour = uffd::self_test().map_err(|e| AgentError::Failed(e.to_string()))?;
             self.spawn("scan", move |shared| {
-                let Shared { engine, stop, scan, config, .. } = shared;
+                let Shared {
+                    engine,
+                    stop,
+                    scan,
+                    config,
+                    ..
+                } = shared;
                 Scanner::new(engine, stop, scan, behaviour, config.pace.budget)
                     .run(config.pace.scan);
             })?;
@@ -98,7 +119,9 @@ impl Running {
         work: impl FnOnce(&Shared) + Send + 'static,
     ) -> Result<(), AgentError> {
         let shared = self.shared.clone();
-        let thread = Builder::new().name(name.to_owned()).spawn(move || work(&shared));
+        let thread = Builder::new()
+            .name(name.to_owned())
+            .spawn(move || work(&shared));
         let cannot = |e: io::Error| AgentError::Failed(format!("cannot start thread {name}: {e}"));
         lock(&self.shared.threads).push(thread.map_err(cannot)?);
         Ok(())
@@ -125,7 +148,9 @@ impl Drop for Running {
 impl Shared {
     fn collect(&self) {
         let missed = (lock(&self.missed))();
-        self.engine.exporter.update_facts(|facts| note_missed(facts, &missed));
+        self.engine
+            .exporter
+            .update_facts(|facts| note_missed(facts, &missed));
         self.engine.collect();
     }
 
@@ -195,7 +220,10 @@ fn build_info() -> BuildInfo {
         version: env!("CARGO_PKG_VERSION").into(),
         revision: option_env!("TRACKER_REVISION").unwrap_or_default().into(),
         rustc: option_env!("TRACKER_RUSTC").unwrap_or_default().into(),
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
     }
 }
 

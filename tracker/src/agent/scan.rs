@@ -65,7 +65,15 @@ impl<'a> Scanner<'a> {
         budget: f64,
     ) -> Self {
         let counter = Counter::new(0..0, CountMethod::Entries);
-        Self { engine, stop, state, behaviour, budget, counter, rested: thread_cpu_time() }
+        Self {
+            engine,
+            stop,
+            state,
+            behaviour,
+            budget,
+            counter,
+            rested: thread_cpu_time(),
+        }
     }
 
     /// Scans all VMAs again and again, a pass at most every `interval`, until the agent stops.
@@ -87,7 +95,9 @@ impl<'a> Scanner<'a> {
     }
 
     fn pass(&mut self) -> Result<(), Stopped> {
-        let Some(discovery) = self.engine.discovery() else { return Ok(()) };
+        let Some(discovery) = self.engine.discovery() else {
+            return Ok(());
+        };
         let (begin, cpu) = (Instant::now(), thread_cpu_time());
         self.note(|state| {
             (state.vmas, state.done, state.failed) = (discovery.vmas.len(), 0, 0);
@@ -106,7 +116,9 @@ impl<'a> Scanner<'a> {
     }
 
     fn process(&mut self, vmas: &[FoundVma]) -> Result<(), Stopped> {
-        let Some(first) = vmas.first() else { return Ok(()) };
+        let Some(first) = vmas.first() else {
+            return Ok(());
+        };
         let pid = first.process.pid;
         // The open file keeps the address space: whose it is, is asked after that.
         let opened = Pagemap::open(pid).and_then(|pagemap| Ok((pagemap, key_of(pid)?)));
@@ -159,7 +171,11 @@ impl<'a> Scanner<'a> {
     fn breathe(&mut self) -> Result<(), Stopped> {
         let worked = thread_cpu_time().saturating_sub(self.rested);
         if worked < STRETCH {
-            return if self.stop.is_stopped() { Err(Stopped) } else { Ok(()) };
+            return if self.stop.is_stopped() {
+                Err(Stopped)
+            } else {
+                Ok(())
+            };
         }
         let goes_on = self.stop.sleep(rest(worked, self.budget));
         self.rested = thread_cpu_time();
@@ -181,5 +197,7 @@ impl<'a> Scanner<'a> {
 
 fn unix_seconds() -> f64 {
     // A clock before 1970 is a wrong clock; its scans look old, which is what it says.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
 }

@@ -6,8 +6,8 @@ use super::hooks::Report;
 use super::http::Readiness;
 use super::scan::ScanState;
 use crate::metrics::AgentFacts;
-use crate::model::{Counts, View};
 use crate::model::sample::Usage;
+use crate::model::{Counts, View};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tracker_ebpf::Loss;
@@ -34,7 +34,14 @@ pub struct Parts<'a> {
 
 /// The whole of it.
 pub fn status(parts: &Parts<'_>) -> Value {
-    let Parts { config, report, view, facts, ready, .. } = parts;
+    let Parts {
+        config,
+        report,
+        view,
+        facts,
+        ready,
+        ..
+    } = parts;
     json!({
         "version": facts.build.version,
         "revision": facts.build.revision,
@@ -74,8 +81,11 @@ fn sums(counts: &Counts) -> Value {
 
 fn maps(view: &View, facts: &AgentFacts) -> Map<String, Value> {
     let usage = |usage: &Usage| json!({"used": usage.used, "capacity": usage.capacity});
-    let mut maps: Map<_, _> =
-        facts.maps.iter().map(|(name, used)| (name.clone(), usage(used))).collect();
+    let mut maps: Map<_, _> = facts
+        .maps
+        .iter()
+        .map(|(name, used)| (name.clone(), usage(used)))
+        .collect();
     maps.insert("vma_records".into(), usage(&view.vma_records));
     maps.insert("mm_records".into(), usage(&view.mm_records));
     maps
@@ -89,7 +99,9 @@ fn losses(view: &View) -> Map<String, Value> {
         Loss::VmaUnknown => "vma_unknown",
     };
     let counts = Loss::ALL.into_iter().zip(view.losses);
-    counts.map(|(loss, count)| (name(loss).to_owned(), count.into())).collect()
+    counts
+        .map(|(loss, count)| (name(loss).to_owned(), count.into()))
+        .collect()
 }
 
 fn bounds(config: &Config, view: &View) -> Value {

@@ -21,7 +21,10 @@ impl Stop {
 
     /// Sleeps; false if the agent ends.
     pub fn sleep(&self, duration: Duration) -> bool {
-        let wait = self.0.1.wait_timeout_while(self.stopped(), duration, |stopped| !*stopped);
+        let wait = self
+            .0
+            .1
+            .wait_timeout_while(self.stopped(), duration, |stopped| !*stopped);
         !*wait.unwrap_or_else(PoisonError::into_inner).0
     }
 

@@ -13,7 +13,11 @@ use std::time::Duration;
 #[derive(Args, Debug)]
 pub struct AgentArgs {
     /// Where to serve: ADDR:PORT, [IPV6]:PORT, or :PORT for all addresses
-    #[arg(long = "web.listen-address", alias = "listen", env = "TRACKER_WEB_LISTEN_ADDRESS")]
+    #[arg(
+        long = "web.listen-address",
+        alias = "listen",
+        env = "TRACKER_WEB_LISTEN_ADDRESS"
+    )]
     #[arg(default_value = "127.0.0.1:19943", value_name = "ADDR:PORT")]
     listen: ListenAddress,
     /// Path of the metrics
@@ -24,18 +28,35 @@ pub struct AgentArgs {
     #[command(flatten)]
     pub(super) hooks: HookArgs,
     /// Least level at which /readyz says ready; the agent runs and serves at any level
-    #[arg(long, env = "TRACKER_REQUIRE_LEVEL", value_enum, default_value = "observe", value_name = "LEVEL")]
+    #[arg(
+        long,
+        env = "TRACKER_REQUIRE_LEVEL",
+        value_enum,
+        default_value = "observe",
+        value_name = "LEVEL"
+    )]
     require_level: LevelArg,
 
     /// Depth of the series: per node, per process, or per VMA
-    #[arg(long, env = "TRACKER_DETAIL", value_enum, default_value = "vma", value_name = "DEPTH")]
+    #[arg(
+        long,
+        env = "TRACKER_DETAIL",
+        value_enum,
+        default_value = "vma",
+        value_name = "DEPTH"
+    )]
     detail: DetailArg,
     /// VMAs per process with series of their own; the rest is vma="other"
     #[arg(long, env = "TRACKER_MAX_VMAS", default_value_t = 16, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_vmas: u32,
     /// Processes with series of their own; the rest is pid="other"
-    #[arg(long, env = "TRACKER_MAX_PROCESSES", default_value_t = 32, value_name = "N")]
+    #[arg(
+        long,
+        env = "TRACKER_MAX_PROCESSES",
+        default_value_t = 32,
+        value_name = "N"
+    )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_processes: u32,
     /// How long series stay after their VMA or process is gone
@@ -63,15 +84,29 @@ pub struct HookArgs {
     #[arg(action = ArgAction::Append, value_delimiter = ',')]
     pub no_hook: Vec<String>,
     /// Attach one hook, or all, by this mechanism or not at all; may be given more than once
-    #[arg(long = "force-mechanism", env = "TRACKER_FORCE_MECHANISM", value_name = "HOOK=MECHANISM|MECHANISM")]
+    #[arg(
+        long = "force-mechanism",
+        env = "TRACKER_FORCE_MECHANISM",
+        value_name = "HOOK=MECHANISM|MECHANISM"
+    )]
     #[arg(action = ArgAction::Append, value_delimiter = ',')]
     pub force_mechanism: Vec<String>,
     /// Room for VMAs that are counted at once; 0.3 KiB each and 64 bytes more for each CPU
-    #[arg(long, env = "TRACKER_VMA_RECORDS", default_value_t = 16_384, value_name = "N")]
+    #[arg(
+        long,
+        env = "TRACKER_VMA_RECORDS",
+        default_value_t = 16_384,
+        value_name = "N"
+    )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub vma_records: u32,
     /// Room for processes that are counted at once; 0.3 KiB each
-    #[arg(long, env = "TRACKER_PROCESS_RECORDS", default_value_t = 1_024, value_name = "N")]
+    #[arg(
+        long,
+        env = "TRACKER_PROCESS_RECORDS",
+        default_value_t = 1_024,
+        value_name = "N"
+    )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub process_records: u32,
 }

@@ -17,7 +17,13 @@ pub struct CheckArgs {
     #[command(flatten)]
     hooks: HookArgs,
     /// End with status 3 below this level
-    #[arg(long, env = "TRACKER_REQUIRE_LEVEL", value_enum, default_value = "observe", value_name = "LEVEL")]
+    #[arg(
+        long,
+        env = "TRACKER_REQUIRE_LEVEL",
+        value_enum,
+        default_value = "observe",
+        value_name = "LEVEL"
+    )]
     require_level: LevelArg,
 }
 
@@ -33,7 +39,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         print!("{}", Text(&report));
     }
     let enough = report.level >= Level::from(args.require_level);
-    Ok(if enough { ExitCode::SUCCESS } else { ExitCode::from(UNABLE) })
+    Ok(if enough {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(UNABLE)
+    })
 }
 
 /// The report for people.
@@ -65,7 +75,10 @@ struct Widths {
 impl Widths {
     fn of(hooks: &[HookReport]) -> Self {
         let widest = |f: fn(&HookReport) -> usize| hooks.iter().map(f).max().unwrap_or_default();
-        Self { name: widest(|h| h.name.len()), mechanism: widest(|h| mechanism(h).len()) }
+        Self {
+            name: widest(|h| h.name.len()),
+            mechanism: widest(|h| mechanism(h).len()),
+        }
     }
 
     fn line(&self, f: &mut fmt::Formatter<'_>, hook: &HookReport) -> fmt::Result {
@@ -76,7 +89,11 @@ impl Widths {
             (_, false) => "estimated",
         };
         let (n, m) = (self.name, self.mechanism);
-        writeln!(f, "  {name:n$}  {mechanism:m$}  {exact:9}  {}", hook.subject)?;
+        writeln!(
+            f,
+            "  {name:n$}  {mechanism:m$}  {exact:9}  {}",
+            hook.subject
+        )?;
         if hook.mechanism.is_none() || !hook.exact {
             writeln!(f, "  {:n$}    {}", "", hook.reason)?;
             writeln!(f, "  {:n$}    affects {}", "", hook.families.join(", "))?;
@@ -111,7 +128,10 @@ mod tests {
         let report = Report {
             level: Level::Partial,
             reason: "zap is absent".into(),
-            hooks: vec![hook("do_wp_page", Some("fentry"), true), hook("zap", None, false)],
+            hooks: vec![
+                hook("do_wp_page", Some("fentry"), true),
+                hook("zap", None, false),
+            ],
             missing_capabilities: vec![MissingCapability {
                 name: "CAP_PERFMON".into(),
                 gives: "eBPF program that reads kernel memory".into(),

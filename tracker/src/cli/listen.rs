@@ -15,7 +15,10 @@ impl ListenAddress {
     /// What to try to bind, in this order: a host without IPv6 cannot bind `[::]`.
     pub fn candidates(&self) -> Vec<String> {
         if self.host.is_empty() {
-            return vec![format!("[::]:{}", self.port), format!("0.0.0.0:{}", self.port)];
+            return vec![
+                format!("[::]:{}", self.port),
+                format!("0.0.0.0:{}", self.port),
+            ];
         }
         vec![self.to_string()]
     }
@@ -32,14 +35,21 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
-            format!("`{text}` {why}; write ADDR:PORT, [IPV6]:PORT or :PORT, for example 127.0.0.1:19943")
+            format!(
+                "`{text}` {why}; write ADDR:PORT, [IPV6]:PORT or :PORT, for example 127.0.0.1:19943"
+            )
         };
         let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
-        let port = port.parse().map_err(|_| wrong("has no port from 0 to 65535"))?;
+        let port = port
+            .parse()
+            .map_err(|_| wrong("has no port from 0 to 65535"))?;
         if !valid_host(host) {
             return Err(wrong("has no valid address"));
         }
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -49,7 +59,8 @@ fn valid_host(host: &str) -> bool {
         let address = v6.split_once('%').map_or(v6, |(a, _)| a);
         return address.parse::<std::net::Ipv6Addr>().is_ok();
     }
-    host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
+    host.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
 }
 
 #[cfg(test)]
@@ -71,7 +82,17 @@ mod tests {
 
     #[test]
     fn refuses_the_rest_and_says_how_to_write_it() {
-        for wrong in ["", "19943", "127.0.0.1", "::1:80x", "a:70000", "[::g]:1", "::1:1", "a b:1", "a:-1"] {
+        for wrong in [
+            "",
+            "19943",
+            "127.0.0.1",
+            "::1:80x",
+            "a:70000",
+            "[::g]:1",
+            "::1:1",
+            "a b:1",
+            "a:-1",
+        ] {
             let message = wrong.parse::<ListenAddress>().unwrap_err();
             assert!(message.contains(":PORT"), "{wrong}: {message}");
         }

@@ -91,7 +91,10 @@ where
         SystemTime.format_time(&mut writer)?;
         let level = metadata.level().as_str().to_ascii_lowercase();
         write!(writer, " level={level} target={}", metadata.target())?;
-        let mut fields = LogfmtFields { writer: &mut writer, result: Ok(()) };
+        let mut fields = LogfmtFields {
+            writer: &mut writer,
+            result: Ok(()),
+        };
         event.record(&mut fields);
         fields.result?;
         writeln!(writer)
@@ -109,7 +112,11 @@ impl LogfmtFields<'_, '_> {
         if self.result.is_err() || field.name().starts_with("log.") {
             return;
         }
-        let key = if field.name() == "message" { "msg" } else { field.name() };
+        let key = if field.name() == "message" {
+            "msg"
+        } else {
+            field.name()
+        };
         self.result = write!(self.writer, " {key}={}", Quoted(value));
     }
 }

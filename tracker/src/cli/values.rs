@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 /// Units of a duration, longest suffix first so that `ms` is not read as `m`.
-const UNITS: [(&str, f64); 5] = [("ms", 1e-3), ("us", 1e-6), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+const UNITS: [(&str, f64); 5] = [
+    ("ms", 1e-3),
+    ("us", 1e-6),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3600.0),
+];
 
 /// The longest duration that makes sense to wait for anything.
 const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
@@ -49,7 +55,9 @@ pub fn telemetry_path(text: &str) -> Result<String, String> {
         ));
     }
     if TAKEN.contains(&text) {
-        return Err(format!("{text} serves something else; take another path, for example /metrics"));
+        return Err(format!(
+            "{text} serves something else; take another path, for example /metrics"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -65,7 +73,9 @@ mod tests {
         assert_eq!(duration("1.5s").unwrap(), Duration::from_millis(1500));
         assert_eq!(duration("2m").unwrap(), Duration::from_secs(120));
         assert_eq!(duration("1h").unwrap(), Duration::from_secs(3600));
-        for wrong in ["", "5", "s", "-1s", "0s", "1e3s", "infs", "nans", "1.2.3s", "169h", "5 s"] {
+        for wrong in [
+            "", "5", "s", "-1s", "0s", "1e3s", "infs", "nans", "1.2.3s", "169h", "5 s",
+        ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
@@ -82,7 +92,9 @@ mod tests {
     #[test]
     fn telemetry_paths() {
         assert_eq!(telemetry_path("/metrics").unwrap(), "/metrics");
-        for wrong in ["", "metrics", "/", "/healthz", "/{x}", "/a b", "/*", "/%2f", "/\n"] {
+        for wrong in [
+            "", "metrics", "/", "/healthz", "/{x}", "/a b", "/*", "/%2f", "/\n",
+        ] {
             assert!(telemetry_path(wrong).is_err(), "{wrong}");
         }
     }

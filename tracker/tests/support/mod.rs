@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+pub mod workload;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,13 +24,19 @@ pub struct Agent {
 /// A program of this package: where cargo built it, or in a guest's PATH.
 pub fn program(name: &str, built: &str) -> String {
     let in_guest = std::env::var_os("TRACKER_VM").is_some();
-    if in_guest { name.to_owned() } else { built.to_owned() }
+    if in_guest {
+        name.to_owned()
+    } else {
+        built.to_owned()
+    }
 }
 
 /// The agent's command line on a free port.
 pub fn agent(args: &[&str]) -> Command {
     let mut command = Command::new(program("tracker", env!("CARGO_BIN_EXE_tracker")));
-    command.args(["agent", "--listen", "127.0.0.1:0"]).args(args);
+    command
+        .args(["agent", "--listen", "127.0.0.1:0"])
+        .args(args);
     command
 }
 
@@ -49,7 +57,11 @@ impl Agent {
                 copy.lock().unwrap().push_str(&(line + "\n"));
             }
         });
-        let mut agent = Self { child, address: String::new(), log };
+        let mut agent = Self {
+            child,
+            address: String::new(),
+            log,
+        };
         agent.address = eventually("the agent serves", || {
             let log = agent.log();
             let ended = agent.child.try_wait().unwrap();
@@ -89,7 +101,9 @@ impl Agent {
 
     /// Waits until `/readyz` says so.
     pub fn wait_ready(&self) {
-        eventually("the agent is ready", || (self.get("/readyz").0 == 200).then_some(()));
+        eventually("the agent is ready", || {
+            (self.get("/readyz").0 == 200).then_some(())
+        });
     }
 
     /// Sends a signal and waits for the end.
@@ -140,7 +154,10 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "not within {PATIENCE:?}: {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -154,12 +171,21 @@ pub fn sum(exposition: &str, family: &str, labels: &[&str]) -> Option<f64> {
     };
     let mut values = exposition.lines().filter(matches).peekable();
     values.peek()?;
-    Some(values.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum())
+    Some(
+        values
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+            .sum(),
+    )
 }
 
 /// Whether a program can be run here; tests about it say that they did not run otherwise.
 pub fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let found = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
     if !found {
         eprintln!("skipped: {program} is not installed");
     }
@@ -172,10 +198,22 @@ pub fn check_metrics(exposition: &str) {
         return;
     }
     let mut command = Command::new("promtool");
-    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(exposition.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(exposition.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}\n{exposition}");
+    assert!(
+        output.status.success() && said.is_empty(),
+        "{said}\n{exposition}"
+    );
 }

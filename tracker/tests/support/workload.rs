@@ -1,5 +1,7 @@
 //! The example workload: a process with a known number of events.
 
+#![allow(dead_code, reason = "each test uses a part")]
+
 use super::Killed;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -26,7 +28,7 @@ pub struct Expected {
 impl Workload {
     /// Runs a row to its end; `None` if it says that it cannot run here.
     pub fn run(row: &str) -> Option<Self> {
-        let mut command = Command::new(super::program("uffdwp-workload", env!("CARGO_BIN_EXE_uffdwp-workload")));
+        let mut command = Command::new(path());
         command.args(["run", row, "--hold"]).stdout(Stdio::piped());
         let mut process = Killed(command.spawn().unwrap());
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
@@ -55,6 +57,20 @@ impl Workload {
     }
 }
 
+/// The full names of all rows.
+pub fn rows() -> Vec<String> {
+    let output = Command::new(path()).arg("list").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn path() -> String {
+    super::program("uffdwp-workload", env!("CARGO_BIN_EXE_uffdwp-workload"))
+}
+
 impl Expected {
     fn parse(sample: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -65,12 +81,31 @@ impl Expected {
         let further = sample["labels"].as_array().unwrap();
         labels.extend(further.iter().map(|pair| (text(&pair[0]), text(&pair[1]))));
         let value = sample["value"].as_f64().unwrap();
-        Self { family: text(&sample["family"]), labels, value }
+        Self {
+            family: text(&sample["family"]),
+            labels,
+            value,
+        }
+    }
+
+    /// What an exposition says; `None` if the series is not there.
+    pub fn in_exposition(&self, exposition: &str) -> Option<f64> {
+        let labels: Vec<_> = self
+            .labels
+            .iter()
+            .map(|(k, v)| format!("{k}=\"{v}\""))
+            .collect();
+        let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+        super::sum(exposition, &self.family, &labels)
     }
 
     /// As a selector of PromQL.
     pub fn selector(&self) -> String {
-        let labels: Vec<_> = self.labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
+        let labels: Vec<_> = self
+            .labels
+            .iter()
+            .map(|(k, v)| format!("{k}={v:?}"))
+            .collect();
         format!("{}{{{}}}", self.family, labels.join(","))
     }
 }

@@ -9,5 +9,8 @@ use crate::uffd;
 /// If a file cannot be read or understood.
 pub fn describe(pid: u32) -> uffd::Result<ProcessFacts> {
     let cgroup = uffd::cgroup_path(pid)?.filter(|path| !path.is_empty());
-    Ok(ProcessFacts { cgroup, page_table_bytes: uffd::page_table_bytes(pid)? })
+    Ok(ProcessFacts {
+        cgroup,
+        page_table_bytes: uffd::page_table_bytes(pid)?,
+    })
 }

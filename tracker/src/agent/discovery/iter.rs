@@ -35,7 +35,11 @@ impl Discover for IterRoute {
         let mut found = Found::default();
         found.discovery.at = at;
         found.discovery.vmas = from_rows(&rows);
-        let Found { discovery, refusals, .. } = &mut found;
+        let Found {
+            discovery,
+            refusals,
+            ..
+        } = &mut found;
         for vmas in discovery.vmas.chunk_by_mut(|a, b| a.process == b.process) {
             match complete(vmas) {
                 Ok(Some((process, facts))) => _ = discovery.facts.insert(process, facts),
@@ -59,13 +63,22 @@ fn from_rows(rows: &[IterVma]) -> Vec<FoundVma> {
 }
 
 fn from_row(row: &IterVma) -> FoundVma {
-    let length = row.comm.iter().position(|&b| b == 0).unwrap_or(row.comm.len());
+    let length = row
+        .comm
+        .iter()
+        .position(|&b| b == 0)
+        .unwrap_or(row.comm.len());
     FoundVma {
-        process: rounded(ProcessKey { pid: row.tgid, start_boottime_ns: row.start_boottime_ns }),
+        process: rounded(ProcessKey {
+            pid: row.tgid,
+            start_boottime_ns: row.start_boottime_ns,
+        }),
         comm: row.comm[..length].to_vec(),
         start: row.start,
         end: row.end,
-        backing: *Backing::ALL.get(row.backing as usize).unwrap_or(&Backing::File),
+        backing: *Backing::ALL
+            .get(row.backing as usize)
+            .unwrap_or(&Backing::File),
         features: Some(u64::from(row.features)),
         name: None,
     }
@@ -74,7 +87,9 @@ fn from_row(row: &IterVma) -> FoundVma {
 /// Adds what only `/proc` tells to the VMAs of one process: names, cgroup, page tables. Without it
 /// they still count.
 fn complete(vmas: &mut [FoundVma]) -> uffd::Result<Option<(ProcessKey, ProcessFacts)>> {
-    let Some(process) = vmas.first().map(|vma| vma.process) else { return Ok(None) };
+    let Some(process) = vmas.first().map(|vma| vma.process) else {
+        return Ok(None);
+    };
     let mut names = names(process.pid)?;
     for vma in vmas {
         vma.name = names.remove(&vma.start);
@@ -120,9 +135,17 @@ mod tests {
 
     #[test]
     fn a_vma_that_is_visited_twice_is_one() {
-        let rows = [row(2, 20, 0x1000), row(1, 10, 0x2000), row(1, 10, 0x1000), row(1, 11, 0x1000)];
+        let rows = [
+            row(2, 20, 0x1000),
+            row(1, 10, 0x2000),
+            row(1, 10, 0x1000),
+            row(1, 11, 0x1000),
+        ];
         let vmas = from_rows(&rows);
-        let places: Vec<_> = vmas.iter().map(|vma| (vma.process.pid, vma.start)).collect();
+        let places: Vec<_> = vmas
+            .iter()
+            .map(|vma| (vma.process.pid, vma.start))
+            .collect();
         assert_eq!(places, [(10, 0x1000), (10, 0x2000), (20, 0x1000)]);
         assert_eq!(vmas[0].comm, b"a\xffb");
         assert_eq!(vmas[0].features, Some(0x8000));
@@ -140,6 +163,9 @@ mod tests {
     fn a_failing_iterator_is_told() {
         let mut route = IterRoute::new(Box::new(|| Err("EPERM".into())));
         let error = route.discover(Duration::ZERO).unwrap_err();
-        assert!(error.contains("task_vma") && error.contains("EPERM"), "{error}");
+        assert!(
+            error.contains("task_vma") && error.contains("EPERM"),
+            "{error}"
+        );
     }
 }

@@ -50,48 +50,100 @@ pub fn must_search(machine: Machine, clues: Clues) -> bool {
     let only_smaps_can_tell = machine.any_sync || machine.unknown || clues.has_async.is_none();
     machine.may_have_any()
         && only_smaps_can_tell
-        && clues.clean_for.is_none_or(|clean_for| clean_for >= SEARCH_AGAIN)
+        && clues
+            .clean_for
+            .is_none_or(|clean_for| clean_for >= SEARCH_AGAIN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NONE: Machine = Machine { any: false, any_sync: false, unknown: false };
+    const NONE: Machine = Machine {
+        any: false,
+        any_sync: false,
+        unknown: false,
+    };
     const ASYNC: Machine = Machine { any: true, ..NONE };
-    const SYNC: Machine = Machine { any_sync: true, ..ASYNC };
-    const NOTHING: Clues =
-        Clues { had_some: false, holds_one: false, has_async: Some(false), clean_for: None };
+    const SYNC: Machine = Machine {
+        any_sync: true,
+        ..ASYNC
+    };
+    const NOTHING: Clues = Clues {
+        had_some: false,
+        holds_one: false,
+        has_async: Some(false),
+        clean_for: None,
+    };
 
     #[test]
     fn nobody_is_searched_where_no_userfaultfd_is_open() {
         assert!(!must_search(NONE, NOTHING));
-        assert!(!must_search(NONE, Clues { has_async: None, ..NOTHING }));
+        assert!(!must_search(
+            NONE,
+            Clues {
+                has_async: None,
+                ..NOTHING
+            }
+        ));
     }
 
     #[test]
     fn each_clue_suffices() {
         for machine in [NONE, ASYNC, SYNC] {
-            let fresh = Clues { clean_for: Some(Duration::ZERO), ..NOTHING };
-            assert!(must_search(machine, Clues { had_some: true, ..fresh }));
-            assert!(must_search(machine, Clues { holds_one: true, ..fresh }));
-            assert!(must_search(machine, Clues { has_async: Some(true), ..fresh }));
+            let fresh = Clues {
+                clean_for: Some(Duration::ZERO),
+                ..NOTHING
+            };
+            assert!(must_search(
+                machine,
+                Clues {
+                    had_some: true,
+                    ..fresh
+                }
+            ));
+            assert!(must_search(
+                machine,
+                Clues {
+                    holds_one: true,
+                    ..fresh
+                }
+            ));
+            assert!(must_search(
+                machine,
+                Clues {
+                    has_async: Some(true),
+                    ..fresh
+                }
+            ));
         }
     }
 
     #[test]
     fn pagemap_scan_clears_a_process_where_all_userfaultfds_are_async() {
         assert!(!must_search(ASYNC, NOTHING));
-        assert!(must_search(ASYNC, Clues { has_async: None, ..NOTHING }));
+        assert!(must_search(
+            ASYNC,
+            Clues {
+                has_async: None,
+                ..NOTHING
+            }
+        ));
     }
 
     #[test]
     fn a_sync_one_held_elsewhere_is_searched_for_at_intervals() {
-        let clean = |seconds| Clues { clean_for: Some(Duration::from_secs(seconds)), ..NOTHING };
+        let clean = |seconds| Clues {
+            clean_for: Some(Duration::from_secs(seconds)),
+            ..NOTHING
+        };
         assert!(must_search(SYNC, NOTHING));
         assert!(!must_search(SYNC, clean(59)));
         assert!(must_search(SYNC, clean(60)));
-        let unknown = Machine { unknown: true, ..NONE };
+        let unknown = Machine {
+            unknown: true,
+            ..NONE
+        };
         assert!(must_search(unknown, NOTHING));
         assert!(!must_search(unknown, clean(59)));
     }

@@ -45,7 +45,10 @@ const TICK_NS: u64 = 10_000_000;
 
 /// The key of a process as `/proc/PID/stat` gives it.
 pub fn key(pid: u32, start_ticks: u64) -> ProcessKey {
-    ProcessKey { pid, start_boottime_ns: start_ticks.saturating_mul(TICK_NS) }
+    ProcessKey {
+        pid,
+        start_boottime_ns: start_ticks.saturating_mul(TICK_NS),
+    }
 }
 
 /// The key that joins what BPF sees (nanoseconds) with what `/proc` shows (ticks).
@@ -67,7 +70,10 @@ mod tests {
 
     #[test]
     fn keys_of_both_routes_are_the_same() {
-        let from_bpf = ProcessKey { pid: 7, start_boottime_ns: 12_345_678_901 };
+        let from_bpf = ProcessKey {
+            pid: 7,
+            start_boottime_ns: 12_345_678_901,
+        };
         assert_eq!(rounded(from_bpf), key(7, 1_234));
         assert_eq!(rounded(rounded(from_bpf)), rounded(from_bpf));
     }

@@ -63,7 +63,11 @@ impl SmapsRoute {
         let clues = Clues {
             had_some,
             holds_one,
-            has_async: if known { None } else { has_async_vma(process.key.pid) },
+            has_async: if known {
+                None
+            } else {
+                has_async_vma(process.key.pid)
+            },
             clean_for: last.map(|(when, _)| at.saturating_sub(when)),
         };
         if !must_search(machine, clues) {
@@ -86,9 +90,14 @@ fn processes(refusals: &mut Vec<String>) -> Result<Vec<Process>, String> {
     let mut processes = Vec::new();
     for entry in fs::read_dir("/proc").map_err(cannot)? {
         let name = entry.map_err(cannot)?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         match key_of(pid) {
-            Ok(Some(key)) => processes.push(Process { key, holds: holds(pid, refusals) }),
+            Ok(Some(key)) => processes.push(Process {
+                key,
+                holds: holds(pid, refusals),
+            }),
             Ok(None) => {}
             Err(error) => refusals.push(error.to_string()),
         }
@@ -98,7 +107,12 @@ fn processes(refusals: &mut Vec<String>) -> Result<Vec<Process>, String> {
 
 fn holds(pid: u32, refusals: &mut Vec<String>) -> Option<Vec<Features>> {
     match uffd::userfaultfds(pid) {
-        Ok(fds) => Some(fds.unwrap_or_default().into_iter().map(|(_, info)| info.features).collect()),
+        Ok(fds) => Some(
+            fds.unwrap_or_default()
+                .into_iter()
+                .map(|(_, info)| info.features)
+                .collect(),
+        ),
         Err(error) => {
             refusals.push(error.to_string());
             None
@@ -135,7 +149,9 @@ fn has_async_vma(pid: u32) -> Option<bool> {
 /// Adds the uffd-wp VMAs of a process.
 fn search(process: &Process, found: &mut Found) -> uffd::Result<()> {
     let pid = process.key.pid;
-    let (Some(comm), Some(smaps)) = (uffd::comm(pid)?, uffd::smaps(pid)?) else { return Ok(()) };
+    let (Some(comm), Some(smaps)) = (uffd::comm(pid)?, uffd::smaps(pid)?) else {
+        return Ok(());
+    };
     let features = only_features(process.holds.as_deref());
     let before = found.discovery.vmas.len();
     let mut shmem = None;
@@ -168,7 +184,9 @@ fn search(process: &Process, found: &mut Found) -> uffd::Result<()> {
 /// them a VMA belongs to.
 fn only_features(held: Option<&[Features]>) -> Option<u64> {
     let (first, rest) = held?.split_first()?;
-    rest.iter().all(|features| features == first).then_some(first.0)
+    rest.iter()
+        .all(|features| features == first)
+        .then_some(first.0)
 }
 
 #[cfg(test)]
@@ -180,7 +198,12 @@ mod tests {
 
     fn own(found: &Found) -> Vec<&FoundVma> {
         let pid = std::process::id();
-        found.discovery.vmas.iter().filter(|vma| vma.process.pid == pid).collect()
+        found
+            .discovery
+            .vmas
+            .iter()
+            .filter(|vma| vma.process.pid == pid)
+            .collect()
     }
 
     #[test]
@@ -193,14 +216,21 @@ mod tests {
 
         let found = route.discover(Duration::ZERO).unwrap();
         let vmas = own(&found);
-        let vma = vmas.iter().find(|vma| vma.start == scratch.range().start).unwrap();
+        let vma = vmas
+            .iter()
+            .find(|vma| vma.start == scratch.range().start)
+            .unwrap();
         assert_eq!((vma.end, vma.backing), (scratch.range().end, Backing::Anon));
         let facts = &found.discovery.facts[&vma.process];
         assert!(facts.page_table_bytes.unwrap() > 0);
 
         drop(fd);
         let again = route.discover(Duration::from_secs(1)).unwrap();
-        assert!(own(&again).iter().all(|vma| vma.start != scratch.range().start));
+        assert!(
+            own(&again)
+                .iter()
+                .all(|vma| vma.start != scratch.range().start)
+        );
     }
 
     #[test]

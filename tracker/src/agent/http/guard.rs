@@ -24,7 +24,10 @@ pub struct Guard {
 impl Guard {
     /// At most `connections` at once, each of which must take bytes within `write_timeout`.
     pub fn new(connections: usize, write_timeout: Duration) -> Self {
-        Self { slots: Arc::new(Semaphore::new(connections)), write_timeout }
+        Self {
+            slots: Arc::new(Semaphore::new(connections)),
+            write_timeout,
+        }
     }
 }
 
@@ -39,7 +42,15 @@ impl<S> Accept<TcpStream, S> for Guard {
             return ready(Err(io::ErrorKind::ConnectionRefused.into()));
         };
         let write_timeout = self.write_timeout;
-        ready(Ok((Guarded { stream, write_timeout, stalled: None, _slot: slot }, service)))
+        ready(Ok((
+            Guarded {
+                stream,
+                write_timeout,
+                stalled: None,
+                _slot: slot,
+            },
+            service,
+        )))
     }
 }
 
@@ -54,14 +65,21 @@ pub struct Guarded {
 
 impl Guarded {
     /// Starts the clock when a write must wait, stops it when bytes went out.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
         }
         let timeout = self.write_timeout;
         let clock = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        clock.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        clock
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -64,16 +64,25 @@ pub fn router(view: Arc<dyn View>, telemetry_path: &str, timeout: Duration) -> R
     };
     Router::new()
         .route(telemetry_path, get(metrics))
-        .route("/", get(|State(app): State<App>| async move { Html(app.landing.to_string()) }))
+        .route(
+            "/",
+            get(|State(app): State<App>| async move { Html(app.landing.to_string()) }),
+        )
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found; / lists what is here\n") })
         .method_not_allowed_fallback(|| async {
-            (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n")
+            (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET and HEAD are served here\n",
+            )
         })
         .layer(CompressionLayer::new())
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, timeout))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            timeout,
+        ))
         .with_state(app)
 }
 
@@ -96,7 +105,11 @@ async fn metrics(State(app): State<App>) -> Response {
 
 async fn readyz(State(app): State<App>) -> Response {
     let Readiness { ready, reason } = app.view.readiness();
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (code, reason + "\n").into_response()
 }
 

@@ -62,7 +62,11 @@ impl Server {
             }
         }
         let (listener, address) = result.map_err(|e| refusal(candidates, &e))?;
-        Ok(Self { listener, limits, address })
+        Ok(Self {
+            listener,
+            limits,
+            address,
+        })
     }
 
     /// Serves until `handle` is told to stop.
@@ -72,7 +76,10 @@ impl Server {
     pub async fn serve(self, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
         let guard = Guard::new(self.limits.connections, self.limits.unread);
         // HTTP/1 only: guessing the version from the first bytes has no timeout in hyper-util.
-        let mut server = axum_server::from_tcp(self.listener)?.acceptor(guard).handle(handle).http1_only();
+        let mut server = axum_server::from_tcp(self.listener)?
+            .acceptor(guard)
+            .handle(handle)
+            .http1_only();
         server
             .http_builder()
             .http1()
