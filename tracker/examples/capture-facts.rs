@@ -161,6 +161,8 @@ const FUNCTIONS: &[&str] = &[
     "faultin_page",
     "do_madvise",
     "madvise_populate",
+    "faultin_page_range",
+    "faultin_vma_page_range",
     // life of VMAs, and iterators
     "vm_area_free",
     "__vm_area_free",

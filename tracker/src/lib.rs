@@ -7,4 +7,5 @@ pub mod cli;
 pub mod kernel;
 pub mod metrics;
 pub mod model;
+pub mod probes;
 pub mod uffd;

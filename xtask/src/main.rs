@@ -1,9 +1,17 @@
 //! Everything a contributor types: set-up, build, run, test, vm, bench.
 
+mod cargo;
+mod cmd;
+mod exposition;
+mod http;
+mod matrix;
 mod paths;
 mod setup;
 mod sh;
+mod stop;
+mod tally;
 mod tools_dir;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -23,6 +31,9 @@ struct Cli {
 enum Cmd {
     /// Find or install what building, testing and booting kernels need
     Setup(SetupArgs),
+    Run(cmd::run::RunArgs),
+    Test(cmd::test::TestArgs),
+    Vm(cmd::vm::VmArgs),
 }
 
 /// Options of every command that sets up.
@@ -31,6 +42,12 @@ struct ConsentArgs {
     /// Install missing packages without asking (CI=true means the same)
     #[arg(long)]
     yes: bool,
+}
+
+impl ConsentArgs {
+    fn consent(&self) -> Consent {
+        Consent::new(self.yes)
+    }
 }
 
 #[derive(Args)]
@@ -54,13 +71,16 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Cmd) -> Result<ExitCode> {
     match command {
+        Cmd::Run(args) => return cmd::run::run(&args),
+        Cmd::Test(args) => return cmd::test::run(&args),
+        Cmd::Vm(args) => return cmd::vm::run(args),
         Cmd::Setup(args) => {
-            let consent = Consent::new(args.consent.yes);
+            let consent = args.consent.consent();
             if args.build_only {
-                setup::prepare(Extent::Build, &consent)?;
+                setup::tell(&setup::prepare(Extent::Build, &consent)?);
             } else {
-                setup::prepare(Extent::Vm, &consent)?;
-                setup::prepare_kernels(&setup::kernels::MATRIX)?;
+                setup::tell(&setup::prepare(Extent::Vm, &consent)?);
+                setup::tell(&setup::prepare_kernels(&setup::kernels::MATRIX)?);
             }
         }
     }

@@ -61,7 +61,7 @@ impl Inputs {
         let mounts = Mounts::parse(mountinfo.as_deref().unwrap_or_default());
         let below = |mount: Option<String>, kind: &str, file: &str| match mount {
             Some(dir) => read(format!("{dir}/{file}")),
-            None => Err(format!("cannot read {file}: {kind} is not mounted")),
+            None => Err(not_mounted(kind, file)),
         };
         let tracefs = |file| below(mounts.tracing_dir(), "tracefs", file);
         let sysctl = |name: &str| read(format!("/proc/sys/{name}"));
@@ -88,6 +88,15 @@ impl Inputs {
             release,
         }
     }
+}
+
+fn not_mounted(kind: &str, file: &str) -> String {
+    let point = match kind {
+        "tracefs" => "/sys/kernel/tracing",
+        "debugfs" => "/sys/kernel/debug",
+        _ => "/sys/kernel/security",
+    };
+    format!("cannot read {file}: {kind} is not mounted (mount -t {kind} {kind} {point})")
 }
 
 fn read(path: impl AsRef<Path>) -> Input {

@@ -18,3 +18,4 @@ pub mod sysctl;
 pub mod tracefs;
 
 pub use facts::Facts;
+pub use offsets::Offsets;

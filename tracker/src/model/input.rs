@@ -57,7 +57,7 @@ pub struct ScanResult {
 }
 
 /// Records to give back with [`super::sample::CounterSource::release`]: they ended or moved, and
-/// everything they counted has been read.
+/// everything they counted has been read. Each is returned once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Releases {
     /// VMA records.

@@ -44,9 +44,15 @@ impl Mechanism {
     /// The mechanism of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Fentry, Self::Fexit, Self::Kprobe, Self::Kretprobe, Self::Iterator]
-            .into_iter()
-            .find(|m| m.as_str() == name)
+        [
+            Self::Fentry,
+            Self::Fexit,
+            Self::Kprobe,
+            Self::Kretprobe,
+            Self::Iterator,
+        ]
+        .into_iter()
+        .find(|m| m.as_str() == name)
     }
 }
 
@@ -525,7 +531,11 @@ pub fn by_name(name: &str) -> Option<&'static Hook> {
 /// Every kernel function that a hook names.
 #[must_use]
 pub fn functions() -> Vec<&'static str> {
-    let mut all: Vec<_> = HOOKS.iter().flat_map(|hook| hook.functions).copied().collect();
+    let mut all: Vec<_> = HOOKS
+        .iter()
+        .flat_map(|hook| hook.functions)
+        .copied()
+        .collect();
     all.sort_unstable();
     all.dedup();
     all

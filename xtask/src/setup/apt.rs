@@ -39,28 +39,6 @@ pub fn is_here() -> bool {
         .all(|name| paths::program(name).is_some())
 }
 
-/// Whether the machine's apt knows all of `packages`. Asks with old lists first: new ones need
-/// root, and so `install` fetches them.
-pub fn offers(packages: &[&str]) -> Result<bool> {
-    if !is_here() {
-        return Ok(false);
-    }
-    // A machine that never ran `apt-get update` knows nothing; Debian's own lists will tell.
-    let lists = fs::read_dir("/var/lib/apt/lists").map_or(0, |dir| {
-        dir.flatten()
-            .filter(|e| e.file_name().to_string_lossy().contains("_Packages"))
-            .count()
-    });
-    if lists == 0 {
-        return Ok(true);
-    }
-    let policy = sh::output(Command::new("apt-cache").arg("policy").args(packages))?;
-    Ok(
-        policy.matches("Candidate: ").count() - policy.matches("Candidate: (none)").count()
-            >= packages.len(),
-    )
-}
-
 /// Installs `packages` on this machine for `why`, never removing any other.
 pub fn install(why: &str, packages: &[&str], consent: &Consent) -> Result<()> {
     const INSTALL: [&str; 4] = ["install", "--yes", "--no-install-recommends", "--no-remove"];
@@ -73,9 +51,40 @@ pub fn install(why: &str, packages: &[&str], consent: &Consent) -> Result<()> {
     consent.ask(&format!("{why} must be installed"), &typed)?;
     let update = ["update", "-o", "APT::Update::Error-Mode=any"];
     sh::step("apt-get update", as_root(&update)?.env("LC_ALL", "C")).context(OFFLINE)?;
+    let unknown = unknown(
+        &sh::output(Command::new("apt-cache").arg("policy").args(packages))?,
+        packages,
+    );
+    if !unknown.is_empty() {
+        bail!(
+            "this machine's apt does not know {}. On Debian 12 they come from bookworm and \
+             bookworm-security: both must be among its sources",
+            unknown.join(", ")
+        );
+    }
     let args: Vec<&str> = INSTALL.iter().chain(packages).copied().collect();
     sh::step(&format!("installing {why}"), &mut as_root(&args)?)
         .with_context(|| format!("{OFFLINE}. By hand it is:\n\n    {typed}\n"))
+}
+
+/// Those of `packages` for which `apt-cache policy` tells no candidate.
+fn unknown<'a>(policy: &str, packages: &[&'a str]) -> Vec<&'a str> {
+    let mut name = "";
+    let mut known = Vec::new();
+    for line in policy.lines() {
+        if let Some(candidate) = line.trim().strip_prefix("Candidate: ") {
+            if candidate != "(none)" {
+                known.push(name);
+            }
+        } else if !line.starts_with(' ') {
+            name = line.trim_end_matches(':');
+        }
+    }
+    packages
+        .iter()
+        .copied()
+        .filter(|package| !known.contains(package))
+        .collect()
 }
 
 /// `apt-get` with `args`, as root and asking nothing.
@@ -281,6 +290,18 @@ mod tests {
         );
         assert!(list.contains("] http://mirror.example/debian-security bookworm-security main\n"));
         assert!(list.contains("] http://mirror.example/debian trixie-backports main\n"));
+    }
+
+    #[test]
+    fn packages_without_a_candidate_are_unknown() {
+        let policy = "rustc-web:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1~deb12u2\n  \
+                      Version table:\n     1.96.0+dfsg1-1~deb12u2 500\n\
+                      virtual:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n";
+        assert_eq!(
+            unknown(policy, &["rustc-web", "virtual", "absent"]),
+            ["virtual", "absent"]
+        );
+        assert_eq!(unknown("", &["absent"]), ["absent"]);
     }
 
     #[test]

@@ -56,15 +56,18 @@ fn build(major: u32, consent: &Consent) -> Result<()> {
         Some(prefix) => prefix,
         None => {
             let package = format!("llvm-{major}-dev");
-            if !apt::offers(&[&package])? {
-                bail!(
+            let advice = || {
+                format!(
                     "bpf-linker with LLVM {major} is needed, the LLVM of the eBPF compiler. \
                      Install LLVM {major} with its headers (llvm-config-{major} in PATH), or:\n\n    \
                      cargo install bpf-linker --version {VERSION}\n\n\
                      with a compiler whose `rustc -vV` says LLVM {major}"
-                );
+                )
+            };
+            if !apt::is_here() {
+                bail!("{}", advice());
             }
-            apt::install(&format!("LLVM {major}"), &[&package], consent)?;
+            apt::install(&format!("LLVM {major}"), &[&package], consent).with_context(advice)?;
             llvm_prefix(major).with_context(|| format!("{package} brought no llvm-config"))?
         }
     };

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 pub use busybox::find as busybox;
 pub use consent::Consent;
 
-use crate::{paths, sh, tools_dir};
+use crate::{paths, sh, tools_dir, vm};
 
 /// How much of the set-up a command needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,32 +28,44 @@ pub enum Extent {
     Vm,
 }
 
+/// A thing that is there: what it is, and which.
+pub type Found = (String, String);
+
 /// Makes sure that what `extent` needs is there.
-pub fn prepare(extent: Extent, consent: &Consent) -> Result<()> {
+pub fn prepare(extent: Extent, consent: &Consent) -> Result<Vec<Found>> {
     let compiler = ebpf_compiler(consent)?;
     record(&compiler.toolchain)?;
-    said("eBPF compiler", &compiler.to_string());
-    let linker = linker::prepare(compiler.llvm_major, consent)?;
-    said("bpf-linker", &linker);
+    let mut found = vec![("eBPF compiler".to_owned(), compiler.to_string())];
+    found.push((
+        "bpf-linker".to_owned(),
+        linker::prepare(compiler.llvm_major, consent)?,
+    ));
     if extent >= Extent::Vm {
-        said("QEMU", &qemu(consent)?);
-        said("busybox", &busybox::prepare()?.display().to_string());
+        found.push(("QEMU".to_owned(), qemu(consent)?));
+        found.push((
+            "busybox".to_owned(),
+            busybox::prepare()?.display().to_string(),
+        ));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Makes sure that all of `series` are there.
-pub fn prepare_kernels(series: &[&str]) -> Result<()> {
-    for series in series {
-        let kernel = kernels::prepare(series)?;
-        said(&format!("kernel {series}"), &kernel.release);
-    }
-    Ok(())
+pub fn prepare_kernels(series: &[&str]) -> Result<Vec<Found>> {
+    let one = |series: &&str| {
+        Ok((
+            format!("kernel {series}"),
+            kernels::prepare(series)?.release,
+        ))
+    };
+    series.iter().map(one).collect()
 }
 
-/// One line of what set-up found.
-fn said(what: &str, found: &str) {
-    eprintln!("{:>8} {what}: {found}", "ok");
+/// Prints what set-up found.
+pub fn tell(found: &[Found]) {
+    for (what, which) in found {
+        eprintln!("{:>8} {what}: {which}", "ok");
+    }
 }
 
 /// The compiler for the eBPF programs, installed if there is none.
@@ -70,7 +82,7 @@ fn ebpf_compiler(consent: &Consent) -> Result<toolchain::Compiler> {
             list.join("\n")
         )
     };
-    if !apt::offers(toolchain::PACKAGES)? {
+    if !apt::is_here() {
         bail!("{}", missing());
     }
     apt::install(
@@ -99,15 +111,23 @@ fn record(toolchain: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// The emulator's version, after installing it where it is missing.
+/// Programs a virtual machine needs, with Debian's package of each: the emulator, and what unpacks
+/// a kernel's modules.
+const VM_PROGRAMS: [(&str, &str); 2] = [(vm::qemu::PROGRAM, "qemu-system-x86"), ("xz", "xz-utils")];
+
+/// The emulator's version, after installing what of [`VM_PROGRAMS`] is missing.
 fn qemu(consent: &Consent) -> Result<String> {
-    const PROGRAM: &str = "qemu-system-x86_64";
-    if paths::program(PROGRAM).is_none() {
-        if !apt::offers(&["qemu-system-x86"])? {
-            bail!("{PROGRAM} is not in PATH. Install QEMU 7 or later from your distribution");
+    let missing: Vec<_> = VM_PROGRAMS
+        .into_iter()
+        .filter(|(program, _)| paths::program(program).is_none())
+        .collect();
+    if let Some((program, _)) = missing.first() {
+        let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+        if !apt::is_here() {
+            bail!("{program} is not in PATH. Install QEMU 7 or later (x86) and xz");
         }
-        apt::install("QEMU", &["qemu-system-x86"], consent)?;
+        apt::install("QEMU", &packages, consent)?;
     }
-    let version = sh::output(Command::new(PROGRAM).arg("--version"))?;
+    let version = sh::output(Command::new(vm::qemu::PROGRAM).arg("--version"))?;
     Ok(version.lines().next().unwrap_or_default().to_owned())
 }

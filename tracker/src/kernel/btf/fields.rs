@@ -98,7 +98,7 @@ impl Btf {
         path: String,
         malformed: impl Fn() -> FieldError,
     ) -> Result<Field, FieldError> {
-        if self.is_bitfield(member) || bits % 8 != 0 {
+        if self.is_bitfield(member) || !bits.is_multiple_of(8) {
             return Err(FieldError::Bitfield { path });
         }
         let offset = u32::try_from(bits / 8).map_err(|_| malformed())?;

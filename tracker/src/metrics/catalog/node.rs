@@ -75,7 +75,7 @@ pub(super) const ARM: Family = Family {
     unit: "seconds",
     labels: &[],
     help: "How long one UFFDIO_WRITEPROTECT that arms took.",
-    source: "mwriteprotect_range, entry to return",
+    source: "userfaultfd_ioctl, entry to return, around uffd_wp_range",
     exactness: "exact",
     example: "histogram_quantile(0.99, rate(uffdwp_arm_seconds_bucket[5m]))",
     signals: || vec![Signal::ArmTime],

@@ -15,7 +15,7 @@ pub(super) const PAGE_TABLES_FREED: Family = Family {
     unit: "page tables of 4 KiB",
     labels: &["pid", "comm", "level"],
     help: "Page tables freed by processes that use uffd-wp. Arming allocates tables that stay when the userfaultfd is closed.",
-    source: "___pte_free_tlb, ___pmd_free_tlb, ___pud_free_tlb, pte_free_defer, zap_huge_pmd",
+    source: "___pte_free_tlb, ___pmd_free_tlb, ___pud_free_tlb, pte_free_defer, pgtable_trans_huge_withdraw",
     exactness: "exact: allocated minus freed is the change of VmPTE",
     example: "sum by (pid) (uffdwp_page_tables_allocated_total) - on (pid) sum by (pid) (uffdwp_page_tables_freed_total)",
     signals: freed_signals,

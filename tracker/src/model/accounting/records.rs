@@ -124,7 +124,10 @@ impl Records {
             let gain = self.take_vma(sample);
             let live = sample.id == NO_RECORD || sample.state == RecordState::Live;
             if !live && gain.is_zero() {
-                releases.vmas.push(sample.id);
+                // Once only: the id may already be in use again when the caller acts on a second.
+                if self.vmas.get(&sample.id).is_some_and(|r| !r.released) {
+                    releases.vmas.push(sample.id);
+                }
             } else {
                 mms_in_use.insert(sample.mm_id);
             }
@@ -134,7 +137,8 @@ impl Records {
             let gain = self.take_mm(sample);
             let live = sample.id == NO_RECORD || sample.state == RecordState::Live;
             let in_use = live || mms_in_use.contains(&sample.id);
-            if !in_use && gain.is_zero() {
+            let released = self.mms.get(&sample.id).is_none_or(|r| r.released);
+            if !in_use && !released && gain.is_zero() {
                 releases.mms.push(sample.id);
             }
             gains.push(gain);

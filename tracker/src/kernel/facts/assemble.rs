@@ -1,135 +1,18 @@
-//! All facts about a kernel and about this process's privilege in one value, which can be written
-//! to JSON and read back: the input of the probe ladder, and its test fixtures.
+//! From captured bytes to facts.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
-use super::btf::{Btf, FuncProto};
-use super::capabilities::Privilege;
-use super::config;
-use super::inputs::{Input, Inputs};
-use super::kallsyms::{Kallsyms, Symbol};
-use super::lockdown::Lockdown;
-use super::mounts::Mounts;
-use super::offsets::Offsets;
-use super::sysctl::{self, Sysctls};
-use super::tracefs::{self, AvailableEvents, FilterFunctions, KprobeBlacklist};
-
-/// What is known about a kernel, and about what this process may do on it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
-    /// `uname -r`.
-    pub release: String,
-    /// `uname -m`.
-    pub arch: String,
-    /// Sources that could not be read or understood, each with the reason.
-    pub unavailable: BTreeMap<Source, String>,
-    /// Where the kernel's own file systems are mounted.
-    pub mounts: Mounts,
-    /// The perf PMU type that creates kprobes; `None` if this kernel has none.
-    pub kprobe_pmu: Option<u32>,
-    /// The lockdown level; `None` if it could not be read, as on kernels without lockdown.
-    pub lockdown: Option<Lockdown>,
-    /// What this process may do.
-    pub privilege: Privilege,
-    /// Settings that decide about tracing.
-    pub sysctls: Sysctls,
-    /// Options the kernel was built with, without `CONFIG_`; empty if not readable.
-    pub config: BTreeMap<String, String>,
-    /// Whether kallsyms shows 0 for every address.
-    pub addresses_hidden: bool,
-    /// What is known about each function asked for.
-    pub functions: BTreeMap<String, FunctionFacts>,
-    /// What is known about each tracepoint asked for.
-    pub tracepoints: BTreeMap<String, TracepointFacts>,
-    /// Offsets of the fields that the programs read.
-    pub offsets: Offsets,
-    /// What trial loads found, by function: filled by who tries.
-    #[serde(default)]
-    pub trial: BTreeMap<String, TrialOutcome>,
-}
-
-/// A file that facts come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// `/sys/kernel/btf/vmlinux`
-    Btf,
-    /// `/proc/kallsyms`
-    Kallsyms,
-    /// `/proc/self/mountinfo`
-    Mountinfo,
-    /// `available_filter_functions` of tracefs
-    FilterFunctions,
-    /// `available_events` of tracefs
-    Events,
-    /// `kprobes/blacklist` of debugfs
-    KprobeBlacklist,
-    /// `/sys/bus/event_source/devices/kprobe/type`
-    KprobePmu,
-    /// `lockdown` of securityfs
-    Lockdown,
-    /// `/proc/self/status`
-    Status,
-    /// `/proc/config.gz` or `/boot/config-RELEASE`
-    Config,
-}
-
-/// What is known about one kernel function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FunctionFacts {
-    /// Its signature in BTF; `None` if BTF has no such function (it was inlined, or does not exist
-    /// in this kernel) or could not be read ([`Source::Btf`]).
-    pub signature: Option<FuncProto>,
-    /// Code symbols of exactly that name in the kernel itself: usually 1. 0 with a signature means
-    /// that the compiler renamed it; more than 1 that its name is ambiguous. `None` if kallsyms
-    /// could not be read.
-    pub symbols: Option<u32>,
-    /// Suffixes of its code symbols' variants, such as `.isra.0`, `.constprop.0.cold`.
-    pub variants: Vec<String>,
-    /// Whether ftrace can hook its entry; `None` if the list could not be read.
-    pub traceable: Option<bool>,
-    /// Whether kprobes on it are refused; `None` if the list could not be read.
-    pub kprobe_blacklisted: Option<bool>,
-}
-
-/// What is known about one tracepoint, written `category:event`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TracepointFacts {
-    /// Whether BTF describes it, so that a BTF tracepoint program can attach. Those of single
-    /// system calls never are.
-    pub in_btf: bool,
-    /// Whether tracefs lists it; `None` if the list could not be read.
-    pub in_tracefs: Option<bool>,
-}
-
-/// What came of trying to attach to a function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum TrialOutcome {
-    /// It attached, and was detached again.
-    Attached,
-    /// The kernel refused.
-    Refused {
-        /// At which step.
-        stage: TrialStage,
-        /// The error number; 524 is the kernel's internal `ENOTSUPP`.
-        errno: i32,
-        /// What the kernel said, as far as it said anything.
-        message: String,
-    },
-}
-
-/// The steps of attaching a BPF program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrialStage {
-    /// Loading: the verifier, and looking up the target.
-    Load,
-    /// Attaching: patching the function's entry.
-    Attach,
-}
+use super::{Facts, FunctionFacts, Source, TracepointFacts};
+use crate::kernel::btf::Btf;
+use crate::kernel::capabilities::Privilege;
+use crate::kernel::config;
+use crate::kernel::inputs::{Input, Inputs};
+use crate::kernel::kallsyms::{Kallsyms, Symbol};
+use crate::kernel::lockdown::Lockdown;
+use crate::kernel::mounts::Mounts;
+use crate::kernel::offsets::Offsets;
+use crate::kernel::sysctl::{self, Sysctls};
+use crate::kernel::tracefs::{self, AvailableEvents, FilterFunctions, KprobeBlacklist};
 
 impl Facts {
     /// Reads the running kernel's files. What cannot be read is a fact as well: this never fails.
@@ -168,7 +51,7 @@ impl Facts {
             ),
             events: missing.read(Source::Events, &inputs.events, AvailableEvents::parse),
         };
-        let form = || "it is not of the known form".to_owned();
+        let form = || "its form is not known".to_owned();
         let lockdown = |bytes: &_| Lockdown::parse(bytes).ok_or_else(form);
         let pmu = |bytes: &_| tracefs::parse_pmu_type(bytes).ok_or_else(form);
         let status = missing
@@ -203,12 +86,6 @@ impl Facts {
             unavailable: missing.0,
         }
     }
-
-    /// Whether a source could be read and understood.
-    #[must_use]
-    pub fn has(&self, source: Source) -> bool {
-        !self.unavailable.contains_key(&source)
-    }
 }
 
 /// Collects what could not be read while the facts are put together.
@@ -234,7 +111,7 @@ impl Unavailable {
         let reason = match input {
             Ok(bytes) => match parse(bytes) {
                 Ok(value) => return Some(value),
-                Err(reason) => reason,
+                Err(reason) => format!("cannot use {}: {reason}", source.name()),
             },
             Err(reason) => reason.clone(),
         };

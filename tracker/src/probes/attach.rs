@@ -1,0 +1,335 @@
+//! From a plan to attached programs: tries, notes what the kernel refuses, and plans again.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aya::programs::{FEntry, FExit, Iter, KProbe, Program, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader};
+use tracker_ebpf::Duration;
+
+use super::counters::Counters;
+use super::globals::{self, Sizes};
+use super::hooks::{self, Mechanism};
+use super::plan::{self, Found, HookPlan, Level, Verdict, Wishes, trial_key};
+use super::task_vma::TaskVma;
+use super::{calibrate, missed, signals};
+use crate::kernel::facts::{Facts, TrialOutcome, TrialStage};
+use crate::kernel::inputs::Inputs;
+use crate::kernel::kallsyms::Kallsyms;
+use crate::model::signal::{Availability, Exactness, Signal};
+use crate::uffd;
+
+/// The programs, built by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker-ebpf"));
+
+/// How to attach.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the user wants.
+    pub wishes: Wishes,
+    /// Sizes of the maps.
+    pub sizes: Sizes,
+}
+
+/// Everything that came of attaching.
+pub struct Attached {
+    /// The facts, with what was tried.
+    pub facts: Facts,
+    /// What is attached, and why something is not.
+    pub plan: Vec<HookPlan>,
+    /// How much of the kernel can be seen.
+    pub level: Level,
+    /// Why it is not more.
+    pub reason: String,
+    /// What can be counted, and how well.
+    pub availability: Availability,
+    /// The counters; `None` at level observe.
+    pub counters: Option<Counters>,
+    /// The iterator; `None` if this kernel or this privilege refuses it.
+    pub iterator: Option<TaskVma>,
+    ebpf: Option<Arc<Mutex<Ebpf>>>,
+}
+
+impl Attached {
+    /// Events that each attached hook missed (`recursion_misses`), where the kernel tells.
+    #[must_use]
+    pub fn misses(&self) -> Vec<(&str, Mechanism, Option<u64>)> {
+        let Some(ebpf) = &self.ebpf else {
+            return Vec::new();
+        };
+        let ebpf = ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        let missed = |hook: &HookPlan, mechanism| {
+            let fd = ebpf
+                .program(&program_name(&hook.hook, mechanism))?
+                .fd()
+                .ok()?;
+            missed::recursion_misses(fd.as_fd())
+        };
+        self.plan
+            .iter()
+            .filter_map(|hook| Some((hook, hook.mechanism()?)))
+            .map(|(hook, mechanism)| (hook.hook.as_str(), mechanism, missed(hook, mechanism)))
+            .collect()
+    }
+}
+
+/// Gathers facts, plans, and attaches what can be attached. Nothing here fails: what cannot be had
+/// is absent, with its reason. Everything is detached when the result is dropped, or the process
+/// ends in any way.
+#[must_use]
+pub fn attach(options: &Options) -> Attached {
+    let inputs = Inputs::gather();
+    let mut facts = Facts::from_inputs(&inputs, &hooks::functions(), &[]);
+    let found = look(&inputs);
+    let mut plan = plan::plan(&facts, &found, &options.wishes);
+    let mut loaded = None;
+    if plan.iter().any(|hook| hook.mechanism().is_some()) {
+        match load(&facts, &found, options.sizes) {
+            Ok((mut ebpf, btf, counters)) => {
+                plan = climb(&mut ebpf, &btf, &mut facts, &found, &options.wishes);
+                loaded = Some((Arc::new(Mutex::new(ebpf)), counters));
+            }
+            Err(error) => give_up(&mut plan, &error.to_string()),
+        }
+    }
+    finish(facts, plan, loaded)
+}
+
+fn finish(
+    facts: Facts,
+    plan: Vec<HookPlan>,
+    loaded: Option<(Arc<Mutex<Ebpf>>, Counters)>,
+) -> Attached {
+    let (level, reason) = plan::level(&plan);
+    let availability = signals::availability(&plan);
+    let (ebpf, counters) = loaded.unzip();
+    let has = |signal| *availability.get(signal) != Exactness::Absent;
+    let measured = [
+        has(Signal::FaultWait),
+        has(Signal::ArmTime),
+        has(Signal::ScanTime),
+    ];
+    const { assert!(Duration::ALL.len() == 3) };
+    let counters = counters
+        .filter(|_| level > Level::Observe)
+        .map(|mut counters| {
+            counters.measure(measured);
+            counters
+        });
+    let iterates = |h: &HookPlan| h.mechanism() == Some(Mechanism::Iterator);
+    let iterator = ebpf
+        .clone()
+        .filter(|_| plan.iter().any(iterates))
+        .map(TaskVma::new);
+    Attached {
+        facts,
+        plan,
+        level,
+        reason,
+        availability,
+        counters,
+        iterator,
+        ebpf,
+    }
+}
+
+/// What the kernel's own files do not tell.
+fn look(inputs: &Inputs) -> Found {
+    let symbols = inputs.kallsyms.as_deref().ok().map(Kallsyms::parse);
+    let text = |name: &str| {
+        let range = symbols.as_ref()?.text_range(name)?;
+        Some((range.start, range.end))
+    };
+    Found {
+        marker_pte: calibrate::marker_pte().ok().flatten(),
+        fault_text: text("__handle_mm_fault").or_else(|| text("handle_mm_fault")),
+        zap_huge_text: text("zap_huge_pmd"),
+        page_offset_symbol: symbols.as_ref().and_then(|s| s.address("page_offset_base")),
+        pagemap_scan: uffd::self_test().is_ok_and(|behaviour| behaviour.written.is_some()),
+    }
+}
+
+fn load(facts: &Facts, found: &Found, sizes: Sizes) -> io::Result<(Ebpf, Btf, Counters)> {
+    let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
+    let offsets = globals::offsets(facts);
+    let config = globals::config(facts, found, sizes);
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(Some(&btf))
+        .override_global(
+            "OFFSETS",
+            bytemuck::cast_slice::<_, u32>(std::slice::from_ref(&offsets)),
+            true,
+        )
+        .override_global(
+            "CONFIG",
+            bytemuck::cast_slice::<_, u64>(std::slice::from_ref(&config)),
+            true,
+        )
+        .map_max_entries("VMAS", sizes.vma_records)
+        .map_max_entries("MMS", sizes.mm_records)
+        .map_max_entries("VMA_RECORDS", sizes.vma_records)
+        .map_max_entries("MM_RECORDS", sizes.mm_records)
+        .map_max_entries("FAULTS", sizes.vma_records * sizes.shards)
+        .map_max_entries("FREE_VMAS", sizes.vma_records)
+        .map_max_entries("FREE_MMS", sizes.mm_records);
+    let ebpf = loader.load(OBJECT).map_err(io::Error::other)?;
+    drop(loader);
+    let counters = Counters::new(&ebpf, sizes)?;
+    Ok((ebpf, btf, counters))
+}
+
+/// Attaches hook by hook. A refusal becomes a fact, and the next rung is tried.
+fn climb(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    facts: &mut Facts,
+    found: &Found,
+    wishes: &Wishes,
+) -> Vec<HookPlan> {
+    loop {
+        let plan = plan::plan(facts, found, wishes);
+        let next = plan.iter().find_map(|hook| match &hook.verdict {
+            Verdict::Attach {
+                mechanism,
+                function,
+            } if !facts
+                .trial
+                .contains_key(&trial_key(&hook.hook, *mechanism, function)) =>
+            {
+                Some((hook.hook.clone(), *mechanism, function.clone()))
+            }
+            _ => None,
+        });
+        let Some((hook, mechanism, function)) = next else {
+            return plan;
+        };
+        let outcome = attach_program(
+            ebpf,
+            btf,
+            &program_name(&hook, mechanism),
+            mechanism,
+            &function,
+        );
+        facts
+            .trial
+            .insert(trial_key(&hook, mechanism, &function), outcome);
+    }
+}
+
+fn program_name(hook: &str, mechanism: Mechanism) -> String {
+    match mechanism {
+        Mechanism::Iterator => hook.to_owned(),
+        _ => format!("{hook}_{mechanism}"),
+    }
+}
+
+fn attach_program(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    name: &str,
+    mechanism: Mechanism,
+    function: &str,
+) -> TrialOutcome {
+    let Some(program) = ebpf.program_mut(name) else {
+        return refused(
+            TrialStage::Load,
+            None,
+            format!("the object has no program {name}"),
+        );
+    };
+    match attach_to(program, btf, mechanism, function) {
+        Ok(()) => TrialOutcome::Attached,
+        Err((stage, error)) => {
+            tracing::debug!(
+                program = name,
+                function,
+                error = chain(&error),
+                "not attached"
+            );
+            refused(stage, errno(&error), summary(&error))
+        }
+    }
+}
+
+fn attach_to(
+    program: &mut Program,
+    btf: &Btf,
+    mechanism: Mechanism,
+    function: &str,
+) -> Result<(), (TrialStage, ProgramError)> {
+    let load = |error| (TrialStage::Load, error);
+    let attach = |error| (TrialStage::Attach, error);
+    match mechanism {
+        Mechanism::Fentry => {
+            let program: &mut FEntry = program.try_into().map_err(load)?;
+            program.load(function, btf).map_err(load)?;
+            program.attach().map(drop).map_err(attach)
+        }
+        Mechanism::Fexit => {
+            let program: &mut FExit = program.try_into().map_err(load)?;
+            program.load(function, btf).map_err(load)?;
+            program.attach().map(drop).map_err(attach)
+        }
+        Mechanism::Kprobe | Mechanism::Kretprobe => {
+            let program: &mut KProbe = program.try_into().map_err(load)?;
+            program.load().map_err(load)?;
+            program.attach(function, 0).map(drop).map_err(attach)
+        }
+        Mechanism::Iterator => {
+            let program: &mut Iter = program.try_into().map_err(load)?;
+            program
+                .load(function.trim_start_matches("bpf_iter_"), btf)
+                .map_err(load)
+        }
+    }
+}
+
+fn refused(stage: TrialStage, errno: Option<i32>, message: String) -> TrialOutcome {
+    TrialOutcome::Refused {
+        stage,
+        errno: errno.unwrap_or(0),
+        message,
+    }
+}
+
+/// The error number at the end of the chain, if there is one.
+fn errno(error: &ProgramError) -> Option<i32> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.raw_os_error();
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The error with everything it came from, the verifier's log among it.
+fn chain(error: &ProgramError) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}
+
+/// The error in one line.
+fn summary(error: &ProgramError) -> String {
+    let text = chain(error);
+    match text.split_once('\n') {
+        Some((first, _)) => first.trim_end().to_owned(),
+        None => text,
+    }
+}
+
+fn give_up(plan: &mut [HookPlan], reason: &str) {
+    for hook in plan.iter_mut().filter(|hook| hook.mechanism().is_some()) {
+        hook.verdict = Verdict::Absent;
+        hook.reason = format!("the BPF object could not be loaded: {reason}");
+    }
+}

@@ -1,0 +1,275 @@
+//! Reads what the probes count, from memory shared with the kernel.
+
+use std::collections::HashMap;
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
+use std::time::{Duration as Time, Instant};
+
+use aya::Ebpf;
+use bytemuck::Zeroable;
+use tracker_ebpf::{
+    Backing, Control, Duration, FreeList, MarkerEvent, MmRecord, Mode, NO_RECORD, RecordState,
+    VmaFaults, VmaRecord,
+};
+
+use super::globals::Sizes;
+use super::shared::SharedArray;
+use crate::model::sample::{
+    CounterSource, MmSample, ProcessKey, Snapshot, Usage, VmaCounters, VmaSample,
+};
+
+/// A program that still runs when its VMA ends has added its last event after this time.
+const GRACE: Time = Time::from_millis(50);
+
+/// The shared maps.
+#[derive(Debug)]
+pub struct Counters {
+    sizes: Sizes,
+    vmas: SharedArray<VmaRecord>,
+    mms: SharedArray<MmRecord>,
+    faults: SharedArray<VmaFaults>,
+    control: SharedArray<Control>,
+    free_vmas: SharedArray<u64>,
+    free_mms: SharedArray<u64>,
+    ended_vmas: HashMap<u32, Instant>,
+    ended_mms: HashMap<u32, Instant>,
+    durations: [bool; Duration::ALL.len()],
+}
+
+impl Counters {
+    /// Maps the shared maps of a loaded object and hands all records to the kernel side.
+    ///
+    /// # Errors
+    /// If a map is missing or cannot be mapped.
+    pub fn new(ebpf: &Ebpf, sizes: Sizes) -> std::io::Result<Self> {
+        fn map<T: bytemuck::Pod>(
+            ebpf: &Ebpf,
+            name: &str,
+            len: u32,
+        ) -> std::io::Result<SharedArray<T>> {
+            let found = ebpf
+                .map(name)
+                .ok_or_else(|| std::io::Error::other(format!("the object has no map {name}")))?;
+            SharedArray::map(found, len)
+        }
+        let counters = Self {
+            sizes,
+            vmas: map(ebpf, "VMA_RECORDS", sizes.vma_records)?,
+            mms: map(ebpf, "MM_RECORDS", sizes.mm_records)?,
+            faults: map(ebpf, "FAULTS", sizes.vma_records * sizes.shards)?,
+            control: map(ebpf, "CONTROL", 1)?,
+            free_vmas: map(ebpf, "FREE_VMAS", sizes.vma_records)?,
+            free_mms: map(ebpf, "FREE_MMS", sizes.mm_records)?,
+            ended_vmas: HashMap::new(),
+            ended_mms: HashMap::new(),
+            durations: [false; Duration::ALL.len()],
+        };
+        (1..sizes.vma_records).for_each(|id| counters.free(&VMA_LIST, id));
+        (1..sizes.mm_records).for_each(|id| counters.free(&MM_LIST, id));
+        Ok(counters)
+    }
+
+    /// Which histograms have a hook.
+    pub const fn measure(&mut self, durations: [bool; Duration::ALL.len()]) {
+        self.durations = durations;
+    }
+
+    /// Gives a record id to the kernel side.
+    fn free(&self, list: &List, id: u32) {
+        let ring = if list.of_vmas {
+            &self.free_vmas
+        } else {
+            &self.free_mms
+        };
+        let Some(tail) = self.control.word(0, list.at + offset_of!(FreeList, tail)) else {
+            return;
+        };
+        let end = tail.load(Ordering::Acquire);
+        ring.store((end % ring.len() as u64) as usize, u64::from(id));
+        tail.store(end + 1, Ordering::Release);
+    }
+
+    /// Records taken so far, those given back among them: ids up to this may be in use.
+    fn taken(&self, list: &List) -> u64 {
+        self.control
+            .word(0, list.at + offset_of!(FreeList, head))
+            .map_or(0, |w| w.load(Ordering::Acquire))
+    }
+
+    fn usage(&self, list: &List, capacity: u32) -> Usage {
+        let control = self.control.read(0);
+        let list = if list.of_vmas {
+            control.free_vmas
+        } else {
+            control.free_mms
+        };
+        let capacity = u64::from(capacity - 1);
+        Usage {
+            used: capacity - list.tail.saturating_sub(list.head).min(capacity),
+            capacity,
+        }
+    }
+
+    fn vma(&self, id: u32, record: &VmaRecord) -> VmaSample {
+        VmaSample {
+            id,
+            mm_id: record.mm_id,
+            start: record.start,
+            end: record.end,
+            born_ns: record.born_ns,
+            backing: backing(record.backing),
+            mode: if record.mode == Mode::Async as u32 {
+                Mode::Async
+            } else {
+                Mode::Sync
+            },
+            state: RecordState::Live,
+            counters: self.counted(id, record),
+        }
+    }
+
+    fn counted(&self, id: u32, record: &VmaRecord) -> VmaCounters {
+        let mut counters = VmaCounters {
+            markers: record.markers,
+            tables: record.tables,
+            ..VmaCounters::default()
+        };
+        for shard in 0..self.sizes.shards {
+            let faults = self
+                .faults
+                .read((shard * self.sizes.vma_records + id) as usize);
+            for (sum, part) in counters
+                .faults
+                .iter_mut()
+                .flatten()
+                .zip(faults.faults.iter().flatten())
+            {
+                *sum += part;
+            }
+            counters.markers[MarkerEvent::Consumed as usize] += faults.consumed;
+        }
+        counters
+    }
+
+    fn reset_vma(&self, id: u32) {
+        self.vmas.write(id as usize, VmaRecord::zeroed());
+        for shard in 0..self.sizes.shards {
+            self.faults.write(
+                (shard * self.sizes.vma_records + id) as usize,
+                VmaFaults::zeroed(),
+            );
+        }
+    }
+}
+
+/// A list of free records in the control map.
+struct List {
+    at: usize,
+    of_vmas: bool,
+}
+
+const VMA_LIST: List = List {
+    at: offset_of!(Control, free_vmas),
+    of_vmas: true,
+};
+const MM_LIST: List = List {
+    at: offset_of!(Control, free_mms),
+    of_vmas: false,
+};
+
+/// The state to report: an ended record counts as live until it has been quiet for a while.
+fn settled(state: u32, id: u32, ended: &mut HashMap<u32, Instant>) -> Option<RecordState> {
+    let state = match state {
+        s if s == RecordState::Live as u32 => return Some(RecordState::Live),
+        s if s == RecordState::Ended as u32 => RecordState::Ended,
+        s if s == RecordState::Moved as u32 => RecordState::Moved,
+        _ => return None,
+    };
+    let quiet = ended.entry(id).or_insert_with(Instant::now).elapsed() >= GRACE;
+    Some(if quiet { state } else { RecordState::Live })
+}
+
+fn backing(number: u32) -> Backing {
+    Backing::ALL
+        .into_iter()
+        .find(|b| *b as u32 == number)
+        .unwrap_or(Backing::File)
+}
+
+impl CounterSource for Counters {
+    fn snapshot(&mut self) -> Snapshot {
+        let control = self.control.read(0);
+        let mut snapshot = Snapshot {
+            losses: control.losses,
+            vma_records: self.usage(&VMA_LIST, self.sizes.vma_records),
+            mm_records: self.usage(&MM_LIST, self.sizes.mm_records),
+            ..Snapshot::default()
+        };
+        for duration in Duration::ALL {
+            let index = duration as usize;
+            snapshot.durations[index] = self.durations[index].then_some(control.durations[index]);
+        }
+        let last = self
+            .taken(&VMA_LIST)
+            .min(u64::from(self.sizes.vma_records - 1)) as u32;
+        for id in 0..=last {
+            let record = self.vmas.read(id as usize);
+            let state = if id == NO_RECORD {
+                Some(RecordState::Live)
+            } else {
+                settled(record.state, id, &mut self.ended_vmas)
+            };
+            if let Some(state) = state {
+                snapshot.vmas.push(VmaSample {
+                    state,
+                    ..self.vma(id, &record)
+                });
+            }
+        }
+        let last = self
+            .taken(&MM_LIST)
+            .min(u64::from(self.sizes.mm_records - 1)) as u32;
+        for id in 0..=last {
+            let record = self.mms.read(id as usize);
+            let state = if id == NO_RECORD {
+                Some(RecordState::Live)
+            } else {
+                settled(record.state, id, &mut self.ended_mms)
+            };
+            if let Some(state) = state {
+                snapshot.mms.push(mm(id, &record, state));
+            }
+        }
+        snapshot
+    }
+
+    fn release(&mut self, vmas: &[u32], mms: &[u32]) {
+        for id in vmas {
+            if self.ended_vmas.remove(id).is_some() {
+                self.reset_vma(*id);
+                self.free(&VMA_LIST, *id);
+            }
+        }
+        for id in mms {
+            if self.ended_mms.remove(id).is_some() {
+                self.mms.write(*id as usize, MmRecord::zeroed());
+                self.free(&MM_LIST, *id);
+            }
+        }
+    }
+}
+
+fn mm(id: u32, record: &MmRecord, state: RecordState) -> MmSample {
+    MmSample {
+        id,
+        process: ProcessKey {
+            pid: record.tgid,
+            start_boottime_ns: record.start_boottime_ns,
+        },
+        comm: record.comm,
+        state,
+        tables: record.tables,
+        freed: record.freed,
+        fault_wait_ns: record.fault_wait_ns,
+    }
+}

@@ -1,0 +1,400 @@
+//! From facts to a plan: which mechanism to try for each hook, and why not another.
+//!
+//! Pure: facts in, plan out. Attaching adds what was refused to the facts and plans again, so the
+//! reasons that `tracker check` prints and those that were acted on are the same.
+
+use serde::{Deserialize, Serialize};
+
+use super::hooks::{HOOKS, Hook, Mechanism, Need, Subject};
+use crate::kernel::facts::{Facts, FunctionFacts, Source, TrialOutcome};
+
+/// How much of the kernel can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// No function hook is possible: iterators, PAGEMAP_SCAN and smaps only.
+    Observe,
+    /// Some hook is absent.
+    Partial,
+    /// Every hook is in place.
+    Full,
+}
+
+impl Level {
+    /// Its name, as in `--require-level` and the metric.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Partial => "partial",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// What becomes of one hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Attach this way.
+    Attach {
+        /// How.
+        mechanism: Mechanism,
+        /// To which function.
+        function: String,
+    },
+    /// This kernel does nothing there: nothing is missed.
+    NotNeeded,
+    /// Switched off by the user.
+    Off,
+    /// It cannot be seen.
+    Absent,
+}
+
+/// One hook of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookPlan {
+    /// The hook's name.
+    pub hook: String,
+    /// What it is about.
+    pub subject: Subject,
+    /// What becomes of it.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Why, or why not another mechanism: one sentence without a full stop.
+    pub reason: String,
+}
+
+impl HookPlan {
+    /// The mechanism, if the hook is to be attached.
+    #[must_use]
+    pub const fn mechanism(&self) -> Option<Mechanism> {
+        match self.verdict {
+            Verdict::Attach { mechanism, .. } => Some(mechanism),
+            _ => None,
+        }
+    }
+}
+
+/// What the user wants, beside what the kernel allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Hooks to leave out.
+    pub off: Vec<String>,
+    /// Mechanisms to use, and no other: for one hook, or for all (`None`) that have it.
+    pub forced: Vec<(Option<String>, Mechanism)>,
+}
+
+/// What is known beside the kernel's own files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The bits of a marker, if calibration saw one.
+    pub marker_pte: Option<u64>,
+    /// Addresses of the function that `wp_huge_pmd` is inlined into.
+    pub fault_text: Option<(u64, u64)>,
+    /// Addresses of `zap_huge_pmd`.
+    pub zap_huge_text: Option<(u64, u64)>,
+    /// Address of the variable `page_offset_base`.
+    pub page_offset_symbol: Option<u64>,
+    /// Whether this kernel has `PAGEMAP_SCAN`.
+    pub pagemap_scan: bool,
+}
+
+/// The plan for all hooks.
+#[must_use]
+pub fn plan(facts: &Facts, found: &Found, wishes: &Wishes) -> Vec<HookPlan> {
+    let alone: Vec<HookPlan> = HOOKS
+        .iter()
+        .map(|hook| plan_hook(hook, facts, found, wishes))
+        .collect();
+    let attaches = |name: &str| {
+        alone
+            .iter()
+            .any(|plan| plan.hook == name && plan.mechanism().is_some())
+    };
+    let with_partner = |(hook, plan): (&Hook, &HookPlan)| match hook.partner {
+        Some(partner) if plan.mechanism().is_some() && !attaches(partner) => HookPlan {
+            verdict: Verdict::Absent,
+            reason: format!("it is of no use without the hook {partner}"),
+            ..plan.clone()
+        },
+        _ => plan.clone(),
+    };
+    HOOKS.iter().zip(&alone).map(with_partner).collect()
+}
+
+/// The level of a plan, and why it is not higher.
+#[must_use]
+pub fn level(plan: &[HookPlan]) -> (Level, String) {
+    let functions = || plan.iter().filter(|p| p.subject != Subject::Discovery);
+    let missing: Vec<&HookPlan> = functions()
+        .filter(|p| matches!(p.verdict, Verdict::Absent | Verdict::Off))
+        .collect();
+    if missing.is_empty() {
+        return (Level::Full, "every hook is in place".to_owned());
+    }
+    let first = missing[0];
+    if functions().all(|p| p.mechanism().is_none()) {
+        return (
+            Level::Observe,
+            format!("no function can be hooked: {}", first.reason),
+        );
+    }
+    let names: Vec<&str> = missing.iter().map(|p| p.hook.as_str()).collect();
+    (
+        Level::Partial,
+        format!("without {}: {}", names.join(", "), first.reason),
+    )
+}
+
+fn plan_hook(hook: &Hook, facts: &Facts, found: &Found, wishes: &Wishes) -> HookPlan {
+    let (verdict, reason) = if wishes.off.iter().any(|name| name == hook.name) {
+        (Verdict::Off, "switched off with --no-hook".to_owned())
+    } else if hook.needs.contains(&Need::PagemapScan) && !found.pagemap_scan {
+        (
+            Verdict::NotNeeded,
+            "this kernel has no PAGEMAP_SCAN".to_owned(),
+        )
+    } else {
+        match obstacle(hook, facts, found) {
+            Some(reason) => (Verdict::Absent, reason),
+            None => choose(hook, facts, wishes),
+        }
+    };
+    HookPlan {
+        hook: hook.name.to_owned(),
+        subject: hook.subject,
+        verdict,
+        reason,
+    }
+}
+
+/// What no mechanism could get over.
+fn obstacle(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
+    if facts.arch != "x86_64" {
+        return Some(format!(
+            "its programs know the page table bits of x86_64, and this is {}",
+            facts.arch
+        ));
+    }
+    if let Some(reason) = privilege(facts) {
+        return Some(reason);
+    }
+    if !facts.has(Source::Btf) {
+        return Some(format!(
+            "the kernel's BTF is needed: {}",
+            facts.unavailable[&Source::Btf]
+        ));
+    }
+    for name in hook.offsets {
+        if let Some((_, offset)) = facts.offsets.iter().find(|(known, _)| known == name)
+            && let Some(reason) = offset.missing()
+        {
+            return Some(reason.to_owned());
+        }
+    }
+    hook.needs
+        .iter()
+        .find_map(|need| unmet(*need, facts, found))
+}
+
+fn privilege(facts: &Facts) -> Option<String> {
+    use crate::kernel::capabilities::{Capability, UserNamespace};
+    let has = |capability| facts.privilege.capabilities.get(&capability) == Some(&true);
+    if facts.privilege.user_namespace == UserNamespace::Nested {
+        return Some("the kernel refuses BPF inside a user namespace".to_owned());
+    }
+    if has(Capability::SysAdmin) {
+        return None;
+    }
+    [Capability::Bpf, Capability::Perfmon]
+        .into_iter()
+        .find(|c| !has(*c))
+        .map(|missing| {
+            format!(
+                "{} is missing; it is needed to {}",
+                missing.name(),
+                missing.needed_to()
+            )
+        })
+}
+
+fn unmet(need: Need, facts: &Facts, found: &Found) -> Option<String> {
+    let text = |function: &str| {
+        if facts.addresses_hidden {
+            Some(format!(
+                "the address of {function} is needed and /proc/kallsyms hides it \
+                 (kernel.kptr_restrict, CAP_SYSLOG)"
+            ))
+        } else {
+            Some(format!("/proc/kallsyms does not have {function}"))
+        }
+    };
+    match need {
+        Need::MarkerPte if found.marker_pte.is_none() => {
+            Some("no pte marker could be made to learn its bits from".to_owned())
+        }
+        Need::FaultText if found.fault_text.is_none() => text("__handle_mm_fault"),
+        Need::ZapHugeText if found.zap_huge_text.is_none() => text("zap_huge_pmd"),
+        _ => None,
+    }
+}
+
+/// The first rung that holds.
+fn choose(hook: &Hook, facts: &Facts, wishes: &Wishes) -> (Verdict, String) {
+    let mut refusals = Vec::new();
+    if hook.rungs == [Mechanism::Iterator] {
+        let function = hook.functions[0];
+        return match refused_before(hook, Mechanism::Iterator, function, facts) {
+            Some(reason) => (Verdict::Absent, reason),
+            None => (
+                attach(Mechanism::Iterator, function),
+                "first choice".to_owned(),
+            ),
+        };
+    }
+    let Some(function) = hook.functions.iter().copied().find(|f| exists(f, facts)) else {
+        return (
+            Verdict::Absent,
+            format!("{} in this kernel", absent(hook, facts)),
+        );
+    };
+    for mechanism in rungs(hook, wishes) {
+        match impossible(hook, mechanism, function, facts) {
+            Some(reason) => refusals.push(reason),
+            None if refusals.is_empty() => {
+                return (attach(mechanism, function), "first choice".to_owned());
+            }
+            None => return (attach(mechanism, function), refusals.join("; ")),
+        }
+    }
+    (Verdict::Absent, refusals.join("; "))
+}
+
+fn attach(mechanism: Mechanism, function: &str) -> Verdict {
+    Verdict::Attach {
+        mechanism,
+        function: function.to_owned(),
+    }
+}
+
+/// The rungs to try: all, or the forced one where the hook has it.
+fn rungs(hook: &Hook, wishes: &Wishes) -> Vec<Mechanism> {
+    let forced: Vec<Mechanism> = wishes
+        .forced
+        .iter()
+        .filter(|(name, _)| name.as_deref().is_none_or(|name| name == hook.name))
+        .map(|(_, mechanism)| *mechanism)
+        .filter(|mechanism| hook.rungs.contains(mechanism))
+        .collect();
+    if forced.is_empty() {
+        hook.rungs.to_vec()
+    } else {
+        forced
+    }
+}
+
+fn exists(function: &str, facts: &Facts) -> bool {
+    facts
+        .functions
+        .get(function)
+        .is_some_and(|f| f.signature.is_some() || f.symbols.is_some_and(|n| n > 0))
+}
+
+fn absent(hook: &Hook, facts: &Facts) -> String {
+    let variants = |name: &&str| facts.functions.get(*name).map(|f| f.variants.as_slice());
+    let renamed = hook.functions.iter().find_map(|name| match variants(name) {
+        Some([first, ..]) => Some(format!("{name} was renamed to {name}{first}")),
+        _ => None,
+    });
+    renamed.unwrap_or_else(|| format!("there is no function {}", hook.functions.join(" or ")))
+}
+
+/// Why a mechanism cannot work at a function, as far as facts tell.
+fn impossible(hook: &Hook, mechanism: Mechanism, function: &str, facts: &Facts) -> Option<String> {
+    let known = facts.functions.get(function)?;
+    let reason = if mechanism.is_trampoline() {
+        trampoline_obstacle(known)
+    } else {
+        kprobe_obstacle(known, facts)
+    };
+    reason
+        .map(|reason| format!("{mechanism}: {reason}"))
+        .or_else(|| refused_before(hook, mechanism, function, facts))
+}
+
+fn trampoline_obstacle(function: &FunctionFacts) -> Option<String> {
+    if function.signature.is_none() {
+        Some("BTF does not describe the function".to_owned())
+    } else if function.symbols == Some(0) {
+        Some(format!("the compiler renamed it{}", suffixes(function)))
+    } else if function.traceable == Some(false) {
+        Some("it is not traceable (notrace, or inlined everywhere)".to_owned())
+    } else {
+        None
+    }
+}
+
+fn kprobe_obstacle(function: &FunctionFacts, facts: &Facts) -> Option<String> {
+    if facts.kprobe_pmu.is_none() {
+        Some("this kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)".to_owned())
+    } else if facts
+        .lockdown
+        .is_some_and(crate::kernel::lockdown::Lockdown::forbids_kprobes)
+    {
+        Some("kernel lockdown (confidentiality) refuses kprobes".to_owned())
+    } else if function.symbols == Some(0) {
+        Some(format!("the compiler renamed it{}", suffixes(function)))
+    } else if function.symbols.is_some_and(|n| n > 1) {
+        Some("several functions have this name".to_owned())
+    } else if function.kprobe_blacklisted == Some(true) {
+        Some("the kernel refuses kprobes on it".to_owned())
+    } else {
+        None
+    }
+}
+
+fn suffixes(function: &FunctionFacts) -> String {
+    if function.variants.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", function.variants.join(", "))
+    }
+}
+
+/// The key of an attempt in [`Facts::trial`].
+#[must_use]
+pub fn trial_key(hook: &str, mechanism: Mechanism, function: &str) -> String {
+    format!("{hook}:{mechanism}:{function}")
+}
+
+/// What the kernel said when it was tried.
+fn refused_before(
+    hook: &Hook,
+    mechanism: Mechanism,
+    function: &str,
+    facts: &Facts,
+) -> Option<String> {
+    match facts
+        .trial
+        .get(&trial_key(hook.name, mechanism, function))?
+    {
+        TrialOutcome::Attached => None,
+        TrialOutcome::Refused { errno, message, .. } => {
+            Some(format!("{mechanism}: {}", explain(*errno, message)))
+        }
+    }
+}
+
+/// An attach error in words.
+fn explain(errno: i32, message: &str) -> String {
+    let why = match errno {
+        1 => "the kernel refuses to patch functions for BPF (EPERM)",
+        2 => "the symbol is not there (ENOENT)",
+        16 => "the function cannot be patched: notrace, or in use (EBUSY)",
+        22 => "the kernel refuses this function's signature (EINVAL)",
+        524 => "this kernel's trampolines do not take its arguments (ENOTSUPP)",
+        _ => return message.to_owned(),
+    };
+    why.to_owned()
+}

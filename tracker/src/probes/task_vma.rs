@@ -1,0 +1,52 @@
+//! Reads the iterator `iter/task_vma`: every uffd-wp VMA of the machine, walked in the kernel.
+
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aya::Ebpf;
+use aya::programs::Iter;
+use bytemuck::Zeroable;
+use tracker_ebpf::IterVma;
+
+/// The loaded iterator.
+#[derive(Clone)]
+pub struct TaskVma {
+    ebpf: Arc<Mutex<Ebpf>>,
+}
+
+impl TaskVma {
+    /// An iterator that has been loaded under this name.
+    #[must_use]
+    pub const fn new(ebpf: Arc<Mutex<Ebpf>>) -> Self {
+        Self { ebpf }
+    }
+
+    /// Walks all VMAs now. Reading also makes processes known to the probes that registered before
+    /// they were attached.
+    ///
+    /// # Errors
+    /// If the iterator cannot be opened or read.
+    pub fn read(&self) -> io::Result<Vec<IterVma>> {
+        let mut file = {
+            let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+            let program = ebpf.program_mut("task_vma");
+            let program = program.ok_or_else(|| io::Error::other("no program task_vma"))?;
+            let program: &mut Iter = program.try_into().map_err(io::Error::other)?;
+            let link = program.attach().map_err(io::Error::other)?;
+            let link = program.take_link(link).map_err(io::Error::other)?;
+            link.into_file().map_err(io::Error::other)?
+        };
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes
+            .chunks_exact(size_of::<IterVma>())
+            .map(record)
+            .collect())
+    }
+}
+
+fn record(bytes: &[u8]) -> IterVma {
+    let mut vma = IterVma::zeroed();
+    bytemuck::bytes_of_mut(&mut vma).copy_from_slice(bytes);
+    vma
+}

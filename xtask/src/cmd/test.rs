@@ -1,0 +1,329 @@
+//! `cargo xtask test`: everything that must pass before a change lands.
+
+use std::{
+    collections::VecDeque,
+    io::{BufRead as _, BufReader},
+    process::{Command, ExitCode, Stdio},
+    sync::Mutex,
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use super::guest_programs;
+use crate::{
+    ConsentArgs,
+    cargo::{self, Program},
+    matrix::{self, ROWS},
+    paths,
+    setup::{self, Extent, kernels, kernels::Kernel},
+    sh,
+    tally::{HostCounts, Tally},
+    vm::{VmRun, guest_log},
+};
+
+/// Format, lints, tests on this host, and the tests in virtual machines
+#[derive(Args)]
+pub struct TestArgs {
+    #[command(flatten)]
+    consent: ConsentArgs,
+    /// Only tests whose name contains this; no lints
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// No virtual machines
+    #[arg(long)]
+    no_vm: bool,
+    /// Only the virtual machines
+    #[arg(long, conflicts_with = "no_vm")]
+    vm_only: bool,
+    /// Boot only this series of the matrix (may be repeated)
+    #[arg(long, value_name = "SERIES")]
+    kernel: Vec<String>,
+    /// Boot this image instead of the matrix's kernels (may be repeated)
+    #[arg(long, value_name = "PATH", conflicts_with = "kernel")]
+    kernel_image: Vec<std::path::PathBuf>,
+    /// Virtual machines at a time; each has two CPUs
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: Option<u8>,
+}
+
+/// Runs it all; the last line on stdout is `N passed, N failed`.
+pub fn run(args: &TestArgs) -> Result<ExitCode> {
+    let extent = if args.no_vm {
+        Extent::Build
+    } else {
+        Extent::Vm
+    };
+    setup::prepare(extent, &args.consent.consent())?;
+    let boots = if args.no_vm { Vec::new() } else { boots(args)? };
+    let mut tally = Tally::default();
+    if !args.vm_only {
+        if args.filter.is_none() {
+            lint(&mut tally);
+        }
+        host_tests(args, &mut tally)?;
+    }
+    if !args.no_vm {
+        guest_tests(args, &boots, &mut tally)?;
+    }
+    print!("\n{tally}");
+    Ok(if tally.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn lint(tally: &mut Tally) {
+    let cargo = |args: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.args(args).current_dir(paths::root());
+        command
+    };
+    tally.check(
+        "format",
+        sh::step(
+            "cargo fmt --check",
+            &mut cargo(&["fmt", "--all", "--check"]),
+        ),
+    );
+    let deny = ["--", "-D", "warnings"];
+    let workspace = ["clippy", "--workspace", "--all-targets"];
+    let mut clippy = cargo(&[&workspace[..], &deny].concat());
+    tally.check("clippy", sh::step("cargo clippy", &mut clippy));
+    let hooks = [
+        "clippy",
+        "-p",
+        "tracker-ebpf",
+        "--features",
+        "bpf",
+        "--bins",
+    ];
+    let mut clippy = cargo(&[&hooks[..], &deny].concat());
+    // On the host: programs without `std` need a panic that aborts.
+    clippy.env("CARGO_PROFILE_DEV_PANIC", "abort");
+    tally.check(
+        "clippy of the hooks",
+        sh::step("cargo clippy of the hooks", &mut clippy),
+    );
+}
+
+/// `cargo test`, its output passed on and counted.
+fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .current_dir(paths::root());
+    command.args(&args.filter);
+    let shown = sh::display(&command);
+    eprintln!("     ... {shown}");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    let mut counts = HostCounts::default();
+    for line in child
+        .stdout
+        .take()
+        .into_iter()
+        .flat_map(|out| BufReader::new(out).split(b'\n'))
+    {
+        let line = line.context("cannot read cargo's output")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        counts.push(&line, args.no_vm);
+    }
+    let status = child.wait().with_context(|| format!("lost `{shown}`"))?;
+    tally.host(&counts);
+    if !status.success() && counts.failures.is_empty() {
+        tally.fail(
+            "host tests",
+            &format!("`{shown}` failed ({status}); its messages are above"),
+        );
+    }
+    Ok(())
+}
+
+/// A kernel and how it is booted.
+struct Boot {
+    label: String,
+    kernel: Kernel,
+    append: Vec<String>,
+    row: Option<&'static matrix::Row>,
+}
+
+/// The rows of the matrix that `args` chooses, with their kernels fetched; or a row for each image.
+fn boots(args: &TestArgs) -> Result<Vec<Boot>> {
+    if !args.kernel_image.is_empty() {
+        let boot = |path| {
+            let kernel = kernels::from_image(path)?;
+            Ok(Boot {
+                label: kernel.label.clone(),
+                kernel,
+                append: Vec::new(),
+                row: None,
+            })
+        };
+        return args.kernel_image.iter().map(|path| boot(path)).collect();
+    }
+    for wanted in &args.kernel {
+        if !kernels::MATRIX.contains(&wanted.as_str()) {
+            bail!(
+                "{wanted:?} is not in the matrix, which boots {}",
+                kernels::MATRIX.join(", ")
+            );
+        }
+    }
+    let chosen = |row: &&matrix::Row| {
+        args.kernel.is_empty() || args.kernel.iter().any(|kernel| kernel == row.kernel)
+    };
+    let boot = |row: &'static matrix::Row| {
+        Ok(Boot {
+            label: row.label(),
+            kernel: kernels::prepare(row.kernel)?,
+            append: row.append.split_whitespace().map(str::to_owned).collect(),
+            row: Some(row),
+        })
+    };
+    ROWS.iter().filter(chosen).map(boot).collect()
+}
+
+/// One boot: a test program on one row, and the tests in it.
+struct Job<'a> {
+    boot: &'a Boot,
+    program: &'a Program,
+    tests: &'a [String],
+}
+
+fn guest_tests(args: &TestArgs, boots: &[Boot], tally: &mut Tally) -> Result<()> {
+    let programs = cargo::programs()?;
+    let tests = cargo::guest_tests()?;
+    if tests.is_empty() {
+        eprintln!("{:>8} no tests for guests: tracker/tests/vm_*.rs", "note");
+        return Ok(());
+    }
+    let filter = args.filter.as_deref().unwrap_or_default();
+    let listed = tests
+        .iter()
+        .map(|program| list(program, filter))
+        .collect::<Result<Vec<_>>>()?;
+    let mut jobs = VecDeque::new();
+    for boot in boots {
+        for (program, tests) in tests.iter().zip(&listed) {
+            if let Some(why) = boot.row.and_then(|row| row.excuse(&program.name)) {
+                eprintln!("{:>8} {} on {}: {why}", "skipped", program.name, boot.label);
+            } else if !tests.is_empty() {
+                jobs.push_back(Job {
+                    boot,
+                    program,
+                    tests,
+                });
+            }
+        }
+    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = args
+        .jobs
+        .map_or_else(|| (cores / 2).clamp(1, 4), usize::from);
+    let (jobs, tally) = (Mutex::new(jobs), Mutex::new(tally));
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(job) = locked(&jobs).pop_front() {
+                    let outcome = boot(&job, &programs, filter);
+                    count(&job, outcome, &mut locked(&tally));
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// The lock, whatever became of a thread that held it.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The names of the tests in `program` that match `filter`; being static, it runs here too.
+fn list(program: &Program, filter: &str) -> Result<Vec<String>> {
+    let mut command = Command::new(&program.path);
+    let names = sh::output(command.args(["--list", "--format", "terse"]).arg(filter))?;
+    Ok(names
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Boots and runs the tests of `job`.
+fn boot(job: &Job, programs: &[Program], filter: &str) -> Result<crate::vm::Report> {
+    let name = format!("{}-{}", job.boot.label, job.program.name).replace([' ', '='], "-");
+    let mut run = VmRun::new(&name, &job.boot.kernel);
+    run.append.clone_from(&job.boot.append);
+    run.timeout = matrix::TIMEOUT;
+    run.files = guest_programs(programs, "/bin");
+    run.files
+        .extend(guest_programs(std::slice::from_ref(job.program), "/tests"));
+    let test = format!(
+        "/tests/{} --include-ignored --test-threads=1",
+        job.program.name
+    );
+    run.command = Some(format!("exec {test} {}\n", sh::quote(filter)));
+    let progress = sh::Progress::start(&format!("{} on {}", job.program.name, job.boot.label));
+    let report = run.run(|line| progress.detail(line));
+    progress.finish(
+        report
+            .as_ref()
+            .is_ok_and(|report| matches!(report.verdict(), Ok(0))),
+    );
+    report
+}
+
+/// Counts a verdict for each test of `job`.
+fn count(job: &Job, outcome: Result<crate::vm::Report>, tally: &mut Tally) {
+    let row = &job.boot.label;
+    let report = match outcome {
+        Ok(report) => report,
+        Err(error) => {
+            let why = format!("{error:#}");
+            for test in job.tests {
+                tally.guest(row, &format!("{}::{test}", job.program.name), None, &why);
+            }
+            return;
+        }
+    };
+    if report.early_crashes > 0 {
+        tally.early_crash(report.early_crashes);
+    }
+    let verdicts = guest_log::verdicts(report.lines.iter().map(String::as_str));
+    let tail = report
+        .lines
+        .iter()
+        .rev()
+        .take(40)
+        .rev()
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("\n");
+    let why = match &report.trouble {
+        Some(trouble) => trouble.clone(),
+        None => format!("{}\n{tail}", report.log.display()),
+    };
+    for test in job.tests {
+        let verdict = verdicts
+            .iter()
+            .find(|(name, _)| name == test)
+            .map(|(_, verdict)| *verdict);
+        tally.guest(row, &format!("{}::{test}", job.program.name), verdict, &why);
+    }
+    // Every test passed and yet something is wrong: a kernel's warning, a status that is not 0.
+    let failed =
+        |(_, verdict): &(String, guest_log::Verdict)| *verdict == guest_log::Verdict::Failed;
+    if !verdicts.iter().any(failed) && !matches!(report.verdict(), Ok(0)) {
+        tally.fail(&format!("{row}: {}", job.program.name), &why);
+    }
+}

@@ -1,0 +1,204 @@
+//! What passed and failed: counted, tabled, and said in one line.
+
+use std::{collections::BTreeMap, fmt};
+
+use crate::vm::guest_log::Verdict;
+
+/// All verdicts of a test run.
+#[derive(Default)]
+pub struct Tally {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+    early_crashes: u32,
+    /// Names of failed checks and why.
+    failures: Vec<(String, String)>,
+    /// Row of the matrix, in order of appearance.
+    columns: Vec<String>,
+    /// Guest test -> row -> verdict; none means that the verdict is missing.
+    table: BTreeMap<String, BTreeMap<String, Option<Verdict>>>,
+}
+
+impl Tally {
+    /// Counts one check on the host.
+    pub fn check(&mut self, name: &str, result: anyhow::Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => self.fail(name, &format!("{error:#}")),
+        }
+    }
+
+    /// Counts one failure.
+    pub fn fail(&mut self, name: &str, why: &str) {
+        self.failed += 1;
+        self.failures.push((name.to_owned(), why.to_owned()));
+    }
+
+    /// Adds what the host's test programs counted.
+    pub fn host(&mut self, counts: &HostCounts) {
+        self.passed += counts.passed;
+        self.skipped += counts.skipped;
+        for name in &counts.failures {
+            self.fail(name, "see its output above");
+        }
+    }
+
+    /// Counts a guest test; no verdict is a failure.
+    pub fn guest(&mut self, row: &str, test: &str, verdict: Option<Verdict>, why: &str) {
+        match verdict {
+            Some(Verdict::Passed) => self.passed += 1,
+            Some(Verdict::Ignored) => self.skipped += 1,
+            Some(Verdict::Failed) | None => self.fail(&format!("{row}: {test}"), why),
+        }
+        if !self.columns.iter().any(|column| column == row) {
+            self.columns.push(row.to_owned());
+        }
+        self.table
+            .entry(test.to_owned())
+            .or_default()
+            .insert(row.to_owned(), verdict);
+    }
+
+    /// Notes boots that crashed before the guest's own init and were tried again.
+    pub fn early_crash(&mut self, boots: u32) {
+        self.early_crashes += boots;
+    }
+
+    /// Whether nothing failed.
+    pub fn is_good(&self) -> bool {
+        self.failed == 0
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.table.is_empty() {
+            self.write_table(f)?;
+        }
+        let mut last = "";
+        for (name, why) in &self.failures {
+            writeln!(f, "FAILED {name}")?;
+            // One lost boot fails many tests for one reason, told once.
+            if why != last {
+                writeln!(f, "       {}", why.trim_end().replace('\n', "\n       "))?;
+            }
+            last = why;
+        }
+        if self.early_crashes > 0 {
+            writeln!(
+                f,
+                "{} boots ended before the guest's init and were repeated",
+                self.early_crashes
+            )?;
+        }
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if self.skipped > 0 {
+            write!(f, ", {} skipped", self.skipped)?;
+        }
+        writeln!(f)
+    }
+}
+
+impl Tally {
+    fn write_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widest = self.table.keys().map(String::len).max().unwrap_or(0);
+        write!(f, "{:widest$}", "")?;
+        for column in &self.columns {
+            write!(f, "  {column}")?;
+        }
+        writeln!(f)?;
+        for (test, verdicts) in &self.table {
+            write!(f, "{test:widest$}")?;
+            for column in &self.columns {
+                let cell = match verdicts.get(column) {
+                    Some(Some(Verdict::Passed)) => "ok",
+                    Some(Some(Verdict::Failed)) => "FAIL",
+                    Some(Some(Verdict::Ignored)) => "skip",
+                    Some(None) => "LOST",
+                    None => "-",
+                };
+                write!(f, "  {cell:width$}", width = column.len())?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// What `cargo test` counted on the host.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct HostCounts {
+    /// Tests that passed.
+    pub passed: u32,
+    /// Tests that were ignored, those for guests apart if guests run them.
+    pub skipped: u32,
+    /// Names of failed tests.
+    pub failures: Vec<String>,
+}
+
+/// The reason with which guest tests are ignored on the host.
+pub const GUEST_ONLY: &str = "needs the VM matrix";
+
+impl HostCounts {
+    /// Takes one line of `cargo test`; tests for guests count as skipped only if `no_guests`.
+    pub fn push(&mut self, line: &str, no_guests: bool) {
+        let Some((name, verdict)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... "))
+        else {
+            return;
+        };
+        match verdict.trim() {
+            "ok" => self.passed += 1,
+            "FAILED" => self.failures.push(name.to_owned()),
+            text if text.starts_with("ignored") && (no_guests || !text.contains(GUEST_ONLY)) => {
+                self.skipped += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_counts_everything() {
+        let mut tally = Tally::default();
+        tally.check("format", Ok(()));
+        tally.guest("6.1", "vm_a::x", Some(Verdict::Passed), "");
+        assert_eq!(tally.to_string().lines().last(), Some("2 passed, 0 failed"));
+        assert!(tally.is_good());
+        tally.guest("6.12", "vm_a::x", None, "the guest ended");
+        tally.guest("6.12", "vm_a::y", Some(Verdict::Ignored), "");
+        let text = tally.to_string();
+        assert_eq!(text.lines().last(), Some("2 passed, 1 failed, 1 skipped"));
+        assert!(!tally.is_good());
+        assert!(
+            text.contains("FAILED 6.12: vm_a::x\n       the guest ended\n"),
+            "{text}"
+        );
+        assert!(text.contains("vm_a::x  ok   LOST"), "{text}");
+        assert!(text.contains("vm_a::y  -    skip"), "{text}");
+    }
+
+    #[test]
+    fn host_tests_are_counted_by_line() {
+        let lines = "running 4 tests\ntest a ... ok\ntest b::c ... FAILED\n\
+            test d ... ignored, needs the VM matrix\ntest e ... ignored\n\
+            test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured\n";
+        let count = |no_guests| {
+            let mut counts = HostCounts::default();
+            lines.lines().for_each(|line| counts.push(line, no_guests));
+            counts
+        };
+        let expected = HostCounts {
+            passed: 1,
+            skipped: 1,
+            failures: vec!["b::c".to_owned()],
+        };
+        assert_eq!(count(false), expected);
+        assert_eq!(count(true).skipped, 2);
+    }
+}

@@ -1,0 +1,198 @@
+//! Reading what a guest said: the command's output with its verdict, and the kernel's complaints.
+
+/// What came out of the serial line that only the command writes to.
+pub struct Transcript {
+    token: String,
+    /// Whether the guest's own init reached the command.
+    pub began: bool,
+    /// The command's exit status, once it was told.
+    pub status: Option<i32>,
+    /// The command's output, line by line.
+    pub lines: Vec<String>,
+}
+
+impl Transcript {
+    /// Waits for lines marked with `token`, a word that no program prints by chance.
+    pub fn new(token: &str) -> Self {
+        Self {
+            token: token.to_owned(),
+            began: false,
+            status: None,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Takes the next line and returns what of it is the command's output.
+    pub fn push(&mut self, line: &str) -> Option<&str> {
+        let line = line.trim_end_matches('\r');
+        let Some((before, mark)) = line.split_once(&self.token) else {
+            return self.keep(line);
+        };
+        // What stands before a verdict is the command's last line, left without an end.
+        let kept = !before.is_empty() && self.keep(before).is_some();
+        match mark.trim().split_once(' ') {
+            None if mark.trim() == "begin" => self.began = true,
+            Some(("exit", status)) => self.status = status.parse().ok(),
+            _ => {}
+        }
+        if kept {
+            self.lines.last().map(String::as_str)
+        } else {
+            None
+        }
+    }
+
+    fn keep(&mut self, line: &str) -> Option<&str> {
+        if !self.began || self.status.is_some() {
+            return None;
+        }
+        self.lines.push(line.to_owned());
+        self.lines.last().map(String::as_str)
+    }
+}
+
+/// What a kernel prints when something is wrong with it.
+const COMPLAINTS: [&str; 10] = [
+    "Kernel panic",
+    "WARNING:",
+    "BUG:",
+    "kernel BUG at",
+    "Oops",
+    "general protection fault",
+    "Unable to handle",
+    "self-detected stall",
+    "detected stalls",
+    "blocked for more than",
+];
+
+/// Lines that contain a complaint's word and are none.
+const HARMLESS: [&str; 1] = ["Unprivileged eBPF is enabled"];
+
+/// The first complaint in a kernel's log.
+pub fn complaint(log: &str) -> Option<&str> {
+    log.lines().map(str::trim).find(|line| {
+        COMPLAINTS.iter().any(|word| line.contains(word))
+            && !HARMLESS.iter().any(|word| line.contains(word))
+    })
+}
+
+/// The verdict on one test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It passed.
+    Passed,
+    /// It failed.
+    Failed,
+    /// It did not run.
+    Ignored,
+}
+
+/// The verdict of each test in the output of Rust's test harness.
+pub fn verdicts<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<(String, Verdict)> {
+    let mut found = Vec::new();
+    // With one thread the name is printed before the test runs, and the test's own output to the
+    // terminal may come between it and the verdict.
+    let mut open: Option<String> = None;
+    for line in lines {
+        if let Some((name, rest)) = line
+            .strip_prefix("test ")
+            .and_then(|l| l.split_once(" ... "))
+        {
+            match verdict(rest) {
+                Some(verdict) => found.push((plain_name(name), verdict)),
+                None => open = Some(plain_name(name)),
+            }
+        } else if let Some(verdict) = verdict(line)
+            && let Some(name) = open.take()
+        {
+            found.push((name, verdict));
+        }
+    }
+    found
+}
+
+/// A test's name without the remark of the harness.
+fn plain_name(name: &str) -> String {
+    name.trim_end_matches(" - should panic").to_owned()
+}
+
+fn verdict(text: &str) -> Option<Verdict> {
+    match text.trim() {
+        "ok" => Some(Verdict::Passed),
+        "FAILED" => Some(Verdict::Failed),
+        text if text == "ignored" || text.starts_with("ignored, ") => Some(Verdict::Ignored),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Transcript {
+        let mut transcript = Transcript::new("@@7f");
+        for line in text.lines() {
+            transcript.push(line);
+        }
+        transcript
+    }
+
+    #[test]
+    fn the_status_is_read_and_the_output_kept() {
+        let done = read("noise of the boot\n@@7f begin\none\n\ntwo@@7f exit 3\nafter\n");
+        assert!(done.began);
+        assert_eq!(done.status, Some(3));
+        assert_eq!(done.lines, ["one", "", "two"]);
+    }
+
+    #[test]
+    fn no_verdict_is_no_status() {
+        let crashed = read("@@7f begin\none\n");
+        assert!(crashed.began && crashed.status.is_none());
+        assert!(!read("nothing\n").began);
+        assert_eq!(read("@@7f begin\n@@7f exit what\n").status, None);
+    }
+
+    #[test]
+    fn a_program_cannot_forge_a_verdict_without_the_token() {
+        assert_eq!(read("@@7f begin\n@@00 exit 0\n").status, None);
+    }
+
+    #[test]
+    fn complaints_are_found() {
+        let log =
+            "[    0.1] Linux version 6.12\n[    9.1] WARNING: CPU: 1 PID: 77 at mm/x.c:1 f+0x1\n";
+        assert!(complaint(log).is_some_and(|line| line.contains("mm/x.c")));
+        for line in [
+            "[  1.0] BUG: kernel NULL pointer dereference, address: 0",
+            "[  1.0] Oops: 0002 [#1] PREEMPT SMP",
+            "[ 60.0] rcu: INFO: rcu_preempt self-detected stall on CPU",
+            "[  1.0] Kernel panic - not syncing: Fatal exception",
+            "[  1.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!",
+        ] {
+            assert!(complaint(line).is_some(), "{line}");
+        }
+        let fine =
+            "[ 0.1] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on\nfine\n";
+        assert_eq!(complaint(fine), None);
+    }
+
+    #[test]
+    fn verdicts_of_the_harness_are_read() {
+        let lines = "running 4 tests\ntest a::b ... ok\ntest c ... FAILED\n\
+                     test d ... ignored, needs more\ntest e - should panic ... ok\n\
+                     test f ... said something\nok\ntest g ... \n\ntest result: FAILED. 3 passed\n";
+        let expected = [
+            ("a::b", Verdict::Passed),
+            ("c", Verdict::Failed),
+            ("d", Verdict::Ignored),
+            ("e", Verdict::Passed),
+            ("f", Verdict::Passed),
+        ];
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), *v))
+            .collect();
+        assert_eq!(verdicts(lines.lines()), expected);
+    }
+}

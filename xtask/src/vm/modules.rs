@@ -1,0 +1,152 @@
+//! The kernel modules of a guest's network card, in the order in which they load.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::setup::kernels::Kernel;
+
+/// The driver of the card that QEMU is told to have.
+const DRIVER: &str = "virtio_net";
+
+/// A module, ready to be loaded.
+pub struct Module {
+    /// Its name, for people.
+    pub name: String,
+    /// The ELF file, not compressed.
+    pub code: Vec<u8>,
+}
+
+/// The modules to load for the network; none where it is built in.
+pub fn network(kernel: &Kernel) -> Result<Vec<Module>> {
+    let Some(dir) = &kernel.modules else {
+        return Ok(Vec::new());
+    };
+    let list = fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
+    if list.lines().any(|line| module_name(line) == DRIVER) {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    find_all(dir, &mut files)?;
+    let mut order = Vec::new();
+    load_order(DRIVER, &files, &mut order)
+        .with_context(|| format!("kernel {} has no network for a guest", kernel.release))?;
+    Ok(order)
+}
+
+/// Puts the modules that `name` needs before it into `order`, as each one's own `depends=` says.
+/// (An unpacked package has no modules.dep: depmod writes it at installation.)
+fn load_order(name: &str, files: &[std::path::PathBuf], order: &mut Vec<Module>) -> Result<()> {
+    if order.iter().any(|module| module.name == name) {
+        return Ok(());
+    }
+    let file = files
+        .iter()
+        .find(|file| module_name(&file.to_string_lossy()) == name)
+        .with_context(|| format!("module {name} is not there"))?;
+    let code = read(file)?;
+    for needed in depends(&code) {
+        load_order(&needed, files, order)?;
+    }
+    order.push(Module {
+        name: name.to_owned(),
+        code,
+    });
+    Ok(())
+}
+
+/// All module files under `dir`.
+fn find_all(dir: &Path, files: &mut Vec<std::path::PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        if path.is_dir() && !is_link {
+            find_all(&path, files)?;
+        } else if entry.file_name().to_string_lossy().contains(".ko") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The name of the module in file `path`: no directory, no suffix, `-` read as `_`.
+fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split('.').next().unwrap_or(file).replace('-', "_")
+}
+
+/// The modules that a module's `.modinfo` names as needed.
+fn depends(code: &[u8]) -> Vec<String> {
+    const KEY: &[u8] = b"\0depends=";
+    let Some(at) = code.windows(KEY.len()).position(|window| window == KEY) else {
+        return Vec::new();
+    };
+    let value = code[at + KEY.len()..]
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default();
+    let value = String::from_utf8_lossy(value);
+    value
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(|name| name.replace('-', "_"))
+        .collect()
+}
+
+/// The content of `file`, unpacked by the tool its name tells.
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let about = || format!("cannot read {}", file.display());
+    let tool = match file.extension().and_then(|ext| ext.to_str()) {
+        Some("ko") => return fs::read(file).with_context(about),
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        Some("gz") => "gzip",
+        _ => bail!("{} is packed in an unknown way", file.display()),
+    };
+    let out = Command::new(tool)
+        .args(["-dc"])
+        .arg(file)
+        .output()
+        .with_context(|| {
+            format!(
+                "{tool} is needed to unpack {}: install the package of that name",
+                file.display()
+            )
+        })?;
+    if !out.status.success() {
+        bail!(
+            "{tool} cannot unpack {}: {}",
+            file.display(),
+            String::from_utf8_lossy(&out.stderr)
+        );
+    }
+    Ok(out.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_known_by_name() {
+        assert_eq!(
+            module_name("kernel/drivers/net/virtio_net.ko.xz"),
+            "virtio_net"
+        );
+        assert_eq!(module_name("net-failover.ko"), "net_failover");
+    }
+
+    #[test]
+    fn what_a_module_needs_is_in_its_own_words() {
+        assert_eq!(
+            depends(b"ELF\0license=GPL\0depends=net_failover,virtio-ring\0x=y\0"),
+            ["net_failover", "virtio_ring"]
+        );
+        assert_eq!(
+            depends(b"ELF\0depends=\0retpoline=Y\0"),
+            Vec::<String>::new()
+        );
+        assert_eq!(depends(b""), Vec::<String>::new());
+    }
+}
