@@ -301,3 +301,82 @@ fn child_with_hostile_names() {
         .unwrap();
     std::thread::sleep(Duration::from_secs(120));
 }
+
+#[test]
+fn check_tells_every_hook_and_its_status_tells_the_level() {
+    let check = |args: &[&str]| {
+        let output = tracker().arg("check").args(args).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (code, text) = check(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.starts_with("level ") && text.contains("do_wp_page"),
+        "{text}"
+    );
+    let (_, json) = check(&["--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let hooks = report["hooks"].as_array().unwrap();
+    assert!(
+        hooks
+            .iter()
+            .all(|hook| !hook["reason"].as_str().unwrap().is_empty()),
+        "{json}"
+    );
+    let full = report["level"] == "full";
+    let (code, _) = check(&["--require-level", "full"]);
+    assert_eq!(code, Some(if full { 0 } else { 3 }));
+}
+
+#[test]
+fn a_hook_that_does_not_exist_is_status_2_with_those_that_do() {
+    for (args, hint) in [
+        (["--no-hook", "do_wp"], "do_wp_page"),
+        (["--force-mechanism", "magic"], "kprobe"),
+        (["--force-mechanism", "do_wp_page=fexit"], "fentry"),
+    ] {
+        tracker()
+            .arg("check")
+            .args(args)
+            .assert()
+            .code(2)
+            .stderr(contains(hint));
+        tracker()
+            .args(["agent", "--listen", "127.0.0.1:0"])
+            .args(args)
+            .assert()
+            .code(2);
+    }
+}
+
+#[test]
+fn hooks_switched_off_say_so() {
+    let output = tracker()
+        .args(["check", "--no-hook", "do_wp_page", "--json"])
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let hooks = report["hooks"].as_array().unwrap();
+    let hook = hooks
+        .iter()
+        .find(|hook| hook["name"] == "do_wp_page")
+        .unwrap();
+    assert_eq!(hook["verdict"], "off");
+    assert!(hook["reason"].as_str().unwrap().contains("--no-hook"));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut shell = Command::new("sh");
+    let check = format!(
+        "{} check; echo status $? >&2",
+        env!("CARGO_BIN_EXE_tracker")
+    );
+    shell
+        .args(["-c", &format!("{{ {check}; }} | true")])
+        .timeout(Duration::from_secs(60));
+    shell.assert().stderr(contains("status 0"));
+}

@@ -1,7 +1,7 @@
 //! What the agent was asked to do, validated by the command line.
 
-use super::hooks::Level;
 use crate::model::Limits;
+use crate::probes::Level;
 use std::time::Duration;
 
 /// Everything but the hooks.

@@ -2,8 +2,9 @@
 
 use super::config::Config;
 use super::error::AgentError;
-use super::hooks::{Probes, Report};
 use super::http::{Limits, Server, router};
+use super::probes::Probes;
+use super::report::Report;
 use super::running::Running;
 use axum_server::Handle;
 use sd_notify::NotifyState;
@@ -84,15 +85,20 @@ fn notify(state: &[NotifyState<'_>]) {
 
 /// What a person needs to know before looking at any number.
 fn tell(report: &Report) {
-    tracing::info!(level = %report.level, "{}", report.reason);
-    for hook in report.hooks.iter().filter(|hook| hook.mechanism.is_none()) {
-        tracing::info!(hook = %hook.name, "absent: {}", hook.reason);
+    tracing::info!(level = report.level.as_str(), "{}", report.reason);
+    for hook in report.hooks.iter().filter(|hook| hook.verdict == "absent") {
+        let reason = &hook.reason;
+        tracing::info!(hook = hook.name, without = hook.without, "absent: {reason}");
     }
     for missing in &report.missing_capabilities {
-        tracing::warn!("without {}: no {}", missing.name, missing.gives);
+        tracing::warn!(
+            "{} is missing; it is needed to {}",
+            missing.name,
+            missing.needed_to
+        );
     }
     for advice in &report.advice {
-        tracing::info!("{advice}");
+        tracing::warn!("to see more: {advice}");
     }
 }
 

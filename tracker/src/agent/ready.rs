@@ -1,7 +1,7 @@
 //! Whether the agent does what it was asked to do.
 
-use super::hooks::Level;
 use super::http::Readiness;
+use crate::probes::Level;
 
 /// What readiness depends on.
 #[derive(Clone, Debug)]
@@ -22,9 +22,7 @@ pub struct Facts {
 
 /// Decides, with the reason in words.
 pub fn readiness(facts: &Facts) -> Readiness {
-    let Facts {
-        level, required, ..
-    } = facts;
+    let (level, required) = (facts.level.as_str(), facts.required.as_str());
     let (ready, reason) = if let Some(thread) = &facts.dead_thread {
         (
             false,
@@ -32,7 +30,7 @@ pub fn readiness(facts: &Facts) -> Readiness {
                 "not ready: thread {thread} ended unexpectedly; restart the agent and report its log"
             ),
         )
-    } else if level < required {
+    } else if facts.level < facts.required {
         let why = &facts.level_reason;
         (
             false,

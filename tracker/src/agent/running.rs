@@ -5,21 +5,19 @@ use super::discover_loop::{self, DiscoveryState};
 use super::discovery::{Discover, SmapsRoute};
 use super::engine::Engine;
 use super::error::AgentError;
-use super::hooks::{Probes, Report};
 use super::http::{Readiness, View};
+use super::probes::{Missed, Probes};
 use super::ready::{self, readiness};
+use super::report::{HookReport, Report};
 use super::scan::{ScanState, Scanner};
 use super::status::{self, Parts};
 use super::stop::Stop;
 use crate::metrics::{AgentFacts, BuildInfo, Exporter, HookFacts};
 use crate::uffd;
 use serde_json::Value;
-use std::any::Any;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-
-type Missed = Box<dyn Fn() -> Vec<(String, u64)> + Send>;
 
 /// What the threads and the handlers share.
 struct Shared {
@@ -33,11 +31,9 @@ struct Shared {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The running agent. Dropping it ends its threads and then detaches the probes.
+/// The running agent. Dropping it ends its threads; the probes go with the last scrape under way.
 pub struct Running {
     shared: Arc<Shared>,
-    /// Dropped last.
-    _attached: Box<dyn Any + Send>,
 }
 
 impl Running {
@@ -52,12 +48,11 @@ impl Running {
             report,
             availability,
             missed,
-            attached,
         } = probes;
         let exporter = Exporter::new(config.limits);
         exporter.update_facts(|facts| {
             facts.build = build_info();
-            facts.level = report.level.to_string();
+            facts.level = report.level.as_str().to_owned();
             facts.hooks = report.hooks.iter().map(hook_facts).collect();
             facts.availability = availability;
         });
@@ -71,10 +66,7 @@ impl Running {
             stop: Stop::default(),
             threads: Mutex::default(),
         });
-        let running = Self {
-            shared,
-            _attached: attached,
-        };
+        let running = Self { shared };
         running.spawn_all(discover)?;
         Ok(running)
     }
@@ -206,10 +198,10 @@ fn note_missed(facts: &mut AgentFacts, missed: &[(String, u64)]) {
     }
 }
 
-fn hook_facts(hook: &super::hooks::HookReport) -> HookFacts {
+fn hook_facts(hook: &HookReport) -> HookFacts {
     HookFacts {
         hook: hook.name.clone(),
-        mechanism: hook.mechanism.clone().unwrap_or_else(|| "none".into()),
+        mechanism: hook.mechanism.unwrap_or("none").to_owned(),
         attached: hook.mechanism.is_some(),
         missed: hook.missed,
     }

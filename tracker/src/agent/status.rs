@@ -2,8 +2,8 @@
 
 use super::config::Config;
 use super::discover_loop::DiscoveryState;
-use super::hooks::Report;
 use super::http::Readiness;
+use super::report::Report;
 use super::scan::ScanState;
 use crate::metrics::AgentFacts;
 use crate::model::sample::Usage;
@@ -50,6 +50,7 @@ pub fn status(parts: &Parts<'_>) -> Value {
         "ready": {"ready": ready.ready, "reason": ready.reason},
         "level": {"level": report.level, "required": config.require_level, "reason": report.reason},
         "hooks": report.hooks,
+        "counts": report.counts,
         "missing_capabilities": report.missing_capabilities,
         "advice": report.advice,
         "maps": maps(view, facts),

@@ -2,9 +2,9 @@
 
 use super::listen::ListenAddress;
 use super::{probes, values};
-use crate::agent::hooks::Level;
 use crate::agent::{self, Config, Pace};
 use crate::model::{Detail, Limits};
+use crate::probes::Level;
 use clap::{ArgAction, Args, ValueEnum};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -175,6 +175,8 @@ impl AgentArgs {
 /// # Errors
 /// If the address cannot be served or the probes refuse an option.
 pub fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
-    agent::run(args.config(), || probes::attach(&args.hooks))?;
+    agent::run(args.config(), || {
+        probes::attach(&args.hooks).map(Into::into)
+    })?;
     Ok(ExitCode::SUCCESS)
 }

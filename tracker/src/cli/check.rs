@@ -1,11 +1,16 @@
 //! `tracker check`: what this kernel and this privilege can do, hook by hook, and why not.
+//!
+//! It attaches everything, as the agent would, and detaches it again: the kernel's own answer.
 
 use super::agent::{HookArgs, LevelArg};
 use super::exit::UNABLE;
+use super::output::print;
 use super::probes;
-use crate::agent::hooks::{HookReport, Level, Report};
+use crate::agent::{CountReport, HookReport, Report};
+use crate::probes::Level;
 use clap::Args;
-use std::fmt;
+use std::collections::BTreeMap;
+use std::fmt::{self, Formatter};
 use std::process::ExitCode;
 
 /// The flags of `tracker check`.
@@ -17,27 +22,23 @@ pub struct CheckArgs {
     #[command(flatten)]
     hooks: HookArgs,
     /// End with status 3 below this level
-    #[arg(
-        long,
-        env = "TRACKER_REQUIRE_LEVEL",
-        value_enum,
-        default_value = "observe",
-        value_name = "LEVEL"
-    )]
+    #[arg(long, env = "TRACKER_REQUIRE_LEVEL", value_enum)]
+    #[arg(default_value = "observe", value_name = "LEVEL")]
     require_level: LevelArg,
 }
 
 /// Prints the report; status 3 if the level required is not reached.
 ///
 /// # Errors
-/// If an option names an unknown hook or mechanism, or the facts cannot be gathered.
+/// If a flag names an unknown hook or mechanism.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let report = probes::report(&args.hooks)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    let report = Report::of(&probes::attach(&args.hooks)?);
+    let text = if args.json {
+        serde_json::to_string_pretty(&report)? + "\n"
     } else {
-        print!("{}", Text(&report));
-    }
+        Text(&report).to_string()
+    };
+    print(&text)?;
     let enough = report.level >= Level::from(args.require_level);
     Ok(if enough {
         ExitCode::SUCCESS
@@ -50,104 +51,146 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 struct Text<'a>(&'a Report);
 
 impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let report = self.0;
-        writeln!(f, "level {}: {}", report.level, report.reason)?;
-        let widths = Widths::of(&report.hooks);
-        for hook in &report.hooks {
-            widths.line(f, hook)?;
+        writeln!(f, "level {}: {}", report.level.as_str(), report.reason)?;
+        hooks(f, &report.hooks)?;
+        writeln!(f, "\ncounts")?;
+        report
+            .counts
+            .iter()
+            .try_for_each(|count| count_line(f, count))?;
+        if !report.missing_capabilities.is_empty() {
+            writeln!(f, "\nmissing capabilities")?;
         }
         for missing in &report.missing_capabilities {
-            writeln!(f, "without {}: no {}", missing.name, missing.gives)?;
+            writeln!(f, "  {}: needed to {}", missing.name, missing.needed_to)?;
         }
-        for advice in &report.advice {
-            writeln!(f, "to do: {advice}")?;
+        if !report.advice.is_empty() {
+            writeln!(f, "\nto see more")?;
         }
-        Ok(())
+        report
+            .advice
+            .iter()
+            .try_for_each(|advice| writeln!(f, "  {advice}"))
     }
 }
 
-struct Widths {
-    name: usize,
-    mechanism: usize,
-}
-
-impl Widths {
-    fn of(hooks: &[HookReport]) -> Self {
-        let widest = |f: fn(&HookReport) -> usize| hooks.iter().map(f).max().unwrap_or_default();
-        Self {
-            name: widest(|h| h.name.len()),
-            mechanism: widest(|h| mechanism(h).len()),
-        }
+/// Those attached first; the others by reason, because one reason often stops many.
+fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
+    let width = hooks
+        .iter()
+        .map(|hook| hook.name.len())
+        .max()
+        .unwrap_or_default();
+    let (attached, others): (Vec<_>, Vec<_>) =
+        hooks.iter().partition(|hook| hook.mechanism.is_some());
+    if !attached.is_empty() {
+        writeln!(f, "\nhooks attached")?;
     }
-
-    fn line(&self, f: &mut fmt::Formatter<'_>, hook: &HookReport) -> fmt::Result {
-        let (name, mechanism) = (&hook.name, mechanism(hook));
-        let exact = match (&hook.mechanism, hook.exact) {
-            (None, _) => "-",
-            (_, true) => "exact",
-            (_, false) => "estimated",
-        };
-        let (n, m) = (self.name, self.mechanism);
-        writeln!(
+    for hook in attached {
+        let (how, function) = (hook.mechanism.unwrap_or_default(), hook.function.as_deref());
+        write!(
             f,
-            "  {name:n$}  {mechanism:m$}  {exact:9}  {}",
-            hook.subject
+            "  {:width$}  {how:9}  {}",
+            hook.name,
+            function.unwrap_or_default()
         )?;
-        if hook.mechanism.is_none() || !hook.exact {
-            writeln!(f, "  {:n$}    {}", "", hook.reason)?;
-            writeln!(f, "  {:n$}    affects {}", "", hook.families.join(", "))?;
-        }
-        Ok(())
+        let reason = Some(&hook.reason).filter(|reason| *reason != "first choice");
+        reason
+            .iter()
+            .try_for_each(|reason| write!(f, "; {reason}"))?;
+        writeln!(f)?;
     }
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for hook in others {
+        groups
+            .entry((hook.verdict, &hook.reason))
+            .or_default()
+            .push(hook);
+    }
+    for ((verdict, reason), hooks) in groups {
+        writeln!(f, "\nhooks {}: {reason}", verdict.replace('-', " "))?;
+        for hook in hooks {
+            writeln!(f, "  {:width$}  {}", hook.name, hook.without)?;
+        }
+    }
+    Ok(())
 }
 
-fn mechanism(hook: &HookReport) -> &str {
-    hook.mechanism.as_deref().unwrap_or("absent")
+fn count_line(f: &mut Formatter<'_>, count: &CountReport) -> fmt::Result {
+    let family = count.families.first().copied().unwrap_or_default();
+    write!(f, "  {:9}  {family} {}", count.exactness, count.part)?;
+    count
+        .reason
+        .iter()
+        .try_for_each(|reason| write!(f, ": {reason}"))?;
+    writeln!(f)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::hooks::MissingCapability;
+    use crate::agent::MissingCapability;
 
-    fn hook(name: &str, mechanism: Option<&str>, exact: bool) -> HookReport {
+    fn hook(name: &str, mechanism: Option<&'static str>) -> HookReport {
         HookReport {
             name: name.into(),
-            subject: "writes to armed pages".into(),
-            mechanism: mechanism.map(Into::into),
-            exact,
-            reason: "the kernel has no such function".into(),
-            families: vec!["uffdwp_faults_total".into()],
+            subject: "faults".into(),
+            verdict: if mechanism.is_some() {
+                "attached"
+            } else {
+                "absent"
+            },
+            mechanism,
+            function: mechanism.map(|_| name.into()),
+            reason: if mechanism.is_some() {
+                "first choice"
+            } else {
+                "it was renamed"
+            }
+            .into(),
+            without: "async faults at ptes",
             missed: None,
         }
     }
 
     #[test]
-    fn absent_and_estimated_hooks_say_why_and_what_they_affect() {
+    fn absent_hooks_and_estimates_say_why() {
         let report = Report {
             level: Level::Partial,
-            reason: "zap is absent".into(),
-            hooks: vec![
-                hook("do_wp_page", Some("fentry"), true),
-                hook("zap", None, false),
-            ],
+            reason: "without zap: it was renamed".into(),
+            hooks: vec![hook("do_wp_page", Some("fentry")), hook("zap", None)],
+            counts: vec![CountReport {
+                families: &["uffdwp_markers_total"],
+                part: "event=installed".into(),
+                exactness: "estimated",
+                reason: Some("it is inlined".into()),
+            }],
             missing_capabilities: vec![MissingCapability {
-                name: "CAP_PERFMON".into(),
-                gives: "eBPF program that reads kernel memory".into(),
+                name: "CAP_PERFMON",
+                needed_to: "attach BPF programs",
             }],
             advice: vec!["run as root".into()],
         };
-        let text = Text(&report).to_string();
         let expected = "\
-level partial: zap is absent
-  do_wp_page  fentry  exact      writes to armed pages
-  zap         absent  -          writes to armed pages
-                the kernel has no such function
-                affects uffdwp_faults_total
-without CAP_PERFMON: no eBPF program that reads kernel memory
-to do: run as root
+level partial: without zap: it was renamed
+
+hooks attached
+  do_wp_page  fentry     do_wp_page
+
+hooks absent: it was renamed
+  zap         async faults at ptes
+
+counts
+  estimated  uffdwp_markers_total event=installed: it is inlined
+
+missing capabilities
+  CAP_PERFMON: needed to attach BPF programs
+
+to see more
+  run as root
 ";
-        assert_eq!(text, expected);
+        assert_eq!(Text(&report).to_string(), expected);
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod exit;
 mod listen;
 mod log;
+mod output;
 mod probes;
 mod values;
 
