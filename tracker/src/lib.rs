@@ -2,7 +2,10 @@
 //!
 //! Layers look down only: `cli` -> `agent` -> `metrics`, `model` -> `probes` -> `kernel`, `uffd`.
 
+pub mod agent;
+pub mod cli;
 pub mod kernel;
+pub mod metrics;
 pub mod model;
 pub mod probes;
 pub mod uffd;

@@ -1,9 +1,11 @@
 //! What can be counted here, and how well: the unit of "a family whose hook is absent is not
 //! exported".
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use tracker_ebpf::{Entry, Level, MarkerEvent, Mode};
+
+use super::words;
 
 /// One thing that hooks count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,5 +86,27 @@ impl Signal {
         all.extend(Level::ALL.map(Self::TableAllocated));
         all.extend(Level::ALL.map(Self::TableFreed));
         all
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(mode, entry) => {
+                write!(
+                    f,
+                    "mode={} entry={}",
+                    words::mode(*mode),
+                    words::entry(*entry)
+                )
+            }
+            Self::Marker(event) => write!(f, "event={}", words::marker_event(*event)),
+            Self::TableAllocated(level) => write!(f, "level={}", words::level(*level)),
+            Self::TableFreed(level) => write!(f, "level={}", words::level(*level)),
+            Self::FaultWait => f.write_str("waiting time"),
+            Self::ArmTime => f.write_str("arm time"),
+            Self::ScanTime => f.write_str("scan time"),
+            Self::Pages => f.write_str("pages"),
+        }
     }
 }

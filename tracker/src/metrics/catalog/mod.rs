@@ -1,0 +1,82 @@
+//! Every family, in the order of the exposition and of docs/metrics.md.
+
+mod agent;
+mod node;
+mod process;
+mod vma;
+
+use tracker_ebpf::{Entry, Level, MarkerEvent, Mode};
+
+use super::facts::Signal;
+use super::family::Family;
+
+/// All families.
+pub static FAMILIES: &[Family] = &[
+    vma::FAULTS,
+    vma::MARKERS,
+    vma::PAGE_TABLES_ALLOCATED,
+    vma::PAGES,
+    vma::VMA_BYTES,
+    vma::VMA_INFO,
+    process::PAGE_TABLES_FREED,
+    process::PAGE_TABLE_BYTES,
+    process::FAULT_WAIT,
+    process::PROCESS_INFO,
+    node::FAULTS,
+    node::MARKERS,
+    node::PAGE_TABLES_ALLOCATED,
+    node::FAULT_WAIT,
+    node::ARM,
+    node::SCAN,
+    agent::BUILD_INFO,
+    agent::LEVEL,
+    agent::PROBE_ATTACHED,
+    agent::PROBE_MISSED,
+    agent::PROBE_EVENTS,
+    agent::RECORD_FAILURES,
+    agent::MAP_ENTRIES,
+    agent::MAP_CAPACITY,
+    agent::VMAS_FOLDED,
+    agent::SCAN_TIMESTAMP,
+    agent::COLLECTOR_DURATION,
+    agent::COLLECTOR_SUCCESS,
+    agent::CPU_SECONDS,
+    agent::RESIDENT_BYTES,
+    agent::VIRTUAL_BYTES,
+    agent::OPEN_FDS,
+    agent::MAX_FDS,
+    agent::THREADS,
+    agent::START_TIME,
+];
+
+/// For families that do not depend on hooks.
+fn no_signals() -> Vec<Signal> {
+    Vec::new()
+}
+
+fn fault_signals() -> Vec<Signal> {
+    fault_kinds()
+        .map(|(mode, entry)| Signal::Fault(mode, entry))
+        .collect()
+}
+
+fn marker_signals() -> Vec<Signal> {
+    MarkerEvent::ALL.map(Signal::Marker).to_vec()
+}
+
+fn allocated_signals() -> Vec<Signal> {
+    Level::ALL.map(Signal::TableAllocated).to_vec()
+}
+
+fn freed_signals() -> Vec<Signal> {
+    Level::ALL.map(Signal::TableFreed).to_vec()
+}
+
+fn fault_wait_signals() -> Vec<Signal> {
+    vec![Signal::FaultWait]
+}
+
+/// Every kind of fault.
+fn fault_kinds() -> impl Iterator<Item = (Mode, Entry)> {
+    (Mode::ALL.into_iter()).flat_map(|mode| Entry::ALL.map(move |entry| (mode, entry)))
+}

@@ -1,0 +1,102 @@
+//! Families of the node as a whole: every combination is there from the start at 0, and never
+//! goes down while the agent lives.
+
+use tracker_ebpf::Duration;
+
+use super::super::facts::Signal;
+use super::super::family::{Family, Kind, Samples};
+use super::super::scrape::Scrape;
+use super::vma::{self, add_faults, add_markers, add_tables};
+use super::{allocated_signals, fault_signals, fault_wait_signals, marker_signals};
+
+pub(super) const FAULTS: Family = Family {
+    name: "uffdwp_node_faults_total",
+    kind: Kind::Counter,
+    unit: "faults",
+    labels: &["mode", "entry"],
+    help: "Write-protect faults of all processes since the agent started, whatever exited meanwhile. Labels as in uffdwp_faults_total.",
+    source: vma::FAULTS.source,
+    exactness: vma::FAULTS.exactness,
+    example: "rate(uffdwp_node_faults_total[5m])",
+    signals: fault_signals,
+    samples: |scrape, samples| {
+        let available = &scrape.facts.availability;
+        add_faults(samples, available, &[], &scrape.view.node, None);
+    },
+};
+
+pub(super) const MARKERS: Family = Family {
+    name: "uffdwp_node_markers_total",
+    kind: Kind::Counter,
+    unit: "pte markers",
+    labels: &["event"],
+    help: "Pte markers of all processes since the agent started, whatever exited meanwhile. Labels as in uffdwp_markers_total.",
+    source: vma::MARKERS.source,
+    exactness: vma::MARKERS.exactness,
+    example: "increase(uffdwp_node_markers_total{event=\"dropped\"}[1h])",
+    signals: marker_signals,
+    samples: |scrape, samples| {
+        add_markers(samples, &scrape.facts.availability, &[], &scrape.view.node);
+    },
+};
+
+pub(super) const PAGE_TABLES_ALLOCATED: Family = Family {
+    name: "uffdwp_node_page_tables_allocated_total",
+    kind: Kind::Counter,
+    unit: "page tables of 4 KiB",
+    labels: &["level", "cause"],
+    help: "Page tables allocated for memory of all processes that use uffd-wp since the agent started, whatever exited meanwhile. Labels as in uffdwp_page_tables_allocated_total.",
+    source: vma::PAGE_TABLES_ALLOCATED.source,
+    exactness: vma::PAGE_TABLES_ALLOCATED.exactness,
+    example: "sum by (cause) (rate(uffdwp_node_page_tables_allocated_total[5m]))",
+    signals: allocated_signals,
+    samples: |scrape, samples| {
+        let available = &scrape.facts.availability;
+        add_tables(samples, available, &[], &scrape.view.node, |_, _| true);
+    },
+};
+
+pub(super) const FAULT_WAIT: Family = Family {
+    name: "uffdwp_fault_wait_seconds",
+    kind: Kind::Histogram,
+    unit: "seconds",
+    labels: &[],
+    help: "How long a thread waited until a handler resolved its write-protect fault.",
+    source: "handle_userfault, entry to return",
+    exactness: "exact",
+    example: "histogram_quantile(0.99, rate(uffdwp_fault_wait_seconds_bucket[5m]))",
+    signals: fault_wait_signals,
+    samples: |scrape, samples| histogram(scrape, samples, Duration::FaultWait),
+};
+
+pub(super) const ARM: Family = Family {
+    name: "uffdwp_arm_seconds",
+    kind: Kind::Histogram,
+    unit: "seconds",
+    labels: &[],
+    help: "How long one UFFDIO_WRITEPROTECT that arms took.",
+    source: "userfaultfd_ioctl, entry to return, around uffd_wp_range",
+    exactness: "exact",
+    example: "histogram_quantile(0.99, rate(uffdwp_arm_seconds_bucket[5m]))",
+    signals: || vec![Signal::ArmTime],
+    samples: |scrape, samples| histogram(scrape, samples, Duration::Arm),
+};
+
+pub(super) const SCAN: Family = Family {
+    name: "uffdwp_scan_seconds",
+    kind: Kind::Histogram,
+    unit: "seconds",
+    labels: &[],
+    help: "How long one PAGEMAP_SCAN took, those of the agent among them.",
+    source: "do_pagemap_scan, entry to return",
+    exactness: "exact",
+    example: "histogram_quantile(0.99, rate(uffdwp_scan_seconds_bucket[5m]))",
+    signals: || vec![Signal::ScanTime],
+    samples: |scrape, samples| histogram(scrape, samples, Duration::Scan),
+};
+
+fn histogram(scrape: &Scrape, samples: &mut Samples, duration: Duration) {
+    if let Some(histogram) = &scrape.view.durations[duration as usize] {
+        samples.histogram(histogram);
+    }
+}

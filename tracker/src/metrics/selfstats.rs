@@ -1,0 +1,176 @@
+//! `process_*`: what the agent itself uses, under the names that all Prometheus clients use.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What `/proc/self` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SelfStats {
+    /// User and system time in seconds.
+    pub cpu_seconds: Option<f64>,
+    /// Resident memory in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Virtual memory in bytes.
+    pub virtual_bytes: Option<u64>,
+    /// Open file descriptors.
+    pub open_fds: Option<u64>,
+    /// Soft limit of open file descriptors; `None` also if unlimited.
+    pub max_fds: Option<u64>,
+    /// Threads.
+    pub threads: Option<u64>,
+    /// Start in seconds since the Unix epoch.
+    pub start_unix_seconds: Option<f64>,
+}
+
+/// One file under `/proc` could not be read or understood; what it says is not exported.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfStatsError {
+    /// Not readable.
+    #[error("cannot read {path}: {source}; process_* metrics will be missing, is /proc mounted?")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not as proc(5) says.
+    #[error("{path} is not as proc(5) describes it; process_* metrics will be missing")]
+    Format {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl SelfStats {
+    /// Reads `/proc/self` and, for the time of boot, `/proc/stat`.
+    ///
+    /// # Errors
+    /// The first file that could not be read or understood.
+    pub fn read() -> Result<Self, SelfStatsError> {
+        let stat_path = Path::new("/proc/self/stat");
+        let stat = Stat::parse(&read(stat_path)?).ok_or_else(|| format_error(stat_path))?;
+        let boot_path = Path::new("/proc/stat");
+        let boot = boot_unix_seconds(&read(boot_path)?).ok_or_else(|| format_error(boot_path))?;
+        let ticks = rustix::param::clock_ticks_per_second();
+        let seconds = |clock: u64| ratio(clock, ticks);
+        Ok(Self {
+            cpu_seconds: Some(seconds(stat.cpu_ticks)),
+            resident_bytes: Some(stat.resident_pages * rustix::param::page_size() as u64),
+            virtual_bytes: Some(stat.virtual_bytes),
+            open_fds: Some(open_fds()?),
+            max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+            threads: Some(stat.threads),
+            start_unix_seconds: Some(boot + seconds(stat.start_ticks)),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SelfStatsError> {
+    fs::read(path).map_err(|source| SelfStatsError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn format_error(path: &Path) -> SelfStatsError {
+    SelfStatsError::Format {
+        path: path.to_owned(),
+    }
+}
+
+/// The descriptors that are open, without the one that lists them.
+fn open_fds() -> Result<u64, SelfStatsError> {
+    let path = Path::new("/proc/self/fd");
+    let entries = fs::read_dir(path).map_err(|source| SelfStatsError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok((entries.count() as u64).saturating_sub(1))
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "clock ticks since boot fit a double"
+)]
+fn ratio(value: u64, unit: u64) -> f64 {
+    value as f64 / unit as f64
+}
+
+/// The fields used of `/proc/PID/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    cpu_ticks: u64,
+    threads: u64,
+    start_ticks: u64,
+    virtual_bytes: u64,
+    resident_pages: u64,
+}
+
+impl Stat {
+    /// Fields are counted after the last `)`: the name can hold anything.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let after_name = bytes.iter().rposition(|byte| *byte == b')')? + 1;
+        let text = std::str::from_utf8(&bytes[after_name..]).ok()?;
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        // proc(5) counts from 1, and the first field here is its third.
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Self {
+            cpu_ticks: field(14)? + field(15)?,
+            threads: field(20)?,
+            start_ticks: field(22)?,
+            virtual_bytes: field(23)?,
+            resident_pages: field(24)?,
+        })
+    }
+}
+
+/// `btime` of `/proc/stat`.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "seconds since 1970 fit a double"
+)]
+fn boot_unix_seconds(bytes: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
+    Some(line.trim().parse::<u64>().ok()? as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn stat_is_read_after_the_last_parenthesis() {
+        let line = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 50 7 0 0 20 0 9 0 1234 8192 33 1\n";
+        let stat = Stat {
+            cpu_ticks: 57,
+            threads: 9,
+            start_ticks: 1234,
+            virtual_bytes: 8192,
+            resident_pages: 33,
+        };
+        assert_eq!(Stat::parse(line), Some(stat));
+        assert_eq!(Stat::parse(b"7 (a) S 1"), None);
+        assert_eq!(Stat::parse(b""), None);
+    }
+
+    #[test]
+    fn boot_time_is_one_line_of_many() {
+        assert_eq!(
+            boot_unix_seconds(b"cpu 1 2\nbtime 1700000000\nx 1\n"),
+            Some(1.7e9)
+        );
+        assert_eq!(boot_unix_seconds(b"cpu 1 2\n"), None);
+    }
+
+    #[test]
+    fn this_process_is_plausible() {
+        let stats = SelfStats::read().unwrap();
+        assert!(stats.resident_bytes.unwrap() > 100_000);
+        assert!(stats.open_fds.unwrap() >= 3);
+        assert!(stats.start_unix_seconds.unwrap() > 1e9);
+    }
+}

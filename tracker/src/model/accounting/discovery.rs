@@ -1,0 +1,104 @@
+//! What discovery and scans add: VMAs that counted nothing yet, sizes, names, pages; and that a
+//! VMA is not there any more.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::super::input::{Discovery, ScanResult};
+use super::super::sample::FoundVma;
+use super::super::view::Pages;
+use super::Model;
+use super::process::{Exit, Gone, Scan, Vma};
+
+impl Model {
+    /// Takes in a discovery that is newer than the last one.
+    pub(super) fn take_discovery(&mut self, discovery: Option<&Discovery>, now: Duration) {
+        let newer = discovery.filter(|d| self.discovered_at.is_none_or(|last| d.at > last));
+        let Some(discovery) = newer else { return };
+        self.discovered_at = Some(discovery.at);
+        for found in &discovery.vmas {
+            self.take_found(found, discovery.at, now);
+        }
+        self.take_facts(discovery);
+        self.note_vanished(discovery, now);
+    }
+
+    fn take_found(&mut self, found: &FoundVma, at: Duration, now: Duration) {
+        if !self.ensure_process(found.process, || found.comm.clone(), true) {
+            return;
+        }
+        let Some(process) = self.processes.get_mut(&found.process) else {
+            return;
+        };
+        if !process.series && !found.comm.is_empty() {
+            process.comm.clone_from(&found.comm);
+        }
+        if let Some(vma) = process.vmas.get_mut(&found.start) {
+            match vma.exited {
+                None => return vma.update(found),
+                Some(Exit {
+                    how: Gone::Moved, ..
+                }) => {
+                    vma.revive(now);
+                    return vma.update(found);
+                }
+                // It may have been seen just before it ended.
+                Some(exit) if at <= exit.at => return,
+                Some(_) => {}
+            }
+        }
+        let vma = Vma::from_discovery(found, self.next_serial, now);
+        self.next_serial += 1;
+        if let Some(earlier) = process.vmas.insert(found.start, vma) {
+            self.sums.retire_vma(&earlier);
+        }
+    }
+
+    fn take_facts(&mut self, discovery: &Discovery) {
+        for (key, facts) in &discovery.facts {
+            if let Some(process) = self.processes.get_mut(key) {
+                process.facts.clone_from(facts);
+            }
+        }
+    }
+
+    /// Ends what a complete look did not find, unless it is younger than that look.
+    fn note_vanished(&mut self, discovery: &Discovery, now: Duration) {
+        let unread: HashSet<_> = discovery.unread.iter().collect();
+        let found: HashSet<_> = (discovery.vmas.iter())
+            .map(|vma| (vma.process, vma.start))
+            .collect();
+        let known = (self.processes.iter_mut()).filter(|(key, _)| !unread.contains(key));
+        for (key, process) in known {
+            for vma in process.vmas.values_mut() {
+                let gone = vma.since < discovery.at && !found.contains(&(*key, vma.start));
+                if gone && vma.exited.is_none() {
+                    let how = Gone::Vanished;
+                    vma.exited = Some(Exit { at: now, how });
+                }
+            }
+        }
+    }
+
+    /// Keeps the last scan of each VMA.
+    pub(super) fn take_scans(&mut self, scans: &[ScanResult]) {
+        for result in scans {
+            let vma = (self.processes.get_mut(&result.process))
+                .and_then(|process| process.vmas.get_mut(&result.start));
+            if let Some(vma) = vma
+                && vma
+                    .scan
+                    .is_none_or(|scan| scan.unix_seconds <= result.unix_seconds)
+            {
+                let pages = Pages {
+                    armed: result.armed_pages,
+                    written: result.written_pages,
+                };
+                vma.scan = Some(Scan {
+                    pages,
+                    unix_seconds: result.unix_seconds,
+                });
+            }
+        }
+    }
+}

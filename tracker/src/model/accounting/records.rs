@@ -1,0 +1,204 @@
+//! What each kernel record gained since it was read last, exactly once.
+//!
+//! Ids are reused after a release, so a record is told from its successor by its birth (VMAs) or
+//! its process (mms). What was released stays known until it is gone from the snapshot: a
+//! snapshot taken before the release took effect must not be counted a second time.
+
+use std::collections::{HashMap, HashSet};
+
+use tracker_ebpf::{NO_RECORD, RecordState};
+
+use super::super::counts::{Counts, ProcessCounts};
+use super::super::input::Releases;
+use super::super::sample::{MmSample, ProcessKey, Snapshot, VmaSample};
+
+/// One owner of a VMA: the start may be used again by a later owner with another serial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub process: ProcessKey,
+    pub start: u64,
+    pub serial: u64,
+}
+
+/// What was counted by one record since the last collection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gain {
+    /// The process; `None` if it could not be told.
+    pub process: Option<ProcessKey>,
+    /// The VMA; `None` for what a process record or record 0 counted.
+    pub owner: Option<Owner>,
+    pub counts: Counts,
+    pub process_counts: ProcessCounts,
+}
+
+impl Gain {
+    pub(super) fn is_zero(&self) -> bool {
+        self.counts == Counts::default() && self.process_counts.is_zero()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct VmaRecord {
+    born_ns: u64,
+    owner: Option<Owner>,
+    counted: Counts,
+    released: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct MmRecord {
+    process: ProcessKey,
+    counted: Counts,
+    process_counted: ProcessCounts,
+    released: bool,
+}
+
+/// All records known, with what was already counted of them.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    vmas: HashMap<u32, VmaRecord>,
+    mms: HashMap<u32, MmRecord>,
+}
+
+impl Records {
+    /// Whether this is the first time that the record is seen.
+    pub(super) fn is_new_vma(&self, sample: &VmaSample) -> bool {
+        (self.vmas.get(&sample.id)).is_none_or(|known| known.born_ns != sample.born_ns)
+    }
+
+    /// Whether this is the first time that the record is seen.
+    pub(super) fn is_new_mm(&self, sample: &MmSample) -> bool {
+        self.mms.get(&sample.id).is_none_or(|known| {
+            let revived = known.released && sample.state == RecordState::Live;
+            known.process != sample.process || revived
+        })
+    }
+
+    /// The owner of a known record.
+    pub(super) fn owner(&self, id: u32) -> Option<Owner> {
+        self.vmas.get(&id).and_then(|known| known.owner)
+    }
+
+    /// Starts to count a new record for `owner`.
+    pub(super) fn open_vma(&mut self, sample: &VmaSample, owner: Option<Owner>) {
+        let record = VmaRecord {
+            born_ns: sample.born_ns,
+            owner,
+            counted: Counts::default(),
+            released: false,
+        };
+        self.vmas.insert(sample.id, record);
+    }
+
+    /// Whether a known record counted anything since it was read last.
+    pub(super) fn gained(&self, sample: &VmaSample) -> bool {
+        (self.vmas.get(&sample.id))
+            .is_some_and(|known| sample.counters.since(&known.counted) != Counts::default())
+    }
+
+    /// Has a known record count for another owner from now on.
+    pub(super) fn assign(&mut self, id: u32, owner: Owner) {
+        if let Some(known) = self.vmas.get_mut(&id) {
+            known.owner = Some(owner);
+        }
+    }
+
+    /// Starts to count a new process record.
+    pub(super) fn open_mm(&mut self, sample: &MmSample) {
+        let record = MmRecord {
+            process: sample.process,
+            counted: Counts::default(),
+            process_counted: ProcessCounts::default(),
+            released: false,
+        };
+        self.mms.insert(sample.id, record);
+    }
+
+    /// What every record gained, and which of them were read to the end: they do not count any
+    /// more and gained nothing since the last collection, when they may still have been written.
+    pub(super) fn take(&mut self, snapshot: &Snapshot) -> (Vec<Gain>, Releases) {
+        let mut gains = Vec::with_capacity(snapshot.vmas.len() + snapshot.mms.len());
+        let mut releases = Releases::default();
+        let mut mms_in_use = HashSet::new();
+        for sample in &snapshot.vmas {
+            let gain = self.take_vma(sample);
+            let live = sample.id == NO_RECORD || sample.state == RecordState::Live;
+            if !live && gain.is_zero() {
+                // Once only: the id may already be in use again when the caller acts on a second.
+                if self.vmas.get(&sample.id).is_some_and(|r| !r.released) {
+                    releases.vmas.push(sample.id);
+                }
+            } else {
+                mms_in_use.insert(sample.mm_id);
+            }
+            gains.push(gain);
+        }
+        for sample in &snapshot.mms {
+            let gain = self.take_mm(sample);
+            let live = sample.id == NO_RECORD || sample.state == RecordState::Live;
+            let in_use = live || mms_in_use.contains(&sample.id);
+            let released = self.mms.get(&sample.id).is_none_or(|r| r.released);
+            if !in_use && !released && gain.is_zero() {
+                releases.mms.push(sample.id);
+            }
+            gains.push(gain);
+        }
+        gains.retain(|gain| !gain.is_zero());
+        self.mark_released(snapshot, &releases);
+        (gains, releases)
+    }
+
+    fn take_vma(&mut self, sample: &VmaSample) -> Gain {
+        let known = self.vmas.entry(sample.id).or_insert(VmaRecord {
+            born_ns: sample.born_ns,
+            owner: None,
+            counted: Counts::default(),
+            released: false,
+        });
+        let counts = sample.counters.since(&known.counted);
+        known.counted = known.counted.max(&sample.counters);
+        Gain {
+            process: known.owner.map(|owner| owner.process),
+            owner: known.owner,
+            counts,
+            process_counts: ProcessCounts::default(),
+        }
+    }
+
+    fn take_mm(&mut self, sample: &MmSample) -> Gain {
+        let known = self.mms.entry(sample.id).or_insert(MmRecord {
+            process: sample.process,
+            counted: Counts::default(),
+            process_counted: ProcessCounts::default(),
+            released: false,
+        });
+        let (now, process_now) = (sample.counts(), sample.process_counts());
+        let counts = now.since(&known.counted);
+        let process_counts = process_now.since(&known.process_counted);
+        known.counted = known.counted.max(&now);
+        known.process_counted = known.process_counted.max(&process_now);
+        Gain {
+            process: (sample.id != NO_RECORD).then_some(sample.process),
+            owner: None,
+            counts,
+            process_counts,
+        }
+    }
+
+    fn mark_released(&mut self, snapshot: &Snapshot, releases: &Releases) {
+        let vmas: HashSet<u32> = snapshot.vmas.iter().map(|s| s.id).collect();
+        let mms: HashSet<u32> = snapshot.mms.iter().map(|s| s.id).collect();
+        self.vmas.retain(|id, r| !r.released || vmas.contains(id));
+        self.mms.retain(|id, r| !r.released || mms.contains(id));
+        for id in &releases.vmas {
+            if let Some(record) = self.vmas.get_mut(id) {
+                record.released = true;
+            }
+        }
+        for id in &releases.mms {
+            if let Some(record) = self.mms.get_mut(id) {
+                record.released = true;
+            }
+        }
+    }
+}

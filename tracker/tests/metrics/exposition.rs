@@ -1,0 +1,241 @@
+//! What must be in a scrape, must not be in it, and must stay valid whatever a process is called.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tracker::metrics::{
+    AgentFacts, Availability, CollectorFacts, Exporter, FAMILIES, Scrape, SelfStats, encode, label,
+};
+use tracker::model::sample::{FoundVma, Snapshot};
+use tracker::model::{Detail, Discovery, Input, Limits, Model, ProcessFacts, View};
+use tracker_ebpf::Backing;
+
+use crate::full::{self, Fill};
+use crate::text::{self, Sample};
+
+fn scrape(view: View, facts: AgentFacts) -> Vec<Sample> {
+    let scrape = Scrape::new(view, facts, SelfStats::default());
+    text::read(&encode(&scrape).unwrap().body)
+}
+
+fn names(samples: &[Sample]) -> HashSet<&str> {
+    samples.iter().map(|s| s.name.as_str()).collect()
+}
+
+#[test]
+fn labels_are_those_described() {
+    let view = full::view(Limits::default(), 2, 2, Fill::Everything);
+    let samples = scrape(view, full::facts());
+    for family in FAMILIES {
+        let named = samples.iter().filter(|s| s.name == family.name);
+        for sample in named {
+            let labels: HashSet<&str> = sample.labels.keys().map(String::as_str).collect();
+            assert_eq!(
+                labels,
+                family.labels.iter().copied().collect(),
+                "{}",
+                family.name
+            );
+        }
+    }
+}
+
+#[test]
+fn every_family_is_there_when_everything_is_known() {
+    let view = full::view(Limits::default(), 2, 2, Fill::Everything);
+    let scrape = Scrape::new(view, full::facts(), full::stats());
+    let body = encode(&scrape).unwrap().body;
+    for family in FAMILIES {
+        assert!(
+            body.contains(&format!("# TYPE {} ", family.name)),
+            "{}",
+            family.name
+        );
+    }
+}
+
+#[test]
+fn what_is_not_counted_is_not_exported() {
+    let mut facts = full::facts();
+    facts.availability = Availability::default();
+    let samples = scrape(full::view(Limits::default(), 2, 2, Fill::Usual), facts);
+    let names = names(&samples);
+    for absent in [
+        "uffdwp_faults_total",
+        "uffdwp_node_faults_total",
+        "uffdwp_node_markers_total",
+        "uffdwp_page_tables_freed_total",
+        "uffdwp_process_fault_wait_seconds_total",
+        "uffdwp_arm_seconds_count",
+        "uffdwp_pages",
+    ] {
+        assert!(!names.contains(absent), "{absent}");
+    }
+    assert!(names.contains("uffdwp_vma_bytes"));
+    assert!(names.contains("uffdwp_vma_info"));
+}
+
+#[test]
+fn every_combination_of_the_node_is_there_from_the_start_at_zero() {
+    let samples = scrape(Model::new(Limits::default()).view(), full::facts());
+    let count = |name: &str| samples.iter().filter(|s| s.name == name).count();
+    assert_eq!(count("uffdwp_node_faults_total"), 6);
+    assert_eq!(count("uffdwp_node_markers_total"), 3);
+    assert_eq!(count("uffdwp_node_page_tables_allocated_total"), 24);
+    let node = samples
+        .iter()
+        .filter(|s| s.name.starts_with("uffdwp_node_"));
+    assert!(node.into_iter().all(|s| s.value == 0.0));
+}
+
+#[test]
+fn details_bound_the_labels() {
+    for (detail, pids, vmas) in [
+        (Detail::Node, false, false),
+        (Detail::Process, true, false),
+        (Detail::Vma, true, true),
+    ] {
+        let limits = Limits {
+            detail,
+            ..Limits::default()
+        };
+        let samples = scrape(full::view(limits, 2, 2, Fill::Usual), full::facts());
+        assert_eq!(samples.iter().any(|s| s.labels.contains_key("pid")), pids);
+        let own = |s: &Sample| s.labels.get("vma").is_some_and(|vma| vma.starts_with("0x"));
+        assert_eq!(samples.iter().any(own), vmas);
+        let outside = |s: &Sample| s.labels.get("pid").is_some_and(|pid| pid == "other");
+        assert_eq!(samples.iter().any(outside), pids);
+    }
+}
+
+#[test]
+fn sums_over_the_rows_are_the_node() {
+    let limits = Limits {
+        max_processes: 3,
+        max_vmas: 2,
+        ..Limits::default()
+    };
+    let samples = scrape(full::view(limits, 5, 4, Fill::Everything), full::facts());
+    let sum = |name: &str| -> f64 {
+        let named = samples.iter().filter(|s| s.name == name);
+        named.map(|s| s.value).sum()
+    };
+    for family in [
+        "faults_total",
+        "markers_total",
+        "page_tables_allocated_total",
+    ] {
+        let rows = sum(&format!("uffdwp_{family}"));
+        assert!(rows > 0.0);
+        assert_eq!(rows, sum(&format!("uffdwp_node_{family}")), "{family}");
+    }
+    assert_eq!(sum("uffdwp_probe_events_total"), {
+        let node = samples
+            .iter()
+            .filter(|s| s.name.starts_with("uffdwp_node_"));
+        node.map(|s| s.value).sum::<f64>()
+    });
+}
+
+#[test]
+fn buckets_are_powers_of_four_microseconds() {
+    let samples = scrape(
+        full::view(Limits::default(), 1, 1, Fill::Usual),
+        full::facts(),
+    );
+    let buckets: Vec<_> = (samples.iter())
+        .filter(|s| s.name == "uffdwp_fault_wait_seconds_bucket")
+        .map(|s| (s.labels["le"].as_str(), s.value))
+        .collect();
+    assert_eq!(buckets.len(), 14);
+    assert_eq!(buckets[0], ("0.000001", 0.0));
+    assert_eq!(buckets[3], ("0.000064", 40.0));
+    assert_eq!(buckets[12], ("16.777216", 42.0));
+    assert_eq!(buckets[13], ("+Inf", 43.0));
+}
+
+#[test]
+fn a_series_that_is_there_twice_is_refused() {
+    let mut facts = full::facts();
+    let twice = facts.collectors[0].clone();
+    facts.collectors.push(CollectorFacts {
+        success: false,
+        ..twice
+    });
+    let view = full::view(Limits::default(), 1, 1, Fill::Usual);
+    let scrape = Scrape::new(view, facts, SelfStats::default());
+    let error = encode(&scrape).unwrap_err().to_string();
+    assert!(error.contains("is there twice"), "{error}");
+}
+
+#[test]
+fn an_exporter_answers_before_its_first_collection() {
+    let exporter = Exporter::new(Limits::default());
+    let exposition = exporter.encode().unwrap();
+    assert_eq!(exposition.content_type, "text/plain; version=0.0.4");
+    let samples = text::read(&exposition.body);
+    assert!(names(&samples).contains("process_resident_memory_bytes"));
+}
+
+/// A view with one VMA of a process that is called so.
+fn called(comm: &[u8], name: &[u8], cgroup: &[u8]) -> View {
+    let process = full::key(1);
+    let mut discovery = Discovery {
+        at: Duration::from_secs(1),
+        ..Discovery::default()
+    };
+    discovery.vmas.push(FoundVma {
+        process,
+        comm: comm.to_vec(),
+        start: 0x1000,
+        end: 0x2000,
+        backing: Backing::File,
+        features: None,
+        name: Some(name.to_vec()),
+    });
+    let facts = ProcessFacts {
+        cgroup: Some(cgroup.to_vec()),
+        page_table_bytes: None,
+    };
+    discovery.facts.insert(process, facts);
+    let mut model = Model::new(Limits::default());
+    model.collect(&Input {
+        snapshot: &Snapshot::default(),
+        discovery: Some(&discovery),
+        scans: &[],
+        now: Duration::from_secs(2),
+    });
+    model.view()
+}
+
+fn assert_called(comm: &[u8], name: &[u8], cgroup: &[u8]) {
+    let samples = scrape(called(comm, name, cgroup), full::facts());
+    let find = |family: &str| samples.iter().find(|s| s.name == family).unwrap();
+    assert_eq!(find("uffdwp_vma_info").labels["name"], label::text(name));
+    let process = find("uffdwp_process_info");
+    assert_eq!(process.labels["comm"], label::text(comm));
+    assert_eq!(process.labels["cgroup"], label::text(cgroup));
+}
+
+#[test]
+fn names_with_quotes_newlines_backslashes_and_no_utf8_stay_valid() {
+    assert_called(
+        b"a\"b\\c\nd",
+        b"/tmp/\xff\xfe\r\n{x=\"y\"} 1",
+        b"/\\\"\x01\x7f",
+    );
+    assert_called(b"", b"", b"");
+    assert_called(b"other", &[b'/'; 5000], &[0x80; 5000]);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_stay_valid(
+        comm in prop::collection::vec(any::<u8>(), 0..16),
+        name in prop::collection::vec(any::<u8>(), 0..400),
+        cgroup in "\\PC{0,90}",
+    ) {
+        assert_called(&comm, &name, cgroup.as_bytes());
+    }
+}

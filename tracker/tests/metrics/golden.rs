@@ -1,0 +1,106 @@
+//! One whole scrape, compared to the one that was checked by hand; and by promtool.
+
+use std::io::{ErrorKind, Write};
+use std::process::{Command, Stdio};
+
+use tracker::metrics::{AgentFacts, CollectorFacts, HookFacts, Scrape, encode};
+use tracker::model::{Exactness, Limits, Signal};
+use tracker_ebpf::{Entry, MarkerEvent, Mode};
+
+use crate::full::{self, Fill};
+use crate::text;
+
+/// Two processes, one of which has a slot; an estimated and an absent signal.
+pub fn exposition() -> String {
+    let limits = Limits {
+        max_processes: 1,
+        max_vmas: 1,
+        ..Limits::default()
+    };
+    let view = full::view(limits, 2, 2, Fill::Usual);
+    encode(&Scrape::new(view, facts(), full::stats()))
+        .unwrap()
+        .body
+}
+
+fn facts() -> AgentFacts {
+    let mut facts = full::facts();
+    facts.level = "partial".to_owned();
+    facts.hooks = vec![
+        hook("do_wp_page", "fentry", Some(0)),
+        hook("handle_userfault", "kprobe", Some(2)),
+        hook("split_huge_pmd", "none", None),
+    ];
+    facts.collectors.push(CollectorFacts {
+        collector: "scan".to_owned(),
+        duration: std::time::Duration::from_micros(1500),
+        success: false,
+    });
+    let reason = "change_pte_range is inlined".to_owned();
+    let available = &mut facts.availability;
+    available.set(
+        Signal::Marker(MarkerEvent::Installed),
+        Exactness::Estimated(reason),
+    );
+    available.set(Signal::Marker(MarkerEvent::Dropped), Exactness::Absent);
+    available.set(Signal::Fault(Mode::Async, Entry::Huge), Exactness::Absent);
+    available.set(Signal::ArmTime, Exactness::Absent);
+    facts
+}
+
+fn hook(name: &str, mechanism: &str, missed: Option<u64>) -> HookFacts {
+    HookFacts {
+        hook: name.to_owned(),
+        mechanism: mechanism.to_owned(),
+        attached: missed.is_some(),
+        missed,
+    }
+}
+
+#[test]
+fn the_whole_scrape_is_as_checked() {
+    insta::assert_snapshot!(exposition());
+}
+
+#[test]
+fn the_whole_scrape_can_be_read() {
+    assert!(text::read(&exposition()).len() > 100);
+}
+
+/// Everything promtool has to say about a scrape, which is nothing. Needed in CI, else used if
+/// there is one (Debian: `apt-get install prometheus`).
+#[test]
+fn promtool_has_nothing_to_say() {
+    let everything = full::view(Limits::default(), 2, 2, Fill::Everything);
+    let everything = Scrape::new(everything, full::facts(), full::stats());
+    for text in [exposition(), encode(&everything).unwrap().body] {
+        let command = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut promtool = match command {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                assert!(std::env::var_os("CI").is_none(), "no promtool in PATH");
+                eprintln!("skipped: no promtool in PATH");
+                return;
+            }
+            other => other.unwrap(),
+        };
+        promtool
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+        let output = promtool.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+        assert_eq!(String::from_utf8_lossy(&said), "");
+    }
+}

@@ -1,0 +1,209 @@
+//! What holds after every collection of any history.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tracker::model::{Counts, Detail, Limits, ProcessCounts, View};
+
+use crate::world::World;
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Op {
+    Spawn(u32),
+    Exit(u32),
+    Map(u32, u64, u64),
+    Fault(u32, usize, u64),
+    ProcessEvent(u32, u64),
+    LoseRace(u32, usize),
+    Unmap(u32, usize),
+    Split(u32, usize, bool),
+    Merge(u32, usize, bool),
+    Move(u32, usize, u64),
+    Discover(Option<u32>),
+    Collect(u64, bool),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let pid = || 1_u32..4;
+    let index = || 0_usize..6;
+    prop_oneof![
+        1 => pid().prop_map(Op::Spawn),
+        1 => pid().prop_map(Op::Exit),
+        4 => (pid(), 0_u64..12, 1_u64..4).prop_map(|(p, at, n)| Op::Map(p, at, n)),
+        10 => (pid(), index(), 1_u64..9).prop_map(|(p, i, n)| Op::Fault(p, i, n)),
+        2 => (pid(), 1_u64..9).prop_map(|(p, n)| Op::ProcessEvent(p, n)),
+        1 => (pid(), index()).prop_map(|(p, i)| Op::LoseRace(p, i)),
+        2 => (pid(), index()).prop_map(|(p, i)| Op::Unmap(p, i)),
+        1 => (pid(), index(), any::<bool>()).prop_map(|(p, i, n)| Op::Split(p, i, n)),
+        1 => (pid(), index(), any::<bool>()).prop_map(|(p, i, u)| Op::Merge(p, i, u)),
+        1 => (pid(), index(), 0_u64..12).prop_map(|(p, i, to)| Op::Move(p, i, to)),
+        2 => prop::option::weighted(0.2, pid()).prop_map(Op::Discover),
+        6 => (0_u64..40, any::<bool>()).prop_map(|(s, late)| Op::Collect(s, late)),
+    ]
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let detail = prop::sample::select(&Detail::ALL[..]);
+    let linger = prop::sample::select(&[0_u64, 30, 120][..]);
+    (detail, 0_usize..4, 0_usize..5, linger).prop_map(|(detail, processes, vmas, linger)| Limits {
+        detail,
+        max_processes: processes,
+        max_vmas: vmas,
+        linger: Duration::from_secs(linger),
+    })
+}
+
+fn apply(world: &mut World, op: &Op) {
+    match *op {
+        Op::Spawn(pid) => world.spawn(pid),
+        Op::Exit(pid) => world.exit(pid),
+        Op::Map(pid, at, pieces) => world.map(pid, at, pieces),
+        Op::Fault(pid, index, n) => world.fault(pid, index, n),
+        Op::ProcessEvent(pid, n) => world.process_event(pid, n),
+        Op::LoseRace(pid, index) => world.lose_race(pid, index),
+        Op::Unmap(pid, index) => world.unmap(pid, index),
+        Op::Split(pid, index, lower_is_new) => world.split(pid, index, lower_is_new),
+        Op::Merge(pid, index, into_upper) => world.merge(pid, index, into_upper),
+        Op::Move(pid, index, to) => world.move_to(pid, index, to),
+        Op::Discover(unread) => world.discover(unread),
+        Op::Collect(seconds, late) => world.collect(seconds, late),
+    }
+}
+
+/// own + other + retired = node = everything that happened.
+fn assert_nothing_is_lost(world: &World, view: &View) {
+    let mut sum = view.other;
+    let mut process_sum = view.other_process;
+    sum += &view.retired;
+    process_sum += &view.retired_process;
+    for process in &view.processes {
+        sum += &process.other;
+        process_sum += &process.counts;
+        for vma in &process.vmas {
+            sum += &vma.counts;
+        }
+    }
+    assert_eq!(sum, view.node);
+    assert_eq!(view.node, world.total);
+    assert_eq!(process_sum, view.node_process);
+    assert_eq!(view.node_process, world.process_total);
+    let outcomes = view.outcomes;
+    let seen = outcomes.counted + outcomes.process_only + outcomes.unattributed;
+    assert_eq!(seen, world.total.total());
+}
+
+fn assert_bounds(limits: &Limits, view: &View) {
+    let processes = match limits.detail {
+        Detail::Node => 0,
+        _ => limits.max_processes,
+    };
+    let vmas = match limits.detail {
+        Detail::Vma => limits.max_vmas,
+        _ => 0,
+    };
+    assert!(view.processes.len() <= processes);
+    let pids: BTreeSet<u32> = view.processes.iter().map(|p| p.pid).collect();
+    assert_eq!(pids.len(), view.processes.len(), "a pid is there twice");
+    for process in &view.processes {
+        assert!(process.vmas.len() <= vmas);
+        let starts: BTreeSet<u64> = process.vmas.iter().map(|v| v.start).collect();
+        assert_eq!(starts.len(), process.vmas.len(), "a VMA is there twice");
+    }
+}
+
+/// Series of one process, by start: they go down only together with a new process.
+type Process = (u32, u64);
+
+fn others(view: &View) -> BTreeMap<Process, (Counts, ProcessCounts)> {
+    (view.processes.iter())
+        .map(|p| ((p.pid, p.start_boottime_ns), (p.other, p.counts)))
+        .collect()
+}
+
+fn not_less(now: &Counts, before: &Counts) -> bool {
+    now.max(before) == *now
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn own_and_other_and_retired_are_everything(
+        limits in limits(),
+        records in prop::sample::select(&[3_u32, 16, 400][..]),
+        mm_records in prop::sample::select(&[1_u32, 60][..]),
+        ops in prop::collection::vec(op(), 0..120),
+    ) {
+        let mut world = World::new(limits, records, mm_records);
+        for pid in 1..4 {
+            world.spawn(pid);
+        }
+        let mut before = world.model.view();
+        for op in ops.iter().chain(&[Op::Collect(1, false), Op::Collect(1, false)]) {
+            apply(&mut world, op);
+            if matches!(op, Op::Collect(..)) {
+                let view = world.model.view();
+                assert_nothing_is_lost(&world, &view);
+                assert_bounds(&limits, &view);
+                prop_assert!(not_less(&view.other, &before.other));
+                prop_assert!(not_less(&view.retired, &before.retired));
+                let earlier = others(&before);
+                for (key, (other, counts)) in others(&view) {
+                    if let Some((other_before, counts_before)) = earlier.get(&key) {
+                        prop_assert!(not_less(&other, other_before));
+                        prop_assert_eq!(counts.max(counts_before), counts);
+                    }
+                }
+                before = view;
+            }
+        }
+    }
+
+    /// With records and slots for all, and VMAs that neither move nor merge, each VMA has what
+    /// happened to it.
+    #[test]
+    fn with_room_for_all_each_vma_has_its_own(
+        ops in prop::collection::vec(op(), 0..120),
+    ) {
+        let limits = Limits { max_processes: 400, max_vmas: 400, ..Limits::default() };
+        let mut world = World::new(limits, 4000, 400);
+        let mut truth: BTreeMap<(u32, u64), (u64, u64)> = BTreeMap::new();
+        for pid in 1..4 {
+            world.spawn(pid);
+        }
+        for op in &ops {
+            if matches!(op, Op::Split(..) | Op::Merge(..) | Op::Move(..)) {
+                continue;
+            }
+            if let Op::Fault(pid, index, n) = *op
+                && let Some(vma) = world.processes.get(&pid).and_then(|p| p.vmas.get(index))
+            {
+                let faults = truth.entry((pid, vma.start)).or_insert((vma.object, 0));
+                if faults.0 != vma.object {
+                    *faults = (vma.object, 0);
+                }
+                faults.1 += n;
+            }
+            apply(&mut world, op);
+            if !matches!(op, Op::Collect(..)) {
+                continue;
+            }
+            let view = world.model.view();
+            for process in world.processes.values() {
+                let Some(row) = view.processes.iter().find(|p| p.pid == process.key.pid) else {
+                    continue;
+                };
+                for vma in &process.vmas {
+                    if let Some((object, faults)) = truth.get(&(process.key.pid, vma.start))
+                        && *object == vma.object
+                    {
+                        let own = row.vmas.iter().find(|v| v.start == vma.start);
+                        prop_assert_eq!(own.map(|v| v.counts.total_faults()), Some(*faults));
+                    }
+                }
+            }
+        }
+    }
+}

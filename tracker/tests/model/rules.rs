@@ -1,0 +1,380 @@
+//! One rule of the books per test.
+
+use std::time::Duration;
+
+use tracker::model::{Detail, Input, Limits, ProcessRow, VmaRow};
+
+use crate::world::{PIECE, World};
+
+fn with(limits: Limits) -> World {
+    let mut world = World::new(limits, 1000, 100);
+    world.spawn(1);
+    world
+}
+
+fn row(world: &World, pid: u32) -> Option<ProcessRow> {
+    world
+        .model
+        .view()
+        .processes
+        .into_iter()
+        .find(|p| p.pid == pid)
+}
+
+fn vma(world: &World, piece: u64) -> Option<VmaRow> {
+    let process = row(world, 1)?;
+    process.vmas.into_iter().find(|v| v.start == piece * PIECE)
+}
+
+fn faults(world: &World, piece: u64) -> Option<u64> {
+    vma(world, piece).map(|vma| vma.counts.total_faults())
+}
+
+fn other(world: &World) -> u64 {
+    row(world, 1).unwrap().other.total_faults()
+}
+
+#[test]
+fn a_new_vma_has_all_it_counted() {
+    let mut world = with(Limits::default());
+    world.map(1, 3, 2);
+    world.fault(1, 0, 7);
+    world.collect(1, false);
+    assert_eq!(faults(&world, 3), Some(7));
+    world.fault(1, 0, 2);
+    world.collect(1, false);
+    assert_eq!(faults(&world, 3), Some(9));
+    assert_eq!(other(&world), 0);
+}
+
+#[test]
+fn a_vma_is_there_before_its_first_event() {
+    let mut world = with(Limits::default());
+    world.map(1, 3, 2);
+    world.discover(None);
+    world.collect(1, false);
+    let found = vma(&world, 3).unwrap();
+    assert_eq!((found.counts.total(), found.gauges.bytes), (0, 2 * PIECE));
+    world.fault(1, 0, 7);
+    world.collect(1, false);
+    assert_eq!(faults(&world, 3), Some(7));
+}
+
+#[test]
+fn who_waited_starts_at_zero() {
+    let limits = Limits {
+        max_vmas: 1,
+        linger: Duration::from_secs(10),
+        ..Limits::default()
+    };
+    let mut world = with(limits);
+    world.map(1, 0, 1);
+    world.map(1, 2, 1);
+    world.fault(1, 0, 9);
+    world.fault(1, 1, 4);
+    world.collect(1, false);
+    assert_eq!((faults(&world, 0), faults(&world, 2)), (Some(9), None));
+    assert_eq!(other(&world), 4);
+    assert_eq!(world.model.view().folded, 1);
+    world.unmap(1, 0);
+    world.collect(1, false);
+    assert_eq!(
+        (faults(&world, 0), faults(&world, 2)),
+        (Some(9), None),
+        "it lingers"
+    );
+    world.fault(1, 0, 5);
+    world.collect(10, false);
+    assert_eq!((faults(&world, 0), faults(&world, 2)), (None, Some(0)));
+    assert_eq!(other(&world), 9, "what it counted before is not moved");
+    world.fault(1, 0, 3);
+    world.collect(1, false);
+    assert_eq!(faults(&world, 2), Some(3));
+    assert_eq!(world.model.view().retired.total_faults(), 9);
+}
+
+#[test]
+fn a_free_slot_goes_to_the_busiest() {
+    let limits = Limits {
+        max_vmas: 1,
+        linger: Duration::ZERO,
+        ..Limits::default()
+    };
+    let mut world = with(limits);
+    for (index, n) in [100, 2, 8, 5].into_iter().enumerate() {
+        world.map(1, 2 * index as u64, 1);
+        world.fault(1, index, n);
+    }
+    world.collect(1, false);
+    assert_eq!(faults(&world, 0), Some(100));
+    world.unmap(1, 0);
+    world.collect(1, false);
+    assert_eq!(faults(&world, 4), Some(0), "the one with 8");
+}
+
+#[test]
+fn a_series_is_never_demoted() {
+    let limits = Limits {
+        max_vmas: 1,
+        ..Limits::default()
+    };
+    let mut world = with(limits);
+    world.map(1, 0, 1);
+    world.fault(1, 0, 1);
+    world.collect(1, false);
+    world.map(1, 2, 1);
+    for _ in 0..5 {
+        world.fault(1, 1, 1000);
+        world.collect(1, false);
+    }
+    assert_eq!((faults(&world, 0), faults(&world, 2)), (Some(1), None));
+    assert_eq!(other(&world), 5000);
+}
+
+#[test]
+fn a_split_keeps_the_series_of_the_start_in_either_object() {
+    for lower_is_new in [false, true] {
+        let mut world = with(Limits::default());
+        world.map(1, 0, 2);
+        world.fault(1, 0, 10);
+        world.collect(1, false);
+        world.split(1, 0, lower_is_new);
+        world.fault(1, 1, 3);
+        world.collect(1, false);
+        world.fault(1, 0, 1);
+        world.collect(1, false);
+        assert_eq!(faults(&world, 0), Some(11), "lower new: {lower_is_new}");
+        assert_eq!(faults(&world, 1), Some(3), "lower new: {lower_is_new}");
+        assert!(!vma(&world, 0).unwrap().exited);
+    }
+}
+
+#[test]
+fn a_merge_keeps_the_series_of_the_lower_start_in_either_object() {
+    for into_upper in [false, true] {
+        let mut world = with(Limits::default());
+        world.map(1, 0, 1);
+        world.map(1, 1, 1);
+        world.fault(1, 0, 10);
+        world.fault(1, 1, 20);
+        world.collect(1, false);
+        world.merge(1, 0, into_upper);
+        world.fault(1, 0, 5);
+        world.collect(1, false);
+        assert_eq!(faults(&world, 0), Some(15), "into upper: {into_upper}");
+        assert_eq!(faults(&world, 1), Some(20), "into upper: {into_upper}");
+        assert!(!vma(&world, 0).unwrap().exited);
+        assert!(vma(&world, 1).unwrap().exited);
+        world.collect(120, false);
+        assert_eq!(faults(&world, 1), None);
+    }
+}
+
+#[test]
+fn the_next_owner_of_a_start_begins_at_zero_at_once() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.fault(1, 0, 10);
+    world.collect(1, false);
+    world.unmap(1, 0);
+    world.map(1, 0, 1);
+    world.fault(1, 0, 1);
+    world.collect(1, false);
+    assert_eq!(faults(&world, 0), Some(1));
+    assert_eq!(world.model.view().retired.total_faults(), 10);
+}
+
+#[test]
+fn discovery_tells_the_next_owner_of_a_start_too() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.fault(1, 0, 10);
+    world.discover(None);
+    world.collect(1, false);
+    world.unmap(1, 0);
+    // The same look again: older than the end of the VMA, so it says nothing about it.
+    world.collect(1, false);
+    assert!(vma(&world, 0).unwrap().exited);
+    world.map(1, 0, 1);
+    world.discover(None);
+    world.collect(1, false);
+    assert_eq!(faults(&world, 0), Some(0));
+    assert!(!vma(&world, 0).unwrap().exited);
+}
+
+#[test]
+fn what_discovery_misses_lingers_and_comes_back_with_its_next_event() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.fault(1, 0, 10);
+    world.discover(None);
+    world.collect(1, false);
+    let hidden = std::mem::take(&mut world.processes.get_mut(&1).unwrap().vmas);
+    world.discover(None);
+    world.collect(1, false);
+    assert!(vma(&world, 0).unwrap().exited);
+    world.processes.get_mut(&1).unwrap().vmas = hidden;
+    world.fault(1, 0, 1);
+    world.collect(1, false);
+    let back = vma(&world, 0).unwrap();
+    assert_eq!((back.exited, back.counts.total_faults()), (false, 11));
+}
+
+#[test]
+fn what_discovery_could_not_read_stays() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.discover(None);
+    world.collect(1, false);
+    world.discover(Some(1));
+    world.collect(1, false);
+    assert!(!vma(&world, 0).unwrap().exited);
+}
+
+#[test]
+fn the_second_of_two_records_for_one_vma_ends_nothing() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.fault(1, 0, 10);
+    world.lose_race(1, 0);
+    world.collect(1, false);
+    world.lose_race(1, 0);
+    world.fault(1, 0, 1);
+    world.collect(1, false);
+    let vma = vma(&world, 0).unwrap();
+    assert_eq!((vma.exited, vma.counts.total_faults()), (false, 11));
+}
+
+#[test]
+fn a_process_that_reuses_a_pid_begins_anew() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.fault(1, 0, 10);
+    world.process_event(1, 4);
+    world.collect(1, false);
+    world.spawn(1);
+    world.map(1, 0, 1);
+    world.fault(1, 0, 1);
+    world.collect(1, false);
+    assert_eq!(faults(&world, 0), Some(1));
+    assert_eq!(row(&world, 1).unwrap().counts.fault_wait_ns, 0);
+    assert_eq!(world.model.view().processes.len(), 1);
+    assert_eq!(world.model.view().retired_process.fault_wait_ns, 4);
+}
+
+#[test]
+fn a_process_that_is_gone_before_it_is_seen_is_shown_and_lingers() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.fault(1, 0, 10);
+    world.exit(1);
+    world.collect(1, false);
+    assert_eq!(faults(&world, 0), Some(10));
+    assert_eq!(row(&world, 1).unwrap().comm, b"world");
+    world.collect(119, false);
+    assert!(row(&world, 1).unwrap().exited);
+    world.collect(1, false);
+    assert!(row(&world, 1).is_none());
+    assert_eq!(world.model.view().retired.total_faults(), 10);
+}
+
+#[test]
+fn tables_outside_the_vmas_are_the_process_s_other() {
+    let mut world = with(Limits::default());
+    world.process_event(1, 3);
+    world.collect(1, false);
+    let process = row(&world, 1).unwrap();
+    assert_eq!((process.other.total(), process.counts.freed[0]), (3, 3));
+}
+
+#[test]
+fn a_hundred_vmas_in_sixteen_records_add_up() {
+    let mut world = World::new(Limits::default(), 16, 4);
+    world.spawn(1);
+    for index in 0..100 {
+        world.map(1, 2 * index, 1);
+        world.fault(1, index as usize, 1 + index);
+    }
+    world.collect(1, false);
+    let view = world.model.view();
+    let own: u64 = (view.processes[0].vmas.iter())
+        .map(|vma| vma.counts.total_faults())
+        .sum();
+    assert_eq!(own, (1..=16).sum::<u64>());
+    assert_eq!(
+        view.other.total_faults(),
+        (17..=100).sum::<u64>(),
+        "pid=\"other\""
+    );
+    assert_eq!(view.node.total_faults(), 5050);
+    assert_eq!(view.outcomes.unattributed, view.other.total());
+    assert_eq!(
+        view.outcomes.counted + view.outcomes.unattributed,
+        view.node.total()
+    );
+}
+
+#[test]
+fn a_record_that_is_reported_after_its_release_is_not_counted_again() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.fault(1, 0, 10);
+    world.collect(1, true);
+    world.exit(1);
+    for _ in 0..4 {
+        world.collect(1, true);
+    }
+    assert_eq!(world.model.view().node.total_faults(), 10);
+}
+
+#[test]
+fn a_record_is_released_once_and_only_when_it_gained_nothing_more() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.fault(1, 0, 10);
+    world.unmap(1, 0);
+    let mut released = Vec::new();
+    for second in 1..5 {
+        let snapshot = world.snapshot();
+        let input = Input {
+            snapshot: &snapshot,
+            discovery: None,
+            scans: &[],
+            now: Duration::from_secs(second),
+        };
+        released.push(world.model.collect(&input).vmas);
+    }
+    assert_eq!(released, [vec![], vec![1], vec![], vec![]]);
+}
+
+#[test]
+fn detail_process_has_sums_and_detail_node_has_none() {
+    for (detail, processes) in [(Detail::Process, 1), (Detail::Node, 0)] {
+        let mut world = with(Limits {
+            detail,
+            ..Limits::default()
+        });
+        world.map(1, 0, 1);
+        world.fault(1, 0, 10);
+        world.collect(1, false);
+        let view = world.model.view();
+        assert_eq!(view.processes.len(), processes);
+        assert!(view.processes.iter().all(|p| p.vmas.is_empty()));
+        assert_eq!(view.node.total_faults(), 10);
+        assert_eq!(view.folded, 1);
+    }
+}
+
+#[test]
+fn gauges_go_with_the_vma_and_counters_linger() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 4);
+    world.fault(1, 0, 10);
+    world.collect(1, false);
+    assert_eq!(vma(&world, 0).unwrap().gauges.bytes, 4 * PIECE);
+    world.unmap(1, 0);
+    world.collect(1, false);
+    let gone = vma(&world, 0).unwrap();
+    assert_eq!((gone.exited, gone.gauges.bytes), (true, 0));
+    assert_eq!(gone.counts.total_faults(), 10);
+}
