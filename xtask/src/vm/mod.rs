@@ -114,8 +114,8 @@ impl VmRun {
         let since = Instant::now();
         let mut early_crashes = 0;
         loop {
-            let (mut report, began) = self.spawn()?.wait(&mut sink)?;
-            if began || early_crashes == 1 {
+            let (mut report, again) = self.spawn()?.wait(&mut sink)?;
+            if !again || early_crashes == 1 {
                 report.early_crashes = early_crashes;
                 report.elapsed = since.elapsed();
                 return Ok(report);
@@ -229,7 +229,8 @@ impl Running {
         self.end().map(drop)
     }
 
-    /// Waits for the verdict. Also tells whether the guest's own init was reached.
+    /// Waits for the verdict. Also tells whether the boot should be repeated: it ended before the
+    /// guest's own init, and not because the emulator refused its arguments.
     fn wait(mut self, sink: &mut impl FnMut(&str)) -> Result<(Report, bool)> {
         let mut transcript = Transcript::new(&self.machine.token);
         let mut log = File::create(&self.machine.log)
@@ -259,7 +260,7 @@ impl Running {
         if late.is_none() {
             self.power_off()?;
         }
-        let emulator = self.end()?;
+        let (status, emulator) = self.end()?;
         let kernel = fs::read(&self.machine.kernel_log).unwrap_or_default();
         let kernel = String::from_utf8_lossy(&kernel).into_owned();
         let trouble = trouble(&transcript, &kernel, late, &emulator)
@@ -272,7 +273,8 @@ impl Running {
             elapsed: Duration::ZERO,
             log: self.machine.log.clone(),
         };
-        Ok((report, transcript.began))
+        let refused = status.code() == Some(1);
+        Ok((report, !transcript.began && !refused))
     }
 
     /// Takes what the guest said since the last call.
@@ -309,23 +311,21 @@ impl Running {
         Ok(())
     }
 
-    /// Ends the emulator and returns what it complained about.
-    fn end(&mut self) -> Result<String> {
-        if self
-            .child
-            .try_wait()
-            .context("lost the emulator")?
-            .is_none()
-        {
-            self.child.kill().context("cannot end the emulator")?;
-            self.child.wait().context("lost the emulator")?;
-        }
-        Ok(self
+    /// Ends the emulator and returns its status and what it complained about.
+    fn end(&mut self) -> Result<(ExitStatus, String)> {
+        let status = match self.child.try_wait().context("lost the emulator")? {
+            Some(status) => status,
+            None => {
+                self.child.kill().context("cannot end the emulator")?;
+                self.child.wait().context("lost the emulator")?
+            }
+        };
+        let said = self
             .child
             .stderr
             .take()
-            .map(|mut err| qemu::complaints(&mut err))
-            .unwrap_or_default())
+            .map(|mut err| qemu::complaints(&mut err));
+        Ok((status, said.unwrap_or_default()))
     }
 }
 
