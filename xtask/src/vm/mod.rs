@@ -340,19 +340,26 @@ impl Drop for Running {
 impl Machine {
     /// `why` with the end of the log that shows it.
     fn explain(&self, why: &str, output: &[String], kernel: &str) -> String {
-        let tail = |lines: Vec<&str>| {
+        let section = |whose: &str, log: &PathBuf, lines: Vec<&str>| {
+            if lines.is_empty() {
+                return String::new();
+            }
             let start = lines.len().saturating_sub(TAIL);
-            lines[start..]
+            let tail: String = lines[start..]
                 .iter()
                 .map(|line| format!("    | {line}\n"))
-                .collect::<String>()
+                .collect();
+            format!(
+                "\n  the {whose}'s last lines ({}):\n{}",
+                log.display(),
+                tail.trim_end()
+            )
         };
+        let output = output.iter().map(String::as_str).collect();
         format!(
-            "{why}\n  the command's last lines ({}):\n{}  the kernel's last lines ({}):\n{}",
-            self.log.display(),
-            tail(output.iter().map(String::as_str).collect()),
-            self.kernel_log.display(),
-            tail(kernel.lines().collect()),
+            "{why}{}{}",
+            section("command", &self.log, output),
+            section("kernel", &self.kernel_log, kernel.lines().collect()),
         )
     }
 }
