@@ -224,9 +224,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Ends the guest at once.
-    pub fn kill(&mut self) -> Result<()> {
-        self.end().map(drop)
+    /// Ends the guest at once and keeps what it `said`.
+    pub fn kill(&mut self, said: &[String]) -> Result<()> {
+        self.end()?;
+        let log = &self.machine.log;
+        fs::write(log, said.join("\n")).with_context(|| format!("cannot write {}", log.display()))
     }
 
     /// Waits for the verdict. Also tells whether the boot should be repeated: it ended before the
