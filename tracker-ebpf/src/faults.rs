@@ -98,7 +98,7 @@ pub fn handle_userfault<C: Entry>(ctx: &C) {
         || record::backing::<C::Memory>(vma) as u32 == tracker_ebpf::Backing::Hugetlb as u32;
     count(
         found.id,
-        Mode::Sync,
+        Mode::Sync as u32,
         if huge { Hit::Huge } else { Hit::Pte },
     );
     // SAFETY: a helper without arguments.
