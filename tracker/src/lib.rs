@@ -2,6 +2,8 @@
 //!
 //! Layers look down only: `cli` -> `agent` -> `metrics`, `model` -> `probes` -> `kernel`, `uffd`.
 
+pub mod agent;
+pub mod cli;
 pub mod kernel;
 pub mod metrics;
 pub mod model;

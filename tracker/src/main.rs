@@ -1,2 +1,6 @@
 //! The `tracker` command.
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tracker::cli::main()
+}

@@ -48,8 +48,13 @@ pub fn userfaultfds(pid: u32) -> Result<Option<Vec<(i32, FdInfo)>>> {
             Err(error) if is_gone(&error) => return Ok(None),
             entry => entry.map_err(|e| Error::system("cannot list", &directory, e))?,
         };
-        // A descriptor that is closed meanwhile is none.
-        let Ok(target) = fs::read_link(entry.path()) else {
+        // A descriptor that is closed meanwhile is none; one that may not be read may be one.
+        let target = unless_gone(
+            fs::read_link(entry.path()),
+            "cannot read links in",
+            &directory,
+        )?;
+        let Some(target) = target else {
             continue;
         };
         if target.as_os_str() != "anon_inode:[userfaultfd]" {

@@ -1,0 +1,103 @@
+//! The discovery thread.
+
+use super::discovery::{Discover, Found};
+use super::engine::Engine;
+use super::pace::{rest, thread_cpu_time};
+use super::stop::Stop;
+use serde::Serialize;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Share of one core that discovery may take: a machine with thousands of processes is searched
+/// less often, not at more cost.
+const SHARE: f64 = 0.02;
+
+/// The last discovery, for `/status`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DiscoveryState {
+    /// How it works: a BPF iterator or smaps.
+    pub route: String,
+    /// Processes there were.
+    pub processes: usize,
+    /// Uffd-wp VMAs it found.
+    pub vmas: usize,
+    /// How long it took.
+    pub seconds: f64,
+    /// CPU time of it.
+    pub cpu_seconds: f64,
+    /// Processes that could not be read.
+    pub refused: usize,
+    /// The first of them, with what to do.
+    pub first_refusal: Option<String>,
+    /// Why there was no discovery at all.
+    pub failure: Option<String>,
+}
+
+/// Discovers until the agent stops, every `interval` or less often.
+pub fn run(
+    route: &mut dyn Discover,
+    engine: &Engine,
+    stop: &Stop,
+    state: &Mutex<DiscoveryState>,
+    interval: Duration,
+) {
+    let mut told = 0;
+    loop {
+        let (begin, cpu) = (Instant::now(), thread_cpu_time());
+        let result = route.discover(engine.now());
+        let (took, cpu) = (begin.elapsed(), thread_cpu_time() - cpu);
+        engine.ran("discovery", took, result.is_ok());
+        let new = describe(route.route(), &result, took, cpu);
+        tell(&new, &mut told);
+        *state.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        if let Ok(found) = result {
+            engine.discovered(found);
+            // What is new shall be on the next scrape whoever asks for it; also makes us ready.
+            engine.collect();
+        }
+        if !stop.sleep(interval.max(rest(cpu, SHARE))) {
+            return;
+        }
+    }
+}
+
+fn describe(
+    route: &str,
+    result: &Result<Found, String>,
+    took: Duration,
+    cpu: Duration,
+) -> DiscoveryState {
+    let mut state = DiscoveryState {
+        route: route.to_owned(),
+        seconds: took.as_secs_f64(),
+        cpu_seconds: cpu.as_secs_f64(),
+        ..DiscoveryState::default()
+    };
+    match result {
+        Ok(found) => {
+            state.processes = found.processes;
+            state.vmas = found.discovery.vmas.len();
+            state.refused = found.refusals.len();
+            state.first_refusal = found.refusals.first().cloned();
+        }
+        Err(failure) => state.failure = Some(failure.clone()),
+    }
+    state
+}
+
+/// Logs refusals when their number changes to another order, not at each discovery.
+fn tell(state: &DiscoveryState, told: &mut u32) {
+    if let Some(failure) = &state.failure {
+        tracing::error!("discovery failed: {failure}");
+    }
+    let order = state.refused.checked_ilog2().map_or(0, |order| order + 1);
+    if order > *told {
+        let first = state.first_refusal.as_deref().unwrap_or_default();
+        tracing::warn!(
+            processes = state.processes,
+            refused = state.refused,
+            "some processes cannot be read, their VMAs stay unseen; the first: {first}"
+        );
+    }
+    *told = order;
+}

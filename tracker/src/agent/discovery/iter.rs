@@ -1,0 +1,171 @@
+//! The BPF route: `iter/task_vma` walks all VMAs in the kernel and reports those of uffd-wp.
+//!
+//! It sees every VMA whoever holds the userfaultfd, walks no page table, and needs no `/proc`.
+
+use super::{Discover, Found, describe, rounded};
+use crate::model::ProcessFacts;
+use crate::model::sample::{FoundVma, ProcessKey};
+use crate::uffd::{self, Smaps};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::time::Duration;
+use tracker_ebpf::{Backing, IterVma};
+
+/// Reads the iterator once: all uffd-wp VMAs of the machine.
+pub type ReadIter = Box<dyn FnMut() -> Result<Vec<IterVma>, String> + Send>;
+
+/// The BPF route.
+pub struct IterRoute(ReadIter);
+
+impl IterRoute {
+    /// A route over a loaded iterator.
+    pub fn new(read: ReadIter) -> Self {
+        Self(read)
+    }
+}
+
+impl Discover for IterRoute {
+    fn route(&self) -> &'static str {
+        "iter/task_vma"
+    }
+
+    fn discover(&mut self, at: Duration) -> Result<Found, String> {
+        let rows = (self.0)().map_err(|e| format!("cannot read the BPF iterator task_vma: {e}"))?;
+        let mut found = Found::default();
+        found.discovery.at = at;
+        found.discovery.vmas = from_rows(&rows);
+        let Found {
+            discovery,
+            refusals,
+            ..
+        } = &mut found;
+        for vmas in discovery.vmas.chunk_by_mut(|a, b| a.process == b.process) {
+            match complete(vmas) {
+                Ok(Some((process, facts))) => _ = discovery.facts.insert(process, facts),
+                Ok(None) => {}
+                Err(error) => refusals.push(error.to_string()),
+            }
+        }
+        found.processes = found.discovery.facts.len();
+        Ok(found)
+    }
+}
+
+/// The rows as VMAs, each once: the iterator visits the threads of a process, and processes that
+/// share memory (`CLONE_VM`), one by one.
+fn from_rows(rows: &[IterVma]) -> Vec<FoundVma> {
+    let mut seen = HashSet::new();
+    let once = rows.iter().filter(|row| seen.insert((row.mm, row.start)));
+    let mut vmas: Vec<_> = once.map(from_row).collect();
+    vmas.sort_by_key(|vma| (vma.process, vma.start));
+    vmas
+}
+
+fn from_row(row: &IterVma) -> FoundVma {
+    let length = row
+        .comm
+        .iter()
+        .position(|&b| b == 0)
+        .unwrap_or(row.comm.len());
+    FoundVma {
+        process: rounded(ProcessKey {
+            pid: row.tgid,
+            start_boottime_ns: row.start_boottime_ns,
+        }),
+        comm: row.comm[..length].to_vec(),
+        start: row.start,
+        end: row.end,
+        backing: *Backing::ALL
+            .get(row.backing as usize)
+            .unwrap_or(&Backing::File),
+        features: Some(u64::from(row.features)),
+        name: None,
+    }
+}
+
+/// Adds what only `/proc` tells to the VMAs of one process: names, cgroup, page tables. Without it
+/// they still count.
+fn complete(vmas: &mut [FoundVma]) -> uffd::Result<Option<(ProcessKey, ProcessFacts)>> {
+    let Some(process) = vmas.first().map(|vma| vma.process) else {
+        return Ok(None);
+    };
+    let mut names = names(process.pid)?;
+    for vma in vmas {
+        vma.name = names.remove(&vma.start);
+    }
+    Ok(Some((process, describe(process.pid)?)))
+}
+
+/// Names of the VMAs of a process by start, from `/proc/PID/maps`: the headers of smaps alone.
+fn names(pid: u32) -> uffd::Result<HashMap<u64, Vec<u8>>> {
+    let path = format!("/proc/{pid}/maps");
+    let file = match File::open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
+        file => file.map_err(|e| uffd::Error::system("cannot open", &path, e))?,
+    };
+    Smaps::new(BufReader::new(file), path)
+        .filter(|vma| vma.as_ref().map_or(true, |vma| !vma.name.is_empty()))
+        .map(|vma| vma.map(|vma| (vma.start, vma.name)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn row(mm: u64, tgid: u32, start: u64) -> IterVma {
+        let mut comm = [0; 16];
+        comm[..3].copy_from_slice(b"a\xffb");
+        IterVma {
+            vma: 0xffff_8880_0000_1000,
+            mm,
+            start,
+            end: start + 4096,
+            flags: 0x1000,
+            start_boottime_ns: 5_000_000_001,
+            tgid,
+            features: 0x8000,
+            backing: Backing::Shmem as u32,
+            reserved: 0,
+            comm,
+        }
+    }
+
+    #[test]
+    fn a_vma_that_is_visited_twice_is_one() {
+        let rows = [
+            row(2, 20, 0x1000),
+            row(1, 10, 0x2000),
+            row(1, 10, 0x1000),
+            row(1, 11, 0x1000),
+        ];
+        let vmas = from_rows(&rows);
+        let places: Vec<_> = vmas
+            .iter()
+            .map(|vma| (vma.process.pid, vma.start))
+            .collect();
+        assert_eq!(places, [(10, 0x1000), (10, 0x2000), (20, 0x1000)]);
+        assert_eq!(vmas[0].comm, b"a\xffb");
+        assert_eq!(vmas[0].features, Some(0x8000));
+        assert_eq!(vmas[0].backing, Backing::Shmem);
+    }
+
+    #[test]
+    fn names_come_from_maps_and_a_gone_process_has_none() {
+        let names = names(std::process::id()).unwrap();
+        assert!(names.values().any(|name| name == b"[stack]"));
+        assert!(super::names(u32::MAX).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_failing_iterator_is_told() {
+        let mut route = IterRoute::new(Box::new(|| Err("EPERM".into())));
+        let error = route.discover(Duration::ZERO).unwrap_err();
+        assert!(
+            error.contains("task_vma") && error.contains("EPERM"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! The smaps route: works on any kernel and without BPF.
+
+use super::look::{Clues, Machine, must_search};
+use super::{Discover, Found, describe, key_of};
+use crate::model::sample::{FoundVma, ProcessKey};
+use crate::uffd::{self, Categories, Features, PageRegion, Pagemap, Query, ShmemDevices};
+use std::collections::HashMap;
+use std::time::Duration;
+use std::{fs, io};
+
+/// The smaps route, with what it remembers of processes.
+#[derive(Debug, Default)]
+pub struct SmapsRoute {
+    /// When each process was last searched, and whether it had uffd-wp VMAs.
+    searched: HashMap<ProcessKey, (Duration, bool)>,
+}
+
+/// One process and the features of the userfaultfds it holds; `None` where it cannot be asked.
+struct Process {
+    key: ProcessKey,
+    holds: Option<Vec<Features>>,
+}
+
+impl Discover for SmapsRoute {
+    fn route(&self) -> &'static str {
+        "smaps"
+    }
+
+    fn discover(&mut self, at: Duration) -> Result<Found, String> {
+        let mut found = Found::default();
+        found.discovery.at = at;
+        let processes = processes(&mut found.refusals)?;
+        found.processes = processes.len();
+        let machine = machine(&processes);
+        let mut searched = HashMap::new();
+        for process in &processes {
+            if let Some(state) = self.visit(process, machine, at, &mut found) {
+                searched.insert(process.key, state);
+            }
+        }
+        // What is gone is forgotten.
+        self.searched = searched;
+        Ok(found)
+    }
+}
+
+impl SmapsRoute {
+    /// Searches a process if it must be; gives what to remember of it.
+    fn visit(
+        &self,
+        process: &Process,
+        machine: Machine,
+        at: Duration,
+        found: &mut Found,
+    ) -> Option<(Duration, bool)> {
+        let last = self.searched.get(&process.key).copied();
+        if !machine.may_have_any() && !last.is_some_and(|(_, had_some)| had_some) {
+            return last;
+        }
+        let had_some = last.is_some_and(|(_, had_some)| had_some);
+        let holds_one = process.holds.as_ref().is_some_and(|fds| !fds.is_empty());
+        let known = had_some || holds_one;
+        let clues = Clues {
+            had_some,
+            holds_one,
+            has_async: if known {
+                None
+            } else {
+                has_async_vma(process.key.pid)
+            },
+            clean_for: last.map(|(when, _)| at.saturating_sub(when)),
+        };
+        if !must_search(machine, clues) {
+            return last;
+        }
+        let before = found.discovery.vmas.len();
+        if let Err(error) = search(process, found) {
+            // Half a process would look as if the other half were gone.
+            found.discovery.vmas.truncate(before);
+            found.discovery.unread.push(process.key);
+            found.refusals.push(error.to_string());
+            return last;
+        }
+        Some((at, found.discovery.vmas.len() > before))
+    }
+}
+
+fn processes(refusals: &mut Vec<String>) -> Result<Vec<Process>, String> {
+    let cannot = |e: io::Error| format!("cannot list /proc: {e}; discovery needs it mounted");
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(cannot)? {
+        let name = entry.map_err(cannot)?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        match key_of(pid) {
+            Ok(Some(key)) => processes.push(Process {
+                key,
+                holds: holds(pid, refusals),
+            }),
+            Ok(None) => {}
+            Err(error) => refusals.push(error.to_string()),
+        }
+    }
+    Ok(processes)
+}
+
+fn holds(pid: u32, refusals: &mut Vec<String>) -> Option<Vec<Features>> {
+    match uffd::userfaultfds(pid) {
+        Ok(fds) => Some(
+            fds.unwrap_or_default()
+                .into_iter()
+                .map(|(_, info)| info.features)
+                .collect(),
+        ),
+        Err(error) => {
+            refusals.push(error.to_string());
+            None
+        }
+    }
+}
+
+fn machine(processes: &[Process]) -> Machine {
+    let held = || processes.iter().filter_map(|p| p.holds.as_ref()).flatten();
+    Machine {
+        any: held().next().is_some(),
+        any_sync: held().any(|features| !features.is_async()),
+        unknown: processes.iter().any(|process| process.holds.is_none()),
+    }
+}
+
+/// The end of user addresses without 5-level page tables; what is mapped above needs a program
+/// that asks for it, and is found by the other clues.
+const ADDRESSES: std::ops::Range<u64> = 0..0x7fff_ffff_f000;
+
+/// Whether a process has an async VMA. `None`: cannot be told here.
+fn has_async_vma(pid: u32) -> Option<bool> {
+    let pagemap = Pagemap::open(pid).ok()??;
+    let query = Query {
+        all_of: Categories::WPALLOWED,
+        returned: Categories::WPALLOWED,
+        ..Query::default()
+    };
+    let mut regions = [PageRegion::default()];
+    let scanned = pagemap.scan_once(&ADDRESSES, &query, &mut regions).ok()?;
+    Some(scanned.is_some_and(|scanned| scanned.regions > 0))
+}
+
+/// Adds the uffd-wp VMAs of a process.
+fn search(process: &Process, found: &mut Found) -> uffd::Result<()> {
+    let pid = process.key.pid;
+    let (Some(comm), Some(smaps)) = (uffd::comm(pid)?, uffd::smaps(pid)?) else {
+        return Ok(());
+    };
+    let features = only_features(process.holds.as_deref());
+    let before = found.discovery.vmas.len();
+    let mut shmem = None;
+    for vma in smaps {
+        let vma = vma?;
+        if !vma.flags.uffd_wp() {
+            continue;
+        }
+        let shmem = match &shmem {
+            Some(devices) => devices,
+            None => shmem.insert(ShmemDevices::of(pid)?.unwrap_or_default()),
+        };
+        found.discovery.vmas.push(FoundVma {
+            process: process.key,
+            comm: comm.clone(),
+            start: vma.start,
+            end: vma.end,
+            backing: vma.backing(shmem),
+            features,
+            name: Some(vma.name).filter(|name| !name.is_empty()),
+        });
+    }
+    if found.discovery.vmas.len() > before {
+        found.discovery.facts.insert(process.key, describe(pid)?);
+    }
+    Ok(())
+}
+
+/// The features of a process's userfaultfds if they all have the same: smaps does not say which of
+/// them a VMA belongs to.
+fn only_features(held: Option<&[Features]>) -> Option<u64> {
+    let (first, rest) = held?.split_first()?;
+    rest.iter()
+        .all(|features| features == first)
+        .then_some(first.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::uffd::{PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
+    use tracker_ebpf::Backing;
+
+    fn own(found: &Found) -> Vec<&FoundVma> {
+        let pid = std::process::id();
+        found
+            .discovery
+            .vmas
+            .iter()
+            .filter(|vma| vma.process.pid == pid)
+            .collect()
+    }
+
+    #[test]
+    fn finds_our_own_vma_and_its_end() {
+        let mut route = SmapsRoute::default();
+        let scratch = Scratch::anonymous(4 * PAGE_SIZE).unwrap();
+        let fd = Userfaultfd::open_user_mode_only().unwrap();
+        fd.enable(Features::default()).unwrap();
+        fd.register(&scratch.range(), RegisterMode::WP).unwrap();
+
+        let found = route.discover(Duration::ZERO).unwrap();
+        let vmas = own(&found);
+        let vma = vmas
+            .iter()
+            .find(|vma| vma.start == scratch.range().start)
+            .unwrap();
+        assert_eq!((vma.end, vma.backing), (scratch.range().end, Backing::Anon));
+        let facts = &found.discovery.facts[&vma.process];
+        assert!(facts.page_table_bytes.unwrap() > 0);
+
+        drop(fd);
+        let again = route.discover(Duration::from_secs(1)).unwrap();
+        assert!(
+            own(&again)
+                .iter()
+                .all(|vma| vma.start != scratch.range().start)
+        );
+    }
+
+    #[test]
+    fn features_are_told_where_they_cannot_be_another_userfaultfds() {
+        let (sync, wp_async) = (Features::default(), Features::WP_ASYNC);
+        assert_eq!(only_features(Some(&[wp_async, wp_async])), Some(wp_async.0));
+        assert_eq!(only_features(Some(&[sync, wp_async])), None);
+        assert_eq!(only_features(Some(&[])), None);
+        assert_eq!(only_features(None), None);
+    }
+}

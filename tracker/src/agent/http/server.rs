@@ -1,0 +1,115 @@
+//! Binds and serves, with a timeout on everything a client does.
+
+use super::guard::Guard;
+use crate::agent::AgentError;
+use axum::Router;
+use axum_server::Handle;
+use hyper_util::rt::TokioTimer;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+/// What clients may hold and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Time to send a whole request head, also on a connection kept open.
+    pub request: Duration,
+    /// Time to answer a request.
+    pub response: Duration,
+    /// Time a client may leave its response unread.
+    pub unread: Duration,
+    /// Time for open requests to end when the agent stops.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    /// Prometheus gives up after 10 s by default (`scrape_timeout`).
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            request: Duration::from_secs(10),
+            response: Duration::from_secs(10),
+            unread: Duration::from_secs(10),
+            drain: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    limits: Limits,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Binds the first of `candidates` that can be bound (`ADDR:PORT` each).
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`] with the flag to change.
+    pub fn bind(candidates: &[String], limits: Limits) -> Result<Self, AgentError> {
+        let mut result = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
+        for candidate in candidates {
+            result = listen(candidate);
+            // A busy port is busy for the next candidate too.
+            let busy = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
+            if result.as_ref().err().is_none_or(busy) {
+                break;
+            }
+        }
+        let (listener, address) = result.map_err(|e| refusal(candidates, &e))?;
+        Ok(Self {
+            listener,
+            limits,
+            address,
+        })
+    }
+
+    /// Serves until `handle` is told to stop.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
+        let guard = Guard::new(self.limits.connections, self.limits.unread);
+        // HTTP/1 only: guessing the version from the first bytes has no timeout in hyper-util.
+        let mut server = axum_server::from_tcp(self.listener)?
+            .acceptor(guard)
+            .handle(handle)
+            .http1_only();
+        server
+            .http_builder()
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.request)
+            .max_headers(64)
+            .max_buf_size(16 * 1024);
+        server.serve(router.into_make_service()).await
+    }
+}
+
+fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn refusal(candidates: &[String], error: &io::Error) -> AgentError {
+    let address = candidates.first().map_or("", String::as_str);
+    let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another agent or program has this port: `ss -ltnp sport = :{port}` names it; \
+             choose another port with --web.listen-address ADDR:PORT"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE; choose another with --web.listen-address ADDR:PORT".into()
+        }
+        _ => "give an address of this host with --web.listen-address ADDR:PORT".into(),
+    };
+    AgentError::Failed(format!("cannot listen on {address}: {error}; {advice}"))
+}

@@ -1,0 +1,127 @@
+//! From start to signal.
+
+use super::config::Config;
+use super::error::AgentError;
+use super::http::{Limits, Server, router};
+use super::probes::Probes;
+use super::report::Report;
+use super::running::Running;
+use axum_server::Handle;
+use sd_notify::NotifyState;
+use std::io;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Runs until SIGTERM or SIGINT. `attach` loads the probes; it is called once the address is ours,
+/// so that a second agent on the same port ends before it touches the kernel.
+///
+/// # Errors
+/// If the address cannot be served, the probes refuse an option, or a thread cannot be started.
+pub fn run(
+    config: Config,
+    attach: impl FnOnce() -> Result<Probes, AgentError>,
+) -> Result<(), AgentError> {
+    let limits = Limits::default();
+    let server = Server::bind(&config.listen, limits)?;
+    let runtime = runtime().map_err(|e| AgentError::Failed(format!("cannot start: {e}")))?;
+    // Signals are caught before anything is attached: none of them finds us half started.
+    let signals = runtime.block_on(async { Signals::new() })?;
+    let probes = attach()?;
+    tell(&probes.report);
+    let path = config.telemetry_path.clone();
+    let running = Running::start(config, probes)?;
+    let result = runtime.block_on(serve(server, &running, &path, signals, limits));
+    // Scrapes that still encode hold the view, not the probes.
+    runtime.shutdown_background();
+    drop(running);
+    result
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .thread_name("http")
+        .enable_all()
+        .build()
+}
+
+async fn serve(
+    server: Server,
+    running: &Running,
+    path: &str,
+    mut signals: Signals,
+    limits: Limits,
+) -> Result<(), AgentError> {
+    let address = server.address;
+    let handle = Handle::new();
+    let router = router(running.view(), path, limits.response);
+    let mut serving = tokio::spawn(server.serve(router, handle.clone()));
+    tracing::info!("serving http://{address}{path}");
+    notify(&[
+        NotifyState::Ready,
+        NotifyState::Status(&format!("serving {address}")),
+    ]);
+    let ended = tokio::select! {
+        name = signals.next() => {
+            tracing::info!("{name}: stopping");
+            notify(&[NotifyState::Stopping]);
+            handle.graceful_shutdown(Some(limits.drain));
+            (&mut serving).await
+        }
+        ended = &mut serving => ended,
+    };
+    let failed = |why: String| AgentError::Failed(format!("serving {address} failed: {why}"));
+    ended
+        .map_err(|e| failed(e.to_string()))?
+        .map_err(|e| failed(e.to_string()))
+}
+
+/// Tells a service manager, if one is listening.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        tracing::warn!(%error, "cannot tell the service manager (NOTIFY_SOCKET)");
+    }
+}
+
+/// What a person needs to know before looking at any number.
+fn tell(report: &Report) {
+    tracing::info!(level = report.level.as_str(), "{}", report.reason);
+    for hook in report.hooks.iter().filter(|hook| hook.verdict == "absent") {
+        let reason = &hook.reason;
+        tracing::info!(hook = hook.name, without = hook.without, "absent: {reason}");
+    }
+    for missing in &report.missing_capabilities {
+        tracing::warn!(
+            "{} is missing; it is needed to {}",
+            missing.name,
+            missing.needed_to
+        );
+    }
+    for advice in &report.advice {
+        tracing::warn!("to see more: {advice}");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, AgentError> {
+        let catch = |kind| {
+            signal(kind).map_err(|e| AgentError::Failed(format!("cannot catch signals: {e}")))
+        };
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

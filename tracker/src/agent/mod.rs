@@ -1,0 +1,33 @@
+//! The running agent: discovery, collection, background scan, http, life cycle.
+//!
+//! ```text
+//! probes --snapshot--> \
+//! discover thread ----> engine (model) --> http: /metrics /status /readyz
+//! scan thread --------> /
+//! ```
+//!
+//! A scrape reads the counters and writes text; everything slow has a thread and a budget.
+
+mod advice;
+mod config;
+mod discover_loop;
+pub mod discovery;
+mod engine;
+mod error;
+pub mod http;
+mod life;
+mod pace;
+mod probes;
+mod ready;
+mod report;
+mod running;
+mod scan;
+mod status;
+mod stop;
+
+pub use config::{Config, Pace};
+pub use error::AgentError;
+pub use life::run;
+pub use probes::{NoCounters, Probes};
+pub use report::{CountReport, HookReport, MissingCapability, Report, counts};
+pub use running::Running;

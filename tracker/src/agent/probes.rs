@@ -1,0 +1,69 @@
+//! What the agent takes from the probes layer, or from a test in its place.
+
+use super::discovery::{Discover, IterRoute};
+use super::report::Report;
+use crate::model::sample::{CounterSource, Snapshot};
+use crate::model::signal::Availability;
+use crate::probes::Attached;
+use crate::probes::task_vma::TaskVma;
+use std::sync::{Mutex, PoisonError};
+
+/// Reads the events that each hook missed, by its name; those the kernel does not tell are left out.
+pub type Missed = Box<dyn Fn() -> Vec<(String, u64)> + Send>;
+
+/// Counters, discovery, and the report of every hook.
+pub struct Probes {
+    /// The counters.
+    pub source: Box<dyn CounterSource>,
+    /// Discovery by a BPF iterator, where one could be loaded.
+    pub discover: Option<Box<dyn Discover>>,
+    /// What became of each hook.
+    pub report: Report,
+    /// What can be counted.
+    pub availability: Availability,
+    /// The events missed. Holds what is attached: dropping it detaches everything.
+    pub missed: Missed,
+}
+
+impl From<Attached> for Probes {
+    fn from(mut attached: Attached) -> Self {
+        let source: Box<dyn CounterSource> = match attached.counters.take() {
+            Some(counters) => Box::new(counters),
+            None => Box::new(NoCounters),
+        };
+        Self {
+            source,
+            discover: attached.iterator.take().map(iterate),
+            report: Report::of(&attached),
+            availability: attached.availability.clone(),
+            missed: missed(Mutex::new(attached)),
+        }
+    }
+}
+
+fn iterate(iterator: TaskVma) -> Box<dyn Discover> {
+    let read = move || iterator.read().map_err(|e| e.to_string());
+    Box::new(IterRoute::new(Box::new(read)))
+}
+
+fn missed(attached: Mutex<Attached>) -> Missed {
+    Box::new(move || {
+        let attached = attached.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = attached.misses().into_iter();
+        known
+            .filter_map(|(hook, _, missed)| Some((hook.to_owned(), missed?)))
+            .collect()
+    })
+}
+
+/// Counters where nothing is attached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCounters;
+
+impl CounterSource for NoCounters {
+    fn snapshot(&mut self) -> Snapshot {
+        Snapshot::default()
+    }
+
+    fn release(&mut self, _: &[u32], _: &[u32]) {}
+}

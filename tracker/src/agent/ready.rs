@@ -1,0 +1,116 @@
+//! Whether the agent does what it was asked to do.
+
+use super::http::Readiness;
+use crate::probes::Level;
+
+/// What readiness depends on.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Level reached.
+    pub level: Level,
+    /// Why not a higher one.
+    pub level_reason: String,
+    /// Least level at which it is ready.
+    pub required: Level,
+    /// A discovery is done and counted.
+    pub complete: bool,
+    /// A thread that ended though the agent runs.
+    pub dead_thread: Option<String>,
+    /// Why the last discovery failed.
+    pub discovery_failure: Option<String>,
+}
+
+/// Decides, with the reason in words.
+pub fn readiness(facts: &Facts) -> Readiness {
+    let (level, required) = (facts.level.as_str(), facts.required.as_str());
+    let (ready, reason) = if let Some(thread) = &facts.dead_thread {
+        (
+            false,
+            format!(
+                "not ready: thread {thread} ended unexpectedly; restart the agent and report its log"
+            ),
+        )
+    } else if facts.level < facts.required {
+        let why = &facts.level_reason;
+        (
+            false,
+            format!(
+                "not ready: level {level}, but --require-level is {required}: {why}; `tracker check` tells each hook"
+            ),
+        )
+    } else if let Some(failure) = &facts.discovery_failure {
+        (false, format!("not ready: {failure}"))
+    } else if !facts.complete {
+        (
+            false,
+            "not ready: the first discovery and collection are under way".into(),
+        )
+    } else {
+        (
+            true,
+            format!("ready: level {level}, {required} or more is required"),
+        )
+    };
+    Readiness { ready, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Facts {
+        Facts {
+            level: Level::Partial,
+            level_reason: "hook zap is absent".into(),
+            required: Level::Observe,
+            complete: true,
+            dead_thread: None,
+            discovery_failure: None,
+        }
+    }
+
+    fn refused(facts: &Facts, word: &str) {
+        let Readiness { ready, reason } = readiness(facts);
+        assert!(!ready && reason.contains(word), "{reason}");
+    }
+
+    #[test]
+    fn ready_needs_everything() {
+        assert!(readiness(&good()).ready);
+        assert!(
+            readiness(&Facts {
+                required: Level::Partial,
+                ..good()
+            })
+            .ready
+        );
+        refused(
+            &Facts {
+                required: Level::Full,
+                ..good()
+            },
+            "hook zap is absent",
+        );
+        refused(
+            &Facts {
+                complete: false,
+                ..good()
+            },
+            "under way",
+        );
+        refused(
+            &Facts {
+                dead_thread: Some("scan".into()),
+                ..good()
+            },
+            "thread scan",
+        );
+        refused(
+            &Facts {
+                discovery_failure: Some("no /proc".into()),
+                ..good()
+            },
+            "no /proc",
+        );
+    }
+}

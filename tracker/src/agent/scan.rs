@@ -1,0 +1,203 @@
+//! The background scan: how many pages of each uffd-wp VMA are armed, how many written.
+//!
+//! It never runs inside a scrape, never arms anything, and rests between small steps so that it
+//! stays within its share of a core. Where it is in a VMA it keeps over the rests.
+
+use super::discovery::key_of;
+use super::engine::Engine;
+use super::pace::{rest, thread_cpu_time};
+use super::stop::Stop;
+use crate::model::ScanResult;
+use crate::model::sample::FoundVma;
+use crate::uffd::{self, Behaviour, CountMethod, Counter, PAGE_SIZE, Pagemap, Progress};
+use serde::Serialize;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tracker_ebpf::Backing;
+
+/// Pages of one step: 64 MiB, well under a millisecond even where each page table entry is read.
+const STEP: u64 = (64 << 20) / PAGE_SIZE;
+
+/// CPU time after which it rests: shorter rests cost more in wake-ups than they smooth.
+const STRETCH: Duration = Duration::from_millis(1);
+
+/// Where the scan is, for `/status`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ScanState {
+    /// Passes over all VMAs that were finished.
+    pub passes: u64,
+    /// VMAs of this pass.
+    pub vmas: usize,
+    /// Of which scanned.
+    pub done: usize,
+    /// How long the last pass took, with its rests.
+    pub last_pass_seconds: Option<f64>,
+    /// Of which CPU time.
+    pub last_pass_cpu_seconds: Option<f64>,
+    /// VMAs that could not be scanned in this pass.
+    pub failed: usize,
+    /// Why the last of them could not.
+    pub last_failure: Option<String>,
+}
+
+/// The scan, run by a thread of its own.
+pub struct Scanner<'a> {
+    engine: &'a Engine,
+    stop: &'a Stop,
+    state: &'a Mutex<ScanState>,
+    behaviour: Behaviour,
+    budget: f64,
+    counter: Counter,
+    /// CPU time at which the last rest ended.
+    rested: Duration,
+}
+
+/// The agent stops.
+struct Stopped;
+
+impl<'a> Scanner<'a> {
+    /// A scan that takes `budget` of one core (more than 0, at most 1).
+    pub fn new(
+        engine: &'a Engine,
+        stop: &'a Stop,
+        state: &'a Mutex<ScanState>,
+        behaviour: Behaviour,
+        budget: f64,
+    ) -> Self {
+        let counter = Counter::new(0..0, CountMethod::Entries);
+        Self {
+            engine,
+            stop,
+            state,
+            behaviour,
+            budget,
+            counter,
+            rested: thread_cpu_time(),
+        }
+    }
+
+    /// Scans all VMAs again and again, a pass at most every `interval`, until the agent stops.
+    pub fn run(&mut self, interval: Duration) {
+        loop {
+            let begin = Instant::now();
+            if self.pass().is_err() || !self.stop.sleep(self.pause(begin, interval)) {
+                return;
+            }
+        }
+    }
+
+    /// Until the next pass; before the first discovery there is nothing to wait for but that.
+    fn pause(&self, begin: Instant, interval: Duration) -> Duration {
+        if self.engine.discovery().is_none() {
+            return Duration::from_millis(50).min(interval);
+        }
+        interval.saturating_sub(begin.elapsed())
+    }
+
+    fn pass(&mut self) -> Result<(), Stopped> {
+        let Some(discovery) = self.engine.discovery() else {
+            return Ok(());
+        };
+        let (begin, cpu) = (Instant::now(), thread_cpu_time());
+        self.note(|state| {
+            (state.vmas, state.done, state.failed) = (discovery.vmas.len(), 0, 0);
+        });
+        for vmas in discovery.vmas.chunk_by(|a, b| a.process == b.process) {
+            self.process(vmas)?;
+        }
+        let failed = self.note(|state| {
+            state.passes += 1;
+            state.last_pass_seconds = Some(begin.elapsed().as_secs_f64());
+            state.last_pass_cpu_seconds = Some((thread_cpu_time() - cpu).as_secs_f64());
+            state.failed
+        });
+        self.engine.ran("scan", begin.elapsed(), failed == 0);
+        Ok(())
+    }
+
+    fn process(&mut self, vmas: &[FoundVma]) -> Result<(), Stopped> {
+        let Some(first) = vmas.first() else {
+            return Ok(());
+        };
+        let pid = first.process.pid;
+        // The open file keeps the address space: whose it is, is asked after that.
+        let opened = Pagemap::open(pid).and_then(|pagemap| Ok((pagemap, key_of(pid)?)));
+        match opened {
+            Ok((Some(pagemap), Some(key))) if key == first.process => self.vmas(&pagemap, vmas)?,
+            // Gone, or another process by now: the next discovery knows.
+            Ok(_) => {}
+            Err(error) => self.failed(vmas.len(), &error),
+        }
+        self.note(|state| state.done += vmas.len());
+        Ok(())
+    }
+
+    fn vmas(&mut self, pagemap: &Pagemap, vmas: &[FoundVma]) -> Result<(), Stopped> {
+        for vma in vmas {
+            match self.vma(pagemap, vma)? {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => self.failed(1, &error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts one VMA; false if its process is gone.
+    fn vma(&mut self, pagemap: &Pagemap, vma: &FoundVma) -> Result<uffd::Result<bool>, Stopped> {
+        let method = CountMethod::choose(&self.behaviour, vma.backing == Backing::Hugetlb);
+        self.counter.restart(vma.start..vma.end, method);
+        loop {
+            self.breathe()?;
+            match self.counter.step(pagemap, STEP) {
+                Ok(Progress::More) => {}
+                Ok(Progress::Gone) => return Ok(Ok(false)),
+                Err(error) => return Ok(Err(error)),
+                Ok(Progress::Done(count)) => {
+                    self.engine.scanned(ScanResult {
+                        process: vma.process,
+                        start: vma.start,
+                        armed_pages: count.armed,
+                        written_pages: count.written,
+                        unix_seconds: unix_seconds(),
+                    });
+                    return Ok(Ok(true));
+                }
+            }
+        }
+    }
+
+    /// Rests if it has worked for a while.
+    fn breathe(&mut self) -> Result<(), Stopped> {
+        let worked = thread_cpu_time().saturating_sub(self.rested);
+        if worked < STRETCH {
+            return if self.stop.is_stopped() {
+                Err(Stopped)
+            } else {
+                Ok(())
+            };
+        }
+        let goes_on = self.stop.sleep(rest(worked, self.budget));
+        self.rested = thread_cpu_time();
+        if goes_on { Ok(()) } else { Err(Stopped) }
+    }
+
+    fn failed(&self, vmas: usize, error: &uffd::Error) {
+        tracing::debug!(%error, "scan");
+        self.note(|state| {
+            state.failed += vmas;
+            state.last_failure = Some(error.to_string());
+        });
+    }
+
+    fn note<T>(&self, change: impl FnOnce(&mut ScanState) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn unix_seconds() -> f64 {
+    // A clock before 1970 is a wrong clock; its scans look old, which is what it says.
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
+}

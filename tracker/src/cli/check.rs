@@ -1,0 +1,196 @@
+//! `tracker check`: what this kernel and this privilege can do, hook by hook, and why not.
+//!
+//! It attaches everything, as the agent would, and detaches it again: the kernel's own answer.
+
+use super::agent::{HookArgs, LevelArg};
+use super::exit::UNABLE;
+use super::output::print;
+use super::probes;
+use crate::agent::{CountReport, HookReport, Report};
+use crate::probes::Level;
+use clap::Args;
+use std::collections::BTreeMap;
+use std::fmt::{self, Formatter};
+use std::process::ExitCode;
+
+/// The flags of `tracker check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Print JSON
+    #[arg(long, env = "TRACKER_JSON")]
+    json: bool,
+    #[command(flatten)]
+    hooks: HookArgs,
+    /// End with status 3 below this level
+    #[arg(long, env = "TRACKER_REQUIRE_LEVEL", value_enum)]
+    #[arg(default_value = "observe", value_name = "LEVEL")]
+    require_level: LevelArg,
+}
+
+/// Prints the report; status 3 if the level required is not reached.
+///
+/// # Errors
+/// If a flag names an unknown hook or mechanism.
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let report = Report::of(&probes::attach(&args.hooks)?);
+    let text = if args.json {
+        serde_json::to_string_pretty(&report)? + "\n"
+    } else {
+        Text(&report).to_string()
+    };
+    print(&text)?;
+    let enough = report.level >= Level::from(args.require_level);
+    Ok(if enough {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(UNABLE)
+    })
+}
+
+/// The report for people.
+struct Text<'a>(&'a Report);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let report = self.0;
+        writeln!(f, "level {}: {}", report.level.as_str(), report.reason)?;
+        hooks(f, &report.hooks)?;
+        writeln!(f, "\ncounts")?;
+        report
+            .counts
+            .iter()
+            .try_for_each(|count| count_line(f, count))?;
+        if !report.missing_capabilities.is_empty() {
+            writeln!(f, "\nmissing capabilities")?;
+        }
+        for missing in &report.missing_capabilities {
+            writeln!(f, "  {}: needed to {}", missing.name, missing.needed_to)?;
+        }
+        if !report.advice.is_empty() {
+            writeln!(f, "\nto see more")?;
+        }
+        report
+            .advice
+            .iter()
+            .try_for_each(|advice| writeln!(f, "  {advice}"))
+    }
+}
+
+/// Those attached first; the others by reason, because one reason often stops many.
+fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
+    let width = hooks
+        .iter()
+        .map(|hook| hook.name.len())
+        .max()
+        .unwrap_or_default();
+    let (attached, others): (Vec<_>, Vec<_>) =
+        hooks.iter().partition(|hook| hook.mechanism.is_some());
+    if !attached.is_empty() {
+        writeln!(f, "\nhooks attached")?;
+    }
+    for hook in attached {
+        let (how, function) = (hook.mechanism.unwrap_or_default(), hook.function.as_deref());
+        write!(
+            f,
+            "  {:width$}  {how:9}  {}",
+            hook.name,
+            function.unwrap_or_default()
+        )?;
+        let reason = Some(&hook.reason).filter(|reason| *reason != "first choice");
+        reason
+            .iter()
+            .try_for_each(|reason| write!(f, "; {reason}"))?;
+        writeln!(f)?;
+    }
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for hook in others {
+        groups
+            .entry((hook.verdict, &hook.reason))
+            .or_default()
+            .push(hook);
+    }
+    for ((verdict, reason), hooks) in groups {
+        writeln!(f, "\nhooks {}: {reason}", verdict.replace('-', " "))?;
+        for hook in hooks {
+            writeln!(f, "  {:width$}  {}", hook.name, hook.without)?;
+        }
+    }
+    Ok(())
+}
+
+fn count_line(f: &mut Formatter<'_>, count: &CountReport) -> fmt::Result {
+    let family = count.families.first().copied().unwrap_or_default();
+    write!(f, "  {:9}  {family} {}", count.exactness, count.part)?;
+    count
+        .reason
+        .iter()
+        .try_for_each(|reason| write!(f, ": {reason}"))?;
+    writeln!(f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::MissingCapability;
+
+    fn hook(name: &str, mechanism: Option<&'static str>) -> HookReport {
+        HookReport {
+            name: name.into(),
+            subject: "faults".into(),
+            verdict: if mechanism.is_some() {
+                "attached"
+            } else {
+                "absent"
+            },
+            mechanism,
+            function: mechanism.map(|_| name.into()),
+            reason: if mechanism.is_some() {
+                "first choice"
+            } else {
+                "it was renamed"
+            }
+            .into(),
+            without: "async faults at ptes",
+            missed: None,
+        }
+    }
+
+    #[test]
+    fn absent_hooks_and_estimates_say_why() {
+        let report = Report {
+            level: Level::Partial,
+            reason: "without zap: it was renamed".into(),
+            hooks: vec![hook("do_wp_page", Some("fentry")), hook("zap", None)],
+            counts: vec![CountReport {
+                families: &["uffdwp_markers_total"],
+                part: "event=installed".into(),
+                exactness: "estimated",
+                reason: Some("it is inlined".into()),
+            }],
+            missing_capabilities: vec![MissingCapability {
+                name: "CAP_PERFMON",
+                needed_to: "attach BPF programs",
+            }],
+            advice: vec!["run as root".into()],
+        };
+        let expected = "\
+level partial: without zap: it was renamed
+
+hooks attached
+  do_wp_page  fentry     do_wp_page
+
+hooks absent: it was renamed
+  zap         async faults at ptes
+
+counts
+  estimated  uffdwp_markers_total event=installed: it is inlined
+
+missing capabilities
+  CAP_PERFMON: needed to attach BPF programs
+
+to see more
+  run as root
+";
+        assert_eq!(Text(&report).to_string(), expected);
+    }
+}

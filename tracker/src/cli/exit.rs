@@ -1,0 +1,38 @@
+//! Exit codes, and how a failure is told.
+
+use crate::agent::AgentError;
+use std::process::ExitCode;
+
+/// The command failed.
+pub const FAILED: u8 = 1;
+/// An argument cannot be what it is.
+pub const USAGE: u8 = 2;
+/// This kernel or this privilege cannot do it.
+pub const UNABLE: u8 = 3;
+
+/// Tells the failure with all its causes on stderr and gives the exit code for it.
+pub fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("tracker: {error:#}");
+    ExitCode::from(code(error))
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<AgentError>() {
+        Some(AgentError::Usage(_)) => USAGE,
+        Some(AgentError::Unable(_)) => UNABLE,
+        _ => FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_tells_usage_from_inability_from_failure() {
+        let code_of = |e: AgentError| code(&anyhow::Error::new(e).context("starting"));
+        assert_eq!(code_of(AgentError::Usage("no such hook".into())), USAGE);
+        assert_eq!(code_of(AgentError::Unable("no BTF".into())), UNABLE);
+        assert_eq!(code(&anyhow::anyhow!("disk on fire")), FAILED);
+    }
+}

@@ -1,0 +1,76 @@
+//! Arguments and printing; one file per command.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it.
+
+mod agent;
+mod check;
+mod exit;
+mod listen;
+mod log;
+mod output;
+mod probes;
+mod values;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Shows what userfaultfd write-protection does to this machine, and how true its answers are.
+#[derive(Debug, Parser)]
+#[command(name = "tracker", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    log: log::LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run until SIGTERM or SIGINT and export metrics to Prometheus
+    Agent(Box<agent::AgentArgs>),
+    /// Tell what this kernel and this privilege can do, hook by hook, and why not
+    Check(check::CheckArgs),
+}
+
+/// Parses the arguments, runs the command and maps its result to an exit code.
+pub fn main() -> ExitCode {
+    // clap prints usage errors itself and exits with 2.
+    let cli = Cli::parse();
+    if let Err(e) = log::init(&cli.log) {
+        return exit::failed(&e);
+    }
+    let result = match &cli.command {
+        Command::Agent(args) => agent::run(args),
+        Command::Check(args) => check::run(args),
+    };
+    result.unwrap_or_else(|e| exit::failed(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands() {
+            for arg in command.get_arguments() {
+                let id = arg.get_id().as_str();
+                if ["help", "version", "command"].contains(&id) || command.get_name() == "help" {
+                    continue;
+                }
+                let env = arg.get_env().map(|e| e.to_string_lossy().into_owned());
+                let flag = arg.get_long().unwrap_or_default();
+                let wanted = format!("TRACKER_{}", flag.to_uppercase().replace(['.', '-'], "_"));
+                assert_eq!(env.as_deref(), Some(wanted.as_str()), "--{flag}");
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! From the flags to attached probes.
+
+use super::agent::HookArgs;
+use crate::agent::AgentError;
+use crate::probes::globals::Sizes;
+use crate::probes::plan::Wishes;
+use crate::probes::{self, Attached, HOOKS, Mechanism, Options};
+use std::thread::available_parallelism;
+
+/// Attaches what can be attached; dropping the result detaches it.
+///
+/// # Errors
+/// [`AgentError::Usage`] if a flag names a hook or mechanism that does not exist.
+pub fn attach(args: &HookArgs) -> Result<Attached, AgentError> {
+    let cpus = available_parallelism().map_or(1, usize::from);
+    let options = Options {
+        wishes: wishes(&args.no_hook, &args.force_mechanism).map_err(AgentError::Usage)?,
+        sizes: Sizes::new(args.vma_records, args.process_records, cpus),
+    };
+    Ok(probes::attach(&options))
+}
+
+fn wishes(no_hook: &[String], force: &[String]) -> Result<Wishes, String> {
+    // An environment variable that is set to nothing wishes nothing.
+    let given = |names: &[String]| names.iter().filter(|n| !n.is_empty()).cloned().collect();
+    let off: Vec<String> = given(no_hook);
+    for name in &off {
+        known(name).map_err(|e| format!("--no-hook {name}: {e}"))?;
+    }
+    let forced: Vec<String> = given(force);
+    let forced = forced
+        .iter()
+        .map(|wish| parse_forced(wish).map_err(|e| format!("--force-mechanism {wish}: {e}")));
+    Ok(Wishes {
+        off,
+        forced: forced.collect::<Result<_, _>>()?,
+    })
+}
+
+fn parse_forced(wish: &str) -> Result<(Option<String>, Mechanism), String> {
+    let Some((name, mechanism)) = wish.split_once('=') else {
+        return Ok((None, parse_mechanism(wish, &MECHANISMS)?));
+    };
+    let rungs = known(name)?.rungs;
+    Ok((Some(name.to_owned()), parse_mechanism(mechanism, rungs)?))
+}
+
+const MECHANISMS: [Mechanism; 4] = [
+    Mechanism::Fentry,
+    Mechanism::Fexit,
+    Mechanism::Kprobe,
+    Mechanism::Kretprobe,
+];
+
+fn parse_mechanism(text: &str, allowed: &[Mechanism]) -> Result<Mechanism, String> {
+    let found = Mechanism::parse(text).filter(|mechanism| allowed.contains(mechanism));
+    found.ok_or_else(|| {
+        let names: Vec<_> = allowed.iter().map(|mechanism| mechanism.as_str()).collect();
+        format!(
+            "`{text}` cannot be had there; choose {}",
+            names.join(" or ")
+        )
+    })
+}
+
+fn known(name: &str) -> Result<&'static probes::Hook, String> {
+    HOOKS.iter().find(|hook| hook.name == name).ok_or_else(|| {
+        let names: Vec<_> = HOOKS.iter().map(|hook| hook.name).collect();
+        format!("there is no such hook; there are {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn parse(no_hook: &[&str], force: &[&str]) -> Result<Wishes, String> {
+        let own = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        wishes(&own(no_hook), &own(force))
+    }
+
+    #[test]
+    fn names_of_hooks_and_mechanisms() {
+        let wishes = parse(&["do_wp_page", ""], &["kprobe", "do_wp_page=fentry"]).unwrap();
+        assert_eq!(wishes.off, ["do_wp_page"]);
+        let one = (Some("do_wp_page".to_owned()), Mechanism::Fentry);
+        assert_eq!(wishes.forced, [(None, Mechanism::Kprobe), one]);
+    }
+
+    #[test]
+    fn what_does_not_exist_is_told_with_what_does() {
+        assert!(parse(&["do_wp"], &[]).unwrap_err().contains("do_wp_page"));
+        assert!(
+            parse(&[], &["magic"])
+                .unwrap_err()
+                .contains("fentry or fexit or kprobe")
+        );
+        let error = parse(&[], &["do_wp_page=fexit"]).unwrap_err();
+        assert!(error.contains("fentry or kprobe"), "{error}");
+        assert!(
+            parse(&[], &["nothing=kprobe"])
+                .unwrap_err()
+                .contains("there are ")
+        );
+    }
+}

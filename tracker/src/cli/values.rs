@@ -1,0 +1,101 @@
+//! Values of flags: durations, shares, counts, paths. Each error says what would be right.
+
+use std::time::Duration;
+
+/// Units of a duration, longest suffix first so that `ms` is not read as `m`.
+const UNITS: [(&str, f64); 5] = [
+    ("ms", 1e-3),
+    ("us", 1e-6),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3600.0),
+];
+
+/// The longest duration that makes sense to wait for anything.
+const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
+
+/// A duration with its unit: `500ms`, `5s`, `2m`, `1h`; more than 0, at most a week.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration; write for example 500ms, 5s, 2m or 1h");
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|n| (n, unit)))
+        .ok_or_else(wrong)?;
+    let seconds = decimal(number).ok_or_else(wrong)? * unit;
+    if seconds <= 0.0 || seconds > LONGEST {
+        return Err(format!("`{text}` must be more than 0 and at most 168h"));
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+/// A share of one CPU core: `1%`, `0.5%`; `0%` switches off what it bounds.
+pub fn share(text: &str) -> Result<f64, String> {
+    let wrong = || format!("`{text}` is not a share of one CPU core; write for example 1% or 0.5%");
+    let percent = text
+        .strip_suffix('%')
+        .and_then(decimal)
+        .filter(|p| *p <= 100.0)
+        .ok_or_else(wrong)?;
+    Ok(percent / 100.0)
+}
+
+/// Digits with at most one dot: no sign, no exponent, no `inf`.
+fn decimal(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if plain { text.parse().ok() } else { None }
+}
+
+/// A path below which nothing else is served: `/metrics`, `/a/b`.
+pub fn telemetry_path(text: &str) -> Result<String, String> {
+    const TAKEN: [&str; 4] = ["/", "/healthz", "/readyz", "/status"];
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._~-".contains(&b);
+    if !text.starts_with('/') || !text.bytes().all(plain) {
+        return Err(format!(
+            "`{text}` is not a path; write for example /metrics (letters, digits and /._~- only)"
+        ));
+    }
+    if TAKEN.contains(&text) {
+        return Err(format!(
+            "{text} serves something else; take another path, for example /metrics"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(duration("1.5s").unwrap(), Duration::from_millis(1500));
+        assert_eq!(duration("2m").unwrap(), Duration::from_secs(120));
+        assert_eq!(duration("1h").unwrap(), Duration::from_secs(3600));
+        for wrong in [
+            "", "5", "s", "-1s", "0s", "1e3s", "infs", "nans", "1.2.3s", "169h", "5 s",
+        ] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares() {
+        assert!((share("1%").unwrap() - 0.01).abs() < 1e-12);
+        assert!(share("0%").unwrap().abs() < 1e-12);
+        for wrong in ["", "%", "1", "-1%", "101%", "inf%", "nan%"] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn telemetry_paths() {
+        assert_eq!(telemetry_path("/metrics").unwrap(), "/metrics");
+        for wrong in [
+            "", "metrics", "/", "/healthz", "/{x}", "/a b", "/*", "/%2f", "/\n",
+        ] {
+            assert!(telemetry_path(wrong).is_err(), "{wrong}");
+        }
+    }
+}

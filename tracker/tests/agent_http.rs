@@ -1,0 +1,321 @@
+//! The HTTP side on loopback, with a view that answers without a kernel.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use tracker::agent::http::{Limits, Readiness, Server, View, router};
+
+/// More than socket buffers hold, so that a client that does not read stalls the server.
+const BIG: usize = 32 << 20;
+
+#[derive(Default)]
+struct Double {
+    ready: AtomicBool,
+    broken: AtomicBool,
+    big: AtomicBool,
+}
+
+impl View for Double {
+    fn metrics(&self) -> Result<Vec<u8>, String> {
+        if self.broken.load(Relaxed) {
+            return Err("the counters cannot be read".into());
+        }
+        if self.big.load(Relaxed) {
+            return Ok(vec![b'#'; BIG]);
+        }
+        Ok("uffdwp_level{level=\"observe\"} 1\n"
+            .repeat(100)
+            .into_bytes())
+    }
+
+    fn readiness(&self) -> Readiness {
+        let ready = self.ready.load(Relaxed);
+        Readiness {
+            ready,
+            reason: "level observe, full is required".into(),
+        }
+    }
+
+    fn status(&self) -> Value {
+        json!({"level": "observe"})
+    }
+}
+
+/// Patience of the server under test: short, so that the tests are.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+fn limits() -> Limits {
+    Limits {
+        connections: 4,
+        request: PATIENCE,
+        unread: PATIENCE,
+        ..Limits::default()
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    view: Arc<Double>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn start() -> Running {
+    let server = Server::bind(&["127.0.0.1:0".into()], limits()).unwrap();
+    let address = server.address;
+    let view = Arc::new(Double::default());
+    let app = router(view.clone(), "/metrics", limits().response);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.spawn(server.serve(app, axum_server::Handle::new()));
+    Running {
+        address,
+        view,
+        _runtime: runtime,
+    }
+}
+
+impl Running {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
+    }
+
+    /// Sends bytes and reads until the server closes.
+    fn raw(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).unwrap();
+        response
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let response = self.raw(request.as_bytes());
+        let end = response.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        let head = String::from_utf8(response[..end].to_vec())
+            .unwrap()
+            .to_lowercase();
+        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, head, response[end..].to_vec())
+    }
+
+    fn get(&self, path: &str) -> (u16, String, Vec<u8>) {
+        self.request("GET", path, "")
+    }
+}
+
+#[test]
+fn metrics_have_the_content_type_of_the_text_format() {
+    let (code, head, body) = start().get("/metrics");
+    assert_eq!(code, 200);
+    assert!(
+        head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
+        "{head}"
+    );
+    assert!(body.starts_with(b"uffdwp_level"));
+}
+
+#[test]
+fn metrics_are_compressed_when_the_client_asks() {
+    let (code, head, body) = start().request("GET", "/metrics", "Accept-Encoding: gzip\r\n");
+    assert_eq!(code, 200);
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    assert!(body.len() < 1000, "{} bytes", body.len());
+}
+
+#[test]
+fn head_gives_no_body() {
+    let (code, _, body) = start().request("HEAD", "/metrics", "");
+    assert_eq!((code, body.len()), (200, 0));
+}
+
+#[test]
+fn a_failed_scrape_is_503_with_its_reason() {
+    let running = start();
+    running.view.broken.store(true, Relaxed);
+    let (code, _, body) = running.get("/metrics");
+    assert_eq!(
+        (code, body.as_slice()),
+        (503, b"the counters cannot be read\n".as_slice())
+    );
+}
+
+#[test]
+fn readiness_says_why_not() {
+    let running = start();
+    let (code, _, body) = running.get("/readyz");
+    assert_eq!(
+        (code, body.as_slice()),
+        (503, b"level observe, full is required\n".as_slice())
+    );
+    running.view.ready.store(true, Relaxed);
+    assert_eq!(running.get("/readyz").0, 200);
+    assert_eq!(running.get("/healthz").0, 200);
+}
+
+#[test]
+fn status_is_json_and_the_landing_page_links_to_everything() {
+    let running = start();
+    let (_, head, body) = running.get("/status");
+    assert!(head.contains("content-type: application/json"), "{head}");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&body).unwrap()["level"],
+        "observe"
+    );
+    let (_, head, body) = running.get("/");
+    assert!(head.contains("content-type: text/html"), "{head}");
+    let page = String::from_utf8(body).unwrap();
+    for link in ["/metrics", "/status", "/readyz", "/healthz"] {
+        assert!(page.contains(&format!("href=\"{link}\"")), "{page}");
+    }
+}
+
+#[test]
+fn the_rest_is_refused_in_plain_text() {
+    let running = start();
+    let (code, head, body) = running.get("/nothing");
+    assert_eq!(code, 404);
+    assert!(head.contains("content-type: text/plain"), "{head}");
+    assert!(!body.is_empty());
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+        let (code, head, body) = running.request(method, "/metrics", "");
+        assert_eq!(code, 405, "{method}");
+        assert!(head.contains("content-type: text/plain"), "{head}");
+        assert!(body.starts_with(b"only GET"), "{method}");
+    }
+}
+
+#[test]
+fn garbage_is_answered_with_400_or_closed() {
+    let running = start();
+    for garbage in [
+        b"\x16\x03\x01\x02\x00\x01".as_slice(),
+        b"\0\0\0\0\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"hello\n\n",
+    ] {
+        let response = running.raw(garbage);
+        let refused = response.is_empty() || response.starts_with(b"HTTP/1.1 400");
+        assert!(
+            refused,
+            "{garbage:?}: {}",
+            String::from_utf8_lossy(&response)
+        );
+    }
+    assert_eq!(running.get("/healthz").0, 200);
+}
+
+#[test]
+fn a_huge_request_head_is_refused() {
+    let running = start();
+    let mut stream = running.connect();
+    let header = format!("X-A: {}\r\n", "a".repeat(60_000));
+    // The server may close before it has taken everything.
+    let _ = stream.write_all(format!("GET / HTTP/1.1\r\nHost: x\r\n{header}\r\n").as_bytes());
+    let mut response = [0; 12];
+    if stream.read_exact(&mut response).is_ok() {
+        assert_eq!(&response, b"HTTP/1.1 431");
+    }
+    assert_eq!(running.get("/healthz").0, 200);
+}
+
+/// Time until the server closes the connection.
+fn closed_after(stream: &mut TcpStream) -> Duration {
+    let start = Instant::now();
+    let _ = stream.read_to_end(&mut Vec::new());
+    start.elapsed()
+}
+
+#[test]
+fn a_client_that_sends_nothing_is_closed() {
+    let running = start();
+    assert!(closed_after(&mut running.connect()) < Duration::from_secs(10));
+}
+
+#[test]
+fn a_kept_connection_that_goes_quiet_is_closed() {
+    let running = start();
+    let mut stream = running.connect();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    assert!(closed_after(&mut stream) < Duration::from_secs(10));
+}
+
+#[test]
+fn a_slow_request_is_closed_however_alive_it_looks() {
+    let running = start();
+    let mut stream = running.connect();
+    let start = Instant::now();
+    while stream.write_all(b"G").is_ok() {
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn idle_clients_cannot_lock_others_out_for_long() {
+    let running = start();
+    let idle: Vec<_> = (0..4).map(|_| running.connect()).collect();
+    std::thread::sleep(PATIENCE / 3);
+    let mut refused = running.connect();
+    assert!(
+        closed_after(&mut refused) < PATIENCE,
+        "no slot is free: closed at once"
+    );
+    std::thread::sleep(PATIENCE * 2);
+    assert_eq!(running.get("/healthz").0, 200, "the slots are free again");
+    drop(idle);
+}
+
+#[test]
+fn a_client_that_does_not_read_gives_its_slot_back() {
+    let running = start();
+    running.view.big.store(true, Relaxed);
+    let mut stuck: Vec<_> = (0..4).map(|_| running.connect()).collect();
+    for stream in &mut stuck {
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+    }
+    let start = Instant::now();
+    loop {
+        let mut probe = running.connect();
+        let _ = probe.write_all(b"GET /healthz HTTP/1.0\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = probe.read_to_end(&mut answer);
+        if answer.starts_with(b"HTTP/1.0 200") && start.elapsed() > PATIENCE {
+            break;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(15),
+            "the slots stay taken"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_port_in_use_names_the_flag() {
+    let running = start();
+    let error = Server::bind(&[running.address.to_string()], limits())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("--web.listen-address"), "{error}");
+    assert!(
+        error.contains(&format!("sport = :{}", running.address.port())),
+        "{error}"
+    );
+}

@@ -1,0 +1,111 @@
+//! The example workload: a process with a known number of events.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use super::Killed;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// A row that has run and holds its memory until it is dropped.
+pub struct Workload {
+    process: Killed,
+    /// What every series must say, as the row prints it.
+    pub expected: Vec<Expected>,
+}
+
+/// One series.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// Metric family.
+    pub family: String,
+    /// Labels and their values.
+    pub labels: Vec<(String, String)>,
+    /// What it must say.
+    pub value: f64,
+}
+
+impl Workload {
+    /// Runs a row to its end; `None` if it says that it cannot run here.
+    pub fn run(row: &str) -> Option<Self> {
+        let mut command = Command::new(path());
+        command.args(["run", row, "--hold"]).stdout(Stdio::piped());
+        let mut process = Killed(command.spawn().unwrap());
+        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        for line in lines.map(Result::unwrap) {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            match line["phase"].as_str() {
+                Some("skipped") => {
+                    eprintln!("skipped: {line}");
+                    return None;
+                }
+                Some("done") => {
+                    assert_eq!(line["agrees"], true, "{line:#}");
+                    let samples = line["expected"].as_array().unwrap();
+                    let expected = samples.iter().map(Expected::parse).collect();
+                    return Some(Self { process, expected });
+                }
+                _ => {}
+            }
+        }
+        panic!("{row} ended without a result: {:?}", process.0.wait());
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+}
+
+/// The full names of all rows.
+pub fn rows() -> Vec<String> {
+    let output = Command::new(path()).arg("list").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn path() -> String {
+    super::program("uffdwp-workload", env!("CARGO_BIN_EXE_uffdwp-workload"))
+}
+
+impl Expected {
+    fn parse(sample: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let mut labels = vec![("pid".to_owned(), sample["pid"].to_string())];
+        if let Some(vma) = sample["vma"].as_str() {
+            labels.push(("vma".into(), format!("0x{}", vma.trim_start_matches("0x"))));
+        }
+        let further = sample["labels"].as_array().unwrap();
+        labels.extend(further.iter().map(|pair| (text(&pair[0]), text(&pair[1]))));
+        let value = sample["value"].as_f64().unwrap();
+        Self {
+            family: text(&sample["family"]),
+            labels,
+            value,
+        }
+    }
+
+    /// What an exposition says; `None` if the series is not there.
+    pub fn in_exposition(&self, exposition: &str) -> Option<f64> {
+        let labels: Vec<_> = self
+            .labels
+            .iter()
+            .map(|(k, v)| format!("{k}=\"{v}\""))
+            .collect();
+        let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+        super::sum(exposition, &self.family, &labels)
+    }
+
+    /// As a selector of PromQL.
+    pub fn selector(&self) -> String {
+        let labels: Vec<_> = self
+            .labels
+            .iter()
+            .map(|(k, v)| format!("{k}={v:?}"))
+            .collect();
+        format!("{}{{{}}}", self.family, labels.join(","))
+    }
+}
