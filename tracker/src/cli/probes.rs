@@ -16,6 +16,10 @@ pub fn attach(args: &HookArgs) -> Result<Attached, AgentError> {
     let options = Options {
         wishes: wishes(&args.no_hook, &args.force_mechanism).map_err(AgentError::Usage)?,
         sizes: Sizes::new(args.vma_records, args.process_records, cpus),
+        object: match std::env::var_os("TRACKER_EBPF_OBJECT") {
+            Some(p) => std::fs::read(p).unwrap_or_default().into(),
+            None => probes::attach::OBJECT.into(),
+        },
     };
     Ok(probes::attach(&options))
 }
