@@ -36,11 +36,11 @@ const WRITABLE: u64 = 0x2;
 
 /// Counts one fault in a record.
 #[inline(always)]
-pub fn count(id: u32, mode: Mode, hit: Hit) {
+pub fn count(id: u32, mode: u32, hit: Hit) {
     if let Some(counters) = slot::counters(id) {
         // SAFETY: a map value.
         atomic::add(
-            unsafe { &raw mut (*counters).faults[mode as usize][hit as usize] },
+            unsafe { &raw mut (*counters).faults[(mode & 1) as usize][hit as usize] },
             1,
         );
     }
@@ -62,8 +62,8 @@ pub fn do_wp_page<C: Entry>(ctx: &C) {
     let Some(found) = slot::find(vma, false) else {
         return;
     };
-    if found.mode as u32 == Mode::Async as u32 {
-        count(found.id, Mode::Async, Hit::Pte);
+    if found.is_async() {
+        count(found.id, Mode::Async as u32, Hit::Pte);
     }
 }
 
@@ -98,7 +98,7 @@ pub fn handle_userfault<C: Entry>(ctx: &C) {
         || record::backing::<C::Memory>(vma) as u32 == tracker_ebpf::Backing::Hugetlb as u32;
     count(
         found.id,
-        Mode::Sync,
+        Mode::Sync as u32,
         if huge { Hit::Huge } else { Hit::Pte },
     );
     // SAFETY: a helper without arguments.
@@ -123,8 +123,8 @@ pub fn split_huge_pmd(ctx: &ProbeContext) {
         return;
     }
     if let Some(found) = slot::find(vma, false) {
-        if found.mode as u32 == Mode::Async as u32 {
-            count(found.id, Mode::Async, Hit::Huge);
+        if found.is_async() {
+            count(found.id, Mode::Async as u32, Hit::Huge);
         }
     }
 }
@@ -176,8 +176,8 @@ pub fn huge_pte_alloc_exit<C: Exit>(ctx: &C) {
         && pte & WRITABLE == 0
         && fault.flags as u32 & WRITE != 0
         && let Some(found) = slot::find(vma, true)
-        && found.mode as u32 == Mode::Async as u32
+        && found.is_async()
     {
-        count(found.id, Mode::Async, Hit::Huge);
+        count(found.id, Mode::Async as u32, Hit::Huge);
     }
 }

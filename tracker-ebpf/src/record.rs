@@ -31,7 +31,15 @@ const TAKE_TRIES: u32 = 16;
 #[derive(Clone, Copy)]
 pub struct Found {
     pub id: u32,
-    pub mode: Mode,
+    /// [`Mode`] as a number, which the verifier can bound.
+    pub mode: u32,
+}
+
+impl Found {
+    #[inline(always)]
+    pub const fn is_async(&self) -> bool {
+        self.mode == Mode::Async as u32
+    }
 }
 
 /// Whether uffd write-protection is registered on the VMA.
@@ -87,7 +95,10 @@ pub fn resolve(vma: u64) -> Option<Found> {
     } else {
         known
     };
-    Some(Found { id, mode })
+    Some(Found {
+        id,
+        mode: mode as u32,
+    })
 }
 
 /// The id under which this very VMA is counted already.
@@ -252,7 +263,8 @@ fn take(ring: &Array<u64>, which: Free, capacity: u64) -> u32 {
         if seen == end {
             return NO_RECORD;
         }
-        let Some(id) = ring.get((seen % capacity) as u32).copied() else {
+        let place = seen.checked_rem(capacity).unwrap_or(0);
+        let Some(id) = ring.get(place as u32).copied() else {
             return NO_RECORD;
         };
         if atomic::replace(head, seen, seen + 1) {

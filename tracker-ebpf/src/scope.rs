@@ -140,15 +140,17 @@ pub fn scan<C: Entry>(ctx: &C) {
 /// `uffd_wp_range(vma, start, len, enable)`: inside an arm or a scan, the VMA it is about.
 #[inline(always)]
 pub fn wp_range<C: Entry>(ctx: &C) {
+    // Both are loaded: a context offset that depends on a condition does not pass the verifier.
+    let (first, second) = (ctx.number(0), ctx.number(1));
     let vma = if config!(wp_range_vma_arg) == 1 {
-        ctx.pointer(1)
+        second
     } else {
-        ctx.pointer(0)
+        first
     };
     let tid = bpf_get_current_pid_tgid() as u32;
     if let Some(scope) = SCOPES.get_ptr_mut(tid) {
         // SAFETY: a map value that only this task writes.
-        unsafe { (*scope).vma = vma as u64 };
+        unsafe { (*scope).vma = vma };
     }
 }
 

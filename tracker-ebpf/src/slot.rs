@@ -4,7 +4,7 @@
 //! of functions that run under the pte lock.
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use tracker_ebpf::{Mode, NO_RECORD, VmaFaults};
+use tracker_ebpf::{NO_RECORD, VmaFaults};
 
 use crate::{
     maps::{FAULTS, GENERATION, Racy, config},
@@ -19,7 +19,7 @@ struct Slot {
     vma: u64,
     generation: u64,
     id: u32,
-    mode: Mode,
+    mode: u32,
     reserved: u64,
 }
 
@@ -30,7 +30,7 @@ static LAST: Racy<[Slot; SLOTS]> = Racy::new(
             vma: 0,
             generation: 0,
             id: NO_RECORD,
-            mode: Mode::Sync,
+            mode: 0,
             reserved: 0,
         }
     }; SLOTS],

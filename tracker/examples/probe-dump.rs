@@ -18,7 +18,13 @@ fn main() {
         args.remove(0);
     }
     let sizes = probes::globals::Sizes::new(1024, 64, 2);
-    let mut attached = probes::attach(&probes::Options { wishes, sizes });
+    let mut attached = probes::attach(&probes::Options {
+        wishes,
+        sizes,
+        object: std::env::var_os("OBJECT").map_or(probes::attach::OBJECT.into(), |f| {
+            std::fs::read(f).unwrap().into()
+        }),
+    });
     println!("level {:?}: {}", attached.level, attached.reason);
     for hook in &attached.plan {
         println!(

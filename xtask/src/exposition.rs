@@ -85,15 +85,15 @@ pub fn table(text: &str, most: usize) -> Vec<String> {
             continue;
         };
         let key = [pid, comm, vma, label("backing").unwrap_or_default()];
-        let row = rows.entry(key).or_default();
-        let cell = match (series.name.as_str(), label("state").as_deref()) {
-            ("uffdwp_faults_total", _) => &mut row.faults,
-            ("uffdwp_pages", Some("armed")) => &mut row.armed,
-            ("uffdwp_pages", Some("written")) => &mut row.written,
-            ("uffdwp_page_tables_allocated_total", _) => &mut row.tables,
-            _ => continue,
-        };
-        *cell.get_or_insert(0.0) += series.value;
+        let cell: fn(&mut Row) -> &mut Option<f64> =
+            match (series.name.as_str(), label("state").as_deref()) {
+                ("uffdwp_faults_total", _) => |row| &mut row.faults,
+                ("uffdwp_pages", Some("armed")) => |row| &mut row.armed,
+                ("uffdwp_pages", Some("written")) => |row| &mut row.written,
+                ("uffdwp_page_tables_allocated_total", _) => |row| &mut row.tables,
+                _ => continue,
+            };
+        *cell(rows.entry(key).or_default()).get_or_insert(0.0) += series.value;
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     let rank = |row: &Row| row.faults.or(row.armed).unwrap_or(0.0);
@@ -139,6 +139,7 @@ uffdwp_faults_total{pid="7",comm="a \"b\" \\ {c}",vma="7f00",backing="anon",mode
 uffdwp_faults_total{pid="9",comm="x",vma="8f00",backing="shmem",mode="sync",entry="pte"} 9
 uffdwp_pages{pid="7",comm="a \"b\" \\ {c}",vma="7f00",backing="anon",state="armed"} 12
 uffdwp_node_faults_total{mode="sync",entry="pte"} 1e3
+uffdwp_vma_bytes{pid="9",comm="x",vma="other",backing="other"} 4096
 process_open_fds 12
 broken{pid="1
 "#;
@@ -146,10 +147,10 @@ broken{pid="1
     #[test]
     fn series_are_read_with_their_escapes() {
         let all = parse(SAMPLE);
-        assert_eq!(all.len(), 6);
+        assert_eq!(all.len(), 7);
         assert_eq!(all[0].labels["comm"], r#"a "b" \ {c}"#);
-        assert_eq!((all[4].value, all[5].value), (1000.0, 12.0));
-        assert!(all[5].labels.is_empty());
+        assert_eq!((all[4].value, all[6].value), (1000.0, 12.0));
+        assert!(all[6].labels.is_empty());
     }
 
     #[test]
@@ -164,6 +165,11 @@ broken{pid="1
         let lines = table(SAMPLE, 9);
         let words: Vec<&str> = lines[2].split_whitespace().collect();
         assert_eq!(words[words.len() - 4..], ["7", "12", "-", "-"]);
+        assert_eq!(
+            lines.len(),
+            3,
+            "a VMA without any of the columns is left out"
+        );
         assert_eq!(table("", 9).len(), 1);
     }
 }

@@ -20,7 +20,8 @@ pub fn get(port: u16, path: &str) -> Result<(u16, String)> {
         .set_read_timeout(Some(PATIENCE))
         .with_context(about)?;
     // HTTP/1.0: the body ends with the connection, and is never sent in chunks.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").with_context(about)?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).with_context(about)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).with_context(about)?;
     parse(&String::from_utf8_lossy(&answer)).with_context(about)

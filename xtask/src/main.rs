@@ -34,6 +34,7 @@ enum Cmd {
     Run(cmd::run::RunArgs),
     Test(cmd::test::TestArgs),
     Vm(cmd::vm::VmArgs),
+    Bench(cmd::bench::BenchArgs),
 }
 
 /// Options of every command that sets up.
@@ -73,6 +74,7 @@ fn dispatch(command: Cmd) -> Result<ExitCode> {
     match command {
         Cmd::Run(args) => return cmd::run::run(&args),
         Cmd::Test(args) => return cmd::test::run(&args),
+        Cmd::Bench(args) => return cmd::bench::run(&args),
         Cmd::Vm(args) => return cmd::vm::run(args),
         Cmd::Setup(args) => {
             let consent = args.consent.consent();

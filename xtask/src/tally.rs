@@ -102,13 +102,13 @@ impl fmt::Display for Tally {
 impl Tally {
     fn write_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widest = self.table.keys().map(String::len).max().unwrap_or(0);
-        write!(f, "{:widest$}", "")?;
+        let mut head = format!("{:widest$}", "");
         for column in &self.columns {
-            write!(f, "  {column}")?;
+            head.push_str(&format!("  {column}"));
         }
-        writeln!(f)?;
+        writeln!(f, "{head}")?;
         for (test, verdicts) in &self.table {
-            write!(f, "{test:widest$}")?;
+            let mut line = format!("{test:widest$}");
             for column in &self.columns {
                 let cell = match verdicts.get(column) {
                     Some(Some(Verdict::Passed)) => "ok",
@@ -117,9 +117,9 @@ impl Tally {
                     Some(None) => "LOST",
                     None => "-",
                 };
-                write!(f, "  {cell:width$}", width = column.len())?;
+                line.push_str(&format!("  {cell:width$}", width = column.len()));
             }
-            writeln!(f)?;
+            writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
     }

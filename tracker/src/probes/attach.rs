@@ -1,5 +1,6 @@
 //! From a plan to attached programs: tries, notes what the kernel refuses, and plans again.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ use crate::model::signal::{Availability, Exactness, Signal};
 use crate::uffd;
 
 /// The programs, built by build.rs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker-ebpf"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker-ebpf"));
 
 /// How to attach.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub wishes: Wishes,
     /// Sizes of the maps.
     pub sizes: Sizes,
+    /// The programs; [`OBJECT`] unless one is tried out.
+    pub object: Cow<'static, [u8]>,
 }
 
 /// Everything that came of attaching.
@@ -85,7 +88,7 @@ pub fn attach(options: &Options) -> Attached {
     let mut plan = plan::plan(&facts, &found, &options.wishes);
     let mut loaded = None;
     if plan.iter().any(|hook| hook.mechanism().is_some()) {
-        match load(&facts, &found, options.sizes) {
+        match load(&facts, &found, options) {
             Ok((mut ebpf, btf, counters)) => {
                 plan = climb(&mut ebpf, &btf, &mut facts, &found, &options.wishes);
                 loaded = Some((Arc::new(Mutex::new(ebpf)), counters));
@@ -150,7 +153,8 @@ fn look(inputs: &Inputs) -> Found {
     }
 }
 
-fn load(facts: &Facts, found: &Found, sizes: Sizes) -> io::Result<(Ebpf, Btf, Counters)> {
+fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Ebpf, Btf, Counters)> {
+    let sizes = options.sizes;
     let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
     let offsets = globals::offsets(facts);
     let config = globals::config(facts, found, sizes);
@@ -174,7 +178,7 @@ fn load(facts: &Facts, found: &Found, sizes: Sizes) -> io::Result<(Ebpf, Btf, Co
         .map_max_entries("FAULTS", sizes.vma_records * sizes.shards)
         .map_max_entries("FREE_VMAS", sizes.vma_records)
         .map_max_entries("FREE_MMS", sizes.mm_records);
-    let ebpf = loader.load(OBJECT).map_err(io::Error::other)?;
+    let ebpf = loader.load(&options.object).map_err(io::Error::other)?;
     drop(loader);
     let counters = Counters::new(&ebpf, sizes)?;
     Ok((ebpf, btf, counters))

@@ -141,9 +141,10 @@ fn show(side: &mut dyn Side, args: &RunArgs, stop: &Stop) -> Result<()> {
     let (_, status) = http::get(args.port, "/status")?;
     println!("\n{}", level(&status)?);
     println!(
-        "http://127.0.0.1:{0}/metrics and http://127.0.0.1:{0}/status; Ctrl-C ends both\n",
+        "http://127.0.0.1:{0}/metrics and http://127.0.0.1:{0}/status",
         args.port
     );
+    println!("Ctrl-C ends agent and workload. A dash: this level has no such number.\n");
     let until = args
         .seconds
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -385,7 +386,8 @@ impl Side for Guest {
     }
 
     fn end(&mut self) -> Result<()> {
-        self.running.kill()?;
+        self.said.extend(self.running.said());
+        self.running.kill(&self.said)?;
         eprintln!("{:>8} the virtual machine ended", "done");
         Ok(())
     }

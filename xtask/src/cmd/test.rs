@@ -20,7 +20,10 @@ use crate::{
     setup::{self, Extent, kernels, kernels::Kernel},
     sh,
     tally::{HostCounts, Tally},
-    vm::{VmRun, guest_log},
+    vm::{
+        VmRun,
+        guest_log::{self, Verdict},
+    },
 };
 
 /// Format, lints, tests on this host, and the tests in virtual machines
@@ -313,17 +316,17 @@ fn count(job: &Job, outcome: Result<crate::vm::Report>, tally: &mut Tally) {
         Some(trouble) => trouble.clone(),
         None => format!("{}\n{tail}", report.log.display()),
     };
+    let mut all_passed = true;
     for test in job.tests {
         let verdict = verdicts
             .iter()
             .find(|(name, _)| name == test)
             .map(|(_, verdict)| *verdict);
+        all_passed &= matches!(verdict, Some(Verdict::Passed | Verdict::Ignored));
         tally.guest(row, &format!("{}::{test}", job.program.name), verdict, &why);
     }
     // Every test passed and yet something is wrong: a kernel's warning, a status that is not 0.
-    let failed =
-        |(_, verdict): &(String, guest_log::Verdict)| *verdict == guest_log::Verdict::Failed;
-    if !verdicts.iter().any(failed) && !matches!(report.verdict(), Ok(0)) {
+    if all_passed && !matches!(report.verdict(), Ok(0)) {
         tally.fail(&format!("{row}: {}", job.program.name), &why);
     }
 }

@@ -24,6 +24,10 @@ pub use qemu::Accel;
 use crate::{paths, setup::kernels::Kernel};
 use guest_log::Transcript;
 
+/// How long a guest may take until its own init. An emulated machine with several CPUs hangs now
+/// and then while the kernel patches its own code at boot; it takes seconds otherwise.
+const BOOT: Duration = Duration::from_secs(60);
+
 /// Lines of a log shown with a failure.
 const TAIL: usize = 30;
 
@@ -110,8 +114,8 @@ impl VmRun {
         let since = Instant::now();
         let mut early_crashes = 0;
         loop {
-            let (mut report, began) = self.spawn()?.wait(&mut sink)?;
-            if began || early_crashes == 1 {
+            let (mut report, again) = self.spawn()?.wait(&mut sink)?;
+            if !again || early_crashes == 1 {
                 report.early_crashes = early_crashes;
                 report.elapsed = since.elapsed();
                 return Ok(report);
@@ -149,12 +153,12 @@ impl VmRun {
                 }
             }
         });
-        let deadline = Instant::now() + self.timeout;
+        let since = Instant::now();
         Ok(Running {
             machine,
             child,
             lines,
-            deadline,
+            since,
             timeout: self.timeout,
         })
     }
@@ -215,24 +219,32 @@ pub struct Running {
     machine: Machine,
     child: Child,
     lines: Receiver<String>,
-    deadline: Instant,
+    since: Instant,
     timeout: Duration,
 }
 
 impl Running {
-    /// Ends the guest at once.
-    pub fn kill(&mut self) -> Result<()> {
-        self.end().map(drop)
+    /// Ends the guest at once and keeps what it `said`.
+    pub fn kill(&mut self, said: &[String]) -> Result<()> {
+        self.end()?;
+        let log = &self.machine.log;
+        fs::write(log, said.join("\n")).with_context(|| format!("cannot write {}", log.display()))
     }
 
-    /// Waits for the verdict. Also tells whether the guest's own init was reached.
+    /// Waits for the verdict. Also tells whether the boot should be repeated: it ended before the
+    /// guest's own init, and not because the emulator refused its arguments.
     fn wait(mut self, sink: &mut impl FnMut(&str)) -> Result<(Report, bool)> {
         let mut transcript = Transcript::new(&self.machine.token);
         let mut log = File::create(&self.machine.log)
             .with_context(|| format!("cannot create {}", self.machine.log.display()))?;
-        let mut late = false;
+        let mut late = None;
         while transcript.status.is_none() {
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let limit = if transcript.began {
+                self.timeout
+            } else {
+                self.timeout.min(BOOT)
+            };
+            let left = limit.saturating_sub(self.since.elapsed());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
                     if let Some(line) = transcript.push(&line) {
@@ -242,18 +254,17 @@ impl Running {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    late = true;
+                    late = Some(limit);
                     break;
                 }
             }
         }
-        if !late {
+        if late.is_none() {
             self.power_off()?;
         }
-        let emulator = self.end()?;
+        let (status, emulator) = self.end()?;
         let kernel = fs::read(&self.machine.kernel_log).unwrap_or_default();
         let kernel = String::from_utf8_lossy(&kernel).into_owned();
-        let late = late.then_some(self.timeout);
         let trouble = trouble(&transcript, &kernel, late, &emulator)
             .map(|why| self.machine.explain(&why, &transcript.lines, &kernel));
         let report = Report {
@@ -264,7 +275,8 @@ impl Running {
             elapsed: Duration::ZERO,
             log: self.machine.log.clone(),
         };
-        Ok((report, transcript.began))
+        let refused = status.code() == Some(1);
+        Ok((report, !transcript.began && !refused))
     }
 
     /// Takes what the guest said since the last call.
@@ -301,23 +313,21 @@ impl Running {
         Ok(())
     }
 
-    /// Ends the emulator and returns what it complained about.
-    fn end(&mut self) -> Result<String> {
-        if self
-            .child
-            .try_wait()
-            .context("lost the emulator")?
-            .is_none()
-        {
-            self.child.kill().context("cannot end the emulator")?;
-            self.child.wait().context("lost the emulator")?;
-        }
-        Ok(self
+    /// Ends the emulator and returns its status and what it complained about.
+    fn end(&mut self) -> Result<(ExitStatus, String)> {
+        let status = match self.child.try_wait().context("lost the emulator")? {
+            Some(status) => status,
+            None => {
+                self.child.kill().context("cannot end the emulator")?;
+                self.child.wait().context("lost the emulator")?
+            }
+        };
+        let said = self
             .child
             .stderr
             .take()
-            .map(|mut err| qemu::complaints(&mut err))
-            .unwrap_or_default())
+            .map(|mut err| qemu::complaints(&mut err));
+        Ok((status, said.unwrap_or_default()))
     }
 }
 
@@ -332,19 +342,26 @@ impl Drop for Running {
 impl Machine {
     /// `why` with the end of the log that shows it.
     fn explain(&self, why: &str, output: &[String], kernel: &str) -> String {
-        let tail = |lines: Vec<&str>| {
+        let section = |whose: &str, log: &PathBuf, lines: Vec<&str>| {
+            if lines.is_empty() {
+                return String::new();
+            }
             let start = lines.len().saturating_sub(TAIL);
-            lines[start..]
+            let tail: String = lines[start..]
                 .iter()
                 .map(|line| format!("    | {line}\n"))
-                .collect::<String>()
+                .collect();
+            format!(
+                "\n  the {whose}'s last lines ({}):\n{}",
+                log.display(),
+                tail.trim_end()
+            )
         };
+        let output = output.iter().map(String::as_str).collect();
         format!(
-            "{why}\n  the command's last lines ({}):\n{}  the kernel's last lines ({}):\n{}",
-            self.log.display(),
-            tail(output.iter().map(String::as_str).collect()),
-            self.kernel_log.display(),
-            tail(kernel.lines().collect()),
+            "{why}{}{}",
+            section("command", &self.log, output),
+            section("kernel", &self.kernel_log, kernel.lines().collect()),
         )
     }
 }
@@ -374,7 +391,7 @@ fn trouble(
     };
     Some(match late {
         Some(limit) => format!(
-            "the guest gave no verdict within {} s{emulator}",
+            "the guest hung {place}, for {} s{emulator}",
             limit.as_secs()
         ),
         None => format!("the guest ended {place}{emulator}"),
@@ -427,7 +444,7 @@ mod tests {
         let why = trouble(&begun, "", None, "").unwrap();
         assert!(why.contains("before a verdict"), "{why}");
         let why = trouble(&begun, "", Some(Duration::from_secs(9)), "").unwrap();
-        assert!(why.contains("within 9 s"), "{why}");
+        assert!(why.contains("for 9 s"), "{why}");
         let why = trouble(&transcript(""), "", None, "no such machine").unwrap();
         assert!(why.contains("before its init: no such machine"), "{why}");
     }
