@@ -42,11 +42,18 @@ fn watch(agent: &Agent, expected: &[&Expected]) -> Vec<String> {
     }
 }
 
-#[test]
-fn pages_of_every_row_are_exact() {
+/// An agent in a hurry, by the given route.
+fn start(route: &[&str]) -> Agent {
     let fast = ["--discover-interval", "50ms", "--scan-interval", "50ms"];
-    let agent = Agent::start(&[&fast[..], &["--scan-budget", "50%", "--linger", "1s"]].concat());
+    let agent = Agent::start(&[&fast[..], &["--scan-budget", "50%"], route].concat());
     agent.wait_ready();
+    agent
+}
+
+#[test]
+fn pages_of_every_row_are_exact_by_both_routes() {
+    let agents = [start(&[]), start(&["--no-hook", "task_vma"])];
+    assert_eq!(agents[1].status()["discovery"]["route"], "smaps");
     let (mut wrong, mut checked) = (Vec::new(), 0);
     for row in rows() {
         let Some(workload) = Workload::run(&row) else {
@@ -54,14 +61,19 @@ fn pages_of_every_row_are_exact() {
         };
         let known = |e: &&Expected| OBSERVED.contains(&e.family.as_str());
         let expected: Vec<_> = workload.expected.iter().filter(known).collect();
-        checked += expected.len();
-        wrong.extend(
-            watch(&agent, &expected)
-                .into_iter()
-                .map(|what| format!("{row}: {what}")),
-        );
+        for (agent, route) in agents.iter().zip(["default", "smaps"]) {
+            checked += expected.len();
+            let different = watch(agent, &expected);
+            wrong.extend(
+                different
+                    .iter()
+                    .map(|what| format!("{row}, {route}: {what}")),
+            );
+        }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(checked > 40, "only {checked} series were checked");
-    check_metrics(&agent.metrics());
+    assert!(checked > 80, "only {checked} series were checked");
+    agents
+        .iter()
+        .for_each(|agent| check_metrics(&agent.metrics()));
 }

@@ -16,6 +16,7 @@ pub fn attach(args: &HookArgs) -> Result<Attached, AgentError> {
     let options = Options {
         wishes: wishes(&args.no_hook, &args.force_mechanism).map_err(AgentError::Usage)?,
         sizes: Sizes::new(args.vma_records, args.process_records, cpus),
+        object: probes::attach::OBJECT.into(),
     };
     Ok(probes::attach(&options))
 }
