@@ -99,6 +99,14 @@ impl Expected {
         super::sum(exposition, &self.family, &labels)
     }
 
+    /// The value of a label; empty if there is none.
+    pub fn label(&self, key: &str) -> &str {
+        self.labels
+            .iter()
+            .find(|(k, _)| k == key)
+            .map_or("", |(_, value)| value)
+    }
+
     /// As a selector of PromQL.
     pub fn selector(&self) -> String {
         let labels: Vec<_> = self
@@ -107,5 +115,76 @@ impl Expected {
             .map(|(k, v)| format!("{k}={v:?}"))
             .collect();
         format!("{}{{{}}}", self.family, labels.join(","))
+    }
+}
+
+/// A row that waits between its set-up, its work and its end.
+pub struct Stepped {
+    process: Killed,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    /// What every series must say after [`Stepped::work`].
+    pub expected: Vec<Expected>,
+    /// Tables that `VmPTE` gained by the work.
+    pub page_tables_gained: f64,
+}
+
+impl Stepped {
+    /// Does the set-up of a row; `None` if it says that it cannot run here.
+    pub fn start(row: &str, args: &[&str]) -> Option<Self> {
+        let mut command = Command::new(path());
+        command.args(["run", row, "--step"]).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Killed(command.spawn().unwrap());
+        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let mut stepped = Self {
+            process,
+            lines,
+            expected: Vec::new(),
+            page_tables_gained: 0.0,
+        };
+        let line = stepped.line("ready");
+        (line["phase"] == "ready").then_some(stepped)
+    }
+
+    /// Does the work, which ends with the memory still there.
+    pub fn work(&mut self) {
+        use std::io::Write as _;
+        self.process
+            .0
+            .stdin
+            .as_mut()
+            .unwrap()
+            .write_all(b"\n")
+            .unwrap();
+        let done = self.line("done");
+        assert_eq!(
+            done["agrees"], true,
+            "the row does not agree with itself: {done:#}"
+        );
+        self.expected = done["expected"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Expected::parse)
+            .collect();
+        let bytes = |when: &str| done["page_table_bytes"][when].as_f64().unwrap();
+        self.page_tables_gained = (bytes("after") - bytes("before")) / 4096.0;
+    }
+
+    fn line(&mut self, phase: &str) -> Value {
+        loop {
+            let Some(line) = self.lines.next() else {
+                panic!("the row ended before {phase}: {:?}", self.process.0.wait());
+            };
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if line["phase"] == phase || line["phase"] == "skipped" || !line["skipped"].is_null() {
+                return line;
+            }
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
     }
 }
