@@ -13,7 +13,7 @@ use super::scan::{ScanState, Scanner};
 use super::status::{self, Parts};
 use super::stop::Stop;
 use crate::metrics::{AgentFacts, BuildInfo, Exporter, HookFacts};
-use crate::uffd;
+use crate::uffd::{self, Behaviour};
 use serde_json::Value;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,7 +40,7 @@ impl Running {
     /// Starts discovery, collection and the scan.
     ///
     /// # Errors
-    /// If a thread cannot be started or the kernel refuses the start-up self-test.
+    /// If a thread cannot be started.
     pub fn start(config: Config, probes: Probes) -> Result<Self, AgentError> {
         let Probes {
             source,
@@ -89,7 +89,7 @@ impl Running {
             }
         })?;
         if self.shared.config.pace.budget > 0.0 {
-            let behaviour = uffd::self_test().map_err(|e| AgentError::Failed(e.to_string()))?;
+            let behaviour = behaviour();
             self.spawn("scan", move |shared| {
                 let Shared {
                     engine,
@@ -188,6 +188,15 @@ impl View for Shared {
             ready: &ready,
         })
     }
+}
+
+/// What the kernel was seen to do. Where userfaultfd cannot be tried out (a seccomp filter, a kernel
+/// without it), pages are counted the slow way that always works.
+fn behaviour() -> Behaviour {
+    uffd::self_test().unwrap_or_else(|error| {
+        tracing::warn!(%error, "no self-test: the scan reads every pagemap entry instead");
+        Behaviour::default()
+    })
 }
 
 fn note_missed(facts: &mut AgentFacts, missed: &[(String, u64)]) {

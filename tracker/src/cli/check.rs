@@ -104,16 +104,27 @@ fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
     }
     let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for hook in others {
-        groups
-            .entry((hook.verdict, &hook.reason))
-            .or_default()
-            .push(hook);
+        let reason = (hook.verdict, &hook.reason);
+        groups.entry(reason).or_default().push(hook);
     }
-    for ((verdict, reason), hooks) in groups {
+    let (shared, own): (Vec<_>, Vec<_>) =
+        groups.into_iter().partition(|(_, hooks)| hooks.len() > 1);
+    for ((verdict, reason), hooks) in shared {
         writeln!(f, "\nhooks {}: {reason}", verdict.replace('-', " "))?;
         for hook in hooks {
             writeln!(f, "  {:width$}  {}", hook.name, hook.without)?;
         }
+    }
+    if !own.is_empty() {
+        writeln!(f, "\nhooks with reasons of their own")?;
+    }
+    for hook in own.into_iter().flat_map(|(_, hooks)| hooks) {
+        let verdict = hook.verdict.replace('-', " ");
+        writeln!(
+            f,
+            "  {:width$}  {verdict}: {}; {}",
+            hook.name, hook.reason, hook.without
+        )?;
     }
     Ok(())
 }
@@ -157,10 +168,19 @@ mod tests {
 
     #[test]
     fn absent_hooks_and_estimates_say_why() {
+        let exit = HookReport {
+            reason: "it is of no use without the hook fork".into(),
+            ..hook("fork_exit", None)
+        };
         let report = Report {
             level: Level::Partial,
             reason: "without zap: it was renamed".into(),
-            hooks: vec![hook("do_wp_page", Some("fentry")), hook("zap", None)],
+            hooks: vec![
+                hook("do_wp_page", Some("fentry")),
+                hook("zap", None),
+                hook("split", None),
+                exit,
+            ],
             counts: vec![CountReport {
                 families: &["uffdwp_markers_total"],
                 part: "event=installed".into(),
@@ -181,6 +201,10 @@ hooks attached
 
 hooks absent: it was renamed
   zap         async faults at ptes
+  split       async faults at ptes
+
+hooks with reasons of their own
+  fork_exit   absent: it is of no use without the hook fork; async faults at ptes
 
 counts
   estimated  uffdwp_markers_total event=installed: it is inlined

@@ -5,6 +5,8 @@ use crate::agent::AgentError;
 use crate::probes::globals::Sizes;
 use crate::probes::plan::Wishes;
 use crate::probes::{self, Attached, HOOKS, Mechanism, Options};
+use std::borrow::Cow;
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 /// Attaches what can be attached; dropping the result detaches it.
@@ -16,12 +18,21 @@ pub fn attach(args: &HookArgs) -> Result<Attached, AgentError> {
     let options = Options {
         wishes: wishes(&args.no_hook, &args.force_mechanism).map_err(AgentError::Usage)?,
         sizes: Sizes::new(args.vma_records, args.process_records, cpus),
-        object: match std::env::var_os("TRACKER_EBPF_OBJECT") {
-            Some(p) => std::fs::read(p).unwrap_or_default().into(),
-            None => probes::attach::OBJECT.into(),
-        },
+        object: object()?,
     };
     Ok(probes::attach(&options))
+}
+
+/// The programs built in, or those of the file that `TRACKER_EBPF_OBJECT` names, for who works on
+/// them.
+fn object() -> Result<Cow<'static, [u8]>, AgentError> {
+    let Some(path) = std::env::var_os("TRACKER_EBPF_OBJECT").map(PathBuf::from) else {
+        return Ok(probes::attach::OBJECT.into());
+    };
+    let cannot = |e| format!("TRACKER_EBPF_OBJECT: cannot read {}: {e}", path.display());
+    std::fs::read(&path)
+        .map(Cow::Owned)
+        .map_err(|e| AgentError::Usage(cannot(e)))
 }
 
 fn wishes(no_hook: &[String], force: &[String]) -> Result<Wishes, String> {

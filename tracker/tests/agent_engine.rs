@@ -1,0 +1,310 @@
+//! The agent over counters and a discovery that a test makes up.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use support::{check_metrics, eventually, sum};
+use tracker::agent::discovery::{Discover, Found, key};
+use tracker::agent::http::View;
+use tracker::agent::{Config, Pace, Probes, Report, Running};
+use tracker::model::sample::{
+    CounterSource, FoundVma, MmSample, ProcessKey, Snapshot, VmaCounters, VmaSample,
+};
+use tracker::model::signal::Availability;
+use tracker::model::{Limits, ProcessFacts};
+use tracker::probes::Level;
+use tracker_ebpf::{Backing, Mode, RecordState};
+
+const PID: u32 = 4_000_001;
+const START: u64 = 0x7f00_0000_0000;
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Counters as the probes would show them, and what was given back.
+#[derive(Clone, Default)]
+struct Source(Arc<Mutex<(Snapshot, Vec<u32>, Vec<u32>)>>);
+
+impl CounterSource for Source {
+    fn snapshot(&mut self) -> Snapshot {
+        self.0.lock().unwrap().0.clone()
+    }
+
+    fn release(&mut self, vmas: &[u32], mms: &[u32]) {
+        let mut state = self.0.lock().unwrap();
+        state.0.vmas.retain(|vma| !vmas.contains(&vma.id));
+        state.0.mms.retain(|mm| !mms.contains(&mm.id));
+        state.1.extend(vmas);
+        state.2.extend(mms);
+    }
+}
+
+/// Finds what the test sends; waits for it.
+struct Scripted(Receiver<Result<Found, String>>);
+
+impl Discover for Scripted {
+    fn route(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn discover(&mut self, at: Duration) -> Result<Found, String> {
+        let Ok(next) = self.0.recv() else {
+            return Err("the script has ended".into());
+        };
+        next.map(|mut found| {
+            assert!(found.processes != usize::MAX, "the script asks for a panic");
+            found.discovery.at = at;
+            found
+        })
+    }
+}
+
+struct Agent {
+    source: Source,
+    script: Option<Sender<Result<Found, String>>>,
+    view: Arc<dyn View>,
+    _running: Running,
+}
+
+fn start(required: Level) -> Agent {
+    let source = Source::default();
+    let (script, scripted) = channel();
+    let config = Config {
+        listen: Vec::new(),
+        telemetry_path: "/metrics".into(),
+        require_level: required,
+        limits: Limits::default(),
+        // Only scrapes collect; nothing is scanned.
+        pace: Pace {
+            collect: LONG,
+            discover: Duration::from_millis(1),
+            scan: LONG,
+            budget: 0.0,
+        },
+    };
+    let report = Report {
+        level: Level::Partial,
+        reason: "without zap: a test".into(),
+        hooks: Vec::new(),
+        counts: Vec::new(),
+        missing_capabilities: Vec::new(),
+        advice: Vec::new(),
+    };
+    let probes = Probes {
+        source: Box::new(source.clone()),
+        discover: Some(Box::new(Scripted(scripted))),
+        report,
+        availability: Availability::all_exact(),
+        missed: Box::new(Vec::new),
+    };
+    let running = Running::start(config, probes).unwrap();
+    Agent {
+        source,
+        script: Some(script),
+        view: running.view(),
+        _running: running,
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Ends the wait of the discovery, so that its thread can be joined.
+        self.script.take();
+    }
+}
+
+impl Agent {
+    fn metrics(&self) -> String {
+        String::from_utf8(self.view.metrics().unwrap()).unwrap()
+    }
+
+    fn send(&self, found: Result<Found, String>) {
+        self.script.as_ref().unwrap().send(found).unwrap();
+    }
+
+    fn set(&self, state: RecordState, faults: u64) {
+        let mut counters = VmaCounters::default();
+        counters.faults[Mode::Async as usize][0] = faults;
+        let mut snapshot = Snapshot::default();
+        snapshot.mms.push(mm(state));
+        snapshot.vmas.push(VmaSample {
+            id: 1,
+            mm_id: 1,
+            start: START,
+            end: START + 4096,
+            born_ns: 1,
+            backing: Backing::Anon,
+            mode: Mode::Async,
+            state,
+            counters,
+        });
+        self.source.0.lock().unwrap().0 = snapshot;
+    }
+
+    fn faults(&self, label: &str) -> Option<f64> {
+        sum(
+            &self.metrics(),
+            "uffdwp_faults_total",
+            &[label, "mode=\"async\"", "entry=\"pte\""],
+        )
+    }
+}
+
+/// The process as BPF sees it: its start to the nanosecond.
+fn mm(state: RecordState) -> MmSample {
+    MmSample {
+        id: 1,
+        process: ProcessKey {
+            pid: PID,
+            start_boottime_ns: 50_004_567_891,
+        },
+        comm: *b"victim\0\0\0\0\0\0\0\0\0\0",
+        state,
+        tables: Default::default(),
+        freed: [0; 3],
+        fault_wait_ns: 0,
+    }
+}
+
+/// The process as `/proc` shows it: its start in ticks.
+fn found() -> Found {
+    let process = key(PID, 5_000);
+    let mut found = Found {
+        processes: 1,
+        ..Found::default()
+    };
+    found.discovery.vmas.push(FoundVma {
+        process,
+        comm: b"victim".to_vec(),
+        start: START,
+        end: START + 4096,
+        backing: Backing::Anon,
+        features: Some(0x8000),
+        name: None,
+    });
+    found
+        .discovery
+        .facts
+        .insert(process, ProcessFacts::default());
+    found
+}
+
+#[test]
+fn a_scrape_shows_what_was_counted_until_then() {
+    let agent = start(Level::Observe);
+    agent.send(Ok(found()));
+    for faults in [7, 8, 1_000_000] {
+        agent.set(RecordState::Live, faults);
+        assert_eq!(agent.faults(&format!("pid=\"{PID}\"")), Some(faults as f64));
+    }
+    check_metrics(&agent.metrics());
+}
+
+#[test]
+fn bpf_and_proc_mean_the_same_process() {
+    let agent = start(Level::Observe);
+    agent.set(RecordState::Live, 5);
+    agent.send(Ok(found()));
+    let metrics = eventually("discovery has counted", || {
+        let metrics = agent.metrics();
+        sum(&metrics, "uffdwp_vma_info", &["features=\"0x8000\""])?;
+        Some(metrics)
+    });
+    let own = |family: &str| {
+        let is_own = |line: &&str| line.starts_with(family) && line.contains(&PID.to_string());
+        metrics.lines().filter(is_own).count()
+    };
+    assert_eq!(own("uffdwp_vma_info{"), 1, "{metrics}");
+    assert_eq!(own("uffdwp_process_info{"), 1, "{metrics}");
+}
+
+#[test]
+fn an_ended_record_is_given_back_once_and_stays_in_the_nodes_total() {
+    let agent = start(Level::Observe);
+    agent.set(RecordState::Live, 5);
+    agent.metrics();
+    agent.set(RecordState::Ended, 9);
+    let total = || {
+        sum(
+            &agent.metrics(),
+            "uffdwp_node_faults_total",
+            &["mode=\"async\"", "entry=\"pte\""],
+        )
+    };
+    for _ in 0..3 {
+        assert_eq!(total(), Some(9.0));
+    }
+    let state = agent.source.0.lock().unwrap();
+    assert_eq!(
+        (state.1.as_slice(), state.2.as_slice()),
+        ([1].as_slice(), [1].as_slice())
+    );
+}
+
+#[test]
+fn readiness_waits_for_the_first_discovery_and_tells_its_failure() {
+    let agent = start(Level::Observe);
+    let reason = || agent.view.readiness().reason;
+    assert!(reason().contains("under way"), "{}", reason());
+    agent.send(Err("cannot list /proc: gone".into()));
+    eventually("the failure is told", || {
+        reason().contains("cannot list /proc").then_some(())
+    });
+    let success = sum(
+        &agent.metrics(),
+        "uffdwp_scrape_collector_success",
+        &["discovery"],
+    );
+    assert_eq!(success, Some(0.0));
+    agent.send(Ok(found()));
+    eventually("it is ready", || agent.view.readiness().ready.then_some(()));
+}
+
+#[test]
+fn a_level_that_is_too_low_is_never_ready() {
+    let agent = start(Level::Full);
+    agent.send(Ok(found()));
+    eventually("discovery has counted", || {
+        sum(&agent.metrics(), "uffdwp_vma_info", &["victim"]).or(agent.faults("victim"));
+        (agent.view.status()["discovery"]["vmas"] == 1).then_some(())
+    });
+    let readiness = agent.view.readiness();
+    assert!(
+        !readiness.ready && readiness.reason.contains("without zap"),
+        "{}",
+        readiness.reason
+    );
+}
+
+#[test]
+fn a_thread_that_dies_shows() {
+    let agent = start(Level::Observe);
+    agent.send(Ok(Found {
+        processes: usize::MAX,
+        ..Found::default()
+    }));
+    eventually("the dead thread is told", || {
+        agent
+            .view
+            .readiness()
+            .reason
+            .contains("thread discover")
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_scrape_does_not_wait_for_discovery() {
+    let agent = start(Level::Observe);
+    let begin = Instant::now();
+    for _ in 0..10 {
+        agent.metrics();
+        agent.view.status();
+    }
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
+}
