@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use serde::Serialize;
-use tracker::uffd::PMD_SIZE;
+use tracker::uffd::{PAGE_SIZE, PMD_SIZE};
 use tracker_ebpf::{Cause, Entry, Level, MarkerEvent, Mode};
 
 use crate::area::{Area, Kind};
@@ -61,7 +61,8 @@ impl Tables {
     }
 }
 
-/// One series and its value, as on `/metrics`. `vma` is `None` for a VMA that is not registered.
+/// One series and its value, as on `/metrics`. `vma` is `None` for what is counted per process:
+/// freed tables, and tables outside of registered VMAs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sample {
     /// Name of the metric family.
@@ -137,7 +138,7 @@ impl Ledger {
         self.add_tables(Some(area), Some(area.kind.backing()), cause, tables);
     }
 
-    /// `uffdwp_page_tables_allocated_total` of memory that is not registered.
+    /// `uffdwp_page_tables_allocated_total` of memory that is not registered (any more).
     pub fn untracked_tables(&mut self, cause: Cause, tables: Tables) {
         self.add_tables(None, None, cause, tables);
     }
@@ -174,7 +175,7 @@ impl Ledger {
         }
     }
 
-    /// `uffdwp_pages` at the end: `armed` of 4 KiB, all others written.
+    /// `uffdwp_pages` and `uffdwp_vma_bytes` at the end: `armed` of 4 KiB, all others written.
     pub fn pages(&mut self, area: &Area, armed: u64) {
         let backing = ("backing", area.kind.backing());
         let written = area.pages() - armed;
@@ -189,6 +190,12 @@ impl Ledger {
             area,
             vec![backing, ("state", "written")],
             written,
+        );
+        self.gauge(
+            "uffdwp_vma_bytes",
+            area,
+            vec![backing],
+            area.pages() * PAGE_SIZE,
         );
         if self.is_own() {
             self.armed.push((*area, armed));

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use needs::Facts;
 use run::{Outcome, Steps};
 use test::Size;
 
@@ -39,6 +40,12 @@ struct Arguments {
 enum Command {
     /// Print every row and what it does
     List,
+    /// Print, as one JSON line, what the self-test found
+    Facts {
+        /// Where files are made
+        #[arg(long, default_value_os_t = std::env::temp_dir())]
+        dir: PathBuf,
+    },
     /// Run one row and print, as JSON lines, what the metrics must say afterwards
     Run(RunArguments),
     /// Write into another process as it says on standard input
@@ -74,6 +81,9 @@ struct RunArguments {
     /// Wait for a newline on standard input after `ready` and after `done`
     #[arg(long)]
     step: bool,
+    /// Use the facts in this file, printed by `facts`, so that no self-test comes before the row
+    #[arg(long)]
+    facts: Option<PathBuf>,
     /// Wait for a newline before anything, even the self-test, uses userfaultfd
     #[arg(long)]
     wait_for_newline: bool,
@@ -85,6 +95,9 @@ fn main() -> ExitCode {
             list();
             return ExitCode::SUCCESS;
         }
+        Command::Facts { dir } => Facts::gather(&dir)
+            .and_then(|facts| run::print(&facts))
+            .map(|()| Outcome::Agrees),
         Command::Demo { dir } => {
             signals::block();
             demo::run(&dir).map(|()| Outcome::Agrees)
@@ -126,6 +139,10 @@ fn run_row(arguments: &RunArguments) -> anyhow::Result<Outcome> {
         hold,
         ..
     } = arguments;
+    let facts = match &arguments.facts {
+        Some(file) => Facts::read(file)?,
+        None => Facts::gather(&arguments.dir)?,
+    };
     run::run(
         row,
         mode,
@@ -134,7 +151,7 @@ fn run_row(arguments: &RunArguments) -> anyhow::Result<Outcome> {
             threads,
             rounds,
         },
-        &arguments.dir,
+        facts,
         Steps { step, hold },
     )
 }

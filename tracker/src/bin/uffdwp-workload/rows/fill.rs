@@ -8,6 +8,18 @@ use tracker_ebpf::Cause;
 use crate::area::Kind;
 use crate::test::Test;
 
+/// Populating allocates the tables that a first touch would.
+pub fn populate_fresh(t: &mut Test) -> Result<()> {
+    let area = t.tracked(Kind::Anon)?;
+    area.advise(Advice::LinuxPopulateWrite)?;
+    t.expect.tables(&area, Cause::Populate, area.tables());
+    t.uffd.arm(&area.range())?;
+    let faults = area.write_all();
+    t.check("page faults of writing", area.units(), faults);
+    t.expect_written(&area);
+    Ok(())
+}
+
 /// Makes armed pages writable and so written, though no content changes.
 pub fn populate_present(t: &mut Test) -> Result<()> {
     let area = t.armed(Kind::Anon)?;

@@ -250,6 +250,11 @@ pub const ROWS: &[Row] = &[
     .needs(KERNEL)
     .with_writer(),
     Row::new(
+        "populate-fresh",
+        "MADV_POPULATE_WRITE of empty memory, then armed and written",
+        fill::populate_fresh,
+    ),
+    Row::new(
         "populate-write",
         "MADV_POPULATE_WRITE over armed pages: written, and unchanged",
         |t| fill::populate_present(t),
