@@ -14,6 +14,7 @@ mod needs;
 mod rows;
 mod run;
 mod signals;
+mod tables;
 mod test;
 mod writer;
 

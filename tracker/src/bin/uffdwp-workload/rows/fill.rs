@@ -48,7 +48,7 @@ pub fn lock(t: &mut Test) -> Result<()> {
 /// `UFFDIO_COPY` with its write-protect flag brings pages that are armed from the first moment.
 pub fn copy(t: &mut Test) -> Result<()> {
     let content = [7u8; PAGE_SIZE as usize];
-    let area = t.tracked_for(Kind::Anon, RegisterMode::MISSING_WP)?;
+    let area = t.tracked_for(Kind::Anon, t.size.pages, RegisterMode::MISSING_WP)?;
     for unit in 0..area.units() {
         let page = area.part(unit..unit + 1).range();
         // SAFETY: `content` is as long as the page, into which no reference exists.

@@ -7,6 +7,7 @@ mod huge;
 mod kernel;
 mod threads;
 mod touch;
+mod vmas;
 mod zap;
 
 use anyhow::Result;
@@ -350,7 +351,12 @@ pub const ROWS: &[Row] = &[
         fork::tracked,
     )
     .events(Features::EVENT_FORK),
-    // Many threads.
+    // Many VMAs, many threads.
+    Row::new(
+        "many-vmas",
+        "as many VMAs as --pages, each one page long, written while armed",
+        vmas::many,
+    ),
     Row::new(
         "threads",
         "threads write armed pages, in rounds",
