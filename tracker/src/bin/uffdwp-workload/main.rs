@@ -18,6 +18,7 @@ mod tables;
 mod test;
 mod writer;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -92,10 +93,7 @@ struct RunArguments {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::List => {
-            list();
-            return ExitCode::SUCCESS;
-        }
+        Command::List => list(),
         Command::Facts { dir } => Facts::gather(&dir)
             .and_then(|facts| run::print(&facts))
             .map(|()| Outcome::Agrees),
@@ -157,12 +155,14 @@ fn run_row(arguments: &RunArguments) -> anyhow::Result<Outcome> {
     )
 }
 
-fn list() {
+fn list() -> anyhow::Result<Outcome> {
+    let mut out = std::io::stdout().lock();
     for row in rows::ROWS {
         for &mode in row.modes {
-            println!("{:<32} {}", row.full_name(mode), row.about);
+            writeln!(out, "{:<32} {}", row.full_name(mode), row.about)?;
         }
     }
+    Ok(Outcome::Agrees)
 }
 
 /// Touches the stack and the heap this thread will use, so that no page table is allocated for them later.
