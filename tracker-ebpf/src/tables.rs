@@ -23,6 +23,9 @@ use crate::{
 
 /// Words of kernel stack searched for the `vm_fault` of `__handle_mm_fault`, a few frames up.
 const STACK_WORDS: usize = 192;
+/// x86-64 stacks are aligned to their size (`THREAD_SIZE`), and end at a guard page. Where they are
+/// larger (KASAN), only less is searched.
+const THREAD_SIZE: u64 = 16 * 1024;
 const PAGE_MASK: u64 = !0xfff;
 /// `BPF_NOEXIST`
 const NOEXIST: u64 = 1;
@@ -53,24 +56,28 @@ static UPPER_TABLES: HashMap<u64, u8> = HashMap::with_max_entries(65536, 1);
 #[map]
 static STACK: PerCpuArray<[u64; STACK_WORDS]> = PerCpuArray::with_max_entries(1, 0);
 
-/// Copies the kernel stack from `sp` on.
+/// The kernel stack from `sp` on, as far as it goes: words, and how many.
 #[inline(always)]
-fn copy_stack(sp: u64) -> Option<*mut [u64; STACK_WORDS]> {
+fn copy_stack(sp: u64) -> Option<(*const [u64; STACK_WORDS], usize)> {
     let words = STACK.get_ptr_mut(0)?;
-    // SAFETY: the destination is a map value of that size; the helper checks the source.
-    let failed =
-        unsafe { read_kernel(words.cast(), (STACK_WORDS * 8) as u32, sp as *const c_void) };
-    (failed == 0).then_some(words)
+    let room = THREAD_SIZE - (sp & (THREAD_SIZE - 1));
+    let bytes = room.min(STACK_WORDS as u64 * 8);
+    // SAFETY: the destination is a map value of at least that size; the helper checks the source.
+    let failed = unsafe { read_kernel(words.cast(), bytes as u32, sp as *const c_void) };
+    (failed == 0).then_some((words.cast_const(), bytes as usize / 8))
 }
 
 /// The VMA of the fault that the kernel is in: `struct vm_fault` is a local of
 /// `__handle_mm_fault`, so its words are on the stack.
 #[inline(never)]
 fn fault_vma(sp: u64, mm: u64, word: u64, at: u32) -> u64 {
-    let Some(words) = copy_stack(sp) else {
+    let Some((words, count)) = copy_stack(sp) else {
         return 0;
     };
     for i in 0..STACK_WORDS {
+        if i >= count {
+            break;
+        }
         // SAFETY: in bounds.
         if unsafe { (*words)[i] } != word {
             continue;
@@ -88,10 +95,13 @@ fn fault_vma(sp: u64, mm: u64, word: u64, at: u32) -> u64 {
 /// only one such VMA, so a stale pointer cannot mislead.
 #[inline(never)]
 fn stack_vma(sp: u64, mm: u64, address: u64) -> u64 {
-    let Some(words) = copy_stack(sp) else {
+    let Some((words, count)) = copy_stack(sp) else {
         return 0;
     };
     for i in 0..STACK_WORDS {
+        if i >= count {
+            break;
+        }
         // SAFETY: in bounds.
         let word = unsafe { (*words)[i] };
         // Kernel objects lie in the upper half, at multiples of eight.

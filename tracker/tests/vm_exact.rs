@@ -28,7 +28,14 @@ fn agent(args: &[&str]) -> Agent {
     let agent = Agent::start(
         &[
             &fast[..],
-            &["--linger", "1h", "--require-level", "partial"],
+            &[
+                "--max-processes",
+                "1000",
+                "--linger",
+                "1h",
+                "--require-level",
+                "partial",
+            ],
             args,
         ]
         .concat(),

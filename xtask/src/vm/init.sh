@@ -18,6 +18,12 @@ mount -t tracefs tracing /sys/kernel/tracing
 mount -t debugfs debug /sys/kernel/debug
 mount -t cgroup2 cgroup /sys/fs/cgroup
 [ "$bpffs" = no ] || mount -t bpf bpf /sys/fs/bpf
+# Files that are not on tmpfs, for the rows about files; shmem huge pages on request.
+mkdir -p /ramfs
+mount -t ramfs ramfs /ramfs
+export TMPDIR=/ramfs
+echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled
+echo madvise > /sys/kernel/mm/transparent_hugepage/enabled
 echo "$hugepages" > /proc/sys/vm/nr_hugepages
 
 ip link set lo up
