@@ -10,6 +10,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -20,7 +21,18 @@ use aya_build::{Package, Toolchain};
 /// Not "1": that would make aya-build compile `core` anew, which needs the compiler's source.
 const UNSTABLE_CRATES: &str = "aya_ebpf,tracker_ebpf";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match prepare() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not through `main`'s result: a backtrace would hide what to do.
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare() -> Result<()> {
     for variable in tools_dir::VARIABLES {
         println!("cargo:rerun-if-env-changed={variable}");
     }
@@ -47,8 +59,13 @@ fn main() -> Result<()> {
             tools.join("bin").display()
         );
     }
-    build(toolchain.trim(), &path)
-        .with_context(|| format!("tracker-ebpf did not build with the toolchain {toolchain:?}"))
+    build(toolchain.trim(), &path).with_context(|| {
+        format!(
+            "tracker-ebpf did not build with the toolchain {}. If its messages above name a \
+             missing `core` or linker, run:\n\n    cargo xtask setup\n",
+            toolchain.trim()
+        )
+    })
 }
 
 /// What a contributor does about a missing tool.

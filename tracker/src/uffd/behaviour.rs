@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::{MapFlags, ProtFlags};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Categories, Entry, Features, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode,
@@ -13,7 +14,7 @@ use super::{
 };
 
 /// What `PAGE_IS_WRITTEN` says about pages of a registered range that were never armed nor touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WrittenMeaning {
     /// Written, whatever is asked and whether a page table is there or not.
     Fixed,
@@ -24,7 +25,7 @@ pub enum WrittenMeaning {
 }
 
 /// Whether huge pages of 2 MiB can be had from hugetlb.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hugetlb {
     /// At least one is free.
     Available,
@@ -36,7 +37,7 @@ pub enum Hugetlb {
 }
 
 /// The facts. The default is a kernel that can do nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Behaviour {
     /// Features a userfaultfd may be opened with.
     pub features: Features,

@@ -6,9 +6,14 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::ioctl::{Opcode, Updater, opcode};
+use rustix::ioctl::{Opcode, Updater};
 use rustix::mm::UserfaultfdFlags;
 
+use super::abi::{
+    API, API_VERSION, CONTINUE, COPY, COPY_WP, DONTWAKE, MOVE, NEW, REGISTER, UNREGISTER,
+    UffdioApi, UffdioCopy, UffdioRange, UffdioRangeMode, UffdioWriteprotect, WAKE, WP,
+    WRITEPROTECT, ZEROPAGE,
+};
 use super::message::{MESSAGE_BYTES, Message};
 use super::{Error, Features, Result};
 
@@ -24,67 +29,6 @@ impl RegisterMode {
     /// Both.
     pub const MISSING_WP: Self = Self(3);
 }
-
-#[repr(C)]
-struct UffdioApi {
-    api: u64,
-    features: u64,
-    ioctls: u64,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct UffdioRange {
-    start: u64,
-    len: u64,
-}
-
-/// `uffdio_register`, `uffdio_zeropage` and `uffdio_continue`: the answer comes last.
-#[repr(C)]
-struct UffdioRangeMode {
-    range: UffdioRange,
-    mode: u64,
-    answer: u64,
-}
-
-#[repr(C)]
-struct UffdioWriteprotect {
-    range: UffdioRange,
-    mode: u64,
-}
-
-/// `uffdio_copy` and `uffdio_move`.
-#[repr(C)]
-struct UffdioCopy {
-    dst: u64,
-    src: u64,
-    len: u64,
-    mode: u64,
-    done: i64,
-}
-
-const _: () = assert!(size_of::<UffdioApi>() == 24);
-const _: () = assert!(size_of::<UffdioRange>() == 16);
-const _: () = assert!(size_of::<UffdioRangeMode>() == 32);
-const _: () = assert!(size_of::<UffdioWriteprotect>() == 24);
-const _: () = assert!(size_of::<UffdioCopy>() == 40);
-
-const API_VERSION: u64 = 0xaa;
-const UFFDIO: u8 = 0xaa;
-const NEW: Opcode = opcode::none(UFFDIO, 0x00);
-const REGISTER: Opcode = opcode::read_write::<UffdioRangeMode>(UFFDIO, 0x00);
-const UNREGISTER: Opcode = opcode::read::<UffdioRange>(UFFDIO, 0x01);
-const WAKE: Opcode = opcode::read::<UffdioRange>(UFFDIO, 0x02);
-const COPY: Opcode = opcode::read_write::<UffdioCopy>(UFFDIO, 0x03);
-const ZEROPAGE: Opcode = opcode::read_write::<UffdioRangeMode>(UFFDIO, 0x04);
-const MOVE: Opcode = opcode::read_write::<UffdioCopy>(UFFDIO, 0x05);
-const WRITEPROTECT: Opcode = opcode::read_write::<UffdioWriteprotect>(UFFDIO, 0x06);
-const CONTINUE: Opcode = opcode::read_write::<UffdioRangeMode>(UFFDIO, 0x07);
-const API: Opcode = opcode::read_write::<UffdioApi>(UFFDIO, 0x3f);
-
-const WP: u64 = 1;
-const DONTWAKE: u64 = 1;
-const COPY_WP: u64 = 2;
 
 /// A userfaultfd, of this process or taken over from another one.
 #[derive(Debug)]
@@ -359,21 +303,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::uffd::{PAGE_SIZE, Scratch};
-
-    /// The numbers of linux/userfaultfd.h, computed there by the C preprocessor.
-    #[test]
-    fn opcodes_are_those_of_the_header() {
-        assert_eq!(API, 0xc018_aa3f);
-        assert_eq!(REGISTER, 0xc020_aa00);
-        assert_eq!(UNREGISTER, 0x8010_aa01);
-        assert_eq!(WAKE, 0x8010_aa02);
-        assert_eq!(COPY, 0xc028_aa03);
-        assert_eq!(ZEROPAGE, 0xc020_aa04);
-        assert_eq!(MOVE, 0xc028_aa05);
-        assert_eq!(WRITEPROTECT, 0xc018_aa06);
-        assert_eq!(CONTINUE, 0xc020_aa07);
-        assert_eq!(NEW, 0xaa00);
-    }
 
     #[test]
     fn an_early_stop_tells_how_far_it_came() {

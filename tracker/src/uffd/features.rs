@@ -3,8 +3,10 @@
 use std::fmt;
 use std::ops::{BitAnd, BitOr};
 
+use serde::{Deserialize, Serialize};
+
 /// A set of features. Bits without a name here are kept and shown, never refused.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Features(pub u64);
 
 impl Features {

@@ -6,6 +6,7 @@
 //! A process may end while it is read. That is not an error: such functions return
 //! `Result<Option<T>>`, and `None` says that the process is gone.
 
+mod abi;
 mod backing;
 mod behaviour;
 mod count;

@@ -246,6 +246,15 @@ fn the_second_of_two_records_for_one_vma_ends_nothing() {
 }
 
 #[test]
+fn a_record_that_was_given_up_unused_shows_nothing() {
+    let mut world = with(Limits::default());
+    world.map(1, 0, 1);
+    world.lose_race(1, 0);
+    world.collect(1, false);
+    assert!(vma(&world, 0).is_none());
+}
+
+#[test]
 fn a_process_that_reuses_a_pid_begins_anew() {
     let mut world = with(Limits::default());
     world.map(1, 0, 1);

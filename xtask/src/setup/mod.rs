@@ -74,23 +74,24 @@ fn ebpf_compiler(consent: &Consent) -> Result<toolchain::Compiler> {
         Ok(compiler) => return Ok(compiler),
         Err(refused) => refused,
     };
-    let missing = || {
-        let list: Vec<String> = refused.iter().map(|line| format!("  - {line}")).collect();
-        format!(
-            "no compiler here can build for bpfel-unknown-none:\n{}\nInstall one with:\n\n    \
-             rustup toolchain install nightly --component rust-src\n",
-            list.join("\n")
-        )
-    };
+    const BY_HAND: &str = "rustup toolchain install nightly --component rust-src";
     if !apt::is_here() {
-        bail!("{}", missing());
+        bail!(
+            "no compiler here can build for bpfel-unknown-none:\n  - {}\nInstall one with:\n\n    \
+             {BY_HAND}\n",
+            refused.join("\n  - ")
+        );
     }
     apt::install(
         "the compiler for eBPF programs",
         toolchain::PACKAGES,
         consent,
     )
-    .with_context(missing)?;
+    .with_context(|| {
+        format!(
+            "the eBPF programs need a compiler. One from elsewhere does, too:\n\n    {BY_HAND}\n"
+        )
+    })?;
     match toolchain::find()? {
         Ok(compiler) => Ok(compiler),
         Err(refused) => bail!(

@@ -14,8 +14,8 @@ use rustix::fs::MemfdFlags;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use tracker::uffd::{PAGE_SIZE, PMD_SIZE};
 
-use crate::ledger::Tables;
 use crate::needs::Skip;
+use crate::tables::Tables;
 
 /// Where the first area starts: nothing of a process is mapped between here and 17 TiB.
 const FIRST: u64 = 0x1000_0000_0000;

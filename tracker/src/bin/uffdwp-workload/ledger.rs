@@ -1,67 +1,14 @@
 //! What the metrics must say afterwards: each row writes down the events it causes.
 
-use std::ops::Range;
-
 use serde::Serialize;
-use tracker::uffd::PMD_SIZE;
+use tracker::uffd::PAGE_SIZE;
 use tracker_ebpf::{Cause, Entry, Level, MarkerEvent, Mode};
 
-use crate::area::{Area, Kind};
+use crate::area::Area;
+use crate::tables::Tables;
 
-/// Page tables by level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tables {
-    /// PTE tables, one per 2 MiB.
-    pub pte: u64,
-    /// PMD tables, one per GiB.
-    pub pmd: u64,
-    /// PUD tables, one per 512 GiB.
-    pub pud: u64,
-}
-
-impl Tables {
-    /// Those that a range needs which shares none with others.
-    pub fn of(range: &Range<u64>, kind: Kind) -> Self {
-        let spans = |size: u64| range.end.div_ceil(size) - range.start / size;
-        let pte = match kind {
-            // A THP of anonymous memory carries a table for the day it is split.
-            Kind::Hugetlb | Kind::ShmemThp => 0,
-            _ => spans(PMD_SIZE),
-        };
-        Self {
-            pte,
-            pmd: spans(1 << 30),
-            pud: spans(1 << 39),
-        }
-    }
-
-    /// Only PTE tables.
-    pub fn pte(pte: u64) -> Self {
-        Self {
-            pte,
-            ..Self::default()
-        }
-    }
-
-    /// The same without the PUD table, for a second area of the same process.
-    pub fn without_pud(self) -> Self {
-        Self { pud: 0, ..self }
-    }
-
-    fn by_level(self) -> [(Level, u64); 3] {
-        [
-            (Level::Pte, self.pte),
-            (Level::Pmd, self.pmd),
-            (Level::Pud, self.pud),
-        ]
-    }
-
-    fn total(self) -> u64 {
-        self.pte + self.pmd + self.pud
-    }
-}
-
-/// One series and its value, as on `/metrics`. `vma` is `None` for a VMA that is not registered.
+/// One series and its value, as on `/metrics`. `vma` is `None` for what is counted per process:
+/// freed tables, and tables outside of registered VMAs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sample {
     /// Name of the metric family.
@@ -75,6 +22,29 @@ pub struct Sample {
     pub labels: Vec<(&'static str, &'static str)>,
     /// What was gained (counters) or is (gauges).
     pub value: u64,
+    /// The same is true of further VMAs.
+    #[serde(skip_serializing_if = "Repeat::is_once")]
+    pub repeat: Repeat,
+}
+
+/// VMAs of which the same is foretold: `count` of them, their starts `stride` bytes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Repeat {
+    /// How many, with the first.
+    pub count: u64,
+    /// Distance of their starts in bytes.
+    pub stride: u64,
+}
+
+impl Repeat {
+    const ONCE: Self = Self {
+        count: 1,
+        stride: 0,
+    };
+
+    fn is_once(&self) -> bool {
+        *self == Self::ONCE
+    }
 }
 
 fn as_hex<S: serde::Serializer>(vma: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
@@ -86,6 +56,8 @@ fn as_hex<S: serde::Serializer>(vma: &Option<u64>, to: S) -> Result<S::Ok, S::Er
 pub struct Ledger {
     /// The process whose events are written down next.
     pid: u32,
+    /// The VMAs they are written down for.
+    repeat: Repeat,
     samples: Vec<Sample>,
     /// Allocated less freed in our own process.
     tables: i64,
@@ -98,6 +70,7 @@ impl Ledger {
     pub fn new() -> Self {
         Self {
             pid: std::process::id(),
+            repeat: Repeat::ONCE,
             samples: Vec::with_capacity(64),
             tables: 0,
             armed: Vec::with_capacity(8),
@@ -109,6 +82,13 @@ impl Ledger {
         let own = std::mem::replace(&mut self.pid, pid);
         write(self);
         self.pid = own;
+    }
+
+    /// Writes down what happens to each of `count` VMAs, of which the first is named.
+    pub fn of_each(&mut self, count: u64, stride: u64, write: impl FnOnce(&mut Self)) {
+        let once = std::mem::replace(&mut self.repeat, Repeat { count, stride });
+        write(self);
+        self.repeat = once;
     }
 
     /// `uffdwp_faults_total`.
@@ -137,7 +117,7 @@ impl Ledger {
         self.add_tables(Some(area), Some(area.kind.backing()), cause, tables);
     }
 
-    /// `uffdwp_page_tables_allocated_total` of memory that is not registered.
+    /// `uffdwp_page_tables_allocated_total` of memory that is not registered (any more).
     pub fn untracked_tables(&mut self, cause: Cause, tables: Tables) {
         self.add_tables(None, None, cause, tables);
     }
@@ -159,7 +139,7 @@ impl Ledger {
             self.add("uffdwp_page_tables_allocated_total", area, &labels, count);
         }
         if self.is_own() {
-            self.tables += tables.total() as i64;
+            self.tables += (tables.total() * self.repeat.count) as i64;
         }
     }
 
@@ -170,11 +150,11 @@ impl Ledger {
             self.add("uffdwp_page_tables_freed_total", None, &labels, count);
         }
         if self.is_own() {
-            self.tables -= tables.total() as i64;
+            self.tables -= (tables.total() * self.repeat.count) as i64;
         }
     }
 
-    /// `uffdwp_pages` at the end: `armed` of 4 KiB, all others written.
+    /// `uffdwp_pages` and `uffdwp_vma_bytes` at the end: `armed` of 4 KiB, all others written.
     pub fn pages(&mut self, area: &Area, armed: u64) {
         let backing = ("backing", area.kind.backing());
         let written = area.pages() - armed;
@@ -189,6 +169,12 @@ impl Ledger {
             area,
             vec![backing, ("state", "written")],
             written,
+        );
+        self.gauge(
+            "uffdwp_vma_bytes",
+            area,
+            vec![backing],
+            area.pages() * PAGE_SIZE,
         );
         if self.is_own() {
             self.armed.push((*area, armed));
@@ -220,7 +206,7 @@ impl Ledger {
         self.samples
             .iter()
             .filter(is_message)
-            .map(|sample| sample.value)
+            .map(|sample| sample.value * sample.repeat.count)
             .sum()
     }
 
@@ -236,9 +222,9 @@ impl Ledger {
         labels: &[(&'static str, &'static str)],
         value: u64,
     ) {
-        let (pid, vma) = (self.pid, area.map(|area| area.range().start));
+        let (pid, vma, repeat) = (self.pid, area.map(|area| area.range().start), self.repeat);
         let same = |s: &&mut Sample| {
-            s.family == family && s.pid == pid && s.vma == vma && s.labels == labels
+            (s.family, s.pid, s.vma, s.repeat) == (family, pid, vma, repeat) && s.labels == labels
         };
         match self.samples.iter_mut().find(same) {
             Some(sample) => sample.value += value,
@@ -249,6 +235,7 @@ impl Ledger {
                 vma,
                 labels: labels.to_vec(),
                 value,
+                repeat,
             }),
         }
     }
@@ -268,6 +255,7 @@ impl Ledger {
             vma,
             labels,
             value,
+            repeat: self.repeat,
         });
     }
 }
@@ -313,55 +301,6 @@ fn cause_name(cause: Cause) -> &'static str {
 mod tests {
     use super::*;
 
-    const GIB: u64 = 1 << 30;
-    const START: u64 = 0x1000_0000_0000;
-
-    #[test]
-    fn tables_of_a_range_are_its_spans() {
-        let of = |length| Tables::of(&(START..START + length), Kind::Anon);
-        assert_eq!(
-            of(4096),
-            Tables {
-                pte: 1,
-                pmd: 1,
-                pud: 1
-            }
-        );
-        assert_eq!(
-            of(PMD_SIZE + 4096),
-            Tables {
-                pte: 2,
-                pmd: 1,
-                pud: 1
-            }
-        );
-        assert_eq!(
-            of(GIB),
-            Tables {
-                pte: 512,
-                pmd: 1,
-                pud: 1
-            }
-        );
-        assert_eq!(
-            of(GIB + 4096),
-            Tables {
-                pte: 513,
-                pmd: 2,
-                pud: 1
-            }
-        );
-    }
-
-    #[test]
-    fn huge_pages_need_no_pte_table_but_anonymous_thp() {
-        let of = |kind| Tables::of(&(START..START + 4 * PMD_SIZE), kind).pte;
-        assert_eq!(
-            (of(Kind::Hugetlb), of(Kind::ShmemThp), of(Kind::Thp)),
-            (0, 0, 4)
-        );
-    }
-
     #[test]
     fn freed_and_allocated_balance() {
         let mut ledger = Ledger::new();
@@ -382,6 +321,23 @@ mod tests {
             ledger.table_balance(),
             3,
             "another process has its own VmPTE"
+        );
+    }
+
+    #[test]
+    fn what_is_true_of_each_vma_counts_for_all() {
+        let mut ledger = Ledger::new();
+        ledger.of_each(100, 8192, |each| {
+            each.untracked_tables(Cause::Fault, Tables::pte(1))
+        });
+        assert_eq!(ledger.table_balance(), 100);
+        assert_eq!(ledger.samples().len(), 1);
+        assert_eq!(
+            ledger.samples()[0].repeat,
+            Repeat {
+                count: 100,
+                stride: 8192
+            }
         );
     }
 

@@ -14,14 +14,17 @@ mod needs;
 mod rows;
 mod run;
 mod signals;
+mod tables;
 mod test;
 mod writer;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use needs::Facts;
 use run::{Outcome, Steps};
 use test::Size;
 
@@ -39,6 +42,12 @@ struct Arguments {
 enum Command {
     /// Print every row and what it does
     List,
+    /// Print, as one JSON line, what the self-test found
+    Facts {
+        /// Where files are made
+        #[arg(long, default_value_os_t = std::env::temp_dir())]
+        dir: PathBuf,
+    },
     /// Run one row and print, as JSON lines, what the metrics must say afterwards
     Run(RunArguments),
     /// Write into another process as it says on standard input
@@ -74,6 +83,9 @@ struct RunArguments {
     /// Wait for a newline on standard input after `ready` and after `done`
     #[arg(long)]
     step: bool,
+    /// Use the facts in this file, printed by `facts`, so that no self-test comes before the row
+    #[arg(long)]
+    facts: Option<PathBuf>,
     /// Wait for a newline before anything, even the self-test, uses userfaultfd
     #[arg(long)]
     wait_for_newline: bool,
@@ -81,10 +93,10 @@ struct RunArguments {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::List => {
-            list();
-            return ExitCode::SUCCESS;
-        }
+        Command::List => list(),
+        Command::Facts { dir } => Facts::gather(&dir)
+            .and_then(|facts| run::print(&facts))
+            .map(|()| Outcome::Agrees),
         Command::Demo { dir } => {
             signals::block();
             demo::run(&dir).map(|()| Outcome::Agrees)
@@ -126,6 +138,10 @@ fn run_row(arguments: &RunArguments) -> anyhow::Result<Outcome> {
         hold,
         ..
     } = arguments;
+    let facts = match &arguments.facts {
+        Some(file) => Facts::read(file)?,
+        None => Facts::gather(&arguments.dir)?,
+    };
     run::run(
         row,
         mode,
@@ -134,17 +150,19 @@ fn run_row(arguments: &RunArguments) -> anyhow::Result<Outcome> {
             threads,
             rounds,
         },
-        &arguments.dir,
+        facts,
         Steps { step, hold },
     )
 }
 
-fn list() {
+fn list() -> anyhow::Result<Outcome> {
+    let mut out = std::io::stdout().lock();
     for row in rows::ROWS {
         for &mode in row.modes {
-            println!("{:<32} {}", row.full_name(mode), row.about);
+            writeln!(out, "{:<32} {}", row.full_name(mode), row.about)?;
         }
     }
+    Ok(Outcome::Agrees)
 }
 
 /// Touches the stack and the heap this thread will use, so that no page table is allocated for them later.

@@ -4,7 +4,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 use tracker::uffd::{Behaviour, Features, Hugetlb, Userfaultfd, self_test};
 
 /// A row cannot run here; the text says what is missing. It is no failure.
@@ -43,7 +44,7 @@ pub enum Need {
 }
 
 /// What was seen of this kernel and machine.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Facts {
     /// The self-test's outcome.
     pub kernel: Behaviour,
@@ -77,6 +78,13 @@ impl Facts {
             directory: directory.to_owned(),
             directory_is_tmpfs: magic == Ok(TMPFS_MAGIC),
         })
+    }
+
+    /// Reads what `uffdwp-workload facts` printed.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not the output of `facts`", file.display()))
     }
 
     /// Refuses with the reason if something is missing.

@@ -32,15 +32,9 @@ pub enum Outcome {
 }
 
 /// Runs a row and prints one JSON line per phase.
-pub fn run(
-    row: &Row,
-    mode: Mode,
-    size: Size,
-    directory: &std::path::Path,
-    steps: Steps,
-) -> Result<Outcome> {
+pub fn run(row: &Row, mode: Mode, size: Size, facts: Facts, steps: Steps) -> Result<Outcome> {
     let name = row.full_name(mode);
-    match try_run(row, mode, size, directory, steps, &name) {
+    match try_run(row, mode, size, facts, steps, &name) {
         Err(error) => match error.downcast::<Skip>() {
             Ok(skip) => {
                 print(&json!({"phase": "skipped", "row": name, "skipped": skip.0}))?;
@@ -56,11 +50,10 @@ fn try_run(
     row: &Row,
     mode: Mode,
     size: Size,
-    directory: &std::path::Path,
+    facts: Facts,
     steps: Steps,
     name: &str,
 ) -> Result<Outcome> {
-    let facts = Facts::gather(directory)?;
     let needs_async = (mode == Mode::Async).then_some(Need::Async);
     needs_async
         .iter()
@@ -130,8 +123,9 @@ fn own_page_table_bytes() -> Result<u64> {
 }
 
 /// Prints one line at once.
-fn print(line: &Value) -> Result<()> {
+pub fn print(line: &impl serde::Serialize) -> Result<()> {
     let mut out = std::io::stdout().lock();
+    let line = serde_json::to_string(line)?;
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .context("cannot write to standard output")

@@ -105,12 +105,12 @@ impl Test {
 
     /// Maps the next area and registers it for write-protection.
     pub fn tracked(&mut self, kind: Kind) -> Result<Area> {
-        self.tracked_for(kind, RegisterMode::WP)
+        self.tracked_for(kind, self.size.pages, RegisterMode::WP)
     }
 
-    /// Maps the next area and registers it.
-    pub fn tracked_for(&mut self, kind: Kind, mode: RegisterMode) -> Result<Area> {
-        let area = Area::map(kind, self.areas, self.size.pages, &self.facts.directory)?;
+    /// Maps the next area, `pages` of 4 KiB long, and registers it.
+    pub fn tracked_for(&mut self, kind: Kind, pages: u64, mode: RegisterMode) -> Result<Area> {
+        let area = Area::map(kind, self.areas, pages, &self.facts.directory)?;
         self.areas += 1;
         self.uffd.register(&area.range(), mode)?;
         if let Some(handler) = &self.handler {

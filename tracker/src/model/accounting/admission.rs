@@ -5,7 +5,6 @@
 
 use std::cmp::Reverse;
 
-use super::super::counts::Counts;
 use super::super::sample::ProcessKey;
 use super::Model;
 use super::process::Process;
@@ -89,7 +88,7 @@ impl Model {
         }
         for owner in admitted.vmas {
             if let Some(vma) = self.vma_mut(owner) {
-                vma.series = Some(Counts::default());
+                vma.series = Some(Box::default());
             }
         }
         for process in self.processes.values_mut() {
@@ -117,7 +116,7 @@ fn admit_vmas(key: ProcessKey, process: &mut Process, slots: usize, later: &mut 
         .collect();
     for start in choose(waiting, free) {
         match process.vmas.get_mut(&start) {
-            Some(vma) if vma.fresh => vma.series = Some(Counts::default()),
+            Some(vma) if vma.fresh => vma.series = Some(Box::default()),
             Some(vma) => later.push(Owner {
                 process: key,
                 start,

@@ -109,7 +109,7 @@ impl Model {
                         .get_mut(&owner.start)
                         .filter(|v| v.serial == owner.serial)
                 })
-                .and_then(|vma| vma.series.as_mut());
+                .and_then(|vma| vma.series.as_deref_mut());
             *series.unwrap_or(&mut process.other) += &gain.counts;
         }
     }
@@ -176,7 +176,7 @@ impl Sums {
     }
 
     fn retire_vma(&mut self, vma: &Vma) {
-        if let Some(counts) = &vma.series {
+        if let Some(counts) = vma.series.as_deref() {
             self.retired += counts;
         }
     }

@@ -46,8 +46,8 @@ pub(super) struct Vma {
     /// When it was known first, or known again.
     pub since: Duration,
     pub exited: Option<Exit>,
-    /// Its series, if it has one.
-    pub series: Option<Counts>,
+    /// Its series, if it has one; apart, because most VMAs of a process with very many have none.
+    pub series: Option<Box<Counts>>,
     /// As in [`Process`].
     pub fresh: bool,
     /// As in [`Process`].

@@ -88,7 +88,7 @@ fn vma_row(vma: &Vma) -> Option<VmaRow> {
         features: vma.features,
         name: vma.name.clone(),
         exited: vma.exited.is_some(),
-        counts: vma.series?,
+        counts: **vma.series.as_ref()?,
         gauges: vma.gauges(),
     })
 }

@@ -5,7 +5,7 @@ use rustix::mm::Advice;
 use tracker_ebpf::{Cause, Entry, MarkerEvent};
 
 use crate::area::{Area, Kind};
-use crate::ledger::Tables;
+use crate::tables::Tables;
 use crate::test::{Test, halves};
 
 /// Disarming takes markers away; the tables that held them stay.

@@ -8,6 +8,18 @@ use tracker_ebpf::Cause;
 use crate::area::Kind;
 use crate::test::Test;
 
+/// Populating allocates the tables that a first touch would.
+pub fn populate_fresh(t: &mut Test) -> Result<()> {
+    let area = t.tracked(Kind::Anon)?;
+    area.advise(Advice::LinuxPopulateWrite)?;
+    t.expect.tables(&area, Cause::Populate, area.tables());
+    t.uffd.arm(&area.range())?;
+    let faults = area.write_all();
+    t.check("page faults of writing", area.units(), faults);
+    t.expect_written(&area);
+    Ok(())
+}
+
 /// Makes armed pages writable and so written, though no content changes.
 pub fn populate_present(t: &mut Test) -> Result<()> {
     let area = t.armed(Kind::Anon)?;
@@ -36,7 +48,7 @@ pub fn lock(t: &mut Test) -> Result<()> {
 /// `UFFDIO_COPY` with its write-protect flag brings pages that are armed from the first moment.
 pub fn copy(t: &mut Test) -> Result<()> {
     let content = [7u8; PAGE_SIZE as usize];
-    let area = t.tracked_for(Kind::Anon, RegisterMode::MISSING_WP)?;
+    let area = t.tracked_for(Kind::Anon, t.size.pages, RegisterMode::MISSING_WP)?;
     for unit in 0..area.units() {
         let page = area.part(unit..unit + 1).range();
         // SAFETY: `content` is as long as the page, into which no reference exists.

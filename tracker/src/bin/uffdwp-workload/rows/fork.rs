@@ -7,7 +7,7 @@ use crate::area::{Area, Kind};
 use crate::child::Child;
 use crate::test::Test;
 
-/// The child's copy is not registered; the parent's pages stay armed and shared until it writes them.
+/// The child's copy is not registered, so nothing of it is counted; the parent's pages stay armed and shared until it writes them.
 pub fn untracked(t: &mut Test) -> Result<()> {
     let area = t.armed(Kind::Anon)?;
     let child = fork_and_write(&area)?;

@@ -31,7 +31,7 @@ pub fn shmem(t: &mut Test) -> Result<()> {
     let area = populated(t, Kind::ShmemThp)?;
     t.uffd.arm(&area.range())?;
     t.expect
-        .tables(&area, Cause::Arm, crate::ledger::Tables::pte(area.units()));
+        .tables(&area, Cause::Arm, crate::tables::Tables::pte(area.units()));
     t.expect
         .markers(&area, MarkerEvent::Installed, area.pages());
 

@@ -5,86 +5,20 @@ mod fill;
 mod fork;
 mod huge;
 mod kernel;
+mod row;
 mod threads;
 mod touch;
+mod vmas;
 mod zap;
 
-use anyhow::Result;
 use tracker::uffd::Features;
 use tracker_ebpf::Mode;
 
+pub use row::Row;
+
 use crate::area::Kind;
 use crate::needs::Need;
-use crate::test::Test;
 use crate::writer::Means;
-
-/// One row of the table; its full name is `NAME-sync` or `NAME-async`.
-pub struct Row {
-    /// Name without the mode.
-    pub name: &'static str,
-    /// What it does, in one line.
-    pub about: &'static str,
-    /// Modes it makes sense in.
-    pub modes: &'static [Mode],
-    /// What it needs besides.
-    pub needs: &'static [Need],
-    /// Events its userfaultfd reports.
-    pub events: Features,
-    /// A second process writes into this one.
-    pub needs_writer: bool,
-    /// Several threads write.
-    pub needs_threads: bool,
-    /// Does it, and writes down what must be counted.
-    pub run: fn(&mut Test) -> Result<()>,
-}
-
-impl Row {
-    const fn new(
-        name: &'static str,
-        about: &'static str,
-        run: fn(&mut Test) -> Result<()>,
-    ) -> Self {
-        Self {
-            name,
-            about,
-            modes: &Mode::ALL,
-            needs: &[],
-            events: Features(0),
-            needs_writer: false,
-            needs_threads: false,
-            run,
-        }
-    }
-
-    const fn only_async(self) -> Self {
-        Self {
-            modes: &[Mode::Async],
-            ..self
-        }
-    }
-
-    const fn needs(self, needs: &'static [Need]) -> Self {
-        Self { needs, ..self }
-    }
-
-    const fn events(self, events: Features) -> Self {
-        Self { events, ..self }
-    }
-
-    const fn with_writer(self) -> Self {
-        Self {
-            needs_writer: true,
-            ..self
-        }
-    }
-
-    const fn with_threads(self) -> Self {
-        Self {
-            needs_threads: true,
-            ..self
-        }
-    }
-}
 
 const SHMEM: &[Need] = &[Need::ShmemMarkers];
 const HUGETLB: &[Need] = &[Need::ShmemMarkers, Need::Hugetlb];
@@ -201,7 +135,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "thp-shmem-scan",
         "armed by PAGEMAP_SCAN instead: all bits are lost, nothing is seen",
-        |t| huge::shmem_scan(t),
+        huge::shmem_scan,
     )
     .only_async()
     .needs(&[Need::ShmemThp, Need::Scan]),
@@ -250,9 +184,14 @@ pub const ROWS: &[Row] = &[
     .needs(KERNEL)
     .with_writer(),
     Row::new(
+        "populate-fresh",
+        "MADV_POPULATE_WRITE of empty memory, then armed and written",
+        fill::populate_fresh,
+    ),
+    Row::new(
         "populate-write",
         "MADV_POPULATE_WRITE over armed pages: written, and unchanged",
-        |t| fill::populate_present(t),
+        fill::populate_present,
     )
     .needs(KERNEL),
     Row::new(
@@ -287,7 +226,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "dontneed-shmem",
         "MADV_DONTNEED of armed shmem leaves markers, then they are written",
-        |t| zap::present_shmem(t),
+        zap::present_shmem,
     )
     .needs(SHMEM),
     Row::new(
@@ -305,7 +244,7 @@ pub const ROWS: &[Row] = &[
     Row::new(
         "unregister",
         "UFFDIO_UNREGISTER armed pages, then write: nothing is seen",
-        |t| change::unregister_present(t),
+        change::unregister_present,
     ),
     Row::new(
         "unregister-marker",
@@ -345,7 +284,12 @@ pub const ROWS: &[Row] = &[
         fork::tracked,
     )
     .events(Features::EVENT_FORK),
-    // Many threads.
+    // Many VMAs, many threads.
+    Row::new(
+        "many-vmas",
+        "as many VMAs as --pages, each one page long, written while armed",
+        vmas::many,
+    ),
     Row::new(
         "threads",
         "threads write armed pages, in rounds",
@@ -368,13 +312,6 @@ pub fn find(full_name: &str) -> Option<(&'static Row, Mode)> {
         .flat_map(|row| row.modes.iter().map(move |&mode| (row, mode)));
     let mut named = all.filter(|(row, mode)| row.full_name(*mode) == full_name);
     named.next()
-}
-
-impl Row {
-    /// `NAME-sync` or `NAME-async`.
-    pub fn full_name(&self, mode: Mode) -> String {
-        format!("{}-{}", self.name, crate::ledger::mode_name(mode))
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use rustix::mm::Advice;
 use tracker_ebpf::{Cause, MarkerEvent};
 
 use crate::area::{Area, Kind};
-use crate::ledger::Tables;
+use crate::tables::Tables;
 use crate::test::Test;
 
 /// Content becomes zero, so the pages count as written.
