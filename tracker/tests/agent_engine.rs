@@ -16,6 +16,7 @@ use tracker::model::sample::{
 use tracker::model::signal::Availability;
 use tracker::model::{Limits, ProcessFacts};
 use tracker::probes::Level;
+use tracker::uffd::Behaviour;
 use tracker_ebpf::{Backing, Mode, RecordState};
 
 const PID: u32 = 4_000_001;
@@ -98,7 +99,7 @@ fn start(required: Level) -> Agent {
         availability: Availability::all_exact(),
         missed: Box::new(Vec::new),
     };
-    let running = Running::start(config, probes).unwrap();
+    let running = Running::start(config, Behaviour::default(), probes).unwrap();
     Agent {
         source,
         script: Some(script),
