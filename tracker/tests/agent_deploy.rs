@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::workload::Workload;
-use support::{Agent, PATIENCE, agent, eventually, has};
+use support::{Agent, agent, eventually, has, patience};
 
 const UNIT: &str = include_str!("../../deploy/tracker.service");
 
@@ -183,7 +183,7 @@ fn the_service_manager_hears_of_start_and_stop() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(patience())).unwrap();
     let mut command = agent(&[]);
     command.env("NOTIFY_SOCKET", &path);
     let mut running = Agent::spawn(command);

@@ -16,6 +16,7 @@ use tracker::model::sample::{
 use tracker::model::signal::Availability;
 use tracker::model::{Limits, ProcessFacts};
 use tracker::probes::Level;
+use tracker::uffd::Behaviour;
 use tracker_ebpf::{Backing, Mode, RecordState};
 
 const PID: u32 = 4_000_001;
@@ -24,19 +25,26 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// Counters as the probes would show them, and what was given back.
 #[derive(Clone, Default)]
-struct Source(Arc<Mutex<(Snapshot, Vec<u32>, Vec<u32>)>>);
+struct Source(Arc<Mutex<Records>>);
+
+#[derive(Default)]
+struct Records {
+    counted: Snapshot,
+    released_vmas: Vec<u32>,
+    released_mms: Vec<u32>,
+}
 
 impl CounterSource for Source {
     fn snapshot(&mut self) -> Snapshot {
-        self.0.lock().unwrap().0.clone()
+        self.0.lock().unwrap().counted.clone()
     }
 
     fn release(&mut self, vmas: &[u32], mms: &[u32]) {
         let mut state = self.0.lock().unwrap();
-        state.0.vmas.retain(|vma| !vmas.contains(&vma.id));
-        state.0.mms.retain(|mm| !mms.contains(&mm.id));
-        state.1.extend(vmas);
-        state.2.extend(mms);
+        state.counted.vmas.retain(|vma| !vmas.contains(&vma.id));
+        state.counted.mms.retain(|mm| !mms.contains(&mm.id));
+        state.released_vmas.extend(vmas);
+        state.released_mms.extend(mms);
     }
 }
 
@@ -98,7 +106,7 @@ fn start(required: Level) -> Agent {
         availability: Availability::all_exact(),
         missed: Box::new(Vec::new),
     };
-    let running = Running::start(config, probes).unwrap();
+    let running = Running::start(config, Behaviour::default(), probes).unwrap();
     Agent {
         source,
         script: Some(script),
@@ -139,7 +147,7 @@ impl Agent {
             state,
             counters,
         });
-        self.source.0.lock().unwrap().0 = snapshot;
+        self.source.0.lock().unwrap().counted = snapshot;
     }
 
     fn faults(&self, label: &str) -> Option<f64> {
@@ -237,7 +245,10 @@ fn an_ended_record_is_given_back_once_and_stays_in_the_nodes_total() {
     }
     let state = agent.source.0.lock().unwrap();
     assert_eq!(
-        (state.1.as_slice(), state.2.as_slice()),
+        (
+            state.released_vmas.as_slice(),
+            state.released_mms.as_slice()
+        ),
         ([1].as_slice(), [1].as_slice())
     );
 }

@@ -6,6 +6,7 @@ use super::http::{Limits, Server, router};
 use super::probes::Probes;
 use super::report::Report;
 use super::running::Running;
+use crate::uffd::{self, Behaviour};
 use axum_server::Handle;
 use sd_notify::NotifyState;
 use std::io;
@@ -25,10 +26,12 @@ pub fn run(
     let runtime = runtime().map_err(|e| AgentError::Failed(format!("cannot start: {e}")))?;
     // Signals are caught before anything is attached: none of them finds us half started.
     let signals = runtime.block_on(async { Signals::new() })?;
+    // Before probes would count it.
+    let behaviour = behaviour();
     let probes = attach()?;
     tell(&probes.report);
     let path = config.telemetry_path.clone();
-    let running = Running::start(config, probes)?;
+    let running = Running::start(config, behaviour, probes)?;
     let result = runtime.block_on(serve(server, &running, &path, signals, limits));
     // Scrapes that still encode hold the view, not the probes.
     runtime.shutdown_background();
@@ -43,6 +46,15 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
         .thread_name("http")
         .enable_all()
         .build()
+}
+
+/// What the kernel does. Where userfaultfd cannot be tried out (a seccomp filter, a kernel without
+/// it), pages are counted the slow way that always works.
+fn behaviour() -> Behaviour {
+    uffd::self_test().unwrap_or_else(|error| {
+        tracing::warn!(%error, "no self-test: the scan reads every pagemap entry instead");
+        Behaviour::default()
+    })
 }
 
 async fn serve(

@@ -13,7 +13,7 @@ use super::scan::{ScanState, Scanner};
 use super::status::{self, Parts};
 use super::stop::Stop;
 use crate::metrics::{AgentFacts, BuildInfo, Exporter, HookFacts};
-use crate::uffd::{self, Behaviour};
+use crate::uffd::Behaviour;
 use serde_json::Value;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,11 +37,11 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts discovery, collection and the scan.
+    /// Starts discovery, collection and the scan, which counts by what the kernel was seen to do.
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(config: Config, probes: Probes) -> Result<Self, AgentError> {
+    pub fn start(config: Config, behaviour: Behaviour, probes: Probes) -> Result<Self, AgentError> {
         let Probes {
             source,
             discover,
@@ -67,11 +67,15 @@ impl Running {
             threads: Mutex::default(),
         });
         let running = Self { shared };
-        running.spawn_all(discover)?;
+        running.spawn_all(behaviour, discover)?;
         Ok(running)
     }
 
-    fn spawn_all(&self, discover: Option<Box<dyn Discover>>) -> Result<(), AgentError> {
+    fn spawn_all(
+        &self,
+        behaviour: Behaviour,
+        discover: Option<Box<dyn Discover>>,
+    ) -> Result<(), AgentError> {
         let mut route = discover.unwrap_or_else(|| Box::new(SmapsRoute::default()));
         self.spawn("discover", move |shared| {
             let interval = shared.config.pace.discover;
@@ -89,7 +93,6 @@ impl Running {
             }
         })?;
         if self.shared.config.pace.budget > 0.0 {
-            let behaviour = behaviour();
             self.spawn("scan", move |shared| {
                 let Shared {
                     engine,
@@ -188,15 +191,6 @@ impl View for Shared {
             ready: &ready,
         })
     }
-}
-
-/// What the kernel was seen to do. Where userfaultfd cannot be tried out (a seccomp filter, a kernel
-/// without it), pages are counted the slow way that always works.
-fn behaviour() -> Behaviour {
-    uffd::self_test().unwrap_or_else(|error| {
-        tracing::warn!(%error, "no self-test: the scan reads every pagemap entry instead");
-        Behaviour::default()
-    })
 }
 
 fn note_missed(facts: &mut AgentFacts, missed: &[(String, u64)]) {
