@@ -48,7 +48,7 @@ pub const ROWS: [Row; 6] = [
 ];
 
 /// How long one test program may take in a guest, the boot included.
-pub const TIMEOUT: Duration = Duration::from_secs(480);
+pub const TIMEOUT: Duration = Duration::from_secs(900);
 
 impl Row {
     /// How tables call it.

@@ -128,7 +128,7 @@ fn measure(
     let mut run = VmRun::new(&name, kernel);
     run.accel = Accel::CountInstructions;
     run.timeout = Duration::from_secs(1200);
-    run.files = guest_programs(programs, "/bin");
+    run.files = guest_programs(programs, "/bin")?;
     run.files.extend(tool.map(|host| {
         let name = host
             .file_name()

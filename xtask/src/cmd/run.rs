@@ -346,7 +346,7 @@ impl Guest {
     fn start(kernel: &kernels::Kernel, programs: &[Program], port: u16) -> Result<Self> {
         program(programs, WORKLOAD)?;
         let mut vm = VmRun::new(&format!("run-{}", kernel.label), kernel);
-        vm.files = guest_programs(programs, "/bin");
+        vm.files = guest_programs(programs, "/bin")?;
         vm.forward = Some(port);
         // The workload starts once the agent is ready, as on the host.
         vm.command = Some(format!(

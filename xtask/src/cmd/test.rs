@@ -268,9 +268,9 @@ fn boot(job: &Job, programs: &[Program], filter: &str) -> Result<crate::vm::Repo
     let mut run = VmRun::new(&name, &job.boot.kernel);
     run.append.clone_from(&job.boot.append);
     run.timeout = matrix::TIMEOUT;
-    run.files = guest_programs(programs, "/bin");
+    run.files = guest_programs(programs, "/bin")?;
     run.files
-        .extend(guest_programs(std::slice::from_ref(job.program), "/tests"));
+        .extend(guest_programs(std::slice::from_ref(job.program), "/tests")?);
     let test = format!(
         "/tests/{} --include-ignored --test-threads=1",
         job.program.name

@@ -72,9 +72,9 @@ pub fn run(args: VmArgs) -> Result<ExitCode> {
     }
     if !args.bare {
         run.files
-            .extend(guest_programs(&cargo::programs()?, "/bin"));
+            .extend(guest_programs(&cargo::programs()?, "/bin")?);
         run.files
-            .extend(guest_programs(&cargo::guest_tests()?, "/tests"));
+            .extend(guest_programs(&cargo::guest_tests()?, "/tests")?);
     }
     run.files.extend(args.files);
     if args.command.is_empty() {

@@ -24,9 +24,13 @@ pub use qemu::Accel;
 use crate::{paths, setup::kernels::Kernel};
 use guest_log::Transcript;
 
-/// How long a guest may take until its own init. An emulated machine with several CPUs hangs now
-/// and then while the kernel patches its own code at boot; it takes seconds otherwise.
-const BOOT: Duration = Duration::from_secs(60);
+/// How much of the host's processors a guest may use until its own init. An emulated machine with
+/// several CPUs hangs now and then, spinning, while the kernel patches its own code at boot; it
+/// takes seconds otherwise. Processor time, because a busy host makes any boot last long.
+const BOOT_WORK: Duration = Duration::from_secs(60);
+
+/// How long a boot may last on the busiest host.
+const BOOT: Duration = Duration::from_secs(300);
 
 /// Lines of a log shown with a failure.
 const TAIL: usize = 30;
@@ -239,13 +243,7 @@ impl Running {
             .with_context(|| format!("cannot create {}", self.machine.log.display()))?;
         let mut late = None;
         while transcript.status.is_none() {
-            let limit = if transcript.began {
-                self.timeout
-            } else {
-                self.timeout.min(BOOT)
-            };
-            let left = limit.saturating_sub(self.since.elapsed());
-            match self.lines.recv_timeout(left) {
+            match self.lines.recv_timeout(Duration::from_millis(500)) {
                 Ok(line) => {
                     if let Some(line) = transcript.push(&line) {
                         writeln!(log, "{line}").context("cannot write the guest's log")?;
@@ -253,10 +251,11 @@ impl Running {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    late = Some(limit);
-                    break;
-                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.is_late(transcript.began) {
+                late = Some(self.since.elapsed());
+                break;
             }
         }
         if late.is_none() {
@@ -277,6 +276,13 @@ impl Running {
         };
         let refused = status.code() == Some(1);
         Ok((report, !transcript.began && !refused))
+    }
+
+    /// Whether the guest used up its time, or the part of it that is for the boot.
+    fn is_late(&self, began: bool) -> bool {
+        let lasted = self.since.elapsed();
+        let worked = || processor_time(self.child.id()).unwrap_or(Duration::ZERO);
+        lasted > self.timeout || !began && (lasted > BOOT || worked() > BOOT_WORK)
     }
 
     /// Takes what the guest said since the last call.
@@ -398,6 +404,22 @@ fn trouble(
     })
 }
 
+/// The processor time that process `pid` and its threads used so far.
+fn processor_time(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(Duration::from_secs(
+        ticks(&stat)? / rustix::param::clock_ticks_per_second(),
+    ))
+}
+
+/// User and system time in a `/proc/PID/stat`, in clock ticks: fields 14 and 15, see proc(5).
+fn ticks(stat: &str) -> Option<u64> {
+    // The second field, the name, may hold spaces and parentheses.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
 /// A word that no guest program prints by chance.
 fn random_token() -> String {
     let now = SystemTime::now()
@@ -436,6 +458,14 @@ mod tests {
             "",
         );
         assert!(why.unwrap().contains("mm/x.c:3"));
+    }
+
+    #[test]
+    fn processor_time_is_read_after_any_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 97 0 0 0 250 50 9 9 20 0 1 0 100 0";
+        assert_eq!(ticks(stat), Some(300));
+        assert_eq!(ticks("7 (a"), None);
+        assert!(processor_time(std::process::id()).is_some());
     }
 
     #[test]
