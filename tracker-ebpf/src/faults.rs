@@ -107,12 +107,13 @@ pub fn handle_userfault<C: Entry>(ctx: &C) {
 }
 
 /// `__split_huge_pmd(vma, pmd, ...)` called by the fault path itself (`wp_huge_pmd`, inlined into
-/// `__handle_mm_fault`) on an armed PMD: the async answer to a write. The split page then faults
-/// once more, as a pte.
+/// `__handle_mm_fault`) on an armed anonymous PMD: the async answer to a write. The split page then
+/// faults once more, as a pte. A shmem PMD is split without an answer, and all its bits are lost.
 #[inline(always)]
 pub fn split_huge_pmd(ctx: &ProbeContext) {
     let vma = ctx.pointer(0);
-    if !uses_uffd_wp::<Copied>(vma) {
+    let anonymous = || Copied::read::<u64>(vma, offset!(vma_ops)) == 0;
+    if !uses_uffd_wp::<Copied>(vma) || !anonymous() {
         return;
     }
     let caller = Copied::read::<u64>(stack(ctx), 0);

@@ -4,7 +4,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_task, bpf_ktime_get_ns},
     maps::{Array, HashMap},
 };
-use tracker_ebpf::{Backing, COMM_LEN, FreeList, Loss, Mode, NO_RECORD, RecordState};
+use tracker_ebpf::{Backing, COMM_LEN, FreeList, Loss, MmRecord, Mode, NO_RECORD, RecordState};
 
 use crate::{
     atomic,
@@ -165,8 +165,9 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
 #[inline(never)]
 pub fn resolve_mm(mm: u64) -> u32 {
     // SAFETY: the value is one aligned word.
-    if let Some(id) = unsafe { MMS.get(mm) } {
-        return *id;
+    if let Some(id) = unsafe { MMS.get(mm) }.copied() {
+        identify(id, mm);
+        return id;
     }
     let id = take(&FREE_MMS, Free::Mms, config!(mm_records));
     let Some(record) = MM_RECORDS.get_ptr_mut(id) else {
@@ -176,15 +177,12 @@ pub fn resolve_mm(mm: u64) -> u32 {
         lose(Loss::MmRecordsFull);
         return NO_RECORD;
     }
-    let leader = leader(mm);
     // SAFETY: the id was free: nobody else writes this record.
     unsafe {
         (*record).mm = mm;
-        (*record).start_boottime_ns = Copied::read::<u64>(leader, offset!(task_start_boottime));
-        (*record).tgid = Copied::read::<u32>(leader, offset!(task_tgid));
-        (*record).comm = Copied::read::<[u8; COMM_LEN]>(leader, offset!(task_comm));
         (*record).state = RecordState::Live as u32;
     }
+    identify(id, mm);
     PROCESSES.add(1);
     publish(&MMS, mm, id, || {
         // SAFETY: as above.
@@ -193,20 +191,51 @@ pub fn resolve_mm(mm: u64) -> u32 {
     })
 }
 
-/// The group leader of the process that owns the mm, else of the current task.
+/// Fills in whose mm it is, if that is not known yet: a child that is being forked has no pid.
 #[inline(always)]
-fn leader(mm: u64) -> *const u8 {
+fn identify(id: u32, mm: u64) {
+    let Some(record) = MM_RECORDS.get_ptr_mut(id) else {
+        return;
+    };
+    // SAFETY: a map value.
+    if unsafe { (*record).tgid } != 0 {
+        return;
+    }
     let owner = match offset!(mm_owner) {
         tracker_ebpf::ABSENT => 0,
         owner => Copied::read::<u64>(mm as *const u8, owner),
     };
     // SAFETY: a helper without arguments.
-    let task = if owner == 0 {
-        unsafe { bpf_get_current_task() }
-    } else {
-        owner
-    };
-    Copied::pointer(task as *const u8, offset!(task_group_leader))
+    for task in [owner, unsafe { bpf_get_current_task() }] {
+        if Copied::read::<u64>(task as *const u8, offset!(task_mm)) == mm {
+            return name(record, task as *const u8);
+        }
+    }
+}
+
+/// The same while the mm is torn down, when no task points to it any more: by its last user.
+#[inline(always)]
+pub fn identify_exiting(id: u32) {
+    if let Some(record) = MM_RECORDS.get_ptr_mut(id) {
+        // SAFETY: a map value, and a helper without arguments.
+        unsafe {
+            if (*record).tgid == 0 {
+                name(record, bpf_get_current_task() as *const u8);
+            }
+        }
+    }
+}
+
+/// Names a process by its group leader.
+#[inline(always)]
+fn name(record: *mut MmRecord, task: *const u8) {
+    let leader = Copied::pointer(task, offset!(task_group_leader));
+    // SAFETY: a map value; the tgid, which makes the rest count, is written last.
+    unsafe {
+        (*record).start_boottime_ns = Copied::read::<u64>(leader, offset!(task_start_boottime));
+        (*record).comm = Copied::read::<[u8; COMM_LEN]>(leader, offset!(task_comm));
+        (&raw mut (*record).tgid).write_volatile(Copied::read::<u32>(leader, offset!(task_tgid)));
+    }
 }
 
 /// The record id of a process that uses uffd-wp, or 0: never fills one.

@@ -159,9 +159,12 @@ pub fn wp_range<C: Entry>(ctx: &C) {
 pub fn fork<C: Entry>(ctx: &C) {
     let vma = ctx.pointer(0);
     let mm = C::Memory::pointer(vma, offset!(vma_mm)) as u64;
-    if uses_uffd_wp::<C::Memory>(vma) || known_mm(mm) != NO_RECORD {
-        enter(Cause::Fork, vma as u64, 0);
+    if uses_uffd_wp::<C::Memory>(vma) {
+        resolve_mm(mm);
+    } else if known_mm(mm) == NO_RECORD {
+        return;
     }
+    enter(Cause::Fork, vma as u64, 0);
 }
 
 /// `move_page_tables(vma, old_addr, new_vma, ..)`, later `move_page_tables(control)`: mremap.

@@ -14,10 +14,10 @@ use tracker_ebpf::{Cause, Level, Loss, NO_RECORD};
 
 use crate::{
     atomic,
-    context::{Entry, Exit, stack},
+    context::{Entry, Exit, kept_registers, stack},
     maps::{MM_RECORDS, VMA_RECORDS, config, direct_map, lose, offset},
     memory::{Copied, Memory},
-    record::{known_mm, resolve, uses_uffd_wp},
+    record::{self, known_mm, resolve, uses_uffd_wp},
     scope,
 };
 
@@ -52,39 +52,44 @@ static ALLOCATIONS: HashMap<u32, Allocation> = HashMap::with_max_entries(16384, 
 #[map]
 static UPPER_TABLES: HashMap<u64, u8> = HashMap::with_max_entries(65536, 1);
 
-/// A copy of the kernel stack, one per CPU: kprobes are not preempted.
+/// A copy of the kernel stack, one per CPU (kprobes are not preempted), and zeroes.
 #[map]
-static STACK: PerCpuArray<[u64; STACK_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+static STACK: PerCpuArray<[u64; STACK_WORDS]> = PerCpuArray::with_max_entries(2, 0);
 
-/// The kernel stack from `sp` on, as far as it goes: words, and how many.
+/// The kernel stack from `sp` on, zeroes beyond its end. The searches then go over a fixed number
+/// of words, which the verifier walks quickly.
 #[inline(always)]
-fn copy_stack(sp: u64) -> Option<(*const [u64; STACK_WORDS], usize)> {
-    let words = STACK.get_ptr_mut(0)?;
+fn copy_stack(sp: u64) -> Option<*const [u64; STACK_WORDS]> {
+    let (words, zeroes) = (STACK.get_ptr_mut(0)?, STACK.get_ptr_mut(1)?);
     let room = THREAD_SIZE - (sp & (THREAD_SIZE - 1));
-    let bytes = room.min(STACK_WORDS as u64 * 8);
+    let bytes = room.min(STACK_WORDS as u64 * 8) as u32;
     // SAFETY: the destination is a map value of at least that size; the helper checks the source.
-    let failed = unsafe { read_kernel(words.cast(), bytes as u32, sp as *const c_void) };
-    (failed == 0).then_some((words.cast_const(), bytes as usize / 8))
+    let failed = unsafe {
+        read_kernel(
+            words.cast(),
+            STACK_WORDS as u32 * 8,
+            zeroes.cast_const().cast(),
+        ) | read_kernel(words.cast(), bytes, sp as *const c_void)
+    };
+    (failed == 0).then_some(words.cast_const())
 }
 
 /// The VMA of the fault that the kernel is in: `struct vm_fault` is a local of
 /// `__handle_mm_fault`, so its words are on the stack.
 #[inline(never)]
 fn fault_vma(sp: u64, mm: u64, word: u64, at: u32) -> u64 {
-    let Some((words, count)) = copy_stack(sp) else {
+    let Some(words) = copy_stack(sp) else {
         return 0;
     };
     for i in 0..STACK_WORDS {
-        if i >= count {
-            break;
-        }
         // SAFETY: in bounds.
         if unsafe { (*words)[i] } != word {
             continue;
         }
         let vmf = (sp + 8 * i as u64).wrapping_sub(u64::from(at)) as *const u8;
         let vma = Copied::read::<u64>(vmf, offset!(fault_vma));
-        if vma != 0 && Copied::read::<u64>(vma as *const u8, offset!(vma_mm)) == mm {
+        let address = Copied::read::<u64>(vmf, offset!(fault_address));
+        if vma != 0 && scope::covers(vma, mm, address) {
             return vma;
         }
     }
@@ -95,27 +100,31 @@ fn fault_vma(sp: u64, mm: u64, word: u64, at: u32) -> u64 {
 /// only one such VMA, so a stale pointer cannot mislead.
 #[inline(never)]
 fn stack_vma(sp: u64, mm: u64, address: u64) -> u64 {
-    let Some((words, count)) = copy_stack(sp) else {
+    let Some(words) = copy_stack(sp) else {
         return 0;
     };
     for i in 0..STACK_WORDS {
-        if i >= count {
-            break;
-        }
         // SAFETY: in bounds.
         let word = unsafe { (*words)[i] };
-        // Kernel objects lie in the upper half, at multiples of eight.
-        if word >> 47 == 0x1_ffff && word & 7 == 0 && scope::covers(word, mm, address) {
+        if is_object(word) && scope::covers(word, mm, address) {
             return word;
         }
     }
     0
 }
 
-/// Who allocates: the fault on the stack, else the scope of the task.
+/// Who allocates. No fault can happen while a fork or a move allocates; else the fault on the
+/// stack says it, or else the scope of the task.
 #[inline(always)]
-fn attribute(sp: u64, mm: u64, word: u64, at: u32) -> (u64, Cause) {
+fn attribute(ctx: &ProbeContext, mm: u64, word: u64, at: u32) -> (u64, Cause) {
+    let sp = stack(ctx) as u64;
     let scope = scope::current();
+    if let Some(scope) = scope
+        && scope.vma != 0
+        && (scope.cause == Cause::Fork as u64 || scope.cause == Cause::Move as u64)
+    {
+        return (scope.vma, cause(scope.cause));
+    }
     let vma = fault_vma(sp, mm, word, at);
     if vma != 0 {
         let populating = matches!(scope, Some(s) if s.cause == Cause::Populate as u64);
@@ -132,11 +141,28 @@ fn attribute(sp: u64, mm: u64, word: u64, at: u32) -> (u64, Cause) {
         return (0, Cause::Other);
     };
     let vma = if scope.vma == 0 && scope.address != 0 {
-        stack_vma(sp, mm, scope.address)
+        covering_vma(ctx, mm, scope.address)
     } else {
         scope.vma
     };
     (vma, cause(scope.cause))
+}
+
+/// The VMA of that mm around `address` that the kernel works on: in a register, or on its stack.
+#[inline(always)]
+fn covering_vma(ctx: &ProbeContext, mm: u64, address: u64) -> u64 {
+    for word in kept_registers(ctx) {
+        if is_object(word) && scope::covers(word, mm, address) {
+            return word;
+        }
+    }
+    stack_vma(stack(ctx) as u64, mm, address)
+}
+
+/// Whether a word may point to a kernel object: in the upper half, at a multiple of eight.
+#[inline(always)]
+const fn is_object(word: u64) -> bool {
+    word >> 47 == 0x1_ffff && word & 7 == 0
 }
 
 #[inline(always)]
@@ -213,7 +239,7 @@ pub fn pmd_install(ctx: &ProbeContext) {
     if known_mm(mm) == NO_RECORD {
         return;
     }
-    let (vma, cause) = attribute(stack(ctx) as u64, mm, ctx.number(1), offset!(fault_pmd));
+    let (vma, cause) = attribute(ctx, mm, ctx.number(1), offset!(fault_pmd));
     begin(mm, vma, cause, ctx.number(2));
 }
 
@@ -236,7 +262,7 @@ pub fn upper_alloc(ctx: &ProbeContext) {
         return;
     }
     let page = ctx.number(2) & PAGE_MASK;
-    let (vma, cause) = attribute(stack(ctx) as u64, mm, page, offset!(fault_address));
+    let (vma, cause) = attribute(ctx, mm, page, offset!(fault_address));
     begin(mm, vma, cause, ctx.number(1));
 }
 
@@ -272,7 +298,7 @@ pub fn deposit(ctx: &ProbeContext) {
     if known_mm(mm) == NO_RECORD {
         return;
     }
-    let (vma, cause) = attribute(stack(ctx) as u64, mm, ctx.number(1), offset!(fault_pmd));
+    let (vma, cause) = attribute(ctx, mm, ctx.number(1), offset!(fault_pmd));
     if matches!(cause, Cause::Fault | Cause::Populate | Cause::Fork) {
         allocated(mm, vma, cause, Level::Pte);
     }
@@ -302,7 +328,11 @@ fn freed(mm_id: u32, level: Level) {
 
 #[inline(always)]
 fn gather_mm<C: Entry>(ctx: &C) -> u32 {
-    known_mm(C::Memory::pointer(ctx.pointer(0), offset!(gather_mm)) as u64)
+    let id = known_mm(C::Memory::pointer(ctx.pointer(0), offset!(gather_mm)) as u64);
+    if id != NO_RECORD {
+        record::identify_exiting(id);
+    }
+    id
 }
 
 /// `___pte_free_tlb(tlb, pte)`

@@ -129,7 +129,7 @@ macro_rules! vma_offsets {
         &[
             "vma_vm_start", "vma_vm_end", "vma_vm_mm", "vma_vm_flags", "vma_vm_ops", "vma_vm_file",
             "vma_uffd_ctx", "uffd_ctx_features", "file_f_inode", "inode_i_sb", "super_block_s_magic",
-            "task_group_leader", "task_tgid", "task_comm", "task_start_boottime",
+            "task_mm", "task_group_leader", "task_tgid", "task_comm", "task_start_boottime",
             $($more),*
         ]
     };

@@ -11,10 +11,6 @@ use crate::test::Test;
 pub fn untracked(t: &mut Test) -> Result<()> {
     let area = t.armed(Kind::Anon)?;
     let child = fork_and_write(&area)?;
-    let tables = area.tables();
-    t.expect.of_process(child.pid(), |child| {
-        child.untracked_tables(Cause::Fork, tables)
-    });
     write_as_parent(t, &area);
     t.keep(child);
     Ok(())
