@@ -35,7 +35,9 @@ const MODE_WP: u64 = 1 << 1;
 const MODE_ARM: u64 = 1;
 
 const ARM: u64 = Cause::Arm as u64;
-const OTHER: u64 = Cause::Other as u64;
+const SCAN: u64 = Cause::Scan as u64;
+/// Not a cause: no table is allocated meanwhile.
+const REGISTERING: u64 = u64::MAX;
 
 /// What a task is doing.
 #[derive(Clone, Copy)]
@@ -56,31 +58,43 @@ pub struct Scope {
 static SCOPES: HashMap<u32, Scope> = HashMap::with_max_entries(16384, 1);
 
 #[inline(always)]
-fn enter(cause: Cause, vma: u64, address: u64) {
+fn enter(cause: u64, vma: u64, address: u64) {
     // SAFETY: a helper without arguments.
     let began_ns = unsafe { bpf_ktime_get_ns() };
     let scope = Scope {
         vma,
         address,
         began_ns,
-        cause: cause as u64,
+        cause,
     };
     let _ = SCOPES.insert(bpf_get_current_pid_tgid() as u32, scope, 0);
 }
 
-/// The scope of the current task.
+/// The scope of a task that is in none.
+const NONE: Scope = Scope {
+    vma: 0,
+    address: 0,
+    began_ns: 0,
+    cause: Cause::Other as u64,
+};
+
+/// The scope of the current task. Not an `Option`: the compiler may look at what one without a
+/// value holds, which the verifier does not allow.
 #[inline(always)]
-pub fn current() -> Option<Scope> {
+pub fn current() -> Scope {
     // SAFETY: only this task writes its entry.
-    unsafe { SCOPES.get(bpf_get_current_pid_tgid() as u32) }.copied()
+    match unsafe { SCOPES.get(bpf_get_current_pid_tgid() as u32) } {
+        Some(scope) => *scope,
+        None => NONE,
+    }
 }
 
 /// Ends the scope of the current task.
 #[inline(always)]
-pub fn leave() -> Option<Scope> {
-    let scope = current()?;
+pub fn leave() -> Scope {
+    let scope = current();
     let _ = SCOPES.remove(bpf_get_current_pid_tgid() as u32);
-    Some(scope)
+    scope
 }
 
 /// `userfaultfd_ioctl(file, cmd, arg)`: arming, copying and moving are scopes. A process that
@@ -91,17 +105,17 @@ pub fn leave() -> Option<Scope> {
 pub fn userfaultfd_ioctl<C: Entry>(ctx: &C) {
     let arg = ctx.number(2);
     let cause = match ctx.number(1) as u32 {
-        WRITEPROTECT if user_word(arg + MODE_AT) & MODE_ARM != 0 => Cause::Arm,
-        COPY | ZEROPAGE | CONTINUE | POISON => Cause::Copy,
-        MOVE => Cause::Move,
+        WRITEPROTECT if user_word(arg + MODE_AT) & MODE_ARM != 0 => ARM,
+        COPY | ZEROPAGE | CONTINUE | POISON => Cause::Copy as u64,
+        MOVE => Cause::Move as u64,
         REGISTER => {
             if user_word(arg + MODE_AT) & MODE_WP != 0 {
                 let uffd = C::Memory::pointer(ctx.pointer(0), offset!(file_private_data));
                 resolve_mm(Copied::read::<u64>(uffd, offset!(uffd_mm)));
             }
-            Cause::Other
+            REGISTERING
         }
-        UNREGISTER => Cause::Other,
+        UNREGISTER => REGISTERING,
         _ => return,
     };
     enter(cause, 0, user_word(arg));
@@ -110,11 +124,11 @@ pub fn userfaultfd_ioctl<C: Entry>(ctx: &C) {
 /// Return of `userfaultfd_ioctl`.
 #[inline(always)]
 pub fn userfaultfd_ioctl_exit<C: Exit>(_ctx: &C) {
-    let Some(scope) = leave() else { return };
+    let scope = leave();
     match scope.cause {
         ARM => timing::observe_since(Duration::Arm, scope.began_ns),
         // What a VMA pointer means may have changed: another userfaultfd, another mode.
-        OTHER => GENERATION.add(1),
+        REGISTERING => GENERATION.add(1),
         _ => {}
     }
 }
@@ -134,7 +148,7 @@ pub fn scan<C: Entry>(ctx: &C) {
     {
         return;
     }
-    enter(Cause::Scan, 0, 0);
+    enter(SCAN, 0, 0);
 }
 
 /// `uffd_wp_range(vma, start, len, enable)`: inside an arm or a scan, the VMA it is about.
@@ -164,7 +178,7 @@ pub fn fork<C: Entry>(ctx: &C) {
     } else if known_mm(mm) == NO_RECORD {
         return;
     }
-    enter(Cause::Fork, vma as u64, 0);
+    enter(Cause::Fork as u64, vma as u64, 0);
 }
 
 /// `move_page_tables(vma, old_addr, new_vma, ..)`, later `move_page_tables(control)`: mremap.
@@ -177,7 +191,7 @@ pub fn mremap<C: Entry>(ctx: &C) {
     };
     let mm = C::Memory::pointer(vma, offset!(vma_mm)) as u64;
     if known_mm(mm) != NO_RECORD {
-        enter(Cause::Move, vma as u64, 0);
+        enter(Cause::Move as u64, vma as u64, 0);
     }
 }
 
@@ -202,14 +216,15 @@ pub fn madvise_populate<C: Entry>(ctx: &C) {
 #[inline(always)]
 fn begin_populate(mm: u64) {
     if known_mm(mm) != NO_RECORD {
-        enter(Cause::Populate, 0, 0);
+        enter(Cause::Populate as u64, 0, 0);
     }
 }
 
 /// Return of `do_pagemap_scan`.
 #[inline(always)]
 pub fn scan_exit<C: Exit>(_ctx: &C) {
-    if let Some(scope) = leave() {
+    let scope = leave();
+    if scope.cause == SCAN {
         timing::observe_since(Duration::Scan, scope.began_ns);
     }
 }

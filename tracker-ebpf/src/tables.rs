@@ -22,7 +22,9 @@ use crate::{
 };
 
 /// Words of kernel stack searched for the `vm_fault` of `__handle_mm_fault`, a few frames up.
-const STACK_WORDS: usize = 192;
+const STACK_WORDS: usize = 144;
+/// Registers that are searched with it, before it.
+const REGISTERS: usize = 6;
 /// x86-64 stacks are aligned to their size (`THREAD_SIZE`), and end at a guard page. Where they are
 /// larger (KASAN), only less is searched.
 const THREAD_SIZE: u64 = 16 * 1024;
@@ -52,38 +54,49 @@ static ALLOCATIONS: HashMap<u32, Allocation> = HashMap::with_max_entries(16384, 
 #[map]
 static UPPER_TABLES: HashMap<u64, u8> = HashMap::with_max_entries(65536, 1);
 
-/// A copy of the kernel stack, one per CPU (kprobes are not preempted), and zeroes.
-#[map]
-static STACK: PerCpuArray<[u64; STACK_WORDS]> = PerCpuArray::with_max_entries(2, 0);
+/// What is searched for a pointer to a fault or a VMA.
+#[repr(C)]
+struct Words {
+    registers: [u64; REGISTERS],
+    stack: [u64; STACK_WORDS],
+}
 
-/// The kernel stack from `sp` on, zeroes beyond its end. The searches then go over a fixed number
-/// of words, which the verifier walks quickly.
+/// One copy per CPU (kprobes are not preempted), and zeroes.
+#[map]
+static WORDS: PerCpuArray<Words> = PerCpuArray::with_max_entries(2, 0);
+
+/// What the kernel holds at the entry of a probed function: the registers that its callers keep,
+/// then the stack, then zeroes beyond the stack's end. The searches go over a fixed number of
+/// words, which the verifier walks quickly.
 #[inline(always)]
-fn copy_stack(sp: u64) -> Option<*const [u64; STACK_WORDS]> {
-    let (words, zeroes) = (STACK.get_ptr_mut(0)?, STACK.get_ptr_mut(1)?);
-    let room = THREAD_SIZE - (sp & (THREAD_SIZE - 1));
-    let bytes = room.min(STACK_WORDS as u64 * 8) as u32;
-    // SAFETY: the destination is a map value of at least that size; the helper checks the source.
-    let failed = unsafe {
-        read_kernel(
-            words.cast(),
-            STACK_WORDS as u32 * 8,
-            zeroes.cast_const().cast(),
-        ) | read_kernel(words.cast(), bytes, sp as *const c_void)
+fn copy_words(ctx: &ProbeContext) -> bool {
+    let (Some(words), Some(zeroes)) = (WORDS.get_ptr_mut(0), WORDS.get_ptr_mut(1)) else {
+        return false;
     };
-    (failed == 0).then_some(words.cast_const())
+    let sp = stack(ctx);
+    let room = THREAD_SIZE - (sp as u64 & (THREAD_SIZE - 1));
+    let bytes = room.min(STACK_WORDS as u64 * 8) as u32;
+    // SAFETY: the destinations are map values of at least that size; the helper checks the source.
+    unsafe {
+        (*words).registers = kept_registers(ctx);
+        let to: *mut c_void = (&raw mut (*words).stack).cast();
+        let from: *const c_void = (&raw const (*zeroes).stack).cast();
+        let cleared = read_kernel(to, STACK_WORDS as u32 * 8, from);
+        let copied = read_kernel(to, bytes, sp.cast());
+        cleared == 0 && copied == 0
+    }
 }
 
 /// The VMA of the fault that the kernel is in: `struct vm_fault` is a local of
 /// `__handle_mm_fault`, so its words are on the stack.
 #[inline(never)]
 fn fault_vma(sp: u64, mm: u64, word: u64, at: u32) -> u64 {
-    let Some(words) = copy_stack(sp) else {
+    let Some(words) = WORDS.get_ptr_mut(0) else {
         return 0;
     };
     for i in 0..STACK_WORDS {
         // SAFETY: in bounds.
-        if unsafe { (*words)[i] } != word {
+        if unsafe { (*words).stack[i] } != word {
             continue;
         }
         let vmf = (sp + 8 * i as u64).wrapping_sub(u64::from(at)) as *const u8;
@@ -96,93 +109,54 @@ fn fault_vma(sp: u64, mm: u64, word: u64, at: u32) -> u64 {
     0
 }
 
-/// The VMA of that mm around `address` that the kernel works on: a pointer on its stack. There is
-/// only one such VMA, so a stale pointer cannot mislead.
+/// The VMA of that mm around `address` that the kernel works on: a pointer in a register or on the
+/// stack. There is only one such VMA, so a stale pointer cannot mislead.
 #[inline(never)]
-fn stack_vma(sp: u64, mm: u64, address: u64) -> u64 {
-    let Some(words) = copy_stack(sp) else {
+fn covering_vma(mm: u64, address: u64) -> u64 {
+    let Some(words) = WORDS.get_ptr_mut(0) else {
         return 0;
     };
-    for i in 0..STACK_WORDS {
+    let words: *const u64 = words.cast();
+    for i in 0..REGISTERS + STACK_WORDS {
         // SAFETY: in bounds.
-        let word = unsafe { (*words)[i] };
-        if is_object(word) && scope::covers(word, mm, address) {
+        let word = unsafe { *words.add(i) };
+        // Kernel objects lie in the upper half, at multiples of eight.
+        if word >> 47 == 0x1_ffff && word & 7 == 0 && scope::covers(word, mm, address) {
             return word;
         }
     }
     0
 }
 
-/// Who allocates. No fault can happen while a fork or a move allocates; else the fault on the
+/// Who allocates: the VMA, or 0, and the [`Cause`] as a number. No fault can happen while a fork or a move allocates; else the fault on the
 /// stack says it, or else the scope of the task.
 #[inline(always)]
-fn attribute(ctx: &ProbeContext, mm: u64, word: u64, at: u32) -> (u64, Cause) {
-    let sp = stack(ctx) as u64;
+fn attribute(ctx: &ProbeContext, mm: u64, word: u64, at: u32) -> (u64, u64) {
     let scope = scope::current();
-    if let Some(scope) = scope
-        && scope.vma != 0
-        && (scope.cause == Cause::Fork as u64 || scope.cause == Cause::Move as u64)
-    {
-        return (scope.vma, cause(scope.cause));
+    let moves = scope.cause == Cause::Fork as u64 || scope.cause == Cause::Move as u64;
+    if moves && scope.vma != 0 {
+        return (scope.vma, scope.cause);
     }
-    let vma = fault_vma(sp, mm, word, at);
-    if vma != 0 {
-        let populating = matches!(scope, Some(s) if s.cause == Cause::Populate as u64);
-        return (
-            vma,
-            if populating {
-                Cause::Populate
-            } else {
-                Cause::Fault
-            },
-        );
+    if !copy_words(ctx) {
+        return (0, Cause::Other as u64);
     }
-    let Some(scope) = scope else {
-        return (0, Cause::Other);
-    };
-    let vma = if scope.vma == 0 && scope.address != 0 {
-        covering_vma(ctx, mm, scope.address)
+    let vma = fault_vma(stack(ctx) as u64, mm, word, at);
+    if vma != 0 && scope.cause == Cause::Populate as u64 {
+        (vma, Cause::Populate as u64)
+    } else if vma != 0 {
+        (vma, Cause::Fault as u64)
+    } else if scope.vma == 0 && scope.address != 0 {
+        (covering_vma(mm, scope.address), scope.cause)
     } else {
-        scope.vma
-    };
-    (vma, cause(scope.cause))
-}
-
-/// The VMA of that mm around `address` that the kernel works on: in a register, or on its stack.
-#[inline(always)]
-fn covering_vma(ctx: &ProbeContext, mm: u64, address: u64) -> u64 {
-    for word in kept_registers(ctx) {
-        if is_object(word) && scope::covers(word, mm, address) {
-            return word;
-        }
-    }
-    stack_vma(stack(ctx) as u64, mm, address)
-}
-
-/// Whether a word may point to a kernel object: in the upper half, at a multiple of eight.
-#[inline(always)]
-const fn is_object(word: u64) -> bool {
-    word >> 47 == 0x1_ffff && word & 7 == 0
-}
-
-#[inline(always)]
-fn cause(number: u64) -> Cause {
-    match number {
-        0 => Cause::Fault,
-        1 => Cause::Arm,
-        2 => Cause::Scan,
-        3 => Cause::Copy,
-        4 => Cause::Fork,
-        5 => Cause::Move,
-        6 => Cause::Populate,
-        _ => Cause::Other,
+        (scope.vma, scope.cause)
     }
 }
 
 /// Counts one allocated table: for its VMA if that uses uffd-wp, else for the process.
 #[inline(always)]
-fn allocated(mm: u64, vma: u64, cause: Cause, level: Level) {
-    let (cause, level) = (cause as usize & 7, level as usize);
+fn allocated(mm: u64, vma: u64, cause: u64, level: Level) {
+    // A number, which the verifier can bound.
+    let place = level as usize * Cause::ALL.len() + (cause & 7) as usize;
     if vma == 0 {
         lose(Loss::VmaUnknown);
     } else if uses_uffd_wp::<Copied>(vma as *const u8)
@@ -194,7 +168,7 @@ fn allocated(mm: u64, vma: u64, cause: Cause, level: Level) {
             unsafe {
                 (&raw mut (*record).tables)
                     .cast::<u64>()
-                    .add(level * 8 + cause)
+                    .add(place)
             },
             1,
         );
@@ -205,7 +179,7 @@ fn allocated(mm: u64, vma: u64, cause: Cause, level: Level) {
             unsafe {
                 (&raw mut (*record).tables)
                     .cast::<u64>()
-                    .add(level * 8 + cause)
+                    .add(place)
             },
             1,
         );
@@ -213,11 +187,11 @@ fn allocated(mm: u64, vma: u64, cause: Cause, level: Level) {
 }
 
 #[inline(always)]
-fn begin(mm: u64, vma: u64, cause: Cause, result: u64) {
+fn begin(mm: u64, vma: u64, cause: u64, result: u64) {
     let allocation = Allocation {
         mm,
         vma,
-        cause: cause as u64,
+        cause,
         result,
     };
     let _ = ALLOCATIONS.insert(bpf_get_current_pid_tgid() as u32, allocation, 0);
@@ -250,7 +224,7 @@ pub fn pmd_install_exit<C: Exit>(_ctx: &C) {
     if let Some(a) = end()
         && Copied::read::<u64>(a.result as *const u8, 0) == 0
     {
-        allocated(a.mm, a.vma, cause(a.cause), Level::Pte);
+        allocated(a.mm, a.vma, a.cause, Level::Pte);
     }
 }
 
@@ -286,7 +260,7 @@ fn upper_alloc_exit<C: Exit>(ctx: &C, level: Level) {
     }
     let table = Copied::read::<u64>(a.result as *const u8, 0) & config!(table_address_mask);
     if UPPER_TABLES.insert(table, 0, NOEXIST).is_ok() {
-        allocated(a.mm, a.vma, cause(a.cause), level);
+        allocated(a.mm, a.vma, a.cause, level);
     }
 }
 
@@ -299,7 +273,8 @@ pub fn deposit(ctx: &ProbeContext) {
         return;
     }
     let (vma, cause) = attribute(ctx, mm, ctx.number(1), offset!(fault_pmd));
-    if matches!(cause, Cause::Fault | Cause::Populate | Cause::Fork) {
+    let new = [Cause::Fault, Cause::Populate, Cause::Fork];
+    if new.iter().any(|known| *known as u64 == cause) {
         allocated(mm, vma, cause, Level::Pte);
     }
 }

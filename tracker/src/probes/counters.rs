@@ -236,8 +236,12 @@ impl CounterSource for Counters {
             } else {
                 settled(record.state, id, &mut self.ended_mms)
             };
-            if let Some(state) = state {
-                snapshot.mms.push(mm(id, &record, state));
+            // A child that is still being forked has no pid yet; it is told of once it has one.
+            let nameless = id != NO_RECORD && record.tgid == 0 && state == Some(RecordState::Live);
+            match state {
+                Some(_) if nameless => snapshot.vmas.retain(|vma| vma.mm_id != id),
+                Some(state) => snapshot.mms.push(mm(id, &record, state)),
+                None => {}
             }
         }
         snapshot

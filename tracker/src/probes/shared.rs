@@ -31,7 +31,7 @@ impl<T: Pod> SharedArray<T> {
             return Err(std::io::Error::other("not a BPF array"));
         };
         // The kernel rounds a value up to eight bytes; ours are multiples of that.
-        const { assert!(size_of::<T>() % 8 == 0) };
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
         let len = len as usize;
         let bytes = (len * size_of::<T>()).next_multiple_of(rustix::param::page_size());
         // SAFETY: a new mapping at an address of the kernel's choice.

@@ -23,6 +23,8 @@ pub struct Expected {
     pub labels: Vec<(String, String)>,
     /// What it must say.
     pub value: f64,
+    /// The same is true of so many VMAs.
+    pub repeat: f64,
 }
 
 impl Workload {
@@ -85,6 +87,7 @@ impl Expected {
             family: text(&sample["family"]),
             labels,
             value,
+            repeat: sample["repeat"]["count"].as_f64().unwrap_or(1.0),
         }
     }
 
