@@ -1,9 +1,13 @@
 //! Atomic operations. The BPF target of rustc offers only loads and stores; these are the
 //! instructions themselves, all of them relaxed as far as we need to know.
 
+#[cfg(target_arch = "bpf")]
 use core::arch::asm;
+#[cfg(not(target_arch = "bpf"))]
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Adds to a word.
+#[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub fn add(word: *mut u64, value: u64) {
     // SAFETY: callers pass an aligned word that lives.
@@ -13,6 +17,7 @@ pub fn add(word: *mut u64, value: u64) {
 }
 
 /// Replaces a word if it holds `expected`; tells whether it did.
+#[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub fn replace(word: *mut u64, expected: u64, new: u64) -> bool {
     let found: u64;
@@ -24,4 +29,20 @@ pub fn replace(word: *mut u64, expected: u64, new: u64) -> bool {
         );
     }
     found == expected
+}
+
+/// The same for a host, where the hooks are only linted.
+#[cfg(not(target_arch = "bpf"))]
+pub fn add(word: *mut u64, value: u64) {
+    // SAFETY: callers pass an aligned word that lives.
+    unsafe { AtomicU64::from_ptr(word) }.fetch_add(value, Relaxed);
+}
+
+/// The same for a host, where the hooks are only linted.
+#[cfg(not(target_arch = "bpf"))]
+pub fn replace(word: *mut u64, expected: u64, new: u64) -> bool {
+    // SAFETY: as above.
+    let word = unsafe { AtomicU64::from_ptr(word) };
+    word.compare_exchange(expected, new, Relaxed, Relaxed)
+        .is_ok()
 }

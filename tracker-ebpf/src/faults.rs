@@ -6,14 +6,14 @@ use aya_ebpf::{
     maps::HashMap,
     programs::ProbeContext,
 };
-use tracker_ebpf::{Entry as Hit, Mode};
+use tracker_ebpf::Entry as Hit;
 
 use crate::{
     atomic,
     context::{Entry, Exit, stack},
     maps::{config, offset},
     memory::{Copied, Memory},
-    record::{self, uses_uffd_wp},
+    record::{self, Found, uses_uffd_wp},
     slot, timing,
 };
 
@@ -36,11 +36,11 @@ const WRITABLE: u64 = 0x2;
 
 /// Counts one fault in a record.
 #[inline(always)]
-pub fn count(id: u32, mode: u32, hit: Hit) {
-    if let Some(counters) = slot::counters(id) {
+pub fn count(found: Found, hit: Hit) {
+    if let Some(counters) = slot::counters(found) {
         // SAFETY: a map value.
         atomic::add(
-            unsafe { &raw mut (*counters).faults[(mode & 1) as usize][hit as usize] },
+            unsafe { &raw mut (*counters).faults[found.mode()][hit as usize] },
             1,
         );
     }
@@ -63,7 +63,7 @@ pub fn do_wp_page<C: Entry>(ctx: &C) {
         return;
     };
     if found.is_async() {
-        count(found.id, Mode::Async as u32, Hit::Pte);
+        count(found, Hit::Pte);
     }
 }
 
@@ -96,11 +96,7 @@ pub fn handle_userfault<C: Entry>(ctx: &C) {
     };
     let huge = C::Memory::read::<u64>(vmf, offset!(fault_pte)) == 0
         || record::backing::<C::Memory>(vma) as u32 == tracker_ebpf::Backing::Hugetlb as u32;
-    count(
-        found.id,
-        Mode::Sync as u32,
-        if huge { Hit::Huge } else { Hit::Pte },
-    );
+    count(found, if huge { Hit::Huge } else { Hit::Pte });
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     timing::wait_begins(C::Memory::pointer(vma, offset!(vma_mm)) as u64, now);
@@ -123,10 +119,10 @@ pub fn split_huge_pmd(ctx: &ProbeContext) {
     if Copied::read::<u64>(ctx.pointer(1), 0) & config!(uffd_bit) == 0 {
         return;
     }
-    if let Some(found) = slot::find(vma, false) {
-        if found.is_async() {
-            count(found.id, Mode::Async as u32, Hit::Huge);
-        }
+    if let Some(found) = slot::find(vma, false)
+        && found.is_async()
+    {
+        count(found, Hit::Huge);
     }
 }
 
@@ -169,8 +165,8 @@ pub fn huge_pte_alloc_exit<C: Exit>(ctx: &C) {
     let vma = fault.vma as *const u8;
     if pte == config!(marker_pte) {
         if let Some(found) = slot::find(vma, true) {
-            count(found.id, found.mode, Hit::Marker);
-            crate::markers::consumed(found.id);
+            count(found, Hit::Marker);
+            crate::markers::consumed(found);
         }
     } else if pte & PRESENT != 0
         && pte & config!(uffd_bit) != 0
@@ -179,6 +175,6 @@ pub fn huge_pte_alloc_exit<C: Exit>(ctx: &C) {
         && let Some(found) = slot::find(vma, true)
         && found.is_async()
     {
-        count(found.id, Mode::Async as u32, Hit::Huge);
+        count(found, Hit::Huge);
     }
 }

@@ -14,8 +14,6 @@ pub struct Offsets {
     pub fault_flags: u32,
     /// `vm_fault.orig_pte`
     pub fault_orig_pte: u32,
-    /// `vm_fault.orig_pmd`
-    pub fault_orig_pmd: u32,
     /// `vm_fault.pte`
     pub fault_pte: u32,
     /// `vm_fault.pmd`
@@ -68,6 +66,8 @@ pub struct Offsets {
     pub gather_mm: u32,
     /// `pagetable_move_control.new`
     pub move_new: u32,
+    /// `task_struct.pid`
+    pub task_pid: u32,
     /// `task_struct.min_flt`, which `maj_flt` follows
     pub task_min_flt: u32,
 }

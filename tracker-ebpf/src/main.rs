@@ -5,7 +5,7 @@
 #![no_std]
 #![no_main]
 // The BPF target lacks atomic operations: atomic.rs
-#![feature(asm_experimental_arch)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod atomic;
 mod context;

@@ -1,14 +1,16 @@
 //! Pte markers: entries that hold only the uffd-wp flag of a page that is not there.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_task_btf, bpf_jiffies64, bpf_probe_read_kernel as read_kernel,
+};
 use tracker_ebpf::{Entry as Hit, MarkerEvent};
 
 use crate::{
     atomic,
     context::Entry,
-    faults,
     maps::{Racy, VMA_RECORDS, config, offset},
-    memory::{Copied, Memory},
+    memory::{Direct, Memory},
+    record::Found,
     slot,
 };
 
@@ -16,9 +18,6 @@ use crate::{
 const IGNORED_BITS: u64 = 0x60;
 /// Recent marker faults remembered, by page.
 const RECENT: usize = 1024;
-/// Two threads that find one marker do so within this time (a power of two of nanoseconds).
-const RACE_SHIFT: u32 = 20;
-
 /// The marker fault seen last at a page.
 #[repr(C)]
 struct Seen {
@@ -26,7 +25,7 @@ struct Seen {
     marker: u64,
     /// Thread and its count of completed faults: which fault.
     fault: u64,
-    /// When, in units of `1 << RACE_SHIFT` ns.
+    /// When, in jiffies.
     when: u64,
     reserved: u64,
 }
@@ -43,10 +42,13 @@ static SEEN: Racy<[Seen; RECENT]> = Racy::new(
     }; RECENT],
 );
 
+/// Words of `struct vm_fault` that are read at once.
+const FAULT_WORDS: usize = 12;
+
 /// Counts a consumed marker.
 #[inline(always)]
-pub fn consumed(id: u32) {
-    if let Some(counters) = slot::counters(id) {
+pub fn consumed(found: Found) {
+    if let Some(counters) = slot::counters(found) {
         // SAFETY: a map value.
         atomic::add(unsafe { &raw mut (*counters).consumed }, 1);
     }
@@ -56,61 +58,71 @@ pub fn consumed(id: u32) {
 /// (`handle_pte_marker` -> `do_pte_missing`).
 ///
 /// The same fault comes here again when the kernel retries it (a fault under the VMA lock may have
-/// to take the mmap lock); it counts once. Two threads can come here for one marker, since the pte
-/// lock is taken only later: two faults, but one consumed marker.
+/// to take the mmap lock); it counts once. Two threads can come here for one marker within a moment,
+/// since the pte lock is taken only later: two faults, but one consumed marker.
 #[inline(always)]
 pub fn do_swap_page<C: Entry>(ctx: &C) {
-    let vmf = ctx.pointer(0);
-    if C::Memory::read::<u64>(vmf, offset!(fault_orig_pte)) != config!(marker_pte) {
+    // One copy: a helper call costs as much as several words.
+    let mut fault = [0_u64; FAULT_WORDS];
+    // SAFETY: the destination is that large; the helper checks the source.
+    let failed = unsafe {
+        read_kernel(
+            fault.as_mut_ptr().cast(),
+            size_of_val(&fault) as u32,
+            ctx.pointer(0).cast(),
+        )
+    };
+    if failed != 0 {
         return;
     }
-    let vma = C::Memory::pointer(vmf, offset!(fault_vma));
+    if word(&fault, offset!(fault_orig_pte)) != config!(marker_pte) {
+        return;
+    }
+    let vma = word(&fault, offset!(fault_vma)) as *const u8;
     let Some(found) = slot::find(vma, C::PREEMPTIBLE) else {
         return;
     };
-    let page = C::Memory::read::<u64>(vmf, offset!(fault_address)) >> 12;
-    let marker = page << 24 | u64::from(found.id) | 1 << 63;
+    let page = word(&fault, offset!(fault_address)) >> 12;
+    let marker = page << 24 | u64::from(found.id()) | 1 << 63;
     let fault = this_fault();
     // SAFETY: a helper without arguments.
-    let when = unsafe { bpf_ktime_get_ns() } >> RACE_SHIFT;
-    let place = (page ^ page >> 10 ^ u64::from(found.id)) as usize & (RECENT - 1);
+    let when = unsafe { bpf_jiffies64() };
+    let place = (page ^ page >> 10 ^ u64::from(found.id())) as usize & (RECENT - 1);
     // SAFETY: in bounds; see `SEEN`.
     let seen = unsafe { &mut (*SEEN.get())[place] };
-    let before = core::mem::replace(
-        seen,
-        Seen {
-            marker,
-            fault,
-            when,
-            reserved: 0,
-        },
-    );
-    let same_marker = before.marker == marker;
-    if same_marker && before.fault == fault {
+    let same_marker = seen.marker == marker;
+    if same_marker && seen.fault == fault {
         return;
     }
-    faults::count(found.id, found.mode, Hit::Marker);
-    if !(same_marker && when - before.when <= 1) && !replaced::<C>(vmf) {
-        consumed(found.id);
+    let raced = same_marker && when - seen.when <= 1;
+    (seen.marker, seen.fault, seen.when) = (marker, fault, when);
+    if let Some(counters) = slot::counters(found) {
+        let mode = found.mode();
+        // SAFETY: a map value.
+        unsafe {
+            atomic::add(&raw mut (*counters).faults[mode][Hit::Marker as usize], 1);
+            atomic::add(&raw mut (*counters).consumed, u64::from(!raced));
+        }
     }
+}
+
+/// A word of a copied `struct vm_fault`.
+#[inline(always)]
+fn word(fault: &[u64; FAULT_WORDS], offset: u32) -> u64 {
+    // SAFETY: the agent loads the program only if these fields lie within the words.
+    unsafe { fault.as_ptr().byte_add(offset as usize).read_volatile() }
 }
 
 /// Names the fault that the current thread is in: its completed faults do not change meanwhile
 /// (`mm_account_fault`).
 #[inline(always)]
 fn this_fault() -> u64 {
-    // SAFETY: a helper without arguments.
-    let task = unsafe { bpf_get_current_task() } as *const u8;
-    let [minor, major] = Copied::read::<[u64; 2]>(task, offset!(task_min_flt));
-    bpf_get_current_pid_tgid() << 32 ^ (minor + major)
-}
-
-/// Whether another thread has replaced the marker already.
-#[inline(always)]
-fn replaced<C: Entry>(vmf: *const u8) -> bool {
-    let pte = C::Memory::pointer(vmf, offset!(fault_pte));
-    let now = Copied::read::<u64>(pte, 0);
-    now != 0 && now != config!(marker_pte)
+    // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
+    let task = unsafe { bpf_get_current_task_btf() } as *const u8;
+    let minor = Direct::read::<u64>(task, offset!(task_min_flt));
+    let major = Direct::read::<u64>(task, offset!(task_min_flt) + 8);
+    let thread = Direct::read::<u32>(task, offset!(task_pid));
+    u64::from(thread) << 40 ^ (minor + major)
 }
 
 /// `make_uffd_wp_pte(vma, addr, pte, ptent)`: PAGEMAP_SCAN arms one entry, under the pte lock. An
@@ -123,7 +135,7 @@ pub fn make_uffd_wp_pte<C: Entry>(ctx: &C) {
     let Some(found) = slot::find(ctx.pointer(0), false) else {
         return;
     };
-    if let Some(record) = VMA_RECORDS.get_ptr_mut(found.id) {
+    if let Some(record) = VMA_RECORDS.get_ptr_mut(found.id()) {
         // SAFETY: a map value.
         atomic::add(
             unsafe { &raw mut (*record).markers[MarkerEvent::Installed as usize] },

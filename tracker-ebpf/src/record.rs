@@ -1,7 +1,7 @@
 //! The slow path: finding or filling the record of a VMA and of its process.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_task, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     maps::{Array, HashMap},
 };
 use tracker_ebpf::{Backing, COMM_LEN, FreeList, Loss, MmRecord, Mode, NO_RECORD, RecordState};
@@ -27,18 +27,42 @@ const NOEXIST: u64 = 1;
 /// How often a taker may lose the race for a free record.
 const TAKE_TRIES: u32 = 16;
 
-/// A record and what a fault needs to know of it.
+/// A record and what a fault needs to know of it, in one word: as a struct it would be copied by
+/// LLVM's memcpy, on which its BPF backend stumbles.
 #[derive(Clone, Copy)]
-pub struct Found {
-    pub id: u32,
-    /// [`Mode`] as a number, which the verifier can bound.
-    pub mode: u32,
-}
+#[repr(transparent)]
+pub struct Found(u64);
 
 impl Found {
+    /// No record.
+    pub const NONE: Self = Self(0);
+
     #[inline(always)]
-    pub const fn is_async(&self) -> bool {
-        self.mode == Mode::Async as u32
+    const fn new(id: u32, place: u32, mode: Mode) -> Self {
+        Self((place as u64) << 32 | (id as u64) << 1 | mode as u64)
+    }
+
+    /// The record's id.
+    #[inline(always)]
+    pub const fn id(self) -> u32 {
+        (self.0 as u32) >> 1
+    }
+
+    /// Its hot counters, in the shard of the CPU that found it.
+    #[inline(always)]
+    pub const fn place(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// [`Mode`] as a number, which the verifier can bound.
+    #[inline(always)]
+    pub const fn mode(self) -> usize {
+        (self.0 & 1) as usize
+    }
+
+    #[inline(always)]
+    pub const fn is_async(self) -> bool {
+        self.mode() == Mode::Async as usize
     }
 }
 
@@ -95,10 +119,10 @@ pub fn resolve(vma: u64) -> Option<Found> {
     } else {
         known
     };
-    Some(Found {
-        id,
-        mode: mode as u32,
-    })
+    // SAFETY: a helper without arguments.
+    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+    let place = (cpu & config!(shard_mask)) * config!(vma_records) + u64::from(id);
+    Some(Found::new(id, place as u32, mode))
 }
 
 /// The id under which this very VMA is counted already.

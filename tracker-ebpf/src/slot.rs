@@ -4,10 +4,10 @@
 //! of functions that run under the pte lock.
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use tracker_ebpf::{NO_RECORD, VmaFaults};
+use tracker_ebpf::VmaFaults;
 
 use crate::{
-    maps::{FAULTS, GENERATION, Racy, config},
+    maps::{FAULTS, GENERATION, Racy},
     record::{Found, resolve},
 };
 
@@ -18,8 +18,7 @@ const SLOTS: usize = 1024;
 struct Slot {
     vma: u64,
     generation: u64,
-    id: u32,
-    mode: u32,
+    found: Found,
     reserved: u64,
 }
 
@@ -29,8 +28,7 @@ static LAST: Racy<[Slot; SLOTS]> = Racy::new(
         Slot {
             vma: 0,
             generation: 0,
-            id: NO_RECORD,
-            mode: 0,
+            found: Found::NONE,
             reserved: 0,
         }
     }; SLOTS],
@@ -48,27 +46,15 @@ pub fn find(vma: *const u8, preemptible: bool) -> Option<Found> {
     let slot = unsafe { &mut (*LAST.get())[cpu] };
     let generation = GENERATION.load();
     if slot.vma == vma as u64 && slot.generation == generation {
-        return Some(Found {
-            id: slot.id,
-            mode: slot.mode,
-        });
+        return Some(slot.found);
     }
     let found = resolve(vma as u64)?;
-    *slot = Slot {
-        vma: vma as u64,
-        generation,
-        id: found.id,
-        mode: found.mode,
-        reserved: 0,
-    };
+    (slot.vma, slot.generation, slot.found) = (vma as u64, generation, found);
     Some(found)
 }
 
-/// The hot counters of a record in this CPU's shard.
+/// The hot counters of a record.
 #[inline(always)]
-pub fn counters(id: u32) -> Option<*mut VmaFaults> {
-    // SAFETY: a helper without arguments.
-    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
-    let index = (cpu & config!(shard_mask)) * config!(vma_records) + u64::from(id);
-    FAULTS.get_ptr_mut(index as u32)
+pub fn counters(found: Found) -> Option<*mut VmaFaults> {
+    FAULTS.get_ptr_mut(found.place())
 }

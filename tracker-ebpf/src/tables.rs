@@ -161,26 +161,18 @@ fn allocated(mm: u64, vma: u64, cause: u64, level: Level) {
         lose(Loss::VmaUnknown);
     } else if uses_uffd_wp::<Copied>(vma as *const u8)
         && let Some(found) = resolve(vma)
-        && let Some(record) = VMA_RECORDS.get_ptr_mut(found.id)
+        && let Some(record) = VMA_RECORDS.get_ptr_mut(found.id())
     {
         // SAFETY: a map value; the indices are in bounds.
         return atomic::add(
-            unsafe {
-                (&raw mut (*record).tables)
-                    .cast::<u64>()
-                    .add(place)
-            },
+            unsafe { (&raw mut (*record).tables).cast::<u64>().add(place) },
             1,
         );
     }
     if let Some(record) = MM_RECORDS.get_ptr_mut(known_mm(mm)) {
         // SAFETY: as above.
         atomic::add(
-            unsafe {
-                (&raw mut (*record).tables)
-                    .cast::<u64>()
-                    .add(place)
-            },
+            unsafe { (&raw mut (*record).tables).cast::<u64>().add(place) },
             1,
         );
     }

@@ -48,7 +48,6 @@ pub fn offsets(facts: &Facts) -> Offsets {
         fault_address: at(&known.vm_fault_address),
         fault_flags: at(&known.vm_fault_flags),
         fault_orig_pte: at(&known.vm_fault_orig_pte),
-        fault_orig_pmd: at(&known.vm_fault_orig_pmd),
         fault_pte: at(&known.vm_fault_pte),
         fault_pmd: at(&known.vm_fault_pmd),
         vma_start: at(&known.vma_vm_start),
@@ -75,6 +74,7 @@ pub fn offsets(facts: &Facts) -> Offsets {
         sb_magic: at(&known.super_block_s_magic),
         gather_mm: at(&known.mmu_gather_mm),
         move_new: at(&known.pmc_new),
+        task_pid: at(&known.task_pid),
         task_min_flt: at(&known.task_min_flt),
     }
 }

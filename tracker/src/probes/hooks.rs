@@ -214,7 +214,9 @@ pub const HOOKS: &[Hook] = &[
             "vm_fault_orig_pte",
             "vm_fault_address",
             "vm_fault_pte",
-            "task_min_flt"
+            "task_pid",
+            "task_min_flt",
+            "task_maj_flt"
         ),
         needs: &[Need::MarkerPte],
         partner: None,
