@@ -151,6 +151,21 @@ struct HugetlbFault {
 #[map]
 static HUGETLB: HashMap<u32, HugetlbFault> = HashMap::with_max_entries(4096, 1);
 
+/// The VMA of the hugetlb fault that the current thread is in, if it belongs to that mm, else 0.
+#[inline(always)]
+pub fn hugetlb_vma(mm: u64) -> u64 {
+    // SAFETY: only this thread writes its entry.
+    let Some(fault) = (unsafe { HUGETLB.get(bpf_get_current_pid_tgid() as u32) }) else {
+        return 0;
+    };
+    let vma = fault.vma;
+    if Copied::read::<u64>(vma as *const u8, offset!(vma_mm)) == mm {
+        vma
+    } else {
+        0
+    }
+}
+
 /// Return of `huge_pte_alloc` inside `hugetlb_fault`: the entry that the fault is about, read
 /// under the fault mutex.
 #[inline(always)]

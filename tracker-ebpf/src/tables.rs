@@ -15,6 +15,7 @@ use tracker_ebpf::{Cause, Level, Loss, NO_RECORD};
 use crate::{
     atomic,
     context::{Entry, Exit, kept_registers, stack},
+    faults,
     maps::{MM_RECORDS, VMA_RECORDS, config, direct_map, lose, offset},
     memory::{Copied, Memory},
     record::{self, known_mm, resolve, uses_uffd_wp},
@@ -120,8 +121,8 @@ fn covering_vma(mm: u64, address: u64) -> u64 {
     for i in 0..REGISTERS + STACK_WORDS {
         // SAFETY: in bounds.
         let word = unsafe { *words.add(i) };
-        // Kernel objects lie in the upper half, at multiples of eight.
-        if word >> 47 == 0x1_ffff && word & 7 == 0 && scope::covers(word, mm, address) {
+        // Kernel objects lie in the upper half (with 4 or 5 levels of tables), at multiples of eight.
+        if word >> 56 == 0xff && word & 7 == 0 && scope::covers(word, mm, address) {
             return word;
         }
     }
@@ -145,6 +146,9 @@ fn attribute(ctx: &ProbeContext, mm: u64, word: u64, at: u32) -> (u64, u64) {
         (vma, Cause::Populate as u64)
     } else if vma != 0 {
         (vma, Cause::Fault as u64)
+    } else if let hugetlb @ 1.. = faults::hugetlb_vma(mm) {
+        // Before 6.10 the fault has no `vm_fault` there.
+        (hugetlb, Cause::Fault as u64)
     } else if scope.vma == 0 && scope.address != 0 {
         (covering_vma(mm, scope.address), scope.cause)
     } else {

@@ -1,6 +1,7 @@
 //! The one place where counters, discovery and scans meet the model.
 
 use super::discovery::{Found, rounded};
+use super::orphans::Orphans;
 use crate::metrics::{CollectorFacts, EncodeError, Exporter, Exposition};
 use crate::model::sample::{CounterSource, Snapshot};
 use crate::model::{Discovery, Input, ScanResult};
@@ -16,6 +17,7 @@ pub struct Engine {
     source: Mutex<Box<dyn CounterSource>>,
     discovery: Mutex<Option<Arc<Discovery>>>,
     scans: Mutex<Vec<ScanResult>>,
+    orphans: Mutex<Orphans>,
     collectors: Mutex<BTreeMap<&'static str, CollectorFacts>>,
     started: Instant,
     complete: AtomicBool,
@@ -29,6 +31,7 @@ impl Engine {
             source: Mutex::new(source),
             discovery: Mutex::default(),
             scans: Mutex::default(),
+            orphans: Mutex::default(),
             collectors: Mutex::default(),
             started: Instant::now(),
             complete: AtomicBool::new(false),
@@ -55,6 +58,12 @@ impl Engine {
             now: self.now(),
         });
         source.release(&releases.vmas, &releases.mms);
+        let orphans = discovery
+            .as_ref()
+            .and_then(|discovery| lock(&self.orphans).after(discovery, &snapshot));
+        if let Some(orphans) = orphans {
+            source.end(&orphans);
+        }
         self.ran("counters", begin.elapsed(), true);
         if discovery.is_some() {
             self.complete.store(true, Ordering::Release);

@@ -16,6 +16,7 @@ mod engine;
 mod error;
 pub mod http;
 mod life;
+mod orphans;
 mod pace;
 mod probes;
 mod ready;

@@ -99,6 +99,9 @@ pub trait CounterSource: Send {
     fn snapshot(&mut self) -> Snapshot;
     /// Gives back records that were reported as ended or moved and have been read.
     fn release(&mut self, vmas: &[u32], mms: &[u32]);
+    /// Ends VMA records that the kernel side does not end itself; called once after each discovery.
+    /// They are reported as ended once nothing can count in them any more.
+    fn end(&mut self, _vmas: &[u32]) {}
 }
 
 /// One uffd-wp VMA as discovery sees it now.

@@ -178,9 +178,9 @@ fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Ebpf, Bt
         .map_max_entries("FAULTS", sizes.vma_records * sizes.shards)
         .map_max_entries("FREE_VMAS", sizes.vma_records)
         .map_max_entries("FREE_MMS", sizes.mm_records);
-    let ebpf = loader.load(&options.object).map_err(io::Error::other)?;
+    let mut ebpf = loader.load(&options.object).map_err(io::Error::other)?;
     drop(loader);
-    let counters = Counters::new(&ebpf, sizes)?;
+    let counters = Counters::new(&mut ebpf, sizes)?;
     Ok((ebpf, btf, counters))
 }
 

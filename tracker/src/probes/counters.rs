@@ -33,7 +33,10 @@ pub struct Counters {
     free_mms: SharedArray<u64>,
     ended_vmas: HashMap<u32, Instant>,
     ended_mms: HashMap<u32, Instant>,
+    /// Ended by us: slots may hold them until the next walk of `iter/task_vma`.
+    held: HashMap<u32, u32>,
     durations: [bool; Duration::ALL.len()],
+    index: aya::maps::HashMap<aya::maps::MapData, u64, u32>,
 }
 
 impl Counters {
@@ -41,7 +44,7 @@ impl Counters {
     ///
     /// # Errors
     /// If a map is missing or cannot be mapped.
-    pub fn new(ebpf: &Ebpf, sizes: Sizes) -> std::io::Result<Self> {
+    pub fn new(ebpf: &mut Ebpf, sizes: Sizes) -> std::io::Result<Self> {
         fn map<T: bytemuck::Pod>(
             ebpf: &Ebpf,
             name: &str,
@@ -52,7 +55,10 @@ impl Counters {
                 .ok_or_else(|| std::io::Error::other(format!("the object has no map {name}")))?;
             SharedArray::map(found, len)
         }
+        let index = ebpf.take_map("VMAS");
+        let index = index.ok_or_else(|| std::io::Error::other("the object has no map VMAS"))?;
         let counters = Self {
+            index: index.try_into().map_err(std::io::Error::other)?,
             sizes,
             vmas: map(ebpf, "VMA_RECORDS", sizes.vma_records)?,
             mms: map(ebpf, "MM_RECORDS", sizes.mm_records)?,
@@ -62,6 +68,7 @@ impl Counters {
             free_mms: map(ebpf, "FREE_MMS", sizes.mm_records)?,
             ended_vmas: HashMap::new(),
             ended_mms: HashMap::new(),
+            held: HashMap::new(),
             durations: [false; Duration::ALL.len()],
         };
         (1..sizes.vma_records).for_each(|id| counters.free(&VMA_LIST, id));
@@ -214,7 +221,7 @@ impl CounterSource for Counters {
             .min(u64::from(self.sizes.vma_records - 1)) as u32;
         for id in 0..=last {
             let record = self.vmas.read(id as usize);
-            let state = if id == NO_RECORD {
+            let state = if id == NO_RECORD || self.held.contains_key(&id) {
                 Some(RecordState::Live)
             } else {
                 settled(record.state, id, &mut self.ended_vmas)
@@ -261,7 +268,27 @@ impl CounterSource for Counters {
             }
         }
     }
+
+    fn end(&mut self, vmas: &[u32]) {
+        self.held.retain(|_, walks| {
+            *walks -= 1;
+            *walks > 0
+        });
+        for id in vmas {
+            let ended = RecordState::Ended as u32;
+            self.vmas
+                .store_u32(*id as usize, offset_of!(VmaRecord, state), ended);
+            let key = self.vmas.read(*id as usize).vma;
+            // Gone already, or taken over by another record: both are fine.
+            let _ = self.index.remove(&key);
+            self.held.insert(*id, WALKS);
+        }
+    }
 }
+
+/// Calls of [`CounterSource::end`], one per discovery, after which no slot holds a record: each
+/// discovery begins with a walk that makes all slots look again.
+const WALKS: u32 = 2;
 
 fn mm(id: u32, record: &MmRecord, state: RecordState) -> MmSample {
     MmSample {

@@ -89,6 +89,21 @@ impl<T: Pod> SharedArray<T> {
         }
     }
 
+    /// Stores half a word of an entry.
+    pub fn store_u32(&self, index: usize, offset: usize, value: u32) {
+        let fits = offset.is_multiple_of(4) && offset + 4 <= size_of::<T>();
+        if let Some(entry) = self.at(index).filter(|_| fits) {
+            // SAFETY: in bounds and aligned.
+            unsafe {
+                entry
+                    .cast::<u8>()
+                    .add(offset)
+                    .cast::<u32>()
+                    .write_volatile(value)
+            }
+        }
+    }
+
     /// A word of an entry, as both sides see it.
     #[must_use]
     pub fn word(&self, index: usize, offset: usize) -> Option<&AtomicU64> {
