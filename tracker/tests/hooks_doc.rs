@@ -1,0 +1,96 @@
+//! docs/hooks.md tells of every hook, and its table is what the plan says of Debian's kernels.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+
+use tracker::kernel::Facts;
+use tracker::probes::plan::{Found, Level, Wishes, level, plan};
+use tracker::probes::{HOOKS, Hook, HookPlan, Verdict};
+
+const KERNELS: [&str; 4] = ["6.1", "6.12", "6.18", "7.3"];
+
+fn doc() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/hooks.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The plan for a Debian kernel whose facts are known, as root.
+fn planned(kernel: &str) -> Vec<HookPlan> {
+    let name = format!("tests/fixtures/kernel/debian-{kernel}.json");
+    let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let facts: Facts = serde_json::from_slice(&bytes).unwrap();
+    let found = Found {
+        marker_pte: Some(u64::MAX << 10),
+        fault_text: Some((1, 2)),
+        zap_huge_text: Some((3, 4)),
+        page_offset_symbol: None,
+        pagemap_scan: kernel != "6.1",
+    };
+    plan(&facts, &found, &Wishes::default())
+}
+
+/// One cell: the mechanism, and the function where it is not the hook's first.
+fn cell(hook: &Hook, plan: &HookPlan) -> String {
+    match &plan.verdict {
+        Verdict::Attach {
+            mechanism,
+            function,
+        } if function == hook.functions[0] => mechanism.to_string(),
+        Verdict::Attach {
+            mechanism,
+            function,
+        } => format!("{mechanism} `{function}`"),
+        Verdict::NotNeeded => "-".to_owned(),
+        Verdict::Off | Verdict::Absent => "absent".to_owned(),
+    }
+}
+
+fn table() -> String {
+    let plans = KERNELS.map(planned);
+    let mut text = format!("| hook | function | {} |\n", KERNELS.join(" | "));
+    text.push_str(&"|---".repeat(2 + KERNELS.len()));
+    text.push_str("|\n");
+    for (i, hook) in HOOKS.iter().enumerate() {
+        let cells = plans.each_ref().map(|plan| cell(hook, &plan[i]));
+        text.push_str(&format!(
+            "| `{}` | `{}` | {} |\n",
+            hook.name,
+            hook.functions[0],
+            cells.join(" | ")
+        ));
+    }
+    text
+}
+
+#[test]
+fn every_hook_is_described_in_order() {
+    let doc = doc();
+    let told: Vec<&str> = doc.lines().filter_map(|l| l.strip_prefix("### ")).collect();
+    let hooks: Vec<&str> = HOOKS.iter().map(|hook| hook.name).collect();
+    assert_eq!(told, hooks, "sections of docs/hooks.md and HOOKS");
+    for (section, hook) in doc.split("\n### ").skip(1).zip(HOOKS) {
+        for function in hook.functions {
+            assert!(section.contains(function), "{function} at {}", hook.name);
+        }
+    }
+}
+
+#[test]
+fn the_table_is_the_plan() {
+    let doc = doc();
+    let (_, rest) = doc.split_once("<!-- plan -->\n").unwrap();
+    let (told, _) = rest.split_once("<!-- /plan -->").unwrap();
+    let planned = table();
+    assert!(
+        told == planned,
+        "the table in docs/hooks.md is stale; it must be:\n{planned}"
+    );
+}
+
+#[test]
+fn debian_s_kernels_reach_level_full_by_their_facts() {
+    for kernel in KERNELS {
+        let (reached, reason) = level(&planned(kernel));
+        assert_eq!(reached, Level::Full, "{kernel}: {reason}");
+    }
+}
