@@ -85,6 +85,7 @@ fn dispatch(command: Cmd) -> Result<ExitCode> {
                 setup::tell(&setup::prepare(Extent::Build, &consent)?);
             } else {
                 setup::tell(&setup::prepare(Extent::Vm, &consent)?);
+                setup::tell(&[setup::prepare_tests()?]);
                 setup::tell(&setup::prepare_kernels(&setup::kernels::MATRIX)?);
             }
         }
