@@ -70,11 +70,7 @@ fn nothing_is_left_in_the_kernel_however_it_ends() {
         let during = Held::now();
         let more = |(now, then): (usize, usize)| now > then;
         assert!(
-            during
-                .sizes()
-                .into_iter()
-                .zip(before.sizes())
-                .all(more),
+            during.sizes().into_iter().zip(before.sizes()).all(more),
             "an agent at work shows: {during:?}"
         );
         let status = agent.end(signal);
@@ -161,7 +157,11 @@ fn full_tables_are_told_and_lose_no_total() {
         "uffdwp_node_page_tables_allocated_total",
     ];
     let totals: f64 = totals.iter().map(|family| gained(family, &[])).sum();
-    assert_eq!(outcomes.iter().sum::<f64>(), totals, "{outcomes:?}\n{after}");
+    assert_eq!(
+        outcomes.iter().sum::<f64>(),
+        totals,
+        "{outcomes:?}\n{after}"
+    );
     assert!(outcomes[2] >= VMAS - 16.0, "{outcomes:?}\n{after}");
 
     let map = |family: &str| sum(&after, family, &["map=\"vma_records\""]);
@@ -221,8 +221,7 @@ fn totals_stay_when_processes_go() {
         guest::wait_sum(&agent, "uffdwp_node_faults_total", &[], known);
         for _ in 0..4 {
             // Killed at work, its counters full.
-            let mut workload =
-                Stepped::start("threads-sync", &["--rounds", "1000000"]).unwrap();
+            let mut workload = Stepped::start("threads-sync", &["--rounds", "1000000"]).unwrap();
             workload.go();
             let more = || sum(&agent.metrics(), "uffdwp_node_faults_total", &[]).unwrap();
             eventually("it is counted", || (more() > known).then_some(()));
@@ -231,8 +230,13 @@ fn totals_stay_when_processes_go() {
         }
         // Longer than the series linger.
         eventually("series go", || {
-            (sum(&agent.metrics(), "uffdwp_faults_total", &["pid=\"", "vma=\"0x"]).is_none())
-                .then_some(())
+            (sum(
+                &agent.metrics(),
+                "uffdwp_faults_total",
+                &["pid=\"", "vma=\"0x"],
+            )
+            .is_none())
+            .then_some(())
         });
         end.store(true, Ordering::Relaxed);
         watched.join().unwrap()

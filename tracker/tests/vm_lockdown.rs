@@ -13,7 +13,13 @@ use support::{check_metrics, eventually, guest, sum};
 #[ignore = "needs a kernel booted with lockdown=confidentiality: cargo xtask test"]
 fn a_locked_down_kernel_is_observed_and_told() {
     let mount = ["-t", "securityfs", "security", "/sys/kernel/security"];
-    assert!(Command::new("mount").args(mount).status().unwrap().success());
+    assert!(
+        Command::new("mount")
+            .args(mount)
+            .status()
+            .unwrap()
+            .success()
+    );
     let agent = guest::start(&[]);
     agent.wait_ready();
     let status = agent.status();

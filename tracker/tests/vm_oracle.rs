@@ -247,8 +247,15 @@ impl Oracle {
         let trigger = self.triggers.get(name)?;
         let text = fs::read_to_string(Path::new(TRACING).join(file(name, "hist"))).unwrap();
         let number = |title: &str| -> f64 {
-            let mut lines = text.lines().filter_map(|line| line.trim().strip_prefix(title));
-            lines.next().unwrap_or_else(|| panic!("{trigger}: {text}")).trim().parse().unwrap()
+            let mut lines = text
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix(title));
+            lines
+                .next()
+                .unwrap_or_else(|| panic!("{trigger}: {text}"))
+                .trim()
+                .parse()
+                .unwrap()
         };
         assert_eq!(number("Dropped:"), 0.0, "{text}");
         Some(number("Hits:"))
@@ -256,7 +263,12 @@ impl Oracle {
 
     /// The difference of calls that a claim is about.
     fn calls(&self, claim: &Claim) -> Option<f64> {
-        let sum = |names: &[&str]| names.iter().map(|name| self.hits(name)).sum::<Option<f64>>();
+        let sum = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| self.hits(name))
+                .sum::<Option<f64>>()
+        };
         Some(sum(claim.calls)? - sum(claim.less)?)
     }
 }

@@ -38,14 +38,19 @@ fn tracker_check() -> Command {
 /// Each hook and its mechanism.
 fn hooks(report: &Value) -> Vec<(&Value, &Value)> {
     let hooks = report["hooks"].as_array().unwrap().iter();
-    hooks.map(|hook| (&hook["name"], &hook["mechanism"])).collect()
+    hooks
+        .map(|hook| (&hook["name"], &hook["mechanism"]))
+        .collect()
 }
 
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn the_units_capabilities_reach_what_root_reaches() {
     let root = check(tracker_check());
-    let unit = check(as_nobody_with(tracker_check(), capabilities(&of_the_unit())));
+    let unit = check(as_nobody_with(
+        tracker_check(),
+        capabilities(&of_the_unit()),
+    ));
     assert_ne!(root["level"], "observe", "{root:#}");
     assert_eq!(unit["level"], root["level"], "{unit:#}");
     assert_eq!(hooks(&unit), hooks(&root));

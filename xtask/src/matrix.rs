@@ -16,7 +16,10 @@ pub struct Row {
 type Excuse = (&'static str, &'static str);
 
 const NOT_LOCKED: Excuse = ("vm_lockdown", "this kernel is not locked down");
-const PROMETHEUS: Excuse = ("prometheus", "one kernel is enough for what Prometheus does");
+const PROMETHEUS: Excuse = (
+    "prometheus",
+    "one kernel is enough for what Prometheus does",
+);
 
 /// What does not run with `preempt=full`.
 const PREEMPTIBLE: &[Excuse] = &[
