@@ -165,22 +165,14 @@ fn allocated(mm: u64, vma: u64, cause: u64, level: Level) {
     {
         // SAFETY: a map value; the indices are in bounds.
         return atomic::add(
-            unsafe {
-                (&raw mut (*record).tables)
-                    .cast::<u64>()
-                    .add(place)
-            },
+            unsafe { (&raw mut (*record).tables).cast::<u64>().add(place) },
             1,
         );
     }
     if let Some(record) = MM_RECORDS.get_ptr_mut(known_mm(mm)) {
         // SAFETY: as above.
         atomic::add(
-            unsafe {
-                (&raw mut (*record).tables)
-                    .cast::<u64>()
-                    .add(place)
-            },
+            unsafe { (&raw mut (*record).tables).cast::<u64>().add(place) },
             1,
         );
     }

@@ -9,6 +9,7 @@ mod consent;
 pub mod kernels;
 mod linker;
 pub mod prometheus;
+pub mod selftests;
 mod toolchain;
 
 use std::{fs, process::Command};
