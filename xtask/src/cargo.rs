@@ -26,7 +26,11 @@ pub fn programs() -> Result<Vec<Program>> {
     build(static_cargo(&["build", "--bins"]))
 }
 
-/// Builds the tests that run in guests, `tracker/tests/vm_*.rs`; empty when there are none.
+/// Tests of the host that run in guests, too.
+const ALSO_IN_GUESTS: [&str; 1] = ["prometheus"];
+
+/// Builds the tests that run in guests, `tracker/tests/vm_*.rs` and [`ALSO_IN_GUESTS`]; empty when
+/// there are none.
 pub fn guest_tests() -> Result<Vec<Program>> {
     let names = guest_test_names()?;
     if names.is_empty() {
@@ -56,7 +60,7 @@ pub fn guest_test_names() -> Result<Vec<String>> {
         let name = name.to_string_lossy().into_owned();
         if let Some(name) = name
             .strip_suffix(".rs")
-            .filter(|name| name.starts_with("vm_"))
+            .filter(|name| name.starts_with("vm_") || ALSO_IN_GUESTS.contains(name))
         {
             names.push(name.to_owned());
         }

@@ -35,6 +35,7 @@ enum Cmd {
     Test(cmd::test::TestArgs),
     Vm(cmd::vm::VmArgs),
     Bench(cmd::bench::BenchArgs),
+    Selftests(cmd::selftests::SelftestsArgs),
 }
 
 /// Options of every command that sets up.
@@ -78,6 +79,7 @@ fn dispatch(command: Cmd) -> Result<ExitCode> {
         Cmd::Run(args) => return cmd::run::run(&args),
         Cmd::Test(args) => return cmd::test::run(&args),
         Cmd::Bench(args) => return cmd::bench::run(&args),
+        Cmd::Selftests(args) => return cmd::selftests::run(&args),
         Cmd::Vm(args) => return cmd::vm::run(args),
         Cmd::Setup(args) => {
             let consent = args.consent.consent();
@@ -85,6 +87,7 @@ fn dispatch(command: Cmd) -> Result<ExitCode> {
                 setup::tell(&setup::prepare(Extent::Build, &consent)?);
             } else {
                 setup::tell(&setup::prepare(Extent::Vm, &consent)?);
+                setup::tell(&[setup::prepare_tests()?]);
                 setup::tell(&setup::prepare_kernels(&setup::kernels::MATRIX)?);
             }
         }

@@ -2,50 +2,90 @@
 
 use std::time::Duration;
 
-/// One way to boot, in which all of `tracker/tests/vm_*.rs` run.
+/// One way to boot, in which all guest tests run that are not excused.
 pub struct Row {
     /// The kernel's series.
     pub kernel: &'static str,
     /// Further kernel arguments.
     pub append: &'static str,
     /// Guest tests that do not run here: a name (`vm_exact`), and why.
-    pub excused: &'static [(&'static str, &'static str)],
+    pub excused: &'static [Excuse],
 }
+
+/// A guest test that does not run in a row, and why.
+type Excuse = (&'static str, &'static str);
+
+const NOT_LOCKED: Excuse = ("vm_lockdown", "this kernel is not locked down");
+const PROMETHEUS: Excuse = (
+    "prometheus",
+    "one kernel is enough for what Prometheus does",
+);
+
+/// What does not run with `preempt=full`.
+const PREEMPTIBLE: &[Excuse] = &[
+    NOT_LOCKED,
+    PROMETHEUS,
+    ("vm_life", "it does not depend on preemption"),
+    ("vm_privilege", "it does not depend on preemption"),
+    ("vm_oracle", "the tracer itself may miss calls there"),
+];
+
+/// What does not run with `lockdown=confidentiality`.
+const LOCKED: &[Excuse] = &[
+    PROMETHEUS,
+    ("vm_exact", "no hook can be attached"),
+    ("vm_life", "no hook can be attached"),
+    ("vm_oracle", "no hook can be attached"),
+    ("vm_privilege", "no hook can be attached"),
+];
 
 /// The matrix. `preempt=full` makes recursion misses possible that the default hides: a program
 /// preempted on a CPU makes its next entry there a miss.
-pub const ROWS: [Row; 6] = [
+pub const ROWS: [Row; 7] = [
     Row {
         kernel: "6.1",
         append: "",
-        excused: &[],
+        excused: &[NOT_LOCKED, PROMETHEUS],
     },
     Row {
         kernel: "6.12",
         append: "",
-        excused: &[],
+        excused: &[NOT_LOCKED],
     },
     Row {
         kernel: "6.18",
         append: "",
-        excused: &[],
+        excused: &[NOT_LOCKED, PROMETHEUS],
     },
     Row {
         kernel: "6.1",
         append: "preempt=full",
-        excused: &[],
+        excused: PREEMPTIBLE,
     },
     Row {
         kernel: "6.12",
         append: "preempt=full",
-        excused: &[],
+        excused: PREEMPTIBLE,
     },
     Row {
         kernel: "6.18",
         append: "preempt=full",
-        excused: &[],
+        excused: PREEMPTIBLE,
+    },
+    Row {
+        kernel: "6.12",
+        append: "lockdown=confidentiality",
+        excused: LOCKED,
     },
 ];
+
+/// Programs that a guest test runs besides tracker's own.
+pub fn programs(test: &str) -> &'static [&'static str] {
+    match test {
+        "prometheus" => &["prometheus", "promtool"],
+        _ => &[],
+    }
+}
 
 /// How long one test program may take in a guest, the boot included.
 pub const TIMEOUT: Duration = Duration::from_secs(900);
@@ -67,6 +107,8 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]
@@ -78,6 +120,17 @@ mod tests {
                         .any(|row| row.kernel == kernel && row.append == append)
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_excused_test_is_there_and_runs_somewhere() {
+        let tests = crate::cargo::guest_test_names().unwrap();
+        for (name, _) in ROWS.iter().flat_map(|row| row.excused) {
+            assert!(tests.iter().any(|test| test == name), "{name}");
+        }
+        for test in &tests {
+            assert!(ROWS.iter().any(|row| row.excuse(test).is_none()), "{test}");
         }
     }
 

@@ -102,13 +102,14 @@ fn hook(plan: &HookPlan) -> HookReport {
     }
 }
 
-/// What the agent uses, as in deploy/tracker.service; the others matter on kernels before 6.1 only.
-pub(super) const USED: [Capability; 5] = [
+/// What the agent uses, as in deploy/tracker.service; the other matters on kernels before 5.11 only.
+pub(super) const USED: [Capability; 6] = [
     Capability::Bpf,
     Capability::Perfmon,
     Capability::SysPtrace,
     Capability::DacReadSearch,
     Capability::Syslog,
+    Capability::SysAdmin,
 ];
 
 fn missing(facts: &Facts) -> Vec<MissingCapability> {

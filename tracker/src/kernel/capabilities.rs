@@ -81,7 +81,8 @@ impl Capability {
             Self::Bpf => "load BPF programs and create their maps",
             Self::Perfmon => "attach BPF programs to kernel functions and tracepoints",
             Self::SysAdmin => {
-                "open BPF objects by their ids, and to use BPF at all on kernels before 5.8"
+                "see in pagemap which swap entry is a pte marker, and to attach kprobes where \
+                 kernel.perf_event_paranoid is 3 (Debian's default)"
             }
             Self::SysPtrace => {
                 "read pages, mappings and page tables' state of other users' processes"

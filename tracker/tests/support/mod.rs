@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+pub mod guest;
+pub mod privileges;
 pub mod workload;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -131,34 +131,64 @@ pub struct Stepped {
     pub page_tables_gained: f64,
 }
 
+/// A row whose process is there and has not used userfaultfd yet.
+pub struct Waiting(Stepped);
+
+impl Waiting {
+    /// Does the set-up; `None` if it says that it cannot run here.
+    pub fn begin(mut self) -> Option<Stepped> {
+        self.0.go();
+        self.0.ready()
+    }
+}
+
+/// Writes what the self-test found into a file for `--facts`.
+pub fn write_facts(file: &std::path::Path) {
+    let output = Command::new(path()).arg("facts").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    std::fs::write(file, output.stdout).unwrap();
+}
+
 impl Stepped {
     /// Does the set-up of a row; `None` if it says that it cannot run here.
     pub fn start(row: &str, args: &[&str]) -> Option<Self> {
+        Self::spawn(row, args).ready()
+    }
+
+    /// Starts a row that is given `--wait-for-newline`.
+    pub fn waiting(row: &str, args: &[&str]) -> Waiting {
+        Waiting(Self::spawn(row, args))
+    }
+
+    fn spawn(row: &str, args: &[&str]) -> Self {
         let mut command = Command::new(path());
         command.args(["run", row, "--step"]).args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Killed(command.spawn().unwrap());
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let mut stepped = Self {
+        Self {
             process,
             lines,
             expected: Vec::new(),
             page_tables_gained: 0.0,
-        };
-        let line = stepped.line("ready");
-        (line["phase"] == "ready").then_some(stepped)
+        }
+    }
+
+    fn ready(mut self) -> Option<Self> {
+        let line = self.line("ready");
+        (line["phase"] == "ready").then_some(self)
+    }
+
+    /// Lets it take its next step.
+    pub fn go(&mut self) {
+        use std::io::Write as _;
+        let stdin = self.process.0.stdin.as_mut().unwrap();
+        stdin.write_all(b"\n").unwrap();
     }
 
     /// Does the work, which ends with the memory still there.
     pub fn work(&mut self) {
-        use std::io::Write as _;
-        self.process
-            .0
-            .stdin
-            .as_mut()
-            .unwrap()
-            .write_all(b"\n")
-            .unwrap();
+        self.go();
         let done = self.line("done");
         assert_eq!(
             done["agrees"], true,

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod run;
+pub mod selftests;
 pub mod test;
 pub mod vm;
 

@@ -2,6 +2,8 @@
 
 use std::{
     collections::VecDeque,
+    env,
+    ffi::OsString,
     io::{BufRead as _, BufReader},
     process::{Command, ExitCode, Stdio},
     sync::Mutex,
@@ -21,7 +23,7 @@ use crate::{
     sh,
     tally::{HostCounts, Tally},
     vm::{
-        VmRun,
+        GuestFile, VmRun,
         guest_log::{self, Verdict},
     },
 };
@@ -59,6 +61,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
         Extent::Vm
     };
     setup::prepare(extent, &args.consent.consent())?;
+    setup::prepare_tests()?;
     let boots = if args.no_vm { Vec::new() } else { boots(args)? };
     let mut tally = Tally::default();
     if !args.vm_only {
@@ -119,6 +122,7 @@ fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .current_dir(paths::root());
     command.args(&args.filter);
+    command.env("PATH", path_with_fetched()?);
     let shown = sh::display(&command);
     eprintln!("     ... {shown}");
     let mut child = command
@@ -147,6 +151,13 @@ fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// `PATH`, and after it where set-up keeps programs that the machine has not.
+fn path_with_fetched() -> Result<OsString> {
+    let own = env::var_os("PATH").unwrap_or_default();
+    let all = env::split_paths(&own).chain([setup::prometheus::bin()?]);
+    env::join_paths(all).context("PATH holds a name that cannot be in it")
 }
 
 /// A kernel and how it is booted.
@@ -271,6 +282,13 @@ fn boot(job: &Job, programs: &[Program], filter: &str) -> Result<crate::vm::Repo
     run.files = guest_programs(programs, "/bin")?;
     run.files
         .extend(guest_programs(std::slice::from_ref(job.program), "/tests")?);
+    for name in matrix::programs(&job.program.name) {
+        let host = setup::prometheus::find(name);
+        run.files.push(GuestFile {
+            host: host.with_context(|| format!("no {name}; run: cargo xtask setup"))?,
+            guest: format!("/bin/{name}"),
+        });
+    }
     let test = format!(
         "/tests/{} --include-ignored --test-threads=1",
         job.program.name

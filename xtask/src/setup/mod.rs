@@ -8,6 +8,8 @@ mod busybox;
 mod consent;
 pub mod kernels;
 mod linker;
+pub mod prometheus;
+pub mod selftests;
 mod toolchain;
 
 use std::{fs, process::Command};
@@ -48,6 +50,12 @@ pub fn prepare(extent: Extent, consent: &Consent) -> Result<Vec<Found>> {
         ));
     }
     Ok(found)
+}
+
+/// Makes sure that what tests run besides is there.
+pub fn prepare_tests() -> Result<Found> {
+    let path = prometheus::prepare()?;
+    Ok(("Prometheus".to_owned(), path.display().to_string()))
 }
 
 /// Makes sure that all of `series` are there.

@@ -1,0 +1,79 @@
+//! What tests in guests share: an agent in a hurry, and comparing what it counted with a workload.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::time::{Duration, Instant};
+
+use super::workload::{Expected, Stepped};
+use super::{Agent, eventually, sum};
+
+/// How long counters may take to reach the agent, on an emulated machine that does nothing else.
+const SOON: Duration = Duration::from_secs(30);
+
+/// An agent that discovers at once, keeps its series, and has counters.
+pub fn agent(args: &[&str]) -> Agent {
+    let agent = start(&[&["--linger", "1h", "--require-level", "partial"], args].concat());
+    agent.wait_ready();
+    agent
+}
+
+/// The same, not waited for.
+pub fn start(args: &[&str]) -> Agent {
+    const FAST: [&str; 4] = ["--discover-interval", "100ms", "--scan-budget", "0%"];
+    Agent::start(&[&FAST[..], args].concat())
+}
+
+/// Whether a number is exact in every row: all but markers that are installed or dropped.
+pub fn is_exact(sample: &Expected) -> bool {
+    match sample.family.as_str() {
+        "uffdwp_markers_total" => sample.label("event") == "consumed",
+        family => family.ends_with("_total"),
+    }
+}
+
+/// Waits until all that is exact is as the workload knows it, and nothing is beside it.
+pub fn wait_exact(agent: &Agent, before: &str, workload: &Stepped) {
+    let begin = Instant::now();
+    loop {
+        let after = agent.metrics();
+        let wrong = differences(before, &after, workload);
+        if wrong.is_empty() {
+            return;
+        }
+        assert!(begin.elapsed() < SOON, "{wrong:#?}\n{after}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn differences(before: &str, after: &str, workload: &Stepped) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut faults = 0.0;
+    let exact: Vec<_> = workload.expected.iter().filter(|s| is_exact(s)).collect();
+    assert!(!exact.is_empty(), "{:?}", workload.expected);
+    for sample in exact {
+        let value = |exposition| sample.in_exposition(exposition).unwrap_or(0.0);
+        let gained = value(after) - value(before);
+        if gained != sample.value {
+            let (selector, value) = (sample.selector(), sample.value);
+            wrong.push(format!("{selector} gained {gained} instead of {value}"));
+        }
+        if sample.family == "uffdwp_faults_total" {
+            faults += sample.value;
+        }
+    }
+    let pid = format!("pid=\"{}\"", workload.pid());
+    let all = |exposition| sum(exposition, "uffdwp_faults_total", &[&pid]).unwrap_or(0.0);
+    let gained = all(after) - all(before);
+    if gained != faults {
+        wrong.push(format!("all faults are {gained} instead of {faults}"));
+    }
+    wrong
+}
+
+/// Waits until a family's sum over some labels is a number.
+pub fn wait_sum(agent: &Agent, family: &str, labels: &[&str], value: f64) {
+    let what = format!("{family}{labels:?} is {value}");
+    eventually(&what, || {
+        (sum(&agent.metrics(), family, labels) == Some(value)).then_some(())
+    });
+}

@@ -1,0 +1,38 @@
+//! A kernel locked down to confidentiality lets nobody read its memory: the agent goes on with what
+//! is left, and says what would help. Runs in guests booted with `lockdown=confidentiality` only.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::process::Command;
+
+use support::workload::Stepped;
+use support::{check_metrics, eventually, guest, sum};
+
+#[test]
+#[ignore = "needs a kernel booted with lockdown=confidentiality: cargo xtask test"]
+fn a_locked_down_kernel_is_observed_and_told() {
+    let mount = ["-t", "securityfs", "security", "/sys/kernel/security"];
+    assert!(
+        Command::new("mount")
+            .args(mount)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let agent = guest::start(&[]);
+    agent.wait_ready();
+    let status = agent.status();
+    assert_eq!(status["level"]["level"], "observe", "{status:#}");
+    let said = status.to_string() + &agent.log();
+    assert!(said.contains("lockdown=integrity"), "{said}");
+
+    // Discovery needs no hook.
+    let mut workload = Stepped::start("anon-present-sync", &[]).unwrap();
+    workload.work();
+    let pid = format!("pid=\"{}\"", workload.pid());
+    eventually("the workload is seen", || {
+        sum(&agent.metrics(), "uffdwp_vma_bytes", &[&pid])
+    });
+    check_metrics(&agent.metrics());
+}
