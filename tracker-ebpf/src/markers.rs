@@ -18,6 +18,9 @@ use crate::{
 const IGNORED_BITS: u64 = 0x60;
 /// Recent marker faults remembered, by page.
 const RECENT: usize = 1024;
+/// Where a fault's name has its thread, above the count of completed faults.
+const THREAD_SHIFT: u32 = 40;
+
 /// The marker fault seen last at a page.
 #[repr(C)]
 struct Seen {
@@ -94,7 +97,9 @@ pub fn do_swap_page<C: Entry>(ctx: &C) {
     if same_marker && seen.fault == fault {
         return;
     }
-    let raced = same_marker && when - seen.when <= 1;
+    // A thread that comes again with another fault has completed the one before: a new marker.
+    let other_thread = (seen.fault ^ fault) >> THREAD_SHIFT != 0;
+    let raced = same_marker && other_thread && when - seen.when <= 1;
     (seen.marker, seen.fault, seen.when) = (marker, fault, when);
     if let Some(counters) = slot::counters(found) {
         let mode = found.mode();
@@ -122,7 +127,7 @@ fn this_fault() -> u64 {
     let minor = Direct::read::<u64>(task, offset!(task_min_flt));
     let major = Direct::read::<u64>(task, offset!(task_min_flt) + 8);
     let thread = Direct::read::<u32>(task, offset!(task_pid));
-    u64::from(thread) << 40 ^ (minor + major)
+    u64::from(thread) << THREAD_SHIFT ^ (minor + major)
 }
 
 /// `make_uffd_wp_pte(vma, addr, pte, ptent)`: PAGEMAP_SCAN arms one entry, under the pte lock. An

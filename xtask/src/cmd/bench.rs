@@ -1,6 +1,10 @@
 //! `cargo xtask bench`: what observing costs, in instructions of an emulated processor.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
@@ -44,30 +48,47 @@ struct ProbesArgs {
 /// One way of observing.
 struct Observer {
     name: &'static str,
-    /// A program of the host that the guest needs, and Debian's package of it.
-    needs: Option<(&'static str, &'static str)>,
+    /// What of the host the guest needs.
+    needs: Needs,
     /// Starts it in the guest, in the background, and returns when it observes.
     start: &'static str,
 }
 
+/// What a guest needs for an observer.
+enum Needs {
+    /// Nothing but our own programs.
+    Nothing,
+    /// A program of the host.
+    Program(&'static str),
+    /// The peer in C, compiled here.
+    Peer,
+}
+
 /// What is compared; the first is what the others are measured against.
-const OBSERVERS: [Observer; 3] = [
+const OBSERVERS: [Observer; 4] = [
     Observer {
         name: "nobody",
-        needs: None,
+        needs: Needs::Nothing,
         start: "",
     },
     Observer {
         name: "tracker agent",
-        needs: None,
+        needs: Needs::Nothing,
         // No background work while the meter runs: it would be counted, too.
         start: "tracker agent --scan-budget 0% --collect-interval 1h --discover-interval 1h \
                 > /tmp/agent.log 2>&1 &\n\
                 until wget -q -O /dev/null http://127.0.0.1:19943/readyz; do sleep 0.1; done\n",
     },
     Observer {
+        name: "C with libbpf",
+        needs: Needs::Peer,
+        start: "peer /root/count.bpf.o > /tmp/peer.log 2>&1 &\n\
+                for i in $(seq 100); do grep -q observing /tmp/peer.log && break; sleep 0.1; done\n\
+                grep -q observing /tmp/peer.log || { cat /tmp/peer.log; exit 1; }\n",
+    },
+    Observer {
         name: "bpftrace",
-        needs: Some(("bpftrace", "bpftrace")),
+        needs: Needs::Program("bpftrace"),
         // The nearest equivalent: write-protect faults and page tables per VMA.
         start: "cat > /tmp/count.bt <<'END'\n\
                 kprobe:do_wp_page { @faults[((struct vm_fault *)arg0)->vma] = count(); }\n\
@@ -76,14 +97,17 @@ const OBSERVERS: [Observer; 3] = [
                 BEGIN { printf(\"observing\\n\"); }\n\
                 END\n\
                 bpftrace /tmp/count.bt > /tmp/bpftrace.log 2>&1 &\n\
-                until grep -q observing /tmp/bpftrace.log; do sleep 0.1; done\nsleep 2\n",
+                for i in $(seq 600); do grep -q observing /tmp/bpftrace.log && break; sleep 0.1; done\n\
+                grep -q observing /tmp/bpftrace.log || { cat /tmp/bpftrace.log; exit 1; }\nsleep 2\n",
     },
 ];
 
 /// Runs the benchmark and prints a table in Markdown.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let What::Probes(args) = &args.what;
-    setup::prepare(Extent::Vm, &args.consent.consent())?;
+    let consent = args.consent.consent();
+    setup::prepare(Extent::Vm, &consent)?;
+    setup::prepare_peers(&consent)?;
     let kernel = kernels::find(&args.kernel)?;
     let programs = cargo::programs()?;
     if !programs.iter().any(|program| program.name == METER) {
@@ -91,13 +115,9 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     }
     let mut columns = Vec::new();
     for observer in &OBSERVERS {
-        match tool(observer) {
-            Ok(tool) => columns.push((observer.name, measure(observer, tool, &kernel, &programs)?)),
-            Err(package) => eprintln!(
-                "{:>8} {}: it is not installed here (Debian's package {package})",
-                "skipped", observer.name
-            ),
-        }
+        let files = files(&observer.needs)
+            .with_context(|| format!("cannot observe with {}", observer.name))?;
+        columns.push((observer.name, measure(observer, files, &kernel, &programs)?));
     }
     println!(
         "Kernel {}, `cargo xtask bench probes`, instructions for one event:\n",
@@ -107,20 +127,64 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The program of the host that `observer` needs, or the package that brings it.
-fn tool(observer: &Observer) -> Result<Option<PathBuf>, &'static str> {
-    let Some((program, package)) = observer.needs else {
-        return Ok(None);
-    };
-    paths::program(program).map(Some).ok_or(package)
+/// The files that an observer needs in the guest.
+fn files(needs: &Needs) -> Result<Vec<GuestFile>> {
+    match needs {
+        Needs::Nothing => Ok(Vec::new()),
+        Needs::Program(name) => {
+            let host = paths::program(name).with_context(|| format!("no {name} in PATH"))?;
+            let guest = format!("/bin/{name}");
+            Ok(vec![GuestFile { host, guest }])
+        }
+        Needs::Peer => peer(),
+    }
 }
 
-type Measures = BTreeMap<String, f64>;
+/// Compiles the peer: a BPF object, and the program that loads it.
+fn peer() -> Result<Vec<GuestFile>> {
+    let source = paths::root().join("xtask/peer");
+    let built = paths::create(paths::vm_dir()?.join("peer"))?;
+    let (object, loader) = (built.join("count.bpf.o"), built.join("peer"));
+    compile(
+        &[
+            "-target",
+            "bpf",
+            "-g",
+            "-I/usr/include/x86_64-linux-gnu",
+            "-c",
+        ],
+        &source.join("count.bpf.c"),
+        &object,
+        &[],
+    )?;
+    compile(&[], &source.join("load.c"), &loader, &["-lbpf"])?;
+    // Debug information, of which libbpf reads only the type information (BTF).
+    if let Some(strip) = paths::program("llvm-strip") {
+        sh::output(Command::new(strip).arg("-g").arg(&object))?;
+    }
+    let file = |host: PathBuf, guest: &str| GuestFile {
+        host,
+        guest: guest.to_owned(),
+    };
+    Ok(vec![
+        file(object, "/root/count.bpf.o"),
+        file(loader, "/bin/peer"),
+    ])
+}
+
+fn compile(options: &[&str], source: &Path, output: &Path, libraries: &[&str]) -> Result<()> {
+    let mut command = Command::new("clang");
+    command.args(["-O2", "-Wall", "-Werror"]).args(options);
+    command.arg(source).arg("-o").arg(output).args(libraries);
+    sh::output(&mut command).map(drop)
+}
+
+type Measures = Vec<(String, f64)>;
 
 /// Boots with `observer` at work and runs the meter.
 fn measure(
     observer: &Observer,
-    tool: Option<PathBuf>,
+    files: Vec<GuestFile>,
     kernel: &Kernel,
     programs: &[Program],
 ) -> Result<Measures> {
@@ -129,17 +193,7 @@ fn measure(
     run.accel = Accel::CountInstructions;
     run.timeout = Duration::from_secs(1200);
     run.files = guest_programs(programs, "/bin")?;
-    run.files.extend(tool.map(|host| {
-        let name = host
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        GuestFile {
-            host,
-            guest: format!("/bin/{name}"),
-        }
-    }));
+    run.files.extend(files);
     // The first run after boot reads high: caches, lazily patched code. The second counts.
     run.command = Some(format!(
         "set -e\n{}{METER} > /dev/null\n{METER}\n",
@@ -195,10 +249,11 @@ fn table(columns: &[(&str, Measures)]) -> String {
     for (event, base) in bare {
         text.push_str(&format!("| {event} |"));
         for (index, (_, measures)) in columns.iter().enumerate() {
-            let cell = match measures.get(event) {
+            let value = measures.iter().find(|(name, _)| name == event);
+            let cell = match value {
                 None => " - |".to_owned(),
-                Some(value) if index == 0 => format!(" {value:.0} |"),
-                Some(value) => format!(" {value:.0} ({:+.0}) |", value - base),
+                Some((_, value)) if index == 0 => format!(" {value:.0} |"),
+                Some((_, value)) => format!(" {value:.0} ({:+.0}) |", value - base),
             };
             text.push_str(&cell);
         }

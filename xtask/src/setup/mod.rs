@@ -12,7 +12,7 @@ pub mod prometheus;
 pub mod selftests;
 mod toolchain;
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -67,6 +67,34 @@ pub fn prepare_kernels(series: &[&str]) -> Result<Vec<Found>> {
         ))
     };
     series.iter().map(one).collect()
+}
+
+/// What `bench` compares with: a file that tells whether it is there, and Debian's package of it.
+const PEERS: [(&str, &str); 4] = [
+    ("clang", "clang"),
+    ("llvm-strip", "llvm"),
+    ("bpftrace", "bpftrace"),
+    ("/usr/include/bpf/libbpf.h", "libbpf-dev"),
+];
+
+/// Makes sure that what `bench` compares with is there.
+pub fn prepare_peers(consent: &Consent) -> Result<()> {
+    let is_missing = |what: &str| match what.strip_prefix('/') {
+        Some(_) => !Path::new(what).is_file(),
+        None => paths::program(what).is_none(),
+    };
+    let missing: Vec<&str> = PEERS
+        .iter()
+        .filter(|(what, _)| is_missing(what))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !apt::is_here() {
+        bail!("to compare with others, install clang, llvm-strip, bpftrace and libbpf's headers");
+    }
+    apt::install("what the agent is compared with", &missing, consent)
 }
 
 /// Prints what set-up found.
