@@ -23,9 +23,10 @@ fn a_locked_down_kernel_is_observed_and_told() {
     let agent = guest::start(&[]);
     agent.wait_ready();
     let status = agent.status();
-    assert_eq!(status["level"]["level"], "observe", "{status:#}");
-    let said = status.to_string() + &agent.log();
-    assert!(said.contains("lockdown=integrity"), "{said}");
+    // What reads no kernel memory is still attached: how long a scan takes.
+    assert_ne!(status["level"]["level"], "full", "{status:#}");
+    let advice = status["advice"].to_string();
+    assert!(advice.contains("lockdown=integrity"), "{advice}");
 
     // Discovery needs no hook.
     let mut workload = Stepped::start("anon-present-sync", &[]).unwrap();
