@@ -1,5 +1,7 @@
 //! Pte markers: entries that hold only the uffd-wp flag of a page that is not there.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_jiffies64, bpf_probe_read_kernel as read_kernel,
 };
@@ -65,27 +67,24 @@ pub fn consumed(found: Found) {
 /// since the pte lock is taken only later: two faults, but one consumed marker.
 #[inline(always)]
 pub fn do_swap_page<C: Entry>(ctx: &C) {
-    // One copy: a helper call costs as much as several words.
-    let mut fault = [0_u64; FAULT_WORDS];
+    // One copy: a helper call costs as much as several words. Not zeroed before: that is a loop
+    // over bytes.
+    let mut fault = MaybeUninit::<[u64; FAULT_WORDS]>::uninit();
+    let size = size_of_val(&fault) as u32;
     // SAFETY: the destination is that large; the helper checks the source.
-    let failed = unsafe {
-        read_kernel(
-            fault.as_mut_ptr().cast(),
-            size_of_val(&fault) as u32,
-            ctx.pointer(0).cast(),
-        )
-    };
-    if failed != 0 {
+    if unsafe { read_kernel(fault.as_mut_ptr().cast(), size, ctx.pointer(0).cast()) } != 0 {
         return;
     }
-    if word(&fault, offset!(fault_orig_pte)) != config!(marker_pte) {
+    // SAFETY: the helper has filled it.
+    let fault = unsafe { fault.assume_init_ref() };
+    if word(fault, offset!(fault_orig_pte)) != config!(marker_pte) {
         return;
     }
-    let vma = word(&fault, offset!(fault_vma)) as *const u8;
+    let vma = word(fault, offset!(fault_vma)) as *const u8;
     let Some(found) = slot::find(vma, C::PREEMPTIBLE) else {
         return;
     };
-    let page = word(&fault, offset!(fault_address)) >> 12;
+    let page = word(fault, offset!(fault_address)) >> 12;
     let marker = page << 24 | u64::from(found.id()) | 1 << 63;
     let fault = this_fault();
     // SAFETY: a helper without arguments.

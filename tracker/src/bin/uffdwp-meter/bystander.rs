@@ -3,14 +3,14 @@
 use std::io::Error;
 
 use anyhow::{Context as _, Result, bail};
-use tracker::uffd::{PMD_SIZE, Scratch};
+use tracker::uffd::{PAGE_SIZE, PMD_SIZE, Scratch};
 
 use crate::clock::{PAGES, event, of_pages};
 use crate::tracked::{STRIDE, TABLES};
 
 /// Measures in a process that has never registered anything.
 pub fn measure() -> Result<()> {
-    let memory = Scratch::anonymous(PMD_SIZE)?;
+    let memory = Scratch::anonymous(PAGES * PAGE_SIZE)?;
     event("no uffd-wp: first write", || {
         memory.drop_pages()?;
         // Some kernels free the table with the pages (CONFIG_PT_RECLAIM).

@@ -15,7 +15,7 @@ pub fn measure() -> Result<(Userfaultfd, Scratch)> {
     if !Features::offered()?.is_async() {
         bail!("this kernel has no async mode of uffd-wp, whose events are measured: it needs 6.7");
     }
-    let (fd, memory) = (open()?, Scratch::anonymous(PMD_SIZE)?);
+    let (fd, memory) = (open()?, Scratch::anonymous(PAGES * PAGE_SIZE)?);
     fd.register(&memory.range(), RegisterMode::WP)?;
 
     (0..PAGES).for_each(|page| memory.write(page));
