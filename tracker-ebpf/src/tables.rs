@@ -50,7 +50,7 @@ struct Allocation {
 #[map]
 static ALLOCATIONS: HashMap<u32, Allocation> = HashMap::with_max_entries(16384, 1);
 
-/// Upper tables that were counted, by their address: `__pmd_alloc` returns 0 also when another
+/// Upper tables that were counted, by their address in the kernel's direct map: `__pmd_alloc` returns 0 also when another
 /// thread's table won.
 #[map]
 static UPPER_TABLES: HashMap<u64, u8> = HashMap::with_max_entries(65536, 1);
@@ -255,6 +255,7 @@ fn upper_alloc_exit<C: Exit>(ctx: &C, level: Level) {
         return;
     }
     let table = Copied::read::<u64>(a.result as *const u8, 0) & config!(table_address_mask);
+    let table = table.wrapping_add(direct_map());
     if UPPER_TABLES.insert(table, 0, NOEXIST).is_ok() {
         allocated(a.mm, a.vma, a.cause, level);
     }
@@ -357,12 +358,5 @@ fn upper_freed<C: Entry>(ctx: &C, level: Level) {
         return;
     }
     freed(id, level);
-    forget(ctx.pointer(1) as u64);
-}
-
-/// Forgets a counted upper table. Its key is a physical address, as entries hold it; the direct
-/// map has it at a constant distance.
-#[inline(always)]
-fn forget(table: u64) {
-    let _ = UPPER_TABLES.remove(table.wrapping_sub(direct_map()));
+    let _ = UPPER_TABLES.remove(ctx.pointer(1) as u64);
 }
