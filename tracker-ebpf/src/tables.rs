@@ -30,6 +30,8 @@ const REGISTERS: usize = 6;
 /// larger (KASAN), only less is searched.
 const THREAD_SIZE: u64 = 16 * 1024;
 const PAGE_MASK: u64 = !0xfff;
+/// A hugetlb page may have 1 GiB.
+const LARGEST_PAGE: u64 = 1 << 30;
 /// `BPF_NOEXIST`
 const NOEXIST: u64 = 1;
 
@@ -102,8 +104,11 @@ fn fault_vma(sp: u64, mm: u64, word: u64, at: u32) -> u64 {
         }
         let vmf = (sp + 8 * i as u64).wrapping_sub(u64::from(at)) as *const u8;
         let vma = Copied::read::<u64>(vmf, offset!(fault_vma));
-        let address = Copied::read::<u64>(vmf, offset!(fault_address));
-        if vma != 0 && scope::covers(vma, mm, address) {
+        // `address` is `real_address`, the next field, rounded down to the page or huge page; no
+        // other pair of words on the stack is like that and near a pointer to their VMA.
+        let [address, real] = Copied::read::<[u64; 2]>(vmf, offset!(fault_address));
+        let within = real.wrapping_sub(address);
+        if vma != 0 && within < LARGEST_PAGE && scope::covers(vma, mm, address) {
             return vma;
         }
     }
