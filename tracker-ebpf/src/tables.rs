@@ -143,6 +143,11 @@ fn attribute(ctx: &ProbeContext, mm: u64, word: u64, at: u32) -> (u64, u64) {
     if moves && scope.vma != 0 {
         return (scope.vma, scope.cause);
     }
+    // An address alone is found in too many places: where it is known, the scope has the first word.
+    let addressed = at == offset!(fault_address);
+    if addressed && scope.vma != 0 && scope::covers(scope.vma, mm, word) {
+        return (scope.vma, scope.cause);
+    }
     if !copy_words(ctx) {
         return (0, Cause::Other as u64);
     }
