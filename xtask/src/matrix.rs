@@ -21,11 +21,6 @@ const PROMETHEUS: Excuse = (
     "one kernel is enough for what Prometheus does",
 );
 
-const PRIVILEGE: Excuse = (
-    "vm_privilege",
-    "each_missing_capability_is_named fails on 6.12, not yet understood",
-);
-
 /// What does not run with `preempt=full`.
 const PREEMPTIBLE: &[Excuse] = &[
     NOT_LOCKED,
@@ -33,16 +28,6 @@ const PREEMPTIBLE: &[Excuse] = &[
     ("vm_life", "it does not depend on preemption"),
     ("vm_privilege", "it does not depend on preemption"),
     ("vm_oracle", "the tracer itself may miss calls there"),
-    ("vm_exact", "not yet held to the unit with preempt=full"),
-];
-
-/// What does not run on 6.18.
-const NEWEST: &[Excuse] = &[
-    NOT_LOCKED,
-    PROMETHEUS,
-    ("vm_life", "not yet tried on this kernel"),
-    ("vm_oracle", "not yet tried on this kernel"),
-    ("vm_privilege", "not yet tried on this kernel"),
 ];
 
 /// What does not run with `lockdown=confidentiality`.
@@ -60,17 +45,17 @@ pub const ROWS: [Row; 7] = [
     Row {
         kernel: "6.1",
         append: "",
-        excused: &[NOT_LOCKED, PROMETHEUS, PRIVILEGE],
+        excused: &[NOT_LOCKED, PROMETHEUS],
     },
     Row {
         kernel: "6.12",
         append: "",
-        excused: &[NOT_LOCKED, PRIVILEGE],
+        excused: &[NOT_LOCKED],
     },
     Row {
         kernel: "6.18",
         append: "",
-        excused: NEWEST,
+        excused: &[NOT_LOCKED, PROMETHEUS],
     },
     Row {
         kernel: "6.1",
