@@ -245,7 +245,11 @@ fn guest_tests(args: &TestArgs, boots: &[Boot], tally: &mut Tally) -> Result<()>
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(job) = locked(&jobs).pop_front() {
+                // Not `while let`: that would hold the lock while the guest runs.
+                loop {
+                    let Some(job) = locked(&jobs).pop_front() else {
+                        break;
+                    };
                     let outcome = boot(&job, &programs, filter);
                     count(&job, outcome, &mut locked(&tally));
                 }
