@@ -77,21 +77,3 @@ pub fn stack(ctx: &ProbeContext) -> *const u8 {
     // SAFETY: the context of a kprobe is its register set; the verifier checks the load.
     unsafe { (*regs).rsp as *const u8 }
 }
-
-/// The registers that a function's callee must keep: at a function's entry they hold what its
-/// callers keep in registers.
-#[inline(always)]
-pub fn kept_registers(ctx: &ProbeContext) -> [u64; 6] {
-    let regs: *const pt_regs = ctx.as_ptr().cast();
-    // SAFETY: as above.
-    unsafe {
-        [
-            (*regs).rbx,
-            (*regs).rbp,
-            (*regs).r12,
-            (*regs).r13,
-            (*regs).r14,
-            (*regs).r15,
-        ]
-    }
-}

@@ -9,8 +9,9 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_seq_write};
 use tracker_ebpf::{COMM_LEN, IterVma};
 
 use crate::{
-    maps::{AGENT, GENERATION, offset},
+    maps::{AGENT, GENERATION, RETIRED},
     memory::{Copied, Direct, Memory},
+    patched::{field, offset},
     record::{self, resolve_mm, uses_uffd_wp},
 };
 
@@ -31,30 +32,38 @@ fn task_vma(ctx: *const c_void) -> i32 {
     if task.is_null() || vma.is_null() {
         // The last call. Labels that went stale without an event are fresh again from here.
         AGENT.store(bpf_get_current_pid_tgid() >> 32);
+        for place in 0..tracker_ebpf::RETIRED {
+            if let Some(id) = RETIRED.get_ptr_mut(place) {
+                // SAFETY: a map value; the agent refills only zeroes.
+                unsafe {
+                    record::forget(*id as u32);
+                    *id = 0;
+                }
+            }
+        }
         GENERATION.add(1);
         return 0;
     }
     if !uses_uffd_wp::<Direct>(vma) {
         return 0;
     }
-    let mm = Direct::pointer(vma, offset!(vma_mm)) as u64;
-    let leader = Direct::pointer(task, offset!(task_group_leader));
+    let mm = Direct::pointer::<{ field!(vma_mm) }>(vma) as u64;
+    let leader = Direct::pointer::<{ field!(task_group_leader) }>(task);
     resolve_mm(mm);
     let found = IterVma {
         vma: vma as u64,
         mm,
-        start: Direct::read(vma, offset!(vma_start)),
-        end: Direct::read(vma, offset!(vma_end)),
-        flags: Direct::read(vma, offset!(vma_flags)),
-        start_boottime_ns: Direct::read(leader, offset!(task_start_boottime)),
-        tgid: Direct::read(task, offset!(task_tgid)),
-        features: Direct::read(
-            Direct::pointer(vma, offset!(vma_uffd_ctx)),
-            offset!(uffd_features),
-        ),
+        start: Direct::read::<u64, { field!(vma_start) }>(vma),
+        end: Direct::read::<u64, { field!(vma_end) }>(vma),
+        flags: Direct::read::<u64, { field!(vma_flags) }>(vma),
+        start_boottime_ns: Direct::read::<u64, { field!(task_start_boottime) }>(leader),
+        tgid: Direct::read::<u32, { field!(task_tgid) }>(task),
+        features: Direct::read::<u32, { field!(uffd_features) }>(Direct::pointer::<
+            { field!(vma_uffd_ctx) },
+        >(vma)),
         backing: record::backing::<Direct>(vma) as u32,
         reserved: 0,
-        comm: Copied::read::<[u8; COMM_LEN]>(leader, offset!(task_comm)),
+        comm: Copied::at::<[u8; COMM_LEN]>(leader.wrapping_add(offset!(task_comm) as usize)),
     };
     // SAFETY: meta->seq is its first field; the record is initialised to its last byte.
     unsafe {

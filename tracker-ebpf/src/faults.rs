@@ -11,8 +11,8 @@ use tracker_ebpf::Entry as Hit;
 use crate::{
     atomic,
     context::{Entry, Exit, stack},
-    maps::{config, offset},
     memory::{Copied, Memory},
+    patched::{config, field},
     record::{self, Found, uses_uffd_wp},
     slot, timing,
 };
@@ -52,12 +52,12 @@ pub fn count(found: Found, hit: Hit) {
 #[inline(always)]
 pub fn do_wp_page<C: Entry>(ctx: &C) {
     let vmf = ctx.pointer(0);
-    if C::Memory::read::<u64>(vmf, offset!(fault_orig_pte)) & config!(uffd_bit) == 0
-        || C::Memory::read::<u32>(vmf, offset!(fault_flags)) & UNSHARE != 0
+    if C::Memory::read::<u64, { field!(fault_orig_pte) }>(vmf) & config!(uffd_bit) == 0
+        || C::Memory::read::<u32, { field!(fault_flags) }>(vmf) & UNSHARE != 0
     {
         return;
     }
-    let vma = C::Memory::pointer(vmf, offset!(fault_vma));
+    let vma = C::Memory::pointer::<{ field!(fault_vma) }>(vmf);
     // The pte lock is held, so nothing preempts this program.
     let Some(found) = slot::find(vma, false) else {
         return;
@@ -75,31 +75,31 @@ pub fn handle_userfault<C: Entry>(ctx: &C) {
         return;
     }
     let vmf = ctx.pointer(0);
-    let vma = C::Memory::pointer(vmf, offset!(fault_vma));
-    let uffd = C::Memory::pointer(vma, offset!(vma_uffd_ctx));
-    let flags = C::Memory::read::<u32>(vmf, offset!(fault_flags));
+    let vma = C::Memory::pointer::<{ field!(fault_vma) }>(vmf);
+    let uffd = C::Memory::pointer::<{ field!(vma_uffd_ctx) }>(vma);
+    let flags = C::Memory::read::<u32, { field!(fault_flags) }>(vmf);
     // SAFETY: a helper without arguments.
     let task = unsafe { aya_ebpf::helpers::bpf_get_current_task() } as *const u8;
-    let user_only = C::Memory::read::<u32>(uffd, offset!(uffd_flags)) & USER_MODE_ONLY != 0;
+    let user_only = C::Memory::read::<u32, { field!(uffd_flags) }>(uffd) & USER_MODE_ONLY != 0;
     if uffd.is_null()
-        || Copied::read::<u32>(task, offset!(task_flags)) & EXITING_OR_DUMPING != 0
-        || C::Memory::read::<u32>(uffd, offset!(uffd_features)) & FEATURE_SIGBUS != 0
+        || Copied::read::<u32, { field!(task_flags) }>(task) & EXITING_OR_DUMPING != 0
+        || C::Memory::read::<u32, { field!(uffd_features) }>(uffd) & FEATURE_SIGBUS != 0
         || (user_only && flags & USER == 0)
         || flags & ALLOW_RETRY == 0
         || flags & RETRY_NOWAIT != 0
-        || C::Memory::read::<u8>(uffd, offset!(uffd_released)) != 0
+        || C::Memory::read::<u8, { field!(uffd_released) }>(uffd) != 0
     {
         return;
     }
     let Some(found) = slot::find(vma, C::PREEMPTIBLE) else {
         return;
     };
-    let huge = C::Memory::read::<u64>(vmf, offset!(fault_pte)) == 0
+    let huge = C::Memory::read::<u64, { field!(fault_pte) }>(vmf) == 0
         || record::backing::<C::Memory>(vma) as u32 == tracker_ebpf::Backing::Hugetlb as u32;
     count(found, if huge { Hit::Huge } else { Hit::Pte });
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    timing::wait_begins(C::Memory::pointer(vma, offset!(vma_mm)) as u64, now);
+    timing::wait_begins(C::Memory::pointer::<{ field!(vma_mm) }>(vma) as u64, now);
 }
 
 /// `__split_huge_pmd(vma, pmd, ...)` called by the fault path itself (`wp_huge_pmd`, inlined into
@@ -108,15 +108,15 @@ pub fn handle_userfault<C: Entry>(ctx: &C) {
 #[inline(always)]
 pub fn split_huge_pmd(ctx: &ProbeContext) {
     let vma = ctx.pointer(0);
-    let anonymous = || Copied::read::<u64>(vma, offset!(vma_ops)) == 0;
+    let anonymous = || Copied::read::<u64, { field!(vma_ops) }>(vma) == 0;
     if !uses_uffd_wp::<Copied>(vma) || !anonymous() {
         return;
     }
-    let caller = Copied::read::<u64>(stack(ctx), 0);
+    let caller = Copied::at::<u64>(stack(ctx));
     if caller < config!(fault_text_start) || caller >= config!(fault_text_end) {
         return;
     }
-    if Copied::read::<u64>(ctx.pointer(1), 0) & config!(uffd_bit) == 0 {
+    if Copied::at::<u64>(ctx.pointer(1)) & config!(uffd_bit) == 0 {
         return;
     }
     if let Some(found) = slot::find(vma, false)
@@ -159,7 +159,7 @@ pub fn hugetlb_vma(mm: u64) -> u64 {
         return 0;
     };
     let vma = fault.vma;
-    if Copied::read::<u64>(vma as *const u8, offset!(vma_mm)) == mm {
+    if Copied::read::<u64, { field!(vma_mm) }>(vma as *const u8) == mm {
         vma
     } else {
         0
@@ -176,7 +176,7 @@ pub fn huge_pte_alloc_exit<C: Exit>(ctx: &C) {
         return;
     };
     let _ = HUGETLB.remove(tid);
-    let pte = Copied::read::<u64>(ctx.returned() as *const u8, 0);
+    let pte = Copied::at::<u64>(ctx.returned() as *const u8);
     let vma = fault.vma as *const u8;
     if pte == config!(marker_pte) {
         if let Some(found) = slot::find(vma, true) {

@@ -3,6 +3,9 @@
 /// Length of a task's `comm`, with its terminating zero (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
 
+/// VMA records that one walk of `iter/task_vma` takes out of the index for the agent: it would have
+/// to use bpf(2), and while a task does so on a CPU, the kernel runs no kprobe program there.
+pub const RETIRED: u32 = 256;
 /// The id that stands for "no record was free": its counters are events that could not be
 /// attributed. Real ids start at 1.
 pub const NO_RECORD: u32 = 0;

@@ -4,7 +4,7 @@
 //! same bytes. Counters are cumulative; only the kernel side adds to them.
 #![no_std]
 
-mod globals;
+mod constants;
 mod layout;
-pub use globals::*;
+pub use constants::*;
 pub use layout::*;

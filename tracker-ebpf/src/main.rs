@@ -8,13 +8,16 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod atomic;
+mod attribution;
 mod context;
 mod discover;
 mod faults;
 mod life;
+mod maple;
 mod maps;
 mod markers;
 mod memory;
+mod patched;
 mod record;
 mod scope;
 mod slot;
@@ -62,6 +65,28 @@ macro_rules! exit {
         #[kretprobe]
         fn $kretprobe(ctx: RetProbeContext) -> u32 {
             $body(&ctx);
+            0
+        }
+    };
+}
+
+/// A hook at the return of a function that allocates tables: fexit sees the arguments as well, a
+/// kretprobe needs a kprobe that keeps them.
+macro_rules! table {
+    ($done:path, $fexit:ident, $entry:path, $kprobe:ident, $return:path, $kretprobe:ident) => {
+        #[fexit]
+        fn $fexit(ctx: FExitContext) -> i32 {
+            $done(&ctx);
+            0
+        }
+        #[kprobe]
+        fn $kprobe(ctx: ProbeContext) -> u32 {
+            $entry(&ctx);
+            0
+        }
+        #[kretprobe]
+        fn $kretprobe(ctx: RetProbeContext) -> u32 {
+            $return(&ctx);
             0
         }
     };
@@ -130,42 +155,30 @@ entry!(
     pte_free_defer_fentry,
     pte_free_defer_kprobe
 );
-exit!(
-    tables::pmd_install_exit,
-    pmd_install_exit_fexit,
-    pmd_install_exit_kretprobe
+table!(
+    tables::pmd_installed,
+    pmd_install_fexit,
+    tables::pmd_install_entry,
+    pmd_install_entry_kprobe,
+    tables::pmd_install_return,
+    pmd_install_kretprobe
 );
-exit!(
-    tables::pmd_alloc_exit,
-    pmd_alloc_exit_fexit,
-    pmd_alloc_exit_kretprobe
+table!(
+    tables::pmd_allocated,
+    pmd_alloc_fexit,
+    tables::upper_alloc_entry,
+    pmd_alloc_entry_kprobe,
+    tables::pmd_alloc_return,
+    pmd_alloc_kretprobe
 );
-exit!(
-    tables::pud_alloc_exit,
-    pud_alloc_exit_fexit,
-    pud_alloc_exit_kretprobe
+table!(
+    tables::pud_allocated,
+    pud_alloc_fexit,
+    tables::upper_alloc_entry,
+    pud_alloc_entry_kprobe,
+    tables::pud_alloc_return,
+    pud_alloc_kretprobe
 );
-
-/// Looks for the fault on the stack, so a kprobe.
-#[kprobe]
-fn pmd_install_kprobe(ctx: ProbeContext) -> u32 {
-    tables::pmd_install(&ctx);
-    0
-}
-
-/// Looks for the fault on the stack, so a kprobe.
-#[kprobe]
-fn pmd_alloc_kprobe(ctx: ProbeContext) -> u32 {
-    tables::upper_alloc(&ctx);
-    0
-}
-
-/// Looks for the fault on the stack, so a kprobe.
-#[kprobe]
-fn pud_alloc_kprobe(ctx: ProbeContext) -> u32 {
-    tables::upper_alloc(&ctx);
-    0
-}
 
 /// Looks for the fault on the stack, so a kprobe.
 #[kprobe]

@@ -1,54 +1,16 @@
-//! The shared maps and the read-only globals.
+//! The shared maps and the words that all programs share.
 
-use core::{cell::UnsafeCell, ptr::read_volatile};
+use core::cell::UnsafeCell;
 
-use crate::{
-    atomic,
-    memory::{Copied, Memory},
-};
+use crate::{atomic, memory::Copied, patched::config};
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap},
 };
-use tracker_ebpf::{Config, Control, Loss, MmRecord, Offsets, VmaFaults, VmaRecord};
+use tracker_ebpf::{Control, Loss, MmRecord, VmaFaults, VmaRecord};
 
 const MMAPABLE: u32 = 1 << 10;
 const NO_PREALLOC: u32 = 1;
-
-/// Filled in at load time; see [`Offsets`].
-#[unsafe(no_mangle)]
-static OFFSETS: [u32; size_of::<Offsets>() / 4] = [0; size_of::<Offsets>() / 4];
-/// Filled in at load time; see [`Config`].
-#[unsafe(no_mangle)]
-static CONFIG: [u64; size_of::<Config>() / 8] = [0; size_of::<Config>() / 8];
-
-/// The offset `$field` of [`Offsets`], a constant to the verifier.
-macro_rules! offset {
-    ($field:ident) => {
-        $crate::maps::offset_at(core::mem::offset_of!(tracker_ebpf::Offsets, $field) / 4)
-    };
-}
-pub(crate) use offset;
-
-/// The value `$field` of [`Config`], a constant to the verifier.
-macro_rules! config {
-    ($field:ident) => {
-        $crate::maps::config_at(core::mem::offset_of!(tracker_ebpf::Config, $field) / 8)
-    };
-}
-pub(crate) use config;
-
-#[inline(always)]
-pub fn offset_at(index: usize) -> u32 {
-    // SAFETY: the index comes from offset_of; volatile because the loader sets the value.
-    unsafe { read_volatile((&raw const OFFSETS).cast::<u32>().add(index)) }
-}
-
-#[inline(always)]
-pub fn config_at(index: usize) -> u64 {
-    // SAFETY: as above.
-    unsafe { read_volatile((&raw const CONFIG).cast::<u64>().add(index)) }
-}
 
 /// `vm_area_struct` address -> VMA record id.
 #[map]
@@ -71,6 +33,9 @@ pub static FREE_VMAS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 /// The ring of free process record ids that [`Control::free_mms`] points into.
 #[map]
 pub static FREE_MMS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+/// Ids of VMA records that the agent has ended, for the next walk to forget; zeroes between.
+#[map]
+pub static RETIRED: Array<u64> = Array::with_max_entries(tracker_ebpf::RETIRED, MMAPABLE);
 
 /// A cell that programs on several CPUs write; every use says why that is sound.
 pub struct Racy<T>(UnsafeCell<T>);
@@ -132,6 +97,6 @@ pub fn direct_map() -> u64 {
     match config!(page_offset_symbol) {
         // Without CONFIG_RANDOMIZE_MEMORY (arch/x86/include/asm/page_64_types.h).
         0 => 0xffff_8880_0000_0000,
-        symbol => Copied::read::<u64>(symbol as *const u8, 0),
+        symbol => Copied::at(symbol as *const u8),
     }
 }

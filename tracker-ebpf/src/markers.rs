@@ -10,8 +10,9 @@ use tracker_ebpf::{Entry as Hit, MarkerEvent};
 use crate::{
     atomic,
     context::Entry,
-    maps::{Racy, VMA_RECORDS, config, offset},
+    maps::{Racy, VMA_RECORDS},
     memory::{Direct, Memory},
+    patched::{config, field, offset},
     record::Found,
     slot,
 };
@@ -123,9 +124,9 @@ fn word(fault: &[u64; FAULT_WORDS], offset: u32) -> u64 {
 fn this_fault() -> u64 {
     // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
     let task = unsafe { bpf_get_current_task_btf() } as *const u8;
-    let minor = Direct::read::<u64>(task, offset!(task_min_flt));
-    let major = Direct::read::<u64>(task, offset!(task_min_flt) + 8);
-    let thread = Direct::read::<u32>(task, offset!(task_pid));
+    let minor = Direct::read::<u64, { field!(task_min_flt) }>(task);
+    let major = Direct::read::<u64, { field!(task_maj_flt) }>(task);
+    let thread = Direct::read::<u32, { field!(task_pid) }>(task);
     u64::from(thread) << THREAD_SHIFT ^ (minor + major)
 }
 

@@ -2,15 +2,21 @@
 //!
 //! Both give zero for an address that cannot be read, as the kernel itself does for BTF loads.
 
+#[cfg(target_arch = "bpf")]
+use core::arch::asm;
+
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
-/// A way to read a field of a kernel object.
-pub trait Memory {
-    /// Reads a `T` at `offset` bytes into `object`.
-    fn read<T: Copy + Default>(object: *const u8, offset: u32) -> T;
+use crate::patched::offset_of;
 
-    /// Reads a pointer at `offset` bytes into `object`.
-    fn pointer(object: *const u8, offset: u32) -> *const u8;
+/// A way to read a field of a kernel object: the `FIELD`th of [`tracker_ebpf::Offsets`], as
+/// `field!` names it.
+pub trait Memory {
+    /// Reads the field as a `T`.
+    fn read<T: Word, const FIELD: usize>(object: *const u8) -> T;
+
+    /// Reads the field as a pointer.
+    fn pointer<const FIELD: usize>(object: *const u8) -> *const u8;
 }
 
 /// Loads that the verifier checks: for pointers from fentry, fexit and iterator arguments.
@@ -18,36 +24,73 @@ pub struct Direct;
 
 impl Memory for Direct {
     #[inline(always)]
-    fn read<T: Copy + Default>(object: *const u8, offset: u32) -> T {
-        // SAFETY: the verifier checks the load against BTF; a faulting one gives zero.
-        unsafe { object.add(offset as usize).cast::<T>().read_volatile() }
+    fn read<T: Word, const FIELD: usize>(object: *const u8) -> T {
+        T::load::<FIELD>(object)
     }
 
     #[inline(always)]
-    fn pointer(object: *const u8, offset: u32) -> *const u8 {
-        // SAFETY: as above.
-        unsafe {
-            object
-                .add(offset as usize)
-                .cast::<*const u8>()
-                .read_volatile()
-        }
+    fn pointer<const FIELD: usize>(object: *const u8) -> *const u8 {
+        u64::load::<FIELD>(object) as *const u8
     }
 }
 
 /// Copies by helper: for pointers that the verifier knows nothing of.
 pub struct Copied;
 
+impl Copied {
+    /// Reads what is at `address`.
+    #[inline(always)]
+    pub fn at<T: Copy + Default>(address: *const u8) -> T {
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(address.cast::<T>()) }.unwrap_or_default()
+    }
+}
+
 impl Memory for Copied {
     #[inline(always)]
-    fn read<T: Copy + Default>(object: *const u8, offset: u32) -> T {
-        // SAFETY: the helper checks the address.
-        unsafe { bpf_probe_read_kernel(object.wrapping_add(offset as usize).cast::<T>()) }
-            .unwrap_or_default()
+    fn read<T: Word, const FIELD: usize>(object: *const u8) -> T {
+        Self::at(object.wrapping_add(offset_of::<FIELD>() as usize))
     }
 
     #[inline(always)]
-    fn pointer(object: *const u8, offset: u32) -> *const u8 {
-        Self::read::<u64>(object, offset) as *const u8
+    fn pointer<const FIELD: usize>(object: *const u8) -> *const u8 {
+        Self::read::<u64, FIELD>(object) as *const u8
     }
 }
+
+/// What one load instruction reads.
+pub trait Word: Copy + Default {
+    /// Loads the `FIELD`th field of [`tracker_ebpf::Offsets`]; the agent fills in its offset.
+    fn load<const FIELD: usize>(object: *const u8) -> Self;
+}
+
+macro_rules! word {
+    ($($word:ident),*) => {$(
+        impl Word for $word {
+            #[cfg(target_arch = "bpf")]
+            #[inline(always)]
+            fn load<const FIELD: usize>(object: *const u8) -> Self {
+                let value: u64;
+                // SAFETY: the verifier checks the load against BTF; a faulting one gives zero.
+                unsafe {
+                    asm!(
+                        concat!("{value} = *(", stringify!($word), " *)({object} + {field})"),
+                        value = lateout(reg) value,
+                        object = in(reg) object,
+                        field = const tracker_ebpf::FIRST_FIELD + FIELD as i16,
+                        options(readonly, nostack),
+                    );
+                }
+                value as Self
+            }
+
+            /// On a host the hooks are only linted.
+            #[cfg(not(target_arch = "bpf"))]
+            fn load<const FIELD: usize>(_object: *const u8) -> Self {
+                0
+            }
+        }
+    )*};
+}
+
+word!(u8, u32, u64);

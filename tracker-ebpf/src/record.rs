@@ -1,5 +1,7 @@
 //! The slow path: finding or filling the record of a VMA and of its process.
 
+use core::num::NonZero;
+
 use aya_ebpf::{
     helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     maps::{Array, HashMap},
@@ -10,9 +12,10 @@ use crate::{
     atomic,
     maps::{
         CONTROL, FREE_MMS, FREE_VMAS, GENERATION, MM_RECORDS, MMS, PROCESSES, VMA_RECORDS, VMAS,
-        config, lose, offset,
+        lose,
     },
     memory::{Copied, Memory},
+    patched::{config, field, offset},
 };
 
 /// `VM_UFFD_WP`, `VM_HUGETLB` (include/linux/mm.h).
@@ -27,37 +30,38 @@ const NOEXIST: u64 = 1;
 /// How often a taker may lose the race for a free record.
 const TAKE_TRIES: u32 = 16;
 
+/// Set in every [`Found`], so that `None` is zero.
+const SET: NonZero<u64> = NonZero::new(2).unwrap();
+
 /// A record and what a fault needs to know of it, in one word: as a struct it would be copied by
 /// LLVM's memcpy, on which its BPF backend stumbles.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Found(u64);
+pub struct Found(NonZero<u64>);
 
 impl Found {
-    /// No record.
-    pub const NONE: Self = Self(0);
-
     #[inline(always)]
-    const fn new(id: u32, place: u32, mode: Mode) -> Self {
-        Self((place as u64) << 32 | (id as u64) << 1 | mode as u64)
+    fn new(id: u32, place: u32, mode: Mode) -> Self {
+        let word = (place as u64) << 32 | (id as u64) << 2 | mode as u64;
+        Self(SET | word)
     }
 
     /// The record's id.
     #[inline(always)]
     pub const fn id(self) -> u32 {
-        (self.0 as u32) >> 1
+        (self.0.get() as u32) >> 2
     }
 
     /// Its hot counters, in the shard of the CPU that found it.
     #[inline(always)]
     pub const fn place(self) -> u32 {
-        (self.0 >> 32) as u32
+        (self.0.get() >> 32) as u32
     }
 
     /// [`Mode`] as a number, which the verifier can bound.
     #[inline(always)]
     pub const fn mode(self) -> usize {
-        (self.0 & 1) as usize
+        (self.0.get() & 1) as usize
     }
 
     #[inline(always)]
@@ -69,14 +73,14 @@ impl Found {
 /// Whether uffd write-protection is registered on the VMA.
 #[inline(always)]
 pub fn uses_uffd_wp<M: Memory>(vma: *const u8) -> bool {
-    M::read::<u64>(vma, offset!(vma_flags)) & VM_UFFD_WP != 0
+    M::read::<u64, { field!(vma_flags) }>(vma) & VM_UFFD_WP != 0
 }
 
 /// The mode of the userfaultfd that owns the VMA.
 #[inline(always)]
 pub fn mode<M: Memory>(vma: *const u8) -> Mode {
-    let ctx = M::pointer(vma, offset!(vma_uffd_ctx));
-    if M::read::<u32>(ctx, offset!(uffd_features)) & WP_ASYNC != 0 {
+    let ctx = M::pointer::<{ field!(vma_uffd_ctx) }>(vma);
+    if M::read::<u32, { field!(uffd_features) }>(ctx) & WP_ASYNC != 0 {
         Mode::Async
     } else {
         Mode::Sync
@@ -87,15 +91,15 @@ pub fn mode<M: Memory>(vma: *const u8) -> Mode {
 /// system's magic tell. Shared anonymous memory is a file on an internal tmpfs.
 #[inline(always)]
 pub fn backing<M: Memory>(vma: *const u8) -> Backing {
-    if M::read::<u64>(vma, offset!(vma_flags)) & VM_HUGETLB != 0 {
+    if M::read::<u64, { field!(vma_flags) }>(vma) & VM_HUGETLB != 0 {
         return Backing::Hugetlb;
     }
-    if M::read::<u64>(vma, offset!(vma_ops)) == 0 {
+    if M::read::<u64, { field!(vma_ops) }>(vma) == 0 {
         return Backing::Anon;
     }
-    let inode = M::pointer(M::pointer(vma, offset!(vma_file)), offset!(file_inode));
-    let sb = M::pointer(inode, offset!(inode_sb));
-    if M::read::<u64>(sb, offset!(sb_magic)) == TMPFS_MAGIC {
+    let inode = M::pointer::<{ field!(file_inode) }>(M::pointer::<{ field!(vma_file) }>(vma));
+    let sb = M::pointer::<{ field!(inode_sb) }>(inode);
+    if M::read::<u64, { field!(sb_magic) }>(sb) == TMPFS_MAGIC {
         Backing::Shmem
     } else {
         Backing::File
@@ -110,8 +114,8 @@ pub fn resolve(vma: u64) -> Option<Found> {
         return None;
     }
     let mode = mode::<Copied>(object);
-    let start = Copied::read::<u64>(object, offset!(vma_start));
-    let mm = Copied::read::<u64>(object, offset!(vma_mm));
+    let start = Copied::read::<u64, { field!(vma_start) }>(object);
+    let mm = Copied::read::<u64, { field!(vma_mm) }>(object);
     let mm_id = resolve_mm(mm);
     let known = known(vma, start, mm_id, mode);
     let id = if known == NO_RECORD {
@@ -156,6 +160,21 @@ fn known(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
     NO_RECORD
 }
 
+/// Takes an ended record out of the index, unless another one has its place there.
+#[inline(always)]
+pub fn forget(id: u32) {
+    let Some(record) = VMA_RECORDS.get_ptr_mut(id) else {
+        return;
+    };
+    // SAFETY: a map value.
+    let (vma, state) = unsafe { ((*record).vma, (*record).state) };
+    // SAFETY: the value is one aligned word.
+    let indexed = unsafe { VMAS.get(vma) }.copied();
+    if id != NO_RECORD && state != RecordState::Live as u32 && indexed == Some(id) {
+        let _ = VMAS.remove(vma);
+    }
+}
+
 /// Takes a free record and publishes it.
 #[inline(always)]
 fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
@@ -172,7 +191,7 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
     unsafe {
         (*record).vma = vma;
         (*record).start = start;
-        (*record).end = Copied::read::<u64>(object, offset!(vma_end));
+        (*record).end = Copied::read::<u64, { field!(vma_end) }>(object);
         (*record).born_ns = bpf_ktime_get_ns();
         (*record).mm_id = mm_id;
         (*record).backing = backing::<Copied>(object) as u32;
@@ -227,11 +246,11 @@ fn identify(id: u32, mm: u64) {
     }
     let owner = match offset!(mm_owner) {
         tracker_ebpf::ABSENT => 0,
-        owner => Copied::read::<u64>(mm as *const u8, owner),
+        owner => Copied::at::<u64>((mm as *const u8).wrapping_add(owner as usize)),
     };
     // SAFETY: a helper without arguments.
     for task in [owner, unsafe { bpf_get_current_task() }] {
-        if Copied::read::<u64>(task as *const u8, offset!(task_mm)) == mm {
+        if Copied::read::<u64, { field!(task_mm) }>(task as *const u8) == mm {
             return name(record, task as *const u8);
         }
     }
@@ -253,12 +272,14 @@ pub fn identify_exiting(id: u32) {
 /// Names a process by its group leader.
 #[inline(always)]
 fn name(record: *mut MmRecord, task: *const u8) {
-    let leader = Copied::pointer(task, offset!(task_group_leader));
+    let leader = Copied::pointer::<{ field!(task_group_leader) }>(task);
     // SAFETY: a map value; the tgid, which makes the rest count, is written last.
     unsafe {
-        (*record).start_boottime_ns = Copied::read::<u64>(leader, offset!(task_start_boottime));
-        (*record).comm = Copied::read::<[u8; COMM_LEN]>(leader, offset!(task_comm));
-        (&raw mut (*record).tgid).write_volatile(Copied::read::<u32>(leader, offset!(task_tgid)));
+        (*record).start_boottime_ns = Copied::read::<u64, { field!(task_start_boottime) }>(leader);
+        (*record).comm =
+            Copied::at::<[u8; COMM_LEN]>(leader.wrapping_add(offset!(task_comm) as usize));
+        (&raw mut (*record).tgid)
+            .write_volatile(Copied::read::<u32, { field!(task_tgid) }>(leader));
     }
 }
 

@@ -12,8 +12,9 @@ use tracker_ebpf::{Cause, Duration, NO_RECORD};
 
 use crate::{
     context::{Entry, Exit},
-    maps::{AGENT, GENERATION, config, offset},
+    maps::{AGENT, GENERATION},
     memory::{Copied, Memory},
+    patched::{config, field},
     record::{known_mm, resolve_mm, uses_uffd_wp},
     timing,
 };
@@ -29,6 +30,10 @@ const CONTINUE: u32 = 0xc020_aa07;
 const POISON: u32 = 0xc020_aa08;
 /// Where `uffdio_register` and `uffdio_writeprotect` have their mode, after the range.
 const MODE_AT: u64 = 16;
+/// Where a range has its length, after its start; and where `uffdio_copy` and `uffdio_move` have
+/// theirs, after destination and source.
+const RANGE_LENGTH_AT: u64 = 8;
+const COPY_LENGTH_AT: u64 = 16;
 /// `UFFDIO_REGISTER_MODE_WP`
 const MODE_WP: u64 = 1 << 1;
 /// `UFFDIO_WRITEPROTECT_MODE_WP`
@@ -45,8 +50,10 @@ const REGISTERING: u64 = u64::MAX;
 pub struct Scope {
     /// The VMA it works on, if known.
     pub vma: u64,
-    /// An address inside that VMA, if the VMA is not known.
-    pub address: u64,
+    /// The addresses it works on, if known: from here,
+    pub start: u64,
+    /// to below here.
+    pub end: u64,
     /// When it began, `CLOCK_MONOTONIC` ns.
     pub began_ns: u64,
     /// [`Cause`] of tables allocated meanwhile.
@@ -58,12 +65,13 @@ pub struct Scope {
 static SCOPES: HashMap<u32, Scope> = HashMap::with_max_entries(16384, 1);
 
 #[inline(always)]
-fn enter(cause: u64, vma: u64, address: u64) {
+fn enter(cause: u64, vma: u64, start: u64, length: u64) {
     // SAFETY: a helper without arguments.
     let began_ns = unsafe { bpf_ktime_get_ns() };
     let scope = Scope {
         vma,
-        address,
+        start,
+        end: start.wrapping_add(length),
         began_ns,
         cause,
     };
@@ -73,7 +81,8 @@ fn enter(cause: u64, vma: u64, address: u64) {
 /// The scope of a task that is in none.
 const NONE: Scope = Scope {
     vma: 0,
-    address: 0,
+    start: 0,
+    end: 0,
     began_ns: 0,
     cause: Cause::Other as u64,
 };
@@ -104,21 +113,22 @@ pub fn leave() -> Scope {
 #[inline(always)]
 pub fn userfaultfd_ioctl<C: Entry>(ctx: &C) {
     let arg = ctx.number(2);
-    let cause = match ctx.number(1) as u32 {
-        WRITEPROTECT if user_word(arg + MODE_AT) & MODE_ARM != 0 => ARM,
-        COPY | ZEROPAGE | CONTINUE | POISON => Cause::Copy as u64,
-        MOVE => Cause::Move as u64,
+    let (cause, length_at) = match ctx.number(1) as u32 {
+        WRITEPROTECT if user_word(arg + MODE_AT) & MODE_ARM != 0 => (ARM, RANGE_LENGTH_AT),
+        ZEROPAGE | CONTINUE | POISON => (Cause::Copy as u64, RANGE_LENGTH_AT),
+        COPY => (Cause::Copy as u64, COPY_LENGTH_AT),
+        MOVE => (Cause::Move as u64, COPY_LENGTH_AT),
         REGISTER => {
             if user_word(arg + MODE_AT) & MODE_WP != 0 {
-                let uffd = C::Memory::pointer(ctx.pointer(0), offset!(file_private_data));
-                resolve_mm(Copied::read::<u64>(uffd, offset!(uffd_mm)));
+                let uffd = C::Memory::pointer::<{ field!(file_private_data) }>(ctx.pointer(0));
+                resolve_mm(Copied::read::<u64, { field!(uffd_mm) }>(uffd));
             }
-            REGISTERING
+            (REGISTERING, RANGE_LENGTH_AT)
         }
-        UNREGISTER => REGISTERING,
+        UNREGISTER => (REGISTERING, RANGE_LENGTH_AT),
         _ => return,
     };
-    enter(cause, 0, user_word(arg));
+    enter(cause, 0, user_word(arg), user_word(arg + length_at));
 }
 
 /// Return of `userfaultfd_ioctl`.
@@ -148,7 +158,7 @@ pub fn scan<C: Entry>(ctx: &C) {
     {
         return;
     }
-    enter(SCAN, 0, 0);
+    enter(SCAN, 0, 0, 0);
 }
 
 /// `uffd_wp_range(vma, start, len, enable)`: inside an arm or a scan, the VMA it is about.
@@ -172,33 +182,33 @@ pub fn wp_range<C: Entry>(ctx: &C) {
 #[inline(always)]
 pub fn fork<C: Entry>(ctx: &C) {
     let vma = ctx.pointer(0);
-    let mm = C::Memory::pointer(vma, offset!(vma_mm)) as u64;
+    let mm = C::Memory::pointer::<{ field!(vma_mm) }>(vma) as u64;
     if uses_uffd_wp::<C::Memory>(vma) {
         resolve_mm(mm);
     } else if known_mm(mm) == NO_RECORD {
         return;
     }
-    enter(Cause::Fork as u64, vma as u64, 0);
+    enter(Cause::Fork as u64, vma as u64, 0, 0);
 }
 
 /// `move_page_tables(vma, old_addr, new_vma, ..)`, later `move_page_tables(control)`: mremap.
 #[inline(always)]
 pub fn mremap<C: Entry>(ctx: &C) {
     let vma = if config!(move_takes_control) == 1 {
-        C::Memory::pointer(ctx.pointer(0), offset!(move_new))
+        C::Memory::pointer::<{ field!(move_new) }>(ctx.pointer(0))
     } else {
         ctx.pointer(2)
     };
-    let mm = C::Memory::pointer(vma, offset!(vma_mm)) as u64;
+    let mm = C::Memory::pointer::<{ field!(vma_mm) }>(vma) as u64;
     if known_mm(mm) != NO_RECORD {
-        enter(Cause::Move as u64, vma as u64, 0);
+        enter(Cause::Move as u64, vma as u64, 0, 0);
     }
 }
 
 /// `populate_vma_page_range(vma, ..)`: MAP_POPULATE, mlock.
 #[inline(always)]
 pub fn populate<C: Entry>(ctx: &C) {
-    begin_populate(C::Memory::pointer(ctx.pointer(0), offset!(vma_mm)) as u64);
+    begin_populate(C::Memory::pointer::<{ field!(vma_mm) }>(ctx.pointer(0)) as u64);
 }
 
 /// `faultin_page_range(mm, ..)`, before 6.10 `faultin_vma_page_range(vma, ..)`: MADV_POPULATE_READ
@@ -209,14 +219,14 @@ pub fn madvise_populate<C: Entry>(ctx: &C) {
     if config!(faultin_takes_mm) == 1 {
         begin_populate(object as u64);
     } else {
-        begin_populate(C::Memory::pointer(object, offset!(vma_mm)) as u64);
+        begin_populate(C::Memory::pointer::<{ field!(vma_mm) }>(object) as u64);
     }
 }
 
 #[inline(always)]
 fn begin_populate(mm: u64) {
     if known_mm(mm) != NO_RECORD {
-        enter(Cause::Populate as u64, 0, 0);
+        enter(Cause::Populate as u64, 0, 0, 0);
     }
 }
 
@@ -235,12 +245,11 @@ pub fn exit<C: Exit>(_ctx: &C) {
     leave();
 }
 
-/// The VMA of a scope that knows only an address: a pointer on the kernel stack to a uffd-wp VMA
-/// of that mm around that address; there is only one such VMA.
+/// Whether that VMA of that mm contains `address`.
 #[inline(always)]
 pub fn covers(vma: u64, mm: u64, address: u64) -> bool {
     let vma = vma as *const u8;
-    Copied::read::<u64>(vma, offset!(vma_mm)) == mm
-        && Copied::read::<u64>(vma, offset!(vma_start)) <= address
-        && address < Copied::read::<u64>(vma, offset!(vma_end))
+    Copied::read::<u64, { field!(vma_mm) }>(vma) == mm
+        && Copied::read::<u64, { field!(vma_start) }>(vma) <= address
+        && address < Copied::read::<u64, { field!(vma_end) }>(vma)
 }

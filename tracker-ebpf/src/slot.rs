@@ -11,14 +11,14 @@ use crate::{
     record::{Found, resolve},
 };
 
-/// CPUs beyond these have no slot and take the slow path.
-const SLOTS: usize = 1024;
+/// As many as x86 can have (the largest `CONFIG_NR_CPUS`), so that each CPU has its own.
+const SLOTS: usize = 8192;
 
 #[repr(C, align(32))]
 struct Slot {
     vma: u64,
     generation: u64,
-    found: Found,
+    found: Option<Found>,
     reserved: u64,
 }
 
@@ -28,28 +28,50 @@ static LAST: Racy<[Slot; SLOTS]> = Racy::new(
         Slot {
             vma: 0,
             generation: 0,
-            found: Found::NONE,
+            found: None,
             reserved: 0,
         }
     }; SLOTS],
 );
 
+/// The slot of this CPU.
+#[inline(always)]
+fn own() -> *mut Slot {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as usize & (SLOTS - 1);
+    // SAFETY: in bounds.
+    unsafe { LAST.get().cast::<Slot>().add(cpu) }
+}
+
 /// The record of a VMA, from this CPU's slot if `preemptible` allows it.
 #[inline(always)]
 pub fn find(vma: *const u8, preemptible: bool) -> Option<Found> {
-    // SAFETY: a helper without arguments.
-    let cpu = unsafe { bpf_get_smp_processor_id() } as usize;
-    if preemptible || cpu >= SLOTS {
+    if preemptible {
         return resolve(vma as u64);
     }
-    // SAFETY: in bounds; only this CPU uses the slot, and nothing preempts the program.
-    let slot = unsafe { &mut (*LAST.get())[cpu] };
-    let generation = GENERATION.load();
-    if slot.vma == vma as u64 && slot.generation == generation {
-        return Some(slot.found);
+    let slot = own();
+    // SAFETY: only this CPU uses the slot, and nothing preempts the program.
+    unsafe {
+        if (*slot).vma == vma as u64 && (*slot).generation == GENERATION.load() {
+            return (*slot).found;
+        }
     }
-    let found = resolve(vma as u64)?;
-    (slot.vma, slot.generation, slot.found) = (vma as u64, generation, found);
+    refill(vma as u64)
+}
+
+/// The slow path, with nothing of its caller's kept in registers: those would cost every fault.
+#[inline(never)]
+fn refill(vma: u64) -> Option<Found> {
+    let slot = own();
+    // Before the VMA is looked at: what changes meanwhile makes the slot stale.
+    let generation = GENERATION.load();
+    let found = resolve(vma)?;
+    // SAFETY: as above.
+    unsafe {
+        (*slot).vma = vma;
+        (*slot).generation = generation;
+        (*slot).found = Some(found);
+    }
     Some(found)
 }
 

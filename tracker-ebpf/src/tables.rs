@@ -2,40 +2,30 @@
 //!
 //! All of these hooks return at once for a process that does not use uffd-wp.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel as read_kernel},
+    EbpfContext as _,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_func_arg},
     macros::map,
-    maps::{HashMap, PerCpuArray},
-    programs::ProbeContext,
+    maps::HashMap,
+    programs::{FExitContext, ProbeContext},
 };
 use tracker_ebpf::{Cause, Level, Loss, NO_RECORD};
 
 use crate::{
     atomic,
-    context::{Entry, Exit, kept_registers, stack},
-    faults,
-    maps::{MM_RECORDS, VMA_RECORDS, config, direct_map, lose, offset},
+    attribution::{self, From},
+    context::{Entry, Exit, stack},
+    maps::{MM_RECORDS, VMA_RECORDS, direct_map, lose},
     memory::{Copied, Memory},
+    patched::{config, field},
     record::{self, known_mm, resolve, uses_uffd_wp},
     scope,
 };
 
-/// Words of kernel stack searched for the `vm_fault` of `__handle_mm_fault`, a few frames up.
-const STACK_WORDS: usize = 144;
-/// Registers that are searched with it, before it.
-const REGISTERS: usize = 6;
-/// x86-64 stacks are aligned to their size (`THREAD_SIZE`), and end at a guard page. Where they are
-/// larger (KASAN), only less is searched.
-const THREAD_SIZE: u64 = 16 * 1024;
-const PAGE_MASK: u64 = !0xfff;
-/// A hugetlb page may have 1 GiB.
-const LARGEST_PAGE: u64 = 1 << 30;
 /// `BPF_NOEXIST`
 const NOEXIST: u64 = 1;
 
-/// A table allocation under way, from the function's entry to its return.
+/// A table allocation under way: what a kretprobe, which sees no arguments, is told by the entry.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Allocation {
@@ -56,115 +46,6 @@ static ALLOCATIONS: HashMap<u32, Allocation> = HashMap::with_max_entries(16384, 
 /// thread's table won.
 #[map]
 static UPPER_TABLES: HashMap<u64, u8> = HashMap::with_max_entries(65536, 1);
-
-/// What is searched for a pointer to a fault or a VMA.
-#[repr(C)]
-struct Words {
-    registers: [u64; REGISTERS],
-    stack: [u64; STACK_WORDS],
-}
-
-/// One copy per CPU (kprobes are not preempted), and zeroes.
-#[map]
-static WORDS: PerCpuArray<Words> = PerCpuArray::with_max_entries(2, 0);
-
-/// What the kernel holds at the entry of a probed function: the registers that its callers keep,
-/// then the stack, then zeroes beyond the stack's end. The searches go over a fixed number of
-/// words, which the verifier walks quickly.
-#[inline(always)]
-fn copy_words(ctx: &ProbeContext) -> bool {
-    let (Some(words), Some(zeroes)) = (WORDS.get_ptr_mut(0), WORDS.get_ptr_mut(1)) else {
-        return false;
-    };
-    let sp = stack(ctx);
-    let room = THREAD_SIZE - (sp as u64 & (THREAD_SIZE - 1));
-    let bytes = room.min(STACK_WORDS as u64 * 8) as u32;
-    // SAFETY: the destinations are map values of at least that size; the helper checks the source.
-    unsafe {
-        (*words).registers = kept_registers(ctx);
-        let to: *mut c_void = (&raw mut (*words).stack).cast();
-        let from: *const c_void = (&raw const (*zeroes).stack).cast();
-        let cleared = read_kernel(to, STACK_WORDS as u32 * 8, from);
-        let copied = read_kernel(to, bytes, sp.cast());
-        cleared == 0 && copied == 0
-    }
-}
-
-/// The VMA of the fault that the kernel is in: `struct vm_fault` is a local of
-/// `__handle_mm_fault`, so its words are on the stack.
-#[inline(never)]
-fn fault_vma(sp: u64, mm: u64, word: u64, at: u32) -> u64 {
-    let Some(words) = WORDS.get_ptr_mut(0) else {
-        return 0;
-    };
-    for i in 0..STACK_WORDS {
-        // SAFETY: in bounds.
-        if unsafe { (*words).stack[i] } != word {
-            continue;
-        }
-        let vmf = (sp + 8 * i as u64).wrapping_sub(u64::from(at)) as *const u8;
-        let vma = Copied::read::<u64>(vmf, offset!(fault_vma));
-        // `address` is `real_address`, the next field, rounded down to the page or huge page; no
-        // other pair of words on the stack is like that and near a pointer to their VMA.
-        let [address, real] = Copied::read::<[u64; 2]>(vmf, offset!(fault_address));
-        let within = real.wrapping_sub(address);
-        if vma != 0 && within < LARGEST_PAGE && scope::covers(vma, mm, address) {
-            return vma;
-        }
-    }
-    0
-}
-
-/// The VMA of that mm around `address` that the kernel works on: a pointer in a register or on the
-/// stack. There is only one such VMA, so a stale pointer cannot mislead.
-#[inline(never)]
-fn covering_vma(mm: u64, address: u64) -> u64 {
-    let Some(words) = WORDS.get_ptr_mut(0) else {
-        return 0;
-    };
-    let words: *const u64 = words.cast();
-    for i in 0..REGISTERS + STACK_WORDS {
-        // SAFETY: in bounds.
-        let word = unsafe { *words.add(i) };
-        // Kernel objects lie in the upper half (with 4 or 5 levels of tables), at multiples of eight.
-        if word >> 56 == 0xff && word & 7 == 0 && scope::covers(word, mm, address) {
-            return word;
-        }
-    }
-    0
-}
-
-/// Who allocates: the VMA, or 0, and the [`Cause`] as a number. No fault can happen while a fork or a move allocates; else the fault on the
-/// stack says it, or else the scope of the task.
-#[inline(always)]
-fn attribute(ctx: &ProbeContext, mm: u64, word: u64, at: u32) -> (u64, u64) {
-    let scope = scope::current();
-    let moves = scope.cause == Cause::Fork as u64 || scope.cause == Cause::Move as u64;
-    if moves && scope.vma != 0 {
-        return (scope.vma, scope.cause);
-    }
-    // An address alone is found in too many places: where it is known, the scope has the first word.
-    let addressed = at == offset!(fault_address);
-    if addressed && scope.vma != 0 && scope::covers(scope.vma, mm, word) {
-        return (scope.vma, scope.cause);
-    }
-    if !copy_words(ctx) {
-        return (0, Cause::Other as u64);
-    }
-    let vma = fault_vma(stack(ctx) as u64, mm, word, at);
-    if vma != 0 && scope.cause == Cause::Populate as u64 {
-        (vma, Cause::Populate as u64)
-    } else if vma != 0 {
-        (vma, Cause::Fault as u64)
-    } else if let hugetlb @ 1.. = faults::hugetlb_vma(mm) {
-        // Before 6.10 the fault has no `vm_fault` there.
-        (hugetlb, Cause::Fault as u64)
-    } else if scope.vma == 0 && scope.address != 0 {
-        (covering_vma(mm, scope.address), scope.cause)
-    } else {
-        (scope.vma, scope.cause)
-    }
-}
 
 /// Counts one allocated table: for its VMA if that uses uffd-wp, else for the process.
 #[inline(always)]
@@ -212,70 +93,119 @@ fn end() -> Option<Allocation> {
     Some(allocation)
 }
 
-/// `pmd_install(mm, pmd, pgtable_t *pte)`: puts a PTE table into a PMD entry.
+/// An argument as a number: the verifier refuses a direct load of some, and calculating with others.
 #[inline(always)]
-pub fn pmd_install(ctx: &ProbeContext) {
+fn argument(ctx: &FExitContext, n: u32) -> u64 {
+    let mut value = 0;
+    // SAFETY: the context is the program's own; the helper writes one word.
+    unsafe { bpf_get_func_arg(ctx.as_ptr(), n, &raw mut value) };
+    value
+}
+
+/// `pmd_install(mm, pmd, pgtable_t *pte)` is done: it took the table, and cleared the pointer to
+/// it, unless another thread's table was there first.
+#[inline(always)]
+pub fn pmd_installed(ctx: &FExitContext) {
+    let mm = argument(ctx, 0);
+    if known_mm(mm) == NO_RECORD || Copied::at::<u64>(argument(ctx, 2) as *const u8) != 0 {
+        return;
+    }
+    let stack = ctx.as_ptr().cast();
+    let (vma, cause) = attribution::of_pte_table(stack, From::Trampoline, mm, argument(ctx, 1));
+    allocated(mm, vma, cause, Level::Pte);
+}
+
+/// The same in two steps. First the entry of `pmd_install`.
+#[inline(always)]
+pub fn pmd_install_entry(ctx: &ProbeContext) {
     let mm = ctx.number(0);
     if known_mm(mm) == NO_RECORD {
         return;
     }
-    let (vma, cause) = attribute(ctx, mm, ctx.number(1), offset!(fault_pmd));
+    let (vma, cause) = attribution::of_pte_table(stack(ctx), From::Entry, mm, ctx.number(1));
     begin(mm, vma, cause, ctx.number(2));
 }
 
-/// Return of `pmd_install`: it takes the table (and clears the pointer) unless another thread's
-/// table was there first.
+/// Then its return.
 #[inline(always)]
-pub fn pmd_install_exit<C: Exit>(_ctx: &C) {
+pub fn pmd_install_return<C: Exit>(_ctx: &C) {
     if let Some(a) = end()
-        && Copied::read::<u64>(a.result as *const u8, 0) == 0
+        && Copied::at::<u64>(a.result as *const u8) == 0
     {
         allocated(a.mm, a.vma, a.cause, Level::Pte);
     }
 }
 
-/// `__pmd_alloc(mm, pud, address)`, `__pud_alloc(mm, p4d, address)`.
+/// `__pmd_alloc(mm, pud, address)` is done.
 #[inline(always)]
-pub fn upper_alloc(ctx: &ProbeContext) {
+pub fn pmd_allocated(ctx: &FExitContext) {
+    upper_allocated(ctx, Level::Pmd);
+}
+
+/// `__pud_alloc(mm, p4d, address)` is done.
+#[inline(always)]
+pub fn pud_allocated(ctx: &FExitContext) {
+    upper_allocated(ctx, Level::Pud);
+}
+
+#[inline(always)]
+fn upper_allocated(ctx: &FExitContext, level: Level) {
+    let mm = argument(ctx, 0);
+    if known_mm(mm) == NO_RECORD || ctx.returned() as u32 != 0 {
+        return;
+    }
+    let (vma, cause) = attribution::of_upper_table(mm, argument(ctx, 2));
+    count_upper(mm, vma, cause, argument(ctx, 1), level);
+}
+
+/// The same in two steps. First the entry of either function.
+#[inline(always)]
+pub fn upper_alloc_entry(ctx: &ProbeContext) {
     let mm = ctx.number(0);
     if known_mm(mm) == NO_RECORD {
         return;
     }
-    let page = ctx.number(2) & PAGE_MASK;
-    let (vma, cause) = attribute(ctx, mm, page, offset!(fault_address));
+    let (vma, cause) = attribution::of_upper_table(mm, ctx.number(2));
     begin(mm, vma, cause, ctx.number(1));
 }
 
-/// Return of `__pmd_alloc`.
+/// Then the return of `__pmd_alloc`.
 #[inline(always)]
-pub fn pmd_alloc_exit<C: Exit>(ctx: &C) {
-    upper_alloc_exit(ctx, Level::Pmd);
+pub fn pmd_alloc_return<C: Exit>(ctx: &C) {
+    upper_alloc_return(ctx, Level::Pmd);
 }
 
-/// Return of `__pud_alloc`.
+/// Then the return of `__pud_alloc`.
 #[inline(always)]
-pub fn pud_alloc_exit<C: Exit>(ctx: &C) {
-    upper_alloc_exit(ctx, Level::Pud);
+pub fn pud_alloc_return<C: Exit>(ctx: &C) {
+    upper_alloc_return(ctx, Level::Pud);
 }
 
 #[inline(always)]
-fn upper_alloc_exit<C: Exit>(ctx: &C, level: Level) {
-    let Some(a) = end() else { return };
-    if ctx.returned() as u32 != 0 {
-        return;
+fn upper_alloc_return<C: Exit>(ctx: &C, level: Level) {
+    if let Some(a) = end()
+        && ctx.returned() as u32 == 0
+    {
+        count_upper(a.mm, a.vma, a.cause, a.result, level);
     }
-    let table = Copied::read::<u64>(a.result as *const u8, 0) & config!(table_address_mask);
+}
+
+/// Counts the table that `entry` points to, unless it is another thread's that was first.
+#[inline(always)]
+fn count_upper(mm: u64, vma: u64, cause: u64, entry: u64, level: Level) {
+    let table = Copied::at::<u64>(entry as *const u8) & config!(table_address_mask);
     let table = table.wrapping_add(direct_map());
     if UPPER_TABLES.insert(table, 0, NOEXIST).is_ok() {
-        allocated(a.mm, a.vma, a.cause, level);
+        allocated(mm, vma, cause, level);
     }
 }
 
 /// `pgtable_trans_huge_deposit(mm, pmd, pgtable)`: a PTE table is kept beside a huge page. New in
 /// a fault and in a fork; collapse, mremap and UFFDIO_MOVE only pass one on.
 ///
-/// It does not ask [`attribute`] and then look at the cause: the verifier of 6.1 loses track of
-/// which of several equal numbers it has compared, and removes the branch that counts.
+/// It does not ask [`attribution::of_pte_table`] and then look at the cause: the verifier of 6.1
+/// loses track of which of several equal numbers it has compared, and removes the branch that
+/// counts.
 #[inline(always)]
 pub fn deposit(ctx: &ProbeContext) {
     let mm = ctx.number(0);
@@ -286,10 +216,7 @@ pub fn deposit(ctx: &ProbeContext) {
     if scope.cause == Cause::Fork as u64 {
         return allocated(mm, scope.vma, Cause::Fork as u64, Level::Pte);
     }
-    if !copy_words(ctx) {
-        return;
-    }
-    let vma = fault_vma(stack(ctx) as u64, mm, ctx.number(1), offset!(fault_pmd));
+    let vma = attribution::fault_vma(stack(ctx), From::Entry, mm, ctx.number(1));
     if vma == 0 {
         return;
     }
@@ -308,7 +235,7 @@ pub fn withdraw(ctx: &ProbeContext) {
     if id == NO_RECORD {
         return;
     }
-    let caller = Copied::read::<u64>(stack(ctx), 0);
+    let caller = Copied::at::<u64>(stack(ctx));
     if caller >= config!(zap_huge_text_start) && caller < config!(zap_huge_text_end) {
         freed(id, Level::Pte);
     }
@@ -324,7 +251,7 @@ fn freed(mm_id: u32, level: Level) {
 
 #[inline(always)]
 fn gather_mm<C: Entry>(ctx: &C) -> u32 {
-    let id = known_mm(C::Memory::pointer(ctx.pointer(0), offset!(gather_mm)) as u64);
+    let id = known_mm(C::Memory::pointer::<{ field!(gather_mm) }>(ctx.pointer(0)) as u64);
     if id != NO_RECORD {
         record::identify_exiting(id);
     }

@@ -2,7 +2,7 @@
 
 use super::agent::HookArgs;
 use crate::agent::AgentError;
-use crate::probes::globals::Sizes;
+use crate::probes::constants::Sizes;
 use crate::probes::plan::Wishes;
 use crate::probes::{self, Attached, HOOKS, Mechanism, Options};
 use std::borrow::Cow;

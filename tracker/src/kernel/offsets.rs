@@ -107,6 +107,14 @@ offsets! {
     uffd_ctx_released = "userfaultfd_ctx", "released", 1;
     uffd_ctx_mm = "userfaultfd_ctx", "mm", 8;
     mm_owner = "mm_struct", "owner", 8;
+    // The tree of an mm's VMAs, since 6.1.
+    mm_tree_root = "mm_struct", "mm_mt.ma_root", 8;
+    maple_range_pivots = "maple_range_64", "pivot", 120;
+    maple_range_slots = "maple_range_64", "slot", 128;
+    maple_range_end = "maple_range_64", "meta.end", 1;
+    maple_arange_pivots = "maple_arange_64", "pivot", 72;
+    maple_arange_slots = "maple_arange_64", "slot", 80;
+    maple_arange_end = "maple_arange_64", "meta.end", 1;
     mm_pgtables_bytes = "mm_struct", "pgtables_bytes", 8;
     task_mm = "task_struct", "mm", 8;
     task_group_leader = "task_struct", "group_leader", 8;

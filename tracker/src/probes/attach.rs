@@ -9,12 +9,12 @@ use aya::programs::{FEntry, FExit, Iter, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use tracker_ebpf::Duration;
 
+use super::constants::{self, Sizes};
 use super::counters::Counters;
-use super::globals::{self, Sizes};
 use super::hooks::{self, Mechanism};
 use super::plan::{self, Found, HookPlan, Level, Verdict, Wishes, trial_key};
 use super::task_vma::TaskVma;
-use super::{calibrate, missed, signals};
+use super::{calibrate, missed, patch, signals};
 use crate::kernel::facts::{Facts, TrialOutcome, TrialStage};
 use crate::kernel::inputs::Inputs;
 use crate::kernel::kallsyms::Kallsyms;
@@ -156,21 +156,12 @@ fn look(inputs: &Inputs) -> Found {
 fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Ebpf, Btf, Counters)> {
     let sizes = options.sizes;
     let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
-    let offsets = globals::offsets(facts);
-    let config = globals::config(facts, found, sizes);
+    let offsets = constants::offsets(facts);
+    let config = constants::config(facts, found, sizes);
+    let object = patch::patch(&options.object, &offsets, &config).map_err(io::Error::other)?;
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&btf))
-        .override_global(
-            "OFFSETS",
-            bytemuck::cast_slice::<_, u32>(std::slice::from_ref(&offsets)),
-            true,
-        )
-        .override_global(
-            "CONFIG",
-            bytemuck::cast_slice::<_, u64>(std::slice::from_ref(&config)),
-            true,
-        )
         .map_max_entries("VMAS", sizes.vma_records)
         .map_max_entries("MMS", sizes.mm_records)
         .map_max_entries("VMA_RECORDS", sizes.vma_records)
@@ -178,7 +169,7 @@ fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Ebpf, Bt
         .map_max_entries("FAULTS", sizes.vma_records * sizes.shards)
         .map_max_entries("FREE_VMAS", sizes.vma_records)
         .map_max_entries("FREE_MMS", sizes.mm_records);
-    let mut ebpf = loader.load(&options.object).map_err(io::Error::other)?;
+    let mut ebpf = loader.load(&object).map_err(io::Error::other)?;
     drop(loader);
     let counters = Counters::new(&mut ebpf, sizes)?;
     Ok((ebpf, btf, counters))

@@ -8,11 +8,11 @@ use std::time::{Duration as Time, Instant};
 use aya::Ebpf;
 use bytemuck::Zeroable;
 use tracker_ebpf::{
-    Backing, Control, Duration, FreeList, MarkerEvent, MmRecord, Mode, NO_RECORD, RecordState,
-    VmaFaults, VmaRecord,
+    Backing, Control, Duration, FreeList, MarkerEvent, MmRecord, Mode, NO_RECORD, RETIRED,
+    RecordState, VmaFaults, VmaRecord,
 };
 
-use super::globals::Sizes;
+use super::constants::Sizes;
 use super::shared::SharedArray;
 use crate::model::sample::{
     CounterSource, MmSample, ProcessKey, Snapshot, Usage, VmaCounters, VmaSample,
@@ -36,6 +36,8 @@ pub struct Counters {
     /// Ended by us: slots may hold them until the next walk of `iter/task_vma`.
     held: HashMap<u32, u32>,
     durations: [bool; Duration::ALL.len()],
+    /// Ended by us: the next walk takes them out of the index.
+    retired: SharedArray<u64>,
     index: aya::maps::HashMap<aya::maps::MapData, u64, u32>,
 }
 
@@ -66,6 +68,7 @@ impl Counters {
             control: map(ebpf, "CONTROL", 1)?,
             free_vmas: map(ebpf, "FREE_VMAS", sizes.vma_records)?,
             free_mms: map(ebpf, "FREE_MMS", sizes.mm_records)?,
+            retired: map(ebpf, "RETIRED", RETIRED)?,
             ended_vmas: HashMap::new(),
             ended_mms: HashMap::new(),
             held: HashMap::new(),
@@ -156,6 +159,13 @@ impl Counters {
             counters.markers[MarkerEvent::Consumed as usize] += faults.consumed;
         }
         counters
+    }
+
+    /// Takes a record out of the index, by a system call.
+    fn forget(&mut self, id: u32) {
+        let key = self.vmas.read(id as usize).vma;
+        // Gone already, or taken over by another record: both are fine.
+        let _ = self.index.remove(&key);
     }
 
     fn reset_vma(&self, id: u32) {
@@ -274,14 +284,24 @@ impl CounterSource for Counters {
             *walks -= 1;
             *walks > 0
         });
-        for id in vmas {
+        // What no walk has taken meanwhile: the iterator is not to be had here.
+        for place in 0..self.retired.len() {
+            let id = self.retired.read(place);
+            if id != 0 {
+                self.forget(id as u32);
+                self.retired.store(place, 0);
+            }
+        }
+        for (place, id) in vmas.iter().enumerate() {
             let ended = RecordState::Ended as u32;
             self.vmas
                 .store_u32(*id as usize, offset_of!(VmaRecord, state), ended);
-            let key = self.vmas.read(*id as usize).vma;
-            // Gone already, or taken over by another record: both are fine.
-            let _ = self.index.remove(&key);
             self.held.insert(*id, WALKS);
+            if place < self.retired.len() {
+                self.retired.store(place, u64::from(*id));
+            } else {
+                self.forget(*id);
+            }
         }
     }
 }

@@ -93,6 +93,17 @@ pub enum Need {
     PagemapScan,
 }
 
+/// How a hook depends on another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partner {
+    /// Both or none, such as an entry and an exit.
+    Both(&'static str),
+    /// As a kretprobe, which sees no arguments, this one needs that entry.
+    Entry(&'static str),
+    /// This entry is needed only if that one is a kretprobe.
+    Return(&'static str),
+}
+
 /// A place in the kernel we want to see.
 #[derive(Debug)]
 pub struct Hook {
@@ -108,8 +119,8 @@ pub struct Hook {
     pub offsets: &'static [&'static str],
     /// What else it needs.
     pub needs: &'static [Need],
-    /// The hook without which this one means nothing, such as the entry of an exit.
-    pub partner: Option<&'static str>,
+    /// The hook without which this one means nothing.
+    pub partner: Option<Partner>,
     /// What is not known without it, in a few words.
     pub without: &'static str,
 }
@@ -132,6 +143,24 @@ macro_rules! vma_offsets {
             "task_mm", "task_group_leader", "task_tgid", "task_comm", "task_start_boottime",
             $($more),*
         ]
+    };
+}
+
+/// What it takes to tell for which VMA a table is allocated.
+macro_rules! tables_offsets {
+    () => {
+        vma_offsets!(
+            "vm_fault_vma",
+            "vm_fault_address",
+            "vm_fault_pmd",
+            "mm_tree_root",
+            "maple_range_pivots",
+            "maple_range_slots",
+            "maple_range_end",
+            "maple_arange_pivots",
+            "maple_arange_slots",
+            "maple_arange_end"
+        )
     };
 }
 
@@ -171,7 +200,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: EXIT,
         offsets: vma_offsets!(),
         needs: &[],
-        partner: Some("handle_userfault"),
+        partner: Some(Partner::Both("handle_userfault")),
         without: "how long threads wait for a handler",
     },
     Hook {
@@ -191,7 +220,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: PREEMPTIBLE,
         offsets: vma_offsets!(),
         needs: &[],
-        partner: Some("huge_pte_alloc_exit"),
+        partner: Some(Partner::Both("huge_pte_alloc_exit")),
         without: "async and marker faults in hugetlb memory",
     },
     Hook {
@@ -201,7 +230,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: EXIT,
         offsets: vma_offsets!(),
         needs: &[Need::MarkerPte],
-        partner: Some("hugetlb_fault"),
+        partner: Some(Partner::Both("hugetlb_fault")),
         without: "async and marker faults in hugetlb memory",
     },
     Hook {
@@ -236,20 +265,20 @@ pub const HOOKS: &[Hook] = &[
         name: "pmd_install",
         subject: Subject::Tables,
         functions: &["pmd_install"],
-        rungs: KPROBE,
-        offsets: vma_offsets!("vm_fault_vma", "vm_fault_pmd"),
+        rungs: EXIT,
+        offsets: tables_offsets!(),
         needs: &[],
-        partner: Some("pmd_install_exit"),
+        partner: Some(Partner::Entry("pmd_install_entry")),
         without: "allocated PTE tables",
     },
     Hook {
-        name: "pmd_install_exit",
+        name: "pmd_install_entry",
         subject: Subject::Tables,
         functions: &["pmd_install"],
-        rungs: EXIT,
-        offsets: vma_offsets!(),
+        rungs: KPROBE,
+        offsets: tables_offsets!(),
         needs: &[],
-        partner: Some("pmd_install"),
+        partner: Some(Partner::Return("pmd_install")),
         without: "allocated PTE tables",
     },
     Hook {
@@ -257,7 +286,7 @@ pub const HOOKS: &[Hook] = &[
         subject: Subject::Tables,
         functions: &["pgtable_trans_huge_deposit"],
         rungs: KPROBE,
-        offsets: vma_offsets!("vm_fault_vma", "vm_fault_pmd"),
+        offsets: vma_offsets!("vm_fault_vma", "vm_fault_address", "vm_fault_pmd"),
         needs: &[],
         partner: None,
         without: "PTE tables kept beside huge pages",
@@ -266,40 +295,40 @@ pub const HOOKS: &[Hook] = &[
         name: "pmd_alloc",
         subject: Subject::Tables,
         functions: &["__pmd_alloc"],
-        rungs: KPROBE,
-        offsets: vma_offsets!("vm_fault_vma", "vm_fault_address"),
+        rungs: EXIT,
+        offsets: tables_offsets!(),
         needs: &[],
-        partner: Some("pmd_alloc_exit"),
+        partner: Some(Partner::Entry("pmd_alloc_entry")),
         without: "allocated PMD tables",
     },
     Hook {
-        name: "pmd_alloc_exit",
+        name: "pmd_alloc_entry",
         subject: Subject::Tables,
         functions: &["__pmd_alloc"],
-        rungs: EXIT,
-        offsets: vma_offsets!(),
+        rungs: KPROBE,
+        offsets: tables_offsets!(),
         needs: &[],
-        partner: Some("pmd_alloc"),
+        partner: Some(Partner::Return("pmd_alloc")),
         without: "allocated PMD tables",
     },
     Hook {
         name: "pud_alloc",
         subject: Subject::Tables,
         functions: &["__pud_alloc"],
-        rungs: KPROBE,
-        offsets: vma_offsets!("vm_fault_vma", "vm_fault_address"),
+        rungs: EXIT,
+        offsets: tables_offsets!(),
         needs: &[],
-        partner: Some("pud_alloc_exit"),
+        partner: Some(Partner::Entry("pud_alloc_entry")),
         without: "allocated PUD tables",
     },
     Hook {
-        name: "pud_alloc_exit",
+        name: "pud_alloc_entry",
         subject: Subject::Tables,
         functions: &["__pud_alloc"],
-        rungs: EXIT,
-        offsets: vma_offsets!(),
+        rungs: KPROBE,
+        offsets: tables_offsets!(),
         needs: &[],
-        partner: Some("pud_alloc"),
+        partner: Some(Partner::Return("pud_alloc")),
         without: "allocated PUD tables",
     },
     Hook {
@@ -359,7 +388,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: PREEMPTIBLE,
         offsets: vma_offsets!("file_private_data", "uffd_ctx_mm"),
         needs: &[],
-        partner: Some("userfaultfd_ioctl_exit"),
+        partner: Some(Partner::Both("userfaultfd_ioctl_exit")),
         without: "which tables arming, UFFDIO_COPY and UFFDIO_MOVE allocate, and how long arming takes",
     },
     Hook {
@@ -369,7 +398,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: EXIT,
         offsets: &[],
         needs: &[],
-        partner: Some("userfaultfd_ioctl"),
+        partner: Some(Partner::Both("userfaultfd_ioctl")),
         without: "which tables arming, UFFDIO_COPY and UFFDIO_MOVE allocate, and how long arming takes",
     },
     Hook {
@@ -389,7 +418,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: PREEMPTIBLE,
         offsets: &[],
         needs: &[Need::PagemapScan],
-        partner: Some("scan_exit"),
+        partner: Some(Partner::Both("scan_exit")),
         without: "which tables PAGEMAP_SCAN allocates, and how long it takes",
     },
     Hook {
@@ -399,7 +428,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: EXIT,
         offsets: &[],
         needs: &[Need::PagemapScan],
-        partner: Some("scan"),
+        partner: Some(Partner::Both("scan")),
         without: "which tables PAGEMAP_SCAN allocates, and how long it takes",
     },
     Hook {
@@ -409,7 +438,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: PREEMPTIBLE,
         offsets: &["vma_vm_flags", "vma_vm_mm"],
         needs: &[],
-        partner: Some("fork_exit"),
+        partner: Some(Partner::Both("fork_exit")),
         without: "which tables fork allocates",
     },
     Hook {
@@ -419,7 +448,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: EXIT,
         offsets: &[],
         needs: &[],
-        partner: Some("fork"),
+        partner: Some(Partner::Both("fork")),
         without: "which tables fork allocates",
     },
     Hook {
@@ -429,7 +458,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: PREEMPTIBLE,
         offsets: &["vma_vm_mm"],
         needs: &[],
-        partner: Some("mremap_exit"),
+        partner: Some(Partner::Both("mremap_exit")),
         without: "which tables mremap allocates",
     },
     Hook {
@@ -439,7 +468,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: EXIT,
         offsets: &[],
         needs: &[],
-        partner: Some("mremap"),
+        partner: Some(Partner::Both("mremap")),
         without: "which tables mremap allocates",
     },
     Hook {
@@ -449,7 +478,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: PREEMPTIBLE,
         offsets: &["vma_vm_mm"],
         needs: &[],
-        partner: Some("populate_exit"),
+        partner: Some(Partner::Both("populate_exit")),
         without: "which tables MAP_POPULATE and mlock allocate",
     },
     Hook {
@@ -459,7 +488,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: EXIT,
         offsets: &[],
         needs: &[],
-        partner: Some("populate"),
+        partner: Some(Partner::Both("populate")),
         without: "which tables MAP_POPULATE and mlock allocate",
     },
     Hook {
@@ -469,7 +498,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: PREEMPTIBLE,
         offsets: &["vma_vm_mm"],
         needs: &[],
-        partner: Some("madvise_populate_exit"),
+        partner: Some(Partner::Both("madvise_populate_exit")),
         without: "which tables MADV_POPULATE allocates",
     },
     Hook {
@@ -479,7 +508,7 @@ pub const HOOKS: &[Hook] = &[
         rungs: EXIT,
         offsets: &[],
         needs: &[],
-        partner: Some("madvise_populate"),
+        partner: Some(Partner::Both("madvise_populate")),
         without: "which tables MADV_POPULATE allocates",
     },
     Hook {

@@ -5,15 +5,16 @@
 
 pub mod attach;
 pub mod calibrate;
+pub mod constants;
 pub mod counters;
-pub mod globals;
 pub mod hooks;
 pub mod missed;
+pub mod patch;
 pub mod plan;
 pub mod shared;
 pub mod signals;
 pub mod task_vma;
 
-pub use attach::{Attached, Options, attach};
+pub use attach::{Attached, OBJECT, Options, attach};
 pub use hooks::{HOOKS, Hook, Mechanism};
 pub use plan::{HookPlan, Level, Verdict};

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::hooks::{HOOKS, Hook, Mechanism, Need, Subject};
+use super::hooks::{HOOKS, Hook, Mechanism, Need, Partner, Subject};
 use crate::kernel::facts::{Facts, FunctionFacts, Source, TrialOutcome};
 
 /// How much of the kernel can be seen.
@@ -107,20 +107,43 @@ pub fn plan(facts: &Facts, found: &Found, wishes: &Wishes) -> Vec<HookPlan> {
         .iter()
         .map(|hook| plan_hook(hook, facts, found, wishes))
         .collect();
-    let attaches = |name: &str| {
-        alone
-            .iter()
-            .any(|plan| plan.hook == name && plan.mechanism().is_some())
+    HOOKS
+        .iter()
+        .zip(&alone)
+        .map(|(hook, plan)| with_partner(hook, plan, &alone))
+        .collect()
+}
+
+/// The plan of a hook when the plans of all others are known.
+fn with_partner(hook: &Hook, plan: &HookPlan, alone: &[HookPlan]) -> HookPlan {
+    let mechanism = |name: &str| {
+        let partner = alone.iter().find(|plan| plan.hook == name);
+        partner.and_then(HookPlan::mechanism)
     };
-    let with_partner = |(hook, plan): (&Hook, &HookPlan)| match hook.partner {
-        Some(partner) if plan.mechanism().is_some() && !attaches(partner) => HookPlan {
-            verdict: Verdict::Absent,
-            reason: format!("it is of no use without the hook {partner}"),
-            ..plan.clone()
+    let but = |verdict, reason| HookPlan {
+        verdict,
+        reason,
+        ..plan.clone()
+    };
+    let useless = |name: &str| {
+        let reason = format!("it is of no use without the hook {name}");
+        but(Verdict::Absent, reason)
+    };
+    match (hook.partner, plan.mechanism()) {
+        (Some(Partner::Both(name)), Some(_)) if mechanism(name).is_none() => useless(name),
+        (Some(Partner::Entry(name)), Some(Mechanism::Kretprobe)) if mechanism(name).is_none() => {
+            useless(name)
+        }
+        (Some(Partner::Return(name)), _) => match mechanism(name) {
+            Some(Mechanism::Kretprobe) => plan.clone(),
+            Some(other) => but(
+                Verdict::NotNeeded,
+                format!("{name} sees the arguments itself, by {other}"),
+            ),
+            None => useless(name),
         },
         _ => plan.clone(),
-    };
-    HOOKS.iter().zip(&alone).map(with_partner).collect()
+    }
 }
 
 /// The level of a plan, and why it is not higher.

@@ -64,19 +64,11 @@ fn requirements() -> Vec<Requirement> {
         ),
         need(
             Signal::TableAllocated(Level::Pte),
-            &["pmd_install", "pmd_install_exit"],
+            &["pmd_install"],
             &["deposit"],
         ),
-        need(
-            Signal::TableAllocated(Level::Pmd),
-            &["pmd_alloc", "pmd_alloc_exit"],
-            &[],
-        ),
-        need(
-            Signal::TableAllocated(Level::Pud),
-            &["pud_alloc", "pud_alloc_exit"],
-            &[],
-        ),
+        need(Signal::TableAllocated(Level::Pmd), &["pmd_alloc"], &[]),
+        need(Signal::TableAllocated(Level::Pud), &["pud_alloc"], &[]),
         need(
             Signal::TableFreed(Level::Pte),
             &["pte_free_tlb"],

@@ -1,4 +1,13 @@
-//! What both sides agree on at load time: read-only data that the agent fills in.
+//! What both sides agree on at load time: constants of the running kernel, which the agent writes
+//! into the programs' instructions.
+
+/// A load instruction with this offset, or up to as many more as [`Offsets`] has fields, loads that
+/// field. No struct of the kernel that we read is as large.
+pub const FIRST_FIELD: i16 = 0x7000;
+/// A constant from here on, one for each field of [`Offsets`], stands for that offset.
+pub const OFFSET_TAG: u64 = 0x7ac4_0ff5_e700_0000;
+/// A constant from here on, one for each field of [`Config`], stands for that value.
+pub const CONFIG_TAG: u64 = 0x7ac4_c0f1_9000_0000;
 
 /// Byte offsets of kernel struct fields, from the running kernel's BTF.
 ///
@@ -40,6 +49,20 @@ pub struct Offsets {
     pub uffd_released: u32,
     /// `userfaultfd_ctx.mm`
     pub uffd_mm: u32,
+    /// `mm_struct.mm_mt.ma_root`
+    pub mm_tree_root: u32,
+    /// `maple_range_64.pivot`
+    pub maple_range_pivots: u32,
+    /// `maple_range_64.slot`
+    pub maple_range_slots: u32,
+    /// `maple_range_64.meta.end`
+    pub maple_range_end: u32,
+    /// `maple_arange_64.pivot`
+    pub maple_arange_pivots: u32,
+    /// `maple_arange_64.slot`
+    pub maple_arange_slots: u32,
+    /// `maple_arange_64.meta.end`
+    pub maple_arange_end: u32,
     /// `mm_struct.owner`
     pub mm_owner: u32,
     /// `task_struct.mm`
@@ -68,8 +91,10 @@ pub struct Offsets {
     pub move_new: u32,
     /// `task_struct.pid`
     pub task_pid: u32,
-    /// `task_struct.min_flt`, which `maj_flt` follows
+    /// `task_struct.min_flt`
     pub task_min_flt: u32,
+    /// `task_struct.maj_flt`
+    pub task_maj_flt: u32,
 }
 
 /// A field or function that this kernel does not have.
@@ -123,6 +148,6 @@ unsafe impl bytemuck::Zeroable for Config {}
 unsafe impl bytemuck::Pod for Config {}
 
 const _: () = {
-    assert!(size_of::<Offsets>() == 4 * 32);
+    assert!(size_of::<Offsets>() == 4 * 40);
     assert!(size_of::<Config>() == 8 * 14);
 };

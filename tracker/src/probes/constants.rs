@@ -1,4 +1,4 @@
-//! Fills in the read-only data of the programs from facts.
+//! The constants of the running kernel that the programs need, from facts.
 
 use tracker_ebpf::{ABSENT, Config, Offsets};
 
@@ -61,6 +61,13 @@ pub fn offsets(facts: &Facts) -> Offsets {
         uffd_flags: at(&known.uffd_ctx_flags),
         uffd_released: at(&known.uffd_ctx_released),
         uffd_mm: at(&known.uffd_ctx_mm),
+        mm_tree_root: at(&known.mm_tree_root),
+        maple_range_pivots: at(&known.maple_range_pivots),
+        maple_range_slots: at(&known.maple_range_slots),
+        maple_range_end: at(&known.maple_range_end),
+        maple_arange_pivots: at(&known.maple_arange_pivots),
+        maple_arange_slots: at(&known.maple_arange_slots),
+        maple_arange_end: at(&known.maple_arange_end),
         mm_owner: at(&known.mm_owner),
         task_mm: at(&known.task_mm),
         task_group_leader: at(&known.task_group_leader),
@@ -76,6 +83,7 @@ pub fn offsets(facts: &Facts) -> Offsets {
         move_new: at(&known.pmc_new),
         task_pid: at(&known.task_pid),
         task_min_flt: at(&known.task_min_flt),
+        task_maj_flt: at(&known.task_maj_flt),
     }
 }
 

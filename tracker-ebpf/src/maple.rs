@@ -1,0 +1,107 @@
+//! The VMA at an address: a walk down the maple tree of an mm, as `mtree_range_walk`
+//! (lib/maple_tree.c) does it.
+//!
+//! `bpf_find_vma` is no way: it wants the mmap lock, which whoever allocates a table holds.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
+
+use crate::{
+    memory::{Copied, Memory},
+    patched::{field, offset},
+};
+
+/// `enum maple_type`: in a node's pointer, under its address.
+const LEAF: u64 = 1;
+const RANGE: u64 = 2;
+const ALLOCATION_RANGE: u64 = 3;
+const TYPE_SHIFT: u32 = 3;
+const TYPE_MASK: u64 = 0xf;
+/// Nodes are 256 bytes, at multiples of that.
+const NODE_MASK: u64 = !0xff;
+/// The low bits of an entry that is a node (`xa_is_internal`).
+const ENTRY_MASK: u64 = 3;
+const IS_NODE: u64 = 2;
+/// `MAPLE_RANGE64_SLOTS - 1`, `MAPLE_ARANGE64_SLOTS - 1`
+const RANGE_PIVOTS: usize = 15;
+const ALLOCATION_PIVOTS: usize = 9;
+/// Five levels hold 10^5 VMAs at the least; the kernel's own limit is 31.
+const DEPTH: usize = 10;
+
+/// The VMA of `mm` that contains `address`, or 0.
+///
+/// Whoever allocates a table holds the mmap lock or that VMA's lock: it does not go away.
+#[inline(never)]
+pub fn vma_at(mm: u64, address: u64) -> u64 {
+    let mut next = Copied::read::<u64, { field!(mm_tree_root) }>(mm as *const u8);
+    if next & ENTRY_MASK != IS_NODE {
+        return 0;
+    }
+    for _ in 0..DEPTH {
+        let node = (next & NODE_MASK) as *const u8;
+        let kind = next >> TYPE_SHIFT & TYPE_MASK;
+        let slots = if kind == ALLOCATION_RANGE {
+            offset!(maple_arange_slots)
+        } else {
+            offset!(maple_range_slots)
+        };
+        let slot = slot_for(node, kind, address);
+        next = Copied::at(node.wrapping_add(slots as usize + 8 * slot));
+        if kind == LEAF {
+            return next;
+        }
+        if kind != RANGE && kind != ALLOCATION_RANGE {
+            return 0;
+        }
+    }
+    0
+}
+
+/// The slot of a node that an address belongs to: the first whose pivot is not below it.
+#[inline(always)]
+fn slot_for(node: *const u8, kind: u64, address: u64) -> usize {
+    let mut pivots = MaybeUninit::<[u64; RANGE_PIVOTS]>::uninit();
+    let at = if kind == ALLOCATION_RANGE {
+        offset!(maple_arange_pivots)
+    } else {
+        offset!(maple_range_pivots)
+    };
+    let size = size_of_val(&pivots) as u32;
+    // SAFETY: the destination is that large; the helper checks the source.
+    let failed = unsafe {
+        read_kernel(
+            pivots.as_mut_ptr().cast(),
+            size,
+            node.wrapping_add(at as usize).cast(),
+        )
+    };
+    if failed != 0 {
+        return 0;
+    }
+    // SAFETY: the helper has filled it.
+    let pivots = unsafe { pivots.assume_init_ref() };
+    let end = end(node, kind, pivots);
+    let mut slot = 0;
+    for pivot in pivots {
+        if slot >= end || *pivot >= address {
+            break;
+        }
+        slot += 1;
+    }
+    slot
+}
+
+/// The last slot in use (`ma_data_end`): its pivot may be left out.
+#[inline(always)]
+fn end(node: *const u8, kind: u64, pivots: &[u64; RANGE_PIVOTS]) -> usize {
+    if kind == ALLOCATION_RANGE {
+        let end = Copied::read::<u8, { field!(maple_arange_end) }>(node) as usize;
+        return end.min(ALLOCATION_PIVOTS);
+    }
+    if pivots[RANGE_PIVOTS - 1] == 0 {
+        Copied::read::<u8, { field!(maple_range_end) }>(node) as usize
+    } else {
+        RANGE_PIVOTS
+    }
+}
