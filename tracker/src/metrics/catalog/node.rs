@@ -87,7 +87,7 @@ pub(super) const SCAN: Family = Family {
     kind: Kind::Histogram,
     unit: "seconds",
     labels: &[],
-    help: "How long one PAGEMAP_SCAN took, those of the agent among them.",
+    help: "How long one PAGEMAP_SCAN took; those of the agent are left out where the hook task_vma is attached, which tells them apart.",
     source: "do_pagemap_scan, entry to return",
     exactness: "exact",
     example: "histogram_quantile(0.99, rate(uffdwp_scan_seconds_bucket[5m]))",
