@@ -8,7 +8,7 @@ use tracker::kernel::facts::{TrialOutcome, TrialStage};
 use tracker::kernel::lockdown::Lockdown;
 use tracker::probes::hooks::Mechanism;
 use tracker::probes::plan::{Found, Wishes, plan, trial_key};
-use tracker::probes::HookPlan;
+use tracker::probes::{HOOKS, HookPlan};
 
 /// Linux 6.12 of Debian, as root.
 fn debian() -> Facts {
@@ -73,5 +73,17 @@ fn a_refusal_says_at_which_step_and_why() {
     ] {
         let reason = refusal(stage, errno, lockdown);
         assert!(reason.contains(why), "{stage:?} {errno}: {reason}");
+    }
+}
+
+/// An offset that is named wrong would never be missed.
+#[test]
+fn hooks_name_offsets_that_there_are() {
+    let facts = debian();
+    for hook in HOOKS {
+        for name in hook.offsets {
+            let known = facts.offsets.iter().any(|(known, _)| known == *name);
+            assert!(known, "{}: there is no offset {name}", hook.name);
+        }
     }
 }
