@@ -173,6 +173,7 @@ fn mm(state: RecordState) -> MmSample {
             pid: PID,
             start_boottime_ns: 50_004_567_891,
         },
+        born_ns: 1,
         comm: *b"victim\0\0\0\0\0\0\0\0\0\0",
         state,
         tables: Default::default(),

@@ -96,6 +96,7 @@ mod tests {
         let mm = MmSample {
             id: 1,
             process: PROCESS,
+            born_ns: 4,
             comm: [0; 16],
             state: RecordState::Live,
             tables: Default::default(),
