@@ -58,13 +58,15 @@ pub fn prepare_tests() -> Result<Found> {
     Ok(("Prometheus".to_owned(), path.display().to_string()))
 }
 
-/// Makes sure that all of `series` are there.
-pub fn prepare_kernels(series: &[&str]) -> Result<Vec<Found>> {
+/// Makes sure that all of `series` are there; with `refresh`, that none is older than the archive's.
+pub fn prepare_kernels(series: &[&str], refresh: bool) -> Result<Vec<Found>> {
     let one = |series: &&str| {
-        Ok((
-            format!("kernel {series}"),
-            kernels::prepare(series)?.release,
-        ))
+        let kernel = if refresh {
+            kernels::refresh(series)?
+        } else {
+            kernels::prepare(series)?
+        };
+        Ok((format!("kernel {series}"), kernel.release))
     };
     series.iter().map(one).collect()
 }
