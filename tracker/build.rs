@@ -1,7 +1,10 @@
-//! Builds the eBPF programs of `tracker-ebpf` into `OUT_DIR/tracker-ebpf`.
+//! Builds the eBPF programs of `tracker-ebpf` into `OUT_DIR/tracker-ebpf`, and notes what is built:
+//! `TRACKER_REVISION` and `TRACKER_RUSTC`.
 //!
 //! `cargo xtask setup` chooses the compiler and builds bpf-linker; this only uses them.
 
+#[path = "build/revision.rs"]
+mod revision;
 #[path = "../xtask/src/tools_dir.rs"]
 mod tools_dir;
 
@@ -10,7 +13,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn prepare() -> Result<()> {
+    note_build()?;
     for variable in tools_dir::VARIABLES {
         println!("cargo:rerun-if-env-changed={variable}");
     }
@@ -40,12 +44,7 @@ fn prepare() -> Result<()> {
         tools_dir::tools_dir().context("TRACKER_TOOLS, XDG_CACHE_HOME or HOME must be set")?;
     let record = tools.join(tools_dir::TOOLCHAIN_FILE);
     let linker = tools.join("bin/bpf-linker");
-    for path in [
-        Path::new("build.rs"),
-        Path::new("../xtask/src/tools_dir.rs"),
-        &record,
-        &linker,
-    ] {
+    for path in [Path::new("../xtask/src/tools_dir.rs"), &record, &linker] {
         println!("cargo:rerun-if-changed={}", path.display());
     }
 
@@ -66,6 +65,26 @@ fn prepare() -> Result<()> {
             toolchain.trim()
         )
     })
+}
+
+fn note_build() -> Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = fs::canonicalize(&workspace)
+        .with_context(|| format!("{} cannot be found", workspace.display()))?;
+    for path in revision::watched(&workspace) {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+    let revision = revision::revision(&workspace).unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo:rustc-env=TRACKER_REVISION={revision}");
+
+    let rustc = env::var_os("RUSTC").context("cargo has not set RUSTC")?;
+    let output = Command::new(&rustc)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("{} cannot be run", rustc.display()))?;
+    let version = String::from_utf8_lossy(&output.stdout);
+    println!("cargo:rustc-env=TRACKER_RUSTC={}", version.trim());
+    Ok(())
 }
 
 /// What a contributor does about a missing tool.

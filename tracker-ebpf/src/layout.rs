@@ -196,6 +196,8 @@ pub struct MmRecord {
     pub mm: u64,
     /// Start of the group leader since boot, in nanoseconds (`start_boottime`).
     pub start_boottime_ns: u64,
+    /// When the record was filled: `CLOCK_MONOTONIC`, nanoseconds.
+    pub born_ns: u64,
     /// Time its threads waited for a handler, in nanoseconds.
     pub fault_wait_ns: u64,
     /// Process id in the initial pid namespace.
@@ -340,7 +342,7 @@ mod user {
 const _: () = {
     assert!(size_of::<VmaFaults>() == 64);
     assert!(size_of::<VmaRecord>() == 8 * (6 + 24 + 3 + 1));
-    assert!(size_of::<MmRecord>() == 8 * (3 + 1 + 2 + 24 + 3 + 6));
+    assert!(size_of::<MmRecord>() == 8 * (4 + 1 + 2 + 24 + 3 + 6));
     assert!(size_of::<Histogram>() == 8 * 15);
     assert!(size_of::<Control>() == 8 * (4 + 45 + 4));
     assert!(size_of::<IterVma>() == 8 * (6 + 2 + 2));

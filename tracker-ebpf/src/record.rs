@@ -223,6 +223,7 @@ pub fn resolve_mm(mm: u64) -> u32 {
     // SAFETY: the id was free: nobody else writes this record.
     unsafe {
         (*record).mm = mm;
+        (*record).born_ns = bpf_ktime_get_ns();
         (*record).state = RecordState::Live as u32;
     }
     identify(id, mm);

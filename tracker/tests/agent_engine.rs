@@ -3,11 +3,12 @@
 
 mod support;
 
+use serde_json::Value;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::{check_metrics, eventually, sum};
-use tracker::agent::discovery::{Discover, Found, key};
+use tracker::agent::discovery::{Discover, Fallback, Found, SmapsRoute, key};
 use tracker::agent::http::View;
 use tracker::agent::{Config, Pace, Probes, Report, Running};
 use tracker::model::sample::{
@@ -76,6 +77,11 @@ struct Agent {
 }
 
 fn start(required: Level) -> Agent {
+    start_with(required, |scripted| Box::new(scripted))
+}
+
+/// An agent that discovers in a way made of the scripted one.
+fn start_with(required: Level, route: impl FnOnce(Scripted) -> Box<dyn Discover>) -> Agent {
     let source = Source::default();
     let (script, scripted) = channel();
     let config = Config {
@@ -101,7 +107,7 @@ fn start(required: Level) -> Agent {
     };
     let probes = Probes {
         source: Box::new(source.clone()),
-        discover: Some(Box::new(Scripted(scripted))),
+        discover: Some(route(Scripted(scripted))),
         report,
         availability: Availability::all_exact(),
         missed: Box::new(Vec::new),
@@ -167,6 +173,7 @@ fn mm(state: RecordState) -> MmSample {
             pid: PID,
             start_boottime_ns: 50_004_567_891,
         },
+        born_ns: 1,
         comm: *b"victim\0\0\0\0\0\0\0\0\0\0",
         state,
         tables: Default::default(),
@@ -270,6 +277,29 @@ fn readiness_waits_for_the_first_discovery_and_tells_its_failure() {
     assert_eq!(success, Some(0.0));
     agent.send(Ok(found()));
     eventually("it is ready", || agent.view.readiness().ready.then_some(()));
+}
+
+#[test]
+fn a_route_that_fails_is_replaced_by_smaps_and_told() {
+    let agent = start_with(Level::Observe, |scripted| {
+        let smaps = SmapsRoute::default();
+        Box::new(Fallback::new(Box::new(scripted), Box::new(smaps)))
+    });
+    let route = |expected: &str| {
+        eventually("the route is told", || {
+            let state = agent.view.status()["discovery"].take();
+            (state["route"] == expected).then_some(state)
+        })
+    };
+    agent.send(Err("the iterator is gone".into()));
+    let state = route("smaps");
+    assert_eq!(state["fallen_back"], "the iterator is gone");
+    // Found through smaps: at least ourselves.
+    assert!(state["processes"].as_u64().unwrap() > 0, "{state}");
+    eventually("it is ready", || agent.view.readiness().ready.then_some(()));
+
+    agent.send(Ok(found()));
+    assert_eq!(route("scripted")["fallen_back"], Value::Null);
 }
 
 #[test]

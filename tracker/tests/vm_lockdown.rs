@@ -25,6 +25,14 @@ fn a_locked_down_kernel_is_observed_and_told() {
     let status = agent.status();
     // What reads no kernel memory is still attached: how long a scan takes.
     assert_ne!(status["level"]["level"], "full", "{status:#}");
+    // Its program reads the fault, so it is refused when it is loaded.
+    let hooks = status["hooks"].as_array().unwrap();
+    let absent = hooks.iter().find(|hook| hook["name"] == "do_wp_page");
+    let reason = absent.unwrap()["reason"].to_string();
+    assert!(
+        reason.contains("refuses programs that read kernel memory"),
+        "{reason}"
+    );
     let advice = status["advice"].to_string();
     assert!(advice.contains("lockdown=integrity"), "{advice}");
 

@@ -59,6 +59,9 @@ struct SetupArgs {
     /// Only what `cargo build` needs: no QEMU, no kernels
     #[arg(long)]
     build_only: bool,
+    /// Replace kernels fetched earlier where Debian's archive has newer ones
+    #[arg(long, conflicts_with = "build_only")]
+    refresh: bool,
 }
 
 fn main() -> ExitCode {
@@ -88,7 +91,15 @@ fn dispatch(command: Cmd) -> Result<ExitCode> {
             } else {
                 setup::tell(&setup::prepare(Extent::Vm, &consent)?);
                 setup::tell(&[setup::prepare_tests()?]);
-                setup::tell(&setup::prepare_kernels(&setup::kernels::MATRIX)?);
+                let kernels = setup::prepare_kernels(&setup::kernels::MATRIX, args.refresh)?;
+                setup::tell(&kernels);
+                if !args.refresh {
+                    eprintln!(
+                        "{:>8} kernels stay as they were fetched; `cargo xtask setup --refresh` \
+                         looks for newer ones",
+                        "note"
+                    );
+                }
             }
         }
     }

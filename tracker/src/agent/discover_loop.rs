@@ -17,6 +17,8 @@ const SHARE: f64 = 0.02;
 pub struct DiscoveryState {
     /// How it works: a BPF iterator or smaps.
     pub route: String,
+    /// Why it is not the BPF iterator, though that is attached.
+    pub fallen_back: Option<String>,
     /// Processes there were.
     pub processes: usize,
     /// Uffd-wp VMAs it found.
@@ -78,6 +80,7 @@ fn describe(
             state.processes = found.processes;
             state.vmas = found.discovery.vmas.len();
             state.refused = found.refusals.len();
+            state.fallen_back.clone_from(&found.fallen_back);
             state.first_refusal = found.refusals.first().cloned();
         }
         Err(failure) => state.failure = Some(failure.clone()),

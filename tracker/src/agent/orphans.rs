@@ -5,15 +5,18 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::Discovery;
-use crate::model::sample::{ProcessKey, Snapshot};
+use crate::model::sample::{ProcessKey, Snapshot, VmaSample};
 use tracker_ebpf::{NO_RECORD, RecordState};
 
+/// The id of a record and when it was filled.
+type RecordKey = (u32, u64);
+
 /// Looks for them after each discovery. A VMA must be missing twice: one that registers while a
-/// discovery is under way is missing once.
+/// discovery is under way is missing once. A discovery that passes its process over says nothing.
 #[derive(Default)]
 pub struct Orphans {
     last: Option<Arc<Discovery>>,
-    missing: HashSet<(u32, u64)>,
+    missing: HashSet<RecordKey>,
 }
 
 impl Orphans {
@@ -27,18 +30,24 @@ impl Orphans {
             return None;
         }
         self.last = Some(discovery.clone());
-        let missing = missing(discovery, snapshot);
+        let (missing, unread) = not_found(discovery, snapshot);
         let ended = missing
             .intersection(&self.missing)
             .map(|(id, _)| *id)
             .collect();
-        self.missing = missing;
+        // What is known of a process that was passed over stays as it was.
+        let kept = unread.intersection(&self.missing).copied();
+        self.missing = kept.chain(missing.iter().copied()).collect();
         Some(ended)
     }
 }
 
-/// Live records, with when they were filled, that a discovery did not find.
-fn missing(discovery: &Discovery, snapshot: &Snapshot) -> HashSet<(u32, u64)> {
+/// Live records that a discovery did not find: missing ones, and those of processes that it did not
+/// look at.
+fn not_found(
+    discovery: &Discovery,
+    snapshot: &Snapshot,
+) -> (HashSet<RecordKey>, HashSet<RecordKey>) {
     let processes: HashMap<u32, ProcessKey> =
         snapshot.mms.iter().map(|mm| (mm.id, mm.process)).collect();
     let found: HashSet<(ProcessKey, u64)> = discovery
@@ -46,24 +55,25 @@ fn missing(discovery: &Discovery, snapshot: &Snapshot) -> HashSet<(u32, u64)> {
         .iter()
         .map(|vma| (vma.process, vma.start))
         .collect();
-    let is_missing = |mm_id: &u32, start: u64| {
-        processes.get(mm_id).is_some_and(|process| {
-            !found.contains(&(*process, start)) && !discovery.unread.contains(process)
-        })
-    };
-    snapshot
+    let unread: HashSet<&ProcessKey> = discovery.unread.iter().collect();
+    let (passed_over, missing): (Vec<_>, Vec<_>) = snapshot
         .vmas
         .iter()
         .filter(|vma| vma.id != NO_RECORD && vma.state == RecordState::Live)
-        .filter(|vma| is_missing(&vma.mm_id, vma.start))
-        .map(|vma| (vma.id, vma.born_ns))
-        .collect()
+        .filter_map(|vma| Some((vma, processes.get(&vma.mm_id)?)))
+        .filter(|(vma, process)| !found.contains(&(**process, vma.start)))
+        .partition(|(_, process)| unread.contains(process));
+    let keys = |records: Vec<(&VmaSample, &ProcessKey)>| {
+        let key = |(vma, _): (&VmaSample, _)| (vma.id, vma.born_ns);
+        records.into_iter().map(key).collect()
+    };
+    (keys(missing), keys(passed_over))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::sample::{FoundVma, MmSample, VmaCounters, VmaSample};
+    use crate::model::sample::{FoundVma, MmSample, VmaCounters};
     use tracker_ebpf::{Backing, Mode};
 
     const PROCESS: ProcessKey = ProcessKey {
@@ -86,6 +96,7 @@ mod tests {
         let mm = MmSample {
             id: 1,
             process: PROCESS,
+            born_ns: 4,
             comm: [0; 16],
             state: RecordState::Live,
             tables: Default::default(),
@@ -128,16 +139,26 @@ mod tests {
         assert_eq!(orphans.after(&discovery(), &snapshot()), Some(vec![2]));
     }
 
+    /// A discovery that passed the process over.
+    fn unread() -> Arc<Discovery> {
+        Arc::new(Discovery {
+            unread: vec![PROCESS],
+            ..Discovery::default()
+        })
+    }
+
     #[test]
-    fn a_process_that_could_not_be_read_keeps_its_records() {
+    fn a_process_that_was_not_looked_at_keeps_its_records() {
         let mut orphans = Orphans::default();
-        let unread = || {
-            Arc::new(Discovery {
-                unread: vec![PROCESS],
-                ..Discovery::default()
-            })
-        };
         assert_eq!(orphans.after(&unread(), &snapshot()), Some(vec![]));
         assert_eq!(orphans.after(&unread(), &snapshot()), Some(vec![]));
+    }
+
+    #[test]
+    fn a_look_that_was_passed_over_does_not_make_an_earlier_one_forgotten() {
+        let mut orphans = Orphans::default();
+        assert_eq!(orphans.after(&discovery(), &snapshot()), Some(vec![]));
+        assert_eq!(orphans.after(&unread(), &snapshot()), Some(vec![]));
+        assert_eq!(orphans.after(&discovery(), &snapshot()), Some(vec![2]));
     }
 }

@@ -1,6 +1,6 @@
 //! What the agent takes from the probes layer, or from a test in its place.
 
-use super::discovery::{Discover, IterRoute};
+use super::discovery::{Discover, Fallback, IterRoute, SmapsRoute};
 use super::report::Report;
 use crate::model::sample::{CounterSource, Snapshot};
 use crate::model::signal::Availability;
@@ -41,9 +41,14 @@ impl From<Attached> for Probes {
     }
 }
 
+/// Discovery by the iterator, and by smaps while the kernel refuses that.
 fn iterate(iterator: TaskVma) -> Box<dyn Discover> {
     let read = move || iterator.read().map_err(|e| e.to_string());
-    Box::new(IterRoute::new(Box::new(read)))
+    let iterate = IterRoute::new(Box::new(read));
+    Box::new(Fallback::new(
+        Box::new(iterate),
+        Box::new(SmapsRoute::default()),
+    ))
 }
 
 fn missed(attached: Mutex<Attached>) -> Missed {

@@ -213,8 +213,8 @@ fn hook_facts(hook: &HookReport) -> HookFacts {
 fn build_info() -> BuildInfo {
     BuildInfo {
         version: env!("CARGO_PKG_VERSION").into(),
-        revision: option_env!("TRACKER_REVISION").unwrap_or_default().into(),
-        rustc: option_env!("TRACKER_RUSTC").unwrap_or_default().into(),
+        revision: env!("TRACKER_REVISION").into(),
+        rustc: env!("TRACKER_RUSTC").into(),
         kernel: rustix::system::uname()
             .release()
             .to_string_lossy()

@@ -7,7 +7,7 @@ use super::report::Report;
 use super::scan::ScanState;
 use crate::metrics::AgentFacts;
 use crate::model::sample::Usage;
-use crate::model::{Counts, View};
+use crate::model::{Counts, View, words};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tracker_ebpf::Loss;
@@ -93,15 +93,9 @@ fn maps(view: &View, facts: &AgentFacts) -> Map<String, Value> {
 }
 
 fn losses(view: &View) -> Map<String, Value> {
-    let name = |loss| match loss {
-        Loss::VmaRecordsFull => "vma_records_full",
-        Loss::MmRecordsFull => "mm_records_full",
-        Loss::MapUpdateFailed => "map_update_failed",
-        Loss::VmaUnknown => "vma_unknown",
-    };
     let counts = Loss::ALL.into_iter().zip(view.losses);
     counts
-        .map(|(loss, count)| (name(loss).to_owned(), count.into()))
+        .map(|(loss, count)| (words::loss(loss).to_owned(), count.into()))
         .collect()
 }
 

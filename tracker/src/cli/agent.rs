@@ -113,11 +113,11 @@ pub struct HookArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub(super) enum LevelArg {
-    /// Tracepoints, iterators, PAGEMAP_SCAN and smaps
+    /// No function hook: the BPF iterator, PAGEMAP_SCAN and smaps
     Observe,
-    /// Some hook is absent or estimated
+    /// Some hook is absent
     Partial,
-    /// Every hook is exact
+    /// Every hook is attached, or this kernel does nothing there
     Full,
 }
 

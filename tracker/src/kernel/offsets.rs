@@ -69,7 +69,7 @@ macro_rules! offsets {
             /// Looks each of them up.
             #[must_use]
             pub fn resolve(btf: &Btf) -> Self {
-                Self { $($field: Offset::resolve(btf, $owner, $path, $size),)* }
+                Self { $($field: Offset::resolve(btf, $owner, $path, $size),)* }.checked()
             }
 
             /// None of them known, all for the same reason (no BTF).
@@ -84,6 +84,22 @@ macro_rules! offsets {
             }
         }
     };
+}
+
+impl Offsets {
+    /// Without what is elsewhere than the programs take for granted.
+    fn checked(mut self) -> Self {
+        // They have one offset for both counts of faults.
+        if let (Some(minor), Some(major)) = (self.task_min_flt.get(), self.task_maj_flt.get())
+            && major != minor + 8
+        {
+            self.task_maj_flt = Offset::Missing(format!(
+                "task_struct.maj_flt is at {major} in this kernel's BTF instead of right after \
+                 min_flt at {minor}"
+            ));
+        }
+        self
+    }
 }
 
 offsets! {
@@ -136,4 +152,27 @@ offsets! {
     pmc_new = "pagetable_move_control", "new", 8;
     mm_walk_vma = "mm_walk", "vma", 8;
     mm_walk_private = "mm_walk", "private", 8;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maj_flt_is_known_only_right_after_min_flt() {
+        let checked = |minor, major| {
+            let mut offsets = Offsets::unavailable("no BTF");
+            offsets.task_min_flt = Offset::At(minor);
+            offsets.task_maj_flt = Offset::At(major);
+            offsets.checked().task_maj_flt
+        };
+        assert_eq!(checked(1448, 1456), Offset::At(1456));
+        for elsewhere in [1440, 1464] {
+            let reason = "task_struct.maj_flt is at";
+            let offset = checked(1448, elsewhere);
+            assert!(offset.missing().is_some_and(|why| why.starts_with(reason)));
+        }
+        let unavailable = Offsets::unavailable("no BTF");
+        assert_eq!(unavailable.clone().checked(), unavailable);
+    }
 }

@@ -32,9 +32,9 @@ pub const LEVELS: [&str; 3] = ["full", "partial", "observe"];
 pub struct BuildInfo {
     /// Version of the package.
     pub version: String,
-    /// Commit it was built from; may be empty.
+    /// Commit it was built from, with `-dirty` if the sources differ from it; `unknown` outside git.
     pub revision: String,
-    /// Compiler, as `rustc --version` prints it; may be empty.
+    /// Compiler, as `rustc --version` prints it.
     pub rustc: String,
     /// Release of the running kernel (`uname -r`).
     pub kernel: String,

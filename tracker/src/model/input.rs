@@ -25,8 +25,9 @@ pub struct Discovery {
     pub at: Duration,
     /// What it found.
     pub vmas: Vec<FoundVma>,
-    /// Processes whose VMAs could not be read this time (a race, a permission): what is known of
-    /// them stays. A process missing here and in `vmas` has no uffd-wp VMA.
+    /// Processes whose VMAs were not looked at this time (a race, a permission, a search a moment
+    /// ago that found nothing): what is known of them stays. A process missing here and in `vmas`
+    /// has no uffd-wp VMA.
     pub unread: Vec<ProcessKey>,
     /// What else is known about the processes found.
     pub facts: HashMap<ProcessKey, ProcessFacts>,

@@ -55,6 +55,8 @@ pub struct MmSample {
     pub id: u32,
     /// The process.
     pub process: ProcessKey,
+    /// When the record was filled, `CLOCK_MONOTONIC` ns: a process has another one after exec.
+    pub born_ns: u64,
     /// Name at the first event, zero padded; any bytes.
     pub comm: [u8; COMM_LEN],
     /// Live or ended.

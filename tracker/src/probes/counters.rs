@@ -317,6 +317,7 @@ fn mm(id: u32, record: &MmRecord, state: RecordState) -> MmSample {
             pid: record.tgid,
             start_boottime_ns: record.start_boottime_ns,
         },
+        born_ns: record.born_ns,
         comm: record.comm,
         state,
         tables: record.tables,

@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::hooks::{HOOKS, Hook, Mechanism, Need, Partner, Subject};
-use crate::kernel::facts::{Facts, FunctionFacts, Source, TrialOutcome};
+use crate::kernel::facts::{Facts, FunctionFacts, Source, TrialOutcome, TrialStage};
+use crate::kernel::lockdown::Lockdown;
 
 /// How much of the kernel can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -361,10 +362,7 @@ fn trampoline_obstacle(function: &FunctionFacts) -> Option<String> {
 fn kprobe_obstacle(function: &FunctionFacts, facts: &Facts) -> Option<String> {
     if facts.kprobe_pmu.is_none() {
         Some("this kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)".to_owned())
-    } else if facts
-        .lockdown
-        .is_some_and(crate::kernel::lockdown::Lockdown::forbids_kprobes)
-    {
+    } else if facts.lockdown.is_some_and(Lockdown::forbids_kprobes) {
         Some("kernel lockdown (confidentiality) refuses kprobes".to_owned())
     } else if function.symbols == Some(0) {
         Some(format!("the compiler renamed it{}", suffixes(function)))
@@ -403,20 +401,30 @@ fn refused_before(
         .get(&trial_key(hook.name, mechanism, function))?
     {
         TrialOutcome::Attached => None,
-        TrialOutcome::Refused { errno, message, .. } => {
-            Some(format!("{mechanism}: {}", explain(*errno, message)))
-        }
+        TrialOutcome::Refused {
+            stage,
+            errno,
+            message,
+        } => Some(format!(
+            "{mechanism}: {}",
+            explain(*stage, *errno, message, facts)
+        )),
     }
 }
 
-/// An attach error in words.
-fn explain(errno: i32, message: &str) -> String {
-    let why = match errno {
-        1 => "the kernel refuses to patch functions for BPF (EPERM)",
-        2 => "the symbol is not there (ENOENT)",
-        16 => "the function cannot be patched: notrace, or in use (EBUSY)",
-        22 => "the kernel refuses this function's signature (EINVAL)",
-        524 => "this kernel's trampolines do not take its arguments (ENOTSUPP)",
+/// A refusal in words.
+fn explain(stage: TrialStage, errno: i32, message: &str, facts: &Facts) -> String {
+    let unreadable = facts.lockdown.is_some_and(Lockdown::forbids_kernel_reads);
+    let why = match (errno, stage) {
+        (1, _) => "the kernel refuses to patch functions for BPF (EPERM)",
+        (2, _) => "the symbol is not there (ENOENT)",
+        (16, _) => "the function cannot be patched: notrace, or in use (EBUSY)",
+        (22, TrialStage::Load) if unreadable => {
+            "kernel lockdown (confidentiality) refuses programs that read kernel memory"
+        }
+        (22, TrialStage::Load) => "the kernel refuses to load its program (EINVAL)",
+        (22, TrialStage::Attach) => "the kernel refuses to attach to this function (EINVAL)",
+        (524, _) => "this kernel's trampolines do not take its arguments (ENOTSUPP)",
         _ => return message.to_owned(),
     };
     why.to_owned()

@@ -289,11 +289,12 @@ unsafe impl rustix::ioctl::Ioctl for NewFd {
         std::ptr::without_provenance_mut(flags.bits() as usize)
     }
 
+    // SAFETY: the trait's caller hands over the result of this ioctl, which nobody else has.
     unsafe fn output_from_ptr(
         fd: rustix::ioctl::IoctlOutput,
         _: *mut std::ffi::c_void,
     ) -> rustix::io::Result<OwnedFd> {
-        // SAFETY: the kernel just made it for us.
+        // SAFETY: the kernel has just made this descriptor, for us alone.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }

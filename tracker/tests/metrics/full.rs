@@ -161,6 +161,7 @@ fn mm_sample(id: u32, process: ProcessKey) -> MmSample {
     MmSample {
         id,
         process,
+        born_ns: u64::from(id),
         comm: *b"qemu-system-x86\0",
         state: RecordState::Live,
         tables: Default::default(),

@@ -13,6 +13,7 @@ use crate::world::World;
 enum Op {
     Spawn(u32),
     Exit(u32),
+    Exec(u32),
     Map(u32, u64, u64),
     Fault(u32, usize, u64),
     ProcessEvent(u32, u64),
@@ -31,6 +32,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         1 => pid().prop_map(Op::Spawn),
         1 => pid().prop_map(Op::Exit),
+        1 => pid().prop_map(Op::Exec),
         4 => (pid(), 0_u64..12, 1_u64..4).prop_map(|(p, at, n)| Op::Map(p, at, n)),
         10 => (pid(), index(), 1_u64..9).prop_map(|(p, i, n)| Op::Fault(p, i, n)),
         2 => (pid(), 1_u64..9).prop_map(|(p, n)| Op::ProcessEvent(p, n)),
@@ -59,6 +61,7 @@ fn apply(world: &mut World, op: &Op) {
     match *op {
         Op::Spawn(pid) => world.spawn(pid),
         Op::Exit(pid) => world.exit(pid),
+        Op::Exec(pid) => world.exec(pid),
         Op::Map(pid, at, pieces) => world.map(pid, at, pieces),
         Op::Fault(pid, index, n) => world.fault(pid, index, n),
         Op::ProcessEvent(pid, n) => world.process_event(pid, n),

@@ -271,6 +271,22 @@ fn a_process_that_reuses_a_pid_begins_anew() {
     assert_eq!(world.model.view().retired_process.fault_wait_ns, 4);
 }
 
+/// The record of its old mm was given back, and its new one took it and ended before a collection.
+#[test]
+fn an_exec_that_gets_the_same_record_is_counted_and_gives_it_back() {
+    let mut world = World::new(Limits::default(), 10, 1);
+    world.spawn(1);
+    for _ in 0..3 {
+        world.process_event(1, 5);
+        world.exec(1);
+        world.collect(1, false);
+        world.collect(1, false);
+    }
+    assert_eq!(world.model.view().node_process, world.process_total);
+    assert_eq!(world.process_total.fault_wait_ns, 15);
+    assert_eq!(world.model.view().node, world.total);
+}
+
 #[test]
 fn a_process_that_is_gone_before_it_is_seen_is_shown_and_lingers() {
     let mut world = with(Limits::default());

@@ -74,7 +74,7 @@ impl World {
             pid: 0,
             start_boottime_ns: 0,
         };
-        world.snapshot_mms.insert(0, mm_sample(0, nobody));
+        world.snapshot_mms.insert(0, mm_sample(0, nobody, 0));
         world
     }
 
@@ -99,10 +99,16 @@ impl World {
     }
 
     pub fn exit(&mut self, pid: u32) {
+        self.exec(pid);
+        self.processes.remove(&pid);
+    }
+
+    /// Gives a process a new mm; it stays the same process.
+    pub fn exec(&mut self, pid: u32) {
         while self.processes.get(&pid).is_some_and(|p| !p.vmas.is_empty()) {
             self.unmap(pid, 0);
         }
-        let mm = self.processes.remove(&pid).and_then(|p| p.mm_id);
+        let mm = self.processes.get_mut(&pid).and_then(|p| p.mm_id.take());
         if let Some(mm) = mm.and_then(|id| self.snapshot_mms.get_mut(&id)) {
             mm.state = RecordState::Ended;
         }
@@ -175,12 +181,14 @@ impl World {
     }
 
     fn resolve_mm(&mut self, pid: u32) -> u32 {
+        let born = self.tick();
         let process = self.processes.get_mut(&pid).unwrap();
         if process.mm_id.is_none()
             && let Some(id) = self.free_mms.pop_front()
         {
             process.mm_id = Some(id);
-            self.snapshot_mms.insert(id, mm_sample(id, process.key));
+            self.snapshot_mms
+                .insert(id, mm_sample(id, process.key, born));
         }
         process.mm_id.unwrap_or(0)
     }
@@ -393,12 +401,13 @@ fn vma_sample(id: u32, mm_id: u32, start: u64, end: u64, born_ns: u64) -> VmaSam
     }
 }
 
-fn mm_sample(id: u32, process: ProcessKey) -> MmSample {
+fn mm_sample(id: u32, process: ProcessKey, born_ns: u64) -> MmSample {
     let mut comm = [0; 16];
     comm[..5].copy_from_slice(b"world");
     MmSample {
         id,
         process,
+        born_ns,
         comm,
         state: RecordState::Live,
         tables: Default::default(),

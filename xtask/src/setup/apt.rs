@@ -39,8 +39,8 @@ pub fn is_here() -> bool {
         .all(|name| paths::program(name).is_some())
 }
 
-/// Installs `packages` on this machine for `why`, never removing any other.
-pub fn install(why: &str, packages: &[&str], consent: &Consent) -> Result<()> {
+/// Installs `what`, which is `packages`, on this machine, never removing any other.
+pub fn install(what: &str, packages: &[&str], consent: &Consent) -> Result<()> {
     const INSTALL: [&str; 4] = ["install", "--yes", "--no-install-recommends", "--no-remove"];
     let typed = format!("apt-get {} {}", INSTALL.join(" "), packages.join(" "));
     let typed = if is_root() {
@@ -48,7 +48,7 @@ pub fn install(why: &str, packages: &[&str], consent: &Consent) -> Result<()> {
     } else {
         format!("sudo {typed}")
     };
-    consent.ask(&format!("{why} must be installed"), &typed)?;
+    consent.ask(what, &typed)?;
     let update = ["update", "-o", "APT::Update::Error-Mode=any"];
     sh::step("apt-get update", as_root(&update)?.env("LC_ALL", "C")).context(OFFLINE)?;
     let unknown = unknown(
@@ -63,7 +63,7 @@ pub fn install(why: &str, packages: &[&str], consent: &Consent) -> Result<()> {
         );
     }
     let args: Vec<&str> = INSTALL.iter().chain(packages).copied().collect();
-    sh::step(&format!("installing {why}"), &mut as_root(&args)?)
+    sh::step(&format!("installing {what}"), &mut as_root(&args)?)
         .with_context(|| format!("{OFFLINE}. By hand it is:\n\n    {typed}\n"))
 }
 

@@ -20,22 +20,17 @@ impl Consent {
         Self { given: yes || ci }
     }
 
-    /// Asks whether `command` may run as root, because `why`.
+    /// Asks whether `command` may run as root, which installs `what`.
     ///
     /// Without a terminal nobody can answer: then it runs if we are root already, as whoever
     /// started us chose, and is an error otherwise.
-    pub fn ask(&self, why: &str, command: &str) -> Result<()> {
-        eprintln!("{:>8} {why}: {command}", "root");
+    pub fn ask(&self, what: &str, command: &str) -> Result<()> {
+        eprintln!("{:>8} {what} must be installed: {command}", "root");
         if self.given {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
-            if is_root() {
-                return Ok(());
-            }
-            bail!(
-                "{why} needs root, and nobody can be asked here. Add --yes, or run:\n\n    {command}\n"
-            );
+            return Answer::Nobody { root: is_root() }.check(what, command);
         }
         eprint!("         Run this now? [Y/n] ");
         io::stderr().flush().context("cannot write to stderr")?;
@@ -43,10 +38,34 @@ impl Consent {
         io::stdin()
             .read_line(&mut answer)
             .context("cannot read the answer")?;
-        if agrees(&answer) {
-            return Ok(());
+        Answer::Given(agrees(&answer)).check(what, command)
+    }
+}
+
+/// What came of asking.
+enum Answer {
+    Given(bool),
+    /// Nobody is there to answer; whether we are root already.
+    Nobody {
+        root: bool,
+    },
+}
+
+impl Answer {
+    /// An error that says how to go on, unless `what` may be installed.
+    fn check(&self, what: &str, command: &str) -> Result<()> {
+        match self {
+            Self::Given(true) | Self::Nobody { root: true } => Ok(()),
+            Self::Given(false) => {
+                bail!(
+                    "{what} is missing, and installing it was declined. To do it yourself:\n\n    {command}\n"
+                )
+            }
+            Self::Nobody { root: false } => bail!(
+                "{what} is missing, and nobody can be asked here whether to install it as root. \
+                 Add --yes, or run:\n\n    {command}\n"
+            ),
         }
-        bail!("{why} was declined. To do it yourself:\n\n    {command}\n");
     }
 }
 
@@ -72,5 +91,23 @@ mod tests {
     fn only_a_clear_answer_agrees() {
         assert!(agrees("\n") && agrees("y\n") && agrees("Yes\n"));
         assert!(!agrees("") && !agrees("n\n") && !agrees("what?\n"));
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_type() {
+        let refused = |answer: Answer| {
+            let error = answer.check("QEMU", "sudo apt-get install qemu").err();
+            error.map(|error| error.to_string())
+        };
+        for answer in [Answer::Given(false), Answer::Nobody { root: false }] {
+            let message = refused(answer).unwrap_or_default();
+            assert!(message.starts_with("QEMU is missing"), "{message}");
+            assert!(
+                message.contains("\n    sudo apt-get install qemu\n"),
+                "{message}"
+            );
+        }
+        assert_eq!(refused(Answer::Given(true)), None);
+        assert_eq!(refused(Answer::Nobody { root: true }), None);
     }
 }

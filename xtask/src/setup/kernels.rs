@@ -39,15 +39,31 @@ pub fn find(name: &str) -> Result<Kernel> {
     prepare(name)
 }
 
-/// The newest kernel of `series`, fetched if there is none yet.
+/// The kernel of `series` that is here; the archive's newest one if there is none yet.
 pub fn prepare(series: &str) -> Result<Kernel> {
+    let dir = dir(series)?;
+    match unpacked(series, &dir) {
+        Some(kernel) => Ok(kernel),
+        None => fetch(series, &dir, None),
+    }
+}
+
+/// The archive's newest kernel of `series`, in place of an older one that is here.
+pub fn refresh(series: &str) -> Result<Kernel> {
+    let dir = dir(series)?;
+    fetch(series, &dir, unpacked(series, &dir))
+}
+
+/// Where the kernel of `series` is unpacked.
+fn dir(series: &str) -> Result<PathBuf> {
     if parts(series).is_none() {
         bail!("{series:?} is no kernel: give a series such as 6.12, or a path to an image");
     }
-    let dir = paths::tools()?.join("kernels").join(series);
-    if let Some(kernel) = unpacked(series, &dir) {
-        return Ok(kernel);
-    }
+    Ok(paths::tools()?.join("kernels").join(series))
+}
+
+/// Fetches the newest kernel of `series` into `dir`, unless `here` is as new.
+fn fetch(series: &str, dir: &Path, here: Option<Kernel>) -> Result<Kernel> {
     let advice = || {
         format!(
             "no kernel {series} here. Without Debian's archive, give images by path \
@@ -64,9 +80,14 @@ pub fn prepare(series: &str) -> Result<Kernel> {
             all_series(&names)
         );
     };
+    if let Some(kernel) = here
+        && !is_newer(release, &kernel.release)
+    {
+        return Ok(kernel);
+    }
     paths::create(paths::tools()?.join("kernels"))?;
-    source.unpack(&packages(&names, release), &dir)?;
-    unpacked(series, &dir).with_context(|| format!("no image in the packages of {release}"))
+    source.unpack(&packages(&names, release), dir)?;
+    unpacked(series, dir).with_context(|| format!("no image in the packages of {release}"))
 }
 
 /// The kernel unpacked under `dir`.
@@ -154,6 +175,11 @@ fn newest<'a>(names: &'a [String], series: &str) -> Option<&'a str> {
         .max_by_key(|release| parts(release))
 }
 
+/// Whether one release comes after another.
+fn is_newer(release: &str, than: &str) -> bool {
+    parts(release) > parts(than)
+}
+
 /// The packages that together hold `release`: one up to 6.18, three after.
 fn packages(names: &[String], release: &str) -> Vec<String> {
     ["image", "binary", "modules"]
@@ -217,6 +243,19 @@ mod tests {
         assert_eq!(newest(&names, "7.2"), Some("7.2.12+deb13-cloud-amd64"));
         assert_eq!(newest(&names, "6.18.9"), Some("6.18.9+deb13-cloud-amd64"));
         assert_eq!(newest(&names, "5.10"), None);
+    }
+
+    #[test]
+    fn a_kernel_is_replaced_by_a_newer_one_only() {
+        let (here, newer) = ("6.1.0-9-cloud-amd64", "6.1.0-56-cloud-amd64");
+        assert!(is_newer(newer, here));
+        assert!(!is_newer(newer, newer));
+        // A mirror may be behind the one it came from.
+        assert!(!is_newer(here, newer));
+        assert!(is_newer(
+            "6.12.117+deb12-cloud-amd64",
+            "6.12.98+deb12-cloud-amd64"
+        ));
     }
 
     #[test]

@@ -58,43 +58,80 @@ pub fn prepare_tests() -> Result<Found> {
     Ok(("Prometheus".to_owned(), path.display().to_string()))
 }
 
-/// Makes sure that all of `series` are there.
-pub fn prepare_kernels(series: &[&str]) -> Result<Vec<Found>> {
+/// Makes sure that all of `series` are there; with `refresh`, that none is older than the archive's.
+pub fn prepare_kernels(series: &[&str], refresh: bool) -> Result<Vec<Found>> {
     let one = |series: &&str| {
-        Ok((
-            format!("kernel {series}"),
-            kernels::prepare(series)?.release,
-        ))
+        let kernel = if refresh {
+            kernels::refresh(series)?
+        } else {
+            kernels::prepare(series)?
+        };
+        Ok((format!("kernel {series}"), kernel.release))
     };
     series.iter().map(one).collect()
 }
 
-/// What `bench` compares with: a file that tells whether it is there, and Debian's package of it.
-const PEERS: [(&str, &str); 4] = [
-    ("clang", "clang"),
-    ("llvm-strip", "llvm"),
-    ("bpftrace", "bpftrace"),
-    ("/usr/include/bpf/libbpf.h", "libbpf-dev"),
+/// Something to look for, by its name in `PATH` or its path, and Debian's package of it.
+struct Needed {
+    file: &'static str,
+    package: &'static str,
+}
+
+/// What `bench` compares with.
+const PEERS: [Needed; 4] = [
+    Needed {
+        file: "clang",
+        package: "clang",
+    },
+    Needed {
+        file: "llvm-strip",
+        package: "llvm",
+    },
+    Needed {
+        file: "bpftrace",
+        package: "bpftrace",
+    },
+    Needed {
+        file: "/usr/include/bpf/libbpf.h",
+        package: "libbpf-dev",
+    },
 ];
 
 /// Makes sure that what `bench` compares with is there.
 pub fn prepare_peers(consent: &Consent) -> Result<()> {
-    let is_missing = |what: &str| match what.strip_prefix('/') {
-        Some(_) => !Path::new(what).is_file(),
-        None => paths::program(what).is_none(),
-    };
-    let missing: Vec<&str> = PEERS
-        .iter()
-        .filter(|(what, _)| is_missing(what))
-        .map(|(_, package)| *package)
-        .collect();
+    install(
+        "what the agent is compared with",
+        &PEERS,
+        "Install it to compare the agent with others",
+        consent,
+    )
+}
+
+/// Those of `needed` that are not here.
+fn missing(needed: &[Needed], is_here: impl Fn(&str) -> bool) -> Vec<&Needed> {
+    needed.iter().filter(|one| !is_here(one.file)).collect()
+}
+
+fn is_here(file: &str) -> bool {
+    if file.starts_with('/') {
+        Path::new(file).is_file()
+    } else {
+        paths::program(file).is_some()
+    }
+}
+
+/// Installs what of `needed` is missing, all in all `what`; `advice` is for machines without apt.
+fn install(what: &str, needed: &[Needed], advice: &str, consent: &Consent) -> Result<()> {
+    let missing = missing(needed, is_here);
     if missing.is_empty() {
         return Ok(());
     }
     if !apt::is_here() {
-        bail!("to compare with others, install clang, llvm-strip, bpftrace and libbpf's headers");
+        let files: Vec<&str> = missing.iter().map(|one| one.file).collect();
+        bail!("not found: {}. {advice}", files.join(", "));
     }
-    apt::install("what the agent is compared with", &missing, consent)
+    let packages: Vec<&str> = missing.iter().map(|one| one.package).collect();
+    apt::install(what, &packages, consent)
 }
 
 /// Prints what set-up found.
@@ -148,23 +185,51 @@ fn record(toolchain: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Programs a virtual machine needs, with Debian's package of each: the emulator, and what unpacks
-/// a kernel's modules.
-const VM_PROGRAMS: [(&str, &str); 2] = [(vm::qemu::PROGRAM, "qemu-system-x86"), ("xz", "xz-utils")];
+/// What a virtual machine needs: the emulator, and what unpacks a kernel's modules.
+const VM_PROGRAMS: [Needed; 2] = [
+    Needed {
+        file: vm::qemu::PROGRAM,
+        package: "qemu-system-x86",
+    },
+    Needed {
+        file: "xz",
+        package: "xz-utils",
+    },
+];
 
 /// The emulator's version, after installing what of [`VM_PROGRAMS`] is missing.
 fn qemu(consent: &Consent) -> Result<String> {
-    let missing: Vec<_> = VM_PROGRAMS
-        .into_iter()
-        .filter(|(program, _)| paths::program(program).is_none())
-        .collect();
-    if let Some((program, _)) = missing.first() {
-        let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
-        if !apt::is_here() {
-            bail!("{program} is not in PATH. Install QEMU 7 or later (x86) and xz");
-        }
-        apt::install("QEMU", &packages, consent)?;
-    }
+    let advice = "Install QEMU 7 or later (x86) and xz";
+    install("QEMU", &VM_PROGRAMS, advice, consent)?;
     let version = sh::output(Command::new(vm::qemu::PROGRAM).arg("--version"))?;
     Ok(version.lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_is_installed() {
+        let packages = |here: &[&str]| -> Vec<&str> {
+            let missing = missing(&PEERS, |file| here.contains(&file));
+            missing.iter().map(|one| one.package).collect()
+        };
+        assert_eq!(packages(&[]), ["clang", "llvm", "bpftrace", "libbpf-dev"]);
+        assert_eq!(packages(&["clang", "bpftrace"]), ["llvm", "libbpf-dev"]);
+        assert!(packages(&PEERS.map(|one| one.file)).is_empty());
+    }
+
+    #[test]
+    fn a_file_is_looked_for_by_its_path_and_a_program_in_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("libbpf.h");
+        let path = file.to_str().unwrap();
+        assert!(!is_here(path));
+        fs::write(&file, "").unwrap();
+        assert!(is_here(path));
+        assert!(is_here("sh") && !is_here("no-such-program"));
+    }
 }

@@ -42,17 +42,30 @@ impl Machine {
     }
 }
 
+/// What to do about one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Its smaps must be read now.
+    Search,
+    /// It has no uffd-wp VMA: the clues leave no room for one.
+    Nothing,
+    /// A search found nothing a short while ago. It is not looked at now, so nothing is known.
+    Later,
+}
+
 /// Whether the smaps of a process must be read now.
-pub fn must_search(machine: Machine, clues: Clues) -> bool {
+pub fn look(machine: Machine, clues: Clues) -> Look {
     if clues.had_some || clues.holds_one || clues.has_async == Some(true) {
-        return true;
+        return Look::Search;
     }
     let only_smaps_can_tell = machine.any_sync || machine.unknown || clues.has_async.is_none();
-    machine.may_have_any()
-        && only_smaps_can_tell
-        && clues
-            .clean_for
-            .is_none_or(|clean_for| clean_for >= SEARCH_AGAIN)
+    if !machine.may_have_any() || !only_smaps_can_tell {
+        return Look::Nothing;
+    }
+    match clues.clean_for {
+        Some(clean_for) if clean_for < SEARCH_AGAIN => Look::Later,
+        _ => Look::Search,
+    }
 }
 
 #[cfg(test)]
@@ -78,14 +91,13 @@ mod tests {
 
     #[test]
     fn nobody_is_searched_where_no_userfaultfd_is_open() {
-        assert!(!must_search(NONE, NOTHING));
-        assert!(!must_search(
-            NONE,
-            Clues {
-                has_async: None,
+        for has_async in [Some(false), None] {
+            let clues = Clues {
+                has_async,
                 ..NOTHING
-            }
-        ));
+            };
+            assert_eq!(look(NONE, clues), Look::Nothing);
+        }
     }
 
     #[test]
@@ -95,40 +107,38 @@ mod tests {
                 clean_for: Some(Duration::ZERO),
                 ..NOTHING
             };
-            assert!(must_search(
-                machine,
+            for clues in [
                 Clues {
                     had_some: true,
                     ..fresh
-                }
-            ));
-            assert!(must_search(
-                machine,
+                },
                 Clues {
                     holds_one: true,
                     ..fresh
-                }
-            ));
-            assert!(must_search(
-                machine,
+                },
                 Clues {
                     has_async: Some(true),
                     ..fresh
-                }
-            ));
+                },
+            ] {
+                assert_eq!(look(machine, clues), Look::Search, "{clues:?}");
+            }
         }
     }
 
     #[test]
     fn pagemap_scan_clears_a_process_where_all_userfaultfds_are_async() {
-        assert!(!must_search(ASYNC, NOTHING));
-        assert!(must_search(
-            ASYNC,
-            Clues {
-                has_async: None,
-                ..NOTHING
-            }
-        ));
+        let lately = Clues {
+            clean_for: Some(Duration::ZERO),
+            ..NOTHING
+        };
+        assert_eq!(look(ASYNC, NOTHING), Look::Nothing);
+        assert_eq!(look(ASYNC, lately), Look::Nothing);
+        let unasked = Clues {
+            has_async: None,
+            ..NOTHING
+        };
+        assert_eq!(look(ASYNC, unasked), Look::Search);
     }
 
     #[test]
@@ -137,14 +147,14 @@ mod tests {
             clean_for: Some(Duration::from_secs(seconds)),
             ..NOTHING
         };
-        assert!(must_search(SYNC, NOTHING));
-        assert!(!must_search(SYNC, clean(59)));
-        assert!(must_search(SYNC, clean(60)));
         let unknown = Machine {
             unknown: true,
             ..NONE
         };
-        assert!(must_search(unknown, NOTHING));
-        assert!(!must_search(unknown, clean(59)));
+        for machine in [SYNC, unknown] {
+            assert_eq!(look(machine, NOTHING), Look::Search);
+            assert_eq!(look(machine, clean(59)), Look::Later);
+            assert_eq!(look(machine, clean(60)), Look::Search);
+        }
     }
 }

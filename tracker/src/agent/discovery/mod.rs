@@ -2,13 +2,16 @@
 //!
 //! Two routes: the BPF iterator `iter/task_vma` ([`iter`]), which walks VMAs in the kernel, and
 //! smaps ([`smaps`]), which needs no BPF but walks page tables and so looks only where it must.
+//! [`fallback`] takes the second while the first one fails.
 
 mod describe;
+mod fallback;
 mod iter;
 mod look;
 mod smaps;
 
 pub use describe::describe;
+pub use fallback::Fallback;
 pub use iter::{IterRoute, ReadIter};
 pub use smaps::SmapsRoute;
 
@@ -37,6 +40,8 @@ pub struct Found {
     pub processes: usize,
     /// One message for each process that could not be read.
     pub refusals: Vec<String>,
+    /// Why the route that was to be taken failed, if this is another one's.
+    pub fallen_back: Option<String>,
 }
 
 /// `start_boottime` as `/proc` shows it: in clock ticks, of which `USER_HZ` is 100 on all that run

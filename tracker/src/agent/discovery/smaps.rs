@@ -1,6 +1,6 @@
 //! The smaps route: works on any kernel and without BPF.
 
-use super::look::{Clues, Machine, must_search};
+use super::look::{Clues, Look, Machine, look};
 use super::{Discover, Found, describe, key_of};
 use crate::model::sample::{FoundVma, ProcessKey};
 use crate::uffd::{self, Categories, Features, PageRegion, Pagemap, Query, ShmemDevices};
@@ -70,8 +70,13 @@ impl SmapsRoute {
             },
             clean_for: last.map(|(when, _)| at.saturating_sub(when)),
         };
-        if !must_search(machine, clues) {
-            return last;
+        match look(machine, clues) {
+            Look::Search => {}
+            Look::Nothing => return last,
+            Look::Later => {
+                found.discovery.unread.push(process.key);
+                return last;
+            }
         }
         let before = found.discovery.vmas.len();
         if let Err(error) = search(process, found) {
@@ -194,6 +199,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::uffd::{PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
+    use std::process::Command;
     use tracker_ebpf::Backing;
 
     fn own(found: &Found) -> Vec<&FoundVma> {
@@ -231,6 +237,43 @@ mod tests {
                 .iter()
                 .all(|vma| vma.start != scratch.range().start)
         );
+    }
+
+    /// A process that holds no userfaultfd, and may have VMAs of another one's.
+    #[test]
+    fn a_process_that_is_passed_over_is_told_from_one_that_has_nothing() {
+        let mut sleeper = Command::new("sleep").arg("600").spawn().unwrap();
+        let process = Process {
+            key: key_of(sleeper.id()).unwrap().unwrap(),
+            holds: Some(Vec::new()),
+        };
+        let sync_elsewhere = Machine {
+            any: true,
+            any_sync: true,
+            unknown: false,
+        };
+        let mut route = SmapsRoute::default();
+        let mut unread_at = |seconds, machine| {
+            let mut found = Found::default();
+            let at = Duration::from_secs(seconds);
+            let state = route.visit(&process, machine, at, &mut found);
+            route
+                .searched
+                .extend(state.map(|state| (process.key, state)));
+            assert!(found.discovery.vmas.is_empty());
+            found.discovery.unread
+        };
+        assert_eq!(unread_at(0, sync_elsewhere), [], "it was searched");
+        assert_eq!(unread_at(1, sync_elsewhere), [process.key]);
+        assert_eq!(unread_at(61, sync_elsewhere), [], "it was searched again");
+        let nobody = Machine {
+            any: false,
+            any_sync: false,
+            unknown: false,
+        };
+        assert_eq!(unread_at(62, nobody), [], "there can be nothing");
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
     }
 
     #[test]

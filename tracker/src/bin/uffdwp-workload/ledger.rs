@@ -1,8 +1,9 @@
 //! What the metrics must say afterwards: each row writes down the events it causes.
 
 use serde::Serialize;
+use tracker::model::words;
 use tracker::uffd::PAGE_SIZE;
-use tracker_ebpf::{Cause, Entry, Level, MarkerEvent, Mode};
+use tracker_ebpf::{Cause, Entry, MarkerEvent, Mode};
 
 use crate::area::Area;
 use crate::tables::Tables;
@@ -95,20 +96,18 @@ impl Ledger {
     pub fn faults(&mut self, area: &Area, mode: Mode, entry: Entry, count: u64) {
         let labels = [
             ("backing", area.kind.backing()),
-            ("mode", mode_name(mode)),
-            ("entry", entry_name(entry)),
+            ("mode", words::mode(mode)),
+            ("entry", words::entry(entry)),
         ];
         self.add("uffdwp_faults_total", Some(area), &labels, count);
     }
 
     /// `uffdwp_markers_total`.
     pub fn markers(&mut self, area: &Area, event: MarkerEvent, count: u64) {
-        let event = match event {
-            MarkerEvent::Installed => "installed",
-            MarkerEvent::Consumed => "consumed",
-            MarkerEvent::Dropped => "dropped",
-        };
-        let labels = [("backing", area.kind.backing()), ("event", event)];
+        let labels = [
+            ("backing", area.kind.backing()),
+            ("event", words::marker_event(event)),
+        ];
         self.add("uffdwp_markers_total", Some(area), &labels, count);
     }
 
@@ -130,7 +129,10 @@ impl Ledger {
         tables: Tables,
     ) {
         for (level, count) in tables.by_level() {
-            let own = [("level", level_name(level)), ("cause", cause_name(cause))];
+            let own = [
+                ("level", words::level(level)),
+                ("cause", words::cause(cause)),
+            ];
             let labels: Vec<_> = backing
                 .map(|name| ("backing", name))
                 .into_iter()
@@ -146,7 +148,7 @@ impl Ledger {
     /// `uffdwp_page_tables_freed_total`, which is per process.
     pub fn freed(&mut self, tables: Tables) {
         for (level, count) in tables.by_level() {
-            let labels = [("level", level_name(level))];
+            let labels = [("level", words::level(level))];
             self.add("uffdwp_page_tables_freed_total", None, &labels, count);
         }
         if self.is_own() {
@@ -257,43 +259,6 @@ impl Ledger {
             value,
             repeat: self.repeat,
         });
-    }
-}
-
-/// The `mode` label.
-pub fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Sync => "sync",
-        Mode::Async => "async",
-    }
-}
-
-fn entry_name(entry: Entry) -> &'static str {
-    match entry {
-        Entry::Pte => "pte",
-        Entry::Marker => "marker",
-        Entry::Huge => "huge",
-    }
-}
-
-fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Pte => "pte",
-        Level::Pmd => "pmd",
-        Level::Pud => "pud",
-    }
-}
-
-fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Fault => "fault",
-        Cause::Arm => "arm",
-        Cause::Scan => "scan",
-        Cause::Copy => "copy",
-        Cause::Fork => "fork",
-        Cause::Move => "move",
-        Cause::Populate => "populate",
-        Cause::Other => "other",
     }
 }
 

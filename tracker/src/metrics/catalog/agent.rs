@@ -48,7 +48,7 @@ pub(super) const LEVEL: Family = Family {
     name: "uffdwp_level",
     unit: "1 for the level reached, else 0",
     labels: &["level"],
-    help: "What the agent can see: full is every hook exactly, partial is some hook absent or estimated, observe is no function hook at all.",
+    help: "What the agent can see: full is every hook attached, partial is some hook absent, observe is no function hook at all.",
     source: "the plan of the probes, see tracker check",
     example: "uffdwp_level{level=\"full\"} == 0",
     samples: |scrape, samples| {

@@ -6,54 +6,42 @@ use tracker_ebpf::Duration;
 use super::super::facts::Signal;
 use super::super::family::{Family, Kind, Samples};
 use super::super::scrape::Scrape;
+use super::fault_wait_signals;
 use super::vma::{self, add_faults, add_markers, add_tables};
-use super::{allocated_signals, fault_signals, fault_wait_signals, marker_signals};
 
 pub(super) const FAULTS: Family = Family {
     name: "uffdwp_node_faults_total",
-    kind: Kind::Counter,
-    unit: "faults",
     labels: &["mode", "entry"],
     help: "Write-protect faults of all processes since the agent started, whatever exited meanwhile. Labels as in uffdwp_faults_total.",
-    source: vma::FAULTS.source,
-    exactness: vma::FAULTS.exactness,
     example: "rate(uffdwp_node_faults_total[5m])",
-    signals: fault_signals,
     samples: |scrape, samples| {
         let available = &scrape.facts.availability;
         add_faults(samples, available, &[], &scrape.view.node, None);
     },
+    ..vma::FAULTS
 };
 
 pub(super) const MARKERS: Family = Family {
     name: "uffdwp_node_markers_total",
-    kind: Kind::Counter,
-    unit: "pte markers",
     labels: &["event"],
     help: "Pte markers of all processes since the agent started, whatever exited meanwhile. Labels as in uffdwp_markers_total.",
-    source: vma::MARKERS.source,
-    exactness: vma::MARKERS.exactness,
     example: "increase(uffdwp_node_markers_total{event=\"dropped\"}[1h])",
-    signals: marker_signals,
     samples: |scrape, samples| {
         add_markers(samples, &scrape.facts.availability, &[], &scrape.view.node);
     },
+    ..vma::MARKERS
 };
 
 pub(super) const PAGE_TABLES_ALLOCATED: Family = Family {
     name: "uffdwp_node_page_tables_allocated_total",
-    kind: Kind::Counter,
-    unit: "page tables of 4 KiB",
     labels: &["level", "cause"],
     help: "Page tables allocated for memory of all processes that use uffd-wp since the agent started, whatever exited meanwhile. Labels as in uffdwp_page_tables_allocated_total.",
-    source: vma::PAGE_TABLES_ALLOCATED.source,
-    exactness: vma::PAGE_TABLES_ALLOCATED.exactness,
     example: "sum by (cause) (rate(uffdwp_node_page_tables_allocated_total[5m]))",
-    signals: allocated_signals,
     samples: |scrape, samples| {
         let available = &scrape.facts.availability;
         add_tables(samples, available, &[], &scrape.view.node, |_, _| true);
     },
+    ..vma::PAGE_TABLES_ALLOCATED
 };
 
 pub(super) const FAULT_WAIT: Family = Family {
@@ -87,7 +75,7 @@ pub(super) const SCAN: Family = Family {
     kind: Kind::Histogram,
     unit: "seconds",
     labels: &[],
-    help: "How long one PAGEMAP_SCAN took, those of the agent among them.",
+    help: "How long one PAGEMAP_SCAN took; those of the agent are left out where the hook task_vma is attached, which tells them apart.",
     source: "do_pagemap_scan, entry to return",
     exactness: "exact",
     example: "histogram_quantile(0.99, rate(uffdwp_scan_seconds_bucket[5m]))",

@@ -1,8 +1,8 @@
 //! What each kernel record gained since it was read last, exactly once.
 //!
-//! Ids are reused after a release, so a record is told from its successor by its birth (VMAs) or
-//! its process (mms). What was released stays known until it is gone from the snapshot: a
-//! snapshot taken before the release took effect must not be counted a second time.
+//! Ids are reused after a release, so a record is told from its successor by its birth. What was
+//! released stays known until it is gone from the snapshot: a snapshot taken before the release
+//! took effect must not be counted a second time.
 
 use std::collections::{HashMap, HashSet};
 
@@ -47,7 +47,7 @@ struct VmaRecord {
 
 #[derive(Clone, Copy, Debug)]
 struct MmRecord {
-    process: ProcessKey,
+    born_ns: u64,
     counted: Counts,
     process_counted: ProcessCounts,
     released: bool,
@@ -68,10 +68,7 @@ impl Records {
 
     /// Whether this is the first time that the record is seen.
     pub(super) fn is_new_mm(&self, sample: &MmSample) -> bool {
-        self.mms.get(&sample.id).is_none_or(|known| {
-            let revived = known.released && sample.state == RecordState::Live;
-            known.process != sample.process || revived
-        })
+        (self.mms.get(&sample.id)).is_none_or(|known| known.born_ns != sample.born_ns)
     }
 
     /// The owner of a known record.
@@ -106,7 +103,7 @@ impl Records {
     /// Starts to count a new process record.
     pub(super) fn open_mm(&mut self, sample: &MmSample) {
         let record = MmRecord {
-            process: sample.process,
+            born_ns: sample.born_ns,
             counted: Counts::default(),
             process_counted: ProcessCounts::default(),
             released: false,
@@ -167,7 +164,7 @@ impl Records {
 
     fn take_mm(&mut self, sample: &MmSample) -> Gain {
         let known = self.mms.entry(sample.id).or_insert(MmRecord {
-            process: sample.process,
+            born_ns: sample.born_ns,
             counted: Counts::default(),
             process_counted: ProcessCounts::default(),
             released: false,

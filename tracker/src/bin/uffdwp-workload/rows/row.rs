@@ -1,6 +1,7 @@
 //! What a row of the table says.
 
 use anyhow::Result;
+use tracker::model::words;
 use tracker::uffd::Features;
 use tracker_ebpf::Mode;
 
@@ -82,6 +83,6 @@ impl Row {
 
     /// `NAME-sync` or `NAME-async`.
     pub fn full_name(&self, mode: Mode) -> String {
-        format!("{}-{}", self.name, crate::ledger::mode_name(mode))
+        format!("{}-{}", self.name, words::mode(mode))
     }
 }
