@@ -38,6 +38,8 @@ pub struct Counters {
     durations: [bool; Duration::ALL.len()],
     /// Ended by us: the next walk takes them out of the index.
     retired: SharedArray<u64>,
+    /// Calls of `end` since which no walk did.
+    unwalked: u32,
     index: aya::maps::HashMap<aya::maps::MapData, u64, u32>,
 }
 
@@ -69,6 +71,7 @@ impl Counters {
             free_vmas: map(ebpf, "FREE_VMAS", sizes.vma_records)?,
             free_mms: map(ebpf, "FREE_MMS", sizes.mm_records)?,
             retired: map(ebpf, "RETIRED", RETIRED)?,
+            unwalked: 0,
             ended_vmas: HashMap::new(),
             ended_mms: HashMap::new(),
             held: HashMap::new(),
@@ -284,24 +287,35 @@ impl CounterSource for Counters {
             *walks -= 1;
             *walks > 0
         });
-        // What no walk has taken meanwhile: the iterator is not to be had here.
-        for place in 0..self.retired.len() {
-            let id = self.retired.read(place);
-            if id != 0 {
-                self.forget(id as u32);
+        let places = 0..self.retired.len();
+        let (left, mut free): (Vec<usize>, Vec<usize>) =
+            places.partition(|place| self.retired.read(*place) != 0);
+        self.unwalked = if left.is_empty() {
+            0
+        } else {
+            self.unwalked + 1
+        };
+        if self.unwalked > WALKS {
+            // Discovery does not use the iterator here.
+            for place in left {
+                self.forget(self.retired.read(place) as u32);
                 self.retired.store(place, 0);
             }
         }
-        for (place, id) in vmas.iter().enumerate() {
+        for id in vmas {
+            // Those that have ended look live for a while, and so are named again.
+            if self.vmas.read(*id as usize).state != RecordState::Live as u32 {
+                continue;
+            }
+            // The others are named again after the next discovery.
+            let Some(place) = free.pop() else {
+                break;
+            };
             let ended = RecordState::Ended as u32;
             self.vmas
                 .store_u32(*id as usize, offset_of!(VmaRecord, state), ended);
             self.held.insert(*id, WALKS);
-            if place < self.retired.len() {
-                self.retired.store(place, u64::from(*id));
-            } else {
-                self.forget(*id);
-            }
+            self.retired.store(place, u64::from(*id));
         }
     }
 }
