@@ -6,6 +6,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     maps::{Array, HashMap},
 };
+use aya_log_ebpf::debug;
 use tracker_ebpf::{Backing, COMM_LEN, FreeList, Loss, MmRecord, Mode, NO_RECORD, RecordState};
 
 use crate::{
@@ -183,6 +184,7 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
         return NO_RECORD;
     };
     if id == NO_RECORD {
+        debug!((), "no VMA record is free for {:x} at {:x}", vma, start);
         lose(Loss::VmaRecordsFull);
         return NO_RECORD;
     }
@@ -198,6 +200,10 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
         (*record).mode = mode as u32;
         (*record).state = RecordState::Live as u32;
     }
+    debug!(
+        (),
+        "VMA record {}: {:x} at {:x}, process record {}", id, vma, start, mm_id
+    );
     publish(&VMAS, vma, id, || {
         // SAFETY: as above; the agent takes the unused record back.
         unsafe { (*record).state = RecordState::Ended as u32 }
@@ -217,6 +223,7 @@ pub fn resolve_mm(mm: u64) -> u32 {
         return NO_RECORD;
     };
     if id == NO_RECORD {
+        debug!((), "no process record is free for the mm {:x}", mm);
         lose(Loss::MmRecordsFull);
         return NO_RECORD;
     }

@@ -9,6 +9,7 @@ use aya_ebpf::{
     maps::HashMap,
     programs::{FExitContext, ProbeContext},
 };
+use aya_log_ebpf::debug;
 use tracker_ebpf::{Cause, Level, Loss, NO_RECORD};
 
 use crate::{
@@ -53,6 +54,10 @@ fn allocated(mm: u64, vma: u64, cause: u64, level: Level) {
     // A number, which the verifier can bound.
     let place = level as usize * Cause::ALL.len() + (cause & 7) as usize;
     if vma == 0 {
+        debug!(
+            (),
+            "no VMA for a table of level {} in the mm {:x}, cause {}", level as u32, mm, cause
+        );
         lose(Loss::VmaUnknown);
     } else if uses_uffd_wp::<Copied>(vma as *const u8)
         && let Some(found) = resolve(vma)

@@ -110,6 +110,7 @@ fn start_with(required: Level, route: impl FnOnce(Scripted) -> Box<dyn Discover>
         discover: Some(route(Scripted(scripted))),
         report,
         availability: Availability::all_exact(),
+        diagnostics: None,
         missed: Box::new(Vec::new),
     };
     let running = Running::start(config, Behaviour::default(), probes).unwrap();

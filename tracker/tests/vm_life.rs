@@ -127,6 +127,29 @@ fn the_first_use_after_the_start_is_counted() {
 
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn the_programs_speak_at_level_debug_only() {
+    for (level, speaks) in [("info", false), ("debug", true)] {
+        let agent = guest::agent(&["--log.level", level]);
+        let before = agent.metrics();
+        let mut workload = Stepped::start("anon-present-sync", &[]).unwrap();
+        workload.work();
+        guest::wait_exact(&agent, &before, &workload);
+        if speaks {
+            eventually("a line of the programs", || {
+                agent.log().contains("VMA record").then_some(())
+            });
+        }
+        assert_eq!(
+            agent.log().contains("target=tracker_ebpf"),
+            speaks,
+            "{}",
+            agent.log()
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn full_tables_are_told_and_lose_no_total() {
     const VMAS: f64 = 100.0;
     let agent = guest::agent(&["--vma-records", "16", "--max-vmas", "1000"]);

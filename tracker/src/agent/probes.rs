@@ -5,6 +5,7 @@ use super::report::Report;
 use crate::model::sample::{CounterSource, Snapshot};
 use crate::model::signal::Availability;
 use crate::probes::Attached;
+use crate::probes::diagnostics::Diagnostics;
 use crate::probes::task_vma::TaskVma;
 use std::sync::{Mutex, PoisonError};
 
@@ -21,6 +22,8 @@ pub struct Probes {
     pub report: Report,
     /// What can be counted.
     pub availability: Availability,
+    /// What the programs say, if anybody listens.
+    pub diagnostics: Option<Diagnostics>,
     /// The events missed. Holds what is attached: dropping it detaches everything.
     pub missed: Missed,
 }
@@ -36,6 +39,7 @@ impl From<Attached> for Probes {
             discover: attached.iterator.take().map(iterate),
             report: Report::of(&attached),
             availability: attached.availability.clone(),
+            diagnostics: attached.diagnostics.take(),
             missed: missed(Mutex::new(attached)),
         }
     }

@@ -18,6 +18,10 @@ use serde_json::Value;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// How often the programs' own lines are read; their buffer holds some thousand.
+const DIAGNOSTICS: Duration = Duration::from_millis(100);
 
 /// What the threads and the handlers share.
 struct Shared {
@@ -47,6 +51,7 @@ impl Running {
             discover,
             report,
             availability,
+            diagnostics,
             missed,
         } = probes;
         let exporter = Exporter::new(config.limits);
@@ -68,6 +73,13 @@ impl Running {
         });
         let running = Self { shared };
         running.spawn_all(behaviour, discover)?;
+        if let Some(mut diagnostics) = diagnostics {
+            running.spawn("diagnostics", move |shared| {
+                while shared.stop.sleep(DIAGNOSTICS) {
+                    diagnostics.flush();
+                }
+            })?;
+        }
         Ok(running)
     }
 

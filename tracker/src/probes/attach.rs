@@ -11,6 +11,7 @@ use tracker_ebpf::Duration;
 
 use super::constants::{self, Sizes};
 use super::counters::Counters;
+use super::diagnostics::{self, Diagnostics};
 use super::hooks::{self, Mechanism};
 use super::plan::{self, Found, HookPlan, Level, Verdict, Wishes, trial_key};
 use super::task_vma::TaskVma;
@@ -51,6 +52,8 @@ pub struct Attached {
     pub counters: Option<Counters>,
     /// The iterator; `None` if this kernel or this privilege refuses it.
     pub iterator: Option<TaskVma>,
+    /// What the programs say; `None` unless debug is logged.
+    pub diagnostics: Option<Diagnostics>,
     ebpf: Option<Arc<Mutex<Ebpf>>>,
 }
 
@@ -89,9 +92,15 @@ pub fn attach(options: &Options) -> Attached {
     let mut loaded = None;
     if plan.iter().any(|hook| hook.mechanism().is_some()) {
         match load(&facts, &found, options) {
-            Ok((mut ebpf, btf, counters)) => {
-                plan = climb(&mut ebpf, &btf, &mut facts, &found, &options.wishes);
-                loaded = Some((Arc::new(Mutex::new(ebpf)), counters));
+            Ok(mut object) => {
+                plan = climb(
+                    &mut object.ebpf,
+                    &object.btf,
+                    &mut facts,
+                    &found,
+                    &options.wishes,
+                );
+                loaded = Some(object);
             }
             Err(error) => give_up(&mut plan, &error.to_string()),
         }
@@ -99,14 +108,17 @@ pub fn attach(options: &Options) -> Attached {
     finish(facts, plan, loaded)
 }
 
-fn finish(
-    facts: Facts,
-    plan: Vec<HookPlan>,
-    loaded: Option<(Arc<Mutex<Ebpf>>, Counters)>,
-) -> Attached {
+fn finish(facts: Facts, plan: Vec<HookPlan>, loaded: Option<Object>) -> Attached {
     let (level, reason) = plan::level(&plan);
     let availability = signals::availability(&plan);
-    let (ebpf, counters) = loaded.unzip();
+    let (ebpf, counters, diagnostics) = match loaded {
+        Some(object) => (
+            Some(Arc::new(Mutex::new(object.ebpf))),
+            Some(object.counters),
+            object.diagnostics,
+        ),
+        None => (None, None, None),
+    };
     let has = |signal| *availability.get(signal) != Exactness::Absent;
     let measured = [
         has(Signal::FaultWait),
@@ -133,6 +145,7 @@ fn finish(
         availability,
         counters,
         iterator,
+        diagnostics,
         ebpf,
     }
 }
@@ -153,15 +166,25 @@ fn look(inputs: &Inputs) -> Found {
     }
 }
 
-fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Ebpf, Btf, Counters)> {
+/// The object in the kernel, before any of its programs is.
+struct Object {
+    ebpf: Ebpf,
+    btf: Btf,
+    counters: Counters,
+    diagnostics: Option<Diagnostics>,
+}
+
+fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<Object> {
     let sizes = options.sizes;
     let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
     let offsets = constants::offsets(facts);
     let config = constants::config(facts, found, sizes);
     let object = patch::patch(&options.object, &offsets, &config).map_err(io::Error::other)?;
+    let level = diagnostics::level();
     let mut loader = EbpfLoader::new();
     loader
         .btf(Some(&btf))
+        .override_global(aya_log::LEVEL, &level, true)
         .map_max_entries("VMAS", sizes.vma_records)
         .map_max_entries("MMS", sizes.mm_records)
         .map_max_entries("VMA_RECORDS", sizes.vma_records)
@@ -171,8 +194,12 @@ fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Ebpf, Bt
         .map_max_entries("FREE_MMS", sizes.mm_records);
     let mut ebpf = loader.load(&object).map_err(io::Error::other)?;
     drop(loader);
-    let counters = Counters::new(&mut ebpf, sizes)?;
-    Ok((ebpf, btf, counters))
+    Ok(Object {
+        counters: Counters::new(&mut ebpf, sizes)?,
+        diagnostics: Diagnostics::take(&mut ebpf)?,
+        ebpf,
+        btf,
+    })
 }
 
 /// Attaches hook by hook. A refusal becomes a fact, and the next rung is tried.

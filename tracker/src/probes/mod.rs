@@ -7,6 +7,7 @@ pub mod attach;
 pub mod calibrate;
 pub mod constants;
 pub mod counters;
+pub mod diagnostics;
 pub mod hooks;
 pub mod missed;
 pub mod patch;

@@ -1,0 +1,44 @@
+//! What the programs say about themselves: lines of aya-log, at level debug.
+//!
+//! Unless debug is logged, the programs are loaded with it switched off, and the verifier removes
+//! the code.
+
+use std::io;
+
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use log::Log;
+
+/// The target of their lines begins with this.
+const TARGET: &str = "tracker_ebpf";
+/// `aya_log_common::Level::Debug`
+const DEBUG: u8 = 4;
+const SILENT: u8 = 0;
+
+/// The level to load the programs with.
+pub fn level() -> u8 {
+    if log::log_enabled!(target: TARGET, log::Level::Debug) {
+        DEBUG
+    } else {
+        SILENT
+    }
+}
+
+/// The lines of loaded programs.
+pub struct Diagnostics(EbpfLogger<&'static dyn Log>);
+
+impl Diagnostics {
+    /// Takes them from the object, before its programs are loaded; `None` if they are silent.
+    pub(super) fn take(ebpf: &mut Ebpf) -> io::Result<Option<Self>> {
+        if level() == SILENT {
+            return Ok(None);
+        }
+        let logger = EbpfLogger::init(ebpf).map_err(io::Error::other)?;
+        Ok(Some(Self(logger)))
+    }
+
+    /// Logs the lines that have come since.
+    pub fn flush(&mut self) {
+        self.0.flush();
+    }
+}
