@@ -6,6 +6,7 @@ mod exposition;
 mod http;
 mod matrix;
 mod paths;
+mod selftests;
 mod setup;
 mod sh;
 mod stop;
