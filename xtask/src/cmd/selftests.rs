@@ -7,10 +7,12 @@ use clap::Args;
 
 use super::guest_programs;
 use crate::{
-    ConsentArgs, cargo,
-    selftests::{self, PROGRAMS, Program},
+    ConsentArgs, cargo, matrix,
+    selftests::{self, Outcome, PROGRAMS, Program},
     setup::{self, Extent, kernels},
     sh::Progress,
+    tally::Tally,
+    vm::guest_log::Verdict,
 };
 
 /// Run the kernel's pagemap_ioctl and uffd-unit-tests without, under and after the agent
@@ -41,26 +43,64 @@ fn program(name: &str) -> Result<&'static Program, String> {
 /// Runs it; success if the agent changed nothing.
 pub fn run(args: &SelftestsArgs) -> Result<ExitCode> {
     setup::prepare(Extent::Vm, &args.consent.consent())?;
-    let kernel = kernels::prepare(&args.kernel)?;
-    let mut built = setup::selftests::prepare(&args.kernel)?;
-    if !args.program.is_empty() {
-        let chosen = |name| args.program.iter().any(|program| program.name == name);
-        built.programs.retain(|(program, _)| chosen(program.name));
-    }
-    let programs = guest_programs(&cargo::programs()?, "/bin")?;
-    let progress = Progress::start(&format!("the kernel's tests on {}", kernel.release));
-    let outcome = selftests::run(&kernel, &built, programs, |line| {
+    let names: Vec<&str> = args.program.iter().map(|program| program.name).collect();
+    let outcome = boot(&args.kernel, &names, |line| {
         if args.verbose {
             println!("{line}");
         }
-        progress.detail(line);
-    });
-    let good = outcome.as_ref().is_ok_and(|o| o.judgement.is_good());
-    progress.finish(good);
-    println!("\n{}", outcome?);
-    Ok(if good {
+    })?;
+    println!("\n{outcome}");
+    Ok(if outcome.judgement.is_good() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Counts a verdict for each program that [`matrix::SELFTESTS`] names, and for the agent.
+pub fn check(tally: &mut Tally) {
+    let (kernel, names) = matrix::SELFTESTS;
+    match boot(kernel, names, |_| {}) {
+        Ok(outcome) => {
+            tally.early_crash(outcome.early_crashes);
+            for (name, wrong) in outcome.judgement.verdicts() {
+                let verdict = if wrong.is_empty() {
+                    Verdict::Passed
+                } else {
+                    Verdict::Failed
+                };
+                tally.guest(kernel, &test_name(name), Some(verdict), &wrong.join("\n"));
+            }
+        }
+        Err(error) => {
+            let why = format!("{error:#}");
+            for name in names {
+                tally.guest(kernel, &test_name(name), None, &why);
+            }
+        }
+    }
+}
+
+/// What tables call the kernel's test program `name`.
+pub fn test_name(name: &str) -> String {
+    format!("selftests::{name}")
+}
+
+/// Boots a kernel of `series` and runs the programs called `names` in it, all if there are none.
+fn boot(series: &str, names: &[&str], mut sink: impl FnMut(&str)) -> Result<Outcome> {
+    let kernel = kernels::prepare(series)?;
+    let mut built = setup::selftests::prepare(series)?;
+    if !names.is_empty() {
+        built
+            .programs
+            .retain(|(program, _)| names.contains(&program.name));
+    }
+    let programs = guest_programs(&cargo::programs()?, "/bin")?;
+    let progress = Progress::start(&format!("the kernel's own tests on {series}"));
+    let outcome = selftests::run(&kernel, &built, programs, |line| {
+        sink(line);
+        progress.detail(line);
+    });
+    progress.finish(outcome.as_ref().is_ok_and(|o| o.judgement.is_good()));
+    outcome
 }

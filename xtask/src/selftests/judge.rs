@@ -1,8 +1,7 @@
-//! Deciding whether the agent changed anything, and telling it as a table. Pure.
+//! Deciding whether the agent changed anything. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     mem::discriminant,
 };
 
@@ -15,20 +14,20 @@ use super::{
 /// The verdicts on one guest.
 #[derive(Debug, Default)]
 pub struct Judgement {
-    programs: Vec<Judged>,
+    pub(super) programs: Vec<Judged>,
     /// What is wrong with the agent itself.
     agent: Vec<String>,
 }
 
 /// One program: what is told of it, and what is wrong.
 #[derive(Debug)]
-struct Judged {
-    name: &'static str,
+pub(super) struct Judged {
+    pub(super) name: &'static str,
     /// Phase, sub-tests that passed, failed and were skipped, and seconds.
-    runs: Vec<(Phase, [usize; 3], f64)>,
-    /// What ended otherwise than passed without the agent: how and why, and the names.
-    remarks: BTreeMap<String, Vec<String>>,
-    gained: Counters,
+    pub(super) runs: Vec<(Phase, [usize; 3], f64)>,
+    /// What did not pass without the agent: how and why, and the names.
+    pub(super) remarks: BTreeMap<String, Vec<String>>,
+    pub(super) gained: Counters,
     wrong: Vec<String>,
 }
 
@@ -92,7 +91,7 @@ impl Judged {
 }
 
 impl Phase {
-    fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::Without => "without the agent",
             Self::Under => "under the agent",
@@ -146,7 +145,7 @@ fn words(end: Option<&Result>) -> String {
         None => ("is missing", ""),
         Some(Result::Passed) => ("passed", ""),
         Some(Result::Failed(why)) => ("failed", why.as_str()),
-        Some(Result::Skipped(why)) => ("was skipped", why.as_str()),
+        Some(Result::Skipped(why)) => ("skipped", why.as_str()),
     };
     if why.is_empty() {
         verb.to_owned()
@@ -188,93 +187,6 @@ fn agent(session: &Session) -> Vec<String> {
         ));
     }
     wrong
-}
-
-impl fmt::Display for Judgement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:<16} {:<18} {:>7} {:>7} {:>8} {:>8}",
-            "PROGRAM", "RUN", "PASSED", "FAILED", "SKIPPED", "SECONDS"
-        )?;
-        for program in &self.programs {
-            for (phase, [passed, failed, skipped], seconds) in &program.runs {
-                writeln!(
-                    f,
-                    "{:<16} {:<18} {passed:>7} {failed:>7} {skipped:>8} {seconds:>8.1}",
-                    program.name,
-                    phase.words()
-                )?;
-            }
-        }
-        self.write_remarks(f)?;
-        self.write_counted(f)?;
-        writeln!(f)?;
-        if self.is_good() {
-            return writeln!(
-                f,
-                "every sub-test ended under the agent as without it; the agent stayed ready"
-            );
-        }
-        for (name, wrong) in self.verdicts() {
-            for what in wrong {
-                writeln!(
-                    f,
-                    "WRONG {name}: {}",
-                    what.trim_end().replace('\n', "\n    | ")
-                )?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Judgement {
-    fn write_remarks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let remarks = self.programs.iter().flat_map(|program| {
-            program
-                .remarks
-                .iter()
-                .map(move |(how, names)| (program.name, how, names))
-        });
-        for (program, how, names) in remarks {
-            writeln!(f, "\nwithout the agent {how}, in {program}:")?;
-            for name in names {
-                writeln!(f, "    {name}")?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the agent counted while each program ran, zeroes left out.
-    fn write_counted(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let grew = |gained: &Counters| -> Vec<String> {
-            gained
-                .iter()
-                .filter(|(series, value)| !series.starts_with("uffdwp_level") && **value > 0.0)
-                .map(|(series, _)| series.clone())
-                .collect()
-        };
-        let series: BTreeSet<String> = self.programs.iter().flat_map(|p| grew(&p.gained)).collect();
-        let widest = series.iter().map(String::len).max().unwrap_or(0);
-        if series.is_empty() {
-            return Ok(());
-        }
-        write!(f, "\n{:<widest$}", "COUNTED BY THE AGENT")?;
-        for program in &self.programs {
-            write!(f, " {:>16}", program.name)?;
-        }
-        writeln!(f)?;
-        for series in series {
-            write!(f, "{series:<widest$}")?;
-            for program in &self.programs {
-                let gained = program.gained.get(&series).copied().unwrap_or(0.0);
-                write!(f, " {gained:>16}")?;
-            }
-            writeln!(f)?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -368,23 +280,5 @@ mod tests {
         let found = wrong(&session([GOOD; 3], 5, died));
         assert!(found[0].contains("139") && found[0].contains("last words"));
         assert_eq!(wrong(&Session::default()).len(), 6);
-    }
-
-    #[test]
-    fn the_table_shows_what_ran_and_what_did_not_pass() {
-        let text = Judgement::new(&session([BAD; 3], 5, WELL), [&PROGRAM]).to_string();
-        assert!(
-            text.contains("t                under the agent          1       1        0      1.0"),
-            "{text}"
-        );
-        assert!(
-            text.contains("without the agent failed, in t:\n    b\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("uffdwp_node_a                       5"),
-            "{text}"
-        );
-        assert!(text.ends_with("the agent stayed ready\n"), "{text}");
     }
 }

@@ -4,6 +4,7 @@
 mod guest;
 mod judge;
 mod subtests;
+mod table;
 
 use std::{fmt, time::Duration};
 
