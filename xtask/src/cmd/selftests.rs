@@ -88,8 +88,8 @@ pub fn test_name(name: &str) -> String {
 
 /// Boots a kernel of `series` and runs the programs called `names` in it, all if there are none.
 fn boot(series: &str, names: &[&str], mut sink: impl FnMut(&str)) -> Result<Outcome> {
-    let kernel = kernels::prepare(series)?;
     let mut built = setup::selftests::prepare(series)?;
+    let kernel = kernels::prepare(series)?;
     if !names.is_empty() {
         built
             .programs
