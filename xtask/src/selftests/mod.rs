@@ -23,7 +23,7 @@ pub use judge::Judgement;
 pub struct Program {
     /// What its file is called.
     pub name: &'static str,
-    /// Its sources, in `tools/testing/selftests/mm`.
+    /// Its own sources, in `tools/testing/selftests/mm`.
     pub sources: &'static [&'static str],
     /// Whether it runs on one CPU of the guest. uffd-unit-tests hands every page from one process to
     /// another. Between two emulated CPUs each time waits for the host to run the other one, often
@@ -39,7 +39,7 @@ pub struct Program {
 pub const PROGRAMS: [Program; 2] = [
     Program {
         name: "pagemap_ioctl",
-        sources: &["pagemap_ioctl.c", "vm_util.c"],
+        sources: &["pagemap_ioctl.c"],
         one_cpu: false,
         counted: &[
             r#"uffdwp_node_faults_total{mode="async",entry="pte"}"#,
@@ -50,7 +50,7 @@ pub const PROGRAMS: [Program; 2] = [
     },
     Program {
         name: "uffd-unit-tests",
-        sources: &["uffd-unit-tests.c", "uffd-common.c", "vm_util.c"],
+        sources: &["uffd-unit-tests.c", "uffd-common.c"],
         one_cpu: true,
         counted: &[r#"uffdwp_node_faults_total{mode="sync",entry="pte"}"#],
     },

@@ -100,19 +100,28 @@ fn tap(line: &str) -> Option<Subtest> {
     let skipped = name
         .strip_prefix("# SKIP")
         .or_else(|| name.strip_prefix("# XFAIL"));
-    let result = match skipped {
-        Some(_) => Result::Skipped(String::new()),
-        None if good => Result::Passed,
-        None => Result::Failed(String::new()),
+    let (name, result) = match skipped.map(split_reason) {
+        Some((name, why)) => (name, Result::Skipped(why.to_owned())),
+        None if good => (name, Result::Passed),
+        None => (name, Result::Failed(String::new())),
     };
     Some(Subtest {
         key: number.to_owned(),
-        name: skipped.unwrap_or(name).trim().to_owned(),
+        name: name.trim().to_owned(),
         result,
     })
 }
 
-/// How uffd-unit-tests ends a sub-test: `done`, `failed [reason: x]`, `skipped [reason: x]`.
+/// `name (why not)` as its two parts; a single word in parentheses belongs to the name.
+fn split_reason(text: &str) -> (&str, &str) {
+    let reason = text
+        .split_once(" (")
+        .and_then(|(name, why)| Some((name, why.trim_end().strip_suffix(')')?)))
+        .filter(|(_, why)| why.contains(' '));
+    reason.unwrap_or((text, ""))
+}
+
+/// How uffd-unit-tests of kernels before 7.0 ends a sub-test: `done`, `failed [reason: x]`, `skipped [reason: x]`.
 fn verdict(text: &str) -> Option<Result> {
     let text = text.trim();
     let reason = || {
@@ -151,6 +160,18 @@ mod tests {
         assert_eq!(found.counts(), [2, 1, 1]);
         assert_eq!(found.get("2").unwrap().name, "Hugetlb mem: written");
         assert_eq!(found.get("3").unwrap().name, "Huge page: written");
+    }
+
+    #[test]
+    fn the_reason_of_a_skip_is_not_its_name() {
+        let found = read(
+            "1..2\nok 1 # SKIP wp-fork-pin on anon (CONFIG_GUP_TEST missing or unprivileged)\n\
+             ok 2 # SKIP Huge page: all must be written (dirty)\n",
+        );
+        assert_eq!(found.all[0].name, "wp-fork-pin on anon");
+        let why = "CONFIG_GUP_TEST missing or unprivileged".to_owned();
+        assert_eq!(found.all[0].result, Result::Skipped(why));
+        assert_eq!(found.all[1].name, "Huge page: all must be written (dirty)");
     }
 
     #[test]

@@ -24,6 +24,9 @@ const SOURCES: [&str; 4] = [
     "mm/gup_test.h",
 ];
 
+/// Sources, in the same directory, that the kernel's own build links to each test, where they exist.
+const SHARED: [&str; 3] = ["vm_util.c", "thp_settings.c", "hugepage_settings.c"];
+
 /// Headers that the machine's own may be too old for.
 const HEADERS: [&str; 3] = ["fs.h", "memfd.h", "userfaultfd.h"];
 
@@ -153,7 +156,9 @@ fn build(sources: &Path, program: &Program, package: &str, dir: &Path) -> Result
         .arg(sources)
         .arg("-o")
         .arg(dir.join(program.name));
-    gcc.args(program.sources).args(["-lrt", "-lpthread", "-lm"]);
+    gcc.args(program.sources);
+    gcc.args(SHARED.iter().filter(|file| tests.join(file).is_file()));
+    gcc.args(["-lrt", "-lpthread", "-lm"]);
     sh::step(
         &format!("building {} of {package}", program.name),
         gcc.current_dir(tests),
