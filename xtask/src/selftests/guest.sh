@@ -23,19 +23,26 @@ run() {
     done
 }
 
-ready() { get readyz > /tmp/ready && say ready "$1" yes || { say ready "$1" no; cat /tmp/ready /tmp/refused; }; }
+ready() {
+    get readyz > /tmp/ready && say ready "$1" yes && return
+    say ready "$1" no
+    cat /tmp/ready /tmp/refused
+    tail -n 5 /tmp/agent.log
+    return 1
+}
 
 run without
 tracker agent --require-level full 2> /tmp/agent.log &
 agent=$!
 tries=0
-until get readyz > /tmp/ready || [ $tries -eq 300 ]; do
+until get readyz > /tmp/ready || [ $tries -eq 120 ] || ! kill -0 $agent; do
     tries=$((tries + 1))
     sleep 1
 done
-ready before
-run under
-ready after
+if ready before; then
+    run under
+    ready after
+fi
 kill -TERM $agent
 wait $agent
 say stopped $?
