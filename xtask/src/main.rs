@@ -1,4 +1,4 @@
-//! Everything a contributor types: set-up, build, run, test, vm, bench.
+//! Everything a contributor types: set-up, build, run, test, vm, bench, selftests.
 
 mod cargo;
 mod cmd;

@@ -6,7 +6,7 @@ get() { wget -q -O - "http://127.0.0.1:19943/$1" 2>/tmp/refused; }
 
 counters() {
     say metrics "$1"
-    get metrics | grep -E '^uffdwp_(node_|probe_missed_total|record_failures_total)'
+    get metrics | grep -E '^uffdwp_(node_|probe_events_total|probe_missed_total|record_failures_total)'
     say end
 }
 
