@@ -26,10 +26,9 @@ pub struct Program {
     /// Its own sources, in `tools/testing/selftests/mm`.
     pub sources: &'static [&'static str],
     /// Whether it runs on one CPU of the guest. uffd-unit-tests hands every page from one process to
-    /// another. Between two emulated CPUs each time waits for the host to run the other one, often
-    /// for a slice of 4 ms: minutes instead of half a minute. It is also racy there, without the
-    /// agent: "events on anon" ends now and then with `UFFDIO_COPY error: -2`, when the child has
-    /// moved its memory before the handler copies.
+    /// another. Between two emulated CPUs each waits for the host to run the other one: minutes on a
+    /// busy host instead of half a minute. It is also racy there, without the agent: "events on anon"
+    /// ends now and then with `UFFDIO_COPY error: -2`.
     pub one_cpu: bool,
     /// What the agent must have counted while it ran: series of the node that it makes grow.
     pub counted: &'static [&'static str],
