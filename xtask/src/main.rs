@@ -1,4 +1,4 @@
-//! Everything a contributor types: set-up, build, run, test, vm, bench.
+//! Everything a contributor types: set-up, build, run, test, vm, bench, selftests.
 
 mod cargo;
 mod cmd;
@@ -6,6 +6,7 @@ mod exposition;
 mod http;
 mod matrix;
 mod paths;
+mod selftests;
 mod setup;
 mod sh;
 mod stop;

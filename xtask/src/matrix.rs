@@ -87,6 +87,10 @@ pub fn programs(test: &str) -> &'static [&'static str] {
     }
 }
 
+/// The kernel's own tests that run under the agent: on which series, and which programs. One of each:
+/// `cargo xtask selftests` runs the others, which take longer and are for a change of a hook.
+pub const SELFTESTS: (&str, &[&str]) = ("6.12", &["pagemap_ioctl"]);
+
 /// How long one test program may take in a guest, the boot included.
 pub const TIMEOUT: Duration = Duration::from_secs(900);
 
@@ -131,6 +135,16 @@ mod tests {
         }
         for test in &tests {
             assert!(ROWS.iter().any(|row| row.excuse(test).is_none()), "{test}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_own_tests_are_known() {
+        let (kernel, programs) = SELFTESTS;
+        assert!(ROWS.iter().any(|row| row.label() == kernel));
+        for name in programs {
+            let known = |program: &crate::selftests::Program| program.name == *name;
+            assert!(crate::selftests::PROGRAMS.iter().any(known), "{name}");
         }
     }
 

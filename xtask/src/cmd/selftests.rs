@@ -1,47 +1,106 @@
 //! `cargo xtask selftests`: the kernel's own tests of userfaultfd, alone and under the agent.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::guest_programs;
 use crate::{
-    ConsentArgs, cargo,
-    setup::{self, Extent, kernels, selftests},
-    vm::{GuestFile, VmRun},
+    ConsentArgs, cargo, matrix,
+    selftests::{self, Outcome, PROGRAMS, Program},
+    setup::{self, Extent, kernels},
+    sh::Progress,
+    tally::Tally,
+    vm::guest_log::Verdict,
 };
 
-/// Build the kernel's pagemap_ioctl and uffd-unit-tests, and run them alone and under the agent
+/// Run the kernel's pagemap_ioctl and uffd-unit-tests without, under and after the agent
 ///
-/// What fails under the agent must be what fails without it, and the agent must stay ready.
+/// What fails under the agent must be what fails without it, and the agent must stay ready at
+/// level full and count what they do.
 #[derive(Args)]
 pub struct SelftestsArgs {
-    /// A series of which Debian has both a kernel and its sources
+    /// A series of Debian's kernels, from 6.12 on
     #[arg(default_value = "6.12")]
     kernel: String,
+    /// Only this program (may be repeated)
+    #[arg(long, value_name = "NAME", value_parser = program)]
+    program: Vec<&'static Program>,
+    /// Show what the programs print
+    #[arg(long, short)]
+    verbose: bool,
     #[command(flatten)]
     consent: ConsentArgs,
+}
+
+fn program(name: &str) -> Result<&'static Program, String> {
+    let names: Vec<&str> = PROGRAMS.iter().map(|program| program.name).collect();
+    let found = PROGRAMS.iter().find(|program| program.name == name);
+    found.ok_or_else(|| format!("there are {}", names.join(" and ")))
 }
 
 /// Runs it; success if the agent changed nothing.
 pub fn run(args: &SelftestsArgs) -> Result<ExitCode> {
     setup::prepare(Extent::Vm, &args.consent.consent())?;
-    let kernel = kernels::prepare(&args.kernel)?;
-    let mut run = VmRun::new(&format!("selftests-{}", kernel.label), &kernel);
-    run.files = guest_programs(&cargo::programs()?, "/bin")?;
-    for program in selftests::prepare(&args.kernel)? {
-        let name = program.file_name().context("a program has a name")?;
-        run.files.push(GuestFile {
-            guest: format!("/selftests/{}", name.to_string_lossy()),
-            host: program,
-        });
-    }
-    run.command = Some(include_str!("selftests.sh").to_owned());
-    run.timeout = Duration::from_secs(1200);
-    let report = run.run(|line| println!("{line}"))?;
-    Ok(match report.verdict()? {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    let names: Vec<&str> = args.program.iter().map(|program| program.name).collect();
+    let outcome = boot(&args.kernel, &names, |line| {
+        if args.verbose {
+            println!("{line}");
+        }
+    })?;
+    println!("\n{outcome}");
+    Ok(if outcome.judgement.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
+}
+
+/// Counts a verdict for each program that [`matrix::SELFTESTS`] names, and for the agent.
+pub fn check(tally: &mut Tally) {
+    let (kernel, names) = matrix::SELFTESTS;
+    match boot(kernel, names, |_| {}) {
+        Ok(outcome) => {
+            tally.early_crash(outcome.early_crashes);
+            for (name, wrong) in outcome.judgement.verdicts() {
+                let verdict = if wrong.is_empty() {
+                    Verdict::Passed
+                } else {
+                    Verdict::Failed
+                };
+                tally.guest(kernel, &test_name(name), Some(verdict), &wrong.join("\n"));
+            }
+        }
+        Err(error) => {
+            let why = format!("{error:#}");
+            for name in names {
+                tally.guest(kernel, &test_name(name), None, &why);
+            }
+        }
+    }
+}
+
+/// What tables call the kernel's test program `name`.
+pub fn test_name(name: &str) -> String {
+    format!("selftests::{name}")
+}
+
+/// Boots a kernel of `series` and runs the programs called `names` in it, all if there are none.
+fn boot(series: &str, names: &[&str], mut sink: impl FnMut(&str)) -> Result<Outcome> {
+    let mut built = setup::selftests::prepare(series)?;
+    let kernel = kernels::prepare(series)?;
+    if !names.is_empty() {
+        built
+            .programs
+            .retain(|(program, _)| names.contains(&program.name));
+    }
+    let programs = guest_programs(&cargo::programs()?, "/bin")?;
+    let progress = Progress::start(&format!("the kernel's own tests on {series}"));
+    let outcome = selftests::run(&kernel, &built, programs, |line| {
+        sink(line);
+        progress.detail(line);
+    });
+    progress.finish(outcome.as_ref().is_ok_and(|o| o.judgement.is_good()));
+    outcome
 }

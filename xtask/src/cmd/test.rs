@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use super::guest_programs;
+use super::{guest_programs, selftests};
 use crate::{
     ConsentArgs,
     cargo::{self, Program},
@@ -72,6 +72,9 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     }
     if !args.no_vm {
         guest_tests(args, &boots, &mut tally)?;
+        if wants_selftests(args) {
+            selftests::check(&mut tally);
+        }
     }
     print!("\n{tally}");
     Ok(if tally.is_good() {
@@ -202,6 +205,15 @@ fn boots(args: &TestArgs) -> Result<Vec<Boot>> {
         })
     };
     ROWS.iter().filter(chosen).map(boot).collect()
+}
+
+/// Whether `args` choose the kernel's own tests.
+fn wants_selftests(args: &TestArgs) -> bool {
+    let (kernel, programs) = matrix::SELFTESTS;
+    let chosen = args.kernel.is_empty() || args.kernel.iter().any(|series| series == kernel);
+    let filter = args.filter.as_deref().unwrap_or_default();
+    let named = |name: &&str| selftests::test_name(name).contains(filter);
+    args.kernel_image.is_empty() && chosen && programs.iter().any(named)
 }
 
 /// One boot: a test program on one row, and the tests in it.

@@ -211,7 +211,7 @@ fn all_series(names: &[String]) -> String {
 
 /// The numbers of a version: `6.12.117+deb12-cloud-amd64` is 6, 12, 117, and `6.1.0-56-cloud-amd64`
 /// is 6, 1, 0, 56. None if it does not start with two numbers.
-fn parts(version: &str) -> Option<Vec<u64>> {
+pub fn parts(version: &str) -> Option<Vec<u64>> {
     let head = version.split(['+', '~']).next()?;
     let numbers: Vec<u64> = head
         .split(['.', '-'])

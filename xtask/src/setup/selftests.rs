@@ -7,19 +7,14 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
-use super::apt;
-use crate::{paths, sh};
-
-/// Each program and its sources, in tools/testing/selftests/mm.
-const PROGRAMS: [(&str, &[&str]); 2] = [
-    ("pagemap_ioctl", &["pagemap_ioctl.c", "vm_util.c"]),
-    (
-        "uffd-unit-tests",
-        &["uffd-unit-tests.c", "uffd-common.c", "vm_util.c"],
-    ),
-];
+use super::{apt, kernels};
+use crate::{
+    paths,
+    selftests::{PROGRAMS, Program},
+    sh,
+};
 
 /// What of the kernel's sources they are made of.
 const SOURCES: [&str; 4] = [
@@ -29,56 +24,165 @@ const SOURCES: [&str; 4] = [
     "mm/gup_test.h",
 ];
 
+/// Sources, in the same directory, that the kernel's own build links to each test, where they exist.
+const SHARED: [&str; 3] = ["vm_util.c", "thp_settings.c", "hugepage_settings.c"];
+
 /// Headers that the machine's own may be too old for.
 const HEADERS: [&str; 3] = ["fs.h", "memfd.h", "userfaultfd.h"];
 
-/// The programs for kernels of `series`, fetched and built if they are not here.
-pub fn prepare(series: &str) -> Result<Vec<PathBuf>> {
-    let dir = paths::create(paths::tools()?.join("selftests").join(series))?;
-    let programs = PROGRAMS.map(|(name, _)| dir.join(name)).to_vec();
-    if programs.iter().all(|program| program.is_file()) {
-        return Ok(programs);
-    }
-    let sources = unpack(series, &dir)?;
-    for (name, files) in PROGRAMS {
-        build(&sources, name, files, &dir)?;
-    }
-    fs::remove_dir_all(&sources).with_context(|| format!("cannot remove {}", sources.display()))?;
-    Ok(programs)
+/// Test programs, ready to run.
+pub struct Built {
+    /// The package they are from: `linux-source-6.12`.
+    pub package: String,
+    /// Each program and its file.
+    pub programs: Vec<(&'static Program, PathBuf)>,
 }
 
-/// Fetches the sources and unpacks what is needed into `dir`.
-fn unpack(series: &str, dir: &Path) -> Result<PathBuf> {
-    let name = format!("linux-source-{series}");
-    let package = dir.join("package");
-    apt::Source::open()?.unpack(std::slice::from_ref(&name), &package)?;
+/// The programs for kernels of `series`, fetched and built if they are not here.
+pub fn prepare(series: &str) -> Result<Built> {
+    let tools = paths::create(paths::tools()?.join("selftests"))?;
+    // Those of the series itself are the right ones, so nothing need be asked if they are here.
+    if let Some(built) = built(&tools, &package(series)) {
+        return Ok(built);
+    }
+    let about = || format!("the kernel's tests for {series} cannot be had");
+    let source = apt::Source::open().with_context(about)?;
+    let names = source.names("^linux-source-[0-9.]+$").with_context(about)?;
+    let Some(from) = newest_not_after(&names, series) else {
+        bail!(
+            "Debian's archive has no sources from Linux 6.7, which brought pagemap_ioctl, up to \
+             {series}; it has {}",
+            names.join(", ")
+        );
+    };
+    if let Some(built) = built(&tools, from) {
+        return Ok(built);
+    }
+    let partial = paths::create(tools.join(format!(".partial-{}", std::process::id())))?;
+    let done = make(&source, from, &partial).and_then(|()| {
+        let dir = tools.join(from);
+        fs::rename(partial.join("programs"), &dir)
+            .with_context(|| format!("cannot write {}", dir.display()))
+    });
+    fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
+    done.with_context(about)?;
+    built(&tools, from).context("programs that were just built are gone")
+}
+
+fn package(series: &str) -> String {
+    format!("linux-source-{series}")
+}
+
+/// The programs from `package`, if all are here.
+fn built(tools: &Path, package: &str) -> Option<Built> {
+    let programs = PROGRAMS.iter().map(|program| {
+        let path = tools.join(package).join(program.name);
+        path.is_file().then_some((program, path))
+    });
+    Some(Built {
+        package: package.to_owned(),
+        programs: programs.collect::<Option<Vec<_>>>()?,
+    })
+}
+
+/// The first version with all of the programs: it brought PAGEMAP_SCAN.
+const FIRST: [u64; 2] = [6, 7];
+
+/// The newest source package that is not newer than `series`. Debian keeps images longer than
+/// sources, and a kernel must pass the tests of those before it: it does not break its users.
+fn newest_not_after<'a>(names: &'a [String], series: &str) -> Option<&'a str> {
+    let version = |text: &str| {
+        Some(
+            kernels::parts(text)?
+                .into_iter()
+                .take(2)
+                .collect::<Vec<_>>(),
+        )
+    };
+    let of = |name: &str| version(name.strip_prefix("linux-source-")?);
+    let wanted = version(series)?;
+    names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| {
+            of(name).is_some_and(|version| FIRST[..] <= version[..] && version <= wanted)
+        })
+        .max_by_key(|name| of(name))
+}
+
+/// Fetches `package` and builds the programs under `dir`.
+fn make(source: &apt::Source, package: &str, dir: &Path) -> Result<()> {
+    let unpacked = dir.join("package");
+    source.unpack(&[package.to_owned()], &unpacked)?;
     let mut tar = Command::new("tar");
     tar.arg("-xJf")
-        .arg(package.join(format!("usr/src/{name}.tar.xz")));
+        .arg(unpacked.join(format!("usr/src/{package}.tar.xz")));
     tar.arg("-C").arg(dir);
-    tar.args(SOURCES.map(|path| format!("{name}/{path}")));
-    sh::step(&format!("unpacking {name}"), &mut tar)?;
-    fs::remove_dir_all(&package).with_context(|| format!("cannot remove {}", package.display()))?;
-    Ok(dir.join(name))
+    tar.args(SOURCES.map(|path| format!("{package}/{path}")));
+    sh::step(&format!("unpacking {package}"), &mut tar)?;
+    let (sources, programs) = (dir.join(package), paths::create(dir.join("programs"))?);
+    prepare_headers(&sources)?;
+    for program in &PROGRAMS {
+        build(&sources, program, package, &programs)?;
+    }
+    Ok(())
 }
 
-/// Compiles one program, with `sources`' headers where they matter.
-fn build(sources: &Path, name: &str, files: &[&str], dir: &Path) -> Result<()> {
-    let tests = sources.join("tools/testing/selftests/mm");
+/// Puts into `sources` what the kernel's own build would make.
+fn prepare_headers(sources: &Path) -> Result<()> {
     let headers = paths::create(sources.join("tracker-include/linux"))?;
     for header in HEADERS {
         let from = sources.join("include/uapi/linux").join(header);
         fs::copy(&from, headers.join(header))
             .with_context(|| format!("cannot copy {}", from.display()))?;
     }
-    // Made by the kernel's build to tell of libraries that these two do not use.
-    fs::write(tests.join("local_config.h"), "").context("cannot write local_config.h")?;
+    // Tells of libraries that these programs do not use.
+    let config = sources.join("tools/testing/selftests/mm/local_config.h");
+    fs::write(&config, "").with_context(|| format!("cannot write {}", config.display()))
+}
+
+/// Compiles one program into `dir`, with `sources`' headers where they matter.
+fn build(sources: &Path, program: &Program, package: &str, dir: &Path) -> Result<()> {
+    let tests = sources.join("tools/testing/selftests/mm");
     let mut gcc = Command::new("gcc");
     gcc.args(["-O2", "-static", "-w", "-U_FORTIFY_SOURCE"]);
     // As `make headers_install` would have it.
     gcc.arg("-D__packed=__attribute__((packed))");
+    // Since 7.0 they name it without its directory.
+    let shared = sources.join("tools/testing/selftests");
     gcc.arg("-I").arg(sources.join("tracker-include"));
-    gcc.arg("-I").arg(sources).arg("-o").arg(dir.join(name));
-    gcc.args(files).args(["-lrt", "-lpthread", "-lm"]);
-    sh::step(&format!("building {name}"), gcc.current_dir(tests))
+    gcc.arg("-I").arg(shared);
+    gcc.arg("-I")
+        .arg(sources)
+        .arg("-o")
+        .arg(dir.join(program.name));
+    gcc.args(program.sources);
+    gcc.args(SHARED.iter().filter(|file| tests.join(file).is_file()));
+    gcc.args(["-lrt", "-lpthread", "-lm"]);
+    sh::step(
+        &format!("building {} of {package}", program.name),
+        gcc.current_dir(tests),
+    )
+    .context("the kernel's tests need gcc and a static C library (Debian's gcc and libc6-dev)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_never_newer_than_the_kernel() {
+        let names = ["6.1", "6.12", "7.2", "7.3"].map(package);
+        for (series, expected) in [
+            ("6.12", Some("linux-source-6.12")),
+            ("6.18", Some("linux-source-6.12")),
+            ("6.18.15", Some("linux-source-6.12")),
+            ("7.3", Some("linux-source-7.3")),
+            ("6.1", None),
+            ("5.10", None),
+            ("bzImage", None),
+        ] {
+            assert_eq!(newest_not_after(&names, series), expected, "{series}");
+        }
+    }
 }
