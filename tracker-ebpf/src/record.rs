@@ -184,7 +184,7 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
         return NO_RECORD;
     };
     if id == NO_RECORD {
-        debug!((), "no VMA record is free for {:x} at {:x}", vma, start);
+        debug!((), "no VMA record is free at {:x}", start);
         lose(Loss::VmaRecordsFull);
         return NO_RECORD;
     }
@@ -200,9 +200,10 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
         (*record).mode = mode as u32;
         (*record).state = RecordState::Live as u32;
     }
+    // Never a pointer: one from a trampoline may not be taken apart.
     debug!(
         (),
-        "VMA record {}: {:x} at {:x}, process record {}", id, vma, start, mm_id
+        "VMA record {} at {:x}, process record {}", id, start, mm_id
     );
     publish(&VMAS, vma, id, || {
         // SAFETY: as above; the agent takes the unused record back.
@@ -223,7 +224,7 @@ pub fn resolve_mm(mm: u64) -> u32 {
         return NO_RECORD;
     };
     if id == NO_RECORD {
-        debug!((), "no process record is free for the mm {:x}", mm);
+        debug!((), "no process record is free");
         lose(Loss::MmRecordsFull);
         return NO_RECORD;
     }

@@ -56,7 +56,7 @@ fn allocated(mm: u64, vma: u64, cause: u64, level: Level) {
     if vma == 0 {
         debug!(
             (),
-            "no VMA for a table of level {} in the mm {:x}, cause {}", level as u32, mm, cause
+            "no VMA for a table of level {}, cause {}", level as u32, cause
         );
         lose(Loss::VmaUnknown);
     } else if uses_uffd_wp::<Copied>(vma as *const u8)

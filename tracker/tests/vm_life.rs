@@ -130,6 +130,19 @@ fn the_first_use_after_the_start_is_counted() {
 fn the_programs_speak_at_level_debug_only() {
     for (level, speaks) in [("info", false), ("debug", true)] {
         let agent = guest::agent(&["--log.level", level]);
+        assert_eq!(agent.status()["level"]["level"], "full", "{}", agent.log());
+        let refused: Vec<_> = agent.status()["hooks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|hook| hook["verdict"] == "attached" && hook["reason"] != "first choice")
+            .cloned()
+            .collect();
+        assert_eq!(
+            refused,
+            Vec::<serde_json::Value>::new(),
+            "a line must not cost a hook its mechanism"
+        );
         let before = agent.metrics();
         let mut workload = Stepped::start("anon-present-sync", &[]).unwrap();
         workload.work();

@@ -10,6 +10,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
@@ -30,6 +31,9 @@ fn guest_programs(programs: &[Program], dir: &str) -> Result<Vec<GuestFile>> {
 /// A copy of `program` without debug information, which is most of it and which an emulated machine
 /// takes long to load. The program itself where there is no `strip`.
 fn slim(program: &Path) -> Result<PathBuf> {
+    // Guests are made ready side by side.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(strip) = paths::program("strip") else {
         return Ok(program.to_owned());
     };

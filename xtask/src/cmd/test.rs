@@ -48,7 +48,7 @@ pub struct TestArgs {
     /// Boot this image instead of the matrix's kernels (may be repeated)
     #[arg(long, value_name = "PATH", conflicts_with = "kernel")]
     kernel_image: Vec<std::path::PathBuf>,
-    /// Virtual machines at a time; each has two CPUs
+    /// Virtual machines at a time, each with two CPUs [default: as many as cores, at most 4]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
     jobs: Option<u8>,
 }
@@ -250,9 +250,7 @@ fn guest_tests(args: &TestArgs, boots: &[Boot], tally: &mut Tally) -> Result<()>
         }
     }
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let workers = args
-        .jobs
-        .map_or_else(|| (cores / 2).clamp(1, 4), usize::from);
+    let workers = args.jobs.map_or_else(|| cores.clamp(1, 4), usize::from);
     let (jobs, tally) = (Mutex::new(jobs), Mutex::new(tally));
     thread::scope(|scope| {
         for _ in 0..workers {
