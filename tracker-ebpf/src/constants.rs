@@ -49,6 +49,10 @@ pub struct Offsets {
     pub uffd_released: u32,
     /// `userfaultfd_ctx.mm`
     pub uffd_mm: u32,
+    /// `mm_struct.pgd`
+    pub mm_pgd: u32,
+    /// `zap_details.zap_flags`
+    pub zap_flags: u32,
     /// `mm_struct.mm_mt.ma_root`
     pub mm_tree_root: u32,
     /// `maple_range_64.pivot`
@@ -148,6 +152,6 @@ unsafe impl bytemuck::Zeroable for Config {}
 unsafe impl bytemuck::Pod for Config {}
 
 const _: () = {
-    assert!(size_of::<Offsets>() == 4 * 40);
+    assert!(size_of::<Offsets>() == 4 * 42);
     assert!(size_of::<Config>() == 8 * 14);
 };

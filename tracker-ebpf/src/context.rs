@@ -3,6 +3,7 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::pt_regs,
+    helpers::bpf_get_func_arg,
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 
@@ -16,8 +17,10 @@ pub trait Entry {
     const PREEMPTIBLE: bool;
     /// The `n`th argument as a pointer.
     fn pointer(&self, n: usize) -> *const u8;
-    /// The `n`th argument as a number.
+    /// The `n`th argument as a number, which must be one to the verifier too.
     fn number(&self, n: usize) -> u64;
+    /// The `n`th argument, whatever it is, as a number to calculate with; 0 if there is none.
+    fn argument(&self, n: usize) -> u64;
 }
 
 impl Entry for FEntryContext {
@@ -32,6 +35,11 @@ impl Entry for FEntryContext {
     #[inline(always)]
     fn number(&self, n: usize) -> u64 {
         self.arg(n)
+    }
+
+    #[inline(always)]
+    fn argument(&self, n: usize) -> u64 {
+        traced_argument(self, n)
     }
 }
 
@@ -48,6 +56,33 @@ impl Entry for ProbeContext {
     fn number(&self, n: usize) -> u64 {
         self.arg(n).unwrap_or(0)
     }
+
+    #[inline(always)]
+    fn argument(&self, n: usize) -> u64 {
+        let regs: *const pt_regs = self.as_ptr().cast();
+        // All are loaded: a place in the context that depends on `n` does not pass the verifier.
+        // SAFETY: the context of a kprobe is its register set; the verifier checks the loads.
+        let all = unsafe {
+            [
+                (&raw const (*regs).rdi).read_volatile(),
+                (&raw const (*regs).rsi).read_volatile(),
+                (&raw const (*regs).rdx).read_volatile(),
+                (&raw const (*regs).rcx).read_volatile(),
+                (&raw const (*regs).r8).read_volatile(),
+                (&raw const (*regs).r9).read_volatile(),
+            ]
+        };
+        all.get(n).copied().unwrap_or(0)
+    }
+}
+
+/// An argument of a function under a trampoline, as a number.
+#[inline(always)]
+pub fn traced_argument(ctx: &impl EbpfContext, n: usize) -> u64 {
+    let mut value = 0;
+    // SAFETY: the context is the program's own; the helper writes one word.
+    unsafe { bpf_get_func_arg(ctx.as_ptr(), n as u32, &raw mut value) };
+    value
 }
 
 /// The return of a kernel function. What it needs of the arguments, its entry kept.

@@ -23,6 +23,7 @@ mod scope;
 mod slot;
 mod tables;
 mod timing;
+mod walk;
 
 use aya_ebpf::{
     macros::{fentry, fexit, kprobe, kretprobe},
@@ -133,6 +134,10 @@ entry!(
     make_uffd_wp_pte_fentry,
     make_uffd_wp_pte_kprobe
 );
+
+entry!(markers::marks, marks_fentry, marks_kprobe);
+entry!(markers::zap, zap_fentry, zap_kprobe);
+entry!(markers::hugetlb_zap, hugetlb_zap_fentry, hugetlb_zap_kprobe);
 
 // Page tables
 entry!(

@@ -11,14 +11,19 @@ use crate::{
     atomic,
     context::Entry,
     maps::{Racy, VMA_RECORDS},
-    memory::{Direct, Memory},
+    memory::{Copied, Direct, Memory},
     patched::{config, field, offset},
-    record::Found,
+    record::{Found, VM_HUGETLB, resolve, uses_uffd_wp},
     slot,
+    walk::{self, Walk},
 };
 
 /// x86 `_PAGE_ACCESSED | _PAGE_DIRTY`: `pte_none` ignores them (a CPU erratum sets them).
 const IGNORED_BITS: u64 = 0x60;
+/// `UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC`, which implies it.
+const WP_UNPOPULATED: u32 = 1 << 13 | 1 << 15;
+/// `ZAP_FLAG_DROP_MARKER` (include/linux/mm.h).
+const ZAP_FLAG_DROP_MARKER: u32 = 1;
 /// Recent marker faults remembered, by page.
 const RECENT: usize = 1024;
 /// Where a fault's name has its thread, above the count of completed faults.
@@ -128,6 +133,97 @@ fn this_fault() -> u64 {
     let major = Direct::read::<u64, { field!(task_maj_flt) }>(task);
     let thread = Direct::read::<u32, { field!(task_pid) }>(task);
     u64::from(thread) << THREAD_SHIFT ^ (minor + major)
+}
+
+/// `uffd_wp_range(vma, start, len, enable)`, on older kernels after an mm: arming makes markers of
+/// empty entries where the VMA uses markers; disarming drops them (`change_pte_range`,
+/// `hugetlb_change_protection`).
+#[inline(always)]
+pub fn marks<C: Entry>(ctx: &C) {
+    let at = config!(wp_range_vma_arg) as usize;
+    let vma = ctx.argument(at);
+    let (start, length) = (ctx.argument(at + 1), ctx.argument(at + 2));
+    let arms = ctx.argument(at + 3) as u8 != 0;
+    let object = vma as *const u8;
+    if arms && !uses_markers(object) {
+        return;
+    }
+    // `pgtable_split_needed`
+    let walk = walk_of(object, start, start.wrapping_add(length), arms);
+    if arms {
+        count(vma, MarkerEvent::Installed, walk.none);
+    } else {
+        count(vma, MarkerEvent::Dropped, walk.markers);
+    }
+}
+
+/// `userfaultfd_wp_use_markers(vma)`
+#[inline(always)]
+fn uses_markers(vma: *const u8) -> bool {
+    let ctx = Copied::pointer::<{ field!(vma_uffd_ctx) }>(vma);
+    uses_uffd_wp::<Copied>(vma)
+        && (Copied::read::<u64, { field!(vma_ops) }>(vma) != 0
+            || Copied::read::<u32, { field!(uffd_features) }>(ctx) & WP_UNPOPULATED != 0)
+}
+
+/// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`: markers of anonymous
+/// memory are dropped; else they stay, and armed pages become markers, unless the flags say
+/// otherwise (`zap_pte_range`).
+#[inline(always)]
+pub fn zap<C: Entry>(ctx: &C) {
+    let vma = ctx.pointer(1);
+    if !uses_uffd_wp::<C::Memory>(vma) {
+        return;
+    }
+    let details = ctx.argument(4) as *const u8;
+    let flags = Copied::read::<u32, { field!(zap_flags) }>(details);
+    let object = ctx.argument(1);
+    let drops = Copied::read::<u64, { field!(vma_ops) }>(object as *const u8) == 0
+        || !details.is_null() && flags & ZAP_FLAG_DROP_MARKER != 0;
+    zapped(object, ctx.argument(2), ctx.argument(3), drops);
+}
+
+/// `__unmap_hugepage_range(tlb, vma, start, end, ref, zap_flags)`
+#[inline(always)]
+pub fn hugetlb_zap<C: Entry>(ctx: &C) {
+    if uses_uffd_wp::<C::Memory>(ctx.pointer(1)) {
+        let drops = ctx.argument(5) as u32 & ZAP_FLAG_DROP_MARKER != 0;
+        zapped(ctx.argument(1), ctx.argument(2), ctx.argument(3), drops);
+    }
+}
+
+#[inline(always)]
+fn zapped(vma: u64, start: u64, end: u64, drops: bool) {
+    let walk = walk_of(vma as *const u8, start, end, false);
+    if drops {
+        count(vma, MarkerEvent::Dropped, walk.markers);
+    } else {
+        count(vma, MarkerEvent::Installed, walk.armed);
+    }
+}
+
+#[inline(always)]
+fn walk_of(vma: *const u8, start: u64, end: u64, arms: bool) -> Walk {
+    let mm = Copied::read::<u64, { field!(vma_mm) }>(vma);
+    let flags = Copied::read::<u64, { field!(vma_flags) }>(vma);
+    let hugetlb = flags & VM_HUGETLB != 0;
+    let file = Copied::read::<u64, { field!(vma_ops) }>(vma) != 0;
+    walk::count(mm, start, end, hugetlb, arms && file && !hugetlb)
+}
+
+/// Counts markers for a VMA, if there are any.
+#[inline(always)]
+fn count(vma: u64, event: MarkerEvent, number: u64) {
+    if number != 0
+        && let Some(found) = resolve(vma)
+        && let Some(record) = VMA_RECORDS.get_ptr_mut(found.id())
+    {
+        // SAFETY: a map value.
+        atomic::add(
+            unsafe { &raw mut (*record).markers[event as usize] },
+            number,
+        );
+    }
 }
 
 /// `make_uffd_wp_pte(vma, addr, pte, ptent)`: PAGEMAP_SCAN arms one entry, under the pte lock. An

@@ -21,7 +21,7 @@ use crate::{
 
 /// `VM_UFFD_WP`, `VM_HUGETLB` (include/linux/mm.h).
 const VM_UFFD_WP: u64 = 0x1000;
-const VM_HUGETLB: u64 = 0x40_0000;
+pub const VM_HUGETLB: u64 = 0x40_0000;
 /// `UFFD_FEATURE_WP_ASYNC` (include/uapi/linux/userfaultfd.h).
 const WP_ASYNC: u32 = 1 << 15;
 /// `TMPFS_MAGIC` (include/uapi/linux/magic.h).

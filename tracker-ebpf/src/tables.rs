@@ -4,7 +4,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_func_arg},
+    helpers::bpf_get_current_pid_tgid,
     macros::map,
     maps::HashMap,
     programs::{FExitContext, ProbeContext},
@@ -15,7 +15,7 @@ use tracker_ebpf::{Cause, Level, Loss, NO_RECORD};
 use crate::{
     atomic,
     attribution::{self, From},
-    context::{Entry, Exit, stack},
+    context::{Entry, Exit, stack, traced_argument},
     maps::{MM_RECORDS, VMA_RECORDS, direct_map, lose},
     memory::{Copied, Memory},
     patched::{config, field},
@@ -98,25 +98,17 @@ fn end() -> Option<Allocation> {
     Some(allocation)
 }
 
-/// An argument as a number: the verifier refuses a direct load of some, and calculating with others.
-#[inline(always)]
-fn argument(ctx: &FExitContext, n: u32) -> u64 {
-    let mut value = 0;
-    // SAFETY: the context is the program's own; the helper writes one word.
-    unsafe { bpf_get_func_arg(ctx.as_ptr(), n, &raw mut value) };
-    value
-}
-
 /// `pmd_install(mm, pmd, pgtable_t *pte)` is done: it took the table, and cleared the pointer to
 /// it, unless another thread's table was there first.
 #[inline(always)]
 pub fn pmd_installed(ctx: &FExitContext) {
-    let mm = argument(ctx, 0);
-    if known_mm(mm) == NO_RECORD || Copied::at::<u64>(argument(ctx, 2) as *const u8) != 0 {
+    let mm = traced_argument(ctx, 0);
+    if known_mm(mm) == NO_RECORD || Copied::at::<u64>(traced_argument(ctx, 2) as *const u8) != 0 {
         return;
     }
     let stack = ctx.as_ptr().cast();
-    let (vma, cause) = attribution::of_pte_table(stack, From::Trampoline, mm, argument(ctx, 1));
+    let (vma, cause) =
+        attribution::of_pte_table(stack, From::Trampoline, mm, traced_argument(ctx, 1));
     allocated(mm, vma, cause, Level::Pte);
 }
 
@@ -155,12 +147,12 @@ pub fn pud_allocated(ctx: &FExitContext) {
 
 #[inline(always)]
 fn upper_allocated(ctx: &FExitContext, level: Level) {
-    let mm = argument(ctx, 0);
+    let mm = traced_argument(ctx, 0);
     if known_mm(mm) == NO_RECORD || ctx.returned() as u32 != 0 {
         return;
     }
-    let (vma, cause) = attribution::of_upper_table(mm, argument(ctx, 2));
-    count_upper(mm, vma, cause, argument(ctx, 1), level);
+    let (vma, cause) = attribution::of_upper_table(mm, traced_argument(ctx, 2));
+    count_upper(mm, vma, cause, traced_argument(ctx, 1), level);
 }
 
 /// The same in two steps. First the entry of either function.

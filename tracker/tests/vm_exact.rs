@@ -44,20 +44,11 @@ fn agent(args: &[&str]) -> Agent {
     agent
 }
 
-/// Whether a sample is exact on this kernel, in this row: markers are, when a fault consumes them or
-/// PAGEMAP_SCAN installs them in tables that are there (docs/metrics.md).
-fn exact(sample: &Expected, row: &str) -> bool {
-    let labelled = |value: &str| sample.labels.iter().any(|(_, v)| v == value);
-    sample.family != "uffdwp_markers_total"
-        || labelled("consumed")
-        || (labelled("installed") && row.starts_with("scan-ptes"))
-}
-
 /// What is not as expected, in words.
-fn differences(before: &str, after: &str, row: &str, expected: &[Expected]) -> Vec<String> {
+fn differences(before: &str, after: &str, expected: &[Expected]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut sums: BTreeMap<(String, Vec<String>), f64> = BTreeMap::new();
-    for sample in expected.iter().filter(|sample| exact(sample, row)) {
+    for sample in expected {
         let found = gained(before, after, sample);
         // Of very many VMAs only some have series of their own; their sum is checked below.
         if found != sample.value && sample.repeat == 1.0 {
@@ -123,10 +114,10 @@ fn summed(sample: &Expected) -> Vec<String> {
 
 /// Every kind of exact event.
 fn kinds() -> Vec<(&'static str, Vec<String>)> {
-    let mut all = vec![(
-        "uffdwp_markers_total",
-        vec!["event=\"consumed\"".to_owned()],
-    )];
+    let mut all = Vec::new();
+    for event in ["installed", "consumed", "dropped"] {
+        all.push(("uffdwp_markers_total", vec![format!("event=\"{event}\"")]));
+    }
     for mode in ["async", "sync"] {
         for entry in ["pte", "marker", "huge"] {
             let labels = vec![format!("mode=\"{mode}\""), format!("entry=\"{entry}\"")];
@@ -151,7 +142,7 @@ fn run(agent: &Agent, row: &str, args: &[&str]) -> Option<Vec<String>> {
     let begin = Instant::now();
     loop {
         let exposition = agent.metrics();
-        let mut wrong = differences(&before, &exposition, row, &workload.expected);
+        let mut wrong = differences(&before, &exposition, &workload.expected);
         let gained = tables(&exposition, workload.pid()) - tables(&before, workload.pid());
         if gained != workload.page_tables_gained {
             wrong.push(format!(

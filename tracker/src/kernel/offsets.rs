@@ -123,6 +123,7 @@ offsets! {
     uffd_ctx_released = "userfaultfd_ctx", "released", 1;
     uffd_ctx_mm = "userfaultfd_ctx", "mm", 8;
     mm_owner = "mm_struct", "owner", 8;
+    mm_pgd = "mm_struct", "pgd", 8;
     // The tree of an mm's VMAs, since 6.1.
     mm_tree_root = "mm_struct", "mm_mt.ma_root", 8;
     maple_range_pivots = "maple_range_64", "pivot", 120;

@@ -61,6 +61,8 @@ pub fn offsets(facts: &Facts) -> Offsets {
         uffd_flags: at(&known.uffd_ctx_flags),
         uffd_released: at(&known.uffd_ctx_released),
         uffd_mm: at(&known.uffd_ctx_mm),
+        mm_pgd: at(&known.mm_pgd),
+        zap_flags: at(&known.zap_details_zap_flags),
         mm_tree_root: at(&known.mm_tree_root),
         maple_range_pivots: at(&known.maple_range_pivots),
         maple_range_slots: at(&known.maple_range_slots),

@@ -129,7 +129,9 @@ pub struct Hook {
 const LOCKED: &[Mechanism] = &[Mechanism::Fentry, Mechanism::Kprobe];
 /// A preempted trampoline program loses the events of others on its CPU; a kprobe is not preempted.
 const PREEMPTIBLE: &[Mechanism] = &[Mechanism::Kprobe, Mechanism::Fentry];
-/// Needs registers or the caller.
+/// Reads page tables for as long as the kernel works on them, so it had better be preemptible.
+const RANGE: &[Mechanism] = &[Mechanism::Fentry, Mechanism::Kprobe];
+/// Needs the caller.
 const KPROBE: &[Mechanism] = &[Mechanism::Kprobe];
 /// A kretprobe has a bounded number of returns under way; a trampoline has not.
 const EXIT: &[Mechanism] = &[Mechanism::Fexit, Mechanism::Kretprobe];
@@ -260,6 +262,36 @@ pub const HOOKS: &[Hook] = &[
         needs: &[Need::PagemapScan],
         partner: None,
         without: "markers that PAGEMAP_SCAN installs",
+    },
+    Hook {
+        name: "marks",
+        subject: Subject::Markers,
+        functions: &["uffd_wp_range"],
+        rungs: RANGE,
+        offsets: vma_offsets!("mm_pgd"),
+        needs: &[Need::MarkerPte],
+        partner: None,
+        without: "markers that arming makes of empty entries, and that disarming drops",
+    },
+    Hook {
+        name: "zap",
+        subject: Subject::Markers,
+        functions: &["unmap_page_range", "__zap_vma_range"],
+        rungs: RANGE,
+        offsets: vma_offsets!("mm_pgd", "zap_details_zap_flags"),
+        needs: &[Need::MarkerPte],
+        partner: None,
+        without: "markers that unmapping drops, or makes of armed pages of files",
+    },
+    Hook {
+        name: "hugetlb_zap",
+        subject: Subject::Markers,
+        functions: &["__unmap_hugepage_range"],
+        rungs: RANGE,
+        offsets: vma_offsets!("mm_pgd"),
+        needs: &[Need::MarkerPte],
+        partner: None,
+        without: "the same in hugetlb memory",
     },
     Hook {
         name: "pmd_install",

@@ -90,11 +90,20 @@ fn requirements() -> Vec<Requirement> {
     ];
     all.push(Requirement {
         signal: Signal::Marker(MarkerEvent::Installed),
-        all_of: &["make_uffd_wp_pte"],
-        better_with: &[],
+        all_of: &["marks"],
+        better_with: &["make_uffd_wp_pte", "zap", "hugetlb_zap"],
         estimated: Some(
-            "counts those that PAGEMAP_SCAN installs in existing page tables; change_pte_range, \
-             which installs the others, is inlined",
+            "change_pte_range and zap_pte_range are inlined: the entries of a range are counted before \
+             the kernel changes it; what reclaim leaves (try_to_unmap_one) is not",
+        ),
+    });
+    all.push(Requirement {
+        signal: Signal::Marker(MarkerEvent::Dropped),
+        all_of: &["zap"],
+        better_with: &["marks", "hugetlb_zap"],
+        estimated: Some(
+            "zap_pte_range and change_pte_range are inlined: the entries of a range are counted before \
+             the kernel changes it; what mremap and UFFDIO_COPY drop is not",
         ),
     });
     all

@@ -1,0 +1,251 @@
+//! Counts the entries of a range of page tables, before the kernel changes them: functions that
+//! install and drop markers are inlined into loops over ranges.
+//!
+//! The tables are read where the kernel has them mapped, without their locks: what other threads
+//! fault in meanwhile may be counted as it was before.
+
+#[cfg(target_arch = "bpf")]
+use core::arch::asm;
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel as read_kernel};
+
+use crate::{
+    maps::direct_map,
+    memory::{Copied, Memory},
+    patched::{config, field},
+};
+
+/// Entries of a table.
+const ENTRIES: u64 = 512;
+/// Read at once: the stack of a program has 512 bytes.
+const CHUNK: u64 = 32;
+const PAGE_SHIFT: u64 = 12;
+/// What a PMD entry spans, as a shift; and a PGD entry with 4 and with 5 levels of tables.
+const PMD_SHIFT: u64 = 21;
+const FOUR_LEVELS: u64 = 39;
+const FIVE_LEVELS: u64 = 48;
+/// With 4 levels, the kernel's half of the address space begins here.
+const UPPER_HALF_OF_FOUR: u64 = 0xffff_8000_0000_0000;
+/// x86 `_PAGE_PRESENT`, `_PAGE_PSE`; `_PAGE_SWP_UFFD_WP`; `_PAGE_ACCESSED | _PAGE_DIRTY`, which
+/// `pte_none` ignores.
+const PRESENT: u64 = 0x1;
+const HUGE: u64 = 0x80;
+const SWAP_ARMED: u64 = 0x4;
+const IGNORED: u64 = 0x60;
+/// Steps of one walk at most: 128 GiB of memory full of PTE tables, some tenths of a second.
+const MOST_STEPS: u32 = 1 << 20;
+
+/// A walk, and what it has found so far, in pages or huge pages.
+#[repr(C)]
+pub struct Walk {
+    root: u64,
+    root_shift: u64,
+    direct_map: u64,
+    hugetlb: u64,
+    splits: u64,
+    /// The next address to look at, and the end.
+    next: u64,
+    end: u64,
+    /// The table to look into, what one of its entries spans as a shift, and of a PTE table
+    /// the entries that are left: `place..last`.
+    table: u64,
+    shift: u64,
+    place: u64,
+    last: u64,
+    /// Empty entries, those of tables that are not there among them.
+    pub none: u64,
+    /// Armed pages, swapped ones among them.
+    pub armed: u64,
+    /// Markers.
+    pub markers: u64,
+}
+
+/// Counts the entries of `mm` from `start` to `end`. A huge page counts as empty entries if the kernel
+/// `splits` it first: of a file's nothing is left then.
+#[inline(always)]
+pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Walk {
+    let direct_map = direct_map();
+    let root = Copied::read::<u64, { field!(mm_pgd) }>(mm as *const u8);
+    let root_shift = if direct_map < UPPER_HALF_OF_FOUR {
+        FIVE_LEVELS
+    } else {
+        FOUR_LEVELS
+    };
+    let mut walk = Walk {
+        root,
+        root_shift,
+        direct_map,
+        hugetlb: u64::from(hugetlb),
+        splits: u64::from(splits),
+        next: start,
+        end,
+        table: root,
+        shift: root_shift,
+        place: 0,
+        last: 0,
+        none: 0,
+        armed: 0,
+        markers: 0,
+    };
+    let step: extern "C" fn(u64, *mut Walk) -> i64 = step;
+    // SAFETY: the callback takes what is passed here, and nothing outlives the call.
+    unsafe {
+        bpf_loop(
+            MOST_STEPS,
+            step as *mut c_void,
+            (&raw mut walk).cast::<c_void>(),
+            0,
+        )
+    };
+    walk
+}
+
+/// One step: some entries of a PTE table, or one of a table above. Small ones, since the verifier
+/// follows every way through a step. Returns 1 at the end.
+#[inline(never)]
+extern "C" fn step(_: u64, walk: *mut Walk) -> i64 {
+    // SAFETY: `count` passes its own walk, which nobody else has.
+    let walk = unsafe { &mut *walk };
+    if walk.shift == PAGE_SHIFT {
+        read(walk);
+    } else if walk.next < walk.end {
+        descend(walk);
+    } else {
+        return 1;
+    }
+    0
+}
+
+/// One level down, or over an entry that leads nowhere.
+#[inline(always)]
+fn descend(walk: &mut Walk) {
+    let (address, shift) = (walk.next, walk.shift);
+    let entry: u64 = Copied::at((walk.table + 8 * (address >> shift & (ENTRIES - 1))) as *const u8);
+    let span = (address >> shift) + 1 << shift;
+    let stop = if span < walk.end { span } else { walk.end };
+    if entry & PRESENT == 0 || entry & HUGE != 0 {
+        walk.next = stop;
+        upper(walk, entry, shift, stop - address);
+        return from_the_root(walk);
+    }
+    walk.table = (entry & config!(table_address_mask)) + walk.direct_map;
+    walk.shift = shift - 9;
+    if shift == PMD_SHIFT {
+        walk.next = stop;
+        walk.place = unknown(address >> PAGE_SHIFT & (ENTRIES - 1), walk.root);
+        walk.last = unknown(walk.place + (stop - address >> PAGE_SHIFT), walk.root);
+    }
+}
+
+#[inline(always)]
+fn from_the_root(walk: &mut Walk) {
+    (walk.table, walk.shift) = (walk.root, walk.root_shift);
+}
+
+/// An entry above PTE tables that leads to none: empty, or a huge page.
+#[inline(always)]
+fn upper(walk: &mut Walk, entry: u64, shift: u64, bytes: u64) {
+    let unit = if walk.hugetlb != 0 {
+        PMD_SHIFT
+    } else {
+        PAGE_SHIFT
+    };
+    let units = bytes >> unit;
+    if entry & !IGNORED == 0 || walk.splits & entry & PRESENT != 0 {
+        walk.none = unknown(walk.none, walk.root) + units;
+    } else if shift == PMD_SHIFT && entry == config!(marker_pte) {
+        walk.markers = unknown(walk.markers, walk.root) + units;
+    } else if entry & PRESENT != 0 && entry & config!(uffd_bit) != 0 {
+        walk.armed = unknown(walk.armed, walk.root) + units;
+    }
+}
+
+/// The next entries of a PTE table. Without branches, of which the verifier would follow each
+/// combination.
+#[inline(always)]
+fn read(walk: &mut Walk) {
+    let mut entries = MaybeUninit::<[u64; CHUNK as usize]>::uninit();
+    let place = walk.place & !(CHUNK - 1) & (ENTRIES - 1);
+    let from = (walk.table + 8 * place) as *const c_void;
+    // SAFETY: the destination is that large; the helper checks the source.
+    if unsafe { read_kernel(entries.as_mut_ptr().cast(), 8 * CHUNK as u32, from) } != 0 {
+        return from_the_root(walk);
+    }
+    // SAFETY: the helper has filled it.
+    let entries = unsafe { entries.assume_init_ref() };
+    let mut none = unknown(walk.none, walk.root);
+    let mut armed = unknown(walk.armed, walk.root);
+    let mut markers = unknown(walk.markers, walk.root);
+    for (i, entry) in entries.iter().enumerate() {
+        let here = place + i as u64;
+        let wanted = below(here, walk.last) & (below(here, walk.place) ^ 1);
+        let present = entry & PRESENT;
+        let bits = present * config!(uffd_bit) | (present ^ 1) * SWAP_ARMED;
+        none += wanted & (nonzero(entry & !IGNORED) ^ 1);
+        markers += wanted & (nonzero(entry ^ config!(marker_pte)) ^ 1);
+        armed += wanted & nonzero(entry & bits);
+    }
+    walk.none = unknown(none, walk.root);
+    walk.armed = unknown(armed, walk.root);
+    walk.markers = unknown(markers, walk.root);
+    walk.place = unknown(place + CHUNK, walk.root);
+    if walk.place >= walk.last {
+        from_the_root(walk);
+    }
+}
+
+/// 1 if `a < b`, for numbers below 2^63. In assembly, since the compiler would branch.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn below(a: u64, b: u64) -> u64 {
+    let mut below = a;
+    // SAFETY: it only calculates.
+    unsafe {
+        asm!("{below} -= {b}", "{below} >>= 63",
+            below = inout(reg) below, b = in(reg) b, options(pure, nomem, nostack));
+    }
+    below
+}
+
+/// 1 if there is a bit.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn nonzero(word: u64) -> u64 {
+    let mut bit = 0_u64;
+    // SAFETY: as above.
+    unsafe {
+        asm!("{bit} -= {word}", "{bit} |= {word}", "{bit} >>= 63",
+            bit = inout(reg) bit, word = in(reg) word, options(pure, nomem, nostack));
+    }
+    bit
+}
+
+/// `word`, of which the verifier forgets the range: it would follow each number that it can be.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn unknown(word: u64, other: u64) -> u64 {
+    let mut word = word;
+    // SAFETY: as above.
+    unsafe {
+        asm!("{word} ^= {other}", "{word} ^= {other}",
+            word = inout(reg) word, other = in(reg) other, options(pure, nomem, nostack));
+    }
+    word
+}
+
+/// On a host the hooks are only linted.
+#[cfg(not(target_arch = "bpf"))]
+fn unknown(word: u64, _: u64) -> u64 {
+    word
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn below(a: u64, b: u64) -> u64 {
+    u64::from(a < b)
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn nonzero(word: u64) -> u64 {
+    u64::from(word != 0)
+}
