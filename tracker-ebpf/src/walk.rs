@@ -122,7 +122,7 @@ extern "C" fn step(_: u64, walk: *mut Walk) -> i64 {
 fn descend(walk: &mut Walk) {
     let (address, shift) = (walk.next, walk.shift);
     let entry: u64 = Copied::at((walk.table + 8 * (address >> shift & (ENTRIES - 1))) as *const u8);
-    let span = (address >> shift) + 1 << shift;
+    let span = ((address >> shift) + 1) << shift;
     let stop = if span < walk.end { span } else { walk.end };
     if entry & PRESENT == 0 || entry & HUGE != 0 {
         walk.next = stop;
@@ -134,7 +134,7 @@ fn descend(walk: &mut Walk) {
     if shift == PMD_SHIFT {
         walk.next = stop;
         walk.place = unknown(address >> PAGE_SHIFT & (ENTRIES - 1), walk.root);
-        walk.last = unknown(walk.place + (stop - address >> PAGE_SHIFT), walk.root);
+        walk.last = unknown(walk.place + ((stop - address) >> PAGE_SHIFT), walk.root);
     }
 }
 
@@ -181,7 +181,7 @@ fn read(walk: &mut Walk) {
         let here = place + i as u64;
         let wanted = below(here, walk.last) & (below(here, walk.place) ^ 1);
         let present = entry & PRESENT;
-        let bits = present * config!(uffd_bit) | (present ^ 1) * SWAP_ARMED;
+        let bits = (present * config!(uffd_bit)) | ((present ^ 1) * SWAP_ARMED);
         none += wanted & (nonzero(entry & !IGNORED) ^ 1);
         markers += wanted & (nonzero(entry ^ config!(marker_pte)) ^ 1);
         armed += wanted & nonzero(entry & bits);
