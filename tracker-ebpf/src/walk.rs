@@ -72,21 +72,24 @@ pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Walk
     } else {
         FOUR_LEVELS
     };
+    // Up to 6.6 the verifier looks at the first step only, and takes for dead what that one leaves
+    // out: it must not know the numbers that it begins with.
+    let nothing = unknown(0, root);
     let mut walk = Walk {
         root,
-        root_shift,
+        root_shift: unknown(root_shift, root),
         direct_map,
-        hugetlb: u64::from(hugetlb),
-        splits: u64::from(splits),
+        hugetlb: unknown(u64::from(hugetlb), root),
+        splits: unknown(u64::from(splits), root),
         next: start,
         end,
         table: root,
-        shift: root_shift,
-        place: 0,
-        last: 0,
-        none: 0,
-        armed: 0,
-        markers: 0,
+        shift: unknown(root_shift, root),
+        place: nothing,
+        last: nothing,
+        none: nothing,
+        armed: nothing,
+        markers: nothing,
     };
     let step: extern "C" fn(u64, *mut Walk) -> i64 = step;
     // SAFETY: the callback takes what is passed here, and nothing outlives the call.

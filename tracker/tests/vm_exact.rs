@@ -72,18 +72,16 @@ fn differences(before: &str, after: &str, expected: &[Expected]) -> Vec<String> 
     for (kind, labels) in kinds() {
         for pid in pids.iter().collect::<std::collections::BTreeSet<_>>() {
             let labels: Vec<String> = std::iter::once(pid.clone()).chain(labels.clone()).collect();
-            let said = sum(
-                after,
-                kind,
-                &labels.iter().map(String::as_str).collect::<Vec<_>>(),
-            );
+            let labels_of: Vec<_> = labels.iter().map(String::as_str).collect();
+            let total = |exposition| sum(exposition, kind, &labels_of).unwrap_or(0.0);
+            let said = total(after) - total(before);
             let meant = sums
                 .get(&(kind.to_owned(), labels.clone()))
                 .copied()
                 .unwrap_or(0.0);
-            if said.unwrap_or(0.0) != meant {
+            if said != meant {
                 wrong.push(format!(
-                    "{kind}{labels:?} is {said:?} in all VMAs instead of {meant}"
+                    "{kind}{labels:?} gained {said} in all VMAs instead of {meant}"
                 ));
             }
         }
