@@ -108,8 +108,9 @@ struct Claim {
     calls: &'static [&'static str],
     /// Probes whose calls are taken away.
     less: &'static [&'static str],
-    /// In which mode it is so; the other one counts nothing.
-    mode: &'static str,
+    /// How the rows are called, at their end, in which it is so: others count nothing, or also
+    /// what no function of the kernel tells.
+    rows: &'static str,
 }
 
 const CLAIM: Claim = Claim {
@@ -118,7 +119,7 @@ const CLAIM: Claim = Claim {
     own: true,
     calls: &[],
     less: &[],
-    mode: "",
+    rows: "",
 };
 
 const FREED: Claim = Claim {
@@ -131,7 +132,7 @@ const CLAIMS: [Claim; 14] = [
         family: "uffdwp_faults_total",
         labels: &["mode=\"async\"", "entry=\"pte\""],
         calls: &["write_fault"],
-        mode: "async",
+        rows: "async",
         ..CLAIM
     },
     Claim {
@@ -158,7 +159,7 @@ const CLAIMS: [Claim; 14] = [
         family: "uffdwp_markers_total",
         labels: &["event=\"installed\""],
         calls: &["scan_marker"],
-        mode: "async",
+        rows: "scan-ptes-async",
         ..CLAIM
     },
     Claim {
@@ -313,7 +314,7 @@ fn run(agent: &Agent, row: &str) -> Option<Vec<(&'static Claim, f64, f64)>> {
     guest::wait_exact(agent, &before, &workload);
     let after = agent.metrics();
     let mut all = Vec::new();
-    for claim in CLAIMS.iter().filter(|claim| row.ends_with(claim.mode)) {
+    for claim in CLAIMS.iter().filter(|claim| row.ends_with(claim.rows)) {
         if let Some(calls) = oracle.calls(claim) {
             all.push((claim, calls, gained(claim, pid, &before, &after)));
         }
