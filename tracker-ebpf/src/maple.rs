@@ -26,7 +26,7 @@ const IS_NODE: u64 = 2;
 /// `MAPLE_RANGE64_SLOTS - 1`, `MAPLE_ARANGE64_SLOTS - 1`
 const RANGE_PIVOTS: usize = 15;
 const ALLOCATION_PIVOTS: usize = 9;
-/// Five levels hold 10^5 VMAs at the least; the kernel's own limit is 31.
+/// Levels of a tree that are walked: each inner node but the root has several children.
 const DEPTH: usize = 10;
 
 /// The VMA of `mm` that contains `address`, or 0.

@@ -33,7 +33,8 @@ const PRESENT: u64 = 0x1;
 const HUGE: u64 = 0x80;
 const SWAP_ARMED: u64 = 0x4;
 const IGNORED: u64 = 0x60;
-/// Steps of one walk at most: 128 GiB of memory full of PTE tables, some tenths of a second.
+/// Steps of one walk at most: some 100 GiB of memory full of PTE tables. What lies behind is not
+/// counted.
 const MOST_STEPS: u32 = 1 << 20;
 
 /// A walk, and what it has found so far, in pages or huge pages.

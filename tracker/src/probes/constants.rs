@@ -17,7 +17,7 @@ pub struct Sizes {
     /// VMA records, the unusable record 0 among them. A record takes 272 bytes, and 64 bytes more
     /// in each shard.
     pub vma_records: u32,
-    /// Process records, the unusable record 0 among them. A record takes 312 bytes.
+    /// Process records, the unusable record 0 among them. A record takes 320 bytes.
     pub mm_records: u32,
     /// Shards of the fault counters: a power of two.
     pub shards: u32,

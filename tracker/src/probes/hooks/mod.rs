@@ -1,0 +1,149 @@
+//! The hooks: places in the kernel we want to see, and the mechanisms that can see them.
+//!
+//! What each does there is in docs/hooks.md and at its body in `tracker-ebpf`.
+
+mod table;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use table::HOOKS;
+
+/// How a program gets to see a place in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mechanism {
+    /// A BPF trampoline at a function's entry.
+    Fentry,
+    /// A BPF trampoline around a function, run at its return.
+    Fexit,
+    /// A probe at a function's entry.
+    Kprobe,
+    /// A probe at a function's return.
+    Kretprobe,
+    /// A BPF iterator, run when it is read.
+    Iterator,
+}
+
+impl Mechanism {
+    /// Its name, as in messages, metrics and `--force-mechanism`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fentry => "fentry",
+            Self::Fexit => "fexit",
+            Self::Kprobe => "kprobe",
+            Self::Kretprobe => "kretprobe",
+            Self::Iterator => "iterator",
+        }
+    }
+
+    /// Whether it needs the function in BTF and a BPF trampoline.
+    #[must_use]
+    pub const fn is_trampoline(self) -> bool {
+        matches!(self, Self::Fentry | Self::Fexit)
+    }
+
+    /// The mechanism of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [
+            Self::Fentry,
+            Self::Fexit,
+            Self::Kprobe,
+            Self::Kretprobe,
+            Self::Iterator,
+        ]
+        .into_iter()
+        .find(|m| m.as_str() == name)
+    }
+}
+
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a hook is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// Write-protect faults.
+    Faults,
+    /// Pte markers.
+    Markers,
+    /// Page tables.
+    Tables,
+    /// What a task is doing while it allocates a table.
+    Scopes,
+    /// When VMAs and processes begin and end.
+    Life,
+    /// Finding what is there.
+    Discovery,
+}
+
+/// What a hook needs besides its function and offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The bits of a marker, found by calibration on the agent's own memory.
+    MarkerPte,
+    /// The addresses of `__handle_mm_fault`'s code.
+    FaultText,
+    /// The addresses of `zap_huge_pmd`'s code.
+    ZapHugeText,
+    /// `PAGEMAP_SCAN` in this kernel; without it the hook has nothing to see.
+    PagemapScan,
+}
+
+/// How a hook depends on another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partner {
+    /// Both or none, such as an entry and an exit.
+    Both(&'static str),
+    /// As a kretprobe, which sees no arguments, this one needs that entry.
+    Entry(&'static str),
+    /// This entry is needed only if that one is a kretprobe.
+    Return(&'static str),
+}
+
+/// A place in the kernel we want to see.
+#[derive(Debug)]
+pub struct Hook {
+    /// Its name; its programs are called `NAME_MECHANISM`.
+    pub name: &'static str,
+    /// What it is about.
+    pub subject: Subject,
+    /// The function it is in; alternatives are older or newer names of the same place.
+    pub functions: &'static [&'static str],
+    /// Mechanisms, the preferred one first.
+    pub rungs: &'static [Mechanism],
+    /// Offsets that its programs read (names in [`crate::kernel::Offsets`]).
+    pub offsets: &'static [&'static str],
+    /// What else it needs.
+    pub needs: &'static [Need],
+    /// The hook without which this one means nothing.
+    pub partner: Option<Partner>,
+    /// What is not known without it, in a few words.
+    pub without: &'static str,
+}
+
+/// The hook of that name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static Hook> {
+    HOOKS.iter().find(|hook| hook.name == name)
+}
+
+/// Every kernel function that a hook names.
+#[must_use]
+pub fn functions() -> Vec<&'static str> {
+    let mut all: Vec<_> = HOOKS
+        .iter()
+        .flat_map(|hook| hook.functions)
+        .copied()
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
