@@ -33,7 +33,7 @@ fn scrape(c: &mut Criterion) {
 }
 
 fn collect(c: &mut Criterion) {
-    c.bench_function("scrape/collect 512 new VMAs", |b| {
+    c.bench_function("scrape/512 new VMAs", |b| {
         b.iter(|| full::view(Limits::default(), PROCESSES, VMAS, Fill::Usual));
     });
 }

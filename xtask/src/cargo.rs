@@ -46,6 +46,16 @@ pub fn guest_tests() -> Result<Vec<Program>> {
     Ok(programs)
 }
 
+/// Builds one of tracker's benchmarks, to run in a guest.
+pub fn benches(name: &str) -> Result<Vec<Program>> {
+    // `cargo bench` has no --release; a benchmark is built the same way here.
+    let mut command = static_cargo(&["test", "--no-run"]);
+    command.args(["--bench", name]);
+    let mut programs = build(command)?;
+    programs.retain(|program| program.name == name);
+    Ok(programs)
+}
+
 /// The names of the tests that run in guests.
 pub fn guest_test_names() -> Result<Vec<String>> {
     let dir = paths::root().join("tracker/tests");

@@ -5,7 +5,7 @@ use std::io::Error;
 use anyhow::{Context as _, Result, bail};
 use tracker::uffd::{PAGE_SIZE, PMD_SIZE, Scratch};
 
-use crate::clock::{PAGES, event, of_pages};
+use crate::clock::{PAGES, at_once, event, of_pages};
 use crate::tracked::{STRIDE, TABLES};
 
 /// Measures in a process that has never registered anything.
@@ -30,6 +30,11 @@ pub fn measure() -> Result<()> {
         Ok(of_pages(0..TABLES, |table| {
             fresh.write((table + 1) * STRIDE);
         }))
+    })?;
+    let table = Scratch::anonymous(PMD_SIZE)?;
+    event("no uffd-wp: drop a page (MADV_DONTNEED of 512)", || {
+        (0..STRIDE).for_each(|page| table.write(page));
+        at_once(STRIDE, || table.drop_pages())
     })
 }
 

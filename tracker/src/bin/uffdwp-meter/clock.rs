@@ -34,6 +34,19 @@ pub fn of_pages(pages: Range<u64>, mut work: impl FnMut(u64)) -> (u64, Duration)
     (events, began.elapsed())
 }
 
+/// How long one call takes that is `events` events.
+pub fn at_once<T, E>(
+    events: u64,
+    call: impl FnOnce() -> std::result::Result<T, E>,
+) -> Result<(u64, Duration)>
+where
+    anyhow::Error: From<E>,
+{
+    let began = Instant::now();
+    call()?;
+    Ok((events, began.elapsed()))
+}
+
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)

@@ -1,9 +1,11 @@
 //! Events of memory that is tracked with uffd-wp in async mode.
 
-use anyhow::{Result, bail};
-use tracker::uffd::{Features, PAGE_SIZE, PMD_SIZE, RegisterMode, Scratch, Userfaultfd};
+use anyhow::{Context as _, Result, bail};
+use tracker::uffd::{
+    Features, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, Scratch, Userfaultfd,
+};
 
-use crate::clock::{PAGES, event, of_pages};
+use crate::clock::{PAGES, at_once, event, of_pages};
 
 /// Page tables that a batch allocates.
 pub const TABLES: u64 = 64;
@@ -43,7 +45,52 @@ pub fn measure() -> Result<(Userfaultfd, Scratch)> {
             fresh.write((table + 1) * STRIDE);
         }))
     })?;
+    ranges(&fd)?;
     Ok((fd, memory))
+}
+
+/// Calls that arm or drop the pages of a whole table, per page.
+fn ranges(fd: &Userfaultfd) -> Result<()> {
+    let memory = Scratch::anonymous(PMD_SIZE)?;
+    let (range, pagemap) = (memory.range(), pagemap()?);
+    fd.register(&range, RegisterMode::WP)?;
+    let write = || (0..STRIDE).for_each(|page| memory.write(page));
+    event("arm a present page (UFFDIO_WRITEPROTECT of 512)", || {
+        write();
+        at_once(STRIDE, || fd.arm(&range))
+    })?;
+    event(
+        "arm a page that is not there (UFFDIO_WRITEPROTECT of 512)",
+        || {
+            memory.drop_pages()?;
+            fd.resolve(&range)?;
+            at_once(STRIDE, || fd.arm(&range))
+        },
+    )?;
+    let mut regions = [PageRegion::default(); 1];
+    event(
+        "report and arm a written page (PAGEMAP_SCAN of 512)",
+        || {
+            write();
+            at_once(STRIDE, || {
+                pagemap.scan_once(&range, &Query::WRITTEN_AND_ARM, &mut regions)
+            })
+        },
+    )?;
+    event("scan an armed page (PAGEMAP_SCAN of 512)", || {
+        at_once(STRIDE, || {
+            pagemap.scan_once(&range, &Query::WRITTEN_AND_ARM, &mut regions)
+        })
+    })?;
+    event("drop an armed page (MADV_DONTNEED of 512)", || {
+        write();
+        fd.arm(&range)?;
+        at_once(STRIDE, || memory.drop_pages())
+    })
+}
+
+fn pagemap() -> Result<Pagemap> {
+    Pagemap::own()?.context("this process has no pagemap")
 }
 
 fn open() -> Result<Userfaultfd> {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what observing costs, in instructions of an emulated processor.
+//! `cargo xtask bench probes`: what observing costs an event, in instructions of an emulated processor.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::guest_programs;
+use crate::cmd::guest_programs;
 use crate::{
     ConsentArgs,
     cargo::{self, Program},
@@ -23,21 +23,8 @@ use crate::{
 /// nanoseconds for one, which are instructions.
 const METER: &str = "uffdwp-meter";
 
-/// Measure what observing costs
 #[derive(Args)]
-pub struct BenchArgs {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    /// Guest instructions for one event of each kind, with each way of observing it
-    Probes(ProbesArgs),
-}
-
-#[derive(Args)]
-struct ProbesArgs {
+pub struct ProbesArgs {
     #[command(flatten)]
     consent: ConsentArgs,
     /// A series, or a path to an image
@@ -103,8 +90,7 @@ const OBSERVERS: [Observer; 4] = [
 ];
 
 /// Runs the benchmark and prints a table in Markdown.
-pub fn run(args: &BenchArgs) -> Result<ExitCode> {
-    let What::Probes(args) = &args.what;
+pub fn run(args: &ProbesArgs) -> Result<ExitCode> {
     let consent = args.consent.consent();
     setup::prepare(Extent::Vm, &consent)?;
     setup::prepare_peers(&consent)?;
