@@ -33,7 +33,7 @@ use crate::{
 pub struct TestArgs {
     #[command(flatten)]
     consent: ConsentArgs,
-    /// Only tests whose name contains this; no lints
+    /// Only tests whose name contains this (in guests: PROGRAM::TEST); no lints
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// No virtual machines
@@ -235,6 +235,9 @@ fn guest_tests(args: &TestArgs, boots: &[Boot], tally: &mut Tally) -> Result<()>
         .iter()
         .map(|program| list(program, filter))
         .collect::<Result<Vec<_>>>()?;
+    if listed.iter().all(Vec::is_empty) && args.vm_only && !wants_selftests(args) {
+        bail!("no test for guests has {filter:?} in its name, as PROGRAM::TEST");
+    }
     let mut jobs = VecDeque::new();
     for boot in boots {
         for (program, tests) in tests.iter().zip(&listed) {
@@ -260,7 +263,7 @@ fn guest_tests(args: &TestArgs, boots: &[Boot], tally: &mut Tally) -> Result<()>
                     let Some(job) = locked(&jobs).pop_front() else {
                         break;
                     };
-                    let outcome = boot(&job, &programs, filter);
+                    let outcome = boot(&job, &programs);
                     count(&job, outcome, &mut locked(&tally));
                 }
             });
@@ -276,19 +279,18 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The names of the tests in `program` that match `filter`; being static, it runs here too.
+/// The tests in `program` whose name, as the table shows it, contains `filter`; being static, the program runs here
+/// too.
 fn list(program: &Program, filter: &str) -> Result<Vec<String>> {
     let mut command = Command::new(&program.path);
-    let names = sh::output(command.args(["--list", "--format", "terse"]).arg(filter))?;
-    Ok(names
-        .lines()
-        .filter_map(|line| line.strip_suffix(": test"))
-        .map(str::to_owned)
-        .collect())
+    let names = sh::output(command.args(["--list", "--format", "terse"]))?;
+    let tests = names.lines().filter_map(|line| line.strip_suffix(": test"));
+    let chosen = tests.filter(|test| format!("{}::{test}", program.name).contains(filter));
+    Ok(chosen.map(str::to_owned).collect())
 }
 
 /// Boots and runs the tests of `job`.
-fn boot(job: &Job, programs: &[Program], filter: &str) -> Result<crate::vm::Report> {
+fn boot(job: &Job, programs: &[Program]) -> Result<crate::vm::Report> {
     let name = format!("{}-{}", job.boot.label, job.program.name).replace([' ', '='], "-");
     let mut run = VmRun::new(&name, &job.boot.kernel);
     run.append.clone_from(&job.boot.append);
@@ -303,11 +305,12 @@ fn boot(job: &Job, programs: &[Program], filter: &str) -> Result<crate::vm::Repo
             guest: format!("/bin/{name}"),
         });
     }
-    let test = format!(
-        "/tests/{} --include-ignored --test-threads=1",
-        job.program.name
-    );
-    run.command = Some(format!("exec {test} {}\n", sh::quote(filter)));
+    let names: Vec<_> = job.tests.iter().map(|name| sh::quote(name)).collect();
+    run.command = Some(format!(
+        "exec /tests/{} --include-ignored --test-threads=1 --exact {}\n",
+        job.program.name,
+        names.join(" ")
+    ));
     let progress = sh::Progress::start(&format!("{} on {}", job.program.name, job.boot.label));
     let report = run.run(|line| progress.detail(line));
     progress.finish(
