@@ -14,6 +14,7 @@ mod error;
 mod fd;
 mod fdinfo;
 mod features;
+mod memory;
 mod message;
 mod pagemap;
 mod process;
@@ -28,13 +29,14 @@ pub use error::{Error, Result};
 pub use fd::{RegisterMode, Userfaultfd};
 pub use fdinfo::{FdInfo, userfaultfds};
 pub use features::Features;
+pub use memory::ProcessMemory;
 pub use message::Message;
 pub use pagemap::{Entry, Pagemap};
 pub use process::{
-    ProcessStat, cgroup_path, comm, page_table_bytes, parse_cgroup, parse_stat, parse_status_kb,
-    stat,
+    ProcessStat, cgroup_path, clear_soft_dirty, comm, page_table_bytes, parse_cgroup, parse_stat,
+    parse_status_kb, stat,
 };
-pub use scan::{Categories, PageRegion, Query, Scanned};
+pub use scan::{ArmScan, Categories, PageRegion, Query, Scanned};
 pub use scratch::Scratch;
 pub use smaps::{Smaps, VmFlags, Vma, smaps};
 

@@ -49,6 +49,13 @@ pub fn page_table_bytes(pid: u32) -> Result<Option<u64>> {
     Ok(text.and_then(|text| parse_status_kb(&text, b"VmPTE")))
 }
 
+/// Clears the soft-dirty bits of all pages of a process (`/proc/PID/clear_refs`). On a kernel without
+/// `CONFIG_MEM_SOFT_DIRTY` it succeeds and does nothing: see [`super::Behaviour::soft_dirty`].
+pub fn clear_soft_dirty(pid: u32) -> Result<Option<()>> {
+    let path = format!("/proc/{pid}/clear_refs");
+    unless_gone(fs::write(&path, "4"), "cannot write", &path)
+}
+
 /// A field of `/proc/PID/status` that is in kB, in bytes.
 pub fn parse_status_kb(text: &[u8], key: &[u8]) -> Option<u64> {
     let mut lines = text.split(|&byte| byte == b'\n');

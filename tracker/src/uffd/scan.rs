@@ -91,6 +91,16 @@ impl Query {
         ..Self::WRITTEN
     };
 
+    /// Memory that is registered for async write-protection, armed or not, there or not.
+    pub const REGISTERED: Self = Self {
+        inverted: Categories(0),
+        all_of: Categories::WPALLOWED,
+        any_of: Categories(0),
+        returned: Categories::WPALLOWED,
+        arm: false,
+        require_async: false,
+    };
+
     /// Armed pages, markers included. Pages with neither flag are not there: they were never armed, and
     /// kernels differ in whether such a page is written.
     pub const ARMED: Self = Self {
@@ -110,6 +120,19 @@ pub struct Scanned {
     pub regions: usize,
     /// Where the walk ended: before the end of the range if the buffer was full.
     pub walk_end: u64,
+}
+
+/// What one call that arms did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArmScan {
+    /// All it walked is armed, and what was written before is in the buffer.
+    Walked(Scanned),
+    /// It came to memory that is not registered for async write-protection, and stopped. So many regions of the
+    /// buffer were reported and armed before; the call does not say where it stopped.
+    Refused {
+        /// How many regions of the buffer it filled.
+        regions: usize,
+    },
 }
 
 #[repr(C)]
@@ -198,6 +221,25 @@ impl Pagemap {
         Ok(Some(()))
     }
 
+    /// Scans once with a query that arms. The kernel answers EPERM where a VMA is not registered, although it has
+    /// already armed what lies before and copied it to the buffer: told apart here, so that no page is armed
+    /// without being reported.
+    pub fn arm_once(
+        &self,
+        range: &Range<u64>,
+        query: &Query,
+        regions: &mut [PageRegion],
+    ) -> Result<Option<ArmScan>> {
+        regions.fill(PageRegion::default());
+        match self.scan_once(range, query, regions) {
+            Err(e) if e.errno() == Some(Errno::PERM.raw_os_error()) => {
+                let regions = regions.iter().take_while(|region| region.end != 0).count();
+                Ok(Some(ArmScan::Refused { regions }))
+            }
+            result => Ok(result?.map(ArmScan::Walked)),
+        }
+    }
+
     /// Whether this kernel has `PAGEMAP_SCAN` at all.
     pub fn can_scan(&self) -> Result<bool> {
         let mut regions = [PageRegion::default()];
@@ -281,6 +323,29 @@ mod tests {
             })
             .unwrap();
         assert_eq!(armed, 32);
+    }
+
+    /// Two registered pages, written, and an unregistered one after them.
+    #[test]
+    fn what_is_armed_before_a_refusal_is_reported() {
+        let pagemap = Pagemap::own().unwrap().unwrap();
+        if !pagemap.can_scan().unwrap() || !Features::offered().unwrap().is_async() {
+            return;
+        }
+        let scratch = Scratch::anonymous(3 * PAGE_SIZE).unwrap();
+        let (range, registered) = (scratch.range(), scratch.range().start + 2 * PAGE_SIZE);
+        let registered = range.start..registered;
+        let fd = Userfaultfd::open_user_mode_only().unwrap();
+        fd.enable(Features::WP_ASYNC).unwrap();
+        fd.register(&registered, RegisterMode::WP).unwrap();
+        (0..3).for_each(|page| scratch.write(page));
+        let mut buffer = [PageRegion::default(); 4];
+        let mut arm = || {
+            let scan = pagemap.arm_once(&range, &Query::WRITTEN_AND_ARM, &mut buffer);
+            (scan.unwrap().unwrap(), buffer[0].start..buffer[0].end)
+        };
+        assert_eq!(arm(), (ArmScan::Refused { regions: 1 }, registered));
+        assert_eq!(arm(), (ArmScan::Refused { regions: 0 }, 0..0), "armed");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A private mapping to try things on, touched only through volatile accesses.
 
+use std::fs::File;
 use std::ops::Range;
 use std::ptr;
 
@@ -26,27 +27,45 @@ unsafe impl Sync for Scratch {}
 impl Scratch {
     /// Anonymous private memory without huge pages.
     pub fn anonymous(length: u64) -> Result<Self> {
-        Self::map(length, MapFlags::PRIVATE)
+        Self::aligned(length, MapFlags::PRIVATE)
     }
 
     /// Anonymous shared memory: shmem.
     pub fn shared(length: u64) -> Result<Self> {
-        Self::map(length, MapFlags::SHARED)
+        Self::aligned(length, MapFlags::SHARED)
     }
 
-    fn map(length: u64, flags: MapFlags) -> Result<Self> {
-        let failed = |e| Error::system("cannot map", format!("{length} bytes"), e);
+    /// Private huge pages of 2 MiB. ENOMEM: so many are not free.
+    pub fn hugetlb(length: u64) -> Result<Self> {
+        let length = length.next_multiple_of(PMD_SIZE) as usize;
+        let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
+        Ok(Self::whole(map(length, flags, None)?, length))
+    }
+
+    /// A private mapping of the beginning of a file; what lies beyond its end must not be touched.
+    pub fn of_file(file: &File, length: u64) -> Result<Self> {
+        let length = length.next_multiple_of(PAGE_SIZE) as usize;
+        Ok(Self::whole(
+            map(length, MapFlags::PRIVATE, Some(file))?,
+            length,
+        ))
+    }
+
+    fn whole(mapping: *mut u8, length: usize) -> Self {
+        Self {
+            mapping,
+            mapped: length,
+            start: mapping,
+            length,
+        }
+    }
+
+    fn aligned(length: u64, flags: MapFlags) -> Result<Self> {
         let length = length.next_multiple_of(PAGE_SIZE) as usize;
         let mapped = length + PMD_SIZE as usize;
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let mapping = unsafe {
-            rustix::mm::mmap_anonymous(ptr::null_mut(), mapped, protection, flags)
-                .map_err(failed)?
-        };
+        let mapping = map(mapped, flags, None)?;
         // SAFETY: the mapping is ours; on a kernel without huge pages the advice fails and is not needed.
-        let _ = unsafe { rustix::mm::madvise(mapping, mapped, Advice::LinuxNoHugepage) };
-        let mapping = mapping.cast::<u8>();
+        let _ = unsafe { rustix::mm::madvise(mapping.cast(), mapped, Advice::LinuxNoHugepage) };
         let start = mapping.map_addr(|address| address.next_multiple_of(PMD_SIZE as usize));
         Ok(Self {
             mapping,
@@ -64,8 +83,13 @@ impl Scratch {
 
     /// Stores to the first byte of a page.
     pub fn write(&self, page: u64) {
+        self.store(page, 1);
+    }
+
+    /// Stores a value to the first byte of a page.
+    pub fn store(&self, page: u64, value: u8) {
         // SAFETY: `byte` is inside the mapping.
-        unsafe { self.byte(page).write_volatile(1) }
+        unsafe { self.byte(page).write_volatile(value) }
     }
 
     /// Reads the first byte of a page.
@@ -89,6 +113,21 @@ impl Scratch {
         self.start
             .wrapping_add(if offset < self.length { offset } else { 0 })
     }
+}
+
+fn map(length: usize, flags: MapFlags, file: Option<&File>) -> Result<*mut u8> {
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    let (anywhere, failed) = (ptr::null_mut(), |e| {
+        Error::system("cannot map", format!("{length} bytes"), e)
+    });
+    // SAFETY: a new mapping at an address of the kernel's choice; that of a file is private.
+    let mapping = unsafe {
+        match file {
+            None => rustix::mm::mmap_anonymous(anywhere, length, protection, flags),
+            Some(file) => rustix::mm::mmap(anywhere, length, protection, flags, file, 0),
+        }
+    };
+    Ok(mapping.map_err(failed)?.cast())
 }
 
 impl Drop for Scratch {
