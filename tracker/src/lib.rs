@@ -1,6 +1,6 @@
 //! tracker: what userfaultfd write-protection does to a Linux machine, and how true its answers are.
 //!
-//! Layers look down only: `cli` -> `agent` -> `metrics`, `model` -> `probes` -> `kernel`, `uffd`.
+//! Layers look down only: `cli` -> `agent` -> `metrics`, `strategy`, `model` -> `probes` -> `kernel`, `uffd`.
 
 pub mod agent;
 pub mod cli;
@@ -8,4 +8,5 @@ pub mod kernel;
 pub mod metrics;
 pub mod model;
 pub mod probes;
+pub mod strategy;
 pub mod uffd;

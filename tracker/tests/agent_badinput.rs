@@ -303,7 +303,7 @@ fn child_with_hostile_names() {
 }
 
 #[test]
-fn check_tells_every_hook_and_its_status_tells_the_level() {
+fn check_tells_every_hook_and_strategy_and_its_status_tells_the_level() {
     let check = |args: &[&str]| {
         let output = tracker().arg("check").args(args).output().unwrap();
         (
@@ -326,6 +326,13 @@ fn check_tells_every_hook_and_its_status_tells_the_level() {
             .all(|hook| !hook["reason"].as_str().unwrap().is_empty()),
         "{json}"
     );
+    let verdicts = report["strategies"]["verdicts"].as_array().unwrap();
+    for verdict in verdicts {
+        let name = verdict["strategy"].as_str().unwrap();
+        assert!(text.contains(name), "{name}: {text}");
+        assert!(!verdict["reason"].as_str().unwrap().is_empty(), "{json}");
+    }
+    assert_eq!(verdicts.len(), 8, "{json}");
     let full = report["level"] == "full";
     let (code, _) = check(&["--require-level", "full"]);
     assert_eq!(code, Some(if full { 0 } else { 3 }));

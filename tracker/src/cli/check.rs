@@ -1,14 +1,17 @@
-//! `tracker check`: what this kernel and this privilege can do, hook by hook, and why not.
+//! `tracker check`: what this kernel and this privilege can do, hook by hook and strategy by strategy, and why not.
 //!
-//! It attaches everything, as the agent would, and detaches it again: the kernel's own answer.
+//! It attaches everything, as the agent would, and detaches it again, and has every strategy track a scratch mapping:
+//! the kernel's own answers.
 
 use super::agent::{HookArgs, LevelArg};
 use super::exit::UNABLE;
 use super::output::print;
 use super::probes;
+use super::strategies::Strategies;
 use crate::agent::{CountReport, HookReport, Report};
 use crate::probes::Level;
 use clap::Args;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Formatter};
 use std::process::ExitCode;
@@ -32,19 +35,30 @@ pub struct CheckArgs {
 /// # Errors
 /// If a flag names an unknown hook or mechanism.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let report = Report::of(&probes::attach(&args.hooks)?);
+    let check = Check {
+        report: Report::of(&probes::attach(&args.hooks)?),
+        strategies: Strategies::find(),
+    };
     let text = if args.json {
-        serde_json::to_string_pretty(&report)? + "\n"
+        serde_json::to_string_pretty(&check)? + "\n"
     } else {
-        Text(&report).to_string()
+        format!("{}{}", Text(&check.report), check.strategies)
     };
     print(&text)?;
-    let enough = report.level >= Level::from(args.require_level);
+    let enough = check.report.level >= Level::from(args.require_level);
     Ok(if enough {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(UNABLE)
     })
+}
+
+/// All that is printed.
+#[derive(Serialize)]
+struct Check {
+    #[serde(flatten)]
+    report: Report,
+    strategies: Strategies,
 }
 
 /// The report for people.

@@ -9,6 +9,7 @@ mod listen;
 mod log;
 mod output;
 mod probes;
+mod strategies;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -28,7 +29,7 @@ struct Cli {
 enum Command {
     /// Run until SIGTERM or SIGINT and export metrics to Prometheus
     Agent(Box<agent::AgentArgs>),
-    /// Tell what this kernel and this privilege can do, hook by hook, and why not
+    /// Tell what this kernel and this privilege can do, hook by hook and strategy by strategy, and why not
     Check(check::CheckArgs),
 }
 

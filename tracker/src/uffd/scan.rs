@@ -211,10 +211,7 @@ impl Pagemap {
                 .copied()
                 .for_each(&mut each);
             if scanned.walk_end <= at {
-                return Err(Error::Stuck {
-                    on: self.path().to_owned(),
-                    at,
-                });
+                return Err(self.stuck(at));
             }
             at = scanned.walk_end;
         }
@@ -238,6 +235,12 @@ impl Pagemap {
             }
             result => Ok(result?.map(ArmScan::Walked)),
         }
+    }
+
+    /// The error of a walk that stays where it is.
+    pub fn stuck(&self, at: u64) -> Error {
+        let on = self.path().to_owned();
+        Error::Stuck { on, at }
     }
 
     /// Whether this kernel has `PAGEMAP_SCAN` at all.

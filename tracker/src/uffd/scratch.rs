@@ -100,11 +100,18 @@ impl Scratch {
 
     /// Drops every page (`MADV_DONTNEED`).
     pub fn drop_pages(&self) -> Result<()> {
-        // SAFETY: the mapping is ours and no reference into it exists.
-        unsafe {
-            rustix::mm::madvise(self.start.cast(), self.length, Advice::LinuxDontNeed)
-                .map_err(|e| Error::system("cannot drop pages of", "a scratch mapping", e))
-        }
+        self.drop_range(0..self.length as u64 / PAGE_SIZE)
+    }
+
+    /// Drops some pages (`MADV_DONTNEED`).
+    pub fn drop_range(&self, pages: Range<u64>) -> Result<()> {
+        let whole = self.length as u64 / PAGE_SIZE;
+        let (start, end) = (pages.start.min(whole), pages.end.min(whole));
+        let length = (end.saturating_sub(start) * PAGE_SIZE) as usize;
+        let address = self.start.wrapping_add((start * PAGE_SIZE) as usize);
+        // SAFETY: the range is inside the mapping, which is ours, and no reference into it exists.
+        unsafe { rustix::mm::madvise(address.cast(), length, Advice::LinuxDontNeed) }
+            .map_err(|e| Error::system("cannot drop pages of", "a scratch mapping", e))
     }
 
     /// A page beyond the end stands for the first one: nothing outside is ever touched.

@@ -1,0 +1,129 @@
+//! The strategies in `tracker check`: which can track another process here, and which `auto` takes.
+
+use std::fmt::{self, Formatter};
+
+use serde::Serialize;
+
+use crate::strategy::{Choice, Descriptor, Facts, Means, Trial, Verdict, auto, gather, verdicts};
+
+/// What is known about them.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Strategies {
+    /// They were tried.
+    Tried {
+        /// What `--strategy auto` takes; absent if nothing works.
+        auto: Option<Choice>,
+        /// Why nothing works.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        none: Option<String>,
+        /// One for each, in the order of preference.
+        verdicts: Vec<Verdict>,
+        /// What each did with each kind of memory.
+        trials: Vec<Trial>,
+    },
+    /// They could not be tried.
+    Unknown {
+        /// Why not.
+        error: String,
+    },
+}
+
+impl Strategies {
+    /// Tries them. Of the target it is assumed that a userfaultfd made there may do what one of ours may.
+    pub fn find() -> Self {
+        match gather(false) {
+            Ok(facts) => Self::of(facts),
+            Err(error) => Self::Unknown {
+                error: error.to_string(),
+            },
+        }
+    }
+
+    fn of(facts: Facts) -> Self {
+        let descriptor = if facts.kernel_faults {
+            Descriptor::Full
+        } else {
+            Descriptor::UserModeOnly
+        };
+        let means = Means {
+            in_process: false,
+            descriptor,
+        };
+        let verdicts = verdicts(&facts, means);
+        let (auto, none) = match auto(&verdicts) {
+            Ok(choice) => (Some(choice), None),
+            Err(why) => (None, Some(why)),
+        };
+        Self::Tried {
+            auto,
+            none,
+            verdicts,
+            trials: facts.trials,
+        }
+    }
+}
+
+impl fmt::Display for Strategies {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (auto, none, verdicts) = match self {
+            Self::Unknown { error } => {
+                return writeln!(f, "\nstrategies could not be tried: {error}");
+            }
+            Self::Tried {
+                auto,
+                none,
+                verdicts,
+                ..
+            } => (auto, none, verdicts),
+        };
+        match auto {
+            Some(Choice { strategy, reason }) => {
+                writeln!(f, "\nstrategies; auto takes {strategy}: {reason}")?;
+            }
+            None => {
+                let why = none.as_deref().unwrap_or_default();
+                writeln!(f, "\nstrategies; auto finds none: {why}")?;
+            }
+        }
+        for verdict in verdicts {
+            let refused = if verdict.works { "" } else { "refused: " };
+            writeln!(f, "  {:16}  {refused}{}", verdict.strategy, verdict.reason)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::Name;
+
+    #[test]
+    fn verdicts_and_the_choice_are_told() {
+        let verdict = |strategy, works, reason: &str| Verdict {
+            strategy,
+            works,
+            reason: reason.to_owned(),
+            backings: Vec::new(),
+        };
+        let strategies = Strategies::Tried {
+            auto: Some(Choice {
+                strategy: Name::Sync,
+                reason: "exact; not markers: too old".into(),
+            }),
+            none: None,
+            verdicts: vec![
+                verdict(Name::Markers, false, "too old"),
+                verdict(Name::Sync, true, "works for anon"),
+            ],
+            trials: Vec::new(),
+        };
+        let expected = "
+strategies; auto takes sync: exact; not markers: too old
+  markers           refused: too old
+  sync              works for anon
+";
+        assert_eq!(strategies.to_string(), expected);
+    }
+}
