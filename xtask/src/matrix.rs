@@ -28,6 +28,10 @@ const PREEMPTIBLE: &[Excuse] = &[
     ("vm_life", "it does not depend on preemption"),
     ("vm_privilege", "it does not depend on preemption"),
     ("vm_oracle", "the tracer itself may miss calls there"),
+    (
+        "strategy_exact",
+        "its definitions do not depend on preemption",
+    ),
 ];
 
 /// What does not run with `lockdown=confidentiality`.
@@ -37,6 +41,8 @@ const LOCKED: &[Excuse] = &[
     ("vm_life", "no hook can be attached"),
     ("vm_oracle", "no hook can be attached"),
     ("vm_privilege", "no hook can be attached"),
+    ("strategy_exact", "no strategy uses BPF"),
+    ("strategy_stress", "no strategy uses BPF"),
 ];
 
 /// The matrix. `preempt=full` makes recursion misses possible that the default hides: a program

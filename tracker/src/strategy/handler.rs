@@ -168,3 +168,47 @@ pub(super) fn resolve(registered: &Registered, page: &Range<u64>) -> Result<()> 
         result => result,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    use tracker_ebpf::Backing;
+
+    use super::*;
+    use crate::uffd::{Features, RegisterMode, Scratch, Userfaultfd};
+
+    /// A write to an armed page, answered by `answer`, ends; what the handler then says of itself.
+    fn write_answered_by(answer: Answer) -> Result<()> {
+        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let area = Area {
+            range: scratch.range(),
+            backing: Backing::Anon,
+            page_size: PAGE_SIZE,
+        };
+        let uffd = Userfaultfd::open_user_mode_only().unwrap();
+        let registered = Arc::new(Registered::new(uffd, Features::default()).unwrap());
+        let handler = Handler::start(registered.clone(), answer).unwrap();
+        registered.add(&area, RegisterMode::WP).unwrap();
+        scratch.write(0);
+        registered.arm_all(&area).unwrap();
+        scratch.store(0, 2);
+        assert_eq!(scratch.read(0), 2);
+        while !handler.thread.as_ref().unwrap().is_finished() {
+            thread::yield_now();
+        }
+        handler.check()
+    }
+
+    #[test]
+    fn a_handler_that_fails_lets_the_writer_go_on_and_says_why() {
+        let refuse = || Error::system("cannot do", "it", Errno::NOSPC);
+        let error = write_answered_by(Box::new(move |_, _| Err(refuse()))).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::NOSPC.raw_os_error()));
+    }
+
+    #[test]
+    fn a_handler_that_panics_lets_the_writer_go_on() {
+        let error = write_answered_by(Box::new(|_, _| panic!("as planned"))).unwrap_err();
+        assert!(error.to_string().contains("has ended"), "{error}");
+    }
+}

@@ -4,6 +4,7 @@
 
 pub mod guest;
 pub mod privileges;
+pub mod script;
 pub mod workload;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -63,6 +63,24 @@ impl Kind {
     }
 }
 
+impl std::str::FromStr for Kind {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "anon" => Self::Anon,
+            "thp" => Self::Thp,
+            "shared-anon" => Self::SharedAnon,
+            "memfd" => Self::Memfd,
+            "shmem-thp" => Self::ShmemThp,
+            "hugetlb" => Self::Hugetlb,
+            "file-private" => Self::FilePrivate,
+            "file-shared" => Self::FileShared,
+            _ => anyhow::bail!("there is no memory of kind {text:?}"),
+        })
+    }
+}
+
 /// A mapping. It is never unmapped, except by the row that is about that.
 #[derive(Clone, Copy, Debug)]
 pub struct Area {
@@ -125,6 +143,20 @@ impl Area {
         }
     }
 
+    /// The part of it between two 4 KiB pages.
+    pub fn pages_part(&self, pages: Range<u64>) -> Self {
+        let (offset, length) = (
+            pages.start * PAGE_SIZE,
+            (pages.end - pages.start) * PAGE_SIZE,
+        );
+        assert!(offset + length <= self.length, "a part is inside its area");
+        Self {
+            start: self.start.wrapping_add(offset as usize),
+            length,
+            ..*self
+        }
+    }
+
     /// Its addresses.
     pub fn range(&self) -> Range<u64> {
         let start = self.start.addr() as u64;
@@ -156,6 +188,35 @@ impl Area {
     pub fn write(&self, unit: u64) {
         // SAFETY: the address is inside the mapping, which is writable.
         unsafe { self.address(unit).write_volatile(1) }
+    }
+
+    /// Stores a byte to a 4 KiB page.
+    pub fn store(&self, page: u64, value: u8) {
+        // SAFETY: the address is inside the mapping, which is writable.
+        unsafe { self.byte(page).write_volatile(value) }
+    }
+
+    /// Reads a byte of a 4 KiB page.
+    pub fn load(&self, page: u64) {
+        // SAFETY: the address is inside the mapping, which is readable.
+        unsafe { self.byte(page).read_volatile() };
+    }
+
+    /// read(2) of one byte of a file into a 4 KiB page.
+    pub fn read_into(&self, page: u64, file: impl AsFd) -> Result<()> {
+        use std::os::fd::AsRawFd as _;
+        let fd = file.as_fd().as_raw_fd();
+        // SAFETY: the kernel writes one byte, inside the mapping.
+        match unsafe { libc::read(fd, self.byte(page).cast(), 1) } {
+            1 => Ok(()),
+            _ => Err(io::Error::last_os_error()).context("read(2) into the area"),
+        }
+    }
+
+    /// The first byte of a 4 KiB page.
+    fn byte(&self, page: u64) -> *mut u8 {
+        assert!(page < self.pages(), "page {page} is inside the area");
+        self.start.wrapping_add((page * PAGE_SIZE) as usize)
     }
 
     /// Stores one byte to each unit; returns the page faults this thread took for it.

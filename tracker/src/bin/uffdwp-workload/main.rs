@@ -13,6 +13,7 @@ mod ledger;
 mod needs;
 mod rows;
 mod run;
+mod script;
 mod signals;
 mod tables;
 mod test;
@@ -53,6 +54,13 @@ enum Command {
     /// Write into another process as it says on standard input
     #[command(hide = true)]
     WriteInto { pid: u32 },
+    /// Map and touch memory as standard input says
+    #[command(hide = true)]
+    Script {
+        /// Where files are made
+        #[arg(long, default_value_os_t = std::env::temp_dir())]
+        dir: PathBuf,
+    },
     /// Run a little of everything, gently, until SIGTERM or SIGINT
     Demo {
         /// Where files are made
@@ -103,6 +111,7 @@ fn main() -> ExitCode {
         }
         // It serves until its parent is gone, which is no failure.
         Command::WriteInto { pid } => writer::serve(pid).or(Ok(())).map(|()| Outcome::Agrees),
+        Command::Script { dir } => script::serve(&dir).map(|()| Outcome::Agrees),
         Command::Run(arguments) => run_row(&arguments),
     };
     match result {

@@ -1,0 +1,216 @@
+//! A process that does to its memory what each line on standard input says, and answers each with a line: what a test
+//! of a tracker needs to know exactly which pages were touched, how, and when.
+//!
+//! | line | answer |
+//! |---|---|
+//! | `map KIND PAGES` | start and end of a new area, in hex |
+//! | `uffd` | number of a new userfaultfd of this process |
+//! | `close FD` | `ok` |
+//! | `store AREA VALUE THREADS PAGES` | `ok`, after so many threads stored a byte to each page |
+//! | `load AREA PAGES` | `ok` |
+//! | `zap AREA PAGES` | `ok`, after `MADV_DONTNEED` of them |
+//! | `read AREA VALUE PAGES` | `ok`, after read(2) put a byte into each page |
+//! | `churn AREA SEED THREADS TIMES` | `ok`, after so many threads stored to and loaded from all pages so often |
+//! | `unmap AREA PAGES` | `ok` |
+//!
+//! AREA counts from 0 in the order of mapping. PAGES are of 4 KiB: `1,5-9`, the end included.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _, stdin, stdout};
+use std::ops::Range;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
+use std::str::{FromStr, SplitWhitespace};
+use std::thread;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::mm::Advice;
+use tracker::uffd::Userfaultfd;
+
+use crate::area::Area;
+
+/// Serves until standard input ends.
+pub fn serve(directory: &Path) -> Result<()> {
+    let mut script = Script {
+        directory,
+        areas: Vec::new(),
+        uffds: Vec::new(),
+    };
+    for line in stdin().lines() {
+        let line = line.context("cannot read the script")?;
+        let answer = script.obey(&line).with_context(|| format!("`{line}`"))?;
+        writeln!(stdout(), "{answer}").context("cannot answer")?;
+    }
+    Ok(())
+}
+
+struct Script<'a> {
+    directory: &'a Path,
+    areas: Vec<Area>,
+    uffds: Vec<Userfaultfd>,
+}
+
+impl Script<'_> {
+    fn obey(&mut self, line: &str) -> Result<String> {
+        let mut words = line.split_whitespace();
+        match word(&mut words)? {
+            "map" => return self.map(&mut words),
+            "uffd" => return self.open(),
+            "close" => self.close(parse(&mut words)?),
+            "store" => {
+                let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
+                let threads = parse(&mut words)?;
+                store(area, value, threads, &pages(word(&mut words)?)?);
+            }
+            "load" => {
+                let area = self.area(&mut words)?;
+                for page in pages(word(&mut words)?)? {
+                    area.load(page);
+                }
+            }
+            "zap" => {
+                let area = self.area(&mut words)?;
+                for run in runs(word(&mut words)?)? {
+                    area.pages_part(run).advise(Advice::LinuxDontNeed)?;
+                }
+            }
+            "read" => {
+                let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
+                read(area, value, &pages(word(&mut words)?)?)?;
+            }
+            "churn" => {
+                let area = self.area(&mut words)?;
+                let (seed, threads) = (parse(&mut words)?, parse(&mut words)?);
+                churn(area, seed, threads, parse(&mut words)?);
+            }
+            "unmap" => {
+                let area = self.area(&mut words)?;
+                for run in runs(word(&mut words)?)? {
+                    area.pages_part(run).unmap()?;
+                }
+            }
+            other => bail!("there is no {other}"),
+        }
+        Ok("ok".to_owned())
+    }
+
+    fn map(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let kind = word(words)?.parse()?;
+        let area = Area::map(kind, self.areas.len() as u64, parse(words)?, self.directory)?;
+        self.areas.push(area);
+        let Range { start, end } = area.range();
+        Ok(format!("{start:x} {end:x}"))
+    }
+
+    fn open(&mut self) -> Result<String> {
+        let uffd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
+        let number = uffd.as_fd().as_raw_fd();
+        self.uffds.push(uffd);
+        Ok(number.to_string())
+    }
+
+    fn close(&mut self, number: i32) {
+        self.uffds.retain(|uffd| uffd.as_fd().as_raw_fd() != number);
+    }
+
+    fn area(&self, words: &mut SplitWhitespace<'_>) -> Result<&Area> {
+        self.areas
+            .get(parse::<usize>(words)?)
+            .context("there is no such area")
+    }
+}
+
+/// The threads take the pages in turns.
+fn store(area: &Area, value: u8, threads: usize, pages: &[u64]) {
+    thread::scope(|scope| {
+        for first in 0..threads {
+            let own = pages.iter().skip(first).step_by(threads);
+            scope.spawn(move || own.for_each(|page| area.store(*page, value)));
+        }
+    });
+}
+
+/// The kernel writes: read(2) of one byte into each page.
+fn read(area: &Area, value: u8, pages: &[u64]) -> Result<()> {
+    let memfd = rustix::fs::memfd_create("script", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut source = File::from(memfd);
+    source.write_all(&[value])?;
+    for page in pages {
+        source.rewind()?;
+        area.read_into(*page, &source)?;
+    }
+    Ok(())
+}
+
+/// Every thread goes over the pages from a place of its own, so that they meet at the same ones, and stores or loads.
+fn churn(area: &Area, seed: u64, threads: u64, times: u64) {
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed + thread);
+                for _ in 0..times {
+                    let first = random.u64(0..area.pages());
+                    for page in 0..area.pages() {
+                        let page = (page + first) % area.pages();
+                        match random.u8(..) {
+                            0..=127 => area.load(page),
+                            value => area.store(page, value),
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn pages(text: &str) -> Result<Vec<u64>> {
+    Ok(runs(text)?.into_iter().flatten().collect())
+}
+
+fn runs(text: &str) -> Result<Vec<Range<u64>>> {
+    let run = |part: &str| -> Result<Range<u64>> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Ok(first.parse()?..last.parse::<u64>()? + 1)
+    };
+    text.split(',').map(run).collect()
+}
+
+fn word<'a>(words: &mut SplitWhitespace<'a>) -> Result<&'a str> {
+    words.next().context("a word is missing")
+}
+
+fn parse<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    words: &mut SplitWhitespace<'_>,
+) -> Result<T> {
+    Ok(word(words)?.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn pages_are_numbers_and_ranges() {
+        assert_eq!(pages("1,5-7").unwrap(), [1, 5, 6, 7]);
+        assert!(pages("1,x").is_err());
+    }
+
+    #[test]
+    fn a_script_maps_and_touches() {
+        let mut script = Script {
+            directory: Path::new("/tmp"),
+            areas: Vec::new(),
+            uffds: Vec::new(),
+        };
+        assert!(script.obey("store 0 1 1 0").is_err(), "no area yet");
+        let area = script.obey("map shared-anon 8");
+        // Another test of this process may hold the place.
+        let Ok(area) = area else { return };
+        assert!(area.contains(' '), "{area}");
+        for line in ["store 0 7 2 0-7", "load 0 3", "read 0 9 1,2", "zap 0 1-2"] {
+            assert_eq!(script.obey(line).unwrap(), "ok", "{line}");
+        }
+        assert!(script.obey("dance").is_err());
+    }
+}

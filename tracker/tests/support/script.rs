@@ -1,0 +1,228 @@
+//! A process that touches its memory as it is told, and a strategy that tracks it from outside.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::ops::Range;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
+use std::thread;
+
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use tracker::strategy::{Area, Facts, Name, Outcome, Strategy, Target, Written, gather, start};
+use tracker::uffd::{PAGE_SIZE, PMD_SIZE, ProcessMemory, Userfaultfd};
+use tracker_ebpf::Backing;
+
+use super::Killed;
+
+/// What this kernel can do; tried once.
+pub static FACTS: LazyLock<Facts> = LazyLock::new(|| gather(false).unwrap());
+
+/// The kinds of memory of the script, each with its backing and how many pages of 4 KiB are one huge page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind(pub &'static str, pub Backing, pub u64);
+
+pub const ANON: Kind = Kind("anon", Backing::Anon, 1);
+pub const THP: Kind = Kind("thp", Backing::Anon, 512);
+pub const SHMEM: Kind = Kind("shared-anon", Backing::Shmem, 1);
+pub const MEMFD: Kind = Kind("memfd", Backing::Shmem, 1);
+pub const SHMEM_THP: Kind = Kind("shmem-thp", Backing::Shmem, 512);
+pub const HUGETLB: Kind = Kind("hugetlb", Backing::Hugetlb, 512);
+pub const FILE: Kind = Kind("file-private", Backing::File, 1);
+
+/// Why a strategy cannot track such memory here, as far as its trial tells; nothing if it can.
+pub fn refused(name: Name, kind: Kind) -> Option<String> {
+    let setting = |file, on: &[&str]| {
+        let path = format!("/sys/kernel/mm/transparent_hugepage/{file}");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let off = !on.iter().any(|word| text.contains(word));
+        off.then(|| format!("{path} is {}", text.trim()))
+    };
+    let off = match kind {
+        THP => setting("enabled", &["[always]", "[madvise]"]),
+        SHMEM_THP => setting("shmem_enabled", &["[always]", "[advise]", "[within_size]"]),
+        _ => None,
+    };
+    let mut trials = FACTS.trials.iter();
+    let trial = trials
+        .find(|t| t.strategy == name && t.backing == kind.1)
+        .unwrap();
+    off.or_else(|| match &trial.outcome {
+        Outcome::Works(_) => None,
+        Outcome::Fails(why) | Outcome::Untried(why) => Some(why.clone()),
+    })
+}
+
+/// The process.
+pub struct Script {
+    process: Killed,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    areas: u64,
+}
+
+impl Script {
+    pub fn start() -> Self {
+        let path = super::program("uffdwp-workload", env!("CARGO_BIN_EXE_uffdwp-workload"));
+        let mut command = Command::new(path);
+        command
+            .arg("script")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut process = Killed(command.spawn().unwrap());
+        Self {
+            stdin: process.0.stdin.take().unwrap(),
+            lines: BufReader::new(process.0.stdout.take().unwrap()).lines(),
+            process,
+            areas: 0,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// Has it obey a line; returns the answer.
+    pub fn say(&mut self, line: &str) -> String {
+        writeln!(self.stdin, "{line}").unwrap();
+        let answer = self.lines.next();
+        answer
+            .unwrap_or_else(|| panic!("the script ended at `{line}`"))
+            .unwrap()
+    }
+
+    /// Maps an area; returns its number too.
+    pub fn map(&mut self, kind: Kind, pages: u64) -> (u64, Area) {
+        let answer = self.say(&format!("map {} {pages}", kind.0));
+        let (start, end) = answer.split_once(' ').unwrap();
+        let address = |text| u64::from_str_radix(text, 16).unwrap();
+        let area = Area {
+            range: address(start)..address(end),
+            backing: kind.1,
+            page_size: if kind == HUGETLB { PMD_SIZE } else { PAGE_SIZE },
+        };
+        self.areas += 1;
+        (self.areas - 1, area)
+    }
+
+    /// Takes over a userfaultfd that the process made; it keeps no copy.
+    pub fn userfaultfd(&mut self) -> Userfaultfd {
+        let number = self.say("uffd");
+        let pid = Pid::from_raw(self.pid() as i32).unwrap();
+        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let (fd, flags) = (number.parse().unwrap(), PidfdGetfdFlags::empty());
+        let uffd = pidfd_getfd(&process, fd, flags).unwrap();
+        assert_eq!(self.say(&format!("close {number}")), "ok");
+        uffd.into()
+    }
+
+    /// A strategy that tracks this process.
+    pub fn track(&mut self, name: Name) -> Box<dyn Strategy> {
+        let target = Target {
+            pid: self.pid(),
+            uffd: name.needs_descriptor().then(|| self.userfaultfd()),
+            behaviour: FACTS.behaviour,
+            detailed: false,
+        };
+        start(name, target).unwrap()
+    }
+
+    /// Has it obey a line, and calls `each` again and again meanwhile, and once more afterwards.
+    pub fn say_while(&mut self, line: &str, mut each: impl FnMut()) {
+        thread::scope(|scope| {
+            let obeying = scope.spawn(|| self.say(line));
+            while !obeying.is_finished() {
+                each();
+            }
+            assert_eq!(obeying.join().unwrap(), "ok");
+        });
+        each();
+    }
+}
+
+/// The first byte of each page of a range of a process.
+fn bytes(pid: u32, range: &Range<u64>) -> Vec<u8> {
+    let mut buffer = vec![0; (range.end - range.start) as usize];
+    let read = ProcessMemory::of(pid)
+        .read(range.start, &mut buffer)
+        .unwrap();
+    assert_eq!(read, Some(buffer.len()), "{range:x?}");
+    buffer.iter().step_by(PAGE_SIZE as usize).copied().collect()
+}
+
+/// A number for the random choices; `STRATEGY_SEED` gives that of a failure again.
+pub fn seed() -> u64 {
+    let given = std::env::var("STRATEGY_SEED").ok();
+    given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap())
+}
+
+/// Pages as the script reads them; never empty.
+pub fn list<'a>(pages: impl IntoIterator<Item = &'a u64>) -> String {
+    let pages: Vec<_> = pages.into_iter().map(u64::to_string).collect();
+    pages.join(",")
+}
+
+/// The numbers of reported pages in their area.
+pub fn numbers(area: &Area, written: &[Written]) -> BTreeSet<u64> {
+    let number = |address: u64| (address - area.range.start) / PAGE_SIZE;
+    let pages = written
+        .iter()
+        .flat_map(|w| number(w.range.start)..number(w.range.end));
+    pages.collect()
+}
+
+/// One round; what it reports.
+pub fn round(strategy: &mut dyn Strategy, area: &Area) -> BTreeSet<u64> {
+    let mut written = Vec::new();
+    let stats = strategy.round(area, &mut written).unwrap().unwrap();
+    strategy.end_round().unwrap().unwrap();
+    let pages = numbers(area, &written);
+    assert_eq!((stats.written, stats.vanished), (pages.len() as u64, 0));
+    assert_eq!(stats.tracked, area.pages());
+    pages
+}
+
+/// What a tracker that copies each reported page knows of the content.
+pub struct Shadow {
+    pid: u32,
+    area: Area,
+    content: Vec<u8>,
+}
+
+impl Shadow {
+    /// Of an area that is all zeroes.
+    pub fn empty(pid: u32, area: &Area) -> Self {
+        Self {
+            pid,
+            area: area.clone(),
+            content: vec![0; area.pages() as usize],
+        }
+    }
+
+    /// Copies what was reported.
+    pub fn copy(&mut self, pages: &BTreeSet<u64>) {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for &page in pages {
+            match runs.last_mut() {
+                Some(run) if run.end == page => run.end += 1,
+                _ => runs.push(page..page + 1),
+            }
+        }
+        for run in runs {
+            let address = |page| self.area.range.start + page * PAGE_SIZE;
+            let bytes = bytes(self.pid, &(address(run.start)..address(run.end)));
+            self.content[run.start as usize..run.end as usize].copy_from_slice(&bytes);
+        }
+    }
+
+    /// The pages whose content is not what was copied last.
+    pub fn lost(&self) -> BTreeSet<u64> {
+        let bytes = bytes(self.pid, &self.area.range);
+        let pairs = self.content.iter().zip(bytes).enumerate();
+        pairs
+            .filter(|(_, (a, b))| **a != *b)
+            .map(|(page, _)| page as u64)
+            .collect()
+    }
+}
