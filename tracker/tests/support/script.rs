@@ -141,14 +141,15 @@ impl Script {
     }
 }
 
-/// The first byte of each page of a range of a process.
-fn bytes(pid: u32, range: &Range<u64>) -> Vec<u8> {
+/// The first word of each page of a range of a process.
+fn words(pid: u32, range: &Range<u64>) -> Vec<u64> {
     let mut buffer = vec![0; (range.end - range.start) as usize];
     let read = ProcessMemory::of(pid)
         .read(range.start, &mut buffer)
         .unwrap();
     assert_eq!(read, Some(buffer.len()), "{range:x?}");
-    buffer.iter().step_by(PAGE_SIZE as usize).copied().collect()
+    let word = |page: &[u8]| u64::from_ne_bytes(page[..8].try_into().unwrap());
+    buffer.chunks(PAGE_SIZE as usize).map(word).collect()
 }
 
 /// A number for the random choices; `STRATEGY_SEED` gives that of a failure again.
@@ -187,7 +188,7 @@ pub fn round(strategy: &mut dyn Strategy, area: &Area) -> BTreeSet<u64> {
 pub struct Shadow {
     pid: u32,
     area: Area,
-    content: Vec<u8>,
+    content: Vec<u64>,
 }
 
 impl Shadow {
@@ -211,15 +212,15 @@ impl Shadow {
         }
         for run in runs {
             let address = |page| self.area.range.start + page * PAGE_SIZE;
-            let bytes = bytes(self.pid, &(address(run.start)..address(run.end)));
-            self.content[run.start as usize..run.end as usize].copy_from_slice(&bytes);
+            let words = words(self.pid, &(address(run.start)..address(run.end)));
+            self.content[run.start as usize..run.end as usize].copy_from_slice(&words);
         }
     }
 
     /// The pages whose content is not what was copied last.
     pub fn lost(&self) -> BTreeSet<u64> {
-        let bytes = bytes(self.pid, &self.area.range);
-        let pairs = self.content.iter().zip(bytes).enumerate();
+        let words = words(self.pid, &self.area.range);
+        let pairs = self.content.iter().zip(words).enumerate();
         pairs
             .filter(|(_, (a, b))| **a != *b)
             .map(|(page, _)| page as u64)

@@ -190,10 +190,10 @@ impl Area {
         unsafe { self.address(unit).write_volatile(1) }
     }
 
-    /// Stores a byte to a 4 KiB page.
-    pub fn store(&self, page: u64, value: u8) {
-        // SAFETY: the address is inside the mapping, which is writable.
-        unsafe { self.byte(page).write_volatile(value) }
+    /// Stores the first word of a 4 KiB page.
+    pub fn store(&self, page: u64, value: u64) {
+        // SAFETY: the address is inside the mapping, which is writable, and aligned to a page.
+        unsafe { self.byte(page).cast::<u64>().write_volatile(value) }
     }
 
     /// Reads a byte of a 4 KiB page.

@@ -6,7 +6,7 @@
 //! | `map KIND PAGES` | start and end of a new area, in hex |
 //! | `uffd` | number of a new userfaultfd of this process |
 //! | `close FD` | `ok` |
-//! | `store AREA VALUE THREADS PAGES` | `ok`, after so many threads stored a byte to each page |
+//! | `store AREA VALUE THREADS PAGES` | `ok`, after so many threads stored a word to each page |
 //! | `load AREA PAGES` | `ok` |
 //! | `zap AREA PAGES` | `ok`, after `MADV_DONTNEED` of them |
 //! | `read AREA VALUE PAGES` | `ok`, after read(2) put a byte into each page |
@@ -121,7 +121,7 @@ impl Script<'_> {
 }
 
 /// The threads take the pages in turns.
-fn store(area: &Area, value: u8, threads: usize, pages: &[u64]) {
+fn store(area: &Area, value: u64, threads: usize, pages: &[u64]) {
     thread::scope(|scope| {
         for first in 0..threads {
             let own = pages.iter().skip(first).step_by(threads);
@@ -152,9 +152,10 @@ fn churn(area: &Area, seed: u64, threads: u64, times: u64) {
                     let first = random.u64(0..area.pages());
                     for page in 0..area.pages() {
                         let page = (page + first) % area.pages();
-                        match random.u8(..) {
-                            0..=127 => area.load(page),
-                            value => area.store(page, value),
+                        if random.bool() {
+                            area.load(page);
+                        } else {
+                            area.store(page, random.u64(..));
                         }
                     }
                 }
