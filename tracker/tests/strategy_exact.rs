@@ -256,7 +256,7 @@ fn zapped(ground: &Ground, kind: Kind) -> String {
     list(&ground.whole(pages.copied()))
 }
 
-/// A known set, written by four threads while rounds run, ten times. Small pages are partly there before; huge ones
+/// A known set, written by four threads while rounds run, four times. Small pages are partly there before; huge ones
 /// all are.
 fn check_union(name: Name) {
     let seed = seed();
@@ -270,7 +270,7 @@ fn check_union(name: Name) {
 }
 
 fn check_union_of(name: Name, kind: Kind, seed: u64) {
-    const PAGES: u64 = 4096;
+    const PAGES: u64 = 2048;
     let context = format!("{name} {} seed {seed}", kind.0);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut script = Script::start();
@@ -283,10 +283,10 @@ fn check_union_of(name: Name, kind: Kind, seed: u64) {
     let mut strategy = script.track(name);
     strategy.arm(&area).unwrap().unwrap();
     strategy.end_round().unwrap().unwrap();
-    for turn in 2..12 {
+    for turn in 2..6 {
         let mut pages: Vec<u64> = (0..PAGES).collect();
         random.shuffle(&mut pages);
-        pages.truncate(1000);
+        pages.truncate(500);
         let line = format!("store {number} {turn} 4 {}", list(&pages));
         let mut union = BTreeSet::new();
         script.say_while(&line, || {

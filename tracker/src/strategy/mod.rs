@@ -42,7 +42,7 @@ use crate::uffd::Result;
 ///
 /// The caller arms every area and ends the round; from then on each round asks every area and ends. What is written
 /// after a page was armed is reported by a later round; no write falls between two rounds, except with `soft-dirty`.
-/// `None` as a result: the process is gone. Dropping a strategy releases it.
+/// `None` as a result: the process is gone, or has another address space since exec. Dropping a strategy releases it.
 pub trait Strategy: Send {
     /// Which one it is.
     fn name(&self) -> Name;

@@ -10,7 +10,8 @@ use super::sync::Sync;
 use super::{Name, Strategy};
 use crate::uffd::{self, Behaviour, Pagemap, Userfaultfd, WrittenMeaning};
 
-/// A process to be tracked, and what there is to do it with.
+/// A process to be tracked, and what there is to do it with. A strategy is bound to the address space that the process
+/// has now: exec ends it.
 #[derive(Debug)]
 pub struct Target {
     /// Its pid.

@@ -71,9 +71,11 @@ impl Script {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let mut process = Killed(command.spawn().unwrap());
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
         Self {
             stdin: process.0.stdin.take().unwrap(),
-            lines: BufReader::new(process.0.stdout.take().unwrap()).lines(),
+            lines,
             process,
             areas: 0,
         }

@@ -1,5 +1,5 @@
 //! A process that does to its memory what each line on standard input says, and answers each with a line: what a test
-//! of a tracker needs to know exactly which pages were touched, how, and when.
+//! of a tracker needs to know exactly which pages were touched, how, and when. Its first line is `ready`.
 //!
 //! | line | answer |
 //! |---|---|
@@ -36,6 +36,8 @@ pub fn serve(directory: &Path) -> Result<()> {
         areas: Vec::new(),
         uffds: Vec::new(),
     };
+    // Who opens our /proc files must not do it before exec.
+    writeln!(stdout(), "ready").context("cannot answer")?;
     for line in stdin().lines() {
         let line = line.context("cannot read the script")?;
         let answer = script.obey(&line).with_context(|| format!("`{line}`"))?;
