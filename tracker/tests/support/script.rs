@@ -121,11 +121,20 @@ impl Script {
 
     /// A strategy that tracks this process.
     pub fn track(&mut self, name: Name) -> Box<dyn Strategy> {
+        self.track_in(name, false)
+    }
+
+    /// One that tells zaps and huge pages too.
+    pub fn track_detailed(&mut self, name: Name) -> Box<dyn Strategy> {
+        self.track_in(name, true)
+    }
+
+    fn track_in(&mut self, name: Name, detailed: bool) -> Box<dyn Strategy> {
         let target = Target {
             pid: self.pid(),
             uffd: name.needs_descriptor().then(|| self.userfaultfd()),
             behaviour: FACTS.behaviour,
-            detailed: false,
+            detailed,
         };
         start(name, target).unwrap()
     }
@@ -160,10 +169,20 @@ pub fn seed() -> u64 {
     given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap())
 }
 
-/// Pages as the script reads them; never empty.
+/// Pages as the script reads them, in their order; never empty.
 pub fn list<'a>(pages: impl IntoIterator<Item = &'a u64>) -> String {
-    let pages: Vec<_> = pages.into_iter().map(u64::to_string).collect();
-    pages.join(",")
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for &page in pages {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == page => *last = page,
+            _ => runs.push((page, page)),
+        }
+    }
+    let runs: Vec<_> = runs
+        .iter()
+        .map(|(first, last)| format!("{first}-{last}"))
+        .collect();
+    runs.join(",")
 }
 
 /// The numbers of reported pages in their area.
