@@ -63,13 +63,13 @@ const TABLE: &[(Name, Kind, &str)] = &[
     (Name::MissingZeropage, THP, "SVKF"),
     (Name::MissingZeropage, SHMEM, "SVKF"),
     (Name::MissingZeropage, MEMFD, "SVKF"),
-    (Name::MissingZeropage, SHMEM_THP, "F+SVK"),
+    (Name::MissingZeropage, SHMEM_THP, "F+SVKz"),
     (Name::MissingZeropage, HUGETLB, "+SVKF"),
     (Name::NoneIsClean, ANON, "SVKF"),
     (Name::NoneIsClean, THP, "SVK+F"),
     (Name::NoneIsClean, SHMEM, "SVKFR"),
     (Name::NoneIsClean, MEMFD, "SVKFR"),
-    (Name::NoneIsClean, SHMEM_THP, "+SVKZzFR"),
+    (Name::NoneIsClean, SHMEM_THP, "+SVKzFR"),
     (Name::NoneIsClean, HUGETLB, "+SVKFR"),
     (Name::NoneIsClean, FILE, "SVKFR"),
     (Name::SoftDirty, ANON, "SVKF"),
@@ -92,7 +92,7 @@ const TABLE: &[(Name, Kind, &str)] = &[
 /// and what is touched first counts as written.
 const WITHOUT_MARKERS: &[(Name, Kind, &str)] = &[
     (Name::Sync, ANON, "SVKzFR"),
-    (Name::Sync, THP, "SVKzFR"),
+    (Name::Sync, THP, "SVKz+FR"),
     (Name::Prefault, ANON, "SVKzF"),
     (Name::Prefault, THP, "SVKzF"),
 ];

@@ -74,20 +74,21 @@ impl Registered {
         area.range.contains(&address).then(|| area.clone())
     }
 
-    /// Disarms one area.
+    /// Disarms one area. It is known until nobody can wait in it any more.
     pub fn remove(&self, area: &Area) -> Result<()> {
+        let result = self.let_go(&area.range);
         self.lock().remove(&area.range.start);
-        self.let_go(&area.range)
+        result
     }
 
     /// Disarms them all; goes on after an error and returns the first.
     pub fn release(&self) -> Result<()> {
-        let areas = std::mem::take(&mut *self.lock());
-        let results = areas.values().map(|area| self.let_go(&area.range));
+        let areas: Vec<Area> = self.lock().values().cloned().collect();
+        let results = areas.iter().map(|area| self.remove(area));
         results.fold(Ok(()), Result::and)
     }
 
-    /// Unregistering disarms, but before 6.13 wakes only who waits for a missing page: hence the wake.
+    /// Unregistering disarms, but wakes only who waits for a missing page: hence the wake.
     fn let_go(&self, range: &Range<u64>) -> Result<()> {
         let unregistered = self.uffd.unregister(range);
         let woken = self.uffd.wake(range);
