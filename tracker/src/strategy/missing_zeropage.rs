@@ -159,3 +159,44 @@ impl Filler {
 fn is_there_already(error: &Error) -> bool {
     error.errno() == Some(Errno::EXIST.raw_os_error())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::uffd::{PAGE_SIZE, PageRegion, Scratch};
+
+    /// A zero page is put there, another thread writes, and then the page is armed, by either way: whether a scan
+    /// reports the write.
+    fn is_reported(arm: impl FnOnce(&Userfaultfd, &mut Collector, &std::ops::Range<u64>)) -> bool {
+        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let uffd = Userfaultfd::open_user_mode_only().unwrap();
+        uffd.enable(Features::WP_ASYNC).unwrap();
+        let page = scratch.range();
+        uffd.register(&page, RegisterMode::MISSING_WP).unwrap();
+        uffd.zeropage(&page, true).unwrap();
+        scratch.store(0, 7);
+        let pagemap = || Pagemap::own().unwrap().unwrap();
+        arm(&uffd, &mut Collector::new(pagemap()), &page);
+        let mut regions = [PageRegion::default()];
+        let scanned = pagemap()
+            .scan_once(&page, &Query::WRITTEN, &mut regions)
+            .unwrap();
+        scanned.unwrap().regions == 1
+    }
+
+    #[test]
+    fn a_write_before_the_bit_is_lost_unless_only_the_zero_page_is_armed() {
+        let behaviour = crate::uffd::self_test().unwrap();
+        if !crate::strategy::start::can_scan(&behaviour) {
+            return;
+        }
+        assert!(
+            !is_reported(|uffd, _, page| uffd.arm(page).unwrap()),
+            "the recipe"
+        );
+        assert!(is_reported(|_, collector, page| {
+            assert!(!collector.arm_if(page, &UNTOUCHED_ZERO_PAGE).unwrap());
+        }));
+    }
+}

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Serialize, Serializer};
 use tracker_ebpf::Backing;
@@ -121,7 +123,7 @@ impl Ground {
             Backing::Anon => Scratch::anonymous(length),
             Backing::Shmem => Scratch::shared(length),
             Backing::Hugetlb => Scratch::hugetlb(length),
-            Backing::File => Scratch::of_file(&own_file()?, length),
+            Backing::File => Scratch::of_file(&regular_file()?, length),
         };
         let scratch = scratch.map_err(|error| match backing {
             Backing::Hugetlb => {
@@ -252,16 +254,31 @@ fn refusal(error: Error) -> String {
     }
 }
 
-/// The program itself: a regular file that is there. Not on tmpfs, where it would be shmem.
-fn own_file() -> std::result::Result<File, String> {
+/// A regular file of some pages, not on tmpfs, where it would be shmem: the program itself, or one made for it.
+fn regular_file() -> std::result::Result<File, String> {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
-    let file =
-        File::open("/proc/self/exe").map_err(|e| format!("cannot open /proc/self/exe: {e}"))?;
-    let system = rustix::fs::fstatfs(&file).map_err(|e| format!("cannot ask about it: {e}"))?;
-    if system.f_type == TMPFS_MAGIC {
-        return Err(
-            "this program lies on tmpfs, and there is no other file to try it on".to_owned(),
-        );
+    let directory = std::env::temp_dir();
+    for open in [own_program, unnamed_in_temp_dir] {
+        let Ok(file) = open() else { continue };
+        if rustix::fs::fstatfs(&file).is_ok_and(|system| system.f_type != TMPFS_MAGIC) {
+            return Ok(file);
+        }
     }
+    Err(format!(
+        "there is no file to try it on that is not on tmpfs; set TMPDIR, now {directory:?}"
+    ))
+}
+
+fn own_program() -> io::Result<File> {
+    File::open("/proc/self/exe")
+}
+
+fn unnamed_in_temp_dir() -> io::Result<File> {
+    let (flags, mode) = (
+        OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::RUSR | Mode::WUSR,
+    );
+    let file = File::from(rustix::fs::open(std::env::temp_dir(), flags, mode)?);
+    file.set_len(PAGES * PAGE_SIZE)?;
     Ok(file)
 }
