@@ -1,9 +1,10 @@
 //! tracker: what userfaultfd write-protection does to a Linux machine, and how true its answers are.
 //!
-//! Layers look down only: `cli` -> `agent` -> `metrics`, `strategy`, `model` -> `probes` -> `kernel`, `uffd`.
+//! Layers look down only: `cli` -> `agent` -> `metrics`, `strategy`, `model` -> `probes` -> `kernel`, `uffd`; `inject` -> `uffd`.
 
 pub mod agent;
 pub mod cli;
+pub mod inject;
 pub mod kernel;
 pub mod metrics;
 pub mod model;

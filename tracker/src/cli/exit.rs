@@ -1,6 +1,7 @@
 //! Exit codes, and how a failure is told.
 
 use crate::agent::AgentError;
+use crate::inject::InjectError;
 use std::process::ExitCode;
 
 /// The command failed.
@@ -17,6 +18,12 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 fn code(error: &anyhow::Error) -> u8 {
+    if error
+        .downcast_ref::<InjectError>()
+        .is_some_and(InjectError::is_inability)
+    {
+        return UNABLE;
+    }
     match error.downcast_ref::<AgentError>() {
         Some(AgentError::Usage(_)) => USAGE,
         Some(AgentError::Unable(_)) => UNABLE,
@@ -34,5 +41,7 @@ mod tests {
         assert_eq!(code_of(AgentError::Usage("no such hook".into())), USAGE);
         assert_eq!(code_of(AgentError::Unable("no BTF".into())), UNABLE);
         assert_eq!(code(&anyhow::anyhow!("disk on fire")), FAILED);
+        assert_eq!(code(&InjectError::Architecture.into()), UNABLE);
+        assert_eq!(code(&InjectError::Gone { pid: 1 }.into()), FAILED);
     }
 }

@@ -5,6 +5,7 @@
 mod agent;
 mod check;
 mod exit;
+mod inject;
 mod listen;
 mod log;
 mod output;
@@ -31,6 +32,9 @@ enum Command {
     Agent(Box<agent::AgentArgs>),
     /// Tell what this kernel and this privilege can do, hook by hook and strategy by strategy, and why not
     Check(check::CheckArgs),
+    /// Take a userfaultfd of a process without its cooperation, and tell what it took
+    #[command(hide = true)]
+    Inject(inject::InjectArgs),
 }
 
 /// Parses the arguments, runs the command and maps its result to an exit code.
@@ -43,6 +47,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Agent(args) => agent::run(args),
         Command::Check(args) => check::run(args),
+        Command::Inject(args) => inject::run(args),
     };
     result.unwrap_or_else(|e| exit::failed(&e))
 }

@@ -1,0 +1,134 @@
+//! A userfaultfd of another process in use: what was registered is given back before it closes.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::ops::Range;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::{Injected, Target};
+use crate::uffd::{Entry, Features, PAGE_SIZE, RegisterMode, Result, Smaps, Userfaultfd};
+
+/// What became of the address space that the userfaultfd belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It is the target's.
+    Same,
+    /// The target executes another program: nothing is registered any more, inject again.
+    Replaced,
+    /// The target has ended.
+    Ended,
+}
+
+/// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
+///
+/// If this process is killed the kernel does the same when it closes the descriptor, except that kernels before
+/// 6.7 leave the write-protect bits in the page tables then; nobody looks at them without a registration.
+#[derive(Debug)]
+pub struct Attached {
+    uffd: Userfaultfd,
+    target: Target,
+    /// In no order; they may overlap.
+    registered: Vec<Range<u64>>,
+}
+
+impl Attached {
+    /// Begins the protocol with `features`.
+    ///
+    /// # Errors
+    /// If the kernel does not offer all of them.
+    pub fn new(injected: Injected, features: Features) -> Result<Self> {
+        let Injected { uffd, target, .. } = injected;
+        let uffd = Userfaultfd::from(uffd);
+        uffd.enable(features)?;
+        Ok(Self {
+            uffd,
+            target,
+            registered: Vec::new(),
+        })
+    }
+
+    /// For arming and reading.
+    #[must_use]
+    pub fn uffd(&self) -> &Userfaultfd {
+        &self.uffd
+    }
+
+    /// The target.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.target.pid
+    }
+
+    /// Registers a range, which is unregistered at the latest on drop.
+    ///
+    /// # Errors
+    /// EBUSY: it belongs to another userfaultfd. ENOMEM: the address space is gone, see [`Self::life`].
+    pub fn register(&mut self, range: &Range<u64>, mode: RegisterMode) -> Result<u64> {
+        // Before the call: one that fails may have registered a part.
+        self.registered.push(range.clone());
+        self.uffd.register(range, mode)
+    }
+
+    /// Gives a range back that was registered as such.
+    ///
+    /// # Errors
+    /// If the range holds memory that no userfaultfd can have.
+    pub fn unregister(&mut self, range: &Range<u64>) -> Result<()> {
+        self.registered.retain(|one| one != range);
+        self.uffd.unregister(range)
+    }
+
+    /// Whether the userfaultfd still has an address space to work on. Cheap: two system calls.
+    ///
+    /// # Errors
+    /// If the target cannot be asked.
+    pub fn life(&self) -> Result<Life> {
+        if self.has_memory()? {
+            return Ok(Life::Same);
+        }
+        let mut ended = [PollFd::new(&self.target.process, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let ready = rustix::event::poll(&mut ended, Some(&now))
+            .map_err(|e| crate::uffd::Error::system("cannot poll", "a pidfd", e))?;
+        Ok(if ready == 0 {
+            Life::Replaced
+        } else {
+            Life::Ended
+        })
+    }
+
+    /// The first page's entry can be read of any address space, whatever is there, as long as it has a user.
+    fn has_memory(&self) -> Result<bool> {
+        let mut entry = [Entry::default()];
+        let read = self.target.memory.read(&(0..PAGE_SIZE), &mut entry)?;
+        Ok(read.is_some())
+    }
+
+    /// What is mapped now. `None` if it is another address space by now, or cannot be read.
+    fn mapped(&self) -> Option<Vec<Range<u64>>> {
+        let path = format!("/proc/{}/maps", self.target.pid);
+        let maps = BufReader::new(File::open(&path).ok()?);
+        let vmas = Smaps::new(maps, path);
+        let mapped = vmas.map(|vma| Some(vma.ok()?.range())).collect();
+        matches!(self.has_memory(), Ok(true)).then_some(mapped)?
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Part by part: in a range that holds something foreign by now the kernel unregisters nothing. What
+        // fails here is left to the close.
+        for mapped in self.mapped().unwrap_or_default() {
+            for range in &self.registered {
+                let part = mapped.start.max(range.start)..mapped.end.min(range.end);
+                if part.start < part.end {
+                    let _ = self.uffd.unregister(&part);
+                }
+            }
+        }
+    }
+}

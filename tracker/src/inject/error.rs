@@ -1,0 +1,215 @@
+//! Why a process gave no userfaultfd, for people.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+/// Why not. Whatever it is, the target goes on as if nothing had been tried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum InjectError {
+    /// Another machine than x86-64.
+    #[error(
+        "cannot make another process open a userfaultfd on this machine: only x86-64 is supported; \
+         programs that open their own can still be observed (tracker agent)"
+    )]
+    Architecture,
+    /// No such process, or not the one that was meant.
+    #[error("process {pid} does not exist (any more)")]
+    Gone {
+        /// The one asked for.
+        pid: u32,
+    },
+    /// A thread's id was given.
+    #[error("{tid} is a thread of process {pid}: give {pid}")]
+    Thread {
+        /// The id given.
+        tid: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// A process cannot stop itself.
+    #[error("process {pid} is this tracker itself, which cannot stop itself; run another one")]
+    Ourselves {
+        /// This process.
+        pid: u32,
+    },
+    /// No user memory at all.
+    #[error("process {pid} ({comm}) is a kernel thread: it has no memory of its own to track")]
+    KernelThread {
+        /// The one asked for.
+        pid: u32,
+        /// Its name.
+        comm: String,
+    },
+    /// Ended, not yet collected.
+    #[error("process {pid} ({comm}) has ended and waits for its parent to notice (a zombie)")]
+    Zombie {
+        /// The one asked for.
+        pid: u32,
+        /// Its name.
+        comm: String,
+    },
+    /// The first thread has ended and others live on: `/proc/PID` shows no memory then.
+    #[error(
+        "the first thread of process {pid} ({comm}) has ended while others live on; the kernel then \
+         shows nothing of its memory under that number, so it cannot be tracked"
+    )]
+    NoLeader {
+        /// The one asked for.
+        pid: u32,
+        /// Its name.
+        comm: String,
+    },
+    /// A process has one tracer at a time.
+    #[error(
+        "process {pid} is traced by process {tracer} ({comm}) already, and a process can have one \
+         tracer only: let that one (a debugger, strace, another tracker) detach first"
+    )]
+    Traced {
+        /// The one asked for.
+        pid: u32,
+        /// Its tracer; 0 if it is in another pid namespace.
+        tracer: u32,
+        /// The tracer's name.
+        comm: String,
+    },
+    /// Registers and system calls of 64-bit programs are all that is known here.
+    #[error(
+        "process {pid} runs a 32-bit program ({what}); only 64-bit ones can be made to open a userfaultfd"
+    )]
+    Bits32 {
+        /// The one asked for.
+        pid: u32,
+        /// How it was seen.
+        what: String,
+    },
+    /// The kernel does not let us.
+    #[error("not allowed to trace process {pid}: {why}")]
+    Privilege {
+        /// The one asked for.
+        pid: u32,
+        /// What stands against it, and what would help.
+        why: String,
+    },
+    /// A filter could kill it for userfaultfd(2).
+    #[error(
+        "process {pid} has a seccomp filter, which may kill it for calling userfaultfd(2), and the \
+         kernel does not suspend the filter ({why}): run tracker as root of the machine \
+         (CAP_SYS_ADMIN) and outside of any seccomp filter, on a kernel with CONFIG_CHECKPOINT_RESTORE"
+    )]
+    Seccomp {
+        /// The one asked for.
+        pid: u32,
+        /// The kernel's answer.
+        why: String,
+    },
+    /// A thread sleeps where nothing can stop it.
+    #[error(
+        "thread {tid} of process {pid} cannot be stopped: it sleeps in the kernel ({state}), as for a \
+         slow disk or a vfork(2)ed child; waited {waited_ms} ms, try again later"
+    )]
+    Busy {
+        /// The one asked for.
+        pid: u32,
+        /// The thread.
+        tid: u32,
+        /// State and place.
+        state: String,
+        /// How long.
+        waited_ms: u64,
+    },
+    /// The freezer of its control group holds it.
+    #[error(
+        "process {pid} is frozen by its control group (cgroup.freeze, as by `docker pause`): thaw it first"
+    )]
+    Frozen {
+        /// The one asked for.
+        pid: u32,
+    },
+    /// Every thread handles system calls itself, or runs 32-bit code.
+    #[error(
+        "no thread of process {pid} can make the call: each runs 32-bit code at the moment or \
+         dispatches its system calls to itself (as Wine does)"
+    )]
+    NoThread {
+        /// The one asked for.
+        pid: u32,
+    },
+    /// Nothing to make a call with.
+    #[error(
+        "found no system call instruction in the code of process {pid}, and none is ever written"
+    )]
+    NoInstruction {
+        /// The one asked for.
+        pid: u32,
+    },
+    /// The target's own call failed.
+    #[error("process {pid} cannot open a userfaultfd: {why}")]
+    Refused {
+        /// The one asked for.
+        pid: u32,
+        /// The kernel's reason and what would help.
+        why: String,
+    },
+    /// A step failed that should not.
+    #[error("cannot {what} of process {pid}: {}", errno(*.error))]
+    Step {
+        /// The process.
+        pid: u32,
+        /// What, such as `read the registers`.
+        what: String,
+        /// The kernel's errno.
+        error: i32,
+    },
+    /// The helper process did not do its work.
+    #[error("the helper process that stops process {pid} {why}")]
+    Helper {
+        /// The one asked for.
+        pid: u32,
+        /// What became of it.
+        why: String,
+    },
+}
+
+impl InjectError {
+    /// Whether this machine or this privilege cannot do it: exit code 3.
+    #[must_use]
+    pub fn is_inability(&self) -> bool {
+        match self {
+            Self::Architecture
+            | Self::NoLeader { .. }
+            | Self::KernelThread { .. }
+            | Self::Bits32 { .. }
+            | Self::Privilege { .. }
+            | Self::Seccomp { .. }
+            | Self::NoThread { .. }
+            | Self::NoInstruction { .. }
+            | Self::Refused { .. } => true,
+            Self::Gone { .. }
+            | Self::Thread { .. }
+            | Self::Ourselves { .. }
+            | Self::Zombie { .. }
+            | Self::Traced { .. }
+            | Self::Busy { .. }
+            | Self::Frozen { .. }
+            | Self::Step { .. }
+            | Self::Helper { .. } => false,
+        }
+    }
+
+    /// A step that failed; ESRCH means that the target ended.
+    pub(super) fn step(pid: u32, what: impl Into<String>, error: rustix::io::Errno) -> Self {
+        match error {
+            rustix::io::Errno::SRCH | rustix::io::Errno::CHILD => Self::Gone { pid },
+            error => Self::Step {
+                pid,
+                what: what.into(),
+                error: error.raw_os_error(),
+            },
+        }
+    }
+}
+
+fn errno(error: i32) -> io::Error {
+    io::Error::from_raw_os_error(error)
+}

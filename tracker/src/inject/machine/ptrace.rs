@@ -1,0 +1,252 @@
+//! ptrace(2) and the stops it reports, as far as an injection needs them.
+//!
+//! By hand because the crates that wrap it (nix, for one) name signals by an enumeration without the
+//! real-time ones: a target's SIGRTMIN could be neither understood nor handed on.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions};
+
+/// General registers of a thread.
+pub type Registers = libc::user_regs_struct;
+
+/// Stops of system calls carry a mark (`PTRACE_O_TRACESYSGOOD`).
+pub const MARK_SYSCALLS: usize = libc::PTRACE_O_TRACESYSGOOD as usize;
+/// Seccomp filters rest while the thread is traced; needs CAP_SYS_ADMIN.
+pub const SUSPEND_SECCOMP: usize = 1 << 21;
+
+/// So many microseconds before each step, for tests that end something between two of them.
+pub const SLOW: &str = "TRACKER_INJECT_SLOW_US";
+
+const GET_RSEQ_CONFIGURATION: libc::c_long = 0x420f;
+const GET_SYSCALL_USER_DISPATCH: libc::c_long = 0x4211;
+
+/// A result with the kernel's reason.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// Makes a thread ours without stopping it.
+pub fn seize(tid: u32, options: usize) -> Result<()> {
+    // SAFETY: the address is 0 and the data are flags.
+    unsafe { request(libc::PTRACE_SEIZE.into(), tid, 0, options) }.map(drop)
+}
+
+/// Asks a seized thread to stop.
+pub fn interrupt(tid: u32) -> Result<()> {
+    // SAFETY: no argument.
+    unsafe { request(libc::PTRACE_INTERRUPT.into(), tid, 0, 0) }.map(drop)
+}
+
+/// Replaces the options of a stopped thread.
+pub fn set_options(tid: u32, options: usize) -> Result<()> {
+    // SAFETY: the data are flags.
+    unsafe { request(libc::PTRACE_SETOPTIONS.into(), tid, 0, options) }.map(drop)
+}
+
+/// Lets a stopped thread go on, with a signal or 0.
+pub fn resume(tid: u32, signal: i32) -> Result<()> {
+    // SAFETY: the data are a signal's number.
+    unsafe { request(libc::PTRACE_CONT.into(), tid, 0, signal as usize) }.map(drop)
+}
+
+/// The same, until it enters or leaves a system call.
+pub fn resume_to_syscall(tid: u32, signal: i32) -> Result<()> {
+    // SAFETY: the data are a signal's number.
+    unsafe { request(libc::PTRACE_SYSCALL.into(), tid, 0, signal as usize) }.map(drop)
+}
+
+/// Lets a stopped thread go for good. The kernel then looks for signals and restarts an interrupted call.
+pub fn detach(tid: u32) -> Result<()> {
+    // SAFETY: no argument.
+    unsafe { request(libc::PTRACE_DETACH.into(), tid, 0, 0) }.map(drop)
+}
+
+/// Registers of a stopped thread.
+pub fn registers(tid: u32) -> Result<Registers> {
+    // SAFETY: a user_regs_struct is integers only.
+    let mut registers: Registers = unsafe { std::mem::zeroed() };
+    let data = (&raw mut registers).expose_provenance();
+    // SAFETY: the kernel fills one user_regs_struct at `data`.
+    unsafe { request(libc::PTRACE_GETREGS.into(), tid, 0, data) }?;
+    Ok(registers)
+}
+
+/// Sets the registers of a stopped thread.
+pub fn set_registers(tid: u32, registers: &Registers) -> Result<()> {
+    let data = std::ptr::from_ref(registers).expose_provenance();
+    // SAFETY: the kernel reads one user_regs_struct at `data`; what it does to the thread is the
+    // caller's matter and happens in another address space.
+    unsafe { request(libc::PTRACE_SETREGS.into(), tid, 0, data) }.map(drop)
+}
+
+/// Blocked signals of a stopped thread, bit n-1 for signal n.
+pub fn signal_mask(tid: u32) -> Result<u64> {
+    let mut mask = 0u64;
+    let data = (&raw mut mask).expose_provenance();
+    let request_number = libc::PTRACE_GETSIGMASK.into();
+    // SAFETY: the address is the size of the mask that the kernel fills at `data`.
+    unsafe { request(request_number, tid, size_of::<u64>(), data) }?;
+    Ok(mask)
+}
+
+/// Sets the blocked signals of a stopped thread.
+pub fn set_signal_mask(tid: u32, mask: u64) -> Result<()> {
+    let data = std::ptr::from_ref(&mask).expose_provenance();
+    let request_number = libc::PTRACE_SETSIGMASK.into();
+    // SAFETY: the address is the size of the mask that the kernel reads at `data`.
+    unsafe { request(request_number, tid, size_of::<u64>(), data) }.map(drop)
+}
+
+/// Where the thread's `struct rseq` lies; `None`: none, or a kernel that does not tell.
+pub fn rseq_area(tid: u32) -> Option<u64> {
+    /// `struct ptrace_rseq_configuration`
+    #[repr(C)]
+    #[derive(Default)]
+    struct Configuration {
+        area: u64,
+        size: u32,
+        signature: u32,
+        flags: u32,
+        pad: u32,
+    }
+    let mut answer = Configuration::default();
+    let data = (&raw mut answer).expose_provenance();
+    let size = size_of::<Configuration>();
+    // SAFETY: the kernel fills at most `size` bytes at `data`.
+    unsafe { request(GET_RSEQ_CONFIGURATION, tid, size, data) }.ok()?;
+    (answer.area != 0).then_some(answer.area)
+}
+
+/// Whether the thread's system calls are sent to a handler of its own (`PR_SET_SYSCALL_USER_DISPATCH`);
+/// a kernel before 6.4 does not tell.
+pub fn dispatches_syscalls(tid: u32) -> bool {
+    /// `struct ptrace_sud_config`: mode, selector, offset, length.
+    type Configuration = [u64; 4];
+    let mut answer = Configuration::default();
+    let data = answer.as_mut_ptr().expose_provenance();
+    let size = size_of::<Configuration>();
+    // SAFETY: the kernel fills at most `size` bytes at `data`.
+    let asked = unsafe { request(GET_SYSCALL_USER_DISPATCH, tid, size, data) };
+    asked.is_ok() && answer[0] != 0
+}
+
+/// # Safety
+/// `address` and `data` are what the request takes; what it writes to is alive and large enough.
+unsafe fn request(number: libc::c_long, tid: u32, address: usize, data: usize) -> Result<i64> {
+    if let Some(delay) = slowness() {
+        std::thread::sleep(delay);
+    }
+    // SAFETY: the caller's promise. syscall(2) and not ptrace(3), whose C type differs between libraries.
+    let result = unsafe { libc::syscall(libc::SYS_ptrace, number, tid as i64, address, data) };
+    if result == -1 {
+        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
+    }
+    Ok(result)
+}
+
+/// What [`SLOW`] says.
+fn slowness() -> Option<Duration> {
+    static DELAY: OnceLock<Option<Duration>> = OnceLock::new();
+    *DELAY.get_or_init(|| {
+        let text = std::env::var(SLOW).ok()?;
+        Some(Duration::from_micros(text.parse().ok()?))
+    })
+}
+
+/// What became of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It exited or was killed.
+    Ended,
+    /// It stopped because it was asked to.
+    Interrupted,
+    /// It is part of a stopped process (SIGSTOP and its kin).
+    GroupStopped,
+    /// It enters or leaves a system call.
+    Syscall,
+    /// It is about to get this signal.
+    Signal(i32),
+    /// A stop that nobody asked for.
+    Other(i32),
+}
+
+impl Event {
+    /// From the status that wait4(2) gives.
+    pub fn of(status: i32) -> Self {
+        const EVENT_STOP: i32 = 128;
+        if status & 0xff != 0x7f {
+            return Self::Ended;
+        }
+        let signal = status >> 8 & 0xff;
+        match status >> 16 {
+            0 if signal == libc::SIGTRAP | 0x80 => Self::Syscall,
+            0 => Self::Signal(signal),
+            EVENT_STOP if signal == libc::SIGTRAP => Self::Interrupted,
+            EVENT_STOP => Self::GroupStopped,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// Waits until a seized thread stops or ends. `None`: not until `deadline`.
+///
+/// SIGCHLD must be blocked: it ends the wait.
+pub fn wait(tid: u32, deadline: Instant) -> Result<Option<Event>> {
+    let options = WaitOptions::from_bits_retain((libc::__WALL | libc::WNOHANG) as u32);
+    let pid = Pid::from_raw(tid as i32).ok_or(Errno::SRCH)?;
+    loop {
+        if let Some((_, status)) = rustix::process::waitpid(Some(pid), options)? {
+            return Ok(Some(Event::of(status.as_raw())));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        sleep_until_child(left);
+    }
+}
+
+/// Blocks every signal of this thread: SIGCHLD for [`wait`], the others so that none ends us half way.
+pub fn block_signals() {
+    // SAFETY: a sigset_t is integers only, which sigfillset sets.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: both get a valid set; a null old set is allowed.
+    unsafe {
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// Sleeps until SIGCHLD or that long.
+fn sleep_until_child(longest: Duration) {
+    // SAFETY: a sigset_t is integers only, which sigemptyset sets.
+    let mut child: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let time = libc::timespec {
+        tv_sec: longest.as_secs() as i64,
+        tv_nsec: longest.subsec_nanos().into(),
+    };
+    // SAFETY: a valid set and time; a null siginfo is allowed. Its failures (EAGAIN, EINTR) are answers.
+    unsafe {
+        libc::sigemptyset(&raw mut child);
+        libc::sigaddset(&raw mut child, libc::SIGCHLD);
+        libc::sigtimedwait(&raw const child, std::ptr::null_mut(), &raw const time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Event;
+
+    #[test]
+    fn statuses_of_wait4() {
+        assert_eq!(Event::of(0), Event::Ended);
+        assert_eq!(Event::of(9), Event::Ended, "killed");
+        assert_eq!(Event::of(0x80_057f), Event::Interrupted);
+        assert_eq!(Event::of(0x80_137f), Event::GroupStopped);
+        assert_eq!(Event::of(0x857f), Event::Syscall);
+        assert_eq!(Event::of(0x057f), Event::Signal(5));
+        assert_eq!(Event::of(0x227f), Event::Signal(34), "a real-time signal");
+        assert_eq!(Event::of(0x04_057f), Event::Other(4));
+    }
+}

@@ -1,0 +1,303 @@
+//! All threads of a process, stopped, and let go again whatever happens.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::super::{InjectError, facts};
+use super::ptrace::{self, Event, Registers};
+use super::restart::{self, ERESTARTNOHAND, Repair};
+use super::rseq;
+
+/// A thread that stands still.
+#[derive(Clone, Copy)]
+struct Thread {
+    /// As it will go on: with [`restart`]'s repair.
+    registers: Registers,
+    /// Whether the whole process was stopped already.
+    group_stopped: bool,
+}
+
+/// A process of which no thread runs. Dropping it lets them go.
+pub struct Stopped {
+    pid: u32,
+    /// Those that stand still.
+    threads: BTreeMap<u32, Thread>,
+    /// Those that are ours and run.
+    seized: Vec<u32>,
+    began: Option<Instant>,
+    notes: Vec<String>,
+}
+
+impl Stopped {
+    /// Stops every thread of `pid`, or lets all go again after `longest`.
+    pub fn new(pid: u32, longest: Duration) -> Result<Self, InjectError> {
+        let mut stopped = Self {
+            pid,
+            threads: BTreeMap::new(),
+            seized: Vec::new(),
+            began: None,
+            notes: Vec::new(),
+        };
+        // Made ours while they run: only asking them to stop, and waiting for it, costs them time.
+        stopped.seize_new()?;
+        let began = Instant::now();
+        stopped.began = Some(began);
+        // A thread that runs makes threads. One that stands still is outside of clone(2), so a list made
+        // when all known ones stand still, with nobody new in it, is the whole.
+        while !stopped.seized.is_empty() {
+            stopped.stop_seized(began + longest)?;
+            stopped.seize_new()?;
+        }
+        if stopped.threads.is_empty() {
+            return Err(InjectError::Gone { pid });
+        }
+        Ok(stopped)
+    }
+
+    fn step(&self, what: &str, tid: u32, error: Errno) -> InjectError {
+        InjectError::step(self.pid, format!("{what} thread {tid}"), error)
+    }
+
+    /// Seizes the threads that are not ours yet.
+    fn seize_new(&mut self) -> Result<(), InjectError> {
+        for tid in tasks(self.pid)? {
+            if self.threads.contains_key(&tid) || self.seized.contains(&tid) {
+                continue;
+            }
+            match ptrace::seize(tid, ptrace::MARK_SYSCALLS) {
+                Ok(()) => self.seized.push(tid),
+                // It has ended since.
+                Err(Errno::SRCH) => {}
+                Err(Errno::PERM) if has_ended(self.pid, tid) => {}
+                Err(error) => return Err(self.step("seize", tid, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_seized(&mut self, deadline: Instant) -> Result<(), InjectError> {
+        for &tid in &self.seized {
+            match ptrace::interrupt(tid) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(self.step("interrupt", tid, error)),
+            }
+        }
+        while let Some(&tid) = self.seized.last() {
+            if let Some(thread) = self.wait(tid, deadline)? {
+                self.threads.insert(tid, thread);
+            }
+            self.seized.pop();
+        }
+        Ok(())
+    }
+
+    /// Waits until a thread stands still; `None`: it has ended.
+    fn wait(&mut self, tid: u32, deadline: Instant) -> Result<Option<Thread>, InjectError> {
+        loop {
+            let event = match ptrace::wait(tid, deadline) {
+                Err(Errno::CHILD) => return Ok(None),
+                event => event.map_err(|error| self.step("wait for", tid, error))?,
+            };
+            let group_stopped = match event {
+                None => return Err(self.busy(tid, deadline)),
+                Some(Event::Ended) => return Ok(None),
+                Some(Event::Interrupted) => false,
+                Some(Event::GroupStopped) => true,
+                // It gets its signal now, and stops at the first instruction of the handler.
+                Some(Event::Signal(signal)) => {
+                    self.go_on(tid, signal)?;
+                    continue;
+                }
+                Some(Event::Syscall | Event::Other(_)) => {
+                    self.go_on(tid, 0)?;
+                    continue;
+                }
+            };
+            return self.look_at(tid, group_stopped).map(Some);
+        }
+    }
+
+    fn go_on(&self, tid: u32, signal: i32) -> Result<(), InjectError> {
+        match ptrace::resume(tid, signal) {
+            // Killed meanwhile: the next wait tells.
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(self.step("resume", tid, error)),
+        }
+    }
+
+    /// Takes down where a thread stands, and repairs the call it was in at once: should we be killed, the
+    /// kernel lets it go and finds it right.
+    fn look_at(&mut self, tid: u32, group_stopped: bool) -> Result<Thread, InjectError> {
+        let failed = |error| InjectError::step(self.pid, format!("look at thread {tid}"), error);
+        let mut registers = ptrace::registers(tid).map_err(failed)?;
+        // SIGSTOP ends such calls with EINTR itself: that was not us.
+        if !group_stopped {
+            match restart::repair(&registers) {
+                Repair::None => {}
+                Repair::Again(call) => {
+                    registers.rax = ERESTARTNOHAND as u64;
+                    ptrace::set_registers(tid, &registers).map_err(failed)?;
+                    if call.timeout != restart::Timeout::None {
+                        self.notes.push(format!("thread {tid}: {call}"));
+                    }
+                }
+                Repair::Ended(call) => self.notes.push(format!(
+                    "thread {tid}: system call {call} ended with EINTR, as after a signal"
+                )),
+            }
+        }
+        Ok(Thread {
+            registers,
+            group_stopped,
+        })
+    }
+
+    fn busy(&self, tid: u32, deadline: Instant) -> InjectError {
+        let waited = self.began.map_or(Duration::ZERO, |began| deadline - began);
+        busy(self.pid, tid, waited)
+    }
+
+    /// The thread to make calls with, and where it goes on afterwards.
+    pub fn choose(&self, memory: &fs::File) -> Result<(u32, Registers), InjectError> {
+        let candidates = self.threads.iter().filter_map(|(&tid, thread)| {
+            let mut registers = thread.registers;
+            // The selector of 64-bit user code.
+            if registers.cs != 0x33 || ptrace::dispatches_syscalls(tid) {
+                return None;
+            }
+            registers.rip = rseq::goes_on_at(registers.rip, ptrace::rseq_area(tid), memory);
+            let aborts = registers.rip != thread.registers.rip;
+            let rank = rank(&thread.registers, aborts, tid == self.pid);
+            Some((rank, tid, registers))
+        });
+        // No thread is better than the first kind: with many, the others need not be asked.
+        let mut best: Option<(u8, u32, Registers)> = None;
+        for candidate in candidates {
+            if best.as_ref().is_none_or(|best| candidate.0 < best.0) {
+                best = Some(candidate);
+            }
+            if best.as_ref().is_some_and(|best| best.0 == 0) {
+                break;
+            }
+        }
+        best.map(|(_, tid, registers)| (tid, registers))
+            .ok_or(InjectError::NoThread { pid: self.pid })
+    }
+
+    /// What happened to the threads that their owner might notice.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        if self.threads.values().any(|thread| thread.group_stopped) {
+            notes.push("the process is stopped (SIGSTOP) and stays so".to_owned());
+        }
+        notes
+    }
+
+    /// How many threads stand still.
+    pub fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Lets all go; returns how long they stood still, first to last.
+    pub fn release(mut self) -> Duration {
+        self.detach();
+        self.began.map_or(Duration::ZERO, |began| began.elapsed())
+    }
+
+    fn detach(&mut self) {
+        for (tid, _) in std::mem::take(&mut self.threads) {
+            // It can only fail for a thread that was killed.
+            let _ = ptrace::detach(tid);
+        }
+    }
+}
+
+impl Drop for Stopped {
+    /// Those that never stopped are let go by the kernel when this process ends, and are not stopped then.
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+/// Which thread is better, the lower the better. The first one has the descriptors of the process for sure.
+fn rank(registers: &Registers, aborts: bool, first: bool) -> u8 {
+    let kind = match registers {
+        _ if aborts => 2,
+        r if restart::masks_signals(r) => 3,
+        r if restart::in_call(r) => 1,
+        _ => 0,
+    };
+    2 * kind + u8::from(!first)
+}
+
+/// Waits, with nobody stopped, until no thread sleeps where it cannot be stopped.
+pub fn wait_until_stoppable(pid: u32, patience: Duration) -> Result<(), InjectError> {
+    let began = Instant::now();
+    loop {
+        let mut all = tasks(pid)?.into_iter();
+        let Some(tid) = all.find(|&tid| state(pid, tid) == Some('D')) else {
+            return Ok(());
+        };
+        if began.elapsed() >= patience {
+            return Err(busy(pid, tid, began.elapsed()));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn busy(pid: u32, tid: u32, waited: Duration) -> InjectError {
+    let place = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
+    let letter = state(pid, tid).unwrap_or('?');
+    let state = match place.as_str() {
+        "" | "0" => format!("state {letter}"),
+        place => format!("state {letter} in {place}"),
+    };
+    let waited_ms = waited.as_millis() as u64;
+    InjectError::Busy {
+        pid,
+        tid,
+        state,
+        waited_ms,
+    }
+}
+
+/// The threads of a process, as far as they can be listed while they come and go.
+fn tasks(pid: u32) -> Result<Vec<u32>, InjectError> {
+    let entries =
+        fs::read_dir(format!("/proc/{pid}/task")).map_err(|_| InjectError::Gone { pid })?;
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    Ok(entries.filter_map(|entry| number(entry.ok()?)).collect())
+}
+
+fn state(pid: u32, tid: u32) -> Option<char> {
+    let status = fs::read(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+    facts::field(&status, "State")?.chars().next()
+}
+
+/// A first thread that has ended stays in the list until the others have, and cannot be seized.
+fn has_ended(pid: u32, tid: u32) -> bool {
+    matches!(state(pid, tid), None | Some('Z' | 'X' | 'x'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_code_before_calls_before_what_is_delicate() {
+        // SAFETY: a user_regs_struct is integers only.
+        let mut registers: Registers = unsafe { std::mem::zeroed() };
+        registers.orig_rax = u64::MAX;
+        let user = rank(&registers, false, false);
+        let aborts = rank(&registers, true, false);
+        registers.orig_rax = libc::SYS_read as u64;
+        let call = rank(&registers, false, false);
+        registers.orig_rax = libc::SYS_ppoll as u64;
+        let masks = rank(&registers, false, false);
+        assert!(user < call && call < aborts && aborts < masks);
+        assert!(rank(&registers, false, true) < masks, "the first thread");
+    }
+}

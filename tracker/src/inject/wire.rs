@@ -1,0 +1,139 @@
+//! What tracker and its helper say to each other: one request, one answer with a descriptor.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{InjectError, KernelFaults};
+
+/// What the helper is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The target.
+    pub pid: u32,
+    /// Its start: another means another process.
+    pub start_time: u64,
+    /// How long to wait for a thread that cannot be stopped at the moment.
+    pub patience_ms: u64,
+    /// How long the target may stand still.
+    pub longest_stop_ms: u64,
+    /// What the userfaultfd must be able to do.
+    pub kernel_faults: KernelFaults,
+}
+
+/// What it did; the userfaultfd comes along.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// How long the target stood still.
+    pub stopped_ns: u64,
+    /// How many threads.
+    pub threads: usize,
+    /// Faults of the kernel are not handled.
+    pub user_mode_only: bool,
+    /// What its owner might notice.
+    pub notes: Vec<String>,
+}
+
+/// The helper's last word.
+pub type Outcome = Result<Answer, InjectError>;
+
+/// The longest message: notes about a thousand threads.
+const LONGEST: usize = 256 << 10;
+
+/// Both ends of a connection that keeps messages apart.
+pub fn pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)
+}
+
+/// Sends a message, with a descriptor or without.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    fd: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<()> {
+    let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = fd.as_slice();
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::NOBUFS);
+    }
+    // The other side may have been killed: that must not kill us.
+    let flags = SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, flags).map(drop)
+}
+
+/// Waits for a message; `None`: the other side is gone.
+pub fn receive<T: DeserializeOwned>(
+    socket: impl AsFd,
+) -> rustix::io::Result<Option<(T, Option<OwnedFd>)>> {
+    let mut bytes = vec![0; LONGEST];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = loop {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        match rustix::net::recvmsg(&socket, &mut parts, &mut control, flags) {
+            Err(Errno::INTR) => {}
+            received => break received?,
+        }
+    };
+    let rights = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let message = serde_json::from_slice(&bytes[..received.bytes]).map_err(|_| Errno::BADMSG)?;
+    Ok(Some((message, rights)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn an_answer_arrives_with_its_descriptor() {
+        let (here, there) = pair().unwrap();
+        let sent: Outcome = Ok(Answer {
+            stopped_ns: 7,
+            threads: 1,
+            user_mode_only: true,
+            notes: vec!["one".to_owned()],
+        });
+        send(there.as_fd(), &sent, Some(here.as_fd())).unwrap();
+        let (received, fd) = receive::<Outcome>(&here).unwrap().unwrap();
+        assert_eq!(format!("{received:?}"), format!("{sent:?}"));
+        assert!(fd.is_some());
+        drop((there, fd));
+        assert!(receive::<Outcome>(&here).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_error_arrives_as_it_was() {
+        let (here, there) = pair().unwrap();
+        let error = InjectError::Gone { pid: 9 };
+        send(there.as_fd(), &Outcome::Err(error.clone()), None).unwrap();
+        let (received, fd) = receive::<Outcome>(&here).unwrap().unwrap();
+        assert_eq!(received.err(), Some(error));
+        assert!(fd.is_none());
+    }
+
+    #[test]
+    fn nobody_there_is_an_error_and_no_signal() {
+        let (here, there) = pair().unwrap();
+        drop(here);
+        assert_eq!(send(there.as_fd(), &1, None), Err(Errno::PIPE));
+    }
+}
