@@ -27,7 +27,7 @@ pub fn programs() -> Result<Vec<Program>> {
 }
 
 /// Tests of the host that run in guests, too.
-const ALSO_IN_GUESTS: [&str; 3] = ["prometheus", "strategy_exact", "strategy_stress"];
+const ALSO_IN_GUESTS: [&str; 4] = ["inject", "prometheus", "strategy_exact", "strategy_stress"];
 
 /// Builds the tests that run in guests, `tracker/tests/vm_*.rs` and [`ALSO_IN_GUESTS`]; empty when
 /// there are none.

@@ -63,7 +63,18 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
     }
     print(&text)?;
     let occupied = injected.occupied.clone();
-    let mut attached = Attached::new(injected, Features::WP_ASYNC)?;
+    // Without it an armed page would stop its writer until somebody answers.
+    let features = if Features::offered()?.is_async() {
+        Features::WP_ASYNC
+    } else if args.arm {
+        anyhow::bail!(
+            "cannot arm process {}: this kernel has no WP_ASYNC (6.7)",
+            args.pid
+        );
+    } else {
+        Features::default()
+    };
+    let mut attached = Attached::new(injected, features)?;
     if args.arm {
         print(&arm(&mut attached, &occupied)?)?;
     }

@@ -1,0 +1,138 @@
+//! Cases that compute.
+
+use std::arch::asm;
+use std::hint::black_box;
+use std::io::{Read as _, Result};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::report::{Report, work};
+use super::sys;
+
+const WORDS: usize = 1 << 19;
+
+/// Writes all of its memory again and again, each value made of the one before, and checks the end by the same
+/// computation without memory. Any register or page that changes shows.
+pub fn checksum(report: &mut Report) -> Result<()> {
+    compute(report, Report::is_over)
+}
+
+/// The same until standard input ends.
+pub fn checksum_until_asked(report: &mut Report) -> Result<()> {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        ASKED.store(true, Ordering::Relaxed);
+    });
+    compute(report, |_| ASKED.load(Ordering::Relaxed))
+}
+
+fn compute(report: &mut Report, is_over: impl Fn(&Report) -> bool) -> Result<()> {
+    let mut memory: Vec<u64> = (0..WORDS as u64).map(mix).collect();
+    let mut rounds = 0;
+    report.ready();
+    while !is_over(report) {
+        for word in black_box(&mut memory).iter_mut() {
+            *word = mix(*word);
+        }
+        rounds += 1;
+    }
+    let expected = |at: usize| (0..=rounds).fold(at as u64, |value, _| mix(value));
+    let wrong = memory
+        .iter()
+        .enumerate()
+        .step_by(7)
+        .filter(|(at, word)| **word != expected(*at));
+    report.put("wrong words", wrong.count());
+    Ok(())
+}
+
+/// Bijective, so that an error never disappears.
+fn mix(value: u64) -> u64 {
+    (value ^ (value >> 29))
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        .wrapping_add(1)
+}
+
+/// Two threads on one processor count without atomics, each in a restartable sequence that is long enough to
+/// be met in it. Whoever is stopped there must start over: a sequence that goes on loses a count.
+pub fn restartable_sequence(report: &mut Report) -> Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    static OVER: AtomicBool = AtomicBool::new(false);
+    let Some(area) = rseq_offset() else {
+        report.ready();
+        std::thread::sleep(work());
+        report.put("lost counts", 0);
+        return Ok(());
+    };
+    let count = move || {
+        sys::pin();
+        let mut done = 0u64;
+        while !OVER.load(Ordering::Relaxed) {
+            add_one(&COUNT, area);
+            done += 1;
+        }
+        done
+    };
+    report.ready();
+    let threads = [std::thread::spawn(count), std::thread::spawn(count)];
+    std::thread::sleep(work());
+    OVER.store(true, Ordering::Relaxed);
+    let done: u64 = threads.into_iter().map(|one| one.join().unwrap_or(0)).sum();
+    report.put(
+        "lost counts",
+        done.wrapping_sub(COUNT.load(Ordering::SeqCst)),
+    );
+    Ok(())
+}
+
+/// Where the C library keeps a thread's `struct rseq`, from its thread pointer on.
+fn rseq_offset() -> Option<isize> {
+    // SAFETY: a name with its NUL; the default handle.
+    let offset = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()) };
+    // SAFETY: as above.
+    let size = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()) };
+    if offset.is_null() || size.is_null() {
+        return None;
+    }
+    // SAFETY: glibc defines them as ptrdiff_t and unsigned int; a size of 0 says that nothing is registered.
+    unsafe { (*size.cast::<u32>() != 0).then(|| *offset.cast::<isize>()) }
+}
+
+/// Loads, dawdles, and stores one more, all in a restartable sequence.
+fn add_one(count: &AtomicU64, area: isize) {
+    // SAFETY: the descriptor is static data; `rseq_cs` lies 8 bytes into the registered area; the sequence
+    // touches `count` only, and has its signature in front of the abort handler.
+    unsafe {
+        asm!(
+            ".pushsection .data.rel.local,\"aw\"",
+            ".balign 32",
+            "77:",
+            ".long 0, 0",
+            ".quad 72f, 73f - 72f, 74f",
+            ".popsection",
+            "71:",
+            "lea {scratch}, [rip + 77b]",
+            "mov fs:[{area} + 8], {scratch}",
+            "72:",
+            "mov {value}, [{count}]",
+            "mov {scratch}, 2000",
+            "75:",
+            "dec {scratch}",
+            "jnz 75b",
+            "inc {value}",
+            "mov [{count}], {value}",
+            "73:",
+            "jmp 76f",
+            // ud1 with RSEQ_SIG as its operand, as in the kernel's own selftests.
+            ".byte 0x0f, 0xb9, 0x3d",
+            ".long 0x53053053",
+            "74:",
+            "jmp 71b",
+            "76:",
+            area = in(reg) area,
+            count = in(reg) count.as_ptr(),
+            scratch = out(reg) _,
+            value = out(reg) _,
+        );
+    }
+}

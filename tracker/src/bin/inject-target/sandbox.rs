@@ -1,0 +1,16 @@
+//! A process that its seccomp filter kills for userfaultfd(2).
+
+use std::io::Result;
+use std::time::Duration;
+
+use super::report::Report;
+use super::sys;
+
+pub fn kills_userfaultfd(report: &mut Report) -> Result<()> {
+    sys::kill_for(libc::SYS_userfaultfd)?;
+    report.ready();
+    while !report.is_over() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! System calls that rustix has not, in a form that can be called safely.
+
+use std::io;
+use std::mem::zeroed;
+use std::ptr::{null, null_mut};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+fn answer(result: i64) -> rustix::io::Result<i64> {
+    if result == -1 {
+        let error = io::Error::last_os_error();
+        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    }
+    Ok(result)
+}
+
+fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: duration.as_secs() as i64,
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// A set of signals.
+pub fn set(signals: &[i32]) -> libc::sigset_t {
+    // SAFETY: a sigset_t is integers only, which sigemptyset sets.
+    let mut set: libc::sigset_t = unsafe { zeroed() };
+    // SAFETY: a valid set.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for &signal in signals {
+        // SAFETY: a valid set.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    set
+}
+
+/// Blocks signals in this thread.
+pub fn block(signals: &[i32]) {
+    let set = set(signals);
+    // SAFETY: a valid set; a null old set is allowed.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, null_mut()) };
+}
+
+/// Waits for a signal to be pending and takes it.
+pub fn sigtimedwait(signals: &[i32], limit: Option<Duration>) -> rustix::io::Result<i64> {
+    let time = limit.map(timespec);
+    let time = time.as_ref().map_or(null(), std::ptr::from_ref);
+    // SAFETY: a valid set; siginfo may be null, and the time too.
+    let call = unsafe {
+        let set = set(signals);
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            &raw const set,
+            null::<u8>(),
+            time,
+            8,
+        )
+    };
+    answer(call)
+}
+
+/// Waits with other signals blocked until a handler has run: always fails, with EINTR.
+pub fn sigsuspend(blocked: &[i32]) -> rustix::io::Result<i64> {
+    let set = set(blocked);
+    // SAFETY: a valid set.
+    answer(unsafe { libc::sigsuspend(&raw const set) }.into())
+}
+
+/// epoll_pwait(2) with these signals blocked meanwhile.
+pub fn epoll_pwait(epoll: i32, limit_ms: i32, blocked: &[i32]) -> rustix::io::Result<i64> {
+    // SAFETY: an epoll_event is integers only.
+    let mut event: libc::epoll_event = unsafe { zeroed() };
+    let set = set(blocked);
+    // SAFETY: room for one event, and a valid set.
+    answer(unsafe { libc::epoll_pwait(epoll, &raw mut event, 1, limit_ms, &raw const set) }.into())
+}
+
+/// Has a function called for a signal.
+pub fn handle(signal: i32, handler: extern "C" fn(i32), flags: i32) {
+    // SAFETY: integers only; a null handler is the default.
+    let mut action: libc::sigaction = unsafe { zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = flags;
+    // SAFETY: a valid action whose handler does nothing but atomics.
+    unsafe { libc::sigaction(signal, &raw const action, null_mut()) };
+}
+
+/// Sends a signal to this process every so often.
+pub fn interval_timer(signal: i32, every: Duration) -> rustix::io::Result<()> {
+    // SAFETY: integers and a null pointer.
+    let mut event: libc::sigevent = unsafe { zeroed() };
+    event.sigev_notify = libc::SIGEV_SIGNAL;
+    event.sigev_signo = signal;
+    let mut timer = null_mut();
+    let spec = libc::itimerspec {
+        it_interval: timespec(every),
+        it_value: timespec(every),
+    };
+    // SAFETY: valid arguments; the timer lives as long as the process.
+    unsafe {
+        answer(libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer).into())?;
+        answer(libc::timer_settime(timer, 0, &raw const spec, null_mut()).into()).map(drop)
+    }
+}
+
+/// Queues a signal to this process; EAGAIN when too many wait.
+pub fn queue(signal: i32, value: usize) -> rustix::io::Result<()> {
+    let value = libc::sigval {
+        sival_ptr: std::ptr::without_provenance_mut(value),
+    };
+    // SAFETY: no memory is involved.
+    answer(unsafe { libc::sigqueue(libc::getpid(), signal, value) }.into()).map(drop)
+}
+
+/// A semaphore set of one, 0, that is removed at the end.
+pub struct Semaphore(i32);
+
+impl Semaphore {
+    pub fn new() -> rustix::io::Result<Self> {
+        // SAFETY: no memory is involved.
+        let id = answer(unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) }.into())?;
+        Ok(Self(id as i32))
+    }
+
+    /// Adds to it, or waits until it can be subtracted.
+    pub fn change(&self, by: i16) -> rustix::io::Result<i64> {
+        let mut operation = libc::sembuf {
+            sem_num: 0,
+            sem_op: by,
+            sem_flg: 0,
+        };
+        // SAFETY: one operation.
+        answer(unsafe { libc::semop(self.0, &raw mut operation, 1) }.into())
+    }
+}
+
+impl Drop for Semaphore {
+    fn drop(&mut self) {
+        // SAFETY: no memory is involved.
+        unsafe { libc::semctl(self.0, 0, libc::IPC_RMID) };
+    }
+}
+
+/// Runs a function in a child that shares our memory, while we wait for it as vfork(2) does.
+pub fn vfork(child: extern "C" fn(*mut libc::c_void) -> i32) -> rustix::io::Result<i32> {
+    let mut stack = vec![0u8; 256 << 10];
+    let top = stack.as_mut_ptr_range().end.map_addr(|end| end & !15);
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the child has a stack of its own, which outlives it: clone returns when it has ended.
+    let pid = answer(unsafe { libc::clone(child, top.cast(), flags, null_mut()) }.into())?;
+    let mut status = 0;
+    // SAFETY: room for a status.
+    answer(unsafe { libc::waitpid(pid as i32, &raw mut status, 0) }.into())?;
+    Ok(status)
+}
+
+/// Forks a child that ends with what `child` says; `child` must not allocate.
+pub fn fork(child: fn() -> i32) -> rustix::io::Result<i32> {
+    // SAFETY: the child only makes system calls.
+    let pid = answer(unsafe { libc::fork() }.into())?;
+    if pid == 0 {
+        let status = child();
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(status) };
+    }
+    let mut status = 0;
+    loop {
+        // SAFETY: room for a status.
+        match answer(unsafe { libc::waitpid(pid as i32, &raw mut status, 0) }.into()) {
+            Err(Errno::INTR) => {}
+            result => return result.map(|_| status),
+        }
+    }
+}
+
+/// Ends this thread alone: for the first one, `exit` would end all.
+pub fn end_thread() -> ! {
+    // SAFETY: SYS_exit ends the thread; nothing of it is used any more.
+    unsafe {
+        libc::syscall(libc::SYS_exit, 0);
+        libc::_exit(0)
+    }
+}
+
+/// A filter that kills the process for one system call.
+pub fn kill_for(call: i64) -> rustix::io::Result<()> {
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut filter = [
+        step(LOAD, 0, 0, 0),
+        step(EQUAL, 0, 1, call as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: a valid program, which the kernel copies.
+    unsafe {
+        answer(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
+        let mode = libc::SECCOMP_MODE_FILTER;
+        answer(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program).into()).map(drop)
+    }
+}
+
+/// Ties this thread to the first processor that it may use.
+pub fn pin() {
+    // SAFETY: integers only, which sched_getaffinity sets; valid pointers of that size.
+    unsafe {
+        let mut allowed: libc::cpu_set_t = zeroed();
+        libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed);
+        let first = (0..1024).find(|&cpu| libc::CPU_ISSET(cpu, &allowed));
+        let mut one: libc::cpu_set_t = zeroed();
+        libc::CPU_SET(first.unwrap_or(0), &mut one);
+        libc::sched_setaffinity(0, size_of_val(&one), &raw const one);
+    }
+}

@@ -1,0 +1,452 @@
+//! Real processes that give a userfaultfd without knowing: each must end as its twin that nobody stopped.
+//!
+//! The cases are those of `inject-target`, which counts what it notices.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::os::fd::AsRawFd as _;
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use support::{Killed, eventually, program};
+use tracker::inject::{self, Attached, InjectError, Injected, KernelFaults, Life, Options};
+use tracker::uffd::{Features, RegisterMode, VmFlags, smaps};
+
+/// How often a case is stopped, and how far apart.
+const TIMES: u32 = 6;
+const APART: Duration = Duration::from_millis(120);
+
+struct Target {
+    process: Killed,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Target {
+    /// Starts a case and waits until it is at work.
+    fn start(case: &str) -> Self {
+        let path = program("inject-target", env!("CARGO_BIN_EXE_inject-target"));
+        let mut command = Command::new(path);
+        Self::spawn(command.arg(case).stdin(Stdio::null()))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut process = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        Self { process, lines }
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.process.0), signal).unwrap();
+    }
+
+    /// What it says at its end, and how long it worked.
+    fn report(&mut self) -> (Value, u64) {
+        let line = self.lines.next();
+        let line = line.unwrap_or_else(|| panic!("ended early: {:?}", self.process.0.wait()));
+        let mut report: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let took = report.as_object_mut().unwrap().remove("took_ms");
+        assert!(self.process.0.wait().unwrap().success());
+        (report, took.and_then(|took| took.as_u64()).unwrap_or(0))
+    }
+
+    fn state(&self) -> char {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        stat.rsplit_once(')')
+            .unwrap()
+            .1
+            .trim()
+            .chars()
+            .next()
+            .unwrap()
+    }
+}
+
+fn options() -> Options {
+    Options {
+        helper: program("tracker", env!("CARGO_BIN_EXE_tracker")).into(),
+        // An emulated machine is slow.
+        longest_stop: Duration::from_secs(20),
+        ..Options::default()
+    }
+}
+
+fn inject(pid: u32) -> Result<Injected, InjectError> {
+    inject::userfaultfd(pid, &options())
+}
+
+/// A process that sleeps for the length of a test.
+fn sleeper() -> Killed {
+    Killed(Command::new("sleep").arg("1000").spawn().unwrap())
+}
+
+/// Stops a case several times; its report must be that of its twin.
+fn undisturbed(case: &str) -> Vec<Injected> {
+    let (mut target, mut twin) = (Target::start(case), Target::start(case));
+    let mut all = Vec::new();
+    for _ in 0..TIMES {
+        match inject(target.pid()) {
+            Ok(injected) => all.push(injected),
+            // It is done sooner on a slow machine than it is stopped so often.
+            Err(InjectError::Gone { .. } | InjectError::Zombie { .. }) if !all.is_empty() => break,
+            Err(error) => panic!("{case}: {error}"),
+        }
+        std::thread::sleep(APART);
+    }
+    let (report, took) = target.report();
+    let (expected, twin_took) = twin.report();
+    assert_eq!(report, expected, "{case}");
+    // A timeout that begins again makes a call longer, and never more than by itself each time.
+    let longest = twin_took + u64::from(TIMES) * 350 + 2000;
+    assert!(
+        took < longest,
+        "{case} took {took} ms, its twin {twin_took}"
+    );
+    let stops: Vec<_> = all.iter().map(|one| one.stopped).collect();
+    eprintln!("{case}: stopped for {stops:?}");
+    all
+}
+
+/// A test for each case.
+macro_rules! cases {
+    ($($test:ident: $case:literal,)*) => {
+        $(#[test] fn $test() { undisturbed($case); })*
+    };
+}
+
+cases! {
+    computing: "checksum",
+    restartable_sequences: "rseq",
+    sleeping: "nanosleep",
+    sleeping_until: "sleep-until",
+    waiting_in_epoll: "epoll",
+    waiting_in_epoll_for_a_time: "epoll-timeout",
+    waiting_in_epoll_with_a_mask: "epoll-mask",
+    reading_a_pipe: "pipe",
+    waiting_for_a_futex: "futex",
+    waiting_for_a_futex_for_a_time: "futex-timeout",
+    waiting_for_a_semaphore: "semop",
+    waiting_for_a_signal: "sigtimedwait",
+    waiting_for_a_signal_for_a_time: "sigtimedwait-timeout",
+    waiting_in_ppoll: "ppoll",
+    waiting_in_select: "select",
+    receiving_with_a_timeout: "receive-timeout",
+    threads_that_come_and_go: "churn",
+    handlers_that_fire: "signals",
+    queued_signals: "queued",
+    suspended_until_a_signal: "suspend",
+    children_that_come_and_go: "forks",
+    waiting_for_vfork: "vfork",
+    opening_files: "descriptors",
+}
+
+#[test]
+fn many_threads() {
+    let all = undisturbed("threads");
+    assert_eq!(all[0].threads, 65);
+}
+
+/// The filter of the case kills for the call that is made; where it cannot be suspended the target is left alone.
+#[test]
+fn a_filter_that_kills() {
+    let (mut target, mut twin) = (Target::start("seccomp"), Target::start("seccomp"));
+    match inject(target.pid()) {
+        Ok(_) => eprintln!("the filter was suspended"),
+        Err(error @ InjectError::Seccomp { .. }) => eprintln!("refused: {error}"),
+        Err(error) => panic!("{error}"),
+    }
+    assert_eq!(target.report().0, twin.report().0);
+}
+
+#[test]
+fn a_first_thread_that_has_ended_is_told() {
+    let mut target = Target::start("leader-ends");
+    eventually("the first thread ends", || {
+        (target.state() == 'Z').then_some(())
+    });
+    let error = inject(target.pid()).unwrap_err();
+    assert!(matches!(error, InjectError::NoLeader { .. }), "{error}");
+    target.report();
+}
+
+/// SIGSTOP, injection, SIGCONT: stopped throughout, and afterwards as if only the signals had come.
+#[test]
+fn a_stopped_process_stays_stopped() {
+    for case in ["checksum", "pipe", "nanosleep"] {
+        let mut pair = [Target::start(case), Target::start(case)];
+        for one in &pair {
+            one.signal(Signal::STOP);
+        }
+        let target = &pair[0];
+        eventually("it stops", || (target.state() == 'T').then_some(()));
+        let injected = inject(target.pid()).unwrap();
+        assert!(
+            injected.notes.iter().any(|note| note.contains("SIGSTOP")),
+            "{:?}",
+            injected.notes
+        );
+        // Let go, it runs in the kernel as far as to where it stops again.
+        eventually("it stops again", || (target.state() == 'T').then_some(()));
+        for _ in 0..50 {
+            assert_eq!(target.state(), 'T', "{case}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for one in &pair {
+            one.signal(Signal::CONT);
+        }
+        let [report, expected] = pair.each_mut().map(|one| one.report().0);
+        assert_eq!(report, expected, "{case}");
+    }
+}
+
+/// Stops and goes on at random while it is injected: SIGSTOP and SIGCONT are never lost.
+#[test]
+fn stopped_and_continued_meanwhile() {
+    let mut target = Target::start("checksum");
+    let pid = Pid::from_child(&target.process.0);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                for signal in [Signal::STOP, Signal::CONT] {
+                    rustix::process::kill_process(pid, signal).unwrap();
+                    std::thread::sleep(Duration::from_micros(700));
+                }
+            }
+        });
+        for _ in 0..20 {
+            inject(target.pid()).unwrap();
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    target.signal(Signal::STOP);
+    eventually("it stops", || (target.state() == 'T').then_some(()));
+    target.signal(Signal::CONT);
+    assert_eq!(target.report().0["wrong words"], 0);
+}
+
+#[test]
+fn what_cannot_be_a_target_is_told() {
+    let kind = |pid| inject(pid).unwrap_err();
+    let own = std::process::id();
+    assert_eq!(kind(own), InjectError::Ourselves { pid: own });
+    let never = 0x3fff_fff0;
+    assert_eq!(kind(never), InjectError::Gone { pid: never });
+    let kernel = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        comm.starts_with("kthreadd").then_some(pid)
+    });
+    for pid in kernel {
+        assert!(matches!(kind(pid), InjectError::KernelThread { .. }));
+    }
+    let mut ended = Command::new("true").spawn().unwrap();
+    let stat = format!("/proc/{}/stat", ended.id());
+    eventually("it ends", || {
+        fs::read_to_string(&stat)
+            .unwrap()
+            .contains(") Z ")
+            .then_some(())
+    });
+    assert!(matches!(kind(ended.id()), InjectError::Zombie { .. }));
+    ended.wait().unwrap();
+}
+
+#[test]
+fn another_tracer_is_named() {
+    let sleeper = sleeper();
+    let pid = Pid::from_child(&sleeper.0);
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let (ready, seized) = std::sync::mpsc::channel();
+    // Only the thread that seized it can let it go; it does when it ends.
+    let tracer = std::thread::spawn(move || {
+        // SAFETY: PTRACE_SEIZE takes no memory.
+        let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid.as_raw_pid(), 0, 0) };
+        ready.send(result).unwrap();
+        let _ = wait.recv();
+    });
+    assert_eq!(seized.recv().unwrap(), 0);
+    let error = inject(sleeper.0.id()).unwrap_err();
+    assert!(matches!(error, InjectError::Traced { .. }), "{error}");
+    drop(done);
+    tracer.join().unwrap();
+    inject(sleeper.0.id()).unwrap();
+}
+
+/// The target's own calls fail if the kernel's faults are not handled, so a strategy can insist.
+#[test]
+fn an_unprivileged_target_gives_a_lesser_one_or_none() {
+    use std::os::unix::process::CommandExt as _;
+    if fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd")
+        .unwrap()
+        .trim()
+        != "0"
+    {
+        return;
+    }
+    let target = Killed(
+        Command::new("sleep")
+            .arg("1000")
+            .uid(65_534)
+            .spawn()
+            .unwrap(),
+    );
+    let pid = target.0.id();
+    // Until exec it still has root's capabilities.
+    eventually("it sleeps", || {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        (comm.trim() == "sleep" || comm.trim() == "busybox").then_some(())
+    });
+    assert!(inject(pid).unwrap().user_mode_only);
+    let options = Options {
+        kernel_faults: KernelFaults::Required,
+        ..options()
+    };
+    let error = inject::userfaultfd(pid, &options).unwrap_err();
+    assert!(
+        error.to_string().contains("unprivileged_userfaultfd"),
+        "{error}"
+    );
+}
+
+/// A userfaultfd that is another one's: named, and not to be registered twice.
+#[test]
+fn what_belongs_to_a_userfaultfd_is_named() {
+    let target = Target::start("epoll-timeout");
+    let (mut first, armed) = attach(target.pid());
+    let heap = armed[0].clone();
+    first.register(&heap, RegisterMode::WP).unwrap();
+    let second = inject(target.pid()).unwrap();
+    let occupied: Vec<_> = second.occupied.iter().map(|vma| vma.range()).collect();
+    assert_eq!(occupied, std::slice::from_ref(&heap));
+    let mut second = Attached::new(second, Features::default()).unwrap();
+    assert_eq!(
+        second
+            .register(&heap, RegisterMode::WP)
+            .unwrap_err()
+            .errno(),
+        Some(libc::EBUSY)
+    );
+    // A failed registration does not give away what is another one's.
+    drop(second);
+    assert_eq!(registered(target.pid()), 1);
+    drop(first);
+    assert_eq!(registered(target.pid()), 0);
+}
+
+/// A userfaultfd in use, and private anonymous mappings to register.
+fn attach(pid: u32) -> (Attached, Vec<std::ops::Range<u64>>) {
+    let attached = Attached::new(inject(pid).unwrap(), Features::default()).unwrap();
+    let vmas = smaps(pid).unwrap().unwrap().map(Result::unwrap);
+    let wanted = vmas.filter(|vma| vma.is_anonymous() && vma.permissions == *b"rw-p");
+    let ranges: Vec<_> = wanted.map(|vma| vma.range()).collect();
+    (attached, ranges)
+}
+
+/// How many VMAs of a process are registered for write-protect faults.
+fn registered(pid: u32) -> usize {
+    let vmas = smaps(pid).unwrap().unwrap();
+    let flags = vmas.map(|vma| vma.unwrap().flags);
+    flags.filter(VmFlags::uffd_wp).count()
+}
+
+#[test]
+fn exec_and_exit_are_told_apart() {
+    let mut target = Killed(
+        Command::new("sh")
+            .args(["-c", "read line; exec sleep 1000"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let pid = target.0.id();
+    let (attached, _) = attach(pid);
+    assert_eq!(attached.life().unwrap(), Life::Same);
+    drop(target.0.stdin.take());
+    eventually("it executes another program", || {
+        (attached.life().unwrap() == Life::Replaced).then_some(())
+    });
+    let (again, _) = attach(pid);
+    assert_eq!(again.life().unwrap(), Life::Same);
+    target.0.kill().unwrap();
+    eventually("it ends", || {
+        (again.life().unwrap() == Life::Ended).then_some(())
+    });
+    assert_eq!(attached.life().unwrap(), Life::Ended);
+}
+
+/// Programs that nobody here wrote.
+#[test]
+fn python_counts_on() {
+    const PROGRAM: &str = "\
+import threading, time, select, sys
+print('ready', flush=True)
+wrong = []
+def nap():
+    for _ in range(150):
+        before = time.monotonic(); time.sleep(0.005)
+        if time.monotonic() - before < 0.005: wrong.append('nap')
+threads = [threading.Thread(target=nap) for _ in range(8)]
+[thread.start() for thread in threads]
+if sum(n * n for n in range(2000000)) != 2666664666667000000: wrong.append('sum')
+if select.epoll().poll(0.2) != []: wrong.append('epoll')
+[thread.join() for thread in threads]
+print('{\"wrong\": %d}' % len(wrong))";
+    if !support::has("python3") {
+        return;
+    }
+    let mut command = Command::new("python3");
+    let mut target = Target::spawn(command.args(["-c", PROGRAM]));
+    // A version manager's wrapper executes the program itself, so this is its pid.
+    for _ in 0..4 {
+        inject(target.pid()).unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    assert_eq!(target.report().0, serde_json::json!({"wrong": 0}));
+}
+
+/// Nothing stays behind in the process that asks.
+#[test]
+fn asking_leaves_nothing_open() {
+    let sleeper = sleeper();
+    let injected = inject(sleeper.0.id()).unwrap();
+    let number = injected.uffd.as_raw_fd();
+    let link = fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
+    assert_eq!(link.to_str(), Some("anon_inode:[userfaultfd]"));
+    let flags = rustix::io::fcntl_getfd(&injected.uffd).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    let children = fs::read_dir(format!("/proc/{}/fd", sleeper.0.id())).unwrap();
+    let taken = children.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    assert!(
+        !taken
+            .into_iter()
+            .any(|link| link.to_string_lossy().contains("userfaultfd"))
+    );
+}
+
+/// How long a process with one thread stands still, told for the record: a busy machine is no failure.
+#[test]
+fn a_stop_is_short() {
+    let sleeper = sleeper();
+    let began = Instant::now();
+    let mut stops: Vec<_> = (0..20)
+        .map(|_| inject(sleeper.0.id()).unwrap().stopped)
+        .collect();
+    stops.sort();
+    eprintln!(
+        "median {:?}, longest {:?}, in {:?}",
+        stops[10],
+        stops[19],
+        began.elapsed()
+    );
+    assert!(stops[10] < Duration::from_millis(100), "{stops:?}");
+}
