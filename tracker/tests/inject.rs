@@ -450,3 +450,123 @@ fn a_stop_is_short() {
     );
     assert!(stops[10] < Duration::from_millis(100), "{stops:?}");
 }
+
+/// A 32-bit program that waits for ever: an ELF header, a program header, and `pause` in a loop.
+fn program_of_32_bits() -> Vec<u8> {
+    const CODE: [u8; 9] = [0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7];
+    const BASE: u32 = 0x0804_8000;
+    let size = 84 + CODE.len() as u32;
+    let mut file = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    file.extend([2u16, 3].iter().flat_map(|half| half.to_le_bytes()));
+    let words = [1, BASE + 84, 52, 0, 0];
+    file.extend(words.iter().flat_map(|word: &u32| word.to_le_bytes()));
+    file.extend(
+        [52u16, 32, 1, 0, 0, 0]
+            .iter()
+            .flat_map(|half| half.to_le_bytes()),
+    );
+    let header = [1, 0, BASE, BASE, size, size, 5, 0x1000];
+    file.extend(header.iter().flat_map(|word: &u32| word.to_le_bytes()));
+    file.extend(CODE);
+    file
+}
+
+#[test]
+fn a_32_bit_program_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    fs::write(&file, program_of_32_bits()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    let target = match Command::new(&file).spawn() {
+        Ok(child) => Killed(child),
+        Err(error) => return eprintln!("skipped: this kernel runs no 32-bit programs: {error}"),
+    };
+    let error = inject(target.0.id()).unwrap_err();
+    assert!(matches!(error, InjectError::Bits32 { .. }), "{error}");
+    assert!(error.is_inability());
+}
+
+/// In a pid namespace and a user namespace of its own, as in a container.
+#[test]
+fn a_process_in_other_namespaces() {
+    let args = [
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "sleep",
+        "1000",
+    ];
+    let Ok(child) = Command::new("unshare").args(args).spawn() else {
+        return eprintln!("skipped: no unshare");
+    };
+    let outer = Killed(child);
+    let inner = || {
+        let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.find(|pid| {
+            let stat = tracker::uffd::stat(*pid).ok().flatten();
+            stat.is_some_and(|stat| stat.parent == outer.0.id() && stat.comm == b"sleep")
+        })
+    };
+    let begin = Instant::now();
+    let pid = loop {
+        match inner() {
+            Some(pid) => break pid,
+            None if begin.elapsed() > Duration::from_secs(10) => {
+                return eprintln!("skipped: unshare does not work here");
+            }
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    let injected = inject(pid);
+    let raw = Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(raw, Signal::KILL).unwrap();
+    injected.unwrap();
+}
+
+#[test]
+fn without_privilege_it_says_which() {
+    let sleeper = sleeper();
+    let path = program("tracker", env!("CARGO_BIN_EXE_tracker"));
+    let mut command = Command::new(path);
+    command.args(["inject", "--pid", &sleeper.0.id().to_string()]);
+    let none = rustix::thread::CapabilitySet::empty();
+    let mut command = support::privileges::as_nobody_with(command, none);
+    let output = match command.output() {
+        Ok(output) => output,
+        // Another user may not look into the directory of this build.
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("CAP_SYS_PTRACE"), "{said}");
+}
+
+/// nohup and some supervisors start programs with SIGCHLD ignored; the helper waits by it.
+#[test]
+fn a_parent_that_ignores_its_children() {
+    use std::os::unix::process::CommandExt as _;
+    let sleeper = sleeper();
+    let mut command = Command::new(program("tracker", env!("CARGO_BIN_EXE_tracker")));
+    command.args(["inject", "--pid", &sleeper.0.id().to_string()]);
+    // SAFETY: signal(2) may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let stopped = said
+        .split_once("still for ")
+        .and_then(|(_, rest)| rest.split_once(" ms"));
+    let stopped: f64 = stopped
+        .unwrap_or_else(|| panic!("{said}"))
+        .0
+        .parse()
+        .unwrap();
+    // Each step that nobody told of would take as long as the target may stand still.
+    assert!(stopped < 200.0, "{said}");
+}

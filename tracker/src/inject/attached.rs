@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::ranges::Ranges;
 use super::{Injected, Target};
 use crate::uffd::{Entry, Features, PAGE_SIZE, RegisterMode, Result, Smaps, Userfaultfd};
 
@@ -23,13 +24,12 @@ pub enum Life {
 /// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
 ///
 /// If this process is killed the kernel does the same when it closes the descriptor, except that kernels before
-/// 6.7 leave the write-protect bits in the page tables then; nobody looks at them without a registration.
+/// 6.12 leave the write-protect bits in the page tables then; nobody looks at them without a registration.
 #[derive(Debug)]
 pub struct Attached {
     uffd: Userfaultfd,
     target: Target,
-    /// In no order; they may overlap.
-    registered: Vec<Range<u64>>,
+    registered: Ranges,
 }
 
 impl Attached {
@@ -44,7 +44,7 @@ impl Attached {
         Ok(Self {
             uffd,
             target,
-            registered: Vec::new(),
+            registered: Ranges::default(),
         })
     }
 
@@ -65,17 +65,18 @@ impl Attached {
     /// # Errors
     /// EBUSY: it belongs to another userfaultfd. ENOMEM: the address space is gone, see [`Self::life`].
     pub fn register(&mut self, range: &Range<u64>, mode: RegisterMode) -> Result<u64> {
-        // Before the call: one that fails may have registered a part.
-        self.registered.push(range.clone());
-        self.uffd.register(range, mode)
+        // What fails is not ours: older kernels would let us unregister it from its owner.
+        let allowed = self.uffd.register(range, mode)?;
+        self.registered.insert(range);
+        Ok(allowed)
     }
 
-    /// Gives a range back that was registered as such.
+    /// Gives a registered range back.
     ///
     /// # Errors
     /// If the range holds memory that no userfaultfd can have.
     pub fn unregister(&mut self, range: &Range<u64>) -> Result<()> {
-        self.registered.retain(|one| one != range);
+        self.registered.remove(range);
         self.uffd.unregister(range)
     }
 
@@ -123,11 +124,8 @@ impl Drop for Attached {
         // Part by part: in a range that holds something foreign by now the kernel unregisters nothing. What
         // fails here is left to the close.
         for mapped in self.mapped().unwrap_or_default() {
-            for range in &self.registered {
-                let part = mapped.start.max(range.start)..mapped.end.min(range.end);
-                if part.start < part.end {
-                    let _ = self.uffd.unregister(&part);
-                }
+            for part in self.registered.common(&mapped) {
+                let _ = self.uffd.unregister(&part);
             }
         }
     }

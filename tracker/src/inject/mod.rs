@@ -11,6 +11,7 @@ mod error;
 mod facts;
 #[cfg(target_arch = "x86_64")]
 mod machine;
+mod ranges;
 mod wire;
 
 use std::os::fd::OwnedFd;

@@ -209,6 +209,9 @@ pub fn wait(tid: u32, deadline: Instant) -> Result<Option<Event>> {
 
 /// Blocks every signal of this thread: SIGCHLD for [`wait`], the others so that none ends us half way.
 pub fn block_signals() {
+    // If our parent ignores it, so do we, and the kernel tells of no stop then.
+    // SAFETY: the default disposition has no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     // SAFETY: a sigset_t is integers only, which sigfillset sets.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: both get a valid set; a null old set is allowed.

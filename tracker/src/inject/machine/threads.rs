@@ -28,7 +28,8 @@ pub struct Stopped {
     /// Those that are ours and run.
     seized: Vec<u32>,
     began: Option<Instant>,
-    notes: Vec<String>,
+    /// What happened, and to how many threads.
+    notes: BTreeMap<String, usize>,
 }
 
 impl Stopped {
@@ -39,7 +40,7 @@ impl Stopped {
             threads: BTreeMap::new(),
             seized: Vec::new(),
             began: None,
-            notes: Vec::new(),
+            notes: BTreeMap::new(),
         };
         // Made ours while they run: only asking them to stop, and waiting for it, costs them time.
         stopped.seize_new()?;
@@ -141,18 +142,24 @@ impl Stopped {
                     registers.rax = ERESTARTNOHAND as u64;
                     ptrace::set_registers(tid, &registers).map_err(failed)?;
                     if call.timeout != restart::Timeout::None {
-                        self.notes.push(format!("thread {tid}: {call}"));
+                        self.note(call.to_string());
                     }
                 }
-                Repair::Ended(call) => self.notes.push(format!(
-                    "thread {tid}: system call {call} ended with EINTR, as after a signal"
-                )),
+                Repair::Ended(call) => {
+                    self.note(format!(
+                        "system call {call} ended with EINTR, as after a signal"
+                    ));
+                }
             }
         }
         Ok(Thread {
             registers,
             group_stopped,
         })
+    }
+
+    fn note(&mut self, note: String) {
+        *self.notes.entry(note).or_default() += 1;
     }
 
     fn busy(&self, tid: u32, deadline: Instant) -> InjectError {
@@ -189,7 +196,11 @@ impl Stopped {
 
     /// What happened to the threads that their owner might notice.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = self.notes.clone();
+        let told = |(note, count): (&String, &usize)| match count {
+            1 => format!("in one thread {note}"),
+            count => format!("in {count} threads {note}"),
+        };
+        let mut notes: Vec<_> = self.notes.iter().map(told).collect();
         if self.threads.values().any(|thread| thread.group_stopped) {
             notes.push("the process is stopped (SIGSTOP) and stays so".to_owned());
         }
@@ -233,12 +244,14 @@ fn rank(registers: &Registers, aborts: bool, first: bool) -> u8 {
     2 * kind + u8::from(!first)
 }
 
-/// Waits, with nobody stopped, until no thread sleeps where it cannot be stopped.
+/// Waits, with nobody stopped, for each thread that sleeps where it cannot be stopped. One that does so often and
+/// shortly, as for a disk, need not be met awake at the same time as all others: it stops when it wakes.
 pub fn wait_until_stoppable(pid: u32, patience: Duration) -> Result<(), InjectError> {
     let began = Instant::now();
+    let mut asleep = tasks(pid)?;
     loop {
-        let mut all = tasks(pid)?.into_iter();
-        let Some(tid) = all.find(|&tid| state(pid, tid) == Some('D')) else {
+        asleep.retain(|&tid| state(pid, tid) == Some('D'));
+        let Some(&tid) = asleep.first() else {
             return Ok(());
         };
         if began.elapsed() >= patience {

@@ -1,0 +1,90 @@
+//! A set of addresses, as disjoint ranges.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// The set: end by start.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    /// Adds a range.
+    pub fn insert(&mut self, range: &Range<u64>) {
+        let (mut start, mut end) = (range.start, range.end);
+        if start >= end {
+            return;
+        }
+        for part in self.touching(range) {
+            self.0.remove(&part.start);
+            (start, end) = (start.min(part.start), end.max(part.end));
+        }
+        self.0.insert(start, end);
+    }
+
+    /// Takes a range out, whatever of it is in.
+    pub fn remove(&mut self, range: &Range<u64>) {
+        for part in self.touching(range) {
+            self.0.remove(&part.start);
+            for rest in [
+                part.start..range.start.min(part.end),
+                range.end.max(part.start)..part.end,
+            ] {
+                if rest.start < rest.end {
+                    self.0.insert(rest.start, rest.end);
+                }
+            }
+        }
+    }
+
+    /// What it has in common with a range.
+    pub fn common(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let cut = |part: Range<u64>| part.start.max(range.start)..part.end.min(range.end);
+        let parts = self.touching(range).into_iter().map(cut);
+        parts.filter(|part| part.start < part.end).collect()
+    }
+
+    /// Its parts that overlap or adjoin a range.
+    fn touching(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        let below = self.0.range(..=range.end).rev();
+        let parts = below.take_while(|(_, end)| **end >= range.start);
+        parts.map(|(start, end)| *start..*end).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn neighbours_join_and_holes_part() {
+        let mut set = Ranges::default();
+        set.insert(&(0..10));
+        set.insert(&(20..30));
+        set.insert(&(10..20));
+        assert_eq!(set.0, BTreeMap::from([(0, 30)]));
+        set.remove(&(5..25));
+        assert_eq!(set.common(&(0..100)), [25..30, 0..5]);
+        assert_eq!(set.common(&(4..26)), [25..26, 4..5]);
+    }
+
+    proptest! {
+        /// Against a set of single addresses.
+        #[test]
+        fn as_a_set(changes: Vec<(bool, u64, u64)>, asked in (0..64u64, 0..64u64)) {
+            let (mut set, mut single) = (Ranges::default(), [false; 64]);
+            for (add, a, b) in changes {
+                let (start, end) = (a % 64, b % 64);
+                let range = start..end.max(start);
+                if add { set.insert(&range) } else { set.remove(&range) }
+                single[start as usize..range.end as usize].fill(add);
+            }
+            let asked = asked.0..asked.1.max(asked.0);
+            let common: Vec<_> = set.common(&asked).into_iter().flatten().collect();
+            let expected: Vec<_> = asked.filter(|at| single[*at as usize]).collect();
+            let mut sorted = common.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, expected);
+        }
+    }
+}
