@@ -208,29 +208,37 @@ fn a_stopped_process_stays_stopped() {
     }
 }
 
-/// Stops and goes on at random while it is injected: SIGSTOP and SIGCONT are never lost.
+/// Stopped and continued all the time while it is injected: no SIGSTOP and no SIGCONT is lost.
 #[test]
 fn stopped_and_continued_meanwhile() {
-    let mut target = Target::start("checksum");
+    let path = program("inject-target", env!("CARGO_BIN_EXE_inject-target"));
+    let mut command = Command::new(path);
+    let mut target = Target::spawn(command.arg("checksum-until-asked").stdin(Stdio::piped()));
     let pid = Pid::from_child(&target.process.0);
-    let over = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(std::sync::atomic::Ordering::Relaxed) {
-                for signal in [Signal::STOP, Signal::CONT] {
-                    rustix::process::kill_process(pid, signal).unwrap();
-                    std::thread::sleep(Duration::from_micros(700));
-                }
+    let pause = if std::env::var_os("TRACKER_VM").is_some() {
+        30_000
+    } else {
+        700
+    };
+    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let until = over.clone();
+    let storm = std::thread::spawn(move || {
+        while !until.load(std::sync::atomic::Ordering::Relaxed) {
+            for signal in [Signal::STOP, Signal::CONT] {
+                rustix::process::kill_process(pid, signal).unwrap();
+                std::thread::sleep(Duration::from_micros(pause));
             }
-        });
-        for _ in 0..20 {
-            inject(target.pid()).unwrap();
         }
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+    for _ in 0..20 {
+        inject(target.pid()).unwrap();
+    }
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    storm.join().unwrap();
     target.signal(Signal::STOP);
     eventually("it stops", || (target.state() == 'T').then_some(()));
     target.signal(Signal::CONT);
+    drop(target.process.0.stdin.take());
     assert_eq!(target.report().0["wrong words"], 0);
 }
 
@@ -279,7 +287,8 @@ fn another_tracer_is_named() {
     assert!(matches!(error, InjectError::Traced { .. }), "{error}");
     drop(done);
     tracer.join().unwrap();
-    inject(sleeper.0.id()).unwrap();
+    // The thread is joined before the kernel has taken it apart.
+    eventually("it is let go", || inject(sleeper.0.id()).ok());
 }
 
 /// The target's own calls fail if the kernel's faults are not handled, so a strategy can insist.
@@ -569,4 +578,64 @@ fn a_parent_that_ignores_its_children() {
         .unwrap();
     // Each step that nobody told of would take as long as the target may stand still.
     assert!(stopped < 200.0, "{said}");
+}
+
+/// A thread that waits for its vfork child cannot be stopped: waited for, and told if it takes too long.
+#[test]
+fn who_cannot_be_stopped_is_told() {
+    let mut target = Target::start("vfork");
+    let options = Options {
+        patience: Duration::from_millis(5),
+        ..options()
+    };
+    let busy = || match inject::userfaultfd(target.pid(), &options) {
+        Err(error @ InjectError::Busy { .. }) => Some(error),
+        Ok(_) => None,
+        Err(error) => panic!("{error}"),
+    };
+    let error = eventually("it is met in vfork", busy).to_string();
+    assert!(error.contains("state D"), "{error}");
+    target.report();
+}
+
+/// A frozen control group (version 2) lets a thread stop, and not run.
+#[test]
+fn who_is_frozen_is_told_and_unharmed() {
+    if std::env::var_os("TRACKER_VM").is_none() {
+        return eprintln!("skipped: only in guests, whose control groups are ours");
+    }
+    let root = tempfile::tempdir().unwrap();
+    let mount = ["-t", "cgroup2", "none", root.path().to_str().unwrap()];
+    assert!(
+        Command::new("mount")
+            .args(mount)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let group = root.path().join("frozen");
+    fs::create_dir(&group).unwrap();
+    let path = program("inject-target", env!("CARGO_BIN_EXE_inject-target"));
+    let mut command = Command::new(path);
+    let mut target = Target::spawn(command.arg("checksum-until-asked").stdin(Stdio::piped()));
+    fs::write(group.join("cgroup.procs"), target.pid().to_string()).unwrap();
+    fs::write(group.join("cgroup.freeze"), "1").unwrap();
+    eventually("it is frozen", || {
+        let events = fs::read_to_string(group.join("cgroup.events")).unwrap();
+        events.contains("frozen 1").then_some(())
+    });
+    let error = inject(target.pid()).unwrap_err();
+    assert!(matches!(error, InjectError::Frozen { .. }), "{error}");
+    fs::write(group.join("cgroup.freeze"), "0").unwrap();
+    inject(target.pid()).unwrap();
+    drop(target.process.0.stdin.take());
+    assert_eq!(target.report().0["wrong words"], 0);
+    fs::remove_dir(&group).unwrap();
+    assert!(
+        Command::new("umount")
+            .arg(root.path())
+            .status()
+            .unwrap()
+            .success()
+    );
 }

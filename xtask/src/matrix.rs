@@ -37,6 +37,7 @@ const PREEMPTIBLE: &[Excuse] = &[
 /// What does not run with `lockdown=confidentiality`.
 const LOCKED: &[Excuse] = &[
     PROMETHEUS,
+    ("inject", "it reads no kernel memory"),
     ("vm_exact", "no hook can be attached"),
     ("vm_life", "no hook can be attached"),
     ("vm_oracle", "no hook can be attached"),

@@ -105,8 +105,8 @@ pub enum InjectError {
     },
     /// A thread sleeps where nothing can stop it.
     #[error(
-        "thread {tid} of process {pid} cannot be stopped: it sleeps in the kernel ({state}), as for a \
-         slow disk or a vfork(2)ed child; waited {waited_ms} ms, try again later"
+        "thread {tid} of process {pid} cannot be stopped: it sleeps in the kernel ({state}), as for a slow \
+         disk, a vfork(2)ed child or a frozen control group; waited {waited_ms} ms, try again later"
     )]
     Busy {
         /// The one asked for.
@@ -118,9 +118,10 @@ pub enum InjectError {
         /// How long.
         waited_ms: u64,
     },
-    /// The freezer of its control group holds it.
+    /// It does not get to run: the freezer of its control group holds it.
     #[error(
-        "process {pid} is frozen by its control group (cgroup.freeze, as by `docker pause`): thaw it first"
+        "process {pid} does not get to run: its control group is frozen (cgroup.freeze, as by \
+         `docker pause`), or somebody stops and continues it all the time; let it run first"
     )]
     Frozen {
         /// The one asked for.

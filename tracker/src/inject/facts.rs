@@ -24,6 +24,8 @@ pub struct Facts {
     pub threads: u32,
     /// A thread of the kernel's.
     pub kernel_thread: bool,
+    /// It has given up its memory, on its way to its end.
+    pub exiting: bool,
     /// `/proc/PID/exe`, an ELF file, is for 32 bits.
     pub bits32: Option<bool>,
     /// Start of the process after boot, in clock ticks.
@@ -39,19 +41,19 @@ impl Facts {
         let Ok(status) = fs::read(format!("/proc/{pid}/status")) else {
             return Ok(None);
         };
-        Ok(Some(Self {
+        let facts = Self {
             pid,
             start_time: stat.start_time,
             comm: String::from_utf8_lossy(&stat.comm).into_owned(),
             bits32: is_32_bits(pid),
-            ..Self::parse(&status)
-        }))
+            ..Self::parse(&status, is_kernel_thread(pid))
+        };
+        Ok((!facts.exiting).then_some(facts))
     }
 
     /// From `/proc/PID/status`.
-    fn parse(status: &[u8]) -> Self {
+    fn parse(status: &[u8], kernel_thread: bool) -> Self {
         let number = |key| field(status, key)?.parse().ok();
-        // Neither has memory, and a zombie is told by its state.
         let no_memory = field(status, "VmSize").is_none();
         let state = field(status, "State").and_then(|text| text.chars().next());
         let state = state.unwrap_or('?');
@@ -60,7 +62,8 @@ impl Facts {
             state,
             tracer: number("TracerPid").unwrap_or(0),
             threads: number("Threads").unwrap_or(0),
-            kernel_thread: no_memory && !is_dead(state),
+            kernel_thread,
+            exiting: no_memory && !kernel_thread && !is_dead(state),
             ..Self::default()
         }
     }
@@ -102,6 +105,19 @@ pub fn field<'a>(status: &'a [u8], key: &str) -> Option<&'a str> {
     let mut lines = status.split(|byte| *byte == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":"))?;
     Some(std::str::from_utf8(value).ok()?.trim())
+}
+
+/// Whether it is a thread of the kernel's (`PF_KTHREAD` in the flags of `/proc/PID/stat`).
+fn is_kernel_thread(pid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    flags(&stat).is_some_and(|flags| flags & 0x0020_0000 != 0)
+}
+
+/// Field 9 of `/proc/PID/stat`, counted from 1; the name, field 2, ends at the last parenthesis.
+fn flags(stat: &[u8]) -> Option<u32> {
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(9 - 3)?.parse().ok()
 }
 
 /// `None` for what cannot be read or is no ELF file.
@@ -203,7 +219,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             pid: 7,
-            ..Facts::parse(STATUS)
+            ..Facts::parse(STATUS, false)
         }
     }
 
@@ -234,10 +250,21 @@ mod tests {
         let mut odd = facts();
         odd.bits32 = Some(true);
         assert!(refusal(&odd).unwrap().is_inability());
-        let kernel = Facts::parse(b"State:\tI (idle)\nTgid:\t2\n");
-        assert!(kernel.kernel_thread);
+        let status = b"State:\tI (idle)\nTgid:\t2\n";
+        assert!(!Facts::parse(status, true).exiting);
+        assert!(
+            Facts::parse(status, false).exiting,
+            "no memory, and no kernel thread"
+        );
         let own = InjectError::Ourselves { pid: 7 };
         assert_eq!(facts().refusal(7, |_| String::new()), Some(own));
+    }
+
+    #[test]
+    fn flags_follow_a_name_with_parentheses() {
+        let stat = b"2 (a) S (b) S 0 0 0 0 -1 2129984 0 0";
+        assert_eq!(flags(stat), Some(0x20_8040));
+        assert_eq!(flags(b"2 (a"), None);
     }
 
     #[test]

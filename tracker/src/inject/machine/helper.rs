@@ -32,7 +32,11 @@ pub fn serve() -> ExitCode {
     let request = match wire::receive::<Request>(&socket) {
         Ok(Some((request, _))) => request,
         // Nobody asks any more.
-        _ => return ExitCode::FAILURE,
+        Ok(None) => return ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("tracker: {ARGUMENT} is started by tracker itself, on a socket: {error}");
+            return ExitCode::FAILURE;
+        }
     };
     withdraw();
     let (outcome, fd) = match inject(&request) {
@@ -51,7 +55,6 @@ fn withdraw() {
     let _ = rustix::process::setsid();
     // Best effort: a machine short of memory should not end us just now.
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
-    let _ = rustix::process::nice(-20);
     // What the target's owner sees as its tracer.
     let _ = rustix::thread::set_name(c"tracker-inject");
 }
@@ -68,17 +71,18 @@ fn inject(request: &Request) -> Result<(Answer, OwnedFd), InjectError> {
     }
     let instruction = {
         let memory = memory(pid)?;
-        text::find(pid, &memory).ok_or(InjectError::NoInstruction { pid })?
+        text::find(pid, &memory)?
     };
     wait_until_stoppable(pid, Duration::from_millis(request.patience_ms))?;
 
+    ptrace::hurry();
     let stopped = Stopped::new(pid, Duration::from_millis(request.longest_stop_ms))?;
     // Opened again: the program may be another one than before it stopped.
     let memory = memory(pid)?;
     let instruction = if text::is_there(&memory, instruction) {
         instruction
     } else {
-        text::find(pid, &memory).ok_or(InjectError::NoInstruction { pid })?
+        text::find(pid, &memory)?
     };
     let (tid, registers) = stopped.choose(&memory)?;
     suspend_seccomp(pid, tid)?;

@@ -221,6 +221,14 @@ pub fn block_signals() {
     }
 }
 
+/// Has this process run before all others that are not real-time ones, where that is allowed: as long as it
+/// waits for a processor the target stands still. `nice` would not do, it counts within a session only.
+pub fn hurry() {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: valid parameters, for this process.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) };
+}
+
 /// Sleeps until SIGCHLD or that long.
 fn sleep_until_child(longest: Duration) {
     // SAFETY: a sigset_t is integers only, which sigemptyset sets.

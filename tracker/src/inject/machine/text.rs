@@ -5,7 +5,8 @@ use std::io::BufReader;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use crate::uffd::Smaps;
+use super::super::InjectError;
+use crate::uffd::{Smaps, Vma};
 
 /// Its code.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -19,17 +20,20 @@ pub fn memory(pid: u32) -> std::io::Result<File> {
 
 /// Where one is: in the vDSO, which every process has unless the kernel was booted without, or else in
 /// whatever it can execute.
-pub fn find(pid: u32, memory: &File) -> Option<u64> {
+pub fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
+    let gone = InjectError::Gone { pid };
     let path = format!("/proc/{pid}/maps");
-    let maps = BufReader::new(File::open(&path).ok()?);
-    let executable =
-        |vma: &crate::uffd::Vma| vma.permissions[2] == b'x' && vma.name != b"[vsyscall]";
-    let mut code: Vec<_> = Smaps::new(maps, path)
-        .map_while(Result::ok)
-        .filter(executable)
-        .collect();
-    code.sort_by_key(|vma| vma.name != b"[vdso]");
-    code.iter().find_map(|vma| search(memory, vma.range()))
+    let maps = File::open(&path).map_err(|_| gone.clone())?;
+    let all = Smaps::new(BufReader::new(maps), path).map_while(Result::ok);
+    let mut all: Vec<Vma> = all.collect();
+    // A process on its way out has no memory any more.
+    if all.is_empty() {
+        return Err(gone);
+    }
+    all.retain(|vma| vma.permissions[2] == b'x' && vma.name != b"[vsyscall]");
+    all.sort_by_key(|vma| vma.name != b"[vdso]");
+    let mut found = all.iter().filter_map(|vma| search(memory, vma.range()));
+    found.next().ok_or(InjectError::NoInstruction { pid })
 }
 
 /// Whether it is there: the target may have executed another program since it was found.
