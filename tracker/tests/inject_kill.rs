@@ -5,11 +5,10 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use support::inject::Target;
 use support::{Killed, eventually, program};
 use tracker::uffd::smaps;
 
@@ -80,43 +79,6 @@ fn kill_one(pid: u32, random: &mut Random, at_work: bool) -> (bool, bool) {
     (between_steps, armed)
 }
 
-/// A process that computes, and the verdict at its end.
-struct Target {
-    process: Killed,
-    output: BufReader<std::process::ChildStdout>,
-}
-
-impl Target {
-    fn start() -> Self {
-        let path = program("inject-target", env!("CARGO_BIN_EXE_inject-target"));
-        let mut command = Command::new(path);
-        // It computes until its output's reader wants the result.
-        let command = command.args(["checksum-until-asked"]).stdin(Stdio::piped());
-        let mut process = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
-        let mut output = BufReader::new(process.0.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        Self { process, output }
-    }
-
-    /// Lets it end; its memory must be what it computed.
-    fn end(mut self) {
-        drop(self.process.0.stdin.take());
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        let status = self.process.0.wait().unwrap();
-        assert!(status.success(), "{status}");
-        let report: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(report["wrong words"], 0, "{report}");
-        assert_eq!(
-            report["further descriptors"],
-            serde_json::json!([]),
-            "{report}"
-        );
-    }
-}
-
 #[test]
 fn killed_at_any_moment() {
     /// A verdict stands for so many kills.
@@ -124,10 +86,10 @@ fn killed_at_any_moment() {
     let mut random = Random::new();
     let (mut between_steps, mut armed) = (0, 0);
     for _ in 0..KILLS / EACH {
-        let target = Target::start();
+        let target = Target::computing();
         for kill in 0..EACH {
             // Two of three are aimed at the helper's work; the others may come at any time.
-            let (steps, arms) = kill_one(target.process.0.id(), &mut random, kill % 3 != 0);
+            let (steps, arms) = kill_one(target.pid(), &mut random, kill % 3 != 0);
             between_steps += u32::from(steps);
             armed += u32::from(arms);
         }

@@ -23,6 +23,7 @@ const PROMETHEUS: Excuse = (
 
 /// What does not run with `preempt=full`.
 const PREEMPTIBLE: &[Excuse] = &[
+    ("inject_targets", "it does not depend on preemption"),
     NOT_LOCKED,
     PROMETHEUS,
     ("vm_life", "it does not depend on preemption"),
@@ -38,6 +39,7 @@ const PREEMPTIBLE: &[Excuse] = &[
 const LOCKED: &[Excuse] = &[
     PROMETHEUS,
     ("inject", "it reads no kernel memory"),
+    ("inject_targets", "it reads no kernel memory"),
     ("vm_exact", "no hook can be attached"),
     ("vm_life", "no hook can be attached"),
     ("vm_oracle", "no hook can be attached"),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 pub mod guest;
+pub mod inject;
 pub mod privileges;
 pub mod script;
 pub mod workload;

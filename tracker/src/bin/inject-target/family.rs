@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Result;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -56,6 +57,23 @@ pub fn vfork(report: &mut Report) -> Result<()> {
         report.count(&format!("status {status:#x}"));
         std::thread::sleep(Duration::from_millis(100));
     }
+    Ok(())
+}
+
+/// Executes itself again and again; what counts is that the last one gets to its end.
+pub fn execs(report: &mut Report) -> Result<()> {
+    const UNTIL: &str = "INJECT_TARGET_UNTIL_MS";
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let until = std::env::var(UNTIL).ok().and_then(|text| text.parse().ok());
+    let until = until.unwrap_or_else(|| {
+        report.ready();
+        (now + super::report::work()).as_millis()
+    });
+    if now.as_millis() < until {
+        let mut again = std::process::Command::new("/proc/self/exe");
+        return Err(again.arg("execs").env(UNTIL, until.to_string()).exec());
+    }
+    report.expect_standard_descriptors();
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use report::Report;
 /// What a case does; it fails only for want of something it needs.
 type Case = fn(&mut Report) -> std::io::Result<()>;
 
-const CASES: [(&str, Case); 27] = [
+const CASES: [(&str, Case); 28] = [
     ("checksum", memory::checksum),
     ("checksum-until-asked", memory::checksum_until_asked),
     ("rseq", memory::restartable_sequence),
@@ -45,6 +45,7 @@ const CASES: [(&str, Case); 27] = [
     ("suspend", signals::suspend),
     ("forks", family::forks),
     ("vfork", family::vfork),
+    ("execs", family::execs),
     ("seccomp", sandbox::kills_userfaultfd),
     ("descriptors", family::descriptors),
 ];

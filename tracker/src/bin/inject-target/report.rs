@@ -39,6 +39,13 @@ impl Report {
         self.began = Instant::now();
     }
 
+    /// For a program that did not see the beginning: those above 2 that are open now are taken as given by
+    /// its parent if they are no userfaultfd.
+    pub fn expect_standard_descriptors(&mut self) {
+        self.descriptors = descriptors();
+        self.descriptors.retain(|one| !one.contains("userfaultfd"));
+    }
+
     /// Whether the time for work is over.
     pub fn is_over(&self) -> bool {
         self.began.elapsed() >= work()

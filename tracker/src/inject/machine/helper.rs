@@ -69,20 +69,16 @@ fn inject(request: &Request) -> Result<(Answer, OwnedFd), InjectError> {
     if start.map(|stat| stat.start_time) != Some(request.start_time) {
         return Err(InjectError::Gone { pid });
     }
-    let instruction = {
-        let memory = memory(pid)?;
-        text::find(pid, &memory)?
-    };
+    // Looked for while it runs, to be quick later. It may be about to execute another program: not final.
+    let expected = memory(pid).and_then(|memory| text::find(pid, &memory));
     wait_until_stoppable(pid, Duration::from_millis(request.patience_ms))?;
 
     ptrace::hurry();
     let stopped = Stopped::new(pid, Duration::from_millis(request.longest_stop_ms))?;
-    // Opened again: the program may be another one than before it stopped.
     let memory = memory(pid)?;
-    let instruction = if text::is_there(&memory, instruction) {
-        instruction
-    } else {
-        text::find(pid, &memory)?
+    let instruction = match expected {
+        Ok(at) if text::is_there(&memory, at) => at,
+        _ => text::find(pid, &memory)?,
     };
     let (tid, registers) = stopped.choose(&memory)?;
     suspend_seccomp(pid, tid)?;
