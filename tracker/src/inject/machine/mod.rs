@@ -26,7 +26,7 @@ pub fn helper_main() -> Option<ExitCode> {
 
 pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError> {
     let gone = InjectError::Gone { pid };
-    let facts = read(pid, Facts::read(pid))?.ok_or(gone.clone())?;
+    let facts = read(pid, Facts::read(pid))?.ok_or_else(|| gone.clone())?;
     if let Some(refusal) = facts.refusal(std::process::id(), facts::name) {
         return Err(refusal);
     }
@@ -39,7 +39,17 @@ pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError>
         longest_stop_ms: options.longest_stop.as_millis() as u64,
         kernel_faults: options.kernel_faults,
     };
-    let (answer, uffd) = ask(&request, options)?;
+    // A target that executes another program just then loses the threads that were known; it is still there.
+    let is_there =
+        || matches!(Facts::read(pid), Ok(Some(now)) if now.start_time == facts.start_time);
+    let mut asked = ask(&request, options);
+    for _ in 0..2 {
+        if asked.as_ref().err() != Some(&gone) || !is_there() {
+            break;
+        }
+        asked = ask(&request, options);
+    }
+    let (answer, uffd) = asked?;
     Ok(Injected {
         uffd,
         stopped: std::time::Duration::from_nanos(answer.stopped_ns),
