@@ -1,6 +1,6 @@
 //! tracker: what userfaultfd write-protection does to a Linux machine, and how true its answers are.
 //!
-//! Layers look down only: `cli` -> `agent` -> `metrics`, `strategy`, `model` -> `probes` -> `kernel`, `uffd`; `inject` -> `uffd`.
+//! Layers look down only: `cli` -> `agent` -> `metrics`, `track`, `model` -> `probes`, `strategy`, `inject` -> `kernel`, `uffd`.
 
 pub mod agent;
 pub mod cli;
@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod model;
 pub mod probes;
 pub mod strategy;
+pub mod track;
 pub mod uffd;
