@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -193,7 +193,7 @@ fn exec_and_exit_are_told_apart() {
 fn asking_leaves_nothing_open() {
     let sleeper = sleeper();
     let injected = inject(sleeper.0.id()).unwrap();
-    let number = injected.uffd.as_raw_fd();
+    let number = injected.uffd.as_fd().as_raw_fd();
     let link = fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
     assert_eq!(link.to_str(), Some("anon_inode:[userfaultfd]"));
     let flags = rustix::io::fcntl_getfd(&injected.uffd).unwrap();

@@ -4,22 +4,9 @@ use std::fs::File;
 use std::io::BufReader;
 use std::ops::Range;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-
 use super::ranges::Ranges;
-use super::{Injected, Target};
-use crate::uffd::{Entry, Features, PAGE_SIZE, RegisterMode, Result, Smaps, Userfaultfd};
-
-/// What became of the address space that the userfaultfd belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// It is the target's.
-    Same,
-    /// The target executes another program: nothing is registered any more, inject again.
-    Replaced,
-    /// The target has ended.
-    Ended,
-}
+use super::{Injected, Life, Lifeline};
+use crate::uffd::{Features, RegisterMode, Result, Smaps, Userfaultfd};
 
 /// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
 ///
@@ -28,7 +15,7 @@ pub enum Life {
 #[derive(Debug)]
 pub struct Attached {
     uffd: Userfaultfd,
-    target: Target,
+    target: Lifeline,
     registered: Ranges,
 }
 
@@ -39,7 +26,6 @@ impl Attached {
     /// If the kernel does not offer all of them.
     pub fn new(injected: Injected, features: Features) -> Result<Self> {
         let Injected { uffd, target, .. } = injected;
-        let uffd = Userfaultfd::from(uffd);
         uffd.enable(features)?;
         Ok(Self {
             uffd,
@@ -57,7 +43,7 @@ impl Attached {
     /// The target.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.target.pid
+        self.target.pid()
     }
 
     /// Registers a range, which is unregistered at the latest on drop.
@@ -80,42 +66,21 @@ impl Attached {
         self.uffd.unregister(range)
     }
 
-    /// Whether the userfaultfd still has an address space to work on. Cheap: two system calls.
+    /// Whether the userfaultfd still has an address space to work on.
     ///
     /// # Errors
     /// If the target cannot be asked.
     pub fn life(&self) -> Result<Life> {
-        if self.has_memory()? {
-            return Ok(Life::Same);
-        }
-        let mut ended = [PollFd::new(&self.target.process, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let ready = rustix::event::poll(&mut ended, Some(&now))
-            .map_err(|e| crate::uffd::Error::system("cannot poll", "a pidfd", e))?;
-        Ok(if ready == 0 {
-            Life::Replaced
-        } else {
-            Life::Ended
-        })
-    }
-
-    /// The first page's entry can be read of any address space, whatever is there, as long as it has a user.
-    fn has_memory(&self) -> Result<bool> {
-        let mut entry = [Entry::default()];
-        let read = self.target.memory.read(&(0..PAGE_SIZE), &mut entry)?;
-        Ok(read.is_some())
+        self.target.life()
     }
 
     /// What is mapped now. `None` if it is another address space by now, or cannot be read.
     fn mapped(&self) -> Option<Vec<Range<u64>>> {
-        let path = format!("/proc/{}/maps", self.target.pid);
+        let path = format!("/proc/{}/maps", self.target.pid());
         let maps = BufReader::new(File::open(&path).ok()?);
         let vmas = Smaps::new(maps, path);
         let mapped = vmas.map(|vma| Some(vma.ok()?.range())).collect();
-        matches!(self.has_memory(), Ok(true)).then_some(mapped)?
+        matches!(self.target.has_memory(), Ok(true)).then_some(mapped)?
     }
 }
 

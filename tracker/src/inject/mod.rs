@@ -9,22 +9,23 @@
 mod attached;
 mod error;
 mod facts;
+mod lifeline;
 #[cfg(target_arch = "x86_64")]
 mod machine;
 mod ranges;
 mod wire;
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::uffd::{self, Pagemap, Vma};
+use crate::uffd::{self, Userfaultfd, Vma};
 
-pub use attached::{Attached, Life};
+pub use attached::Attached;
 pub use error::InjectError;
+pub use lifeline::{Life, Lifeline};
 
 /// How to go about it.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ pub enum KernelFaults {
 #[derive(Debug)]
 pub struct Injected {
     /// The descriptor, non-blocking, before `UFFDIO_API`.
-    pub uffd: OwnedFd,
+    pub uffd: Userfaultfd,
     /// How long the target stood still.
     pub stopped: Duration,
     /// How many threads it had.
@@ -78,16 +79,8 @@ pub struct Injected {
     pub notes: Vec<String>,
     /// VMAs that belong to a userfaultfd of the target's own (or another tracker's): they cannot be registered.
     pub occupied: Vec<Vma>,
-    /// The target.
-    target: Target,
-}
-
-/// The process, and the address space it had then.
-#[derive(Debug)]
-struct Target {
-    pid: u32,
-    process: OwnedFd,
-    memory: Pagemap,
+    /// The target, in the address space that the descriptor belongs to.
+    pub target: Lifeline,
 }
 
 /// Gets one. Blocks for as long as the options say, plus some milliseconds.

@@ -142,6 +142,20 @@ impl Strategy for Hash {
         Ok(hashed.map(|()| stats))
     }
 
+    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+        let mut known: Vec<_> = old
+            .iter()
+            .filter_map(|area| Some((area, self.hashes.remove(&area.range.start)?)))
+            .collect();
+        for area in new {
+            let mut hashes = vec![UNREADABLE; area.pages() as usize];
+            for (from, old) in &mut known {
+                copy_common(&from.range, old, &area.range, &mut hashes);
+            }
+            self.hashes.insert(area.range.start, hashes);
+        }
+    }
+
     fn forget(&mut self, area: &Area) -> Result<()> {
         self.hashes.remove(&area.range.start);
         Ok(())
@@ -152,7 +166,46 @@ impl Strategy for Hash {
     }
 }
 
+/// Copies what two ranges have in common from the hashes of one to those of the other.
+fn copy_common(from: &Range<u64>, old: &[u64], to: &Range<u64>, new: &mut [u64]) {
+    let common = from.start.max(to.start)..from.end.min(to.end);
+    let skip = |range: &Range<u64>| pages_in(&(range.start..common.start)) as usize;
+    let (Some(old), Some(new)) = (old.get(skip(from)..), new.get_mut(skip(to)..)) else {
+        return;
+    };
+    let count = pages_in(&common) as usize;
+    for (new, old) in new.iter_mut().zip(old).take(count) {
+        *new = *old;
+    }
+}
+
 /// Whether there is a page, in memory or in swap. A marker is none, as far as the reader may see that it is one.
 fn has_content(entry: Entry) -> bool {
     entry.present() || entry.swapped() && !entry.is_marker()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_follow_their_pages_when_borders_move() {
+        let (page, mut new) = (PAGE_SIZE, vec![0; 3]);
+        copy_common(
+            &(page..4 * page),
+            &[1, 2, 3],
+            &(2 * page..5 * page),
+            &mut new,
+        );
+        assert_eq!(new, [2, 3, 0]);
+        copy_common(&(5 * page..6 * page), &[9], &(2 * page..5 * page), &mut new);
+        assert_eq!(new, [2, 3, 0], "nothing in common");
+        copy_common(
+            &(4 * page..6 * page),
+            &[7, 8],
+            &(2 * page..5 * page),
+            &mut new,
+        );
+        assert_eq!(new, [2, 3, 7]);
+    }
 }

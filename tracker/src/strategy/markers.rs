@@ -70,6 +70,14 @@ impl Strategy for Markers {
         }))
     }
 
+    fn renew(&mut self, area: &Area) -> Result<()> {
+        self.registered.renew(area, RegisterMode::WP)
+    }
+
+    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+        self.registered.redraw(old, new);
+    }
+
     fn forget(&mut self, area: &Area) -> Result<()> {
         self.registered.remove(area)
     }

@@ -78,6 +78,15 @@ impl Strategy for MissingZeropage {
         }))
     }
 
+    fn renew(&mut self, area: &Area) -> Result<()> {
+        self.registered.renew(area, RegisterMode::MISSING_WP)
+    }
+
+    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+        self.registered.redraw(old, new);
+        self.touched.redraw(old, new);
+    }
+
     fn forget(&mut self, area: &Area) -> Result<()> {
         self.touched.take(area);
         self.registered.remove(area)
@@ -100,6 +109,18 @@ impl Touched {
 
     fn take(&self, area: &Area) -> u64 {
         self.lock().remove(&area.range.start).unwrap_or_default()
+    }
+
+    /// What was touched in areas since the last round goes to those that take their place.
+    fn redraw(&self, old: &[Area], new: &[Area]) {
+        let mut touched = self.lock();
+        let moved: u64 = old
+            .iter()
+            .filter_map(|area| touched.remove(&area.range.start))
+            .sum();
+        if let Some(first) = new.first() {
+            *touched.entry(first.range.start).or_default() += moved;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, u64>> {

@@ -40,6 +40,14 @@ impl Strategy for Prefault {
         self.inner.end_round()
     }
 
+    fn renew(&mut self, area: &Area) -> Result<()> {
+        self.inner.renew(area)
+    }
+
+    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+        self.inner.redraw(old, new);
+    }
+
     fn forget(&mut self, area: &Area) -> Result<()> {
         self.inner.forget(area)
     }

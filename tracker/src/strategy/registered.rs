@@ -43,6 +43,20 @@ impl Registered {
             })
     }
 
+    /// Registers an area again; what is registered of it stays as it is.
+    pub fn renew(&self, area: &Area, mode: RegisterMode) -> Result<()> {
+        self.uffd.register(&area.range, mode).map(drop)
+    }
+
+    /// Replaces areas by others that cover what is left of them.
+    pub fn redraw(&self, old: &[Area], new: &[Area]) {
+        let mut areas = self.lock();
+        for area in old {
+            areas.remove(&area.range.start);
+        }
+        areas.extend(new.iter().map(|area| (area.range.start, area.clone())));
+    }
+
     /// Arms a whole area, in steps; returns how many pages have vanished meanwhile.
     pub fn arm_all(&self, area: &Area) -> Result<u64> {
         area.parts(ARM_AT_ONCE)

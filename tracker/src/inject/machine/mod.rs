@@ -12,12 +12,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags};
 
 use super::facts::{self, Facts, Permission};
 use super::wire::{self, Answer, Outcome, Request};
-use super::{InjectError, Injected, Options, Target};
-use crate::uffd::{self, Pagemap};
+use super::{InjectError, Injected, Lifeline, Options};
+use crate::uffd;
 
 pub fn helper_main() -> Option<ExitCode> {
     let argument = std::env::args_os().nth(1)?;
@@ -30,7 +29,8 @@ pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError>
     if let Some(refusal) = facts.refusal(std::process::id(), facts::name) {
         return Err(refusal);
     }
-    let target = target(pid)?;
+    // Opened before the userfaultfd is: should the program change in between, this one is the older and says so.
+    let target = read(pid, Lifeline::open(pid))?.ok_or_else(|| gone.clone())?;
     let occupied = read(pid, super::occupied(pid))?;
     let request = Request {
         pid,
@@ -51,27 +51,13 @@ pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError>
     }
     let (answer, uffd) = asked?;
     Ok(Injected {
-        uffd,
+        uffd: uffd.into(),
         stopped: std::time::Duration::from_nanos(answer.stopped_ns),
         threads: answer.threads,
         user_mode_only: answer.user_mode_only,
         notes: answer.notes,
         occupied,
         target,
-    })
-}
-
-/// Opened before the userfaultfd is: should the program change in between, this one is the older and says so.
-fn target(pid: u32) -> Result<Target, InjectError> {
-    let gone = InjectError::Gone { pid };
-    let raw = Pid::from_raw(pid as i32).ok_or(gone.clone())?;
-    let process = rustix::process::pidfd_open(raw, PidfdFlags::empty())
-        .map_err(|error| InjectError::step(pid, "open the pidfd", error))?;
-    let memory = read(pid, Pagemap::open(pid))?.ok_or(gone)?;
-    Ok(Target {
-        pid,
-        process,
-        memory,
     })
 }
 
