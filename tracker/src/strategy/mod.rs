@@ -33,7 +33,7 @@ pub use choose::{Choice, Descriptor, Means, Verdict, auto, verdict, verdicts};
 pub use facts::{Facts, gather};
 pub use mprotect::Mprotect;
 pub use name::Name;
-pub use start::{Target, start};
+pub use start::{StartError, Target, start};
 pub use trial::{Outcome, Seen, Trial};
 
 use crate::uffd::Result;

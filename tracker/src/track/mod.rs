@@ -1,5 +1,24 @@
 //! Following the written pages of a process, round by round.
+//!
+//! ```text
+//! attach: userfaultfd of the process (inject), the best strategy (strategy)
+//!   |
+//! session: [ mappings (vmas) --> borders (pure) --> read and arm --> arm what is new (populated: unknown pages) ]*
+//!   |
+//! model: header, rounds, summary (working_set) --> live table, JSON, recording, report
+//! ```
 
+mod attach;
+mod borders;
+mod error;
 mod model;
+mod populated;
+mod session;
+mod vmas;
+mod working_set;
 
+pub use attach::Options;
+pub use error::TrackError;
 pub use model::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+pub use session::{Session, Step};
+pub use working_set::WorkingSet;

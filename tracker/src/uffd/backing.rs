@@ -1,13 +1,13 @@
 //! What the pages of a VMA come from, as far as `/proc` tells.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use rustix::fs::MemfdFlags;
 use tracker_ebpf::Backing;
 
 use super::error::unless_gone;
-use super::{Error, Result, Vma};
+use super::{Error, PMD_SIZE, Result, Vma};
 
 /// The devices whose files are shmem. The kernel compares `vm_ops`; from outside a VMA shows only its device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,54 @@ impl ShmemDevices {
         let mut devices = parse_mountinfo(&text);
         devices.insert(internal_device()?);
         Ok(Some(Self(devices)))
+    }
+}
+
+/// The devices whose files are hugetlb, with the size of their pages in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HugetlbDevices(HashMap<(u32, u32), u64>);
+
+impl HugetlbDevices {
+    /// Those a process can have mapped: the kernel's internal mount of each page size (memfd, `MAP_HUGETLB`) and
+    /// every hugetlbfs of its mount namespace. `None`: the process is gone.
+    pub fn of(pid: u32) -> Result<Option<Self>> {
+        let path = format!("/proc/{pid}/mountinfo");
+        let Some(text) = unless_gone(fs::read(&path), "cannot read", &path)? else {
+            return Ok(None);
+        };
+        let mut devices = HashMap::new();
+        for mount in text.split(|&byte| byte == b'\n') {
+            if let Some((device, b"hugetlbfs", options)) = parse_mount(mount) {
+                devices.insert(device, parse_page_size(options).unwrap_or(PMD_SIZE));
+            }
+        }
+        // A memfd takes no page before it is mapped; a size the kernel does not have is refused.
+        for size in [MemfdFlags::HUGE_2MB, MemfdFlags::HUGE_1GB] {
+            let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | size;
+            let Ok(memfd) = rustix::fs::memfd_create("tracker", flags) else {
+                continue;
+            };
+            let stat = rustix::fs::fstat(&memfd)
+                .map_err(|e| Error::system("cannot look at", "a memfd", e))?;
+            let bytes = if size == MemfdFlags::HUGE_1GB {
+                1 << 30
+            } else {
+                PMD_SIZE
+            };
+            devices.insert(
+                (
+                    rustix::fs::major(stat.st_dev),
+                    rustix::fs::minor(stat.st_dev),
+                ),
+                bytes,
+            );
+        }
+        Ok(Some(Self(devices)))
+    }
+
+    /// The bytes of one page of a device's files, if they are hugetlb.
+    pub fn page_size(&self, device: (u32, u32)) -> Option<u64> {
+        self.0.get(&device).copied()
     }
 }
 
@@ -54,16 +102,38 @@ fn internal_device() -> Result<(u32, u32)> {
 fn parse_mountinfo(text: &[u8]) -> HashSet<(u32, u32)> {
     text.split(|&byte| byte == b'\n')
         .filter_map(parse_mount)
+        .filter(|(_, kind, _)| matches!(*kind, b"tmpfs" | b"devtmpfs"))
+        .map(|(device, ..)| device)
         .collect()
 }
 
-fn parse_mount(line: &[u8]) -> Option<(u32, u32)> {
+/// Device, type and options of a file system.
+type Mount<'a> = ((u32, u32), &'a [u8], &'a [u8]);
+
+/// One line.
+fn parse_mount(line: &[u8]) -> Option<Mount<'_>> {
     let mut words = line.split(|&byte| byte == b' ');
     let (major, minor) = std::str::from_utf8(words.nth(2)?).ok()?.split_once(':')?;
-    // A lone hyphen ends the optional fields; the type follows.
+    // A lone hyphen ends the optional fields; type, source and the file system's own options follow.
     words.find(|&word| word == b"-")?;
-    let is_shmem = matches!(words.next()?, b"tmpfs" | b"devtmpfs");
-    is_shmem.then_some((major.parse().ok()?, minor.parse().ok()?))
+    let kind = words.next()?;
+    let options = words.nth(1).unwrap_or_default();
+    Some(((major.parse().ok()?, minor.parse().ok()?), kind, options))
+}
+
+/// `pagesize=2M` among the options of a hugetlbfs, in bytes.
+fn parse_page_size(options: &[u8]) -> Option<u64> {
+    let mut options = options.split(|&byte| byte == b',');
+    let text = options.find_map(|option| option.strip_prefix(b"pagesize="))?;
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let shift = match unit {
+        b"K" => 10,
+        b"M" => 20,
+        b"G" => 30,
+        _ => return None,
+    };
+    let number: u64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+    number.checked_mul(1 << shift)
 }
 
 #[cfg(test)]
@@ -103,10 +173,35 @@ mod tests {
         );
     }
 
+    #[test]
+    fn page_sizes_of_hugetlbfs() {
+        let line = b"30 24 0:26 / /dev/hugepages rw shared:9 - hugetlbfs hugetlbfs rw,pagesize=1G";
+        let (device, kind, options) = parse_mount(line).unwrap();
+        assert_eq!((device, kind), ((0, 26), &b"hugetlbfs"[..]));
+        assert_eq!(parse_page_size(options), Some(1 << 30));
+        assert_eq!(parse_page_size(b"rw,pagesize="), None);
+        assert_eq!(parse_page_size(b"rw"), None);
+    }
+
+    #[test]
+    fn a_hugetlb_memfd_is_known_by_its_device() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+        let Ok(memfd) = rustix::fs::memfd_create("test", flags) else {
+            eprintln!("skipped: this kernel has no hugetlb pages of 2 MiB");
+            return;
+        };
+        let device = rustix::fs::fstat(&memfd).unwrap().st_dev;
+        let device = (rustix::fs::major(device), rustix::fs::minor(device));
+        let known = HugetlbDevices::of(std::process::id()).unwrap().unwrap();
+        assert_eq!(known.page_size(device), Some(PMD_SIZE));
+        assert_eq!(known.page_size(internal_device().unwrap()), None);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_parse_or_not(text: Vec<u8>) {
             let _ = parse_mountinfo(&text);
+            let _ = parse_page_size(&text);
         }
     }
 }

@@ -22,7 +22,7 @@ mod scan;
 mod scratch;
 mod smaps;
 
-pub use backing::ShmemDevices;
+pub use backing::{HugetlbDevices, ShmemDevices};
 pub use behaviour::{Behaviour, Hugetlb, WrittenMeaning, self_test};
 pub use count::{CountMethod, Counter, PageCount, Progress};
 pub use error::{Error, Result};
@@ -33,12 +33,12 @@ pub use memory::ProcessMemory;
 pub use message::Message;
 pub use pagemap::{Entry, Pagemap};
 pub use process::{
-    ProcessStat, cgroup_path, clear_soft_dirty, comm, page_table_bytes, parse_cgroup, parse_stat,
-    parse_status_kb, stat,
+    ProcessStat, arguments, cgroup_path, clear_soft_dirty, comm, page_table_bytes, parse_cgroup,
+    parse_stat, parse_status_kb, stat,
 };
 pub use scan::{ArmScan, Categories, PageRegion, Query, Scanned};
 pub use scratch::Scratch;
-pub use smaps::{Smaps, VmFlags, Vma, smaps};
+pub use smaps::{Smaps, VmFlags, Vma, maps, smaps};
 
 /// The unit of every page number here: 4 KiB, the base page of x86-64.
 pub const PAGE_SIZE: u64 = 4096;

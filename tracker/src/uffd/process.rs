@@ -69,6 +69,14 @@ pub fn comm(pid: u32) -> Result<Option<Vec<u8>>> {
     })
 }
 
+/// The arguments it was started with, unless it has overwritten them (`/proc/PID/cmdline`).
+pub fn arguments(pid: u32) -> Result<Option<Vec<Vec<u8>>>> {
+    read_parsed(format!("/proc/{pid}/cmdline"), |text| {
+        let text = text.strip_suffix(b"\0").unwrap_or(text);
+        Some(text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
+    })
+}
+
 /// Path of the cgroup: that of version 2, or the memory controller's where version 2 holds nobody.
 pub fn cgroup_path(pid: u32) -> Result<Option<Vec<u8>>> {
     read_parsed(format!("/proc/{pid}/cgroup"), |text| {

@@ -92,7 +92,14 @@ pub fn smaps(pid: u32) -> Result<Option<Smaps<BufReader<File>>>> {
     Ok(file.map(|file| Smaps::new(BufReader::with_capacity(1 << 16, file), path)))
 }
 
-/// An iterator over the VMAs in the text of an smaps file.
+/// The VMAs of a process without flags and page size (`/proc/PID/maps`): smaps walks every page table, this none.
+pub fn maps(pid: u32) -> Result<Option<Smaps<BufReader<File>>>> {
+    let path = format!("/proc/{pid}/maps");
+    let file = unless_gone(File::open(&path), "cannot open", &path)?;
+    Ok(file.map(|file| Smaps::new(BufReader::with_capacity(1 << 16, file), path)))
+}
+
+/// An iterator over the VMAs in the text of an smaps or maps file.
 #[derive(Debug)]
 pub struct Smaps<R> {
     reader: R,
