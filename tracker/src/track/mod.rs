@@ -10,9 +10,14 @@
 
 mod attach;
 mod borders;
+pub mod clock;
 mod error;
+pub mod json;
 mod model;
 mod populated;
+pub mod recording;
+#[cfg(test)]
+mod sample;
 mod session;
 mod vmas;
 mod working_set;

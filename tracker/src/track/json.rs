@@ -1,0 +1,268 @@
+//! Tracking as JSON: one object a line. docs/recording.md describes the keys.
+//!
+//! Structs of their own, apart from the model: keys are what programs of others rely on.
+
+use serde::Serialize;
+use serde::ser::Serializer;
+
+use crate::model::words;
+
+use super::clock::rfc3339;
+use super::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+
+/// A header as one line, with its line feed.
+///
+/// # Errors
+/// None that the types allow.
+pub fn header(header: &Header) -> serde_json::Result<String> {
+    let Header {
+        pid,
+        comm,
+        command,
+        strategy,
+        reason,
+        interval,
+        began,
+        kernel,
+        tracker,
+        stopped,
+        notes,
+    } = header;
+    line(&Line::Header {
+        pid: *pid,
+        comm,
+        command,
+        strategy,
+        reason,
+        interval_seconds: interval.as_secs_f64(),
+        began: rfc3339(*began),
+        kernel,
+        tracker,
+        stopped_seconds: stopped.map(|stopped| stopped.as_secs_f64()),
+        notes,
+    })
+}
+
+/// A round as one line, with its line feed.
+///
+/// # Errors
+/// None that the types allow.
+pub fn round(round: &Round) -> serde_json::Result<String> {
+    let Round {
+        number,
+        at,
+        lasted,
+        took,
+        mappings,
+        events,
+    } = round;
+    line(&Line::Round {
+        number: *number,
+        at_seconds: at.as_secs_f64(),
+        lasted_seconds: lasted.as_secs_f64(),
+        took_seconds: took.as_secs_f64(),
+        mappings: mappings.iter().map(JsonMapping::from).collect(),
+        events,
+    })
+}
+
+/// A summary as one line, with its line feed.
+///
+/// # Errors
+/// None that the types allow.
+pub fn summary(summary: &Summary) -> serde_json::Result<String> {
+    let Summary {
+        rounds,
+        lasted,
+        written_set,
+        written,
+        unknown_set,
+        tracked,
+        took,
+        end,
+        status,
+    } = *summary;
+    line(&Line::Summary {
+        rounds,
+        lasted_seconds: lasted.as_secs_f64(),
+        written_set,
+        written,
+        unknown_set,
+        tracked,
+        took_seconds: took.as_secs_f64(),
+        end: end_name(end),
+        status,
+    })
+}
+
+/// Why tracking ended, as one word.
+#[must_use]
+pub fn end_name(end: End) -> &'static str {
+    match end {
+        End::Done => "done",
+        End::Interrupted => "interrupted",
+        End::Exited => "exited",
+    }
+}
+
+fn line(line: &Line<'_>) -> serde_json::Result<String> {
+    serde_json::to_string(line).map(|text| text + "\n")
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Header {
+        pid: u32,
+        comm: &'a str,
+        command: &'a [String],
+        strategy: &'a str,
+        reason: &'a str,
+        interval_seconds: f64,
+        began: Option<String>,
+        kernel: &'a str,
+        tracker: &'a str,
+        stopped_seconds: Option<f64>,
+        notes: &'a [String],
+    },
+    Round {
+        number: u64,
+        at_seconds: f64,
+        lasted_seconds: f64,
+        took_seconds: f64,
+        mappings: Vec<JsonMapping<'a>>,
+        events: &'a [String],
+    },
+    Summary {
+        rounds: u64,
+        lasted_seconds: f64,
+        written_set: u64,
+        written: u64,
+        unknown_set: u64,
+        tracked: u64,
+        took_seconds: f64,
+        end: &'static str,
+        status: Option<i32>,
+    },
+}
+
+#[derive(Serialize)]
+struct JsonMapping<'a> {
+    start: Address,
+    end: Address,
+    name: &'a str,
+    backing: &'static str,
+    page_bytes: u64,
+    pages: JsonPages,
+    written: Vec<JsonExtent>,
+}
+
+#[derive(Serialize)]
+struct JsonPages {
+    tracked: u64,
+    armed: u64,
+    written: u64,
+    unknown: u64,
+    touched: Option<u64>,
+    zapped: Option<u64>,
+    moved: Option<u64>,
+    vanished: u64,
+}
+
+#[derive(Serialize)]
+struct JsonExtent {
+    start: Address,
+    pages: u64,
+    unit_bytes: u64,
+    unknown: bool,
+}
+
+impl<'a> From<&'a MappingRound> for JsonMapping<'a> {
+    fn from(told: &'a MappingRound) -> Self {
+        let Mapping {
+            start,
+            end,
+            name,
+            backing,
+            page_size,
+        } = &*told.mapping;
+        let Pages {
+            tracked,
+            armed,
+            written,
+            unknown,
+            touched,
+            zapped,
+            moved,
+            vanished,
+        } = told.pages;
+        Self {
+            start: Address(*start),
+            end: Address(*end),
+            name,
+            backing: words::backing(*backing),
+            page_bytes: *page_size,
+            pages: JsonPages {
+                tracked,
+                armed,
+                written,
+                unknown,
+                touched,
+                zapped,
+                moved,
+                vanished,
+            },
+            written: told.written.iter().map(JsonExtent::from).collect(),
+        }
+    }
+}
+
+impl From<&Extent> for JsonExtent {
+    fn from(extent: &Extent) -> Self {
+        Self {
+            start: Address(extent.range.start),
+            pages: extent.pages(),
+            unit_bytes: extent.unit,
+            unknown: extent.unknown,
+        }
+    }
+}
+
+/// In hexadecimal: numbers of JSON lose what is above 2^53 in many readers.
+struct Address(u64);
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:#x}", self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::track::sample;
+
+    #[test]
+    fn each_is_one_object_on_one_line() {
+        let plans: Vec<_> = sample::database().into_iter().skip(6).take(1).collect();
+        let rounds = sample::rounds(&plans, 3);
+        let mut header_of = sample::header("a\nb");
+        header_of.notes.push("say \"hi\"".into());
+        let lines = [
+            header(&header_of).unwrap(),
+            round(&rounds[0]).unwrap(),
+            round(&rounds[1]).unwrap(),
+            summary(&sample::summary(&rounds)).unwrap(),
+        ];
+        for line in &lines {
+            assert_eq!(line.matches('\n').count(), 1);
+            assert!(
+                serde_json::from_str::<serde_json::Value>(line)
+                    .unwrap()
+                    .is_object()
+            );
+        }
+        insta::assert_snapshot!(lines.concat());
+    }
+}

@@ -1,0 +1,101 @@
+//! Extents on disk: distances instead of addresses, in pages where they are pages.
+
+use std::iter;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::track::Extent;
+
+/// log2 of the page that distances are counted in where all of them are pages.
+const PAGE_SHIFT: u8 = 12;
+
+/// The extents of one mapping in one round. Any list comes back as it was, also one that no kernel would give.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Extents {
+    /// log2 of the unit of the distances: 12, or 0 if some address is not that of a page.
+    shift: u8,
+    /// For each extent two: from the end of the one before (of the first: from the mapping's start), and its length.
+    distances: Vec<u64>,
+    /// How many extents in a row have the same unit and are unknown or not.
+    kinds: Vec<Kind>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Kind {
+    count: u64,
+    unit: u64,
+    unknown: bool,
+}
+
+impl Extents {
+    /// Of a mapping that begins at `start`.
+    pub(super) fn encode(start: u64, extents: &[Extent]) -> Self {
+        let mut distances = Vec::with_capacity(extents.len() * 2);
+        let mut kinds: Vec<Kind> = Vec::new();
+        let mut at = start;
+        for Extent {
+            range,
+            unit,
+            unknown,
+        } in extents
+        {
+            // Wrapping, so that no input is refused: decoding wraps back.
+            distances.push(range.start.wrapping_sub(at));
+            distances.push(range.end.wrapping_sub(range.start));
+            at = range.end;
+            match kinds.last_mut() {
+                Some(kind) if (kind.unit, kind.unknown) == (*unit, *unknown) => kind.count += 1,
+                _ => kinds.push(Kind {
+                    count: 1,
+                    unit: *unit,
+                    unknown: *unknown,
+                }),
+            }
+        }
+        let pages = distances
+            .iter()
+            .all(|d| d.trailing_zeros() >= u32::from(PAGE_SHIFT));
+        let shift = if pages { PAGE_SHIFT } else { 0 };
+        distances.iter_mut().for_each(|d| *d >>= shift);
+        Self {
+            shift,
+            distances,
+            kinds,
+        }
+    }
+
+    /// The extents again, or what is wrong.
+    pub(super) fn decode(&self, start: u64) -> Result<Vec<Extent>, &'static str> {
+        if ![0, PAGE_SHIFT].contains(&self.shift) {
+            return Err("distances in a unit that does not exist");
+        }
+        let counted = self
+            .kinds
+            .iter()
+            .try_fold(0_u64, |sum, kind| sum.checked_add(kind.count));
+        // Before anything is allocated by a count.
+        if counted.and_then(|n| n.checked_mul(2)) != Some(self.distances.len() as u64) {
+            return Err("extents whose number does not match");
+        }
+        let kinds = self
+            .kinds
+            .iter()
+            .flat_map(|kind| iter::repeat_n(kind, kind.count as usize));
+        let (pairs, _) = self.distances.as_chunks::<2>();
+        let mut at = start;
+        let extent = |(&[gap, length], kind): (&[u64; 2], &Kind)| {
+            let from = at.wrapping_add(gap << self.shift);
+            at = from.wrapping_add(length << self.shift);
+            Extent {
+                range: Range {
+                    start: from,
+                    end: at,
+                },
+                unit: kind.unit,
+                unknown: kind.unknown,
+            }
+        };
+        Ok(pairs.iter().zip(kinds).map(extent).collect())
+    }
+}

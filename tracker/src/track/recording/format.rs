@@ -1,0 +1,398 @@
+//! The bytes of a recording: constants, and what a frame holds.
+//!
+//! Structs of their own, apart from the model: the model may change, what lies on disk may not without a new
+//! [`VERSION`].
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tracker_ebpf::Backing;
+
+use super::extents::Extents;
+use crate::track::{End, Header, Mapping, Pages, Summary};
+
+/// What a recording begins with.
+pub(super) const MAGIC: [u8; 8] = *b"uffdwpTR";
+/// The format that is written, and the only one that is read.
+pub(super) const VERSION: u32 = 1;
+/// The most bytes of a frame before compression. A frame of more is refused by both sides.
+pub(super) const MAX_FRAME: usize = 64 << 20;
+/// The most bytes of a compressed frame: zstd makes what it cannot compress a little larger.
+pub(super) const MAX_PAYLOAD: usize = MAX_FRAME + (MAX_FRAME >> 7);
+/// The most mappings of a round, 16 times what Linux allows unless told otherwise. A round that is a few bytes, because it
+/// is as the one before, must not become any amount of memory.
+pub(super) const MAX_MAPPINGS: usize = 1 << 20;
+/// log2 of the memory that decompressing may take for what it refers back to.
+pub(super) const WINDOW_LOG: u32 = 23;
+/// Length, checksum of the length, checksum of the payload: each a little-endian u32.
+pub(super) const FRAME_HEAD: usize = 12;
+
+/// The head of a frame. The length has a checksum of its own, so that a wrong one is not taken for a file cut off.
+pub(super) fn frame_head(payload: &[u8], length: u32) -> [u8; FRAME_HEAD] {
+    let mut head = [0; FRAME_HEAD];
+    let sums = [
+        length,
+        crc32c::crc32c(&length.to_le_bytes()),
+        crc32c::crc32c(payload),
+    ];
+    let (words, _) = head.as_chunks_mut::<4>();
+    for (word, sum) in words.iter_mut().zip(sums) {
+        *word = sum.to_le_bytes();
+    }
+    head
+}
+
+/// The three numbers of a head.
+pub(super) fn parse_head(head: [u8; FRAME_HEAD]) -> [u32; 3] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = head;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_le_bytes)
+}
+
+/// One frame. New kinds are added at the end, with a new version.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Frame {
+    Header(DiskHeader),
+    Round(DiskRound),
+    Summary(DiskSummary),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskHeader {
+    pid: u32,
+    comm: String,
+    command: Vec<String>,
+    strategy: String,
+    reason: String,
+    interval: Duration,
+    began: Time,
+    kernel: String,
+    tracker: String,
+    stopped: Option<Duration>,
+    notes: Vec<String>,
+}
+
+/// Since 1970, rounded down to seconds, and the rest: serde's own refuses times before 1970.
+#[derive(Debug, Serialize, Deserialize)]
+struct Time {
+    seconds: i64,
+    nanoseconds: u32,
+}
+
+/// A round as a difference from the one before.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskRound {
+    pub number: u64,
+    pub at: Duration,
+    pub lasted: Duration,
+    pub took: Duration,
+    /// Mappings that were not there in the round before, each with the slot it takes from here on.
+    pub described: Vec<(u32, DiskMapping)>,
+    /// The slots of all mappings by address; absent if they are those of the round before.
+    pub order: Option<Vec<u32>>,
+    /// Those of which something is to be told.
+    pub entries: Vec<DiskEntry>,
+    pub events: Vec<String>,
+}
+
+/// One mapping in a round. What has no entry has no extents, and the counts it had in the round before.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskEntry {
+    /// How many mappings of `order` lie between the entry before and this.
+    pub skip: u64,
+    pub pages: DiskPages,
+    pub written: Extents,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskMapping {
+    start: u64,
+    length: u64,
+    name: String,
+    backing: u8,
+    page_size: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskPages {
+    tracked: u64,
+    armed: u64,
+    written: u64,
+    unknown: u64,
+    touched: Option<u64>,
+    zapped: Option<u64>,
+    moved: Option<u64>,
+    vanished: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskSummary {
+    rounds: u64,
+    lasted: Duration,
+    written_set: u64,
+    written: u64,
+    unknown_set: u64,
+    tracked: u64,
+    took: Duration,
+    end: u8,
+    status: Option<i32>,
+}
+
+impl From<&Header> for DiskHeader {
+    fn from(header: &Header) -> Self {
+        // Every field named: a new one in the model does not compile until it is recorded.
+        let Header {
+            pid,
+            comm,
+            command,
+            strategy,
+            reason,
+            interval,
+            began,
+            kernel,
+            tracker,
+            stopped,
+            notes,
+        } = header.clone();
+        let began = Time::from(began);
+        Self {
+            pid,
+            comm,
+            command,
+            strategy,
+            reason,
+            interval,
+            began,
+            kernel,
+            tracker,
+            stopped,
+            notes,
+        }
+    }
+}
+
+impl TryFrom<DiskHeader> for Header {
+    type Error = &'static str;
+    fn try_from(header: DiskHeader) -> Result<Self, Self::Error> {
+        let DiskHeader {
+            pid,
+            comm,
+            command,
+            strategy,
+            reason,
+            interval,
+            began,
+            kernel,
+            tracker,
+            stopped,
+            notes,
+        } = header;
+        let began = began.decode().ok_or("a time that does not exist")?;
+        Ok(Self {
+            pid,
+            comm,
+            command,
+            strategy,
+            reason,
+            interval,
+            began,
+            kernel,
+            tracker,
+            stopped,
+            notes,
+        })
+    }
+}
+
+impl From<SystemTime> for Time {
+    fn from(time: SystemTime) -> Self {
+        let (seconds, nanoseconds) = match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => (since.as_secs().cast_signed(), since.subsec_nanos()),
+            Err(before) => {
+                let before = before.duration();
+                let part = before.subsec_nanos();
+                let whole = before.as_secs().wrapping_add(u64::from(part > 0));
+                (
+                    whole.cast_signed().wrapping_neg(),
+                    if part > 0 { 1_000_000_000 - part } else { 0 },
+                )
+            }
+        };
+        Self {
+            seconds,
+            nanoseconds,
+        }
+    }
+}
+
+impl Time {
+    fn decode(&self) -> Option<SystemTime> {
+        if self.nanoseconds >= 1_000_000_000 {
+            return None;
+        }
+        let whole = Duration::from_secs(self.seconds.unsigned_abs());
+        let seconds = if self.seconds < 0 {
+            UNIX_EPOCH.checked_sub(whole)
+        } else {
+            UNIX_EPOCH.checked_add(whole)
+        };
+        seconds?.checked_add(Duration::from_nanos(self.nanoseconds.into()))
+    }
+}
+
+impl From<&Mapping> for DiskMapping {
+    fn from(mapping: &Mapping) -> Self {
+        let Mapping {
+            start,
+            end,
+            name,
+            backing,
+            page_size,
+        } = mapping.clone();
+        Self {
+            start,
+            length: end.wrapping_sub(start),
+            name,
+            backing: backing as u8,
+            page_size,
+        }
+    }
+}
+
+impl TryFrom<DiskMapping> for Mapping {
+    type Error = &'static str;
+    fn try_from(mapping: DiskMapping) -> Result<Self, Self::Error> {
+        let DiskMapping {
+            start,
+            length,
+            name,
+            backing,
+            page_size,
+        } = mapping;
+        let backing = Backing::ALL
+            .get(usize::from(backing))
+            .ok_or("a backing that does not exist")?;
+        Ok(Self {
+            start,
+            end: start.wrapping_add(length),
+            name,
+            backing: *backing,
+            page_size,
+        })
+    }
+}
+
+impl From<Pages> for DiskPages {
+    fn from(pages: Pages) -> Self {
+        let Pages {
+            tracked,
+            armed,
+            written,
+            unknown,
+            touched,
+            zapped,
+            moved,
+            vanished,
+        } = pages;
+        Self {
+            tracked,
+            armed,
+            written,
+            unknown,
+            touched,
+            zapped,
+            moved,
+            vanished,
+        }
+    }
+}
+
+impl From<&DiskPages> for Pages {
+    fn from(pages: &DiskPages) -> Self {
+        let &DiskPages {
+            tracked,
+            armed,
+            written,
+            unknown,
+            touched,
+            zapped,
+            moved,
+            vanished,
+        } = pages;
+        Self {
+            tracked,
+            armed,
+            written,
+            unknown,
+            touched,
+            zapped,
+            moved,
+            vanished,
+        }
+    }
+}
+
+impl From<&Summary> for DiskSummary {
+    fn from(summary: &Summary) -> Self {
+        let Summary {
+            rounds,
+            lasted,
+            written_set,
+            written,
+            unknown_set,
+            tracked,
+            took,
+            end,
+            status,
+        } = *summary;
+        let end = match end {
+            End::Done => 0,
+            End::Interrupted => 1,
+            End::Exited => 2,
+        };
+        Self {
+            rounds,
+            lasted,
+            written_set,
+            written,
+            unknown_set,
+            tracked,
+            took,
+            end,
+            status,
+        }
+    }
+}
+
+impl TryFrom<DiskSummary> for Summary {
+    type Error = &'static str;
+    fn try_from(summary: DiskSummary) -> Result<Self, Self::Error> {
+        let DiskSummary {
+            rounds,
+            lasted,
+            written_set,
+            written,
+            unknown_set,
+            tracked,
+            took,
+            end,
+            status,
+        } = summary;
+        let end = match end {
+            0 => End::Done,
+            1 => End::Interrupted,
+            2 => End::Exited,
+            _ => return Err("an end that does not exist"),
+        };
+        Ok(Self {
+            rounds,
+            lasted,
+            written_set,
+            written,
+            unknown_set,
+            tracked,
+            took,
+            end,
+            status,
+        })
+    }
+}

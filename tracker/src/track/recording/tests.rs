@@ -1,0 +1,397 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use tracker_ebpf::Backing;
+
+use super::format::{FRAME_HEAD, MAX_FRAME, frame_head};
+use super::*;
+use crate::track::json;
+use crate::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary, sample};
+
+/// A recording, and where each of its frames ends.
+fn record(header: &Header, rounds: &[Round], summary: Option<&Summary>) -> (Vec<u8>, Vec<usize>) {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, header).unwrap();
+    rounds.iter().for_each(|round| writer.round(round).unwrap());
+    if let Some(summary) = summary {
+        writer.finish(summary).unwrap();
+    }
+    let mut ends = vec![];
+    let mut at = 12;
+    while at < bytes.len() {
+        let length = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        at += FRAME_HEAD + length as usize;
+        ends.push(at);
+    }
+    (bytes, ends)
+}
+
+/// What can be read of it: rounds, how it ends, and what went wrong.
+fn read(bytes: &[u8]) -> (Vec<Round>, Option<Ending>, Option<RecordingError>) {
+    let mut reader = match Reader::new(bytes) {
+        Ok(reader) => reader,
+        Err(e) => return (vec![], None, Some(e)),
+    };
+    let mut rounds = vec![];
+    let mut error = None;
+    for round in &mut reader {
+        match round {
+            Ok(round) => rounds.push(round),
+            Err(e) => error = Some(e),
+        }
+    }
+    (rounds, reader.ending().cloned(), error)
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns))
+}
+
+fn time() -> impl Strategy<Value = SystemTime> {
+    let either = |(before, s, ns)| {
+        let since = Duration::new(s, ns);
+        if before {
+            UNIX_EPOCH - since
+        } else {
+            UNIX_EPOCH + since
+        }
+    };
+    (any::<bool>(), 0..1_u64 << 40, 0..1_000_000_000_u32).prop_map(either)
+}
+
+fn any_header() -> impl Strategy<Value = Header> {
+    let words = (
+        ".{0,9}",
+        vec(".{0,9}", 0..3),
+        ".{0,9}",
+        ".{0,9}",
+        ".{0,9}",
+        vec(".{0,9}", 0..3),
+    );
+    (
+        any::<u32>(),
+        words,
+        duration(),
+        time(),
+        option::of(duration()),
+    )
+        .prop_map(
+            |(pid, (comm, command, strategy, reason, kernel, notes), interval, began, stopped)| {
+                Header {
+                    pid,
+                    comm,
+                    command,
+                    strategy,
+                    reason,
+                    interval,
+                    began,
+                    tracker: kernel.clone(),
+                    kernel,
+                    stopped,
+                    notes,
+                }
+            },
+        )
+}
+
+/// Few, so that they come again in other rounds, vanish, and stand twice in one.
+fn mappings() -> impl Strategy<Value = Vec<Arc<Mapping>>> {
+    let backing = (0..Backing::ALL.len()).prop_map(|i| Backing::ALL[i]);
+    let one = (any::<u64>(), any::<u64>(), ".{0,9}", backing, any::<u64>());
+    let mapping = one.prop_map(|(start, end, name, backing, page_size)| {
+        Arc::new(Mapping {
+            start,
+            end,
+            name,
+            backing,
+            page_size,
+        })
+    });
+    vec(mapping, 1..5)
+}
+
+fn any_pages() -> impl Strategy<Value = Pages> {
+    let some = || option::of(any::<u64>());
+    let counts = (
+        any::<u64>(),
+        0..3_u64,
+        0..3_u64,
+        any::<u64>(),
+        some(),
+        some(),
+        some(),
+        any::<u64>(),
+    );
+    let pages = counts.prop_map(
+        |(tracked, armed, written, unknown, touched, zapped, moved, vanished)| Pages {
+            tracked,
+            armed,
+            written,
+            unknown,
+            touched,
+            zapped,
+            moved,
+            vanished,
+        },
+    );
+    prop_oneof![Just(Pages::default()), pages]
+}
+
+fn extents() -> impl Strategy<Value = Vec<Extent>> {
+    let unit = prop_oneof![Just(4096_u64), Just(2 << 20), any::<u64>()];
+    let odd = (any::<u64>(), any::<u64>(), unit, any::<bool>()).prop_map(
+        |(start, end, unit, unknown)| Extent {
+            range: start..end,
+            unit,
+            unknown,
+        },
+    );
+    let page =
+        (0..1_u64 << 40, 0..1_u64 << 20, any::<bool>()).prop_map(|(start, pages, unknown)| {
+            Extent {
+                range: start << 12..(start + pages) << 12,
+                unit: 4096,
+                unknown,
+            }
+        });
+    prop_oneof![Just(vec![]), vec(odd, 0..4), vec(page, 0..8)]
+}
+
+fn any_rounds() -> impl Strategy<Value = Vec<Round>> {
+    mappings().prop_flat_map(|mappings| {
+        let told = (0..mappings.len(), any_pages(), extents());
+        let told = told.prop_map(move |(i, pages, written)| MappingRound {
+            mapping: Arc::clone(&mappings[i]),
+            pages,
+            written,
+        });
+        let times = (duration(), duration(), duration());
+        let round = (any::<u64>(), times, vec(told, 0..5), vec(".{0,9}", 0..2));
+        let round = round.prop_map(|(number, (at, lasted, took), mappings, events)| Round {
+            number,
+            at,
+            lasted,
+            took,
+            mappings,
+            events,
+        });
+        vec(round, 0..6)
+    })
+}
+
+fn any_summary() -> impl Strategy<Value = Summary> {
+    let end = prop_oneof![Just(End::Done), Just(End::Interrupted), Just(End::Exited)];
+    let counts = (
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+    );
+    (
+        counts,
+        duration(),
+        duration(),
+        end,
+        option::of(any::<i32>()),
+    )
+        .prop_map(
+            |((rounds, written_set, written, unknown_set, tracked), lasted, took, end, status)| {
+                Summary {
+                    rounds,
+                    lasted,
+                    written_set,
+                    written,
+                    unknown_set,
+                    tracked,
+                    took,
+                    end,
+                    status,
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read(header in any_header(), rounds in any_rounds(), summary in option::of(any_summary())) {
+        let (bytes, _) = record(&header, &rounds, summary.as_ref());
+        let reader = Reader::new(&*bytes).unwrap();
+        prop_assert_eq!(reader.header(), &header);
+        let (read, ending, error) = read(&bytes);
+        prop_assert!(error.is_none());
+        prop_assert_eq!(read, rounds);
+        prop_assert_eq!(ending, Some(summary.map_or(Ending::Open, Ending::Whole)));
+    }
+
+    #[test]
+    fn no_flipped_bit_is_taken_for_data(rounds in any_rounds(), place in any::<prop::sample::Index>(), bit in 0..8_u32) {
+        let (mut bytes, _) = record(&sample::header("flip"), &rounds, None);
+        let at = place.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let (read, _, error) = read(&bytes);
+        prop_assert!(error.is_some(), "byte {at} of {}", bytes.len());
+        prop_assert!(rounds.starts_with(&read));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(mut bytes in vec(any::<u8>(), 0..400), keep in 0..40_usize) {
+        let (good, _) = record(&sample::header("random"), &[], None);
+        // As foreign as it gets, and behind a sound header, and as a frame whose checksums hold.
+        read(&bytes);
+        let keep = keep.min(good.len());
+        read(&[&good[..keep], &bytes[..]].concat());
+        read(&[&good[..], &bytes[..]].concat());
+        let framed = |payload: &[u8]| [&good[..], &frame_head(payload, payload.len() as u32), payload].concat();
+        read(&framed(&bytes));
+        if let Some(kind) = bytes.first_mut() {
+            *kind %= 3;
+        }
+        let packed = zstd::bulk::compress(&bytes, 1).unwrap();
+        read(&framed(&packed));
+    }
+}
+
+proptest! {
+    // Each cuts at every byte.
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_cut_off_anywhere_has_the_rounds_before(rounds in any_rounds(), summary in any_summary()) {
+        let (bytes, ends) = record(&sample::header("cut"), &rounds, Some(&summary));
+        for length in 0..bytes.len() {
+            let (read, ending, error) = read(&bytes[..length]);
+            let whole = ends.iter().filter(|end| **end <= length).count();
+            if whole == 0 {
+                let what = error.map(|e| e.to_string()).unwrap_or_default();
+                prop_assert!(what.contains(if length == 0 { "not a recording" } else { "cut off" }) , "{what}");
+                continue;
+            }
+            prop_assert!(error.is_none());
+            prop_assert_eq!(&read[..], &rounds[..whole - 1]);
+            if ends.contains(&length) {
+                prop_assert_eq!(ending, Some(Ending::Open));
+            } else {
+                let round = read.last().map_or(0, |r| r.number).saturating_add(1);
+                prop_assert_eq!(ending, Some(Ending::CutOff { round }));
+            }
+        }
+    }
+}
+
+#[test]
+fn other_files_are_told_apart() {
+    let error = |bytes: &[u8]| Reader::new(bytes).err().unwrap().to_string();
+    for foreign in [
+        &b""[..],
+        b"\x7fELF",
+        b"uffdwpTX....",
+        b"{\"type\":\"header\"}",
+    ] {
+        assert!(error(foreign).contains("not a recording"), "{foreign:?}");
+    }
+    assert!(error(b"uffdwpTR\x02\0\0\0").contains("has format 2"));
+    assert!(error(b"uffdwpTR\x01\0\0\0").contains("cut off"));
+}
+
+#[test]
+fn a_bomb_is_not_unpacked() {
+    let (good, _) = record(&sample::header("bomb"), &[], None);
+    let bomb = zstd::bulk::compress(&vec![0; MAX_FRAME + 1], 1).unwrap();
+    let framed = [&good[..], &frame_head(&bomb, bomb.len() as u32), &bomb].concat();
+    let (_, _, error) = read(&framed);
+    assert!(error.unwrap().to_string().contains("more than"));
+    // A length that is not there is not made room for.
+    let promised = [&good[..], &frame_head(&[], MAX_FRAME as u32)].concat();
+    assert_eq!(read(&promised).1, Some(Ending::CutOff { round: 1 }));
+    let absurd = [&good[..], &frame_head(&[], u32::MAX)].concat();
+    assert!(
+        read(&absurd)
+            .2
+            .unwrap()
+            .to_string()
+            .contains("more than a recording has")
+    );
+}
+
+#[test]
+fn a_tail_of_zeroes_is_a_file_cut_off() {
+    let rounds = sample::rounds(&sample::database(), 3);
+    let (bytes, _) = record(&sample::header("zeroes"), &rounds, None);
+    for zeroes in [12, 13, 4096, 10_000] {
+        let (read, ending, error) = read(&[&bytes[..], &vec![0; zeroes]].concat());
+        assert!(error.is_none() && read == rounds);
+        assert_eq!(ending, Some(Ending::CutOff { round: 4 }));
+    }
+}
+
+#[test]
+fn a_damaged_middle_says_where() {
+    let rounds = sample::rounds(&sample::database(), 3);
+    let (mut bytes, ends) = record(&sample::header("damage"), &rounds, None);
+    bytes[ends[1] + 20] ^= 4;
+    let (read, _, error) = read(&bytes);
+    assert_eq!(read, &rounds[..1]);
+    let expected = format!(
+        "damaged at byte {}, after round 1: a frame does not match its checksum",
+        ends[1]
+    );
+    let told = error.unwrap().to_string();
+    assert!(told.contains(&expected), "{told}");
+}
+
+#[test]
+fn nothing_is_written_behind_a_torn_frame() {
+    struct Full(usize);
+    impl std::io::Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let room = bytes.len().min(self.0);
+            self.0 -= room;
+            Ok(room)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let rounds = sample::rounds(&sample::database(), 2);
+    let mut writer = Writer::new(Full(600), &sample::header("full")).unwrap();
+    assert!(writer.round(&rounds[0]).is_err());
+    let error = writer.round(&rounds[1]).unwrap_err().to_string();
+    assert!(error.contains("an earlier round"), "{error}");
+}
+
+/// The numbers of docs/recording.md: `cargo test -p tracker --lib bytes_per_round -- --nocapture`.
+#[test]
+fn bytes_per_round() {
+    let of = |plans: &[sample::Plan], count: u64| {
+        let rounds = sample::rounds(plans, count);
+        let (bytes, ends) = record(&sample::header("size"), &rounds, None);
+        let json: usize = rounds
+            .iter()
+            .map(|round| json::round(round).unwrap().len())
+            .sum();
+        (
+            (bytes.len() - ends[0]) / count as usize,
+            json / count as usize,
+        )
+    };
+    let database = of(&sample::database(), 1000);
+    let many = of(&sample::many(300), 1000);
+    let idle = |plan| sample::Plan {
+        habit: sample::Habit::Idle,
+        ..plan
+    };
+    let idle = of(
+        &sample::database().into_iter().map(idle).collect::<Vec<_>>(),
+        1000,
+    );
+    println!("database {database:?}, 300 mappings {many:?}, idle {idle:?}: bytes a round, as JSON");
+    assert!(database.0 < 2000 && many.0 < 2000 && idle.0 < 60);
+}

@@ -1,0 +1,276 @@
+//! Made-up recordings for tests: many mappings, many rounds, every oddity that a process can show.
+
+use std::iter;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use tracker_ebpf::Backing;
+
+use super::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+use crate::uffd::PAGE_SIZE;
+
+/// A header of that process.
+pub fn header(comm: &str) -> Header {
+    Header {
+        pid: 4242,
+        comm: comm.to_owned(),
+        command: vec![format!("/usr/bin/{comm}"), "--port".into(), "6379".into()],
+        strategy: "markers".into(),
+        reason: "exact, and this kernel has WP_ASYNC".into(),
+        interval: Duration::from_millis(100),
+        began: UNIX_EPOCH + Duration::from_millis(1_763_848_800_250),
+        kernel: "6.12.0".into(),
+        tracker: "0.1.0".into(),
+        stopped: Some(Duration::from_micros(740)),
+        notes: vec!["[vdso] is passed over: no userfaultfd can have it".into()],
+    }
+}
+
+/// What a mapping does with its pages.
+#[derive(Clone, Copy, Debug)]
+pub enum Habit {
+    /// Writes none.
+    Idle,
+    /// Writes all, always.
+    Hot,
+    /// A window of a sixteenth moves through it, and starts again.
+    Sweep,
+    /// Single pages here and there, about so many.
+    Scatter(u64),
+    /// Grows to its size during the recording and writes what is new.
+    Grows,
+    /// Is there in the middle third only, and writes half of its pages.
+    Visits,
+    /// Its pages were there before: unknown in the first round, a few written later.
+    Unknown,
+}
+
+/// A mapping that is `pages` 4 KiB pages large when it is largest.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub start: u64,
+    pub pages: u64,
+    pub name: String,
+    pub backing: Backing,
+    pub page_size: u64,
+    pub habit: Habit,
+}
+
+impl Plan {
+    pub fn new(start: u64, pages: u64, name: &str, habit: Habit) -> Self {
+        let backing = if name.starts_with('/') {
+            Backing::File
+        } else {
+            Backing::Anon
+        };
+        Self {
+            start,
+            pages,
+            name: name.to_owned(),
+            backing,
+            page_size: PAGE_SIZE,
+            habit,
+        }
+    }
+
+    fn mapped(&self, round: u64, rounds: u64) -> u64 {
+        match self.habit {
+            Habit::Grows => (self.pages * round / rounds).max(1),
+            Habit::Visits if !(rounds / 3..=rounds * 2 / 3).contains(&round) => 0,
+            _ => self.pages,
+        }
+    }
+
+    fn written(&self, round: u64, rounds: u64, random: &mut Random) -> Vec<Range<u64>> {
+        let pages = self.mapped(round, rounds);
+        let one = |from, to| iter::once(from..to).collect();
+        let mut written: Vec<Range<u64>> = match self.habit {
+            Habit::Idle => vec![],
+            Habit::Hot => one(0, pages),
+            Habit::Sweep => {
+                let width = (pages / 16).max(1);
+                let at = (round * width / 2) % pages;
+                one(at, (at + width).min(pages))
+            }
+            Habit::Scatter(count) => (0..count)
+                .map(|_| random.below(pages))
+                .map(|p| p..p + 1)
+                .collect(),
+            Habit::Grows => one(self.mapped(round - 1, rounds).min(pages - 1), pages),
+            Habit::Visits => one(0, pages / 2),
+            Habit::Unknown if round == 1 => one(pages / 4, pages),
+            Habit::Unknown => one(random.below(pages / 8), pages / 8),
+        };
+        written.retain(|range| !range.is_empty());
+        written.sort_by_key(|range| range.start);
+        let mut merged: Vec<Range<u64>> = Vec::new();
+        for range in written {
+            match merged.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        merged
+    }
+
+    fn round(&self, round: u64, rounds: u64, random: &mut Random) -> Option<MappingRound> {
+        let tracked = self.mapped(round, rounds);
+        if tracked == 0 {
+            return None;
+        }
+        let scale = self.page_size / PAGE_SIZE;
+        let unknown = matches!(self.habit, Habit::Unknown) && round == 1;
+        let extent = |range: Range<u64>| Extent {
+            range: self.start + range.start * PAGE_SIZE..self.start + range.end * PAGE_SIZE,
+            unit: self.page_size,
+            unknown,
+        };
+        let whole =
+            |range: Range<u64>| range.start / scale * scale..range.end.next_multiple_of(scale);
+        let written: Vec<_> = self
+            .written(round, rounds, random)
+            .into_iter()
+            .map(whole)
+            .map(extent)
+            .collect();
+        let count = written.iter().map(Extent::pages).sum();
+        let pages = Pages {
+            tracked,
+            armed: if round == 1 { tracked } else { count },
+            written: if unknown { 0 } else { count },
+            unknown: if unknown { count } else { 0 },
+            touched: None,
+            zapped: Some(count / 100),
+            moved: None,
+            vanished: 0,
+        };
+        let mapping = Mapping {
+            start: self.start,
+            end: self.start + tracked * PAGE_SIZE,
+            name: self.name.clone(),
+            backing: self.backing,
+            page_size: self.page_size,
+        };
+        Some(MappingRound {
+            mapping: Arc::new(mapping),
+            pages,
+            written,
+        })
+    }
+}
+
+/// The rounds of these mappings.
+pub fn rounds(plans: &[Plan], count: u64) -> Vec<Round> {
+    let mut random = Random(7);
+    let round = |number: u64| Round {
+        number,
+        at: Duration::from_millis(100 * number + number % 7),
+        lasted: Duration::from_millis(100),
+        took: Duration::from_micros(300 + 17 * (number % 5)),
+        mappings: plans
+            .iter()
+            .filter_map(|plan| plan.round(number, count, &mut random))
+            .collect(),
+        events: if number == count / 2 + 1 {
+            vec!["a range was given back".into()]
+        } else {
+            vec![]
+        },
+    };
+    (1..=count).map(round).collect()
+}
+
+/// A summary as tracking would give it, of those rounds.
+pub fn summary(rounds: &[Round]) -> Summary {
+    let all = || rounds.iter().flat_map(|round| &round.mappings);
+    let tracked = |round: &Round| round.mappings.iter().map(|m| m.pages.tracked).sum();
+    let written = all().map(|m| m.pages.written).sum();
+    Summary {
+        rounds: rounds.len() as u64,
+        lasted: rounds.last().map_or(Duration::ZERO, |round| round.at),
+        written_set: written / 2,
+        written,
+        unknown_set: all().map(|m| m.pages.unknown).sum(),
+        tracked: rounds.iter().map(tracked).max().unwrap_or(0),
+        took: rounds.iter().map(|round| round.took).sum(),
+        end: End::Done,
+        status: None,
+    }
+}
+
+/// A database of 1.5 GiB in eleven mappings, some with names that nobody should print as they are.
+pub fn database() -> Vec<Plan> {
+    use Habit::{Grows, Hot, Idle, Scatter, Sweep, Unknown, Visits};
+    let mut plans = vec![
+        Plan::new(
+            0x5580_1000_0000,
+            120,
+            "/usr/bin/<redis> & \"friends\"",
+            Idle,
+        ),
+        Plan::new(0x5580_1007_8000, 9, "/usr/bin/<redis> & \"friends\"", Hot),
+        Plan::new(0x5580_1a00_0000, 2_600, "[heap]", Grows),
+        Plan::new(0x7f10_0000_0000, 262_144, "[anon:jemalloc arena]", Sweep),
+        Plan::new(0x7f10_8000_0000, 65_536, "", Scatter(400)),
+        Plan::new(0x7f20_0000_0000, 16_384, "/dev/hugepages/pool", Scatter(6)),
+        Plan::new(
+            0x7f30_0000_0000,
+            4_096,
+            "/memfd:\u{202e}evil\u{1b}[31m\n (deleted)",
+            Visits,
+        ),
+        Plan::new(
+            0x7f30_0100_0000,
+            512,
+            "/usr/lib/x86_64-linux-gnu/libc.so.6",
+            Idle,
+        ),
+        Plan::new(
+            0x7f30_0120_0000,
+            2,
+            "/usr/lib/x86_64-linux-gnu/libc.so.6",
+            Scatter(1),
+        ),
+        Plan::new(
+            0x7f40_0000_0000,
+            32_768,
+            "[anon:ring of the log, a name that goes on and on]",
+            Unknown,
+        ),
+        Plan::new(0x7ffd_1000_0000, 33, "[stack]", Scatter(2)),
+    ];
+    if let Some(huge) = plans.get_mut(5) {
+        (huge.backing, huge.page_size) = (Backing::Hugetlb, 512 * PAGE_SIZE);
+    }
+    plans
+}
+
+/// So many mappings of all sizes and habits.
+pub fn many(count: u64) -> Vec<Plan> {
+    use Habit::{Hot, Idle, Scatter, Sweep};
+    let plan = |i: u64| {
+        let habit = match i % 5 {
+            0 => Sweep,
+            1 => Scatter(1 + i % 9),
+            2 if i.is_multiple_of(4) => Hot,
+            _ => Idle,
+        };
+        let pages = 1 << (i * 7 % 15);
+        let start = 0x7f00_0000_0000 + i * 0x1000_0000 - (i % 3) * 0x100_0000;
+        Plan::new(start, pages, &format!("[anon:arena {i}]"), habit)
+    };
+    (0..count).map(plan).collect()
+}
+
+/// Numbers that look random and are the same every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit.max(1)
+    }
+}
