@@ -2,6 +2,7 @@
 
 use crate::agent::AgentError;
 use crate::inject::InjectError;
+use crate::track::TrackError;
 use std::process::ExitCode;
 
 /// The command failed.
@@ -13,14 +14,25 @@ pub const UNABLE: u8 = 3;
 
 /// Tells the failure with all its causes on stderr and gives the exit code for it.
 pub fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("tracker: {error:#}");
+    tell(error);
     ExitCode::from(code(error))
+}
+
+/// Tells the failure with all its causes on stderr.
+pub fn tell(error: &anyhow::Error) {
+    eprintln!("tracker: {error:#}");
 }
 
 fn code(error: &anyhow::Error) -> u8 {
     if error
         .downcast_ref::<InjectError>()
         .is_some_and(InjectError::is_inability)
+    {
+        return UNABLE;
+    }
+    if error
+        .downcast_ref::<TrackError>()
+        .is_some_and(TrackError::is_inability)
     {
         return UNABLE;
     }

@@ -11,6 +11,7 @@ mod log;
 mod output;
 mod probes;
 mod strategies;
+mod track;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,9 @@ enum Command {
     Agent(Box<agent::AgentArgs>),
     /// Tell what this kernel and this privilege can do, hook by hook and strategy by strategy, and why not
     Check(check::CheckArgs),
+    /// Tell which pages of a process are written, round by round
+    #[command(visible_alias = "record")]
+    Track(track::TrackArgs),
     /// Take a userfaultfd of a process without its cooperation, and tell what it took
     #[command(hide = true)]
     Inject(inject::InjectArgs),
@@ -47,6 +51,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Agent(args) => agent::run(args),
         Command::Check(args) => check::run(args),
+        Command::Track(args) => track::run(args),
         Command::Inject(args) => inject::run(args),
     };
     result.unwrap_or_else(|e| exit::failed(&e))

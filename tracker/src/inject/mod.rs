@@ -9,6 +9,7 @@
 mod attached;
 mod error;
 mod facts;
+mod launch;
 mod lifeline;
 #[cfg(target_arch = "x86_64")]
 mod machine;
@@ -25,6 +26,7 @@ use crate::uffd::{self, Userfaultfd, Vma};
 
 pub use attached::Attached;
 pub use error::InjectError;
+pub use launch::Launched;
 pub use lifeline::{Life, Lifeline};
 
 /// How to go about it.

@@ -128,9 +128,9 @@ pub fn common(these: &[Range<u64>], those: &[Range<u64>]) -> Vec<Range<u64>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::single_range_in_vec_init, reason = "lists of ranges")]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::single_range_in_vec_init, reason = "lists of ranges")]
     use super::*;
     use crate::uffd::{Scratch, self_test};
 

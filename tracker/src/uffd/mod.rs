@@ -34,7 +34,7 @@ pub use message::Message;
 pub use pagemap::{Entry, Pagemap};
 pub use process::{
     ProcessStat, arguments, cgroup_path, clear_soft_dirty, comm, page_table_bytes, parse_cgroup,
-    parse_stat, parse_status_kb, stat,
+    parse_stat, parse_status_kb, pids_of, stat,
 };
 pub use scan::{ArmScan, Categories, PageRegion, Query, Scanned};
 pub use scratch::Scratch;

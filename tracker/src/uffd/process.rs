@@ -69,6 +69,17 @@ pub fn comm(pid: u32) -> Result<Option<Vec<u8>>> {
     })
 }
 
+/// The processes of a name, by pid.
+pub fn pids_of(name: &[u8]) -> Result<Vec<u32>> {
+    let entries = fs::read_dir("/proc").map_err(|e| Error::system("cannot list", "/proc", e))?;
+    let pid = |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let mut pids: Vec<u32> = entries.filter_map(pid).collect();
+    // One that ends meanwhile, or that we may not look at, has no name.
+    pids.retain(|pid| matches!(comm(*pid), Ok(Some(comm)) if comm == name));
+    pids.sort_unstable();
+    Ok(pids)
+}
+
 /// The arguments it was started with, unless it has overwritten them (`/proc/PID/cmdline`).
 pub fn arguments(pid: u32) -> Result<Option<Vec<Vec<u8>>>> {
     read_parsed(format!("/proc/{pid}/cmdline"), |text| {

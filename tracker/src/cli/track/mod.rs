@@ -1,0 +1,224 @@
+//! `tracker track`: which pages of a process are written, round by round.
+
+mod output;
+mod pace;
+mod table;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, value_parser};
+
+use super::exit::{self, FAILED};
+use super::values;
+use crate::inject::{self, Launched};
+use crate::strategy::{self, Name};
+use crate::track::{End, Options, Session, Step, WorkingSet};
+use output::Outputs;
+use pace::{Pace, Wake};
+
+/// The flags of `tracker track`.
+#[derive(Args, Debug)]
+#[command(after_help = NOTES)]
+#[command(group = clap::ArgGroup::new("target").required(true).args(["pid", "comm", "command"]))]
+pub struct TrackArgs {
+    /// The process
+    #[arg(long, short, env = "TRACKER_PID", value_name = "PID", value_parser = value_parser!(u32).range(1..))]
+    pid: Option<u32>,
+    /// The one process of this name (/proc/PID/comm)
+    #[arg(long, env = "TRACKER_COMM", value_name = "NAME")]
+    comm: Option<String>,
+    /// Start this program, tracked from its first instruction; everything of ours then goes to standard error
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+    /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or auto, the best that
+    /// works here (docs/strategies.md; `tracker check`)
+    #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = strategy)]
+    strategy: Option<Name>,
+    /// Time from one round to the next
+    #[arg(long, short, env = "TRACKER_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
+    interval: Duration,
+    /// End after this time
+    #[arg(long, short, env = "TRACKER_DURATION", value_name = "TIME", value_parser = values::duration)]
+    duration: Option<Duration>,
+    /// End after this many rounds
+    #[arg(long, short = 'n', env = "TRACKER_ROUNDS", value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    rounds: Option<u64>,
+    /// Tell zaps and huge pages too, where the kernel lets us; rounds take up to 20 times longer
+    #[arg(long, env = "TRACKER_DETAILED")]
+    detailed: bool,
+    /// Print one JSON object a line: a header, the rounds, a summary
+    #[arg(long, env = "TRACKER_JSON")]
+    json: bool,
+    /// Record to this file, for `tracker report`; it must not exist
+    #[arg(long, short, env = "TRACKER_OUTPUT", value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long, env = "TRACKER_FORCE", requires = "output")]
+    force: bool,
+}
+
+const NOTES: &str = "\
+The process is stopped for a moment (a fraction of a millisecond; it is told) while one of its threads opens a \
+userfaultfd, which is taken and closed there again. While it is tracked, a userfaultfd that the process opens itself \
+cannot register tracked memory: it gets EBUSY. Memory that belongs to a userfaultfd already is passed over and named. \
+Children that it forks are not tracked; another program that it executes is, from its first instructions on as unknown.
+
+Pages of mappings that are new since the last round, and of those there at the start, are `unknown`: they were there \
+before they were armed, so take them as written. What is written after the last round is not seen, nor is what was \
+in memory that is unmapped before a round.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it; with CMD its own, 128 and \
+the number of a signal that ended it, 127 and 126 if it cannot be found or executed, and 125 for a failure of tracker.";
+
+fn strategy(text: &str) -> Result<Option<Name>, String> {
+    match text {
+        "auto" => Ok(None),
+        "mprotect" => Err("mprotect tracks only the process it runs in; choose another".to_owned()),
+        _ => text
+            .parse()
+            .map(Some)
+            .map_err(|error: String| format!("{error}, auto")),
+    }
+}
+
+/// Tracks until the end of the process, the rounds, the time, or a signal.
+///
+/// # Errors
+/// If the process cannot be tracked, or the output cannot be written.
+pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
+    if args.command.is_empty() {
+        let pid = match (&args.comm, args.pid) {
+            (Some(comm), _) => by_comm(comm)?,
+            (None, pid) => pid.context("no process is given")?,
+        };
+        return track(args, pid, None).map(|_| ExitCode::SUCCESS);
+    }
+    let launched = match launch(&args.command) {
+        Ok(launched) => launched,
+        Err((code, error)) => {
+            exit::tell(&error);
+            return Ok(ExitCode::from(code));
+        }
+    };
+    // The status of the program passes through: a failure of ours must not look like one of it.
+    match track(args, launched.pid(), Some(launched)) {
+        Ok(Some(status)) => Ok(ExitCode::from(code(status))),
+        Ok(None) => Ok(ExitCode::from(OURS)),
+        Err(error) => {
+            exit::tell(&error);
+            Ok(ExitCode::from(OURS))
+        }
+    }
+}
+
+/// A failure of tracker when it runs a program.
+const OURS: u8 = 125;
+
+fn launch(command: &[String]) -> Result<Launched, (u8, anyhow::Error)> {
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| (OURS, anyhow::anyhow!("no program is given")))?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Launched::start(command).map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::NotFound => 127,
+            std::io::ErrorKind::PermissionDenied => 126,
+            _ => OURS,
+        };
+        (
+            code,
+            anyhow::Error::new(error).context(format!("cannot execute {program}")),
+        )
+    })
+}
+
+/// As shells tell it.
+fn code(status: ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(FAILED)
+}
+
+/// The one process of a name.
+fn by_comm(comm: &str) -> anyhow::Result<u32> {
+    let pids = crate::uffd::pids_of(comm.as_bytes())?;
+    match pids[..] {
+        [pid] => Ok(pid),
+        [] => anyhow::bail!(
+            "there is no process named {comm:?} (a name has at most 15 bytes, as in /proc/PID/comm)"
+        ),
+        _ => {
+            let pids = pids
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            anyhow::bail!(
+                "{comm:?} is the name of several processes ({pids}): choose one with --pid"
+            )
+        }
+    }
+}
+
+/// Tracks a process; returns the status of one that we started.
+fn track(
+    args: &TrackArgs,
+    pid: u32,
+    mut launched: Option<Launched>,
+) -> anyhow::Result<Option<ExitStatus>> {
+    // Before the process is touched: what cannot be written must not stop it.
+    let mut outputs = Outputs::open(args, launched.is_some())?;
+    let mut pace = Pace::new(args.interval, args.duration).context("cannot wait for signals")?;
+    let facts = strategy::gather(false)?;
+    let options = Options {
+        strategy: args.strategy,
+        detailed: args.detailed,
+        interval: args.interval,
+        inject: inject::Options::default(),
+    };
+    let (mut session, first) = Session::begin(pid, facts, options)?;
+    if let Some(launched) = &mut launched {
+        launched.go();
+    }
+    let mut set = WorkingSet::default();
+    set.add(&first);
+    pace.start();
+    outputs.begin(session.header(), &first)?;
+    let mut rounds = 0;
+    let end = loop {
+        let wake = pace.wait(session.lifeline().pidfd())?;
+        // A last round even then: what was written until now is told.
+        let step = session.step()?;
+        let Step::Round(round) = step else {
+            break End::Exited;
+        };
+        rounds += 1;
+        set.add(&round);
+        if !outputs.round(&round, &set)? {
+            break End::Interrupted;
+        }
+        match wake {
+            Wake::Signal => break End::Interrupted,
+            Wake::Over => break End::Done,
+            _ if args.rounds == Some(rounds) => break End::Done,
+            Wake::Tick | Wake::Exit => (),
+        }
+    };
+    session.end()?;
+    let status = launched.as_mut().map(|launched| {
+        if end == End::Interrupted {
+            launched.terminate();
+        }
+        launched.wait()
+    });
+    let status = status.transpose().context("lost the program")?;
+    outputs.end(&set.summary(end, status.map(|status| code(status).into())))?;
+    Ok(status)
+}

@@ -1,0 +1,150 @@
+//! Where rounds go: a table for people, JSON, a recording.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::TrackArgs;
+use super::table::Table;
+use crate::track::recording::Writer;
+use crate::track::{Header, Round, Summary, WorkingSet, json};
+
+/// All that was asked for.
+pub struct Outputs {
+    out: Box<dyn Write>,
+    form: Form,
+    recording: Recording,
+}
+
+enum Form {
+    Table(Table),
+    Json,
+}
+
+enum Recording {
+    None,
+    Opened(File, PathBuf),
+    Begun(Writer<File>, PathBuf),
+}
+
+impl Outputs {
+    /// Opens the recording. `beside`: a program of the user's has standard output.
+    pub fn open(args: &TrackArgs, beside: bool) -> anyhow::Result<Self> {
+        let out: Box<dyn Write> = if beside {
+            Box::new(io::stderr())
+        } else {
+            Box::new(io::stdout())
+        };
+        let terminal = if beside {
+            // What the program prints would be mixed with a table that is drawn anew.
+            false
+        } else {
+            io::stdout().is_terminal()
+        };
+        let form = if args.json {
+            Form::Json
+        } else {
+            Form::Table(Table::new(terminal))
+        };
+        let recording = match &args.output {
+            None => Recording::None,
+            Some(path) => Recording::Opened(create(path, args.force)?, path.clone()),
+        };
+        Ok(Self {
+            out,
+            form,
+            recording,
+        })
+    }
+
+    /// The header and round 0.
+    pub fn begin(&mut self, header: &Header, first: &Round) -> anyhow::Result<()> {
+        if let Recording::Opened(..) = self.recording {
+            let Recording::Opened(file, path) =
+                std::mem::replace(&mut self.recording, Recording::None)
+            else {
+                unreachable!("just matched");
+            };
+            let writer = Writer::new(file, header).with_context(|| cannot_write(&path))?;
+            self.recording = Recording::Begun(writer, path);
+        }
+        let text = match &mut self.form {
+            Form::Table(table) => table.begin(header, first),
+            Form::Json => json::header(header)? + "\n" + &json::round(first)? + "\n",
+        };
+        self.record(first)?;
+        self.print(&text)?;
+        Ok(())
+    }
+
+    /// A round; false if nobody reads any more.
+    pub fn round(&mut self, round: &Round, set: &WorkingSet) -> anyhow::Result<bool> {
+        self.record(round)?;
+        let text = match &mut self.form {
+            Form::Table(table) => table.round(round, set),
+            Form::Json => json::round(round)? + "\n",
+        };
+        self.print(&text)
+    }
+
+    /// The end.
+    pub fn end(mut self, summary: &Summary) -> anyhow::Result<()> {
+        let mut recorded = None;
+        if let Recording::Begun(writer, path) =
+            std::mem::replace(&mut self.recording, Recording::None)
+        {
+            writer
+                .finish(summary)
+                .with_context(|| cannot_write(&path))?;
+            recorded = Some(path);
+        }
+        let text = match &mut self.form {
+            Form::Table(table) => table.end(summary, recorded.as_deref()),
+            Form::Json => json::summary(summary)? + "\n",
+        };
+        self.print(&text).map(drop)
+    }
+
+    fn record(&mut self, round: &Round) -> anyhow::Result<()> {
+        match &mut self.recording {
+            Recording::Begun(writer, path) => {
+                writer.round(round).with_context(|| cannot_write(path))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A reader that has seen enough (`| head`) is no failure.
+    fn print(&mut self, text: &str) -> anyhow::Result<bool> {
+        match self
+            .out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.out.flush())
+        {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error).context("cannot write the rounds to standard output"),
+        }
+    }
+}
+
+fn create(path: &PathBuf, force: bool) -> anyhow::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true);
+    } else {
+        options.create_new(true);
+    }
+    options.open(path).map_err(|error| {
+        let exists = error.kind() == io::ErrorKind::AlreadyExists;
+        let advice = if exists { "; --force replaces it" } else { "" };
+        anyhow::anyhow!("cannot record to {}: {error}{advice}", path.display())
+    })
+}
+
+fn cannot_write(path: &std::path::Path) -> String {
+    format!("cannot record to {}", path.display())
+}

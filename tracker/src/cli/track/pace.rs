@@ -1,0 +1,111 @@
+//! When the next round is, and what ends the wait for it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+/// What a wait ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// It is time for a round.
+    Tick,
+    /// The time asked for is over.
+    Over,
+    /// The process has ended.
+    Exit,
+    /// SIGINT, SIGTERM or SIGHUP.
+    Signal,
+}
+
+/// Rounds at equal distances: a round that takes long does not move the next, and rounds that were missed are left out.
+pub struct Pace {
+    interval: Duration,
+    duration: Option<Duration>,
+    began: Instant,
+    next: Instant,
+    signals: UnixStream,
+}
+
+impl Pace {
+    /// Notes signals from now on instead of ending by them.
+    pub fn new(interval: Duration, duration: Option<Duration>) -> io::Result<Self> {
+        let (signals, sender) = UnixStream::pair()?;
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+        }
+        let now = Instant::now();
+        Ok(Self {
+            interval,
+            duration,
+            began: now,
+            next: now,
+            signals,
+        })
+    }
+
+    /// The first arming is done: rounds count from here.
+    pub fn start(&mut self) {
+        self.began = Instant::now();
+        self.next = self.began;
+    }
+
+    /// Waits for the next round.
+    pub fn wait(&mut self, process: impl AsFd) -> io::Result<Wake> {
+        self.next = next(self.next, Instant::now(), self.interval);
+        let end = self.duration.map(|duration| self.began + duration);
+        let until = end.map_or(self.next, |end| end.min(self.next));
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let over = end.is_some_and(|end| end <= until);
+                return Ok(if over { Wake::Over } else { Wake::Tick });
+            }
+            let mut fds = [
+                PollFd::new(&self.signals, PollFlags::IN),
+                PollFd::new(&process, PollFlags::IN),
+            ];
+            let timeout = Timespec::try_from(left).unwrap_or(Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            });
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(_) | Err(Errno::INTR) => (),
+                Err(error) => return Err(error.into()),
+            }
+            let ready = fds.each_ref().map(|fd| !fd.revents().is_empty());
+            match ready {
+                [true, _] => return Ok(Wake::Signal),
+                [_, true] => return Ok(Wake::Exit),
+                _ => (),
+            }
+        }
+    }
+}
+
+/// The first time of the grid after now.
+fn next(last: Instant, now: Instant, interval: Duration) -> Instant {
+    let passed = now.saturating_duration_since(last).as_nanos() / interval.as_nanos().max(1);
+    let rounds = u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1);
+    last.checked_add(interval.saturating_mul(rounds))
+        .unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_rounds_are_left_out() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(next(start, start, second), start + second);
+        assert_eq!(
+            next(start, start + second * 5 / 2, second),
+            start + second * 3
+        );
+        assert_eq!(next(start, start + second, second), start + second * 2);
+    }
+}

@@ -1,0 +1,229 @@
+//! Rounds as lines, and on a terminal the busiest mappings below them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::model::words;
+use crate::track::{End, Header, MappingRound, Pages, Round, Summary, WorkingSet};
+
+/// Mappings shown on a terminal.
+const SHOWN: usize = 8;
+/// Rounds after which the names of the columns are printed again.
+const REPEAT: u64 = 20;
+
+/// The table, line by line.
+pub struct Table {
+    terminal: bool,
+    /// Lines below the last round, which the next one replaces.
+    below: usize,
+}
+
+impl Table {
+    pub const fn new(terminal: bool) -> Self {
+        Self { terminal, below: 0 }
+    }
+
+    /// What is tracked, and how.
+    pub fn begin(&mut self, header: &Header, first: &Round) -> String {
+        let mut text = format!(
+            "{} (pid {}): strategy {} ({})",
+            printable(&header.comm),
+            header.pid,
+            header.strategy,
+            header.reason
+        );
+        if let Some(stopped) = header.stopped {
+            let _ = write!(
+                text,
+                "; the process stood still for {:.2} ms",
+                stopped.as_secs_f64() * 1e3
+            );
+        }
+        text.push('\n');
+        for note in &header.notes {
+            let _ = writeln!(text, "note: {}", printable(note));
+        }
+        let sum = sum(first);
+        let _ = writeln!(
+            text,
+            "armed {} in {} mappings in {:.1} ms; {} were there before and are unknown\n",
+            pages(sum.armed),
+            first.mappings.len(),
+            first.took.as_secs_f64() * 1e3,
+            pages(sum.unknown),
+        );
+        text
+    }
+
+    /// One line, and on a terminal what was written where.
+    pub fn round(&mut self, round: &Round, set: &WorkingSet) -> String {
+        let mut text = self.clear();
+        if round.number % REPEAT == 1 {
+            let _ = writeln!(
+                text,
+                "{:>6} {:>9} {:>10} {:>12} {:>9} {:>9} {:>9} {:>12} {:>12} {:>9}",
+                "ROUND",
+                "AT",
+                "WRITTEN",
+                "RATE",
+                "UNKNOWN",
+                "ZAPPED",
+                "UNMAPPED",
+                "WORKING SET",
+                "TRACKED",
+                "TOOK"
+            );
+        }
+        for event in &round.events {
+            let _ = writeln!(text, "     * {}", printable(event));
+        }
+        let sum = sum(round);
+        let rate = bytes_of(sum.written) / round.lasted.as_secs_f64().max(1e-9);
+        let _ = writeln!(
+            text,
+            "{:>6} {:>8.2}s {:>10} {:>10}/s {:>9} {:>9} {:>9} {:>12} {:>12} {:>7.1}ms",
+            round.number,
+            round.at.as_secs_f64(),
+            sum.written,
+            size(rate),
+            sum.unknown,
+            sum.zapped
+                .map_or_else(|| "-".to_owned(), |zapped| zapped.to_string()),
+            sum.vanished,
+            size(bytes_of(set.pages())),
+            size(bytes_of(sum.tracked)),
+            round.took.as_secs_f64() * 1e3,
+        );
+        if self.terminal {
+            let below = busiest(round);
+            self.below = below.lines().count();
+            text += &below;
+        }
+        text
+    }
+
+    /// The totals.
+    pub fn end(&mut self, summary: &Summary, recorded: Option<&Path>) -> String {
+        let mut text = self.clear();
+        let seconds = summary.lasted.as_secs_f64();
+        let end = match summary.end {
+            End::Done => "done",
+            End::Interrupted => "interrupted",
+            End::Exited => "the process has ended",
+        };
+        let _ = writeln!(
+            text,
+            "\n{end}: {} rounds in {seconds:.1} s\n  written       {}, reported {} times in all, of at most {} tracked",
+            summary.rounds,
+            pages(summary.written_set),
+            summary.written,
+            size(bytes_of(summary.tracked)),
+        );
+        let _ = writeln!(
+            text,
+            "  unknown       {}, never reported as written",
+            pages(summary.unknown_set)
+        );
+        let took = summary.took.as_secs_f64();
+        let _ = writeln!(
+            text,
+            "  reading took  {took:.3} s, {:.2}% of the time",
+            100.0 * took / seconds.max(1e-9)
+        );
+        if let Some(status) = summary.status {
+            let _ = writeln!(text, "  exit status   {status}");
+        }
+        if let Some(path) = recorded {
+            let _ = writeln!(
+                text,
+                "recorded to {0}; see: tracker report {0}",
+                path.display()
+            );
+        }
+        text
+    }
+
+    /// Takes the lines below the last round off the terminal.
+    fn clear(&mut self) -> String {
+        match std::mem::take(&mut self.below) {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}A\x1b[J"),
+        }
+    }
+}
+
+/// The mappings with most written pages.
+fn busiest(round: &Round) -> String {
+    let mut busy: Vec<&MappingRound> = round
+        .mappings
+        .iter()
+        .filter(|row| row.pages.written + row.pages.unknown != 0)
+        .collect();
+    busy.sort_by_key(|row| std::cmp::Reverse(row.pages.written + row.pages.unknown));
+    let mut text = String::from("\n");
+    for row in busy.iter().take(SHOWN) {
+        let mapping = &row.mapping;
+        let _ = writeln!(
+            text,
+            "  {:>#15x} {:<7} {:>10} written {:>8} unknown of {:>10}  {}",
+            mapping.start,
+            words::backing(mapping.backing),
+            row.pages.written,
+            row.pages.unknown,
+            row.pages.tracked,
+            printable(&mapping.name)
+        );
+    }
+    if busy.len() > SHOWN {
+        let _ = writeln!(text, "  and {} others", busy.len() - SHOWN);
+    }
+    text
+}
+
+/// All mappings of a round together.
+fn sum(round: &Round) -> Pages {
+    let mut sum = Pages::default();
+    for row in &round.mappings {
+        let pages = &row.pages;
+        sum.tracked += pages.tracked;
+        sum.armed += pages.armed;
+        sum.written += pages.written;
+        sum.unknown += pages.unknown;
+        sum.vanished += pages.vanished;
+        if let Some(zapped) = pages.zapped {
+            *sum.zapped.get_or_insert(0) += zapped;
+        }
+    }
+    sum
+}
+
+fn pages(count: u64) -> String {
+    format!("{count} pages ({})", size(bytes_of(count)))
+}
+
+fn bytes_of(pages: u64) -> f64 {
+    pages as f64 * crate::uffd::PAGE_SIZE as f64
+}
+
+/// Bytes, with three digits at least.
+fn size(bytes: f64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{value:.0} B")
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
+}
+
+/// A name as it may be shown: no control characters, which could move the cursor.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}

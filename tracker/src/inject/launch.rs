@@ -1,0 +1,139 @@
+//! Starting a program that stands still at its first instruction.
+
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus};
+
+/// A program that has been started and stands still, as by SIGSTOP, before its first instruction. Dropping it lets it go.
+#[derive(Debug)]
+pub struct Launched {
+    child: Child,
+    stopped: bool,
+}
+
+impl Launched {
+    /// Starts it. While it is being started it is traced by this thread, so a set-user-ID program runs without its
+    /// privilege unless this process is privileged.
+    ///
+    /// # Errors
+    /// If it cannot be executed (`NotFound`, `PermissionDenied`, ...).
+    pub fn start(mut command: Command) -> io::Result<Self> {
+        let trace_me = || {
+            // SAFETY: no argument is used; it is async-signal-safe.
+            let result = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
+            if result == -1 {
+                Err(io::Error::last_os_error())
+            } else {
+                Ok(())
+            }
+        };
+        // SAFETY: the closure makes one system call and allocates nothing.
+        unsafe { command.pre_exec(trace_me) };
+        let child = command.spawn()?;
+        let launched = Self {
+            child,
+            stopped: true,
+        };
+        launched.stop_at_first_instruction()?;
+        Ok(launched)
+    }
+
+    /// exec stops it for its tracer, who leaves with a SIGSTOP: it goes from one stop to the other.
+    fn stop_at_first_instruction(&self) -> io::Result<()> {
+        self.wait_for_stop()?;
+        let pid = self.child.id() as libc::pid_t;
+        // SAFETY: the child is ours, traced and stopped; the data are a signal's number.
+        let left = unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, libc::SIGSTOP) };
+        if left == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        self.wait_for_stop()
+    }
+
+    fn wait_for_stop(&self) -> io::Result<()> {
+        let pid = self.child.id() as libc::pid_t;
+        let mut status = 0;
+        loop {
+            // SAFETY: waits for a child of ours and writes one int.
+            let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
+            if waited == pid {
+                break;
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        if libc::WIFSTOPPED(status) {
+            Ok(())
+        } else {
+            Err(io::Error::other("it ended before its first instruction"))
+        }
+    }
+
+    /// Its pid.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Lets it run.
+    pub fn go(&mut self) {
+        if std::mem::take(&mut self.stopped) {
+            self.signal(libc::SIGCONT);
+        }
+    }
+
+    /// Asks it to end (SIGTERM), as whoever ends tracker expects.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If somebody else has waited for it.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: a child that was not waited for yet keeps its pid; after, the number is a zombie's no more, but
+        // `wait` is the last thing asked of it.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        self.go();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::process::Stdio;
+
+    #[test]
+    fn it_stands_still_and_then_runs() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exit 7"]).stdin(Stdio::null());
+        let mut launched = Launched::start(command).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", launched.pid())).unwrap();
+        assert!(stat.contains(") T "), "{stat}");
+        assert!(
+            stat.starts_with(&format!("{} (sh)", launched.pid())),
+            "{stat}"
+        );
+        launched.go();
+        assert_eq!(launched.wait().unwrap().code(), Some(7));
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_told() {
+        let error = Launched::start(Command::new("/no/such/program")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
