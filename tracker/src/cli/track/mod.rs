@@ -35,8 +35,8 @@ pub struct TrackArgs {
     command: Vec<String>,
     /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or auto, the best that
     /// works here (docs/strategies.md; `tracker check`)
-    #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = strategy)]
-    strategy: Option<Name>,
+    #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = choice)]
+    strategy: Choice,
     /// Time from one round to the next
     #[arg(long, short, env = "TRACKER_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
     interval: Duration,
@@ -73,14 +73,19 @@ in memory that is unmapped before a round.
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it; with CMD its own, 128 and \
 the number of a signal that ended it, 127 and 126 if it cannot be found or executed, and 125 for a failure of tracker.";
 
-fn strategy(text: &str) -> Result<Option<Name>, String> {
+/// A strategy, or the best that works.
+#[derive(Clone, Copy, Debug)]
+struct Choice(Option<Name>);
+
+fn choice(text: &str) -> Result<Choice, String> {
     match text {
-        "auto" => Ok(None),
+        "auto" => Ok(Choice(None)),
         "mprotect" => Err("mprotect tracks only the process it runs in; choose another".to_owned()),
-        _ => text
-            .parse()
-            .map(Some)
-            .map_err(|error: String| format!("{error}, auto")),
+        _ => {
+            let name: Result<Name, String> = text.parse();
+            name.map(|name| Choice(Some(name)))
+                .map_err(|error| format!("{error}, auto"))
+        }
     }
 }
 
@@ -178,7 +183,7 @@ fn track(
     let mut pace = Pace::new(args.interval, args.duration).context("cannot wait for signals")?;
     let facts = strategy::gather(false)?;
     let options = Options {
-        strategy: args.strategy,
+        strategy: args.strategy.0,
         detailed: args.detailed,
         interval: args.interval,
         inject: inject::Options::default(),

@@ -72,7 +72,7 @@ impl Outputs {
         }
         let text = match &mut self.form {
             Form::Table(table) => table.begin(header, first),
-            Form::Json => json::header(header)? + "\n" + &json::round(first)? + "\n",
+            Form::Json => json::header(header)? + &json::round(first)?,
         };
         self.record(first)?;
         self.print(&text)?;
@@ -84,7 +84,7 @@ impl Outputs {
         self.record(round)?;
         let text = match &mut self.form {
             Form::Table(table) => table.round(round, set),
-            Form::Json => json::round(round)? + "\n",
+            Form::Json => json::round(round)?,
         };
         self.print(&text)
     }
@@ -102,7 +102,7 @@ impl Outputs {
         }
         let text = match &mut self.form {
             Form::Table(table) => table.end(summary, recorded.as_deref()),
-            Form::Json => json::summary(summary)? + "\n",
+            Form::Json => json::summary(summary)?,
         };
         self.print(&text).map(drop)
     }
