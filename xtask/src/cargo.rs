@@ -27,12 +27,13 @@ pub fn programs() -> Result<Vec<Program>> {
 }
 
 /// Tests of the host that run in guests, too.
-const ALSO_IN_GUESTS: [&str; 5] = [
+const ALSO_IN_GUESTS: [&str; 6] = [
     "inject",
     "inject_targets",
     "prometheus",
     "strategy_exact",
     "strategy_stress",
+    "track_programs",
 ];
 
 /// Builds the tests that run in guests, `tracker/tests/vm_*.rs` and [`ALSO_IN_GUESTS`]; empty when

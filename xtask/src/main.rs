@@ -91,7 +91,7 @@ fn dispatch(command: Cmd) -> Result<ExitCode> {
                 setup::tell(&setup::prepare(Extent::Build, &consent)?);
             } else {
                 setup::tell(&setup::prepare(Extent::Vm, &consent)?);
-                setup::tell(&[setup::prepare_tests()?]);
+                setup::tell(&setup::prepare_tests()?);
                 let kernels = setup::prepare_kernels(&setup::kernels::MATRIX, args.refresh)?;
                 setup::tell(&kernels);
                 if !args.refresh {

@@ -28,6 +28,8 @@ const PREEMPTIBLE: &[Excuse] = &[
     PROMETHEUS,
     ("vm_life", "it does not depend on preemption"),
     ("vm_privilege", "it does not depend on preemption"),
+    ("track_programs", "it does not depend on preemption"),
+    ("vm_snapshot", "it does not depend on preemption"),
     ("vm_oracle", "the tracer itself may miss calls there"),
     (
         "strategy_exact",
@@ -44,6 +46,8 @@ const LOCKED: &[Excuse] = &[
     ("vm_life", "no hook can be attached"),
     ("vm_oracle", "no hook can be attached"),
     ("vm_privilege", "no hook can be attached"),
+    ("vm_snapshot", "no hook can be attached"),
+    ("track_programs", "no strategy uses BPF"),
     ("strategy_exact", "no strategy uses BPF"),
     ("strategy_stress", "no strategy uses BPF"),
 ];
@@ -92,6 +96,15 @@ pub const ROWS: [Row; 7] = [
 pub fn programs(test: &str) -> &'static [&'static str] {
     match test {
         "prometheus" => &["prometheus", "promtool"],
+        "inject" => &["python3"],
+        "track_programs" => &[
+            "redis-server",
+            "redis-benchmark",
+            "redis-cli",
+            "python3",
+            "qemu-system-x86_64",
+        ],
+        "vm_snapshot" => &["qemu-system-x86_64"],
         _ => &[],
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+pub mod foreign;
 pub mod guest;
 pub mod inject;
 pub mod privileges;

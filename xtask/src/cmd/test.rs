@@ -19,11 +19,15 @@ use crate::{
     cargo::{self, Program},
     matrix::{self, ROWS},
     paths,
-    setup::{self, Extent, kernels, kernels::Kernel},
+    setup::{
+        self, Extent, kernels,
+        kernels::Kernel,
+        programs::{self, Kind},
+    },
     sh,
     tally::{HostCounts, Tally},
     vm::{
-        GuestFile, VmRun,
+        VmRun,
         guest_log::{self, Verdict},
     },
 };
@@ -125,7 +129,12 @@ fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .current_dir(paths::root());
     command.args(&args.filter);
-    command.env("PATH", path_with_fetched()?);
+    for (variable, kind) in [
+        ("PATH", Kind::Programs),
+        ("LD_LIBRARY_PATH", Kind::Libraries),
+    ] {
+        command.env(variable, with_fetched(variable, kind)?);
+    }
     let shown = sh::display(&command);
     eprintln!("     ... {shown}");
     let mut child = command
@@ -156,11 +165,12 @@ fn host_tests(args: &TestArgs, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// `PATH`, and after it where set-up keeps programs that the machine has not.
-fn path_with_fetched() -> Result<OsString> {
-    let own = env::var_os("PATH").unwrap_or_default();
-    let all = env::split_paths(&own).chain([setup::prometheus::bin()?]);
-    env::join_paths(all).context("PATH holds a name that cannot be in it")
+/// A list of directories in the environment, and after it those where set-up keeps what the machine has not.
+fn with_fetched(variable: &str, kind: Kind) -> Result<OsString> {
+    let own = env::var_os(variable).unwrap_or_default();
+    let own = env::split_paths(&own).filter(|dir| !dir.as_os_str().is_empty());
+    let all = own.chain(programs::directories(kind)?);
+    env::join_paths(all).with_context(|| format!("{variable} holds a name that cannot be in it"))
 }
 
 /// A kernel and how it is booted.
@@ -299,11 +309,7 @@ fn boot(job: &Job, programs: &[Program]) -> Result<crate::vm::Report> {
     run.files
         .extend(guest_programs(std::slice::from_ref(job.program), "/tests")?);
     for name in matrix::programs(&job.program.name) {
-        let host = setup::prometheus::find(name);
-        run.files.push(GuestFile {
-            host: host.with_context(|| format!("no {name}; run: cargo xtask setup"))?,
-            guest: format!("/bin/{name}"),
-        });
+        run.files.extend(programs::guest_files(name)?);
     }
     let names: Vec<_> = job.tests.iter().map(|name| sh::quote(name)).collect();
     run.command = Some(format!(

@@ -8,7 +8,7 @@ mod busybox;
 mod consent;
 pub mod kernels;
 mod linker;
-pub mod prometheus;
+pub mod programs;
 pub mod selftests;
 mod toolchain;
 
@@ -53,9 +53,8 @@ pub fn prepare(extent: Extent, consent: &Consent) -> Result<Vec<Found>> {
 }
 
 /// Makes sure that what tests run besides is there.
-pub fn prepare_tests() -> Result<Found> {
-    let path = prometheus::prepare()?;
-    Ok(("Prometheus".to_owned(), path.display().to_string()))
+pub fn prepare_tests() -> Result<Vec<Found>> {
+    programs::prepare()
 }
 
 /// Makes sure that all of `series` are there; with `refresh`, that none is older than the archive's.
