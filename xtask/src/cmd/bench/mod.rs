@@ -2,6 +2,7 @@
 
 mod probes;
 mod scrape;
+mod track;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ enum What {
     Probes(probes::ProbesArgs),
     /// Guest instructions and bytes of a scrape of 10,000 series
     Scrape(scrape::ScrapeArgs),
+    /// Rounds of tracking against bare system calls, memory, and the slowdown of a process, on this machine
+    Track(track::TrackArgs),
 }
 
 /// Runs one benchmark and prints its table in Markdown.
@@ -28,5 +31,6 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     match &args.what {
         What::Probes(args) => probes::run(args),
         What::Scrape(args) => scrape::run(args),
+        What::Track(args) => track::run(args),
     }
 }
