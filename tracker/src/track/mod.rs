@@ -16,6 +16,7 @@ pub mod json;
 mod model;
 mod populated;
 pub mod recording;
+pub mod report;
 #[cfg(test)]
 mod sample;
 mod session;

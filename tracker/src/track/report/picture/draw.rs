@@ -1,0 +1,480 @@
+//! Where everything is in the picture, from top to bottom: title, rate, bands, time, legend, remarks.
+
+use std::fmt::Write as _;
+
+use super::super::colour::{LEVELS, MARKS, hex, level, on_paper, place};
+use super::super::svg::{Anchor, Short, Svg, width};
+use super::super::tables::count;
+use super::super::ticks::ticks;
+use super::super::words::{elided, number, printable, share, size};
+use super::super::{Area, Band, HeatMap, Report};
+use super::BIN;
+use super::scales::{LEFT, Times, WIDTH};
+use crate::model::words;
+use crate::track::clock::spoken;
+use crate::uffd::PAGE_SIZE;
+
+const PAGE_WIDTH: f64 = 1280.0;
+const MARGIN: f64 = 24.0;
+const RIGHT: f64 = LEFT + WIDTH;
+/// Right edges of what is told left of a band.
+const ADDRESS: f64 = LEFT - 10.0;
+const SIZE: f64 = ADDRESS - 104.0;
+const NAME_WIDTH: f64 = SIZE - 62.0 - MARGIN;
+const RATE_TOP: f64 = 98.0;
+const RATE_HEIGHT: f64 = 48.0;
+const BANDS_TOP: f64 = 178.0;
+/// Right edges of what is told right of a band.
+const EVER: f64 = RIGHT + 70.0;
+const SHARE: f64 = RIGHT + 116.0;
+/// Between bands: where something lies between them, and where nothing does.
+const BREAK: f64 = 8.0;
+const SEAM: f64 = 1.5;
+/// Mapped, and nobody wrote: neither the paper nor any share.
+const IDLE: &str = "#e3e4e8";
+const UNKNOWN: &str = "url(#unknown)";
+/// Events told below the picture.
+const EVENTS: usize = 6;
+
+const HEAD: &str = r##"<defs><pattern id="unknown" width="4" height="4" patternUnits="userSpaceOnUse">
+<rect width="4" height="4" fill="#fbe3d6"/><path d="M-1 5L5 -1M-1 1L1 -1M3 5L5 3" stroke="#d9480f" stroke-width="1"/></pattern></defs>
+<style>text{font-family:"DejaVu Sans",Verdana,sans-serif;font-size:11px;fill:#22262b}.title{font-size:20px}.lead{font-size:12.5px;fill:#41474f}
+.soft{fill:#6b727b}.axis{stroke:#6b727b;stroke-width:1}.grid{stroke:#ffffff;stroke-opacity:.55;stroke-width:.5}
+.break{stroke:#9aa1a9;stroke-width:1;stroke-dasharray:2 3}.folded{stroke:#b9bec5;stroke-width:3}.event{stroke:#c2255c;stroke-width:1;stroke-dasharray:4 3}
+.mark{fill:#c2255c}</style>
+"##;
+
+/// The whole document.
+pub fn document(report: &Report<'_>, map: &HeatMap) -> String {
+    let times = Times::new(map);
+    let mut body = Svg::default();
+    title(&mut body, report);
+    let mut y = BANDS_TOP;
+    if map.bands.is_empty() {
+        let why = if map.columns.is_empty() {
+            "the recording holds no round"
+        } else {
+            "no page was written"
+        };
+        body.text(LEFT + WIDTH / 2.0, y + 40.0, "lead", Anchor::Middle, why);
+        y += 80.0;
+    } else {
+        rates(&mut body, map, &times);
+        heads(&mut body);
+        y = bands(&mut body, map, &times);
+        y = events(&mut body, report, &times, y);
+        y = axis(&mut body, map, report, &times, y);
+        y = legend(&mut body, y);
+    }
+    y = remarks(&mut body, report, map, y);
+    let mut svg = Svg::default();
+    let (w, h) = (Short(PAGE_WIDTH), Short(y + MARGIN / 2.0));
+    let view = format!("0 0 {w} {h}");
+    svg.raw(&format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"{view}\">\n"));
+    svg.raw(HEAD);
+    svg.rect(0.0, 0.0, PAGE_WIDTH, h.0, "#ffffff");
+    svg.raw(&body.finish());
+    svg.raw("</svg>\n");
+    svg.finish()
+}
+
+fn title(svg: &mut Svg, report: &Report<'_>) {
+    let (header, totals) = (report.header, &report.totals);
+    let comm = elided(&printable(&header.comm), 40);
+    let text = format!("{comm} (pid {}): which pages were written when", header.pid);
+    svg.text(MARGIN, 40.0, "title", Anchor::Start, &text);
+    let how = format!(
+        "strategy {}, a round every {}, {} in {}",
+        elided(&printable(&header.strategy), 30),
+        spoken(header.interval),
+        count(report.rounds.len(), "round"),
+        spoken(totals.lasted)
+    );
+    svg.text(MARGIN, 61.0, "lead", Anchor::Start, &how);
+    let mut what = format!(
+        "{} pages written ({}), {} of them different ({}, {} of {} tracked)",
+        number(totals.written),
+        size(totals.written as f64),
+        number(totals.set),
+        size(totals.set as f64),
+        share(totals.set, totals.tracked),
+        size(totals.tracked as f64)
+    );
+    if totals.unknown > 0 {
+        let _ = write!(what, "; {} not known", size(totals.unknown as f64));
+    }
+    svg.text(MARGIN, 79.0, "lead", Anchor::Start, &what);
+}
+
+/// Pages written a second, over the same axis of time.
+fn rates(svg: &mut Svg, map: &HeatMap, times: &Times) {
+    let bottom = RATE_TOP + RATE_HEIGHT;
+    let most = map.columns.iter().map(|c| c.rate).fold(0.0, f64::max);
+    let mib = most / 256.0;
+    let (marks, decimals) = ticks(mib, 2);
+    let top = marks.last().copied().unwrap_or(0.0).max(mib);
+    let height = |mib: f64| {
+        if top > 0.0 {
+            RATE_HEIGHT * mib / top
+        } else {
+            0.0
+        }
+    };
+    let mut path = String::new();
+    for (column, (left, right)) in map.columns.iter().zip(times.edges()) {
+        let h = height(column.rate / 256.0);
+        if h > 0.0 && right > left {
+            rect_path(
+                &mut path,
+                *left,
+                bottom - h.max(0.5),
+                right - left,
+                h.max(0.5),
+            );
+        }
+    }
+    fill(svg, &path, "#7d8790");
+    svg.line((LEFT, bottom), (RIGHT, bottom), "axis");
+    for mark in marks {
+        let y = bottom - height(mark);
+        svg.line((LEFT - 4.0, y), (LEFT, y), "axis");
+        svg.text(
+            LEFT - 8.0,
+            y + 4.0,
+            "soft",
+            Anchor::End,
+            &format!("{mark:.decimals$}"),
+        );
+    }
+    svg.text(
+        MARGIN,
+        RATE_TOP + RATE_HEIGHT / 2.0 + 4.0,
+        "soft",
+        Anchor::Start,
+        "written, MiB/s",
+    );
+}
+
+fn heads(svg: &mut Svg) {
+    let y = BANDS_TOP - 8.0;
+    svg.text(MARGIN, y, "soft", Anchor::Start, "mapping");
+    svg.text(SIZE, y, "soft", Anchor::End, "size");
+    svg.text(ADDRESS, y, "soft", Anchor::End, "address");
+    svg.text(SHARE, y, "soft", Anchor::End, "ever written");
+}
+
+/// All bands; gives back where they end.
+fn bands(svg: &mut Svg, map: &HeatMap, times: &Times) -> f64 {
+    let mut layers = Layers::default();
+    let mut lines = Svg::default();
+    let mut y = BANDS_TOP;
+    for (i, band) in map.bands.iter().enumerate() {
+        let broken = band.before.gap || band.before.folded > 0;
+        if i > 0 {
+            let space = if broken { BREAK } else { SEAM };
+            if broken {
+                let class = if band.before.folded > 0 {
+                    "folded"
+                } else {
+                    "break"
+                };
+                lines.line((LEFT, y + space / 2.0), (RIGHT, y + space / 2.0), class);
+            }
+            y += space;
+        }
+        let height = band.height as f64 * BIN;
+        cells(&mut layers, band, map.columns.len(), times, y, height);
+        labels(svg, band, y, height);
+        lines.line((LEFT - 0.5, y), (LEFT - 0.5, y + height), "axis");
+        y += height;
+    }
+    layers.draw(svg);
+    svg.raw(&lines.finish());
+    y
+}
+
+fn labels(svg: &mut Svg, band: &Band, y: f64, height: f64) {
+    let area = &band.area;
+    let base = y + 13.0;
+    let mut name = printable(&area.name());
+    let mut most = name.chars().count();
+    while width(&name, 11.0) > NAME_WIDTH && most > 1 {
+        most -= 1;
+        name = elided(&name, most);
+    }
+    svg.text(MARGIN, base, "", Anchor::Start, &name);
+    svg.text(SIZE, base, "", Anchor::End, &size(area.pages() as f64));
+    svg.text(
+        ADDRESS,
+        base,
+        "",
+        Anchor::End,
+        &format!("{:#x}", area.range.start),
+    );
+    svg.line((LEFT - 6.0, y), (LEFT, y), "axis");
+    if height > 60.0 {
+        svg.text(
+            ADDRESS,
+            y + height - 2.0,
+            "soft",
+            Anchor::End,
+            &format!("{:#x}", area.range.end),
+        );
+        svg.line((LEFT - 6.0, y + height), (LEFT, y + height), "axis");
+    }
+    if height > 30.0 {
+        let base = base + 14.0;
+        svg.text(MARGIN, base, "soft", Anchor::Start, &kind(area));
+    }
+    if area.set > 0 {
+        svg.text(EVER, base, "", Anchor::End, &size(area.set as f64));
+        svg.text(SHARE, base, "", Anchor::End, &share(area.set, area.pages()));
+    } else {
+        svg.text(SHARE, base, "soft", Anchor::End, "not known");
+    }
+}
+
+fn kind(area: &Area) -> String {
+    let backing = words::backing(area.backing);
+    if area.page_size == PAGE_SIZE {
+        return backing.to_owned();
+    }
+    format!(
+        "{backing}, pages of {}",
+        size(area.page_size as f64 / PAGE_SIZE as f64)
+    )
+}
+
+/// One path for each colour: a recording may have a hundred thousand cells.
+#[derive(Default)]
+struct Layers {
+    idle: String,
+    unknown: String,
+    levels: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Ink {
+    None,
+    Idle,
+    Unknown,
+    Level(u8),
+}
+
+impl Layers {
+    fn of(&mut self, ink: Ink) -> Option<&mut String> {
+        match ink {
+            Ink::None => None,
+            Ink::Idle => Some(&mut self.idle),
+            Ink::Unknown => Some(&mut self.unknown),
+            Ink::Level(level) => {
+                self.levels
+                    .resize(self.levels.len().max(LEVELS.into()), String::new());
+                self.levels.get_mut(usize::from(level))
+            }
+        }
+    }
+
+    fn draw(self, svg: &mut Svg) {
+        fill(svg, &self.idle, IDLE);
+        fill(svg, &self.unknown, UNKNOWN);
+        for (i, path) in self.levels.iter().enumerate() {
+            fill(svg, path, &level_colour(i));
+        }
+    }
+}
+
+fn level_colour(level: usize) -> String {
+    hex(on_paper(level as f64 / f64::from(LEVELS - 1)))
+}
+
+fn cells(layers: &mut Layers, band: &Band, columns: usize, times: &Times, top: f64, height: f64) {
+    for (bin, row) in band.cells.chunks(columns.max(1)).enumerate() {
+        let edge =
+            |bin: usize| ((top + height * bin as f64 / band.bins as f64) * 2.0).round() / 2.0;
+        let (y, h) = (edge(bin), edge(bin + 1) - edge(bin));
+        let mut run: Option<(Ink, f64, f64)> = None;
+        let mut put = |run: Option<(Ink, f64, f64)>| {
+            if let Some((ink, left, right)) = run
+                && right > left
+                && let Some(path) = layers.of(ink)
+            {
+                rect_path(path, left, y, right - left, h);
+            }
+        };
+        for (cell, (left, right)) in row.iter().zip(times.edges()) {
+            let ink = match cell.share() {
+                None => Ink::None,
+                Some(0.0) if cell.unknown > 0.0 => Ink::Unknown,
+                Some(0.0) => Ink::Idle,
+                Some(share) => Ink::Level(level(share)),
+            };
+            run = match run {
+                Some((same, start, _)) if same == ink => Some((ink, start, *right)),
+                other => {
+                    put(other);
+                    Some((ink, *left, *right))
+                }
+            };
+        }
+        put(run);
+    }
+}
+
+fn rect_path(path: &mut String, x: f64, y: f64, width: f64, height: f64) {
+    let (x, y, w, h) = (Short(x), Short(y), Short(width), Short(height));
+    let _ = write!(path, "M{x} {y}h{w}v{h}h-{w}z");
+}
+
+fn fill(svg: &mut Svg, path: &str, colour: &str) {
+    if !path.is_empty() {
+        svg.element(
+            "path",
+            &[
+                ("fill", &colour),
+                ("shape-rendering", &"crispEdges"),
+                ("d", &path),
+            ],
+        );
+    }
+}
+
+/// Lines where something happened to the process, numbered.
+fn events(svg: &mut Svg, report: &Report<'_>, times: &Times, y: f64) -> f64 {
+    for (i, round) in happened(report).take(EVENTS).enumerate() {
+        let x = times.x(round.at);
+        svg.line((x, BANDS_TOP - 4.0), (x, y), "event");
+        svg.text(
+            x,
+            BANDS_TOP - 8.0,
+            "mark",
+            Anchor::Middle,
+            &(i + 1).to_string(),
+        );
+    }
+    y
+}
+
+fn happened<'a>(report: &Report<'a>) -> impl Iterator<Item = &'a crate::track::Round> {
+    report
+        .recorded
+        .iter()
+        .filter(|round| !round.events.is_empty())
+}
+
+fn axis(svg: &mut Svg, map: &HeatMap, report: &Report<'_>, times: &Times, y: f64) -> f64 {
+    let y = y + 6.0;
+    svg.line((LEFT, y), (RIGHT, y), "axis");
+    let (ticks, unit) = times.ticks();
+    for (x, label) in ticks {
+        svg.line((x, y), (x, y + 5.0), "axis");
+        svg.text(x, y + 18.0, "", Anchor::Middle, &label);
+    }
+    let together = report.rounds.len().div_ceil(map.columns.len().max(1));
+    let column = match together {
+        0 | 1 => "a column is a round".to_owned(),
+        many => format!("a column is {many} rounds"),
+    };
+    let label = format!("time since the first arming, {unit} ({column})");
+    svg.text(LEFT + WIDTH / 2.0, y + 36.0, "soft", Anchor::Middle, &label);
+    y + 36.0
+}
+
+fn legend(svg: &mut Svg, y: f64) -> f64 {
+    let y = y + 24.0;
+    svg.text(
+        MARGIN,
+        y + 11.0,
+        "",
+        Anchor::Start,
+        "share of a cell's pages written in a round",
+    );
+    let (left, step) = (MARGIN + 262.0, 10.0);
+    for level in 0..usize::from(LEVELS) {
+        svg.rect(
+            left + step * level as f64,
+            y,
+            step + 0.3,
+            14.0,
+            &level_colour(level),
+        );
+    }
+    let wide = step * f64::from(LEVELS - 1);
+    for (share, label) in MARKS {
+        let x = left + step / 2.0 + wide * place(share);
+        svg.line((x, y + 14.0), (x, y + 18.0), "axis");
+        svg.text(x, y + 30.0, "", Anchor::Middle, label);
+    }
+    let mut x = left + wide + 50.0;
+    for (ink, label) in [
+        (IDLE, "mapped, not written"),
+        (UNKNOWN, "not known: written before?"),
+        ("#ffffff", "not mapped"),
+    ] {
+        svg.rect(x, y, 20.0, 14.0, ink);
+        if ink == "#ffffff" {
+            let frame: [(&str, &dyn std::fmt::Display); 4] = [
+                ("fill", &"none"),
+                ("stroke", &"#b9bec5"),
+                ("d", &format!("M{x} {y}h20v14h-20z")),
+                ("stroke-width", &"1"),
+            ];
+            svg.element("path", &frame);
+        }
+        svg.text(x + 26.0, y + 11.0, "", Anchor::Start, label);
+        x += 26.0 + width(label, 11.0) + 16.0;
+    }
+    svg.line((x, y + 7.0), (x + 20.0, y + 7.0), "break");
+    svg.text(x + 26.0, y + 11.0, "", Anchor::Start, "gap");
+    svg.line((x + 64.0, y + 7.0), (x + 84.0, y + 7.0), "folded");
+    svg.text(x + 90.0, y + 11.0, "", Anchor::Start, "folded");
+    y + 36.0
+}
+
+fn remarks(svg: &mut Svg, report: &Report<'_>, map: &HeatMap, y: f64) -> f64 {
+    let mut lines = vec![
+        "Height of a mapping: by the square root of its size. Low addresses are at the top."
+            .to_owned(),
+    ];
+    let (never, pages) = map.never;
+    if never > 0 {
+        lines.push(format!(
+            "{} never written ({}) folded.",
+            count(never, "mapping"),
+            size(pages as f64)
+        ));
+    }
+    let (fewer, pages) = map.fewer;
+    if fewer > 0 {
+        let written = number(pages);
+        lines.push(format!(
+            "{} with the fewest pages written ({written} in all) folded.",
+            count(fewer, "mapping")
+        ));
+    }
+    if let Some(remark) = report.ending.and_then(|ending| ending.remark()) {
+        lines.push(format!("Note: {remark}."));
+    }
+    let all = happened(report).count();
+    for (i, round) in happened(report).take(EVENTS).enumerate() {
+        let what = elided(&printable(&round.events.join("; ")), 150);
+        lines.push(format!(
+            "{}: {}, round {}: {what}",
+            i + 1,
+            spoken(round.at),
+            round.number
+        ));
+    }
+    if all > EVENTS {
+        lines.push(format!(
+            "and events in {} more",
+            count(all - EVENTS, "round")
+        ));
+    }
+    let mut y = y + 8.0;
+    for line in lines {
+        y += 16.0;
+        svg.text(MARGIN, y, "soft", Anchor::Start, &line);
+    }
+    y
+}

@@ -1,0 +1,81 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::terminal::{Shades, heat_map};
+use super::*;
+use crate::track::recording::Ending;
+use crate::track::sample::{self, Habit, Plan};
+
+fn with<T>(plans: &[Plan], count: u64, show: impl FnOnce(&Report<'_>) -> T) -> T {
+    let header = sample::header("redis-server");
+    let rounds = sample::rounds(plans, count);
+    let ending = Ending::Whole(sample::summary(&rounds));
+    show(&Report::new(&header, &rounds, Some(&ending)))
+}
+
+fn all_tables(report: &Report<'_>) -> String {
+    [
+        tables::totals(report),
+        tables::mappings(report),
+        tables::rounds(report),
+        tables::legend(),
+    ]
+    .join("\n")
+}
+
+#[test]
+fn tables_of_a_database() {
+    insta::assert_snapshot!(with(&sample::database(), 240, all_tables));
+}
+
+#[test]
+fn tables_of_one_round() {
+    insta::assert_snapshot!(with(&sample::database(), 1, all_tables));
+}
+
+#[test]
+fn terminal_of_a_database() {
+    insta::assert_snapshot!(with(&sample::database(), 240, |report| heat_map(
+        report,
+        100,
+        Shades::Plain
+    )));
+}
+
+#[test]
+fn terminal_of_five_rounds_in_colour() {
+    let text = with(&sample::database(), 5, |report| {
+        heat_map(report, 100, Shades::Palette)
+    });
+    insta::assert_snapshot!(text.replace('\x1b', "^"));
+}
+
+/// Writes pictures for people to look at: `TRACKER_PICTURES=DIR cargo test -p tracker --lib pictures`.
+#[test]
+fn pictures() {
+    let one = [Plan::new(0x7f10_0000_0000, 8192, "[heap]", Habit::Sweep)];
+    let cases = [
+        ("database-240", sample::database(), 240),
+        ("database-1", sample::database(), 1),
+        ("database-5", sample::database(), 5),
+        ("database-2000", sample::database(), 2000),
+        ("one-60", one.to_vec(), 60),
+        ("many-300", sample::many(300), 300),
+        ("none", vec![], 3),
+        ("nothing", vec![], 0),
+    ];
+    let directory = std::env::var_os("TRACKER_PICTURES");
+    for (name, plans, rounds) in cases {
+        // A picture of many rounds takes long without optimisation.
+        if directory.is_none() && rounds > 300 {
+            continue;
+        }
+        let svg = with(&plans, rounds, picture::svg);
+        let png = picture::png(&svg).unwrap();
+        assert!(png.starts_with(b"\x89PNG"));
+        if let Some(directory) = &directory {
+            let path = std::path::Path::new(directory).join(name);
+            std::fs::write(path.with_extension("svg"), &svg).unwrap();
+            std::fs::write(path.with_extension("png"), &png).unwrap();
+        }
+    }
+}
