@@ -10,7 +10,10 @@ mod listen;
 mod log;
 mod output;
 mod probes;
+mod replace;
+mod report;
 mod strategies;
+mod terminal;
 mod track;
 mod values;
 
@@ -36,6 +39,8 @@ enum Command {
     /// Tell which pages of a process are written, round by round
     #[command(visible_alias = "record")]
     Track(track::TrackArgs),
+    /// Show a recording as tables and as a heat map: which pages were written when
+    Report(report::ReportArgs),
     /// Take a userfaultfd of a process without its cooperation, and tell what it took
     #[command(hide = true)]
     Inject(inject::InjectArgs),
@@ -52,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => agent::run(args),
         Command::Check(args) => check::run(args),
         Command::Track(args) => track::run(args),
+        Command::Report(args) => report::run(args),
         Command::Inject(args) => inject::run(args),
     };
     result.unwrap_or_else(|e| exit::failed(&e))
@@ -74,7 +80,8 @@ mod tests {
         for command in cli.get_subcommands() {
             for arg in command.get_arguments() {
                 let id = arg.get_id().as_str();
-                if ["help", "version", "command"].contains(&id) || command.get_name() == "help" {
+                let no_flag = ["help", "version", "command"].contains(&id) || arg.is_positional();
+                if no_flag || command.get_name() == "help" {
                     continue;
                 }
                 let env = arg.get_env().map(|e| e.to_string_lossy().into_owned());

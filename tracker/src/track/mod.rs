@@ -8,6 +8,8 @@
 //! model: header, rounds, summary (working_set) --> live table, JSON, recording, report
 //! ```
 
+#[cfg(test)]
+mod arbitrary;
 mod attach;
 mod borders;
 pub mod clock;

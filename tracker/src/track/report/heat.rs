@@ -166,10 +166,10 @@ impl Band {
     /// The addresses of a bin.
     #[must_use]
     pub fn addresses(&self, bin: usize) -> Range<u64> {
-        let (start, bytes) = (self.area.range.start, self.bytes());
+        let (start, bytes, unit) = (self.area.range.start, self.bytes(), unit(&self.area));
         let edge = |bin: usize| {
-            let pages = u128::from(bytes / PAGE_SIZE) * bin as u128 / self.bins.max(1) as u128;
-            start.saturating_add((pages as u64).saturating_mul(PAGE_SIZE))
+            let pages = u128::from(bytes / unit) * bin as u128 / self.bins.max(1) as u128;
+            start.saturating_add((pages as u64).saturating_mul(unit))
         };
         let end = if bin + 1 >= self.bins {
             self.area.range.end
@@ -196,6 +196,12 @@ impl Band {
         }
         bin
     }
+}
+
+/// What a bin has a whole number of: pages, huge ones where the area has such.
+fn unit(area: &Area) -> u64 {
+    let whole = |size: &u64| *size > 0 && (area.range.end - area.range.start).is_multiple_of(*size);
+    Some(area.page_size).filter(whole).unwrap_or(PAGE_SIZE)
 }
 
 fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
@@ -250,9 +256,8 @@ fn choose(areas: &[Area], room: Room) -> Vec<Band> {
         let Some(area) = areas.get(i) else { continue };
         let extra = (area.pages() as f64).sqrt() / all * room.spare as f64;
         let height = room.least + extra as usize;
-        let bins = height
-            .min(area.pages().try_into().unwrap_or(usize::MAX))
-            .max(1);
+        let units = (area.range.end - area.range.start) / unit(area);
+        let bins = height.min(units.try_into().unwrap_or(usize::MAX)).max(1);
         let end = last
             .and_then(|last| areas.get(last))
             .map(|area| area.range.end);

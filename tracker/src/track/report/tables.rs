@@ -317,7 +317,11 @@ fn mib(pages: f64) -> String {
 
 /// `1 mapping`, `2 mappings`.
 pub fn count(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+    format!(
+        "{} {what}{}",
+        number(count as u64),
+        if count == 1 { "" } else { "s" }
+    )
 }
 
 /// Columns as wide as what is in them; numbers to the right, the last column as it is.

@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use proptest::prelude::*;
+
 use super::terminal::{Shades, heat_map};
 use super::*;
+use crate::track::arbitrary::{any_header, any_rounds};
 use crate::track::recording::Ending;
 use crate::track::sample::{self, Habit, Plan};
 
@@ -47,6 +50,23 @@ fn terminal_of_five_rounds_in_colour() {
         heat_map(report, 100, Shades::Palette)
     });
     insta::assert_snapshot!(text.replace('\x1b', "^"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
+
+    /// A recording is somebody's file: whatever its numbers are, it is shown.
+    #[test]
+    fn no_recording_makes_it_panic(header in any_header(), rounds in any_rounds(), width in 0..300_usize) {
+        let report = Report::new(&header, &rounds, None);
+        assert!(!all_tables(&report).is_empty());
+        for shades in [Shades::Plain, Shades::Palette, Shades::True] {
+            assert!(!heat_map(&report, width, shades).is_empty());
+        }
+        let svg = picture::svg(&report);
+        let parsed = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default());
+        prop_assert!(parsed.is_ok(), "{:?}", parsed.err());
+    }
 }
 
 /// Writes pictures for people to look at: `TRACKER_PICTURES=DIR cargo test -p tracker --lib pictures`.

@@ -1,0 +1,183 @@
+//! Anything that the model can hold, for property tests.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use tracker_ebpf::Backing;
+
+use super::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+
+fn duration() -> impl Strategy<Value = Duration> {
+    (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns))
+}
+
+fn time() -> impl Strategy<Value = SystemTime> {
+    let either = |(before, s, ns)| {
+        let since = Duration::new(s, ns);
+        if before {
+            UNIX_EPOCH - since
+        } else {
+            UNIX_EPOCH + since
+        }
+    };
+    (any::<bool>(), 0..1_u64 << 40, 0..1_000_000_000_u32).prop_map(either)
+}
+
+/// A header.
+pub fn any_header() -> impl Strategy<Value = Header> {
+    let words = (
+        ".{0,9}",
+        vec(".{0,9}", 0..3),
+        ".{0,9}",
+        ".{0,9}",
+        ".{0,9}",
+        vec(".{0,9}", 0..3),
+    );
+    (
+        any::<u32>(),
+        words,
+        duration(),
+        time(),
+        option::of(duration()),
+    )
+        .prop_map(
+            |(pid, (comm, command, strategy, reason, kernel, notes), interval, began, stopped)| {
+                Header {
+                    pid,
+                    comm,
+                    command,
+                    strategy,
+                    reason,
+                    interval,
+                    began,
+                    tracker: kernel.clone(),
+                    kernel,
+                    stopped,
+                    notes,
+                }
+            },
+        )
+}
+
+/// Few, so that they come again in other rounds, vanish, and stand twice in one.
+fn mappings() -> impl Strategy<Value = Vec<Arc<Mapping>>> {
+    let backing = (0..Backing::ALL.len()).prop_map(|i| Backing::ALL[i]);
+    let one = (any::<u64>(), any::<u64>(), ".{0,9}", backing, any::<u64>());
+    let mapping = one.prop_map(|(start, end, name, backing, page_size)| {
+        Arc::new(Mapping {
+            start,
+            end,
+            name,
+            backing,
+            page_size,
+        })
+    });
+    vec(mapping, 1..5)
+}
+
+fn any_pages() -> impl Strategy<Value = Pages> {
+    let some = || option::of(any::<u64>());
+    let counts = (
+        any::<u64>(),
+        0..3_u64,
+        0..3_u64,
+        any::<u64>(),
+        some(),
+        some(),
+        some(),
+        any::<u64>(),
+    );
+    let pages = counts.prop_map(
+        |(tracked, armed, written, unknown, touched, zapped, moved, vanished)| Pages {
+            tracked,
+            armed,
+            written,
+            unknown,
+            touched,
+            zapped,
+            moved,
+            vanished,
+        },
+    );
+    prop_oneof![Just(Pages::default()), pages]
+}
+
+fn extents() -> impl Strategy<Value = Vec<Extent>> {
+    let unit = prop_oneof![Just(4096_u64), Just(2 << 20), any::<u64>()];
+    let odd = (any::<u64>(), any::<u64>(), unit, any::<bool>()).prop_map(
+        |(start, end, unit, unknown)| Extent {
+            range: start..end,
+            unit,
+            unknown,
+        },
+    );
+    let page =
+        (0..1_u64 << 40, 0..1_u64 << 20, any::<bool>()).prop_map(|(start, pages, unknown)| {
+            Extent {
+                range: start << 12..(start + pages) << 12,
+                unit: 4096,
+                unknown,
+            }
+        });
+    prop_oneof![Just(vec![]), vec(odd, 0..4), vec(page, 0..8)]
+}
+
+/// Rounds that share mappings, also such as no kernel would give.
+pub fn any_rounds() -> impl Strategy<Value = Vec<Round>> {
+    mappings().prop_flat_map(|mappings| {
+        let told = (0..mappings.len(), any_pages(), extents());
+        let told = told.prop_map(move |(i, pages, written)| MappingRound {
+            mapping: Arc::clone(&mappings[i]),
+            pages,
+            written,
+        });
+        let times = (duration(), duration(), duration());
+        let round = (any::<u64>(), times, vec(told, 0..5), vec(".{0,9}", 0..2));
+        let round = round.prop_map(|(number, (at, lasted, took), mappings, events)| Round {
+            number,
+            at,
+            lasted,
+            took,
+            mappings,
+            events,
+        });
+        vec(round, 0..6)
+    })
+}
+
+/// A summary.
+pub fn any_summary() -> impl Strategy<Value = Summary> {
+    let end = prop_oneof![Just(End::Done), Just(End::Interrupted), Just(End::Exited)];
+    let counts = (
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+    );
+    (
+        counts,
+        duration(),
+        duration(),
+        end,
+        option::of(any::<i32>()),
+    )
+        .prop_map(
+            |((rounds, written_set, written, unknown_set, tracked), lasted, took, end, status)| {
+                Summary {
+                    rounds,
+                    lasted,
+                    written_set,
+                    written,
+                    unknown_set,
+                    tracked,
+                    took,
+                    end,
+                    status,
+                }
+            },
+        )
+}

@@ -1,0 +1,236 @@
+//! `tracker report`, as people and scripts use it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+use tracker::track::recording::Writer;
+use tracker::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+use tracker_ebpf::Backing;
+
+const PAGE: u64 = 4096;
+
+fn header() -> Header {
+    Header {
+        pid: 77,
+        comm: "db".into(),
+        command: vec!["db".into(), "--fast".into()],
+        strategy: "markers".into(),
+        reason: "exact".into(),
+        interval: Duration::from_secs(1),
+        began: UNIX_EPOCH,
+        kernel: "6.12".into(),
+        tracker: "0.1.0".into(),
+        stopped: None,
+        notes: vec![],
+    }
+}
+
+/// Round n writes page n of 64.
+fn round(number: u64) -> Round {
+    let start = 0x10_0000;
+    let mapping = Mapping {
+        start,
+        end: start + 64 * PAGE,
+        name: "[heap]".into(),
+        backing: Backing::Anon,
+        page_size: PAGE,
+    };
+    let page = start + number * PAGE;
+    let written = vec![Extent {
+        range: page..page + PAGE,
+        unit: PAGE,
+        unknown: false,
+    }];
+    let pages = Pages {
+        tracked: 64,
+        armed: 1,
+        written: 1,
+        ..Pages::default()
+    };
+    Round {
+        number,
+        at: Duration::from_secs(number),
+        lasted: Duration::from_secs(1),
+        took: Duration::from_millis(1),
+        mappings: vec![MappingRound {
+            mapping: Arc::new(mapping),
+            pages,
+            written,
+        }],
+        events: vec![],
+    }
+}
+
+/// A recording of five rounds, and its bytes.
+fn recording(directory: &TempDir) -> (PathBuf, Vec<u8>) {
+    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    (1..=5).for_each(|n| writer.round(&round(n)).unwrap());
+    let summary = Summary {
+        rounds: 5,
+        lasted: Duration::from_secs(5),
+        written_set: 5,
+        written: 5,
+        unknown_set: 0,
+        tracked: 64,
+        took: Duration::from_millis(5),
+        end: End::Exited,
+        status: Some(3),
+    };
+    let bytes = writer.finish(&summary).unwrap();
+    let path = directory.path().join("db.rec");
+    fs::write(&path, &bytes).unwrap();
+    (path, bytes)
+}
+
+/// Status, standard output, standard error.
+fn report(file: &Path, flags: &[&str]) -> (i32, String, String) {
+    let output = Command::cargo_bin("tracker")
+        .unwrap()
+        .arg("report")
+        .arg(file)
+        .args(flags)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn tables_and_a_map_are_printed() {
+    let directory = TempDir::new().unwrap();
+    let (path, bytes) = recording(&directory);
+    let (status, text, errors) = report(&path, &[]);
+    assert_eq!((status, errors.as_str()), (0, ""));
+    for told in [
+        "db (pid 77)  db --fast",
+        "5 pages (20 KiB)",
+        "exited, with status 3",
+        "[heap]",
+        "'0 s",
+    ] {
+        assert!(text.contains(told), "{told} in {text}");
+    }
+    assert!(text.is_ascii(), "into a pipe goes plain text: {text}");
+    let piped = Command::cargo_bin("tracker")
+        .unwrap()
+        .args(["report", "-"])
+        .write_stdin(bytes)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(piped.stdout).unwrap(), text);
+}
+
+#[test]
+fn json_is_a_header_rounds_and_a_summary() {
+    let directory = TempDir::new().unwrap();
+    let (path, _) = recording(&directory);
+    let (status, text, _) = report(&path, &["--json"]);
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let types: Vec<_> = lines
+        .iter()
+        .map(|line| line["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (status, types),
+        (
+            0,
+            vec![
+                "header", "round", "round", "round", "round", "round", "summary"
+            ]
+        )
+    );
+    assert_eq!(lines[2]["mappings"][0]["written"][0]["start"], "0x102000");
+    // The same beside a picture.
+    let picture = directory.path().join("heat.svg");
+    let (status, again, _) = report(&path, &["--json", "--heatmap", picture.to_str().unwrap()]);
+    assert_eq!((status, again), (0, text));
+    assert!(picture.exists());
+}
+
+#[test]
+fn pictures_are_whole_files() {
+    let directory = TempDir::new().unwrap();
+    let (path, _) = recording(&directory);
+    for (name, magic) in [("heat.svg", &b"<svg "[..]), ("heat.PNG", b"\x89PNG")] {
+        let picture = directory.path().join(name);
+        let (status, text, _) = report(&path, &["--heatmap", picture.to_str().unwrap()]);
+        assert_eq!(status, 0);
+        assert!(text.contains(name), "{text}");
+        assert!(fs::read(&picture).unwrap().starts_with(magic));
+    }
+    let left = fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(left, 3, "a recording and two pictures");
+}
+
+#[test]
+fn a_wrong_picture_is_wrong_usage_before_anything_else() {
+    let (status, text, errors) = report(Path::new("/nowhere"), &["--heatmap", "heat.jpg"]);
+    assert_eq!((status, text.as_str()), (2, ""));
+    assert!(errors.contains("must end in .svg or .png"), "{errors}");
+}
+
+#[test]
+fn what_cannot_be_read_is_told() {
+    let directory = TempDir::new().unwrap();
+    let (status, _, errors) = report(&directory.path().join("none"), &[]);
+    assert_eq!(status, 1);
+    assert!(
+        errors.contains("cannot open") && errors.contains("none"),
+        "{errors}"
+    );
+    let foreign = directory.path().join("notes.txt");
+    fs::write(&foreign, "dear diary").unwrap();
+    let (status, _, errors) = report(&foreign, &[]);
+    assert_eq!(status, 1);
+    assert!(
+        errors.contains("notes.txt: this is not a recording of tracker"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn what_was_cut_off_is_shown_up_to_there() {
+    let directory = TempDir::new().unwrap();
+    let (path, bytes) = recording(&directory);
+    // In the middle of round 5: behind it is the summary, of less than 60 bytes.
+    fs::write(&path, &bytes[..bytes.len() - 60]).unwrap();
+    let (status, text, _) = report(&path, &[]);
+    assert_eq!(status, 0);
+    assert!(
+        text.contains("the recording ends in the middle of round 5: it was cut off"),
+        "{text}"
+    );
+    let (status, text, errors) = report(&path, &["--json"]);
+    assert_eq!((status, text.lines().count()), (0, 5));
+    assert!(errors.contains("in the middle of round 5"), "{errors}");
+}
+
+#[test]
+fn what_is_damaged_is_shown_up_to_there_and_fails() {
+    let directory = TempDir::new().unwrap();
+    let (path, mut bytes) = recording(&directory);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    for flags in [&[][..], &["--json"]] {
+        let (status, text, errors) = report(&path, flags);
+        assert_eq!(status, 1);
+        assert!(text.contains("[heap]"), "{text}");
+        assert!(
+            errors.contains("db.rec: the recording is damaged at byte"),
+            "{errors}"
+        );
+    }
+}
