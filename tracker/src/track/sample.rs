@@ -102,6 +102,10 @@ impl Plan {
             Habit::Unknown if round == 1 => one(pages / 4, pages),
             Habit::Unknown => one(random.below(pages / 8), pages / 8),
         };
+        let scale = self.page_size / PAGE_SIZE;
+        for range in &mut written {
+            *range = range.start / scale * scale..range.end.next_multiple_of(scale);
+        }
         written.retain(|range| !range.is_empty());
         written.sort_by_key(|range| range.start);
         let mut merged: Vec<Range<u64>> = Vec::new();
@@ -119,19 +123,15 @@ impl Plan {
         if tracked == 0 {
             return None;
         }
-        let scale = self.page_size / PAGE_SIZE;
         let unknown = matches!(self.habit, Habit::Unknown) && round == 1;
         let extent = |range: Range<u64>| Extent {
             range: self.start + range.start * PAGE_SIZE..self.start + range.end * PAGE_SIZE,
             unit: self.page_size,
             unknown,
         };
-        let whole =
-            |range: Range<u64>| range.start / scale * scale..range.end.next_multiple_of(scale);
         let written: Vec<_> = self
             .written(round, rounds, random)
             .into_iter()
-            .map(whole)
             .map(extent)
             .collect();
         let count = written.iter().map(Extent::pages).sum();

@@ -1,5 +1,6 @@
 //! The heat map as SVG and PNG.
 
+mod bands;
 mod draw;
 mod scales;
 

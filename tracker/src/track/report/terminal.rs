@@ -1,11 +1,13 @@
 //! The heat map in a terminal, or in a file that shows one.
 
 use std::fmt::Write as _;
+use std::iter;
+use std::time::Duration;
 
 use super::colour::{MARKS, in_terminal, place};
 use super::tables::count;
 use super::words::{elided, number, printable, size};
-use super::{Band, Cell, HeatMap, Report, Room};
+use super::{Band, Cell, Column, HeatMap, Report, Room};
 use crate::track::clock::spoken;
 
 /// What the terminal can show.
@@ -170,20 +172,34 @@ impl Canvas {
 
     /// A few times, each under the beginning of its column.
     fn axis(&self, text: &mut String, map: &HeatMap) {
-        let mut line = " ".repeat(LABEL + 1);
-        let mut at = 0;
-        while at < self.wide {
-            let Some(column) = map.columns.get(self.column(at)) else {
+        let mut line = String::new();
+        let mut free = 0;
+        let mut last = None;
+        for at in 0..self.wide {
+            let column = self.column(at);
+            if at < free || last == Some(column) {
+                continue;
+            }
+            let Some(Column { from, .. }) = map.columns.get(column) else {
                 break;
             };
-            let tick = format!("'{}", spoken(column.from));
-            let tick_width = tick.chars().count();
-            if at + tick_width > self.wide {
+            // The first round begins a moment after the first arming.
+            let early = at == 0
+                && map
+                    .columns
+                    .last()
+                    .is_some_and(|last| *from < last.until / 10);
+            let tick = format!("'{}", spoken(if early { Duration::ZERO } else { *from }));
+            let width = tick.chars().count();
+            if at + width > self.wide {
                 break;
             }
-            let gap = (self.wide / 5).max(tick_width + 2);
-            let _ = write!(line, "{tick:gap$}");
-            at += gap;
+            line.extend(iter::repeat_n(
+                ' ',
+                (LABEL + 1 + at).saturating_sub(line.chars().count()),
+            ));
+            line.push_str(&tick);
+            (free, last) = (at + (self.wide / 5).max(width + 2), Some(column));
         }
         text.push_str(line.trim_end());
         text.push('\n');

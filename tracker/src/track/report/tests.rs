@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::terminal::{Shades, heat_map};
 use super::*;
 use crate::track::arbitrary::{any_header, any_rounds};
-use crate::track::recording::Ending;
+use crate::track::recording::{Ending, Writer};
 use crate::track::sample::{self, Habit, Plan};
 
 fn with<T>(plans: &[Plan], count: u64, show: impl FnOnce(&Report<'_>) -> T) -> T {
@@ -69,7 +69,7 @@ proptest! {
     }
 }
 
-/// Writes pictures for people to look at: `TRACKER_PICTURES=DIR cargo test -p tracker --lib pictures`.
+/// Writes pictures and recordings for people to look at: `TRACKER_PICTURES=DIR cargo test -p tracker --lib pictures`.
 #[test]
 fn pictures() {
     let one = [Plan::new(0x7f10_0000_0000, 8192, "[heap]", Habit::Sweep)];
@@ -96,6 +96,17 @@ fn pictures() {
             let path = std::path::Path::new(directory).join(name);
             std::fs::write(path.with_extension("svg"), &svg).unwrap();
             std::fs::write(path.with_extension("png"), &png).unwrap();
+            with(&plans, rounds, |report| {
+                let file = std::fs::File::create(path.with_extension("rec")).unwrap();
+                let mut writer = Writer::new(file, report.header).unwrap();
+                report
+                    .recorded
+                    .iter()
+                    .for_each(|round| writer.round(round).unwrap());
+                writer
+                    .finish(report.ending.unwrap().summary().unwrap())
+                    .unwrap();
+            });
         }
     }
 }

@@ -2,37 +2,31 @@
 
 use std::fmt::Write as _;
 
-use super::super::colour::{LEVELS, MARKS, hex, level, on_paper, place};
+use super::super::colour::{LEVELS, MARKS, place};
 use super::super::svg::{Anchor, Short, Svg, width};
 use super::super::tables::count;
 use super::super::ticks::ticks;
 use super::super::words::{elided, number, printable, share, size};
-use super::super::{Area, Band, HeatMap, Report};
-use super::BIN;
+use super::super::{HeatMap, Report};
+use super::bands::{bands, fill, level_colour, rect_path};
 use super::scales::{LEFT, Times, WIDTH};
-use crate::model::words;
 use crate::track::clock::spoken;
-use crate::uffd::PAGE_SIZE;
 
 const PAGE_WIDTH: f64 = 1280.0;
-const MARGIN: f64 = 24.0;
-const RIGHT: f64 = LEFT + WIDTH;
+pub const MARGIN: f64 = 24.0;
+pub const RIGHT: f64 = LEFT + WIDTH;
 /// Right edges of what is told left of a band.
-const ADDRESS: f64 = LEFT - 10.0;
-const SIZE: f64 = ADDRESS - 104.0;
-const NAME_WIDTH: f64 = SIZE - 62.0 - MARGIN;
+pub const ADDRESS: f64 = LEFT - 10.0;
+pub const SIZE: f64 = ADDRESS - 104.0;
 const RATE_TOP: f64 = 98.0;
 const RATE_HEIGHT: f64 = 48.0;
-const BANDS_TOP: f64 = 178.0;
+pub const BANDS_TOP: f64 = 178.0;
 /// Right edges of what is told right of a band.
-const EVER: f64 = RIGHT + 70.0;
-const SHARE: f64 = RIGHT + 116.0;
-/// Between bands: where something lies between them, and where nothing does.
-const BREAK: f64 = 8.0;
-const SEAM: f64 = 1.5;
+pub const EVER: f64 = RIGHT + 70.0;
+pub const SHARE: f64 = RIGHT + 116.0;
 /// Mapped, and nobody wrote: neither the paper nor any share.
-const IDLE: &str = "#e3e4e8";
-const UNKNOWN: &str = "url(#unknown)";
+pub const IDLE: &str = "#e3e4e8";
+pub const UNKNOWN: &str = "url(#unknown)";
 /// Events told below the picture.
 const EVENTS: usize = 6;
 
@@ -49,15 +43,14 @@ pub fn document(report: &Report<'_>, map: &HeatMap) -> String {
     let times = Times::new(map);
     let mut body = Svg::default();
     title(&mut body, report);
-    let mut y = BANDS_TOP;
+    let mut y;
     if map.bands.is_empty() {
-        let why = if map.columns.is_empty() {
-            "the recording holds no round"
-        } else {
-            "no page was written"
+        let why = match map.columns.len() {
+            0 => "The recording holds no round.",
+            _ => "No page was written.",
         };
-        body.text(LEFT + WIDTH / 2.0, y + 40.0, "lead", Anchor::Middle, why);
-        y += 80.0;
+        y = RATE_TOP + 14.0;
+        body.text(MARGIN, y, "lead", Anchor::Start, why);
     } else {
         rates(&mut body, map, &times);
         heads(&mut body);
@@ -163,182 +156,6 @@ fn heads(svg: &mut Svg) {
     svg.text(SHARE, y, "soft", Anchor::End, "ever written");
 }
 
-/// All bands; gives back where they end.
-fn bands(svg: &mut Svg, map: &HeatMap, times: &Times) -> f64 {
-    let mut layers = Layers::default();
-    let mut lines = Svg::default();
-    let mut y = BANDS_TOP;
-    for (i, band) in map.bands.iter().enumerate() {
-        let broken = band.before.gap || band.before.folded > 0;
-        if i > 0 {
-            let space = if broken { BREAK } else { SEAM };
-            if broken {
-                let class = if band.before.folded > 0 {
-                    "folded"
-                } else {
-                    "break"
-                };
-                lines.line((LEFT, y + space / 2.0), (RIGHT, y + space / 2.0), class);
-            }
-            y += space;
-        }
-        let height = band.height as f64 * BIN;
-        cells(&mut layers, band, map.columns.len(), times, y, height);
-        labels(svg, band, y, height);
-        lines.line((LEFT - 0.5, y), (LEFT - 0.5, y + height), "axis");
-        y += height;
-    }
-    layers.draw(svg);
-    svg.raw(&lines.finish());
-    y
-}
-
-fn labels(svg: &mut Svg, band: &Band, y: f64, height: f64) {
-    let area = &band.area;
-    let base = y + 13.0;
-    let mut name = printable(&area.name());
-    let mut most = name.chars().count();
-    while width(&name, 11.0) > NAME_WIDTH && most > 1 {
-        most -= 1;
-        name = elided(&name, most);
-    }
-    svg.text(MARGIN, base, "", Anchor::Start, &name);
-    svg.text(SIZE, base, "", Anchor::End, &size(area.pages() as f64));
-    svg.text(
-        ADDRESS,
-        base,
-        "",
-        Anchor::End,
-        &format!("{:#x}", area.range.start),
-    );
-    svg.line((LEFT - 6.0, y), (LEFT, y), "axis");
-    if height > 60.0 {
-        svg.text(
-            ADDRESS,
-            y + height - 2.0,
-            "soft",
-            Anchor::End,
-            &format!("{:#x}", area.range.end),
-        );
-        svg.line((LEFT - 6.0, y + height), (LEFT, y + height), "axis");
-    }
-    if height > 30.0 {
-        let base = base + 14.0;
-        svg.text(MARGIN, base, "soft", Anchor::Start, &kind(area));
-    }
-    if area.set > 0 {
-        svg.text(EVER, base, "", Anchor::End, &size(area.set as f64));
-        svg.text(SHARE, base, "", Anchor::End, &share(area.set, area.pages()));
-    } else {
-        svg.text(SHARE, base, "soft", Anchor::End, "not known");
-    }
-}
-
-fn kind(area: &Area) -> String {
-    let backing = words::backing(area.backing);
-    if area.page_size == PAGE_SIZE {
-        return backing.to_owned();
-    }
-    format!(
-        "{backing}, pages of {}",
-        size(area.page_size as f64 / PAGE_SIZE as f64)
-    )
-}
-
-/// One path for each colour: a recording may have a hundred thousand cells.
-#[derive(Default)]
-struct Layers {
-    idle: String,
-    unknown: String,
-    levels: Vec<String>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Ink {
-    None,
-    Idle,
-    Unknown,
-    Level(u8),
-}
-
-impl Layers {
-    fn of(&mut self, ink: Ink) -> Option<&mut String> {
-        match ink {
-            Ink::None => None,
-            Ink::Idle => Some(&mut self.idle),
-            Ink::Unknown => Some(&mut self.unknown),
-            Ink::Level(level) => {
-                self.levels
-                    .resize(self.levels.len().max(LEVELS.into()), String::new());
-                self.levels.get_mut(usize::from(level))
-            }
-        }
-    }
-
-    fn draw(self, svg: &mut Svg) {
-        fill(svg, &self.idle, IDLE);
-        fill(svg, &self.unknown, UNKNOWN);
-        for (i, path) in self.levels.iter().enumerate() {
-            fill(svg, path, &level_colour(i));
-        }
-    }
-}
-
-fn level_colour(level: usize) -> String {
-    hex(on_paper(level as f64 / f64::from(LEVELS - 1)))
-}
-
-fn cells(layers: &mut Layers, band: &Band, columns: usize, times: &Times, top: f64, height: f64) {
-    for (bin, row) in band.cells.chunks(columns.max(1)).enumerate() {
-        let edge =
-            |bin: usize| ((top + height * bin as f64 / band.bins as f64) * 2.0).round() / 2.0;
-        let (y, h) = (edge(bin), edge(bin + 1) - edge(bin));
-        let mut run: Option<(Ink, f64, f64)> = None;
-        let mut put = |run: Option<(Ink, f64, f64)>| {
-            if let Some((ink, left, right)) = run
-                && right > left
-                && let Some(path) = layers.of(ink)
-            {
-                rect_path(path, left, y, right - left, h);
-            }
-        };
-        for (cell, (left, right)) in row.iter().zip(times.edges()) {
-            let ink = match cell.share() {
-                None => Ink::None,
-                Some(0.0) if cell.unknown > 0.0 => Ink::Unknown,
-                Some(0.0) => Ink::Idle,
-                Some(share) => Ink::Level(level(share)),
-            };
-            run = match run {
-                Some((same, start, _)) if same == ink => Some((ink, start, *right)),
-                other => {
-                    put(other);
-                    Some((ink, *left, *right))
-                }
-            };
-        }
-        put(run);
-    }
-}
-
-fn rect_path(path: &mut String, x: f64, y: f64, width: f64, height: f64) {
-    let (x, y, w, h) = (Short(x), Short(y), Short(width), Short(height));
-    let _ = write!(path, "M{x} {y}h{w}v{h}h-{w}z");
-}
-
-fn fill(svg: &mut Svg, path: &str, colour: &str) {
-    if !path.is_empty() {
-        svg.element(
-            "path",
-            &[
-                ("fill", &colour),
-                ("shape-rendering", &"crispEdges"),
-                ("d", &path),
-            ],
-        );
-    }
-}
-
 /// Lines where something happened to the process, numbered.
 fn events(svg: &mut Svg, report: &Report<'_>, times: &Times, y: f64) -> f64 {
     for (i, round) in happened(report).take(EVENTS).enumerate() {
@@ -427,15 +244,17 @@ fn legend(svg: &mut Svg, y: f64) -> f64 {
     svg.line((x, y + 7.0), (x + 20.0, y + 7.0), "break");
     svg.text(x + 26.0, y + 11.0, "", Anchor::Start, "gap");
     svg.line((x + 64.0, y + 7.0), (x + 84.0, y + 7.0), "folded");
-    svg.text(x + 90.0, y + 11.0, "", Anchor::Start, "folded");
+    svg.text(x + 90.0, y + 11.0, "", Anchor::Start, "folded mappings");
     y + 36.0
 }
 
 fn remarks(svg: &mut Svg, report: &Report<'_>, map: &HeatMap, y: f64) -> f64 {
-    let mut lines = vec![
-        "Height of a mapping: by the square root of its size. Low addresses are at the top."
-            .to_owned(),
-    ];
+    let mut lines = Vec::new();
+    if !map.bands.is_empty() {
+        let how =
+            "Height of a mapping: by the square root of its size. Low addresses are at the top.";
+        lines.push(how.to_owned());
+    }
     let (never, pages) = map.never;
     if never > 0 {
         lines.push(format!(
