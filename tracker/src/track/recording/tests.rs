@@ -194,6 +194,26 @@ fn nothing_is_written_behind_a_torn_frame() {
     assert!(error.contains("an earlier round"), "{error}");
 }
 
+#[test]
+fn each_frame_is_one_write() {
+    struct Calls(usize);
+    impl std::io::Write for &mut Calls {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += 1;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let rounds = sample::rounds(&sample::many(300), 20);
+    let mut calls = Calls(0);
+    let mut writer = Writer::new(&mut calls, &sample::header("calls")).unwrap();
+    rounds.iter().for_each(|round| writer.round(round).unwrap());
+    writer.finish(&sample::summary(&rounds)).unwrap();
+    assert_eq!(calls.0, 1 + 20 + 1);
+}
+
 /// The numbers of docs/recording.md: `cargo test -p tracker --lib bytes_per_round -- --nocapture`.
 #[test]
 fn bytes_per_round() {

@@ -11,6 +11,7 @@ use super::super::{HeatMap, Report};
 use super::bands::{bands, fill, level_colour, rect_path};
 use super::scales::{LEFT, Times, WIDTH};
 use crate::track::clock::spoken;
+use crate::track::recording::Ending;
 
 const PAGE_WIDTH: f64 = 1280.0;
 pub const MARGIN: f64 = 24.0;
@@ -27,6 +28,8 @@ pub const SHARE: f64 = RIGHT + 116.0;
 /// Mapped, and nobody wrote: neither the paper nor any share.
 pub const IDLE: &str = "#e3e4e8";
 pub const UNKNOWN: &str = "url(#unknown)";
+/// Room for the number of an event.
+const LABEL: f64 = 10.0;
 /// Events told below the picture.
 const EVENTS: usize = 6;
 
@@ -158,16 +161,21 @@ fn heads(svg: &mut Svg) {
 
 /// Lines where something happened to the process, numbered.
 fn events(svg: &mut Svg, report: &Report<'_>, times: &Times, y: f64) -> f64 {
+    let mut free = LEFT - LABEL;
     for (i, round) in happened(report).take(EVENTS).enumerate() {
         let x = times.x(round.at);
         svg.line((x, BANDS_TOP - 4.0), (x, y), "event");
-        svg.text(
-            x,
-            BANDS_TOP - 8.0,
-            "mark",
-            Anchor::Middle,
-            &(i + 1).to_string(),
-        );
+        // Numbers on top of each other cannot be read; the list below is in the same order.
+        if x >= free {
+            svg.text(
+                x,
+                BANDS_TOP - 8.0,
+                "mark",
+                Anchor::Middle,
+                &(i + 1).to_string(),
+            );
+            free = x + LABEL;
+        }
     }
     y
 }
@@ -271,7 +279,8 @@ fn remarks(svg: &mut Svg, report: &Report<'_>, map: &HeatMap, y: f64) -> f64 {
             count(fewer, "mapping")
         ));
     }
-    if let Some(remark) = report.ending.and_then(|ending| ending.remark()) {
+    let damaged = || Some("the recording is damaged after these rounds".to_owned());
+    if let Some(remark) = report.ending.map_or_else(damaged, Ending::remark) {
         lines.push(format!("Note: {remark}."));
     }
     let all = happened(report).count();
