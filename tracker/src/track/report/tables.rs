@@ -75,9 +75,9 @@ pub fn totals(report: &Report<'_>) -> String {
     lines.push((
         "tracked",
         format!(
-            "{} at most, in {} mappings",
+            "{} at most, in {}",
             pages(totals.tracked),
-            report.areas.len()
+            count(report.areas.len(), "mapping")
         ),
     ));
     lines.push(("cost", cost(report)));
