@@ -24,8 +24,10 @@ pub struct Area {
     pub backing: Backing,
     /// Bytes of one page.
     pub page_size: u64,
-    /// In how many rounds it was there.
+    /// In how many rounds it could be seen to be written: it was there, and armed by a round before.
     pub rounds: u64,
+    /// It was armed by a round before.
+    armed: bool,
     /// In how many of them a page of it was written.
     pub rounds_written: u64,
     /// The most pages tracked in one round.
@@ -34,7 +36,7 @@ pub struct Area {
     pub written: u64,
     /// Different pages written.
     pub set: u64,
-    /// Different pages written in every round in which it was there; 0 if that is one.
+    /// Different pages written in every round in which it could be; 0 if that is one.
     pub hot: u64,
     /// Different pages written in one round only.
     pub once: u64,
@@ -51,10 +53,11 @@ impl Area {
         pages_in(&self.range)
     }
 
-    /// Whether it has something to show in a heat map.
+    /// Whether a page of it was seen to be written. What was only there before, unknown, is most of a process when
+    /// tracking begins.
     #[must_use]
     pub fn is_written(&self) -> bool {
-        self.set > 0 || self.unknown > 0
+        self.set > 0
     }
 
     /// Its names as one.
@@ -73,6 +76,7 @@ impl Area {
             backing: mapping.backing,
             page_size: mapping.page_size,
             rounds: 0,
+            armed: false,
             rounds_written: 0,
             tracked: 0,
             written: 0,
@@ -145,7 +149,7 @@ impl Areas {
                 if times == 1 {
                     area.once += pages;
                 }
-                if area.rounds > 1 && u64::from(times) == area.rounds {
+                if area.rounds > 1 && u64::from(times) >= area.rounds {
                     area.hot += pages;
                 }
             }
@@ -170,7 +174,8 @@ impl Areas {
             if start != Some(area.range.start) {
                 start = Some(area.range.start);
                 (tracked, counted) = (0, false);
-                area.rounds += 1;
+                let armed = std::mem::replace(&mut area.armed, true);
+                area.rounds += u64::from(armed || pages.written > 0);
             }
             tracked = tracked.saturating_add(pages.tracked);
             area.tracked = area.tracked.max(tracked);

@@ -30,7 +30,7 @@ pub struct HeatMap {
     pub columns: Vec<Column>,
     /// By address.
     pub bands: Vec<Band>,
-    /// Mappings never written, in number and pages.
+    /// Mappings never seen to be written, in number and pages.
     pub never: (usize, u64),
     /// Mappings written but folded, because others were written more, in number and pages written.
     pub fewer: (usize, u64),

@@ -199,7 +199,7 @@ pub fn mappings(report: &Report<'_>) -> String {
             .fold(0, u64::saturating_add);
         let _ = writeln!(
             text,
-            "{} never written, {}",
+            "{} never seen to be written, {}",
             count(never.len(), "mapping"),
             size(pages as f64)
         );

@@ -232,7 +232,7 @@ impl Canvas {
         if never > 0 {
             let _ = writeln!(
                 text,
-                "not shown: {} never written ({})",
+                "not shown: {} never seen to be written ({})",
                 count(never, "mapping"),
                 size(pages as f64)
             );

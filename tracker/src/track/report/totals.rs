@@ -7,7 +7,7 @@ use super::{Area, RoundCounts};
 /// Over all rounds and mappings. Pages of 4 KiB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Rounds.
+    /// Rounds, without the first arming.
     pub rounds: u64,
     /// From the first arming to the last round.
     pub lasted: Duration,
@@ -47,7 +47,7 @@ impl Totals {
             .iter()
             .map(|r| (r.number, rate(r.written, r.lasted) as u64));
         Self {
-            rounds: rounds.len() as u64,
+            rounds: rounds.iter().filter(|r| r.number != 0).count() as u64,
             lasted: rounds.iter().map(|r| r.at).max().unwrap_or_default(),
             open: duration(|r| r.lasted),
             took: duration(|r| r.took),

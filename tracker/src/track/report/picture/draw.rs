@@ -266,7 +266,7 @@ fn remarks(svg: &mut Svg, report: &Report<'_>, map: &HeatMap, y: f64) -> f64 {
     let (never, pages) = map.never;
     if never > 0 {
         lines.push(format!(
-            "{} never written ({}) folded.",
+            "{} never seen to be written ({}) folded.",
             count(never, "mapping"),
             size(pages as f64)
         ));
