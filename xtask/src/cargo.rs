@@ -27,12 +27,13 @@ pub fn programs() -> Result<Vec<Program>> {
 }
 
 /// Tests of the host that run in guests, too.
-const ALSO_IN_GUESTS: [&str; 6] = [
+const ALSO_IN_GUESTS: [&str; 7] = [
     "inject",
     "inject_targets",
     "prometheus",
     "strategy_exact",
     "strategy_stress",
+    "track",
     "track_programs",
 ];
 

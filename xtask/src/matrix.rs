@@ -35,6 +35,7 @@ const PREEMPTIBLE: &[Excuse] = &[
         "strategy_exact",
         "its definitions do not depend on preemption",
     ),
+    ("track", "strategy_stress is about preemption"),
 ];
 
 /// What does not run with `lockdown=confidentiality`.
@@ -50,6 +51,7 @@ const LOCKED: &[Excuse] = &[
     ("track_programs", "no strategy uses BPF"),
     ("strategy_exact", "no strategy uses BPF"),
     ("strategy_stress", "no strategy uses BPF"),
+    ("track", "no strategy uses BPF"),
 ];
 
 /// The matrix. `preempt=full` makes recursion misses possible that the default hides: a program

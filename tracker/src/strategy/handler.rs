@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
+use tracker_ebpf::Backing;
 
 use super::area::Area;
 use super::registered::{Registered, is_unmapped};
@@ -19,6 +20,8 @@ use crate::uffd::{Error, Message, PAGE_SIZE, Result};
 pub(super) struct Fault {
     /// The area it is in.
     pub area: Area,
+    /// False: nobody has told of it yet. A mapping that grows in place (a stack, mremap(2)) takes its registration along.
+    pub known: bool,
     /// The page that is answered for.
     pub page: Range<u64>,
     /// A write to an armed page; otherwise the page is missing.
@@ -146,13 +149,21 @@ impl Serving {
             // Events were not asked for.
             return Ok(());
         };
-        let Some(area) = self.registered.at(address) else {
+        let known = self.registered.at(address);
+        let grown = || {
             let start = address / PAGE_SIZE * PAGE_SIZE;
-            return resolve(&self.registered, &(start..start + PAGE_SIZE));
+            // Hugetlb does not grow; shmem takes what anonymous memory does.
+            Area {
+                range: start..start + PAGE_SIZE,
+                backing: Backing::Anon,
+                page_size: PAGE_SIZE,
+            }
         };
+        let (known, area) = (known.is_some(), known.unwrap_or_else(grown));
         let page = area.page_at(address);
         let fault = Fault {
             area,
+            known,
             page,
             write_protect,
             write,
@@ -172,8 +183,6 @@ pub(super) fn resolve(registered: &Registered, page: &Range<u64>) -> Result<()> 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-    use tracker_ebpf::Backing;
-
     use super::*;
     use crate::uffd::{Features, RegisterMode, Scratch, Userfaultfd};
 

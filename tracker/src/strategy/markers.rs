@@ -70,10 +70,6 @@ impl Strategy for Markers {
         }))
     }
 
-    fn renew(&mut self, area: &Area) -> Result<()> {
-        self.registered.renew(area, RegisterMode::WP)
-    }
-
     fn redraw(&mut self, old: &[Area], new: &[Area]) {
         self.registered.redraw(old, new);
     }

@@ -78,10 +78,6 @@ impl Strategy for MissingZeropage {
         }))
     }
 
-    fn renew(&mut self, area: &Area) -> Result<()> {
-        self.registered.renew(area, RegisterMode::MISSING_WP)
-    }
-
     fn redraw(&mut self, old: &[Area], new: &[Area]) {
         self.registered.redraw(old, new);
         self.touched.redraw(old, new);
@@ -146,7 +142,8 @@ impl Filler {
             _ => self.zeroed_page(registered, fault),
         };
         match filled {
-            Ok(()) => self.touched.add(&fault.area),
+            Ok(()) if fault.known => self.touched.add(&fault.area),
+            Ok(()) => (),
             // Another fault, another mapping or munmap was first.
             Err(e) if is_there_already(&e) || is_unmapped(&e) => (),
             Err(e) => return Err(e),

@@ -60,12 +60,6 @@ pub trait Strategy: Send {
         Ok(Some(()))
     }
 
-    /// Registers an area again that the process has unmapped and mapped anew in part: `round` then reports the new part
-    /// as written. What is still tracked stays as it is. Errors as [`Self::arm`].
-    fn renew(&mut self, _area: &Area) -> Result<()> {
-        Ok(())
-    }
-
     /// Draws the borders of areas anew, where the process has split, joined or unmapped some: `new` takes the place of
     /// `old` and covers nothing that `old` did not. No page is armed or disarmed.
     fn redraw(&mut self, _old: &[Area], _new: &[Area]) {}

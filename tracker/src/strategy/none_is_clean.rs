@@ -51,10 +51,6 @@ impl Strategy for NoneIsClean {
         round(&mut self.collector, area, written)
     }
 
-    fn renew(&mut self, area: &Area) -> Result<()> {
-        self.registered.renew(area, RegisterMode::WP)
-    }
-
     fn redraw(&mut self, old: &[Area], new: &[Area]) {
         self.registered.redraw(old, new);
     }

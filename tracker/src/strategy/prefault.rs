@@ -40,10 +40,6 @@ impl Strategy for Prefault {
         self.inner.end_round()
     }
 
-    fn renew(&mut self, area: &Area) -> Result<()> {
-        self.inner.renew(area)
-    }
-
     fn redraw(&mut self, old: &[Area], new: &[Area]) {
         self.inner.redraw(old, new);
     }

@@ -43,11 +43,6 @@ impl Registered {
             })
     }
 
-    /// Registers an area again; what is registered of it stays as it is.
-    pub fn renew(&self, area: &Area, mode: RegisterMode) -> Result<()> {
-        self.uffd.register(&area.range, mode).map(drop)
-    }
-
     /// Replaces areas by others that cover what is left of them.
     pub fn redraw(&self, old: &[Area], new: &[Area]) {
         let mut areas = self.lock();

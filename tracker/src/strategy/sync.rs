@@ -79,10 +79,6 @@ impl Strategy for Sync {
         Ok(Some(stats))
     }
 
-    fn renew(&mut self, area: &Area) -> Result<()> {
-        self.registered.renew(area, RegisterMode::WP)
-    }
-
     fn redraw(&mut self, old: &[Area], new: &[Area]) {
         self.registered.redraw(old, new);
     }

@@ -66,6 +66,13 @@ pub fn changes(old: &[Area], new: &[Area]) -> (Vec<Area>, Vec<Area>) {
     (only(old, new), only(new, old))
 }
 
+/// Whether a range is inside one mapping.
+pub fn is_one(vmas: &[Found], range: &Range<u64>) -> bool {
+    let at = vmas.partition_point(|found| found.mapping.end <= range.start);
+    vmas.get(at)
+        .is_some_and(|found| found.mapping.start <= range.start && range.end <= found.mapping.end)
+}
+
 /// Those of `areas`, which are disjoint and by address, that have an address in `range`.
 pub fn overlapping<'a>(
     areas: &'a [Area],
@@ -119,6 +126,18 @@ mod tests {
         );
         let all = [holes[0].clone(), tracked[0].clone(), holes[1].clone()];
         assert_eq!(fit(&all, &vmas), [area(0..30, Backing::Anon)]);
+    }
+
+    #[test]
+    fn inside_one_mapping_or_not() {
+        let vmas = [
+            found(0..10, Backing::Anon, true),
+            found(10..30, Backing::Anon, true),
+        ];
+        let inside = [0..10, 10..30, 12..13].map(|range| is_one(&vmas, &range));
+        assert_eq!(inside, [true; 3]);
+        let outside = [0..11, 20..31, 30..31].map(|range| is_one(&vmas, &range));
+        assert_eq!(outside, [false; 3]);
     }
 
     #[test]

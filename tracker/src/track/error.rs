@@ -41,6 +41,12 @@ pub enum TrackError {
         /// Why.
         source: StartError,
     },
+    /// It lives, and its memory cannot be read.
+    #[error(
+        "cannot read the memory of process {0} any more, though it lives: its first thread may have ended, and this \
+         strategy reads from outside; try another one"
+    )]
+    Unreadable(u32),
     /// The kernel refuses something.
     #[error("cannot track process {pid} any further: {source}")]
     Kernel {
@@ -52,13 +58,30 @@ pub enum TrackError {
 }
 
 impl TrackError {
+    /// The process has no memory (any more).
+    pub(super) fn is_the_end(&self) -> bool {
+        use InjectError::{Gone, KernelThread, NoLeader, Zombie};
+        match self {
+            Self::Gone(_)
+            | Self::Start {
+                source: StartError::Gone(_),
+                ..
+            } => true,
+            Self::Inject(error) => matches!(
+                error,
+                Gone { .. } | KernelThread { .. } | NoLeader { .. } | Zombie { .. }
+            ),
+            _ => false,
+        }
+    }
+
     /// This kernel or this privilege cannot do it, and trying again would not help.
     #[must_use]
     pub fn is_inability(&self) -> bool {
         match self {
             Self::Inject(error) => error.is_inability(),
             Self::Refused { .. } | Self::None { .. } => true,
-            Self::Gone(_) | Self::Start { .. } | Self::Kernel { .. } => false,
+            Self::Gone(_) | Self::Unreadable(_) | Self::Start { .. } | Self::Kernel { .. } => false,
         }
     }
 }

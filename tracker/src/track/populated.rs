@@ -109,24 +109,6 @@ pub fn union(mut ranges: Vec<Range<u64>>, more: Vec<Range<u64>>, unit: u64) -> V
     extents
 }
 
-/// What two lists of ranges, each disjoint and by address, have in common.
-pub fn common(these: &[Range<u64>], those: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut both = Vec::new();
-    let (mut i, mut j) = (0, 0);
-    while let (Some(a), Some(b)) = (these.get(i), those.get(j)) {
-        let range = a.start.max(b.start)..a.end.min(b.end);
-        if range.start < range.end {
-            both.push(range);
-        }
-        if a.end < b.end {
-            i += 1;
-        } else {
-            j += 1;
-        }
-    }
-    both
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -139,10 +121,6 @@ mod tests {
         let extents = union(vec![0..2, 6..8], vec![1..4, 9..10], 4096);
         let ranges: Vec<_> = extents.into_iter().map(|extent| extent.range).collect();
         assert_eq!(ranges, [0..4, 6..8, 9..10]);
-        assert_eq!(
-            common(&[0..4, 6..8], &[1..2, 3..7, 9..10]),
-            [1..2, 3..4, 6..7]
-        );
     }
 
     #[test]

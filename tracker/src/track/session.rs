@@ -1,7 +1,7 @@
 //! One process, tracked round by round.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -49,19 +49,33 @@ struct Tracking {
     reader: Reader,
     /// What is tracked, by address.
     areas: Vec<Area>,
-    /// Mappings that cannot be tracked, with the reason, by start.
-    passed_over: BTreeMap<u64, (Arc<Mapping>, String)>,
+    /// What was found since the last whole round.
+    parts: Parts,
+    /// Mappings that cannot be tracked, by start.
+    passed_over: BTreeMap<u64, PassedOver>,
+    /// What is told with the next round.
+    events: Vec<String>,
+    /// Whole ones.
+    rounds: u64,
 }
 
-/// What came of one area in a round.
-#[derive(Default)]
-struct Part {
-    pages: Pages,
-    extents: Vec<Extent>,
+/// A mapping that cannot be tracked.
+struct PassedOver {
+    mapping: Arc<Mapping>,
+    reason: String,
+    /// Somebody has it who may give it back.
+    may_be_freed: bool,
 }
 
 /// The address space is gone, or is another one.
 struct Lost;
+
+/// How long the memory of a process that lives may be unreadable.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Rounds after which it is tried again to track what belonged to another userfaultfd.
+const RETRY: u64 = 8;
+/// How texts about a mapping that cannot be tracked begin.
+const PASSED_OVER: &str = "passed over";
 
 type Reached<T> = Result<Result<T, Lost>, Error>;
 
@@ -95,7 +109,7 @@ impl Session {
             notes: attached.notes.clone(),
         };
         let now = Instant::now();
-        let tracking = Tracking::new(pid, &facts, attached)
+        let tracking = Tracking::open(pid, &facts, attached)
             .map_err(kernel)?
             .ok_or(TrackError::Gone(pid))?;
         let mut session = Self {
@@ -109,10 +123,12 @@ impl Session {
             number: 0,
             events: Vec::new(),
         };
-        let Step::Round(first) = session.step()? else {
+        let Step::Round(mut first) = session.step()? else {
             return Err(TrackError::Gone(pid));
         };
         session.header.notes.extend(session.tracking.notes());
+        // They are among the notes.
+        first.events.retain(|event| !event.starts_with(PASSED_OVER));
         Ok((session, first))
     }
 
@@ -129,34 +145,44 @@ impl Session {
     pub fn step(&mut self) -> Result<Step, TrackError> {
         let pid = self.pid;
         let kernel = |source| TrackError::Kernel { pid, source };
+        let begin = Instant::now();
         loop {
             let began = Instant::now();
-            match self.tracking.round().map_err(kernel)? {
-                Ok(mappings) => {
-                    let round = Round {
-                        number: self.number,
-                        at: began - self.began,
-                        lasted: began - self.last,
-                        took: began.elapsed(),
-                        mappings,
-                        events: std::mem::take(&mut self.events),
-                    };
-                    self.last = began;
-                    self.number += 1;
-                    return Ok(Step::Round(round));
-                }
-                Err(Lost) => match self.tracking.lifeline.life().map_err(kernel)? {
-                    Life::Ended => return Ok(Step::Exited),
-                    // exec was under way, or a read was refused for another reason.
-                    Life::Same => std::thread::sleep(Duration::from_millis(1)),
-                    Life::Replaced => {
-                        if !self.attach_again()? {
-                            return Ok(Step::Exited);
-                        }
+            let refused = match self.tracking.round() {
+                Ok(Ok(mappings)) => return Ok(Step::Round(self.complete(began, mappings))),
+                Ok(Err(Lost)) => None,
+                Err(error) => Some(error),
+            };
+            match self.tracking.lifeline.life().map_err(kernel)? {
+                Life::Ended => return Ok(Step::Exited),
+                Life::Replaced if self.attach_again()? => (),
+                Life::Replaced => return Ok(Step::Exited),
+                Life::Same => {
+                    if let Some(error) = refused {
+                        return Err(kernel(error));
                     }
-                },
+                    if begin.elapsed() > PATIENCE {
+                        return Err(TrackError::Unreadable(pid));
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
         }
+    }
+
+    fn complete(&mut self, began: Instant, mappings: Vec<MappingRound>) -> Round {
+        self.events.append(&mut self.tracking.take_events());
+        let round = Round {
+            number: self.number,
+            at: began - self.began,
+            lasted: began - self.last,
+            took: began.elapsed(),
+            mappings,
+            events: std::mem::take(&mut self.events),
+        };
+        self.last = began;
+        self.number += 1;
+        round
     }
 
     /// Ends it: everything is disarmed and nobody waits.
@@ -186,14 +212,15 @@ impl Session {
         options.strategy = Some(self.tracking.strategy.name());
         let attached = match attach::attach(pid, &self.facts, &options) {
             Ok(attached) => attached,
-            Err(TrackError::Gone(_)) => return Ok(false),
+            // Without its old memory and without any other it is on its way out.
+            Err(error) if error.is_the_end() => return Ok(false),
             Err(error) => {
                 let ended = matches!(self.tracking.lifeline.life(), Ok(Life::Ended));
                 return if ended { Ok(false) } else { Err(error) };
             }
         };
         let stopped = attached.stopped.unwrap_or_default();
-        let Some(tracking) = Tracking::new(pid, &self.facts, attached).map_err(kernel)? else {
+        let Some(tracking) = Tracking::open(pid, &self.facts, attached).map_err(kernel)? else {
             return Ok(false);
         };
         self.tracking = tracking;
@@ -208,65 +235,73 @@ impl Session {
 }
 
 impl Tracking {
-    fn new(pid: u32, facts: &Facts, attached: Attached) -> Result<Option<Self>, Error> {
+    fn open(pid: u32, facts: &Facts, attached: Attached) -> Result<Option<Self>, Error> {
         let scans = facts.behaviour.written.is_some();
-        Ok(Pagemap::open(pid)?.map(|pagemap| Self {
+        let (Some(pagemap), Some(reader)) = (Pagemap::open(pid)?, Reader::open(pid)?) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
             strategy: attached.strategy,
             lifeline: attached.lifeline,
             populated: Populated::new(pagemap, scans),
-            reader: Reader::new(pid),
+            reader,
             areas: Vec::new(),
+            parts: Parts::default(),
             passed_over: BTreeMap::new(),
+            events: Vec::new(),
+            rounds: 0,
         }))
     }
 
-    /// One round: what is tracked is read and armed again, what is new is armed for the first time.
+    /// One round: what is tracked is read and armed again, what is new is armed for the first time. What it has read
+    /// by the time it fails, the next one tells.
     fn round(&mut self) -> Reached<Vec<MappingRound>> {
-        let Some(vmas) = self.reader.read()? else {
+        let Some(mut vmas) = self.reader.read()? else {
             return Ok(Err(Lost));
         };
-        let mut parts = Parts::default();
-        let old = self.areas.clone();
         self.fit(&vmas);
-        for area in &old {
-            let left = borders::overlapping(&self.areas, &area.range)
-                .map(|kept| {
-                    pages_in(
-                        &(kept.range.start.max(area.range.start)
-                            ..kept.range.end.min(area.range.end)),
-                    )
-                })
-                .sum::<u64>();
-            parts.vanished(area, pages_in(&area.range).saturating_sub(left));
-        }
+        let mut incomplete = Vec::new();
         for area in self.areas.clone() {
             match self.read(&area)? {
-                Ok(part) => parts.add(area.range.start, part),
+                Ok(true) => (),
+                Ok(false) => incomplete.push(area),
                 Err(lost) => return Ok(Err(lost)),
             }
         }
-        self.passed_over.retain(|start, (mapping, _)| {
+        if !incomplete.is_empty() {
+            vmas = match self.reader.read()? {
+                Some(vmas) => vmas,
+                None => return Ok(Err(Lost)),
+            };
+            // A mapping is registered as a whole or not at all: one that was found without is another one by now, and
+            // nothing in it is tracked. Where there are several, or none, the next round knows the borders.
+            incomplete.retain(|area| borders::is_one(&vmas, &area.range));
+            self.lose(&incomplete);
+            self.fit(&vmas);
+        }
+        let again = self.rounds.is_multiple_of(RETRY);
+        self.passed_over.retain(|start, passed_over| {
             let at = vmas.binary_search_by_key(start, |found| found.mapping.start);
-            at.is_ok_and(|index| vmas[index].mapping == *mapping)
+            at.is_ok_and(|index| vmas[index].mapping == passed_over.mapping)
         });
-        let wanted = vmas
-            .iter()
-            .filter(|found| !self.passed_over.contains_key(&found.mapping.start));
+        let wanted = vmas.iter().filter(|found| {
+            let passed_over = self.passed_over.get(&found.mapping.start);
+            passed_over.is_none_or(|passed_over| again && passed_over.may_be_freed)
+        });
         for hole in borders::holes(&self.areas, wanted) {
-            match self.take(&hole, &vmas)? {
-                Ok(Some(part)) => parts.add(hole.range.start, part),
-                Ok(None) => (),
-                Err(lost) => return Ok(Err(lost)),
+            if let Err(lost) = self.take(&hole, &vmas)? {
+                return Ok(Err(lost));
             }
         }
         self.fit(&vmas);
-        if self.strategy.end_round()?.is_none() {
+        if self.strategy.end_round()?.is_none() || self.lifeline.life()? != Life::Same {
             return Ok(Err(Lost));
         }
-        Ok(Ok(parts.rows(&self.areas, &vmas)))
+        self.rounds += 1;
+        Ok(Ok(std::mem::take(&mut self.parts).rows(&self.areas, &vmas)))
     }
 
-    /// Draws the borders of what is tracked where the mappings have theirs.
+    /// Draws the borders of what is tracked where the mappings have theirs, and counts what is not mapped any more.
     fn fit(&mut self, vmas: &[Found]) {
         self.areas.sort_by_key(|area| area.range.start);
         let fitted = borders::fit(&self.areas, vmas);
@@ -274,71 +309,46 @@ impl Tracking {
         if !old.is_empty() || !new.is_empty() {
             self.strategy.redraw(&old, &new);
         }
+        for area in &old {
+            let left: u64 = borders::overlapping(&fitted, &area.range)
+                .map(|kept| {
+                    let start = kept.range.start.max(area.range.start);
+                    pages_in(&(start..kept.range.end.min(area.range.end)))
+                })
+                .sum();
+            self.parts.vanished(area, area.pages() - left);
+        }
         self.areas = fitted;
     }
 
-    /// Reads one area and arms it again.
-    fn read(&mut self, area: &Area) -> Reached<Part> {
+    /// Areas of which nothing is tracked any more, though something is mapped there.
+    fn lose(&mut self, lost: &[Area]) {
+        self.areas.retain(|area| !lost.contains(area));
+        self.strategy.redraw(lost, &[]);
+        for area in lost {
+            self.parts.vanished(area, area.pages());
+        }
+    }
+
+    /// Reads one area and arms it again. False: part of it was not tracked.
+    fn read(&mut self, area: &Area) -> Reached<bool> {
         let mut written = Vec::new();
         let Some(stats) = self.strategy.round(area, &mut written)? else {
             return Ok(Err(Lost));
         };
-        let mut part = Part {
-            pages: Pages {
-                tracked: stats.tracked,
-                armed: stats.armed,
-                written: stats.written,
-                touched: stats.touched,
-                zapped: stats.zapped,
-                vanished: stats.vanished,
-                ..Pages::default()
-            },
-            extents: written.into_iter().map(extent).collect(),
+        let counts = Pages {
+            armed: stats.armed,
+            touched: stats.touched,
+            zapped: stats.zapped,
+            ..Pages::default()
         };
-        if stats.vanished != 0 {
-            match self.renew(area)? {
-                Ok(unknown) => part.join(unknown),
-                Err(lost) => return Ok(Err(lost)),
-            }
-        }
-        Ok(Ok(part))
+        let extents = written.into_iter().map(extent);
+        self.parts.add(area.range.start, counts, extents);
+        Ok(Ok(stats.vanished == 0))
     }
 
-    /// Part of an area that is mapped was not registered: it was unmapped and mapped anew. Tracks it again.
-    fn renew(&mut self, area: &Area) -> Reached<Part> {
-        match self.strategy.renew(area) {
-            Ok(()) => (),
-            // Unmapped since the mappings were read, or another userfaultfd's by now: the next round sees it.
-            Err(error) if is_passing(&error) || refusal(&error).is_some() => {
-                return Ok(Ok(Part::default()));
-            }
-            Err(error) => return Err(error),
-        }
-        let mut there = Vec::new();
-        let before = self
-            .populated
-            .append(&area.range, There::Anywhere, &mut there)?;
-        let mut written = Vec::new();
-        let (Some(()), Some(stats)) = (before, self.strategy.round(area, &mut written)?) else {
-            return Ok(Err(Lost));
-        };
-        let mut now = Vec::new();
-        if self
-            .populated
-            .append(&area.range, There::InMemory, &mut now)?
-            .is_none()
-        {
-            return Ok(Err(Lost));
-        }
-        // Unarmed until now, and there: written since it was mapped, or only read.
-        let unarmed: Vec<_> = written.into_iter().map(|written| written.range).collect();
-        let unknown = [there, now].map(|there| populated::common(&unarmed, &there));
-        let [there, now] = unknown;
-        Ok(Ok(Part::unknown(area, stats.armed, there, now)))
-    }
-
-    /// Begins to track a hole. Nothing if it cannot be, which is noted.
-    fn take(&mut self, hole: &Area, vmas: &[Found]) -> Reached<Option<Part>> {
+    /// Begins to track a hole. If that cannot be, it is noted.
+    fn take(&mut self, hole: &Area, vmas: &[Found]) -> Reached<()> {
         let mut there = Vec::new();
         if self
             .populated
@@ -350,19 +360,14 @@ impl Tracking {
         match self.strategy.arm(hole) {
             Ok(Some(())) => (),
             Ok(None) => return Ok(Err(Lost)),
-            Err(error) if is_passing(&error) => return Ok(Ok(None)),
+            Err(error) if is_passing(&error) => return Ok(Ok(())),
             Err(error) => {
                 let Some(reason) = refusal(&error) else {
                     return Err(error);
                 };
-                let found = vmas
-                    .iter()
-                    .find(|found| found.area().range.contains(&hole.range.start));
-                if let Some(found) = found {
-                    let mapping = found.mapping.clone();
-                    self.passed_over.insert(mapping.start, (mapping, reason));
-                }
-                return Ok(Ok(None));
+                let may_be_freed = error.errno() == Some(Errno::BUSY.raw_os_error());
+                self.pass_over(hole, vmas, reason, may_be_freed);
+                return Ok(Ok(()));
             }
         }
         // What came in between is armed and there; it cannot be told from what was there before.
@@ -375,9 +380,54 @@ impl Tracking {
             return Ok(Err(Lost));
         }
         self.areas.push(hole.clone());
-        let mut part = Part::unknown(hole, hole.pages(), there, now);
-        part.pages.tracked = hole.pages();
-        Ok(Ok(Some(part)))
+        let counts = Pages {
+            armed: hole.pages(),
+            ..Pages::default()
+        };
+        let unknown = populated::union(there, now, hole.page_size);
+        self.parts.add(hole.range.start, counts, unknown);
+        let passed_over = self
+            .passed_over
+            .iter()
+            .rfind(|(start, _)| **start <= hole.range.start);
+        let freed = passed_over.filter(|(_, it)| hole.range.start < it.mapping.end);
+        if let Some(start) = freed.map(|(start, _)| *start)
+            && let Some(freed) = self.passed_over.remove(&start)
+        {
+            self.events
+                .push(format!("{} is free, and tracked from now on", freed.name()));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Notes that a mapping cannot be tracked.
+    fn pass_over(&mut self, hole: &Area, vmas: &[Found], reason: &str, may_be_freed: bool) {
+        let found = vmas
+            .iter()
+            .find(|found| found.area().range.contains(&hole.range.start));
+        let Some(found) = found else { return };
+        let passed_over = PassedOver {
+            mapping: found.mapping.clone(),
+            reason: reason.to_owned(),
+            may_be_freed,
+        };
+        let text = passed_over.to_string();
+        let start = found.mapping.start;
+        if self.passed_over.insert(start, passed_over).is_none() {
+            self.events.push(text);
+        }
+    }
+
+    /// What happened since they were taken last; not thousands of them.
+    fn take_events(&mut self) -> Vec<String> {
+        const MOST: usize = 32;
+        let mut events = std::mem::take(&mut self.events);
+        if events.len() > MOST {
+            let more = events.len() - MOST;
+            events.truncate(MOST);
+            events.push(format!("and the like of {more} other mappings"));
+        }
+        events
     }
 
     /// What cannot be tracked, for people.
@@ -385,18 +435,7 @@ impl Tracking {
         let mut notes: Vec<_> = self
             .passed_over
             .values()
-            .map(|(mapping, reason)| {
-                format!(
-                    "passed over {:#x}-{:#x} {}: {reason}",
-                    mapping.start,
-                    mapping.end,
-                    if mapping.name.is_empty() {
-                        words::backing(mapping.backing)
-                    } else {
-                        &mapping.name
-                    },
-                )
-            })
+            .map(PassedOver::to_string)
             .collect();
         if self.strategy.name().needs_descriptor() {
             notes.push(
@@ -415,49 +454,43 @@ impl Tracking {
     }
 }
 
-impl Part {
-    /// Pages that were there when they were armed for the first time.
-    fn unknown(area: &Area, armed: u64, before: Vec<Range<u64>>, after: Vec<Range<u64>>) -> Self {
-        let extents = populated::union(before, after, area.page_size);
-        Self {
-            pages: Pages {
-                armed,
-                unknown: extents.iter().map(Extent::pages).sum(),
-                ..Pages::default()
-            },
-            extents,
-        }
-    }
-
-    fn join(&mut self, other: Self) {
-        let (sum, more) = (&mut self.pages, &other.pages);
-        let optional =
-            |a: Option<u64>, b: Option<u64>| a.map_or(b, |a| Some(a + b.unwrap_or_default()));
-        *sum = Pages {
-            tracked: sum.tracked + more.tracked,
-            armed: sum.armed + more.armed,
-            written: sum.written + more.written,
-            unknown: sum.unknown + more.unknown,
-            touched: optional(sum.touched, more.touched),
-            zapped: optional(sum.zapped, more.zapped),
-            moved: optional(sum.moved, more.moved),
-            vanished: sum.vanished + more.vanished,
+impl PassedOver {
+    fn name(&self) -> String {
+        let Mapping { start, end, .. } = *self.mapping;
+        let name = if self.mapping.name.is_empty() {
+            words::backing(self.mapping.backing)
+        } else {
+            &self.mapping.name
         };
-        self.extents.extend(other.extents);
+        format!("{start:#x}-{end:#x} {name}")
     }
 }
 
-/// What came of everything, by the address it begins at.
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PASSED_OVER} {}: {}", self.name(), self.reason)
+    }
+}
+
+/// What came of everything.
 #[derive(Default)]
 struct Parts {
-    parts: BTreeMap<u64, Part>,
+    /// Counts that no extent tells, by the address of the area.
+    counts: BTreeMap<u64, Pages>,
+    extents: Vec<Extent>,
     /// Areas of which a part or all is unmapped, with how many pages.
     vanished: Vec<(Area, u64)>,
 }
 
 impl Parts {
-    fn add(&mut self, start: u64, part: Part) {
-        self.parts.entry(start).or_default().join(part);
+    fn add(&mut self, start: u64, more: Pages, extents: impl IntoIterator<Item = Extent>) {
+        let optional =
+            |a: Option<u64>, b: Option<u64>| a.map_or(b, |a| Some(a + b.unwrap_or_default()));
+        let sum = self.counts.entry(start).or_default();
+        sum.armed += more.armed;
+        sum.touched = optional(sum.touched, more.touched);
+        sum.zapped = optional(sum.zapped, more.zapped);
+        self.extents.extend(extents);
     }
 
     fn vanished(&mut self, area: &Area, pages: u64) {
@@ -466,24 +499,35 @@ impl Parts {
         }
     }
 
-    /// A row for each tracked mapping.
-    fn rows(mut self, areas: &[Area], vmas: &[Found]) -> Vec<MappingRound> {
+    /// A row for each tracked mapping. Its borders may not be those of the areas that were read.
+    fn rows(self, areas: &[Area], vmas: &[Found]) -> Vec<MappingRound> {
         let mut rows = Vec::new();
+        let extents = disjoint(self.extents);
         for found in vmas {
             let here = found.area().range;
-            if borders::overlapping(areas, &here).next().is_none() {
+            let tracked: u64 = borders::overlapping(areas, &here).map(Area::pages).sum();
+            if tracked == 0 {
                 continue;
             }
-            let mut sum = Part::default();
-            let starts: Vec<u64> = self.parts.range(here).map(|(start, _)| *start).collect();
-            for part in starts.iter().filter_map(|start| self.parts.remove(start)) {
-                sum.join(part);
+            let mut sum = Self::default();
+            for (_, pages) in self.counts.range(here.clone()) {
+                sum.add(here.start, *pages, []);
             }
-            sum.extents.sort_by_key(|extent| extent.range.start);
+            let mut pages = sum.counts.remove(&here.start).unwrap_or_default();
+            pages.tracked = tracked;
+            let written = within(&extents, &here);
+            for extent in &written {
+                let count = if extent.unknown {
+                    &mut pages.unknown
+                } else {
+                    &mut pages.written
+                };
+                *count += extent.pages();
+            }
             rows.push(MappingRound {
                 mapping: found.mapping.clone(),
-                pages: sum.pages,
-                written: sum.extents,
+                pages,
+                written,
             });
         }
         for (area, pages) in self.vanished {
@@ -495,6 +539,31 @@ impl Parts {
         }
         rows
     }
+}
+
+/// By address; what is reported twice, because a round had to begin again, only once.
+fn disjoint(mut extents: Vec<Extent>) -> Vec<Extent> {
+    extents.sort_by_key(|extent| extent.range.start);
+    let mut end = 0;
+    extents.retain_mut(|extent| {
+        extent.range.start = extent.range.start.max(end);
+        end = end.max(extent.range.end);
+        extent.range.start < extent.range.end
+    });
+    extents
+}
+
+/// What of disjoint extents is in a range.
+fn within(extents: &[Extent], range: &std::ops::Range<u64>) -> Vec<Extent> {
+    let first = extents.partition_point(|extent| extent.range.end <= range.start);
+    let inside = extents[first..]
+        .iter()
+        .take_while(|extent| extent.range.start < range.end);
+    let cut = |extent: &Extent| Extent {
+        range: extent.range.start.max(range.start)..extent.range.end.min(range.end),
+        ..extent.clone()
+    };
+    inside.map(cut).collect()
 }
 
 /// A mapping that is gone as a whole.
@@ -532,7 +601,7 @@ fn is_passing(error: &Error) -> bool {
 }
 
 /// Why a mapping can never be tracked in this way, if that is what the kernel says.
-fn refusal(error: &Error) -> Option<String> {
+fn refusal(error: &Error) -> Option<&'static str> {
     let errno = error.errno()?;
     let reason = if errno == Errno::BUSY.raw_os_error() {
         "it belongs to a userfaultfd already (userfaultfd cannot be nested); `tracker agent` still observes it"
@@ -543,5 +612,5 @@ fn refusal(error: &Error) -> Option<String> {
     } else {
         return None;
     };
-    Some(reason.to_owned())
+    Some(reason)
 }

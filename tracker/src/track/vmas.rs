@@ -7,7 +7,7 @@ use tracker_ebpf::Backing;
 
 use super::model::Mapping;
 use crate::strategy::Area;
-use crate::uffd::{self, HugetlbDevices, PAGE_SIZE, Result, ShmemDevices, Vma};
+use crate::uffd::{HugetlbDevices, Maps, PAGE_SIZE, Result, ShmemDevices, Vma};
 
 /// A mapping, and whether it is to be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +29,11 @@ impl Found {
     }
 }
 
-/// Reads the mappings of one process again and again.
+/// Reads the mappings of one address space again and again.
 #[derive(Debug)]
 pub struct Reader {
     pid: u32,
+    maps: Maps,
     shmem: ShmemDevices,
     hugetlb: HugetlbDevices,
     /// Devices met so far: a new one may be of a file system that was mounted since.
@@ -42,28 +43,26 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Of a process.
-    pub fn new(pid: u32) -> Self {
-        Self {
+    /// Of the address space that a process has now. `None`: it is gone.
+    pub fn open(pid: u32) -> Result<Option<Self>> {
+        Ok(Maps::open(pid)?.map(|maps| Self {
             pid,
+            maps,
             shmem: ShmemDevices::default(),
             hugetlb: HugetlbDevices::default(),
             devices: HashSet::new(),
             last: Vec::new(),
-        }
+        }))
     }
 
-    /// The mappings now, by address. `None`: the process is gone.
+    /// The mappings now, by address, disjoint. `None`: the address space is gone.
     pub fn read(&mut self) -> Result<Option<Vec<Found>>> {
-        let Some(maps) = uffd::maps(self.pid)? else {
-            return Ok(None);
-        };
-        let vmas = maps.collect::<Result<Vec<_>>>()?;
-        // A process without a single mapping is on its way out.
+        let vmas = self.maps.read()?.collect::<Result<Vec<_>>>()?;
+        // An address space without a single mapping is on its way out.
         if vmas.is_empty() || self.learn_devices(&vmas)?.is_none() {
             return Ok(None);
         }
-        let found: Vec<_> = vmas.iter().map(|vma| self.found(vma)).collect();
+        let found: Vec<_> = disjoint(vmas).iter().map(|vma| self.found(vma)).collect();
         self.last = found.iter().map(|found| found.mapping.clone()).collect();
         Ok(Some(found))
     }
@@ -74,12 +73,12 @@ impl Reader {
         if self.devices.len() == known {
             return Ok(Some(()));
         }
-        let (Some(shmem), Some(hugetlb)) =
-            (ShmemDevices::of(self.pid)?, HugetlbDevices::of(self.pid)?)
-        else {
-            return Ok(None);
-        };
-        (self.shmem, self.hugetlb) = (shmem, hugetlb);
+        match (ShmemDevices::of(self.pid), HugetlbDevices::of(self.pid)) {
+            (Ok(Some(shmem)), Ok(Some(hugetlb))) => (self.shmem, self.hugetlb) = (shmem, hugetlb),
+            // When the first thread has ended its mounts cannot be read: those known before must do.
+            _ if known != 0 => (),
+            (shmem, hugetlb) => return Ok(shmem?.and(hugetlb?).map(drop)),
+        }
         Ok(Some(()))
     }
 
@@ -104,6 +103,17 @@ impl Reader {
             wanted: vma.permissions[1] == b'w' && is_memory(&vma.name),
         }
     }
+}
+
+/// The kernel writes the file piece by piece: a mapping that was joined to the one before it meanwhile is told with both.
+fn disjoint(mut vmas: Vec<Vma>) -> Vec<Vma> {
+    let mut end = 0;
+    vmas.retain_mut(|vma| {
+        vma.start = vma.start.max(end);
+        end = end.max(vma.end);
+        vma.start < vma.end
+    });
+    vmas
 }
 
 /// Not the memory of a device, a ring shared with the kernel, or what the kernel itself maps into every process.
@@ -157,7 +167,7 @@ mod tests {
     #[test]
     fn what_has_not_changed_is_the_same() {
         let scratch = Scratch::anonymous(1 << 20).unwrap();
-        let mut reader = Reader::new(std::process::id());
+        let mut reader = Reader::open(std::process::id()).unwrap().unwrap();
         let here = |found: &Vec<Found>| {
             let mut here = found.iter().filter(|found| {
                 (found.mapping.start..found.mapping.end).contains(&scratch.range().start)
@@ -173,6 +183,24 @@ mod tests {
 
     #[test]
     fn a_process_that_is_gone_has_none() {
-        assert!(Reader::new(u32::MAX - 1).read().unwrap().is_none());
+        assert!(Reader::open(u32::MAX - 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_mapping_that_is_told_twice_is_one() {
+        let all = Reader::open(std::process::id()).unwrap().unwrap();
+        let mut vmas: Vec<Vma> = all.maps.read().unwrap().map(Result::unwrap).collect();
+        vmas.truncate(1);
+        let first = vmas[0].clone();
+        let with_the_next = Vma {
+            end: first.end + 2 * PAGE_SIZE,
+            ..first.clone()
+        };
+        let found = disjoint(vec![first.clone(), with_the_next, first.clone()]);
+        let ranges: Vec<_> = found.iter().map(Vma::range).collect();
+        assert_eq!(
+            ranges,
+            [first.range(), first.end..first.end + 2 * PAGE_SIZE]
+        );
     }
 }

@@ -38,7 +38,7 @@ pub use process::{
 };
 pub use scan::{ArmScan, Categories, PageRegion, Query, Scanned};
 pub use scratch::Scratch;
-pub use smaps::{Smaps, VmFlags, Vma, maps, smaps};
+pub use smaps::{Maps, Smaps, VmFlags, Vma, maps, smaps};
 
 /// The unit of every page number here: 4 KiB, the base page of x86-64.
 pub const PAGE_SIZE: u64 = 4096;

@@ -4,7 +4,7 @@
 //! can have 60,000 VMAs and a path can be any bytes (the kernel writes a newline in it as `\012`).
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Seek as _};
 use std::ops::Range;
 
 use super::error::{is_gone, unless_gone};
@@ -97,6 +97,32 @@ pub fn maps(pid: u32) -> Result<Option<Smaps<BufReader<File>>>> {
     let path = format!("/proc/{pid}/maps");
     let file = unless_gone(File::open(&path), "cannot open", &path)?;
     Ok(file.map(|file| Smaps::new(BufReader::with_capacity(1 << 16, file), path)))
+}
+
+/// The open `/proc/PID/maps` of one address space: what the process executes later is not in it, and it serves on when
+/// the first thread of the process has ended.
+#[derive(Debug)]
+pub struct Maps {
+    file: File,
+    path: String,
+}
+
+impl Maps {
+    /// Of the address space that a process has now.
+    pub fn open(pid: u32) -> Result<Option<Self>> {
+        let path = format!("/proc/{pid}/maps");
+        let file = unless_gone(File::open(&path), "cannot open", &path)?;
+        Ok(file.map(|file| Self { file, path }))
+    }
+
+    /// The VMAs now; none once nobody uses the address space.
+    pub fn read(&self) -> Result<Smaps<BufReader<&File>>> {
+        let mut file = &self.file;
+        file.rewind()
+            .map_err(|e| Error::system("cannot read", &self.path, e))?;
+        let reader = BufReader::with_capacity(1 << 16, file);
+        Ok(Smaps::new(reader, self.path.clone()))
+    }
 }
 
 /// An iterator over the VMAs in the text of an smaps or maps file.

@@ -7,6 +7,7 @@ pub mod guest;
 pub mod inject;
 pub mod privileges;
 pub mod script;
+pub mod session;
 pub mod workload;
 
 use std::io::{BufRead, BufReader, Read, Write};

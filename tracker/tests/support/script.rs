@@ -96,7 +96,42 @@ impl Script {
 
     /// Maps an area; returns its number too.
     pub fn map(&mut self, kind: Kind, pages: u64) -> (u64, Area) {
-        let answer = self.say(&format!("map {} {pages}", kind.0));
+        self.area(kind, &format!("map {} {pages}", kind.0))
+    }
+
+    /// Maps an area at an address where nothing is; returns its number too.
+    pub fn map_at(&mut self, kind: Kind, address: u64, pages: u64) -> (u64, Area) {
+        self.area(kind, &format!("map-at {} {address:x} {pages}", kind.0))
+    }
+
+    /// Moves an area to another place, where it has a new number.
+    pub fn move_away(&mut self, kind: Kind, number: u64) -> (u64, Area) {
+        self.area(kind, &format!("move {number}"))
+    }
+
+    /// Has it execute itself anew: no area is left.
+    pub fn exec(&mut self) {
+        assert_eq!(self.say("exec"), "ready");
+        self.areas = 0;
+    }
+
+    /// Has it obey a line that it does not answer.
+    pub fn order(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").unwrap();
+    }
+
+    /// Has it obey a line, which it answers with `ok`.
+    pub fn tell(&mut self, line: &str) {
+        assert_eq!(self.say(line), "ok", "{line}");
+    }
+
+    /// The first word of each page of an area.
+    pub fn words(&self, area: &Area) -> Vec<u64> {
+        words(self.pid(), &area.range)
+    }
+
+    fn area(&mut self, kind: Kind, line: &str) -> (u64, Area) {
+        let answer = self.say(line);
         let (start, end) = answer.split_once(' ').unwrap();
         let address = |text| u64::from_str_radix(text, 16).unwrap();
         let area = Area {

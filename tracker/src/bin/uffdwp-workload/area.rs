@@ -98,8 +98,12 @@ unsafe impl Sync for Area {}
 impl Area {
     /// Maps `pages` of 4 KiB, rounded up to whole units, at place number `place` (0..32).
     pub fn map(kind: Kind, place: u64, pages: u64, directory: &Path) -> Result<Self> {
+        Self::map_at(kind, FIRST + place * STRIDE, pages, directory)
+    }
+
+    /// Maps as [`Self::map`] does, at an address where nothing is.
+    pub fn map_at(kind: Kind, address: u64, pages: u64, directory: &Path) -> Result<Self> {
         let length = (pages.max(1) * PAGE_SIZE).next_multiple_of(kind.unit());
-        let address = FIRST + place * STRIDE;
         let start = match kind {
             Kind::Anon | Kind::Thp => anonymous(address, length, MapFlags::PRIVATE),
             Kind::SharedAnon | Kind::ShmemThp => anonymous(address, length, MapFlags::SHARED),
@@ -196,6 +200,12 @@ impl Area {
         unsafe { self.byte(page).cast::<u64>().write_volatile(value) }
     }
 
+    /// The first word of a 4 KiB page.
+    pub fn word(&self, page: u64) -> u64 {
+        // SAFETY: the address is inside the mapping, which is readable, and aligned to a page.
+        unsafe { self.byte(page).cast::<u64>().read_volatile() }
+    }
+
     /// Reads a byte of a 4 KiB page.
     pub fn load(&self, page: u64) {
         // SAFETY: the address is inside the mapping, which is readable.
@@ -263,6 +273,27 @@ impl Area {
         // SAFETY: the mapping is ours; while it is read-only nobody writes to it.
         unsafe { rustix::mm::mprotect(self.start.cast(), self.length as usize, flags) }
             .with_context(|| format!("mprotect of {:#x?}", self.range()))
+    }
+
+    /// mprotect(2) of all of it: a mapping of its own, and writable all the time.
+    pub fn set_apart(&self, apart: bool) -> Result<()> {
+        use rustix::mm::MprotectFlags as Flags;
+        let executable = if apart { Flags::EXEC } else { Flags::empty() };
+        let flags = Flags::READ | Flags::WRITE | executable;
+        // SAFETY: the mapping is ours; nobody executes what is in it.
+        unsafe { rustix::mm::mprotect(self.start.cast(), self.length as usize, flags) }
+            .with_context(|| format!("mprotect of {:#x?}", self.range()))
+    }
+
+    /// mremap(2) in place: it has so many pages more.
+    pub fn grow(&mut self, pages: u64) -> Result<()> {
+        let (old, new) = (self.length, self.length + pages * PAGE_SIZE);
+        let flags = rustix::mm::MremapFlags::empty();
+        // SAFETY: the mapping is ours, and stays where it is.
+        unsafe { rustix::mm::mremap(self.start.cast(), old as usize, new as usize, flags) }
+            .context("cannot grow the area")?;
+        self.length = new;
+        Ok(())
     }
 
     /// mlock(2) of all of it.

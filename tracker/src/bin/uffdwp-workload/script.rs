@@ -12,6 +12,19 @@
 //! | `read AREA VALUE PAGES` | `ok`, after read(2) put a byte into each page |
 //! | `churn AREA SEED THREADS TIMES` | `ok`, after so many threads stored to and loaded from all pages so often |
 //! | `unmap AREA PAGES` | `ok` |
+//! | `map-at KIND ADDRESS PAGES` | as `map`, at an address in hex |
+//! | `remap AREA PAGES` | `ok`, after they were unmapped and mapped anew where they were |
+//! | `protect AREA PAGES` | `ok`, after they became read-only |
+//! | `unprotect AREA PAGES` | `ok`, after they became writable |
+//! | `grow AREA PAGES` | `ok`, after mremap(2) made it so much longer in place |
+//! | `move AREA` | start and end of a new area, to which mremap(2) moved that one |
+//! | `turmoil AREA SEED THREADS TIMES` | as `churn`, while mappings come, go, split and join |
+//! | `own AREA` | number of a userfaultfd that this process registered for it |
+//! | `fork AREA VALUE PAGES` | `ok`, after a child stored to its copy, found all as it has to be, and ended |
+//! | `spawn` | `ok`, after a child of vfork(2) executed another program and ended |
+//! | `exec` | `ready`, as this program executed anew; no area is left |
+//! | `leave` | `ok`, by another thread: the first one has ended |
+//! | `exit STATUS` | none: it has ended |
 //!
 //! AREA counts from 0 in the order of mapping. PAGES are of 4 KiB: `1,5-9`, the end included.
 
@@ -19,45 +32,105 @@ use std::fs::File;
 use std::io::{Seek as _, Write as _, stdin, stdout};
 use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::{FromStr, SplitWhitespace};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::mm::Advice;
-use tracker::uffd::Userfaultfd;
+use tracker::uffd::{Features, RegisterMode, Userfaultfd};
 
 use crate::area::Area;
+
+mod life;
+mod turmoil;
+
+const NO_AREA: &str = "there is no such area";
 
 /// Serves until standard input ends.
 pub fn serve(directory: &Path) -> Result<()> {
     let mut script = Script {
-        directory,
+        directory: directory.to_owned(),
         areas: Vec::new(),
         uffds: Vec::new(),
     };
     // Who opens our /proc files must not do it before exec.
-    writeln!(stdout(), "ready").context("cannot answer")?;
-    for line in stdin().lines() {
-        let line = line.context("cannot read the script")?;
-        let answer = script.obey(&line).with_context(|| format!("`{line}`"))?;
-        writeln!(stdout(), "{answer}").context("cannot answer")?;
+    answer("ready")?;
+    if script.serve()? {
+        let serving = thread::spawn(move || {
+            answer("ok")?;
+            script.serve()
+        });
+        life::end_this_thread(serving);
     }
     Ok(())
 }
 
-struct Script<'a> {
-    directory: &'a Path,
+fn answer(text: &str) -> Result<()> {
+    writeln!(stdout(), "{text}").context("cannot answer")
+}
+
+struct Script {
+    directory: PathBuf,
     areas: Vec<Area>,
     uffds: Vec<Userfaultfd>,
 }
 
-impl Script<'_> {
+impl Script {
+    /// Serves until standard input ends, or, which is true, this thread is to leave.
+    fn serve(&mut self) -> Result<bool> {
+        for line in stdin().lines() {
+            let line = line.context("cannot read the script")?;
+            if line == "leave" {
+                return Ok(true);
+            }
+            answer(&self.obey(&line).with_context(|| format!("`{line}`"))?)?;
+        }
+        Ok(false)
+    }
+
     fn obey(&mut self, line: &str) -> Result<String> {
         let mut words = line.split_whitespace();
         match word(&mut words)? {
             "map" => return self.map(&mut words),
             "uffd" => return self.open(),
+            "map-at" => return self.map_at(&mut words),
+            "move" => return self.move_away(&mut words),
+            "own" => return self.own(&mut words),
+            "exec" => return Err(life::execute_anew(&self.directory)),
+            "exit" => std::process::exit(parse(&mut words)?),
+            "spawn" => life::spawn()?,
+            "fork" => {
+                let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
+                life::fork(area, value, &pages(word(&mut words)?)?)?;
+            }
+            "remap" => {
+                let area = self.area(&mut words)?;
+                for run in runs(word(&mut words)?)? {
+                    let part = area.pages_part(run);
+                    part.unmap()?;
+                    Area::map_at(part.kind, part.range().start, part.pages(), &self.directory)?;
+                }
+            }
+            name @ ("protect" | "unprotect") => {
+                let area = self.area(&mut words)?;
+                for run in runs(word(&mut words)?)? {
+                    area.pages_part(run).protect(name == "unprotect")?;
+                }
+            }
+            "grow" => {
+                let number: usize = parse(&mut words)?;
+                let area = self.areas.get_mut(number).context(NO_AREA)?;
+                area.grow(parse(&mut words)?)?;
+            }
+            "turmoil" => {
+                let area = self.area(&mut words)?;
+                let (seed, threads) = (parse(&mut words)?, parse(&mut words)?);
+                turmoil::turmoil(area, seed, &self.directory, || -> Result<()> {
+                    churn(area, seed, threads, parse(&mut words)?);
+                    Ok(())
+                })?;
+            }
             "close" => self.close(parse(&mut words)?),
             "store" => {
                 let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
@@ -97,11 +170,34 @@ impl Script<'_> {
     }
 
     fn map(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let (kind, place) = (word(words)?.parse()?, self.areas.len() as u64);
+        Ok(self.add(Area::map(kind, place, parse(words)?, &self.directory)?))
+    }
+
+    fn map_at(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
         let kind = word(words)?.parse()?;
-        let area = Area::map(kind, self.areas.len() as u64, parse(words)?, self.directory)?;
+        let address = u64::from_str_radix(word(words)?, 16)?;
+        Ok(self.add(Area::map_at(kind, address, parse(words)?, &self.directory)?))
+    }
+
+    fn move_away(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let moved = self.area(words)?.move_to(self.areas.len() as u64)?;
+        Ok(self.add(moved))
+    }
+
+    fn add(&mut self, area: Area) -> String {
         self.areas.push(area);
         let Range { start, end } = area.range();
-        Ok(format!("{start:x} {end:x}"))
+        format!("{start:x} {end:x}")
+    }
+
+    fn own(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let range = self.area(words)?.range();
+        let number = self.open()?;
+        let uffd = self.uffds.last().context("it was just opened")?;
+        uffd.enable(Features::default())?;
+        uffd.register(&range, RegisterMode::WP)?;
+        Ok(number)
     }
 
     fn open(&mut self) -> Result<String> {
@@ -116,9 +212,7 @@ impl Script<'_> {
     }
 
     fn area(&self, words: &mut SplitWhitespace<'_>) -> Result<&Area> {
-        self.areas
-            .get(parse::<usize>(words)?)
-            .context("there is no such area")
+        self.areas.get(parse::<usize>(words)?).context(NO_AREA)
     }
 }
 
@@ -202,7 +296,7 @@ mod tests {
     #[test]
     fn a_script_maps_and_touches() {
         let mut script = Script {
-            directory: Path::new("/tmp"),
+            directory: "/tmp".into(),
             areas: Vec::new(),
             uffds: Vec::new(),
         };
@@ -211,7 +305,15 @@ mod tests {
         // Another test of this process may hold the place.
         let Ok(area) = area else { return };
         assert!(area.contains(' '), "{area}");
-        for line in ["store 0 7 2 0-7", "load 0 3", "read 0 9 1,2", "zap 0 1-2"] {
+        for line in [
+            "store 0 7 2 0-7",
+            "load 0 3",
+            "read 0 9 1,2",
+            "zap 0 1-2",
+            "protect 0 3",
+            "unprotect 0 3",
+            "remap 0 3",
+        ] {
             assert_eq!(script.obey(line).unwrap(), "ok", "{line}");
         }
         assert!(script.obey("dance").is_err());

@@ -1,0 +1,81 @@
+//! What a process does with itself and its children.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::area::Area;
+
+/// Forks; the child stores to its copy of the pages, and compares all of the area with what it has to be.
+pub fn fork(area: &Area, value: u64, pages: &[u64]) -> Result<()> {
+    let before: Vec<u64> = (0..area.pages()).map(|page| area.word(page)).collect();
+    let mut expected = before.clone();
+    for &page in pages {
+        *expected
+            .get_mut(page as usize)
+            .context("a page outside of the area")? = value;
+    }
+    // SAFETY: no other thread is there, and the child allocates nothing and leaves by _exit.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        pages.iter().for_each(|page| area.store(*page, value));
+        let right = expected
+            .iter()
+            .zip(0..)
+            .all(|(word, page)| area.word(page) == *word);
+        // SAFETY: it ends the child.
+        unsafe { libc::_exit(i32::from(!right)) };
+    }
+    ensure!(
+        child > 0,
+        "cannot fork: {}",
+        std::io::Error::last_os_error()
+    );
+    let mut status = 0;
+    // SAFETY: waits for our child and writes one int.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    ensure!(waited == child, "cannot wait for the child");
+    ensure!(
+        status == 0,
+        "the child found other content than it has to, or was killed: {status:#x}"
+    );
+    let same = before
+        .iter()
+        .zip(0..)
+        .all(|(word, page)| area.word(page) == *word);
+    ensure!(same, "the child changed what is its parent's");
+    Ok(())
+}
+
+/// Starts this program by vfork(2), as a C library does it, and waits for its end.
+pub fn spawn() -> Result<()> {
+    let status = Command::new("/proc/self/exe")
+        .arg("list")
+        .stdout(std::process::Stdio::null())
+        .status()
+        .context("cannot start a child")?;
+    ensure!(status.success(), "the child ended: {status}");
+    Ok(())
+}
+
+/// Executes this program anew, in this process; returns only if that fails.
+pub fn execute_anew(directory: &Path) -> anyhow::Error {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("script").arg("--dir").arg(directory);
+    anyhow::Error::new(command.exec()).context("cannot execute itself")
+}
+
+/// Ends the calling thread, and not its process, which another one goes on with. That is the last one: it ends the
+/// process.
+pub fn end_this_thread(serving: JoinHandle<Result<bool>>) -> ! {
+    std::thread::spawn(move || {
+        let served = serving.join();
+        std::process::exit(i32::from(!matches!(served, Ok(Ok(false)))));
+    });
+    // SAFETY: the first thread of a program may end by exit(2); what is on its stack stays there.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!("the thread has ended")
+}
