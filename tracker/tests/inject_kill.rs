@@ -58,10 +58,11 @@ fn registered(pid: u32) -> usize {
 fn kill_one(pid: u32, random: &mut Random, at_work: bool) -> (bool, bool) {
     let mut command = Command::new(program("tracker", env!("CARGO_BIN_EXE_tracker")));
     let pid_text = pid.to_string();
+    // Once armed it reads and arms all the time.
     command
-        .args(["inject", "--arm", "--hold", "--pid", &pid_text])
+        .args(["track", "--json", "--interval", "5ms", "--pid", &pid_text])
         .env(SLOW.0, SLOW.1);
-    let command = command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
     let mut tracker = Killed(command.spawn().unwrap());
     if at_work {
         // On a busy machine it may have given up, or be done before anybody looked.

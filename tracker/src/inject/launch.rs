@@ -1,10 +1,12 @@
 //! Starting a program that stands still at its first instruction.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 
-/// A program that has been started and stands still, as by SIGSTOP, before its first instruction. Dropping it lets it go.
+/// A program that has been started and stands still, as by SIGSTOP, before its first instruction. Dropping it before it runs ends it:
+/// it has done nothing yet.
 #[derive(Debug)]
 pub struct Launched {
     child: Child,
@@ -77,6 +79,24 @@ impl Launched {
         self.child.id()
     }
 
+    /// Whether it was let go.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        !self.stopped
+    }
+
+    /// Readable when it has ended.
+    ///
+    /// # Errors
+    /// If there are too many descriptors.
+    pub fn pidfd(&self) -> io::Result<OwnedFd> {
+        let flags = rustix::process::PidfdFlags::empty();
+        Ok(rustix::process::pidfd_open(
+            rustix::process::Pid::from_child(&self.child),
+            flags,
+        )?)
+    }
+
     /// Lets it run.
     pub fn go(&mut self) {
         if std::mem::take(&mut self.stopped) {
@@ -106,7 +126,11 @@ impl Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        self.go();
+        if self.stopped {
+            // Nothing is lost, and there is nobody to tell.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -129,6 +153,19 @@ mod tests {
         );
         launched.go();
         assert_eq!(launched.wait().unwrap().code(), Some(7));
+    }
+
+    #[test]
+    fn one_that_is_dropped_never_ran() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("it ran");
+        let mut command = Command::new("touch");
+        command.arg(&file);
+        let launched = Launched::start(command).unwrap();
+        let pid = launched.pid();
+        drop(launched);
+        assert!(!file.exists());
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
 
     #[test]

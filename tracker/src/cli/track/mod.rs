@@ -14,7 +14,7 @@ use clap::{Args, value_parser};
 use super::exit::{self, FAILED};
 use super::values;
 use crate::inject::{self, Launched};
-use crate::strategy::{self, Name};
+use crate::strategy::{self, Facts, Name};
 use crate::track::{End, Options, Session, Step, WorkingSet};
 use output::Outputs;
 use pace::{Pace, Wake};
@@ -99,22 +99,36 @@ pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
             (Some(comm), _) => by_comm(comm)?,
             (None, pid) => pid.context("no process is given")?,
         };
-        return track(args, pid, None).map(|_| ExitCode::SUCCESS);
+        return track(args, &strategy::gather(false)?, pid, None).map(|_| ExitCode::SUCCESS);
     }
-    let launched = match launch(&args.command) {
+    // The status of the program passes through: a failure of ours must not look like one of it.
+    let ours = |error: &anyhow::Error| {
+        exit::tell(error);
+        ExitCode::from(OURS)
+    };
+    // Before the program is started, which stands still until it is tracked.
+    let facts = match strategy::gather(false) {
+        Ok(facts) => facts,
+        Err(error) => return Ok(ours(&error.into())),
+    };
+    let mut launched = match launch(&args.command) {
         Ok(launched) => launched,
         Err((code, error)) => {
             exit::tell(&error);
             return Ok(ExitCode::from(code));
         }
     };
-    // The status of the program passes through: a failure of ours must not look like one of it.
-    match track(args, launched.pid(), Some(launched)) {
+    let pid = launched.pid();
+    match track(args, &facts, pid, Some(&mut launched)) {
         Ok(Some(status)) => Ok(ExitCode::from(code(status))),
         Ok(None) => Ok(ExitCode::from(OURS)),
         Err(error) => {
-            exit::tell(&error);
-            Ok(ExitCode::from(OURS))
+            let failed = ours(&error);
+            // One that runs goes on to its end without us; one that never ran ends when it is dropped.
+            if launched.runs() {
+                let _ = launched.wait();
+            }
+            Ok(failed)
         }
     }
 }
@@ -175,20 +189,20 @@ fn by_comm(comm: &str) -> anyhow::Result<u32> {
 /// Tracks a process; returns the status of one that we started.
 fn track(
     args: &TrackArgs,
+    facts: &Facts,
     pid: u32,
-    mut launched: Option<Launched>,
+    mut launched: Option<&mut Launched>,
 ) -> anyhow::Result<Option<ExitStatus>> {
     // Before the process is touched: what cannot be written must not stop it.
     let mut outputs = Outputs::open(args, launched.is_some())?;
     let mut pace = Pace::new(args.interval, args.duration).context("cannot wait for signals")?;
-    let facts = strategy::gather(false)?;
     let options = Options {
         strategy: args.strategy.0,
         detailed: args.detailed,
         interval: args.interval,
         inject: inject::Options::default(),
     };
-    let (mut session, first) = Session::begin(pid, facts, options)?;
+    let (mut session, first) = Session::begin(pid, facts.clone(), options)?;
     if let Some(launched) = &mut launched {
         launched.go();
     }
@@ -217,13 +231,22 @@ fn track(
         }
     };
     session.end()?;
-    let status = launched.as_mut().map(|launched| {
-        if end == End::Interrupted {
-            launched.terminate();
-        }
-        launched.wait()
-    });
-    let status = status.transpose().context("lost the program")?;
+    let status = match launched {
+        Some(launched) => Some(wait(launched, end, &pace).context("lost the program")?),
+        None => None,
+    };
     outputs.end(&set.summary(end, status.map(|status| code(status).into())))?;
     Ok(status)
+}
+
+/// Waits for a program to end; whoever wants us to end, wants that of it.
+fn wait(launched: &mut Launched, end: End, pace: &Pace) -> std::io::Result<ExitStatus> {
+    if end == End::Interrupted {
+        launched.terminate();
+    }
+    let process = launched.pidfd()?;
+    while pace.wait_for_end(&process)? == Wake::Signal {
+        launched.terminate();
+    }
+    launched.wait()
 }

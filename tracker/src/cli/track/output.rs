@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -25,8 +25,63 @@ enum Form {
 
 enum Recording {
     None,
-    Opened(File, PathBuf),
+    Opened(Opened),
     Begun(Writer<File>, PathBuf),
+}
+
+/// A file for a recording that has not begun: what it holds is still there, and one that is new goes again.
+struct Opened {
+    file: Option<File>,
+    path: PathBuf,
+    is_new: bool,
+}
+
+impl Opened {
+    fn new(path: &Path, force: bool) -> anyhow::Result<Self> {
+        let open = |is_new| {
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create_new(is_new).open(path);
+            file.map(|file| (file, is_new))
+        };
+        let opened = open(true).or_else(|error| {
+            if force && error.kind() == io::ErrorKind::AlreadyExists {
+                open(false)
+            } else {
+                Err(error)
+            }
+        });
+        let (file, is_new) = opened.map_err(|error| {
+            let exists = error.kind() == io::ErrorKind::AlreadyExists;
+            let advice = if exists { "; --force replaces it" } else { "" };
+            anyhow::anyhow!("cannot record to {}: {error}{advice}", path.display())
+        })?;
+        Ok(Self {
+            file: Some(file),
+            path: path.to_owned(),
+            is_new,
+        })
+    }
+
+    /// The recording begins: nothing else is in the file.
+    fn take(mut self) -> io::Result<Option<(File, PathBuf)>> {
+        let Some(file) = self.file.take() else {
+            return Ok(None);
+        };
+        // A device, such as /dev/null, has no length.
+        if file.metadata()?.is_file() {
+            file.set_len(0)?;
+        }
+        Ok(Some((file, self.path.clone())))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if self.is_new && self.file.is_some() {
+            // Nobody can be told more than why there is no recording, which is told.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Outputs {
@@ -50,7 +105,7 @@ impl Outputs {
         };
         let recording = match &args.output {
             None => Recording::None,
-            Some(path) => Recording::Opened(create(path, args.force)?, path.clone()),
+            Some(path) => Recording::Opened(Opened::new(path, args.force)?),
         };
         Ok(Self {
             out,
@@ -61,15 +116,20 @@ impl Outputs {
 
     /// The header and round 0.
     pub fn begin(&mut self, header: &Header, first: &Round) -> anyhow::Result<()> {
-        if let Recording::Opened(..) = self.recording {
-            let Recording::Opened(file, path) =
-                std::mem::replace(&mut self.recording, Recording::None)
-            else {
-                unreachable!("just matched");
-            };
-            let writer = Writer::new(file, header).with_context(|| cannot_write(&path))?;
-            self.recording = Recording::Begun(writer, path);
-        }
+        self.recording = match std::mem::replace(&mut self.recording, Recording::None) {
+            Recording::Opened(opened) => {
+                let path = opened.path.clone();
+                match opened.take().with_context(|| cannot_write(&path))? {
+                    Some((file, path)) => {
+                        let writer = Writer::new(file, header);
+                        let writer = writer.with_context(|| cannot_write(&path))?;
+                        Recording::Begun(writer, path)
+                    }
+                    None => Recording::None,
+                }
+            }
+            other => other,
+        };
         let text = match &mut self.form {
             Form::Table(table) => table.begin(header, first),
             Form::Json => json::header(header)? + &json::round(first)?,
@@ -130,21 +190,6 @@ impl Outputs {
     }
 }
 
-fn create(path: &PathBuf, force: bool) -> anyhow::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
-    }
-    options.open(path).map_err(|error| {
-        let exists = error.kind() == io::ErrorKind::AlreadyExists;
-        let advice = if exists { "; --force replaces it" } else { "" };
-        anyhow::anyhow!("cannot record to {}: {error}{advice}", path.display())
-    })
-}
-
-fn cannot_write(path: &std::path::Path) -> String {
+fn cannot_write(path: &Path) -> String {
     format!("cannot record to {}", path.display())
 }

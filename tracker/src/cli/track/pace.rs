@@ -1,6 +1,6 @@
 //! When the next round is, and what ends the wait for it.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -60,38 +60,58 @@ impl Pace {
         let until = end.map_or(self.next, |end| end.min(self.next));
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let over = end.is_some_and(|end| end <= until);
-                return Ok(if over { Wake::Over } else { Wake::Tick });
-            }
-            let mut fds = [
-                PollFd::new(&self.signals, PollFlags::IN),
-                PollFd::new(&process, PollFlags::IN),
-            ];
-            let timeout = Timespec::try_from(left).unwrap_or(Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
-            });
-            match poll(&mut fds, Some(&timeout)) {
-                Ok(_) | Err(Errno::INTR) => (),
-                Err(error) => return Err(error.into()),
-            }
-            let ready = fds.each_ref().map(|fd| !fd.revents().is_empty());
-            match ready {
-                [true, _] => return Ok(Wake::Signal),
-                [_, true] => return Ok(Wake::Exit),
-                _ => (),
+            // Also when it is late: rounds without a break must not hide a signal.
+            match self.poll(&process, Some(left))? {
+                Some(wake) => return Ok(wake),
+                None if !left.is_zero() => (),
+                None if end.is_some_and(|end| end <= until) => return Ok(Wake::Over),
+                None => return Ok(Wake::Tick),
             }
         }
+    }
+
+    /// Waits for the end of the process; `Signal` if one comes before.
+    pub fn wait_for_end(&self, process: impl AsFd) -> io::Result<Wake> {
+        loop {
+            if let Some(wake) = self.poll(&process, None)? {
+                return Ok(wake);
+            }
+        }
+    }
+
+    fn poll(&self, process: impl AsFd, left: Option<Duration>) -> io::Result<Option<Wake>> {
+        let mut fds = [
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&process, PollFlags::IN),
+        ];
+        let longest = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        let timeout = left.map(|left| Timespec::try_from(left).unwrap_or(longest));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => (),
+            Err(error) => return Err(error.into()),
+        }
+        let ready = fds.each_ref().map(|fd| !fd.revents().is_empty());
+        Ok(match ready {
+            [true, _] => {
+                // Told once.
+                let _ = (&self.signals).read(&mut [0; 64])?;
+                Some(Wake::Signal)
+            }
+            [_, true] => Some(Wake::Exit),
+            _ => None,
+        })
     }
 }
 
 /// The first time of the grid after now.
 fn next(last: Instant, now: Instant, interval: Duration) -> Instant {
-    let passed = now.saturating_duration_since(last).as_nanos() / interval.as_nanos().max(1);
-    let rounds = u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(1);
-    last.checked_add(interval.saturating_mul(rounds))
-        .unwrap_or(now)
+    let since = now.saturating_duration_since(last).as_nanos();
+    let length = interval.as_nanos().max(1);
+    let left = u64::try_from(length - since % length).unwrap_or(u64::MAX);
+    now.checked_add(Duration::from_nanos(left)).unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -1,0 +1,36 @@
+//! `tracker track` as a program: statuses, output, signals, recordings, and what is left when it is killed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+#[path = "track_cli/endings.rs"]
+mod endings;
+#[path = "track_cli/launched.rs"]
+mod launched;
+#[path = "track_cli/output.rs"]
+mod output;
+#[path = "track_cli/statuses.rs"]
+mod statuses;
+mod support;
+
+use std::process::{Command, Output, Stdio};
+
+use support::program;
+use support::script::Script;
+
+/// `tracker track` with arguments.
+fn track(args: &[&str]) -> Command {
+    let mut command = Command::new(program("tracker", env!("CARGO_BIN_EXE_tracker")));
+    command.arg("track").args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs it on a process to its end.
+fn track_pid(script: &Script, args: &[&str]) -> Output {
+    let pid = script.pid().to_string();
+    track(&["--pid", &pid]).args(args).output().unwrap()
+}
+
+/// Its code, and what it said on standard error.
+fn code_and_error(output: &Output) -> (Option<i32>, String) {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    (output.status.code(), said)
+}
