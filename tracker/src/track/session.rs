@@ -70,6 +70,14 @@ struct PassedOver {
 /// The address space is gone, or is another one.
 struct Lost;
 
+/// What came of a hole.
+enum Taken {
+    /// It is tracked, noted, or left to the next round.
+    Settled,
+    /// It was refused as memory that cannot be tracked, or it is not mapped any more.
+    Doubtful,
+}
+
 /// How long the memory of a process that lives may be unreadable.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Rounds after which it is tried again to track what belonged to another userfaultfd.
@@ -288,9 +296,24 @@ impl Tracking {
             let passed_over = self.passed_over.get(&found.mapping.start);
             passed_over.is_none_or(|passed_over| again && passed_over.may_be_freed)
         });
+        let mut doubtful = Vec::new();
         for hole in borders::holes(&self.areas, wanted) {
-            if let Err(lost) = self.take(&hole, &vmas)? {
-                return Ok(Err(lost));
+            match self.take(&hole, &vmas, false)? {
+                Ok(Taken::Doubtful) => doubtful.push(hole),
+                Ok(Taken::Settled) => (),
+                Err(lost) => return Ok(Err(lost)),
+            }
+        }
+        if !doubtful.is_empty() {
+            let Some(now) = self.reader.read()? else {
+                return Ok(Err(Lost));
+            };
+            // What is gone or has changed, the next round sees as it is then.
+            doubtful.retain(|hole| mapping_at(&vmas, hole) == mapping_at(&now, hole));
+            for hole in doubtful {
+                if let Err(lost) = self.take(&hole, &now, true)? {
+                    return Ok(Err(lost));
+                }
             }
         }
         self.fit(&vmas);
@@ -347,8 +370,8 @@ impl Tracking {
         Ok(Ok(stats.vanished == 0))
     }
 
-    /// Begins to track a hole. If that cannot be, it is noted.
-    fn take(&mut self, hole: &Area, vmas: &[Found]) -> Reached<()> {
+    /// Begins to track a hole. If that cannot be, it is noted. `sure`: it was there after it had been refused.
+    fn take(&mut self, hole: &Area, vmas: &[Found], sure: bool) -> Reached<Taken> {
         let mut there = Vec::new();
         if self
             .populated
@@ -360,14 +383,18 @@ impl Tracking {
         match self.strategy.arm(hole) {
             Ok(Some(())) => (),
             Ok(None) => return Ok(Err(Lost)),
-            Err(error) if is_passing(&error) => return Ok(Ok(())),
+            Err(error) if is_passing(&error) => return Ok(Ok(Taken::Settled)),
+            // Also the answer where nothing is mapped any more.
+            Err(error) if !sure && error.errno() == Some(Errno::INVAL.raw_os_error()) => {
+                return Ok(Ok(Taken::Doubtful));
+            }
             Err(error) => {
                 let Some(reason) = refusal(&error) else {
                     return Err(error);
                 };
                 let may_be_freed = error.errno() == Some(Errno::BUSY.raw_os_error());
                 self.pass_over(hole, vmas, reason, may_be_freed);
-                return Ok(Ok(()));
+                return Ok(Ok(Taken::Settled));
             }
         }
         // What came in between is armed and there; it cannot be told from what was there before.
@@ -397,22 +424,21 @@ impl Tracking {
             self.events
                 .push(format!("{} is free, and tracked from now on", freed.name()));
         }
-        Ok(Ok(()))
+        Ok(Ok(Taken::Settled))
     }
 
     /// Notes that a mapping cannot be tracked.
     fn pass_over(&mut self, hole: &Area, vmas: &[Found], reason: &str, may_be_freed: bool) {
-        let found = vmas
-            .iter()
-            .find(|found| found.area().range.contains(&hole.range.start));
-        let Some(found) = found else { return };
+        let Some(mapping) = mapping_at(vmas, hole) else {
+            return;
+        };
         let passed_over = PassedOver {
-            mapping: found.mapping.clone(),
+            mapping: mapping.clone(),
             reason: reason.to_owned(),
             may_be_freed,
         };
         let text = passed_over.to_string();
-        let start = found.mapping.start;
+        let start = mapping.start;
         if self.passed_over.insert(start, passed_over).is_none() {
             self.events.push(text);
         }
@@ -564,6 +590,13 @@ fn within(extents: &[Extent], range: &std::ops::Range<u64>) -> Vec<Extent> {
         ..extent.clone()
     };
     inside.map(cut).collect()
+}
+
+/// The mapping that a hole is in.
+fn mapping_at<'a>(vmas: &'a [Found], hole: &Area) -> Option<&'a Arc<Mapping>> {
+    let at = vmas.partition_point(|found| found.mapping.end <= hole.range.start);
+    let mapping = vmas.get(at).map(|found| &found.mapping);
+    mapping.filter(|mapping| mapping.start <= hole.range.start)
 }
 
 /// A mapping that is gone as a whole.

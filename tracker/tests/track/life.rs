@@ -49,7 +49,7 @@ fn executing_while_rounds_run() {
     for name in working(ANON) {
         let mut script = Script::start();
         let (mut session, _) = begin(&script, name);
-        for _ in 0..10 {
+        for _ in 0..5 {
             let over = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
@@ -105,41 +105,36 @@ fn the_end_is_an_end_however_it_comes() {
 #[test]
 fn a_child_is_not_tracked_and_disturbs_nothing() {
     for name in working(ANON) {
-        for kind in [ANON, MEMFD] {
-            if refused(name, kind).is_some() || kind == MEMFD {
-                continue;
-            }
-            let mut script = Script::start();
-            let (number, area) = script.map(kind, 64);
-            script.tell(&format!("store {number} 1 1 0-31"));
-            let (mut session, _) = begin(&script, name);
-            script.tell(&format!("store {number} 2 1 7"));
-            script.tell(&format!("fork {number} 9 0-3,40"));
-            script.tell(&format!("store {number} 2 1 8,50"));
-            let seen = look(&mut session, &area);
-            assert_eq!(
-                (seen.written, seen.unknown),
-                (pages([7, 8, 50]), pages([])),
-                "{name}"
-            );
-            // After fork the parent's pages are shared until they are written: another fault, the same report.
-            script.tell(&format!("store {number} 3 1 7,9"));
-            assert_eq!(look(&mut session, &area).written, pages([7, 9]), "{name}");
-            let expected = |page| match page {
-                7 | 9 => 3,
-                8 | 50 => 2,
-                0..32 => 1,
-                _ => 0,
-            };
-            assert_eq!(
-                script.words(&area),
-                (0..64).map(expected).collect::<Vec<u64>>(),
-                "{name}"
-            );
-            script.tell("spawn");
-            assert_eq!(look(&mut session, &area).all(), pages([]), "{name}");
-            session.end().unwrap();
-        }
+        let mut script = Script::start();
+        let (number, area) = script.map(ANON, 64);
+        // All of it: the script reads it, which some kernels cannot tell from a write.
+        script.tell(&format!("store {number} 1 1 0-63"));
+        let (mut session, _) = begin(&script, name);
+        script.tell(&format!("store {number} 2 1 7"));
+        script.tell(&format!("fork {number} 9 0-3,40"));
+        script.tell(&format!("store {number} 2 1 8,50"));
+        let seen = look(&mut session, &area);
+        assert_eq!(
+            (seen.written, seen.unknown),
+            (pages([7, 8, 50]), pages([])),
+            "{name}"
+        );
+        // After fork the parent's pages are shared until they are written: another fault, the same report.
+        script.tell(&format!("store {number} 3 1 7,9"));
+        assert_eq!(look(&mut session, &area).written, pages([7, 9]), "{name}");
+        let expected = |page| match page {
+            7 | 9 => 3,
+            8 | 50 => 2,
+            _ => 1,
+        };
+        assert_eq!(
+            script.words(&area),
+            (0..64).map(expected).collect::<Vec<u64>>(),
+            "{name}"
+        );
+        script.tell("spawn");
+        assert_eq!(look(&mut session, &area).all(), pages([]), "{name}");
+        session.end().unwrap();
     }
 }
 
@@ -149,6 +144,7 @@ fn children_and_threads_while_rounds_run() {
     for name in working(ANON) {
         let mut script = Script::start();
         let (number, area) = script.map(ANON, 256);
+        script.tell(&format!("store {number} 77 1 0-255"));
         let (mut session, _) = begin(&script, name);
         let mut lines = Vec::new();
         for turn in 1..6 {

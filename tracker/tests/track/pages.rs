@@ -28,9 +28,9 @@ fn there(name: Name, kind: Kind, before: &BTreeSet<u64>) -> BTreeSet<u64> {
 }
 
 /// Whole huge pages where a report is about one.
-fn whole(kind: Kind, written: &BTreeSet<u64>) -> BTreeSet<u64> {
+fn whole(name: Name, kind: Kind, written: &BTreeSet<u64>) -> BTreeSet<u64> {
     let around = |page: &u64| page / 512 * 512..(page / 512 + 1) * 512;
-    if kind == HUGETLB {
+    if kind == HUGETLB && name != Name::Hash {
         written.iter().flat_map(around).collect()
     } else {
         written.clone()
@@ -63,7 +63,7 @@ fn check(name: Name, kind: Kind, seed: u64) {
     assert_eq!(first.tracked, PAGES, "{context}");
     let mut shadow = Shadow::empty(script.pid(), &area);
     shadow.copy(&before);
-    for turn in 2..5 {
+    for turn in 2..4 {
         let mut chosen: Vec<u64> = (0..PAGES).collect();
         random.shuffle(&mut chosen);
         chosen.truncate(300);
@@ -76,7 +76,7 @@ fn check(name: Name, kind: Kind, seed: u64) {
             union.unknown.extend(seen.unknown);
             assert_eq!((seen.tracked, seen.vanished), (PAGES, 0), "{context}");
         });
-        same(&union.written, &whole(kind, &pages(chosen)), &context);
+        same(&union.written, &whole(name, kind, &pages(chosen)), &context);
         assert_eq!(union.unknown, BTreeSet::new(), "{context}");
     }
     assert_eq!(shadow.lost(), BTreeSet::new(), "{context}");
