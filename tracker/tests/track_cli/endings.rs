@@ -26,7 +26,7 @@ fn start(script: &Script, args: &[&str], out: Stdio) -> Child {
 #[test]
 fn a_signal_ends_it_with_a_summary() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        for interval in ["1h", "10ms", "0.001ms"] {
+        for interval in ["1h", "10ms", "0.000001ms"] {
             let script = Script::start();
             let mut child = start(&script, &["--json", "-i", interval], Stdio::piped());
             let mut output = BufReader::new(child.stdout.take().unwrap());
