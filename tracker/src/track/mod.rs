@@ -16,6 +16,7 @@ pub mod clock;
 mod error;
 pub mod json;
 mod model;
+mod parts;
 mod populated;
 pub mod recording;
 pub mod report;

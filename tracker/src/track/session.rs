@@ -11,6 +11,7 @@ use super::TrackError;
 use super::attach::{self, Attached, Options};
 use super::borders;
 use super::model::{Extent, Header, Mapping, MappingRound, Pages, Round};
+use super::parts::Parts;
 use super::populated::{self, Populated, There};
 use super::vmas::{Found, Reader};
 use crate::inject::{Life, Lifeline};
@@ -498,123 +499,11 @@ impl fmt::Display for PassedOver {
     }
 }
 
-/// What came of everything.
-#[derive(Default)]
-struct Parts {
-    /// Counts that no extent tells, by the address of the area.
-    counts: BTreeMap<u64, Pages>,
-    extents: Vec<Extent>,
-    /// Areas of which a part or all is unmapped, with how many pages.
-    vanished: Vec<(Area, u64)>,
-}
-
-impl Parts {
-    fn add(&mut self, start: u64, more: Pages, extents: impl IntoIterator<Item = Extent>) {
-        let optional =
-            |a: Option<u64>, b: Option<u64>| a.map_or(b, |a| Some(a + b.unwrap_or_default()));
-        let sum = self.counts.entry(start).or_default();
-        sum.armed += more.armed;
-        sum.touched = optional(sum.touched, more.touched);
-        sum.zapped = optional(sum.zapped, more.zapped);
-        self.extents.extend(extents);
-    }
-
-    fn vanished(&mut self, area: &Area, pages: u64) {
-        if pages != 0 {
-            self.vanished.push((area.clone(), pages));
-        }
-    }
-
-    /// A row for each tracked mapping. Its borders may not be those of the areas that were read.
-    fn rows(self, areas: &[Area], vmas: &[Found]) -> Vec<MappingRound> {
-        let mut rows = Vec::new();
-        let extents = disjoint(self.extents);
-        for found in vmas {
-            let here = found.area().range;
-            let tracked: u64 = borders::overlapping(areas, &here).map(Area::pages).sum();
-            if tracked == 0 {
-                continue;
-            }
-            let mut sum = Self::default();
-            for (_, pages) in self.counts.range(here.clone()) {
-                sum.add(here.start, *pages, []);
-            }
-            let mut pages = sum.counts.remove(&here.start).unwrap_or_default();
-            pages.tracked = tracked;
-            let written = within(&extents, &here);
-            for extent in &written {
-                let count = if extent.unknown {
-                    &mut pages.unknown
-                } else {
-                    &mut pages.written
-                };
-                *count += extent.pages();
-            }
-            rows.push(MappingRound {
-                mapping: found.mapping.clone(),
-                pages,
-                written,
-            });
-        }
-        for (area, pages) in self.vanished {
-            let after = rows.partition_point(|row| row.mapping.end <= area.range.start);
-            match rows.get_mut(after) {
-                Some(row) if row.mapping.start < area.range.end => row.pages.vanished += pages,
-                _ => rows.insert(after, vanished_row(&area, pages)),
-            }
-        }
-        rows
-    }
-}
-
-/// By address; what is reported twice, because a round had to begin again, only once.
-fn disjoint(mut extents: Vec<Extent>) -> Vec<Extent> {
-    extents.sort_by_key(|extent| extent.range.start);
-    let mut end = 0;
-    extents.retain_mut(|extent| {
-        extent.range.start = extent.range.start.max(end);
-        end = end.max(extent.range.end);
-        extent.range.start < extent.range.end
-    });
-    extents
-}
-
-/// What of disjoint extents is in a range.
-fn within(extents: &[Extent], range: &std::ops::Range<u64>) -> Vec<Extent> {
-    let first = extents.partition_point(|extent| extent.range.end <= range.start);
-    let inside = extents[first..]
-        .iter()
-        .take_while(|extent| extent.range.start < range.end);
-    let cut = |extent: &Extent| Extent {
-        range: extent.range.start.max(range.start)..extent.range.end.min(range.end),
-        ..extent.clone()
-    };
-    inside.map(cut).collect()
-}
-
 /// The mapping that a hole is in.
 fn mapping_at<'a>(vmas: &'a [Found], hole: &Area) -> Option<&'a Arc<Mapping>> {
     let at = vmas.partition_point(|found| found.mapping.end <= hole.range.start);
     let mapping = vmas.get(at).map(|found| &found.mapping);
     mapping.filter(|mapping| mapping.start <= hole.range.start)
-}
-
-/// A mapping that is gone as a whole.
-fn vanished_row(area: &Area, pages: u64) -> MappingRound {
-    MappingRound {
-        mapping: Arc::new(Mapping {
-            start: area.range.start,
-            end: area.range.end,
-            name: String::new(),
-            backing: area.backing,
-            page_size: area.page_size,
-        }),
-        pages: Pages {
-            vanished: pages,
-            ..Pages::default()
-        },
-        written: Vec::new(),
-    }
 }
 
 fn extent(written: Written) -> Extent {
