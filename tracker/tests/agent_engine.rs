@@ -96,6 +96,7 @@ fn start_with(required: Level, route: impl FnOnce(Scripted) -> Box<dyn Discover>
             scan: LONG,
             budget: 0.0,
         },
+        track: None,
     };
     let report = Report {
         level: Level::Partial,
@@ -113,7 +114,7 @@ fn start_with(required: Level, route: impl FnOnce(Scripted) -> Box<dyn Discover>
         diagnostics: None,
         missed: Box::new(Vec::new),
     };
-    let running = Running::start(config, Behaviour::default(), probes).unwrap();
+    let running = Running::start(config, Behaviour::default(), probes, None).unwrap();
     Agent {
         source,
         script: Some(script),

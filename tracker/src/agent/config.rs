@@ -1,7 +1,9 @@
 //! What the agent was asked to do, validated by the command line.
 
+use super::tracking::Selector;
 use crate::model::Limits;
 use crate::probes::Level;
+use crate::strategy::Name;
 use std::time::Duration;
 
 /// Everything but the hooks.
@@ -17,6 +19,25 @@ pub struct Config {
     pub limits: Limits,
     /// How often, and at what cost.
     pub pace: Pace,
+    /// Which processes to track, if any.
+    pub track: Option<TrackConfig>,
+}
+
+/// Which processes are tracked, and how.
+#[derive(Clone, Debug)]
+pub struct TrackConfig {
+    /// Chosen by any of these; not empty.
+    pub selectors: Vec<Selector>,
+    /// From one round to the next, if the budget allows.
+    pub interval: Duration,
+    /// Share of one core for all of it: more than 0, at most 1.
+    pub budget: f64,
+    /// How; none: the best that works.
+    pub strategy: Option<Name>,
+    /// Processes at a time.
+    pub most: usize,
+    /// From a refusal to the next try; doubles with each.
+    pub retry: Duration,
 }
 
 /// How often the agent works, and at what cost.

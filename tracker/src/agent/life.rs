@@ -6,6 +6,7 @@ use super::http::{Limits, Server, router};
 use super::probes::Probes;
 use super::report::Report;
 use super::running::Running;
+use super::tracking::{How, Tracking};
 use crate::uffd::{self, Behaviour};
 use axum_server::Handle;
 use sd_notify::NotifyState;
@@ -28,10 +29,14 @@ pub fn run(
     let signals = runtime.block_on(async { Signals::new() })?;
     // Before probes would count it.
     let behaviour = behaviour();
+    let tracking = config.track.clone().map(|track| {
+        let how = How::find(track.strategy);
+        Tracking::new(track, how)
+    });
     let probes = attach()?;
     tell(&probes.report);
     let path = config.telemetry_path.clone();
-    let running = Running::start(config, behaviour, probes)?;
+    let running = Running::start(config, behaviour, probes, tracking)?;
     let result = runtime.block_on(serve(server, &running, &path, signals, limits));
     // Scrapes that still encode hold the view, not the probes.
     runtime.shutdown_background();

@@ -4,6 +4,7 @@
 //! probes --snapshot--> \
 //! discover thread ----> engine (model) --> http: /metrics /status /readyz
 //! scan thread --------> /
+//! track threads ------> tracking (processes of --track) --> http
 //! ```
 //!
 //! A scrape reads the counters and writes text; everything slow has a thread and a budget.
@@ -25,10 +26,12 @@ mod running;
 mod scan;
 mod status;
 mod stop;
+mod tracking;
 
-pub use config::{Config, Pace};
+pub use config::{Config, Pace, TrackConfig};
 pub use error::AgentError;
 pub use life::run;
 pub use probes::{NoCounters, Probes};
 pub use report::{CountReport, HookReport, MissingCapability, Report, counts};
 pub use running::Running;
+pub use tracking::{How, Selector, Tracking};

@@ -12,6 +12,7 @@ use super::report::{HookReport, Report};
 use super::scan::{ScanState, Scanner};
 use super::status::{self, Parts};
 use super::stop::Stop;
+use super::tracking::Tracking;
 use crate::metrics::{AgentFacts, BuildInfo, Exporter, HookFacts};
 use crate::uffd::Behaviour;
 use serde_json::Value;
@@ -31,6 +32,7 @@ struct Shared {
     missed: Mutex<Missed>,
     discovery: Mutex<DiscoveryState>,
     scan: Mutex<ScanState>,
+    tracking: Option<Tracking>,
     stop: Stop,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -45,7 +47,12 @@ impl Running {
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(config: Config, behaviour: Behaviour, probes: Probes) -> Result<Self, AgentError> {
+    pub fn start(
+        config: Config,
+        behaviour: Behaviour,
+        probes: Probes,
+        tracking: Option<Tracking>,
+    ) -> Result<Self, AgentError> {
         let Probes {
             source,
             discover,
@@ -68,6 +75,7 @@ impl Running {
             missed: Mutex::new(missed),
             discovery: Mutex::default(),
             scan: Mutex::default(),
+            tracking,
             stop: Stop::default(),
             threads: Mutex::default(),
         });
@@ -104,6 +112,13 @@ impl Running {
                 shared.collect();
             }
         })?;
+        if self.shared.tracking.is_some() {
+            self.spawn("track", |shared| {
+                if let Some(tracking) = &shared.tracking {
+                    tracking.run(&shared.stop, shared.config.pace.discover);
+                }
+            })?;
+        }
         if self.shared.config.pace.budget > 0.0 {
             self.spawn("scan", move |shared| {
                 let Shared {
@@ -161,6 +176,14 @@ impl Shared {
         self.engine.collect();
     }
 
+    fn note_tracking(&self) {
+        let linger = self.config.limits.linger;
+        let track = self.tracking.as_ref().map(|track| track.facts(linger));
+        self.engine
+            .exporter
+            .update_facts(|facts| facts.track = track);
+    }
+
     fn dead_thread(&self) -> Option<String> {
         let threads = lock(&self.threads);
         let dead = threads.iter().find(|thread| thread.is_finished())?;
@@ -170,6 +193,7 @@ impl Shared {
 
 impl View for Shared {
     fn metrics(&self) -> Result<Vec<u8>, String> {
+        self.note_tracking();
         let text = self.engine.scrape().map_err(|e| e.to_string())?;
         Ok(text.body.into_bytes())
     }
@@ -201,6 +225,7 @@ impl View for Shared {
             discovery: &lock(&self.discovery).clone(),
             scan: &lock(&self.scan).clone(),
             ready: &ready,
+            tracking: self.tracking.as_ref().map(Tracking::status),
         })
     }
 }

@@ -30,6 +30,8 @@ pub struct Parts<'a> {
     pub scan: &'a ScanState,
     /// The answer of `/readyz`.
     pub ready: &'a Readiness,
+    /// The processes that are tracked; none without `--track`.
+    pub tracking: Option<Value>,
 }
 
 /// The whole of it.
@@ -68,6 +70,7 @@ pub fn status(parts: &Parts<'_>) -> Value {
             "oldest_unix_seconds": view.oldest_scan_unix_seconds,
             "state": parts.scan,
         },
+        "tracking": parts.tracking,
     })
 }
 

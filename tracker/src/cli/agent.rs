@@ -2,7 +2,7 @@
 
 use super::listen::ListenAddress;
 use super::{probes, values};
-use crate::agent::{self, Config, Pace};
+use crate::agent::{self, Config, Pace, Selector, TrackConfig};
 use crate::model::{Detail, Limits};
 use crate::probes::Level;
 use clap::{ArgAction, Args, ValueEnum};
@@ -74,6 +74,52 @@ pub struct AgentArgs {
     /// Least time from one search for uffd-wp VMAs to the next; it takes at most 2% of one core
     #[arg(long, env = "TRACKER_DISCOVER_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = values::duration)]
     discover_interval: Duration,
+
+    #[command(flatten)]
+    tracking: TrackingArgs,
+}
+
+/// The flags that decide which processes are tracked and at what cost.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Tracking")]
+pub struct TrackingArgs {
+    /// Track the pages that these processes write: pid:1234, comm:redis-server (the name in /proc/PID/comm) or
+    /// cgroup:/system.slice/redis.service (that control group and those below it); 1234 and redis-server alone mean pid
+    /// and comm. May be given more than once, or several with commas. Looked for at each discovery; a process that no
+    /// longer matches is let go. Each is stopped for a moment (a fraction of a millisecond) to be attached to, and while
+    /// it is tracked it cannot register that memory with a userfaultfd of its own (EBUSY)
+    #[arg(long, env = "TRACKER_TRACK", value_name = "SELECTOR")]
+    #[arg(action = ArgAction::Append, value_delimiter = ',')]
+    track: Vec<Selector>,
+    /// Time from one round to the next, for each process that is tracked
+    #[arg(long, env = "TRACKER_TRACK_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
+    track_interval: Duration,
+    /// Share of one CPU core for tracking all processes; if rounds cost more they come less often, which the log, /status
+    /// and uffdwp_track_interval_seconds say
+    #[arg(long, env = "TRACKER_TRACK_BUDGET", default_value = "1%", value_name = "PERCENT", value_parser = values::positive_share)]
+    track_budget: f64,
+    /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or auto, the best that
+    /// works here, which is never hash or soft-dirty (docs/strategies.md; `tracker check`)
+    #[arg(long, env = "TRACKER_TRACK_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = values::strategy)]
+    track_strategy: values::Strategy,
+    /// Processes tracked at a time; further ones that match are counted, and named in /status
+    #[arg(long, env = "TRACKER_TRACK_MAX", default_value_t = 8, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    track_max: u32,
+}
+
+impl TrackingArgs {
+    /// `retry`: from a refusal to the next try.
+    fn config(&self, retry: Duration) -> Option<TrackConfig> {
+        (!self.track.is_empty()).then(|| TrackConfig {
+            selectors: self.track.clone(),
+            interval: self.track_interval,
+            budget: self.track_budget,
+            strategy: self.track_strategy.0,
+            most: self.track_max as usize,
+            retry,
+        })
+    }
 }
 
 /// The flags that decide which hooks are attached and how.
@@ -166,6 +212,7 @@ impl AgentArgs {
                 scan: self.scan_interval,
                 budget: self.scan_budget,
             },
+            track: self.tracking.config(self.discover_interval),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Values of flags: durations, shares, counts, paths. Each error says what would be right.
 
+use crate::strategy::Name;
 use std::time::Duration;
 
 /// Units of a duration, longest suffix first so that `ms` is not read as `m`.
@@ -38,6 +39,33 @@ pub fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(wrong)?;
     Ok(percent / 100.0)
 }
+
+/// A share of one CPU core that is more than nothing.
+pub fn positive_share(text: &str) -> Result<f64, String> {
+    match share(text)? {
+        share if share > 0.0 => Ok(share),
+        _ => Err(format!(
+            "`{text}` must be more than 0%; write for example 1%"
+        )),
+    }
+}
+
+/// A strategy by name; none for `auto`.
+pub fn strategy(text: &str) -> Result<Strategy, String> {
+    match text {
+        "auto" => Ok(Strategy(None)),
+        "mprotect" => Err("mprotect tracks only the process it runs in; choose another".to_owned()),
+        _ => {
+            let name: Result<Name, String> = text.parse();
+            name.map(|name| Strategy(Some(name)))
+                .map_err(|error| format!("{error}, auto"))
+        }
+    }
+}
+
+/// A strategy, or the best that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strategy(pub Option<Name>);
 
 /// Digits with at most one dot: no sign, no exponent, no `inf`.
 fn decimal(text: &str) -> Option<f64> {
@@ -84,6 +112,7 @@ mod tests {
     fn shares() {
         assert!((share("1%").unwrap() - 0.01).abs() < 1e-12);
         assert!(share("0%").unwrap().abs() < 1e-12);
+        assert!(positive_share("0%").is_err() && positive_share("0.1%").is_ok());
         for wrong in ["", "%", "1", "-1%", "101%", "inf%", "nan%"] {
             assert!(share(wrong).is_err(), "{wrong}");
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::catalog::FAMILIES;
+use super::catalog::{FAMILIES, track};
 use super::family::{Family, Kind};
 use crate::model::{Detail, Limits};
 
@@ -66,6 +66,8 @@ every combination of labels in use, {most}.
 - A series disappears `--linger` (default {linger} s) after the exit of its VMA; its value is added
   nowhere. Until then its counters stay and its gauges are gone. (pid, vma) is unique in every
   scrape: a new owner of the same start or pid ends a lingering series at once.
+- `--track` tracks at most `--track-max` (default 8) processes, which have 8 series each, whatever the other
+  bounds are, and not with `--detail node`; they disappear in the same way.
 - own + other + retired = node. `retired` is in `/status`.
 - A split leaves the series with the part that keeps the start. On a merge the lower start keeps
   its series, the other one exits.
@@ -93,14 +95,21 @@ const LABELS: &str = "
 | `entry` | `pte`, `marker`, `huge` |
 | `event` | `installed`, `consumed`, `dropped` |
 | `level` | `pte`, `pmd`, `pud` |
+| `strategy` | how a process is tracked, as in docs/strategies.md |
+| `state` | `armed`, `written`; of a process that `--track` means: `tracked`, `refused`, `over_max` |
+| `work` | `round` (reading and arming), `attach`, `select` (looking for processes) |
 | `cause` | `fault`, `arm`, `scan`, `copy`, `fork`, `move`, `populate`, `other` |
 
 Names, paths and cgroups can hold any byte: what is not UTF-8, and control characters, are written
 `\\xNN`. Values longer than 200 bytes keep their end, after a `…`.
 ";
 
-fn chapters() -> [(&'static str, Vec<&'static Family>); 4] {
-    let having = |test: fn(&Family) -> bool| FAMILIES.iter().filter(|f| test(f)).collect();
+fn chapters() -> [(&'static str, Vec<&'static Family>); 5] {
+    let having = |test: fn(&Family) -> bool| {
+        let others = FAMILIES.iter().filter(|f| !track::is_track(f));
+        others.filter(|f| test(f)).collect()
+    };
+    let tracked = FAMILIES.iter().filter(|f| track::is_track(f)).collect();
     [
         ("Per VMA", having(|f| f.labels.contains(&"vma"))),
         (
@@ -108,6 +117,7 @@ fn chapters() -> [(&'static str, Vec<&'static Family>); 4] {
             having(|f| f.labels.contains(&"pid") && !f.labels.contains(&"vma")),
         ),
         ("Per node", having(is_node)),
+        ("Processes that are tracked (`--track`)", tracked),
         (
             "The agent itself",
             having(|f| !f.labels.contains(&"pid") && !is_node(f)),

@@ -22,6 +22,52 @@ pub struct AgentFacts {
     pub collectors: Vec<CollectorFacts>,
     /// What can be counted here.
     pub availability: Availability,
+    /// What is tracked; none without `--track`.
+    pub track: Option<TrackFacts>,
+}
+
+/// What the processes that the agent tracks came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrackFacts {
+    /// Share of one core that all of it may take.
+    pub budget: f64,
+    /// One row for each process, by pid, no pid twice.
+    pub processes: Vec<TrackRow>,
+    /// How many processes that match are in which state.
+    pub states: Vec<(&'static str, usize)>,
+    /// How often a process could not be tracked, by reason.
+    pub failures: Vec<(&'static str, u64)>,
+    /// Pages of 4 KiB that all processes wrote since the agent started, each once for each round.
+    pub written: u64,
+    /// CPU time since the agent started, by what it went into.
+    pub cpu: Vec<(&'static str, Duration)>,
+}
+
+/// One process that is, or a while ago was, tracked. Pages are of 4 KiB.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrackRow {
+    /// Process id.
+    pub pid: u32,
+    /// Its name when it was attached to.
+    pub comm: Vec<u8>,
+    /// How it is tracked.
+    pub strategy: String,
+    /// Whether it still is.
+    pub live: bool,
+    /// Rounds.
+    pub rounds: u64,
+    /// Pages written, each once for each round.
+    pub written: u64,
+    /// Pages that were there before they were armed.
+    pub unknown: u64,
+    /// Pages unmapped from one round to the next.
+    pub vanished: u64,
+    /// Pages tracked in the last round.
+    pub tracked: u64,
+    /// From the last round to the next.
+    pub interval: Duration,
+    /// CPU time of attaching and of all rounds.
+    pub cpu: Duration,
 }
 
 /// The levels, best first.

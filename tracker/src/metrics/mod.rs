@@ -17,7 +17,8 @@ mod selfstats;
 pub use catalog::FAMILIES;
 pub use exporter::{EncodeError, Exporter, Exposition, encode};
 pub use facts::{
-    AgentFacts, Availability, BuildInfo, CollectorFacts, Exactness, HookFacts, Signal,
+    AgentFacts, Availability, BuildInfo, CollectorFacts, Exactness, HookFacts, Signal, TrackFacts,
+    TrackRow,
 };
 pub use family::{Family, Kind, Samples};
 pub use scrape::{OTHER, Scrape};

@@ -26,7 +26,7 @@ fn names(samples: &[Sample]) -> HashSet<&str> {
 #[test]
 fn labels_are_those_described() {
     let view = full::view(Limits::default(), 2, 2, Fill::Everything);
-    let samples = scrape(view, full::facts());
+    let samples = scrape(view, full::tracking());
     for family in FAMILIES {
         let named = samples.iter().filter(|s| s.name == family.name);
         for sample in named {
@@ -44,7 +44,7 @@ fn labels_are_those_described() {
 #[test]
 fn every_family_is_there_when_everything_is_known() {
     let view = full::view(Limits::default(), 2, 2, Fill::Everything);
-    let scrape = Scrape::new(view, full::facts(), full::stats());
+    let scrape = Scrape::new(view, full::tracking(), full::stats());
     let body = encode(&scrape).unwrap().body;
     for family in FAMILIES {
         assert!(

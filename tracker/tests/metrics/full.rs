@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tracker::metrics::doc::Size;
 use tracker::metrics::{
-    AgentFacts, Availability, BuildInfo, CollectorFacts, HookFacts, Scrape, SelfStats, encode,
+    AgentFacts, Availability, BuildInfo, CollectorFacts, HookFacts, Scrape, SelfStats, TrackFacts,
+    TrackRow, encode,
 };
 use tracker::model::sample::{FoundVma, MmSample, ProcessKey, Snapshot, Usage, VmaSample};
 use tracker::model::{Counts, Discovery, Input, Limits, Model, ProcessFacts, ScanResult, View};
@@ -74,6 +75,36 @@ pub fn facts() -> AgentFacts {
             success: true,
         }],
         availability: Availability::all_exact(),
+        track: None,
+    }
+}
+
+/// One that tracks a process; another one has ended.
+pub fn tracking() -> AgentFacts {
+    let row = |pid: u32, live| TrackRow {
+        pid,
+        comm: b"redis-server".to_vec(),
+        strategy: "markers".to_owned(),
+        live,
+        rounds: 7,
+        written: 1000 + u64::from(pid),
+        unknown: 20,
+        vanished: 0,
+        tracked: 4096,
+        interval: Duration::from_millis(2500),
+        cpu: Duration::from_millis(125),
+    };
+    let track = TrackFacts {
+        budget: 0.01,
+        processes: vec![row(1, true), row(2, false)],
+        states: vec![("tracked", 1), ("refused", 0), ("over_max", 3)],
+        failures: vec![("traced", 2)],
+        written: 5000,
+        cpu: vec![("round", Duration::from_secs(3))],
+    };
+    AgentFacts {
+        track: Some(track),
+        ..facts()
     }
 }
 

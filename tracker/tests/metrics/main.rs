@@ -11,3 +11,4 @@ mod full;
 mod golden;
 mod page;
 mod text;
+mod track;

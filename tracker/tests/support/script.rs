@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::ops::Range;
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
 use std::thread;
@@ -74,6 +75,11 @@ pub struct Script {
 impl Script {
     pub fn start() -> Self {
         let path = super::program("uffdwp-workload", env!("CARGO_BIN_EXE_uffdwp-workload"));
+        Self::start_program(path.as_ref())
+    }
+
+    /// Starts a copy of the program under another name.
+    pub fn start_program(path: &Path) -> Self {
         let mut command = Command::new(path);
         command
             .arg("script")

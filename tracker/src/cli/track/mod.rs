@@ -14,7 +14,7 @@ use clap::{Args, value_parser};
 use super::exit::{self, FAILED};
 use super::values;
 use crate::inject::{self, Launched};
-use crate::strategy::{self, Facts, Name};
+use crate::strategy::{self, Facts};
 use crate::track::{End, Options, Session, Step, WorkingSet};
 use output::Outputs;
 use pace::{Pace, Wake};
@@ -35,8 +35,8 @@ pub struct TrackArgs {
     command: Vec<String>,
     /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or auto, the best that
     /// works here (docs/strategies.md; `tracker check`)
-    #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = choice)]
-    strategy: Choice,
+    #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = values::strategy)]
+    strategy: values::Strategy,
     /// Time from one round to the next
     #[arg(long, short, env = "TRACKER_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
     interval: Duration,
@@ -72,22 +72,6 @@ in memory that is unmapped before a round.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it; with CMD its own, 128 and \
 the number of a signal that ended it, 127 and 126 if it cannot be found or executed, and 125 for a failure of tracker.";
-
-/// A strategy, or the best that works.
-#[derive(Clone, Copy, Debug)]
-struct Choice(Option<Name>);
-
-fn choice(text: &str) -> Result<Choice, String> {
-    match text {
-        "auto" => Ok(Choice(None)),
-        "mprotect" => Err("mprotect tracks only the process it runs in; choose another".to_owned()),
-        _ => {
-            let name: Result<Name, String> = text.parse();
-            name.map(|name| Choice(Some(name)))
-                .map_err(|error| format!("{error}, auto"))
-        }
-    }
-}
 
 /// Tracks until the end of the process, the rounds, the time, or a signal.
 ///

@@ -3,6 +3,7 @@
 mod agent;
 mod node;
 mod process;
+pub(super) mod track;
 mod vma;
 
 use tracker_ebpf::{Entry, Level, MarkerEvent, Mode};
@@ -28,6 +29,19 @@ pub static FAMILIES: &[Family] = &[
     node::FAULT_WAIT,
     node::ARM,
     node::SCAN,
+    track::WRITTEN,
+    track::UNKNOWN,
+    track::VANISHED,
+    track::ROUNDS,
+    track::TRACKED,
+    track::INTERVAL,
+    track::CPU,
+    track::INFO,
+    track::NODE_WRITTEN,
+    track::NODE_CPU,
+    track::BUDGET,
+    track::PROCESSES,
+    track::FAILURES,
     agent::BUILD_INFO,
     agent::LEVEL,
     agent::PROBE_ATTACHED,

@@ -1,0 +1,126 @@
+//! Looking for the processes that selectors mean.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::selector::{Candidate, Selector};
+use crate::agent::discovery::key;
+use crate::model::sample::ProcessKey;
+use crate::uffd::{self, ProcessStat};
+
+/// A process that is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// Which.
+    pub key: ProcessKey,
+    /// Its name.
+    pub comm: Vec<u8>,
+    /// The selector that means it, the first if several do.
+    pub selector: Selector,
+}
+
+/// The parent of all kernel threads, and its number where one sees it at all.
+const KTHREADD: (u32, &[u8]) = (2, b"kthreadd");
+
+/// The processes that are meant: in the order of the selectors, and of each the one that began first.
+///
+/// # Errors
+/// If `/proc` cannot be listed.
+pub fn find(selectors: &[Selector]) -> uffd::Result<Vec<Match>> {
+    let cgroups = selectors.iter().any(|s| matches!(s, Selector::Cgroup(_)));
+    let kernel_threads = cgroups && is_kthreadd(uffd::stat(KTHREADD.0)?.as_ref());
+    let mut found = Vec::new();
+    for pid in pids(selectors)? {
+        // One that ends meanwhile is not meant by anybody.
+        let Ok(Some(stat)) = uffd::stat(pid) else {
+            continue;
+        };
+        let of_kernel = kernel_threads && (stat.parent == KTHREADD.0 || pid == KTHREADD.0);
+        let cgroup = if cgroups && !of_kernel {
+            uffd::cgroup_path(pid).ok().flatten().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let candidate = Candidate {
+            comm: stat.comm,
+            cgroup,
+        };
+        let Some(index) = selectors.iter().position(|s| s.matches(pid, &candidate)) else {
+            continue;
+        };
+        let process = Match {
+            key: key(pid, stat.start_time),
+            comm: candidate.comm,
+            selector: selectors[index].clone(),
+        };
+        found.push((index, process));
+    }
+    found.sort_by_key(|(index, found)| (*index, found.key.start_boottime_ns, found.key.pid));
+    Ok(found.into_iter().map(|(_, found)| found).collect())
+}
+
+fn is_kthreadd(stat: Option<&ProcessStat>) -> bool {
+    stat.is_some_and(|stat| stat.comm == KTHREADD.1)
+}
+
+/// The processes to look at: all but ourselves, or only those that are given by number.
+fn pids(selectors: &[Selector]) -> uffd::Result<BTreeSet<u32>> {
+    let mut pids = BTreeSet::new();
+    for selector in selectors {
+        match selector {
+            Selector::Pid(pid) => {
+                pids.insert(*pid);
+            }
+            Selector::Comm(_) | Selector::Cgroup(_) => {
+                let all = fs::read_dir("/proc")
+                    .map_err(|error| uffd::Error::system("cannot list", "/proc", error))?;
+                let numbers =
+                    all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+                pids.extend(numbers.filter(|pid: &u32| *pid != std::process::id()));
+            }
+        }
+    }
+    Ok(pids)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn selectors(text: &[&str]) -> Vec<Selector> {
+        text.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_number_and_by_its_name() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let by_number = find(&selectors(&[&format!("pid:{pid}")])).unwrap();
+        let by_name = find(&selectors(&["comm:sleep", &format!("pid:{pid}")])).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(by_number.len(), 1);
+        assert_eq!(by_number[0].key.pid, pid);
+        let ours: Vec<_> = by_name
+            .iter()
+            .filter(|found| found.key.pid == pid)
+            .collect();
+        assert_eq!(ours.len(), 1, "one row, whatever means it");
+        assert!(
+            find(&selectors(&[&format!("pid:{pid}")]))
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn neither_kernel_threads_nor_ourselves_are_in_a_control_group() {
+        let all = find(&selectors(&["cgroup:/"])).unwrap();
+        assert!(all.iter().all(|found| found.key.pid != std::process::id()));
+        assert!(all.iter().all(|found| found.comm != KTHREADD.1));
+    }
+}

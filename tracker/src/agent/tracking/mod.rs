@@ -1,0 +1,125 @@
+//! Tracking chosen processes for as long as the agent runs (`--track`).
+//!
+//! ```text
+//! thread track:  find (selectors) --> choose (pure) --> attach, one at a time / let go
+//! thread track-PID, one each:  [ wait --> round (track::Session) --> ledger: counts, next interval (budget, pure) ]*
+//! ledger --> show: /metrics, /status
+//! ```
+//!
+//! Nothing of it runs in a scrape or a collection. What it takes of a core is bounded: rounds pay with the time until the
+//! next one, looking and attaching with the time until the next look.
+
+mod budget;
+mod choose;
+mod find;
+mod ledger;
+mod manager;
+mod refusal;
+mod selector;
+mod show;
+mod worker;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use selector::Selector;
+
+use super::config::TrackConfig;
+use super::stop::Stop;
+use crate::strategy::{self, Descriptor, Facts, Means, Name};
+use ledger::Ledger;
+
+/// What the threads and the handlers share.
+pub struct Tracking {
+    config: TrackConfig,
+    /// How to track, or why nothing can be.
+    means: Result<How, String>,
+    ledger: Mutex<Ledger>,
+    started: Instant,
+}
+
+/// The strategy, and what the kernel can do.
+#[derive(Clone, Debug)]
+pub struct How {
+    strategy: Name,
+    /// Why this one.
+    reason: String,
+    facts: Facts,
+}
+
+impl How {
+    /// Tries out what the kernel can do, on memory of this process: before probes would count it.
+    ///
+    /// # Errors
+    /// In words, if no process can be tracked here.
+    pub fn find(asked: Option<Name>) -> Result<Self, String> {
+        let facts = strategy::gather(false).map_err(|error| error.to_string())?;
+        let means = Means {
+            in_process: false,
+            descriptor: if facts.kernel_faults {
+                Descriptor::Full
+            } else {
+                Descriptor::UserModeOnly
+            },
+        };
+        let (strategy, reason) = match asked {
+            Some(name) => (name, "asked for".to_owned()),
+            None => {
+                let choice = strategy::auto(&strategy::verdicts(&facts, means))?;
+                (choice.strategy, choice.reason)
+            }
+        };
+        // For good, and unasked, an agent must not read all memory of a process in every round.
+        if asked.is_none() && strategy == Name::Hash {
+            return Err(format!(
+                "only `hash` works here, which reads all memory in each round: ask for it with --track-strategy hash ({reason})"
+            ));
+        }
+        let verdict = strategy::verdict(strategy, &facts, means);
+        if !verdict.works {
+            return Err(format!(
+                "the strategy {strategy} does not work here: {}",
+                verdict.reason
+            ));
+        }
+        Ok(Self {
+            strategy,
+            reason,
+            facts,
+        })
+    }
+}
+
+impl Tracking {
+    /// Nothing is tracked yet.
+    pub fn new(config: TrackConfig, means: Result<How, String>) -> Self {
+        match &means {
+            Ok(how) => tracing::info!(strategy = how.strategy.as_str(), "tracking: {}", how.reason),
+            Err(why) => tracing::error!("no process can be tracked: {why}"),
+        }
+        Self {
+            ledger: Mutex::new(Ledger::new(config.interval, config.budget)),
+            config,
+            means,
+            started: Instant::now(),
+        }
+    }
+
+    /// Tracks until the agent stops; then nothing stays armed. Looks for processes every `interval`, or less often.
+    pub fn run(&self, stop: &Stop, interval: Duration) {
+        match &self.means {
+            Ok(how) => manager::run(self, how, stop, interval),
+            // What cannot be done is said; the thread stays, so that nobody takes it for dead.
+            Err(_) => while stop.sleep(Duration::from_secs(3600)) {},
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A poisoned lock is taken: counts are whole at any moment.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}

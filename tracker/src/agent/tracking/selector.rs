@@ -1,0 +1,191 @@
+//! Which processes are to be tracked, as a person writes it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest name of a process, in bytes: `TASK_COMM_LEN` without its NUL.
+const LONGEST_COMM: usize = 15;
+
+/// Chooses processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// `pid:1234`: this one.
+    Pid(u32),
+    /// `comm:redis-server`: all of this name (`/proc/PID/comm`).
+    Comm(String),
+    /// `cgroup:/system.slice/redis.service`: all in this control group or below it. Without a slash at the end; empty
+    /// for the root.
+    Cgroup(String),
+}
+
+/// What selectors look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name.
+    pub comm: Vec<u8>,
+    /// Path of its control group; empty if nobody asked for it, or for a kernel thread.
+    pub cgroup: Vec<u8>,
+}
+
+impl Selector {
+    /// Whether a process is chosen.
+    pub fn matches(&self, pid: u32, candidate: &Candidate) -> bool {
+        match self {
+            Self::Pid(wanted) => *wanted == pid,
+            Self::Comm(comm) => candidate.comm == comm.as_bytes(),
+            Self::Cgroup(path) => {
+                let below = candidate.cgroup.strip_prefix(path.as_bytes());
+                below.is_some_and(|rest| match rest {
+                    [] => !path.is_empty(),
+                    [first, ..] => *first == b'/',
+                })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pid(pid) => write!(f, "pid:{pid}"),
+            Self::Comm(comm) => write!(f, "comm:{comm}"),
+            Self::Cgroup(path) if path.is_empty() => f.write_str("cgroup:/"),
+            Self::Cgroup(path) => write!(f, "cgroup:{path}"),
+        }
+    }
+}
+
+impl FromStr for Selector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("pid", pid)) => parse_pid(pid),
+            Some(("comm", comm)) => parse_comm(comm),
+            Some(("cgroup", path)) => parse_cgroup(path),
+            Some((other, _)) => Err(format!(
+                "there is no selector `{other}:`; write pid:1234, comm:redis-server or cgroup:/system.slice/redis.service"
+            )),
+            None if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
+                parse_pid(text)
+            }
+            None => parse_comm(text),
+        }
+    }
+}
+
+fn parse_pid(text: &str) -> Result<Selector, String> {
+    // The kernel's pid_t is signed.
+    let pid = text.parse::<i32>().ok().filter(|pid| *pid > 0);
+    pid.and_then(|pid| u32::try_from(pid).ok())
+        .map(Selector::Pid)
+        .ok_or_else(|| {
+            format!("`{text}` is not the number of a process; write for example pid:1234")
+        })
+}
+
+fn parse_comm(text: &str) -> Result<Selector, String> {
+    if text.is_empty() {
+        return Err("a name is missing; write for example comm:redis-server".to_owned());
+    }
+    if let Some((_, name)) = text.rsplit_once('/') {
+        return Err(format!(
+            "`{text}` is a path; a process has only a name (/proc/PID/comm): write for example comm:{}",
+            short(name)
+        ));
+    }
+    if text.len() > LONGEST_COMM {
+        return Err(format!(
+            "`{text}` is longer than the {LONGEST_COMM} bytes that the kernel keeps of a name; write comm:{}",
+            short(text)
+        ));
+    }
+    Ok(Selector::Comm(text.to_owned()))
+}
+
+/// As the kernel cuts it.
+fn short(name: &str) -> &str {
+    &name[..name.floor_char_boundary(LONGEST_COMM)]
+}
+
+fn parse_cgroup(text: &str) -> Result<Selector, String> {
+    if let Some(below) = text.strip_prefix("/sys/fs/cgroup") {
+        return Err(format!(
+            "the path of a control group begins below /sys/fs/cgroup, as in /proc/PID/cgroup: write cgroup:/{}",
+            below.trim_start_matches('/')
+        ));
+    }
+    if !text.starts_with('/') {
+        return Err(format!(
+            "`{text}` is not the path of a control group (as in /proc/PID/cgroup); write for example \
+             cgroup:/{text}"
+        ));
+    }
+    Ok(Selector::Cgroup(text.trim_end_matches('/').to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn parse(text: &str) -> Selector {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_short_forms_mean_the_long_ones() {
+        assert_eq!(parse("1234"), parse("pid:1234"));
+        assert_eq!(parse("redis-server"), parse("comm:redis-server"));
+        assert_eq!(parse("comm:1234"), Selector::Comm("1234".to_owned()));
+        for text in ["pid:7", "comm:a:b", "cgroup:/", "cgroup:/a/b"] {
+            assert_eq!(parse(text).to_string(), text);
+        }
+        assert_eq!(parse("cgroup:/a/").to_string(), "cgroup:/a");
+    }
+
+    #[test]
+    fn what_is_wrong_says_what_is_right() {
+        for (wrong, hint) in [
+            ("pid:x", "pid:1234"),
+            ("pid:-1", "pid:1234"),
+            ("0", "pid:1234"),
+            ("4294967297", "pid:1234"),
+            ("", "comm:"),
+            ("comm:", "comm:"),
+            ("comm:qemu-system-x86_64", "write comm:qemu-system-x86"),
+            ("/usr/bin/qemu-system-x86_64", "comm:qemu-system-x86"),
+            ("cgroup:a", "cgroup:/a"),
+            ("cgroup:/sys/fs/cgroup/a", "write cgroup:/a"),
+            ("unit:redis", "cgroup:/"),
+        ] {
+            let error = wrong.parse::<Selector>().unwrap_err();
+            assert!(error.contains(hint), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_is_matched_by_whole_names() {
+        let within = |selector: &str, path: &str| {
+            let candidate = Candidate {
+                cgroup: path.into(),
+                ..Candidate::default()
+            };
+            parse(selector).matches(1, &candidate)
+        };
+        assert!(within("cgroup:/a", "/a") && within("cgroup:/a", "/a/b"));
+        assert!(!within("cgroup:/a", "/ab") && !within("cgroup:/a/b", "/a"));
+        assert!(within("cgroup:/", "/") && within("cgroup:/", "/a"));
+        assert!(!within("cgroup:/", ""), "not known, or of the kernel");
+    }
+
+    #[test]
+    fn a_name_is_matched_as_a_whole() {
+        let redis = Candidate {
+            comm: b"redis".to_vec(),
+            ..Candidate::default()
+        };
+        assert!(parse("redis").matches(1, &redis) && parse("1").matches(1, &redis));
+        assert!(!parse("redis-server").matches(1, &redis) && !parse("2").matches(1, &redis));
+    }
+}

@@ -1,0 +1,245 @@
+//! The thread that tracks one process.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::find::Match;
+use super::ledger::News;
+use super::refusal::reason;
+use super::{How, Tracking};
+use crate::agent::discovery::key_of;
+use crate::agent::pace::thread_cpu_time;
+use crate::agent::stop::Stop;
+use crate::inject;
+use crate::track::{Options, Round, Session, Step, TrackError};
+
+/// How soon it is noticed that a process has ended.
+const GLANCE: Duration = Duration::from_millis(500);
+
+/// At most so many refusals are logged one by one.
+const LOGGED: usize = 32;
+
+/// A thread that tracks one process, as others see it.
+pub struct Worker<'scope> {
+    stop: Stop,
+    last_round: Arc<AtomicBool>,
+    thread: ScopedJoinHandle<'scope, ()>,
+}
+
+impl<'scope> Worker<'scope> {
+    /// Starts it. The receiver gets the CPU time of attaching, once that is over.
+    pub fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        tracking: &'env Tracking,
+        how: &'env How,
+        process: &Match,
+    ) -> io::Result<(Self, Receiver<Duration>)> {
+        let (stop, last_round) = (Stop::default(), Arc::new(AtomicBool::new(false)));
+        let (sender, receiver) = channel();
+        let job = Job {
+            tracking,
+            process: process.clone(),
+            stop: stop.clone(),
+            last_round: last_round.clone(),
+        };
+        let thread = Builder::new()
+            .name(format!("track-{}", process.key.pid))
+            .spawn_scoped(scope, move || job.run(how, &sender))?;
+        let worker = Self {
+            stop,
+            last_round,
+            thread,
+        };
+        Ok((worker, receiver))
+    }
+
+    /// Whether it is done with its process.
+    pub fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Has it end at once.
+    pub fn end(&self) {
+        self.stop.stop();
+    }
+
+    /// Has it end after one more round.
+    pub fn let_go(&self) {
+        self.last_round.store(true, Ordering::Release);
+        self.stop.stop();
+    }
+}
+
+/// What the thread does.
+struct Job<'env> {
+    tracking: &'env Tracking,
+    process: Match,
+    stop: Stop,
+    last_round: Arc<AtomicBool>,
+}
+
+/// What a wait ended with.
+enum Wake {
+    Due,
+    Exit,
+    Stop,
+}
+
+impl Job<'_> {
+    fn run(&self, how: &How, begun: &Sender<Duration>) {
+        let cpu = thread_cpu_time();
+        let session = self.begin(how);
+        // The manager may have stopped waiting for it.
+        let _ = begun.send(thread_cpu_time().saturating_sub(cpu));
+        let Some(mut session) = session else {
+            return;
+        };
+        let result = self.rounds(&mut session);
+        // Until then, nothing that it armed is disarmed.
+        let result = result.and(session.end());
+        self.tracking
+            .ledger()
+            .ended(self.process.key, self.tracking.now());
+        match result {
+            Ok(()) => tracing::info!("{}: no longer tracked", self.name()),
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    fn begin(&self, how: &How) -> Option<Session> {
+        let options = Options {
+            strategy: Some(how.strategy),
+            detailed: false,
+            interval: self.tracking.config.interval,
+            inject: inject::Options::default(),
+        };
+        let pid = self.process.key.pid;
+        let (session, first) = match Session::begin(pid, how.facts.clone(), options) {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.refused(&error);
+                return None;
+            }
+        };
+        // It may be another process of that number by now; the next look finds that one.
+        if !matches!(key_of(pid), Ok(Some(key)) if key == self.process.key) {
+            return None;
+        }
+        let header = session.header();
+        tracing::info!(
+            strategy = header.strategy,
+            "{}: tracked, as {} says; it stood still for {:.2} ms",
+            self.name(),
+            self.process.selector,
+            header.stopped.unwrap_or_default().as_secs_f64() * 1e3
+        );
+        for note in &header.notes {
+            tracing::debug!("{}: {note}", self.name());
+        }
+        self.tracking
+            .ledger()
+            .attached(&self.process, header.clone(), &first);
+        Some(session)
+    }
+
+    /// Until the process ends or is to be let go.
+    fn rounds(&self, session: &mut Session) -> Result<(), TrackError> {
+        let mut due = Instant::now() + self.tracking.config.interval;
+        loop {
+            let last = match self.wait(due, session) {
+                Wake::Due | Wake::Exit => false,
+                Wake::Stop if self.last_round.load(Ordering::Acquire) => true,
+                Wake::Stop => return Ok(()),
+            };
+            let (began, cpu) = (Instant::now(), thread_cpu_time());
+            let Step::Round(round) = session.step()? else {
+                return Ok(());
+            };
+            let interval = self.count(&round, thread_cpu_time().saturating_sub(cpu));
+            if last {
+                return Ok(());
+            }
+            due = began + interval;
+        }
+    }
+
+    /// Counts a round; returns the time to the next.
+    fn count(&self, round: &Round, cost: Duration) -> Duration {
+        for event in &round.events {
+            tracing::info!("{}: {event}", self.name());
+        }
+        let wanted = self.tracking.config.interval;
+        let next = self.tracking.ledger().round(self.process.key, round, cost);
+        let Some(next) = next else {
+            return wanted;
+        };
+        match next.news {
+            Some(News::Longer) => tracing::warn!(
+                "{}: a round took {:.1} ms of CPU, more than --track-budget {}% allows every {wanted:?}: the next comes after {:.1?}",
+                self.name(),
+                cost.as_secs_f64() * 1e3,
+                self.tracking.config.budget * 100.0,
+                next.interval
+            ),
+            Some(News::AsAsked) => {
+                tracing::info!("{}: rounds come every {wanted:?} again", self.name())
+            }
+            None => (),
+        }
+        next.interval
+    }
+
+    fn wait(&self, due: Instant, session: &Session) -> Wake {
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if !self.stop.sleep(left.min(GLANCE)) {
+                return Wake::Stop;
+            }
+            if left <= GLANCE {
+                return Wake::Due;
+            }
+            let mut process = [PollFd::new(session.lifeline().pidfd(), PollFlags::IN)];
+            let at_once = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            // If it cannot be asked, the next round tells.
+            if matches!(poll(&mut process, Some(&at_once)), Ok(ready) if ready > 0) {
+                return Wake::Exit;
+            }
+        }
+    }
+
+    fn refused(&self, error: &TrackError) {
+        let Some(reason) = reason(error) else {
+            return;
+        };
+        let first = self.tracking.config.retry;
+        let mut ledger = self.tracking.ledger();
+        let new = ledger.refused(
+            &self.process,
+            reason,
+            error.to_string(),
+            self.tracking.now(),
+            first,
+        );
+        let many = ledger.refusals().len() > LOGGED;
+        drop(ledger);
+        match (new, many) {
+            (false, _) => tracing::debug!(reason, "{}: still not tracked: {error}", self.name()),
+            (true, false) => tracing::warn!(reason, "{}: not tracked: {error}", self.name()),
+            (true, true) => tracing::debug!(reason, "{}: not tracked: {error}", self.name()),
+        }
+    }
+
+    fn name(&self) -> String {
+        let comm = String::from_utf8_lossy(&self.process.comm);
+        format!("process {} ({comm})", self.process.key.pid)
+    }
+}

@@ -1,0 +1,61 @@
+//! The families of tracked processes.
+
+use tracker::metrics::{Scrape, encode};
+use tracker::model::{Detail, Limits};
+
+use crate::full::{self, Fill};
+
+fn lines(detail: Detail) -> Vec<String> {
+    let limits = Limits {
+        detail,
+        ..Limits::default()
+    };
+    let view = full::view(limits, 0, 0, Fill::Usual);
+    let body = encode(&Scrape::new(view, full::tracking(), full::stats()));
+    let body = body.unwrap().body;
+    let ours = body.lines().filter(|line| {
+        let family = !line.starts_with('#') && !line.contains("vma=");
+        family
+            && ["track", "written", "unknown_pages", "vanished", "rounds"]
+                .iter()
+                .any(|name| line.contains(name))
+    });
+    ours.map(str::to_owned).collect()
+}
+
+/// What ended keeps its counters, as elsewhere, and has no gauges.
+#[test]
+fn a_process_that_ended_has_counters_and_no_gauges() {
+    let expected = "\
+uffdwp_written_pages_total{pid=\"1\",comm=\"redis-server\"} 1001
+uffdwp_written_pages_total{pid=\"2\",comm=\"redis-server\"} 1002
+uffdwp_unknown_pages_total{pid=\"1\",comm=\"redis-server\"} 20
+uffdwp_unknown_pages_total{pid=\"2\",comm=\"redis-server\"} 20
+uffdwp_vanished_pages_total{pid=\"1\",comm=\"redis-server\"} 0
+uffdwp_vanished_pages_total{pid=\"2\",comm=\"redis-server\"} 0
+uffdwp_rounds_total{pid=\"1\",comm=\"redis-server\"} 7
+uffdwp_rounds_total{pid=\"2\",comm=\"redis-server\"} 7
+uffdwp_tracked_pages{pid=\"1\",comm=\"redis-server\"} 4096
+uffdwp_track_interval_seconds{pid=\"1\",comm=\"redis-server\"} 2.5
+uffdwp_track_cpu_seconds_total{pid=\"1\",comm=\"redis-server\"} 0.125
+uffdwp_track_cpu_seconds_total{pid=\"2\",comm=\"redis-server\"} 0.125
+uffdwp_track_info{pid=\"1\",comm=\"redis-server\",strategy=\"markers\"} 1
+uffdwp_node_written_pages_total 5000
+uffdwp_node_track_cpu_seconds_total{work=\"round\"} 3
+uffdwp_track_budget_ratio 0.01
+uffdwp_track_processes{state=\"tracked\"} 1
+uffdwp_track_processes{state=\"refused\"} 0
+uffdwp_track_processes{state=\"over_max\"} 3
+uffdwp_track_failures_total{reason=\"traced\"} 2";
+    assert_eq!(lines(Detail::Vma).join("\n"), expected);
+}
+
+#[test]
+fn with_the_detail_of_the_node_no_process_has_series() {
+    let lines = lines(Detail::Node);
+    assert!(
+        lines.iter().all(|line| !line.contains("pid=")),
+        "{lines:#?}"
+    );
+    assert!(lines.contains(&"uffdwp_node_written_pages_total 5000".to_owned()));
+}
