@@ -7,8 +7,9 @@ use rustix::process::Signal;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::script::Script;
 use support::workload::Workload;
-use support::{Agent, agent, eventually, has, patience};
+use support::{Agent, agent, eventually, has, patience, sum};
 
 const UNIT: &str = include_str!("../../deploy/tracker.service");
 
@@ -152,6 +153,50 @@ fn the_units_capabilities_suffice_to_see_a_process_of_root() {
         let pages = format!("uffdwp_pages{{pid=\"{}\"", workload.pid());
         agent.metrics().contains(&pages).then_some(())
     });
+}
+
+#[test]
+fn the_units_capabilities_suffice_to_track_a_process_of_root() {
+    let Some((_directory, mut command)) = as_in_the_unit(None) else {
+        return;
+    };
+    let script = Script::start();
+    let pid = format!("pid=\"{}\"", script.pid());
+    command.args(["--track", &format!("pid:{}", script.pid())]);
+    let agent = Agent::spawn(command);
+    eventually("rounds come", || {
+        let rounds = sum(&agent.metrics(), "uffdwp_rounds_total", &[&pid])?;
+        (rounds > 0.0).then_some(())
+    });
+}
+
+/// It is off as long as nobody tracks, and what is needed then is written out.
+#[test]
+fn the_system_calls_of_tracking_are_there_to_be_switched_on() {
+    let line = "SystemCallFilter=ptrace pidfd_getfd";
+    assert!(
+        UNIT.lines().any(|other| other == format!("#{line}")),
+        "{UNIT}"
+    );
+    if !has("systemd-analyze") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("tracker.service");
+    let with = UNIT
+        .replace("/usr/local/bin/tracker", env!("CARGO_BIN_EXE_tracker"))
+        .replace(&format!("#{line}"), line);
+    std::fs::write(&unit, with).unwrap();
+    let output = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&unit)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && !said.contains("Unknown"),
+        "{said}"
+    );
 }
 
 #[test]
