@@ -38,6 +38,8 @@ pub struct TrackConfig {
     pub most: usize,
     /// From a refusal to the next try; doubles with each.
     pub retry: Duration,
+    /// How long the counts of a process stay after it ended or was let go.
+    pub linger: Duration,
 }
 
 /// How often the agent works, and at what cost.

@@ -177,8 +177,7 @@ impl Shared {
     }
 
     fn note_tracking(&self) {
-        let linger = self.config.limits.linger;
-        let track = self.tracking.as_ref().map(|track| track.facts(linger));
+        let track = self.tracking.as_ref().map(Tracking::facts);
         self.engine
             .exporter
             .update_facts(|facts| facts.track = track);

@@ -109,8 +109,8 @@ pub struct TrackingArgs {
 }
 
 impl TrackingArgs {
-    /// `retry`: from a refusal to the next try.
-    fn config(&self, retry: Duration) -> Option<TrackConfig> {
+    /// `retry`: from a refusal to the next try; `linger`: how long counts stay.
+    fn config(&self, retry: Duration, linger: Duration) -> Option<TrackConfig> {
         (!self.track.is_empty()).then(|| TrackConfig {
             selectors: self.track.clone(),
             interval: self.track_interval,
@@ -118,6 +118,7 @@ impl TrackingArgs {
             strategy: self.track_strategy.0,
             most: self.track_max as usize,
             retry,
+            linger,
         })
     }
 }
@@ -212,7 +213,7 @@ impl AgentArgs {
                 scan: self.scan_interval,
                 budget: self.scan_budget,
             },
-            track: self.tracking.config(self.discover_interval),
+            track: self.tracking.config(self.discover_interval, self.linger),
         }
     }
 }

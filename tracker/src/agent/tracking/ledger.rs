@@ -322,9 +322,9 @@ fn sum(round: &Round) -> Pages {
     sum
 }
 
-/// 0 as asked for, 1 longer than that, 2 from twice as long, 3 from four times as long, ...
+/// 0 as asked for or hardly longer, 1 longer than that, 2 from twice as long, 3 from four times as long, ...
 fn order(interval: Duration, wanted: Duration) -> u32 {
-    if interval <= wanted {
+    if interval <= wanted + wanted / 4 {
         return 0;
     }
     let times = interval.as_nanos() / wanted.as_nanos().max(1);

@@ -74,6 +74,8 @@ impl<'scope, 'env> Manager<'scope, 'env> {
         let now = self.tracking.now();
         let mut ledger = self.tracking.ledger();
         ledger.matching(&matching);
+        // Also if nobody scrapes.
+        ledger.forget(now, self.tracking.config.linger);
         let refused: BTreeMap<_, _> = ledger
             .refusals()
             .iter()

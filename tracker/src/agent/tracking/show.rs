@@ -14,10 +14,10 @@ use crate::metrics::{TrackFacts, TrackRow, label};
 const NAMED: usize = 64;
 
 impl Tracking {
-    /// For `/metrics`. Forgets the rows of processes that ended `linger` ago.
-    pub fn facts(&self, linger: Duration) -> TrackFacts {
+    /// For `/metrics`.
+    pub fn facts(&self) -> TrackFacts {
         let mut ledger = self.ledger();
-        ledger.forget(self.now(), linger);
+        ledger.forget(self.now(), self.config.linger);
         let node = ledger.node();
         let tracked = ledger.rows().filter(|row| row.ended.is_none()).count();
         TrackFacts {

@@ -181,7 +181,8 @@ impl Job<'_> {
         };
         match next.news {
             Some(News::Longer) => tracing::warn!(
-                "{}: a round took {:.1} ms of CPU, more than --track-budget {}% allows every {wanted:?}: the next comes after {:.1?}",
+                "{}: a round took {:.1} ms of CPU, more than its part of --track-budget {}% allows every {wanted:?}: \
+                 the next comes after {:.2?}",
                 self.name(),
                 cost.as_secs_f64() * 1e3,
                 self.tracking.config.budget * 100.0,
