@@ -165,6 +165,33 @@ fn written_pages_are_those_that_were_written_and_once_for_each_round() {
 }
 
 #[test]
+fn other_strategies_count_the_same_writes() {
+    for strategy in ["sync", "none-is-clean", "prefault", "hash"] {
+        let mut script = Script::start();
+        script.map(ANON, 1024);
+        script.say("store 0 1 1 0-1023");
+        let pid = script.pid();
+        let further = [&ALL[..], &["--track-strategy", strategy]].concat();
+        let agent = agent(&format!("pid:{pid}"), &further);
+        settle(&agent, pid);
+        let before = written(&agent, pid);
+        script.say("store 0 9 2 0-999");
+        settle(&agent, pid);
+        let gained = written(&agent, pid) - before;
+        assert!(
+            (1000.0..1100.0 + 3.0 * 512.0).contains(&gained),
+            "{strategy}: {gained}"
+        );
+        let labels = [format!("pid=\"{pid}\""), format!("strategy=\"{strategy}\"")];
+        let labels = labels.each_ref().map(String::as_str);
+        assert_eq!(
+            sum(&agent.metrics(), "uffdwp_track_info", &labels),
+            Some(1.0)
+        );
+    }
+}
+
+#[test]
 fn two_processes_are_kept_apart_and_one_that_comes_again_is_attached() {
     let named = Named::new();
     let mut scripts = [named.start(), named.start()];
@@ -192,6 +219,11 @@ fn two_processes_are_kept_apart_and_one_that_comes_again_is_attached() {
     settle(&agent, again.pid());
     settle(&agent, second.pid());
     assert_eq!(written(&agent, second.pid()), before[1] + 37.0);
+    // Ending is no failure.
+    assert_eq!(
+        sum(&agent.metrics(), "uffdwp_track_failures_total", &[]),
+        Some(0.0)
+    );
     check_metrics(&agent.metrics());
 }
 

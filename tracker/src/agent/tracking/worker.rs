@@ -128,7 +128,7 @@ impl Job<'_> {
             }
         };
         // It may be another process of that number by now; the next look finds that one.
-        if !matches!(key_of(pid), Ok(Some(key)) if key == self.process.key) {
+        if !self.is_there() {
             return None;
         }
         let header = session.header();
@@ -221,6 +221,10 @@ impl Job<'_> {
         let Some(reason) = reason(error) else {
             return;
         };
+        // Whatever it looked like: it has ended, and refuses nothing.
+        if !self.is_there() {
+            return;
+        }
         let first = self.tracking.config.retry;
         let mut ledger = self.tracking.ledger();
         let new = ledger.refused(
@@ -237,6 +241,10 @@ impl Job<'_> {
             (true, false) => tracing::warn!(reason, "{}: not tracked: {error}", self.name()),
             (true, true) => tracing::debug!(reason, "{}: not tracked: {error}", self.name()),
         }
+    }
+
+    fn is_there(&self) -> bool {
+        matches!(key_of(self.process.key.pid), Ok(Some(key)) if key == self.process.key)
     }
 
     fn name(&self) -> String {
