@@ -204,10 +204,10 @@ impl Ledger {
         Some(Next { interval, news })
     }
 
-    /// A process is no longer tracked.
+    /// A process is no longer tracked, at the latest since now.
     pub fn ended(&mut self, key: ProcessKey, now: Duration) {
         if let Some(row) = self.row(key) {
-            row.ended = Some(now);
+            row.ended.get_or_insert(now);
         }
     }
 
@@ -457,6 +457,8 @@ mod tests {
             (3, 7, None)
         );
         ledger.ended(redis.key, SECOND);
+        // Told again later, it ended when it ended.
+        ledger.ended(redis.key, SECOND * 3);
         ledger.forget(SECOND * 3, SECOND * 2);
         assert_eq!(ledger.rows().count(), 0);
         assert_eq!(ledger.node().written, 3);

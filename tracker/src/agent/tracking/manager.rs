@@ -46,7 +46,12 @@ struct Manager<'scope, 'env> {
 impl<'scope, 'env> Manager<'scope, 'env> {
     /// Looks once, and attaches to at most one process; returns for how long to rest.
     fn turn(&mut self, scope: &'scope Scope<'scope, 'env>) -> Duration {
-        self.workers.retain(|_, worker| !worker.is_over());
+        let now = self.tracking.now();
+        let over = self.workers.extract_if(.., |_, worker| worker.is_over());
+        for (key, _) in over {
+            // It has said so itself, unless it ended by a panic.
+            self.tracking.ledger().ended(key, now);
+        }
         let began = thread_cpu_time();
         let (next, more) = self.look();
         let selecting = thread_cpu_time().saturating_sub(began);
