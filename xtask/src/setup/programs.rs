@@ -141,7 +141,8 @@ pub fn guest_files(program: &str) -> Result<Vec<GuestFile>> {
             ])
         }
         qemu::PROGRAM => {
-            let mut files = vec![file(host(program)?, format!("/bin/{program}"))];
+            // It looks for its modules from where it is itself.
+            let mut files = vec![file(host(program)?, format!("/usr/bin/{program}"))];
             // Debian's QEMU loads its emulator as a module; others have it built in.
             for path in [
                 "/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so",

@@ -23,6 +23,7 @@ pub fn reason(error: &TrackError) -> Option<&'static str> {
         TrackError::Inject(error) => return injection(error),
         TrackError::Gone(_) => return None,
         TrackError::Refused { .. } | TrackError::None { .. } => "strategy",
+        TrackError::Unreadable(_) => "program",
         TrackError::Start { .. } | TrackError::Kernel { .. } => "kernel",
     })
 }
