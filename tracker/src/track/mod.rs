@@ -16,6 +16,7 @@ pub mod clock;
 mod error;
 pub mod json;
 mod model;
+mod others;
 mod parts;
 mod populated;
 pub mod recording;

@@ -11,6 +11,7 @@ use super::TrackError;
 use super::attach::{self, Attached, Options};
 use super::borders;
 use super::model::{Extent, Header, Mapping, MappingRound, Pages, Round};
+use super::others::Others;
 use super::parts::Parts;
 use super::populated::{self, Populated, There};
 use super::vmas::{Found, Reader};
@@ -48,6 +49,7 @@ struct Tracking {
     lifeline: Lifeline,
     populated: Populated,
     reader: Reader,
+    others: Others,
     /// What is tracked, by address.
     areas: Vec<Area>,
     /// What was found since the last whole round.
@@ -254,6 +256,7 @@ impl Tracking {
             lifeline: attached.lifeline,
             populated: Populated::new(pagemap, scans),
             reader,
+            others: Others::open(pid)?,
             areas: Vec::new(),
             parts: Parts::default(),
             passed_over: BTreeMap::new(),
@@ -287,6 +290,13 @@ impl Tracking {
             incomplete.retain(|area| borders::is_one(&vmas, &area.range));
             self.lose(&incomplete);
             self.fit(&vmas);
+        }
+        if let Some(number) = self.newcomer()? {
+            let parts = std::mem::take(&mut self.parts);
+            let rows = parts.rows(&self.areas, &vmas);
+            self.give_back(number)?;
+            self.rounds += 1;
+            return Ok(Ok(rows));
         }
         let again = self.rounds.is_multiple_of(RETRY);
         self.passed_over.retain(|start, passed_over| {
@@ -323,6 +333,27 @@ impl Tracking {
         }
         self.rounds += 1;
         Ok(Ok(std::mem::take(&mut self.parts).rows(&self.areas, &vmas)))
+    }
+
+    /// A userfaultfd that the process has opened since the last round, if ours is in its way.
+    fn newcomer(&mut self) -> Result<Option<i32>, Error> {
+        if self.strategy.name().needs_descriptor() {
+            self.others.news()
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Lets go of everything until the next round.
+    fn give_back(&mut self, number: i32) -> Result<(), Error> {
+        for area in std::mem::take(&mut self.areas) {
+            self.strategy.forget(&area)?;
+        }
+        self.events.push(format!(
+            "opened a userfaultfd itself (descriptor {number}): all memory was given back until the next round, so that it \
+             can register what it wants; the rest is then tracked again, its pages as unknown"
+        ));
+        Ok(())
     }
 
     /// Draws the borders of what is tracked where the mappings have theirs, and counts what is not mapped any more.
@@ -466,8 +497,8 @@ impl Tracking {
             .collect();
         if self.strategy.name().needs_descriptor() {
             notes.push(
-                "a userfaultfd that the process registers itself for a tracked mapping is refused with EBUSY \
-                 while it is tracked"
+                "a userfaultfd that the process registers itself for a tracked mapping is refused with EBUSY; \
+                 once it has opened one, all memory is given back for one interval"
                     .to_owned(),
             );
         }

@@ -410,6 +410,9 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         assert!(named(&notes, early.range.start), "{name}: {notes:?}");
         let (number, late) = script.map(ANON, 8);
         script.say(&format!("own {number}"));
+        // Everything is given back for an interval: it may want more.
+        assert!(gives_back(&step(&mut session)), "{name}");
+        assert_eq!(registered(script.pid()), 2, "{name}");
         let round = step(&mut session);
         assert_eq!(Seen::of(&round, &late).tracked, 0, "{name}");
         assert!(
@@ -435,6 +438,46 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         script.tell(&format!("store {first} 2 1 4"));
         assert_eq!(look(&mut session, &early).written, pages([4]), "{name}");
         session.end().unwrap();
+    }
+}
+
+fn gives_back(round: &Round) -> bool {
+    let told = |event: &String| event.starts_with("opened a userfaultfd itself");
+    round.events.iter().any(told)
+}
+
+/// A process that opens a userfaultfd gets its memory back and can register what was tracked; the rest is tracked again,
+/// and nothing written before is lost.
+#[test]
+fn a_process_that_wants_its_memory_gets_it() {
+    for name in working(ANON)
+        .into_iter()
+        .filter(|name| name.needs_descriptor())
+    {
+        let mut script = Script::start();
+        let ((wanted, own), (number, area)) = (script.map(ANON, 8), script.map(ANON, 8));
+        script.tell(&format!("store {number} 1 1 0-7"));
+        let (mut session, _) = begin(&script, name);
+        script.tell(&format!("store {number} 2 1 3"));
+        script.say("uffd");
+        let round = step(&mut session);
+        assert!(gives_back(&round), "{name}: {:?}", round.events);
+        assert_eq!(Seen::of(&round, &area).written, pages([3]), "{name}");
+        assert_eq!(registered(script.pid()), 0, "{name}");
+        script.tell(&format!("store {number} 3 1 5"));
+        script.say(&format!("own {wanted}"));
+        assert!(gives_back(&step(&mut session)), "{name}: another one");
+        let round = step(&mut session);
+        assert_eq!(Seen::of(&round, &own).tracked, 0, "{name}");
+        let seen = Seen::of(&round, &area);
+        assert!(
+            is_vague(name) || seen.unknown == pages(0..8),
+            "{name}: {seen:?}"
+        );
+        script.tell(&format!("store {number} 4 1 6"));
+        assert_eq!(look(&mut session, &area).written, pages([6]), "{name}");
+        session.end().unwrap();
+        assert_eq!(registered(script.pid()), 1, "{name}: its own");
     }
 }
 

@@ -63,7 +63,8 @@ pub struct TrackArgs {
 const NOTES: &str = "\
 The process is stopped for a moment (a fraction of a millisecond; it is told) while one of its threads opens a \
 userfaultfd, which is taken and closed there again. While it is tracked, a userfaultfd that the process opens itself \
-cannot register tracked memory: it gets EBUSY. Memory that belongs to a userfaultfd already is passed over and named. \
+cannot register tracked memory: it gets EBUSY. The next round sees that there is one and gives all memory back for one \
+interval, so that trying again works; what is not registered by then is tracked again. Memory that belongs to a userfaultfd already is passed over and named. \
 Children that it forks are not tracked; another program that it executes is, from its first instructions on as unknown.
 
 Pages of mappings that are new since the last round, and of those there at the start, are `unknown`: they were there \
