@@ -53,6 +53,9 @@ impl Default for Options {
     }
 }
 
+/// The note about a process that was stopped before and still is.
+pub const STAYS_STOPPED: &str = "the process is stopped (SIGSTOP) and stays so";
+
 /// Whether faults of the kernel (the target's read(2) into an armed page) must be handled, too.
 ///
 /// The target needs CAP_SYS_PTRACE for that, or `vm.unprivileged_userfaultfd` is 1. With `WP_ASYNC` the kernel

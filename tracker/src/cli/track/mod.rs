@@ -194,7 +194,12 @@ fn track(
     let mut set = WorkingSet::default();
     set.add(&first);
     pace.start();
-    outputs.begin(session.header(), &first)?;
+    let mut header = session.header().clone();
+    if launched.is_some() {
+        // It was us who stopped it, and it runs by now.
+        header.notes.retain(|note| note != inject::STAYS_STOPPED);
+    }
+    outputs.begin(&header, &first)?;
     let mut rounds = 0;
     let end = loop {
         let wake = pace.wait(session.lifeline().pidfd())?;

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::model::words;
+use crate::track::report::tables::count;
+use crate::track::report::words::{number, printable, size};
 use crate::track::{End, Header, MappingRound, Pages, Round, Summary, WorkingSet};
 
 /// Mappings shown on a terminal.
@@ -69,7 +71,7 @@ impl Table {
                 "UNKNOWN",
                 "ZAPPED",
                 "UNMAPPED",
-                "WORKING SET",
+                "DIFFERENT",
                 "TRACKED",
                 "TOOK"
             );
@@ -78,20 +80,20 @@ impl Table {
             let _ = writeln!(text, "     * {}", printable(event));
         }
         let sum = sum(round);
-        let rate = bytes_of(sum.written) / round.lasted.as_secs_f64().max(1e-9);
+        let rate = sum.written as f64 / round.lasted.as_secs_f64().max(1e-9);
         let _ = writeln!(
             text,
             "{:>6} {:>8.2}s {:>10} {:>10}/s {:>9} {:>9} {:>9} {:>12} {:>12} {:>7.1}ms",
             round.number,
             round.at.as_secs_f64(),
-            sum.written,
+            number(sum.written),
             size(rate),
             sum.unknown,
             sum.zapped
                 .map_or_else(|| "-".to_owned(), |zapped| zapped.to_string()),
             sum.vanished,
-            size(bytes_of(set.pages())),
-            size(bytes_of(sum.tracked)),
+            size(set.pages() as f64),
+            size(sum.tracked as f64),
             round.took.as_secs_f64() * 1e3,
         );
         if self.terminal {
@@ -113,11 +115,11 @@ impl Table {
         };
         let _ = writeln!(
             text,
-            "\n{end}: {} rounds in {seconds:.1} s\n  written       {}, reported {} times in all, of at most {} tracked",
-            summary.rounds,
+            "\n{end}: {} in {seconds:.1} s\n  written       {}, reported {} times in all, of at most {} tracked",
+            count(summary.rounds as usize, "round"),
             pages(summary.written_set),
-            summary.written,
-            size(bytes_of(summary.tracked)),
+            number(summary.written),
+            size(summary.tracked as f64),
         );
         let _ = writeln!(
             text,
@@ -125,10 +127,13 @@ impl Table {
             pages(summary.unknown_set)
         );
         let took = summary.took.as_secs_f64();
+        let share = 100.0 * took / seconds.max(1e-9);
+        // Nothing but the first arming is no share of anything.
+        let share = (summary.rounds != 0).then(|| format!(", {share:.2}% of the time"));
         let _ = writeln!(
             text,
-            "  reading took  {took:.3} s, {:.2}% of the time",
-            100.0 * took / seconds.max(1e-9)
+            "  reading took  {took:.3} s{}",
+            share.unwrap_or_default()
         );
         if let Some(status) = summary.status {
             let _ = writeln!(text, "  exit status   {status}");
@@ -198,32 +203,5 @@ fn sum(round: &Round) -> Pages {
 }
 
 fn pages(count: u64) -> String {
-    format!("{count} pages ({})", size(bytes_of(count)))
-}
-
-fn bytes_of(pages: u64) -> f64 {
-    pages as f64 * crate::uffd::PAGE_SIZE as f64
-}
-
-/// Bytes, with three digits at least.
-fn size(bytes: f64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < units.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{value:.0} B")
-    } else {
-        format!("{value:.1} {}", units[unit])
-    }
-}
-
-/// A name as it may be shown: no control characters, which could move the cursor.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    format!("{} pages ({})", number(count), size(count as f64))
 }

@@ -202,7 +202,7 @@ impl Stopped {
         };
         let mut notes: Vec<_> = self.notes.iter().map(told).collect();
         if self.threads.values().any(|thread| thread.group_stopped) {
-            notes.push("the process is stopped (SIGSTOP) and stays so".to_owned());
+            notes.push(super::super::STAYS_STOPPED.to_owned());
         }
         notes
     }

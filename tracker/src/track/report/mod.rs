@@ -15,7 +15,7 @@ pub mod tables;
 pub mod terminal;
 mod ticks;
 mod totals;
-mod words;
+pub mod words;
 
 pub use areas::Area;
 pub use heat::{Band, Cell, Column, HeatMap, Room};
