@@ -18,12 +18,14 @@ pub mod json;
 mod model;
 mod others;
 mod parts;
+mod passed_over;
 mod populated;
 pub mod recording;
 pub mod report;
 #[cfg(test)]
 mod sample;
 mod session;
+mod tracking;
 mod vmas;
 mod working_set;
 
