@@ -83,7 +83,7 @@ fn title(svg: &mut Svg, report: &Report<'_>) {
         "strategy {}, a round every {}, {} in {}",
         elided(&printable(&header.strategy), 30),
         spoken(header.interval),
-        count(report.rounds.len(), "round"),
+        count(report.totals.rounds as usize, "round"),
         spoken(totals.lasted)
     );
     svg.text(MARGIN, 61.0, "lead", Anchor::Start, &how);
