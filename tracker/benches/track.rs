@@ -55,6 +55,7 @@ fn options(strategy: Option<Name>) -> Options {
     Options {
         strategy,
         detailed: false,
+        max_mapping: tracker::track::MAX_MAPPING,
         interval: Duration::from_secs(1),
         inject: inject::Options {
             helper: env!("CARGO_BIN_EXE_tracker").into(),

@@ -32,6 +32,7 @@ fn options() -> Options {
     Options {
         strategy: None,
         detailed: false,
+        max_mapping: tracker::track::MAX_MAPPING,
         interval: Duration::from_secs(1),
         inject: inject::Options {
             helper: helper.into(),

@@ -67,6 +67,19 @@ pub fn strategy(text: &str) -> Result<Strategy, String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strategy(pub Option<Name>);
 
+/// Bytes with a unit: `512MiB`, `128GiB`, `2TiB`; more than 0.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size; write for example 512MiB, 128GiB or 2TiB");
+    let units = [("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let (number, shift) = units
+        .iter()
+        .find_map(|(suffix, shift)| text.strip_suffix(suffix).map(|n| (n, *shift)))
+        .ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes != 0);
+    bytes.ok_or_else(wrong)
+}
+
 /// Digits with at most one dot: no sign, no exponent, no `inf`.
 fn decimal(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
@@ -115,6 +128,24 @@ mod tests {
         assert!(positive_share("0%").is_err() && positive_share("0.1%").is_ok());
         for wrong in ["", "%", "1", "-1%", "101%", "inf%", "nan%"] {
             assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("128GiB").unwrap(), 128 << 30);
+        assert_eq!(size("1MiB").unwrap(), 1 << 20);
+        for wrong in [
+            "",
+            "1",
+            "GiB",
+            "0GiB",
+            "1.5GiB",
+            "-1GiB",
+            "1GB",
+            "99999999999TiB",
+        ] {
+            assert!(size(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -21,15 +21,18 @@ impl Launched {
     /// If it cannot be executed (`NotFound`, `PermissionDenied`, ...).
     pub fn start(mut command: Command) -> io::Result<Self> {
         let trace_me = || {
+            // Should this process be killed before it lets the program go, the kernel does; later it changes nothing.
+            // SAFETY: the argument is a signal's number; it is async-signal-safe.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT) };
             // SAFETY: no argument is used; it is async-signal-safe.
             let result = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
             if result == -1 {
-                Err(io::Error::last_os_error())
-            } else {
-                Ok(())
+                // Not the reason why a program cannot be executed: told apart from EPERM and EACCES by the caller.
+                return Err(io::Error::from_raw_os_error(libc::EBUSY));
             }
+            Ok(())
         };
-        // SAFETY: the closure makes one system call and allocates nothing.
+        // SAFETY: the closure makes two system calls and allocates nothing.
         unsafe { command.pre_exec(trace_me) };
         let child = command.spawn()?;
         let launched = Self {

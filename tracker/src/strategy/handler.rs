@@ -195,9 +195,10 @@ mod tests {
             page_size: PAGE_SIZE,
         };
         let uffd = Userfaultfd::open_user_mode_only().unwrap();
-        let registered = Arc::new(Registered::new(uffd, Features::default()).unwrap());
+        let registered =
+            Arc::new(Registered::new(uffd, Features::default(), RegisterMode::WP).unwrap());
         let handler = Handler::start(registered.clone(), answer).unwrap();
-        registered.add(&area, RegisterMode::WP).unwrap();
+        registered.add(&area).unwrap();
         scratch.write(0);
         registered.arm_all(&area).unwrap();
         scratch.store(0, 2);

@@ -30,7 +30,7 @@ impl Markers {
     /// `detailed`: tell zaps and huge pages, where the kernel calls an empty pte written.
     pub fn new(uffd: Userfaultfd, pagemap: Pagemap, detailed: bool) -> Result<Self> {
         Ok(Self {
-            registered: Registered::new(uffd, Features::WP_ASYNC)?,
+            registered: Registered::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
             collector: Collector::new(pagemap),
             detailed,
         })
@@ -43,7 +43,7 @@ impl Strategy for Markers {
     }
 
     fn arm(&mut self, area: &Area) -> Result<Option<()>> {
-        self.registered.add(area, RegisterMode::WP)?;
+        self.registered.add(area)?;
         // By write-protecting, not by a scan: that splits huge pages of shmem, of which a scan would report all
         // 512, and reaches hugetlb without page tables, where scans of some kernels hang.
         self.registered.arm_all(area).map(|_| Some(()))

@@ -38,7 +38,11 @@ impl MissingZeropage {
     /// `uffd` must handle faults of the kernel too: else a read(2) of the target into a new page fails. Of the two
     /// pagemaps of the target one is for the handler.
     pub fn new(uffd: Userfaultfd, pagemaps: [Pagemap; 2]) -> Result<Self> {
-        let registered = Arc::new(Registered::new(uffd, Features::WP_ASYNC)?);
+        let registered = Arc::new(Registered::new(
+            uffd,
+            Features::WP_ASYNC,
+            RegisterMode::MISSING_WP,
+        )?);
         let [own, handlers] = pagemaps;
         let touched = Touched::default();
         let mut filler = Filler {
@@ -62,7 +66,7 @@ impl Strategy for MissingZeropage {
     }
 
     fn arm(&mut self, area: &Area) -> Result<Option<()>> {
-        self.registered.add(area, RegisterMode::MISSING_WP)?;
+        self.registered.add(area)?;
         let armed = self
             .collector
             .arm_written(area, &THERE_AND_WRITTEN, |_| ())?;

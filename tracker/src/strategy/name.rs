@@ -73,6 +73,15 @@ impl Name {
         }
     }
 
+    /// Whether it takes memory for pages that are not there: page tables of the process, or hashes.
+    #[must_use]
+    pub const fn pays_for_absent(self) -> bool {
+        matches!(
+            self,
+            Self::Markers | Self::Sync | Self::Prefault | Self::Mprotect | Self::Hash
+        )
+    }
+
     /// Whether it acts through a userfaultfd of the target.
     #[must_use]
     pub const fn needs_descriptor(self) -> bool {

@@ -28,7 +28,7 @@ pub(super) struct NoneIsClean {
 impl NoneIsClean {
     pub fn new(uffd: Userfaultfd, pagemap: Pagemap) -> Result<Self> {
         Ok(Self {
-            registered: Registered::new(uffd, Features::WP_ASYNC)?,
+            registered: Registered::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
             collector: Collector::new(pagemap),
         })
     }
@@ -40,7 +40,7 @@ impl Strategy for NoneIsClean {
     }
 
     fn arm(&mut self, area: &Area) -> Result<Option<()>> {
-        self.registered.add(area, RegisterMode::WP)?;
+        self.registered.add(area)?;
         let armed = self
             .collector
             .arm_written(area, &THERE_AND_WRITTEN, |_| ())?;

@@ -16,15 +16,16 @@ const ARM_AT_ONCE: u64 = 256 << 20;
 #[derive(Debug)]
 pub(super) struct Registered {
     uffd: Userfaultfd,
+    mode: RegisterMode,
     areas: Mutex<BTreeMap<u64, Area>>,
 }
 
 impl Registered {
-    /// Enables `features` on a descriptor that has none yet.
-    pub fn new(uffd: Userfaultfd, features: Features) -> Result<Self> {
+    /// Enables `features` on a descriptor that has none yet; areas are registered for `mode`.
+    pub fn new(uffd: Userfaultfd, features: Features, mode: RegisterMode) -> Result<Self> {
         uffd.enable(features)?;
         let areas = Mutex::default();
-        Ok(Self { uffd, areas })
+        Ok(Self { uffd, mode, areas })
     }
 
     /// The descriptor.
@@ -33,10 +34,10 @@ impl Registered {
     }
 
     /// Registers an area. It is known before its first fault can come.
-    pub fn add(&self, area: &Area, mode: RegisterMode) -> Result<()> {
+    pub fn add(&self, area: &Area) -> Result<()> {
         self.lock().insert(area.range.start, area.clone());
         self.uffd
-            .register(&area.range, mode)
+            .register(&area.range, self.mode)
             .map(drop)
             .inspect_err(|_| {
                 self.lock().remove(&area.range.start);
@@ -63,6 +64,11 @@ impl Registered {
     pub fn arm(&self, area: &Area, range: &Range<u64>) -> Result<u64> {
         match self.uffd.arm(range) {
             Err(e) if is_unmapped(&e) && range.end - range.start > area.page_size => {
+                // Gone as a whole, most likely: what is left in its middle stays unarmed, and is told later.
+                let ends = [area.page_at(range.start), area.page_at(range.end - 1)];
+                if ends.iter().all(|end| self.is_gone(end)) {
+                    return Ok(pages_in(range));
+                }
                 // Some of it is gone, or it is two VMAs by now, which old kernels do not take at once.
                 let middle = area
                     .page_at(range.start + (range.end - range.start) / 2)
@@ -74,6 +80,10 @@ impl Registered {
             Err(e) if is_unmapped(&e) => Ok(pages_in(range)),
             result => result.map(|()| 0),
         }
+    }
+
+    fn is_gone(&self, page: &Range<u64>) -> bool {
+        matches!(self.uffd.arm(page), Err(e) if is_unmapped(&e))
     }
 
     /// Which area an address is in.
@@ -98,7 +108,15 @@ impl Registered {
     }
 
     /// Unregistering disarms, but wakes only who waits for a missing page: hence the wake.
+    ///
+    /// Kernels before 6.17 or so let anybody unregister what belongs to another userfaultfd: the process may have mapped
+    /// it anew and registered it itself. Registering what is ours already changes nothing, and what is another's is
+    /// refused.
     fn let_go(&self, range: &Range<u64>) -> Result<()> {
+        let busy = Some(Errno::BUSY.raw_os_error());
+        if matches!(self.uffd.register(range, self.mode), Err(e) if e.errno() == busy) {
+            return Ok(());
+        }
         let unregistered = self.uffd.unregister(range);
         let woken = self.uffd.wake(range);
         match unregistered.and(woken) {

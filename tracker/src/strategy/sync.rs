@@ -31,7 +31,11 @@ impl Sync {
     /// `uffd` must handle faults of the kernel too: else a read(2) of the target into an armed page fails.
     pub fn new(uffd: Userfaultfd, pagemap: Pagemap, behaviour: Behaviour) -> Result<Self> {
         let markers = Features::WP_UNPOPULATED | Features::WP_HUGETLBFS_SHMEM;
-        let registered = Arc::new(Registered::new(uffd, behaviour.features & markers)?);
+        let registered = Arc::new(Registered::new(
+            uffd,
+            behaviour.features & markers,
+            RegisterMode::WP,
+        )?);
         let answer: Answer = Box::new(|registered, fault| resolve(registered, &fault.page));
         Ok(Self {
             handler: Handler::start(registered.clone(), answer)?,
@@ -48,7 +52,7 @@ impl Strategy for Sync {
     }
 
     fn arm(&mut self, area: &Area) -> Result<Option<()>> {
-        self.registered.add(area, RegisterMode::WP)?;
+        self.registered.add(area)?;
         if unarmed(&self.behaviour, area) != Unarmed::PresentEntries {
             return self.registered.arm_all(area).map(|_| Some(()));
         }

@@ -14,11 +14,16 @@ pub struct Options {
     pub strategy: Option<Name>,
     /// Tell zaps and huge pages too, where that can be told; a round is 20 times slower then.
     pub detailed: bool,
+    /// Bytes of the largest mapping that is tracked by a strategy that takes memory for every page of it, there or not.
+    pub max_mapping: u64,
     /// Time between two rounds: told in the header, kept by the caller.
     pub interval: Duration,
     /// How to get a userfaultfd.
     pub inject: inject::Options,
 }
+
+/// 256 MiB of page tables: a sanitizer's shadow or a heap that is only reserved is larger.
+pub const MAX_MAPPING: u64 = 128 << 30;
 
 /// A strategy that has no area yet.
 pub struct Attached {

@@ -29,7 +29,7 @@ mod tracking;
 mod vmas;
 mod working_set;
 
-pub use attach::Options;
+pub use attach::{MAX_MAPPING, Options};
 pub use error::TrackError;
 pub use model::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
 pub use session::{Session, Step};

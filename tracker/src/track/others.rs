@@ -5,36 +5,73 @@
 //! again.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
 
 use crate::uffd::{self, Result};
+
+/// A look takes one of so many parts of the time: a process can have 100,000 descriptors.
+const SHARE: u32 = 50;
+/// What is looked at in every round nevertheless.
+const CHEAP: Duration = Duration::from_millis(1);
+/// Between two looks.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Those that are known.
 #[derive(Debug)]
 pub struct Others {
     pid: u32,
-    known: BTreeSet<i32>,
+    known: BTreeSet<Other>,
+    next: Instant,
 }
+
+/// A number is used again; the inode tells one userfaultfd from the next.
+type Other = (i32, u64);
 
 impl Others {
     /// What the process holds now is no news.
     pub fn open(pid: u32) -> Result<Self> {
-        let known = numbers(pid)?;
-        Ok(Self { pid, known })
+        Ok(Self {
+            pid,
+            known: look(pid)?,
+            next: Instant::now(),
+        })
+    }
+
+    /// Whether the process holds any.
+    pub fn any(&self) -> bool {
+        !self.known.is_empty()
     }
 
     /// The number of one that was not there at the last look.
     pub fn news(&mut self) -> Result<Option<i32>> {
-        let now = numbers(self.pid)?;
+        let began = Instant::now();
+        if began < self.next {
+            return Ok(None);
+        }
+        let now = look(self.pid)?;
         let new = now.difference(&self.known).next().copied();
         self.known = now;
-        Ok(new)
+        let took = began.elapsed();
+        if took > CHEAP {
+            self.next = began + (took * SHARE).min(LONGEST);
+        }
+        Ok(new.map(|(number, _)| number))
     }
 }
 
 /// A process that is gone, or whose first thread is, has none to be seen.
-fn numbers(pid: u32) -> Result<BTreeSet<i32>> {
+fn look(pid: u32) -> Result<BTreeSet<Other>> {
     let found = uffd::userfaultfds(pid)?.unwrap_or_default();
-    Ok(found.into_iter().map(|(number, _)| number).collect())
+    let inode = |number: i32| {
+        // Closed meanwhile: it does not matter which it was.
+        fs::metadata(format!("/proc/{pid}/fd/{number}")).map_or(0, |meta| meta.ino())
+    };
+    Ok(found
+        .into_iter()
+        .map(|(number, _)| (number, inode(number)))
+        .collect())
 }
 
 #[cfg(test)]
@@ -50,7 +87,7 @@ mod tests {
         let mut others = Others::open(pid).unwrap();
         let _after = Userfaultfd::open_user_mode_only().unwrap();
         // Other tests of this process may open some, too.
-        assert!(others.news().unwrap().is_some());
+        assert!(others.any() && others.news().unwrap().is_some());
         assert_eq!(Others::open(u32::MAX - 1).unwrap().news().unwrap(), None);
     }
 }

@@ -66,7 +66,7 @@ impl Session {
             notes: attached.notes.clone(),
         };
         let now = Instant::now();
-        let tracking = Tracking::open(pid, &facts, attached)
+        let tracking = Tracking::open(pid, &facts, attached, options.max_mapping)
             .map_err(kernel)?
             .ok_or(TrackError::Gone(pid))?;
         let mut session = Self {
@@ -177,7 +177,9 @@ impl Session {
             }
         };
         let stopped = attached.stopped.unwrap_or_default();
-        let Some(tracking) = Tracking::open(pid, &self.facts, attached).map_err(kernel)? else {
+        let Some(tracking) =
+            Tracking::open(pid, &self.facts, attached, options.max_mapping).map_err(kernel)?
+        else {
             return Ok(false);
         };
         self.tracking = tracking;

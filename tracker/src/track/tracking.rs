@@ -26,6 +26,7 @@ pub struct Tracking {
     populated: Populated,
     reader: Reader,
     others: Others,
+    max_mapping: u64,
     /// What is tracked, by address.
     areas: Vec<Area>,
     /// What was found since the last whole round.
@@ -55,7 +56,12 @@ pub type Reached<T> = Result<Result<T, Lost>, Error>;
 
 impl Tracking {
     /// With nothing tracked yet. `None`: the process is gone.
-    pub fn open(pid: u32, facts: &Facts, attached: Attached) -> Result<Option<Self>, Error> {
+    pub fn open(
+        pid: u32,
+        facts: &Facts,
+        attached: Attached,
+        max_mapping: u64,
+    ) -> Result<Option<Self>, Error> {
         let scans = facts.behaviour.written.is_some();
         let (Some(pagemap), Some(reader)) = (Pagemap::open(pid)?, Reader::open(pid)?) else {
             return Ok(None);
@@ -66,6 +72,7 @@ impl Tracking {
             populated: Populated::new(pagemap, scans),
             reader,
             others: Others::open(pid)?,
+            max_mapping,
             areas: Vec::new(),
             parts: Parts::default(),
             passed_over: BTreeMap::new(),
@@ -112,6 +119,7 @@ impl Tracking {
             let at = vmas.binary_search_by_key(start, |found| found.mapping.start);
             at.is_ok_and(|index| vmas[index].mapping == passed_over.mapping)
         });
+        self.pass_over_large(&vmas);
         let wanted = vmas.iter().filter(|found| {
             let passed_over = self.passed_over.get(&found.mapping.start);
             passed_over.is_none_or(|passed_over| again && passed_over.may_be_freed)
@@ -233,6 +241,8 @@ impl Tracking {
                 let Some(reason) = refusal(&error) else {
                     return Err(error);
                 };
+                // It may be registered already, and refuse only to be armed.
+                self.strategy.forget(hole)?;
                 let may_be_freed = error.errno() == Some(Errno::BUSY.raw_os_error());
                 self.pass_over(hole, vmas, reason, may_be_freed);
                 return Ok(Ok(Taken::Settled));
@@ -254,10 +264,7 @@ impl Tracking {
         };
         let unknown = populated::union(there, now, hole.page_size);
         self.parts.add(hole.range.start, counts, unknown);
-        let passed_over = self
-            .passed_over
-            .iter()
-            .rfind(|(start, _)| **start <= hole.range.start);
+        let passed_over = self.passed_over.range(..=hole.range.start).next_back();
         let freed = passed_over.filter(|(_, it)| hole.range.start < it.mapping.end);
         if let Some(start) = freed.map(|(start, _)| *start)
             && let Some(freed) = self.passed_over.remove(&start)
@@ -266,6 +273,27 @@ impl Tracking {
                 .push(format!("{} is free, and tracked from now on", freed.name()));
         }
         Ok(Ok(Taken::Settled))
+    }
+
+    /// Notes mappings that would cost more memory than they may.
+    fn pass_over_large(&mut self, vmas: &[Found]) {
+        if !self.strategy.name().pays_for_absent() {
+            return;
+        }
+        let most = self.max_mapping;
+        let large = vmas.iter().filter(|found| {
+            found.wanted
+                && found.mapping.end - found.mapping.start > most
+                && !self.passed_over.contains_key(&found.mapping.start)
+        });
+        for area in large.map(Found::area).collect::<Vec<_>>() {
+            let reason = format!(
+                "larger than --max-mapping {} GiB: arming it would take up to {} MiB of page tables, whatever is in it",
+                most >> 30,
+                (area.range.end - area.range.start) >> 29
+            );
+            self.pass_over(&area, vmas, &reason, false);
+        }
     }
 
     /// Notes that a mapping cannot be tracked.
@@ -308,6 +336,13 @@ impl Tracking {
             notes.push(
                 "a userfaultfd that the process registers itself for a tracked mapping is refused with EBUSY; \
                  once it has opened one, all memory is given back for one interval"
+                    .to_owned(),
+            );
+        }
+        if self.others.any() && self.strategy.name().needs_descriptor() {
+            notes.push(
+                "it holds a userfaultfd already: whatever it registers with that from now on is refused, too, if it is \
+                 tracked"
                     .to_owned(),
             );
         }

@@ -100,7 +100,7 @@ impl Reader {
                 .filter(|last| ***last == mapping)
                 .cloned()
                 .unwrap_or_else(|| Arc::new(mapping)),
-            wanted: vma.permissions[1] == b'w' && is_memory(&vma.name),
+            wanted: vma.permissions[1] == b'w' && (huge.is_some() || is_memory(&vma.name)),
         }
     }
 }
@@ -125,7 +125,7 @@ fn is_memory(name: &[u8]) -> bool {
         b"[vsyscall]",
         b"[uprobes]",
     ];
-    const DEVICES_OF_MEMORY: [&[u8]; 3] = [b"/dev/shm/", b"/dev/zero", b"/dev/hugepages/"];
+    const DEVICES_OF_MEMORY: [&[u8]; 2] = [b"/dev/shm/", b"/dev/zero"];
     let starts = |prefix: &&[u8]| name.starts_with(prefix);
     let device = name.starts_with(b"/dev/") && !DEVICES_OF_MEMORY.iter().any(starts);
     let shared_with_kernel = [&b"anon_inode:"[..], b"socket:", b"/[aio]"]
@@ -146,12 +146,9 @@ mod tests {
             "/dev/dri/card0",
             "[vdso]",
             "anon_inode:kvm-vcpu:0",
-            "/dev/zeroes/../mem",
+            "/dev/mem",
         ] {
-            assert!(
-                !is_memory(name.as_bytes()) || name.contains("zero"),
-                "{name}"
-            );
+            assert!(!is_memory(name.as_bytes()), "{name}");
         }
         for name in [
             "",

@@ -41,6 +41,7 @@ pub fn options(name: Name) -> Options {
     Options {
         strategy: Some(name),
         detailed: false,
+        max_mapping: tracker::track::MAX_MAPPING,
         interval: Duration::from_millis(1),
         inject: super::inject::options(),
     }

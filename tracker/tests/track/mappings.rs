@@ -8,7 +8,7 @@ use tracker::uffd::PAGE_SIZE;
 
 use crate::support::eventually;
 use crate::support::script::{ANON, FACTS, MEMFD, Script, Shadow, list, seed};
-use crate::support::session::{Seen, begin, look, pages, registered, step, working};
+use crate::support::session::{Seen, begin, look, options, pages, registered, step, working};
 
 /// The zero page, which `prefault` maps, cannot be told from a written one without PAGEMAP_SCAN.
 fn is_vague(name: Name) -> bool {
@@ -508,6 +508,52 @@ fn what_is_mapped_anew_and_taken_vanishes_once() {
         let again = look(&mut session, &area);
         assert_eq!((seen.vanished, again.vanished), (8, 0), "{name}");
         assert_eq!((seen.tracked, again.tracked), (0, 0), "{name}");
+        session.end().unwrap();
+        assert_eq!(registered(script.pid()), 1, "{name}: its own");
+    }
+}
+
+/// The same without a round in between: ending takes nothing from the process that is not ours.
+#[test]
+fn ending_leaves_alone_what_the_process_has_taken() {
+    for name in working(ANON)
+        .into_iter()
+        .filter(|name| name.needs_descriptor())
+    {
+        let mut script = Script::start();
+        let (number, _) = script.map(ANON, 8);
+        let (session, _) = begin(&script, name);
+        script.tell(&format!("remap {number} 0-7"));
+        script.say(&format!("own {number}"));
+        session.end().unwrap();
+        assert_eq!(registered(script.pid()), 1, "{name}");
+    }
+}
+
+/// Page tables for all of a large mapping could cost the process its life.
+#[test]
+fn a_mapping_that_is_too_large_is_passed_over_and_named() {
+    for name in working(ANON) {
+        let mut script = Script::start();
+        let ((large, wide), (small, area)) = (script.map(ANON, 1024), script.map(ANON, 8));
+        let options = tracker::track::Options {
+            max_mapping: 1 << 20,
+            ..options(name)
+        };
+        let (mut session, round) =
+            tracker::track::Session::begin(script.pid(), FACTS.clone(), options).unwrap();
+        script.tell(&format!("store {large} 1 1 5"));
+        script.tell(&format!("store {small} 1 1 5"));
+        let tracked = Seen::of(&round, &wide).tracked;
+        assert_eq!(
+            tracked,
+            if name.pays_for_absent() { 0 } else { 1024 },
+            "{name}"
+        );
+        let notes = session.header().notes.join("\n");
+        let start = format!("passed over {:#x}-", wide.range.start);
+        assert_eq!(notes.contains(&start), tracked == 0, "{name}: {notes}");
+        assert_eq!(look(&mut session, &area).written, pages([5]), "{name}");
         session.end().unwrap();
     }
 }

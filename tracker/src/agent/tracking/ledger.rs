@@ -211,6 +211,21 @@ impl Ledger {
         }
     }
 
+    /// A worker ended without a word, by a panic: not to be tried again at once.
+    pub fn lost(&mut self, key: ProcessKey, now: Duration, first: Duration) {
+        let Some(row) = self.row(key).filter(|row| row.ended.is_none()) else {
+            return;
+        };
+        row.ended = Some(now);
+        let process = Match {
+            key,
+            comm: row.comm.clone(),
+            selector: row.selector.clone(),
+        };
+        let message = "its thread ended by a panic; the log has it".to_owned();
+        self.refused(&process, "unexpected", message, now, first);
+    }
+
     /// A process refuses; true if nobody heard of it for this reason yet.
     pub fn refused(
         &mut self,

@@ -49,8 +49,7 @@ impl<'scope, 'env> Manager<'scope, 'env> {
         let now = self.tracking.now();
         let over = self.workers.extract_if(.., |_, worker| worker.is_over());
         for (key, _) in over {
-            // It has said so itself, unless it ended by a panic.
-            self.tracking.ledger().ended(key, now);
+            self.tracking.ledger().lost(key, now, self.interval);
         }
         let began = thread_cpu_time();
         let (next, more) = self.look();

@@ -116,6 +116,7 @@ impl Job<'_> {
         let options = Options {
             strategy: Some(how.strategy),
             detailed: false,
+            max_mapping: crate::track::MAX_MAPPING,
             interval: self.tracking.config.interval,
             inject: inject::Options::default(),
         };

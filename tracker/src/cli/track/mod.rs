@@ -49,6 +49,10 @@ pub struct TrackArgs {
     /// Tell zaps and huge pages too, where the kernel lets us; rounds take up to 20 times longer
     #[arg(long, env = "TRACKER_DETAILED")]
     detailed: bool,
+    /// Pass over mappings larger than this, with strategies that take memory for every page, there or not: 2 MiB for
+    /// each GiB in the page tables of the process (markers, sync, prefault), or in tracker (hash)
+    #[arg(long, env = "TRACKER_MAX_MAPPING", default_value = "128GiB", value_name = "SIZE", value_parser = values::size)]
+    max_mapping: u64,
     /// Print one JSON object a line: a header, the rounds, a summary
     #[arg(long, env = "TRACKER_JSON")]
     json: bool,
@@ -67,6 +71,10 @@ cannot register tracked memory: it gets EBUSY. The next round sees that there is
 interval, so that trying again works; what is not registered by then is tracked again. Memory that belongs to a userfaultfd already is passed over and named. \
 Children that it forks are not tracked; another program that it executes is, from its first instructions on as unknown.
 
+While tracker itself is stopped (Ctrl-Z) no round is made; with `sync` and `missing-zeropage`, where tracker answers each \
+first write, the process waits then, too. Memory that is never writable when a round looks (code that is written and made \
+executable in between) is not tracked.
+
 Pages of mappings that are new since the last round, and of those there at the start, are `unknown`: they were there \
 before they were armed, so take them as written. What is written after the last round is not seen, nor is what was \
 in memory that is unmapped before a round.
@@ -84,7 +92,9 @@ pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
             (Some(comm), _) => by_comm(comm)?,
             (None, pid) => pid.context("no process is given")?,
         };
-        return track(args, &strategy::gather(false)?, pid, None).map(|_| ExitCode::SUCCESS);
+        let mut pace = pace(args)?;
+        return track(args, &strategy::gather(false)?, pid, None, &mut pace)
+            .map(|_| ExitCode::SUCCESS);
     }
     // The status of the program passes through: a failure of ours must not look like one of it.
     let ours = |error: &anyhow::Error| {
@@ -92,9 +102,10 @@ pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
         ExitCode::from(OURS)
     };
     // Before the program is started, which stands still until it is tracked.
-    let facts = match strategy::gather(false) {
-        Ok(facts) => facts,
-        Err(error) => return Ok(ours(&error.into())),
+    let prepared = strategy::gather(false).map_err(anyhow::Error::from);
+    let (facts, mut pace) = match prepared.and_then(|facts| Ok((facts, pace(args)?))) {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(ours(&error)),
     };
     let mut launched = match launch(&args.command) {
         Ok(launched) => launched,
@@ -104,18 +115,23 @@ pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let pid = launched.pid();
-    match track(args, &facts, pid, Some(&mut launched)) {
+    match track(args, &facts, pid, Some(&mut launched), &mut pace) {
         Ok(Some(status)) => Ok(ExitCode::from(code(status))),
         Ok(None) => Ok(ExitCode::from(OURS)),
         Err(error) => {
             let failed = ours(&error);
             // One that runs goes on to its end without us; one that never ran ends when it is dropped.
             if launched.runs() {
-                let _ = launched.wait();
+                let _ = wait(&mut launched, End::Done, &pace);
             }
             Ok(failed)
         }
     }
+}
+
+/// Signals are noted from here on, so that they end tracker in order.
+fn pace(args: &TrackArgs) -> anyhow::Result<Pace> {
+    Pace::new(args.interval, args.duration).context("cannot wait for signals")
 }
 
 /// A failure of tracker when it runs a program.
@@ -133,10 +149,12 @@ fn launch(command: &[String]) -> Result<Launched, (u8, anyhow::Error)> {
             std::io::ErrorKind::PermissionDenied => 126,
             _ => OURS,
         };
-        (
-            code,
-            anyhow::Error::new(error).context(format!("cannot execute {program}")),
-        )
+        let what = if error.raw_os_error() == Some(libc::EBUSY) {
+            format!("cannot execute {program} stopped: tracing is forbidden (yama) or it is traced already (strace -f)")
+        } else {
+            format!("cannot execute {program}")
+        };
+        (code, anyhow::Error::new(error).context(what))
     })
 }
 
@@ -177,13 +195,14 @@ fn track(
     facts: &Facts,
     pid: u32,
     mut launched: Option<&mut Launched>,
+    pace: &mut Pace,
 ) -> anyhow::Result<Option<ExitStatus>> {
     // Before the process is touched: what cannot be written must not stop it.
     let mut outputs = Outputs::open(args, launched.is_some())?;
-    let mut pace = Pace::new(args.interval, args.duration).context("cannot wait for signals")?;
     let options = Options {
         strategy: args.strategy.0,
         detailed: args.detailed,
+        max_mapping: args.max_mapping,
         interval: args.interval,
         inject: inject::Options::default(),
     };
@@ -211,7 +230,12 @@ fn track(
         rounds += 1;
         set.add(&round);
         if !outputs.round(&round, &set)? {
-            break End::Interrupted;
+            // Nobody reads: no reason to end a program that we only watch.
+            break if launched.is_some() {
+                End::Done
+            } else {
+                End::Interrupted
+            };
         }
         match wake {
             Wake::Signal => break End::Interrupted,
@@ -222,7 +246,7 @@ fn track(
     };
     session.end()?;
     let status = match launched {
-        Some(launched) => Some(wait(launched, end, &pace).context("lost the program")?),
+        Some(launched) => Some(wait(launched, end, pace).context("lost the program")?),
         None => None,
     };
     outputs.end(&set.summary(end, status.map(|status| code(status).into())))?;

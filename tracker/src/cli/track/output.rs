@@ -185,7 +185,7 @@ impl Outputs {
         {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(error).context("cannot write the rounds to standard output"),
+            Err(error) => Err(error).context("cannot write the rounds"),
         }
     }
 }

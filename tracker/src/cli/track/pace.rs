@@ -35,6 +35,10 @@ impl Pace {
     pub fn new(interval: Duration, duration: Option<Duration>) -> io::Result<Self> {
         let (signals, sender) = UnixStream::pair()?;
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            // As nohup(1) and shells set it for what must go on.
+            if is_ignored(signal) {
+                continue;
+            }
             signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
         let now = Instant::now();
@@ -104,6 +108,15 @@ impl Pace {
             _ => None,
         })
     }
+}
+
+/// Whether whoever started us has us ignore a signal.
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: a sigaction is plain data, for which zeroes are valid.
+    let mut current: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set; the kernel writes one sigaction of ours.
+    let read = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut current) };
+    read == 0 && current.sa_sigaction == libc::SIG_IGN
 }
 
 /// The first time of the grid after now.
