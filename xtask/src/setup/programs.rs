@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -90,11 +91,8 @@ impl Bundle {
         let fetched =
             || Some(self.dir().ok()?.join("usr/bin").join(program)).filter(|path| path.is_file());
         // A version manager's python in PATH is a script, of no use in a guest.
-        let of_machine = if self.name == PYTHON_BUNDLE {
-            None
-        } else {
-            paths::program(program)
-        };
+        let usable = |path: &PathBuf| self.name != PYTHON_BUNDLE || is_binary(path);
+        let of_machine = paths::program(program).filter(usable);
         of_machine.or_else(fetched)
     }
 }
@@ -166,6 +164,12 @@ pub fn guest_files(program: &str) -> Result<Vec<GuestFile>> {
             Ok(files)
         }
     }
+}
+
+fn is_binary(path: &Path) -> bool {
+    let mut head = [0; 4];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head == *b"\x7fELF"
 }
 
 /// The libraries that a bundle brings; none if the machine's own program is used.
