@@ -195,7 +195,7 @@ pub fn has(program: &str) -> bool {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
-        .is_ok();
+        .is_ok_and(|status| status.success());
     if !found {
         eprintln!("skipped: {program} is not installed");
     }
