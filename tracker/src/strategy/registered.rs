@@ -109,7 +109,7 @@ impl Registered {
 
     /// Unregistering disarms, but wakes only who waits for a missing page: hence the wake.
     ///
-    /// Kernels before 6.17 or so let anybody unregister what belongs to another userfaultfd: the process may have mapped
+    /// Older kernels let anybody unregister what belongs to another userfaultfd: the process may have mapped
     /// it anew and registered it itself. Registering what is ours already changes nothing, and what is another's is
     /// refused.
     fn let_go(&self, range: &Range<u64>) -> Result<()> {
