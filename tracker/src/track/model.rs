@@ -77,7 +77,7 @@ pub struct MappingRound {
     pub mapping: Arc<Mapping>,
     /// The counts.
     pub pages: Pages,
-    /// What is reported as written, by address, disjoint.
+    /// What is reported as written, and what is unknown, by address, disjoint.
     pub written: Vec<Extent>,
 }
 
@@ -91,7 +91,7 @@ pub struct Pages {
     /// Reported as written.
     pub written: u64,
     /// There when they were armed for the first time: nobody saw whether they had been written since the mapping came
-    /// to be. To be taken as written.
+    /// to be. To be taken as written, and not counted there; told once.
     pub unknown: u64,
     /// Accessed for the first time. `None`: the strategy cannot tell.
     pub touched: Option<u64>,
