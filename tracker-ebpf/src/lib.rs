@@ -5,6 +5,8 @@
 #![no_std]
 
 mod constants;
+mod event;
 mod layout;
 pub use constants::*;
+pub use event::*;
 pub use layout::*;

@@ -1,0 +1,109 @@
+//! Events of watched address spaces: what `explain` reads from the ring buffer.
+
+use crate::COMM_LEN;
+
+/// What happened to pages. Each takes, or may take, the uffd-wp bit off them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum EventKind {
+    /// A write found an armed page (`do_wp_page`, `handle_userfault`, `hugetlb_fault`). `flags` are those of the fault
+    /// (`FAULT_FLAG_*`): who wrote.
+    Fault = 0,
+    /// The kernel gave up an armed huge page of a file, and every bit in it (`__split_huge_pmd`). `address` is what was
+    /// accessed in it.
+    HugeSplit = 1,
+    /// A range is emptied (`unmap_page_range`): its armed anonymous pages are gone.
+    Zap = 2,
+    /// ... and has been.
+    Zapped = 3,
+    /// Reclaim takes a page that `MADV_FREE` gave up (`try_to_unmap_one`).
+    Reclaim = 4,
+    /// KSM has merged a page with another (`ksm_merge_one_page`).
+    Ksm = 5,
+    /// Guard pages are installed or removed (`guard_install_set_pte`, `guard_remove_pte_entry`).
+    Guard = 6,
+    /// mremap(2) moves page tables; `address` is where the range was.
+    Move = 7,
+    /// The address space is being copied: this range of the parent's (`copy_page_range`).
+    Fork = 8,
+    /// A range is unregistered, or its userfaultfd is closed (`userfaultfd_clear_vma`, UFFDIO_UNREGISTER).
+    Unregister = 9,
+    /// UFFDIO_MOVE puts pages here; `address` is where they came from.
+    UffdMove = 10,
+    /// Only where no function can be hooked: a page fault as the hardware reports it (`exceptions:page_fault_user`,
+    /// `page_fault_kernel`). `flags` is the error code.
+    HardwareFault = 11,
+    /// Only where no function can be hooked: a system call has returned. `syscall` says which, `start` and `length` are
+    /// its first two arguments, `address` its third, `result` what it returned.
+    Syscall = 12,
+}
+
+impl EventKind {
+    /// All kinds, in the order of their number.
+    pub const ALL: [Self; 13] = [
+        Self::Fault,
+        Self::HugeSplit,
+        Self::Zap,
+        Self::Zapped,
+        Self::Reclaim,
+        Self::Ksm,
+        Self::Guard,
+        Self::Move,
+        Self::Fork,
+        Self::Unregister,
+        Self::UffdMove,
+        Self::HardwareFault,
+        Self::Syscall,
+    ];
+}
+
+/// Frames kept of a user stack, and as many of a kernel stack.
+pub const FRAMES: usize = 32;
+/// [`EventHead::syscall`] outside of any.
+pub const NO_SYSCALL: u32 = u32::MAX;
+
+/// One event. After it in the ring lie [`FRAMES`] user frames, and then, if `kernel_frames` is not 0, [`FRAMES`] kernel
+/// frames; those beyond the number told are garbage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct EventHead {
+    /// CLOCK_MONOTONIC, in nanoseconds.
+    pub time: u64,
+    /// First address of the pages it is about.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+    /// A second address, see [`EventKind`]; else 0.
+    pub address: u64,
+    /// What a system call returned; else 0.
+    pub result: u64,
+    /// Where the current thread is in user space; 0 for a kernel thread.
+    pub instruction: u64,
+    /// [`EventKind`].
+    pub kind: u32,
+    /// `FAULT_FLAG_*`, or what [`EventKind`] says.
+    pub flags: u32,
+    /// Which watched address space.
+    pub watch: u32,
+    /// The current process.
+    pub tgid: u32,
+    /// The current thread.
+    pub tid: u32,
+    /// The system call that the thread is in, or [`NO_SYSCALL`].
+    pub syscall: u32,
+    /// Frames of the user stack that follow.
+    pub user_frames: u32,
+    /// Frames of the kernel stack that follow.
+    pub kernel_frames: u32,
+    /// The current thread's name.
+    pub comm: [u8; COMM_LEN],
+}
+
+#[cfg(feature = "user")]
+// SAFETY: repr(C), no padding, any bits are one.
+unsafe impl bytemuck::Zeroable for EventHead {}
+#[cfg(feature = "user")]
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for EventHead {}
+
+const _: () = assert!(size_of::<EventHead>() == 6 * 8 + 8 * 4 + COMM_LEN);

@@ -1,0 +1,15 @@
+//! Why a page was reported written, and whether it was true.
+//!
+//! ```text
+//! track::Session --> what is reported ─┐
+//! content: images of pages ────────────┼──► verdict, cause (pure) ──► findings ──► report: text, JSON, HTML
+//! events: the kernel's, ring buffer ───┘
+//! ```
+
+mod model;
+
+pub use model::{
+    Candidate, Cause, Event, Explained, Findings, Frame, Meaning, Missed, Options, Place, PlaceId,
+    Reason, Reported, RoundLine, Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings,
+    Why,
+};

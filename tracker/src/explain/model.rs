@@ -1,0 +1,395 @@
+//! What explaining tells: verdicts, causes, and what they rest on. The same words in the text, as JSON, in HTML and in
+//! metrics.
+//!
+//! Pages are counted in units of 4 KiB whatever their size.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::track::{Header, Mapping, Round};
+
+/// Names of an enum's values, as everywhere: in output, metrics and JSON.
+macro_rules! words {
+    ($type:ident { $($variant:ident => $word:literal),* $(,)? }) => {
+        impl $type {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+/// Whether it was true: the content of a reported page, compared with what it was when it was armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Another content.
+    Changed,
+    /// The same content: a false positive.
+    Unchanged,
+    /// All zeroes now, and not before.
+    Zeroed,
+    /// Not there any more, so that there is nothing to compare.
+    Gone,
+    /// Not known; [`Reason`] says why.
+    Unknown,
+}
+
+words!(Verdict {
+    Changed => "changed",
+    Unchanged => "unchanged",
+    Zeroed => "zeroed",
+    Gone => "gone",
+    Unknown => "unknown",
+});
+
+/// What took the protection off a reported page: the last of the kernel's events since it was armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// A store of a thread of the process.
+    UserStore,
+    /// A system call of the process that writes to its memory, such as read(2).
+    KernelCopy,
+    /// process_vm_writev(2), /proc/PID/mem, io_uring, mlock(2), MADV_POPULATE_WRITE, a futex: the kernel does not tell
+    /// them apart.
+    RemoteOrPin,
+    /// MADV_DONTNEED, MADV_FREE and reclaim.
+    Zap,
+    /// KSM merged it.
+    Ksm,
+    /// Another part of the huge page that it is in, or was in, was written or given up.
+    HugeUnit,
+    /// mremap(2) or UFFDIO_MOVE.
+    Move,
+    /// The process was forked: a child has no tracking of its parent's.
+    Fork,
+    /// The range was unregistered for a while.
+    Unregister,
+    /// A guard page was installed or removed.
+    Guard,
+    /// Nobody armed it.
+    NeverArmed,
+    /// No event tells; [`Reason`] says why.
+    Unknown,
+}
+
+words!(Cause {
+    UserStore => "user-store",
+    KernelCopy => "kernel-copy",
+    RemoteOrPin => "remote-or-pin",
+    Zap => "zap",
+    Ksm => "ksm",
+    HugeUnit => "huge-unit",
+    Move => "move",
+    Fork => "fork",
+    Unregister => "unregister",
+    Guard => "guard",
+    NeverArmed => "never-armed",
+    Unknown => "unknown",
+});
+
+/// Why a verdict or a cause is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Verdict: this page is not in the sample.
+    NotSampled,
+    /// Verdict: there is no valid image of it from before, as at its first round, or since it was written while it was read.
+    NoImageBefore,
+    /// Verdict: it was written again before its content could be read.
+    WrittenAgain,
+    /// Verdict: it is in swap, and reading it would bring it back.
+    Swapped,
+    /// Verdict: its file's page is not mapped, and reading it would map it.
+    NotMapped,
+    /// Verdict: the process does not let us read it.
+    Unreadable,
+    /// Cause: events were dropped since it was armed.
+    EventsDropped,
+    /// Cause: on this kernel, or with this privilege, not all that could have done it can be seen.
+    NotSeen,
+    /// Cause: everything can be seen, and nothing was: the bit was lost.
+    BitLost,
+}
+
+words!(Reason {
+    NotSampled => "not-sampled",
+    NoImageBefore => "no-image-before",
+    WrittenAgain => "written-again",
+    Swapped => "swapped",
+    NotMapped => "not-mapped",
+    Unreadable => "unreadable",
+    EventsDropped => "events-dropped",
+    NotSeen => "not-seen",
+    BitLost => "bit-lost",
+});
+
+/// What can change content without a report (docs/hooks.md, kernel.md section 4): the candidates for a missed page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Candidate {
+    /// Another mapping of the same memory, here or in another process, or pwrite(2) to its file.
+    SecondMapping,
+    /// A hole was punched, or the file truncated: content is zero, markers survive.
+    HolePunch,
+    /// A buffer pinned before it was armed (io_uring, RDMA, O_DIRECT): the device writes past the page tables.
+    PinnedBuffer,
+}
+
+words!(Candidate {
+    SecondMapping => "second-mapping",
+    HolePunch => "hole-punch",
+    PinnedBuffer => "pinned-buffer",
+});
+
+/// Verdict and cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Why {
+    /// Whether it was true.
+    pub verdict: Verdict,
+    /// What did it.
+    pub cause: Cause,
+}
+
+/// Pages by verdict and cause.
+pub type Tally = BTreeMap<Why, u64>;
+
+/// A code location with the way to it, interned: the same stack is the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlaceId(pub u32);
+
+/// One frame of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// Its address.
+    pub address: u64,
+    /// Function, demangled; empty if no symbol is known.
+    pub function: String,
+    /// Source file and line, if debug information is there.
+    pub line: Option<(String, u32)>,
+    /// The file it lies in and the offset there (`/usr/bin/redis-server+0x1234`), `[kernel]`, or `[anon]` for code made
+    /// at run time.
+    pub module: String,
+    /// Whether it was inlined into the next frame.
+    pub inlined: bool,
+}
+
+/// Where something was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The user stack, the innermost frame first. Empty for a kernel thread.
+    pub user: Vec<Frame>,
+    /// The kernel stack, the innermost frame first. Empty for a store, where it is always the page fault.
+    pub kernel: Vec<Frame>,
+    /// The system call that the thread was in.
+    pub syscall: Option<String>,
+}
+
+/// Reported pages next to each other with the same answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Their addresses.
+    pub range: Range<u64>,
+    /// Verdict and cause.
+    pub why: Why,
+    /// Why the verdict is not known.
+    pub verdict_unknown: Option<Reason>,
+    /// Why the cause is not known.
+    pub cause_unknown: Option<Reason>,
+    /// Where it was done.
+    pub place: Option<PlaceId>,
+    /// Thread (its id and name) that did it.
+    pub thread: Option<(u32, Arc<str>)>,
+}
+
+/// Pages next to each other that changed and were not reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Their addresses.
+    pub range: Range<u64>,
+    /// Now all zeroes.
+    pub zeroed: bool,
+    /// What could have done it, the likeliest first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A round, explained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// As tracked.
+    pub round: Round,
+    /// For every mapping with reported pages: all of those, by address.
+    pub reported: Vec<(Arc<Mapping>, Vec<Reported>)>,
+    /// For every mapping with missed pages: those, by address.
+    pub missed: Vec<(Arc<Mapping>, Vec<Missed>)>,
+    /// Clean pages whose content was compared.
+    pub verified: u64,
+    /// Events of the kernel read in this round, and those dropped.
+    pub events: u64,
+    /// Events that did not fit into the ring.
+    pub dropped: u64,
+    /// What reading and hashing took.
+    pub took: Duration,
+}
+
+/// Which pages have their content looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// One page of so many, chosen by a hash of its address; 1: all.
+    pub one_of: u64,
+}
+
+/// How to explain.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How to track.
+    pub track: crate::track::Options,
+    /// Content looked at, at most, in bytes: with more memory than that pages are sampled.
+    pub content_limit: u64,
+    /// A page whose whole story is kept.
+    pub page: Option<u64>,
+}
+
+/// An event of the kernel about pages of the process, without its stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When, since tracking began; before it: zero.
+    pub at: Duration,
+    /// CLOCK_MONOTONIC, in nanoseconds.
+    pub time: u64,
+    /// The pages.
+    pub range: Range<u64>,
+    /// A second address: what was accessed, or where it came from.
+    pub address: u64,
+    /// What happened.
+    pub meaning: Meaning,
+    /// Process and thread.
+    pub tgid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// The thread's name.
+    pub comm: Arc<str>,
+    /// Where.
+    pub place: Option<PlaceId>,
+}
+
+/// What an event means for the pages it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Meaning {
+    /// Takes the protection off, for that reason.
+    Disarms(Cause),
+    /// A huge page lost its bits; the page at the event's `address` was accessed by a store (with that cause).
+    DisarmsUnit(Cause),
+    /// As `Disarms`, for anonymous memory only: in other memory the bit survives as a marker.
+    DisarmsAnonymous(Cause),
+}
+
+/// How much of what can be a cause is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Everything.
+    pub complete: bool,
+    /// What is not, in words, for people; empty if complete.
+    pub not: Vec<String>,
+}
+
+/// What one VMA came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmaFindings {
+    /// Which; the newest of those with this start and name.
+    pub mapping: Arc<Mapping>,
+    /// Its `VmFlags` in smaps, such as `rd wr mr mw me ac sd uw`.
+    pub flags: String,
+    /// Reported pages.
+    pub tally: Tally,
+    /// Pages that changed and were not reported.
+    pub missed: u64,
+}
+
+/// One round in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundLine {
+    /// Counts from 1.
+    pub number: u64,
+    /// Since tracking began.
+    pub at: Duration,
+    /// Reported pages.
+    pub tally: Tally,
+    /// Missed pages.
+    pub missed: u64,
+    /// What happened to the process.
+    pub events: Vec<String>,
+    /// Every reported page, for the picture.
+    pub reported: Vec<(Arc<Mapping>, Vec<Reported>)>,
+}
+
+/// The story of one page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Story {
+    /// Its address.
+    pub page: u64,
+    /// By time.
+    pub lines: Vec<StoryLine>,
+}
+
+/// One thing that happened to a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoryLine {
+    /// Since tracking began.
+    pub at: Duration,
+    /// What, in words.
+    pub what: String,
+    /// Where in the code.
+    pub place: Option<PlaceId>,
+}
+
+/// Everything that came of explaining a process.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// Who, how, since when.
+    pub header: Header,
+    /// What can be seen of causes.
+    pub seen: Seen,
+    /// Which pages have their content looked at.
+    pub sampling: Sampling,
+    /// Rounds, the first arming not among them.
+    pub rounds: Vec<RoundLine>,
+    /// All reported pages, each as often as it was reported.
+    pub tally: Tally,
+    /// The same by VMA, by address.
+    pub vmas: Vec<VmaFindings>,
+    /// The same by the place that did it.
+    pub places: BTreeMap<PlaceId, Tally>,
+    /// The places.
+    pub stacks: BTreeMap<PlaceId, Place>,
+    /// Pages with an unknown verdict, by reason.
+    pub verdict_unknown: BTreeMap<Reason, u64>,
+    /// Pages with an unknown cause, by reason.
+    pub cause_unknown: BTreeMap<Reason, u64>,
+    /// What changed and was not reported, with its VMA.
+    pub missed: Vec<(Arc<Mapping>, Missed)>,
+    /// Clean pages whose content was compared, each as often as it was.
+    pub verified: u64,
+    /// Events of the kernel that were read.
+    pub events: u64,
+    /// Events that did not fit into the ring.
+    pub dropped: u64,
+    /// Bytes of images that are held, at most.
+    pub memory: u64,
+    /// Bytes that were read and hashed.
+    pub hashed: u64,
+    /// What reading and hashing took.
+    pub took: Duration,
+    /// The story of a page, if asked for.
+    pub story: Option<Story>,
+}
