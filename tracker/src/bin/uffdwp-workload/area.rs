@@ -115,6 +115,22 @@ impl Area {
             Kind::FilePrivate => of_file(address, length, MapFlags::PRIVATE, unnamed(directory)?),
             Kind::FileShared => of_file(address, length, MapFlags::SHARED, unnamed(directory)?),
         };
+        Self::of_mapping(kind, address, start, length)
+    }
+
+    /// Maps a file that stays in the caller's hands, shared, at an address where nothing is. It is made as long as that.
+    pub fn map_file(kind: Kind, address: u64, pages: u64, file: impl AsFd) -> Result<Self> {
+        let length = pages.max(1) * PAGE_SIZE;
+        let start = of_file(address, length, MapFlags::SHARED, file);
+        Self::of_mapping(kind, address, start, length)
+    }
+
+    fn of_mapping(
+        kind: Kind,
+        address: u64,
+        start: rustix::io::Result<*mut u8>,
+        length: u64,
+    ) -> Result<Self> {
         let start = start.with_context(|| format!("cannot map {length} bytes at {address:#x}"))?;
         let area = Self {
             kind,
@@ -224,7 +240,7 @@ impl Area {
     }
 
     /// The first byte of a 4 KiB page.
-    fn byte(&self, page: u64) -> *mut u8 {
+    pub fn byte(&self, page: u64) -> *mut u8 {
         assert!(page < self.pages(), "page {page} is inside the area");
         self.start.wrapping_add((page * PAGE_SIZE) as usize)
     }
@@ -260,6 +276,15 @@ impl Area {
         // SAFETY: the mapping is ours and no reference into it exists.
         unsafe { rustix::mm::madvise(self.start.cast(), self.length as usize, advice) }
             .with_context(|| format!("madvise({advice:?}) of {:#x?}", self.range()))
+    }
+
+    /// madvise(2) of all of it, for advice that rustix does not know.
+    pub fn advise_number(&self, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: the mapping is ours and no reference into it exists.
+        match unsafe { libc::madvise(self.start.cast(), self.length as usize, advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// mprotect(2) of all of it.
@@ -305,7 +330,12 @@ impl Area {
 
     /// mremap(2) of all of it to another place.
     pub fn move_to(&self, place: u64) -> Result<Self> {
-        let target = ptr::without_provenance_mut((FIRST + place * STRIDE) as usize);
+        self.move_to_address(FIRST + place * STRIDE)
+    }
+
+    /// mremap(2) of all of it to an address where nothing is.
+    pub fn move_to_address(&self, address: u64) -> Result<Self> {
+        let target = ptr::without_provenance_mut(address as usize);
         let (length, flags) = (self.length as usize, rustix::mm::MremapFlags::MAYMOVE);
         let old = self.start.cast();
         // SAFETY: the mapping is ours, nothing refers to it, and nothing is mapped at the target.

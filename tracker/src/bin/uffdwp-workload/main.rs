@@ -13,6 +13,7 @@ mod ledger;
 mod needs;
 mod rows;
 mod run;
+mod scenarios;
 mod script;
 mod signals;
 mod tables;
@@ -61,6 +62,9 @@ enum Command {
         #[arg(long, default_value_os_t = std::env::temp_dir())]
         dir: PathBuf,
     },
+    /// Do, as standard input says, what is reported as written without a change, and what changes without a report
+    #[command(hide = true)]
+    Scenarios(scenarios::Arguments),
     /// Run a little of everything, gently, until SIGTERM or SIGINT
     Demo {
         /// Where files are made
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
         // It serves until its parent is gone, which is no failure.
         Command::WriteInto { pid } => writer::serve(pid).or(Ok(())).map(|()| Outcome::Agrees),
         Command::Script { dir } => script::serve(&dir).map(|()| Outcome::Agrees),
+        Command::Scenarios(arguments) => scenarios::serve(&arguments).map(|()| Outcome::Agrees),
         Command::Run(arguments) => run_row(&arguments),
     };
     match result {

@@ -1,0 +1,49 @@
+//! A child is forked, which stores to its copy or to what it shares.
+
+use std::io;
+use std::sync::Mutex;
+
+use anyhow::{Result, ensure};
+
+use super::ground::{Ground, Grounds};
+use super::{Act, Scenario, scenario};
+use crate::area::Kind;
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario("fork", |grounds| fork(grounds, Kind::Anon, |_| {})),
+    scenario("fork-store", |grounds| {
+        fork(grounds, Kind::Anon, Ground::store)
+    }),
+    scenario("fork-shared", |grounds| {
+        fork(grounds, Kind::SharedAnon, |_| {})
+    }),
+];
+
+/// Held while there is a child, or while somebody cares whose pages KSM merges.
+pub static CHILD: Mutex<()> = Mutex::new(());
+
+/// The child stores to the pages that are hit; then `after` is done by its parent.
+fn fork(grounds: &mut Grounds, kind: Kind, after: fn(&Ground)) -> Result<Act> {
+    let ground = grounds.some(kind)?;
+    Ok(Box::new(move || {
+        let held = CHILD.lock();
+        // SAFETY: the child only touches its memory and leaves by _exit.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            ground.store();
+            // SAFETY: it ends the child.
+            unsafe { libc::_exit(0) };
+        }
+        ensure!(child > 0, "cannot fork: {}", io::Error::last_os_error());
+        let mut status = 0;
+        // SAFETY: waits for our child and writes one int.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        drop(held);
+        ensure!(
+            waited == child && status == 0,
+            "the child ended with {status:#x}"
+        );
+        after(&ground);
+        Ok(ground)
+    }))
+}

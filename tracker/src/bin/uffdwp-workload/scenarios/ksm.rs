@@ -1,0 +1,69 @@
+//! Pages with the same content are merged.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::mm::Advice;
+
+use super::forks::CHILD;
+use super::ground::Grounds;
+use super::{Act, Scenario, scenario};
+use crate::needs::Skip;
+
+pub const SCENARIOS: &[Scenario] = &[scenario("ksm", merge)];
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Fewer than share one page (`max_page_sharing`).
+const PAGES: u64 = 64;
+
+fn merge(grounds: &mut Grounds) -> Result<Act> {
+    grounds.may_change_machine("/sys/kernel/mm/ksm")?;
+    if merged().is_err() {
+        return Err(Skip("this kernel has no KSM, or does not tell of it".to_owned()).into());
+    }
+    let area = grounds.anonymous(PAGES)?;
+    (0..PAGES).for_each(|page| area.store(page, 0x5a5a_5a5a));
+    let ground = Grounds::whole(area);
+    Ok(Box::new(move || {
+        let _held = CHILD.lock();
+        ground.area.advise(Advice::LinuxMergeable)?;
+        let _pages = Setting::set("pages_to_scan", "1000")?;
+        let _run = Setting::set("run", "1")?;
+        let begin = Instant::now();
+        while merged()? < PAGES {
+            ensure!(begin.elapsed() < PATIENCE, "KSM merged {}", merged()?);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(ground)
+    }))
+}
+
+/// Pages of this process that KSM has merged.
+fn merged() -> Result<u64> {
+    let text = fs::read_to_string("/proc/self/ksm_merging_pages")?;
+    Ok(text.trim().parse()?)
+}
+
+/// A setting of KSM, as it was when this is dropped.
+struct Setting {
+    path: String,
+    before: String,
+}
+
+impl Setting {
+    fn set(name: &str, value: &str) -> Result<Self> {
+        let path = format!("/sys/kernel/mm/ksm/{name}");
+        let before = fs::read_to_string(&path)?;
+        fs::write(&path, value).with_context(|| format!("cannot set {path}"))?;
+        Ok(Self { path, before })
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        // Nobody is left to tell of a failure.
+        let _ = fs::write(&self.path, self.before.trim());
+    }
+}

@@ -1,0 +1,43 @@
+//! Buffers that io_uring pins: while they are armed, and before.
+
+use std::fs::File;
+use std::io::Write as _;
+
+use anyhow::Result;
+
+use super::ground::Grounds;
+use super::ring::Ring;
+use super::{Act, Scenario, scenario};
+use crate::area::Kind;
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario("register-buffers", register),
+    scenario("read-fixed", read_fixed),
+];
+
+/// REGISTER_BUFFERS pins what is armed.
+fn register(grounds: &mut Grounds) -> Result<Act> {
+    let mut ring = Ring::open()?;
+    let ground = grounds.all(Kind::Anon)?;
+    Ok(Box::new(move || {
+        ring.register(&ground.area)?;
+        // What is pinned stays so until the end of the process.
+        std::mem::forget(ring);
+        Ok(ground)
+    }))
+}
+
+/// READ_FIXED into what was pinned before it was armed.
+fn read_fixed(grounds: &mut Grounds) -> Result<Act> {
+    let mut ring = Ring::open()?;
+    let ground = grounds.some(Kind::Anon)?;
+    ring.register(&ground.area)?;
+    let memfd = rustix::fs::memfd_create("source", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut source = File::from(memfd);
+    source.write_all(b"new data")?;
+    Ok(Box::new(move || {
+        ground.each(|page| ring.read_fixed(&source, ground.area.byte(page), 8))?;
+        std::mem::forget(ring);
+        Ok(ground)
+    }))
+}

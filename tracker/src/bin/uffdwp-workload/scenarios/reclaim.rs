@@ -1,0 +1,81 @@
+//! Pages are reclaimed: dropped, unmapped, or swapped out and in.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::mm::Advice;
+use tracker::uffd::{Entry, Pagemap};
+
+use super::ground::{Ground, Grounds};
+use super::{Act, Scenario, scenario};
+use crate::area::{Area, Kind};
+use crate::needs::Skip;
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario("free-reclaim", free),
+    scenario("unmap-shmem", unmap_shmem),
+    scenario("swap", |grounds| swap(grounds, Ground::load)),
+    scenario("swap-store", |grounds| swap(grounds, Ground::store_blindly)),
+];
+
+/// How long the kernel may need to reclaim a few pages that it is asked to.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// MADV_FREE of pages, which the kernel then takes.
+fn free(grounds: &mut Grounds) -> Result<Act> {
+    let ground = grounds.some(Kind::Anon)?;
+    Ok(Box::new(move || {
+        for part in ground.parts() {
+            part.advise(Advice::LinuxFree)?;
+            page_out(&part)?;
+        }
+        Ok(ground)
+    }))
+}
+
+fn unmap_shmem(grounds: &mut Grounds) -> Result<Act> {
+    let ground = grounds.some(Kind::SharedAnon)?;
+    Ok(Box::new(move || {
+        ground.parts().try_for_each(|part| page_out(&part))?;
+        Ok(ground)
+    }))
+}
+
+/// What is hit goes to swap; `then` brings it back.
+fn swap(grounds: &mut Grounds, then: fn(&Ground)) -> Result<Act> {
+    if !fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1) {
+        return Err(Skip("there is no swap".to_owned()).into());
+    }
+    let ground = grounds.some(Kind::Anon)?;
+    Ok(Box::new(move || {
+        ground.parts().try_for_each(|part| page_out(&part))?;
+        then(&ground);
+        Ok(ground)
+    }))
+}
+
+/// Has the kernel reclaim all of an area, which it does once nobody else looks at its pages.
+fn page_out(area: &Area) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        area.advise(Advice::LinuxPageOut)?;
+        let present = present(area)?;
+        if present == 0 {
+            return Ok(());
+        }
+        ensure!(
+            begin.elapsed() < PATIENCE,
+            "{present} of {} pages were not reclaimed",
+            area.pages()
+        );
+        std::thread::yield_now();
+    }
+}
+
+fn present(area: &Area) -> Result<usize> {
+    let pagemap = Pagemap::own()?.context("there is no pagemap of ours")?;
+    let mut entries = vec![Entry::default(); area.pages() as usize];
+    pagemap.read(&area.range(), &mut entries)?;
+    Ok(entries.iter().filter(|entry| entry.present()).count())
+}
