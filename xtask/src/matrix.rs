@@ -40,6 +40,10 @@ const PREEMPTIBLE: &[Excuse] = &[
 
 /// What runs with `preempt=full` on one kernel only.
 const PREEMPTIBLE_TOO: &[Excuse] = &[
+    (
+        "explain_scenarios",
+        "one preemptible kernel is enough for events that get lost",
+    ),
     ("inject", "one preemptible kernel is enough for races"),
     (
         "strategy_stress",
@@ -50,6 +54,7 @@ const PREEMPTIBLE_TOO: &[Excuse] = &[
 /// What does not run with `lockdown=confidentiality`.
 const LOCKED: &[Excuse] = &[
     PROMETHEUS,
+    ("explain_scenarios", "no event can be seen, as on the host"),
     ("inject", "it reads no kernel memory"),
     ("inject_targets", "it reads no kernel memory"),
     ("vm_exact", "no hook can be attached"),

@@ -19,7 +19,7 @@ pub const SCENARIOS: &[Scenario] = &[
     }),
 ];
 
-/// Held while there is a child, or while somebody cares whose pages KSM merges.
+/// Held while there is a child, or while somebody needs pages that are shared with none.
 pub static CHILD: Mutex<()> = Mutex::new(());
 
 /// The child stores to the pages that are hit; then `after` is done by its parent.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::mm::Advice;
 use tracker::uffd::{Entry, Pagemap};
 
+use super::forks::CHILD;
 use super::ground::{Ground, Grounds};
 use super::{Act, Scenario, scenario};
 use crate::area::{Area, Kind};
@@ -26,10 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn free(grounds: &mut Grounds) -> Result<Act> {
     let ground = grounds.some(Kind::Anon)?;
     Ok(Box::new(move || {
-        for part in ground.parts() {
-            part.advise(Advice::LinuxFree)?;
-            page_out(&part)?;
-        }
+        reclaim(&ground, &[Advice::LinuxFree, Advice::LinuxPageOut])?;
         Ok(ground)
     }))
 }
@@ -37,7 +35,7 @@ fn free(grounds: &mut Grounds) -> Result<Act> {
 fn unmap_shmem(grounds: &mut Grounds) -> Result<Act> {
     let ground = grounds.some(Kind::SharedAnon)?;
     Ok(Box::new(move || {
-        ground.parts().try_for_each(|part| page_out(&part))?;
+        reclaim(&ground, &[Advice::LinuxPageOut])?;
         Ok(ground)
     }))
 }
@@ -49,28 +47,32 @@ fn swap(grounds: &mut Grounds, then: fn(&Ground)) -> Result<Act> {
     }
     let ground = grounds.some(Kind::Anon)?;
     Ok(Box::new(move || {
-        ground.parts().try_for_each(|part| page_out(&part))?;
+        reclaim(&ground, &[Advice::LinuxPageOut])?;
         then(&ground);
         Ok(ground)
     }))
 }
 
-/// Has the kernel reclaim all of an area, which it does once nobody else looks at its pages.
-fn page_out(area: &Area) -> Result<()> {
+/// Has the kernel reclaim what is hit, which it does once nobody else looks at the pages.
+fn reclaim(ground: &Ground, advice: &[Advice]) -> Result<()> {
+    // What a child shares is left alone.
+    let _held = CHILD.lock();
     let begin = Instant::now();
-    loop {
-        area.advise(Advice::LinuxPageOut)?;
-        let present = present(area)?;
-        if present == 0 {
-            return Ok(());
+    for part in ground.parts() {
+        loop {
+            advice.iter().try_for_each(|it| part.advise(*it))?;
+            let present = present(&part)?;
+            if present == 0 {
+                break;
+            }
+            ensure!(
+                begin.elapsed() < PATIENCE,
+                "{present} pages are not reclaimed"
+            );
+            std::thread::yield_now();
         }
-        ensure!(
-            begin.elapsed() < PATIENCE,
-            "{present} of {} pages were not reclaimed",
-            area.pages()
-        );
-        std::thread::yield_now();
     }
+    Ok(())
 }
 
 fn present(area: &Area) -> Result<usize> {
