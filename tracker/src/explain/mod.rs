@@ -6,10 +6,22 @@
 //! events: the kernel's, ring buffer ───┘
 //! ```
 
+mod candidates;
+mod findings;
+mod history;
+mod images;
 mod model;
+mod places;
+mod session;
+mod source;
+mod story;
+mod symbols;
+mod translate;
 
+pub use findings::pages_of;
 pub use model::{
     Candidate, Cause, Event, Explained, Findings, Frame, Meaning, Missed, Options, Place, PlaceId,
     Reason, Reported, RoundLine, Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings,
     Why,
 };
+pub use session::{Explainer, Step};

@@ -8,6 +8,7 @@ pub mod calibrate;
 pub mod constants;
 pub mod counters;
 pub mod diagnostics;
+pub mod events;
 pub mod hooks;
 pub mod missed;
 pub mod patch;

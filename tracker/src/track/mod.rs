@@ -32,5 +32,6 @@ mod working_set;
 pub use attach::{MAX_MAPPING, Options};
 pub use error::TrackError;
 pub use model::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+pub(crate) use populated::{Populated, There};
 pub use session::{Session, Step};
 pub use working_set::WorkingSet;
