@@ -7,9 +7,11 @@
 //! ```
 
 mod model;
+pub mod symbols;
 
 pub use model::{
     Candidate, Cause, Event, Explained, Findings, Frame, Meaning, Missed, Options, Place, PlaceId,
     Reason, Reported, RoundLine, Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings,
     Why,
 };
+pub use symbols::Symbols;
