@@ -31,6 +31,7 @@ impl Findings {
             verified: 0,
             events: 0,
             dropped: 0,
+            tracked: 0,
             memory: 0,
             hashed: 0,
             took: Duration::ZERO,
@@ -74,6 +75,8 @@ impl Findings {
             line.reported.clone_from(&round.reported);
         }
         self.rounds.push(line);
+        let tracked = round.round.mappings.iter().map(|row| row.pages.tracked);
+        self.tracked = self.tracked.max(tracked.sum());
         self.verified += round.verified;
         self.events += round.events;
         self.dropped += round.dropped;

@@ -15,7 +15,7 @@ mod places;
 mod session;
 mod source;
 mod story;
-mod symbols;
+pub mod symbols;
 mod translate;
 
 pub use findings::pages_of;
@@ -25,3 +25,4 @@ pub use model::{
     Why,
 };
 pub use session::{Explainer, Step};
+pub use symbols::Symbols;

@@ -388,6 +388,8 @@ pub struct Findings {
     pub events: u64,
     /// Events that did not fit into the ring.
     pub dropped: u64,
+    /// The most pages tracked in one round.
+    pub tracked: u64,
     /// Bytes of images that are held, at most.
     pub memory: u64,
     /// Bytes that were read and hashed.

@@ -61,7 +61,7 @@ impl Places {
     ) {
         for (id, stack) in self.new.extract_if(.., |(id, _)| wanted(*id)) {
             let syscall = (stack.syscall != tracker_ebpf::NO_SYSCALL)
-                .then(|| super::symbols::syscall(stack.syscall));
+                .then(|| super::symbols::syscall(stack.syscall.into()));
             let place = Place {
                 user: symbols.user(pid, &stack.user),
                 kernel: symbols.kernel(&stack.kernel),

@@ -74,6 +74,8 @@ impl Explainer {
             .ok_or(TrackError::Gone(pid))?;
         let sampling = sampling(&mut images, &first, options.content_limit).map_err(kernel)?;
         images.sample(sampling);
+        let mut symbols = Symbols::new();
+        symbols.watch(pid);
         let findings = Findings::new(session.header().clone(), seen, sampling);
         let mut explainer = Self {
             pid,
@@ -82,7 +84,7 @@ impl Explainer {
             scans,
             images,
             source,
-            symbols: Symbols::new(),
+            symbols,
             history: History::default(),
             lost: 0,
             teller: options.page.map(|page| Teller::new(page, began)),
@@ -250,6 +252,7 @@ impl Explainer {
         self.executed = self.session.executed();
         self.history.clear();
         self.symbols.forget(pid);
+        self.symbols.watch(pid);
         let images = Images::open(pid, self.scans, self.findings.sampling);
         let Some(images) = images.map_err(|source| TrackError::Kernel { pid, source })? else {
             return Ok(false);
