@@ -12,7 +12,7 @@ use super::target::{self, TargetArgs};
 use super::values;
 use crate::explain::{Explainer, Findings, Options, Step};
 use crate::inject::{self, Launched};
-use crate::probes::events::Events;
+use crate::probes::events::{self, Events};
 use crate::strategy::{self, Facts};
 use crate::track::End;
 
@@ -87,7 +87,7 @@ fn explain(
         content_limit: args.content_limit,
         page: args.page,
     };
-    let events = Events;
+    let events = Events::attach(&events::Options::default());
     let (mut explainer, _) = Explainer::begin(pid, facts, Some(events), options)?;
     if let Some(launched) = &mut launched {
         launched.go();
@@ -118,5 +118,20 @@ fn explain(
 }
 
 fn report(findings: &Findings) {
-    println!("{:#?}", findings.tally);
+    println!(
+        "{:#?} {:#?} {:#?}",
+        findings.seen, findings.tally, findings.cause_unknown
+    );
+    for (id, tally) in &findings.places {
+        println!(
+            "{:?} {:?}",
+            findings.stacks.get(id).map(|p| p
+                .user
+                .iter()
+                .take(3)
+                .map(|f| format!("{} {:?}", f.function, f.line))
+                .collect::<Vec<_>>()),
+            tally
+        );
+    }
 }
