@@ -10,7 +10,7 @@ use clap::{Args, value_parser};
 use super::pace::{Pace, Wake};
 use super::target::{self, TargetArgs};
 use super::values;
-use crate::explain::{Explainer, Findings, Options, Step};
+use crate::explain::{Explainer, Findings, Hub, Options, Step};
 use crate::inject::{self, Launched};
 use crate::probes::events::{self, Events};
 use crate::strategy::{self, Facts};
@@ -88,7 +88,8 @@ fn explain(
         page: args.page,
     };
     let events = Events::attach(&events::Options::default());
-    let (mut explainer, _) = Explainer::begin(pid, facts, Some(events), options)?;
+    let hub = Hub::new(events).context("cannot read events")?;
+    let (mut explainer, _) = Explainer::begin(pid, facts, Some(&hub), options)?;
     if let Some(launched) = &mut launched {
         launched.go();
     }

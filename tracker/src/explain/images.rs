@@ -185,36 +185,61 @@ impl Images {
         self.forget(&(at..u64::MAX & !(PMD_SIZE - 1)));
     }
 
-    /// Looks at the sampled pages of a mapping that are reported or there; hands each over with its image of before and
-    /// whether it is reported, and keeps what it finds as the image for the next round. `None`: the process is gone.
+    /// Looks at pages that are reported: hands each over with its image of before, and keeps what it finds as the image
+    /// for the next round. `None`: the process is gone.
     pub fn look(
+        &mut self,
+        reported: &[Extent],
+        mut each: impl FnMut(&Extent, u64, Image, Look),
+    ) -> Result<Option<()>> {
+        for extent in reported {
+            for piece in pieces(&extent.range) {
+                let found = self.piece(&piece, |images, page, look| {
+                    each(extent, page, images.of(page), look);
+                    let image = match look {
+                        Look::Content(hash) => Image::Content(hash),
+                        Look::Hole => Image::Hole,
+                        Look::Not(_) => Image::None,
+                    };
+                    images.set(page, image);
+                })?;
+                if found.is_none() {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(()))
+    }
+
+    /// Looks at the pages of a mapping that are there and not reported, as [`Self::look`] does.
+    pub fn verify(
         &mut self,
         mapping: &Mapping,
         reported: &[Extent],
-        mut each: impl FnMut(u64, Image, Look, Option<&Extent>),
+        mut each: impl FnMut(u64, Image, Look),
     ) -> Result<Option<()>> {
         let mut runs = Vec::new();
         let whole = mapping.start..mapping.end;
-        if self
-            .populated
+        let populated = &mut self.populated;
+        if populated
             .append(&whole, There::InMemory, &mut runs)?
             .is_none()
         {
             return Ok(None);
         }
-        runs.extend(reported.iter().map(|extent| extent.range.clone()));
-        runs.sort_by_key(|run| run.start);
-        let mut done = mapping.start;
-        for run in runs {
-            let mut at = run.start.max(done);
-            while at < run.end {
-                let end = run.end.min((at / PMD_SIZE + 1) * PMD_SIZE);
-                if self.piece(&(at..end), reported, &mut each)?.is_none() {
+        for run in runs.iter().flat_map(|run| without(run, reported)) {
+            for piece in pieces(&run) {
+                let found = self.piece(&piece, |images, page, look| {
+                    each(page, images.of(page), look);
+                    // What cannot be read now is armed since its image was taken.
+                    if let Look::Content(hash) = look {
+                        images.set(page, Image::Content(hash));
+                    }
+                })?;
+                if found.is_none() {
                     return Ok(None);
                 }
-                at = end;
             }
-            done = done.max(run.end);
         }
         Ok(Some(()))
     }
@@ -223,8 +248,7 @@ impl Images {
     fn piece(
         &mut self,
         piece: &Range<u64>,
-        reported: &[Extent],
-        each: &mut impl FnMut(u64, Image, Look, Option<&Extent>),
+        mut each: impl FnMut(&mut Self, u64, Look),
     ) -> Result<Option<()>> {
         let pages = ((piece.end - piece.start) / PAGE_SIZE) as usize;
         let Some(read) = self.pagemap.read(piece, &mut self.entries[..pages])? else {
@@ -283,24 +307,40 @@ impl Images {
             }
         }
         for (index, look) in looks[..pages].iter().enumerate() {
-            let page = address(index);
-            let at = reported.partition_point(|extent| extent.range.end <= page);
-            let extent = reported.get(at).filter(|extent| extent.range.start <= page);
-            if extent.is_none() && *look == Look::Not(Reason::NotSampled) {
-                continue;
-            }
-            let before = self.of(page);
-            each(page, before, *look, extent);
-            match (look, extent) {
-                (Look::Content(hash), _) => self.set(page, Image::Content(*hash)),
-                (Look::Hole, Some(_)) => self.set(page, Image::Hole),
-                (Look::Not(_), Some(_)) => self.set(page, Image::None),
-                // It is armed since its image was taken.
-                (Look::Hole | Look::Not(_), None) => (),
-            }
+            each(self, address(index), *look);
         }
         Ok(Some(()))
     }
+}
+
+/// A range by chunks.
+fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+    let (mut at, end) = (range.start, range.end);
+    std::iter::from_fn(move || {
+        let start = at;
+        at = end.min((start / PMD_SIZE + 1) * PMD_SIZE);
+        (start < end).then_some(start..at)
+    })
+}
+
+/// The parts of a range that no extent covers; extents are disjoint and by address.
+fn without(range: &Range<u64>, extents: &[Extent]) -> Vec<Range<u64>> {
+    let from = extents.partition_point(|extent| extent.range.end <= range.start);
+    let mut parts = Vec::new();
+    let mut at = range.start;
+    for extent in extents[from..]
+        .iter()
+        .take_while(|extent| extent.range.start < range.end)
+    {
+        if at < extent.range.start {
+            parts.push(at..extent.range.start);
+        }
+        at = at.max(extent.range.end);
+    }
+    if at < range.end {
+        parts.push(at..range.end);
+    }
+    parts
 }
 
 fn place(page: u64) -> usize {

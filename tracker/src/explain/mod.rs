@@ -25,4 +25,5 @@ pub use model::{
     Why,
 };
 pub use session::{Explainer, Step};
+pub use source::Hub;
 pub use symbols::Symbols;

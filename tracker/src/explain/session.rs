@@ -15,14 +15,11 @@ use super::model::{
     Cause, Explained, Findings, Missed, Options, PlaceId, Reason, Reported, Sampling, Seen,
     Verdict, Why,
 };
-use super::source::Source;
+use super::source::{Hub, Source};
 use super::story::Teller;
 use super::symbols::Symbols;
-use crate::probes::events::Events;
 use crate::strategy::{Facts, Name};
-use crate::track::{
-    Extent, Header, Mapping, MappingRound, Round, Session, Step as Tracked, TrackError,
-};
+use crate::track::{Extent, Header, Mapping, Round, Session, Step as Tracked, TrackError};
 use crate::uffd::{self, PAGE_SIZE};
 
 /// What a round came to.
@@ -59,7 +56,7 @@ impl Explainer {
     pub fn begin(
         pid: u32,
         facts: Facts,
-        events: Option<Events>,
+        events: Option<&Hub>,
         options: Options,
     ) -> Result<(Self, Round), TrackError> {
         let kernel = |source| TrackError::Kernel { pid, source };
@@ -173,7 +170,6 @@ impl Explainer {
             reported: Vec::new(),
             missed: Vec::new(),
             verified: 0,
-            is_first,
         };
         let mut explained = Explained {
             reported: Vec::new(),
@@ -184,26 +180,45 @@ impl Explainer {
             took: Duration::ZERO,
             round,
         };
+        // What was written may be written again at any moment: first.
         for row in &explained.round.mappings {
-            let each = |page, before, look, extent: Option<&Extent>| {
-                join.page(row, page, before, look, extent);
+            let mapping = &row.mapping;
+            let each = |extent: &Extent, page, before, look| {
+                if !is_first {
+                    join.report(mapping, page, before, look, extent);
+                }
             };
             if self
                 .images
-                .look(&row.mapping, &row.written, each)
+                .look(&row.written, each)
                 .map_err(kernel)?
                 .is_none()
             {
                 return Ok(None);
             }
-            let (reported, missed) = join.row();
+            let reported = std::mem::take(&mut join.reported);
             if !reported.is_empty() {
-                explained
-                    .reported
-                    .push((Arc::clone(&row.mapping), reported));
+                explained.reported.push((Arc::clone(mapping), reported));
             }
+        }
+        for row in &explained.round.mappings {
+            let mapping = &row.mapping;
+            let each = |page, before, look| {
+                if !is_first {
+                    join.verify(mapping, page, before, look);
+                }
+            };
+            let images = &mut self.images;
+            if images
+                .verify(mapping, &row.written, each)
+                .map_err(kernel)?
+                .is_none()
+            {
+                return Ok(None);
+            }
+            let missed = std::mem::take(&mut join.missed);
             if !missed.is_empty() {
-                explained.missed.push((Arc::clone(&row.mapping), missed));
+                explained.missed.push((Arc::clone(mapping), missed));
             }
         }
         explained.verified = join.verified;
@@ -272,7 +287,7 @@ impl Explainer {
 }
 
 /// The source of a process's events, and what can be seen.
-fn watch(events: Option<Events>, pid: u32) -> (Option<Source>, Seen) {
+fn watch(events: Option<&Hub>, pid: u32) -> (Option<Source>, Seen) {
     let nothing = |why: String| {
         let seen = Seen {
             complete: false,
@@ -283,11 +298,8 @@ fn watch(events: Option<Events>, pid: u32) -> (Option<Source>, Seen) {
     let Some(events) = events else {
         return nothing("no cause: the kernel's events were not asked for".to_owned());
     };
-    match Source::begin(events, pid) {
-        Ok(source) => {
-            let seen = source.seen().clone();
-            (Some(source), seen)
-        }
+    match events.watch(pid) {
+        Ok(source) => (Some(source), events.seen().clone()),
         Err(error) => nothing(format!(
             "no cause: process {pid} cannot be watched: {error}"
         )),
@@ -306,27 +318,9 @@ struct Join<'a, 'b> {
     reported: Vec<Reported>,
     missed: Vec<Missed>,
     verified: u64,
-    is_first: bool,
 }
 
 impl Join<'_, '_> {
-    fn page(
-        &mut self,
-        row: &MappingRound,
-        page: u64,
-        before: Image,
-        look: Look,
-        extent: Option<&Extent>,
-    ) {
-        if self.is_first {
-            return;
-        }
-        match extent {
-            Some(extent) => self.report(&row.mapping, page, before, look, extent),
-            None => self.verify(&row.mapping, page, before, look),
-        }
-    }
-
     /// A page that is reported.
     fn report(&mut self, mapping: &Mapping, page: u64, before: Image, look: Look, extent: &Extent) {
         let is_moved = self.moved.iter().any(|range| range.contains(&page));
@@ -405,14 +399,6 @@ impl Join<'_, '_> {
                 candidates: candidates(mapping, zeroed),
             }),
         }
-    }
-
-    /// What came of a mapping.
-    fn row(&mut self) -> (Vec<Reported>, Vec<Missed>) {
-        (
-            std::mem::take(&mut self.reported),
-            std::mem::take(&mut self.missed),
-        )
     }
 }
 

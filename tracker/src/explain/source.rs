@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tracker_ebpf::{EventHead, EventKind};
@@ -14,23 +13,29 @@ use super::places::{Places, Stack};
 use super::translate::translate;
 use crate::probes::events::{Events, WatchId};
 
+/// All events that are read: one reader for as many processes as are explained.
+pub struct Hub(Arc<Inner>);
+
 /// Events of a process.
 pub struct Source {
-    shared: Arc<Mutex<Shared>>,
-    stop: Arc<AtomicBool>,
-    reader: Option<JoinHandle<()>>,
+    hub: Arc<Inner>,
     pid: u32,
-    watch: Option<WatchId>,
+    watch: WatchId,
+}
+
+struct Inner {
+    shared: Mutex<Shared>,
     seen: Seen,
+    ended: AtomicBool,
 }
 
 struct Shared {
     events: Events,
-    taken: Taken,
+    watches: HashMap<u32, Taken>,
     failed: Option<io::Error>,
 }
 
-/// What has been read.
+/// What has been read of a process.
 struct Taken {
     pid: u32,
     pending: Vec<Event>,
@@ -40,97 +45,132 @@ struct Taken {
     overflowed: u64,
 }
 
-/// Events that are held for one round, at most: 1 GiB.
+/// Events of a process that are held for one round, at most: 1 GiB.
 const MOST: usize = 8 << 20;
 /// How often the ring is emptied.
 const PERIOD: Duration = Duration::from_millis(2);
 
-impl Source {
-    /// Begins to read the events of a process.
+impl Hub {
+    /// Begins to read.
     ///
     /// # Errors
-    /// If the process cannot be watched, or no thread can be started.
-    pub fn begin(mut events: Events, pid: u32) -> io::Result<Self> {
-        let watch = Some(events.watch(pid)?);
-        let seen = seen(&events);
-        let shared = Arc::new(Mutex::new(Shared {
-            events,
-            taken: Taken {
-                pid,
-                pending: Vec::new(),
-                places: Places::default(),
-                names: HashMap::new(),
-                overflowed: 0,
-            },
-            failed: None,
-        }));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (ours, stopped) = (Arc::clone(&shared), Arc::clone(&stop));
-        let reader = std::thread::Builder::new()
+    /// If no thread can be started.
+    pub fn new(events: Events) -> io::Result<Self> {
+        let inner = Arc::new(Inner {
+            seen: seen(&events),
+            shared: Mutex::new(Shared {
+                events,
+                watches: HashMap::new(),
+                failed: None,
+            }),
+            ended: AtomicBool::new(false),
+        });
+        let ours = Arc::clone(&inner);
+        std::thread::Builder::new()
             .name("explain-events".to_owned())
             .spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
+                while !ours.ended.load(Ordering::Relaxed) {
                     std::thread::sleep(PERIOD);
-                    lock(&ours).read();
+                    ours.lock().read();
                 }
             })?;
-        Ok(Self {
-            shared,
-            stop,
-            reader: Some(reader),
-            pid,
-            watch,
-            seen,
-        })
+        Ok(Self(inner))
     }
 
     /// What can be seen.
-    pub const fn seen(&self) -> &Seen {
-        &self.seen
+    #[must_use]
+    pub fn seen(&self) -> &Seen {
+        &self.0.seen
     }
 
-    /// Events until now, and those lost since the source began.
+    /// Begins to read the events of a process.
+    ///
+    /// # Errors
+    /// If the process cannot be watched.
+    pub fn watch(&self, pid: u32) -> io::Result<Source> {
+        Ok(Source {
+            watch: self.0.watch(pid, Places::default())?,
+            hub: Arc::clone(&self.0),
+            pid,
+        })
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Source {
+    /// Events until now, and those lost since the programs were attached.
+    ///
+    /// # Errors
+    /// If the ring cannot be read.
     pub fn take(&self) -> io::Result<(Vec<Event>, u64)> {
-        let mut shared = lock(&self.shared);
+        let mut shared = self.hub.lock();
         shared.read();
         if let Some(error) = shared.failed.take() {
             return Err(error);
         }
-        let lost = shared.events.dropped() + shared.events.missed() + shared.taken.overflowed;
-        Ok((std::mem::take(&mut shared.taken.pending), lost))
+        let lost = shared.events.dropped() + shared.events.missed();
+        let Some(taken) = shared.watches.get_mut(&self.watch.0) else {
+            return Ok((Vec::new(), lost));
+        };
+        Ok((std::mem::take(&mut taken.pending), lost + taken.overflowed))
     }
 
     /// The process has executed another program.
+    ///
+    /// # Errors
+    /// If the process cannot be watched any more.
     pub fn again(&mut self) -> io::Result<()> {
-        let mut shared = lock(&self.shared);
-        if let Some(watch) = self.watch.take() {
-            shared.events.unwatch(watch);
-        }
-        shared.read();
-        shared.taken.pending.clear();
-        shared.taken.places.forget();
-        self.watch = Some(shared.events.watch(self.pid)?);
+        let mut places = self.hub.unwatch(self.watch);
+        // The same addresses are other code.
+        places.forget();
+        self.watch = self.hub.watch(self.pid, places)?;
         Ok(())
     }
 
     /// The places of its events.
-    pub fn places<T>(&self, with: impl FnOnce(&mut Places) -> T) -> T {
-        with(&mut lock(&self.shared).taken.places)
+    pub fn places<T>(&self, with: impl FnOnce(&mut Places) -> T) -> Option<T> {
+        let mut shared = self.hub.lock();
+        let taken = shared.watches.get_mut(&self.watch.0)?;
+        Some(with(&mut taken.places))
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(reader) = self.reader.take() {
-            // It has nothing to tell.
-            let _ = reader.join();
-        }
+        self.hub.unwatch(self.watch);
     }
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, pid: u32, places: Places) -> io::Result<WatchId> {
+        let mut shared = self.lock();
+        let watch = shared.events.watch(pid)?;
+        let taken = Taken {
+            pid,
+            pending: Vec::new(),
+            places,
+            names: HashMap::new(),
+            overflowed: 0,
+        };
+        shared.watches.insert(watch.0, taken);
+        Ok(watch)
+    }
+
+    fn unwatch(&self, watch: WatchId) -> Places {
+        let mut shared = self.lock();
+        shared.events.unwatch(watch);
+        let taken = shared.watches.remove(&watch.0);
+        taken.map(|taken| taken.places).unwrap_or_default()
+    }
 }
 
 impl Shared {
@@ -138,10 +178,15 @@ impl Shared {
     fn read(&mut self) {
         let Self {
             events,
-            taken,
+            watches,
             failed,
         } = self;
-        if let Err(error) = events.drain(|head, user, kernel| taken.add(head, user, kernel)) {
+        let read = events.drain(|head, user, kernel| {
+            if let Some(taken) = watches.get_mut(&head.watch) {
+                taken.add(head, user, kernel);
+            }
+        });
+        if let Err(error) = read {
             failed.get_or_insert(error);
         }
     }
