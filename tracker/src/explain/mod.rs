@@ -6,7 +6,13 @@
 //! events: the kernel's, ring buffer ───┘
 //! ```
 
+pub mod advice;
+#[cfg(test)]
+mod arbitrary;
 mod model;
+pub mod report;
+#[cfg(test)]
+mod sample;
 pub mod symbols;
 
 pub use model::{
