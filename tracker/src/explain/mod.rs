@@ -6,12 +6,18 @@
 //! events: the kernel's, ring buffer ───┘
 //! ```
 
+pub mod advice;
+#[cfg(test)]
+mod arbitrary;
 mod candidates;
 mod findings;
 mod history;
 mod images;
 mod model;
 mod places;
+pub mod report;
+#[cfg(test)]
+mod sample;
 mod session;
 mod source;
 mod story;

@@ -9,7 +9,7 @@
 //! ```
 
 #[cfg(test)]
-mod arbitrary;
+pub(crate) mod arbitrary;
 mod attach;
 mod borders;
 pub mod clock;
@@ -23,7 +23,7 @@ mod populated;
 pub mod recording;
 pub mod report;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod session;
 mod tracking;
 mod vmas;
