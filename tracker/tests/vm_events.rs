@@ -163,10 +163,19 @@ fn map(kind: Kind, length: u64) -> Range<u64> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping.
     let address = unsafe {
-        let whole = if kind.flags & libc::MAP_HUGETLB == 0 { whole } else { length as usize };
+        let whole = if kind.flags & libc::MAP_HUGETLB == 0 {
+            whole
+        } else {
+            length as usize
+        };
         libc::mmap(std::ptr::null_mut(), whole, protection, kind.flags, -1, 0)
     };
-    assert_ne!(address, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    assert_ne!(
+        address,
+        libc::MAP_FAILED,
+        "{}",
+        std::io::Error::last_os_error()
+    );
     let start = (address as u64).next_multiple_of(PMD_SIZE);
     // SAFETY: our own mapping.
     unsafe { libc::madvise(start as *mut c_void, length as usize, kind.advice) };
@@ -334,7 +343,11 @@ fn assert_kernel_write(seen: Vec<Seen>, page: u64, flags: u32, syscall: libc::c_
     assert_eq!(told, WRITE | flags, "{seen:?}");
     assert!(seen.is_own(syscall), "{seen:?}");
     let first = seen.kernel.first().copied();
-    assert_eq!(first.map(function).as_deref(), Some("do_wp_page"), "{seen:?}");
+    assert_eq!(
+        first.map(function).as_deref(),
+        Some("do_wp_page"),
+        "{seen:?}"
+    );
     assert!(!seen.user.is_empty(), "{seen:?}");
 }
 
@@ -387,8 +400,7 @@ fn a_write_from_afar() {
     };
     let seen = watching.during(&memory.range, || {
         // SAFETY: it writes into memory of our own.
-        let written =
-            unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
+        let written = unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
         assert_eq!(written, 16);
     });
     assert_kernel_write(seen, page, REMOTE, libc::SYS_process_vm_writev);
@@ -402,7 +414,10 @@ fn mlock() {
     let memory = Memory::armed(ANON, 4 * PAGE_SIZE);
     let seen = watching.during(&memory.range, || {
         // SAFETY: memory of our own.
-        assert_eq!(unsafe { libc::mlock(memory.page(0) as *const c_void, 4096 * 4) }, 0);
+        assert_eq!(
+            unsafe { libc::mlock(memory.page(0) as *const c_void, 4096 * 4) },
+            0
+        );
     });
     assert_eq!(seen.len(), 4, "{seen:#?}");
     for (number, seen) in (0..).zip(seen) {
@@ -415,12 +430,19 @@ fn assert_emptied(seen: &[Seen], range: &Range<u64>, flags: u32, syscall: libc::
     let [begin, end] = seen else {
         panic!("{seen:#?}")
     };
-    assert!(begin.is(EventKind::Zap) && end.is(EventKind::Zapped), "{seen:#?}");
+    assert!(
+        begin.is(EventKind::Zap) && end.is(EventKind::Zapped),
+        "{seen:#?}"
+    );
     assert_eq!((begin.range(), end.range()), (range.clone(), range.clone()));
     assert!(begin.is_own(syscall) && end.is_own(syscall), "{seen:#?}");
     assert!(begin.head.time < end.head.time, "{seen:#?}");
     assert_eq!(begin.head.flags, flags, "{seen:#?}");
-    let zaps = ["unmap_page_range", "__zap_vma_range", "__unmap_hugepage_range"];
+    let zaps = [
+        "unmap_page_range",
+        "__zap_vma_range",
+        "__unmap_hugepage_range",
+    ];
     let first = function(begin.kernel[0]);
     assert!(zaps.contains(&first.as_str()), "{first}");
 }
@@ -653,7 +675,10 @@ fn ksm() {
     let seen = watching.during(&memory.range, || {
         ksm("run", "1").unwrap();
         while number("pages_sharing") < 15 {
-            assert!(begin.elapsed() < Duration::from_secs(120), "KSM merges nothing");
+            assert!(
+                begin.elapsed() < Duration::from_secs(120),
+                "KSM merges nothing"
+            );
             thread::sleep(Duration::from_millis(20));
         }
         ksm("run", "0").unwrap();
@@ -664,7 +689,10 @@ fn ksm() {
     pages.dedup();
     // One page becomes the one that the others are merged with, and keeps its bit.
     assert!(pages.len() >= 15, "{seen:#?}");
-    assert!(seen.iter().all(|seen| seen.head.instruction == 0 && seen.user.is_empty()));
+    assert!(
+        seen.iter()
+            .all(|seen| seen.head.instruction == 0 && seen.user.is_empty())
+    );
     ksm("run", "2").unwrap();
 }
 
@@ -697,7 +725,10 @@ fn where_no_function_can_be_hooked() {
     let page = memory.page(3);
     let seen = one(watching.during(&memory.range, || store(page + 7, 2)));
     assert!(seen.is(EventKind::HardwareFault), "{seen:?}");
-    assert_eq!((seen.range(), seen.head.address), (page..page + PAGE_SIZE, page + 7));
+    assert_eq!(
+        (seen.range(), seen.head.address),
+        (page..page + PAGE_SIZE, page + 7)
+    );
     assert!(seen.is_own(NO_SYSCALL.into()), "{seen:?}");
     assert!(in_own_code(seen.head.instruction), "{seen:?}");
     assert!(seen.kernel.is_empty(), "{seen:?}");
@@ -716,6 +747,9 @@ fn where_no_function_can_be_hooked() {
     let seen = one(watching.during(&memory.range, || advise(&range, libc::MADV_DONTNEED)));
     assert!(seen.is(EventKind::Syscall), "{seen:?}");
     assert_eq!(seen.range(), range);
-    assert_eq!((seen.head.address, seen.head.result), (libc::MADV_DONTNEED as u64, 0));
+    assert_eq!(
+        (seen.head.address, seen.head.result),
+        (libc::MADV_DONTNEED as u64, 0)
+    );
     assert!(seen.is_own(libc::SYS_madvise), "{seen:?}");
 }

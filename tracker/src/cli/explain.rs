@@ -1,5 +1,6 @@
 //! `tracker explain`: why each page was reported as written, and whether it was true.
 
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
@@ -7,14 +8,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, value_parser};
 
+use super::output::print;
 use super::pace::{Pace, Wake};
 use super::target::{self, TargetArgs};
 use super::values;
+use crate::explain::report::{self, Report};
 use crate::explain::{Explainer, Findings, Hub, Options, Step};
 use crate::inject::{self, Launched};
 use crate::probes::events::{self, Events};
 use crate::strategy::{self, Facts};
-use crate::track::End;
+use crate::track::{End, Header};
 
 /// The flags of `tracker explain`.
 #[derive(Args, Debug)]
@@ -88,19 +91,22 @@ fn explain(
         page: args.page,
     };
     let events = Events::attach(&events::Options::default());
-    let hub = Hub::new(events).context("cannot read events")?;
+    let hub = Hub::new(events).context("cannot read the kernel's events")?;
     let (mut explainer, _) = Explainer::begin(pid, facts, Some(&hub), options)?;
     if let Some(launched) = &mut launched {
         launched.go();
     }
     pace.start();
+    let live = Live::begin(explainer.header());
     let mut rounds = 0;
     let end = loop {
         let wake = pace.wait(explainer.lifeline().pidfd())?;
+        // A last round even then: what was written until now is explained.
         let Step::Round(_) = explainer.step()? else {
             break End::Exited;
         };
         rounds += 1;
+        live.round(explainer.findings());
         match wake {
             Wake::Signal => break End::Interrupted,
             Wake::Over => break End::Done,
@@ -109,30 +115,50 @@ fn explain(
         }
     };
     let findings = explainer.end()?;
-    report(&findings);
-    match launched {
-        Some(launched) => Ok(Some(
-            target::wait(launched, end, pace).context("lost the program")?,
-        )),
-        None => Ok(None),
-    }
+    let status = match launched {
+        Some(launched) => Some(target::wait(launched, end, pace).context("lost the program")?),
+        None => None,
+    };
+    tell(args, &findings, status.is_some())?;
+    Ok(status)
 }
 
-fn report(findings: &Findings) {
-    println!(
-        "{:#?} {:#?} {:#?}",
-        findings.seen, findings.tally, findings.cause_unknown
-    );
-    for (id, tally) in &findings.places {
-        println!(
-            "{:?} {:?}",
-            findings.stacks.get(id).map(|p| p
-                .user
-                .iter()
-                .take(3)
-                .map(|f| format!("{} {:?}", f.function, f.line))
-                .collect::<Vec<_>>()),
-            tally
-        );
+/// Prints the report. `beside`: a program of the user's has standard output.
+fn tell(args: &ExplainArgs, findings: &Findings, beside: bool) -> anyhow::Result<()> {
+    let report = Report::new(findings);
+    let text = if args.json {
+        report::json::lines(&report)?
+    } else {
+        let story = report::story::story(findings).map(|story| format!("\n{story}"));
+        report::text::text(&report) + &story.unwrap_or_default()
+    };
+    if beside {
+        eprint!("{text}");
+    } else {
+        print(&text)?;
+    }
+    Ok(())
+}
+
+/// A line for each round, for people who wait.
+struct Live(bool);
+
+impl Live {
+    fn begin(header: &Header) -> Self {
+        let live = Self(io::stderr().is_terminal());
+        if live.0 {
+            eprintln!(
+                "Explaining process {} ({}), tracked with {}; Ctrl-C ends it and prints the report.",
+                header.pid, header.comm, header.strategy
+            );
+            eprintln!("{}", report::live::head());
+        }
+        live
+    }
+
+    fn round(&self, findings: &Findings) {
+        if let Some(round) = findings.rounds.last().filter(|_| self.0) {
+            eprintln!("{}", report::live::line(round));
+        }
     }
 }
