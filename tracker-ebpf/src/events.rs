@@ -7,7 +7,9 @@ use aya_ebpf::{
     bindings::pt_regs,
     helpers::{
         bpf_get_current_pid_tgid, bpf_ktime_get_ns,
-        generated::{bpf_get_current_comm, bpf_get_current_task_btf, bpf_get_stack, bpf_task_pt_regs},
+        generated::{
+            bpf_get_current_comm, bpf_get_current_task_btf, bpf_get_stack, bpf_task_pt_regs,
+        },
     },
     macros::map,
     maps::{Array, RingBuf},

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tracker::probes::Level;
 use tracker::probes::events::{Events, Options, WatchId};
+use tracker::probes::plan::Wishes;
+use tracker::probes::{Level, Mechanism};
 use tracker::uffd::{
     Features, Message, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, Userfaultfd,
 };
@@ -163,10 +164,19 @@ fn map(kind: Kind, length: u64) -> Range<u64> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping.
     let address = unsafe {
-        let whole = if kind.flags & libc::MAP_HUGETLB == 0 { whole } else { length as usize };
+        let whole = if kind.flags & libc::MAP_HUGETLB == 0 {
+            whole
+        } else {
+            length as usize
+        };
         libc::mmap(std::ptr::null_mut(), whole, protection, kind.flags, -1, 0)
     };
-    assert_ne!(address, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    assert_ne!(
+        address,
+        libc::MAP_FAILED,
+        "{}",
+        std::io::Error::last_os_error()
+    );
     let start = (address as u64).next_multiple_of(PMD_SIZE);
     // SAFETY: our own mapping.
     unsafe { libc::madvise(start as *mut c_void, length as usize, kind.advice) };
@@ -334,7 +344,11 @@ fn assert_kernel_write(seen: Vec<Seen>, page: u64, flags: u32, syscall: libc::c_
     assert_eq!(told, WRITE | flags, "{seen:?}");
     assert!(seen.is_own(syscall), "{seen:?}");
     let first = seen.kernel.first().copied();
-    assert_eq!(first.map(function).as_deref(), Some("do_wp_page"), "{seen:?}");
+    assert_eq!(
+        first.map(function).as_deref(),
+        Some("do_wp_page"),
+        "{seen:?}"
+    );
     assert!(!seen.user.is_empty(), "{seen:?}");
 }
 
@@ -387,8 +401,7 @@ fn a_write_from_afar() {
     };
     let seen = watching.during(&memory.range, || {
         // SAFETY: it writes into memory of our own.
-        let written =
-            unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
+        let written = unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
         assert_eq!(written, 16);
     });
     assert_kernel_write(seen, page, REMOTE, libc::SYS_process_vm_writev);
@@ -402,7 +415,10 @@ fn mlock() {
     let memory = Memory::armed(ANON, 4 * PAGE_SIZE);
     let seen = watching.during(&memory.range, || {
         // SAFETY: memory of our own.
-        assert_eq!(unsafe { libc::mlock(memory.page(0) as *const c_void, 4096 * 4) }, 0);
+        assert_eq!(
+            unsafe { libc::mlock(memory.page(0) as *const c_void, 4096 * 4) },
+            0
+        );
     });
     assert_eq!(seen.len(), 4, "{seen:#?}");
     for (number, seen) in (0..).zip(seen) {
@@ -415,12 +431,19 @@ fn assert_emptied(seen: &[Seen], range: &Range<u64>, flags: u32, syscall: libc::
     let [begin, end] = seen else {
         panic!("{seen:#?}")
     };
-    assert!(begin.is(EventKind::Zap) && end.is(EventKind::Zapped), "{seen:#?}");
+    assert!(
+        begin.is(EventKind::Zap) && end.is(EventKind::Zapped),
+        "{seen:#?}"
+    );
     assert_eq!((begin.range(), end.range()), (range.clone(), range.clone()));
     assert!(begin.is_own(syscall) && end.is_own(syscall), "{seen:#?}");
     assert!(begin.head.time < end.head.time, "{seen:#?}");
     assert_eq!(begin.head.flags, flags, "{seen:#?}");
-    let zaps = ["unmap_page_range", "__zap_vma_range", "__unmap_hugepage_range"];
+    let zaps = [
+        "unmap_page_range",
+        "__zap_vma_range",
+        "__unmap_hugepage_range",
+    ];
     let first = function(begin.kernel[0]);
     assert!(zaps.contains(&first.as_str()), "{first}");
 }
@@ -549,19 +572,27 @@ fn a_store_to_hugetlb_memory() {
     assert_store(seen, page);
 }
 
+/// A huge page of shmem that is armed as one, which only PAGEMAP_SCAN does.
+fn armed_huge_shmem() -> Option<Memory> {
+    if !Features::offered().unwrap().contains(Features::WP_ASYNC) {
+        eprintln!("skipped: PAGEMAP_SCAN is needed to arm a huge page whole");
+        return None;
+    }
+    let enabled = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    fs::write(enabled, "advise").unwrap();
+    let memory = Memory::registered(SHMEM_HUGE, PMD_SIZE, true);
+    memory.scan();
+    Some(memory)
+}
+
 #[test]
 fn a_store_to_a_huge_page_of_shmem() {
     let Some(mut watching) = Watching::begin(Level::Partial) else {
         return;
     };
-    let enabled = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-    if !Features::offered().unwrap().contains(Features::WP_ASYNC) {
-        eprintln!("skipped: PAGEMAP_SCAN is needed to arm a huge page whole");
+    let Some(memory) = armed_huge_shmem() else {
         return;
-    }
-    fs::write(enabled, "advise").unwrap();
-    let memory = Memory::registered(SHMEM_HUGE, PMD_SIZE, true);
-    memory.scan();
+    };
     let page = memory.page(9);
     let seen = one(watching.during(&memory.range, || store(page + 1, 2)));
     assert!(seen.is(EventKind::HugeSplit), "{seen:?}");
@@ -572,6 +603,101 @@ fn a_store_to_a_huge_page_of_shmem() {
     assert!(in_own_code(seen.head.instruction), "{seen:?}");
     assert_eq!(seen.user.first(), Some(&seen.head.instruction), "{seen:?}");
     assert!(seen.kernel.is_empty(), "{seen:?}");
+}
+
+#[test]
+fn a_huge_page_of_shmem_is_emptied() {
+    let Some(mut watching) = Watching::begin(Level::Partial) else {
+        return;
+    };
+    let Some(memory) = armed_huge_shmem() else {
+        return;
+    };
+    let seen = watching.during(&memory.range, || advise(&memory.range, libc::MADV_DONTNEED));
+    let (huge, others): (Vec<_>, Vec<_>) = seen
+        .into_iter()
+        .partition(|seen| seen.is(EventKind::HugeSplit));
+    assert_emptied(&others, &memory.range, 0, libc::SYS_madvise);
+    let huge = one(huge);
+    assert_eq!((huge.range(), huge.head.flags), (memory.range.clone(), 0));
+    assert!(huge.is_own(libc::SYS_madvise), "{huge:?}");
+    assert_eq!(function(huge.kernel[0]), "zap_huge_pmd");
+}
+
+#[test]
+fn a_huge_page_of_shmem_is_reclaimed() {
+    let Some(mut watching) = Watching::begin(Level::Partial) else {
+        return;
+    };
+    let Some(memory) = armed_huge_shmem() else {
+        return;
+    };
+    let seen = watching.during(&memory.range, || advise(&memory.range, libc::MADV_PAGEOUT));
+    // Without swap it may stay.
+    assert!(seen.len() <= 1, "{seen:#?}");
+    for seen in seen {
+        assert!(seen.is(EventKind::HugeSplit), "{seen:?}");
+        assert_eq!((seen.range(), seen.head.flags), (memory.range.clone(), 0));
+        assert!(seen.is_own(libc::SYS_madvise), "{seen:?}");
+        eprintln!("{}", function(seen.kernel[0]));
+    }
+}
+
+#[test]
+fn every_rung_attaches() {
+    let Some(_watching) = Watching::begin(Level::Partial) else {
+        return;
+    };
+    for mechanism in [Mechanism::Fentry, Mechanism::Kprobe] {
+        let wishes = Wishes {
+            forced: vec![(None, mechanism)],
+            ..Wishes::default()
+        };
+        let events = Events::attach(&Options {
+            wishes,
+            ..Options::default()
+        });
+        assert_eq!(
+            events.level(),
+            Level::Full,
+            "{mechanism}: {}",
+            events.reason()
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_counted() {
+    let Some(_watching) = Watching::begin(Level::Partial) else {
+        return;
+    };
+    let mut events = Events::attach(&Options {
+        ring: 4096,
+        ..Options::default()
+    });
+    let watch = events.watch(std::process::id()).unwrap();
+    let memory = Memory::armed(ANON, 32 * PAGE_SIZE);
+    let mut read = 0;
+    let mut count = |events: &mut Events| {
+        let range = &memory.range;
+        let counted = events.drain(|head, _, _| read += u64::from(range.contains(&head.start)));
+        counted.unwrap();
+    };
+    count(&mut events);
+    let before = events.drops(watch);
+    for page in 0..32 {
+        store(memory.page(page), 2);
+    }
+    count(&mut events);
+    let drops = events.drops(watch);
+    assert!(drops.count >= before.count + 20, "{drops:?}");
+    assert_eq!(read + drops.count - before.count, 32, "{drops:?}");
+    assert!(
+        drops.first <= drops.last && before.last < drops.last,
+        "{drops:?}"
+    );
+    assert_eq!(events.dropped(), drops.count);
+    assert_eq!(events.missed(), 0);
 }
 
 #[test]
@@ -653,7 +779,10 @@ fn ksm() {
     let seen = watching.during(&memory.range, || {
         ksm("run", "1").unwrap();
         while number("pages_sharing") < 15 {
-            assert!(begin.elapsed() < Duration::from_secs(120), "KSM merges nothing");
+            assert!(
+                begin.elapsed() < Duration::from_secs(120),
+                "KSM merges nothing"
+            );
             thread::sleep(Duration::from_millis(20));
         }
         ksm("run", "0").unwrap();
@@ -664,7 +793,10 @@ fn ksm() {
     pages.dedup();
     // One page becomes the one that the others are merged with, and keeps its bit.
     assert!(pages.len() >= 15, "{seen:#?}");
-    assert!(seen.iter().all(|seen| seen.head.instruction == 0 && seen.user.is_empty()));
+    assert!(
+        seen.iter()
+            .all(|seen| seen.head.instruction == 0 && seen.user.is_empty())
+    );
     ksm("run", "2").unwrap();
 }
 
@@ -697,7 +829,10 @@ fn where_no_function_can_be_hooked() {
     let page = memory.page(3);
     let seen = one(watching.during(&memory.range, || store(page + 7, 2)));
     assert!(seen.is(EventKind::HardwareFault), "{seen:?}");
-    assert_eq!((seen.range(), seen.head.address), (page..page + PAGE_SIZE, page + 7));
+    assert_eq!(
+        (seen.range(), seen.head.address),
+        (page..page + PAGE_SIZE, page + 7)
+    );
     assert!(seen.is_own(NO_SYSCALL.into()), "{seen:?}");
     assert!(in_own_code(seen.head.instruction), "{seen:?}");
     assert!(seen.kernel.is_empty(), "{seen:?}");
@@ -716,6 +851,9 @@ fn where_no_function_can_be_hooked() {
     let seen = one(watching.during(&memory.range, || advise(&range, libc::MADV_DONTNEED)));
     assert!(seen.is(EventKind::Syscall), "{seen:?}");
     assert_eq!(seen.range(), range);
-    assert_eq!((seen.head.address, seen.head.result), (libc::MADV_DONTNEED as u64, 0));
+    assert_eq!(
+        (seen.head.address, seen.head.result),
+        (libc::MADV_DONTNEED as u64, 0)
+    );
     assert!(seen.is_own(libc::SYS_madvise), "{seen:?}");
 }

@@ -68,7 +68,13 @@ impl Attached {
         self.plan
             .iter()
             .filter_map(|hook| Some((hook, hook.mechanism()?)))
-            .map(|(hook, mechanism)| (hook.hook.as_str(), mechanism, missed(&ebpf, hook, mechanism)))
+            .map(|(hook, mechanism)| {
+                (
+                    hook.hook.as_str(),
+                    mechanism,
+                    missed(&ebpf, hook, mechanism),
+                )
+            })
             .collect()
     }
 }
@@ -161,6 +167,7 @@ pub(super) fn look(inputs: &Inputs) -> Found {
         marker_pte: calibrate::marker_pte().ok().flatten(),
         fault_text: text("__handle_mm_fault").or_else(|| text("handle_mm_fault")),
         zap_huge_text: text("zap_huge_pmd"),
+        split_text: text("__split_huge_pmd"),
         page_offset_symbol: symbols.as_ref().and_then(|s| s.address("page_offset_base")),
         pagemap_scan: uffd::self_test().is_ok_and(|behaviour| behaviour.written.is_some()),
         ..Found::default()
@@ -303,7 +310,9 @@ fn attach_to(
         }
         Mechanism::Tracepoint => {
             let program: &mut BtfTracePoint = program.try_into().map_err(load)?;
-            let event = function.split_once(':').map_or(function, |(_, event)| event);
+            let event = function
+                .split_once(':')
+                .map_or(function, |(_, event)| event);
             program.load(event, btf).map_err(load)?;
             program.attach().map(drop).map_err(attach)
         }

@@ -32,7 +32,8 @@ pub fn marker_pte() -> crate::uffd::Result<Option<u64>> {
 /// Whether this kernel has guard pages.
 #[must_use]
 pub fn guard_pages() -> bool {
-    Scratch::anonymous(crate::uffd::PAGE_SIZE).is_ok_and(|memory| memory.install_guards(0..1).is_ok())
+    Scratch::anonymous(crate::uffd::PAGE_SIZE)
+        .is_ok_and(|memory| memory.install_guards(0..1).is_ok())
 }
 
 /// The x86-64 pte of a swap entry as pagemap shows it: type in bits 0-4, offset in 5-54.

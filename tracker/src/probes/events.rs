@@ -166,17 +166,14 @@ impl Events {
     ///
     /// # Errors
     /// If what is in the ring is no event: nothing of it is used then.
-    pub fn drain(
-        &mut self,
-        mut each: impl FnMut(&EventHead, &[u64], &[u64]),
-    ) -> io::Result<u64> {
+    pub fn drain(&mut self, mut each: impl FnMut(&EventHead, &[u64], &[u64])) -> io::Result<u64> {
         let Some(object) = &mut self.object else {
             return Ok(0);
         };
         let mut events = 0;
         while let Some(bytes) = object.ring.next() {
-            let (head, user, kernel) = parse(&bytes)
-                .ok_or_else(|| io::Error::other("the ring holds what is no event"))?;
+            let (head, user, kernel) =
+                parse(&bytes).ok_or_else(|| io::Error::other("the ring holds what is no event"))?;
             each(&head, user, kernel);
             events += 1;
         }
@@ -187,7 +184,9 @@ impl Events {
     #[must_use]
     pub fn drops(&self, watch: WatchId) -> Drops {
         let object = self.object.as_ref();
-        object.map_or(Drops::zeroed(), |object| object.drops.read(watch.0 as usize))
+        object.map_or(Drops::zeroed(), |object| {
+            object.drops.read(watch.0 as usize)
+        })
     }
 
     /// Events of all watches that did not fit into the ring.
@@ -202,7 +201,10 @@ impl Events {
         let Some(object) = &self.object else {
             return 0;
         };
-        let hooks = self.plan.iter().filter_map(|plan| Some((plan, plan.mechanism()?)));
+        let hooks = self
+            .plan
+            .iter()
+            .filter_map(|plan| Some((plan, plan.mechanism()?)));
         hooks
             .filter_map(|(plan, mechanism)| attach::missed(&object.ebpf, plan, mechanism))
             .sum()
@@ -245,7 +247,10 @@ impl Object {
             let _ = self.pids.remove(&pid);
         }
         let watched = self.watched.iter().flatten();
-        let spaces: Vec<u64> = watched.filter(|(_, found)| *found == id).map(|(mm, _)| mm).collect();
+        let spaces: Vec<u64> = watched
+            .filter(|(_, found)| *found == id)
+            .map(|(mm, _)| mm)
+            .collect();
         for mm in spaces {
             // Gone already if the process has ended meanwhile.
             let _ = self.watched.remove(&mm);
@@ -301,9 +306,15 @@ fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Object, 
     let drops = ebpf.map("DROPS").ok_or_else(|| absent("DROPS"))?;
     let drops = SharedArray::map(drops, WATCHES)?;
     let object = Object {
-        ring: take(&mut ebpf, "EVENTS")?.try_into().map_err(io::Error::other)?,
-        pids: take(&mut ebpf, "WATCH_PIDS")?.try_into().map_err(io::Error::other)?,
-        watched: take(&mut ebpf, "WATCHED")?.try_into().map_err(io::Error::other)?,
+        ring: take(&mut ebpf, "EVENTS")?
+            .try_into()
+            .map_err(io::Error::other)?,
+        pids: take(&mut ebpf, "WATCH_PIDS")?
+            .try_into()
+            .map_err(io::Error::other)?,
+        watched: take(&mut ebpf, "WATCHED")?
+            .try_into()
+            .map_err(io::Error::other)?,
         drops,
         ebpf,
         watches: BTreeMap::new(),
