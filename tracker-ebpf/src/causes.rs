@@ -117,30 +117,68 @@ pub fn hugetlb_write<C: Entry + Stack>(ctx: &C) {
     }
 }
 
-/// `__split_huge_pmd(vma, pmd, address, ..)` of a file's armed huge page: all its bits are lost.
+/// The watch of a VMA, if it maps files and that entry is an armed huge page.
+#[inline(always)]
+fn watch_of_huge<M: Memory>(vma: *const u8, pmd: *const u8) -> u32 {
+    let watch = watch_of::<M>(vma);
+    if watch == NOBODY || M::read::<u64, { field!(vma_ops) }>(vma) == 0 {
+        return NOBODY;
+    }
+    let pmd = Copied::at::<u64>(pmd);
+    if pmd & config!(uffd_bit) == 0 || pmd & (PRESENT | HUGE) != PRESENT | HUGE {
+        return NOBODY;
+    }
+    watch
+}
+
+/// A file's armed huge page is given up, and all bits in it.
+#[inline(always)]
+const fn huge(watch: u32, address: u64) -> Event {
+    Event {
+        address,
+        ..range(EventKind::HugeSplit, watch, address & !(PMD - 1), PMD)
+    }
+}
+
+/// `__split_huge_pmd(vma, pmd, address, ..)`
 #[inline(always)]
 pub fn huge_split(ctx: &ProbeContext) {
-    let vma = ctx.pointer(0);
-    let watch = watch_of::<Copied>(vma);
-    if watch == NOBODY || Copied::read::<u64, { field!(vma_ops) }>(vma) == 0 {
-        return;
-    }
-    let pmd = Copied::at::<u64>(ctx.pointer(1));
-    if pmd & config!(uffd_bit) == 0 || pmd & (PRESENT | HUGE) != PRESENT | HUGE {
+    let watch = watch_of_huge::<Copied>(ctx.pointer(0), ctx.pointer(1));
+    if watch == NOBODY {
         return;
     }
     let caller = Copied::at::<u64>(stack(ctx));
     let write = caller >= config!(fault_text_start) && caller < config!(fault_text_end);
-    let address = ctx.number(2);
     let event = Event {
-        address,
         flags: u32::from(write),
-        ..range(EventKind::HugeSplit, watch, address & !(PMD - 1), PMD)
+        ..huge(watch, ctx.number(2))
     };
     if write && !Thread::current().in_syscall() {
         event.at_user(ctx);
     } else {
         event.at_both(ctx);
+    }
+}
+
+/// `split_huge_pmd_locked(vma, address, pmd, ..)`, called by other than `__split_huge_pmd`: reclaim.
+#[inline(always)]
+pub fn huge_unmapped(ctx: &ProbeContext) {
+    let watch = watch_of_huge::<Copied>(ctx.pointer(0), ctx.pointer(2));
+    if watch == NOBODY {
+        return;
+    }
+    let caller = Copied::at::<u64>(stack(ctx));
+    if caller < config!(split_text_start) || caller >= config!(split_text_end) {
+        huge(watch, ctx.number(1)).at_both(ctx);
+    }
+}
+
+/// `zap_huge_pmd(tlb, vma, pmd, addr)`
+#[inline(always)]
+pub fn huge_emptied<C: Entry + Stack>(ctx: &C) {
+    let watch = watch_of_huge::<C::Memory>(ctx.pointer(1), ctx.pointer(2));
+    if watch != NOBODY {
+        huge(watch, ctx.number(3)).at_both(ctx);
     }
 }
 

@@ -156,6 +156,10 @@ pub struct Config {
     pub table_address_mask: u64,
     /// Address of the kernel's variable `page_offset_base`; 0 if it has none.
     pub page_offset_symbol: u64,
+    /// Text of `__split_huge_pmd`: first address.
+    pub split_text_start: u64,
+    /// ... and the address after its last.
+    pub split_text_end: u64,
     /// The flag of a folio that is written to swap: `PG_swapbacked`, as a bit.
     pub folio_swapbacked: u64,
     /// The flag of a folio of several pages: `PG_head`, as a bit.
@@ -179,5 +183,5 @@ unsafe impl bytemuck::Pod for Config {}
 
 const _: () = {
     assert!(size_of::<Offsets>() == 4 * 52);
-    assert!(size_of::<Config>() == 8 * 17);
+    assert!(size_of::<Config>() == 8 * 19);
 };

@@ -277,6 +277,18 @@ fn huge_split_kprobe(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// Likewise.
+#[kprobe]
+fn huge_unmapped_kprobe(ctx: ProbeContext) -> u32 {
+    causes::huge_unmapped(&ctx);
+    0
+}
+
+entry!(
+    causes::huge_emptied,
+    huge_emptied_fentry,
+    huge_emptied_kprobe
+);
 entry!(causes::emptied, emptied_fentry, emptied_kprobe);
 returned!(causes::emptied_exit, emptied_exit_fexit);
 entry!(

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tracker::probes::Level;
 use tracker::probes::events::{Events, Options, WatchId};
+use tracker::probes::plan::Wishes;
+use tracker::probes::{Level, Mechanism};
 use tracker::uffd::{
     Features, Message, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, Userfaultfd,
 };
@@ -571,19 +572,27 @@ fn a_store_to_hugetlb_memory() {
     assert_store(seen, page);
 }
 
+/// A huge page of shmem that is armed as one, which only PAGEMAP_SCAN does.
+fn armed_huge_shmem() -> Option<Memory> {
+    if !Features::offered().unwrap().contains(Features::WP_ASYNC) {
+        eprintln!("skipped: PAGEMAP_SCAN is needed to arm a huge page whole");
+        return None;
+    }
+    let enabled = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    fs::write(enabled, "advise").unwrap();
+    let memory = Memory::registered(SHMEM_HUGE, PMD_SIZE, true);
+    memory.scan();
+    Some(memory)
+}
+
 #[test]
 fn a_store_to_a_huge_page_of_shmem() {
     let Some(mut watching) = Watching::begin(Level::Partial) else {
         return;
     };
-    let enabled = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-    if !Features::offered().unwrap().contains(Features::WP_ASYNC) {
-        eprintln!("skipped: PAGEMAP_SCAN is needed to arm a huge page whole");
+    let Some(memory) = armed_huge_shmem() else {
         return;
-    }
-    fs::write(enabled, "advise").unwrap();
-    let memory = Memory::registered(SHMEM_HUGE, PMD_SIZE, true);
-    memory.scan();
+    };
     let page = memory.page(9);
     let seen = one(watching.during(&memory.range, || store(page + 1, 2)));
     assert!(seen.is(EventKind::HugeSplit), "{seen:?}");
@@ -594,6 +603,101 @@ fn a_store_to_a_huge_page_of_shmem() {
     assert!(in_own_code(seen.head.instruction), "{seen:?}");
     assert_eq!(seen.user.first(), Some(&seen.head.instruction), "{seen:?}");
     assert!(seen.kernel.is_empty(), "{seen:?}");
+}
+
+#[test]
+fn a_huge_page_of_shmem_is_emptied() {
+    let Some(mut watching) = Watching::begin(Level::Partial) else {
+        return;
+    };
+    let Some(memory) = armed_huge_shmem() else {
+        return;
+    };
+    let seen = watching.during(&memory.range, || advise(&memory.range, libc::MADV_DONTNEED));
+    let (huge, others): (Vec<_>, Vec<_>) = seen
+        .into_iter()
+        .partition(|seen| seen.is(EventKind::HugeSplit));
+    assert_emptied(&others, &memory.range, 0, libc::SYS_madvise);
+    let huge = one(huge);
+    assert_eq!((huge.range(), huge.head.flags), (memory.range.clone(), 0));
+    assert!(huge.is_own(libc::SYS_madvise), "{huge:?}");
+    assert_eq!(function(huge.kernel[0]), "zap_huge_pmd");
+}
+
+#[test]
+fn a_huge_page_of_shmem_is_reclaimed() {
+    let Some(mut watching) = Watching::begin(Level::Partial) else {
+        return;
+    };
+    let Some(memory) = armed_huge_shmem() else {
+        return;
+    };
+    let seen = watching.during(&memory.range, || advise(&memory.range, libc::MADV_PAGEOUT));
+    // Without swap it may stay.
+    assert!(seen.len() <= 1, "{seen:#?}");
+    for seen in seen {
+        assert!(seen.is(EventKind::HugeSplit), "{seen:?}");
+        assert_eq!((seen.range(), seen.head.flags), (memory.range.clone(), 0));
+        assert!(seen.is_own(libc::SYS_madvise), "{seen:?}");
+        eprintln!("{}", function(seen.kernel[0]));
+    }
+}
+
+#[test]
+fn every_rung_attaches() {
+    let Some(_watching) = Watching::begin(Level::Partial) else {
+        return;
+    };
+    for mechanism in [Mechanism::Fentry, Mechanism::Kprobe] {
+        let wishes = Wishes {
+            forced: vec![(None, mechanism)],
+            ..Wishes::default()
+        };
+        let events = Events::attach(&Options {
+            wishes,
+            ..Options::default()
+        });
+        assert_eq!(
+            events.level(),
+            Level::Full,
+            "{mechanism}: {}",
+            events.reason()
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_counted() {
+    let Some(_watching) = Watching::begin(Level::Partial) else {
+        return;
+    };
+    let mut events = Events::attach(&Options {
+        ring: 4096,
+        ..Options::default()
+    });
+    let watch = events.watch(std::process::id()).unwrap();
+    let memory = Memory::armed(ANON, 32 * PAGE_SIZE);
+    let mut read = 0;
+    let mut count = |events: &mut Events| {
+        let range = &memory.range;
+        let counted = events.drain(|head, _, _| read += u64::from(range.contains(&head.start)));
+        counted.unwrap();
+    };
+    count(&mut events);
+    let before = events.drops(watch);
+    for page in 0..32 {
+        store(memory.page(page), 2);
+    }
+    count(&mut events);
+    let drops = events.drops(watch);
+    assert!(drops.count >= before.count + 20, "{drops:?}");
+    assert_eq!(read + drops.count - before.count, 32, "{drops:?}");
+    assert!(
+        drops.first <= drops.last && before.last < drops.last,
+        "{drops:?}"
+    );
+    assert_eq!(events.dropped(), drops.count);
+    assert_eq!(events.missed(), 0);
 }
 
 #[test]

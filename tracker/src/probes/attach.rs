@@ -167,6 +167,7 @@ pub(super) fn look(inputs: &Inputs) -> Found {
         marker_pte: calibrate::marker_pte().ok().flatten(),
         fault_text: text("__handle_mm_fault").or_else(|| text("handle_mm_fault")),
         zap_huge_text: text("zap_huge_pmd"),
+        split_text: text("__split_huge_pmd"),
         page_offset_symbol: symbols.as_ref().and_then(|s| s.address("page_offset_base")),
         pagemap_scan: uffd::self_test().is_ok_and(|behaviour| behaviour.written.is_some()),
         ..Found::default()

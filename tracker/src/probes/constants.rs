@@ -111,6 +111,7 @@ pub fn offsets(facts: &Facts) -> Offsets {
 pub fn config(facts: &Facts, found: &Found, sizes: Sizes) -> Config {
     let (fault_text_start, fault_text_end) = found.fault_text.unwrap_or_default();
     let (zap_huge_text_start, zap_huge_text_end) = found.zap_huge_text.unwrap_or_default();
+    let (split_text_start, split_text_end) = found.split_text.unwrap_or_default();
     let first_is_mm = |function: &str| {
         let signature = facts
             .functions
@@ -134,6 +135,8 @@ pub fn config(facts: &Facts, found: &Found, sizes: Sizes) -> Config {
         faultin_takes_mm: first_is_mm("faultin_page_range"),
         table_address_mask: TABLE_ADDRESS_MASK,
         page_offset_symbol: found.page_offset_symbol.unwrap_or_default(),
+        split_text_start,
+        split_text_end,
         folio_swapbacked: found.folio_swapbacked.unwrap_or_default(),
         folio_head: found.folio_head.unwrap_or_default(),
         ioctl_unregisters: u64::from(!plan::exists("userfaultfd_clear_vma", facts)),

@@ -95,6 +95,8 @@ pub struct Found {
     pub fault_text: Option<(u64, u64)>,
     /// Addresses of `zap_huge_pmd`.
     pub zap_huge_text: Option<(u64, u64)>,
+    /// Addresses of `__split_huge_pmd`.
+    pub split_text: Option<(u64, u64)>,
     /// Address of the variable `page_offset_base`.
     pub page_offset_symbol: Option<u64>,
     /// Whether this kernel has `PAGEMAP_SCAN`.
@@ -287,6 +289,7 @@ fn unmet(need: Need, facts: &Facts, found: &Found) -> Option<String> {
         }
         Need::FaultText if found.fault_text.is_none() => text("__handle_mm_fault"),
         Need::ZapHugeText if found.zap_huge_text.is_none() => text("zap_huge_pmd"),
+        Need::SplitText if found.split_text.is_none() => text("__split_huge_pmd"),
         Need::FolioFlags if found.folio_swapbacked.is_none() || found.folio_head.is_none() => {
             Some("the kernel's BTF does not have the flags of folios".to_owned())
         }

@@ -83,6 +83,23 @@ pub const EVENT_HOOKS: &[Hook] = &[
             "huge pages of files that lose all their bits at once",
         )
     },
+    Hook {
+        needs: &[Need::Function("split_huge_pmd_locked"), Need::SplitText],
+        ..hook(
+            "huge_unmapped",
+            &["split_huge_pmd_locked"],
+            KPROBE,
+            vma_offsets!("vma_vm_ops"),
+            "huge pages of files that reclaim takes",
+        )
+    },
+    hook(
+        "huge_emptied",
+        &["zap_huge_pmd"],
+        PREEMPTIBLE,
+        vma_offsets!("vma_vm_ops"),
+        "huge pages of files that are emptied, and leave no markers",
+    ),
     hook(
         "emptied",
         &["unmap_page_range", "__zap_vma_range"],

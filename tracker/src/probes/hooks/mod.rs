@@ -103,6 +103,8 @@ pub enum Need {
     FaultText,
     /// The addresses of `zap_huge_pmd`'s code.
     ZapHugeText,
+    /// The addresses of `__split_huge_pmd`'s code.
+    SplitText,
     /// `PAGEMAP_SCAN` in this kernel; without it the hook has nothing to see.
     PagemapScan,
     /// This function, which not all kernels have: another hook sees the same on those.
