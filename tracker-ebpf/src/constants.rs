@@ -99,6 +99,26 @@ pub struct Offsets {
     pub task_min_flt: u32,
     /// `task_struct.maj_flt`
     pub task_maj_flt: u32,
+    /// `pagetable_move_control.old`
+    pub move_old: u32,
+    /// `pagetable_move_control.old_addr`
+    pub move_old_addr: u32,
+    /// `pagetable_move_control.new_addr`
+    pub move_new_addr: u32,
+    /// `pagetable_move_control.len_in`
+    pub move_length: u32,
+    /// `mm_walk.vma`
+    pub walk_vma: u32,
+    /// `ksm_rmap_item.address`
+    pub ksm_address: u32,
+    /// `folio.flags`
+    pub folio_flags: u32,
+    /// `folio.mapping`
+    pub folio_mapping: u32,
+    /// `folio.index`
+    pub folio_index: u32,
+    /// `vm_area_struct.vm_pgoff`
+    pub vma_pgoff: u32,
 }
 
 /// A field or function that this kernel does not have.
@@ -136,6 +156,16 @@ pub struct Config {
     pub table_address_mask: u64,
     /// Address of the kernel's variable `page_offset_base`; 0 if it has none.
     pub page_offset_symbol: u64,
+    /// Text of `__split_huge_pmd`: first address.
+    pub split_text_start: u64,
+    /// ... and the address after its last.
+    pub split_text_end: u64,
+    /// The flag of a folio that is written to swap: `PG_swapbacked`, as a bit.
+    pub folio_swapbacked: u64,
+    /// The flag of a folio of several pages: `PG_head`, as a bit.
+    pub folio_head: u64,
+    /// 1 if UFFDIO_UNREGISTER is seen by nothing but the system call.
+    pub ioctl_unregisters: u64,
 }
 
 #[cfg(feature = "user")]
@@ -152,6 +182,6 @@ unsafe impl bytemuck::Zeroable for Config {}
 unsafe impl bytemuck::Pod for Config {}
 
 const _: () = {
-    assert!(size_of::<Offsets>() == 4 * 42);
-    assert!(size_of::<Config>() == 8 * 14);
+    assert!(size_of::<Offsets>() == 4 * 52);
+    assert!(size_of::<Config>() == 8 * 19);
 };

@@ -57,6 +57,21 @@ impl EventKind {
     ];
 }
 
+/// Address spaces that can be watched at once, and one more: their ids start at 1.
+pub const WATCHES: u32 = 256;
+
+/// Events of one watch that did not fit into the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Drops {
+    /// How many.
+    pub count: u64,
+    /// When the first one was: CLOCK_MONOTONIC, in nanoseconds.
+    pub first: u64,
+    /// When the last one was.
+    pub last: u64,
+}
+
 /// Frames kept of a user stack, and as many of a kernel stack.
 pub const FRAMES: usize = 32;
 /// [`EventHead::syscall`] outside of any.
@@ -105,5 +120,12 @@ unsafe impl bytemuck::Zeroable for EventHead {}
 #[cfg(feature = "user")]
 // SAFETY: as above.
 unsafe impl bytemuck::Pod for EventHead {}
+
+#[cfg(feature = "user")]
+// SAFETY: repr(C), u64 only, no padding.
+unsafe impl bytemuck::Zeroable for Drops {}
+#[cfg(feature = "user")]
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Drops {}
 
 const _: () = assert!(size_of::<EventHead>() == 6 * 8 + 8 * 4 + COMM_LEN);

@@ -9,14 +9,17 @@
 
 mod atomic;
 mod attribution;
+mod causes;
 mod context;
 mod discover;
+mod events;
 mod faults;
 mod life;
 mod maple;
 mod maps;
 mod markers;
 mod memory;
+mod observed;
 mod patched;
 mod record;
 mod scope;
@@ -24,10 +27,11 @@ mod slot;
 mod tables;
 mod timing;
 mod walk;
+mod watch;
 
 use aya_ebpf::{
-    macros::{fentry, fexit, kprobe, kretprobe},
-    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
+    macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 
 /// The kernel lets only GPL-compatible programs call its tracing helpers.
@@ -88,6 +92,28 @@ macro_rules! table {
         #[kretprobe]
         fn $kretprobe(ctx: RetProbeContext) -> u32 {
             $return(&ctx);
+            0
+        }
+    };
+}
+
+/// A hook at the return of a function that needs its arguments.
+macro_rules! returned {
+    ($body:path, $fexit:ident) => {
+        #[fexit]
+        fn $fexit(ctx: FExitContext) -> i32 {
+            $body(&ctx);
+            0
+        }
+    };
+}
+
+/// A hook at a tracepoint.
+macro_rules! tracepoint {
+    ($body:path, $tracepoint:ident) => {
+        #[btf_tracepoint]
+        fn $tracepoint(ctx: BtfTracePointContext) -> i32 {
+            $body(&ctx);
             0
         }
     };
@@ -234,6 +260,75 @@ exit!(
 entry!(life::vm_area_free, vm_area_free_fentry, vm_area_free_kprobe);
 entry!(life::vm_area_dup, vm_area_dup_fentry, vm_area_dup_kprobe);
 entry!(life::mmdrop, mmdrop_fentry, mmdrop_kprobe);
+
+// Events: what takes the bit off pages
+entry!(causes::wp_fault, wp_fault_fentry, wp_fault_kprobe);
+entry!(causes::huge_fault, huge_fault_fentry, huge_fault_kprobe);
+entry!(
+    causes::hugetlb_write,
+    hugetlb_write_fentry,
+    hugetlb_write_kprobe
+);
+
+/// Needs its caller, which only a kprobe sees.
+#[kprobe]
+fn huge_split_kprobe(ctx: ProbeContext) -> u32 {
+    causes::huge_split(&ctx);
+    0
+}
+
+/// Likewise.
+#[kprobe]
+fn huge_unmapped_kprobe(ctx: ProbeContext) -> u32 {
+    causes::huge_unmapped(&ctx);
+    0
+}
+
+entry!(
+    causes::huge_emptied,
+    huge_emptied_fentry,
+    huge_emptied_kprobe
+);
+entry!(causes::emptied, emptied_fentry, emptied_kprobe);
+returned!(causes::emptied_exit, emptied_exit_fexit);
+entry!(
+    causes::hugetlb_emptied,
+    hugetlb_emptied_fentry,
+    hugetlb_emptied_kprobe
+);
+returned!(causes::emptied_exit, hugetlb_emptied_exit_fexit);
+entry!(causes::reclaimed, reclaimed_fentry, reclaimed_kprobe);
+tracepoint!(causes::ksm, ksm_tracepoint);
+tracepoint!(causes::ksm_zero, ksm_zero_tracepoint);
+returned!(causes::ksm_merge, ksm_merge_fexit);
+entry!(
+    causes::guard_install,
+    guard_install_fentry,
+    guard_install_kprobe
+);
+entry!(
+    causes::guard_remove,
+    guard_remove_fentry,
+    guard_remove_kprobe
+);
+entry!(causes::moved, moved_fentry, moved_kprobe);
+entry!(causes::forked, forked_fentry, forked_kprobe);
+entry!(
+    causes::unregistered,
+    unregistered_fentry,
+    unregistered_kprobe
+);
+entry!(
+    causes::uffd_command,
+    uffd_command_fentry,
+    uffd_command_kprobe
+);
+entry!(watch::ended, watch_end_fentry, watch_end_kprobe);
+
+// Events where no function can be hooked
+tracepoint!(observed::user_fault, user_fault_tracepoint);
+tracepoint!(observed::kernel_fault, kernel_fault_tracepoint);
+tracepoint!(observed::syscall, syscall_tracepoint);
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -26,7 +26,7 @@ fn planned(kernel: &str) -> Vec<HookPlan> {
         page_offset_symbol: None,
         pagemap_scan: kernel != "6.1",
     };
-    plan(&facts, &found, &Wishes::default())
+    plan(HOOKS, &facts, &found, &Wishes::default())
 }
 
 /// One cell: the mechanism, and the function where it is not the hook's first.

@@ -24,8 +24,9 @@ fn planned(facts: &Facts, name: &str) -> HookPlan {
         zap_huge_text: Some((3, 4)),
         page_offset_symbol: None,
         pagemap_scan: true,
+        ..Found::default()
     };
-    let all = plan(facts, &found, &Wishes::default());
+    let all = plan(HOOKS, facts, &found, &Wishes::default());
     all.into_iter().find(|hook| hook.hook == name).unwrap()
 }
 

@@ -11,6 +11,7 @@ mod output;
 mod statuses;
 mod support;
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 
 use support::program;
@@ -20,6 +21,15 @@ use support::script::Script;
 fn track(args: &[&str]) -> Command {
     let mut command = Command::new(program("tracker", env!("CARGO_BIN_EXE_tracker")));
     command.arg("track").args(args).stdin(Stdio::null());
+    // Who runs these tests in the background, or under nohup, has signals ignored, which programs inherit.
+    // SAFETY: signal(2) is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
     command
 }
 

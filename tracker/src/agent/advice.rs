@@ -90,6 +90,7 @@ fn tracefs(facts: &Facts) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::probes::HOOKS;
     use crate::probes::plan::{Found, Wishes, plan};
 
     fn facts(captured: &str) -> Facts {
@@ -111,8 +112,9 @@ mod tests {
             zap_huge_text: Some((1, 2)),
             page_offset_symbol: Some(1),
             pagemap_scan: true,
+            ..Found::default()
         };
-        advice(facts, &plan(facts, &found, &Wishes::default())).join("\n")
+        advice(facts, &plan(HOOKS, facts, &found, &Wishes::default())).join("\n")
     }
 
     #[test]

@@ -5,14 +5,17 @@
 mod agent;
 mod check;
 mod exit;
+mod explain;
 mod inject;
 mod listen;
 mod log;
 mod output;
+mod pace;
 mod probes;
 mod replace;
 mod report;
 mod strategies;
+mod target;
 mod terminal;
 mod track;
 mod values;
@@ -39,6 +42,8 @@ enum Command {
     /// Tell which pages of a process are written, round by round
     #[command(visible_alias = "record")]
     Track(track::TrackArgs),
+    /// Tell why each page was reported as written, and whether it was true
+    Explain(explain::ExplainArgs),
     /// Show a recording as tables and as a heat map: which pages were written when
     Report(report::ReportArgs),
     /// Take a userfaultfd of a process without its cooperation, and tell what it took
@@ -57,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Agent(args) => agent::run(args),
         Command::Check(args) => check::run(args),
         Command::Track(args) => track::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Report(args) => report::run(args),
         Command::Inject(args) => inject::run(args),
     };

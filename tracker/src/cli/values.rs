@@ -80,6 +80,13 @@ pub fn size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(wrong)
 }
 
+/// An address in hexadecimal, as maps(5) and debuggers show it.
+pub fn address(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    u64::from_str_radix(digits, 16)
+        .map_err(|_| format!("`{text}` is not an address; write for example 0x7f12a4c00000"))
+}
+
 /// Digits with at most one dot: no sign, no exponent, no `inf`.
 fn decimal(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');

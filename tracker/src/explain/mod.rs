@@ -6,10 +6,30 @@
 //! events: the kernel's, ring buffer ───┘
 //! ```
 
+pub mod advice;
+#[cfg(test)]
+mod arbitrary;
+mod candidates;
+mod findings;
+mod history;
+mod images;
 mod model;
+mod places;
+pub mod report;
+#[cfg(test)]
+mod sample;
+mod session;
+mod source;
+mod story;
+pub mod symbols;
+mod translate;
 
+pub use findings::pages_of;
 pub use model::{
     Candidate, Cause, Event, Explained, Findings, Frame, Meaning, Missed, Options, Place, PlaceId,
     Reason, Reported, RoundLine, Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings,
     Why,
 };
+pub use session::{Explainer, Step};
+pub use source::Hub;
+pub use symbols::Symbols;

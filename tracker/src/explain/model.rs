@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracker_ebpf::EventKind;
+
 use crate::track::{Header, Mapping, Round};
 
 /// Names of an enum's values, as everywhere: in output, metrics and JSON.
@@ -263,15 +265,15 @@ pub struct Options {
 /// An event of the kernel about pages of the process, without its stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When, since tracking began; before it: zero.
-    pub at: Duration,
-    /// CLOCK_MONOTONIC, in nanoseconds.
+    /// When: CLOCK_MONOTONIC, in nanoseconds.
     pub time: u64,
     /// The pages.
     pub range: Range<u64>,
     /// A second address: what was accessed, or where it came from.
     pub address: u64,
-    /// What happened.
+    /// What happened, as the kernel told it.
+    pub kind: EventKind,
+    /// What it means.
     pub meaning: Meaning,
     /// Process and thread.
     pub tgid: u32,
@@ -292,6 +294,8 @@ pub enum Meaning {
     DisarmsUnit(Cause),
     /// As `Disarms`, for anonymous memory only: in other memory the bit survives as a marker.
     DisarmsAnonymous(Cause),
+    /// Takes no protection off; told in a page's story.
+    Tells,
 }
 
 /// How much of what can be a cause is seen.
@@ -384,6 +388,8 @@ pub struct Findings {
     pub events: u64,
     /// Events that did not fit into the ring.
     pub dropped: u64,
+    /// The most pages tracked in one round.
+    pub tracked: u64,
     /// Bytes of images that are held, at most.
     pub memory: u64,
     /// Bytes that were read and hashed.

@@ -153,6 +153,14 @@ offsets! {
     pmc_new = "pagetable_move_control", "new", 8;
     mm_walk_vma = "mm_walk", "vma", 8;
     mm_walk_private = "mm_walk", "private", 8;
+    pmc_old_addr = "pagetable_move_control", "old_addr", 8;
+    pmc_new_addr = "pagetable_move_control", "new_addr", 8;
+    pmc_len_in = "pagetable_move_control", "len_in", 8;
+    ksm_rmap_item_address = "ksm_rmap_item", "address", 8;
+    folio_flags = "folio", "flags", 8;
+    folio_mapping = "folio", "mapping", 8;
+    folio_index = "folio", "index", 8;
+    vma_vm_pgoff = "vm_area_struct", "vm_pgoff", 8;
 }
 
 #[cfg(test)]

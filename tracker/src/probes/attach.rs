@@ -5,14 +5,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aya::programs::{FEntry, FExit, Iter, KProbe, Program, ProgramError};
+use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use tracker_ebpf::Duration;
 
 use super::constants::{self, Sizes};
 use super::counters::Counters;
 use super::diagnostics::{self, Diagnostics};
-use super::hooks::{self, Mechanism};
+use super::hooks::{self, HOOKS, Hook, Mechanism};
 use super::plan::{self, Found, HookPlan, Level, Verdict, Wishes, trial_key};
 use super::task_vma::TaskVma;
 use super::{calibrate, missed, patch, signals};
@@ -65,19 +65,24 @@ impl Attached {
             return Vec::new();
         };
         let ebpf = ebpf.lock().unwrap_or_else(PoisonError::into_inner);
-        let missed = |hook: &HookPlan, mechanism| {
-            let fd = ebpf
-                .program(&program_name(&hook.hook, mechanism))?
-                .fd()
-                .ok()?;
-            missed::recursion_misses(fd.as_fd())
-        };
         self.plan
             .iter()
             .filter_map(|hook| Some((hook, hook.mechanism()?)))
-            .map(|(hook, mechanism)| (hook.hook.as_str(), mechanism, missed(hook, mechanism)))
+            .map(|(hook, mechanism)| {
+                (
+                    hook.hook.as_str(),
+                    mechanism,
+                    missed(&ebpf, hook, mechanism),
+                )
+            })
             .collect()
     }
+}
+
+/// Events that a hook's program missed, where the kernel tells.
+pub(super) fn missed(ebpf: &Ebpf, hook: &HookPlan, mechanism: Mechanism) -> Option<u64> {
+    let program = ebpf.program(&program_name(&hook.hook, mechanism))?;
+    missed::recursion_misses(program.fd().ok()?.as_fd())
 }
 
 /// Gathers facts, plans, and attaches what can be attached. Nothing here fails: what cannot be had
@@ -86,14 +91,15 @@ impl Attached {
 #[must_use]
 pub fn attach(options: &Options) -> Attached {
     let inputs = Inputs::gather();
-    let mut facts = Facts::from_inputs(&inputs, &hooks::functions(), &[]);
+    let mut facts = Facts::from_inputs(&inputs, &hooks::functions(HOOKS), &[]);
     let found = look(&inputs);
-    let mut plan = plan::plan(&facts, &found, &options.wishes);
+    let mut plan = plan::plan(HOOKS, &facts, &found, &options.wishes);
     let mut loaded = None;
     if plan.iter().any(|hook| hook.mechanism().is_some()) {
         match load(&facts, &found, options) {
             Ok(mut object) => {
                 plan = climb(
+                    HOOKS,
                     &mut object.ebpf,
                     &object.btf,
                     &mut facts,
@@ -151,7 +157,7 @@ fn finish(facts: Facts, plan: Vec<HookPlan>, loaded: Option<Object>) -> Attached
 }
 
 /// What the kernel's own files do not tell.
-fn look(inputs: &Inputs) -> Found {
+pub(super) fn look(inputs: &Inputs) -> Found {
     let symbols = inputs.kallsyms.as_deref().ok().map(Kallsyms::parse);
     let text = |name: &str| {
         let range = symbols.as_ref()?.text_range(name)?;
@@ -161,8 +167,10 @@ fn look(inputs: &Inputs) -> Found {
         marker_pte: calibrate::marker_pte().ok().flatten(),
         fault_text: text("__handle_mm_fault").or_else(|| text("handle_mm_fault")),
         zap_huge_text: text("zap_huge_pmd"),
+        split_text: text("__split_huge_pmd"),
         page_offset_symbol: symbols.as_ref().and_then(|s| s.address("page_offset_base")),
         pagemap_scan: uffd::self_test().is_ok_and(|behaviour| behaviour.written.is_some()),
+        ..Found::default()
     }
 }
 
@@ -203,7 +211,8 @@ fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<Object> {
 }
 
 /// Attaches hook by hook. A refusal becomes a fact, and the next rung is tried.
-fn climb(
+pub(super) fn climb(
+    table: &[Hook],
     ebpf: &mut Ebpf,
     btf: &Btf,
     facts: &mut Facts,
@@ -211,7 +220,7 @@ fn climb(
     wishes: &Wishes,
 ) -> Vec<HookPlan> {
     loop {
-        let plan = plan::plan(facts, found, wishes);
+        let plan = plan::plan(table, facts, found, wishes);
         let next = plan.iter().find_map(|hook| match &hook.verdict {
             Verdict::Attach {
                 mechanism,
@@ -299,6 +308,14 @@ fn attach_to(
             program.load().map_err(load)?;
             program.attach(function, 0).map(drop).map_err(attach)
         }
+        Mechanism::Tracepoint => {
+            let program: &mut BtfTracePoint = program.try_into().map_err(load)?;
+            let event = function
+                .split_once(':')
+                .map_or(function, |(_, event)| event);
+            program.load(event, btf).map_err(load)?;
+            program.attach().map(drop).map_err(attach)
+        }
         Mechanism::Iterator => {
             let program: &mut Iter = program.try_into().map_err(load)?;
             program
@@ -349,7 +366,7 @@ fn summary(error: &ProgramError) -> String {
     }
 }
 
-fn give_up(plan: &mut [HookPlan], reason: &str) {
+pub(super) fn give_up(plan: &mut [HookPlan], reason: &str) {
     for hook in plan.iter_mut().filter(|hook| hook.mechanism().is_some()) {
         hook.verdict = Verdict::Absent;
         hook.reason = format!("the BPF object could not be loaded: {reason}");

@@ -1,4 +1,4 @@
-//! Learns the bits of a pte marker from one of our own.
+//! Learns from pages of our own what no file tells.
 //!
 //! Which swap type means "marker" depends on how the kernel was built, and no file tells it. So a
 //! page of our own is armed before it exists, and `/proc/self/pagemap` shows what the kernel put
@@ -27,6 +27,13 @@ pub fn marker_pte() -> crate::uffd::Result<Option<u64>> {
     };
     pagemap.read(&memory.range(), &mut entry)?;
     Ok(entry[0].is_marker().then(|| encode(entry[0].0)))
+}
+
+/// Whether this kernel has guard pages.
+#[must_use]
+pub fn guard_pages() -> bool {
+    Scratch::anonymous(crate::uffd::PAGE_SIZE)
+        .is_ok_and(|memory| memory.install_guards(0..1).is_ok())
 }
 
 /// The x86-64 pte of a swap entry as pagemap shows it: type in bits 0-4, offset in 5-54.

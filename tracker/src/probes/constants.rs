@@ -2,7 +2,7 @@
 
 use tracker_ebpf::{ABSENT, Config, Offsets};
 
-use super::plan::Found;
+use super::plan::{self, Found};
 use crate::kernel::facts::Facts;
 use crate::kernel::offsets::Offset;
 
@@ -24,6 +24,13 @@ pub struct Sizes {
 }
 
 impl Sizes {
+    /// Nothing is counted.
+    pub const NONE: Self = Self {
+        vma_records: 1,
+        mm_records: 1,
+        shards: 1,
+    };
+
     /// Sizes for so many VMAs and processes, and a shard per CPU up to 16.
     #[must_use]
     pub fn new(vmas: u32, processes: u32, cpus: usize) -> Self {
@@ -86,6 +93,16 @@ pub fn offsets(facts: &Facts) -> Offsets {
         task_pid: at(&known.task_pid),
         task_min_flt: at(&known.task_min_flt),
         task_maj_flt: at(&known.task_maj_flt),
+        move_old: at(&known.pmc_old),
+        move_old_addr: at(&known.pmc_old_addr),
+        move_new_addr: at(&known.pmc_new_addr),
+        move_length: at(&known.pmc_len_in),
+        walk_vma: at(&known.mm_walk_vma),
+        ksm_address: at(&known.ksm_rmap_item_address),
+        folio_flags: at(&known.folio_flags),
+        folio_mapping: at(&known.folio_mapping),
+        folio_index: at(&known.folio_index),
+        vma_pgoff: at(&known.vma_vm_pgoff),
     }
 }
 
@@ -94,6 +111,7 @@ pub fn offsets(facts: &Facts) -> Offsets {
 pub fn config(facts: &Facts, found: &Found, sizes: Sizes) -> Config {
     let (fault_text_start, fault_text_end) = found.fault_text.unwrap_or_default();
     let (zap_huge_text_start, zap_huge_text_end) = found.zap_huge_text.unwrap_or_default();
+    let (split_text_start, split_text_end) = found.split_text.unwrap_or_default();
     let first_is_mm = |function: &str| {
         let signature = facts
             .functions
@@ -117,5 +135,10 @@ pub fn config(facts: &Facts, found: &Found, sizes: Sizes) -> Config {
         faultin_takes_mm: first_is_mm("faultin_page_range"),
         table_address_mask: TABLE_ADDRESS_MASK,
         page_offset_symbol: found.page_offset_symbol.unwrap_or_default(),
+        split_text_start,
+        split_text_end,
+        folio_swapbacked: found.folio_swapbacked.unwrap_or_default(),
+        folio_head: found.folio_head.unwrap_or_default(),
+        ioctl_unregisters: u64::from(!plan::exists("userfaultfd_clear_vma", facts)),
     }
 }

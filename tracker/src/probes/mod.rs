@@ -8,7 +8,9 @@ pub mod calibrate;
 pub mod constants;
 pub mod counters;
 pub mod diagnostics;
+pub mod events;
 pub mod hooks;
+pub mod iterator;
 pub mod missed;
 pub mod patch;
 pub mod plan;
@@ -17,5 +19,5 @@ pub mod signals;
 pub mod task_vma;
 
 pub use attach::{Attached, OBJECT, Options, attach};
-pub use hooks::{HOOKS, Hook, Mechanism};
+pub use hooks::{EVENT_HOOKS, HOOKS, Hook, Mechanism};
 pub use plan::{HookPlan, Level, Verdict};

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::hooks::{HOOKS, Hook, Mechanism, Need, Partner, Subject};
+use super::hooks::{Hook, Mechanism, Need, Partner, Subject};
 use crate::kernel::facts::{Facts, FunctionFacts, Source, TrialOutcome, TrialStage};
 use crate::kernel::lockdown::Lockdown;
 
@@ -95,20 +95,28 @@ pub struct Found {
     pub fault_text: Option<(u64, u64)>,
     /// Addresses of `zap_huge_pmd`.
     pub zap_huge_text: Option<(u64, u64)>,
+    /// Addresses of `__split_huge_pmd`.
+    pub split_text: Option<(u64, u64)>,
     /// Address of the variable `page_offset_base`.
     pub page_offset_symbol: Option<u64>,
     /// Whether this kernel has `PAGEMAP_SCAN`.
     pub pagemap_scan: bool,
+    /// Whether this kernel has guard pages (`MADV_GUARD_INSTALL`).
+    pub guard_pages: bool,
+    /// `PG_swapbacked` of a folio's flags, as a bit.
+    pub folio_swapbacked: Option<u64>,
+    /// `PG_head` of a folio's flags, as a bit.
+    pub folio_head: Option<u64>,
 }
 
-/// The plan for all hooks.
+/// The plan for all hooks of a table.
 #[must_use]
-pub fn plan(facts: &Facts, found: &Found, wishes: &Wishes) -> Vec<HookPlan> {
-    let alone: Vec<HookPlan> = HOOKS
+pub fn plan(table: &[Hook], facts: &Facts, found: &Found, wishes: &Wishes) -> Vec<HookPlan> {
+    let alone: Vec<HookPlan> = table
         .iter()
         .map(|hook| plan_hook(hook, facts, found, wishes))
         .collect();
-    HOOKS
+    table
         .iter()
         .zip(&alone)
         .map(|(hook, plan)| with_partner(hook, plan, &alone))
@@ -143,6 +151,10 @@ fn with_partner(hook: &Hook, plan: &HookPlan, alone: &[HookPlan]) -> HookPlan {
             ),
             None => useless(name),
         },
+        (Some(Partner::Instead(name)), _) if mechanism(name).is_some() => {
+            let reason = format!("{name} sees it");
+            but(Verdict::NotNeeded, reason)
+        }
         _ => plan.clone(),
     }
 }
@@ -150,7 +162,9 @@ fn with_partner(hook: &Hook, plan: &HookPlan, alone: &[HookPlan]) -> HookPlan {
 /// The level of a plan, and why it is not higher.
 #[must_use]
 pub fn level(plan: &[HookPlan]) -> (Level, String) {
-    let functions = || plan.iter().filter(|p| p.subject != Subject::Discovery);
+    let beside = [Subject::Discovery, Subject::Observed];
+    let functions = || plan.iter().filter(|p| !beside.contains(&p.subject));
+    let tracepoint = |p: &HookPlan| p.mechanism() == Some(Mechanism::Tracepoint);
     let missing: Vec<&HookPlan> = functions()
         .filter(|p| matches!(p.verdict, Verdict::Absent | Verdict::Off))
         .collect();
@@ -158,7 +172,7 @@ pub fn level(plan: &[HookPlan]) -> (Level, String) {
         return (Level::Full, "every hook is in place".to_owned());
     }
     let first = missing[0];
-    if functions().all(|p| p.mechanism().is_none()) {
+    if functions().all(|p| p.mechanism().is_none() || tracepoint(p)) {
         return (
             Level::Observe,
             format!("no function can be hooked: {}", first.reason),
@@ -174,11 +188,8 @@ pub fn level(plan: &[HookPlan]) -> (Level, String) {
 fn plan_hook(hook: &Hook, facts: &Facts, found: &Found, wishes: &Wishes) -> HookPlan {
     let (verdict, reason) = if wishes.off.iter().any(|name| name == hook.name) {
         (Verdict::Off, "switched off with --no-hook".to_owned())
-    } else if hook.needs.contains(&Need::PagemapScan) && !found.pagemap_scan {
-        (
-            Verdict::NotNeeded,
-            "this kernel has no PAGEMAP_SCAN".to_owned(),
-        )
+    } else if let Some(reason) = nothing_to_see(hook, facts, found) {
+        (Verdict::NotNeeded, reason)
     } else {
         match obstacle(hook, facts, found) {
             Some(reason) => (Verdict::Absent, reason),
@@ -191,6 +202,24 @@ fn plan_hook(hook: &Hook, facts: &Facts, found: &Found, wishes: &Wishes) -> Hook
         verdict,
         reason,
     }
+}
+
+/// Why this kernel does nothing there.
+fn nothing_to_see(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
+    let known = facts.has(Source::Btf);
+    hook.needs.iter().find_map(|need| match need {
+        Need::PagemapScan if !found.pagemap_scan => {
+            Some("this kernel has no PAGEMAP_SCAN".to_owned())
+        }
+        Need::GuardPages if !found.guard_pages => Some("this kernel has no guard pages".to_owned()),
+        Need::Function(name) if known && !exists(name, facts) => {
+            Some(format!("this kernel has no {name}: another hook sees it"))
+        }
+        Need::Tracepoint(name) if known && !has_tracepoint(name, facts) => {
+            Some(format!("this kernel has no {name}: another hook sees it"))
+        }
+        _ => None,
+    })
 }
 
 /// What no mechanism could get over.
@@ -260,6 +289,10 @@ fn unmet(need: Need, facts: &Facts, found: &Found) -> Option<String> {
         }
         Need::FaultText if found.fault_text.is_none() => text("__handle_mm_fault"),
         Need::ZapHugeText if found.zap_huge_text.is_none() => text("zap_huge_pmd"),
+        Need::SplitText if found.split_text.is_none() => text("__split_huge_pmd"),
+        Need::FolioFlags if found.folio_swapbacked.is_none() || found.folio_head.is_none() => {
+            Some("the kernel's BTF does not have the flags of folios".to_owned())
+        }
         _ => None,
     }
 }
@@ -267,14 +300,15 @@ fn unmet(need: Need, facts: &Facts, found: &Found) -> Option<String> {
 /// The first rung that holds.
 fn choose(hook: &Hook, facts: &Facts, wishes: &Wishes) -> (Verdict, String) {
     let mut refusals = Vec::new();
-    if hook.rungs == [Mechanism::Iterator] {
+    if let [only @ (Mechanism::Iterator | Mechanism::Tracepoint)] = hook.rungs {
         let function = hook.functions[0];
-        return match refused_before(hook, Mechanism::Iterator, function, facts) {
-            Some(reason) => (Verdict::Absent, reason),
-            None => (
-                attach(Mechanism::Iterator, function),
-                "first choice".to_owned(),
-            ),
+        return if hook.is_tracepoint() && !has_tracepoint(function, facts) {
+            let reason = format!("there is no tracepoint {function} in this kernel's BTF");
+            (Verdict::Absent, reason)
+        } else if let Some(reason) = refused_before(hook, *only, function, facts) {
+            (Verdict::Absent, reason)
+        } else {
+            (attach(*only, function), "first choice".to_owned())
         };
     }
     let Some(function) = hook.functions.iter().copied().find(|f| exists(f, facts)) else {
@@ -318,11 +352,18 @@ fn rungs(hook: &Hook, wishes: &Wishes) -> Vec<Mechanism> {
     }
 }
 
-fn exists(function: &str, facts: &Facts) -> bool {
+/// Whether this kernel has the function, inlined or not.
+#[must_use]
+pub fn exists(function: &str, facts: &Facts) -> bool {
     facts
         .functions
         .get(function)
         .is_some_and(|f| f.signature.is_some() || f.symbols.is_some_and(|n| n > 0))
+}
+
+/// Whether BTF describes the tracepoint.
+fn has_tracepoint(name: &str, facts: &Facts) -> bool {
+    facts.tracepoints.get(name).is_some_and(|t| t.in_btf)
 }
 
 fn absent(hook: &Hook, facts: &Facts) -> String {

@@ -4,9 +4,10 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::Ebpf;
-use aya::programs::Iter;
 use bytemuck::Zeroable;
 use tracker_ebpf::IterVma;
+
+use super::iterator;
 
 /// The loaded iterator.
 #[derive(Clone)]
@@ -29,12 +30,7 @@ impl TaskVma {
     pub fn read(&self) -> io::Result<Vec<IterVma>> {
         let mut file = {
             let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
-            let program = ebpf.program_mut("task_vma");
-            let program = program.ok_or_else(|| io::Error::other("no program task_vma"))?;
-            let program: &mut Iter = program.try_into().map_err(io::Error::other)?;
-            let link = program.attach().map_err(io::Error::other)?;
-            let link = program.take_link(link).map_err(io::Error::other)?;
-            link.into_file().map_err(io::Error::other)?
+            iterator::open(&mut ebpf, "task_vma")?
         };
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;

@@ -229,7 +229,7 @@ impl From<&Extent> for JsonExtent {
 }
 
 /// In hexadecimal: numbers of JSON lose what is above 2^53 in many readers.
-struct Address(u64);
+pub struct Address(pub u64);
 
 impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

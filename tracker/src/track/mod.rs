@@ -9,7 +9,7 @@
 //! ```
 
 #[cfg(test)]
-mod arbitrary;
+pub(crate) mod arbitrary;
 mod attach;
 mod borders;
 pub mod clock;
@@ -23,7 +23,7 @@ mod populated;
 pub mod recording;
 pub mod report;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod session;
 mod tracking;
 mod vmas;
@@ -32,5 +32,6 @@ mod working_set;
 pub use attach::{MAX_MAPPING, Options};
 pub use error::TrackError;
 pub use model::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+pub(crate) use populated::{Populated, There};
 pub use session::{Session, Step};
 pub use working_set::WorkingSet;

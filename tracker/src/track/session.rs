@@ -30,6 +30,8 @@ pub struct Session {
     began: Instant,
     last: Instant,
     number: u64,
+    /// Programs that the process has executed since.
+    executed: u64,
     /// What is told with the next round.
     events: Vec<String>,
 }
@@ -78,6 +80,7 @@ impl Session {
             began: now,
             last: now,
             number: 0,
+            executed: 0,
             events: Vec::new(),
         };
         let Step::Round(mut first) = session.step()? else {
@@ -154,6 +157,18 @@ impl Session {
             .map_err(|source| TrackError::Kernel { pid, source })
     }
 
+    /// What was armed for the first time in the last round: nobody knows what was written there before.
+    #[must_use]
+    pub fn fresh(&self) -> &[std::ops::Range<u64>] {
+        self.tracking.fresh()
+    }
+
+    /// How many programs the process has executed since: after each it has another address space.
+    #[must_use]
+    pub const fn executed(&self) -> u64 {
+        self.executed
+    }
+
     /// Readable when the process has ended.
     #[must_use]
     pub fn lifeline(&self) -> &Lifeline {
@@ -183,6 +198,7 @@ impl Session {
             return Ok(false);
         };
         self.tracking = tracking;
+        self.executed += 1;
         let comm = uffd::comm(pid).map_err(kernel)?.unwrap_or_default();
         self.events.push(format!(
             "executes another program, {}: attached again (it stood still for {:.2} ms); its first pages are unknown",

@@ -35,6 +35,8 @@ pub struct Tracking {
     passed_over: BTreeMap<u64, PassedOver>,
     /// What is told with the next round.
     events: Vec<String>,
+    /// What was armed for the first time in this round.
+    fresh: Vec<std::ops::Range<u64>>,
     /// Whole ones.
     rounds: u64,
 }
@@ -77,6 +79,7 @@ impl Tracking {
             parts: Parts::default(),
             passed_over: BTreeMap::new(),
             events: Vec::new(),
+            fresh: Vec::new(),
             rounds: 0,
         }))
     }
@@ -87,6 +90,7 @@ impl Tracking {
         let Some(mut vmas) = self.reader.read()? else {
             return Ok(Err(Lost));
         };
+        self.fresh.clear();
         self.fit(&vmas);
         let mut incomplete = Vec::new();
         for area in self.areas.clone() {
@@ -258,6 +262,7 @@ impl Tracking {
             return Ok(Err(Lost));
         }
         self.areas.push(hole.clone());
+        self.fresh.push(hole.range.clone());
         let counts = Pages {
             armed: hole.pages(),
             ..Pages::default()
@@ -311,6 +316,11 @@ impl Tracking {
         if self.passed_over.insert(start, passed_over).is_none() {
             self.events.push(text);
         }
+    }
+
+    /// What was armed for the first time in the last round.
+    pub fn fresh(&self) -> &[std::ops::Range<u64>] {
+        &self.fresh
     }
 
     /// What happened since they were taken last; not thousands of them.

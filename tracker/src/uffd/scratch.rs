@@ -8,6 +8,10 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::{Error, PAGE_SIZE, PMD_SIZE, Result};
 
+/// `MADV_GUARD_INSTALL`, `MADV_GUARD_REMOVE` (include/uapi/asm-generic/mman-common.h).
+const GUARD_INSTALL: i32 = 102;
+const GUARD_REMOVE: i32 = 103;
+
 /// Memory of our own, aligned to 2 MiB, whose pages are what its user makes of them. No reference into it
 /// exists, so that the kernel may change it at any time.
 #[derive(Debug)]
@@ -112,6 +116,31 @@ impl Scratch {
         // SAFETY: the range is inside the mapping, which is ours, and no reference into it exists.
         unsafe { rustix::mm::madvise(address.cast(), length, Advice::LinuxDontNeed) }
             .map_err(|e| Error::system("cannot drop pages of", "a scratch mapping", e))
+    }
+
+    /// Makes guards of some pages (`MADV_GUARD_INSTALL`, since 6.13): whoever touches one is killed.
+    pub fn install_guards(&self, pages: Range<u64>) -> Result<()> {
+        self.advise(pages, GUARD_INSTALL, "cannot install guard pages in")
+    }
+
+    /// Makes guards plain memory again (`MADV_GUARD_REMOVE`).
+    pub fn remove_guards(&self, pages: Range<u64>) -> Result<()> {
+        self.advise(pages, GUARD_REMOVE, "cannot remove guard pages from")
+    }
+
+    /// Advice that rustix does not have.
+    fn advise(&self, pages: Range<u64>, advice: i32, what: &'static str) -> Result<()> {
+        let whole = self.length as u64 / PAGE_SIZE;
+        let (start, end) = (pages.start.min(whole), pages.end.min(whole));
+        let length = (end.saturating_sub(start) * PAGE_SIZE) as usize;
+        let address = self.start.wrapping_add((start * PAGE_SIZE) as usize);
+        // SAFETY: the range is inside the mapping, which is ours, and no reference into it exists.
+        if unsafe { libc::madvise(address.cast(), length, advice) } == 0 {
+            return Ok(());
+        }
+        let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+        let error = rustix::io::Errno::from_raw_os_error(error);
+        Err(Error::system(what, "a scratch mapping", error))
     }
 
     /// A page beyond the end stands for the first one: nothing outside is ever touched.

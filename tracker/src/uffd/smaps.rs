@@ -63,6 +63,17 @@ impl VmFlags {
         self.has(b"sh")
     }
 
+    /// As smaps shows them: `rd wr mr mw me ac sd uw`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let words: Vec<_> = self
+            .0
+            .iter()
+            .map(|flag| String::from_utf8_lossy(flag))
+            .collect();
+        words.join(" ")
+    }
+
     fn parse(text: &[u8]) -> Self {
         let words = text.split(u8::is_ascii_whitespace);
         Self(

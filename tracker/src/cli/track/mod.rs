@@ -1,38 +1,29 @@
 //! `tracker track`: which pages of a process are written, round by round.
 
 mod output;
-mod pace;
 mod table;
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, value_parser};
 
-use super::exit::{self, FAILED};
+use super::pace::{Pace, Wake};
+use super::target::{self, TargetArgs};
 use super::values;
 use crate::inject::{self, Launched};
 use crate::strategy::{self, Facts};
 use crate::track::{End, Options, Session, Step, WorkingSet};
 use output::Outputs;
-use pace::{Pace, Wake};
 
 /// The flags of `tracker track`.
 #[derive(Args, Debug)]
-#[command(after_help = NOTES)]
-#[command(group = clap::ArgGroup::new("target").required(true).args(["pid", "comm", "command"]))]
+#[command(after_help = format!("{NOTES}\n\n{}", target::STATUSES))]
 pub struct TrackArgs {
-    /// The process
-    #[arg(long, short, env = "TRACKER_PID", value_name = "PID", value_parser = value_parser!(u32).range(1..))]
-    pid: Option<u32>,
-    /// The one process of this name (/proc/PID/comm)
-    #[arg(long, env = "TRACKER_COMM", value_name = "NAME")]
-    comm: Option<String>,
-    /// Start this program, tracked from its first instruction; everything of ours then goes to standard error
-    #[arg(last = true, value_name = "CMD")]
-    command: Vec<String>,
+    #[command(flatten)]
+    target: TargetArgs,
     /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or auto, the best that
     /// works here (docs/strategies.md; `tracker check`)
     #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = values::strategy)]
@@ -77,116 +68,22 @@ executable in between) is not tracked.
 
 Pages of mappings that are new since the last round, and of those there at the start, are `unknown`: they were there \
 before they were armed, so take them as written. What is written after the last round is not seen, nor is what was \
-in memory that is unmapped before a round.
-
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it; with CMD its own, 128 and \
-the number of a signal that ended it, 127 and 126 if it cannot be found or executed, and 125 for a failure of tracker.";
+in memory that is unmapped before a round.";
 
 /// Tracks until the end of the process, the rounds, the time, or a signal.
 ///
 /// # Errors
 /// If the process cannot be tracked, or the output cannot be written.
 pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
-    if args.command.is_empty() {
-        let pid = match (&args.comm, args.pid) {
-            (Some(comm), _) => by_comm(comm)?,
-            (None, pid) => pid.context("no process is given")?,
-        };
-        let mut pace = pace(args)?;
-        return track(args, &strategy::gather(false)?, pid, None, &mut pace)
-            .map(|_| ExitCode::SUCCESS);
-    }
-    // The status of the program passes through: a failure of ours must not look like one of it.
-    let ours = |error: &anyhow::Error| {
-        exit::tell(error);
-        ExitCode::from(OURS)
-    };
-    // Before the program is started, which stands still until it is tracked.
-    let prepared = strategy::gather(false).map_err(anyhow::Error::from);
-    let (facts, mut pace) = match prepared.and_then(|facts| Ok((facts, pace(args)?))) {
-        Ok(prepared) => prepared,
-        Err(error) => return Ok(ours(&error)),
-    };
-    let mut launched = match launch(&args.command) {
-        Ok(launched) => launched,
-        Err((code, error)) => {
-            exit::tell(&error);
-            return Ok(ExitCode::from(code));
-        }
-    };
-    let pid = launched.pid();
-    match track(args, &facts, pid, Some(&mut launched), &mut pace) {
-        Ok(Some(status)) => Ok(ExitCode::from(code(status))),
-        Ok(None) => Ok(ExitCode::from(OURS)),
-        Err(error) => {
-            let failed = ours(&error);
-            // One that runs goes on to its end without us; one that never ran ends when it is dropped.
-            if launched.runs() {
-                let _ = wait(&mut launched, End::Done, &pace);
-            }
-            Ok(failed)
-        }
-    }
+    let prepare = || Ok((strategy::gather(false)?, pace(args)?));
+    args.target.run(prepare, |facts, pace, pid, launched| {
+        track(args, &facts, pid, launched, pace)
+    })
 }
 
 /// Signals are noted from here on, so that they end tracker in order.
 fn pace(args: &TrackArgs) -> anyhow::Result<Pace> {
     Pace::new(args.interval, args.duration).context("cannot wait for signals")
-}
-
-/// A failure of tracker when it runs a program.
-const OURS: u8 = 125;
-
-fn launch(command: &[String]) -> Result<Launched, (u8, anyhow::Error)> {
-    let (program, arguments) = command
-        .split_first()
-        .ok_or_else(|| (OURS, anyhow::anyhow!("no program is given")))?;
-    let mut command = Command::new(program);
-    command.args(arguments);
-    Launched::start(command).map_err(|error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::NotFound => 127,
-            std::io::ErrorKind::PermissionDenied => 126,
-            _ => OURS,
-        };
-        let what = if error.raw_os_error() == Some(libc::EBUSY) {
-            format!("cannot execute {program} stopped: tracing is forbidden (yama) or it is traced already (strace -f)")
-        } else {
-            format!("cannot execute {program}")
-        };
-        (code, anyhow::Error::new(error).context(what))
-    })
-}
-
-/// As shells tell it.
-fn code(status: ExitStatus) -> u8 {
-    use std::os::unix::process::ExitStatusExt as _;
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(FAILED)
-}
-
-/// The one process of a name.
-fn by_comm(comm: &str) -> anyhow::Result<u32> {
-    let pids = crate::uffd::pids_of(comm.as_bytes())?;
-    match pids[..] {
-        [pid] => Ok(pid),
-        [] => anyhow::bail!(
-            "there is no process named {comm:?} (a name has at most 15 bytes, as in /proc/PID/comm)"
-        ),
-        _ => {
-            let pids = pids
-                .iter()
-                .map(u32::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
-            anyhow::bail!(
-                "{comm:?} is the name of several processes ({pids}): choose one with --pid"
-            )
-        }
-    }
 }
 
 /// Tracks a process; returns the status of one that we started.
@@ -246,21 +143,9 @@ fn track(
     };
     session.end()?;
     let status = match launched {
-        Some(launched) => Some(wait(launched, end, pace).context("lost the program")?),
+        Some(launched) => Some(target::wait(launched, end, pace).context("lost the program")?),
         None => None,
     };
-    outputs.end(&set.summary(end, status.map(|status| code(status).into())))?;
+    outputs.end(&set.summary(end, status.map(|status| target::code(status).into())))?;
     Ok(status)
-}
-
-/// Waits for a program to end; whoever wants us to end, wants that of it.
-fn wait(launched: &mut Launched, end: End, pace: &Pace) -> std::io::Result<ExitStatus> {
-    if end == End::Interrupted {
-        launched.terminate();
-    }
-    let process = launched.pidfd()?;
-    while pace.wait_for_end(&process)? == Wake::Signal {
-        launched.terminate();
-    }
-    launched.wait()
 }

@@ -2,12 +2,14 @@
 //!
 //! What each does there is in docs/hooks.md and at its body in `tracker-ebpf`.
 
+mod events;
 mod table;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use events::EVENT_HOOKS;
 pub use table::HOOKS;
 
 /// How a program gets to see a place in the kernel.
@@ -24,6 +26,8 @@ pub enum Mechanism {
     Kretprobe,
     /// A BPF iterator, run when it is read.
     Iterator,
+    /// A tracepoint that BTF describes.
+    Tracepoint,
 }
 
 impl Mechanism {
@@ -36,6 +40,7 @@ impl Mechanism {
             Self::Kprobe => "kprobe",
             Self::Kretprobe => "kretprobe",
             Self::Iterator => "iterator",
+            Self::Tracepoint => "tracepoint",
         }
     }
 
@@ -54,6 +59,7 @@ impl Mechanism {
             Self::Kprobe,
             Self::Kretprobe,
             Self::Iterator,
+            Self::Tracepoint,
         ]
         .into_iter()
         .find(|m| m.as_str() == name)
@@ -82,6 +88,10 @@ pub enum Subject {
     Life,
     /// Finding what is there.
     Discovery,
+    /// What takes the uffd-wp bit off pages.
+    Causes,
+    /// What tells of that where no function can be hooked.
+    Observed,
 }
 
 /// What a hook needs besides its function and offsets.
@@ -93,8 +103,18 @@ pub enum Need {
     FaultText,
     /// The addresses of `zap_huge_pmd`'s code.
     ZapHugeText,
+    /// The addresses of `__split_huge_pmd`'s code.
+    SplitText,
     /// `PAGEMAP_SCAN` in this kernel; without it the hook has nothing to see.
     PagemapScan,
+    /// This function, which not all kernels have: another hook sees the same on those.
+    Function(&'static str),
+    /// This tracepoint, likewise.
+    Tracepoint(&'static str),
+    /// Guard pages in this kernel; without them the hook has nothing to see.
+    GuardPages,
+    /// The bits of folio flags, from BTF.
+    FolioFlags,
 }
 
 /// How a hook depends on another one.
@@ -106,6 +126,8 @@ pub enum Partner {
     Entry(&'static str),
     /// This entry is needed only if that one is a kretprobe.
     Return(&'static str),
+    /// Needed only where that one is absent.
+    Instead(&'static str),
 }
 
 /// A place in the kernel we want to see.
@@ -115,7 +137,7 @@ pub struct Hook {
     pub name: &'static str,
     /// What it is about.
     pub subject: Subject,
-    /// The function it is in; alternatives are older or newer names of the same place.
+    /// The function it is in, or the tracepoint; alternatives are older or newer names of the same place.
     pub functions: &'static [&'static str],
     /// Mechanisms, the preferred one first.
     pub rungs: &'static [Mechanism],
@@ -129,20 +151,35 @@ pub struct Hook {
     pub without: &'static str,
 }
 
+impl Hook {
+    /// Whether it is at a tracepoint and not in a function.
+    #[must_use]
+    pub fn is_tracepoint(&self) -> bool {
+        self.rungs == [Mechanism::Tracepoint]
+    }
+}
+
 /// The hook of that name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static Hook> {
     HOOKS.iter().find(|hook| hook.name == name)
 }
 
-/// Every kernel function that a hook names.
+/// Every kernel function that a hook of the table names.
 #[must_use]
-pub fn functions() -> Vec<&'static str> {
-    let mut all: Vec<_> = HOOKS
-        .iter()
-        .flat_map(|hook| hook.functions)
-        .copied()
-        .collect();
+pub fn functions(table: &[Hook]) -> Vec<&'static str> {
+    names(table, |hook| !hook.is_tracepoint())
+}
+
+/// Every tracepoint that a hook of the table names.
+#[must_use]
+pub fn tracepoints(table: &[Hook]) -> Vec<&'static str> {
+    names(table, Hook::is_tracepoint)
+}
+
+fn names(table: &[Hook], wanted: impl Fn(&Hook) -> bool) -> Vec<&'static str> {
+    let hooks = table.iter().filter(|hook| wanted(hook));
+    let mut all: Vec<_> = hooks.flat_map(|hook| hook.functions).copied().collect();
     all.sort_unstable();
     all.dedup();
     all

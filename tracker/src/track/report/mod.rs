@@ -10,7 +10,7 @@ mod heat;
 pub mod picture;
 mod rounds;
 mod svg;
-mod table;
+pub(crate) mod table;
 pub mod tables;
 pub mod terminal;
 mod ticks;

@@ -1,14 +1,15 @@
 //! A table of text.
 
-use std::fmt::Write as _;
+/// Heads of columns that hold text; all others hold numbers.
+const TEXT: [&str; 4] = ["NAME", "CAUSE", "WHERE", "PERHAPS BY"];
 
-/// Columns as wide as what is in them; numbers to the right, the last column as it is.
+/// Columns as wide as what is in them: numbers to the right, text to the left.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// With these heads; one that is called `NAME`, if it is the last, holds text.
+    /// With these heads.
     pub fn new(heads: &[&str]) -> Self {
         Self {
             rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()],
@@ -22,6 +23,14 @@ impl Table {
 
     /// All of it.
     pub fn text(&self) -> String {
+        self.lines()
+            .iter()
+            .flat_map(|line| [line.as_str(), "\n"])
+            .collect()
+    }
+
+    /// Heads, and a line for each row.
+    pub fn lines(&self) -> Vec<String> {
         let mut widths: Vec<usize> = Vec::new();
         for row in &self.rows {
             widths.resize(widths.len().max(row.len()), 0);
@@ -29,23 +38,23 @@ impl Table {
                 *width = (*width).max(cell.chars().count());
             }
         }
-        let mut text = String::new();
-        for row in &self.rows {
-            let named = self
-                .rows
-                .first()
-                .and_then(|heads| heads.last())
-                .is_some_and(|head| head == "NAME");
-            for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                if named && i + 1 == row.len() {
-                    let _ = write!(text, "  {cell}");
-                } else {
-                    let gap = if i == 0 { "" } else { "  " };
-                    let _ = write!(text, "{gap}{cell:>width$}");
-                }
+        let heads = self.rows.first();
+        let is_text = |i: usize| {
+            heads
+                .and_then(|heads| heads.get(i))
+                .is_some_and(|head| TEXT.contains(&head.as_str()))
+        };
+        let cell = |(i, (cell, width)): (usize, (&String, &usize))| {
+            if is_text(i) {
+                format!("{cell:width$}")
+            } else {
+                format!("{cell:>width$}")
             }
-            text.push('\n');
-        }
-        text
+        };
+        let line = |row: &Vec<String>| {
+            let cells: Vec<_> = row.iter().zip(&widths).enumerate().map(cell).collect();
+            cells.join("  ").trim_end().to_owned()
+        };
+        self.rows.iter().map(line).collect()
     }
 }

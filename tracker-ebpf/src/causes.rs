@@ -1,0 +1,411 @@
+//! What takes the uffd-wp bit off pages of watched address spaces, each an event.
+
+use aya_ebpf::{
+    helpers::bpf_probe_read_user,
+    programs::{BtfTracePointContext, FExitContext, ProbeContext},
+};
+use tracker_ebpf::EventKind;
+
+use crate::{
+    context::{Entry, Exit, stack, traced_argument},
+    events::{Event, Stack, Thread},
+    memory::{Copied, Memory},
+    patched::{config, field},
+    record::{VM_HUGETLB, uses_uffd_wp},
+    watch::{self, NOBODY},
+};
+
+const PAGE: u64 = 4096;
+const PMD: u64 = 2 << 20;
+/// `FAULT_FLAG_*` (include/linux/mm_types.h).
+const WRITE: u32 = 0x1;
+const USER: u32 = 0x40;
+const UNSHARE: u32 = 0x400;
+/// `VM_UFFD_WP` as the reason of `handle_userfault`.
+const REASON_WP: u64 = 0x1000;
+/// x86 `_PAGE_PRESENT`, `_PAGE_PSE`: a huge page is there.
+const PRESENT: u64 = 0x1;
+const HUGE: u64 = 0x80;
+/// `ZAP_FLAG_DROP_MARKER` (include/linux/mm.h).
+const ZAP_FLAG_DROP_MARKER: u32 = 1;
+/// `PAGE_MAPPING_ANON` (include/linux/page-flags.h).
+const MAPPING_ANON: u64 = 1;
+/// Commands of `userfaultfd_ioctl` (include/uapi/linux/userfaultfd.h).
+const UNREGISTER: u32 = 0x8010_aa01;
+const MOVE: u32 = 0xc028_aa05;
+
+/// An event about a range.
+#[inline(always)]
+const fn range(kind: EventKind, watch: u32, start: u64, length: u64) -> Event {
+    Event {
+        kind,
+        watch,
+        start,
+        length,
+        address: 0,
+        result: 0,
+        flags: 0,
+    }
+}
+
+/// The watch of a VMA, if it is registered for write protection.
+#[inline(always)]
+fn watch_of<M: Memory>(vma: *const u8) -> u32 {
+    if uses_uffd_wp::<M>(vma) {
+        watch::of_vma::<M>(vma)
+    } else {
+        NOBODY
+    }
+}
+
+/// A write found an armed page.
+#[inline(always)]
+fn fault<C: Entry + Stack>(ctx: &C, vma: *const u8, address: u64, flags: u32) {
+    let watch = watch_of::<C::Memory>(vma);
+    if watch == NOBODY {
+        return;
+    }
+    let event = Event {
+        flags,
+        ..range(EventKind::Fault, watch, address & !(PAGE - 1), PAGE)
+    };
+    if flags & USER == 0 {
+        event.at_both(ctx);
+    } else {
+        event.at_user(ctx);
+    }
+}
+
+/// `do_wp_page(vmf)` with an armed pte, whoever answers.
+#[inline(always)]
+pub fn wp_fault<C: Entry + Stack>(ctx: &C) {
+    let vmf = ctx.pointer(0);
+    let flags = C::Memory::read::<u32, { field!(fault_flags) }>(vmf);
+    if C::Memory::read::<u64, { field!(fault_orig_pte) }>(vmf) & config!(uffd_bit) == 0
+        || flags & UNSHARE != 0
+    {
+        return;
+    }
+    let vma = C::Memory::pointer::<{ field!(fault_vma) }>(vmf);
+    let address = C::Memory::read::<u64, { field!(fault_address) }>(vmf);
+    fault(ctx, vma, address, flags);
+}
+
+/// `handle_userfault(vmf, reason)` for an armed huge page of anonymous memory: there is no pte, and so
+/// no `do_wp_page`.
+#[inline(always)]
+pub fn huge_fault<C: Entry + Stack>(ctx: &C) {
+    let vmf = ctx.pointer(0);
+    if ctx.number(1) != REASON_WP || C::Memory::read::<u64, { field!(fault_pte) }>(vmf) != 0 {
+        return;
+    }
+    let vma = C::Memory::pointer::<{ field!(fault_vma) }>(vmf);
+    if C::Memory::read::<u64, { field!(vma_flags) }>(vma) & VM_HUGETLB != 0 {
+        return;
+    }
+    let address = C::Memory::read::<u64, { field!(fault_address) }>(vmf);
+    let flags = C::Memory::read::<u32, { field!(fault_flags) }>(vmf);
+    fault(ctx, vma, address, flags);
+}
+
+/// `hugetlb_fault(mm, vma, address, flags)` of a write, armed or not.
+#[inline(always)]
+pub fn hugetlb_write<C: Entry + Stack>(ctx: &C) {
+    let flags = ctx.number(3) as u32;
+    if flags & WRITE != 0 && flags & UNSHARE == 0 {
+        fault(ctx, ctx.pointer(1), ctx.number(2), flags);
+    }
+}
+
+/// The watch of a VMA, if it maps files and that entry is an armed huge page.
+#[inline(always)]
+fn watch_of_huge<M: Memory>(vma: *const u8, pmd: *const u8) -> u32 {
+    let watch = watch_of::<M>(vma);
+    if watch == NOBODY || M::read::<u64, { field!(vma_ops) }>(vma) == 0 {
+        return NOBODY;
+    }
+    let pmd = Copied::at::<u64>(pmd);
+    if pmd & config!(uffd_bit) == 0 || pmd & (PRESENT | HUGE) != PRESENT | HUGE {
+        return NOBODY;
+    }
+    watch
+}
+
+/// A file's armed huge page is given up, and all bits in it.
+#[inline(always)]
+const fn huge(watch: u32, address: u64) -> Event {
+    Event {
+        address,
+        ..range(EventKind::HugeSplit, watch, address & !(PMD - 1), PMD)
+    }
+}
+
+/// `__split_huge_pmd(vma, pmd, address, ..)`
+#[inline(always)]
+pub fn huge_split(ctx: &ProbeContext) {
+    let watch = watch_of_huge::<Copied>(ctx.pointer(0), ctx.pointer(1));
+    if watch == NOBODY {
+        return;
+    }
+    let caller = Copied::at::<u64>(stack(ctx));
+    let write = caller >= config!(fault_text_start) && caller < config!(fault_text_end);
+    let event = Event {
+        flags: u32::from(write),
+        ..huge(watch, ctx.number(2))
+    };
+    if write && !Thread::current().in_syscall() {
+        event.at_user(ctx);
+    } else {
+        event.at_both(ctx);
+    }
+}
+
+/// `split_huge_pmd_locked(vma, address, pmd, ..)`, called by other than `__split_huge_pmd`: reclaim.
+#[inline(always)]
+pub fn huge_unmapped(ctx: &ProbeContext) {
+    let watch = watch_of_huge::<Copied>(ctx.pointer(0), ctx.pointer(2));
+    if watch == NOBODY {
+        return;
+    }
+    let caller = Copied::at::<u64>(stack(ctx));
+    if caller < config!(split_text_start) || caller >= config!(split_text_end) {
+        huge(watch, ctx.number(1)).at_both(ctx);
+    }
+}
+
+/// `zap_huge_pmd(tlb, vma, pmd, addr)`
+#[inline(always)]
+pub fn huge_emptied<C: Entry + Stack>(ctx: &C) {
+    let watch = watch_of_huge::<C::Memory>(ctx.pointer(1), ctx.pointer(2));
+    if watch != NOBODY {
+        huge(watch, ctx.number(3)).at_both(ctx);
+    }
+}
+
+/// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`.
+#[inline(always)]
+pub fn emptied<C: Entry + Stack>(ctx: &C) {
+    let watch = watch_of::<C::Memory>(ctx.pointer(1));
+    if watch == NOBODY {
+        return;
+    }
+    let details = ctx.argument(4) as *const u8;
+    let flags = if details.is_null() {
+        0
+    } else {
+        Copied::read::<u32, { field!(zap_flags) }>(details)
+    };
+    empties(ctx, watch, flags);
+}
+
+/// `__unmap_hugepage_range(tlb, vma, start, end, ref, zap_flags)`
+#[inline(always)]
+pub fn hugetlb_emptied<C: Entry + Stack>(ctx: &C) {
+    let watch = watch_of::<C::Memory>(ctx.pointer(1));
+    if watch != NOBODY {
+        empties(ctx, watch, ctx.argument(5) as u32);
+    }
+}
+
+/// Both have the range in the same place.
+#[inline(always)]
+fn empties<C: Entry + Stack>(ctx: &C, watch: u32, flags: u32) {
+    let (start, end) = (ctx.argument(2), ctx.argument(3));
+    let event = Event {
+        flags: flags & ZAP_FLAG_DROP_MARKER,
+        ..range(EventKind::Zap, watch, start, end.wrapping_sub(start))
+    };
+    event.at_both(ctx);
+}
+
+/// The return of either.
+#[inline(always)]
+pub fn emptied_exit(ctx: &FExitContext) {
+    let watch = watch_of::<Copied>(traced_argument(ctx, 1) as *const u8);
+    if watch != NOBODY {
+        let (start, end) = (traced_argument(ctx, 2), traced_argument(ctx, 3));
+        range(EventKind::Zapped, watch, start, end.wrapping_sub(start)).alone();
+    }
+}
+
+/// `try_to_unmap_one(folio, vma, address, arg)` of a page that `MADV_FREE` gave up: anonymous, and not
+/// to be written to swap.
+#[inline(always)]
+pub fn reclaimed<C: Entry + Stack>(ctx: &C) {
+    let vma = ctx.pointer(1);
+    let watch = watch_of::<C::Memory>(vma);
+    if watch == NOBODY {
+        return;
+    }
+    let folio = ctx.pointer(0);
+    let flags = C::Memory::read::<u64, { field!(folio_flags) }>(folio);
+    if C::Memory::read::<u64, { field!(folio_mapping) }>(folio) & MAPPING_ANON == 0
+        || flags & config!(folio_swapbacked) != 0
+    {
+        return;
+    }
+    let start = ctx.number(2);
+    let end = C::Memory::read::<u64, { field!(vma_end) }>(vma);
+    // Of a large one, no more than is in this huge page is told apart.
+    let length = if flags & config!(folio_head) == 0 {
+        PAGE
+    } else {
+        ((start | (PMD - 1)) + 1).min(end) - start
+    };
+    range(EventKind::Reclaim, watch, start, length).at_both(ctx);
+}
+
+/// Tracepoint `ksm_merge_one_page(pfn, rmap_item, mm, err)`: merged with the zero page.
+#[inline(always)]
+pub fn ksm_zero(ctx: &BtfTracePointContext) {
+    merged(ctx, ctx.arg(1), ctx.arg(2), ctx.arg(3));
+}
+
+/// Tracepoint `ksm_merge_with_ksm_page(ksm_page, pfn, rmap_item, mm, err)`. Without a page to merge
+/// with, this one becomes that page, and keeps its bit.
+#[inline(always)]
+pub fn ksm(ctx: &BtfTracePointContext) {
+    if ctx.arg::<u64>(0) != 0 {
+        merged(ctx, ctx.arg(2), ctx.arg(3), ctx.arg(4));
+    }
+}
+
+#[inline(always)]
+fn merged(ctx: &BtfTracePointContext, item: u64, mm: u64, error: i32) {
+    let watch = watch::of(mm);
+    if watch == NOBODY || error != 0 {
+        return;
+    }
+    // Its low bits are flags.
+    let address = Copied::read::<u64, { field!(ksm_address) }>(item as *const u8);
+    range(EventKind::Ksm, watch, address & !(PAGE - 1), PAGE).at_both(ctx);
+}
+
+/// Return of `try_to_merge_one_page(vma, page, kpage)`, for kernels without those tracepoints.
+#[inline(always)]
+pub fn ksm_merge(ctx: &FExitContext) {
+    let vma = traced_argument(ctx, 0) as *const u8;
+    let (page, with) = (traced_argument(ctx, 1), traced_argument(ctx, 2));
+    let watch = watch_of::<Copied>(vma);
+    if watch == NOBODY || with == 0 || with == page || ctx.returned() as i32 != 0 {
+        return;
+    }
+    let index = Copied::read::<u64, { field!(folio_index) }>(page as *const u8)
+        .wrapping_sub(Copied::read::<u64, { field!(vma_pgoff) }>(vma));
+    let start = Copied::read::<u64, { field!(vma_start) }>(vma);
+    let address = start.wrapping_add(index.wrapping_mul(PAGE));
+    range(EventKind::Ksm, watch, address, PAGE).alone();
+}
+
+/// `guard_install_set_pte(addr, next, ptep, walk)`
+#[inline(always)]
+pub fn guard_install<C: Entry + Stack>(ctx: &C) {
+    guard(ctx, ctx.number(0));
+}
+
+/// `guard_remove_pte_entry(pte, addr, next, walk)`: an entry of the range, which is a guard if it is
+/// neither empty nor a page.
+#[inline(always)]
+pub fn guard_remove<C: Entry + Stack>(ctx: &C) {
+    let pte = Copied::at::<u64>(ctx.pointer(0));
+    if pte != 0 && pte & PRESENT == 0 {
+        guard(ctx, ctx.number(1));
+    }
+}
+
+#[inline(always)]
+fn guard<C: Entry + Stack>(ctx: &C, address: u64) {
+    let vma = C::Memory::pointer::<{ field!(walk_vma) }>(ctx.pointer(3));
+    let watch = watch_of::<C::Memory>(vma);
+    if watch != NOBODY {
+        range(EventKind::Guard, watch, address, PAGE).at_both(ctx);
+    }
+}
+
+/// `move_page_tables(vma, old_addr, new_vma, new_addr, len, ..)`, later `move_page_tables(control)`.
+#[inline(always)]
+pub fn moved<C: Entry + Stack>(ctx: &C) {
+    let (vma, old, new, length);
+    if config!(move_takes_control) == 1 {
+        let control = ctx.pointer(0);
+        vma = C::Memory::pointer::<{ field!(move_old) }>(control);
+        old = C::Memory::read::<u64, { field!(move_old_addr) }>(control);
+        new = C::Memory::read::<u64, { field!(move_new_addr) }>(control);
+        length = C::Memory::read::<u64, { field!(move_length) }>(control);
+    } else {
+        vma = ctx.pointer(0);
+        (old, new, length) = (ctx.number(1), ctx.number(3), ctx.number(4));
+    }
+    let watch = watch_of::<C::Memory>(vma);
+    if watch == NOBODY {
+        return;
+    }
+    let event = Event {
+        address: old,
+        ..range(EventKind::Move, watch, new, length)
+    };
+    event.at_both(ctx);
+}
+
+/// `copy_page_range(dst_vma, src_vma)`
+#[inline(always)]
+pub fn forked<C: Entry + Stack>(ctx: &C) {
+    let vma = ctx.pointer(1);
+    let watch = watch_of::<C::Memory>(vma);
+    if watch == NOBODY {
+        return;
+    }
+    let start = C::Memory::read::<u64, { field!(vma_start) }>(vma);
+    let end = C::Memory::read::<u64, { field!(vma_end) }>(vma);
+    range(EventKind::Fork, watch, start, end.wrapping_sub(start)).at_both(ctx);
+}
+
+/// `userfaultfd_clear_vma(vmi, prev, vma, start, end)`: unregistered, or closed.
+#[inline(always)]
+pub fn unregistered<C: Entry + Stack>(ctx: &C) {
+    let watch = watch_of::<C::Memory>(ctx.pointer(2));
+    if watch != NOBODY {
+        let (start, end) = (ctx.number(3), ctx.number(4));
+        range(EventKind::Unregister, watch, start, end.wrapping_sub(start)).at_both(ctx);
+    }
+}
+
+/// `userfaultfd_ioctl(file, cmd, arg)`: UFFDIO_MOVE, and UFFDIO_UNREGISTER on kernels without
+/// `userfaultfd_clear_vma`.
+#[inline(always)]
+pub fn uffd_command<C: Entry + Stack>(ctx: &C) {
+    let command = ctx.number(1) as u32;
+    let unregisters = command == UNREGISTER && config!(ioctl_unregisters) == 1;
+    if command != MOVE && !unregisters {
+        return;
+    }
+    let uffd = C::Memory::pointer::<{ field!(file_private_data) }>(ctx.pointer(0));
+    let watch = watch::of(Copied::read::<u64, { field!(uffd_mm) }>(uffd));
+    if watch == NOBODY {
+        return;
+    }
+    let (first, second, third) = words(ctx.number(2));
+    let event = if command == MOVE {
+        // dst, src, len
+        Event {
+            address: second,
+            ..range(EventKind::UffdMove, watch, first, third)
+        }
+    } else {
+        // start, len
+        range(EventKind::Unregister, watch, first, second)
+    };
+    event.at_both(ctx);
+}
+
+/// Three words of user memory; zeroes if they cannot be read.
+#[inline(always)]
+fn words(address: u64) -> (u64, u64, u64) {
+    // SAFETY: the helper checks the address.
+    let word = |n: u64| unsafe { bpf_probe_read_user((address + n * 8) as *const u64) };
+    (
+        word(0).unwrap_or(0),
+        word(1).unwrap_or(0),
+        word(2).unwrap_or(0),
+    )
+}

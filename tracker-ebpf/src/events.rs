@@ -1,0 +1,222 @@
+//! Writes events into the ring.
+
+use core::mem::offset_of;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+        generated::{
+            bpf_get_current_comm, bpf_get_current_task_btf, bpf_get_stack, bpf_task_pt_regs,
+        },
+    },
+    macros::map,
+    maps::{Array, RingBuf},
+    programs::{BtfTracePointContext, FEntryContext, ProbeContext},
+};
+use tracker_ebpf::{COMM_LEN, Drops, EventHead, EventKind, FRAMES, NO_SYSCALL, WATCHES};
+
+use crate::{
+    atomic,
+    memory::{Copied, Direct, Memory},
+    patched::field,
+};
+
+/// The size is the agent's to choose.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// By watch id.
+#[map]
+static DROPS: Array<Drops> = Array::with_max_entries(WATCHES, 1 << 10);
+
+/// `BPF_F_USER_STACK`, `BPF_RB_NO_WAKEUP` (include/uapi/linux/bpf.h): the ring is read by the clock.
+const USER_STACK: u64 = 1 << 8;
+const NO_WAKEUP: u64 = 1;
+/// `PF_KTHREAD`, `PF_IO_WORKER` (include/linux/sched.h): such a task is nowhere in user space.
+const KERNEL_ONLY: u32 = 0x20_0000 | 0x10;
+
+/// What happened to pages.
+pub struct Event {
+    pub kind: EventKind,
+    pub watch: u32,
+    pub start: u64,
+    pub length: u64,
+    pub address: u64,
+    pub result: u64,
+    pub flags: u32,
+}
+
+/// An event in the ring without a kernel stack.
+#[repr(C)]
+struct Short {
+    head: EventHead,
+    user: [u64; FRAMES],
+}
+
+/// An event in the ring with a kernel stack.
+#[repr(C)]
+struct Long {
+    head: EventHead,
+    user: [u64; FRAMES],
+    kernel: [u64; FRAMES],
+}
+
+/// A context that the stack above can be read through.
+pub trait Stack: EbpfContext {
+    /// Frames of the tracing itself on top of it.
+    const OWN_FRAMES: u64;
+}
+
+impl Stack for ProbeContext {
+    const OWN_FRAMES: u64 = 0;
+}
+
+impl Stack for FEntryContext {
+    /// The program and its trampoline.
+    const OWN_FRAMES: u64 = 2;
+}
+
+impl Stack for BtfTracePointContext {
+    /// The program and the tracepoint's call of it.
+    const OWN_FRAMES: u64 = 2;
+}
+
+/// Where the current thread is in user space.
+pub struct Thread {
+    instruction: u64,
+    syscall: u32,
+}
+
+impl Thread {
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
+        let task = unsafe { bpf_get_current_task_btf() };
+        if Direct::read::<u32, { field!(task_flags) }>(task as *const u8) & KERNEL_ONLY != 0 {
+            return Self {
+                instruction: 0,
+                syscall: NO_SYSCALL,
+            };
+        }
+        // SAFETY: the helper takes what the other returned.
+        let regs = unsafe { bpf_task_pt_regs(task as *mut _) } as *const u8;
+        let number = Copied::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, orig_rax)));
+        Self {
+            instruction: Copied::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, rip))),
+            // Negative in a fault or an interrupt.
+            syscall: if number >> 63 == 0 {
+                number as u32
+            } else {
+                NO_SYSCALL
+            },
+        }
+    }
+
+    /// Whether it is in a system call.
+    #[inline(always)]
+    pub const fn in_syscall(&self) -> bool {
+        self.syscall != NO_SYSCALL
+    }
+}
+
+impl Event {
+    /// Written without stacks.
+    #[inline(always)]
+    pub fn alone(&self) {
+        let Some(mut entry) = EVENTS.reserve::<Short>(0) else {
+            return self.dropped();
+        };
+        let record = entry.as_mut_ptr();
+        // SAFETY: the entry is that large.
+        unsafe {
+            self.fill(&raw mut (*record).head, &Thread::current());
+            (&raw mut (*record).head.user_frames).write(0);
+            (&raw mut (*record).head.kernel_frames).write(0);
+        }
+        entry.submit(NO_WAKEUP);
+    }
+
+    /// Written with the user stack.
+    #[inline(always)]
+    pub fn at_user(&self, ctx: &impl Stack) {
+        let Some(mut entry) = EVENTS.reserve::<Short>(0) else {
+            return self.dropped();
+        };
+        let record = entry.as_mut_ptr();
+        // SAFETY: the entry is that large.
+        unsafe {
+            self.fill(&raw mut (*record).head, &Thread::current());
+            let frames = frames(ctx, &raw mut (*record).user, USER_STACK);
+            (&raw mut (*record).head.user_frames).write(frames);
+            (&raw mut (*record).head.kernel_frames).write(0);
+        }
+        entry.submit(NO_WAKEUP);
+    }
+
+    /// Written with both stacks.
+    #[inline(always)]
+    pub fn at_both<C: Stack>(&self, ctx: &C) {
+        let Some(mut entry) = EVENTS.reserve::<Long>(0) else {
+            return self.dropped();
+        };
+        let record = entry.as_mut_ptr();
+        // SAFETY: the entry is that large.
+        unsafe {
+            self.fill(&raw mut (*record).head, &Thread::current());
+            let user = frames(ctx, &raw mut (*record).user, USER_STACK);
+            (&raw mut (*record).head.user_frames).write(user);
+            let kernel = frames(ctx, &raw mut (*record).kernel, C::OWN_FRAMES);
+            (&raw mut (*record).head.kernel_frames).write(kernel);
+        }
+        entry.submit(NO_WAKEUP);
+    }
+
+    /// All but the numbers of frames. Field by field: a whole one would be built on the stack first.
+    #[inline(always)]
+    unsafe fn fill(&self, head: *mut EventHead, thread: &Thread) {
+        let id = bpf_get_current_pid_tgid();
+        // SAFETY: the caller's entry; the helper writes the name into it.
+        unsafe {
+            (&raw mut (*head).time).write(bpf_ktime_get_ns());
+            (&raw mut (*head).start).write(self.start);
+            (&raw mut (*head).length).write(self.length);
+            (&raw mut (*head).address).write(self.address);
+            (&raw mut (*head).result).write(self.result);
+            (&raw mut (*head).instruction).write(thread.instruction);
+            (&raw mut (*head).kind).write(self.kind as u32);
+            (&raw mut (*head).flags).write(self.flags);
+            (&raw mut (*head).watch).write(self.watch);
+            (&raw mut (*head).tgid).write((id >> 32) as u32);
+            (&raw mut (*head).tid).write(id as u32);
+            (&raw mut (*head).syscall).write(thread.syscall);
+            bpf_get_current_comm((&raw mut (*head).comm).cast(), COMM_LEN as u32);
+        }
+    }
+
+    /// Counts an event that did not fit, and when.
+    #[inline(always)]
+    fn dropped(&self) {
+        let Some(drops) = DROPS.get_ptr_mut(self.watch) else {
+            return;
+        };
+        // SAFETY: a map value. That two write a time at once is no harm: they are a moment apart.
+        unsafe {
+            let now = bpf_ktime_get_ns();
+            if (*drops).count == 0 {
+                (*drops).first = now;
+            }
+            (*drops).last = now;
+            atomic::add(&raw mut (*drops).count, 1);
+        }
+    }
+}
+
+/// Reads a stack into `into`; how many frames there were.
+#[inline(always)]
+fn frames(ctx: &impl EbpfContext, into: *mut [u64; FRAMES], flags: u64) -> u32 {
+    let size = (FRAMES * 8) as u32;
+    // SAFETY: the destination is that large.
+    let read = unsafe { bpf_get_stack(ctx.as_ptr(), into.cast(), size, flags) };
+    if read > 0 { read as u32 / 8 } else { 0 }
+}

@@ -1,0 +1,164 @@
+//! `tracker explain`: why each page was reported as written, and whether it was true.
+
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, value_parser};
+
+use super::output::print;
+use super::pace::{Pace, Wake};
+use super::target::{self, TargetArgs};
+use super::values;
+use crate::explain::report::{self, Report};
+use crate::explain::{Explainer, Findings, Hub, Options, Step};
+use crate::inject::{self, Launched};
+use crate::probes::events::{self, Events};
+use crate::strategy::{self, Facts};
+use crate::track::{End, Header};
+
+/// The flags of `tracker explain`.
+#[derive(Args, Debug)]
+#[command(after_help = target::STATUSES)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, or auto
+    #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = values::strategy)]
+    strategy: values::Strategy,
+    /// Time from one round to the next
+    #[arg(long, short, env = "TRACKER_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
+    interval: Duration,
+    /// End after this time
+    #[arg(long, short, env = "TRACKER_DURATION", value_name = "TIME", value_parser = values::duration)]
+    duration: Option<Duration>,
+    /// End after this many rounds
+    #[arg(long, short = 'n', env = "TRACKER_ROUNDS", value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    rounds: Option<u64>,
+    /// Tell everything that happens to the page at this address
+    #[arg(long, env = "TRACKER_PAGE", value_name = "ADDR", value_parser = values::address)]
+    page: Option<u64>,
+    /// Read and hash at most this much memory in a round; of a process with more, a sample of its pages
+    #[arg(long, env = "TRACKER_CONTENT_LIMIT", default_value = "1GiB", value_name = "SIZE", value_parser = values::size)]
+    content_limit: u64,
+    /// Pass over mappings larger than this
+    #[arg(long, env = "TRACKER_MAX_MAPPING", default_value = "128GiB", value_name = "SIZE", value_parser = values::size)]
+    max_mapping: u64,
+    /// Print one JSON object a line: a header, VMAs by verdict and cause, a summary
+    #[arg(long, env = "TRACKER_JSON")]
+    json: bool,
+    /// Write a report with pictures to this file, too; it must not exist
+    #[arg(long, env = "TRACKER_HTML", value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long, env = "TRACKER_FORCE", requires = "html")]
+    force: bool,
+}
+
+/// Explains until the end of the process, the rounds, the time, or a signal, and reports then.
+///
+/// # Errors
+/// If the process cannot be tracked, or the report cannot be written.
+pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let prepare = || {
+        let pace = Pace::new(args.interval, args.duration).context("cannot wait for signals")?;
+        Ok((strategy::gather(false)?, pace))
+    };
+    args.target.run(prepare, |facts, pace, pid, launched| {
+        explain(args, facts, pid, launched, pace)
+    })
+}
+
+/// Explains a process; returns the status of one that we started.
+fn explain(
+    args: &ExplainArgs,
+    facts: Facts,
+    pid: u32,
+    mut launched: Option<&mut Launched>,
+    pace: &mut Pace,
+) -> anyhow::Result<Option<ExitStatus>> {
+    let options = Options {
+        track: crate::track::Options {
+            strategy: args.strategy.0,
+            detailed: false,
+            max_mapping: args.max_mapping,
+            interval: args.interval,
+            inject: inject::Options::default(),
+        },
+        content_limit: args.content_limit,
+        page: args.page,
+    };
+    let events = Events::attach(&events::Options::default());
+    let hub = Hub::new(events).context("cannot read the kernel's events")?;
+    let (mut explainer, _) = Explainer::begin(pid, facts, Some(&hub), options)?;
+    if let Some(launched) = &mut launched {
+        launched.go();
+    }
+    pace.start();
+    let live = Live::begin(explainer.header());
+    let mut rounds = 0;
+    let end = loop {
+        let wake = pace.wait(explainer.lifeline().pidfd())?;
+        // A last round even then: what was written until now is explained.
+        let Step::Round(_) = explainer.step()? else {
+            break End::Exited;
+        };
+        rounds += 1;
+        live.round(explainer.findings());
+        match wake {
+            Wake::Signal => break End::Interrupted,
+            Wake::Over => break End::Done,
+            _ if args.rounds == Some(rounds) => break End::Done,
+            Wake::Tick | Wake::Exit => (),
+        }
+    };
+    let findings = explainer.end()?;
+    let status = match launched {
+        Some(launched) => Some(target::wait(launched, end, pace).context("lost the program")?),
+        None => None,
+    };
+    tell(args, &findings, status.is_some())?;
+    Ok(status)
+}
+
+/// Prints the report. `beside`: a program of the user's has standard output.
+fn tell(args: &ExplainArgs, findings: &Findings, beside: bool) -> anyhow::Result<()> {
+    let report = Report::new(findings);
+    let text = if args.json {
+        report::json::lines(&report)?
+    } else {
+        let story = report::story::story(findings).map(|story| format!("\n{story}"));
+        report::text::text(&report) + &story.unwrap_or_default()
+    };
+    if beside {
+        eprint!("{text}");
+    } else {
+        print(&text)?;
+    }
+    Ok(())
+}
+
+/// A line for each round, for people who wait.
+struct Live(bool);
+
+impl Live {
+    fn begin(header: &Header) -> Self {
+        let live = Self(io::stderr().is_terminal());
+        if live.0 {
+            eprintln!(
+                "Explaining process {} ({}), tracked with {}; Ctrl-C ends it and prints the report.",
+                header.pid, header.comm, header.strategy
+            );
+            eprintln!("{}", report::live::head());
+        }
+        live
+    }
+
+    fn round(&self, findings: &Findings) {
+        if let Some(round) = findings.rounds.last().filter(|_| self.0) {
+            eprintln!("{}", report::live::line(round));
+        }
+    }
+}

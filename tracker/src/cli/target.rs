@@ -1,0 +1,155 @@
+//! The process that a command is about: one that runs, or a program that is started for it.
+
+use std::process::{Command, ExitCode, ExitStatus};
+
+use anyhow::Context as _;
+use clap::{Args, value_parser};
+
+use super::exit::{self, FAILED};
+use super::pace::{Pace, Wake};
+use crate::inject::Launched;
+use crate::track::End;
+
+/// A failure of tracker when it runs a program.
+const OURS: u8 = 125;
+
+/// Exit statuses, for the help.
+pub const STATUSES: &str = "\
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it; with CMD its own, 128 and \
+the number of a signal that ended it, 127 and 126 if it cannot be found or executed, and 125 for a failure of tracker.";
+
+/// Which process.
+#[derive(Args, Debug)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("target").required(true).args(["pid", "comm", "command"]))]
+pub struct TargetArgs {
+    /// The process
+    #[arg(long, short, env = "TRACKER_PID", value_name = "PID", value_parser = value_parser!(u32).range(1..))]
+    pid: Option<u32>,
+    /// The one process of this name (/proc/PID/comm)
+    #[arg(long, env = "TRACKER_COMM", value_name = "NAME")]
+    comm: Option<String>,
+    /// Start this program, tracked from its first instruction; everything of ours then goes to standard error
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+impl TargetArgs {
+    /// Prepares, finds or starts the process, and follows it. `prepare` comes before a program is started, which stands
+    /// still until it is tracked; `follow` returns the status of a program that was started.
+    ///
+    /// # Errors
+    /// Whatever either says, and if there is no such process; with a program of ours the error is printed here, since
+    /// the status must not look like one of the program's.
+    pub fn run<P>(
+        &self,
+        prepare: impl FnOnce() -> anyhow::Result<(P, Pace)>,
+        follow: impl FnOnce(
+            P,
+            &mut Pace,
+            u32,
+            Option<&mut Launched>,
+        ) -> anyhow::Result<Option<ExitStatus>>,
+    ) -> anyhow::Result<ExitCode> {
+        if self.command.is_empty() {
+            let pid = match (&self.comm, self.pid) {
+                (Some(comm), _) => by_comm(comm)?,
+                (None, pid) => pid.context("no process is given")?,
+            };
+            let (prepared, mut pace) = prepare()?;
+            return follow(prepared, &mut pace, pid, None).map(|_| ExitCode::SUCCESS);
+        }
+        let ours = |error: &anyhow::Error| {
+            exit::tell(error);
+            ExitCode::from(OURS)
+        };
+        let (prepared, mut pace) = match prepare() {
+            Ok(prepared) => prepared,
+            Err(error) => return Ok(ours(&error)),
+        };
+        let mut launched = match launch(&self.command) {
+            Ok(launched) => launched,
+            Err((code, error)) => {
+                exit::tell(&error);
+                return Ok(ExitCode::from(code));
+            }
+        };
+        let pid = launched.pid();
+        match follow(prepared, &mut pace, pid, Some(&mut launched)) {
+            Ok(Some(status)) => Ok(ExitCode::from(code(status))),
+            Ok(None) => Ok(ExitCode::from(OURS)),
+            Err(error) => {
+                let failed = ours(&error);
+                // One that runs goes on to its end without us; one that never ran ends when it is dropped.
+                if launched.runs() {
+                    let _ = wait(&mut launched, End::Done, &pace);
+                }
+                Ok(failed)
+            }
+        }
+    }
+}
+
+fn launch(command: &[String]) -> Result<Launched, (u8, anyhow::Error)> {
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| (OURS, anyhow::anyhow!("no program is given")))?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Launched::start(command).map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::NotFound => 127,
+            std::io::ErrorKind::PermissionDenied => 126,
+            _ => OURS,
+        };
+        let what = if error.raw_os_error() == Some(libc::EBUSY) {
+            format!("cannot execute {program} stopped: tracing is forbidden (yama) or it is traced already (strace -f)")
+        } else {
+            format!("cannot execute {program}")
+        };
+        (code, anyhow::Error::new(error).context(what))
+    })
+}
+
+/// As shells tell it.
+pub fn code(status: ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(FAILED)
+}
+
+/// Waits for a program to end; whoever wants us to end, wants that of it.
+pub fn wait(launched: &mut Launched, end: End, pace: &Pace) -> std::io::Result<ExitStatus> {
+    if end == End::Interrupted {
+        launched.terminate();
+    }
+    let process = launched.pidfd()?;
+    while pace.wait_for_end(&process)? == Wake::Signal {
+        launched.terminate();
+    }
+    launched.wait()
+}
+
+/// The one process of a name.
+fn by_comm(comm: &str) -> anyhow::Result<u32> {
+    let pids = crate::uffd::pids_of(comm.as_bytes())?;
+    match pids[..] {
+        [pid] => Ok(pid),
+        [] => anyhow::bail!(
+            "there is no process named {comm:?} (a name has at most 15 bytes, as in /proc/PID/comm)"
+        ),
+        _ => {
+            let pids = pids
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            anyhow::bail!(
+                "{comm:?} is the name of several processes ({pids}): choose one with --pid"
+            )
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Anything that findings can hold, for property tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use tracker_ebpf::Backing;
+
+use super::sample::assembled;
+use super::{
+    Candidate, Cause, Findings, Frame, Missed, Place, PlaceId, Reason, Reported, RoundLine, Seen,
+    Story, StoryLine, Tally, Verdict, Why,
+};
+use crate::track::Mapping;
+use crate::track::arbitrary::any_header;
+
+/// What a process may call itself, its files and its functions.
+fn name() -> impl Strategy<Value = String> {
+    let odd = "[<>&\"'\u{1b}\u{202e}\n\r\u{0}-\u{1f}\u{7f}-\u{9f}a-z/]{0,12}";
+    prop_oneof![any::<String>(), odd.prop_map(|s: String| s)]
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns))
+}
+
+fn one<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<Value = T> {
+    proptest::sample::select(all)
+}
+
+fn why() -> impl Strategy<Value = Why> {
+    (one(Verdict::ALL), one(Cause::ALL)).prop_map(|(verdict, cause)| Why { verdict, cause })
+}
+
+fn place_id() -> impl Strategy<Value = PlaceId> {
+    (0..5_u32).prop_map(PlaceId)
+}
+
+fn range() -> impl Strategy<Value = std::ops::Range<u64>> {
+    let odd = (any::<u64>(), any::<u64>()).prop_map(|(start, end)| start..end);
+    let page = (0..1_u64 << 40, 0..1_u64 << 12);
+    let page = page.prop_map(|(start, pages)| start << 12..(start + pages) << 12);
+    prop_oneof![odd, page]
+}
+
+fn mapping() -> impl Strategy<Value = Arc<Mapping>> {
+    let backing = one(&Backing::ALL);
+    (range(), name(), backing, any::<u64>()).prop_map(|(range, name, backing, page_size)| {
+        Arc::new(Mapping {
+            start: range.start,
+            end: range.end,
+            name,
+            backing,
+            page_size,
+        })
+    })
+}
+
+fn reported() -> impl Strategy<Value = Reported> {
+    let reason = || option::of(one(Reason::ALL));
+    let thread = option::of((any::<u32>(), name().prop_map(Arc::from)));
+    (
+        range(),
+        why(),
+        reason(),
+        reason(),
+        option::of(place_id()),
+        thread,
+    )
+        .prop_map(
+            |(range, why, verdict_unknown, cause_unknown, place, thread)| Reported {
+                range,
+                why,
+                verdict_unknown,
+                cause_unknown,
+                place,
+                thread,
+            },
+        )
+}
+
+fn rounds() -> impl Strategy<Value = Vec<RoundLine>> {
+    let told = vec((mapping(), vec(reported(), 0..4)), 0..3);
+    let tally = btree_map(why(), any::<u64>(), 0..4);
+    let round = (
+        any::<u64>(),
+        duration(),
+        tally,
+        any::<u64>(),
+        vec(name(), 0..2),
+        told,
+    )
+        .prop_map(|(number, at, tally, missed, events, reported)| RoundLine {
+            number,
+            at,
+            tally,
+            missed,
+            events,
+            reported,
+        });
+    vec(round, 0..4)
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    let line = option::of((name(), any::<u32>()));
+    let frame = (any::<u64>(), name(), line, name(), any::<bool>()).prop_map(
+        |(address, function, line, module, inlined)| Frame {
+            address,
+            function,
+            line,
+            module,
+            inlined,
+        },
+    );
+    let frame = frame.boxed();
+    let stack = || vec(frame.clone(), 0..12);
+    (stack(), stack(), option::of(name())).prop_map(|(user, kernel, syscall)| Place {
+        user,
+        kernel,
+        syscall,
+    })
+}
+
+fn missed() -> impl Strategy<Value = Vec<(Arc<Mapping>, Missed)>> {
+    let candidates = vec(one(Candidate::ALL), 0..3);
+    let missed =
+        (range(), any::<bool>(), candidates).prop_map(|(range, zeroed, candidates)| Missed {
+            range,
+            zeroed,
+            candidates,
+        });
+    vec((mapping(), missed), 0..4)
+}
+
+fn story() -> impl Strategy<Value = Story> {
+    let line = (duration(), name(), option::of(place_id()))
+        .prop_map(|(at, what, place)| StoryLine { at, what, place });
+    (any::<u64>(), vec(line, 0..4)).prop_map(|(page, lines)| Story { page, lines })
+}
+
+/// Findings whose parts add up, of any rounds.
+pub fn consistent() -> impl Strategy<Value = Findings> {
+    let stacks = btree_map(place_id(), place(), 0..5);
+    (any_header(), rounds(), missed(), stacks)
+        .prop_map(|(header, rounds, missed, stacks)| assembled(header, rounds, missed, stacks))
+}
+
+/// Findings that need not add up, with any numbers.
+pub fn any_findings() -> impl Strategy<Value = Findings> {
+    let tally = || btree_map(why(), any::<u64>(), 0..6);
+    let reasons = || btree_map(one(Reason::ALL), any::<u64>(), 0..4);
+    let counts = prop::array::uniform8(any::<u64>());
+    let told = (
+        tally(),
+        btree_map(place_id(), tally(), 0..5),
+        reasons(),
+        reasons(),
+    );
+    let flags = prop_oneof![name(), Just(" rd lo sh  ht".to_owned())];
+    let rest = (
+        counts,
+        duration(),
+        any::<bool>(),
+        vec(name(), 0..3),
+        option::of(story()),
+        flags,
+    );
+    (consistent(), told, rest).prop_map(|(mut findings, told, rest)| {
+        let (counts, took, complete, not, story, flags) = rest;
+        let (tally, places, verdict_unknown, cause_unknown): (Tally, BTreeMap<_, _>, _, _) = told;
+        if !tally.is_empty() {
+            (findings.tally, findings.places) = (tally, places);
+        }
+        (findings.verdict_unknown, findings.cause_unknown) = (verdict_unknown, cause_unknown);
+        [
+            findings.verified,
+            findings.events,
+            findings.dropped,
+            findings.tracked,
+            findings.memory,
+            findings.hashed,
+            findings.sampling.one_of,
+            _,
+        ] = counts;
+        for vma in &mut findings.vmas {
+            vma.flags.clone_from(&flags);
+            vma.missed = counts[7];
+        }
+        findings.seen = Seen { complete, not };
+        (findings.took, findings.story) = (took, story);
+        findings
+    })
+}

@@ -1,0 +1,21 @@
+//! What can have changed a page that is reported clean: pure.
+
+use tracker_ebpf::Backing;
+
+use super::model::Candidate;
+use crate::track::Mapping;
+
+/// The candidates, the likeliest first. Private anonymous memory has one owner, so that only a device, or the kernel for
+/// one, writes past its page tables.
+#[must_use]
+pub fn candidates(mapping: &Mapping, zeroed: bool) -> Vec<Candidate> {
+    match mapping.backing {
+        Backing::Anon => vec![Candidate::PinnedBuffer],
+        _ if zeroed => vec![
+            Candidate::HolePunch,
+            Candidate::SecondMapping,
+            Candidate::PinnedBuffer,
+        ],
+        _ => vec![Candidate::SecondMapping, Candidate::PinnedBuffer],
+    }
+}

@@ -1,0 +1,203 @@
+//! What happened to pages since they were armed: the kernel's events, by page.
+//!
+//! An event is told before it takes effect, under the lock that a scan takes too, where it is about one page. So what a
+//! scan reports has its event in the history by the time the scan has returned. Events that come while a scan is under
+//! way belong to this round or to the next one, and each serves one report.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use tracker_ebpf::Backing;
+
+use super::model::{Cause, Event, Meaning};
+use crate::uffd::{PAGE_SIZE, PMD_SIZE};
+
+/// Events that no round has settled.
+#[derive(Default)]
+pub struct History {
+    events: Vec<Event>,
+}
+
+/// A scan: the arming of a round, and the report of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// When it began: CLOCK_MONOTONIC, in nanoseconds.
+    pub began: u64,
+    /// When it ended.
+    pub ended: u64,
+}
+
+/// A page that is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its address.
+    pub address: u64,
+    /// Bytes that one report is about.
+    pub unit: u64,
+    /// What its mapping is made of.
+    pub backing: Backing,
+}
+
+/// Ranges of more than so many huge pages are looked up one by one.
+const WIDE: u64 = 64;
+
+impl History {
+    /// Adds what came since.
+    pub fn add(&mut self, events: Vec<Event>) {
+        self.events.extend(events);
+    }
+
+    /// Forgets everything: another address space.
+    pub fn clear(&mut self) {
+        self.events.clear();
+    }
+
+    /// The events by page, for the reports of a scan. Ends with [`Index::settle`].
+    pub fn index(&mut self, scan: Scan) -> Index<'_> {
+        self.events.sort_by_key(|event| event.time);
+        let mut index = Index {
+            scan,
+            single: Vec::new(),
+            chunks: HashMap::new(),
+            wide: Vec::new(),
+            used: HashSet::new(),
+            events: &mut self.events,
+        };
+        for (number, event) in index.events.iter().enumerate() {
+            if event.time > scan.ended {
+                break;
+            }
+            let chunks = event.range.start / PMD_SIZE..event.range.end.div_ceil(PMD_SIZE);
+            if is_single(event) {
+                index.single.push((event.range.start, number));
+            } else if chunks.end - chunks.start > WIDE {
+                index.wide.push(number);
+            } else {
+                for chunk in chunks {
+                    index.chunks.entry(chunk).or_default().push(number);
+                }
+            }
+        }
+        // Stable: of one page by time.
+        index.single.sort_by_key(|(page, _)| *page);
+        index
+    }
+}
+
+fn is_single(event: &Event) -> bool {
+    event.range.end - event.range.start <= PAGE_SIZE
+}
+
+/// The events of a round by page.
+pub struct Index<'a> {
+    scan: Scan,
+    events: &'a mut Vec<Event>,
+    /// Events about one page: its address and the event's number.
+    single: Vec<(u64, usize)>,
+    /// Others by the 2 MiB they touch.
+    chunks: HashMap<u64, Vec<usize>>,
+    wide: Vec<usize>,
+    /// Events about one page that have served a report.
+    used: HashSet<usize>,
+}
+
+impl Index<'_> {
+    /// What made a page be reported, and the event that tells.
+    pub fn cause(&mut self, page: &Page) -> Option<(Cause, &Event)> {
+        let unit = page.unit.max(PAGE_SIZE);
+        let start = page.address / unit * unit;
+        let from = self.single.partition_point(|(at, _)| *at < start);
+        let single = self.single[from..]
+            .iter()
+            .take_while(|(at, _)| *at < start + unit)
+            .map(|(_, number)| *number)
+            .filter(|number| !self.used.contains(number) || unit > PAGE_SIZE);
+        let chunk = self.chunks.get(&(page.address / PMD_SIZE));
+        let ranges = chunk.into_iter().flatten().chain(&self.wide).copied();
+        let (mut before, mut during): (Option<(usize, Cause)>, Option<(usize, Cause)>) =
+            (None, None);
+        for number in single.chain(ranges) {
+            let event = &self.events[number];
+            let Some(cause) = meaning(event, page) else {
+                continue;
+            };
+            if event.time <= self.scan.began {
+                if before.is_none_or(|(last, _)| last < number) {
+                    before = Some((number, cause));
+                }
+            } else if during.is_none_or(|(first, _)| number < first) {
+                during = Some((number, cause));
+            }
+        }
+        let (number, cause) = before.or(during)?;
+        if is_single(&self.events[number]) {
+            self.used.insert(number);
+        }
+        Some((cause, &self.events[number]))
+    }
+
+    /// The last event of a kind about a page, whenever it was.
+    pub fn last(&self, page: u64, wanted: impl Fn(&Event) -> bool) -> Option<&Event> {
+        let covers = |event: &&Event| event.range.contains(&page) && wanted(event);
+        let chunk = self.chunks.get(&(page / PMD_SIZE));
+        let ranges = chunk.into_iter().flatten().chain(&self.wide);
+        ranges
+            .map(|number| &self.events[*number])
+            .filter(covers)
+            .max_by_key(|event| event.time)
+    }
+
+    /// All events of the round, by time.
+    pub fn events(&self) -> &[Event] {
+        self.events
+    }
+
+    /// Takes the moves out that brought pages to ranges that are seen there now: to where, and from where.
+    pub fn take_moves(&mut self, seen: impl Fn(&Range<u64>) -> bool) -> Vec<(Range<u64>, u64)> {
+        let events = self.events.iter().enumerate();
+        let moves = events.filter(|(_, event)| {
+            event.meaning == Meaning::Disarms(Cause::Move) && seen(&event.range)
+        });
+        let moves: Vec<_> = moves
+            .map(|(number, event)| (number, (event.range.clone(), event.address)))
+            .collect();
+        self.used.extend(moves.iter().map(|(number, _)| *number));
+        moves.into_iter().map(|(_, it)| it).collect()
+    }
+
+    /// Forgets what is past: what has come before the scan, or served it.
+    pub fn settle(self) {
+        let Self {
+            scan, events, used, ..
+        } = self;
+        let mut number = 0;
+        events.retain(|event| {
+            let settled = event.time <= scan.began || used.contains(&number);
+            number += 1;
+            !settled
+        });
+    }
+}
+
+/// What an event means for a page; nothing if it is about others.
+fn meaning(event: &Event, page: &Page) -> Option<Cause> {
+    let hit = |at: u64| at / PAGE_SIZE == page.address / PAGE_SIZE;
+    let covered = event.range.contains(&page.address);
+    match event.meaning {
+        Meaning::Disarms(cause) if covered => Some(cause),
+        // Another page of the same unit.
+        Meaning::Disarms(_) => {
+            (page.unit > PAGE_SIZE && is_single(event)).then_some(Cause::HugeUnit)
+        }
+        Meaning::DisarmsUnit(cause) if covered => Some(if hit(event.address) {
+            cause
+        } else {
+            Cause::HugeUnit
+        }),
+        Meaning::DisarmsUnit(_) => None,
+        Meaning::DisarmsAnonymous(cause) => {
+            (covered && page.backing == Backing::Anon).then_some(cause)
+        }
+        Meaning::Tells => None,
+    }
+}

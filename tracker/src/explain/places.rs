@@ -1,0 +1,73 @@
+//! Stacks, interned: the same way to the same instruction is one place.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::model::{Place, PlaceId};
+use super::symbols::Symbols;
+
+/// A stack as the kernel tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stack {
+    /// Innermost first; the instruction itself is the first.
+    pub user: Box<[u64]>,
+    /// Innermost first.
+    pub kernel: Box<[u64]>,
+    /// [`tracker_ebpf::NO_SYSCALL`]: none.
+    pub syscall: u32,
+}
+
+/// The places of a process.
+#[derive(Default)]
+pub struct Places {
+    ids: HashMap<Stack, PlaceId>,
+    /// Not yet symbolised.
+    new: Vec<(PlaceId, Stack)>,
+    next: u32,
+}
+
+/// More places than these are told apart by their instruction only. Stacks of programs without frame pointers end
+/// anywhere.
+const MANY: usize = 1 << 14;
+
+impl Places {
+    /// The place of a stack.
+    pub fn intern(&mut self, mut stack: Stack) -> PlaceId {
+        if self.ids.len() >= MANY {
+            stack.user = stack.user.iter().take(1).copied().collect();
+            stack.kernel = Box::default();
+        }
+        if let Some(id) = self.ids.get(&stack) {
+            return *id;
+        }
+        let id = PlaceId(self.next);
+        self.next += 1;
+        self.new.push((id, stack.clone()));
+        self.ids.insert(stack, id);
+        id
+    }
+
+    /// Another address space: the same addresses are other code from here on.
+    pub fn forget(&mut self) {
+        self.ids.clear();
+    }
+
+    /// Symbolises those of the new ones that are wanted, while the process is there.
+    pub fn symbolise(
+        &mut self,
+        pid: u32,
+        symbols: &mut Symbols,
+        wanted: impl Fn(PlaceId) -> bool,
+        into: &mut BTreeMap<PlaceId, Place>,
+    ) {
+        for (id, stack) in self.new.extract_if(.., |(id, _)| wanted(*id)) {
+            let syscall = (stack.syscall != tracker_ebpf::NO_SYSCALL)
+                .then(|| super::symbols::syscall(stack.syscall.into()));
+            let place = Place {
+                user: symbols.user(pid, &stack.user),
+                kernel: symbols.kernel(&stack.kernel),
+                syscall,
+            };
+            into.insert(id, place);
+        }
+    }
+}

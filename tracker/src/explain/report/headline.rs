@@ -1,0 +1,168 @@
+//! The answer, in a few sentences: is it true what was reported?
+
+use super::Report;
+use super::interval::wilson;
+use super::location::Location;
+use super::matrix::Matrix;
+use crate::explain::{Cause, Verdict};
+use crate::track::report::words::{elided, number, share};
+
+/// A cause that is unknown for so much of the pages is worth a sentence at the top.
+const WORTH_TELLING: f64 = 0.1;
+/// Characters of a name in a sentence.
+const NAME: usize = 60;
+
+/// The sentences, the most important first.
+pub fn headline(report: &Report<'_>) -> Vec<String> {
+    let pages = &report.pages;
+    if pages.all() == 0 {
+        let mut told = vec!["No page was reported as written.".to_owned()];
+        told.extend(missed(report));
+        return told;
+    }
+    let told = [
+        Some(truth(report)),
+        main_reason(report),
+        missed(report),
+        unknown(pages),
+        lost(report),
+    ];
+    told.into_iter().flatten().collect()
+}
+
+fn truth(report: &Report<'_>) -> String {
+    let pages = &report.pages;
+    let (all, compared) = (pages.all(), pages.compared());
+    let unchanged = pages.verdict(Verdict::Unchanged);
+    let of_reported = |pages| format!("{} reported page{}", number(pages), plural(pages));
+    let reported = of_reported(all);
+    if compared == 0 {
+        return format!(
+            "Nobody knows whether it is true: none of the {reported} could be compared."
+        );
+    }
+    let (which, rest) = if compared == all {
+        (format!("the {reported}"), String::new())
+    } else {
+        let which = format!("the {} that could be compared", of_reported(compared));
+        (
+            which,
+            format!("; {} could not", number(all.saturating_sub(compared))),
+        )
+    };
+    if unchanged == 0 {
+        return format!("It is true: all of {which} changed{rest}.");
+    }
+    let how_sure = interval(report).map_or_else(String::new, |interval| format!(" ({interval})"));
+    let part = share(unchanged, compared);
+    format!("{part} of {which} did not change{how_sure}{rest}.")
+}
+
+/// How sure the share is, if it was found in a sample.
+pub fn interval(report: &Report<'_>) -> Option<String> {
+    let pages = &report.pages;
+    let sampled = report.findings.sampling.one_of > 1;
+    let (low, high) =
+        sampled.then(|| wilson(pages.verdict(Verdict::Unchanged), pages.compared()))??;
+    let percent = |share: f64| format!("{:.1}", share * 100.0);
+    Some(format!("95% sure: {} to {}%", percent(low), percent(high)))
+}
+
+/// Most of the unchanged pages, or the largest part of them.
+fn main_reason(report: &Report<'_>) -> Option<String> {
+    let pages = &report.pages;
+    let unchanged = pages.verdict(Verdict::Unchanged);
+    let part = |cause: &Cause| pages.at(*cause, Verdict::Unchanged);
+    let cause = pages.causes().into_iter().max_by_key(part)?;
+    let count = part(&cause);
+    if count == 0 {
+        return None;
+    }
+    let how_many = if count == unchanged {
+        "All of those".to_owned()
+    } else if count > unchanged / 2 {
+        format!("Most of those, {}", number(count))
+    } else {
+        format!("The largest part of those, {}", number(count))
+    };
+    let spot = report
+        .spots
+        .iter()
+        .find(|spot| spot.cause == cause && spot.unchanged() > 0);
+    let place = spot.map_or_else(String::new, |spot| {
+        let often = if spot.unchanged() == count {
+            String::new()
+        } else {
+            format!("most often, {} times, ", number(spot.unchanged()))
+        };
+        format!(", {often}{}", whereabouts(&spot.location))
+    });
+    Some(format!("{how_many}: {}{place}.", unchanged_by(cause)))
+}
+
+/// A location in a sentence.
+fn whereabouts(location: &Location) -> String {
+    let function = elided(&location.function, NAME);
+    let place = match &location.line {
+        Some(line) => format!("at {} in {function}", elided(line, NAME)),
+        None => format!("in {function}"),
+    };
+    match &location.syscall {
+        Some(syscall) => format!("{place}, in {syscall}(2)"),
+        None => place,
+    }
+}
+
+/// How a cause leaves content as it is.
+fn unchanged_by(cause: Cause) -> &'static str {
+    match cause {
+        Cause::UserStore => "stores of the same value",
+        Cause::KernelCopy => "system calls that copied the same bytes",
+        Cause::RemoteOrPin => {
+            "pages that were locked, pinned or populated, or written from outside"
+        }
+        Cause::Zap => "empty pages that were given back",
+        Cause::Ksm => "pages that KSM merged",
+        Cause::HugeUnit => "neighbours in a huge page",
+        Cause::Move => "pages that were moved",
+        Cause::Fork => "pages of a child",
+        Cause::Unregister => "ranges that were unregistered",
+        Cause::Guard => "guard pages",
+        Cause::NeverArmed => "pages that nobody had armed",
+        Cause::Unknown => "nobody knows why",
+    }
+}
+
+fn missed(report: &Report<'_>) -> Option<String> {
+    let pages = report.missed_pages;
+    let verb = if pages == 1 { "was" } else { "were" };
+    (pages > 0).then(|| {
+        format!(
+            "{} page{} changed and {verb} NOT reported.",
+            number(pages),
+            plural(pages)
+        )
+    })
+}
+
+fn unknown(pages: &Matrix) -> Option<String> {
+    let (unknown, all) = (pages.cause(Cause::Unknown), pages.all());
+    let worth = unknown as f64 >= all as f64 * WORTH_TELLING;
+    (worth && unknown > 0)
+        .then(|| format!("What caused {} of them is not known.", share(unknown, all)))
+}
+
+fn lost(report: &Report<'_>) -> Option<String> {
+    let dropped = report.findings.dropped;
+    (dropped > 0).then(|| {
+        format!(
+            "{} event{} of the kernel were dropped.",
+            number(dropped),
+            plural(dropped)
+        )
+    })
+}
+
+const fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}

@@ -1,0 +1,327 @@
+//! What explaining found as JSON: one object a line. docs/explain.md describes the keys.
+//!
+//! Structs of their own, apart from the model: keys are what programs of others rely on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::headline::headline;
+use super::interval::wilson;
+use super::location::Location;
+use super::matrix::Matrix;
+use super::{Report, spots};
+use crate::explain::{
+    Cause, Frame, Missed, Place, PlaceId, Reason, RoundLine, Verdict, VmaFindings, Why,
+};
+use crate::model::words;
+use crate::track::Mapping;
+use crate::track::clock::rfc3339;
+use crate::track::json::Address;
+use crate::uffd::pages_in;
+
+/// All lines, each with its line feed: header, rounds, pages, places, missed, story, summary.
+///
+/// # Errors
+/// None that the types allow.
+pub fn lines(report: &Report<'_>) -> serde_json::Result<String> {
+    let findings = report.findings;
+    let mut text = line(&header(report))?;
+    for told in &findings.rounds {
+        text += &round(told)?;
+    }
+    for vma in &findings.vmas {
+        for (why, pages) in Matrix::new(&vma.tally).iter() {
+            text += &line(&of_vma(vma, why, pages))?;
+        }
+    }
+    let mut threads: BTreeMap<PlaceId, BTreeSet<String>> = BTreeMap::new();
+    for (id, _, name, _) in spots::threads(findings) {
+        threads.entry(id).or_default().insert(name.to_string());
+    }
+    for (id, tally) in &findings.places {
+        let (pages, names) = (Matrix::new(tally), threads.remove(id).unwrap_or_default());
+        let (stack, names) = (findings.stacks.get(id), names.into_iter().collect());
+        text += &line(&place(*id, &pages, stack, names))?;
+    }
+    for (mapping, missed) in &findings.missed {
+        text += &line(&of_missed(mapping, missed))?;
+    }
+    for told in findings.story.iter().flat_map(|story| &story.lines) {
+        let page = findings.story.as_ref().map_or(0, |story| story.page);
+        text += &line(&Line::Story {
+            page: Address(page),
+            at_seconds: told.at.as_secs_f64(),
+            what: &told.what,
+            place: told.place.map(|id| id.0),
+        })?;
+    }
+    Ok(text + &line(&summary(report))?)
+}
+
+/// A round as one line, with its line feed.
+///
+/// # Errors
+/// None that the types allow.
+pub fn round(round: &RoundLine) -> serde_json::Result<String> {
+    let pages = Matrix::new(&round.tally);
+    line(&Line::Round {
+        number: round.number,
+        at_seconds: round.at.as_secs_f64(),
+        reported: pages.all(),
+        verdicts: verdicts(&pages),
+        causes: causes(&pages),
+        missed: round.missed,
+        events: &round.events,
+    })
+}
+
+fn line(line: &Line<'_>) -> serde_json::Result<String> {
+    serde_json::to_string(line).map(|text| text + "\n")
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Header {
+        pid: u32,
+        comm: &'a str,
+        command: &'a [String],
+        strategy: &'a str,
+        reason: &'a str,
+        interval_seconds: f64,
+        began: Option<String>,
+        kernel: &'a str,
+        tracker: &'a str,
+        notes: &'a [String],
+        all_causes_seen: bool,
+        not_seen: &'a [String],
+        sample_one_of: u64,
+    },
+    Round {
+        number: u64,
+        at_seconds: f64,
+        reported: u64,
+        verdicts: BTreeMap<&'static str, u64>,
+        causes: BTreeMap<&'static str, u64>,
+        missed: u64,
+        events: &'a [String],
+    },
+    Pages {
+        #[serde(flatten)]
+        mapping: JsonMapping<'a>,
+        flags: &'a str,
+        verdict: &'static str,
+        cause: &'static str,
+        pages: u64,
+    },
+    Place {
+        place: u32,
+        r#where: Option<String>,
+        pages: Vec<JsonWhy>,
+        threads: Vec<String>,
+        syscall: Option<&'a str>,
+        user: Vec<JsonFrame<'a>>,
+        kernel: Vec<JsonFrame<'a>>,
+    },
+    Missed {
+        #[serde(flatten)]
+        mapping: JsonMapping<'a>,
+        first: Address,
+        pages: u64,
+        zeroed: bool,
+        candidates: Vec<&'static str>,
+    },
+    Story {
+        page: Address,
+        at_seconds: f64,
+        what: &'a str,
+        place: Option<u32>,
+    },
+    Summary {
+        answer: Vec<String>,
+        rounds: usize,
+        lasted_seconds: f64,
+        reported: u64,
+        compared: u64,
+        unchanged_share: Option<f64>,
+        unchanged_share_low: Option<f64>,
+        unchanged_share_high: Option<f64>,
+        verdicts: BTreeMap<&'static str, u64>,
+        causes: BTreeMap<&'static str, u64>,
+        verdict_unknown: BTreeMap<&'static str, u64>,
+        cause_unknown: BTreeMap<&'static str, u64>,
+        missed: u64,
+        verified: u64,
+        tracked: u64,
+        events: u64,
+        dropped: u64,
+        memory_bytes: u64,
+        hashed_bytes: u64,
+        took_seconds: f64,
+    },
+}
+
+#[derive(Serialize)]
+struct JsonMapping<'a> {
+    start: Address,
+    end: Address,
+    name: &'a str,
+    backing: &'static str,
+    page_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct JsonWhy {
+    verdict: &'static str,
+    cause: &'static str,
+    pages: u64,
+}
+
+#[derive(Serialize)]
+struct JsonFrame<'a> {
+    address: Address,
+    function: &'a str,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    module: &'a str,
+    inlined: bool,
+}
+
+impl<'a> From<&'a Mapping> for JsonMapping<'a> {
+    fn from(mapping: &'a Mapping) -> Self {
+        Self {
+            start: Address(mapping.start),
+            end: Address(mapping.end),
+            name: &mapping.name,
+            backing: words::backing(mapping.backing),
+            page_bytes: mapping.page_size,
+        }
+    }
+}
+
+impl<'a> From<&'a Frame> for JsonFrame<'a> {
+    fn from(frame: &'a Frame) -> Self {
+        let line = frame.line.as_ref();
+        Self {
+            address: Address(frame.address),
+            function: &frame.function,
+            file: line.map(|(file, _)| file.as_str()),
+            line: line.map(|(_, line)| *line),
+            module: &frame.module,
+            inlined: frame.inlined,
+        }
+    }
+}
+
+fn header<'a>(report: &Report<'a>) -> Line<'a> {
+    let findings = report.findings;
+    let header = &findings.header;
+    Line::Header {
+        pid: header.pid,
+        comm: &header.comm,
+        command: &header.command,
+        strategy: &header.strategy,
+        reason: &header.reason,
+        interval_seconds: header.interval.as_secs_f64(),
+        began: rfc3339(header.began),
+        kernel: &header.kernel,
+        tracker: &header.tracker,
+        notes: &header.notes,
+        all_causes_seen: findings.seen.complete,
+        not_seen: &findings.seen.not,
+        sample_one_of: findings.sampling.one_of,
+    }
+}
+
+fn of_vma(vma: &VmaFindings, why: Why, pages: u64) -> Line<'_> {
+    Line::Pages {
+        mapping: JsonMapping::from(&*vma.mapping),
+        flags: &vma.flags,
+        verdict: why.verdict.as_str(),
+        cause: why.cause.as_str(),
+        pages,
+    }
+}
+
+fn place<'a>(
+    id: PlaceId,
+    pages: &Matrix,
+    place: Option<&'a Place>,
+    threads: Vec<String>,
+) -> Line<'a> {
+    let why = |(why, pages): (Why, u64)| JsonWhy {
+        verdict: why.verdict.as_str(),
+        cause: why.cause.as_str(),
+        pages,
+    };
+    let frames = |of: fn(&Place) -> &Vec<Frame>| {
+        let frames = place.into_iter().flat_map(of);
+        frames.map(JsonFrame::from).collect()
+    };
+    Line::Place {
+        place: id.0,
+        r#where: place.map(|place| Location::new(place).to_string()),
+        pages: pages.iter().map(why).collect(),
+        threads,
+        syscall: place.and_then(|place| place.syscall.as_deref()),
+        user: frames(|place| &place.user),
+        kernel: frames(|place| &place.kernel),
+    }
+}
+
+fn of_missed<'a>(mapping: &'a Mapping, missed: &Missed) -> Line<'a> {
+    Line::Missed {
+        mapping: JsonMapping::from(mapping),
+        first: Address(missed.range.start),
+        pages: pages_in(&missed.range),
+        zeroed: missed.zeroed,
+        candidates: missed.candidates.iter().map(|c| c.as_str()).collect(),
+    }
+}
+
+fn summary(report: &Report<'_>) -> Line<'static> {
+    let (findings, pages) = (report.findings, &report.pages);
+    let (unchanged, compared) = (pages.verdict(Verdict::Unchanged), pages.compared());
+    let interval = wilson(unchanged, compared);
+    let sampled = interval.filter(|_| findings.sampling.one_of > 1);
+    Line::Summary {
+        answer: headline(report),
+        rounds: findings.rounds.len(),
+        lasted_seconds: report.lasted.as_secs_f64(),
+        reported: pages.all(),
+        compared,
+        unchanged_share: interval.map(|_| unchanged as f64 / compared as f64),
+        unchanged_share_low: sampled.map(|(low, _)| low),
+        unchanged_share_high: sampled.map(|(_, high)| high),
+        verdicts: verdicts(pages),
+        causes: causes(pages),
+        verdict_unknown: reasons(&findings.verdict_unknown),
+        cause_unknown: reasons(&findings.cause_unknown),
+        missed: report.missed_pages,
+        verified: findings.verified,
+        tracked: findings.tracked,
+        events: findings.events,
+        dropped: findings.dropped,
+        memory_bytes: findings.memory,
+        hashed_bytes: findings.hashed,
+        took_seconds: findings.took.as_secs_f64(),
+    }
+}
+
+/// All of them, also those without pages: a reader need not ask whether a key is there.
+fn verdicts(pages: &Matrix) -> BTreeMap<&'static str, u64> {
+    let all = Verdict::ALL.iter();
+    all.map(|v| (v.as_str(), pages.verdict(*v))).collect()
+}
+
+fn causes(pages: &Matrix) -> BTreeMap<&'static str, u64> {
+    let all = Cause::ALL.iter();
+    all.map(|c| (c.as_str(), pages.cause(*c))).collect()
+}
+
+fn reasons(counts: &BTreeMap<Reason, u64>) -> BTreeMap<&'static str, u64> {
+    let all = counts.iter();
+    all.map(|(reason, pages)| (reason.as_str(), *pages))
+        .collect()
+}

@@ -1,0 +1,189 @@
+//! Which frame of a stack somebody wants to be told: not that of memcpy, but of who called it.
+
+use std::fmt;
+
+use crate::explain::{Frame, Place};
+use crate::track::report::words::printable;
+
+/// A place in the code, in short. Printable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// The function, or the file and the offset there, or an address.
+    pub function: String,
+    /// Source file, without directories, and line.
+    pub line: Option<String>,
+    /// The function that did it on its behalf, such as memcpy.
+    pub via: Option<String>,
+    /// The system call that it was in.
+    pub syscall: Option<String>,
+}
+
+/// Where files of libraries that do things on behalf of others begin, without directories.
+const LIBRARIES: [&str; 9] = [
+    "libc.",
+    "libc-",
+    "ld-linux",
+    "ld-musl",
+    "libpthread",
+    "libstdc++",
+    "libjemalloc",
+    "libtcmalloc",
+    "libmimalloc",
+];
+
+/// Where names of functions that do things on behalf of others begin, without underscores before them.
+const FUNCTIONS: [&str; 30] = [
+    "memcpy",
+    "memmove",
+    "memset",
+    "mempcpy",
+    "memccpy",
+    "bcopy",
+    "bzero",
+    "explicit_bzero",
+    "strcpy",
+    "strncpy",
+    "strlcpy",
+    "strcat",
+    "stpcpy",
+    "wmemset",
+    "malloc",
+    "calloc",
+    "realloc",
+    "free",
+    "int_malloc",
+    "int_free",
+    "operator new",
+    "operator delete",
+    "core::",
+    "alloc::",
+    "std::",
+    "<core::",
+    "<alloc::",
+    "<std::",
+    "compiler_builtins::",
+    "gnu_cxx::",
+];
+
+impl Location {
+    /// Of a place.
+    pub fn new(place: &Place) -> Self {
+        let syscall = place.syscall.as_ref().map(|name| printable(name));
+        let innermost = place.user.first();
+        let Some(frame) = chosen(&place.user) else {
+            return Self {
+                function: kernel(place),
+                syscall,
+                ..Self::default()
+            };
+        };
+        let via = innermost
+            .filter(|first| *first != frame && !first.function.is_empty())
+            .map(|first| printable(&first.function));
+        Self {
+            function: name(frame),
+            line: frame
+                .line
+                .as_ref()
+                .map(|(file, line)| format!("{}:{line}", printable(base(file)))),
+            via: via.filter(|via| syscall.as_ref() != Some(via)),
+            syscall,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.function)?;
+        if let Some(line) = &self.line {
+            write!(f, " at {line}")?;
+        }
+        if let Some(via) = &self.via {
+            write!(f, ", via {via}")?;
+        }
+        match &self.syscall {
+            Some(syscall) => write!(f, ", in {syscall}(2)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first frame that is nobody's helper; the first of all if there is none.
+fn chosen(stack: &[Frame]) -> Option<&Frame> {
+    let own = stack
+        .iter()
+        .find(|frame| is_known(frame) && !is_helper(frame));
+    own.or_else(|| stack.iter().find(|frame| is_known(frame)))
+        .or_else(|| stack.first())
+}
+
+fn is_known(frame: &Frame) -> bool {
+    !frame.function.is_empty() || !frame.module.is_empty()
+}
+
+/// Whether it works on behalf of who calls it: libc, allocators, the standard libraries of C++ and Rust.
+pub fn is_helper(frame: &Frame) -> bool {
+    let file = base(&frame.module);
+    let function = frame.function.trim_start_matches('_');
+    file.starts_with("[vdso]")
+        || LIBRARIES.iter().any(|library| file.starts_with(library))
+        || FUNCTIONS.iter().any(|helper| function.starts_with(helper))
+}
+
+/// What a frame is called: by its function, or by where it lies.
+pub fn name(frame: &Frame) -> String {
+    match (frame.function.as_str(), frame.module.as_str()) {
+        ("", "" | "[anon]") => {
+            let module = if frame.module.is_empty() {
+                ""
+            } else {
+                "[anon] "
+            };
+            format!("{module}{:#x}", frame.address)
+        }
+        ("", module) => printable(base(module)),
+        (function, _) => printable(function),
+    }
+}
+
+/// A path without its directories.
+pub fn base(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The innermost function of the kernel that is not one of ours.
+fn kernel(place: &Place) -> String {
+    let frame = place.kernel.iter().find(|frame| !is_probe(frame));
+    frame.map_or_else(
+        || "unknown code".to_owned(),
+        |frame| format!("kernel {}", name(frame)),
+    )
+}
+
+/// Whether it is the probe that looked, not what it looked at.
+pub fn is_probe(frame: &Frame) -> bool {
+    const PROBES: [&str; 4] = [
+        "bpf_prog_",
+        "bpf_trampoline_",
+        "bpf_get_stack",
+        "__bpf_prog_",
+    ];
+    PROBES.iter().any(|probe| frame.function.starts_with(probe))
+}
+
+/// Frames below which nothing is told: the beginning of a thread, or of a system call.
+pub fn is_beginning(frame: &Frame) -> bool {
+    const NAMES: [&str; 8] = [
+        "_start",
+        "__libc_start_main",
+        "__libc_start_call_main",
+        "start_thread",
+        "clone3",
+        "__clone3",
+        "do_syscall_64",
+        "entry_SYSCALL_64_after_hwframe",
+    ];
+    NAMES
+        .iter()
+        .any(|name| frame.function.split('@').next() == Some(*name))
+}

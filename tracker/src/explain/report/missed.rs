@@ -1,0 +1,48 @@
+//! Pages that changed and were not reported, mapping by mapping.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::explain::{Candidate, Findings};
+use crate::track::Mapping;
+use crate::uffd::pages_in;
+
+/// Missed pages of one mapping with the same candidates.
+#[derive(Clone, Debug)]
+pub struct MissedGroup<'a> {
+    /// Which.
+    pub mapping: &'a Mapping,
+    /// What could have done it, the likeliest first.
+    pub candidates: &'a [Candidate],
+    /// Pages, each as often as it was missed.
+    pub pages: u64,
+    /// Those that are all zeroes now.
+    pub zeroed: u64,
+    /// The first of them.
+    pub first: u64,
+}
+
+/// Those with most pages first.
+pub fn missed(findings: &Findings) -> Vec<MissedGroup<'_>> {
+    let mut groups: BTreeMap<(u64, &str, &[Candidate]), MissedGroup<'_>> = BTreeMap::new();
+    for (mapping, missed) in &findings.missed {
+        let candidates = missed.candidates.as_slice();
+        let key = (mapping.start, mapping.name.as_str(), candidates);
+        let group = groups.entry(key).or_insert(MissedGroup {
+            mapping,
+            candidates,
+            pages: 0,
+            zeroed: 0,
+            first: missed.range.start,
+        });
+        let pages = pages_in(&missed.range);
+        group.pages = group.pages.saturating_add(pages);
+        if missed.zeroed {
+            group.zeroed = group.zeroed.saturating_add(pages);
+        }
+        group.first = group.first.min(missed.range.start);
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_by_key(|group| Reverse(group.pages));
+    groups
+}

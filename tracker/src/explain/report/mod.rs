@@ -1,0 +1,96 @@
+//! What explaining found, for people and programs: pure over [`Findings`].
+//!
+//! [`Report`] counts and sorts; [`text`], [`html`] and [`json`] show it. What comes from the process, names, paths and symbols, is
+//! made printable where it is counted, and escaped where it is shown.
+
+mod flags;
+mod headline;
+mod interval;
+pub mod json;
+pub mod live;
+mod location;
+mod matrix;
+mod missed;
+mod spots;
+pub mod story;
+pub mod text;
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::{Cause, Findings, Verdict, VmaFindings};
+use matrix::Matrix;
+use missed::MissedGroup;
+use spots::Spot;
+
+/// All that is counted of findings.
+pub struct Report<'a> {
+    findings: &'a Findings,
+    /// All reported pages.
+    pages: Matrix,
+    /// Code locations, those with most unchanged pages first.
+    spots: Vec<Spot<'a>>,
+    /// VMAs with reported or missed pages, those with most unchanged pages first.
+    vmas: Vec<(&'a VmaFindings, Matrix)>,
+    /// What changed and was not reported.
+    missed: Vec<MissedGroup<'a>>,
+    missed_pages: u64,
+    /// From the first arming to the last round.
+    lasted: Duration,
+}
+
+impl<'a> Report<'a> {
+    /// Counts.
+    #[must_use]
+    pub fn new(findings: &'a Findings) -> Self {
+        let mut vmas: Vec<_> = findings
+            .vmas
+            .iter()
+            .map(|vma| (vma, Matrix::new(&vma.tally)))
+            .filter(|(vma, pages)| pages.all() > 0 || vma.missed > 0)
+            .collect();
+        vmas.sort_by_key(|(vma, pages)| {
+            Reverse((pages.verdict(Verdict::Unchanged), vma.missed, pages.all()))
+        });
+        let missed = missed::missed(findings);
+        let missed_pages = missed.iter().map(|group| group.pages);
+        Self {
+            findings,
+            pages: Matrix::new(&findings.tally),
+            spots: spots::spots(findings),
+            vmas,
+            missed_pages: missed_pages.fold(0, u64::saturating_add),
+            missed,
+            lasted: findings
+                .rounds
+                .iter()
+                .map(|r| r.at)
+                .max()
+                .unwrap_or_default(),
+        }
+    }
+
+    /// What to do, cause by cause: the cause, how many pages it is about, and the advice.
+    fn advice(&self) -> Vec<(Cause, u64, &'static str)> {
+        let mut told: Vec<(Cause, u64, &'static str)> = Vec::new();
+        for cause in self.pages.causes() {
+            for verdict in Verdict::ALL {
+                let pages = self.pages.at(cause, *verdict);
+                let Some(advice) = super::advice::advice(cause, *verdict).filter(|_| pages > 0)
+                else {
+                    continue;
+                };
+                match told.last_mut() {
+                    Some((same, sum, text)) if *same == cause && *text == advice => {
+                        *sum = sum.saturating_add(pages);
+                    }
+                    _ => told.push((cause, pages, advice)),
+                }
+            }
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Code locations by what they did: several stacks that end in the same line are one spot.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::location::Location;
+use super::matrix::Matrix;
+use crate::explain::{Cause, Findings, Place, PlaceId, Verdict, Why};
+use crate::track::report::words::printable;
+use crate::uffd::pages_in;
+
+/// A code location with one cause.
+#[derive(Clone, Debug)]
+pub struct Spot<'a> {
+    /// Where.
+    pub location: Location,
+    /// What it did.
+    pub cause: Cause,
+    /// How much of it was true.
+    pub pages: Matrix,
+    /// The stack with most pages.
+    pub place: Option<&'a Place>,
+    /// How many other stacks end here.
+    pub others: usize,
+    /// Names of threads, those with most pages first. Printable.
+    pub threads: Vec<String>,
+}
+
+impl Spot<'_> {
+    /// Pages that did not change.
+    pub fn unchanged(&self) -> u64 {
+        self.pages.verdict(Verdict::Unchanged)
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    pages: Matrix,
+    places: BTreeMap<PlaceId, u64>,
+    threads: BTreeMap<Arc<str>, u64>,
+}
+
+/// All of them: those with most unchanged pages first, then those with most pages.
+pub fn spots(findings: &Findings) -> Vec<Spot<'_>> {
+    let locations: BTreeMap<PlaceId, Location> = findings
+        .stacks
+        .iter()
+        .map(|(id, place)| (*id, Location::new(place)))
+        .collect();
+    let location = |id: &PlaceId| locations.get(id).cloned().unwrap_or_default();
+    let mut groups: BTreeMap<(Location, Cause), Group> = BTreeMap::new();
+    for (id, tally) in &findings.places {
+        for (why, pages) in Matrix::new(tally).iter() {
+            let group = groups.entry((location(id), why.cause)).or_default();
+            group.pages.add(why, pages);
+            add(&mut group.places, *id, pages);
+        }
+    }
+    for (id, cause, thread, pages) in threads(findings) {
+        if let Some(group) = groups.get_mut(&(location(&id), cause)) {
+            add(&mut group.threads, thread, pages);
+        }
+    }
+    let spot = |((location, cause), group): ((Location, Cause), Group)| {
+        let places = most(group.places);
+        Spot {
+            location,
+            cause,
+            pages: group.pages,
+            others: places.len().saturating_sub(1),
+            place: places.first().and_then(|id| findings.stacks.get(id)),
+            threads: most(group.threads)
+                .iter()
+                .map(|name| printable(name))
+                .collect(),
+        }
+    };
+    let mut spots: Vec<_> = groups.into_iter().map(spot).collect();
+    spots.sort_by_key(|spot| Reverse((spot.unchanged(), spot.pages.all())));
+    spots
+}
+
+/// Who was where: place, cause, name of a thread, pages.
+pub fn threads(findings: &Findings) -> impl Iterator<Item = (PlaceId, Cause, Arc<str>, u64)> {
+    let mappings = findings.rounds.iter().flat_map(|round| &round.reported);
+    let reported = mappings.flat_map(|(_, reported)| reported);
+    reported.filter_map(|reported| {
+        let (_, name) = reported.thread.as_ref()?;
+        let Why { cause, .. } = reported.why;
+        Some((
+            reported.place?,
+            cause,
+            name.clone(),
+            pages_in(&reported.range),
+        ))
+    })
+}
+
+fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, pages: u64) {
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(pages);
+}
+
+/// Keys by count, the highest first.
+fn most<K>(counts: BTreeMap<K, u64>) -> Vec<K> {
+    let mut sorted: Vec<_> = counts.into_iter().collect();
+    sorted.sort_by_key(|(_, count)| Reverse(*count));
+    sorted.into_iter().map(|(key, _)| key).collect()
+}

@@ -1,0 +1,490 @@
+//! Made-up findings for tests: every verdict, most causes, names that nobody should print as they are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracker_ebpf::Backing;
+
+use super::{
+    Candidate, Cause, Findings, Frame, Missed, Place, PlaceId, Reason, Reported, RoundLine,
+    Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings, Why,
+};
+use crate::track::{Header, Mapping, sample};
+use crate::uffd::{PAGE_SIZE, pages_in};
+
+/// Findings that add up: everything is counted from rounds and from what was missed.
+pub fn assembled(
+    header: Header,
+    rounds: Vec<RoundLine>,
+    missed: Vec<(Arc<Mapping>, Missed)>,
+    stacks: BTreeMap<PlaceId, Place>,
+) -> Findings {
+    let mut findings = Findings {
+        header,
+        seen: Seen {
+            complete: true,
+            not: vec![],
+        },
+        sampling: Sampling { one_of: 1 },
+        rounds: vec![],
+        tally: Tally::new(),
+        vmas: vec![],
+        places: BTreeMap::new(),
+        stacks,
+        verdict_unknown: BTreeMap::new(),
+        cause_unknown: BTreeMap::new(),
+        missed: vec![],
+        verified: 1_234_567,
+        events: 45_678,
+        dropped: 0,
+        tracked: 393_216,
+        memory: 14 << 20,
+        hashed: 7 << 30,
+        took: Duration::from_millis(2_400),
+        story: None,
+    };
+    let mut vmas: BTreeMap<(u64, String), VmaFindings> = BTreeMap::new();
+    let mut vma = |mapping: &Arc<Mapping>, tell: &mut dyn FnMut(&mut VmaFindings)| {
+        let key = (mapping.start, mapping.name.clone());
+        tell(vmas.entry(key).or_insert_with(|| VmaFindings {
+            mapping: Arc::clone(mapping),
+            flags: "rd wr mr mw me ac sd uw".to_owned(),
+            tally: Tally::new(),
+            missed: 0,
+        }));
+    };
+    for round in &rounds {
+        for (mapping, all) in &round.reported {
+            for reported in all {
+                let (why, pages) = (reported.why, pages_in(&reported.range));
+                add(&mut findings.tally, why, pages);
+                vma(mapping, &mut |vma| add(&mut vma.tally, why, pages));
+                if let Some(place) = reported.place {
+                    add(findings.places.entry(place).or_default(), why, pages);
+                }
+                if let Some(reason) = reported.verdict_unknown {
+                    add(&mut findings.verdict_unknown, reason, pages);
+                }
+                if let Some(reason) = reported.cause_unknown {
+                    add(&mut findings.cause_unknown, reason, pages);
+                }
+            }
+        }
+    }
+    for (mapping, missed) in &missed {
+        let pages = pages_in(&missed.range);
+        vma(mapping, &mut |vma| {
+            vma.missed = vma.missed.saturating_add(pages)
+        });
+    }
+    findings.vmas = vmas.into_values().collect();
+    (findings.rounds, findings.missed) = (rounds, missed);
+    findings
+}
+
+fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, pages: u64) {
+    let count = counts.entry(key).or_default();
+    *count = count.saturating_add(pages);
+}
+
+/// A round line of reported pages.
+pub fn round(number: u64, reported: Vec<(Arc<Mapping>, Vec<Reported>)>) -> RoundLine {
+    let mut tally = Tally::new();
+    for one in reported.iter().flat_map(|(_, all)| all) {
+        add(&mut tally, one.why, pages_in(&one.range));
+    }
+    RoundLine {
+        number,
+        at: Duration::from_millis(100 * number),
+        tally,
+        missed: 0,
+        events: vec![],
+        reported,
+    }
+}
+
+/// A database that stores the same values again, beside much else.
+pub fn database() -> Findings {
+    let maps = Maps::new();
+    let mut rounds: Vec<_> = (1..=60)
+        .map(|number| round(number, maps.round(number)))
+        .collect();
+    if let Some(round) = rounds.get_mut(30) {
+        round.events.push("a range was given back\u{1b}[2J".into());
+        round.missed = 3;
+    }
+    let missed = vec![
+        (
+            Arc::clone(&maps.memfd),
+            missed(&maps.memfd, 5, 3, false, &[Candidate::SecondMapping]),
+        ),
+        (
+            Arc::clone(&maps.memfd),
+            missed(
+                &maps.memfd,
+                64,
+                8,
+                true,
+                &[Candidate::HolePunch, Candidate::SecondMapping],
+            ),
+        ),
+    ];
+    let mut findings = assembled(sample::header("redis-server"), rounds, missed, stacks());
+    if let Some(vma) = findings.vmas.get_mut(1) {
+        vma.flags += " hg mg";
+    }
+    findings.story = Some(story(maps.heap.start));
+    findings
+}
+
+/// The same, half blind: a sample, and not all causes.
+pub fn half_blind() -> Findings {
+    let mut findings = database();
+    findings.sampling.one_of = 8;
+    findings.seen = Seen {
+        complete: false,
+        not: vec![
+            "KSM: this kernel has no tracepoint ksm_merge_one_page".into(),
+            "user stacks: no CAP_PERFMON".into(),
+        ],
+    };
+    findings.dropped = 12;
+    findings
+}
+
+/// Nothing happened.
+pub fn nothing() -> Findings {
+    assembled(sample::header("sleep"), vec![], vec![], BTreeMap::new())
+}
+
+struct Maps {
+    heap: Arc<Mapping>,
+    arena: Arc<Mapping>,
+    pool: Arc<Mapping>,
+    memfd: Arc<Mapping>,
+}
+
+impl Maps {
+    fn new() -> Self {
+        let mapping = |start, pages, name: &str, backing, page_size| {
+            Arc::new(Mapping {
+                start,
+                end: start + pages * PAGE_SIZE,
+                name: name.to_owned(),
+                backing,
+                page_size,
+            })
+        };
+        Self {
+            heap: mapping(0x5580_1a00_0000, 2_600, "[heap]", Backing::Anon, PAGE_SIZE),
+            arena: mapping(0x7f10_0000_0000, 65_536, "", Backing::Anon, PAGE_SIZE),
+            pool: mapping(
+                0x7f20_0000_0000,
+                4_096,
+                "/dev/hugepages/pool",
+                Backing::Hugetlb,
+                512 * PAGE_SIZE,
+            ),
+            memfd: mapping(
+                0x7f30_0000_0000,
+                4_096,
+                "/memfd:\u{202e}evil\u{1b}[31m\n<script>alert(1)</script> (deleted)",
+                Backing::Shmem,
+                PAGE_SIZE,
+            ),
+        }
+    }
+
+    fn round(&self, n: u64) -> Vec<(Arc<Mapping>, Vec<Reported>)> {
+        use Verdict::{Changed, Unchanged, Unknown, Zeroed};
+        let heap = vec![
+            reported(&self.heap, 0, 96, Unchanged, Cause::UserStore, Some(1)),
+            reported(&self.heap, 100, 24, Changed, Cause::UserStore, Some(1)),
+            reported(
+                &self.heap,
+                200 + n * 20,
+                20,
+                Changed,
+                Cause::UserStore,
+                Some(2),
+            ),
+            reported(&self.heap, 1_500, 4, Unchanged, Cause::KernelCopy, Some(3)),
+            reported(&self.heap, 1_504, 12, Changed, Cause::KernelCopy, Some(3)),
+        ];
+        let at = n * 1_000 % 60_000;
+        let arena = vec![
+            reported(&self.arena, at, 80, Changed, Cause::UserStore, Some(4)),
+            reported(
+                &self.arena,
+                at + 90,
+                40,
+                Unchanged,
+                Cause::UserStore,
+                Some(5),
+            ),
+            reported(&self.arena, at + 200, 30, Zeroed, Cause::Zap, Some(6)),
+        ];
+        let mut all = vec![
+            (Arc::clone(&self.heap), heap),
+            (Arc::clone(&self.arena), arena),
+        ];
+        if n == 1 {
+            let unknown = Reported {
+                verdict_unknown: Some(Reason::NoImageBefore),
+                ..reported(&self.arena, 61_000, 900, Unknown, Cause::NeverArmed, None)
+            };
+            if let Some((_, arena)) = all.last_mut() {
+                arena.push(unknown);
+            }
+        }
+        if n.is_multiple_of(20) {
+            let unit = (n / 20 % 8) * 512;
+            let pool = vec![
+                reported(&self.pool, unit, 1, Changed, Cause::HugeUnit, Some(2)),
+                reported(
+                    &self.pool,
+                    unit + 1,
+                    511,
+                    Unchanged,
+                    Cause::HugeUnit,
+                    Some(2),
+                ),
+            ];
+            all.push((Arc::clone(&self.pool), pool));
+        }
+        if n > 50 {
+            let lost = Reported {
+                cause_unknown: Some(Reason::NotSeen),
+                ..reported(&self.memfd, 20, 6, Changed, Cause::Unknown, None)
+            };
+            let ksm = reported(&self.memfd, 40, 9, Unchanged, Cause::Ksm, Some(7));
+            all.push((Arc::clone(&self.memfd), vec![lost, ksm]));
+        }
+        all
+    }
+}
+
+fn reported(
+    mapping: &Mapping,
+    page: u64,
+    pages: u64,
+    verdict: Verdict,
+    cause: Cause,
+    place: Option<u32>,
+) -> Reported {
+    let start = mapping.start + page * PAGE_SIZE;
+    let thread = place.map(|place| match place {
+        5 => (4245, Arc::from("io_thd_\u{7}<b>")),
+        7 => (42, Arc::from("ksmd")),
+        _ => (4242, Arc::from("redis-server")),
+    });
+    Reported {
+        range: start..start + pages * PAGE_SIZE,
+        why: Why { verdict, cause },
+        verdict_unknown: None,
+        cause_unknown: None,
+        place: place.map(PlaceId),
+        thread,
+    }
+}
+
+fn missed(
+    mapping: &Mapping,
+    page: u64,
+    pages: u64,
+    zeroed: bool,
+    candidates: &[Candidate],
+) -> Missed {
+    let start = mapping.start + page * PAGE_SIZE;
+    Missed {
+        range: start..start + pages * PAGE_SIZE,
+        zeroed,
+        candidates: candidates.to_vec(),
+    }
+}
+
+fn story(page: u64) -> Story {
+    let line = |ms, what: &str, place: Option<u32>| StoryLine {
+        at: Duration::from_micros(ms),
+        what: what.to_owned(),
+        place: place.map(PlaceId),
+    };
+    Story {
+        page,
+        lines: vec![
+            line(
+                0,
+                "armed for the first time; its content is read: 5f3a…",
+                None,
+            ),
+            line(41_250, "stored to by thread redis-server (4242)", Some(1)),
+            line(100_310, "reported in round 1: unchanged, user-store", None),
+            line(100_420, "armed again", None),
+            line(
+                141_900,
+                "read(2) copied into it, thread redis-server (4242)",
+                Some(3),
+            ),
+        ],
+    }
+}
+
+fn frame(address: u64, function: &str, line: Option<(&str, u32)>, module: &str) -> Frame {
+    Frame {
+        address,
+        function: function.to_owned(),
+        line: line.map(|(file, line)| (file.to_owned(), line)),
+        module: format!("{module}+{:#x}", address & 0xf_ffff),
+        inlined: false,
+    }
+}
+
+fn stacks() -> BTreeMap<PlaceId, Place> {
+    const REDIS: &str = "/usr/bin/redis-server";
+    const LIBC: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
+    let main = || {
+        vec![
+            frame(
+                0x5580_1007_2210,
+                "dictAdd",
+                Some(("/build/redis/src/dict.c", 331)),
+                REDIS,
+            ),
+            frame(
+                0x5580_1007_9a31,
+                "call",
+                Some(("/build/redis/src/server.c", 3612)),
+                REDIS,
+            ),
+            frame(
+                0x5580_1008_0001,
+                "processCommand",
+                Some(("/build/redis/src/server.c", 4187)),
+                REDIS,
+            ),
+            frame(
+                0x5580_1009_0001,
+                "aeMain",
+                Some(("/build/redis/src/ae.c", 496)),
+                REDIS,
+            ),
+            frame(
+                0x5580_1009_1001,
+                "main",
+                Some(("/build/redis/src/server.c", 7360)),
+                REDIS,
+            ),
+            frame(0x7f30_0100_1249, "__libc_start_call_main", None, LIBC),
+            frame(
+                0x7f30_0100_1305,
+                "__libc_start_main@@GLIBC_2.34",
+                None,
+                LIBC,
+            ),
+            frame(0x5580_1006_0021, "_start", None, REDIS),
+        ]
+    };
+    let place = |first: Vec<Frame>, kernel: &[&str], syscall: Option<&str>| Place {
+        user: first.into_iter().chain(main()).collect(),
+        kernel: kernel.iter().map(|name| kernel_frame(name)).collect(),
+        syscall: syscall.map(str::to_owned),
+    };
+    let mut inlined = frame(
+        0x5580_1006_1234,
+        "siphash_round",
+        Some(("/build/redis/src/siphash.c", 88)),
+        REDIS,
+    );
+    inlined.inlined = true;
+    let hash = frame(
+        0x5580_1006_1234,
+        "dictSipHash",
+        Some(("/build/redis/src/siphash.c", 120)),
+        REDIS,
+    );
+    let copy = frame(0x7f30_0108_4567, "__memmove_avx_unaligned_erms", None, LIBC);
+    let set = frame(
+        0x5580_1005_0707,
+        "setGenericCommand",
+        Some(("/build/redis/src/t_string.c", 104)),
+        REDIS,
+    );
+    let jit = Frame {
+        module: "[anon]".into(),
+        ..frame(0x7f99_0000_1000, "", None, "")
+    };
+    let rust = frame(
+        0x5580_1005_9999,
+        "<mod::Table<K,V> as core::ops::IndexMut<&K>>::index_mut::h0123456789abcdef::a_name_that_goes_on_and_on_and_on_for_ever",
+        Some(("/home/<user>/src/table.rs", 7)),
+        "/opt/\u{1b}]0;title\u{7}/mod.so",
+    );
+    let path = [
+        "bpf_prog_deadbeef_do_wp_page",
+        "bpf_trampoline_6442",
+        "do_wp_page",
+        "handle_mm_fault",
+    ];
+    let copied = [
+        "copy_user",
+        "copyout",
+        "skb_copy_datagram_iter",
+        "tcp_recvmsg",
+        "sock_read_iter",
+        "vfs_read",
+        "ksys_read",
+    ];
+    let read: Vec<_> = path
+        .iter()
+        .chain(&copied)
+        .chain(&["do_syscall_64"])
+        .copied()
+        .collect();
+    let free = frame(0x7f30_0109_0001, "madvise", None, LIBC);
+    BTreeMap::from([
+        (PlaceId(1), place(vec![inlined, hash.clone()], &[], None)),
+        (PlaceId(2), place(vec![copy.clone(), set], &[], None)),
+        (
+            PlaceId(3),
+            place(
+                vec![frame(0x7f30_0107_0001, "read", None, LIBC)],
+                &read,
+                Some("read"),
+            ),
+        ),
+        (PlaceId(4), place(vec![jit], &[], None)),
+        (PlaceId(5), place(vec![copy.clone(), copy, rust], &[], None)),
+        (
+            PlaceId(6),
+            place(
+                vec![free],
+                &["unmap_page_range", "zap_page_range_single", "do_madvise"],
+                Some("madvise"),
+            ),
+        ),
+        (
+            PlaceId(7),
+            Place {
+                user: vec![],
+                kernel: [
+                    "replace_page",
+                    "try_to_merge_one_page",
+                    "ksm_scan_thread",
+                    "kthread",
+                    "ret_from_fork",
+                ]
+                .map(kernel_frame)
+                .to_vec(),
+                syscall: None,
+            },
+        ),
+    ])
+}
+
+fn kernel_frame(name: &str) -> Frame {
+    Frame {
+        module: "[kernel]".into(),
+        ..frame(0xffff_ffff_8123_4567, name, None, "")
+    }
+}

@@ -1,0 +1,478 @@
+//! One process, explained round by round.
+
+use std::cell::LazyCell;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::candidates::candidates;
+use super::history::{History, Index, Page, Scan};
+use super::images::{Image, Images, Look, verdict};
+use super::model::{
+    Cause, Explained, Findings, Missed, Options, PlaceId, Reason, Reported, Sampling, Seen,
+    Verdict, Why,
+};
+use super::source::{Hub, Source};
+use super::story::Teller;
+use super::symbols::Symbols;
+use crate::strategy::{Facts, Name};
+use crate::track::{Extent, Header, Mapping, Round, Session, Step as Tracked, TrackError};
+use crate::uffd::{self, PAGE_SIZE};
+
+/// What a round came to.
+#[derive(Debug)]
+pub enum Step {
+    /// A round, complete.
+    Round(Explained),
+    /// The process has ended.
+    Exited,
+}
+
+/// A process that is explained. Dropping it disarms everything; so does the kernel if this process is killed.
+pub struct Explainer {
+    pid: u32,
+    session: Session,
+    scans: bool,
+    executed: u64,
+    images: Images,
+    source: Option<Source>,
+    symbols: Symbols,
+    history: History,
+    /// Events that were lost so far.
+    lost: u64,
+    teller: Option<Teller>,
+    findings: Findings,
+}
+
+impl Explainer {
+    /// Attaches to a process and arms everything; returns round 0 too, which nothing explains.
+    ///
+    /// # Errors
+    /// Whatever stands against tracking it; the process goes on as before then. Without events it is explained all the
+    /// same, its causes unknown.
+    pub fn begin(
+        pid: u32,
+        facts: Facts,
+        events: Option<&Hub>,
+        options: Options,
+    ) -> Result<(Self, Round), TrackError> {
+        let kernel = |source| TrackError::Kernel { pid, source };
+        let scans = facts.behaviour.written.is_some();
+        // Before the first page is armed.
+        let (source, seen) = watch(events, pid);
+        let began = now();
+        let (session, first) = Session::begin(pid, facts, options.track)?;
+        let all = Sampling { one_of: 1 };
+        let mut images = Images::open(pid, scans, all)
+            .map_err(kernel)?
+            .ok_or(TrackError::Gone(pid))?;
+        let sampling = sampling(&mut images, &first, options.content_limit).map_err(kernel)?;
+        images.sample(sampling);
+        let mut symbols = Symbols::new();
+        symbols.watch(pid);
+        let findings = Findings::new(session.header().clone(), seen, sampling);
+        let mut explainer = Self {
+            pid,
+            executed: session.executed(),
+            session,
+            scans,
+            images,
+            source,
+            symbols,
+            history: History::default(),
+            lost: 0,
+            teller: options.page.map(|page| Teller::new(page, began)),
+            findings,
+        };
+        explainer.explain(first.clone(), began)?;
+        Ok((explainer, first))
+    }
+
+    /// Who is explained.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        self.session.header()
+    }
+
+    /// Everything until now.
+    #[must_use]
+    pub const fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// Readable when the process has ended.
+    #[must_use]
+    pub fn lifeline(&self) -> &crate::inject::Lifeline {
+        self.session.lifeline()
+    }
+
+    /// Makes a round and explains it.
+    ///
+    /// # Errors
+    /// If the kernel refuses something that is not the process's end.
+    pub fn step(&mut self) -> Result<Step, TrackError> {
+        let began = now();
+        match self.session.step()? {
+            Tracked::Exited => Ok(Step::Exited),
+            Tracked::Round(round) => Ok(self
+                .explain(round, began)?
+                .map_or(Step::Exited, Step::Round)),
+        }
+    }
+
+    /// Ends it: everything is disarmed and nobody waits.
+    ///
+    /// # Errors
+    /// If the kernel refuses to disarm something.
+    pub fn end(mut self) -> Result<Findings, TrackError> {
+        self.findings.story = self.teller.take().map(Teller::end);
+        self.session.end()?;
+        Ok(self.findings)
+    }
+
+    /// What a round reports, explained. `None`: the process has ended meanwhile.
+    fn explain(&mut self, round: Round, scan_began: u64) -> Result<Option<Explained>, TrackError> {
+        let pid = self.pid;
+        let kernel = |source| TrackError::Kernel { pid, source };
+        let started = Instant::now();
+        let scan = Scan {
+            began: scan_began,
+            ended: now(),
+        };
+        if self.session.executed() != self.executed && !self.begin_again()? {
+            return Ok(None);
+        }
+        let (events, lost) = match &self.source {
+            None => (Vec::new(), 0),
+            Some(source) => source.take().map_err(|error| {
+                kernel(uffd::Error::system(
+                    "cannot read the events of",
+                    format!("process {pid}"),
+                    error,
+                ))
+            })?,
+        };
+        let (number, dropped) = (events.len() as u64, lost - self.lost);
+        self.lost = lost;
+        let is_first = round.number == 0;
+        self.history.add(events);
+        let mut index = self.history.index(scan);
+        let armed: Vec<_> = self.session.fresh().to_vec();
+        let moved = relocate(&mut self.images, &mut index, &armed);
+        let mut join = Join {
+            index: &mut index,
+            why_unseen: why_unseen(&self.findings.seen, dropped),
+            strategy_arms_all: self.session.header().strategy != Name::NoneIsClean.as_str(),
+            moved,
+            reported: Vec::new(),
+            missed: Vec::new(),
+            verified: 0,
+        };
+        let mut explained = Explained {
+            reported: Vec::new(),
+            missed: Vec::new(),
+            verified: 0,
+            events: number,
+            dropped,
+            took: Duration::ZERO,
+            round,
+        };
+        // What was written may be written again at any moment: first.
+        for row in &explained.round.mappings {
+            let mapping = &row.mapping;
+            let each = |extent: &Extent, page, before, look| {
+                if !is_first {
+                    join.report(mapping, page, before, look, extent);
+                }
+            };
+            if self
+                .images
+                .look(&row.written, each)
+                .map_err(kernel)?
+                .is_none()
+            {
+                return Ok(None);
+            }
+            let reported = std::mem::take(&mut join.reported);
+            if !reported.is_empty() {
+                explained.reported.push((Arc::clone(mapping), reported));
+            }
+        }
+        for row in &explained.round.mappings {
+            let mapping = &row.mapping;
+            let each = |page, before, look| {
+                if !is_first {
+                    join.verify(mapping, page, before, look);
+                }
+            };
+            let images = &mut self.images;
+            if images
+                .verify(mapping, &row.written, each)
+                .map_err(kernel)?
+                .is_none()
+            {
+                return Ok(None);
+            }
+            let missed = std::mem::take(&mut join.missed);
+            if !missed.is_empty() {
+                explained.missed.push((Arc::clone(mapping), missed));
+            }
+        }
+        explained.verified = join.verified;
+        if let Some(teller) = &mut self.teller {
+            teller.round(&explained, index.events(), scan, is_first);
+        }
+        index.settle();
+        let mut tracked: Vec<Range<u64>> = explained
+            .round
+            .mappings
+            .iter()
+            .filter(|row| row.pages.tracked != 0)
+            .map(|row| row.mapping.start..row.mapping.end)
+            .collect();
+        tracked.sort_by_key(|range| range.start);
+        self.images.keep(&tracked);
+        explained.took = started.elapsed();
+        if !is_first {
+            self.add(&explained);
+        }
+        Ok(Some(explained))
+    }
+
+    /// Adds a round to the findings.
+    fn add(&mut self, explained: &Explained) {
+        let pid = self.pid;
+        // Read once, and only if there is a mapping that has none yet.
+        let flags = LazyCell::new(|| vm_flags(pid));
+        self.findings.add(explained, |mapping| {
+            flags.get(&mapping.start).cloned().unwrap_or_default()
+        });
+        self.findings.hashed = self.images.hashed;
+        self.findings.memory = self.findings.memory.max(self.images.memory());
+        let told = self.teller.iter().flat_map(Teller::places);
+        let wanted: BTreeSet<PlaceId> = self.findings.places.keys().copied().chain(told).collect();
+        if let Some(source) = &self.source {
+            let (symbols, stacks) = (&mut self.symbols, &mut self.findings.stacks);
+            source
+                .places(|places| places.symbolise(pid, symbols, |id| wanted.contains(&id), stacks));
+        }
+    }
+
+    /// After exec; false if the process has ended meanwhile.
+    fn begin_again(&mut self) -> Result<bool, TrackError> {
+        let pid = self.pid;
+        self.executed = self.session.executed();
+        self.history.clear();
+        self.symbols.forget(pid);
+        self.symbols.watch(pid);
+        let images = Images::open(pid, self.scans, self.findings.sampling);
+        let Some(images) = images.map_err(|source| TrackError::Kernel { pid, source })? else {
+            return Ok(false);
+        };
+        let hashed = self.images.hashed;
+        self.images = images;
+        self.images.hashed = hashed;
+        if let Some(source) = &mut self.source
+            && let Err(error) = source.again()
+        {
+            self.findings.seen.complete = false;
+            let text = format!("no causes after it has executed another program: {error}");
+            self.findings.seen.not.push(text);
+        }
+        Ok(true)
+    }
+}
+
+/// The source of a process's events, and what can be seen.
+fn watch(events: Option<&Hub>, pid: u32) -> (Option<Source>, Seen) {
+    let nothing = |why: String| {
+        let seen = Seen {
+            complete: false,
+            not: vec![why],
+        };
+        (None, seen)
+    };
+    let Some(events) = events else {
+        return nothing("no cause: the kernel's events were not asked for".to_owned());
+    };
+    match events.watch(pid) {
+        Ok(source) => (Some(source), events.seen().clone()),
+        Err(error) => nothing(format!(
+            "no cause: process {pid} cannot be watched: {error}"
+        )),
+    }
+}
+
+/// The answers of one round.
+struct Join<'a, 'b> {
+    index: &'a mut Index<'b>,
+    /// Why a cause may have stayed unseen.
+    why_unseen: Reason,
+    strategy_arms_all: bool,
+    /// Pages that were brought here with their image.
+    moved: Vec<Range<u64>>,
+    /// Of the mapping at hand.
+    reported: Vec<Reported>,
+    missed: Vec<Missed>,
+    verified: u64,
+}
+
+impl Join<'_, '_> {
+    /// A page that is reported.
+    fn report(&mut self, mapping: &Mapping, page: u64, before: Image, look: Look, extent: &Extent) {
+        let is_moved = self.moved.iter().any(|range| range.contains(&page));
+        let before = match before {
+            // What was armed for the first time, with something there.
+            Image::Hole if extent.unknown && !is_moved => Image::None,
+            before => before,
+        };
+        let (verdict, verdict_unknown) = verdict(before, look, mapping.backing);
+        let facts = Page {
+            address: page,
+            unit: extent.unit.max(mapping.page_size),
+            backing: mapping.backing,
+        };
+        let mut answer = Reported {
+            range: page..page + PAGE_SIZE,
+            why: Why {
+                verdict,
+                cause: Cause::Unknown,
+            },
+            verdict_unknown,
+            cause_unknown: None,
+            place: None,
+            thread: None,
+        };
+        if extent.unknown {
+            // The kernel was not asked about it before.
+            answer.why.cause = self.arrival(page, is_moved);
+        } else if let Some((cause, event)) = self.index.cause(&facts) {
+            answer.why.cause = cause;
+            answer.place = event.place;
+            answer.thread = Some((event.tid, Arc::clone(&event.comm)));
+        } else if !self.strategy_arms_all && before == Image::Hole {
+            answer.why.cause = Cause::NeverArmed;
+        } else {
+            answer.cause_unknown = Some(self.why_unseen);
+        }
+        append(&mut self.reported, answer);
+    }
+
+    /// Why something is there that was not tracked before.
+    fn arrival(&self, page: u64, is_moved: bool) -> Cause {
+        use super::model::Meaning::Disarms;
+        let by = |cause| {
+            self.index
+                .last(page, |event| event.meaning == Disarms(cause))
+                .is_some()
+        };
+        if is_moved || by(Cause::Move) {
+            Cause::Move
+        } else if by(Cause::Unregister) {
+            Cause::Unregister
+        } else {
+            Cause::NeverArmed
+        }
+    }
+
+    /// A page that is reported clean.
+    fn verify(&mut self, mapping: &Mapping, page: u64, before: Image, look: Look) {
+        let (verdict, _) = verdict(before, look, mapping.backing);
+        if matches!(verdict, Verdict::Unknown | Verdict::Gone) {
+            return;
+        }
+        self.verified += 1;
+        if verdict == Verdict::Unchanged {
+            return;
+        }
+        let zeroed = verdict == Verdict::Zeroed;
+        match self.missed.last_mut() {
+            Some(last) if last.range.end == page && last.zeroed == zeroed => {
+                last.range.end += PAGE_SIZE;
+            }
+            _ => self.missed.push(Missed {
+                range: page..page + PAGE_SIZE,
+                zeroed,
+                candidates: candidates(mapping, zeroed),
+            }),
+        }
+    }
+}
+
+/// Appends a page, joined to the last one where the answer is the same.
+fn append(reported: &mut Vec<Reported>, page: Reported) {
+    if let Some(last) = reported.last_mut()
+        && last.range.end == page.range.start
+        && (Reported {
+            range: page.range.clone(),
+            ..last.clone()
+        }) == page
+    {
+        last.range.end = page.range.end;
+    } else {
+        reported.push(page);
+    }
+}
+
+/// Why nothing may have been seen of a cause.
+const fn why_unseen(seen: &Seen, dropped: u64) -> Reason {
+    if dropped != 0 {
+        Reason::EventsDropped
+    } else if seen.complete {
+        Reason::BitLost
+    } else {
+        Reason::NotSeen
+    }
+}
+
+/// Takes images along where pages were moved, and forgets those of what was mapped anew. Returns where to.
+fn relocate(images: &mut Images, index: &mut Index<'_>, fresh: &[Range<u64>]) -> Vec<Range<u64>> {
+    let overlaps = |a: &Range<u64>, b: &Range<u64>| a.start < b.end && b.start < a.end;
+    let moves = index.take_moves(|to| fresh.iter().any(|fresh| overlaps(fresh, to)));
+    let taken: Vec<_> = moves
+        .into_iter()
+        .map(|(to, from)| {
+            let length = to.end - to.start;
+            (images.take(&(from..from.saturating_add(length))), to)
+        })
+        .collect();
+    for range in fresh {
+        images.forget(range);
+    }
+    for (pages, to) in &taken {
+        for (distance, image) in pages {
+            images.set(to.start + distance, *image);
+        }
+    }
+    taken.into_iter().map(|(_, to)| to).collect()
+}
+
+/// As much as the limit allows.
+fn sampling(images: &mut Images, first: &Round, limit: u64) -> uffd::Result<Sampling> {
+    let ranges = first
+        .mappings
+        .iter()
+        .map(|row| row.mapping.start..row.mapping.end);
+    let there = images.there(ranges)?;
+    Ok(Sampling {
+        one_of: there.div_ceil(limit.max(PAGE_SIZE)).max(1),
+    })
+}
+
+/// `VmFlags` of every mapping, by start. What cannot be read is not told.
+fn vm_flags(pid: u32) -> HashMap<u64, String> {
+    let Ok(Some(vmas)) = uffd::smaps(pid) else {
+        return HashMap::new();
+    };
+    let vmas = vmas.map_while(Result::ok);
+    vmas.map(|vma| (vma.start, vma.flags.text())).collect()
+}
+
+/// CLOCK_MONOTONIC in nanoseconds, as the kernel's events have it.
+fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}

@@ -1,0 +1,256 @@
+//! The kernel's events of one process, read while it runs: the ring must not fill up between two rounds.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracker_ebpf::{EventHead, EventKind};
+
+use super::model::{Event, Seen};
+use super::places::{Places, Stack};
+use super::translate::translate;
+use crate::probes::events::{Events, WatchId};
+
+/// All events that are read: one reader for as many processes as are explained.
+pub struct Hub(Arc<Inner>);
+
+/// Events of a process.
+pub struct Source {
+    hub: Arc<Inner>,
+    pid: u32,
+    watch: WatchId,
+}
+
+struct Inner {
+    shared: Mutex<Shared>,
+    seen: Seen,
+    ended: AtomicBool,
+}
+
+struct Shared {
+    events: Events,
+    watches: HashMap<u32, Taken>,
+    failed: Option<io::Error>,
+}
+
+/// What has been read of a process.
+struct Taken {
+    pid: u32,
+    pending: Vec<Event>,
+    places: Places,
+    names: HashMap<(u32, [u8; tracker_ebpf::COMM_LEN]), Arc<str>>,
+    /// Did not fit into memory.
+    overflowed: u64,
+}
+
+/// Events of a process that are held for one round, at most: 1 GiB.
+const MOST: usize = 8 << 20;
+/// How often the ring is emptied.
+const PERIOD: Duration = Duration::from_millis(2);
+
+impl Hub {
+    /// Begins to read.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn new(events: Events) -> io::Result<Self> {
+        let inner = Arc::new(Inner {
+            seen: seen(&events),
+            shared: Mutex::new(Shared {
+                events,
+                watches: HashMap::new(),
+                failed: None,
+            }),
+            ended: AtomicBool::new(false),
+        });
+        let ours = Arc::clone(&inner);
+        std::thread::Builder::new()
+            .name("explain-events".to_owned())
+            .spawn(move || {
+                while !ours.ended.load(Ordering::Relaxed) {
+                    std::thread::sleep(PERIOD);
+                    ours.lock().read();
+                }
+            })?;
+        Ok(Self(inner))
+    }
+
+    /// What can be seen.
+    #[must_use]
+    pub fn seen(&self) -> &Seen {
+        &self.0.seen
+    }
+
+    /// Begins to read the events of a process.
+    ///
+    /// # Errors
+    /// If the process cannot be watched.
+    pub fn watch(&self, pid: u32) -> io::Result<Source> {
+        Ok(Source {
+            watch: self.0.watch(pid, Places::default())?,
+            hub: Arc::clone(&self.0),
+            pid,
+        })
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Source {
+    /// Events until now, and those lost since the programs were attached.
+    ///
+    /// # Errors
+    /// If the ring cannot be read.
+    pub fn take(&self) -> io::Result<(Vec<Event>, u64)> {
+        let mut shared = self.hub.lock();
+        shared.read();
+        if let Some(error) = shared.failed.take() {
+            return Err(error);
+        }
+        let lost = shared.events.dropped() + shared.events.missed();
+        let Some(taken) = shared.watches.get_mut(&self.watch.0) else {
+            return Ok((Vec::new(), lost));
+        };
+        Ok((std::mem::take(&mut taken.pending), lost + taken.overflowed))
+    }
+
+    /// The process has executed another program.
+    ///
+    /// # Errors
+    /// If the process cannot be watched any more.
+    pub fn again(&mut self) -> io::Result<()> {
+        let mut places = self.hub.unwatch(self.watch);
+        // The same addresses are other code.
+        places.forget();
+        self.watch = self.hub.watch(self.pid, places)?;
+        Ok(())
+    }
+
+    /// The places of its events.
+    pub fn places<T>(&self, with: impl FnOnce(&mut Places) -> T) -> Option<T> {
+        let mut shared = self.hub.lock();
+        let taken = shared.watches.get_mut(&self.watch.0)?;
+        Some(with(&mut taken.places))
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.hub.unwatch(self.watch);
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, pid: u32, places: Places) -> io::Result<WatchId> {
+        let mut shared = self.lock();
+        let watch = shared.events.watch(pid)?;
+        let taken = Taken {
+            pid,
+            pending: Vec::new(),
+            places,
+            names: HashMap::new(),
+            overflowed: 0,
+        };
+        shared.watches.insert(watch.0, taken);
+        Ok(watch)
+    }
+
+    fn unwatch(&self, watch: WatchId) -> Places {
+        let mut shared = self.lock();
+        shared.events.unwatch(watch);
+        let taken = shared.watches.remove(&watch.0);
+        taken.map(|taken| taken.places).unwrap_or_default()
+    }
+}
+
+impl Shared {
+    /// Empties the ring.
+    fn read(&mut self) {
+        let Self {
+            events,
+            watches,
+            failed,
+        } = self;
+        let read = events.drain(|head, user, kernel| {
+            if let Some(taken) = watches.get_mut(&head.watch) {
+                taken.add(head, user, kernel);
+            }
+        });
+        if let Err(error) = read {
+            failed.get_or_insert(error);
+        }
+    }
+}
+
+impl Taken {
+    fn add(&mut self, head: &EventHead, user: &[u64], kernel: &[u64]) {
+        let Some(translated) = translate(head, self.pid) else {
+            return;
+        };
+        if self.pending.len() >= MOST {
+            self.overflowed += 1;
+            return;
+        }
+        let stack = Stack {
+            user: with_instruction(head.instruction, user),
+            kernel: kernel.into(),
+            syscall: head.syscall,
+        };
+        let place =
+            (!stack.user.is_empty() || !stack.kernel.is_empty()).then(|| self.places.intern(stack));
+        let name = self.names.entry((head.tid, head.comm)).or_insert_with(|| {
+            let length = head.comm.iter().position(|byte| *byte == 0);
+            let bytes = &head.comm[..length.unwrap_or(head.comm.len())];
+            String::from_utf8_lossy(bytes).into()
+        });
+        self.pending.push(Event {
+            time: head.time,
+            range: translated.start..translated.start.saturating_add(translated.length),
+            address: translated.address,
+            // Translated, so it is known.
+            kind: EventKind::ALL[head.kind as usize],
+            meaning: translated.meaning,
+            tgid: head.tgid,
+            tid: head.tid,
+            comm: Arc::clone(name),
+            place,
+        });
+    }
+}
+
+/// A stack that begins where the thread is, even where the kernel could not walk it.
+fn with_instruction(instruction: u64, stack: &[u64]) -> Box<[u64]> {
+    match stack.first() {
+        None if instruction != 0 => [instruction].into(),
+        Some(first) if *first != instruction && instruction != 0 => std::iter::once(instruction)
+            .chain(stack.iter().copied())
+            .collect(),
+        _ => stack.into(),
+    }
+}
+
+/// How much of what can be a cause is seen.
+fn seen(events: &Events) -> Seen {
+    let absent = events
+        .plan()
+        .iter()
+        .filter(|hook| hook.mechanism().is_none());
+    let absent = absent.filter(|hook| !matches!(hook.verdict, crate::probes::Verdict::NotNeeded));
+    let not: Vec<_> = absent
+        .map(|hook| format!("{}: {}", hook.hook, hook.reason))
+        .collect();
+    Seen {
+        complete: not.is_empty(),
+        not,
+    }
+}

@@ -1,0 +1,138 @@
+//! From what the kernel tells to what it means: pure.
+
+use tracker_ebpf::{EventHead, EventKind};
+
+use super::model::{Cause, Meaning};
+use crate::uffd::PAGE_SIZE;
+
+/// `FAULT_FLAG_USER`, `FAULT_FLAG_REMOTE`, `FAULT_FLAG_INTERRUPTIBLE` (include/linux/mm_types.h).
+const USER: u32 = 0x40;
+const REMOTE: u32 = 0x80;
+const INTERRUPTIBLE: u32 = 0x200;
+/// `HugeSplit`: a write fault, not a zap.
+const BY_FAULT: u32 = 1;
+/// `Zap`: `ZAP_FLAG_DROP_MARKER`.
+const DROPS_MARKERS: u32 = 1;
+/// `Reclaim`: the page was given up with `MADV_FREE`.
+const LAZY: u32 = 1;
+/// x86 page fault error code: the page was there; a write; in user mode.
+const PROTECTION: u32 = 1;
+const WRITE: u32 = 2;
+const IN_USER_MODE: u32 = 4;
+
+/// What an event means, of which pages, with a second address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Translated {
+    /// First address.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+    /// See [`super::model::Event::address`].
+    pub address: u64,
+    /// What it means.
+    pub meaning: Meaning,
+}
+
+/// What an event means for the pages of process `pid`; nothing if it means nothing, or is of a kind that we do not know.
+#[must_use]
+pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
+    let kind = *EventKind::ALL.get(head.kind as usize)?;
+    let meaning = match kind {
+        EventKind::Fault => Meaning::Disarms(writer(head.flags, head.tgid == pid)),
+        EventKind::HugeSplit if head.flags & BY_FAULT != 0 => {
+            let user = head.syscall == tracker_ebpf::NO_SYSCALL;
+            Meaning::DisarmsUnit(if user {
+                Cause::UserStore
+            } else {
+                Cause::KernelCopy
+            })
+        }
+        EventKind::HugeSplit => Meaning::Disarms(Cause::HugeUnit),
+        EventKind::Zap | EventKind::Zapped if head.flags & DROPS_MARKERS != 0 => {
+            Meaning::Disarms(Cause::Zap)
+        }
+        EventKind::Zap | EventKind::Zapped => Meaning::DisarmsAnonymous(Cause::Zap),
+        EventKind::Reclaim if head.flags & LAZY != 0 => Meaning::DisarmsAnonymous(Cause::Zap),
+        EventKind::Reclaim | EventKind::Fork => Meaning::Tells,
+        EventKind::Ksm => Meaning::Disarms(Cause::Ksm),
+        EventKind::Guard => Meaning::Disarms(Cause::Guard),
+        EventKind::Move | EventKind::UffdMove => Meaning::Disarms(Cause::Move),
+        EventKind::Unregister => Meaning::Disarms(Cause::Unregister),
+        EventKind::HardwareFault => hardware(head.flags)?,
+        EventKind::Syscall => return system_call(head),
+    };
+    let (start, length) = match kind {
+        EventKind::HardwareFault => (head.start & !(PAGE_SIZE - 1), PAGE_SIZE),
+        _ => (head.start, head.length),
+    };
+    Some(Translated {
+        start,
+        length,
+        address: head.address,
+        meaning,
+    })
+}
+
+/// Who writes, by the flags of the fault (kernel: `do_user_addr_fault`, `faultin_page`).
+fn writer(flags: u32, own: bool) -> Cause {
+    if flags & USER != 0 {
+        Cause::UserStore
+    } else if flags & INTERRUPTIBLE != 0 && flags & REMOTE == 0 && own {
+        Cause::KernelCopy
+    } else {
+        Cause::RemoteOrPin
+    }
+}
+
+fn hardware(code: u32) -> Option<Meaning> {
+    // A first write over a marker faults twice, the second time at the page that is there.
+    if code & (PROTECTION | WRITE) != PROTECTION | WRITE {
+        return None;
+    }
+    Some(Meaning::Disarms(if code & IN_USER_MODE != 0 {
+        Cause::UserStore
+    } else {
+        Cause::KernelCopy
+    }))
+}
+
+/// What a system call has done to pages, by its arguments: x86-64 numbers, `MADV_*` of linux/mman.h.
+fn system_call(head: &EventHead) -> Option<Translated> {
+    const MREMAP: u32 = 25;
+    const MADVISE: u32 = 28;
+    const MLOCK: u32 = 149;
+    const MLOCK2: u32 = 325;
+    let failed = (head.result as i64) < 0;
+    if failed {
+        return None;
+    }
+    let (start, length) = (head.start, head.length);
+    let told = |meaning| {
+        Some(Translated {
+            start: start & !(PAGE_SIZE - 1),
+            length: (start % PAGE_SIZE + length).next_multiple_of(PAGE_SIZE),
+            address: 0,
+            meaning,
+        })
+    };
+    match head.syscall {
+        MADVISE => match head.address {
+            // MADV_DONTNEED, MADV_FREE, MADV_DONTNEED_LOCKED
+            4 | 8 | 24 => told(Meaning::DisarmsAnonymous(Cause::Zap)),
+            // MADV_POPULATE_WRITE
+            23 => told(Meaning::Disarms(Cause::RemoteOrPin)),
+            // MADV_GUARD_INSTALL, MADV_GUARD_REMOVE
+            102 | 103 => told(Meaning::Disarms(Cause::Guard)),
+            _ => None,
+        },
+        MLOCK | MLOCK2 => told(Meaning::Disarms(Cause::RemoteOrPin)),
+        // The third argument is the new length.
+        MREMAP if head.result != start => Some(Translated {
+            start: head.result,
+            length: head.address.next_multiple_of(PAGE_SIZE),
+            address: start,
+            meaning: Meaning::Disarms(Cause::Move),
+        }),
+        _ => None,
+    }
+}
