@@ -6,6 +6,8 @@
 
 #[path = "explain_scenarios/came.rs"]
 mod came;
+#[path = "explain_scenarios/explained.rs"]
+mod explained;
 #[path = "explain_scenarios/reported.rs"]
 mod reported;
 mod support;
@@ -38,6 +40,16 @@ fn each_alone_is_reported_as_the_table_says() {
 #[test]
 fn all_at_once_are_reported_as_the_table_says() {
     mixed(reported::differences);
+}
+
+#[test]
+fn each_alone_is_explained_as_the_table_says() {
+    alone(explained::differences);
+}
+
+#[test]
+fn all_at_once_are_explained_as_the_table_says() {
+    mixed(explained::differences);
 }
 
 /// Pages that it was about, and what was wrong.

@@ -1,0 +1,163 @@
+//! The whole table: verdict and cause of what is reported, and what changed without a report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::LazyLock;
+
+use tracker::explain::{Cause, Explained, Explainer, Hub, Options, Step, Verdict};
+use tracker::probes::events::{self, Events};
+use tracker::uffd::PAGE_SIZE;
+
+use crate::came::{Came, Lot};
+use crate::support;
+use crate::support::script::FACTS;
+use crate::table::{Class, Fate};
+use crate::target::{Ground, How, Target};
+
+/// The kernel's events; their ring holds those of all scenarios, however slow this machine is.
+static HUB: LazyLock<Hub> = LazyLock::new(|| {
+    let events = Events::attach(&events::Options {
+        ring: 128 << 20,
+        ..events::Options::default()
+    });
+    let hub = Hub::new(events).unwrap();
+    if !hub.seen().complete {
+        eprintln!("causes may stay unknown: {}", hub.seen().not.join("; "));
+    }
+    hub
+});
+
+/// Acts between two rounds; how many pages that was about, and all differences.
+pub fn differences(names: &[&str], how: How) -> (u64, Vec<String>) {
+    let options = Options {
+        track: support::session::options(Class::here().strategy()),
+        content_limit: 1 << 40,
+        page: None,
+    };
+    let target = Target::start(names, how);
+    let begun = Explainer::begin(target.pid(), FACTS.clone(), Some(&HUB), options);
+    let (mut explainer, _) = begun.unwrap();
+    let before = step(&mut explainer);
+    let came = Came::of(target);
+    let round = step(&mut explainer);
+    let after = step(&mut explainer);
+    let complete = explainer.end().unwrap().seen.complete;
+    let mut wrong = came.check(|ground, lots| {
+        let found = answers(&round, ground);
+        let mut wrong: Vec<_> = lots
+            .iter()
+            .filter_map(|lot| check(&found, lot, complete))
+            .collect();
+        for (when, round) in [("before", &before), ("again", &after)] {
+            let found = answers(round, ground);
+            if !found.is_empty() {
+                wrong.push(format!("{when}: {}", tally(found.values())));
+            }
+        }
+        wrong
+    });
+    let dropped = before.dropped + round.dropped + after.dropped;
+    if dropped != 0 {
+        wrong.push(format!("{dropped} events were dropped"));
+    }
+    (came.pages(), wrong)
+}
+
+fn step(explainer: &mut Explainer) -> Explained {
+    match explainer.step().unwrap() {
+        Step::Round(round) => round,
+        Step::Exited => panic!("the process has ended"),
+    }
+}
+
+/// What is said of a page of which something is said.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    /// Why it was reported, and in words why something of that is not known.
+    Reported(Verdict, Cause, String),
+    /// It changed without a report.
+    Missed { zeroed: bool },
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reported(verdict, cause, why) => write!(f, "{verdict} {cause}{why}"),
+            Self::Missed { zeroed: true } => f.write_str("missed, zeroed"),
+            Self::Missed { zeroed: false } => f.write_str("missed"),
+        }
+    }
+}
+
+/// By number of the page.
+fn answers(round: &Explained, ground: &Ground) -> BTreeMap<u64, Answer> {
+    let reported = round.reported.iter().flat_map(|(_, pages)| pages);
+    let reported = reported.map(|it| {
+        let words = [it.verdict_unknown, it.cause_unknown].into_iter().flatten();
+        let why = words.map(|reason| format!(" ({reason})")).collect();
+        let answer = Answer::Reported(it.why.verdict, it.why.cause, why);
+        (it.range.clone(), answer)
+    });
+    let missed = round.missed.iter().flat_map(|(_, pages)| pages);
+    let missed = missed.map(|it| (it.range.clone(), Answer::Missed { zeroed: it.zeroed }));
+    let mut found = BTreeMap::new();
+    for (range, answer) in reported.chain(missed) {
+        let here = range.start.max(ground.range.start)..range.end.min(ground.range.end);
+        for address in here.step_by(PAGE_SIZE as usize) {
+            let page = (address - ground.range.start) / PAGE_SIZE;
+            let twice = found.insert(page, answer.clone());
+            assert_eq!(twice, None, "page {page} at {address:#x} is told twice");
+        }
+    }
+    found
+}
+
+/// What is wrong about some pages. Where not every cause can be seen, one may be unknown, but none may be another.
+fn check(found: &BTreeMap<u64, Answer>, lot: &Lot, complete: bool) -> Option<String> {
+    let is = |answer: &Answer, verdict, cause| match answer {
+        Answer::Reported(_, Cause::Unknown, _) if complete => false,
+        Answer::Reported(v, c, _) => *v == verdict && (*c == cause || *c == Cause::Unknown),
+        Answer::Missed { .. } => false,
+    };
+    let right = |answer: Option<&Answer>| match (lot.fate, answer) {
+        (
+            Fate::Reported(verdict, cause)
+            | Fate::AllButOne(verdict, cause)
+            | Fate::New(verdict, cause),
+            Some(answer),
+        ) => is(answer, verdict, cause),
+        (Fate::Missed { zeroed }, Some(answer)) => *answer == Answer::Missed { zeroed },
+        (Fate::Quiet | Fate::Hidden | Fate::Refused, answer) => answer.is_none(),
+        _ => false,
+    };
+    let wrong = lot.pages.iter().filter(|page| !right(found.get(page)));
+    let wrong: Vec<u64> = wrong.copied().collect();
+    let allowed = match lot.fate {
+        Fate::AllButOne(..) => wrong.len() == 1 && !found.contains_key(&wrong[0]),
+        _ => wrong.is_empty(),
+    };
+    (!allowed).then(|| {
+        let silent = wrong.iter().filter(|page| !found.contains_key(page));
+        format!(
+            "{}: {} of {} pages are not {:?} but {} nothing, {}",
+            lot.name,
+            wrong.len(),
+            lot.pages.len(),
+            lot.fate,
+            silent.count(),
+            tally(wrong.iter().filter_map(|page| found.get(page)))
+        )
+    })
+}
+
+/// How often what is said.
+fn tally<'a>(answers: impl Iterator<Item = &'a Answer>) -> String {
+    let mut counts = BTreeMap::new();
+    for answer in answers {
+        *counts.entry(answer).or_insert(0u64) += 1;
+    }
+    let lines = counts
+        .iter()
+        .map(|(answer, count)| format!("{count} {answer}"));
+    lines.collect::<Vec<_>>().join(", ")
+}
