@@ -89,6 +89,7 @@ fn explain(
         },
         content_limit: args.content_limit,
         page: args.page,
+        findings: true,
     };
     let events = Events::attach(&events::Options::default());
     let hub = Hub::new(events).context("cannot read the kernel's events")?;

@@ -238,7 +238,7 @@ pub struct Explained {
     pub verified: u64,
     /// Events of the kernel read in this round, and those dropped.
     pub events: u64,
-    /// Events that did not fit into the ring.
+    /// Events that were lost: the ring was full, or the kernel ran no program for them.
     pub dropped: u64,
     /// What reading and hashing took.
     pub took: Duration,
@@ -260,6 +260,8 @@ pub struct Options {
     pub content_limit: u64,
     /// A page whose whole story is kept.
     pub page: Option<u64>,
+    /// Whether [`Findings`] grow by each round: without them memory stays bounded however long it goes on.
+    pub findings: bool,
 }
 
 /// An event of the kernel about pages of the process, without its stack.
@@ -386,7 +388,7 @@ pub struct Findings {
     pub verified: u64,
     /// Events of the kernel that were read.
     pub events: u64,
-    /// Events that did not fit into the ring.
+    /// Events that were lost: the ring was full, or the kernel ran no program for them.
     pub dropped: u64,
     /// The most pages tracked in one round.
     pub tracked: u64,

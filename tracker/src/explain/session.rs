@@ -43,6 +43,8 @@ pub struct Explainer {
     history: History,
     /// Events that were lost so far.
     lost: u64,
+    /// Whether findings grow.
+    keeps: bool,
     teller: Option<Teller>,
     findings: Findings,
 }
@@ -84,6 +86,7 @@ impl Explainer {
             symbols,
             history: History::default(),
             lost: 0,
+            keeps: options.findings,
             teller: options.page.map(|page| Teller::new(page, began)),
             findings,
         };
@@ -236,7 +239,7 @@ impl Explainer {
         tracked.sort_by_key(|range| range.start);
         self.images.keep(&tracked);
         explained.took = started.elapsed();
-        if !is_first {
+        if !is_first && self.keeps {
             self.add(&explained);
         }
         Ok(Some(explained))

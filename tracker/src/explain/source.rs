@@ -11,6 +11,7 @@ use tracker_ebpf::{EventHead, EventKind};
 use super::model::{Event, Seen};
 use super::places::{Places, Stack};
 use super::translate::translate;
+use crate::probes::Level;
 use crate::probes::events::{Events, WatchId};
 
 /// All events that are read: one reader for as many processes as are explained.
@@ -241,6 +242,18 @@ fn with_instruction(instruction: u64, stack: &[u64]) -> Box<[u64]> {
 
 /// How much of what can be a cause is seen.
 fn seen(events: &Events) -> Seen {
+    if events.level() == Level::Observe {
+        // One reason for all.
+        let not = format!(
+            "only stores, system calls that write to memory, and MADV_DONTNEED, MADV_FREE, mlock and mremap are seen, \
+             through tracepoints; KSM, reclaim, huge pages and other processes are not: {}",
+            events.reason()
+        );
+        return Seen {
+            complete: false,
+            not: vec![not],
+        };
+    }
     let absent = events
         .plan()
         .iter()
