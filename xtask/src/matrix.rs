@@ -41,6 +41,7 @@ const PREEMPTIBLE: &[Excuse] = &[
 /// What runs with `preempt=full` on one kernel only.
 const PREEMPTIBLE_TOO: &[Excuse] = &[
     ("inject", "one preemptible kernel is enough for races"),
+    ("vm_events", "one preemptible kernel is enough for races"),
     (
         "strategy_stress",
         "one preemptible kernel is enough for races",
@@ -52,6 +53,7 @@ const LOCKED: &[Excuse] = &[
     PROMETHEUS,
     ("inject", "it reads no kernel memory"),
     ("inject_targets", "it reads no kernel memory"),
+    ("vm_events", "no hook can be attached"),
     ("vm_exact", "no hook can be attached"),
     ("vm_life", "no hook can be attached"),
     ("vm_oracle", "no hook can be attached"),
