@@ -21,6 +21,7 @@ fn options(content_limit: u64) -> Options {
         },
         content_limit,
         page: None,
+        against: None,
         findings: true,
     }
 }

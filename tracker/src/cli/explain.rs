@@ -13,10 +13,10 @@ use super::pace::{Pace, Wake};
 use super::target::{self, TargetArgs};
 use super::values;
 use crate::explain::report::{self, Report};
-use crate::explain::{Explainer, Findings, Hub, Options, Step};
+use crate::explain::{AGAINST, Explainer, Findings, Hub, Options, Step};
 use crate::inject::{self, Launched};
 use crate::probes::events::{self, Events};
-use crate::strategy::{self, Facts};
+use crate::strategy::{self, Facts, Name};
 use crate::track::{End, Header};
 
 /// The flags of `tracker explain`.
@@ -46,6 +46,10 @@ pub struct ExplainArgs {
     /// Pass over mappings larger than this
     #[arg(long, env = "TRACKER_MAX_MAPPING", default_value = "128GiB", value_name = "SIZE", value_parser = values::size)]
     max_mapping: u64,
+    /// Run a second strategy on the same rounds and tell where the two disagree: hash (by content), or soft-dirty, which
+    /// clears the soft-dirty bits of the process in each round: whoever else uses them (CRIU) loses writes
+    #[arg(long, env = "TRACKER_AGAINST", value_name = "STRATEGY", value_parser = against)]
+    against: Option<Name>,
     /// Print one JSON object a line: a header, VMAs by verdict and cause, a summary
     #[arg(long, env = "TRACKER_JSON")]
     json: bool,
@@ -55,6 +59,17 @@ pub struct ExplainArgs {
     /// Replace the file if it exists
     #[arg(long, env = "TRACKER_FORCE", requires = "html")]
     force: bool,
+}
+
+fn against(text: &str) -> Result<Name, String> {
+    let offered = AGAINST.into_iter().find(|name| name.as_str() == text);
+    offered.ok_or_else(|| {
+        let names: Vec<_> = AGAINST.iter().map(|name| name.as_str()).collect();
+        format!(
+            "`{text}` cannot run beside another strategy; choose {}",
+            names.join(" or ")
+        )
+    })
 }
 
 /// Explains until the end of the process, the rounds, the time, or a signal, and reports then.
@@ -89,6 +104,7 @@ fn explain(
         },
         content_limit: args.content_limit,
         page: args.page,
+        against: args.against,
         findings: true,
     };
     let events = Events::attach(&events::Options::default());

@@ -36,6 +36,7 @@ impl Findings {
             hashed: 0,
             took: Duration::ZERO,
             story: None,
+            against: None,
         }
     }
 

@@ -43,6 +43,7 @@ pub fn assembled(
         hashed: 7 << 30,
         took: Duration::from_millis(2_400),
         story: None,
+        against: None,
     };
     let mut vmas: BTreeMap<(u64, String), VmaFindings> = BTreeMap::new();
     let mut vma = |mapping: &Arc<Mapping>, tell: &mut dyn FnMut(&mut VmaFindings)| {

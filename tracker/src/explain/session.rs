@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::against::Against;
 use super::candidates::candidates;
 use super::history::{History, Index, Page, Scan};
 use super::images::{Image, Images, Look, verdict};
@@ -18,7 +19,7 @@ use super::model::{
 use super::source::{Hub, Source};
 use super::story::Teller;
 use super::symbols::Symbols;
-use crate::strategy::{Facts, Name};
+use crate::strategy::{self, Descriptor, Facts, Means, Name};
 use crate::track::{Extent, Header, Mapping, Round, Session, Step as Tracked, TrackError};
 use crate::uffd::{self, PAGE_SIZE};
 
@@ -37,6 +38,10 @@ pub struct Explainer {
     session: Session,
     scans: bool,
     executed: u64,
+    /// Rounds that came before the first that counts.
+    settled: u64,
+    /// Pages of the last round that were written again before they could be read.
+    busy: u64,
     images: Images,
     source: Option<Source>,
     symbols: Symbols,
@@ -45,6 +50,7 @@ pub struct Explainer {
     lost: u64,
     /// Whether findings grow.
     keeps: bool,
+    against: Option<Against>,
     teller: Option<Teller>,
     findings: Findings,
 }
@@ -66,6 +72,10 @@ impl Explainer {
         // Before the first page is armed.
         let (source, seen) = watch(events, pid);
         let began = now();
+        let against = options
+            .against
+            .map(|name| against(name, pid, &facts))
+            .transpose()?;
         let (session, first) = Session::begin(pid, facts, options.track)?;
         let all = Sampling { one_of: 1 };
         let mut images = Images::open(pid, scans, all)
@@ -79,6 +89,8 @@ impl Explainer {
         let mut explainer = Self {
             pid,
             executed: session.executed(),
+            settled: 0,
+            busy: 0,
             session,
             scans,
             images,
@@ -87,11 +99,29 @@ impl Explainer {
             history: History::default(),
             lost: 0,
             keeps: options.findings,
+            against,
             teller: options.page.map(|page| Teller::new(page, began)),
             findings,
         };
         explainer.explain(first.clone(), began)?;
+        explainer.settle()?;
         Ok((explainer, first))
+    }
+
+    /// The first look reads all memory, and takes long: looks again at what was written meanwhile, before anything
+    /// counts.
+    fn settle(&mut self) -> Result<(), TrackError> {
+        const AT_MOST: u64 = 3;
+        while self.busy != 0 && self.settled < AT_MOST {
+            let began = now();
+            let Tracked::Round(mut round) = self.session.step()? else {
+                break;
+            };
+            self.settled += 1;
+            round.number = 0;
+            self.explain(round, began)?;
+        }
+        Ok(())
     }
 
     /// Who is explained.
@@ -120,9 +150,11 @@ impl Explainer {
         let began = now();
         match self.session.step()? {
             Tracked::Exited => Ok(Step::Exited),
-            Tracked::Round(round) => Ok(self
-                .explain(round, began)?
-                .map_or(Step::Exited, Step::Round)),
+            Tracked::Round(mut round) => {
+                round.number -= self.settled;
+                let explained = self.explain(round, began)?;
+                Ok(explained.map_or(Step::Exited, Step::Round))
+            }
         }
     }
 
@@ -132,6 +164,7 @@ impl Explainer {
     /// If the kernel refuses to disarm something.
     pub fn end(mut self) -> Result<Findings, TrackError> {
         self.findings.story = self.teller.take().map(Teller::end);
+        self.findings.against = self.against.take().map(Against::end);
         self.session.end()?;
         Ok(self.findings)
     }
@@ -183,10 +216,12 @@ impl Explainer {
             took: Duration::ZERO,
             round,
         };
+        let mut busy = 0;
         // What was written may be written again at any moment: first.
         for row in &explained.round.mappings {
             let mapping = &row.mapping;
             let each = |extent: &Extent, page, before, look| {
+                busy += u64::from(look == Look::Not(Reason::WrittenAgain));
                 if !is_first {
                     join.report(mapping, page, before, look, extent);
                 }
@@ -224,7 +259,13 @@ impl Explainer {
                 explained.missed.push((Arc::clone(mapping), missed));
             }
         }
+        self.busy = busy;
         explained.verified = join.verified;
+        if let Some(against) = &mut self.against
+            && against.round(&explained, &armed).map_err(kernel)?.is_none()
+        {
+            return Ok(None);
+        }
         if let Some(teller) = &mut self.teller {
             teller.round(&explained, index.events(), scan, is_first);
         }
@@ -287,6 +328,23 @@ impl Explainer {
         }
         Ok(true)
     }
+}
+
+/// The second strategy, if it works here.
+fn against(name: Name, pid: u32, facts: &Facts) -> Result<Against, TrackError> {
+    let means = Means {
+        in_process: false,
+        descriptor: Descriptor::None,
+    };
+    let verdict = strategy::verdict(name, facts, means);
+    if !verdict.works {
+        return Err(TrackError::Refused {
+            pid,
+            strategy: name,
+            reason: verdict.reason,
+        });
+    }
+    Against::start(name, pid, facts).map_err(|source| TrackError::Start { pid, source })
 }
 
 /// The source of a process's events, and what can be seen.

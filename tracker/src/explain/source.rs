@@ -114,7 +114,11 @@ impl Source {
         if let Some(error) = shared.failed.take() {
             return Err(error);
         }
-        let lost = shared.events.dropped() + shared.events.missed();
+        let mut lost = shared.events.dropped();
+        // There, what misses is the tracepoint of all page faults, by those of our own looks at stacks.
+        if shared.events.level() != Level::Observe {
+            lost += shared.events.missed();
+        }
         let Some(taken) = shared.watches.get_mut(&self.watch.0) else {
             return Ok((Vec::new(), lost));
         };

@@ -109,6 +109,7 @@ impl Following {
             track,
             content_limit: config.content_limit,
             page: None,
+            against: None,
             findings: false,
         };
         let hub = job.tracking.hub.as_ref();

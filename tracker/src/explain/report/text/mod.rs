@@ -20,6 +20,7 @@ pub fn text(report: &Report<'_>) -> String {
         answer(report),
         sections::matrix(report),
         sections::missed(report),
+        sections::against(report),
         sections::spots(report),
         sections::advice(report),
         sections::vmas(report),

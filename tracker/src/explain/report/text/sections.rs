@@ -412,3 +412,33 @@ pub fn sight(report: &Report<'_>) -> String {
             text + &wrapped("  - ", 4, line)
         })
 }
+
+/// Where a second strategy disagrees.
+pub fn against(report: &Report<'_>) -> String {
+    let Some(against) = &report.findings.against else {
+        return String::new();
+    };
+    let (ours, theirs) = (&report.findings.header.strategy, &against.strategy);
+    let here: u64 = against.only_here.values().sum();
+    let there: u64 = against.only_there.values().sum();
+    let mut text = format!(
+        "Against {theirs}: {} pages are reported by both, {} only by {ours}, {} only by {theirs}.\n",
+        number(against.both),
+        number(here),
+        number(there)
+    );
+    for (why, pages) in &against.only_here {
+        let _ = writeln!(
+            text,
+            "  only {ours}: {} {}, {}",
+            number(*pages),
+            why.verdict,
+            why.cause
+        );
+    }
+    for (why, pages) in &against.only_there {
+        let first = format!("  only {theirs}: {} ", number(*pages));
+        text += &wrapped(&first, INDENT, means::only_there(*why));
+    }
+    text
+}
