@@ -5,13 +5,17 @@
 
 mod flags;
 mod headline;
+pub mod html;
 mod interval;
 pub mod json;
 pub mod live;
 mod location;
 mod matrix;
 mod missed;
+pub mod picture;
+mod remarks;
 mod spots;
+mod stack;
 pub mod story;
 pub mod text;
 
@@ -67,6 +71,17 @@ impl<'a> Report<'a> {
                 .map(|r| r.at)
                 .max()
                 .unwrap_or_default(),
+        }
+    }
+
+    /// What to show of code locations, under which title: those that write the same content again, if there are such.
+    fn worst(&self) -> (&'static str, Vec<&Spot<'a>>) {
+        let wasteful = |spot: &&Spot<'_>| spot.unchanged() > 0;
+        if self.spots.iter().any(|spot| wasteful(&spot)) {
+            let title = "Where the same content was written again";
+            (title, self.spots.iter().filter(wasteful).collect())
+        } else {
+            ("Where pages were written", self.spots.iter().collect())
         }
     }
 

@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::stack::stack;
 use super::wrap::{WIDTH, wrapped};
 use crate::explain::report::spots::Spot;
-use crate::explain::report::{Report, flags, headline};
+use crate::explain::report::{Report, flags, remarks};
 use crate::explain::{Reason, Verdict, advice as means};
 use crate::model::words::backing;
-use crate::track::clock::spoken;
 use crate::track::report::table::Table;
 use crate::track::report::words::{elided, number, printable, share, size};
-use crate::uffd::{PAGE_SIZE, pages_in};
+use crate::uffd::pages_in;
 
 /// Code locations told.
 const SPOTS: usize = 10;
@@ -72,17 +70,7 @@ fn count(pages: u64) -> String {
 
 /// Code locations: those that leave content as it is first.
 pub fn spots(report: &Report<'_>) -> String {
-    let wasteful = report.spots.iter().any(|spot| spot.unchanged() > 0);
-    let title = if wasteful {
-        "Where the same content was written again"
-    } else {
-        "Where pages were written"
-    };
-    let shown: Vec<_> = report
-        .spots
-        .iter()
-        .filter(|spot| !wasteful || spot.unchanged() > 0)
-        .collect();
+    let (title, shown) = report.worst();
     if shown.is_empty() {
         return String::new();
     }
@@ -215,7 +203,7 @@ pub fn vmas(report: &Report<'_>) -> String {
             .flat_map(|head| [head, "\n".to_owned()]),
     );
     for (line, (vma, _)) in lines.zip(&report.vmas) {
-        let _ = writeln!(text, "{line}");
+        let _ = writeln!(text, "{}", elided_end(&line));
         text += &vm_flags(&vma.flags);
     }
     if report.vmas.len() > VMAS {
@@ -352,63 +340,20 @@ pub fn advice(report: &Report<'_>) -> String {
 
 /// Memory and time.
 pub fn costs(report: &Report<'_>) -> String {
-    let findings = report.findings;
-    let pages = |bytes: u64| bytes as f64 / PAGE_SIZE as f64;
-    let mut memory = format!(
-        "memory for images of pages: {}",
-        size(pages(findings.memory))
-    );
-    if findings.tracked > 0 {
-        let gib = findings.tracked as f64 / (1 << 18) as f64;
-        let _ = write!(
-            memory,
-            ", {} for each GiB tracked",
-            size(pages(findings.memory) / gib)
-        );
-    }
-    let rounds = u32::try_from(findings.rounds.len().max(1)).unwrap_or(u32::MAX);
-    let time = format!(
-        "reading and hashing {} took {}, {} a round, {} of the time",
-        size(pages(findings.hashed)),
-        spoken(findings.took),
-        spoken(findings.took / rounds),
-        share(micros(findings.took), micros(report.lasted))
-    );
-    let events = format!(
-        "events of the kernel: {} read, {} dropped",
-        number(findings.events),
-        number(findings.dropped)
-    );
-    [memory, time, events]
-        .iter()
-        .fold("Costs:\n".to_owned(), |text, line| {
-            text + &wrapped("  ", INDENT, line)
-        })
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+    let lines = remarks::costs(report);
+    lines.iter().fold("Costs:\n".to_owned(), |text, line| {
+        text + &wrapped("  ", INDENT, line)
+    })
 }
 
 /// What could not be seen, and how sure a sample is.
 pub fn sight(report: &Report<'_>) -> String {
-    let findings = report.findings;
-    let mut lines: Vec<String> = Vec::new();
-    if let Some(interval) = headline::interval(report) {
-        lines.push(format!(
-            "the content of one page of {} was looked at, chosen by its address; the share of unchanged pages is \
-             {interval}, if a page reported twice tells as much as two pages",
-            findings.sampling.one_of
-        ));
-    }
-    lines.extend(findings.seen.not.iter().map(|what| printable(what)));
-    lines.extend(findings.header.notes.iter().map(|note| printable(note)));
+    let lines = remarks::not_seen(report);
     if lines.is_empty() {
         return String::new();
     }
+    let head = "What could not be seen:\n".to_owned();
     lines
         .iter()
-        .fold("What could not be seen:\n".to_owned(), |text, line| {
-            text + &wrapped("  - ", 4, line)
-        })
+        .fold(head, |text, line| text + &wrapped("  - ", 4, line))
 }
