@@ -20,9 +20,12 @@ pub mod story;
 pub mod text;
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Cause, Findings, Verdict, VmaFindings};
+use super::{Candidate, Cause, Findings, Verdict, VmaFindings};
+use crate::track::Mapping;
+use crate::track::report::words::printable;
 use matrix::Matrix;
 use missed::MissedGroup;
 use spots::Spot;
@@ -85,6 +88,12 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// What could have changed pages behind the protection.
+    fn candidates(&self) -> BTreeSet<Candidate> {
+        let groups = self.missed.iter();
+        groups.flat_map(|group| group.candidates).copied().collect()
+    }
+
     /// What to do, cause by cause: the cause, how many pages it is about, and the advice.
     fn advice(&self) -> Vec<(Cause, u64, &'static str)> {
         let mut told: Vec<(Cause, u64, &'static str)> = Vec::new();
@@ -104,6 +113,15 @@ impl<'a> Report<'a> {
             }
         }
         told
+    }
+}
+
+/// What a mapping is called; printable.
+fn name_of(mapping: &Mapping) -> String {
+    if mapping.name.is_empty() {
+        "[anon]".to_owned()
+    } else {
+        printable(&mapping.name)
     }
 }
 

@@ -1,13 +1,16 @@
 //! The report for a terminal or a pipe, at most 100 columns wide: first the answer, then what to do, then what it rests on.
 
-mod sections;
+mod lists;
+mod places;
 mod stack;
+mod tables;
 mod wrap;
 
 pub use wrap::wrapped;
 
 use super::headline::headline;
 use super::{Report, remarks};
+use crate::track::report::words::number;
 
 /// All of it.
 #[must_use]
@@ -15,14 +18,14 @@ pub fn text(report: &Report<'_>) -> String {
     let sections = [
         head(report),
         answer(report),
-        sections::matrix(report),
-        sections::missed(report),
-        sections::spots(report),
-        sections::advice(report),
-        sections::vmas(report),
-        sections::unknown(report),
-        sections::costs(report),
-        sections::sight(report),
+        tables::matrix(report),
+        tables::missed(report),
+        places::spots(report),
+        lists::advice(report),
+        tables::vmas(report),
+        lists::unknown(report),
+        lists::costs(report),
+        lists::sight(report),
     ];
     let told: Vec<_> = sections.into_iter().filter(|s| !s.is_empty()).collect();
     told.join("\n")
@@ -47,4 +50,13 @@ fn answer(report: &Report<'_>) -> String {
         .iter()
         .map(|sentence| wrapped(">> ", 3, sentence))
         .collect()
+}
+
+/// A number in a table; none is no news.
+fn count(pages: u64) -> String {
+    if pages == 0 {
+        "-".to_owned()
+    } else {
+        number(pages)
+    }
 }
