@@ -10,6 +10,7 @@ use clap::{Args, value_parser};
 
 use super::output::print;
 use super::pace::{Pace, Wake};
+use super::replace::replace;
 use super::target::{self, TargetArgs};
 use super::values;
 use crate::explain::report::{self, Report};
@@ -94,6 +95,14 @@ fn explain(
     mut launched: Option<&mut Launched>,
     pace: &mut Pace,
 ) -> anyhow::Result<Option<ExitStatus>> {
+    // Before the process is touched: what cannot be written must not be found out at the end.
+    if let Some(path) = args
+        .html
+        .as_ref()
+        .filter(|path| !args.force && path.exists())
+    {
+        anyhow::bail!("{} exists; --force replaces it", path.display());
+    }
     let options = Options {
         track: crate::track::Options {
             strategy: args.strategy.0,
@@ -153,6 +162,10 @@ fn tell(args: &ExplainArgs, findings: &Findings, beside: bool) -> anyhow::Result
         eprint!("{text}");
     } else {
         print(&text)?;
+    }
+    if let Some(path) = &args.html {
+        let page = report::html::page(&report).context("cannot make the page")?;
+        replace(path, page.as_bytes())?;
     }
     Ok(())
 }

@@ -90,7 +90,7 @@ pub const fn advice(cause: Cause, verdict: Verdict) -> Option<&'static str> {
              WP_ASYNC and WP_UNPOPULATED arm also pages that are not there yet"
         }
         (Cause::Unknown, _) => {
-            "look at the reasons why it is not known; `tracker check` says which hook is absent and how to get it"
+            "look at the reasons why it is not known; tracker check says which hook is absent and how to get it"
         }
         (Cause::UserStore | Cause::KernelCopy | Cause::RemoteOrPin, Gone | Unknown)
         | (Cause::KernelCopy | Cause::RemoteOrPin, Zeroed)

@@ -37,7 +37,7 @@ pub fn lines(report: &Report<'_>) -> serde_json::Result<String> {
         }
     }
     let mut threads: BTreeMap<PlaceId, BTreeSet<String>> = BTreeMap::new();
-    for (id, _, name, _) in spots::threads(findings) {
+    for (id, _, name) in spots::threads(findings).into_keys() {
         threads.entry(id).or_default().insert(name.to_string());
     }
     for (id, tally) in &findings.places {
