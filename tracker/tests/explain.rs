@@ -22,6 +22,7 @@ fn options(content_limit: u64) -> Options {
         content_limit,
         page: None,
         against: None,
+        freeze: false,
         findings: true,
     }
 }

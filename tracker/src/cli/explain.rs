@@ -47,6 +47,10 @@ pub struct ExplainArgs {
     /// Pass over mappings larger than this
     #[arg(long, env = "TRACKER_MAX_MAPPING", default_value = "128GiB", value_name = "SIZE", value_parser = values::size)]
     max_mapping: u64,
+    /// Stop the process in each round, as a debugger does, until what was reported has been read (some milliseconds; the
+    /// report tells): pages that are written all the time have a verdict then
+    #[arg(long, env = "TRACKER_FREEZE")]
+    freeze: bool,
     /// Run a second strategy on the same rounds and tell where the two disagree: hash (by content), or soft-dirty, which
     /// clears the soft-dirty bits of the process in each round: whoever else uses them (CRIU) loses writes
     #[arg(long, env = "TRACKER_AGAINST", value_name = "STRATEGY", value_parser = against)]
@@ -114,6 +118,7 @@ fn explain(
         content_limit: args.content_limit,
         page: args.page,
         against: args.against,
+        freeze: args.freeze,
         findings: true,
     };
     let events = Events::attach(&events::Options::default());

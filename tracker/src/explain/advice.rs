@@ -112,7 +112,7 @@ pub const fn reason(reason: Reason) -> &'static str {
             "no valid image from before, as in a page's first round, or when it was written while it was read"
         }
         Reason::WrittenAgain => {
-            "written again before it could be read: rounds are long, or the page is hot"
+            "written again before it could be read, as hot pages are: with --freeze the process stands still meanwhile"
         }
         Reason::Swapped => "in swap: reading it would bring it back",
         Reason::NotMapped => "its file's page is not mapped: reading it would map it",

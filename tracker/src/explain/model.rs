@@ -262,6 +262,8 @@ pub struct Options {
     pub page: Option<u64>,
     /// A second strategy on the same rounds: one of [`super::AGAINST`].
     pub against: Option<crate::strategy::Name>,
+    /// Whether the process stands still in each round until what was reported has been read.
+    pub freeze: bool,
     /// Whether [`Findings`] grow by each round: without them memory stays bounded however long it goes on.
     pub findings: bool,
 }
@@ -453,6 +455,8 @@ pub struct Findings {
     pub hashed: u64,
     /// What reading and hashing took.
     pub took: Duration,
+    /// For how long the process stood still in all rounds, and in the longest; zero if it was not to.
+    pub frozen: (Duration, Duration),
     /// The story of a page, if asked for.
     pub story: Option<Story>,
     /// A second strategy, if asked for.

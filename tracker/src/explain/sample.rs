@@ -42,6 +42,7 @@ pub fn assembled(
         memory: 14 << 20,
         hashed: 7 << 30,
         took: Duration::from_millis(2_400),
+        frozen: (Duration::ZERO, Duration::ZERO),
         story: None,
         against: None,
     };

@@ -19,6 +19,7 @@ use super::model::{
 use super::source::{Hub, Source};
 use super::story::Teller;
 use super::symbols::Symbols;
+use crate::inject::{self, Frozen, Life};
 use crate::strategy::{self, Descriptor, Facts, Means, Name};
 use crate::track::{Extent, Header, Mapping, Round, Session, Step as Tracked, TrackError};
 use crate::uffd::{self, PAGE_SIZE};
@@ -51,6 +52,7 @@ pub struct Explainer {
     /// Whether findings grow.
     keeps: bool,
     against: Option<Against>,
+    freezes: bool,
     teller: Option<Teller>,
     findings: Findings,
 }
@@ -100,10 +102,11 @@ impl Explainer {
             lost: 0,
             keeps: options.findings,
             against,
+            freezes: options.freeze,
             teller: options.page.map(|page| Teller::new(page, began)),
             findings,
         };
-        explainer.explain(first.clone(), began)?;
+        explainer.explain(first.clone(), began, None)?;
         explainer.settle()?;
         Ok((explainer, first))
     }
@@ -113,13 +116,14 @@ impl Explainer {
     fn settle(&mut self) -> Result<(), TrackError> {
         const AT_MOST: u64 = 3;
         while self.busy != 0 && self.settled < AT_MOST {
+            let frozen = self.freeze();
             let began = now();
             let Tracked::Round(mut round) = self.session.step()? else {
                 break;
             };
             self.settled += 1;
             round.number = 0;
-            self.explain(round, began)?;
+            self.explain(round, began, frozen)?;
         }
         Ok(())
     }
@@ -147,12 +151,13 @@ impl Explainer {
     /// # Errors
     /// If the kernel refuses something that is not the process's end.
     pub fn step(&mut self) -> Result<Step, TrackError> {
+        let frozen = self.freeze();
         let began = now();
         match self.session.step()? {
             Tracked::Exited => Ok(Step::Exited),
             Tracked::Round(mut round) => {
                 round.number -= self.settled;
-                let explained = self.explain(round, began)?;
+                let explained = self.explain(round, began, frozen)?;
                 Ok(explained.map_or(Step::Exited, Step::Round))
             }
         }
@@ -169,8 +174,30 @@ impl Explainer {
         Ok(self.findings)
     }
 
+    /// Stops the process if it is to stand still. One that cannot be stopped at the moment, or has executed another
+    /// program, which is attached to first, runs on in this round.
+    fn freeze(&self) -> Option<Frozen> {
+        let lives = || matches!(self.session.lifeline().life(), Ok(Life::Same));
+        if !self.freezes || !lives() {
+            return None;
+        }
+        match inject::freeze(self.pid, LONGEST_FREEZE) {
+            Ok(frozen) if lives() => Some(frozen),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!("process {} runs on: {error}", self.pid);
+                None
+            }
+        }
+    }
+
     /// What a round reports, explained. `None`: the process has ended meanwhile.
-    fn explain(&mut self, round: Round, scan_began: u64) -> Result<Option<Explained>, TrackError> {
+    fn explain(
+        &mut self,
+        round: Round,
+        scan_began: u64,
+        frozen: Option<Frozen>,
+    ) -> Result<Option<Explained>, TrackError> {
         let pid = self.pid;
         let kernel = |source| TrackError::Kernel { pid, source };
         let started = Instant::now();
@@ -238,6 +265,11 @@ impl Explainer {
             if !reported.is_empty() {
                 explained.reported.push((Arc::clone(mapping), reported));
             }
+        }
+        if let Some(frozen) = frozen {
+            let stood = frozen.release();
+            let (whole, longest) = self.findings.frozen;
+            self.findings.frozen = (whole + stood, longest.max(stood));
         }
         for row in &explained.round.mappings {
             let mapping = &row.mapping;
@@ -366,6 +398,9 @@ fn watch(events: Option<&Hub>, pid: u32) -> (Option<Source>, Seen) {
         )),
     }
 }
+
+/// For how long stopping all threads may take.
+const LONGEST_FREEZE: Duration = Duration::from_millis(250);
 
 /// The answers of one round.
 struct Join<'a, 'b> {

@@ -110,6 +110,7 @@ impl Following {
             content_limit: config.content_limit,
             page: None,
             against: None,
+            freeze: false,
             findings: false,
         };
         let hub = job.tracking.hub.as_ref();

@@ -57,7 +57,7 @@ pub fn seen(report: &Report<'_>) -> String {
 }
 
 /// Memory and time.
-pub fn costs(report: &Report<'_>) -> [String; 3] {
+pub fn costs(report: &Report<'_>) -> Vec<String> {
     let findings = report.findings;
     let pages = |bytes: u64| bytes as f64 / PAGE_SIZE as f64;
     let mut memory = format!(
@@ -82,7 +82,16 @@ pub fn costs(report: &Report<'_>) -> [String; 3] {
         number(findings.events),
         number(findings.dropped)
     );
-    [memory, time, events]
+    let mut costs = vec![memory, time, events];
+    let (whole, longest) = findings.frozen;
+    if !whole.is_zero() {
+        costs.push(format!(
+            "the process stood still for {} in all, for {} at most",
+            spoken(whole),
+            spoken(longest)
+        ));
+    }
+    costs
 }
 
 fn micros(time: Duration) -> u64 {

@@ -55,7 +55,7 @@ struct Page {
     more_vmas: String,
     unknown: Vec<Unknown>,
     story: Option<String>,
-    costs: [String; 3],
+    costs: Vec<String>,
     sight: Vec<String>,
 }
 
