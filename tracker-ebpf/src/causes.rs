@@ -58,6 +58,11 @@ fn watch_of<M: Memory>(vma: *const u8) -> u32 {
     }
 }
 
+#[inline(always)]
+fn is_hugetlb<M: Memory>(vma: *const u8) -> bool {
+    M::read::<u64, { field!(vma_flags) }>(vma) & VM_HUGETLB != 0
+}
+
 /// A write found an armed page.
 #[inline(always)]
 fn fault<C: Entry + Stack>(ctx: &C, vma: *const u8, address: u64, flags: u32) {
@@ -100,7 +105,7 @@ pub fn huge_fault<C: Entry + Stack>(ctx: &C) {
         return;
     }
     let vma = C::Memory::pointer::<{ field!(fault_vma) }>(vmf);
-    if C::Memory::read::<u64, { field!(vma_flags) }>(vma) & VM_HUGETLB != 0 {
+    if is_hugetlb::<C::Memory>(vma) {
         return;
     }
     let address = C::Memory::read::<u64, { field!(fault_address) }>(vmf);
@@ -182,11 +187,12 @@ pub fn huge_emptied<C: Entry + Stack>(ctx: &C) {
     }
 }
 
-/// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`.
+/// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`, which hugetlb memory passes too.
 #[inline(always)]
 pub fn emptied<C: Entry + Stack>(ctx: &C) {
-    let watch = watch_of::<C::Memory>(ctx.pointer(1));
-    if watch == NOBODY {
+    let vma = ctx.pointer(1);
+    let watch = watch_of::<C::Memory>(vma);
+    if watch == NOBODY || is_hugetlb::<C::Memory>(vma) {
         return;
     }
     let details = ctx.argument(4) as *const u8;
@@ -218,9 +224,17 @@ fn empties<C: Entry + Stack>(ctx: &C, watch: u32, flags: u32) {
     event.at_both(ctx);
 }
 
-/// The return of either.
+/// Return of `unmap_page_range` or `__zap_vma_range`.
 #[inline(always)]
 pub fn emptied_exit(ctx: &FExitContext) {
+    if !is_hugetlb::<Copied>(traced_argument(ctx, 1) as *const u8) {
+        hugetlb_emptied_exit(ctx);
+    }
+}
+
+/// Return of `__unmap_hugepage_range`.
+#[inline(always)]
+pub fn hugetlb_emptied_exit(ctx: &FExitContext) {
     let watch = watch_of::<Copied>(traced_argument(ctx, 1) as *const u8);
     if watch != NOBODY {
         let (start, end) = (traced_argument(ctx, 2), traced_argument(ctx, 3));
@@ -239,7 +253,8 @@ pub fn reclaimed<C: Entry + Stack>(ctx: &C) {
     }
     let folio = ctx.pointer(0);
     let flags = C::Memory::read::<u64, { field!(folio_flags) }>(folio);
-    if C::Memory::read::<u64, { field!(folio_mapping) }>(folio) & MAPPING_ANON == 0
+    // By copy: to the verifier it is a pointer, which has no low bits.
+    if Copied::read::<u64, { field!(folio_mapping) }>(folio) & MAPPING_ANON == 0
         || flags & config!(folio_swapbacked) != 0
     {
         return;

@@ -296,7 +296,7 @@ entry!(
     hugetlb_emptied_fentry,
     hugetlb_emptied_kprobe
 );
-returned!(causes::emptied_exit, hugetlb_emptied_exit_fexit);
+returned!(causes::hugetlb_emptied_exit, hugetlb_emptied_exit_fexit);
 entry!(causes::reclaimed, reclaimed_fentry, reclaimed_kprobe);
 tracepoint!(causes::ksm, ksm_tracepoint);
 tracepoint!(causes::ksm_zero, ksm_zero_tracepoint);

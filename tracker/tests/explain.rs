@@ -21,6 +21,9 @@ fn options(content_limit: u64) -> Options {
         },
         content_limit,
         page: None,
+        against: None,
+        freeze: false,
+        findings: true,
     }
 }
 

@@ -7,8 +7,8 @@ use tracker::kernel::Facts;
 use tracker::kernel::facts::{TrialOutcome, TrialStage};
 use tracker::kernel::lockdown::Lockdown;
 use tracker::probes::hooks::Mechanism;
-use tracker::probes::plan::{Found, Wishes, plan, trial_key};
-use tracker::probes::{HOOKS, HookPlan};
+use tracker::probes::plan::{Found, Wishes, level, plan, trial_key};
+use tracker::probes::{EVENT_HOOKS, HOOKS, HookPlan, Level, Verdict};
 
 /// Linux 6.12 of Debian, as root.
 fn debian() -> Facts {
@@ -16,17 +16,23 @@ fn debian() -> Facts {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// What becomes of one hook.
-fn planned(facts: &Facts, name: &str) -> HookPlan {
-    let found = Found {
+fn found() -> Found {
+    Found {
         marker_pte: Some(u64::MAX << 10),
         fault_text: Some((1, 2)),
         zap_huge_text: Some((3, 4)),
+        split_text: Some((5, 6)),
         page_offset_symbol: None,
         pagemap_scan: true,
-        ..Found::default()
-    };
-    let all = plan(HOOKS, facts, &found, &Wishes::default());
+        guard_pages: false,
+        folio_swapbacked: Some(1 << 17),
+        folio_head: Some(1 << 6),
+    }
+}
+
+/// What becomes of one hook.
+fn planned(facts: &Facts, name: &str) -> HookPlan {
+    let all = plan(HOOKS, facts, &found(), &Wishes::default());
     all.into_iter().find(|hook| hook.hook == name).unwrap()
 }
 
@@ -81,10 +87,69 @@ fn a_refusal_says_at_which_step_and_why() {
 #[test]
 fn hooks_name_offsets_that_there_are() {
     let facts = debian();
-    for hook in HOOKS {
+    for hook in HOOKS.iter().chain(EVENT_HOOKS) {
         for name in hook.offsets {
             let known = facts.offsets.iter().any(|(known, _)| known == *name);
             assert!(known, "{}: there is no offset {name}", hook.name);
         }
     }
+}
+
+/// The plan of the hooks of events, with what becomes of each.
+fn events(facts: &Facts) -> Vec<HookPlan> {
+    plan(EVENT_HOOKS, facts, &found(), &Wishes::default())
+}
+
+fn verdict<'a>(plan: &'a [HookPlan], name: &str) -> &'a Verdict {
+    let found = plan.iter().find(|hook| hook.hook == name);
+    &found.unwrap().verdict
+}
+
+#[test]
+fn tracepoints_stand_in_where_no_function_can_be_hooked() {
+    let mut facts = debian();
+    let plan = events(&facts);
+    assert_eq!(level(&plan).0, Level::Full);
+    for name in ["user_fault", "kernel_fault", "syscall"] {
+        assert_eq!(verdict(&plan, name), &Verdict::NotNeeded, "{name}");
+    }
+    facts.kprobe_pmu = None;
+    for hook in EVENT_HOOKS {
+        for mechanism in [Mechanism::Fentry, Mechanism::Fexit] {
+            let key = trial_key(hook.name, mechanism, hook.functions[0]);
+            let refused = TrialOutcome::Refused {
+                stage: TrialStage::Attach,
+                errno: 1,
+                message: String::new(),
+            };
+            facts.trial.insert(key, refused);
+        }
+    }
+    let plan = events(&facts);
+    let (reached, reason) = level(&plan);
+    assert_eq!(reached, Level::Observe);
+    assert!(reason.starts_with("no function can be hooked"), "{reason}");
+    for name in ["user_fault", "kernel_fault", "syscall", "ksm", "ksm_zero"] {
+        let verdict = verdict(&plan, name);
+        assert!(matches!(verdict, Verdict::Attach { .. }), "{name}");
+    }
+    assert_eq!(verdict(&plan, "wp_fault"), &Verdict::Absent);
+}
+
+#[test]
+fn an_older_kernel_has_other_hooks_for_the_same() {
+    let mut facts = debian();
+    for event in ["ksm:ksm_merge_with_ksm_page", "ksm:ksm_merge_one_page"] {
+        facts.tracepoints.get_mut(event).unwrap().in_btf = false;
+    }
+    facts.functions.remove("userfaultfd_clear_vma");
+    let plan = events(&facts);
+    for name in ["ksm", "ksm_zero", "unregistered", "guard_install"] {
+        assert_eq!(verdict(&plan, name), &Verdict::NotNeeded, "{name}");
+    }
+    for name in ["ksm_merge", "uffd_command"] {
+        let verdict = verdict(&plan, name);
+        assert!(matches!(verdict, Verdict::Attach { .. }), "{name}");
+    }
+    assert_eq!(level(&plan).0, Level::Full);
 }

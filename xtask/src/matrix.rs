@@ -45,6 +45,7 @@ const PREEMPTIBLE_TOO: &[Excuse] = &[
         "one preemptible kernel is enough for events that get lost",
     ),
     ("inject", "one preemptible kernel is enough for races"),
+    ("vm_events", "one preemptible kernel is enough for races"),
     (
         "strategy_stress",
         "one preemptible kernel is enough for races",
@@ -57,6 +58,7 @@ const LOCKED: &[Excuse] = &[
     ("explain_scenarios", "no event can be seen, as on the host"),
     ("inject", "it reads no kernel memory"),
     ("inject_targets", "it reads no kernel memory"),
+    ("vm_events", "no hook can be attached"),
     ("vm_exact", "no hook can be attached"),
     ("vm_life", "no hook can be attached"),
     ("vm_oracle", "no hook can be attached"),

@@ -26,8 +26,12 @@ pub struct Config {
 /// Which processes are tracked, and how.
 #[derive(Clone, Debug)]
 pub struct TrackConfig {
-    /// Chosen by any of these; not empty.
+    /// Chosen by any of these, or by those of `explain`.
     pub selectors: Vec<Selector>,
+    /// Chosen by any of these to be explained, too.
+    pub explain: Vec<Selector>,
+    /// Content read and hashed in a round of a process that is explained, at most, in bytes.
+    pub content_limit: u64,
     /// From one round to the next, if the budget allows.
     pub interval: Duration,
     /// Share of one core for all of it: more than 0, at most 1.

@@ -91,6 +91,16 @@ pub struct TrackingArgs {
     #[arg(long, env = "TRACKER_TRACK", value_name = "SELECTOR")]
     #[arg(action = ArgAction::Append, value_delimiter = ',')]
     track: Vec<Selector>,
+    /// Track these processes, and compare the content of every page that is reported with what it was: counts how many
+    /// did not change, and what made the kernel report them (uffdwp_reported_pages_total). Reads all their memory that
+    /// is there in each round, within --track-budget; see `tracker explain` for one process in depth
+    #[arg(long, env = "TRACKER_EXPLAIN", value_name = "SELECTOR")]
+    #[arg(action = ArgAction::Append, value_delimiter = ',')]
+    explain: Vec<Selector>,
+    /// Read and hash at most this much memory in a round of a process that is explained; of one with more, a sample of
+    /// its pages
+    #[arg(long, env = "TRACKER_CONTENT_LIMIT", default_value = "64MiB", value_name = "SIZE", value_parser = values::size)]
+    content_limit: u64,
     /// Time from one round to the next, for each process that is tracked
     #[arg(long, env = "TRACKER_TRACK_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
     track_interval: Duration,
@@ -111,8 +121,11 @@ pub struct TrackingArgs {
 impl TrackingArgs {
     /// `retry`: from a refusal to the next try; `linger`: how long counts stay.
     fn config(&self, retry: Duration, linger: Duration) -> Option<TrackConfig> {
-        (!self.track.is_empty()).then(|| TrackConfig {
+        let any = !self.track.is_empty() || !self.explain.is_empty();
+        any.then(|| TrackConfig {
             selectors: self.track.clone(),
+            explain: self.explain.clone(),
+            content_limit: self.content_limit,
             interval: self.track_interval,
             budget: self.track_budget,
             strategy: self.track_strategy.0,

@@ -10,13 +10,14 @@ use clap::{Args, value_parser};
 
 use super::output::print;
 use super::pace::{Pace, Wake};
+use super::replace::replace;
 use super::target::{self, TargetArgs};
 use super::values;
 use crate::explain::report::{self, Report};
-use crate::explain::{Explainer, Findings, Hub, Options, Step};
+use crate::explain::{AGAINST, Explainer, Findings, Hub, Options, Step};
 use crate::inject::{self, Launched};
 use crate::probes::events::{self, Events};
-use crate::strategy::{self, Facts};
+use crate::strategy::{self, Facts, Name};
 use crate::track::{End, Header};
 
 /// The flags of `tracker explain`.
@@ -46,6 +47,14 @@ pub struct ExplainArgs {
     /// Pass over mappings larger than this
     #[arg(long, env = "TRACKER_MAX_MAPPING", default_value = "128GiB", value_name = "SIZE", value_parser = values::size)]
     max_mapping: u64,
+    /// Stop the process in each round, as a debugger does, until what was reported has been read (some milliseconds; the
+    /// report tells): pages that are written all the time have a verdict then
+    #[arg(long, env = "TRACKER_FREEZE")]
+    freeze: bool,
+    /// Run a second strategy on the same rounds and tell where the two disagree: hash (by content), or soft-dirty, which
+    /// clears the soft-dirty bits of the process in each round: whoever else uses them (CRIU) loses writes
+    #[arg(long, env = "TRACKER_AGAINST", value_name = "STRATEGY", value_parser = against)]
+    against: Option<Name>,
     /// Print one JSON object a line: a header, VMAs by verdict and cause, a summary
     #[arg(long, env = "TRACKER_JSON")]
     json: bool,
@@ -55,6 +64,17 @@ pub struct ExplainArgs {
     /// Replace the file if it exists
     #[arg(long, env = "TRACKER_FORCE", requires = "html")]
     force: bool,
+}
+
+fn against(text: &str) -> Result<Name, String> {
+    let offered = AGAINST.into_iter().find(|name| name.as_str() == text);
+    offered.ok_or_else(|| {
+        let names: Vec<_> = AGAINST.iter().map(|name| name.as_str()).collect();
+        format!(
+            "`{text}` cannot run beside another strategy; choose {}",
+            names.join(" or ")
+        )
+    })
 }
 
 /// Explains until the end of the process, the rounds, the time, or a signal, and reports then.
@@ -79,6 +99,14 @@ fn explain(
     mut launched: Option<&mut Launched>,
     pace: &mut Pace,
 ) -> anyhow::Result<Option<ExitStatus>> {
+    // Before the process is touched: what cannot be written must not be found out at the end.
+    if let Some(path) = args
+        .html
+        .as_ref()
+        .filter(|path| !args.force && path.exists())
+    {
+        anyhow::bail!("{} exists; --force replaces it", path.display());
+    }
     let options = Options {
         track: crate::track::Options {
             strategy: args.strategy.0,
@@ -89,6 +117,9 @@ fn explain(
         },
         content_limit: args.content_limit,
         page: args.page,
+        against: args.against,
+        freeze: args.freeze,
+        findings: true,
     };
     let events = Events::attach(&events::Options::default());
     let hub = Hub::new(events).context("cannot read the kernel's events")?;
@@ -136,6 +167,10 @@ fn tell(args: &ExplainArgs, findings: &Findings, beside: bool) -> anyhow::Result
         eprint!("{text}");
     } else {
         print(&text)?;
+    }
+    if let Some(path) = &args.html {
+        let page = report::html::page(&report).context("cannot make the page")?;
+        replace(path, page.as_bytes())?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What each cause and reason means, and what somebody can do about it, in a sentence.
 
-use super::{Candidate, Cause, Reason, Verdict};
+use super::{Candidate, Cause, OnlyThere, Reason, Verdict};
 
 /// What a verdict says.
 #[must_use]
@@ -90,7 +90,7 @@ pub const fn advice(cause: Cause, verdict: Verdict) -> Option<&'static str> {
              WP_ASYNC and WP_UNPOPULATED arm also pages that are not there yet"
         }
         (Cause::Unknown, _) => {
-            "look at the reasons why it is not known; `tracker check` says which hook is absent and how to get it"
+            "look at the reasons why it is not known; tracker check says which hook is absent and how to get it"
         }
         (Cause::UserStore | Cause::KernelCopy | Cause::RemoteOrPin, Gone | Unknown)
         | (Cause::KernelCopy | Cause::RemoteOrPin, Zeroed)
@@ -112,7 +112,7 @@ pub const fn reason(reason: Reason) -> &'static str {
             "no valid image from before, as in a page's first round, or when it was written while it was read"
         }
         Reason::WrittenAgain => {
-            "written again before it could be read: rounds are long, or the page is hot"
+            "written again before it could be read, as hot pages are: with --freeze the process stands still meanwhile"
         }
         Reason::Swapped => "in swap: reading it would bring it back",
         Reason::NotMapped => "its file's page is not mapped: reading it would map it",
@@ -175,6 +175,22 @@ mod tests {
             .chain(advices)
         {
             assert!(!text.ends_with('.') && !text.contains("  ") && !text.contains('\n'));
+        }
+    }
+}
+
+/// Why only a second strategy reports a page, in a line.
+#[must_use]
+pub const fn only_there(why: OnlyThere) -> &'static str {
+    match why {
+        OnlyThere::NextRound => "written between the two readings; the next round tells it",
+        OnlyThere::NewMapping => {
+            "in a mapping that is new, which is soft-dirty as a whole; here its pages are told as unknown if they are there"
+        }
+        OnlyThere::Changed => "changed: a false negative here",
+        OnlyThere::Unexplained => {
+            "reported in neither round here, with the same content: soft-dirty also tells what mremap(2) or a \
+             new VMA flag touched"
         }
     }
 }

@@ -35,7 +35,9 @@ impl Findings {
             memory: 0,
             hashed: 0,
             took: Duration::ZERO,
+            frozen: (Duration::ZERO, Duration::ZERO),
             story: None,
+            against: None,
         }
     }
 

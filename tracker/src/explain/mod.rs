@@ -7,6 +7,7 @@
 //! ```
 
 pub mod advice;
+mod against;
 #[cfg(test)]
 mod arbitrary;
 mod candidates;
@@ -24,11 +25,12 @@ mod story;
 pub mod symbols;
 mod translate;
 
+pub use against::OFFERED as AGAINST;
 pub use findings::pages_of;
 pub use model::{
-    Candidate, Cause, Event, Explained, Findings, Frame, Meaning, Missed, Options, Place, PlaceId,
-    Reason, Reported, RoundLine, Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings,
-    Why,
+    AgainstFindings, Candidate, Cause, Event, Explained, Findings, Frame, Meaning, Missed,
+    OnlyThere, Options, Place, PlaceId, Reason, Reported, RoundLine, Sampling, Seen, Story,
+    StoryLine, Tally, Verdict, VmaFindings, Why,
 };
 pub use session::{Explainer, Step};
 pub use source::Hub;

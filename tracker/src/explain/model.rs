@@ -238,7 +238,7 @@ pub struct Explained {
     pub verified: u64,
     /// Events of the kernel read in this round, and those dropped.
     pub events: u64,
-    /// Events that did not fit into the ring.
+    /// Events that were lost: the ring was full, or the kernel ran no program for them.
     pub dropped: u64,
     /// What reading and hashing took.
     pub took: Duration,
@@ -260,6 +260,12 @@ pub struct Options {
     pub content_limit: u64,
     /// A page whose whole story is kept.
     pub page: Option<u64>,
+    /// A second strategy on the same rounds: one of [`super::AGAINST`].
+    pub against: Option<crate::strategy::Name>,
+    /// Whether the process stands still in each round until what was reported has been read.
+    pub freeze: bool,
+    /// Whether [`Findings`] grow by each round: without them memory stays bounded however long it goes on.
+    pub findings: bool,
 }
 
 /// An event of the kernel about pages of the process, without its stack.
@@ -357,6 +363,59 @@ pub struct StoryLine {
     pub place: Option<PlaceId>,
 }
 
+/// Where a second strategy disagrees, over all rounds, in pages of 4 KiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgainstFindings {
+    /// The second strategy's name.
+    pub strategy: String,
+    /// Reported by both in the same round.
+    pub both: u64,
+    /// Reported only by the one that explains.
+    pub only_here: Tally,
+    /// Reported only by the second.
+    pub only_there: BTreeMap<OnlyThere, u64>,
+}
+
+impl AgainstFindings {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(name: crate::strategy::Name) -> Self {
+        Self {
+            strategy: name.to_string(),
+            both: 0,
+            only_here: Tally::new(),
+            only_there: BTreeMap::new(),
+        }
+    }
+
+    /// Counts pages that only the second one reported.
+    pub fn there(&mut self, why: OnlyThere, pages: u64) {
+        if pages != 0 {
+            *self.only_there.entry(why).or_default() += pages;
+        }
+    }
+}
+
+/// Why only the second strategy reports a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OnlyThere {
+    /// Written between the two readings: ours tells it in the next round.
+    NextRound,
+    /// In a mapping that is new: soft-dirty reports all of it.
+    NewMapping,
+    /// Its content has changed: a false negative of ours.
+    Changed,
+    /// Ours reports it in neither round, and its content is the same.
+    Unexplained,
+}
+
+words!(OnlyThere {
+    NextRound => "next-round",
+    NewMapping => "new-mapping",
+    Changed => "changed",
+    Unexplained => "unexplained",
+});
+
 /// Everything that came of explaining a process.
 #[derive(Clone, Debug)]
 pub struct Findings {
@@ -386,7 +445,7 @@ pub struct Findings {
     pub verified: u64,
     /// Events of the kernel that were read.
     pub events: u64,
-    /// Events that did not fit into the ring.
+    /// Events that were lost: the ring was full, or the kernel ran no program for them.
     pub dropped: u64,
     /// The most pages tracked in one round.
     pub tracked: u64,
@@ -396,6 +455,10 @@ pub struct Findings {
     pub hashed: u64,
     /// What reading and hashing took.
     pub took: Duration,
+    /// For how long the process stood still in all rounds, and in the longest; zero if it was not to.
+    pub frozen: (Duration, Duration),
     /// The story of a page, if asked for.
     pub story: Option<Story>,
+    /// A second strategy, if asked for.
+    pub against: Option<AgainstFindings>,
 }

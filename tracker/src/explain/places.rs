@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::model::{Place, PlaceId};
+use super::model::{Frame, Place, PlaceId};
 use super::symbols::Symbols;
 
 /// A stack as the kernel tells it.
@@ -62,8 +62,15 @@ impl Places {
         for (id, stack) in self.new.extract_if(.., |(id, _)| wanted(*id)) {
             let syscall = (stack.syscall != tracker_ebpf::NO_SYSCALL)
                 .then(|| super::symbols::syscall(stack.syscall.into()));
+            let mut user = symbols.user(pid, &stack.user);
+            // What is in no file and no function is no code: the kernel follows frame pointers, which the code above
+            // may not keep.
+            let astray = |frame: &Frame| frame.function.is_empty() && frame.module.is_empty();
+            if let Some(at) = user.iter().skip(1).position(astray) {
+                user.truncate(at + 1);
+            }
             let place = Place {
-                user: symbols.user(pid, &stack.user),
+                user,
                 kernel: symbols.kernel(&stack.kernel),
                 syscall,
             };

@@ -42,7 +42,9 @@ pub fn assembled(
         memory: 14 << 20,
         hashed: 7 << 30,
         took: Duration::from_millis(2_400),
+        frozen: (Duration::ZERO, Duration::ZERO),
         story: None,
+        against: None,
     };
     let mut vmas: BTreeMap<(u64, String), VmaFindings> = BTreeMap::new();
     let mut vma = |mapping: &Arc<Mapping>, tell: &mut dyn FnMut(&mut VmaFindings)| {

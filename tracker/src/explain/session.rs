@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::against::Against;
 use super::candidates::candidates;
 use super::history::{History, Index, Page, Scan};
 use super::images::{Image, Images, Look, verdict};
@@ -18,7 +19,8 @@ use super::model::{
 use super::source::{Hub, Source};
 use super::story::Teller;
 use super::symbols::Symbols;
-use crate::strategy::{Facts, Name};
+use crate::inject::{self, Frozen, Life};
+use crate::strategy::{self, Descriptor, Facts, Means, Name};
 use crate::track::{Extent, Header, Mapping, Round, Session, Step as Tracked, TrackError};
 use crate::uffd::{self, PAGE_SIZE};
 
@@ -37,12 +39,20 @@ pub struct Explainer {
     session: Session,
     scans: bool,
     executed: u64,
+    /// Rounds that came before the first that counts.
+    settled: u64,
+    /// Pages of the last round that were written again before they could be read.
+    busy: u64,
     images: Images,
     source: Option<Source>,
     symbols: Symbols,
     history: History,
     /// Events that were lost so far.
     lost: u64,
+    /// Whether findings grow.
+    keeps: bool,
+    against: Option<Against>,
+    freezes: bool,
     teller: Option<Teller>,
     findings: Findings,
 }
@@ -64,6 +74,10 @@ impl Explainer {
         // Before the first page is armed.
         let (source, seen) = watch(events, pid);
         let began = now();
+        let against = options
+            .against
+            .map(|name| against(name, pid, &facts))
+            .transpose()?;
         let (session, first) = Session::begin(pid, facts, options.track)?;
         let all = Sampling { one_of: 1 };
         let mut images = Images::open(pid, scans, all)
@@ -77,6 +91,8 @@ impl Explainer {
         let mut explainer = Self {
             pid,
             executed: session.executed(),
+            settled: 0,
+            busy: 0,
             session,
             scans,
             images,
@@ -84,11 +100,32 @@ impl Explainer {
             symbols,
             history: History::default(),
             lost: 0,
+            keeps: options.findings,
+            against,
+            freezes: options.freeze,
             teller: options.page.map(|page| Teller::new(page, began)),
             findings,
         };
-        explainer.explain(first.clone(), began)?;
+        explainer.explain(first.clone(), began, None)?;
+        explainer.settle()?;
         Ok((explainer, first))
+    }
+
+    /// The first look reads all memory, and takes long: looks again at what was written meanwhile, before anything
+    /// counts.
+    fn settle(&mut self) -> Result<(), TrackError> {
+        const AT_MOST: u64 = 3;
+        while self.busy != 0 && self.settled < AT_MOST {
+            let frozen = self.freeze();
+            let began = now();
+            let Tracked::Round(mut round) = self.session.step()? else {
+                break;
+            };
+            self.settled += 1;
+            round.number = 0;
+            self.explain(round, began, frozen)?;
+        }
+        Ok(())
     }
 
     /// Who is explained.
@@ -114,12 +151,15 @@ impl Explainer {
     /// # Errors
     /// If the kernel refuses something that is not the process's end.
     pub fn step(&mut self) -> Result<Step, TrackError> {
+        let frozen = self.freeze();
         let began = now();
         match self.session.step()? {
             Tracked::Exited => Ok(Step::Exited),
-            Tracked::Round(round) => Ok(self
-                .explain(round, began)?
-                .map_or(Step::Exited, Step::Round)),
+            Tracked::Round(mut round) => {
+                round.number -= self.settled;
+                let explained = self.explain(round, began, frozen)?;
+                Ok(explained.map_or(Step::Exited, Step::Round))
+            }
         }
     }
 
@@ -129,12 +169,35 @@ impl Explainer {
     /// If the kernel refuses to disarm something.
     pub fn end(mut self) -> Result<Findings, TrackError> {
         self.findings.story = self.teller.take().map(Teller::end);
+        self.findings.against = self.against.take().map(Against::end);
         self.session.end()?;
         Ok(self.findings)
     }
 
+    /// Stops the process if it is to stand still. One that cannot be stopped at the moment, or has executed another
+    /// program, which is attached to first, runs on in this round.
+    fn freeze(&self) -> Option<Frozen> {
+        let lives = || matches!(self.session.lifeline().life(), Ok(Life::Same));
+        if !self.freezes || !lives() {
+            return None;
+        }
+        match inject::freeze(self.pid, LONGEST_FREEZE) {
+            Ok(frozen) if lives() => Some(frozen),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!("process {} runs on: {error}", self.pid);
+                None
+            }
+        }
+    }
+
     /// What a round reports, explained. `None`: the process has ended meanwhile.
-    fn explain(&mut self, round: Round, scan_began: u64) -> Result<Option<Explained>, TrackError> {
+    fn explain(
+        &mut self,
+        round: Round,
+        scan_began: u64,
+        frozen: Option<Frozen>,
+    ) -> Result<Option<Explained>, TrackError> {
         let pid = self.pid;
         let kernel = |source| TrackError::Kernel { pid, source };
         let started = Instant::now();
@@ -180,10 +243,12 @@ impl Explainer {
             took: Duration::ZERO,
             round,
         };
+        let mut busy = 0;
         // What was written may be written again at any moment: first.
         for row in &explained.round.mappings {
             let mapping = &row.mapping;
             let each = |extent: &Extent, page, before, look| {
+                busy += u64::from(look == Look::Not(Reason::WrittenAgain));
                 if !is_first {
                     join.report(mapping, page, before, look, extent);
                 }
@@ -200,6 +265,11 @@ impl Explainer {
             if !reported.is_empty() {
                 explained.reported.push((Arc::clone(mapping), reported));
             }
+        }
+        if let Some(frozen) = frozen {
+            let stood = frozen.release();
+            let (whole, longest) = self.findings.frozen;
+            self.findings.frozen = (whole + stood, longest.max(stood));
         }
         for row in &explained.round.mappings {
             let mapping = &row.mapping;
@@ -221,7 +291,13 @@ impl Explainer {
                 explained.missed.push((Arc::clone(mapping), missed));
             }
         }
+        self.busy = busy;
         explained.verified = join.verified;
+        if let Some(against) = &mut self.against
+            && against.round(&explained, &armed).map_err(kernel)?.is_none()
+        {
+            return Ok(None);
+        }
         if let Some(teller) = &mut self.teller {
             teller.round(&explained, index.events(), scan, is_first);
         }
@@ -236,7 +312,7 @@ impl Explainer {
         tracked.sort_by_key(|range| range.start);
         self.images.keep(&tracked);
         explained.took = started.elapsed();
-        if !is_first {
+        if !is_first && self.keeps {
             self.add(&explained);
         }
         Ok(Some(explained))
@@ -286,6 +362,23 @@ impl Explainer {
     }
 }
 
+/// The second strategy, if it works here.
+fn against(name: Name, pid: u32, facts: &Facts) -> Result<Against, TrackError> {
+    let means = Means {
+        in_process: false,
+        descriptor: Descriptor::None,
+    };
+    let verdict = strategy::verdict(name, facts, means);
+    if !verdict.works {
+        return Err(TrackError::Refused {
+            pid,
+            strategy: name,
+            reason: verdict.reason,
+        });
+    }
+    Against::start(name, pid, facts).map_err(|source| TrackError::Start { pid, source })
+}
+
 /// The source of a process's events, and what can be seen.
 fn watch(events: Option<&Hub>, pid: u32) -> (Option<Source>, Seen) {
     let nothing = |why: String| {
@@ -305,6 +398,9 @@ fn watch(events: Option<&Hub>, pid: u32) -> (Option<Source>, Seen) {
         )),
     }
 }
+
+/// For how long stopping all threads may take.
+const LONGEST_FREEZE: Duration = Duration::from_millis(250);
 
 /// The answers of one round.
 struct Join<'a, 'b> {

@@ -11,6 +11,7 @@ use tracker_ebpf::{EventHead, EventKind};
 use super::model::{Event, Seen};
 use super::places::{Places, Stack};
 use super::translate::translate;
+use crate::probes::Level;
 use crate::probes::events::{Events, WatchId};
 
 /// All events that are read: one reader for as many processes as are explained.
@@ -113,7 +114,11 @@ impl Source {
         if let Some(error) = shared.failed.take() {
             return Err(error);
         }
-        let lost = shared.events.dropped() + shared.events.missed();
+        let mut lost = shared.events.dropped();
+        // There, what misses is the tracepoint of all page faults, by those of our own looks at stacks.
+        if shared.events.level() != Level::Observe {
+            lost += shared.events.missed();
+        }
         let Some(taken) = shared.watches.get_mut(&self.watch.0) else {
             return Ok((Vec::new(), lost));
         };
@@ -241,6 +246,18 @@ fn with_instruction(instruction: u64, stack: &[u64]) -> Box<[u64]> {
 
 /// How much of what can be a cause is seen.
 fn seen(events: &Events) -> Seen {
+    if events.level() == Level::Observe {
+        // One reason for all.
+        let not = format!(
+            "only stores, system calls that write to memory, and MADV_DONTNEED, MADV_FREE, mlock and mremap are seen, \
+             through tracepoints; KSM, reclaim, huge pages and other processes are not: {}",
+            events.reason()
+        );
+        return Seen {
+            complete: false,
+            not: vec![not],
+        };
+    }
     let absent = events
         .plan()
         .iter()

@@ -102,6 +102,36 @@ pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError>
     }
 }
 
+/// A process of which no thread runs, until this is dropped or this program ends in any way. Only the thread that froze
+/// it can let it go.
+pub struct Frozen(#[cfg(target_arch = "x86_64")] machine::Stopped);
+
+impl Frozen {
+    /// Lets it go on; returns for how long it stood still.
+    #[must_use]
+    pub fn release(self) -> Duration {
+        #[cfg(target_arch = "x86_64")]
+        return self.0.release();
+        #[cfg(not(target_arch = "x86_64"))]
+        Duration::ZERO
+    }
+}
+
+/// Stops all threads of a process as a debugger does, or none if that takes longer than `longest`. Calls that the kernel
+/// would end with EINTR are made to go on (docs/inject.md).
+///
+/// # Errors
+/// If it cannot be stopped; it runs on then.
+pub fn freeze(pid: u32, longest: Duration) -> Result<Frozen, InjectError> {
+    #[cfg(target_arch = "x86_64")]
+    return machine::Stopped::new(pid, longest).map(Frozen);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (pid, longest);
+        Err(InjectError::Architecture)
+    }
+}
+
 /// Serves as the helper if this program was started as one; `main` then ends with that status.
 pub fn helper_main() -> Option<ExitCode> {
     #[cfg(target_arch = "x86_64")]

@@ -68,6 +68,23 @@ pub struct TrackRow {
     pub interval: Duration,
     /// CPU time of attaching and of all rounds.
     pub cpu: Duration,
+    /// What explaining it came to.
+    pub explained: Option<ExplainRow>,
+}
+
+/// What explaining a process came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExplainRow {
+    /// Reported pages by verdict and cause.
+    pub reported: Vec<(&'static str, &'static str, u64)>,
+    /// Pages that changed and were not reported.
+    pub missed: u64,
+    /// Clean pages that were compared.
+    pub verified: u64,
+    /// Events of the kernel that were lost.
+    pub lost: u64,
+    /// One page of so many is compared.
+    pub one_of: u64,
 }
 
 /// The levels, best first.

@@ -17,8 +17,8 @@ mod selfstats;
 pub use catalog::FAMILIES;
 pub use exporter::{EncodeError, Exporter, Exposition, encode};
 pub use facts::{
-    AgentFacts, Availability, BuildInfo, CollectorFacts, Exactness, HookFacts, Signal, TrackFacts,
-    TrackRow,
+    AgentFacts, Availability, BuildInfo, CollectorFacts, Exactness, ExplainRow, HookFacts, Signal,
+    TrackFacts, TrackRow,
 };
 pub use family::{Family, Kind, Samples};
 pub use scrape::{OTHER, Scrape};

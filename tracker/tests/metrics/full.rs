@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tracker::metrics::doc::Size;
 use tracker::metrics::{
-    AgentFacts, Availability, BuildInfo, CollectorFacts, HookFacts, Scrape, SelfStats, TrackFacts,
-    TrackRow, encode,
+    AgentFacts, Availability, BuildInfo, CollectorFacts, ExplainRow, HookFacts, Scrape, SelfStats,
+    TrackFacts, TrackRow, encode,
 };
 use tracker::model::sample::{FoundVma, MmSample, ProcessKey, Snapshot, Usage, VmaSample};
 use tracker::model::{Counts, Discovery, Input, Limits, Model, ProcessFacts, ScanResult, View};
@@ -93,6 +93,16 @@ pub fn tracking() -> AgentFacts {
         tracked: 4096,
         interval: Duration::from_millis(2500),
         cpu: Duration::from_millis(125),
+        explained: live.then(|| ExplainRow {
+            reported: vec![
+                ("changed", "user-store", 700),
+                ("unchanged", "kernel-copy", 30),
+            ],
+            missed: 3,
+            verified: 9000,
+            lost: 1,
+            one_of: 4,
+        }),
     };
     let track = TrackFacts {
         budget: 0.01,

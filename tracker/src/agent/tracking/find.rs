@@ -17,16 +17,20 @@ pub struct Match {
     pub comm: Vec<u8>,
     /// The selector that means it, the first if several do.
     pub selector: Selector,
+    /// Whether it is to be explained, too.
+    pub explained: bool,
 }
 
 /// The parent of all kernel threads, and its number where one sees it at all.
 const KTHREADD: (u32, &[u8]) = (2, b"kthreadd");
 
-/// The processes that are meant: in the order of the selectors, and of each the one that began first.
+/// The processes that are meant, those to be explained first: in the order of the selectors, and of each the one that
+/// began first.
 ///
 /// # Errors
 /// If `/proc` cannot be listed.
-pub fn find(selectors: &[Selector]) -> uffd::Result<Vec<Match>> {
+pub fn find(track: &[Selector], explain: &[Selector]) -> uffd::Result<Vec<Match>> {
+    let selectors: &[Selector] = &[explain, track].concat();
     let cgroups = selectors.iter().any(|s| matches!(s, Selector::Cgroup(_)));
     let kernel_threads = cgroups && is_kthreadd(uffd::stat(KTHREADD.0)?.as_ref());
     let mut found = Vec::new();
@@ -52,6 +56,7 @@ pub fn find(selectors: &[Selector]) -> uffd::Result<Vec<Match>> {
             key: key(pid, stat.start_time),
             comm: candidate.comm,
             selector: selectors[index].clone(),
+            explained: index < explain.len(),
         };
         found.push((index, process));
     }
@@ -99,8 +104,8 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = child.id();
-        let by_number = find(&selectors(&[&format!("pid:{pid}")])).unwrap();
-        let by_name = find(&selectors(&["comm:sleep", &format!("pid:{pid}")])).unwrap();
+        let by_number = find(&selectors(&[&format!("pid:{pid}")]), &[]).unwrap();
+        let by_name = find(&selectors(&["comm:sleep", &format!("pid:{pid}")]), &[]).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(by_number.len(), 1);
@@ -111,7 +116,7 @@ mod tests {
             .collect();
         assert_eq!(ours.len(), 1, "one row, whatever means it");
         assert!(
-            find(&selectors(&[&format!("pid:{pid}")]))
+            find(&[], &selectors(&[&format!("pid:{pid}")]))
                 .unwrap()
                 .is_empty()
         );
@@ -119,7 +124,7 @@ mod tests {
 
     #[test]
     fn neither_kernel_threads_nor_ourselves_are_in_a_control_group() {
-        let all = find(&selectors(&["cgroup:/"])).unwrap();
+        let all = find(&selectors(&["cgroup:/"]), &[]).unwrap();
         assert!(all.iter().all(|found| found.key.pid != std::process::id()));
         assert!(all.iter().all(|found| found.comm != KTHREADD.1));
     }

@@ -10,8 +10,10 @@ use super::budget;
 use super::find::Match;
 use super::refusal::{REASONS, backoff};
 use super::selector::Selector;
+use crate::explain::{Explained, Sampling, Tally};
 use crate::model::sample::ProcessKey;
 use crate::track::{Header, Pages, Round};
+use crate::uffd::pages_in;
 
 /// What CPU time goes into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub struct Row {
     pub rounds: u64,
     /// Pages of 4 KiB, summed over rounds; `armed`, `tracked` as of the last.
     pub pages: Pages,
+    /// What explaining it came to; none if it is only tracked.
+    pub explained: Option<Explanation>,
     /// CPU time of its rounds and of attaching.
     pub cpu: Duration,
     /// Of the last round.
@@ -92,6 +96,49 @@ pub struct Row {
     told: u32,
     /// Rounds in a row for which it was as asked for.
     calm: u32,
+}
+
+/// What explaining a process came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// Reported pages by verdict and cause.
+    pub reported: Tally,
+    /// Pages that changed and were not reported.
+    pub missed: u64,
+    /// Clean pages that were compared.
+    pub verified: u64,
+    /// Events that were lost.
+    pub lost: u64,
+    /// One page of so many is compared.
+    pub one_of: u64,
+}
+
+impl Explanation {
+    /// Of one round.
+    pub fn of(round: &Explained, sampling: Sampling) -> Self {
+        let mut sum = Self {
+            verified: round.verified,
+            lost: round.dropped,
+            one_of: sampling.one_of,
+            ..Self::default()
+        };
+        for pages in round.reported.iter().flat_map(|(_, pages)| pages) {
+            *sum.reported.entry(pages.why).or_default() += pages.pages();
+        }
+        let missed = round.missed.iter().flat_map(|(_, pages)| pages);
+        sum.missed = missed.map(|pages| pages_in(&pages.range)).sum();
+        sum
+    }
+
+    fn add(&mut self, more: &Self) {
+        for (why, pages) in &more.reported {
+            *self.reported.entry(*why).or_default() += pages;
+        }
+        self.missed += more.missed;
+        self.verified += more.verified;
+        self.lost += more.lost;
+        self.one_of = more.one_of;
+    }
 }
 
 /// One process that cannot be tracked at the moment.
@@ -204,6 +251,13 @@ impl Ledger {
         Some(Next { interval, news })
     }
 
+    /// What explaining a round came to.
+    pub fn explained(&mut self, key: ProcessKey, round: &Explanation) {
+        if let Some(row) = self.row(key) {
+            row.explained.get_or_insert_default().add(round);
+        }
+    }
+
     /// A process is no longer tracked, at the latest since now.
     pub fn ended(&mut self, key: ProcessKey, now: Duration) {
         if let Some(row) = self.row(key) {
@@ -221,6 +275,7 @@ impl Ledger {
             key,
             comm: row.comm.clone(),
             selector: row.selector.clone(),
+            explained: row.explained.is_some(),
         };
         let message = "its thread ended by a panic; the log has it".to_owned();
         self.refused(&process, "unexpected", message, now, first);
@@ -305,6 +360,7 @@ impl Row {
             header,
             rounds: 0,
             pages: Pages::default(),
+            explained: None,
             cpu: Duration::ZERO,
             last_cost: Duration::ZERO,
             interval: Duration::ZERO,
@@ -364,6 +420,7 @@ mod tests {
             },
             comm: b"redis".to_vec(),
             selector: Selector::Pid(pid),
+            explained: false,
         }
     }
 

@@ -68,7 +68,10 @@ impl<'scope, 'env> Manager<'scope, 'env> {
 
     /// Decides; returns the next process to attach to, and whether there are more.
     fn look(&self) -> (Option<Match>, bool) {
-        let matching = match find(&self.tracking.config.selectors) {
+        let matching = match find(
+            &self.tracking.config.selectors,
+            &self.tracking.config.explain,
+        ) {
             Ok(matching) => matching,
             Err(error) => {
                 tracing::error!("cannot look for processes to track: {error}");

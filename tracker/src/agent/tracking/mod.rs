@@ -26,6 +26,8 @@ pub use selector::Selector;
 
 use super::config::TrackConfig;
 use super::stop::Stop;
+use crate::explain::{Hub, Seen};
+use crate::probes::events::{self, Events};
 use crate::strategy::{self, Descriptor, Facts, Means, Name};
 use ledger::Ledger;
 
@@ -35,6 +37,8 @@ pub struct Tracking {
     /// How to track, or why nothing can be.
     means: Result<How, String>,
     ledger: Mutex<Ledger>,
+    /// The kernel's events, if processes are to be explained.
+    hub: Option<Hub>,
     started: Instant,
 }
 
@@ -99,10 +103,18 @@ impl Tracking {
         }
         Self {
             ledger: Mutex::new(Ledger::new(config.interval, config.budget)),
+            hub: (means.is_ok() && !config.explain.is_empty())
+                .then(hub)
+                .flatten(),
             config,
             means,
             started: Instant::now(),
         }
+    }
+
+    /// What can be seen of causes, if processes are to be explained.
+    fn seen(&self) -> Option<&Seen> {
+        self.hub.as_ref().map(Hub::seen)
     }
 
     /// Tracks until the agent stops; then nothing stays armed. Looks for processes every `interval`, or less often.
@@ -121,5 +133,21 @@ impl Tracking {
 
     fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+/// Begins to read the kernel's events. Without them pages are compared all the same, and their causes unknown.
+fn hub() -> Option<Hub> {
+    match Hub::new(Events::attach(&events::Options::default())) {
+        Ok(hub) => {
+            for not in &hub.seen().not {
+                tracing::info!("explaining: not seen: {not}");
+            }
+            Some(hub)
+        }
+        Err(error) => {
+            tracing::error!("no causes are explained: cannot read the kernel's events: {error}");
+            None
+        }
     }
 }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::Tracking;
 use super::find::Match;
-use super::ledger::{Row, Work};
+use super::ledger::{Explanation, Row, Work};
 use super::refusal::REASONS;
-use crate::metrics::{TrackFacts, TrackRow, label};
+use crate::metrics::{ExplainRow, TrackFacts, TrackRow, label};
 
 /// At most so many that refuse, or are left out, are named; the rest is counted.
 const NAMED: usize = 64;
@@ -66,6 +66,8 @@ impl Tracking {
             "used_share": cpu.as_secs_f64() / now.as_secs_f64().max(1e-9),
             "cpu_seconds": cpu.as_secs_f64(),
             "max": self.config.most,
+            "explain_selectors": self.config.explain.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "causes_not_seen": self.seen().map(|seen| &seen.not),
             "processes": rows.collect::<Vec<_>>(),
             "refused": refused.take(NAMED).collect::<Vec<_>>(),
             "refused_count": ledger.refusals().len(),
@@ -92,6 +94,17 @@ impl Tracking {
             "vanished_pages": row.pages.vanished,
             "stopped_seconds": row.header.stopped.map(|stopped| stopped.as_secs_f64()),
             "notes": row.header.notes,
+            "explained": row.explained.as_ref().map(|explained| json!({
+                "reported": explained.reported.iter().map(|(why, pages)| json!({
+                    "verdict": why.verdict.as_str(),
+                    "cause": why.cause.as_str(),
+                    "pages": pages,
+                })).collect::<Vec<_>>(),
+                "missed_pages": explained.missed,
+                "verified_pages": explained.verified,
+                "lost_events": explained.lost,
+                "one_page_of": explained.one_of,
+            })),
         })
     }
 }
@@ -117,5 +130,19 @@ fn metrics_row(row: &Row) -> TrackRow {
         tracked: row.pages.tracked,
         interval: row.interval,
         cpu: row.cpu,
+        explained: row.explained.as_ref().map(explain_row),
+    }
+}
+
+fn explain_row(explained: &Explanation) -> ExplainRow {
+    let reported = explained.reported.iter();
+    ExplainRow {
+        reported: reported
+            .map(|(why, pages)| (why.verdict.as_str(), why.cause.as_str(), *pages))
+            .collect(),
+        missed: explained.missed,
+        verified: explained.verified,
+        lost: explained.lost,
+        one_of: explained.one_of,
     }
 }

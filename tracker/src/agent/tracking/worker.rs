@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::find::Match;
-use super::ledger::News;
+use super::ledger::{Explanation, News};
 use super::refusal::reason;
 use super::{How, Tracking};
 use crate::agent::discovery::key_of;
 use crate::agent::pace::thread_cpu_time;
 use crate::agent::stop::Stop;
-use crate::inject;
-use crate::track::{Options, Round, Session, Step, TrackError};
+use crate::explain::{self, Explainer};
+use crate::inject::{self, Lifeline};
+use crate::track::{Header, Options, Round, Session, Step, TrackError};
 
 /// How soon it is noticed that a process has ended.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -84,6 +85,79 @@ struct Job<'env> {
     last_round: Arc<AtomicBool>,
 }
 
+/// A process that is tracked, or explained, too.
+enum Following {
+    Tracked(Session),
+    Explained(Box<Explainer>),
+}
+
+impl Following {
+    fn begin(job: &Job<'_>, how: &How) -> Result<(Self, Round), TrackError> {
+        let (pid, config) = (job.process.key.pid, &job.tracking.config);
+        let track = Options {
+            strategy: Some(how.strategy),
+            detailed: false,
+            max_mapping: crate::track::MAX_MAPPING,
+            interval: config.interval,
+            inject: inject::Options::default(),
+        };
+        if !job.process.explained {
+            let (session, first) = Session::begin(pid, how.facts.clone(), track)?;
+            return Ok((Self::Tracked(session), first));
+        }
+        let options = explain::Options {
+            track,
+            content_limit: config.content_limit,
+            page: None,
+            against: None,
+            freeze: false,
+            findings: false,
+        };
+        let hub = job.tracking.hub.as_ref();
+        let (explainer, first) = Explainer::begin(pid, how.facts.clone(), hub, options)?;
+        Ok((Self::Explained(Box::new(explainer)), first))
+    }
+
+    fn header(&self) -> &Header {
+        match self {
+            Self::Tracked(session) => session.header(),
+            Self::Explained(explainer) => explainer.header(),
+        }
+    }
+
+    fn lifeline(&self) -> &Lifeline {
+        match self {
+            Self::Tracked(session) => session.lifeline(),
+            Self::Explained(explainer) => explainer.lifeline(),
+        }
+    }
+
+    /// A round; none if the process has ended.
+    fn step(&mut self) -> Result<Option<(Round, Option<Explanation>)>, TrackError> {
+        match self {
+            Self::Tracked(session) => Ok(match session.step()? {
+                Step::Round(round) => Some((round, None)),
+                Step::Exited => None,
+            }),
+            Self::Explained(explainer) => {
+                let explain::Step::Round(explained) = explainer.step()? else {
+                    return Ok(None);
+                };
+                let sampling = explainer.findings().sampling;
+                let explanation = Explanation::of(&explained, sampling);
+                Ok(Some((explained.round, Some(explanation))))
+            }
+        }
+    }
+
+    fn end(self) -> Result<(), TrackError> {
+        match self {
+            Self::Tracked(session) => session.end(),
+            Self::Explained(explainer) => explainer.end().map(drop),
+        }
+    }
+}
+
 /// What a wait ended with.
 enum Wake {
     Due,
@@ -112,16 +186,8 @@ impl Job<'_> {
         }
     }
 
-    fn begin(&self, how: &How) -> Option<Session> {
-        let options = Options {
-            strategy: Some(how.strategy),
-            detailed: false,
-            max_mapping: crate::track::MAX_MAPPING,
-            interval: self.tracking.config.interval,
-            inject: inject::Options::default(),
-        };
-        let pid = self.process.key.pid;
-        let (session, first) = match Session::begin(pid, how.facts.clone(), options) {
+    fn begin(&self, how: &How) -> Option<Following> {
+        let (session, first) = match Following::begin(self, how) {
             Ok(begun) => begun,
             Err(error) => {
                 self.refused(&error);
@@ -150,7 +216,7 @@ impl Job<'_> {
     }
 
     /// Until the process ends or is to be let go.
-    fn rounds(&self, session: &mut Session) -> Result<(), TrackError> {
+    fn rounds(&self, session: &mut Following) -> Result<(), TrackError> {
         let mut due = Instant::now() + self.tracking.config.interval;
         loop {
             let last = match self.wait(due, session) {
@@ -159,9 +225,14 @@ impl Job<'_> {
                 Wake::Stop => return Ok(()),
             };
             let (began, cpu) = (Instant::now(), thread_cpu_time());
-            let Step::Round(round) = session.step()? else {
+            let Some((round, explanation)) = session.step()? else {
                 return Ok(());
             };
+            if let Some(explanation) = explanation {
+                self.tracking
+                    .ledger()
+                    .explained(self.process.key, &explanation);
+            }
             let interval = self.count(&round, thread_cpu_time().saturating_sub(cpu));
             if last {
                 return Ok(());
@@ -197,7 +268,7 @@ impl Job<'_> {
         next.interval
     }
 
-    fn wait(&self, due: Instant, session: &Session) -> Wake {
+    fn wait(&self, due: Instant, session: &Following) -> Wake {
         loop {
             let left = due.saturating_duration_since(Instant::now());
             if !self.stop.sleep(left.min(GLANCE)) {

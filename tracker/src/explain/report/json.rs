@@ -12,7 +12,8 @@ use super::location::Location;
 use super::matrix::Matrix;
 use super::{Report, spots};
 use crate::explain::{
-    Cause, Frame, Missed, Place, PlaceId, Reason, RoundLine, Verdict, VmaFindings, Why,
+    AgainstFindings, Cause, Frame, Missed, OnlyThere, Place, PlaceId, Reason, RoundLine, Verdict,
+    VmaFindings, Why,
 };
 use crate::model::words;
 use crate::track::Mapping;
@@ -36,7 +37,7 @@ pub fn lines(report: &Report<'_>) -> serde_json::Result<String> {
         }
     }
     let mut threads: BTreeMap<PlaceId, BTreeSet<String>> = BTreeMap::new();
-    for (id, _, name, _) in spots::threads(findings) {
+    for (id, _, name) in spots::threads(findings).into_keys() {
         threads.entry(id).or_default().insert(name.to_string());
     }
     for (id, tally) in &findings.places {
@@ -55,6 +56,9 @@ pub fn lines(report: &Report<'_>) -> serde_json::Result<String> {
             what: &told.what,
             place: told.place.map(|id| id.0),
         })?;
+    }
+    if let Some(against) = &findings.against {
+        text += &line(&of_against(against))?;
     }
     Ok(text + &line(&summary(report))?)
 }
@@ -137,6 +141,12 @@ enum Line<'a> {
         at_seconds: f64,
         what: &'a str,
         place: Option<u32>,
+    },
+    Against {
+        strategy: &'a str,
+        both: u64,
+        only_here: Vec<JsonWhy>,
+        only_there: BTreeMap<&'static str, u64>,
     },
     Summary {
         answer: Vec<String>,
@@ -306,6 +316,30 @@ fn summary(report: &Report<'_>) -> Line<'static> {
         memory_bytes: findings.memory,
         hashed_bytes: findings.hashed,
         took_seconds: findings.took.as_secs_f64(),
+    }
+}
+
+fn of_against(against: &AgainstFindings) -> Line<'_> {
+    let only_here = against.only_here.iter();
+    Line::Against {
+        strategy: &against.strategy,
+        both: against.both,
+        only_here: only_here
+            .map(|(why, pages)| JsonWhy {
+                verdict: why.verdict.as_str(),
+                cause: why.cause.as_str(),
+                pages: *pages,
+            })
+            .collect(),
+        only_there: OnlyThere::ALL
+            .iter()
+            .map(|why| {
+                (
+                    why.as_str(),
+                    against.only_there.get(why).copied().unwrap_or_default(),
+                )
+            })
+            .collect(),
     }
 }
 

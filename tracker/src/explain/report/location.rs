@@ -187,3 +187,77 @@ pub fn is_beginning(frame: &Frame) -> bool {
         .iter()
         .any(|name| frame.function.split('@').next() == Some(*name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(function: &str, module: &str) -> Frame {
+        Frame {
+            address: 0x7f00_1234,
+            function: function.into(),
+            line: None,
+            module: module.into(),
+            inlined: false,
+        }
+    }
+
+    fn told(user: Vec<Frame>, kernel: Vec<Frame>, syscall: Option<&str>) -> String {
+        let syscall = syscall.map(str::to_owned);
+        let place = Place {
+            user,
+            kernel,
+            syscall,
+        };
+        Location::new(&place).to_string()
+    }
+
+    #[test]
+    fn helpers_are_passed_over() {
+        let own = || frame("app::put", "/opt/app+0x10");
+        let cases = [
+            (
+                frame("__memmove_avx_unaligned_erms", "/lib/libc.so.6+0x1"),
+                "__memmove_avx_unaligned_erms",
+            ),
+            (frame("memcpy", "/opt/static+0x1"), "memcpy"),
+            (
+                frame("core::ptr::write", "/opt/app+0x1"),
+                "core::ptr::write",
+            ),
+            (
+                frame("operator new(unsigned long)", "/opt/app+0x1"),
+                "operator new(unsigned long)",
+            ),
+        ];
+        for (helper, via) in cases {
+            let stack = vec![helper, own()];
+            assert_eq!(told(stack, vec![], None), format!("app::put, via {via}"));
+        }
+        assert_eq!(
+            told(vec![own(), frame("main", "/opt/app+0x1")], vec![], None),
+            "app::put"
+        );
+        let read = vec![frame("read", "/lib/libc.so.6+0x1"), own()];
+        assert_eq!(told(read, vec![], Some("read")), "app::put, in read(2)");
+    }
+
+    #[test]
+    fn something_is_told_of_every_place() {
+        let libc = frame("memset", "/lib/libc.so.6+0x1");
+        assert_eq!(told(vec![libc], vec![], None), "memset");
+        assert_eq!(
+            told(vec![frame("", "/opt/app+0x10")], vec![], None),
+            "app+0x10"
+        );
+        assert_eq!(
+            told(vec![frame("", "[anon]")], vec![], None),
+            "[anon] 0x7f001234"
+        );
+        assert_eq!(told(vec![frame("", "")], vec![], None), "0x7f001234");
+        let kernel = ["bpf_trampoline_1", "replace_page", "ksm_scan_thread"];
+        let kernel = kernel.map(|name| frame(name, "[kernel]")).to_vec();
+        assert_eq!(told(vec![], kernel, None), "kernel replace_page");
+        assert_eq!(told(vec![], vec![], None), "unknown code");
+    }
+}

@@ -5,20 +5,27 @@
 
 mod flags;
 mod headline;
+pub mod html;
 mod interval;
 pub mod json;
 pub mod live;
 mod location;
 mod matrix;
 mod missed;
+pub mod picture;
+mod remarks;
 mod spots;
+mod stack;
 pub mod story;
 pub mod text;
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Cause, Findings, Verdict, VmaFindings};
+use super::{Candidate, Cause, Findings, Verdict, VmaFindings};
+use crate::track::Mapping;
+use crate::track::report::words::printable;
 use matrix::Matrix;
 use missed::MissedGroup;
 use spots::Spot;
@@ -70,6 +77,23 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// What to show of code locations, under which title: those that write the same content again, if there are such.
+    fn worst(&self) -> (&'static str, Vec<&Spot<'a>>) {
+        let wasteful = |spot: &&Spot<'_>| spot.unchanged() > 0;
+        if self.spots.iter().any(|spot| wasteful(&spot)) {
+            let title = "Where the same content was written again";
+            (title, self.spots.iter().filter(wasteful).collect())
+        } else {
+            ("Where pages were written", self.spots.iter().collect())
+        }
+    }
+
+    /// What could have changed pages behind the protection.
+    fn candidates(&self) -> BTreeSet<Candidate> {
+        let groups = self.missed.iter();
+        groups.flat_map(|group| group.candidates).copied().collect()
+    }
+
     /// What to do, cause by cause: the cause, how many pages it is about, and the advice.
     fn advice(&self) -> Vec<(Cause, u64, &'static str)> {
         let mut told: Vec<(Cause, u64, &'static str)> = Vec::new();
@@ -89,6 +113,15 @@ impl<'a> Report<'a> {
             }
         }
         told
+    }
+}
+
+/// What a mapping is called; printable.
+fn name_of(mapping: &Mapping) -> String {
+    if mapping.name.is_empty() {
+        "[anon]".to_owned()
+    } else {
+        printable(&mapping.name)
     }
 }
 

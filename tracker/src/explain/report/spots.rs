@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::location::Location;
 use super::matrix::Matrix;
-use crate::explain::{Cause, Findings, Place, PlaceId, Verdict, Why};
+use crate::explain::{Cause, Findings, Place, PlaceId, Verdict};
 use crate::track::report::words::printable;
 use crate::uffd::pages_in;
 
@@ -57,7 +57,7 @@ pub fn spots(findings: &Findings) -> Vec<Spot<'_>> {
             add(&mut group.places, *id, pages);
         }
     }
-    for (id, cause, thread, pages) in threads(findings) {
+    for ((id, cause, thread), pages) in threads(findings) {
         if let Some(group) = groups.get_mut(&(location(&id), cause)) {
             add(&mut group.threads, thread, pages);
         }
@@ -81,20 +81,17 @@ pub fn spots(findings: &Findings) -> Vec<Spot<'_>> {
     spots
 }
 
-/// Who was where: place, cause, name of a thread, pages.
-pub fn threads(findings: &Findings) -> impl Iterator<Item = (PlaceId, Cause, Arc<str>, u64)> {
+/// Who was where: pages by place, cause, and name of a thread. A process has few of those, and millions of reports.
+pub fn threads(findings: &Findings) -> BTreeMap<(PlaceId, Cause, Arc<str>), u64> {
+    let mut counts = BTreeMap::new();
     let mappings = findings.rounds.iter().flat_map(|round| &round.reported);
-    let reported = mappings.flat_map(|(_, reported)| reported);
-    reported.filter_map(|reported| {
-        let (_, name) = reported.thread.as_ref()?;
-        let Why { cause, .. } = reported.why;
-        Some((
-            reported.place?,
-            cause,
-            name.clone(),
-            pages_in(&reported.range),
-        ))
-    })
+    for reported in mappings.flat_map(|(_, reported)| reported) {
+        if let (Some(place), Some((_, name))) = (reported.place, &reported.thread) {
+            let key = (place, reported.why.cause, Arc::clone(name));
+            add(&mut counts, key, pages_in(&reported.range));
+        }
+    }
+    counts
 }
 
 fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, pages: u64) {

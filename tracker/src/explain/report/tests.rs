@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -8,6 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::explain::arbitrary::{any_findings, consistent};
 use crate::explain::sample;
+use crate::track::Mapping;
 
 fn text_of(findings: &Findings) -> String {
     text::text(&Report::new(findings))
@@ -18,6 +20,15 @@ fn parsed(findings: &Findings) -> Vec<Value> {
     assert!(text.ends_with('\n'));
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
     lines.collect()
+}
+
+#[test]
+fn no_line_is_wider_than_100_columns() {
+    for findings in [sample::database(), sample::half_blind(), sample::nothing()] {
+        for line in text_of(&findings).lines() {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
 }
 
 #[test]
@@ -61,6 +72,74 @@ fn json_of_a_database() {
     insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"));
 }
 
+/// What there is in a page beside text: names of elements and of their attributes.
+fn markup(page: &str) -> BTreeSet<String> {
+    let tags = page
+        .split('<')
+        .skip(1)
+        .filter_map(|rest| rest.split('>').next());
+    let outside = |tag: &str| {
+        let unquoted = tag.split('"').step_by(2).collect::<String>();
+        unquoted
+            .split_whitespace()
+            .map(|word| word.trim_end_matches('=').to_owned())
+            .collect::<Vec<_>>()
+    };
+    tags.flat_map(outside).collect()
+}
+
+#[test]
+fn a_page_has_no_markup_but_ours_and_asks_for_nothing() {
+    let page = html::page(&Report::new(&sample::database())).unwrap();
+    let mut tame = sample::database();
+    for (mapping, _) in tame.rounds.iter_mut().flat_map(|round| &mut round.reported) {
+        let name = mapping.name.replace(['<', '>'], "");
+        *mapping = Arc::new(Mapping {
+            name,
+            ..(**mapping).clone()
+        });
+    }
+    assert!(page.contains("&#60;script&#62;") || page.contains("&lt;script&gt;"));
+    assert_eq!(
+        markup(&page),
+        markup(&html::page(&Report::new(&tame)).unwrap())
+    );
+    let own = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+    for outside in [
+        "<script", "src=", "href=", "@import", "http:", "https:", "style=\"", "onload", "onclick",
+    ] {
+        assert!(!own.contains(outside), "{outside}");
+    }
+}
+
+/// Writes pages and pictures for people to look at: `TRACKER_PICTURES=DIR cargo test -p tracker --lib explain::report::tests::pages`.
+#[test]
+fn pages() {
+    let cases = [
+        ("explain", sample::database()),
+        ("explain-sample", sample::half_blind()),
+        ("explain-nothing", sample::nothing()),
+    ];
+    let directory = std::env::var_os("TRACKER_PICTURES");
+    for (name, findings) in cases {
+        let report = Report::new(&findings);
+        let page = html::page(&report).unwrap();
+        let svg = picture::document(&report);
+        assert_eq!(svg.is_none(), findings.rounds.is_empty());
+        let png = svg
+            .as_ref()
+            .map(|svg| crate::track::report::picture::png(svg).unwrap());
+        if let Some(directory) = &directory {
+            let path = std::path::Path::new(directory).join(name);
+            std::fs::write(path.with_extension("html"), &page).unwrap();
+            if let (Some(svg), Some(png)) = (svg, png) {
+                std::fs::write(path.with_extension("svg"), svg).unwrap();
+                std::fs::write(path.with_extension("png"), png).unwrap();
+            }
+        }
+    }
+}
+
 /// Nothing that moves the cursor, hides or reorders text; line feeds only where a line ends.
 fn is_plain(text: &str) -> bool {
     text.lines()
@@ -77,7 +156,7 @@ fn pages_by(lines: &[Value], key: &str) -> BTreeMap<String, u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn any_findings_are_shown_plainly(findings in any_findings()) {
@@ -107,5 +186,20 @@ proptest! {
         let missed = lines.iter().filter(|line| line["type"] == "missed");
         let missed = missed.map(|line| line["pages"].as_u64().unwrap());
         prop_assert_eq!(summary["missed"].as_u64().unwrap(), missed.fold(0, u64::saturating_add));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_findings_make_a_page(findings in any_findings()) {
+        let report = Report::new(&findings);
+        let page = html::page(&report).unwrap();
+        prop_assert!(is_plain(&page), "{page:?}");
+        if let Some(svg) = picture::document(&report) {
+            let tree = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default());
+            prop_assert!(tree.is_ok(), "{:?}", tree.err());
+        }
     }
 }

@@ -23,6 +23,8 @@ pub fn helper_main() -> Option<ExitCode> {
     (argument == helper::ARGUMENT).then(helper::serve)
 }
 
+pub use threads::Stopped;
+
 pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError> {
     let gone = InjectError::Gone { pid };
     let facts = read(pid, Facts::read(pid))?.ok_or_else(|| gone.clone())?;

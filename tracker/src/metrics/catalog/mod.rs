@@ -1,6 +1,7 @@
 //! Every family, in the order of the exposition and of docs/metrics.md.
 
 mod agent;
+mod explain;
 mod node;
 mod process;
 pub(super) mod track;
@@ -37,6 +38,11 @@ pub static FAMILIES: &[Family] = &[
     track::INTERVAL,
     track::CPU,
     track::INFO,
+    explain::REPORTED,
+    explain::MISSED,
+    explain::VERIFIED,
+    explain::LOST,
+    explain::SAMPLE,
     track::NODE_WRITTEN,
     track::NODE_CPU,
     track::BUDGET,

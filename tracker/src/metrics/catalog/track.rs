@@ -3,7 +3,7 @@
 use super::super::family::{Family, Kind, Samples};
 use super::super::label::{self, pair};
 use super::super::scrape::Scrape;
-use super::no_signals;
+use super::{explain, no_signals};
 use crate::metrics::facts::{TrackFacts, TrackRow};
 use crate::model::Detail;
 use prometheus::proto::LabelPair;
@@ -24,7 +24,7 @@ const TRACK: Family = Family {
 
 /// Whether a family is one of these.
 pub(in crate::metrics) fn is_track(family: &Family) -> bool {
-    const ALL: [&Family; 13] = [
+    const ALL: [&Family; 18] = [
         &WRITTEN,
         &UNKNOWN,
         &VANISHED,
@@ -33,6 +33,11 @@ pub(in crate::metrics) fn is_track(family: &Family) -> bool {
         &INTERVAL,
         &CPU,
         &INFO,
+        &explain::REPORTED,
+        &explain::MISSED,
+        &explain::VERIFIED,
+        &explain::LOST,
+        &explain::SAMPLE,
         &NODE_WRITTEN,
         &NODE_CPU,
         &BUDGET,
@@ -224,17 +229,17 @@ pub(super) const FAILURES: Family = Family {
 };
 
 /// The rows, where series of processes are asked for.
-fn rows(scrape: &Scrape) -> impl Iterator<Item = &TrackRow> {
+pub(super) fn rows(scrape: &Scrape) -> impl Iterator<Item = &TrackRow> {
     let track: Option<&TrackFacts> = scrape.facts.track.as_ref();
     let track = track.filter(|_| scrape.view.detail > Detail::Node);
     track.into_iter().flat_map(|track| &track.processes)
 }
 
-fn live(scrape: &Scrape) -> impl Iterator<Item = &TrackRow> {
+pub(super) fn live(scrape: &Scrape) -> impl Iterator<Item = &TrackRow> {
     rows(scrape).filter(|row| row.live)
 }
 
-fn labels(row: &TrackRow) -> [LabelPair; 2] {
+pub(super) fn labels(row: &TrackRow) -> [LabelPair; 2] {
     [
         pair("pid", row.pid.to_string()),
         pair("comm", label::text(&row.comm)),

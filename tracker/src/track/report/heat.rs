@@ -23,13 +23,15 @@ pub struct Room {
     pub spare: usize,
 }
 
-/// Cells of bands by columns.
+/// Cells of bands by columns. What a cell holds is up to who fills it.
 #[derive(Clone, Debug)]
-pub struct HeatMap {
+pub struct HeatMap<C = Cell> {
     /// By time.
     pub columns: Vec<Column>,
+    /// So many rounds are a column.
+    pub together: usize,
     /// By address.
-    pub bands: Vec<Band>,
+    pub bands: Vec<Band<C>>,
     /// Mappings never seen to be written, in number and pages.
     pub never: (usize, u64),
     /// Mappings written but folded, because others were written more, in number and pages written.
@@ -49,13 +51,13 @@ pub struct Column {
 
 /// An area in the picture.
 #[derive(Clone, Debug)]
-pub struct Band {
+pub struct Band<C = Cell> {
     /// What it shows.
     pub area: Area,
     /// Its height: so many bins of a page or more fit.
     pub height: usize,
     /// Its cells, row by row from the lowest address, each row as long as there are columns.
-    pub cells: Vec<Cell>,
+    pub cells: Vec<C>,
     /// How many bins it has; at most one for each page.
     pub bins: usize,
     /// What lies between the band before and this.
@@ -95,11 +97,37 @@ impl HeatMap {
     /// Sorts what was written into cells.
     #[must_use]
     pub fn new(report: &Report<'_>, room: Room) -> Self {
+        let mut map = Self::empty(report, room);
+        for (i, round) in report.recorded.iter().enumerate() {
+            for told in &round.mappings {
+                let mapping = &told.mapping;
+                map.fill(i, &(mapping.start..mapping.end), |cell, pages| {
+                    cell.mapped += pages;
+                });
+                for extent in &told.written {
+                    map.fill(i, &extent.range, |cell, pages| {
+                        if extent.unknown {
+                            cell.unknown += pages;
+                        } else {
+                            cell.written += pages;
+                        }
+                    });
+                }
+            }
+        }
+        map
+    }
+}
+
+impl<C: Clone + Default> HeatMap<C> {
+    /// With nothing in its cells.
+    #[must_use]
+    pub fn empty(report: &Report<'_>, room: Room) -> Self {
         let together = report.rounds.len().div_ceil(room.columns.max(1)).max(1);
         let columns = columns(report, together);
         let mut bands = choose(&report.areas, room);
         for band in &mut bands {
-            band.cells = vec![Cell::default(); band.bins * columns.len()];
+            band.cells = vec![C::default(); band.bins * columns.len()];
         }
         let shown = |area: &&Area| bands.iter().any(|band| band.area.range == area.range);
         let fewer: Vec<_> = report
@@ -114,33 +142,18 @@ impl HeatMap {
             .collect();
         let never = (never.len(), sum(never.iter().map(|area| area.tracked)));
         let fewer = (fewer.len(), sum(fewer.iter().map(|area| area.written)));
-        let mut map = Self {
+        Self {
             columns,
+            together,
             bands,
             never,
             fewer,
-        };
-        for (i, round) in report.recorded.iter().enumerate() {
-            for told in &round.mappings {
-                let mapping = &told.mapping;
-                map.fill(i / together, &(mapping.start..mapping.end), |cell| {
-                    &mut cell.mapped
-                });
-                for extent in &told.written {
-                    if extent.unknown {
-                        map.fill(i / together, &extent.range, |cell| &mut cell.unknown);
-                    } else {
-                        map.fill(i / together, &extent.range, |cell| &mut cell.written);
-                    }
-                }
-            }
         }
-        map
     }
 
-    /// Adds the pages of a range to the bins it touches.
-    fn fill(&mut self, column: usize, range: &Range<u64>, part: fn(&mut Cell) -> &mut f64) {
-        let width = self.columns.len();
+    /// Adds the pages of a range, in the round with that index, to the cells it touches.
+    pub fn fill(&mut self, round: usize, range: &Range<u64>, add: impl Fn(&mut C, f64)) {
+        let (width, column) = (self.columns.len(), round / self.together.max(1));
         let after = self
             .bands
             .partition_point(|band| band.area.range.start <= range.start);
@@ -156,13 +169,13 @@ impl HeatMap {
             let of = band.addresses(bin);
             let bytes = end.min(of.end).saturating_sub(start.max(of.start));
             if let Some(cell) = band.cells.get_mut(bin * width + column) {
-                *part(cell) += bytes as f64 / PAGE_SIZE as f64;
+                add(cell, bytes as f64 / PAGE_SIZE as f64);
             }
         }
     }
 }
 
-impl Band {
+impl<C> Band<C> {
     /// The addresses of a bin.
     #[must_use]
     pub fn addresses(&self, bin: usize) -> Range<u64> {
@@ -237,7 +250,7 @@ fn columns(report: &Report<'_>, together: usize) -> Vec<Column> {
 }
 
 /// Which areas become bands, and how high.
-fn choose(areas: &[Area], room: Room) -> Vec<Band> {
+fn choose<C>(areas: &[Area], room: Room) -> Vec<Band<C>> {
     let mut order: Vec<usize> = (0..areas.len())
         .filter(|i| areas.get(*i).is_some_and(Area::is_written))
         .collect();

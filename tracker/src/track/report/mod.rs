@@ -9,7 +9,7 @@ mod counts;
 mod heat;
 pub mod picture;
 mod rounds;
-mod svg;
+pub(crate) mod svg;
 pub(crate) mod table;
 pub mod tables;
 pub mod terminal;

@@ -1,8 +1,8 @@
 //! The heat map as SVG and PNG.
 
-mod bands;
-mod draw;
-mod scales;
+pub(crate) mod bands;
+pub(crate) mod draw;
+pub(crate) mod scales;
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ const SCALE: f32 = 2.0;
 const BIN: f64 = 3.0;
 
 /// What a picture has room for: labels of 18 units, and columns of two.
-const ROOM: Room = Room {
+pub(crate) const ROOM: Room = Room {
     columns: 370,
     bands: 48,
     least: 6,

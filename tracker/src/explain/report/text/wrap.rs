@@ -2,6 +2,8 @@
 
 /// Columns of the report.
 pub const WIDTH: usize = 100;
+/// Where what belongs to a line begins.
+pub const INDENT: usize = 6;
 
 /// The words of `text` in lines of at most [`WIDTH`] characters, all after the first line indented. A word that is longer than a
 /// line stands on its own.
@@ -26,6 +28,14 @@ pub fn wrapped(first: &str, indent: usize, text: &str) -> String {
     lines += line.trim_end();
     lines.push('\n');
     lines
+}
+
+/// A line of a table: one that is too long loses its end, where names are.
+pub fn cut(line: &str) -> String {
+    if line.chars().count() <= WIDTH {
+        return line.to_owned();
+    }
+    line.chars().take(WIDTH - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]

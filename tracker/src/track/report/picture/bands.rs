@@ -1,11 +1,11 @@
 //! The bands of the picture: cells, what is left and right of them, and what lies between.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use super::super::colour::{LEVELS, hex, level, on_paper};
 use super::super::svg::{Anchor, Short, Svg, width};
 use super::super::words::{elided, printable, share, size};
-use super::super::{Area, Band, HeatMap};
+use super::super::{Area, Band, Cell, HeatMap};
 use super::BIN;
 use super::draw::{ADDRESS, BANDS_TOP, EVER, IDLE, MARGIN, RIGHT, SHARE, SIZE, UNKNOWN};
 use super::scales::{LEFT, Times};
@@ -17,9 +17,28 @@ const NAME_WIDTH: f64 = SIZE - 62.0 - MARGIN;
 const BREAK: f64 = 8.0;
 const SEAM: f64 = 1.5;
 
+/// What cells look like, and what is told of a band.
+pub trait Look<C> {
+    /// Everything that is painted, in this order.
+    fn inks(&self) -> Vec<Ink>;
+    /// Which of them a cell has; `None`: it stays blank.
+    fn ink(&self, cell: &C) -> Option<usize>;
+    /// What stands right of a band, with this base line.
+    fn right(&self, svg: &mut Svg, band: &Band<C>, base: f64);
+}
+
+/// A colour or a pattern, and its class if a style may change it.
+pub struct Ink {
+    /// As in `fill`.
+    pub fill: String,
+    /// As in `class`.
+    pub class: Option<&'static str>,
+}
+
 /// All bands; gives back where they end.
-pub fn bands(svg: &mut Svg, map: &HeatMap, times: &Times) -> f64 {
-    let mut layers = Layers::default();
+pub fn bands<C>(svg: &mut Svg, map: &HeatMap<C>, times: &Times, look: &impl Look<C>) -> f64 {
+    let inks = look.inks();
+    let mut layers = vec![String::new(); inks.len()];
     let mut lines = Svg::default();
     let mut y = BANDS_TOP;
     for (i, band) in map.bands.iter().enumerate() {
@@ -37,17 +56,19 @@ pub fn bands(svg: &mut Svg, map: &HeatMap, times: &Times) -> f64 {
             y += space;
         }
         let height = band.height as f64 * BIN;
-        cells(&mut layers, band, map.columns.len(), times, y, height);
-        labels(svg, band, y, height);
+        cells(&mut layers, band, look, times, y, height);
+        labels(svg, band, look, y, height);
         lines.line((LEFT - 0.5, y), (LEFT - 0.5, y + height), "axis");
         y += height;
     }
-    layers.draw(svg);
+    for (ink, path) in inks.iter().zip(&layers) {
+        fill(svg, path, ink);
+    }
     svg.raw(&lines.finish());
     y
 }
 
-fn labels(svg: &mut Svg, band: &Band, y: f64, height: f64) {
+fn labels<C>(svg: &mut Svg, band: &Band<C>, look: &impl Look<C>, y: f64, height: f64) {
     let area = &band.area;
     let base = y + 13.0;
     let mut name = printable(&area.name());
@@ -80,12 +101,7 @@ fn labels(svg: &mut Svg, band: &Band, y: f64, height: f64) {
         let base = base + 14.0;
         svg.text(MARGIN, base, "soft", Anchor::Start, &kind(area));
     }
-    if area.set > 0 {
-        svg.text(EVER, base, "", Anchor::End, &size(area.set as f64));
-        svg.text(SHARE, base, "", Anchor::End, &share(area.set, area.pages()));
-    } else {
-        svg.text(SHARE, base, "soft", Anchor::End, "not known");
-    }
+    look.right(svg, band, base);
 }
 
 fn kind(area: &Area) -> String {
@@ -99,41 +115,33 @@ fn kind(area: &Area) -> String {
     )
 }
 
-/// One path for each colour: a recording may have a hundred thousand cells.
-#[derive(Default)]
-struct Layers {
-    idle: String,
-    unknown: String,
-    levels: Vec<String>,
-}
+/// Shares of pages written.
+pub struct Shares;
 
-#[derive(Clone, Copy, PartialEq)]
-enum Ink {
-    None,
-    Idle,
-    Unknown,
-    Level(u8),
-}
+impl Look<Cell> for Shares {
+    fn inks(&self) -> Vec<Ink> {
+        let levels = (0..usize::from(LEVELS)).map(level_colour);
+        let fills = [IDLE.to_owned(), UNKNOWN.to_owned()]
+            .into_iter()
+            .chain(levels);
+        fills.map(|fill| Ink { fill, class: None }).collect()
+    }
 
-impl Layers {
-    fn of(&mut self, ink: Ink) -> Option<&mut String> {
-        match ink {
-            Ink::None => None,
-            Ink::Idle => Some(&mut self.idle),
-            Ink::Unknown => Some(&mut self.unknown),
-            Ink::Level(level) => {
-                self.levels
-                    .resize(self.levels.len().max(LEVELS.into()), String::new());
-                self.levels.get_mut(usize::from(level))
-            }
+    fn ink(&self, cell: &Cell) -> Option<usize> {
+        match cell.share()? {
+            0.0 if cell.unknown > 0.0 => Some(1),
+            0.0 => Some(0),
+            share => Some(2 + usize::from(level(share))),
         }
     }
 
-    fn draw(self, svg: &mut Svg) {
-        fill(svg, &self.idle, IDLE);
-        fill(svg, &self.unknown, UNKNOWN);
-        for (i, path) in self.levels.iter().enumerate() {
-            fill(svg, path, &level_colour(i));
+    fn right(&self, svg: &mut Svg, band: &Band, base: f64) {
+        let area = &band.area;
+        if area.set > 0 {
+            svg.text(EVER, base, "", Anchor::End, &size(area.set as f64));
+            svg.text(SHARE, base, "", Anchor::End, &share(area.set, area.pages()));
+        } else {
+            svg.text(SHARE, base, "soft", Anchor::End, "not known");
         }
     }
 }
@@ -143,27 +151,31 @@ pub fn level_colour(level: usize) -> String {
     hex(on_paper(level as f64 / f64::from(LEVELS - 1)))
 }
 
-fn cells(layers: &mut Layers, band: &Band, columns: usize, times: &Times, top: f64, height: f64) {
+/// Adds the cells of a band to the path of their ink: one path for each, since a recording may have a hundred thousand cells.
+fn cells<C>(
+    layers: &mut [String],
+    band: &Band<C>,
+    look: &impl Look<C>,
+    times: &Times,
+    top: f64,
+    height: f64,
+) {
+    let columns = times.edges().len();
     for (bin, row) in band.cells.chunks(columns.max(1)).enumerate() {
         let edge =
             |bin: usize| ((top + height * bin as f64 / band.bins as f64) * 2.0).round() / 2.0;
         let (y, h) = (edge(bin), edge(bin + 1) - edge(bin));
-        let mut run: Option<(Ink, f64, f64)> = None;
-        let mut put = |run: Option<(Ink, f64, f64)>| {
-            if let Some((ink, left, right)) = run
+        let mut run: Option<(Option<usize>, f64, f64)> = None;
+        let mut put = |run: Option<(Option<usize>, f64, f64)>| {
+            if let Some((Some(ink), left, right)) = run
                 && right > left
-                && let Some(path) = layers.of(ink)
+                && let Some(path) = layers.get_mut(ink)
             {
                 rect_path(path, left, y, right - left, h);
             }
         };
         for (cell, (left, right)) in row.iter().zip(times.edges()) {
-            let ink = match cell.share() {
-                None => Ink::None,
-                Some(0.0) if cell.unknown > 0.0 => Ink::Unknown,
-                Some(0.0) => Ink::Idle,
-                Some(share) => Ink::Level(level(share)),
-            };
+            let ink = look.ink(cell);
             run = match run {
                 Some((same, start, _)) if same == ink => Some((ink, start, *right)),
                 other => {
@@ -182,16 +194,15 @@ pub fn rect_path(path: &mut String, x: f64, y: f64, width: f64, height: f64) {
     let _ = write!(path, "M{x} {y}h{w}v{h}h-{w}z");
 }
 
-/// A path of one colour.
-pub fn fill(svg: &mut Svg, path: &str, colour: &str) {
-    if !path.is_empty() {
-        svg.element(
-            "path",
-            &[
-                ("fill", &colour),
-                ("shape-rendering", &"crispEdges"),
-                ("d", &path),
-            ],
-        );
+/// A path of one ink.
+pub fn fill(svg: &mut Svg, path: &str, ink: &Ink) {
+    if path.is_empty() {
+        return;
     }
+    let crisp: (&str, &dyn Display) = ("shape-rendering", &"crispEdges");
+    let mut all: Vec<(&str, &dyn Display)> = vec![("fill", &ink.fill), crisp, ("d", &path)];
+    if let Some(class) = &ink.class {
+        all.push(("class", class));
+    }
+    svg.element("path", &all);
 }

@@ -7,19 +7,19 @@ use super::super::svg::{Anchor, Short, Svg, width};
 use super::super::tables::count;
 use super::super::ticks::ticks;
 use super::super::words::{elided, number, printable, share, size};
-use super::super::{HeatMap, Report};
-use super::bands::{bands, fill, level_colour, rect_path};
+use super::super::{Column, HeatMap, Report};
+use super::bands::{Ink, Shares, bands, fill, level_colour, rect_path};
 use super::scales::{LEFT, Times, WIDTH};
 use crate::track::clock::spoken;
 use crate::track::recording::Ending;
 
-const PAGE_WIDTH: f64 = 1280.0;
+pub const PAGE_WIDTH: f64 = 1280.0;
 pub const MARGIN: f64 = 24.0;
 pub const RIGHT: f64 = LEFT + WIDTH;
 /// Right edges of what is told left of a band.
 pub const ADDRESS: f64 = LEFT - 10.0;
 pub const SIZE: f64 = ADDRESS - 104.0;
-const RATE_TOP: f64 = 98.0;
+pub const RATE_TOP: f64 = 98.0;
 const RATE_HEIGHT: f64 = 48.0;
 pub const BANDS_TOP: f64 = 178.0;
 /// Right edges of what is told right of a band.
@@ -43,7 +43,7 @@ const HEAD: &str = r##"<defs><pattern id="unknown" width="4" height="4" patternU
 
 /// The whole document.
 pub fn document(report: &Report<'_>, map: &HeatMap) -> String {
-    let times = Times::new(map);
+    let times = Times::new(&map.columns);
     let mut body = Svg::default();
     title(&mut body, report);
     let mut y;
@@ -55,11 +55,11 @@ pub fn document(report: &Report<'_>, map: &HeatMap) -> String {
         y = RATE_TOP + 14.0;
         body.text(MARGIN, y, "lead", Anchor::Start, why);
     } else {
-        rates(&mut body, map, &times);
-        heads(&mut body);
-        y = bands(&mut body, map, &times);
+        rates(&mut body, &map.columns, &times, "written, MiB/s");
+        heads(&mut body, "ever written");
+        y = bands(&mut body, map, &times, &Shares);
         y = events(&mut body, report, &times, y);
-        y = axis(&mut body, map, report, &times, y);
+        y = axis(&mut body, map.together, &times, y);
         y = legend(&mut body, y);
     }
     y = remarks(&mut body, report, map, y);
@@ -102,10 +102,10 @@ fn title(svg: &mut Svg, report: &Report<'_>) {
     svg.text(MARGIN, 79.0, "lead", Anchor::Start, &what);
 }
 
-/// Pages written a second, over the same axis of time.
-fn rates(svg: &mut Svg, map: &HeatMap, times: &Times) {
+/// Pages a second, over the same axis of time.
+pub fn rates(svg: &mut Svg, columns: &[Column], times: &Times, label: &str) {
     let bottom = RATE_TOP + RATE_HEIGHT;
-    let most = map.columns.iter().map(|c| c.rate).fold(0.0, f64::max);
+    let most = columns.iter().map(|c| c.rate).fold(0.0, f64::max);
     let mib = most / 256.0;
     let (marks, decimals) = ticks(mib, 2);
     let top = marks.last().copied().unwrap_or(0.0).max(mib);
@@ -117,7 +117,7 @@ fn rates(svg: &mut Svg, map: &HeatMap, times: &Times) {
         }
     };
     let mut path = String::new();
-    for (column, (left, right)) in map.columns.iter().zip(times.edges()) {
+    for (column, (left, right)) in columns.iter().zip(times.edges()) {
         let h = height(column.rate / 256.0);
         if h > 0.0 && right > left {
             rect_path(
@@ -129,7 +129,11 @@ fn rates(svg: &mut Svg, map: &HeatMap, times: &Times) {
             );
         }
     }
-    fill(svg, &path, "#7d8790");
+    let grey = Ink {
+        fill: "#7d8790".to_owned(),
+        class: None,
+    };
+    fill(svg, &path, &grey);
     svg.line((LEFT, bottom), (RIGHT, bottom), "axis");
     for mark in marks {
         let y = bottom - height(mark);
@@ -147,20 +151,21 @@ fn rates(svg: &mut Svg, map: &HeatMap, times: &Times) {
         RATE_TOP + RATE_HEIGHT / 2.0 + 4.0,
         "soft",
         Anchor::Start,
-        "written, MiB/s",
+        label,
     );
 }
 
-fn heads(svg: &mut Svg) {
+/// What stands left and right of the bands.
+pub fn heads(svg: &mut Svg, right: &str) {
     let y = BANDS_TOP - 8.0;
     svg.text(MARGIN, y, "soft", Anchor::Start, "mapping");
     svg.text(SIZE, y, "soft", Anchor::End, "size");
     svg.text(ADDRESS, y, "soft", Anchor::End, "address");
-    svg.text(SHARE, y, "soft", Anchor::End, "ever written");
+    svg.text(SHARE, y, "soft", Anchor::End, right);
 }
 
 /// Lines where something happened to the process, numbered.
-fn events(svg: &mut Svg, report: &Report<'_>, times: &Times, y: f64) -> f64 {
+pub fn events(svg: &mut Svg, report: &Report<'_>, times: &Times, y: f64) -> f64 {
     let mut free = LEFT - LABEL;
     for (i, round) in happened(report).take(EVENTS).enumerate() {
         let x = times.x(round.at);
@@ -187,7 +192,8 @@ fn happened<'a>(report: &Report<'a>) -> impl Iterator<Item = &'a crate::track::R
         .filter(|round| !round.events.is_empty())
 }
 
-fn axis(svg: &mut Svg, map: &HeatMap, report: &Report<'_>, times: &Times, y: f64) -> f64 {
+/// The axis of time below the bands.
+pub fn axis(svg: &mut Svg, together: usize, times: &Times, y: f64) -> f64 {
     let y = y + 6.0;
     svg.line((LEFT, y), (RIGHT, y), "axis");
     let (ticks, unit) = times.ticks();
@@ -195,7 +201,6 @@ fn axis(svg: &mut Svg, map: &HeatMap, report: &Report<'_>, times: &Times, y: f64
         svg.line((x, y), (x, y + 5.0), "axis");
         svg.text(x, y + 18.0, "", Anchor::Middle, &label);
     }
-    let together = report.rounds.len().div_ceil(map.columns.len().max(1));
     let column = match together {
         0 | 1 => "a column is a round".to_owned(),
         many => format!("a column is {many} rounds"),
@@ -283,26 +288,42 @@ fn remarks(svg: &mut Svg, report: &Report<'_>, map: &HeatMap, y: f64) -> f64 {
     if let Some(remark) = report.ending.map_or_else(damaged, Ending::remark) {
         lines.push(format!("Note: {remark}."));
     }
-    let all = happened(report).count();
-    for (i, round) in happened(report).take(EVENTS).enumerate() {
+    lines.extend(told(report));
+    notes(svg, &lines, y)
+}
+
+/// What the numbers above the bands are about.
+pub fn told(report: &Report<'_>) -> Vec<String> {
+    let line = |(i, round): (usize, &crate::track::Round)| {
         let what = elided(&printable(&round.events.join("; ")), 150);
-        lines.push(format!(
+        format!(
             "{}: {}, round {}: {what}",
             i + 1,
             spoken(round.at),
             round.number
-        ));
-    }
+        )
+    };
+    let all = happened(report).count();
+    let mut lines: Vec<_> = happened(report)
+        .take(EVENTS)
+        .enumerate()
+        .map(line)
+        .collect();
     if all > EVENTS {
         lines.push(format!(
             "and events in {} more",
             count(all - EVENTS, "round")
         ));
     }
+    lines
+}
+
+/// Lines below the picture; gives back where they end.
+pub fn notes(svg: &mut Svg, lines: &[String], y: f64) -> f64 {
     let mut y = y + 8.0;
     for line in lines {
         y += 16.0;
-        svg.text(MARGIN, y, "soft", Anchor::Start, &line);
+        svg.text(MARGIN, y, "soft", Anchor::Start, line);
     }
     y
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::super::Column;
 use super::super::ticks::{ticks, time_unit};
-use super::super::{Column, HeatMap};
 
 /// Left edge of the cells.
 pub const LEFT: f64 = 392.0;
@@ -19,17 +19,17 @@ pub struct Times {
 
 impl Times {
     /// Of these columns. If they took no time, which a recording may claim, all have the same width.
-    pub fn new(map: &HeatMap) -> Self {
-        let from = map.columns.first().map_or(0.0, |c| c.from.as_secs_f64());
+    pub fn new(columns: &[Column]) -> Self {
+        let from = columns.first().map_or(0.0, |c| c.from.as_secs_f64());
         // The first round begins a moment after the first arming; only a recording of something else has a late begin.
-        let until = map.columns.last().map_or(0.0, |c| c.until.as_secs_f64());
+        let until = columns.last().map_or(0.0, |c| c.until.as_secs_f64());
         let from = if from * 10.0 < until { 0.0 } else { from };
         let mut times = Self {
             from,
             until,
             edges: Vec::new(),
         };
-        let count = map.columns.len() as f64;
+        let count = columns.len() as f64;
         let edge = |(i, column): (usize, &Column)| {
             if until > from {
                 (times.x(column.from), times.x(column.until))
@@ -38,7 +38,7 @@ impl Times {
                 (at(i as f64), at(i as f64 + 1.0))
             }
         };
-        times.edges = map.columns.iter().enumerate().map(edge).collect();
+        times.edges = columns.iter().enumerate().map(edge).collect();
         times
     }
 

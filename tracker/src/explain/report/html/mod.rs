@@ -1,0 +1,120 @@
+//! The report as a page: one file that asks for nothing else, and in which nothing runs.
+
+mod views;
+
+use askama::Template;
+
+use super::headline::headline;
+use super::picture::{self, PATTERNS};
+use super::{Report, remarks, story};
+use crate::explain::Verdict;
+use crate::track::report::words::{number, share};
+use views::{Advice, Missed, Part, Row, SpotView, Unknown, VmaView};
+
+/// Code locations told.
+const SPOTS: usize = 40;
+/// VMAs told.
+const VMAS: usize = 40;
+
+/// The whole page.
+///
+/// # Errors
+/// None that the template allows.
+pub fn page(report: &Report<'_>) -> askama::Result<String> {
+    Page::new(report).render()
+}
+
+/// All texts of the page. They are printable; the template escapes them.
+#[derive(Template)]
+#[template(path = "explain.html")]
+struct Page {
+    comm: String,
+    pid: u32,
+    command: String,
+    how: String,
+    versions: String,
+    answer: Vec<String>,
+    /// The colours and patterns of verdicts, for the bar and the picture.
+    patterns: &'static str,
+    bar: Vec<Part>,
+    missed: Vec<Missed>,
+    missed_pages: String,
+    verified: String,
+    any_verified: bool,
+    candidates: Vec<(&'static str, &'static str)>,
+    advice: Vec<Advice>,
+    verdicts: Vec<&'static str>,
+    rows: Vec<Row>,
+    sums: Vec<String>,
+    shares: Vec<String>,
+    picture: Option<String>,
+    spots_title: &'static str,
+    spots: Vec<SpotView>,
+    more_spots: String,
+    vmas: Vec<VmaView>,
+    more_vmas: String,
+    unknown: Vec<Unknown>,
+    story: Option<String>,
+    costs: Vec<String>,
+    sight: Vec<String>,
+}
+
+impl Page {
+    fn new(report: &Report<'_>) -> Self {
+        let (findings, pages) = (report.findings, &report.pages);
+        let (comm, command) = remarks::who(report);
+        let (spots_title, spots) = report.worst();
+        let more = |all: usize, shown: usize, what: &str| {
+            let rest = all.saturating_sub(shown);
+            if rest == 0 {
+                String::new()
+            } else {
+                format!("and {rest} more {what}")
+            }
+        };
+        let of_verdicts = |tell: &dyn Fn(Verdict) -> String| -> Vec<String> {
+            Verdict::ALL.iter().map(|v| tell(*v)).collect()
+        };
+        Self {
+            comm,
+            pid: findings.header.pid,
+            command,
+            how: format!("{}; {}", remarks::how(report), remarks::seen(report)),
+            versions: remarks::versions(report),
+            answer: headline(report),
+            patterns: PATTERNS,
+            bar: views::bar(pages),
+            missed: views::missed(report),
+            missed_pages: number(report.missed_pages),
+            verified: number(findings.verified),
+            any_verified: findings.verified > 0,
+            candidates: views::candidates(report),
+            advice: report.advice().into_iter().map(views::advised).collect(),
+            verdicts: Verdict::ALL.iter().map(|v| v.as_str()).collect(),
+            rows: pages
+                .causes()
+                .into_iter()
+                .map(|cause| views::row(pages, cause))
+                .collect(),
+            sums: of_verdicts(&|v| number(pages.verdict(v)))
+                .into_iter()
+                .chain([number(pages.all())])
+                .collect(),
+            shares: of_verdicts(&|v| share(pages.verdict(v), pages.all())),
+            picture: picture::in_page(report),
+            spots_title,
+            more_spots: more(spots.len(), SPOTS, "places"),
+            spots: spots
+                .into_iter()
+                .take(SPOTS)
+                .map(views::spot_view)
+                .collect(),
+            more_vmas: more(report.vmas.len(), VMAS, "mappings"),
+            vmas: report.vmas.iter().take(VMAS).map(views::vma_view).collect(),
+            unknown: views::unknown(report),
+            story: story::story(findings),
+            costs: remarks::costs(report),
+            sight: remarks::not_seen(report),
+        }
+    }
+}

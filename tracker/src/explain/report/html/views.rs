@@ -1,0 +1,253 @@
+//! The parts of the page, as texts.
+
+use crate::explain::report::location::{is_helper, name};
+use crate::explain::report::matrix::Matrix;
+use crate::explain::report::missed::MissedGroup;
+use crate::explain::report::spots::Spot;
+use crate::explain::report::stack::{kernel, place, told};
+use crate::explain::report::{Report, flags, name_of, picture};
+use crate::explain::{Cause, Frame, Reason, Verdict, VmaFindings, advice};
+use crate::model::words::backing;
+use crate::track::report::words::{number, printable, share, size};
+use crate::uffd::pages_in;
+
+/// Mappings with missed pages told.
+const MISSED: usize = 40;
+/// Characters of a kernel stack: no limit of a line here.
+const KERNEL: usize = 2000;
+
+/// A part of the bar of verdicts.
+pub struct Part {
+    pub verdict: &'static str,
+    pub fill: &'static str,
+    pub x: String,
+    pub width: String,
+    pub share: String,
+    pub pages: String,
+    pub means: &'static str,
+}
+
+pub struct Missed {
+    pub first: String,
+    pub pages: String,
+    pub zeroed: String,
+    pub candidates: String,
+    pub name: String,
+}
+
+pub struct Advice {
+    pub cause: Cause,
+    pub pages: String,
+    pub text: &'static str,
+}
+
+pub struct Row {
+    pub cause: Cause,
+    pub counts: Vec<String>,
+    pub pages: String,
+    pub share: String,
+    pub means: &'static str,
+}
+
+pub struct SpotView {
+    pub unchanged: String,
+    pub cause: Cause,
+    pub function: String,
+    pub place: String,
+    pub counts: String,
+    pub threads: String,
+    pub others: String,
+    pub kernel: String,
+    pub frames: Vec<FrameView>,
+}
+
+pub struct FrameView {
+    pub function: String,
+    pub place: String,
+    pub inlined: bool,
+    pub helper: bool,
+}
+
+pub struct VmaView {
+    pub start: String,
+    pub size: String,
+    pub backing: &'static str,
+    pub reported: String,
+    pub unchanged: String,
+    pub share: String,
+    pub missed: String,
+    pub name: String,
+    pub flags: String,
+    pub telling: Vec<(&'static str, &'static str)>,
+}
+
+pub struct Unknown {
+    pub what: &'static str,
+    pub reason: &'static str,
+    pub pages: String,
+    pub means: &'static str,
+}
+
+pub fn bar(pages: &Matrix) -> Vec<Part> {
+    let all = pages.all();
+    let mut x = 0.0;
+    let mut parts = Vec::new();
+    for verdict in Verdict::ALL {
+        let count = pages.verdict(*verdict);
+        if count == 0 {
+            continue;
+        }
+        let width = count as f64 / all as f64 * 100.0;
+        parts.push(Part {
+            verdict: verdict.as_str(),
+            fill: picture::fill(*verdict),
+            x: format!("{x:.3}"),
+            width: format!("{width:.3}"),
+            share: share(count, all),
+            pages: number(count),
+            means: advice::verdict(*verdict),
+        });
+        x += width;
+    }
+    parts
+}
+
+pub fn missed(report: &Report<'_>) -> Vec<Missed> {
+    let view = |group: &MissedGroup<'_>| {
+        let candidates: Vec<_> = group.candidates.iter().map(|c| c.as_str()).collect();
+        Missed {
+            first: format!("{:#x}", group.first),
+            pages: number(group.pages),
+            zeroed: number(group.zeroed),
+            candidates: candidates.join(", "),
+            name: name_of(group.mapping),
+        }
+    };
+    report.missed.iter().take(MISSED).map(view).collect()
+}
+
+pub fn candidates(report: &Report<'_>) -> Vec<(&'static str, &'static str)> {
+    let told = report.candidates().into_iter();
+    told.map(|c| (c.as_str(), advice::candidate(c))).collect()
+}
+
+pub fn advised((cause, pages, text): (Cause, u64, &'static str)) -> Advice {
+    Advice {
+        cause,
+        pages: number(pages),
+        text,
+    }
+}
+
+pub fn row(pages: &Matrix, cause: Cause) -> Row {
+    let counts = Verdict::ALL.iter().map(|v| count(pages.at(cause, *v)));
+    Row {
+        cause,
+        counts: counts.collect(),
+        pages: number(pages.cause(cause)),
+        share: share(pages.cause(cause), pages.all()),
+        means: advice::cause(cause),
+    }
+}
+
+fn count(pages: u64) -> String {
+    if pages == 0 {
+        "–".to_owned()
+    } else {
+        number(pages)
+    }
+}
+
+pub fn spot_view(spot: &Spot<'_>) -> SpotView {
+    let changed = spot.pages.verdict(Verdict::Changed);
+    let other = spot
+        .pages
+        .all()
+        .saturating_sub(changed)
+        .saturating_sub(spot.unchanged());
+    let mut counts = format!(
+        "{} unchanged, {} changed",
+        number(spot.unchanged()),
+        number(changed)
+    );
+    if other > 0 {
+        counts += &format!(", {} other", number(other));
+    }
+    let location = &spot.location;
+    let via = location.via.as_ref().map(|via| format!("via {via}"));
+    let syscall = location
+        .syscall
+        .as_ref()
+        .map(|name| format!("in {name}(2)"));
+    let place_of = [location.line.clone(), via, syscall];
+    let stack = spot.place;
+    SpotView {
+        unchanged: number(spot.unchanged()),
+        cause: spot.cause,
+        function: location.function.clone(),
+        place: place_of
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", "),
+        counts,
+        threads: spot.threads.join(", "),
+        others: match spot.others {
+            0 => String::new(),
+            1 => "1 other stack leads here".to_owned(),
+            others => format!("{others} other stacks lead here"),
+        },
+        kernel: stack
+            .and_then(|stack| kernel(stack, KERNEL))
+            .unwrap_or_default(),
+        frames: stack.map_or_else(Vec::new, |stack| {
+            told(&stack.user).into_iter().map(frame_view).collect()
+        }),
+    }
+}
+
+fn frame_view(frame: &Frame) -> FrameView {
+    FrameView {
+        function: name(frame),
+        place: place(frame),
+        inlined: frame.inlined,
+        helper: is_helper(frame),
+    }
+}
+
+pub fn vma_view((vma, pages): &(&VmaFindings, Matrix)) -> VmaView {
+    let mapping = &vma.mapping;
+    let unchanged = pages.verdict(Verdict::Unchanged);
+    VmaView {
+        start: format!("{:#x}", mapping.start),
+        size: size(pages_in(&(mapping.start..mapping.end)) as f64),
+        backing: backing(mapping.backing),
+        reported: number(pages.all()),
+        unchanged: count(unchanged),
+        share: share(unchanged, pages.compared()),
+        missed: count(vma.missed),
+        name: name_of(mapping),
+        flags: printable(vma.flags.trim()),
+        telling: flags::telling(&vma.flags),
+    }
+}
+
+pub fn unknown(report: &Report<'_>) -> Vec<Unknown> {
+    let findings = report.findings;
+    let verdicts = findings
+        .verdict_unknown
+        .iter()
+        .map(|reason| ("verdict", reason));
+    let causes = findings
+        .cause_unknown
+        .iter()
+        .map(|reason| ("cause", reason));
+    let told = verdicts.chain(causes).filter(|(_, (_, pages))| **pages > 0);
+    let view = |(what, (reason, pages)): (&'static str, (&Reason, &u64))| Unknown {
+        what,
+        reason: reason.as_str(),
+        pages: number(*pages),
+        means: advice::reason(*reason),
+    };
+    told.map(view).collect()
+}

@@ -1,0 +1,115 @@
+//! What stands around the numbers: how it was tracked, what it cost, what could not be seen.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{Report, headline};
+use crate::track::clock::{rfc3339, spoken};
+use crate::track::report::tables::count;
+use crate::track::report::words::{number, printable, share, size};
+use crate::uffd::PAGE_SIZE;
+
+/// The process and its arguments.
+pub fn who(report: &Report<'_>) -> (String, String) {
+    let header = &report.findings.header;
+    (
+        printable(&header.comm),
+        printable(&header.command.join(" ")),
+    )
+}
+
+/// How it was tracked, and for how long.
+pub fn how(report: &Report<'_>) -> String {
+    let header = &report.findings.header;
+    format!(
+        "strategy {}, {} in {}, one every {}",
+        printable(&header.strategy),
+        count(report.findings.rounds.len(), "round"),
+        spoken(report.lasted),
+        spoken(header.interval),
+    )
+}
+
+/// When, and by what.
+pub fn versions(report: &Report<'_>) -> String {
+    let header = &report.findings.header;
+    let began = rfc3339(header.began).unwrap_or_else(|| "before 1970".to_owned());
+    format!(
+        "began {began}, kernel {}, tracker {}",
+        printable(&header.kernel),
+        printable(&header.tracker),
+    )
+}
+
+/// How much is seen of causes and contents.
+pub fn seen(report: &Report<'_>) -> String {
+    let findings = report.findings;
+    let causes = if findings.seen.complete {
+        "all causes can be seen".to_owned()
+    } else {
+        let gaps = count(findings.seen.not.len(), "gap");
+        format!("not all causes can be seen ({gaps} below)")
+    };
+    match findings.sampling.one_of {
+        0 | 1 => format!("{causes}; the content of all pages is compared"),
+        of => format!("{causes}; the content of one page of {of} is compared"),
+    }
+}
+
+/// Memory and time.
+pub fn costs(report: &Report<'_>) -> Vec<String> {
+    let findings = report.findings;
+    let pages = |bytes: u64| bytes as f64 / PAGE_SIZE as f64;
+    let mut memory = format!(
+        "memory for images of pages: {}",
+        size(pages(findings.memory))
+    );
+    if findings.tracked > 0 {
+        let gib = findings.tracked as f64 / (1 << 18) as f64;
+        let each = size(pages(findings.memory) / gib);
+        let _ = write!(memory, ", {each} for each GiB tracked");
+    }
+    let rounds = u32::try_from(findings.rounds.len().max(1)).unwrap_or(u32::MAX);
+    let time = format!(
+        "reading and hashing {} took {}, {} a round, {} of the time",
+        size(pages(findings.hashed)),
+        spoken(findings.took),
+        spoken(findings.took / rounds),
+        share(micros(findings.took), micros(report.lasted))
+    );
+    let events = format!(
+        "events of the kernel: {} read, {} dropped",
+        number(findings.events),
+        number(findings.dropped)
+    );
+    let mut costs = vec![memory, time, events];
+    let (whole, longest) = findings.frozen;
+    if !whole.is_zero() {
+        costs.push(format!(
+            "the process stood still for {} in all, for {} at most",
+            spoken(whole),
+            spoken(longest)
+        ));
+    }
+    costs
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What could not be seen, and how sure a sample is.
+pub fn not_seen(report: &Report<'_>) -> Vec<String> {
+    let findings = report.findings;
+    let mut lines: Vec<String> = Vec::new();
+    if let Some(interval) = headline::interval(report) {
+        lines.push(format!(
+            "the content of one page of {} was looked at, chosen by its address; the share of unchanged pages is \
+             known as well as a sample tells ({interval}), if a page reported twice tells as much as two pages",
+            findings.sampling.one_of
+        ));
+    }
+    lines.extend(findings.seen.not.iter().map(|what| printable(what)));
+    lines.extend(findings.header.notes.iter().map(|note| printable(note)));
+    lines
+}

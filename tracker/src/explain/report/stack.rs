@@ -1,0 +1,46 @@
+//! What of a stack is worth telling.
+
+use super::location::{is_beginning, is_helper, is_probe, name};
+use crate::explain::{Frame, Place};
+use crate::track::report::words::{elided, printable};
+
+/// Without what every thread begins with, and of helpers in a row only the outermost two: how memcpy is built tells nobody.
+pub fn told(stack: &[Frame]) -> Vec<&Frame> {
+    let mut frames: Vec<&Frame> = Vec::new();
+    let end = stack.iter().position(is_beginning).unwrap_or(stack.len());
+    let own = stack.get(..end.max(1)).unwrap_or(stack);
+    for (i, frame) in own.iter().enumerate() {
+        let next_two = own.get(i + 1..i + 3).unwrap_or_default();
+        let inner = next_two.len() == 2 && is_helper(frame) && next_two.iter().all(is_helper);
+        if !inner {
+            frames.push(frame);
+        }
+    }
+    frames
+}
+
+/// Where a frame is: file and line, or module and offset.
+pub fn place(frame: &Frame) -> String {
+    match &frame.line {
+        Some((file, line)) => format!("{}:{line}", printable(file)),
+        None => printable(&frame.module),
+    }
+}
+
+/// `kernel: do_wp_page < handle_mm_fault < … < ksys_read`: the ends tell most.
+pub fn kernel(place: &Place, width: usize) -> Option<String> {
+    let own = place.kernel.iter().filter(|frame| !is_probe(frame));
+    let mut names: Vec<String> = own
+        .take_while(|frame| !is_beginning(frame))
+        .map(name)
+        .collect();
+    let line = |names: &[String]| format!("kernel: {}", names.join(" < "));
+    let mut told = line(&names);
+    while names.len() > 3 && told.chars().count() > width {
+        // First the one in the middle, then its neighbours.
+        let middle = names.len() / 2;
+        names.splice(middle - 1..=middle, ["…".to_owned()]);
+        told = line(&names);
+    }
+    (!names.is_empty()).then(|| elided(&told, width))
+}
