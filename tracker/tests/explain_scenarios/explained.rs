@@ -33,6 +33,9 @@ pub fn differences(names: &[&str], how: How) -> (u64, Vec<String>) {
         track: support::session::options(Class::here().strategy()),
         content_limit: 1 << 40,
         page: None,
+        against: None,
+        freeze: false,
+        findings: true,
     };
     let target = Target::start(names, how);
     let begun = Explainer::begin(target.pid(), FACTS.clone(), Some(&HUB), options);
