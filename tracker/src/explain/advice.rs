@@ -146,6 +146,22 @@ pub const fn candidate(candidate: Candidate) -> &'static str {
     }
 }
 
+/// Why only a second strategy reports a page, in a line.
+#[must_use]
+pub const fn only_there(why: OnlyThere) -> &'static str {
+    match why {
+        OnlyThere::NextRound => "written between the two readings; the next round tells it",
+        OnlyThere::NewMapping => {
+            "in a mapping that is new, which is soft-dirty as a whole; here its pages are told as unknown if they are there"
+        }
+        OnlyThere::Changed => "changed: a false negative here",
+        OnlyThere::Unexplained => {
+            "reported in neither round here, with the same content: soft-dirty also tells what mremap(2) or a \
+             new VMA flag touched"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,22 +191,6 @@ mod tests {
             .chain(advices)
         {
             assert!(!text.ends_with('.') && !text.contains("  ") && !text.contains('\n'));
-        }
-    }
-}
-
-/// Why only a second strategy reports a page, in a line.
-#[must_use]
-pub const fn only_there(why: OnlyThere) -> &'static str {
-    match why {
-        OnlyThere::NextRound => "written between the two readings; the next round tells it",
-        OnlyThere::NewMapping => {
-            "in a mapping that is new, which is soft-dirty as a whole; here its pages are told as unknown if they are there"
-        }
-        OnlyThere::Changed => "changed: a false negative here",
-        OnlyThere::Unexplained => {
-            "reported in neither round here, with the same content: soft-dirty also tells what mremap(2) or a \
-             new VMA flag touched"
         }
     }
 }

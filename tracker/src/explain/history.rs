@@ -114,8 +114,8 @@ impl Index<'_> {
             .filter(|number| !self.used.contains(number) || unit > PAGE_SIZE);
         let chunk = self.chunks.get(&(page.address / PMD_SIZE));
         let ranges = chunk.into_iter().flatten().chain(&self.wide).copied();
-        let (mut before, mut during): (Option<(usize, Cause)>, Option<(usize, Cause)>) =
-            (None, None);
+        let mut before: Option<(usize, Cause)> = None;
+        let mut during: Option<(usize, Cause)> = None;
         for number in single.chain(ranges) {
             let event = &self.events[number];
             let Some(cause) = meaning(event, page) else {

@@ -182,7 +182,7 @@ impl Images {
             self.forget(&(at..range.start));
             at = range.end;
         }
-        self.forget(&(at..u64::MAX & !(PMD_SIZE - 1)));
+        self.forget(&(at..!(PMD_SIZE - 1)));
     }
 
     /// Looks at pages that are reported: hands each over with its image of before, and keeps what it finds as the image

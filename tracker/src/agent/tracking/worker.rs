@@ -87,7 +87,7 @@ struct Job<'env> {
 
 /// A process that is tracked, or explained, too.
 enum Following {
-    Tracked(Session),
+    Tracked(Box<Session>),
     Explained(Box<Explainer>),
 }
 
@@ -103,7 +103,7 @@ impl Following {
         };
         if !job.process.explained {
             let (session, first) = Session::begin(pid, how.facts.clone(), track)?;
-            return Ok((Self::Tracked(session), first));
+            return Ok((Self::Tracked(Box::new(session)), first));
         }
         let options = explain::Options {
             track,
