@@ -4,7 +4,7 @@
 //! are there are read: reading a hole or a swapped page would change page tables. Hashes are XXH3 (64 bits): of 2^32
 //! pages that changed, one in 2^32 would look unchanged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use tracker_ebpf::Backing;
@@ -70,6 +70,8 @@ pub struct Images {
     sampling: Sampling,
     /// By number of the 2 MiB that they lie in. What was armed and has no image was not there.
     chunks: BTreeMap<u64, Box<[u64; CHUNK]>>,
+    /// Anonymous pages that had content and were not there any more, though not reported, in the last round and in this.
+    gone: [BTreeSet<u64>; 2],
     entries: Box<[Entry; CHUNK]>,
     after: Box<[Entry; CHUNK]>,
     buffer: Vec<u8>,
@@ -89,6 +91,7 @@ impl Images {
             populated: Populated::new(other, scans),
             sampling,
             chunks: BTreeMap::new(),
+            gone: Default::default(),
             entries: Box::new([Entry::default(); CHUNK]),
             after: Box::new([Entry::default(); CHUNK]),
             buffer: vec![0; PMD_SIZE as usize],
@@ -175,8 +178,9 @@ impl Images {
         }
     }
 
-    /// Forgets what lies in none of these ranges, which are disjoint and by address.
+    /// Ends a round: forgets what lies in none of these ranges, which are disjoint and by address.
     pub fn keep(&mut self, ranges: &[Range<u64>]) {
+        self.gone = [std::mem::take(&mut self.gone[1]), BTreeSet::new()];
         let mut at = 0;
         for range in ranges {
             self.forget(&(at..range.start));
@@ -211,7 +215,10 @@ impl Images {
         Ok(Some(()))
     }
 
-    /// Looks at the pages of a mapping that are there and not reported, as [`Self::look`] does.
+    /// Looks at the pages of a mapping that are there, or were, and are not reported, as [`Self::look`] does.
+    ///
+    /// Anonymous memory that is emptied without a report reads as zeroes. It counts if the next round does not report it
+    /// either: what is emptied after a scan is told by the next one.
     pub fn verify(
         &mut self,
         mapping: &Mapping,
@@ -227,13 +234,26 @@ impl Images {
         {
             return Ok(None);
         }
+        let anonymous = mapping.backing == Backing::Anon;
+        if anonymous {
+            let more = self.absent(&whole, &runs);
+            runs.extend(more);
+        }
         for run in runs.iter().flat_map(|run| without(run, reported)) {
             for piece in pieces(&run) {
-                let found = self.piece(&piece, |images, page, look| {
-                    each(page, images.of(page), look);
-                    // What cannot be read now is armed since its image was taken.
-                    if let Look::Content(hash) = look {
-                        images.set(page, Image::Content(hash));
+                let found = self.piece(&piece, |images, page, look| match look {
+                    Look::Hole if !anonymous => (),
+                    Look::Hole if !images.gone[0].remove(&page) => {
+                        images.gone[1].insert(page);
+                    }
+                    look => {
+                        each(page, images.of(page), look);
+                        match look {
+                            Look::Content(hash) => images.set(page, Image::Content(hash)),
+                            Look::Hole => images.set(page, Image::Hole),
+                            // What cannot be read now is armed since its image was taken.
+                            Look::Not(_) => (),
+                        }
                     }
                 })?;
                 if found.is_none() {
@@ -242,6 +262,27 @@ impl Images {
             }
         }
         Ok(Some(()))
+    }
+
+    /// The pages of a range that have content in their image, and are not among those that are there.
+    fn absent(&self, range: &Range<u64>, there: &[Range<u64>]) -> Vec<Range<u64>> {
+        let mut absent: Vec<Range<u64>> = Vec::new();
+        let chunks = range.start / PMD_SIZE..range.end.div_ceil(PMD_SIZE);
+        for (number, chunk) in self.chunks.range(chunks) {
+            for (index, image) in (0..).zip(chunk.iter()) {
+                let page = number * PMD_SIZE + index * PAGE_SIZE;
+                let next = there.partition_point(|run| run.end <= page);
+                let is_there = there.get(next).is_some_and(|run| run.start <= page);
+                if *image <= NONE || !range.contains(&page) || is_there {
+                    continue;
+                }
+                match absent.last_mut() {
+                    Some(last) if last.end == page => last.end += PAGE_SIZE,
+                    _ => absent.push(page..page + PAGE_SIZE),
+                }
+            }
+        }
+        absent
     }
 
     /// Looks at a piece of one chunk.

@@ -6,6 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracker_ebpf::Backing;
+
 use rustix::time::{ClockId, clock_gettime};
 
 use super::against::Against;
@@ -38,6 +40,8 @@ pub struct Explainer {
     pid: u32,
     session: Session,
     scans: bool,
+    /// The kernel arms anonymous memory that is not there.
+    anonymous_markers: bool,
     executed: u64,
     /// Rounds that came before the first that counts.
     settled: u64,
@@ -71,6 +75,7 @@ impl Explainer {
     ) -> Result<(Self, Round), TrackError> {
         let kernel = |source| TrackError::Kernel { pid, source };
         let scans = facts.behaviour.written.is_some();
+        let anonymous_markers = facts.behaviour.anonymous_markers;
         // Before the first page is armed.
         let (source, seen) = watch(events, pid);
         let began = now();
@@ -95,6 +100,7 @@ impl Explainer {
             busy: 0,
             session,
             scans,
+            anonymous_markers,
             images,
             source,
             symbols,
@@ -229,6 +235,7 @@ impl Explainer {
             index: &mut index,
             why_unseen: why_unseen(&self.findings.seen, dropped),
             strategy_arms_all: self.session.header().strategy != Name::NoneIsClean.as_str(),
+            anonymous_markers: self.anonymous_markers,
             moved,
             reported: Vec::new(),
             missed: Vec::new(),
@@ -408,6 +415,7 @@ struct Join<'a, 'b> {
     /// Why a cause may have stayed unseen.
     why_unseen: Reason,
     strategy_arms_all: bool,
+    anonymous_markers: bool,
     /// Pages that were brought here with their image.
     moved: Vec<Range<u64>>,
     /// Of the mapping at hand.
@@ -449,12 +457,17 @@ impl Join<'_, '_> {
             answer.why.cause = cause;
             answer.place = event.place;
             answer.thread = Some((event.tid, Arc::clone(&event.comm)));
-        } else if !self.strategy_arms_all && before == Image::Hole {
+        } else if before == Image::Hole && !self.arms_holes(mapping) {
             answer.why.cause = Cause::NeverArmed;
         } else {
             answer.cause_unknown = Some(self.why_unseen);
         }
         append(&mut self.reported, answer);
+    }
+
+    /// Whether what is not there is armed.
+    fn arms_holes(&self, mapping: &Mapping) -> bool {
+        self.strategy_arms_all && (self.anonymous_markers || mapping.backing != Backing::Anon)
     }
 
     /// Why something is there that was not tracked before.

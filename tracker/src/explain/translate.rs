@@ -13,8 +13,6 @@ const INTERRUPTIBLE: u32 = 0x200;
 const BY_FAULT: u32 = 1;
 /// `Zap`: `ZAP_FLAG_DROP_MARKER`.
 const DROPS_MARKERS: u32 = 1;
-/// `Reclaim`: the page was given up with `MADV_FREE`.
-const LAZY: u32 = 1;
 /// x86 page fault error code: the page was there; a write; in user mode.
 const PROTECTION: u32 = 1;
 const WRITE: u32 = 2;
@@ -51,9 +49,10 @@ pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
         EventKind::Zap | EventKind::Zapped if head.flags & DROPS_MARKERS != 0 => {
             Meaning::Disarms(Cause::Zap)
         }
-        EventKind::Zap | EventKind::Zapped => Meaning::DisarmsAnonymous(Cause::Zap),
-        EventKind::Reclaim if head.flags & LAZY != 0 => Meaning::DisarmsAnonymous(Cause::Zap),
-        EventKind::Reclaim | EventKind::Fork => Meaning::Tells,
+        EventKind::Zap | EventKind::Zapped | EventKind::Reclaim => {
+            Meaning::DisarmsAnonymous(Cause::Zap)
+        }
+        EventKind::Fork => Meaning::Tells,
         EventKind::Ksm => Meaning::Disarms(Cause::Ksm),
         EventKind::Guard => Meaning::Disarms(Cause::Guard),
         EventKind::Move | EventKind::UffdMove => Meaning::Disarms(Cause::Move),
