@@ -13,8 +13,8 @@ use tracker_ebpf::{Drops, EventHead, FRAMES, WATCHES};
 
 use super::attach::{self, OBJECT};
 use super::constants::{self, Sizes};
-use super::hooks::{self, EVENT_HOOKS};
-use super::plan::{self, Found, HookPlan, Level, Wishes};
+use super::hooks::{self, EVENT_HOOKS, Hook};
+use super::plan::{self, Found, HookPlan, Level, Verdict, Wishes};
 use super::shared::SharedArray;
 use super::{calibrate, diagnostics, iterator, patch};
 use crate::kernel::btf::Btf as KernelBtf;
@@ -137,6 +137,19 @@ impl Events {
     pub fn has(&self, hook: &str) -> bool {
         let mut plan = self.plan.iter();
         plan.any(|plan| plan.hook == hook && plan.mechanism().is_some())
+    }
+
+    /// What is not known, in a few words each, because a hook is absent.
+    #[must_use]
+    pub fn not_seen(&self) -> Vec<&'static str> {
+        let absent = |hook: &&Hook| {
+            let mut plan = self.plan.iter().filter(|plan| plan.hook == hook.name);
+            plan.any(|plan| matches!(plan.verdict, Verdict::Absent | Verdict::Off))
+        };
+        let hooks = EVENT_HOOKS.iter().filter(absent);
+        let mut all: Vec<_> = hooks.map(|hook| hook.without).collect();
+        all.dedup();
+        all
     }
 
     /// Watches the address space that a process has now; after an exec it has another. The id of a watch is not
