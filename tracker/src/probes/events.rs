@@ -66,6 +66,8 @@ const _: () = {
 struct Object {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
+    /// Bytes that the ring holds.
+    capacity: usize,
     pids: HashMap<MapData, u32, u32>,
     watched: HashMap<MapData, u64, u32>,
     drops: SharedArray<Drops>,
@@ -152,7 +154,8 @@ impl Events {
         all
     }
 
-    /// Watches the address space that a process has now; after an exec it has another. The id of a watch is not
+    /// Watches the address space that a process has now; after an exec it has another. Only the newest watch of a
+    /// process is told of it. The id of a watch is not
     /// given again soon, so that what is left of it in the ring is not taken for another's.
     ///
     /// # Errors
@@ -175,20 +178,24 @@ impl Events {
         }
     }
 
-    /// Hands over every event that is in the ring now, with its user and its kernel frames; how many there were.
+    /// Hands over every event that is in the ring now, with its user and its kernel frames; how many there were. It ends
+    /// however quickly more come: a ring full is the most.
     ///
     /// # Errors
-    /// If what is in the ring is no event: nothing of it is used then.
+    /// If what is in the ring is no event.
     pub fn drain(&mut self, mut each: impl FnMut(&EventHead, &[u64], &[u64])) -> io::Result<u64> {
         let Some(object) = &mut self.object else {
             return Ok(0);
         };
-        let mut events = 0;
-        while let Some(bytes) = object.ring.next() {
+        let (mut events, mut left) = (0, object.capacity);
+        while left > 0
+            && let Some(bytes) = object.ring.next()
+        {
             let (head, user, kernel) =
                 parse(&bytes).ok_or_else(|| io::Error::other("the ring holds what is no event"))?;
             each(&head, user, kernel);
             events += 1;
+            left = left.saturating_sub(bytes.len());
         }
         Ok(events)
     }
@@ -322,6 +329,7 @@ fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Object, 
         ring: take(&mut ebpf, "EVENTS")?
             .try_into()
             .map_err(io::Error::other)?,
+        capacity: options.ring as usize,
         pids: take(&mut ebpf, "WATCH_PIDS")?
             .try_into()
             .map_err(io::Error::other)?,
