@@ -7,18 +7,18 @@ use crate::COMM_LEN;
 #[repr(u32)]
 pub enum EventKind {
     /// A write found an armed page (`do_wp_page`, `handle_userfault`, `hugetlb_fault`). `flags` are those of the fault
-    /// (`FAULT_FLAG_*`): who wrote.
+    /// (`FAULT_FLAG_*`): who wrote. The range is the 4 KiB page that was written, in huge pages too.
     Fault = 0,
-    /// The kernel gave up an armed huge page of a file, and every bit in it (`__split_huge_pmd`). `address` is what was
-    /// accessed in it.
+    /// The kernel gave up an armed huge page of a file, and every bit in it (`__split_huge_pmd`, `zap_huge_pmd`). `flags` is 1
+    /// if it was for a write, and then `address` is where; else `address` is where it began.
     HugeSplit = 1,
-    /// A range is emptied (`unmap_page_range`): its armed anonymous pages are gone.
+    /// A range is emptied (`unmap_page_range`): its armed anonymous pages are gone, and with `flags` 1 its markers too.
     Zap = 2,
     /// ... and has been.
     Zapped = 3,
-    /// Reclaim takes a page that `MADV_FREE` gave up (`try_to_unmap_one`).
+    /// Reclaim takes pages that `MADV_FREE` gave up (`try_to_unmap_one`).
     Reclaim = 4,
-    /// KSM has merged a page with another (`ksm_merge_one_page`).
+    /// KSM has merged a page with another (`ksm_merge_with_ksm_page`, `ksm_merge_one_page`).
     Ksm = 5,
     /// Guard pages are installed or removed (`guard_install_set_pte`, `guard_remove_pte_entry`).
     Guard = 6,

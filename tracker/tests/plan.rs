@@ -6,6 +6,7 @@ use std::path::Path;
 use tracker::kernel::Facts;
 use tracker::kernel::facts::{TrialOutcome, TrialStage};
 use tracker::kernel::lockdown::Lockdown;
+use tracker::kernel::offsets::Offset;
 use tracker::probes::hooks::Mechanism;
 use tracker::probes::plan::{Found, Wishes, level, plan, trial_key};
 use tracker::probes::{EVENT_HOOKS, HOOKS, HookPlan, Level, Verdict};
@@ -150,6 +151,21 @@ fn an_older_kernel_has_other_hooks_for_the_same() {
     for name in ["ksm_merge", "uffd_command"] {
         let verdict = verdict(&plan, name);
         assert!(matches!(verdict, Verdict::Attach { .. }), "{name}");
+    }
+    assert_eq!(level(&plan).0, Level::Full);
+}
+
+#[test]
+fn without_ksm_nothing_is_missed() {
+    let mut facts = debian();
+    for event in ["ksm:ksm_merge_with_ksm_page", "ksm:ksm_merge_one_page"] {
+        facts.tracepoints.get_mut(event).unwrap().in_btf = false;
+    }
+    facts.functions.remove("try_to_merge_one_page");
+    facts.offsets.ksm_rmap_item_address = Offset::Missing("no such struct".to_owned());
+    let plan = events(&facts);
+    for name in ["ksm", "ksm_zero", "ksm_merge"] {
+        assert_eq!(verdict(&plan, name), &Verdict::NotNeeded, "{name}");
     }
     assert_eq!(level(&plan).0, Level::Full);
 }

@@ -13,8 +13,8 @@ use tracker_ebpf::{Drops, EventHead, FRAMES, WATCHES};
 
 use super::attach::{self, OBJECT};
 use super::constants::{self, Sizes};
-use super::hooks::{self, EVENT_HOOKS};
-use super::plan::{self, Found, HookPlan, Level, Wishes};
+use super::hooks::{self, EVENT_HOOKS, Hook};
+use super::plan::{self, Found, HookPlan, Level, Verdict, Wishes};
 use super::shared::SharedArray;
 use super::{calibrate, diagnostics, iterator, patch};
 use crate::kernel::btf::Btf as KernelBtf;
@@ -66,6 +66,8 @@ const _: () = {
 struct Object {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
+    /// Bytes that the ring holds.
+    capacity: usize,
     pids: HashMap<MapData, u32, u32>,
     watched: HashMap<MapData, u64, u32>,
     drops: SharedArray<Drops>,
@@ -139,7 +141,21 @@ impl Events {
         plan.any(|plan| plan.hook == hook && plan.mechanism().is_some())
     }
 
-    /// Watches the address space that a process has now; after an exec it has another. The id of a watch is not
+    /// What is not known, in a few words each, because a hook is absent.
+    #[must_use]
+    pub fn not_seen(&self) -> Vec<&'static str> {
+        let absent = |hook: &&Hook| {
+            let mut plan = self.plan.iter().filter(|plan| plan.hook == hook.name);
+            plan.any(|plan| matches!(plan.verdict, Verdict::Absent | Verdict::Off))
+        };
+        let hooks = EVENT_HOOKS.iter().filter(absent);
+        let mut all: Vec<_> = hooks.map(|hook| hook.without).collect();
+        all.dedup();
+        all
+    }
+
+    /// Watches the address space that a process has now; after an exec it has another. Only the newest watch of a
+    /// process is told of it. The id of a watch is not
     /// given again soon, so that what is left of it in the ring is not taken for another's.
     ///
     /// # Errors
@@ -162,20 +178,24 @@ impl Events {
         }
     }
 
-    /// Hands over every event that is in the ring now, with its user and its kernel frames; how many there were.
+    /// Hands over every event that is in the ring now, with its user and its kernel frames; how many there were. It ends
+    /// however quickly more come: a ring full is the most.
     ///
     /// # Errors
-    /// If what is in the ring is no event: nothing of it is used then.
+    /// If what is in the ring is no event.
     pub fn drain(&mut self, mut each: impl FnMut(&EventHead, &[u64], &[u64])) -> io::Result<u64> {
         let Some(object) = &mut self.object else {
             return Ok(0);
         };
-        let mut events = 0;
-        while let Some(bytes) = object.ring.next() {
+        let (mut events, mut left) = (0, object.capacity);
+        while left > 0
+            && let Some(bytes) = object.ring.next()
+        {
             let (head, user, kernel) =
                 parse(&bytes).ok_or_else(|| io::Error::other("the ring holds what is no event"))?;
             each(&head, user, kernel);
             events += 1;
+            left = left.saturating_sub(bytes.len());
         }
         Ok(events)
     }
@@ -309,6 +329,7 @@ fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Object, 
         ring: take(&mut ebpf, "EVENTS")?
             .try_into()
             .map_err(io::Error::other)?,
+        capacity: options.ring as usize,
         pids: take(&mut ebpf, "WATCH_PIDS")?
             .try_into()
             .map_err(io::Error::other)?,

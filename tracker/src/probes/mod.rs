@@ -1,7 +1,7 @@
 //! The ladder: from facts about this kernel to a plan (pure), from a plan to attached programs.
 //!
 //! [`hooks`] lists the places in the kernel we want to see, [`plan`] decides how to see each of
-//! them, [`attach`] does it, [`counters`] reads what they count.
+//! them, [`attach`] does it, [`counters`] reads what they count. [`events`] does the same for what is told one by one.
 
 pub mod attach;
 pub mod calibrate;

@@ -212,6 +212,9 @@ fn nothing_to_see(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
             Some("this kernel has no PAGEMAP_SCAN".to_owned())
         }
         Need::GuardPages if !found.guard_pages => Some("this kernel has no guard pages".to_owned()),
+        Need::Ksm if known && facts.offsets.ksm_rmap_item_address.get().is_none() => {
+            Some("this kernel has no KSM".to_owned())
+        }
         Need::Function(name) if known && !exists(name, facts) => {
             Some(format!("this kernel has no {name}: another hook sees it"))
         }

@@ -145,7 +145,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        needs: &[Need::Tracepoint("ksm:ksm_merge_with_ksm_page")],
+        needs: &[Need::Ksm, Need::Tracepoint("ksm:ksm_merge_with_ksm_page")],
         ..hook(
             "ksm",
             &["ksm:ksm_merge_with_ksm_page"],
@@ -155,7 +155,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        needs: &[Need::Tracepoint("ksm:ksm_merge_one_page")],
+        needs: &[Need::Ksm, Need::Tracepoint("ksm:ksm_merge_one_page")],
         ..hook(
             "ksm_zero",
             &["ksm:ksm_merge_one_page"],
@@ -165,6 +165,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
+        needs: &[Need::Ksm],
         partner: Some(Partner::Instead("ksm")),
         ..hook(
             "ksm_merge",

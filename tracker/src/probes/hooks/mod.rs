@@ -113,6 +113,8 @@ pub enum Need {
     Tracepoint(&'static str),
     /// Guard pages in this kernel; without them the hook has nothing to see.
     GuardPages,
+    /// KSM in this kernel, likewise.
+    Ksm,
     /// The bits of folio flags, from BTF.
     FolioFlags,
 }
