@@ -472,3 +472,57 @@ fn cgroup_of_its_own(pid: u32) -> Option<Cgroup> {
     std::fs::write(cgroup.0.join("cgroup.procs"), pid.to_string()).ok()?;
     Some(cgroup)
 }
+
+/// `--explain`: whether what was reported has changed, and where nothing armed tells, what changed all the same.
+#[test]
+fn what_is_explained_is_counted_by_verdict() {
+    let mut script = Script::start();
+    let (area, _) = script.map(ANON, 256);
+    script.say(&format!("store {area} 7 1 0-255"));
+    let pid = script.pid();
+    let agent = Agent::start(&[
+        "--explain",
+        &format!("pid:{pid}"),
+        "--track-budget",
+        "100%",
+        "--track-interval",
+        "20ms",
+        "--discover-interval",
+        "50ms",
+    ]);
+    agent.wait_ready();
+    let verdict = |name: &str| {
+        let labels = [&*format!("pid=\"{pid}\""), &*format!("verdict=\"{name}\"")];
+        sum(&agent.metrics(), "uffdwp_reported_pages_total", &labels).unwrap_or_default()
+    };
+    settle(&agent, pid);
+    for (line, name, pages) in [
+        ("7 1 0-99", "unchanged", 100.0),
+        ("8 1 50-89", "changed", 40.0),
+        ("0 1 200-219", "zeroed", 20.0),
+    ] {
+        let before = verdict(name);
+        script.say(&format!("store {area} {line}"));
+        eventually("they are counted", || {
+            (verdict(name) - before >= pages).then_some(())
+        });
+    }
+    settle(&agent, pid);
+    let text = agent.metrics();
+    let labels = [&*format!("pid=\"{pid}\"")];
+    assert_eq!(sum(&text, "uffdwp_missed_pages_total", &labels), Some(0.0));
+    assert!(sum(&text, "uffdwp_verified_pages_total", &labels).unwrap() >= 256.0);
+    // Every report has a verdict and a cause.
+    let reported = sum(&text, "uffdwp_reported_pages_total", &labels).unwrap();
+    let known = ["written", "unknown"].map(|what| {
+        let family = format!("uffdwp_{what}_pages_total");
+        sum(&text, &family, &labels).unwrap()
+    });
+    assert!(
+        reported <= known[0] + known[1] && reported >= 160.0,
+        "{reported} of {known:?}"
+    );
+    check_metrics(&text);
+    drop(agent);
+    assert_eq!(armed_vmas(pid), 0);
+}

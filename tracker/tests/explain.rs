@@ -7,17 +7,19 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::process::Command;
+use std::time::Duration;
 
 use support::script::{ANON, FACTS, Kind, MEMFD, SHMEM, Script};
-use tracker::explain::{Explained, Explainer, Findings, Options, Reason, Step, Verdict};
-use tracker::strategy::Area;
+use tracker::explain::{Explained, Explainer, Findings, OnlyThere, Options, Reason, Step, Verdict};
+use tracker::strategy::{Area, Name};
 use tracker::uffd::PAGE_SIZE;
 
 fn options(content_limit: u64) -> Options {
     Options {
         track: tracker::track::Options {
             strategy: None,
-            ..support::session::options(tracker::strategy::Name::Markers)
+            ..support::session::options(Name::Markers)
         },
         content_limit,
         page: None,
@@ -206,6 +208,126 @@ fn of_a_large_process_a_sample() {
         assert!(sampled.abs_diff(expected) < expected / 2, "{found:x?}");
     }
     explainer.end().unwrap();
+}
+
+/// Threads that write all the time leave nothing unknown to whom stands still meanwhile.
+#[test]
+fn frozen_even_hot_pages_have_a_verdict() {
+    let mut script = Script::start();
+    let (area, range) = script.map(ANON, 256);
+    script.tell(&format!("store {area} 7 1 0-255"));
+    let options = Options {
+        freeze: true,
+        ..options(1 << 30)
+    };
+    let (mut explainer, _) = Explainer::begin(script.pid(), FACTS.clone(), None, options).unwrap();
+    let mut unknown = 0;
+    script.say_while(&format!("churn {area} 5 4 20000"), || {
+        // It runs between two rounds only.
+        std::thread::sleep(Duration::from_millis(20));
+        let found = verdicts(&step(&mut explainer), &range);
+        let of = found
+            .iter()
+            .filter(|((verdict, _), _)| *verdict == Verdict::Unknown);
+        unknown += of.map(|(_, pages)| pages.len()).sum::<usize>();
+    });
+    let findings = explainer.end().unwrap();
+    assert_eq!(unknown, 0);
+    let (whole, longest) = findings.frozen;
+    assert!(longest > Duration::ZERO && whole >= longest);
+    // It goes on.
+    script.tell(&format!("store {area} 9 4 0-255"));
+    assert!(script.words(&range).iter().all(|word| *word == 9));
+}
+
+/// By content: what is reported and the same, and what is missed.
+#[test]
+fn against_content() {
+    let mut script = Script::start();
+    let (area, range) = script.map(MEMFD, 16);
+    script.tell(&format!("store {area} 7 1 0-15"));
+    let options = Options {
+        against: Some(Name::Hash),
+        ..options(1 << 30)
+    };
+    let (mut explainer, _) = Explainer::begin(script.pid(), FACTS.clone(), None, options).unwrap();
+    step(&mut explainer);
+    let at_rest = explainer.findings().tally.clone();
+    script.tell(&format!("store {area} 7 1 0-4"));
+    script.tell(&format!("store {area} 8 1 5-6"));
+    let Range { start, end } = range.range.clone();
+    let path = format!("/proc/{}/map_files/{start:x}-{end:x}", script.pid());
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[9; PAGE_SIZE as usize], 9 * PAGE_SIZE)
+        .unwrap();
+    let round = step(&mut explainer);
+    assert_eq!(missed(&round, &range), [(9, false)]);
+    let against = explainer.end().unwrap().against.unwrap();
+    assert!(against.both >= 2);
+    let unchanged = against
+        .only_here
+        .iter()
+        .filter(|(why, _)| why.verdict == Verdict::Unchanged);
+    assert!(
+        unchanged.map(|(_, pages)| pages).sum::<u64>() >= 5,
+        "{at_rest:?}"
+    );
+    assert_eq!(against.only_there.get(&OnlyThere::Changed), Some(&1));
+}
+
+/// The command: every line of its JSON is an object, and the sums agree; a page is written once.
+#[test]
+fn the_command_reports_as_text_json_and_a_page() {
+    let mut script = Script::start();
+    let (area, range) = script.map(ANON, 64);
+    script.tell(&format!("store {area} 7 1 0-63"));
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("report.html");
+    let (page, pid) = (page.to_str().unwrap(), script.pid().to_string());
+    let explain = |more: &[&str]| {
+        let mut command = Command::new(support::program("tracker", env!("CARGO_BIN_EXE_tracker")));
+        command.args(["explain", "--pid", &pid, "-n", "2", "-i", "10ms"]);
+        command.args(more).output().unwrap()
+    };
+    let output = explain(&["--json", "--html", page]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["type"], "header");
+    let of = |kind: &str| {
+        lines
+            .iter()
+            .filter(move |line| line["type"] == kind)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let pages: u64 = of("pages")
+        .iter()
+        .map(|line| line["pages"].as_u64().unwrap())
+        .sum();
+    assert_eq!(of("summary")[0]["reported"].as_u64(), Some(pages));
+    assert_eq!(of("round").len(), 2);
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
+    // A page that is there is kept.
+    let again = explain(&["--html", page]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&again.stderr).contains("--force"),
+        "{again:?}"
+    );
+    let wrong = explain(&["--against", "sync"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let story = explain(&["--page", &format!("{:#x}", range.range.start + 7)]);
+    let text = String::from_utf8(story.stdout).unwrap();
+    assert!(
+        text.contains(&format!("The page at {:#x}:", range.range.start)),
+        "{text}"
+    );
+    assert!(text.contains("round 2: clean"), "{text}");
 }
 
 /// Every sum is that of the others.
