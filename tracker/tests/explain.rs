@@ -11,7 +11,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::script::{ANON, FACTS, Kind, MEMFD, SHMEM, Script};
-use tracker::explain::{Explained, Explainer, Findings, OnlyThere, Options, Reason, Step, Verdict};
+use tracker::explain::{
+    Cause, Explained, Explainer, Findings, OnlyThere, Options, Reason, Step, Verdict,
+};
 use tracker::strategy::{Area, Name};
 use tracker::uffd::PAGE_SIZE;
 
@@ -208,6 +210,71 @@ fn of_a_large_process_a_sample() {
         assert!(sampled.abs_diff(expected) < expected / 2, "{found:x?}");
     }
     explainer.end().unwrap();
+}
+
+/// The process wants its memory for a userfaultfd of its own: for one interval nothing is armed.
+#[test]
+fn what_was_given_back_for_a_while_says_so() {
+    let mut script = Script::start();
+    let (area, range) = script.map(ANON, 16);
+    script.tell(&format!("store {area} 7 1 0-15"));
+    let mut explainer = begin(&script);
+    let number = script.say("uffd");
+    step(&mut explainer);
+    script.tell(&format!("close {number}"));
+    let round = step(&mut explainer);
+    let of_it = round.reported.iter().flat_map(|(_, pages)| pages);
+    let of_it: Vec<_> = of_it
+        .filter(|pages| range.range.contains(&pages.range.start))
+        .collect();
+    assert_eq!(of_it.iter().map(|pages| pages.pages()).sum::<u64>(), 16);
+    assert!(
+        of_it
+            .iter()
+            .all(|pages| pages.why.cause == Cause::Unregister),
+        "{of_it:x?}"
+    );
+    expect(&verdicts(&step(&mut explainer), &range), []);
+    explainer.end().unwrap();
+}
+
+/// Beside the bits of the page tables that every kernel of ours has.
+#[test]
+fn against_soft_dirty() {
+    let mut script = Script::start();
+    let (area, _) = script.map(ANON, 64);
+    script.tell(&format!("store {area} 7 1 0-63"));
+    let options = Options {
+        against: Some(Name::SoftDirty),
+        ..options(1 << 30)
+    };
+    let begun = Explainer::begin(script.pid(), FACTS.clone(), None, options);
+    let (mut explainer, _) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            let why = error.to_string();
+            assert!(why.contains("soft-dirty"), "{why}");
+            return eprintln!("skipped: {why}");
+        }
+    };
+    script.tell(&format!("store {area} 7 1 0-9"));
+    step(&mut explainer);
+    let (new, _) = script.map(ANON, 32);
+    script.tell(&format!("load {new} 0-31"));
+    step(&mut explainer);
+    step(&mut explainer);
+    let against = explainer.end().unwrap().against.unwrap();
+    assert!(against.both >= 10, "{against:?}");
+    // All of a new mapping is soft-dirty.
+    assert!(
+        against.only_there[&OnlyThere::NewMapping] >= 32,
+        "{against:?}"
+    );
+    assert_eq!(
+        against.only_there.get(&OnlyThere::Changed),
+        None,
+        "{against:?}"
+    );
 }
 
 /// Threads that write all the time leave nothing unknown to whom stands still meanwhile.

@@ -57,6 +57,8 @@ pub struct Explainer {
     keeps: bool,
     against: Option<Against>,
     freezes: bool,
+    /// The last round gave all memory back.
+    gave_back: bool,
     teller: Option<Teller>,
     findings: Findings,
 }
@@ -109,6 +111,7 @@ impl Explainer {
             keeps: options.findings,
             against,
             freezes: options.freeze,
+            gave_back: false,
             teller: options.page.map(|page| Teller::new(page, began)),
             findings,
         };
@@ -237,6 +240,7 @@ impl Explainer {
             strategy_arms_all: self.session.header().strategy != Name::NoneIsClean.as_str(),
             anonymous_markers: self.anonymous_markers,
             moved,
+            was_given_back: std::mem::replace(&mut self.gave_back, self.session.gave_back()),
             reported: Vec::new(),
             missed: Vec::new(),
             verified: 0,
@@ -418,6 +422,8 @@ struct Join<'a, 'b> {
     anonymous_markers: bool,
     /// Pages that were brought here with their image.
     moved: Vec<Range<u64>>,
+    /// The round before gave all memory back.
+    was_given_back: bool,
     /// Of the mapping at hand.
     reported: Vec<Reported>,
     missed: Vec<Missed>,
@@ -480,7 +486,7 @@ impl Join<'_, '_> {
         };
         if is_moved || by(Cause::Move) {
             Cause::Move
-        } else if by(Cause::Unregister) {
+        } else if self.was_given_back || by(Cause::Unregister) {
             Cause::Unregister
         } else {
             Cause::NeverArmed

@@ -163,6 +163,13 @@ impl Session {
         self.tracking.fresh()
     }
 
+    /// Whether all memory was given back at the end of the last round, for a userfaultfd of the process's own: the next
+    /// one arms it anew.
+    #[must_use]
+    pub const fn gave_back(&self) -> bool {
+        self.tracking.gave_back()
+    }
+
     /// How many programs the process has executed since: after each it has another address space.
     #[must_use]
     pub const fn executed(&self) -> u64 {

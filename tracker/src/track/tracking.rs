@@ -35,6 +35,8 @@ pub struct Tracking {
     passed_over: BTreeMap<u64, PassedOver>,
     /// What is told with the next round.
     events: Vec<String>,
+    /// Whether everything was given back at the end of this round.
+    gave_back: bool,
     /// What was armed for the first time in this round.
     fresh: Vec<std::ops::Range<u64>>,
     /// Whole ones.
@@ -79,6 +81,7 @@ impl Tracking {
             parts: Parts::default(),
             passed_over: BTreeMap::new(),
             events: Vec::new(),
+            gave_back: false,
             fresh: Vec::new(),
             rounds: 0,
         }))
@@ -91,6 +94,7 @@ impl Tracking {
             return Ok(Err(Lost));
         };
         self.fresh.clear();
+        self.gave_back = false;
         self.fit(&vmas);
         let mut incomplete = Vec::new();
         for area in self.areas.clone() {
@@ -170,6 +174,7 @@ impl Tracking {
         for area in std::mem::take(&mut self.areas) {
             self.strategy.forget(&area)?;
         }
+        self.gave_back = true;
         self.events.push(format!(
             "opened a userfaultfd itself (descriptor {number}): all memory was given back until the next round, so that it \
              can register what it wants; the rest is then tracked again, its pages as unknown"
@@ -316,6 +321,11 @@ impl Tracking {
         if self.passed_over.insert(start, passed_over).is_none() {
             self.events.push(text);
         }
+    }
+
+    /// Whether everything was given back at the end of the last round.
+    pub const fn gave_back(&self) -> bool {
+        self.gave_back
     }
 
     /// What was armed for the first time in the last round.
