@@ -27,7 +27,8 @@ pub fn programs() -> Result<Vec<Program>> {
 }
 
 /// Tests of the host that run in guests, too.
-const ALSO_IN_GUESTS: [&str; 8] = [
+const ALSO_IN_GUESTS: [&str; 9] = [
+    "explain",
     "explain_scenarios",
     "inject",
     "inject_targets",
