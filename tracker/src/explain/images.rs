@@ -230,6 +230,10 @@ impl Images {
         for run in runs.iter().flat_map(|run| without(run, reported)) {
             for piece in pieces(&run) {
                 let found = self.piece(&piece, |images, page, look| {
+                    // It was there a moment ago: given back since it was scanned, which the next scan reports.
+                    if look == Look::Hole {
+                        return;
+                    }
                     each(page, images.of(page), look);
                     // What cannot be read now is armed since its image was taken.
                     if let Look::Content(hash) = look {
