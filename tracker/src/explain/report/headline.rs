@@ -105,7 +105,7 @@ fn whereabouts(location: &Location) -> String {
     let function = elided(&location.function, NAME);
     let place = match &location.line {
         Some(line) => format!("at {} in {function}", elided(line, NAME)),
-        None if location.caller_unknown => format!("in {function}, called from where is unknown"),
+        None if location.caller_unknown => format!("in {function} (caller unknown)"),
         None => format!("in {function}"),
     };
     match &location.syscall {
