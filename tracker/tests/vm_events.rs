@@ -912,7 +912,9 @@ fn where_no_function_can_be_hooked() {
         .iter()
         .map(|address| function(*address))
         .collect();
-    assert!(functions[0].ends_with("page_fault"), "{functions:?}");
+    // The tracepoint's own function may be the first.
+    let faults = |name: &String| name.ends_with("page_fault");
+    assert!(functions.iter().any(faults), "{functions:?}");
     let range = memory.pages(5..7);
     let seen = one(watching.during(&memory.range, || advise(&range, libc::MADV_DONTNEED)));
     assert!(seen.is(EventKind::Syscall), "{seen:?}");

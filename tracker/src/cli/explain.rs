@@ -20,9 +20,14 @@ use crate::probes::events::{self, Events};
 use crate::strategy::{self, Facts, Name};
 use crate::track::{End, Header};
 
+/// Measured: docs/benchmarks.md.
+const COST: &str = "\
+What it costs: the process takes a fault for the first write to each page after a round, as under track; tracker reads what was \
+reported and what was not (--content-limit), and holds 2 to 3 MiB for each GiB. docs/benchmarks.md";
+
 /// The flags of `tracker explain`.
 #[derive(Args, Debug)]
-#[command(after_help = target::STATUSES)]
+#[command(after_help = format!("{COST}\n\n{}", target::STATUSES))]
 pub struct ExplainArgs {
     #[command(flatten)]
     target: TargetArgs,

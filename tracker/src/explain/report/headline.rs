@@ -105,6 +105,7 @@ fn whereabouts(location: &Location) -> String {
     let function = elided(&location.function, NAME);
     let place = match &location.line {
         Some(line) => format!("at {} in {function}", elided(line, NAME)),
+        None if location.caller_unknown => format!("in {function} (caller unknown)"),
         None => format!("in {function}"),
     };
     match &location.syscall {
@@ -163,6 +164,6 @@ fn lost(report: &Report<'_>) -> Option<String> {
     })
 }
 
-const fn plural(count: u64) -> &'static str {
+pub const fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }

@@ -10,8 +10,10 @@ use crate::track::report::words::printable;
 pub struct Location {
     /// The function, or the file and the offset there, or an address.
     pub function: String,
-    /// Source file, without directories, and line.
+    /// Source file, without directories, and line; not of a helper, in which it tells nothing.
     pub line: Option<String>,
+    /// The stack ends in a helper.
+    pub caller_unknown: bool,
     /// The function that did it on its behalf, such as memcpy.
     pub via: Option<String>,
     /// The system call that it was in.
@@ -80,12 +82,12 @@ impl Location {
         let via = innermost
             .filter(|first| *first != frame && !first.function.is_empty())
             .map(|first| printable(&first.function));
+        let caller_unknown = is_helper(frame);
+        let line = frame.line.as_ref().filter(|_| !caller_unknown);
         Self {
             function: name(frame),
-            line: frame
-                .line
-                .as_ref()
-                .map(|(file, line)| format!("{}:{line}", printable(base(file)))),
+            caller_unknown,
+            line: line.map(|(file, line)| format!("{}:{line}", printable(base(file)))),
             via: via.filter(|via| syscall.as_ref() != Some(via)),
             syscall,
         }
@@ -97,6 +99,9 @@ impl fmt::Display for Location {
         f.write_str(&self.function)?;
         if let Some(line) = &self.line {
             write!(f, " at {line}")?;
+        }
+        if self.caller_unknown {
+            f.write_str(" (caller unknown)")?;
         }
         if let Some(via) = &self.via {
             write!(f, ", via {via}")?;
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn something_is_told_of_every_place() {
         let libc = frame("memset", "/lib/libc.so.6+0x1");
-        assert_eq!(told(vec![libc], vec![], None), "memset");
+        assert_eq!(told(vec![libc], vec![], None), "memset (caller unknown)");
         assert_eq!(
             told(vec![frame("", "/opt/app+0x10")], vec![], None),
             "app+0x10"

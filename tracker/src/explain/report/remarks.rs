@@ -21,8 +21,13 @@ pub fn who(report: &Report<'_>) -> (String, String) {
 /// How it was tracked, and for how long.
 pub fn how(report: &Report<'_>) -> String {
     let header = &report.findings.header;
+    // Why this one: with one that has no faults nothing below is known.
+    let why = match header.reason.as_str() {
+        "" => String::new(),
+        reason => format!(" ({})", printable(reason)),
+    };
     format!(
-        "strategy {}, {} in {}, one every {}",
+        "strategy {}{why}, {} in {}, one every {}",
         printable(&header.strategy),
         count(report.findings.rounds.len(), "round"),
         spoken(report.lasted),

@@ -1,6 +1,6 @@
 //! What of a stack is worth telling.
 
-use super::location::{is_beginning, is_helper, is_probe, name};
+use super::location::{base, is_beginning, is_helper, is_probe, name};
 use crate::explain::{Frame, Place};
 use crate::track::report::words::{elided, printable};
 
@@ -19,12 +19,19 @@ pub fn told(stack: &[Frame]) -> Vec<&Frame> {
     frames
 }
 
-/// Where a frame is: file and line, or module and offset.
+/// Where a frame is: file and line, or module and offset. Where something was built or is installed takes the most room and
+/// tells the least: a source file keeps one directory, a module none.
 pub fn place(frame: &Frame) -> String {
     match &frame.line {
-        Some((file, line)) => format!("{}:{line}", printable(file)),
-        None => printable(&frame.module),
+        Some((file, line)) => format!("{}:{line}", printable(in_its_directory(file))),
+        None => printable(base(&frame.module)),
     }
+}
+
+/// A path from its last directory on.
+fn in_its_directory(path: &str) -> &str {
+    let mut ends = path.rmatch_indices('/').map(|(at, _)| at);
+    ends.nth(1).map_or(path, |at| &path[at + 1..])
 }
 
 /// `kernel: do_wp_page < handle_mm_fault < … < ksys_read`: the ends tell most.

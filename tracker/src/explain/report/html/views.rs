@@ -179,7 +179,8 @@ pub fn spot_view(spot: &Spot<'_>) -> SpotView {
         .syscall
         .as_ref()
         .map(|name| format!("in {name}(2)"));
-    let place_of = [location.line.clone(), via, syscall];
+    let caller = location.caller_unknown.then(|| "caller unknown".to_owned());
+    let place_of = [location.line.clone(), caller, via, syscall];
     let stack = spot.place;
     SpotView {
         unchanged: number(spot.unchanged()),

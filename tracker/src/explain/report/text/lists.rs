@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::wrap::{INDENT, wrapped};
+use crate::explain::report::headline::plural;
 use crate::explain::report::{Report, remarks};
 use crate::explain::{Reason, advice as means};
 use crate::track::report::words::number;
@@ -44,7 +45,7 @@ pub fn advice(report: &Report<'_>) -> String {
     let mut text = "What to do:\n".to_owned();
     for (cause, pages, advice) in told {
         text += &wrapped(
-            &format!("  {cause} ({} pages): ", number(pages)),
+            &format!("  {cause} ({} page{}): ", number(pages), plural(pages)),
             INDENT,
             advice,
         );
