@@ -397,6 +397,19 @@ fn the_command_reports_as_text_json_and_a_page() {
     assert!(text.contains("round 2: clean"), "{text}");
 }
 
+/// Who compares content in any case needs no strategy that does.
+#[test]
+fn what_arms_no_pages_explains_none() {
+    let script = Script::start();
+    for name in [Name::Hash, Name::SoftDirty] {
+        let mut options = options(1 << 30);
+        options.track.strategy = Some(name);
+        let begun = Explainer::begin(script.pid(), FACTS.clone(), None, options);
+        let error = begun.err().unwrap().to_string();
+        assert!(error.contains("armed"), "{error}");
+    }
+}
+
 /// Every sum is that of the others.
 fn adds_up(findings: &Findings) {
     let all: u64 = findings.tally.values().sum();

@@ -131,6 +131,10 @@ pub const fn reason(reason: Reason) -> &'static str {
 #[must_use]
 pub const fn candidate(candidate: Candidate) -> &'static str {
     match candidate {
+        Candidate::Emptied => {
+            "the process emptied it (MADV_DONTNEED), and this kernel tells that from memory that was never there \
+             only for single pages, or not at all"
+        }
         Candidate::SecondMapping => {
             "the same memory was written through another mapping, here or in another process, or by pwrite(2) \
              to its file: uffd-wp protects mappings, not memory, so track all of them"

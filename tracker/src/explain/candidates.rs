@@ -10,6 +10,7 @@ use crate::track::Mapping;
 #[must_use]
 pub fn candidates(mapping: &Mapping, zeroed: bool) -> Vec<Candidate> {
     match mapping.backing {
+        Backing::Anon if zeroed => vec![Candidate::Emptied, Candidate::PinnedBuffer],
         Backing::Anon => vec![Candidate::PinnedBuffer],
         _ if zeroed => vec![
             Candidate::HolePunch,

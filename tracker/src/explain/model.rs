@@ -144,6 +144,9 @@ pub enum Candidate {
     SecondMapping,
     /// A hole was punched, or the file truncated: content is zero, markers survive.
     HolePunch,
+    /// The process emptied it (MADV_DONTNEED), and this kernel does not report it: kernels before the fix of mid-2026 for
+    /// huge pages and whole page tables, those before 6.4 for any anonymous page.
+    Emptied,
     /// A buffer pinned before it was armed (io_uring, RDMA, O_DIRECT): the device writes past the page tables.
     PinnedBuffer,
 }
@@ -151,6 +154,7 @@ pub enum Candidate {
 words!(Candidate {
     SecondMapping => "second-mapping",
     HolePunch => "hole-punch",
+    Emptied => "emptied",
     PinnedBuffer => "pinned-buffer",
 });
 

@@ -23,7 +23,7 @@ use super::story::Teller;
 use super::symbols::Symbols;
 use crate::inject::{self, Frozen, Life};
 use crate::strategy::{self, Descriptor, Facts, Means, Name};
-use crate::track::{Extent, Header, Mapping, Round, Session, Step as Tracked, TrackError};
+use crate::track::{self, Extent, Header, Mapping, Round, Session, Step as Tracked, TrackError};
 use crate::uffd::{self, PAGE_SIZE};
 
 /// What a round came to.
@@ -85,7 +85,16 @@ impl Explainer {
             .against
             .map(|name| against(name, pid, &facts))
             .transpose()?;
-        let (session, first) = Session::begin(pid, facts, options.track)?;
+        let (strategy, reason) = how(pid, &facts, options.track.strategy)?;
+        let track = track::Options {
+            strategy: Some(strategy),
+            ..options.track
+        };
+        let (session, first) = Session::begin(pid, facts, track)?;
+        let header = Header {
+            reason,
+            ..session.header().clone()
+        };
         let all = Sampling { one_of: 1 };
         let mut images = Images::open(pid, scans, all)
             .map_err(kernel)?
@@ -94,7 +103,7 @@ impl Explainer {
         images.sample(sampling);
         let mut symbols = Symbols::new();
         symbols.watch(pid);
-        let findings = Findings::new(session.header().clone(), seen, sampling);
+        let findings = Findings::new(header, seen, sampling);
         let mut explainer = Self {
             pid,
             executed: session.executed(),
@@ -140,7 +149,7 @@ impl Explainer {
     /// Who is explained.
     #[must_use]
     pub const fn header(&self) -> &Header {
-        self.session.header()
+        &self.findings.header
     }
 
     /// Everything until now.
@@ -371,6 +380,35 @@ impl Explainer {
         }
         Ok(true)
     }
+}
+
+/// The strategy, and why: one that arms pages, since content is compared in any case. Chosen before the process is
+/// touched: should that not give us what the strategy needs, it is an error rather than another strategy.
+fn how(pid: u32, facts: &Facts, asked: Option<Name>) -> Result<(Name, String), TrackError> {
+    let means = Means {
+        in_process: false,
+        descriptor: if facts.kernel_faults {
+            Descriptor::Full
+        } else {
+            Descriptor::UserModeOnly
+        },
+    };
+    let (name, reason) = match asked {
+        Some(name) => (name, "asked for".to_owned()),
+        None => {
+            let choice = strategy::auto(&strategy::verdicts(facts, means))
+                .map_err(|reason| TrackError::None { pid, reason })?;
+            (choice.strategy, choice.reason)
+        }
+    };
+    if name.needs_descriptor() {
+        return Ok((name, reason));
+    }
+    Err(TrackError::Refused {
+        pid,
+        strategy: name,
+        reason: format!("explaining needs pages that are armed ({reason})"),
+    })
 }
 
 /// The second strategy, if it works here.

@@ -16,7 +16,12 @@ const NAME: usize = 60;
 pub fn headline(report: &Report<'_>) -> Vec<String> {
     let pages = &report.pages;
     if pages.all() == 0 {
-        let mut told = vec!["No page was reported as written.".to_owned()];
+        let nothing = if report.findings.tracked == 0 {
+            "Nothing was tracked: all its memory was passed over, see the notes."
+        } else {
+            "No page was reported as written."
+        };
+        let mut told = vec![nothing.to_owned()];
         told.extend(missed(report));
         return told;
     }
