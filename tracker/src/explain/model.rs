@@ -246,6 +246,8 @@ pub struct Explained {
     pub dropped: u64,
     /// What reading and hashing took.
     pub took: Duration,
+    /// For how long the process stood still meanwhile. `None`: it ran.
+    pub stood_still: Option<Duration>,
 }
 
 /// Which pages have their content looked at.

@@ -261,6 +261,7 @@ impl Explainer {
             events: number,
             dropped,
             took: Duration::ZERO,
+            stood_still: None,
             round,
         };
         let mut busy = 0;
@@ -288,6 +289,7 @@ impl Explainer {
         }
         if let Some(frozen) = frozen {
             let stood = frozen.release();
+            explained.stood_still = Some(stood);
             let (whole, longest) = self.findings.frozen;
             self.findings.frozen = (whole + stood, longest.max(stood));
         }
