@@ -41,7 +41,7 @@ fn begin(script: &Script) -> Explainer {
 
 fn step(explainer: &mut Explainer) -> Explained {
     match explainer.step().unwrap() {
-        Step::Round(round) => round,
+        Step::Round(round) => *round,
         Step::Exited => panic!("the process has ended"),
     }
 }

@@ -30,7 +30,7 @@ use crate::uffd::{self, PAGE_SIZE};
 #[derive(Debug)]
 pub enum Step {
     /// A round, complete.
-    Round(Explained),
+    Round(Box<Explained>),
     /// The process has ended.
     Exited,
 }
@@ -176,7 +176,7 @@ impl Explainer {
             Tracked::Round(mut round) => {
                 round.number -= self.settled;
                 let explained = self.explain(round, began, frozen)?;
-                Ok(explained.map_or(Step::Exited, Step::Round))
+                Ok(explained.map_or(Step::Exited, |round| Step::Round(Box::new(round))))
             }
         }
     }

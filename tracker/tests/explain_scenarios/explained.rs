@@ -76,7 +76,7 @@ pub fn differences(names: &[&str], how: How) -> (u64, Vec<String>) {
 
 fn step(explainer: &mut Explainer) -> Explained {
     match explainer.step().unwrap() {
-        Step::Round(round) => round,
+        Step::Round(round) => *round,
         Step::Exited => panic!("the process has ended"),
     }
 }

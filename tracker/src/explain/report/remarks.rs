@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Report, headline};
+use crate::explain::advice;
 use crate::track::clock::{rfc3339, spoken};
 use crate::track::report::tables::count;
 use crate::track::report::words::{number, printable, share, size};
@@ -116,5 +117,30 @@ pub fn not_seen(report: &Report<'_>) -> Vec<String> {
     }
     lines.extend(findings.seen.not.iter().map(|what| printable(what)));
     lines.extend(findings.header.notes.iter().map(|note| printable(note)));
+    lines
+}
+
+/// Where a second strategy disagrees: first the sums.
+pub fn against(report: &Report<'_>) -> Vec<String> {
+    let Some(against) = &report.findings.against else {
+        return Vec::new();
+    };
+    let (ours, theirs) = (&report.findings.header.strategy, &against.strategy);
+    let here: u64 = against.only_here.values().sum();
+    let there: u64 = against.only_there.values().sum();
+    let mut lines = vec![format!(
+        "Against {theirs}: {} pages are reported by both, {} only by {ours}, {} only by {theirs}.",
+        number(against.both),
+        number(here),
+        number(there)
+    )];
+    lines.extend(against.only_here.iter().map(|(why, pages)| {
+        let pages = number(*pages);
+        format!("only {ours}: {pages} {}, {}", why.verdict, why.cause)
+    }));
+    lines.extend(against.only_there.iter().map(|(why, pages)| {
+        let reason = advice::only_there(*why);
+        format!("only {theirs}: {} {reason}", number(*pages))
+    }));
     lines
 }

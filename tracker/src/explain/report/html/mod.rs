@@ -55,6 +55,7 @@ struct Page {
     more_vmas: String,
     unknown: Vec<Unknown>,
     story: Option<String>,
+    against: Vec<String>,
     costs: Vec<String>,
     sight: Vec<String>,
 }
@@ -113,6 +114,7 @@ impl Page {
             vmas: report.vmas.iter().take(VMAS).map(views::vma_view).collect(),
             unknown: views::unknown(report),
             story: story::story(findings),
+            against: remarks::against(report),
             costs: remarks::costs(report),
             sight: remarks::not_seen(report),
         }

@@ -75,30 +75,11 @@ pub fn sight(report: &Report<'_>) -> String {
 
 /// Where a second strategy disagrees.
 pub fn against(report: &Report<'_>) -> String {
-    let Some(against) = &report.findings.against else {
+    let lines = remarks::against(report);
+    let Some((first, rest)) = lines.split_first() else {
         return String::new();
     };
-    let (ours, theirs) = (&report.findings.header.strategy, &against.strategy);
-    let here: u64 = against.only_here.values().sum();
-    let there: u64 = against.only_there.values().sum();
-    let mut text = format!(
-        "Against {theirs}: {} pages are reported by both, {} only by {ours}, {} only by {theirs}.\n",
-        number(against.both),
-        number(here),
-        number(there)
-    );
-    for (why, pages) in &against.only_here {
-        let _ = writeln!(
-            text,
-            "  only {ours}: {} {}, {}",
-            number(*pages),
-            why.verdict,
-            why.cause
-        );
-    }
-    for (why, pages) in &against.only_there {
-        let first = format!("  only {theirs}: {} ", number(*pages));
-        text += &wrapped(&first, INDENT, means::only_there(*why));
-    }
-    text
+    let head = wrapped("", 4, first);
+    rest.iter()
+        .fold(head, |text, line| text + &wrapped("  ", INDENT, line))
 }
