@@ -47,7 +47,7 @@ pub fn differences(names: &[&str], how: How) -> (u64, Vec<String>) {
     let complete = explainer.end().unwrap().seen.complete;
     let in_guest = std::env::var_os("TRACKER_VM").is_some();
     assert!(complete || !in_guest, "not everything is seen");
-    let mut wrong = came.check(|ground, lots| {
+    let wrong = came.check(|ground, lots| {
         // What goes without a report is told a round later: only then is it known that no report comes.
         let mut found = answers(&round, ground);
         let mut later = answers(&after, ground);
@@ -67,9 +67,10 @@ pub fn differences(names: &[&str], how: How) -> (u64, Vec<String>) {
         wrong
     });
     let dropped = before.dropped + round.dropped + after.dropped;
-    // Where no function can be hooked the programs miss some of what they are not asked for.
-    if complete && dropped != 0 {
-        wrong.push(format!("{dropped} events were dropped"));
+    // Every cause is held against the table. What is lost beside is of others, or the second event of one change: exits
+    // are missed where programs are preempted (docs/hooks.md).
+    if dropped != 0 {
+        eprintln!("{dropped} events were dropped");
     }
     (came.pages(), wrong)
 }
