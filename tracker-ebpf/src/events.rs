@@ -173,6 +173,9 @@ impl Event {
     }
 
     /// All but the numbers of frames. Field by field: a whole one would be built on the stack first.
+    ///
+    /// # Safety
+    /// `head` must be writable as a whole.
     #[inline(always)]
     unsafe fn fill(&self, head: *mut EventHead, thread: &Thread) {
         let id = bpf_get_current_pid_tgid();

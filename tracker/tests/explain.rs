@@ -422,7 +422,7 @@ fn what_arms_no_pages_explains_none() {
         options.track.strategy = Some(name);
         let begun = Explainer::begin(script.pid(), FACTS.clone(), None, options);
         let error = begun.err().unwrap().to_string();
-        assert!(error.contains("armed"), "{error}");
+        assert!(error.contains("arms pages"), "{error}");
     }
 }
 

@@ -4,7 +4,7 @@ use super::advice;
 use crate::kernel::capabilities::Capability;
 use crate::kernel::facts::Facts;
 use crate::model::signal::{Availability, Exactness, Signal};
-use crate::probes::{Attached, HOOKS, HookPlan, Level, Verdict};
+use crate::probes::{Attached, HOOKS, Hook, HookPlan, Level, Verdict};
 use serde::Serialize;
 
 /// Everything `tracker check`, `/status` and the log say about what can be seen here.
@@ -74,7 +74,11 @@ impl Report {
         Self {
             level: attached.level,
             reason: attached.reason.clone(),
-            hooks: attached.plan.iter().map(hook).collect(),
+            hooks: attached
+                .plan
+                .iter()
+                .map(|plan| HookReport::of(plan, HOOKS))
+                .collect(),
             counts: counts(&attached.availability),
             missing_capabilities: missing(&attached.facts),
             advice: advice::advice(&attached.facts, &attached.plan),
@@ -82,23 +86,27 @@ impl Report {
     }
 }
 
-fn hook(plan: &HookPlan) -> HookReport {
-    let known = HOOKS.iter().find(|hook| hook.name == plan.hook);
-    let (verdict, function) = match &plan.verdict {
-        Verdict::Attach { function, .. } => ("attached", Some(function.clone())),
-        Verdict::NotNeeded => ("not-needed", None),
-        Verdict::Off => ("off", None),
-        Verdict::Absent => ("absent", None),
-    };
-    HookReport {
-        name: plan.hook.clone(),
-        subject: format!("{:?}", plan.subject).to_lowercase(),
-        verdict,
-        mechanism: plan.mechanism().map(|mechanism| mechanism.as_str()),
-        function,
-        reason: plan.reason.clone(),
-        without: known.map_or("", |hook| hook.without),
-        missed: None,
+impl HookReport {
+    /// Of a hook of this table.
+    #[must_use]
+    pub fn of(plan: &HookPlan, table: &[Hook]) -> Self {
+        let known = table.iter().find(|hook| hook.name == plan.hook);
+        let (verdict, function) = match &plan.verdict {
+            Verdict::Attach { function, .. } => ("attached", Some(function.clone())),
+            Verdict::NotNeeded => ("not-needed", None),
+            Verdict::Off => ("off", None),
+            Verdict::Absent => ("absent", None),
+        };
+        Self {
+            name: plan.hook.clone(),
+            subject: format!("{:?}", plan.subject).to_lowercase(),
+            verdict,
+            mechanism: plan.mechanism().map(|mechanism| mechanism.as_str()),
+            function,
+            reason: plan.reason.clone(),
+            without: known.map_or("", |hook| hook.without),
+            missed: None,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! the kernel's own answers.
 
 use super::agent::{HookArgs, LevelArg};
+use super::causes::Causes;
 use super::exit::UNABLE;
 use super::output::print;
 use super::probes;
@@ -37,12 +38,18 @@ pub struct CheckArgs {
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let check = Check {
         report: Report::of(&probes::attach(&args.hooks)?),
+        causes: Causes::find(),
         strategies: Strategies::find(),
     };
     let text = if args.json {
         serde_json::to_string_pretty(&check)? + "\n"
     } else {
-        format!("{}{}", Text(&check.report), check.strategies)
+        format!(
+            "{}{}{}",
+            Text(&check.report),
+            CausesText(&check.causes),
+            check.strategies
+        )
     };
     print(&text)?;
     let enough = check.report.level >= Level::from(args.require_level);
@@ -58,6 +65,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 struct Check {
     #[serde(flatten)]
     report: Report,
+    causes: Causes,
     strategies: Strategies,
 }
 
@@ -87,6 +95,25 @@ impl fmt::Display for Text<'_> {
             .advice
             .iter()
             .try_for_each(|advice| writeln!(f, "  {advice}"))
+    }
+}
+
+/// The causes for people.
+struct CausesText<'a>(&'a Causes);
+
+impl fmt::Display for CausesText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Causes {
+            level,
+            reason,
+            hooks: all,
+        } = self.0;
+        let level = level.as_str();
+        writeln!(
+            f,
+            "\ncauses that `tracker explain` sees: level {level}: {reason}"
+        )?;
+        hooks(f, all)
     }
 }
 

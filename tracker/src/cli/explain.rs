@@ -1,16 +1,16 @@
 //! `tracker explain`: why each page was reported as written, and whether it was true.
 
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, value_parser};
+use clap::Args;
 
 use super::output::print;
 use super::pace::{Pace, Wake};
 use super::replace::replace;
+use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
 use crate::explain::report::{self, Report};
@@ -20,6 +20,8 @@ use crate::probes::events::{self, Events};
 use crate::strategy::{self, Facts, Name};
 use crate::track::{End, Header};
 
+/// Events held from round to round, at most: 1 GiB.
+const EVENTS: usize = 8 << 20;
 /// Measured: docs/benchmarks.md.
 const COST: &str = "\
 What it costs: the process takes a fault for the first write to each page after a round, as under track (some 1,560 \
@@ -35,24 +37,14 @@ pub struct ExplainArgs {
     /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, or auto
     #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = values::strategy)]
     strategy: values::Strategy,
-    /// Time from one round to the next
-    #[arg(long, short, env = "TRACKER_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
-    interval: Duration,
-    /// End after this time
-    #[arg(long, short, env = "TRACKER_DURATION", value_name = "TIME", value_parser = values::duration)]
-    duration: Option<Duration>,
-    /// End after this many rounds
-    #[arg(long, short = 'n', env = "TRACKER_ROUNDS", value_name = "N", value_parser = value_parser!(u64).range(1..))]
-    rounds: Option<u64>,
+    #[command(flatten)]
+    rounds: RoundsArgs,
     /// Tell everything that happens to the page at this address
     #[arg(long, env = "TRACKER_PAGE", value_name = "ADDR", value_parser = values::address)]
     page: Option<u64>,
     /// Read and hash at most this much memory in a round; of a process with more, a sample of its pages
     #[arg(long, env = "TRACKER_CONTENT_LIMIT", default_value = "1GiB", value_name = "SIZE", value_parser = values::size)]
     content_limit: u64,
-    /// Pass over mappings larger than this
-    #[arg(long, env = "TRACKER_MAX_MAPPING", default_value = "128GiB", value_name = "SIZE", value_parser = values::size)]
-    max_mapping: u64,
     /// Stop the process in each round, as a debugger does, until what was reported has been read (some milliseconds; the
     /// report tells): pages that are written all the time have a verdict then
     #[arg(long, env = "TRACKER_FREEZE")]
@@ -88,10 +80,7 @@ fn against(text: &str) -> Result<Name, String> {
 /// # Errors
 /// If the process cannot be tracked, or the report cannot be written.
 pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let prepare = || {
-        let pace = Pace::new(args.interval, args.duration).context("cannot wait for signals")?;
-        Ok((strategy::gather(false)?, pace))
-    };
+    let prepare = || Ok((strategy::gather(false)?, args.rounds.pace()?));
     args.target.run(prepare, |facts, pace, pid, launched| {
         explain(args, facts, pid, launched, pace)
     })
@@ -105,20 +94,16 @@ fn explain(
     mut launched: Option<&mut Launched>,
     pace: &mut Pace,
 ) -> anyhow::Result<Option<ExitStatus>> {
-    // Before the process is touched: what cannot be written must not be found out at the end.
-    if let Some(path) = args
-        .html
-        .as_ref()
-        .filter(|path| !args.force && path.exists())
-    {
-        anyhow::bail!("{} exists; --force replaces it", path.display());
+    // Before the process is touched.
+    if let Some(path) = &args.html {
+        writable(path, args.force)?;
     }
     let options = Options {
         track: crate::track::Options {
             strategy: args.strategy.0,
             detailed: false,
-            max_mapping: args.max_mapping,
-            interval: args.interval,
+            max_mapping: args.rounds.max_mapping,
+            interval: args.rounds.interval,
             inject: inject::Options::default(),
         },
         content_limit: args.content_limit,
@@ -128,7 +113,7 @@ fn explain(
         findings: true,
     };
     let events = Events::attach(&events::Options::default());
-    let hub = Hub::new(events).context("cannot read the kernel's events")?;
+    let hub = Hub::new(events, EVENTS).context("cannot read the kernel's events")?;
     let (mut explainer, _) = Explainer::begin(pid, facts, Some(&hub), options)?;
     if let Some(launched) = &mut launched {
         launched.go();
@@ -147,7 +132,7 @@ fn explain(
         match wake {
             Wake::Signal => break End::Interrupted,
             Wake::Over => break End::Done,
-            _ if args.rounds == Some(rounds) => break End::Done,
+            _ if args.rounds.rounds == Some(rounds) => break End::Done,
             Wake::Tick | Wake::Exit => (),
         }
     };
@@ -163,6 +148,21 @@ fn explain(
     };
     tell(args, &findings, status.is_some())?;
     Ok(status)
+}
+
+/// What cannot be written must not be found out at the end.
+fn writable(path: &Path, force: bool) -> anyhow::Result<()> {
+    if !force && path.exists() {
+        anyhow::bail!("{} exists; --force replaces it", path.display());
+    }
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    if parent.is_some_and(|parent| !parent.is_dir()) || path.is_dir() {
+        anyhow::bail!(
+            "cannot write {}: there is no such directory, or it is one",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Prints the report. `beside`: a program of the user's has standard output.

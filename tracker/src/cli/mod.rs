@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it.
 
 mod agent;
+mod causes;
 mod check;
 mod exit;
 mod explain;
@@ -14,6 +15,7 @@ mod pace;
 mod probes;
 mod replace;
 mod report;
+mod rounds;
 mod strategies;
 mod target;
 mod terminal;

@@ -4,7 +4,7 @@ use std::fmt::{self, Formatter};
 
 use serde::Serialize;
 
-use crate::strategy::{Choice, Descriptor, Facts, Means, Trial, Verdict, auto, gather, verdicts};
+use crate::strategy::{Choice, Facts, Means, Trial, Verdict, auto, gather, verdicts};
 
 /// What is known about them.
 #[derive(Debug, Serialize)]
@@ -41,15 +41,7 @@ impl Strategies {
     }
 
     fn of(facts: Facts) -> Self {
-        let descriptor = if facts.kernel_faults {
-            Descriptor::Full
-        } else {
-            Descriptor::UserModeOnly
-        };
-        let means = Means {
-            in_process: false,
-            descriptor,
-        };
+        let means = Means::from_outside(&facts);
         let verdicts = verdicts(&facts, means);
         let (auto, none) = match auto(&verdicts) {
             Ok(choice) => (Some(choice), None),

@@ -6,25 +6,21 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracker_ebpf::Backing;
-
 use rustix::time::{ClockId, clock_gettime};
 
 use super::against::Against;
-use super::candidates::candidates;
-use super::history::{History, Index, Page, Scan};
-use super::images::{Image, Images, Look, verdict};
-use super::model::{
-    Cause, Explained, Findings, Missed, Options, PlaceId, Reason, Reported, Sampling, Seen,
-    Verdict, Why,
-};
+use super::history::{History, Index, Scan};
+use super::images::{Images, Look};
+use super::join::{Join, why_unseen};
+use super::model::{Explained, Findings, Options, PlaceId, Reason, Sampling};
 use super::source::{Hub, Source};
+use super::start::{against, how, sampling, watch};
 use super::story::Teller;
 use super::symbols::Symbols;
 use crate::inject::{self, Frozen, Life};
-use crate::strategy::{self, Descriptor, Facts, Means, Name};
-use crate::track::{self, Extent, Header, Mapping, Round, Session, Step as Tracked, TrackError};
-use crate::uffd::{self, PAGE_SIZE};
+use crate::strategy::{Facts, Name};
+use crate::track::{self, Extent, Header, Round, Session, Step as Tracked, TrackError};
+use crate::uffd;
 
 /// What a round came to.
 #[derive(Debug)]
@@ -45,6 +41,8 @@ pub struct Explainer {
     executed: u64,
     /// Rounds that came before the first that counts.
     settled: u64,
+    /// What happened to the process in them.
+    untold: Vec<String>,
     /// Pages of the last round that were written again before they could be read.
     busy: u64,
     images: Images,
@@ -102,12 +100,16 @@ impl Explainer {
         let sampling = sampling(&mut images, &first, options.content_limit).map_err(kernel)?;
         images.sample(sampling);
         let mut symbols = Symbols::new();
-        symbols.watch(pid);
+        // Only findings have names of code.
+        if options.findings {
+            symbols.watch(pid);
+        }
         let findings = Findings::new(header, seen, sampling);
         let mut explainer = Self {
             pid,
             executed: session.executed(),
             settled: 0,
+            untold: Vec::new(),
             busy: 0,
             session,
             scans,
@@ -141,6 +143,7 @@ impl Explainer {
             };
             self.settled += 1;
             round.number = 0;
+            self.untold.append(&mut round.events);
             self.explain(round, began, frozen)?;
         }
         Ok(())
@@ -175,6 +178,7 @@ impl Explainer {
             Tracked::Exited => Ok(Step::Exited),
             Tracked::Round(mut round) => {
                 round.number -= self.settled;
+                round.events.splice(0..0, self.untold.drain(..));
                 let explained = self.explain(round, began, frozen)?;
                 Ok(explained.map_or(Step::Exited, |round| Step::Round(Box::new(round))))
             }
@@ -236,7 +240,7 @@ impl Explainer {
                 ))
             })?,
         };
-        let (number, dropped) = (events.len() as u64, lost - self.lost);
+        let (number, dropped) = (events.len() as u64, lost.saturating_sub(self.lost));
         self.lost = lost;
         let is_first = round.number == 0;
         self.history.add(events);
@@ -365,7 +369,9 @@ impl Explainer {
         self.executed = self.session.executed();
         self.history.clear();
         self.symbols.forget(pid);
-        self.symbols.watch(pid);
+        if self.keeps {
+            self.symbols.watch(pid);
+        }
         let images = Images::open(pid, self.scans, self.findings.sampling);
         let Some(images) = images.map_err(|source| TrackError::Kernel { pid, source })? else {
             return Ok(false);
@@ -384,204 +390,8 @@ impl Explainer {
     }
 }
 
-/// The strategy, and why: one that arms pages, since content is compared in any case. Chosen before the process is
-/// touched: should that not give us what the strategy needs, it is an error rather than another strategy.
-fn how(pid: u32, facts: &Facts, asked: Option<Name>) -> Result<(Name, String), TrackError> {
-    let means = Means {
-        in_process: false,
-        descriptor: if facts.kernel_faults {
-            Descriptor::Full
-        } else {
-            Descriptor::UserModeOnly
-        },
-    };
-    let (name, reason) = match asked {
-        Some(name) => (name, "asked for".to_owned()),
-        None => {
-            let choice = strategy::auto(&strategy::verdicts(facts, means))
-                .map_err(|reason| TrackError::None { pid, reason })?;
-            (choice.strategy, choice.reason)
-        }
-    };
-    if name.needs_descriptor() {
-        return Ok((name, reason));
-    }
-    Err(TrackError::Refused {
-        pid,
-        strategy: name,
-        reason: format!("explaining needs pages that are armed ({reason})"),
-    })
-}
-
-/// The second strategy, if it works here.
-fn against(name: Name, pid: u32, facts: &Facts) -> Result<Against, TrackError> {
-    let means = Means {
-        in_process: false,
-        descriptor: Descriptor::None,
-    };
-    let verdict = strategy::verdict(name, facts, means);
-    if !verdict.works {
-        return Err(TrackError::Refused {
-            pid,
-            strategy: name,
-            reason: verdict.reason,
-        });
-    }
-    Against::start(name, pid, facts).map_err(|source| TrackError::Start { pid, source })
-}
-
-/// The source of a process's events, and what can be seen.
-fn watch(events: Option<&Hub>, pid: u32) -> (Option<Source>, Seen) {
-    let nothing = |why: String| {
-        let seen = Seen {
-            complete: false,
-            not: vec![why],
-        };
-        (None, seen)
-    };
-    let Some(events) = events else {
-        return nothing("no cause: the kernel's events were not asked for".to_owned());
-    };
-    match events.watch(pid) {
-        Ok(source) => (Some(source), events.seen().clone()),
-        Err(error) => nothing(format!(
-            "no cause: process {pid} cannot be watched: {error}"
-        )),
-    }
-}
-
 /// For how long stopping all threads may take.
 const LONGEST_FREEZE: Duration = Duration::from_millis(250);
-
-/// The answers of one round.
-struct Join<'a, 'b> {
-    index: &'a mut Index<'b>,
-    /// Why a cause may have stayed unseen.
-    why_unseen: Reason,
-    strategy_arms_all: bool,
-    anonymous_markers: bool,
-    /// Pages that were brought here with their image.
-    moved: Vec<Range<u64>>,
-    /// The round before gave all memory back.
-    was_given_back: bool,
-    /// Of the mapping at hand.
-    reported: Vec<Reported>,
-    missed: Vec<Missed>,
-    verified: u64,
-}
-
-impl Join<'_, '_> {
-    /// A page that is reported.
-    fn report(&mut self, mapping: &Mapping, page: u64, before: Image, look: Look, extent: &Extent) {
-        let is_moved = self.moved.iter().any(|range| range.contains(&page));
-        let before = match before {
-            // What was armed for the first time, with something there.
-            Image::Hole if extent.unknown && !is_moved => Image::None,
-            before => before,
-        };
-        let (verdict, verdict_unknown) = verdict(before, look, mapping.backing);
-        let facts = Page {
-            address: page,
-            unit: extent.unit.max(mapping.page_size),
-            backing: mapping.backing,
-        };
-        let mut answer = Reported {
-            range: page..page + PAGE_SIZE,
-            why: Why {
-                verdict,
-                cause: Cause::Unknown,
-            },
-            verdict_unknown,
-            cause_unknown: None,
-            place: None,
-            thread: None,
-        };
-        if extent.unknown {
-            // The kernel was not asked about it before.
-            answer.why.cause = self.arrival(page, is_moved);
-        } else if let Some((cause, event)) = self.index.cause(&facts) {
-            answer.why.cause = cause;
-            answer.place = event.place;
-            answer.thread = Some((event.tid, Arc::clone(&event.comm)));
-        } else if before == Image::Hole && !self.arms_holes(mapping) {
-            answer.why.cause = Cause::NeverArmed;
-        } else {
-            answer.cause_unknown = Some(self.why_unseen);
-        }
-        append(&mut self.reported, answer);
-    }
-
-    /// Whether what is not there is armed.
-    fn arms_holes(&self, mapping: &Mapping) -> bool {
-        self.strategy_arms_all && (self.anonymous_markers || mapping.backing != Backing::Anon)
-    }
-
-    /// Why something is there that was not tracked before.
-    fn arrival(&self, page: u64, is_moved: bool) -> Cause {
-        use super::model::Meaning::Disarms;
-        let by = |cause| {
-            self.index
-                .last(page, |event| event.meaning == Disarms(cause))
-                .is_some()
-        };
-        if is_moved || by(Cause::Move) {
-            Cause::Move
-        } else if self.was_given_back || by(Cause::Unregister) {
-            Cause::Unregister
-        } else {
-            Cause::NeverArmed
-        }
-    }
-
-    /// A page that is reported clean.
-    fn verify(&mut self, mapping: &Mapping, page: u64, before: Image, look: Look) {
-        let (verdict, _) = verdict(before, look, mapping.backing);
-        if matches!(verdict, Verdict::Unknown | Verdict::Gone) {
-            return;
-        }
-        self.verified += 1;
-        if verdict == Verdict::Unchanged {
-            return;
-        }
-        let zeroed = verdict == Verdict::Zeroed;
-        match self.missed.last_mut() {
-            Some(last) if last.range.end == page && last.zeroed == zeroed => {
-                last.range.end += PAGE_SIZE;
-            }
-            _ => self.missed.push(Missed {
-                range: page..page + PAGE_SIZE,
-                zeroed,
-                candidates: candidates(mapping, zeroed),
-            }),
-        }
-    }
-}
-
-/// Appends a page, joined to the last one where the answer is the same.
-fn append(reported: &mut Vec<Reported>, page: Reported) {
-    if let Some(last) = reported.last_mut()
-        && last.range.end == page.range.start
-        && (Reported {
-            range: page.range.clone(),
-            ..last.clone()
-        }) == page
-    {
-        last.range.end = page.range.end;
-    } else {
-        reported.push(page);
-    }
-}
-
-/// Why nothing may have been seen of a cause.
-const fn why_unseen(seen: &Seen, dropped: u64) -> Reason {
-    if dropped != 0 {
-        Reason::EventsDropped
-    } else if seen.complete {
-        Reason::BitLost
-    } else {
-        Reason::NotSeen
-    }
-}
 
 /// Takes images along where pages were moved, and forgets those of what was mapped anew. Returns where to.
 fn relocate(images: &mut Images, index: &mut Index<'_>, fresh: &[Range<u64>]) -> Vec<Range<u64>> {
@@ -603,18 +413,6 @@ fn relocate(images: &mut Images, index: &mut Index<'_>, fresh: &[Range<u64>]) ->
         }
     }
     taken.into_iter().map(|(_, to)| to).collect()
-}
-
-/// As much as the limit allows.
-fn sampling(images: &mut Images, first: &Round, limit: u64) -> uffd::Result<Sampling> {
-    let ranges = first
-        .mappings
-        .iter()
-        .map(|row| row.mapping.start..row.mapping.end);
-    let there = images.there(ranges)?;
-    Ok(Sampling {
-        one_of: there.div_ceil(limit.max(PAGE_SIZE)).max(1),
-    })
 }
 
 /// `VmFlags` of every mapping, by start. What cannot be read is not told.

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 
 use tracker_ebpf::{EventHead, EventKind};
@@ -28,11 +29,16 @@ struct Inner {
     shared: Mutex<Shared>,
     seen: Seen,
     ended: AtomicBool,
+    /// Events of a process that are held for one round, at most; 128 bytes each.
+    most: usize,
+    reader: OnceLock<Thread>,
 }
 
 struct Shared {
     events: Events,
     watches: HashMap<u32, Taken>,
+    /// Events that did not fit into memory, of all processes.
+    overflowed: u64,
     failed: Option<io::Error>,
 }
 
@@ -42,39 +48,37 @@ struct Taken {
     pending: Vec<Event>,
     places: Places,
     names: HashMap<(u32, [u8; tracker_ebpf::COMM_LEN]), Arc<str>>,
-    /// Did not fit into memory.
-    overflowed: u64,
+    most: usize,
 }
 
-/// Events of a process that are held for one round, at most: 1 GiB.
-const MOST: usize = 8 << 20;
-/// How often the ring is emptied.
+/// Names of threads that are remembered of a process: one may make threads for as long as it lives.
+const NAMES: usize = 4096;
+/// How often the ring is emptied while a process is watched.
 const PERIOD: Duration = Duration::from_millis(2);
 
 impl Hub {
-    /// Begins to read.
+    /// Begins to read. `most`: events of a process that are held for one round; what comes beyond is lost, and counted.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn new(events: Events) -> io::Result<Self> {
+    pub fn new(events: Events, most: usize) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             seen: seen(&events),
             shared: Mutex::new(Shared {
                 events,
                 watches: HashMap::new(),
+                overflowed: 0,
                 failed: None,
             }),
             ended: AtomicBool::new(false),
+            most,
+            reader: OnceLock::new(),
         });
         let ours = Arc::clone(&inner);
-        std::thread::Builder::new()
+        let reader = std::thread::Builder::new()
             .name("explain-events".to_owned())
-            .spawn(move || {
-                while !ours.ended.load(Ordering::Relaxed) {
-                    std::thread::sleep(PERIOD);
-                    ours.lock().read();
-                }
-            })?;
+            .spawn(move || ours.work())?;
+        inner.reader.get_or_init(|| reader.thread().clone());
         Ok(Self(inner))
     }
 
@@ -100,6 +104,7 @@ impl Hub {
 impl Drop for Hub {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Relaxed);
+        self.0.wake();
     }
 }
 
@@ -119,10 +124,10 @@ impl Source {
         if shared.events.level() != Level::Observe {
             lost += shared.events.missed();
         }
-        let Some(taken) = shared.watches.get_mut(&self.watch.0) else {
-            return Ok((Vec::new(), lost));
-        };
-        Ok((std::mem::take(&mut taken.pending), lost + taken.overflowed))
+        lost += shared.overflowed;
+        let taken = shared.watches.get_mut(&self.watch.0);
+        let events = taken.map(|taken| std::mem::take(&mut taken.pending));
+        Ok((events.unwrap_or_default(), lost))
     }
 
     /// The process has executed another program.
@@ -156,6 +161,28 @@ impl Inner {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Reads until the hub ends.
+    fn work(&self) {
+        while !self.ended.load(Ordering::Relaxed) {
+            let mut shared = self.lock();
+            shared.read();
+            let idle = shared.watches.is_empty();
+            drop(shared);
+            if idle {
+                std::thread::park();
+            } else {
+                std::thread::sleep(PERIOD);
+            }
+        }
+    }
+
+    /// There is something to do: a wake that comes before the reader parks is not lost.
+    fn wake(&self) {
+        if let Some(reader) = self.reader.get() {
+            reader.unpark();
+        }
+    }
+
     fn watch(&self, pid: u32, places: Places) -> io::Result<WatchId> {
         let mut shared = self.lock();
         let watch = shared.events.watch(pid)?;
@@ -164,9 +191,11 @@ impl Inner {
             pending: Vec::new(),
             places,
             names: HashMap::new(),
-            overflowed: 0,
+            most: self.most,
         };
         shared.watches.insert(watch.0, taken);
+        drop(shared);
+        self.wake();
         Ok(watch)
     }
 
@@ -184,11 +213,12 @@ impl Shared {
         let Self {
             events,
             watches,
+            overflowed,
             failed,
         } = self;
         let read = events.drain(|head, user, kernel| {
             if let Some(taken) = watches.get_mut(&head.watch) {
-                taken.add(head, user, kernel);
+                *overflowed += u64::from(!taken.add(head, user, kernel));
             }
         });
         if let Err(error) = read {
@@ -198,13 +228,16 @@ impl Shared {
 }
 
 impl Taken {
-    fn add(&mut self, head: &EventHead, user: &[u64], kernel: &[u64]) {
+    /// Adds an event; false if there is no room for it.
+    fn add(&mut self, head: &EventHead, user: &[u64], kernel: &[u64]) -> bool {
         let Some(translated) = translate(head, self.pid) else {
-            return;
+            return true;
         };
-        if self.pending.len() >= MOST {
-            self.overflowed += 1;
-            return;
+        if self.pending.len() >= self.most {
+            return false;
+        }
+        if self.names.len() >= NAMES {
+            self.names.clear();
         }
         let stack = Stack {
             user: with_instruction(head.instruction, user),
@@ -230,6 +263,7 @@ impl Taken {
             comm: Arc::clone(name),
             place,
         });
+        true
     }
 }
 

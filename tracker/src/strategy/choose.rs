@@ -29,6 +29,22 @@ pub struct Means {
     pub descriptor: Descriptor,
 }
 
+impl Means {
+    /// From another process, through a userfaultfd that may do there what one of ours may.
+    #[must_use]
+    pub const fn from_outside(facts: &Facts) -> Self {
+        let descriptor = if facts.kernel_faults {
+            Descriptor::Full
+        } else {
+            Descriptor::UserModeOnly
+        };
+        Self {
+            in_process: false,
+            descriptor,
+        }
+    }
+}
+
 /// Whether a strategy can be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {

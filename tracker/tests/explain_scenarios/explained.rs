@@ -20,7 +20,7 @@ static HUB: LazyLock<Hub> = LazyLock::new(|| {
         ring: 128 << 20,
         ..events::Options::default()
     });
-    let hub = Hub::new(events).unwrap();
+    let hub = Hub::new(events, 1 << 20).unwrap();
     if !hub.seen().complete {
         eprintln!("causes may stay unknown: {}", hub.seen().not.join("; "));
     }

@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::budget;
+use super::explanation::Explanation;
 use super::find::Match;
 use super::refusal::{REASONS, backoff};
 use super::selector::Selector;
-use crate::explain::{Explained, Sampling, Tally};
 use crate::model::sample::ProcessKey;
 use crate::track::{Header, Pages, Round};
-use crate::uffd::pages_in;
 
 /// What CPU time goes into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,49 +95,6 @@ pub struct Row {
     told: u32,
     /// Rounds in a row for which it was as asked for.
     calm: u32,
-}
-
-/// What explaining a process came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Explanation {
-    /// Reported pages by verdict and cause.
-    pub reported: Tally,
-    /// Pages that changed and were not reported.
-    pub missed: u64,
-    /// Clean pages that were compared.
-    pub verified: u64,
-    /// Events that were lost.
-    pub lost: u64,
-    /// One page of so many is compared.
-    pub one_of: u64,
-}
-
-impl Explanation {
-    /// Of one round.
-    pub fn of(round: &Explained, sampling: Sampling) -> Self {
-        let mut sum = Self {
-            verified: round.verified,
-            lost: round.dropped,
-            one_of: sampling.one_of,
-            ..Self::default()
-        };
-        for pages in round.reported.iter().flat_map(|(_, pages)| pages) {
-            *sum.reported.entry(pages.why).or_default() += pages.pages();
-        }
-        let missed = round.missed.iter().flat_map(|(_, pages)| pages);
-        sum.missed = missed.map(|pages| pages_in(&pages.range)).sum();
-        sum
-    }
-
-    fn add(&mut self, more: &Self) {
-        for (why, pages) in &more.reported {
-            *self.reported.entry(*why).or_default() += pages;
-        }
-        self.missed += more.missed;
-        self.verified += more.verified;
-        self.lost += more.lost;
-        self.one_of = more.one_of;
-    }
 }
 
 /// One process that cannot be tracked at the moment.

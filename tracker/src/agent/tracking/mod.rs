@@ -11,6 +11,7 @@
 
 mod budget;
 mod choose;
+mod explanation;
 mod find;
 mod ledger;
 mod manager;
@@ -28,7 +29,7 @@ use super::config::TrackConfig;
 use super::stop::Stop;
 use crate::explain::{Hub, Seen};
 use crate::probes::events::{self, Events};
-use crate::strategy::{self, Descriptor, Facts, Means, Name};
+use crate::strategy::{self, Facts, Means, Name};
 use ledger::Ledger;
 
 /// What the threads and the handlers share.
@@ -58,14 +59,7 @@ impl How {
     /// In words, if no process can be tracked here.
     pub fn find(asked: Option<Name>) -> Result<Self, String> {
         let facts = strategy::gather(false).map_err(|error| error.to_string())?;
-        let means = Means {
-            in_process: false,
-            descriptor: if facts.kernel_faults {
-                Descriptor::Full
-            } else {
-                Descriptor::UserModeOnly
-            },
-        };
+        let means = Means::from_outside(&facts);
         let (strategy, reason) = match asked {
             Some(name) => (name, "asked for".to_owned()),
             None => {
@@ -136,9 +130,12 @@ impl Tracking {
     }
 }
 
+/// Events of one process held from round to round, at most: 128 MiB.
+const EVENTS: usize = 1 << 20;
+
 /// Begins to read the kernel's events. Without them pages are compared all the same, and their causes unknown.
 fn hub() -> Option<Hub> {
-    match Hub::new(Events::attach(&events::Options::default())) {
+    match Hub::new(Events::attach(&events::Options::default()), EVENTS) {
         Ok(hub) => {
             for not in &hub.seen().not {
                 tracing::info!("explaining: not seen: {not}");

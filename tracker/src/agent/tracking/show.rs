@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Tracking;
+use super::explanation::Explanation;
 use super::find::Match;
-use super::ledger::{Explanation, Row, Work};
+use super::ledger::{Row, Work};
 use super::refusal::REASONS;
 use crate::metrics::{ExplainRow, TrackFacts, TrackRow, label};
 

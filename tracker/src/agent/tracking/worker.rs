@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::explanation::Explanation;
 use super::find::Match;
-use super::ledger::{Explanation, News};
+use super::ledger::News;
 use super::refusal::reason;
 use super::{How, Tracking};
 use crate::agent::discovery::key_of;

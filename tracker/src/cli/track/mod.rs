@@ -5,12 +5,12 @@ mod table;
 
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
-use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, value_parser};
+use clap::Args;
 
 use super::pace::{Pace, Wake};
+use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
 use crate::inject::{self, Launched};
@@ -28,22 +28,11 @@ pub struct TrackArgs {
     /// works here (docs/strategies.md; `tracker check`)
     #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = values::strategy)]
     strategy: values::Strategy,
-    /// Time from one round to the next
-    #[arg(long, short, env = "TRACKER_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
-    interval: Duration,
-    /// End after this time
-    #[arg(long, short, env = "TRACKER_DURATION", value_name = "TIME", value_parser = values::duration)]
-    duration: Option<Duration>,
-    /// End after this many rounds
-    #[arg(long, short = 'n', env = "TRACKER_ROUNDS", value_name = "N", value_parser = value_parser!(u64).range(1..))]
-    rounds: Option<u64>,
+    #[command(flatten)]
+    rounds: RoundsArgs,
     /// Tell zaps and huge pages too, where the kernel lets us; rounds take up to 20 times longer
     #[arg(long, env = "TRACKER_DETAILED")]
     detailed: bool,
-    /// Pass over mappings larger than this, with strategies that take memory for every page, there or not: 2 MiB for
-    /// each GiB in the page tables of the process (markers, sync, prefault), or in tracker (hash)
-    #[arg(long, env = "TRACKER_MAX_MAPPING", default_value = "128GiB", value_name = "SIZE", value_parser = values::size)]
-    max_mapping: u64,
     /// Print one JSON object a line: a header, the rounds, a summary
     #[arg(long, env = "TRACKER_JSON")]
     json: bool,
@@ -75,15 +64,10 @@ in memory that is unmapped before a round.";
 /// # Errors
 /// If the process cannot be tracked, or the output cannot be written.
 pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
-    let prepare = || Ok((strategy::gather(false)?, pace(args)?));
+    let prepare = || Ok((strategy::gather(false)?, args.rounds.pace()?));
     args.target.run(prepare, |facts, pace, pid, launched| {
         track(args, &facts, pid, launched, pace)
     })
-}
-
-/// Signals are noted from here on, so that they end tracker in order.
-fn pace(args: &TrackArgs) -> anyhow::Result<Pace> {
-    Pace::new(args.interval, args.duration).context("cannot wait for signals")
 }
 
 /// Tracks a process; returns the status of one that we started.
@@ -99,8 +83,8 @@ fn track(
     let options = Options {
         strategy: args.strategy.0,
         detailed: args.detailed,
-        max_mapping: args.max_mapping,
-        interval: args.interval,
+        max_mapping: args.rounds.max_mapping,
+        interval: args.rounds.interval,
         inject: inject::Options::default(),
     };
     let (mut session, first) = Session::begin(pid, facts.clone(), options)?;
@@ -137,7 +121,7 @@ fn track(
         match wake {
             Wake::Signal => break End::Interrupted,
             Wake::Over => break End::Done,
-            _ if args.rounds == Some(rounds) => break End::Done,
+            _ if args.rounds.rounds == Some(rounds) => break End::Done,
             Wake::Tick | Wake::Exit => (),
         }
     };
