@@ -134,6 +134,14 @@ pub fn programs(test: &str) -> &'static [&'static str] {
     }
 }
 
+/// MiB of swap that a guest test has: pages that a test gives to reclaim stay in others.
+pub fn swap(test: &str) -> u32 {
+    match test {
+        "explain_scenarios" => 256,
+        _ => 0,
+    }
+}
+
 /// The kernel's own tests that run under the agent: on which series, and which programs. One of each:
 /// `cargo xtask selftests` runs the others, which take longer and are for a change of a hook.
 pub const SELFTESTS: (&str, &[&str]) = ("6.12", &["pagemap_ioctl"]);

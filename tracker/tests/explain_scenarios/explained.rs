@@ -8,7 +8,7 @@ use tracker::explain::{Cause, Explained, Explainer, Hub, Options, Step, Verdict}
 use tracker::probes::events::{self, Events};
 use tracker::uffd::PAGE_SIZE;
 
-use crate::came::{Came, Lot};
+use crate::came::{Came, Lot, in_guest};
 use crate::support;
 use crate::support::script::FACTS;
 use crate::table::{Class, Fate};
@@ -45,8 +45,7 @@ pub fn differences(names: &[&str], how: How) -> (u64, Vec<String>) {
     let round = step(&mut explainer);
     let after = step(&mut explainer);
     let complete = explainer.end().unwrap().seen.complete;
-    let in_guest = std::env::var_os("TRACKER_VM").is_some();
-    assert!(complete || !in_guest, "not everything is seen");
+    assert!(complete || !in_guest(), "not everything is seen");
     let wrong = came.check(|ground, lots| {
         // What goes without a report is told a round later: only then is it known that no report comes.
         let mut found = answers(&round, ground);

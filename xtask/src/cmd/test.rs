@@ -305,6 +305,7 @@ fn boot(job: &Job, programs: &[Program]) -> Result<crate::vm::Report> {
     let mut run = VmRun::new(&name, &job.boot.kernel);
     run.append.clone_from(&job.boot.append);
     run.timeout = matrix::TIMEOUT;
+    run.swap = matrix::swap(&job.program.name);
     run.files = guest_programs(programs, "/bin")?;
     run.files
         .extend(guest_programs(std::slice::from_ref(job.program), "/tests")?);

@@ -42,6 +42,9 @@ pub struct VmArgs {
     /// 2 MiB pages to reserve
     #[arg(long, default_value_t = 64, value_name = "PAGES")]
     hugepages: u32,
+    /// Swap of so many MiB on a disk
+    #[arg(long, default_value_t = 0, value_name = "MIB")]
+    swap: u32,
     /// Lead a port of 127.0.0.1 to the same port of the guest
     #[arg(long, value_name = "PORT")]
     forward: Option<u16>,
@@ -66,6 +69,7 @@ pub fn run(args: VmArgs) -> Result<ExitCode> {
     run.timeout = Duration::from_secs(args.timeout);
     run.bpffs = !args.no_bpffs;
     run.hugepages = args.hugepages;
+    run.swap = args.swap;
     run.forward = args.forward;
     if args.icount {
         run.accel = Accel::CountInstructions;

@@ -31,6 +31,10 @@ ip link set lo up
 for module in /modules/*.ko; do
     [ ! -e "$module" ] || insmod "$module"
 done
+if [ -b /dev/vda ]; then
+    mkswap /dev/vda > /dev/null
+    swapon /dev/vda
+fi
 if [ -e /sys/class/net/eth0 ]; then
     ip link set eth0 up
     ip address add 10.0.2.15/24 dev eth0

@@ -56,8 +56,8 @@ pub struct Settings<'a> {
     pub bpffs: bool,
     /// 2 MiB pages to reserve.
     pub hugepages: u32,
-    /// Whether there is a network card.
-    pub network: bool,
+    /// The drivers of its devices.
+    pub drivers: &'a [&'a str],
 }
 
 /// Writes the archive to `path`. Uncompressed: an emulated machine reads faster than it unpacks.
@@ -98,8 +98,9 @@ fn fill<W: Write>(
     )?;
     archive.file("/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
     archive.file("/etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
-    if settings.network {
-        for (index, module) in modules::network(kernel)?.into_iter().enumerate() {
+    if !settings.drivers.is_empty() {
+        let modules = modules::of(kernel, settings.drivers)?;
+        for (index, module) in modules.into_iter().enumerate() {
             archive.file(
                 &format!("/modules/{index:02}-{}.ko", module.name),
                 0o644,

@@ -54,10 +54,12 @@ pub struct VmRun {
     pub bpffs: bool,
     /// 2 MiB pages the guest reserves.
     pub hugepages: u32,
+    /// MiB of swap on a disk; 0: none.
+    pub swap: u32,
 }
 
 impl VmRun {
-    /// Two CPUs, 2 GiB, 64 huge pages, ten minutes.
+    /// Two CPUs, 2 GiB, 64 huge pages, no swap, ten minutes.
     pub fn new(name: &str, kernel: &Kernel) -> Self {
         Self {
             name: name.to_owned(),
@@ -72,6 +74,7 @@ impl VmRun {
             forward: None,
             bpffs: true,
             hugepages: 64,
+            swap: 0,
         }
     }
 
@@ -141,10 +144,11 @@ impl VmRun {
     }
 }
 
-/// The files of one boot; the image goes when it ends.
+/// The files of one boot; the image and the disk go when it ends.
 struct Machine {
     token: String,
     initrd: PathBuf,
+    swap: Option<PathBuf>,
     log: PathBuf,
     kernel_log: PathBuf,
 }
@@ -155,30 +159,46 @@ impl Machine {
         let machine = Self {
             token: token.to_owned(),
             initrd: dir.join(format!("{}.{}.cpio", run.name, std::process::id())),
+            swap: (run.swap != 0)
+                .then(|| dir.join(format!("{}.{}.swap", run.name, std::process::id()))),
             log: dir.join(format!("{}.log", run.name)),
             kernel_log: dir.join(format!("{}.kernel.log", run.name)),
         };
         let _ = fs::remove_file(&machine.kernel_log);
+        if let Some(path) = &machine.swap {
+            let about = || format!("cannot create {}", path.display());
+            let file = fs::File::create(path).with_context(about)?;
+            file.set_len(u64::from(run.swap) << 20)
+                .with_context(about)?;
+        }
+        let mut drivers = Vec::new();
+        drivers.extend(run.forward.map(|_| modules::NETWORK));
+        drivers.extend(machine.swap.as_ref().map(|_| modules::DISK));
         let settings = initramfs::Settings {
             token,
             command: run.command.as_deref(),
             bpffs: run.bpffs,
             hugepages: run.hugepages,
-            network: run.forward.is_some(),
+            drivers: &drivers,
         };
         initramfs::write(&machine.initrd, &run.kernel, &run.files, &settings)?;
         Ok(machine)
     }
 
     fn command(&self, run: &VmRun) -> Command {
-        qemu::command(run, &self.initrd, &self.kernel_log)
+        qemu::command(run, &self.initrd, self.swap.as_deref(), &self.kernel_log)
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
         // Nobody to tell; `target` is a place for leftovers.
-        let _ = fs::remove_file(&self.initrd);
+        for file in [Some(&self.initrd), self.swap.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let _ = fs::remove_file(file);
+        }
     }
 }
 

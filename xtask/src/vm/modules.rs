@@ -1,4 +1,4 @@
-//! The kernel modules of a guest's network card, in the order in which they load.
+//! The kernel modules of a guest's devices, in the order in which they load.
 
 use std::{fs, path::Path, process::Command};
 
@@ -6,8 +6,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::setup::kernels::Kernel;
 
-/// The driver of the card that QEMU is told to have.
-const DRIVER: &str = "virtio_net";
+/// The driver of the network card that QEMU is told to have.
+pub const NETWORK: &str = "virtio_net";
+/// The driver of the disk.
+pub const DISK: &str = "virtio_blk";
 
 /// A module, ready to be loaded.
 pub struct Module {
@@ -17,20 +19,20 @@ pub struct Module {
     pub code: Vec<u8>,
 }
 
-/// The modules to load for the network; none where it is built in.
-pub fn network(kernel: &Kernel) -> Result<Vec<Module>> {
+/// The modules to load for these drivers; none for what is built in.
+pub fn of(kernel: &Kernel, drivers: &[&str]) -> Result<Vec<Module>> {
     let Some(dir) = &kernel.modules else {
         return Ok(Vec::new());
     };
     let list = fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
-    if list.lines().any(|line| module_name(line) == DRIVER) {
-        return Ok(Vec::new());
-    }
+    let built_in = |driver: &str| list.lines().any(|line| module_name(line) == driver);
     let mut files = Vec::new();
     find_all(dir, &mut files)?;
     let mut order = Vec::new();
-    load_order(DRIVER, &files, &mut order)
-        .with_context(|| format!("kernel {} has no network for a guest", kernel.release))?;
+    for driver in drivers.iter().filter(|driver| !built_in(driver)) {
+        load_order(driver, &files, &mut order)
+            .with_context(|| format!("kernel {} has no {driver} for a guest", kernel.release))?;
+    }
     Ok(order)
 }
 

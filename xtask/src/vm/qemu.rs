@@ -26,8 +26,8 @@ pub enum Accel {
     CountInstructions,
 }
 
-/// The command that boots `run` from `initrd`, with the kernel's messages in `kernel_log`.
-pub fn command(run: &VmRun, initrd: &Path, kernel_log: &Path) -> Command {
+/// The command that boots `run` from `initrd`, perhaps with a disk to swap to, and the kernel's messages in `kernel_log`.
+pub fn command(run: &VmRun, initrd: &Path, swap: Option<&Path>, kernel_log: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args([
         "-machine",
@@ -74,6 +74,14 @@ pub fn command(run: &VmRun, initrd: &Path, kernel_log: &Path) -> Command {
             .arg(format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:{port}"));
         // Without a boot ROM, which is a package of its own.
         command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+    }
+    if let Some(path) = swap {
+        // A comma in a name is written twice.
+        let file = path.display().to_string().replace(',', ",,");
+        command.arg("-drive").arg(format!(
+            "file={file},if=none,id=swap,format=raw,cache=unsafe"
+        ));
+        command.args(["-device", "virtio-blk-pci,drive=swap"]);
     }
     command
 }
