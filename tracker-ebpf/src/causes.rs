@@ -242,6 +242,17 @@ pub fn hugetlb_emptied_exit(ctx: &FExitContext) {
     }
 }
 
+/// `madvise_free_pte_range(pmd, addr, end, walk)`: gives up entries of pages in swap, and leaves those of others.
+#[inline(always)]
+pub fn freed<C: Entry + Stack>(ctx: &C) {
+    let vma = C::Memory::pointer::<{ field!(walk_vma) }>(ctx.pointer(3));
+    let watch = watch_of::<C::Memory>(vma);
+    if watch != NOBODY {
+        let (start, end) = (ctx.number(1), ctx.number(2));
+        range(EventKind::Free, watch, start, end.wrapping_sub(start)).at_both(ctx);
+    }
+}
+
 /// `try_to_unmap_one(folio, vma, address, arg)` of a page that `MADV_FREE` gave up: anonymous, and not
 /// to be written to swap.
 #[inline(always)]

@@ -36,11 +36,13 @@ pub enum EventKind {
     /// Only where no function can be hooked: a system call has returned. `syscall` says which, `start` and `length` are
     /// its first two arguments, `address` its third, `result` what it returned.
     Syscall = 12,
+    /// `MADV_FREE` of a range (`madvise_free_pte_range`): what of it is in swap is gone, and its bit with it.
+    Free = 13,
 }
 
 impl EventKind {
     /// All kinds, in the order of their number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Fault,
         Self::HugeSplit,
         Self::Zap,
@@ -54,6 +56,7 @@ impl EventKind {
         Self::UffdMove,
         Self::HardwareFault,
         Self::Syscall,
+        Self::Free,
     ];
 }
 

@@ -297,6 +297,7 @@ entry!(
     hugetlb_emptied_kprobe
 );
 returned!(causes::hugetlb_emptied_exit, hugetlb_emptied_exit_fexit);
+entry!(causes::freed, freed_fentry, freed_kprobe);
 entry!(causes::reclaimed, reclaimed_fentry, reclaimed_kprobe);
 tracepoint!(causes::ksm, ksm_tracepoint);
 tracepoint!(causes::ksm_zero, ksm_zero_tracepoint);

@@ -74,6 +74,7 @@ const FUNCTIONS: &[&str] = &[
     "zap_nonpresent_ptes",
     "zap_install_uffd_wp_if_needed",
     "try_to_unmap_one",
+    "madvise_free_pte_range",
     "try_to_migrate_one",
     "__unmap_hugepage_range",
     "unmap_hugepage_range",

@@ -34,29 +34,34 @@ fn every_scenario_has_a_row_and_every_row_a_scenario() {
 
 #[test]
 fn each_alone_is_reported_as_the_table_says() {
-    alone(reported::differences);
+    alone(reported::differences, Class::here());
 }
 
 #[test]
 fn all_at_once_are_reported_as_the_table_says() {
-    mixed(reported::differences);
+    mixed(reported::differences, Class::here());
 }
 
 #[test]
 fn each_alone_is_explained_as_the_table_says() {
-    alone(explained::differences);
+    alone(explained::differences, Class::here());
 }
 
 #[test]
 fn all_at_once_are_explained_as_the_table_says() {
-    mixed(explained::differences);
+    mixed(explained::differences, Class::here());
+}
+
+#[test]
+fn each_alone_is_explained_where_none_is_clean() {
+    alone(explained::differences, Class::NoneIsClean);
 }
 
 /// Pages that it was about, and what was wrong.
-type Differences = fn(&[&str], How) -> (u64, Vec<String>);
+type Differences = fn(&[&str], How, Class) -> (u64, Vec<String>);
 
-fn alone(differences: Differences) {
-    let Some(seed) = begin() else { return };
+fn alone(differences: Differences, class: Class) {
+    let Some(seed) = begin(class) else { return };
     let how = How {
         seed,
         pages: 64,
@@ -65,7 +70,7 @@ fn alone(differences: Differences) {
     let names = target::names();
     let wrong: Vec<_> = names
         .iter()
-        .flat_map(|name| differences(&[name], how).1)
+        .flat_map(|name| differences(&[name], how, class).1)
         .collect();
     assert!(
         wrong.is_empty(),
@@ -74,14 +79,14 @@ fn alone(differences: Differences) {
     );
 }
 
-fn mixed(differences: Differences) {
-    let Some(seed) = begin() else { return };
+fn mixed(differences: Differences, class: Class) {
+    let Some(seed) = begin(class) else { return };
     let how = How {
         seed,
         pages: 3072,
         threads: 4,
     };
-    let (pages, wrong) = differences(&[], how);
+    let (pages, wrong) = differences(&[], how, class);
     assert!(
         wrong.is_empty(),
         "EXPLAIN_SEED={seed}\n{}",
@@ -91,13 +96,13 @@ fn mixed(differences: Differences) {
 }
 
 /// The seed, or nothing if nobody can be tracked here.
-fn begin() -> Option<u64> {
-    if let Some(why) = refused(Class::here().strategy(), ANON) {
+fn begin(class: Class) -> Option<u64> {
+    if let Some(why) = refused(class.strategy(), ANON) {
         eprintln!("skipped: {why}");
         return None;
     }
     let given = std::env::var("EXPLAIN_SEED").ok();
     let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
-    eprintln!("EXPLAIN_SEED={seed}, kernel of class {:?}", Class::here());
+    eprintln!("EXPLAIN_SEED={seed}, class {class:?}");
     Some(seed)
 }

@@ -27,7 +27,7 @@ pub const fn cause(cause: Cause) -> &'static str {
         Cause::Zap => "it was given back: MADV_DONTNEED, or MADV_FREE and reclaim",
         Cause::Ksm => "KSM merged it with another page of the same content",
         Cause::HugeUnit => "another part of its huge page was written or given back",
-        Cause::Move => "mremap(2) or UFFDIO_MOVE brought it to this address",
+        Cause::Move => "mremap(2) or UFFDIO_MOVE brought it to this address, or took it away",
         Cause::Fork => "it is of a child: fork(2) does not pass the protection on by itself",
         Cause::Unregister => "its range was unregistered for a while",
         Cause::Guard => "a guard page was installed or removed there",
@@ -70,7 +70,11 @@ pub const fn advice(cause: Cause, verdict: Verdict) -> Option<&'static str> {
              UFFDIO_WRITEPROTECT suffices, which splits them (PAGEMAP_SCAN does not); hugetlb has one report for \
              each huge page, so compare its parts"
         }
-        (Cause::Move, _) => {
+        (Cause::Move, Zeroed | Gone) => {
+            "pages moved away need no dump, they read as zero: PAGEMAP_SCAN tells them, PAGE_IS_PRESENT and \
+             PAGE_IS_SWAPPED are off"
+        }
+        (Cause::Move, Changed | Unchanged | Unknown) => {
             "ask for UFFD_FEATURE_EVENT_REMAP: protection then moves along with mremap(2); what UFFDIO_MOVE \
              brings has to be armed again"
         }
@@ -132,7 +136,7 @@ pub const fn reason(reason: Reason) -> &'static str {
 pub const fn candidate(candidate: Candidate) -> &'static str {
     match candidate {
         Candidate::Emptied => {
-            "the process emptied it (MADV_DONTNEED), and this kernel tells that from memory that was never there \
+            "the process emptied it (MADV_DONTNEED) or moved it away, and this kernel tells that from memory that was never there \
              only for single pages, or not at all"
         }
         Candidate::SecondMapping => {

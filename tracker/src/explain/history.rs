@@ -4,7 +4,7 @@
 //! scan reports has its event in the history by the time the scan has returned. Events that come while a scan is under
 //! way belong to this round or to the next one, and each serves one report.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use tracker_ebpf::Backing;
@@ -67,15 +67,18 @@ impl History {
             if event.time > scan.ended {
                 break;
             }
-            let chunks = event.range.start / PMD_SIZE..event.range.end.div_ceil(PMD_SIZE);
             if is_single(event) {
                 index.single.push((event.range.start, number));
-            } else if chunks.end - chunks.start > WIDE {
+                continue;
+            }
+            if event.range.end - event.range.start > WIDE * PMD_SIZE {
                 index.wide.push(number);
-            } else {
-                for chunk in chunks {
-                    index.chunks.entry(chunk).or_default().push(number);
-                }
+                continue;
+            }
+            let ranges = [Some(event.range.clone()), event.left()];
+            let chunks: BTreeSet<u64> = ranges.into_iter().flatten().flat_map(chunks).collect();
+            for chunk in chunks {
+                index.chunks.entry(chunk).or_default().push(number);
             }
         }
         // Stable: of one page by time.
@@ -84,8 +87,14 @@ impl History {
     }
 }
 
+/// Numbers of the huge pages that a range touches.
+fn chunks(range: Range<u64>) -> Range<u64> {
+    range.start / PMD_SIZE..range.end.div_ceil(PMD_SIZE)
+}
+
+/// About one page, and thus for one report.
 fn is_single(event: &Event) -> bool {
-    event.range.end - event.range.start <= PAGE_SIZE
+    event.range.end - event.range.start <= PAGE_SIZE && event.left().is_none()
 }
 
 /// The events of a round by page.
@@ -116,12 +125,15 @@ impl Index<'_> {
         let ranges = chunk.into_iter().flatten().chain(&self.wide).copied();
         let mut before: Option<(usize, Cause)> = None;
         let mut during: Option<(usize, Cause)> = None;
+        let mut perhaps: Option<(usize, Cause)> = None;
         for number in single.chain(ranges) {
             let event = &self.events[number];
             let Some(cause) = meaning(event, page) else {
                 continue;
             };
-            if event.time <= self.scan.began {
+            if matches!(event.meaning, Meaning::DisarmsSome(_)) {
+                perhaps = Some((number, cause));
+            } else if event.time <= self.scan.began {
                 if before.is_none_or(|(last, _)| last < number) {
                     before = Some((number, cause));
                 }
@@ -129,7 +141,7 @@ impl Index<'_> {
                 during = Some((number, cause));
             }
         }
-        let (number, cause) = before.or(during)?;
+        let (number, cause) = before.or(during).or(perhaps)?;
         if is_single(&self.events[number]) {
             self.used.insert(number);
         }
@@ -182,7 +194,7 @@ impl Index<'_> {
 /// What an event means for a page; nothing if it is about others.
 fn meaning(event: &Event, page: &Page) -> Option<Cause> {
     let hit = |at: u64| at / PAGE_SIZE == page.address / PAGE_SIZE;
-    let covered = event.range.contains(&page.address);
+    let covered = event.is_about(page.address);
     match event.meaning {
         Meaning::Disarms(cause) if covered => Some(cause),
         // Another page of the same unit.
@@ -195,9 +207,101 @@ fn meaning(event: &Event, page: &Page) -> Option<Cause> {
             Cause::HugeUnit
         }),
         Meaning::DisarmsUnit(_) => None,
-        Meaning::DisarmsAnonymous(cause) => {
+        Meaning::DisarmsAnonymous(cause) | Meaning::DisarmsSome(cause) => {
             (covered && page.backing == Backing::Anon).then_some(cause)
         }
         Meaning::Tells => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tracker_ebpf::EventKind;
+
+    use super::*;
+
+    const SCAN: Scan = Scan {
+        began: 100,
+        ended: 110,
+    };
+
+    fn event(time: u64, range: Range<u64>, address: u64, meaning: Meaning) -> Event {
+        Event {
+            time,
+            range,
+            address,
+            kind: EventKind::Fault,
+            meaning,
+            tgid: 1,
+            tid: 1,
+            comm: Arc::from("test"),
+            place: None,
+        }
+    }
+
+    fn page(address: u64) -> Page {
+        Page {
+            address,
+            unit: PAGE_SIZE,
+            backing: Backing::Anon,
+        }
+    }
+
+    fn causes(index: &mut Index<'_>, pages: &[u64]) -> Vec<Option<Cause>> {
+        let cause = |at: &u64| index.cause(&page(*at)).map(|(cause, _)| cause);
+        pages.iter().map(cause).collect()
+    }
+
+    #[test]
+    fn a_move_is_about_where_pages_were_and_where_they_are() {
+        let (to, from) = (7 * PMD_SIZE, 3 * PMD_SIZE);
+        for pages in [1, 3, 600, 100_000] {
+            let mut history = History::default();
+            let length = pages * PAGE_SIZE;
+            let moved = Meaning::Disarms(Cause::Move);
+            history.add(vec![event(1, to..to + length, from, moved)]);
+            let mut index = history.index(SCAN);
+            let last = length - PAGE_SIZE;
+            let ends = [from, from + last, to, to + last];
+            assert_eq!(causes(&mut index, &ends), [Some(Cause::Move); 4], "{pages}");
+            let besides = [from - PAGE_SIZE, to + length];
+            assert_eq!(causes(&mut index, &besides), [None; 2], "{pages}");
+            // Nor is it lost for where they were, once their images have been taken along.
+            assert_eq!(index.take_moves(|range| range.start == to).len(), 1);
+            assert_eq!(causes(&mut index, &[from]), [Some(Cause::Move)]);
+            index.settle();
+            assert!(history.events.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_event_during_a_scan_serves_one_report() {
+        let mut history = History::default();
+        let range = PMD_SIZE..PMD_SIZE + PAGE_SIZE;
+        let stored = Meaning::Disarms(Cause::UserStore);
+        history.add(vec![event(105, range.clone(), 0, stored)]);
+        let mut index = history.index(SCAN);
+        assert_eq!(causes(&mut index, &[range.start]), [Some(Cause::UserStore)]);
+        index.settle();
+        assert!(history.events.is_empty());
+        // One that no report has used may belong to the next scan.
+        history.add(vec![event(105, range.clone(), 0, stored)]);
+        history.index(SCAN).settle();
+        assert_eq!(history.events.len(), 1);
+    }
+
+    #[test]
+    fn the_last_of_several_before_a_scan_counts() {
+        let mut history = History::default();
+        let range = PMD_SIZE..PMD_SIZE + PAGE_SIZE;
+        let wide = 0..512 * PMD_SIZE;
+        history.add(vec![
+            event(3, wide, 0, Meaning::Disarms(Cause::Zap)),
+            event(2, range.clone(), 0, Meaning::Disarms(Cause::UserStore)),
+        ]);
+        let mut index = history.index(SCAN);
+        assert_eq!(causes(&mut index, &[range.start]), [Some(Cause::Zap)]);
     }
 }

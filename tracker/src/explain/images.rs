@@ -144,20 +144,18 @@ impl Images {
         }
     }
 
-    /// Takes the images of a range out: each with its distance from the start.
-    pub fn take(&mut self, range: &Range<u64>) -> Vec<(u64, Image)> {
+    /// The images of a range: each with its distance from the start.
+    pub fn within(&self, range: &Range<u64>) -> Vec<(u64, Image)> {
         let chunks = range.start / PMD_SIZE..range.end.div_ceil(PMD_SIZE);
         let chunks = self
             .chunks
             .range(chunks)
             .map(|(number, _)| number * PMD_SIZE);
         let pages = chunks.flat_map(|start| (start..start + PMD_SIZE).step_by(PAGE_SIZE as usize));
-        let images = pages
+        pages
             .filter(|page| range.contains(page))
             .map(|page| (page - range.start, self.of(page)))
-            .collect();
-        self.forget(range);
-        images
+            .collect()
     }
 
     /// Forgets the images of a range.

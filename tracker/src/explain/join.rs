@@ -67,17 +67,23 @@ impl Join<'_, '_> {
             place: None,
             thread: None,
         };
+        let was_armed = before != Image::Hole || self.arms_holes(mapping);
         if extent.unknown {
             // The kernel was not asked about it before.
             answer.why.cause = self.arrival(page, is_moved);
         } else if let Some((cause, event)) = self.index.cause(&facts) {
-            answer.why.cause = cause;
+            // A write is seen in hugetlb memory that is not armed, too.
+            answer.why.cause = if was_armed || !cause.is_write() {
+                cause
+            } else {
+                Cause::NeverArmed
+            };
             answer.place = event.place;
             answer.thread = Some((event.tid, Arc::clone(&event.comm)));
-        } else if before == Image::Hole && !self.arms_holes(mapping) {
-            answer.why.cause = Cause::NeverArmed;
-        } else {
+        } else if was_armed {
             answer.cause_unknown = Some(self.why_unseen);
+        } else {
+            answer.why.cause = Cause::NeverArmed;
         }
         append(&mut self.reported, answer);
     }

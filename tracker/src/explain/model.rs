@@ -73,7 +73,7 @@ pub enum Cause {
     Ksm,
     /// Another part of the huge page that it is in, or was in, was written or given up.
     HugeUnit,
-    /// mremap(2) or UFFDIO_MOVE.
+    /// mremap(2) or UFFDIO_MOVE, to here or away from here.
     Move,
     /// The process was forked: a child has no tracking of its parent's.
     Fork,
@@ -101,6 +101,17 @@ words!(Cause {
     NeverArmed => "never-armed",
     Unknown => "unknown",
 });
+
+impl Cause {
+    /// Whether somebody wrote, or took hold of the page to write, there or to another part of its huge page.
+    #[must_use]
+    pub const fn is_write(self) -> bool {
+        matches!(
+            self,
+            Self::UserStore | Self::KernelCopy | Self::RemoteOrPin | Self::HugeUnit
+        )
+    }
+}
 
 /// Why a verdict or a cause is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -297,6 +308,22 @@ pub struct Event {
     pub place: Option<PlaceId>,
 }
 
+impl Event {
+    /// Whether it is about the page at an address.
+    #[must_use]
+    pub fn is_about(&self, page: u64) -> bool {
+        self.range.contains(&page) || self.left().is_some_and(|left| left.contains(&page))
+    }
+
+    /// From where pages were moved. If that is still mapped (`MREMAP_DONTUNMAP`, `UFFDIO_MOVE`), nothing is there then.
+    #[must_use]
+    pub fn left(&self) -> Option<Range<u64>> {
+        let length = self.range.end - self.range.start;
+        let is_move = self.meaning == Meaning::Disarms(Cause::Move);
+        is_move.then(|| self.address..self.address.saturating_add(length))
+    }
+}
+
 /// What an event means for the pages it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Meaning {
@@ -306,6 +333,8 @@ pub enum Meaning {
     DisarmsUnit(Cause),
     /// As `Disarms`, for anonymous memory only: in other memory the bit survives as a marker.
     DisarmsAnonymous(Cause),
+    /// Disarms some of its pages, and nothing tells which: counts for those of which nothing else is told.
+    DisarmsSome(Cause),
     /// Takes no protection off; told in a page's story.
     Tells,
 }

@@ -401,7 +401,7 @@ fn relocate(images: &mut Images, index: &mut Index<'_>, fresh: &[Range<u64>]) ->
         .into_iter()
         .map(|(to, from)| {
             let length = to.end - to.start;
-            (images.take(&(from..from.saturating_add(length))), to)
+            (images.within(&(from..from.saturating_add(length))), to)
         })
         .collect();
     for range in fresh {

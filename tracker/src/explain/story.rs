@@ -34,7 +34,7 @@ impl Teller {
         let (page, told) = (self.story.page, self.told);
         for event in events
             .iter()
-            .filter(|event| event.range.contains(&page) && event.time > told)
+            .filter(|event| event.is_about(page) && event.time > told)
         {
             let what = format!(
                 "{}, by thread {} ({}) of process {}",
@@ -129,6 +129,7 @@ fn words(event: &Event) -> String {
     let cause = match event.meaning {
         Meaning::Disarms(cause)
         | Meaning::DisarmsUnit(cause)
+        | Meaning::DisarmsSome(cause)
         | Meaning::DisarmsAnonymous(cause) => Some(cause),
         Meaning::Tells => None,
     };
@@ -146,10 +147,17 @@ fn words(event: &Event) -> String {
             "emptied with {:#x}-{:#x}",
             event.range.start, event.range.end
         ),
+        EventKind::Free => format!(
+            "given up with {:#x}-{:#x} (MADV_FREE)",
+            event.range.start, event.range.end
+        ),
         EventKind::Reclaim => "reclaimed".to_owned(),
         EventKind::Ksm => "merged by KSM".to_owned(),
         EventKind::Guard => "guard page installed or removed".to_owned(),
-        EventKind::Move | EventKind::UffdMove => format!("moved here from {:#x}", event.address),
+        EventKind::Move | EventKind::UffdMove => format!(
+            "moved with others from {:#x} to {:#x}",
+            event.address, event.range.start
+        ),
         EventKind::Fork => "copied by fork".to_owned(),
         EventKind::Unregister => "unregistered".to_owned(),
         EventKind::Syscall => format!(

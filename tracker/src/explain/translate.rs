@@ -52,6 +52,7 @@ pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
         EventKind::Zap | EventKind::Zapped | EventKind::Reclaim => {
             Meaning::DisarmsAnonymous(Cause::Zap)
         }
+        EventKind::Free => Meaning::DisarmsSome(Cause::Zap),
         EventKind::Fork => Meaning::Tells,
         EventKind::Ksm => Meaning::Disarms(Cause::Ksm),
         EventKind::Guard => Meaning::Disarms(Cause::Guard),
@@ -116,8 +117,10 @@ fn system_call(head: &EventHead) -> Option<Translated> {
     };
     match head.syscall {
         MADVISE => match head.address {
-            // MADV_DONTNEED, MADV_FREE, MADV_DONTNEED_LOCKED
-            4 | 8 | 24 => told(Meaning::DisarmsAnonymous(Cause::Zap)),
+            // MADV_DONTNEED, MADV_DONTNEED_LOCKED
+            4 | 24 => told(Meaning::DisarmsAnonymous(Cause::Zap)),
+            // MADV_FREE: pages in swap at once, others if reclaim takes them.
+            8 => told(Meaning::DisarmsSome(Cause::Zap)),
             // MADV_POPULATE_WRITE
             23 => told(Meaning::Disarms(Cause::RemoteOrPin)),
             // MADV_GUARD_INSTALL, MADV_GUARD_REMOVE

@@ -12,11 +12,12 @@ pub struct Came {
     /// Keeps its memory.
     _target: Target,
     acted: BTreeMap<String, Result<Ground, String>>,
+    class: Class,
 }
 
 impl Came {
     /// Acts.
-    pub fn of(mut target: Target) -> Self {
+    pub fn of(mut target: Target, class: Class) -> Self {
         for (name, why) in &target.excused {
             eprintln!("skipped: {name}: {why}");
             // The matrix gives guests whatever a scenario needs of the machine.
@@ -27,6 +28,7 @@ impl Came {
         Self {
             _target: target,
             acted,
+            class,
         }
     }
 
@@ -37,7 +39,7 @@ impl Came {
 
     /// Differences of every scenario: what `each` says of its pages by fate, and what was refused that had not to be.
     pub fn check(&self, each: impl Fn(&Ground, &[Lot]) -> Vec<String>) -> Vec<String> {
-        let class = Class::here();
+        let class = self.class;
         let mut wrong = Vec::new();
         for (name, came) in &self.acted {
             let fates = table::find(name).fates(class);

@@ -28,9 +28,9 @@ static HUB: LazyLock<Hub> = LazyLock::new(|| {
 });
 
 /// Acts between two rounds; how many pages that was about, and all differences.
-pub fn differences(names: &[&str], how: How) -> (u64, Vec<String>) {
+pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>) {
     let options = Options {
-        track: support::session::options(Class::here().strategy()),
+        track: support::session::options(class.strategy()),
         content_limit: 1 << 40,
         page: None,
         against: None,
@@ -41,7 +41,7 @@ pub fn differences(names: &[&str], how: How) -> (u64, Vec<String>) {
     let begun = Explainer::begin(target.pid(), FACTS.clone(), Some(&HUB), options);
     let (mut explainer, _) = begun.unwrap();
     let before = step(&mut explainer);
-    let came = Came::of(target);
+    let came = Came::of(target, class);
     let round = step(&mut explainer);
     let after = step(&mut explainer);
     let complete = explainer.end().unwrap().seen.complete;

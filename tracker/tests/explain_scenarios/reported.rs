@@ -14,11 +14,11 @@ use crate::table::{Class, Fate};
 use crate::target::{Ground, How, Target};
 
 /// Acts between two rounds; how many pages that was about, and all differences.
-pub fn differences(names: &[&str], how: How) -> (u64, Vec<String>) {
+pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>) {
     let target = Target::start(names, how);
-    let (mut session, _) = try_begin(target.pid(), Class::here().strategy()).unwrap();
+    let (mut session, _) = try_begin(target.pid(), class.strategy()).unwrap();
     let before = step(&mut session);
-    let came = Came::of(target);
+    let came = Came::of(target, class);
     let round = step(&mut session);
     let after = step(&mut session);
     session.end().unwrap();

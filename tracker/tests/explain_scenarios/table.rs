@@ -18,10 +18,12 @@ pub enum Class {
     Old,
     /// Synchronous, and anonymous memory has no markers: what has no entry cannot be armed.
     Sync,
+    /// Asynchronous, and tracked so that what has no entry is neither armed nor reported.
+    NoneIsClean,
 }
 
 impl Class {
-    /// That of this kernel.
+    /// That of this kernel, with the strategy that explains most there.
     pub fn here() -> Self {
         match FACTS.behaviour.written {
             Some(WrittenMeaning::Fixed) => Self::Fixed,
@@ -35,6 +37,7 @@ impl Class {
         match self {
             Self::Fixed | Self::Old => Name::Markers,
             Self::Sync => Name::Sync,
+            Self::NoneIsClean => Name::NoneIsClean,
         }
     }
 }
@@ -77,6 +80,7 @@ pub struct Row {
     fixed: Fates,
     old: Option<Fates>,
     sync: Option<Fates>,
+    none: Option<Fates>,
 }
 
 impl Row {
@@ -86,6 +90,7 @@ impl Row {
             Class::Fixed => None,
             Class::Old => self.old,
             Class::Sync => self.sync,
+            Class::NoneIsClean => self.none,
         };
         other.unwrap_or(self.fixed)
     }
@@ -110,6 +115,20 @@ impl Row {
         self.sync = Some(Fates { hit, ..self.fixed });
         self
     }
+
+    const fn none_is_clean(mut self, hit: Fate) -> Self {
+        self.none = Some(Fates { hit, ..self.fixed });
+        self
+    }
+
+    const fn none_is_clean_around(mut self, around: Fate) -> Self {
+        let base = match self.none {
+            Some(fates) => fates,
+            None => self.fixed,
+        };
+        self.none = Some(Fates { around, ..base });
+        self
+    }
 }
 
 const fn row(scenario: &'static str, hit: Fate) -> Row {
@@ -123,6 +142,7 @@ const fn row(scenario: &'static str, hit: Fate) -> Row {
         fixed,
         old: None,
         sync: None,
+        none: None,
     }
 }
 
@@ -143,9 +163,12 @@ pub const TABLE: &[Row] = &[
     // userfaultfd_register: files only in asynchronous mode, so it is not tracked otherwise.
     row("store-file", reported(Changed, UserStore)).sync(Quiet),
     // do_anonymous_page takes the marker's bit along; the second fault is do_wp_page. Without a marker nothing was armed.
-    row("store-hole", reported(Changed, UserStore)).sync(reported(Changed, NeverArmed)),
+    row("store-hole", reported(Changed, UserStore))
+        .sync(reported(Changed, NeverArmed))
+        .none_is_clean(reported(Changed, NeverArmed)),
     // do_fault does the same; what the file held before was not mapped.
-    row("store-hole-shmem", reported(Unknown, UserStore)),
+    row("store-hole-shmem", reported(Unknown, UserStore))
+        .none_is_clean(reported(Unknown, NeverArmed)),
     // do_wp_page under copy_to_user: FAULT_FLAG_INTERRUPTIBLE without USER.
     row("read", reported(Changed, KernelCopy)),
     row("read-same", reported(Unchanged, KernelCopy)),
@@ -168,39 +191,65 @@ pub const TABLE: &[Row] = &[
     row("read-fixed", MISSED),
     // zap_pte_range: no marker is left in anonymous memory (pte_install_uffd_wp_if_needed). A scan takes the empty entry
     // for written; without markers it looks as if nothing had ever been there.
-    row("zap", reported(Zeroed, Zap)).sync(EMPTIED),
-    row("zap-load", reported(Zeroed, Zap)),
+    row("zap", reported(Zeroed, Zap))
+        .sync(EMPTIED)
+        .none_is_clean(EMPTIED),
+    row("zap-load", reported(Zeroed, Zap)).none_is_clean(EMPTIED),
     row("zap-store", reported(Changed, Zap)),
-    row("store-zap", reported(Zeroed, Zap)).sync(EMPTIED),
-    row("zap-zeroes", reported(Unchanged, Zap)).sync(Quiet),
+    row("store-zap", reported(Zeroed, Zap))
+        .sync(EMPTIED)
+        .none_is_clean(EMPTIED),
+    row("zap-zeroes", reported(Unchanged, Zap))
+        .sync(Quiet)
+        .none_is_clean(Quiet),
     // Where the empty table is freed (PT_RECLAIM), pagemap_scan_pte_hole sees it, in the old meaning as not written.
     row("zap-table", reported(Zeroed, Zap))
         .old(EMPTIED)
-        .sync(EMPTIED),
+        .sync(EMPTIED)
+        .none_is_clean(EMPTIED),
     // try_to_unmap_one drops a clean lazily freed page as a zap does.
-    row("free-reclaim", reported(Zeroed, Zap)).sync(EMPTIED),
+    row("free-reclaim", reported(Zeroed, Zap))
+        .sync(EMPTIED)
+        .none_is_clean(EMPTIED),
+    // madvise_free_pte_range drops entries of pages in swap at once.
+    row("free-swapped", reported(Zeroed, Zap))
+        .sync(EMPTIED)
+        .none_is_clean(EMPTIED),
     // guard_install_set_pte: an entry without the bit, which faults; guard_remove_pte_entry leaves none.
     row("guard", reported(Unknown, Guard)),
-    row("guard-removed", reported(Zeroed, Guard)),
+    row("guard-removed", reported(Zeroed, Guard)).none_is_clean(EMPTIED),
     // The bit is in a swap entry and comes back with the page (do_swap_page).
     row("swap", Quiet),
+    row("swap-load", Quiet),
     row("swap-store", reported(Changed, UserStore)),
+    // change_pte_range puts the bit into swap entries, too. What they held cannot be read without swapping it in.
+    row("swapped", Quiet),
+    row("swapped-load", Quiet),
+    row("swapped-store", reported(Unknown, UserStore)),
     // __split_huge_pmd takes the bit to all 512 entries, do_wp_page then off one of them.
     row("thp-store", reported(Changed, UserStore)),
-    row("thp-zap-part", reported(Zeroed, Zap)).sync(EMPTIED),
+    row("thp-zap-part", reported(Zeroed, Zap))
+        .sync(EMPTIED)
+        .none_is_clean(EMPTIED),
     // zap_huge_pmd leaves no table, but for a moment.
     row("thp-zap", reported(Zeroed, Zap))
         .old(EMPTIED)
-        .sync(EMPTIED),
+        .sync(EMPTIED)
+        .none_is_clean(EMPTIED),
     // do_huge_pmd_anonymous_page maps the huge zero page, without the bit.
-    row("thp-zap-load", reported(Zeroed, Zap)),
+    row("thp-zap-load", reported(Zeroed, Zap)).none_is_clean(EMPTIED),
     // UFFDIO_WRITEPROTECT of a file's huge page (change_pmd_range) splits it into markers: no page is mapped when it is
     // armed.
-    row("shmem-thp-store", reported(Unknown, UserStore)),
+    row("shmem-thp-store", reported(Unknown, UserStore))
+        .none_is_clean(reported(Changed, UserStore))
+        .none_is_clean_around(reported(Unchanged, HugeUnit)),
     row("shmem-thp-zap", Quiet),
     // One bit for 512.
     row("hugetlb-store", reported(Changed, UserStore)).around(reported(Unchanged, HugeUnit)),
-    row("hugetlb-store-hole", reported(Unknown, UserStore)).around(reported(Unknown, HugeUnit)),
+    row("hugetlb-store-hole", reported(Unknown, UserStore))
+        .around(reported(Unknown, HugeUnit))
+        .none_is_clean(reported(Unknown, NeverArmed))
+        .none_is_clean_around(reported(Unknown, NeverArmed)),
     // __unmap_hugepage_range leaves a marker; what is mapped then is zero and armed.
     row("hugetlb-zap-load", EMPTIED),
     // replace_page: a new entry without the bit; the page that all are merged with keeps its entry.
@@ -208,6 +257,11 @@ pub const TABLE: &[Row] = &[
     // mremap_userfaultfd_prep drops the context: a new mapping, told as one.
     row("move", Fate::New(Unchanged, Move)).rest(Fate::New(Unchanged, Move)),
     row("move-store", Fate::New(Changed, Move)).rest(Fate::New(Unchanged, Move)),
+    // move_page_tables, and move_pages_pte, leave nothing behind.
+    row("move-keep", reported(Zeroed, Move))
+        .sync(EMPTIED)
+        .none_is_clean(EMPTIED),
+    row("uffd-move", reported(Zeroed, Move)).none_is_clean(EMPTIED),
     row("map", Fate::New(Unknown, NeverArmed)),
     // copy_present_pte write-protects for the parent too, and leaves its bit.
     row("fork", Quiet),
@@ -225,7 +279,9 @@ pub const TABLE: &[Row] = &[
     row("file-zap-load", EMPTIED).sync(Quiet),
     row("load", Quiet),
     // do_anonymous_page maps the zero page with the marker's bit. Without a marker it is there and not armed.
-    row("load-hole", Quiet).sync(reported(Unchanged, NeverArmed)),
+    row("load-hole", Quiet)
+        .sync(reported(Unchanged, NeverArmed))
+        .none_is_clean(Quiet),
     row("protect", Quiet),
     // zap_pte_range and try_to_unmap_one leave markers where it is not anonymous.
     row("zap-shmem", Quiet),

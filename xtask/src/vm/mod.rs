@@ -171,9 +171,12 @@ impl Machine {
             file.set_len(u64::from(run.swap) << 20)
                 .with_context(about)?;
         }
-        let mut drivers = Vec::new();
-        drivers.extend(run.forward.map(|_| modules::NETWORK));
-        drivers.extend(machine.swap.as_ref().map(|_| modules::DISK));
+        let network = run.forward.map(|_| modules::NETWORK);
+        let disk = machine.swap.as_ref().map(|_| modules::DISK);
+        let mut drivers: Vec<_> = network.into_iter().chain(disk).collect();
+        if !drivers.is_empty() {
+            drivers.push(modules::BUS);
+        }
         let settings = initramfs::Settings {
             token,
             command: run.command.as_deref(),

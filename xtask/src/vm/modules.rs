@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::setup::kernels::Kernel;
 
+/// The driver of what connects them.
+pub const BUS: &str = "virtio_pci";
 /// The driver of the network card that QEMU is told to have.
 pub const NETWORK: &str = "virtio_net";
 /// The driver of the disk.

@@ -11,7 +11,7 @@ use std::{io, ptr};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::MemfdFlags;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 use tracker::uffd::{PAGE_SIZE, PMD_SIZE};
 
 use crate::needs::Skip;
@@ -335,8 +335,17 @@ impl Area {
 
     /// mremap(2) of all of it to an address where nothing is.
     pub fn move_to_address(&self, address: u64) -> Result<Self> {
+        self.remap(address, MremapFlags::MAYMOVE)
+    }
+
+    /// mremap(2) of its pages to an address where nothing is; the mapping stays, and is empty.
+    pub fn move_pages_to_address(&self, address: u64) -> Result<Self> {
+        self.remap(address, MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP)
+    }
+
+    fn remap(&self, address: u64, flags: MremapFlags) -> Result<Self> {
         let target = ptr::without_provenance_mut(address as usize);
-        let (length, flags) = (self.length as usize, rustix::mm::MremapFlags::MAYMOVE);
+        let length = self.length as usize;
         let old = self.start.cast();
         // SAFETY: the mapping is ours, nothing refers to it, and nothing is mapped at the target.
         let moved = unsafe { rustix::mm::mremap_fixed(old, length, length, flags, target) };

@@ -134,6 +134,13 @@ pub const EVENT_HOOKS: &[Hook] = &[
             "when hugetlb memory has been emptied",
         )
     },
+    hook(
+        "freed",
+        &["madvise_free_pte_range"],
+        PREEMPTIBLE,
+        vma_offsets!("mm_walk_vma"),
+        "pages in swap that MADV_FREE gives up",
+    ),
     Hook {
         needs: &[Need::FolioFlags],
         ..hook(
