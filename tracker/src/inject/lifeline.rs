@@ -1,12 +1,17 @@
 //! A process and the address space it had when we began to look at it.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::uffd::{Entry, Error, PAGE_SIZE, Pagemap, Result};
+use crate::uffd::{self, Entry, Error, PAGE_SIZE, Pagemap, Result};
+
+/// For how long a vfork(2) is waited for. posix_spawn(3) returns before its child has executed the program: the kernel lets
+/// the parent go on (`exec_mm_release`) before the child has memory of its own.
+const VFORK: Duration = Duration::from_secs(2);
 
 /// What became of an address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +33,8 @@ pub struct Lifeline {
 }
 
 impl Lifeline {
-    /// Of a process. `None`: there is none of that pid, or it has no memory.
+    /// Of a process. `None`: there is none of that pid, or it has no memory. Waits a while for one that vfork(2) has made
+    /// and that is about to execute a program: the memory that it has until then is its parent's, which lives on.
     ///
     /// # Errors
     /// If we may not look at it.
@@ -48,6 +54,10 @@ impl Lifeline {
                 ));
             }
         };
+        let begin = Instant::now();
+        while shares_memory_with_parent(pid) && begin.elapsed() < VFORK {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let memory = Pagemap::open(pid)?;
         Ok(memory.map(|memory| Self {
             pid,
@@ -95,5 +105,116 @@ impl Lifeline {
         let mut entry = [Entry::default()];
         let read = self.memory.read(&(0..PAGE_SIZE), &mut entry)?;
         Ok(read.is_some())
+    }
+}
+
+/// Whether a process has the address space of its parent (kcmp(2)). No, if that cannot be known: without `CONFIG_KCMP`, or
+/// where we may not look at the parent.
+fn shares_memory_with_parent(pid: u32) -> bool {
+    /// linux/kcmp.h
+    const KCMP_VM: libc::c_int = 1;
+    let Ok(Some(stat)) = uffd::stat(pid) else {
+        return false;
+    };
+    // SAFETY: takes numbers only, and reads no memory.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, stat.parent, KCMP_VM, 0, 0) };
+    order == 0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::{fs, ptr, thread};
+
+    use super::*;
+
+    /// Who lives in the address space of this process, and waits for a file to be opened.
+    fn child() -> Option<u32> {
+        let us = std::process::id();
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.parse::<u32>().ok()
+        });
+        pids.into_iter().find(|pid| {
+            let parent = uffd::stat(*pid).ok().flatten().map(|stat| stat.parent);
+            let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+            let opens = call.starts_with(&format!("{} ", libc::SYS_openat));
+            parent == Some(us) && opens && shares_memory_with_parent(*pid)
+        })
+    }
+
+    /// posix_spawn(3) of `sleep`, with a file to be opened on the way.
+    fn spawn(gate: &CString) -> u32 {
+        let program = c"sleep";
+        let argv = [
+            program.as_ptr().cast_mut(),
+            c"1000".as_ptr().cast_mut(),
+            ptr::null_mut(),
+        ];
+        let envp = [c"PATH=/usr/bin:/bin".as_ptr().cast_mut(), ptr::null_mut()];
+        let mut pid = 0;
+        // SAFETY: all of it is initialised by its own function, and every pointer outlives the call.
+        let error = unsafe {
+            let mut actions = std::mem::zeroed();
+            libc::posix_spawn_file_actions_init(&raw mut actions);
+            libc::posix_spawn_file_actions_addopen(
+                &raw mut actions,
+                0,
+                gate.as_ptr(),
+                libc::O_RDONLY,
+                0,
+            );
+            let error = libc::posix_spawnp(
+                &raw mut pid,
+                program.as_ptr(),
+                &raw const actions,
+                ptr::null(),
+                argv.as_ptr(),
+                envp.as_ptr(),
+            );
+            libc::posix_spawn_file_actions_destroy(&raw mut actions);
+            error
+        };
+        assert_eq!(error, 0);
+        pid.unsigned_abs()
+    }
+
+    #[test]
+    fn a_child_of_vfork_is_not_taken_for_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = CString::new(dir.path().join("gate").as_os_str().as_bytes()).unwrap();
+        // SAFETY: the name is a string.
+        assert_eq!(unsafe { libc::mkfifo(gate.as_ptr(), 0o600) }, 0);
+        thread::scope(|scope| {
+            let spawned = scope.spawn(|| spawn(&gate));
+            // It cannot execute the program before somebody opens the other end.
+            let pid = loop {
+                if let Some(pid) = child() {
+                    break pid;
+                }
+                assert!(!spawned.is_finished());
+            };
+            let opened = scope.spawn(move || Lifeline::open(pid).unwrap().unwrap());
+            thread::sleep(Duration::from_millis(50));
+            let waits = !opened.is_finished();
+            let other_end = fs::OpenOptions::new()
+                .write(true)
+                .open(dir.path().join("gate"));
+            let (pid, lifeline) = (spawned.join().unwrap(), opened.join().unwrap());
+            let before = lifeline.life().unwrap();
+            // SAFETY: ends our child, and takes its status.
+            unsafe {
+                libc::kill(pid as i32, libc::SIGKILL);
+                libc::waitpid(pid as i32, ptr::null_mut(), 0);
+            }
+            assert!(waits);
+            assert_eq!(lifeline.pid(), pid);
+            let lives = [before, lifeline.life().unwrap()];
+            assert_eq!(lives, [Life::Same, Life::Ended]);
+            drop(other_end);
+        });
     }
 }
