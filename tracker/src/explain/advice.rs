@@ -136,8 +136,8 @@ pub const fn reason(reason: Reason) -> &'static str {
 pub const fn candidate(candidate: Candidate) -> &'static str {
     match candidate {
         Candidate::Emptied => {
-            "the process emptied it (MADV_DONTNEED) or moved it away, and this kernel tells that from memory that was never there \
-             only for single pages, or not at all"
+            "the process emptied it (MADV_DONTNEED) or moved it away: hugetlb memory and private mappings of files keep \
+             their protection then, and older kernels tell it of anonymous memory for single pages only, or not at all"
         }
         Candidate::SecondMapping => {
             "the same memory was written through another mapping, here or in another process, or by pwrite(2) \

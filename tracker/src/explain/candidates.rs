@@ -6,7 +6,8 @@ use super::model::Candidate;
 use crate::track::Mapping;
 
 /// The candidates, the likeliest first. Private anonymous memory has one owner, so that only a device, or the kernel for
-/// one, writes past its page tables.
+/// one, writes past its page tables. Other memory keeps its protection when it is emptied, which changes hugetlb memory and
+/// what is private of a file.
 #[must_use]
 pub fn candidates(mapping: &Mapping, zeroed: bool) -> Vec<Candidate> {
     match mapping.backing {
@@ -14,9 +15,14 @@ pub fn candidates(mapping: &Mapping, zeroed: bool) -> Vec<Candidate> {
         Backing::Anon => vec![Candidate::PinnedBuffer],
         _ if zeroed => vec![
             Candidate::HolePunch,
+            Candidate::Emptied,
             Candidate::SecondMapping,
             Candidate::PinnedBuffer,
         ],
-        _ => vec![Candidate::SecondMapping, Candidate::PinnedBuffer],
+        _ => vec![
+            Candidate::SecondMapping,
+            Candidate::Emptied,
+            Candidate::PinnedBuffer,
+        ],
     }
 }

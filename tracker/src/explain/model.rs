@@ -155,8 +155,9 @@ pub enum Candidate {
     SecondMapping,
     /// A hole was punched, or the file truncated: content is zero, markers survive.
     HolePunch,
-    /// The process emptied it (MADV_DONTNEED), and this kernel does not report it: kernels before the fix of mid-2026 for
-    /// huge pages and whole page tables, those before 6.4 for any anonymous page.
+    /// The process emptied it (MADV_DONTNEED), or moved it away, and the kernel does not report that: of hugetlb memory and
+    /// private mappings of files none does, of huge pages and whole page tables none before the fix of mid-2026, of
+    /// anonymous pages none before 6.4.
     Emptied,
     /// A buffer pinned before it was armed (io_uring, RDMA, O_DIRECT): the device writes past the page tables.
     PinnedBuffer,

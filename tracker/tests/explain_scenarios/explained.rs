@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
-use tracker::explain::{Cause, Explained, Explainer, Hub, Options, Step, Verdict};
+use tracker::explain::{Candidate, Cause, Explained, Explainer, Hub, Options, Step, Verdict};
 use tracker::probes::events::{self, Events};
 use tracker::uffd::PAGE_SIZE;
 
@@ -86,16 +86,18 @@ fn step(explainer: &mut Explainer) -> Explained {
 enum Answer {
     /// Why it was reported, and in words why something of that is not known.
     Reported(Verdict, Cause, String),
-    /// It changed without a report.
-    Missed { zeroed: bool },
+    /// It changed without a report, and what may have done it.
+    Missed { zeroed: bool, by: Vec<Candidate> },
 }
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reported(verdict, cause, why) => write!(f, "{verdict} {cause}{why}"),
-            Self::Missed { zeroed: true } => f.write_str("missed, zeroed"),
-            Self::Missed { zeroed: false } => f.write_str("missed"),
+            Self::Missed { zeroed, by } => {
+                let zeroed = if *zeroed { ", zeroed" } else { "" };
+                write!(f, "missed{zeroed} {by:?}")
+            }
         }
     }
 }
@@ -110,7 +112,10 @@ fn answers(round: &Explained, ground: &Ground) -> BTreeMap<u64, Answer> {
         (it.range.clone(), answer)
     });
     let missed = round.missed.iter().flat_map(|(_, pages)| pages);
-    let missed = missed.map(|it| (it.range.clone(), Answer::Missed { zeroed: it.zeroed }));
+    let missed = missed.map(|it| {
+        let (zeroed, by) = (it.zeroed, it.candidates.clone());
+        (it.range.clone(), Answer::Missed { zeroed, by })
+    });
     let mut found = BTreeMap::new();
     for (range, answer) in reported.chain(missed) {
         let here = range.start.max(ground.range.start)..range.end.min(ground.range.end);
@@ -142,7 +147,13 @@ fn check(found: &BTreeMap<u64, Answer>, lot: &Lot, complete: bool) -> Option<Str
             | Fate::New(verdict, cause),
             Some(answer),
         ) => is(answer, verdict, cause),
-        (Fate::Missed { zeroed }, Some(answer)) => *answer == Answer::Missed { zeroed },
+        (
+            Fate::Missed { zeroed, by },
+            Some(Answer::Missed {
+                zeroed: is,
+                by: all,
+            }),
+        ) => zeroed == *is && all.contains(&by),
         (Fate::Quiet | Fate::Hidden | Fate::Refused, answer) => answer.is_none(),
         _ => false,
     };

@@ -1,5 +1,6 @@
 //! What has to come of each scenario, on each class of kernels: written down from what the kernel's code does.
 
+use tracker::explain::Candidate;
 use tracker::explain::Cause::{
     self, Guard, HugeUnit, KernelCopy, Ksm, Move, NeverArmed, RemoteOrPin, UserStore, Zap,
 };
@@ -53,8 +54,8 @@ pub enum Fate {
     AllButOne(Verdict, Cause),
     /// In a new mapping: told as unknown.
     New(Verdict, Cause),
-    /// Changed, and not reported.
-    Missed { zeroed: bool },
+    /// Changed, and not reported; among what may have done it is this.
+    Missed { zeroed: bool, by: Candidate },
     /// Changed, not reported, and not mapped: nobody can know without mapping it.
     Hidden,
     /// It is not done: the kernel refuses it because of the tracking.
@@ -151,8 +152,22 @@ const fn reported(verdict: Verdict, cause: Cause) -> Fate {
 }
 
 use Fate::{Hidden, Quiet, Refused};
-const MISSED: Fate = Fate::Missed { zeroed: false };
-const EMPTIED: Fate = Fate::Missed { zeroed: true };
+const SECOND_MAPPING: Fate = Fate::Missed {
+    zeroed: false,
+    by: Candidate::SecondMapping,
+};
+const PINNED: Fate = Fate::Missed {
+    zeroed: false,
+    by: Candidate::PinnedBuffer,
+};
+const EMPTIED: Fate = Fate::Missed {
+    zeroed: true,
+    by: Candidate::Emptied,
+};
+const PUNCHED: Fate = Fate::Missed {
+    zeroed: true,
+    by: Candidate::HolePunch,
+};
 
 /// One row per scenario of `uffdwp-workload scenarios`.
 pub const TABLE: &[Row] = &[
@@ -188,7 +203,7 @@ pub const TABLE: &[Row] = &[
     // pin_user_pages(FOLL_WRITE | FOLL_LONGTERM); before 6.5 without ALLOW_RETRY.
     row("register-buffers", reported(Unchanged, RemoteOrPin)).sync(Refused),
     // The device, here a copy in the kernel, writes to the page and not to an address.
-    row("read-fixed", MISSED),
+    row("read-fixed", PINNED),
     // zap_pte_range: no marker is left in anonymous memory (pte_install_uffd_wp_if_needed). A scan takes the empty entry
     // for written; without markers it looks as if nothing had ever been there.
     row("zap", reported(Zeroed, Zap))
@@ -266,15 +281,15 @@ pub const TABLE: &[Row] = &[
     // copy_present_pte write-protects for the parent too, and leaves its bit.
     row("fork", Quiet),
     row("fork-store", reported(Changed, UserStore)),
-    row("fork-shared", MISSED),
+    row("fork-shared", SECOND_MAPPING),
     // Other page tables, or none.
-    row("second-mapping", MISSED),
-    row("pwrite", MISSED),
+    row("second-mapping", SECOND_MAPPING),
+    row("pwrite", SECOND_MAPPING),
     // unmap_mapping_range without ZAP_FLAG_DROP_MARKER; a read then maps the new, empty page, armed.
-    row("punch", EMPTIED),
+    row("punch", PUNCHED),
     row("punch-unread", Hidden),
-    row("remove", EMPTIED),
-    row("truncate", EMPTIED),
+    row("remove", PUNCHED),
+    row("truncate", PUNCHED),
     // A marker is left, as the mapping is not anonymous, though its pages were; the file holds zeroes.
     row("file-zap-load", EMPTIED).sync(Quiet),
     row("load", Quiet),
