@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -14,8 +14,9 @@ use support::eventually;
 use support::script::{ANON, FACTS, Kind, MEMFD, SHMEM, Script};
 use support::session::registered;
 use tracker::explain::{
-    Cause, Explained, Explainer, Findings, OnlyThere, Options, Reason, Step, Verdict,
+    Cause, Explained, Explainer, Findings, Hub, OnlyThere, Options, Reason, Step, Verdict,
 };
+use tracker::probes::events::{self, Events};
 use tracker::strategy::{Area, Name};
 use tracker::uffd::PAGE_SIZE;
 
@@ -111,6 +112,73 @@ fn another_value_the_same_value_and_zero() {
         assert!(findings.missed.is_empty(), "{:x?}", findings.missed);
         adds_up(&findings);
     }
+}
+
+/// Which lines of a source file a function is on.
+fn lines_of(source: &str, function: &str) -> Range<u32> {
+    let lines = source.lines().zip(1..);
+    let (_, first) = lines
+        .clone()
+        .find(|(line, _)| line.contains(function))
+        .unwrap();
+    let end = |(line, number): &(&str, u32)| *number > first && *line == "    }";
+    first..lines.clone().find(end).unwrap().1
+}
+
+#[test]
+fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
+    let hub = Hub::new(Events::attach(&events::Options::default()), 1 << 16).unwrap();
+    let mut script = Script::start();
+    let (area, range) = script.map(ANON, 16);
+    script.tell(&format!("store {area} 7 1 0-15"));
+    let options = options(1 << 30);
+    let (mut explainer, _) =
+        Explainer::begin(script.pid(), FACTS.clone(), Some(&hub), options).unwrap();
+    step(&mut explainer);
+    script.tell(&format!("store {area} 8 2 0-3"));
+    script.tell(&format!("read {area} 9 8-9"));
+    let round = step(&mut explainer);
+    let findings = explainer.end().unwrap();
+    let reported = round.reported.iter().flat_map(|(_, pages)| pages);
+    let of_area = reported.filter(|pages| range.range.contains(&pages.range.start));
+    let (mut threads, mut pages) = (BTreeSet::new(), [0, 0]);
+    for answer in of_area {
+        let Some((thread, name)) = &answer.thread else {
+            eprintln!("skipped: {}", findings.seen.not.join("; "));
+            assert_eq!(answer.why.cause, Cause::Unknown);
+            return;
+        };
+        assert!("uffdwp-workload".starts_with(&**name), "{name}");
+        let place = &findings.stacks[&answer.place.unwrap()];
+        match answer.why.cause {
+            Cause::UserStore => {
+                pages[0] += answer.pages();
+                threads.insert(*thread);
+                let source = include_str!("../src/bin/uffdwp-workload/area.rs");
+                let lines = lines_of(source, "pub fn store(");
+                let names = |(file, line): &(String, u32)| {
+                    file.ends_with("uffdwp-workload/area.rs") && lines.contains(line)
+                };
+                let found = place
+                    .user
+                    .iter()
+                    .find(|frame| frame.line.as_ref().is_some_and(names));
+                let function = &found
+                    .unwrap_or_else(|| panic!("{:#?}", place.user))
+                    .function;
+                assert!(function.contains("store"), "{function}");
+                assert_eq!(place.syscall, None);
+            }
+            Cause::KernelCopy => {
+                pages[1] += answer.pages();
+                assert_eq!(*thread, script.pid());
+                assert_eq!(place.syscall.as_deref(), Some("read"));
+            }
+            other => panic!("{other}: {place:#?}"),
+        }
+    }
+    assert_eq!((pages, threads.len()), ([4, 2], 2));
+    assert!(!threads.contains(&script.pid()), "{threads:?}");
 }
 
 /// What was not there is known to be zero if it is anonymous, and is what the file has otherwise.
