@@ -137,17 +137,24 @@ fn explain(
         }
     };
     let mut findings = explainer.end()?;
-    let status = match launched {
-        Some(launched) => {
-            // It was us who stopped it.
-            let notes = &mut findings.header.notes;
-            notes.retain(|note| note != inject::STAYS_STOPPED);
-            Some(target::wait(launched, end, pace).context("lost the program")?)
-        }
-        None => None,
+    let Some(launched) = launched else {
+        tell(args, &findings, false)?;
+        return Ok(None);
     };
-    tell(args, &findings, status.is_some())?;
-    Ok(status)
+    // It was us who stopped it.
+    let notes = &mut findings.header.notes;
+    notes.retain(|note| note != inject::STAYS_STOPPED);
+    // The report does not wait for a program that may run for ever.
+    let runs_on = end == End::Done;
+    if runs_on {
+        tell(args, &findings, true)?;
+        eprintln!("tracker: the program runs on, and its status is awaited; Ctrl-C ends it");
+    }
+    let status = target::wait(launched, end, pace).context("lost the program")?;
+    if !runs_on {
+        tell(args, &findings, true)?;
+    }
+    Ok(Some(status))
 }
 
 /// What cannot be written must not be found out at the end.
