@@ -148,7 +148,9 @@ fn explain(
     let runs_on = end == End::Done;
     if runs_on {
         tell(args, &findings, true)?;
-        eprintln!("tracker: the program runs on, and its status is awaited; Ctrl-C ends it");
+        if !args.json && io::stderr().is_terminal() {
+            eprintln!("tracker: the program runs on, and its status is awaited; Ctrl-C ends it");
+        }
     }
     let status = target::wait(launched, end, pace).context("lost the program")?;
     if !runs_on {

@@ -4,10 +4,10 @@
 //! scan reports has its event in the history by the time the scan has returned. Events that come while a scan is under
 //! way belong to this round or to the next one, and each serves one report.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use tracker_ebpf::Backing;
+use tracker_ebpf::{Backing, EventKind};
 
 use super::model::{Cause, Event, Meaning};
 use crate::uffd::{PAGE_SIZE, PMD_SIZE};
@@ -75,10 +75,10 @@ impl History {
                 index.wide.push(number);
                 continue;
             }
-            let ranges = [Some(event.range.clone()), event.left()];
-            let chunks: BTreeSet<u64> = ranges.into_iter().flatten().flat_map(chunks).collect();
-            for chunk in chunks {
-                index.chunks.entry(chunk).or_default().push(number);
+            for range in [Some(event.range.clone()), event.left()] {
+                for chunk in range.into_iter().flat_map(chunks) {
+                    index.chunks.entry(chunk).or_default().push(number);
+                }
             }
         }
         // Stable: of one page by time.
@@ -131,7 +131,7 @@ impl Index<'_> {
             let Some(cause) = meaning(event, page) else {
                 continue;
             };
-            if matches!(event.meaning, Meaning::DisarmsSome(_)) {
+            if is_uncertain(event, page) {
                 perhaps = Some((number, cause));
             } else if event.time <= self.scan.began {
                 if before.is_none_or(|(last, _)| last < number) {
@@ -191,6 +191,13 @@ impl Index<'_> {
     }
 }
 
+/// Whether an event may have left the page alone, so that whatever else is told of it counts instead: UFFDIO_MOVE is told
+/// before it is known how many pages it takes away.
+fn is_uncertain(event: &Event, page: &Page) -> bool {
+    let takes_away = event.kind == EventKind::UffdMove && !event.range.contains(&page.address);
+    takes_away || matches!(event.meaning, Meaning::DisarmsSome(_))
+}
+
 /// What an event means for a page; nothing if it is about others.
 fn meaning(event: &Event, page: &Page) -> Option<Cause> {
     let hit = |at: u64| at / PAGE_SIZE == page.address / PAGE_SIZE;
@@ -217,8 +224,6 @@ fn meaning(event: &Event, page: &Page) -> Option<Cause> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use tracker_ebpf::EventKind;
 
     use super::*;
 
@@ -273,6 +278,29 @@ mod tests {
             assert_eq!(causes(&mut index, &[from]), [Some(Cause::Move)]);
             index.settle();
             assert!(history.events.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_may_have_left_a_page_alone_counts_if_nothing_else_is_told() {
+        let (to, from) = (7 * PMD_SIZE, 3 * PMD_SIZE);
+        let pages = 2 * PAGE_SIZE;
+        let stored = event(
+            1,
+            from..from + PAGE_SIZE,
+            0,
+            Meaning::Disarms(Cause::UserStore),
+        );
+        let moved = Event {
+            kind: EventKind::UffdMove,
+            ..event(2, to..to + pages, from, Meaning::Disarms(Cause::Move))
+        };
+        let freed = event(2, from..from + pages, 0, Meaning::DisarmsSome(Cause::Zap));
+        for (uncertain, cause) in [(moved, Cause::Move), (freed, Cause::Zap)] {
+            let mut history = History::default();
+            history.add(vec![stored.clone(), uncertain]);
+            let found = causes(&mut history.index(SCAN), &[from, from + PAGE_SIZE]);
+            assert_eq!(found, [Some(Cause::UserStore), Some(cause)]);
         }
     }
 

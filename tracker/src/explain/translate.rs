@@ -128,13 +128,42 @@ fn system_call(head: &EventHead) -> Option<Translated> {
             _ => None,
         },
         MLOCK | MLOCK2 => told(Meaning::Disarms(Cause::RemoteOrPin)),
-        // The third argument is the new length.
+        // The third argument is the new length: what grows on the way is not moved.
         MREMAP if head.result != start => Some(Translated {
             start: head.result,
-            length: head.address.next_multiple_of(PAGE_SIZE),
+            length: length.min(head.address).next_multiple_of(PAGE_SIZE),
             address: start,
             meaning: Meaning::Disarms(Cause::Move),
         }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// mremap(2) that has brought a mapping to another place.
+    fn mremap(old: u64, new: u64) -> EventHead {
+        // SAFETY: numbers only, and zero is one.
+        let mut head: EventHead = unsafe { std::mem::zeroed() };
+        head.kind = EventKind::Syscall as u32;
+        head.syscall = 25;
+        (head.start, head.length, head.address) = (0x10000, old, new);
+        head.result = 0x90000;
+        head
+    }
+
+    #[test]
+    fn what_grows_on_its_way_is_moved_as_far_as_it_was_there() {
+        for (old, new) in [(0x3000, 0x8000), (0x8000, 0x3000)] {
+            let expected = Translated {
+                start: 0x90000,
+                length: 0x3000,
+                address: 0x10000,
+                meaning: Meaning::Disarms(Cause::Move),
+            };
+            assert_eq!(translate(&mremap(old, new), 1), Some(expected));
+        }
     }
 }
