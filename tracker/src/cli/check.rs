@@ -133,7 +133,7 @@ fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
         let (how, function) = (hook.mechanism.unwrap_or_default(), hook.function.as_deref());
         write!(
             f,
-            "  {:width$}  {how:9}  {}",
+            "  {:width$}  {how:10}  {}",
             hook.name,
             function.unwrap_or_default()
         )?;
@@ -238,7 +238,7 @@ mod tests {
 level partial: without zap: it was renamed
 
 hooks attached
-  do_wp_page  fentry     do_wp_page
+  do_wp_page  fentry      do_wp_page
 
 hooks absent: it was renamed
   zap         async faults at ptes
