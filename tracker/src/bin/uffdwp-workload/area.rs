@@ -210,7 +210,9 @@ impl Area {
         unsafe { self.address(unit).write_volatile(1) }
     }
 
-    /// Stores the first word of a 4 KiB page.
+    /// Stores the first word of a 4 KiB page. A function of its own in every build, so that a stack names it without
+    /// debug information.
+    #[inline(never)]
     pub fn store(&self, page: u64, value: u64) {
         // SAFETY: the address is inside the mapping, which is writable, and aligned to a page.
         unsafe { self.byte(page).cast::<u64>().write_volatile(value) }
