@@ -2,7 +2,7 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel as read_kernel};
 use tracker_ebpf::Cause;
 
 use crate::{
@@ -11,11 +11,14 @@ use crate::{
     memory::{Copied, Memory},
     patched::{field, offset},
     scope,
+    verifier::{nonzero, unknown},
 };
 
-/// Words of kernel stack read at once, and how often.
+/// Words of kernel stack read at once, bytes that are searched, and steps: each ends at a pointer to the PMD entry or has a
+/// chunk without any.
 const CHUNK: usize = 16;
-const CHUNKS: usize = 10;
+const SEARCHED: u64 = 1280;
+const MOST_STEPS: u32 = 32;
 /// A hugetlb page may have 1 GiB.
 const LARGEST_PAGE: u64 = 1 << 30;
 /// `VM_PFNMAP | VM_MIXEDMAP`: drivers map such memory without a fault.
@@ -46,8 +49,10 @@ pub fn of_pte_table(stack: *const u8, from: From, mm: u64, pmd: u64) -> (u64, u6
     if never_faults && scope.vma != 0 {
         return (scope.vma, scope.cause);
     }
+    // The verifier would search the stack once for each cause that was just asked for.
+    let cause = unknown(scope.cause, pmd);
     let vma = fault_vma(stack, from, mm, pmd);
-    if vma != 0 && scope.cause == Cause::Populate as u64 {
+    let (vma, cause) = if vma != 0 && cause == Cause::Populate as u64 {
         (vma, Cause::Populate as u64)
     } else if vma != 0 {
         (vma, Cause::Fault as u64)
@@ -55,10 +60,11 @@ pub fn of_pte_table(stack: *const u8, from: From, mm: u64, pmd: u64) -> (u64, u6
         // Before 6.10 the fault has no `vm_fault` there.
         (hugetlb, Cause::Fault as u64)
     } else if scope.vma == 0 && scope.start != 0 {
-        (maple::vma_at(mm, scope.start), scope.cause)
+        (maple::vma_at(mm, scope.start), cause)
     } else {
-        (scope.vma, scope.cause)
-    }
+        (scope.vma, cause)
+    };
+    (vma, unknown(cause, pmd))
 }
 
 /// Who allocates a PMD or PUD table for `address`. These functions are told the address, and the
@@ -91,35 +97,80 @@ pub fn fault_vma(stack: *const u8, from: From, mm: u64, pmd: u64) -> u64 {
     if vma != 0 {
         return vma;
     }
-    for chunk in 0..CHUNKS {
-        let mut words = MaybeUninit::<[u64; CHUNK]>::uninit();
-        let here = at(stack, 8 * CHUNK * chunk).cast::<c_void>();
-        // SAFETY: the destination is that large. The helper checks the source: the stack ends at a
-        // guard page, and where it does not, what lies behind is no fault that we accept.
-        if unsafe { read_kernel(words.as_mut_ptr().cast(), 8 * CHUNK as u32, here) } != 0 {
-            return 0;
-        }
-        // SAFETY: the helper has filled it.
-        let words = unsafe { words.assume_init_ref() };
-        for (i, word) in words.iter().enumerate() {
-            if *word != pmd {
-                continue;
-            }
-            let place = (8 * (CHUNK * chunk + i)).wrapping_sub(offset!(fault_pmd) as usize);
-            let vma = vma_of_fault(at(stack, place), mm, pmd);
-            if vma != 0 {
-                found_at.store(place as u64);
-                return vma;
-            }
-        }
+    let nothing = unknown(0, pmd);
+    let mut search = Search {
+        stack,
+        mm,
+        pmd,
+        next: nothing,
+        vma: nothing,
+    };
+    let step: extern "C" fn(u64, *mut Search) -> i64 = step;
+    // SAFETY: the callback takes what is passed here, and nothing outlives the call.
+    unsafe {
+        bpf_loop(
+            MOST_STEPS,
+            step as *mut c_void,
+            (&raw mut search).cast::<c_void>(),
+            0,
+        )
+    };
+    if search.vma != 0 {
+        found_at.store(search.next);
     }
-    0
+    search.vma
+}
+
+/// A `vm_fault` that is looked for.
+#[repr(C)]
+struct Search {
+    stack: *const u8,
+    mm: u64,
+    pmd: u64,
+    /// Bytes up the stack, where to look next, and where it was found.
+    next: u64,
+    vma: u64,
+}
+
+/// One step: up to the next word that is the wanted pointer, at most so many. Returns 1 at the end.
+#[inline(never)]
+extern "C" fn step(_: u64, search: *mut Search) -> i64 {
+    // SAFETY: `fault_vma` passes its own, which nobody else has.
+    let search = unsafe { &mut *search };
+    let mut words = MaybeUninit::<[u64; CHUNK]>::uninit();
+    let here = at(search.stack, search.next as usize).cast::<c_void>();
+    // SAFETY: the destination is that large. The helper checks the source: the stack ends at a
+    // guard page, and where it does not, what lies behind is no fault that we accept.
+    if unsafe { read_kernel(words.as_mut_ptr().cast(), 8 * CHUNK as u32, here) } != 0 {
+        return 1;
+    }
+    // SAFETY: the helper has filled it.
+    let words = unsafe { words.assume_init_ref() };
+    let (mut before, mut others) = (1, 0);
+    for word in words {
+        before &= nonzero(word ^ search.pmd);
+        others += before;
+    }
+    let others = unknown(others, search.pmd);
+    let next = search.next + 8 * others;
+    search.next = unknown(next, search.pmd);
+    if others < CHUNK as u64 {
+        let place = next.wrapping_sub(u64::from(offset!(fault_pmd)));
+        let vma = vma_of_fault(at(search.stack, place as usize), search.mm, search.pmd);
+        if vma != 0 {
+            search.next = unknown(place, search.pmd);
+            search.vma = unknown(vma, search.pmd);
+            return 1;
+        }
+        search.next = unknown(next + 8, search.pmd);
+    }
+    i64::from(next >= SEARCHED)
 }
 
 /// An address so many bytes up the stack, within what is searched: the verifier wants a bound.
 #[inline(always)]
 fn at(stack: *const u8, bytes: usize) -> *const u8 {
-    const { assert!(8 * CHUNK * CHUNKS < 0x800) };
+    const { assert!(SEARCHED as usize + 8 * CHUNK < 0x800) };
     stack.wrapping_add(bytes & 0x7ff)
 }
 

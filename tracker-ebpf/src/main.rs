@@ -26,6 +26,7 @@ mod scope;
 mod slot;
 mod tables;
 mod timing;
+mod verifier;
 mod walk;
 mod watch;
 

@@ -3,13 +3,14 @@
 //!
 //! `bpf_find_vma` is no way: it wants the mmap lock, which whoever allocates a table holds.
 
-use core::mem::MaybeUninit;
+use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel as read_kernel};
 
 use crate::{
     memory::{Copied, Memory},
     patched::{field, offset},
+    verifier::unknown,
 };
 
 /// `enum maple_type`: in a node's pointer, under its address.
@@ -27,35 +28,62 @@ const IS_NODE: u64 = 2;
 const RANGE_PIVOTS: usize = 15;
 const ALLOCATION_PIVOTS: usize = 9;
 /// Levels of a tree that are walked: each inner node but the root has several children.
-const DEPTH: usize = 10;
+const DEPTH: u32 = 10;
 
 /// The VMA of `mm` that contains `address`, or 0.
 ///
 /// Whoever allocates a table holds the mmap lock or that VMA's lock: it does not go away.
 #[inline(never)]
 pub fn vma_at(mm: u64, address: u64) -> u64 {
-    let mut next = Copied::read::<u64, { field!(mm_tree_root) }>(mm as *const u8);
-    if next & ENTRY_MASK != IS_NODE {
+    let root = Copied::read::<u64, { field!(mm_tree_root) }>(mm as *const u8);
+    if root & ENTRY_MASK != IS_NODE {
         return 0;
     }
-    for _ in 0..DEPTH {
-        let node = (next & NODE_MASK) as *const u8;
-        let kind = next >> TYPE_SHIFT & TYPE_MASK;
-        let slots = if kind == ALLOCATION_RANGE {
-            offset!(maple_arange_slots)
-        } else {
-            offset!(maple_range_slots)
-        };
-        let slot = slot_for(node, kind, address);
-        next = Copied::at(node.wrapping_add(slots as usize + 8 * slot));
-        if kind == LEAF {
-            return next;
-        }
-        if kind != RANGE && kind != ALLOCATION_RANGE {
-            return 0;
-        }
+    let mut walk = Walk {
+        address,
+        node: unknown(root, address),
+        vma: unknown(0, address),
+    };
+    let step: extern "C" fn(u64, *mut Walk) -> i64 = step;
+    // SAFETY: the callback takes what is passed here, and nothing outlives the call.
+    unsafe {
+        bpf_loop(
+            DEPTH,
+            step as *mut c_void,
+            (&raw mut walk).cast::<c_void>(),
+            0,
+        )
+    };
+    walk.vma
+}
+
+/// A walk down a tree: the entry of a node, and the VMA once it is found.
+#[repr(C)]
+struct Walk {
+    address: u64,
+    node: u64,
+    vma: u64,
+}
+
+/// One level down. Returns 1 at the end.
+#[inline(never)]
+extern "C" fn step(_: u64, walk: *mut Walk) -> i64 {
+    // SAFETY: `vma_at` passes its own walk, which nobody else has.
+    let walk = unsafe { &mut *walk };
+    let node = (walk.node & NODE_MASK) as *const u8;
+    let kind = walk.node >> TYPE_SHIFT & TYPE_MASK;
+    let slots = if kind == ALLOCATION_RANGE {
+        offset!(maple_arange_slots)
+    } else {
+        offset!(maple_range_slots)
+    };
+    let slot = slot_for(node, kind, walk.address);
+    let entry = Copied::at(node.wrapping_add(slots as usize + 8 * slot));
+    if kind == LEAF {
+        walk.vma = unknown(entry, walk.address);
     }
-    0
+    walk.node = unknown(entry, walk.address);
+    i64::from(kind != RANGE && kind != ALLOCATION_RANGE)
 }
 
 /// The slot of a node that an address belongs to: the first whose pivot is not below it.

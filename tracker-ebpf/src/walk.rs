@@ -4,8 +4,6 @@
 //! The tables are read where the kernel has them mapped, without their locks: what other threads
 //! fault in meanwhile may be counted as it was before.
 
-#[cfg(target_arch = "bpf")]
-use core::arch::asm;
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel as read_kernel};
@@ -14,6 +12,7 @@ use crate::{
     maps::direct_map,
     memory::{Copied, Memory},
     patched::{config, field},
+    verifier::{below, nonzero, unknown},
 };
 
 /// Entries of a table.
@@ -74,7 +73,7 @@ pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Walk
         FOUR_LEVELS
     };
     // Up to 6.6 the verifier looks at the first step only, and takes for dead what that one leaves
-    // out: it must not know the numbers that it begins with.
+    // out; later ones follow each number that they know through all steps. So it must know none that a walk begins with.
     let nothing = unknown(0, root);
     let mut walk = Walk {
         root,
@@ -92,6 +91,9 @@ pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Walk
         armed: nothing,
         markers: nothing,
     };
+    if root == 0 {
+        return walk;
+    }
     let step: extern "C" fn(u64, *mut Walk) -> i64 = step;
     // SAFETY: the callback takes what is passed here, and nothing outlives the call.
     unsafe {
@@ -117,6 +119,15 @@ extern "C" fn step(_: u64, walk: *mut Walk) -> i64 {
         descend(walk);
     } else {
         return 1;
+    }
+    // To the verifier all steps begin alike: what it knows of one it would follow through the next.
+    for word in [
+        &mut walk.next,
+        &mut walk.end,
+        &mut walk.table,
+        &mut walk.shift,
+    ] {
+        *word = unknown(*word, walk.root);
     }
     0
 }
@@ -150,7 +161,7 @@ fn from_the_root(walk: &mut Walk) {
 /// An entry above PTE tables that leads to none: empty, or a huge page.
 #[inline(always)]
 fn upper(walk: &mut Walk, entry: u64, shift: u64, bytes: u64) {
-    let unit = if walk.hugetlb != 0 {
+    let unit = if unknown(walk.hugetlb, walk.root) != 0 {
         PMD_SHIFT
     } else {
         PAGE_SHIFT
@@ -197,59 +208,4 @@ fn read(walk: &mut Walk) {
     if walk.place >= walk.last {
         from_the_root(walk);
     }
-}
-
-/// 1 if `a < b`, for numbers below 2^63. In assembly, since the compiler would branch.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-fn below(a: u64, b: u64) -> u64 {
-    let mut below = a;
-    // SAFETY: it only calculates.
-    unsafe {
-        asm!("{below} -= {b}", "{below} >>= 63",
-            below = inout(reg) below, b = in(reg) b, options(pure, nomem, nostack));
-    }
-    below
-}
-
-/// 1 if there is a bit.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-fn nonzero(word: u64) -> u64 {
-    let mut bit = 0_u64;
-    // SAFETY: as above.
-    unsafe {
-        asm!("{bit} -= {word}", "{bit} |= {word}", "{bit} >>= 63",
-            bit = inout(reg) bit, word = in(reg) word, options(pure, nomem, nostack));
-    }
-    bit
-}
-
-/// `word`, of which the verifier forgets the range: it would follow each number that it can be.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-fn unknown(word: u64, other: u64) -> u64 {
-    let mut word = word;
-    // SAFETY: as above.
-    unsafe {
-        asm!("{word} ^= {other}", "{word} ^= {other}",
-            word = inout(reg) word, other = in(reg) other, options(pure, nomem, nostack));
-    }
-    word
-}
-
-/// On a host the hooks are only linted.
-#[cfg(not(target_arch = "bpf"))]
-fn unknown(word: u64, _: u64) -> u64 {
-    word
-}
-
-#[cfg(not(target_arch = "bpf"))]
-fn below(a: u64, b: u64) -> u64 {
-    u64::from(a < b)
-}
-
-#[cfg(not(target_arch = "bpf"))]
-fn nonzero(word: u64) -> u64 {
-    u64::from(word != 0)
 }
