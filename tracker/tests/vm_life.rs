@@ -82,6 +82,26 @@ fn nothing_is_left_in_the_kernel_however_it_ends() {
     }
 }
 
+/// The verifier gives up a program after a million instructions that it looked at (`BPF_COMPLEXITY_LIMIT_INSNS`), and how
+/// many it looks at differs by kernel and by where `vmlinux` has its fields. The next kernel needs room.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn the_verifier_has_room() {
+    const MOST: u32 = 250_000;
+    let _agent = guest::agent(&["--explain", "comm:sleep"]);
+    let mut all: Vec<(u32, String)> = aya::programs::loaded_programs()
+        .map(|program| {
+            let program = program.unwrap();
+            let name = program.name_as_str().unwrap_or_default().to_owned();
+            (program.verified_instruction_count().unwrap(), name)
+        })
+        .collect();
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    eprintln!("{:?}", &all[..all.len().min(5)]);
+    assert!(all.len() > 20, "the hooks are loaded: {all:?}");
+    assert!(all[0].0 < MOST, "{:?}", all[0]);
+}
+
 /// Rows of which at least the first runs on every kernel.
 const ROWS: [&str; 3] = [
     "anon-present-sync",

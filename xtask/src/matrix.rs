@@ -8,11 +8,12 @@ pub struct Row {
     pub kernel: &'static str,
     /// Further kernel arguments.
     pub append: &'static str,
-    /// Guest tests that do not run here: a name (`vm_exact`), and why.
+    /// What does not run here.
     pub excused: &'static [&'static [Excuse]],
 }
 
-/// A guest test that does not run in a row, and why.
+/// A program of guest tests (`vm_exact`) or one test in it (`vm_exact::every_row_is_exact`) that does not run in a row, and
+/// why.
 type Excuse = (&'static str, &'static str);
 
 const NOT_LOCKED: Excuse = ("vm_lockdown", "this kernel is not locked down");
@@ -25,6 +26,27 @@ const EXPLAIN: Excuse = (
     "explain",
     "one kernel with soft-dirty bits is enough; explain_scenarios has what differs",
 );
+
+/// What of the agent's life one kernel is enough for; the rest is about what the kernel makes of programs, and when it lets
+/// them go.
+const LIFE: &[Excuse] = &[
+    (
+        "vm_life::two_agents_at_once_both_count_exactly",
+        "one kernel is enough for who else is there",
+    ),
+    (
+        "vm_life::the_programs_speak_at_level_debug_only",
+        "one kernel is enough for what is logged",
+    ),
+    (
+        "vm_life::full_tables_are_told_and_lose_no_total",
+        "one kernel is enough for full tables",
+    ),
+    (
+        "vm_life::totals_stay_when_processes_go",
+        "one kernel is enough for totals",
+    ),
+];
 
 /// What does not run with `preempt=full`.
 const PREEMPTIBLE: &[Excuse] = &[
@@ -42,7 +64,19 @@ const PREEMPTIBLE: &[Excuse] = &[
         "its definitions do not depend on preemption",
     ),
     ("track", "strategy_stress is about preemption"),
+    (
+        "explain_scenarios::each_alone_is_explained_as_the_table_says",
+        ALL_AT_ONCE,
+    ),
+    (
+        "explain_scenarios::each_alone_is_explained_where_none_is_clean",
+        ALL_AT_ONCE,
+    ),
 ];
+
+const ALL_AT_ONCE: &str = "events get lost when there are many: all at once has them";
+
+const ONE_THREAD: &str = "one preemptible kernel is enough for what a single thread does";
 
 /// What runs with `preempt=full` on one kernel only.
 const PREEMPTIBLE_TOO: &[Excuse] = &[
@@ -50,6 +84,8 @@ const PREEMPTIBLE_TOO: &[Excuse] = &[
         "explain_scenarios",
         "one preemptible kernel is enough for events that get lost",
     ),
+    ("vm_exact::every_row_is_exact", ONE_THREAD),
+    ("vm_exact::every_rung_is_exact", ONE_THREAD),
     ("inject", "one preemptible kernel is enough for races"),
     ("vm_events", "one preemptible kernel is enough for races"),
     (
@@ -83,7 +119,7 @@ pub const ROWS: [Row; 7] = [
     Row {
         kernel: "6.1",
         append: "",
-        excused: &[&[NOT_LOCKED, PROMETHEUS, EXPLAIN]],
+        excused: &[&[NOT_LOCKED, PROMETHEUS, EXPLAIN], LIFE],
     },
     Row {
         kernel: "6.12",
@@ -93,7 +129,7 @@ pub const ROWS: [Row; 7] = [
     Row {
         kernel: "6.18",
         append: "",
-        excused: &[&[NOT_LOCKED, PROMETHEUS, EXPLAIN]],
+        excused: &[&[NOT_LOCKED, PROMETHEUS, EXPLAIN], LIFE],
     },
     Row {
         kernel: "6.1",
@@ -155,13 +191,14 @@ impl Row {
         format!("{} {}", self.kernel, self.append).trim().to_owned()
     }
 
-    /// Why the test program `name` does not run in this row, if so.
+    /// Why `name`, a program of guest tests or `PROGRAM::TEST`, does not run in this row, if so.
     pub fn excuse(&self, name: &str) -> Option<&'static str> {
+        let program = name.split_once("::").map_or(name, |(program, _)| program);
         self.excused
             .iter()
             .copied()
             .flatten()
-            .find(|(test, _)| *test == name)
+            .find(|(excused, _)| *excused == name || *excused == program)
             .map(|(_, why)| *why)
     }
 }
@@ -186,15 +223,21 @@ mod tests {
 
     #[test]
     fn every_excused_test_is_there_and_runs_somewhere() {
-        let tests = crate::cargo::guest_test_names().unwrap();
-        for (name, _) in ROWS
+        let programs = crate::cargo::guest_test_names().unwrap();
+        let excused = ROWS
             .iter()
-            .flat_map(|row| row.excused.iter().copied().flatten())
-        {
-            assert!(tests.iter().any(|test| test == name), "{name}");
-        }
-        for test in &tests {
-            assert!(ROWS.iter().any(|row| row.excuse(test).is_none()), "{test}");
+            .flat_map(|row| row.excused.iter().copied().flatten());
+        let excused = excused.map(|(name, _)| *name);
+        for name in excused.chain(programs.iter().map(String::as_str)) {
+            let (program, test) = name.split_once("::").unwrap_or((name, ""));
+            assert!(programs.iter().any(|known| known == program), "{name}");
+            let source = crate::paths::root().join(format!("tracker/tests/{program}.rs"));
+            let source = std::fs::read_to_string(source).unwrap();
+            assert!(
+                test.is_empty() || source.contains(&format!("fn {test}()")),
+                "{name}"
+            );
+            assert!(ROWS.iter().any(|row| row.excuse(name).is_none()), "{name}");
         }
     }
 
@@ -209,14 +252,18 @@ mod tests {
     }
 
     #[test]
-    fn an_excuse_is_for_one_test_only() {
+    fn an_excuse_is_for_one_program_or_one_test_only() {
         let row = Row {
             kernel: "6.1",
             append: "a=b",
-            excused: &[&[("vm_slow", "why")]],
+            excused: &[&[("vm_slow", "why"), ("vm_mixed::slow", "why not")]],
         };
         assert_eq!(row.excuse("vm_slow"), Some("why"));
+        assert_eq!(row.excuse("vm_slow::each"), Some("why"));
         assert_eq!(row.excuse("vm_slower"), None);
+        assert_eq!(row.excuse("vm_mixed"), None);
+        assert_eq!(row.excuse("vm_mixed::slow"), Some("why not"));
+        assert_eq!(row.excuse("vm_mixed::slower"), None);
         assert_eq!(row.label(), "6.1 a=b");
     }
 }

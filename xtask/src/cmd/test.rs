@@ -230,7 +230,7 @@ fn wants_selftests(args: &TestArgs) -> bool {
 struct Job<'a> {
     boot: &'a Boot,
     program: &'a Program,
-    tests: &'a [String],
+    tests: Vec<&'a str>,
 }
 
 fn guest_tests(args: &TestArgs, boots: &[Boot], tally: &mut Tally) -> Result<()> {
@@ -251,9 +251,8 @@ fn guest_tests(args: &TestArgs, boots: &[Boot], tally: &mut Tally) -> Result<()>
     let mut jobs = VecDeque::new();
     for boot in boots {
         for (program, tests) in tests.iter().zip(&listed) {
-            if let Some(why) = boot.row.and_then(|row| row.excuse(&program.name)) {
-                eprintln!("{:>8} {} on {}: {why}", "skipped", program.name, boot.label);
-            } else if !tests.is_empty() {
+            let tests = not_excused(boot, &program.name, tests);
+            if !tests.is_empty() {
                 jobs.push_back(Job {
                     boot,
                     program,
@@ -280,6 +279,20 @@ fn guest_tests(args: &TestArgs, boots: &[Boot], tally: &mut Tally) -> Result<()>
         }
     });
     Ok(())
+}
+
+/// The tests of a program that run in a row; says why the others do not.
+fn not_excused<'a>(boot: &Boot, program: &str, tests: &'a [String]) -> Vec<&'a str> {
+    let excuse = |name: &str| {
+        let why = boot.row?.excuse(name)?;
+        eprintln!("{:>8} {name} on {}: {why}", "skipped", boot.label);
+        Some(())
+    };
+    if excuse(program).is_some() {
+        return Vec::new();
+    }
+    let runs = |test: &&str| excuse(&format!("{program}::{test}")).is_none();
+    tests.iter().map(String::as_str).filter(runs).collect()
 }
 
 /// The lock, whatever became of a thread that held it.
@@ -335,7 +348,7 @@ fn count(job: &Job, outcome: Result<crate::vm::Report>, tally: &mut Tally) {
         Ok(report) => report,
         Err(error) => {
             let why = format!("{error:#}");
-            for test in job.tests {
+            for test in &job.tests {
                 tally.guest(row, &format!("{}::{test}", job.program.name), None, &why);
             }
             return;
@@ -359,10 +372,10 @@ fn count(job: &Job, outcome: Result<crate::vm::Report>, tally: &mut Tally) {
         None => format!("{}\n{tail}", report.log.display()),
     };
     let mut all_passed = true;
-    for test in job.tests {
+    for test in &job.tests {
         let verdict = verdicts
             .iter()
-            .find(|(name, _)| name == test)
+            .find(|(name, _)| name == *test)
             .map(|(_, verdict)| *verdict);
         all_passed &= matches!(verdict, Some(Verdict::Passed | Verdict::Ignored));
         tally.guest(row, &format!("{}::{test}", job.program.name), verdict, &why);
