@@ -438,6 +438,19 @@ fn against_content() {
 
 /// The command: every line of its JSON is an object, and the sums agree; a page is written once.
 #[test]
+fn what_ends_before_the_first_round_is_told_as_that() {
+    let mut command = Command::new(support::program("tracker", env!("CARGO_BIN_EXE_tracker")));
+    let output = command.args(["explain", "-i", "1h", "--", "true"]).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("No round was read") && !told.contains("passed over"),
+        "{told}"
+    );
+}
+
+#[test]
 fn the_command_reports_as_text_json_and_a_page() {
     let mut script = Script::start();
     let (area, range) = script.map(ANON, 64);

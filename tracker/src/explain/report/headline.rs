@@ -16,10 +16,12 @@ const NAME: usize = 60;
 pub fn headline(report: &Report<'_>) -> Vec<String> {
     let pages = &report.pages;
     if pages.all() == 0 {
-        let nothing = if report.findings.tracked == 0 {
-            "Nothing was tracked: all its memory was passed over, see the notes."
-        } else {
+        let nothing = if report.findings.tracked > 0 {
             "No page was reported as written."
+        } else if report.findings.rounds.is_empty() {
+            "No round was read: it ended before the first. A shorter --interval sees what soon ends."
+        } else {
+            "Nothing was tracked: all its memory was passed over, see the notes."
         };
         let mut told = vec![nothing.to_owned()];
         told.extend(missed(report));
