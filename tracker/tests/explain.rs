@@ -436,7 +436,6 @@ fn against_content() {
     assert_eq!(against.only_there.get(&OnlyThere::Changed), Some(&1));
 }
 
-/// The command: every line of its JSON is an object, and the sums agree; a page is written once.
 #[test]
 fn what_ends_before_the_first_round_is_told_as_that() {
     let mut command = Command::new(support::program("tracker", env!("CARGO_BIN_EXE_tracker")));
@@ -450,6 +449,7 @@ fn what_ends_before_the_first_round_is_told_as_that() {
     );
 }
 
+/// The command: every line of its JSON is an object, and the sums agree; a page is written once.
 #[test]
 fn the_command_reports_as_text_json_and_a_page() {
     let mut script = Script::start();

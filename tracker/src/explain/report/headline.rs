@@ -19,7 +19,7 @@ pub fn headline(report: &Report<'_>) -> Vec<String> {
         let nothing = if report.findings.tracked > 0 {
             "No page was reported as written."
         } else if report.findings.rounds.is_empty() {
-            "No round was read: it ended before the first. A shorter --interval sees what soon ends."
+            "No round was read: explaining ended before the first. A shorter --interval sees more."
         } else {
             "Nothing was tracked: all its memory was passed over, see the notes."
         };
