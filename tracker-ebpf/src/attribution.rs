@@ -2,7 +2,7 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel as read_kernel};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
 use tracker_ebpf::Cause;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     memory::{Copied, Memory},
     patched::{field, offset},
     scope,
-    verifier::{nonzero, unknown},
+    verifier::{nonzero, repeat, unknown},
 };
 
 /// Words of kernel stack read at once, bytes that are searched, and steps: each ends at a pointer to the PMD entry or has a
@@ -105,16 +105,7 @@ pub fn fault_vma(stack: *const u8, from: From, mm: u64, pmd: u64) -> u64 {
         next: nothing,
         vma: nothing,
     };
-    let step: extern "C" fn(u64, *mut Search) -> i64 = step;
-    // SAFETY: the callback takes what is passed here, and nothing outlives the call.
-    unsafe {
-        bpf_loop(
-            MOST_STEPS,
-            step as *mut c_void,
-            (&raw mut search).cast::<c_void>(),
-            0,
-        )
-    };
+    repeat(MOST_STEPS, step, &mut search);
     if search.vma != 0 {
         found_at.store(search.next);
     }

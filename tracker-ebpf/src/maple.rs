@@ -3,14 +3,14 @@
 //!
 //! `bpf_find_vma` is no way: it wants the mmap lock, which whoever allocates a table holds.
 
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel as read_kernel};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
 
 use crate::{
     memory::{Copied, Memory},
     patched::{field, offset},
-    verifier::unknown,
+    verifier::{repeat, unknown},
 };
 
 /// `enum maple_type`: in a node's pointer, under its address.
@@ -44,16 +44,7 @@ pub fn vma_at(mm: u64, address: u64) -> u64 {
         node: unknown(root, address),
         vma: unknown(0, address),
     };
-    let step: extern "C" fn(u64, *mut Walk) -> i64 = step;
-    // SAFETY: the callback takes what is passed here, and nothing outlives the call.
-    unsafe {
-        bpf_loop(
-            DEPTH,
-            step as *mut c_void,
-            (&raw mut walk).cast::<c_void>(),
-            0,
-        )
-    };
+    repeat(DEPTH, step, &mut walk);
     walk.vma
 }
 

@@ -1,8 +1,26 @@
-//! Arithmetic that the kernel's verifier neither branches on nor sees through. It follows each combination of branches, and
-//! through a loop each number that it knows: at most a million instructions in all.
+//! What keeps the kernel's verifier short: loops that it follows once, and arithmetic that it neither branches on nor sees
+//! through. It follows each combination of branches, and through a loop each number that it knows: at most a million
+//! instructions in all.
 
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_loop;
+
+/// Calls `step` with the turn and with what it works on until it returns 1, at most so many times: bpf_loop().
+#[inline(always)]
+pub fn repeat<T>(most: u32, step: extern "C" fn(u64, *mut T) -> i64, work: &mut T) {
+    // SAFETY: `step` takes what is passed here, and nothing outlives the call.
+    unsafe {
+        bpf_loop(
+            most,
+            step as *mut c_void,
+            (&raw mut *work).cast::<c_void>(),
+            0,
+        )
+    };
+}
 
 /// 1 if `a < b`, for numbers below 2^63. In assembly, since the compiler would branch.
 #[cfg(target_arch = "bpf")]

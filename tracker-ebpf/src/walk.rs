@@ -6,13 +6,13 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel as read_kernel};
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
 
 use crate::{
     maps::direct_map,
     memory::{Copied, Memory},
     patched::{config, field},
-    verifier::{below, nonzero, unknown},
+    verifier::{below, nonzero, repeat, unknown},
 };
 
 /// Entries of a table.
@@ -94,16 +94,7 @@ pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Walk
     if root == 0 {
         return walk;
     }
-    let step: extern "C" fn(u64, *mut Walk) -> i64 = step;
-    // SAFETY: the callback takes what is passed here, and nothing outlives the call.
-    unsafe {
-        bpf_loop(
-            MOST_STEPS,
-            step as *mut c_void,
-            (&raw mut walk).cast::<c_void>(),
-            0,
-        )
-    };
+    repeat(MOST_STEPS, step, &mut walk);
     walk
 }
 
