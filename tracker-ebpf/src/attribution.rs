@@ -3,12 +3,12 @@
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
-use tracker_ebpf::Cause;
+use tracker_ebpf::TableCause;
 
 use crate::{
     faults, maple,
-    maps::Word,
-    memory::{Copied, Memory},
+    maps::SharedWord,
+    memory::{CopiedMemory, KernelMemory},
     patched::{field, offset},
     scope,
     verifier::{nonzero, repeat, unknown},
@@ -26,39 +26,39 @@ const VM_DRIVER: u64 = 0x400 | 0x1000_0000;
 
 /// Where the stack is looked at from: the frames between differ.
 #[derive(Clone, Copy)]
-pub enum From {
+pub enum StackFrom {
     /// The context of a trampoline.
     Trampoline,
     /// The stack pointer at a probed function's entry.
-    Entry,
+    FunctionEntry,
 }
 
 /// Bytes from there to the `vm_fault` that was found last: mostly it is there again.
-static FOUND_AT: [Word; 2] = [const { Word::new(0) }; 2];
+static FOUND_AT: [SharedWord; 2] = [const { SharedWord::new(0) }; 2];
 
-/// Who installs a PTE table in the PMD entry `pmd`: the VMA, or 0, and the [`Cause`] as a number.
+/// Who installs a PTE table in the PMD entry `pmd`: the VMA, or 0, and the [`TableCause`] as a number.
 ///
 /// Nothing faults while a fork, a move or an arm allocates; else a fault on the stack says it, or
 /// else the task's scope.
 #[inline(always)]
-pub fn of_pte_table(stack: *const u8, from: From, mm: u64, pmd: u64) -> (u64, u64) {
+pub fn of_pte_table(stack: *const u8, from: StackFrom, mm: u64, pmd: u64) -> (u64, u64) {
     let scope = scope::current();
-    let never_faults = scope.cause == Cause::Fork as u64
-        || scope.cause == Cause::Move as u64
-        || scope.cause == Cause::Arm as u64;
+    let never_faults = scope.cause == TableCause::Fork as u64
+        || scope.cause == TableCause::Move as u64
+        || scope.cause == TableCause::Arm as u64;
     if never_faults && scope.vma != 0 {
         return (scope.vma, scope.cause);
     }
     // The verifier would search the stack once for each cause that was just asked for.
     let cause = unknown(scope.cause, pmd);
     let vma = fault_vma(stack, from, mm, pmd);
-    let (vma, cause) = if vma != 0 && cause == Cause::Populate as u64 {
-        (vma, Cause::Populate as u64)
+    let (vma, cause) = if vma != 0 && cause == TableCause::Populate as u64 {
+        (vma, TableCause::Populate as u64)
     } else if vma != 0 {
-        (vma, Cause::Fault as u64)
+        (vma, TableCause::Fault as u64)
     } else if let hugetlb @ 1.. = faults::hugetlb_vma(mm) {
         // Before 6.10 the fault has no `vm_fault` there.
-        (hugetlb, Cause::Fault as u64)
+        (hugetlb, TableCause::Fault as u64)
     } else if scope.vma == 0 && scope.start != 0 {
         (maple::vma_at(mm, scope.start), cause)
     } else {
@@ -72,33 +72,33 @@ pub fn of_pte_table(stack: *const u8, from: From, mm: u64, pmd: u64) -> (u64, u6
 #[inline(always)]
 pub fn of_upper_table(mm: u64, address: u64) -> (u64, u64) {
     let scope = scope::current();
-    let moves = scope.cause == Cause::Fork as u64 || scope.cause == Cause::Move as u64;
+    let moves = scope.cause == TableCause::Fork as u64 || scope.cause == TableCause::Move as u64;
     if scope.vma != 0 && (moves || scope::covers(scope.vma, mm, address)) {
         return (scope.vma, scope.cause);
     }
     let vma = maple::vma_at(mm, address);
-    if scope.start <= address && address < scope.end || scope.cause == Cause::Populate as u64 {
+    if scope.start <= address && address < scope.end || scope.cause == TableCause::Populate as u64 {
         return (vma, scope.cause);
     }
-    let flags = Copied::read::<u64, { field!(vma_flags) }>(vma as *const u8);
+    let flags = CopiedMemory::read::<u64, { field!(vma_flags) }>(vma as *const u8);
     if vma == 0 || flags & VM_DRIVER != 0 {
-        (vma, Cause::Other as u64)
+        (vma, TableCause::Other as u64)
     } else {
-        (vma, Cause::Fault as u64)
+        (vma, TableCause::Fault as u64)
     }
 }
 
 /// The VMA of the fault in which the kernel works on that PMD entry, or 0: `struct vm_fault` is a
 /// local of `__handle_mm_fault`, a few frames up.
 #[inline(never)]
-pub fn fault_vma(stack: *const u8, from: From, mm: u64, pmd: u64) -> u64 {
+pub fn fault_vma(stack: *const u8, from: StackFrom, mm: u64, pmd: u64) -> u64 {
     let found_at = &FOUND_AT[from as usize];
     let vma = vma_of_fault(at(stack, found_at.load() as usize), mm, pmd);
     if vma != 0 {
         return vma;
     }
     let nothing = unknown(0, pmd);
-    let mut search = Search {
+    let mut search = FaultSearch {
         stack,
         mm,
         pmd,
@@ -114,7 +114,7 @@ pub fn fault_vma(stack: *const u8, from: From, mm: u64, pmd: u64) -> u64 {
 
 /// A `vm_fault` that is looked for.
 #[repr(C)]
-struct Search {
+struct FaultSearch {
     stack: *const u8,
     mm: u64,
     pmd: u64,
@@ -125,7 +125,7 @@ struct Search {
 
 /// One step: up to the next word that is the wanted pointer, at most so many. Returns 1 at the end.
 #[inline(never)]
-extern "C" fn step(_: u64, search: *mut Search) -> i64 {
+extern "C" fn step(_: u64, search: *mut FaultSearch) -> i64 {
     // SAFETY: `fault_vma` passes its own, which nobody else has.
     let search = unsafe { &mut *search };
     let mut words = MaybeUninit::<[u64; CHUNK]>::uninit();
@@ -171,11 +171,12 @@ fn at(stack: *const u8, bytes: usize) -> *const u8 {
 /// words on the stack are like that and beside a pointer to the VMA that contains them.
 #[inline(always)]
 fn vma_of_fault(fault: *const u8, mm: u64, pmd: u64) -> u64 {
-    if Copied::read::<u64, { field!(fault_pmd) }>(fault) != pmd {
+    if CopiedMemory::read::<u64, { field!(fault_pmd) }>(fault) != pmd {
         return 0;
     }
-    let vma = Copied::read::<u64, { field!(fault_vma) }>(fault);
-    let [address, real]: [u64; 2] = Copied::at(fault.wrapping_add(offset!(fault_address) as usize));
+    let vma = CopiedMemory::read::<u64, { field!(fault_vma) }>(fault);
+    let [address, real]: [u64; 2] =
+        CopiedMemory::at(fault.wrapping_add(offset!(fault_address) as usize));
     if vma != 0 && real.wrapping_sub(address) < LARGEST_PAGE && scope::covers(vma, mm, address) {
         vma
     } else {

@@ -7,9 +7,9 @@ use aya_ebpf::{
 use tracker_ebpf::EventKind;
 
 use crate::{
-    context::{Entry, Exit, stack, traced_argument},
-    events::{Event, Stack, Thread},
-    memory::{Copied, Memory},
+    context::{FunctionEntry, FunctionExit, stack, traced_argument},
+    events::{PageEvent, StackContext, UserThread},
+    memory::{CopiedMemory, KernelMemory},
     patched::{config, field},
     record::{VM_HUGETLB, uses_uffd_wp},
     watch::{self, NOBODY},
@@ -36,8 +36,8 @@ const MOVE: u32 = 0xc028_aa05;
 
 /// An event about a range.
 #[inline(always)]
-const fn range(kind: EventKind, watch: u32, start: u64, length: u64) -> Event {
-    Event {
+const fn range(kind: EventKind, watch: u32, start: u64, length: u64) -> PageEvent {
+    PageEvent {
         kind,
         watch,
         start,
@@ -50,7 +50,7 @@ const fn range(kind: EventKind, watch: u32, start: u64, length: u64) -> Event {
 
 /// The watch of a VMA, if it is registered for write protection.
 #[inline(always)]
-fn watch_of<M: Memory>(vma: *const u8) -> u32 {
+fn watch_of<M: KernelMemory>(vma: *const u8) -> u32 {
     if uses_uffd_wp::<M>(vma) {
         watch::of_vma::<M>(vma)
     } else {
@@ -59,18 +59,18 @@ fn watch_of<M: Memory>(vma: *const u8) -> u32 {
 }
 
 #[inline(always)]
-fn is_hugetlb<M: Memory>(vma: *const u8) -> bool {
+fn is_hugetlb<M: KernelMemory>(vma: *const u8) -> bool {
     M::read::<u64, { field!(vma_flags) }>(vma) & VM_HUGETLB != 0
 }
 
 /// A write found an armed page.
 #[inline(always)]
-fn fault<C: Entry + Stack>(ctx: &C, vma: *const u8, address: u64, flags: u32) {
+fn fault<C: FunctionEntry + StackContext>(ctx: &C, vma: *const u8, address: u64, flags: u32) {
     let watch = watch_of::<C::Memory>(vma);
     if watch == NOBODY {
         return;
     }
-    let event = Event {
+    let event = PageEvent {
         flags,
         ..range(EventKind::Fault, watch, address & !(PAGE - 1), PAGE)
     };
@@ -83,7 +83,7 @@ fn fault<C: Entry + Stack>(ctx: &C, vma: *const u8, address: u64, flags: u32) {
 
 /// `do_wp_page(vmf)` with an armed pte, whoever answers.
 #[inline(always)]
-pub fn wp_fault<C: Entry + Stack>(ctx: &C) {
+pub fn wp_fault<C: FunctionEntry + StackContext>(ctx: &C) {
     let vmf = ctx.pointer(0);
     let flags = C::Memory::read::<u32, { field!(fault_flags) }>(vmf);
     if C::Memory::read::<u64, { field!(fault_orig_pte) }>(vmf) & config!(uffd_bit) == 0
@@ -99,7 +99,7 @@ pub fn wp_fault<C: Entry + Stack>(ctx: &C) {
 /// `handle_userfault(vmf, reason)` for an armed huge page of anonymous memory: there is no pte, and so
 /// no `do_wp_page`.
 #[inline(always)]
-pub fn huge_fault<C: Entry + Stack>(ctx: &C) {
+pub fn huge_fault<C: FunctionEntry + StackContext>(ctx: &C) {
     let vmf = ctx.pointer(0);
     if ctx.number(1) != REASON_WP || C::Memory::read::<u64, { field!(fault_pte) }>(vmf) != 0 {
         return;
@@ -115,7 +115,7 @@ pub fn huge_fault<C: Entry + Stack>(ctx: &C) {
 
 /// `hugetlb_fault(mm, vma, address, flags)` of a write, armed or not.
 #[inline(always)]
-pub fn hugetlb_write<C: Entry + Stack>(ctx: &C) {
+pub fn hugetlb_write<C: FunctionEntry + StackContext>(ctx: &C) {
     let flags = ctx.number(3) as u32;
     if flags & WRITE != 0 && flags & UNSHARE == 0 {
         fault(ctx, ctx.pointer(1), ctx.number(2), flags);
@@ -124,12 +124,12 @@ pub fn hugetlb_write<C: Entry + Stack>(ctx: &C) {
 
 /// The watch of a VMA, if it maps files and that entry is an armed huge page.
 #[inline(always)]
-fn watch_of_huge<M: Memory>(vma: *const u8, pmd: *const u8) -> u32 {
+fn watch_of_huge<M: KernelMemory>(vma: *const u8, pmd: *const u8) -> u32 {
     let watch = watch_of::<M>(vma);
     if watch == NOBODY || M::read::<u64, { field!(vma_ops) }>(vma) == 0 {
         return NOBODY;
     }
-    let pmd = Copied::at::<u64>(pmd);
+    let pmd = CopiedMemory::at::<u64>(pmd);
     if pmd & config!(uffd_bit) == 0 || pmd & (PRESENT | HUGE) != PRESENT | HUGE {
         return NOBODY;
     }
@@ -138,8 +138,8 @@ fn watch_of_huge<M: Memory>(vma: *const u8, pmd: *const u8) -> u32 {
 
 /// A file's armed huge page is given up, and all bits in it.
 #[inline(always)]
-const fn huge(watch: u32, address: u64) -> Event {
-    Event {
+const fn huge(watch: u32, address: u64) -> PageEvent {
+    PageEvent {
         address,
         ..range(EventKind::HugeSplit, watch, address & !(PMD - 1), PMD)
     }
@@ -148,17 +148,17 @@ const fn huge(watch: u32, address: u64) -> Event {
 /// `__split_huge_pmd(vma, pmd, address, ..)`
 #[inline(always)]
 pub fn huge_split(ctx: &ProbeContext) {
-    let watch = watch_of_huge::<Copied>(ctx.pointer(0), ctx.pointer(1));
+    let watch = watch_of_huge::<CopiedMemory>(ctx.pointer(0), ctx.pointer(1));
     if watch == NOBODY {
         return;
     }
-    let caller = Copied::at::<u64>(stack(ctx));
+    let caller = CopiedMemory::at::<u64>(stack(ctx));
     let write = caller >= config!(fault_text_start) && caller < config!(fault_text_end);
-    let event = Event {
+    let event = PageEvent {
         flags: u32::from(write),
         ..huge(watch, ctx.number(2))
     };
-    if write && !Thread::current().in_syscall() {
+    if write && !UserThread::current().in_syscall() {
         event.at_user(ctx);
     } else {
         event.at_both(ctx);
@@ -168,11 +168,11 @@ pub fn huge_split(ctx: &ProbeContext) {
 /// `split_huge_pmd_locked(vma, address, pmd, ..)`, called by other than `__split_huge_pmd`: reclaim.
 #[inline(always)]
 pub fn huge_unmapped(ctx: &ProbeContext) {
-    let watch = watch_of_huge::<Copied>(ctx.pointer(0), ctx.pointer(2));
+    let watch = watch_of_huge::<CopiedMemory>(ctx.pointer(0), ctx.pointer(2));
     if watch == NOBODY {
         return;
     }
-    let caller = Copied::at::<u64>(stack(ctx));
+    let caller = CopiedMemory::at::<u64>(stack(ctx));
     if caller < config!(split_text_start) || caller >= config!(split_text_end) {
         huge(watch, ctx.number(1)).at_both(ctx);
     }
@@ -180,7 +180,7 @@ pub fn huge_unmapped(ctx: &ProbeContext) {
 
 /// `zap_huge_pmd(tlb, vma, pmd, addr)`
 #[inline(always)]
-pub fn huge_emptied<C: Entry + Stack>(ctx: &C) {
+pub fn huge_emptied<C: FunctionEntry + StackContext>(ctx: &C) {
     let watch = watch_of_huge::<C::Memory>(ctx.pointer(1), ctx.pointer(2));
     if watch != NOBODY {
         huge(watch, ctx.number(3)).at_both(ctx);
@@ -189,7 +189,7 @@ pub fn huge_emptied<C: Entry + Stack>(ctx: &C) {
 
 /// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`, which hugetlb memory passes too.
 #[inline(always)]
-pub fn emptied<C: Entry + Stack>(ctx: &C) {
+pub fn emptied<C: FunctionEntry + StackContext>(ctx: &C) {
     let vma = ctx.pointer(1);
     let watch = watch_of::<C::Memory>(vma);
     if watch == NOBODY || is_hugetlb::<C::Memory>(vma) {
@@ -199,14 +199,14 @@ pub fn emptied<C: Entry + Stack>(ctx: &C) {
     let flags = if details.is_null() {
         0
     } else {
-        Copied::read::<u32, { field!(zap_flags) }>(details)
+        CopiedMemory::read::<u32, { field!(zap_flags) }>(details)
     };
     empties(ctx, watch, flags);
 }
 
 /// `__unmap_hugepage_range(tlb, vma, start, end, ref, zap_flags)`
 #[inline(always)]
-pub fn hugetlb_emptied<C: Entry + Stack>(ctx: &C) {
+pub fn hugetlb_emptied<C: FunctionEntry + StackContext>(ctx: &C) {
     let watch = watch_of::<C::Memory>(ctx.pointer(1));
     if watch != NOBODY {
         empties(ctx, watch, ctx.argument(5) as u32);
@@ -215,9 +215,9 @@ pub fn hugetlb_emptied<C: Entry + Stack>(ctx: &C) {
 
 /// Both have the range in the same place.
 #[inline(always)]
-fn empties<C: Entry + Stack>(ctx: &C, watch: u32, flags: u32) {
+fn empties<C: FunctionEntry + StackContext>(ctx: &C, watch: u32, flags: u32) {
     let (start, end) = (ctx.argument(2), ctx.argument(3));
-    let event = Event {
+    let event = PageEvent {
         flags: flags & ZAP_FLAG_DROP_MARKER,
         ..range(EventKind::Zap, watch, start, end.wrapping_sub(start))
     };
@@ -227,7 +227,7 @@ fn empties<C: Entry + Stack>(ctx: &C, watch: u32, flags: u32) {
 /// Return of `unmap_page_range` or `__zap_vma_range`.
 #[inline(always)]
 pub fn emptied_exit(ctx: &FExitContext) {
-    if !is_hugetlb::<Copied>(traced_argument(ctx, 1) as *const u8) {
+    if !is_hugetlb::<CopiedMemory>(traced_argument(ctx, 1) as *const u8) {
         hugetlb_emptied_exit(ctx);
     }
 }
@@ -235,7 +235,7 @@ pub fn emptied_exit(ctx: &FExitContext) {
 /// Return of `__unmap_hugepage_range`.
 #[inline(always)]
 pub fn hugetlb_emptied_exit(ctx: &FExitContext) {
-    let watch = watch_of::<Copied>(traced_argument(ctx, 1) as *const u8);
+    let watch = watch_of::<CopiedMemory>(traced_argument(ctx, 1) as *const u8);
     if watch != NOBODY {
         let (start, end) = (traced_argument(ctx, 2), traced_argument(ctx, 3));
         range(EventKind::Zapped, watch, start, end.wrapping_sub(start)).alone();
@@ -244,7 +244,7 @@ pub fn hugetlb_emptied_exit(ctx: &FExitContext) {
 
 /// `madvise_free_pte_range(pmd, addr, end, walk)`: gives up entries of pages in swap, and leaves those of others.
 #[inline(always)]
-pub fn freed<C: Entry + Stack>(ctx: &C) {
+pub fn freed<C: FunctionEntry + StackContext>(ctx: &C) {
     let vma = C::Memory::pointer::<{ field!(walk_vma) }>(ctx.pointer(3));
     let watch = watch_of::<C::Memory>(vma);
     if watch != NOBODY {
@@ -256,7 +256,7 @@ pub fn freed<C: Entry + Stack>(ctx: &C) {
 /// `try_to_unmap_one(folio, vma, address, arg)` of a page that `MADV_FREE` gave up: anonymous, and not
 /// to be written to swap.
 #[inline(always)]
-pub fn reclaimed<C: Entry + Stack>(ctx: &C) {
+pub fn reclaimed<C: FunctionEntry + StackContext>(ctx: &C) {
     let vma = ctx.pointer(1);
     let watch = watch_of::<C::Memory>(vma);
     if watch == NOBODY {
@@ -265,7 +265,7 @@ pub fn reclaimed<C: Entry + Stack>(ctx: &C) {
     let folio = ctx.pointer(0);
     let flags = C::Memory::read::<u64, { field!(folio_flags) }>(folio);
     // By copy: to the verifier it is a pointer, which has no low bits.
-    if Copied::read::<u64, { field!(folio_mapping) }>(folio) & MAPPING_ANON == 0
+    if CopiedMemory::read::<u64, { field!(folio_mapping) }>(folio) & MAPPING_ANON == 0
         || flags & config!(folio_swapbacked) != 0
     {
         return;
@@ -303,7 +303,7 @@ fn merged(ctx: &BtfTracePointContext, item: u64, mm: u64, error: i32) {
         return;
     }
     // Its low bits are flags.
-    let address = Copied::read::<u64, { field!(ksm_address) }>(item as *const u8);
+    let address = CopiedMemory::read::<u64, { field!(ksm_address) }>(item as *const u8);
     range(EventKind::Ksm, watch, address & !(PAGE - 1), PAGE).at_both(ctx);
 }
 
@@ -312,35 +312,35 @@ fn merged(ctx: &BtfTracePointContext, item: u64, mm: u64, error: i32) {
 pub fn ksm_merge(ctx: &FExitContext) {
     let vma = traced_argument(ctx, 0) as *const u8;
     let (page, with) = (traced_argument(ctx, 1), traced_argument(ctx, 2));
-    let watch = watch_of::<Copied>(vma);
+    let watch = watch_of::<CopiedMemory>(vma);
     if watch == NOBODY || with == 0 || with == page || ctx.returned() as i32 != 0 {
         return;
     }
-    let index = Copied::read::<u64, { field!(folio_index) }>(page as *const u8)
-        .wrapping_sub(Copied::read::<u64, { field!(vma_pgoff) }>(vma));
-    let start = Copied::read::<u64, { field!(vma_start) }>(vma);
+    let index = CopiedMemory::read::<u64, { field!(folio_index) }>(page as *const u8)
+        .wrapping_sub(CopiedMemory::read::<u64, { field!(vma_pgoff) }>(vma));
+    let start = CopiedMemory::read::<u64, { field!(vma_start) }>(vma);
     let address = start.wrapping_add(index.wrapping_mul(PAGE));
     range(EventKind::Ksm, watch, address, PAGE).alone();
 }
 
 /// `guard_install_set_pte(addr, next, ptep, walk)`
 #[inline(always)]
-pub fn guard_install<C: Entry + Stack>(ctx: &C) {
+pub fn guard_install<C: FunctionEntry + StackContext>(ctx: &C) {
     guard(ctx, ctx.number(0));
 }
 
 /// `guard_remove_pte_entry(pte, addr, next, walk)`: an entry of the range, which is a guard if it is
 /// neither empty nor a page.
 #[inline(always)]
-pub fn guard_remove<C: Entry + Stack>(ctx: &C) {
-    let pte = Copied::at::<u64>(ctx.pointer(0));
+pub fn guard_remove<C: FunctionEntry + StackContext>(ctx: &C) {
+    let pte = CopiedMemory::at::<u64>(ctx.pointer(0));
     if pte != 0 && pte & PRESENT == 0 {
         guard(ctx, ctx.number(1));
     }
 }
 
 #[inline(always)]
-fn guard<C: Entry + Stack>(ctx: &C, address: u64) {
+fn guard<C: FunctionEntry + StackContext>(ctx: &C, address: u64) {
     let vma = C::Memory::pointer::<{ field!(walk_vma) }>(ctx.pointer(3));
     let watch = watch_of::<C::Memory>(vma);
     if watch != NOBODY {
@@ -350,7 +350,7 @@ fn guard<C: Entry + Stack>(ctx: &C, address: u64) {
 
 /// `move_page_tables(vma, old_addr, new_vma, new_addr, len, ..)`, later `move_page_tables(control)`.
 #[inline(always)]
-pub fn moved<C: Entry + Stack>(ctx: &C) {
+pub fn moved<C: FunctionEntry + StackContext>(ctx: &C) {
     let (vma, old, new, length);
     if config!(move_takes_control) == 1 {
         let control = ctx.pointer(0);
@@ -366,7 +366,7 @@ pub fn moved<C: Entry + Stack>(ctx: &C) {
     if watch == NOBODY {
         return;
     }
-    let event = Event {
+    let event = PageEvent {
         address: old,
         ..range(EventKind::Move, watch, new, length)
     };
@@ -375,7 +375,7 @@ pub fn moved<C: Entry + Stack>(ctx: &C) {
 
 /// `copy_page_range(dst_vma, src_vma)`
 #[inline(always)]
-pub fn forked<C: Entry + Stack>(ctx: &C) {
+pub fn forked<C: FunctionEntry + StackContext>(ctx: &C) {
     let vma = ctx.pointer(1);
     let watch = watch_of::<C::Memory>(vma);
     if watch == NOBODY {
@@ -388,7 +388,7 @@ pub fn forked<C: Entry + Stack>(ctx: &C) {
 
 /// `userfaultfd_clear_vma(vmi, prev, vma, start, end)`: unregistered, or closed.
 #[inline(always)]
-pub fn unregistered<C: Entry + Stack>(ctx: &C) {
+pub fn unregistered<C: FunctionEntry + StackContext>(ctx: &C) {
     let watch = watch_of::<C::Memory>(ctx.pointer(2));
     if watch != NOBODY {
         let (start, end) = (ctx.number(3), ctx.number(4));
@@ -399,21 +399,21 @@ pub fn unregistered<C: Entry + Stack>(ctx: &C) {
 /// `userfaultfd_ioctl(file, cmd, arg)`: UFFDIO_MOVE, and UFFDIO_UNREGISTER on kernels without
 /// `userfaultfd_clear_vma`.
 #[inline(always)]
-pub fn uffd_command<C: Entry + Stack>(ctx: &C) {
+pub fn uffd_command<C: FunctionEntry + StackContext>(ctx: &C) {
     let command = ctx.number(1) as u32;
     let unregisters = command == UNREGISTER && config!(ioctl_unregisters) == 1;
     if command != MOVE && !unregisters {
         return;
     }
     let uffd = C::Memory::pointer::<{ field!(file_private_data) }>(ctx.pointer(0));
-    let watch = watch::of(Copied::read::<u64, { field!(uffd_mm) }>(uffd));
+    let watch = watch::of(CopiedMemory::read::<u64, { field!(uffd_mm) }>(uffd));
     if watch == NOBODY {
         return;
     }
     let (first, second, third) = words(ctx.number(2));
     let event = if command == MOVE {
         // dst, src, len
-        Event {
+        PageEvent {
             address: second,
             ..range(EventKind::UffdMove, watch, first, third)
         }

@@ -7,12 +7,12 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 
-use crate::memory::{Copied, Direct, Memory};
+use crate::memory::{CopiedMemory, DirectMemory, KernelMemory};
 
 /// The entry of a kernel function.
-pub trait Entry {
+pub trait FunctionEntry {
     /// How its pointer arguments are read.
-    type Memory: Memory;
+    type Memory: KernelMemory;
     /// Whether another task can preempt the program, and run it on the same CPU meanwhile.
     const PREEMPTIBLE: bool;
     /// The `n`th argument as a pointer.
@@ -23,8 +23,8 @@ pub trait Entry {
     fn argument(&self, n: usize) -> u64;
 }
 
-impl Entry for FEntryContext {
-    type Memory = Direct;
+impl FunctionEntry for FEntryContext {
+    type Memory = DirectMemory;
     const PREEMPTIBLE: bool = true;
 
     #[inline(always)]
@@ -43,8 +43,8 @@ impl Entry for FEntryContext {
     }
 }
 
-impl Entry for ProbeContext {
-    type Memory = Copied;
+impl FunctionEntry for ProbeContext {
+    type Memory = CopiedMemory;
     const PREEMPTIBLE: bool = false;
 
     #[inline(always)]
@@ -86,19 +86,19 @@ pub fn traced_argument(ctx: &impl EbpfContext, n: usize) -> u64 {
 }
 
 /// The return of a kernel function. What it needs of the arguments, its entry kept.
-pub trait Exit {
+pub trait FunctionExit {
     /// The returned value.
     fn returned(&self) -> u64;
 }
 
-impl Exit for FExitContext {
+impl FunctionExit for FExitContext {
     #[inline(always)]
     fn returned(&self) -> u64 {
         self.ret().unwrap_or(0)
     }
 }
 
-impl Exit for RetProbeContext {
+impl FunctionExit for RetProbeContext {
     #[inline(always)]
     fn returned(&self) -> u64 {
         self.ret()

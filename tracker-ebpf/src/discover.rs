@@ -10,14 +10,14 @@ use tracker_ebpf::{COMM_LEN, IterVma};
 
 use crate::{
     maps::{AGENT, GENERATION, RETIRED},
-    memory::{Copied, Direct, Memory},
+    memory::{CopiedMemory, DirectMemory, KernelMemory},
     patched::{field, offset},
     record::{self, resolve_mm, uses_uffd_wp},
 };
 
 /// `struct bpf_iter__task_vma`
 #[repr(C)]
-struct TaskVma {
+struct IterTaskVma {
     meta: *const *mut c_void,
     task: *const u8,
     vma: *const u8,
@@ -26,7 +26,7 @@ struct TaskVma {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_vma")]
 fn task_vma(ctx: *const c_void) -> i32 {
-    let ctx: *const TaskVma = ctx.cast();
+    let ctx: *const IterTaskVma = ctx.cast();
     // SAFETY: the context of this iterator; task and vma may be NULL and are tested.
     let (meta, task, vma) = unsafe { ((*ctx).meta, (*ctx).task, (*ctx).vma) };
     if task.is_null() || vma.is_null() {
@@ -44,26 +44,26 @@ fn task_vma(ctx: *const c_void) -> i32 {
         GENERATION.add(1);
         return 0;
     }
-    if !uses_uffd_wp::<Direct>(vma) {
+    if !uses_uffd_wp::<DirectMemory>(vma) {
         return 0;
     }
-    let mm = Direct::pointer::<{ field!(vma_mm) }>(vma) as u64;
-    let leader = Direct::pointer::<{ field!(task_group_leader) }>(task);
+    let mm = DirectMemory::pointer::<{ field!(vma_mm) }>(vma) as u64;
+    let leader = DirectMemory::pointer::<{ field!(task_group_leader) }>(task);
     resolve_mm(mm);
     let found = IterVma {
         vma: vma as u64,
         mm,
-        start: Direct::read::<u64, { field!(vma_start) }>(vma),
-        end: Direct::read::<u64, { field!(vma_end) }>(vma),
-        flags: Direct::read::<u64, { field!(vma_flags) }>(vma),
-        start_boottime_ns: Direct::read::<u64, { field!(task_start_boottime) }>(leader),
-        tgid: Direct::read::<u32, { field!(task_tgid) }>(task),
-        features: Direct::read::<u32, { field!(uffd_features) }>(Direct::pointer::<
+        start: DirectMemory::read::<u64, { field!(vma_start) }>(vma),
+        end: DirectMemory::read::<u64, { field!(vma_end) }>(vma),
+        flags: DirectMemory::read::<u64, { field!(vma_flags) }>(vma),
+        start_boottime_ns: DirectMemory::read::<u64, { field!(task_start_boottime) }>(leader),
+        tgid: DirectMemory::read::<u32, { field!(task_tgid) }>(task),
+        features: DirectMemory::read::<u32, { field!(uffd_features) }>(DirectMemory::pointer::<
             { field!(vma_uffd_ctx) },
         >(vma)),
-        backing: record::backing::<Direct>(vma) as u32,
+        backing: record::backing::<DirectMemory>(vma) as u32,
         reserved: 0,
-        comm: Copied::at::<[u8; COMM_LEN]>(leader.wrapping_add(offset!(task_comm) as usize)),
+        comm: CopiedMemory::at::<[u8; COMM_LEN]>(leader.wrapping_add(offset!(task_comm) as usize)),
     };
     // SAFETY: meta->seq is its first field; the record is initialised to its last byte.
     unsafe {

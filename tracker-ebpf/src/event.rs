@@ -66,7 +66,7 @@ pub const WATCHES: u32 = 256;
 /// Events of one watch that did not fit into the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Drops {
+pub struct EventDrops {
     /// How many.
     pub count: u64,
     /// When the first one was: CLOCK_MONOTONIC, in nanoseconds.
@@ -126,9 +126,9 @@ unsafe impl bytemuck::Pod for EventHead {}
 
 #[cfg(feature = "user")]
 // SAFETY: repr(C), u64 only, no padding.
-unsafe impl bytemuck::Zeroable for Drops {}
+unsafe impl bytemuck::Zeroable for EventDrops {}
 #[cfg(feature = "user")]
 // SAFETY: as above.
-unsafe impl bytemuck::Pod for Drops {}
+unsafe impl bytemuck::Pod for EventDrops {}
 
 const _: () = assert!(size_of::<EventHead>() == 6 * 8 + 8 * 4 + COMM_LEN);

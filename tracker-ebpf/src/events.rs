@@ -15,11 +15,11 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
     programs::{BtfTracePointContext, FEntryContext, ProbeContext},
 };
-use tracker_ebpf::{COMM_LEN, Drops, EventHead, EventKind, FRAMES, NO_SYSCALL, WATCHES};
+use tracker_ebpf::{COMM_LEN, EventDrops, EventHead, EventKind, FRAMES, NO_SYSCALL, WATCHES};
 
 use crate::{
     atomic,
-    memory::{Copied, Direct, Memory},
+    memory::{CopiedMemory, DirectMemory, KernelMemory},
     patched::field,
 };
 
@@ -28,7 +28,7 @@ use crate::{
 static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// By watch id.
 #[map]
-static DROPS: Array<Drops> = Array::with_max_entries(WATCHES, 1 << 10);
+static DROPS: Array<EventDrops> = Array::with_max_entries(WATCHES, 1 << 10);
 
 /// `BPF_F_USER_STACK`, `BPF_RB_NO_WAKEUP` (include/uapi/linux/bpf.h): the ring is read by the clock.
 const USER_STACK: u64 = 1 << 8;
@@ -37,7 +37,7 @@ const NO_WAKEUP: u64 = 1;
 const KERNEL_ONLY: u32 = 0x20_0000 | 0x10;
 
 /// What happened to pages.
-pub struct Event {
+pub struct PageEvent {
     pub kind: EventKind,
     pub watch: u32,
     pub start: u64,
@@ -49,51 +49,51 @@ pub struct Event {
 
 /// An event in the ring without a kernel stack.
 #[repr(C)]
-struct Short {
+struct ShortEvent {
     head: EventHead,
     user: [u64; FRAMES],
 }
 
 /// An event in the ring with a kernel stack.
 #[repr(C)]
-struct Long {
+struct LongEvent {
     head: EventHead,
     user: [u64; FRAMES],
     kernel: [u64; FRAMES],
 }
 
 /// A context that the stack above can be read through.
-pub trait Stack: EbpfContext {
+pub trait StackContext: EbpfContext {
     /// Frames of the tracing itself on top of it.
     const OWN_FRAMES: u64;
 }
 
-impl Stack for ProbeContext {
+impl StackContext for ProbeContext {
     const OWN_FRAMES: u64 = 0;
 }
 
-impl Stack for FEntryContext {
+impl StackContext for FEntryContext {
     /// The program and its trampoline.
     const OWN_FRAMES: u64 = 2;
 }
 
-impl Stack for BtfTracePointContext {
+impl StackContext for BtfTracePointContext {
     /// The program and the tracepoint's call of it.
     const OWN_FRAMES: u64 = 2;
 }
 
 /// Where the current thread is in user space.
-pub struct Thread {
+pub struct UserThread {
     instruction: u64,
     syscall: u32,
 }
 
-impl Thread {
+impl UserThread {
     #[inline(always)]
     pub fn current() -> Self {
         // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
         let task = unsafe { bpf_get_current_task_btf() };
-        if Direct::read::<u32, { field!(task_flags) }>(task as *const u8) & KERNEL_ONLY != 0 {
+        if DirectMemory::read::<u32, { field!(task_flags) }>(task as *const u8) & KERNEL_ONLY != 0 {
             return Self {
                 instruction: 0,
                 syscall: NO_SYSCALL,
@@ -101,9 +101,9 @@ impl Thread {
         }
         // SAFETY: the helper takes what the other returned.
         let regs = unsafe { bpf_task_pt_regs(task as *mut _) } as *const u8;
-        let number = Copied::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, orig_rax)));
+        let number = CopiedMemory::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, orig_rax)));
         Self {
-            instruction: Copied::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, rip))),
+            instruction: CopiedMemory::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, rip))),
             // Negative in a fault or an interrupt.
             syscall: if number >> 63 == 0 {
                 number as u32
@@ -120,17 +120,17 @@ impl Thread {
     }
 }
 
-impl Event {
+impl PageEvent {
     /// Written without stacks.
     #[inline(always)]
     pub fn alone(&self) {
-        let Some(mut entry) = EVENTS.reserve::<Short>(0) else {
+        let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else {
             return self.dropped();
         };
         let record = entry.as_mut_ptr();
         // SAFETY: the entry is that large.
         unsafe {
-            self.fill(&raw mut (*record).head, &Thread::current());
+            self.fill(&raw mut (*record).head, &UserThread::current());
             (&raw mut (*record).head.user_frames).write(0);
             (&raw mut (*record).head.kernel_frames).write(0);
         }
@@ -139,14 +139,14 @@ impl Event {
 
     /// Written with the user stack.
     #[inline(always)]
-    pub fn at_user(&self, ctx: &impl Stack) {
-        let Some(mut entry) = EVENTS.reserve::<Short>(0) else {
+    pub fn at_user(&self, ctx: &impl StackContext) {
+        let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else {
             return self.dropped();
         };
         let record = entry.as_mut_ptr();
         // SAFETY: the entry is that large.
         unsafe {
-            self.fill(&raw mut (*record).head, &Thread::current());
+            self.fill(&raw mut (*record).head, &UserThread::current());
             let frames = frames(ctx, &raw mut (*record).user, USER_STACK);
             (&raw mut (*record).head.user_frames).write(frames);
             (&raw mut (*record).head.kernel_frames).write(0);
@@ -156,14 +156,14 @@ impl Event {
 
     /// Written with both stacks.
     #[inline(always)]
-    pub fn at_both<C: Stack>(&self, ctx: &C) {
-        let Some(mut entry) = EVENTS.reserve::<Long>(0) else {
+    pub fn at_both<C: StackContext>(&self, ctx: &C) {
+        let Some(mut entry) = EVENTS.reserve::<LongEvent>(0) else {
             return self.dropped();
         };
         let record = entry.as_mut_ptr();
         // SAFETY: the entry is that large.
         unsafe {
-            self.fill(&raw mut (*record).head, &Thread::current());
+            self.fill(&raw mut (*record).head, &UserThread::current());
             let user = frames(ctx, &raw mut (*record).user, USER_STACK);
             (&raw mut (*record).head.user_frames).write(user);
             let kernel = frames(ctx, &raw mut (*record).kernel, C::OWN_FRAMES);
@@ -177,7 +177,7 @@ impl Event {
     /// # Safety
     /// `head` must be writable as a whole.
     #[inline(always)]
-    unsafe fn fill(&self, head: *mut EventHead, thread: &Thread) {
+    unsafe fn fill(&self, head: *mut EventHead, thread: &UserThread) {
         let id = bpf_get_current_pid_tgid();
         // SAFETY: the caller's entry; the helper writes the name into it.
         unsafe {

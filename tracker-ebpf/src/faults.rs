@@ -6,14 +6,14 @@ use aya_ebpf::{
     maps::HashMap,
     programs::ProbeContext,
 };
-use tracker_ebpf::Entry as Hit;
+use tracker_ebpf::FaultEntry;
 
 use crate::{
     atomic,
-    context::{Entry, Exit, stack},
-    memory::{Copied, Memory},
+    context::{FunctionEntry, FunctionExit, stack},
+    memory::{CopiedMemory, KernelMemory},
     patched::{config, field},
-    record::{self, Found, uses_uffd_wp},
+    record::{self, FoundRecord, uses_uffd_wp},
     slot, timing,
 };
 
@@ -36,7 +36,7 @@ const WRITABLE: u64 = 0x2;
 
 /// Counts one fault in a record.
 #[inline(always)]
-pub fn count(found: Found, hit: Hit) {
+pub fn count(found: FoundRecord, hit: FaultEntry) {
     if let Some(counters) = slot::counters(found) {
         // SAFETY: a map value.
         atomic::add(
@@ -50,7 +50,7 @@ pub fn count(found: Found, hit: Hit) {
 /// pte was compared again, so an armed `orig_pte` is exactly one event. A sync one goes on to
 /// `handle_userfault` and is counted there.
 #[inline(always)]
-pub fn do_wp_page<C: Entry>(ctx: &C) {
+pub fn do_wp_page<C: FunctionEntry>(ctx: &C) {
     let vmf = ctx.pointer(0);
     if C::Memory::read::<u64, { field!(fault_orig_pte) }>(vmf) & config!(uffd_bit) == 0
         || C::Memory::read::<u32, { field!(fault_flags) }>(vmf) & UNSHARE != 0
@@ -63,14 +63,14 @@ pub fn do_wp_page<C: Entry>(ctx: &C) {
         return;
     };
     if found.is_async() {
-        count(found, Hit::Pte);
+        count(found, FaultEntry::Pte);
     }
 }
 
 /// `handle_userfault(vmf, reason)`: asks a handler. It counts if a message is queued, so the early
 /// returns of the function are repeated here.
 #[inline(always)]
-pub fn handle_userfault<C: Entry>(ctx: &C) {
+pub fn handle_userfault<C: FunctionEntry>(ctx: &C) {
     if ctx.number(1) != REASON_WP {
         return;
     }
@@ -82,7 +82,7 @@ pub fn handle_userfault<C: Entry>(ctx: &C) {
     let task = unsafe { aya_ebpf::helpers::bpf_get_current_task() } as *const u8;
     let user_only = C::Memory::read::<u32, { field!(uffd_flags) }>(uffd) & USER_MODE_ONLY != 0;
     if uffd.is_null()
-        || Copied::read::<u32, { field!(task_flags) }>(task) & EXITING_OR_DUMPING != 0
+        || CopiedMemory::read::<u32, { field!(task_flags) }>(task) & EXITING_OR_DUMPING != 0
         || C::Memory::read::<u32, { field!(uffd_features) }>(uffd) & FEATURE_SIGBUS != 0
         || (user_only && flags & USER == 0)
         || flags & ALLOW_RETRY == 0
@@ -96,7 +96,14 @@ pub fn handle_userfault<C: Entry>(ctx: &C) {
     };
     let huge = C::Memory::read::<u64, { field!(fault_pte) }>(vmf) == 0
         || record::backing::<C::Memory>(vma) as u32 == tracker_ebpf::Backing::Hugetlb as u32;
-    count(found, if huge { Hit::Huge } else { Hit::Pte });
+    count(
+        found,
+        if huge {
+            FaultEntry::Huge
+        } else {
+            FaultEntry::Pte
+        },
+    );
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     timing::wait_begins(C::Memory::pointer::<{ field!(vma_mm) }>(vma) as u64, now);
@@ -108,27 +115,27 @@ pub fn handle_userfault<C: Entry>(ctx: &C) {
 #[inline(always)]
 pub fn split_huge_pmd(ctx: &ProbeContext) {
     let vma = ctx.pointer(0);
-    let anonymous = || Copied::read::<u64, { field!(vma_ops) }>(vma) == 0;
-    if !uses_uffd_wp::<Copied>(vma) || !anonymous() {
+    let anonymous = || CopiedMemory::read::<u64, { field!(vma_ops) }>(vma) == 0;
+    if !uses_uffd_wp::<CopiedMemory>(vma) || !anonymous() {
         return;
     }
-    let caller = Copied::at::<u64>(stack(ctx));
+    let caller = CopiedMemory::at::<u64>(stack(ctx));
     if caller < config!(fault_text_start) || caller >= config!(fault_text_end) {
         return;
     }
-    if Copied::at::<u64>(ctx.pointer(1)) & config!(uffd_bit) == 0 {
+    if CopiedMemory::at::<u64>(ctx.pointer(1)) & config!(uffd_bit) == 0 {
         return;
     }
     if let Some(found) = slot::find(vma, false)
         && found.is_async()
     {
-        count(found, Hit::Huge);
+        count(found, FaultEntry::Huge);
     }
 }
 
 /// `hugetlb_fault(mm, vma, address, flags)`: keeps the flags for [`huge_pte_alloc_exit`].
 #[inline(always)]
-pub fn hugetlb_fault<C: Entry>(ctx: &C) {
+pub fn hugetlb_fault<C: FunctionEntry>(ctx: &C) {
     if !uses_uffd_wp::<C::Memory>(ctx.pointer(1)) {
         return;
     }
@@ -159,7 +166,7 @@ pub fn hugetlb_vma(mm: u64) -> u64 {
         return 0;
     };
     let vma = fault.vma;
-    if Copied::read::<u64, { field!(vma_mm) }>(vma as *const u8) == mm {
+    if CopiedMemory::read::<u64, { field!(vma_mm) }>(vma as *const u8) == mm {
         vma
     } else {
         0
@@ -169,18 +176,18 @@ pub fn hugetlb_vma(mm: u64) -> u64 {
 /// Return of `huge_pte_alloc` inside `hugetlb_fault`: the entry that the fault is about, read
 /// under the fault mutex.
 #[inline(always)]
-pub fn huge_pte_alloc_exit<C: Exit>(ctx: &C) {
+pub fn huge_pte_alloc_exit<C: FunctionExit>(ctx: &C) {
     let tid = bpf_get_current_pid_tgid() as u32;
     // SAFETY: only this thread writes its entry.
     let Some(fault) = (unsafe { HUGETLB.get(tid) }).copied() else {
         return;
     };
     let _ = HUGETLB.remove(tid);
-    let pte = Copied::at::<u64>(ctx.returned() as *const u8);
+    let pte = CopiedMemory::at::<u64>(ctx.returned() as *const u8);
     let vma = fault.vma as *const u8;
     if pte == config!(marker_pte) {
         if let Some(found) = slot::find(vma, true) {
-            count(found, Hit::Marker);
+            count(found, FaultEntry::Marker);
             crate::markers::consumed(found);
         }
     } else if pte & PRESENT != 0
@@ -190,6 +197,6 @@ pub fn huge_pte_alloc_exit<C: Exit>(ctx: &C) {
         && let Some(found) = slot::find(vma, true)
         && found.is_async()
     {
-        count(found, Hit::Huge);
+        count(found, FaultEntry::Huge);
     }
 }

@@ -13,14 +13,14 @@ pub const NO_RECORD: u32 = 0;
 /// Who answers a write-protect fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
-pub enum Mode {
+pub enum WpMode {
     /// A message to a handler (`handle_userfault`).
     Sync = 0,
     /// The kernel itself (`UFFD_FEATURE_WP_ASYNC`).
     Async = 1,
 }
 
-impl Mode {
+impl WpMode {
     /// All modes, in the order of their index.
     pub const ALL: [Self; 2] = [Self::Sync, Self::Async];
 }
@@ -28,7 +28,7 @@ impl Mode {
 /// What a write-protect fault found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
-pub enum Entry {
+pub enum FaultEntry {
     /// A write found an armed page.
     Pte = 0,
     /// An access, read or write, found a marker.
@@ -37,7 +37,7 @@ pub enum Entry {
     Huge = 2,
 }
 
-impl Entry {
+impl FaultEntry {
     /// All entries, in the order of their index.
     pub const ALL: [Self; 3] = [Self::Pte, Self::Marker, Self::Huge];
 }
@@ -62,7 +62,7 @@ impl MarkerEvent {
 /// The level of a page table: what its entries point to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
-pub enum Level {
+pub enum TableLevel {
     /// Entries are pages.
     Pte = 0,
     /// Entries are PTE tables or 2 MiB pages.
@@ -71,7 +71,7 @@ pub enum Level {
     Pud = 2,
 }
 
-impl Level {
+impl TableLevel {
     /// All levels, in the order of their index.
     pub const ALL: [Self; 3] = [Self::Pte, Self::Pmd, Self::Pud];
 }
@@ -79,7 +79,7 @@ impl Level {
 /// Why a page table was allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
-pub enum Cause {
+pub enum TableCause {
     /// A page fault.
     Fault = 0,
     /// `UFFDIO_WRITEPROTECT`.
@@ -98,7 +98,7 @@ pub enum Cause {
     Other = 7,
 }
 
-impl Cause {
+impl TableCause {
     /// All causes, in the order of their index.
     pub const ALL: [Self; 8] = [
         Self::Fault,
@@ -145,8 +145,8 @@ pub enum RecordState {
     Moved = 3,
 }
 
-/// Tables by [`Level`] and [`Cause`].
-pub type TableCounts = [[u64; Cause::ALL.len()]; Level::ALL.len()];
+/// Tables by [`TableLevel`] and [`TableCause`].
+pub type TableCounts = [[u64; TableCause::ALL.len()]; TableLevel::ALL.len()];
 
 /// One uffd-wp VMA and what is rare enough to be counted without a per-CPU shard.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +166,7 @@ pub struct VmaRecord {
     pub state: u32,
     /// [`Backing`].
     pub backing: u32,
-    /// [`Mode`] of the owning userfaultfd.
+    /// [`WpMode`] of the owning userfaultfd.
     pub mode: u32,
     /// Page tables allocated for it.
     pub tables: TableCounts,
@@ -180,8 +180,8 @@ pub struct VmaRecord {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct VmaFaults {
-    /// Faults by [`Mode`] and [`Entry`].
-    pub faults: [[u64; Entry::ALL.len()]; Mode::ALL.len()],
+    /// Faults by [`WpMode`] and [`FaultEntry`].
+    pub faults: [[u64; FaultEntry::ALL.len()]; WpMode::ALL.len()],
     /// Markers that a fault replaced.
     pub consumed: u64,
     /// Keeps the size at a cache line.
@@ -208,29 +208,29 @@ pub struct MmRecord {
     pub comm: [u8; COMM_LEN],
     /// Tables allocated outside its uffd-wp VMAs, or where no VMA could be told.
     pub tables: TableCounts,
-    /// Tables freed, by [`Level`].
-    pub freed: [u64; Level::ALL.len()],
+    /// Tables freed, by [`TableLevel`].
+    pub freed: [u64; TableLevel::ALL.len()],
     /// Keeps the size a multiple of a cache line.
     pub reserved: [u64; 6],
 }
 
-/// Number of finite buckets of a [`Histogram`].
+/// Number of finite buckets of a [`TimeHistogram`].
 pub const BUCKETS: usize = 13;
 
 /// Durations: bucket `n` counts those up to `1000 * 4^n` ns, the last one those above all.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Histogram {
+pub struct TimeHistogram {
     /// Not cumulative; the last bucket is +Inf.
     pub buckets: [u64; BUCKETS + 1],
     /// Sum of all durations in nanoseconds.
     pub sum_ns: u64,
 }
 
-/// What a [`Histogram`] measures.
+/// What a [`TimeHistogram`] measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Duration {
+pub enum MeasuredTime {
     /// A thread waiting in `handle_userfault`.
     FaultWait = 0,
     /// One `UFFDIO_WRITEPROTECT` that arms.
@@ -239,7 +239,7 @@ pub enum Duration {
     Scan = 2,
 }
 
-impl Duration {
+impl MeasuredTime {
     /// All durations, in the order of their index.
     pub const ALL: [Self; 3] = [Self::FaultWait, Self::Arm, Self::Scan];
 }
@@ -257,7 +257,7 @@ pub struct FreeList {
 /// Why an event could not be counted where it belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Loss {
+pub enum RecordLoss {
     /// All VMA records are in use.
     VmaRecordsFull = 0,
     /// All process records are in use.
@@ -268,7 +268,7 @@ pub enum Loss {
     VmaUnknown = 3,
 }
 
-impl Loss {
+impl RecordLoss {
     /// All losses, in the order of their index.
     pub const ALL: [Self; 4] = [
         Self::VmaRecordsFull,
@@ -281,15 +281,15 @@ impl Loss {
 /// The one entry of the control map.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Control {
+pub struct ControlBlock {
     /// Free ids of VMA records.
     pub free_vmas: FreeList,
     /// Free ids of process records.
     pub free_mms: FreeList,
-    /// Node histograms by [`Duration`].
-    pub durations: [Histogram; Duration::ALL.len()],
-    /// Events by [`Loss`].
-    pub losses: [u64; Loss::ALL.len()],
+    /// Node histograms by [`MeasuredTime`].
+    pub durations: [TimeHistogram; MeasuredTime::ALL.len()],
+    /// Events by [`RecordLoss`].
+    pub losses: [u64; RecordLoss::ALL.len()],
 }
 
 /// One uffd-wp VMA as the `iter/task_vma` program writes it to its sequence file.
@@ -323,7 +323,7 @@ pub struct IterVma {
 #[cfg(feature = "user")]
 mod user {
     //! Plain old data for the agent's side.
-    use super::{Control, FreeList, Histogram, IterVma, MmRecord, VmaFaults, VmaRecord};
+    use super::{ControlBlock, FreeList, IterVma, MmRecord, TimeHistogram, VmaFaults, VmaRecord};
 
     macro_rules! pod {
         ($($t:ty),*) => {$(
@@ -335,7 +335,13 @@ mod user {
         )*};
     }
     pod!(
-        VmaRecord, VmaFaults, MmRecord, Histogram, FreeList, Control, IterVma
+        VmaRecord,
+        VmaFaults,
+        MmRecord,
+        TimeHistogram,
+        FreeList,
+        ControlBlock,
+        IterVma
     );
 }
 
@@ -343,7 +349,7 @@ const _: () = {
     assert!(size_of::<VmaFaults>() == 64);
     assert!(size_of::<VmaRecord>() == 8 * (6 + 24 + 3 + 1));
     assert!(size_of::<MmRecord>() == 8 * (4 + 1 + 2 + 24 + 3 + 6));
-    assert!(size_of::<Histogram>() == 8 * 15);
-    assert!(size_of::<Control>() == 8 * (4 + 45 + 4));
+    assert!(size_of::<TimeHistogram>() == 8 * 15);
+    assert!(size_of::<ControlBlock>() == 8 * (4 + 45 + 4));
     assert!(size_of::<IterVma>() == 8 * (6 + 2 + 2));
 };

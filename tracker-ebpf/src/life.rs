@@ -3,14 +3,14 @@
 use tracker_ebpf::RecordState;
 
 use crate::{
-    context::Entry,
+    context::FunctionEntry,
     maps::{GENERATION, MM_RECORDS, MMS, PROCESSES, VMA_RECORDS, VMAS},
     record::uses_uffd_wp,
 };
 
 /// `vm_area_free(vma)`: the kernel object goes, and with it the identity of its record.
 #[inline(always)]
-pub fn vm_area_free<C: Entry>(ctx: &C) {
+pub fn vm_area_free<C: FunctionEntry>(ctx: &C) {
     let vma = ctx.pointer(0);
     if !uses_uffd_wp::<C::Memory>(vma) {
         return;
@@ -33,7 +33,7 @@ pub fn vm_area_free<C: Entry>(ctx: &C) {
 
 /// `vm_area_dup(vma)`: a split, a fork or a move; the start of the original may change next.
 #[inline(always)]
-pub fn vm_area_dup<C: Entry>(ctx: &C) {
+pub fn vm_area_dup<C: FunctionEntry>(ctx: &C) {
     if uses_uffd_wp::<C::Memory>(ctx.pointer(0)) {
         GENERATION.add(1);
     }
@@ -41,7 +41,7 @@ pub fn vm_area_dup<C: Entry>(ctx: &C) {
 
 /// `__mmdrop(mm)`: the address space goes; its tables are freed by now.
 #[inline(always)]
-pub fn mmdrop<C: Entry>(ctx: &C) {
+pub fn mmdrop<C: FunctionEntry>(ctx: &C) {
     if PROCESSES.load() == 0 {
         return;
     }

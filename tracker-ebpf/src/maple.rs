@@ -8,7 +8,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
 
 use crate::{
-    memory::{Copied, Memory},
+    memory::{CopiedMemory, KernelMemory},
     patched::{field, offset},
     verifier::{repeat, unknown},
 };
@@ -35,11 +35,11 @@ const DEPTH: u32 = 10;
 /// Whoever allocates a table holds the mmap lock or that VMA's lock: it does not go away.
 #[inline(never)]
 pub fn vma_at(mm: u64, address: u64) -> u64 {
-    let root = Copied::read::<u64, { field!(mm_tree_root) }>(mm as *const u8);
+    let root = CopiedMemory::read::<u64, { field!(mm_tree_root) }>(mm as *const u8);
     if root & ENTRY_MASK != IS_NODE {
         return 0;
     }
-    let mut walk = Walk {
+    let mut walk = MapleWalk {
         address,
         node: unknown(root, address),
         vma: unknown(0, address),
@@ -50,7 +50,7 @@ pub fn vma_at(mm: u64, address: u64) -> u64 {
 
 /// A walk down a tree: the entry of a node, and the VMA once it is found.
 #[repr(C)]
-struct Walk {
+struct MapleWalk {
     address: u64,
     node: u64,
     vma: u64,
@@ -58,7 +58,7 @@ struct Walk {
 
 /// One level down. Returns 1 at the end.
 #[inline(never)]
-extern "C" fn step(_: u64, walk: *mut Walk) -> i64 {
+extern "C" fn step(_: u64, walk: *mut MapleWalk) -> i64 {
     // SAFETY: `vma_at` passes its own walk, which nobody else has.
     let walk = unsafe { &mut *walk };
     let node = (walk.node & NODE_MASK) as *const u8;
@@ -69,7 +69,7 @@ extern "C" fn step(_: u64, walk: *mut Walk) -> i64 {
         offset!(maple_range_slots)
     };
     let slot = slot_for(node, kind, walk.address);
-    let entry = Copied::at(node.wrapping_add(slots as usize + 8 * slot));
+    let entry = CopiedMemory::at(node.wrapping_add(slots as usize + 8 * slot));
     if kind == LEAF {
         walk.vma = unknown(entry, walk.address);
     }
@@ -115,11 +115,11 @@ fn slot_for(node: *const u8, kind: u64, address: u64) -> usize {
 #[inline(always)]
 fn end(node: *const u8, kind: u64, pivots: &[u64; RANGE_PIVOTS]) -> usize {
     if kind == ALLOCATION_RANGE {
-        let end = Copied::read::<u8, { field!(maple_arange_end) }>(node) as usize;
+        let end = CopiedMemory::read::<u8, { field!(maple_arange_end) }>(node) as usize;
         return end.min(ALLOCATION_PIVOTS);
     }
     if pivots[RANGE_PIVOTS - 1] == 0 {
-        Copied::read::<u8, { field!(maple_range_end) }>(node) as usize
+        CopiedMemory::read::<u8, { field!(maple_range_end) }>(node) as usize
     } else {
         RANGE_PIVOTS
     }

@@ -2,12 +2,12 @@
 
 use core::cell::UnsafeCell;
 
-use crate::{atomic, memory::Copied, patched::config};
+use crate::{atomic, memory::CopiedMemory, patched::config};
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap},
 };
-use tracker_ebpf::{Control, Loss, MmRecord, VmaFaults, VmaRecord};
+use tracker_ebpf::{ControlBlock, MmRecord, RecordLoss, VmaFaults, VmaRecord};
 
 const MMAPABLE: u32 = 1 << 10;
 const NO_PREALLOC: u32 = 1;
@@ -26,11 +26,11 @@ pub static MM_RECORDS: Array<MmRecord> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 pub static FAULTS: Array<VmaFaults> = Array::with_max_entries(1, MMAPABLE);
 #[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, MMAPABLE);
-/// The ring of free VMA record ids that [`Control::free_vmas`] points into.
+pub static CONTROL: Array<ControlBlock> = Array::with_max_entries(1, MMAPABLE);
+/// The ring of free VMA record ids that [`ControlBlock::free_vmas`] points into.
 #[map]
 pub static FREE_VMAS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
-/// The ring of free process record ids that [`Control::free_mms`] points into.
+/// The ring of free process record ids that [`ControlBlock::free_mms`] points into.
 #[map]
 pub static FREE_MMS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 /// Ids of VMA records that the agent has ended, for the next walk to forget; zeroes between.
@@ -38,11 +38,11 @@ pub static FREE_MMS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 pub static RETIRED: Array<u64> = Array::with_max_entries(tracker_ebpf::RETIRED, MMAPABLE);
 
 /// A cell that programs on several CPUs write; every use says why that is sound.
-pub struct Racy<T>(UnsafeCell<T>);
+pub struct RacyCell<T>(UnsafeCell<T>);
 // SAFETY: the users of the cell see to it.
-unsafe impl<T> Sync for Racy<T> {}
+unsafe impl<T> Sync for RacyCell<T> {}
 
-impl<T> Racy<T> {
+impl<T> RacyCell<T> {
     pub const fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }
@@ -54,9 +54,9 @@ impl<T> Racy<T> {
 }
 
 /// A word that programs on several CPUs change, atomically.
-pub type Word = Racy<u64>;
+pub type SharedWord = RacyCell<u64>;
 
-impl Word {
+impl SharedWord {
     #[inline(always)]
     pub fn load(&self) -> u64 {
         // SAFETY: one aligned word.
@@ -76,15 +76,15 @@ impl Word {
 }
 
 /// Bumped whenever a VMA pointer may mean another VMA, or another mode, than before.
-pub static GENERATION: Word = Word::new(1);
+pub static GENERATION: SharedWord = SharedWord::new(1);
 /// Process records in use: while 0, nobody uses uffd-wp and the table hooks return at once.
-pub static PROCESSES: Word = Word::new(0);
+pub static PROCESSES: SharedWord = SharedWord::new(0);
 /// The agent's own tgid, set when it reads the iterator: its scans are not its users'.
-pub static AGENT: Word = Word::new(0);
+pub static AGENT: SharedWord = SharedWord::new(0);
 
 /// Counts an event that could not be counted where it belongs.
 #[inline(always)]
-pub fn lose(loss: Loss) {
+pub fn lose(loss: RecordLoss) {
     if let Some(control) = CONTROL.get_ptr_mut(0) {
         // SAFETY: a map value of that type.
         atomic::add(unsafe { &raw mut (*control).losses[loss as usize] }, 1);
@@ -97,6 +97,6 @@ pub fn direct_map() -> u64 {
     match config!(page_offset_symbol) {
         // Without CONFIG_RANDOMIZE_MEMORY (arch/x86/include/asm/page_64_types.h).
         0 => 0xffff_8880_0000_0000,
-        symbol => Copied::at(symbol as *const u8),
+        symbol => CopiedMemory::at(symbol as *const u8),
     }
 }

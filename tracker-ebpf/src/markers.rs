@@ -5,17 +5,17 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_jiffies64, bpf_probe_read_kernel as read_kernel,
 };
-use tracker_ebpf::{Entry as Hit, MarkerEvent};
+use tracker_ebpf::{FaultEntry, MarkerEvent};
 
 use crate::{
     atomic,
-    context::Entry,
-    maps::{Racy, VMA_RECORDS},
-    memory::{Copied, Direct, Memory},
+    context::FunctionEntry,
+    maps::{RacyCell, VMA_RECORDS},
+    memory::{CopiedMemory, DirectMemory, KernelMemory},
     patched::{config, field, offset},
-    record::{Found, VM_HUGETLB, resolve, uses_uffd_wp},
+    record::{FoundRecord, VM_HUGETLB, resolve, uses_uffd_wp},
     slot,
-    walk::{self, Walk},
+    walk::{self, TableWalk},
 };
 
 /// x86 `_PAGE_ACCESSED | _PAGE_DIRTY`: `pte_none` ignores them (a CPU erratum sets them).
@@ -31,7 +31,7 @@ const THREAD_SHIFT: u32 = 40;
 
 /// The marker fault seen last at a page.
 #[repr(C)]
-struct Seen {
+struct SeenMarker {
     /// Page number and record: which marker.
     marker: u64,
     /// Thread and its count of completed faults: which fault.
@@ -42,9 +42,9 @@ struct Seen {
 }
 
 /// Written without a lock: a torn entry looks like another marker, which then counts.
-static SEEN: Racy<[Seen; RECENT]> = Racy::new(
+static SEEN: RacyCell<[SeenMarker; RECENT]> = RacyCell::new(
     [const {
-        Seen {
+        SeenMarker {
             marker: 0,
             fault: 0,
             when: 0,
@@ -58,7 +58,7 @@ const FAULT_WORDS: usize = 12;
 
 /// Counts a consumed marker.
 #[inline(always)]
-pub fn consumed(found: Found) {
+pub fn consumed(found: FoundRecord) {
     if let Some(counters) = slot::counters(found) {
         // SAFETY: a map value.
         atomic::add(unsafe { &raw mut (*counters).consumed }, 1);
@@ -72,7 +72,7 @@ pub fn consumed(found: Found) {
 /// to take the mmap lock); it counts once. Two threads can come here for one marker within a moment,
 /// since the pte lock is taken only later: two faults, but one consumed marker.
 #[inline(always)]
-pub fn do_swap_page<C: Entry>(ctx: &C) {
+pub fn do_swap_page<C: FunctionEntry>(ctx: &C) {
     // One copy: a helper call costs as much as several words. Not zeroed before: that is a loop
     // over bytes.
     let mut fault = MaybeUninit::<[u64; FAULT_WORDS]>::uninit();
@@ -110,7 +110,10 @@ pub fn do_swap_page<C: Entry>(ctx: &C) {
         let mode = found.mode();
         // SAFETY: a map value.
         unsafe {
-            atomic::add(&raw mut (*counters).faults[mode][Hit::Marker as usize], 1);
+            atomic::add(
+                &raw mut (*counters).faults[mode][FaultEntry::Marker as usize],
+                1,
+            );
             atomic::add(&raw mut (*counters).consumed, u64::from(!raced));
         }
     }
@@ -129,9 +132,9 @@ fn word(fault: &[u64; FAULT_WORDS], offset: u32) -> u64 {
 fn this_fault() -> u64 {
     // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
     let task = unsafe { bpf_get_current_task_btf() } as *const u8;
-    let minor = Direct::read::<u64, { field!(task_min_flt) }>(task);
-    let major = Direct::read::<u64, { field!(task_maj_flt) }>(task);
-    let thread = Direct::read::<u32, { field!(task_pid) }>(task);
+    let minor = DirectMemory::read::<u64, { field!(task_min_flt) }>(task);
+    let major = DirectMemory::read::<u64, { field!(task_maj_flt) }>(task);
+    let thread = DirectMemory::read::<u32, { field!(task_pid) }>(task);
     u64::from(thread) << THREAD_SHIFT ^ (minor + major)
 }
 
@@ -139,7 +142,7 @@ fn this_fault() -> u64 {
 /// empty entries where the VMA uses markers; disarming drops them (`change_pte_range`,
 /// `hugetlb_change_protection`).
 #[inline(always)]
-pub fn marks<C: Entry>(ctx: &C) {
+pub fn marks<C: FunctionEntry>(ctx: &C) {
     let at = config!(wp_range_vma_arg) as usize;
     let vma = ctx.argument(at);
     let (start, length) = (ctx.argument(at + 1), ctx.argument(at + 2));
@@ -160,32 +163,32 @@ pub fn marks<C: Entry>(ctx: &C) {
 /// `userfaultfd_wp_use_markers(vma)`
 #[inline(always)]
 fn uses_markers(vma: *const u8) -> bool {
-    let ctx = Copied::pointer::<{ field!(vma_uffd_ctx) }>(vma);
-    uses_uffd_wp::<Copied>(vma)
-        && (Copied::read::<u64, { field!(vma_ops) }>(vma) != 0
-            || Copied::read::<u32, { field!(uffd_features) }>(ctx) & WP_UNPOPULATED != 0)
+    let ctx = CopiedMemory::pointer::<{ field!(vma_uffd_ctx) }>(vma);
+    uses_uffd_wp::<CopiedMemory>(vma)
+        && (CopiedMemory::read::<u64, { field!(vma_ops) }>(vma) != 0
+            || CopiedMemory::read::<u32, { field!(uffd_features) }>(ctx) & WP_UNPOPULATED != 0)
 }
 
 /// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`: markers of anonymous
 /// memory are dropped; else they stay, and armed pages become markers, unless the flags say
 /// otherwise (`zap_pte_range`).
 #[inline(always)]
-pub fn zap<C: Entry>(ctx: &C) {
+pub fn zap<C: FunctionEntry>(ctx: &C) {
     let vma = ctx.pointer(1);
     if !uses_uffd_wp::<C::Memory>(vma) {
         return;
     }
     let details = ctx.argument(4) as *const u8;
-    let flags = Copied::read::<u32, { field!(zap_flags) }>(details);
+    let flags = CopiedMemory::read::<u32, { field!(zap_flags) }>(details);
     let object = ctx.argument(1);
-    let drops = Copied::read::<u64, { field!(vma_ops) }>(object as *const u8) == 0
+    let drops = CopiedMemory::read::<u64, { field!(vma_ops) }>(object as *const u8) == 0
         || !details.is_null() && flags & ZAP_FLAG_DROP_MARKER != 0;
     zapped(object, ctx.argument(2), ctx.argument(3), drops);
 }
 
 /// `__unmap_hugepage_range(tlb, vma, start, end, ref, zap_flags)`
 #[inline(always)]
-pub fn hugetlb_zap<C: Entry>(ctx: &C) {
+pub fn hugetlb_zap<C: FunctionEntry>(ctx: &C) {
     if uses_uffd_wp::<C::Memory>(ctx.pointer(1)) {
         let drops = ctx.argument(5) as u32 & ZAP_FLAG_DROP_MARKER != 0;
         zapped(ctx.argument(1), ctx.argument(2), ctx.argument(3), drops);
@@ -203,11 +206,11 @@ fn zapped(vma: u64, start: u64, end: u64, drops: bool) {
 }
 
 #[inline(always)]
-fn walk_of(vma: *const u8, start: u64, end: u64, arms: bool) -> Walk {
-    let mm = Copied::read::<u64, { field!(vma_mm) }>(vma);
-    let flags = Copied::read::<u64, { field!(vma_flags) }>(vma);
+fn walk_of(vma: *const u8, start: u64, end: u64, arms: bool) -> TableWalk {
+    let mm = CopiedMemory::read::<u64, { field!(vma_mm) }>(vma);
+    let flags = CopiedMemory::read::<u64, { field!(vma_flags) }>(vma);
     let hugetlb = flags & VM_HUGETLB != 0;
-    let file = Copied::read::<u64, { field!(vma_ops) }>(vma) != 0;
+    let file = CopiedMemory::read::<u64, { field!(vma_ops) }>(vma) != 0;
     walk::count(mm, start, end, hugetlb, arms && file && !hugetlb)
 }
 
@@ -229,7 +232,7 @@ fn count(vma: u64, event: MarkerEvent, number: u64) {
 /// `make_uffd_wp_pte(vma, addr, pte, ptent)`: PAGEMAP_SCAN arms one entry, under the pte lock. An
 /// empty one becomes a marker.
 #[inline(always)]
-pub fn make_uffd_wp_pte<C: Entry>(ctx: &C) {
+pub fn make_uffd_wp_pte<C: FunctionEntry>(ctx: &C) {
     if ctx.number(3) & !IGNORED_BITS != 0 {
         return;
     }

@@ -11,20 +11,20 @@ use crate::patched::offset_of;
 
 /// A way to read a field of a kernel object: the `FIELD`th of [`tracker_ebpf::Offsets`], as
 /// `field!` names it.
-pub trait Memory {
+pub trait KernelMemory {
     /// Reads the field as a `T`.
-    fn read<T: Word, const FIELD: usize>(object: *const u8) -> T;
+    fn read<T: LoadedWord, const FIELD: usize>(object: *const u8) -> T;
 
     /// Reads the field as a pointer.
     fn pointer<const FIELD: usize>(object: *const u8) -> *const u8;
 }
 
 /// Loads that the verifier checks: for pointers from fentry, fexit and iterator arguments.
-pub struct Direct;
+pub struct DirectMemory;
 
-impl Memory for Direct {
+impl KernelMemory for DirectMemory {
     #[inline(always)]
-    fn read<T: Word, const FIELD: usize>(object: *const u8) -> T {
+    fn read<T: LoadedWord, const FIELD: usize>(object: *const u8) -> T {
         T::load::<FIELD>(object)
     }
 
@@ -35,9 +35,9 @@ impl Memory for Direct {
 }
 
 /// Copies by helper: for pointers that the verifier knows nothing of.
-pub struct Copied;
+pub struct CopiedMemory;
 
-impl Copied {
+impl CopiedMemory {
     /// Reads what is at `address`.
     #[inline(always)]
     pub fn at<T: Copy + Default>(address: *const u8) -> T {
@@ -46,9 +46,9 @@ impl Copied {
     }
 }
 
-impl Memory for Copied {
+impl KernelMemory for CopiedMemory {
     #[inline(always)]
-    fn read<T: Word, const FIELD: usize>(object: *const u8) -> T {
+    fn read<T: LoadedWord, const FIELD: usize>(object: *const u8) -> T {
         Self::at(object.wrapping_add(offset_of::<FIELD>() as usize))
     }
 
@@ -59,14 +59,14 @@ impl Memory for Copied {
 }
 
 /// What one load instruction reads.
-pub trait Word: Copy + Default {
+pub trait LoadedWord: Copy + Default {
     /// Loads the `FIELD`th field of [`tracker_ebpf::Offsets`]; the agent fills in its offset.
     fn load<const FIELD: usize>(object: *const u8) -> Self;
 }
 
 macro_rules! word {
     ($($word:ident),*) => {$(
-        impl Word for $word {
+        impl LoadedWord for $word {
             #[cfg(target_arch = "bpf")]
             #[inline(always)]
             fn load<const FIELD: usize>(object: *const u8) -> Self {

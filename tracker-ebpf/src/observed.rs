@@ -9,8 +9,8 @@ use aya_ebpf::{
 use tracker_ebpf::EventKind;
 
 use crate::{
-    events::Event,
-    memory::{Copied, Direct, Memory},
+    events::PageEvent,
+    memory::{CopiedMemory, DirectMemory, KernelMemory},
     patched::field,
     watch::{self, NOBODY},
 };
@@ -27,7 +27,7 @@ const MOVE: u64 = 0xc028_aa05;
 fn current_watch() -> u32 {
     // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
     let task = unsafe { bpf_get_current_task_btf() } as *const u8;
-    watch::of(Direct::pointer::<{ field!(task_mm) }>(task) as u64)
+    watch::of(DirectMemory::pointer::<{ field!(task_mm) }>(task) as u64)
 }
 
 #[inline(always)]
@@ -40,7 +40,7 @@ fn write_fault(ctx: &BtfTracePointContext, user: bool) {
     if watch == NOBODY {
         return;
     }
-    let event = Event {
+    let event = PageEvent {
         kind: EventKind::HardwareFault,
         watch,
         start: address & !(PAGE - 1),
@@ -72,7 +72,7 @@ pub fn kernel_fault(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub fn syscall(ctx: &BtfTracePointContext) {
     let regs = ctx.arg::<*const u8>(0);
-    let word = |at: usize| Copied::at::<u64>(regs.wrapping_add(at));
+    let word = |at: usize| CopiedMemory::at::<u64>(regs.wrapping_add(at));
     let number = word(offset_of!(pt_regs, orig_rax));
     if !matters(number) {
         return;
@@ -92,7 +92,7 @@ pub fn syscall(ctx: &BtfTracePointContext) {
     if watch == NOBODY {
         return;
     }
-    let event = Event {
+    let event = PageEvent {
         kind: EventKind::Syscall,
         watch,
         start: first,

@@ -4,7 +4,7 @@
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
 
-/// The place of a field in [`tracker_ebpf::Offsets`], for [`crate::memory::Memory`].
+/// The place of a field in [`tracker_ebpf::Offsets`], for [`crate::memory::KernelMemory`].
 macro_rules! field {
     ($field:ident) => {
         core::mem::offset_of!(tracker_ebpf::Offsets, $field) / 4

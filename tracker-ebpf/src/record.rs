@@ -7,7 +7,9 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use aya_log_ebpf::debug;
-use tracker_ebpf::{Backing, COMM_LEN, FreeList, Loss, MmRecord, Mode, NO_RECORD, RecordState};
+use tracker_ebpf::{
+    Backing, COMM_LEN, FreeList, MmRecord, NO_RECORD, RecordLoss, RecordState, WpMode,
+};
 
 use crate::{
     atomic,
@@ -15,7 +17,7 @@ use crate::{
         CONTROL, FREE_MMS, FREE_VMAS, GENERATION, MM_RECORDS, MMS, PROCESSES, VMA_RECORDS, VMAS,
         lose,
     },
-    memory::{Copied, Memory},
+    memory::{CopiedMemory, KernelMemory},
     patched::{config, field, offset},
 };
 
@@ -31,18 +33,18 @@ const NOEXIST: u64 = 1;
 /// How often a taker may lose the race for a free record.
 const TAKE_TRIES: u32 = 16;
 
-/// Set in every [`Found`], so that `None` is zero.
+/// Set in every [`FoundRecord`], so that `None` is zero.
 const SET: NonZero<u64> = NonZero::new(2).unwrap();
 
 /// A record and what a fault needs to know of it, in one word: as a struct it would be copied by
 /// LLVM's memcpy, on which its BPF backend stumbles.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Found(NonZero<u64>);
+pub struct FoundRecord(NonZero<u64>);
 
-impl Found {
+impl FoundRecord {
     #[inline(always)]
-    fn new(id: u32, place: u32, mode: Mode) -> Self {
+    fn new(id: u32, place: u32, mode: WpMode) -> Self {
         let word = (place as u64) << 32 | (id as u64) << 2 | mode as u64;
         Self(SET | word)
     }
@@ -59,7 +61,7 @@ impl Found {
         (self.0.get() >> 32) as u32
     }
 
-    /// [`Mode`] as a number, which the verifier can bound.
+    /// [`WpMode`] as a number, which the verifier can bound.
     #[inline(always)]
     pub const fn mode(self) -> usize {
         (self.0.get() & 1) as usize
@@ -67,31 +69,31 @@ impl Found {
 
     #[inline(always)]
     pub const fn is_async(self) -> bool {
-        self.mode() == Mode::Async as usize
+        self.mode() == WpMode::Async as usize
     }
 }
 
 /// Whether uffd write-protection is registered on the VMA.
 #[inline(always)]
-pub fn uses_uffd_wp<M: Memory>(vma: *const u8) -> bool {
+pub fn uses_uffd_wp<M: KernelMemory>(vma: *const u8) -> bool {
     M::read::<u64, { field!(vma_flags) }>(vma) & VM_UFFD_WP != 0
 }
 
 /// The mode of the userfaultfd that owns the VMA.
 #[inline(always)]
-pub fn mode<M: Memory>(vma: *const u8) -> Mode {
+pub fn mode<M: KernelMemory>(vma: *const u8) -> WpMode {
     let ctx = M::pointer::<{ field!(vma_uffd_ctx) }>(vma);
     if M::read::<u32, { field!(uffd_features) }>(ctx) & WP_ASYNC != 0 {
-        Mode::Async
+        WpMode::Async
     } else {
-        Mode::Sync
+        WpMode::Sync
     }
 }
 
 /// What the pages of a VMA come from, as `vma_is_anonymous`, `is_vm_hugetlb_page` and the file
 /// system's magic tell. Shared anonymous memory is a file on an internal tmpfs.
 #[inline(always)]
-pub fn backing<M: Memory>(vma: *const u8) -> Backing {
+pub fn backing<M: KernelMemory>(vma: *const u8) -> Backing {
     if M::read::<u64, { field!(vma_flags) }>(vma) & VM_HUGETLB != 0 {
         return Backing::Hugetlb;
     }
@@ -109,14 +111,14 @@ pub fn backing<M: Memory>(vma: *const u8) -> Backing {
 
 /// The record of a uffd-wp VMA, filled if it has none; `None` if the VMA does not use uffd-wp.
 #[inline(never)]
-pub fn resolve(vma: u64) -> Option<Found> {
+pub fn resolve(vma: u64) -> Option<FoundRecord> {
     let object = vma as *const u8;
-    if !uses_uffd_wp::<Copied>(object) {
+    if !uses_uffd_wp::<CopiedMemory>(object) {
         return None;
     }
-    let mode = mode::<Copied>(object);
-    let start = Copied::read::<u64, { field!(vma_start) }>(object);
-    let mm = Copied::read::<u64, { field!(vma_mm) }>(object);
+    let mode = mode::<CopiedMemory>(object);
+    let start = CopiedMemory::read::<u64, { field!(vma_start) }>(object);
+    let mm = CopiedMemory::read::<u64, { field!(vma_mm) }>(object);
     let mm_id = resolve_mm(mm);
     let known = known(vma, start, mm_id, mode);
     let id = if known == NO_RECORD {
@@ -127,12 +129,12 @@ pub fn resolve(vma: u64) -> Option<Found> {
     // SAFETY: a helper without arguments.
     let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
     let place = (cpu & config!(shard_mask)) * config!(vma_records) + u64::from(id);
-    Some(Found::new(id, place as u32, mode))
+    Some(FoundRecord::new(id, place as u32, mode))
 }
 
 /// The id under which this very VMA is counted already.
 #[inline(always)]
-fn known(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
+fn known(vma: u64, start: u64, mm_id: u32, mode: WpMode) -> u32 {
     // SAFETY: the value is one aligned word.
     let Some(id) = (unsafe { VMAS.get(vma) }).copied() else {
         return NO_RECORD;
@@ -178,14 +180,14 @@ pub fn forget(id: u32) {
 
 /// Takes a free record and publishes it.
 #[inline(always)]
-fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
-    let id = take(&FREE_VMAS, Free::Vmas, config!(vma_records));
+fn fill(vma: u64, start: u64, mm_id: u32, mode: WpMode) -> u32 {
+    let id = take(&FREE_VMAS, FreeRecords::Vmas, config!(vma_records));
     let Some(record) = VMA_RECORDS.get_ptr_mut(id) else {
         return NO_RECORD;
     };
     if id == NO_RECORD {
         debug!((), "no VMA record is free at {:x}", start);
-        lose(Loss::VmaRecordsFull);
+        lose(RecordLoss::VmaRecordsFull);
         return NO_RECORD;
     }
     let object = vma as *const u8;
@@ -193,10 +195,10 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: Mode) -> u32 {
     unsafe {
         (*record).vma = vma;
         (*record).start = start;
-        (*record).end = Copied::read::<u64, { field!(vma_end) }>(object);
+        (*record).end = CopiedMemory::read::<u64, { field!(vma_end) }>(object);
         (*record).born_ns = bpf_ktime_get_ns();
         (*record).mm_id = mm_id;
-        (*record).backing = backing::<Copied>(object) as u32;
+        (*record).backing = backing::<CopiedMemory>(object) as u32;
         (*record).mode = mode as u32;
         (*record).state = RecordState::Live as u32;
     }
@@ -219,13 +221,13 @@ pub fn resolve_mm(mm: u64) -> u32 {
         identify(id, mm);
         return id;
     }
-    let id = take(&FREE_MMS, Free::Mms, config!(mm_records));
+    let id = take(&FREE_MMS, FreeRecords::Mms, config!(mm_records));
     let Some(record) = MM_RECORDS.get_ptr_mut(id) else {
         return NO_RECORD;
     };
     if id == NO_RECORD {
         debug!((), "no process record is free");
-        lose(Loss::MmRecordsFull);
+        lose(RecordLoss::MmRecordsFull);
         return NO_RECORD;
     }
     // SAFETY: the id was free: nobody else writes this record.
@@ -255,11 +257,11 @@ fn identify(id: u32, mm: u64) {
     }
     let owner = match offset!(mm_owner) {
         tracker_ebpf::ABSENT => 0,
-        owner => Copied::at::<u64>((mm as *const u8).wrapping_add(owner as usize)),
+        owner => CopiedMemory::at::<u64>((mm as *const u8).wrapping_add(owner as usize)),
     };
     // SAFETY: a helper without arguments.
     for task in [owner, unsafe { bpf_get_current_task() }] {
-        if Copied::read::<u64, { field!(task_mm) }>(task as *const u8) == mm {
+        if CopiedMemory::read::<u64, { field!(task_mm) }>(task as *const u8) == mm {
             return name(record, task as *const u8);
         }
     }
@@ -281,14 +283,15 @@ pub fn identify_exiting(id: u32) {
 /// Names a process by its group leader.
 #[inline(always)]
 fn name(record: *mut MmRecord, task: *const u8) {
-    let leader = Copied::pointer::<{ field!(task_group_leader) }>(task);
+    let leader = CopiedMemory::pointer::<{ field!(task_group_leader) }>(task);
     // SAFETY: a map value; the tgid, which makes the rest count, is written last.
     unsafe {
-        (*record).start_boottime_ns = Copied::read::<u64, { field!(task_start_boottime) }>(leader);
+        (*record).start_boottime_ns =
+            CopiedMemory::read::<u64, { field!(task_start_boottime) }>(leader);
         (*record).comm =
-            Copied::at::<[u8; COMM_LEN]>(leader.wrapping_add(offset!(task_comm) as usize));
+            CopiedMemory::at::<[u8; COMM_LEN]>(leader.wrapping_add(offset!(task_comm) as usize));
         (&raw mut (*record).tgid)
-            .write_volatile(Copied::read::<u32, { field!(task_tgid) }>(leader));
+            .write_volatile(CopiedMemory::read::<u32, { field!(task_tgid) }>(leader));
     }
 }
 
@@ -314,28 +317,28 @@ fn publish(map: &HashMap<u64, u32>, key: u64, id: u32, retract: impl FnOnce()) -
     match unsafe { map.get(key) } {
         Some(first) => *first,
         None => {
-            lose(Loss::MapUpdateFailed);
+            lose(RecordLoss::MapUpdateFailed);
             NO_RECORD
         }
     }
 }
 
-enum Free {
+enum FreeRecords {
     Vmas,
     Mms,
 }
 
 /// Takes an id from a ring of free ones; `NO_RECORD` if it is empty.
 #[inline(always)]
-fn take(ring: &Array<u64>, which: Free, capacity: u64) -> u32 {
+fn take(ring: &Array<u64>, which: FreeRecords, capacity: u64) -> u32 {
     let Some(control) = CONTROL.get_ptr_mut(0) else {
         return NO_RECORD;
     };
     // SAFETY: a map value; both ends are only touched atomically.
     let list: *mut FreeList = unsafe {
         match which {
-            Free::Vmas => &raw mut (*control).free_vmas,
-            Free::Mms => &raw mut (*control).free_mms,
+            FreeRecords::Vmas => &raw mut (*control).free_vmas,
+            FreeRecords::Mms => &raw mut (*control).free_mms,
         }
     };
     // SAFETY: as above.

@@ -8,12 +8,12 @@ use aya_ebpf::{
     macros::map,
     maps::HashMap,
 };
-use tracker_ebpf::{Cause, Duration, NO_RECORD};
+use tracker_ebpf::{MeasuredTime, NO_RECORD, TableCause};
 
 use crate::{
-    context::{Entry, Exit},
+    context::{FunctionEntry, FunctionExit},
     maps::{AGENT, GENERATION},
-    memory::{Copied, Memory},
+    memory::{CopiedMemory, KernelMemory},
     patched::{config, field},
     record::{known_mm, resolve_mm, uses_uffd_wp},
     timing,
@@ -39,15 +39,15 @@ const MODE_WP: u64 = 1 << 1;
 /// `UFFDIO_WRITEPROTECT_MODE_WP`
 const MODE_ARM: u64 = 1;
 
-const ARM: u64 = Cause::Arm as u64;
-const SCAN: u64 = Cause::Scan as u64;
+const ARM: u64 = TableCause::Arm as u64;
+const SCAN: u64 = TableCause::Scan as u64;
 /// Not a cause: no table is allocated meanwhile.
 const REGISTERING: u64 = u64::MAX;
 
 /// What a task is doing.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Scope {
+pub struct TaskScope {
     /// The VMA it works on, if known.
     pub vma: u64,
     /// The addresses it works on, if known: from here,
@@ -56,19 +56,19 @@ pub struct Scope {
     pub end: u64,
     /// When it began, `CLOCK_MONOTONIC` ns.
     pub began_ns: u64,
-    /// [`Cause`] of tables allocated meanwhile.
+    /// [`TableCause`] of tables allocated meanwhile.
     pub cause: u64,
 }
 
 /// Tasks inside a scope, by tid.
 #[map]
-static SCOPES: HashMap<u32, Scope> = HashMap::with_max_entries(16384, 1);
+static SCOPES: HashMap<u32, TaskScope> = HashMap::with_max_entries(16384, 1);
 
 #[inline(always)]
 fn enter(cause: u64, vma: u64, start: u64, length: u64) {
     // SAFETY: a helper without arguments.
     let began_ns = unsafe { bpf_ktime_get_ns() };
-    let scope = Scope {
+    let scope = TaskScope {
         vma,
         start,
         end: start.wrapping_add(length),
@@ -79,18 +79,18 @@ fn enter(cause: u64, vma: u64, start: u64, length: u64) {
 }
 
 /// The scope of a task that is in none.
-const NONE: Scope = Scope {
+const NONE: TaskScope = TaskScope {
     vma: 0,
     start: 0,
     end: 0,
     began_ns: 0,
-    cause: Cause::Other as u64,
+    cause: TableCause::Other as u64,
 };
 
 /// The scope of the current task. Not an `Option`: the compiler may look at what one without a
 /// value holds, which the verifier does not allow.
 #[inline(always)]
-pub fn current() -> Scope {
+pub fn current() -> TaskScope {
     // SAFETY: only this task writes its entry.
     match unsafe { SCOPES.get(bpf_get_current_pid_tgid() as u32) } {
         Some(scope) => *scope,
@@ -100,7 +100,7 @@ pub fn current() -> Scope {
 
 /// Ends the scope of the current task.
 #[inline(always)]
-pub fn leave() -> Scope {
+pub fn leave() -> TaskScope {
     let scope = current();
     let _ = SCOPES.remove(bpf_get_current_pid_tgid() as u32);
     scope
@@ -111,17 +111,17 @@ pub fn leave() -> Scope {
 ///
 /// All these commands pass a struct that begins with an address of the range they work on.
 #[inline(always)]
-pub fn userfaultfd_ioctl<C: Entry>(ctx: &C) {
+pub fn userfaultfd_ioctl<C: FunctionEntry>(ctx: &C) {
     let arg = ctx.number(2);
     let (cause, length_at) = match ctx.number(1) as u32 {
         WRITEPROTECT if user_word(arg + MODE_AT) & MODE_ARM != 0 => (ARM, RANGE_LENGTH_AT),
-        ZEROPAGE | CONTINUE | POISON => (Cause::Copy as u64, RANGE_LENGTH_AT),
-        COPY => (Cause::Copy as u64, COPY_LENGTH_AT),
-        MOVE => (Cause::Move as u64, COPY_LENGTH_AT),
+        ZEROPAGE | CONTINUE | POISON => (TableCause::Copy as u64, RANGE_LENGTH_AT),
+        COPY => (TableCause::Copy as u64, COPY_LENGTH_AT),
+        MOVE => (TableCause::Move as u64, COPY_LENGTH_AT),
         REGISTER => {
             if user_word(arg + MODE_AT) & MODE_WP != 0 {
                 let uffd = C::Memory::pointer::<{ field!(file_private_data) }>(ctx.pointer(0));
-                resolve_mm(Copied::read::<u64, { field!(uffd_mm) }>(uffd));
+                resolve_mm(CopiedMemory::read::<u64, { field!(uffd_mm) }>(uffd));
             }
             (REGISTERING, RANGE_LENGTH_AT)
         }
@@ -133,10 +133,10 @@ pub fn userfaultfd_ioctl<C: Entry>(ctx: &C) {
 
 /// Return of `userfaultfd_ioctl`.
 #[inline(always)]
-pub fn userfaultfd_ioctl_exit<C: Exit>(_ctx: &C) {
+pub fn userfaultfd_ioctl_exit<C: FunctionExit>(_ctx: &C) {
     let scope = leave();
     match scope.cause {
-        ARM => timing::observe_since(Duration::Arm, scope.began_ns),
+        ARM => timing::observe_since(MeasuredTime::Arm, scope.began_ns),
         // What a VMA pointer means may have changed: another userfaultfd, another mode.
         REGISTERING => GENERATION.add(1),
         _ => {}
@@ -152,7 +152,7 @@ fn user_word(address: u64) -> u64 {
 
 /// `do_pagemap_scan(mm, arg)`. The agent's own scans are left out.
 #[inline(always)]
-pub fn scan<C: Entry>(ctx: &C) {
+pub fn scan<C: FunctionEntry>(ctx: &C) {
     if known_mm(ctx.pointer(0) as u64) == NO_RECORD
         || bpf_get_current_pid_tgid() >> 32 == AGENT.load()
     {
@@ -163,7 +163,7 @@ pub fn scan<C: Entry>(ctx: &C) {
 
 /// `uffd_wp_range(vma, start, len, enable)`: inside an arm or a scan, the VMA it is about.
 #[inline(always)]
-pub fn wp_range<C: Entry>(ctx: &C) {
+pub fn wp_range<C: FunctionEntry>(ctx: &C) {
     // Both are loaded: a context offset that depends on a condition does not pass the verifier.
     let (first, second) = (ctx.number(0), ctx.number(1));
     let vma = if config!(wp_range_vma_arg) == 1 {
@@ -180,7 +180,7 @@ pub fn wp_range<C: Entry>(ctx: &C) {
 
 /// `copy_page_range(dst_vma, src_vma)`: one VMA of a fork.
 #[inline(always)]
-pub fn fork<C: Entry>(ctx: &C) {
+pub fn fork<C: FunctionEntry>(ctx: &C) {
     let vma = ctx.pointer(0);
     let mm = C::Memory::pointer::<{ field!(vma_mm) }>(vma) as u64;
     if uses_uffd_wp::<C::Memory>(vma) {
@@ -188,12 +188,12 @@ pub fn fork<C: Entry>(ctx: &C) {
     } else if known_mm(mm) == NO_RECORD {
         return;
     }
-    enter(Cause::Fork as u64, vma as u64, 0, 0);
+    enter(TableCause::Fork as u64, vma as u64, 0, 0);
 }
 
 /// `move_page_tables(vma, old_addr, new_vma, ..)`, later `move_page_tables(control)`: mremap.
 #[inline(always)]
-pub fn mremap<C: Entry>(ctx: &C) {
+pub fn mremap<C: FunctionEntry>(ctx: &C) {
     let vma = if config!(move_takes_control) == 1 {
         C::Memory::pointer::<{ field!(move_new) }>(ctx.pointer(0))
     } else {
@@ -201,20 +201,20 @@ pub fn mremap<C: Entry>(ctx: &C) {
     };
     let mm = C::Memory::pointer::<{ field!(vma_mm) }>(vma) as u64;
     if known_mm(mm) != NO_RECORD {
-        enter(Cause::Move as u64, vma as u64, 0, 0);
+        enter(TableCause::Move as u64, vma as u64, 0, 0);
     }
 }
 
 /// `populate_vma_page_range(vma, ..)`: MAP_POPULATE, mlock.
 #[inline(always)]
-pub fn populate<C: Entry>(ctx: &C) {
+pub fn populate<C: FunctionEntry>(ctx: &C) {
     begin_populate(C::Memory::pointer::<{ field!(vma_mm) }>(ctx.pointer(0)) as u64);
 }
 
 /// `faultin_page_range(mm, ..)`, before 6.10 `faultin_vma_page_range(vma, ..)`: MADV_POPULATE_READ
 /// and _WRITE.
 #[inline(always)]
-pub fn madvise_populate<C: Entry>(ctx: &C) {
+pub fn madvise_populate<C: FunctionEntry>(ctx: &C) {
     let object = ctx.pointer(0);
     if config!(faultin_takes_mm) == 1 {
         begin_populate(object as u64);
@@ -226,22 +226,22 @@ pub fn madvise_populate<C: Entry>(ctx: &C) {
 #[inline(always)]
 fn begin_populate(mm: u64) {
     if known_mm(mm) != NO_RECORD {
-        enter(Cause::Populate as u64, 0, 0, 0);
+        enter(TableCause::Populate as u64, 0, 0, 0);
     }
 }
 
 /// Return of `do_pagemap_scan`.
 #[inline(always)]
-pub fn scan_exit<C: Exit>(_ctx: &C) {
+pub fn scan_exit<C: FunctionExit>(_ctx: &C) {
     let scope = leave();
     if scope.cause == SCAN {
-        timing::observe_since(Duration::Scan, scope.began_ns);
+        timing::observe_since(MeasuredTime::Scan, scope.began_ns);
     }
 }
 
 /// Return of any function that entered a scope and is not timed.
 #[inline(always)]
-pub fn exit<C: Exit>(_ctx: &C) {
+pub fn exit<C: FunctionExit>(_ctx: &C) {
     leave();
 }
 
@@ -249,7 +249,7 @@ pub fn exit<C: Exit>(_ctx: &C) {
 #[inline(always)]
 pub fn covers(vma: u64, mm: u64, address: u64) -> bool {
     let vma = vma as *const u8;
-    Copied::read::<u64, { field!(vma_mm) }>(vma) == mm
-        && Copied::read::<u64, { field!(vma_start) }>(vma) <= address
-        && address < Copied::read::<u64, { field!(vma_end) }>(vma)
+    CopiedMemory::read::<u64, { field!(vma_mm) }>(vma) == mm
+        && CopiedMemory::read::<u64, { field!(vma_start) }>(vma) <= address
+        && address < CopiedMemory::read::<u64, { field!(vma_end) }>(vma)
 }

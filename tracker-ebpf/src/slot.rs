@@ -7,25 +7,25 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use tracker_ebpf::VmaFaults;
 
 use crate::{
-    maps::{FAULTS, GENERATION, Racy},
-    record::{Found, resolve},
+    maps::{FAULTS, GENERATION, RacyCell},
+    record::{FoundRecord, resolve},
 };
 
 /// As many as x86 can have (the largest `CONFIG_NR_CPUS`), so that each CPU has its own.
 const SLOTS: usize = 8192;
 
 #[repr(C, align(32))]
-struct Slot {
+struct CpuSlot {
     vma: u64,
     generation: u64,
-    found: Option<Found>,
+    found: Option<FoundRecord>,
     reserved: u64,
 }
 
 /// Each CPU writes its own slot only.
-static LAST: Racy<[Slot; SLOTS]> = Racy::new(
+static LAST: RacyCell<[CpuSlot; SLOTS]> = RacyCell::new(
     [const {
-        Slot {
+        CpuSlot {
             vma: 0,
             generation: 0,
             found: None,
@@ -36,16 +36,16 @@ static LAST: Racy<[Slot; SLOTS]> = Racy::new(
 
 /// The slot of this CPU.
 #[inline(always)]
-fn own() -> *mut Slot {
+fn own() -> *mut CpuSlot {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() } as usize & (SLOTS - 1);
     // SAFETY: in bounds.
-    unsafe { LAST.get().cast::<Slot>().add(cpu) }
+    unsafe { LAST.get().cast::<CpuSlot>().add(cpu) }
 }
 
 /// The record of a VMA, from this CPU's slot if `preemptible` allows it.
 #[inline(always)]
-pub fn find(vma: *const u8, preemptible: bool) -> Option<Found> {
+pub fn find(vma: *const u8, preemptible: bool) -> Option<FoundRecord> {
     if preemptible {
         return resolve(vma as u64);
     }
@@ -61,7 +61,7 @@ pub fn find(vma: *const u8, preemptible: bool) -> Option<Found> {
 
 /// The slow path, with nothing of its caller's kept in registers: those would cost every fault.
 #[inline(never)]
-fn refill(vma: u64) -> Option<Found> {
+fn refill(vma: u64) -> Option<FoundRecord> {
     let slot = own();
     // Before the VMA is looked at: what changes meanwhile makes the slot stale.
     let generation = GENERATION.load();
@@ -77,6 +77,6 @@ fn refill(vma: u64) -> Option<Found> {
 
 /// The hot counters of a record.
 #[inline(always)]
-pub fn counters(found: Found) -> Option<*mut VmaFaults> {
+pub fn counters(found: FoundRecord) -> Option<*mut VmaFaults> {
     FAULTS.get_ptr_mut(found.place())
 }

@@ -10,14 +10,14 @@ use aya_ebpf::{
     programs::{FExitContext, ProbeContext},
 };
 use aya_log_ebpf::debug;
-use tracker_ebpf::{Cause, Level, Loss, NO_RECORD};
+use tracker_ebpf::{NO_RECORD, RecordLoss, TableCause, TableLevel};
 
 use crate::{
     atomic,
-    attribution::{self, From},
-    context::{Entry, Exit, stack, traced_argument},
+    attribution::{self, StackFrom},
+    context::{FunctionEntry, FunctionExit, stack, traced_argument},
     maps::{MM_RECORDS, VMA_RECORDS, direct_map, lose},
-    memory::{Copied, Memory},
+    memory::{CopiedMemory, KernelMemory},
     patched::{config, field},
     record::{self, known_mm, resolve, uses_uffd_wp},
     scope,
@@ -29,11 +29,11 @@ const NOEXIST: u64 = 1;
 /// A table allocation under way: what a kretprobe, which sees no arguments, is told by the entry.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Allocation {
+struct TableAllocation {
     mm: u64,
     /// The VMA it is for; 0 if that could not be told.
     vma: u64,
-    /// [`Cause`]
+    /// [`TableCause`]
     cause: u64,
     /// Where the function leaves its result: `pgtable_t *`, `pud_t *` or `p4d_t *`.
     result: u64,
@@ -41,7 +41,7 @@ struct Allocation {
 
 /// Allocations under way, by tid and level: a PMD allocation does not nest in a PTE one.
 #[map]
-static ALLOCATIONS: HashMap<u32, Allocation> = HashMap::with_max_entries(16384, 1);
+static ALLOCATIONS: HashMap<u32, TableAllocation> = HashMap::with_max_entries(16384, 1);
 
 /// Upper tables that were counted, by their address in the kernel's direct map: `__pmd_alloc` returns 0 also when another
 /// thread's table won.
@@ -50,16 +50,16 @@ static UPPER_TABLES: HashMap<u64, u8> = HashMap::with_max_entries(65536, 1);
 
 /// Counts one allocated table: for its VMA if that uses uffd-wp, else for the process.
 #[inline(always)]
-fn allocated(mm: u64, vma: u64, cause: u64, level: Level) {
+fn allocated(mm: u64, vma: u64, cause: u64, level: TableLevel) {
     // A number, which the verifier can bound.
-    let place = level as usize * Cause::ALL.len() + (cause & 7) as usize;
+    let place = level as usize * TableCause::ALL.len() + (cause & 7) as usize;
     if vma == 0 {
         debug!(
             (),
             "no VMA for a table of level {}, cause {}", level as u32, cause
         );
-        lose(Loss::VmaUnknown);
-    } else if uses_uffd_wp::<Copied>(vma as *const u8)
+        lose(RecordLoss::VmaUnknown);
+    } else if uses_uffd_wp::<CopiedMemory>(vma as *const u8)
         && let Some(found) = resolve(vma)
         && let Some(record) = VMA_RECORDS.get_ptr_mut(found.id())
     {
@@ -80,7 +80,7 @@ fn allocated(mm: u64, vma: u64, cause: u64, level: Level) {
 
 #[inline(always)]
 fn begin(mm: u64, vma: u64, cause: u64, result: u64) {
-    let allocation = Allocation {
+    let allocation = TableAllocation {
         mm,
         vma,
         cause,
@@ -90,7 +90,7 @@ fn begin(mm: u64, vma: u64, cause: u64, result: u64) {
 }
 
 #[inline(always)]
-fn end() -> Option<Allocation> {
+fn end() -> Option<TableAllocation> {
     let tid = bpf_get_current_pid_tgid() as u32;
     // SAFETY: only this task writes its entry.
     let allocation = unsafe { ALLOCATIONS.get(tid) }.copied()?;
@@ -103,13 +103,15 @@ fn end() -> Option<Allocation> {
 #[inline(always)]
 pub fn pmd_installed(ctx: &FExitContext) {
     let mm = traced_argument(ctx, 0);
-    if known_mm(mm) == NO_RECORD || Copied::at::<u64>(traced_argument(ctx, 2) as *const u8) != 0 {
+    if known_mm(mm) == NO_RECORD
+        || CopiedMemory::at::<u64>(traced_argument(ctx, 2) as *const u8) != 0
+    {
         return;
     }
     let stack = ctx.as_ptr().cast();
     let (vma, cause) =
-        attribution::of_pte_table(stack, From::Trampoline, mm, traced_argument(ctx, 1));
-    allocated(mm, vma, cause, Level::Pte);
+        attribution::of_pte_table(stack, StackFrom::Trampoline, mm, traced_argument(ctx, 1));
+    allocated(mm, vma, cause, TableLevel::Pte);
 }
 
 /// The same in two steps. First the entry of `pmd_install`.
@@ -119,34 +121,35 @@ pub fn pmd_install_entry(ctx: &ProbeContext) {
     if known_mm(mm) == NO_RECORD {
         return;
     }
-    let (vma, cause) = attribution::of_pte_table(stack(ctx), From::Entry, mm, ctx.number(1));
+    let (vma, cause) =
+        attribution::of_pte_table(stack(ctx), StackFrom::FunctionEntry, mm, ctx.number(1));
     begin(mm, vma, cause, ctx.number(2));
 }
 
 /// Then its return.
 #[inline(always)]
-pub fn pmd_install_return<C: Exit>(_ctx: &C) {
+pub fn pmd_install_return<C: FunctionExit>(_ctx: &C) {
     if let Some(a) = end()
-        && Copied::at::<u64>(a.result as *const u8) == 0
+        && CopiedMemory::at::<u64>(a.result as *const u8) == 0
     {
-        allocated(a.mm, a.vma, a.cause, Level::Pte);
+        allocated(a.mm, a.vma, a.cause, TableLevel::Pte);
     }
 }
 
 /// `__pmd_alloc(mm, pud, address)` is done.
 #[inline(always)]
 pub fn pmd_allocated(ctx: &FExitContext) {
-    upper_allocated(ctx, Level::Pmd);
+    upper_allocated(ctx, TableLevel::Pmd);
 }
 
 /// `__pud_alloc(mm, p4d, address)` is done.
 #[inline(always)]
 pub fn pud_allocated(ctx: &FExitContext) {
-    upper_allocated(ctx, Level::Pud);
+    upper_allocated(ctx, TableLevel::Pud);
 }
 
 #[inline(always)]
-fn upper_allocated(ctx: &FExitContext, level: Level) {
+fn upper_allocated(ctx: &FExitContext, level: TableLevel) {
     let mm = traced_argument(ctx, 0);
     if known_mm(mm) == NO_RECORD || ctx.returned() as u32 != 0 {
         return;
@@ -168,18 +171,18 @@ pub fn upper_alloc_entry(ctx: &ProbeContext) {
 
 /// Then the return of `__pmd_alloc`.
 #[inline(always)]
-pub fn pmd_alloc_return<C: Exit>(ctx: &C) {
-    upper_alloc_return(ctx, Level::Pmd);
+pub fn pmd_alloc_return<C: FunctionExit>(ctx: &C) {
+    upper_alloc_return(ctx, TableLevel::Pmd);
 }
 
 /// Then the return of `__pud_alloc`.
 #[inline(always)]
-pub fn pud_alloc_return<C: Exit>(ctx: &C) {
-    upper_alloc_return(ctx, Level::Pud);
+pub fn pud_alloc_return<C: FunctionExit>(ctx: &C) {
+    upper_alloc_return(ctx, TableLevel::Pud);
 }
 
 #[inline(always)]
-fn upper_alloc_return<C: Exit>(ctx: &C, level: Level) {
+fn upper_alloc_return<C: FunctionExit>(ctx: &C, level: TableLevel) {
     if let Some(a) = end()
         && ctx.returned() as u32 == 0
     {
@@ -189,8 +192,8 @@ fn upper_alloc_return<C: Exit>(ctx: &C, level: Level) {
 
 /// Counts the table that `entry` points to, unless it is another thread's that was first.
 #[inline(always)]
-fn count_upper(mm: u64, vma: u64, cause: u64, entry: u64, level: Level) {
-    let table = Copied::at::<u64>(entry as *const u8) & config!(table_address_mask);
+fn count_upper(mm: u64, vma: u64, cause: u64, entry: u64, level: TableLevel) {
+    let table = CopiedMemory::at::<u64>(entry as *const u8) & config!(table_address_mask);
     let table = table.wrapping_add(direct_map());
     if UPPER_TABLES.insert(table, 0, NOEXIST).is_ok() {
         allocated(mm, vma, cause, level);
@@ -210,17 +213,17 @@ pub fn deposit(ctx: &ProbeContext) {
         return;
     }
     let scope = scope::current();
-    if scope.cause == Cause::Fork as u64 {
-        return allocated(mm, scope.vma, Cause::Fork as u64, Level::Pte);
+    if scope.cause == TableCause::Fork as u64 {
+        return allocated(mm, scope.vma, TableCause::Fork as u64, TableLevel::Pte);
     }
-    let vma = attribution::fault_vma(stack(ctx), From::Entry, mm, ctx.number(1));
+    let vma = attribution::fault_vma(stack(ctx), StackFrom::FunctionEntry, mm, ctx.number(1));
     if vma == 0 {
         return;
     }
-    if scope.cause == Cause::Populate as u64 {
-        allocated(mm, vma, Cause::Populate as u64, Level::Pte);
+    if scope.cause == TableCause::Populate as u64 {
+        allocated(mm, vma, TableCause::Populate as u64, TableLevel::Pte);
     } else {
-        allocated(mm, vma, Cause::Fault as u64, Level::Pte);
+        allocated(mm, vma, TableCause::Fault as u64, TableLevel::Pte);
     }
 }
 
@@ -232,14 +235,14 @@ pub fn withdraw(ctx: &ProbeContext) {
     if id == NO_RECORD {
         return;
     }
-    let caller = Copied::at::<u64>(stack(ctx));
+    let caller = CopiedMemory::at::<u64>(stack(ctx));
     if caller >= config!(zap_huge_text_start) && caller < config!(zap_huge_text_end) {
-        freed(id, Level::Pte);
+        freed(id, TableLevel::Pte);
     }
 }
 
 #[inline(always)]
-fn freed(mm_id: u32, level: Level) {
+fn freed(mm_id: u32, level: TableLevel) {
     if let Some(record) = MM_RECORDS.get_ptr_mut(mm_id) {
         // SAFETY: a map value.
         atomic::add(unsafe { &raw mut (*record).freed[level as usize] }, 1);
@@ -247,7 +250,7 @@ fn freed(mm_id: u32, level: Level) {
 }
 
 #[inline(always)]
-fn gather_mm<C: Entry>(ctx: &C) -> u32 {
+fn gather_mm<C: FunctionEntry>(ctx: &C) -> u32 {
     let id = known_mm(C::Memory::pointer::<{ field!(gather_mm) }>(ctx.pointer(0)) as u64);
     if id != NO_RECORD {
         record::identify_exiting(id);
@@ -257,36 +260,36 @@ fn gather_mm<C: Entry>(ctx: &C) -> u32 {
 
 /// `___pte_free_tlb(tlb, pte)`
 #[inline(always)]
-pub fn pte_free_tlb<C: Entry>(ctx: &C) {
+pub fn pte_free_tlb<C: FunctionEntry>(ctx: &C) {
     let id = gather_mm(ctx);
     if id != NO_RECORD {
-        freed(id, Level::Pte);
+        freed(id, TableLevel::Pte);
     }
 }
 
 /// `pte_free_defer(mm, pgtable)`: khugepaged frees a table under RCU.
 #[inline(always)]
-pub fn pte_free_defer<C: Entry>(ctx: &C) {
+pub fn pte_free_defer<C: FunctionEntry>(ctx: &C) {
     let id = known_mm(ctx.pointer(0) as u64);
     if id != NO_RECORD {
-        freed(id, Level::Pte);
+        freed(id, TableLevel::Pte);
     }
 }
 
 /// `___pmd_free_tlb(tlb, pmd)`
 #[inline(always)]
-pub fn pmd_free_tlb<C: Entry>(ctx: &C) {
-    upper_freed(ctx, Level::Pmd);
+pub fn pmd_free_tlb<C: FunctionEntry>(ctx: &C) {
+    upper_freed(ctx, TableLevel::Pmd);
 }
 
 /// `___pud_free_tlb(tlb, pud)`
 #[inline(always)]
-pub fn pud_free_tlb<C: Entry>(ctx: &C) {
-    upper_freed(ctx, Level::Pud);
+pub fn pud_free_tlb<C: FunctionEntry>(ctx: &C) {
+    upper_freed(ctx, TableLevel::Pud);
 }
 
 #[inline(always)]
-fn upper_freed<C: Entry>(ctx: &C, level: Level) {
+fn upper_freed<C: FunctionEntry>(ctx: &C, level: TableLevel) {
     let id = gather_mm(ctx);
     if id == NO_RECORD {
         return;

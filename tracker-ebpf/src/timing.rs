@@ -5,11 +5,11 @@ use aya_ebpf::{
     macros::map,
     maps::HashMap,
 };
-use tracker_ebpf::{BUCKETS, Duration};
+use tracker_ebpf::{BUCKETS, MeasuredTime};
 
 use crate::{
     atomic,
-    context::Exit,
+    context::FunctionExit,
     maps::{CONTROL, MM_RECORDS},
     record::resolve_mm,
 };
@@ -17,19 +17,19 @@ use crate::{
 /// A thread inside `handle_userfault`.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Wait {
+struct HandlerWait {
     began_ns: u64,
     mm: u64,
 }
 
 /// Waiting threads, by tid.
 #[map]
-static WAITS: HashMap<u32, Wait> = HashMap::with_max_entries(16384, 1);
+static WAITS: HashMap<u32, HandlerWait> = HashMap::with_max_entries(16384, 1);
 
 /// Notes that the current thread waits for a handler.
 #[inline(always)]
 pub fn wait_begins(mm: u64, now_ns: u64) {
-    let wait = Wait {
+    let wait = HandlerWait {
         began_ns: now_ns,
         mm,
     };
@@ -38,7 +38,7 @@ pub fn wait_begins(mm: u64, now_ns: u64) {
 
 /// Return of `handle_userfault`. Its vmf must not be read: the lock is dropped by now.
 #[inline(always)]
-pub fn handle_userfault_exit<C: Exit>(_ctx: &C) {
+pub fn handle_userfault_exit<C: FunctionExit>(_ctx: &C) {
     let tid = bpf_get_current_pid_tgid() as u32;
     // SAFETY: only this thread writes its entry.
     let Some(wait) = (unsafe { WAITS.get(tid) }).copied() else {
@@ -46,7 +46,7 @@ pub fn handle_userfault_exit<C: Exit>(_ctx: &C) {
     };
     let _ = WAITS.remove(tid);
     let took = elapsed(wait.began_ns);
-    observe(Duration::FaultWait, took);
+    observe(MeasuredTime::FaultWait, took);
     if let Some(record) = MM_RECORDS.get_ptr_mut(resolve_mm(wait.mm)) {
         // SAFETY: a map value.
         atomic::add(unsafe { &raw mut (*record).fault_wait_ns }, took);
@@ -55,7 +55,7 @@ pub fn handle_userfault_exit<C: Exit>(_ctx: &C) {
 
 /// Adds the time since `began_ns` to a histogram.
 #[inline(always)]
-pub fn observe_since(duration: Duration, began_ns: u64) {
+pub fn observe_since(duration: MeasuredTime, began_ns: u64) {
     observe(duration, elapsed(began_ns));
 }
 
@@ -66,7 +66,7 @@ fn elapsed(began_ns: u64) -> u64 {
 }
 
 #[inline(always)]
-fn observe(duration: Duration, ns: u64) {
+fn observe(duration: MeasuredTime, ns: u64) {
     let Some(control) = CONTROL.get_ptr_mut(0) else {
         return;
     };

@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
 
 use crate::{
     maps::direct_map,
-    memory::{Copied, Memory},
+    memory::{CopiedMemory, KernelMemory},
     patched::{config, field},
     verifier::{below, nonzero, repeat, unknown},
 };
@@ -38,7 +38,7 @@ const MOST_STEPS: u32 = 1 << 20;
 
 /// A walk, and what it has found so far, in pages or huge pages.
 #[repr(C)]
-pub struct Walk {
+pub struct TableWalk {
     root: u64,
     root_shift: u64,
     direct_map: u64,
@@ -64,9 +64,9 @@ pub struct Walk {
 /// Counts the entries of `mm` from `start` to `end`. A huge page counts as empty entries if the kernel
 /// `splits` it first: of a file's nothing is left then.
 #[inline(always)]
-pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Walk {
+pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> TableWalk {
     let direct_map = direct_map();
-    let root = Copied::read::<u64, { field!(mm_pgd) }>(mm as *const u8);
+    let root = CopiedMemory::read::<u64, { field!(mm_pgd) }>(mm as *const u8);
     let root_shift = if direct_map < UPPER_HALF_OF_FOUR {
         FIVE_LEVELS
     } else {
@@ -75,7 +75,7 @@ pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Walk
     // Up to 6.6 the verifier looks at the first step only, and takes for dead what that one leaves
     // out; later ones follow each number that they know through all steps. So it must know none that a walk begins with.
     let nothing = unknown(0, root);
-    let mut walk = Walk {
+    let mut walk = TableWalk {
         root,
         root_shift: unknown(root_shift, root),
         direct_map,
@@ -101,7 +101,7 @@ pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Walk
 /// One step: some entries of a PTE table, or one of a table above. Small ones, since the verifier
 /// follows every way through a step. Returns 1 at the end.
 #[inline(never)]
-extern "C" fn step(_: u64, walk: *mut Walk) -> i64 {
+extern "C" fn step(_: u64, walk: *mut TableWalk) -> i64 {
     // SAFETY: `count` passes its own walk, which nobody else has.
     let walk = unsafe { &mut *walk };
     if walk.shift == PAGE_SHIFT {
@@ -125,9 +125,10 @@ extern "C" fn step(_: u64, walk: *mut Walk) -> i64 {
 
 /// One level down, or over an entry that leads nowhere.
 #[inline(always)]
-fn descend(walk: &mut Walk) {
+fn descend(walk: &mut TableWalk) {
     let (address, shift) = (walk.next, walk.shift);
-    let entry: u64 = Copied::at((walk.table + 8 * (address >> shift & (ENTRIES - 1))) as *const u8);
+    let entry: u64 =
+        CopiedMemory::at((walk.table + 8 * (address >> shift & (ENTRIES - 1))) as *const u8);
     let span = ((address >> shift) + 1) << shift;
     let stop = if span < walk.end { span } else { walk.end };
     if entry & PRESENT == 0 || entry & HUGE != 0 {
@@ -145,13 +146,13 @@ fn descend(walk: &mut Walk) {
 }
 
 #[inline(always)]
-fn from_the_root(walk: &mut Walk) {
+fn from_the_root(walk: &mut TableWalk) {
     (walk.table, walk.shift) = (walk.root, walk.root_shift);
 }
 
 /// An entry above PTE tables that leads to none: empty, or a huge page.
 #[inline(always)]
-fn upper(walk: &mut Walk, entry: u64, shift: u64, bytes: u64) {
+fn upper(walk: &mut TableWalk, entry: u64, shift: u64, bytes: u64) {
     let unit = if unknown(walk.hugetlb, walk.root) != 0 {
         PMD_SHIFT
     } else {
@@ -170,7 +171,7 @@ fn upper(walk: &mut Walk, entry: u64, shift: u64, bytes: u64) {
 /// The next entries of a PTE table. Without branches, of which the verifier would follow each
 /// combination.
 #[inline(always)]
-fn read(walk: &mut Walk) {
+fn read(walk: &mut TableWalk) {
     let mut entries = MaybeUninit::<[u64; CHUNK as usize]>::uninit();
     let place = walk.place & !(CHUNK - 1) & (ENTRIES - 1);
     let from = (walk.table + 8 * place) as *const c_void;

@@ -6,8 +6,8 @@ use aya_ebpf::{helpers::generated::bpf_seq_write, macros::map, maps::HashMap};
 use tracker_ebpf::WATCHES;
 
 use crate::{
-    context::Entry,
-    memory::{Direct, Memory},
+    context::FunctionEntry,
+    memory::{DirectMemory, KernelMemory},
     patched::field,
 };
 
@@ -43,13 +43,13 @@ pub fn of_process(tgid: u32) -> u32 {
 
 /// The watch of a VMA's address space.
 #[inline(always)]
-pub fn of_vma<M: Memory>(vma: *const u8) -> u32 {
+pub fn of_vma<M: KernelMemory>(vma: *const u8) -> u32 {
     of(M::pointer::<{ field!(vma_mm) }>(vma) as u64)
 }
 
 /// `struct bpf_iter__task`
 #[repr(C)]
-struct Task {
+struct IterTask {
     meta: *const *mut c_void,
     task: *const u8,
 }
@@ -59,14 +59,14 @@ struct Task {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
 fn watch(ctx: *const c_void) -> i32 {
-    let ctx: *const Task = ctx.cast();
+    let ctx: *const IterTask = ctx.cast();
     // SAFETY: the context of this iterator; the task may be NULL and is tested.
     let (meta, task) = unsafe { ((*ctx).meta, (*ctx).task) };
     if task.is_null() {
         return 0;
     }
-    let watch = of_process(Direct::read::<u32, { field!(task_tgid) }>(task));
-    let mm = Direct::pointer::<{ field!(task_mm) }>(task) as u64;
+    let watch = of_process(DirectMemory::read::<u32, { field!(task_tgid) }>(task));
+    let mm = DirectMemory::pointer::<{ field!(task_mm) }>(task) as u64;
     if watch == NOBODY || mm == 0 || WATCHED.insert(mm, watch, 0).is_err() {
         return 0;
     }
@@ -79,7 +79,7 @@ fn watch(ctx: *const c_void) -> i32 {
 
 /// `__mmdrop(mm)`: the address space is gone, and another may be at its address next.
 #[inline(always)]
-pub fn ended<C: Entry>(ctx: &C) {
+pub fn ended<C: FunctionEntry>(ctx: &C) {
     // Nothing is there for almost all: fine.
     let _ = WATCHED.remove(ctx.pointer(0) as u64);
 }

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use support::{check_metrics, eventually, sum};
 use tracker::agent::discovery::{Discover, Fallback, Found, SmapsRoute, key};
 use tracker::agent::http::View;
-use tracker::agent::{Config, Pace, Probes, Report, Running};
+use tracker::agent::{Config, Pace, Probes, Running};
 use tracker::model::sample::{
     CounterSource, FoundVma, MmSample, ProcessKey, Snapshot, VmaCounters, VmaSample,
 };
 use tracker::model::signal::Availability;
 use tracker::model::{Limits, ProcessFacts};
-use tracker::probes::Level;
+use tracker::probes::{ProbeLevel, ProbeReport};
 use tracker::uffd::Behaviour;
-use tracker_ebpf::{Backing, Mode, RecordState};
+use tracker_ebpf::{Backing, RecordState, WpMode};
 
 const PID: u32 = 4_000_001;
 const START: u64 = 0x7f00_0000_0000;
@@ -76,12 +76,12 @@ struct Agent {
     _running: Running,
 }
 
-fn start(required: Level) -> Agent {
+fn start(required: ProbeLevel) -> Agent {
     start_with(required, |scripted| Box::new(scripted))
 }
 
 /// An agent that discovers in a way made of the scripted one.
-fn start_with(required: Level, route: impl FnOnce(Scripted) -> Box<dyn Discover>) -> Agent {
+fn start_with(required: ProbeLevel, route: impl FnOnce(Scripted) -> Box<dyn Discover>) -> Agent {
     let source = Source::default();
     let (script, scripted) = channel();
     let config = Config {
@@ -98,8 +98,8 @@ fn start_with(required: Level, route: impl FnOnce(Scripted) -> Box<dyn Discover>
         },
         track: None,
     };
-    let report = Report {
-        level: Level::Partial,
+    let report = ProbeReport {
+        level: ProbeLevel::Partial,
         reason: "without zap: a test".into(),
         hooks: Vec::new(),
         counts: Vec::new(),
@@ -141,7 +141,7 @@ impl Agent {
 
     fn set(&self, state: RecordState, faults: u64) {
         let mut counters = VmaCounters::default();
-        counters.faults[Mode::Async as usize][0] = faults;
+        counters.faults[WpMode::Async as usize][0] = faults;
         let mut snapshot = Snapshot::default();
         snapshot.mms.push(mm(state));
         snapshot.vmas.push(VmaSample {
@@ -151,7 +151,7 @@ impl Agent {
             end: START + 4096,
             born_ns: 1,
             backing: Backing::Anon,
-            mode: Mode::Async,
+            mode: WpMode::Async,
             state,
             counters,
         });
@@ -209,7 +209,7 @@ fn found() -> Found {
 
 #[test]
 fn a_scrape_shows_what_was_counted_until_then() {
-    let agent = start(Level::Observe);
+    let agent = start(ProbeLevel::Observe);
     agent.send(Ok(found()));
     for faults in [7, 8, 1_000_000] {
         agent.set(RecordState::Live, faults);
@@ -220,7 +220,7 @@ fn a_scrape_shows_what_was_counted_until_then() {
 
 #[test]
 fn bpf_and_proc_mean_the_same_process() {
-    let agent = start(Level::Observe);
+    let agent = start(ProbeLevel::Observe);
     agent.set(RecordState::Live, 5);
     agent.send(Ok(found()));
     let metrics = eventually("discovery has counted", || {
@@ -238,7 +238,7 @@ fn bpf_and_proc_mean_the_same_process() {
 
 #[test]
 fn an_ended_record_is_given_back_once_and_stays_in_the_nodes_total() {
-    let agent = start(Level::Observe);
+    let agent = start(ProbeLevel::Observe);
     agent.set(RecordState::Live, 5);
     agent.metrics();
     agent.set(RecordState::Ended, 9);
@@ -264,7 +264,7 @@ fn an_ended_record_is_given_back_once_and_stays_in_the_nodes_total() {
 
 #[test]
 fn readiness_waits_for_the_first_discovery_and_tells_its_failure() {
-    let agent = start(Level::Observe);
+    let agent = start(ProbeLevel::Observe);
     let reason = || agent.view.readiness().reason;
     assert!(reason().contains("under way"), "{}", reason());
     agent.send(Err("cannot list /proc: gone".into()));
@@ -283,7 +283,7 @@ fn readiness_waits_for_the_first_discovery_and_tells_its_failure() {
 
 #[test]
 fn a_route_that_fails_is_replaced_by_smaps_and_told() {
-    let agent = start_with(Level::Observe, |scripted| {
+    let agent = start_with(ProbeLevel::Observe, |scripted| {
         let smaps = SmapsRoute::default();
         Box::new(Fallback::new(Box::new(scripted), Box::new(smaps)))
     });
@@ -306,7 +306,7 @@ fn a_route_that_fails_is_replaced_by_smaps_and_told() {
 
 #[test]
 fn a_level_that_is_too_low_is_never_ready() {
-    let agent = start(Level::Full);
+    let agent = start(ProbeLevel::Full);
     agent.send(Ok(found()));
     eventually("discovery has counted", || {
         sum(&agent.metrics(), "uffdwp_vma_info", &["victim"]).or(agent.faults("victim"));
@@ -322,7 +322,7 @@ fn a_level_that_is_too_low_is_never_ready() {
 
 #[test]
 fn a_thread_that_dies_shows() {
-    let agent = start(Level::Observe);
+    let agent = start(ProbeLevel::Observe);
     agent.send(Ok(Found {
         processes: usize::MAX,
         ..Found::default()
@@ -339,7 +339,7 @@ fn a_thread_that_dies_shows() {
 
 #[test]
 fn a_scrape_does_not_wait_for_discovery() {
-    let agent = start(Level::Observe);
+    let agent = start(ProbeLevel::Observe);
     let begin = Instant::now();
     for _ in 0..10 {
         agent.metrics();

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use btf_rs::{Btf as Oracle, Type};
 use proptest::prelude::*;
-use tracker::kernel::btf::{Btf, FieldError};
-use tracker::kernel::offsets::Offsets;
+use tracker::kernel::btf::{FieldError, KernelBtf};
+use tracker::kernel::offsets::FieldOffsets;
 
 /// The bytes to test on; `None` if this host has no BTF.
 fn real_btf() -> Option<Vec<u8>> {
@@ -22,7 +22,7 @@ fn real_btf() -> Option<Vec<u8>> {
 }
 
 /// Every type but void. That both count the same is part of the comparison.
-fn all_types(oracle: &Oracle, btf: &Btf) -> Vec<Type> {
+fn all_types(oracle: &Oracle, btf: &KernelBtf) -> Vec<Type> {
     let count = u32::try_from(btf.type_count()).unwrap();
     assert!(oracle.resolve_type_by_id(count + 1).is_err());
     (1..=count)
@@ -74,7 +74,7 @@ fn flatten(oracle: &Oracle, ty: &btf_rs::Struct, base: u32, out: &mut Vec<(Strin
 fn every_field_of_every_struct() {
     let Some(bytes) = real_btf() else { return };
     let oracle = Oracle::from_bytes(&bytes).unwrap();
-    let btf = Btf::parse(bytes).unwrap();
+    let btf = KernelBtf::parse(bytes).unwrap();
     // Of each struct name, the members that each struct of that name has.
     let mut structs: HashMap<String, Vec<Vec<(String, Place)>>> = HashMap::new();
     let mut sizes: HashMap<String, Vec<usize>> = HashMap::new();
@@ -124,7 +124,7 @@ fn every_field_of_every_struct() {
 fn every_function() {
     let Some(bytes) = real_btf() else { return };
     let oracle = Oracle::from_bytes(&bytes).unwrap();
-    let btf = Btf::parse(bytes).unwrap();
+    let btf = KernelBtf::parse(bytes).unwrap();
     let mut compared = 0;
     let mut seen = std::collections::HashSet::new();
     for ty in all_types(&oracle, &btf) {
@@ -164,8 +164,8 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        if let Ok(btf) = Btf::parse(bytes) {
-            let _ = (Offsets::resolve(&btf), btf.func("hugetlb_fault"), btf.func(&name));
+        if let Ok(btf) = KernelBtf::parse(bytes) {
+            let _ = (FieldOffsets::resolve(&btf), btf.func("hugetlb_fault"), btf.func(&name));
             let _ = (btf.enum_value("FAULT_FLAG_WRITE"), btf.struct_size(&name));
         }
     }

@@ -17,7 +17,7 @@ use support::session::registered;
 use tracker::explain::{
     Cause, Explained, Explainer, Findings, Frame, Hub, OnlyThere, Options, Reason, Step, Verdict,
 };
-use tracker::probes::events::{self, Events};
+use tracker::probes::events::{self, EventProbes};
 use tracker::strategy::{Area, Name};
 use tracker::uffd::PAGE_SIZE;
 
@@ -146,7 +146,11 @@ fn in_store(frame: &Frame, has_lines: bool) -> bool {
 
 #[test]
 fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
-    let hub = Hub::new(Events::attach(&events::Options::default()), 1 << 16).unwrap();
+    let hub = Hub::new(
+        EventProbes::attach(&events::EventOptions::default()),
+        1 << 16,
+    )
+    .unwrap();
     let mut script = Script::start();
     let (area, range) = script.map(ANON, 16);
     script.tell(&format!("store {area} 7 1 0-15"));

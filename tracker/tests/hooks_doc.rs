@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use tracker::kernel::Facts;
-use tracker::probes::plan::{Found, Level, Wishes, level, plan};
-use tracker::probes::{EVENT_HOOKS, HOOKS, Hook, HookPlan, Verdict};
+use tracker::kernel::KernelFacts;
+use tracker::probes::plan::{HookWishes, ProbeLevel, ProbedFacts, level, plan};
+use tracker::probes::{EVENT_HOOKS, HOOKS, Hook, HookPlan, HookVerdict};
 
 const KERNELS: [&str; 4] = ["6.1", "6.12", "6.18", "7.3"];
 
@@ -21,8 +21,8 @@ const TABLES: [(&[Hook], &str); 2] = [(HOOKS, "plan"), (EVENT_HOOKS, "events pla
 fn planned(hooks: &[Hook], kernel: &str) -> Vec<HookPlan> {
     let name = format!("tests/fixtures/kernel/debian-{kernel}.json");
     let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
-    let facts: Facts = serde_json::from_slice(&bytes).unwrap();
-    let found = Found {
+    let facts: KernelFacts = serde_json::from_slice(&bytes).unwrap();
+    let found = ProbedFacts {
         marker_pte: Some(u64::MAX << 10),
         fault_text: Some((1, 2)),
         zap_huge_text: Some((3, 4)),
@@ -33,22 +33,22 @@ fn planned(hooks: &[Hook], kernel: &str) -> Vec<HookPlan> {
         folio_swapbacked: Some(1 << 17),
         folio_head: Some(1 << 6),
     };
-    plan(hooks, &facts, &found, &Wishes::default())
+    plan(hooks, &facts, &found, &HookWishes::default())
 }
 
 /// One cell: the mechanism, and the function where it is not the hook's first.
 fn cell(hook: &Hook, plan: &HookPlan) -> String {
     match &plan.verdict {
-        Verdict::Attach {
+        HookVerdict::Attach {
             mechanism,
             function,
         } if function == hook.functions[0] => mechanism.to_string(),
-        Verdict::Attach {
+        HookVerdict::Attach {
             mechanism,
             function,
         } => format!("{mechanism} `{function}`"),
-        Verdict::NotNeeded => "-".to_owned(),
-        Verdict::Off | Verdict::Absent => "absent".to_owned(),
+        HookVerdict::NotNeeded => "-".to_owned(),
+        HookVerdict::Off | HookVerdict::Absent => "absent".to_owned(),
     }
 }
 
@@ -102,7 +102,7 @@ fn debian_s_kernels_reach_level_full_by_their_facts() {
     for kernel in KERNELS {
         for (hooks, name) in TABLES {
             let (reached, reason) = level(&planned(hooks, kernel));
-            assert_eq!(reached, Level::Full, "{kernel}, {name}: {reason}");
+            assert_eq!(reached, ProbeLevel::Full, "{kernel}, {name}: {reason}");
         }
     }
 }

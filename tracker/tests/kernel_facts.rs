@@ -4,23 +4,23 @@
 
 use std::path::Path;
 
-use tracker::kernel::Facts;
+use tracker::kernel::KernelFacts;
 use tracker::kernel::btf::TypeClass;
-use tracker::kernel::facts::{FunctionFacts, Source, TrialOutcome, TrialStage};
-use tracker::kernel::inputs::{Input, Inputs};
+use tracker::kernel::facts::{FactSource, FunctionFacts, TrialOutcome, TrialStage};
+use tracker::kernel::inputs::{KernelInput, KernelInputs};
 use tracker::kernel::lockdown::Lockdown;
 
 const DEBIAN: [&str; 4] = ["debian-6.1", "debian-6.12", "debian-6.18", "debian-7.3"];
 const NO_KPROBES: &str = "no-kprobes-6.18";
 
-fn facts(kernel: &str) -> Facts {
+fn facts(kernel: &str) -> KernelFacts {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernel");
     let bytes = std::fs::read(dir.join(format!("{kernel}.json"))).unwrap();
     serde_json::from_slice(&bytes).unwrap()
 }
 
 /// The same question to the four Debian kernels, oldest first.
-fn on_debian<T>(ask: impl Fn(&Facts) -> T) -> [T; 4] {
+fn on_debian<T>(ask: impl Fn(&KernelFacts) -> T) -> [T; 4] {
     DEBIAN.map(|kernel| ask(&facts(kernel)))
 }
 
@@ -49,7 +49,7 @@ fn json_keeps_everything() {
             .trial
             .insert("kprobe:do_fault".to_owned(), TrialOutcome::Attached);
         let text = serde_json::to_string(&before).unwrap();
-        assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), before);
+        assert_eq!(serde_json::from_str::<KernelFacts>(&text).unwrap(), before);
     }
 }
 
@@ -159,7 +159,7 @@ fn debian_kernels_allow_everything() {
         assert_eq!(facts.lockdown, Some(Lockdown::None), "{kernel}");
         assert_eq!(facts.privilege.missing().next(), None, "{kernel}");
         assert!(
-            facts.has(Source::FilterFunctions) && !facts.addresses_hidden,
+            facts.has(FactSource::FilterFunctions) && !facts.addresses_hidden,
             "{kernel}"
         );
         assert!(
@@ -171,7 +171,7 @@ fn debian_kernels_allow_everything() {
             "{kernel}"
         );
     }
-    let ksm = |facts: &Facts| facts.tracepoints["ksm:ksm_merge_one_page"].in_tracefs;
+    let ksm = |facts: &KernelFacts| facts.tracepoints["ksm:ksm_merge_one_page"].in_tracefs;
     assert_eq!(
         on_debian(ksm),
         [Some(false), Some(true), Some(true), Some(true)]
@@ -183,9 +183,9 @@ fn a_host_without_kprobes_says_so() {
     let facts = facts(NO_KPROBES);
     assert_eq!(facts.kprobe_pmu, None);
     assert_eq!(facts.config["KPROBES"], "n");
-    assert!(facts.has(Source::Btf) && facts.has(Source::Kallsyms));
+    assert!(facts.has(FactSource::Btf) && facts.has(FactSource::Kallsyms));
     assert_eq!(
-        facts.unavailable[&Source::FilterFunctions],
+        facts.unavailable[&FactSource::FilterFunctions],
         "cannot read available_filter_functions: tracefs is not mounted \
          (mount -t tracefs tracefs /sys/kernel/tracing)"
     );
@@ -202,7 +202,7 @@ fn a_host_without_kprobes_says_so() {
 /// Nothing of what this host has or lacks may make gathering fail.
 #[test]
 fn gathers_on_this_host() {
-    let facts = Facts::gather(
+    let facts = KernelFacts::gather(
         &["handle_mm_fault", "no_such_function"],
         &["sched:sched_switch"],
     );
@@ -212,7 +212,7 @@ fn gathers_on_this_host() {
         (&absent.signature, absent.traceable.unwrap_or(false)),
         (&None, false)
     );
-    if facts.has(Source::Btf) {
+    if facts.has(FactSource::Btf) {
         let proto = facts.functions["handle_mm_fault"]
             .signature
             .as_ref()
@@ -224,8 +224,8 @@ fn gathers_on_this_host() {
 }
 
 /// Inputs of which every file has the same content, or the same reason for having none.
-fn inputs(every: Input) -> Inputs {
-    Inputs {
+fn inputs(every: KernelInput) -> KernelInputs {
+    KernelInputs {
         release: "6.12.0".to_owned(),
         arch: "x86_64".to_owned(),
         btf: every.clone(),
@@ -251,7 +251,8 @@ fn inputs(every: Input) -> Inputs {
 #[test]
 fn nothing_readable_is_all_reasons() {
     let reason = "cannot read it: Permission denied";
-    let facts = Facts::from_inputs(&inputs(Err(reason.to_owned())), &["do_wp_page"], &["a:b"]);
+    let facts =
+        KernelFacts::from_inputs(&inputs(Err(reason.to_owned())), &["do_wp_page"], &["a:b"]);
     assert_eq!(facts.unavailable.len(), 10);
     assert!(facts.unavailable.values().all(|said| said == reason));
     assert!(
@@ -275,26 +276,26 @@ fn nothing_readable_is_all_reasons() {
 
 #[test]
 fn what_is_not_understood_is_a_reason_too() {
-    let facts = Facts::from_inputs(&inputs(Ok(b"\xff\xfe garbage".to_vec())), &["f"], &[]);
+    let facts = KernelFacts::from_inputs(&inputs(Ok(b"\xff\xfe garbage".to_vec())), &["f"], &[]);
     let reasons = [
         (
-            Source::Btf,
+            FactSource::Btf,
             "cannot use /sys/kernel/btf/vmlinux: this is no BTF: 10 bytes are fewer than its header has",
         ),
         (
-            Source::Kallsyms,
+            FactSource::Kallsyms,
             "cannot use /proc/kallsyms: it holds no symbols",
         ),
         (
-            Source::KprobePmu,
+            FactSource::KprobePmu,
             "cannot use /sys/bus/event_source/devices/kprobe/type: its form is not known",
         ),
         (
-            Source::Lockdown,
+            FactSource::Lockdown,
             "cannot use securityfs's lockdown: its form is not known",
         ),
         (
-            Source::Config,
+            FactSource::Config,
             "cannot use the kernel's build configuration: it holds no CONFIG_ lines",
         ),
     ];
@@ -312,8 +313,8 @@ fn hidden_addresses_and_lockdown() {
     inputs.kallsyms = Ok(b"0000000000000000 T do_wp_page\n".to_vec());
     inputs.lockdown = Ok(b"none integrity [confidentiality]\n".to_vec());
     inputs.kptr_restrict = Ok(b"2\n".to_vec());
-    let facts = Facts::from_inputs(&inputs, &["do_wp_page"], &[]);
-    assert!(facts.addresses_hidden && facts.has(Source::Kallsyms));
+    let facts = KernelFacts::from_inputs(&inputs, &["do_wp_page"], &[]);
+    assert!(facts.addresses_hidden && facts.has(FactSource::Kallsyms));
     assert_eq!(facts.functions["do_wp_page"].symbols, Some(1));
     assert!(facts.lockdown.is_some_and(Lockdown::forbids_kprobes));
     assert_eq!(facts.sysctls.kptr_restrict, Some(2));

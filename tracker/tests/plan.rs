@@ -3,22 +3,22 @@
 
 use std::path::Path;
 
-use tracker::kernel::Facts;
+use tracker::kernel::KernelFacts;
 use tracker::kernel::facts::{TrialOutcome, TrialStage};
 use tracker::kernel::lockdown::Lockdown;
-use tracker::kernel::offsets::Offset;
-use tracker::probes::hooks::Mechanism;
-use tracker::probes::plan::{Found, Wishes, level, plan, trial_key};
-use tracker::probes::{EVENT_HOOKS, HOOKS, HookPlan, Level, Verdict};
+use tracker::kernel::offsets::FieldOffset;
+use tracker::probes::hooks::HookMechanism;
+use tracker::probes::plan::{HookWishes, ProbedFacts, level, plan, trial_key};
+use tracker::probes::{EVENT_HOOKS, HOOKS, HookPlan, HookVerdict, ProbeLevel};
 
 /// Linux 6.12 of Debian, as root.
-fn debian() -> Facts {
+fn debian() -> KernelFacts {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernel/debian-6.12.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-fn found() -> Found {
-    Found {
+fn found() -> ProbedFacts {
+    ProbedFacts {
         marker_pte: Some(u64::MAX << 10),
         fault_text: Some((1, 2)),
         zap_huge_text: Some((3, 4)),
@@ -32,8 +32,8 @@ fn found() -> Found {
 }
 
 /// What becomes of one hook.
-fn planned(facts: &Facts, name: &str) -> HookPlan {
-    let all = plan(HOOKS, facts, &found(), &Wishes::default());
+fn planned(facts: &KernelFacts, name: &str) -> HookPlan {
+    let all = plan(HOOKS, facts, &found(), &HookWishes::default());
     all.into_iter().find(|hook| hook.hook == name).unwrap()
 }
 
@@ -44,12 +44,12 @@ fn refusal(stage: TrialStage, errno: i32, lockdown: Option<Lockdown>) -> String 
         errno,
         message: "what the kernel said".to_owned(),
     };
-    let key = trial_key("do_wp_page", Mechanism::Fentry, "do_wp_page");
+    let key = trial_key("do_wp_page", HookMechanism::Fentry, "do_wp_page");
     let mut facts = debian();
     facts.lockdown = lockdown;
     facts.trial.insert(key, refused);
     let plan = planned(&facts, "do_wp_page");
-    assert_ne!(plan.mechanism(), Some(Mechanism::Fentry));
+    assert_ne!(plan.mechanism(), Some(HookMechanism::Fentry));
     plan.reason
 }
 
@@ -97,11 +97,11 @@ fn hooks_name_offsets_that_there_are() {
 }
 
 /// The plan of the hooks of events, with what becomes of each.
-fn events(facts: &Facts) -> Vec<HookPlan> {
-    plan(EVENT_HOOKS, facts, &found(), &Wishes::default())
+fn events(facts: &KernelFacts) -> Vec<HookPlan> {
+    plan(EVENT_HOOKS, facts, &found(), &HookWishes::default())
 }
 
-fn verdict<'a>(plan: &'a [HookPlan], name: &str) -> &'a Verdict {
+fn verdict<'a>(plan: &'a [HookPlan], name: &str) -> &'a HookVerdict {
     let found = plan.iter().find(|hook| hook.hook == name);
     &found.unwrap().verdict
 }
@@ -110,13 +110,13 @@ fn verdict<'a>(plan: &'a [HookPlan], name: &str) -> &'a Verdict {
 fn tracepoints_stand_in_where_no_function_can_be_hooked() {
     let mut facts = debian();
     let plan = events(&facts);
-    assert_eq!(level(&plan).0, Level::Full);
+    assert_eq!(level(&plan).0, ProbeLevel::Full);
     for name in ["user_fault", "kernel_fault", "syscall"] {
-        assert_eq!(verdict(&plan, name), &Verdict::NotNeeded, "{name}");
+        assert_eq!(verdict(&plan, name), &HookVerdict::NotNeeded, "{name}");
     }
     facts.kprobe_pmu = None;
     for hook in EVENT_HOOKS {
-        for mechanism in [Mechanism::Fentry, Mechanism::Fexit] {
+        for mechanism in [HookMechanism::Fentry, HookMechanism::Fexit] {
             let key = trial_key(hook.name, mechanism, hook.functions[0]);
             let refused = TrialOutcome::Refused {
                 stage: TrialStage::Attach,
@@ -128,13 +128,13 @@ fn tracepoints_stand_in_where_no_function_can_be_hooked() {
     }
     let plan = events(&facts);
     let (reached, reason) = level(&plan);
-    assert_eq!(reached, Level::Observe);
+    assert_eq!(reached, ProbeLevel::Observe);
     assert!(reason.starts_with("no function can be hooked"), "{reason}");
     for name in ["user_fault", "kernel_fault", "syscall", "ksm", "ksm_zero"] {
         let verdict = verdict(&plan, name);
-        assert!(matches!(verdict, Verdict::Attach { .. }), "{name}");
+        assert!(matches!(verdict, HookVerdict::Attach { .. }), "{name}");
     }
-    assert_eq!(verdict(&plan, "wp_fault"), &Verdict::Absent);
+    assert_eq!(verdict(&plan, "wp_fault"), &HookVerdict::Absent);
 }
 
 #[test]
@@ -146,13 +146,13 @@ fn an_older_kernel_has_other_hooks_for_the_same() {
     facts.functions.remove("userfaultfd_clear_vma");
     let plan = events(&facts);
     for name in ["ksm", "ksm_zero", "unregistered", "guard_install"] {
-        assert_eq!(verdict(&plan, name), &Verdict::NotNeeded, "{name}");
+        assert_eq!(verdict(&plan, name), &HookVerdict::NotNeeded, "{name}");
     }
     for name in ["ksm_merge", "uffd_command"] {
         let verdict = verdict(&plan, name);
-        assert!(matches!(verdict, Verdict::Attach { .. }), "{name}");
+        assert!(matches!(verdict, HookVerdict::Attach { .. }), "{name}");
     }
-    assert_eq!(level(&plan).0, Level::Full);
+    assert_eq!(level(&plan).0, ProbeLevel::Full);
 }
 
 #[test]
@@ -162,10 +162,10 @@ fn without_ksm_nothing_is_missed() {
         facts.tracepoints.get_mut(event).unwrap().in_btf = false;
     }
     facts.functions.remove("try_to_merge_one_page");
-    facts.offsets.ksm_rmap_item_address = Offset::Missing("no such struct".to_owned());
+    facts.offsets.ksm_rmap_item_address = FieldOffset::Missing("no such struct".to_owned());
     let plan = events(&facts);
     for name in ["ksm", "ksm_zero", "ksm_merge"] {
-        assert_eq!(verdict(&plan, name), &Verdict::NotNeeded, "{name}");
+        assert_eq!(verdict(&plan, name), &HookVerdict::NotNeeded, "{name}");
     }
-    assert_eq!(level(&plan).0, Level::Full);
+    assert_eq!(level(&plan).0, ProbeLevel::Full);
 }

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tracker::probes::events::{Events, Options, WatchId};
-use tracker::probes::plan::Wishes;
-use tracker::probes::{Level, Mechanism};
+use tracker::probes::events::{EventOptions, EventProbes, WatchId};
+use tracker::probes::plan::HookWishes;
+use tracker::probes::{HookMechanism, ProbeLevel};
 use tracker::uffd::{
     Features, Message, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, Userfaultfd,
 };
@@ -56,7 +56,7 @@ fn tid() -> u32 {
 
 /// The probes, which watch this process.
 struct Probes {
-    events: Events,
+    events: EventProbes,
     watch: WatchId,
 }
 
@@ -67,25 +67,28 @@ struct Watching(MutexGuard<'static, Option<Probes>>);
 
 impl Watching {
     /// `None` at a level where nothing of what the test is about can be seen.
-    fn begin(level: Level) -> Option<Self> {
+    fn begin(level: ProbeLevel) -> Option<Self> {
         let mut probes = PROBES.lock().unwrap_or_else(PoisonError::into_inner);
         if probes.is_none() {
-            let mut events = Events::attach(&Options::default());
+            let mut events = EventProbes::attach(&EventOptions::default());
             for hook in events.plan() {
                 eprintln!("{}: {:?} ({})", hook.hook, hook.verdict, hook.reason);
             }
-            if level == Level::Observe && !events.can_watch() {
+            if level == ProbeLevel::Observe && !events.can_watch() {
                 eprintln!("skipped: {}", events.reason());
                 return None;
             }
             assert!(events.can_watch(), "{}", events.reason());
-            assert_eq!(events.not_seen().is_empty(), events.level() == Level::Full);
+            assert_eq!(
+                events.not_seen().is_empty(),
+                events.level() == ProbeLevel::Full
+            );
             let watch = events.watch(std::process::id()).unwrap();
             *probes = Some(Probes { events, watch });
         }
         let reached = probes.as_ref().unwrap().events.level();
         let fits = match level {
-            Level::Observe => reached == Level::Observe,
+            ProbeLevel::Observe => reached == ProbeLevel::Observe,
             _ => reached >= level,
         };
         if !fits {
@@ -359,7 +362,7 @@ fn assert_kernel_write(seen: Vec<Seen>, page: u64, flags: u32, syscall: libc::c_
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_store() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     for kind in [ANON, SHMEM] {
@@ -375,7 +378,7 @@ fn a_store() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_read_from_a_file() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
@@ -392,7 +395,7 @@ fn a_read_from_a_file() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_write_from_afar() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
@@ -417,7 +420,7 @@ fn a_write_from_afar() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn mlock() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON, 4 * PAGE_SIZE);
@@ -458,7 +461,7 @@ fn assert_emptied(seen: &[Seen], range: &Range<u64>, flags: u32, syscall: libc::
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn memory_is_emptied() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     for kind in [ANON, SHMEM] {
@@ -476,7 +479,7 @@ fn memory_is_emptied() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn reclaim_takes_free_pages() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
@@ -506,7 +509,7 @@ fn reclaim_takes_free_pages() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn mremap() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
@@ -530,7 +533,7 @@ fn mremap() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn fork() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
@@ -553,7 +556,7 @@ fn fork() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn unregistering() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
@@ -568,7 +571,7 @@ fn unregistering() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_store_to_a_huge_page() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON_HUGE, PMD_SIZE);
@@ -585,7 +588,7 @@ fn a_store_to_a_huge_page() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_store_to_hugetlb_memory() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(HUGETLB, 2 * PMD_SIZE);
@@ -613,7 +616,7 @@ fn armed_huge_shmem() -> Option<Memory> {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_store_to_a_huge_page_of_shmem() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let Some(memory) = armed_huge_shmem() else {
@@ -634,7 +637,7 @@ fn a_store_to_a_huge_page_of_shmem() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_huge_page_of_shmem_is_emptied() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let Some(memory) = armed_huge_shmem() else {
@@ -654,7 +657,7 @@ fn a_huge_page_of_shmem_is_emptied() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_huge_page_of_shmem_is_reclaimed() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let Some(memory) = armed_huge_shmem() else {
@@ -674,21 +677,21 @@ fn a_huge_page_of_shmem_is_reclaimed() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn every_rung_attaches() {
-    let Some(_watching) = Watching::begin(Level::Partial) else {
+    let Some(_watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
-    for mechanism in [Mechanism::Fentry, Mechanism::Kprobe] {
-        let wishes = Wishes {
+    for mechanism in [HookMechanism::Fentry, HookMechanism::Kprobe] {
+        let wishes = HookWishes {
             forced: vec![(None, mechanism)],
-            ..Wishes::default()
+            ..HookWishes::default()
         };
-        let events = Events::attach(&Options {
+        let events = EventProbes::attach(&EventOptions {
             wishes,
-            ..Options::default()
+            ..EventOptions::default()
         });
         assert_eq!(
             events.level(),
-            Level::Full,
+            ProbeLevel::Full,
             "{mechanism}: {}",
             events.reason()
         );
@@ -698,17 +701,17 @@ fn every_rung_attaches() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn what_does_not_fit_is_counted() {
-    let Some(_watching) = Watching::begin(Level::Partial) else {
+    let Some(_watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
-    let mut events = Events::attach(&Options {
+    let mut events = EventProbes::attach(&EventOptions {
         ring: 4096,
-        ..Options::default()
+        ..EventOptions::default()
     });
     let watch = events.watch(std::process::id()).unwrap();
     let memory = Memory::armed(ANON, 32 * PAGE_SIZE);
     let mut read = 0;
-    let mut count = |events: &mut Events| {
+    let mut count = |events: &mut EventProbes| {
         let range = &memory.range;
         let counted = events.drain(|head, _, _| read += u64::from(range.contains(&head.start)));
         counted.unwrap();
@@ -735,7 +738,7 @@ fn what_does_not_fit_is_counted() {
 fn every_store_of_many_threads() {
     const THREADS: u64 = 8;
     const PAGES: u64 = 512;
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON, THREADS * PAGES * PAGE_SIZE);
@@ -773,7 +776,7 @@ fn every_store_of_many_threads() {
 fn guard_pages() {
     const INSTALL: i32 = 102;
     const REMOVE: i32 = 103;
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     if !tracker::probes::calibrate::guard_pages() {
@@ -802,7 +805,7 @@ fn guard_pages() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn uffdio_move() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     if !Features::offered().unwrap().contains(Features::MOVE) {
@@ -829,7 +832,7 @@ fn uffdio_move() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn ksm() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let ksm = |name: &str, value: &str| fs::write(format!("/sys/kernel/mm/ksm/{name}"), value);
@@ -874,7 +877,7 @@ fn ksm() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn who_is_watched() {
-    let Some(mut watching) = Watching::begin(Level::Partial) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
     let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
@@ -894,7 +897,7 @@ fn who_is_watched() {
 
 #[test]
 fn where_no_function_can_be_hooked() {
-    let Some(mut watching) = Watching::begin(Level::Observe) else {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Observe) else {
         return;
     };
     let memory = Memory::armed(ANON, 8 * PAGE_SIZE);

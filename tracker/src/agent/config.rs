@@ -2,7 +2,7 @@
 
 use super::tracking::Selector;
 use crate::model::Limits;
-use crate::probes::Level;
+use crate::probes::ProbeLevel;
 use crate::strategy::Name;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Config {
     /// Path of the metrics.
     pub telemetry_path: String,
     /// Least level at which the agent is ready.
-    pub require_level: Level,
+    pub require_level: ProbeLevel,
     /// Bounds of the series.
     pub limits: Limits,
     /// How often, and at what cost.

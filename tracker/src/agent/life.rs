@@ -4,9 +4,9 @@ use super::config::Config;
 use super::error::AgentError;
 use super::http::{Limits, Server, router};
 use super::probes::Probes;
-use super::report::Report;
 use super::running::Running;
 use super::tracking::{How, Tracking};
+use crate::probes::ProbeReport;
 use crate::uffd::{self, Behaviour};
 use axum_server::Handle;
 use sd_notify::NotifyState;
@@ -101,7 +101,7 @@ fn notify(state: &[NotifyState<'_>]) {
 }
 
 /// What a person needs to know before looking at any number.
-fn tell(report: &Report) {
+fn tell(report: &ProbeReport) {
     tracing::info!(level = report.level.as_str(), "{}", report.reason);
     for hook in report.hooks.iter().filter(|hook| hook.verdict == "absent") {
         let reason = &hook.reason;

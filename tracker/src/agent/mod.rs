@@ -9,7 +9,6 @@
 //!
 //! A scrape reads the counters and writes text; everything slow has a thread and a budget.
 
-mod advice;
 mod config;
 mod discover_loop;
 pub mod discovery;
@@ -21,7 +20,6 @@ mod orphans;
 mod pace;
 mod probes;
 mod ready;
-mod report;
 mod running;
 mod scan;
 mod status;
@@ -32,6 +30,6 @@ pub use config::{Config, Pace, TrackConfig};
 pub use error::AgentError;
 pub use life::run;
 pub use probes::{NoCounters, Probes};
-pub use report::{CountReport, HookReport, MissingCapability, Report, counts};
+
 pub use running::Running;
 pub use tracking::{How, Selector, Tracking};

@@ -74,7 +74,7 @@ fn not_found(
 mod tests {
     use super::*;
     use crate::model::sample::{FoundVma, MmSample, VmaCounters};
-    use tracker_ebpf::{Backing, Mode};
+    use tracker_ebpf::{Backing, WpMode};
 
     const PROCESS: ProcessKey = ProcessKey {
         pid: 7,
@@ -89,7 +89,7 @@ mod tests {
             end: start + 4096,
             born_ns: 5,
             backing: Backing::Anon,
-            mode: Mode::Async,
+            mode: WpMode::Async,
             state: RecordState::Live,
             counters: VmaCounters::default(),
         };

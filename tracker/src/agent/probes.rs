@@ -1,12 +1,12 @@
 //! What the agent takes from the probes layer, or from a test in its place.
 
 use super::discovery::{Discover, Fallback, IterRoute, SmapsRoute};
-use super::report::Report;
 use crate::model::sample::{CounterSource, Snapshot};
 use crate::model::signal::Availability;
-use crate::probes::Attached;
-use crate::probes::diagnostics::Diagnostics;
-use crate::probes::task_vma::TaskVma;
+use crate::probes::AttachedProbes;
+use crate::probes::ProbeReport;
+use crate::probes::diagnostics::ProgramLog;
+use crate::probes::task_vma::TaskVmaIterator;
 use std::sync::{Mutex, PoisonError};
 
 /// Reads the events that each hook missed, by its name; those the kernel does not tell are left out.
@@ -19,17 +19,17 @@ pub struct Probes {
     /// Discovery by a BPF iterator, where one could be loaded.
     pub discover: Option<Box<dyn Discover>>,
     /// What became of each hook.
-    pub report: Report,
+    pub report: ProbeReport,
     /// What can be counted.
     pub availability: Availability,
     /// What the programs say, if anybody listens.
-    pub diagnostics: Option<Diagnostics>,
+    pub diagnostics: Option<ProgramLog>,
     /// The events missed. Holds what is attached: dropping it detaches everything.
     pub missed: Missed,
 }
 
-impl From<Attached> for Probes {
-    fn from(mut attached: Attached) -> Self {
+impl From<AttachedProbes> for Probes {
+    fn from(mut attached: AttachedProbes) -> Self {
         let source: Box<dyn CounterSource> = match attached.counters.take() {
             Some(counters) => Box::new(counters),
             None => Box::new(NoCounters),
@@ -37,7 +37,7 @@ impl From<Attached> for Probes {
         Self {
             source,
             discover: attached.iterator.take().map(iterate),
-            report: Report::of(&attached),
+            report: ProbeReport::of(&attached),
             availability: attached.availability.clone(),
             diagnostics: attached.diagnostics.take(),
             missed: missed(Mutex::new(attached)),
@@ -46,7 +46,7 @@ impl From<Attached> for Probes {
 }
 
 /// Discovery by the iterator, and by smaps while the kernel refuses that.
-fn iterate(iterator: TaskVma) -> Box<dyn Discover> {
+fn iterate(iterator: TaskVmaIterator) -> Box<dyn Discover> {
     let read = move || iterator.read().map_err(|e| e.to_string());
     let iterate = IterRoute::new(Box::new(read));
     Box::new(Fallback::new(
@@ -55,7 +55,7 @@ fn iterate(iterator: TaskVma) -> Box<dyn Discover> {
     ))
 }
 
-fn missed(attached: Mutex<Attached>) -> Missed {
+fn missed(attached: Mutex<AttachedProbes>) -> Missed {
     Box::new(move || {
         let attached = attached.lock().unwrap_or_else(PoisonError::into_inner);
         let known = attached.misses().into_iter();

@@ -1,17 +1,17 @@
 //! Whether the agent does what it was asked to do.
 
 use super::http::Readiness;
-use crate::probes::Level;
+use crate::probes::ProbeLevel;
 
 /// What readiness depends on.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Level reached.
-    pub level: Level,
+    pub level: ProbeLevel,
     /// Why not a higher one.
     pub level_reason: String,
     /// Least level at which it is ready.
-    pub required: Level,
+    pub required: ProbeLevel,
     /// A discovery is done and counted.
     pub complete: bool,
     /// A thread that ended though the agent runs.
@@ -60,9 +60,9 @@ mod tests {
 
     fn good() -> Facts {
         Facts {
-            level: Level::Partial,
+            level: ProbeLevel::Partial,
             level_reason: "hook zap is absent".into(),
-            required: Level::Observe,
+            required: ProbeLevel::Observe,
             complete: true,
             dead_thread: None,
             discovery_failure: None,
@@ -79,14 +79,14 @@ mod tests {
         assert!(readiness(&good()).ready);
         assert!(
             readiness(&Facts {
-                required: Level::Partial,
+                required: ProbeLevel::Partial,
                 ..good()
             })
             .ready
         );
         refused(
             &Facts {
-                required: Level::Full,
+                required: ProbeLevel::Full,
                 ..good()
             },
             "hook zap is absent",

@@ -8,12 +8,12 @@ use super::error::AgentError;
 use super::http::{Readiness, View};
 use super::probes::{Missed, Probes};
 use super::ready::{self, readiness};
-use super::report::{HookReport, Report};
 use super::scan::{ScanState, Scanner};
 use super::status::{self, Parts};
 use super::stop::Stop;
 use super::tracking::Tracking;
 use crate::metrics::{AgentFacts, BuildInfo, Exporter, HookFacts};
+use crate::probes::{HookReport, ProbeReport};
 use crate::uffd::Behaviour;
 use serde_json::Value;
 use std::io;
@@ -28,7 +28,7 @@ const DIAGNOSTICS: Duration = Duration::from_millis(100);
 struct Shared {
     config: Config,
     engine: Engine,
-    report: Report,
+    report: ProbeReport,
     missed: Mutex<Missed>,
     discovery: Mutex<DiscoveryState>,
     scan: Mutex<ScanState>,

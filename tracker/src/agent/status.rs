@@ -3,14 +3,14 @@
 use super::config::Config;
 use super::discover_loop::DiscoveryState;
 use super::http::Readiness;
-use super::report::Report;
 use super::scan::ScanState;
 use crate::metrics::AgentFacts;
 use crate::model::sample::Usage;
 use crate::model::{Counts, View, words};
+use crate::probes::ProbeReport;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
-use tracker_ebpf::Loss;
+use tracker_ebpf::RecordLoss;
 
 /// What it is made of.
 pub struct Parts<'a> {
@@ -19,7 +19,7 @@ pub struct Parts<'a> {
     /// Time since the start.
     pub uptime: Duration,
     /// Level and hooks.
-    pub report: &'a Report,
+    pub report: &'a ProbeReport,
     /// What the agent says about itself on `/metrics`.
     pub facts: &'a AgentFacts,
     /// What was counted.
@@ -96,7 +96,7 @@ fn maps(view: &View, facts: &AgentFacts) -> Map<String, Value> {
 }
 
 fn losses(view: &View) -> Map<String, Value> {
-    let counts = Loss::ALL.into_iter().zip(view.losses);
+    let counts = RecordLoss::ALL.into_iter().zip(view.losses);
     counts
         .map(|(loss, count)| (words::loss(loss).to_owned(), count.into()))
         .collect()

@@ -4,7 +4,7 @@ use super::listen::ListenAddress;
 use super::{probes, values};
 use crate::agent::{self, Config, Pace, Selector, TrackConfig};
 use crate::model::{Detail, Limits};
-use crate::probes::Level;
+use crate::probes::ProbeLevel;
 use clap::{ArgAction, Args, ValueEnum};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -181,7 +181,7 @@ pub(super) enum LevelArg {
     Full,
 }
 
-impl From<LevelArg> for Level {
+impl From<LevelArg> for ProbeLevel {
     fn from(level: LevelArg) -> Self {
         match level {
             LevelArg::Observe => Self::Observe,

@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use crate::agent::HookReport;
-use crate::probes::events::{Events, Options};
-use crate::probes::{EVENT_HOOKS, Level};
+use crate::probes::HookReport;
+use crate::probes::events::{EventOptions, EventProbes};
+use crate::probes::{EVENT_HOOKS, ProbeLevel};
 
 /// What was attached, and detached again.
 #[derive(Debug, Serialize)]
 pub struct Causes {
     /// How much can be seen.
-    pub level: Level,
+    pub level: ProbeLevel,
     /// Why it is not more.
     pub reason: String,
     /// Hook by hook.
@@ -20,7 +20,7 @@ pub struct Causes {
 impl Causes {
     /// Tries.
     pub fn find() -> Self {
-        let events = Events::attach(&Options::default());
+        let events = EventProbes::attach(&EventOptions::default());
         let hooks = events.plan().iter();
         Self {
             level: events.level(),

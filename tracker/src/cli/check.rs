@@ -9,8 +9,8 @@ use super::exit::UNABLE;
 use super::output::print;
 use super::probes;
 use super::strategies::Strategies;
-use crate::agent::{CountReport, HookReport, Report};
-use crate::probes::Level;
+use crate::probes::ProbeLevel;
+use crate::probes::{CountReport, HookReport, ProbeReport};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub struct CheckArgs {
 /// If a flag names an unknown hook or mechanism.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let check = Check {
-        report: Report::of(&probes::attach(&args.hooks)?),
+        report: ProbeReport::of(&probes::attach(&args.hooks)?),
         causes: Causes::find(),
         strategies: Strategies::find(),
     };
@@ -52,7 +52,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         )
     };
     print(&text)?;
-    let enough = check.report.level >= Level::from(args.require_level);
+    let enough = check.report.level >= ProbeLevel::from(args.require_level);
     Ok(if enough {
         ExitCode::SUCCESS
     } else {
@@ -64,13 +64,13 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 #[derive(Serialize)]
 struct Check {
     #[serde(flatten)]
-    report: Report,
+    report: ProbeReport,
     causes: Causes,
     strategies: Strategies,
 }
 
 /// The report for people.
-struct Text<'a>(&'a Report);
+struct Text<'a>(&'a ProbeReport);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -183,7 +183,7 @@ fn count_line(f: &mut Formatter<'_>, count: &CountReport) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::MissingCapability;
+    use crate::probes::MissingCapability;
 
     fn hook(name: &str, mechanism: Option<&'static str>) -> HookReport {
         HookReport {
@@ -213,8 +213,8 @@ mod tests {
             reason: "it is of no use without the hook fork".into(),
             ..hook("fork_exit", None)
         };
-        let report = Report {
-            level: Level::Partial,
+        let report = ProbeReport {
+            level: ProbeLevel::Partial,
             reason: "without zap: it was renamed".into(),
             hooks: vec![
                 hook("do_wp_page", Some("fentry")),

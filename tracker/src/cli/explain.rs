@@ -16,7 +16,7 @@ use super::values;
 use crate::explain::report::{self, Report};
 use crate::explain::{AGAINST, Explainer, Findings, Hub, Options, Step};
 use crate::inject::{self, Launched};
-use crate::probes::events::{self, Events};
+use crate::probes::events::{self, EventProbes};
 use crate::strategy::{self, Facts, Name};
 use crate::track::{End, Header};
 
@@ -112,7 +112,7 @@ fn explain(
         freeze: args.freeze,
         findings: true,
     };
-    let events = Events::attach(&events::Options::default());
+    let events = EventProbes::attach(&events::EventOptions::default());
     let hub = Hub::new(events, EVENTS).context("cannot read the kernel's events")?;
     let (mut explainer, _) = Explainer::begin(pid, facts, Some(&hub), options)?;
     if let Some(launched) = &mut launched {

@@ -2,9 +2,9 @@
 
 use super::agent::HookArgs;
 use crate::agent::AgentError;
-use crate::probes::constants::Sizes;
-use crate::probes::plan::Wishes;
-use crate::probes::{self, Attached, HOOKS, Mechanism, Options};
+use crate::probes::constants::MapSizes;
+use crate::probes::plan::HookWishes;
+use crate::probes::{self, AttachedProbes, HOOKS, HookMechanism, ProbeOptions};
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
@@ -13,11 +13,11 @@ use std::thread::available_parallelism;
 ///
 /// # Errors
 /// [`AgentError::Usage`] if a flag names a hook or mechanism that does not exist.
-pub fn attach(args: &HookArgs) -> Result<Attached, AgentError> {
+pub fn attach(args: &HookArgs) -> Result<AttachedProbes, AgentError> {
     let cpus = available_parallelism().map_or(1, usize::from);
-    let options = Options {
+    let options = ProbeOptions {
         wishes: wishes(&args.no_hook, &args.force_mechanism).map_err(AgentError::Usage)?,
-        sizes: Sizes::new(args.vma_records, args.process_records, cpus),
+        sizes: MapSizes::new(args.vma_records, args.process_records, cpus),
         object: object()?,
     };
     Ok(probes::attach(&options))
@@ -35,7 +35,7 @@ fn object() -> Result<Cow<'static, [u8]>, AgentError> {
         .map_err(|e| AgentError::Usage(cannot(e)))
 }
 
-fn wishes(no_hook: &[String], force: &[String]) -> Result<Wishes, String> {
+fn wishes(no_hook: &[String], force: &[String]) -> Result<HookWishes, String> {
     // An environment variable that is set to nothing wishes nothing.
     let given = |names: &[String]| names.iter().filter(|n| !n.is_empty()).cloned().collect();
     let off: Vec<String> = given(no_hook);
@@ -46,13 +46,13 @@ fn wishes(no_hook: &[String], force: &[String]) -> Result<Wishes, String> {
     let forced = forced
         .iter()
         .map(|wish| parse_forced(wish).map_err(|e| format!("--force-mechanism {wish}: {e}")));
-    Ok(Wishes {
+    Ok(HookWishes {
         off,
         forced: forced.collect::<Result<_, _>>()?,
     })
 }
 
-fn parse_forced(wish: &str) -> Result<(Option<String>, Mechanism), String> {
+fn parse_forced(wish: &str) -> Result<(Option<String>, HookMechanism), String> {
     let Some((name, mechanism)) = wish.split_once('=') else {
         return Ok((None, parse_mechanism(wish, &MECHANISMS)?));
     };
@@ -60,15 +60,15 @@ fn parse_forced(wish: &str) -> Result<(Option<String>, Mechanism), String> {
     Ok((Some(name.to_owned()), parse_mechanism(mechanism, rungs)?))
 }
 
-const MECHANISMS: [Mechanism; 4] = [
-    Mechanism::Fentry,
-    Mechanism::Fexit,
-    Mechanism::Kprobe,
-    Mechanism::Kretprobe,
+const MECHANISMS: [HookMechanism; 4] = [
+    HookMechanism::Fentry,
+    HookMechanism::Fexit,
+    HookMechanism::Kprobe,
+    HookMechanism::Kretprobe,
 ];
 
-fn parse_mechanism(text: &str, allowed: &[Mechanism]) -> Result<Mechanism, String> {
-    let found = Mechanism::parse(text).filter(|mechanism| allowed.contains(mechanism));
+fn parse_mechanism(text: &str, allowed: &[HookMechanism]) -> Result<HookMechanism, String> {
+    let found = HookMechanism::parse(text).filter(|mechanism| allowed.contains(mechanism));
     found.ok_or_else(|| {
         let names: Vec<_> = allowed.iter().map(|mechanism| mechanism.as_str()).collect();
         format!(
@@ -90,7 +90,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn parse(no_hook: &[&str], force: &[&str]) -> Result<Wishes, String> {
+    fn parse(no_hook: &[&str], force: &[&str]) -> Result<HookWishes, String> {
         let own = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
         wishes(&own(no_hook), &own(force))
     }
@@ -99,8 +99,8 @@ mod tests {
     fn names_of_hooks_and_mechanisms() {
         let wishes = parse(&["do_wp_page", ""], &["kprobe", "do_wp_page=fentry"]).unwrap();
         assert_eq!(wishes.off, ["do_wp_page"]);
-        let one = (Some("do_wp_page".to_owned()), Mechanism::Fentry);
-        assert_eq!(wishes.forced, [(None, Mechanism::Kprobe), one]);
+        let one = (Some("do_wp_page".to_owned()), HookMechanism::Fentry);
+        assert_eq!(wishes.forced, [(None, HookMechanism::Kprobe), one]);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use tracker_ebpf::{EventHead, EventKind};
 use super::model::{Event, Seen};
 use super::places::{Places, Stack};
 use super::translate::translate;
-use crate::probes::Level;
-use crate::probes::events::{Events, WatchId};
+use crate::probes::ProbeLevel;
+use crate::probes::events::{EventProbes, WatchId};
 
 /// All events that are read: one reader for as many processes as are explained.
 pub struct Hub(Arc<Inner>);
@@ -35,7 +35,7 @@ struct Inner {
 }
 
 struct Shared {
-    events: Events,
+    events: EventProbes,
     watches: HashMap<u32, Taken>,
     /// Events that did not fit into memory, of all processes.
     overflowed: u64,
@@ -61,7 +61,7 @@ impl Hub {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn new(events: Events, most: usize) -> io::Result<Self> {
+    pub fn new(events: EventProbes, most: usize) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             seen: seen(&events),
             shared: Mutex::new(Shared {
@@ -121,7 +121,7 @@ impl Source {
         }
         let mut lost = shared.events.dropped();
         // There, what misses is the tracepoint of all page faults, by those of our own looks at stacks.
-        if shared.events.level() != Level::Observe {
+        if shared.events.level() != ProbeLevel::Observe {
             lost += shared.events.missed();
         }
         lost += shared.overflowed;
@@ -279,8 +279,8 @@ fn with_instruction(instruction: u64, stack: &[u64]) -> Box<[u64]> {
 }
 
 /// How much of what can be a cause is seen.
-fn seen(events: &Events) -> Seen {
-    if events.level() == Level::Observe {
+fn seen(events: &EventProbes) -> Seen {
+    if events.level() == ProbeLevel::Observe {
         // One reason for all.
         let not = format!(
             "only stores, system calls that write to memory, and MADV_DONTNEED, MADV_FREE, mlock and mremap are seen, \
@@ -296,7 +296,8 @@ fn seen(events: &Events) -> Seen {
         .plan()
         .iter()
         .filter(|hook| hook.mechanism().is_none());
-    let absent = absent.filter(|hook| !matches!(hook.verdict, crate::probes::Verdict::NotNeeded));
+    let absent =
+        absent.filter(|hook| !matches!(hook.verdict, crate::probes::HookVerdict::NotNeeded));
     let not: Vec<_> = absent
         .map(|hook| format!("{}: {}", hook.hook, hook.reason))
         .collect();

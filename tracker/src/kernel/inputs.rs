@@ -2,63 +2,63 @@
 
 use std::path::Path;
 
-use super::mounts::Mounts;
+use super::mounts::MountPoints;
 
 /// A file's bytes, or why there are none: a sentence that names the file, without a full stop.
-pub type Input = Result<Vec<u8>, String>;
+pub type KernelInput = Result<Vec<u8>, String>;
 
-/// Everything [`Facts`](super::Facts) are made of. Where a file comes from is in
-/// [`Inputs::gather`].
+/// Everything [`KernelFacts`](super::KernelFacts) are made of. Where a file comes from is in
+/// [`KernelInputs::gather`].
 #[derive(Debug, Clone)]
-pub struct Inputs {
+pub struct KernelInputs {
     /// `uname -r`.
     pub release: String,
     /// `uname -m`.
     pub arch: String,
     /// Raw BTF of the kernel.
-    pub btf: Input,
+    pub btf: KernelInput,
     /// Symbols of the kernel.
-    pub kallsyms: Input,
+    pub kallsyms: KernelInput,
     /// Mounts as this process sees them.
-    pub mountinfo: Input,
+    pub mountinfo: KernelInput,
     /// Functions that ftrace can hook.
-    pub filter_functions: Input,
+    pub filter_functions: KernelInput,
     /// Tracepoints.
-    pub events: Input,
+    pub events: KernelInput,
     /// Functions that refuse kprobes.
-    pub kprobe_blacklist: Input,
+    pub kprobe_blacklist: KernelInput,
     /// The perf PMU for kprobes.
-    pub kprobe_pmu: Input,
+    pub kprobe_pmu: KernelInput,
     /// Kernel lockdown.
-    pub lockdown: Input,
+    pub lockdown: KernelInput,
     /// Credentials of this process.
-    pub status: Input,
+    pub status: KernelInput,
     /// The text of the link `/proc/self/ns/user`.
     pub user_namespace: Option<String>,
     /// `kernel.unprivileged_bpf_disabled`
-    pub unprivileged_bpf_disabled: Input,
+    pub unprivileged_bpf_disabled: KernelInput,
     /// `kernel.perf_event_paranoid`
-    pub perf_event_paranoid: Input,
+    pub perf_event_paranoid: KernelInput,
     /// `kernel.kptr_restrict`
-    pub kptr_restrict: Input,
+    pub kptr_restrict: KernelInput,
     /// `kernel.ftrace_enabled`
-    pub ftrace_enabled: Input,
+    pub ftrace_enabled: KernelInput,
     /// `net.core.bpf_jit_enable`
-    pub bpf_jit_enable: Input,
+    pub bpf_jit_enable: KernelInput,
     /// `vm.unprivileged_userfaultfd`
-    pub unprivileged_userfaultfd: Input,
+    pub unprivileged_userfaultfd: KernelInput,
     /// The kernel's build configuration.
-    pub config: Input,
+    pub config: KernelInput,
 }
 
-impl Inputs {
+impl KernelInputs {
     /// Reads the live files: some 15 MB, most of it kallsyms and BTF.
     #[must_use]
     pub fn gather() -> Self {
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy().into_owned();
         let mountinfo = read("/proc/self/mountinfo");
-        let mounts = Mounts::parse(mountinfo.as_deref().unwrap_or_default());
+        let mounts = MountPoints::parse(mountinfo.as_deref().unwrap_or_default());
         let below = |mount: Option<String>, kind: &str, file: &str| match mount {
             Some(dir) => read(format!("{dir}/{file}")),
             None => Err(not_mounted(kind, file)),
@@ -99,7 +99,7 @@ fn not_mounted(kind: &str, file: &str) -> String {
     format!("cannot read {file}: {kind} is not mounted (mount -t {kind} {kind} {point})")
 }
 
-fn read(path: impl AsRef<Path>) -> Input {
+fn read(path: impl AsRef<Path>) -> KernelInput {
     let path = path.as_ref();
     std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }

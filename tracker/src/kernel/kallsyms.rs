@@ -9,7 +9,7 @@ use crate::kernel::name_index::NameIndex;
 
 /// One line of `/proc/kallsyms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Symbol<'a> {
+pub struct KernelSymbol<'a> {
     /// Virtual address; 0 where the kernel hides it ([`Kallsyms::addresses_hidden`]).
     pub address: u64,
     /// The type letter of nm(1); lower case is local.
@@ -20,7 +20,7 @@ pub struct Symbol<'a> {
     pub module: Option<&'a str>,
 }
 
-impl<'a> Symbol<'a> {
+impl<'a> KernelSymbol<'a> {
     /// Whether it is code.
     #[must_use]
     pub fn is_text(&self) -> bool {
@@ -37,7 +37,7 @@ impl<'a> Symbol<'a> {
 
 /// A parsed `/proc/kallsyms`.
 pub struct Kallsyms<'a> {
-    symbols: Vec<Symbol<'a>>,
+    symbols: Vec<KernelSymbol<'a>>,
     /// By the name in the source, that is without suffix.
     names: NameIndex,
     /// Addresses of the kernel's own code symbols, sorted.
@@ -101,20 +101,20 @@ impl<'a> Kallsyms<'a> {
 
     /// The kernel's own symbols of exactly that name. More than one means that the name is
     /// ambiguous: the kernel attaches to whichever it finds first, or refuses.
-    pub fn exact(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+    pub fn exact(&self, name: &str) -> impl Iterator<Item = KernelSymbol<'a>> {
         self.family(name)
             .filter(move |symbol| symbol.name.len() == name.len())
     }
 
     /// The kernel's own symbols made of that function with a suffix (`.isra.0`, `.part.0`,
     /// `.cold`).
-    pub fn variants(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+    pub fn variants(&self, name: &str) -> impl Iterator<Item = KernelSymbol<'a>> {
         self.family(name)
             .filter(move |symbol| symbol.name.len() > name.len())
     }
 
     /// Symbols of exactly that name in modules.
-    pub fn in_modules(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+    pub fn in_modules(&self, name: &str) -> impl Iterator<Item = KernelSymbol<'a>> {
         self.candidates(name)
             .filter(move |symbol| symbol.module.is_some() && symbol.name == name)
     }
@@ -134,36 +134,36 @@ impl<'a> Kallsyms<'a> {
     /// `None` if it has no symbol, several, none after it, or if addresses are hidden.
     #[must_use]
     pub fn text_range(&self, name: &str) -> Option<Range<u64>> {
-        self.exact(name).find(Symbol::is_text)?;
+        self.exact(name).find(KernelSymbol::is_text)?;
         let start = self.address(name)?;
         let next = self.text.partition_point(|address| *address <= start);
         Some(start..*self.text.get(next)?)
     }
 
-    fn family(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+    fn family(&self, name: &str) -> impl Iterator<Item = KernelSymbol<'a>> {
         let own = self
             .candidates(name)
             .filter(|symbol| symbol.module.is_none());
         own.filter(move |symbol| source_name(symbol) == name)
     }
 
-    fn candidates(&self, name: &str) -> impl Iterator<Item = Symbol<'a>> {
+    fn candidates(&self, name: &str) -> impl Iterator<Item = KernelSymbol<'a>> {
         let positions = self.names.candidates(name.as_bytes());
         positions.filter_map(|at| self.symbols.get(usize::try_from(at).ok()?).copied())
     }
 }
 
-fn source_name<'a>(symbol: &Symbol<'a>) -> &'a str {
+fn source_name<'a>(symbol: &KernelSymbol<'a>) -> &'a str {
     symbol.name.split('.').next().unwrap_or(symbol.name)
 }
 
 /// `ffffffff81000000 t name`, and for modules a tab and `[module]`.
-fn parse_line(line: &[u8]) -> Option<Symbol<'_>> {
+fn parse_line(line: &[u8]) -> Option<KernelSymbol<'_>> {
     let line = std::str::from_utf8(line).ok()?;
     let mut words = line.split_ascii_whitespace();
     let address = u64::from_str_radix(words.next()?, 16).ok()?;
     let mut kind = words.next()?.chars();
-    let symbol = Symbol {
+    let symbol = KernelSymbol {
         address,
         kind: kind.next()?,
         name: words.next()?,

@@ -17,5 +17,5 @@ pub mod offsets;
 pub mod sysctl;
 pub mod tracefs;
 
-pub use facts::Facts;
-pub use offsets::Offsets;
+pub use facts::KernelFacts;
+pub use offsets::FieldOffsets;

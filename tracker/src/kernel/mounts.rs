@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Mount points of the file systems that tracing needs; `None` for what is not mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mounts {
+pub struct MountPoints {
     /// tracefs, usually `/sys/kernel/tracing`.
     pub tracefs: Option<String>,
     /// debugfs, usually `/sys/kernel/debug`; it mounts tracefs at its `tracing` by itself.
@@ -15,7 +15,7 @@ pub struct Mounts {
     pub securityfs: Option<String>,
 }
 
-impl Mounts {
+impl MountPoints {
     /// Reads `/proc/self/mountinfo` (proc_pid_mountinfo(5)). The first mount of a kind counts.
     #[must_use]
     pub fn parse(mountinfo: &[u8]) -> Self {
@@ -71,11 +71,11 @@ fn unescape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Mounts;
+    use super::MountPoints;
 
     #[test]
     fn finds_mount_points_by_type() {
-        let mounts = Mounts::parse(
+        let mounts = MountPoints::parse(
             b"22 1 0:20 / /sys rw,relatime shared:7 - sysfs sysfs rw\n\
               23 22 0:7 / /sys/kernel/debug rw shared:8 master:1 - debugfs d rw\n\
               24 22 0:21 / /my\\040bpf rw - bpf bpf rw,mode=700\n\
@@ -96,9 +96,9 @@ mod tests {
     fn tracefs_of_its_own_comes_first() {
         let text = "1 1 0:7 / /d rw - debugfs d rw\n2 1 0:8 / /t rw - tracefs t rw\n";
         assert_eq!(
-            Mounts::parse(text.as_bytes()).tracing_dir().as_deref(),
+            MountPoints::parse(text.as_bytes()).tracing_dir().as_deref(),
             Some("/t")
         );
-        assert_eq!(Mounts::default().tracing_dir(), None);
+        assert_eq!(MountPoints::default().tracing_dir(), None);
     }
 }

@@ -5,19 +5,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::btf::Btf;
+use super::btf::KernelBtf;
 
 /// One offset, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Offset {
+pub enum FieldOffset {
     /// Bytes from the start of the struct.
     At(u32),
     /// Why it is not known, as a sentence without a full stop.
     Missing(String),
 }
 
-impl Offset {
+impl FieldOffset {
     /// The offset in bytes, if it is known.
     #[must_use]
     pub fn get(&self) -> Option<u32> {
@@ -36,7 +36,7 @@ impl Offset {
         }
     }
 
-    fn resolve(btf: &Btf, owner: &str, path: &str, size: u32) -> Self {
+    fn resolve(btf: &KernelBtf, owner: &str, path: &str, size: u32) -> Self {
         match btf.field(owner, path) {
             Ok(field) if field.size == Some(size) => Self::At(field.offset),
             Ok(field) => {
@@ -52,48 +52,48 @@ impl Offset {
     }
 }
 
-/// Declares [`Offsets`]: per line its field, the struct, the path in it, and the size in bytes that
+/// Declares [`FieldOffsets`]: per line its field, the struct, the path in it, and the size in bytes that
 /// the programs read. A member of another size is another thing by the same name.
 macro_rules! offsets {
     ($($field:ident = $owner:literal, $path:literal, $size:literal;)*) => {
         /// Offsets in bytes, one field for each struct member that the eBPF programs read.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct Offsets {
+        pub struct FieldOffsets {
             $(
                 #[doc = concat!("`", $path, "` of `struct ", $owner, "`: ", $size, " bytes.")]
-                pub $field: Offset,
+                pub $field: FieldOffset,
             )*
         }
 
-        impl Offsets {
+        impl FieldOffsets {
             /// Looks each of them up.
             #[must_use]
-            pub fn resolve(btf: &Btf) -> Self {
-                Self { $($field: Offset::resolve(btf, $owner, $path, $size),)* }.checked()
+            pub fn resolve(btf: &KernelBtf) -> Self {
+                Self { $($field: FieldOffset::resolve(btf, $owner, $path, $size),)* }.checked()
             }
 
             /// None of them known, all for the same reason (no BTF).
             #[must_use]
             pub fn unavailable(reason: &str) -> Self {
-                Self { $($field: Offset::Missing(reason.to_owned()),)* }
+                Self { $($field: FieldOffset::Missing(reason.to_owned()),)* }
             }
 
             /// Each with the name of its field in this struct, in the order of declaration.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Offset)> {
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &FieldOffset)> {
                 [$((stringify!($field), &self.$field),)*].into_iter()
             }
         }
     };
 }
 
-impl Offsets {
+impl FieldOffsets {
     /// Without what is elsewhere than the programs take for granted.
     fn checked(mut self) -> Self {
         // They have one offset for both counts of faults.
         if let (Some(minor), Some(major)) = (self.task_min_flt.get(), self.task_maj_flt.get())
             && major != minor + 8
         {
-            self.task_maj_flt = Offset::Missing(format!(
+            self.task_maj_flt = FieldOffset::Missing(format!(
                 "task_struct.maj_flt is at {major} in this kernel's BTF instead of right after \
                  min_flt at {minor}"
             ));
@@ -170,18 +170,18 @@ mod tests {
     #[test]
     fn maj_flt_is_known_only_right_after_min_flt() {
         let checked = |minor, major| {
-            let mut offsets = Offsets::unavailable("no BTF");
-            offsets.task_min_flt = Offset::At(minor);
-            offsets.task_maj_flt = Offset::At(major);
+            let mut offsets = FieldOffsets::unavailable("no BTF");
+            offsets.task_min_flt = FieldOffset::At(minor);
+            offsets.task_maj_flt = FieldOffset::At(major);
             offsets.checked().task_maj_flt
         };
-        assert_eq!(checked(1448, 1456), Offset::At(1456));
+        assert_eq!(checked(1448, 1456), FieldOffset::At(1456));
         for elsewhere in [1440, 1464] {
             let reason = "task_struct.maj_flt is at";
             let offset = checked(1448, elsewhere);
             assert!(offset.missing().is_some_and(|why| why.starts_with(reason)));
         }
-        let unavailable = Offsets::unavailable("no BTF");
+        let unavailable = FieldOffsets::unavailable("no BTF");
         assert_eq!(unavailable.clone().checked(), unavailable);
     }
 }

@@ -154,7 +154,7 @@ impl Samples {
     }
 
     /// Adds durations.
-    pub(super) fn histogram(&mut self, durations: &tracker_ebpf::Histogram) {
+    pub(super) fn histogram(&mut self, durations: &tracker_ebpf::TimeHistogram) {
         let mut histogram = Histogram::default();
         let mut cumulative = 0_u64;
         let mut buckets = Vec::with_capacity(BUCKETS);

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{LabelPair, MetricFamily};
-use tracker_ebpf::Mode;
+use tracker_ebpf::WpMode;
 
 use super::catalog::FAMILIES;
 use super::facts::AgentFacts;
@@ -35,7 +35,7 @@ pub(super) struct VmaLine {
     /// `None` once it exited.
     pub gauges: Option<Gauges>,
     /// The only mode it can have; `None` if it can have both.
-    pub mode: Option<Mode>,
+    pub mode: Option<WpMode>,
 }
 
 /// A row of the process families: one process or `pid="other"`.

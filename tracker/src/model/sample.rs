@@ -3,7 +3,7 @@
 //! All counters are cumulative since the record was filled. A record that ended is reported until
 //! [`CounterSource::release`] is called for it, so nothing it counted is lost.
 
-use tracker_ebpf::{Backing, COMM_LEN, Histogram, Mode, RecordState, TableCounts};
+use tracker_ebpf::{Backing, COMM_LEN, RecordState, TableCounts, TimeHistogram, WpMode};
 
 /// Identity of a process: a pid alone is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,7 +17,7 @@ pub struct ProcessKey {
 /// What is counted per VMA.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmaCounters {
-    /// By `Mode` and `Entry`.
+    /// By `WpMode` and `FaultEntry`.
     pub faults: [[u64; 3]; 2],
     /// By `MarkerEvent`.
     pub markers: [u64; 3],
@@ -41,7 +41,7 @@ pub struct VmaSample {
     /// What its pages come from.
     pub backing: Backing,
     /// Mode of its userfaultfd.
-    pub mode: Mode,
+    pub mode: WpMode,
     /// Live, ended (freed), or moved (lives on with another start).
     pub state: RecordState,
     /// What it counted.
@@ -76,9 +76,9 @@ pub struct Snapshot {
     pub vmas: Vec<VmaSample>,
     /// Every process record in use, and id 0.
     pub mms: Vec<MmSample>,
-    /// Node histograms, by `tracker_ebpf::Duration`.
-    pub durations: [Option<Histogram>; 3],
-    /// By `tracker_ebpf::Loss`.
+    /// Node histograms, by `tracker_ebpf::MeasuredTime`.
+    pub durations: [Option<TimeHistogram>; 3],
+    /// By `tracker_ebpf::RecordLoss`.
     pub losses: [u64; 4],
     /// Records in use and in all: VMAs.
     pub vma_records: Usage,

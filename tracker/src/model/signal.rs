@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use tracker_ebpf::{Entry, Level, MarkerEvent, Mode};
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableLevel, WpMode};
 
 use super::words;
 
@@ -11,13 +11,13 @@ use super::words;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Signal {
     /// `uffdwp_faults_total`.
-    Fault(Mode, Entry),
+    Fault(WpMode, FaultEntry),
     /// `uffdwp_markers_total`.
     Marker(MarkerEvent),
     /// `uffdwp_page_tables_allocated_total`.
-    TableAllocated(Level),
+    TableAllocated(TableLevel),
     /// `uffdwp_page_tables_freed_total`.
-    TableFreed(Level),
+    TableFreed(TableLevel),
     /// `uffdwp_process_fault_wait_seconds_total` and `uffdwp_fault_wait_seconds`.
     FaultWait,
     /// `uffdwp_arm_seconds`.
@@ -79,12 +79,12 @@ impl Signal {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::FaultWait, Self::ArmTime, Self::ScanTime, Self::Pages];
-        for mode in Mode::ALL {
-            all.extend(Entry::ALL.map(|entry| Self::Fault(mode, entry)));
+        for mode in WpMode::ALL {
+            all.extend(FaultEntry::ALL.map(|entry| Self::Fault(mode, entry)));
         }
         all.extend(MarkerEvent::ALL.map(Self::Marker));
-        all.extend(Level::ALL.map(Self::TableAllocated));
-        all.extend(Level::ALL.map(Self::TableFreed));
+        all.extend(TableLevel::ALL.map(Self::TableAllocated));
+        all.extend(TableLevel::ALL.map(Self::TableFreed));
         all
     }
 }

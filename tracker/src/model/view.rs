@@ -1,6 +1,6 @@
 //! What there is to show: rows, copied out of the model.
 
-use tracker_ebpf::{Backing, Histogram, Mode};
+use tracker_ebpf::{Backing, TimeHistogram, WpMode};
 
 use super::counts::{Counts, ProcessCounts};
 use super::limits::Detail;
@@ -37,9 +37,9 @@ pub struct View {
     pub folded: u64,
     /// When the oldest scan still shown finished, in seconds since the Unix epoch.
     pub oldest_scan_unix_seconds: Option<f64>,
-    /// Node histograms, by `tracker_ebpf::Duration`.
-    pub durations: [Option<Histogram>; 3],
-    /// Events by `tracker_ebpf::Loss`.
+    /// Node histograms, by `tracker_ebpf::MeasuredTime`.
+    pub durations: [Option<TimeHistogram>; 3],
+    /// Events by `tracker_ebpf::RecordLoss`.
     pub losses: [u64; 4],
     /// VMA records in use and in all.
     pub vma_records: Usage,
@@ -93,7 +93,7 @@ pub struct VmaRow {
     /// What its pages come from.
     pub backing: Backing,
     /// Mode of its userfaultfd, if known.
-    pub mode: Option<Mode>,
+    pub mode: Option<WpMode>,
     /// Features of its userfaultfd (`UFFD_FEATURE_*`), if known.
     pub features: Option<u64>,
     /// File or mapping name; any bytes.

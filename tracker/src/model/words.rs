@@ -1,23 +1,23 @@
 //! The words that labels, tables and reports use for what is counted.
 
-use tracker_ebpf::{Backing, Cause, Entry, Level, Loss, MarkerEvent, Mode};
+use tracker_ebpf::{Backing, FaultEntry, MarkerEvent, RecordLoss, TableCause, TableLevel, WpMode};
 
 /// `mode=`
 #[must_use]
-pub const fn mode(mode: Mode) -> &'static str {
+pub const fn mode(mode: WpMode) -> &'static str {
     match mode {
-        Mode::Sync => "sync",
-        Mode::Async => "async",
+        WpMode::Sync => "sync",
+        WpMode::Async => "async",
     }
 }
 
 /// `entry=`
 #[must_use]
-pub const fn entry(entry: Entry) -> &'static str {
+pub const fn entry(entry: FaultEntry) -> &'static str {
     match entry {
-        Entry::Pte => "pte",
-        Entry::Marker => "marker",
-        Entry::Huge => "huge",
+        FaultEntry::Pte => "pte",
+        FaultEntry::Marker => "marker",
+        FaultEntry::Huge => "huge",
     }
 }
 
@@ -33,26 +33,26 @@ pub const fn marker_event(event: MarkerEvent) -> &'static str {
 
 /// `level=` of page tables.
 #[must_use]
-pub const fn level(level: Level) -> &'static str {
+pub const fn level(level: TableLevel) -> &'static str {
     match level {
-        Level::Pte => "pte",
-        Level::Pmd => "pmd",
-        Level::Pud => "pud",
+        TableLevel::Pte => "pte",
+        TableLevel::Pmd => "pmd",
+        TableLevel::Pud => "pud",
     }
 }
 
 /// `cause=`
 #[must_use]
-pub const fn cause(cause: Cause) -> &'static str {
+pub const fn cause(cause: TableCause) -> &'static str {
     match cause {
-        Cause::Fault => "fault",
-        Cause::Arm => "arm",
-        Cause::Scan => "scan",
-        Cause::Copy => "copy",
-        Cause::Fork => "fork",
-        Cause::Move => "move",
-        Cause::Populate => "populate",
-        Cause::Other => "other",
+        TableCause::Fault => "fault",
+        TableCause::Arm => "arm",
+        TableCause::Scan => "scan",
+        TableCause::Copy => "copy",
+        TableCause::Fork => "fork",
+        TableCause::Move => "move",
+        TableCause::Populate => "populate",
+        TableCause::Other => "other",
     }
 }
 
@@ -69,11 +69,11 @@ pub const fn backing(backing: Backing) -> &'static str {
 
 /// `reason=` why a hook had no record to count in.
 #[must_use]
-pub const fn loss(loss: Loss) -> &'static str {
+pub const fn loss(loss: RecordLoss) -> &'static str {
     match loss {
-        Loss::VmaRecordsFull => "vma_records_full",
-        Loss::MmRecordsFull => "mm_records_full",
-        Loss::MapUpdateFailed => "map_update_failed",
-        Loss::VmaUnknown => "vma_unknown",
+        RecordLoss::VmaRecordsFull => "vma_records_full",
+        RecordLoss::MmRecordsFull => "mm_records_full",
+        RecordLoss::MapUpdateFailed => "map_update_failed",
+        RecordLoss::VmaUnknown => "vma_unknown",
     }
 }

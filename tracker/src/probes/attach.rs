@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
-use tracker_ebpf::Duration;
+use tracker_ebpf::MeasuredTime;
 
-use super::constants::{self, Sizes};
-use super::counters::Counters;
-use super::diagnostics::{self, Diagnostics};
-use super::hooks::{self, HOOKS, Hook, Mechanism};
-use super::plan::{self, Found, HookPlan, Level, Verdict, Wishes, trial_key};
-use super::task_vma::TaskVma;
+use super::constants::{self, MapSizes};
+use super::counters::CounterMaps;
+use super::diagnostics::{self, ProgramLog};
+use super::hooks::{self, HOOKS, Hook, HookMechanism};
+use super::plan::{self, HookPlan, HookVerdict, HookWishes, ProbeLevel, ProbedFacts, trial_key};
+use super::task_vma::TaskVmaIterator;
 use super::{calibrate, missed, patch, signals};
-use crate::kernel::facts::{Facts, TrialOutcome, TrialStage};
-use crate::kernel::inputs::Inputs;
+use crate::kernel::facts::{KernelFacts, TrialOutcome, TrialStage};
+use crate::kernel::inputs::KernelInputs;
 use crate::kernel::kallsyms::Kallsyms;
 use crate::model::signal::{Availability, Exactness, Signal};
 use crate::uffd;
@@ -27,40 +27,40 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 
 /// How to attach.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ProbeOptions {
     /// What the user wants.
-    pub wishes: Wishes,
+    pub wishes: HookWishes,
     /// Sizes of the maps.
-    pub sizes: Sizes,
+    pub sizes: MapSizes,
     /// The programs; [`OBJECT`] unless one is tried out.
     pub object: Cow<'static, [u8]>,
 }
 
 /// Everything that came of attaching.
-pub struct Attached {
+pub struct AttachedProbes {
     /// The facts, with what was tried.
-    pub facts: Facts,
+    pub facts: KernelFacts,
     /// What is attached, and why something is not.
     pub plan: Vec<HookPlan>,
     /// How much of the kernel can be seen.
-    pub level: Level,
+    pub level: ProbeLevel,
     /// Why it is not more.
     pub reason: String,
     /// What can be counted, and how well.
     pub availability: Availability,
     /// The counters; `None` at level observe.
-    pub counters: Option<Counters>,
+    pub counters: Option<CounterMaps>,
     /// The iterator; `None` if this kernel or this privilege refuses it.
-    pub iterator: Option<TaskVma>,
+    pub iterator: Option<TaskVmaIterator>,
     /// What the programs say; `None` unless debug is logged.
-    pub diagnostics: Option<Diagnostics>,
+    pub diagnostics: Option<ProgramLog>,
     ebpf: Option<Arc<Mutex<Ebpf>>>,
 }
 
-impl Attached {
+impl AttachedProbes {
     /// Events that each attached hook missed (`recursion_misses`), where the kernel tells.
     #[must_use]
-    pub fn misses(&self) -> Vec<(&str, Mechanism, Option<u64>)> {
+    pub fn misses(&self) -> Vec<(&str, HookMechanism, Option<u64>)> {
         let Some(ebpf) = &self.ebpf else {
             return Vec::new();
         };
@@ -80,7 +80,7 @@ impl Attached {
 }
 
 /// Events that a hook's program missed, where the kernel tells.
-pub(super) fn missed(ebpf: &Ebpf, hook: &HookPlan, mechanism: Mechanism) -> Option<u64> {
+pub(super) fn missed(ebpf: &Ebpf, hook: &HookPlan, mechanism: HookMechanism) -> Option<u64> {
     let program = ebpf.program(&program_name(&hook.hook, mechanism))?;
     missed::recursion_misses(program.fd().ok()?.as_fd())
 }
@@ -89,9 +89,9 @@ pub(super) fn missed(ebpf: &Ebpf, hook: &HookPlan, mechanism: Mechanism) -> Opti
 /// is absent, with its reason. Everything is detached when the result is dropped, or the process
 /// ends in any way.
 #[must_use]
-pub fn attach(options: &Options) -> Attached {
-    let inputs = Inputs::gather();
-    let mut facts = Facts::from_inputs(&inputs, &hooks::functions(HOOKS), &[]);
+pub fn attach(options: &ProbeOptions) -> AttachedProbes {
+    let inputs = KernelInputs::gather();
+    let mut facts = KernelFacts::from_inputs(&inputs, &hooks::functions(HOOKS), &[]);
     let found = look(&inputs);
     let mut plan = plan::plan(HOOKS, &facts, &found, &options.wishes);
     let mut loaded = None;
@@ -114,7 +114,7 @@ pub fn attach(options: &Options) -> Attached {
     finish(facts, plan, loaded)
 }
 
-fn finish(facts: Facts, plan: Vec<HookPlan>, loaded: Option<Object>) -> Attached {
+fn finish(facts: KernelFacts, plan: Vec<HookPlan>, loaded: Option<Object>) -> AttachedProbes {
     let (level, reason) = plan::level(&plan);
     let availability = signals::availability(&plan);
     let (ebpf, counters, diagnostics) = match loaded {
@@ -131,19 +131,19 @@ fn finish(facts: Facts, plan: Vec<HookPlan>, loaded: Option<Object>) -> Attached
         has(Signal::ArmTime),
         has(Signal::ScanTime),
     ];
-    const { assert!(Duration::ALL.len() == 3) };
+    const { assert!(MeasuredTime::ALL.len() == 3) };
     let counters = counters
-        .filter(|_| level > Level::Observe)
+        .filter(|_| level > ProbeLevel::Observe)
         .map(|mut counters| {
             counters.measure(measured);
             counters
         });
-    let iterates = |h: &HookPlan| h.mechanism() == Some(Mechanism::Iterator);
+    let iterates = |h: &HookPlan| h.mechanism() == Some(HookMechanism::Iterator);
     let iterator = ebpf
         .clone()
         .filter(|_| plan.iter().any(iterates))
-        .map(TaskVma::new);
-    Attached {
+        .map(TaskVmaIterator::new);
+    AttachedProbes {
         facts,
         plan,
         level,
@@ -157,20 +157,20 @@ fn finish(facts: Facts, plan: Vec<HookPlan>, loaded: Option<Object>) -> Attached
 }
 
 /// What the kernel's own files do not tell.
-pub(super) fn look(inputs: &Inputs) -> Found {
+pub(super) fn look(inputs: &KernelInputs) -> ProbedFacts {
     let symbols = inputs.kallsyms.as_deref().ok().map(Kallsyms::parse);
     let text = |name: &str| {
         let range = symbols.as_ref()?.text_range(name)?;
         Some((range.start, range.end))
     };
-    Found {
+    ProbedFacts {
         marker_pte: calibrate::marker_pte().ok().flatten(),
         fault_text: text("__handle_mm_fault").or_else(|| text("handle_mm_fault")),
         zap_huge_text: text("zap_huge_pmd"),
         split_text: text("__split_huge_pmd"),
         page_offset_symbol: symbols.as_ref().and_then(|s| s.address("page_offset_base")),
         pagemap_scan: uffd::self_test().is_ok_and(|behaviour| behaviour.written.is_some()),
-        ..Found::default()
+        ..ProbedFacts::default()
     }
 }
 
@@ -178,11 +178,11 @@ pub(super) fn look(inputs: &Inputs) -> Found {
 struct Object {
     ebpf: Ebpf,
     btf: Btf,
-    counters: Counters,
-    diagnostics: Option<Diagnostics>,
+    counters: CounterMaps,
+    diagnostics: Option<ProgramLog>,
 }
 
-fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<Object> {
+fn load(facts: &KernelFacts, found: &ProbedFacts, options: &ProbeOptions) -> io::Result<Object> {
     let sizes = options.sizes;
     let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
     let offsets = constants::offsets(facts);
@@ -203,8 +203,8 @@ fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<Object> {
     let mut ebpf = loader.load(&object).map_err(io::Error::other)?;
     drop(loader);
     Ok(Object {
-        counters: Counters::new(&mut ebpf, sizes)?,
-        diagnostics: Diagnostics::take(&mut ebpf)?,
+        counters: CounterMaps::new(&mut ebpf, sizes)?,
+        diagnostics: ProgramLog::take(&mut ebpf)?,
         ebpf,
         btf,
     })
@@ -215,14 +215,14 @@ pub(super) fn climb(
     table: &[Hook],
     ebpf: &mut Ebpf,
     btf: &Btf,
-    facts: &mut Facts,
-    found: &Found,
-    wishes: &Wishes,
+    facts: &mut KernelFacts,
+    found: &ProbedFacts,
+    wishes: &HookWishes,
 ) -> Vec<HookPlan> {
     loop {
         let plan = plan::plan(table, facts, found, wishes);
         let next = plan.iter().find_map(|hook| match &hook.verdict {
-            Verdict::Attach {
+            HookVerdict::Attach {
                 mechanism,
                 function,
             } if !facts
@@ -249,9 +249,9 @@ pub(super) fn climb(
     }
 }
 
-fn program_name(hook: &str, mechanism: Mechanism) -> String {
+fn program_name(hook: &str, mechanism: HookMechanism) -> String {
     match mechanism {
-        Mechanism::Iterator => hook.to_owned(),
+        HookMechanism::Iterator => hook.to_owned(),
         _ => format!("{hook}_{mechanism}"),
     }
 }
@@ -260,7 +260,7 @@ fn attach_program(
     ebpf: &mut Ebpf,
     btf: &Btf,
     name: &str,
-    mechanism: Mechanism,
+    mechanism: HookMechanism,
     function: &str,
 ) -> TrialOutcome {
     let Some(program) = ebpf.program_mut(name) else {
@@ -287,28 +287,28 @@ fn attach_program(
 fn attach_to(
     program: &mut Program,
     btf: &Btf,
-    mechanism: Mechanism,
+    mechanism: HookMechanism,
     function: &str,
 ) -> Result<(), (TrialStage, ProgramError)> {
     let load = |error| (TrialStage::Load, error);
     let attach = |error| (TrialStage::Attach, error);
     match mechanism {
-        Mechanism::Fentry => {
+        HookMechanism::Fentry => {
             let program: &mut FEntry = program.try_into().map_err(load)?;
             program.load(function, btf).map_err(load)?;
             program.attach().map(drop).map_err(attach)
         }
-        Mechanism::Fexit => {
+        HookMechanism::Fexit => {
             let program: &mut FExit = program.try_into().map_err(load)?;
             program.load(function, btf).map_err(load)?;
             program.attach().map(drop).map_err(attach)
         }
-        Mechanism::Kprobe | Mechanism::Kretprobe => {
+        HookMechanism::Kprobe | HookMechanism::Kretprobe => {
             let program: &mut KProbe = program.try_into().map_err(load)?;
             program.load().map_err(load)?;
             program.attach(function, 0).map(drop).map_err(attach)
         }
-        Mechanism::Tracepoint => {
+        HookMechanism::Tracepoint => {
             let program: &mut BtfTracePoint = program.try_into().map_err(load)?;
             let event = function
                 .split_once(':')
@@ -316,7 +316,7 @@ fn attach_to(
             program.load(event, btf).map_err(load)?;
             program.attach().map(drop).map_err(attach)
         }
-        Mechanism::Iterator => {
+        HookMechanism::Iterator => {
             let program: &mut Iter = program.try_into().map_err(load)?;
             program
                 .load(function.trim_start_matches("bpf_iter_"), btf)
@@ -368,7 +368,7 @@ fn summary(error: &ProgramError) -> String {
 
 pub(super) fn give_up(plan: &mut [HookPlan], reason: &str) {
     for hook in plan.iter_mut().filter(|hook| hook.mechanism().is_some()) {
-        hook.verdict = Verdict::Absent;
+        hook.verdict = HookVerdict::Absent;
         hook.reason = format!("the BPF object could not be loaded: {reason}");
     }
 }

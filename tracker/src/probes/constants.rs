@@ -2,9 +2,9 @@
 
 use tracker_ebpf::{ABSENT, Config, Offsets};
 
-use super::plan::{self, Found};
-use crate::kernel::facts::Facts;
-use crate::kernel::offsets::Offset;
+use super::plan::{self, ProbedFacts};
+use crate::kernel::facts::KernelFacts;
+use crate::kernel::offsets::FieldOffset;
 
 /// x86-64: the uffd-wp bit of a present pte or PMD (`_PAGE_BIT_UFFD_WP`, bit 10).
 const UFFD_BIT: u64 = 1 << 10;
@@ -13,7 +13,7 @@ const TABLE_ADDRESS_MASK: u64 = 0x000f_ffff_ffff_f000;
 
 /// Sizes of the shared maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
+pub struct MapSizes {
     /// VMA records, the unusable record 0 among them. A record takes 272 bytes, and 64 bytes more
     /// in each shard.
     pub vma_records: u32,
@@ -23,7 +23,7 @@ pub struct Sizes {
     pub shards: u32,
 }
 
-impl Sizes {
+impl MapSizes {
     /// Nothing is counted.
     pub const NONE: Self = Self {
         vma_records: 1,
@@ -47,9 +47,9 @@ impl Sizes {
 
 /// The field offsets; one that this kernel lacks is [`ABSENT`], and what needs it is not loaded.
 #[must_use]
-pub fn offsets(facts: &Facts) -> Offsets {
+pub fn offsets(facts: &KernelFacts) -> Offsets {
     let known = &facts.offsets;
-    let at = |offset: &Offset| offset.get().unwrap_or(ABSENT);
+    let at = |offset: &FieldOffset| offset.get().unwrap_or(ABSENT);
     Offsets {
         fault_vma: at(&known.vm_fault_vma),
         fault_address: at(&known.vm_fault_address),
@@ -108,7 +108,7 @@ pub fn offsets(facts: &Facts) -> Offsets {
 
 /// What the programs need to know beside offsets.
 #[must_use]
-pub fn config(facts: &Facts, found: &Found, sizes: Sizes) -> Config {
+pub fn config(facts: &KernelFacts, found: &ProbedFacts, sizes: MapSizes) -> Config {
     let (fault_text_start, fault_text_end) = found.fault_text.unwrap_or_default();
     let (zap_huge_text_start, zap_huge_text_end) = found.zap_huge_text.unwrap_or_default();
     let (split_text_start, split_text_end) = found.split_text.unwrap_or_default();

@@ -3,39 +3,39 @@
 use std::collections::HashMap;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
-use std::time::{Duration as Time, Instant};
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use bytemuck::Zeroable;
 use tracker_ebpf::{
-    Backing, Control, Duration, FreeList, MarkerEvent, MmRecord, Mode, NO_RECORD, RETIRED,
-    RecordState, VmaFaults, VmaRecord,
+    Backing, ControlBlock, FreeList, MarkerEvent, MeasuredTime, MmRecord, NO_RECORD, RETIRED,
+    RecordState, VmaFaults, VmaRecord, WpMode,
 };
 
-use super::constants::Sizes;
+use super::constants::MapSizes;
 use super::shared::SharedArray;
 use crate::model::sample::{
     CounterSource, MmSample, ProcessKey, Snapshot, Usage, VmaCounters, VmaSample,
 };
 
 /// A program that still runs when its VMA ends has added its last event after this time.
-const GRACE: Time = Time::from_millis(50);
+const GRACE: Duration = Duration::from_millis(50);
 
 /// The shared maps.
 #[derive(Debug)]
-pub struct Counters {
-    sizes: Sizes,
+pub struct CounterMaps {
+    sizes: MapSizes,
     vmas: SharedArray<VmaRecord>,
     mms: SharedArray<MmRecord>,
     faults: SharedArray<VmaFaults>,
-    control: SharedArray<Control>,
+    control: SharedArray<ControlBlock>,
     free_vmas: SharedArray<u64>,
     free_mms: SharedArray<u64>,
     ended_vmas: HashMap<u32, Instant>,
     ended_mms: HashMap<u32, Instant>,
     /// Ended by us: slots may hold them until the next walk of `iter/task_vma`.
     held: HashMap<u32, u32>,
-    durations: [bool; Duration::ALL.len()],
+    durations: [bool; MeasuredTime::ALL.len()],
     /// Ended by us: the next walk takes them out of the index.
     retired: SharedArray<u64>,
     /// Calls of `end` since which no walk did.
@@ -43,12 +43,12 @@ pub struct Counters {
     index: aya::maps::HashMap<aya::maps::MapData, u64, u32>,
 }
 
-impl Counters {
+impl CounterMaps {
     /// Maps the shared maps of a loaded object and hands all records to the kernel side.
     ///
     /// # Errors
     /// If a map is missing or cannot be mapped.
-    pub fn new(ebpf: &mut Ebpf, sizes: Sizes) -> std::io::Result<Self> {
+    pub fn new(ebpf: &mut Ebpf, sizes: MapSizes) -> std::io::Result<Self> {
         fn map<T: bytemuck::Pod>(
             ebpf: &Ebpf,
             name: &str,
@@ -75,7 +75,7 @@ impl Counters {
             ended_vmas: HashMap::new(),
             ended_mms: HashMap::new(),
             held: HashMap::new(),
-            durations: [false; Duration::ALL.len()],
+            durations: [false; MeasuredTime::ALL.len()],
         };
         (1..sizes.vma_records).for_each(|id| counters.free(&VMA_LIST, id));
         (1..sizes.mm_records).for_each(|id| counters.free(&MM_LIST, id));
@@ -83,7 +83,7 @@ impl Counters {
     }
 
     /// Which histograms have a hook.
-    pub const fn measure(&mut self, durations: [bool; Duration::ALL.len()]) {
+    pub const fn measure(&mut self, durations: [bool; MeasuredTime::ALL.len()]) {
         self.durations = durations;
     }
 
@@ -131,10 +131,10 @@ impl Counters {
             end: record.end,
             born_ns: record.born_ns,
             backing: backing(record.backing),
-            mode: if record.mode == Mode::Async as u32 {
-                Mode::Async
+            mode: if record.mode == WpMode::Async as u32 {
+                WpMode::Async
             } else {
-                Mode::Sync
+                WpMode::Sync
             },
             state: RecordState::Live,
             counters: self.counted(id, record),
@@ -189,11 +189,11 @@ struct List {
 }
 
 const VMA_LIST: List = List {
-    at: offset_of!(Control, free_vmas),
+    at: offset_of!(ControlBlock, free_vmas),
     of_vmas: true,
 };
 const MM_LIST: List = List {
-    at: offset_of!(Control, free_mms),
+    at: offset_of!(ControlBlock, free_mms),
     of_vmas: false,
 };
 
@@ -216,7 +216,7 @@ fn backing(number: u32) -> Backing {
         .unwrap_or(Backing::File)
 }
 
-impl CounterSource for Counters {
+impl CounterSource for CounterMaps {
     fn snapshot(&mut self) -> Snapshot {
         let control = self.control.read(0);
         let mut snapshot = Snapshot {
@@ -225,7 +225,7 @@ impl CounterSource for Counters {
             mm_records: self.usage(&MM_LIST, self.sizes.mm_records),
             ..Snapshot::default()
         };
-        for duration in Duration::ALL {
+        for duration in MeasuredTime::ALL {
             let index = duration as usize;
             snapshot.durations[index] = self.durations[index].then_some(control.durations[index]);
         }

@@ -25,9 +25,9 @@ pub fn level() -> u8 {
 }
 
 /// The lines of loaded programs.
-pub struct Diagnostics(EbpfLogger<&'static dyn Log>);
+pub struct ProgramLog(EbpfLogger<&'static dyn Log>);
 
-impl Diagnostics {
+impl ProgramLog {
     /// Takes them from the object, before its programs are loaded; `None` if they are silent.
     pub(super) fn take(ebpf: &mut Ebpf) -> io::Result<Option<Self>> {
         if level() == SILENT {

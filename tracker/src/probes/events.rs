@@ -9,36 +9,36 @@ use std::io;
 use aya::maps::{HashMap, Map, MapData, RingBuf};
 use aya::{Btf, Ebpf, EbpfLoader};
 use bytemuck::Zeroable as _;
-use tracker_ebpf::{Drops, EventHead, FRAMES, WATCHES};
+use tracker_ebpf::{EventDrops, EventHead, FRAMES, WATCHES};
 
 use super::attach::{self, OBJECT};
-use super::constants::{self, Sizes};
+use super::constants::{self, MapSizes};
 use super::hooks::{self, EVENT_HOOKS, Hook};
-use super::plan::{self, Found, HookPlan, Level, Verdict, Wishes};
+use super::plan::{self, HookPlan, HookVerdict, HookWishes, ProbeLevel, ProbedFacts};
 use super::shared::SharedArray;
 use super::{calibrate, diagnostics, iterator, patch};
-use crate::kernel::btf::Btf as KernelBtf;
-use crate::kernel::facts::Facts;
-use crate::kernel::inputs::Inputs;
+use crate::kernel::btf::KernelBtf;
+use crate::kernel::facts::KernelFacts;
+use crate::kernel::inputs::KernelInputs;
 
 /// The program that finds address spaces.
 const WATCH: &str = "watch";
 
 /// How to attach.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct EventOptions {
     /// What the user wants.
-    pub wishes: Wishes,
+    pub wishes: HookWishes,
     /// Bytes of the ring: a power of two. An event takes 360 or 616.
     pub ring: u32,
     /// The programs; [`OBJECT`] unless one is tried out.
     pub object: Cow<'static, [u8]>,
 }
 
-impl Default for Options {
+impl Default for EventOptions {
     fn default() -> Self {
         Self {
-            wishes: Wishes::default(),
+            wishes: HookWishes::default(),
             ring: 16 << 20,
             object: OBJECT.into(),
         }
@@ -50,16 +50,16 @@ impl Default for Options {
 pub struct WatchId(pub u32);
 
 /// The programs and what they share with us. Everything is detached when it is dropped.
-pub struct Events {
+pub struct EventProbes {
     plan: Vec<HookPlan>,
-    level: Level,
+    level: ProbeLevel,
     reason: String,
     object: Option<Object>,
 }
 
 const _: () = {
     const fn is_send<T: Send>() {}
-    is_send::<Events>();
+    is_send::<EventProbes>();
 };
 
 /// The object in the kernel.
@@ -70,7 +70,7 @@ struct Object {
     capacity: usize,
     pids: HashMap<MapData, u32, u32>,
     watched: HashMap<MapData, u64, u32>,
-    drops: SharedArray<Drops>,
+    drops: SharedArray<EventDrops>,
     /// Process ids by watch id.
     watches: BTreeMap<u32, u32>,
     /// The id given last.
@@ -79,14 +79,14 @@ struct Object {
     dropped_before: u64,
 }
 
-impl Events {
+impl EventProbes {
     /// Attaches what can be attached. Nothing here fails: what cannot be had is absent, with its reason.
     #[must_use]
-    pub fn attach(options: &Options) -> Self {
-        let inputs = Inputs::gather();
+    pub fn attach(options: &EventOptions) -> Self {
+        let inputs = KernelInputs::gather();
         let functions = hooks::functions(EVENT_HOOKS);
         let tracepoints = hooks::tracepoints(EVENT_HOOKS);
-        let mut facts = Facts::from_inputs(&inputs, &functions, &tracepoints);
+        let mut facts = KernelFacts::from_inputs(&inputs, &functions, &tracepoints);
         let found = look(&inputs);
         let mut plan = plan::plan(EVENT_HOOKS, &facts, &found, &options.wishes);
         let mut object = None;
@@ -118,7 +118,7 @@ impl Events {
 
     /// How much of what happens can be seen.
     #[must_use]
-    pub const fn level(&self) -> Level {
+    pub const fn level(&self) -> ProbeLevel {
         self.level
     }
 
@@ -146,7 +146,7 @@ impl Events {
     pub fn not_seen(&self) -> Vec<&'static str> {
         let absent = |hook: &&Hook| {
             let mut plan = self.plan.iter().filter(|plan| plan.hook == hook.name);
-            plan.any(|plan| matches!(plan.verdict, Verdict::Absent | Verdict::Off))
+            plan.any(|plan| matches!(plan.verdict, HookVerdict::Absent | HookVerdict::Off))
         };
         let hooks = EVENT_HOOKS.iter().filter(absent);
         let mut all: Vec<_> = hooks.map(|hook| hook.without).collect();
@@ -202,9 +202,9 @@ impl Events {
 
     /// Events of a watch that did not fit into the ring, and when.
     #[must_use]
-    pub fn drops(&self, watch: WatchId) -> Drops {
+    pub fn drops(&self, watch: WatchId) -> EventDrops {
         let object = self.object.as_ref();
-        object.map_or(Drops::zeroed(), |object| {
+        object.map_or(EventDrops::zeroed(), |object| {
             object.drops.read(watch.0 as usize)
         })
     }
@@ -237,7 +237,7 @@ impl Object {
         let id = ids.into_iter().find(|id| !self.watches.contains_key(id));
         let id = id.ok_or_else(|| io::Error::other("too many address spaces are watched"))?;
         self.dropped_before += self.drops.read(id as usize).count;
-        self.drops.write(id as usize, Drops::zeroed());
+        self.drops.write(id as usize, EventDrops::zeroed());
         self.last = id;
         self.watches.insert(id, pid);
         let found = self.find(pid, id);
@@ -295,14 +295,14 @@ fn parse(bytes: &[u8]) -> Option<(EventHead, &[u64], &[u64])> {
 }
 
 /// What the kernel's own files do not tell, and what only events need.
-fn look(inputs: &Inputs) -> Found {
+fn look(inputs: &KernelInputs) -> ProbedFacts {
     let btf = inputs.btf.as_ref().ok();
     let btf = btf.and_then(|bytes| KernelBtf::parse(bytes.as_slice()).ok());
     let flag = |name| {
         let bit = u32::try_from(btf.as_ref()?.enum_value(name)?).ok()?;
         1_u64.checked_shl(bit)
     };
-    Found {
+    ProbedFacts {
         guard_pages: calibrate::guard_pages(),
         folio_swapbacked: flag("PG_swapbacked"),
         folio_head: flag("PG_head"),
@@ -310,10 +310,14 @@ fn look(inputs: &Inputs) -> Found {
     }
 }
 
-fn load(facts: &Facts, found: &Found, options: &Options) -> io::Result<(Object, Btf)> {
+fn load(
+    facts: &KernelFacts,
+    found: &ProbedFacts,
+    options: &EventOptions,
+) -> io::Result<(Object, Btf)> {
     let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
     let offsets = constants::offsets(facts);
-    let config = constants::config(facts, found, Sizes::NONE);
+    let config = constants::config(facts, found, MapSizes::NONE);
     let object = patch::patch(&options.object, &offsets, &config).map_err(io::Error::other)?;
     let level = diagnostics::level();
     let mut loader = EbpfLoader::new();

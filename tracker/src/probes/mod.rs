@@ -3,6 +3,7 @@
 //! [`hooks`] lists the places in the kernel we want to see, [`plan`] decides how to see each of
 //! them, [`attach`] does it, [`counters`] reads what they count. [`events`] does the same for what is told one by one.
 
+pub mod advice;
 pub mod attach;
 pub mod calibrate;
 pub mod constants;
@@ -14,10 +15,12 @@ pub mod iterator;
 pub mod missed;
 pub mod patch;
 pub mod plan;
+pub mod report;
 pub mod shared;
 pub mod signals;
 pub mod task_vma;
 
-pub use attach::{Attached, OBJECT, Options, attach};
-pub use hooks::{EVENT_HOOKS, HOOKS, Hook, Mechanism};
-pub use plan::{HookPlan, Level, Verdict};
+pub use attach::{AttachedProbes, OBJECT, ProbeOptions, attach};
+pub use hooks::{EVENT_HOOKS, HOOKS, Hook, HookMechanism};
+pub use plan::{HookPlan, HookVerdict, ProbeLevel};
+pub use report::{CountReport, HookReport, MissingCapability, ProbeReport, counts};

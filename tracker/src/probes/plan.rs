@@ -5,14 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::hooks::{Hook, Mechanism, Need, Partner, Subject};
-use crate::kernel::facts::{Facts, FunctionFacts, Source, TrialOutcome, TrialStage};
+use super::hooks::{Hook, HookMechanism, HookNeed, HookPartner, HookSubject};
+use crate::kernel::facts::{FactSource, FunctionFacts, KernelFacts, TrialOutcome, TrialStage};
 use crate::kernel::lockdown::Lockdown;
 
 /// How much of the kernel can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub enum ProbeLevel {
     /// No function hook is possible: iterators, PAGEMAP_SCAN and smaps only.
     Observe,
     /// Some hook is absent.
@@ -21,7 +21,7 @@ pub enum Level {
     Full,
 }
 
-impl Level {
+impl ProbeLevel {
     /// Its name, as in `--require-level` and the metric.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -36,11 +36,11 @@ impl Level {
 /// What becomes of one hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum HookVerdict {
     /// Attach this way.
     Attach {
         /// How.
-        mechanism: Mechanism,
+        mechanism: HookMechanism,
         /// To which function.
         function: String,
     },
@@ -58,10 +58,10 @@ pub struct HookPlan {
     /// The hook's name.
     pub hook: String,
     /// What it is about.
-    pub subject: Subject,
+    pub subject: HookSubject,
     /// What becomes of it.
     #[serde(flatten)]
-    pub verdict: Verdict,
+    pub verdict: HookVerdict,
     /// Why, or why not another mechanism: one sentence without a full stop.
     pub reason: String,
 }
@@ -69,9 +69,9 @@ pub struct HookPlan {
 impl HookPlan {
     /// The mechanism, if the hook is to be attached.
     #[must_use]
-    pub const fn mechanism(&self) -> Option<Mechanism> {
+    pub const fn mechanism(&self) -> Option<HookMechanism> {
         match self.verdict {
-            Verdict::Attach { mechanism, .. } => Some(mechanism),
+            HookVerdict::Attach { mechanism, .. } => Some(mechanism),
             _ => None,
         }
     }
@@ -79,16 +79,16 @@ impl HookPlan {
 
 /// What the user wants, beside what the kernel allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct HookWishes {
     /// Hooks to leave out.
     pub off: Vec<String>,
     /// Mechanisms to use, and no other: for one hook, or for all (`None`) that have it.
-    pub forced: Vec<(Option<String>, Mechanism)>,
+    pub forced: Vec<(Option<String>, HookMechanism)>,
 }
 
 /// What is known beside the kernel's own files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct ProbedFacts {
     /// The bits of a marker, if calibration saw one.
     pub marker_pte: Option<u64>,
     /// Addresses of the function that `wp_huge_pmd` is inlined into.
@@ -111,7 +111,12 @@ pub struct Found {
 
 /// The plan for all hooks of a table.
 #[must_use]
-pub fn plan(table: &[Hook], facts: &Facts, found: &Found, wishes: &Wishes) -> Vec<HookPlan> {
+pub fn plan(
+    table: &[Hook],
+    facts: &KernelFacts,
+    found: &ProbedFacts,
+    wishes: &HookWishes,
+) -> Vec<HookPlan> {
     let alone: Vec<HookPlan> = table
         .iter()
         .map(|hook| plan_hook(hook, facts, found, wishes))
@@ -136,24 +141,26 @@ fn with_partner(hook: &Hook, plan: &HookPlan, alone: &[HookPlan]) -> HookPlan {
     };
     let useless = |name: &str| {
         let reason = format!("it is of no use without the hook {name}");
-        but(Verdict::Absent, reason)
+        but(HookVerdict::Absent, reason)
     };
     match (hook.partner, plan.mechanism()) {
-        (Some(Partner::Both(name)), Some(_)) if mechanism(name).is_none() => useless(name),
-        (Some(Partner::Entry(name)), Some(Mechanism::Kretprobe)) if mechanism(name).is_none() => {
+        (Some(HookPartner::Both(name)), Some(_)) if mechanism(name).is_none() => useless(name),
+        (Some(HookPartner::Entry(name)), Some(HookMechanism::Kretprobe))
+            if mechanism(name).is_none() =>
+        {
             useless(name)
         }
-        (Some(Partner::Return(name)), _) => match mechanism(name) {
-            Some(Mechanism::Kretprobe) => plan.clone(),
+        (Some(HookPartner::Return(name)), _) => match mechanism(name) {
+            Some(HookMechanism::Kretprobe) => plan.clone(),
             Some(other) => but(
-                Verdict::NotNeeded,
+                HookVerdict::NotNeeded,
                 format!("{name} sees the arguments itself, by {other}"),
             ),
             None => useless(name),
         },
-        (Some(Partner::Instead(name)), _) if mechanism(name).is_some() => {
+        (Some(HookPartner::Instead(name)), _) if mechanism(name).is_some() => {
             let reason = format!("{name} sees it");
-            but(Verdict::NotNeeded, reason)
+            but(HookVerdict::NotNeeded, reason)
         }
         _ => plan.clone(),
     }
@@ -161,38 +168,43 @@ fn with_partner(hook: &Hook, plan: &HookPlan, alone: &[HookPlan]) -> HookPlan {
 
 /// The level of a plan, and why it is not higher.
 #[must_use]
-pub fn level(plan: &[HookPlan]) -> (Level, String) {
-    let beside = [Subject::Discovery, Subject::Observed];
+pub fn level(plan: &[HookPlan]) -> (ProbeLevel, String) {
+    let beside = [HookSubject::Discovery, HookSubject::Observed];
     let functions = || plan.iter().filter(|p| !beside.contains(&p.subject));
-    let tracepoint = |p: &HookPlan| p.mechanism() == Some(Mechanism::Tracepoint);
+    let tracepoint = |p: &HookPlan| p.mechanism() == Some(HookMechanism::Tracepoint);
     let missing: Vec<&HookPlan> = functions()
-        .filter(|p| matches!(p.verdict, Verdict::Absent | Verdict::Off))
+        .filter(|p| matches!(p.verdict, HookVerdict::Absent | HookVerdict::Off))
         .collect();
     if missing.is_empty() {
-        return (Level::Full, "every hook is in place".to_owned());
+        return (ProbeLevel::Full, "every hook is in place".to_owned());
     }
     let first = missing[0];
     if functions().all(|p| p.mechanism().is_none() || tracepoint(p)) {
         return (
-            Level::Observe,
+            ProbeLevel::Observe,
             format!("no function can be hooked: {}", first.reason),
         );
     }
     let names: Vec<&str> = missing.iter().map(|p| p.hook.as_str()).collect();
     (
-        Level::Partial,
+        ProbeLevel::Partial,
         format!("without {}: {}", names.join(", "), first.reason),
     )
 }
 
-fn plan_hook(hook: &Hook, facts: &Facts, found: &Found, wishes: &Wishes) -> HookPlan {
+fn plan_hook(
+    hook: &Hook,
+    facts: &KernelFacts,
+    found: &ProbedFacts,
+    wishes: &HookWishes,
+) -> HookPlan {
     let (verdict, reason) = if wishes.off.iter().any(|name| name == hook.name) {
-        (Verdict::Off, "switched off with --no-hook".to_owned())
+        (HookVerdict::Off, "switched off with --no-hook".to_owned())
     } else if let Some(reason) = nothing_to_see(hook, facts, found) {
-        (Verdict::NotNeeded, reason)
+        (HookVerdict::NotNeeded, reason)
     } else {
         match obstacle(hook, facts, found) {
-            Some(reason) => (Verdict::Absent, reason),
+            Some(reason) => (HookVerdict::Absent, reason),
             None => choose(hook, facts, wishes),
         }
     };
@@ -205,20 +217,22 @@ fn plan_hook(hook: &Hook, facts: &Facts, found: &Found, wishes: &Wishes) -> Hook
 }
 
 /// Why this kernel does nothing there.
-fn nothing_to_see(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
-    let known = facts.has(Source::Btf);
+fn nothing_to_see(hook: &Hook, facts: &KernelFacts, found: &ProbedFacts) -> Option<String> {
+    let known = facts.has(FactSource::Btf);
     hook.needs.iter().find_map(|need| match need {
-        Need::PagemapScan if !found.pagemap_scan => {
+        HookNeed::PagemapScan if !found.pagemap_scan => {
             Some("this kernel has no PAGEMAP_SCAN".to_owned())
         }
-        Need::GuardPages if !found.guard_pages => Some("this kernel has no guard pages".to_owned()),
-        Need::Ksm if known && facts.offsets.ksm_rmap_item_address.get().is_none() => {
+        HookNeed::GuardPages if !found.guard_pages => {
+            Some("this kernel has no guard pages".to_owned())
+        }
+        HookNeed::Ksm if known && facts.offsets.ksm_rmap_item_address.get().is_none() => {
             Some("this kernel has no KSM".to_owned())
         }
-        Need::Function(name) if known && !exists(name, facts) => {
+        HookNeed::Function(name) if known && !exists(name, facts) => {
             Some(format!("this kernel has no {name}: another hook sees it"))
         }
-        Need::Tracepoint(name) if known && !has_tracepoint(name, facts) => {
+        HookNeed::Tracepoint(name) if known && !has_tracepoint(name, facts) => {
             Some(format!("this kernel has no {name}: another hook sees it"))
         }
         _ => None,
@@ -226,7 +240,7 @@ fn nothing_to_see(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
 }
 
 /// What no mechanism could get over.
-fn obstacle(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
+fn obstacle(hook: &Hook, facts: &KernelFacts, found: &ProbedFacts) -> Option<String> {
     if facts.arch != "x86_64" {
         return Some(format!(
             "its programs know the page table bits of x86_64, and this is {}",
@@ -236,10 +250,10 @@ fn obstacle(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
     if let Some(reason) = privilege(facts) {
         return Some(reason);
     }
-    if !facts.has(Source::Btf) {
+    if !facts.has(FactSource::Btf) {
         return Some(format!(
             "the kernel's BTF is needed: {}",
-            facts.unavailable[&Source::Btf]
+            facts.unavailable[&FactSource::Btf]
         ));
     }
     for name in hook.offsets {
@@ -254,7 +268,7 @@ fn obstacle(hook: &Hook, facts: &Facts, found: &Found) -> Option<String> {
         .find_map(|need| unmet(*need, facts, found))
 }
 
-fn privilege(facts: &Facts) -> Option<String> {
+fn privilege(facts: &KernelFacts) -> Option<String> {
     use crate::kernel::capabilities::{Capability, UserNamespace};
     let has = |capability| facts.privilege.capabilities.get(&capability) == Some(&true);
     if facts.privilege.user_namespace == UserNamespace::Nested {
@@ -275,7 +289,7 @@ fn privilege(facts: &Facts) -> Option<String> {
         })
 }
 
-fn unmet(need: Need, facts: &Facts, found: &Found) -> Option<String> {
+fn unmet(need: HookNeed, facts: &KernelFacts, found: &ProbedFacts) -> Option<String> {
     let text = |function: &str| {
         if facts.addresses_hidden {
             Some(format!(
@@ -287,13 +301,13 @@ fn unmet(need: Need, facts: &Facts, found: &Found) -> Option<String> {
         }
     };
     match need {
-        Need::MarkerPte if found.marker_pte.is_none() => {
+        HookNeed::MarkerPte if found.marker_pte.is_none() => {
             Some("no pte marker could be made to learn its bits from".to_owned())
         }
-        Need::FaultText if found.fault_text.is_none() => text("__handle_mm_fault"),
-        Need::ZapHugeText if found.zap_huge_text.is_none() => text("zap_huge_pmd"),
-        Need::SplitText if found.split_text.is_none() => text("__split_huge_pmd"),
-        Need::FolioFlags if found.folio_swapbacked.is_none() || found.folio_head.is_none() => {
+        HookNeed::FaultText if found.fault_text.is_none() => text("__handle_mm_fault"),
+        HookNeed::ZapHugeText if found.zap_huge_text.is_none() => text("zap_huge_pmd"),
+        HookNeed::SplitText if found.split_text.is_none() => text("__split_huge_pmd"),
+        HookNeed::FolioFlags if found.folio_swapbacked.is_none() || found.folio_head.is_none() => {
             Some("the kernel's BTF does not have the flags of folios".to_owned())
         }
         _ => None,
@@ -301,22 +315,22 @@ fn unmet(need: Need, facts: &Facts, found: &Found) -> Option<String> {
 }
 
 /// The first rung that holds.
-fn choose(hook: &Hook, facts: &Facts, wishes: &Wishes) -> (Verdict, String) {
+fn choose(hook: &Hook, facts: &KernelFacts, wishes: &HookWishes) -> (HookVerdict, String) {
     let mut refusals = Vec::new();
-    if let [only @ (Mechanism::Iterator | Mechanism::Tracepoint)] = hook.rungs {
+    if let [only @ (HookMechanism::Iterator | HookMechanism::Tracepoint)] = hook.rungs {
         let function = hook.functions[0];
         return if hook.is_tracepoint() && !has_tracepoint(function, facts) {
             let reason = format!("there is no tracepoint {function} in this kernel's BTF");
-            (Verdict::Absent, reason)
+            (HookVerdict::Absent, reason)
         } else if let Some(reason) = refused_before(hook, *only, function, facts) {
-            (Verdict::Absent, reason)
+            (HookVerdict::Absent, reason)
         } else {
             (attach(*only, function), "first choice".to_owned())
         };
     }
     let Some(function) = hook.functions.iter().copied().find(|f| exists(f, facts)) else {
         return (
-            Verdict::Absent,
+            HookVerdict::Absent,
             format!("{} in this kernel", absent(hook, facts)),
         );
     };
@@ -329,19 +343,19 @@ fn choose(hook: &Hook, facts: &Facts, wishes: &Wishes) -> (Verdict, String) {
             None => return (attach(mechanism, function), refusals.join("; ")),
         }
     }
-    (Verdict::Absent, refusals.join("; "))
+    (HookVerdict::Absent, refusals.join("; "))
 }
 
-fn attach(mechanism: Mechanism, function: &str) -> Verdict {
-    Verdict::Attach {
+fn attach(mechanism: HookMechanism, function: &str) -> HookVerdict {
+    HookVerdict::Attach {
         mechanism,
         function: function.to_owned(),
     }
 }
 
 /// The rungs to try: all, or the forced one where the hook has it.
-fn rungs(hook: &Hook, wishes: &Wishes) -> Vec<Mechanism> {
-    let forced: Vec<Mechanism> = wishes
+fn rungs(hook: &Hook, wishes: &HookWishes) -> Vec<HookMechanism> {
+    let forced: Vec<HookMechanism> = wishes
         .forced
         .iter()
         .filter(|(name, _)| name.as_deref().is_none_or(|name| name == hook.name))
@@ -357,7 +371,7 @@ fn rungs(hook: &Hook, wishes: &Wishes) -> Vec<Mechanism> {
 
 /// Whether this kernel has the function, inlined or not.
 #[must_use]
-pub fn exists(function: &str, facts: &Facts) -> bool {
+pub fn exists(function: &str, facts: &KernelFacts) -> bool {
     facts
         .functions
         .get(function)
@@ -365,11 +379,11 @@ pub fn exists(function: &str, facts: &Facts) -> bool {
 }
 
 /// Whether BTF describes the tracepoint.
-fn has_tracepoint(name: &str, facts: &Facts) -> bool {
+fn has_tracepoint(name: &str, facts: &KernelFacts) -> bool {
     facts.tracepoints.get(name).is_some_and(|t| t.in_btf)
 }
 
-fn absent(hook: &Hook, facts: &Facts) -> String {
+fn absent(hook: &Hook, facts: &KernelFacts) -> String {
     let variants = |name: &&str| facts.functions.get(*name).map(|f| f.variants.as_slice());
     let renamed = hook.functions.iter().find_map(|name| match variants(name) {
         Some([first, ..]) => Some(format!("{name} was renamed to {name}{first}")),
@@ -379,7 +393,12 @@ fn absent(hook: &Hook, facts: &Facts) -> String {
 }
 
 /// Why a mechanism cannot work at a function, as far as facts tell.
-fn impossible(hook: &Hook, mechanism: Mechanism, function: &str, facts: &Facts) -> Option<String> {
+fn impossible(
+    hook: &Hook,
+    mechanism: HookMechanism,
+    function: &str,
+    facts: &KernelFacts,
+) -> Option<String> {
     let known = facts.functions.get(function)?;
     let reason = if mechanism.is_trampoline() {
         trampoline_obstacle(known)
@@ -403,7 +422,7 @@ fn trampoline_obstacle(function: &FunctionFacts) -> Option<String> {
     }
 }
 
-fn kprobe_obstacle(function: &FunctionFacts, facts: &Facts) -> Option<String> {
+fn kprobe_obstacle(function: &FunctionFacts, facts: &KernelFacts) -> Option<String> {
     if facts.kprobe_pmu.is_none() {
         Some("this kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)".to_owned())
     } else if facts.lockdown.is_some_and(Lockdown::forbids_kprobes) {
@@ -427,18 +446,18 @@ fn suffixes(function: &FunctionFacts) -> String {
     }
 }
 
-/// The key of an attempt in [`Facts::trial`].
+/// The key of an attempt in [`KernelFacts::trial`].
 #[must_use]
-pub fn trial_key(hook: &str, mechanism: Mechanism, function: &str) -> String {
+pub fn trial_key(hook: &str, mechanism: HookMechanism, function: &str) -> String {
     format!("{hook}:{mechanism}:{function}")
 }
 
 /// What the kernel said when it was tried.
 fn refused_before(
     hook: &Hook,
-    mechanism: Mechanism,
+    mechanism: HookMechanism,
     function: &str,
-    facts: &Facts,
+    facts: &KernelFacts,
 ) -> Option<String> {
     match facts
         .trial
@@ -457,7 +476,7 @@ fn refused_before(
 }
 
 /// A refusal in words.
-fn explain(stage: TrialStage, errno: i32, message: &str, facts: &Facts) -> String {
+fn explain(stage: TrialStage, errno: i32, message: &str, facts: &KernelFacts) -> String {
     let unreadable = facts.lockdown.is_some_and(Lockdown::forbids_kernel_reads);
     let why = match (errno, stage) {
         (1, _) => "the kernel refuses to patch functions for BPF (EPERM)",

@@ -1,12 +1,12 @@
 //! From a plan to what can be counted, and how well.
 
-use tracker_ebpf::{Entry, Level, MarkerEvent, Mode};
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableLevel, WpMode};
 
-use super::plan::{HookPlan, Verdict};
+use super::plan::{HookPlan, HookVerdict};
 use crate::model::signal::{Availability, Exactness, Signal};
 
 /// What a signal needs.
-struct Requirement {
+struct SignalNeeds {
     signal: Signal,
     /// Hooks without which nothing can be counted.
     all_of: &'static [&'static str],
@@ -19,8 +19,8 @@ struct Requirement {
 /// Hooks that every attribution to a VMA is better with.
 const HUGETLB: &[&str] = &["hugetlb_fault", "huge_pte_alloc_exit"];
 
-fn requirements() -> Vec<Requirement> {
-    let need = |signal, all_of, better_with| Requirement {
+fn requirements() -> Vec<SignalNeeds> {
+    let need = |signal, all_of, better_with| SignalNeeds {
         signal,
         all_of,
         better_with,
@@ -28,32 +28,32 @@ fn requirements() -> Vec<Requirement> {
     };
     let mut all = vec![
         need(
-            Signal::Fault(Mode::Async, Entry::Pte),
+            Signal::Fault(WpMode::Async, FaultEntry::Pte),
             &["do_wp_page"][..],
             &[][..],
         ),
         need(
-            Signal::Fault(Mode::Async, Entry::Huge),
+            Signal::Fault(WpMode::Async, FaultEntry::Huge),
             &["split_huge_pmd"],
             HUGETLB,
         ),
         need(
-            Signal::Fault(Mode::Async, Entry::Marker),
+            Signal::Fault(WpMode::Async, FaultEntry::Marker),
             &["do_swap_page"],
             HUGETLB,
         ),
         need(
-            Signal::Fault(Mode::Sync, Entry::Pte),
+            Signal::Fault(WpMode::Sync, FaultEntry::Pte),
             &["handle_userfault"],
             &[],
         ),
         need(
-            Signal::Fault(Mode::Sync, Entry::Huge),
+            Signal::Fault(WpMode::Sync, FaultEntry::Huge),
             &["handle_userfault"],
             &[],
         ),
         need(
-            Signal::Fault(Mode::Sync, Entry::Marker),
+            Signal::Fault(WpMode::Sync, FaultEntry::Marker),
             &["do_swap_page"],
             HUGETLB,
         ),
@@ -63,19 +63,19 @@ fn requirements() -> Vec<Requirement> {
             HUGETLB,
         ),
         need(
-            Signal::TableAllocated(Level::Pte),
+            Signal::TableAllocated(TableLevel::Pte),
             &["pmd_install"],
             &["deposit"],
         ),
-        need(Signal::TableAllocated(Level::Pmd), &["pmd_alloc"], &[]),
-        need(Signal::TableAllocated(Level::Pud), &["pud_alloc"], &[]),
+        need(Signal::TableAllocated(TableLevel::Pmd), &["pmd_alloc"], &[]),
+        need(Signal::TableAllocated(TableLevel::Pud), &["pud_alloc"], &[]),
         need(
-            Signal::TableFreed(Level::Pte),
+            Signal::TableFreed(TableLevel::Pte),
             &["pte_free_tlb"],
             &["withdraw", "pte_free_defer"],
         ),
-        need(Signal::TableFreed(Level::Pmd), &["pmd_free_tlb"], &[]),
-        need(Signal::TableFreed(Level::Pud), &["pud_free_tlb"], &[]),
+        need(Signal::TableFreed(TableLevel::Pmd), &["pmd_free_tlb"], &[]),
+        need(Signal::TableFreed(TableLevel::Pud), &["pud_free_tlb"], &[]),
         need(
             Signal::FaultWait,
             &["handle_userfault", "handle_userfault_exit"],
@@ -88,7 +88,7 @@ fn requirements() -> Vec<Requirement> {
         ),
         need(Signal::ScanTime, &["scan", "scan_exit"], &[]),
     ];
-    all.push(Requirement {
+    all.push(SignalNeeds {
         signal: Signal::Marker(MarkerEvent::Installed),
         all_of: &["marks"],
         better_with: &["make_uffd_wp_pte", "zap", "hugetlb_zap"],
@@ -97,7 +97,7 @@ fn requirements() -> Vec<Requirement> {
              the kernel changes it; what reclaim leaves (try_to_unmap_one) is not",
         ),
     });
-    all.push(Requirement {
+    all.push(SignalNeeds {
         signal: Signal::Marker(MarkerEvent::Dropped),
         all_of: &["zap"],
         better_with: &["marks", "hugetlb_zap"],
@@ -120,7 +120,7 @@ pub fn availability(plan: &[HookPlan]) -> Availability {
     available
 }
 
-fn exactness(requirement: &Requirement, plan: &[HookPlan]) -> Exactness {
+fn exactness(requirement: &SignalNeeds, plan: &[HookPlan]) -> Exactness {
     let find = |name: &str| plan.iter().find(|hook| hook.hook == name);
     let attached = |name: &&&str| find(name).is_some_and(|hook| hook.mechanism().is_some());
     if !requirement.all_of.iter().all(|name| attached(&name)) {
@@ -130,7 +130,7 @@ fn exactness(requirement: &Requirement, plan: &[HookPlan]) -> Exactness {
         .better_with
         .iter()
         .filter_map(|name| find(name))
-        .find(|hook| matches!(hook.verdict, Verdict::Absent | Verdict::Off));
+        .find(|hook| matches!(hook.verdict, HookVerdict::Absent | HookVerdict::Off));
     match (gap, requirement.estimated) {
         (Some(hook), _) => Exactness::Estimated(format!("without {}: {}", hook.hook, hook.reason)),
         (None, Some(reason)) => Exactness::Estimated(reason.to_owned()),

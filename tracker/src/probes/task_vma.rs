@@ -11,11 +11,11 @@ use super::iterator;
 
 /// The loaded iterator.
 #[derive(Clone)]
-pub struct TaskVma {
+pub struct TaskVmaIterator {
     ebpf: Arc<Mutex<Ebpf>>,
 }
 
-impl TaskVma {
+impl TaskVmaIterator {
     /// An iterator that has been loaded under this name.
     #[must_use]
     pub const fn new(ebpf: Arc<Mutex<Ebpf>>) -> Self {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use tracker::explain::{Candidate, Cause, Explained, Explainer, Hub, Options, Step, Verdict};
-use tracker::probes::events::{self, Events};
+use tracker::probes::events::{self, EventProbes};
 use tracker::uffd::PAGE_SIZE;
 
 use crate::came::{Came, Lot, in_guest};
@@ -16,9 +16,9 @@ use crate::target::{Ground, How, Target};
 
 /// The kernel's events; their ring holds those of all scenarios, however slow this machine is.
 static HUB: LazyLock<Hub> = LazyLock::new(|| {
-    let events = Events::attach(&events::Options {
+    let events = EventProbes::attach(&events::EventOptions {
         ring: 128 << 20,
-        ..events::Options::default()
+        ..events::EventOptions::default()
     });
     let hub = Hub::new(events, 1 << 20).unwrap();
     if !hub.seen().complete {

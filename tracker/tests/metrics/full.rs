@@ -11,7 +11,7 @@ use tracker::metrics::{
 };
 use tracker::model::sample::{FoundVma, MmSample, ProcessKey, Snapshot, Usage, VmaSample};
 use tracker::model::{Counts, Discovery, Input, Limits, Model, ProcessFacts, ScanResult, View};
-use tracker_ebpf::{Backing, Histogram, Mode, RecordState};
+use tracker_ebpf::{Backing, RecordState, TimeHistogram, WpMode};
 
 /// What each VMA counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,7 +219,7 @@ fn vma_sample(id: u32, mm_id: u32, found: &FoundVma, fill: Fill) -> VmaSample {
         end: found.end,
         born_ns: u64::from(id),
         backing: found.backing,
-        mode: Mode::Async,
+        mode: WpMode::Async,
         state: RecordState::Live,
         counters: counts(fill),
     }
@@ -240,12 +240,12 @@ fn counts(fill: Fill) -> Counts {
     }
 }
 
-fn histogram() -> Histogram {
+fn histogram() -> TimeHistogram {
     let mut buckets = [0; 14];
     buckets[3] = 40;
     buckets[7] = 2;
     buckets[13] = 1;
-    Histogram {
+    TimeHistogram {
         buckets,
         sum_ns: 31_002_500_000,
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use tracker::metrics::{AgentFacts, CollectorFacts, HookFacts, Scrape, encode};
 use tracker::model::{Exactness, Limits, Signal};
-use tracker_ebpf::{Entry, MarkerEvent, Mode};
+use tracker_ebpf::{FaultEntry, MarkerEvent, WpMode};
 
 use crate::full::{self, Fill};
 use crate::text;
@@ -43,7 +43,10 @@ fn facts() -> AgentFacts {
         Exactness::Estimated(reason),
     );
     available.set(Signal::Marker(MarkerEvent::Dropped), Exactness::Absent);
-    available.set(Signal::Fault(Mode::Async, Entry::Huge), Exactness::Absent);
+    available.set(
+        Signal::Fault(WpMode::Async, FaultEntry::Huge),
+        Exactness::Absent,
+    );
     available.set(Signal::ArmTime, Exactness::Absent);
     facts
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracker::model::sample::{FoundVma, MmSample, ProcessKey, Snapshot, Usage, VmaSample};
 use tracker::model::{Counts, Discovery, Input, Limits, Model, ProcessCounts, Releases};
-use tracker_ebpf::{Backing, Cause, Entry, Level, Mode, RecordState};
+use tracker_ebpf::{Backing, FaultEntry, RecordState, TableCause, TableLevel, WpMode};
 
 /// Size of the pieces that VMAs are made of.
 pub const PIECE: u64 = 0x10_0000;
@@ -137,8 +137,8 @@ impl World {
             return;
         };
         let mut gain = Counts::default();
-        gain.faults[Mode::Async as usize][Entry::ALL[index % 3] as usize] = n;
-        gain.tables[Level::Pte as usize][Cause::Arm as usize] = 1;
+        gain.faults[WpMode::Async as usize][FaultEntry::ALL[index % 3] as usize] = n;
+        gain.tables[TableLevel::Pte as usize][TableCause::Arm as usize] = 1;
         self.snapshot_vmas.get_mut(&id).unwrap().counters += &gain;
         self.total += &gain;
     }
@@ -150,11 +150,11 @@ impl World {
         }
         let id = self.resolve_mm(pid);
         let mm = self.snapshot_mms.get_mut(&id).unwrap();
-        mm.tables[Level::Pmd as usize][Cause::Fork as usize] += n;
-        mm.freed[Level::Pte as usize] += n;
+        mm.tables[TableLevel::Pmd as usize][TableCause::Fork as usize] += n;
+        mm.freed[TableLevel::Pte as usize] += n;
         mm.fault_wait_ns += n;
-        self.total.tables[Level::Pmd as usize][Cause::Fork as usize] += n;
-        self.process_total.freed[Level::Pte as usize] += n;
+        self.total.tables[TableLevel::Pmd as usize][TableCause::Fork as usize] += n;
+        self.process_total.freed[TableLevel::Pte as usize] += n;
         self.process_total.fault_wait_ns += n;
     }
 
@@ -395,7 +395,7 @@ fn vma_sample(id: u32, mm_id: u32, start: u64, end: u64, born_ns: u64) -> VmaSam
         end,
         born_ns,
         backing: Backing::Anon,
-        mode: Mode::Async,
+        mode: WpMode::Async,
         state: RecordState::Live,
         counters: Counts::default(),
     }

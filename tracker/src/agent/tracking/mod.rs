@@ -28,7 +28,7 @@ pub use selector::Selector;
 use super::config::TrackConfig;
 use super::stop::Stop;
 use crate::explain::{Hub, Seen};
-use crate::probes::events::{self, Events};
+use crate::probes::events::{self, EventProbes};
 use crate::strategy::{self, Facts, Means, Name};
 use ledger::Ledger;
 
@@ -135,7 +135,10 @@ const EVENTS: usize = 1 << 20;
 
 /// Begins to read the kernel's events. Without them pages are compared all the same, and their causes unknown.
 fn hub() -> Option<Hub> {
-    match Hub::new(Events::attach(&events::Options::default()), EVENTS) {
+    match Hub::new(
+        EventProbes::attach(&events::EventOptions::default()),
+        EVENTS,
+    ) {
         Ok(hub) => {
             for not in &hub.seen().not {
                 tracing::info!("explaining: not seen: {not}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::mm::Advice;
 use tracker::uffd::{Features, RegisterMode, Userfaultfd};
-use tracker_ebpf::Mode;
+use tracker_ebpf::WpMode;
 
 use crate::area::{Area, Kind};
 use crate::handler::Handler;
@@ -18,7 +18,7 @@ use crate::needs::{Facts, Need};
 struct Part {
     name: &'static str,
     about: &'static str,
-    mode: Mode,
+    mode: WpMode,
     kind: Kind,
     needs: &'static [Need],
     /// Drop the pages before each round, so that markers are armed instead of pages.
@@ -29,7 +29,7 @@ const PARTS: &[Part] = &[
     Part {
         name: "anon-async",
         about: "writes armed anonymous pages, resolved by the kernel",
-        mode: Mode::Async,
+        mode: WpMode::Async,
         kind: Kind::Anon,
         needs: &[Need::Async],
         empties: false,
@@ -37,7 +37,7 @@ const PARTS: &[Part] = &[
     Part {
         name: "anon-marker",
         about: "writes anonymous markers, resolved by the kernel",
-        mode: Mode::Async,
+        mode: WpMode::Async,
         kind: Kind::Anon,
         needs: &[Need::Async],
         empties: true,
@@ -45,7 +45,7 @@ const PARTS: &[Part] = &[
     Part {
         name: "shmem-async",
         about: "writes shmem that was zapped while it was armed",
-        mode: Mode::Async,
+        mode: WpMode::Async,
         kind: Kind::SharedAnon,
         needs: &[Need::Async],
         empties: true,
@@ -53,7 +53,7 @@ const PARTS: &[Part] = &[
     Part {
         name: "anon-sync",
         about: "writes armed anonymous pages, resolved by a handler thread",
-        mode: Mode::Sync,
+        mode: WpMode::Sync,
         kind: Kind::Anon,
         needs: &[],
         empties: false,
@@ -61,7 +61,7 @@ const PARTS: &[Part] = &[
     Part {
         name: "memfd-sync",
         about: "writes armed pages of a memfd, resolved by a handler thread",
-        mode: Mode::Sync,
+        mode: WpMode::Sync,
         kind: Kind::Memfd,
         needs: &[Need::ShmemMarkers],
         empties: false,
@@ -89,12 +89,12 @@ pub fn run(directory: &Path) -> Result<()> {
 fn start(part: &'static Part, place: u64, facts: &Facts) -> Result<()> {
     let uffd = Arc::new(Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?);
     match part.mode {
-        Mode::Async => uffd.enable(Features::WP_ASYNC)?,
-        Mode::Sync => uffd.enable(Features::default())?,
+        WpMode::Async => uffd.enable(Features::WP_ASYNC)?,
+        WpMode::Sync => uffd.enable(Features::default())?,
     };
     let area = Area::map(part.kind, place, PAGES, &facts.directory)?;
     uffd.register(&area.range(), RegisterMode::WP)?;
-    if part.mode == Mode::Sync {
+    if part.mode == WpMode::Sync {
         Handler::start(uffd.clone())?;
     }
     println!(

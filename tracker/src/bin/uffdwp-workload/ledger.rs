@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tracker::model::words;
 use tracker::uffd::PAGE_SIZE;
-use tracker_ebpf::{Cause, Entry, MarkerEvent, Mode};
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause, WpMode};
 
 use crate::area::Area;
 use crate::tables::Tables;
@@ -93,7 +93,7 @@ impl Ledger {
     }
 
     /// `uffdwp_faults_total`.
-    pub fn faults(&mut self, area: &Area, mode: Mode, entry: Entry, count: u64) {
+    pub fn faults(&mut self, area: &Area, mode: WpMode, entry: FaultEntry, count: u64) {
         let labels = [
             ("backing", area.kind.backing()),
             ("mode", words::mode(mode)),
@@ -112,12 +112,12 @@ impl Ledger {
     }
 
     /// `uffdwp_page_tables_allocated_total` of a registered area.
-    pub fn tables(&mut self, area: &Area, cause: Cause, tables: Tables) {
+    pub fn tables(&mut self, area: &Area, cause: TableCause, tables: Tables) {
         self.add_tables(Some(area), Some(area.kind.backing()), cause, tables);
     }
 
     /// `uffdwp_page_tables_allocated_total` of memory that is not registered (any more).
-    pub fn untracked_tables(&mut self, cause: Cause, tables: Tables) {
+    pub fn untracked_tables(&mut self, cause: TableCause, tables: Tables) {
         self.add_tables(None, None, cause, tables);
     }
 
@@ -125,7 +125,7 @@ impl Ledger {
         &mut self,
         area: Option<&Area>,
         backing: Option<&'static str>,
-        cause: Cause,
+        cause: TableCause,
         tables: Tables,
     ) {
         for (level, count) in tables.by_level() {
@@ -270,7 +270,7 @@ mod tests {
     fn freed_and_allocated_balance() {
         let mut ledger = Ledger::new();
         ledger.untracked_tables(
-            Cause::Fault,
+            TableCause::Fault,
             Tables {
                 pte: 3,
                 pmd: 1,
@@ -280,7 +280,7 @@ mod tests {
         ledger.freed(Tables::pte(2));
         assert_eq!(ledger.table_balance(), 3);
         ledger.of_process(1, |other| {
-            other.untracked_tables(Cause::Fork, Tables::pte(9))
+            other.untracked_tables(TableCause::Fork, Tables::pte(9))
         });
         assert_eq!(
             ledger.table_balance(),
@@ -293,7 +293,7 @@ mod tests {
     fn what_is_true_of_each_vma_counts_for_all() {
         let mut ledger = Ledger::new();
         ledger.of_each(100, 8192, |each| {
-            each.untracked_tables(Cause::Fault, Tables::pte(1))
+            each.untracked_tables(TableCause::Fault, Tables::pte(1))
         });
         assert_eq!(ledger.table_balance(), 100);
         assert_eq!(ledger.samples().len(), 1);

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, Write as _};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tracker::uffd::{PAGE_SIZE, page_table_bytes};
-use tracker_ebpf::Mode;
+use tracker_ebpf::WpMode;
 
 use crate::needs::{Facts, Need, Skip};
 use crate::rows::Row;
@@ -32,7 +32,7 @@ pub enum Outcome {
 }
 
 /// Runs a row and prints one JSON line per phase.
-pub fn run(row: &Row, mode: Mode, size: Size, facts: Facts, steps: Steps) -> Result<Outcome> {
+pub fn run(row: &Row, mode: WpMode, size: Size, facts: Facts, steps: Steps) -> Result<Outcome> {
     let name = row.full_name(mode);
     match try_run(row, mode, size, facts, steps, &name) {
         Err(error) => match error.downcast::<Skip>() {
@@ -48,13 +48,13 @@ pub fn run(row: &Row, mode: Mode, size: Size, facts: Facts, steps: Steps) -> Res
 
 fn try_run(
     row: &Row,
-    mode: Mode,
+    mode: WpMode,
     size: Size,
     facts: Facts,
     steps: Steps,
     name: &str,
 ) -> Result<Outcome> {
-    let needs_async = (mode == Mode::Async).then_some(Need::Async);
+    let needs_async = (mode == WpMode::Async).then_some(Need::Async);
     needs_async
         .iter()
         .chain(row.needs)

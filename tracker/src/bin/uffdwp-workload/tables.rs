@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use tracker::uffd::PMD_SIZE;
-use tracker_ebpf::Level;
+use tracker_ebpf::TableLevel;
 
 use crate::area::Kind;
 
@@ -48,11 +48,11 @@ impl Tables {
     }
 
     /// Each level with its count.
-    pub fn by_level(self) -> [(Level, u64); 3] {
+    pub fn by_level(self) -> [(TableLevel, u64); 3] {
         [
-            (Level::Pte, self.pte),
-            (Level::Pmd, self.pmd),
-            (Level::Pud, self.pud),
+            (TableLevel::Pte, self.pte),
+            (TableLevel::Pmd, self.pmd),
+            (TableLevel::Pud, self.pud),
         ]
     }
 

@@ -9,7 +9,7 @@ use tracker::uffd::{
     CountMethod, Counter, Entry as PagemapEntry, Features, Pagemap, Progress, RegisterMode,
     Userfaultfd,
 };
-use tracker_ebpf::{Cause, Entry, MarkerEvent, Mode};
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause, WpMode};
 
 use crate::area::{Area, Kind};
 use crate::child::Child;
@@ -50,7 +50,7 @@ pub struct Test {
     /// What was seen of this kernel.
     pub facts: Facts,
     /// Who resolves its faults.
-    pub mode: Mode,
+    pub mode: WpMode,
     /// Its userfaultfd.
     pub uffd: Arc<Userfaultfd>,
     /// What the metrics must say afterwards.
@@ -68,7 +68,7 @@ pub struct Test {
 
 impl Test {
     /// Prepares a row: the process that writes to us, the userfaultfd, its handler, the threads.
-    pub fn prepare(row: &Row, mode: Mode, size: Size, facts: Facts) -> Result<Self> {
+    pub fn prepare(row: &Row, mode: WpMode, size: Size, facts: Facts) -> Result<Self> {
         let writer = if row.needs_writer {
             Some(Writer::start()?)
         } else {
@@ -124,7 +124,7 @@ impl Test {
         let area = self.tracked(kind)?;
         let faults = area.write_all();
         self.check("page faults of populating", area.units(), faults);
-        self.expect.tables(&area, Cause::Fault, area.tables());
+        self.expect.tables(&area, TableCause::Fault, area.tables());
         Ok(area)
     }
 
@@ -140,7 +140,7 @@ impl Test {
     pub fn marked(&mut self, kind: Kind) -> Result<Area> {
         let area = self.tracked(kind)?;
         self.uffd.arm(&area.range())?;
-        self.expect.tables(&area, Cause::Arm, area.tables());
+        self.expect.tables(&area, TableCause::Arm, area.tables());
         self.expect
             .markers(&area, MarkerEvent::Installed, area.units());
         Ok(area)
@@ -156,7 +156,7 @@ impl Test {
     /// Expects that every unit was accessed once while it was a marker.
     pub fn expect_consumed(&mut self, area: &Area) {
         self.expect
-            .faults(area, self.mode, Entry::Marker, area.units());
+            .faults(area, self.mode, FaultEntry::Marker, area.units());
         self.expect
             .markers(area, MarkerEvent::Consumed, area.units());
     }
@@ -223,10 +223,10 @@ impl Test {
 }
 
 /// What a write to an armed unit of this kind counts as.
-pub fn entry(kind: Kind) -> Entry {
+pub fn entry(kind: Kind) -> FaultEntry {
     match kind {
-        Kind::Thp | Kind::ShmemThp | Kind::Hugetlb => Entry::Huge,
-        _ => Entry::Pte,
+        Kind::Thp | Kind::ShmemThp | Kind::Hugetlb => FaultEntry::Huge,
+        _ => FaultEntry::Pte,
     }
 }
 
@@ -237,10 +237,10 @@ pub fn halves(area: &Area) -> [Range<u64>; 2] {
 }
 
 /// Sync mode asks for the features that make markers, as far as there are any.
-fn features(mode: Mode, events: Features, offered: Features) -> Features {
+fn features(mode: WpMode, events: Features, offered: Features) -> Features {
     let own = match mode {
-        Mode::Async => Features::WP_ASYNC,
-        Mode::Sync => offered & (Features::WP_UNPOPULATED | Features::WP_HUGETLBFS_SHMEM),
+        WpMode::Async => Features::WP_ASYNC,
+        WpMode::Sync => offered & (Features::WP_UNPOPULATED | Features::WP_HUGETLBFS_SHMEM),
     };
     own | events
 }

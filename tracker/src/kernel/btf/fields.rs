@@ -1,16 +1,16 @@
 //! Where a field lies in a struct.
 
 use super::error::FieldError;
-use super::raw::{self, Kind, Member, Record};
-use super::{Btf, MAX_DEPTH};
+use super::raw::{self, BtfKind, BtfRecord, Member};
+use super::{KernelBtf, MAX_DEPTH};
 
 /// Members looked at for one question, at most. The largest kernel structs have a few hundred; a
 /// damaged blob could make anonymous structs that contain each other explode.
 const MAX_MEMBERS: u32 = 100_000;
 
-/// A field found by [`Btf::field`].
+/// A field found by [`KernelBtf::field`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field {
+pub struct BtfField {
     /// Bytes from the start of the struct that was asked about.
     pub offset: u32,
     /// Bytes the field takes; `None` if its type has none (a function, an incomplete struct).
@@ -18,11 +18,11 @@ pub struct Field {
     pub(super) type_id: u32,
 }
 
-impl Btf {
-    /// The byte offset of a field: [`Btf::field`] without the size.
+impl KernelBtf {
+    /// The byte offset of a field: [`KernelBtf::field`] without the size.
     ///
     /// # Errors
-    /// As [`Btf::field`].
+    /// As [`KernelBtf::field`].
     pub fn field_offset(&self, owner: &str, path: &str) -> Result<u32, FieldError> {
         self.field(owner, path).map(|field| field.offset)
     }
@@ -35,7 +35,7 @@ impl Btf {
     /// # Errors
     /// Says what is missing: the struct, the member, or that the path meets a pointer or ends in a
     /// bitfield; [`FieldError::Ambiguous`] if types of the same name disagree.
-    pub fn field(&self, owner: &str, path: &str) -> Result<Field, FieldError> {
+    pub fn field(&self, owner: &str, path: &str) -> Result<BtfField, FieldError> {
         let mut answers = self
             .aggregates(owner)
             .map(|record| self.walk(owner, record, path));
@@ -43,7 +43,7 @@ impl Btf {
             name: owner.to_owned(),
         };
         let first = answers.next().ok_or_else(no_struct)?;
-        let same = |other: &Result<Field, FieldError>| match (&first, other) {
+        let same = |other: &Result<BtfField, FieldError>| match (&first, other) {
             (Ok(one), Ok(two)) => (one.offset, one.size) == (two.offset, two.size),
             (one, two) => one == two,
         };
@@ -56,7 +56,7 @@ impl Btf {
         })
     }
 
-    fn walk(&self, owner: &str, start: Record, path: &str) -> Result<Field, FieldError> {
+    fn walk(&self, owner: &str, start: BtfRecord, path: &str) -> Result<BtfField, FieldError> {
         let mut budget = MAX_MEMBERS;
         let mut walked = owner.to_owned();
         let mut bits = 0u64;
@@ -80,7 +80,7 @@ impl Btf {
             }
             record = self
                 .strip(found.member.type_id)
-                .filter(Record::is_aggregate)
+                .filter(BtfRecord::is_aggregate)
                 .ok_or_else(|| FieldError::NotAggregate {
                     path: walked.clone(),
                     member: names
@@ -97,12 +97,12 @@ impl Btf {
         bits: u64,
         path: String,
         malformed: impl Fn() -> FieldError,
-    ) -> Result<Field, FieldError> {
+    ) -> Result<BtfField, FieldError> {
         if self.is_bitfield(member) || !bits.is_multiple_of(8) {
             return Err(FieldError::Bitfield { path });
         }
         let offset = u32::try_from(bits / 8).map_err(|_| malformed())?;
-        Ok(Field {
+        Ok(BtfField {
             offset,
             size: self.size_of(member.type_id),
             type_id: member.type_id,
@@ -113,7 +113,7 @@ impl Btf {
     /// the depth is used up.
     fn search(
         &self,
-        record: Record,
+        record: BtfRecord,
         name: &str,
         depth: u32,
         budget: &mut u32,
@@ -128,7 +128,7 @@ impl Btf {
                 }
                 continue;
             }
-            let Some(inner) = self.strip(member.type_id).filter(Record::is_aggregate) else {
+            let Some(inner) = self.strip(member.type_id).filter(BtfRecord::is_aggregate) else {
                 continue;
             };
             if let Some(found) = self.search(inner, name, depth, budget)? {
@@ -161,19 +161,19 @@ impl Btf {
         for _ in 0..MAX_DEPTH {
             let record = self.strip(id)?;
             match record.kind {
-                Kind::Array => {
+                BtfKind::Array => {
                     let (element, elements) = raw::array(&self.bytes, record)?;
                     count = count.checked_mul(elements)?;
                     id = element;
                 }
                 // A pointer's size is not in BTF; every kernel that this reads is a 64-bit one.
-                Kind::Ptr => return count.checked_mul(8),
-                Kind::Int
-                | Kind::Enum
-                | Kind::Enum64
-                | Kind::Float
-                | Kind::Struct
-                | Kind::Union => return count.checked_mul(record.size_or_type),
+                BtfKind::Ptr => return count.checked_mul(8),
+                BtfKind::Int
+                | BtfKind::Enum
+                | BtfKind::Enum64
+                | BtfKind::Float
+                | BtfKind::Struct
+                | BtfKind::Union => return count.checked_mul(record.size_or_type),
                 _ => return None,
             }
         }

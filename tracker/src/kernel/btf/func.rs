@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Btf;
-use super::raw::{self, Kind, Record};
+use super::KernelBtf;
+use super::raw::{self, BtfKind, BtfRecord};
 
 /// What a parameter or a return value is to a tracing program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub enum TypeClass {
 
 /// One parameter of a function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Param {
+pub struct FuncParam {
     /// Its name in the source; empty if it has none.
     pub name: String,
     /// Its type as C writes it.
@@ -38,7 +38,7 @@ pub struct Param {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FuncProto {
     /// In order; `params.len()` is the number of arguments a tracing program sees.
-    pub params: Vec<Param>,
+    pub params: Vec<FuncParam>,
     /// Whether it ends in `...`, which no tracing program can read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub variadic: bool,
@@ -56,7 +56,7 @@ impl FuncProto {
     }
 }
 
-impl Btf {
+impl KernelBtf {
     /// The signature of a kernel function; `None` if BTF does not describe it, as it does not when
     /// every call was inlined. (BTF still describes a function whose symbol got a suffix such as
     /// `.isra.0`: that only kallsyms tells.)
@@ -68,21 +68,21 @@ impl Btf {
         let func = self
             .named(name)
             .map(|(_, record)| record)
-            .find(|r| r.kind == Kind::Func)?;
+            .find(|r| r.kind == BtfKind::Func)?;
         let proto = self
             .record(func.size_or_type)
-            .filter(|r| r.kind == Kind::FuncProto)?;
+            .filter(|r| r.kind == BtfKind::FuncProto)?;
         Some(self.proto(proto))
     }
 
-    fn proto(&self, proto: Record) -> FuncProto {
+    fn proto(&self, proto: BtfRecord) -> FuncProto {
         let mut raw_params: Vec<_> = raw::params(&self.bytes, proto).collect();
         // "..." is a last parameter with neither name nor type.
         let variadic = raw_params.last() == Some(&(0, 0));
         if variadic {
             raw_params.pop();
         }
-        let params = raw_params.into_iter().map(|(name_off, type_id)| Param {
+        let params = raw_params.into_iter().map(|(name_off, type_id)| FuncParam {
             name: self.string(name_off).to_owned(),
             type_name: self.type_name(type_id),
             class: self.class(type_id),
@@ -100,9 +100,9 @@ impl Btf {
             return TypeClass::Void;
         }
         match self.strip(id).map(|record| record.kind) {
-            Some(Kind::Int | Kind::Enum | Kind::Enum64) => TypeClass::Scalar,
-            Some(Kind::Ptr) => TypeClass::Pointer,
-            Some(Kind::Struct | Kind::Union) => TypeClass::Aggregate,
+            Some(BtfKind::Int | BtfKind::Enum | BtfKind::Enum64) => TypeClass::Scalar,
+            Some(BtfKind::Ptr) => TypeClass::Pointer,
+            Some(BtfKind::Struct | BtfKind::Union) => TypeClass::Aggregate,
             _ => TypeClass::Other,
         }
     }

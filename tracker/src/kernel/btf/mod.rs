@@ -1,8 +1,8 @@
 //! A reader of raw BTF (BPF Type Format), the kernel's description of its own types.
 //!
-//! [`Btf::parse`] checks the whole type section once and builds an index by name; every question
-//! after that is a lookup: [`Btf::field_offset`], [`Btf::struct_size`], [`Btf::func`],
-//! [`Btf::enum_value`]. It only reads. Whatever the input, it returns an error and never panics.
+//! [`KernelBtf::parse`] checks the whole type section once and builds an index by name; every question
+//! after that is a lookup: [`KernelBtf::field_offset`], [`KernelBtf::struct_size`], [`KernelBtf::func`],
+//! [`KernelBtf::enum_value`]. It only reads. Whatever the input, it returns an error and never panics.
 //!
 //! Format: `Documentation/bpf/btf.rst` and `include/uapi/linux/btf.h`.
 
@@ -15,27 +15,27 @@ mod render;
 mod tests;
 
 pub use error::{BtfError, FieldError};
-pub use fields::Field;
-pub use func::{FuncProto, Param, TypeClass};
+pub use fields::BtfField;
+pub use func::{FuncParam, FuncProto, TypeClass};
 
 use crate::kernel::name_index::NameIndex;
-use raw::{Header, Kind, Record};
+use raw::{BtfHeader, BtfKind, BtfRecord};
 
 /// How deep typedefs, qualifiers and anonymous members may nest. The kernel's own limit is 32
 /// (`MAX_RESOLVE_DEPTH` in kernel/bpf/btf.c).
 const MAX_DEPTH: u32 = 32;
 
 /// One parsed BTF blob, such as `/sys/kernel/btf/vmlinux`.
-pub struct Btf {
+pub struct KernelBtf {
     bytes: Vec<u8>,
-    header: Header,
+    header: BtfHeader,
     /// Offset in `bytes` of each type's record; index 0 is type id 1 (id 0 is `void`).
     records: Vec<u32>,
     /// Positions in `records`.
     names: NameIndex,
 }
 
-impl Btf {
+impl KernelBtf {
     /// Checks and indexes raw BTF.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ impl Btf {
     /// unknown kind.
     pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Self, BtfError> {
         let bytes = bytes.into();
-        let header = Header::parse(&bytes)?;
+        let header = BtfHeader::parse(&bytes)?;
         let records = raw::index_records(&bytes, &header)?;
         let mut btf = Self {
             bytes,
@@ -99,7 +99,7 @@ impl Btf {
     #[must_use]
     pub fn has_typedef(&self, name: &str) -> bool {
         self.named(name)
-            .any(|(_, record)| record.kind == Kind::Typedef)
+            .any(|(_, record)| record.kind == BtfKind::Typedef)
     }
 
     fn last_id(&self) -> u32 {
@@ -107,14 +107,14 @@ impl Btf {
     }
 
     /// The record of a type id; `None` for `void` and for ids that do not exist.
-    fn record(&self, id: u32) -> Option<Record> {
+    fn record(&self, id: u32) -> Option<BtfRecord> {
         let index = usize::try_from(id).ok()?.checked_sub(1)?;
         let at = usize::try_from(*self.records.get(index)?).ok()?;
-        Record::decode(&self.bytes, at)
+        BtfRecord::decode(&self.bytes, at)
     }
 
     /// Follows typedefs, qualifiers and type tags to what the type is.
-    fn strip(&self, mut id: u32) -> Option<Record> {
+    fn strip(&self, mut id: u32) -> Option<BtfRecord> {
         for _ in 0..MAX_DEPTH {
             let record = self.record(id)?;
             if !record.kind.is_alias() {
@@ -130,7 +130,7 @@ impl Btf {
         let wanted = |kind| {
             matches!(
                 kind,
-                Kind::Struct | Kind::Union | Kind::Typedef | Kind::Func
+                BtfKind::Struct | BtfKind::Union | BtfKind::Typedef | BtfKind::Func
             )
         };
         match self.record(id) {
@@ -140,7 +140,7 @@ impl Btf {
     }
 
     /// All types of that name, with their ids.
-    fn named(&self, name: &str) -> impl Iterator<Item = (u32, Record)> {
+    fn named(&self, name: &str) -> impl Iterator<Item = (u32, BtfRecord)> {
         self.names
             .candidates(name.as_bytes())
             .filter_map(|position| Some((position + 1, self.record(position + 1)?)))
@@ -148,18 +148,18 @@ impl Btf {
     }
 
     /// The structs and unions of that name; typedefs of one only if there is none.
-    fn aggregates(&self, name: &str) -> impl Iterator<Item = Record> {
+    fn aggregates(&self, name: &str) -> impl Iterator<Item = BtfRecord> {
         let direct = self
             .named(name)
             .map(|(_, record)| record)
-            .filter(Record::is_aggregate);
+            .filter(BtfRecord::is_aggregate);
         let mut direct = direct.peekable();
         let has_direct = direct.peek().is_some();
         let typedefs = self
             .named(name)
-            .filter(move |(_, record)| !has_direct && record.kind == Kind::Typedef)
+            .filter(move |(_, record)| !has_direct && record.kind == BtfKind::Typedef)
             .filter_map(|(id, _)| self.strip(id))
-            .filter(Record::is_aggregate);
+            .filter(BtfRecord::is_aggregate);
         direct.chain(typedefs)
     }
 

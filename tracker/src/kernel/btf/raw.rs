@@ -16,12 +16,12 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// Where the two sections lie in the bytes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Header {
+pub(super) struct BtfHeader {
     pub types: Range<usize>,
     pub strings: Range<usize>,
 }
 
-impl Header {
+impl BtfHeader {
     /// `struct btf_header`: magic, version, flags, hdr_len, type_off, type_len, str_off, str_len.
     pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
         let Some(head) = bytes.first_chunk::<HEADER_LEN>() else {
@@ -58,7 +58,7 @@ impl Header {
 
 /// `BTF_KIND_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum BtfKind {
     Int,
     Ptr,
     Array,
@@ -80,7 +80,7 @@ pub(super) enum Kind {
     Enum64,
 }
 
-impl Kind {
+impl BtfKind {
     /// In the order of their numbers, from 1.
     const ALL: [Self; 19] = [
         Self::Int,
@@ -131,9 +131,9 @@ impl Kind {
 
 /// `struct btf_type`, decoded.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Record {
+pub(super) struct BtfRecord {
     pub name_off: u32,
-    pub kind: Kind,
+    pub kind: BtfKind,
     pub vlen: usize,
     /// Its meaning depends on the kind: of a struct, that member offsets carry bitfield sizes; of
     /// an enum, that values are signed; of a forward declaration, that it is a union.
@@ -144,12 +144,12 @@ pub(super) struct Record {
     pub tail: usize,
 }
 
-impl Record {
+impl BtfRecord {
     pub fn decode(bytes: &[u8], at: usize) -> Option<Self> {
         let info = u32_at(bytes, at.checked_add(4)?)?;
         Some(Self {
             name_off: u32_at(bytes, at)?,
-            kind: Kind::from_number((info >> 24) & 0x1f)?,
+            kind: BtfKind::from_number((info >> 24) & 0x1f)?,
             vlen: usize::try_from(info & 0xffff).ok()?,
             kind_flag: info >> 31 == 1,
             size_or_type: u32_at(bytes, at.checked_add(8)?)?,
@@ -158,12 +158,12 @@ impl Record {
     }
 
     pub fn is_aggregate(&self) -> bool {
-        matches!(self.kind, Kind::Struct | Kind::Union)
+        matches!(self.kind, BtfKind::Struct | BtfKind::Union)
     }
 }
 
 /// The offset of every type record. Afterwards each record and its tail are known to be there.
-pub(super) fn index_records(bytes: &[u8], header: &Header) -> Result<Vec<u32>, BtfError> {
+pub(super) fn index_records(bytes: &[u8], header: &BtfHeader) -> Result<Vec<u32>, BtfError> {
     let end = header.types.end;
     let mut records = Vec::with_capacity(header.types.len() / 24);
     let mut at = header.types.start;
@@ -171,7 +171,7 @@ pub(super) fn index_records(bytes: &[u8], header: &Header) -> Result<Vec<u32>, B
         let id = records.len() + 1;
         let truncated = BtfError::Truncated { id };
         let section = bytes.get(..end).ok_or_else(|| truncated.clone())?;
-        let Some(record) = Record::decode(section, at) else {
+        let Some(record) = BtfRecord::decode(section, at) else {
             return Err(match u32_at(section, at + 4) {
                 Some(info) if at + RECORD_LEN <= end => BtfError::UnknownKind {
                     id,
@@ -201,7 +201,7 @@ pub(super) struct Member {
 }
 
 /// The members of a struct or union; nothing for another kind.
-pub(super) fn members(bytes: &[u8], record: Record) -> impl Iterator<Item = Member> {
+pub(super) fn members(bytes: &[u8], record: BtfRecord) -> impl Iterator<Item = Member> {
     let count = if record.is_aggregate() {
         record.vlen
     } else {
@@ -226,8 +226,8 @@ pub(super) fn members(bytes: &[u8], record: Record) -> impl Iterator<Item = Memb
 }
 
 /// Name offset and type id of each parameter of a function prototype.
-pub(super) fn params(bytes: &[u8], record: Record) -> impl Iterator<Item = (u32, u32)> {
-    let count = if record.kind == Kind::FuncProto {
+pub(super) fn params(bytes: &[u8], record: BtfRecord) -> impl Iterator<Item = (u32, u32)> {
+    let count = if record.kind == BtfKind::FuncProto {
         record.vlen
     } else {
         0
@@ -239,16 +239,16 @@ pub(super) fn params(bytes: &[u8], record: Record) -> impl Iterator<Item = (u32,
 }
 
 /// Name offset and value of each enumerator of an enum; nothing for another kind.
-pub(super) fn enumerators(bytes: &[u8], record: Record) -> impl Iterator<Item = (u32, i128)> {
+pub(super) fn enumerators(bytes: &[u8], record: BtfRecord) -> impl Iterator<Item = (u32, i128)> {
     let (count, step) = match record.kind {
-        Kind::Enum => (record.vlen, 8),
-        Kind::Enum64 => (record.vlen, 12),
+        BtfKind::Enum => (record.vlen, 8),
+        BtfKind::Enum64 => (record.vlen, 12),
         _ => (0, 0),
     };
     (0..count).map_while(move |index| {
         let at = record.tail + step * index;
         let low = u32_at(bytes, at + 4)?;
-        let value = if record.kind == Kind::Enum {
+        let value = if record.kind == BtfKind::Enum {
             // The flag says signed. Kernels before 6.0 never set it, whatever the sign.
             if record.kind_flag {
                 i128::from(low.cast_signed())
@@ -268,16 +268,16 @@ pub(super) fn enumerators(bytes: &[u8], record: Record) -> impl Iterator<Item = 
 }
 
 /// Element type id and element count of an array; `None` for another kind.
-pub(super) fn array(bytes: &[u8], record: Record) -> Option<(u32, u32)> {
-    if record.kind != Kind::Array {
+pub(super) fn array(bytes: &[u8], record: BtfRecord) -> Option<(u32, u32)> {
+    if record.kind != BtfKind::Array {
         return None;
     }
     Some((u32_at(bytes, record.tail)?, u32_at(bytes, record.tail + 8)?))
 }
 
 /// Bit offset and bit size of an integer's value within its bytes; `None` for another kind.
-pub(super) fn int_bits(bytes: &[u8], record: Record) -> Option<(u32, u32)> {
-    if record.kind != Kind::Int {
+pub(super) fn int_bits(bytes: &[u8], record: BtfRecord) -> Option<(u32, u32)> {
+    if record.kind != BtfKind::Int {
         return None;
     }
     let encoding = u32_at(bytes, record.tail)?;

@@ -1,13 +1,13 @@
 //! Types written as in C.
 
-use super::raw::{self, Kind, Record};
-use super::{Btf, MAX_DEPTH};
+use super::raw::{self, BtfKind, BtfRecord};
+use super::{KernelBtf, MAX_DEPTH};
 
 /// A rendered type longer than this is cut with "...". Real ones have up to some 100 characters; a
 /// damaged blob could nest function pointers for ever.
 const MAX_LEN: usize = 300;
 
-impl Btf {
+impl KernelBtf {
     /// The type as C writes it: `struct vm_fault *`, `const char *`, `int (*)(void *)`.
     pub(super) fn type_name(&self, id: u32) -> String {
         let mut text = String::new();
@@ -30,22 +30,22 @@ impl Btf {
             return;
         };
         match record.kind {
-            Kind::Ptr => self.render_pointer(record, depth, out),
-            Kind::Const => self.render_qualified("const", record, depth, out),
-            Kind::Volatile => self.render_qualified("volatile", record, depth, out),
-            Kind::Restrict | Kind::TypeTag => self.render(record.size_or_type, depth, out),
-            Kind::Array => self.render_array(record, depth, out),
-            Kind::FuncProto => self.render_proto(record, "", depth, out),
-            Kind::Struct => self.render_tagged("struct", record, out),
-            Kind::Union => self.render_tagged("union", record, out),
-            Kind::Enum | Kind::Enum64 => self.render_tagged("enum", record, out),
-            Kind::Fwd if record.kind_flag => self.render_tagged("union", record, out),
-            Kind::Fwd => self.render_tagged("struct", record, out),
+            BtfKind::Ptr => self.render_pointer(record, depth, out),
+            BtfKind::Const => self.render_qualified("const", record, depth, out),
+            BtfKind::Volatile => self.render_qualified("volatile", record, depth, out),
+            BtfKind::Restrict | BtfKind::TypeTag => self.render(record.size_or_type, depth, out),
+            BtfKind::Array => self.render_array(record, depth, out),
+            BtfKind::FuncProto => self.render_proto(record, "", depth, out),
+            BtfKind::Struct => self.render_tagged("struct", record, out),
+            BtfKind::Union => self.render_tagged("union", record, out),
+            BtfKind::Enum | BtfKind::Enum64 => self.render_tagged("enum", record, out),
+            BtfKind::Fwd if record.kind_flag => self.render_tagged("union", record, out),
+            BtfKind::Fwd => self.render_tagged("struct", record, out),
             _ => out.push_str(self.string(record.name_off)),
         }
     }
 
-    fn render_tagged(&self, tag: &str, record: Record, out: &mut String) {
+    fn render_tagged(&self, tag: &str, record: BtfRecord, out: &mut String) {
         out.push_str(tag);
         let name = self.string(record.name_off);
         if !name.is_empty() {
@@ -54,9 +54,9 @@ impl Btf {
         }
     }
 
-    fn render_pointer(&self, record: Record, depth: u32, out: &mut String) {
+    fn render_pointer(&self, record: BtfRecord, depth: u32, out: &mut String) {
         if let Some(target) = self.record(record.size_or_type)
-            && target.kind == Kind::FuncProto
+            && target.kind == BtfKind::FuncProto
         {
             return self.render_proto(target, "(*)", depth, out);
         }
@@ -64,9 +64,9 @@ impl Btf {
         out.push_str(if out.ends_with('*') { "*" } else { " *" });
     }
 
-    fn render_qualified(&self, word: &str, record: Record, depth: u32, out: &mut String) {
+    fn render_qualified(&self, word: &str, record: BtfRecord, depth: u32, out: &mut String) {
         let inner = self.record(record.size_or_type);
-        if inner.is_some_and(|inner| inner.kind == Kind::Ptr) {
+        if inner.is_some_and(|inner| inner.kind == BtfKind::Ptr) {
             self.render(record.size_or_type, depth, out);
             out.push_str(word);
             return;
@@ -76,7 +76,7 @@ impl Btf {
         self.render(record.size_or_type, depth, out);
     }
 
-    fn render_array(&self, record: Record, depth: u32, out: &mut String) {
+    fn render_array(&self, record: BtfRecord, depth: u32, out: &mut String) {
         let Some((element, count)) = raw::array(&self.bytes, record) else {
             return;
         };
@@ -84,7 +84,7 @@ impl Btf {
         out.push_str(&format!("[{count}]"));
     }
 
-    fn render_proto(&self, proto: Record, declarator: &str, depth: u32, out: &mut String) {
+    fn render_proto(&self, proto: BtfRecord, declarator: &str, depth: u32, out: &mut String) {
         self.render(proto.size_or_type, depth, out);
         out.push(' ');
         out.push_str(declarator);

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{Btf, BtfError, FieldError, TypeClass};
+use super::{BtfError, FieldError, KernelBtf, TypeClass};
 
 /// Writes BTF. Ids count from 1 in the order of the calls.
 #[derive(Default)]
@@ -195,8 +195,8 @@ fn sample() -> Vec<u8> {
     w.finish()
 }
 
-fn btf() -> Btf {
-    Btf::parse(sample()).unwrap()
+fn btf() -> KernelBtf {
+    KernelBtf::parse(sample()).unwrap()
 }
 
 #[test]
@@ -309,7 +309,11 @@ fn enumerators_and_typedefs() {
 
 #[test]
 fn refuses_what_is_not_little_endian_btf() {
-    let parse = |bytes: &[u8]| Btf::parse(bytes).map(|btf| btf.type_count()).unwrap_err();
+    let parse = |bytes: &[u8]| {
+        KernelBtf::parse(bytes)
+            .map(|btf| btf.type_count())
+            .unwrap_err()
+    };
     assert_eq!(parse(b""), BtfError::TooShort(0));
     assert_eq!(
         parse(b"\x7fELF\x02\x01\x01 and so on, longer than it"),
@@ -357,7 +361,7 @@ fn cut_type_section_is_refused() {
     w.int("int", 4);
     w.types.truncate(14);
     assert_eq!(
-        Btf::parse(w.finish()).err(),
+        KernelBtf::parse(w.finish()).err(),
         Some(BtfError::Truncated { id: 1 })
     );
 }
@@ -375,7 +379,7 @@ fn loops_end() {
     w.proto(4, &many);
     w.push("", PTR, 0, 5, &[]);
     w.push("bomb_func", FUNC, 1, 5, &[]);
-    let btf = Btf::parse(w.finish()).unwrap();
+    let btf = KernelBtf::parse(w.finish()).unwrap();
     assert!(btf.field_offset("loop", "x").is_err());
     assert_eq!(
         btf.field_offset("bomb", "x"),
@@ -389,7 +393,9 @@ fn loops_end() {
 
 /// Asks everything there is to ask.
 fn interrogate(bytes: Vec<u8>) {
-    let Ok(btf) = Btf::parse(bytes) else { return };
+    let Ok(btf) = KernelBtf::parse(bytes) else {
+        return;
+    };
     for owner in ["vma", "flagged", "old_bits", "twice", "ctx_t", "e", ""] {
         let _ = btf.struct_size(owner);
         for path in [

@@ -2,33 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, FunctionFacts, Source, TracepointFacts};
-use crate::kernel::btf::Btf;
+use super::{FactSource, FunctionFacts, KernelFacts, TracepointFacts};
+use crate::kernel::btf::KernelBtf;
 use crate::kernel::capabilities::Privilege;
 use crate::kernel::config;
-use crate::kernel::inputs::{Input, Inputs};
-use crate::kernel::kallsyms::{Kallsyms, Symbol};
+use crate::kernel::inputs::{KernelInput, KernelInputs};
+use crate::kernel::kallsyms::{Kallsyms, KernelSymbol};
 use crate::kernel::lockdown::Lockdown;
-use crate::kernel::mounts::Mounts;
-use crate::kernel::offsets::Offsets;
+use crate::kernel::mounts::MountPoints;
+use crate::kernel::offsets::FieldOffsets;
 use crate::kernel::sysctl::{self, Sysctls};
 use crate::kernel::tracefs::{self, AvailableEvents, FilterFunctions, KprobeBlacklist};
 
-impl Facts {
+impl KernelFacts {
     /// Reads the running kernel's files. What cannot be read is a fact as well: this never fails.
     #[must_use]
     pub fn gather(functions: &[&str], tracepoints: &[&str]) -> Self {
-        Self::from_inputs(&Inputs::gather(), functions, tracepoints)
+        Self::from_inputs(&KernelInputs::gather(), functions, tracepoints)
     }
 
     /// The facts that captured bytes tell about those functions and tracepoints.
     #[must_use]
-    pub fn from_inputs(inputs: &Inputs, functions: &[&str], tracepoints: &[&str]) -> Self {
+    pub fn from_inputs(inputs: &KernelInputs, functions: &[&str], tracepoints: &[&str]) -> Self {
         let mut missing = Unavailable::default();
-        let btf = missing.parsed(Source::Btf, &inputs.btf, |bytes| {
-            Btf::parse(bytes).map_err(|error| error.to_string())
+        let btf = missing.parsed(FactSource::Btf, &inputs.btf, |bytes| {
+            KernelBtf::parse(bytes).map_err(|error| error.to_string())
         });
-        let kallsyms = missing.parsed(Source::Kallsyms, &inputs.kallsyms, |bytes| {
+        let kallsyms = missing.parsed(FactSource::Kallsyms, &inputs.kallsyms, |bytes| {
             let symbols = Kallsyms::parse(bytes);
             if symbols.is_empty() {
                 Err("it holds no symbols".to_owned())
@@ -40,37 +40,37 @@ impl Facts {
             btf: btf.as_ref(),
             kallsyms: kallsyms.as_ref(),
             filter: missing.read(
-                Source::FilterFunctions,
+                FactSource::FilterFunctions,
                 &inputs.filter_functions,
                 FilterFunctions::parse,
             ),
             blacklist: missing.read(
-                Source::KprobeBlacklist,
+                FactSource::KprobeBlacklist,
                 &inputs.kprobe_blacklist,
                 KprobeBlacklist::parse,
             ),
-            events: missing.read(Source::Events, &inputs.events, AvailableEvents::parse),
+            events: missing.read(FactSource::Events, &inputs.events, AvailableEvents::parse),
         };
         let form = || "its form is not known".to_owned();
         let lockdown = |bytes: &_| Lockdown::parse(bytes).ok_or_else(form);
         let pmu = |bytes: &_| tracefs::parse_pmu_type(bytes).ok_or_else(form);
         let status = missing
-            .read(Source::Status, &inputs.status, |bytes| bytes)
+            .read(FactSource::Status, &inputs.status, |bytes| bytes)
             .unwrap_or_default();
-        let no_btf = || Offsets::unavailable(missing.reason(Source::Btf));
-        let offsets = btf.as_ref().map_or_else(no_btf, Offsets::resolve);
+        let no_btf = || FieldOffsets::unavailable(missing.reason(FactSource::Btf));
+        let offsets = btf.as_ref().map_or_else(no_btf, FieldOffsets::resolve);
         Self {
             release: inputs.release.clone(),
             arch: inputs.arch.clone(),
             mounts: missing
-                .read(Source::Mountinfo, &inputs.mountinfo, Mounts::parse)
+                .read(FactSource::Mountinfo, &inputs.mountinfo, MountPoints::parse)
                 .unwrap_or_default(),
-            kprobe_pmu: missing.parsed(Source::KprobePmu, &inputs.kprobe_pmu, pmu),
-            lockdown: missing.parsed(Source::Lockdown, &inputs.lockdown, lockdown),
+            kprobe_pmu: missing.parsed(FactSource::KprobePmu, &inputs.kprobe_pmu, pmu),
+            lockdown: missing.parsed(FactSource::Lockdown, &inputs.lockdown, lockdown),
             privilege: Privilege::parse(status, inputs.user_namespace.as_deref()),
             sysctls: sysctls(inputs),
             config: missing
-                .parsed(Source::Config, &inputs.config, config::parse)
+                .parsed(FactSource::Config, &inputs.config, config::parse)
                 .unwrap_or_default(),
             addresses_hidden: kallsyms.as_ref().is_some_and(Kallsyms::addresses_hidden),
             functions: functions
@@ -90,13 +90,13 @@ impl Facts {
 
 /// Collects what could not be read while the facts are put together.
 #[derive(Default)]
-struct Unavailable(BTreeMap<Source, String>);
+struct Unavailable(BTreeMap<FactSource, String>);
 
 impl Unavailable {
     fn read<'a, T>(
         &mut self,
-        source: Source,
-        input: &'a Input,
+        source: FactSource,
+        input: &'a KernelInput,
         parse: impl Fn(&'a [u8]) -> T,
     ) -> Option<T> {
         self.parsed(source, input, |bytes| Ok(parse(bytes)))
@@ -104,8 +104,8 @@ impl Unavailable {
 
     fn parsed<'a, T>(
         &mut self,
-        source: Source,
-        input: &'a Input,
+        source: FactSource,
+        input: &'a KernelInput,
         parse: impl Fn(&'a [u8]) -> Result<T, String>,
     ) -> Option<T> {
         let reason = match input {
@@ -119,14 +119,14 @@ impl Unavailable {
         None
     }
 
-    fn reason(&self, source: Source) -> &str {
+    fn reason(&self, source: FactSource) -> &str {
         self.0.get(&source).map_or("", String::as_str)
     }
 }
 
 /// The parsed sources that functions and tracepoints are looked up in.
 struct Lists<'a> {
-    btf: Option<&'a Btf>,
+    btf: Option<&'a KernelBtf>,
     kallsyms: Option<&'a Kallsyms<'a>>,
     filter: Option<FilterFunctions<'a>>,
     blacklist: Option<KprobeBlacklist<'a>>,
@@ -142,7 +142,7 @@ impl Lists<'_> {
             .kallsyms
             .into_iter()
             .flat_map(|symbols| symbols.variants(name));
-        let variants = variants.filter(Symbol::is_text);
+        let variants = variants.filter(KernelSymbol::is_text);
         let mut variants: Vec<_> = variants.map(|symbol| symbol.suffix().to_owned()).collect();
         variants.sort_unstable();
         FunctionFacts {
@@ -164,8 +164,8 @@ impl Lists<'_> {
     }
 }
 
-fn sysctls(inputs: &Inputs) -> Sysctls {
-    let value = |input: &Input| input.as_deref().ok().and_then(sysctl::parse);
+fn sysctls(inputs: &KernelInputs) -> Sysctls {
+    let value = |input: &KernelInput| input.as_deref().ok().and_then(sysctl::parse);
     Sysctls {
         unprivileged_bpf_disabled: value(&inputs.unprivileged_bpf_disabled),
         perf_event_paranoid: value(&inputs.perf_event_paranoid),

@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 use super::btf::FuncProto;
 use super::capabilities::Privilege;
 use super::lockdown::Lockdown;
-use super::mounts::Mounts;
-use super::offsets::Offsets;
+use super::mounts::MountPoints;
+use super::offsets::FieldOffsets;
 use super::sysctl::Sysctls;
 
 /// What is known about a kernel, and about what this process may do on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct KernelFacts {
     /// `uname -r`.
     pub release: String,
     /// `uname -m`.
     pub arch: String,
     /// Sources that could not be read or understood, each with the reason.
-    pub unavailable: BTreeMap<Source, String>,
+    pub unavailable: BTreeMap<FactSource, String>,
     /// Where the kernel's own file systems are mounted.
-    pub mounts: Mounts,
+    pub mounts: MountPoints,
     /// The perf PMU type that creates kprobes; `None` if this kernel has none.
     pub kprobe_pmu: Option<u32>,
     /// The lockdown level; `None` if it could not be read, as on kernels without lockdown.
@@ -42,7 +42,7 @@ pub struct Facts {
     /// What is known about each tracepoint asked for.
     pub tracepoints: BTreeMap<String, TracepointFacts>,
     /// Offsets of the fields that the programs read.
-    pub offsets: Offsets,
+    pub offsets: FieldOffsets,
     /// What trial loads found, by `mechanism:function`: filled by who tries.
     #[serde(default)]
     pub trial: BTreeMap<String, TrialOutcome>,
@@ -51,7 +51,7 @@ pub struct Facts {
 /// A file that facts come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum FactSource {
     /// `/sys/kernel/btf/vmlinux`
     Btf,
     /// `/proc/kallsyms`
@@ -74,7 +74,7 @@ pub enum Source {
     Config,
 }
 
-impl Source {
+impl FactSource {
     /// What to call it in a message.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -97,7 +97,7 @@ impl Source {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionFacts {
     /// Its signature in BTF; `None` if BTF has no such function (it was inlined, or does not exist
-    /// in this kernel) or could not be read ([`Source::Btf`]).
+    /// in this kernel) or could not be read ([`FactSource::Btf`]).
     pub signature: Option<FuncProto>,
     /// Code symbols of exactly that name in the kernel itself: usually 1. 0 with a signature means
     /// that the compiler renamed it; more than 1 that its name is ambiguous. `None` if kallsyms
@@ -148,10 +148,10 @@ pub enum TrialStage {
     Attach,
 }
 
-impl Facts {
+impl KernelFacts {
     /// Whether a source could be read and understood.
     #[must_use]
-    pub fn has(&self, source: Source) -> bool {
+    pub fn has(&self, source: FactSource) -> bool {
         !self.unavailable.contains_key(&source)
     }
 }

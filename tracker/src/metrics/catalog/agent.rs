@@ -1,6 +1,6 @@
 //! Families of the agent itself: what it is, what it can see, what it missed, what it costs.
 
-use tracker_ebpf::Loss;
+use tracker_ebpf::RecordLoss;
 
 use super::super::facts::LEVELS;
 use super::super::family::{Family, Kind, Samples};
@@ -132,7 +132,7 @@ pub(super) const RECORD_FAILURES: Family = Family {
     source: "the hooks",
     example: "increase(uffdwp_record_failures_total{reason=~\".*_full\"}[5m]) > 0",
     samples: |scrape, samples| {
-        for loss in Loss::ALL
+        for loss in RecordLoss::ALL
             .iter()
             .filter(|_| scrape.view.vma_records.capacity > 0)
         {

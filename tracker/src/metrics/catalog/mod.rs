@@ -7,7 +7,7 @@ mod process;
 pub(super) mod track;
 mod vma;
 
-use tracker_ebpf::{Entry, Level, MarkerEvent, Mode};
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableLevel, WpMode};
 
 use super::facts::Signal;
 use super::family::Family;
@@ -85,11 +85,11 @@ fn marker_signals() -> Vec<Signal> {
 }
 
 fn allocated_signals() -> Vec<Signal> {
-    Level::ALL.map(Signal::TableAllocated).to_vec()
+    TableLevel::ALL.map(Signal::TableAllocated).to_vec()
 }
 
 fn freed_signals() -> Vec<Signal> {
-    Level::ALL.map(Signal::TableFreed).to_vec()
+    TableLevel::ALL.map(Signal::TableFreed).to_vec()
 }
 
 fn fault_wait_signals() -> Vec<Signal> {
@@ -97,6 +97,6 @@ fn fault_wait_signals() -> Vec<Signal> {
 }
 
 /// Every kind of fault.
-fn fault_kinds() -> impl Iterator<Item = (Mode, Entry)> {
-    (Mode::ALL.into_iter()).flat_map(|mode| Entry::ALL.map(move |entry| (mode, entry)))
+fn fault_kinds() -> impl Iterator<Item = (WpMode, FaultEntry)> {
+    (WpMode::ALL.into_iter()).flat_map(|mode| FaultEntry::ALL.map(move |entry| (mode, entry)))
 }

@@ -1,7 +1,7 @@
 //! Families of the node as a whole: every combination is there from the start at 0, and never
 //! goes down while the agent lives.
 
-use tracker_ebpf::Duration;
+use tracker_ebpf::MeasuredTime;
 
 use super::super::facts::Signal;
 use super::super::family::{Family, Kind, Samples};
@@ -54,7 +54,7 @@ pub(super) const FAULT_WAIT: Family = Family {
     exactness: "exact",
     example: "histogram_quantile(0.99, rate(uffdwp_fault_wait_seconds_bucket[5m]))",
     signals: fault_wait_signals,
-    samples: |scrape, samples| histogram(scrape, samples, Duration::FaultWait),
+    samples: |scrape, samples| histogram(scrape, samples, MeasuredTime::FaultWait),
 };
 
 pub(super) const ARM: Family = Family {
@@ -67,7 +67,7 @@ pub(super) const ARM: Family = Family {
     exactness: "exact",
     example: "histogram_quantile(0.99, rate(uffdwp_arm_seconds_bucket[5m]))",
     signals: || vec![Signal::ArmTime],
-    samples: |scrape, samples| histogram(scrape, samples, Duration::Arm),
+    samples: |scrape, samples| histogram(scrape, samples, MeasuredTime::Arm),
 };
 
 pub(super) const SCAN: Family = Family {
@@ -80,10 +80,10 @@ pub(super) const SCAN: Family = Family {
     exactness: "exact",
     example: "histogram_quantile(0.99, rate(uffdwp_scan_seconds_bucket[5m]))",
     signals: || vec![Signal::ScanTime],
-    samples: |scrape, samples| histogram(scrape, samples, Duration::Scan),
+    samples: |scrape, samples| histogram(scrape, samples, MeasuredTime::Scan),
 };
 
-fn histogram(scrape: &Scrape, samples: &mut Samples, duration: Duration) {
+fn histogram(scrape: &Scrape, samples: &mut Samples, duration: MeasuredTime) {
     if let Some(histogram) = &scrape.view.durations[duration as usize] {
         samples.histogram(histogram);
     }

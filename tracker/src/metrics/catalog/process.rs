@@ -1,6 +1,6 @@
 //! Families with a row per process.
 
-use tracker_ebpf::Level;
+use tracker_ebpf::TableLevel;
 
 use super::super::facts::Signal;
 use super::super::family::{Family, Kind, Samples, seconds};
@@ -24,7 +24,7 @@ pub(super) const PAGE_TABLES_FREED: Family = Family {
 
 fn freed(scrape: &Scrape, samples: &mut Samples) {
     for line in &scrape.processes {
-        for level in Level::ALL {
+        for level in TableLevel::ALL {
             if scrape.facts.availability.has(Signal::TableFreed(level)) {
                 let labels = [("level", words::level(level))];
                 samples.count(&line.labels, labels, line.counts.freed[level as usize]);

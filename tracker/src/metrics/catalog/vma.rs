@@ -1,7 +1,7 @@
 //! Families with a row per VMA.
 
 use prometheus::proto::LabelPair;
-use tracker_ebpf::{Cause, Level, MarkerEvent, Mode};
+use tracker_ebpf::{MarkerEvent, TableCause, TableLevel, WpMode};
 
 use super::super::facts::{Availability, Signal};
 use super::super::family::{Family, Kind, Samples};
@@ -36,7 +36,7 @@ pub(super) fn add_faults(
     available: &Availability,
     row: &[LabelPair],
     counts: &Counts,
-    only: Option<Mode>,
+    only: Option<WpMode>,
 ) {
     for (mode, entry) in fault_kinds() {
         let value = counts.faults[mode as usize][entry as usize];
@@ -103,7 +103,7 @@ pub(super) const PAGE_TABLES_ALLOCATED: Family = Family {
 fn tables(scrape: &Scrape, samples: &mut Samples) {
     for line in &scrape.vmas {
         let available = &scrape.facts.availability;
-        let wanted = |level, value| level == Level::Pte || value > 0;
+        let wanted = |level, value| level == TableLevel::Pte || value > 0;
         add_tables(samples, available, &line.labels, &line.counts, wanted);
     }
 }
@@ -114,13 +114,13 @@ pub(super) fn add_tables(
     available: &Availability,
     row: &[LabelPair],
     counts: &Counts,
-    wanted: impl Fn(Level, u64) -> bool,
+    wanted: impl Fn(TableLevel, u64) -> bool,
 ) {
-    for level in Level::ALL {
+    for level in TableLevel::ALL {
         if !available.has(Signal::TableAllocated(level)) {
             continue;
         }
-        for cause in Cause::ALL {
+        for cause in TableCause::ALL {
             let value = counts.tables[level as usize][cause as usize];
             if wanted(level, value) {
                 let labels = [

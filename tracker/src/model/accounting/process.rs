@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tracker_ebpf::{Backing, Mode, RecordState};
+use tracker_ebpf::{Backing, RecordState, WpMode};
 
 use super::super::counts::{Counts, ProcessCounts};
 use super::super::input::ProcessFacts;
@@ -38,7 +38,7 @@ pub(super) struct Vma {
     pub start: u64,
     pub end: u64,
     pub backing: Backing,
-    pub mode: Option<Mode>,
+    pub mode: Option<WpMode>,
     pub features: Option<u64>,
     pub name: Option<Vec<u8>>,
     /// Birth of its newest record, which tells whether it is still there; 0 without one.
@@ -194,10 +194,10 @@ impl Vma {
 const UFFD_FEATURE_WP_ASYNC: u64 = 1 << 15;
 
 /// Who answers the faults of a userfaultfd with these features.
-fn mode_of(features: u64) -> Mode {
+fn mode_of(features: u64) -> WpMode {
     if features & UFFD_FEATURE_WP_ASYNC == 0 {
-        Mode::Sync
+        WpMode::Sync
     } else {
-        Mode::Async
+        WpMode::Async
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! Not counted but told one by one, so these are apart from [`super::HOOKS`], and attached only to explain.
 
-use super::{Hook, Mechanism, Need, Partner, Subject};
+use super::{Hook, HookMechanism, HookNeed, HookPartner, HookSubject};
 
 /// Runs under the pte lock, so a trampoline is never preempted there.
-const LOCKED: &[Mechanism] = &[Mechanism::Fentry, Mechanism::Kprobe];
+const LOCKED: &[HookMechanism] = &[HookMechanism::Fentry, HookMechanism::Kprobe];
 /// A preempted trampoline program loses the events of others on its CPU; a kprobe is not preempted.
-const PREEMPTIBLE: &[Mechanism] = &[Mechanism::Kprobe, Mechanism::Fentry];
+const PREEMPTIBLE: &[HookMechanism] = &[HookMechanism::Kprobe, HookMechanism::Fentry];
 /// Needs the caller.
-const KPROBE: &[Mechanism] = &[Mechanism::Kprobe];
+const KPROBE: &[HookMechanism] = &[HookMechanism::Kprobe];
 /// Needs the arguments, which a kretprobe does not see.
-const FEXIT: &[Mechanism] = &[Mechanism::Fexit];
-const TRACEPOINT: &[Mechanism] = &[Mechanism::Tracepoint];
+const FEXIT: &[HookMechanism] = &[HookMechanism::Fexit];
+const TRACEPOINT: &[HookMechanism] = &[HookMechanism::Tracepoint];
 
 /// What every hook needs that is told a VMA.
 macro_rules! vma_offsets {
@@ -24,13 +24,13 @@ macro_rules! vma_offsets {
 const fn hook(
     name: &'static str,
     functions: &'static [&'static str],
-    rungs: &'static [Mechanism],
+    rungs: &'static [HookMechanism],
     offsets: &'static [&'static str],
     without: &'static str,
 ) -> Hook {
     Hook {
         name,
-        subject: Subject::Causes,
+        subject: HookSubject::Causes,
         functions,
         rungs,
         offsets,
@@ -74,7 +74,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         "who writes to hugetlb memory",
     ),
     Hook {
-        needs: &[Need::FaultText],
+        needs: &[HookNeed::FaultText],
         ..hook(
             "huge_split",
             &["__split_huge_pmd"],
@@ -84,7 +84,10 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        needs: &[Need::Function("split_huge_pmd_locked"), Need::SplitText],
+        needs: &[
+            HookNeed::Function("split_huge_pmd_locked"),
+            HookNeed::SplitText,
+        ],
         ..hook(
             "huge_unmapped",
             &["split_huge_pmd_locked"],
@@ -108,7 +111,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         "who empties memory",
     ),
     Hook {
-        partner: Some(Partner::Both("emptied")),
+        partner: Some(HookPartner::Both("emptied")),
         ..hook(
             "emptied_exit",
             &["unmap_page_range", "__zap_vma_range"],
@@ -125,7 +128,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         "who empties hugetlb memory",
     ),
     Hook {
-        partner: Some(Partner::Both("hugetlb_emptied")),
+        partner: Some(HookPartner::Both("hugetlb_emptied")),
         ..hook(
             "hugetlb_emptied_exit",
             &["__unmap_hugepage_range"],
@@ -142,7 +145,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         "pages in swap that MADV_FREE gives up",
     ),
     Hook {
-        needs: &[Need::FolioFlags],
+        needs: &[HookNeed::FolioFlags],
         ..hook(
             "reclaimed",
             &["try_to_unmap_one"],
@@ -152,7 +155,10 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        needs: &[Need::Ksm, Need::Tracepoint("ksm:ksm_merge_with_ksm_page")],
+        needs: &[
+            HookNeed::Ksm,
+            HookNeed::Tracepoint("ksm:ksm_merge_with_ksm_page"),
+        ],
         ..hook(
             "ksm",
             &["ksm:ksm_merge_with_ksm_page"],
@@ -162,7 +168,10 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        needs: &[Need::Ksm, Need::Tracepoint("ksm:ksm_merge_one_page")],
+        needs: &[
+            HookNeed::Ksm,
+            HookNeed::Tracepoint("ksm:ksm_merge_one_page"),
+        ],
         ..hook(
             "ksm_zero",
             &["ksm:ksm_merge_one_page"],
@@ -172,8 +181,8 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        needs: &[Need::Ksm],
-        partner: Some(Partner::Instead("ksm")),
+        needs: &[HookNeed::Ksm],
+        partner: Some(HookPartner::Instead("ksm")),
         ..hook(
             "ksm_merge",
             &["try_to_merge_one_page"],
@@ -183,7 +192,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        needs: &[Need::GuardPages],
+        needs: &[HookNeed::GuardPages],
         ..hook(
             "guard_install",
             &["guard_install_set_pte"],
@@ -193,7 +202,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        needs: &[Need::GuardPages],
+        needs: &[HookNeed::GuardPages],
         ..hook(
             "guard_remove",
             &["guard_remove_pte_entry"],
@@ -217,7 +226,7 @@ pub const EVENT_HOOKS: &[Hook] = &[
         "when the process forks",
     ),
     Hook {
-        needs: &[Need::Function("userfaultfd_clear_vma")],
+        needs: &[HookNeed::Function("userfaultfd_clear_vma")],
         ..hook(
             "unregistered",
             &["userfaultfd_clear_vma"],
@@ -241,18 +250,18 @@ pub const EVENT_HOOKS: &[Hook] = &[
         "the end of a process, until it is not watched any more",
     ),
     Hook {
-        subject: Subject::Discovery,
+        subject: HookSubject::Discovery,
         ..hook(
             "watch",
             &["bpf_iter_task"],
-            &[Mechanism::Iterator],
+            &[HookMechanism::Iterator],
             &["task_tgid", "task_mm"],
             "everything: no process can be watched",
         )
     },
     Hook {
-        subject: Subject::Observed,
-        partner: Some(Partner::Instead("wp_fault")),
+        subject: HookSubject::Observed,
+        partner: Some(HookPartner::Instead("wp_fault")),
         ..hook(
             "user_fault",
             &["exceptions:page_fault_user"],
@@ -262,8 +271,8 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        subject: Subject::Observed,
-        partner: Some(Partner::Instead("wp_fault")),
+        subject: HookSubject::Observed,
+        partner: Some(HookPartner::Instead("wp_fault")),
         ..hook(
             "kernel_fault",
             &["exceptions:page_fault_kernel"],
@@ -273,8 +282,8 @@ pub const EVENT_HOOKS: &[Hook] = &[
         )
     },
     Hook {
-        subject: Subject::Observed,
-        partner: Some(Partner::Instead("wp_fault")),
+        subject: HookSubject::Observed,
+        partner: Some(HookPartner::Instead("wp_fault")),
         ..hook(
             "syscall",
             &["raw_syscalls:sys_exit"],

@@ -15,7 +15,7 @@ pub use table::HOOKS;
 /// How a program gets to see a place in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mechanism {
+pub enum HookMechanism {
     /// A BPF trampoline at a function's entry.
     Fentry,
     /// A BPF trampoline around a function, run at its return.
@@ -30,7 +30,7 @@ pub enum Mechanism {
     Tracepoint,
 }
 
-impl Mechanism {
+impl HookMechanism {
     /// Its name, as in messages, metrics and `--force-mechanism`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -66,7 +66,7 @@ impl Mechanism {
     }
 }
 
-impl fmt::Display for Mechanism {
+impl fmt::Display for HookMechanism {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -75,7 +75,7 @@ impl fmt::Display for Mechanism {
 /// What a hook is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Subject {
+pub enum HookSubject {
     /// Write-protect faults.
     Faults,
     /// Pte markers.
@@ -96,7 +96,7 @@ pub enum Subject {
 
 /// What a hook needs besides its function and offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum HookNeed {
     /// The bits of a marker, found by calibration on the agent's own memory.
     MarkerPte,
     /// The addresses of `__handle_mm_fault`'s code.
@@ -121,7 +121,7 @@ pub enum Need {
 
 /// How a hook depends on another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Partner {
+pub enum HookPartner {
     /// Both or none, such as an entry and an exit.
     Both(&'static str),
     /// As a kretprobe, which sees no arguments, this one needs that entry.
@@ -138,17 +138,17 @@ pub struct Hook {
     /// Its name; its programs are called `NAME_MECHANISM`.
     pub name: &'static str,
     /// What it is about.
-    pub subject: Subject,
+    pub subject: HookSubject,
     /// The function it is in, or the tracepoint; alternatives are older or newer names of the same place.
     pub functions: &'static [&'static str],
     /// Mechanisms, the preferred one first.
-    pub rungs: &'static [Mechanism],
+    pub rungs: &'static [HookMechanism],
     /// Offsets that its programs read (names in [`crate::kernel::Offsets`]).
     pub offsets: &'static [&'static str],
     /// What else it needs.
-    pub needs: &'static [Need],
+    pub needs: &'static [HookNeed],
     /// The hook without which this one means nothing.
-    pub partner: Option<Partner>,
+    pub partner: Option<HookPartner>,
     /// What is not known without it, in a few words.
     pub without: &'static str,
 }
@@ -157,7 +157,7 @@ impl Hook {
     /// Whether it is at a tracepoint and not in a function.
     #[must_use]
     pub fn is_tracepoint(&self) -> bool {
-        self.rungs == [Mechanism::Tracepoint]
+        self.rungs == [HookMechanism::Tracepoint]
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rustix::mm::Advice;
-use tracker_ebpf::{Cause, Entry, MarkerEvent};
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause};
 
 use crate::area::{Area, Kind};
 use crate::tables::Tables;
@@ -70,7 +70,7 @@ pub fn move_untracked(t: &mut Test) -> Result<()> {
     // Kernels that carry the bits along move whole tables; the others clear the bits, table by table.
     let whole_tables = t.is_armed(moved.range().start)?;
     let tables = tables_of_move(&area, whole_tables);
-    t.expect.untracked_tables(Cause::Move, tables);
+    t.expect.untracked_tables(TableCause::Move, tables);
     t.expect.freed(tables);
     moved.write_all();
     Ok(())
@@ -81,11 +81,12 @@ pub fn move_tracked(t: &mut Test) -> Result<()> {
     let area = t.armed(Kind::Anon)?;
     let moved = area.move_to(1)?;
     let tables = tables_of_move(&area, true);
-    t.expect.tables(&moved, Cause::Move, tables);
+    t.expect.tables(&moved, TableCause::Move, tables);
     t.expect.freed(tables);
     let faults = moved.write_all();
     t.check("page faults of writing", moved.units(), faults);
-    t.expect.faults(&moved, t.mode, Entry::Pte, moved.units());
+    t.expect
+        .faults(&moved, t.mode, FaultEntry::Pte, moved.units());
     t.expect.pages(&moved, 0);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use rustix::mm::Advice;
 use tracker::uffd::{PAGE_SIZE, RegisterMode};
-use tracker_ebpf::Cause;
+use tracker_ebpf::TableCause;
 
 use crate::area::Kind;
 use crate::test::Test;
@@ -12,7 +12,7 @@ use crate::test::Test;
 pub fn populate_fresh(t: &mut Test) -> Result<()> {
     let area = t.tracked(Kind::Anon)?;
     area.advise(Advice::LinuxPopulateWrite)?;
-    t.expect.tables(&area, Cause::Populate, area.tables());
+    t.expect.tables(&area, TableCause::Populate, area.tables());
     t.uffd.arm(&area.range())?;
     let faults = area.write_all();
     t.check("page faults of writing", area.units(), faults);
@@ -58,7 +58,7 @@ pub fn copy(t: &mut Test) -> Result<()> {
             "UFFDIO_COPY of {page:#x?} stopped after {copied} bytes"
         );
     }
-    t.expect.tables(&area, Cause::Copy, area.tables());
+    t.expect.tables(&area, TableCause::Copy, area.tables());
     let faults = area.write_all();
     t.check("page faults of writing", area.units(), faults);
     t.expect_written(&area);

@@ -1,7 +1,7 @@
 //! fork(2): whether the child's copy is tracked depends on EVENT_FORK.
 
 use anyhow::Result;
-use tracker_ebpf::Cause;
+use tracker_ebpf::TableCause;
 
 use crate::area::{Area, Kind};
 use crate::child::Child;
@@ -22,8 +22,8 @@ pub fn tracked(t: &mut Test) -> Result<()> {
     let child = fork_and_write(&area)?;
     let mode = t.mode;
     t.expect.of_process(child.pid(), |child| {
-        child.tables(&area, Cause::Fork, area.tables());
-        child.faults(&area, mode, tracker_ebpf::Entry::Pte, area.units());
+        child.tables(&area, TableCause::Fork, area.tables());
+        child.faults(&area, mode, tracker_ebpf::FaultEntry::Pte, area.units());
         child.pages(&area, 0);
     });
     write_as_parent(t, &area);

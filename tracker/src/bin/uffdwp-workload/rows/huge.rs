@@ -1,7 +1,7 @@
 //! Transparent huge pages: 512 pages behind one entry of a PMD table.
 
 use anyhow::Result;
-use tracker_ebpf::{Cause, Entry, MarkerEvent, Mode};
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause, WpMode};
 
 use super::touch::scan_and_arm;
 use crate::area::{Area, Kind};
@@ -15,11 +15,13 @@ pub fn anon(t: &mut Test) -> Result<()> {
     t.uffd.arm(&area.range())?;
     let faults = area.write_all();
     t.check("page faults of writing", area.units(), faults);
-    t.expect.faults(&area, t.mode, Entry::Huge, area.units());
+    t.expect
+        .faults(&area, t.mode, FaultEntry::Huge, area.units());
     match t.mode {
-        Mode::Sync => t.expect.pages(&area, 0),
-        Mode::Async => {
-            t.expect.faults(&area, t.mode, Entry::Pte, area.units());
+        WpMode::Sync => t.expect.pages(&area, 0),
+        WpMode::Async => {
+            t.expect
+                .faults(&area, t.mode, FaultEntry::Pte, area.units());
             t.expect.pages(&area, area.pages() - area.units());
         }
     }
@@ -30,8 +32,11 @@ pub fn anon(t: &mut Test) -> Result<()> {
 pub fn shmem(t: &mut Test) -> Result<()> {
     let area = populated(t, Kind::ShmemThp)?;
     t.uffd.arm(&area.range())?;
-    t.expect
-        .tables(&area, Cause::Arm, crate::tables::Tables::pte(area.units()));
+    t.expect.tables(
+        &area,
+        TableCause::Arm,
+        crate::tables::Tables::pte(area.units()),
+    );
     t.expect
         .markers(&area, MarkerEvent::Installed, area.pages());
 
@@ -41,7 +46,8 @@ pub fn shmem(t: &mut Test) -> Result<()> {
     let faults = area.write_all();
     t.check("page faults of writing", 2 * area.units(), faults);
     t.expect_consumed(&area);
-    t.expect.faults(&area, t.mode, Entry::Pte, area.units());
+    t.expect
+        .faults(&area, t.mode, FaultEntry::Pte, area.units());
     t.expect.pages(&area, area.pages() - area.units());
     Ok(())
 }
@@ -63,6 +69,6 @@ fn populated(t: &mut Test, kind: Kind) -> Result<Area> {
     if area.write_every_page() != area.units() {
         return Err(Skip("the kernel gave small pages: no free 2 MiB of memory".to_owned()).into());
     }
-    t.expect.tables(&area, Cause::Fault, area.tables());
+    t.expect.tables(&area, TableCause::Fault, area.tables());
     Ok(area)
 }

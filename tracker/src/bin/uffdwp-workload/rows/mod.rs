@@ -12,7 +12,7 @@ mod vmas;
 mod zap;
 
 use tracker::uffd::Features;
-use tracker_ebpf::Mode;
+use tracker_ebpf::WpMode;
 
 pub use row::Row;
 
@@ -306,7 +306,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// Finds a row and its mode by full name.
-pub fn find(full_name: &str) -> Option<(&'static Row, Mode)> {
+pub fn find(full_name: &str) -> Option<(&'static Row, WpMode)> {
     let all = ROWS
         .iter()
         .flat_map(|row| row.modes.iter().map(move |&mode| (row, mode)));

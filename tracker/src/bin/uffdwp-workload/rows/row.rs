@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tracker::model::words;
 use tracker::uffd::Features;
-use tracker_ebpf::Mode;
+use tracker_ebpf::WpMode;
 
 use crate::needs::Need;
 use crate::test::Test;
@@ -15,7 +15,7 @@ pub struct Row {
     /// What it does, in one line.
     pub about: &'static str,
     /// Modes it makes sense in.
-    pub modes: &'static [Mode],
+    pub modes: &'static [WpMode],
     /// What it needs besides.
     pub needs: &'static [Need],
     /// Events its userfaultfd reports.
@@ -38,7 +38,7 @@ impl Row {
         Self {
             name,
             about,
-            modes: &Mode::ALL,
+            modes: &WpMode::ALL,
             needs: &[],
             events: Features(0),
             needs_writer: false,
@@ -50,7 +50,7 @@ impl Row {
     /// It makes no sense in sync mode.
     pub const fn only_async(self) -> Self {
         Self {
-            modes: &[Mode::Async],
+            modes: &[WpMode::Async],
             ..self
         }
     }
@@ -82,7 +82,7 @@ impl Row {
     }
 
     /// `NAME-sync` or `NAME-async`.
-    pub fn full_name(&self, mode: Mode) -> String {
+    pub fn full_name(&self, mode: WpMode) -> String {
         format!("{}-{}", self.name, words::mode(mode))
     }
 }

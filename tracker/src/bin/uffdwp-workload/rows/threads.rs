@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rustix::mm::Advice;
-use tracker_ebpf::{Cause, Entry, MarkerEvent};
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause};
 
 use super::zap::{allocated_again, freed_by_dontneed};
 use crate::area::{Area, Kind};
@@ -12,11 +12,12 @@ use crate::test::Test;
 pub fn present(t: &mut Test) -> Result<()> {
     let area = t.tracked(Kind::Anon)?;
     write_by_all(t, area)?;
-    t.expect.tables(&area, Cause::Fault, area.tables());
+    t.expect.tables(&area, TableCause::Fault, area.tables());
     for _ in 0..t.size.rounds {
         t.uffd.arm(&area.range())?;
         write_by_all(t, area)?;
-        t.expect.faults(&area, t.mode, Entry::Pte, area.units());
+        t.expect
+            .faults(&area, t.mode, FaultEntry::Pte, area.units());
     }
     t.expect.pages(&area, 0);
     Ok(())
@@ -30,13 +31,14 @@ pub fn markers(t: &mut Test) -> Result<()> {
             area.advise(Advice::LinuxDontNeed)?;
             t.expect.freed(freed_by_dontneed(t, &area));
             t.uffd.arm(&area.range())?;
-            allocated_again(t, &area, Cause::Arm);
+            allocated_again(t, &area, TableCause::Arm);
             t.expect
                 .markers(&area, MarkerEvent::Installed, area.units());
         }
         write_by_all(t, area)?;
         t.expect_consumed(&area);
-        t.expect.faults(&area, t.mode, Entry::Pte, area.units());
+        t.expect
+            .faults(&area, t.mode, FaultEntry::Pte, area.units());
     }
     t.expect.pages(&area, 0);
     Ok(())

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use tracker::uffd::{PageRegion, Query};
-use tracker_ebpf::{Cause, MarkerEvent};
+use tracker_ebpf::{MarkerEvent, TableCause};
 
 use crate::area::{Area, Kind};
 use crate::test::Test;
@@ -20,7 +20,7 @@ pub fn present(t: &mut Test, kind: Kind) -> Result<()> {
 pub fn read_then_write(t: &mut Test, kind: Kind) -> Result<()> {
     let area = t.tracked(kind)?;
     area.read_all();
-    t.expect.tables(&area, Cause::Fault, area.tables());
+    t.expect.tables(&area, TableCause::Fault, area.tables());
     t.uffd.arm(&area.range())?;
     let faults = area.write_all();
     t.check("page faults of writing", area.units(), faults);
@@ -56,7 +56,7 @@ pub fn scan_ptes(t: &mut Test) -> Result<()> {
         .step_by(512)
         .inspect(|&unit| area.write(unit))
         .count() as u64;
-    t.expect.tables(&area, Cause::Fault, area.tables());
+    t.expect.tables(&area, TableCause::Fault, area.tables());
 
     scan_and_arm(t, &area)?;
     let markers = area.units() - populated;
@@ -65,7 +65,7 @@ pub fn scan_ptes(t: &mut Test) -> Result<()> {
     let faults = area.write_all();
     t.check("page faults of writing", area.units() + markers, faults);
     t.expect
-        .faults(&area, t.mode, tracker_ebpf::Entry::Marker, markers);
+        .faults(&area, t.mode, tracker_ebpf::FaultEntry::Marker, markers);
     t.expect.markers(&area, MarkerEvent::Consumed, markers);
     t.expect_written(&area);
     Ok(())
@@ -80,7 +80,7 @@ pub fn scan_hole(t: &mut Test) -> Result<()> {
         t.expect.pages(&area, 0);
         return Ok(());
     }
-    t.expect.tables(&area, Cause::Scan, area.tables());
+    t.expect.tables(&area, TableCause::Scan, area.tables());
     t.expect
         .markers(&area, MarkerEvent::Installed, area.units());
     t.expect.pages(&area, area.pages());

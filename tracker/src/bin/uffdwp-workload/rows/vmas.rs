@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use tracker::uffd::{PAGE_SIZE, PMD_SIZE, RegisterMode};
-use tracker_ebpf::{Cause, Entry};
+use tracker_ebpf::{FaultEntry, TableCause};
 
 use crate::area::{Area, Kind};
 use crate::tables::Tables;
@@ -27,7 +27,7 @@ pub fn many(t: &mut Test) -> Result<()> {
     expect_tables(t, &area);
     let mode = t.mode;
     t.expect.of_each(count, 2 * PAGE_SIZE, |each| {
-        each.faults(&vma(0), mode, Entry::Pte, 1);
+        each.faults(&vma(0), mode, FaultEntry::Pte, 1);
         each.pages(&vma(0), 0);
     });
     Ok(())
@@ -43,7 +43,7 @@ fn expect_tables(t: &mut Test, area: &Area) {
         (Tables { pud: 1, ..one }, tables.pud, 1 << 39),
     ] {
         t.expect.of_each(count, span, |first_in_span| {
-            first_in_span.tables(&first, Cause::Fault, each);
+            first_in_span.tables(&first, TableCause::Fault, each);
         });
     }
 }

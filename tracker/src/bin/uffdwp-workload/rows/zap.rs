@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rustix::mm::Advice;
-use tracker_ebpf::{Cause, MarkerEvent};
+use tracker_ebpf::{MarkerEvent, TableCause};
 
 use crate::area::{Area, Kind};
 use crate::tables::Tables;
@@ -48,7 +48,7 @@ pub fn unmap(t: &mut Test) -> Result<()> {
     let area = t.armed(Kind::Anon)?;
     area.write_all();
     t.expect
-        .faults(&area, t.mode, tracker_ebpf::Entry::Pte, area.units());
+        .faults(&area, t.mode, tracker_ebpf::FaultEntry::Pte, area.units());
     area.unmap()?;
     t.expect.freed(area.tables());
     Ok(())
@@ -64,6 +64,6 @@ pub fn freed_by_dontneed(t: &Test, area: &Area) -> Tables {
 }
 
 /// What using the area again allocates after that.
-pub fn allocated_again(t: &mut Test, area: &Area, cause: Cause) {
+pub fn allocated_again(t: &mut Test, area: &Area, cause: TableCause) {
     t.expect.tables(area, cause, freed_by_dontneed(t, area));
 }

@@ -1,17 +1,19 @@
 //! What can be seen here and why not more: the content of `tracker check` and of `/status`.
 
 use super::advice;
+use super::attach::AttachedProbes;
+use super::hooks::{HOOKS, Hook};
+use super::plan::{HookPlan, HookVerdict, ProbeLevel};
 use crate::kernel::capabilities::Capability;
-use crate::kernel::facts::Facts;
+use crate::kernel::facts::KernelFacts;
 use crate::model::signal::{Availability, Exactness, Signal};
-use crate::probes::{Attached, HOOKS, Hook, HookPlan, Level, Verdict};
 use serde::Serialize;
 
 /// Everything `tracker check`, `/status` and the log say about what can be seen here.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct ProbeReport {
     /// The level.
-    pub level: Level,
+    pub level: ProbeLevel,
     /// Why not a higher one, or that it is the highest.
     pub reason: String,
     /// Every hook.
@@ -67,10 +69,10 @@ pub struct MissingCapability {
     pub needed_to: &'static str,
 }
 
-impl Report {
+impl ProbeReport {
     /// The report of what was attached.
     #[must_use]
-    pub fn of(attached: &Attached) -> Self {
+    pub fn of(attached: &AttachedProbes) -> Self {
         Self {
             level: attached.level,
             reason: attached.reason.clone(),
@@ -92,10 +94,10 @@ impl HookReport {
     pub fn of(plan: &HookPlan, table: &[Hook]) -> Self {
         let known = table.iter().find(|hook| hook.name == plan.hook);
         let (verdict, function) = match &plan.verdict {
-            Verdict::Attach { function, .. } => ("attached", Some(function.clone())),
-            Verdict::NotNeeded => ("not-needed", None),
-            Verdict::Off => ("off", None),
-            Verdict::Absent => ("absent", None),
+            HookVerdict::Attach { function, .. } => ("attached", Some(function.clone())),
+            HookVerdict::NotNeeded => ("not-needed", None),
+            HookVerdict::Off => ("off", None),
+            HookVerdict::Absent => ("absent", None),
         };
         Self {
             name: plan.hook.clone(),
@@ -120,7 +122,7 @@ pub(super) const USED: [Capability; 6] = [
     Capability::SysAdmin,
 ];
 
-fn missing(facts: &Facts) -> Vec<MissingCapability> {
+fn missing(facts: &KernelFacts) -> Vec<MissingCapability> {
     let describe = |capability: Capability| MissingCapability {
         name: capability.name(),
         needed_to: capability.needed_to(),

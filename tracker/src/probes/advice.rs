@@ -1,16 +1,16 @@
 //! What a person can do to see more: pure over facts.
 
+use super::hooks::HookSubject;
+use super::plan::{HookPlan, HookVerdict};
 use super::report::USED;
 use crate::kernel::capabilities::{Capability, UserNamespace};
-use crate::kernel::facts::{Facts, Source};
+use crate::kernel::facts::{FactSource, KernelFacts};
 use crate::kernel::lockdown::Lockdown;
-use crate::probes::hooks::Subject;
-use crate::probes::{HookPlan, Verdict};
 
 /// One sentence for each obstacle that somebody can remove; the most far-reaching first.
 #[must_use]
-pub fn advice(facts: &Facts, plan: &[HookPlan]) -> Vec<String> {
-    let absent = plan.iter().any(|hook| hook.verdict == Verdict::Absent);
+pub fn advice(facts: &KernelFacts, plan: &[HookPlan]) -> Vec<String> {
+    let absent = plan.iter().any(|hook| hook.verdict == HookVerdict::Absent);
     let all = [
         privilege(facts),
         namespace(facts),
@@ -24,7 +24,7 @@ pub fn advice(facts: &Facts, plan: &[HookPlan]) -> Vec<String> {
     all.into_iter().flatten().collect()
 }
 
-fn privilege(facts: &Facts) -> Option<String> {
+fn privilege(facts: &KernelFacts) -> Option<String> {
     let missing = USED.iter().filter(|one| !facts.privilege.grants(**one));
     let missing: Vec<_> = missing.map(|one| one.name()).collect();
     let names = missing.join(" ");
@@ -32,13 +32,13 @@ fn privilege(facts: &Facts) -> Option<String> {
         .then(|| format!("run as root, or give it {names} (deploy/tracker.service does)"))
 }
 
-fn namespace(facts: &Facts) -> Option<String> {
+fn namespace(facts: &KernelFacts) -> Option<String> {
     (facts.privilege.user_namespace == UserNamespace::Nested).then(|| {
         "run it outside the user namespace: a capability inside one does not open the kernel".into()
     })
 }
 
-fn seccomp(facts: &Facts) -> Option<String> {
+fn seccomp(facts: &KernelFacts) -> Option<String> {
     facts.privilege.seccomp_filter.then(|| {
         "a seccomp filter is in force; let it pass bpf, perf_event_open and userfaultfd \
          (in a container: --security-opt seccomp=unconfined or a profile with these)"
@@ -46,14 +46,14 @@ fn seccomp(facts: &Facts) -> Option<String> {
     })
 }
 
-fn btf(facts: &Facts) -> Option<String> {
-    let reason = facts.unavailable.get(&Source::Btf)?;
+fn btf(facts: &KernelFacts) -> Option<String> {
+    let reason = facts.unavailable.get(&FactSource::Btf)?;
     Some(format!(
         "boot a kernel built with CONFIG_DEBUG_INFO_BTF: {reason}"
     ))
 }
 
-fn lockdown(facts: &Facts) -> Option<String> {
+fn lockdown(facts: &KernelFacts) -> Option<String> {
     (facts.lockdown == Some(Lockdown::Confidentiality)).then(|| {
         "kernel lockdown is at confidentiality; integrity suffices (boot with lockdown=integrity)"
             .into()
@@ -61,26 +61,26 @@ fn lockdown(facts: &Facts) -> Option<String> {
 }
 
 /// Neither patching functions nor kprobes: nothing but another kernel helps.
-fn function_hooks(facts: &Facts, plan: &[HookPlan]) -> Option<String> {
+fn function_hooks(facts: &KernelFacts, plan: &[HookPlan]) -> Option<String> {
     let privileged = facts.privilege.grants(Capability::Bpf);
     let functions = || {
         plan.iter()
-            .filter(|hook| hook.subject != Subject::Discovery)
+            .filter(|hook| hook.subject != HookSubject::Discovery)
     };
     let none = functions().all(|hook| hook.mechanism().is_none());
-    (privileged && none && facts.has(Source::Btf) && facts.kprobe_pmu.is_none()).then(|| {
+    (privileged && none && facts.has(FactSource::Btf) && facts.kprobe_pmu.is_none()).then(|| {
         "function hooks need a kernel built with CONFIG_FUNCTION_TRACER or CONFIG_KPROBES".into()
     })
 }
 
-fn addresses(facts: &Facts) -> Option<String> {
+fn addresses(facts: &KernelFacts) -> Option<String> {
     facts.addresses_hidden.then(|| {
         "/proc/kallsyms hides addresses: give it CAP_SYSLOG, or `sysctl kernel.kptr_restrict=0`"
             .into()
     })
 }
 
-fn tracefs(facts: &Facts) -> Option<String> {
+fn tracefs(facts: &KernelFacts) -> Option<String> {
     facts.mounts.tracing_dir().is_none().then(|| {
         "`mount -t tracefs tracefs /sys/kernel/tracing` shows which functions can be traced".into()
     })
@@ -91,13 +91,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::probes::HOOKS;
-    use crate::probes::plan::{Found, Wishes, plan};
+    use crate::probes::plan::{HookWishes, ProbedFacts, plan};
 
-    fn facts(captured: &str) -> Facts {
+    fn facts(captured: &str) -> KernelFacts {
         serde_json::from_str(captured).unwrap()
     }
 
-    fn debian() -> Facts {
+    fn debian() -> KernelFacts {
         let mut facts = facts(include_str!("../../tests/fixtures/kernel/debian-6.12.json"));
         for granted in facts.privilege.capabilities.values_mut() {
             *granted = true;
@@ -105,16 +105,16 @@ mod tests {
         facts
     }
 
-    fn advised(facts: &Facts) -> String {
-        let found = Found {
+    fn advised(facts: &KernelFacts) -> String {
+        let found = ProbedFacts {
             marker_pte: Some(1),
             fault_text: Some((1, 2)),
             zap_huge_text: Some((1, 2)),
             page_offset_symbol: Some(1),
             pagemap_scan: true,
-            ..Found::default()
+            ..ProbedFacts::default()
         };
-        advice(facts, &plan(HOOKS, facts, &found, &Wishes::default())).join("\n")
+        advice(facts, &plan(HOOKS, facts, &found, &HookWishes::default())).join("\n")
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
     }
 
     /// A kernel or a privilege that has lost something.
-    fn with(change: impl FnOnce(&mut Facts)) -> String {
+    fn with(change: impl FnOnce(&mut KernelFacts)) -> String {
         let mut facts = debian();
         change(&mut facts);
         advised(&facts)
@@ -151,13 +151,13 @@ mod tests {
     fn each_obstacle_has_its_way_round() {
         let nested = with(|f| f.privilege.user_namespace = UserNamespace::Nested);
         assert!(nested.contains("outside the user namespace"), "{nested}");
-        let btf = with(|f| _ = f.unavailable.insert(Source::Btf, "no such file".into()));
+        let btf = with(|f| _ = f.unavailable.insert(FactSource::Btf, "no such file".into()));
         assert!(btf.contains("CONFIG_DEBUG_INFO_BTF: no such file"), "{btf}");
         let locked = with(|f| f.lockdown = Some(Lockdown::Confidentiality));
         assert!(locked.contains("lockdown=integrity"), "{locked}");
         let filtered = with(|f| {
             f.privilege.seccomp_filter = true;
-            f.unavailable.insert(Source::Btf, "no such file".into());
+            f.unavailable.insert(FactSource::Btf, "no such file".into());
         });
         assert!(filtered.contains("seccomp"), "{filtered}");
     }
