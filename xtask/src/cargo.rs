@@ -1,4 +1,4 @@
-//! Building the project's programs so that they run on this host and in any guest: static.
+//! Builds the project's programs: static, so that they run on this host and in any guest.
 
 use std::{
     fs,
@@ -14,19 +14,19 @@ use crate::{paths, sh};
 
 /// A program that cargo built.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Program {
-    /// Its target's name: `tracker`, `vm_exactness`.
+pub struct BuiltProgram {
+    /// The name of its target: `tracker`, `vm_exact`.
     pub name: String,
-    /// The file.
+    /// Where it is.
     pub path: PathBuf,
 }
 
 /// Builds tracker's binaries, optimised and static.
-pub fn programs() -> Result<Vec<Program>> {
+pub fn programs() -> Result<Vec<BuiltProgram>> {
     build(static_cargo(&["build", "--bins"]))
 }
 
-/// Tests of the host that run in guests, too.
+/// Tests that run both on the host and in guests.
 const ALSO_IN_GUESTS: [&str; 9] = [
     "explain",
     "explain_scenarios",
@@ -39,13 +39,9 @@ const ALSO_IN_GUESTS: [&str; 9] = [
     "track_programs",
 ];
 
-/// Builds the tests that run in guests, `tracker/tests/vm_*.rs` and [`ALSO_IN_GUESTS`]; empty when
-/// there are none.
-pub fn guest_tests() -> Result<Vec<Program>> {
+/// Builds the tests that run in guests: `tracker/tests/vm_*.rs` and [`ALSO_IN_GUESTS`].
+pub fn guest_tests() -> Result<Vec<BuiltProgram>> {
     let names = guest_test_names()?;
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut command = static_cargo(&["test", "--no-run"]);
     for name in &names {
         command.args(["--test", name]);
@@ -56,9 +52,9 @@ pub fn guest_tests() -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// Builds one of tracker's benchmarks, to run in a guest.
-pub fn benches(name: &str) -> Result<Vec<Program>> {
-    // `cargo bench` has no --release; a benchmark is built the same way here.
+/// Builds one of tracker's benchmarks for a guest.
+pub fn benches(name: &str) -> Result<Vec<BuiltProgram>> {
+    // As a test, because `cargo bench` has no --release; the program is the same.
     let mut command = static_cargo(&["test", "--no-run"]);
     command.args(["--bench", name]);
     let mut programs = build(command)?;
@@ -66,31 +62,35 @@ pub fn benches(name: &str) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
+/// The program called `name` among `programs`.
+pub fn find<'a>(programs: &'a [BuiltProgram], name: &str) -> Result<&'a Path> {
+    let found = programs.iter().find(|program| program.name == name);
+    Ok(&found
+        .with_context(|| format!("the package tracker has no program {name}"))?
+        .path)
+}
+
 /// The names of the tests that run in guests.
 pub fn guest_test_names() -> Result<Vec<String>> {
     let dir = paths::root().join("tracker/tests");
-    let Ok(entries) = fs::read_dir(&dir) else {
-        return Ok(Vec::new());
-    };
+    let about = || format!("cannot list {}", dir.display());
     let mut names = Vec::new();
-    for entry in entries {
-        let name = entry
-            .with_context(|| format!("cannot list {}", dir.display()))?
-            .file_name();
-        let name = name.to_string_lossy().into_owned();
-        if let Some(name) = name
-            .strip_suffix(".rs")
-            .filter(|name| name.starts_with("vm_") || ALSO_IN_GUESTS.contains(name))
-        {
-            names.push(name.to_owned());
-        }
+    for entry in fs::read_dir(&dir).with_context(about)? {
+        let file = entry.with_context(about)?.file_name();
+        let file = file.to_string_lossy();
+        let in_guests = |name: &&str| name.starts_with("vm_") || ALSO_IN_GUESTS.contains(name);
+        names.extend(
+            file.strip_suffix(".rs")
+                .filter(in_guests)
+                .map(str::to_owned),
+        );
     }
     names.sort();
     Ok(names)
 }
 
-/// Cargo for tracker with a static C library. The flags are those of the target alone, so that
-/// build scripts and macros are shared with ordinary builds and nothing is built in turns.
+/// Cargo for tracker with a static C library. The flags apply to the target only, so build scripts
+/// and macros are shared with ordinary builds, and the two do not evict each other's artifacts.
 fn static_cargo(subcommand: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command
@@ -113,8 +113,8 @@ fn static_cargo(subcommand: &[&str]) -> Command {
     command
 }
 
-/// Runs cargo and returns the programs it names; its own messages go to stderr as usual.
-fn build(mut command: Command) -> Result<Vec<Program>> {
+/// Runs cargo and returns the programs it built; its own messages go to stderr as usual.
+fn build(mut command: Command) -> Result<Vec<BuiltProgram>> {
     let shown = sh::display(&command);
     let mut child = command
         .stdin(Stdio::null())
@@ -130,22 +130,24 @@ fn build(mut command: Command) -> Result<Vec<Program>> {
     {
         programs.extend(artifact(&line.context("cannot read cargo's messages")?));
     }
-    let status = child.wait().with_context(|| format!("lost `{shown}`"))?;
+    let status = child
+        .wait()
+        .with_context(|| format!("cannot wait for `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status}); its messages are above");
     }
     Ok(programs)
 }
 
-/// The program that one of cargo's JSON messages tells of.
-fn artifact(message: &str) -> Option<Program> {
+/// The program that one of cargo's JSON messages announces.
+fn artifact(message: &str) -> Option<BuiltProgram> {
     let message: Value = serde_json::from_str(message).ok()?;
     if message.get("reason")? != "compiler-artifact" {
         return None;
     }
     let path = message.get("executable")?.as_str()?;
     let name = message.get("target")?.get("name")?.as_str()?;
-    Some(Program {
+    Some(BuiltProgram {
         name: name.to_owned(),
         path: Path::new(path).to_owned(),
     })

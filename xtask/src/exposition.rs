@@ -1,34 +1,34 @@
-//! Reading the Prometheus text format, as far as a table of VMAs needs it.
+//! Reads as much of the Prometheus text format as a table of VMAs needs.
 
 use std::collections::BTreeMap;
 
 /// One line of an exposition.
 #[derive(Debug, PartialEq)]
-pub struct Series {
-    /// The metric's name.
+pub struct MetricSeries {
+    /// Name of the metric.
     pub name: String,
     /// Its labels, unescaped.
     pub labels: BTreeMap<String, String>,
-    /// Its value.
+    /// Value at the time of the scrape.
     pub value: f64,
 }
 
-/// All series of `text`; what is not understood is left out.
-pub fn parse(text: &str) -> Vec<Series> {
+/// All series of `text`; lines that do not parse are left out.
+pub fn parse(text: &str) -> Vec<MetricSeries> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(series)
         .collect()
 }
 
-fn series(line: &str) -> Option<Series> {
+fn series(line: &str) -> Option<MetricSeries> {
     let (name, rest) = line.split_at(line.find(['{', ' '])?);
     let (labels, rest) = match rest.strip_prefix('{') {
         Some(rest) => labels(rest)?,
         None => (BTreeMap::new(), rest),
     };
     let value = rest.split_whitespace().next()?.parse().ok()?;
-    Some(Series {
+    Some(MetricSeries {
         name: name.to_owned(),
         labels,
         value,
@@ -67,25 +67,25 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// What the table shows of one VMA; none where the agent exports no such series.
+/// What the table shows of one VMA; `None` where the agent exports no such series.
 #[derive(Default)]
-struct Row {
+struct VmaCells {
     faults: Option<f64>,
     armed: Option<f64>,
     written: Option<f64>,
     tables: Option<f64>,
 }
 
-/// The busiest VMAs of an exposition, at most `most` of them, as lines of a table.
+/// The busiest VMAs of an exposition, at most `most`, as lines of a table.
 pub fn table(text: &str, most: usize) -> Vec<String> {
-    let mut rows: BTreeMap<[String; 4], Row> = BTreeMap::new();
+    let mut rows: BTreeMap<[String; 4], VmaCells> = BTreeMap::new();
     for series in parse(text) {
         let label = |name: &str| series.labels.get(name).cloned();
         let (Some(pid), Some(comm), Some(vma)) = (label("pid"), label("comm"), label("vma")) else {
             continue;
         };
         let key = [pid, comm, vma, label("backing").unwrap_or_default()];
-        let cell: fn(&mut Row) -> &mut Option<f64> =
+        let cell: fn(&mut VmaCells) -> &mut Option<f64> =
             match (series.name.as_str(), label("state").as_deref()) {
                 ("uffdwp_faults_total", _) => |row| &mut row.faults,
                 ("uffdwp_pages", Some("armed")) => |row| &mut row.armed,
@@ -96,7 +96,7 @@ pub fn table(text: &str, most: usize) -> Vec<String> {
         *cell(rows.entry(key).or_default()).get_or_insert(0.0) += series.value;
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
-    let rank = |row: &Row| row.faults.or(row.armed).unwrap_or(0.0);
+    let rank = |row: &VmaCells| row.faults.or(row.armed).unwrap_or(0.0);
     rows.sort_by(|(_, a), (_, b)| rank(b).total_cmp(&rank(a)));
     let mut lines = vec![format!(
         "{:>8} {:<16} {:<16} {:<8} {:>10} {:>10} {:>10} {:>8}",

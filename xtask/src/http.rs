@@ -1,4 +1,4 @@
-//! Asking the agent over HTTP: small answers of a server on this machine, nothing more.
+//! Asks the agent over HTTP: small answers of a server on this machine, nothing more.
 
 use std::{
     io::{Read as _, Write as _},
@@ -9,16 +9,14 @@ use std::{
 use anyhow::{Context as _, Result};
 
 /// How long a connection or an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An answer's status code and body.
+/// Status code and body of `http://127.0.0.1:{port}{path}`.
 pub fn get(port: u16, path: &str) -> Result<(u16, String)> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let about = || format!("cannot read http://{address}{path}");
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).with_context(about)?;
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .with_context(about)?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).with_context(about)?;
+    stream.set_read_timeout(Some(TIMEOUT)).with_context(about)?;
     // HTTP/1.0: the body ends with the connection, and is never sent in chunks.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).with_context(about)?;
@@ -30,7 +28,7 @@ pub fn get(port: u16, path: &str) -> Result<(u16, String)> {
 fn parse(answer: &str) -> Result<(u16, String)> {
     let (head, body) = answer
         .split_once("\r\n\r\n")
-        .context("the answer is no HTTP")?;
+        .context("the answer is not HTTP")?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Ok((
         status.context("the answer has no status code")?,

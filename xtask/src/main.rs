@@ -1,4 +1,4 @@
-//! Everything a contributor types: set-up, build, run, test, vm, bench, selftests.
+//! The commands of a contributor: `cargo xtask setup`, `run`, `test`, `vm`, `bench`, `selftests`.
 
 mod cargo;
 mod cmd;
@@ -19,17 +19,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use setup::{Consent, Extent};
+use setup::{RootConsent, SetupExtent};
 
 #[derive(Parser)]
 #[command(about, bin_name = "cargo xtask", disable_help_subcommand = true)]
-struct Cli {
+struct XtaskCli {
     #[command(subcommand)]
-    command: Cmd,
+    command: XtaskCommand,
 }
 
 #[derive(Subcommand)]
-enum Cmd {
+enum XtaskCommand {
     /// Find or install what building, testing and booting kernels need
     Setup(SetupArgs),
     Run(cmd::run::RunArgs),
@@ -39,17 +39,17 @@ enum Cmd {
     Selftests(cmd::selftests::SelftestsArgs),
 }
 
-/// Options of every command that sets up.
+/// The option of every command that may install packages.
 #[derive(Args)]
 struct ConsentArgs {
-    /// Install missing packages without asking (CI=true means the same)
+    /// Install missing packages without asking (as does CI=true)
     #[arg(long)]
     yes: bool,
 }
 
 impl ConsentArgs {
-    fn consent(&self) -> Consent {
-        Consent::new(self.yes)
+    fn consent(&self) -> RootConsent {
+        RootConsent::new(self.yes)
     }
 }
 
@@ -57,16 +57,16 @@ impl ConsentArgs {
 struct SetupArgs {
     #[command(flatten)]
     consent: ConsentArgs,
-    /// Only what `cargo build` needs: no QEMU, no kernels
+    /// Set up only what `cargo build` needs: no QEMU, no kernels
     #[arg(long)]
     build_only: bool,
-    /// Replace kernels fetched earlier where Debian's archive has newer ones
+    /// Replace fetched kernels where Debian's archive has newer ones
     #[arg(long, conflicts_with = "build_only")]
     refresh: bool,
 }
 
 fn main() -> ExitCode {
-    match dispatch(Cli::parse().command) {
+    match dispatch(XtaskCli::parse().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
@@ -78,28 +78,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Cmd) -> Result<ExitCode> {
+fn dispatch(command: XtaskCommand) -> Result<ExitCode> {
     match command {
-        Cmd::Run(args) => return cmd::run::run(&args),
-        Cmd::Test(args) => return cmd::test::run(&args),
-        Cmd::Bench(args) => return cmd::bench::run(&args),
-        Cmd::Selftests(args) => return cmd::selftests::run(&args),
-        Cmd::Vm(args) => return cmd::vm::run(args),
-        Cmd::Setup(args) => {
+        XtaskCommand::Run(args) => return cmd::run::run(&args),
+        XtaskCommand::Test(args) => return cmd::test::run(&args),
+        XtaskCommand::Bench(args) => return cmd::bench::run(&args),
+        XtaskCommand::Selftests(args) => return cmd::selftests::run(&args),
+        XtaskCommand::Vm(args) => return cmd::vm::run(args),
+        XtaskCommand::Setup(args) => {
             let consent = args.consent.consent();
             if args.build_only {
-                setup::tell(&setup::prepare(Extent::Build, &consent)?);
+                setup::print(&setup::prepare(SetupExtent::Build, &consent)?);
             } else {
-                setup::tell(&setup::prepare(Extent::Vm, &consent)?);
-                setup::tell(&setup::prepare_tests()?);
+                setup::print(&setup::prepare(SetupExtent::Vm, &consent)?);
+                setup::print(&setup::prepare_tests()?);
                 let kernels = setup::prepare_kernels(&setup::kernels::MATRIX, args.refresh)?;
-                setup::tell(&kernels);
+                setup::print(&kernels);
                 if !args.refresh {
-                    eprintln!(
-                        "{:>8} kernels stay as they were fetched; `cargo xtask setup --refresh` \
-                         looks for newer ones",
-                        "note"
-                    );
+                    let advice = "`cargo xtask setup --refresh` looks for newer kernels";
+                    eprintln!("{:>8} {advice}", "note");
                 }
             }
         }

@@ -1,42 +1,42 @@
-//! What the virtual machines run: one line per kernel and way of booting it.
+//! What the virtual machines run: one row per kernel and way of booting it.
 
 use std::time::Duration;
 
-/// One way to boot, in which all guest tests run that are not excused.
-pub struct Row {
-    /// The kernel's series.
+/// A kernel and a way of booting it, in which all guest tests run that are not excused.
+pub struct MatrixRow {
+    /// Series of the kernel.
     pub kernel: &'static str,
-    /// Further kernel arguments.
+    /// Its arguments beyond ours.
     pub append: &'static str,
-    /// What does not run here.
-    pub excused: &'static [&'static [Excuse]],
+    /// The tests that do not run here.
+    pub excused: &'static [&'static [TestExcuse]],
 }
 
-/// A program of guest tests (`vm_exact`) or one test in it (`vm_exact::every_row_is_exact`) that does not run in a row, and
-/// why.
-type Excuse = (&'static str, &'static str);
+/// A program of guest tests (`vm_exact`) or one test in it (`vm_exact::every_row_is_exact`) that
+/// does not run in a row, and why.
+type TestExcuse = (&'static str, &'static str);
 
-const NOT_LOCKED: Excuse = ("vm_lockdown", "this kernel is not locked down");
-const PROMETHEUS: Excuse = (
+const NOT_LOCKED: TestExcuse = ("vm_lockdown", "this kernel is not locked down");
+const PROMETHEUS: TestExcuse = (
     "prometheus",
     "one kernel is enough for what Prometheus does",
 );
 
-const EXPLAIN: Excuse = (
+const EXPLAIN: TestExcuse = (
     "explain",
     "one kernel with soft-dirty bits is enough; explain_scenarios has what differs",
 );
 
-/// What of the agent's life one kernel is enough for; the rest is about what the kernel makes of programs, and when it lets
-/// them go.
-const LIFE: &[Excuse] = &[
+/// The tests of the agent's life for which one kernel is enough. The others are about what the
+/// kernel makes of programs, and when it lets them go.
+const LIFE: &[TestExcuse] = &[
     (
         "vm_life::two_agents_at_once_both_count_exactly",
-        "one kernel is enough for who else is there",
+        "one kernel is enough for a second agent",
     ),
     (
         "vm_life::the_programs_speak_at_level_debug_only",
-        "one kernel is enough for what is logged",
+        "one kernel is enough for the log",
     ),
     (
         "vm_life::full_tables_are_told_and_lose_no_total",
@@ -49,7 +49,7 @@ const LIFE: &[Excuse] = &[
 ];
 
 /// What does not run with `preempt=full`.
-const PREEMPTIBLE: &[Excuse] = &[
+const PREEMPTIBLE: &[TestExcuse] = &[
     ("inject_targets", "it does not depend on preemption"),
     NOT_LOCKED,
     PROMETHEUS,
@@ -58,7 +58,7 @@ const PREEMPTIBLE: &[Excuse] = &[
     ("vm_privilege", "it does not depend on preemption"),
     ("track_programs", "it does not depend on preemption"),
     ("vm_snapshot", "it does not depend on preemption"),
-    ("vm_oracle", "the tracer itself may miss calls there"),
+    ("vm_oracle", "its tracer may miss calls there"),
     (
         "strategy_exact",
         "its definitions do not depend on preemption",
@@ -74,15 +74,15 @@ const PREEMPTIBLE: &[Excuse] = &[
     ),
 ];
 
-const ALL_AT_ONCE: &str = "events get lost when there are many: all at once has them";
+const ALL_AT_ONCE: &str = "events get lost only when there are many, as in all_at_once";
 
 const ONE_THREAD: &str = "one preemptible kernel is enough for what a single thread does";
 
-/// What runs with `preempt=full` on one kernel only.
-const PREEMPTIBLE_TOO: &[Excuse] = &[
+/// What runs with `preempt=full` on 6.12 only.
+const PREEMPTIBLE_TOO: &[TestExcuse] = &[
     (
         "explain_scenarios",
-        "one preemptible kernel is enough for events that get lost",
+        "one preemptible kernel is enough for lost events",
     ),
     ("vm_exact::every_row_is_exact", ONE_THREAD),
     ("vm_exact::every_rung_is_exact", ONE_THREAD),
@@ -95,7 +95,7 @@ const PREEMPTIBLE_TOO: &[Excuse] = &[
 ];
 
 /// What does not run with `lockdown=confidentiality`.
-const LOCKED: &[Excuse] = &[
+const LOCKED: &[TestExcuse] = &[
     PROMETHEUS,
     EXPLAIN,
     ("explain_scenarios", "no event can be seen, as on the host"),
@@ -113,47 +113,47 @@ const LOCKED: &[Excuse] = &[
     ("track", "no strategy uses BPF"),
 ];
 
-/// The matrix. `preempt=full` makes recursion misses possible that the default hides: a program
-/// preempted on a CPU makes its next entry there a miss.
-pub const ROWS: [Row; 7] = [
-    Row {
+/// The matrix. `preempt=full` makes recursion misses possible that the default hides: while a BPF
+/// program is preempted, its next entry on that CPU is a miss.
+pub const ROWS: [MatrixRow; 7] = [
+    MatrixRow {
         kernel: "6.1",
         append: "",
         excused: &[&[NOT_LOCKED, PROMETHEUS, EXPLAIN], LIFE],
     },
-    Row {
+    MatrixRow {
         kernel: "6.12",
         append: "",
         excused: &[&[NOT_LOCKED]],
     },
-    Row {
+    MatrixRow {
         kernel: "6.18",
         append: "",
         excused: &[&[NOT_LOCKED, PROMETHEUS, EXPLAIN], LIFE],
     },
-    Row {
+    MatrixRow {
         kernel: "6.1",
         append: "preempt=full",
         excused: &[PREEMPTIBLE, PREEMPTIBLE_TOO],
     },
-    Row {
+    MatrixRow {
         kernel: "6.12",
         append: "preempt=full",
         excused: &[PREEMPTIBLE],
     },
-    Row {
+    MatrixRow {
         kernel: "6.18",
         append: "preempt=full",
         excused: &[PREEMPTIBLE, PREEMPTIBLE_TOO],
     },
-    Row {
+    MatrixRow {
         kernel: "6.12",
         append: "lockdown=confidentiality",
         excused: &[LOCKED],
     },
 ];
 
-/// Programs that a guest test runs besides tracker's own.
+/// The programs of others that a guest test runs.
 pub fn programs(test: &str) -> &'static [&'static str] {
     match test {
         "prometheus" => &["prometheus", "promtool"],
@@ -170,7 +170,7 @@ pub fn programs(test: &str) -> &'static [&'static str] {
     }
 }
 
-/// MiB of swap that a guest test has: pages that a test gives to reclaim stay in others.
+/// MiB of swap that a guest test needs, so that the pages it gives to reclaim leave memory.
 pub fn swap(test: &str) -> u32 {
     match test {
         "explain_scenarios" => 256,
@@ -178,20 +178,21 @@ pub fn swap(test: &str) -> u32 {
     }
 }
 
-/// The kernel's own tests that run under the agent: on which series, and which programs. One of each:
-/// `cargo xtask selftests` runs the others, which take longer and are for a change of a hook.
+/// The kernel's own tests that run under the agent: the series, and the programs. One of each is
+/// enough here; `cargo xtask selftests` runs the others, which take longer, after a change of a
+/// hook.
 pub const SELFTESTS: (&str, &[&str]) = ("6.12", &["pagemap_ioctl"]);
 
-/// How long one test program may take in a guest, the boot included.
+/// How long one test program may take in a guest, with the boot.
 pub const TIMEOUT: Duration = Duration::from_secs(900);
 
-impl Row {
-    /// How tables call it.
+impl MatrixRow {
+    /// Its name in tables.
     pub fn label(&self) -> String {
         format!("{} {}", self.kernel, self.append).trim().to_owned()
     }
 
-    /// Why `name`, a program of guest tests or `PROGRAM::TEST`, does not run in this row, if so.
+    /// Why `name`, a program of guest tests or `PROGRAM::TEST`, does not run in this row.
     pub fn excuse(&self, name: &str) -> Option<&'static str> {
         let program = name.split_once("::").map_or(name, |(program, _)| program);
         self.excused
@@ -246,14 +247,14 @@ mod tests {
         let (kernel, programs) = SELFTESTS;
         assert!(ROWS.iter().any(|row| row.label() == kernel));
         for name in programs {
-            let known = |program: &crate::selftests::Program| program.name == *name;
+            let known = |program: &crate::selftests::KernelSelftest| program.name == *name;
             assert!(crate::selftests::PROGRAMS.iter().any(known), "{name}");
         }
     }
 
     #[test]
     fn an_excuse_is_for_one_program_or_one_test_only() {
-        let row = Row {
+        let row = MatrixRow {
             kernel: "6.1",
             append: "a=b",
             excused: &[&[("vm_slow", "why"), ("vm_mixed::slow", "why not")]],

@@ -1,4 +1,4 @@
-//! Where things are: the checkout, its `target`, and the directory of set-up's tools.
+//! Where things are: the checkout, its `target`, and the tools that set-up fetches and builds.
 
 use std::{
     env, fs,
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::tools_dir;
 
-/// The target triple everything for guests and for `run` is built for.
+/// The target triple of what is built for guests and for `run`.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The root of the checkout.
@@ -26,15 +26,16 @@ pub fn target() -> PathBuf {
     }
 }
 
-/// Where logs and images of virtual machines go; created when missing.
+/// Where logs and images of virtual machines go; created if missing.
 pub fn vm_dir() -> Result<PathBuf> {
     create(target().join("vm"))
 }
 
-/// Where set-up keeps compilers, kernels and programs; created when missing.
+/// Where set-up keeps bpf-linker, kernels and programs; created if missing.
 pub fn tools() -> Result<PathBuf> {
-    let dir = tools_dir::tools_dir()
-        .context("no place for tools: set TRACKER_TOOLS to a directory, or HOME")?;
+    let dir = tools_dir::tools_dir().context(
+        "there is no directory for tools: set TRACKER_TOOLS, or HOME, to an absolute path",
+    )?;
     create(dir)
 }
 
@@ -44,7 +45,7 @@ pub fn create(dir: PathBuf) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// The program called `name` in `PATH`, or where administrators' programs are.
+/// The program called `name` in `PATH`, or in the directories of administrators' programs.
 pub fn program(name: &str) -> Option<PathBuf> {
     which::which(name).ok().or_else(|| {
         ["/usr/sbin", "/sbin"]

@@ -1,4 +1,4 @@
-//! Running programs: their output, their failures in words, and progress while they work.
+//! Runs programs: takes their output, reports their failures, shows progress while they work.
 
 use std::{
     collections::VecDeque,
@@ -12,10 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How many of a failed program's last lines are shown.
+/// How many of the last lines of a failed program are shown.
 const TAIL: usize = 25;
 
-/// Runs `command` to its end and returns its standard output.
+/// Runs `command` and returns its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let shown = display(command);
     let out = command
@@ -29,10 +29,10 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// Runs `command` with a line of progress called `title`; its output is shown only if it fails.
+/// Runs `command` behind a progress line with `title`; shows the end of its output if it fails.
 pub fn step(title: &str, command: &mut Command) -> Result<()> {
     let shown = display(command);
-    let progress = Progress::start(title);
+    let progress = ProgressLine::start(title);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -77,7 +77,7 @@ pub fn step(title: &str, command: &mut Command) -> Result<()> {
     }
     let status = child
         .wait()
-        .with_context(|| format!("{title}: lost `{shown}`"))?;
+        .with_context(|| format!("{title}: cannot wait for `{shown}`"))?;
     progress.finish(status.success());
     if !status.success() {
         let said: Vec<&str> = tail.iter().map(String::as_str).collect();
@@ -86,15 +86,15 @@ pub fn step(title: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// One line of progress on stderr: a spinner on a terminal, plain lines elsewhere.
-pub struct Progress {
+/// Progress on stderr: a spinner on a terminal, a line at each end elsewhere.
+pub struct ProgressLine {
     title: String,
     bar: Option<ProgressBar>,
     since: Instant,
 }
 
-impl Progress {
-    /// Starts the line.
+impl ProgressLine {
+    /// Shows `title` as being worked on.
     pub fn start(title: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
@@ -117,14 +117,14 @@ impl Progress {
         }
     }
 
-    /// What is going on right now; shown on a terminal only.
+    /// Shows what is going on, on a terminal only.
     pub fn detail(&self, text: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(text.trim().replace(|c: char| c.is_control(), " "));
         }
     }
 
-    /// Ends the line with what came of it.
+    /// Shows whether it went well, and how long it took.
     pub fn finish(self, ok: bool) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -147,7 +147,7 @@ pub fn display(command: &Command) -> String {
         .join(" ")
 }
 
-/// `word` quoted for a POSIX shell, where it needs it.
+/// `word`, quoted for a POSIX shell if necessary.
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: noted, so that what was started can be ended in order.
+//! Notes Ctrl-C and SIGTERM, so that what was started can be ended in order.
 
 use std::{
     process::{Child, ExitStatus},
@@ -14,12 +14,12 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// Whether somebody asked us to end.
+/// Whether SIGINT or SIGTERM came.
 #[derive(Clone)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct StopFlag(Arc<AtomicBool>);
 
-impl Stop {
-    /// Notes SIGINT and SIGTERM from now on. A second one ends us at once.
+impl StopFlag {
+    /// Notes SIGINT and SIGTERM from now on. The second signal ends this process at once.
     pub fn install() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -30,24 +30,24 @@ impl Stop {
         Ok(Self(asked))
     }
 
-    /// Whether it was asked.
-    pub fn asked(&self) -> bool {
+    /// Whether a signal came.
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sleeps for `time`, less if asked to end.
+    /// Sleeps for `time`, or until a signal comes.
     pub fn sleep(&self, time: Duration) {
         let until = Instant::now() + time;
-        while !self.asked() && Instant::now() < until {
+        while !self.is_set() && Instant::now() < until {
             thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
-/// Asks `child` to end with SIGTERM, and ends it if it has not within `patience`. Returns its
-/// status, and whether it obeyed.
+/// Sends SIGTERM to `child`, and SIGKILL if it runs on for `patience`. Returns its status, and
+/// whether SIGTERM was enough.
 pub fn end(child: &mut Child, patience: Duration) -> Result<(ExitStatus, bool)> {
-    if let Some(status) = child.try_wait().context("lost a process")? {
+    if let Some(status) = child.try_wait().context("cannot wait for a process")? {
         return Ok((status, true));
     }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
@@ -55,16 +55,16 @@ pub fn end(child: &mut Child, patience: Duration) -> Result<(ExitStatus, bool)> 
         pid.context("a process id is a positive number")?,
         Signal::TERM,
     )
-    .context("cannot signal a process of ours")?;
+    .context("cannot send SIGTERM to a process")?;
     let until = Instant::now() + patience;
     while Instant::now() < until {
-        if let Some(status) = child.try_wait().context("lost a process")? {
+        if let Some(status) = child.try_wait().context("cannot wait for a process")? {
             return Ok((status, true));
         }
         thread::sleep(Duration::from_millis(20));
     }
-    child.kill().context("cannot kill a process of ours")?;
-    Ok((child.wait().context("lost a process")?, false))
+    child.kill().context("cannot kill a process")?;
+    Ok((child.wait().context("cannot wait for a process")?, false))
 }
 
 #[cfg(test)]

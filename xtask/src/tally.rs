@@ -1,26 +1,26 @@
-//! What passed and failed: counted, tabled, and said in one line.
+//! Counts what passed and failed; prints the table of guest tests and the line of totals.
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::vm::guest_log::Verdict;
+use crate::vm::guest_log::TestVerdict;
 
-/// All verdicts of a test run.
+/// The verdicts of a run of `cargo xtask test`.
 #[derive(Default)]
-pub struct Tally {
+pub struct TestTally {
     passed: u32,
     failed: u32,
     skipped: u32,
     early_crashes: u32,
-    /// Names of failed checks and why.
+    /// What failed, and why.
     failures: Vec<(String, String)>,
-    /// Row of the matrix, in order of appearance.
+    /// Rows of the matrix, in order of appearance: the columns of the table.
     columns: Vec<String>,
-    /// Guest test -> row -> verdict; none means that the verdict is missing.
-    table: BTreeMap<String, BTreeMap<String, Option<Verdict>>>,
+    /// Guest test -> row -> verdict; `None` if it is missing.
+    table: BTreeMap<String, BTreeMap<String, Option<TestVerdict>>>,
 }
 
-impl Tally {
-    /// Counts one check on the host.
+impl TestTally {
+    /// Counts a check on the host.
     pub fn check(&mut self, name: &str, result: anyhow::Result<()>) {
         match result {
             Ok(()) => self.passed += 1,
@@ -28,14 +28,14 @@ impl Tally {
         }
     }
 
-    /// Counts one failure.
+    /// Counts a failure.
     pub fn fail(&mut self, name: &str, why: &str) {
         self.failed += 1;
         self.failures.push((name.to_owned(), why.to_owned()));
     }
 
-    /// Adds what the host's test programs counted.
-    pub fn host(&mut self, counts: &HostCounts) {
+    /// Adds the counts of the tests on the host.
+    pub fn host(&mut self, counts: &HostTestCounts) {
         self.passed += counts.passed;
         self.skipped += counts.skipped;
         for name in &counts.failures {
@@ -43,12 +43,12 @@ impl Tally {
         }
     }
 
-    /// Counts a guest test; no verdict is a failure.
-    pub fn guest(&mut self, row: &str, test: &str, verdict: Option<Verdict>, why: &str) {
+    /// Counts a guest test; without a verdict it failed.
+    pub fn guest(&mut self, row: &str, test: &str, verdict: Option<TestVerdict>, why: &str) {
         match verdict {
-            Some(Verdict::Passed) => self.passed += 1,
-            Some(Verdict::Ignored) => self.skipped += 1,
-            Some(Verdict::Failed) | None => self.fail(&format!("{row}: {test}"), why),
+            Some(TestVerdict::Passed) => self.passed += 1,
+            Some(TestVerdict::Ignored) => self.skipped += 1,
+            Some(TestVerdict::Failed) | None => self.fail(&format!("{row}: {test}"), why),
         }
         if !self.columns.iter().any(|column| column == row) {
             self.columns.push(row.to_owned());
@@ -59,7 +59,7 @@ impl Tally {
             .insert(row.to_owned(), verdict);
     }
 
-    /// Notes boots that crashed before the guest's own init and were tried again.
+    /// Adds boots that ended before the guest's init and were repeated.
     pub fn early_crash(&mut self, boots: u32) {
         self.early_crashes += boots;
     }
@@ -70,7 +70,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for TestTally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.table.is_empty() {
             self.write_table(f)?;
@@ -78,7 +78,7 @@ impl fmt::Display for Tally {
         let mut last = "";
         for (name, why) in &self.failures {
             writeln!(f, "FAILED {name}")?;
-            // One lost boot fails many tests for one reason, told once.
+            // One lost boot fails many tests for one reason, shown once.
             if why != last {
                 writeln!(f, "       {}", why.trim_end().replace('\n', "\n       "))?;
             }
@@ -99,7 +99,7 @@ impl fmt::Display for Tally {
     }
 }
 
-impl Tally {
+impl TestTally {
     fn write_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widest = self.table.keys().map(String::len).max().unwrap_or(0);
         let mut head = format!("{:widest$}", "");
@@ -111,9 +111,9 @@ impl Tally {
             let mut line = format!("{test:widest$}");
             for column in &self.columns {
                 let cell = match verdicts.get(column) {
-                    Some(Some(Verdict::Passed)) => "ok",
-                    Some(Some(Verdict::Failed)) => "FAIL",
-                    Some(Some(Verdict::Ignored)) => "skip",
+                    Some(Some(TestVerdict::Passed)) => "ok",
+                    Some(Some(TestVerdict::Failed)) => "FAIL",
+                    Some(Some(TestVerdict::Ignored)) => "skip",
                     Some(None) => "LOST",
                     None => "-",
                 };
@@ -125,25 +125,25 @@ impl Tally {
     }
 }
 
-/// What `cargo test` counted on the host.
+/// Counts in the output of `cargo test` on the host.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct HostCounts {
-    /// Tests that passed.
+pub struct HostTestCounts {
+    /// How many passed.
     pub passed: u32,
-    /// Tests that were ignored, those for guests apart if guests run them.
+    /// How many were ignored, except those that guests run.
     pub skipped: u32,
-    /// Names of failed tests.
+    /// The names of those that failed.
     pub failures: Vec<String>,
 }
 
-/// In the reason with which guest tests are ignored on the host.
+/// Marks the reason for which the host ignores guest tests.
 const GUEST_ONLY: &str = "cargo xtask test";
 
-/// In the reason with which a test's own child process is ignored: no test by itself.
+/// Marks the reason for which a test's own child process is ignored: it is no test by itself.
 const CHILD: &str = "run as a child";
 
-impl HostCounts {
-    /// Takes one line of `cargo test`; tests for guests count as skipped only if `no_guests`.
+impl HostTestCounts {
+    /// Takes a line of `cargo test`. Guest tests count as skipped only if `no_guests`.
     pub fn push(&mut self, line: &str, no_guests: bool) {
         let Some((name, verdict)) = line
             .strip_prefix("test ")
@@ -169,13 +169,13 @@ mod tests {
 
     #[test]
     fn the_last_line_counts_everything() {
-        let mut tally = Tally::default();
+        let mut tally = TestTally::default();
         tally.check("format", Ok(()));
-        tally.guest("6.1", "vm_a::x", Some(Verdict::Passed), "");
+        tally.guest("6.1", "vm_a::x", Some(TestVerdict::Passed), "");
         assert_eq!(tally.to_string().lines().last(), Some("2 passed, 0 failed"));
         assert!(tally.is_good());
         tally.guest("6.12", "vm_a::x", None, "the guest ended");
-        tally.guest("6.12", "vm_a::y", Some(Verdict::Ignored), "");
+        tally.guest("6.12", "vm_a::y", Some(TestVerdict::Ignored), "");
         let text = tally.to_string();
         assert_eq!(text.lines().last(), Some("2 passed, 1 failed, 1 skipped"));
         assert!(!tally.is_good());
@@ -194,11 +194,11 @@ mod tests {
             test f ... ignored, run as a child by e\ntest e ... ignored\n\
             test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured\n";
         let count = |no_guests| {
-            let mut counts = HostCounts::default();
+            let mut counts = HostTestCounts::default();
             lines.lines().for_each(|line| counts.push(line, no_guests));
             counts
         };
-        let expected = HostCounts {
+        let expected = HostTestCounts {
             passed: 1,
             skipped: 1,
             failures: vec!["b::c".to_owned()],

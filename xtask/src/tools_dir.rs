@@ -1,15 +1,15 @@
-//! Where set-up keeps what it fetches and builds: one place for all checkouts of a user, so that
-//! a second clone is ready at once. Also included by `tracker/build.rs`, which needs the same answer.
+//! Where set-up keeps what it fetches and builds: one directory for all checkouts of a user, so
+//! that a second clone is ready at once. `tracker/build.rs` includes this file for the same answer.
 
 use std::{env, path::PathBuf};
 
-/// The environment variables [`tools_dir`] depends on.
+/// The environment variables that [`tools_dir`] depends on.
 #[allow(dead_code, reason = "only the build script asks")]
 pub const VARIABLES: [&str; 3] = ["TRACKER_TOOLS", "XDG_CACHE_HOME", "HOME"];
 
 /// `$TRACKER_TOOLS`, else `$XDG_CACHE_HOME/tracker`, else `$HOME/.cache/tracker`.
 ///
-/// Relative values are ignored, as the XDG base directory specification asks.
+/// Relative values are ignored, as the XDG base directory specification demands.
 pub fn tools_dir() -> Option<PathBuf> {
     let absolute = |name: &str| {
         env::var_os(name)
@@ -21,5 +21,5 @@ pub fn tools_dir() -> Option<PathBuf> {
         .or_else(|| absolute("HOME").map(|home| home.join(".cache/tracker")))
 }
 
-/// The file that holds the rustup name (or path) of the toolchain which builds the eBPF programs.
+/// The file with the rustup name, or the path, of the toolchain that builds the eBPF programs.
 pub const TOOLCHAIN_FILE: &str = "ebpf-toolchain.txt";

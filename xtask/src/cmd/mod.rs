@@ -1,4 +1,4 @@
-//! One file per command.
+//! One module per command.
 
 pub mod bench;
 pub mod run;
@@ -9,29 +9,29 @@ pub mod vm;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
     sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
 
-use crate::{cargo::Program, paths, sh, vm::GuestFile};
+use crate::{cargo::BuiltProgram, paths, sh, vm::GuestFile};
 
 /// `programs` as files of a guest's `dir`.
-fn guest_programs(programs: &[Program], dir: &str) -> Result<Vec<GuestFile>> {
-    let file = |program: &Program| {
+fn guest_programs(programs: &[BuiltProgram], dir: &str) -> Result<Vec<GuestFile>> {
+    let file = |program: &BuiltProgram| {
         Ok(GuestFile {
-            host: slim(&program.path)?,
+            host: stripped(&program.path)?,
             guest: format!("{dir}/{}", program.name),
         })
     };
     programs.iter().map(file).collect()
 }
 
-/// A copy of `program` without debug information, which is most of it and which an emulated machine
-/// takes long to load. The program itself where there is no `strip`.
-fn slim(program: &Path) -> Result<PathBuf> {
-    // Guests are made ready side by side.
+/// A copy of `program` without debug information, which is most of the file and takes an emulated
+/// machine long to load. The program itself on machines without `strip`.
+fn stripped(program: &Path) -> Result<PathBuf> {
+    // Guests are prepared in parallel.
     static WRITING: Mutex<()> = Mutex::new(());
     let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(strip) = paths::program("strip") else {
@@ -41,7 +41,7 @@ fn slim(program: &Path) -> Result<PathBuf> {
     let copy = paths::create(paths::vm_dir()?.join("programs"))?.join(name);
     let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
     if changed(&copy).is_none_or(|at| Some(at) < changed(program)) {
-        let partial = copy.with_extension(std::process::id().to_string());
+        let partial = copy.with_extension(process::id().to_string());
         sh::output(
             Command::new(strip)
                 .arg("--strip-debug")

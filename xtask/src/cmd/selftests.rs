@@ -8,25 +8,25 @@ use clap::Args;
 use super::guest_programs;
 use crate::{
     ConsentArgs, cargo, matrix,
-    selftests::{self, Outcome, PROGRAMS, Program},
-    setup::{self, Extent, kernels},
-    sh::Progress,
-    tally::Tally,
-    vm::guest_log::Verdict,
+    selftests::{self, KernelSelftest, PROGRAMS, SelftestOutcome},
+    setup::{self, SetupExtent, kernels},
+    sh::ProgressLine,
+    tally::TestTally,
+    vm::guest_log::TestVerdict,
 };
 
 /// Run the kernel's pagemap_ioctl and uffd-unit-tests without, under and after the agent
 ///
-/// What fails under the agent must be what fails without it, and the agent must stay ready at
-/// level full and count what they do.
+/// Every sub-test must end under the agent as it does without it, and the agent must stay ready at
+/// level full and count what the programs do.
 #[derive(Args)]
 pub struct SelftestsArgs {
     /// A series of Debian's kernels, from 6.12 on
-    #[arg(default_value = "6.12")]
+    #[arg(default_value = "6.12", value_parser = kernels::parse_series)]
     kernel: String,
-    /// Only this program (may be repeated)
+    /// Run only this program (may be repeated)
     #[arg(long, value_name = "NAME", value_parser = program)]
-    program: Vec<&'static Program>,
+    program: Vec<&'static KernelSelftest>,
     /// Show what the programs print
     #[arg(long, short)]
     verbose: bool,
@@ -34,15 +34,15 @@ pub struct SelftestsArgs {
     consent: ConsentArgs,
 }
 
-fn program(name: &str) -> Result<&'static Program, String> {
+fn program(name: &str) -> Result<&'static KernelSelftest, String> {
     let names: Vec<&str> = PROGRAMS.iter().map(|program| program.name).collect();
     let found = PROGRAMS.iter().find(|program| program.name == name);
-    found.ok_or_else(|| format!("there are {}", names.join(" and ")))
+    found.ok_or_else(|| format!("the programs are {}", names.join(" and ")))
 }
 
-/// Runs it; success if the agent changed nothing.
+/// Runs them; succeeds if the agent changed nothing.
 pub fn run(args: &SelftestsArgs) -> Result<ExitCode> {
-    setup::prepare(Extent::Vm, &args.consent.consent())?;
+    setup::prepare(SetupExtent::Vm, &args.consent.consent())?;
     let names: Vec<&str> = args.program.iter().map(|program| program.name).collect();
     let outcome = boot(&args.kernel, &names, |line| {
         if args.verbose {
@@ -57,17 +57,17 @@ pub fn run(args: &SelftestsArgs) -> Result<ExitCode> {
     })
 }
 
-/// Counts a verdict for each program that [`matrix::SELFTESTS`] names, and for the agent.
-pub fn check(tally: &mut Tally) {
+/// Counts a verdict for each program that [`matrix::SELFTESTS`] names, and one for the agent.
+pub fn check(tally: &mut TestTally) {
     let (kernel, names) = matrix::SELFTESTS;
     match boot(kernel, names, |_| {}) {
         Ok(outcome) => {
             tally.early_crash(outcome.early_crashes);
             for (name, wrong) in outcome.judgement.verdicts() {
                 let verdict = if wrong.is_empty() {
-                    Verdict::Passed
+                    TestVerdict::Passed
                 } else {
-                    Verdict::Failed
+                    TestVerdict::Failed
                 };
                 tally.guest(kernel, &test_name(name), Some(verdict), &wrong.join("\n"));
             }
@@ -81,13 +81,13 @@ pub fn check(tally: &mut Tally) {
     }
 }
 
-/// What tables call the kernel's test program `name`.
+/// The name of the kernel's test program `name` in tables and filters.
 pub fn test_name(name: &str) -> String {
     format!("selftests::{name}")
 }
 
-/// Boots a kernel of `series` and runs the programs called `names` in it, all if there are none.
-fn boot(series: &str, names: &[&str], mut sink: impl FnMut(&str)) -> Result<Outcome> {
+/// Boots a kernel of `series` and runs the programs called `names` in it; all if `names` is empty.
+fn boot(series: &str, names: &[&str], mut sink: impl FnMut(&str)) -> Result<SelftestOutcome> {
     let mut built = setup::selftests::prepare(series)?;
     let kernel = kernels::prepare(series)?;
     if !names.is_empty() {
@@ -96,7 +96,7 @@ fn boot(series: &str, names: &[&str], mut sink: impl FnMut(&str)) -> Result<Outc
             .retain(|(program, _)| names.contains(&program.name));
     }
     let programs = guest_programs(&cargo::programs()?, "/bin")?;
-    let progress = Progress::start(&format!("the kernel's own tests on {series}"));
+    let progress = ProgressLine::start(&format!("the kernel's own tests on {series}"));
     let outcome = selftests::run(&kernel, &built, programs, |line| {
         sink(line);
         progress.detail(line);

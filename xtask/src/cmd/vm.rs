@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: a shell or a command in a virtual machine, with the agent in it.
+//! `cargo xtask vm`: a shell or one command in a virtual machine that has tracker in it.
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
@@ -8,60 +8,61 @@ use clap::Args;
 use super::guest_programs;
 use crate::{
     ConsentArgs, cargo,
-    setup::{self, Extent, kernels},
+    setup::{self, SetupExtent, kernels::KernelChoice},
     sh,
-    vm::{Accel, GuestFile, VmRun},
+    vm::{GuestAccel, GuestFile, VmRun},
 };
 
-/// Boot a kernel in QEMU with tracker in it, for a shell or one command
+/// Boot a kernel in QEMU and run a shell or one command, with tracker at hand
 #[derive(Args)]
 pub struct VmArgs {
-    /// A series (6.1, 6.12, 6.18, or any that Debian's archive has), or a path to an image
-    kernel: String,
-    /// Further kernel arguments
+    /// A series (6.1, 6.12, 6.18, or any in Debian's archive) or the path of an image
+    #[arg(value_parser = KernelChoice::parse)]
+    kernel: KernelChoice,
+    /// More arguments for the kernel (may be repeated)
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     append: Vec<String>,
     /// Virtual CPUs
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
-    /// Memory, as QEMU's -m
+    /// Memory, as for QEMU's -m
     #[arg(long, default_value = "2G")]
     memory: String,
-    /// Put a file or directory into the guest (at /root/NAME unless told), with its libraries
+    /// Copy a file with its libraries, or a directory, into the guest [default: to /root/NAME]
     #[arg(long = "file", value_name = "HOST[:GUEST]", value_parser = GuestFile::parse)]
     files: Vec<GuestFile>,
-    /// Give up after so many seconds
+    /// Give up after this many seconds
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     timeout: u64,
-    /// Make guest time count instructions (one CPU)
+    /// Make the guest's clock count instructions (one CPU)
     #[arg(long)]
     icount: bool,
     /// Do not mount /sys/fs/bpf
     #[arg(long)]
     no_bpffs: bool,
-    /// 2 MiB pages to reserve
+    /// Huge pages of 2 MiB to reserve
     #[arg(long, default_value_t = 64, value_name = "PAGES")]
     hugepages: u32,
-    /// Swap of so many MiB on a disk
+    /// Swap to a disk of this many MiB
     #[arg(long, default_value_t = 0, value_name = "MIB")]
     swap: u32,
-    /// Lead a port of 127.0.0.1 to the same port of the guest
+    /// Forward this port of 127.0.0.1 to the same port of the guest
     #[arg(long, value_name = "PORT")]
     forward: Option<u16>,
-    /// Leave tracker's programs and tests out, and do not build them
+    /// Neither build nor copy tracker's programs and tests
     #[arg(long)]
     bare: bool,
     #[command(flatten)]
     consent: ConsentArgs,
-    /// What to run, instead of a shell
+    /// The command to run instead of a shell
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
-/// Runs it; the command's exit status passes through.
+/// Runs it, and exits with the status of the command.
 pub fn run(args: VmArgs) -> Result<ExitCode> {
-    setup::prepare(Extent::Vm, &args.consent.consent())?;
-    let kernel = kernels::find(&args.kernel)?;
+    setup::prepare(SetupExtent::Vm, &args.consent.consent())?;
+    let kernel = args.kernel.prepare()?;
     let mut run = VmRun::new(&format!("vm-{}", kernel.label), &kernel);
     run.append = args.append;
     run.cpus = args.cpus;
@@ -72,7 +73,7 @@ pub fn run(args: VmArgs) -> Result<ExitCode> {
     run.swap = args.swap;
     run.forward = args.forward;
     if args.icount {
-        run.accel = Accel::CountInstructions;
+        run.accel = GuestAccel::CountInstructions;
     }
     if !args.bare {
         run.files

@@ -1,71 +1,71 @@
-//! Reading what `guest.sh` told: runs of programs, and what the agent said between them.
+//! Reads the output of `guest.sh`: runs of the programs, and what the agent said between them.
 
 use std::collections::BTreeMap;
 
-use super::subtests::Subtests;
+use super::subtests::SubtestLog;
 
-/// When a program ran.
+/// When a program ran: before, under or after the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Before the agent was started.
+pub enum AgentPhase {
+    /// Before the agent started.
     Without,
-    /// While it ran.
+    /// While the agent ran.
     Under,
-    /// After it ended.
+    /// After the agent ended.
     After,
 }
 
 /// One run of one program.
 #[derive(Debug)]
-pub struct Run {
-    /// When.
-    pub phase: Phase,
-    /// Its name.
+pub struct SelftestRun {
+    /// When it ran.
+    pub phase: AgentPhase,
+    /// Name of the program.
     pub program: String,
-    /// What it told.
-    pub subtests: Subtests,
-    /// Its exit status, if it ended.
+    /// What it reported.
+    pub subtests: SubtestLog,
+    /// Its exit status; `None` if it did not end.
     pub status: Option<i32>,
-    /// How long it took, in seconds of the guest.
+    /// How long it took, by the guest's clock.
     pub seconds: f64,
-    /// Its last lines.
+    /// The last lines of its output.
     pub tail: Vec<String>,
 }
 
-/// Series of the node, by name and labels as the agent prints them.
-pub type Counters = BTreeMap<String, f64>;
+/// Values of the node's series, by name and labels as the agent prints them.
+pub type NodeCounters = BTreeMap<String, f64>;
 
-/// All that a guest told.
+/// All that the guest's script reported.
 #[derive(Debug, Default)]
-pub struct Session {
-    /// In the order in which they ran.
-    pub runs: Vec<Run>,
-    /// For each program under the agent: its counters before and after.
-    pub counters: BTreeMap<String, Vec<Counters>>,
-    /// Whether the agent was ready, at first and at last.
+pub struct SelftestSession {
+    /// The runs in their order.
+    pub runs: Vec<SelftestRun>,
+    /// For each program under the agent, the counters before and after it.
+    pub counters: BTreeMap<String, Vec<NodeCounters>>,
+    /// Whether the agent was ready, at the start and at the end.
     pub ready: Vec<bool>,
-    /// What it said of why not.
+    /// Why it was not ready.
     pub unready: Vec<String>,
     /// The agent's exit status.
     pub agent_status: Option<i32>,
-    /// The agent's own log.
+    /// The log of the agent.
     pub agent_log: Vec<String>,
 }
 
-/// What starts a line of the script itself.
+/// Marks the lines of the script itself.
 const MARK: &str = "@selftests ";
 
-/// Lines of a program kept for a failure.
+/// How many of a program's last lines are kept to explain a failure.
 const TAIL: usize = 8;
 
-impl Session {
-    /// Reads the lines of a guest.
+impl SelftestSession {
+    /// Reads the lines that the guest printed.
     pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut session = Self::default();
         let mut head: Vec<&str> = Vec::new();
         let mut body: Vec<&str> = Vec::new();
         for line in lines {
-            // A program that dies may leave its last line without an end.
+            // A program that dies may leave its last line unfinished.
             let (before, mark) = match line.split_once(MARK) {
                 Some((before, mark)) => (before, Some(mark)),
                 None => (line, None),
@@ -83,14 +83,14 @@ impl Session {
         session
     }
 
-    /// Takes what stood between the marks `head` and `next`.
+    /// Takes the lines between the marks `head` and `next`.
     fn section(&mut self, head: &[&str], body: &[&str], next: &[&str]) {
         match *head {
             ["run", phase, program, began] => {
                 let phase = match phase {
-                    "without" => Phase::Without,
-                    "under" => Phase::Under,
-                    _ => Phase::After,
+                    "without" => AgentPhase::Without,
+                    "under" => AgentPhase::Under,
+                    _ => AgentPhase::After,
                 };
                 let (status, ended) = match *next {
                     ["ended", status, ended] => (status.parse().ok(), ended.parse().ok()),
@@ -98,10 +98,10 @@ impl Session {
                 };
                 let began: Option<f64> = began.parse().ok();
                 let tail = &body[body.len().saturating_sub(TAIL)..];
-                self.runs.push(Run {
+                self.runs.push(SelftestRun {
                     phase,
                     program: program.to_owned(),
-                    subtests: Subtests::read(body.iter().copied()),
+                    subtests: SubtestLog::read(body.iter().copied()),
                     status,
                     seconds: ended
                         .zip(began)
@@ -131,16 +131,16 @@ impl Session {
     }
 
     /// The run of `program` in `phase`.
-    pub fn run(&self, phase: Phase, program: &str) -> Option<&Run> {
+    pub fn run(&self, phase: AgentPhase, program: &str) -> Option<&SelftestRun> {
         self.runs
             .iter()
             .find(|run| run.phase == phase && run.program == program)
     }
 
-    /// What each series gained while `program` ran under the agent.
-    pub fn gained(&self, program: &str) -> Counters {
+    /// How much each series grew while `program` ran under the agent.
+    pub fn gained(&self, program: &str) -> NodeCounters {
         let Some([before, after]) = self.counters.get(program).map(Vec::as_slice) else {
-            return Counters::new();
+            return NodeCounters::new();
         };
         let gained = |(series, value): (&String, &f64)| {
             let before = before.get(series).copied().unwrap_or(0.0);
@@ -183,20 +183,20 @@ a log
 
     #[test]
     fn runs_are_told_apart() {
-        let session = Session::read(SESSION.lines());
-        let run = session.run(Phase::Without, "t").unwrap();
+        let session = SelftestSession::read(SESSION.lines());
+        let run = session.run(AgentPhase::Without, "t").unwrap();
         assert_eq!((run.status, run.seconds), (Some(0), 2.25));
         assert!(run.subtests.complete);
-        let run = session.run(Phase::Under, "t").unwrap();
+        let run = session.run(AgentPhase::Under, "t").unwrap();
         assert_eq!(run.status, Some(1));
         assert_eq!(run.tail.last().unwrap(), "ERROR: dies");
-        let run = session.run(Phase::After, "t").unwrap();
+        let run = session.run(AgentPhase::After, "t").unwrap();
         assert_eq!(run.status, None, "the guest ended in it");
     }
 
     #[test]
     fn what_the_agent_said_is_kept() {
-        let session = Session::read(SESSION.lines());
+        let session = SelftestSession::read(SESSION.lines());
         let gained = session.gained("t");
         let faults = r#"uffdwp_node_faults_total{mode="sync",entry="pte"}"#;
         assert_eq!(gained[faults], 5.0);

@@ -1,12 +1,14 @@
-# In a guest: runs $programs ("CPUS:NAME" each, CPUS is `all` or taskset's mask) without the agent,
-# under it, and after it. What the host judges is between lines that start with @selftests.
+# In a guest: runs $programs (each "CPUS:NAME", with CPUS `all` or a mask for taskset) without the
+# agent, under it and after it. The host judges what is between the lines that start with
+# @selftests.
 say() { echo "@selftests $*"; }
 now() { cut -d' ' -f1 /proc/uptime; }
 get() { wget -q -O - "http://127.0.0.1:19943/$1" 2>/tmp/refused; }
 
 counters() {
     say metrics "$1"
-    get metrics | grep -E '^uffdwp_(node_|probe_events_total|probe_missed_total|record_failures_total)'
+    get metrics |
+        grep -E '^uffdwp_(node_|probe_events_total|probe_missed_total|record_failures_total)'
     say end
 }
 

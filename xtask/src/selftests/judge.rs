@@ -1,4 +1,4 @@
-//! Deciding whether the agent changed anything. Pure.
+//! Decides whether the agent changed anything; pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,44 +6,47 @@ use std::{
 };
 
 use super::{
-    Program,
-    guest::{Counters, Phase, Run, Session},
-    subtests::Result,
+    KernelSelftest,
+    guest::{AgentPhase, NodeCounters, SelftestRun, SelftestSession},
+    subtests::SubtestResult,
 };
 
-/// The verdicts on one guest.
+/// The verdict on the agent in one guest.
 #[derive(Debug, Default)]
-pub struct Judgement {
-    pub(super) programs: Vec<Judged>,
+pub struct AgentJudgement {
+    pub(super) programs: Vec<ProgramJudgement>,
     /// What is wrong with the agent itself.
     agent: Vec<String>,
 }
 
-/// One program: what is told of it, and what is wrong.
+/// What one program did without, under and after the agent, and what is wrong with that.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct ProgramJudgement {
     pub(super) name: &'static str,
-    /// Phase, sub-tests that passed, failed and were skipped, and seconds.
-    pub(super) runs: Vec<(Phase, [usize; 3], f64)>,
-    /// What did not pass without the agent: how and why, and the names.
+    /// For each run: how many sub-tests passed, failed and were skipped, and its seconds.
+    pub(super) runs: Vec<(AgentPhase, [usize; 3], f64)>,
+    /// The sub-tests that did not pass without the agent, by how and why.
     pub(super) remarks: BTreeMap<String, Vec<String>>,
-    pub(super) gained: Counters,
+    pub(super) gained: NodeCounters,
     wrong: Vec<String>,
 }
 
-impl Judgement {
-    /// Judges what `session` tells of `programs`.
-    pub fn new<'a>(session: &Session, programs: impl IntoIterator<Item = &'a Program>) -> Self {
+impl AgentJudgement {
+    /// Judges `programs` by what `session` reports.
+    pub fn new<'a>(
+        session: &SelftestSession,
+        programs: impl IntoIterator<Item = &'a KernelSelftest>,
+    ) -> Self {
         Self {
             programs: programs
                 .into_iter()
-                .map(|program| Judged::new(session, program))
+                .map(|program| ProgramJudgement::new(session, program))
                 .collect(),
             agent: agent(session),
         }
     }
 
-    /// For each program and for the agent what is wrong; nothing if all is well.
+    /// For each program and for the agent, what is wrong: nothing if all is well.
     pub fn verdicts(&self) -> impl Iterator<Item = (&'static str, &[String])> {
         self.programs
             .iter()
@@ -51,32 +54,32 @@ impl Judgement {
             .chain([("agent", self.agent.as_slice())])
     }
 
-    /// Whether the agent changed nothing and stayed well.
+    /// Whether the agent changed nothing and stayed ready.
     pub fn is_good(&self) -> bool {
         self.verdicts().all(|(_, wrong)| wrong.is_empty())
     }
 }
 
-impl Judged {
-    fn new(session: &Session, program: &Program) -> Self {
+impl ProgramJudgement {
+    fn new(session: &SelftestSession, program: &KernelSelftest) -> Self {
         let name = program.name;
         let mut runs = Vec::new();
         let mut wrong = Vec::new();
-        for phase in [Phase::Without, Phase::Under, Phase::After] {
+        for phase in [AgentPhase::Without, AgentPhase::Under, AgentPhase::After] {
             let run = session.run(phase, name);
             if let Some(run) = run {
                 runs.push((phase, run.subtests.counts(), run.seconds));
             }
             wrong.extend(broken_off(run).map(|how| format!("{} {how}", phase.words())));
         }
-        let without = session.run(Phase::Without, name);
-        for phase in [Phase::Under, Phase::After] {
+        let without = session.run(AgentPhase::Without, name);
+        for phase in [AgentPhase::Under, AgentPhase::After] {
             if let (Some(without), Some(run)) = (without, session.run(phase, name)) {
                 wrong.extend(differences(without, run));
             }
         }
         let gained = session.gained(name);
-        if session.run(Phase::Under, name).is_some() {
+        if session.run(AgentPhase::Under, name).is_some() {
             let silent = |series: &&&str| !gained.get(**series).is_some_and(|gain| *gain > 0.0);
             for series in program.counted.iter().filter(silent) {
                 wrong.push(format!("the agent counted nothing in {series}"));
@@ -92,7 +95,7 @@ impl Judged {
     }
 }
 
-impl Phase {
+impl AgentPhase {
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Without => "without the agent",
@@ -102,8 +105,8 @@ impl Phase {
     }
 }
 
-/// How a run did not come to its end, if it did not. Such a run proves nothing.
-fn broken_off(run: Option<&Run>) -> Option<String> {
+/// How a run broke off, if it did. Such a run proves nothing.
+fn broken_off(run: Option<&SelftestRun>) -> Option<String> {
     let Some(run) = run else {
         return Some("it did not run".to_owned());
     };
@@ -121,8 +124,8 @@ fn broken_off(run: Option<&Run>) -> Option<String> {
     ))
 }
 
-/// The sub-tests that ended differently in `run` than `without` the agent.
-fn differences(without: &Run, run: &Run) -> Vec<String> {
+/// The sub-tests that ended differently in `run` and `without` the agent.
+fn differences(without: &SelftestRun, run: &SelftestRun) -> Vec<String> {
     let all = without.subtests.all.iter().chain(&run.subtests.all);
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -133,7 +136,7 @@ fn differences(without: &Run, run: &Run) -> Vec<String> {
                 "{:?} {} {}, and {} {}",
                 subtest.name,
                 words(ends[0]),
-                Phase::Without.words(),
+                AgentPhase::Without.words(),
                 words(ends[1]),
                 run.phase.words()
             ));
@@ -142,12 +145,12 @@ fn differences(without: &Run, run: &Run) -> Vec<String> {
     found
 }
 
-fn words(end: Option<&Result>) -> String {
+fn words(end: Option<&SubtestResult>) -> String {
     let (verb, why) = match end {
         None => ("is missing", ""),
-        Some(Result::Passed) => ("passed", ""),
-        Some(Result::Failed(why)) => ("failed", why.as_str()),
-        Some(Result::Skipped(why)) => ("skipped", why.as_str()),
+        Some(SubtestResult::Passed) => ("passed", ""),
+        Some(SubtestResult::Failed(why)) => ("failed", why.as_str()),
+        Some(SubtestResult::Skipped(why)) => ("skipped", why.as_str()),
     };
     if why.is_empty() {
         verb.to_owned()
@@ -156,11 +159,11 @@ fn words(end: Option<&Result>) -> String {
     }
 }
 
-/// What failed or was skipped in `run`, by how and why.
-fn remarks(run: &Run) -> BTreeMap<String, Vec<String>> {
+/// The sub-tests that failed or were skipped in `run`, by how and why.
+fn remarks(run: &SelftestRun) -> BTreeMap<String, Vec<String>> {
     let mut remarks: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for subtest in &run.subtests.all {
-        if subtest.result != Result::Passed {
+        if subtest.result != SubtestResult::Passed {
             let how = words(Some(&subtest.result));
             remarks.entry(how).or_default().push(subtest.name.clone());
         }
@@ -169,19 +172,19 @@ fn remarks(run: &Run) -> BTreeMap<String, Vec<String>> {
 }
 
 /// What is wrong with the agent itself.
-fn agent(session: &Session) -> Vec<String> {
+fn agent(session: &SelftestSession) -> Vec<String> {
     let mut wrong = Vec::new();
     let said = session.unready.join("\n");
     match *session.ready {
         [true, true] => {}
         [true, false] => wrong.push(format!("it is no longer ready at level full:\n{said}")),
-        [true] => wrong.push("it was not asked again whether it is ready".to_owned()),
+        [true] => wrong.push("it was not asked for its readiness again".to_owned()),
         _ => wrong.push(format!("it did not become ready at level full:\n{said}")),
     }
     if session.agent_status != Some(0) {
         let status = session.agent_status.map_or_else(
-            || "is not known".to_owned(),
-            |status| format!("is {status}, after SIGTERM"),
+            || "is unknown".to_owned(),
+            |status| format!("is {status} after SIGTERM"),
         );
         wrong.push(format!(
             "its exit status {status}:\n{}",
@@ -195,7 +198,7 @@ fn agent(session: &Session) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const PROGRAM: Program = Program {
+    const PROGRAM: KernelSelftest = KernelSelftest {
         name: "t",
         sources: &[],
         one_cpu: false,
@@ -203,7 +206,7 @@ mod tests {
     };
 
     /// A session in which `t` prints the given lines and ends with the given status, each time.
-    fn session(runs: [(&str, i32); 3], counted: u32, rest: &str) -> Session {
+    fn session(runs: [(&str, i32); 3], counted: u32, rest: &str) -> SelftestSession {
         let [without, under, after] = runs;
         let run = |phase: &str, (output, status): (&str, i32)| {
             format!("@selftests run {phase} t 1\n{output}\n@selftests ended {status} 2\n")
@@ -216,14 +219,14 @@ mod tests {
             1 + counted,
             run("after", after),
         );
-        Session::read(text.lines())
+        SelftestSession::read(text.lines())
     }
 
     const WELL: &str =
         "@selftests ready before yes\n@selftests ready after yes\n@selftests stopped 0\n";
 
-    fn wrong(session: &Session) -> Vec<String> {
-        let judgement = Judgement::new(session, [&PROGRAM]);
+    fn wrong(session: &SelftestSession) -> Vec<String> {
+        let judgement = AgentJudgement::new(session, [&PROGRAM]);
         let all: Vec<String> = judgement
             .verdicts()
             .flat_map(|(_, wrong)| wrong.to_vec())
@@ -282,6 +285,6 @@ mod tests {
         let found = wrong(&session([GOOD; 3], 5, died));
         assert!(found[0].contains("139") && found[0].contains("last words"));
         // Three runs that did not take place, an agent that was not ready and did not end.
-        assert_eq!(wrong(&Session::default()).len(), 5);
+        assert_eq!(wrong(&SelftestSession::default()).len(), 5);
     }
 }

@@ -1,5 +1,5 @@
-//! The kernel's own tests of userfaultfd and PAGEMAP_SCAN as clients of the agent: run without it,
-//! under it and after it in one guest, and compared.
+//! Runs the kernel's own tests of userfaultfd and PAGEMAP_SCAN in one guest without the agent,
+//! under it and after it, and compares the runs.
 
 mod guest;
 mod judge;
@@ -11,32 +11,32 @@ use std::{fmt, time::Duration};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    setup::{kernels::Kernel, selftests::Built},
+    setup::{kernels::GuestKernel, selftests::BuiltSelftests},
     sh,
     vm::{GuestFile, VmRun},
 };
-use guest::Session;
-pub use judge::Judgement;
+use guest::SelftestSession;
+pub use judge::AgentJudgement;
 
 /// A test program of the kernel.
 #[derive(Debug)]
-pub struct Program {
-    /// What its file is called.
+pub struct KernelSelftest {
+    /// Name of the program and its file.
     pub name: &'static str,
-    /// Its own sources, in `tools/testing/selftests/mm`.
+    /// Its own sources in `tools/testing/selftests/mm`.
     pub sources: &'static [&'static str],
-    /// Whether it runs on one CPU of the guest. uffd-unit-tests hands every page from one process to
-    /// another. Between two emulated CPUs each waits for the host to run the other one: minutes on a
-    /// busy host instead of half a minute. It is also racy there, without the agent: "events on anon"
-    /// ends now and then with `UFFDIO_COPY error: -2`.
+    /// Whether it runs on one CPU of the guest. uffd-unit-tests hands every page from one process
+    /// to another. Each of two emulated CPUs waits for the host to run the other one: minutes on a
+    /// busy host instead of half a minute. It is also racy there, even without the agent: "events
+    /// on anon" ends now and then with `UFFDIO_COPY error: -2`.
     pub one_cpu: bool,
-    /// What the agent must have counted while it ran: series of the node that it makes grow.
+    /// The series of the node that must grow while it runs under the agent.
     pub counted: &'static [&'static str],
 }
 
-/// All of them.
-pub const PROGRAMS: [Program; 2] = [
-    Program {
+/// All that are run.
+pub const PROGRAMS: [KernelSelftest; 2] = [
+    KernelSelftest {
         name: "pagemap_ioctl",
         sources: &["pagemap_ioctl.c"],
         one_cpu: false,
@@ -47,7 +47,7 @@ pub const PROGRAMS: [Program; 2] = [
             r#"uffdwp_node_markers_total{event="consumed"}"#,
         ],
     },
-    Program {
+    KernelSelftest {
         name: "uffd-unit-tests",
         sources: &["uffd-unit-tests.c", "uffd-common.c"],
         one_cpu: true,
@@ -55,29 +55,29 @@ pub const PROGRAMS: [Program; 2] = [
     },
 ];
 
-/// How long a guest may take with all of them, the boot included; a busy host is patient.
+/// How long a guest may take with all of them on a busy host, with the boot.
 const TIMEOUT: Duration = Duration::from_secs(1200);
 
-/// What came of one guest.
-pub struct Outcome {
-    /// The kernel's release.
+/// What came of the tests in one guest.
+pub struct SelftestOutcome {
+    /// Release of the kernel.
     pub release: String,
-    /// Which package the programs are from.
+    /// The package that the programs are from.
     pub package: String,
-    /// Boots that ended before the guest's own init and were repeated.
+    /// Boots that ended before the guest's init and were repeated.
     pub early_crashes: u32,
     /// The verdict on each program, and on the agent.
-    pub judgement: Judgement,
+    pub judgement: AgentJudgement,
 }
 
-/// Boots `kernel` with tracker's `programs` in it, runs `built` and judges. Gives each line of the
-/// guest to `progress`.
+/// Boots `kernel` with tracker's `programs`, runs `built` in it and judges the agent. Passes each
+/// line that the guest prints to `progress`.
 pub fn run(
-    kernel: &Kernel,
-    built: &Built,
+    kernel: &GuestKernel,
+    built: &BuiltSelftests,
     programs: Vec<GuestFile>,
     progress: impl FnMut(&str),
-) -> Result<Outcome> {
+) -> Result<SelftestOutcome> {
     let mut run = VmRun::new(&format!("selftests-{}", kernel.label), kernel);
     run.files = programs;
     let mut words = Vec::new();
@@ -98,17 +98,20 @@ pub fn run(
     let report = run.run(progress)?;
     report
         .verdict()
-        .context("the guest with the kernel's tests came to no end")?;
-    let session = Session::read(report.lines.iter().map(String::as_str));
-    Ok(Outcome {
+        .context("the guest with the kernel's tests did not finish")?;
+    let session = SelftestSession::read(report.lines.iter().map(String::as_str));
+    Ok(SelftestOutcome {
         release: kernel.release.clone(),
         package: built.package.clone(),
         early_crashes: report.early_crashes,
-        judgement: Judgement::new(&session, built.programs.iter().map(|(program, _)| *program)),
+        judgement: AgentJudgement::new(
+            &session,
+            built.programs.iter().map(|(program, _)| *program),
+        ),
     })
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for SelftestOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "kernel {}, tests of {}", self.release, self.package)?;
         write!(f, "\n{}", self.judgement)

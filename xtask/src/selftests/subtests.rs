@@ -1,37 +1,36 @@
-//! Reading what the kernel's test programs print: TAP, or the lines of uffd-unit-tests.
+//! Reads what the kernel's test programs print: TAP, or the lines of uffd-unit-tests.
 
-/// What became of one sub-test.
+/// How a sub-test ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Result {
-    /// It passed.
+pub enum SubtestResult {
     Passed,
-    /// It failed; with the reason it gave, if any.
+    /// With the reason it gave, or an empty string.
     Failed(String),
-    /// It did not run; with the reason it gave, if any.
+    /// With the reason it gave, or an empty string.
     Skipped(String),
 }
 
-/// One sub-test.
+/// A sub-test in the output of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subtest {
-    /// What it is told by in every run: in TAP its number, as names are repeated and hold counts.
+    /// Identifies it in every run: in TAP its number, because names repeat and contain counts.
     pub key: String,
-    /// Its name, for people.
+    /// Its name as printed.
     pub name: String,
-    /// What became of it.
-    pub result: Result,
+    /// How it ended.
+    pub result: SubtestResult,
 }
 
-/// What one run of a program told.
+/// The sub-tests in the output of one run.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Subtests {
-    /// In the order in which they ran.
+pub struct SubtestLog {
+    /// The sub-tests in their order.
     pub all: Vec<Subtest>,
-    /// Whether it told of all it had planned.
+    /// Whether the run reported as many as it had planned.
     pub complete: bool,
 }
 
-impl Subtests {
+impl SubtestLog {
     /// Reads the output of one run.
     pub fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut found = Self::default();
@@ -51,10 +50,10 @@ impl Subtests {
                     None => unfinished = Some(rest.trim_end_matches("...").to_owned()),
                 }
             } else if line.starts_with("Userfaults unit tests: ") {
-                // It does not count the two questions whether there is a userfaultfd at all.
+                // Its totals leave out the two checks for a userfaultfd at all.
                 planned = Some(found.all.len());
             } else if let Some(name) = unfinished.take() {
-                // What the test said came between its name and its end.
+                // The test's own output comes between its name and its end.
                 match verdict(line) {
                     Some(result) => found.push(&name, result),
                     None => unfinished = Some(name),
@@ -65,7 +64,7 @@ impl Subtests {
         found
     }
 
-    fn push(&mut self, name: &str, result: Result) {
+    fn push(&mut self, name: &str, result: SubtestResult) {
         self.all.push(Subtest {
             key: name.to_owned(),
             name: name.to_owned(),
@@ -73,18 +72,19 @@ impl Subtests {
         });
     }
 
-    /// The sub-test of that key.
+    /// The sub-test with that key.
     pub fn get(&self, key: &str) -> Option<&Subtest> {
         self.all.iter().find(|subtest| subtest.key == key)
     }
 
     /// How many passed, failed and were skipped.
     pub fn counts(&self) -> [usize; 3] {
-        let count = |is: fn(&Result) -> bool| self.all.iter().filter(|s| is(&s.result)).count();
+        let count =
+            |is: fn(&SubtestResult) -> bool| self.all.iter().filter(|s| is(&s.result)).count();
         [
-            count(|result| matches!(result, Result::Passed)),
-            count(|result| matches!(result, Result::Failed(_))),
-            count(|result| matches!(result, Result::Skipped(_))),
+            count(|result| matches!(result, SubtestResult::Passed)),
+            count(|result| matches!(result, SubtestResult::Failed(_))),
+            count(|result| matches!(result, SubtestResult::Skipped(_))),
         ]
     }
 }
@@ -101,9 +101,9 @@ fn tap(line: &str) -> Option<Subtest> {
         .strip_prefix("# SKIP")
         .or_else(|| name.strip_prefix("# XFAIL"));
     let (name, result) = match skipped.map(split_reason) {
-        Some((name, why)) => (name, Result::Skipped(why.to_owned())),
-        None if good => (name, Result::Passed),
-        None => (name, Result::Failed(String::new())),
+        Some((name, why)) => (name, SubtestResult::Skipped(why.to_owned())),
+        None if good => (name, SubtestResult::Passed),
+        None => (name, SubtestResult::Failed(String::new())),
     };
     Some(Subtest {
         key: number.to_owned(),
@@ -112,7 +112,7 @@ fn tap(line: &str) -> Option<Subtest> {
     })
 }
 
-/// `name (why not)` as its two parts; a single word in parentheses belongs to the name.
+/// Splits `name (why not)`; a single word in parentheses belongs to the name.
 fn split_reason(text: &str) -> (&str, &str) {
     let reason = text
         .split_once(" (")
@@ -121,19 +121,20 @@ fn split_reason(text: &str) -> (&str, &str) {
     reason.unwrap_or((text, ""))
 }
 
-/// How uffd-unit-tests of kernels before 7.0 ends a sub-test: `done`, `failed [reason: x]`, `skipped [reason: x]`.
-fn verdict(text: &str) -> Option<Result> {
+/// How uffd-unit-tests before 7.0 ends the line of a sub-test: `done`, `failed [reason: x]`,
+/// `skipped [reason: x]`.
+fn verdict(text: &str) -> Option<SubtestResult> {
     let text = text.trim();
     let reason = || {
         let inner = text.split_once("[reason: ")?.1;
         Some(inner.trim_end_matches(']').to_owned())
     };
     if text == "done" {
-        Some(Result::Passed)
+        Some(SubtestResult::Passed)
     } else if text.starts_with("failed [") {
-        Some(Result::Failed(reason().unwrap_or_default()))
+        Some(SubtestResult::Failed(reason().unwrap_or_default()))
     } else if text.starts_with("skipped [") {
-        Some(Result::Skipped(reason().unwrap_or_default()))
+        Some(SubtestResult::Skipped(reason().unwrap_or_default()))
     } else {
         None
     }
@@ -145,8 +146,8 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> Subtests {
-        Subtests::read(text.lines())
+    fn read(text: &str) -> SubtestLog {
+        SubtestLog::read(text.lines())
     }
 
     #[test]
@@ -170,7 +171,7 @@ mod tests {
         );
         assert_eq!(found.all[0].name, "wp-fork-pin on anon");
         let why = "CONFIG_GUP_TEST missing or unprivileged".to_owned();
-        assert_eq!(found.all[0].result, Result::Skipped(why));
+        assert_eq!(found.all[0].result, SubtestResult::Skipped(why));
         assert_eq!(found.all[1].name, "Huge page: all must be written (dirty)");
     }
 
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(found.counts(), [2, 1, 1]);
         assert_eq!(
             found.get("minor on shmem").unwrap().result,
-            Result::Failed("read() failed".to_owned())
+            SubtestResult::Failed("read() failed".to_owned())
         );
         assert_eq!(found.all[3].name, "move on anon");
     }
@@ -203,7 +204,8 @@ mod tests {
     #[test]
     fn a_death_in_a_test_leaves_it_unfinished() {
         let found = read(
-            "Testing events on anon... ERROR: nr 6904 memory corruption 0 1\n (errno=0, @x.c:754)\n",
+            "Testing events on anon... ERROR: nr 6904 memory corruption 0 1\n \
+             (errno=0, @x.c:754)\n",
         );
         assert_eq!(found.counts(), [0, 0, 0]);
         assert!(!found.complete);

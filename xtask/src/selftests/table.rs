@@ -1,10 +1,10 @@
-//! A judgement as a developer reads it.
+//! The judgement as tables for a developer.
 
 use std::{collections::BTreeSet, fmt};
 
-use super::{guest::Counters, judge::Judgement};
+use super::{guest::NodeCounters, judge::AgentJudgement};
 
-impl fmt::Display for Judgement {
+impl fmt::Display for AgentJudgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_runs(f)?;
         self.write_remarks(f)?;
@@ -13,7 +13,8 @@ impl fmt::Display for Judgement {
         if self.is_good() {
             return writeln!(
                 f,
-                "every sub-test ended under the agent as without it; the agent stayed ready at level full"
+                "every sub-test ended under the agent as without it; the agent stayed ready at \
+                 level full"
             );
         }
         for (name, wrong) in self.verdicts() {
@@ -26,7 +27,7 @@ impl fmt::Display for Judgement {
     }
 }
 
-impl Judgement {
+impl AgentJudgement {
     fn write_runs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
@@ -46,7 +47,7 @@ impl Judgement {
         Ok(())
     }
 
-    /// What did not pass without the agent, which is not the agent's doing.
+    /// What did not pass without the agent, so not because of it.
     fn write_remarks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for program in &self.programs {
             for (how, names) in &program.remarks {
@@ -60,10 +61,10 @@ impl Judgement {
         Ok(())
     }
 
-    /// What the agent counted while each program ran, zeroes left out.
+    /// What the agent counted while each program ran, without zeroes.
     fn write_counted(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const HEAD: &str = "COUNTED BY THE AGENT";
-        let grew = |gained: &Counters| -> Vec<String> {
+        let grew = |gained: &NodeCounters| -> Vec<String> {
             gained
                 .iter()
                 .filter(|(_, value)| **value > 0.0)
@@ -96,7 +97,7 @@ impl Judgement {
     }
 }
 
-/// Names as lines; `a on x` and after it `a on y` are one: `a on x, y`.
+/// Names as lines; `a on x` followed by `a on y` become `a on x, y`.
 fn grouped(names: &[String]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut last = None;
@@ -116,7 +117,7 @@ fn grouped(names: &[String]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Program, guest::Session};
+    use super::super::{KernelSelftest, guest::SelftestSession};
     use super::*;
 
     const SESSION: &str = "\
@@ -137,14 +138,14 @@ uffdwp_level{level=\"full\"} 0
 
     #[test]
     fn it_shows_what_ran_what_did_not_pass_and_what_is_wrong() {
-        const PROGRAM: Program = Program {
+        const PROGRAM: KernelSelftest = KernelSelftest {
             name: "t",
             sources: &[],
             one_cpu: false,
             counted: &[],
         };
-        let session = Session::read(SESSION.lines());
-        let text = Judgement::new(&session, [&PROGRAM]).to_string();
+        let session = SelftestSession::read(SESSION.lines());
+        let text = AgentJudgement::new(&session, [&PROGRAM]).to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[1],

@@ -1,5 +1,5 @@
-//! The static busybox that is a guest's user space: the machine's own, or Debian's package
-//! unpacked beside our tools (installing it would remove a dynamic one).
+//! The static busybox that is the user space of guests: the machine's own, or Debian's package
+//! unpacked beside our tools, because installing it would remove a dynamic one.
 
 use std::{
     fs,
@@ -11,22 +11,22 @@ use anyhow::{Context as _, Result, bail};
 use super::apt;
 use crate::paths;
 
-/// Where it is, fetched if there is none.
+/// A static busybox, fetched if there is none.
 pub fn prepare() -> Result<PathBuf> {
     if let Some(path) = find() {
         return Ok(path);
     }
-    const ADVICE: &str = "a static busybox is needed. Install the package busybox-static, or a \
-                          busybox without shared libraries in PATH";
+    const ADVICE: &str = "guests need a static busybox. Install the package busybox-static, or put \
+                          a busybox without shared libraries in PATH";
     if !apt::is_here() {
         bail!(ADVICE);
     }
-    let source = apt::Source::open().context(ADVICE)?;
+    let source = apt::PackageSource::open().context(ADVICE)?;
     source.unpack(
         &["busybox-static".to_owned()],
         &paths::tools()?.join("busybox"),
     )?;
-    find().context("the package busybox-static holds no static busybox")
+    find().context("the package busybox-static contains no static busybox")
 }
 
 /// A static busybox that is already here.

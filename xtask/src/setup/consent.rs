@@ -1,4 +1,4 @@
-//! Asking before root is used.
+//! Asks before something is done as root.
 
 use std::{
     env,
@@ -9,28 +9,28 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Whether packages may be installed without asking.
-pub struct Consent {
+pub struct RootConsent {
     given: bool,
 }
 
-impl Consent {
-    /// Given by `--yes`, or by `CI` in the environment as CI systems set it.
+impl RootConsent {
+    /// Given by `--yes`, or by `CI` in the environment, which CI systems set.
     pub fn new(yes: bool) -> Self {
         let ci = env::var_os("CI").is_some_and(|v| !v.is_empty() && v != "false" && v != "0");
         Self { given: yes || ci }
     }
 
-    /// Asks whether `command` may run as root, which installs `what`.
+    /// Asks whether `command`, which installs `what`, may run as root.
     ///
-    /// Without a terminal nobody can answer: then it runs if we are root already, as whoever
-    /// started us chose, and is an error otherwise.
+    /// Without a terminal nobody can answer. Then it may run if we are root already, which whoever
+    /// started us chose; otherwise it is an error.
     pub fn ask(&self, what: &str, command: &str) -> Result<()> {
         eprintln!("{:>8} {what} must be installed: {command}", "root");
         if self.given {
             return Ok(());
         }
         if !io::stdin().is_terminal() {
-            return Answer::Nobody { root: is_root() }.check(what, command);
+            return ConsentAnswer::Nobody { root: is_root() }.check(what, command);
         }
         eprint!("         Run this now? [Y/n] ");
         io::stderr().flush().context("cannot write to stderr")?;
@@ -38,32 +38,33 @@ impl Consent {
         io::stdin()
             .read_line(&mut answer)
             .context("cannot read the answer")?;
-        Answer::Given(agrees(&answer)).check(what, command)
+        ConsentAnswer::Given(agrees(&answer)).check(what, command)
     }
 }
 
-/// What came of asking.
-enum Answer {
+/// The answer to the question.
+enum ConsentAnswer {
     Given(bool),
-    /// Nobody is there to answer; whether we are root already.
+    /// There is no terminal; whether we are root already.
     Nobody {
         root: bool,
     },
 }
 
-impl Answer {
-    /// An error that says how to go on, unless `what` may be installed.
+impl ConsentAnswer {
+    /// Fails with advice unless `what` may be installed.
     fn check(&self, what: &str, command: &str) -> Result<()> {
         match self {
             Self::Given(true) | Self::Nobody { root: true } => Ok(()),
             Self::Given(false) => {
                 bail!(
-                    "{what} is missing, and installing it was declined. To do it yourself:\n\n    {command}\n"
+                    "{what} is missing, and you declined to install it. To install it \
+                     yourself:\n\n    {command}\n"
                 )
             }
             Self::Nobody { root: false } => bail!(
-                "{what} is missing, and nobody can be asked here whether to install it as root. \
-                 Add --yes, or run:\n\n    {command}\n"
+                "{what} is missing, and without a terminal nobody can be asked whether to install \
+                 it as root. Add --yes, or run:\n\n    {command}\n"
             ),
         }
     }
@@ -95,11 +96,14 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_to_type() {
-        let refused = |answer: Answer| {
+        let refused = |answer: ConsentAnswer| {
             let error = answer.check("QEMU", "sudo apt-get install qemu").err();
             error.map(|error| error.to_string())
         };
-        for answer in [Answer::Given(false), Answer::Nobody { root: false }] {
+        for answer in [
+            ConsentAnswer::Given(false),
+            ConsentAnswer::Nobody { root: false },
+        ] {
             let message = refused(answer).unwrap_or_default();
             assert!(message.starts_with("QEMU is missing"), "{message}");
             assert!(
@@ -107,7 +111,7 @@ mod tests {
                 "{message}"
             );
         }
-        assert_eq!(refused(Answer::Given(true)), None);
-        assert_eq!(refused(Answer::Nobody { root: true }), None);
+        assert_eq!(refused(ConsentAnswer::Given(true)), None);
+        assert_eq!(refused(ConsentAnswer::Nobody { root: true }), None);
     }
 }

@@ -1,5 +1,5 @@
-//! The kernels of the test matrix: Debian's cloud kernels, unpacked and never installed, or any
-//! image given by path.
+//! The kernels of guests: Debian's cloud kernels, unpacked but never installed, or any image given
+//! by path.
 
 use std::{
     fs,
@@ -14,33 +14,66 @@ use crate::paths;
 /// The series that the test matrix boots.
 pub const MATRIX: [&str; 3] = ["6.1", "6.12", "6.18"];
 
-/// The flavour: small, boots in seconds, has BTF, kprobes, soft-dirty and uffd-wp.
+/// Debian's flavour: small, boots in seconds, has BTF, kprobes, soft-dirty and uffd-wp.
 const FLAVOUR: &str = "cloud-amd64";
 
-/// A kernel that can be booted.
+/// A kernel to boot in a guest.
 #[derive(Clone, Debug)]
-pub struct Kernel {
-    /// What it is called in tables: its series, or its release if it was given by path.
+pub struct GuestKernel {
+    /// Its name in tables: the series, or the release if it was given by path.
     pub label: String,
-    /// `uname -r`.
+    /// As `uname -r` prints it.
     pub release: String,
-    /// The bzImage.
+    /// Path of the bzImage.
     pub image: PathBuf,
-    /// `lib/modules/RELEASE` of the same package, if there is one.
+    /// Its `lib/modules/RELEASE`, if it has modules.
     pub modules: Option<PathBuf>,
 }
 
-/// The kernel that `name` means: a path to an image, or a series such as `6.12`, which is fetched
-/// if it is not here.
-pub fn find(name: &str) -> Result<Kernel> {
-    if name.contains('/') || Path::new(name).is_file() {
-        return from_image(Path::new(name));
-    }
-    prepare(name)
+/// A kernel on the command line.
+#[derive(Clone, Debug)]
+pub enum KernelChoice {
+    /// A series such as `6.12`, which is fetched if it is not here.
+    Series(String),
+    /// An image given by path.
+    Image(Box<GuestKernel>),
 }
 
-/// The kernel of `series` that is here; the archive's newest one if there is none yet.
-pub fn prepare(series: &str) -> Result<Kernel> {
+impl KernelChoice {
+    /// Takes the path of an image, or anything that looks like a series.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.contains('/') || Path::new(text).is_file() {
+            return parse_image(text).map(|kernel| Self::Image(Box::new(kernel)));
+        }
+        parse_series(text)
+            .map(Self::Series)
+            .map_err(|advice| format!("{advice}, or the path of an image"))
+    }
+
+    /// The kernel, fetched if necessary.
+    pub fn prepare(&self) -> Result<GuestKernel> {
+        match self {
+            Self::Series(series) => prepare(series),
+            Self::Image(kernel) => Ok((**kernel).clone()),
+        }
+    }
+}
+
+/// Takes a series from the command line.
+pub fn parse_series(text: &str) -> Result<String, String> {
+    match parts(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("give a series such as 6.12".to_owned()),
+    }
+}
+
+/// Takes the path of an image from the command line.
+pub fn parse_image(text: &str) -> Result<GuestKernel, String> {
+    from_image(Path::new(text)).map_err(|error| format!("{error:#}"))
+}
+
+/// The kernel of `series` that is here, or else the archive's newest.
+pub fn prepare(series: &str) -> Result<GuestKernel> {
     let dir = dir(series)?;
     match unpacked(series, &dir) {
         Some(kernel) => Ok(kernel),
@@ -48,29 +81,27 @@ pub fn prepare(series: &str) -> Result<Kernel> {
     }
 }
 
-/// The archive's newest kernel of `series`, in place of an older one that is here.
-pub fn refresh(series: &str) -> Result<Kernel> {
+/// The archive's newest kernel of `series`; replaces an older one that is here.
+pub fn refresh(series: &str) -> Result<GuestKernel> {
     let dir = dir(series)?;
     fetch(series, &dir, unpacked(series, &dir))
 }
 
 /// Where the kernel of `series` is unpacked.
 fn dir(series: &str) -> Result<PathBuf> {
-    if parts(series).is_none() {
-        bail!("{series:?} is no kernel: give a series such as 6.12, or a path to an image");
-    }
     Ok(paths::tools()?.join("kernels").join(series))
 }
 
 /// Fetches the newest kernel of `series` into `dir`, unless `here` is as new.
-fn fetch(series: &str, dir: &Path, here: Option<Kernel>) -> Result<Kernel> {
+fn fetch(series: &str, dir: &Path, here: Option<GuestKernel>) -> Result<GuestKernel> {
     let advice = || {
         format!(
-            "no kernel {series} here. Without Debian's archive, give images by path \
-                 (--kernel-image PATH), with BTF, kprobes and CONFIG_PTE_MARKER_UFFD_WP"
+            "there is no kernel {series} here. Without Debian's archive, give the path of an image \
+             (`cargo xtask test`: --kernel-image PATH) with BTF, kprobes and \
+             CONFIG_PTE_MARKER_UFFD_WP"
         )
     };
-    let source = apt::Source::open().with_context(advice)?;
+    let source = apt::PackageSource::open().with_context(advice)?;
     let names = source
         .names(&format!("^linux-(image|binary|modules)-[0-9].*-{FLAVOUR}$"))
         .with_context(advice)?;
@@ -87,11 +118,11 @@ fn fetch(series: &str, dir: &Path, here: Option<Kernel>) -> Result<Kernel> {
     }
     paths::create(paths::tools()?.join("kernels"))?;
     source.unpack(&packages(&names, release), dir)?;
-    unpacked(series, dir).with_context(|| format!("no image in the packages of {release}"))
+    unpacked(series, dir).with_context(|| format!("the packages of {release} contain no image"))
 }
 
 /// The kernel unpacked under `dir`.
-fn unpacked(label: &str, dir: &Path) -> Option<Kernel> {
+fn unpacked(label: &str, dir: &Path) -> Option<GuestKernel> {
     let modules = ["lib/modules", "usr/lib/modules"]
         .iter()
         .filter_map(|sub| fs::read_dir(dir.join(sub)).ok())
@@ -117,7 +148,7 @@ fn unpacked(label: &str, dir: &Path) -> Option<Kernel> {
                 .filter(|p| p.is_file())
         })?;
     let release = read_release(&image).ok()?;
-    Some(Kernel {
+    Some(GuestKernel {
         label: label.to_owned(),
         release,
         image,
@@ -126,10 +157,10 @@ fn unpacked(label: &str, dir: &Path) -> Option<Kernel> {
 }
 
 /// The kernel whose image is `path`.
-pub fn from_image(path: &Path) -> Result<Kernel> {
+fn from_image(path: &Path) -> Result<GuestKernel> {
     let release = read_release(path)?;
     let modules = Path::new("/lib/modules").join(&release);
-    Ok(Kernel {
+    Ok(GuestKernel {
         label: release.clone(),
         image: path.to_owned(),
         modules: Some(modules).filter(|dir| dir.is_dir()),
@@ -137,7 +168,7 @@ pub fn from_image(path: &Path) -> Result<Kernel> {
     })
 }
 
-/// The release that a bzImage tells of itself.
+/// The release in the header of a bzImage.
 fn read_release(image: &Path) -> Result<String> {
     let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
     release_in(&bytes).with_context(|| {
@@ -148,7 +179,7 @@ fn read_release(image: &Path) -> Result<String> {
     })
 }
 
-/// See `Documentation/arch/x86/boot.rst`: `kernel_version` at 0x20e, relative to 0x200.
+/// `Documentation/arch/x86/boot.rst`: `kernel_version` at 0x20e, relative to 0x200.
 fn release_in(image: &[u8]) -> Option<String> {
     if image.get(0x202..0x206)? != b"HdrS" {
         return None;
@@ -175,12 +206,12 @@ fn newest<'a>(names: &'a [String], series: &str) -> Option<&'a str> {
         .max_by_key(|release| parts(release))
 }
 
-/// Whether one release comes after another.
+/// Whether `release` comes after `than`.
 fn is_newer(release: &str, than: &str) -> bool {
     parts(release) > parts(than)
 }
 
-/// The packages that together hold `release`: one up to 6.18, three after.
+/// The packages that together contain `release`: one up to 6.18, three after that.
 fn packages(names: &[String], release: &str) -> Vec<String> {
     ["image", "binary", "modules"]
         .iter()
@@ -209,8 +240,8 @@ fn all_series(names: &[String]) -> String {
     series.join(", ")
 }
 
-/// The numbers of a version: `6.12.117+deb12-cloud-amd64` is 6, 12, 117, and `6.1.0-56-cloud-amd64`
-/// is 6, 1, 0, 56. None if it does not start with two numbers.
+/// The numbers of a version: 6, 12, 117 for `6.12.117+deb12-cloud-amd64`, and 6, 1, 0, 56 for
+/// `6.1.0-56-cloud-amd64`. `None` if it does not start with two numbers.
 pub fn parts(version: &str) -> Option<Vec<u64>> {
     let head = version.split(['+', '~']).next()?;
     let numbers: Vec<u64> = head
@@ -271,6 +302,26 @@ mod tests {
         for wrong in ["", "6", "bzImage", "six.one"] {
             assert_eq!(parts(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_kernel_on_the_command_line_is_a_series_or_an_image() {
+        assert!(matches!(KernelChoice::parse("6.12"), Ok(KernelChoice::Series(s)) if s == "6.12"));
+        assert!(
+            KernelChoice::parse("bogus")
+                .unwrap_err()
+                .contains("a series such as 6.12")
+        );
+        assert!(
+            KernelChoice::parse("/no/such/image")
+                .unwrap_err()
+                .contains("/no/such/image")
+        );
+        assert!(
+            KernelChoice::parse("/etc/passwd")
+                .unwrap_err()
+                .contains("not an x86 kernel")
+        );
     }
 
     #[test]

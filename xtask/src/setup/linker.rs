@@ -8,14 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Consent, apt};
+use super::{RootConsent, apt};
 use crate::{paths, sh};
 
-/// The version that is built where none fits.
+/// The version that is built if none here fits.
 const VERSION: &str = "0.13.0";
 
-/// Makes sure a bpf-linker with LLVM `major` is where the build looks for it; returns which.
-pub fn prepare(major: u32, consent: &Consent) -> Result<String> {
+/// Makes sure that a bpf-linker with LLVM `major` is where the build looks; returns which one.
+pub fn prepare(major: u32, consent: &RootConsent) -> Result<String> {
     let ours = paths::tools()?.join("bin/bpf-linker");
     let theirs = paths::program("bpf-linker");
     let mut wrong = Vec::new();
@@ -25,7 +25,7 @@ pub fn prepare(major: u32, consent: &Consent) -> Result<String> {
     {
         match llvm_major(&linker) {
             Ok(found) if found == major => {
-                // The build looks at ours first: a wrong one there would hide this one.
+                // The build looks at ours first, so a wrong one there would hide this one.
                 if linker != ours && ours.is_file() {
                     fs::remove_file(&ours)
                         .with_context(|| format!("cannot remove {}", ours.display()))?;
@@ -50,16 +50,17 @@ pub fn prepare(major: u32, consent: &Consent) -> Result<String> {
     }
 }
 
-/// Builds it against the LLVM `major` of this machine, which is installed where it is missing.
-fn build(major: u32, consent: &Consent) -> Result<()> {
+/// Builds bpf-linker against the LLVM `major` of this machine, which is installed if missing.
+fn build(major: u32, consent: &RootConsent) -> Result<()> {
     let prefix = match llvm_prefix(major) {
         Some(prefix) => prefix,
         None => {
             let package = format!("llvm-{major}-dev");
             let advice = || {
                 format!(
-                    "bpf-linker with LLVM {major} is needed, the LLVM of the eBPF compiler. \
-                     Install LLVM {major} with its headers (llvm-config-{major} in PATH), or:\n\n    \
+                    "the build needs a bpf-linker with LLVM {major}, the LLVM of the eBPF \
+                     compiler. Install LLVM {major} with its headers (llvm-config-{major} in \
+                     PATH), or:\n\n    \
                      cargo install bpf-linker --version {VERSION}\n\n\
                      with a compiler whose `rustc -vV` says LLVM {major}"
                 )
@@ -68,7 +69,8 @@ fn build(major: u32, consent: &Consent) -> Result<()> {
                 bail!("{}", advice());
             }
             apt::install(&format!("LLVM {major}"), &[&package], consent).with_context(advice)?;
-            llvm_prefix(major).with_context(|| format!("{package} brought no llvm-config"))?
+            llvm_prefix(major)
+                .with_context(|| format!("{package} contains no usable llvm-config"))?
         }
     };
     let mut cargo = Command::new("cargo");
@@ -92,8 +94,11 @@ fn build(major: u32, consent: &Consent) -> Result<()> {
         .arg(paths::target().join("bpf-linker"))
         .env("LLVM_PREFIX", &prefix)
         .env_remove("RUSTFLAGS");
-    sh::step(&format!("building bpf-linker {VERSION} with LLVM {major} (1 to 3 minutes)"), &mut cargo)
-        .context("bpf-linker is needed to link eBPF programs. If crates.io cannot be reached, check the network and run this again")
+    let title = format!("building bpf-linker {VERSION} with LLVM {major} (1 to 3 minutes)");
+    sh::step(&title, &mut cargo).context(
+        "bpf-linker is needed to link eBPF programs. If crates.io cannot be reached, check the \
+         network and run this again",
+    )
 }
 
 /// The directory that holds `bin/llvm-config` of LLVM `major`.
@@ -109,14 +114,14 @@ fn llvm_prefix(major: u32) -> Option<PathBuf> {
             let said = sh::output(Command::new(&config).args(["--version", "--prefix"])).ok()?;
             let (version, prefix) = said.trim().split_once('\n')?;
             let prefix = PathBuf::from(prefix);
-            // The headers come with -dev packages only; llvm-config alone is no use.
+            // Only -dev packages bring the headers, without which llvm-config is useless.
             let headers = prefix.join("include/llvm-c/Core.h").is_file();
             (version.split('.').next() == Some(&major.to_string()) && headers).then_some(prefix)
         })
 }
 
-/// The major version of the LLVM in `linker`, from the library it loads or else from the version
-/// that LLVM writes into each bitcode file, which is in the code that writes it.
+/// The major version of the LLVM in `linker`: from the library that it loads, or else from the
+/// version string in its code, which LLVM writes into each bitcode file.
 fn llvm_major(linker: &Path) -> Result<u32> {
     sh::output(Command::new(linker).arg("--version"))
         .with_context(|| format!("{} does not run", linker.display()))?;
@@ -126,10 +131,10 @@ fn llvm_major(linker: &Path) -> Result<u32> {
     }
     let bytes = fs::read(linker).with_context(|| format!("cannot read {}", linker.display()))?;
     major_in_code(&bytes)
-        .with_context(|| format!("{} does not tell its LLVM version", linker.display()))
+        .with_context(|| format!("{} does not reveal its LLVM version", linker.display()))
 }
 
-/// From a name such as `libLLVM.so.22.1`, `libLLVM-17.so.1` or `libLLVM.so.22.1-rust-1.95.0-stable`.
+/// From a name like `libLLVM.so.22.1`, `libLLVM-17.so.1` or `libLLVM.so.22.1-rust-1.95.0-stable`.
 fn major_in_ldd(libraries: &str) -> Option<u32> {
     libraries.split_whitespace().find_map(|word| {
         let name = word.rsplit('/').next()?;
@@ -140,7 +145,7 @@ fn major_in_ldd(libraries: &str) -> Option<u32> {
     })
 }
 
-/// From the string `LLVM22.1.8`.
+/// From a string like `LLVM22.1.8`.
 fn major_in_code(bytes: &[u8]) -> Option<u32> {
     const NAME: &[u8] = b"LLVM";
     bytes
@@ -173,7 +178,7 @@ mod tests {
     #[test]
     fn the_library_name_tells() {
         let ldd = "\tlinux-vdso.so.1 (0x00007f6d149ca000)\n\
-                   \tlibLLVM.so.22.1 => /usr/lib/llvm-22/lib/libLLVM.so.22.1 (0x00007f6d0b600000)\n";
+                   \tlibLLVM.so.22.1 => /usr/lib/llvm-22/lib/libLLVM.so.22.1 (0x7f6d0b600000)\n";
         assert_eq!(major_in_ldd(ldd), Some(22));
         assert_eq!(major_in_ldd("libLLVM-17.so.1 => not found"), Some(17));
         assert_eq!(

@@ -1,10 +1,10 @@
-//! Set-up: looks for what building and testing need, and installs what is missing.
+//! Set-up: finds what building and testing need, and installs what is missing.
 //!
-//! Every check asks the tool itself, so that a second run is quick and another system's own tools
+//! Each check asks the tool itself, so a second run is quick, and tools that another system brought
 //! are as good as those installed here.
 
 mod apt;
-mod busybox;
+pub mod busybox;
 mod consent;
 pub mod kernels;
 mod linker;
@@ -16,98 +16,108 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-pub use busybox::find as busybox;
-pub use consent::Consent;
+pub use consent::RootConsent;
+use toolchain::{CompilerSearch, EbpfCompiler};
 
 use crate::{paths, sh, tools_dir, vm};
 
 /// How much of the set-up a command needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Extent {
+pub enum SetupExtent {
     /// What `cargo build` needs.
     Build,
-    /// And what booting a virtual machine needs, kernels apart.
+    /// Also what booting a virtual machine needs, except for kernels.
     Vm,
 }
 
-/// A thing that is there: what it is, and which.
-pub type Found = (String, String);
+/// Something that set-up made sure of.
+pub struct FoundItem {
+    name: String,
+    /// Its version or path.
+    which: String,
+}
 
-/// Makes sure that what `extent` needs is there.
-pub fn prepare(extent: Extent, consent: &Consent) -> Result<Vec<Found>> {
+impl FoundItem {
+    fn new(name: &str, which: String) -> Self {
+        let name = name.to_owned();
+        Self { name, which }
+    }
+}
+
+/// Makes sure that what a command of this `extent` needs is there.
+pub fn prepare(extent: SetupExtent, consent: &RootConsent) -> Result<Vec<FoundItem>> {
     let compiler = ebpf_compiler(consent)?;
     record(&compiler.toolchain)?;
-    let mut found = vec![("eBPF compiler".to_owned(), compiler.to_string())];
-    found.push((
-        "bpf-linker".to_owned(),
-        linker::prepare(compiler.llvm_major, consent)?,
-    ));
-    if extent >= Extent::Vm {
-        found.push(("QEMU".to_owned(), qemu(consent)?));
-        found.push((
-            "busybox".to_owned(),
-            busybox::prepare()?.display().to_string(),
-        ));
+    let linker = linker::prepare(compiler.llvm_major, consent)?;
+    let mut found = vec![
+        FoundItem::new("eBPF compiler", compiler.to_string()),
+        FoundItem::new("bpf-linker", linker),
+    ];
+    if extent >= SetupExtent::Vm {
+        let busybox = busybox::prepare()?;
+        found.push(FoundItem::new("QEMU", qemu(consent)?));
+        found.push(FoundItem::new("busybox", busybox.display().to_string()));
     }
     Ok(found)
 }
 
-/// Makes sure that what tests run besides is there.
-pub fn prepare_tests() -> Result<Vec<Found>> {
+/// Makes sure that the programs of others that tests run are there.
+pub fn prepare_tests() -> Result<Vec<FoundItem>> {
     programs::prepare()
 }
 
-/// Makes sure that all of `series` are there; with `refresh`, that none is older than the archive's.
-pub fn prepare_kernels(series: &[&str], refresh: bool) -> Result<Vec<Found>> {
+/// Makes sure that a kernel of each of `series` is there; with `refresh`, the archive's newest.
+pub fn prepare_kernels(series: &[&str], refresh: bool) -> Result<Vec<FoundItem>> {
     let one = |series: &&str| {
         let kernel = if refresh {
             kernels::refresh(series)?
         } else {
             kernels::prepare(series)?
         };
-        Ok((format!("kernel {series}"), kernel.release))
+        Ok(FoundItem::new(&format!("kernel {series}"), kernel.release))
     };
     series.iter().map(one).collect()
 }
 
-/// Something to look for, by its name in `PATH` or its path, and Debian's package of it.
-struct Needed {
+/// A file to look for, and the package of Debian that has it.
+struct NeededFile {
+    /// A path, or the name of a program in `PATH`.
     file: &'static str,
     package: &'static str,
 }
 
-/// What `bench` compares with.
-const PEERS: [Needed; 4] = [
-    Needed {
+/// What `bench probes` needs for the observers that it compares with.
+const PEERS: [NeededFile; 4] = [
+    NeededFile {
         file: "clang",
         package: "clang",
     },
-    Needed {
+    NeededFile {
         file: "llvm-strip",
         package: "llvm",
     },
-    Needed {
+    NeededFile {
         file: "bpftrace",
         package: "bpftrace",
     },
-    Needed {
+    NeededFile {
         file: "/usr/include/bpf/libbpf.h",
         package: "libbpf-dev",
     },
 ];
 
-/// Makes sure that what `bench` compares with is there.
-pub fn prepare_peers(consent: &Consent) -> Result<()> {
+/// Makes sure that the observers that `bench probes` compares with are there.
+pub fn prepare_peers(consent: &RootConsent) -> Result<()> {
     install(
         "what the agent is compared with",
         &PEERS,
-        "Install it to compare the agent with others",
+        "Install them to compare the agent with others",
         consent,
     )
 }
 
 /// Those of `needed` that are not here.
-fn missing(needed: &[Needed], is_here: impl Fn(&str) -> bool) -> Vec<&Needed> {
+fn missing(needed: &[NeededFile], is_here: impl Fn(&str) -> bool) -> Vec<&NeededFile> {
     needed.iter().filter(|one| !is_here(one.file)).collect()
 }
 
@@ -119,8 +129,9 @@ fn is_here(file: &str) -> bool {
     }
 }
 
-/// Installs what of `needed` is missing, all in all `what`; `advice` is for machines without apt.
-fn install(what: &str, needed: &[Needed], advice: &str, consent: &Consent) -> Result<()> {
+/// Installs what is missing of `needed`, together called `what`; `advice` is for machines without
+/// apt.
+fn install(what: &str, needed: &[NeededFile], advice: &str, consent: &RootConsent) -> Result<()> {
     let missing = missing(needed, is_here);
     if missing.is_empty() {
         return Ok(());
@@ -133,18 +144,18 @@ fn install(what: &str, needed: &[Needed], advice: &str, consent: &Consent) -> Re
     apt::install(what, &packages, consent)
 }
 
-/// Prints what set-up found.
-pub fn tell(found: &[Found]) {
-    for (what, which) in found {
-        eprintln!("{:>8} {what}: {which}", "ok");
+/// Prints what set-up made sure of.
+pub fn print(found: &[FoundItem]) {
+    for FoundItem { name, which } in found {
+        eprintln!("{:>8} {name}: {which}", "ok");
     }
 }
 
 /// The compiler for the eBPF programs, installed if there is none.
-fn ebpf_compiler(consent: &Consent) -> Result<toolchain::Compiler> {
+fn ebpf_compiler(consent: &RootConsent) -> Result<EbpfCompiler> {
     let refused = match toolchain::find()? {
-        Ok(compiler) => return Ok(compiler),
-        Err(refused) => refused,
+        CompilerSearch::Found(compiler) => return Ok(compiler),
+        CompilerSearch::NoneFits(refused) => refused,
     };
     const BY_HAND: &str = "rustup toolchain install nightly --component rust-src";
     if !apt::is_here() {
@@ -160,21 +171,19 @@ fn ebpf_compiler(consent: &Consent) -> Result<toolchain::Compiler> {
         consent,
     )
     .with_context(|| {
-        format!(
-            "the eBPF programs need a compiler. One from elsewhere does, too:\n\n    {BY_HAND}\n"
-        )
+        format!("the eBPF programs need a compiler. Another one that works:\n\n    {BY_HAND}\n")
     })?;
     match toolchain::find()? {
-        Ok(compiler) => Ok(compiler),
-        Err(refused) => bail!(
-            "the installed compiler is not enough: {}",
+        CompilerSearch::Found(compiler) => Ok(compiler),
+        CompilerSearch::NoneFits(refused) => bail!(
+            "the compiler that was installed does not do: {}",
             refused.join("; ")
         ),
     }
 }
 
-/// Leaves the choice of `toolchain` where tracker's build script looks; touches nothing if it is
-/// the same, because a change makes cargo build the programs anew.
+/// Writes `toolchain` where tracker's build script looks. An unchanged file is left alone, because
+/// a newer one makes cargo rebuild the eBPF programs.
 fn record(toolchain: &str) -> Result<()> {
     let file = paths::tools()?.join(tools_dir::TOOLCHAIN_FILE);
     if fs::read_to_string(&file).is_ok_and(|old| old.trim() == toolchain) {
@@ -184,20 +193,20 @@ fn record(toolchain: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// What a virtual machine needs: the emulator, and what unpacks a kernel's modules.
-const VM_PROGRAMS: [Needed; 2] = [
-    Needed {
+/// What virtual machines need: the emulator, and what unpacks a kernel's modules.
+const VM_PROGRAMS: [NeededFile; 2] = [
+    NeededFile {
         file: vm::qemu::PROGRAM,
         package: "qemu-system-x86",
     },
-    Needed {
+    NeededFile {
         file: "xz",
         package: "xz-utils",
     },
 ];
 
-/// The emulator's version, after installing what of [`VM_PROGRAMS`] is missing.
-fn qemu(consent: &Consent) -> Result<String> {
+/// Installs what is missing of [`VM_PROGRAMS`]; returns the version of the emulator.
+fn qemu(consent: &RootConsent) -> Result<String> {
     let advice = "Install QEMU 7 or later (x86) and xz";
     install("QEMU", &VM_PROGRAMS, advice, consent)?;
     let version = sh::output(Command::new(vm::qemu::PROGRAM).arg("--version"))?;

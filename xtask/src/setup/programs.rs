@@ -1,5 +1,5 @@
-//! Programs that nobody here wrote, for the tests that run them: the machine's own, or Debian's packages unpacked
-//! beside our tools (installing some would start a server).
+//! Programs of others that tests run: the machine's own, or Debian's packages unpacked beside our
+//! tools, because installing some of them would start a server.
 
 use std::{
     fs,
@@ -9,24 +9,24 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Found, apt};
+use super::{FoundItem, apt};
 use crate::{paths, vm::GuestFile, vm::qemu};
 
-/// Packages that bring some programs, and in a guest a part of them.
-struct Bundle {
-    /// What it is called, and the directory it is unpacked to.
+/// Packages, and the programs of them that tests run.
+struct ProgramBundle {
+    /// Its name, also of the directory that it is unpacked to.
     name: &'static str,
     packages: &'static [&'static str],
     programs: &'static [&'static str],
 }
 
-const BUNDLES: [Bundle; 3] = [
-    Bundle {
+const BUNDLES: [ProgramBundle; 3] = [
+    ProgramBundle {
         name: "prometheus",
         packages: &["prometheus"],
         programs: &["prometheus", "promtool"],
     },
-    Bundle {
+    ProgramBundle {
         name: "redis",
         packages: &[
             "redis-server",
@@ -39,8 +39,8 @@ const BUNDLES: [Bundle; 3] = [
         ],
         programs: &["redis-server", "redis-benchmark", "redis-cli"],
     },
-    // The interpreter with its smallest library, which fits into a guest; hosts have one of their own.
-    Bundle {
+    // The interpreter with its smallest library, which fits into a guest.
+    ProgramBundle {
         name: PYTHON_BUNDLE,
         packages: &["python3.11-minimal", "libpython3.11-minimal"],
         programs: &[PYTHON],
@@ -52,34 +52,34 @@ const PYTHON: &str = "python3.11";
 /// Where Debian puts libraries, and where a guest's loader finds them.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
-/// Fetches what is not here.
-pub fn prepare() -> Result<Vec<Found>> {
+/// Fetches the bundles that are not here.
+pub fn prepare() -> Result<Vec<FoundItem>> {
     BUNDLES
         .iter()
-        .map(|bundle| Ok((bundle.name.to_owned(), bundle.prepare()?)))
+        .map(|bundle| Ok(FoundItem::new(bundle.name, bundle.prepare()?)))
         .collect()
 }
 
-impl Bundle {
+impl ProgramBundle {
     fn prepare(&self) -> Result<String> {
         let [first, ..] = self.programs else {
-            bail!("{} is no program", self.name);
+            bail!("the bundle {} has no program", self.name);
         };
         if self.programs.iter().any(|name| self.find(name).is_none()) {
             let advice = format!(
-                "the tests need {}: install them, so that they are in PATH",
+                "the tests need {}: install what is missing, so that it is in PATH",
                 self.programs.join(", ")
             );
             if !apt::is_here() {
                 bail!(advice);
             }
             let packages: Vec<_> = self.packages.iter().map(|&name| name.to_owned()).collect();
-            let source = apt::Source::open().with_context(|| advice.clone())?;
+            let source = apt::PackageSource::open().with_context(|| advice.clone())?;
             source.unpack(&packages, &self.dir()?)?;
         }
         let path = self
             .find(first)
-            .with_context(|| format!("Debian's packages of {} hold no {first}", self.name))?;
+            .with_context(|| format!("Debian's packages of {} contain no {first}", self.name))?;
         Ok(path.display().to_string())
     }
 
@@ -90,33 +90,31 @@ impl Bundle {
     fn find(&self, program: &str) -> Option<PathBuf> {
         let fetched =
             || Some(self.dir().ok()?.join("usr/bin").join(program)).filter(|path| path.is_file());
-        // A version manager's python in PATH is a script, of no use in a guest.
+        // The python of a version manager is a script, useless in a guest.
         let usable = |path: &PathBuf| self.name != PYTHON_BUNDLE || is_binary(path);
         let of_machine = paths::program(program).filter(usable);
         of_machine.or_else(fetched)
     }
 }
 
-/// Where fetched programs are, and the libraries they bring: to be put into `PATH` and `LD_LIBRARY_PATH`.
-pub fn directories(of: Kind) -> Result<Vec<PathBuf>> {
-    let sub = match of {
-        Kind::Programs => "usr/bin",
-        Kind::Libraries => LIBRARIES,
+/// The directories with this part of the fetched bundles, for `PATH` and `LD_LIBRARY_PATH`.
+pub fn directories(part: BundlePart) -> Result<Vec<PathBuf>> {
+    let sub = match part {
+        BundlePart::Programs => "usr/bin",
+        BundlePart::Libraries => LIBRARIES,
     };
-    let dir = |bundle: &Bundle| Ok(bundle.dir()?.join(sub));
+    let dir = |bundle: &ProgramBundle| Ok(bundle.dir()?.join(sub));
     BUNDLES.iter().map(dir).collect()
 }
 
-/// What a directory holds.
+/// Part of a bundle: what one of its directories contains.
 #[derive(Clone, Copy)]
-pub enum Kind {
-    /// Programs.
+pub enum BundlePart {
     Programs,
-    /// Shared libraries.
     Libraries,
 }
 
-/// One of the programs, or any in `PATH`.
+/// A program of a bundle, or any in `PATH`.
 fn find(program: &str) -> Option<PathBuf> {
     let owner = BUNDLES
         .iter()
@@ -139,7 +137,7 @@ pub fn guest_files(program: &str) -> Result<Vec<GuestFile>> {
             ])
         }
         qemu::PROGRAM => {
-            // It looks for its modules from where it is itself.
+            // QEMU looks for its modules relative to its own path.
             let mut files = vec![file(host(program)?, format!("/usr/bin/{program}"))];
             // Debian's QEMU loads its emulator as a module; others have it built in.
             for path in [
@@ -172,7 +170,7 @@ fn is_binary(path: &Path) -> bool {
     read.is_ok() && head == *b"\x7fELF"
 }
 
-/// The libraries that a bundle brings; none if the machine's own program is used.
+/// The libraries in `dir` of a bundle; none if the bundle was not fetched.
 fn libraries(dir: &Path) -> Result<Vec<GuestFile>> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Ok(Vec::new());
@@ -182,7 +180,7 @@ fn libraries(dir: &Path) -> Result<Vec<GuestFile>> {
         let host = entry
             .with_context(|| format!("cannot list {}", dir.display()))?
             .path();
-        // Links are files here, and what they lead to is copied.
+        // A link counts as a file: what it leads to is copied.
         if let (true, Some(name)) = (host.is_file(), host.file_name()) {
             let guest = format!("/{LIBRARIES}/{}", name.to_string_lossy());
             files.push(GuestFile { host, guest });

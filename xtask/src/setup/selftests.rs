@@ -1,5 +1,5 @@
-//! The kernel's own tests of userfaultfd and PAGEMAP_SCAN, built from Debian's linux-source package:
-//! real clients of what tracker observes. Not part of this repository.
+//! The kernel's own tests of userfaultfd and PAGEMAP_SCAN, real users of what tracker observes:
+//! built from Debian's linux-source package, not part of this repository.
 
 use std::{
     fs,
@@ -12,11 +12,11 @@ use anyhow::{Context as _, Result, bail};
 use super::{apt, kernels};
 use crate::{
     paths,
-    selftests::{PROGRAMS, Program},
+    selftests::{KernelSelftest, PROGRAMS},
     sh,
 };
 
-/// What of the kernel's sources they are made of.
+/// The parts of the kernel's sources that they need.
 const SOURCES: [&str; 4] = [
     "tools/testing/selftests/mm",
     "tools/testing/selftests/kselftest.h",
@@ -24,29 +24,30 @@ const SOURCES: [&str; 4] = [
     "mm/gup_test.h",
 ];
 
-/// Sources, in the same directory, that the kernel's own build links to each test, where they exist.
+/// Sources beside the tests that the kernel's own build links to each of them; not all kernels have
+/// all.
 const SHARED: [&str; 3] = ["vm_util.c", "thp_settings.c", "hugepage_settings.c"];
 
-/// Headers that the machine's own may be too old for.
+/// Headers of the kernel to prefer to the machine's, which may be too old.
 const HEADERS: [&str; 3] = ["fs.h", "memfd.h", "userfaultfd.h"];
 
-/// Test programs, ready to run.
-pub struct Built {
+/// The test programs, ready to run.
+pub struct BuiltSelftests {
     /// The package they are from: `linux-source-6.12`.
     pub package: String,
-    /// Each program and its file.
-    pub programs: Vec<(&'static Program, PathBuf)>,
+    /// Each program with its file.
+    pub programs: Vec<(&'static KernelSelftest, PathBuf)>,
 }
 
-/// The programs for kernels of `series`, fetched and built if they are not here.
-pub fn prepare(series: &str) -> Result<Built> {
+/// The programs for kernels of `series`; fetches and builds them if they are not here.
+pub fn prepare(series: &str) -> Result<BuiltSelftests> {
     let tools = paths::create(paths::tools()?.join("selftests"))?;
-    // Those of the series itself are the right ones, so nothing need be asked if they are here.
+    // None fit better than those of the series itself: no need to ask the archive.
     if let Some(built) = built(&tools, &package(series)) {
         return Ok(built);
     }
-    let about = || format!("the kernel's tests for {series} cannot be had");
-    let source = apt::Source::open().with_context(about)?;
+    let about = || format!("the kernel's tests for {series} cannot be built");
+    let source = apt::PackageSource::open().with_context(about)?;
     let names = source.names("^linux-source-[0-9.]+$").with_context(about)?;
     let Some(from) = newest_not_after(&names, series) else {
         bail!(
@@ -66,20 +67,20 @@ pub fn prepare(series: &str) -> Result<Built> {
     });
     fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
     done.with_context(about)?;
-    built(&tools, from).context("programs that were just built are gone")
+    built(&tools, from).context("the programs that were just built are gone")
 }
 
 fn package(series: &str) -> String {
     format!("linux-source-{series}")
 }
 
-/// The programs from `package`, if all are here.
-fn built(tools: &Path, package: &str) -> Option<Built> {
+/// The programs of `package`, if all are here.
+fn built(tools: &Path, package: &str) -> Option<BuiltSelftests> {
     let programs = PROGRAMS.iter().map(|program| {
         let path = tools.join(package).join(program.name);
         path.is_file().then_some((program, path))
     });
-    Some(Built {
+    Some(BuiltSelftests {
         package: package.to_owned(),
         programs: programs.collect::<Option<Vec<_>>>()?,
     })
@@ -88,8 +89,8 @@ fn built(tools: &Path, package: &str) -> Option<Built> {
 /// The first version with all of the programs: it brought PAGEMAP_SCAN.
 const FIRST: [u64; 2] = [6, 7];
 
-/// The newest source package that is not newer than `series`. Debian keeps images longer than
-/// sources, and a kernel must pass the tests of those before it: it does not break its users.
+/// The newest source package that is not newer than `series`: Debian keeps images longer than
+/// sources. A kernel must pass the tests of older ones, because it does not break its users.
 fn newest_not_after<'a>(names: &'a [String], series: &str) -> Option<&'a str> {
     let version = |text: &str| {
         Some(
@@ -111,7 +112,7 @@ fn newest_not_after<'a>(names: &'a [String], series: &str) -> Option<&'a str> {
 }
 
 /// Fetches `package` and builds the programs under `dir`.
-fn make(source: &apt::Source, package: &str, dir: &Path) -> Result<()> {
+fn make(source: &apt::PackageSource, package: &str, dir: &Path) -> Result<()> {
     let unpacked = dir.join("package");
     source.unpack(&[package.to_owned()], &unpacked)?;
     let mut tar = Command::new("tar");
@@ -128,7 +129,7 @@ fn make(source: &apt::Source, package: &str, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts into `sources` what the kernel's own build would make.
+/// Adds to `sources` what the kernel's own build would generate.
 fn prepare_headers(sources: &Path) -> Result<()> {
     let headers = paths::create(sources.join("tracker-include/linux"))?;
     for header in HEADERS {
@@ -136,19 +137,19 @@ fn prepare_headers(sources: &Path) -> Result<()> {
         fs::copy(&from, headers.join(header))
             .with_context(|| format!("cannot copy {}", from.display()))?;
     }
-    // Tells of libraries that these programs do not use.
+    // It is about libraries that these programs do not use.
     let config = sources.join("tools/testing/selftests/mm/local_config.h");
     fs::write(&config, "").with_context(|| format!("cannot write {}", config.display()))
 }
 
-/// Compiles one program into `dir`, with `sources`' headers where they matter.
-fn build(sources: &Path, program: &Program, package: &str, dir: &Path) -> Result<()> {
+/// Compiles one program into `dir`.
+fn build(sources: &Path, program: &KernelSelftest, package: &str, dir: &Path) -> Result<()> {
     let tests = sources.join("tools/testing/selftests/mm");
     let mut gcc = Command::new("gcc");
     gcc.args(["-O2", "-static", "-w", "-U_FORTIFY_SOURCE"]);
-    // As `make headers_install` would have it.
+    // As `make headers_install` writes it.
     gcc.arg("-D__packed=__attribute__((packed))");
-    // Since 7.0 they name it without its directory.
+    // Since 7.0 the tests include kselftest.h without its directory.
     let shared = sources.join("tools/testing/selftests");
     gcc.arg("-I").arg(sources.join("tracker-include"));
     gcc.arg("-I").arg(shared);

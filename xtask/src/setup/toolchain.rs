@@ -1,8 +1,8 @@
-//! Finding a Rust compiler that can build for `bpfel-unknown-none`.
+//! Finds a Rust compiler that can build for `bpfel-unknown-none`.
 //!
-//! Two kinds can: one that carries a compiled `core` for that target (Debian's
-//! `libstd-rust-web-dev-bpf`), and a nightly with `core`'s source. The compiler is asked what it
-//! has; its packager does not matter.
+//! Two kinds can: one with a compiled `core` for that target (Debian's `libstd-rust-web-dev-bpf`),
+//! and a nightly with the source of `core`. What counts is what the compiler has, not who packaged
+//! it.
 
 use std::{
     fmt, fs, io,
@@ -15,22 +15,22 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::{paths, sh};
 
-/// Debian's packages that bring such a compiler.
+/// The packages of Debian that bring such a compiler.
 pub const PACKAGES: &[&str] = &["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
 /// The workspace's `rust-version`: an older cargo refuses to build it.
 const OLDEST: (u32, u32) = (1, 95);
 
 /// A compiler that can build the eBPF programs.
-pub struct Compiler {
-    /// What `rustup run` takes: a toolchain's name, or its directory.
+pub struct EbpfCompiler {
+    /// What `rustup run` takes: the name of a toolchain, or its directory.
     pub toolchain: String,
     /// The major version of its LLVM; bpf-linker must have the same.
     pub llvm_major: u32,
     release: String,
 }
 
-impl fmt::Display for Compiler {
+impl fmt::Display for EbpfCompiler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -40,25 +40,35 @@ impl fmt::Display for Compiler {
     }
 }
 
-/// The first compiler that can, else why each one cannot.
-pub fn find() -> Result<Result<Compiler, Vec<String>>> {
+/// What came of looking for a compiler.
+pub enum CompilerSearch {
+    /// The first that can build the eBPF programs.
+    Found(EbpfCompiler),
+    /// For each that was looked at, why it cannot.
+    NoneFits(Vec<String>),
+}
+
+/// Looks at the system's compiler, then at rustup's nightly.
+pub fn find() -> Result<CompilerSearch> {
     let mut refused = Vec::new();
     let system = system_toolchain()?;
     for toolchain in system.as_deref().into_iter().chain(["nightly"]) {
         match examine(toolchain) {
-            Ok(compiler) => return Ok(Ok(compiler)),
+            Ok(compiler) => return Ok(CompilerSearch::Found(compiler)),
             Err(reason) => refused.push(format!("{toolchain}: {reason:#}")),
         }
     }
     if system.is_none() {
-        refused.push("/usr/bin: has no rustc and cargo".to_owned());
+        refused.push("/usr/bin: it does not have rustc and cargo".to_owned());
     }
-    Ok(Err(refused))
+    Ok(CompilerSearch::NoneFits(refused))
 }
 
-/// A directory that `rustup run` takes as a toolchain and that leads to the system's own compiler.
+/// A directory that `rustup run` takes as a toolchain and whose links lead to the system's
+/// compiler.
 ///
-/// Links of our own instead of `rustup toolchain link`: the user's rustup stays as it is.
+/// The links are ours, not those of `rustup toolchain link`, so that the user's rustup stays as it
+/// is.
 fn system_toolchain() -> Result<Option<String>> {
     let usr = Path::new("/usr");
     if !(usr.join("bin/rustc").is_file() && usr.join("bin/cargo").is_file()) {
@@ -76,18 +86,19 @@ fn system_toolchain() -> Result<Option<String>> {
     Ok(Some(dir.display().to_string()))
 }
 
-/// Asks the compiler of `toolchain` for its version and for what its sysroot holds.
-fn examine(toolchain: &str) -> Result<Compiler> {
+/// Asks the compiler of `toolchain` for its version, and looks into its sysroot.
+fn examine(toolchain: &str) -> Result<EbpfCompiler> {
     let rustc = |args: &[&str]| match paths::program("rustup") {
         Some(rustup) => sh::output(
             Command::new(rustup)
                 .args(["run", toolchain, "rustc"])
                 .args(args),
         ),
-        // aya-build does the same: without rustup it takes the compiler in PATH.
+        // Without rustup, aya-build takes the compiler in PATH too.
         None => sh::output(Command::new("rustc").args(args)),
     };
-    let version = Version::parse(&rustc(&["-vV"])?).context("its `rustc -vV` is not understood")?;
+    let version = RustcVersion::parse(&rustc(&["-vV"])?)
+        .context("the output of its `rustc -vV` is not understood")?;
     if version.number() < OLDEST {
         return Err(anyhow!(
             "{} is older than {}.{}",
@@ -98,14 +109,14 @@ fn examine(toolchain: &str) -> Result<Compiler> {
     }
     let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
     has_core(&sysroot, version.is_nightly())?;
-    Ok(Compiler {
+    Ok(EbpfCompiler {
         toolchain: toolchain.to_owned(),
         llvm_major: version.llvm_major,
         release: version.release,
     })
 }
 
-/// Whether `core` for BPF is under `sysroot`: compiled, or as source that a nightly may build.
+/// Fails unless `core` for BPF is under `sysroot`: compiled, or for a nightly as source.
 fn has_core(sysroot: &Path, nightly: bool) -> Result<()> {
     let rustlib = sysroot.join("lib/rustlib");
     let compiled = fs::read_dir(rustlib.join("bpfel-unknown-none/lib")).is_ok_and(|dir| {
@@ -127,13 +138,13 @@ fn has_core(sysroot: &Path, nightly: bool) -> Result<()> {
     ))
 }
 
-/// What `rustc -vV` tells.
-struct Version {
+/// What `rustc -vV` prints, as far as it matters here.
+struct RustcVersion {
     release: String,
     llvm_major: u32,
 }
 
-impl Version {
+impl RustcVersion {
     fn parse(verbose: &str) -> Option<Self> {
         let field = |name: &str| {
             verbose
@@ -147,7 +158,7 @@ impl Version {
         })
     }
 
-    /// Major and minor.
+    /// Major and minor version.
     fn number(&self) -> (u32, u32) {
         let mut parts = self
             .release
@@ -174,18 +185,18 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        let debian = Version::parse(DEBIAN).unwrap();
+        let debian = RustcVersion::parse(DEBIAN).unwrap();
         assert_eq!((debian.number(), debian.llvm_major), ((1, 96), 22));
         assert!(!debian.is_nightly());
-        let nightly = Version::parse(NIGHTLY).unwrap();
+        let nightly = RustcVersion::parse(NIGHTLY).unwrap();
         assert_eq!(nightly.number(), (1, 97));
         assert!(nightly.is_nightly());
-        assert!(Version::parse("rustc 1.96.0").is_none());
+        assert!(RustcVersion::parse("rustc 1.96.0").is_none());
     }
 
     #[test]
     fn old_compilers_are_older() {
-        let old = Version::parse(&DEBIAN.replace("1.96.0", "1.85.0")).unwrap();
+        let old = RustcVersion::parse(&DEBIAN.replace("1.96.0", "1.85.0")).unwrap();
         assert!(old.number() < OLDEST);
     }
 

@@ -1,5 +1,5 @@
-//! The `newc` cpio format, which the kernel unpacks as its first root file system.
-//! Format: `Documentation/driver-api/early-userspace/buffer-format.rst`.
+//! The `newc` cpio format, which the kernel unpacks as its first root file system; described in
+//! `Documentation/driver-api/early-userspace/buffer-format.rst`.
 
 use std::{
     collections::BTreeSet,
@@ -11,15 +11,15 @@ const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const CHARACTER: u32 = 0o020_000;
 
-/// An archive under construction. Paths are absolute; missing parents are added.
-pub struct Archive<W> {
+/// An archive being written. Paths are absolute; missing parents are added.
+pub struct CpioArchive<W> {
     out: W,
     inode: u32,
     directories: BTreeSet<String>,
 }
 
-impl<W: Write> Archive<W> {
-    /// An empty archive, written to `out` piece by piece.
+impl<W: Write> CpioArchive<W> {
+    /// Begins an archive that is written to `out` piece by piece.
     pub fn new(out: W) -> Self {
         Self {
             out,
@@ -71,7 +71,7 @@ impl<W: Write> Archive<W> {
         )
     }
 
-    /// Ends the archive.
+    /// Writes the trailer and returns `out`.
     pub fn finish(mut self) -> io::Result<W> {
         self.inode = 0;
         self.entry("TRAILER!!!", 0, (0, 0), b"")?;
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn sample() -> Vec<u8> {
-        let mut archive = Archive::new(Vec::new());
+        let mut archive = CpioArchive::new(Vec::new());
         archive.file("/etc/deep/name", 0o640, b"five!").unwrap();
         archive.symlink("/bin/sh", "busybox").unwrap();
         archive.directory("/etc").unwrap();
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn another_implementation_reads_it() {
-        let Some(busybox) = crate::setup::busybox() else {
+        let Some(busybox) = crate::setup::busybox::find() else {
             return;
         };
         let dir = tempfile::tempdir().unwrap();

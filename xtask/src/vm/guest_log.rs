@@ -1,18 +1,18 @@
-//! Reading what a guest said: the command's output with its verdict, and the kernel's complaints.
+//! Reads what a guest printed: the command's output and status, and the kernel's complaints.
 
-/// What came out of the serial line that only the command writes to.
-pub struct Transcript {
+/// The output of the serial line that only the command writes to.
+pub struct GuestTranscript {
     token: String,
-    /// Whether the guest's own init reached the command.
+    /// Whether the guest's init has started the command.
     pub began: bool,
-    /// The command's exit status, once it was told.
+    /// The command's exit status, once it is known.
     pub status: Option<i32>,
-    /// The command's output, line by line.
+    /// The command's output.
     pub lines: Vec<String>,
 }
 
-impl Transcript {
-    /// Waits for lines marked with `token`, a word that no program prints by chance.
+impl GuestTranscript {
+    /// Begins with no lines. `token`, a word that no program prints by chance, marks those of init.
     pub fn new(token: &str) -> Self {
         Self {
             token: token.to_owned(),
@@ -22,13 +22,13 @@ impl Transcript {
         }
     }
 
-    /// Takes the next line and returns what of it is the command's output.
+    /// Takes the next line and returns the part that is the command's output.
     pub fn push(&mut self, line: &str) -> Option<&str> {
         let line = line.trim_end_matches('\r');
         let Some((before, mark)) = line.split_once(&self.token) else {
             return self.keep(line);
         };
-        // What stands before a verdict is the command's last line, left without an end.
+        // Text before the mark is the command's last line, left unfinished.
         let kept = !before.is_empty() && self.keep(before).is_some();
         match mark.trim().split_once(' ') {
             None if mark.trim() == "begin" => self.began = true,
@@ -65,10 +65,10 @@ const COMPLAINTS: [&str; 10] = [
     "blocked for more than",
 ];
 
-/// Lines that contain a complaint's word and are none.
+/// Lines that look like a complaint but are none.
 const HARMLESS: [&str; 1] = ["Unprivileged eBPF is enabled"];
 
-/// The first complaint in a kernel's log.
+/// The first complaint in the log of a kernel.
 pub fn complaint(log: &str) -> Option<&str> {
     log.lines().map(str::trim).find(|line| {
         COMPLAINTS.iter().any(|word| line.contains(word))
@@ -76,22 +76,20 @@ pub fn complaint(log: &str) -> Option<&str> {
     })
 }
 
-/// The verdict on one test.
+/// The verdict on a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It passed.
+pub enum TestVerdict {
     Passed,
-    /// It failed.
     Failed,
     /// It did not run.
     Ignored,
 }
 
-/// The verdict of each test in the output of Rust's test harness.
-pub fn verdicts<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<(String, Verdict)> {
+/// The verdict on each test in the output of Rust's test harness.
+pub fn verdicts<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<(String, TestVerdict)> {
     let mut found = Vec::new();
-    // With one thread the name is printed before the test runs, and the test's own output to the
-    // terminal may come between it and the verdict.
+    // With one thread, the harness prints the name before the test runs, and the test's own output
+    // may come between name and verdict.
     let mut open: Option<String> = None;
     for line in lines {
         if let Some((name, rest)) = line
@@ -111,16 +109,16 @@ pub fn verdicts<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<(String, Ve
     found
 }
 
-/// A test's name without the remark of the harness.
+/// The name of a test without what the harness adds.
 fn plain_name(name: &str) -> String {
     name.trim_end_matches(" - should panic").to_owned()
 }
 
-fn verdict(text: &str) -> Option<Verdict> {
+fn verdict(text: &str) -> Option<TestVerdict> {
     match text.trim() {
-        "ok" => Some(Verdict::Passed),
-        "FAILED" => Some(Verdict::Failed),
-        text if text == "ignored" || text.starts_with("ignored, ") => Some(Verdict::Ignored),
+        "ok" => Some(TestVerdict::Passed),
+        "FAILED" => Some(TestVerdict::Failed),
+        text if text == "ignored" || text.starts_with("ignored, ") => Some(TestVerdict::Ignored),
         _ => None,
     }
 }
@@ -129,8 +127,8 @@ fn verdict(text: &str) -> Option<Verdict> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Transcript {
-        let mut transcript = Transcript::new("@@7f");
+    fn read(text: &str) -> GuestTranscript {
+        let mut transcript = GuestTranscript::new("@@7f");
         for line in text.lines() {
             transcript.push(line);
         }
@@ -183,11 +181,11 @@ mod tests {
                      test d ... ignored, needs more\ntest e - should panic ... ok\n\
                      test f ... said something\nok\ntest g ... \n\ntest result: FAILED. 3 passed\n";
         let expected = [
-            ("a::b", Verdict::Passed),
-            ("c", Verdict::Failed),
-            ("d", Verdict::Ignored),
-            ("e", Verdict::Passed),
-            ("f", Verdict::Passed),
+            ("a::b", TestVerdict::Passed),
+            ("c", TestVerdict::Failed),
+            ("d", TestVerdict::Ignored),
+            ("e", TestVerdict::Passed),
+            ("f", TestVerdict::Passed),
         ];
         let expected: Vec<_> = expected
             .iter()

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
-# A guest's first process: mounts what a Linux has, runs /command, tells its status, powers off.
-# The kernel writes to ttyS0; only the command writes to ttyS1, so that neither breaks the other's
-# lines. /settings holds: token, bpffs, hugepages, interactive.
+# The first process of a guest: mounts the usual file systems, runs /command, prints its status and
+# powers off. The kernel writes to ttyS0 and only the command to ttyS1, so that neither breaks the
+# lines of the other. /settings sets token, bpffs, hugepages and interactive.
 
 /bin/busybox --install -s /bin
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=linux TRACKER_VM=1
@@ -18,7 +18,7 @@ mount -t tracefs tracing /sys/kernel/tracing
 mount -t debugfs debug /sys/kernel/debug
 mount -t cgroup2 cgroup /sys/fs/cgroup
 [ "$bpffs" = no ] || mount -t bpf bpf /sys/fs/bpf
-# Files that are not on tmpfs, for the rows about files; shmem huge pages on request.
+# The workload's rows about files need files that are not on tmpfs. Huge pages only where asked for.
 mkdir -p /ramfs
 mount -t ramfs ramfs /ramfs
 export TMPDIR=/ramfs
@@ -27,7 +27,7 @@ echo madvise > /sys/kernel/mm/transparent_hugepage/enabled
 echo "$hugepages" > /proc/sys/vm/nr_hugepages
 
 ip link set lo up
-# In the order of their names, which is that of their dependencies.
+# The order of their names is that of their dependencies.
 for module in /modules/*.ko; do
     [ ! -e "$module" ] || insmod "$module"
 done

@@ -1,4 +1,4 @@
-//! The guest's root file system: busybox, an init of our own, and the programs to run.
+//! The root file system of a guest: busybox, our init, and the programs to run.
 
 use std::{
     collections::BTreeSet,
@@ -11,25 +11,25 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{cpio::Archive, modules};
-use crate::{setup, setup::kernels::Kernel, sh};
+use super::{cpio::CpioArchive, modules};
+use crate::{setup, setup::kernels::GuestKernel, sh};
 
-/// A file of the host, and where the guest finds it.
+/// A file or directory of the host, and its place in the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestFile {
-    /// On the host.
+    /// Path on the host.
     pub host: PathBuf,
-    /// In the guest, absolute.
+    /// Path in the guest, absolute.
     pub guest: String,
 }
 
 impl GuestFile {
-    /// `HOST` or `HOST:GUEST`; a guest's path is `/root/NAME` where none is given.
+    /// Parses `HOST:GUEST`, or `HOST` for the guest's `/root/NAME`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (host, guest) = match text.split_once(':') {
-            Some((host, guest)) if !guest.starts_with('/') => {
+            Some((_, guest)) if !guest.starts_with('/') => {
                 return Err(format!(
-                    "{guest:?} in {host:?}:{guest:?} must be an absolute path"
+                    "the path in the guest must be absolute, not {guest:?}"
                 ));
             }
             Some((host, guest)) => (PathBuf::from(host), guest.to_owned()),
@@ -46,34 +46,39 @@ impl GuestFile {
     }
 }
 
-/// What the init script is told.
-pub struct Settings<'a> {
-    /// Marks the verdict.
+/// What the init script reads from /settings and /command.
+pub struct InitSettings<'a> {
+    /// Marks the lines about the command's begin and end.
     pub token: &'a str,
-    /// A shell script; none means an interactive shell.
+    /// A shell script; `None` for an interactive shell.
     pub command: Option<&'a str>,
-    /// Whether /sys/fs/bpf is mounted.
+    /// Whether to mount /sys/fs/bpf.
     pub bpffs: bool,
-    /// 2 MiB pages to reserve.
+    /// How many huge pages of 2 MiB to reserve.
     pub hugepages: u32,
-    /// The drivers of its devices.
+    /// The drivers of the guest's devices.
     pub drivers: &'a [&'a str],
 }
 
-/// Writes the archive to `path`. Uncompressed: an emulated machine reads faster than it unpacks.
-pub fn write(path: &Path, kernel: &Kernel, files: &[GuestFile], settings: &Settings) -> Result<()> {
+/// Writes the archive to `path`, uncompressed: an emulated machine reads faster than it unpacks.
+pub fn write(
+    path: &Path,
+    kernel: &GuestKernel,
+    files: &[GuestFile],
+    settings: &InitSettings,
+) -> Result<()> {
     let file =
         fs::File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
-    let archive = Archive::new(BufWriter::new(file));
+    let archive = CpioArchive::new(BufWriter::new(file));
     fill(archive, kernel, files, settings)
-        .with_context(|| format!("cannot build the guest's file system {}", path.display()))
+        .with_context(|| format!("cannot write the guest's file system to {}", path.display()))
 }
 
 fn fill<W: Write>(
-    mut archive: Archive<W>,
-    kernel: &Kernel,
+    mut archive: CpioArchive<W>,
+    kernel: &GuestKernel,
     files: &[GuestFile],
-    settings: &Settings,
+    settings: &InitSettings,
 ) -> Result<()> {
     for dir in [
         "/proc", "/sys", "/dev", "/tmp", "/root", "/run", "/var", "/modules",
@@ -81,7 +86,7 @@ fn fill<W: Write>(
         archive.directory(dir)?;
     }
     archive.device("/dev/console", 5, 1)?;
-    let busybox = setup::busybox().context("no static busybox; run: cargo xtask setup")?;
+    let busybox = setup::busybox::find().context("no static busybox; run: cargo xtask setup")?;
     archive.file("/bin/busybox", 0o755, &fs::read(&busybox)?)?;
     archive.symlink("/bin/sh", "busybox")?;
     archive.file("/init", 0o755, include_bytes!("init.sh"))?;
@@ -127,8 +132,8 @@ fn fill<W: Write>(
     Ok(())
 }
 
-/// Adds a file, or a directory with all that is in it.
-fn add<W: Write>(archive: &mut Archive<W>, file: &GuestFile) -> Result<()> {
+/// Adds a file, or a directory with everything in it.
+fn add<W: Write>(archive: &mut CpioArchive<W>, file: &GuestFile) -> Result<()> {
     let about = || format!("cannot read {}", file.host.display());
     let meta = fs::metadata(&file.host).with_context(about)?;
     if !meta.is_dir() {
@@ -154,7 +159,7 @@ fn add<W: Write>(archive: &mut Archive<W>, file: &GuestFile) -> Result<()> {
 }
 
 /// The settings as shell assignments.
-fn script(settings: &Settings) -> String {
+fn script(settings: &InitSettings) -> String {
     let yes_no = |value| if value { "yes" } else { "no" };
     format!(
         "token={}\nbpffs={}\nhugepages={}\ninteractive={}\n",
@@ -165,7 +170,7 @@ fn script(settings: &Settings) -> String {
     )
 }
 
-/// The shared libraries `program` loads, with its loader; none for what is static or no program.
+/// The shared libraries and the loader of `program`; none if it is static, or no program.
 fn shared_libraries(program: &Path) -> Vec<PathBuf> {
     let loaded = sh::output(Command::new("ldd").arg(program)).unwrap_or_default();
     parse_ldd(&loaded)
@@ -200,7 +205,8 @@ mod tests {
 
     #[test]
     fn libraries_and_the_loader_are_found() {
-        let ldd = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f)\n\
+        let ldd = "\tlinux-vdso.so.1 (0x00007ffd)\n\
+                   \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f)\n\
                    \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n\tlibgone.so => not found\n";
         let found = parse_ldd(ldd);
         assert_eq!(found.len(), 2);

@@ -1,4 +1,4 @@
-//! Booting a kernel in an emulator, running one command in it, and judging what came out.
+//! Boots a kernel in an emulator, runs one command in it, and judges the outcome.
 
 mod cpio;
 pub mod guest_log;
@@ -21,46 +21,46 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub use initramfs::GuestFile;
-pub use qemu::Accel;
-pub use report::Report;
-pub use running::Running;
+pub use qemu::GuestAccel;
+pub use report::BootReport;
+pub use running::RunningGuest;
 
-use crate::{paths, setup::kernels::Kernel};
+use crate::{paths, setup::kernels::GuestKernel};
 
-/// One boot: a kernel, what is in its root file system, and what it runs.
+/// A boot: the kernel, its root file system, and the command.
 #[derive(Clone, Debug)]
 pub struct VmRun {
     /// Names the logs: `target/vm/NAME.log` and `NAME.kernel.log`.
     pub name: String,
-    /// What boots.
-    pub kernel: Kernel,
-    /// Further kernel arguments.
+    /// The kernel to boot.
+    pub kernel: GuestKernel,
+    /// Arguments for the kernel beyond ours.
     pub append: Vec<String>,
-    /// Virtual CPUs.
+    /// How many virtual CPUs.
     pub cpus: u32,
-    /// As QEMU's `-m`: `2G`.
+    /// Memory, as for QEMU's `-m`: `2G`.
     pub memory: String,
-    /// Programs and files for the guest.
+    /// Programs and files to copy into the guest.
     pub files: Vec<GuestFile>,
-    /// A shell script to run; none means a shell on the terminal.
+    /// A shell script to run; `None` for a shell on the terminal.
     pub command: Option<String>,
-    /// Until the command must be done; the boot included.
+    /// How long boot and command may take together.
     pub timeout: Duration,
-    /// How the processor is made.
-    pub accel: Accel,
-    /// A TCP port of the host's loopback that leads to the same port of the guest.
+    /// How the processor is emulated.
+    pub accel: GuestAccel,
+    /// A TCP port of the host's loopback to forward to the same port of the guest.
     pub forward: Option<u16>,
-    /// Whether /sys/fs/bpf is mounted.
+    /// Whether to mount /sys/fs/bpf.
     pub bpffs: bool,
-    /// 2 MiB pages the guest reserves.
+    /// How many huge pages of 2 MiB the guest reserves.
     pub hugepages: u32,
-    /// MiB of swap on a disk; 0: none.
+    /// MiB of swap on a disk; 0 for none.
     pub swap: u32,
 }
 
 impl VmRun {
     /// Two CPUs, 2 GiB, 64 huge pages, no swap, ten minutes.
-    pub fn new(name: &str, kernel: &Kernel) -> Self {
+    pub fn new(name: &str, kernel: &GuestKernel) -> Self {
         Self {
             name: name.to_owned(),
             kernel: kernel.clone(),
@@ -70,7 +70,7 @@ impl VmRun {
             files: Vec::new(),
             command: None,
             timeout: Duration::from_secs(600),
-            accel: Accel::Fastest,
+            accel: GuestAccel::Fastest,
             forward: None,
             bpffs: true,
             hugepages: 64,
@@ -78,30 +78,28 @@ impl VmRun {
         }
     }
 
-    /// Boots, runs the command and gives each of its lines to `sink` as it comes.
+    /// Boots, runs the command and passes each line of its output to `sink`.
     ///
-    /// A boot that ends before the guest's own init is tried once more: the emulator's doing.
-    pub fn run(&self, mut sink: impl FnMut(&str)) -> Result<Report> {
-        let since = Instant::now();
+    /// A boot that ends before the guest's init is repeated once: the emulator is to blame.
+    pub fn run(&self, mut sink: impl FnMut(&str)) -> Result<BootReport> {
         let mut early_crashes = 0;
         loop {
             let (mut report, again) = self.spawn()?.wait(&mut sink)?;
             if !again || early_crashes == 1 {
                 report.early_crashes = early_crashes;
-                report.elapsed = since.elapsed();
                 return Ok(report);
             }
             early_crashes += 1;
             eprintln!(
-                "{:>8} {}: ended before its init, booting again",
+                "{:>8} {}: the boot ended before the guest's init and is repeated",
                 "note", self.name
             );
         }
     }
 
-    /// Boots and returns at once.
-    pub fn spawn(&self) -> Result<Running> {
-        let machine = Machine::new(self, &random_token())?;
+    /// Boots, and returns while the guest runs.
+    pub fn spawn(&self) -> Result<RunningGuest> {
+        let machine = MachineFiles::new(self, &random_token())?;
         let mut command = machine.command(self);
         let mut child = command
             .stdout(Stdio::piped())
@@ -125,7 +123,7 @@ impl VmRun {
             }
         });
         let since = Instant::now();
-        Ok(Running {
+        Ok(RunningGuest {
             machine,
             child,
             lines,
@@ -136,7 +134,7 @@ impl VmRun {
 
     /// Boots into a shell on this terminal.
     pub fn interact(&self) -> Result<ExitStatus> {
-        let machine = Machine::new(self, &random_token())?;
+        let machine = MachineFiles::new(self, &random_token())?;
         let mut command = machine.command(self);
         command
             .status()
@@ -144,8 +142,8 @@ impl VmRun {
     }
 }
 
-/// The files of one boot; the image and the disk go when it ends.
-struct Machine {
+/// The files of a boot. Dropping them deletes the image and the disk, and keeps the logs.
+struct MachineFiles {
     token: String,
     initrd: PathBuf,
     swap: Option<PathBuf>,
@@ -153,7 +151,7 @@ struct Machine {
     kernel_log: PathBuf,
 }
 
-impl Machine {
+impl MachineFiles {
     fn new(run: &VmRun, token: &str) -> Result<Self> {
         let dir = paths::vm_dir()?;
         let machine = Self {
@@ -177,7 +175,7 @@ impl Machine {
         if !drivers.is_empty() {
             drivers.push(modules::BUS);
         }
-        let settings = initramfs::Settings {
+        let settings = initramfs::InitSettings {
             token,
             command: run.command.as_deref(),
             bpffs: run.bpffs,
@@ -193,9 +191,9 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
+impl Drop for MachineFiles {
     fn drop(&mut self) {
-        // Nobody to tell; `target` is a place for leftovers.
+        // Leftovers in `target` do no harm.
         for file in [Some(&self.initrd), self.swap.as_ref()]
             .into_iter()
             .flatten()

@@ -1,28 +1,28 @@
-//! The kernel modules of a guest's devices, in the order in which they load.
+//! The kernel modules that a guest's devices need, in the order in which they load.
 
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::setup::kernels::Kernel;
+use crate::setup::kernels::GuestKernel;
 
-/// The driver of what connects them.
+/// The driver of the bus between network card, disk and guest.
 pub const BUS: &str = "virtio_pci";
-/// The driver of the network card that QEMU is told to have.
+/// The driver of the network card.
 pub const NETWORK: &str = "virtio_net";
 /// The driver of the disk.
 pub const DISK: &str = "virtio_blk";
 
-/// A module, ready to be loaded.
-pub struct Module {
-    /// Its name, for people.
+/// A module that can be loaded.
+pub struct KernelModule {
+    /// Its name, with `_` for `-`.
     pub name: String,
-    /// The ELF file, not compressed.
+    /// Its ELF file, uncompressed.
     pub code: Vec<u8>,
 }
 
-/// The modules to load for these drivers; none for what is built in.
-pub fn of(kernel: &Kernel, drivers: &[&str]) -> Result<Vec<Module>> {
+/// The modules to load for these drivers; none for those that are built in.
+pub fn of(kernel: &GuestKernel, drivers: &[&str]) -> Result<Vec<KernelModule>> {
     let Some(dir) = &kernel.modules else {
         return Ok(Vec::new());
     };
@@ -32,34 +32,42 @@ pub fn of(kernel: &Kernel, drivers: &[&str]) -> Result<Vec<Module>> {
     find_all(dir, &mut files)?;
     let mut order = Vec::new();
     for driver in drivers.iter().filter(|driver| !built_in(driver)) {
-        load_order(driver, &files, &mut order)
-            .with_context(|| format!("kernel {} has no {driver} for a guest", kernel.release))?;
+        load_order(driver, &files, &mut order).with_context(|| {
+            format!(
+                "kernel {} has no driver {driver}, which the guest needs",
+                kernel.release
+            )
+        })?;
     }
     Ok(order)
 }
 
-/// Puts the modules that `name` needs before it into `order`, as each one's own `depends=` says.
-/// (An unpacked package has no modules.dep: depmod writes it at installation.)
-fn load_order(name: &str, files: &[std::path::PathBuf], order: &mut Vec<Module>) -> Result<()> {
+/// Appends `name` to `order`, after the modules that it needs by its own `depends=`: an unpacked
+/// package has no modules.dep, which depmod writes at installation.
+fn load_order(
+    name: &str,
+    files: &[std::path::PathBuf],
+    order: &mut Vec<KernelModule>,
+) -> Result<()> {
     if order.iter().any(|module| module.name == name) {
         return Ok(());
     }
     let file = files
         .iter()
         .find(|file| module_name(&file.to_string_lossy()) == name)
-        .with_context(|| format!("module {name} is not there"))?;
+        .with_context(|| format!("there is no module {name}"))?;
     let code = read(file)?;
     for needed in depends(&code) {
         load_order(&needed, files, order)?;
     }
-    order.push(Module {
+    order.push(KernelModule {
         name: name.to_owned(),
         code,
     });
     Ok(())
 }
 
-/// All module files under `dir`.
+/// Appends all module files under `dir` to `files`.
 fn find_all(dir: &Path, files: &mut Vec<std::path::PathBuf>) -> Result<()> {
     let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
     for entry in entries.flatten() {
@@ -74,13 +82,13 @@ fn find_all(dir: &Path, files: &mut Vec<std::path::PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The name of the module in file `path`: no directory, no suffix, `-` read as `_`.
+/// The name of the module in the file `path`: without directory and suffix, and with `_` for `-`.
 fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     file.split('.').next().unwrap_or(file).replace('-', "_")
 }
 
-/// The modules that a module's `.modinfo` names as needed.
+/// The modules that the `.modinfo` of a module says it needs.
 fn depends(code: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
     let Some(at) = code.windows(KEY.len()).position(|window| window == KEY) else {
@@ -98,7 +106,7 @@ fn depends(code: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The content of `file`, unpacked by the tool its name tells.
+/// The content of `file`, unpacked by the tool that its suffix calls for.
 fn read(file: &Path) -> Result<Vec<u8>> {
     let about = || format!("cannot read {}", file.display());
     let tool = match file.extension().and_then(|ext| ext.to_str()) {
@@ -106,7 +114,7 @@ fn read(file: &Path) -> Result<Vec<u8>> {
         Some("xz") => "xz",
         Some("zst") => "zstd",
         Some("gz") => "gzip",
-        _ => bail!("{} is packed in an unknown way", file.display()),
+        _ => bail!("{} is compressed in an unknown way", file.display()),
     };
     let out = Command::new(tool)
         .args(["-dc"])

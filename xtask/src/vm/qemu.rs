@@ -1,4 +1,4 @@
-//! The emulator's command line.
+//! The command line of the emulator.
 
 use std::{
     fs::OpenOptions,
@@ -13,20 +13,21 @@ use std::{
 use super::VmRun;
 use crate::sh;
 
-/// The emulator.
+/// The emulator's program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
-/// How the guest's processor is made.
+/// How the guest's processor is emulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accel {
-    /// KVM where it works, else emulation.
+pub enum GuestAccel {
+    /// By KVM where it works, else in software.
     Fastest,
-    /// Emulation in which guest time counts instructions: 1 ns each, whatever the host does.
-    /// Only with one CPU.
+    /// In software, with a clock that counts instructions: 1 ns each, whatever the host does. Only
+    /// with one CPU.
     CountInstructions,
 }
 
-/// The command that boots `run` from `initrd`, perhaps with a disk to swap to, and the kernel's messages in `kernel_log`.
+/// The command that boots `run` from `initrd`, with a disk to swap to if there is one; the messages
+/// of the kernel go to `kernel_log`.
 pub fn command(run: &VmRun, initrd: &Path, swap: Option<&Path>, kernel_log: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args([
@@ -40,10 +41,10 @@ pub fn command(run: &VmRun, initrd: &Path, swap: Option<&Path>, kernel_log: &Pat
     ]);
     command.arg("-no-reboot");
     match run.accel {
-        Accel::CountInstructions => {
+        GuestAccel::CountInstructions => {
             command.args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-smp", "1"])
         }
-        Accel::Fastest => {
+        GuestAccel::Fastest => {
             let accel = if kvm_works() {
                 "kvm"
             } else {
@@ -72,11 +73,11 @@ pub fn command(run: &VmRun, initrd: &Path, swap: Option<&Path>, kernel_log: &Pat
         command
             .arg("-netdev")
             .arg(format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:{port}"));
-        // Without a boot ROM, which is a package of its own.
+        // No boot ROM, which would need another package.
         command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
     }
     if let Some(path) = swap {
-        // A comma in a name is written twice.
+        // QEMU wants a comma in a name doubled.
         let file = path.display().to_string().replace(',', ",,");
         command.arg("-drive").arg(format!(
             "file={file},if=none,id=swap,format=raw,cache=unsafe"
@@ -86,8 +87,9 @@ pub fn command(run: &VmRun, initrd: &Path, swap: Option<&Path>, kernel_log: &Pat
     command
 }
 
-/// Warnings and worse go to the console; an oops ends the machine; no self-tests of ciphers. The clock is not watched: where
-/// the host is busy it is found to be skewed, the kernel then patches its code, and the emulator has run into half of that.
+/// Warnings and worse go to the console, an oops ends the machine, and ciphers are not self-tested.
+/// The clock is not watched: on a busy host it seems skewed, the kernel then patches its code, and
+/// the emulator has run into half of that.
 const ARGUMENTS: &str =
     "console=ttyS0 loglevel=5 oops=panic panic=-1 cryptomgr.notests tsc=reliable";
 
@@ -100,7 +102,7 @@ fn kernel_arguments(more: &[String]) -> String {
     arguments
 }
 
-/// Whether KVM can really make a machine here; /dev/kvm alone is no promise. Asked once.
+/// Whether KVM can make a machine here, which /dev/kvm alone does not promise. Tried once.
 fn kvm_works() -> bool {
     static WORKS: OnceLock<bool> = OnceLock::new();
     *WORKS.get_or_init(|| {
@@ -113,7 +115,7 @@ fn kvm_works() -> bool {
     })
 }
 
-/// Starts a stopped machine with KVM and asks it to quit.
+/// Starts a paused machine with KVM and tells it to quit.
 fn makes_machine() -> std::io::Result<bool> {
     let mut child = Command::new(PROGRAM)
         .args([
@@ -125,7 +127,7 @@ fn makes_machine() -> std::io::Result<bool> {
         .stderr(Stdio::null())
         .spawn()?;
     if let Some(mut input) = child.stdin.take() {
-        // Fails when it is gone already, which its status tells better.
+        // Fails if QEMU is gone already, which its status tells.
         let _ = input.write_all(b"{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"quit\"}\n");
     }
     let deadline = Instant::now() + Duration::from_secs(10);

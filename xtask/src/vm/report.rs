@@ -1,44 +1,45 @@
-//! What came of a boot, and why it proves nothing if it does not.
+//! The outcome of a boot, and why a boot proves nothing.
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 
-use super::guest_log::{self, Transcript};
+use super::guest_log::{self, GuestTranscript};
 
-/// Lines of a log shown with a failure.
+/// How many of the last lines of a log are shown with a failure.
 const TAIL: usize = 30;
 
-/// What came of a boot.
+/// The outcome of a boot.
 #[derive(Debug)]
-pub struct Report {
-    /// The command's exit status.
+pub struct BootReport {
+    /// The command's exit status, if it ended.
     pub status: Option<i32>,
-    /// The command's output, standard error included.
+    /// The command's output, with its standard error.
     pub lines: Vec<String>,
-    /// Why this boot proves nothing: no verdict, or a kernel in trouble.
+    /// Why this boot proves nothing: no exit status, or a kernel in trouble.
     pub trouble: Option<String>,
-    /// Boots that crashed before the guest's own init, and were tried again.
+    /// Boots that ended before the guest's init and were repeated.
     pub early_crashes: u32,
-    /// All boots together.
-    pub elapsed: Duration,
-    /// The command's output.
+    /// The file with the command's output.
     pub log: PathBuf,
 }
 
-impl Report {
-    /// The command's status, or the trouble as an error.
+impl BootReport {
+    /// The command's exit status, or the trouble as an error.
     pub fn verdict(&self) -> Result<i32> {
         match (&self.trouble, self.status) {
             (None, Some(status)) => Ok(status),
             (Some(trouble), _) => bail!("{trouble}"),
-            (None, None) => bail!("the guest told no exit status; see {}", self.log.display()),
+            (None, None) => bail!(
+                "the guest reported no exit status; see {}",
+                self.log.display()
+            ),
         }
     }
 }
 
-impl super::Machine {
-    /// `why` with the end of the log that shows it.
+impl super::MachineFiles {
+    /// `why`, with the last lines of the command and of the kernel.
     pub(super) fn explain(&self, why: &str, output: &[String], kernel: &str) -> String {
         let section = |whose: &str, log: &PathBuf, lines: Vec<&str>| {
             if lines.is_empty() {
@@ -64,9 +65,9 @@ impl super::Machine {
     }
 }
 
-/// Why a boot proves nothing, if it does not.
+/// Why a boot proves nothing, if so.
 pub(super) fn trouble(
-    transcript: &Transcript,
+    transcript: &GuestTranscript,
     kernel: &str,
     late: Option<Duration>,
     emulator: &str,
@@ -78,7 +79,7 @@ pub(super) fn trouble(
         return None;
     }
     let place = if transcript.began {
-        "before a verdict"
+        "before the command ended"
     } else {
         "before its init"
     };
@@ -102,8 +103,8 @@ mod tests {
 
     use super::*;
 
-    fn transcript(text: &str) -> Transcript {
-        let mut transcript = Transcript::new("@@t");
+    fn transcript(text: &str) -> GuestTranscript {
+        let mut transcript = GuestTranscript::new("@@t");
         for line in text.lines() {
             transcript.push(line);
         }
@@ -132,7 +133,7 @@ mod tests {
     fn a_missing_verdict_says_how_it_went_missing() {
         let begun = transcript("@@t begin\nx\n");
         let why = trouble(&begun, "", None, "").unwrap();
-        assert!(why.contains("before a verdict"), "{why}");
+        assert!(why.contains("before the command ended"), "{why}");
         let why = trouble(&begun, "", Some(Duration::from_secs(9)), "").unwrap();
         assert!(why.contains("for 9 s"), "{why}");
         let why = trouble(&transcript(""), "", None, "no such machine").unwrap();

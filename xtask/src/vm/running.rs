@@ -1,4 +1,4 @@
-//! A guest that runs: what it says, how long it may take, and its end.
+//! A running guest: its output, its time limits, and its end.
 
 use std::{
     fs::{self, File},
@@ -12,42 +12,41 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    Machine,
-    guest_log::Transcript,
+    MachineFiles,
+    guest_log::GuestTranscript,
     qemu,
-    report::{Report, trouble},
+    report::{BootReport, trouble},
 };
 
-/// How much of the host's processors a guest may use until its own init. An emulated machine with
-/// several CPUs hangs now and then, spinning, while the kernel patches its own code at boot; it
-/// takes seconds otherwise. Processor time, because a busy host makes any boot last long.
+/// How much processor time of the host a guest may use until its init. It takes seconds, but now
+/// and then an emulated machine with several CPUs spins for ever while the kernel patches its own
+/// code. Processor time, because on a busy host any boot takes long.
 const BOOT_WORK: Duration = Duration::from_secs(60);
 
-/// How long a boot may last on the busiest host.
+/// How long a boot may take on the busiest host.
 const BOOT: Duration = Duration::from_secs(300);
 
-/// A guest at work. Dropping it ends the emulator.
-pub struct Running {
-    pub(super) machine: Machine,
+/// A guest that is running. Dropping it ends the emulator.
+pub struct RunningGuest {
+    pub(super) machine: MachineFiles,
     pub(super) child: Child,
     pub(super) lines: Receiver<String>,
     pub(super) since: Instant,
     pub(super) timeout: Duration,
 }
 
-impl Running {
-    /// Ends the guest at once and keeps what it `said`.
-    pub fn kill(&mut self, said: &[String]) -> Result<()> {
+impl RunningGuest {
+    /// Ends the guest at once, and writes its `output` to its log.
+    pub fn kill(&mut self, output: &[String]) -> Result<()> {
         self.end()?;
         let log = &self.machine.log;
-        fs::write(log, said.join("\n")).with_context(|| format!("cannot write {}", log.display()))
+        fs::write(log, output.join("\n")).with_context(|| format!("cannot write {}", log.display()))
     }
 
-    /// Waits for the verdict. Also tells whether the boot should be repeated: it ended before the
-    /// guest's own init, and not because the emulator refused its arguments.
-    /// Until it ends; true: it never came to its own init, and may be booted again.
-    pub(super) fn wait(mut self, sink: &mut impl FnMut(&str)) -> Result<(Report, bool)> {
-        let mut transcript = Transcript::new(&self.machine.token);
+    /// Waits for the guest's end. Also returns whether the boot should be repeated: it ended before
+    /// the guest's init, and not because the emulator refused its arguments.
+    pub(super) fn wait(mut self, sink: &mut impl FnMut(&str)) -> Result<(BootReport, bool)> {
+        let mut transcript = GuestTranscript::new(&self.machine.token);
         let mut log = File::create(&self.machine.log)
             .with_context(|| format!("cannot create {}", self.machine.log.display()))?;
         let mut late = None;
@@ -75,27 +74,26 @@ impl Running {
         let kernel = String::from_utf8_lossy(&kernel).into_owned();
         let trouble = trouble(&transcript, &kernel, late, &emulator)
             .map(|why| self.machine.explain(&why, &transcript.lines, &kernel));
-        let report = Report {
+        let report = BootReport {
             status: transcript.status,
             lines: transcript.lines,
             trouble,
             early_crashes: 0,
-            elapsed: Duration::ZERO,
             log: self.machine.log.clone(),
         };
         let refused = status.code() == Some(1);
         Ok((report, !transcript.began && !refused))
     }
 
-    /// Whether the guest used up its time, or the part of it that is for the boot.
+    /// Whether the guest used up its time, or the part that is for the boot.
     fn is_late(&self, began: bool) -> bool {
         let lasted = self.since.elapsed();
         let worked = || processor_time(self.child.id()).unwrap_or(Duration::ZERO);
         lasted > self.timeout || !began && (lasted > BOOT || worked() > BOOT_WORK)
     }
 
-    /// Takes what the guest said since the last call.
-    pub fn said(&mut self) -> Vec<String> {
+    /// The lines that the guest printed since the last call.
+    pub fn new_lines(&mut self) -> Vec<String> {
         self.lines.try_iter().collect()
     }
 
@@ -104,21 +102,21 @@ impl Running {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// `why`, with the last lines of the guest and its kernel.
-    pub fn explain(&self, why: &str, said: &[String]) -> String {
+    /// `why`, with the last lines of the guest's `output` and of its kernel.
+    pub fn explain(&self, why: &str, output: &[String]) -> String {
         let kernel = fs::read(&self.machine.kernel_log).unwrap_or_default();
         self.machine
-            .explain(why, said, &String::from_utf8_lossy(&kernel))
+            .explain(why, output, &String::from_utf8_lossy(&kernel))
     }
 
-    /// Gives a guest that told its verdict time to switch itself off.
+    /// Gives a guest whose command has ended time to power off.
     fn power_off(&mut self) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(20);
         while Instant::now() < until {
             if self
                 .child
                 .try_wait()
-                .context("lost the emulator")?
+                .context("cannot wait for the emulator")?
                 .is_some()
             {
                 return Ok(());
@@ -128,13 +126,17 @@ impl Running {
         Ok(())
     }
 
-    /// Ends the emulator and returns its status and what it complained about.
+    /// Ends the emulator; returns its status and its complaints.
     fn end(&mut self) -> Result<(ExitStatus, String)> {
-        let status = match self.child.try_wait().context("lost the emulator")? {
+        let status = match self
+            .child
+            .try_wait()
+            .context("cannot wait for the emulator")?
+        {
             Some(status) => status,
             None => {
-                self.child.kill().context("cannot end the emulator")?;
-                self.child.wait().context("lost the emulator")?
+                self.child.kill().context("cannot kill the emulator")?;
+                self.child.wait().context("cannot wait for the emulator")?
             }
         };
         let said = self
@@ -146,15 +148,15 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningGuest {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The processor time that process `pid` and its threads used so far.
+/// The processor time that process `pid` has used so far, with all its threads.
 fn processor_time(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(Duration::from_secs(

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what tracker costs. One file per question.
+//! `cargo xtask bench`: what tracker costs. One module per benchmark.
 
 mod probes;
 mod scrape;
@@ -9,28 +9,28 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-/// Measure what observing costs
+/// Measure what observing and tracking cost
 #[derive(Args)]
 pub struct BenchArgs {
     #[command(subcommand)]
-    what: What,
+    command: BenchCommand,
 }
 
 #[derive(Subcommand)]
-enum What {
-    /// Guest instructions for one event of each kind, with each way of observing it
+enum BenchCommand {
+    /// Count the guest instructions of each kind of event under each way of observing it
     Probes(probes::ProbesArgs),
-    /// Guest instructions and bytes of a scrape of 10,000 series
+    /// Count the guest instructions and bytes of a scrape of 10,000 series
     Scrape(scrape::ScrapeArgs),
-    /// Rounds of tracking against bare system calls, memory, and the slowdown of a process, on this machine
+    /// Time rounds of tracking on this machine, and measure its memory and how it slows a process
     Track(track::TrackArgs),
 }
 
 /// Runs one benchmark and prints its table in Markdown.
 pub fn run(args: &BenchArgs) -> Result<ExitCode> {
-    match &args.what {
-        What::Probes(args) => probes::run(args),
-        What::Scrape(args) => scrape::run(args),
-        What::Track(args) => track::run(args),
+    match &args.command {
+        BenchCommand::Probes(args) => probes::run(args),
+        BenchCommand::Scrape(args) => scrape::run(args),
+        BenchCommand::Track(args) => track::run(args),
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench probes`: what observing costs an event, in instructions of an emulated processor.
+//! `cargo xtask bench probes`: what observing adds to an event, in instructions of an emulated CPU.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,38 +12,41 @@ use clap::Args;
 use crate::cmd::guest_programs;
 use crate::{
     ConsentArgs,
-    cargo::{self, Program},
+    cargo::{self, BuiltProgram},
     paths,
-    setup::{self, Extent, kernels, kernels::Kernel},
+    setup::{
+        self, SetupExtent,
+        kernels::{GuestKernel, KernelChoice},
+    },
     sh,
-    vm::{Accel, GuestFile, VmRun},
+    vm::{GuestAccel, GuestFile, VmRun},
 };
 
-/// The program that measures in the guest. It prints `measured NAME VALUE` for each event: guest
-/// nanoseconds for one, which are instructions.
+/// The program that measures in the guest. For each event it prints `measured NAME VALUE`: guest
+/// nanoseconds per event, which are instructions.
 const METER: &str = "uffdwp-meter";
 
 #[derive(Args)]
 pub struct ProbesArgs {
     #[command(flatten)]
     consent: ConsentArgs,
-    /// A series, or a path to an image
-    #[arg(long, default_value = "6.12")]
-    kernel: String,
+    /// A series or the path of an image
+    #[arg(long, default_value = "6.12", value_parser = KernelChoice::parse)]
+    kernel: KernelChoice,
 }
 
-/// One way of observing.
-struct Observer {
+/// One way of observing events.
+struct BenchObserver {
     name: &'static str,
-    /// What of the host the guest needs.
-    needs: Needs,
-    /// Starts it in the guest, in the background, and returns when it observes.
+    /// What the guest needs from the host.
+    needs: ObserverNeeds,
+    /// A script that starts it in the background of the guest and returns once it observes.
     start: &'static str,
 }
 
-/// What a guest needs for an observer.
-enum Needs {
-    /// Nothing but our own programs.
+/// What an observer needs from the host.
+enum ObserverNeeds {
+    /// Nothing: our own programs are there.
     Nothing,
     /// A program of the host.
     Program(&'static str),
@@ -51,31 +54,31 @@ enum Needs {
     Peer,
 }
 
-/// What is compared; the first is what the others are measured against.
-const OBSERVERS: [Observer; 4] = [
-    Observer {
+/// The observers that are compared; the others are measured against the first.
+const OBSERVERS: [BenchObserver; 4] = [
+    BenchObserver {
         name: "nobody",
-        needs: Needs::Nothing,
+        needs: ObserverNeeds::Nothing,
         start: "",
     },
-    Observer {
+    BenchObserver {
         name: "tracker agent",
-        needs: Needs::Nothing,
-        // No background work while the meter runs: it would be counted, too.
+        needs: ObserverNeeds::Nothing,
+        // No background work while the meter runs: it would be counted too.
         start: "tracker agent --scan-budget 0% --collect-interval 1h --discover-interval 1h \
                 > /tmp/agent.log 2>&1 &\n\
                 until wget -q -O /dev/null http://127.0.0.1:19943/readyz; do sleep 0.1; done\n",
     },
-    Observer {
+    BenchObserver {
         name: "C with libbpf",
-        needs: Needs::Peer,
+        needs: ObserverNeeds::Peer,
         start: "peer /root/count.bpf.o > /tmp/peer.log 2>&1 &\n\
                 for i in $(seq 100); do grep -q observing /tmp/peer.log && break; sleep 0.1; done\n\
                 grep -q observing /tmp/peer.log || { cat /tmp/peer.log; exit 1; }\n",
     },
-    Observer {
+    BenchObserver {
         name: "bpftrace",
-        needs: Needs::Program("bpftrace"),
+        needs: ObserverNeeds::Program("bpftrace"),
         // The nearest equivalent: write-protect faults and page tables per VMA.
         start: "cat > /tmp/count.bt <<'END'\n\
                 kprobe:do_wp_page { @faults[((struct vm_fault *)arg0)->vma] = count(); }\n\
@@ -84,21 +87,21 @@ const OBSERVERS: [Observer; 4] = [
                 BEGIN { printf(\"observing\\n\"); }\n\
                 END\n\
                 bpftrace /tmp/count.bt > /tmp/bpftrace.log 2>&1 &\n\
-                for i in $(seq 600); do grep -q observing /tmp/bpftrace.log && break; sleep 0.1; done\n\
-                grep -q observing /tmp/bpftrace.log || { cat /tmp/bpftrace.log; exit 1; }\nsleep 2\n",
+                for i in $(seq 600); do \
+                grep -q observing /tmp/bpftrace.log && break; sleep 0.1; done\n\
+                grep -q observing /tmp/bpftrace.log || { cat /tmp/bpftrace.log; exit 1; }\n\
+                sleep 2\n",
     },
 ];
 
 /// Runs the benchmark and prints a table in Markdown.
 pub fn run(args: &ProbesArgs) -> Result<ExitCode> {
     let consent = args.consent.consent();
-    setup::prepare(Extent::Vm, &consent)?;
+    setup::prepare(SetupExtent::Vm, &consent)?;
     setup::prepare_peers(&consent)?;
-    let kernel = kernels::find(&args.kernel)?;
+    let kernel = args.kernel.prepare()?;
     let programs = cargo::programs()?;
-    if !programs.iter().any(|program| program.name == METER) {
-        bail!("the package tracker has no program {METER}, which measures in the guest");
-    }
+    cargo::find(&programs, METER)?;
     let mut columns = Vec::new();
     for observer in &OBSERVERS {
         let files = files(&observer.needs)
@@ -114,15 +117,15 @@ pub fn run(args: &ProbesArgs) -> Result<ExitCode> {
 }
 
 /// The files that an observer needs in the guest.
-fn files(needs: &Needs) -> Result<Vec<GuestFile>> {
+fn files(needs: &ObserverNeeds) -> Result<Vec<GuestFile>> {
     match needs {
-        Needs::Nothing => Ok(Vec::new()),
-        Needs::Program(name) => {
+        ObserverNeeds::Nothing => Ok(Vec::new()),
+        ObserverNeeds::Program(name) => {
             let host = paths::program(name).with_context(|| format!("no {name} in PATH"))?;
             let guest = format!("/bin/{name}");
             Ok(vec![GuestFile { host, guest }])
         }
-        Needs::Peer => peer(),
+        ObserverNeeds::Peer => peer(),
     }
 }
 
@@ -144,7 +147,7 @@ fn peer() -> Result<Vec<GuestFile>> {
         &[],
     )?;
     compile(&[], &source.join("load.c"), &loader, &["-lbpf"])?;
-    // Debug information, of which libbpf reads only the type information (BTF).
+    // Debug information goes: libbpf reads only the type information (BTF).
     if let Some(strip) = paths::program("llvm-strip") {
         sh::output(Command::new(strip).arg("-g").arg(&object))?;
     }
@@ -165,29 +168,30 @@ fn compile(options: &[&str], source: &Path, output: &Path, libraries: &[&str]) -
     sh::output(&mut command).map(drop)
 }
 
-type Measures = Vec<(String, f64)>;
+/// Events and what one of them costs, in instructions.
+type EventCosts = Vec<(String, f64)>;
 
-/// Boots with `observer` at work and runs the meter.
+/// Boots, starts `observer` and runs the meter.
 fn measure(
-    observer: &Observer,
+    observer: &BenchObserver,
     files: Vec<GuestFile>,
-    kernel: &Kernel,
-    programs: &[Program],
-) -> Result<Measures> {
+    kernel: &GuestKernel,
+    programs: &[BuiltProgram],
+) -> Result<EventCosts> {
     let name = format!("bench-{}-{}", kernel.label, observer.name.replace(' ', "-"));
     let mut run = VmRun::new(&name, kernel);
-    run.accel = Accel::CountInstructions;
+    run.accel = GuestAccel::CountInstructions;
     run.timeout = Duration::from_secs(1200);
     run.files = guest_programs(programs, "/bin")?;
     run.files.extend(files);
-    // The first run after boot reads high: caches, lazily patched code. The second counts.
+    // The first run after boot reads high (caches, lazily patched code); the second counts.
     run.command = Some(format!(
         "set -e\n{}{METER} > /dev/null\n{METER}\n",
         observer.start
     ));
-    let progress = sh::Progress::start(&format!("measuring with {}", observer.name));
+    let progress = sh::ProgressLine::start(&format!("measuring with {}", observer.name));
     let report = run.run(|line| progress.detail(line));
-    let status = report.as_ref().ok().map(crate::vm::Report::verdict);
+    let status = report.as_ref().ok().map(crate::vm::BootReport::verdict);
     progress.finish(matches!(status, Some(Ok(0))));
     let report = report?;
     let status = report
@@ -211,8 +215,8 @@ fn measure(
     Ok(measures)
 }
 
-/// The meter's lines.
-fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Measures {
+/// The costs in the lines of the meter.
+fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> EventCosts {
     let measured = |line: &str| {
         let (name, value) = line.strip_prefix("measured ")?.rsplit_once(' ')?;
         Some((name.to_owned(), value.parse().ok()?))
@@ -220,8 +224,8 @@ fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Measures {
     lines.filter_map(measured).collect()
 }
 
-/// One line per event, one column per observer, with what it adds to the first column.
-fn table(columns: &[(&str, Measures)]) -> String {
+/// A row per event and a column per observer, with what it adds to the first column.
+fn table(columns: &[(&str, EventCosts)]) -> String {
     let Some((_, bare)) = columns.first() else {
         return String::new();
     };
@@ -259,7 +263,7 @@ mod tests {
         let text = table(&[
             ("nobody", bare),
             ("agent", agent),
-            ("none", Measures::new()),
+            ("none", EventCosts::new()),
         ]);
         let last = text.lines().last();
         assert_eq!(last, Some("| armed write | 1551 | 1741 (+190) | - |"));

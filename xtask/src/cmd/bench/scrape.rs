@@ -1,4 +1,4 @@
-//! `cargo xtask bench scrape`: what a scrape costs, in instructions of an emulated processor.
+//! `cargo xtask bench scrape`: what a scrape costs, in instructions of an emulated CPU.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -8,9 +8,9 @@ use clap::Args;
 use crate::{
     ConsentArgs, cargo,
     cmd::guest_programs,
-    setup::{self, Extent, kernels},
+    setup::{self, SetupExtent, kernels::KernelChoice},
     sh,
-    vm::{Accel, Report, VmRun},
+    vm::{BootReport, GuestAccel, VmRun},
 };
 
 /// The criterion benchmark that runs in the guest, where a nanosecond is an instruction.
@@ -20,26 +20,27 @@ const BENCH: &str = "scrape";
 pub struct ScrapeArgs {
     #[command(flatten)]
     consent: ConsentArgs,
-    /// A series, or a path to an image
-    #[arg(long, default_value = "6.12")]
-    kernel: String,
+    /// A series or the path of an image
+    #[arg(long, default_value = "6.12", value_parser = KernelChoice::parse)]
+    kernel: KernelChoice,
 }
 
 /// Runs the benchmark and prints a table in Markdown.
 pub fn run(args: &ScrapeArgs) -> Result<ExitCode> {
-    setup::prepare(Extent::Vm, &args.consent.consent())?;
-    let kernel = kernels::find(&args.kernel)?;
+    setup::prepare(SetupExtent::Vm, &args.consent.consent())?;
+    let kernel = args.kernel.prepare()?;
     let mut run = VmRun::new(&format!("bench-{}-scrape", kernel.label), &kernel);
-    run.accel = Accel::CountInstructions;
+    run.accel = GuestAccel::CountInstructions;
     run.timeout = Duration::from_secs(1200);
     run.files = guest_programs(&cargo::benches(BENCH)?, "/bin")?;
-    // Instructions do not vary as time does: few samples are enough.
+    // Instructions vary less than time: few samples are enough.
     run.command = Some(format!(
-        "cd /tmp && {BENCH} --bench --noplot --color never --sample-size 10 --warm-up-time 0.1 --measurement-time 0.5"
+        "cd /tmp && {BENCH} --bench --noplot --color never --sample-size 10 --warm-up-time 0.1 \
+         --measurement-time 0.5"
     ));
-    let progress = sh::Progress::start("measuring a scrape");
+    let progress = sh::ProgressLine::start("measuring a scrape");
     let report = run.run(|line| progress.detail(line));
-    let status = report.as_ref().ok().map(Report::verdict);
+    let status = report.as_ref().ok().map(BootReport::verdict);
     progress.finish(matches!(status, Some(Ok(0))));
     let report = report?;
     let measures: Vec<_> = report.lines.iter().filter_map(|line| parse(line)).collect();
@@ -61,7 +62,8 @@ pub fn run(args: &ScrapeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The middle estimate of a line of criterion's, in nanoseconds: `NAME  time:   [1.0 ms 2.0 ms 3.0 ms]`.
+/// The middle estimate, in nanoseconds, of a line that criterion prints:
+/// `NAME  time:   [1.0 ms 2.0 ms 3.0 ms]`.
 fn parse(line: &str) -> Option<(String, f64)> {
     let (name, rest) = line.split_once("time:")?;
     let (estimates, _) = rest.trim().strip_prefix('[')?.split_once(']')?;
@@ -75,7 +77,7 @@ fn parse(line: &str) -> Option<(String, f64)> {
         "s" => 1e9,
         _ => return None,
     };
-    // What the progress line before it left on the terminal ends in an escape sequence.
+    // The progress line before the name ends in an escape sequence.
     let name = name.trim().rsplit(['\r', '\x1b']).next()?;
     let name = name.strip_prefix("[2K").unwrap_or(name);
     Some((name.to_owned(), value * scale))

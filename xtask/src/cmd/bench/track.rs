@@ -1,4 +1,4 @@
-//! `cargo xtask bench track`: what tracking costs, natively.
+//! `cargo xtask bench track`: what tracking costs, measured on this machine.
 
 use std::process::{Command, ExitCode};
 
@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{
     ConsentArgs, paths,
-    setup::{self, Extent},
+    setup::{self, SetupExtent},
 };
 
 #[derive(Args)]
@@ -18,7 +18,7 @@ pub struct TrackArgs {
 
 /// Runs the benchmark, which prints its tables in Markdown.
 pub fn run(args: &TrackArgs) -> Result<ExitCode> {
-    setup::prepare(Extent::Build, &args.consent.consent())?;
+    setup::prepare(SetupExtent::Build, &args.consent.consent())?;
     let mut command = Command::new("cargo");
     command
         .args(["bench", "--package", "tracker", "--bench", "track"])

@@ -1,117 +1,38 @@
-//! Debian's packages: installed by the machine's apt, or only fetched and unpacked.
-//!
-//! Kernels and busybox are fetched with a source list of our own, so that the machine's sources
+//! A package source of our own, from which packages are fetched and unpacked: the machine's sources
 //! and installed packages stay as they are.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Consent, consent::is_root};
+use super::{OFFLINE, UPDATE, is_here};
 use crate::{paths, sh};
 
-/// What signs Debian's archives; apt checks it for our own sources too.
+/// The keys that sign Debian's archives; apt checks our source against them too.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The suites that hold the kernels of the test matrix, and whether they are security's.
+/// The suites with the kernels of the test matrix, and whether they are on the security mirror.
 const SUITES: [(&str, bool); 3] = [
     ("bookworm", false),
     ("bookworm-security", true),
     ("trixie-backports", false),
 ];
 
-/// How long our own package lists count as fresh.
+/// How long our package lists count as fresh.
 const FRESH: Duration = Duration::from_secs(6 * 3600);
 
-/// What a failure of apt usually is.
-const OFFLINE: &str = "apt could not fetch what it needs. Check the network and the sources of \
-                       this machine (`apt-get update` must work), then run this again";
-
-/// Whether this machine has apt.
-pub fn is_here() -> bool {
-    ["apt-get", "apt-cache", "dpkg-deb"]
-        .iter()
-        .all(|name| paths::program(name).is_some())
-}
-
-/// Installs `what`, which is `packages`, on this machine, never removing any other.
-pub fn install(what: &str, packages: &[&str], consent: &Consent) -> Result<()> {
-    const INSTALL: [&str; 4] = ["install", "--yes", "--no-install-recommends", "--no-remove"];
-    let typed = format!("apt-get {} {}", INSTALL.join(" "), packages.join(" "));
-    let typed = if is_root() {
-        typed
-    } else {
-        format!("sudo {typed}")
-    };
-    consent.ask(what, &typed)?;
-    let update = ["update", "-o", "APT::Update::Error-Mode=any"];
-    sh::step("apt-get update", as_root(&update)?.env("LC_ALL", "C")).context(OFFLINE)?;
-    let unknown = unknown(
-        &sh::output(Command::new("apt-cache").arg("policy").args(packages))?,
-        packages,
-    );
-    if !unknown.is_empty() {
-        bail!(
-            "this machine's apt does not know {}. On Debian 12 they come from bookworm and \
-             bookworm-security: both must be among its sources",
-            unknown.join(", ")
-        );
-    }
-    let args: Vec<&str> = INSTALL.iter().chain(packages).copied().collect();
-    sh::step(&format!("installing {what}"), &mut as_root(&args)?)
-        .with_context(|| format!("{OFFLINE}. By hand it is:\n\n    {typed}\n"))
-}
-
-/// Those of `packages` for which `apt-cache policy` tells no candidate.
-fn unknown<'a>(policy: &str, packages: &[&'a str]) -> Vec<&'a str> {
-    let mut name = "";
-    let mut known = Vec::new();
-    for line in policy.lines() {
-        if let Some(candidate) = line.trim().strip_prefix("Candidate: ") {
-            if candidate != "(none)" {
-                known.push(name);
-            }
-        } else if !line.starts_with(' ') {
-            name = line.trim_end_matches(':');
-        }
-    }
-    packages
-        .iter()
-        .copied()
-        .filter(|package| !known.contains(package))
-        .collect()
-}
-
-/// `apt-get` with `args`, as root and asking nothing.
-fn as_root(args: &[&str]) -> Result<Command> {
-    let mut command = if is_root() {
-        Command::new("apt-get")
-    } else if let Some(sudo) = paths::program("sudo") {
-        let mut command = Command::new(sudo);
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
-        command
-    } else {
-        bail!(
-            "root is needed and there is no sudo; run as root: apt-get {}",
-            args.join(" ")
-        )
-    };
-    command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
-    Ok(command)
-}
-
-/// A package source of our own.
-pub struct Source {
+/// A directory with our own source list, package lists and cache.
+pub struct PackageSource {
     dir: PathBuf,
 }
 
-impl Source {
-    /// Opens it, with fresh package lists.
+impl PackageSource {
+    /// Opens it, and updates the package lists unless they are fresh.
     pub fn open() -> Result<Self> {
         if !is_here() {
             bail!("this machine has no apt-get and dpkg-deb to fetch Debian packages with");
@@ -157,12 +78,12 @@ impl Source {
 
     fn update(&self) -> Result<()> {
         let mut command = self.command("apt-get");
-        command.args(["update", "-o", "APT::Update::Error-Mode=any"]);
+        command.args(UPDATE);
         sh::step("fetching Debian's package lists", &mut command).context(OFFLINE)?;
         fs::write(self.stamp(), "").context("cannot note when the package lists were fetched")
     }
 
-    /// `program` of apt's, reading and writing nothing of the machine's.
+    /// A `program` of apt that reads and writes nothing of the machine's.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("LC_ALL", "C");
@@ -181,7 +102,7 @@ impl Source {
                 .arg("-o")
                 .arg(format!("{option}={}", path.display()));
         }
-        // Without it apt as root fetches as user _apt, who may not enter our home.
+        // As root, apt fetches as user _apt, who may not enter our home.
         command.args([
             "-o",
             "APT::Sandbox::User=root",
@@ -193,7 +114,7 @@ impl Source {
 
     /// The names of packages that match `pattern`, an extended regular expression.
     pub fn names(&self, pattern: &str) -> Result<Vec<String>> {
-        // An empty status file: installed packages are none of our business.
+        // An empty status file: what is installed does not matter.
         let status = self.dir.join("no-status");
         fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
         let mut command = self.command("apt-cache");
@@ -201,12 +122,12 @@ impl Source {
         Ok(parse_names(&found))
     }
 
-    /// Fetches `packages` and unpacks them into `dir`, which is there only when all went well.
+    /// Fetches `packages` and unpacks them into `dir`, which is replaced only if all went well.
     pub fn unpack(&self, packages: &[String], dir: &Path) -> Result<()> {
         let parent = dir
             .parent()
             .context("a directory to unpack into has a parent")?;
-        let partial = parent.join(format!(".partial-{}", std::process::id()));
+        let partial = parent.join(format!(".partial-{}", process::id()));
         let _ = fs::remove_dir_all(&partial);
         paths::create(partial.join("root"))?;
         let mut command = self.command("apt-get");
@@ -227,7 +148,7 @@ impl Source {
     }
 }
 
-/// Our source list, on the mirrors that the machine itself uses for Debian where it does.
+/// Our source list. Its mirrors are those in `own`, the machine's sources, or else Debian's.
 fn source_list(own: &str) -> String {
     let mirror = |security: bool| {
         own.lines()
@@ -258,14 +179,14 @@ fn source_list(own: &str) -> String {
         .collect()
 }
 
-/// Whether a suite is one of Debian's releases.
+/// Whether a suite belongs to Debian.
 fn is_debian(release: &str) -> bool {
     ["bookworm", "trixie", "forky", "sid"]
         .iter()
         .any(|name| release.starts_with(name))
 }
 
-/// The names in `apt-cache search --names-only` output.
+/// The names in the output of `apt-cache search --names-only`.
 fn parse_names(found: &str) -> Vec<String> {
     found
         .lines()
@@ -290,18 +211,6 @@ mod tests {
         );
         assert!(list.contains("] http://mirror.example/debian-security bookworm-security main\n"));
         assert!(list.contains("] http://mirror.example/debian trixie-backports main\n"));
-    }
-
-    #[test]
-    fn packages_without_a_candidate_are_unknown() {
-        let policy = "rustc-web:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1~deb12u2\n  \
-                      Version table:\n     1.96.0+dfsg1-1~deb12u2 500\n\
-                      virtual:\n  Installed: (none)\n  Candidate: (none)\n  Version table:\n";
-        assert_eq!(
-            unknown(policy, &["rustc-web", "virtual", "absent"]),
-            ["virtual", "absent"]
-        );
-        assert_eq!(unknown("", &["absent"]), ["absent"]);
     }
 
     #[test]

@@ -1,0 +1,212 @@
+//! The tests in virtual machines: a guest for each test program in each row of the matrix.
+
+use std::{
+    collections::VecDeque,
+    process::Command,
+    slice,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use anyhow::{Result, bail};
+
+use super::{TestArgs, wants_selftests};
+use crate::{
+    cargo::{self, BuiltProgram},
+    cmd::guest_programs,
+    matrix::{self, MatrixRow, ROWS},
+    setup::{
+        kernels::{self, GuestKernel},
+        programs,
+    },
+    sh,
+    tally::TestTally,
+    vm::{
+        BootReport, VmRun,
+        guest_log::{self, TestVerdict},
+    },
+};
+
+/// A kernel and how it is booted.
+pub struct MatrixBoot {
+    label: String,
+    kernel: GuestKernel,
+    append: Vec<String>,
+    row: Option<&'static MatrixRow>,
+}
+
+/// The rows of the matrix that `args` choose, with their kernels fetched; or one row per image.
+pub fn boots(args: &TestArgs) -> Result<Vec<MatrixBoot>> {
+    if !args.kernel_image.is_empty() {
+        let boot = |kernel: &GuestKernel| MatrixBoot {
+            label: kernel.label.clone(),
+            kernel: kernel.clone(),
+            append: Vec::new(),
+            row: None,
+        };
+        return Ok(args.kernel_image.iter().map(boot).collect());
+    }
+    let chosen = |row: &&MatrixRow| {
+        args.kernel.is_empty() || args.kernel.iter().any(|kernel| kernel == row.kernel)
+    };
+    let boot = |row: &'static MatrixRow| {
+        Ok(MatrixBoot {
+            label: row.label(),
+            kernel: kernels::prepare(row.kernel)?,
+            append: row.append.split_whitespace().map(str::to_owned).collect(),
+            row: Some(row),
+        })
+    };
+    ROWS.iter().filter(chosen).map(boot).collect()
+}
+
+/// One guest: the tests of one program, in one row of the matrix.
+struct GuestJob<'a> {
+    boot: &'a MatrixBoot,
+    program: &'a BuiltProgram,
+    tests: Vec<&'a str>,
+}
+
+/// Runs the tests that `args` choose in each of `boots`, several guests at a time.
+pub fn test(args: &TestArgs, boots: &[MatrixBoot], tally: &mut TestTally) -> Result<()> {
+    let programs = cargo::programs()?;
+    let tests = cargo::guest_tests()?;
+    let filter = args.filter.as_deref().unwrap_or_default();
+    let listed = tests
+        .iter()
+        .map(|program| list(program, filter))
+        .collect::<Result<Vec<_>>>()?;
+    if listed.iter().all(Vec::is_empty) && args.vm_only && !wants_selftests(args) {
+        bail!("no guest test has {filter:?} in its name (PROGRAM::TEST)");
+    }
+    let mut jobs = VecDeque::new();
+    for boot in boots {
+        for (program, tests) in tests.iter().zip(&listed) {
+            let tests = not_excused(boot, &program.name, tests);
+            if !tests.is_empty() {
+                jobs.push_back(GuestJob {
+                    boot,
+                    program,
+                    tests,
+                });
+            }
+        }
+    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = args.jobs.map_or_else(|| cores.clamp(1, 4), usize::from);
+    let (jobs, tally) = (Mutex::new(jobs), Mutex::new(tally));
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                // Not `while let`, which would hold the lock while the guest runs.
+                loop {
+                    let Some(job) = locked(&jobs).pop_front() else {
+                        break;
+                    };
+                    let outcome = run(&job, &programs);
+                    count(&job, outcome, &mut locked(&tally));
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// The tests of a program that run in a row; prints why the others do not.
+fn not_excused<'a>(boot: &MatrixBoot, program: &str, tests: &'a [String]) -> Vec<&'a str> {
+    let excuse = |name: &str| {
+        let why = boot.row?.excuse(name)?;
+        eprintln!("{:>8} {name} on {}: {why}", "skipped", boot.label);
+        Some(())
+    };
+    if excuse(program).is_some() {
+        return Vec::new();
+    }
+    let runs = |test: &&str| excuse(&format!("{program}::{test}")).is_none();
+    tests.iter().map(String::as_str).filter(runs).collect()
+}
+
+/// Takes the lock even if a thread panicked while holding it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The tests in `program` whose name in the table contains `filter`. The program lists them here:
+/// it is static, so it runs on this host too.
+fn list(program: &BuiltProgram, filter: &str) -> Result<Vec<String>> {
+    let mut command = Command::new(&program.path);
+    let names = sh::output(command.args(["--list", "--format", "terse"]))?;
+    let tests = names.lines().filter_map(|line| line.strip_suffix(": test"));
+    let chosen = tests.filter(|test| format!("{}::{test}", program.name).contains(filter));
+    Ok(chosen.map(str::to_owned).collect())
+}
+
+/// Boots and runs the tests of `job`.
+fn run(job: &GuestJob, programs: &[BuiltProgram]) -> Result<BootReport> {
+    let name = format!("{}-{}", job.boot.label, job.program.name).replace([' ', '='], "-");
+    let mut run = VmRun::new(&name, &job.boot.kernel);
+    run.append.clone_from(&job.boot.append);
+    run.timeout = matrix::TIMEOUT;
+    run.swap = matrix::swap(&job.program.name);
+    run.files = guest_programs(programs, "/bin")?;
+    run.files
+        .extend(guest_programs(slice::from_ref(job.program), "/tests")?);
+    for name in matrix::programs(&job.program.name) {
+        run.files.extend(programs::guest_files(name)?);
+    }
+    let names: Vec<_> = job.tests.iter().map(|name| sh::quote(name)).collect();
+    run.command = Some(format!(
+        "exec /tests/{} --include-ignored --test-threads=1 --exact {}\n",
+        job.program.name,
+        names.join(" ")
+    ));
+    let progress = sh::ProgressLine::start(&format!("{} on {}", job.program.name, job.boot.label));
+    let report = run.run(|line| progress.detail(line));
+    progress.finish(
+        report
+            .as_ref()
+            .is_ok_and(|report| matches!(report.verdict(), Ok(0))),
+    );
+    report
+}
+
+/// Counts a verdict for each test of `job`.
+fn count(job: &GuestJob, outcome: Result<BootReport>, tally: &mut TestTally) {
+    let row = &job.boot.label;
+    let report = match outcome {
+        Ok(report) => report,
+        Err(error) => {
+            let why = format!("{error:#}");
+            for test in &job.tests {
+                tally.guest(row, &format!("{}::{test}", job.program.name), None, &why);
+            }
+            return;
+        }
+    };
+    tally.early_crash(report.early_crashes);
+    let verdicts = guest_log::verdicts(report.lines.iter().map(String::as_str));
+    let why = why(&report);
+    let mut all_passed = true;
+    for test in &job.tests {
+        let verdict = verdicts
+            .iter()
+            .find(|(name, _)| name == *test)
+            .map(|(_, verdict)| *verdict);
+        all_passed &= matches!(verdict, Some(TestVerdict::Passed | TestVerdict::Ignored));
+        tally.guest(row, &format!("{}::{test}", job.program.name), verdict, &why);
+    }
+    // Every test passed, yet something is wrong: a kernel warning, or an exit status other than 0.
+    if all_passed && !matches!(report.verdict(), Ok(0)) {
+        tally.fail(&format!("{row}: {}", job.program.name), &why);
+    }
+}
+
+/// What to show for a test of this boot that failed: what was wrong with the boot, or else where
+/// the log is, and its last lines.
+fn why(report: &BootReport) -> String {
+    if let Some(trouble) = &report.trouble {
+        return trouble.clone();
+    }
+    let tail = &report.lines[report.lines.len().saturating_sub(40)..];
+    format!("{}\n{}", report.log.display(), tail.join("\n"))
+}

@@ -1,0 +1,93 @@
+//! `cargo xtask test`: everything that must pass before a change lands.
+
+mod guests;
+mod host;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, builder::PossibleValuesParser};
+
+use super::selftests;
+use crate::{
+    ConsentArgs, matrix,
+    setup::{
+        self, SetupExtent,
+        kernels::{self, GuestKernel},
+    },
+    tally::TestTally,
+};
+
+/// Check format and lints, and run the tests on this host and in virtual machines
+#[derive(Args)]
+pub struct TestArgs {
+    #[command(flatten)]
+    consent: ConsentArgs,
+    /// Run only tests with this in their name (in guests: PROGRAM::TEST), and no lints
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Boot no virtual machines
+    #[arg(long)]
+    no_vm: bool,
+    /// Run only the tests in virtual machines
+    #[arg(long, conflicts_with = "no_vm")]
+    vm_only: bool,
+    /// Boot only this series of the matrix (may be repeated)
+    #[arg(long, value_name = "SERIES", value_parser = PossibleValuesParser::new(kernels::MATRIX))]
+    kernel: Vec<String>,
+    /// Boot this image instead of the matrix (may be repeated)
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with = "kernel",
+        value_parser = kernels::parse_image
+    )]
+    kernel_image: Vec<GuestKernel>,
+    /// Virtual machines at a time, each with two CPUs [default: one per core, at most 4]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: Option<u8>,
+}
+
+/// Runs it all; the last line on stdout is `N passed, N failed`.
+pub fn run(args: &TestArgs) -> Result<ExitCode> {
+    let extent = if args.no_vm {
+        SetupExtent::Build
+    } else {
+        SetupExtent::Vm
+    };
+    setup::prepare(extent, &args.consent.consent())?;
+    setup::prepare_tests()?;
+    let boots = if args.no_vm {
+        Vec::new()
+    } else {
+        guests::boots(args)?
+    };
+    let mut tally = TestTally::default();
+    if !args.vm_only {
+        if args.filter.is_none() {
+            host::lint(&mut tally);
+        }
+        host::test(args, &mut tally)?;
+    }
+    if !args.no_vm {
+        guests::test(args, &boots, &mut tally)?;
+        if wants_selftests(args) {
+            selftests::check(&mut tally);
+        }
+    }
+    print!("\n{tally}");
+    Ok(if tally.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Whether `args` include the kernel's own tests.
+fn wants_selftests(args: &TestArgs) -> bool {
+    let (kernel, programs) = matrix::SELFTESTS;
+    let chosen = args.kernel.is_empty() || args.kernel.iter().any(|series| series == kernel);
+    let filter = args.filter.as_deref().unwrap_or_default();
+    let named = |name: &&str| selftests::test_name(name).contains(filter);
+    args.kernel_image.is_empty() && chosen && programs.iter().any(named)
+}
