@@ -95,7 +95,7 @@ pub fn handle_userfault<C: FunctionEntry>(ctx: &C) {
         return;
     };
     let huge = C::Memory::read::<u64, { field!(fault_pte) }>(vmf) == 0
-        || record::backing::<C::Memory>(vma) as u32 == tracker_ebpf::Backing::Hugetlb as u32;
+        || record::backing::<C::Memory>(vma) as u32 == tracker_ebpf::BackingCode::Hugetlb as u32;
     count(
         found,
         if huge {

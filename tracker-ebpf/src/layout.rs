@@ -23,6 +23,15 @@ pub enum WpMode {
 impl WpMode {
     /// All modes, in the order of their index.
     pub const ALL: [Self; 2] = [Self::Sync, Self::Async];
+
+    /// `mode=` in metrics and reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Async => "async",
+        }
+    }
 }
 
 /// What a write-protect fault found.
@@ -40,6 +49,16 @@ pub enum FaultEntry {
 impl FaultEntry {
     /// All entries, in the order of their index.
     pub const ALL: [Self; 3] = [Self::Pte, Self::Marker, Self::Huge];
+
+    /// `entry=` in metrics and reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pte => "pte",
+            Self::Marker => "marker",
+            Self::Huge => "huge",
+        }
+    }
 }
 
 /// What happened to a uffd-wp pte marker.
@@ -57,6 +76,16 @@ pub enum MarkerEvent {
 impl MarkerEvent {
     /// All events, in the order of their index.
     pub const ALL: [Self; 3] = [Self::Installed, Self::Consumed, Self::Dropped];
+
+    /// `event=` in metrics and reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Installed => "installed",
+            Self::Consumed => "consumed",
+            Self::Dropped => "dropped",
+        }
+    }
 }
 
 /// The level of a page table: what its entries point to.
@@ -74,6 +103,16 @@ pub enum TableLevel {
 impl TableLevel {
     /// All levels, in the order of their index.
     pub const ALL: [Self; 3] = [Self::Pte, Self::Pmd, Self::Pud];
+
+    /// `level=` in metrics and reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pte => "pte",
+            Self::Pmd => "pmd",
+            Self::Pud => "pud",
+        }
+    }
 }
 
 /// Why a page table was allocated.
@@ -110,12 +149,27 @@ impl TableCause {
         Self::Populate,
         Self::Other,
     ];
+
+    /// `cause=` in metrics and reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Arm => "arm",
+            Self::Scan => "scan",
+            Self::Copy => "copy",
+            Self::Fork => "fork",
+            Self::Move => "move",
+            Self::Populate => "populate",
+            Self::Other => "other",
+        }
+    }
 }
 
-/// What a VMA's pages come from.
+/// What a VMA's pages come from, as records hold it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
-pub enum Backing {
+pub enum BackingCode {
     /// Private anonymous memory.
     Anon = 0,
     /// tmpfs, memfd, shared anonymous memory.
@@ -126,7 +180,7 @@ pub enum Backing {
     File = 3,
 }
 
-impl Backing {
+impl BackingCode {
     /// All backings, in the order of their index.
     pub const ALL: [Self; 4] = [Self::Anon, Self::Shmem, Self::Hugetlb, Self::File];
 }
@@ -164,7 +218,7 @@ pub struct VmaRecord {
     pub mm_id: u32,
     /// [`RecordState`].
     pub state: u32,
-    /// [`Backing`].
+    /// [`BackingCode`].
     pub backing: u32,
     /// [`WpMode`] of the owning userfaultfd.
     pub mode: u32,
@@ -276,6 +330,17 @@ impl RecordLoss {
         Self::MapUpdateFailed,
         Self::VmaUnknown,
     ];
+
+    /// `reason=` in metrics and reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::VmaRecordsFull => "vma_records_full",
+            Self::MmRecordsFull => "mm_records_full",
+            Self::MapUpdateFailed => "map_update_failed",
+            Self::VmaUnknown => "vma_unknown",
+        }
+    }
 }
 
 /// The one entry of the control map.
@@ -312,7 +377,7 @@ pub struct IterVma {
     pub tgid: u32,
     /// Features of the owning userfaultfd (`UFFD_FEATURE_*`).
     pub features: u32,
-    /// [`Backing`].
+    /// [`BackingCode`].
     pub backing: u32,
     /// Keeps the size free of padding.
     pub reserved: u32,

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use tracker_ebpf::{
-    Backing, COMM_LEN, FreeList, MmRecord, NO_RECORD, RecordLoss, RecordState, WpMode,
+    BackingCode, COMM_LEN, FreeList, MmRecord, NO_RECORD, RecordLoss, RecordState, WpMode,
 };
 
 use crate::{
@@ -93,19 +93,19 @@ pub fn mode<M: KernelMemory>(vma: *const u8) -> WpMode {
 /// What the pages of a VMA come from, as `vma_is_anonymous`, `is_vm_hugetlb_page` and the file
 /// system's magic tell. Shared anonymous memory is a file on an internal tmpfs.
 #[inline(always)]
-pub fn backing<M: KernelMemory>(vma: *const u8) -> Backing {
+pub fn backing<M: KernelMemory>(vma: *const u8) -> BackingCode {
     if M::read::<u64, { field!(vma_flags) }>(vma) & VM_HUGETLB != 0 {
-        return Backing::Hugetlb;
+        return BackingCode::Hugetlb;
     }
     if M::read::<u64, { field!(vma_ops) }>(vma) == 0 {
-        return Backing::Anon;
+        return BackingCode::Anon;
     }
     let inode = M::pointer::<{ field!(file_inode) }>(M::pointer::<{ field!(vma_file) }>(vma));
     let sb = M::pointer::<{ field!(inode_sb) }>(inode);
     if M::read::<u64, { field!(sb_magic) }>(sb) == TMPFS_MAGIC {
-        Backing::Shmem
+        BackingCode::Shmem
     } else {
-        Backing::File
+        BackingCode::File
     }
 }
 

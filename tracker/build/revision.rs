@@ -7,6 +7,8 @@ use std::process::Command;
 const SOURCES: &[&str] = &[
     "Cargo.toml",
     "Cargo.lock",
+    "crates/pages",
+    "crates/uffd",
     "tracker/Cargo.toml",
     "tracker/build.rs",
     "tracker/build",

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Before the command line is looked at: no setting of the user's may stop a helper.
-    if let Some(status) = tracker::inject::helper_main() {
+    if let Some(status) = pages::inject::helper_main() {
         return status;
     }
     tracker::cli::main()

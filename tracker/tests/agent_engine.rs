@@ -1,13 +1,11 @@
 //! The agent over counters and a discovery that a test makes up.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-mod support;
-
 use serde_json::Value;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use support::{check_metrics, eventually, sum};
+use testbed::{check_metrics, eventually, sum};
 use tracker::agent::discovery::{Discover, Fallback, Found, SmapsRoute, key};
 use tracker::agent::http::View;
 use tracker::agent::{Config, Pace, Probes, Running};
@@ -17,8 +15,9 @@ use tracker::model::sample::{
 use tracker::model::signal::Availability;
 use tracker::model::{Limits, ProcessFacts};
 use tracker::probes::{ProbeLevel, ProbeReport};
-use tracker::uffd::Behaviour;
-use tracker_ebpf::{Backing, RecordState, WpMode};
+use tracker_ebpf::{RecordState, WpMode};
+use uffd::Backing;
+use uffd::Behaviour;
 
 const PID: u32 = 4_000_001;
 const START: u64 = 0x7f00_0000_0000;

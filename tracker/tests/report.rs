@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use assert_cmd::Command;
+use pages::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
 use tempfile::TempDir;
 use tracker::track::recording::Writer;
-use tracker::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
 const PAGE: u64 = 4096;
 

@@ -21,9 +21,15 @@ pub struct BuiltProgram {
     pub path: PathBuf,
 }
 
-/// Builds tracker's binaries, optimised and static.
+/// The packages whose programs run in guests.
+const PACKAGES: [&str; 2] = ["tracker", "testbed"];
+
+/// Where the tests are that run in guests.
+pub const GUEST_TESTS: &str = "crates/testbed/tests";
+
+/// Builds tracker and the test programs, optimised and static.
 pub fn programs() -> Result<Vec<BuiltProgram>> {
-    build(static_cargo(&["build", "--bins"]))
+    build(static_cargo(&["build", "--bins"], &PACKAGES))
 }
 
 /// Tests that run both on the host and in guests.
@@ -39,10 +45,10 @@ const ALSO_IN_GUESTS: [&str; 9] = [
     "track_programs",
 ];
 
-/// Builds the tests that run in guests: `tracker/tests/vm_*.rs` and [`ALSO_IN_GUESTS`].
+/// Builds the tests that run in guests: `vm_*.rs` in [`GUEST_TESTS`] and [`ALSO_IN_GUESTS`].
 pub fn guest_tests() -> Result<Vec<BuiltProgram>> {
     let names = guest_test_names()?;
-    let mut command = static_cargo(&["test", "--no-run"]);
+    let mut command = static_cargo(&["test", "--no-run"], &["testbed"]);
     for name in &names {
         command.args(["--test", name]);
     }
@@ -55,7 +61,7 @@ pub fn guest_tests() -> Result<Vec<BuiltProgram>> {
 /// Builds one of tracker's benchmarks for a guest.
 pub fn benches(name: &str) -> Result<Vec<BuiltProgram>> {
     // As a test, because `cargo bench` has no --release; the program is the same.
-    let mut command = static_cargo(&["test", "--no-run"]);
+    let mut command = static_cargo(&["test", "--no-run"], &["tracker"]);
     command.args(["--bench", name]);
     let mut programs = build(command)?;
     programs.retain(|program| program.name == name);
@@ -66,13 +72,13 @@ pub fn benches(name: &str) -> Result<Vec<BuiltProgram>> {
 pub fn find<'a>(programs: &'a [BuiltProgram], name: &str) -> Result<&'a Path> {
     let found = programs.iter().find(|program| program.name == name);
     Ok(&found
-        .with_context(|| format!("the package tracker has no program {name}"))?
+        .with_context(|| format!("neither tracker nor testbed has a program {name}"))?
         .path)
 }
 
 /// The names of the tests that run in guests.
 pub fn guest_test_names() -> Result<Vec<String>> {
-    let dir = paths::root().join("tracker/tests");
+    let dir = paths::root().join(GUEST_TESTS);
     let about = || format!("cannot list {}", dir.display());
     let mut names = Vec::new();
     for entry in fs::read_dir(&dir).with_context(about)? {
@@ -89,19 +95,14 @@ pub fn guest_test_names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Cargo for tracker with a static C library. The flags apply to the target only, so build scripts
+/// Cargo for some packages with a static C library. The flags apply to the target only, so build scripts
 /// and macros are shared with ordinary builds, and the two do not evict each other's artifacts.
-fn static_cargo(subcommand: &[&str]) -> Command {
+fn static_cargo(subcommand: &[&str], packages: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command
         .args(subcommand)
-        .args([
-            "--package",
-            "tracker",
-            "--release",
-            "--target",
-            paths::TARGET,
-        ])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .args(["--release", "--target", paths::TARGET])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(paths::root())
         .env(

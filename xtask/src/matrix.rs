@@ -232,7 +232,8 @@ mod tests {
         for name in excused.chain(programs.iter().map(String::as_str)) {
             let (program, test) = name.split_once("::").unwrap_or((name, ""));
             assert!(programs.iter().any(|known| known == program), "{name}");
-            let source = crate::paths::root().join(format!("tracker/tests/{program}.rs"));
+            let source =
+                crate::paths::root().join(format!("{}/{program}.rs", crate::cargo::GUEST_TESTS));
             let source = std::fs::read_to_string(source).unwrap();
             assert!(
                 test.is_empty() || source.contains(&format!("fn {test}()")),

@@ -3,7 +3,7 @@
 use super::tracking::Selector;
 use crate::model::Limits;
 use crate::probes::ProbeLevel;
-use crate::strategy::Name;
+use pages::strategy::Name;
 use std::time::Duration;
 
 /// Everything but the hooks.

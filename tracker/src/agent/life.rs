@@ -7,11 +7,11 @@ use super::probes::Probes;
 use super::running::Running;
 use super::tracking::{How, Tracking};
 use crate::probes::ProbeReport;
-use crate::uffd::{self, Behaviour};
 use axum_server::Handle;
 use sd_notify::NotifyState;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use uffd::Behaviour;
 
 /// Runs until SIGTERM or SIGINT. `attach` loads the probes; it is called once the address is ours,
 /// so that a second agent on the same port ends before it touches the kernel.

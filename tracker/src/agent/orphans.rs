@@ -74,7 +74,8 @@ fn not_found(
 mod tests {
     use super::*;
     use crate::model::sample::{FoundVma, MmSample, VmaCounters};
-    use tracker_ebpf::{Backing, WpMode};
+    use tracker_ebpf::WpMode;
+    use uffd::Backing;
 
     const PROCESS: ProcessKey = ProcessKey {
         pid: 7,

@@ -14,12 +14,12 @@ use super::stop::Stop;
 use super::tracking::Tracking;
 use crate::metrics::{AgentFacts, BuildInfo, Exporter, HookFacts};
 use crate::probes::{HookReport, ProbeReport};
-use crate::uffd::Behaviour;
 use serde_json::Value;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
+use uffd::Behaviour;
 
 /// How often the programs' own lines are read; their buffer holds some thousand.
 const DIAGNOSTICS: Duration = Duration::from_millis(100);

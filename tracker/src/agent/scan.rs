@@ -9,11 +9,11 @@ use super::pace::{rest, thread_cpu_time};
 use super::stop::Stop;
 use crate::model::ScanResult;
 use crate::model::sample::FoundVma;
-use crate::uffd::{self, Behaviour, CountMethod, Counter, PAGE_SIZE, Pagemap, Progress};
 use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tracker_ebpf::Backing;
+use uffd::Backing;
+use uffd::{Behaviour, CountMethod, Counter, PAGE_SIZE, Pagemap, Progress};
 
 /// Pages of one step: 64 MiB, well under a millisecond even where each page table entry is read.
 const STEP: u64 = (64 << 20) / PAGE_SIZE;

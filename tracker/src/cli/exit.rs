@@ -1,8 +1,8 @@
 //! Exit codes, and how a failure is told.
 
 use crate::agent::AgentError;
-use crate::inject::InjectError;
-use crate::track::TrackError;
+use pages::inject::InjectError;
+use pages::track::TrackError;
 use std::process::ExitCode;
 
 /// The command failed.

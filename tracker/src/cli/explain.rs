@@ -15,10 +15,10 @@ use super::target::{self, TargetArgs};
 use super::values;
 use crate::explain::report::{self, Report};
 use crate::explain::{AGAINST, Explainer, Findings, Hub, Options, Step};
-use crate::inject::{self, Launched};
 use crate::probes::events::{self, EventProbes};
-use crate::strategy::{self, Facts, Name};
-use crate::track::{End, Header};
+use pages::inject::{self, Launched};
+use pages::strategy::{self, Facts, Name};
+use pages::track::{End, Header};
 
 /// Events held from round to round, at most: 1 GiB.
 const EVENTS: usize = 8 << 20;
@@ -99,11 +99,12 @@ fn explain(
         writable(path, args.force)?;
     }
     let options = Options {
-        track: crate::track::Options {
+        track: pages::track::Options {
             strategy: args.strategy.0,
             detailed: false,
             max_mapping: args.rounds.max_mapping,
             interval: args.rounds.interval,
+            tracker: crate::VERSION,
             inject: inject::Options::default(),
         },
         content_limit: args.content_limit,

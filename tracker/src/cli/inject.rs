@@ -2,11 +2,11 @@
 //! tracks processes, and for its tests.
 
 use super::output::print;
-use crate::inject::{self, Attached, InjectError, KernelFaults, Options};
-use crate::uffd::{self, Features, RegisterMode, Vma};
 use clap::Args;
+use pages::inject::{self, Attached, InjectError, KernelFaults, Options};
 use std::io::Read as _;
 use std::process::ExitCode;
+use uffd::{Features, RegisterMode, Vma};
 
 /// The flags of `tracker inject`.
 #[derive(Args, Debug)]

@@ -4,7 +4,7 @@ use std::fmt::{self, Formatter};
 
 use serde::Serialize;
 
-use crate::strategy::{Choice, Facts, Means, Trial, Verdict, auto, gather, verdicts};
+use pages::strategy::{Choice, Facts, Means, Trial, Verdict, auto, gather, verdicts};
 
 /// What is known about them.
 #[derive(Debug, Serialize)]
@@ -89,7 +89,7 @@ impl fmt::Display for Strategies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::strategy::Name;
+    use pages::strategy::Name;
 
     #[test]
     fn verdicts_and_the_choice_are_told() {

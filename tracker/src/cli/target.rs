@@ -7,8 +7,8 @@ use clap::{Args, value_parser};
 
 use super::exit::{self, FAILED};
 use super::pace::{Pace, Wake};
-use crate::inject::Launched;
-use crate::track::End;
+use pages::inject::Launched;
+use pages::track::End;
 
 /// A failure of tracker when it runs a program.
 const OURS: u8 = 125;
@@ -135,7 +135,7 @@ pub fn wait(launched: &mut Launched, end: End, pace: &Pace) -> std::io::Result<E
 
 /// The one process of a name.
 fn by_comm(comm: &str) -> anyhow::Result<u32> {
-    let pids = crate::uffd::pids_of(comm.as_bytes())?;
+    let pids = uffd::pids_of(comm.as_bytes())?;
     match pids[..] {
         [pid] => Ok(pid),
         [] => anyhow::bail!(

@@ -1,6 +1,6 @@
 //! Values of flags: durations, shares, counts, paths. Each error says what would be right.
 
-use crate::strategy::Name;
+use pages::strategy::Name;
 use std::time::Duration;
 
 /// Units of a duration, longest suffix first so that `ms` is not read as `m`.

@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::model::{AgainstFindings, Explained, OnlyThere, Reported, Verdict};
-use crate::strategy::{Area, Facts, Name, StartError, Strategy, Target, start};
-use crate::track::Mapping;
-use crate::uffd::{self, PAGE_SIZE};
+use pages::strategy::{Area, Facts, Name, StartError, Strategy, Target, start};
+use pages::track::Mapping;
+use uffd::PAGE_SIZE;
 
 /// Strategies that can run beside one that arms.
 pub const OFFERED: [Name; 2] = [Name::SoftDirty, Name::Hash];
@@ -29,7 +29,7 @@ impl Against {
     /// Starts it on a process.
     ///
     /// # Errors
-    /// If the kernel cannot do it; ask [`crate::strategy::verdict`] first.
+    /// If the kernel cannot do it; ask [`pages::strategy::verdict`] first.
     pub fn start(name: Name, pid: u32, facts: &Facts) -> Result<Self, StartError> {
         let target = Target {
             pid,

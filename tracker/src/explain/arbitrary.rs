@@ -7,15 +7,15 @@ use std::time::Duration;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
 use super::sample::assembled;
 use super::{
     Candidate, Cause, Findings, Frame, Missed, Place, PlaceId, Reason, Reported, RoundLine, Seen,
     Story, StoryLine, Tally, Verdict, Why,
 };
-use crate::track::Mapping;
 use crate::track::arbitrary::any_header;
+use pages::track::Mapping;
 
 /// What a process may call itself, its files and its functions.
 fn name() -> impl Strategy<Value = String> {

@@ -1,9 +1,9 @@
 //! What can have changed a page that is reported clean: pure.
 
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
 use super::model::Candidate;
-use crate::track::Mapping;
+use pages::track::Mapping;
 
 /// The candidates, the likeliest first. Private anonymous memory has one owner, so that only a device, or the kernel for
 /// one, writes past its page tables. Other memory keeps its protection when it is emptied, which changes hugetlb memory and

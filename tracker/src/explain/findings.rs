@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::model::{
     Explained, Findings, Reported, RoundLine, Sampling, Seen, Tally, Verdict, VmaFindings,
 };
-use crate::track::{Header, Mapping};
+use pages::track::{Header, Mapping};
 
 /// Extents kept for the picture, of all rounds: 200 MB.
 const MOST_EXTENTS: usize = 2 << 20;
@@ -63,7 +63,7 @@ impl Findings {
         for (mapping, missed) in &round.missed {
             let vma = self.vma(mapping, &flags);
             for pages in missed {
-                let count = crate::uffd::pages_in(&pages.range);
+                let count = uffd::pages_in(&pages.range);
                 self.vmas[vma].missed += count;
                 line.missed += count;
                 self.missed.push((Arc::clone(mapping), pages.clone()));
@@ -129,7 +129,7 @@ impl Reported {
     /// Its length in pages of 4 KiB.
     #[must_use]
     pub fn pages(&self) -> u64 {
-        crate::uffd::pages_in(&self.range)
+        uffd::pages_in(&self.range)
     }
 }
 

@@ -7,10 +7,11 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use tracker_ebpf::{Backing, EventKind};
+use tracker_ebpf::EventKind;
+use uffd::Backing;
 
 use super::model::{Cause, Event, Meaning};
-use crate::uffd::{PAGE_SIZE, PMD_SIZE};
+use uffd::{PAGE_SIZE, PMD_SIZE};
 
 /// Events that no round has settled.
 #[derive(Default)]

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use tracker_ebpf::Backing;
+use uffd::Backing;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::model::{Reason, Sampling, Verdict};
-use crate::track::{Extent, Mapping, Populated, There};
-use crate::uffd::{Entry, PAGE_SIZE, PMD_SIZE, Pagemap, ProcessMemory, Result};
+use pages::track::{Extent, Mapping, Populated, There};
+use uffd::{Entry, PAGE_SIZE, PMD_SIZE, Pagemap, ProcessMemory, Result};
 
 /// What a page held when it was armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

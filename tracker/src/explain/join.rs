@@ -3,14 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
 use super::candidates::candidates;
 use super::history::{Index, Page};
 use super::images::{Image, Look, verdict};
 use super::model::{Cause, Missed, Reason, Reported, Seen, Verdict, Why};
-use crate::track::{Extent, Mapping};
-use crate::uffd::PAGE_SIZE;
+use pages::track::{Extent, Mapping};
+use uffd::PAGE_SIZE;
 
 /// The answers of one round.
 pub struct Join<'a, 'b> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracker_ebpf::EventKind;
 
-use crate::track::{Header, Mapping, Round};
+use pages::track::{Header, Mapping, Round};
 
 /// Names of an enum's values, as everywhere: in output, metrics and JSON.
 macro_rules! words {
@@ -273,13 +273,13 @@ pub struct Sampling {
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How to track.
-    pub track: crate::track::Options,
+    pub track: pages::track::Options,
     /// Content looked at, at most, in bytes: with more memory than that pages are sampled.
     pub content_limit: u64,
     /// A page whose whole story is kept.
     pub page: Option<u64>,
     /// A second strategy on the same rounds: one of [`super::AGAINST`].
-    pub against: Option<crate::strategy::Name>,
+    pub against: Option<pages::strategy::Name>,
     /// Whether the process stands still in each round until what was reported has been read.
     pub freeze: bool,
     /// Whether [`Findings`] grow by each round: without them memory stays bounded however long it goes on.
@@ -415,7 +415,7 @@ pub struct AgainstFindings {
 impl AgainstFindings {
     /// Nothing yet.
     #[must_use]
-    pub fn new(name: crate::strategy::Name) -> Self {
+    pub fn new(name: pages::strategy::Name) -> Self {
         Self {
             strategy: name.to_string(),
             both: 0,

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
 use super::{
     Candidate, Cause, Findings, Frame, Missed, Place, PlaceId, Reason, Reported, RoundLine,
     Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings, Why,
 };
-use crate::track::{Header, Mapping, sample};
-use crate::uffd::{PAGE_SIZE, pages_in};
+use crate::track::sample;
+use pages::track::{Header, Mapping};
+use uffd::{PAGE_SIZE, pages_in};
 
 /// Findings that add up: everything is counted from rounds and from what was missed.
 pub fn assembled(

@@ -17,10 +17,9 @@ use super::source::{Hub, Source};
 use super::start::{against, how, sampling, watch};
 use super::story::Teller;
 use super::symbols::Symbols;
-use crate::inject::{self, Frozen, Life};
-use crate::strategy::{Facts, Name};
-use crate::track::{self, Extent, Header, Round, Session, Step as Tracked, TrackError};
-use crate::uffd;
+use pages::inject::{self, Frozen, Life};
+use pages::strategy::{Facts, Name};
+use pages::track::{Extent, Header, Round, Session, Step as Tracked, TrackError};
 
 /// What a round came to.
 #[derive(Debug)]
@@ -84,7 +83,7 @@ impl Explainer {
             .map(|name| against(name, pid, &facts))
             .transpose()?;
         let (strategy, reason) = how(pid, &facts, options.track.strategy)?;
-        let track = track::Options {
+        let track = pages::track::Options {
             strategy: Some(strategy),
             ..options.track
         };
@@ -163,7 +162,7 @@ impl Explainer {
 
     /// Readable when the process has ended.
     #[must_use]
-    pub fn lifeline(&self) -> &crate::inject::Lifeline {
+    pub fn lifeline(&self) -> &pages::inject::Lifeline {
         self.session.lifeline()
     }
 

@@ -4,9 +4,9 @@ use super::against::Against;
 use super::images::Images;
 use super::model::{Sampling, Seen};
 use super::source::{Hub, Source};
-use crate::strategy::{self, Descriptor, Facts, Means, Name};
-use crate::track::{Round, TrackError};
-use crate::uffd::{self, PAGE_SIZE};
+use pages::strategy::{self, Descriptor, Facts, Means, Name};
+use pages::track::{Round, TrackError};
+use uffd::PAGE_SIZE;
 
 /// The strategy, and why: one that arms pages, since content is compared in any case. Chosen before the process is
 /// touched: should that not give us what the strategy needs, it is an error rather than another strategy.

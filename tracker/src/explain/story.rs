@@ -6,7 +6,7 @@ use tracker_ebpf::EventKind;
 
 use super::history::Scan;
 use super::model::{Event, Explained, PlaceId, Story, StoryLine};
-use crate::uffd::PAGE_SIZE;
+use uffd::PAGE_SIZE;
 
 /// Keeps it.
 pub struct Teller {

@@ -3,7 +3,7 @@
 use tracker_ebpf::{EventHead, EventKind};
 
 use super::model::{Cause, Meaning};
-use crate::uffd::PAGE_SIZE;
+use uffd::PAGE_SIZE;
 
 /// `FAULT_FLAG_USER`, `FAULT_FLAG_REMOTE`, `FAULT_FLAG_INTERRUPTIBLE` (include/linux/mm_types.h).
 const USER: u32 = 0x40;

@@ -10,7 +10,7 @@ use super::catalog::FAMILIES;
 use super::facts::AgentFacts;
 use super::label::{self, pair};
 use super::selfstats::SelfStats;
-use crate::model::{Counts, Detail, Gauges, ProcessCounts, ProcessRow, View, VmaRow, words};
+use crate::model::{Counts, Detail, Gauges, ProcessCounts, ProcessRow, View, VmaRow};
 
 /// Value of a label for what has no row of its own.
 pub const OTHER: &str = "other";
@@ -75,7 +75,7 @@ impl Scrape {
 fn add_process(row: &ProcessRow, vmas: &mut Vec<VmaLine>, processes: &mut Vec<ProcessLine>) {
     let labels = process_labels(row);
     vmas.extend(row.vmas.iter().map(|vma| VmaLine {
-        labels: vma_labels(&labels, &hex(vma), words::backing(vma.backing)),
+        labels: vma_labels(&labels, &hex(vma), vma.backing.as_str()),
         counts: vma.counts,
         gauges: (!vma.exited).then_some(vma.gauges),
         mode: vma.mode,

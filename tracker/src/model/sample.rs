@@ -3,7 +3,8 @@
 //! All counters are cumulative since the record was filled. A record that ended is reported until
 //! [`CounterSource::release`] is called for it, so nothing it counted is lost.
 
-use tracker_ebpf::{Backing, COMM_LEN, RecordState, TableCounts, TimeHistogram, WpMode};
+use tracker_ebpf::{COMM_LEN, RecordState, TableCounts, TimeHistogram, WpMode};
+use uffd::Backing;
 
 /// Identity of a process: a pid alone is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,6 +1,7 @@
 //! What there is to show: rows, copied out of the model.
 
-use tracker_ebpf::{Backing, TimeHistogram, WpMode};
+use tracker_ebpf::{TimeHistogram, WpMode};
+use uffd::Backing;
 
 use super::counts::{Counts, ProcessCounts};
 use super::limits::Detail;

@@ -1,6 +1,6 @@
 //! The words that labels, tables and reports use for what is counted.
 
-use tracker_ebpf::{Backing, FaultEntry, MarkerEvent, RecordLoss, TableCause, TableLevel, WpMode};
+use tracker_ebpf::{FaultEntry, MarkerEvent, RecordLoss, TableCause, TableLevel, WpMode};
 
 /// `mode=`
 #[must_use]
@@ -53,17 +53,6 @@ pub const fn cause(cause: TableCause) -> &'static str {
         TableCause::Move => "move",
         TableCause::Populate => "populate",
         TableCause::Other => "other",
-    }
-}
-
-/// `backing=`
-#[must_use]
-pub const fn backing(backing: Backing) -> &'static str {
-    match backing {
-        Backing::Anon => "anon",
-        Backing::Shmem => "shmem",
-        Backing::Hugetlb => "hugetlb",
-        Backing::File => "file",
     }
 }
 

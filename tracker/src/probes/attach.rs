@@ -20,7 +20,6 @@ use crate::kernel::facts::{KernelFacts, TrialOutcome, TrialStage};
 use crate::kernel::inputs::KernelInputs;
 use crate::kernel::kallsyms::Kallsyms;
 use crate::model::signal::{Availability, Exactness, Signal};
-use crate::uffd;
 
 /// The programs, built by build.rs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker-ebpf"));

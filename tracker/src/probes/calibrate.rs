@@ -4,7 +4,7 @@
 //! page of our own is armed before it exists, and `/proc/self/pagemap` shows what the kernel put
 //! there (`pagemap_pte_hole`, `pte_to_pagemap_entry` in fs/proc/task_mmu.c).
 
-use crate::uffd::{Entry, Features, Pagemap, RegisterMode, Scratch, Userfaultfd};
+use uffd::{Entry, Features, Pagemap, RegisterMode, Scratch, Userfaultfd};
 
 /// Where x86-64 swap entries have their type and offset (arch/x86/include/asm/pgtable_64.h).
 const TYPE_BITS: u32 = 5;
@@ -15,8 +15,8 @@ const OFFSET_SHIFT: u32 = 9 + TYPE_BITS;
 /// # Errors
 /// If no marker could be made: no userfaultfd, no write protection for shmem or anonymous memory,
 /// or no privilege to see swap types in pagemap (CAP_SYS_ADMIN).
-pub fn marker_pte() -> crate::uffd::Result<Option<u64>> {
-    let memory = Scratch::shared(crate::uffd::PAGE_SIZE)?;
+pub fn marker_pte() -> uffd::Result<Option<u64>> {
+    let memory = Scratch::shared(uffd::PAGE_SIZE)?;
     let uffd = Userfaultfd::open()?;
     uffd.enable(Features::offered()? & Features::WP_HUGETLBFS_SHMEM)?;
     uffd.register(&memory.range(), RegisterMode::WP)?;
@@ -32,8 +32,7 @@ pub fn marker_pte() -> crate::uffd::Result<Option<u64>> {
 /// Whether this kernel has guard pages.
 #[must_use]
 pub fn guard_pages() -> bool {
-    Scratch::anonymous(crate::uffd::PAGE_SIZE)
-        .is_ok_and(|memory| memory.install_guards(0..1).is_ok())
+    Scratch::anonymous(uffd::PAGE_SIZE).is_ok_and(|memory| memory.install_guards(0..1).is_ok())
 }
 
 /// The x86-64 pte of a swap entry as pagemap shows it: type in bits 0-4, offset in 5-54.

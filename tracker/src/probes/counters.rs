@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use bytemuck::Zeroable;
 use tracker_ebpf::{
-    Backing, ControlBlock, FreeList, MarkerEvent, MeasuredTime, MmRecord, NO_RECORD, RETIRED,
+    BackingCode, ControlBlock, FreeList, MarkerEvent, MeasuredTime, MmRecord, NO_RECORD, RETIRED,
     RecordState, VmaFaults, VmaRecord, WpMode,
 };
+use uffd::Backing;
 
 use super::constants::MapSizes;
 use super::shared::SharedArray;
@@ -209,11 +210,16 @@ fn settled(state: u32, id: u32, ended: &mut HashMap<u32, Instant>) -> Option<Rec
     Some(if quiet { state } else { RecordState::Live })
 }
 
-fn backing(number: u32) -> Backing {
-    Backing::ALL
-        .into_iter()
-        .find(|b| *b as u32 == number)
-        .unwrap_or(Backing::File)
+/// The backing that a record's code stands for.
+pub fn backing(code: u32) -> Backing {
+    [
+        (BackingCode::Anon, Backing::Anon),
+        (BackingCode::Shmem, Backing::Shmem),
+        (BackingCode::Hugetlb, Backing::Hugetlb),
+    ]
+    .into_iter()
+    .find(|(known, _)| *known as u32 == code)
+    .map_or(Backing::File, |(_, backing)| backing)
 }
 
 impl CounterSource for CounterMaps {

@@ -269,7 +269,7 @@ fn obstacle(hook: &Hook, facts: &KernelFacts, found: &ProbedFacts) -> Option<Str
 }
 
 fn privilege(facts: &KernelFacts) -> Option<String> {
-    use crate::kernel::capabilities::{Capability, UserNamespace};
+    use crate::kernel::capabilities::{Capability, UserNamespace, needed_to};
     let has = |capability| facts.privilege.capabilities.get(&capability) == Some(&true);
     if facts.privilege.user_namespace == UserNamespace::Nested {
         return Some("the kernel refuses BPF inside a user namespace".to_owned());
@@ -284,7 +284,7 @@ fn privilege(facts: &KernelFacts) -> Option<String> {
             format!(
                 "{} is missing; it is needed to {}",
                 missing.name(),
-                missing.needed_to()
+                needed_to(missing)
             )
         })
 }

@@ -4,7 +4,7 @@ use super::advice;
 use super::attach::AttachedProbes;
 use super::hooks::{HOOKS, Hook};
 use super::plan::{HookPlan, HookVerdict, ProbeLevel};
-use crate::kernel::capabilities::Capability;
+use crate::kernel::capabilities::{Capability, needed_to};
 use crate::kernel::facts::KernelFacts;
 use crate::model::signal::{Availability, Exactness, Signal};
 use serde::Serialize;
@@ -125,7 +125,7 @@ pub(super) const USED: [Capability; 6] = [
 fn missing(facts: &KernelFacts) -> Vec<MissingCapability> {
     let describe = |capability: Capability| MissingCapability {
         name: capability.name(),
-        needed_to: capability.needed_to(),
+        needed_to: needed_to(capability),
     };
     let missing = facts.privilege.missing();
     missing

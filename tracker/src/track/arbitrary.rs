@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
-use super::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
 
 fn duration() -> impl Strategy<Value = Duration> {
     (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns))

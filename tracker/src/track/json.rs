@@ -5,10 +5,8 @@
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use crate::model::words;
-
 use super::clock::rfc3339;
-use super::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
 
 /// A header as one line, with its line feed.
 ///
@@ -200,7 +198,7 @@ impl<'a> From<&'a MappingRound> for JsonMapping<'a> {
             start: Address(*start),
             end: Address(*end),
             name,
-            backing: words::backing(*backing),
+            backing: backing.as_str(),
             page_bytes: *page_size,
             pages: JsonPages {
                 tracked,

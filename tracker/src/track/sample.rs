@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
-use super::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
-use crate::uffd::PAGE_SIZE;
+use pages::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+use uffd::PAGE_SIZE;
 
 /// A header of that process.
 pub fn header(comm: &str) -> Header {

@@ -9,7 +9,7 @@ use tracker::metrics::{
 };
 use tracker::model::sample::{FoundVma, Snapshot};
 use tracker::model::{Detail, Discovery, Input, Limits, Model, ProcessFacts, View};
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
 use crate::full::{self, Fill};
 use crate::text::{self, Sample};

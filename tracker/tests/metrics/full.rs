@@ -11,7 +11,8 @@ use tracker::metrics::{
 };
 use tracker::model::sample::{FoundVma, MmSample, ProcessKey, Snapshot, Usage, VmaSample};
 use tracker::model::{Counts, Discovery, Input, Limits, Model, ProcessFacts, ScanResult, View};
-use tracker_ebpf::{Backing, RecordState, TimeHistogram, WpMode};
+use tracker_ebpf::{RecordState, TimeHistogram, WpMode};
+use uffd::Backing;
 
 /// What each VMA counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tracker::model::sample::{FoundVma, MmSample, ProcessKey, Snapshot, Usage, VmaSample};
 use tracker::model::{Counts, Discovery, Input, Limits, Model, ProcessCounts, Releases};
-use tracker_ebpf::{Backing, FaultEntry, RecordState, TableCause, TableLevel, WpMode};
+use tracker_ebpf::{FaultEntry, RecordState, TableCause, TableLevel, WpMode};
+use uffd::Backing;
 
 /// Size of the pieces that VMAs are made of.
 pub const PIECE: u64 = 0x10_0000;

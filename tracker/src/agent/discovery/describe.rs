@@ -1,7 +1,6 @@
 //! What else is known about a process with uffd-wp VMAs: its cgroup and its page tables.
 
 use crate::model::ProcessFacts;
-use crate::uffd;
 
 /// Reads it. A process may end meanwhile, and then has neither.
 ///

@@ -5,12 +5,13 @@
 use super::{Discover, Found, describe, rounded};
 use crate::model::ProcessFacts;
 use crate::model::sample::{FoundVma, ProcessKey};
-use crate::uffd::{self, Smaps};
+use crate::probes::counters::backing;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::time::Duration;
-use tracker_ebpf::{Backing, IterVma};
+use tracker_ebpf::IterVma;
+use uffd::Smaps;
 
 /// Reads the iterator once: all uffd-wp VMAs of the machine.
 pub type ReadIter = Box<dyn FnMut() -> Result<Vec<IterVma>, String> + Send>;
@@ -76,9 +77,7 @@ fn from_row(row: &IterVma) -> FoundVma {
         comm: row.comm[..length].to_vec(),
         start: row.start,
         end: row.end,
-        backing: *Backing::ALL
-            .get(row.backing as usize)
-            .unwrap_or(&Backing::File),
+        backing: backing(row.backing),
         features: Some(u64::from(row.features)),
         name: None,
     }
@@ -114,6 +113,8 @@ fn names(pid: u32) -> uffd::Result<HashMap<u64, Vec<u8>>> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use tracker_ebpf::BackingCode;
+    use uffd::Backing;
 
     fn row(mm: u64, tgid: u32, start: u64) -> IterVma {
         let mut comm = [0; 16];
@@ -127,7 +128,7 @@ mod tests {
             start_boottime_ns: 5_000_000_001,
             tgid,
             features: 0x8000,
-            backing: Backing::Shmem as u32,
+            backing: BackingCode::Shmem as u32,
             reserved: 0,
             comm,
         }

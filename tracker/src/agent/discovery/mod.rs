@@ -17,7 +17,6 @@ pub use smaps::SmapsRoute;
 
 use crate::model::Discovery;
 use crate::model::sample::ProcessKey;
-use crate::uffd;
 use std::time::Duration;
 
 /// A way to find uffd-wp VMAs.

@@ -3,10 +3,10 @@
 use super::look::{Clues, Look, Machine, look};
 use super::{Discover, Found, describe, key_of};
 use crate::model::sample::{FoundVma, ProcessKey};
-use crate::uffd::{self, Categories, Features, PageRegion, Pagemap, Query, ShmemDevices};
 use std::collections::HashMap;
 use std::time::Duration;
 use std::{fs, io};
+use uffd::{Categories, Features, PageRegion, Pagemap, Query, ShmemDevices};
 
 /// The smaps route, with what it remembers of processes.
 #[derive(Debug, Default)]
@@ -198,9 +198,9 @@ fn only_features(held: Option<&[Features]>) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::uffd::{PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
     use std::process::Command;
-    use tracker_ebpf::Backing;
+    use uffd::Backing;
+    use uffd::{PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
 
     fn own(found: &Found) -> Vec<&FoundVma> {
         let pid = std::process::id();

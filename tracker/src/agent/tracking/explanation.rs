@@ -1,7 +1,7 @@
 //! What explaining a process came to, in numbers.
 
 use crate::explain::{Explained, Sampling, Tally};
-use crate::uffd::pages_in;
+use uffd::pages_in;
 
 /// What explaining a process came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

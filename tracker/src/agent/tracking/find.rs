@@ -6,7 +6,7 @@ use std::fs;
 use super::selector::{Candidate, Selector};
 use crate::agent::discovery::key;
 use crate::model::sample::ProcessKey;
-use crate::uffd::{self, ProcessStat};
+use uffd::ProcessStat;
 
 /// A process that is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]

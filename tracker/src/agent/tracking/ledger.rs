@@ -12,7 +12,7 @@ use super::find::Match;
 use super::refusal::{REASONS, backoff};
 use super::selector::Selector;
 use crate::model::sample::ProcessKey;
-use crate::track::{Header, Pages, Round};
+use pages::track::{Header, Pages, Round};
 
 /// What CPU time goes into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -364,7 +364,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::track::{Mapping, MappingRound};
+    use pages::track::{Mapping, MappingRound};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -401,7 +401,7 @@ mod tests {
             start: 0,
             end: 1 << 20,
             name: String::new(),
-            backing: tracker_ebpf::Backing::Anon,
+            backing: uffd::Backing::Anon,
             page_size: 4096,
         };
         let pages = Pages {

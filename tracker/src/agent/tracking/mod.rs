@@ -29,8 +29,8 @@ use super::config::TrackConfig;
 use super::stop::Stop;
 use crate::explain::{Hub, Seen};
 use crate::probes::events::{self, EventProbes};
-use crate::strategy::{self, Facts, Means, Name};
 use ledger::Ledger;
+use pages::strategy::{self, Facts, Means, Name};
 
 /// What the threads and the handlers share.
 pub struct Tracking {

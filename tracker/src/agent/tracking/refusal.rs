@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::inject::InjectError;
-use crate::track::TrackError;
+use pages::inject::InjectError;
+use pages::track::TrackError;
 
 /// All words, as in `uffdwp_track_failures_total{reason}`.
 pub const REASONS: [&str; 8] = [

@@ -18,8 +18,8 @@ use crate::agent::discovery::key_of;
 use crate::agent::pace::thread_cpu_time;
 use crate::agent::stop::Stop;
 use crate::explain::{self, Explainer};
-use crate::inject::{self, Lifeline};
-use crate::track::{Header, Options, Round, Session, Step, TrackError};
+use pages::inject::{self, Lifeline};
+use pages::track::{Header, Options, Round, Session, Step, TrackError};
 
 /// How soon it is noticed that a process has ended.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -98,8 +98,9 @@ impl Following {
         let track = Options {
             strategy: Some(how.strategy),
             detailed: false,
-            max_mapping: crate::track::MAX_MAPPING,
+            max_mapping: pages::track::MAX_MAPPING,
             interval: config.interval,
+            tracker: crate::VERSION,
             inject: inject::Options::default(),
         };
         if !job.process.explained {

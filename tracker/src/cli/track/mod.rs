@@ -13,10 +13,10 @@ use super::pace::{Pace, Wake};
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
-use crate::inject::{self, Launched};
-use crate::strategy::{self, Facts};
-use crate::track::{End, Options, Session, Step, WorkingSet};
 use output::Outputs;
+use pages::inject::{self, Launched};
+use pages::strategy::{self, Facts};
+use pages::track::{End, Options, Session, Step, WorkingSet};
 
 /// The flags of `tracker track`.
 #[derive(Args, Debug)]
@@ -85,6 +85,7 @@ fn track(
         detailed: args.detailed,
         max_mapping: args.rounds.max_mapping,
         interval: args.rounds.interval,
+        tracker: crate::VERSION,
         inject: inject::Options::default(),
     };
     let (mut session, first) = Session::begin(pid, facts.clone(), options)?;

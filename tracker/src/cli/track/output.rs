@@ -8,8 +8,9 @@ use anyhow::Context as _;
 
 use super::TrackArgs;
 use super::table::Table;
+use crate::track::json;
 use crate::track::recording::Writer;
-use crate::track::{Header, Round, Summary, WorkingSet, json};
+use pages::track::{Header, Round, Summary, WorkingSet};
 
 /// All that was asked for.
 pub struct Outputs {

@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::model::words;
 use crate::track::report::tables::count;
 use crate::track::report::words::{number, printable, size};
-use crate::track::{End, Header, MappingRound, Pages, Round, Summary, WorkingSet};
+use pages::track::{End, Header, MappingRound, Pages, Round, Summary, WorkingSet};
 
 /// Mappings shown on a terminal.
 const SHOWN: usize = 8;
@@ -172,7 +171,7 @@ fn busiest(round: &Round) -> String {
             text,
             "  {:>#15x} {:<7} {:>10} written {:>8} unknown of {:>10}  {}",
             mapping.start,
-            words::backing(mapping.backing),
+            mapping.backing.as_str(),
             row.pages.written,
             row.pages.unknown,
             row.pages.tracked,

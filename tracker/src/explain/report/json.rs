@@ -15,11 +15,10 @@ use crate::explain::{
     AgainstFindings, Cause, Frame, Missed, OnlyThere, Place, PlaceId, Reason, RoundLine, Verdict,
     VmaFindings, Why,
 };
-use crate::model::words;
-use crate::track::Mapping;
 use crate::track::clock::rfc3339;
 use crate::track::json::Address;
-use crate::uffd::pages_in;
+use pages::track::Mapping;
+use uffd::pages_in;
 
 /// All lines, each with its line feed: header, rounds, pages, places, missed, story, summary.
 ///
@@ -204,7 +203,7 @@ impl<'a> From<&'a Mapping> for JsonMapping<'a> {
             start: Address(mapping.start),
             end: Address(mapping.end),
             name: &mapping.name,
-            backing: words::backing(mapping.backing),
+            backing: mapping.backing.as_str(),
             page_bytes: mapping.page_size,
         }
     }

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::explain::{Candidate, Findings};
-use crate::track::Mapping;
-use crate::uffd::pages_in;
+use pages::track::Mapping;
+use uffd::pages_in;
 
 /// Missed pages of one mapping with the same candidates.
 #[derive(Clone, Debug)]

@@ -24,10 +24,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Candidate, Cause, Findings, Verdict, VmaFindings};
-use crate::track::Mapping;
 use crate::track::report::words::printable;
 use matrix::Matrix;
 use missed::MissedGroup;
+use pages::track::Mapping;
 use spots::Spot;
 
 /// All that is counted of findings.

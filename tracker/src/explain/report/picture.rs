@@ -15,8 +15,8 @@ use crate::track::report::picture::scales::Times;
 use crate::track::report::svg::{Anchor, Short, Svg, width};
 use crate::track::report::words::{number, share};
 use crate::track::report::{Band, HeatMap, Report as Written};
-use crate::track::{Extent, MappingRound, Pages, Round};
-use crate::uffd::{PAGE_SIZE, pages_in};
+use pages::track::{Extent, MappingRound, Pages, Round};
+use uffd::{PAGE_SIZE, pages_in};
 
 /// Less than this, or more than all but this, of the compared pages is as good as none, or all.
 const FEW: f64 = 0.1;
@@ -204,7 +204,7 @@ fn as_written(rounds: &[RoundLine]) -> Vec<Round> {
 }
 
 fn mapping_round(
-    (mapping, reported): &(Arc<crate::track::Mapping>, Vec<crate::explain::Reported>),
+    (mapping, reported): &(Arc<pages::track::Mapping>, Vec<crate::explain::Reported>),
 ) -> MappingRound {
     let extent = |one: &crate::explain::Reported| Extent {
         range: one.range.clone(),

@@ -8,7 +8,7 @@ use crate::explain::advice;
 use crate::track::clock::{rfc3339, spoken};
 use crate::track::report::tables::count;
 use crate::track::report::words::{number, printable, share, size};
-use crate::uffd::PAGE_SIZE;
+use uffd::PAGE_SIZE;
 
 /// The process and its arguments.
 pub fn who(report: &Report<'_>) -> (String, String) {

@@ -8,7 +8,7 @@ use super::location::Location;
 use super::matrix::Matrix;
 use crate::explain::{Cause, Findings, Place, PlaceId, Verdict};
 use crate::track::report::words::printable;
-use crate::uffd::pages_in;
+use uffd::pages_in;
 
 /// A code location with one cause.
 #[derive(Clone, Debug)]

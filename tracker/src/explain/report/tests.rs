@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::explain::arbitrary::{any_findings, consistent};
 use crate::explain::sample;
-use crate::track::Mapping;
+use pages::track::Mapping;
 
 fn text_of(findings: &Findings) -> String {
     text::text(&Report::new(findings))

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::uffd::{self, Vma};
+use uffd::Vma;
 
 /// What maps says behind the name of a file that nobody can open by name any more.
 const DELETED: &[u8] = b" (deleted)";

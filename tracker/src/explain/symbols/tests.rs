@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use super::*;
-use crate::uffd;
 
 #[inline(never)]
 fn known(n: u64) -> u64 {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tracker_ebpf::{Backing, RecordState, WpMode};
+use tracker_ebpf::{RecordState, WpMode};
+use uffd::Backing;
 
 use super::super::counts::{Counts, ProcessCounts};
 use super::super::input::ProcessFacts;

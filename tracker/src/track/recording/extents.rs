@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::track::Extent;
+use pages::track::Extent;
 
 /// log2 of the page that distances are counted in where all of them are pages.
 const PAGE_SHIFT: u8 = 12;

@@ -6,10 +6,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
 use super::extents::Extents;
-use crate::track::{End, Header, Mapping, Pages, Summary};
+use pages::track::{End, Header, Mapping, Pages, Summary};
 
 /// What a recording begins with.
 pub(super) const MAGIC: [u8; 8] = *b"uffdwpTR";

@@ -8,7 +8,7 @@ use super::format::{
     DiskRound, FRAME_HEAD, Frame, MAGIC, MAX_FRAME, MAX_MAPPINGS, MAX_PAYLOAD, VERSION, WINDOW_LOG,
     parse_head,
 };
-use crate::track::{Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{Header, Mapping, MappingRound, Pages, Round, Summary};
 
 /// Reads a recording, one [`Round`] after the other. After the last one [`Reader::ending`] tells how it ends.
 pub struct Reader<R> {

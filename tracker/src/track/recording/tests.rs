@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::format::{FRAME_HEAD, MAX_FRAME, frame_head};
 use super::*;
 use crate::track::arbitrary::{any_header, any_rounds, any_summary};
-use crate::track::{Header, Round, Summary, json, sample};
+use crate::track::{json, sample};
+use pages::track::{Header, Round, Summary};
 
 /// A recording, and where each of its frames ends.
 fn record(header: &Header, rounds: &[Round], summary: Option<&Summary>) -> (Vec<u8>, Vec<usize>) {

@@ -12,7 +12,7 @@ use super::format::{
     DiskEntry, DiskHeader, DiskMapping, DiskRound, DiskSummary, Frame, MAGIC, MAX_FRAME,
     MAX_MAPPINGS, VERSION, frame_head,
 };
-use crate::track::{Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{Header, Mapping, MappingRound, Pages, Round, Summary};
 
 /// Writes a recording, each frame with one call of [`Write::write_all`]: what is killed leaves whole frames and at most
 /// one torn one at the end. Give it the file itself, not a buffer.

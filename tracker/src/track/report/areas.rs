@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tracker_ebpf::Backing;
+use uffd::Backing;
 
 use super::counts::Counts;
-use crate::track::{Mapping, MappingRound, Round};
-use crate::uffd::{PAGE_SIZE, pages_in};
+use pages::track::{Mapping, MappingRound, Round};
+use uffd::{PAGE_SIZE, pages_in};
 
 /// A mapping, or several at the same addresses. Pages of 4 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::totals::rate;
 use super::{Area, Report};
-use crate::uffd::PAGE_SIZE;
+use uffd::PAGE_SIZE;
 
 /// How much a drawing has room for.
 #[derive(Clone, Copy, Debug)]

@@ -23,8 +23,8 @@ pub use rounds::RoundCounts;
 pub use totals::Totals;
 
 use super::recording::Ending;
-use super::{Header, Round};
 use areas::Areas;
+use pages::track::{Header, Round};
 use rounds::Following;
 
 /// All that is counted of a recording.

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::counts::Counts;
-use crate::track::Round;
-use crate::uffd::PAGE_SIZE;
+use pages::track::Round;
+use uffd::PAGE_SIZE;
 
 /// Rounds of the sliding window.
 pub const WINDOW: usize = 10;

@@ -8,7 +8,6 @@ use super::table::Table;
 use super::totals::rate;
 use super::words::{number, printable, share, size};
 use super::{Area, Report, RoundCounts};
-use crate::model::words::backing;
 use crate::track::clock::{rfc3339, spoken};
 use crate::track::json::end_name;
 
@@ -208,13 +207,13 @@ pub fn mappings(report: &Report<'_>) -> String {
 }
 
 fn page_kind(area: &Area) -> String {
-    let backing = backing(area.backing);
-    if area.page_size == crate::uffd::PAGE_SIZE {
+    let backing = area.backing.as_str();
+    if area.page_size == uffd::PAGE_SIZE {
         return backing.to_owned();
     }
     format!(
         "{backing} {}",
-        size(area.page_size as f64 / crate::uffd::PAGE_SIZE as f64).replace(' ', "")
+        size(area.page_size as f64 / uffd::PAGE_SIZE as f64).replace(' ', "")
     )
 }
 

@@ -1,6 +1,6 @@
 //! Numbers and names for people.
 
-use crate::uffd::PAGE_SIZE;
+use uffd::PAGE_SIZE;
 
 /// Thousands apart: `1,234,567`.
 pub fn number(number: u64) -> String {

@@ -19,14 +19,23 @@ pub struct TrackArgs {
 /// Runs the benchmark, which prints its tables in Markdown.
 pub fn run(args: &TrackArgs) -> Result<ExitCode> {
     setup::prepare(SetupExtent::Build, &args.consent.consent())?;
-    let mut command = Command::new("cargo");
-    command
-        .args(["bench", "--package", "tracker", "--bench", "track"])
-        .current_dir(paths::root());
-    let status = command.status().context("cannot start cargo")?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    // The benchmark starts programs of other packages, which `cargo bench` does not build.
+    let programs = [
+        "build",
+        "--release",
+        "--bins",
+        "--package",
+        "tracker",
+        "--package",
+        "testbed",
+    ];
+    let bench = ["bench", "--package", "testbed", "--bench", "track"];
+    for arguments in [&programs[..], &bench] {
+        let mut command = Command::new("cargo");
+        command.args(arguments).current_dir(paths::root());
+        if !command.status().context("cannot start cargo")?.success() {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

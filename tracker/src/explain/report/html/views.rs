@@ -7,9 +7,8 @@ use crate::explain::report::spots::Spot;
 use crate::explain::report::stack::{kernel, place, told};
 use crate::explain::report::{Report, flags, name_of, picture};
 use crate::explain::{Cause, Frame, Reason, Verdict, VmaFindings, advice};
-use crate::model::words::backing;
 use crate::track::report::words::{number, printable, share, size};
-use crate::uffd::pages_in;
+use uffd::pages_in;
 
 /// Mappings with missed pages told.
 const MISSED: usize = 40;
@@ -222,7 +221,7 @@ pub fn vma_view((vma, pages): &(&VmaFindings, Matrix)) -> VmaView {
     VmaView {
         start: format!("{:#x}", mapping.start),
         size: size(pages_in(&(mapping.start..mapping.end)) as f64),
-        backing: backing(mapping.backing),
+        backing: mapping.backing.as_str(),
         reported: number(pages.all()),
         unchanged: count(unchanged),
         share: share(unchanged, pages.compared()),

@@ -6,10 +6,9 @@ use super::count;
 use super::wrap::{INDENT, cut, wrapped};
 use crate::explain::report::{Report, flags, name_of};
 use crate::explain::{Verdict, advice as means};
-use crate::model::words::backing;
 use crate::track::report::table::Table;
 use crate::track::report::words::{elided, number, printable, share, size};
-use crate::uffd::pages_in;
+use uffd::pages_in;
 
 /// VMAs told.
 const VMAS: usize = 12;
@@ -77,7 +76,7 @@ pub fn vmas(report: &Report<'_>) -> String {
         table.row([
             format!("{:#x}", mapping.start),
             size(pages_in(&(mapping.start..mapping.end)) as f64),
-            backing(mapping.backing).to_owned(),
+            mapping.backing.as_str().to_owned(),
             number(pages.all()),
             count(unchanged),
             share(unchanged, pages.compared()),

@@ -9,8 +9,7 @@ use super::super::{Area, Band, Cell, HeatMap};
 use super::BIN;
 use super::draw::{ADDRESS, BANDS_TOP, EVER, IDLE, MARGIN, RIGHT, SHARE, SIZE, UNKNOWN};
 use super::scales::{LEFT, Times};
-use crate::model::words;
-use crate::uffd::PAGE_SIZE;
+use uffd::PAGE_SIZE;
 
 const NAME_WIDTH: f64 = SIZE - 62.0 - MARGIN;
 /// Between bands: where something lies between them, and where nothing does.
@@ -105,7 +104,7 @@ fn labels<C>(svg: &mut Svg, band: &Band<C>, look: &impl Look<C>, y: f64, height:
 }
 
 fn kind(area: &Area) -> String {
-    let backing = words::backing(area.backing);
+    let backing = area.backing.as_str();
     if area.page_size == PAGE_SIZE {
         return backing.to_owned();
     }

@@ -1,0 +1,97 @@
+//! A userfaultfd of another process in use: what was registered is given back before it closes.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::ops::Range;
+
+use super::ranges::Ranges;
+use super::{Injected, Life, Lifeline};
+use uffd::{Features, RegisterMode, Result, Smaps, Userfaultfd};
+
+/// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
+///
+/// If this process is killed the kernel does the same when it closes the descriptor, except that kernels before
+/// 6.12 leave the write-protect bits in the page tables then; nobody looks at them without a registration.
+#[derive(Debug)]
+pub struct Attached {
+    uffd: Userfaultfd,
+    target: Lifeline,
+    registered: Ranges,
+}
+
+impl Attached {
+    /// Begins the protocol with `features`.
+    ///
+    /// # Errors
+    /// If the kernel does not offer all of them.
+    pub fn new(injected: Injected, features: Features) -> Result<Self> {
+        let Injected { uffd, target, .. } = injected;
+        uffd.enable(features)?;
+        Ok(Self {
+            uffd,
+            target,
+            registered: Ranges::default(),
+        })
+    }
+
+    /// For arming and reading.
+    #[must_use]
+    pub fn uffd(&self) -> &Userfaultfd {
+        &self.uffd
+    }
+
+    /// The target.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.target.pid()
+    }
+
+    /// Registers a range, which is unregistered at the latest on drop.
+    ///
+    /// # Errors
+    /// EBUSY: it belongs to another userfaultfd. ENOMEM: the address space is gone, see [`Self::life`].
+    pub fn register(&mut self, range: &Range<u64>, mode: RegisterMode) -> Result<u64> {
+        // What fails is not ours: older kernels would let us unregister it from its owner.
+        let allowed = self.uffd.register(range, mode)?;
+        self.registered.insert(range);
+        Ok(allowed)
+    }
+
+    /// Gives a registered range back.
+    ///
+    /// # Errors
+    /// If the range holds memory that no userfaultfd can have.
+    pub fn unregister(&mut self, range: &Range<u64>) -> Result<()> {
+        self.registered.remove(range);
+        self.uffd.unregister(range)
+    }
+
+    /// Whether the userfaultfd still has an address space to work on.
+    ///
+    /// # Errors
+    /// If the target cannot be asked.
+    pub fn life(&self) -> Result<Life> {
+        self.target.life()
+    }
+
+    /// What is mapped now. `None` if it is another address space by now, or cannot be read.
+    fn mapped(&self) -> Option<Vec<Range<u64>>> {
+        let path = format!("/proc/{}/maps", self.target.pid());
+        let maps = BufReader::new(File::open(&path).ok()?);
+        let vmas = Smaps::new(maps, path);
+        let mapped = vmas.map(|vma| Some(vma.ok()?.range())).collect();
+        matches!(self.target.has_memory(), Ok(true)).then_some(mapped)?
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Part by part: in a range that holds something foreign by now the kernel unregisters nothing. What
+        // fails here is left to the close.
+        for mapped in self.mapped().unwrap_or_default() {
+            for part in self.registered.common(&mapped) {
+                let _ = self.uffd.unregister(&part);
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A process and the address space it had when we began to look at it.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+
+use uffd::{Entry, Error, PAGE_SIZE, Pagemap, Result};
+
+/// For how long a vfork(2) is waited for. posix_spawn(3) returns before its child has executed the program: the kernel lets
+/// the parent go on (`exec_mm_release`) before the child has memory of its own.
+const VFORK: Duration = Duration::from_secs(2);
+
+/// What became of an address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It is the process's.
+    Same,
+    /// The process executes another program: nothing of the old memory is there any more.
+    Replaced,
+    /// The process has ended.
+    Ended,
+}
+
+/// Tells whether a process lives, and in the address space it had then; a pid alone may mean another one by now.
+#[derive(Debug)]
+pub struct Lifeline {
+    pid: u32,
+    process: OwnedFd,
+    memory: Pagemap,
+}
+
+impl Lifeline {
+    /// Of a process. `None`: there is none of that pid, or it has no memory. Waits a while for one that vfork(2) has made
+    /// and that is about to execute a program: the memory that it has until then is its parent's, which lives on.
+    ///
+    /// # Errors
+    /// If we may not look at it.
+    pub fn open(pid: u32) -> Result<Option<Self>> {
+        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let process = match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(process) => process,
+            // EINVAL: a thread's id.
+            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+            Err(e) => {
+                return Err(Error::system(
+                    "cannot open the pidfd of",
+                    pid.to_string(),
+                    e,
+                ));
+            }
+        };
+        let begin = Instant::now();
+        while shares_memory_with_parent(pid) && begin.elapsed() < VFORK {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let memory = Pagemap::open(pid)?;
+        Ok(memory.map(|memory| Self {
+            pid,
+            process,
+            memory,
+        }))
+    }
+
+    /// The process.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Becomes readable when the process ends.
+    #[must_use]
+    pub const fn pidfd(&self) -> &OwnedFd {
+        &self.process
+    }
+
+    /// What became of it. Cheap: at most two system calls.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub fn life(&self) -> Result<Life> {
+        if self.has_memory()? {
+            return Ok(Life::Same);
+        }
+        let mut ended = [PollFd::new(&self.process, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let ready = rustix::event::poll(&mut ended, Some(&now))
+            .map_err(|e| Error::system("cannot poll", "a pidfd", e))?;
+        Ok(if ready == 0 {
+            Life::Replaced
+        } else {
+            Life::Ended
+        })
+    }
+
+    /// The first page's entry can be read of any address space, whatever is there, as long as it has a user.
+    pub(super) fn has_memory(&self) -> Result<bool> {
+        let mut entry = [Entry::default()];
+        let read = self.memory.read(&(0..PAGE_SIZE), &mut entry)?;
+        Ok(read.is_some())
+    }
+}
+
+/// Whether a process has the address space of its parent (kcmp(2)). No, if that cannot be known: without `CONFIG_KCMP`, or
+/// where we may not look at the parent.
+fn shares_memory_with_parent(pid: u32) -> bool {
+    /// linux/kcmp.h
+    const KCMP_VM: libc::c_int = 1;
+    let Ok(Some(stat)) = uffd::stat(pid) else {
+        return false;
+    };
+    // SAFETY: takes numbers only, and reads no memory.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, stat.parent, KCMP_VM, 0, 0) };
+    order == 0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::{fs, ptr, thread};
+
+    use super::*;
+
+    /// Who lives in the address space of this process, and waits for a file to be opened.
+    fn child() -> Option<u32> {
+        let us = std::process::id();
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.parse::<u32>().ok()
+        });
+        pids.into_iter().find(|pid| {
+            let parent = uffd::stat(*pid).ok().flatten().map(|stat| stat.parent);
+            let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+            let opens = call.starts_with(&format!("{} ", libc::SYS_openat));
+            parent == Some(us) && opens && shares_memory_with_parent(*pid)
+        })
+    }
+
+    /// posix_spawn(3) of `sleep`, with a file to be opened on the way.
+    fn spawn(gate: &CString) -> u32 {
+        let program = c"sleep";
+        let argv = [
+            program.as_ptr().cast_mut(),
+            c"1000".as_ptr().cast_mut(),
+            ptr::null_mut(),
+        ];
+        let envp = [c"PATH=/usr/bin:/bin".as_ptr().cast_mut(), ptr::null_mut()];
+        let mut pid = 0;
+        // SAFETY: all of it is initialised by its own function, and every pointer outlives the call.
+        let error = unsafe {
+            let mut actions = std::mem::zeroed();
+            libc::posix_spawn_file_actions_init(&raw mut actions);
+            libc::posix_spawn_file_actions_addopen(
+                &raw mut actions,
+                0,
+                gate.as_ptr(),
+                libc::O_RDONLY,
+                0,
+            );
+            let error = libc::posix_spawnp(
+                &raw mut pid,
+                program.as_ptr(),
+                &raw const actions,
+                ptr::null(),
+                argv.as_ptr(),
+                envp.as_ptr(),
+            );
+            libc::posix_spawn_file_actions_destroy(&raw mut actions);
+            error
+        };
+        assert_eq!(error, 0);
+        pid.unsigned_abs()
+    }
+
+    #[test]
+    fn a_child_of_vfork_is_not_taken_for_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let gate = CString::new(dir.path().join("gate").as_os_str().as_bytes()).unwrap();
+        // SAFETY: the name is a string.
+        assert_eq!(unsafe { libc::mkfifo(gate.as_ptr(), 0o600) }, 0);
+        thread::scope(|scope| {
+            let spawned = scope.spawn(|| spawn(&gate));
+            // It cannot execute the program before somebody opens the other end.
+            let pid = loop {
+                if let Some(pid) = child() {
+                    break pid;
+                }
+                assert!(!spawned.is_finished());
+            };
+            let opened = scope.spawn(move || Lifeline::open(pid).unwrap().unwrap());
+            thread::sleep(Duration::from_millis(50));
+            let waits = !opened.is_finished();
+            let other_end = fs::OpenOptions::new()
+                .write(true)
+                .open(dir.path().join("gate"));
+            let (pid, lifeline) = (spawned.join().unwrap(), opened.join().unwrap());
+            let before = lifeline.life().unwrap();
+            // SAFETY: ends our child, and takes its status.
+            unsafe {
+                libc::kill(pid as i32, libc::SIGKILL);
+                libc::waitpid(pid as i32, ptr::null_mut(), 0);
+            }
+            assert!(waits);
+            assert_eq!(lifeline.pid(), pid);
+            let lives = [before, lifeline.life().unwrap()];
+            assert_eq!(lives, [Life::Same, Life::Ended]);
+            drop(other_end);
+        });
+    }
+}

@@ -1,0 +1,128 @@
+//! The machinery, for x86-64: its registers, its system call instruction, its way of restarting calls.
+
+mod call;
+mod helper;
+mod ptrace;
+mod restart;
+mod rseq;
+mod text;
+mod threads;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, ExitCode, Stdio};
+
+use rustix::io::Errno;
+
+use super::facts::{self, Facts, Permission};
+use super::wire::{self, Answer, Outcome, Request};
+use super::{InjectError, Injected, Lifeline, Options};
+
+pub fn helper_main() -> Option<ExitCode> {
+    let argument = std::env::args_os().nth(1)?;
+    (argument == helper::ARGUMENT).then(helper::serve)
+}
+
+pub use threads::Stopped;
+
+pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError> {
+    let gone = InjectError::Gone { pid };
+    let facts = read(pid, Facts::read(pid))?.ok_or_else(|| gone.clone())?;
+    if let Some(refusal) = facts.refusal(std::process::id(), facts::name) {
+        return Err(refusal);
+    }
+    // Opened before the userfaultfd is: should the program change in between, this one is the older and says so.
+    let target = read(pid, Lifeline::open(pid))?.ok_or_else(|| gone.clone())?;
+    let occupied = read(pid, super::occupied(pid))?;
+    let request = Request {
+        pid,
+        start_time: facts.start_time,
+        patience_ms: options.patience.as_millis() as u64,
+        longest_stop_ms: options.longest_stop.as_millis() as u64,
+        kernel_faults: options.kernel_faults,
+    };
+    // A target that executes another program just then loses the threads that were known; it is still there.
+    let is_there =
+        || matches!(Facts::read(pid), Ok(Some(now)) if now.start_time == facts.start_time);
+    let mut asked = ask(&request, options);
+    for _ in 0..2 {
+        if asked.as_ref().err() != Some(&gone) || !is_there() {
+            break;
+        }
+        asked = ask(&request, options);
+    }
+    let (answer, uffd) = asked?;
+    Ok(Injected {
+        uffd: uffd.into(),
+        stopped: std::time::Duration::from_nanos(answer.stopped_ns),
+        threads: answer.threads,
+        user_mode_only: answer.user_mode_only,
+        notes: answer.notes,
+        occupied,
+        target,
+    })
+}
+
+/// Has a helper do it.
+fn ask(request: &Request, options: &Options) -> Result<(Answer, OwnedFd), InjectError> {
+    let pid = request.pid;
+    let trouble = |why: String| InjectError::Helper { pid, why };
+    let failed = |what: &str, error: &dyn std::fmt::Display| trouble(format!("{what}: {error}"));
+    let (ours, theirs) = wire::pair().map_err(|e| failed("cannot be talked to", &e))?;
+    let mut child = Command::new(&options.helper)
+        .arg(helper::ARGUMENT)
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|e| {
+            let program = options.helper.display();
+            trouble(format!("cannot be started from {program}: {e}"))
+        })?;
+    let sent = wire::send(ours.as_fd(), request, None);
+    let received = sent.and_then(|()| wire::receive::<Outcome>(&ours));
+    // It ends once it has answered.
+    let status = child.wait();
+    match received {
+        Err(error) => Err(failed("cannot be talked to", &error)),
+        Ok(None) => Err(trouble(match status {
+            Ok(status) => format!("ended without an answer ({status})"),
+            Err(error) => format!("is lost: {error}"),
+        })),
+        Ok(Some((Err(error), _))) => Err(explained(error)),
+        Ok(Some((Ok(answer), Some(uffd)))) => Ok((answer, uffd)),
+        Ok(Some((Ok(_), None))) => Err(trouble(
+            "gave no descriptor; has this process as many open as it may (ulimit -n)?".to_owned(),
+        )),
+    }
+}
+
+/// A refusal of the kernel's, with what decided it.
+fn explained(error: InjectError) -> InjectError {
+    const NOT_PERMITTED: [i32; 2] = [Errno::PERM.raw_os_error(), Errno::ACCESS.raw_os_error()];
+    match error {
+        InjectError::Step { pid, error, .. } if NOT_PERMITTED.contains(&error) => {
+            // A tracer that came between the look and the touch is told as such.
+            if let Ok(Some(facts)) = Facts::read(pid)
+                && let Some(refusal) = facts.refusal(std::process::id(), facts::name)
+            {
+                return refusal;
+            }
+            let why = Permission::read(pid).why();
+            InjectError::Privilege { pid, why }
+        }
+        error => error,
+    }
+}
+
+/// A file of `/proc` that cannot be read for want of a privilege says which.
+fn read<T>(pid: u32, result: uffd::Result<T>) -> Result<T, InjectError> {
+    result.map_err(|error| {
+        let errno = error.errno().unwrap_or(Errno::IO.raw_os_error());
+        let what = format!("look at the memory ({error})");
+        let error = InjectError::Step {
+            pid,
+            what,
+            error: errno,
+        };
+        explained(error)
+    })
+}

@@ -1,0 +1,75 @@
+//! An instruction `syscall` that the target has anyway: nothing is ever written to its memory.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+
+use super::super::InjectError;
+use uffd::{Smaps, Vma};
+
+/// Its code.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// How much is read at a time; no code is searched further than the first of these of a mapping.
+const WINDOW: u64 = 4 << 20;
+
+/// The memory of a process.
+pub fn memory(pid: u32) -> std::io::Result<File> {
+    File::open(format!("/proc/{pid}/mem"))
+}
+
+/// Where one is: in the vDSO, which every process has unless the kernel was booted without, or else in
+/// whatever it can execute.
+pub fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
+    let gone = InjectError::Gone { pid };
+    let path = format!("/proc/{pid}/maps");
+    let maps = File::open(&path).map_err(|_| gone.clone())?;
+    let all = Smaps::new(BufReader::new(maps), path).map_while(Result::ok);
+    let mut all: Vec<Vma> = all.collect();
+    // A process on its way out has no memory any more.
+    if all.is_empty() {
+        return Err(gone);
+    }
+    all.retain(|vma| vma.permissions[2] == b'x' && vma.name != b"[vsyscall]");
+    all.sort_by_key(|vma| vma.name != b"[vdso]");
+    let mut found = all.iter().filter_map(|vma| search(memory, vma.range()));
+    found.next().ok_or(InjectError::NoInstruction { pid })
+}
+
+/// Whether it is there: the target may have executed another program since it was found.
+pub fn is_there(memory: &File, at: u64) -> bool {
+    let mut bytes = [0; 2];
+    memory.read_exact_at(&mut bytes, at).is_ok() && bytes == SYSCALL
+}
+
+fn search(memory: &File, range: Range<u64>) -> Option<u64> {
+    let length = (range.end - range.start).min(WINDOW);
+    let mut code = vec![0; length as usize];
+    let read = memory.read_at(&mut code, range.start).ok()?;
+    let mut pairs = code[..read].windows(SYSCALL.len());
+    let offset = pairs.position(|pair| pair == SYSCALL)?;
+    Some(range.start + offset as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn our_own_is_found() {
+        let pid = std::process::id();
+        let memory = memory(pid).unwrap();
+        let at = find(pid, &memory).unwrap();
+        assert!(is_there(&memory, at));
+        assert!(!is_there(&memory, at + 1) && !is_there(&memory, 0));
+    }
+
+    #[test]
+    fn a_mapping_without_one() {
+        let data = vec![0u8; 4096];
+        let start = data.as_ptr().expose_provenance() as u64;
+        let memory = memory(std::process::id()).unwrap();
+        assert_eq!(search(&memory, start..start + 4096), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! A userfaultfd of a process that does not cooperate, without a lasting trace in it.
+//!
+//! The target is stopped, one of its threads calls userfaultfd(2), the descriptor is duplicated here and closed
+//! there, and everything goes on as it was; everything else (registering, arming, scanning) happens through the
+//! duplicate. docs/inject.md says how, what the target can notice, and which window remains.
+//!
+//! A program that uses this calls [`helper_main`] first in its `main`: the work is done by a process of its own.
+
+mod attached;
+mod error;
+mod facts;
+mod launch;
+mod lifeline;
+#[cfg(target_arch = "x86_64")]
+mod machine;
+mod ranges;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use uffd::{Userfaultfd, Vma};
+
+pub use attached::Attached;
+pub use error::InjectError;
+pub use launch::Launched;
+pub use lifeline::{Life, Lifeline};
+
+/// How to go about it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The program that runs the helper: one whose `main` begins with [`helper_main`].
+    pub helper: PathBuf,
+    /// What the userfaultfd must be able to do.
+    pub kernel_faults: KernelFaults,
+    /// How long to wait, with nobody stopped, for a thread that cannot be stopped at the moment.
+    pub patience: Duration,
+    /// How long the target may stand still before it is let go without a result.
+    pub longest_stop: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            helper: PathBuf::from("/proc/self/exe"),
+            kernel_faults: KernelFaults::default(),
+            patience: Duration::from_secs(2),
+            longest_stop: Duration::from_millis(250),
+        }
+    }
+}
+
+/// The note about a process that was stopped before and still is.
+pub const STAYS_STOPPED: &str = "the process is stopped (SIGSTOP) and stays so";
+
+/// Whether faults of the kernel (the target's read(2) into an armed page) must be handled, too.
+///
+/// The target needs CAP_SYS_PTRACE for that, or `vm.unprivileged_userfaultfd` is 1. With `WP_ASYNC` the kernel
+/// resolves all faults by itself and it makes no difference; without, the target's own calls would get EFAULT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KernelFaults {
+    /// Nice to have.
+    #[default]
+    IfAllowed,
+    /// Fail rather than have one without.
+    Required,
+}
+
+/// A userfaultfd of another process.
+#[derive(Debug)]
+pub struct Injected {
+    /// The descriptor, non-blocking, before `UFFDIO_API`.
+    pub uffd: Userfaultfd,
+    /// How long the target stood still.
+    pub stopped: Duration,
+    /// How many threads it had.
+    pub threads: usize,
+    /// It handles faults of user code only.
+    pub user_mode_only: bool,
+    /// What the target's owner might notice, in words.
+    pub notes: Vec<String>,
+    /// VMAs that belong to a userfaultfd of the target's own (or another tracker's): they cannot be registered.
+    pub occupied: Vec<Vma>,
+    /// The target, in the address space that the descriptor belongs to.
+    pub target: Lifeline,
+}
+
+/// Gets one. Blocks for as long as the options say, plus some milliseconds.
+///
+/// # Errors
+/// Whatever stands against it; the target is as before then.
+pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError> {
+    #[cfg(target_arch = "x86_64")]
+    return machine::userfaultfd(pid, options);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (pid, options);
+        Err(InjectError::Architecture)
+    }
+}
+
+/// A process of which no thread runs, until this is dropped or this program ends in any way. Only the thread that froze
+/// it can let it go.
+pub struct Frozen(#[cfg(target_arch = "x86_64")] machine::Stopped);
+
+impl Frozen {
+    /// Lets it go on; returns for how long it stood still.
+    #[must_use]
+    pub fn release(self) -> Duration {
+        #[cfg(target_arch = "x86_64")]
+        return self.0.release();
+        #[cfg(not(target_arch = "x86_64"))]
+        Duration::ZERO
+    }
+}
+
+/// Stops all threads of a process as a debugger does, or none if that takes longer than `longest`. Calls that the kernel
+/// would end with EINTR are made to go on (docs/inject.md).
+///
+/// # Errors
+/// If it cannot be stopped; it runs on then.
+pub fn freeze(pid: u32, longest: Duration) -> Result<Frozen, InjectError> {
+    #[cfg(target_arch = "x86_64")]
+    return machine::Stopped::new(pid, longest).map(Frozen);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (pid, longest);
+        Err(InjectError::Architecture)
+    }
+}
+
+/// Serves as the helper if this program was started as one; `main` then ends with that status.
+pub fn helper_main() -> Option<ExitCode> {
+    #[cfg(target_arch = "x86_64")]
+    return machine::helper_main();
+    #[cfg(not(target_arch = "x86_64"))]
+    None
+}
+
+/// The VMAs of a process that belong to some userfaultfd already.
+///
+/// # Errors
+/// If smaps cannot be read.
+pub fn occupied(pid: u32) -> uffd::Result<Vec<Vma>> {
+    let Some(vmas) = uffd::smaps(pid)? else {
+        return Ok(Vec::new());
+    };
+    let taken = |vma: &Vma| [b"uw", b"um", b"ui"].iter().any(|flag| vma.flags.has(flag));
+    vmas.filter(|vma| vma.as_ref().map_or(true, taken))
+        .collect()
+}

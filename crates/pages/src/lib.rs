@@ -1,0 +1,11 @@
+//! Which pages of any process were written: strategies to track them, a userfaultfd of a process that
+//! does not cooperate, and sessions that follow a process round by round.
+//!
+//! ```text
+//! inject: a userfaultfd of the target --\
+//! strategy: the best way that works ------> track: rounds until the process ends
+//! ```
+
+pub mod inject;
+pub mod strategy;
+pub mod track;

@@ -1,0 +1,140 @@
+//! What a strategy is told to track, and what it tells back.
+
+use std::ops::Range;
+
+use uffd::Backing;
+
+use uffd::{PAGE_SIZE, ShmemDevices, Vma, pages_in};
+
+/// A VMA, or an aligned part of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Area {
+    /// Its addresses, aligned to its pages.
+    pub range: Range<u64>,
+    /// What its pages come from.
+    pub backing: Backing,
+    /// Bytes of one page: 4096, or that of hugetlb.
+    pub page_size: u64,
+}
+
+impl Area {
+    /// A whole VMA.
+    #[must_use]
+    pub fn of(vma: &Vma, shmem: &ShmemDevices) -> Self {
+        Self {
+            range: vma.range(),
+            backing: vma.backing(shmem),
+            page_size: vma.page_size.max(PAGE_SIZE),
+        }
+    }
+
+    /// Its size in pages of 4 KiB.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        pages_in(&self.range)
+    }
+
+    /// The page of its own size around an address.
+    pub(super) fn page_at(&self, address: u64) -> Range<u64> {
+        let start = address / self.page_size * self.page_size;
+        start..start + self.page_size
+    }
+
+    /// Its parts of at most `bytes`, cut where a page table and a page of any size end.
+    pub(super) fn parts(&self, bytes: u64) -> impl Iterator<Item = Range<u64>> + use<> {
+        let (end, step) = (self.range.end, bytes.max(self.page_size));
+        let mut at = self.range.start;
+        std::iter::from_fn(move || {
+            let start = at;
+            at = (start / step + 1).saturating_mul(step).min(end);
+            (start < end).then_some(start..at)
+        })
+    }
+}
+
+/// Pages that a round reports, next to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Their addresses.
+    pub range: Range<u64>,
+    /// Bytes that one report is about: 4 KiB, or a huge page of which nobody knows what in it was written.
+    pub unit: u64,
+}
+
+/// A round of one area, in pages of 4 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Tracked: the area without what has vanished.
+    pub tracked: u64,
+    /// Armed in this round, for the first time or again.
+    pub armed: u64,
+    /// Reported as written.
+    pub written: u64,
+    /// Accessed for the first time since the last round. `None`: the strategy cannot tell.
+    pub touched: Option<u64>,
+    /// Emptied since they were armed, as `MADV_DONTNEED` does; part of `written`. `None`: it cannot tell.
+    pub zapped: Option<u64>,
+    /// No longer there, or no longer registered.
+    pub vanished: u64,
+}
+
+impl Stats {
+    /// Of an area of which everything is there.
+    pub(super) fn of(area: &Area) -> Self {
+        Self {
+            tracked: area.pages(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes pages off what is tracked.
+    pub(super) fn lose(&mut self, pages: u64) {
+        self.vanished += pages;
+        self.tracked = self.tracked.saturating_sub(pages);
+    }
+}
+
+/// Appends a range, joined to the last one where they touch.
+pub(super) fn append(written: &mut Vec<Written>, range: Range<u64>, unit: u64) {
+    match written.last_mut() {
+        Some(last) if last.range.end == range.start && last.unit == unit => {
+            last.range.end = range.end;
+        }
+        _ => written.push(Written { range, unit }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_end_at_multiples_and_cover_all() {
+        let mut area = Area {
+            range: 0x1000..0x50_0000,
+            backing: Backing::Anon,
+            page_size: PAGE_SIZE,
+        };
+        let parts: Vec<_> = area.parts(0x20_0000).collect();
+        let expected = [
+            0x1000..0x20_0000,
+            0x20_0000..0x40_0000,
+            0x40_0000..0x50_0000,
+        ];
+        assert_eq!(parts, expected);
+        area.page_size = 1 << 30;
+        area.range = 1 << 30..3 << 30;
+        assert_eq!(area.parts(0x20_0000).count(), 2, "no huge page is cut");
+    }
+
+    #[test]
+    fn neighbours_of_one_unit_are_one_report() {
+        let mut written = Vec::new();
+        append(&mut written, 0x1000..0x2000, 4096);
+        append(&mut written, 0x2000..0x3000, 4096);
+        append(&mut written, 0x3000..0x20_3000, 1 << 21);
+        append(&mut written, 0x30_0000..0x30_1000, 4096);
+        assert_eq!(written.len(), 3);
+        assert_eq!(written[0].range, 0x1000..0x3000);
+    }
+}

@@ -1,0 +1,208 @@
+//! Reading which pages are written, so that no write falls between reading and arming.
+//!
+//! With `PAGEMAP_SCAN` both are one step under the page table lock. Without, only pages that were seen disarmed are
+//! armed: one that is written after it was seen is in this round's report, one that was not seen stays disarmed and
+//! is in the next.
+
+use std::ops::Range;
+
+use super::area::Area;
+use uffd::{ArmScan, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, Result, pages_in};
+
+/// What the kernel's own buffer holds (`PAGEMAP_WALK_SIZE >> PAGE_SHIFT`).
+const REGIONS: usize = 512;
+/// 32 KiB: the size the kernel reads pagemap in.
+const ENTRIES: usize = 4096;
+/// How much one scan walks: it holds the target's mmap lock meanwhile, 0.5 ms for a clean GiB.
+pub(super) const SCAN_AT_ONCE: u64 = 1 << 30;
+/// How often a round looks again which memory is registered, while the target replaces it under our hands.
+const LOOKS: u32 = 4;
+
+/// How to find the pages that are not armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unarmed {
+    /// `PAGEMAP_SCAN`.
+    Scan,
+    /// pagemap entries; a page that is not there is armed by a marker.
+    Entries,
+    /// pagemap entries; a page that is not there cannot be armed and is clean.
+    PresentEntries,
+}
+
+/// The pagemap of the target with buffers.
+#[derive(Debug)]
+pub(super) struct Collector {
+    pagemap: Pagemap,
+    regions: Vec<PageRegion>,
+    entries: Vec<Entry>,
+}
+
+impl Collector {
+    pub fn new(pagemap: Pagemap) -> Self {
+        Self {
+            pagemap,
+            regions: vec![PageRegion::default(); REGIONS],
+            entries: Vec::new(),
+        }
+    }
+
+    /// Hands over what is written in an area and arms it in the same step. Returns how many pages are not
+    /// registered any more; `None`: the process is gone.
+    pub fn arm_written(
+        &mut self,
+        area: &Area,
+        query: &Query,
+        mut each: impl FnMut(PageRegion),
+    ) -> Result<Option<u64>> {
+        // A hole between mappings is passed over without a word: look at both ends.
+        let whole = self.is_registered(&area.page_at(area.range.start))?
+            && self.is_registered(&area.page_at(area.range.end - 1))?;
+        let mut pending = if whole {
+            vec![area.range.clone()]
+        } else {
+            self.registered(&area.range)?
+        };
+        let mut vanished = area.pages() - total(&pending);
+        let mut looks = 0;
+        while let Some(run) = pending.pop() {
+            let rest = match self.arm_run(&run, query, &mut each)? {
+                Run::Done => continue,
+                Run::Gone => return Ok(None),
+                Run::RefusedAfter(at) => at..run.end,
+            };
+            looks += 1;
+            let left = if looks <= LOOKS {
+                self.registered(&rest)?
+            } else {
+                Vec::new()
+            };
+            vanished += pages_in(&rest) - total(&left);
+            pending.extend(left);
+        }
+        Ok(Some(vanished))
+    }
+
+    fn arm_run(
+        &mut self,
+        run: &Range<u64>,
+        query: &Query,
+        each: &mut impl FnMut(PageRegion),
+    ) -> Result<Run> {
+        let mut at = run.start;
+        while at < run.end {
+            let part = at..at.saturating_add(SCAN_AT_ONCE).min(run.end);
+            let Some(scan) = self.pagemap.arm_once(&part, query, &mut self.regions)? else {
+                return Ok(Run::Gone);
+            };
+            let (filled, walked) = match scan {
+                ArmScan::Walked(scanned) => (scanned.regions, Some(scanned.walk_end)),
+                ArmScan::Refused { regions } => (regions, None),
+            };
+            let regions = &self.regions[..filled];
+            regions.iter().copied().for_each(&mut *each);
+            match walked {
+                Some(end) if end > at => at = end,
+                Some(_) => return Err(self.pagemap.stuck(at)),
+                None => {
+                    return Ok(Run::RefusedAfter(
+                        regions.last().map_or(at, |last| last.end),
+                    ));
+                }
+            }
+        }
+        Ok(Run::Done)
+    }
+
+    fn is_registered(&self, page: &Range<u64>) -> Result<bool> {
+        let mut region = [PageRegion::default()];
+        let scanned = self
+            .pagemap
+            .scan_once(page, &Query::REGISTERED, &mut region)?;
+        // A process that is gone is noticed by the scan that follows.
+        Ok(scanned.is_none_or(|scanned| scanned.regions != 0))
+    }
+
+    /// The parts of a range that are registered for async write-protection, the last one first.
+    fn registered(&mut self, range: &Range<u64>) -> Result<Vec<Range<u64>>> {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        let each = |region: PageRegion| match runs.last_mut() {
+            Some(last) if last.end == region.start => last.end = region.end,
+            _ => runs.push(region.start..region.end),
+        };
+        self.pagemap
+            .scan(range, &Query::REGISTERED, &mut self.regions, each)?;
+        runs.reverse();
+        Ok(runs)
+    }
+
+    /// The pages of a range that are not armed, as ranges. `None`: the process is gone.
+    pub fn unarmed(&mut self, range: &Range<u64>, how: Unarmed) -> Result<Option<Vec<Range<u64>>>> {
+        let mut found: Vec<Range<u64>> = Vec::new();
+        let mut add = |range: Range<u64>| match found.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => found.push(range),
+        };
+        let walked = match how {
+            Unarmed::Scan => {
+                let each = |region: PageRegion| add(region.start..region.end);
+                self.pagemap
+                    .scan(range, &Query::WRITTEN, &mut self.regions, each)?
+            }
+            Unarmed::Entries => self.entries(range, |_| true, add)?,
+            Unarmed::PresentEntries => {
+                self.entries(range, |entry| entry.present() || entry.swapped(), add)?
+            }
+        };
+        Ok(walked.map(|()| found))
+    }
+
+    fn entries(
+        &mut self,
+        range: &Range<u64>,
+        counts: impl Fn(Entry) -> bool,
+        mut each: impl FnMut(Range<u64>),
+    ) -> Result<Option<()>> {
+        self.walk(range, |page, entry| {
+            if !entry.armed() && counts(entry) {
+                each(page..page + PAGE_SIZE);
+            }
+        })
+    }
+
+    /// Hands over the pagemap entry of each 4 KiB page. `None`: the process is gone.
+    pub fn walk(
+        &mut self,
+        range: &Range<u64>,
+        mut each: impl FnMut(u64, Entry),
+    ) -> Result<Option<()>> {
+        self.entries.resize(ENTRIES, Entry::default());
+        let mut at = range.start;
+        while at < range.end {
+            let Some(read) = self.pagemap.read(&(at..range.end), &mut self.entries)? else {
+                return Ok(None);
+            };
+            for entry in &self.entries[..read] {
+                each(at, *entry);
+                at += PAGE_SIZE;
+            }
+        }
+        Ok(Some(()))
+    }
+
+    /// Scans once with a query that arms; returns whether it found anything.
+    pub fn arm_if(&mut self, page: &Range<u64>, query: &Query) -> Result<bool> {
+        let scan = self.pagemap.arm_once(page, query, &mut self.regions[..1])?;
+        Ok(matches!(scan, Some(ArmScan::Walked(scanned)) if scanned.regions != 0))
+    }
+}
+
+enum Run {
+    Done,
+    Gone,
+    /// Something that is not registered lies after this address.
+    RefusedAfter(u64),
+}
+
+fn total(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(pages_in).sum()
+}

@@ -1,0 +1,211 @@
+//! `hash`: the content of every page, before and after: what has changed, not what was written.
+//!
+//! 8 bytes of memory per page. Reading is not without effect: a page in swap is read in, and a page of a file or of
+//! shmem is mapped. Anonymous memory and hugetlb that is not there is zero and left alone.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use uffd::Backing;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::area::{Area, Stats, Written, append};
+use super::collect::Collector;
+use super::{Name, Strategy};
+use uffd::{Entry, PAGE_SIZE, Pagemap, ProcessMemory, Result, pages_in};
+
+/// How much is read at once.
+const CHUNK: u64 = 1 << 20;
+const PAGE: usize = PAGE_SIZE as usize;
+/// Stands for the content of a page that cannot be read.
+const UNREADABLE: u64 = 0;
+
+/// The strategy.
+#[derive(Debug)]
+pub(super) struct Hash {
+    memory: ProcessMemory,
+    collector: Collector,
+    buffer: Vec<u8>,
+    /// What an empty page hashes to.
+    empty: u64,
+    /// By the start of the area, a hash for each page.
+    hashes: HashMap<u64, Vec<u64>>,
+}
+
+impl Hash {
+    pub fn new(pid: u32, pagemap: Pagemap) -> Self {
+        Self {
+            memory: ProcessMemory::of(pid),
+            collector: Collector::new(pagemap),
+            buffer: vec![0; CHUNK as usize],
+            empty: xxh3_64(&[0; PAGE]),
+            hashes: HashMap::new(),
+        }
+    }
+
+    /// Hashes every page of an area and hands over those that changed.
+    fn update(
+        &mut self,
+        area: &Area,
+        hashes: &mut [u64],
+        mut changed: impl FnMut(Range<u64>),
+    ) -> Result<Option<()>> {
+        for (part, hashes) in area.parts(CHUNK).scan(hashes, |rest, part| {
+            let hashes = rest.split_off_mut(..pages_in(&part) as usize)?;
+            Some((part, hashes))
+        }) {
+            let Some(there) = self.there(area, &part)? else {
+                return Ok(None);
+            };
+            let mut new = vec![self.empty; hashes.len()];
+            for run in there {
+                if self.hash(&part, &run, &mut new)?.is_none() {
+                    return Ok(None);
+                }
+            }
+            for (index, (old, new)) in hashes.iter_mut().zip(new).enumerate() {
+                if std::mem::replace(old, new) != new {
+                    let start = part.start + index as u64 * PAGE_SIZE;
+                    changed(start..start + PAGE_SIZE);
+                }
+            }
+        }
+        Ok(Some(()))
+    }
+
+    /// What of a part is to be read.
+    fn there(&mut self, area: &Area, part: &Range<u64>) -> Result<Option<Vec<Range<u64>>>> {
+        if matches!(area.backing, Backing::Shmem | Backing::File) {
+            return Ok(Some(vec![part.clone()]));
+        }
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        let walked = self.collector.walk(part, |page, entry| {
+            if !has_content(entry) {
+                return;
+            }
+            match runs.last_mut() {
+                Some(last) if last.end == page => last.end += PAGE_SIZE,
+                _ => runs.push(page..page + PAGE_SIZE),
+            }
+        })?;
+        Ok(walked.map(|()| runs))
+    }
+
+    /// Hashes the pages of a run into their places among those of the part.
+    fn hash(&mut self, part: &Range<u64>, run: &Range<u64>, new: &mut [u64]) -> Result<Option<()>> {
+        let mut at = run.start;
+        while at < run.end {
+            // A huge page may be larger than the buffer.
+            let bytes = (run.end - at).min(CHUNK) as usize;
+            let Some(read) = self.memory.read(at, &mut self.buffer[..bytes])? else {
+                return Ok(None);
+            };
+            let mut hashes: Vec<_> = self.buffer[..read]
+                .chunks_exact(PAGE)
+                .map(xxh3_64)
+                .collect();
+            if read < bytes {
+                hashes.push(UNREADABLE);
+            }
+            let index = ((at - part.start) / PAGE_SIZE) as usize;
+            at += hashes.len() as u64 * PAGE_SIZE;
+            for (place, hash) in new.iter_mut().skip(index).zip(hashes) {
+                *place = hash;
+            }
+        }
+        Ok(Some(()))
+    }
+}
+
+impl Strategy for Hash {
+    fn name(&self) -> Name {
+        Name::Hash
+    }
+
+    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+        let mut hashes = vec![UNREADABLE; area.pages() as usize];
+        let hashed = self.update(area, &mut hashes, |_| ())?;
+        self.hashes.insert(area.range.start, hashes);
+        Ok(hashed)
+    }
+
+    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+        let mut hashes = self.hashes.remove(&area.range.start).unwrap_or_default();
+        // An area that was never armed has no content yet to compare with: all of it is reported.
+        hashes.resize(area.pages() as usize, UNREADABLE);
+        let mut stats = Stats::of(area);
+        let hashed = self.update(area, &mut hashes, |page| {
+            stats.written += 1;
+            append(written, page, PAGE_SIZE);
+        })?;
+        self.hashes.insert(area.range.start, hashes);
+        Ok(hashed.map(|()| stats))
+    }
+
+    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+        let mut known: Vec<_> = old
+            .iter()
+            .filter_map(|area| Some((area, self.hashes.remove(&area.range.start)?)))
+            .collect();
+        for area in new {
+            let mut hashes = vec![UNREADABLE; area.pages() as usize];
+            for (from, old) in &mut known {
+                copy_common(&from.range, old, &area.range, &mut hashes);
+            }
+            self.hashes.insert(area.range.start, hashes);
+        }
+    }
+
+    fn forget(&mut self, area: &Area) -> Result<()> {
+        self.hashes.remove(&area.range.start);
+        Ok(())
+    }
+
+    fn release(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Copies what two ranges have in common from the hashes of one to those of the other.
+fn copy_common(from: &Range<u64>, old: &[u64], to: &Range<u64>, new: &mut [u64]) {
+    let common = from.start.max(to.start)..from.end.min(to.end);
+    let skip = |range: &Range<u64>| pages_in(&(range.start..common.start)) as usize;
+    let (Some(old), Some(new)) = (old.get(skip(from)..), new.get_mut(skip(to)..)) else {
+        return;
+    };
+    let count = pages_in(&common) as usize;
+    for (new, old) in new.iter_mut().zip(old).take(count) {
+        *new = *old;
+    }
+}
+
+/// Whether there is a page, in memory or in swap. A marker is none, as far as the reader may see that it is one.
+fn has_content(entry: Entry) -> bool {
+    entry.present() || entry.swapped() && !entry.is_marker()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_follow_their_pages_when_borders_move() {
+        let (page, mut new) = (PAGE_SIZE, vec![0; 3]);
+        copy_common(
+            &(page..4 * page),
+            &[1, 2, 3],
+            &(2 * page..5 * page),
+            &mut new,
+        );
+        assert_eq!(new, [2, 3, 0]);
+        copy_common(&(5 * page..6 * page), &[9], &(2 * page..5 * page), &mut new);
+        assert_eq!(new, [2, 3, 0], "nothing in common");
+        copy_common(
+            &(4 * page..6 * page),
+            &[7, 8],
+            &(2 * page..5 * page),
+            &mut new,
+        );
+        assert_eq!(new, [2, 3, 7]);
+    }
+}

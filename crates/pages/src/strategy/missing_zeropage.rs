@@ -1,0 +1,223 @@
+//! `missing-zeropage`: catch the first access of each page. After a read there is an armed zero page, after a write an
+//! unarmed page, so page tables grow only with what is touched.
+//!
+//! Putting the page there and arming it must not be two steps: what another thread writes in between would be lost.
+//! An anonymous zero page is armed by a scan that arms it only if it still is the zero page; shmem and hugetlb get a
+//! page of zeroes that is armed when it is mapped.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use uffd::Backing;
+
+use super::area::{Area, Stats, Written};
+use super::collect::Collector;
+use super::handler::{Answer, Fault, Handler, resolve};
+use super::none_is_clean::{self, THERE_AND_WRITTEN};
+use super::registered::{Registered, is_unmapped};
+use super::{Name, Strategy};
+use uffd::{Categories, Error, Features, Pagemap, Query, RegisterMode, Result, Userfaultfd};
+
+/// A zero page that nobody has written to.
+const UNTOUCHED_ZERO_PAGE: Query = Query {
+    all_of: Categories(Categories::WRITTEN.0 | Categories::PFNZERO.0),
+    ..Query::WRITTEN_AND_ARM
+};
+
+/// The strategy. Fields are dropped in their order: the handler serves until everything is let go.
+#[derive(Debug)]
+pub(super) struct MissingZeropage {
+    handler: Handler,
+    registered: Arc<Registered>,
+    collector: Collector,
+    touched: Touched,
+}
+
+impl MissingZeropage {
+    /// `uffd` must handle faults of the kernel too: else a read(2) of the target into a new page fails. Of the two
+    /// pagemaps of the target one is for the handler.
+    pub fn new(uffd: Userfaultfd, pagemaps: [Pagemap; 2]) -> Result<Self> {
+        let registered = Arc::new(Registered::new(
+            uffd,
+            Features::WP_ASYNC,
+            RegisterMode::MISSING_WP,
+        )?);
+        let [own, handlers] = pagemaps;
+        let touched = Touched::default();
+        let mut filler = Filler {
+            collector: Collector::new(handlers),
+            zeroes: Vec::new(),
+            touched: touched.clone(),
+        };
+        let answer: Answer = Box::new(move |registered, fault| filler.answer(registered, fault));
+        Ok(Self {
+            handler: Handler::start(registered.clone(), answer)?,
+            registered,
+            collector: Collector::new(own),
+            touched,
+        })
+    }
+}
+
+impl Strategy for MissingZeropage {
+    fn name(&self) -> Name {
+        Name::MissingZeropage
+    }
+
+    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+        self.registered.add(area)?;
+        let armed = self
+            .collector
+            .arm_written(area, &THERE_AND_WRITTEN, |_| ())?;
+        Ok(armed.map(|_| ()))
+    }
+
+    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+        self.handler.check()?;
+        let stats = none_is_clean::round(&mut self.collector, area, written)?;
+        Ok(stats.map(|stats| Stats {
+            touched: Some(self.touched.take(area)),
+            ..stats
+        }))
+    }
+
+    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+        self.registered.redraw(old, new);
+        self.touched.redraw(old, new);
+    }
+
+    fn forget(&mut self, area: &Area) -> Result<()> {
+        self.touched.take(area);
+        self.registered.remove(area)
+    }
+
+    fn release(self: Box<Self>) -> Result<()> {
+        self.registered.release()
+    }
+}
+
+/// First accesses since the last round, in pages of 4 KiB, by the start of the area.
+#[derive(Clone, Debug, Default)]
+struct Touched(Arc<Mutex<HashMap<u64, u64>>>);
+
+impl Touched {
+    fn add(&self, area: &Area) {
+        *self.lock().entry(area.range.start).or_default() += area.page_size / uffd::PAGE_SIZE;
+    }
+
+    fn take(&self, area: &Area) -> u64 {
+        self.lock().remove(&area.range.start).unwrap_or_default()
+    }
+
+    /// What was touched in areas since the last round goes to those that take their place.
+    fn redraw(&self, old: &[Area], new: &[Area]) {
+        let mut touched = self.lock();
+        let moved: u64 = old
+            .iter()
+            .filter_map(|area| touched.remove(&area.range.start))
+            .sum();
+        if let Some(first) = new.first() {
+            *touched.entry(first.range.start).or_default() += moved;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The handler's part.
+struct Filler {
+    collector: Collector,
+    /// What is copied to a page of the largest size so far.
+    zeroes: Vec<u8>,
+    touched: Touched,
+}
+
+impl Filler {
+    fn answer(&mut self, registered: &Registered, fault: &Fault) -> Result<()> {
+        if fault.write_protect {
+            return resolve(registered, &fault.page);
+        }
+        let filled = match fault.area.backing {
+            Backing::Anon => self.zero_page(registered, fault),
+            _ => self.zeroed_page(registered, fault),
+        };
+        match filled {
+            Ok(()) if fault.known => self.touched.add(&fault.area),
+            Ok(()) => (),
+            // Another fault, another mapping or munmap was first.
+            Err(e) if is_there_already(&e) || is_unmapped(&e) => (),
+            Err(e) => return Err(e),
+        }
+        match registered.uffd().wake(&fault.page) {
+            Err(e) if is_unmapped(&e) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn zero_page(&mut self, registered: &Registered, fault: &Fault) -> Result<()> {
+        registered.uffd().zeropage(&fault.page, false)?;
+        if !fault.write {
+            // If it is written by now it stays disarmed, and is in the next report.
+            self.collector.arm_if(&fault.page, &UNTOUCHED_ZERO_PAGE)?;
+        }
+        Ok(())
+    }
+
+    fn zeroed_page(&mut self, registered: &Registered, fault: &Fault) -> Result<()> {
+        let length = fault.area.page_size as usize;
+        if self.zeroes.len() < length {
+            self.zeroes.resize(length, 0);
+        }
+        let source = self.zeroes.as_ptr();
+        // SAFETY: `zeroes` is at least as long as the page; a missing page holds nothing that could be referred to.
+        unsafe { registered.uffd().copy(&fault.page, source, !fault.write) }.map(drop)
+    }
+}
+
+fn is_there_already(error: &Error) -> bool {
+    error.errno() == Some(Errno::EXIST.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use uffd::{PAGE_SIZE, PageRegion, Scratch};
+
+    /// A zero page is put there, another thread writes, and then the page is armed, by either way: whether a scan
+    /// reports the write.
+    fn is_reported(arm: impl FnOnce(&Userfaultfd, &mut Collector, &std::ops::Range<u64>)) -> bool {
+        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let uffd = Userfaultfd::open_user_mode_only().unwrap();
+        uffd.enable(Features::WP_ASYNC).unwrap();
+        let page = scratch.range();
+        uffd.register(&page, RegisterMode::MISSING_WP).unwrap();
+        uffd.zeropage(&page, true).unwrap();
+        scratch.store(0, 7);
+        let pagemap = || Pagemap::own().unwrap().unwrap();
+        arm(&uffd, &mut Collector::new(pagemap()), &page);
+        let mut regions = [PageRegion::default()];
+        let scanned = pagemap()
+            .scan_once(&page, &Query::WRITTEN, &mut regions)
+            .unwrap();
+        scanned.unwrap().regions == 1
+    }
+
+    #[test]
+    fn a_write_before_the_bit_is_lost_unless_only_the_zero_page_is_armed() {
+        let behaviour = uffd::self_test().unwrap();
+        if !crate::strategy::start::can_scan(&behaviour) {
+            return;
+        }
+        assert!(
+            !is_reported(|uffd, _, page| uffd.arm(page).unwrap()),
+            "the recipe"
+        );
+        assert!(is_reported(|_, collector, page| {
+            assert!(!collector.arm_if(page, &UNTOUCHED_ZERO_PAGE).unwrap());
+        }));
+    }
+}

@@ -1,0 +1,72 @@
+//! Ways to track which pages of a process are written: one trait, one file per strategy.
+//!
+//! A strategy works from outside: through a userfaultfd that belongs to the target's address space (made there, or
+//! duplicated out of it), through `/proc/PID/pagemap`, `clear_refs` and process_vm_readv(2). Only `mprotect` must run
+//! in the process itself. docs/strategies.md tells what each reports too much and what it misses.
+//!
+//! ```text
+//! facts (trials on scratch mappings) --> choose (pure): verdicts, auto
+//!                                            |
+//! start --> arm each area, end_round --> [ round of each area, end_round ]* --> release
+//! ```
+
+mod area;
+mod choose;
+mod collect;
+mod facts;
+mod handler;
+mod hash;
+mod markers;
+mod missing_zeropage;
+mod mprotect;
+mod name;
+mod none_is_clean;
+mod prefault;
+mod registered;
+mod soft_dirty;
+mod start;
+mod sync;
+mod trial;
+
+pub use area::{Area, Stats, Written};
+pub use choose::{Choice, Descriptor, Means, Verdict, auto, verdict, verdicts};
+pub use facts::{Facts, gather};
+pub use mprotect::Mprotect;
+pub use name::Name;
+pub use start::{StartError, Target, start};
+pub use trial::{Outcome, Seen, Trial};
+
+use uffd::Result;
+
+/// One way to track writes.
+///
+/// The caller arms every area and ends the round; from then on each round asks every area and ends. What is written
+/// after a page was armed is reported by a later round; no write falls between two rounds, except with `soft-dirty`.
+/// `None` as a result: the process is gone, or has another address space since exec. Dropping a strategy releases it.
+pub trait Strategy: Send {
+    /// Which one it is.
+    fn name(&self) -> Name;
+
+    /// Begins to track an area. EBUSY: it is registered with another userfaultfd; EINVAL: this kernel cannot track
+    /// memory of this kind.
+    fn arm(&mut self, area: &Area) -> Result<Option<()>>;
+
+    /// Appends what was written in an area since the last round, in order of addresses, and arms it again. What has
+    /// been unmapped meanwhile is counted, and is no error.
+    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>>;
+
+    /// Ends a round, after every area was asked.
+    fn end_round(&mut self) -> Result<Option<()>> {
+        Ok(Some(()))
+    }
+
+    /// Draws the borders of areas anew, where the process has split, joined or unmapped some: `new` takes the place of
+    /// `old` and covers nothing that `old` did not. No page is armed or disarmed.
+    fn redraw(&mut self, _old: &[Area], _new: &[Area]) {}
+
+    /// Stops to track an area and disarms it. An area that is unmapped already is no error.
+    fn forget(&mut self, area: &Area) -> Result<()>;
+
+    /// Stops to track every area: nothing stays armed and nobody waits.
+    fn release(self: Box<Self>) -> Result<()>;
+}

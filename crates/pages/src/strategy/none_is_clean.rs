@@ -1,0 +1,86 @@
+//! `none-is-clean`: arm only what is there; a page that is not there is untouched, and was never written.
+//!
+//! What user space can do today of an attribute of the VMA, with which protection would start at registering. A page
+//! touched later is there and not armed: written, unless it is the zero page.
+
+use super::area::{Area, Stats, Written, append};
+use super::collect::Collector;
+use super::registered::Registered;
+use super::{Name, Strategy};
+use uffd::{
+    Categories, Features, PageRegion, Pagemap, Query, RegisterMode, Result, Userfaultfd, pages_in,
+};
+
+/// Written and there. The zero page, which only a read maps, is armed with the rest and told apart afterwards.
+pub(super) const THERE_AND_WRITTEN: Query = Query {
+    any_of: Categories(Categories::PRESENT.0 | Categories::SWAPPED.0),
+    returned: Categories(Categories::WRITTEN.0 | Categories::PFNZERO.0),
+    ..Query::WRITTEN_AND_ARM
+};
+
+/// The strategy.
+#[derive(Debug)]
+pub(super) struct NoneIsClean {
+    registered: Registered,
+    collector: Collector,
+}
+
+impl NoneIsClean {
+    pub fn new(uffd: Userfaultfd, pagemap: Pagemap) -> Result<Self> {
+        Ok(Self {
+            registered: Registered::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
+            collector: Collector::new(pagemap),
+        })
+    }
+}
+
+impl Strategy for NoneIsClean {
+    fn name(&self) -> Name {
+        Name::NoneIsClean
+    }
+
+    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+        self.registered.add(area)?;
+        let armed = self
+            .collector
+            .arm_written(area, &THERE_AND_WRITTEN, |_| ())?;
+        Ok(armed.map(|_| ()))
+    }
+
+    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+        round(&mut self.collector, area, written)
+    }
+
+    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+        self.registered.redraw(old, new);
+    }
+
+    fn forget(&mut self, area: &Area) -> Result<()> {
+        self.registered.remove(area)
+    }
+
+    fn release(self: Box<Self>) -> Result<()> {
+        self.registered.release()
+    }
+}
+
+/// A round that leaves alone what is not there.
+pub(super) fn round(
+    collector: &mut Collector,
+    area: &Area,
+    written: &mut Vec<Written>,
+) -> Result<Option<Stats>> {
+    let mut stats = Stats::of(area);
+    let vanished = collector.arm_written(area, &THERE_AND_WRITTEN, |region: PageRegion| {
+        let range = region.start..region.end;
+        stats.armed += pages_in(&range);
+        if !region.categories.contains(Categories::PFNZERO) {
+            stats.written += pages_in(&range);
+            append(written, range, area.page_size);
+        }
+    })?;
+    Ok(vanished.map(|vanished| {
+        stats.lose(vanished);
+        stats
+    }))
+}

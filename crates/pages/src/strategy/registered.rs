@@ -1,0 +1,149 @@
+//! Areas that are registered with a userfaultfd, and letting go of them whatever happens.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+use super::area::Area;
+use uffd::{Error, Features, RegisterMode, Result, Userfaultfd, pages_in};
+
+/// How much one ioctl arms: it holds the target's mmap lock meanwhile, for at most some 5 ms.
+const ARM_AT_ONCE: u64 = 256 << 20;
+
+/// A userfaultfd and what it is registered for. Dropping it disarms everything and wakes who waits.
+#[derive(Debug)]
+pub(super) struct Registered {
+    uffd: Userfaultfd,
+    mode: RegisterMode,
+    areas: Mutex<BTreeMap<u64, Area>>,
+}
+
+impl Registered {
+    /// Enables `features` on a descriptor that has none yet; areas are registered for `mode`.
+    pub fn new(uffd: Userfaultfd, features: Features, mode: RegisterMode) -> Result<Self> {
+        uffd.enable(features)?;
+        let areas = Mutex::default();
+        Ok(Self { uffd, mode, areas })
+    }
+
+    /// The descriptor.
+    pub fn uffd(&self) -> &Userfaultfd {
+        &self.uffd
+    }
+
+    /// Registers an area. It is known before its first fault can come.
+    pub fn add(&self, area: &Area) -> Result<()> {
+        self.lock().insert(area.range.start, area.clone());
+        self.uffd
+            .register(&area.range, self.mode)
+            .map(drop)
+            .inspect_err(|_| {
+                self.lock().remove(&area.range.start);
+            })
+    }
+
+    /// Replaces areas by others that cover what is left of them.
+    pub fn redraw(&self, old: &[Area], new: &[Area]) {
+        let mut areas = self.lock();
+        for area in old {
+            areas.remove(&area.range.start);
+        }
+        areas.extend(new.iter().map(|area| (area.range.start, area.clone())));
+    }
+
+    /// Arms a whole area, in steps; returns how many pages have vanished meanwhile.
+    pub fn arm_all(&self, area: &Area) -> Result<u64> {
+        area.parts(ARM_AT_ONCE)
+            .map(|part| self.arm(area, &part))
+            .sum()
+    }
+
+    /// Arms a range inside an area; returns how many pages of it are not there any more.
+    pub fn arm(&self, area: &Area, range: &Range<u64>) -> Result<u64> {
+        match self.uffd.arm(range) {
+            Err(e) if is_unmapped(&e) && range.end - range.start > area.page_size => {
+                // Gone as a whole, most likely: what is left in its middle stays unarmed, and is told later.
+                let ends = [area.page_at(range.start), area.page_at(range.end - 1)];
+                if ends.iter().all(|end| self.is_gone(end)) {
+                    return Ok(pages_in(range));
+                }
+                // Some of it is gone, or it is two VMAs by now, which old kernels do not take at once.
+                let middle = area
+                    .page_at(range.start + (range.end - range.start) / 2)
+                    .start;
+                let middle = middle.max(range.start + area.page_size);
+                let first = self.arm(area, &(range.start..middle))?;
+                Ok(first + self.arm(area, &(middle..range.end))?)
+            }
+            Err(e) if is_unmapped(&e) => Ok(pages_in(range)),
+            result => result.map(|()| 0),
+        }
+    }
+
+    fn is_gone(&self, page: &Range<u64>) -> bool {
+        matches!(self.uffd.arm(page), Err(e) if is_unmapped(&e))
+    }
+
+    /// Which area an address is in.
+    pub fn at(&self, address: u64) -> Option<Area> {
+        let areas = self.lock();
+        let (_, area) = areas.range(..=address).next_back()?;
+        area.range.contains(&address).then(|| area.clone())
+    }
+
+    /// Disarms one area. It is known until nobody can wait in it any more.
+    pub fn remove(&self, area: &Area) -> Result<()> {
+        let result = self.let_go(&area.range);
+        self.lock().remove(&area.range.start);
+        result
+    }
+
+    /// Disarms them all; goes on after an error and returns the first.
+    pub fn release(&self) -> Result<()> {
+        let areas: Vec<Area> = self.lock().values().cloned().collect();
+        let results = areas.iter().map(|area| self.remove(area));
+        results.fold(Ok(()), Result::and)
+    }
+
+    /// Unregistering disarms, but wakes only who waits for a missing page: hence the wake.
+    ///
+    /// Older kernels let anybody unregister what belongs to another userfaultfd: the process may have mapped
+    /// it anew and registered it itself. Registering what is ours already changes nothing, and what is another's is
+    /// refused.
+    fn let_go(&self, range: &Range<u64>) -> Result<()> {
+        let busy = Some(Errno::BUSY.raw_os_error());
+        if matches!(self.uffd.register(range, self.mode), Err(e) if e.errno() == busy) {
+            return Ok(());
+        }
+        let unregistered = self.uffd.unregister(range);
+        let woken = self.uffd.wake(range);
+        match unregistered.and(woken) {
+            // Something else is mapped there now; what is left of ours ends with the descriptor.
+            Err(e) if is_unmapped(&e) || e.errno() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Area>> {
+        self.areas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        // Closing the descriptor, which follows, frees the target too.
+        let _ = self.release();
+    }
+}
+
+/// Whether the kernel says that the range is not, or not whole, a registered VMA; or that the process is gone.
+pub(super) fn is_unmapped(error: &Error) -> bool {
+    const ANSWERS: [i32; 3] = [
+        Errno::NOENT.raw_os_error(),
+        Errno::NOMEM.raw_os_error(),
+        Errno::SRCH.raw_os_error(),
+    ];
+    error.errno().is_some_and(|errno| ANSWERS.contains(&errno))
+}

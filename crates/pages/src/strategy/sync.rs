@@ -1,0 +1,137 @@
+//! `sync`: each first write waits for a message to be answered; the handler disarms the page, and a round reports and
+//! arms again what is disarmed.
+//!
+//! Disarmed is also what lost its entry by a zap, and on kernels without markers what was touched first: a handler
+//! that only noted its messages would miss both.
+
+use std::sync::Arc;
+
+use uffd::Backing;
+
+use super::area::{Area, Stats, Written, append};
+use super::collect::{Collector, Unarmed};
+use super::handler::{Answer, Handler, resolve};
+use super::registered::Registered;
+use super::{Name, Strategy};
+use uffd::{Behaviour, Features, Pagemap, RegisterMode, Result, Userfaultfd, pages_in};
+
+/// How much is read before it is armed.
+const AT_ONCE: u64 = 256 << 20;
+
+/// The strategy. Fields are dropped in their order: the handler serves until everything is let go.
+#[derive(Debug)]
+pub(super) struct Sync {
+    handler: Handler,
+    registered: Arc<Registered>,
+    collector: Collector,
+    behaviour: Behaviour,
+}
+
+impl Sync {
+    /// `uffd` must handle faults of the kernel too: else a read(2) of the target into an armed page fails.
+    pub fn new(uffd: Userfaultfd, pagemap: Pagemap, behaviour: Behaviour) -> Result<Self> {
+        let markers = Features::WP_UNPOPULATED | Features::WP_HUGETLBFS_SHMEM;
+        let registered = Arc::new(Registered::new(
+            uffd,
+            behaviour.features & markers,
+            RegisterMode::WP,
+        )?);
+        let answer: Answer = Box::new(|registered, fault| resolve(registered, &fault.page));
+        Ok(Self {
+            handler: Handler::start(registered.clone(), answer)?,
+            registered,
+            collector: Collector::new(pagemap),
+            behaviour,
+        })
+    }
+}
+
+impl Strategy for Sync {
+    fn name(&self) -> Name {
+        Name::Sync
+    }
+
+    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+        self.registered.add(area)?;
+        if unarmed(&self.behaviour, area) != Unarmed::PresentEntries {
+            return self.registered.arm_all(area).map(|_| Some(()));
+        }
+        // What is not there stays disarmed: its first touch is found by a round.
+        let round = self.round(area, &mut Vec::new())?;
+        Ok(round.map(|_| ()))
+    }
+
+    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+        self.handler.check()?;
+        let how = unarmed(&self.behaviour, area);
+        let mut stats = Stats::of(area);
+        for part in area.parts(AT_ONCE) {
+            let Some(found) = self.collector.unarmed(&part, how)? else {
+                return Ok(None);
+            };
+            for range in found {
+                let vanished = self.registered.arm(area, &range)?;
+                let pages = pages_in(&range) - vanished;
+                stats.lose(vanished);
+                stats.armed += pages;
+                stats.written += pages;
+                if pages != 0 {
+                    append(written, range, area.page_size);
+                }
+            }
+        }
+        Ok(Some(stats))
+    }
+
+    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+        self.registered.redraw(old, new);
+    }
+
+    fn forget(&mut self, area: &Area) -> Result<()> {
+        self.registered.remove(area)
+    }
+
+    fn release(self: Box<Self>) -> Result<()> {
+        self.registered.release()
+    }
+}
+
+/// How the pages of an area that are not armed are found on this kernel.
+fn unarmed(behaviour: &Behaviour, area: &Area) -> Unarmed {
+    let markers = match area.backing {
+        Backing::Anon => behaviour.anonymous_markers,
+        _ => behaviour.shmem_markers,
+    };
+    match (behaviour.written, markers) {
+        (Some(_), true) => Unarmed::Scan,
+        (None, true) => Unarmed::Entries,
+        (_, false) => Unarmed::PresentEntries,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uffd::WrittenMeaning;
+
+    #[test]
+    fn without_markers_only_what_is_there_can_be_armed() {
+        let area = |backing| Area {
+            range: 0..0x1000,
+            backing,
+            page_size: 0x1000,
+        };
+        let old = Behaviour {
+            shmem_markers: true,
+            ..Behaviour::default()
+        };
+        assert_eq!(unarmed(&old, &area(Backing::Anon)), Unarmed::PresentEntries);
+        assert_eq!(unarmed(&old, &area(Backing::Shmem)), Unarmed::Entries);
+        let new = Behaviour {
+            anonymous_markers: true,
+            written: Some(WrittenMeaning::Old),
+            ..old
+        };
+        assert_eq!(unarmed(&new, &area(Backing::Anon)), Unarmed::Scan);
+    }
+}

@@ -1,0 +1,286 @@
+//! The round trip: a strategy tracks a scratch mapping of our own, of which every access is known.
+//!
+//! What a kernel promises and what it does differ: `clear_refs` succeeds where there are no soft-dirty bits, and what
+//! "written" means to `PAGEMAP_SCAN` has changed in stable kernels. Only this tells.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Serialize, Serializer};
+use uffd::Backing;
+
+use super::area::{Area, Written};
+use super::mprotect::Mprotect;
+use super::start::{StartError, Target, start};
+use super::{Name, Strategy};
+use uffd::{Behaviour, Error, PAGE_SIZE, PMD_SIZE, Result, Scratch, Userfaultfd};
+
+/// What one strategy did with one kind of memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trial {
+    /// The strategy.
+    pub strategy: Name,
+    /// What the pages came from.
+    #[serde(serialize_with = "word")]
+    pub backing: Backing,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", content = "detail", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Every write was reported, and no page that was left alone.
+    Works(Seen),
+    /// The kernel refused, or a report was wrong: why.
+    Fails(String),
+    /// It could not be tried: why.
+    Untried(String),
+}
+
+/// What else was reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// A page that was only read, for the first time.
+    pub first_reads: bool,
+    /// A page that was emptied.
+    pub zaps: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn word<S: Serializer>(backing: &Backing, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(backing.as_str())
+}
+
+/// How long an access of the scratch mapping may take before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The pages, by number: one that is left alone, one that is there and written, one written first, one read first,
+/// one emptied.
+const ALONE: u64 = 0;
+const THERE: u64 = 1;
+const FIRST: u64 = 2;
+const READ: u64 = 3;
+const EMPTIED: u64 = 4;
+const PAGES: u64 = 5;
+
+/// Tries one strategy on one kind of memory.
+pub(super) fn run(strategy: Name, backing: Backing, behaviour: &Behaviour) -> Trial {
+    let outcome = match Ground::new(backing) {
+        Err(reason) => Outcome::Untried(reason),
+        Ok(ground) => match start_own(strategy, behaviour) {
+            Err(error) => Outcome::Fails(error.to_string()),
+            Ok(started) => ground.round_trip(started),
+        },
+    };
+    Trial {
+        strategy,
+        backing,
+        outcome,
+    }
+}
+
+/// Starts a strategy on this process.
+fn start_own(
+    name: Name,
+    behaviour: &Behaviour,
+) -> std::result::Result<Box<dyn Strategy>, StartError> {
+    if name == Name::Mprotect {
+        // SAFETY: it is given one scratch mapping, which lives longer and is touched by us only.
+        return Ok(Box::new(unsafe { Mprotect::new() }?));
+    }
+    let open = || Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only());
+    let target = Target {
+        pid: std::process::id(),
+        uffd: name.needs_descriptor().then(open).transpose()?,
+        behaviour: *behaviour,
+        detailed: false,
+    };
+    start(name, target)
+}
+
+/// The scratch mapping as an area.
+struct Ground {
+    scratch: Scratch,
+    area: Area,
+}
+
+impl Ground {
+    fn new(backing: Backing) -> std::result::Result<Self, String> {
+        let page_size = if backing == Backing::Hugetlb {
+            PMD_SIZE
+        } else {
+            PAGE_SIZE
+        };
+        let length = PAGES * page_size;
+        let scratch = match backing {
+            Backing::Anon => Scratch::anonymous(length),
+            Backing::Shmem => Scratch::shared(length),
+            Backing::Hugetlb => Scratch::hugetlb(length),
+            Backing::File => Scratch::of_file(&regular_file()?, length),
+        };
+        let scratch = scratch.map_err(|error| match backing {
+            Backing::Hugetlb => {
+                format!("it takes {PAGES} free huge pages (vm.nr_hugepages)")
+            }
+            _ => error.to_string(),
+        })?;
+        let range = scratch.range();
+        let area = Area {
+            range,
+            backing,
+            page_size,
+        };
+        Ok(Self { scratch, area })
+    }
+
+    fn round_trip(self, strategy: Box<dyn Strategy>) -> Outcome {
+        /// Soft-dirty bits are cleared for the whole process: one trial at a time.
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.rounds(strategy) {
+            Ok(seen) => Outcome::Works(seen),
+            Err(reason) => Outcome::Fails(reason),
+        }
+    }
+
+    fn rounds(&self, mut strategy: Box<dyn Strategy>) -> std::result::Result<Seen, String> {
+        let text = |e: Error| e.to_string();
+        for page in [ALONE, THERE, EMPTIED] {
+            self.store(page, 1);
+        }
+        strategy.arm(&self.area).map_err(refusal)?;
+        strategy.end_round().map_err(text)?;
+        let quiet = self.round(&mut *strategy).map_err(text)?;
+        if !quiet.is_empty() {
+            return Err("reports pages to which nobody has written".to_owned());
+        }
+        let mut strategy = self.touch(strategy, || {
+            self.store(THERE, 2);
+            self.store(FIRST, 2);
+            self.load(READ);
+            self.zap(EMPTIED);
+        })?;
+        let first = self.round(&mut *strategy).map_err(text)?;
+        judge(&first)?;
+        let mut strategy = self.touch(strategy, || {
+            self.store(THERE, 3);
+            self.store(FIRST, 3);
+        })?;
+        judge(&self.round(&mut *strategy).map_err(text)?)?;
+        strategy.release().map_err(text)?;
+        Ok(Seen {
+            first_reads: first.contains(&READ),
+            zaps: first.contains(&EMPTIED),
+        })
+    }
+
+    /// Touches memory in a thread of its own, which may have to wait for the strategy. One that leaves it waiting is
+    /// dropped, which sets it free.
+    fn touch(
+        &self,
+        strategy: Box<dyn Strategy>,
+        accesses: impl FnOnce() + Send,
+    ) -> std::result::Result<Box<dyn Strategy>, String> {
+        let (done, finished) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                accesses();
+                // The other end waits, or has given up.
+                let _ = done.send(());
+            });
+            match finished.recv_timeout(PATIENCE) {
+                Ok(()) => Ok(strategy),
+                Err(_) => {
+                    drop(strategy);
+                    Err(format!("an access still waited after {PATIENCE:?}"))
+                }
+            }
+        })
+    }
+
+    /// The numbers of the pages that a round reports.
+    fn round(&self, strategy: &mut dyn Strategy) -> Result<BTreeSet<u64>> {
+        let mut written = Vec::new();
+        strategy.round(&self.area, &mut written)?;
+        strategy.end_round()?;
+        let number = |at: u64| (at - self.area.range.start) / self.area.page_size;
+        let numbers = |w: &Written| number(w.range.start)..number(w.range.end - 1) + 1;
+        Ok(written.iter().flat_map(numbers).collect())
+    }
+
+    fn store(&self, page: u64, value: u8) {
+        self.scratch.store(self.first_small(page), value);
+    }
+
+    fn load(&self, page: u64) {
+        self.scratch.read(self.first_small(page));
+    }
+
+    fn zap(&self, page: u64) {
+        let range = self.first_small(page)..self.first_small(page + 1);
+        // If it fails nothing is emptied, and nothing is seen to be.
+        let _ = self.scratch.drop_range(range);
+    }
+
+    fn first_small(&self, page: u64) -> u64 {
+        page * self.area.page_size / PAGE_SIZE
+    }
+}
+
+fn judge(reported: &BTreeSet<u64>) -> std::result::Result<(), String> {
+    if !reported.contains(&THERE) {
+        Err("misses a write to a page that is there".to_owned())
+    } else if !reported.contains(&FIRST) {
+        Err("misses the first write to a page".to_owned())
+    } else if reported.contains(&ALONE) {
+        Err("reports a page that was left alone".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+fn refusal(error: Error) -> String {
+    if error.errno() == Some(Errno::INVAL.raw_os_error()) {
+        "this kernel does not register it".to_owned()
+    } else {
+        error.to_string()
+    }
+}
+
+/// A regular file of some pages, not on tmpfs, where it would be shmem: the program itself, or one made for it.
+fn regular_file() -> std::result::Result<File, String> {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    let directory = std::env::temp_dir();
+    for open in [own_program, unnamed_in_temp_dir] {
+        let Ok(file) = open() else { continue };
+        if rustix::fs::fstatfs(&file).is_ok_and(|system| system.f_type != TMPFS_MAGIC) {
+            return Ok(file);
+        }
+    }
+    Err(format!(
+        "there is no file to try it on that is not on tmpfs; set TMPDIR, now {directory:?}"
+    ))
+}
+
+fn own_program() -> io::Result<File> {
+    File::open("/proc/self/exe")
+}
+
+fn unnamed_in_temp_dir() -> io::Result<File> {
+    let (flags, mode) = (
+        OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::RUSR | Mode::WUSR,
+    );
+    let file = File::from(rustix::fs::open(std::env::temp_dir(), flags, mode)?);
+    file.set_len(PAGES * PAGE_SIZE)?;
+    Ok(file)
+}

@@ -1,0 +1,196 @@
+//! Fitting what is tracked to the mappings there are: pure functions.
+
+use std::ops::Range;
+
+use super::vmas::Found;
+use crate::strategy::Area;
+
+/// What is left of `tracked` in the mappings `vmas`, joined where it touches inside one mapping: no area reaches over a
+/// border. Both by address, each disjoint.
+///
+/// A part whose mapping has other pages by now (another backing, another page size) is not left.
+pub fn fit(tracked: &[Area], vmas: &[Found]) -> Vec<Area> {
+    let mut fitted: Vec<Area> = Vec::new();
+    for vma in vmas.iter().map(Found::area) {
+        let begun = fitted.len();
+        for area in overlapping(tracked, &vma.range) {
+            if (area.backing, area.page_size) != (vma.backing, vma.page_size) {
+                continue;
+            }
+            let range = area.range.start.max(vma.range.start)..area.range.end.min(vma.range.end);
+            match fitted[begun..].last_mut() {
+                Some(last) if last.range.end == range.start => last.range.end = range.end,
+                _ => fitted.push(Area {
+                    range,
+                    ..area.clone()
+                }),
+            }
+        }
+    }
+    fitted
+}
+
+/// The parts of wanted mappings that are not tracked.
+pub fn holes<'a>(tracked: &[Area], vmas: impl Iterator<Item = &'a Found>) -> Vec<Area> {
+    let mut holes = Vec::new();
+    for vma in vmas.filter(|found| found.wanted).map(Found::area) {
+        let mut at = vma.range.start;
+        for area in overlapping(tracked, &vma.range) {
+            if at < area.range.start {
+                holes.push(Area {
+                    range: at..area.range.start,
+                    ..vma.clone()
+                });
+            }
+            at = at.max(area.range.end);
+        }
+        if at < vma.range.end {
+            holes.push(Area {
+                range: at..vma.range.end,
+                ..vma
+            });
+        }
+    }
+    holes
+}
+
+/// What of `old` and `new`, both by address, is not in the other as it is.
+pub fn changes(old: &[Area], new: &[Area]) -> (Vec<Area>, Vec<Area>) {
+    let only = |these: &[Area], others: &[Area]| {
+        let known = |area: &&Area| {
+            let at = others.binary_search_by_key(&area.range.start, |other| other.range.start);
+            at.ok().and_then(|index| others.get(index)) != Some(*area)
+        };
+        these.iter().filter(known).cloned().collect()
+    };
+    (only(old, new), only(new, old))
+}
+
+/// Whether a range is inside one mapping.
+pub fn is_one(vmas: &[Found], range: &Range<u64>) -> bool {
+    let at = vmas.partition_point(|found| found.mapping.end <= range.start);
+    vmas.get(at)
+        .is_some_and(|found| found.mapping.start <= range.start && range.end <= found.mapping.end)
+}
+
+/// Those of `areas`, which are disjoint and by address, that have an address in `range`.
+pub fn overlapping<'a>(
+    areas: &'a [Area],
+    range: &Range<u64>,
+) -> impl Iterator<Item = &'a Area> + use<'a> {
+    let first = areas.partition_point(|area| area.range.end <= range.start);
+    let end = range.end;
+    areas[first..]
+        .iter()
+        .take_while(move |area| area.range.start < end)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use uffd::Backing;
+
+    use super::super::model::Mapping;
+    use super::*;
+
+    fn area(range: Range<u64>, backing: Backing) -> Area {
+        Area {
+            range,
+            backing,
+            page_size: 1,
+        }
+    }
+
+    fn found(range: Range<u64>, backing: Backing, wanted: bool) -> Found {
+        let mapping = Arc::new(Mapping {
+            start: range.start,
+            end: range.end,
+            name: String::new(),
+            backing,
+            page_size: 1,
+        });
+        Found { mapping, wanted }
+    }
+
+    #[test]
+    fn a_mapping_that_grows_is_one_area() {
+        let vmas = [found(0..30, Backing::Anon, true)];
+        let tracked = [area(10..20, Backing::Anon)];
+        let holes = holes(&tracked, vmas.iter());
+        assert_eq!(
+            holes,
+            [area(0..10, Backing::Anon), area(20..30, Backing::Anon)]
+        );
+        let all = [holes[0].clone(), tracked[0].clone(), holes[1].clone()];
+        assert_eq!(fit(&all, &vmas), [area(0..30, Backing::Anon)]);
+    }
+
+    #[test]
+    fn inside_one_mapping_or_not() {
+        let vmas = [
+            found(0..10, Backing::Anon, true),
+            found(10..30, Backing::Anon, true),
+        ];
+        let inside = [0..10, 10..30, 12..13].map(|range| is_one(&vmas, &range));
+        assert_eq!(inside, [true; 3]);
+        let outside = [0..11, 20..31, 30..31].map(|range| is_one(&vmas, &range));
+        assert_eq!(outside, [false; 3]);
+    }
+
+    #[test]
+    fn a_mapping_that_is_split_or_replaced() {
+        let tracked = [area(0..30, Backing::Anon)];
+        let vmas = [
+            found(0..10, Backing::Anon, true),
+            found(10..20, Backing::Anon, false),
+            found(20..30, Backing::Shmem, true),
+        ];
+        let fitted = fit(&tracked, &vmas);
+        assert_eq!(
+            fitted,
+            [area(0..10, Backing::Anon), area(10..20, Backing::Anon)]
+        );
+        assert_eq!(holes(&fitted, vmas.iter()), [area(20..30, Backing::Shmem)]);
+        let (old, new) = changes(&tracked, &fitted);
+        assert_eq!((old.len(), new.len()), (1, 2));
+        assert_eq!(changes(&fitted, &fitted), (vec![], vec![]));
+    }
+
+    /// Disjoint ranges by address, from their borders.
+    fn ranges() -> impl Strategy<Value = Vec<Range<u64>>> {
+        proptest::collection::btree_set(0u64..60, 0..16).prop_map(|borders| {
+            let borders: Vec<_> = borders.into_iter().collect();
+            borders
+                .chunks_exact(2)
+                .map(|pair| pair[0]..pair[1])
+                .collect()
+        })
+    }
+
+    fn covered<'a>(ranges: impl IntoIterator<Item = &'a Range<u64>>) -> BTreeSet<u64> {
+        ranges.into_iter().flat_map(Clone::clone).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn tracked_and_holes_cover_the_mappings_and_nothing_else(tracked in ranges(), vmas in ranges()) {
+            let tracked: Vec<_> = tracked.into_iter().map(|range| area(range, Backing::Anon)).collect();
+            let found: Vec<_> = vmas.iter().map(|range| found(range.clone(), Backing::Anon, true)).collect();
+            let fitted = fit(&tracked, &found);
+            let holes = holes(&fitted, found.iter());
+            let before = covered(tracked.iter().map(|area| &area.range));
+            let mapped = covered(&vmas);
+            let kept = covered(fitted.iter().map(|area| &area.range));
+            let added = covered(holes.iter().map(|area| &area.range));
+            prop_assert_eq!(&kept, &before.intersection(&mapped).copied().collect());
+            prop_assert_eq!(&added, &mapped.difference(&kept).copied().collect());
+            let mut all: Vec<_> = fitted.into_iter().chain(holes).collect();
+            all.sort_by_key(|area| area.range.start);
+            let joined = fit(&all, &found);
+            prop_assert_eq!(joined.iter().map(|area| area.range.clone()).collect::<Vec<_>>(), vmas);
+        }
+    }
+}

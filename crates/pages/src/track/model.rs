@@ -1,0 +1,157 @@
+//! What tracking a process tells: a header, rounds, a summary. The same words in the live table, as JSON, in a
+//! recording and in its report.
+//!
+//! Pages are counted in units of 4 KiB whatever their size, as in the kernel's own pagemap.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use uffd::Backing;
+
+use uffd::pages_in;
+
+/// Who is tracked, how, and since when: what does not change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The process.
+    pub pid: u32,
+    /// Its command name when tracking began (`/proc/PID/comm`).
+    pub comm: String,
+    /// Its arguments when tracking began (`/proc/PID/cmdline`).
+    pub command: Vec<String>,
+    /// The strategy's name, as in docs/strategies.md.
+    pub strategy: String,
+    /// Why this strategy.
+    pub reason: String,
+    /// Time between two rounds, as asked for.
+    pub interval: Duration,
+    /// When the first page was armed.
+    pub began: SystemTime,
+    /// The kernel's release (uname(2)).
+    pub kernel: String,
+    /// tracker's version and revision.
+    pub tracker: String,
+    /// For how long the process stood still to be attached to. `None`: it did not.
+    pub stopped: Option<Duration>,
+    /// What else its owner should know: VMAs passed over and why, what the strategy does not see.
+    pub notes: Vec<String>,
+}
+
+/// One mapping of the process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// Path, `[heap]`, `[stack]`, `[anon:...]`, or nothing.
+    pub name: String,
+    /// What its pages come from.
+    pub backing: Backing,
+    /// Bytes of one page: 4096, or that of hugetlb.
+    pub page_size: u64,
+}
+
+/// What happened in one interval.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Counts from 1; round 0 is the first arming.
+    pub number: u64,
+    /// When its reading began, since [`Header::began`].
+    pub at: Duration,
+    /// For how long pages could be written: since the round before.
+    pub lasted: Duration,
+    /// What reading and arming took.
+    pub took: Duration,
+    /// Every tracked mapping, by address.
+    pub mappings: Vec<MappingRound>,
+    /// What happened to the process: it executed another program, a range was given back, ...
+    pub events: Vec<String>,
+}
+
+/// One mapping in one round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingRound {
+    /// Which. The same allocation as in the round before if nothing about it changed.
+    pub mapping: Arc<Mapping>,
+    /// The counts.
+    pub pages: Pages,
+    /// What is reported as written, and what is unknown, by address, disjoint.
+    pub written: Vec<Extent>,
+}
+
+/// Pages of 4 KiB in a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pages {
+    /// Tracked.
+    pub tracked: u64,
+    /// Armed in this round, for the first time or again.
+    pub armed: u64,
+    /// Reported as written.
+    pub written: u64,
+    /// There when they were armed for the first time: nobody saw whether they had been written since the mapping came
+    /// to be. To be taken as written, and not counted there; told once.
+    pub unknown: u64,
+    /// Accessed for the first time. `None`: the strategy cannot tell.
+    pub touched: Option<u64>,
+    /// Emptied since they were armed, as `MADV_DONTNEED` does; part of `written`. `None`: it cannot tell.
+    pub zapped: Option<u64>,
+    /// Come from another address by mremap(2). `None`: it cannot tell.
+    pub moved: Option<u64>,
+    /// Unmapped since the round before.
+    pub vanished: u64,
+}
+
+/// Pages next to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Their addresses.
+    pub range: Range<u64>,
+    /// Bytes that one report is about: 4096, or a huge page of which nobody knows what in it was written.
+    pub unit: u64,
+    /// Not seen to be written, but not seen to be unwritten either, see [`Pages::unknown`].
+    pub unknown: bool,
+}
+
+/// The end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Whole rounds, without the first arming.
+    pub rounds: u64,
+    /// From the first arming to the last round.
+    pub lasted: Duration,
+    /// Different pages reported as written, in 4 KiB.
+    pub written_set: u64,
+    /// Pages reported as written, each as often as it was reported.
+    pub written: u64,
+    /// Different pages that are `unknown` and were never reported as written.
+    pub unknown_set: u64,
+    /// The most pages tracked in one round.
+    pub tracked: u64,
+    /// All reading and arming.
+    pub took: Duration,
+    /// Why it ended.
+    pub end: End,
+    /// The exit status of the process, if it was started by the tracker: a code, or 128 and a signal's number.
+    pub status: Option<i32>,
+}
+
+/// Why tracking ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As many rounds, or as long, as asked for.
+    Done,
+    /// A signal, or the reader of the output went away.
+    Interrupted,
+    /// The process ended.
+    Exited,
+}
+
+impl Extent {
+    /// Its length in pages of 4 KiB.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        pages_in(&self.range)
+    }
+}

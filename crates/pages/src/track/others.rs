@@ -1,0 +1,93 @@
+//! Userfaultfds that the process opens itself while it is tracked.
+//!
+//! Ours is in the way of theirs: registering tracked memory fails with EBUSY. From outside one sees that there is one,
+//! not for which memory it is meant; so all is given back for an interval, and what it has not taken by then is tracked
+//! again.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use uffd::Result;
+
+/// A look takes one of so many parts of the time: a process can have 100,000 descriptors.
+const SHARE: u32 = 50;
+/// What is looked at in every round nevertheless.
+const CHEAP: Duration = Duration::from_millis(1);
+/// Between two looks.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Those that are known.
+#[derive(Debug)]
+pub struct Others {
+    pid: u32,
+    known: BTreeSet<Other>,
+    next: Instant,
+}
+
+/// A number is used again; the inode tells one userfaultfd from the next.
+type Other = (i32, u64);
+
+impl Others {
+    /// What the process holds now is no news.
+    pub fn open(pid: u32) -> Result<Self> {
+        Ok(Self {
+            pid,
+            known: look(pid)?,
+            next: Instant::now(),
+        })
+    }
+
+    /// Whether the process holds any.
+    pub fn any(&self) -> bool {
+        !self.known.is_empty()
+    }
+
+    /// The number of one that was not there at the last look.
+    pub fn news(&mut self) -> Result<Option<i32>> {
+        let began = Instant::now();
+        if began < self.next {
+            return Ok(None);
+        }
+        let now = look(self.pid)?;
+        let new = now.difference(&self.known).next().copied();
+        self.known = now;
+        let took = began.elapsed();
+        if took > CHEAP {
+            self.next = began + (took * SHARE).min(LONGEST);
+        }
+        Ok(new.map(|(number, _)| number))
+    }
+}
+
+/// A process that is gone, or whose first thread is, has none to be seen.
+fn look(pid: u32) -> Result<BTreeSet<Other>> {
+    let found = uffd::userfaultfds(pid)?.unwrap_or_default();
+    let inode = |number: i32| {
+        // Closed meanwhile: it does not matter which it was.
+        fs::metadata(format!("/proc/{pid}/fd/{number}")).map_or(0, |meta| meta.ino())
+    };
+    Ok(found
+        .into_iter()
+        .map(|(number, _)| (number, inode(number)))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use uffd::Userfaultfd;
+
+    #[test]
+    fn only_what_is_new_is_news() {
+        let pid = std::process::id();
+        let _before = Userfaultfd::open_user_mode_only().unwrap();
+        let mut others = Others::open(pid).unwrap();
+        let _after = Userfaultfd::open_user_mode_only().unwrap();
+        // Other tests of this process may open some, too.
+        assert!(others.any() && others.news().unwrap().is_some());
+        assert_eq!(Others::open(u32::MAX - 1).unwrap().news().unwrap(), None);
+    }
+}

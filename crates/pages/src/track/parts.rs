@@ -1,0 +1,201 @@
+//! What a round found, area by area, and the rows that come of it, mapping by mapping: pure.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::borders;
+use super::model::{Extent, Mapping, MappingRound, Pages};
+use super::vmas::Found;
+use crate::strategy::Area;
+
+/// What came of everything.
+#[derive(Default)]
+pub struct Parts {
+    /// Counts that no extent tells, by the address of the area.
+    counts: BTreeMap<u64, Pages>,
+    extents: Vec<Extent>,
+    /// Areas of which a part or all is unmapped, with how many pages.
+    vanished: Vec<(Area, u64)>,
+}
+
+impl Parts {
+    /// Adds what a round of the area at `start` found.
+    pub fn add(&mut self, start: u64, more: Pages, extents: impl IntoIterator<Item = Extent>) {
+        let optional =
+            |a: Option<u64>, b: Option<u64>| a.map_or(b, |a| Some(a + b.unwrap_or_default()));
+        let sum = self.counts.entry(start).or_default();
+        sum.armed += more.armed;
+        sum.touched = optional(sum.touched, more.touched);
+        sum.zapped = optional(sum.zapped, more.zapped);
+        self.extents.extend(extents);
+    }
+
+    /// Of an area so many pages are gone.
+    pub fn vanished(&mut self, area: &Area, pages: u64) {
+        if pages != 0 {
+            self.vanished.push((area.clone(), pages));
+        }
+    }
+
+    /// A row for each tracked mapping. Its borders may not be those of the areas that were read.
+    pub fn rows(self, areas: &[Area], vmas: &[Found]) -> Vec<MappingRound> {
+        let mut rows = Vec::new();
+        let extents = disjoint(self.extents);
+        for found in vmas {
+            let here = found.area().range;
+            let tracked: u64 = borders::overlapping(areas, &here).map(Area::pages).sum();
+            if tracked == 0 {
+                continue;
+            }
+            let mut sum = Self::default();
+            for (_, pages) in self.counts.range(here.clone()) {
+                sum.add(here.start, *pages, []);
+            }
+            let mut pages = sum.counts.remove(&here.start).unwrap_or_default();
+            pages.tracked = tracked;
+            let written = within(&extents, &here);
+            for extent in &written {
+                let count = if extent.unknown {
+                    &mut pages.unknown
+                } else {
+                    &mut pages.written
+                };
+                *count += extent.pages();
+            }
+            rows.push(MappingRound {
+                mapping: found.mapping.clone(),
+                pages,
+                written,
+            });
+        }
+        for (area, pages) in self.vanished {
+            let after = rows.partition_point(|row| row.mapping.end <= area.range.start);
+            match rows.get_mut(after) {
+                Some(row) if row.mapping.start < area.range.end => row.pages.vanished += pages,
+                _ => rows.insert(after, vanished_row(&area, pages)),
+            }
+        }
+        rows
+    }
+}
+
+/// By address; what is reported twice, because a round had to begin again, only once.
+fn disjoint(mut extents: Vec<Extent>) -> Vec<Extent> {
+    extents.sort_by_key(|extent| extent.range.start);
+    let mut end = 0;
+    extents.retain_mut(|extent| {
+        extent.range.start = extent.range.start.max(end);
+        end = end.max(extent.range.end);
+        extent.range.start < extent.range.end
+    });
+    extents
+}
+
+/// What of disjoint extents is in a range.
+fn within(extents: &[Extent], range: &Range<u64>) -> Vec<Extent> {
+    let first = extents.partition_point(|extent| extent.range.end <= range.start);
+    let inside = extents[first..]
+        .iter()
+        .take_while(|extent| extent.range.start < range.end);
+    let cut = |extent: &Extent| Extent {
+        range: extent.range.start.max(range.start)..extent.range.end.min(range.end),
+        ..extent.clone()
+    };
+    inside.map(cut).collect()
+}
+
+/// A mapping that is gone as a whole.
+fn vanished_row(area: &Area, pages: u64) -> MappingRound {
+    MappingRound {
+        mapping: Arc::new(Mapping {
+            start: area.range.start,
+            end: area.range.end,
+            name: String::new(),
+            backing: area.backing,
+            page_size: area.page_size,
+        }),
+        pages: Pages {
+            vanished: pages,
+            ..Pages::default()
+        },
+        written: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uffd::Backing;
+
+    use super::*;
+
+    const PAGE: u64 = 4096;
+
+    fn extent(pages: Range<u64>, unknown: bool) -> Extent {
+        Extent {
+            range: pages.start * PAGE..pages.end * PAGE,
+            unit: PAGE,
+            unknown,
+        }
+    }
+
+    fn found(pages: Range<u64>) -> Found {
+        let mapping = Arc::new(Mapping {
+            start: pages.start * PAGE,
+            end: pages.end * PAGE,
+            name: String::new(),
+            backing: Backing::Anon,
+            page_size: PAGE,
+        });
+        Found {
+            mapping,
+            wanted: true,
+        }
+    }
+
+    #[test]
+    fn what_was_read_in_one_mapping_is_told_in_the_two_it_became() {
+        let vmas = [found(0..10), found(10..20)];
+        let areas = [vmas[0].area(), vmas[1].area()];
+        let mut parts = Parts::default();
+        let reported = [extent(8..13, false), extent(15..16, true)];
+        parts.add(0, Pages::default(), reported);
+        let rows = parts.rows(&areas, &vmas);
+        assert_eq!(rows[0].written, [extent(8..10, false)]);
+        assert_eq!(
+            rows[1].written,
+            [extent(10..13, false), extent(15..16, true)]
+        );
+        let counts = |row: &MappingRound| (row.pages.tracked, row.pages.written, row.pages.unknown);
+        assert_eq!(
+            (counts(&rows[0]), counts(&rows[1])),
+            ((10, 2, 0), (10, 3, 1))
+        );
+    }
+
+    #[test]
+    fn what_is_told_twice_counts_once() {
+        let vmas = [found(0..10)];
+        let mut parts = Parts::default();
+        for _ in 0..2 {
+            parts.add(0, Pages::default(), [extent(1..3, false)]);
+        }
+        parts.add(0, Pages::default(), [extent(2..4, true)]);
+        let rows = parts.rows(&[vmas[0].area()], &vmas);
+        assert_eq!(rows[0].written, [extent(1..3, false), extent(3..4, true)]);
+        assert_eq!((rows[0].pages.written, rows[0].pages.unknown), (2, 1));
+    }
+
+    #[test]
+    fn what_is_gone_is_counted_where_it_was() {
+        let vmas = [found(0..10), found(30..40)];
+        let areas = [vmas[0].area(), vmas[1].area()];
+        let mut parts = Parts::default();
+        parts.vanished(&found(15..20).area(), 5);
+        parts.vanished(&found(35..45).area(), 2);
+        let rows = parts.rows(&areas, &vmas);
+        let vanished: Vec<_> = rows.iter().map(|row| row.pages.vanished).collect();
+        assert_eq!(vanished, [0, 5, 2]);
+        assert_eq!(rows[1].mapping.start, 15 * PAGE);
+    }
+}

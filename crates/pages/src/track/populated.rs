@@ -1,0 +1,151 @@
+//! Which pages of a range are there.
+
+use std::ops::Range;
+
+use super::model::Extent;
+use uffd::{Categories, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, Result};
+
+/// In memory or in swap. Of a range with markers only what is in memory: the kernel counts a marker as swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum There {
+    /// In memory or in swap.
+    Anywhere,
+    /// In memory.
+    InMemory,
+}
+
+/// Tells which pages are there, the zero page, which nobody has written, not counted where the kernel tells it apart.
+#[derive(Debug)]
+pub struct Populated {
+    pagemap: Pagemap,
+    /// The kernel has `PAGEMAP_SCAN`.
+    scans: bool,
+    regions: Vec<PageRegion>,
+    entries: Vec<Entry>,
+}
+
+impl Populated {
+    /// Through a process's pagemap.
+    pub fn new(pagemap: Pagemap, scans: bool) -> Self {
+        Self {
+            pagemap,
+            scans,
+            regions: vec![PageRegion::default(); 512],
+            entries: vec![Entry::default(); 4096],
+        }
+    }
+
+    /// Appends those of a range, by address. `None`: the process is gone.
+    pub fn append(
+        &mut self,
+        range: &Range<u64>,
+        there: There,
+        found: &mut Vec<Range<u64>>,
+    ) -> Result<Option<()>> {
+        let mut add = |range: Range<u64>| match found.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => found.push(range),
+        };
+        if self.scans {
+            let query = query(there);
+            return self
+                .pagemap
+                .scan(range, &query, &mut self.regions, |region: PageRegion| {
+                    if !region.categories.contains(Categories::PFNZERO) {
+                        add(region.start..region.end);
+                    }
+                });
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let Some(read) = self.pagemap.read(&(at..range.end), &mut self.entries)? else {
+                return Ok(None);
+            };
+            for entry in self.entries.iter().take(read) {
+                if entry.present()
+                    || there == There::Anywhere && entry.swapped() && !entry.is_marker()
+                {
+                    add(at..at + PAGE_SIZE);
+                }
+                at += PAGE_SIZE;
+            }
+        }
+        Ok(Some(()))
+    }
+}
+
+fn query(there: There) -> Query {
+    let any_of = match there {
+        There::Anywhere => Categories(Categories::PRESENT.0 | Categories::SWAPPED.0),
+        There::InMemory => Categories::PRESENT,
+    };
+    Query {
+        inverted: Categories(0),
+        all_of: Categories(0),
+        any_of,
+        returned: Categories::PFNZERO,
+        arm: false,
+        require_async: false,
+    }
+}
+
+/// Joins two lists of ranges, each disjoint and by address, to extents of unknown pages.
+pub fn union(mut ranges: Vec<Range<u64>>, more: Vec<Range<u64>>, unit: u64) -> Vec<Extent> {
+    ranges.extend(more);
+    ranges.sort_by_key(|range| range.start);
+    let mut extents: Vec<Extent> = Vec::new();
+    for range in ranges {
+        match extents.last_mut() {
+            Some(last) if range.start <= last.range.end => {
+                last.range.end = last.range.end.max(range.end);
+            }
+            _ => extents.push(Extent {
+                range,
+                unit,
+                unknown: true,
+            }),
+        }
+    }
+    extents
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::single_range_in_vec_init, reason = "lists of ranges")]
+    use super::*;
+    use uffd::{Scratch, self_test};
+
+    #[test]
+    fn ranges_are_joined_and_cut() {
+        let extents = union(vec![0..2, 6..8], vec![1..4, 9..10], 4096);
+        let ranges: Vec<_> = extents.into_iter().map(|extent| extent.range).collect();
+        assert_eq!(ranges, [0..4, 6..8, 9..10]);
+    }
+
+    #[test]
+    fn pages_that_are_there() {
+        let memory = Scratch::anonymous(8 * PAGE_SIZE).unwrap();
+        memory.write(2);
+        memory.write(3);
+        memory.write(6);
+        let start = memory.range().start;
+        let page = |n: u64| start + n * PAGE_SIZE;
+        let scans = self_test().unwrap().written.is_some();
+        for scans in [scans, false] {
+            let mut populated = Populated::new(Pagemap::own().unwrap().unwrap(), scans);
+            for there in [There::Anywhere, There::InMemory] {
+                let mut found = Vec::new();
+                populated
+                    .append(&memory.range(), there, &mut found)
+                    .unwrap()
+                    .unwrap();
+                assert_eq!(
+                    found,
+                    [page(2)..page(4), page(6)..page(7)],
+                    "{there:?} {scans}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! One process, tracked round by round.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::TrackError;
+use super::attach::{self, Options};
+use super::model::{Header, MappingRound, Round};
+use super::passed_over::PASSED_OVER;
+use super::tracking::{Lost, Tracking};
+use crate::inject::{Life, Lifeline};
+use crate::strategy::Facts;
+
+/// What a round came to.
+#[derive(Debug)]
+pub enum Step {
+    /// A round, complete.
+    Round(Round),
+    /// The process has ended.
+    Exited,
+}
+
+/// A tracked process. Dropping it disarms everything; so does the kernel if this process is killed.
+pub struct Session {
+    pid: u32,
+    options: Options,
+    facts: Facts,
+    header: Header,
+    tracking: Tracking,
+    began: Instant,
+    last: Instant,
+    number: u64,
+    /// Programs that the process has executed since.
+    executed: u64,
+    /// What is told with the next round.
+    events: Vec<String>,
+}
+
+/// How long the memory of a process that lives may be unreadable.
+const PATIENCE: Duration = Duration::from_secs(1);
+impl Session {
+    /// Attaches to a process, arms everything, and returns the session with round 0.
+    ///
+    /// # Errors
+    /// Whatever stands against it; the process goes on as before then.
+    pub fn begin(pid: u32, facts: Facts, options: Options) -> Result<(Self, Round), TrackError> {
+        let kernel = |source| TrackError::Kernel { pid, source };
+        let attached = attach::attach(pid, &facts, &options)?;
+        let comm = uffd::comm(pid)
+            .map_err(kernel)?
+            .ok_or(TrackError::Gone(pid))?;
+        let command = uffd::arguments(pid).map_err(kernel)?.unwrap_or_default();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let header = Header {
+            pid,
+            comm: text(comm),
+            command: command.into_iter().map(text).collect(),
+            strategy: attached.strategy.name().to_string(),
+            reason: attached.reason.clone(),
+            interval: options.interval,
+            began: SystemTime::now(),
+            kernel: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+            tracker: options.tracker.to_owned(),
+            stopped: attached.stopped,
+            notes: attached.notes.clone(),
+        };
+        let now = Instant::now();
+        let tracking = Tracking::open(pid, &facts, attached, options.max_mapping)
+            .map_err(kernel)?
+            .ok_or(TrackError::Gone(pid))?;
+        let mut session = Self {
+            pid,
+            options,
+            facts,
+            header,
+            tracking,
+            began: now,
+            last: now,
+            number: 0,
+            executed: 0,
+            events: Vec::new(),
+        };
+        let Step::Round(mut first) = session.step()? else {
+            return Err(TrackError::Gone(pid));
+        };
+        session.header.notes.extend(session.tracking.notes());
+        // They are among the notes.
+        first.events.retain(|event| !event.starts_with(PASSED_OVER));
+        Ok((session, first))
+    }
+
+    /// What does not change. Its notes are complete after [`Self::begin`].
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Reads what was written since the last round and arms it again.
+    ///
+    /// # Errors
+    /// If the kernel refuses something that is not the process's end.
+    pub fn step(&mut self) -> Result<Step, TrackError> {
+        let pid = self.pid;
+        let kernel = |source| TrackError::Kernel { pid, source };
+        let begin = Instant::now();
+        loop {
+            let began = Instant::now();
+            let refused = match self.tracking.round() {
+                Ok(Ok(mappings)) => return Ok(Step::Round(self.complete(began, mappings))),
+                Ok(Err(Lost)) => None,
+                Err(error) => Some(error),
+            };
+            match self.tracking.lifeline.life().map_err(kernel)? {
+                Life::Ended => return Ok(Step::Exited),
+                Life::Replaced if self.attach_again()? => (),
+                Life::Replaced => return Ok(Step::Exited),
+                Life::Same => {
+                    if let Some(error) = refused {
+                        return Err(kernel(error));
+                    }
+                    if begin.elapsed() > PATIENCE {
+                        return Err(TrackError::Unreadable(pid));
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+
+    fn complete(&mut self, began: Instant, mappings: Vec<MappingRound>) -> Round {
+        self.events.append(&mut self.tracking.take_events());
+        let round = Round {
+            number: self.number,
+            at: began - self.began,
+            lasted: began - self.last,
+            took: began.elapsed(),
+            mappings,
+            events: std::mem::take(&mut self.events),
+        };
+        self.last = began;
+        self.number += 1;
+        round
+    }
+
+    /// Ends it: everything is disarmed and nobody waits.
+    ///
+    /// # Errors
+    /// If the kernel refuses to disarm something that is still there; closing the descriptor, which follows, does.
+    pub fn end(self) -> Result<(), TrackError> {
+        let pid = self.pid;
+        self.tracking
+            .strategy
+            .release()
+            .map_err(|source| TrackError::Kernel { pid, source })
+    }
+
+    /// What was armed for the first time in the last round: nobody knows what was written there before.
+    #[must_use]
+    pub fn fresh(&self) -> &[std::ops::Range<u64>] {
+        self.tracking.fresh()
+    }
+
+    /// Whether all memory was given back at the end of the last round, for a userfaultfd of the process's own: the next
+    /// one arms it anew.
+    #[must_use]
+    pub const fn gave_back(&self) -> bool {
+        self.tracking.gave_back()
+    }
+
+    /// How many programs the process has executed since: after each it has another address space.
+    #[must_use]
+    pub const fn executed(&self) -> u64 {
+        self.executed
+    }
+
+    /// Readable when the process has ended.
+    #[must_use]
+    pub fn lifeline(&self) -> &Lifeline {
+        &self.tracking.lifeline
+    }
+
+    /// After exec; false if the process has ended meanwhile.
+    fn attach_again(&mut self) -> Result<bool, TrackError> {
+        let pid = self.pid;
+        let kernel = |source| TrackError::Kernel { pid, source };
+        let mut options = self.options.clone();
+        // The rounds before and after must mean the same.
+        options.strategy = Some(self.tracking.strategy.name());
+        let attached = match attach::attach(pid, &self.facts, &options) {
+            Ok(attached) => attached,
+            // Without its old memory and without any other it is on its way out.
+            Err(error) if error.is_the_end() => return Ok(false),
+            Err(error) => {
+                let ended = matches!(self.tracking.lifeline.life(), Ok(Life::Ended));
+                return if ended { Ok(false) } else { Err(error) };
+            }
+        };
+        let stopped = attached.stopped.unwrap_or_default();
+        let Some(tracking) =
+            Tracking::open(pid, &self.facts, attached, options.max_mapping).map_err(kernel)?
+        else {
+            return Ok(false);
+        };
+        self.tracking = tracking;
+        self.executed += 1;
+        let comm = uffd::comm(pid).map_err(kernel)?.unwrap_or_default();
+        self.events.push(format!(
+            "executes another program, {}: attached again (it stood still for {:.2} ms); its first pages are unknown",
+            String::from_utf8_lossy(&comm),
+            stopped.as_secs_f64() * 1e3
+        ));
+        Ok(true)
+    }
+}

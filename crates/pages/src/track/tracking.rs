@@ -1,0 +1,400 @@
+//! One address space, tracked: its mappings are looked at in each round, and what is tracked follows them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::attach::Attached;
+use super::borders;
+use super::model::{Extent, Mapping, MappingRound, Pages};
+use super::others::Others;
+use super::parts::Parts;
+use super::passed_over::{PassedOver, refusal};
+use super::populated::{self, Populated, There};
+use super::vmas::{Found, Reader};
+use crate::inject::{Life, Lifeline};
+use crate::strategy::{Area, Facts, Name, Strategy, Written};
+use uffd::{Error, Pagemap, pages_in};
+
+/// One address space, tracked until the process executes another program.
+pub struct Tracking {
+    /// How.
+    pub strategy: Box<dyn Strategy>,
+    /// Whether it is still the process's.
+    pub lifeline: Lifeline,
+    populated: Populated,
+    reader: Reader,
+    others: Others,
+    max_mapping: u64,
+    /// What is tracked, by address.
+    areas: Vec<Area>,
+    /// What was found since the last whole round.
+    parts: Parts,
+    /// Mappings that cannot be tracked, by start.
+    passed_over: BTreeMap<u64, PassedOver>,
+    /// What is told with the next round.
+    events: Vec<String>,
+    /// Whether everything was given back at the end of this round.
+    gave_back: bool,
+    /// What was armed for the first time in this round.
+    fresh: Vec<std::ops::Range<u64>>,
+    /// Whole ones.
+    rounds: u64,
+}
+
+/// The address space is gone, or is another one.
+pub struct Lost;
+
+/// What came of a hole.
+enum Taken {
+    /// It is tracked, noted, or left to the next round.
+    Settled,
+    /// It was refused as memory that cannot be tracked, or it is not mapped any more.
+    Doubtful,
+}
+
+/// Rounds after which it is tried again to track what belonged to another userfaultfd.
+const RETRY: u64 = 8;
+pub type Reached<T> = Result<Result<T, Lost>, Error>;
+
+impl Tracking {
+    /// With nothing tracked yet. `None`: the process is gone.
+    pub fn open(
+        pid: u32,
+        facts: &Facts,
+        attached: Attached,
+        max_mapping: u64,
+    ) -> Result<Option<Self>, Error> {
+        let scans = facts.behaviour.written.is_some();
+        let (Some(pagemap), Some(reader)) = (Pagemap::open(pid)?, Reader::open(pid)?) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            strategy: attached.strategy,
+            lifeline: attached.lifeline,
+            populated: Populated::new(pagemap, scans),
+            reader,
+            others: Others::open(pid)?,
+            max_mapping,
+            areas: Vec::new(),
+            parts: Parts::default(),
+            passed_over: BTreeMap::new(),
+            events: Vec::new(),
+            gave_back: false,
+            fresh: Vec::new(),
+            rounds: 0,
+        }))
+    }
+
+    /// One round: what is tracked is read and armed again, what is new is armed for the first time. What it has read
+    /// by the time it fails, the next one tells.
+    pub fn round(&mut self) -> Reached<Vec<MappingRound>> {
+        let Some(mut vmas) = self.reader.read()? else {
+            return Ok(Err(Lost));
+        };
+        self.fresh.clear();
+        self.gave_back = false;
+        self.fit(&vmas);
+        let mut incomplete = Vec::new();
+        for area in self.areas.clone() {
+            match self.read(&area)? {
+                Ok(true) => (),
+                Ok(false) => incomplete.push(area),
+                Err(lost) => return Ok(Err(lost)),
+            }
+        }
+        if !incomplete.is_empty() {
+            vmas = match self.reader.read()? {
+                Some(vmas) => vmas,
+                None => return Ok(Err(Lost)),
+            };
+            // A mapping is registered as a whole or not at all: one that was found without is another one by now, and
+            // nothing in it is tracked. Where there are several, or none, the next round knows the borders.
+            incomplete.retain(|area| borders::is_one(&vmas, &area.range));
+            self.lose(&incomplete);
+            self.fit(&vmas);
+        }
+        if let Some(number) = self.newcomer()? {
+            let parts = std::mem::take(&mut self.parts);
+            let rows = parts.rows(&self.areas, &vmas);
+            self.give_back(number)?;
+            self.rounds += 1;
+            return Ok(Ok(rows));
+        }
+        let again = self.rounds.is_multiple_of(RETRY);
+        self.passed_over.retain(|start, passed_over| {
+            let at = vmas.binary_search_by_key(start, |found| found.mapping.start);
+            at.is_ok_and(|index| vmas[index].mapping == passed_over.mapping)
+        });
+        self.pass_over_large(&vmas);
+        let wanted = vmas.iter().filter(|found| {
+            let passed_over = self.passed_over.get(&found.mapping.start);
+            passed_over.is_none_or(|passed_over| again && passed_over.may_be_freed)
+        });
+        let mut doubtful = Vec::new();
+        for hole in borders::holes(&self.areas, wanted) {
+            match self.take(&hole, &vmas, false)? {
+                Ok(Taken::Doubtful) => doubtful.push(hole),
+                Ok(Taken::Settled) => (),
+                Err(lost) => return Ok(Err(lost)),
+            }
+        }
+        if !doubtful.is_empty() {
+            let Some(now) = self.reader.read()? else {
+                return Ok(Err(Lost));
+            };
+            // What is gone or has changed, the next round sees as it is then.
+            doubtful.retain(|hole| mapping_at(&vmas, hole) == mapping_at(&now, hole));
+            for hole in doubtful {
+                if let Err(lost) = self.take(&hole, &now, true)? {
+                    return Ok(Err(lost));
+                }
+            }
+        }
+        self.fit(&vmas);
+        if self.strategy.end_round()?.is_none() || self.lifeline.life()? != Life::Same {
+            return Ok(Err(Lost));
+        }
+        self.rounds += 1;
+        Ok(Ok(std::mem::take(&mut self.parts).rows(&self.areas, &vmas)))
+    }
+
+    /// A userfaultfd that the process has opened since the last round, if ours is in its way.
+    fn newcomer(&mut self) -> Result<Option<i32>, Error> {
+        if self.strategy.name().needs_descriptor() {
+            self.others.news()
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Lets go of everything until the next round.
+    fn give_back(&mut self, number: i32) -> Result<(), Error> {
+        for area in std::mem::take(&mut self.areas) {
+            self.strategy.forget(&area)?;
+        }
+        self.gave_back = true;
+        self.events.push(format!(
+            "opened a userfaultfd itself (descriptor {number}): all memory was given back until the next round, so that it \
+             can register what it wants; the rest is then tracked again, its pages as unknown"
+        ));
+        Ok(())
+    }
+
+    /// Draws the borders of what is tracked where the mappings have theirs, and counts what is not mapped any more.
+    fn fit(&mut self, vmas: &[Found]) {
+        self.areas.sort_by_key(|area| area.range.start);
+        let fitted = borders::fit(&self.areas, vmas);
+        let (old, new) = borders::changes(&self.areas, &fitted);
+        if !old.is_empty() || !new.is_empty() {
+            self.strategy.redraw(&old, &new);
+        }
+        for area in &old {
+            let left: u64 = borders::overlapping(&fitted, &area.range)
+                .map(|kept| {
+                    let start = kept.range.start.max(area.range.start);
+                    pages_in(&(start..kept.range.end.min(area.range.end)))
+                })
+                .sum();
+            self.parts.vanished(area, area.pages() - left);
+        }
+        self.areas = fitted;
+    }
+
+    /// Areas of which nothing is tracked any more, though something is mapped there.
+    fn lose(&mut self, lost: &[Area]) {
+        self.areas.retain(|area| !lost.contains(area));
+        self.strategy.redraw(lost, &[]);
+        for area in lost {
+            self.parts.vanished(area, area.pages());
+        }
+    }
+
+    /// Reads one area and arms it again. False: part of it was not tracked.
+    fn read(&mut self, area: &Area) -> Reached<bool> {
+        let mut written = Vec::new();
+        let Some(stats) = self.strategy.round(area, &mut written)? else {
+            return Ok(Err(Lost));
+        };
+        let counts = Pages {
+            armed: stats.armed,
+            touched: stats.touched,
+            zapped: stats.zapped,
+            ..Pages::default()
+        };
+        let extents = written.into_iter().map(extent);
+        self.parts.add(area.range.start, counts, extents);
+        Ok(Ok(stats.vanished == 0))
+    }
+
+    /// Begins to track a hole. If that cannot be, it is noted. `sure`: it was there after it had been refused.
+    fn take(&mut self, hole: &Area, vmas: &[Found], sure: bool) -> Reached<Taken> {
+        let mut there = Vec::new();
+        if self
+            .populated
+            .append(&hole.range, There::Anywhere, &mut there)?
+            .is_none()
+        {
+            return Ok(Err(Lost));
+        }
+        match self.strategy.arm(hole) {
+            Ok(Some(())) => (),
+            Ok(None) => return Ok(Err(Lost)),
+            Err(error) if is_passing(&error) => return Ok(Ok(Taken::Settled)),
+            // Also the answer where nothing is mapped any more.
+            Err(error) if !sure && error.errno() == Some(Errno::INVAL.raw_os_error()) => {
+                return Ok(Ok(Taken::Doubtful));
+            }
+            Err(error) => {
+                let Some(reason) = refusal(&error) else {
+                    return Err(error);
+                };
+                // It may be registered already, and refuse only to be armed.
+                self.strategy.forget(hole)?;
+                let may_be_freed = error.errno() == Some(Errno::BUSY.raw_os_error());
+                self.pass_over(hole, vmas, reason, may_be_freed);
+                return Ok(Ok(Taken::Settled));
+            }
+        }
+        // What came in between is armed and there; it cannot be told from what was there before.
+        let mut now = Vec::new();
+        if self
+            .populated
+            .append(&hole.range, There::InMemory, &mut now)?
+            .is_none()
+        {
+            return Ok(Err(Lost));
+        }
+        self.areas.push(hole.clone());
+        self.fresh.push(hole.range.clone());
+        let counts = Pages {
+            armed: hole.pages(),
+            ..Pages::default()
+        };
+        let unknown = populated::union(there, now, hole.page_size);
+        self.parts.add(hole.range.start, counts, unknown);
+        let passed_over = self.passed_over.range(..=hole.range.start).next_back();
+        let freed = passed_over.filter(|(_, it)| hole.range.start < it.mapping.end);
+        if let Some(start) = freed.map(|(start, _)| *start)
+            && let Some(freed) = self.passed_over.remove(&start)
+        {
+            self.events
+                .push(format!("{} is free, and tracked from now on", freed.name()));
+        }
+        Ok(Ok(Taken::Settled))
+    }
+
+    /// Notes mappings that would cost more memory than they may.
+    fn pass_over_large(&mut self, vmas: &[Found]) {
+        if !self.strategy.name().pays_for_absent() {
+            return;
+        }
+        let most = self.max_mapping;
+        let large = vmas.iter().filter(|found| {
+            found.wanted
+                && found.mapping.end - found.mapping.start > most
+                && !self.passed_over.contains_key(&found.mapping.start)
+        });
+        for area in large.map(Found::area).collect::<Vec<_>>() {
+            let reason = format!(
+                "larger than --max-mapping {} GiB: arming it would take up to {} MiB of page tables, whatever is in it",
+                most >> 30,
+                (area.range.end - area.range.start) >> 29
+            );
+            self.pass_over(&area, vmas, &reason, false);
+        }
+    }
+
+    /// Notes that a mapping cannot be tracked.
+    fn pass_over(&mut self, hole: &Area, vmas: &[Found], reason: &str, may_be_freed: bool) {
+        let Some(mapping) = mapping_at(vmas, hole) else {
+            return;
+        };
+        let passed_over = PassedOver {
+            mapping: mapping.clone(),
+            reason: reason.to_owned(),
+            may_be_freed,
+        };
+        let text = passed_over.to_string();
+        let start = mapping.start;
+        if self.passed_over.insert(start, passed_over).is_none() {
+            self.events.push(text);
+        }
+    }
+
+    /// Whether everything was given back at the end of the last round.
+    pub const fn gave_back(&self) -> bool {
+        self.gave_back
+    }
+
+    /// What was armed for the first time in the last round.
+    pub fn fresh(&self) -> &[std::ops::Range<u64>] {
+        &self.fresh
+    }
+
+    /// What happened since they were taken last; not thousands of them.
+    pub fn take_events(&mut self) -> Vec<String> {
+        const MOST: usize = 32;
+        let mut events = std::mem::take(&mut self.events);
+        if events.len() > MOST {
+            let more = events.len() - MOST;
+            events.truncate(MOST);
+            events.push(format!("and the like of {more} other mappings"));
+        }
+        events
+    }
+
+    /// What cannot be tracked, for people.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<_> = self
+            .passed_over
+            .values()
+            .map(PassedOver::to_string)
+            .collect();
+        if self.strategy.name().needs_descriptor() {
+            notes.push(
+                "a userfaultfd that the process registers itself for a tracked mapping is refused with EBUSY; \
+                 once it has opened one, all memory is given back for one interval"
+                    .to_owned(),
+            );
+        }
+        if self.others.any() && self.strategy.name().needs_descriptor() {
+            notes.push(
+                "it holds a userfaultfd already: whatever it registers with that from now on is refused, too, if it is \
+                 tracked"
+                    .to_owned(),
+            );
+        }
+        if self.strategy.name() == Name::SoftDirty {
+            notes.push(
+                "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) loses writes"
+                    .to_owned(),
+            );
+        }
+        notes
+    }
+}
+
+/// The mapping that a hole is in.
+fn mapping_at<'a>(vmas: &'a [Found], hole: &Area) -> Option<&'a Arc<Mapping>> {
+    let at = vmas.partition_point(|found| found.mapping.end <= hole.range.start);
+    let mapping = vmas.get(at).map(|found| &found.mapping);
+    mapping.filter(|mapping| mapping.start <= hole.range.start)
+}
+
+fn extent(written: Written) -> Extent {
+    Extent {
+        range: written.range,
+        unit: written.unit,
+        unknown: false,
+    }
+}
+
+/// Unmapped meanwhile, or the process is going away: the next look at the mappings tells.
+fn is_passing(error: &Error) -> bool {
+    const ANSWERS: [Errno; 3] = [Errno::NOENT, Errno::NOMEM, Errno::SRCH];
+    ANSWERS
+        .iter()
+        .any(|errno| error.errno() == Some(errno.raw_os_error()))
+}

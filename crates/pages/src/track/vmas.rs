@@ -1,0 +1,203 @@
+//! The mappings of a process: which there are, and which of them are tracked.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use uffd::Backing;
+
+use super::model::Mapping;
+use crate::strategy::Area;
+use uffd::{HugetlbDevices, Maps, PAGE_SIZE, Result, ShmemDevices, Vma};
+
+/// A mapping, and whether it is to be tracked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The mapping.
+    pub mapping: Arc<Mapping>,
+    /// It can be written to; what becomes read-only later stays tracked.
+    pub wanted: bool,
+}
+
+impl Found {
+    /// As strategies see it.
+    pub fn area(&self) -> Area {
+        Area {
+            range: self.mapping.start..self.mapping.end,
+            backing: self.mapping.backing,
+            page_size: self.mapping.page_size,
+        }
+    }
+}
+
+/// Reads the mappings of one address space again and again.
+#[derive(Debug)]
+pub struct Reader {
+    pid: u32,
+    maps: Maps,
+    shmem: ShmemDevices,
+    hugetlb: HugetlbDevices,
+    /// Devices met so far: a new one may be of a file system that was mounted since.
+    devices: HashSet<(u32, u32)>,
+    /// As read last, by address.
+    last: Vec<Arc<Mapping>>,
+}
+
+impl Reader {
+    /// Of the address space that a process has now. `None`: it is gone.
+    pub fn open(pid: u32) -> Result<Option<Self>> {
+        Ok(Maps::open(pid)?.map(|maps| Self {
+            pid,
+            maps,
+            shmem: ShmemDevices::default(),
+            hugetlb: HugetlbDevices::default(),
+            devices: HashSet::new(),
+            last: Vec::new(),
+        }))
+    }
+
+    /// The mappings now, by address, disjoint. `None`: the address space is gone.
+    pub fn read(&mut self) -> Result<Option<Vec<Found>>> {
+        let vmas = self.maps.read()?.collect::<Result<Vec<_>>>()?;
+        // An address space without a single mapping is on its way out.
+        if vmas.is_empty() || self.learn_devices(&vmas)?.is_none() {
+            return Ok(None);
+        }
+        let found: Vec<_> = disjoint(vmas).iter().map(|vma| self.found(vma)).collect();
+        self.last = found.iter().map(|found| found.mapping.clone()).collect();
+        Ok(Some(found))
+    }
+
+    fn learn_devices(&mut self, vmas: &[Vma]) -> Result<Option<()>> {
+        let known = self.devices.len();
+        self.devices.extend(vmas.iter().map(|vma| vma.device));
+        if self.devices.len() == known {
+            return Ok(Some(()));
+        }
+        match (ShmemDevices::of(self.pid), HugetlbDevices::of(self.pid)) {
+            (Ok(Some(shmem)), Ok(Some(hugetlb))) => (self.shmem, self.hugetlb) = (shmem, hugetlb),
+            // When the first thread has ended its mounts cannot be read: those known before must do.
+            _ if known != 0 => (),
+            (shmem, hugetlb) => return Ok(shmem?.and(hugetlb?).map(drop)),
+        }
+        Ok(Some(()))
+    }
+
+    fn found(&self, vma: &Vma) -> Found {
+        let huge = self.hugetlb.page_size(vma.device);
+        let mapping = Mapping {
+            start: vma.start,
+            end: vma.end,
+            name: String::from_utf8_lossy(&vma.name).into_owned(),
+            backing: huge.map_or_else(|| vma.backing(&self.shmem), |_| Backing::Hugetlb),
+            page_size: huge.unwrap_or(PAGE_SIZE),
+        };
+        let last = self
+            .last
+            .binary_search_by_key(&vma.start, |last| last.start);
+        let last = last.ok().and_then(|index| self.last.get(index));
+        Found {
+            mapping: last
+                .filter(|last| ***last == mapping)
+                .cloned()
+                .unwrap_or_else(|| Arc::new(mapping)),
+            wanted: vma.permissions[1] == b'w' && (huge.is_some() || is_memory(&vma.name)),
+        }
+    }
+}
+
+/// The kernel writes the file piece by piece: a mapping that was joined to the one before it meanwhile is told with both.
+fn disjoint(mut vmas: Vec<Vma>) -> Vec<Vma> {
+    let mut end = 0;
+    vmas.retain_mut(|vma| {
+        vma.start = vma.start.max(end);
+        end = end.max(vma.end);
+        vma.start < vma.end
+    });
+    vmas
+}
+
+/// Not the memory of a device, a ring shared with the kernel, or what the kernel itself maps into every process.
+fn is_memory(name: &[u8]) -> bool {
+    const KERNELS: [&[u8]; 5] = [
+        b"[vdso]",
+        b"[vvar]",
+        b"[vvar_vclock]",
+        b"[vsyscall]",
+        b"[uprobes]",
+    ];
+    const DEVICES_OF_MEMORY: [&[u8]; 2] = [b"/dev/shm/", b"/dev/zero"];
+    let starts = |prefix: &&[u8]| name.starts_with(prefix);
+    let device = name.starts_with(b"/dev/") && !DEVICES_OF_MEMORY.iter().any(starts);
+    let shared_with_kernel = [&b"anon_inode:"[..], b"socket:", b"/[aio]"]
+        .iter()
+        .any(starts);
+    !device && !shared_with_kernel && !KERNELS.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use uffd::Scratch;
+
+    #[test]
+    fn devices_are_left_alone() {
+        for name in [
+            "/dev/dri/card0",
+            "[vdso]",
+            "anon_inode:kvm-vcpu:0",
+            "/dev/mem",
+        ] {
+            assert!(!is_memory(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "",
+            "[heap]",
+            "/dev/shm/segment",
+            "/dev/zero (deleted)",
+            "/usr/lib/x.so",
+        ] {
+            assert!(is_memory(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_has_not_changed_is_the_same() {
+        let scratch = Scratch::anonymous(1 << 20).unwrap();
+        let mut reader = Reader::open(std::process::id()).unwrap().unwrap();
+        let here = |found: &Vec<Found>| {
+            let mut here = found.iter().filter(|found| {
+                (found.mapping.start..found.mapping.end).contains(&scratch.range().start)
+            });
+            here.next().unwrap().clone()
+        };
+        let first = here(&reader.read().unwrap().unwrap());
+        let second = here(&reader.read().unwrap().unwrap());
+        assert!(Arc::ptr_eq(&first.mapping, &second.mapping) || first != second);
+        assert_eq!((first.mapping.backing, first.wanted), (Backing::Anon, true));
+        assert_eq!(first.mapping.page_size, PAGE_SIZE);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_none() {
+        assert!(Reader::open(u32::MAX - 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_mapping_that_is_told_twice_is_one() {
+        let all = Reader::open(std::process::id()).unwrap().unwrap();
+        let mut vmas: Vec<Vma> = all.maps.read().unwrap().map(Result::unwrap).collect();
+        vmas.truncate(1);
+        let first = vmas[0].clone();
+        let with_the_next = Vma {
+            end: first.end + 2 * PAGE_SIZE,
+            ..first.clone()
+        };
+        let found = disjoint(vec![first.clone(), with_the_next, first.clone()]);
+        let ranges: Vec<_> = found.iter().map(Vma::range).collect();
+        assert_eq!(
+            ranges,
+            [first.range(), first.end..first.end + 2 * PAGE_SIZE]
+        );
+    }
+}

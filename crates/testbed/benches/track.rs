@@ -1,0 +1,248 @@
+//! What tracking costs, on this machine: a round against the bare system calls it is made of, memory, and how much a
+//! tracked process is slowed down.
+//!
+//! `cargo xtask bench track` prints tables in Markdown. Times are of a machine
+//! that does other things too; the ratios are of interleaved measurements of one run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a benchmark has nobody to recover for"
+)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pages::inject;
+use pages::strategy::{Descriptor, Means, Name, verdict};
+use pages::track::{Options, Session, Step};
+use uffd::{Entry, PAGE_SIZE, PageRegion, Pagemap, Query};
+
+use testbed::script::{ANON, FACTS, Script};
+use testbed::{Killed, eventually, program};
+
+const GIB: u64 = 1 << 30;
+/// Pages of the memory that rounds are measured on.
+const PAGES: u64 = 4 * GIB / PAGE_SIZE;
+/// Measurements of each kind.
+const TIMES: usize = 15;
+/// Memory that a slowed down process works on.
+const WORK_PAGES: u64 = 256 * 1024 * 1024 / PAGE_SIZE;
+/// What a scan of 4 GiB in a program in C would take for its result.
+const REGIONS: usize = 1 << 16;
+
+fn main() {
+    // `cargo test` starts benchmarks too, to see that they work; this one has no quick way.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    println!("Kernel {release}, `cargo xtask bench track`\n");
+    print!("{}", rounds());
+    print!("{}", memory());
+    print!("{}", slowdown());
+}
+
+fn options(strategy: Option<Name>) -> Options {
+    Options {
+        strategy,
+        detailed: false,
+        max_mapping: pages::track::MAX_MAPPING,
+        interval: Duration::from_secs(1),
+        tracker: "bench",
+        inject: inject::Options {
+            helper: program("tracker").into(),
+            ..inject::Options::default()
+        },
+    }
+}
+
+fn step(session: &mut Session) {
+    assert!(
+        matches!(session.step(), Ok(Step::Round(_))),
+        "the target has ended"
+    );
+}
+
+/// A round over 4 GiB, clean, 1% written, all written.
+fn rounds() -> String {
+    let mut script = Script::start();
+    let (number, area) = script.map(ANON, PAGES);
+    script.say(&format!("store {number} 1 2 0-{}", PAGES - 1));
+    let (mut session, _) = Session::begin(script.pid(), FACTS.clone(), options(None)).unwrap();
+    let pagemap = Pagemap::open(script.pid()).unwrap().unwrap();
+    let mut regions = vec![PageRegion::default(); REGIONS];
+    let mut entries = vec![Entry::default(); 1 << 16];
+    let mut text = format!(
+        "A round over {} GiB that are there ({}; median of {TIMES}, ms):\n\n\
+         | written | tracker | bare PAGEMAP_SCAN | ratio | reading pagemap | times faster |\n|---|---:|---:|---:|---:|---:|\n",
+        PAGES * PAGE_SIZE / GIB,
+        session.header().strategy
+    );
+    let hundredth: Vec<_> = (0..PAGES)
+        .step_by(100)
+        .map(|page| page.to_string())
+        .collect();
+    let cases = [
+        ("nothing", None),
+        ("1%, scattered", Some(hundredth.join(","))),
+        ("everything", Some(format!("0-{}", PAGES - 1))),
+    ];
+    for (name, pages) in cases {
+        let mut write = || {
+            if let Some(pages) = &pages {
+                assert_eq!(script.say(&format!("store {number} 2 2 {pages}")), "ok");
+            }
+        };
+        let (mut ours, mut bare, mut read) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..TIMES {
+            write();
+            ours.push(milliseconds(|| step(&mut session)));
+            write();
+            bare.push(milliseconds(|| {
+                let mut at = area.range.start;
+                while at < area.range.end {
+                    let scan = pagemap.scan_once(
+                        &(at..area.range.end),
+                        &Query::WRITTEN_AND_ARM,
+                        &mut regions,
+                    );
+                    at = scan.unwrap().unwrap().walk_end;
+                }
+            }));
+            write();
+            read.push(milliseconds(|| {
+                let (mut at, mut written) = (area.range.start, 0);
+                while at < area.range.end {
+                    let count = pagemap
+                        .read(&(at..area.range.end), &mut entries)
+                        .unwrap()
+                        .unwrap();
+                    written += entries[..count]
+                        .iter()
+                        .filter(|entry| !entry.armed())
+                        .count();
+                    at += count as u64 * PAGE_SIZE;
+                }
+                std::hint::black_box(written);
+            }));
+            // What was only read is armed again.
+            step(&mut session);
+        }
+        let ratios: Vec<_> = ours
+            .iter()
+            .zip(&bare)
+            .map(|(ours, bare)| ours / bare)
+            .collect();
+        let (ours, bare, read) = (median(ours), median(bare), median(read));
+        let _ = writeln!(
+            text,
+            "| {name} | {ours:.2} | {bare:.2} | {:.2} | {read:.1} | {:.0} |",
+            median(ratios),
+            read / ours
+        );
+    }
+    session.end().unwrap();
+    text + "\n"
+}
+
+/// What tracker itself takes, and what it makes the process take, for 64 GiB of mappings.
+fn memory() -> String {
+    let mut text = "64 GiB of mappings of which nothing is there, tracked for 5 rounds:\n\n\
+                    | strategy | memory of tracker | page tables of the process |\n|---|---:|---:|\n"
+        .to_owned();
+    for strategy in [Name::Markers, Name::NoneIsClean] {
+        if !works(strategy) {
+            continue;
+        }
+        let mut script = Script::start();
+        for _ in 0..4 {
+            script.map(ANON, 16 * GIB / PAGE_SIZE);
+        }
+        let mut command = Command::new(program("tracker"));
+        let pid = script.pid().to_string();
+        command.args(["track", "--json", "--interval", "100ms", "--pid", &pid]);
+        command.args(["--strategy", strategy.as_str()]);
+        let out = tempfile::NamedTempFile::new().unwrap();
+        command.stdout(Stdio::from(out.reopen().unwrap()));
+        let tracker = Killed(command.spawn().unwrap());
+        eventually("five rounds", || {
+            let text = fs::read_to_string(out.path()).unwrap();
+            (text.matches("\"type\":\"round\"").count() > 5).then_some(())
+        });
+        let of = |pid: u32, key| status(pid, key) as f64 / 1024.0;
+        let _ = writeln!(
+            text,
+            "| {strategy} | {:.1} MiB | {:.1} MiB |",
+            of(tracker.0.id(), "VmHWM"),
+            of(script.pid(), "VmPTE"),
+        );
+    }
+    text + "\n"
+}
+
+/// The same work, tracked by each strategy and not at all.
+fn slowdown() -> String {
+    let mut text = format!(
+        "Work of two threads on {} MiB, half stores, half loads, each page 8 times in turns, a round each 100 ms; time \
+         against that of the same work untracked (median of 5):\n\n| strategy | times as long |\n|---|---:|\n",
+        (WORK_PAGES * PAGE_SIZE) >> 20
+    );
+    for strategy in Name::ALL.into_iter().filter(|&name| works(name)) {
+        let mut ratios = Vec::new();
+        for turn in 0..5 {
+            let mut script = Script::start();
+            let (number, _) = script.map(ANON, WORK_PAGES);
+            let work = format!("churn {number} {turn} 2 8");
+            script.say(&work);
+            let bare = milliseconds(|| drop(script.say(&work)));
+            let (mut session, _) =
+                Session::begin(script.pid(), FACTS.clone(), options(Some(strategy))).unwrap();
+            let done = AtomicBool::new(false);
+            let tracked = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(100));
+                        step(&mut session);
+                    }
+                });
+                let tracked = milliseconds(|| drop(script.say(&work)));
+                done.store(true, Ordering::Relaxed);
+                tracked
+            });
+            ratios.push(tracked / bare);
+        }
+        let _ = writeln!(text, "| {strategy} | {:.2} |", median(ratios));
+    }
+    text
+}
+
+fn works(strategy: Name) -> bool {
+    let means = Means {
+        in_process: false,
+        descriptor: Descriptor::Full,
+    };
+    verdict(strategy, &FACTS, means).works
+}
+
+/// A line of `/proc/PID/status`, in KiB.
+fn status(pid: u32, key: &str) -> u64 {
+    let text = fs::read(format!("/proc/{pid}/status")).unwrap();
+    uffd::parse_status_kb(&text, key.as_bytes()).unwrap() / 1024
+}
+
+fn milliseconds(work: impl FnOnce()) -> f64 {
+    let began = Instant::now();
+    work();
+    began.elapsed().as_secs_f64() * 1e3
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

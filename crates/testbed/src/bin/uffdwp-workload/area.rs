@@ -1,0 +1,440 @@
+//! Memory at a known place: what the rows map, write and read.
+//!
+//! Every area starts at a multiple of 16 GiB that nothing else uses, so the page tables it needs are known by
+//! arithmetic. It is touched through volatile accesses only; no Rust reference into it ever exists.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::{io, ptr};
+
+use anyhow::{Context as _, Result};
+use rustix::fs::MemfdFlags;
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
+use uffd::{PAGE_SIZE, PMD_SIZE};
+
+use crate::needs::Skip;
+use crate::tables::Tables;
+
+/// Where the first area starts: nothing of a process is mapped between here and 17 TiB.
+const FIRST: u64 = 0x1000_0000_0000;
+/// Distance between areas; 32 of them share one PUD table.
+const STRIDE: u64 = 16 << 30;
+
+/// What the pages of an area come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Private anonymous memory in 4 KiB pages.
+    Anon,
+    /// Private anonymous memory in transparent huge pages.
+    Thp,
+    /// `MAP_SHARED | MAP_ANONYMOUS`.
+    SharedAnon,
+    /// A memfd, mapped shared.
+    Memfd,
+    /// `MAP_SHARED | MAP_ANONYMOUS` in transparent huge pages.
+    ShmemThp,
+    /// Private hugetlb pages of 2 MiB.
+    Hugetlb,
+    /// A regular file, mapped privately.
+    FilePrivate,
+    /// A regular file, mapped shared.
+    FileShared,
+}
+
+impl Kind {
+    /// Bytes one write-protect fault is about when the page is there.
+    pub fn unit(self) -> u64 {
+        match self {
+            Self::Thp | Self::ShmemThp | Self::Hugetlb => PMD_SIZE,
+            _ => PAGE_SIZE,
+        }
+    }
+
+    /// The `backing` label of the metrics.
+    pub fn backing(self) -> &'static str {
+        match self {
+            Self::Anon | Self::Thp => "anon",
+            Self::SharedAnon | Self::Memfd | Self::ShmemThp => "shmem",
+            Self::Hugetlb => "hugetlb",
+            Self::FilePrivate | Self::FileShared => "file",
+        }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "anon" => Self::Anon,
+            "thp" => Self::Thp,
+            "shared-anon" => Self::SharedAnon,
+            "memfd" => Self::Memfd,
+            "shmem-thp" => Self::ShmemThp,
+            "hugetlb" => Self::Hugetlb,
+            "file-private" => Self::FilePrivate,
+            "file-shared" => Self::FileShared,
+            _ => anyhow::bail!("there is no memory of kind {text:?}"),
+        })
+    }
+}
+
+/// A mapping. It is never unmapped, except by the row that is about that.
+#[derive(Clone, Copy, Debug)]
+pub struct Area {
+    /// What it is made of.
+    pub kind: Kind,
+    start: *mut u8,
+    length: u64,
+}
+
+// SAFETY: it is an address range; all access is volatile and checked against its length.
+unsafe impl Send for Area {}
+// SAFETY: as above; racing byte accesses to it see one or the other value.
+unsafe impl Sync for Area {}
+
+impl Area {
+    /// Maps `pages` of 4 KiB, rounded up to whole units, at place number `place` (0..32).
+    pub fn map(kind: Kind, place: u64, pages: u64, directory: &Path) -> Result<Self> {
+        Self::map_at(kind, FIRST + place * STRIDE, pages, directory)
+    }
+
+    /// Maps as [`Self::map`] does, at an address where nothing is.
+    pub fn map_at(kind: Kind, address: u64, pages: u64, directory: &Path) -> Result<Self> {
+        let length = (pages.max(1) * PAGE_SIZE).next_multiple_of(kind.unit());
+        let start = match kind {
+            Kind::Anon | Kind::Thp => anonymous(address, length, MapFlags::PRIVATE),
+            Kind::SharedAnon | Kind::ShmemThp => anonymous(address, length, MapFlags::SHARED),
+            Kind::Hugetlb => hugetlb(address, length)?,
+            Kind::Memfd => {
+                let memfd = rustix::fs::memfd_create("uffdwp-workload", MemfdFlags::CLOEXEC)?;
+                of_file(address, length, MapFlags::SHARED, memfd)
+            }
+            Kind::FilePrivate => of_file(address, length, MapFlags::PRIVATE, unnamed(directory)?),
+            Kind::FileShared => of_file(address, length, MapFlags::SHARED, unnamed(directory)?),
+        };
+        Self::of_mapping(kind, address, start, length)
+    }
+
+    /// Maps a file that stays in the caller's hands, shared, at an address where nothing is. It is made as long as that.
+    pub fn map_file(kind: Kind, address: u64, pages: u64, file: impl AsFd) -> Result<Self> {
+        let length = pages.max(1) * PAGE_SIZE;
+        let start = of_file(address, length, MapFlags::SHARED, file);
+        Self::of_mapping(kind, address, start, length)
+    }
+
+    fn of_mapping(
+        kind: Kind,
+        address: u64,
+        start: rustix::io::Result<*mut u8>,
+        length: u64,
+    ) -> Result<Self> {
+        let start = start.with_context(|| format!("cannot map {length} bytes at {address:#x}"))?;
+        let area = Self {
+            kind,
+            start,
+            length,
+        };
+        area.choose_huge_pages()?;
+        Ok(area)
+    }
+
+    /// Says whether the kernel may use transparent huge pages here.
+    fn choose_huge_pages(&self) -> Result<()> {
+        match self.kind {
+            Kind::Thp | Kind::ShmemThp => self.advise(Advice::LinuxHugepage),
+            Kind::Hugetlb => Ok(()),
+            // A kernel without transparent huge pages refuses, and then has none to avoid.
+            _ => self.advise(Advice::LinuxNoHugepage).or(Ok(())),
+        }
+    }
+
+    /// The part of it between two units.
+    pub fn part(&self, units: Range<u64>) -> Self {
+        let offset = units.start * self.kind.unit();
+        let length = (units.end - units.start) * self.kind.unit();
+        assert!(offset + length <= self.length, "a part is inside its area");
+        Self {
+            start: self.start.wrapping_add(offset as usize),
+            length,
+            ..*self
+        }
+    }
+
+    /// The part of it between two 4 KiB pages.
+    pub fn pages_part(&self, pages: Range<u64>) -> Self {
+        let (offset, length) = (
+            pages.start * PAGE_SIZE,
+            (pages.end - pages.start) * PAGE_SIZE,
+        );
+        assert!(offset + length <= self.length, "a part is inside its area");
+        Self {
+            start: self.start.wrapping_add(offset as usize),
+            length,
+            ..*self
+        }
+    }
+
+    /// Its addresses.
+    pub fn range(&self) -> Range<u64> {
+        let start = self.start.addr() as u64;
+        start..start + self.length
+    }
+
+    /// How many entries hold it: 4 KiB pages, or huge pages of 2 MiB.
+    pub fn units(&self) -> u64 {
+        self.length / self.kind.unit()
+    }
+
+    /// How many pages of 4 KiB it has.
+    pub fn pages(&self) -> u64 {
+        self.length / PAGE_SIZE
+    }
+
+    /// The tables that a first use of all of it allocates.
+    pub fn tables(&self) -> Tables {
+        Tables::of(&self.range(), self.kind)
+    }
+
+    /// Address of a unit, for system calls.
+    pub fn address(&self, unit: u64) -> *mut u8 {
+        assert!(unit < self.units(), "unit {unit} is inside the area");
+        self.start.wrapping_add((unit * self.kind.unit()) as usize)
+    }
+
+    /// Stores one byte to a unit.
+    pub fn write(&self, unit: u64) {
+        // SAFETY: the address is inside the mapping, which is writable.
+        unsafe { self.address(unit).write_volatile(1) }
+    }
+
+    /// Stores the first word of a 4 KiB page. A function of its own in every build, so that a stack names it without
+    /// debug information.
+    #[inline(never)]
+    pub fn store(&self, page: u64, value: u64) {
+        // SAFETY: the address is inside the mapping, which is writable, and aligned to a page.
+        unsafe { self.byte(page).cast::<u64>().write_volatile(value) }
+    }
+
+    /// The first word of a 4 KiB page.
+    pub fn word(&self, page: u64) -> u64 {
+        // SAFETY: the address is inside the mapping, which is readable, and aligned to a page.
+        unsafe { self.byte(page).cast::<u64>().read_volatile() }
+    }
+
+    /// Reads a byte of a 4 KiB page.
+    pub fn load(&self, page: u64) {
+        // SAFETY: the address is inside the mapping, which is readable.
+        unsafe { self.byte(page).read_volatile() };
+    }
+
+    /// read(2) of one byte of a file into a 4 KiB page.
+    pub fn read_into(&self, page: u64, file: impl AsFd) -> Result<()> {
+        use std::os::fd::AsRawFd as _;
+        let fd = file.as_fd().as_raw_fd();
+        // SAFETY: the kernel writes one byte, inside the mapping.
+        match unsafe { libc::read(fd, self.byte(page).cast(), 1) } {
+            1 => Ok(()),
+            _ => Err(io::Error::last_os_error()).context("read(2) into the area"),
+        }
+    }
+
+    /// The first byte of a 4 KiB page.
+    pub fn byte(&self, page: u64) -> *mut u8 {
+        assert!(page < self.pages(), "page {page} is inside the area");
+        self.start.wrapping_add((page * PAGE_SIZE) as usize)
+    }
+
+    /// Stores one byte to each unit; returns the page faults this thread took for it.
+    pub fn write_all(&self) -> u64 {
+        faults_of(|| (0..self.units()).for_each(|unit| self.write(unit)))
+    }
+
+    /// Stores one byte to each 4 KiB page; returns the page faults this thread took for it.
+    pub fn write_every_page(&self) -> u64 {
+        faults_of(|| {
+            for page in 0..self.pages() {
+                let byte = self.start.wrapping_add((page * PAGE_SIZE) as usize);
+                // SAFETY: the address is inside the mapping, which is writable.
+                unsafe { byte.write_volatile(1) }
+            }
+        })
+    }
+
+    /// Reads one byte of each unit; returns the page faults this thread took for it.
+    pub fn read_all(&self) -> u64 {
+        faults_of(|| {
+            for unit in 0..self.units() {
+                // SAFETY: the address is inside the mapping, which is readable.
+                unsafe { self.address(unit).read_volatile() };
+            }
+        })
+    }
+
+    /// madvise(2) of all of it.
+    pub fn advise(&self, advice: Advice) -> Result<()> {
+        // SAFETY: the mapping is ours and no reference into it exists.
+        unsafe { rustix::mm::madvise(self.start.cast(), self.length as usize, advice) }
+            .with_context(|| format!("madvise({advice:?}) of {:#x?}", self.range()))
+    }
+
+    /// madvise(2) of all of it, for advice that rustix does not know.
+    pub fn advise_number(&self, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: the mapping is ours and no reference into it exists.
+        match unsafe { libc::madvise(self.start.cast(), self.length as usize, advice) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// mprotect(2) of all of it.
+    pub fn protect(&self, writable: bool) -> Result<()> {
+        use rustix::mm::MprotectFlags as Flags;
+        let flags = if writable {
+            Flags::READ | Flags::WRITE
+        } else {
+            Flags::READ
+        };
+        // SAFETY: the mapping is ours; while it is read-only nobody writes to it.
+        unsafe { rustix::mm::mprotect(self.start.cast(), self.length as usize, flags) }
+            .with_context(|| format!("mprotect of {:#x?}", self.range()))
+    }
+
+    /// mprotect(2) of all of it: a mapping of its own, and writable all the time.
+    pub fn set_apart(&self, apart: bool) -> Result<()> {
+        use rustix::mm::MprotectFlags as Flags;
+        let executable = if apart { Flags::EXEC } else { Flags::empty() };
+        let flags = Flags::READ | Flags::WRITE | executable;
+        // SAFETY: the mapping is ours; nobody executes what is in it.
+        unsafe { rustix::mm::mprotect(self.start.cast(), self.length as usize, flags) }
+            .with_context(|| format!("mprotect of {:#x?}", self.range()))
+    }
+
+    /// mremap(2) in place: it has so many pages more.
+    pub fn grow(&mut self, pages: u64) -> Result<()> {
+        let (old, new) = (self.length, self.length + pages * PAGE_SIZE);
+        let flags = rustix::mm::MremapFlags::empty();
+        // SAFETY: the mapping is ours, and stays where it is.
+        unsafe { rustix::mm::mremap(self.start.cast(), old as usize, new as usize, flags) }
+            .context("cannot grow the area")?;
+        self.length = new;
+        Ok(())
+    }
+
+    /// mlock(2) of all of it.
+    pub fn lock(&self) -> Result<()> {
+        // SAFETY: the mapping is ours; locking changes no content.
+        unsafe { rustix::mm::mlock(self.start.cast(), self.length as usize) }
+            .with_context(|| format!("mlock of {:#x?}", self.range()))
+    }
+
+    /// mremap(2) of all of it to another place.
+    pub fn move_to(&self, place: u64) -> Result<Self> {
+        self.move_to_address(FIRST + place * STRIDE)
+    }
+
+    /// mremap(2) of all of it to an address where nothing is.
+    pub fn move_to_address(&self, address: u64) -> Result<Self> {
+        self.remap(address, MremapFlags::MAYMOVE)
+    }
+
+    /// mremap(2) of its pages to an address where nothing is; the mapping stays, and is empty.
+    pub fn move_pages_to_address(&self, address: u64) -> Result<Self> {
+        self.remap(address, MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP)
+    }
+
+    fn remap(&self, address: u64, flags: MremapFlags) -> Result<Self> {
+        let target = ptr::without_provenance_mut(address as usize);
+        let length = self.length as usize;
+        let old = self.start.cast();
+        // SAFETY: the mapping is ours, nothing refers to it, and nothing is mapped at the target.
+        let moved = unsafe { rustix::mm::mremap_fixed(old, length, length, flags, target) };
+        Ok(Self {
+            start: moved.context("cannot move the area")?.cast(),
+            ..*self
+        })
+    }
+
+    /// munmap(2) of all of it; it must not be touched any more.
+    pub fn unmap(&self) -> Result<()> {
+        // SAFETY: the mapping is ours and nothing refers to it.
+        unsafe { rustix::mm::munmap(self.start.cast(), self.length as usize) }
+            .context("cannot unmap the area")
+    }
+}
+
+/// What `work` cost this thread in page faults, each counted when the kernel completes it.
+pub fn faults_of(work: impl FnOnce()) -> u64 {
+    let before = completed_faults();
+    work();
+    completed_faults() - before
+}
+
+fn completed_faults() -> u64 {
+    // SAFETY: all zeroes is a valid rusage, and getrusage fills in one.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        usage
+    };
+    (usage.ru_minflt + usage.ru_majflt) as u64
+}
+
+const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
+
+fn anonymous(address: u64, length: u64, flags: MapFlags) -> rustix::io::Result<*mut u8> {
+    let (hint, flags) = (
+        ptr::without_provenance_mut(address as usize),
+        flags | MapFlags::FIXED_NOREPLACE,
+    );
+    // SAFETY: a new mapping that replaces none.
+    unsafe {
+        rustix::mm::mmap_anonymous(hint, length as usize, READ_WRITE, flags).map(<*mut _>::cast)
+    }
+}
+
+fn hugetlb(address: u64, length: u64) -> Result<rustix::io::Result<*mut u8>> {
+    let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
+    match anonymous(address, length, flags) {
+        Err(rustix::io::Errno::NOMEM) => Err(Skip(format!(
+            "needs {} free huge pages of 2 MiB: raise vm.nr_hugepages",
+            length / PMD_SIZE
+        ))
+        .into()),
+        result => Ok(result),
+    }
+}
+
+fn of_file(
+    address: u64,
+    length: u64,
+    flags: MapFlags,
+    file: impl AsFd,
+) -> rustix::io::Result<*mut u8> {
+    rustix::fs::ftruncate(&file, length)?;
+    let (hint, flags) = (
+        ptr::without_provenance_mut(address as usize),
+        flags | MapFlags::FIXED_NOREPLACE,
+    );
+    // SAFETY: a new mapping that replaces none, of a file that only we can reach.
+    unsafe {
+        rustix::mm::mmap(hint, length as usize, READ_WRITE, flags, file, 0).map(<*mut _>::cast)
+    }
+}
+
+/// A file that is gone when it is closed and unmapped.
+fn unnamed(directory: &Path) -> Result<File> {
+    let path = directory.join(format!("uffdwp-workload.{}", std::process::id()));
+    let create = || -> io::Result<File> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(file)
+    };
+    create().with_context(|| format!("cannot create {}; choose another --dir", path.display()))
+}

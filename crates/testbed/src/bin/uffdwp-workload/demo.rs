@@ -1,0 +1,140 @@
+//! A little of everything, forever and gently: something to look at for who has just installed the agent.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustix::mm::Advice;
+use tracker_ebpf::WpMode;
+use uffd::{Features, RegisterMode, Userfaultfd};
+
+use crate::area::{Area, Kind};
+use crate::handler::Handler;
+use crate::needs::{Facts, Need};
+
+/// One thread with one area.
+struct Part {
+    name: &'static str,
+    about: &'static str,
+    mode: WpMode,
+    kind: Kind,
+    needs: &'static [Need],
+    /// Drop the pages before each round, so that markers are armed instead of pages.
+    empties: bool,
+}
+
+const PARTS: &[Part] = &[
+    Part {
+        name: "anon-async",
+        about: "writes armed anonymous pages, resolved by the kernel",
+        mode: WpMode::Async,
+        kind: Kind::Anon,
+        needs: &[Need::Async],
+        empties: false,
+    },
+    Part {
+        name: "anon-marker",
+        about: "writes anonymous markers, resolved by the kernel",
+        mode: WpMode::Async,
+        kind: Kind::Anon,
+        needs: &[Need::Async],
+        empties: true,
+    },
+    Part {
+        name: "shmem-async",
+        about: "writes shmem that was zapped while it was armed",
+        mode: WpMode::Async,
+        kind: Kind::SharedAnon,
+        needs: &[Need::Async],
+        empties: true,
+    },
+    Part {
+        name: "anon-sync",
+        about: "writes armed anonymous pages, resolved by a handler thread",
+        mode: WpMode::Sync,
+        kind: Kind::Anon,
+        needs: &[],
+        empties: false,
+    },
+    Part {
+        name: "memfd-sync",
+        about: "writes armed pages of a memfd, resolved by a handler thread",
+        mode: WpMode::Sync,
+        kind: Kind::Memfd,
+        needs: &[Need::ShmemMarkers],
+        empties: false,
+    },
+];
+
+/// Pages of 4 KiB per area: 1 MiB.
+const PAGES: u64 = 256;
+/// A page is written this often, a round is over when all are.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Starts what this kernel can do and stays until SIGTERM or SIGINT.
+pub fn run(directory: &Path) -> Result<()> {
+    let facts = Facts::gather(directory)?;
+    for (place, part) in PARTS.iter().enumerate() {
+        match part.needs.iter().try_for_each(|&need| facts.check(need)) {
+            Ok(()) => start(part, place as u64, &facts)?,
+            Err(skip) => println!("{:<12} left out: {skip}", part.name),
+        }
+    }
+    println!("pid {}, until SIGTERM or SIGINT", std::process::id());
+    crate::signals::wait()
+}
+
+fn start(part: &'static Part, place: u64, facts: &Facts) -> Result<()> {
+    let uffd = Arc::new(Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?);
+    match part.mode {
+        WpMode::Async => uffd.enable(Features::WP_ASYNC)?,
+        WpMode::Sync => uffd.enable(Features::default())?,
+    };
+    let area = Area::map(part.kind, place, PAGES, &facts.directory)?;
+    uffd.register(&area.range(), RegisterMode::WP)?;
+    if part.mode == WpMode::Sync {
+        Handler::start(uffd.clone())?;
+    }
+    println!(
+        "{:<12} {} at {:#x}",
+        part.name,
+        part.about,
+        area.range().start
+    );
+    let body = move || {
+        if let Err(error) = write_forever(part, &uffd, &area) {
+            eprintln!("uffdwp-workload: {} ended: {error:#}", part.name);
+            std::process::exit(1);
+        }
+    };
+    thread::Builder::new()
+        .name(part.name.into())
+        .spawn(body)
+        .context("cannot start a thread")?;
+    Ok(())
+}
+
+fn write_forever(part: &Part, uffd: &Userfaultfd, area: &Area) -> Result<()> {
+    area.write_all();
+    loop {
+        match (part.empties, part.kind) {
+            // Anonymous memory forgets that it was armed: empty it first, then arm nothing.
+            (true, Kind::Anon) => {
+                area.advise(Advice::LinuxDontNeed)?;
+                uffd.arm(&area.range())?;
+            }
+            // Shmem remembers: arm pages, then empty it.
+            (true, _) => {
+                uffd.arm(&area.range())?;
+                area.advise(Advice::LinuxDontNeed)?;
+            }
+            (false, _) => uffd.arm(&area.range())?,
+        }
+        for unit in 0..area.units() {
+            area.write(unit);
+            thread::sleep(PAUSE);
+        }
+    }
+}

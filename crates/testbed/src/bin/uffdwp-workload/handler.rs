@@ -1,0 +1,149 @@
+//! The handler of sync mode: one thread that reads messages and lets the writers go on.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use rustix::event::epoll;
+use uffd::{Features, Message, PAGE_SIZE, Userfaultfd};
+
+/// A running handler; its thread lives as long as the process.
+#[derive(Clone, Debug)]
+pub struct Handler(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Faults answered so far.
+    faults: AtomicU64,
+    /// How many bytes around a fault are resolved at once: the page, 4 KiB or 2 MiB.
+    unit: AtomicU64,
+}
+
+impl Handler {
+    /// Starts the thread and waits until it has all the memory it will need.
+    pub fn start(uffd: Arc<Userfaultfd>) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            faults: AtomicU64::new(0),
+            unit: AtomicU64::new(PAGE_SIZE),
+        });
+        let (handler, ready) = (Self(shared), Arc::new(Barrier::new(2)));
+        let (theirs, started) = (handler.clone(), ready.clone());
+        let mut serving = Serving::new(uffd, theirs)?;
+        let body = move || {
+            crate::warm_up();
+            started.wait();
+            if let Err(error) = serving.run() {
+                // Writers wait for this thread: without it the row would hang.
+                eprintln!("uffdwp-workload: the fault handler failed: {error:#}");
+                std::process::exit(1);
+            }
+        };
+        thread::Builder::new()
+            .name("handler".into())
+            .spawn(body)
+            .context("cannot start a thread")?;
+        ready.wait();
+        Ok(handler)
+    }
+
+    /// Resolves whole units of this size from now on.
+    pub fn set_unit(&self, bytes: u64) {
+        self.0.unit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Faults answered so far, of this process and of forked ones.
+    pub fn faults(&self) -> u64 {
+        self.0.faults.load(Ordering::Relaxed)
+    }
+}
+
+/// While a fork waits for its message to be read, glibc holds the locks of malloc: up to reading, this thread must not
+/// allocate. Hence the buffers.
+struct Serving {
+    handler: Handler,
+    /// Ours first, then one per child that a fork message announced.
+    uffds: Vec<Arc<Userfaultfd>>,
+    epoll: OwnedFd,
+    messages: Vec<Message>,
+}
+
+impl Serving {
+    fn new(uffd: Arc<Userfaultfd>, handler: Handler) -> Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot create an epoll")?;
+        let (uffds, messages) = (Vec::with_capacity(8), Vec::with_capacity(16));
+        let mut serving = Self {
+            handler,
+            uffds,
+            epoll,
+            messages,
+        };
+        serving.add(uffd)?;
+        Ok(serving)
+    }
+
+    fn add(&mut self, uffd: Arc<Userfaultfd>) -> Result<()> {
+        let index = epoll::EventData::new_u64(self.uffds.len() as u64);
+        epoll::add(&self.epoll, &uffd, index, epoll::EventFlags::IN)
+            .context("cannot watch a userfaultfd")?;
+        self.uffds.push(uffd);
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<()> {
+        loop {
+            let mut buffer = [MaybeUninit::uninit(); 8];
+            let events = match epoll::wait(&self.epoll, &mut buffer[..], None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                result => result.context("cannot wait for messages")?.0,
+            };
+            for event in events {
+                let uffd = self.uffds[event.data.u64() as usize].clone();
+                self.serve(&uffd)?;
+            }
+        }
+    }
+
+    fn serve(&mut self, uffd: &Userfaultfd) -> Result<()> {
+        self.messages.clear();
+        uffd.read_messages(&mut self.messages)?;
+        (0..self.messages.len()).try_for_each(|index| self.answer(uffd, self.messages[index]))
+    }
+
+    fn answer(&mut self, uffd: &Userfaultfd, message: Message) -> Result<()> {
+        match message {
+            Message::Fault {
+                address,
+                write_protect: true,
+                ..
+            } => {
+                // Counted first: the writer goes on as soon as it is resolved.
+                self.handler.0.faults.fetch_add(1, Ordering::Relaxed);
+                uffd.resolve(&self.unit_at(address))?;
+            }
+            Message::Fork { fd } => {
+                // SAFETY: the message just gave us this descriptor, and only we read messages.
+                let child = unsafe { Userfaultfd::from_fork(fd) };
+                self.add(Arc::new(child))?;
+            }
+            Message::Remap { .. } | Message::Gone { .. } => (),
+            other => anyhow::bail!("a message no row asked for: {other:?}"),
+        }
+        Ok(())
+    }
+
+    fn unit_at(&self, address: u64) -> Range<u64> {
+        let unit = self.handler.0.unit.load(Ordering::Relaxed);
+        let start = address / unit * unit;
+        start..start + unit
+    }
+}
+
+/// Whether somebody must read messages: in async mode only the events need it.
+pub fn is_needed(features: Features) -> bool {
+    let events = Features::EVENT_FORK | Features::EVENT_REMAP;
+    !features.is_async() || features & events != Features::default()
+}

@@ -1,0 +1,192 @@
+//! What a row needs of the kernel and of the machine, decided by what was seen, never by version.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use uffd::{Behaviour, Features, Hugetlb, Userfaultfd, self_test};
+
+/// A row cannot run here; the text says what is missing. It is no failure.
+#[derive(Debug)]
+pub struct Skip(pub String);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// One thing a row needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The kernel resolves write-protect faults itself.
+    Async,
+    /// Markers in anonymous memory.
+    AnonMarkers,
+    /// Write-protection and markers of shmem and hugetlb.
+    ShmemMarkers,
+    /// `PAGEMAP_SCAN`.
+    Scan,
+    /// A userfaultfd that handles faults of the kernel too.
+    KernelFaults,
+    /// A hugetlb pool.
+    Hugetlb,
+    /// Transparent huge pages of anonymous memory.
+    Thp,
+    /// Transparent huge pages of shmem.
+    ShmemThp,
+    /// A directory on a file system that is not tmpfs.
+    RegularFile,
+}
+
+/// What was seen of this kernel and machine.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Facts {
+    /// The self-test's outcome.
+    pub kernel: Behaviour,
+    /// This process may handle faults of the kernel.
+    pub kernel_faults: bool,
+    /// `/sys/kernel/mm/transparent_hugepage/enabled`.
+    pub thp: String,
+    /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled`.
+    pub shmem_thp: String,
+    /// Where files are made.
+    pub directory: PathBuf,
+    /// That directory is on tmpfs, whose files are shmem.
+    pub directory_is_tmpfs: bool,
+}
+
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+impl Facts {
+    /// Looks at everything.
+    pub fn gather(directory: &Path) -> Result<Self> {
+        let setting = |name| {
+            let path = format!("/sys/kernel/mm/transparent_hugepage/{name}");
+            fs::read_to_string(path).unwrap_or_default()
+        };
+        let magic = rustix::fs::statfs(directory).map(|stat| stat.f_type);
+        Ok(Self {
+            kernel: self_test()?,
+            kernel_faults: Userfaultfd::open().is_ok(),
+            thp: setting("enabled"),
+            shmem_thp: setting("shmem_enabled"),
+            directory: directory.to_owned(),
+            directory_is_tmpfs: magic == Ok(TMPFS_MAGIC),
+        })
+    }
+
+    /// Reads what `uffdwp-workload facts` printed.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not the output of `facts`", file.display()))
+    }
+
+    /// Refuses with the reason if something is missing.
+    pub fn check(&self, need: Need) -> Result<(), Skip> {
+        self.missing(need)
+            .map_or(Ok(()), |reason| Err(Skip(reason)))
+    }
+
+    fn missing(&self, need: Need) -> Option<String> {
+        let unless = |there: bool, reason: &str| (!there).then(|| reason.to_owned());
+        match need {
+            Need::Async => unless(
+                self.kernel.features.is_async(),
+                "this kernel has no asynchronous mode (UFFD_FEATURE_WP_ASYNC, 6.7)",
+            ),
+            Need::AnonMarkers => unless(
+                self.kernel.anonymous_markers,
+                "this kernel installs no markers in anonymous memory (UFFD_FEATURE_WP_UNPOPULATED, 6.4)",
+            ),
+            Need::ShmemMarkers => unless(
+                self.kernel.features.contains(Features::WP_HUGETLBFS_SHMEM),
+                "this kernel write-protects no shmem or hugetlb (UFFD_FEATURE_WP_HUGETLBFS_SHMEM, 5.19)",
+            ),
+            Need::Scan => unless(
+                self.kernel.written.is_some(),
+                "this kernel has no PAGEMAP_SCAN (6.7)",
+            ),
+            Need::KernelFaults => unless(
+                self.kernel_faults,
+                "handling faults of the kernel needs root, CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1",
+            ),
+            Need::Hugetlb => match self.kernel.hugetlb {
+                Hugetlb::Available => None,
+                Hugetlb::NoFreePages => {
+                    Some("no free huge page of 2 MiB: raise vm.nr_hugepages".to_owned())
+                }
+                Hugetlb::Unsupported => Some("this kernel has no huge pages of 2 MiB".to_owned()),
+            },
+            Need::Thp => unless(
+                allows(&self.thp),
+                "transparent huge pages are off: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+            ),
+            Need::ShmemThp => unless(
+                allows(&self.shmem_thp),
+                "transparent huge pages of shmem are off: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
+            ),
+            Need::RegularFile => self.directory_is_tmpfs.then(|| {
+                format!(
+                    "{} is tmpfs, whose files are shmem: choose another --dir",
+                    self.directory.display()
+                )
+            }),
+        }
+    }
+}
+
+/// Whether a sysfs choice such as `always [madvise] never` lets an advised area have huge pages.
+fn allows(setting: &str) -> bool {
+    [
+        "[always]",
+        "[madvise]",
+        "[advise]",
+        "[within_size]",
+        "[force]",
+    ]
+    .iter()
+    .any(|on| setting.contains(on))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_can_nothing_skips_everything_but_kernel_faults_of_root() {
+        let facts = Facts {
+            kernel_faults: true,
+            directory_is_tmpfs: true,
+            ..Facts::default()
+        };
+        let needs = [
+            Need::Async,
+            Need::AnonMarkers,
+            Need::ShmemMarkers,
+            Need::Scan,
+            Need::Hugetlb,
+            Need::Thp,
+            Need::ShmemThp,
+            Need::RegularFile,
+        ];
+        for need in needs {
+            assert!(!facts.check(need).unwrap_err().0.is_empty(), "{need:?}");
+        }
+        assert!(facts.check(Need::KernelFaults).is_ok());
+    }
+
+    #[test]
+    fn the_choice_in_brackets_counts() {
+        assert!(allows("always [madvise] never\n"));
+        assert!(!allows("always madvise [never]\n"));
+        assert!(!allows("always within_size advise [never] deny force\n"));
+        assert!(!allows(""), "a kernel without them");
+    }
+}

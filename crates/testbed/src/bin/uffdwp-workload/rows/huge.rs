@@ -1,0 +1,74 @@
+//! Transparent huge pages: 512 pages behind one entry of a PMD table.
+
+use anyhow::Result;
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause, WpMode};
+
+use super::touch::scan_and_arm;
+use crate::area::{Area, Kind};
+use crate::needs::Skip;
+use crate::test::Test;
+
+/// A write to an armed THP. Async: the kernel splits it (`huge`) and resolves the one page (`pte`), the other 511 stay
+/// armed. Sync: one message, and the handler resolves all 2 MiB.
+pub fn anon(t: &mut Test) -> Result<()> {
+    let area = populated(t, Kind::Thp)?;
+    t.uffd.arm(&area.range())?;
+    let faults = area.write_all();
+    t.check("page faults of writing", area.units(), faults);
+    t.expect
+        .faults(&area, t.mode, FaultEntry::Huge, area.units());
+    match t.mode {
+        WpMode::Sync => t.expect.pages(&area, 0),
+        WpMode::Async => {
+            t.expect
+                .faults(&area, t.mode, FaultEntry::Pte, area.units());
+            t.expect.pages(&area, area.pages() - area.units());
+        }
+    }
+    Ok(())
+}
+
+/// `UFFDIO_WRITEPROTECT` of a shmem THP takes it out of the page table and leaves 512 markers.
+pub fn shmem(t: &mut Test) -> Result<()> {
+    let area = populated(t, Kind::ShmemThp)?;
+    t.uffd.arm(&area.range())?;
+    t.expect.tables(
+        &area,
+        TableCause::Arm,
+        crate::tables::Tables::pte(area.units()),
+    );
+    t.expect
+        .markers(&area, MarkerEvent::Installed, area.pages());
+
+    if let Some(handler) = t.handler() {
+        handler.set_unit(uffd::PAGE_SIZE);
+    }
+    let faults = area.write_all();
+    t.check("page faults of writing", 2 * area.units(), faults);
+    t.expect_consumed(&area);
+    t.expect
+        .faults(&area, t.mode, FaultEntry::Pte, area.units());
+    t.expect.pages(&area, area.pages() - area.units());
+    Ok(())
+}
+
+/// `PAGEMAP_SCAN` arms the huge entry itself; the write drops that entry and maps the page anew, unarmed: no event at
+/// all, and 512 pages written for one byte.
+pub fn shmem_scan(t: &mut Test) -> Result<()> {
+    let area = populated(t, Kind::ShmemThp)?;
+    scan_and_arm(t, &area)?;
+    let faults = area.write_all();
+    t.check("page faults of writing", area.units(), faults);
+    t.expect.pages(&area, 0);
+    Ok(())
+}
+
+/// Writes every page. Where the kernel gave huge pages that is one fault per 2 MiB.
+fn populated(t: &mut Test, kind: Kind) -> Result<Area> {
+    let area = t.tracked(kind)?;
+    if area.write_every_page() != area.units() {
+        return Err(Skip("the kernel gave small pages: no free 2 MiB of memory".to_owned()).into());
+    }
+    t.expect.tables(&area, TableCause::Fault, area.tables());
+    Ok(area)
+}

@@ -1,0 +1,336 @@
+//! The table of rows: every form of uffd-wp, each a small function.
+
+mod change;
+mod fill;
+mod fork;
+mod huge;
+mod kernel;
+mod row;
+mod threads;
+mod touch;
+mod vmas;
+mod zap;
+
+use tracker_ebpf::WpMode;
+use uffd::Features;
+
+pub use row::Row;
+
+use crate::area::Kind;
+use crate::needs::Need;
+use crate::writer::Means;
+
+const SHMEM: &[Need] = &[Need::ShmemMarkers];
+const HUGETLB: &[Need] = &[Need::ShmemMarkers, Need::Hugetlb];
+const MARKERS: &[Need] = &[Need::AnonMarkers];
+const KERNEL: &[Need] = &[Need::KernelFaults];
+const FILE: &[Need] = &[Need::RegularFile];
+const SCAN: &[Need] = &[Need::Scan];
+
+/// Every row there is.
+pub const ROWS: &[Row] = &[
+    // A user store or load, by what the page comes from and what is there.
+    Row::new(
+        "anon-present",
+        "write armed pages of anonymous memory",
+        |t| touch::present(t, Kind::Anon),
+    ),
+    Row::new("anon-marker-write", "write where only markers are", |t| {
+        touch::marker_write(t, Kind::Anon)
+    })
+    .needs(MARKERS),
+    Row::new("anon-marker-read", "read where only markers are", |t| {
+        touch::marker_read(t, Kind::Anon)
+    })
+    .needs(MARKERS),
+    Row::new(
+        "shmem-present",
+        "the same with MAP_SHARED|MAP_ANONYMOUS",
+        |t| touch::present(t, Kind::SharedAnon),
+    )
+    .needs(SHMEM),
+    Row::new(
+        "shmem-marker-write",
+        "the same with MAP_SHARED|MAP_ANONYMOUS",
+        |t| touch::marker_write(t, Kind::SharedAnon),
+    )
+    .needs(SHMEM),
+    Row::new(
+        "shmem-marker-read",
+        "the same with MAP_SHARED|MAP_ANONYMOUS",
+        |t| touch::marker_read(t, Kind::SharedAnon),
+    )
+    .needs(SHMEM),
+    Row::new("memfd-present", "the same with a memfd", |t| {
+        touch::present(t, Kind::Memfd)
+    })
+    .needs(SHMEM),
+    Row::new("memfd-marker-write", "the same with a memfd", |t| {
+        touch::marker_write(t, Kind::Memfd)
+    })
+    .needs(SHMEM),
+    Row::new("memfd-marker-read", "the same with a memfd", |t| {
+        touch::marker_read(t, Kind::Memfd)
+    })
+    .needs(SHMEM),
+    Row::new(
+        "hugetlb-present",
+        "the same with huge pages of hugetlb",
+        |t| touch::present(t, Kind::Hugetlb),
+    )
+    .needs(HUGETLB),
+    Row::new(
+        "hugetlb-marker-write",
+        "the same with huge pages of hugetlb",
+        |t| touch::marker_write(t, Kind::Hugetlb),
+    )
+    .needs(HUGETLB),
+    Row::new(
+        "hugetlb-marker-read",
+        "the same with huge pages of hugetlb",
+        |t| touch::marker_read(t, Kind::Hugetlb),
+    )
+    .needs(HUGETLB),
+    Row::new(
+        "file-private-present",
+        "write armed pages of the page cache, mapped privately",
+        |t| touch::read_then_write(t, Kind::FilePrivate),
+    )
+    .only_async()
+    .needs(FILE),
+    Row::new(
+        "file-private-marker-write",
+        "write markers over a private file mapping",
+        |t| touch::marker_write(t, Kind::FilePrivate),
+    )
+    .only_async()
+    .needs(FILE),
+    Row::new(
+        "file-shared-present",
+        "write armed pages of a shared file mapping",
+        |t| touch::present(t, Kind::FileShared),
+    )
+    .only_async()
+    .needs(FILE),
+    Row::new(
+        "file-shared-marker-write",
+        "write markers over a shared file mapping",
+        |t| touch::marker_write(t, Kind::FileShared),
+    )
+    .only_async()
+    .needs(FILE),
+    // Transparent huge pages.
+    Row::new(
+        "thp",
+        "write one byte to each armed transparent huge page",
+        huge::anon,
+    )
+    .needs(&[Need::Thp]),
+    Row::new(
+        "thp-shmem",
+        "the same with shmem: arming splits it into markers",
+        huge::shmem,
+    )
+    .needs(&[Need::ShmemThp, Need::ShmemMarkers]),
+    Row::new(
+        "thp-shmem-scan",
+        "armed by PAGEMAP_SCAN instead: all bits are lost, nothing is seen",
+        huge::shmem_scan,
+    )
+    .only_async()
+    .needs(&[Need::ShmemThp, Need::Scan]),
+    // Arming by PAGEMAP_SCAN.
+    Row::new(
+        "scan-ptes",
+        "PAGEMAP_SCAN arms tables with one page each: exact markers",
+        touch::scan_ptes,
+    )
+    .only_async()
+    .needs(SCAN),
+    Row::new(
+        "scan-hole",
+        "PAGEMAP_SCAN arms a range that has no tables",
+        touch::scan_hole,
+    )
+    .only_async()
+    .needs(SCAN),
+    // Who writes: the kernel, another process, another path into the fault handler.
+    Row::new(
+        "read-pipe",
+        "read(2) from a pipe into armed pages",
+        kernel::from_pipe,
+    )
+    .needs(KERNEL),
+    Row::new(
+        "read-file",
+        "pread(2) from a memfd into armed pages",
+        kernel::from_file,
+    )
+    .needs(KERNEL),
+    Row::new(
+        "remote-writev",
+        "process_vm_writev(2) by another process",
+        |t| kernel::from_process(t, Means::VmWritev),
+    )
+    .needs(KERNEL)
+    .with_writer(),
+    // In sync mode the kernel refuses this write: it cannot wait for a handler there.
+    Row::new(
+        "remote-mem",
+        "/proc/PID/mem written by another process",
+        |t| kernel::from_process(t, Means::ProcMem),
+    )
+    .only_async()
+    .needs(KERNEL)
+    .with_writer(),
+    Row::new(
+        "populate-fresh",
+        "MADV_POPULATE_WRITE of empty memory, then armed and written",
+        fill::populate_fresh,
+    ),
+    Row::new(
+        "populate-write",
+        "MADV_POPULATE_WRITE over armed pages: written, and unchanged",
+        fill::populate_present,
+    )
+    .needs(KERNEL),
+    Row::new(
+        "populate-write-marker",
+        "MADV_POPULATE_WRITE over markers",
+        fill::populate_markers,
+    )
+    .needs(&[Need::KernelFaults, Need::AnonMarkers]),
+    Row::new(
+        "mlock",
+        "mlock(2) of armed pages: written, and unchanged",
+        fill::lock,
+    )
+    .needs(KERNEL),
+    Row::new(
+        "uffdio-copy",
+        "UFFDIO_COPY fills armed pages, then they are written",
+        fill::copy,
+    ),
+    // Pages that go away.
+    Row::new(
+        "dontneed-anon",
+        "MADV_DONTNEED of armed anonymous pages",
+        zap::present_anon,
+    ),
+    Row::new(
+        "dontneed-anon-marker",
+        "MADV_DONTNEED of anonymous markers",
+        zap::markers_anon,
+    )
+    .needs(MARKERS),
+    Row::new(
+        "dontneed-shmem",
+        "MADV_DONTNEED of armed shmem leaves markers, then they are written",
+        zap::present_shmem,
+    )
+    .needs(SHMEM),
+    Row::new(
+        "munmap",
+        "write armed pages, then munmap(2): every table is freed",
+        zap::unmap,
+    ),
+    // Tracking that ends, VMAs that change.
+    Row::new(
+        "resolve-marker",
+        "UFFDIO_WRITEPROTECT takes markers away",
+        change::resolve_markers,
+    )
+    .needs(MARKERS),
+    Row::new(
+        "unregister",
+        "UFFDIO_UNREGISTER armed pages, then write: nothing is seen",
+        change::unregister_present,
+    ),
+    Row::new(
+        "unregister-marker",
+        "UFFDIO_UNREGISTER markers",
+        change::unregister_markers,
+    )
+    .needs(MARKERS),
+    Row::new(
+        "split",
+        "a VMA splits, both parts are written",
+        change::split,
+    ),
+    Row::new(
+        "merge",
+        "a VMA splits and merges again, both parts are written",
+        change::merge,
+    ),
+    Row::new(
+        "mremap",
+        "mremap(2) without EVENT_REMAP: tracking ends",
+        change::move_untracked,
+    ),
+    Row::new(
+        "mremap-event",
+        "mremap(2) with EVENT_REMAP: tracking moves along",
+        change::move_tracked,
+    )
+    .events(Features::EVENT_REMAP),
+    Row::new(
+        "fork",
+        "fork(2) without EVENT_FORK: only the parent is tracked",
+        fork::untracked,
+    ),
+    Row::new(
+        "fork-event",
+        "fork(2) with EVENT_FORK: parent and child are tracked",
+        fork::tracked,
+    )
+    .events(Features::EVENT_FORK),
+    // Many VMAs, many threads.
+    Row::new(
+        "many-vmas",
+        "as many VMAs as --pages, each one page long, written while armed",
+        vmas::many,
+    ),
+    Row::new(
+        "threads",
+        "threads write armed pages, in rounds",
+        threads::present,
+    )
+    .with_threads(),
+    Row::new(
+        "threads-marker",
+        "threads write markers, in rounds",
+        threads::markers,
+    )
+    .needs(MARKERS)
+    .with_threads(),
+];
+
+/// Finds a row and its mode by full name.
+pub fn find(full_name: &str) -> Option<(&'static Row, WpMode)> {
+    let all = ROWS
+        .iter()
+        .flat_map(|row| row.modes.iter().map(move |&mode| (row, mode)));
+    let mut named = all.filter(|(row, mode)| row.full_name(*mode) == full_name);
+    named.next()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn full_names_are_unique_and_found() {
+        let mut names = HashSet::new();
+        for row in ROWS {
+            for &mode in row.modes {
+                let name = row.full_name(mode);
+                assert!(names.insert(name.clone()), "{name} twice");
+                let (found, found_mode) = find(&name).unwrap();
+                assert_eq!((found.name, found_mode), (row.name, mode));
+            }
+        }
+        assert!(find("anon-present").is_none(), "a mode is part of the name");
+    }
+}

@@ -1,0 +1,96 @@
+//! User stores and loads: the base of everything else.
+
+use anyhow::Result;
+use tracker_ebpf::{MarkerEvent, TableCause};
+use uffd::{PageRegion, Query};
+
+use crate::area::{Area, Kind};
+use crate::test::Test;
+
+/// A write to an armed page is one fault, whether the kernel resolves it or a handler does.
+pub fn present(t: &mut Test, kind: Kind) -> Result<()> {
+    let area = t.armed(kind)?;
+    let faults = area.write_all();
+    t.check("page faults of writing", area.units(), faults);
+    t.expect_written(&area);
+    Ok(())
+}
+
+/// The same for pages that were only read: the write also copies them.
+pub fn read_then_write(t: &mut Test, kind: Kind) -> Result<()> {
+    let area = t.tracked(kind)?;
+    area.read_all();
+    t.expect.tables(&area, TableCause::Fault, area.tables());
+    t.uffd.arm(&area.range())?;
+    let faults = area.write_all();
+    t.check("page faults of writing", area.units(), faults);
+    t.expect_written(&area);
+    Ok(())
+}
+
+/// A write to a marker is two faults: the first replaces the marker by an armed page, the second is a write to that.
+pub fn marker_write(t: &mut Test, kind: Kind) -> Result<()> {
+    let area = t.marked(kind)?;
+    let faults = area.write_all();
+    t.check("page faults of writing", 2 * area.units(), faults);
+    t.expect_consumed(&area);
+    t.expect_written(&area);
+    Ok(())
+}
+
+/// A read of a marker is only the first of the two: the page stays armed.
+pub fn marker_read(t: &mut Test, kind: Kind) -> Result<()> {
+    let area = t.marked(kind)?;
+    let faults = area.read_all();
+    t.check("page faults of reading", area.units(), faults);
+    t.expect_consumed(&area);
+    t.expect.pages(&area, area.pages());
+    Ok(())
+}
+
+/// `PAGEMAP_SCAN` arms tables that hold one page each: it sets that page's bit and makes a marker of every
+/// other entry, one `make_uffd_wp_pte` each.
+pub fn scan_ptes(t: &mut Test) -> Result<()> {
+    let area = t.tracked(Kind::Anon)?;
+    let populated = (0..area.units())
+        .step_by(512)
+        .inspect(|&unit| area.write(unit))
+        .count() as u64;
+    t.expect.tables(&area, TableCause::Fault, area.tables());
+
+    scan_and_arm(t, &area)?;
+    let markers = area.units() - populated;
+    t.expect.markers(&area, MarkerEvent::Installed, markers);
+
+    let faults = area.write_all();
+    t.check("page faults of writing", area.units() + markers, faults);
+    t.expect
+        .faults(&area, t.mode, tracker_ebpf::FaultEntry::Marker, markers);
+    t.expect.markers(&area, MarkerEvent::Consumed, markers);
+    t.expect_written(&area);
+    Ok(())
+}
+
+/// `PAGEMAP_SCAN` of a range without tables: kernels differ in whether an empty range is written, and so in
+/// whether it is armed.
+pub fn scan_hole(t: &mut Test) -> Result<()> {
+    let area = t.tracked(Kind::Anon)?;
+    scan_and_arm(t, &area)?;
+    if !t.facts.kernel.scan_arms_holes {
+        t.expect.pages(&area, 0);
+        return Ok(());
+    }
+    t.expect.tables(&area, TableCause::Scan, area.tables());
+    t.expect
+        .markers(&area, MarkerEvent::Installed, area.units());
+    t.expect.pages(&area, area.pages());
+    Ok(())
+}
+
+/// One round of tracking: arms everything that is written.
+pub fn scan_and_arm(t: &Test, area: &Area) -> Result<()> {
+    let mut regions = [PageRegion::default(); 16];
+    t.pagemap
+        .scan(&area.range(), &Query::WRITTEN_AND_ARM, &mut regions, |_| ())?;
+    Ok(())
+}

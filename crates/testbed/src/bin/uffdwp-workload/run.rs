@@ -1,0 +1,144 @@
+//! One row from start to end: prepare, do, compare with what this process can see itself, print.
+
+use std::io::{BufRead as _, Write as _};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tracker_ebpf::WpMode;
+use uffd::{PAGE_SIZE, page_table_bytes};
+
+use crate::needs::{Facts, Need, Skip};
+use crate::rows::Row;
+use crate::test::{Check, Size, Test};
+
+/// When to stop and wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Steps {
+    /// Wait for a newline after `ready` and after `done`.
+    pub step: bool,
+    /// Stay after the end until SIGTERM or SIGINT.
+    pub hold: bool,
+}
+
+/// How a row ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything this process can see agrees with the expectation.
+    Agrees,
+    /// Something does not; it was printed.
+    Differs,
+    /// It cannot run here; the reason was printed.
+    Skipped,
+}
+
+/// Runs a row and prints one JSON line per phase.
+pub fn run(row: &Row, mode: WpMode, size: Size, facts: Facts, steps: Steps) -> Result<Outcome> {
+    let name = row.full_name(mode);
+    match try_run(row, mode, size, facts, steps, &name) {
+        Err(error) => match error.downcast::<Skip>() {
+            Ok(skip) => {
+                print(&json!({"phase": "skipped", "row": name, "skipped": skip.0}))?;
+                Ok(Outcome::Skipped)
+            }
+            Err(error) => Err(error.context(format!("row {name}"))),
+        },
+        outcome => outcome,
+    }
+}
+
+fn try_run(
+    row: &Row,
+    mode: WpMode,
+    size: Size,
+    facts: Facts,
+    steps: Steps,
+    name: &str,
+) -> Result<Outcome> {
+    let needs_async = (mode == WpMode::Async).then_some(Need::Async);
+    needs_async
+        .iter()
+        .chain(row.needs)
+        .try_for_each(|&need| facts.check(need))?;
+    let mut test = Test::prepare(row, mode, size, facts)?;
+    crate::warm_up();
+    own_page_table_bytes()?;
+    print(&json!({"phase": "ready", "row": name, "pid": std::process::id()}))?;
+    wait_if(steps.step)?;
+
+    let before = own_page_table_bytes()?;
+    (row.run)(&mut test)?;
+    let after = own_page_table_bytes()?;
+
+    compare(&mut test, before, after)?;
+    let agrees = test
+        .checks
+        .iter()
+        .all(|check| check.expected == check.measured);
+    print(&report(name, &test, before, after, agrees))?;
+    wait_if(steps.step)?;
+    if steps.hold {
+        crate::signals::wait()?;
+    }
+    Ok(if agrees {
+        Outcome::Agrees
+    } else {
+        Outcome::Differs
+    })
+}
+
+/// What the kernel tells this process itself: page tables, messages, armed pages.
+fn compare(test: &mut Test, before: u64, after: u64) -> Result<()> {
+    let tables = (after as i64 - before as i64) / PAGE_SIZE as i64;
+    let expected = test.expect.table_balance();
+    test.checks.push(Check {
+        what: "tables gained by VmPTE",
+        expected,
+        measured: tables,
+    });
+    if let Some(messages) = test.messages() {
+        test.check("messages to the handler", test.expect.messages(), messages);
+    }
+    for (area, expected) in test.expect.armed().to_vec() {
+        let armed = test.count_armed(&area)?;
+        test.check("pages armed at the end", expected, armed);
+    }
+    Ok(())
+}
+
+fn report(name: &str, test: &Test, before: u64, after: u64, agrees: bool) -> Value {
+    json!({
+        "phase": "done",
+        "row": name,
+        "pid": std::process::id(),
+        "pages": test.size.pages,
+        "agrees": agrees,
+        "expected": test.expect.samples(),
+        "page_table_bytes": {"before": before, "after": after},
+        "checks": test.checks,
+    })
+}
+
+fn own_page_table_bytes() -> Result<u64> {
+    page_table_bytes(std::process::id())?.context("/proc/self/status has no VmPTE: mount /proc")
+}
+
+/// Prints one line at once.
+pub fn print(line: &impl serde::Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let line = serde_json::to_string(line)?;
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
+}
+
+/// Waits for a newline, or the end of standard input.
+pub fn wait_if(wanted: bool) -> Result<()> {
+    if wanted {
+        let mut line = Vec::new();
+        std::io::stdin()
+            .lock()
+            .read_until(b'\n', &mut line)
+            .context("cannot read standard input")?;
+    }
+    Ok(())
+}

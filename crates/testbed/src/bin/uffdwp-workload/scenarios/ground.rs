@@ -1,0 +1,239 @@
+//! Where scenarios act: mappings at random places, of which random pages are hit.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use rustix::fs::MemfdFlags;
+use rustix::mm::Advice;
+use uffd::{PAGE_SIZE, PMD_SIZE};
+
+use super::Arguments;
+use crate::area::{Area, Kind};
+use crate::needs::{Facts, Need, Skip};
+
+/// The GiB of address space that are taken from: nothing of a process is there unless it asks for it.
+const GIBS: Range<u64> = 16 << 10..80 << 10;
+/// Huge pages of a scenario.
+const UNITS: u64 = 4;
+
+/// A mapping, and the pages of it that something is done to.
+pub struct Ground {
+    /// The mapping.
+    pub area: Area,
+    /// Numbers of 4 KiB pages, ascending.
+    pub hit: Vec<u64>,
+}
+
+impl Ground {
+    /// Each page that is hit.
+    pub fn each(&self, mut work: impl FnMut(u64) -> Result<()>) -> Result<()> {
+        self.hit.iter().try_for_each(|page| work(*page))
+    }
+
+    /// The pages that are hit as areas, each as long as can be.
+    pub fn parts(&self) -> impl Iterator<Item = Area> + use<'_> {
+        runs(&self.hit)
+            .into_iter()
+            .map(|run| self.area.pages_part(run))
+    }
+
+    /// madvise(2) of the pages that are hit.
+    pub fn advise(&self, advice: Advice) -> Result<()> {
+        self.parts().try_for_each(|part| part.advise(advice))
+    }
+
+    /// Reads all of it.
+    pub fn load(&self) {
+        (0..self.area.pages()).for_each(|page| self.area.load(page));
+    }
+
+    /// Stores to each page that is hit what it does not hold.
+    pub fn store(&self) {
+        self.hit
+            .iter()
+            .for_each(|page| self.area.store(*page, other(self.area.word(*page))));
+    }
+
+    /// Stores to each page that is hit, without looking at it: what no page holds.
+    pub fn store_blindly(&self) {
+        self.hit
+            .iter()
+            .for_each(|page| self.area.store(*page, u64::MAX));
+    }
+}
+
+/// Another word, and no zero.
+fn other(word: u64) -> u64 {
+    word ^ 1 << 40
+}
+
+impl fmt::Display for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Range { start, end } = self.area.range();
+        write!(f, "{start:x} {end:x} ")?;
+        if self.hit.is_empty() {
+            return f.write_str("-");
+        }
+        for (index, run) in runs(&self.hit).into_iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{}-{}", run.start, run.end - 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Numbers next to each other.
+fn runs(pages: &[u64]) -> Vec<Range<u64>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for &page in pages {
+        match runs.last_mut() {
+            Some(run) if run.end == page => run.end += 1,
+            _ => runs.push(page..page + 1),
+        }
+    }
+    runs
+}
+
+/// Makes grounds.
+pub struct Grounds {
+    random: fastrand::Rng,
+    pages: u64,
+    machine: bool,
+    directory: PathBuf,
+    facts: Facts,
+    taken: BTreeSet<u64>,
+}
+
+impl Grounds {
+    /// As asked for.
+    pub fn new(arguments: &Arguments, random: fastrand::Rng) -> Result<Self> {
+        Ok(Self {
+            random,
+            pages: arguments.pages,
+            machine: arguments.machine,
+            directory: arguments.dir.clone(),
+            facts: Facts::gather(&arguments.dir)?,
+            taken: BTreeSet::new(),
+        })
+    }
+
+    /// Settings of the machine may be changed, for which there is a reason.
+    pub fn may_change_machine(&self, what: &str) -> Result<()> {
+        if self.machine {
+            return Ok(());
+        }
+        Err(Skip(format!("{what} is not changed without --machine")).into())
+    }
+
+    /// An address with a GiB for itself, at any page of a page table.
+    pub fn address(&mut self) -> u64 {
+        self.gib() + self.random.u64(0..PMD_SIZE / PAGE_SIZE) * PAGE_SIZE
+    }
+
+    /// An address with a GiB for itself, at the start of a page table.
+    pub fn table_address(&mut self) -> u64 {
+        self.gib()
+    }
+
+    fn gib(&mut self) -> u64 {
+        let gib = loop {
+            let gib = self.random.u64(GIBS);
+            if self.taken.insert(gib) {
+                break gib;
+            }
+        };
+        (gib << 30) + self.random.u64(0..128) * PMD_SIZE
+    }
+
+    /// Maps, fills, and hits some of it: about half of the pages, or one page of about half of the huge pages.
+    pub fn some(&mut self, kind: Kind) -> Result<Ground> {
+        let ground = self.hole(kind)?;
+        self.fill(&ground.area);
+        Ok(ground)
+    }
+
+    /// Maps, fills, and hits all of it.
+    pub fn all(&mut self, kind: Kind) -> Result<Ground> {
+        let area = self.some(kind)?.area;
+        Ok(Self::whole(area))
+    }
+
+    /// Maps, fills, and hits some whole huge pages.
+    pub fn some_units(&mut self, kind: Kind) -> Result<Ground> {
+        let ground = self.some(kind)?;
+        let of_unit = kind.unit() / PAGE_SIZE;
+        let around = |page: u64| page / of_unit * of_unit..(page / of_unit + 1) * of_unit;
+        let hit = ground.hit.iter().flat_map(|page| around(*page)).collect();
+        Ok(Ground { hit, ..ground })
+    }
+
+    /// As [`Self::some`], with nothing in it.
+    pub fn hole(&mut self, kind: Kind) -> Result<Ground> {
+        self.check(kind)?;
+        let area = if kind.unit() == PAGE_SIZE {
+            Area::map_at(kind, self.address(), self.pages, &self.directory)?
+        } else {
+            let pages = UNITS * kind.unit() / PAGE_SIZE;
+            Area::map_at(kind, self.table_address(), pages, &self.directory)?
+        };
+        Ok(self.hit(area))
+    }
+
+    /// A memfd that is mapped, filled and hit as [`Self::some`].
+    pub fn memfd(&mut self) -> Result<(File, Ground)> {
+        let memfd = rustix::fs::memfd_create("scenario", MemfdFlags::CLOEXEC)?;
+        let area = Area::map_file(Kind::Memfd, self.address(), self.pages, &memfd)?;
+        self.fill(&area);
+        Ok((memfd.into(), self.hit(area)))
+    }
+
+    /// An area of which all is hit.
+    pub fn whole(area: Area) -> Ground {
+        Ground {
+            area,
+            hit: (0..area.pages()).collect(),
+        }
+    }
+
+    /// An area of so many anonymous pages, filled, at the start of a page table.
+    pub fn anonymous(&mut self, pages: u64) -> Result<Area> {
+        let address = self.table_address();
+        let area = Area::map_at(Kind::Anon, address, pages, &self.directory)?;
+        self.fill(&area);
+        Ok(area)
+    }
+
+    /// Hits some of an area, and leaves some.
+    fn hit(&mut self, area: Area) -> Ground {
+        let of_unit = area.kind.unit() / PAGE_SIZE;
+        let mut units: Vec<u64> = (0..area.units()).collect();
+        self.random.shuffle(&mut units);
+        units.truncate(units.len().div_ceil(2));
+        units.sort_unstable();
+        let mut page = |unit: u64| unit * of_unit + self.random.u64(0..of_unit);
+        let hit = units.into_iter().map(&mut page).collect();
+        Ground { area, hit }
+    }
+
+    /// Stores a word to every page: its lowest byte is 1, the one above the word is not set, and no two are the same.
+    fn fill(&mut self, area: &Area) {
+        for page in 0..area.pages() {
+            area.store(page, self.random.u64(0..1 << 24) << 32 | page << 8 | 1);
+        }
+    }
+
+    fn check(&self, kind: Kind) -> Result<()> {
+        let need = match kind {
+            Kind::Thp => Need::Thp,
+            Kind::ShmemThp => Need::ShmemThp,
+            Kind::Hugetlb => Need::Hugetlb,
+            Kind::FilePrivate | Kind::FileShared => Need::RegularFile,
+            _ => return Ok(()),
+        };
+        Ok(self.facts.check(need)?)
+    }
+}

@@ -1,0 +1,138 @@
+//! Pages are reclaimed: dropped, unmapped, or swapped out and in.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::mm::Advice;
+use uffd::{Entry, Pagemap};
+
+use super::forks::CHILD;
+use super::ground::{Ground, Grounds};
+use super::{Act, Scenario, scenario};
+use crate::area::{Area, Kind};
+use crate::needs::Skip;
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario("free-reclaim", free),
+    scenario("free-swapped", free_swapped),
+    scenario("unmap-shmem", unmap_shmem),
+    scenario("swap", |grounds| swap(grounds, |_| {})),
+    scenario("swap-load", |grounds| swap(grounds, Ground::load)),
+    scenario("swap-store", |grounds| swap(grounds, Ground::store_blindly)),
+    scenario("swapped", |grounds| swapped(grounds, |_| {})),
+    scenario("swapped-load", |grounds| swapped(grounds, Ground::load)),
+    scenario("swapped-store", |grounds| {
+        swapped(grounds, Ground::store_blindly)
+    }),
+];
+
+/// How long the kernel may need to reclaim a few pages that it is asked to.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// linux/mempolicy.h
+const MPOL_MF_MOVE: i32 = 2;
+
+/// MADV_FREE of pages, which the kernel then takes.
+fn free(grounds: &mut Grounds) -> Result<Act> {
+    let ground = grounds.some(Kind::Anon)?;
+    Ok(Box::new(move || {
+        // One that waits on its way to a list goes to swap, if there is one, and then at once.
+        let there = |entry: &Entry| entry.present() || entry.swapped();
+        reclaim(&ground, &[Advice::LinuxFree, Advice::LinuxPageOut], there)?;
+        Ok(ground)
+    }))
+}
+
+/// MADV_FREE of pages that are in swap.
+fn free_swapped(grounds: &mut Grounds) -> Result<Act> {
+    needs_swap()?;
+    let ground = grounds.some(Kind::Anon)?;
+    Ok(Box::new(move || {
+        reclaim(&ground, &[Advice::LinuxPageOut], |entry| entry.present())?;
+        ground.advise(Advice::LinuxFree)?;
+        Ok(ground)
+    }))
+}
+
+fn unmap_shmem(grounds: &mut Grounds) -> Result<Act> {
+    let ground = grounds.some(Kind::SharedAnon)?;
+    Ok(Box::new(move || {
+        reclaim(&ground, &[Advice::LinuxPageOut], |entry| entry.present())?;
+        Ok(ground)
+    }))
+}
+
+/// What is hit goes to swap; `then` may bring it back.
+fn swap(grounds: &mut Grounds, then: fn(&Ground)) -> Result<Act> {
+    needs_swap()?;
+    let ground = grounds.some(Kind::Anon)?;
+    Ok(Box::new(move || {
+        reclaim(&ground, &[Advice::LinuxPageOut], |entry| entry.present())?;
+        then(&ground);
+        Ok(ground)
+    }))
+}
+
+/// What is hit is in swap when it is armed; `then` may bring it back.
+fn swapped(grounds: &mut Grounds, then: fn(&Ground)) -> Result<Act> {
+    needs_swap()?;
+    let ground = grounds.some(Kind::Anon)?;
+    reclaim(&ground, &[Advice::LinuxPageOut], |entry| entry.present())?;
+    Ok(Box::new(move || {
+        then(&ground);
+        Ok(ground)
+    }))
+}
+
+fn needs_swap() -> Result<()> {
+    if fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1) {
+        return Ok(());
+    }
+    Err(Skip("there is no swap".to_owned()).into())
+}
+
+/// Has the kernel reclaim what is hit, which it does once nobody else looks at the pages.
+fn reclaim(ground: &Ground, advice: &[Advice], there: fn(&Entry) -> bool) -> Result<()> {
+    // What a child shares is left alone.
+    let _held = CHILD.lock();
+    let begin = Instant::now();
+    for part in ground.parts() {
+        loop {
+            advice.iter().try_for_each(|it| part.advise(*it))?;
+            let left = count(&part, there)?;
+            if left == 0 {
+                break;
+            }
+            ensure!(begin.elapsed() < PATIENCE, "{left} pages are not reclaimed");
+            drain();
+        }
+    }
+    Ok(())
+}
+
+/// Has every CPU give up the pages that it holds on their way to the list that reclaim looks at (`lru_cache_disable`,
+/// which move_pages(2) begins with). Where there is no such call, waiting has to do.
+fn drain() {
+    // SAFETY: no page is given; none of the pointers is followed.
+    unsafe {
+        let nowhere = std::ptr::dangling::<u8>();
+        libc::syscall(
+            libc::SYS_move_pages,
+            0,
+            0_usize,
+            nowhere,
+            nowhere,
+            nowhere,
+            MPOL_MF_MOVE,
+        );
+    }
+    std::thread::yield_now();
+}
+
+fn count(area: &Area, which: fn(&Entry) -> bool) -> Result<usize> {
+    let pagemap = Pagemap::own()?.context("there is no pagemap of ours")?;
+    let mut entries = vec![Entry::default(); area.pages() as usize];
+    pagemap.read(&area.range(), &mut entries)?;
+    Ok(entries.iter().filter(|entry| which(entry)).count())
+}

@@ -1,0 +1,96 @@
+//! Memory that changes past the page tables of its mapping: by another mapping or by its file. Afterwards each page is
+//! read, where it says nothing else, so that it is mapped again.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
+
+use anyhow::{Result, ensure};
+use rustix::mm::Advice;
+use uffd::PAGE_SIZE;
+
+use super::ground::{Ground, Grounds};
+use super::{Act, Scenario, scenario};
+use crate::area::{Area, Kind};
+
+pub const SCENARIOS: &[Scenario] = &[
+    scenario("second-mapping", second_mapping),
+    scenario("pwrite", |grounds| of_file(grounds, pwrite)),
+    scenario("punch", |grounds| of_file(grounds, punch)),
+    scenario("punch-unread", punch_unread),
+    scenario("remove", |grounds| {
+        of_file(grounds, |_, ground| ground.advise(Advice::LinuxRemove))
+    }),
+    scenario("truncate", truncate),
+    scenario("file-zap-load", file_zap),
+];
+
+fn of_file(grounds: &mut Grounds, act: fn(&File, &Ground) -> Result<()>) -> Result<Act> {
+    let (file, ground) = grounds.memfd()?;
+    Ok(Box::new(move || {
+        act(&file, &ground)?;
+        ground.load();
+        Ok(ground)
+    }))
+}
+
+/// Another mapping of the same file, which is not there any more when somebody looks.
+fn second_mapping(grounds: &mut Grounds) -> Result<Act> {
+    let (file, Ground { area, hit }) = grounds.memfd()?;
+    let address = grounds.address();
+    Ok(Box::new(move || {
+        let second = Area::map_file(Kind::Memfd, address, area.pages(), &file)?;
+        let second = Ground { area: second, hit };
+        second.store();
+        second.area.unmap()?;
+        Ok(Ground {
+            area,
+            hit: second.hit,
+        })
+    }))
+}
+
+fn pwrite(file: &File, ground: &Ground) -> Result<()> {
+    ground.each(|page| Ok(file.write_all_at(b"other", page * PAGE_SIZE)?))
+}
+
+fn punch(file: &File, ground: &Ground) -> Result<()> {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    ground.each(|page| {
+        let (offset, length) = ((page * PAGE_SIZE) as i64, PAGE_SIZE as i64);
+        // SAFETY: it takes no pointer; what is punched is mapped by nothing that has references into it.
+        let punched = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, length) };
+        ensure!(punched == 0, "fallocate: {}", io::Error::last_os_error());
+        Ok(())
+    })
+}
+
+fn punch_unread(grounds: &mut Grounds) -> Result<Act> {
+    let (file, ground) = grounds.memfd()?;
+    Ok(Box::new(move || {
+        punch(&file, &ground)?;
+        Ok(ground)
+    }))
+}
+
+fn truncate(grounds: &mut Grounds) -> Result<Act> {
+    let (file, ground) = grounds.memfd()?;
+    let ground = Grounds::whole(ground.area);
+    Ok(Box::new(move || {
+        file.set_len(0)?;
+        file.set_len(ground.area.pages() * PAGE_SIZE)?;
+        ground.load();
+        Ok(ground)
+    }))
+}
+
+/// A private file mapping whose own copies are given up: the file's content is back.
+fn file_zap(grounds: &mut Grounds) -> Result<Act> {
+    let ground = grounds.some(Kind::FilePrivate)?;
+    Ok(Box::new(move || {
+        ground.advise(Advice::LinuxDontNeed)?;
+        ground.load();
+        Ok(ground)
+    }))
+}

@@ -1,0 +1,321 @@
+//! A process that does to its memory what each line on standard input says, and answers each with a line: what a test
+//! of a tracker needs to know exactly which pages were touched, how, and when. Its first line is `ready`.
+//!
+//! | line | answer |
+//! |---|---|
+//! | `map KIND PAGES` | start and end of a new area, in hex |
+//! | `uffd` | number of a new userfaultfd of this process |
+//! | `close FD` | `ok` |
+//! | `store AREA VALUE THREADS PAGES` | `ok`, after so many threads stored a word to each page |
+//! | `load AREA PAGES` | `ok` |
+//! | `zap AREA PAGES` | `ok`, after `MADV_DONTNEED` of them |
+//! | `read AREA VALUE PAGES` | `ok`, after read(2) put a byte into each page |
+//! | `churn AREA SEED THREADS TIMES` | `ok`, after so many threads stored to and loaded from all pages so often |
+//! | `unmap AREA PAGES` | `ok` |
+//! | `map-at KIND ADDRESS PAGES` | as `map`, at an address in hex |
+//! | `remap AREA PAGES` | `ok`, after they were unmapped and mapped anew where they were |
+//! | `protect AREA PAGES` | `ok`, after they became read-only |
+//! | `unprotect AREA PAGES` | `ok`, after they became writable |
+//! | `grow AREA PAGES` | `ok`, after mremap(2) made it so much longer in place |
+//! | `move AREA` | start and end of a new area, to which mremap(2) moved that one |
+//! | `turmoil AREA SEED THREADS TIMES` | as `churn`, while mappings come, go, split and join |
+//! | `own AREA` | number of a userfaultfd that this process registered for it |
+//! | `fork AREA VALUE PAGES` | `ok`, after a child stored to its copy, found all as it has to be, and ended |
+//! | `spawn` | `ok`, after a child of vfork(2) executed another program and ended |
+//! | `exec` | `ready`, as this program executed anew; no area is left |
+//! | `leave` | `ok`, by another thread: the first one has ended |
+//! | `exit STATUS` | none: it has ended |
+//!
+//! AREA counts from 0 in the order of mapping. PAGES are of 4 KiB: `1,5-9`, the end included.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _, stdin, stdout};
+use std::ops::Range;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::{Path, PathBuf};
+use std::str::{FromStr, SplitWhitespace};
+use std::thread;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::mm::Advice;
+use uffd::{Features, RegisterMode, Userfaultfd};
+
+use crate::area::Area;
+
+mod life;
+mod turmoil;
+
+const NO_AREA: &str = "there is no such area";
+
+/// Serves until standard input ends.
+pub fn serve(directory: &Path) -> Result<()> {
+    let mut script = Script {
+        directory: directory.to_owned(),
+        areas: Vec::new(),
+        uffds: Vec::new(),
+    };
+    // Who opens our /proc files must not do it before exec.
+    answer("ready")?;
+    if script.serve()? {
+        let serving = thread::spawn(move || {
+            answer("ok")?;
+            script.serve()
+        });
+        life::end_this_thread(serving);
+    }
+    Ok(())
+}
+
+fn answer(text: &str) -> Result<()> {
+    writeln!(stdout(), "{text}").context("cannot answer")
+}
+
+struct Script {
+    directory: PathBuf,
+    areas: Vec<Area>,
+    uffds: Vec<Userfaultfd>,
+}
+
+impl Script {
+    /// Serves until standard input ends, or, which is true, this thread is to leave.
+    fn serve(&mut self) -> Result<bool> {
+        for line in stdin().lines() {
+            let line = line.context("cannot read the script")?;
+            if line == "leave" {
+                return Ok(true);
+            }
+            answer(&self.obey(&line).with_context(|| format!("`{line}`"))?)?;
+        }
+        Ok(false)
+    }
+
+    fn obey(&mut self, line: &str) -> Result<String> {
+        let mut words = line.split_whitespace();
+        match word(&mut words)? {
+            "map" => return self.map(&mut words),
+            "uffd" => return self.open(),
+            "map-at" => return self.map_at(&mut words),
+            "move" => return self.move_away(&mut words),
+            "own" => return self.own(&mut words),
+            "exec" => return Err(life::execute_anew(&self.directory)),
+            "exit" => std::process::exit(parse(&mut words)?),
+            "spawn" => life::spawn()?,
+            "fork" => {
+                let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
+                life::fork(area, value, &pages(word(&mut words)?)?)?;
+            }
+            "remap" => {
+                let area = self.area(&mut words)?;
+                for run in runs(word(&mut words)?)? {
+                    let part = area.pages_part(run);
+                    part.unmap()?;
+                    Area::map_at(part.kind, part.range().start, part.pages(), &self.directory)?;
+                }
+            }
+            name @ ("protect" | "unprotect") => {
+                let area = self.area(&mut words)?;
+                for run in runs(word(&mut words)?)? {
+                    area.pages_part(run).protect(name == "unprotect")?;
+                }
+            }
+            "grow" => {
+                let number: usize = parse(&mut words)?;
+                let area = self.areas.get_mut(number).context(NO_AREA)?;
+                area.grow(parse(&mut words)?)?;
+            }
+            "turmoil" => {
+                let area = self.area(&mut words)?;
+                let (seed, threads) = (parse(&mut words)?, parse(&mut words)?);
+                turmoil::turmoil(area, seed, &self.directory, || -> Result<()> {
+                    churn(area, seed, threads, parse(&mut words)?);
+                    Ok(())
+                })?;
+            }
+            "close" => self.close(parse(&mut words)?),
+            "store" => {
+                let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
+                let threads = parse(&mut words)?;
+                store(area, value, threads, &pages(word(&mut words)?)?);
+            }
+            "load" => {
+                let area = self.area(&mut words)?;
+                for page in pages(word(&mut words)?)? {
+                    area.load(page);
+                }
+            }
+            "zap" => {
+                let area = self.area(&mut words)?;
+                for run in runs(word(&mut words)?)? {
+                    area.pages_part(run).advise(Advice::LinuxDontNeed)?;
+                }
+            }
+            "read" => {
+                let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
+                read(area, value, &pages(word(&mut words)?)?)?;
+            }
+            "churn" => {
+                let area = self.area(&mut words)?;
+                let (seed, threads) = (parse(&mut words)?, parse(&mut words)?);
+                churn(area, seed, threads, parse(&mut words)?);
+            }
+            "unmap" => {
+                let area = self.area(&mut words)?;
+                for run in runs(word(&mut words)?)? {
+                    area.pages_part(run).unmap()?;
+                }
+            }
+            other => bail!("there is no {other}"),
+        }
+        Ok("ok".to_owned())
+    }
+
+    fn map(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let (kind, place) = (word(words)?.parse()?, self.areas.len() as u64);
+        Ok(self.add(Area::map(kind, place, parse(words)?, &self.directory)?))
+    }
+
+    fn map_at(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let kind = word(words)?.parse()?;
+        let address = u64::from_str_radix(word(words)?, 16)?;
+        Ok(self.add(Area::map_at(kind, address, parse(words)?, &self.directory)?))
+    }
+
+    fn move_away(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let moved = self.area(words)?.move_to(self.areas.len() as u64)?;
+        Ok(self.add(moved))
+    }
+
+    fn add(&mut self, area: Area) -> String {
+        self.areas.push(area);
+        let Range { start, end } = area.range();
+        format!("{start:x} {end:x}")
+    }
+
+    fn own(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let range = self.area(words)?.range();
+        let number = self.open()?;
+        let uffd = self.uffds.last().context("it was just opened")?;
+        uffd.enable(Features::default())?;
+        uffd.register(&range, RegisterMode::WP)?;
+        Ok(number)
+    }
+
+    fn open(&mut self) -> Result<String> {
+        let uffd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
+        let number = uffd.as_fd().as_raw_fd();
+        self.uffds.push(uffd);
+        Ok(number.to_string())
+    }
+
+    fn close(&mut self, number: i32) {
+        self.uffds.retain(|uffd| uffd.as_fd().as_raw_fd() != number);
+    }
+
+    fn area(&self, words: &mut SplitWhitespace<'_>) -> Result<&Area> {
+        self.areas.get(parse::<usize>(words)?).context(NO_AREA)
+    }
+}
+
+/// The threads take the pages in turns.
+fn store(area: &Area, value: u64, threads: usize, pages: &[u64]) {
+    thread::scope(|scope| {
+        for first in 0..threads {
+            let own = pages.iter().skip(first).step_by(threads);
+            scope.spawn(move || own.for_each(|page| area.store(*page, value)));
+        }
+    });
+}
+
+/// The kernel writes: read(2) of one byte into each page.
+fn read(area: &Area, value: u8, pages: &[u64]) -> Result<()> {
+    let memfd = rustix::fs::memfd_create("script", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut source = File::from(memfd);
+    source.write_all(&[value])?;
+    for page in pages {
+        source.rewind()?;
+        area.read_into(*page, &source)?;
+    }
+    Ok(())
+}
+
+/// Every thread goes over the pages from a place of its own, so that they meet at the same ones, and stores or loads.
+fn churn(area: &Area, seed: u64, threads: u64, times: u64) {
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed + thread);
+                for _ in 0..times {
+                    let first = random.u64(0..area.pages());
+                    for page in 0..area.pages() {
+                        let page = (page + first) % area.pages();
+                        if random.bool() {
+                            area.load(page);
+                        } else {
+                            area.store(page, random.u64(..));
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn pages(text: &str) -> Result<Vec<u64>> {
+    Ok(runs(text)?.into_iter().flatten().collect())
+}
+
+fn runs(text: &str) -> Result<Vec<Range<u64>>> {
+    let run = |part: &str| -> Result<Range<u64>> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Ok(first.parse()?..last.parse::<u64>()? + 1)
+    };
+    text.split(',').map(run).collect()
+}
+
+fn word<'a>(words: &mut SplitWhitespace<'a>) -> Result<&'a str> {
+    words.next().context("a word is missing")
+}
+
+fn parse<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    words: &mut SplitWhitespace<'_>,
+) -> Result<T> {
+    Ok(word(words)?.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn pages_are_numbers_and_ranges() {
+        assert_eq!(pages("1,5-7").unwrap(), [1, 5, 6, 7]);
+        assert!(pages("1,x").is_err());
+    }
+
+    #[test]
+    fn a_script_maps_and_touches() {
+        let mut script = Script {
+            directory: "/tmp".into(),
+            areas: Vec::new(),
+            uffds: Vec::new(),
+        };
+        assert!(script.obey("store 0 1 1 0").is_err(), "no area yet");
+        let area = script.obey("map shared-anon 8");
+        // Another test of this process may hold the place.
+        let Ok(area) = area else { return };
+        assert!(area.contains(' '), "{area}");
+        for line in [
+            "store 0 7 2 0-7",
+            "load 0 3",
+            "read 0 9 1,2",
+            "zap 0 1-2",
+            "protect 0 3",
+            "unprotect 0 3",
+            "remap 0 3",
+        ] {
+            assert_eq!(script.obey(line).unwrap(), "ok", "{line}");
+        }
+        assert!(script.obey("dance").is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! Mappings that come and go, split and join, while something else works on.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Result, anyhow};
+use uffd::PAGE_SIZE;
+
+use crate::area::{Area, Kind};
+
+/// Splits `area` and joins it again, and maps and unmaps others behind it, until `work` is done.
+pub fn turmoil(
+    area: &Area,
+    seed: u64,
+    directory: &Path,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let disturbing = scope.spawn(|| -> Result<()> {
+            let mut random = fastrand::Rng::with_seed(seed);
+            while !over.load(Ordering::Relaxed) {
+                disturb(area, &mut random, directory)?;
+            }
+            Ok(())
+        });
+        let worked = work();
+        over.store(true, Ordering::Relaxed);
+        let disturbed = disturbing.join().map_err(|_| anyhow!("it panicked"))?;
+        worked.and(disturbed)
+    })
+}
+
+fn disturb(area: &Area, random: &mut fastrand::Rng, directory: &Path) -> Result<()> {
+    let first = random.u64(0..area.pages());
+    let apart = area.pages_part(first..random.u64(first..area.pages()) + 1);
+    apart.set_apart(true)?;
+    // Next to the area, where it joins it once it is tracked, or not far from it, at the same place again and again.
+    let gap = random.u64(0..4) * 16 * PAGE_SIZE;
+    let other = Area::map_at(
+        Kind::Anon,
+        area.range().end + gap,
+        random.u64(1..16),
+        directory,
+    )?;
+    (0..other.pages())
+        .filter(|_| random.bool())
+        .for_each(|page| other.store(page, 1));
+    if random.bool() {
+        thread::yield_now();
+    }
+    apart.set_apart(false)?;
+    let cut = random.u64(0..other.pages());
+    if cut != 0 {
+        other.pages_part(0..cut).unmap()?;
+    }
+    other.pages_part(cut..other.pages()).unmap()
+}

@@ -1,0 +1,117 @@
+//! How many page tables a range needs: arithmetic over its address.
+
+use std::ops::Range;
+
+use tracker_ebpf::TableLevel;
+use uffd::PMD_SIZE;
+
+use crate::area::Kind;
+
+/// Page tables by level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// PTE tables, one per 2 MiB.
+    pub pte: u64,
+    /// PMD tables, one per GiB.
+    pub pmd: u64,
+    /// PUD tables, one per 512 GiB.
+    pub pud: u64,
+}
+
+impl Tables {
+    /// Those that a range needs which shares none with others.
+    pub fn of(range: &Range<u64>, kind: Kind) -> Self {
+        let spans = |size: u64| range.end.div_ceil(size) - range.start / size;
+        let pte = match kind {
+            // A THP of anonymous memory carries a table for the day it is split.
+            Kind::Hugetlb | Kind::ShmemThp => 0,
+            _ => spans(PMD_SIZE),
+        };
+        Self {
+            pte,
+            pmd: spans(1 << 30),
+            pud: spans(1 << 39),
+        }
+    }
+
+    /// Only PTE tables.
+    pub fn pte(pte: u64) -> Self {
+        Self {
+            pte,
+            ..Self::default()
+        }
+    }
+
+    /// The same without the PUD table, for a second area of the same process.
+    pub fn without_pud(self) -> Self {
+        Self { pud: 0, ..self }
+    }
+
+    /// Each level with its count.
+    pub fn by_level(self) -> [(TableLevel, u64); 3] {
+        [
+            (TableLevel::Pte, self.pte),
+            (TableLevel::Pmd, self.pmd),
+            (TableLevel::Pud, self.pud),
+        ]
+    }
+
+    /// All levels together.
+    pub fn total(self) -> u64 {
+        self.pte + self.pmd + self.pud
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+    const START: u64 = 0x1000_0000_0000;
+
+    #[test]
+    fn tables_of_a_range_are_its_spans() {
+        let of = |length| Tables::of(&(START..START + length), Kind::Anon);
+        assert_eq!(
+            of(4096),
+            Tables {
+                pte: 1,
+                pmd: 1,
+                pud: 1
+            }
+        );
+        assert_eq!(
+            of(PMD_SIZE + 4096),
+            Tables {
+                pte: 2,
+                pmd: 1,
+                pud: 1
+            }
+        );
+        assert_eq!(
+            of(GIB),
+            Tables {
+                pte: 512,
+                pmd: 1,
+                pud: 1
+            }
+        );
+        assert_eq!(
+            of(GIB + 4096),
+            Tables {
+                pte: 513,
+                pmd: 2,
+                pud: 1
+            }
+        );
+    }
+
+    #[test]
+    fn huge_pages_need_no_pte_table_but_anonymous_thp() {
+        let of = |kind| Tables::of(&(START..START + 4 * PMD_SIZE), kind).pte;
+        assert_eq!(
+            (of(Kind::Hugetlb), of(Kind::ShmemThp), of(Kind::Thp)),
+            (0, 0, 4)
+        );
+    }
+}

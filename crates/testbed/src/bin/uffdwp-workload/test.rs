@@ -1,0 +1,260 @@
+//! What a row works with: its userfaultfd, its helpers, and the ledger it writes into.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause, WpMode};
+use uffd::{
+    CountMethod, Counter, Entry as PagemapEntry, Features, Pagemap, Progress, RegisterMode,
+    Userfaultfd,
+};
+
+use crate::area::{Area, Kind};
+use crate::child::Child;
+use crate::crew::Crew;
+use crate::handler::{self, Handler};
+use crate::ledger::Ledger;
+use crate::needs::{Facts, Skip};
+use crate::rows::Row;
+use crate::writer::Writer;
+
+/// How big a row is.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Pages of 4 KiB per area.
+    pub pages: u64,
+    /// Threads of the rows that use several.
+    pub threads: u64,
+    /// Rounds of arming and writing, in the rows that repeat.
+    pub rounds: u64,
+}
+
+/// Two numbers that must be equal.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// What was measured.
+    pub what: &'static str,
+    /// What the row foretold.
+    pub expected: i64,
+    /// What the kernel says.
+    pub measured: i64,
+}
+
+/// A row in the making. Everything is allocated before the row starts, so that the page tables it
+/// is measured by are only its own.
+pub struct Test {
+    /// How big it is.
+    pub size: Size,
+    /// What was seen of this kernel.
+    pub facts: Facts,
+    /// Who resolves its faults.
+    pub mode: WpMode,
+    /// Its userfaultfd.
+    pub uffd: Arc<Userfaultfd>,
+    /// What the metrics must say afterwards.
+    pub expect: Ledger,
+    /// Comparisons with what this process can see itself.
+    pub checks: Vec<Check>,
+    /// Our own pagemap.
+    pub pagemap: Pagemap,
+    handler: Option<Handler>,
+    writer: Option<Writer>,
+    crew: Option<Crew>,
+    children: Vec<Child>,
+    areas: u64,
+}
+
+impl Test {
+    /// Prepares a row: the process that writes to us, the userfaultfd, its handler, the threads.
+    pub fn prepare(row: &Row, mode: WpMode, size: Size, facts: Facts) -> Result<Self> {
+        let writer = if row.needs_writer {
+            Some(Writer::start()?)
+        } else {
+            None
+        };
+        let features = features(mode, row.events, facts.kernel.features);
+        let uffd = Arc::new(open(features, &facts)?);
+        let handler = if handler::is_needed(features) {
+            Some(Handler::start(uffd.clone())?)
+        } else {
+            None
+        };
+        let crew = if row.needs_threads {
+            Some(Crew::start(size.threads)?)
+        } else {
+            None
+        };
+        let pagemap = Pagemap::own()?.context("/proc/self/pagemap is missing: mount /proc")?;
+        Ok(Self {
+            size,
+            facts,
+            mode,
+            uffd,
+            expect: Ledger::new(),
+            checks: Vec::with_capacity(8),
+            pagemap,
+            handler,
+            writer,
+            crew,
+            children: Vec::with_capacity(1),
+            areas: 0,
+        })
+    }
+
+    /// Maps the next area and registers it for write-protection.
+    pub fn tracked(&mut self, kind: Kind) -> Result<Area> {
+        self.tracked_for(kind, self.size.pages, RegisterMode::WP)
+    }
+
+    /// Maps the next area, `pages` of 4 KiB long, and registers it.
+    pub fn tracked_for(&mut self, kind: Kind, pages: u64, mode: RegisterMode) -> Result<Area> {
+        let area = Area::map(kind, self.areas, pages, &self.facts.directory)?;
+        self.areas += 1;
+        self.uffd.register(&area.range(), mode)?;
+        if let Some(handler) = &self.handler {
+            handler.set_unit(kind.unit());
+        }
+        Ok(area)
+    }
+
+    /// Maps and registers the next area and writes every unit: pages are there, and none is armed.
+    pub fn populated(&mut self, kind: Kind) -> Result<Area> {
+        let area = self.tracked(kind)?;
+        let faults = area.write_all();
+        self.check("page faults of populating", area.units(), faults);
+        self.expect.tables(&area, TableCause::Fault, area.tables());
+        Ok(area)
+    }
+
+    /// As [`Test::populated`], and arms every page.
+    pub fn armed(&mut self, kind: Kind) -> Result<Area> {
+        let area = self.populated(kind)?;
+        self.uffd.arm(&area.range())?;
+        Ok(area)
+    }
+
+    /// Maps and registers the next area and arms it while it is empty: it is full of markers, and has the tables
+    /// to hold them.
+    pub fn marked(&mut self, kind: Kind) -> Result<Area> {
+        let area = self.tracked(kind)?;
+        self.uffd.arm(&area.range())?;
+        self.expect.tables(&area, TableCause::Arm, area.tables());
+        self.expect
+            .markers(&area, MarkerEvent::Installed, area.units());
+        Ok(area)
+    }
+
+    /// Expects that every unit was written once while it was armed, and none is armed any more.
+    pub fn expect_written(&mut self, area: &Area) {
+        self.expect
+            .faults(area, self.mode, entry(area.kind), area.units());
+        self.expect.pages(area, 0);
+    }
+
+    /// Expects that every unit was accessed once while it was a marker.
+    pub fn expect_consumed(&mut self, area: &Area) {
+        self.expect
+            .faults(area, self.mode, FaultEntry::Marker, area.units());
+        self.expect
+            .markers(area, MarkerEvent::Consumed, area.units());
+    }
+
+    /// Compares a number with what was foretold.
+    pub fn check(&mut self, what: &'static str, expected: u64, measured: u64) {
+        self.checks.push(Check {
+            what,
+            expected: expected as i64,
+            measured: measured as i64,
+        });
+    }
+
+    /// Whether the page at an address is armed, as pagemap shows it.
+    pub fn is_armed(&self, address: u64) -> Result<bool> {
+        let mut entries = [PagemapEntry::default()];
+        self.pagemap.read(&(address..address + 1), &mut entries)?;
+        Ok(entries[0].armed())
+    }
+
+    /// The process that writes into ours.
+    pub fn writer(&mut self) -> Result<&mut Writer> {
+        self.writer
+            .as_mut()
+            .context("this row was prepared without a writer process")
+    }
+
+    /// Runs `work` on every thread of the crew, with its number, and waits for all.
+    pub fn on_all_threads(&self, work: impl Fn(u64) + Send + Sync + 'static) -> Result<()> {
+        self.crew
+            .as_ref()
+            .context("this row was prepared without threads")?
+            .run(work);
+        Ok(())
+    }
+
+    /// Keeps a child alive until the row is scraped.
+    pub fn keep(&mut self, child: Child) {
+        self.children.push(child);
+    }
+
+    /// The handler of sync mode and of events.
+    pub fn handler(&self) -> Option<&Handler> {
+        self.handler.as_ref()
+    }
+
+    /// Messages the handler answered; `None` without a handler.
+    pub fn messages(&self) -> Option<u64> {
+        self.handler.as_ref().map(Handler::faults)
+    }
+
+    /// Armed pages of a range, counted as the agent counts them.
+    pub fn count_armed(&self, area: &Area) -> Result<u64> {
+        let method = CountMethod::choose(&self.facts.kernel, area.kind == Kind::Hugetlb);
+        let mut counter = Counter::new(area.range(), method);
+        loop {
+            match counter.step(&self.pagemap, u64::MAX)? {
+                Progress::More => (),
+                Progress::Done(count) => return Ok(count.armed),
+                Progress::Gone => anyhow::bail!("our own address space is gone"),
+            }
+        }
+    }
+}
+
+/// What a write to an armed unit of this kind counts as.
+pub fn entry(kind: Kind) -> FaultEntry {
+    match kind {
+        Kind::Thp | Kind::ShmemThp | Kind::Hugetlb => FaultEntry::Huge,
+        _ => FaultEntry::Pte,
+    }
+}
+
+/// The first and the second half of an area, in units.
+pub fn halves(area: &Area) -> [Range<u64>; 2] {
+    let middle = area.units() / 2;
+    [0..middle, middle..area.units()]
+}
+
+/// Sync mode asks for the features that make markers, as far as there are any.
+fn features(mode: WpMode, events: Features, offered: Features) -> Features {
+    let own = match mode {
+        WpMode::Async => Features::WP_ASYNC,
+        WpMode::Sync => offered & (Features::WP_UNPOPULATED | Features::WP_HUGETLBFS_SHMEM),
+    };
+    own | events
+}
+
+fn open(features: Features, facts: &Facts) -> Result<Userfaultfd> {
+    let uffd = if facts.kernel_faults {
+        Userfaultfd::open()?
+    } else {
+        Userfaultfd::open_user_mode_only()?
+    };
+    match uffd.enable(features) {
+        Err(error) if error.errno() == Some(libc::EPERM) => {
+            Err(Skip("following forks needs CAP_SYS_PTRACE: run as root".to_owned()).into())
+        }
+        result => result.map(|_| uffd).map_err(Into::into),
+    }
+}

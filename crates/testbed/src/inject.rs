@@ -1,0 +1,109 @@
+//! Targets of an injection, and injecting into them.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use pages::inject::{self, InjectError, Injected, Options};
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+use super::{Killed, program};
+
+/// A process of `inject-target`, or another that begins with a line `ready`.
+pub struct Target {
+    /// The child, killed with the test.
+    pub process: Killed,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Target {
+    /// Starts a case and waits until it is at work.
+    pub fn start(case: &str) -> Self {
+        let path = program("inject-target");
+        let mut command = Command::new(path);
+        Self::spawn(command.arg(case).stdin(Stdio::null()))
+    }
+
+    /// Starts one that computes until [`Self::end`].
+    pub fn computing() -> Self {
+        let path = program("inject-target");
+        let mut command = Command::new(path);
+        Self::spawn(command.arg("checksum-until-asked").stdin(Stdio::piped()))
+    }
+
+    /// Lets one end that computes; its memory must be what it computed, and its descriptors as they were.
+    pub fn end(mut self) {
+        drop(self.process.0.stdin.take());
+        let report = self.report().0;
+        assert_eq!(report["wrong words"], 0, "{report}");
+        assert_eq!(
+            report["further descriptors"],
+            serde_json::json!([]),
+            "{report}"
+        );
+    }
+
+    /// Starts another program.
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut process = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        Self { process, lines }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.process.0), signal).unwrap();
+    }
+
+    /// What it says at its end, and how long it worked.
+    pub fn report(&mut self) -> (Value, u64) {
+        let line = self.lines.next();
+        let line = line.unwrap_or_else(|| panic!("ended early: {:?}", self.process.0.wait()));
+        let mut report: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let took = report.as_object_mut().unwrap().remove("took_ms");
+        assert!(self.process.0.wait().unwrap().success());
+        (report, took.and_then(|took| took.as_u64()).unwrap_or(0))
+    }
+
+    /// Its state, as in `/proc/PID/stat`.
+    pub fn state(&self) -> char {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        stat.rsplit_once(')')
+            .unwrap()
+            .1
+            .trim()
+            .chars()
+            .next()
+            .unwrap()
+    }
+}
+
+/// Options that suit an emulated machine.
+pub fn options() -> Options {
+    Options {
+        helper: program("tracker").into(),
+        // An emulated machine is slow.
+        longest_stop: Duration::from_secs(20),
+        ..Options::default()
+    }
+}
+
+/// Gets a userfaultfd of a process with those options.
+pub fn inject(pid: u32) -> Result<Injected, InjectError> {
+    inject::userfaultfd(pid, &options())
+}
+
+/// A process that sleeps for the length of a test.
+pub fn sleeper() -> Killed {
+    Killed(Command::new("sleep").arg("1000").spawn().unwrap())
+}

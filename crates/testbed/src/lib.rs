@@ -1,0 +1,234 @@
+//! What tests of running programs share: they start the agent or a target as a process, and ask it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+pub mod foreign;
+pub mod guest;
+pub mod inject;
+pub mod privileges;
+pub mod script;
+pub mod session;
+pub mod workload;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long anything may take on a busy machine; an emulated one is slower still.
+pub fn patience() -> Duration {
+    let in_guest = std::env::var_os("TRACKER_VM").is_some();
+    Duration::from_secs(if in_guest { 400 } else { 60 })
+}
+
+/// A running agent; killed when dropped.
+pub struct Agent {
+    child: Child,
+    /// Where it serves, `ADDR:PORT`.
+    pub address: String,
+    log: Arc<Mutex<String>>,
+}
+
+/// A program of this workspace: beside this test's own directory, where cargo puts it, or in a guest's PATH.
+pub fn program(name: &str) -> String {
+    if std::env::var_os("TRACKER_VM").is_some() {
+        return name.to_owned();
+    }
+    let own = std::env::current_exe().unwrap();
+    let built = own.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(
+        built.exists(),
+        "{} is not built: run `cargo build --workspace --bins`, or test the whole workspace",
+        built.display()
+    );
+    built.to_str().unwrap().to_owned()
+}
+
+/// The agent's command line on a free port.
+pub fn agent(args: &[&str]) -> Command {
+    let mut command = Command::new(program("tracker"));
+    command
+        .args(["agent", "--listen", "127.0.0.1:0"])
+        .args(args);
+    command
+}
+
+impl Agent {
+    /// Starts it with further flags.
+    pub fn start(args: &[&str]) -> Self {
+        Self::spawn(agent(args))
+    }
+
+    /// Starts a command that becomes an agent, and waits until it serves.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let copy = log.clone();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                copy.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        let mut agent = Self {
+            child,
+            address: String::new(),
+            log,
+        };
+        agent.address = eventually("the agent serves", || {
+            let log = agent.log();
+            let ended = agent.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the agent ended ({ended:?}):\n{log}");
+            let (_, rest) = log.split_once("serving http://")?;
+            Some(rest.split_once('/')?.0.to_owned())
+        });
+        agent
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Status code and body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        get(&self.address, path)
+    }
+
+    /// The exposition.
+    pub fn metrics(&self) -> String {
+        let (code, body) = self.get("/metrics");
+        assert_eq!(code, 200, "{body}");
+        body
+    }
+
+    /// `/status`.
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/status").1).unwrap()
+    }
+
+    /// Waits until `/readyz` says so.
+    pub fn wait_ready(&self) {
+        eventually("the agent is ready", || {
+            (self.get("/readyz").0 == 200).then_some(())
+        });
+    }
+
+    /// Sends a signal and waits for the end.
+    pub fn end(&mut self, signal: rustix::process::Signal) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+        eventually("the agent ends", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("log of the agent:\n{}", self.log());
+        }
+    }
+}
+
+/// A child that ends with the test.
+pub struct Killed(pub Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One GET; status code and body.
+pub fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(patience())).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (code, body.to_owned())
+}
+
+/// Asks until there is an answer.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(
+            begin.elapsed() < patience(),
+            "not within {:?}: {what}",
+            patience()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sum of all samples of a family whose line holds each of `labels`.
+pub fn sum(exposition: &str, family: &str, labels: &[&str]) -> Option<f64> {
+    let matches = |line: &&str| {
+        let rest = line.strip_prefix(family);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    };
+    let mut values = exposition.lines().filter(matches).peekable();
+    values.peek()?;
+    Some(
+        values
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+            .sum(),
+    )
+}
+
+/// Whether a program can be run here; tests about it say that they did not run otherwise.
+pub fn has(program: &str) -> bool {
+    let found = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// `promtool check metrics` must be silent.
+pub fn check_metrics(exposition: &str) {
+    if !has("promtool") {
+        return;
+    }
+    let mut command = Command::new("promtool");
+    command
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(exposition.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && said.is_empty(),
+        "{said}\n{exposition}"
+    );
+}

@@ -1,0 +1,309 @@
+//! A process that touches its memory as it is told, and a strategy that tracks it from outside.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::ops::Range;
+use std::path::Path;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
+use std::thread;
+
+use pages::strategy::{Area, Facts, Name, Outcome, Strategy, Target, Written, gather, start};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use uffd::Backing;
+use uffd::{PAGE_SIZE, PMD_SIZE, ProcessMemory, Userfaultfd};
+
+use super::Killed;
+
+/// What this kernel can do; tried once.
+pub static FACTS: LazyLock<Facts> = LazyLock::new(|| gather(false).unwrap());
+
+/// The kinds of memory of the script, each with its backing and how many pages of 4 KiB are one huge page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind(pub &'static str, pub Backing, pub u64);
+
+/// Private anonymous memory.
+pub const ANON: Kind = Kind("anon", Backing::Anon, 1);
+/// Anonymous memory in huge pages.
+pub const THP: Kind = Kind("thp", Backing::Anon, 512);
+/// Shared anonymous memory.
+pub const SHMEM: Kind = Kind("shared-anon", Backing::Shmem, 1);
+/// A memfd.
+pub const MEMFD: Kind = Kind("memfd", Backing::Shmem, 1);
+/// A memfd in huge pages.
+pub const SHMEM_THP: Kind = Kind("shmem-thp", Backing::Shmem, 512);
+/// hugetlb memory.
+pub const HUGETLB: Kind = Kind("hugetlb", Backing::Hugetlb, 512);
+/// A regular file, mapped privately.
+pub const FILE: Kind = Kind("file-private", Backing::File, 1);
+
+/// Why a strategy cannot track such memory here, as far as its trial tells; nothing if it can.
+pub fn refused(name: Name, kind: Kind) -> Option<String> {
+    let setting = |file, on: &[&str]| {
+        let path = format!("/sys/kernel/mm/transparent_hugepage/{file}");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let off = !on.iter().any(|word| text.contains(word));
+        off.then(|| format!("{path} is {}", text.trim()))
+    };
+    let off = match kind {
+        THP => setting("enabled", &["[always]", "[madvise]"]),
+        SHMEM_THP => setting("shmem_enabled", &["[always]", "[advise]", "[within_size]"]),
+        _ => None,
+    };
+    let mut trials = FACTS.trials.iter();
+    let trial = trials
+        .find(|t| t.strategy == name && t.backing == kind.1)
+        .unwrap();
+    if let (Outcome::Fails(why), ANON) = (&trial.outcome, kind)
+        && name != Name::SoftDirty
+    {
+        // A strategy that is broken must not excuse itself by its own trial.
+        let wrong = ["misses", "reports"]
+            .iter()
+            .any(|word| why.starts_with(word));
+        assert!(!wrong, "{name}: {why}");
+    }
+    off.or_else(|| match &trial.outcome {
+        Outcome::Works(_) => None,
+        Outcome::Fails(why) | Outcome::Untried(why) => Some(why.clone()),
+    })
+}
+
+/// The process.
+pub struct Script {
+    process: Killed,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    areas: u64,
+}
+
+impl Script {
+    /// Starts `uffdwp-workload script`.
+    pub fn start() -> Self {
+        let path = super::program("uffdwp-workload");
+        Self::start_program(path.as_ref())
+    }
+
+    /// Starts a copy of the program under another name.
+    pub fn start_program(path: &Path) -> Self {
+        let mut command = Command::new(path);
+        command
+            .arg("script")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut process = Killed(command.spawn().unwrap());
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        Self {
+            stdin: process.0.stdin.take().unwrap(),
+            lines,
+            process,
+            areas: 0,
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// Has it obey a line; returns the answer.
+    pub fn say(&mut self, line: &str) -> String {
+        writeln!(self.stdin, "{line}").unwrap();
+        let answer = self.lines.next();
+        answer
+            .unwrap_or_else(|| panic!("the script ended at `{line}`"))
+            .unwrap()
+    }
+
+    /// Maps an area; returns its number too.
+    pub fn map(&mut self, kind: Kind, pages: u64) -> (u64, Area) {
+        self.area(kind, &format!("map {} {pages}", kind.0))
+    }
+
+    /// Maps an area at an address where nothing is; returns its number too.
+    pub fn map_at(&mut self, kind: Kind, address: u64, pages: u64) -> (u64, Area) {
+        self.area(kind, &format!("map-at {} {address:x} {pages}", kind.0))
+    }
+
+    /// Moves an area to another place, where it has a new number.
+    pub fn move_away(&mut self, kind: Kind, number: u64) -> (u64, Area) {
+        self.area(kind, &format!("move {number}"))
+    }
+
+    /// Has it execute itself anew: no area is left.
+    pub fn exec(&mut self) {
+        assert_eq!(self.say("exec"), "ready");
+        self.areas = 0;
+    }
+
+    /// Has it obey a line that it does not answer.
+    pub fn order(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").unwrap();
+    }
+
+    /// Has it obey a line, which it answers with `ok`.
+    pub fn tell(&mut self, line: &str) {
+        assert_eq!(self.say(line), "ok", "{line}");
+    }
+
+    /// The first word of each page of an area.
+    pub fn words(&self, area: &Area) -> Vec<u64> {
+        words(self.pid(), &area.range)
+    }
+
+    fn area(&mut self, kind: Kind, line: &str) -> (u64, Area) {
+        let answer = self.say(line);
+        let (start, end) = answer.split_once(' ').unwrap();
+        let address = |text| u64::from_str_radix(text, 16).unwrap();
+        let area = Area {
+            range: address(start)..address(end),
+            backing: kind.1,
+            page_size: if kind == HUGETLB { PMD_SIZE } else { PAGE_SIZE },
+        };
+        self.areas += 1;
+        (self.areas - 1, area)
+    }
+
+    /// Takes over a userfaultfd that the process made; it keeps no copy.
+    pub fn userfaultfd(&mut self) -> Userfaultfd {
+        let number = self.say("uffd");
+        let pid = Pid::from_raw(self.pid() as i32).unwrap();
+        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let (fd, flags) = (number.parse().unwrap(), PidfdGetfdFlags::empty());
+        let uffd = pidfd_getfd(&process, fd, flags).unwrap();
+        assert_eq!(self.say(&format!("close {number}")), "ok");
+        uffd.into()
+    }
+
+    /// A strategy that tracks this process.
+    pub fn track(&mut self, name: Name) -> Box<dyn Strategy> {
+        self.track_in(name, false)
+    }
+
+    /// One that tells zaps and huge pages too.
+    pub fn track_detailed(&mut self, name: Name) -> Box<dyn Strategy> {
+        self.track_in(name, true)
+    }
+
+    fn track_in(&mut self, name: Name, detailed: bool) -> Box<dyn Strategy> {
+        let target = Target {
+            pid: self.pid(),
+            uffd: name.needs_descriptor().then(|| self.userfaultfd()),
+            behaviour: FACTS.behaviour,
+            detailed,
+        };
+        start(name, target).unwrap()
+    }
+
+    /// Has it obey a line, and calls `each` again and again meanwhile, and once more afterwards.
+    pub fn say_while(&mut self, line: &str, mut each: impl FnMut()) {
+        thread::scope(|scope| {
+            let obeying = scope.spawn(|| self.say(line));
+            while !obeying.is_finished() {
+                each();
+            }
+            assert_eq!(obeying.join().unwrap(), "ok");
+        });
+        each();
+    }
+}
+
+/// The first word of each page of a range of a process.
+fn words(pid: u32, range: &Range<u64>) -> Vec<u64> {
+    let mut buffer = vec![0; (range.end - range.start) as usize];
+    let read = ProcessMemory::of(pid)
+        .read(range.start, &mut buffer)
+        .unwrap();
+    assert_eq!(read, Some(buffer.len()), "{range:x?}");
+    let word = |page: &[u8]| u64::from_ne_bytes(page[..8].try_into().unwrap());
+    buffer.chunks(PAGE_SIZE as usize).map(word).collect()
+}
+
+/// A number for the random choices; `STRATEGY_SEED` gives that of a failure again.
+pub fn seed() -> u64 {
+    let given = std::env::var("STRATEGY_SEED").ok();
+    given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap())
+}
+
+/// Pages as the script reads them, in their order; never empty.
+pub fn list<'a>(pages: impl IntoIterator<Item = &'a u64>) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for &page in pages {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == page => *last = page,
+            _ => runs.push((page, page)),
+        }
+    }
+    let runs: Vec<_> = runs
+        .iter()
+        .map(|(first, last)| format!("{first}-{last}"))
+        .collect();
+    runs.join(",")
+}
+
+/// The numbers of reported pages in their area.
+pub fn numbers(area: &Area, written: &[Written]) -> BTreeSet<u64> {
+    let number = |address: u64| (address - area.range.start) / PAGE_SIZE;
+    let pages = written
+        .iter()
+        .flat_map(|w| number(w.range.start)..number(w.range.end));
+    pages.collect()
+}
+
+/// One round; what it reports.
+pub fn round(strategy: &mut dyn Strategy, area: &Area) -> BTreeSet<u64> {
+    let mut written = Vec::new();
+    let stats = strategy.round(area, &mut written).unwrap().unwrap();
+    strategy.end_round().unwrap().unwrap();
+    let pages = numbers(area, &written);
+    assert_eq!((stats.written, stats.vanished), (pages.len() as u64, 0));
+    assert_eq!(stats.tracked, area.pages());
+    pages
+}
+
+/// What a tracker that copies each reported page knows of the content.
+pub struct Shadow {
+    pid: u32,
+    area: Area,
+    content: Vec<u64>,
+}
+
+impl Shadow {
+    /// Of an area that is all zeroes.
+    pub fn empty(pid: u32, area: &Area) -> Self {
+        Self {
+            pid,
+            area: area.clone(),
+            content: vec![0; area.pages() as usize],
+        }
+    }
+
+    /// Copies what was reported.
+    pub fn copy(&mut self, pages: &BTreeSet<u64>) {
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for &page in pages {
+            match runs.last_mut() {
+                Some(run) if run.end == page => run.end += 1,
+                _ => runs.push(page..page + 1),
+            }
+        }
+        for run in runs {
+            let address = |page| self.area.range.start + page * PAGE_SIZE;
+            let words = words(self.pid, &(address(run.start)..address(run.end)));
+            self.content[run.start as usize..run.end as usize].copy_from_slice(&words);
+        }
+    }
+
+    /// The pages whose content is not what was copied last.
+    pub fn lost(&self) -> BTreeSet<u64> {
+        let words = words(self.pid, &self.area.range);
+        let pairs = self.content.iter().zip(words).enumerate();
+        pairs
+            .filter(|(_, (a, b))| **a != *b)
+            .map(|(page, _)| page as u64)
+            .collect()
+    }
+}

@@ -1,0 +1,167 @@
+//! A session on the script process, and what its rounds say of one area.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pages::strategy::{Area, Name};
+use pages::track::{MappingRound, Options, Round, Session, Step, TrackError};
+use uffd::{PAGE_SIZE, smaps};
+
+use super::script::{FACTS, Kind, Script, refused};
+
+/// The strategies that `tracker track` offers, and that work here for such memory.
+pub fn working(kind: Kind) -> Vec<Name> {
+    let offered = Name::ALL
+        .into_iter()
+        .filter(|name| !matches!(name, Name::Mprotect | Name::SoftDirty));
+    let works = |name: &Name| {
+        let refused = refused(*name, kind);
+        if let Some(why) = &refused {
+            eprintln!("skipped: {name} {}: {why}", kind.0);
+        }
+        refused.is_none()
+    };
+    offered.filter(works).collect()
+}
+
+/// VMAs of a process that are registered with a userfaultfd, for anything.
+pub fn registered(pid: u32) -> usize {
+    let Some(vmas) = smaps(pid).unwrap() else {
+        return 0;
+    };
+    let vmas = vmas.map(Result::unwrap);
+    vmas.filter(|vma| vma.flags.uffd_wp() || vma.flags.uffd_missing())
+        .count()
+}
+
+/// How tests track.
+pub fn options(name: Name) -> Options {
+    Options {
+        strategy: Some(name),
+        detailed: false,
+        max_mapping: pages::track::MAX_MAPPING,
+        interval: Duration::from_millis(1),
+        tracker: "test",
+        inject: super::inject::options(),
+    }
+}
+
+/// Begins; round 0 too.
+pub fn try_begin(pid: u32, name: Name) -> Result<(Session, Round), TrackError> {
+    let (session, first) = Session::begin(pid, FACTS.clone(), options(name))?;
+    check(&first);
+    Ok((session, first))
+}
+
+/// Begins on the script; round 0 too.
+pub fn begin(script: &Script, name: Name) -> (Session, Round) {
+    try_begin(script.pid(), name).unwrap()
+}
+
+/// A round of a process that lives; every round is checked for what must hold of any.
+pub fn step(session: &mut Session) -> Round {
+    match session.step().unwrap() {
+        Step::Round(round) => {
+            check(&round);
+            round
+        }
+        Step::Exited => panic!("the process has ended"),
+    }
+}
+
+/// What must hold of any round: rows and extents by address and disjoint, counts that are sums of extents.
+pub fn check(round: &Round) {
+    let mut end = 0;
+    for row in &round.mappings {
+        let mapping = &row.mapping;
+        if row.pages.tracked != 0 {
+            assert!(
+                end <= mapping.start && mapping.start < mapping.end,
+                "{round:#x?}"
+            );
+            end = mapping.end;
+        }
+        check_row(row);
+    }
+}
+
+fn check_row(row: &MappingRound) {
+    let (mut at, mut written, mut unknown) = (row.mapping.start, 0, 0);
+    for extent in &row.written {
+        assert!(
+            at <= extent.range.start && extent.range.start < extent.range.end,
+            "{row:#x?}"
+        );
+        at = extent.range.end;
+        let count = if extent.unknown {
+            &mut unknown
+        } else {
+            &mut written
+        };
+        *count += extent.pages();
+    }
+    assert!(at <= row.mapping.end, "{row:#x?}");
+    assert_eq!(
+        (written, unknown),
+        (row.pages.written, row.pages.unknown),
+        "{row:#x?}"
+    );
+    let size = (row.mapping.end - row.mapping.start) / PAGE_SIZE;
+    assert!(row.pages.tracked <= size, "{row:#x?}");
+}
+
+/// What a round says of an area, in numbers of its pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Pages reported as written.
+    pub written: BTreeSet<u64>,
+    /// Pages that are unknown.
+    pub unknown: BTreeSet<u64>,
+    /// Pages tracked.
+    pub tracked: u64,
+    /// Pages unmapped since the round before.
+    pub vanished: u64,
+}
+
+impl Seen {
+    /// What a round says of an area.
+    pub fn of(round: &Round, area: &Area) -> Self {
+        let here = |row: &&MappingRound| {
+            row.mapping.start < area.range.end && area.range.start < row.mapping.end
+        };
+        let mut seen = Self::default();
+        for row in round.mappings.iter().filter(here) {
+            seen.tracked += row.pages.tracked;
+            seen.vanished += row.pages.vanished;
+            for extent in &row.written {
+                let start = extent.range.start.max(area.range.start);
+                let end = extent.range.end.min(area.range.end);
+                let pages = (start..end.max(start)).step_by(PAGE_SIZE as usize);
+                let set = if extent.unknown {
+                    &mut seen.unknown
+                } else {
+                    &mut seen.written
+                };
+                set.extend(pages.map(|address| (address - area.range.start) / PAGE_SIZE));
+            }
+        }
+        seen
+    }
+
+    /// Reported in either way.
+    pub fn all(&self) -> BTreeSet<u64> {
+        self.written.union(&self.unknown).copied().collect()
+    }
+}
+
+/// A round, as to an area.
+pub fn look(session: &mut Session, area: &Area) -> Seen {
+    Seen::of(&step(session), area)
+}
+
+/// Pages by number.
+pub fn pages(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<u64> {
+    numbers.into_iter().collect()
+}

@@ -1,0 +1,223 @@
+//! The example workload: a process with a known number of events.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use super::Killed;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// A row that has run and holds its memory until it is dropped.
+pub struct Workload {
+    process: Killed,
+    /// What every series must say, as the row prints it.
+    pub expected: Vec<Expected>,
+}
+
+/// One series.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// Metric family.
+    pub family: String,
+    /// Labels and their values.
+    pub labels: Vec<(String, String)>,
+    /// What it must say.
+    pub value: f64,
+    /// The same is true of so many VMAs.
+    pub repeat: f64,
+}
+
+impl Workload {
+    /// Runs a row to its end; `None` if it says that it cannot run here.
+    pub fn run(row: &str) -> Option<Self> {
+        let mut command = Command::new(path());
+        command.args(["run", row, "--hold"]).stdout(Stdio::piped());
+        let mut process = Killed(command.spawn().unwrap());
+        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        for line in lines.map(Result::unwrap) {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            match line["phase"].as_str() {
+                Some("skipped") => {
+                    eprintln!("skipped: {line}");
+                    return None;
+                }
+                Some("done") => {
+                    assert_eq!(line["agrees"], true, "{line:#}");
+                    let samples = line["expected"].as_array().unwrap();
+                    let expected = samples.iter().map(Expected::parse).collect();
+                    return Some(Self { process, expected });
+                }
+                _ => {}
+            }
+        }
+        panic!("{row} ended without a result: {:?}", process.0.wait());
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+}
+
+/// The full names of all rows.
+pub fn rows() -> Vec<String> {
+    let output = Command::new(path()).arg("list").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn path() -> String {
+    super::program("uffdwp-workload")
+}
+
+impl Expected {
+    fn parse(sample: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let mut labels = vec![("pid".to_owned(), sample["pid"].to_string())];
+        if let Some(vma) = sample["vma"].as_str() {
+            labels.push(("vma".into(), format!("0x{}", vma.trim_start_matches("0x"))));
+        }
+        let further = sample["labels"].as_array().unwrap();
+        labels.extend(further.iter().map(|pair| (text(&pair[0]), text(&pair[1]))));
+        let value = sample["value"].as_f64().unwrap();
+        Self {
+            family: text(&sample["family"]),
+            labels,
+            value,
+            repeat: sample["repeat"]["count"].as_f64().unwrap_or(1.0),
+        }
+    }
+
+    /// What an exposition says; `None` if the series is not there.
+    pub fn in_exposition(&self, exposition: &str) -> Option<f64> {
+        let labels: Vec<_> = self
+            .labels
+            .iter()
+            .map(|(k, v)| format!("{k}=\"{v}\""))
+            .collect();
+        let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+        super::sum(exposition, &self.family, &labels)
+    }
+
+    /// The value of a label; empty if there is none.
+    pub fn label(&self, key: &str) -> &str {
+        self.labels
+            .iter()
+            .find(|(k, _)| k == key)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// As a selector of PromQL.
+    pub fn selector(&self) -> String {
+        let labels: Vec<_> = self
+            .labels
+            .iter()
+            .map(|(k, v)| format!("{k}={v:?}"))
+            .collect();
+        format!("{}{{{}}}", self.family, labels.join(","))
+    }
+}
+
+/// A row that waits between its set-up, its work and its end.
+pub struct Stepped {
+    process: Killed,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    /// What every series must say after [`Stepped::work`].
+    pub expected: Vec<Expected>,
+    /// Tables that `VmPTE` gained by the work.
+    pub page_tables_gained: f64,
+}
+
+/// A row whose process is there and has not used userfaultfd yet.
+pub struct Waiting(Stepped);
+
+impl Waiting {
+    /// Does the set-up; `None` if it says that it cannot run here.
+    pub fn begin(mut self) -> Option<Stepped> {
+        self.0.go();
+        self.0.ready()
+    }
+}
+
+/// Writes what the self-test found into a file for `--facts`.
+pub fn write_facts(file: &std::path::Path) {
+    let output = Command::new(path()).arg("facts").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    std::fs::write(file, output.stdout).unwrap();
+}
+
+impl Stepped {
+    /// Does the set-up of a row; `None` if it says that it cannot run here.
+    pub fn start(row: &str, args: &[&str]) -> Option<Self> {
+        Self::spawn(row, args).ready()
+    }
+
+    /// Starts a row that is given `--wait-for-newline`.
+    pub fn waiting(row: &str, args: &[&str]) -> Waiting {
+        Waiting(Self::spawn(row, args))
+    }
+
+    fn spawn(row: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(path());
+        command.args(["run", row, "--step"]).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Killed(command.spawn().unwrap());
+        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        Self {
+            process,
+            lines,
+            expected: Vec::new(),
+            page_tables_gained: 0.0,
+        }
+    }
+
+    fn ready(mut self) -> Option<Self> {
+        let line = self.line("ready");
+        (line["phase"] == "ready").then_some(self)
+    }
+
+    /// Lets it take its next step.
+    pub fn go(&mut self) {
+        use std::io::Write as _;
+        let stdin = self.process.0.stdin.as_mut().unwrap();
+        stdin.write_all(b"\n").unwrap();
+    }
+
+    /// Does the work, which ends with the memory still there.
+    pub fn work(&mut self) {
+        self.go();
+        let done = self.line("done");
+        assert_eq!(
+            done["agrees"], true,
+            "the row does not agree with itself: {done:#}"
+        );
+        self.expected = done["expected"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Expected::parse)
+            .collect();
+        let bytes = |when: &str| done["page_table_bytes"][when].as_f64().unwrap();
+        self.page_tables_gained = (bytes("after") - bytes("before")) / 4096.0;
+    }
+
+    fn line(&mut self, phase: &str) -> Value {
+        loop {
+            let Some(line) = self.lines.next() else {
+                panic!("the row ended before {phase}: {:?}", self.process.0.wait());
+            };
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if line["phase"] == phase || line["phase"] == "skipped" || !line["skipped"].is_null() {
+                return line;
+            }
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+}

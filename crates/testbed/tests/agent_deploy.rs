@@ -1,0 +1,245 @@
+//! What `deploy/` holds works as written.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use rustix::process::Signal;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use testbed::script::Script;
+use testbed::workload::Workload;
+use testbed::{Agent, agent, eventually, has, patience, sum};
+
+const UNIT: &str = include_str!("../../../deploy/tracker.service");
+
+fn deploy(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../deploy")
+        .join(file)
+}
+
+#[test]
+fn promtool_accepts_the_scrape_config() {
+    if !has("promtool") {
+        return;
+    }
+    let mut command = Command::new("promtool");
+    let output = command
+        .args(["check", "config"])
+        .arg(deploy("prometheus.yml"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn the_scrape_config_asks_where_the_agent_serves_by_default() {
+    let config = std::fs::read_to_string(deploy("prometheus.yml")).unwrap();
+    let help = Command::new(testbed::program("tracker"))
+        .args(["agent", "--help"])
+        .output();
+    let help = String::from_utf8(help.unwrap().stdout).unwrap();
+    assert!(
+        config.contains("127.0.0.1:19943") && help.contains("127.0.0.1:19943"),
+        "{help}"
+    );
+}
+
+/// The unit with the program that was built in the place of the one that is to be installed.
+fn unit_here() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tracker.service");
+    let unit = UNIT.replace("/usr/local/bin/tracker", &testbed::program("tracker"));
+    assert_ne!(unit, UNIT);
+    std::fs::write(&path, unit).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn systemd_accepts_the_unit_and_finds_it_hardened() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let (_directory, unit) = unit_here();
+    for check in [
+        &["verify"][..],
+        &["security", "--offline=yes", "--threshold=35"],
+    ] {
+        let output = Command::new("systemd-analyze")
+            .args(check)
+            .arg(&unit)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{check:?}: {said}");
+        assert!(!said.contains("Unknown"), "{check:?}: {said}");
+    }
+}
+
+/// The value of a setting of the unit.
+fn setting(name: &str) -> &'static str {
+    let mut values = UNIT
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    values
+        .next()
+        .unwrap_or_else(|| panic!("the unit has no {name}"))
+}
+
+/// The agent as the unit runs it: another user, these capabilities, no others.
+fn as_in_the_unit(without: Option<&str>) -> Option<(tempfile::TempDir, Command)> {
+    if !rustix::process::geteuid().is_root() || !has("setpriv") {
+        return None;
+    }
+    let wanted = setting("AmbientCapabilities")
+        .split(' ')
+        .filter(|cap| Some(*cap) != without);
+    let caps: String = wanted
+        .map(|cap| format!(",+{}", cap.trim_start_matches("CAP_").to_lowercase()))
+        .collect();
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let binary = directory.path().join("tracker");
+    std::fs::copy(testbed::program("tracker"), &binary).unwrap();
+    Command::new("chmod")
+        .args(["-R", "a+rx"])
+        .arg(directory.path())
+        .status()
+        .unwrap();
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--no-new-privs",
+    ]);
+    for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+        command.arg(format!("{set}=-all{caps}"));
+    }
+    command.arg(binary).args([
+        "agent",
+        "--listen",
+        "127.0.0.1:0",
+        "--discover-interval",
+        "100ms",
+    ]);
+    Some((directory, command))
+}
+
+fn sees(agent: &Agent, pid: u32) -> bool {
+    agent
+        .metrics()
+        .contains(&format!("uffdwp_vma_bytes{{pid=\"{pid}\""))
+}
+
+#[test]
+fn the_units_capabilities_suffice_to_see_a_process_of_root() {
+    let Some((_directory, command)) = as_in_the_unit(None) else {
+        return;
+    };
+    let agent = Agent::spawn(command);
+    agent.wait_ready();
+    let Some(workload) = Workload::run("anon-present-sync") else {
+        return;
+    };
+    eventually("the workload is seen", || {
+        sees(&agent, workload.pid()).then_some(())
+    });
+    eventually("its pages are counted", || {
+        let pages = format!("uffdwp_pages{{pid=\"{}\"", workload.pid());
+        agent.metrics().contains(&pages).then_some(())
+    });
+}
+
+#[test]
+fn the_units_capabilities_suffice_to_track_a_process_of_root() {
+    let Some((_directory, mut command)) = as_in_the_unit(None) else {
+        return;
+    };
+    let script = Script::start();
+    let pid = format!("pid=\"{}\"", script.pid());
+    command.args(["--track", &format!("pid:{}", script.pid())]);
+    let agent = Agent::spawn(command);
+    eventually("rounds come", || {
+        let rounds = sum(&agent.metrics(), "uffdwp_rounds_total", &[&pid])?;
+        (rounds > 0.0).then_some(())
+    });
+}
+
+/// It is off as long as nobody tracks, and what is needed then is written out.
+#[test]
+fn the_system_calls_of_tracking_are_there_to_be_switched_on() {
+    let line = "SystemCallFilter=ptrace pidfd_getfd";
+    assert!(
+        UNIT.lines().any(|other| other == format!("#{line}")),
+        "{UNIT}"
+    );
+    if !has("systemd-analyze") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("tracker.service");
+    let with = UNIT
+        .replace("/usr/local/bin/tracker", &testbed::program("tracker"))
+        .replace(&format!("#{line}"), line);
+    std::fs::write(&unit, with).unwrap();
+    let output = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&unit)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && !said.contains("Unknown"),
+        "{said}"
+    );
+}
+
+#[test]
+fn without_cap_sys_ptrace_or_cap_dac_read_search_it_is_not_seen() {
+    let Some(workload) = Workload::run("anon-present-sync") else {
+        return;
+    };
+    for capability in ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"] {
+        let Some((_directory, command)) = as_in_the_unit(Some(capability)) else {
+            return;
+        };
+        let agent = Agent::spawn(command);
+        agent.wait_ready();
+        let status = agent.status();
+        if status["discovery"]["route"] != "smaps" {
+            return;
+        }
+        assert!(
+            status["discovery"]["refused"].as_u64().unwrap() > 0,
+            "{status:#}"
+        );
+        let pages = format!("uffdwp_pages{{pid=\"{}\"", workload.pid());
+        assert!(!agent.metrics().contains(&pages), "without {capability}");
+    }
+}
+
+#[test]
+fn the_service_manager_hears_of_start_and_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(patience())).unwrap();
+    let mut command = agent(&[]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut running = Agent::spawn(command);
+    let hear = || {
+        let mut message = [0; 512];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let ready = hear();
+    assert!(
+        ready.contains("READY=1") && ready.contains(&running.address),
+        "{ready}"
+    );
+    assert!(running.end(Signal::TERM).success());
+    assert!(hear().contains("STOPPING=1"));
+}

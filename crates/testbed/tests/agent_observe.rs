@@ -1,0 +1,109 @@
+//! Every row of the example workload at level observe: what needs no probe must be exact.
+//!
+//! The table of rows is the oracle; each row's memory is held while the agent looks at it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::time::{Duration, Instant};
+use testbed::workload::{Expected, Workload, rows};
+use testbed::{Agent, check_metrics, eventually};
+use uffd::{Features, PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
+
+/// Families that are there without probes.
+const OBSERVED: [&str; 2] = ["uffdwp_pages", "uffdwp_vma_bytes"];
+
+/// Discovery and scan take turns of 50 ms; on a busy machine the smaps route reads each new process
+/// and rests for it, to stay within its share of a core.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is not as expected, in words.
+fn differences(exposition: &str, expected: &[&Expected]) -> Vec<String> {
+    let told = |e: &&&Expected| e.in_exposition(exposition) != Some(e.value);
+    let say = |e: &&Expected| {
+        format!(
+            "{}: {:?} instead of {}",
+            e.selector(),
+            e.in_exposition(exposition),
+            e.value
+        )
+    };
+    expected.iter().filter(told).map(say).collect()
+}
+
+/// Waits until all is as expected; else what is not.
+fn watch(agent: &Agent, expected: &[&Expected]) -> Vec<String> {
+    let begin = Instant::now();
+    loop {
+        let exposition = agent.metrics();
+        let different = differences(&exposition, expected);
+        if different.is_empty() || begin.elapsed() > PATIENCE {
+            return different;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// An agent in a hurry, by the given route.
+fn start(route: &[&str]) -> Agent {
+    let fast = ["--discover-interval", "50ms", "--scan-interval", "50ms"];
+    let agent = Agent::start(
+        &[
+            &fast[..],
+            &["--scan-budget", "50%", "--max-processes", "1000"],
+            route,
+        ]
+        .concat(),
+    );
+    agent.wait_ready();
+    agent
+}
+
+#[test]
+fn pages_of_every_row_are_exact_by_both_routes() {
+    let agents = [start(&[]), start(&["--no-hook", "task_vma"])];
+    assert_eq!(agents[1].status()["discovery"]["route"], "smaps");
+    let (mut wrong, mut checked) = (Vec::new(), 0);
+    for row in rows() {
+        let Some(workload) = Workload::run(&row) else {
+            continue;
+        };
+        let known = |e: &&Expected| OBSERVED.contains(&e.family.as_str());
+        let expected: Vec<_> = workload.expected.iter().filter(known).collect();
+        for (agent, route) in agents.iter().zip(["default", "smaps"]) {
+            checked += expected.len();
+            let different = watch(agent, &expected);
+            wrong.extend(
+                different
+                    .iter()
+                    .map(|what| format!("{row}, {route}: {what}")),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(checked > 80, "only {checked} series were checked");
+    agents
+        .iter()
+        .for_each(|agent| check_metrics(&agent.metrics()));
+}
+
+/// 20,000 VMAs: a pass takes many times the CPU time after which the scan rests.
+#[test]
+fn the_scan_keeps_to_its_budget() {
+    const VMAS: u64 = 20_000;
+    let scratch = Scratch::anonymous(2 * VMAS * PAGE_SIZE).unwrap();
+    let fd = Userfaultfd::open_user_mode_only().unwrap();
+    fd.enable(Features::default()).unwrap();
+    let first = scratch.range().start;
+    for start in (0..VMAS).map(|vma| first + 2 * vma * PAGE_SIZE) {
+        fd.register(&(start..start + PAGE_SIZE), RegisterMode::WP)
+            .unwrap();
+    }
+    let agent = Agent::start(&["--scan-budget", "5%", "--scan-interval", "1ms"]);
+    let (cpu, wall) = eventually("a whole pass is done", || {
+        let state = &agent.status()["scan"]["state"];
+        let cpu = state["last_pass_cpu_seconds"].as_f64()?;
+        // The first passes find nothing, before discovery does.
+        (cpu > 0.01).then_some((cpu, state["last_pass_seconds"].as_f64()?))
+    });
+    // What a step takes over the stretch is caught up by the rest after it, but for the last one.
+    assert!(cpu / wall < 0.07, "{cpu} s of CPU in {wall} s");
+}

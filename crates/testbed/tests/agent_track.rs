@@ -1,0 +1,556 @@
+//! `tracker agent --track`: what a process is known to have written is what the agent exports, at level observe.
+//!
+//! The pages are written through `/proc/PID/mem` while the process waits for its next line: the kernel faults them in
+//! for it as a store of its own would, and nothing else of it moves, so that every count is known to the page.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pages::strategy::Area;
+use pages::strategy::{Descriptor, Means, Name, verdict};
+use rustix::process::Signal;
+use testbed::script::{ANON, FACTS, Script};
+use testbed::{Agent, Killed, check_metrics, eventually, program, sum};
+use uffd::{PAGE_SIZE, VmFlags, smaps};
+
+/// A program of a name that nobody else has, so that `comm:` means ours.
+struct Named {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+    comm: String,
+}
+
+impl Named {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let comm = format!("wl-{:08x}", fastrand::u32(..));
+        let path = directory.path().join(&comm);
+        let built = program("uffdwp-workload");
+        let copied =
+            std::fs::hard_link(&built, &path).or_else(|_| std::fs::copy(&built, &path).map(|_| ()));
+        copied.unwrap();
+        Self {
+            _directory: directory,
+            path,
+            comm,
+        }
+    }
+
+    fn start(&self) -> Script {
+        Script::start_program(&self.path)
+    }
+}
+
+/// An agent in a hurry, with series for every VMA.
+fn agent(selectors: &str, further: &[&str]) -> Agent {
+    let (what, fast) = (
+        ["--track", selectors, "--max-vmas", "1000"],
+        ["--discover-interval", "50ms", "--scan-interval", "50ms"],
+    );
+    let agent = Agent::start(&[&what[..], &fast, further].concat());
+    agent.wait_ready();
+    agent
+}
+
+/// Rounds that come one after another, and a budget that never matters.
+const ALL: [&str; 4] = ["--track-budget", "100%", "--track-interval", "20ms"];
+
+fn value(agent: &Agent, family: &str, pid: u32) -> Option<f64> {
+    sum(&agent.metrics(), family, &[&format!("pid=\"{pid}\"")])
+}
+
+/// Waits until a round that began after now is over.
+fn settle(agent: &Agent, pid: u32) {
+    let rounds = || value(agent, "uffdwp_rounds_total", pid);
+    let begin = eventually("it is tracked", rounds);
+    eventually("two rounds more", || {
+        (rounds()? >= begin + 2.0).then_some(())
+    });
+}
+
+fn written(agent: &Agent, pid: u32) -> f64 {
+    value(agent, "uffdwp_written_pages_total", pid).unwrap()
+}
+
+/// Writes a byte into each of these pages of another process, all of them there and armed, and waits until they are counted.
+///
+/// As many are to be counted as this thread had faults: one for each page, and one more where a round armed a page again
+/// that had faulted and was not written yet, which is rare.
+fn write(agent: &Agent, pid: u32, area: &Area, pages: impl IntoIterator<Item = u64>) {
+    let memory = OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/{pid}/mem"))
+        .unwrap();
+    let write_to = |page: u64| {
+        let faults = own_faults();
+        memory
+            .write_all_at(&[7], area.range.start + page * PAGE_SIZE)
+            .unwrap();
+        own_faults() - faults
+    };
+    let mut pages = pages.into_iter().peekable();
+    // Once beforehand: what is counted is not to have this program's own code faulted in.
+    write_to(*pages.peek().unwrap());
+    settle(agent, pid);
+    let before = written(agent, pid);
+    let (mut meant, mut faulted) = (0, 0);
+    for page in pages {
+        faulted += write_to(page);
+        meant += 1;
+    }
+    settle(agent, pid);
+    let gained = written(agent, pid) - before;
+    assert_eq!(gained, faulted as f64, "{meant} pages");
+    assert!((meant..=meant + meant / 100 + 1).contains(&faulted));
+}
+
+/// Minor faults of this thread, those on memory of others that it writes to among them (`mm_account_fault`).
+fn own_faults() -> i64 {
+    // SAFETY: all zeroes is a valid rusage, and getrusage fills in one.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        usage
+    };
+    usage.ru_minflt
+}
+
+fn armed_vmas(pid: u32) -> usize {
+    let flags = smaps(pid).unwrap().unwrap().map(|vma| vma.unwrap().flags);
+    flags.filter(VmFlags::uffd_wp).count()
+}
+
+#[test]
+fn written_pages_are_those_that_were_written_and_once_for_each_round() {
+    let mut script = Script::start();
+    let (_, area) = script.map(ANON, 4096);
+    script.say("store 0 1 1 0-4095");
+    let pid = script.pid();
+    let agent = agent(&format!("pid:{pid}"), &ALL);
+    settle(&agent, pid);
+    // What was there before anybody looked.
+    assert!(value(&agent, "uffdwp_unknown_pages_total", pid).unwrap() >= 4096.0);
+    let known: [Vec<u64>; 4] = [
+        (0..1000).collect(),
+        (500..1500).collect(),
+        (0..4096).step_by(7).collect(),
+        vec![4095],
+    ];
+    for pages in &known {
+        write(&agent, pid, &area, pages.iter().copied());
+    }
+    let expected = written(&agent, pid);
+    // Reading is not writing.
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    memory
+        .read_exact_at(&mut vec![0; 1 << 20], area.range.start)
+        .unwrap();
+    settle(&agent, pid);
+    assert_eq!(written(&agent, pid), expected);
+    // Its own stores count in the same way; besides, it writes what it needs to obey, in whole huge pages for the stacks
+    // of its threads where the kernel makes them so.
+    script.say("store 0 9 2 0-999");
+    settle(&agent, pid);
+    let gained = written(&agent, pid) - expected;
+    assert!((1000.0..1100.0 + 3.0 * 512.0).contains(&gained), "{gained}");
+    // Discovery sees it, and the background scan counts what is armed without arming.
+    eventually("the area is armed and all of it counted", || {
+        let text = agent.metrics();
+        let vma = format!("vma=\"{:#x}\"", area.range.start);
+        let pages = |state| {
+            let labels = [
+                &*format!("pid=\"{pid}\""),
+                &vma,
+                &format!("state=\"{state}\""),
+            ];
+            sum(&text, "uffdwp_pages", &labels)
+        };
+        (pages("armed")? == 4096.0 && pages("written")? == 0.0).then_some(())
+    });
+    let text = agent.metrics();
+    assert_eq!(
+        sum(
+            &text,
+            "uffdwp_track_info",
+            &[&format!("pid=\"{pid}\""), "strategy="]
+        ),
+        Some(1.0)
+    );
+    assert_eq!(
+        sum(&text, "uffdwp_track_processes", &["state=\"tracked\""]),
+        Some(1.0)
+    );
+    assert!(sum(&text, "uffdwp_node_written_pages_total", &[]).unwrap() >= expected);
+    assert!(value(&agent, "uffdwp_tracked_pages", pid).unwrap() >= 4096.0);
+    assert!(value(&agent, "uffdwp_track_cpu_seconds_total", pid).unwrap() > 0.0);
+    check_metrics(&text);
+}
+
+#[test]
+fn other_strategies_count_the_same_writes() {
+    let means = Means {
+        in_process: false,
+        descriptor: Descriptor::Full,
+    };
+    let names = [Name::Sync, Name::NoneIsClean, Name::Prefault, Name::Hash];
+    for name in names
+        .into_iter()
+        .filter(|&name| verdict(name, &FACTS, means).works)
+    {
+        let strategy = name.as_str();
+        let mut script = Script::start();
+        script.map(ANON, 1024);
+        script.say("store 0 1 1 0-1023");
+        let pid = script.pid();
+        let further = [&ALL[..], &["--track-strategy", strategy]].concat();
+        let agent = agent(&format!("pid:{pid}"), &further);
+        settle(&agent, pid);
+        let before = written(&agent, pid);
+        script.say("store 0 9 2 0-999");
+        settle(&agent, pid);
+        let gained = written(&agent, pid) - before;
+        assert!(
+            (1000.0..1100.0 + 3.0 * 512.0).contains(&gained),
+            "{strategy}: {gained}"
+        );
+        let labels = [format!("pid=\"{pid}\""), format!("strategy=\"{strategy}\"")];
+        let labels = labels.each_ref().map(String::as_str);
+        assert_eq!(
+            sum(&agent.metrics(), "uffdwp_track_info", &labels),
+            Some(1.0)
+        );
+    }
+}
+
+#[test]
+fn two_processes_are_kept_apart_and_one_that_comes_again_is_attached() {
+    let named = Named::new();
+    let mut scripts = [named.start(), named.start()];
+    let areas = scripts.each_mut().map(|script| script.map(ANON, 64).1);
+    // The first write to what is not there has two faults: one makes an armed page of the marker.
+    for script in &mut scripts {
+        script.say("store 0 1 1 0-63");
+    }
+    let pids = scripts.each_ref().map(Script::pid);
+    let agent = agent(
+        &format!("comm:{}", named.comm),
+        &[&ALL[..], &["--linger", "300ms"]].concat(),
+    );
+    pids.iter().for_each(|pid| settle(&agent, *pid));
+    write(&agent, pids[0], &areas[0], 0..10);
+    let first = written(&agent, pids[0]);
+    write(&agent, pids[1], &areas[1], 20..57);
+    assert_eq!(written(&agent, pids[0]), first);
+    let known = written(&agent, pids[1]);
+    let [first, second] = scripts;
+    drop(first);
+    eventually("its series are gone", || {
+        value(&agent, "uffdwp_written_pages_total", pids[0])
+            .is_none()
+            .then_some(())
+    });
+    let again = named.start();
+    settle(&agent, again.pid());
+    settle(&agent, second.pid());
+    assert_eq!(written(&agent, second.pid()), known);
+    // Ending is no failure.
+    assert_eq!(
+        sum(&agent.metrics(), "uffdwp_track_failures_total", &[]),
+        Some(0.0)
+    );
+    check_metrics(&agent.metrics());
+}
+
+/// A shell of a name that nobody else has; it executes another program when its input ends.
+fn shell(named: &Named) -> Killed {
+    let path = named.path.with_file_name("shell");
+    std::fs::copy("/bin/sh", &path).unwrap();
+    std::fs::remove_file(&named.path).unwrap();
+    std::fs::rename(&path, &named.path).unwrap();
+    let mut command = Command::new(&named.path);
+    command.args(["-c", "read line; exec sleep 600"]);
+    Killed(command.stdin(Stdio::piped()).spawn().unwrap())
+}
+
+fn comm(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap()
+}
+
+#[test]
+fn what_no_longer_matches_is_let_go_and_what_is_meant_by_number_is_followed() {
+    let named = [Named::new(), Named::new()];
+    let mut shells = named.each_ref().map(shell);
+    let pids = shells.each_ref().map(|shell| shell.0.id());
+    let agent = agent(&format!("{},pid:{}", named[0].comm, pids[1]), &ALL);
+    pids.iter().for_each(|pid| settle(&agent, *pid));
+    assert!(pids.iter().all(|pid| armed_vmas(*pid) > 0));
+    for shell in &mut shells {
+        drop(shell.0.stdin.take());
+    }
+    for pid in pids {
+        eventually("it executes", || (comm(pid) == "sleep\n").then_some(()));
+    }
+    eventually("nothing is armed", || {
+        (armed_vmas(pids[0]) == 0).then_some(())
+    });
+    // Its counters stay for as long as those of a process that ended; it is not tracked any more.
+    assert!(value(&agent, "uffdwp_rounds_total", pids[0]).is_some());
+    eventually("it is let go", || {
+        value(&agent, "uffdwp_track_info", pids[0])
+            .is_none()
+            .then_some(())
+    });
+    settle(&agent, pids[1]);
+    assert!(armed_vmas(pids[1]) > 0);
+    let named = format!("comm=\"{}\"", named[1].comm);
+    assert!(
+        sum(&agent.metrics(), "uffdwp_track_info", &[&named]).is_some(),
+        "one series from first to last"
+    );
+}
+
+#[test]
+fn more_than_the_most_are_counted_and_named() {
+    let named = Named::new();
+    let scripts = [named.start(), named.start(), named.start()];
+    let args = [&ALL[..], &["--track-max", "2"]].concat();
+    let agent = agent(&format!("comm:{}", named.comm), &args);
+    eventually("two are tracked, one is left over", || {
+        let text = agent.metrics();
+        let state = |state| {
+            sum(
+                &text,
+                "uffdwp_track_processes",
+                &[&format!("state=\"{state}\"")],
+            )
+        };
+        (state("tracked")? == 2.0 && state("over_max")? == 1.0).then_some(())
+    });
+    let tracking = &agent.status()["tracking"];
+    let last = u64::from(scripts[2].pid());
+    assert_eq!(tracking["over_max"][0]["pid"], last, "{tracking:#}");
+    assert_eq!(tracking["over_max"][0]["comm"], named.comm, "{tracking:#}");
+}
+
+#[test]
+fn a_process_that_refuses_is_told_once_and_tried_again() {
+    let script = Script::start();
+    let pid = script.pid();
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-p", &pid.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let Ok(child) = strace.spawn() else {
+        eprintln!("skipped: strace is not installed");
+        return;
+    };
+    let tracer = Killed(child);
+    eventually("it is traced", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        (!status.contains("TracerPid:\t0")).then_some(())
+    });
+    let agent = agent(&format!("pid:{pid}"), &ALL);
+    let refused = eventually("it is refused twice", || {
+        let refused = agent.status()["tracking"]["refused"][0].clone();
+        (refused["tries"].as_u64()? >= 2).then_some(refused)
+    });
+    assert_eq!(refused["reason"], "traced", "{refused:#}");
+    assert!(
+        refused["message"].as_str().unwrap().contains("strace"),
+        "{refused:#}"
+    );
+    let log = agent.log();
+    assert_eq!(log.matches("is traced by process").count(), 1, "{log}");
+    let failures = sum(
+        &agent.metrics(),
+        "uffdwp_track_failures_total",
+        &["reason=\"traced\""],
+    );
+    assert!(failures.unwrap() >= 2.0);
+    drop(tracer);
+    settle(&agent, pid);
+    assert_eq!(agent.status()["tracking"]["refused"], serde_json::json!([]));
+}
+
+#[test]
+fn over_the_budget_the_interval_grows_and_the_share_stays() {
+    const PAGES: u64 = 1 << 16;
+    const BUDGET: f64 = 0.01;
+    let mut script = Script::start();
+    script.map(ANON, PAGES);
+    script.say(&format!("store 0 1 1 0-{}", PAGES - 1));
+    let pid = script.pid();
+    let started = Instant::now();
+    let agent = agent(
+        &format!("pid:{pid}"),
+        &["--track-interval", "1ms", "--track-budget", "1%"],
+    );
+    settle(&agent, pid);
+    let cpu = || {
+        let now = started.elapsed();
+        let cpu = sum(&agent.metrics(), "uffdwp_node_track_cpu_seconds_total", &[]).unwrap();
+        (
+            now.as_secs_f64(),
+            cpu,
+            value(&agent, "uffdwp_rounds_total", pid).unwrap(),
+        )
+    };
+    let before = cpu();
+    // Most of it is dirty in every round.
+    let until = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < until {
+        script.say(&format!("store 0 2 1 0-{}", PAGES - 1));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let after = cpu();
+    let share = (after.1 - before.1) / (after.0 - before.0);
+    eprintln!(
+        "{share} of a core, {} rounds in {} s",
+        after.2 - before.2,
+        after.0 - before.0
+    );
+    assert!(after.2 > before.2, "no round at all");
+    assert!(share < 2.0 * BUDGET, "{share} of a core");
+    let interval = value(&agent, "uffdwp_track_interval_seconds", pid).unwrap();
+    assert!(interval > 0.02, "{interval}");
+    assert_eq!(
+        sum(&agent.metrics(), "uffdwp_track_budget_ratio", &[]),
+        Some(BUDGET)
+    );
+    let tracking = &agent.status()["tracking"];
+    assert_eq!(
+        tracking["processes"][0]["over_budget"], true,
+        "{tracking:#}"
+    );
+    assert!(agent.log().contains("--track-budget"), "{}", agent.log());
+}
+
+#[test]
+fn nothing_stays_armed_after_the_agent_however_it_ends() {
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        let mut script = Script::start();
+        script.map(ANON, 1024);
+        script.say("store 0 1 1 0-1023");
+        let pid = script.pid();
+        let mut agent = agent(&format!("pid:{pid}"), &ALL);
+        settle(&agent, pid);
+        assert!(armed_vmas(pid) > 0);
+        let begin = Instant::now();
+        let status = agent.end(signal);
+        assert_eq!(status.success(), signal != Signal::KILL, "{status}");
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        // A killed process closes its files after its parent hears of it.
+        eventually("nothing is armed", || (armed_vmas(pid) == 0).then_some(()));
+        assert_eq!(script.say("store 0 3 4 0-1023"), "ok");
+    }
+}
+
+#[test]
+fn without_the_flag_there_is_no_family_of_it() {
+    let agent = Agent::start(&[]);
+    agent.wait_ready();
+    let text = agent.metrics();
+    assert!(!text.contains("uffdwp_track") && !text.contains("uffdwp_rounds_total"));
+    assert!(agent.status()["tracking"].is_null());
+}
+
+#[test]
+fn the_cgroup_of_a_process_selects_it() {
+    let script = Script::start();
+    let pid = script.pid();
+    let Some(own) = cgroup_of_its_own(pid) else {
+        eprintln!("skipped: no cgroup can be made here");
+        return;
+    };
+    let path = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = path
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or_default();
+    let agent = agent(&format!("cgroup:{path}"), &ALL);
+    settle(&agent, pid);
+    drop(script);
+    drop(own);
+}
+
+/// A cgroup for one process; removed when dropped.
+struct Cgroup(PathBuf);
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Its process is gone by now.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+fn cgroup_of_its_own(pid: u32) -> Option<Cgroup> {
+    let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    let root = root
+        .iter()
+        .map(Path::new)
+        .find(|root| root.join("cgroup.procs").exists())?;
+    let path = root.join(format!("tracker-test-{pid}"));
+    std::fs::create_dir(&path).ok()?;
+    let cgroup = Cgroup(path);
+    std::fs::write(cgroup.0.join("cgroup.procs"), pid.to_string()).ok()?;
+    Some(cgroup)
+}
+
+/// `--explain`: whether what was reported has changed, and where nothing armed tells, what changed all the same.
+#[test]
+fn what_is_explained_is_counted_by_verdict() {
+    let mut script = Script::start();
+    let (area, _) = script.map(ANON, 256);
+    script.say(&format!("store {area} 7 1 0-255"));
+    let pid = script.pid();
+    let agent = Agent::start(&[
+        "--explain",
+        &format!("pid:{pid}"),
+        "--track-budget",
+        "100%",
+        "--track-interval",
+        "20ms",
+        "--discover-interval",
+        "50ms",
+    ]);
+    agent.wait_ready();
+    let verdict = |name: &str| {
+        let labels = [&*format!("pid=\"{pid}\""), &*format!("verdict=\"{name}\"")];
+        sum(&agent.metrics(), "uffdwp_reported_pages_total", &labels).unwrap_or_default()
+    };
+    settle(&agent, pid);
+    for (line, name, pages) in [
+        ("7 1 0-99", "unchanged", 100.0),
+        ("8 1 50-89", "changed", 40.0),
+        ("0 1 200-219", "zeroed", 20.0),
+    ] {
+        let before = verdict(name);
+        script.say(&format!("store {area} {line}"));
+        eventually("they are counted", || {
+            (verdict(name) - before >= pages).then_some(())
+        });
+    }
+    settle(&agent, pid);
+    let text = agent.metrics();
+    let labels = [&*format!("pid=\"{pid}\"")];
+    assert_eq!(sum(&text, "uffdwp_missed_pages_total", &labels), Some(0.0));
+    assert!(sum(&text, "uffdwp_verified_pages_total", &labels).unwrap() >= 256.0);
+    // Every report has a verdict and a cause.
+    let reported = sum(&text, "uffdwp_reported_pages_total", &labels).unwrap();
+    let known = ["written", "unknown"].map(|what| {
+        let family = format!("uffdwp_{what}_pages_total");
+        sum(&text, &family, &labels).unwrap()
+    });
+    assert!(
+        reported <= known[0] + known[1] && reported >= 160.0,
+        "{reported} of {known:?}"
+    );
+    check_metrics(&text);
+    drop(agent);
+    assert_eq!(armed_vmas(pid), 0);
+}

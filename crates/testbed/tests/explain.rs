@@ -1,0 +1,532 @@
+//! What is reported of a process that does as it is told, and whether it was true: verdicts, by content alone.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use object::Object as _;
+use pages::strategy::{Area, Name};
+use testbed::eventually;
+use testbed::script::{ANON, FACTS, Kind, MEMFD, SHMEM, Script};
+use testbed::session::registered;
+use tracker::explain::{
+    Cause, Explained, Explainer, Findings, Frame, Hub, OnlyThere, Options, Reason, Step, Verdict,
+};
+use tracker::probes::events::{self, EventProbes};
+use uffd::PAGE_SIZE;
+
+fn options(content_limit: u64) -> Options {
+    Options {
+        track: pages::track::Options {
+            strategy: None,
+            ..testbed::session::options(Name::Markers)
+        },
+        content_limit,
+        page: None,
+        against: None,
+        freeze: false,
+        findings: true,
+    }
+}
+
+fn begin(script: &Script) -> Explainer {
+    let (explainer, _) =
+        Explainer::begin(script.pid(), FACTS.clone(), None, options(1 << 30)).unwrap();
+    explainer
+}
+
+fn step(explainer: &mut Explainer) -> Explained {
+    match explainer.step().unwrap() {
+        Step::Round(round) => *round,
+        Step::Exited => panic!("the process has ended"),
+    }
+}
+
+type Verdicts = BTreeMap<(Verdict, Option<Reason>), Vec<u64>>;
+
+/// Verdicts of an area, with the numbers of its pages.
+fn verdicts(round: &Explained, area: &Area) -> Verdicts {
+    let mut found = Verdicts::new();
+    let reported = round.reported.iter().flat_map(|(_, pages)| pages);
+    for pages in reported.filter(|pages| area.range.contains(&pages.range.start)) {
+        let key = (pages.why.verdict, pages.verdict_unknown);
+        let numbers = pages.range.clone().step_by(PAGE_SIZE as usize);
+        let numbers = numbers.map(|page| (page - area.range.start) / PAGE_SIZE);
+        found.entry(key).or_default().extend(numbers);
+    }
+    found
+}
+
+/// Pages of an area that changed and were not reported.
+fn missed(round: &Explained, area: &Area) -> Vec<(u64, bool)> {
+    let missed = round.missed.iter().flat_map(|(_, pages)| pages);
+    let here = missed.filter(|pages| area.range.contains(&pages.range.start));
+    here.flat_map(|pages| {
+        let numbers = pages.range.clone().step_by(PAGE_SIZE as usize);
+        numbers.map(|page| ((page - area.range.start) / PAGE_SIZE, pages.zeroed))
+    })
+    .collect()
+}
+
+fn expect<const N: usize>(found: &Verdicts, expected: [(Verdict, Option<Reason>, &[u64]); N]) {
+    let expected: Verdicts = expected
+        .into_iter()
+        .map(|(verdict, reason, pages)| ((verdict, reason), pages.to_vec()))
+        .collect();
+    assert_eq!(*found, expected);
+}
+
+#[test]
+fn another_value_the_same_value_and_zero() {
+    for kind in [ANON, MEMFD, SHMEM] {
+        let mut script = Script::start();
+        let (area, range) = script.map(kind, 64);
+        script.tell(&format!("store {area} 7 1 0-31"));
+        let mut explainer = begin(&script);
+        expect(&verdicts(&step(&mut explainer), &range), []);
+        script.tell(&format!("store {area} 7 2 0-3"));
+        script.tell(&format!("store {area} 8 1 10-11"));
+        script.tell(&format!("store {area} 0 1 20"));
+        script.tell(&format!("load {area} 24-40"));
+        expect(
+            &verdicts(&step(&mut explainer), &range),
+            [
+                (Verdict::Unchanged, None, &[0, 1, 2, 3]),
+                (Verdict::Changed, None, &[10, 11]),
+                (Verdict::Zeroed, None, &[20]),
+            ],
+        );
+        // Against what they were in the last round.
+        script.tell(&format!("store {area} 7 1 10-11,20"));
+        expect(
+            &verdicts(&step(&mut explainer), &range),
+            [(Verdict::Changed, None, &[10, 11, 20])],
+        );
+        expect(&verdicts(&step(&mut explainer), &range), []);
+        let findings = explainer.end().unwrap();
+        assert!(findings.missed.is_empty(), "{:x?}", findings.missed);
+        adds_up(&findings);
+    }
+}
+
+/// Which lines of a source file a function is on.
+fn lines_of(source: &str, function: &str) -> Range<u32> {
+    let lines = source.lines().zip(1..);
+    let (_, first) = lines
+        .clone()
+        .find(|(line, _)| line.contains(function))
+        .unwrap();
+    let end = |(line, number): &(&str, u32)| *number > first && *line == "    }";
+    first..lines.clone().find(end).unwrap().1
+}
+
+/// Whether the program says which line its instructions are of. Those of the guests are stripped of it.
+fn has_lines(script: &Script) -> bool {
+    let program = std::fs::read(format!("/proc/{}/exe", script.pid())).unwrap();
+    let program = object::File::parse(&*program).unwrap();
+    program.section_by_name(".debug_line").is_some()
+}
+
+/// Whether a frame is in the function that stores, told with its line if the program has lines.
+fn in_store(frame: &Frame, has_lines: bool) -> bool {
+    let source = include_str!("../src/bin/uffdwp-workload/area.rs");
+    let lines = lines_of(source, "pub fn store(");
+    let right_line = match &frame.line {
+        Some((file, line)) => file.ends_with("uffdwp-workload/area.rs") && lines.contains(line),
+        None => !has_lines,
+    };
+    right_line && frame.function.ends_with("store")
+}
+
+#[test]
+fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
+    let hub = Hub::new(
+        EventProbes::attach(&events::EventOptions::default()),
+        1 << 16,
+    )
+    .unwrap();
+    let mut script = Script::start();
+    let (area, range) = script.map(ANON, 16);
+    script.tell(&format!("store {area} 7 1 0-15"));
+    let lines = has_lines(&script);
+    let options = options(1 << 30);
+    let (mut explainer, _) =
+        Explainer::begin(script.pid(), FACTS.clone(), Some(&hub), options).unwrap();
+    step(&mut explainer);
+    script.tell(&format!("store {area} 8 2 0-3"));
+    script.tell(&format!("read {area} 9 8-9"));
+    let round = step(&mut explainer);
+    let findings = explainer.end().unwrap();
+    let reported = round.reported.iter().flat_map(|(_, pages)| pages);
+    let of_area = reported.filter(|pages| range.range.contains(&pages.range.start));
+    let (mut threads, mut pages) = (BTreeSet::new(), [0, 0]);
+    for answer in of_area {
+        let Some((thread, name)) = &answer.thread else {
+            eprintln!("skipped: {}", findings.seen.not.join("; "));
+            assert_eq!(answer.why.cause, Cause::Unknown);
+            return;
+        };
+        assert!("uffdwp-workload".starts_with(&**name), "{name}");
+        let place = &findings.stacks[&answer.place.unwrap()];
+        match answer.why.cause {
+            Cause::UserStore => {
+                pages[0] += answer.pages();
+                threads.insert(*thread);
+                let found = place.user.iter().find(|frame| in_store(frame, lines));
+                let found = found.unwrap_or_else(|| panic!("{:#?}", place.user));
+                assert!(found.module.contains("uffdwp-workload+0x"), "{found:?}");
+                assert_eq!(place.syscall, None);
+            }
+            Cause::KernelCopy => {
+                pages[1] += answer.pages();
+                assert_eq!(*thread, script.pid());
+                assert_eq!(place.syscall.as_deref(), Some("read"));
+            }
+            other => panic!("{other}: {place:#?}"),
+        }
+    }
+    assert_eq!((pages, threads.len()), ([4, 2], 2));
+    assert!(!threads.contains(&script.pid()), "{threads:?}");
+}
+
+/// What was not there is known to be zero if it is anonymous, and is what the file has otherwise.
+#[test]
+fn the_first_write_and_emptied_pages() {
+    let first = |kind: Kind| {
+        let mut script = Script::start();
+        let (area, range) = script.map(kind, 32);
+        script.tell(&format!("store {area} 7 1 0-7"));
+        let mut explainer = begin(&script);
+        script.tell(&format!("store {area} 7 1 16-17"));
+        script.tell(&format!("zap {area} 0-1"));
+        let found = verdicts(&step(&mut explainer), &range);
+        explainer.end().unwrap();
+        found
+    };
+    expect(
+        &first(ANON),
+        [
+            (Verdict::Changed, None, &[16, 17]),
+            (Verdict::Zeroed, None, &[0, 1]),
+        ],
+    );
+    // The file still has what is emptied: it stays armed.
+    expect(
+        &first(MEMFD),
+        [(Verdict::Unknown, Some(Reason::NotMapped), &[16, 17])],
+    );
+}
+
+#[test]
+fn a_mapping_of_its_own_time() {
+    let mut script = Script::start();
+    let (area, old) = script.map(ANON, 16);
+    script.tell(&format!("store {area} 7 1 0-15"));
+    let mut explainer = begin(&script);
+    script.tell(&format!("remap {area} 0-15"));
+    script.tell(&format!("store {area} 7 1 3"));
+    // Nobody saw whether that one was written: it was there when it was armed, and what was there before was another.
+    expect(
+        &verdicts(&step(&mut explainer), &old),
+        [(Verdict::Unknown, Some(Reason::NoImageBefore), &[3])],
+    );
+    script.tell(&format!("store {area} 7 1 3-4"));
+    expect(
+        &verdicts(&step(&mut explainer), &old),
+        [
+            (Verdict::Changed, None, &[4]),
+            (Verdict::Unchanged, None, &[3]),
+        ],
+    );
+    explainer.end().unwrap();
+}
+
+/// Written to the file behind it: no page table tells.
+#[test]
+fn what_changes_behind_the_page_tables_is_missed_and_told() {
+    let mut script = Script::start();
+    let (area, range) = script.map(MEMFD, 16);
+    script.tell(&format!("store {area} 7 1 0-15"));
+    let mut explainer = begin(&script);
+    let Range { start, end } = range.range;
+    let path = format!("/proc/{}/map_files/{start:x}-{end:x}", script.pid());
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[9; 2 * PAGE_SIZE as usize], 4 * PAGE_SIZE)
+        .unwrap();
+    let round = step(&mut explainer);
+    expect(&verdicts(&round, &range), []);
+    assert_eq!(missed(&round, &range), [(4, false), (5, false)]);
+    assert!(round.verified >= 16);
+    let round = step(&mut explainer);
+    assert_eq!(missed(&round, &range), []);
+    explainer.end().unwrap();
+}
+
+#[test]
+fn of_a_large_process_a_sample() {
+    let mut script = Script::start();
+    let (area, range) = script.map(ANON, 4096);
+    script.tell(&format!("store {area} 7 1 0-4095"));
+    let limit = 4 << 20;
+    let (mut explainer, _) =
+        Explainer::begin(script.pid(), FACTS.clone(), None, options(limit)).unwrap();
+    let one_of = explainer.findings().sampling.one_of;
+    assert!((4..=8).contains(&one_of), "{one_of}");
+    script.tell(&format!("store {area} 7 1 0-2047"));
+    script.tell(&format!("store {area} 8 1 2048-4095"));
+    let found = verdicts(&step(&mut explainer), &range);
+    let count = |verdict, reason| found.get(&(verdict, reason)).map_or(0, Vec::len) as u64;
+    let (unchanged, changed) = (
+        count(Verdict::Unchanged, None),
+        count(Verdict::Changed, None),
+    );
+    let left = count(Verdict::Unknown, Some(Reason::NotSampled));
+    assert_eq!(unchanged + changed + left, 4096);
+    for sampled in [unchanged, changed] {
+        // A chance below 1e-9 to be further away.
+        let expected = 2048 / one_of;
+        assert!(sampled.abs_diff(expected) < expected / 2, "{found:x?}");
+    }
+    explainer.end().unwrap();
+}
+
+/// The process wants its memory for a userfaultfd of its own: for one interval nothing is armed.
+#[test]
+fn what_was_given_back_for_a_while_says_so() {
+    let mut script = Script::start();
+    let (area, range) = script.map(ANON, 16);
+    script.tell(&format!("store {area} 7 1 0-15"));
+    let mut explainer = begin(&script);
+    let number = script.say("uffd");
+    // Looking for it is not for every round where it takes long.
+    eventually("all is given back", || {
+        step(&mut explainer);
+        registered(script.pid()).eq(&0).then_some(())
+    });
+    script.tell(&format!("close {number}"));
+    let round = step(&mut explainer);
+    let of_it = round.reported.iter().flat_map(|(_, pages)| pages);
+    let of_it: Vec<_> = of_it
+        .filter(|pages| range.range.contains(&pages.range.start))
+        .collect();
+    assert_eq!(of_it.iter().map(|pages| pages.pages()).sum::<u64>(), 16);
+    assert!(
+        of_it
+            .iter()
+            .all(|pages| pages.why.cause == Cause::Unregister),
+        "{of_it:x?}"
+    );
+    expect(&verdicts(&step(&mut explainer), &range), []);
+    explainer.end().unwrap();
+}
+
+/// Beside the bits of the page tables that every kernel of ours has.
+#[test]
+fn against_soft_dirty() {
+    let mut script = Script::start();
+    let (area, _) = script.map(ANON, 64);
+    script.tell(&format!("store {area} 7 1 0-63"));
+    let options = Options {
+        against: Some(Name::SoftDirty),
+        ..options(1 << 30)
+    };
+    let begun = Explainer::begin(script.pid(), FACTS.clone(), None, options);
+    let (mut explainer, _) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            let why = error.to_string();
+            assert!(why.contains("soft-dirty"), "{why}");
+            return eprintln!("skipped: {why}");
+        }
+    };
+    script.tell(&format!("store {area} 7 1 0-9"));
+    step(&mut explainer);
+    let (new, _) = script.map(ANON, 32);
+    script.tell(&format!("load {new} 0-31"));
+    step(&mut explainer);
+    step(&mut explainer);
+    let against = explainer.end().unwrap().against.unwrap();
+    assert!(against.both >= 10, "{against:?}");
+    // All of a new mapping is soft-dirty.
+    assert!(
+        against.only_there[&OnlyThere::NewMapping] >= 32,
+        "{against:?}"
+    );
+    assert_eq!(
+        against.only_there.get(&OnlyThere::Changed),
+        None,
+        "{against:?}"
+    );
+}
+
+/// Threads that write all the time leave nothing unknown to whom stands still meanwhile.
+#[test]
+fn frozen_even_hot_pages_have_a_verdict() {
+    let mut script = Script::start();
+    let (area, range) = script.map(ANON, 256);
+    script.tell(&format!("store {area} 7 1 0-255"));
+    let options = Options {
+        freeze: true,
+        ..options(1 << 30)
+    };
+    let (mut explainer, _) = Explainer::begin(script.pid(), FACTS.clone(), None, options).unwrap();
+    // On a busy machine stopping may take too long, and the process runs on: such a round, and the next, prove nothing.
+    let (mut stood, mut proven, mut unknown) = (false, 0, 0);
+    script.say_while(&format!("churn {area} 5 4 20000"), || {
+        // It runs between two rounds only.
+        std::thread::sleep(Duration::from_millis(20));
+        let round = step(&mut explainer);
+        let stands = round.stood_still.is_some();
+        if stands && stood {
+            proven += 1;
+            let found = verdicts(&round, &range);
+            let of = found
+                .iter()
+                .filter(|((verdict, _), _)| *verdict == Verdict::Unknown);
+            unknown += of.map(|(_, pages)| pages.len()).sum::<usize>();
+        }
+        stood = stands;
+    });
+    if proven == 0 {
+        return eprintln!("skipped: the process was never stopped in time");
+    }
+    let findings = explainer.end().unwrap();
+    assert_eq!(unknown, 0);
+    let (whole, longest) = findings.frozen;
+    assert!(longest > Duration::ZERO && whole >= longest);
+    // It goes on.
+    script.tell(&format!("store {area} 9 4 0-255"));
+    assert!(script.words(&range).iter().all(|word| *word == 9));
+}
+
+/// By content: what is reported and the same, and what is missed.
+#[test]
+fn against_content() {
+    let mut script = Script::start();
+    let (area, range) = script.map(MEMFD, 16);
+    script.tell(&format!("store {area} 7 1 0-15"));
+    let options = Options {
+        against: Some(Name::Hash),
+        ..options(1 << 30)
+    };
+    let (mut explainer, _) = Explainer::begin(script.pid(), FACTS.clone(), None, options).unwrap();
+    step(&mut explainer);
+    let at_rest = explainer.findings().tally.clone();
+    script.tell(&format!("store {area} 7 1 0-4"));
+    script.tell(&format!("store {area} 8 1 5-6"));
+    let Range { start, end } = range.range.clone();
+    let path = format!("/proc/{}/map_files/{start:x}-{end:x}", script.pid());
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[9; PAGE_SIZE as usize], 9 * PAGE_SIZE)
+        .unwrap();
+    let round = step(&mut explainer);
+    assert_eq!(missed(&round, &range), [(9, false)]);
+    let against = explainer.end().unwrap().against.unwrap();
+    assert!(against.both >= 2);
+    let unchanged = against
+        .only_here
+        .iter()
+        .filter(|(why, _)| why.verdict == Verdict::Unchanged);
+    assert!(
+        unchanged.map(|(_, pages)| pages).sum::<u64>() >= 5,
+        "{at_rest:?}"
+    );
+    assert_eq!(against.only_there.get(&OnlyThere::Changed), Some(&1));
+}
+
+#[test]
+fn what_ends_before_the_first_round_is_told_as_that() {
+    let mut command = Command::new(testbed::program("tracker"));
+    let output = command.args(["explain", "-i", "1h", "--", "true"]).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("No round was read") && !told.contains("passed over"),
+        "{told}"
+    );
+}
+
+/// The command: every line of its JSON is an object, and the sums agree; a page is written once.
+#[test]
+fn the_command_reports_as_text_json_and_a_page() {
+    let mut script = Script::start();
+    let (area, range) = script.map(ANON, 64);
+    script.tell(&format!("store {area} 7 1 0-63"));
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("report.html");
+    let (page, pid) = (page.to_str().unwrap(), script.pid().to_string());
+    let explain = |more: &[&str]| {
+        let mut command = Command::new(testbed::program("tracker"));
+        command.args(["explain", "--pid", &pid, "-n", "2", "-i", "10ms"]);
+        command.args(more).output().unwrap()
+    };
+    let output = explain(&["--json", "--html", page]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0]["type"], "header");
+    let of = |kind: &str| {
+        lines
+            .iter()
+            .filter(move |line| line["type"] == kind)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let pages: u64 = of("pages")
+        .iter()
+        .map(|line| line["pages"].as_u64().unwrap())
+        .sum();
+    assert_eq!(of("summary")[0]["reported"].as_u64(), Some(pages));
+    assert_eq!(of("round").len(), 2);
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
+    // A page that is there is kept.
+    let again = explain(&["--html", page]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&again.stderr).contains("--force"),
+        "{again:?}"
+    );
+    let wrong = explain(&["--against", "sync"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let story = explain(&["--page", &format!("{:#x}", range.range.start + 7)]);
+    let text = String::from_utf8(story.stdout).unwrap();
+    assert!(
+        text.contains(&format!("The page at {:#x}:", range.range.start)),
+        "{text}"
+    );
+    assert!(text.contains("round 2: clean"), "{text}");
+}
+
+/// Who compares content in any case needs no strategy that does.
+#[test]
+fn what_arms_no_pages_explains_none() {
+    let script = Script::start();
+    for name in [Name::Hash, Name::SoftDirty] {
+        let mut options = options(1 << 30);
+        options.track.strategy = Some(name);
+        let begun = Explainer::begin(script.pid(), FACTS.clone(), None, options);
+        let error = begun.err().unwrap().to_string();
+        assert!(error.contains("arms pages"), "{error}");
+    }
+}
+
+/// Every sum is that of the others.
+fn adds_up(findings: &Findings) {
+    let all: u64 = findings.tally.values().sum();
+    let rounds = findings
+        .rounds
+        .iter()
+        .flat_map(|round| round.tally.values());
+    assert_eq!(rounds.sum::<u64>(), all);
+    let vmas = findings.vmas.iter().flat_map(|vma| vma.tally.values());
+    assert_eq!(vmas.sum::<u64>(), all);
+}

@@ -1,0 +1,107 @@
+//! What is reported as written without a change, what changes without a report, and what an explanation says of it: each
+//! scenario alone, and all of them in one process at the same time.
+//!
+//! Runs on the host and in guests. What the kernel cannot do is skipped, with the reason.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+#[path = "explain_scenarios/came.rs"]
+mod came;
+#[path = "explain_scenarios/explained.rs"]
+mod explained;
+#[path = "explain_scenarios/reported.rs"]
+mod reported;
+#[path = "explain_scenarios/table.rs"]
+mod table;
+#[path = "explain_scenarios/target.rs"]
+mod target;
+
+use std::collections::BTreeSet;
+
+use table::{Class, TABLE};
+use target::How;
+use testbed::script::{ANON, refused};
+
+#[test]
+fn every_scenario_has_a_row_and_every_row_a_scenario() {
+    let rows = TABLE
+        .iter()
+        .map(|row| row.scenario.to_owned())
+        .collect::<BTreeSet<_>>();
+    assert_eq!(rows, target::names().into_iter().collect());
+    assert_eq!(rows.len(), TABLE.len());
+}
+
+#[test]
+fn each_alone_is_reported_as_the_table_says() {
+    alone(reported::differences, Class::here());
+}
+
+#[test]
+fn all_at_once_are_reported_as_the_table_says() {
+    mixed(reported::differences, Class::here());
+}
+
+#[test]
+fn each_alone_is_explained_as_the_table_says() {
+    alone(explained::differences, Class::here());
+}
+
+#[test]
+fn all_at_once_are_explained_as_the_table_says() {
+    mixed(explained::differences, Class::here());
+}
+
+#[test]
+fn each_alone_is_explained_where_none_is_clean() {
+    alone(explained::differences, Class::NoneIsClean);
+}
+
+/// Pages that it was about, and what was wrong.
+type Differences = fn(&[&str], How, Class) -> (u64, Vec<String>);
+
+fn alone(differences: Differences, class: Class) {
+    let Some(seed) = begin(class) else { return };
+    let how = How {
+        seed,
+        pages: 64,
+        threads: 1,
+    };
+    let names = target::names();
+    let wrong: Vec<_> = names
+        .iter()
+        .flat_map(|name| differences(&[name], how, class).1)
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "EXPLAIN_SEED={seed}\n{}",
+        wrong.join("\n")
+    );
+}
+
+fn mixed(differences: Differences, class: Class) {
+    let Some(seed) = begin(class) else { return };
+    let how = How {
+        seed,
+        pages: 3072,
+        threads: 4,
+    };
+    let (pages, wrong) = differences(&[], how, class);
+    assert!(
+        wrong.is_empty(),
+        "EXPLAIN_SEED={seed}\n{}",
+        wrong.join("\n")
+    );
+    assert!(pages >= 100_000, "{pages} pages");
+}
+
+/// The seed, or nothing if nobody can be tracked here.
+fn begin(class: Class) -> Option<u64> {
+    if let Some(why) = refused(class.strategy(), ANON) {
+        eprintln!("skipped: {why}");
+        return None;
+    }
+    let given = std::env::var("EXPLAIN_SEED").ok();
+    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    eprintln!("EXPLAIN_SEED={seed}, class {class:?}");
+    Some(seed)
+}

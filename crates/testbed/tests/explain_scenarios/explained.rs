@@ -1,0 +1,189 @@
+//! The whole table: verdict and cause of what is reported, and what changed without a report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::LazyLock;
+
+use tracker::explain::{Candidate, Cause, Explained, Explainer, Hub, Options, Step, Verdict};
+use tracker::probes::events::{self, EventProbes};
+use uffd::PAGE_SIZE;
+
+use crate::came::{Came, Lot, in_guest};
+use crate::table::{Class, Fate};
+use crate::target::{Ground, How, Target};
+use testbed::script::FACTS;
+
+/// The kernel's events; their ring holds those of all scenarios, however slow this machine is.
+static HUB: LazyLock<Hub> = LazyLock::new(|| {
+    let events = EventProbes::attach(&events::EventOptions {
+        ring: 128 << 20,
+        ..events::EventOptions::default()
+    });
+    let hub = Hub::new(events, 1 << 20).unwrap();
+    if !hub.seen().complete {
+        eprintln!("causes may stay unknown: {}", hub.seen().not.join("; "));
+    }
+    hub
+});
+
+/// Acts between two rounds; how many pages that was about, and all differences.
+pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>) {
+    let options = Options {
+        track: testbed::session::options(class.strategy()),
+        content_limit: 1 << 40,
+        page: None,
+        against: None,
+        freeze: false,
+        findings: true,
+    };
+    let target = Target::start(names, how);
+    let begun = Explainer::begin(target.pid(), FACTS.clone(), Some(&HUB), options);
+    let (mut explainer, _) = begun.unwrap();
+    let before = step(&mut explainer);
+    let came = Came::of(target, class);
+    let round = step(&mut explainer);
+    let after = step(&mut explainer);
+    let complete = explainer.end().unwrap().seen.complete;
+    assert!(complete || !in_guest(), "not everything is seen");
+    let wrong = came.check(|ground, lots| {
+        // What goes without a report is told a round later: only then is it known that no report comes.
+        let mut found = answers(&round, ground);
+        let mut later = answers(&after, ground);
+        later.retain(|page, answer| match answer {
+            Answer::Missed { .. } => found.insert(*page, answer.clone()).is_some(),
+            Answer::Reported(..) => true,
+        });
+        let mut wrong: Vec<_> = lots
+            .iter()
+            .filter_map(|lot| check(&found, lot, complete))
+            .collect();
+        for (when, found) in [("before", answers(&before, ground)), ("again", later)] {
+            if !found.is_empty() {
+                wrong.push(format!("{when}: {}", tally(found.values())));
+            }
+        }
+        wrong
+    });
+    let dropped = before.dropped + round.dropped + after.dropped;
+    // Every cause is held against the table. What is lost beside is of others, or the second event of one change: exits
+    // are missed where programs are preempted (docs/hooks.md).
+    if dropped != 0 {
+        eprintln!("{dropped} events were dropped");
+    }
+    (came.pages(), wrong)
+}
+
+fn step(explainer: &mut Explainer) -> Explained {
+    match explainer.step().unwrap() {
+        Step::Round(round) => *round,
+        Step::Exited => panic!("the process has ended"),
+    }
+}
+
+/// What is said of a page of which something is said.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Answer {
+    /// Why it was reported, and in words why something of that is not known.
+    Reported(Verdict, Cause, String),
+    /// It changed without a report, and what may have done it.
+    Missed { zeroed: bool, by: Vec<Candidate> },
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reported(verdict, cause, why) => write!(f, "{verdict} {cause}{why}"),
+            Self::Missed { zeroed, by } => {
+                let zeroed = if *zeroed { ", zeroed" } else { "" };
+                write!(f, "missed{zeroed} {by:?}")
+            }
+        }
+    }
+}
+
+/// By number of the page.
+fn answers(round: &Explained, ground: &Ground) -> BTreeMap<u64, Answer> {
+    let reported = round.reported.iter().flat_map(|(_, pages)| pages);
+    let reported = reported.map(|it| {
+        let words = [it.verdict_unknown, it.cause_unknown].into_iter().flatten();
+        let why = words.map(|reason| format!(" ({reason})")).collect();
+        let answer = Answer::Reported(it.why.verdict, it.why.cause, why);
+        (it.range.clone(), answer)
+    });
+    let missed = round.missed.iter().flat_map(|(_, pages)| pages);
+    let missed = missed.map(|it| {
+        let (zeroed, by) = (it.zeroed, it.candidates.clone());
+        (it.range.clone(), Answer::Missed { zeroed, by })
+    });
+    let mut found = BTreeMap::new();
+    for (range, answer) in reported.chain(missed) {
+        let here = range.start.max(ground.range.start)..range.end.min(ground.range.end);
+        for address in here.step_by(PAGE_SIZE as usize) {
+            let page = (address - ground.range.start) / PAGE_SIZE;
+            let twice = found.insert(page, answer.clone());
+            assert_eq!(twice, None, "page {page} at {address:#x} is told twice");
+        }
+    }
+    found
+}
+
+/// What is wrong about some pages. Where not every cause can be seen, one may be unknown, but none may be another.
+fn check(found: &BTreeMap<u64, Answer>, lot: &Lot, complete: bool) -> Option<String> {
+    let may_be = |told: Cause, cause| match told {
+        Cause::Unknown => !complete,
+        // The hardware tells a fault in the kernel from one of a program, and nothing of who wants the page.
+        Cause::KernelCopy if cause == Cause::RemoteOrPin => !complete,
+        told => told == cause,
+    };
+    let is = |answer: &Answer, verdict, cause| match answer {
+        Answer::Reported(v, c, _) => *v == verdict && may_be(*c, cause),
+        Answer::Missed { .. } => false,
+    };
+    let right = |answer: Option<&Answer>| match (lot.fate, answer) {
+        (
+            Fate::Reported(verdict, cause)
+            | Fate::AllButOne(verdict, cause)
+            | Fate::New(verdict, cause),
+            Some(answer),
+        ) => is(answer, verdict, cause),
+        (
+            Fate::Missed { zeroed, by },
+            Some(Answer::Missed {
+                zeroed: is,
+                by: all,
+            }),
+        ) => zeroed == *is && all.contains(&by),
+        (Fate::Quiet | Fate::Hidden | Fate::Refused, answer) => answer.is_none(),
+        _ => false,
+    };
+    let wrong = lot.pages.iter().filter(|page| !right(found.get(page)));
+    let wrong: Vec<u64> = wrong.copied().collect();
+    let allowed = match lot.fate {
+        Fate::AllButOne(..) => wrong.len() == 1 && !found.contains_key(&wrong[0]),
+        _ => wrong.is_empty(),
+    };
+    (!allowed).then(|| {
+        let silent = wrong.iter().filter(|page| !found.contains_key(page));
+        format!(
+            "{}: {} of {} pages are not {:?} but {} nothing, {}",
+            lot.name,
+            wrong.len(),
+            lot.pages.len(),
+            lot.fate,
+            silent.count(),
+            tally(wrong.iter().filter_map(|page| found.get(page)))
+        )
+    })
+}
+
+/// How often what is said.
+fn tally<'a>(answers: impl Iterator<Item = &'a Answer>) -> String {
+    let mut counts = BTreeMap::new();
+    for answer in answers {
+        *counts.entry(answer).or_insert(0u64) += 1;
+    }
+    let lines = counts
+        .iter()
+        .map(|(answer, count)| format!("{count} {answer}"));
+    lines.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,104 @@
+//! kill -9 of tracker at any moment, mostly while its helper has the target in hands: the target computes on,
+//! to the right result, and nothing stays armed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use testbed::inject::Target;
+use testbed::{Killed, eventually, program};
+use uffd::smaps;
+
+const KILLS: u32 = 200;
+/// Of them between two steps of the helper, at least.
+const BETWEEN_STEPS: u32 = 100;
+/// What makes a helper slow: microseconds before each step, of which there are some thirty.
+const SLOW: (&str, &str) = ("TRACKER_INJECT_SLOW_US", "4000");
+
+/// Numbers that differ from run to run; the seed is told.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        eprintln!("seed {seed}");
+        Self(seed)
+    }
+
+    fn below(&mut self, limit: Duration) -> Duration {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        Duration::from_nanos((self.0 >> 33) % limit.as_nanos() as u64)
+    }
+}
+
+/// Who traces a process; 0 is nobody.
+fn tracer(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// VMAs that are registered with a userfaultfd, for anything.
+fn registered(pid: u32) -> usize {
+    let vmas = smaps(pid).unwrap().unwrap().map(Result::unwrap);
+    vmas.filter(|vma| vma.flags.uffd_wp() || vma.flags.uffd_missing())
+        .count()
+}
+
+/// Starts tracker on `pid`, kills it after a while, and tells whether its helper was at work then, and whether
+/// the target was armed by then.
+fn kill_one(pid: u32, random: &mut Random, at_work: bool) -> (bool, bool) {
+    let mut command = Command::new(program("tracker"));
+    let pid_text = pid.to_string();
+    // Once armed it reads and arms all the time.
+    command
+        .args(["track", "--json", "--interval", "5ms", "--pid", &pid_text])
+        .env(SLOW.0, SLOW.1);
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut tracker = Killed(command.spawn().unwrap());
+    if at_work {
+        // On a busy machine it may have given up, or be done before anybody looked.
+        let ended = |tracker: &mut Killed| tracker.0.try_wait().unwrap().is_some();
+        eventually("the helper is at work", || {
+            (tracer(pid) != 0 || registered(pid) > 0 || ended(&mut tracker)).then_some(())
+        });
+        std::thread::sleep(random.below(Duration::from_millis(50)));
+    } else {
+        std::thread::sleep(random.below(Duration::from_millis(300)));
+    }
+    let before = tracer(pid);
+    let armed = registered(pid) > 0;
+    tracker.0.kill().unwrap();
+    tracker.0.wait().unwrap();
+    let between_steps = before != 0 && tracer(pid) == before;
+    eventually("the helper is done", || (tracer(pid) == 0).then_some(()));
+    eventually("nothing is armed", || (registered(pid) == 0).then_some(()));
+    (between_steps, armed)
+}
+
+#[test]
+fn killed_at_any_moment() {
+    /// A verdict stands for so many kills.
+    const EACH: u32 = 10;
+    let mut random = Random::new();
+    let (mut between_steps, mut armed) = (0, 0);
+    for _ in 0..KILLS / EACH {
+        let target = Target::computing();
+        for kill in 0..EACH {
+            // Two of three are aimed at the helper's work; the others may come at any time.
+            let (steps, arms) = kill_one(target.pid(), &mut random, kill % 3 != 0);
+            between_steps += u32::from(steps);
+            armed += u32::from(arms);
+        }
+        target.end();
+    }
+    eprintln!("{KILLS} kills, {between_steps} between two steps, {armed} while armed");
+    assert!(between_steps >= BETWEEN_STEPS, "{between_steps}");
+    assert!(armed > 0);
+}

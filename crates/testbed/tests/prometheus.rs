@@ -1,0 +1,139 @@
+//! A real Prometheus with the scrape config of `deploy/` scrapes the agent while the example
+//! workload runs, and PromQL answers with the numbers that the workload knows.
+//!
+//! At level observe these are the pages; with probes they are the faults, too. The same test runs
+//! on a host and, with `prometheus` put into it, in a guest.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use serde_json::Value;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use testbed::workload::{Expected, Workload};
+use testbed::{Agent, Killed, check_metrics, eventually, get, has};
+
+const CONFIG: &str = include_str!("../../../deploy/prometheus.yml");
+
+struct Prometheus {
+    address: String,
+    _process: Killed,
+    _directory: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// Starts one with the config of `deploy/`, pointed at `target` and in a hurry.
+    fn start(target: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // An interval is also the time a scrape may take; an emulated machine needs more.
+        let interval = if std::env::var_os("TRACKER_VM").is_some() {
+            "8s"
+        } else {
+            "1s"
+        };
+        let config = CONFIG
+            .replace("127.0.0.1:19943", target)
+            .replace("15s", interval);
+        assert!(
+            config.contains(target) && config.contains(interval),
+            "{config}"
+        );
+        std::fs::write(directory.path().join("prometheus.yml"), config).unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new("prometheus");
+        command
+            .arg("--config.file=prometheus.yml")
+            .arg("--storage.tsdb.path=data")
+            .arg(format!("--web.listen-address={address}"))
+            .current_dir(directory.path())
+            .stderr(Stdio::null());
+        let process = Killed(command.spawn().unwrap());
+        let prometheus = Self {
+            address,
+            _process: process,
+            _directory: directory,
+        };
+        eventually("prometheus is ready", || {
+            std::net::TcpStream::connect(&prometheus.address).ok()?;
+            (get(&prometheus.address, "/-/ready").0 == 200).then_some(())
+        });
+        prometheus
+    }
+
+    /// The value of the one series that a query gives; `None` if it gives none.
+    fn query(&self, query: &str) -> Option<f64> {
+        let path = format!("/api/v1/query?query={}", percent_encoded(query));
+        let (code, body) = get(&self.address, &path);
+        assert_eq!(code, 200, "{query}: {body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let result = answer["data"]["result"].as_array().unwrap();
+        assert!(result.len() <= 1, "{query}: {body}");
+        result.first()?["value"][1].as_str()?.parse().ok()
+    }
+
+    /// Waits until a series says what is expected.
+    fn wait_for(&self, expected: &Expected) {
+        let query = expected.selector();
+        let mut last = None;
+        eventually(&format!("{query} is {}", expected.value), || {
+            let value = self.query(&query);
+            if value != last {
+                eprintln!("{query} = {value:?}");
+                last = value;
+            }
+            (value == Some(expected.value)).then_some(())
+        });
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+fn percent_encoded(text: &str) -> String {
+    let encode = |b: u8| match b {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => (b as char).to_string(),
+        _ => format!("%{b:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// One row of each mode, one that leaves pages armed.
+const ROWS: [&str; 3] = [
+    "anon-present-sync",
+    "anon-present-async",
+    "shmem-marker-read-sync",
+];
+
+#[test]
+fn promql_answers_with_the_numbers_the_workload_knows() {
+    if !has("prometheus") {
+        return;
+    }
+    let agent = Agent::start(&["--discover-interval", "200ms", "--scan-interval", "200ms"]);
+    agent.wait_ready();
+    let prometheus = Prometheus::start(&agent.address);
+    // All of them hold their memory until the end.
+    let ran: Vec<_> = ROWS.iter().filter_map(|row| Workload::run(row)).collect();
+    let observe = agent.status()["level"]["level"] == "observe";
+    let asked: &[_] = if observe {
+        &["uffdwp_pages"]
+    } else {
+        &["uffdwp_faults_total", "uffdwp_pages"]
+    };
+    let counted = |e: &&Expected| asked.contains(&e.family.as_str());
+    let expected: Vec<_> = ran
+        .iter()
+        .flat_map(|row| &row.expected)
+        .filter(counted)
+        .collect();
+    let sure = |e: &&&Expected| e.family == asked[0] && e.value > 0.0;
+    assert!(expected.iter().any(|e| sure(&e)), "{expected:?}");
+    for series in expected {
+        prometheus.wait_for(series);
+    }
+    assert_eq!(prometheus.query("up"), Some(1.0));
+    check_metrics(&agent.metrics());
+}

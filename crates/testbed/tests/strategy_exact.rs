@@ -1,0 +1,382 @@
+//! What each strategy reports, as a table: pages that were accessed in every way, against its definition. And with
+//! several threads that write while rounds run: the union over rounds is what was written.
+//!
+//! Runs on the host and in guests. What the kernel cannot do is skipped, with the reason.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use pages::strategy::Name;
+use std::collections::{BTreeMap, BTreeSet};
+use testbed::script::{
+    ANON, FACTS, FILE, HUGETLB, Kind, MEMFD, SHMEM, SHMEM_THP, Script, Shadow, THP, list, refused,
+    round, seed,
+};
+use uffd::WrittenMeaning;
+
+/// What is done to a page. Upper half: it was there, with content, before it was armed.
+const ALONE: char = 'A';
+const STORED: char = 'S';
+const SAME_VALUE: char = 'V';
+const KERNEL_WRITE: char = 'K';
+const ZAPPED: char = 'Z';
+const ZAPPED_AND_READ: char = 'z';
+/// It was not there.
+const FIRST_STORE: char = 'F';
+const FIRST_READ: char = 'R';
+
+const CLASSES: [char; 8] = [
+    ALONE,
+    STORED,
+    SAME_VALUE,
+    KERNEL_WRITE,
+    ZAPPED,
+    ZAPPED_AND_READ,
+    FIRST_STORE,
+    FIRST_READ,
+];
+
+/// The classes of which each page is reported; after a `+` those of which the whole huge page is, after a `-` those of
+/// which all of it but the page is; `|` where kernels differ. docs/strategies.md says why. The truth is `SKF`, and `Zz` where zapping changes the content (anon, hugetlb, file).
+const TABLE: &[(Name, Kind, &str)] = &[
+    (Name::Markers, ANON, "SVKZzF"),
+    (Name::Markers, THP, "SVKZzF"),
+    (Name::Markers, SHMEM, "SVKF"),
+    (Name::Markers, MEMFD, "SVKF"),
+    (Name::Markers, SHMEM_THP, "SVKF"),
+    (Name::Markers, HUGETLB, "+SVKF"),
+    (Name::Markers, FILE, "SVKF"),
+    (Name::Sync, ANON, "SVKZzF"),
+    (Name::Sync, THP, "SVKZzF"),
+    (Name::Sync, SHMEM, "SVKF"),
+    (Name::Sync, MEMFD, "SVKF"),
+    (Name::Sync, SHMEM_THP, "SVKF"),
+    (Name::Sync, HUGETLB, "+SVKF"),
+    (Name::Prefault, ANON, "SVKZzF"),
+    (Name::Prefault, THP, "SVKZzF"),
+    (Name::Prefault, SHMEM, "SVKF"),
+    (Name::Prefault, MEMFD, "SVKF"),
+    (Name::Prefault, SHMEM_THP, "SVKF"),
+    (Name::Prefault, HUGETLB, "+SVKF"),
+    (Name::Prefault, FILE, "SVKF"),
+    (Name::MissingZeropage, ANON, "SVKF"),
+    (Name::MissingZeropage, THP, "SVKF"),
+    (Name::MissingZeropage, SHMEM, "SVKF"),
+    (Name::MissingZeropage, MEMFD, "SVKF"),
+    (Name::MissingZeropage, SHMEM_THP, "F+SVKz"),
+    (Name::MissingZeropage, HUGETLB, "+SVKF"),
+    (Name::NoneIsClean, ANON, "SVKF"),
+    (Name::NoneIsClean, THP, "SVK+F"),
+    (Name::NoneIsClean, SHMEM, "SVKFR"),
+    (Name::NoneIsClean, MEMFD, "SVKFR"),
+    (Name::NoneIsClean, SHMEM_THP, "+SVKzFR"),
+    (Name::NoneIsClean, HUGETLB, "+SVKFR"),
+    (Name::NoneIsClean, FILE, "SVKFR"),
+    (Name::SoftDirty, ANON, "SVKF"),
+    // Since 6.2 splitting a dirty huge page makes all of it soft-dirty.
+    (Name::SoftDirty, THP, "+SVKF|+SVKF-Zz"),
+    (Name::SoftDirty, SHMEM, "SVKF"),
+    (Name::SoftDirty, MEMFD, "SVKF"),
+    (Name::SoftDirty, SHMEM_THP, "+SVKF"),
+    (Name::SoftDirty, FILE, "SVKF"),
+    (Name::Hash, ANON, "SKZzF"),
+    (Name::Hash, THP, "SKZzF"),
+    (Name::Hash, SHMEM, "SKF"),
+    (Name::Hash, MEMFD, "SKF"),
+    (Name::Hash, SHMEM_THP, "SKF"),
+    (Name::Hash, HUGETLB, "SKZzF"),
+    (Name::Hash, FILE, "SKZzF"),
+];
+
+/// The same on kernels without markers for anonymous memory: what is not there cannot be armed, so a zap is not seen,
+/// and what is touched first counts as written.
+const WITHOUT_MARKERS: &[(Name, Kind, &str)] = &[
+    (Name::Sync, ANON, "SVKzFR"),
+    (Name::Sync, THP, "SVKz+FR"),
+    (Name::Prefault, ANON, "SVKzF"),
+    (Name::Prefault, THP, "SVKzF"),
+];
+
+fn definition(name: Name, kind: Kind, table: &'static str) -> &'static str {
+    let mut others = WITHOUT_MARKERS.iter();
+    match others.find(|row| (row.0, row.1) == (name, kind)) {
+        Some(row) if !FACTS.behaviour.anonymous_markers => row.2,
+        _ => table,
+    }
+}
+
+/// Every row of the table of a strategy; all differences at once.
+fn check_table(name: Name) {
+    let seed = seed();
+    let mut wrong = Vec::new();
+    for &(row, kind, table) in TABLE.iter().filter(|row| row.0 == name) {
+        match refused(row, kind) {
+            Some(why) => eprintln!("skipped: {row} {}: {why}", kind.0),
+            None => wrong.extend(check_row(row, kind, definition(row, kind, table), seed)),
+        }
+    }
+    assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
+}
+
+/// Which page of which class.
+struct Ground {
+    pages: BTreeMap<char, BTreeSet<u64>>,
+    total: u64,
+    /// Pages of 4 KiB in a huge page.
+    span: u64,
+}
+
+impl Ground {
+    /// Random pages; at most one of each huge page.
+    fn new(kind: Kind, seed: u64) -> Self {
+        let span = kind.2;
+        let (total, each) = if span == 1 {
+            (4096, 40)
+        } else {
+            (20 * span, 2)
+        };
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut units: Vec<u64> = (0..total / span).collect();
+        random.shuffle(&mut units);
+        let mut units = units.into_iter();
+        let pages = CLASSES.map(|class| {
+            let own = units.by_ref().take(each);
+            (
+                class,
+                own.map(|unit| unit * span + random.u64(0..span)).collect(),
+            )
+        });
+        Self {
+            pages: pages.into(),
+            total,
+            span,
+        }
+    }
+
+    fn of(&self, classes: &[char]) -> String {
+        list(classes.iter().flat_map(|class| &self.pages[class]))
+    }
+
+    /// The whole huge page around each.
+    fn whole(&self, pages: impl IntoIterator<Item = u64>) -> BTreeSet<u64> {
+        let around = |page: u64| page / self.span * self.span..(page / self.span + 1) * self.span;
+        pages.into_iter().flat_map(around).collect()
+    }
+
+    fn expected(&self, definition: &str) -> BTreeSet<u64> {
+        let (definition, rest) = definition.split_once('-').unwrap_or((definition, ""));
+        let (small, huge) = definition.split_once('+').unwrap_or((definition, ""));
+        let of = |classes: &str| -> BTreeSet<u64> {
+            let pages = classes.chars().flat_map(|class| self.pages[&class].clone());
+            pages.collect()
+        };
+        let (around, rest) = (self.whole(of(rest)), of(rest));
+        let mut expected = of(small);
+        expected.extend(self.whole(of(huge)));
+        expected.extend(around.difference(&rest));
+        expected
+    }
+
+    /// What is reported, by class: `S` as a page, `+S` as a huge page.
+    fn describe(&self, reported: &BTreeSet<u64>) -> String {
+        let mut left = reported.clone();
+        let (mut small, mut huge) = (String::new(), String::new());
+        for (class, pages) in &self.pages {
+            let whole = self.whole(pages.iter().copied());
+            if self.span > 1 && whole.is_subset(reported) {
+                huge.push(*class);
+            } else if pages.is_subset(reported) {
+                small.push(*class);
+            }
+            left.retain(|page| !whole.contains(page));
+        }
+        format!(
+            "{small}+{huge}, {} pages, {} others",
+            reported.len(),
+            left.len()
+        )
+    }
+}
+
+fn check_row(name: Name, kind: Kind, definition: &str, seed: u64) -> Vec<String> {
+    let ground = Ground::new(kind, seed);
+    let mut script = Script::start();
+    let (number, area) = script.map(kind, ground.total);
+    let store =
+        |value, classes: &[char]| format!("store {number} {value} 4 {}", ground.of(classes));
+    script.say(&store(1, &CLASSES[..6]));
+    let mut strategy = script.track(name);
+    strategy.arm(&area).unwrap().unwrap();
+    strategy.end_round().unwrap().unwrap();
+    let quiet = round(&mut *strategy, &area);
+
+    script.say(&store(2, &[STORED, FIRST_STORE]));
+    script.say(&store(1, &[SAME_VALUE]));
+    script.say(&format!("read {number} 2 {}", ground.of(&[KERNEL_WRITE])));
+    script.say(&format!("zap {number} {}", zapped(&ground, kind)));
+    script.say(&format!(
+        "load {number} {}",
+        ground.of(&[ZAPPED_AND_READ, FIRST_READ])
+    ));
+    let reported = round(&mut *strategy, &area);
+    let after = round(&mut *strategy, &area);
+
+    // Again, to what was touched in whatever way: nothing may be lost because of what was before.
+    let again = [STORED, FIRST_STORE, FIRST_READ, ZAPPED_AND_READ, ALONE];
+    script.say(&store(3, &again));
+    let second = round(&mut *strategy, &area);
+    strategy.release().unwrap();
+
+    let mut definitions = definition.split('|');
+    let mut wrong = Vec::new();
+    let mut check = |what: &str, found: &BTreeSet<u64>, good: bool| {
+        if !good {
+            let found = ground.describe(found);
+            wrong.push(format!("{name} {} ({definition}): {what}: {found}", kind.0));
+        }
+    };
+    check("before", &quiet, quiet.is_empty());
+    check(
+        "reported",
+        &reported,
+        definitions.any(|definition| reported == ground.expected(definition)),
+    );
+    check("after", &after, after.is_empty());
+    let must = ground.expected(&again.iter().collect::<String>());
+    let may = ground.whole(must.clone());
+    check(
+        "again",
+        &second,
+        must.is_subset(&second) && second.is_subset(&may),
+    );
+    wrong
+}
+
+/// Hugetlb is zapped by whole pages, all else by 4 KiB.
+fn zapped(ground: &Ground, kind: Kind) -> String {
+    let classes = [ZAPPED, ZAPPED_AND_READ];
+    if kind != HUGETLB {
+        return ground.of(&classes);
+    }
+    let pages = classes.iter().flat_map(|class| &ground.pages[class]);
+    list(&ground.whole(pages.copied()))
+}
+
+/// A known set, written by four threads while rounds run, four times. Small pages are partly there before; huge ones
+/// all are.
+fn check_union(name: Name) {
+    let seed = seed();
+    for &(_, kind, _) in TABLE.iter().filter(|row| row.0 == name) {
+        if let Some(why) = refused(name, kind) {
+            eprintln!("skipped: {name} {}: {why}", kind.0);
+            continue;
+        }
+        check_union_of(name, kind, seed);
+    }
+}
+
+fn check_union_of(name: Name, kind: Kind, seed: u64) {
+    const PAGES: u64 = 2048;
+    let context = format!("{name} {} seed {seed}", kind.0);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut script = Script::start();
+    let (number, area) = script.map(kind, PAGES);
+    let step = if kind.2 == 1 { 2 } else { 1 };
+    let before: Vec<u64> = (0..PAGES).step_by(step).collect();
+    script.say(&format!("store {number} 1 1 {}", list(&before)));
+    let mut shadow = Shadow::empty(script.pid(), &area);
+    shadow.copy(&before.into_iter().collect());
+    let mut strategy = script.track(name);
+    strategy.arm(&area).unwrap().unwrap();
+    strategy.end_round().unwrap().unwrap();
+    for turn in 2..6 {
+        let mut pages: Vec<u64> = (0..PAGES).collect();
+        random.shuffle(&mut pages);
+        pages.truncate(500);
+        let line = format!("store {number} {turn} 4 {}", list(&pages));
+        let mut union = BTreeSet::new();
+        script.say_while(&line, || {
+            let reported = round(&mut *strategy, &area);
+            shadow.copy(&reported);
+            union.extend(reported);
+        });
+        let written: BTreeSet<u64> = pages.into_iter().collect();
+        let around = |page: &u64| page / 512 * 512..(page / 512 + 1) * 512;
+        let whole: BTreeSet<u64> = written.iter().flat_map(around).collect();
+        match (name, kind) {
+            // Reads and clears in two steps, which the threads do not wait for.
+            (Name::SoftDirty, _) => assert!(union.is_subset(&whole), "{context}"),
+            // A huge page that is armed by a scan is reported as a whole until it is split.
+            (Name::NoneIsClean | Name::MissingZeropage, SHMEM_THP) => {
+                assert!(
+                    written.is_subset(&union) && union.is_subset(&whole),
+                    "{context}"
+                );
+            }
+            (Name::Hash, _) => assert_eq!(union, written, "{context}"),
+            (_, HUGETLB) => assert_eq!(union, whole, "{context}"),
+            _ => assert_eq!(union, written, "{context}"),
+        }
+    }
+    strategy.release().unwrap();
+    let lost = shadow.lost();
+    match name {
+        Name::SoftDirty => eprintln!("{context}: {} of {PAGES} pages lost", lost.len()),
+        _ => assert_eq!(lost, BTreeSet::new(), "{context}"),
+    }
+}
+
+/// Where an empty pte counts as written, zaps and huge pages can be told from stores.
+#[test]
+fn details_tell_zaps_and_huge_pages() {
+    let fixed = FACTS.behaviour.written == Some(WrittenMeaning::Fixed);
+    if let Some(why) = refused(Name::Markers, THP).or((!fixed).then(|| "old meaning".into())) {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let mut script = Script::start();
+    let (small, huge) = (script.map(ANON, 64).1, script.map(THP, 1024).1);
+    script.say("store 0 1 1 0-63");
+    script.say("store 1 1 1 0,512");
+    let mut strategy = script.track_detailed(Name::Markers);
+    strategy.arm(&small).unwrap().unwrap();
+    strategy.arm(&huge).unwrap().unwrap();
+    script.say("zap 0 3-5");
+    script.say("store 0 2 1 9,10");
+    script.say("zap 1 512-1023");
+    script.say("store 1 2 1 600");
+    let mut written = Vec::new();
+    let stats = strategy.round(&small, &mut written).unwrap().unwrap();
+    assert_eq!((stats.written, stats.zapped), (5, Some(3)));
+    written.clear();
+    let stats = strategy.round(&huge, &mut written).unwrap().unwrap();
+    assert_eq!((stats.written, stats.zapped), (512, Some(0)));
+    let units: Vec<_> = written.iter().map(|w| w.unit).collect();
+    assert_eq!(units, [2 << 20], "the new huge page is reported as one");
+}
+
+macro_rules! each_strategy {
+    ($($module:ident: $name:expr,)*) => {
+        $(mod $module {
+            use super::*;
+
+            #[test]
+            fn reports_what_its_definition_says() {
+                check_table($name);
+            }
+
+            #[test]
+            fn the_union_over_rounds_is_what_was_written() {
+                check_union($name);
+            }
+        })*
+    };
+}
+
+each_strategy! {
+    markers: Name::Markers,
+    sync: Name::Sync,
+    prefault: Name::Prefault,
+    missing_zeropage: Name::MissingZeropage,
+    none_is_clean: Name::NoneIsClean,
+    soft_dirty: Name::SoftDirty,
+    hash: Name::Hash,
+}

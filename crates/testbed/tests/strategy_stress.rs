@@ -1,0 +1,187 @@
+//! The write between "table installed" and "bit set" must not be lost. Four threads load from and store to the same
+//! untouched pages at the same time, while a tracker arms, reads and copies what is reported, as fast as it can. In the
+//! end its copy is the content, or a write was lost.
+//!
+//! And what must hold on bad days: memory that is unmapped under the tracker, a tracker that leaves while the target
+//! writes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use pages::strategy::{Area, Mprotect, Name, Strategy};
+use testbed::script::{
+    ANON, FILE, HUGETLB, Kind, MEMFD, Script, Shadow, THP, list, numbers, refused, round, seed,
+};
+use uffd::Backing;
+use uffd::{PAGE_SIZE, Scratch, smaps};
+
+/// Untouched areas, one after the other: what matters is over when a page is there.
+const AREAS: u64 = 4;
+const PAGES: u64 = 2048;
+const THREADS: u64 = 4;
+const TIMES: u64 = 3;
+
+fn churn(name: Name, kind: Kind) -> u64 {
+    let seed = seed();
+    if let Some(why) = refused(name, kind) {
+        eprintln!("skipped: {name} {}: {why}", kind.0);
+        return 0;
+    }
+    let mut script = Script::start();
+    let mut strategy = script.track(name);
+    let (mut lost, mut rounds) = (0, 0);
+    for number in 0..AREAS {
+        let (_, area) = script.map(kind, PAGES);
+        strategy.arm(&area).unwrap().unwrap();
+        strategy.end_round().unwrap().unwrap();
+        let mut shadow = Shadow::empty(script.pid(), &area);
+        let line = format!("churn {number} {} {THREADS} {TIMES}", seed ^ number);
+        script.say_while(&line, || {
+            shadow.copy(&round(&mut *strategy, &area));
+            rounds += 1;
+        });
+        strategy.forget(&area).unwrap();
+        lost += shadow.lost().len() as u64;
+    }
+    eprintln!(
+        "{name} {}: {lost} pages lost in {rounds} rounds, seed {seed}",
+        kind.0
+    );
+    lost
+}
+
+macro_rules! no_write_is_lost {
+    ($($strategy:ident: $name:expr,)*) => {
+        mod no_write_is_lost_between_table_and_bit {
+            use super::*;
+            $(#[test]
+            fn $strategy() {
+                for kind in [ANON, THP, MEMFD, HUGETLB, FILE] {
+                    assert_eq!(churn($name, kind), 0, "{} {}", $name, kind.0);
+                }
+            })*
+        }
+    };
+}
+
+no_write_is_lost! {
+    markers: Name::Markers,
+    sync: Name::Sync,
+    prefault: Name::Prefault,
+    missing_zeropage: Name::MissingZeropage,
+    none_is_clean: Name::NoneIsClean,
+    hash: Name::Hash,
+}
+
+/// Its reading and clearing are two steps, and the writes between them are lost: told, not asserted.
+#[test]
+fn soft_dirty_loses_what_is_written_while_it_reads() {
+    churn(Name::SoftDirty, ANON);
+}
+
+/// In this process: the same for `mprotect`, with a shadow of the first bytes.
+#[test]
+fn mprotect_reports_what_was_written_and_loses_nothing() {
+    const PAGES: u64 = 512;
+    let seed = seed();
+    let scratch = Scratch::anonymous(PAGES * PAGE_SIZE).unwrap();
+    let area = Area {
+        range: scratch.range(),
+        backing: Backing::Anon,
+        page_size: PAGE_SIZE,
+    };
+    // SAFETY: it is given the scratch mapping only, which outlives it and which nobody else protects.
+    let mut strategy = unsafe { Mprotect::new() }.unwrap();
+    strategy.arm(&area).unwrap().unwrap();
+    let mut shadow = vec![0; PAGES as usize];
+    for turn in 1..=20u8 {
+        let mut random = fastrand::Rng::with_seed(seed + u64::from(turn));
+        let mut pages: Vec<u64> = (0..PAGES).collect();
+        random.shuffle(&mut pages);
+        pages.truncate(100);
+        let mut union = BTreeSet::new();
+        let mut copy = |strategy: &mut Mprotect| {
+            let reported = round(strategy, &area);
+            reported
+                .iter()
+                .for_each(|&page| shadow[page as usize] = scratch.read(page));
+            union.extend(reported);
+        };
+        thread::scope(|scope| {
+            let (pages, scratch) = (&pages, &scratch);
+            let writers = [0, 1].map(|first| {
+                let own = pages.iter().skip(first);
+                scope.spawn(move || own.for_each(|&page| scratch.store(page, turn)))
+            });
+            while writers.iter().any(|writer| !writer.is_finished()) {
+                copy(&mut strategy);
+            }
+        });
+        copy(&mut strategy);
+        assert_eq!(union, pages.into_iter().collect(), "seed {seed}");
+    }
+    Box::new(strategy).release().unwrap();
+    let now: Vec<u8> = (0..PAGES).map(|page| scratch.read(page)).collect();
+    assert_eq!(shadow, now, "seed {seed}");
+}
+
+/// The first, a middle and the last pages of an area go; what is left is tracked, and the rest is counted.
+#[test]
+fn what_is_unmapped_is_counted_and_the_rest_is_tracked() {
+    for name in [Name::Markers, Name::Sync, Name::NoneIsClean] {
+        if let Some(why) = refused(name, ANON) {
+            eprintln!("skipped: {name}: {why}");
+            continue;
+        }
+        let mut script = Script::start();
+        let (number, area) = script.map(ANON, 64);
+        script.say(&format!("store {number} 1 1 0-63"));
+        let mut strategy = script.track(name);
+        strategy.arm(&area).unwrap().unwrap();
+        script.say(&format!("unmap {number} 0-7,20-29,60-63"));
+        script.say(&format!("store {number} 2 1 8,19,30,59"));
+        let mut written = Vec::new();
+        let stats = strategy.round(&area, &mut written).unwrap().unwrap();
+        let expected = BTreeSet::from([8, 19, 30, 59]);
+        let found = numbers(&area, &written);
+        assert_eq!(found, expected, "{name}");
+        if name != Name::Sync {
+            assert_eq!((stats.vanished, stats.tracked), (22, 42), "{name}");
+        }
+        strategy.forget(&area).unwrap();
+        strategy.release().unwrap();
+    }
+}
+
+/// A strategy that ends while four threads write: they go on, and nothing stays registered.
+#[test]
+fn a_tracker_that_leaves_frees_the_target() {
+    for name in Name::ALL.into_iter().filter(|name| name.needs_descriptor()) {
+        if let Some(why) = refused(name, MEMFD) {
+            eprintln!("skipped: {name}: {why}");
+            continue;
+        }
+        let mut script = Script::start();
+        let (number, area) = script.map(MEMFD, 2048);
+        let mut strategy = Some(script.track(name));
+        strategy.as_mut().unwrap().arm(&area).unwrap().unwrap();
+        let mut rounds = 0;
+        script.say_while(&format!("churn {number} 1 4 20"), || {
+            rounds += 1;
+            if rounds == 3 {
+                strategy = None;
+            } else if let Some(strategy) = &mut strategy {
+                round(&mut **strategy, &area);
+            }
+        });
+        drop(strategy);
+        let vmas = smaps(script.pid()).unwrap().unwrap().map(Result::unwrap);
+        let left = vmas.filter(|vma| vma.flags.uffd_wp() || vma.flags.uffd_missing());
+        assert_eq!(left.count(), 0, "{name}");
+        assert_eq!(
+            script.say(&format!("store {number} 1 1 {}", list(&[0, 5]))),
+            "ok"
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! A session on a process that touches its memory as it is told: what its rounds say against what was done.
+//!
+//! Runs on the host and in guests, with every strategy that works there.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+#[path = "track/life.rs"]
+mod life;
+#[path = "track/mappings.rs"]
+mod mappings;
+#[path = "track/pages.rs"]
+mod pages;

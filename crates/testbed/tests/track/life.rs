@@ -1,0 +1,242 @@
+//! A process that executes, forks, ends and is killed, and a session that ends.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pages::strategy::Name;
+use pages::track::{Session, Step, TrackError};
+use rustix::process::{Pid, Signal, kill_process};
+
+use testbed::eventually;
+use testbed::script::{ANON, MEMFD, Script, list, refused};
+use testbed::session::{Seen, begin, look, pages, registered, step, try_begin, working};
+
+#[test]
+fn another_program_is_tracked_from_its_first_pages() {
+    for name in working(ANON) {
+        let mut script = Script::start();
+        script.map(ANON, 16);
+        let (mut session, _) = begin(&script, name);
+        step(&mut session);
+        script.exec();
+        let (number, area) = script.map(ANON, 16);
+        script.tell(&format!("store {number} 1 1 3"));
+        let round = step(&mut session);
+        assert!(
+            round
+                .events
+                .iter()
+                .any(|event| event.contains("another program")),
+            "{name}: {:?}",
+            round.events
+        );
+        let seen = Seen::of(&round, &area);
+        assert!(
+            seen.unknown.contains(&3) && seen.written.is_empty(),
+            "{name}: {seen:?}"
+        );
+        script.tell(&format!("store {number} 2 1 4"));
+        let round = step(&mut session);
+        assert_eq!(Seen::of(&round, &area).written, pages([4]), "{name}");
+        assert_eq!(round.events, Vec::<String>::new(), "{name}: told once");
+        session.end().unwrap();
+        assert_eq!(registered(script.pid()), 0, "{name}");
+    }
+}
+
+/// Rounds at every moment of an exec: none fails, and what is written afterwards is seen.
+#[test]
+fn executing_while_rounds_run() {
+    for name in working(ANON) {
+        let mut script = Script::start();
+        let (mut session, _) = begin(&script, name);
+        for _ in 0..5 {
+            let over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    script.exec();
+                    over.store(true, Ordering::Relaxed);
+                });
+                while !over.load(Ordering::Relaxed) {
+                    step(&mut session);
+                }
+            });
+            let (number, area) = script.map(ANON, 16);
+            step(&mut session);
+            script.tell(&format!("store {number} 1 1 5"));
+            assert_eq!(look(&mut session, &area).written, pages([5]), "{name}");
+        }
+        session.end().unwrap();
+        assert_eq!(registered(script.pid()), 0, "{name}");
+    }
+}
+
+fn until_exited(session: &mut Session) {
+    eventually("the end is noticed", || {
+        matches!(session.step().unwrap(), Step::Exited).then_some(())
+    });
+    assert!(
+        matches!(session.step().unwrap(), Step::Exited),
+        "it stays ended"
+    );
+}
+
+#[test]
+fn the_end_is_an_end_however_it_comes() {
+    for name in working(ANON) {
+        for killed in [false, true] {
+            let mut script = Script::start();
+            let (number, _) = script.map(ANON, 2048);
+            let (mut session, _) = begin(&script, name);
+            step(&mut session);
+            if killed {
+                script.order(&format!("churn {number} 1 4 1000"));
+                step(&mut session);
+                let pid = Pid::from_raw(script.pid() as i32).unwrap();
+                kill_process(pid, Signal::KILL).unwrap();
+            } else {
+                script.order("exit 0");
+            }
+            until_exited(&mut session);
+            session.end().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_child_is_not_tracked_and_disturbs_nothing() {
+    for name in working(ANON) {
+        let mut script = Script::start();
+        let (number, area) = script.map(ANON, 64);
+        // All of it: the script reads it, which some kernels cannot tell from a write.
+        script.tell(&format!("store {number} 1 1 0-63"));
+        let (mut session, _) = begin(&script, name);
+        script.tell(&format!("store {number} 2 1 7"));
+        script.tell(&format!("fork {number} 9 0-3,40"));
+        script.tell(&format!("store {number} 2 1 8,50"));
+        let seen = look(&mut session, &area);
+        assert_eq!(
+            (seen.written, seen.unknown),
+            (pages([7, 8, 50]), pages([])),
+            "{name}"
+        );
+        // After fork the parent's pages are shared until they are written: another fault, the same report.
+        script.tell(&format!("store {number} 3 1 7,9"));
+        assert_eq!(look(&mut session, &area).written, pages([7, 9]), "{name}");
+        let expected = |page| match page {
+            7 | 9 => 3,
+            8 | 50 => 2,
+            _ => 1,
+        };
+        assert_eq!(
+            script.words(&area),
+            (0..64).map(expected).collect::<Vec<u64>>(),
+            "{name}"
+        );
+        script.tell("spawn");
+        assert_eq!(look(&mut session, &area).all(), pages([]), "{name}");
+        session.end().unwrap();
+    }
+}
+
+/// While rounds run: forks, vforks, and threads that begin and end.
+#[test]
+fn children_and_threads_while_rounds_run() {
+    for name in working(ANON) {
+        let mut script = Script::start();
+        let (number, area) = script.map(ANON, 256);
+        script.tell(&format!("store {number} 77 1 0-255"));
+        let (mut session, _) = begin(&script, name);
+        let mut lines = Vec::new();
+        for turn in 1..6 {
+            lines.push(format!(
+                "store {number} {turn} 16 {}-{}",
+                turn * 10 - 10,
+                turn * 10 + 9
+            ));
+            lines.push(format!("fork {number} 99 100-120"));
+            lines.push("spawn".to_owned());
+        }
+        let mut written = pages([]);
+        for line in lines {
+            script.say_while(&line, || written.extend(look(&mut session, &area).written));
+        }
+        assert_eq!(written, pages(0..60), "{name}");
+        session.end().unwrap();
+        assert_eq!(registered(script.pid()), 0, "{name}");
+    }
+}
+
+/// The kernel shows nothing of a process under its number when its first thread has ended: what was opened before
+/// serves on.
+#[test]
+fn the_first_thread_may_end() {
+    for name in working(ANON) {
+        let mut script = Script::start();
+        let (number, area) = script.map(ANON, 16);
+        let (mut session, _) = begin(&script, name);
+        script.tell("leave");
+        script.tell(&format!("store {number} 1 1 3"));
+        if matches!(name, Name::Hash | Name::Prefault) {
+            // Its content is not to be read from outside any more.
+            let error = session.step().unwrap_err();
+            assert!(error.to_string().contains("first thread"), "{error}");
+            continue;
+        }
+        assert_eq!(look(&mut session, &area).written, pages([3]), "{name}");
+        let (number, area) = script.map(MEMFD, 16);
+        script.tell(&format!("store {number} 1 1 4"));
+        if refused(name, MEMFD).is_none() {
+            assert!(look(&mut session, &area).unknown.contains(&4), "{name}");
+        }
+        script.order("exit 0");
+        until_exited(&mut session);
+    }
+}
+
+#[test]
+fn whoever_is_gone_is_told() {
+    let script = Script::start();
+    let pid = script.pid();
+    drop(script);
+    for name in working(ANON) {
+        let error = try_begin(pid, name).err().unwrap();
+        assert!(
+            error.to_string().contains("does not exist"),
+            "{name}: {error}"
+        );
+        assert!(!error.is_inability(), "{name}");
+        assert!(
+            !matches!(error, TrackError::Kernel { .. }),
+            "{name}: {error:?}"
+        );
+    }
+}
+
+/// Both ways to end, while four threads write.
+#[test]
+fn the_end_of_a_session_frees_the_process() {
+    for name in working(MEMFD) {
+        for by_end in [true, false] {
+            let mut script = Script::start();
+            let (number, area) = script.map(MEMFD, 1024);
+            let (session, _) = begin(&script, name);
+            let mut session = Some(session);
+            let mut rounds = 0;
+            script.say_while(&format!("churn {number} 1 4 10"), || {
+                rounds += 1;
+                match session.as_mut() {
+                    Some(session) if rounds < 4 => drop(step(session)),
+                    _ => match session.take() {
+                        Some(session) if by_end => session.end().unwrap(),
+                        other => drop(other),
+                    },
+                }
+            });
+            drop(session);
+            assert_eq!(registered(script.pid()), 0, "{name}");
+            let all: Vec<u64> = (0..1024).collect();
+            script.tell(&format!("store {number} 7 4 {}", list(&all)));
+            assert_eq!(script.words(&area), vec![7; 1024], "{name}");
+        }
+    }
+}

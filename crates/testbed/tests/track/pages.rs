@@ -1,0 +1,106 @@
+//! Exactness: known pages written by several threads while rounds run, for every kind of memory.
+
+use std::collections::BTreeSet;
+
+use pages::strategy::Name;
+
+use testbed::script::{
+    ANON, FACTS, FILE, HUGETLB, Kind, MEMFD, SHMEM, Script, Shadow, THP, list, seed,
+};
+use testbed::session::{Seen, begin, look, pages, registered, working};
+
+const PAGES: u64 = 2048;
+
+/// Round 0 calls unknown what was there. Also what `prefault` and `hash` have read themselves, unless that can be told
+/// apart (the zero page, by PAGEMAP_SCAN); `hash` does not read anonymous memory that is not there.
+fn there(name: Name, kind: Kind, before: &BTreeSet<u64>) -> BTreeSet<u64> {
+    let tells_zero_page = FACTS.behaviour.written.is_some() && kind.1 == ANON.1;
+    let reads_all = match name {
+        Name::Prefault => !tells_zero_page,
+        Name::Hash => !matches!(kind, ANON | THP | HUGETLB),
+        _ => false,
+    };
+    if reads_all {
+        (0..PAGES).collect()
+    } else {
+        before.clone()
+    }
+}
+
+/// Whole huge pages where a report is about one.
+fn whole(name: Name, kind: Kind, written: &BTreeSet<u64>) -> BTreeSet<u64> {
+    let around = |page: &u64| page / 512 * 512..(page / 512 + 1) * 512;
+    if kind == HUGETLB && name != Name::Hash {
+        written.iter().flat_map(around).collect()
+    } else {
+        written.clone()
+    }
+}
+
+/// As many pages as there are would fill a terminal: only the differences.
+fn same(found: &BTreeSet<u64>, expected: &BTreeSet<u64>, context: &str) {
+    let missing: Vec<_> = expected.difference(found).take(20).collect();
+    let others: Vec<_> = found.difference(expected).take(20).collect();
+    assert!(
+        found == expected,
+        "{context}: missing {missing:?}, others {others:?}"
+    );
+}
+
+fn check(name: Name, kind: Kind, seed: u64) {
+    let context = format!("{name} {} seed {seed}", kind.0);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut script = Script::start();
+    let (number, area) = script.map(kind, PAGES);
+    // Huge pages are all there before: what is written first would bring 512.
+    let step = if kind.2 == 1 { 2 } else { 1 };
+    let before: BTreeSet<u64> = (0..PAGES).step_by(step).collect();
+    script.tell(&format!("store {number} 1 2 {}", list(&before)));
+    let (mut session, first) = begin(&script, name);
+    let first = Seen::of(&first, &area);
+    same(&first.unknown, &there(name, kind, &before), &context);
+    assert_eq!(first.written, BTreeSet::new(), "{context}");
+    assert_eq!(first.tracked, PAGES, "{context}");
+    let mut shadow = Shadow::empty(script.pid(), &area);
+    shadow.copy(&before);
+    for turn in 2..4 {
+        let mut chosen: Vec<u64> = (0..PAGES).collect();
+        random.shuffle(&mut chosen);
+        chosen.truncate(300);
+        let line = format!("store {number} {turn} 4 {}", list(&chosen));
+        let mut union = Seen::default();
+        script.say_while(&line, || {
+            let seen = look(&mut session, &area);
+            shadow.copy(&seen.written);
+            union.written.extend(seen.written);
+            union.unknown.extend(seen.unknown);
+            assert_eq!((seen.tracked, seen.vanished), (PAGES, 0), "{context}");
+        });
+        same(&union.written, &whole(name, kind, &pages(chosen)), &context);
+        assert_eq!(union.unknown, BTreeSet::new(), "{context}");
+    }
+    assert_eq!(shadow.lost(), BTreeSet::new(), "{context}");
+    session.end().unwrap();
+    assert_eq!(registered(script.pid()), 0, "{context}");
+}
+
+macro_rules! each_kind {
+    ($($name:ident: $kind:expr,)*) => {
+        $(#[test]
+        fn $name() {
+            let seed = seed();
+            for name in working($kind) {
+                check(name, $kind, seed);
+            }
+        })*
+    };
+}
+
+each_kind! {
+    anonymous: ANON,
+    transparent_huge: THP,
+    shared: SHMEM,
+    memfd: MEMFD,
+    hugetlb: HUGETLB,
+    private_file: FILE,
+}

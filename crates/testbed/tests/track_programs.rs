@@ -1,0 +1,241 @@
+//! Tracks programs that nobody here wrote, and checks what is reported against their content.
+//!
+//! The oracle: the program stands still while its pages are hashed and a round is read. A page whose content is not what
+//! it was a round ago was written; the report must have it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pages::inject;
+use pages::strategy::Name;
+use pages::track::{Extent, Options, Round, Session, Step};
+use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, Redis, Standstill, booted, guest};
+use testbed::script::FACTS;
+use testbed::{Killed, has};
+use uffd::{PAGE_SIZE, Pagemap, ProcessMemory};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Rounds that are compared.
+const ROUNDS: u32 = 4;
+
+fn options() -> Options {
+    let helper = testbed::program("tracker");
+    let helper = if helper.contains('/') {
+        helper
+    } else {
+        format!("/bin/{helper}")
+    };
+    Options {
+        strategy: None,
+        detailed: false,
+        max_mapping: pages::track::MAX_MAPPING,
+        interval: Duration::from_secs(1),
+        tracker: "test",
+        inject: inject::Options {
+            helper: helper.into(),
+            ..inject::Options::default()
+        },
+    }
+}
+
+fn begin(pid: u32) -> (Session, Round) {
+    let (session, first) = Session::begin(pid, FACTS.clone(), options()).unwrap();
+    eprintln!("{}: {}", session.header().comm, session.header().strategy);
+    (session, first)
+}
+
+fn step(session: &mut Session) -> Round {
+    match session.step().unwrap() {
+        Step::Round(round) => round,
+        Step::Exited => panic!("the process has ended"),
+    }
+}
+
+/// What every page that is there hashes to, of the mappings that a round tracks.
+fn content(pid: u32, round: &Round) -> HashMap<u64, u64> {
+    let (memory, pagemap) = (ProcessMemory::of(pid), Pagemap::open(pid).unwrap().unwrap());
+    let mut hashes = HashMap::new();
+    let mut page = [0; PAGE_SIZE as usize];
+    for row in &round.mappings {
+        let mut entries = [uffd::Entry::default(); 512];
+        let mut at = row.mapping.start;
+        while at < row.mapping.end {
+            let read = pagemap.read(&(at..row.mapping.end), &mut entries).unwrap();
+            for entry in &entries[..read.unwrap()] {
+                // What is not there would be mapped by a look at it.
+                if entry.present() && memory.read(at, &mut page).unwrap() == Some(page.len()) {
+                    hashes.insert(at, xxh3_64(&page));
+                }
+                at += PAGE_SIZE;
+            }
+        }
+    }
+    hashes
+}
+
+fn reported(round: &Round) -> BTreeSet<u64> {
+    let pages = |extent: &Extent| extent.range.clone().step_by(PAGE_SIZE as usize);
+    round
+        .mappings
+        .iter()
+        .flat_map(|row| row.written.iter().flat_map(pages))
+        .collect()
+}
+
+/// Compares some rounds: what has changed was reported.
+fn compare(pid: u32, session: &mut Session) {
+    let (mut before, mut compared, mut changed_in_all) = (HashMap::new(), 0, 0);
+    for number in 0..=ROUNDS {
+        let (round, now) = {
+            let _still = Standstill::of(pid);
+            let round = step(session);
+            let now = content(pid, &round);
+            (round, now)
+        };
+        let reported = reported(&round);
+        if number != 0 {
+            let changed = now
+                .iter()
+                .filter(|(page, hash)| before.get(*page) != Some(*hash));
+            let changed: BTreeSet<u64> = changed.map(|(page, _)| *page).collect();
+            // New and all zeroes: read for the first time, not written.
+            let zero = xxh3_64(&[0; PAGE_SIZE as usize]);
+            let missed: Vec<_> = changed
+                .difference(&reported)
+                .filter(|page| before.contains_key(*page) || now[*page] != zero)
+                .map(|page| format!("{page:#x}"))
+                .collect();
+            assert!(
+                missed.is_empty(),
+                "round {number}: changed and not reported: {missed:?}"
+            );
+            compared += now.len();
+            changed_in_all += changed.len();
+        }
+        before = now;
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    eprintln!("{compared} pages compared, {changed_in_all} changed");
+    assert!(changed_in_all > 0, "nothing changed: nothing was compared");
+}
+
+/// Pages read by ourselves through process_vm_readv do not count as writes, so a strategy that counts first reads is not
+/// confused; one that reads everything is its own oracle.
+fn is_oracle(session: &Session) -> bool {
+    session.header().strategy == Name::Hash.as_str()
+}
+
+#[test]
+fn redis_under_load() {
+    if !has("redis-server") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let redis = Redis::start(dir.path());
+    let load = redis.benchmark();
+    let (mut session, _) = begin(redis.pid());
+    assert!(!is_oracle(&session));
+    compare(redis.pid(), &mut session);
+    drop(load);
+    assert_eq!(redis.say("SET tracked yes"), "+OK");
+    session.end().unwrap();
+    assert_eq!(redis.say("EXISTS tracked"), ":1");
+    assert_eq!(armed(redis.pid()), 0);
+}
+
+#[test]
+fn python_that_makes_and_drops_objects() {
+    const PROGRAM: &str = "\
+import gc
+total = 0
+for turn in range(1, 1000000):
+    items = [[n, str(n * turn)] for n in range(2000)]
+    items[0].append(items)
+    total += sum(len(text) for _, text in items[1:])
+    del items
+    gc.collect()";
+    if !has("python3") {
+        return;
+    }
+    let mut command = Command::new("python3");
+    command.args(["-c", PROGRAM]).stdin(Stdio::null());
+    let python = Killed(command.spawn().unwrap());
+    // A version manager's wrapper executes the program itself; injection and exec get along.
+    let (mut session, _) = begin(python.0.id());
+    compare(python.0.id(), &mut session);
+    session.end().unwrap();
+    assert_eq!(armed(python.0.id()), 0);
+}
+
+/// The machine in it writes the same pages again and again, and nothing else: those are reported, every one, again in
+/// each turn, and no other. How long it takes to write all of them depends on the host, so a turn is as many rounds as
+/// they need.
+#[test]
+fn qemu_running_a_guest() {
+    const ROUNDS_OF_A_TURN: usize = 200;
+    if !has("qemu-system-x86_64") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let serial = dir.path().join("serial");
+    let to_file = format!("file:{}", serial.display());
+    let mut command = guest(dir.path(), &["-serial", &to_file]);
+    let qemu = Killed(
+        command
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap(),
+    );
+    booted(&serial);
+    let (mut session, first) = begin(qemu.0.id());
+    let memory = first
+        .mappings
+        .iter()
+        .find(|row| row.mapping.end - row.mapping.start == GUEST_MEMORY);
+    let start = memory.unwrap().mapping.start;
+    let expected: BTreeSet<u64> = GUEST_WRITES
+        .step_by(PAGE_SIZE as usize)
+        .map(|at| start + at)
+        .collect();
+    for turn in 1..=ROUNDS {
+        let mut missed = expected.clone();
+        for _ in 0..ROUNDS_OF_A_TURN {
+            std::thread::sleep(Duration::from_millis(300));
+            let round = step(&mut session);
+            let row = round
+                .mappings
+                .iter()
+                .find(|row| row.mapping.start == start)
+                .unwrap();
+            for extent in &row.written {
+                for page in extent.range.clone().step_by(PAGE_SIZE as usize) {
+                    missed.remove(&page);
+                    // A huge page is reported as a whole.
+                    assert!(
+                        extent.unit > PAGE_SIZE || expected.contains(&page),
+                        "turn {turn}: {page:#x} is reported, and the machine does not write it"
+                    );
+                }
+            }
+            if missed.is_empty() {
+                break;
+            }
+        }
+        assert!(
+            missed.is_empty(),
+            "turn {turn}: written by the machine and not reported: {missed:x?}"
+        );
+    }
+    session.end().unwrap();
+    assert_eq!(armed(qemu.0.id()), 0);
+}
+
+/// VMAs that are registered with a userfaultfd.
+fn armed(pid: u32) -> usize {
+    let vmas = uffd::smaps(pid).unwrap().unwrap().map(Result::unwrap);
+    vmas.filter(|vma| vma.flags.uffd_wp() || vma.flags.uffd_missing())
+        .count()
+}

@@ -1,0 +1,941 @@
+//! What takes the uffd-wp bit off pages is told event by event: each thing is done to memory of our own, and the events
+//! about that memory must be those. Runs in guests, and on hosts where no function can be hooked.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::ffi::c_void;
+use std::fs;
+use std::io::Read as _;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tracker::probes::events::{EventOptions, EventProbes, WatchId};
+use tracker::probes::plan::HookWishes;
+use tracker::probes::{HookMechanism, ProbeLevel};
+use tracker_ebpf::{EventHead, EventKind, NO_SYSCALL};
+use uffd::{
+    Features, Message, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, Userfaultfd,
+};
+
+/// `FAULT_FLAG_WRITE`, `FAULT_FLAG_USER`, `FAULT_FLAG_REMOTE`, `FAULT_FLAG_INTERRUPTIBLE`.
+const WRITE: u32 = 0x1;
+const USER: u32 = 0x40;
+const REMOTE: u32 = 0x80;
+const INTERRUPTIBLE: u32 = 0x200;
+
+/// An event with its stacks.
+#[derive(Clone, Debug)]
+struct Seen {
+    head: EventHead,
+    user: Vec<u64>,
+    kernel: Vec<u64>,
+}
+
+impl Seen {
+    fn is(&self, kind: EventKind) -> bool {
+        self.head.kind == kind as u32
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.head.start..self.head.start + self.head.length
+    }
+
+    /// By this thread, in this system call.
+    fn is_own(&self, syscall: libc::c_long) -> bool {
+        self.head.tgid == std::process::id()
+            && self.head.tid == tid()
+            && i64::from(self.head.syscall) == syscall
+    }
+}
+
+fn tid() -> u32 {
+    rustix::thread::gettid().as_raw_pid() as u32
+}
+
+/// The probes, which watch this process.
+struct Probes {
+    events: EventProbes,
+    watch: WatchId,
+}
+
+static PROBES: Mutex<Option<Probes>> = Mutex::new(None);
+
+/// One test at a time uses them.
+struct Watching(MutexGuard<'static, Option<Probes>>);
+
+impl Watching {
+    /// `None` at a level where nothing of what the test is about can be seen.
+    fn begin(level: ProbeLevel) -> Option<Self> {
+        let mut probes = PROBES.lock().unwrap_or_else(PoisonError::into_inner);
+        if probes.is_none() {
+            let mut events = EventProbes::attach(&EventOptions::default());
+            for hook in events.plan() {
+                eprintln!("{}: {:?} ({})", hook.hook, hook.verdict, hook.reason);
+            }
+            if level == ProbeLevel::Observe && !events.can_watch() {
+                eprintln!("skipped: {}", events.reason());
+                return None;
+            }
+            assert!(events.can_watch(), "{}", events.reason());
+            assert_eq!(
+                events.not_seen().is_empty(),
+                events.level() == ProbeLevel::Full
+            );
+            let watch = events.watch(std::process::id()).unwrap();
+            *probes = Some(Probes { events, watch });
+        }
+        let reached = probes.as_ref().unwrap().events.level();
+        let fits = match level {
+            ProbeLevel::Observe => reached == ProbeLevel::Observe,
+            _ => reached >= level,
+        };
+        if !fits {
+            eprintln!("skipped: this is about level {level:?}, and here is {reached:?}");
+        }
+        fits.then_some(Self(probes))
+    }
+
+    /// What is in the ring.
+    fn drain(&mut self) -> Vec<Seen> {
+        let probes = self.0.as_mut().unwrap();
+        let mut all = Vec::new();
+        let read = probes.events.drain(|head, user, kernel| {
+            all.push(Seen {
+                head: *head,
+                user: user.to_vec(),
+                kernel: kernel.to_vec(),
+            });
+        });
+        assert_eq!(read.unwrap(), all.len() as u64);
+        assert_eq!(probes.events.dropped(), 0);
+        assert!(all.iter().all(|seen| seen.head.watch == probes.watch.0));
+        all
+    }
+
+    /// Events about a range while something is done.
+    fn during(&mut self, range: &Range<u64>, act: impl FnOnce()) -> Vec<Seen> {
+        self.drain();
+        act();
+        let mut all = self.drain();
+        all.retain(|seen| seen.range().start < range.end && range.start < seen.range().end);
+        all
+    }
+}
+
+/// Memory that is registered.
+struct Memory {
+    uffd: Arc<Userfaultfd>,
+    range: Range<u64>,
+    handler: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+    unit: u64,
+}
+
+/// How memory is mapped.
+#[derive(Clone, Copy)]
+struct Kind {
+    flags: i32,
+    unit: u64,
+    advice: i32,
+}
+
+const ANON: Kind = Kind {
+    flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    unit: PAGE_SIZE,
+    advice: libc::MADV_NOHUGEPAGE,
+};
+const SHMEM: Kind = Kind {
+    flags: libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+    ..ANON
+};
+const ANON_HUGE: Kind = Kind {
+    unit: PMD_SIZE,
+    advice: libc::MADV_HUGEPAGE,
+    ..ANON
+};
+const SHMEM_HUGE: Kind = Kind {
+    unit: PMD_SIZE,
+    advice: libc::MADV_HUGEPAGE,
+    ..SHMEM
+};
+const HUGETLB: Kind = Kind {
+    flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB,
+    unit: PMD_SIZE,
+    advice: libc::MADV_NORMAL,
+};
+
+/// Maps so many bytes, aligned to their unit. Never unmapped: addresses stay different.
+fn map(kind: Kind, length: u64) -> Range<u64> {
+    let whole = (length + PMD_SIZE) as usize;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping.
+    let address = unsafe {
+        let whole = if kind.flags & libc::MAP_HUGETLB == 0 {
+            whole
+        } else {
+            length as usize
+        };
+        libc::mmap(std::ptr::null_mut(), whole, protection, kind.flags, -1, 0)
+    };
+    assert_ne!(
+        address,
+        libc::MAP_FAILED,
+        "{}",
+        std::io::Error::last_os_error()
+    );
+    let start = (address as u64).next_multiple_of(PMD_SIZE);
+    // SAFETY: our own mapping.
+    unsafe { libc::madvise(start as *mut c_void, length as usize, kind.advice) };
+    start..start + length
+}
+
+impl Memory {
+    /// Registered memory whose pages are there and armed. A handler resolves faults where the kernel does not.
+    fn armed(kind: Kind, length: u64) -> Self {
+        let asynchronous = Features::offered().unwrap().contains(Features::WP_ASYNC);
+        let memory = Self::registered(kind, length, asynchronous);
+        memory.arm();
+        memory
+    }
+
+    fn registered(kind: Kind, length: u64, asynchronous: bool) -> Self {
+        let range = map(kind, length);
+        for page in range.clone().step_by(PAGE_SIZE as usize) {
+            store(page, 1);
+        }
+        let uffd = Userfaultfd::open().unwrap();
+        let mut features = Features::offered().unwrap() & Features::WP_HUGETLBFS_SHMEM;
+        if asynchronous {
+            features = features | Features::WP_ASYNC | Features::WP_UNPOPULATED;
+        }
+        uffd.enable(features).unwrap();
+        uffd.register(&range, RegisterMode::WP).unwrap();
+        let uffd = Arc::new(uffd);
+        let mut memory = Self {
+            uffd,
+            range,
+            handler: None,
+            unit: kind.unit,
+        };
+        if !asynchronous {
+            memory.handle();
+        }
+        memory
+    }
+
+    fn arm(&self) {
+        self.uffd.arm(&self.range).unwrap();
+    }
+
+    /// Arms as trackers do, which does not split huge pages.
+    fn scan(&self) -> Vec<PageRegion> {
+        let pagemap = Pagemap::own().unwrap().unwrap();
+        let mut regions = [PageRegion::default(); 64];
+        let query = Query {
+            arm: true,
+            ..Query::WRITTEN
+        };
+        let mut all = Vec::new();
+        let scanned = pagemap.scan(&self.range, &query, &mut regions, |region| all.push(region));
+        assert!(scanned.unwrap().is_some());
+        all
+    }
+
+    fn page(&self, number: u64) -> u64 {
+        self.range.start + number * PAGE_SIZE
+    }
+
+    fn pages(&self, pages: Range<u64>) -> Range<u64> {
+        self.page(pages.start)..self.page(pages.end)
+    }
+
+    /// Starts a thread that resolves every fault.
+    fn handle(&mut self) {
+        let (uffd, unit) = (self.uffd.clone(), self.unit);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let mut messages = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                messages.clear();
+                uffd.read_messages(&mut messages).unwrap();
+                for message in &messages {
+                    if let Message::Fault { address, .. } = message {
+                        let start = address & !(unit - 1);
+                        uffd.resolve(&(start..start + unit)).unwrap();
+                    }
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        self.handler = Some((stop, thread));
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.handler.take() {
+            stop.store(true, Ordering::Relaxed);
+            // What it says is in its own output.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[inline(never)]
+fn store(address: u64, value: u8) {
+    // SAFETY: only called with addresses of mappings of the test's own.
+    unsafe { (address as *mut u8).write_volatile(value) }
+}
+
+fn advise(range: &Range<u64>, advice: i32) {
+    let length = (range.end - range.start) as usize;
+    // SAFETY: a range of the test's own mapping.
+    let result = unsafe { libc::madvise(range.start as *mut c_void, length, advice) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Whether an address is in code of this program.
+fn in_own_code(address: u64) -> bool {
+    let own = fs::read_link("/proc/self/exe").unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().any(|line| {
+        let (range, rest) = line.split_once(' ').unwrap();
+        let (start, end) = range.split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        rest.starts_with("r-x")
+            && rest.ends_with(own.to_str().unwrap())
+            && (number(start)..number(end)).contains(&address)
+    })
+}
+
+/// The kernel function that an address is in.
+fn function(address: u64) -> String {
+    let symbols = fs::read_to_string("/proc/kallsyms").unwrap();
+    let symbols = symbols.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let start = u64::from_str_radix(words.next()?, 16).ok()?;
+        let name = words.nth(1)?.split('\t').next()?;
+        (start <= address).then(|| (start, name.to_owned()))
+    });
+    symbols.max().unwrap().1
+}
+
+fn one(seen: Vec<Seen>) -> Seen {
+    let [one] = <[Seen; 1]>::try_from(seen).unwrap_or_else(|all| panic!("{all:#?}"));
+    one
+}
+
+/// The only event is a store by this thread to that page.
+fn assert_store(seen: Vec<Seen>, page: u64) {
+    let seen = one(seen);
+    assert!(seen.is(EventKind::Fault), "{seen:?}");
+    assert_eq!(seen.range(), page..page + PAGE_SIZE);
+    assert_eq!(seen.head.flags & (WRITE | USER), WRITE | USER, "{seen:?}");
+    assert!(seen.is_own(NO_SYSCALL.into()), "{seen:?}");
+    assert_eq!(seen.user.first(), Some(&seen.head.instruction), "{seen:?}");
+    assert!(in_own_code(seen.head.instruction), "{seen:?}");
+    assert!(seen.kernel.is_empty(), "{seen:?}");
+    let comm = fs::read_to_string("/proc/thread-self/comm").unwrap();
+    let told = seen.head.comm.split(|byte| *byte == 0).next().unwrap();
+    assert_eq!(told, comm.trim_end().as_bytes());
+}
+
+/// The only event is a write by the kernel to that page, in a system call of this thread.
+fn assert_kernel_write(seen: Vec<Seen>, page: u64, flags: u32, syscall: libc::c_long) {
+    let seen = one(seen);
+    assert!(seen.is(EventKind::Fault), "{seen:?}");
+    assert_eq!(seen.range(), page..page + PAGE_SIZE);
+    let told = seen.head.flags & (WRITE | USER | REMOTE | INTERRUPTIBLE);
+    assert_eq!(told, WRITE | flags, "{seen:?}");
+    assert!(seen.is_own(syscall), "{seen:?}");
+    let first = seen.kernel.first().copied();
+    assert_eq!(
+        first.map(function).as_deref(),
+        Some("do_wp_page"),
+        "{seen:?}"
+    );
+    assert!(!seen.user.is_empty(), "{seen:?}");
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_store() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    for kind in [ANON, SHMEM] {
+        let memory = Memory::armed(kind, 8 * PAGE_SIZE);
+        let page = memory.page(3);
+        let seen = watching.during(&memory.range, || store(page + 7, 2));
+        assert_store(seen, page);
+        let seen = watching.during(&memory.range, || store(page + 8, 2));
+        assert!(seen.is_empty(), "{seen:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_read_from_a_file() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let page = memory.page(2);
+    let mut file = fs::File::open("/dev/zero").unwrap();
+    let seen = watching.during(&memory.range, || {
+        // SAFETY: memory of our own that nothing else refers to.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(page as *mut u8, 16) };
+        file.read_exact(buffer).unwrap();
+    });
+    assert_kernel_write(seen, page, INTERRUPTIBLE, libc::SYS_read);
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_write_from_afar() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let page = memory.page(5);
+    let source = [7_u8; 16];
+    let local = libc::iovec {
+        iov_base: source.as_ptr() as *mut c_void,
+        iov_len: 16,
+    };
+    let remote = libc::iovec {
+        iov_base: page as *mut c_void,
+        iov_len: 16,
+    };
+    let seen = watching.during(&memory.range, || {
+        // SAFETY: it writes into memory of our own.
+        let written = unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
+        assert_eq!(written, 16);
+    });
+    assert_kernel_write(seen, page, REMOTE, libc::SYS_process_vm_writev);
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn mlock() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, 4 * PAGE_SIZE);
+    let seen = watching.during(&memory.range, || {
+        let start = memory.range.start as *const c_void;
+        // SAFETY: memory of our own.
+        let locked = unsafe { libc::mlock(start, 4 * PAGE_SIZE as usize) };
+        assert_eq!(locked, 0);
+    });
+    assert_eq!(seen.len(), 4, "{seen:#?}");
+    for (number, seen) in (0..).zip(seen) {
+        assert_kernel_write(vec![seen], memory.page(number), 0, libc::SYS_mlock);
+    }
+}
+
+/// The two events are the beginning and the end of emptying that range.
+fn assert_emptied(seen: &[Seen], range: &Range<u64>, flags: u32, syscall: libc::c_long) {
+    let [begin, end] = seen else {
+        panic!("{seen:#?}")
+    };
+    assert!(
+        begin.is(EventKind::Zap) && end.is(EventKind::Zapped),
+        "{seen:#?}"
+    );
+    assert_eq!((begin.range(), end.range()), (range.clone(), range.clone()));
+    assert!(begin.is_own(syscall) && end.is_own(syscall), "{seen:#?}");
+    assert!(begin.head.time < end.head.time, "{seen:#?}");
+    assert_eq!(begin.head.flags, flags, "{seen:#?}");
+    let zaps = [
+        "unmap_page_range",
+        "__zap_vma_range",
+        "__unmap_hugepage_range",
+    ];
+    let first = function(begin.kernel[0]);
+    assert!(zaps.contains(&first.as_str()), "{first}");
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn memory_is_emptied() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    for kind in [ANON, SHMEM] {
+        let memory = Memory::armed(kind, 8 * PAGE_SIZE);
+        let range = memory.pages(2..5);
+        let seen = watching.during(&memory.range, || advise(&range, libc::MADV_DONTNEED));
+        assert_emptied(&seen, &range, 0, libc::SYS_madvise);
+    }
+    let memory = Memory::armed(HUGETLB, 2 * PMD_SIZE);
+    let range = memory.range.start..memory.range.start + PMD_SIZE;
+    let seen = watching.during(&memory.range, || advise(&range, libc::MADV_DONTNEED));
+    assert_emptied(&seen, &range, 0, libc::SYS_madvise);
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn reclaim_takes_free_pages() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let range = memory.pages(1..4);
+    let seen = watching.during(&memory.range, || advise(&range, libc::MADV_FREE));
+    // One for each page table that it is in.
+    assert!(
+        seen.iter().all(|seen| seen.is(EventKind::Free)),
+        "{seen:#?}"
+    );
+    assert!(seen.iter().all(|seen| seen.is_own(libc::SYS_madvise)));
+    let pages: Vec<u64> = seen
+        .iter()
+        .flat_map(|seen| seen.range().step_by(PAGE_SIZE as usize))
+        .collect();
+    let expected: Vec<u64> = (1..4).map(|page| memory.page(page)).collect();
+    assert_eq!(pages, expected, "{seen:#?}");
+    let seen = watching.during(&memory.range, || advise(&range, libc::MADV_PAGEOUT));
+    let mut pages: Vec<_> = seen.iter().map(Seen::range).collect();
+    pages.sort_by_key(|page| page.start);
+    let expected: Vec<_> = (1..4).map(|page| memory.pages(page..page + 1)).collect();
+    assert_eq!(pages, expected, "{seen:#?}");
+    assert!(seen.iter().all(|seen| seen.is(EventKind::Reclaim)));
+    assert!(seen.iter().all(|seen| seen.is_own(libc::SYS_madvise)));
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn mremap() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let place = map(ANON, 8 * PAGE_SIZE);
+    let range = memory.pages(2..5);
+    let seen = watching.during(&place, || {
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let new = place.start as *mut c_void;
+        let old = range.start as *mut c_void;
+        // SAFETY: both are ours, and nothing refers to them.
+        let moved = unsafe { libc::mremap(old, 3 * 4096, 3 * 4096, flags, new) };
+        assert_eq!(moved, new);
+    });
+    let seen = one(seen);
+    assert!(seen.is(EventKind::Move), "{seen:?}");
+    assert_eq!(seen.range(), place.start..place.start + 3 * PAGE_SIZE);
+    assert_eq!(seen.head.address, range.start);
+    assert!(seen.is_own(libc::SYS_mremap), "{seen:?}");
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn fork() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let seen = watching.during(&memory.range, || {
+        // SAFETY: the child ends at once.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(0);
+            }
+            assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child);
+        }
+    });
+    let seen = one(seen);
+    assert!(seen.is(EventKind::Fork), "{seen:?}");
+    assert_eq!(seen.range(), memory.range);
+    assert!(seen.is_own(seen.head.syscall.into()), "{seen:?}");
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn unregistering() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let range = memory.pages(2..5);
+    let seen = watching.during(&memory.range, || memory.uffd.unregister(&range).unwrap());
+    let seen = one(seen);
+    assert!(seen.is(EventKind::Unregister), "{seen:?}");
+    assert_eq!(seen.range(), range);
+    assert!(seen.is_own(libc::SYS_ioctl), "{seen:?}");
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_store_to_a_huge_page() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON_HUGE, PMD_SIZE);
+    let page = memory.page(9);
+    let seen = watching.during(&memory.range, || store(page + 1, 2));
+    assert_store(seen, page);
+    let memory = Memory::registered(ANON_HUGE, PMD_SIZE, false);
+    memory.arm();
+    let page = memory.page(9);
+    let seen = watching.during(&memory.range, || store(page + 1, 2));
+    assert_store(seen, page);
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_store_to_hugetlb_memory() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(HUGETLB, 2 * PMD_SIZE);
+    let page = memory.page(9);
+    // A handler wakes the thread, which comes again.
+    let mut seen = watching.during(&memory.range, || store(page + 1, 2));
+    assert!(memory.handler.is_some() || seen.len() == 1, "{seen:#?}");
+    seen.truncate(1);
+    assert_store(seen, page);
+}
+
+/// A huge page of shmem that is armed as one, which only PAGEMAP_SCAN does.
+fn armed_huge_shmem() -> Option<Memory> {
+    if !Features::offered().unwrap().contains(Features::WP_ASYNC) {
+        eprintln!("skipped: PAGEMAP_SCAN is needed to arm a huge page whole");
+        return None;
+    }
+    let enabled = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    fs::write(enabled, "advise").unwrap();
+    let memory = Memory::registered(SHMEM_HUGE, PMD_SIZE, true);
+    memory.scan();
+    Some(memory)
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_store_to_a_huge_page_of_shmem() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let Some(memory) = armed_huge_shmem() else {
+        return;
+    };
+    let page = memory.page(9);
+    let seen = one(watching.during(&memory.range, || store(page + 1, 2)));
+    assert!(seen.is(EventKind::HugeSplit), "{seen:?}");
+    assert_eq!(seen.range(), memory.range);
+    assert_eq!(seen.head.address & !(PAGE_SIZE - 1), page);
+    assert_eq!(seen.head.flags, 1);
+    assert!(seen.is_own(NO_SYSCALL.into()), "{seen:?}");
+    assert!(in_own_code(seen.head.instruction), "{seen:?}");
+    assert_eq!(seen.user.first(), Some(&seen.head.instruction), "{seen:?}");
+    assert!(seen.kernel.is_empty(), "{seen:?}");
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_huge_page_of_shmem_is_emptied() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let Some(memory) = armed_huge_shmem() else {
+        return;
+    };
+    let seen = watching.during(&memory.range, || advise(&memory.range, libc::MADV_DONTNEED));
+    let (huge, others): (Vec<_>, Vec<_>) = seen
+        .into_iter()
+        .partition(|seen| seen.is(EventKind::HugeSplit));
+    assert_emptied(&others, &memory.range, 0, libc::SYS_madvise);
+    let huge = one(huge);
+    assert_eq!((huge.range(), huge.head.flags), (memory.range.clone(), 0));
+    assert!(huge.is_own(libc::SYS_madvise), "{huge:?}");
+    assert_eq!(function(huge.kernel[0]), "zap_huge_pmd");
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_huge_page_of_shmem_is_reclaimed() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let Some(memory) = armed_huge_shmem() else {
+        return;
+    };
+    let seen = watching.during(&memory.range, || advise(&memory.range, libc::MADV_PAGEOUT));
+    // Without swap it may stay.
+    assert!(seen.len() <= 1, "{seen:#?}");
+    for seen in seen {
+        assert!(seen.is(EventKind::HugeSplit), "{seen:?}");
+        assert_eq!((seen.range(), seen.head.flags), (memory.range.clone(), 0));
+        assert!(seen.is_own(libc::SYS_madvise), "{seen:?}");
+        eprintln!("{}", function(seen.kernel[0]));
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn every_rung_attaches() {
+    let Some(_watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    for mechanism in [HookMechanism::Fentry, HookMechanism::Kprobe] {
+        let wishes = HookWishes {
+            forced: vec![(None, mechanism)],
+            ..HookWishes::default()
+        };
+        let events = EventProbes::attach(&EventOptions {
+            wishes,
+            ..EventOptions::default()
+        });
+        assert_eq!(
+            events.level(),
+            ProbeLevel::Full,
+            "{mechanism}: {}",
+            events.reason()
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn what_does_not_fit_is_counted() {
+    let Some(_watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let mut events = EventProbes::attach(&EventOptions {
+        ring: 4096,
+        ..EventOptions::default()
+    });
+    let watch = events.watch(std::process::id()).unwrap();
+    let memory = Memory::armed(ANON, 32 * PAGE_SIZE);
+    let mut read = 0;
+    let mut count = |events: &mut EventProbes| {
+        let range = &memory.range;
+        let counted = events.drain(|head, _, _| read += u64::from(range.contains(&head.start)));
+        counted.unwrap();
+    };
+    count(&mut events);
+    let before = events.drops(watch);
+    for page in 0..32 {
+        store(memory.page(page), 2);
+    }
+    count(&mut events);
+    let drops = events.drops(watch);
+    assert!(drops.count >= before.count + 20, "{drops:?}");
+    assert_eq!(read + drops.count - before.count, 32, "{drops:?}");
+    assert!(
+        drops.first <= drops.last && before.last < drops.last,
+        "{drops:?}"
+    );
+    assert_eq!(events.dropped(), drops.count);
+    assert_eq!(events.missed(), 0);
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn every_store_of_many_threads() {
+    const THREADS: u64 = 8;
+    const PAGES: u64 = 512;
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, THREADS * PAGES * PAGE_SIZE);
+    let seen = watching.during(&memory.range, || {
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let memory = &memory;
+                scope.spawn(move || {
+                    for page in 0..PAGES {
+                        store(memory.page(page * THREADS + thread), 2);
+                    }
+                });
+            }
+        });
+    });
+    assert!(seen.iter().all(|seen| seen.is(EventKind::Fault)));
+    // A handler's answer may come while the thread is on its way to fault again.
+    let mut pages: Vec<u64> = seen.iter().map(|seen| seen.head.start).collect();
+    pages.sort_unstable();
+    if memory.handler.is_some() {
+        pages.dedup();
+    }
+    let expected: Vec<u64> = (0..THREADS * PAGES).map(|page| memory.page(page)).collect();
+    assert!(
+        pages == expected,
+        "{} instead of {}",
+        pages.len(),
+        expected.len()
+    );
+    assert_eq!(watching.0.as_ref().unwrap().events.missed(), 0);
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn guard_pages() {
+    const INSTALL: i32 = 102;
+    const REMOVE: i32 = 103;
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    if !tracker::probes::calibrate::guard_pages() {
+        eprintln!("skipped: this kernel has no guard pages");
+        return;
+    }
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let range = memory.pages(2..4);
+    let expected = [memory.pages(2..3), memory.pages(3..4)];
+    for (advice, also) in [(INSTALL, true), (REMOVE, false)] {
+        let seen = watching.during(&memory.range, || advise(&range, advice));
+        let (guards, others): (Vec<_>, Vec<_>) =
+            seen.into_iter().partition(|seen| seen.is(EventKind::Guard));
+        let pages: Vec<_> = guards.iter().map(Seen::range).collect();
+        assert_eq!(pages, expected, "{guards:#?}");
+        assert!(guards.iter().all(|seen| seen.is_own(libc::SYS_madvise)));
+        // Pages that are there are emptied first.
+        if also {
+            assert_emptied(&others, &range, 0, libc::SYS_madvise);
+        } else {
+            assert!(others.is_empty(), "{others:#?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn uffdio_move() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    if !Features::offered().unwrap().contains(Features::MOVE) {
+        eprintln!("skipped: this kernel has no UFFDIO_MOVE");
+        return;
+    }
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let range = memory.pages(2..4);
+    advise(&range, libc::MADV_DONTNEED);
+    let source = map(ANON, 8 * PAGE_SIZE);
+    store(source.start, 3);
+    store(source.start + PAGE_SIZE, 3);
+    let seen = watching.during(&memory.range, || {
+        // SAFETY: both are ours, and nothing refers to them.
+        let moved = unsafe { memory.uffd.move_pages(&range, source.start) };
+        eprintln!("{moved:?}");
+    });
+    let seen = one(seen);
+    assert!(seen.is(EventKind::UffdMove), "{seen:?}");
+    assert_eq!((seen.range(), seen.head.address), (range, source.start));
+    assert!(seen.is_own(libc::SYS_ioctl), "{seen:?}");
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn ksm() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let ksm = |name: &str, value: &str| fs::write(format!("/sys/kernel/mm/ksm/{name}"), value);
+    if ksm("sleep_millisecs", "1").is_err() {
+        eprintln!("skipped: this kernel has no KSM");
+        return;
+    }
+    ksm("pages_to_scan", "1000").unwrap();
+    // Newer kernels skip pages that did not merge before.
+    let _ = ksm("smart_scan", "0");
+    let memory = Memory::armed(ANON, 16 * PAGE_SIZE);
+    advise(&memory.range, libc::MADV_MERGEABLE);
+    let number = |name: &str| -> u64 {
+        let text = fs::read_to_string(format!("/sys/kernel/mm/ksm/{name}")).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let begin = Instant::now();
+    let seen = watching.during(&memory.range, || {
+        ksm("run", "1").unwrap();
+        while number("pages_sharing") < 15 {
+            assert!(
+                begin.elapsed() < Duration::from_secs(120),
+                "KSM merges nothing"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        ksm("run", "0").unwrap();
+    });
+    assert!(seen.iter().all(|seen| seen.is(EventKind::Ksm)), "{seen:#?}");
+    let mut pages: Vec<u64> = seen.iter().map(|seen| seen.head.start).collect();
+    pages.sort_unstable();
+    pages.dedup();
+    // One page becomes the one that the others are merged with, and keeps its bit.
+    assert!(pages.len() >= 15, "{seen:#?}");
+    assert!(
+        seen.iter()
+            .all(|seen| seen.head.instruction == 0 && seen.user.is_empty())
+    );
+    ksm("run", "2").unwrap();
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn who_is_watched() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let probes = watching.0.as_mut().unwrap();
+    let before = probes.watch;
+    probes.events.unwatch(before);
+    let seen = watching.during(&memory.range, || store(memory.page(1), 2));
+    assert!(seen.is_empty(), "{seen:?}");
+    let probes = watching.0.as_mut().unwrap();
+    assert!(probes.events.watch(u32::MAX).is_err());
+    probes.watch = probes.events.watch(std::process::id()).unwrap();
+    assert_ne!(probes.watch, before);
+    let page = memory.page(2);
+    let seen = watching.during(&memory.range, || store(page, 2));
+    assert_store(seen, page);
+}
+
+#[test]
+fn where_no_function_can_be_hooked() {
+    let Some(mut watching) = Watching::begin(ProbeLevel::Observe) else {
+        return;
+    };
+    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let page = memory.page(3);
+    let seen = one(watching.during(&memory.range, || store(page + 7, 2)));
+    assert!(seen.is(EventKind::HardwareFault), "{seen:?}");
+    assert_eq!(
+        (seen.range(), seen.head.address),
+        (page..page + PAGE_SIZE, page + 7)
+    );
+    assert!(seen.is_own(NO_SYSCALL.into()), "{seen:?}");
+    assert!(in_own_code(seen.head.instruction), "{seen:?}");
+    assert!(seen.kernel.is_empty(), "{seen:?}");
+    let page = memory.page(4);
+    let mut file = fs::File::open("/dev/zero").unwrap();
+    let seen = one(watching.during(&memory.range, || {
+        // SAFETY: memory of our own that nothing else refers to.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(page as *mut u8, 16) };
+        file.read_exact(buffer).unwrap();
+    }));
+    assert!(seen.is(EventKind::HardwareFault), "{seen:?}");
+    assert_eq!(seen.range(), page..page + PAGE_SIZE);
+    assert!(seen.is_own(libc::SYS_read), "{seen:?}");
+    let functions: Vec<_> = seen
+        .kernel
+        .iter()
+        .map(|address| function(*address))
+        .collect();
+    // The tracepoint's own function may be the first.
+    let faults = |name: &String| name.ends_with("page_fault");
+    assert!(functions.iter().any(faults), "{functions:?}");
+    let range = memory.pages(5..7);
+    let seen = one(watching.during(&memory.range, || advise(&range, libc::MADV_DONTNEED)));
+    assert!(seen.is(EventKind::Syscall), "{seen:?}");
+    assert_eq!(seen.range(), range);
+    assert_eq!(
+        (seen.head.address, seen.head.result),
+        (libc::MADV_DONTNEED as u64, 0)
+    );
+    assert!(seen.is_own(libc::SYS_madvise), "{seen:?}");
+}

@@ -1,0 +1,252 @@
+//! The exactness table: every row of the example workload against what the agent exports, to the
+//! unit, on a kernel whose functions can be hooked. Runs in the VM matrix only.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use testbed::workload::{Expected, Stepped, rows};
+use testbed::{Agent, check_metrics, sum};
+
+/// Scan and discovery take turns of 50 ms; an emulated machine takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Families that are exact, and so must also be zero where nothing is expected.
+const EVENTS: [&str; 2] = ["uffdwp_faults_total", "uffdwp_markers_total"];
+
+fn agent(args: &[&str]) -> Agent {
+    let fast = [
+        "--discover-interval",
+        "100ms",
+        "--scan-interval",
+        "100ms",
+        "--scan-budget",
+        "50%",
+    ];
+    let agent = Agent::start(
+        &[
+            &fast[..],
+            &[
+                "--max-processes",
+                "1000",
+                "--linger",
+                "1h",
+                "--require-level",
+                "partial",
+            ],
+            args,
+        ]
+        .concat(),
+    );
+    agent.wait_ready();
+    agent
+}
+
+/// What is not as expected, in words.
+fn differences(before: &str, after: &str, expected: &[Expected]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut sums: BTreeMap<(String, Vec<String>), f64> = BTreeMap::new();
+    for sample in expected {
+        let found = gained(before, after, sample);
+        // Of very many VMAs only some have series of their own; their sum is checked below.
+        if found != sample.value && sample.repeat == 1.0 {
+            wrong.push(format!(
+                "{} is {found} instead of {}",
+                sample.selector(),
+                sample.value
+            ));
+        }
+        if EVENTS.contains(&sample.family.as_str()) {
+            *sums
+                .entry((sample.family.clone(), summed(sample)))
+                .or_default() += sample.value * sample.repeat;
+        }
+    }
+    // Nothing beside it: not in another VMA, not with other labels.
+    let pids: Vec<_> = expected
+        .iter()
+        .map(|e| format!("pid=\"{}\"", e.label("pid")))
+        .collect();
+    for (kind, labels) in kinds() {
+        for pid in pids.iter().collect::<std::collections::BTreeSet<_>>() {
+            let labels: Vec<String> = std::iter::once(pid.clone()).chain(labels.clone()).collect();
+            let labels_of: Vec<_> = labels.iter().map(String::as_str).collect();
+            let total = |exposition| sum(exposition, kind, &labels_of).unwrap_or(0.0);
+            let said = total(after) - total(before);
+            let meant = sums
+                .get(&(kind.to_owned(), labels.clone()))
+                .copied()
+                .unwrap_or(0.0);
+            if said != meant {
+                wrong.push(format!(
+                    "{kind}{labels:?} gained {said} in all VMAs instead of {meant}"
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+/// What a series gained by the work; a gauge is what it is.
+fn gained(before: &str, after: &str, sample: &Expected) -> f64 {
+    let now = sample.in_exposition(after).unwrap_or(0.0);
+    if sample.family.ends_with("_total") {
+        now - sample.in_exposition(before).unwrap_or(0.0)
+    } else {
+        now
+    }
+}
+
+/// The labels that are summed over, in the order of [`kinds`].
+fn summed(sample: &Expected) -> Vec<String> {
+    ["pid", "mode", "entry", "event"]
+        .into_iter()
+        .filter_map(|key| {
+            let (_, value) = sample.labels.iter().find(|(k, _)| k == key)?;
+            Some(format!("{key}=\"{value}\""))
+        })
+        .collect()
+}
+
+/// Every kind of exact event.
+fn kinds() -> Vec<(&'static str, Vec<String>)> {
+    let mut all = Vec::new();
+    for event in ["installed", "consumed", "dropped"] {
+        all.push(("uffdwp_markers_total", vec![format!("event=\"{event}\"")]));
+    }
+    for mode in ["async", "sync"] {
+        for entry in ["pte", "marker", "huge"] {
+            let labels = vec![format!("mode=\"{mode}\""), format!("entry=\"{entry}\"")];
+            all.push(("uffdwp_faults_total", labels));
+        }
+    }
+    all
+}
+
+/// Page tables of a process that its series tell of: allocated less freed.
+fn tables(exposition: &str, pid: u32) -> f64 {
+    let pid = format!("pid=\"{pid}\"");
+    let of = |family| sum(exposition, family, &[&pid]).unwrap_or(0.0);
+    of("uffdwp_page_tables_allocated_total") - of("uffdwp_page_tables_freed_total")
+}
+
+/// Runs one row; `None` if it cannot run on this kernel.
+fn run(agent: &Agent, row: &str, args: &[&str]) -> Option<Vec<String>> {
+    let mut workload = Stepped::start(row, args)?;
+    let before = agent.metrics();
+    workload.work();
+    let begin = Instant::now();
+    loop {
+        let exposition = agent.metrics();
+        let mut wrong = differences(&before, &exposition, &workload.expected);
+        let gained = tables(&exposition, workload.pid()) - tables(&before, workload.pid());
+        if gained != workload.page_tables_gained {
+            wrong.push(format!(
+                "VmPTE gained {} tables, allocated less freed is {gained}",
+                workload.page_tables_gained
+            ));
+        }
+        if wrong.is_empty() || begin.elapsed() > PATIENCE {
+            return Some(wrong);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Runs all rows that `wanted` picks and says what is wrong with any of them.
+fn table(agent: &Agent, wanted: impl Fn(&str) -> bool, args: &[&str]) {
+    let (mut ran, mut failed) = (0, Vec::new());
+    for row in rows().iter().filter(|row| wanted(row)) {
+        let Some(wrong) = run(agent, row, args) else {
+            println!("{row:32} not on this kernel");
+            continue;
+        };
+        ran += 1;
+        println!(
+            "{row:32} {}",
+            if wrong.is_empty() {
+                "exact".into()
+            } else {
+                wrong.join("\n    ")
+            }
+        );
+        if !wrong.is_empty() {
+            failed.push(row.clone());
+        }
+    }
+    let missed = misses(agent);
+    assert!(
+        failed.is_empty(),
+        "not exact: {failed:?}; missed {missed:?}\n{}",
+        agent.get("/status").1
+    );
+    assert!(ran > 0, "no row ran");
+}
+
+/// Hooks that missed events.
+fn misses(agent: &Agent) -> Vec<String> {
+    let exposition = agent.metrics();
+    let nonzero =
+        |line: &&str| line.starts_with("uffdwp_probe_missed_total{") && !line.ends_with(" 0");
+    exposition
+        .lines()
+        .filter(nonzero)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn every_row_is_exact() {
+    let agent = agent(&[]);
+    // For a developer who is after one row: TRACKER_ROWS=PART OF ITS NAME
+    let wanted = std::env::var("TRACKER_ROWS").unwrap_or_default();
+    table(&agent, |row| row.contains(&wanted), &[]);
+    check_metrics(&agent.metrics());
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn threads_lose_nothing() {
+    let agent = agent(&[]);
+    // 8 threads x 4 areas of 62,500 pages x 8 rounds make 2 million writes.
+    table(
+        &agent,
+        |row| row == "threads-async" || row == "threads-sync",
+        &["--threads", "8"],
+    );
+    // A preempted exit loses a waiting time, never an event; nothing else may be missed here.
+    let exits = |line: &&String| line.contains("_exit\"");
+    let others: Vec<_> = misses(&agent)
+        .into_iter()
+        .filter(|line| !exits(&line))
+        .collect();
+    assert_eq!(others, Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn every_rung_is_exact() {
+    for (entry, exit) in [("fentry", "fexit"), ("kprobe", "kretprobe")] {
+        println!("{entry} and {exit}");
+        let agent = agent(&["--force-mechanism", entry, "--force-mechanism", exit]);
+        // One row of each kind is enough to see a rung count.
+        let wanted = [
+            "anon-present-sync",
+            "anon-present-async",
+            "shmem-marker-write-sync",
+            "anon-marker-write-async",
+            "hugetlb-present-async",
+            "hugetlb-marker-write-async",
+            "thp-async",
+            "thp-sync",
+            "scan-ptes-async",
+            "populate-write-marker-async",
+            "uffdio-copy-async",
+            "munmap-async",
+            "mremap-event-async",
+            "fork-event-async",
+        ];
+        table(&agent, |row| wanted.contains(&row), &[]);
+    }
+}

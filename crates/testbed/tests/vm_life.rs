@@ -1,0 +1,302 @@
+//! The agent's life and its bad days on a kernel whose functions can be hooked: it is killed, it is
+//! not alone, its tables are full, those it observes come first or go away. Runs in guests only.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use testbed::workload::Stepped;
+use testbed::{Agent, check_metrics, eventually, guest, sum};
+
+/// What the kernel holds for BPF and tracing: programs, maps and links by id; functions with a
+/// probe; kprobes.
+#[derive(Debug, PartialEq)]
+struct Held {
+    programs: Vec<u32>,
+    maps: Vec<u32>,
+    links: Vec<u32>,
+    traced: Vec<String>,
+    kprobes: Vec<String>,
+}
+
+impl Held {
+    fn now() -> Self {
+        let lines = |path| {
+            let text = fs::read_to_string(path).unwrap();
+            text.lines().map(str::to_owned).collect()
+        };
+        let programs = aya::programs::loaded_programs();
+        let links = aya::programs::loaded_links();
+        Self {
+            programs: programs.filter_map(|one| Some(one.ok()?.id())).collect(),
+            maps: aya::maps::loaded_maps()
+                .filter_map(|one| Some(one.ok()?.id()))
+                .collect(),
+            links: links.filter_map(|one| Some(one.ok()?.id())).collect(),
+            traced: lines("/sys/kernel/tracing/enabled_functions"),
+            kprobes: lines("/sys/kernel/debug/kprobes/list"),
+        }
+    }
+
+    fn sizes(&self) -> [usize; 5] {
+        let Self {
+            programs,
+            maps,
+            links,
+            traced,
+            kprobes,
+        } = self;
+        [
+            programs.len(),
+            maps.len(),
+            links.len(),
+            traced.len(),
+            kprobes.len(),
+        ]
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn nothing_is_left_in_the_kernel_however_it_ends() {
+    let before = Held::now();
+    for signal in [Signal::KILL, Signal::TERM] {
+        let mut agent = guest::agent(&[]);
+        let during = Held::now();
+        let more = |(now, then): (usize, usize)| now > then;
+        assert!(
+            during.sizes().into_iter().zip(before.sizes()).all(more),
+            "an agent at work shows: {during:?}"
+        );
+        let status = agent.end(signal);
+        assert_eq!(status.success(), signal == Signal::TERM, "{status:?}");
+        // The kernel frees programs and trampolines a grace period later.
+        eventually(&format!("the kernel is as before: {before:?}"), || {
+            (Held::now() == before).then_some(())
+        });
+    }
+}
+
+/// The verifier gives up a program after a million instructions that it looked at (`BPF_COMPLEXITY_LIMIT_INSNS`), and how
+/// many it looks at differs by kernel and by where `vmlinux` has its fields. The next kernel needs room.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn the_verifier_has_room() {
+    const MOST: u32 = 250_000;
+    let _agent = guest::agent(&["--explain", "comm:sleep"]);
+    let mut all: Vec<(u32, String)> = aya::programs::loaded_programs()
+        .map(|program| {
+            let program = program.unwrap();
+            let name = program.name_as_str().unwrap_or_default().to_owned();
+            (program.verified_instruction_count().unwrap(), name)
+        })
+        .collect();
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    eprintln!("{:?}", &all[..all.len().min(5)]);
+    assert!(all.len() > 20, "the hooks are loaded: {all:?}");
+    assert!(all[0].0 < MOST, "{:?}", all[0]);
+}
+
+/// Rows of which at least the first runs on every kernel.
+const ROWS: [&str; 3] = [
+    "anon-present-sync",
+    "anon-marker-write-async",
+    "munmap-async",
+];
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn two_agents_at_once_both_count_exactly() {
+    let agents = [guest::agent(&[]), guest::agent(&[])];
+    for row in ROWS {
+        let Some(mut workload) = Stepped::start(row, &[]) else {
+            continue;
+        };
+        let before = agents.each_ref().map(Agent::metrics);
+        workload.work();
+        for (agent, before) in agents.iter().zip(&before) {
+            guest::wait_exact(agent, before, &workload);
+        }
+    }
+}
+
+/// The workload starts before the agent, and uses userfaultfd for the first time after it.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn the_first_use_after_the_start_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let facts = directory.path().join("facts.json");
+    testbed::workload::write_facts(&facts);
+    for row in ["anon-present-sync", "anon-marker-write-async"] {
+        let args = ["--wait-for-newline", "--facts", facts.to_str().unwrap()];
+        let waiting = Stepped::waiting(row, &args);
+        let agent = guest::agent(&[]);
+        let before = agent.metrics();
+        let Some(mut workload) = waiting.begin() else {
+            continue;
+        };
+        workload.work();
+        guest::wait_exact(&agent, &before, &workload);
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn the_programs_speak_at_level_debug_only() {
+    for (level, speaks) in [("info", false), ("debug", true)] {
+        let agent = guest::agent(&["--log.level", level]);
+        assert_eq!(agent.status()["level"]["level"], "full", "{}", agent.log());
+        let refused: Vec<_> = agent.status()["hooks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|hook| hook["verdict"] == "attached" && hook["reason"] != "first choice")
+            .cloned()
+            .collect();
+        assert_eq!(
+            refused,
+            Vec::<serde_json::Value>::new(),
+            "a line must not cost a hook its mechanism"
+        );
+        let before = agent.metrics();
+        let mut workload = Stepped::start("anon-present-sync", &[]).unwrap();
+        workload.work();
+        guest::wait_exact(&agent, &before, &workload);
+        if speaks {
+            eventually("a line of the programs", || {
+                agent.log().contains("VMA record").then_some(())
+            });
+        }
+        assert_eq!(
+            agent.log().contains("target=tracker_ebpf"),
+            speaks,
+            "{}",
+            agent.log()
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn full_tables_are_told_and_lose_no_total() {
+    const VMAS: f64 = 100.0;
+    let agent = guest::agent(&["--vma-records", "16", "--max-vmas", "1000"]);
+    let mut workload = Stepped::start("many-vmas-sync", &["--pages", "100"]).unwrap();
+    let before = agent.metrics();
+    workload.work();
+    let node = ["mode=\"sync\"", "entry=\"pte\""];
+    guest::wait_sum(&agent, "uffdwp_node_faults_total", &node, VMAS);
+    let after = agent.metrics();
+    let gained = |family: &str, labels: &[&str]| {
+        sum(&after, family, labels).unwrap() - sum(&before, family, labels).unwrap_or(0.0)
+    };
+
+    // Each fault is somewhere: with its VMA, or with what has no room.
+    assert_eq!(gained("uffdwp_faults_total", &node), VMAS);
+    let own = format!("pid=\"{}\"", workload.pid());
+    let with_vma = gained("uffdwp_faults_total", &[&own, "vma=\"0x"]);
+    assert!((1.0..=16.0).contains(&with_vma), "{with_vma}\n{after}");
+
+    let outcome = |name: &str| {
+        let label = format!("outcome=\"{name}\"");
+        gained("uffdwp_probe_events_total", &[&label])
+    };
+    let outcomes = ["counted", "process_only", "unattributed"].map(outcome);
+    let totals = [
+        "uffdwp_node_faults_total",
+        "uffdwp_node_markers_total",
+        "uffdwp_node_page_tables_allocated_total",
+    ];
+    let totals: f64 = totals.iter().map(|family| gained(family, &[])).sum();
+    assert_eq!(
+        outcomes.iter().sum::<f64>(),
+        totals,
+        "{outcomes:?}\n{after}"
+    );
+    assert!(outcomes[2] >= VMAS - 16.0, "{outcomes:?}\n{after}");
+
+    let map = |family: &str| sum(&after, family, &["map=\"vma_records\""]);
+    assert_eq!(map("uffdwp_map_capacity"), Some(16.0));
+    // VMAs that were split are gone, and their records are free again.
+    let entries = map("uffdwp_map_entries").unwrap();
+    assert!((1.0..=16.0).contains(&entries), "{entries}\n{after}");
+    let full = gained("uffdwp_record_failures_total", &["vma_records_full"]);
+    assert!(full >= VMAS - 16.0, "{full}");
+    check_metrics(&after);
+}
+
+/// Every total of the node, and what became of the events.
+fn totals(exposition: &str) -> BTreeMap<String, f64> {
+    let total = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let wanted = ["uffdwp_node_", "uffdwp_probe_events_total"];
+        let is_total = wanted.iter().any(|start| series.starts_with(start));
+        is_total.then(|| (series.to_owned(), value.parse().unwrap()))
+    };
+    exposition.lines().filter_map(total).collect()
+}
+
+/// Scrapes until told to end; tells each total that went down or away.
+fn watch(address: &str, end: &AtomicBool) -> Vec<String> {
+    let (mut last, mut fallen) = (BTreeMap::new(), Vec::new());
+    while !end.load(Ordering::Relaxed) {
+        let now = totals(&testbed::get(address, "/metrics").1);
+        for (series, then) in &last {
+            if now.get(series).is_none_or(|now| now < then) {
+                fallen.push(format!("{series} from {then} to {:?}", now.get(series)));
+            }
+        }
+        last = now;
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    fallen
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn totals_stay_when_processes_go() {
+    // Series go at once; the totals may not.
+    let agent = guest::start(&["--linger", "100ms", "--require-level", "partial"]);
+    agent.wait_ready();
+    let end = AtomicBool::new(false);
+    let fallen = std::thread::scope(|scope| {
+        let watched = scope.spawn(|| watch(&agent.address, &end));
+        let mut known = 0.0;
+        for row in ROWS.into_iter().cycle().take(6) {
+            let Some(mut workload) = Stepped::start(row, &[]) else {
+                continue;
+            };
+            workload.work();
+            let faults = workload.expected.iter();
+            let faults = faults.filter(|sample| sample.family == "uffdwp_faults_total");
+            known += faults.map(|sample| sample.value).sum::<f64>();
+        }
+        guest::wait_sum(&agent, "uffdwp_node_faults_total", &[], known);
+        for _ in 0..4 {
+            // Killed at work, its counters full.
+            let mut workload = Stepped::start("threads-sync", &["--rounds", "1000000"]).unwrap();
+            workload.go();
+            let more = || sum(&agent.metrics(), "uffdwp_node_faults_total", &[]).unwrap();
+            eventually("it is counted", || (more() > known).then_some(()));
+            drop(workload);
+            known = more();
+        }
+        // Longer than the series linger.
+        eventually("series go", || {
+            (sum(
+                &agent.metrics(),
+                "uffdwp_faults_total",
+                &["pid=\"", "vma=\"0x"],
+            )
+            .is_none())
+            .then_some(())
+        });
+        end.store(true, Ordering::Relaxed);
+        watched.join().unwrap()
+    });
+    assert!(fallen.is_empty(), "{fallen:#?}");
+    check_metrics(&agent.metrics());
+}

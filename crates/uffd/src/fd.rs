@@ -1,0 +1,368 @@
+//! The userfaultfd itself: userfaultfd(2) and its ioctls (ioctl_userfaultfd(2)).
+
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::ioctl::{Opcode, Updater};
+use rustix::mm::UserfaultfdFlags;
+
+use super::abi::{
+    API, API_VERSION, CONTINUE, COPY, COPY_WP, DONTWAKE, MOVE, NEW, REGISTER, UNREGISTER,
+    UffdioApi, UffdioCopy, UffdioRange, UffdioRangeMode, UffdioWriteprotect, WAKE, WP,
+    WRITEPROTECT, ZEROPAGE,
+};
+use super::message::{MESSAGE_BYTES, Message};
+use super::{Error, Features, Result};
+
+/// What a registration asks for (`UFFDIO_REGISTER_MODE_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisterMode(u64);
+
+impl RegisterMode {
+    /// Faults on pages that are not there.
+    pub const MISSING: Self = Self(1);
+    /// Writes to armed pages.
+    pub const WP: Self = Self(2);
+    /// Both.
+    pub const MISSING_WP: Self = Self(3);
+}
+
+/// A userfaultfd, of this process or taken over from another one.
+#[derive(Debug)]
+pub struct Userfaultfd(OwnedFd);
+
+impl Userfaultfd {
+    /// Opens one for this process that also handles faults of the kernel, non-blocking.
+    ///
+    /// Without the privilege for userfaultfd(2) it tries `/dev/userfaultfd`.
+    pub fn open() -> Result<Self> {
+        match open_with(UserfaultfdFlags::empty()) {
+            Err(Errno::PERM) => Self::open_device(),
+            result => result
+                .map(Self)
+                .map_err(|e| Error::system("cannot create", "userfaultfd", e)),
+        }
+    }
+
+    /// Opens one that handles faults of user code only, which needs no privilege
+    /// (`UFFD_USER_MODE_ONLY`).
+    pub fn open_user_mode_only() -> Result<Self> {
+        open_with(UserfaultfdFlags::from_bits_retain(1))
+            .map(Self)
+            .map_err(|e| Error::system("cannot create", "userfaultfd (user mode only)", e))
+    }
+
+    fn open_device() -> Result<Self> {
+        let path = Path::new("/dev/userfaultfd");
+        let device = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|_| Error::system("cannot create", "userfaultfd", Errno::PERM))?;
+        // SAFETY: USERFAULTFD_IOC_NEW takes open flags as its integer argument and no pointer.
+        let fd = unsafe { rustix::ioctl::ioctl(&device, NewFd) }
+            .map_err(|e| Error::system("cannot create userfaultfd by", "/dev/userfaultfd", e))?;
+        Ok(Self(fd))
+    }
+
+    /// Takes ownership of the number in a [`Message::Fork`].
+    ///
+    /// # Safety
+    /// `fd` came from such a message of this process and nothing else owns it.
+    pub unsafe fn from_fork(fd: i32) -> Self {
+        // SAFETY: the caller promises that it is open and ours alone.
+        Self(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// Starts the protocol with `features`; returns those the kernel offers (`UFFDIO_API`).
+    ///
+    /// A kernel that lacks one of them answers EINVAL: ask [`Features::offered`] first.
+    pub fn enable(&self, features: Features) -> Result<Features> {
+        let mut api = UffdioApi {
+            api: API_VERSION,
+            features: features.0,
+            ioctls: 0,
+        };
+        // SAFETY: UFFDIO_API reads and writes one uffdio_api.
+        unsafe { self.call::<API, _>(&mut api) }
+            .map_err(|e| Error::system("UFFDIO_API refuses features", features.to_string(), e))?;
+        Ok(Features(api.features))
+    }
+
+    /// Registers a page-aligned range; returns the bit mask of ioctls it allows.
+    pub fn register(&self, range: &Range<u64>, mode: RegisterMode) -> Result<u64> {
+        let mut arg = UffdioRangeMode {
+            range: raw(range),
+            mode: mode.0,
+            answer: 0,
+        };
+        // SAFETY: UFFDIO_REGISTER reads and writes one uffdio_register; it changes no content.
+        unsafe { self.call::<REGISTER, _>(&mut arg) }
+            .map_err(|e| on("UFFDIO_REGISTER", range, e))?;
+        Ok(arg.answer)
+    }
+
+    /// Ends the registration of a range, which disarms its pages.
+    pub fn unregister(&self, range: &Range<u64>) -> Result<()> {
+        // SAFETY: UFFDIO_UNREGISTER reads one uffdio_range; it changes no content.
+        unsafe { self.call::<UNREGISTER, _>(&mut raw(range)) }
+            .map_err(|e| on("UFFDIO_UNREGISTER", range, e))
+    }
+
+    /// Arms every page of a range.
+    pub fn arm(&self, range: &Range<u64>) -> Result<()> {
+        self.write_protect(range, WP)
+    }
+
+    /// Disarms a range and wakes who waits there: how a handler resolves a sync fault.
+    pub fn resolve(&self, range: &Range<u64>) -> Result<()> {
+        self.write_protect(range, 0)
+    }
+
+    fn write_protect(&self, range: &Range<u64>, mode: u64) -> Result<()> {
+        loop {
+            let mut arg = UffdioWriteprotect {
+                range: raw(range),
+                mode,
+            };
+            // SAFETY: UFFDIO_WRITEPROTECT reads one uffdio_writeprotect; it changes no content.
+            match unsafe { self.call::<WRITEPROTECT, _>(&mut arg) } {
+                // The address space is changing (fork, mremap): the kernel asks for a retry.
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                result => return result.map_err(|e| on("UFFDIO_WRITEPROTECT", range, e)),
+            }
+        }
+    }
+
+    /// Wakes who waits in a range without changing it.
+    pub fn wake(&self, range: &Range<u64>) -> Result<()> {
+        // SAFETY: UFFDIO_WAKE reads one uffdio_range.
+        unsafe { self.call::<WAKE, _>(&mut raw(range)) }.map_err(|e| on("UFFDIO_WAKE", range, e))
+    }
+
+    /// Fills missing pages with a copy, armed if `armed`; returns the bytes copied, which are fewer
+    /// than asked for when the address space changed meanwhile.
+    ///
+    /// # Safety
+    /// If the fd is of this process, nothing may hold a reference into `range`; `source` points
+    /// to as many readable bytes.
+    pub unsafe fn copy(&self, range: &Range<u64>, source: *const u8, armed: bool) -> Result<u64> {
+        let mode = if armed { COPY_WP } else { 0 };
+        let mut arg = copy_arg(range, source as u64, mode);
+        // SAFETY: UFFDIO_COPY reads and writes one uffdio_copy; its memory is the caller's promise.
+        let result = unsafe { self.call::<COPY, _>(&mut arg) };
+        partial(result, arg.done).map_err(|e| on("UFFDIO_COPY", range, e))
+    }
+
+    /// Moves pages from `source`, which become missing there (`UFFDIO_MOVE`, 6.8); returns bytes.
+    ///
+    /// # Safety
+    /// If the fd is of this process, nothing may hold a reference into either range.
+    pub unsafe fn move_pages(&self, range: &Range<u64>, source: u64) -> Result<u64> {
+        let mut arg = copy_arg(range, source, 0);
+        // SAFETY: UFFDIO_MOVE reads and writes one uffdio_move; its memory is the caller's promise.
+        let result = unsafe { self.call::<MOVE, _>(&mut arg) };
+        partial(result, arg.done).map_err(|e| on("UFFDIO_MOVE", range, e))
+    }
+
+    /// Maps the zero page where pages are missing; returns bytes. `wake` who waits for them, or not.
+    pub fn zeropage(&self, range: &Range<u64>, wake: bool) -> Result<u64> {
+        let mode = if wake { 0 } else { DONTWAKE };
+        let mut arg = UffdioRangeMode {
+            range: raw(range),
+            mode,
+            answer: 0,
+        };
+        // SAFETY: UFFDIO_ZEROPAGE reads and writes one uffdio_zeropage; a missing page reads zero anyway.
+        let result = unsafe { self.call::<ZEROPAGE, _>(&mut arg) };
+        partial(result, arg.answer as i64).map_err(|e| on("UFFDIO_ZEROPAGE", range, e))
+    }
+
+    /// Maps pages that are in the page cache already (`UFFDIO_CONTINUE`); returns bytes.
+    pub fn resume(&self, range: &Range<u64>) -> Result<u64> {
+        let mut arg = UffdioRangeMode {
+            range: raw(range),
+            mode: 0,
+            answer: 0,
+        };
+        // SAFETY: UFFDIO_CONTINUE reads and writes one uffdio_continue; it changes no content.
+        let result = unsafe { self.call::<CONTINUE, _>(&mut arg) };
+        partial(result, arg.answer as i64).map_err(|e| on("UFFDIO_CONTINUE", range, e))
+    }
+
+    /// Appends the queued messages, at most 16 a call; none when there are none.
+    pub fn read_messages(&self, messages: &mut Vec<Message>) -> Result<()> {
+        let mut buffer = [[0; MESSAGE_BYTES]; 16];
+        let length = match rustix::io::read(&self.0, buffer.as_flattened_mut()) {
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            result => result.map_err(|e| Error::system("cannot read", "userfaultfd", e))?,
+        };
+        messages.extend(buffer[..length / MESSAGE_BYTES].iter().map(Message::parse));
+        Ok(())
+    }
+
+    /// # Safety
+    /// `T` is the type the kernel expects for `OPCODE`, and the effect on memory is accounted for.
+    unsafe fn call<const OPCODE: Opcode, T>(&self, arg: &mut T) -> std::result::Result<(), Errno> {
+        // SAFETY: the caller pairs OPCODE and T.
+        unsafe { rustix::ioctl::ioctl(&self.0, Updater::<OPCODE, T>::new(arg)) }
+    }
+}
+
+impl Features {
+    /// Those this kernel offers, asked on a userfaultfd that is thrown away.
+    pub fn offered() -> Result<Self> {
+        let fd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
+        fd.enable(Self::default())
+    }
+}
+
+impl AsFd for Userfaultfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Userfaultfd {
+    /// For one duplicated from another process with pidfd_getfd(2).
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+fn open_with(flags: UserfaultfdFlags) -> std::result::Result<OwnedFd, Errno> {
+    let flags = flags | UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
+    // SAFETY: opening it changes nothing; what its ioctls change is told at each.
+    unsafe { rustix::mm::userfaultfd(flags) }
+}
+
+fn raw(range: &Range<u64>) -> UffdioRange {
+    UffdioRange {
+        start: range.start,
+        len: range.end.saturating_sub(range.start),
+    }
+}
+
+fn copy_arg(range: &Range<u64>, src: u64, mode: u64) -> UffdioCopy {
+    let UffdioRange { start, len } = raw(range);
+    UffdioCopy {
+        dst: start,
+        src,
+        len,
+        mode,
+        done: 0,
+    }
+}
+
+/// An ioctl that stopped early answers EAGAIN and says how far it came.
+fn partial(result: std::result::Result<(), Errno>, done: i64) -> std::result::Result<u64, Errno> {
+    match result {
+        Ok(()) => Ok(done.unsigned_abs()),
+        Err(Errno::AGAIN) if done >= 0 => Ok(done.unsigned_abs()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn on(what: &'static str, range: &Range<u64>, errno: Errno) -> Error {
+    Error::system(
+        what,
+        format!("of {:#x}-{:#x}", range.start, range.end),
+        errno,
+    )
+}
+
+/// `USERFAULTFD_IOC_NEW`: flags as an integer, a new fd as its result.
+struct NewFd;
+
+// SAFETY: the argument is an integer, nothing in user memory is read or written, and a result that
+// is not an error is a new descriptor.
+unsafe impl rustix::ioctl::Ioctl for NewFd {
+    type Output = OwnedFd;
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        NEW
+    }
+
+    fn as_ptr(&mut self) -> *mut std::ffi::c_void {
+        let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
+        std::ptr::without_provenance_mut(flags.bits() as usize)
+    }
+
+    // SAFETY: the trait's caller hands over the result of this ioctl, which nobody else has.
+    unsafe fn output_from_ptr(
+        fd: rustix::ioctl::IoctlOutput,
+        _: *mut std::ffi::c_void,
+    ) -> rustix::io::Result<OwnedFd> {
+        // SAFETY: the kernel has just made this descriptor, for us alone.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::{PAGE_SIZE, Scratch};
+
+    #[test]
+    fn an_early_stop_tells_how_far_it_came() {
+        assert_eq!(partial(Err(Errno::AGAIN), 4096), Ok(4096));
+        assert_eq!(partial(Ok(()), 8192), Ok(8192));
+        assert_eq!(partial(Err(Errno::EXIST), -17), Err(Errno::EXIST));
+    }
+
+    #[test]
+    fn a_sync_fault_arrives_as_a_message_and_is_resolved() {
+        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let fd = Userfaultfd::open_user_mode_only().unwrap();
+        fd.enable(Features::default()).unwrap();
+        let range = scratch.range();
+        fd.register(&range, RegisterMode::WP).unwrap();
+        scratch.write(0);
+        fd.arm(&range).unwrap();
+        let mut messages = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| scratch.write(0));
+            while messages.is_empty() {
+                std::thread::yield_now();
+                fd.read_messages(&mut messages).unwrap();
+            }
+            fd.resolve(&range).unwrap();
+        });
+        let expected = Message::Fault {
+            address: range.start,
+            write_protect: true,
+            write: true,
+        };
+        assert_eq!(messages, [expected]);
+    }
+
+    #[test]
+    fn copy_fills_a_missing_page() {
+        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let fd = Userfaultfd::open_user_mode_only().unwrap();
+        fd.enable(Features::default()).unwrap();
+        fd.register(&scratch.range(), RegisterMode::MISSING_WP)
+            .unwrap();
+        let page = [7u8; PAGE_SIZE as usize];
+        // SAFETY: `page` is as long as the range, and nobody refers to the scratch's content.
+        let copied = unsafe { fd.copy(&scratch.range(), page.as_ptr(), true) }.unwrap();
+        assert_eq!((copied, scratch.read(0)), (PAGE_SIZE, 7));
+    }
+
+    #[test]
+    fn a_refused_range_is_named() {
+        let fd = Userfaultfd::open_user_mode_only().unwrap();
+        fd.enable(Features::default()).unwrap();
+        let error = fd
+            .register(&(0x1000..0x3000), RegisterMode::WP)
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("UFFDIO_REGISTER of 0x1000-0x3000: "),
+            "{error}"
+        );
+    }
+}

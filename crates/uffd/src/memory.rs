@@ -1,0 +1,116 @@
+//! The memory of a process, read from outside with process_vm_readv(2).
+//!
+//! A read is an access like any other: a page that is not there is faulted in.
+
+use std::io;
+use std::ops::Range;
+
+use super::error::unless_gone;
+use super::{PAGE_SIZE, Result};
+
+/// How many pieces one call takes (`UIO_MAXIOV`).
+const PIECES: usize = 1024;
+
+/// The memory of a process, by its pid. Needs ptrace access to it.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessMemory {
+    pid: u32,
+}
+
+impl ProcessMemory {
+    /// That of a process, our own included.
+    pub const fn of(pid: u32) -> Self {
+        Self { pid }
+    }
+
+    /// Reads from `address` on and returns how many bytes came before the first page that cannot be read.
+    /// `None`: the process is gone.
+    pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<Option<usize>> {
+        let remote = [piece(address, buffer.len())];
+        self.call(buffer, &remote)
+    }
+
+    /// Reads one byte of every page, which maps pages that are not there; returns how many cannot be read. `None`:
+    /// the process is gone.
+    pub fn populate(&self, range: &Range<u64>) -> Result<Option<u64>> {
+        let mut bytes = [0; PIECES];
+        let (mut at, mut unreadable) = (range.start, 0);
+        while at < range.end {
+            let pages = super::pages_in(&(at..range.end)).min(PIECES as u64);
+            let remote: Vec<_> = (0..pages).map(|n| piece(at + n * PAGE_SIZE, 1)).collect();
+            let Some(read) = self.call(&mut bytes[..remote.len()], &remote)? else {
+                return Ok(None);
+            };
+            // A short count ends at the page that failed, which is passed over.
+            let failed = u64::from((read as u64) < pages);
+            unreadable += failed;
+            at += (read as u64 + failed) * PAGE_SIZE;
+        }
+        Ok(Some(unreadable))
+    }
+
+    fn call(&self, buffer: &mut [u8], remote: &[libc::iovec]) -> Result<Option<usize>> {
+        let local = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
+        let (pid, pieces) = (self.pid as libc::pid_t, remote.len() as libc::c_ulong);
+        // SAFETY: the kernel writes to `buffer`, which is ours, at most its length; the remote addresses it checks.
+        let read =
+            unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), pieces, 0) };
+        let result = usize::try_from(read).map_err(|_| io::Error::last_os_error());
+        let result = match result {
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(0),
+            result => result,
+        };
+        unless_gone(
+            result,
+            "cannot read",
+            format!("memory of process {}", self.pid),
+        )
+    }
+}
+
+fn piece(address: u64, length: usize) -> libc::iovec {
+    libc::iovec {
+        iov_base: std::ptr::without_provenance_mut(address as usize),
+        iov_len: length,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::{Entry, Pagemap, Scratch};
+
+    #[test]
+    fn reads_up_to_the_first_page_that_is_not_mapped() {
+        let own = ProcessMemory::of(std::process::id());
+        let scratch = Scratch::anonymous(2 * PAGE_SIZE).unwrap();
+        scratch.store(1, 7);
+        let mut bytes = vec![9; 2 * PAGE_SIZE as usize];
+        let read = own.read(scratch.range().start, &mut bytes).unwrap();
+        assert_eq!(read, Some(bytes.len()));
+        assert_eq!((bytes[0], bytes[PAGE_SIZE as usize]), (0, 7));
+        assert_eq!(own.read(0x1000, &mut bytes).unwrap(), Some(0));
+    }
+
+    #[test]
+    fn populating_maps_every_page_and_passes_over_holes() {
+        let own = ProcessMemory::of(std::process::id());
+        let scratch = Scratch::anonymous(3 * PAGE_SIZE).unwrap();
+        assert_eq!(own.populate(&scratch.range()).unwrap(), Some(0));
+        let mut entries = [Entry::default(); 3];
+        let pagemap = Pagemap::own().unwrap().unwrap();
+        pagemap.read(&scratch.range(), &mut entries).unwrap();
+        assert_eq!(entries.map(Entry::present), [true; 3]);
+        assert_eq!(own.populate(&(0x1000..0x4000)).unwrap(), Some(3));
+    }
+
+    #[test]
+    fn a_process_that_never_was() {
+        let nobody = ProcessMemory::of(i32::MAX as u32);
+        assert_eq!(nobody.read(0x1000, &mut [0]).unwrap(), None);
+    }
+}

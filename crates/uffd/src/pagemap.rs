@@ -1,0 +1,179 @@
+//! `/proc/PID/pagemap`: one 64-bit entry per 4 KiB page (Documentation/admin-guide/mm/pagemap.rst).
+
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::error::unless_gone;
+use super::{PAGE_SIZE, Result, pages_in};
+
+/// One entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Entry(pub u64);
+
+/// `PTE_MARKER_UFFD_WP`, kept in the offset of a marker's swap entry.
+const MARKER_UFFD_WP: u64 = 1;
+
+impl Entry {
+    /// The soft-dirty bit; always clear without `CONFIG_MEM_SOFT_DIRTY`.
+    pub const fn soft_dirty(self) -> bool {
+        self.bit(55)
+    }
+
+    /// Armed: the uffd-wp bit of a page, of a swap entry, or a marker.
+    pub const fn armed(self) -> bool {
+        self.bit(57)
+    }
+
+    /// In swap, migrating, or a marker.
+    pub const fn swapped(self) -> bool {
+        self.bit(62)
+    }
+
+    /// Mapped.
+    pub const fn present(self) -> bool {
+        self.bit(63)
+    }
+
+    /// A uffd-wp marker. Needs CAP_SYS_ADMIN: without it the kernel shows no swap type and this is
+    /// false. The type is the last one (31), or 30 on kernels that have `SWP_SWAPIN_ERROR` (6.1); a
+    /// swap file never has either. Markers of hugetlb pages are shown as `armed` only.
+    pub const fn is_marker(self) -> bool {
+        let swap_type = self.0 & 0x1f;
+        let offset = (self.0 >> 5) & ((1 << 50) - 1);
+        self.swapped() && self.armed() && swap_type >= 30 && offset & MARKER_UFFD_WP != 0
+    }
+
+    const fn bit(self, bit: u32) -> bool {
+        self.0 >> bit & 1 != 0
+    }
+}
+
+/// The open pagemap of a process.
+#[derive(Debug)]
+pub struct Pagemap {
+    fd: OwnedFd,
+    path: String,
+}
+
+impl Pagemap {
+    /// Opens that of a process (needs ptrace access to it).
+    pub fn open(pid: u32) -> Result<Option<Self>> {
+        Self::open_path(format!("/proc/{pid}/pagemap"))
+    }
+
+    /// Opens our own.
+    pub fn own() -> Result<Option<Self>> {
+        Self::open_path("/proc/self/pagemap".to_owned())
+    }
+
+    fn open_path(path: String) -> Result<Option<Self>> {
+        let opened = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let fd = unless_gone(opened.map_err(Into::into), "cannot open", &path)?;
+        Ok(fd.map(|fd| Self { fd, path }))
+    }
+
+    /// The file's name, for messages.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Reads the entries of a range from its first page on, as many as fit into `entries`; returns
+    /// how many. `None`: the address space is gone, or the range is outside of it.
+    pub fn read(&self, range: &Range<u64>, entries: &mut [Entry]) -> Result<Option<usize>> {
+        let wanted = entries.len().min(pages_in(range) as usize);
+        if wanted == 0 {
+            return Ok(Some(0));
+        }
+        let offset = range.start / PAGE_SIZE * size_of::<Entry>() as u64;
+        let bytes = as_bytes(&mut entries[..wanted]);
+        let result = loop {
+            match rustix::io::pread(&self.fd, &mut *bytes, offset) {
+                Err(rustix::io::Errno::INTR) => (),
+                result => break result,
+            }
+        };
+        let length = unless_gone(result.map_err(Into::into), "cannot read", &self.path)?;
+        // The kernel reads as empty once the last user of the address space is gone.
+        Ok(length
+            .filter(|&length| length != 0)
+            .map(|length| length / size_of::<Entry>()))
+    }
+}
+
+impl AsFd for Pagemap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn as_bytes(entries: &mut [Entry]) -> &mut [u8] {
+    // SAFETY: an entry is a transparent u64: any bytes are one, and its size has no padding.
+    unsafe {
+        std::slice::from_raw_parts_mut(entries.as_mut_ptr().cast(), size_of_val::<[Entry]>(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::Scratch;
+
+    const SWAP_AND_ARMED: u64 = 1 << 62 | 1 << 57;
+
+    #[test]
+    fn markers_of_both_encodings() {
+        assert!(Entry(SWAP_AND_ARMED | 1 << 5 | 31).is_marker());
+        assert!(Entry(SWAP_AND_ARMED | 1 << 5 | 30).is_marker());
+    }
+
+    #[test]
+    fn what_is_armed_but_no_marker() {
+        assert!(!Entry(1 << 63 | 1 << 57).is_marker(), "a present page");
+        assert!(
+            !Entry(SWAP_AND_ARMED | 77 << 5 | 2).is_marker(),
+            "a page in swap file 2"
+        );
+        assert!(!Entry(1 << 62 | 4 << 5 | 31).is_marker(), "a guard marker");
+        assert!(
+            !Entry(SWAP_AND_ARMED).is_marker(),
+            "a reader without CAP_SYS_ADMIN"
+        );
+    }
+
+    #[test]
+    fn present_pages_and_holes_of_our_own() {
+        let scratch = Scratch::anonymous(4 * PAGE_SIZE).unwrap();
+        scratch.write(1);
+        let mut entries = [Entry::default(); 8];
+        let read = Pagemap::own()
+            .unwrap()
+            .unwrap()
+            .read(&scratch.range(), &mut entries)
+            .unwrap();
+        assert_eq!(read, Some(4));
+        assert_eq!(
+            entries.map(Entry::present)[..4],
+            [false, true, false, false]
+        );
+    }
+
+    #[test]
+    fn a_process_that_is_gone() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pagemap = Pagemap::open(child.id()).unwrap().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(
+            pagemap.read(&(0..PAGE_SIZE), &mut [Entry(0)]).unwrap(),
+            None
+        );
+        assert!(Pagemap::open(child.id()).unwrap().is_none());
+    }
+}

@@ -1,0 +1,368 @@
+//! `PAGEMAP_SCAN` (6.7): which pages of a range are in which categories, and arming them meanwhile.
+//!
+//! Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c `do_pagemap_scan`.
+
+use std::ops::{BitOr, Range};
+
+use rustix::io::Errno;
+use rustix::ioctl::{Opcode, opcode};
+
+use super::error::unless_gone;
+use super::{Error, Pagemap, Result};
+
+/// A set of page categories (`PAGE_IS_*` of linux/fs.h); unknown bits are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Categories(pub u64);
+
+impl Categories {
+    /// The VMA is registered for async write-protection.
+    pub const WPALLOWED: Self = Self(1 << 0);
+    /// Written since it was armed, or never armed.
+    pub const WRITTEN: Self = Self(1 << 1);
+    /// File-backed page.
+    pub const FILE: Self = Self(1 << 2);
+    /// Mapped.
+    pub const PRESENT: Self = Self(1 << 3);
+    /// In swap, or a marker.
+    pub const SWAPPED: Self = Self(1 << 4);
+    /// The zero page.
+    pub const PFNZERO: Self = Self(1 << 5);
+    /// THP or hugetlb.
+    pub const HUGE: Self = Self(1 << 6);
+
+    /// Whether every category of `other` is in this set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for Categories {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Pages that follow each other and have the same categories (`struct page_region`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PageRegion {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// Those asked for with [`Query::returned`].
+    pub categories: Categories,
+}
+
+/// Which pages to report, and what to do to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Categories to negate before the two masks are applied.
+    pub inverted: Categories,
+    /// A page must be in all of these.
+    pub all_of: Categories,
+    /// A page must be in one of these, if any is given.
+    pub any_of: Categories,
+    /// Categories to report. Asking for more than `WRITTEN` leaves the kernel's fast path (20 times slower).
+    pub returned: Categories,
+    /// Arm the reported pages that are written (`PM_SCAN_WP_MATCHING`), in the same step.
+    pub arm: bool,
+    /// Fail with EPERM on a VMA that is not tracked in async mode (`PM_SCAN_CHECK_WPASYNC`).
+    pub require_async: bool,
+}
+
+impl Query {
+    /// The fast question: which pages are written.
+    pub const WRITTEN: Self = Self {
+        inverted: Categories(0),
+        all_of: Categories::WRITTEN,
+        any_of: Categories(0),
+        returned: Categories::WRITTEN,
+        arm: false,
+        require_async: false,
+    };
+
+    /// As [`Query::WRITTEN`], and arms what it reports: one round of tracking.
+    pub const WRITTEN_AND_ARM: Self = Self {
+        arm: true,
+        require_async: true,
+        ..Self::WRITTEN
+    };
+
+    /// Memory that is registered for async write-protection, armed or not, there or not.
+    pub const REGISTERED: Self = Self {
+        inverted: Categories(0),
+        all_of: Categories::WPALLOWED,
+        any_of: Categories(0),
+        returned: Categories::WPALLOWED,
+        arm: false,
+        require_async: false,
+    };
+
+    /// Armed pages, markers included. Pages with neither flag are not there: they were never armed, and
+    /// kernels differ in whether such a page is written.
+    pub const ARMED: Self = Self {
+        inverted: Categories::WRITTEN,
+        all_of: Categories::WRITTEN,
+        any_of: Categories(Categories::PRESENT.0 | Categories::SWAPPED.0),
+        returned: Categories(0),
+        arm: false,
+        require_async: false,
+    };
+}
+
+/// What one call did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// How many regions of the buffer it filled.
+    pub regions: usize,
+    /// Where the walk ended: before the end of the range if the buffer was full.
+    pub walk_end: u64,
+}
+
+/// What one call that arms did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArmScan {
+    /// All it walked is armed, and what was written before is in the buffer.
+    Walked(Scanned),
+    /// It came to memory that is not registered for async write-protection, and stopped. So many regions of the
+    /// buffer were reported and armed before; the call does not say where it stopped.
+    Refused {
+        /// How many regions of the buffer it filled.
+        regions: usize,
+    },
+}
+
+#[repr(C)]
+struct PmScanArg {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+const _: () = assert!(size_of::<PmScanArg>() == 96);
+const _: () = assert!(size_of::<PageRegion>() == 24);
+
+const PAGEMAP_SCAN: Opcode = opcode::read_write::<PmScanArg>(b'f', 16);
+const WP_MATCHING: u64 = 1 << 0;
+const CHECK_WPASYNC: u64 = 1 << 1;
+
+impl Pagemap {
+    /// Scans a page-aligned range once, into `regions` (not empty). `None`: the address space is gone.
+    pub fn scan_once(
+        &self,
+        range: &Range<u64>,
+        query: &Query,
+        regions: &mut [PageRegion],
+    ) -> Result<Option<Scanned>> {
+        let mut arg = PmScanArg {
+            size: size_of::<PmScanArg>() as u64,
+            flags: flag(query.arm, WP_MATCHING) | flag(query.require_async, CHECK_WPASYNC),
+            start: range.start,
+            end: range.end,
+            walk_end: 0,
+            vec: regions.as_mut_ptr().addr() as u64,
+            vec_len: regions.len() as u64,
+            max_pages: 0,
+            category_inverted: query.inverted.0,
+            category_mask: query.all_of.0,
+            category_anyof_mask: query.any_of.0,
+            return_mask: query.returned.0,
+        };
+        // The kernel learns the buffer's address as a number: keep the pointer's provenance alive.
+        let _ = regions.as_mut_ptr().expose_provenance();
+        // SAFETY: the kernel reads one pm_scan_arg, writes its walk_end and at most vec_len regions.
+        let result = unsafe { rustix::ioctl::ioctl(self, ScanCall(&mut arg)) };
+        let filled = unless_gone(result.map_err(Into::into), "PAGEMAP_SCAN of", self.path())?;
+        Ok(filled.map(|regions| Scanned {
+            regions,
+            walk_end: arg.walk_end,
+        }))
+    }
+
+    /// Scans a whole range, however many calls that takes, and hands over every region. `regions` is
+    /// the buffer (512 is what the kernel uses itself). `None`: the address space is gone.
+    pub fn scan(
+        &self,
+        range: &Range<u64>,
+        query: &Query,
+        regions: &mut [PageRegion],
+        mut each: impl FnMut(PageRegion),
+    ) -> Result<Option<()>> {
+        let mut at = range.start;
+        while at < range.end {
+            let Some(scanned) = self.scan_once(&(at..range.end), query, regions)? else {
+                return Ok(None);
+            };
+            regions
+                .iter()
+                .take(scanned.regions)
+                .copied()
+                .for_each(&mut each);
+            if scanned.walk_end <= at {
+                return Err(self.stuck(at));
+            }
+            at = scanned.walk_end;
+        }
+        Ok(Some(()))
+    }
+
+    /// Scans once with a query that arms. The kernel answers EPERM where a VMA is not registered, although it has
+    /// already armed what lies before and copied it to the buffer: told apart here, so that no page is armed
+    /// without being reported.
+    pub fn arm_once(
+        &self,
+        range: &Range<u64>,
+        query: &Query,
+        regions: &mut [PageRegion],
+    ) -> Result<Option<ArmScan>> {
+        regions.fill(PageRegion::default());
+        match self.scan_once(range, query, regions) {
+            Err(e) if e.errno() == Some(Errno::PERM.raw_os_error()) => {
+                let regions = regions.iter().take_while(|region| region.end != 0).count();
+                Ok(Some(ArmScan::Refused { regions }))
+            }
+            result => Ok(result?.map(ArmScan::Walked)),
+        }
+    }
+
+    /// The error of a walk that stays where it is.
+    pub fn stuck(&self, at: u64) -> Error {
+        let on = self.path().to_owned();
+        Error::Stuck { on, at }
+    }
+
+    /// Whether this kernel has `PAGEMAP_SCAN` at all.
+    pub fn can_scan(&self) -> Result<bool> {
+        let mut regions = [PageRegion::default()];
+        match self.scan_once(&(0..0), &Query::WRITTEN, &mut regions) {
+            Ok(_) => Ok(true),
+            Err(e) if e.errno() == Some(Errno::NOTTY.raw_os_error()) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+fn flag(set: bool, bit: u64) -> u64 {
+    if set { bit } else { 0 }
+}
+
+/// The ioctl whose result is a number of regions, which rustix has no pattern for.
+struct ScanCall<'a>(&'a mut PmScanArg);
+
+// SAFETY: the opcode is PAGEMAP_SCAN, its argument a pm_scan_arg, its result a count.
+unsafe impl rustix::ioctl::Ioctl for ScanCall<'_> {
+    type Output = usize;
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        PAGEMAP_SCAN
+    }
+
+    fn as_ptr(&mut self) -> *mut std::ffi::c_void {
+        std::ptr::from_mut(self.0).cast()
+    }
+
+    // SAFETY: asks nothing of its caller beyond what the trait does: it looks at the number alone.
+    unsafe fn output_from_ptr(
+        filled: rustix::ioctl::IoctlOutput,
+        _: *mut std::ffi::c_void,
+    ) -> rustix::io::Result<usize> {
+        usize::try_from(filled).map_err(|_| Errno::INVAL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::{Features, PAGE_SIZE, RegisterMode, Scratch, Userfaultfd, pages_in};
+
+    #[test]
+    fn the_opcode_is_that_of_the_header() {
+        assert_eq!(PAGEMAP_SCAN, 0xc060_6610);
+    }
+
+    /// Arms every page, writes every second one, and reads 32 regions through a buffer of 5.
+    #[test]
+    fn a_full_buffer_continues_where_it_ended() {
+        let pagemap = Pagemap::own().unwrap().unwrap();
+        if !pagemap.can_scan().unwrap() || !Features::offered().unwrap().is_async() {
+            return;
+        }
+        let scratch = Scratch::anonymous(64 * PAGE_SIZE).unwrap();
+        let fd = Userfaultfd::open_user_mode_only().unwrap();
+        fd.enable(Features::WP_ASYNC).unwrap();
+        fd.register(&scratch.range(), RegisterMode::WP).unwrap();
+        fd.arm(&scratch.range()).unwrap();
+        (0..64).step_by(2).for_each(|page| scratch.write(page));
+
+        let mut buffer = [PageRegion::default(); 5];
+        let mut found = Vec::new();
+        pagemap
+            .scan(&scratch.range(), &Query::WRITTEN, &mut buffer, |region| {
+                found.push(region)
+            })
+            .unwrap()
+            .unwrap();
+        assert_eq!(found.len(), 32);
+        assert!(found.iter().all(|r| pages_in(&(r.start..r.end)) == 1));
+
+        let mut armed = 0;
+        pagemap
+            .scan(&scratch.range(), &Query::ARMED, &mut buffer, |r| {
+                armed += pages_in(&(r.start..r.end))
+            })
+            .unwrap();
+        assert_eq!(armed, 32);
+    }
+
+    /// Two registered pages, written, and an unregistered one after them.
+    #[test]
+    fn what_is_armed_before_a_refusal_is_reported() {
+        let pagemap = Pagemap::own().unwrap().unwrap();
+        if !pagemap.can_scan().unwrap() || !Features::offered().unwrap().is_async() {
+            return;
+        }
+        let scratch = Scratch::anonymous(3 * PAGE_SIZE).unwrap();
+        let (range, registered) = (scratch.range(), scratch.range().start + 2 * PAGE_SIZE);
+        let registered = range.start..registered;
+        let fd = Userfaultfd::open_user_mode_only().unwrap();
+        fd.enable(Features::WP_ASYNC).unwrap();
+        fd.register(&registered, RegisterMode::WP).unwrap();
+        (0..3).for_each(|page| scratch.write(page));
+        let mut buffer = [PageRegion::default(); 4];
+        let mut arm = || {
+            let scan = pagemap.arm_once(&range, &Query::WRITTEN_AND_ARM, &mut buffer);
+            (scan.unwrap().unwrap(), buffer[0].start..buffer[0].end)
+        };
+        assert_eq!(arm(), (ArmScan::Refused { regions: 1 }, registered));
+        assert_eq!(arm(), (ArmScan::Refused { regions: 0 }, 0..0), "armed");
+    }
+
+    #[test]
+    fn without_async_tracking_arming_is_refused() {
+        let pagemap = Pagemap::own().unwrap().unwrap();
+        if !pagemap.can_scan().unwrap() {
+            return;
+        }
+        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let mut buffer = [PageRegion::default(); 1];
+        let result = pagemap.scan_once(&scratch.range(), &Query::WRITTEN_AND_ARM, &mut buffer);
+        assert_eq!(
+            result.unwrap_err().errno(),
+            Some(Errno::PERM.raw_os_error())
+        );
+    }
+}
