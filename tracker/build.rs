@@ -1,7 +1,7 @@
-//! Builds the eBPF programs of `tracker-ebpf` into `OUT_DIR/tracker-ebpf`, and notes what is built:
-//! `TRACKER_REVISION` and `TRACKER_RUSTC`.
+//! Builds the eBPF programs of `tracker-ebpf` into `OUT_DIR/tracker-ebpf`, and sets
+//! `TRACKER_REVISION` and `TRACKER_RUSTC`, which say what was built and with what.
 //!
-//! `cargo xtask setup` chooses the compiler and builds bpf-linker; this only uses them.
+//! `cargo xtask setup` chooses the compiler and builds bpf-linker; this file only uses them.
 
 #[path = "build/revision.rs"]
 mod revision;
@@ -19,16 +19,16 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya_build::{Package, Toolchain};
 
-/// Crates that use unstable features, which a stable compiler allows only by name.
+/// The crates that use unstable features, which a stable compiler only allows by name.
 ///
-/// Not "1": that would make aya-build compile `core` anew, which needs the compiler's source.
+/// Not "1", which would make aya-build compile `core`, and that needs the compiler's source.
 const UNSTABLE_CRATES: &str = "aya_ebpf,tracker_ebpf";
 
 fn main() -> ExitCode {
     match prepare() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not through `main`'s result: a backtrace would hide what to do.
+            // Returned from `main`, the error would print a backtrace that hides the advice.
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
@@ -40,8 +40,8 @@ fn prepare() -> Result<()> {
     for variable in tools_dir::VARIABLES {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    let tools =
-        tools_dir::tools_dir().context("TRACKER_TOOLS, XDG_CACHE_HOME or HOME must be set")?;
+    let tools = tools_dir::tools_dir()
+        .context("TRACKER_TOOLS, XDG_CACHE_HOME or HOME must be set to an absolute path")?;
     let record = tools.join(tools_dir::TOOLCHAIN_FILE);
     let linker = tools.join("bin/bpf-linker");
     for path in [Path::new("../xtask/src/tools_dir.rs"), &record, &linker] {
@@ -70,7 +70,7 @@ fn prepare() -> Result<()> {
 fn note_build() -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let workspace = fs::canonicalize(&workspace)
-        .with_context(|| format!("{} cannot be found", workspace.display()))?;
+        .with_context(|| format!("cannot find {}", workspace.display()))?;
     for path in revision::watched(&workspace) {
         println!("cargo:rerun-if-changed={}", path.display());
     }
@@ -81,13 +81,13 @@ fn note_build() -> Result<()> {
     let output = Command::new(&rustc)
         .arg("--version")
         .output()
-        .with_context(|| format!("{} cannot be run", rustc.display()))?;
+        .with_context(|| format!("cannot run {}", rustc.display()))?;
     let version = String::from_utf8_lossy(&output.stdout);
     println!("cargo:rustc-env=TRACKER_RUSTC={}", version.trim());
     Ok(())
 }
 
-/// What a contributor does about a missing tool.
+/// The rest of an error about a missing tool.
 const SETUP: &str = "so the eBPF programs cannot be built. Run:\n\n    cargo xtask setup\n";
 
 fn build(toolchain: &str, path: &OsString) -> Result<()> {
@@ -107,12 +107,12 @@ fn build(toolchain: &str, path: &OsString) -> Result<()> {
     aya_build::build_ebpf([package], Toolchain::Custom(toolchain))
 }
 
-/// `PATH` with the set-up's programs first.
+/// `PATH` with the programs of set-up first.
 fn search_path(tools: &Path) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = [tools.join("bin")]
         .into_iter()
         .chain(env::split_paths(&path))
         .collect();
-    env::join_paths(dirs).with_context(|| format!("{} cannot be put into PATH", tools.display()))
+    env::join_paths(dirs).with_context(|| format!("cannot add {} to PATH", tools.display()))
 }

@@ -1,9 +1,9 @@
-//! Which commit is built, as git tells.
+//! The commit that is built, from git.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What goes into the programs, below the workspace: a change elsewhere makes no other program.
+/// The paths in the workspace that go into the programs: a change elsewhere makes no difference.
 const SOURCES: &[&str] = &[
     "Cargo.toml",
     "Cargo.lock",
@@ -16,8 +16,9 @@ const SOURCES: &[&str] = &[
     "tracker-ebpf",
 ];
 
-/// The commit that is checked out at `workspace`, with `-dirty` if sources differ from it. `None`
-/// outside a repository of its own, before the first commit, and where git is not there or refuses.
+/// The commit that is checked out at `workspace`, with `-dirty` if the sources differ from it.
+/// `None` if the workspace is not a repository itself, before the first commit, and if git is
+/// missing or refuses.
 pub fn revision(workspace: &Path) -> Option<String> {
     let commit = git(workspace, &["rev-parse", "--short=12", "HEAD"])?;
     let status = [&["status", "--porcelain", "--"], SOURCES].concat();
@@ -25,11 +26,11 @@ pub fn revision(workspace: &Path) -> Option<String> {
     Some(commit + if dirty { "-dirty" } else { "" })
 }
 
-/// The files and folders that [`revision`] depends on, as far as they are there: cargo takes a
-/// missing one for changed each time.
+/// The files and folders that [`revision`] depends on and that exist: cargo would consider a
+/// missing one changed each time.
 pub fn watched(workspace: &Path) -> Vec<PathBuf> {
-    // Each move of HEAD is written to its log; the index is not watched, as a mere look at the
-    // status may rewrite it.
+    // Each move of HEAD is written to its log. The index is not watched, because merely looking at
+    // the status may rewrite it.
     let moves = ["HEAD", "logs/HEAD"].iter().filter_map(|name| {
         let path = git(workspace, &["rev-parse", "--git-path", name])?;
         Some(workspace.join(path))
@@ -42,10 +43,10 @@ pub fn watched(workspace: &Path) -> Vec<PathBuf> {
 fn git(workspace: &Path, args: &[&str]) -> Option<String> {
     let mut command = Command::new("git");
     if let Some(above) = workspace.parent() {
-        // A source archive may be unpacked in someone else's repository.
+        // A source archive may have been unpacked inside another repository.
         command.env("GIT_CEILING_DIRECTORIES", above);
     }
-    // Set where a hook of git builds.
+    // Set if a git hook started the build.
     for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(variable);
     }
