@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pages::inject::{InjectError, Injected};
+use pages::inject::{InjectError, InjectNote, Injected};
 use rustix::process::{Pid, Signal};
 use testbed::eventually;
 use testbed::inject::{Target, inject, sleeper};
@@ -108,7 +108,10 @@ fn a_stopped_process_stays_stopped() {
         eventually("it stops", || (target.state() == 'T').then_some(()));
         let injected = inject(target.pid()).unwrap();
         assert!(
-            injected.notes.iter().any(|note| note.contains("SIGSTOP")),
+            injected
+                .notes
+                .iter()
+                .any(|note| *note == InjectNote::StaysStopped),
             "{:?}",
             injected.notes
         );

@@ -144,7 +144,7 @@ fn explain(
     };
     // It was us who stopped it.
     let notes = &mut findings.header.notes;
-    notes.retain(|note| note != inject::STAYS_STOPPED);
+    notes.retain(|note| !note.is_stays_stopped());
     // The report does not wait for a program that may run for ever.
     let runs_on = end == End::Done;
     if runs_on {

@@ -15,7 +15,7 @@ use super::{
     Story, StoryLine, Tally, Verdict, Why,
 };
 use crate::track::arbitrary::any_header;
-use pages::track::Mapping;
+use pages::track::{Mapping, SessionEvent};
 
 /// What a process may call itself, its files and its functions.
 fn name() -> impl Strategy<Value = String> {
@@ -90,7 +90,7 @@ fn rounds() -> impl Strategy<Value = Vec<RoundLine>> {
         duration(),
         tally,
         any::<u64>(),
-        vec(name(), 0..2),
+        vec(name().prop_map(SessionEvent::Recorded), 0..2),
         told,
     )
         .prop_map(|(number, at, tally, missed, events, reported)| RoundLine {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracker_ebpf::EventKind;
 
-use pages::track::{Header, Mapping, Round};
+use pages::track::{Header, Mapping, Round, SessionEvent};
 
 /// Names of an enum's values, as everywhere: in output, metrics and JSON.
 macro_rules! words {
@@ -374,7 +374,7 @@ pub struct RoundLine {
     /// Missed pages.
     pub missed: u64,
     /// What happened to the process.
-    pub events: Vec<String>,
+    pub events: Vec<SessionEvent>,
     /// Every reported page, for the picture.
     pub reported: Vec<(Arc<Mapping>, Vec<Reported>)>,
 }

@@ -11,7 +11,7 @@ use super::{
     Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings, Why,
 };
 use crate::track::sample;
-use pages::track::{Header, Mapping};
+use pages::track::{Header, Mapping, SessionEvent};
 use uffd::{PAGE_SIZE, pages_in};
 
 /// Findings that add up: everything is counted from rounds and from what was missed.
@@ -114,7 +114,8 @@ pub fn database() -> Findings {
         .map(|number| round(number, maps.round(number)))
         .collect();
     if let Some(round) = rounds.get_mut(30) {
-        round.events.push("a range was given back\u{1b}[2J".into());
+        let event = SessionEvent::Recorded("a range was given back\u{1b}[2J".into());
+        round.events.push(event);
         round.missed = 3;
     }
     let missed = vec![

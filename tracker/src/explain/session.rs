@@ -19,7 +19,7 @@ use super::story::Teller;
 use super::symbols::Symbols;
 use pages::inject::{self, Frozen, Life};
 use pages::strategy::{Facts, Name};
-use pages::track::{Extent, Header, Round, Session, Step as Tracked, TrackError};
+use pages::track::{Extent, Header, Round, Session, SessionEvent, Step as Tracked, TrackError};
 
 /// What a round came to.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Explainer {
     /// Rounds that came before the first that counts.
     settled: u64,
     /// What happened to the process in them.
-    untold: Vec<String>,
+    untold: Vec<SessionEvent>,
     /// Pages of the last round that were written again before they could be read.
     busy: u64,
     images: Images,

@@ -8,7 +8,9 @@ use proptest::option;
 use proptest::prelude::*;
 use uffd::Backing;
 
-use pages::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{
+    End, Extent, Header, Mapping, MappingRound, Pages, Round, SessionEvent, Summary, TrackNote,
+};
 
 fn duration() -> impl Strategy<Value = Duration> {
     (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns))
@@ -34,7 +36,7 @@ pub fn any_header() -> impl Strategy<Value = Header> {
         ".{0,9}",
         ".{0,9}",
         ".{0,9}",
-        vec(".{0,9}", 0..3),
+        vec(".{0,9}".prop_map(TrackNote::Recorded), 0..3),
     );
     (
         any::<u32>(),
@@ -135,7 +137,8 @@ pub fn any_rounds() -> impl Strategy<Value = Vec<Round>> {
             written,
         });
         let times = (duration(), duration(), duration());
-        let round = (any::<u64>(), times, vec(told, 0..5), vec(".{0,9}", 0..2));
+        let events = vec(".{0,9}".prop_map(SessionEvent::Recorded), 0..2);
+        let round = (any::<u64>(), times, vec(told, 0..5), events);
         let round = round.prop_map(|(number, (at, lasted, took), mappings, events)| Round {
             number,
             at,

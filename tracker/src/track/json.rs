@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde::ser::Serializer;
 
 use super::clock::rfc3339;
-use pages::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{
+    End, Extent, Header, Mapping, MappingRound, Pages, Round, SessionEvent, Summary, TrackNote,
+};
 
 /// A header as one line, with its line feed.
 ///
@@ -121,7 +123,7 @@ enum Line<'a> {
         kernel: &'a str,
         tracker: &'a str,
         stopped_seconds: Option<f64>,
-        notes: &'a [String],
+        notes: &'a [TrackNote],
     },
     Round {
         number: u64,
@@ -129,7 +131,7 @@ enum Line<'a> {
         lasted_seconds: f64,
         took_seconds: f64,
         mappings: Vec<JsonMapping<'a>>,
-        events: &'a [String],
+        events: &'a [SessionEvent],
     },
     Summary {
         rounds: u64,
@@ -246,7 +248,8 @@ mod tests {
         let plans: Vec<_> = sample::database().into_iter().skip(6).take(1).collect();
         let rounds = sample::rounds(&plans, 3);
         let mut header_of = sample::header("a\nb");
-        header_of.notes.push("say \"hi\"".into());
+        let note = TrackNote::Recorded("say \"hi\"".into());
+        header_of.notes.push(note);
         let lines = [
             header(&header_of).unwrap(),
             round(&rounds[0]).unwrap(),

@@ -7,7 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use uffd::Backing;
 
-use pages::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{
+    End, Extent, Header, Mapping, MappingRound, Pages, Round, SessionEvent, Summary, TrackNote,
+};
 use uffd::PAGE_SIZE;
 
 /// A header of that process.
@@ -23,7 +25,9 @@ pub fn header(comm: &str) -> Header {
         kernel: "6.12.0".into(),
         tracker: "0.1.0".into(),
         stopped: Some(Duration::from_micros(740)),
-        notes: vec!["[vdso] is passed over: no userfaultfd can have it".into()],
+        notes: vec![TrackNote::Recorded(
+            "[vdso] is passed over: no userfaultfd can have it".into(),
+        )],
     }
 }
 
@@ -173,7 +177,7 @@ pub fn rounds(plans: &[Plan], count: u64) -> Vec<Round> {
             .filter_map(|plan| plan.round(number, count, &mut random))
             .collect(),
         events: if number == count / 2 + 1 {
-            vec!["a range was given back".into()]
+            vec![SessionEvent::Recorded("a range was given back".into())]
         } else {
             vec![]
         },

@@ -13,6 +13,7 @@ mod launch;
 mod lifeline;
 #[cfg(target_arch = "x86_64")]
 mod machine;
+mod note;
 mod ranges;
 mod wire;
 
@@ -28,6 +29,7 @@ pub use attached::Attached;
 pub use error::InjectError;
 pub use launch::Launched;
 pub use lifeline::{Life, Lifeline};
+pub use note::{CallTimeout, InjectNote, InterruptedCall};
 
 /// How to go about it.
 #[derive(Clone, Debug)]
@@ -53,9 +55,6 @@ impl Default for Options {
     }
 }
 
-/// The note about a process that was stopped before and still is.
-pub const STAYS_STOPPED: &str = "the process is stopped (SIGSTOP) and stays so";
-
 /// Whether faults of the kernel (the target's read(2) into an armed page) must be handled, too.
 ///
 /// The target needs CAP_SYS_PTRACE for that, or `vm.unprivileged_userfaultfd` is 1. With `WP_ASYNC` the kernel
@@ -80,8 +79,8 @@ pub struct Injected {
     pub threads: usize,
     /// It handles faults of user code only.
     pub user_mode_only: bool,
-    /// What the target's owner might notice, in words.
-    pub notes: Vec<String>,
+    /// What the target's owner might notice.
+    pub notes: Vec<InjectNote>,
     /// VMAs that belong to a userfaultfd of the target's own (or another tracker's): they cannot be registered.
     pub occupied: Vec<Vma>,
     /// The target, in the address space that the descriptor belongs to.

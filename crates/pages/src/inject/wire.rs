@@ -12,7 +12,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{InjectError, KernelFaults};
+use super::{InjectError, InjectNote, KernelFaults};
 
 /// What the helper is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct Answer {
     /// Faults of the kernel are not handled.
     pub user_mode_only: bool,
     /// What its owner might notice.
-    pub notes: Vec<String>,
+    pub notes: Vec<InjectNote>,
 }
 
 /// The helper's last word.
@@ -110,7 +110,7 @@ mod tests {
             stopped_ns: 7,
             threads: 1,
             user_mode_only: true,
-            notes: vec!["one".to_owned()],
+            notes: vec![InjectNote::StaysStopped],
         });
         send(there.as_fd(), &sent, Some(here.as_fd())).unwrap();
         let (received, fd) = receive::<Outcome>(&here).unwrap().unwrap();

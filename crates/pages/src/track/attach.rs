@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::TrackError;
+use super::{TrackError, TrackNote};
 use crate::inject::{self, InjectError, Lifeline};
 use crate::strategy::{self, Descriptor, Facts, Means, Name, Strategy, Target};
 use uffd::Userfaultfd;
@@ -38,7 +38,7 @@ pub struct Attached {
     /// For how long the process stood still.
     pub stopped: Option<Duration>,
     /// What its owner might notice.
-    pub notes: Vec<String>,
+    pub notes: Vec<TrackNote>,
 }
 
 /// Attaches to a process.
@@ -72,7 +72,11 @@ pub fn attach(pid: u32, facts: &Facts, options: &Options) -> Result<Attached, Tr
     let (mut uffd, mut stopped, mut lifeline) = (None::<Userfaultfd>, None, None);
     if let Some(injected) = injected {
         stopped = Some(injected.stopped);
-        notes = injected.notes;
+        notes = injected
+            .notes
+            .into_iter()
+            .map(TrackNote::Injected)
+            .collect();
         lifeline = Some(injected.target);
         // What the strategy does not use is closed: a userfaultfd without a feature harms nobody.
         uffd = name.needs_descriptor().then_some(injected.uffd);

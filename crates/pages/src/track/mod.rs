@@ -11,7 +11,9 @@
 mod attach;
 mod borders;
 mod error;
+mod event;
 mod model;
+mod note;
 mod others;
 mod parts;
 mod passed_over;
@@ -23,7 +25,10 @@ mod working_set;
 
 pub use attach::{MAX_MAPPING, Options};
 pub use error::TrackError;
+pub use event::SessionEvent;
 pub use model::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+pub use note::TrackNote;
+pub use passed_over::{PassedOver, PassedOverReason};
 pub use populated::{Populated, There};
 pub use session::{Session, Step};
 pub use working_set::WorkingSet;

@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use uffd::Backing;
+use uffd::{Backing, pages_in};
 
-use uffd::pages_in;
+use super::event::SessionEvent;
+use super::note::TrackNote;
 
 /// Who is tracked, how, and since when: what does not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct Header {
     /// For how long the process stood still to be attached to. `None`: it did not.
     pub stopped: Option<Duration>,
     /// What else its owner should know: VMAs passed over and why, what the strategy does not see.
-    pub notes: Vec<String>,
+    pub notes: Vec<TrackNote>,
 }
 
 /// One mapping of the process.
@@ -67,7 +68,7 @@ pub struct Round {
     /// Every tracked mapping, by address.
     pub mappings: Vec<MappingRound>,
     /// What happened to the process: it executed another program, a range was given back, ...
-    pub events: Vec<String>,
+    pub events: Vec<SessionEvent>,
 }
 
 /// One mapping in one round.
@@ -146,6 +147,19 @@ pub enum End {
     Interrupted,
     /// The process ended.
     Exited,
+}
+
+impl Mapping {
+    /// Where it is and what it is called.
+    pub(super) fn place(&self) -> String {
+        let Self { start, end, .. } = *self;
+        let name = if self.name.is_empty() {
+            self.backing.as_str()
+        } else {
+            &self.name
+        };
+        format!("{start:#x}-{end:#x} {name}")
+    }
 }
 
 impl Extent {

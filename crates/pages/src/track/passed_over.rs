@@ -8,49 +8,72 @@ use rustix::io::Errno;
 use super::model::Mapping;
 use uffd::Error;
 
-/// How texts about a mapping that cannot be tracked begin.
-pub const PASSED_OVER: &str = "passed over";
-
 /// A mapping that cannot be tracked.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassedOver {
     /// Which.
     pub mapping: Arc<Mapping>,
     /// Why.
-    pub reason: String,
-    /// Somebody has it who may give it back.
-    pub may_be_freed: bool,
+    pub reason: PassedOverReason,
 }
 
-impl PassedOver {
-    /// Where it is and what it is called.
-    pub fn name(&self) -> String {
-        let Mapping { start, end, .. } = *self.mapping;
-        let name = if self.mapping.name.is_empty() {
-            self.mapping.backing.as_str()
-        } else {
-            &self.mapping.name
-        };
-        format!("{start:#x}-{end:#x} {name}")
+/// Why a mapping cannot be tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassedOverReason {
+    /// EBUSY: it is registered with another userfaultfd, which may give it back.
+    Registered,
+    /// EINVAL: the kernel cannot write-protect its pages.
+    Unprotectable,
+    /// EPERM: its file cannot be written to.
+    Unwritable,
+    /// The strategy takes memory for every page of it, there or not.
+    TooLarge {
+        /// Bytes of the mapping.
+        bytes: u64,
+        /// The most that is tracked.
+        most: u64,
+    },
+}
+
+impl PassedOverReason {
+    /// Why a mapping can never be tracked in this way, if that is what the kernel says.
+    pub(super) fn of(error: &Error) -> Option<Self> {
+        match error.errno().map(Errno::from_raw_os_error)? {
+            Errno::BUSY => Some(Self::Registered),
+            Errno::INVAL => Some(Self::Unprotectable),
+            Errno::PERM => Some(Self::Unwritable),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody has it who may give it back.
+    pub(super) const fn may_pass(self) -> bool {
+        matches!(self, Self::Registered)
     }
 }
 
 impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PASSED_OVER} {}: {}", self.name(), self.reason)
+        write!(f, "passed over {}: {}", self.mapping.place(), self.reason)
     }
 }
 
-/// Why a mapping can never be tracked in this way, if that is what the kernel says.
-pub fn refusal(error: &Error) -> Option<&'static str> {
-    let errno = error.errno()?;
-    let reason = if errno == Errno::BUSY.raw_os_error() {
-        "it belongs to a userfaultfd already (userfaultfd cannot be nested); `tracker agent` still observes it"
-    } else if errno == Errno::INVAL.raw_os_error() {
-        "this kernel cannot write-protect memory of this kind"
-    } else if errno == Errno::PERM.raw_os_error() {
-        "the file is not open for writing, or sealed against it"
-    } else {
-        return None;
-    };
-    Some(reason)
+impl fmt::Display for PassedOverReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registered => f.write_str(
+                "it belongs to a userfaultfd already (userfaultfd cannot be nested); `tracker agent` still observes it",
+            ),
+            Self::Unprotectable => {
+                f.write_str("this kernel cannot write-protect memory of this kind")
+            }
+            Self::Unwritable => f.write_str("the file is not open for writing, or sealed against it"),
+            Self::TooLarge { bytes, most } => write!(
+                f,
+                "larger than --max-mapping {} GiB: arming it would take up to {} MiB of page tables, whatever is in it",
+                most >> 30,
+                bytes >> 29
+            ),
+        }
+    }
 }

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::TrackError;
 use super::attach::{self, Options};
 use super::model::{Header, MappingRound, Round};
-use super::passed_over::PASSED_OVER;
 use super::tracking::{Lost, Tracking};
+use super::{SessionEvent, TrackError};
 use crate::inject::{Life, Lifeline};
 use crate::strategy::Facts;
 
@@ -32,7 +31,7 @@ pub struct Session {
     /// Programs that the process has executed since.
     executed: u64,
     /// What is told with the next round.
-    events: Vec<String>,
+    events: Vec<SessionEvent>,
 }
 
 /// How long the memory of a process that lives may be unreadable.
@@ -87,7 +86,9 @@ impl Session {
         };
         session.header.notes.extend(session.tracking.notes());
         // They are among the notes.
-        first.events.retain(|event| !event.starts_with(PASSED_OVER));
+        first
+            .events
+            .retain(|event| !matches!(event, SessionEvent::PassedOver(_) | SessionEvent::More(_)));
         Ok((session, first))
     }
 
@@ -206,11 +207,10 @@ impl Session {
         self.tracking = tracking;
         self.executed += 1;
         let comm = uffd::comm(pid).map_err(kernel)?.unwrap_or_default();
-        self.events.push(format!(
-            "executes another program, {}: attached again (it stood still for {:.2} ms); its first pages are unknown",
-            String::from_utf8_lossy(&comm),
-            stopped.as_secs_f64() * 1e3
-        ));
+        self.events.push(SessionEvent::Executed {
+            comm: String::from_utf8_lossy(&comm).into_owned(),
+            stopped,
+        });
         Ok(true)
     }
 }

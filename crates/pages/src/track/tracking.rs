@@ -10,9 +10,10 @@ use super::borders;
 use super::model::{Extent, Mapping, MappingRound, Pages};
 use super::others::Others;
 use super::parts::Parts;
-use super::passed_over::{PassedOver, refusal};
+use super::passed_over::{PassedOver, PassedOverReason};
 use super::populated::{self, Populated, There};
 use super::vmas::{Found, Reader};
+use super::{SessionEvent, TrackNote};
 use crate::inject::{Life, Lifeline};
 use crate::strategy::{Area, Facts, Name, Strategy, Written};
 use uffd::{Error, Pagemap, pages_in};
@@ -34,7 +35,7 @@ pub struct Tracking {
     /// Mappings that cannot be tracked, by start.
     passed_over: BTreeMap<u64, PassedOver>,
     /// What is told with the next round.
-    events: Vec<String>,
+    events: Vec<SessionEvent>,
     /// Whether everything was given back at the end of this round.
     gave_back: bool,
     /// What was armed for the first time in this round.
@@ -130,7 +131,7 @@ impl Tracking {
         self.pass_over_large(&vmas);
         let wanted = vmas.iter().filter(|found| {
             let passed_over = self.passed_over.get(&found.mapping.start);
-            passed_over.is_none_or(|passed_over| again && passed_over.may_be_freed)
+            passed_over.is_none_or(|passed_over| again && passed_over.reason.may_pass())
         });
         let mut doubtful = Vec::new();
         for hole in borders::holes(&self.areas, wanted) {
@@ -175,10 +176,8 @@ impl Tracking {
             self.strategy.forget(&area)?;
         }
         self.gave_back = true;
-        self.events.push(format!(
-            "opened a userfaultfd itself (descriptor {number}): all memory was given back until the next round, so that it \
-             can register what it wants; the rest is then tracked again, its pages as unknown"
-        ));
+        self.events
+            .push(SessionEvent::GaveBack { descriptor: number });
         Ok(())
     }
 
@@ -247,13 +246,12 @@ impl Tracking {
                 return Ok(Ok(Taken::Doubtful));
             }
             Err(error) => {
-                let Some(reason) = refusal(&error) else {
+                let Some(reason) = PassedOverReason::of(&error) else {
                     return Err(error);
                 };
                 // It may be registered already, and refuse only to be armed.
                 self.strategy.forget(hole)?;
-                let may_be_freed = error.errno() == Some(Errno::BUSY.raw_os_error());
-                self.pass_over(hole, vmas, reason, may_be_freed);
+                self.pass_over(hole, vmas, reason);
                 return Ok(Ok(Taken::Settled));
             }
         }
@@ -279,8 +277,7 @@ impl Tracking {
         if let Some(start) = freed.map(|(start, _)| *start)
             && let Some(freed) = self.passed_over.remove(&start)
         {
-            self.events
-                .push(format!("{} is free, and tracked from now on", freed.name()));
+            self.events.push(SessionEvent::Freed(freed.mapping));
         }
         Ok(Ok(Taken::Settled))
     }
@@ -297,29 +294,27 @@ impl Tracking {
                 && !self.passed_over.contains_key(&found.mapping.start)
         });
         for area in large.map(Found::area).collect::<Vec<_>>() {
-            let reason = format!(
-                "larger than --max-mapping {} GiB: arming it would take up to {} MiB of page tables, whatever is in it",
-                most >> 30,
-                (area.range.end - area.range.start) >> 29
-            );
-            self.pass_over(&area, vmas, &reason, false);
+            let bytes = area.range.end - area.range.start;
+            self.pass_over(&area, vmas, PassedOverReason::TooLarge { bytes, most });
         }
     }
 
     /// Notes that a mapping cannot be tracked.
-    fn pass_over(&mut self, hole: &Area, vmas: &[Found], reason: &str, may_be_freed: bool) {
+    fn pass_over(&mut self, hole: &Area, vmas: &[Found], reason: PassedOverReason) {
         let Some(mapping) = mapping_at(vmas, hole) else {
             return;
         };
         let passed_over = PassedOver {
             mapping: mapping.clone(),
-            reason: reason.to_owned(),
-            may_be_freed,
+            reason,
         };
-        let text = passed_over.to_string();
-        let start = mapping.start;
-        if self.passed_over.insert(start, passed_over).is_none() {
-            self.events.push(text);
+        let event = SessionEvent::PassedOver(passed_over.clone());
+        if self
+            .passed_over
+            .insert(mapping.start, passed_over)
+            .is_none()
+        {
+            self.events.push(event);
         }
     }
 
@@ -334,43 +329,32 @@ impl Tracking {
     }
 
     /// What happened since they were taken last; not thousands of them.
-    pub fn take_events(&mut self) -> Vec<String> {
+    pub fn take_events(&mut self) -> Vec<SessionEvent> {
         const MOST: usize = 32;
         let mut events = std::mem::take(&mut self.events);
         if events.len() > MOST {
             let more = events.len() - MOST;
             events.truncate(MOST);
-            events.push(format!("and the like of {more} other mappings"));
+            events.push(SessionEvent::More(more));
         }
         events
     }
 
-    /// What cannot be tracked, for people.
-    pub fn notes(&self) -> Vec<String> {
-        let mut notes: Vec<_> = self
-            .passed_over
-            .values()
-            .map(PassedOver::to_string)
-            .collect();
-        if self.strategy.name().needs_descriptor() {
-            notes.push(
-                "a userfaultfd that the process registers itself for a tracked mapping is refused with EBUSY; \
-                 once it has opened one, all memory is given back for one interval"
-                    .to_owned(),
-            );
+    /// What cannot be tracked, and what the strategy does to others.
+    pub fn notes(&self) -> Vec<TrackNote> {
+        let passed_over = self.passed_over.values().cloned();
+        let mut notes: Vec<_> = passed_over.map(TrackNote::PassedOver).collect();
+        let name = self.strategy.name();
+        if name.needs_descriptor() {
+            notes.push(TrackNote::RegistersInVain);
         }
-        if self.others.any() && self.strategy.name().needs_descriptor() {
-            notes.push(
-                "it holds a userfaultfd already: whatever it registers with that from now on is refused, too, if it is \
-                 tracked"
-                    .to_owned(),
-            );
+        if self.others.any() && name.needs_descriptor() {
+            notes.push(TrackNote::HoldsUserfaultfd);
         }
-        if self.strategy.name() == Name::SoftDirty {
-            notes.push(
-                "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) loses writes"
-                    .to_owned(),
-            );
+        if name == Name::SoftDirty {
+            notes.push(TrackNote::Strategy(
+                "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) loses writes",
+            ));
         }
         notes
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pages::strategy::{Area, Name};
-use pages::track::{Round, Session};
+use pages::track::{PassedOver, Round, Session, SessionEvent, TrackNote};
 use uffd::PAGE_SIZE;
 
 use testbed::eventually;
@@ -401,13 +401,14 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         let ((first, early), (other, _)) = (script.map(ANON, 8), script.map(ANON, 8));
         let uffd = script.say(&format!("own {first}"));
         let (mut session, round) = begin(&script, name);
-        let named = |texts: &[String], start: u64| {
-            let text = format!("passed over {start:#x}-");
-            texts.iter().any(|told| told.contains(&text))
-        };
+        let at = |it: &PassedOver, start| it.mapping.start == start;
+        let noted =
+            |note: &TrackNote, start| matches!(note, TrackNote::PassedOver(it) if at(it, start));
+        let told = |event: &SessionEvent, start| matches!(event, SessionEvent::PassedOver(it) if at(it, start));
         assert_eq!(Seen::of(&round, &early).tracked, 0, "{name}");
         let notes = session.header().notes.clone();
-        assert!(named(&notes, early.range.start), "{name}: {notes:?}");
+        let early_noted = notes.iter().any(|note| noted(note, early.range.start));
+        assert!(early_noted, "{name}: {notes:?}");
         let (number, late) = script.map(ANON, 8);
         script.say(&format!("own {number}"));
         // Everything is given back for an interval: it may want more.
@@ -416,9 +417,10 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         let round = step(&mut session);
         assert_eq!(Seen::of(&round, &late).tracked, 0, "{name}");
         events.extend(round.events);
-        assert!(named(&events, late.range.start), "{name}: {events:?}");
+        let late_told = events.iter().any(|event| told(event, late.range.start));
+        assert!(late_told, "{name}: {events:?}");
         let round = step(&mut session);
-        assert_eq!(round.events, Vec::<String>::new(), "{name}: told once");
+        assert_eq!(round.events, [], "{name}: told once");
         script.tell(&format!("store {other} 1 1 3"));
         assert_eq!(registered(script.pid()) - owned(&round), 2, "{name}");
         // What it gives up is tracked from then on.
@@ -440,8 +442,8 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
 
 /// Rounds until a userfaultfd of the process is seen, which is not looked for all the time; what they report as written,
 /// and tell.
-fn until_it_gives_back(session: &mut Session, area: &Area) -> (BTreeSet<u64>, Vec<String>) {
-    let told = |event: &String| event.starts_with("opened a userfaultfd itself");
+fn until_it_gives_back(session: &mut Session, area: &Area) -> (BTreeSet<u64>, Vec<SessionEvent>) {
+    let told = |event: &SessionEvent| matches!(event, SessionEvent::GaveBack { .. });
     let (mut written, mut events) = (BTreeSet::new(), Vec::new());
     eventually("it is seen", || {
         let round = step(session);
@@ -556,9 +558,12 @@ fn a_mapping_that_is_too_large_is_passed_over_and_named() {
             if name.pays_for_absent() { 0 } else { 1024 },
             "{name}"
         );
-        let notes = session.header().notes.join("\n");
+        let notes = &session.header().notes;
         let start = format!("passed over {:#x}-", wide.range.start);
-        assert_eq!(notes.contains(&start), tracked == 0, "{name}: {notes}");
+        let is_noted = notes
+            .iter()
+            .any(|note| note.to_string().starts_with(&start));
+        assert_eq!(is_noted, tracked == 0, "{name}: {notes:?}");
         assert_eq!(look(&mut session, &area).written, pages([5]), "{name}");
         session.end().unwrap();
     }

@@ -98,7 +98,7 @@ fn track(
     let mut header = session.header().clone();
     if launched.is_some() {
         // It was us who stopped it, and it runs by now.
-        header.notes.retain(|note| note != inject::STAYS_STOPPED);
+        header.notes.retain(|note| !note.is_stays_stopped());
     }
     outputs.begin(&header, &first)?;
     let mut rounds = 0;

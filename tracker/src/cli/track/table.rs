@@ -42,7 +42,7 @@ impl Table {
         }
         text.push('\n');
         for note in &header.notes {
-            let _ = writeln!(text, "note: {}", printable(note));
+            let _ = writeln!(text, "note: {}", printable(&note.to_string()));
         }
         let sum = sum(first);
         let _ = writeln!(
@@ -76,7 +76,7 @@ impl Table {
             );
         }
         for event in &round.events {
-            let _ = writeln!(text, "     * {}", printable(event));
+            let _ = writeln!(text, "     * {}", printable(&event.to_string()));
         }
         let sum = sum(round);
         let rate = sum.written as f64 / round.lasted.as_secs_f64().max(1e-9);

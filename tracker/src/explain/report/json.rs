@@ -17,7 +17,7 @@ use crate::explain::{
 };
 use crate::track::clock::rfc3339;
 use crate::track::json::Address;
-use pages::track::Mapping;
+use pages::track::{Mapping, SessionEvent, TrackNote};
 use uffd::pages_in;
 
 /// All lines, each with its line feed: header, rounds, pages, places, missed, story, summary.
@@ -96,7 +96,7 @@ enum Line<'a> {
         began: Option<String>,
         kernel: &'a str,
         tracker: &'a str,
-        notes: &'a [String],
+        notes: &'a [TrackNote],
         all_causes_seen: bool,
         not_seen: &'a [String],
         sample_one_of: u64,
@@ -108,7 +108,7 @@ enum Line<'a> {
         verdicts: BTreeMap<&'static str, u64>,
         causes: BTreeMap<&'static str, u64>,
         missed: u64,
-        events: &'a [String],
+        events: &'a [SessionEvent],
     },
     Pages {
         #[serde(flatten)]

@@ -31,7 +31,7 @@ pub fn line(round: &RoundLine) -> String {
     let events = round
         .events
         .iter()
-        .map(|event| format!("     * {}\n", printable(event)));
+        .map(|event| format!("     * {}\n", printable(&event.to_string())));
     let line = format!(
         "{:>6} {:>8.2}s {:>10} {:>10} {:>10} {:>9} {:>9} {:>8}  {}\n",
         round.number,

@@ -116,7 +116,13 @@ pub fn not_seen(report: &Report<'_>) -> Vec<String> {
         ));
     }
     lines.extend(findings.seen.not.iter().map(|what| printable(what)));
-    lines.extend(findings.header.notes.iter().map(|note| printable(note)));
+    lines.extend(
+        findings
+            .header
+            .notes
+            .iter()
+            .map(|note| printable(&note.to_string())),
+    );
     lines
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uffd::Backing;
 
 use super::extents::Extents;
-use pages::track::{End, Header, Mapping, Pages, Summary};
+use pages::track::{End, Header, Mapping, Pages, Summary, TrackNote};
 
 /// What a recording begins with.
 pub(super) const MAGIC: [u8; 8] = *b"uffdwpTR";
@@ -154,6 +154,7 @@ impl From<&Header> for DiskHeader {
             notes,
         } = header.clone();
         let began = Time::from(began);
+        let notes = notes.iter().map(ToString::to_string).collect();
         Self {
             pid,
             comm,
@@ -187,6 +188,7 @@ impl TryFrom<DiskHeader> for Header {
             notes,
         } = header;
         let began = began.decode().ok_or("a time that does not exist")?;
+        let notes = notes.into_iter().map(TrackNote::Recorded).collect();
         Ok(Self {
             pid,
             comm,

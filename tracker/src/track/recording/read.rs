@@ -8,7 +8,7 @@ use super::format::{
     DiskRound, FRAME_HEAD, Frame, MAGIC, MAX_FRAME, MAX_MAPPINGS, MAX_PAYLOAD, VERSION, WINDOW_LOG,
     parse_head,
 };
-use pages::track::{Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{Header, Mapping, MappingRound, Pages, Round, SessionEvent, Summary};
 
 /// Reads a recording, one [`Round`] after the other. After the last one [`Reader::ending`] tells how it ends.
 pub struct Reader<R> {
@@ -348,7 +348,11 @@ impl Slots {
             lasted: disk.lasted,
             took: disk.took,
             mappings,
-            events: disk.events,
+            events: disk
+                .events
+                .into_iter()
+                .map(SessionEvent::Recorded)
+                .collect(),
         })
     }
 }

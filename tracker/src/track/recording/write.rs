@@ -142,7 +142,7 @@ impl Slots {
             described,
             order: (!unchanged).then(|| order.clone()),
             entries,
-            events: round.events.clone(),
+            events: round.events.iter().map(ToString::to_string).collect(),
         };
         self.order = order;
         disk

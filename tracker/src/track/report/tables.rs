@@ -82,7 +82,7 @@ pub fn totals(report: &Report<'_>) -> String {
     lines.push(("cost", cost(report)));
     lines.push(("ended", ended(report)));
     for note in &header.notes {
-        lines.push(("note", printable(note)));
+        lines.push(("note", printable(&note.to_string())));
     }
     lines
         .into_iter()
@@ -248,7 +248,7 @@ pub fn rounds(report: &Report<'_>) -> String {
                 "round {}, {}: {}",
                 round.number,
                 spoken(round.at),
-                printable(event)
+                printable(&event.to_string())
             );
         }
     }

@@ -5,8 +5,7 @@
 //! return `-EINTR` instead, although no signal came: signal(7) lists them. They get `-ERESTARTNOHAND`: the
 //! kernel then begins them again, or says EINTR if a signal's handler did run meanwhile.
 
-use std::fmt;
-
+use super::super::CallTimeout;
 use super::ptrace::Registers;
 
 /// "Begin again unless a handler runs" (include/linux/errno.h).
@@ -20,31 +19,15 @@ const KVM_RUN: u64 = 0xae80;
 pub enum Repair {
     /// Nothing: not in a call, or the kernel knows what to do.
     None,
-    /// Put [`ERESTARTNOHAND`] into rax.
-    Again(Call),
+    /// Put [`ERESTARTNOHAND`] into rax: it may be begun again, because it has done nothing by then.
+    Again {
+        /// The call.
+        name: &'static str,
+        /// Whether it has a timeout, which begins anew.
+        timeout: CallTimeout,
+    },
     /// It ends with EINTR: doing it again might do it twice. The number of the call.
     Ended(u64),
-}
-
-/// A call that may be begun again after EINTR, because it has done nothing by then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// Its name.
-    pub name: &'static str,
-    /// Whether it has a timeout, which begins anew.
-    pub timeout: Timeout,
-}
-
-/// Whether an interrupted call would have ended by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timeout {
-    /// No.
-    None,
-    /// Yes.
-    Finite,
-    /// If the socket has a timeout (`SO_RCVTIMEO`, `SO_SNDTIMEO`), and it must have: without, the kernel
-    /// restarts it.
-    Socket,
 }
 
 /// Where a call says how long it waits.
@@ -118,22 +101,22 @@ pub fn repair(registers: &Registers) -> Repair {
     let number = registers.orig_rax;
     if number == libc::SYS_ioctl as u64 && registers.rsi == KVM_RUN {
         // A virtual CPU goes back into its guest, which its owner would make it do.
-        return Repair::Again(Call {
+        return Repair::Again {
             name: "ioctl(KVM_RUN)",
-            timeout: Timeout::None,
-        });
+            timeout: CallTimeout::None,
+        };
     }
     let known = AGAIN
         .iter()
         .find(|(call, ..)| u64::try_from(*call) == Ok(number));
-    known.map_or(Repair::Ended(number), |(_, name, limit)| {
-        let timeout = limit.of(registers);
-        Repair::Again(Call { name, timeout })
+    known.map_or(Repair::Ended(number), |(_, name, limit)| Repair::Again {
+        name,
+        timeout: limit.of(registers),
     })
 }
 
 impl Limit {
-    fn of(&self, registers: &Registers) -> Timeout {
+    fn of(&self, registers: &Registers) -> CallTimeout {
         let argument = |index: usize| {
             let r = registers;
             [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9][index]
@@ -143,23 +126,12 @@ impl Limit {
             // An int: the upper half of the register says nothing.
             Milliseconds(index) => argument(index) as i32 >= 0,
             Pointer(index) => argument(index) != 0,
-            Socket => return Timeout::Socket,
+            Socket => return CallTimeout::Socket,
         };
         if finite {
-            Timeout::Finite
+            CallTimeout::Finite
         } else {
-            Timeout::None
-        }
-    }
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} was begun again", self.name)?;
-        match self.timeout {
-            Timeout::None => Ok(()),
-            Timeout::Finite => f.write_str(", and its timeout with it"),
-            Timeout::Socket => f.write_str(", and its socket's timeout with it"),
+            CallTimeout::None
         }
     }
 }
@@ -176,9 +148,9 @@ mod tests {
         registers
     }
 
-    fn timeout(registers: &Registers) -> Option<Timeout> {
+    fn timeout(registers: &Registers) -> Option<CallTimeout> {
         match repair(registers) {
-            Repair::Again(call) => Some(call.timeout),
+            Repair::Again { timeout, .. } => Some(timeout),
             _ => None,
         }
     }
@@ -201,25 +173,25 @@ mod tests {
     fn epoll_wait_begins_again_with_or_without_a_timeout() {
         let mut there = registers(libc::SYS_epoll_wait, EINTR);
         there.r10 = 0xffff_ffff;
-        assert_eq!(timeout(&there), Some(Timeout::None), "an int of -1");
+        assert_eq!(timeout(&there), Some(CallTimeout::None), "an int of -1");
         there.r10 = u64::MAX;
-        assert_eq!(timeout(&there), Some(Timeout::None));
+        assert_eq!(timeout(&there), Some(CallTimeout::None));
         there.r10 = 100;
-        assert_eq!(timeout(&there), Some(Timeout::Finite));
+        assert_eq!(timeout(&there), Some(CallTimeout::Finite));
     }
 
     #[test]
     fn times_by_pointer() {
         let mut there = registers(libc::SYS_rt_sigtimedwait, EINTR);
-        assert_eq!(timeout(&there), Some(Timeout::None));
+        assert_eq!(timeout(&there), Some(CallTimeout::None));
         there.rdx = 0x7fff_0000;
-        assert_eq!(timeout(&there), Some(Timeout::Finite));
+        assert_eq!(timeout(&there), Some(CallTimeout::Finite));
         assert_eq!(
             timeout(&registers(libc::SYS_semop, EINTR)),
-            Some(Timeout::None)
+            Some(CallTimeout::None)
         );
         let receive = registers(libc::SYS_recvfrom, EINTR);
-        assert_eq!(timeout(&receive), Some(Timeout::Socket));
+        assert_eq!(timeout(&receive), Some(CallTimeout::Socket));
     }
 
     /// close(2) has closed by then, and another thread may own the number.
@@ -230,7 +202,7 @@ mod tests {
         let mut ioctl = registers(libc::SYS_ioctl, EINTR);
         assert_eq!(repair(&ioctl), Repair::Ended(16));
         ioctl.rsi = KVM_RUN;
-        assert_eq!(timeout(&ioctl), Some(Timeout::None));
+        assert_eq!(timeout(&ioctl), Some(CallTimeout::None));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::super::{InjectError, facts};
+use super::super::{CallTimeout, InjectError, InjectNote, InterruptedCall, facts};
 use super::ptrace::{self, Event, Registers};
 use super::restart::{self, ERESTARTNOHAND, Repair};
 use super::rseq;
@@ -28,8 +28,8 @@ pub struct Stopped {
     /// Those that are ours and run.
     seized: Vec<u32>,
     began: Option<Instant>,
-    /// What happened, and to how many threads.
-    notes: BTreeMap<String, usize>,
+    /// What became of the calls that threads were in, and of how many threads.
+    interrupted: BTreeMap<InterruptedCall, usize>,
 }
 
 impl Stopped {
@@ -40,7 +40,7 @@ impl Stopped {
             threads: BTreeMap::new(),
             seized: Vec::new(),
             began: None,
-            notes: BTreeMap::new(),
+            interrupted: BTreeMap::new(),
         };
         // Made ours while they run: only asking them to stop, and waiting for it, costs them time.
         stopped.seize_new()?;
@@ -138,18 +138,15 @@ impl Stopped {
         if !group_stopped {
             match restart::repair(&registers) {
                 Repair::None => {}
-                Repair::Again(call) => {
+                Repair::Again { name, timeout } => {
                     registers.rax = ERESTARTNOHAND as u64;
                     ptrace::set_registers(tid, &registers).map_err(failed)?;
-                    if call.timeout != restart::Timeout::None {
-                        self.note(call.to_string());
+                    if timeout != CallTimeout::None {
+                        let name = name.to_owned();
+                        self.note(InterruptedCall::BegunAgain { name, timeout });
                     }
                 }
-                Repair::Ended(call) => {
-                    self.note(format!(
-                        "system call {call} ended with EINTR, as after a signal"
-                    ));
-                }
+                Repair::Ended(number) => self.note(InterruptedCall::Ended(number)),
             }
         }
         Ok(Thread {
@@ -158,8 +155,8 @@ impl Stopped {
         })
     }
 
-    fn note(&mut self, note: String) {
-        *self.notes.entry(note).or_default() += 1;
+    fn note(&mut self, call: InterruptedCall) {
+        *self.interrupted.entry(call).or_default() += 1;
     }
 
     fn busy(&self, tid: u32, deadline: Instant) -> InjectError {
@@ -195,14 +192,14 @@ impl Stopped {
     }
 
     /// What happened to the threads that their owner might notice.
-    pub fn notes(&self) -> Vec<String> {
-        let told = |(note, count): (&String, &usize)| match count {
-            1 => format!("in one thread {note}"),
-            count => format!("in {count} threads {note}"),
+    pub fn notes(&self) -> Vec<InjectNote> {
+        let note = |(call, threads): (&InterruptedCall, &usize)| InjectNote::Interrupted {
+            threads: *threads,
+            call: call.clone(),
         };
-        let mut notes: Vec<_> = self.notes.iter().map(told).collect();
+        let mut notes: Vec<_> = self.interrupted.iter().map(note).collect();
         if self.threads.values().any(|thread| thread.group_stopped) {
-            notes.push(super::super::STAYS_STOPPED.to_owned());
+            notes.push(InjectNote::StaysStopped);
         }
         notes
     }

@@ -12,6 +12,7 @@ use super::bands::{Ink, Shares, bands, fill, level_colour, rect_path};
 use super::scales::{LEFT, Times, WIDTH};
 use crate::track::clock::spoken;
 use crate::track::recording::Ending;
+use pages::track::SessionEvent;
 
 pub const PAGE_WIDTH: f64 = 1280.0;
 pub const MARGIN: f64 = 24.0;
@@ -192,6 +193,11 @@ fn happened<'a>(report: &Report<'a>) -> impl Iterator<Item = &'a pages::track::R
         .filter(|round| !round.events.is_empty())
 }
 
+fn joined(events: &[SessionEvent]) -> String {
+    let texts: Vec<_> = events.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
 /// The axis of time below the bands.
 pub fn axis(svg: &mut Svg, together: usize, times: &Times, y: f64) -> f64 {
     let y = y + 6.0;
@@ -295,7 +301,7 @@ fn remarks(svg: &mut Svg, report: &Report<'_>, map: &HeatMap, y: f64) -> f64 {
 /// What the numbers above the bands are about.
 pub fn told(report: &Report<'_>) -> Vec<String> {
     let line = |(i, round): (usize, &pages::track::Round)| {
-        let what = elided(&printable(&round.events.join("; ")), 150);
+        let what = elided(&printable(&joined(&round.events)), 150);
         format!(
             "{}: {}, round {}: {what}",
             i + 1,

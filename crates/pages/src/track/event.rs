@@ -1,0 +1,65 @@
+//! What is told with a round besides its pages: what happened to the process, or to what is tracked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::model::Mapping;
+use super::passed_over::PassedOver;
+
+/// One event. Its text is for people; decisions match the variants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// A mapping cannot be tracked.
+    PassedOver(PassedOver),
+    /// A mapping that could not be tracked is, from now on.
+    Freed(Arc<Mapping>),
+    /// The process opened a userfaultfd itself: everything was given back for one interval.
+    GaveBack {
+        /// The number of its descriptor.
+        descriptor: i32,
+    },
+    /// The process executed another program, and was attached to again.
+    Executed {
+        /// The new program's name.
+        comm: String,
+        /// For how long the process stood still.
+        stopped: Duration,
+    },
+    /// So many more than a round tells.
+    More(usize),
+    /// Read back from a recording, which holds the text alone.
+    Recorded(String),
+}
+
+impl fmt::Display for SessionEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PassedOver(passed_over) => passed_over.fmt(f),
+            Self::Freed(mapping) => {
+                write!(f, "{} is free, and tracked from now on", mapping.place())
+            }
+            Self::GaveBack { descriptor } => write!(
+                f,
+                "opened a userfaultfd itself (descriptor {descriptor}): all memory was given back until the next round, \
+                 so that it can register what it wants; the rest is then tracked again, its pages as unknown"
+            ),
+            Self::Executed { comm, stopped } => write!(
+                f,
+                "executes another program, {comm}: attached again (it stood still for {:.2} ms); its first pages are \
+                 unknown",
+                stopped.as_secs_f64() * 1e3
+            ),
+            Self::More(mappings) => write!(f, "and the like of {mappings} other mappings"),
+            Self::Recorded(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Serialize for SessionEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,58 @@
+//! What the owner of a tracked process should know, told once.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::passed_over::PassedOver;
+use crate::inject::InjectNote;
+
+/// One note. Its text is for people; decisions match the variants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrackNote {
+    /// What happened when its userfaultfd was taken.
+    Injected(InjectNote),
+    /// A mapping is not tracked.
+    PassedOver(PassedOver),
+    /// The process cannot register tracked memory with a userfaultfd of its own.
+    RegistersInVain,
+    /// The process held a userfaultfd before.
+    HoldsUserfaultfd,
+    /// What the strategy does to others.
+    Strategy(&'static str),
+    /// Read back from a recording, which holds the text alone.
+    Recorded(String),
+}
+
+impl TrackNote {
+    /// Whether it tells that the process was stopped (SIGSTOP) before it was attached to.
+    #[must_use]
+    pub const fn is_stays_stopped(&self) -> bool {
+        matches!(self, Self::Injected(InjectNote::StaysStopped))
+    }
+}
+
+impl fmt::Display for TrackNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Injected(note) => note.fmt(f),
+            Self::PassedOver(passed_over) => passed_over.fmt(f),
+            Self::RegistersInVain => f.write_str(
+                "a userfaultfd that the process registers itself for a tracked mapping is refused with EBUSY; \
+                 once it has opened one, all memory is given back for one interval",
+            ),
+            Self::HoldsUserfaultfd => f.write_str(
+                "it holds a userfaultfd already: whatever it registers with that from now on is refused, too, if it is \
+                 tracked",
+            ),
+            Self::Strategy(text) => f.write_str(text),
+            Self::Recorded(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Serialize for TrackNote {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
