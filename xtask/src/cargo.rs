@@ -1,7 +1,6 @@
 //! Builds the project's programs: static, so that they run on this host and in any guest.
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -10,7 +9,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::{paths, sh};
+use crate::{
+    matrix::{GUEST_TESTS, GuestTest},
+    paths, sh,
+};
 
 /// A program that cargo built.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,82 +23,86 @@ pub struct BuiltProgram {
     pub path: PathBuf,
 }
 
-/// The packages whose programs run in guests.
-const PACKAGES: [&str; 2] = ["tracker", "testbed"];
+/// The package of tracker, and that of the test programs and the tests that run programs.
+pub const TRACKER: &str = "tracker";
+pub const TESTBED: &str = "testbed";
 
-/// Where the tests are that run in guests.
-pub const GUEST_TESTS: &str = "crates/testbed/tests";
+/// Where the tests of [`TESTBED`] are.
+#[cfg(test)]
+pub const TESTBED_TESTS: &str = "crates/testbed/tests";
 
-/// Builds tracker and the test programs, optimised and static.
-pub fn programs() -> Result<Vec<BuiltProgram>> {
-    build(static_cargo(&["build", "--bins"], &PACKAGES))
+/// A program of these packages that xtask itself starts.
+#[derive(Clone, Copy, Debug)]
+pub enum OwnProgram {
+    /// tracker itself.
+    Tracker,
+    /// It uses uffd-wp with known numbers.
+    Workload,
+    /// It measures what an event costs.
+    Meter,
 }
 
-/// Tests that run both on the host and in guests.
-const ALSO_IN_GUESTS: [&str; 9] = [
-    "explain",
-    "explain_scenarios",
-    "inject",
-    "inject_targets",
-    "prometheus",
-    "strategy_exact",
-    "strategy_stress",
-    "track",
-    "track_programs",
-];
-
-/// Builds the tests that run in guests: `vm_*.rs` in [`GUEST_TESTS`] and [`ALSO_IN_GUESTS`].
-pub fn guest_tests() -> Result<Vec<BuiltProgram>> {
-    let names = guest_test_names()?;
-    let mut command = static_cargo(&["test", "--no-run"], &["testbed"]);
-    for name in &names {
-        command.args(["--test", name]);
+impl OwnProgram {
+    /// The name of its target and of its file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tracker => "tracker",
+            Self::Workload => "uffdwp-workload",
+            Self::Meter => "uffdwp-meter",
+        }
     }
-    let mut programs = build(command)?;
-    programs.retain(|program| names.contains(&program.name));
-    programs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(programs)
+}
+
+/// Builds the programs of tracker and testbed, optimised and static.
+pub fn programs() -> Result<Vec<BuiltProgram>> {
+    build(static_cargo(&["build", "--bins"], &[TRACKER, TESTBED]))
+}
+
+/// `program` among those that were built.
+pub fn find(programs: &[BuiltProgram], program: OwnProgram) -> Result<&Path> {
+    let name = program.name();
+    let found = programs.iter().find(|program| program.name == name);
+    Ok(&found
+        .with_context(|| format!("neither {TRACKER} nor {TESTBED} has a program {name}"))?
+        .path)
+}
+
+/// A program of tests that was built for guests.
+pub struct BuiltGuestTest {
+    /// Its entry in the table.
+    pub entry: &'static GuestTest,
+    /// Where it is.
+    pub program: BuiltProgram,
+}
+
+/// Builds the tests that run in guests.
+pub fn guest_tests() -> Result<Vec<BuiltGuestTest>> {
+    let mut command = static_cargo(&["test", "--no-run"], &[TESTBED]);
+    for test in &GUEST_TESTS {
+        command.args(["--test", test.name]);
+    }
+    let mut built = build(command)?;
+    let take = |entry: &'static GuestTest| {
+        let found = built.iter().position(|program| program.name == entry.name);
+        let program = built.swap_remove(found?);
+        Some(BuiltGuestTest { entry, program })
+    };
+    Ok(GUEST_TESTS.iter().filter_map(take).collect())
 }
 
 /// Builds one of tracker's benchmarks for a guest.
 pub fn benches(name: &str) -> Result<Vec<BuiltProgram>> {
     // As a test, because `cargo bench` has no --release; the program is the same.
-    let mut command = static_cargo(&["test", "--no-run"], &["tracker"]);
+    let mut command = static_cargo(&["test", "--no-run"], &[TRACKER]);
     command.args(["--bench", name]);
     let mut programs = build(command)?;
     programs.retain(|program| program.name == name);
     Ok(programs)
 }
 
-/// The program called `name` among `programs`.
-pub fn find<'a>(programs: &'a [BuiltProgram], name: &str) -> Result<&'a Path> {
-    let found = programs.iter().find(|program| program.name == name);
-    Ok(&found
-        .with_context(|| format!("neither tracker nor testbed has a program {name}"))?
-        .path)
-}
-
-/// The names of the tests that run in guests.
-pub fn guest_test_names() -> Result<Vec<String>> {
-    let dir = paths::root().join(GUEST_TESTS);
-    let about = || format!("cannot list {}", dir.display());
-    let mut names = Vec::new();
-    for entry in fs::read_dir(&dir).with_context(about)? {
-        let file = entry.with_context(about)?.file_name();
-        let file = file.to_string_lossy();
-        let in_guests = |name: &&str| name.starts_with("vm_") || ALSO_IN_GUESTS.contains(name);
-        names.extend(
-            file.strip_suffix(".rs")
-                .filter(in_guests)
-                .map(str::to_owned),
-        );
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Cargo for some packages with a static C library. The flags apply to the target only, so build scripts
-/// and macros are shared with ordinary builds, and the two do not evict each other's artifacts.
+/// Cargo for some packages with a static C library. The flags apply to the target only, so build
+/// scripts and macros are shared with ordinary builds, and the two do not evict each other's
+/// artifacts.
 fn static_cargo(subcommand: &[&str], packages: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command

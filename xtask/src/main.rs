@@ -92,7 +92,7 @@ fn dispatch(command: XtaskCommand) -> Result<ExitCode> {
             } else {
                 setup::print(&setup::prepare(SetupExtent::Vm, &consent)?);
                 setup::print(&setup::prepare_tests()?);
-                let kernels = setup::prepare_kernels(&setup::kernels::MATRIX, args.refresh)?;
+                let kernels = setup::prepare_kernels(&matrix::KERNELS, args.refresh)?;
                 setup::print(&kernels);
                 if !args.refresh {
                     let advice = "`cargo xtask setup --refresh` looks for newer kernels";

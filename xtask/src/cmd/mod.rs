@@ -19,13 +19,16 @@ use crate::{cargo::BuiltProgram, paths, sh, vm::GuestFile};
 
 /// `programs` as files of a guest's `dir`.
 fn guest_programs(programs: &[BuiltProgram], dir: &str) -> Result<Vec<GuestFile>> {
-    let file = |program: &BuiltProgram| {
-        Ok(GuestFile {
-            host: stripped(&program.path)?,
-            guest: format!("{dir}/{}", program.name),
-        })
-    };
+    let file = |program| guest_program(program, dir);
     programs.iter().map(file).collect()
+}
+
+/// `program` as a file of a guest's `dir`.
+fn guest_program(program: &BuiltProgram, dir: &str) -> Result<GuestFile> {
+    Ok(GuestFile {
+        host: stripped(&program.path)?,
+        guest: format!("{dir}/{}", program.name),
+    })
 }
 
 /// A copy of `program` without debug information, which is most of the file and takes an emulated

@@ -35,16 +35,20 @@ pub struct SelftestsArgs {
 }
 
 fn program(name: &str) -> Result<&'static KernelSelftest, String> {
-    let names: Vec<&str> = PROGRAMS.iter().map(|program| program.name).collect();
-    let found = PROGRAMS.iter().find(|program| program.name == name);
+    let names = PROGRAMS.map(|program| program.name);
+    let found = PROGRAMS.into_iter().find(|program| program.name == name);
     found.ok_or_else(|| format!("the programs are {}", names.join(" and ")))
 }
 
 /// Runs them; succeeds if the agent changed nothing.
 pub fn run(args: &SelftestsArgs) -> Result<ExitCode> {
     setup::prepare(SetupExtent::Vm, &args.consent.consent())?;
-    let names: Vec<&str> = args.program.iter().map(|program| program.name).collect();
-    let outcome = boot(&args.kernel, &names, |line| {
+    let programs = if args.program.is_empty() {
+        &PROGRAMS[..]
+    } else {
+        &args.program
+    };
+    let outcome = boot(&args.kernel, programs, |line| {
         if args.verbose {
             println!("{line}");
         }
@@ -59,8 +63,8 @@ pub fn run(args: &SelftestsArgs) -> Result<ExitCode> {
 
 /// Counts a verdict for each program that [`matrix::SELFTESTS`] names, and one for the agent.
 pub fn check(tally: &mut TestTally) {
-    let (kernel, names) = matrix::SELFTESTS;
-    match boot(kernel, names, |_| {}) {
+    let (kernel, programs) = matrix::SELFTESTS;
+    match boot(kernel, programs, |_| {}) {
         Ok(outcome) => {
             tally.early_crash(outcome.early_crashes);
             for (name, wrong) in outcome.judgement.verdicts() {
@@ -74,8 +78,8 @@ pub fn check(tally: &mut TestTally) {
         }
         Err(error) => {
             let why = format!("{error:#}");
-            for name in names {
-                tally.guest(kernel, &test_name(name), None, &why);
+            for program in programs {
+                tally.guest(kernel, &test_name(program.name), None, &why);
             }
         }
     }
@@ -86,18 +90,20 @@ pub fn test_name(name: &str) -> String {
     format!("selftests::{name}")
 }
 
-/// Boots a kernel of `series` and runs the programs called `names` in it; all if `names` is empty.
-fn boot(series: &str, names: &[&str], mut sink: impl FnMut(&str)) -> Result<SelftestOutcome> {
+/// Boots a kernel of `series` and runs `programs` in it.
+fn boot(
+    series: &str,
+    programs: &[&KernelSelftest],
+    mut sink: impl FnMut(&str),
+) -> Result<SelftestOutcome> {
     let mut built = setup::selftests::prepare(series)?;
     let kernel = kernels::prepare(series)?;
-    if !names.is_empty() {
-        built
-            .programs
-            .retain(|(program, _)| names.contains(&program.name));
-    }
-    let programs = guest_programs(&cargo::programs()?, "/bin")?;
+    built
+        .programs
+        .retain(|(built, _)| programs.iter().any(|program| program.name == built.name));
+    let files = guest_programs(&cargo::programs()?, "/bin")?;
     let progress = ProgressLine::start(&format!("the kernel's own tests on {series}"));
-    let outcome = selftests::run(&kernel, &built, programs, |line| {
+    let outcome = selftests::run(&kernel, &built, files, |line| {
         sink(line);
         progress.detail(line);
     });

@@ -5,7 +5,7 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::guest_programs;
+use super::{guest_program, guest_programs};
 use crate::{
     ConsentArgs, cargo,
     setup::{self, SetupExtent, kernels::KernelChoice},
@@ -78,8 +78,9 @@ pub fn run(args: VmArgs) -> Result<ExitCode> {
     if !args.bare {
         run.files
             .extend(guest_programs(&cargo::programs()?, "/bin")?);
-        run.files
-            .extend(guest_programs(&cargo::guest_tests()?, "/tests")?);
+        for test in cargo::guest_tests()? {
+            run.files.push(guest_program(&test.program, "/tests")?);
+        }
     }
     run.files.extend(args.files);
     if args.command.is_empty() {

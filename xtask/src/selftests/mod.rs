@@ -34,26 +34,29 @@ pub struct KernelSelftest {
     pub counted: &'static [&'static str],
 }
 
-/// All that are run.
-pub const PROGRAMS: [KernelSelftest; 2] = [
-    KernelSelftest {
-        name: "pagemap_ioctl",
-        sources: &["pagemap_ioctl.c"],
-        one_cpu: false,
-        counted: &[
-            r#"uffdwp_node_faults_total{mode="async",entry="pte"}"#,
-            r#"uffdwp_node_faults_total{mode="async",entry="marker"}"#,
-            r#"uffdwp_node_faults_total{mode="async",entry="huge"}"#,
-            r#"uffdwp_node_markers_total{event="consumed"}"#,
-        ],
-    },
-    KernelSelftest {
-        name: "uffd-unit-tests",
-        sources: &["uffd-unit-tests.c", "uffd-common.c"],
-        one_cpu: true,
-        counted: &[r#"uffdwp_node_faults_total{mode="sync",entry="pte"}"#],
-    },
-];
+/// The test of PAGEMAP_SCAN.
+pub const PAGEMAP_IOCTL: KernelSelftest = KernelSelftest {
+    name: "pagemap_ioctl",
+    sources: &["pagemap_ioctl.c"],
+    one_cpu: false,
+    counted: &[
+        r#"uffdwp_node_faults_total{mode="async",entry="pte"}"#,
+        r#"uffdwp_node_faults_total{mode="async",entry="marker"}"#,
+        r#"uffdwp_node_faults_total{mode="async",entry="huge"}"#,
+        r#"uffdwp_node_markers_total{event="consumed"}"#,
+    ],
+};
+
+/// The test of userfaultfd.
+pub const UFFD_UNIT_TESTS: KernelSelftest = KernelSelftest {
+    name: "uffd-unit-tests",
+    sources: &["uffd-unit-tests.c", "uffd-common.c"],
+    one_cpu: true,
+    counted: &[r#"uffdwp_node_faults_total{mode="sync",entry="pte"}"#],
+};
+
+/// All programs that can be run.
+pub const PROGRAMS: [&KernelSelftest; 2] = [&PAGEMAP_IOCTL, &UFFD_UNIT_TESTS];
 
 /// How long a guest may take with all of them on a busy host, with the boot.
 const TIMEOUT: Duration = Duration::from_secs(1200);

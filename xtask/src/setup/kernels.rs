@@ -11,9 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use super::apt;
 use crate::paths;
 
-/// The series that the test matrix boots.
-pub const MATRIX: [&str; 3] = ["6.1", "6.12", "6.18"];
-
 /// Debian's flavour: small, boots in seconds, has BTF, kprobes, soft-dirty and uffd-wp.
 const FLAVOUR: &str = "cloud-amd64";
 

@@ -12,19 +12,32 @@ use anyhow::{Context as _, Result, bail};
 use super::{FoundItem, apt};
 use crate::{paths, vm::GuestFile, vm::qemu};
 
+/// A program of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignProgram {
+    Prometheus,
+    Promtool,
+    RedisServer,
+    RedisBenchmark,
+    RedisCli,
+    Python,
+    Qemu,
+}
+
 /// Packages, and the programs of them that tests run.
 struct ProgramBundle {
     /// Its name, also of the directory that it is unpacked to.
     name: &'static str,
     packages: &'static [&'static str],
-    programs: &'static [&'static str],
+    programs: &'static [ForeignProgram],
 }
 
+/// Programs in no bundle are the machine's own.
 const BUNDLES: [ProgramBundle; 3] = [
     ProgramBundle {
         name: "prometheus",
         packages: &["prometheus"],
-        programs: &["prometheus", "promtool"],
+        programs: &[ForeignProgram::Prometheus, ForeignProgram::Promtool],
     },
     ProgramBundle {
         name: "redis",
@@ -37,18 +50,20 @@ const BUNDLES: [ProgramBundle; 3] = [
             "lua-bitop",
             "lua-cjson",
         ],
-        programs: &["redis-server", "redis-benchmark", "redis-cli"],
+        programs: &[
+            ForeignProgram::RedisServer,
+            ForeignProgram::RedisBenchmark,
+            ForeignProgram::RedisCli,
+        ],
     },
     // The interpreter with its smallest library, which fits into a guest.
     ProgramBundle {
-        name: PYTHON_BUNDLE,
+        name: "python",
         packages: &["python3.11-minimal", "libpython3.11-minimal"],
-        programs: &[PYTHON],
+        programs: &[ForeignProgram::Python],
     },
 ];
 
-const PYTHON_BUNDLE: &str = "python";
-const PYTHON: &str = "python3.11";
 /// Where Debian puts libraries, and where a guest's loader finds them.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
@@ -65,10 +80,12 @@ impl ProgramBundle {
         let [first, ..] = self.programs else {
             bail!("the bundle {} has no program", self.name);
         };
-        if self.programs.iter().any(|name| self.find(name).is_none()) {
+        let missing = |program: &ForeignProgram| self.find(*program).is_none();
+        if self.programs.iter().any(missing) {
+            let names: Vec<_> = self.programs.iter().map(|program| program.file()).collect();
             let advice = format!(
                 "the tests need {}: install what is missing, so that it is in PATH",
-                self.programs.join(", ")
+                names.join(", ")
             );
             if !apt::is_here() {
                 bail!(advice);
@@ -77,9 +94,10 @@ impl ProgramBundle {
             let source = apt::PackageSource::open().with_context(|| advice.clone())?;
             source.unpack(&packages, &self.dir()?)?;
         }
-        let path = self
-            .find(first)
-            .with_context(|| format!("Debian's packages of {} contain no {first}", self.name))?;
+        let path = self.find(*first).with_context(|| {
+            let (bundle, first) = (self.name, first.file());
+            format!("Debian's packages of {bundle} contain no {first}")
+        })?;
         Ok(path.display().to_string())
     }
 
@@ -87,13 +105,12 @@ impl ProgramBundle {
         Ok(paths::tools()?.join(self.name))
     }
 
-    fn find(&self, program: &str) -> Option<PathBuf> {
-        let fetched =
-            || Some(self.dir().ok()?.join("usr/bin").join(program)).filter(|path| path.is_file());
+    fn find(&self, program: ForeignProgram) -> Option<PathBuf> {
+        let fetched = || Some(self.dir().ok()?.join("usr/bin").join(program.file()));
         // The python of a version manager is a script, useless in a guest.
-        let usable = |path: &PathBuf| self.name != PYTHON_BUNDLE || is_binary(path);
-        let of_machine = paths::program(program).filter(usable);
-        of_machine.or_else(fetched)
+        let usable = |path: &PathBuf| program != ForeignProgram::Python || is_binary(path);
+        let of_machine = paths::program(program.file()).filter(usable);
+        of_machine.or_else(|| fetched().filter(|path| path.is_file()))
     }
 }
 
@@ -114,52 +131,73 @@ pub enum BundlePart {
     Libraries,
 }
 
-/// A program of a bundle, or any in `PATH`.
-fn find(program: &str) -> Option<PathBuf> {
-    let owner = BUNDLES
-        .iter()
-        .find(|bundle| bundle.programs.contains(&program));
-    owner.map_or_else(|| paths::program(program), |bundle| bundle.find(program))
-}
+impl ForeignProgram {
+    /// The name of its file.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Prometheus => "prometheus",
+            Self::Promtool => "promtool",
+            Self::RedisServer => "redis-server",
+            Self::RedisBenchmark => "redis-benchmark",
+            Self::RedisCli => "redis-cli",
+            Self::Python => "python3.11",
+            Self::Qemu => qemu::PROGRAM,
+        }
+    }
 
-/// What a guest needs to run `program`.
-pub fn guest_files(program: &str) -> Result<Vec<GuestFile>> {
-    let host =
-        |name: &str| find(name).with_context(|| format!("no {name}; run: cargo xtask setup"));
-    let file = |host: PathBuf, guest: String| GuestFile { host, guest };
-    match program {
-        "python3" => {
-            let program = host(PYTHON)?;
-            let library = program.with_file_name("../lib/python3.11");
-            Ok(vec![
-                file(program, "/bin/python3".to_owned()),
-                file(library, "/usr/lib/python3.11".to_owned()),
-            ])
-        }
-        qemu::PROGRAM => {
-            // QEMU looks for its modules relative to its own path.
-            let mut files = vec![file(host(program)?, format!("/usr/bin/{program}"))];
-            // Debian's QEMU loads its emulator as a module; others have it built in.
-            for path in [
-                "/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so",
-                "/usr/share/seabios",
-                "/usr/share/qemu/kvmvapic.bin",
-            ] {
-                if Path::new(path).exists() {
-                    files.push(file(path.into(), path.to_owned()));
+    fn bundle(self) -> Option<&'static ProgramBundle> {
+        BUNDLES
+            .iter()
+            .find(|bundle| bundle.programs.contains(&self))
+    }
+
+    /// The program on this machine: in a bundle, or else in `PATH`.
+    fn find(self) -> Result<PathBuf> {
+        let found = match self.bundle() {
+            Some(bundle) => bundle.find(self),
+            None => paths::program(self.file()),
+        };
+        found.with_context(|| format!("there is no {}; run: cargo xtask setup", self.file()))
+    }
+
+    /// What a guest needs to run it.
+    pub fn guest_files(self) -> Result<Vec<GuestFile>> {
+        let host = self.find()?;
+        let file = |host: PathBuf, guest: String| GuestFile { host, guest };
+        match self {
+            Self::Python => {
+                let library = host.with_file_name("../lib/python3.11");
+                Ok(vec![
+                    file(host, "/bin/python3".to_owned()),
+                    file(library, "/usr/lib/python3.11".to_owned()),
+                ])
+            }
+            Self::Qemu => {
+                // QEMU looks for its modules relative to its own path.
+                let mut files = vec![file(host, format!("/usr/bin/{}", self.file()))];
+                // Debian's QEMU loads its emulator as a module; others have it built in.
+                for path in [
+                    "/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so",
+                    "/usr/share/seabios",
+                    "/usr/share/qemu/kvmvapic.bin",
+                ] {
+                    if Path::new(path).exists() {
+                        files.push(file(path.into(), path.to_owned()));
+                    }
                 }
+                Ok(files)
             }
-            Ok(files)
-        }
-        _ => {
-            let mut files = vec![file(host(program)?, format!("/bin/{program}"))];
-            let owner = BUNDLES
-                .iter()
-                .find(|bundle| bundle.programs.contains(&program));
-            if let Some(bundle) = owner {
-                files.extend(libraries(&bundle.dir()?.join(LIBRARIES))?);
+            Self::Prometheus
+            | Self::Promtool
+            | Self::RedisServer
+            | Self::RedisBenchmark
+            | Self::RedisCli => {
+                let mut files = vec![file(host, format!("/bin/{}", self.file()))];
+                if let Some(bundle) = self.bundle() {
+                    files.extend(libraries(&bundle.dir()?.join(LIBRARIES))?);
+                }
+                Ok(files)
             }
-            Ok(files)
         }
     }
 }
@@ -194,11 +232,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_program_has_one_bundle() {
-        let mut names: Vec<_> = BUNDLES.iter().flat_map(|bundle| bundle.programs).collect();
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        assert_eq!(names.len(), count);
+    fn a_program_is_in_one_bundle_only() {
+        let programs: Vec<_> = BUNDLES.iter().flat_map(|bundle| bundle.programs).collect();
+        for program in &programs {
+            let same = programs.iter().filter(|other| *other == program);
+            assert_eq!(same.count(), 1, "{program:?}");
+        }
     }
 }

@@ -76,7 +76,7 @@ fn package(series: &str) -> String {
 
 /// The programs of `package`, if all are here.
 fn built(tools: &Path, package: &str) -> Option<BuiltSelftests> {
-    let programs = PROGRAMS.iter().map(|program| {
+    let programs = PROGRAMS.into_iter().map(|program| {
         let path = tools.join(package).join(program.name);
         path.is_file().then_some((program, path))
     });
@@ -123,7 +123,7 @@ fn make(source: &apt::PackageSource, package: &str, dir: &Path) -> Result<()> {
     sh::step(&format!("unpacking {package}"), &mut tar)?;
     let (sources, programs) = (dir.join(package), paths::create(dir.join("programs"))?);
     prepare_headers(&sources)?;
-    for program in &PROGRAMS {
+    for program in PROGRAMS {
         build(&sources, program, package, &programs)?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use clap::Args;
 use crate::cmd::guest_programs;
 use crate::{
     ConsentArgs,
-    cargo::{self, BuiltProgram},
+    cargo::{self, BuiltProgram, OwnProgram},
     paths,
     setup::{
         self, SetupExtent,
@@ -21,10 +21,6 @@ use crate::{
     sh,
     vm::{GuestAccel, GuestFile, VmRun},
 };
-
-/// The program that measures in the guest. For each event it prints `measured NAME VALUE`: guest
-/// nanoseconds per event, which are instructions.
-const METER: &str = "uffdwp-meter";
 
 #[derive(Args)]
 pub struct ProbesArgs {
@@ -101,7 +97,6 @@ pub fn run(args: &ProbesArgs) -> Result<ExitCode> {
     setup::prepare_peers(&consent)?;
     let kernel = args.kernel.prepare()?;
     let programs = cargo::programs()?;
-    cargo::find(&programs, METER)?;
     let mut columns = Vec::new();
     for observer in &OBSERVERS {
         let files = files(&observer.needs)
@@ -185,10 +180,9 @@ fn measure(
     run.files = guest_programs(programs, "/bin")?;
     run.files.extend(files);
     // The first run after boot reads high (caches, lazily patched code); the second counts.
-    run.command = Some(format!(
-        "set -e\n{}{METER} > /dev/null\n{METER}\n",
-        observer.start
-    ));
+    let meter = OwnProgram::Meter.name();
+    let start = observer.start;
+    run.command = Some(format!("set -e\n{start}{meter} > /dev/null\n{meter}\n"));
     let progress = sh::ProgressLine::start(&format!("measuring with {}", observer.name));
     let report = run.run(|line| progress.detail(line));
     let status = report.as_ref().ok().map(crate::vm::BootReport::verdict);
@@ -199,7 +193,7 @@ fn measure(
         .with_context(|| format!("with {}", observer.name))?;
     if status != 0 {
         bail!(
-            "{METER} with {} failed ({status}); see {}",
+            "{meter} with {} failed ({status}); see {}",
             observer.name,
             report.log.display()
         );
@@ -207,7 +201,7 @@ fn measure(
     let measures = parse(report.lines.iter().map(String::as_str));
     if measures.is_empty() {
         bail!(
-            "{METER} with {} measured nothing; see {}",
+            "{meter} with {} measured nothing; see {}",
             observer.name,
             report.log.display()
         );
@@ -215,7 +209,8 @@ fn measure(
     Ok(measures)
 }
 
-/// The costs in the lines of the meter.
+/// The costs in the lines of the meter: `measured NAME VALUE` for each event, with the guest's
+/// nanoseconds for one, which are instructions.
 fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> EventCosts {
     let measured = |line: &str| {
         let (name, value) = line.strip_prefix("measured ")?.rsplit_once(' ')?;

@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
-    ConsentArgs, paths,
+    ConsentArgs,
+    cargo::{TESTBED, TRACKER},
+    paths,
     setup::{self, SetupExtent},
 };
 
@@ -25,11 +27,11 @@ pub fn run(args: &TrackArgs) -> Result<ExitCode> {
         "--release",
         "--bins",
         "--package",
-        "tracker",
+        TRACKER,
         "--package",
-        "testbed",
+        TESTBED,
     ];
-    let bench = ["bench", "--package", "testbed", "--bench", "track"];
+    let bench = ["bench", "--package", TESTBED, "--bench", "track"];
     for arguments in [&programs[..], &bench] {
         let mut command = Command::new("cargo");
         command.args(arguments).current_dir(paths::root());

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{DemoSite, WORKLOAD, WORKLOAD_ARGUMENTS};
+use super::{DemoSite, WORKLOAD_ARGUMENTS};
 use crate::{
-    cargo::{self, BuiltProgram},
+    cargo::{BuiltProgram, OwnProgram},
     cmd::guest_programs,
     setup::kernels::GuestKernel,
     vm::{RunningGuest, VmRun},
@@ -19,16 +19,17 @@ pub struct GuestDemo {
 }
 
 impl GuestDemo {
-    /// Boots `kernel` with a script that starts the agent, and the workload once the agent is ready.
+    /// Boots `kernel` with a script that starts the agent, and the workload once the agent is
+    /// ready.
     pub fn start(kernel: &GuestKernel, programs: &[BuiltProgram], port: u16) -> Result<Self> {
-        cargo::find(programs, WORKLOAD)?;
         let mut vm = VmRun::new(&format!("run-{}", kernel.label), kernel);
         vm.files = guest_programs(programs, "/bin")?;
         vm.forward = Some(port);
         vm.command = Some(format!(
             "tracker agent --web.listen-address 0.0.0.0:{port} &\n\
              until wget -q -O /dev/null http://127.0.0.1:{port}/readyz; do sleep 0.2; done\n\
-             {WORKLOAD} {} &\nwait\n",
+             {} {} &\nwait\n",
+            OwnProgram::Workload.name(),
             WORKLOAD_ARGUMENTS.join(" ")
         ));
         eprintln!("{:>8} {} in QEMU", "boot", kernel.release);

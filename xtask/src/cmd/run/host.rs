@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{DemoSite, WORKLOAD, WORKLOAD_ARGUMENTS};
+use super::{DemoSite, WORKLOAD_ARGUMENTS};
 use crate::{
-    cargo::{self, BuiltProgram},
+    cargo::{self, BuiltProgram, OwnProgram},
     paths, stop,
 };
 
@@ -26,10 +26,11 @@ pub struct HostDemo {
 impl HostDemo {
     /// Starts the agent, which listens on `port` of the loopback.
     pub fn start(programs: &[BuiltProgram], port: u16) -> Result<Self> {
-        let workload_program = cargo::find(programs, WORKLOAD)?.to_owned();
+        let workload_program = cargo::find(programs, OwnProgram::Workload)?.to_owned();
         let listen = format!("127.0.0.1:{port}");
         let arguments = ["agent", "--web.listen-address", &listen];
-        let agent = LoggedChild::start("agent", cargo::find(programs, "tracker")?, &arguments)?;
+        let tracker = cargo::find(programs, OwnProgram::Tracker)?;
+        let agent = LoggedChild::start("agent", tracker, &arguments)?;
         Ok(Self {
             agent,
             workload: None,

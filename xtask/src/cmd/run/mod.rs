@@ -23,8 +23,7 @@ use crate::{
     stop::StopFlag,
 };
 
-/// The program of the example workload, and the arguments that keep it going for ever.
-const WORKLOAD: &str = "uffdwp-workload";
+/// The arguments that keep the workload going for ever.
 const WORKLOAD_ARGUMENTS: &[&str] = &["demo"];
 
 /// The most VMAs that the table shows.

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     process::Command,
-    slice,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -12,13 +11,10 @@ use anyhow::{Result, bail};
 
 use super::{TestArgs, wants_selftests};
 use crate::{
-    cargo::{self, BuiltProgram},
-    cmd::guest_programs,
-    matrix::{self, MatrixRow, ROWS},
-    setup::{
-        kernels::{self, GuestKernel},
-        programs,
-    },
+    cargo::{self, BuiltGuestTest, BuiltProgram},
+    cmd::{guest_program, guest_programs},
+    matrix::{self, GuestTest, MatrixRow, ROWS},
+    setup::kernels::{self, GuestKernel},
     sh,
     tally::TestTally,
     vm::{
@@ -53,7 +49,7 @@ pub fn boots(args: &TestArgs) -> Result<Vec<MatrixBoot>> {
         Ok(MatrixBoot {
             label: row.label(),
             kernel: kernels::prepare(row.kernel)?,
-            append: row.append.split_whitespace().map(str::to_owned).collect(),
+            append: row.mode.argument().map(str::to_owned).into_iter().collect(),
             row: Some(row),
         })
     };
@@ -63,8 +59,8 @@ pub fn boots(args: &TestArgs) -> Result<Vec<MatrixBoot>> {
 /// One guest: the tests of one program, in one row of the matrix.
 struct GuestJob<'a> {
     boot: &'a MatrixBoot,
-    program: &'a BuiltProgram,
-    tests: Vec<&'a str>,
+    test: &'a BuiltGuestTest,
+    names: Vec<&'a str>,
 }
 
 /// Runs the tests that `args` choose in each of `boots`, several guests at a time.
@@ -74,21 +70,17 @@ pub fn test(args: &TestArgs, boots: &[MatrixBoot], tally: &mut TestTally) -> Res
     let filter = args.filter.as_deref().unwrap_or_default();
     let listed = tests
         .iter()
-        .map(|program| list(program, filter))
+        .map(|test| list(&test.program, filter))
         .collect::<Result<Vec<_>>>()?;
     if listed.iter().all(Vec::is_empty) && args.vm_only && !wants_selftests(args) {
         bail!("no guest test has {filter:?} in its name (PROGRAM::TEST)");
     }
     let mut jobs = VecDeque::new();
     for boot in boots {
-        for (program, tests) in tests.iter().zip(&listed) {
-            let tests = not_excused(boot, &program.name, tests);
-            if !tests.is_empty() {
-                jobs.push_back(GuestJob {
-                    boot,
-                    program,
-                    tests,
-                });
+        for (test, names) in tests.iter().zip(&listed) {
+            let names = not_excused(boot, test.entry, names);
+            if !names.is_empty() {
+                jobs.push_back(GuestJob { boot, test, names });
             }
         }
     }
@@ -112,18 +104,23 @@ pub fn test(args: &TestArgs, boots: &[MatrixBoot], tally: &mut TestTally) -> Res
     Ok(())
 }
 
-/// The tests of a program that run in a row; prints why the others do not.
-fn not_excused<'a>(boot: &MatrixBoot, program: &str, tests: &'a [String]) -> Vec<&'a str> {
-    let excuse = |name: &str| {
-        let why = boot.row?.excuse(name)?;
-        eprintln!("{:>8} {name} on {}: {why}", "skipped", boot.label);
-        Some(())
+/// Those of the tests called `names` that run in a row; prints why the others do not.
+fn not_excused<'a>(boot: &MatrixBoot, test: &GuestTest, names: &'a [String]) -> Vec<&'a str> {
+    let names = names.iter().map(String::as_str);
+    let Some(row) = boot.row else {
+        return names.collect();
     };
-    if excuse(program).is_some() {
+    let skip = |name: &str, why| eprintln!("{:>8} {name} on {}: {why}", "skipped", boot.label);
+    if let Some(why) = test.excuse(row) {
+        skip(test.name, why);
         return Vec::new();
     }
-    let runs = |test: &&str| excuse(&format!("{program}::{test}")).is_none();
-    tests.iter().map(String::as_str).filter(runs).collect()
+    let runs = |name: &&str| {
+        let excuse = test.test_excuse(name, row);
+        excuse.inspect(|why| skip(&format!("{}::{name}", test.name), why));
+        excuse.is_none()
+    };
+    names.filter(runs).collect()
 }
 
 /// Takes the lock even if a thread panicked while holding it.
@@ -143,24 +140,24 @@ fn list(program: &BuiltProgram, filter: &str) -> Result<Vec<String>> {
 
 /// Boots and runs the tests of `job`.
 fn run(job: &GuestJob, programs: &[BuiltProgram]) -> Result<BootReport> {
-    let name = format!("{}-{}", job.boot.label, job.program.name).replace([' ', '='], "-");
+    let test = job.test.entry;
+    let name = format!("{}-{}", job.boot.label, test.name).replace([' ', '='], "-");
     let mut run = VmRun::new(&name, &job.boot.kernel);
     run.append.clone_from(&job.boot.append);
     run.timeout = matrix::TIMEOUT;
-    run.swap = matrix::swap(&job.program.name);
+    run.swap = test.swap;
     run.files = guest_programs(programs, "/bin")?;
-    run.files
-        .extend(guest_programs(slice::from_ref(job.program), "/tests")?);
-    for name in matrix::programs(&job.program.name) {
-        run.files.extend(programs::guest_files(name)?);
+    run.files.push(guest_program(&job.test.program, "/tests")?);
+    for program in test.programs {
+        run.files.extend(program.guest_files()?);
     }
-    let names: Vec<_> = job.tests.iter().map(|name| sh::quote(name)).collect();
+    let names: Vec<_> = job.names.iter().map(|name| sh::quote(name)).collect();
     run.command = Some(format!(
         "exec /tests/{} --include-ignored --test-threads=1 --exact {}\n",
-        job.program.name,
+        test.name,
         names.join(" ")
     ));
-    let progress = sh::ProgressLine::start(&format!("{} on {}", job.program.name, job.boot.label));
+    let progress = sh::ProgressLine::start(&format!("{} on {}", test.name, job.boot.label));
     let report = run.run(|line| progress.detail(line));
     progress.finish(
         report
@@ -173,12 +170,13 @@ fn run(job: &GuestJob, programs: &[BuiltProgram]) -> Result<BootReport> {
 /// Counts a verdict for each test of `job`.
 fn count(job: &GuestJob, outcome: Result<BootReport>, tally: &mut TestTally) {
     let row = &job.boot.label;
+    let program = job.test.entry.name;
     let report = match outcome {
         Ok(report) => report,
         Err(error) => {
             let why = format!("{error:#}");
-            for test in &job.tests {
-                tally.guest(row, &format!("{}::{test}", job.program.name), None, &why);
+            for name in &job.names {
+                tally.guest(row, &format!("{program}::{name}"), None, &why);
             }
             return;
         }
@@ -187,17 +185,17 @@ fn count(job: &GuestJob, outcome: Result<BootReport>, tally: &mut TestTally) {
     let verdicts = guest_log::verdicts(report.lines.iter().map(String::as_str));
     let why = why(&report);
     let mut all_passed = true;
-    for test in &job.tests {
+    for name in &job.names {
         let verdict = verdicts
             .iter()
-            .find(|(name, _)| name == *test)
+            .find(|(test, _)| test == *name)
             .map(|(_, verdict)| *verdict);
         all_passed &= matches!(verdict, Some(TestVerdict::Passed | TestVerdict::Ignored));
-        tally.guest(row, &format!("{}::{test}", job.program.name), verdict, &why);
+        tally.guest(row, &format!("{program}::{name}"), verdict, &why);
     }
     // Every test passed, yet something is wrong: a kernel warning, or an exit status other than 0.
     if all_passed && !matches!(report.verdict(), Ok(0)) {
-        tally.fail(&format!("{row}: {}", job.program.name), &why);
+        tally.fail(&format!("{row}: {program}"), &why);
     }
 }
 

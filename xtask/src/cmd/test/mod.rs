@@ -11,6 +11,7 @@ use clap::{Args, builder::PossibleValuesParser};
 use super::selftests;
 use crate::{
     ConsentArgs, matrix,
+    selftests::KernelSelftest,
     setup::{
         self, SetupExtent,
         kernels::{self, GuestKernel},
@@ -33,7 +34,7 @@ pub struct TestArgs {
     #[arg(long, conflicts_with = "no_vm")]
     vm_only: bool,
     /// Boot only this series of the matrix (may be repeated)
-    #[arg(long, value_name = "SERIES", value_parser = PossibleValuesParser::new(kernels::MATRIX))]
+    #[arg(long, value_name = "SERIES", value_parser = PossibleValuesParser::new(matrix::KERNELS))]
     kernel: Vec<String>,
     /// Boot this image instead of the matrix (may be repeated)
     #[arg(
@@ -88,6 +89,6 @@ fn wants_selftests(args: &TestArgs) -> bool {
     let (kernel, programs) = matrix::SELFTESTS;
     let chosen = args.kernel.is_empty() || args.kernel.iter().any(|series| series == kernel);
     let filter = args.filter.as_deref().unwrap_or_default();
-    let named = |name: &&str| selftests::test_name(name).contains(filter);
+    let named = |program: &&KernelSelftest| selftests::test_name(program.name).contains(filter);
     args.kernel_image.is_empty() && chosen && programs.iter().any(named)
 }

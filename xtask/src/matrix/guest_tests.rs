@@ -1,0 +1,251 @@
+//! The tests that run in guests, what they need, and why some do not run in every row of the
+//! matrix.
+
+use super::{MatrixRow, RowSet};
+use crate::setup::programs::ForeignProgram::{
+    self, Prometheus, Promtool, Python, Qemu, RedisBenchmark, RedisCli, RedisServer,
+};
+
+/// Why a test does not run in some rows.
+struct TestExcuse {
+    rows: RowSet,
+    why: &'static str,
+}
+
+const fn not_in(rows: RowSet, why: &'static str) -> TestExcuse {
+    TestExcuse { rows, why }
+}
+
+/// A program of tests that run in guests: a file of `crates/testbed/tests`.
+pub struct GuestTest {
+    /// Name of the program.
+    pub name: &'static str,
+    /// The programs of others that it runs.
+    pub programs: &'static [ForeignProgram],
+    /// MiB of swap that it needs, so that pages it gives to reclaim leave memory.
+    pub swap: u32,
+    /// Where none of its tests run.
+    excuses: &'static [TestExcuse],
+    /// Where one of its tests does not run.
+    test_excuses: &'static [(&'static str, TestExcuse)],
+}
+
+impl GuestTest {
+    const fn new(name: &'static str, excuses: &'static [TestExcuse]) -> Self {
+        Self {
+            name,
+            programs: &[],
+            swap: 0,
+            excuses,
+            test_excuses: &[],
+        }
+    }
+
+    const fn with_programs(self, programs: &'static [ForeignProgram]) -> Self {
+        Self { programs, ..self }
+    }
+
+    const fn with_swap(self, swap: u32) -> Self {
+        Self { swap, ..self }
+    }
+
+    const fn except(self, test_excuses: &'static [(&'static str, TestExcuse)]) -> Self {
+        Self {
+            test_excuses,
+            ..self
+        }
+    }
+
+    /// Why the program does not run in `row`.
+    pub fn excuse(&self, row: &MatrixRow) -> Option<&'static str> {
+        let excuse = self.excuses.iter().find(|excuse| excuse.rows.contains(row));
+        excuse.map(|excuse| excuse.why)
+    }
+
+    /// Why its test called `test` does not run in `row`.
+    pub fn test_excuse(&self, test: &str, row: &MatrixRow) -> Option<&'static str> {
+        let mut excuses = self.test_excuses.iter();
+        let excuse = excuses.find(|(name, excuse)| *name == test && excuse.rows.contains(row));
+        self.excuse(row).or(excuse.map(|(_, excuse)| excuse.why))
+    }
+}
+
+const NO_HOOK: TestExcuse = not_in(RowSet::Locked, "no hook can be attached");
+const NO_BPF: TestExcuse = not_in(RowSet::Locked, "no strategy uses BPF");
+const NO_KERNEL_MEMORY: TestExcuse = not_in(RowSet::Locked, "it reads no kernel memory");
+const NO_PREEMPTION: TestExcuse = not_in(RowSet::Preemptible, "it does not depend on preemption");
+const ONE_FOR_RACES: TestExcuse = not_in(
+    RowSet::PreemptibleButMain,
+    "one preemptible kernel is enough for races",
+);
+const ONE_FOR_ONE_THREAD: TestExcuse = not_in(
+    RowSet::PreemptibleButMain,
+    "one preemptible kernel is enough for what a single thread does",
+);
+const ALL_AT_ONCE: TestExcuse = not_in(
+    RowSet::Preemptible,
+    "events get lost only when there are many, as in all_at_once",
+);
+
+/// All programs of tests that run in guests.
+pub const GUEST_TESTS: [GuestTest; 16] = [
+    GuestTest::new(
+        "explain",
+        &[not_in(
+            RowSet::AllButMain,
+            "one kernel with soft-dirty bits is enough; explain_scenarios has what differs",
+        )],
+    ),
+    GuestTest::new(
+        "explain_scenarios",
+        &[
+            not_in(RowSet::Locked, "no event can be seen, as on the host"),
+            not_in(
+                RowSet::PreemptibleButMain,
+                "one preemptible kernel is enough for lost events",
+            ),
+        ],
+    )
+    .with_swap(256)
+    .except(&[
+        ("each_alone_is_explained_as_the_table_says", ALL_AT_ONCE),
+        ("each_alone_is_explained_where_none_is_clean", ALL_AT_ONCE),
+    ]),
+    GuestTest::new("inject", &[ONE_FOR_RACES, NO_KERNEL_MEMORY]).with_programs(&[Python]),
+    GuestTest::new("inject_targets", &[NO_PREEMPTION, NO_KERNEL_MEMORY]),
+    GuestTest::new(
+        "prometheus",
+        &[not_in(
+            RowSet::AllButMain,
+            "one kernel is enough for what Prometheus does",
+        )],
+    )
+    .with_programs(&[Prometheus, Promtool]),
+    GuestTest::new(
+        "strategy_exact",
+        &[
+            not_in(
+                RowSet::Preemptible,
+                "its definitions do not depend on preemption",
+            ),
+            NO_BPF,
+        ],
+    ),
+    GuestTest::new("strategy_stress", &[ONE_FOR_RACES, NO_BPF]),
+    GuestTest::new(
+        "track",
+        &[
+            not_in(RowSet::Preemptible, "strategy_stress is about preemption"),
+            NO_BPF,
+        ],
+    ),
+    GuestTest::new("track_programs", &[NO_PREEMPTION, NO_BPF]).with_programs(&[
+        RedisServer,
+        RedisBenchmark,
+        RedisCli,
+        Python,
+        Qemu,
+    ]),
+    GuestTest::new("vm_events", &[ONE_FOR_RACES, NO_HOOK]),
+    GuestTest::new("vm_exact", &[NO_HOOK]).except(&[
+        ("every_row_is_exact", ONE_FOR_ONE_THREAD),
+        ("every_rung_is_exact", ONE_FOR_ONE_THREAD),
+    ]),
+    // The others are about what the kernel makes of programs, and when it lets them go.
+    GuestTest::new("vm_life", &[NO_PREEMPTION, NO_HOOK]).except(&[
+        (
+            "two_agents_at_once_both_count_exactly",
+            not_in(
+                RowSet::AllButMain,
+                "one kernel is enough for a second agent",
+            ),
+        ),
+        (
+            "the_programs_speak_at_level_debug_only",
+            not_in(RowSet::AllButMain, "one kernel is enough for the log"),
+        ),
+        (
+            "full_tables_are_told_and_lose_no_total",
+            not_in(RowSet::AllButMain, "one kernel is enough for full tables"),
+        ),
+        (
+            "totals_stay_when_processes_go",
+            not_in(RowSet::AllButMain, "one kernel is enough for totals"),
+        ),
+    ]),
+    GuestTest::new(
+        "vm_lockdown",
+        &[not_in(RowSet::NotLocked, "this kernel is not locked down")],
+    ),
+    GuestTest::new(
+        "vm_oracle",
+        &[
+            not_in(RowSet::Preemptible, "its tracer may miss calls there"),
+            NO_HOOK,
+        ],
+    ),
+    GuestTest::new("vm_privilege", &[NO_PREEMPTION, NO_HOOK]),
+    GuestTest::new("vm_snapshot", &[NO_PREEMPTION, NO_HOOK]).with_programs(&[Qemu]),
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        cargo,
+        matrix::{BootMode, ROWS, row},
+        paths,
+    };
+
+    #[test]
+    fn every_test_is_there_and_runs_somewhere() {
+        for program in &GUEST_TESTS {
+            let file = paths::root().join(format!("{}/{}.rs", cargo::TESTBED_TESTS, program.name));
+            let source = fs::read_to_string(file).unwrap();
+            let runs = |row: &&MatrixRow| program.excuse(row).is_none();
+            assert!(ROWS.iter().any(|row| runs(&row)), "{}", program.name);
+            for (test, _) in program.test_excuses {
+                assert!(source.contains(&format!("fn {test}()")), "{test}");
+                let mut rows = ROWS.iter().filter(runs);
+                assert!(
+                    rows.any(|row| program.test_excuse(test, row).is_none()),
+                    "{test}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_test_of_guests_is_in_the_table() {
+        for entry in fs::read_dir(paths::root().join(cargo::TESTBED_TESTS)).unwrap() {
+            let file = entry.unwrap().file_name().into_string().unwrap();
+            let Some(name) = file
+                .strip_suffix(".rs")
+                .filter(|name| name.starts_with("vm_"))
+            else {
+                continue;
+            };
+            assert!(GUEST_TESTS.iter().any(|test| test.name == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_excuse_is_for_one_program_or_one_test_only() {
+        let mixed = GuestTest::new("vm_mixed", &[NO_HOOK]).except(&[("slow", ALL_AT_ONCE)]);
+        let preemptible = row("6.1", BootMode::Preemptible);
+        assert_eq!(preemptible.label(), "6.1 preempt=full");
+        assert_eq!(mixed.excuse(&preemptible), None);
+        assert_eq!(
+            mixed.test_excuse("slow", &preemptible),
+            Some(ALL_AT_ONCE.why)
+        );
+        assert_eq!(mixed.test_excuse("slower", &preemptible), None);
+        let locked = row("6.12", BootMode::Locked);
+        assert_eq!(mixed.excuse(&locked), Some(NO_HOOK.why));
+        assert_eq!(mixed.test_excuse("slower", &locked), Some(NO_HOOK.why));
+    }
+}
