@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use assert_cmd::Command;
-use pages::track::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{
+    MappingRound, PageExtent, TrackEnd, TrackHeader, TrackRound, TrackSummary, TrackedMapping,
+    TrackedPages,
+};
 use tempfile::TempDir;
 use tracker::track::recording::Writer;
 use uffd::Backing;
 
 const PAGE: u64 = 4096;
 
-fn header() -> Header {
-    Header {
+fn header() -> TrackHeader {
+    TrackHeader {
         pid: 77,
         comm: "db".into(),
         command: vec!["db".into(), "--fast".into()],
@@ -31,9 +34,9 @@ fn header() -> Header {
 }
 
 /// Round n writes page n of 64.
-fn round(number: u64) -> Round {
+fn round(number: u64) -> TrackRound {
     let start = 0x10_0000;
-    let mapping = Mapping {
+    let mapping = TrackedMapping {
         start,
         end: start + 64 * PAGE,
         name: "[heap]".into(),
@@ -41,18 +44,18 @@ fn round(number: u64) -> Round {
         page_size: PAGE,
     };
     let page = start + number * PAGE;
-    let written = vec![Extent {
+    let written = vec![PageExtent {
         range: page..page + PAGE,
         unit: PAGE,
         unknown: false,
     }];
-    let pages = Pages {
+    let pages = TrackedPages {
         tracked: 64,
         armed: 1,
         written: 1,
-        ..Pages::default()
+        ..TrackedPages::default()
     };
-    Round {
+    TrackRound {
         number,
         at: Duration::from_secs(number),
         lasted: Duration::from_secs(1),
@@ -70,7 +73,7 @@ fn round(number: u64) -> Round {
 fn recording(directory: &TempDir) -> (PathBuf, Vec<u8>) {
     let mut writer = Writer::new(Vec::new(), &header()).unwrap();
     (1..=5).for_each(|n| writer.round(&round(n)).unwrap());
-    let summary = Summary {
+    let summary = TrackSummary {
         rounds: 5,
         lasted: Duration::from_secs(5),
         written_set: 5,
@@ -78,7 +81,7 @@ fn recording(directory: &TempDir) -> (PathBuf, Vec<u8>) {
         unknown_set: 0,
         tracked: 64,
         took: Duration::from_millis(5),
-        end: End::Exited,
+        end: TrackEnd::Exited,
         status: Some(3),
     };
     let bytes = writer.finish(&summary).unwrap();

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pages::inject;
-use pages::strategy::{Descriptor, Means, Name, verdict};
-use pages::track::{Options, Session, Step};
+use pages::strategy::{StrategyMeans, StrategyName, UffdScope, verdict};
+use pages::track::{TrackOptions, TrackSession, TrackStep};
 use uffd::{Entry, PAGE_SIZE, PageRegion, Pagemap, Query};
 
 use testbed::script::{ANON, FACTS, Script};
@@ -48,23 +48,23 @@ fn main() {
     print!("{}", slowdown());
 }
 
-fn options(strategy: Option<Name>) -> Options {
-    Options {
+fn options(strategy: Option<StrategyName>) -> TrackOptions {
+    TrackOptions {
         strategy,
         detailed: false,
         max_mapping: pages::track::MAX_MAPPING,
         interval: Duration::from_secs(1),
         tracker: "bench",
-        inject: inject::Options {
+        inject: inject::InjectOptions {
             helper: program("tracker").into(),
-            ..inject::Options::default()
+            ..inject::InjectOptions::default()
         },
     }
 }
 
-fn step(session: &mut Session) {
+fn step(session: &mut TrackSession) {
     assert!(
-        matches!(session.step(), Ok(Step::Round(_))),
+        matches!(session.step(), Ok(TrackStep::Round(_))),
         "the target has ended"
     );
 }
@@ -74,7 +74,7 @@ fn rounds() -> String {
     let mut script = Script::start();
     let (number, area) = script.map(ANON, PAGES);
     script.say(&format!("store {number} 1 2 0-{}", PAGES - 1));
-    let (mut session, _) = Session::begin(script.pid(), FACTS.clone(), options(None)).unwrap();
+    let (mut session, _) = TrackSession::begin(script.pid(), FACTS.clone(), options(None)).unwrap();
     let pagemap = Pagemap::open(script.pid()).unwrap().unwrap();
     let mut regions = vec![PageRegion::default(); REGIONS];
     let mut entries = vec![Entry::default(); 1 << 16];
@@ -156,7 +156,7 @@ fn memory() -> String {
     let mut text = "64 GiB of mappings of which nothing is there, tracked for 5 rounds:\n\n\
                     | strategy | memory of tracker | page tables of the process |\n|---|---:|---:|\n"
         .to_owned();
-    for strategy in [Name::Markers, Name::NoneIsClean] {
+    for strategy in [StrategyName::Markers, StrategyName::NoneIsClean] {
         if !works(strategy) {
             continue;
         }
@@ -193,7 +193,7 @@ fn slowdown() -> String {
          against that of the same work untracked (median of 5):\n\n| strategy | times as long |\n|---|---:|\n",
         (WORK_PAGES * PAGE_SIZE) >> 20
     );
-    for strategy in Name::ALL.into_iter().filter(|&name| works(name)) {
+    for strategy in StrategyName::ALL.into_iter().filter(|&name| works(name)) {
         let mut ratios = Vec::new();
         for turn in 0..5 {
             let mut script = Script::start();
@@ -202,7 +202,7 @@ fn slowdown() -> String {
             script.say(&work);
             let bare = milliseconds(|| drop(script.say(&work)));
             let (mut session, _) =
-                Session::begin(script.pid(), FACTS.clone(), options(Some(strategy))).unwrap();
+                TrackSession::begin(script.pid(), FACTS.clone(), options(Some(strategy))).unwrap();
             let done = AtomicBool::new(false);
             let tracked = std::thread::scope(|scope| {
                 scope.spawn(|| {
@@ -222,10 +222,10 @@ fn slowdown() -> String {
     text
 }
 
-fn works(strategy: Name) -> bool {
-    let means = Means {
+fn works(strategy: StrategyName) -> bool {
+    let means = StrategyMeans {
         in_process: false,
-        descriptor: Descriptor::Full,
+        descriptor: UffdScope::Full,
     };
     verdict(strategy, &FACTS, means).works
 }

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use pages::inject::{self, InjectError, Injected, Options};
+use pages::inject::{self, InjectError, InjectOptions, InjectedUffd};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
@@ -89,17 +89,17 @@ impl Target {
 }
 
 /// Options that suit an emulated machine.
-pub fn options() -> Options {
-    Options {
+pub fn options() -> InjectOptions {
+    InjectOptions {
         helper: program("tracker").into(),
         // An emulated machine is slow.
         longest_stop: Duration::from_secs(20),
-        ..Options::default()
+        ..InjectOptions::default()
     }
 }
 
 /// Gets a userfaultfd of a process with those options.
-pub fn inject(pid: u32) -> Result<Injected, InjectError> {
+pub fn inject(pid: u32) -> Result<InjectedUffd, InjectError> {
     inject::userfaultfd(pid, &options())
 }
 

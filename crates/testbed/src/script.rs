@@ -10,7 +10,10 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
 use std::thread;
 
-use pages::strategy::{Area, Facts, Name, Outcome, Strategy, Target, Written, gather, start};
+use pages::strategy::{
+    StrategyFacts, StrategyName, StrategyOutcome, StrategyTarget, TrackedArea, TrackingStrategy,
+    WrittenRun, gather, start,
+};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use uffd::Backing;
 use uffd::{PAGE_SIZE, PMD_SIZE, ProcessMemory, Userfaultfd};
@@ -18,7 +21,7 @@ use uffd::{PAGE_SIZE, PMD_SIZE, ProcessMemory, Userfaultfd};
 use super::Killed;
 
 /// What this kernel can do; tried once.
-pub static FACTS: LazyLock<Facts> = LazyLock::new(|| gather(false).unwrap());
+pub static FACTS: LazyLock<StrategyFacts> = LazyLock::new(|| gather(false).unwrap());
 
 /// The kinds of memory of the script, each with its backing and how many pages of 4 KiB are one huge page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,7 @@ pub const HUGETLB: Kind = Kind("hugetlb", Backing::Hugetlb, 512);
 pub const FILE: Kind = Kind("file-private", Backing::File, 1);
 
 /// Why a strategy cannot track such memory here, as far as its trial tells; nothing if it can.
-pub fn refused(name: Name, kind: Kind) -> Option<String> {
+pub fn refused(name: StrategyName, kind: Kind) -> Option<String> {
     let setting = |file, on: &[&str]| {
         let path = format!("/sys/kernel/mm/transparent_hugepage/{file}");
         let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -56,8 +59,8 @@ pub fn refused(name: Name, kind: Kind) -> Option<String> {
     let trial = trials
         .find(|t| t.strategy == name && t.backing == kind.1)
         .unwrap();
-    if let (Outcome::Fails(why), ANON) = (&trial.outcome, kind)
-        && name != Name::SoftDirty
+    if let (StrategyOutcome::Fails(why), ANON) = (&trial.outcome, kind)
+        && name != StrategyName::SoftDirty
     {
         // A strategy that is broken must not excuse itself by its own trial.
         let wrong = ["misses", "reports"]
@@ -66,8 +69,8 @@ pub fn refused(name: Name, kind: Kind) -> Option<String> {
         assert!(!wrong, "{name}: {why}");
     }
     off.or_else(|| match &trial.outcome {
-        Outcome::Works(_) => None,
-        Outcome::Fails(why) | Outcome::Untried(why) => Some(why.clone()),
+        StrategyOutcome::Works(_) => None,
+        StrategyOutcome::Fails(why) | StrategyOutcome::Untried(why) => Some(why.clone()),
     })
 }
 
@@ -119,17 +122,17 @@ impl Script {
     }
 
     /// Maps an area; returns its number too.
-    pub fn map(&mut self, kind: Kind, pages: u64) -> (u64, Area) {
+    pub fn map(&mut self, kind: Kind, pages: u64) -> (u64, TrackedArea) {
         self.area(kind, &format!("map {} {pages}", kind.0))
     }
 
     /// Maps an area at an address where nothing is; returns its number too.
-    pub fn map_at(&mut self, kind: Kind, address: u64, pages: u64) -> (u64, Area) {
+    pub fn map_at(&mut self, kind: Kind, address: u64, pages: u64) -> (u64, TrackedArea) {
         self.area(kind, &format!("map-at {} {address:x} {pages}", kind.0))
     }
 
     /// Moves an area to another place, where it has a new number.
-    pub fn move_away(&mut self, kind: Kind, number: u64) -> (u64, Area) {
+    pub fn move_away(&mut self, kind: Kind, number: u64) -> (u64, TrackedArea) {
         self.area(kind, &format!("move {number}"))
     }
 
@@ -150,15 +153,15 @@ impl Script {
     }
 
     /// The first word of each page of an area.
-    pub fn words(&self, area: &Area) -> Vec<u64> {
+    pub fn words(&self, area: &TrackedArea) -> Vec<u64> {
         words(self.pid(), &area.range)
     }
 
-    fn area(&mut self, kind: Kind, line: &str) -> (u64, Area) {
+    fn area(&mut self, kind: Kind, line: &str) -> (u64, TrackedArea) {
         let answer = self.say(line);
         let (start, end) = answer.split_once(' ').unwrap();
         let address = |text| u64::from_str_radix(text, 16).unwrap();
-        let area = Area {
+        let area = TrackedArea {
             range: address(start)..address(end),
             backing: kind.1,
             page_size: if kind == HUGETLB { PMD_SIZE } else { PAGE_SIZE },
@@ -179,17 +182,17 @@ impl Script {
     }
 
     /// A strategy that tracks this process.
-    pub fn track(&mut self, name: Name) -> Box<dyn Strategy> {
+    pub fn track(&mut self, name: StrategyName) -> Box<dyn TrackingStrategy> {
         self.track_in(name, false)
     }
 
     /// One that tells zaps and huge pages too.
-    pub fn track_detailed(&mut self, name: Name) -> Box<dyn Strategy> {
+    pub fn track_detailed(&mut self, name: StrategyName) -> Box<dyn TrackingStrategy> {
         self.track_in(name, true)
     }
 
-    fn track_in(&mut self, name: Name, detailed: bool) -> Box<dyn Strategy> {
-        let target = Target {
+    fn track_in(&mut self, name: StrategyName, detailed: bool) -> Box<dyn TrackingStrategy> {
+        let target = StrategyTarget {
             pid: self.pid(),
             uffd: name.needs_descriptor().then(|| self.userfaultfd()),
             behaviour: FACTS.behaviour,
@@ -245,7 +248,7 @@ pub fn list<'a>(pages: impl IntoIterator<Item = &'a u64>) -> String {
 }
 
 /// The numbers of reported pages in their area.
-pub fn numbers(area: &Area, written: &[Written]) -> BTreeSet<u64> {
+pub fn numbers(area: &TrackedArea, written: &[WrittenRun]) -> BTreeSet<u64> {
     let number = |address: u64| (address - area.range.start) / PAGE_SIZE;
     let pages = written
         .iter()
@@ -254,7 +257,7 @@ pub fn numbers(area: &Area, written: &[Written]) -> BTreeSet<u64> {
 }
 
 /// One round; what it reports.
-pub fn round(strategy: &mut dyn Strategy, area: &Area) -> BTreeSet<u64> {
+pub fn round(strategy: &mut dyn TrackingStrategy, area: &TrackedArea) -> BTreeSet<u64> {
     let mut written = Vec::new();
     let stats = strategy.round(area, &mut written).unwrap().unwrap();
     strategy.end_round().unwrap().unwrap();
@@ -267,13 +270,13 @@ pub fn round(strategy: &mut dyn Strategy, area: &Area) -> BTreeSet<u64> {
 /// What a tracker that copies each reported page knows of the content.
 pub struct Shadow {
     pid: u32,
-    area: Area,
+    area: TrackedArea,
     content: Vec<u64>,
 }
 
 impl Shadow {
     /// Of an area that is all zeroes.
-    pub fn empty(pid: u32, area: &Area) -> Self {
+    pub fn empty(pid: u32, area: &TrackedArea) -> Self {
         Self {
             pid,
             area: area.clone(),

@@ -5,18 +5,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pages::strategy::{Area, Name};
-use pages::track::{MappingRound, Options, Round, Session, Step, TrackError};
+use pages::strategy::{StrategyName, TrackedArea};
+use pages::track::{MappingRound, TrackError, TrackOptions, TrackRound, TrackSession, TrackStep};
 use uffd::{PAGE_SIZE, smaps};
 
 use super::script::{FACTS, Kind, Script, refused};
 
 /// The strategies that `tracker track` offers, and that work here for such memory.
-pub fn working(kind: Kind) -> Vec<Name> {
-    let offered = Name::ALL
+pub fn working(kind: Kind) -> Vec<StrategyName> {
+    let offered = StrategyName::ALL
         .into_iter()
-        .filter(|name| !matches!(name, Name::Mprotect | Name::SoftDirty));
-    let works = |name: &Name| {
+        .filter(|name| !matches!(name, StrategyName::Mprotect | StrategyName::SoftDirty));
+    let works = |name: &StrategyName| {
         let refused = refused(*name, kind);
         if let Some(why) = &refused {
             eprintln!("skipped: {name} {}: {why}", kind.0);
@@ -37,8 +37,8 @@ pub fn registered(pid: u32) -> usize {
 }
 
 /// How tests track.
-pub fn options(name: Name) -> Options {
-    Options {
+pub fn options(name: StrategyName) -> TrackOptions {
+    TrackOptions {
         strategy: Some(name),
         detailed: false,
         max_mapping: pages::track::MAX_MAPPING,
@@ -49,30 +49,30 @@ pub fn options(name: Name) -> Options {
 }
 
 /// Begins; round 0 too.
-pub fn try_begin(pid: u32, name: Name) -> Result<(Session, Round), TrackError> {
-    let (session, first) = Session::begin(pid, FACTS.clone(), options(name))?;
+pub fn try_begin(pid: u32, name: StrategyName) -> Result<(TrackSession, TrackRound), TrackError> {
+    let (session, first) = TrackSession::begin(pid, FACTS.clone(), options(name))?;
     check(&first);
     Ok((session, first))
 }
 
 /// Begins on the script; round 0 too.
-pub fn begin(script: &Script, name: Name) -> (Session, Round) {
+pub fn begin(script: &Script, name: StrategyName) -> (TrackSession, TrackRound) {
     try_begin(script.pid(), name).unwrap()
 }
 
 /// A round of a process that lives; every round is checked for what must hold of any.
-pub fn step(session: &mut Session) -> Round {
+pub fn step(session: &mut TrackSession) -> TrackRound {
     match session.step().unwrap() {
-        Step::Round(round) => {
+        TrackStep::Round(round) => {
             check(&round);
             round
         }
-        Step::Exited => panic!("the process has ended"),
+        TrackStep::Exited => panic!("the process has ended"),
     }
 }
 
 /// What must hold of any round: rows and extents by address and disjoint, counts that are sums of extents.
-pub fn check(round: &Round) {
+pub fn check(round: &TrackRound) {
     let mut end = 0;
     for row in &round.mappings {
         let mapping = &row.mapping;
@@ -127,7 +127,7 @@ pub struct Seen {
 
 impl Seen {
     /// What a round says of an area.
-    pub fn of(round: &Round, area: &Area) -> Self {
+    pub fn of(round: &TrackRound, area: &TrackedArea) -> Self {
         let here = |row: &&MappingRound| {
             row.mapping.start < area.range.end && area.range.start < row.mapping.end
         };
@@ -157,7 +157,7 @@ impl Seen {
 }
 
 /// A round, as to an area.
-pub fn look(session: &mut Session, area: &Area) -> Seen {
+pub fn look(session: &mut TrackSession, area: &TrackedArea) -> Seen {
     Seen::of(&step(session), area)
 }
 

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pages::strategy::Area;
-use pages::strategy::{Descriptor, Means, Name, verdict};
+use pages::strategy::TrackedArea;
+use pages::strategy::{StrategyMeans, StrategyName, UffdScope, verdict};
 use rustix::process::Signal;
 use testbed::script::{ANON, FACTS, Script};
 use testbed::{Agent, Killed, check_metrics, eventually, program, sum};
@@ -80,7 +80,7 @@ fn written(agent: &Agent, pid: u32) -> f64 {
 ///
 /// As many are to be counted as this thread had faults: one for each page, and one more where a round armed a page again
 /// that had faulted and was not written yet, which is rare.
-fn write(agent: &Agent, pid: u32, area: &Area, pages: impl IntoIterator<Item = u64>) {
+fn write(agent: &Agent, pid: u32, area: &TrackedArea, pages: impl IntoIterator<Item = u64>) {
     let memory = OpenOptions::new()
         .write(true)
         .open(format!("/proc/{pid}/mem"))
@@ -192,11 +192,16 @@ fn written_pages_are_those_that_were_written_and_once_for_each_round() {
 
 #[test]
 fn other_strategies_count_the_same_writes() {
-    let means = Means {
+    let means = StrategyMeans {
         in_process: false,
-        descriptor: Descriptor::Full,
+        descriptor: UffdScope::Full,
     };
-    let names = [Name::Sync, Name::NoneIsClean, Name::Prefault, Name::Hash];
+    let names = [
+        StrategyName::Sync,
+        StrategyName::NoneIsClean,
+        StrategyName::Prefault,
+        StrategyName::Hash,
+    ];
     for name in names
         .into_iter()
         .filter(|&name| verdict(name, &FACTS, means).works)

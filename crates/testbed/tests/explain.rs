@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use object::Object as _;
-use pages::strategy::{Area, Name};
+use pages::strategy::{StrategyName, TrackedArea};
 use testbed::eventually;
 use testbed::script::{ANON, FACTS, Kind, MEMFD, SHMEM, Script};
 use testbed::session::registered;
@@ -21,9 +21,9 @@ use uffd::PAGE_SIZE;
 
 fn options(content_limit: u64) -> Options {
     Options {
-        track: pages::track::Options {
+        track: pages::track::TrackOptions {
             strategy: None,
-            ..testbed::session::options(Name::Markers)
+            ..testbed::session::options(StrategyName::Markers)
         },
         content_limit,
         page: None,
@@ -49,7 +49,7 @@ fn step(explainer: &mut Explainer) -> Explained {
 type Verdicts = BTreeMap<(Verdict, Option<Reason>), Vec<u64>>;
 
 /// Verdicts of an area, with the numbers of its pages.
-fn verdicts(round: &Explained, area: &Area) -> Verdicts {
+fn verdicts(round: &Explained, area: &TrackedArea) -> Verdicts {
     let mut found = Verdicts::new();
     let reported = round.reported.iter().flat_map(|(_, pages)| pages);
     for pages in reported.filter(|pages| area.range.contains(&pages.range.start)) {
@@ -62,7 +62,7 @@ fn verdicts(round: &Explained, area: &Area) -> Verdicts {
 }
 
 /// Pages of an area that changed and were not reported.
-fn missed(round: &Explained, area: &Area) -> Vec<(u64, bool)> {
+fn missed(round: &Explained, area: &TrackedArea) -> Vec<(u64, bool)> {
     let missed = round.missed.iter().flat_map(|(_, pages)| pages);
     let here = missed.filter(|pages| area.range.contains(&pages.range.start));
     here.flat_map(|pages| {
@@ -331,7 +331,7 @@ fn against_soft_dirty() {
     let (area, _) = script.map(ANON, 64);
     script.tell(&format!("store {area} 7 1 0-63"));
     let options = Options {
-        against: Some(Name::SoftDirty),
+        against: Some(StrategyName::SoftDirty),
         ..options(1 << 30)
     };
     let begun = Explainer::begin(script.pid(), FACTS.clone(), None, options);
@@ -410,7 +410,7 @@ fn against_content() {
     let (area, range) = script.map(MEMFD, 16);
     script.tell(&format!("store {area} 7 1 0-15"));
     let options = Options {
-        against: Some(Name::Hash),
+        against: Some(StrategyName::Hash),
         ..options(1 << 30)
     };
     let (mut explainer, _) = Explainer::begin(script.pid(), FACTS.clone(), None, options).unwrap();
@@ -510,7 +510,7 @@ fn the_command_reports_as_text_json_and_a_page() {
 #[test]
 fn what_arms_no_pages_explains_none() {
     let script = Script::start();
-    for name in [Name::Hash, Name::SoftDirty] {
+    for name in [StrategyName::Hash, StrategyName::SoftDirty] {
         let mut options = options(1 << 30);
         options.track.strategy = Some(name);
         let begun = Explainer::begin(script.pid(), FACTS.clone(), None, options);

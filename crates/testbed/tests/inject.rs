@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pages::inject::{InjectError, InjectNote, Injected};
+use pages::inject::{InjectError, InjectNote, InjectedUffd};
 use rustix::process::{Pid, Signal};
 use testbed::eventually;
 use testbed::inject::{Target, inject, sleeper};
@@ -16,13 +16,13 @@ const TIMES: u32 = 6;
 const APART: Duration = Duration::from_millis(120);
 
 /// Stops a case several times; its report must be that of its twin.
-fn undisturbed(case: &str) -> Vec<Injected> {
+fn undisturbed(case: &str) -> Vec<InjectedUffd> {
     // On a machine that is busy enough a case is done before it is met at all.
     let met = (0..3).map(|_| compare(case)).find(|all| !all.is_empty());
     met.unwrap_or_else(|| panic!("{case} was never met"))
 }
 
-fn compare(case: &str) -> Vec<Injected> {
+fn compare(case: &str) -> Vec<InjectedUffd> {
     let (mut target, mut twin) = (Target::start(case), Target::start(case));
     let mut all = Vec::new();
     for _ in 0..TIMES {

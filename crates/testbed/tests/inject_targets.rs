@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pages::inject::{self, Attached, InjectError, KernelFaults, Life, Options};
+use pages::inject::{self, InjectError, InjectOptions, KernelFaults, ProcessLife, UffdLease};
 use rustix::process::{Pid, Signal};
 use testbed::inject::{Target, inject, options, sleeper};
 use testbed::{Killed, eventually, program};
@@ -109,7 +109,7 @@ fn an_unprivileged_target_gives_a_lesser_one_or_none() {
         (comm.trim() == "sleep" || comm.trim() == "busybox").then_some(())
     });
     assert!(inject(pid).unwrap().user_mode_only);
-    let options = Options {
+    let options = InjectOptions {
         kernel_faults: KernelFaults::Required,
         ..options()
     };
@@ -130,7 +130,7 @@ fn what_belongs_to_a_userfaultfd_is_named() {
     let second = inject(target.pid()).unwrap();
     let occupied: Vec<_> = second.occupied.iter().map(|vma| vma.range()).collect();
     assert_eq!(occupied, std::slice::from_ref(&heap));
-    let mut second = Attached::new(second, Features::default()).unwrap();
+    let mut second = UffdLease::new(second, Features::default()).unwrap();
     assert_eq!(
         second
             .register(&heap, RegisterMode::WP)
@@ -146,8 +146,8 @@ fn what_belongs_to_a_userfaultfd_is_named() {
 }
 
 /// A userfaultfd in use, and private anonymous mappings to register.
-fn attach(pid: u32) -> (Attached, Vec<std::ops::Range<u64>>) {
-    let attached = Attached::new(inject(pid).unwrap(), Features::default()).unwrap();
+fn attach(pid: u32) -> (UffdLease, Vec<std::ops::Range<u64>>) {
+    let attached = UffdLease::new(inject(pid).unwrap(), Features::default()).unwrap();
     let vmas = smaps(pid).unwrap().unwrap().map(Result::unwrap);
     let wanted = vmas.filter(|vma| vma.is_anonymous() && vma.permissions == *b"rw-p");
     let ranges: Vec<_> = wanted.map(|vma| vma.range()).collect();
@@ -172,18 +172,18 @@ fn exec_and_exit_are_told_apart() {
     );
     let pid = target.0.id();
     let (attached, _) = attach(pid);
-    assert_eq!(attached.life().unwrap(), Life::Same);
+    assert_eq!(attached.life().unwrap(), ProcessLife::Same);
     drop(target.0.stdin.take());
     eventually("it executes another program", || {
-        (attached.life().unwrap() == Life::Replaced).then_some(())
+        (attached.life().unwrap() == ProcessLife::Replaced).then_some(())
     });
     let (again, _) = attach(pid);
-    assert_eq!(again.life().unwrap(), Life::Same);
+    assert_eq!(again.life().unwrap(), ProcessLife::Same);
     target.0.kill().unwrap();
     eventually("it ends", || {
-        (again.life().unwrap() == Life::Ended).then_some(())
+        (again.life().unwrap() == ProcessLife::Ended).then_some(())
     });
-    assert_eq!(attached.life().unwrap(), Life::Ended);
+    assert_eq!(attached.life().unwrap(), ProcessLife::Ended);
 }
 
 /// Nothing stays behind in the process that asks.
@@ -329,7 +329,7 @@ fn a_parent_that_ignores_its_children() {
 #[test]
 fn who_cannot_be_stopped_is_told() {
     let mut target = Target::start("vfork");
-    let options = Options {
+    let options = InjectOptions {
         patience: Duration::from_millis(5),
         ..options()
     };

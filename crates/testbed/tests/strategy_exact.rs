@@ -4,7 +4,7 @@
 //! Runs on the host and in guests. What the kernel cannot do is skipped, with the reason.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use pages::strategy::Name;
+use pages::strategy::StrategyName;
 use std::collections::{BTreeMap, BTreeSet};
 use testbed::script::{
     ANON, FACTS, FILE, HUGETLB, Kind, MEMFD, SHMEM, SHMEM_THP, Script, Shadow, THP, list, refused,
@@ -36,66 +36,66 @@ const CLASSES: [char; 8] = [
 
 /// The classes of which each page is reported; after a `+` those of which the whole huge page is, after a `-` those of
 /// which all of it but the page is; `|` where kernels differ. docs/strategies.md says why. The truth is `SKF`, and `Zz` where zapping changes the content (anon, hugetlb, file).
-const TABLE: &[(Name, Kind, &str)] = &[
-    (Name::Markers, ANON, "SVKZzF"),
-    (Name::Markers, THP, "SVKZzF"),
-    (Name::Markers, SHMEM, "SVKF"),
-    (Name::Markers, MEMFD, "SVKF"),
-    (Name::Markers, SHMEM_THP, "SVKF"),
-    (Name::Markers, HUGETLB, "+SVKF"),
-    (Name::Markers, FILE, "SVKF"),
-    (Name::Sync, ANON, "SVKZzF"),
-    (Name::Sync, THP, "SVKZzF"),
-    (Name::Sync, SHMEM, "SVKF"),
-    (Name::Sync, MEMFD, "SVKF"),
-    (Name::Sync, SHMEM_THP, "SVKF"),
-    (Name::Sync, HUGETLB, "+SVKF"),
-    (Name::Prefault, ANON, "SVKZzF"),
-    (Name::Prefault, THP, "SVKZzF"),
-    (Name::Prefault, SHMEM, "SVKF"),
-    (Name::Prefault, MEMFD, "SVKF"),
-    (Name::Prefault, SHMEM_THP, "SVKF"),
-    (Name::Prefault, HUGETLB, "+SVKF"),
-    (Name::Prefault, FILE, "SVKF"),
-    (Name::MissingZeropage, ANON, "SVKF"),
-    (Name::MissingZeropage, THP, "SVKF"),
-    (Name::MissingZeropage, SHMEM, "SVKF"),
-    (Name::MissingZeropage, MEMFD, "SVKF"),
-    (Name::MissingZeropage, SHMEM_THP, "F+SVKz"),
-    (Name::MissingZeropage, HUGETLB, "+SVKF"),
-    (Name::NoneIsClean, ANON, "SVKF"),
-    (Name::NoneIsClean, THP, "SVK+F"),
-    (Name::NoneIsClean, SHMEM, "SVKFR"),
-    (Name::NoneIsClean, MEMFD, "SVKFR"),
-    (Name::NoneIsClean, SHMEM_THP, "+SVKzFR"),
-    (Name::NoneIsClean, HUGETLB, "+SVKFR"),
-    (Name::NoneIsClean, FILE, "SVKFR"),
-    (Name::SoftDirty, ANON, "SVKF"),
+const TABLE: &[(StrategyName, Kind, &str)] = &[
+    (StrategyName::Markers, ANON, "SVKZzF"),
+    (StrategyName::Markers, THP, "SVKZzF"),
+    (StrategyName::Markers, SHMEM, "SVKF"),
+    (StrategyName::Markers, MEMFD, "SVKF"),
+    (StrategyName::Markers, SHMEM_THP, "SVKF"),
+    (StrategyName::Markers, HUGETLB, "+SVKF"),
+    (StrategyName::Markers, FILE, "SVKF"),
+    (StrategyName::Sync, ANON, "SVKZzF"),
+    (StrategyName::Sync, THP, "SVKZzF"),
+    (StrategyName::Sync, SHMEM, "SVKF"),
+    (StrategyName::Sync, MEMFD, "SVKF"),
+    (StrategyName::Sync, SHMEM_THP, "SVKF"),
+    (StrategyName::Sync, HUGETLB, "+SVKF"),
+    (StrategyName::Prefault, ANON, "SVKZzF"),
+    (StrategyName::Prefault, THP, "SVKZzF"),
+    (StrategyName::Prefault, SHMEM, "SVKF"),
+    (StrategyName::Prefault, MEMFD, "SVKF"),
+    (StrategyName::Prefault, SHMEM_THP, "SVKF"),
+    (StrategyName::Prefault, HUGETLB, "+SVKF"),
+    (StrategyName::Prefault, FILE, "SVKF"),
+    (StrategyName::MissingZeropage, ANON, "SVKF"),
+    (StrategyName::MissingZeropage, THP, "SVKF"),
+    (StrategyName::MissingZeropage, SHMEM, "SVKF"),
+    (StrategyName::MissingZeropage, MEMFD, "SVKF"),
+    (StrategyName::MissingZeropage, SHMEM_THP, "F+SVKz"),
+    (StrategyName::MissingZeropage, HUGETLB, "+SVKF"),
+    (StrategyName::NoneIsClean, ANON, "SVKF"),
+    (StrategyName::NoneIsClean, THP, "SVK+F"),
+    (StrategyName::NoneIsClean, SHMEM, "SVKFR"),
+    (StrategyName::NoneIsClean, MEMFD, "SVKFR"),
+    (StrategyName::NoneIsClean, SHMEM_THP, "+SVKzFR"),
+    (StrategyName::NoneIsClean, HUGETLB, "+SVKFR"),
+    (StrategyName::NoneIsClean, FILE, "SVKFR"),
+    (StrategyName::SoftDirty, ANON, "SVKF"),
     // Since 6.2 splitting a dirty huge page makes all of it soft-dirty.
-    (Name::SoftDirty, THP, "+SVKF|+SVKF-Zz"),
-    (Name::SoftDirty, SHMEM, "SVKF"),
-    (Name::SoftDirty, MEMFD, "SVKF"),
-    (Name::SoftDirty, SHMEM_THP, "+SVKF"),
-    (Name::SoftDirty, FILE, "SVKF"),
-    (Name::Hash, ANON, "SKZzF"),
-    (Name::Hash, THP, "SKZzF"),
-    (Name::Hash, SHMEM, "SKF"),
-    (Name::Hash, MEMFD, "SKF"),
-    (Name::Hash, SHMEM_THP, "SKF"),
-    (Name::Hash, HUGETLB, "SKZzF"),
-    (Name::Hash, FILE, "SKZzF"),
+    (StrategyName::SoftDirty, THP, "+SVKF|+SVKF-Zz"),
+    (StrategyName::SoftDirty, SHMEM, "SVKF"),
+    (StrategyName::SoftDirty, MEMFD, "SVKF"),
+    (StrategyName::SoftDirty, SHMEM_THP, "+SVKF"),
+    (StrategyName::SoftDirty, FILE, "SVKF"),
+    (StrategyName::Hash, ANON, "SKZzF"),
+    (StrategyName::Hash, THP, "SKZzF"),
+    (StrategyName::Hash, SHMEM, "SKF"),
+    (StrategyName::Hash, MEMFD, "SKF"),
+    (StrategyName::Hash, SHMEM_THP, "SKF"),
+    (StrategyName::Hash, HUGETLB, "SKZzF"),
+    (StrategyName::Hash, FILE, "SKZzF"),
 ];
 
 /// The same on kernels without markers for anonymous memory: what is not there cannot be armed, so a zap is not seen,
 /// and what is touched first counts as written.
-const WITHOUT_MARKERS: &[(Name, Kind, &str)] = &[
-    (Name::Sync, ANON, "SVKzFR"),
-    (Name::Sync, THP, "SVKz+FR"),
-    (Name::Prefault, ANON, "SVKzF"),
-    (Name::Prefault, THP, "SVKzF"),
+const WITHOUT_MARKERS: &[(StrategyName, Kind, &str)] = &[
+    (StrategyName::Sync, ANON, "SVKzFR"),
+    (StrategyName::Sync, THP, "SVKz+FR"),
+    (StrategyName::Prefault, ANON, "SVKzF"),
+    (StrategyName::Prefault, THP, "SVKzF"),
 ];
 
-fn definition(name: Name, kind: Kind, table: &'static str) -> &'static str {
+fn definition(name: StrategyName, kind: Kind, table: &'static str) -> &'static str {
     let mut others = WITHOUT_MARKERS.iter();
     match others.find(|row| (row.0, row.1) == (name, kind)) {
         Some(row) if !FACTS.behaviour.anonymous_markers => row.2,
@@ -104,7 +104,7 @@ fn definition(name: Name, kind: Kind, table: &'static str) -> &'static str {
 }
 
 /// Every row of the table of a strategy; all differences at once.
-fn check_table(name: Name) {
+fn check_table(name: StrategyName) {
     let seed = seed();
     let mut wrong = Vec::new();
     for &(row, kind, table) in TABLE.iter().filter(|row| row.0 == name) {
@@ -196,7 +196,7 @@ impl Ground {
     }
 }
 
-fn check_row(name: Name, kind: Kind, definition: &str, seed: u64) -> Vec<String> {
+fn check_row(name: StrategyName, kind: Kind, definition: &str, seed: u64) -> Vec<String> {
     let ground = Ground::new(kind, seed);
     let mut script = Script::start();
     let (number, area) = script.map(kind, ground.total);
@@ -262,7 +262,7 @@ fn zapped(ground: &Ground, kind: Kind) -> String {
 
 /// A known set, written by four threads while rounds run, four times. Small pages are partly there before; huge ones
 /// all are.
-fn check_union(name: Name) {
+fn check_union(name: StrategyName) {
     let seed = seed();
     for &(_, kind, _) in TABLE.iter().filter(|row| row.0 == name) {
         if let Some(why) = refused(name, kind) {
@@ -273,7 +273,7 @@ fn check_union(name: Name) {
     }
 }
 
-fn check_union_of(name: Name, kind: Kind, seed: u64) {
+fn check_union_of(name: StrategyName, kind: Kind, seed: u64) {
     const PAGES: u64 = 2048;
     let context = format!("{name} {} seed {seed}", kind.0);
     let mut random = fastrand::Rng::with_seed(seed);
@@ -303,15 +303,15 @@ fn check_union_of(name: Name, kind: Kind, seed: u64) {
         let whole: BTreeSet<u64> = written.iter().flat_map(around).collect();
         match (name, kind) {
             // Reads and clears in two steps, which the threads do not wait for.
-            (Name::SoftDirty, _) => assert!(union.is_subset(&whole), "{context}"),
+            (StrategyName::SoftDirty, _) => assert!(union.is_subset(&whole), "{context}"),
             // A huge page that is armed by a scan is reported as a whole until it is split.
-            (Name::NoneIsClean | Name::MissingZeropage, SHMEM_THP) => {
+            (StrategyName::NoneIsClean | StrategyName::MissingZeropage, SHMEM_THP) => {
                 assert!(
                     written.is_subset(&union) && union.is_subset(&whole),
                     "{context}"
                 );
             }
-            (Name::Hash, _) => assert_eq!(union, written, "{context}"),
+            (StrategyName::Hash, _) => assert_eq!(union, written, "{context}"),
             (_, HUGETLB) => assert_eq!(union, whole, "{context}"),
             _ => assert_eq!(union, written, "{context}"),
         }
@@ -319,7 +319,7 @@ fn check_union_of(name: Name, kind: Kind, seed: u64) {
     strategy.release().unwrap();
     let lost = shadow.lost();
     match name {
-        Name::SoftDirty => eprintln!("{context}: {} of {PAGES} pages lost", lost.len()),
+        StrategyName::SoftDirty => eprintln!("{context}: {} of {PAGES} pages lost", lost.len()),
         _ => assert_eq!(lost, BTreeSet::new(), "{context}"),
     }
 }
@@ -328,7 +328,9 @@ fn check_union_of(name: Name, kind: Kind, seed: u64) {
 #[test]
 fn details_tell_zaps_and_huge_pages() {
     let fixed = FACTS.behaviour.written == Some(WrittenMeaning::Fixed);
-    if let Some(why) = refused(Name::Markers, THP).or((!fixed).then(|| "old meaning".into())) {
+    if let Some(why) =
+        refused(StrategyName::Markers, THP).or((!fixed).then(|| "old meaning".into()))
+    {
         eprintln!("skipped: {why}");
         return;
     }
@@ -336,7 +338,7 @@ fn details_tell_zaps_and_huge_pages() {
     let (small, huge) = (script.map(ANON, 64).1, script.map(THP, 1024).1);
     script.say("store 0 1 1 0-63");
     script.say("store 1 1 1 0,512");
-    let mut strategy = script.track_detailed(Name::Markers);
+    let mut strategy = script.track_detailed(StrategyName::Markers);
     strategy.arm(&small).unwrap().unwrap();
     strategy.arm(&huge).unwrap().unwrap();
     script.say("zap 0 3-5");
@@ -372,11 +374,11 @@ macro_rules! each_strategy {
 }
 
 each_strategy! {
-    markers: Name::Markers,
-    sync: Name::Sync,
-    prefault: Name::Prefault,
-    missing_zeropage: Name::MissingZeropage,
-    none_is_clean: Name::NoneIsClean,
-    soft_dirty: Name::SoftDirty,
-    hash: Name::Hash,
+    markers: StrategyName::Markers,
+    sync: StrategyName::Sync,
+    prefault: StrategyName::Prefault,
+    missing_zeropage: StrategyName::MissingZeropage,
+    none_is_clean: StrategyName::NoneIsClean,
+    soft_dirty: StrategyName::SoftDirty,
+    hash: StrategyName::Hash,
 }

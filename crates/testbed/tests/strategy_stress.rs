@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use pages::strategy::{Area, Mprotect, Name, Strategy};
+use pages::strategy::{MprotectStrategy, StrategyName, TrackedArea, TrackingStrategy};
 use testbed::script::{
     ANON, FILE, HUGETLB, Kind, MEMFD, Script, Shadow, THP, list, numbers, refused, round, seed,
 };
@@ -22,7 +22,7 @@ const PAGES: u64 = 2048;
 const THREADS: u64 = 4;
 const TIMES: u64 = 3;
 
-fn churn(name: Name, kind: Kind) -> u64 {
+fn churn(name: StrategyName, kind: Kind) -> u64 {
     let seed = seed();
     if let Some(why) = refused(name, kind) {
         eprintln!("skipped: {name} {}: {why}", kind.0);
@@ -66,18 +66,18 @@ macro_rules! no_write_is_lost {
 }
 
 no_write_is_lost! {
-    markers: Name::Markers,
-    sync: Name::Sync,
-    prefault: Name::Prefault,
-    missing_zeropage: Name::MissingZeropage,
-    none_is_clean: Name::NoneIsClean,
-    hash: Name::Hash,
+    markers: StrategyName::Markers,
+    sync: StrategyName::Sync,
+    prefault: StrategyName::Prefault,
+    missing_zeropage: StrategyName::MissingZeropage,
+    none_is_clean: StrategyName::NoneIsClean,
+    hash: StrategyName::Hash,
 }
 
 /// Its reading and clearing are two steps, and the writes between them are lost: told, not asserted.
 #[test]
 fn soft_dirty_loses_what_is_written_while_it_reads() {
-    churn(Name::SoftDirty, ANON);
+    churn(StrategyName::SoftDirty, ANON);
 }
 
 /// In this process: the same for `mprotect`, with a shadow of the first bytes.
@@ -86,13 +86,13 @@ fn mprotect_reports_what_was_written_and_loses_nothing() {
     const PAGES: u64 = 512;
     let seed = seed();
     let scratch = Scratch::anonymous(PAGES * PAGE_SIZE).unwrap();
-    let area = Area {
+    let area = TrackedArea {
         range: scratch.range(),
         backing: Backing::Anon,
         page_size: PAGE_SIZE,
     };
     // SAFETY: it is given the scratch mapping only, which outlives it and which nobody else protects.
-    let mut strategy = unsafe { Mprotect::new() }.unwrap();
+    let mut strategy = unsafe { MprotectStrategy::new() }.unwrap();
     strategy.arm(&area).unwrap().unwrap();
     let mut shadow = vec![0; PAGES as usize];
     for turn in 1..=20u8 {
@@ -101,7 +101,7 @@ fn mprotect_reports_what_was_written_and_loses_nothing() {
         random.shuffle(&mut pages);
         pages.truncate(100);
         let mut union = BTreeSet::new();
-        let mut copy = |strategy: &mut Mprotect| {
+        let mut copy = |strategy: &mut MprotectStrategy| {
             let reported = round(strategy, &area);
             reported
                 .iter()
@@ -129,7 +129,11 @@ fn mprotect_reports_what_was_written_and_loses_nothing() {
 /// The first, a middle and the last pages of an area go; what is left is tracked, and the rest is counted.
 #[test]
 fn what_is_unmapped_is_counted_and_the_rest_is_tracked() {
-    for name in [Name::Markers, Name::Sync, Name::NoneIsClean] {
+    for name in [
+        StrategyName::Markers,
+        StrategyName::Sync,
+        StrategyName::NoneIsClean,
+    ] {
         if let Some(why) = refused(name, ANON) {
             eprintln!("skipped: {name}: {why}");
             continue;
@@ -146,7 +150,7 @@ fn what_is_unmapped_is_counted_and_the_rest_is_tracked() {
         let expected = BTreeSet::from([8, 19, 30, 59]);
         let found = numbers(&area, &written);
         assert_eq!(found, expected, "{name}");
-        if name != Name::Sync {
+        if name != StrategyName::Sync {
             assert_eq!((stats.vanished, stats.tracked), (22, 42), "{name}");
         }
         strategy.forget(&area).unwrap();
@@ -157,7 +161,10 @@ fn what_is_unmapped_is_counted_and_the_rest_is_tracked() {
 /// A strategy that ends while four threads write: they go on, and nothing stays registered.
 #[test]
 fn a_tracker_that_leaves_frees_the_target() {
-    for name in Name::ALL.into_iter().filter(|name| name.needs_descriptor()) {
+    for name in StrategyName::ALL
+        .into_iter()
+        .filter(|name| name.needs_descriptor())
+    {
         if let Some(why) = refused(name, MEMFD) {
             eprintln!("skipped: {name}: {why}");
             continue;

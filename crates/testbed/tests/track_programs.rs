@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pages::inject;
-use pages::strategy::Name;
-use pages::track::{Extent, Options, Round, Session, Step};
+use pages::strategy::StrategyName;
+use pages::track::{PageExtent, TrackOptions, TrackRound, TrackSession, TrackStep};
 use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, Redis, Standstill, booted, guest};
 use testbed::script::FACTS;
 use testbed::{Killed, has};
@@ -20,41 +20,41 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Rounds that are compared.
 const ROUNDS: u32 = 4;
 
-fn options() -> Options {
+fn options() -> TrackOptions {
     let helper = testbed::program("tracker");
     let helper = if helper.contains('/') {
         helper
     } else {
         format!("/bin/{helper}")
     };
-    Options {
+    TrackOptions {
         strategy: None,
         detailed: false,
         max_mapping: pages::track::MAX_MAPPING,
         interval: Duration::from_secs(1),
         tracker: "test",
-        inject: inject::Options {
+        inject: inject::InjectOptions {
             helper: helper.into(),
-            ..inject::Options::default()
+            ..inject::InjectOptions::default()
         },
     }
 }
 
-fn begin(pid: u32) -> (Session, Round) {
-    let (session, first) = Session::begin(pid, FACTS.clone(), options()).unwrap();
+fn begin(pid: u32) -> (TrackSession, TrackRound) {
+    let (session, first) = TrackSession::begin(pid, FACTS.clone(), options()).unwrap();
     eprintln!("{}: {}", session.header().comm, session.header().strategy);
     (session, first)
 }
 
-fn step(session: &mut Session) -> Round {
+fn step(session: &mut TrackSession) -> TrackRound {
     match session.step().unwrap() {
-        Step::Round(round) => round,
-        Step::Exited => panic!("the process has ended"),
+        TrackStep::Round(round) => round,
+        TrackStep::Exited => panic!("the process has ended"),
     }
 }
 
 /// What every page that is there hashes to, of the mappings that a round tracks.
-fn content(pid: u32, round: &Round) -> HashMap<u64, u64> {
+fn content(pid: u32, round: &TrackRound) -> HashMap<u64, u64> {
     let (memory, pagemap) = (ProcessMemory::of(pid), Pagemap::open(pid).unwrap().unwrap());
     let mut hashes = HashMap::new();
     let mut page = [0; PAGE_SIZE as usize];
@@ -75,8 +75,8 @@ fn content(pid: u32, round: &Round) -> HashMap<u64, u64> {
     hashes
 }
 
-fn reported(round: &Round) -> BTreeSet<u64> {
-    let pages = |extent: &Extent| extent.range.clone().step_by(PAGE_SIZE as usize);
+fn reported(round: &TrackRound) -> BTreeSet<u64> {
+    let pages = |extent: &PageExtent| extent.range.clone().step_by(PAGE_SIZE as usize);
     round
         .mappings
         .iter()
@@ -85,7 +85,7 @@ fn reported(round: &Round) -> BTreeSet<u64> {
 }
 
 /// Compares some rounds: what has changed was reported.
-fn compare(pid: u32, session: &mut Session) {
+fn compare(pid: u32, session: &mut TrackSession) {
     let (mut before, mut compared, mut changed_in_all) = (HashMap::new(), 0, 0);
     for number in 0..=ROUNDS {
         let (round, now) = {
@@ -123,8 +123,8 @@ fn compare(pid: u32, session: &mut Session) {
 
 /// Pages read by ourselves through process_vm_readv do not count as writes, so a strategy that counts first reads is not
 /// confused; one that reads everything is its own oracle.
-fn is_oracle(session: &Session) -> bool {
-    session.header().strategy == Name::Hash.as_str()
+fn is_oracle(session: &TrackSession) -> bool {
+    session.header().strategy == StrategyName::Hash.as_str()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::tracking::Selector;
 use crate::model::Limits;
 use crate::probes::ProbeLevel;
-use pages::strategy::Name;
+use pages::strategy::StrategyName;
 use std::time::Duration;
 
 /// Everything but the hooks.
@@ -37,7 +37,7 @@ pub struct TrackConfig {
     /// Share of one core for all of it: more than 0, at most 1.
     pub budget: f64,
     /// How; none: the best that works.
-    pub strategy: Option<Name>,
+    pub strategy: Option<StrategyName>,
     /// Processes at a time.
     pub most: usize,
     /// From a refusal to the next try; doubles with each.

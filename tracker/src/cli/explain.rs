@@ -16,9 +16,9 @@ use super::values;
 use crate::explain::report::{self, Report};
 use crate::explain::{AGAINST, Explainer, Findings, Hub, Options, Step};
 use crate::probes::events::{self, EventProbes};
-use pages::inject::{self, Launched};
-use pages::strategy::{self, Facts, Name};
-use pages::track::{End, Header};
+use pages::inject::{self, LaunchedProgram};
+use pages::strategy::{self, StrategyFacts, StrategyName};
+use pages::track::{TrackEnd, TrackHeader};
 
 /// Events held from round to round, at most: 1 GiB.
 const EVENTS: usize = 8 << 20;
@@ -52,7 +52,7 @@ pub struct ExplainArgs {
     /// Run a second strategy on the same rounds and tell where the two disagree: hash (by content), or soft-dirty, which
     /// clears the soft-dirty bits of the process in each round: whoever else uses them (CRIU) loses writes
     #[arg(long, env = "TRACKER_AGAINST", value_name = "STRATEGY", value_parser = against)]
-    against: Option<Name>,
+    against: Option<StrategyName>,
     /// Print one JSON object a line: a header, VMAs by verdict and cause, a summary
     #[arg(long, env = "TRACKER_JSON")]
     json: bool,
@@ -64,7 +64,7 @@ pub struct ExplainArgs {
     force: bool,
 }
 
-fn against(text: &str) -> Result<Name, String> {
+fn against(text: &str) -> Result<StrategyName, String> {
     let offered = AGAINST.into_iter().find(|name| name.as_str() == text);
     offered.ok_or_else(|| {
         let names: Vec<_> = AGAINST.iter().map(|name| name.as_str()).collect();
@@ -89,9 +89,9 @@ pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 /// Explains a process; returns the status of one that we started.
 fn explain(
     args: &ExplainArgs,
-    facts: Facts,
+    facts: StrategyFacts,
     pid: u32,
-    mut launched: Option<&mut Launched>,
+    mut launched: Option<&mut LaunchedProgram>,
     pace: &mut Pace,
 ) -> anyhow::Result<Option<ExitStatus>> {
     // Before the process is touched.
@@ -99,13 +99,13 @@ fn explain(
         writable(path, args.force)?;
     }
     let options = Options {
-        track: pages::track::Options {
+        track: pages::track::TrackOptions {
             strategy: args.strategy.0,
             detailed: false,
             max_mapping: args.rounds.max_mapping,
             interval: args.rounds.interval,
             tracker: crate::VERSION,
-            inject: inject::Options::default(),
+            inject: inject::InjectOptions::default(),
         },
         content_limit: args.content_limit,
         page: args.page,
@@ -126,14 +126,14 @@ fn explain(
         let wake = pace.wait(explainer.lifeline().pidfd())?;
         // A last round even then: what was written until now is explained.
         let Step::Round(_) = explainer.step()? else {
-            break End::Exited;
+            break TrackEnd::Exited;
         };
         rounds += 1;
         live.round(explainer.findings());
         match wake {
-            Wake::Signal => break End::Interrupted,
-            Wake::Over => break End::Done,
-            _ if args.rounds.rounds == Some(rounds) => break End::Done,
+            Wake::Signal => break TrackEnd::Interrupted,
+            Wake::Over => break TrackEnd::Done,
+            _ if args.rounds.rounds == Some(rounds) => break TrackEnd::Done,
             Wake::Tick | Wake::Exit => (),
         }
     };
@@ -146,7 +146,7 @@ fn explain(
     let notes = &mut findings.header.notes;
     notes.retain(|note| !note.is_stays_stopped());
     // The report does not wait for a program that may run for ever.
-    let runs_on = end == End::Done;
+    let runs_on = end == TrackEnd::Done;
     if runs_on {
         tell(args, &findings, true)?;
         if !args.json && io::stderr().is_terminal() {
@@ -200,7 +200,7 @@ fn tell(args: &ExplainArgs, findings: &Findings, beside: bool) -> anyhow::Result
 struct Live(bool);
 
 impl Live {
-    fn begin(header: &Header) -> Self {
+    fn begin(header: &TrackHeader) -> Self {
         let live = Self(io::stderr().is_terminal());
         if live.0 {
             eprintln!(

@@ -3,7 +3,7 @@
 
 use super::output::print;
 use clap::Args;
-use pages::inject::{self, Attached, InjectError, KernelFaults, Options};
+use pages::inject::{self, InjectError, InjectOptions, KernelFaults, UffdLease};
 use std::io::Read as _;
 use std::process::ExitCode;
 use uffd::{Features, RegisterMode, Vma};
@@ -35,9 +35,9 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
     } else {
         KernelFaults::IfAllowed
     };
-    let options = Options {
+    let options = InjectOptions {
         kernel_faults,
-        ..Options::default()
+        ..InjectOptions::default()
     };
     let injected = inject::userfaultfd(args.pid, &options)?;
     let milliseconds = injected.stopped.as_secs_f64() * 1e3;
@@ -74,7 +74,7 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
     } else {
         Features::default()
     };
-    let mut attached = Attached::new(injected, features)?;
+    let mut attached = UffdLease::new(injected, features)?;
     if args.arm {
         print(&arm(&mut attached, &occupied)?)?;
     }
@@ -85,7 +85,7 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Arms what can be; tells how much.
-fn arm(attached: &mut Attached, occupied: &[Vma]) -> anyhow::Result<String> {
+fn arm(attached: &mut UffdLease, occupied: &[Vma]) -> anyhow::Result<String> {
     let gone = InjectError::Gone {
         pid: attached.pid(),
     };

@@ -8,7 +8,7 @@ use crate::track::recording::{Ending, Reader, RecordingError};
 use crate::track::report::{Report, picture, tables, terminal::heat_map};
 use anyhow::Context;
 use clap::Args;
-use pages::track::{Header, Round};
+use pages::track::{TrackHeader, TrackRound};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ fn open(file: &Path) -> anyhow::Result<(String, Box<dyn Read>)> {
 
 /// All that is sound.
 struct Recorded {
-    rounds: Vec<Round>,
+    rounds: Vec<TrackRound>,
     damage: Option<RecordingError>,
 }
 
@@ -144,7 +144,7 @@ fn stream(reader: &mut Reader<impl Read>) -> anyhow::Result<()> {
 }
 
 fn print_json(report: &Report<'_>) -> anyhow::Result<()> {
-    let header: &Header = report.header;
+    let header: &TrackHeader = report.header;
     print(&json::header(header)?)?;
     for round in report.recorded {
         print(&json::round(round)?)?;

@@ -4,7 +4,10 @@ use std::fmt::{self, Formatter};
 
 use serde::Serialize;
 
-use pages::strategy::{Choice, Facts, Means, Trial, Verdict, auto, gather, verdicts};
+use pages::strategy::{
+    StrategyChoice, StrategyFacts, StrategyMeans, StrategyTrial, StrategyVerdict, auto, gather,
+    verdicts,
+};
 
 /// What is known about them.
 #[derive(Debug, Serialize)]
@@ -13,14 +16,14 @@ pub enum Strategies {
     /// They were tried.
     Tried {
         /// What `--strategy auto` takes; absent if nothing works.
-        auto: Option<Choice>,
+        auto: Option<StrategyChoice>,
         /// Why nothing works.
         #[serde(skip_serializing_if = "Option::is_none")]
         none: Option<String>,
         /// One for each, in the order of preference.
-        verdicts: Vec<Verdict>,
+        verdicts: Vec<StrategyVerdict>,
         /// What each did with each kind of memory.
-        trials: Vec<Trial>,
+        trials: Vec<StrategyTrial>,
     },
     /// They could not be tried.
     Unknown {
@@ -40,8 +43,8 @@ impl Strategies {
         }
     }
 
-    fn of(facts: Facts) -> Self {
-        let means = Means::from_outside(&facts);
+    fn of(facts: StrategyFacts) -> Self {
+        let means = StrategyMeans::from_outside(&facts);
         let verdicts = verdicts(&facts, means);
         let (auto, none) = match auto(&verdicts) {
             Ok(choice) => (Some(choice), None),
@@ -70,7 +73,7 @@ impl fmt::Display for Strategies {
             } => (auto, none, verdicts),
         };
         match auto {
-            Some(Choice { strategy, reason }) => {
+            Some(StrategyChoice { strategy, reason }) => {
                 writeln!(f, "\nstrategies; auto takes {strategy}: {reason}")?;
             }
             None => {
@@ -89,25 +92,25 @@ impl fmt::Display for Strategies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pages::strategy::Name;
+    use pages::strategy::StrategyName;
 
     #[test]
     fn verdicts_and_the_choice_are_told() {
-        let verdict = |strategy, works, reason: &str| Verdict {
+        let verdict = |strategy, works, reason: &str| StrategyVerdict {
             strategy,
             works,
             reason: reason.to_owned(),
             backings: Vec::new(),
         };
         let strategies = Strategies::Tried {
-            auto: Some(Choice {
-                strategy: Name::Sync,
+            auto: Some(StrategyChoice {
+                strategy: StrategyName::Sync,
                 reason: "exact; not markers: too old".into(),
             }),
             none: None,
             verdicts: vec![
-                verdict(Name::Markers, false, "too old"),
-                verdict(Name::Sync, true, "works for anon"),
+                verdict(StrategyName::Markers, false, "too old"),
+                verdict(StrategyName::Sync, true, "works for anon"),
             ],
             trials: Vec::new(),
         };

@@ -7,8 +7,8 @@ use clap::{Args, value_parser};
 
 use super::exit::{self, FAILED};
 use super::pace::{Pace, Wake};
-use pages::inject::Launched;
-use pages::track::End;
+use pages::inject::LaunchedProgram;
+use pages::track::TrackEnd;
 
 /// A failure of tracker when it runs a program.
 const OURS: u8 = 125;
@@ -48,7 +48,7 @@ impl TargetArgs {
             P,
             &mut Pace,
             u32,
-            Option<&mut Launched>,
+            Option<&mut LaunchedProgram>,
         ) -> anyhow::Result<Option<ExitStatus>>,
     ) -> anyhow::Result<ExitCode> {
         if self.command.is_empty() {
@@ -82,7 +82,7 @@ impl TargetArgs {
                 let failed = ours(&error);
                 // One that runs goes on to its end without us; one that never ran ends when it is dropped.
                 if launched.runs() {
-                    let _ = wait(&mut launched, End::Done, &pace);
+                    let _ = wait(&mut launched, TrackEnd::Done, &pace);
                 }
                 Ok(failed)
             }
@@ -90,13 +90,13 @@ impl TargetArgs {
     }
 }
 
-fn launch(command: &[String]) -> Result<Launched, (u8, anyhow::Error)> {
+fn launch(command: &[String]) -> Result<LaunchedProgram, (u8, anyhow::Error)> {
     let (program, arguments) = command
         .split_first()
         .ok_or_else(|| (OURS, anyhow::anyhow!("no program is given")))?;
     let mut command = Command::new(program);
     command.args(arguments);
-    Launched::start(command).map_err(|error| {
+    LaunchedProgram::start(command).map_err(|error| {
         let code = match error.kind() {
             std::io::ErrorKind::NotFound => 127,
             std::io::ErrorKind::PermissionDenied => 126,
@@ -122,8 +122,12 @@ pub fn code(status: ExitStatus) -> u8 {
 }
 
 /// Waits for a program to end; whoever wants us to end, wants that of it.
-pub fn wait(launched: &mut Launched, end: End, pace: &Pace) -> std::io::Result<ExitStatus> {
-    if end == End::Interrupted {
+pub fn wait(
+    launched: &mut LaunchedProgram,
+    end: TrackEnd,
+    pace: &Pace,
+) -> std::io::Result<ExitStatus> {
+    if end == TrackEnd::Interrupted {
         launched.terminate();
     }
     let process = launched.pidfd()?;

@@ -1,6 +1,6 @@
 //! Values of flags: durations, shares, counts, paths. Each error says what would be right.
 
-use pages::strategy::Name;
+use pages::strategy::StrategyName;
 use std::time::Duration;
 
 /// Units of a duration, longest suffix first so that `ms` is not read as `m`.
@@ -56,7 +56,7 @@ pub fn strategy(text: &str) -> Result<Strategy, String> {
         "auto" => Ok(Strategy(None)),
         "mprotect" => Err("mprotect tracks only the process it runs in; choose another".to_owned()),
         _ => {
-            let name: Result<Name, String> = text.parse();
+            let name: Result<StrategyName, String> = text.parse();
             name.map(|name| Strategy(Some(name)))
                 .map_err(|error| format!("{error}, auto"))
         }
@@ -65,7 +65,7 @@ pub fn strategy(text: &str) -> Result<Strategy, String> {
 
 /// A strategy, or the best that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Strategy(pub Option<Name>);
+pub struct Strategy(pub Option<StrategyName>);
 
 /// Bytes with a unit: `512MiB`, `128GiB`, `2TiB`; more than 0.
 pub fn size(text: &str) -> Result<u64, String> {

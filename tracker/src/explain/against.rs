@@ -9,17 +9,19 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::model::{AgainstFindings, Explained, OnlyThere, Reported, Verdict};
-use pages::strategy::{Area, Facts, Name, StartError, Strategy, Target, start};
-use pages::track::Mapping;
+use pages::strategy::{
+    StartError, StrategyFacts, StrategyName, StrategyTarget, TrackedArea, TrackingStrategy, start,
+};
+use pages::track::TrackedMapping;
 use uffd::PAGE_SIZE;
 
 /// Strategies that can run beside one that arms.
-pub const OFFERED: [Name; 2] = [Name::SoftDirty, Name::Hash];
+pub const OFFERED: [StrategyName; 2] = [StrategyName::SoftDirty, StrategyName::Hash];
 
 /// The second strategy.
 pub struct Against {
     /// None: by content.
-    strategy: Option<Box<dyn Strategy>>,
+    strategy: Option<Box<dyn TrackingStrategy>>,
     /// Pages that only the second one reported in the last round: our next one may.
     early: BTreeSet<u64>,
     findings: AgainstFindings,
@@ -30,15 +32,15 @@ impl Against {
     ///
     /// # Errors
     /// If the kernel cannot do it; ask [`pages::strategy::verdict`] first.
-    pub fn start(name: Name, pid: u32, facts: &Facts) -> Result<Self, StartError> {
-        let target = Target {
+    pub fn start(name: StrategyName, pid: u32, facts: &StrategyFacts) -> Result<Self, StartError> {
+        let target = StrategyTarget {
             pid,
             uffd: None,
             behaviour: facts.behaviour,
             detailed: false,
         };
         let strategy = match name {
-            Name::Hash => None,
+            StrategyName::Hash => None,
             name => Some(start(name, target)?),
         };
         Ok(Self {
@@ -58,7 +60,7 @@ impl Against {
         let mut theirs = Vec::new();
         for row in &round.round.mappings {
             let mapping = &row.mapping;
-            let area = Area {
+            let area = TrackedArea {
                 range: mapping.start..mapping.end,
                 backing: mapping.backing,
                 page_size: mapping.page_size,
@@ -132,7 +134,9 @@ impl Against {
     }
 }
 
-fn all(reported: &[(Arc<Mapping>, Vec<Reported>)]) -> impl Iterator<Item = (&Mapping, &Reported)> {
+fn all(
+    reported: &[(Arc<TrackedMapping>, Vec<Reported>)],
+) -> impl Iterator<Item = (&TrackedMapping, &Reported)> {
     reported
         .iter()
         .flat_map(|(mapping, pages)| pages.iter().map(|pages| (&**mapping, pages)))

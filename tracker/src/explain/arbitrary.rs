@@ -15,7 +15,7 @@ use super::{
     Story, StoryLine, Tally, Verdict, Why,
 };
 use crate::track::arbitrary::any_header;
-use pages::track::{Mapping, SessionEvent};
+use pages::track::{SessionEvent, TrackedMapping};
 
 /// What a process may call itself, its files and its functions.
 fn name() -> impl Strategy<Value = String> {
@@ -46,10 +46,10 @@ fn range() -> impl Strategy<Value = std::ops::Range<u64>> {
     prop_oneof![odd, page]
 }
 
-fn mapping() -> impl Strategy<Value = Arc<Mapping>> {
+fn mapping() -> impl Strategy<Value = Arc<TrackedMapping>> {
     let backing = one(&Backing::ALL);
     (range(), name(), backing, any::<u64>()).prop_map(|(range, name, backing, page_size)| {
-        Arc::new(Mapping {
+        Arc::new(TrackedMapping {
             start: range.start,
             end: range.end,
             name,
@@ -124,7 +124,7 @@ fn place() -> impl Strategy<Value = Place> {
     })
 }
 
-fn missed() -> impl Strategy<Value = Vec<(Arc<Mapping>, Missed)>> {
+fn missed() -> impl Strategy<Value = Vec<(Arc<TrackedMapping>, Missed)>> {
     let candidates = vec(one(Candidate::ALL), 0..3);
     let missed =
         (range(), any::<bool>(), candidates).prop_map(|(range, zeroed, candidates)| Missed {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::model::{
     Explained, Findings, Reported, RoundLine, Sampling, Seen, Tally, Verdict, VmaFindings,
 };
-use pages::track::{Header, Mapping};
+use pages::track::{TrackHeader, TrackedMapping};
 
 /// Extents kept for the picture, of all rounds: 200 MB.
 const MOST_EXTENTS: usize = 2 << 20;
@@ -15,7 +15,7 @@ const MOST_EXTENTS: usize = 2 << 20;
 impl Findings {
     /// None yet.
     #[must_use]
-    pub fn new(header: Header, seen: Seen, sampling: Sampling) -> Self {
+    pub fn new(header: TrackHeader, seen: Seen, sampling: Sampling) -> Self {
         Self {
             header,
             seen,
@@ -42,7 +42,7 @@ impl Findings {
     }
 
     /// Adds a round. `flags` tells the `VmFlags` of a mapping.
-    pub fn add(&mut self, round: &Explained, flags: impl Fn(&Mapping) -> String) {
+    pub fn add(&mut self, round: &Explained, flags: impl Fn(&TrackedMapping) -> String) {
         let mut line = RoundLine {
             number: round.round.number,
             at: round.round.at,
@@ -69,7 +69,7 @@ impl Findings {
                 self.missed.push((Arc::clone(mapping), pages.clone()));
             }
         }
-        let extents = |reported: &[(Arc<Mapping>, Vec<Reported>)]| -> usize {
+        let extents = |reported: &[(Arc<TrackedMapping>, Vec<Reported>)]| -> usize {
             reported.iter().map(|(_, pages)| pages.len()).sum()
         };
         let kept: usize = self.rounds.iter().map(|line| extents(&line.reported)).sum();
@@ -100,8 +100,12 @@ impl Findings {
     }
 
     /// The place in the list of a mapping's findings: the same start and name are the same.
-    fn vma(&mut self, mapping: &Arc<Mapping>, flags: impl Fn(&Mapping) -> String) -> usize {
-        let key = |mapping: &Mapping| (mapping.start, mapping.name.clone());
+    fn vma(
+        &mut self,
+        mapping: &Arc<TrackedMapping>,
+        flags: impl Fn(&TrackedMapping) -> String,
+    ) -> usize {
+        let key = |mapping: &TrackedMapping| (mapping.start, mapping.name.clone());
         let wanted = key(mapping);
         match self
             .vmas

@@ -11,7 +11,7 @@ use uffd::Backing;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::model::{Reason, Sampling, Verdict};
-use pages::track::{Extent, Mapping, Populated, There};
+use pages::track::{PageExtent, PagePresence, PopulatedPages, TrackedMapping};
 use uffd::{Entry, PAGE_SIZE, PMD_SIZE, Pagemap, ProcessMemory, Result};
 
 /// What a page held when it was armed.
@@ -66,7 +66,7 @@ pub fn is_sampled(sampling: Sampling, page: u64) -> bool {
 pub struct Images {
     pagemap: Pagemap,
     memory: ProcessMemory,
-    populated: Populated,
+    populated: PopulatedPages,
     sampling: Sampling,
     /// By number of the 2 MiB that they lie in. What was armed and has no image was not there.
     chunks: BTreeMap<u64, Box<[u64; CHUNK]>>,
@@ -88,7 +88,7 @@ impl Images {
         Ok(Some(Self {
             pagemap,
             memory: ProcessMemory::of(pid),
-            populated: Populated::new(other, scans),
+            populated: PopulatedPages::new(other, scans),
             sampling,
             chunks: BTreeMap::new(),
             gone: Default::default(),
@@ -109,7 +109,8 @@ impl Images {
         let mut bytes = 0;
         for range in ranges {
             let mut found = Vec::new();
-            self.populated.append(&range, There::InMemory, &mut found)?;
+            self.populated
+                .append(&range, PagePresence::InMemory, &mut found)?;
             bytes += found.iter().map(|run| run.end - run.start).sum::<u64>();
         }
         Ok(bytes)
@@ -191,8 +192,8 @@ impl Images {
     /// for the next round. `None`: the process is gone.
     pub fn look(
         &mut self,
-        reported: &[Extent],
-        mut each: impl FnMut(&Extent, u64, Image, Look),
+        reported: &[PageExtent],
+        mut each: impl FnMut(&PageExtent, u64, Image, Look),
     ) -> Result<Option<()>> {
         for extent in reported {
             for piece in pieces(&extent.range) {
@@ -219,15 +220,15 @@ impl Images {
     /// either: what is emptied after a scan is told by the next one.
     pub fn verify(
         &mut self,
-        mapping: &Mapping,
-        reported: &[Extent],
+        mapping: &TrackedMapping,
+        reported: &[PageExtent],
         mut each: impl FnMut(u64, Image, Look),
     ) -> Result<Option<()>> {
         let mut runs = Vec::new();
         let whole = mapping.start..mapping.end;
         let populated = &mut self.populated;
         if populated
-            .append(&whole, There::InMemory, &mut runs)?
+            .append(&whole, PagePresence::InMemory, &mut runs)?
             .is_none()
         {
             return Ok(None);
@@ -363,7 +364,7 @@ fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
 }
 
 /// The parts of a range that no extent covers; extents are disjoint and by address.
-fn without(range: &Range<u64>, extents: &[Extent]) -> Vec<Range<u64>> {
+fn without(range: &Range<u64>, extents: &[PageExtent]) -> Vec<Range<u64>> {
     let from = extents.partition_point(|extent| extent.range.end <= range.start);
     let mut parts = Vec::new();
     let mut at = range.start;

@@ -9,7 +9,7 @@ use super::candidates::candidates;
 use super::history::{Index, Page};
 use super::images::{Image, Look, verdict};
 use super::model::{Cause, Missed, Reason, Reported, Seen, Verdict, Why};
-use pages::track::{Extent, Mapping};
+use pages::track::{PageExtent, TrackedMapping};
 use uffd::PAGE_SIZE;
 
 /// The answers of one round.
@@ -38,11 +38,11 @@ impl Join<'_, '_> {
     /// A page that is reported.
     pub fn report(
         &mut self,
-        mapping: &Mapping,
+        mapping: &TrackedMapping,
         page: u64,
         before: Image,
         look: Look,
-        extent: &Extent,
+        extent: &PageExtent,
     ) {
         let is_moved = self.moved.iter().any(|range| range.contains(&page));
         let before = match before {
@@ -89,7 +89,7 @@ impl Join<'_, '_> {
     }
 
     /// Whether what is not there is armed.
-    fn arms_holes(&self, mapping: &Mapping) -> bool {
+    fn arms_holes(&self, mapping: &TrackedMapping) -> bool {
         self.strategy_arms_all && (self.anonymous_markers || mapping.backing != Backing::Anon)
     }
 
@@ -111,7 +111,7 @@ impl Join<'_, '_> {
     }
 
     /// A page that is reported clean.
-    pub fn verify(&mut self, mapping: &Mapping, page: u64, before: Image, look: Look) {
+    pub fn verify(&mut self, mapping: &TrackedMapping, page: u64, before: Image, look: Look) {
         let (verdict, _) = verdict(before, look, mapping.backing);
         if matches!(verdict, Verdict::Unknown | Verdict::Gone) {
             return;

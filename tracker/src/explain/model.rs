@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracker_ebpf::EventKind;
 
-use pages::track::{Header, Mapping, Round, SessionEvent};
+use pages::track::{SessionEvent, TrackHeader, TrackRound, TrackedMapping};
 
 /// Names of an enum's values, as everywhere: in output, metrics and JSON.
 macro_rules! words {
@@ -245,11 +245,11 @@ pub struct Missed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explained {
     /// As tracked.
-    pub round: Round,
+    pub round: TrackRound,
     /// For every mapping with reported pages: all of those, by address.
-    pub reported: Vec<(Arc<Mapping>, Vec<Reported>)>,
+    pub reported: Vec<(Arc<TrackedMapping>, Vec<Reported>)>,
     /// For every mapping with missed pages: those, by address.
-    pub missed: Vec<(Arc<Mapping>, Vec<Missed>)>,
+    pub missed: Vec<(Arc<TrackedMapping>, Vec<Missed>)>,
     /// Clean pages whose content was compared.
     pub verified: u64,
     /// Events of the kernel read in this round, and those dropped.
@@ -273,13 +273,13 @@ pub struct Sampling {
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How to track.
-    pub track: pages::track::Options,
+    pub track: pages::track::TrackOptions,
     /// Content looked at, at most, in bytes: with more memory than that pages are sampled.
     pub content_limit: u64,
     /// A page whose whole story is kept.
     pub page: Option<u64>,
     /// A second strategy on the same rounds: one of [`super::AGAINST`].
-    pub against: Option<pages::strategy::Name>,
+    pub against: Option<pages::strategy::StrategyName>,
     /// Whether the process stands still in each round until what was reported has been read.
     pub freeze: bool,
     /// Whether [`Findings`] grow by each round: without them memory stays bounded however long it goes on.
@@ -353,7 +353,7 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmaFindings {
     /// Which; the newest of those with this start and name.
-    pub mapping: Arc<Mapping>,
+    pub mapping: Arc<TrackedMapping>,
     /// Its `VmFlags` in smaps, such as `rd wr mr mw me ac sd uw`.
     pub flags: String,
     /// Reported pages.
@@ -376,7 +376,7 @@ pub struct RoundLine {
     /// What happened to the process.
     pub events: Vec<SessionEvent>,
     /// Every reported page, for the picture.
-    pub reported: Vec<(Arc<Mapping>, Vec<Reported>)>,
+    pub reported: Vec<(Arc<TrackedMapping>, Vec<Reported>)>,
 }
 
 /// The story of one page.
@@ -415,7 +415,7 @@ pub struct AgainstFindings {
 impl AgainstFindings {
     /// Nothing yet.
     #[must_use]
-    pub fn new(name: pages::strategy::Name) -> Self {
+    pub fn new(name: pages::strategy::StrategyName) -> Self {
         Self {
             strategy: name.to_string(),
             both: 0,
@@ -456,7 +456,7 @@ words!(OnlyThere {
 #[derive(Clone, Debug)]
 pub struct Findings {
     /// Who, how, since when.
-    pub header: Header,
+    pub header: TrackHeader,
     /// What can be seen of causes.
     pub seen: Seen,
     /// Which pages have their content looked at.
@@ -476,7 +476,7 @@ pub struct Findings {
     /// Pages with an unknown cause, by reason.
     pub cause_unknown: BTreeMap<Reason, u64>,
     /// What changed and was not reported, with its VMA.
-    pub missed: Vec<(Arc<Mapping>, Missed)>,
+    pub missed: Vec<(Arc<TrackedMapping>, Missed)>,
     /// Clean pages whose content was compared, each as often as it was.
     pub verified: u64,
     /// Events of the kernel that were read.

@@ -11,14 +11,14 @@ use super::{
     Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings, Why,
 };
 use crate::track::sample;
-use pages::track::{Header, Mapping, SessionEvent};
+use pages::track::{SessionEvent, TrackHeader, TrackedMapping};
 use uffd::{PAGE_SIZE, pages_in};
 
 /// Findings that add up: everything is counted from rounds and from what was missed.
 pub fn assembled(
-    header: Header,
+    header: TrackHeader,
     rounds: Vec<RoundLine>,
-    missed: Vec<(Arc<Mapping>, Missed)>,
+    missed: Vec<(Arc<TrackedMapping>, Missed)>,
     stacks: BTreeMap<PlaceId, Place>,
 ) -> Findings {
     let mut findings = Findings {
@@ -48,7 +48,7 @@ pub fn assembled(
         against: None,
     };
     let mut vmas: BTreeMap<(u64, String), VmaFindings> = BTreeMap::new();
-    let mut vma = |mapping: &Arc<Mapping>, tell: &mut dyn FnMut(&mut VmaFindings)| {
+    let mut vma = |mapping: &Arc<TrackedMapping>, tell: &mut dyn FnMut(&mut VmaFindings)| {
         let key = (mapping.start, mapping.name.clone());
         tell(vmas.entry(key).or_insert_with(|| VmaFindings {
             mapping: Arc::clone(mapping),
@@ -92,7 +92,7 @@ fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, pages: u64) {
 }
 
 /// A round line of reported pages.
-pub fn round(number: u64, reported: Vec<(Arc<Mapping>, Vec<Reported>)>) -> RoundLine {
+pub fn round(number: u64, reported: Vec<(Arc<TrackedMapping>, Vec<Reported>)>) -> RoundLine {
     let mut tally = Tally::new();
     for one in reported.iter().flat_map(|(_, all)| all) {
         add(&mut tally, one.why, pages_in(&one.range));
@@ -163,16 +163,16 @@ pub fn nothing() -> Findings {
 }
 
 struct Maps {
-    heap: Arc<Mapping>,
-    arena: Arc<Mapping>,
-    pool: Arc<Mapping>,
-    memfd: Arc<Mapping>,
+    heap: Arc<TrackedMapping>,
+    arena: Arc<TrackedMapping>,
+    pool: Arc<TrackedMapping>,
+    memfd: Arc<TrackedMapping>,
 }
 
 impl Maps {
     fn new() -> Self {
         let mapping = |start, pages, name: &str, backing, page_size| {
-            Arc::new(Mapping {
+            Arc::new(TrackedMapping {
                 start,
                 end: start + pages * PAGE_SIZE,
                 name: name.to_owned(),
@@ -200,7 +200,7 @@ impl Maps {
         }
     }
 
-    fn round(&self, n: u64) -> Vec<(Arc<Mapping>, Vec<Reported>)> {
+    fn round(&self, n: u64) -> Vec<(Arc<TrackedMapping>, Vec<Reported>)> {
         use Verdict::{Changed, Unchanged, Unknown, Zeroed};
         let heap = vec![
             reported(&self.heap, 0, 96, Unchanged, Cause::UserStore, Some(1)),
@@ -270,7 +270,7 @@ impl Maps {
 }
 
 fn reported(
-    mapping: &Mapping,
+    mapping: &TrackedMapping,
     page: u64,
     pages: u64,
     verdict: Verdict,
@@ -294,7 +294,7 @@ fn reported(
 }
 
 fn missed(
-    mapping: &Mapping,
+    mapping: &TrackedMapping,
     page: u64,
     pages: u64,
     zeroed: bool,

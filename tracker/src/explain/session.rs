@@ -17,9 +17,11 @@ use super::source::{Hub, Source};
 use super::start::{against, how, sampling, watch};
 use super::story::Teller;
 use super::symbols::Symbols;
-use pages::inject::{self, Frozen, Life};
-use pages::strategy::{Facts, Name};
-use pages::track::{Extent, Header, Round, Session, SessionEvent, Step as Tracked, TrackError};
+use pages::inject::{self, FrozenProcess, ProcessLife};
+use pages::strategy::{StrategyFacts, StrategyName};
+use pages::track::{
+    PageExtent, SessionEvent, TrackError, TrackHeader, TrackRound, TrackSession, TrackStep,
+};
 
 /// What a round came to.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub enum Step {
 /// A process that is explained. Dropping it disarms everything; so does the kernel if this process is killed.
 pub struct Explainer {
     pid: u32,
-    session: Session,
+    session: TrackSession,
     scans: bool,
     /// The kernel arms anonymous memory that is not there.
     anonymous_markers: bool,
@@ -68,10 +70,10 @@ impl Explainer {
     /// same, its causes unknown.
     pub fn begin(
         pid: u32,
-        facts: Facts,
+        facts: StrategyFacts,
         events: Option<&Hub>,
         options: Options,
-    ) -> Result<(Self, Round), TrackError> {
+    ) -> Result<(Self, TrackRound), TrackError> {
         let kernel = |source| TrackError::Kernel { pid, source };
         let scans = facts.behaviour.written.is_some();
         let anonymous_markers = facts.behaviour.anonymous_markers;
@@ -83,12 +85,12 @@ impl Explainer {
             .map(|name| against(name, pid, &facts))
             .transpose()?;
         let (strategy, reason) = how(pid, &facts, options.track.strategy)?;
-        let track = pages::track::Options {
+        let track = pages::track::TrackOptions {
             strategy: Some(strategy),
             ..options.track
         };
-        let (session, first) = Session::begin(pid, facts, track)?;
-        let header = Header {
+        let (session, first) = TrackSession::begin(pid, facts, track)?;
+        let header = TrackHeader {
             reason,
             ..session.header().clone()
         };
@@ -137,7 +139,7 @@ impl Explainer {
         while self.busy != 0 && self.settled < AT_MOST {
             let frozen = self.freeze();
             let began = now();
-            let Tracked::Round(mut round) = self.session.step()? else {
+            let TrackStep::Round(mut round) = self.session.step()? else {
                 break;
             };
             self.settled += 1;
@@ -150,7 +152,7 @@ impl Explainer {
 
     /// Who is explained.
     #[must_use]
-    pub const fn header(&self) -> &Header {
+    pub const fn header(&self) -> &TrackHeader {
         &self.findings.header
     }
 
@@ -162,7 +164,7 @@ impl Explainer {
 
     /// Readable when the process has ended.
     #[must_use]
-    pub fn lifeline(&self) -> &pages::inject::Lifeline {
+    pub fn lifeline(&self) -> &pages::inject::ProcessLifeline {
         self.session.lifeline()
     }
 
@@ -174,8 +176,8 @@ impl Explainer {
         let frozen = self.freeze();
         let began = now();
         match self.session.step()? {
-            Tracked::Exited => Ok(Step::Exited),
-            Tracked::Round(mut round) => {
+            TrackStep::Exited => Ok(Step::Exited),
+            TrackStep::Round(mut round) => {
                 round.number -= self.settled;
                 round.events.splice(0..0, self.untold.drain(..));
                 let explained = self.explain(round, began, frozen)?;
@@ -197,8 +199,8 @@ impl Explainer {
 
     /// Stops the process if it is to stand still. One that cannot be stopped at the moment, or has executed another
     /// program, which is attached to first, runs on in this round.
-    fn freeze(&self) -> Option<Frozen> {
-        let lives = || matches!(self.session.lifeline().life(), Ok(Life::Same));
+    fn freeze(&self) -> Option<FrozenProcess> {
+        let lives = || matches!(self.session.lifeline().life(), Ok(ProcessLife::Same));
         if !self.freezes || !lives() {
             return None;
         }
@@ -215,9 +217,9 @@ impl Explainer {
     /// What a round reports, explained. `None`: the process has ended meanwhile.
     fn explain(
         &mut self,
-        round: Round,
+        round: TrackRound,
         scan_began: u64,
-        frozen: Option<Frozen>,
+        frozen: Option<FrozenProcess>,
     ) -> Result<Option<Explained>, TrackError> {
         let pid = self.pid;
         let kernel = |source| TrackError::Kernel { pid, source };
@@ -249,7 +251,7 @@ impl Explainer {
         let mut join = Join {
             index: &mut index,
             why_unseen: why_unseen(&self.findings.seen, dropped),
-            strategy_arms_all: self.session.header().strategy != Name::NoneIsClean.as_str(),
+            strategy_arms_all: self.session.header().strategy != StrategyName::NoneIsClean.as_str(),
             anonymous_markers: self.anonymous_markers,
             moved,
             was_given_back: std::mem::replace(&mut self.gave_back, self.session.gave_back()),
@@ -271,7 +273,7 @@ impl Explainer {
         // What was written may be written again at any moment: first.
         for row in &explained.round.mappings {
             let mapping = &row.mapping;
-            let each = |extent: &Extent, page, before, look| {
+            let each = |extent: &PageExtent, page, before, look| {
                 busy += u64::from(look == Look::Not(Reason::WrittenAgain));
                 if !is_first {
                     join.report(mapping, page, before, look, extent);

@@ -4,14 +4,18 @@ use super::against::Against;
 use super::images::Images;
 use super::model::{Sampling, Seen};
 use super::source::{Hub, Source};
-use pages::strategy::{self, Descriptor, Facts, Means, Name};
-use pages::track::{Round, TrackError};
+use pages::strategy::{self, StrategyFacts, StrategyMeans, StrategyName, UffdScope};
+use pages::track::{TrackError, TrackRound};
 use uffd::PAGE_SIZE;
 
 /// The strategy, and why: one that arms pages, since content is compared in any case. Chosen before the process is
 /// touched: should that not give us what the strategy needs, it is an error rather than another strategy.
-pub fn how(pid: u32, facts: &Facts, asked: Option<Name>) -> Result<(Name, String), TrackError> {
-    let means = Means::from_outside(facts);
+pub fn how(
+    pid: u32,
+    facts: &StrategyFacts,
+    asked: Option<StrategyName>,
+) -> Result<(StrategyName, String), TrackError> {
+    let means = StrategyMeans::from_outside(facts);
     let (name, reason) = match asked {
         Some(name) => (name, "asked for".to_owned()),
         None => {
@@ -33,10 +37,10 @@ pub fn how(pid: u32, facts: &Facts, asked: Option<Name>) -> Result<(Name, String
 }
 
 /// The second strategy, if it works here.
-pub fn against(name: Name, pid: u32, facts: &Facts) -> Result<Against, TrackError> {
-    let means = Means {
+pub fn against(name: StrategyName, pid: u32, facts: &StrategyFacts) -> Result<Against, TrackError> {
+    let means = StrategyMeans {
         in_process: false,
-        descriptor: Descriptor::None,
+        descriptor: UffdScope::None,
     };
     let verdict = strategy::verdict(name, facts, means);
     if !verdict.works {
@@ -70,7 +74,7 @@ pub fn watch(events: Option<&Hub>, pid: u32) -> (Option<Source>, Seen) {
 }
 
 /// As much as the limit allows.
-pub fn sampling(images: &mut Images, first: &Round, limit: u64) -> uffd::Result<Sampling> {
+pub fn sampling(images: &mut Images, first: &TrackRound, limit: u64) -> uffd::Result<Sampling> {
     let ranges = first
         .mappings
         .iter()

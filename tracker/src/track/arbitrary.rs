@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use uffd::Backing;
 
 use pages::track::{
-    End, Extent, Header, Mapping, MappingRound, Pages, Round, SessionEvent, Summary, TrackNote,
+    MappingRound, PageExtent, SessionEvent, TrackEnd, TrackHeader, TrackNote, TrackRound,
+    TrackSummary, TrackedMapping, TrackedPages,
 };
 
 fn duration() -> impl Strategy<Value = Duration> {
@@ -29,7 +30,7 @@ fn time() -> impl Strategy<Value = SystemTime> {
 }
 
 /// A header.
-pub fn any_header() -> impl Strategy<Value = Header> {
+pub fn any_header() -> impl Strategy<Value = TrackHeader> {
     let words = (
         ".{0,9}",
         vec(".{0,9}", 0..3),
@@ -47,7 +48,7 @@ pub fn any_header() -> impl Strategy<Value = Header> {
     )
         .prop_map(
             |(pid, (comm, command, strategy, reason, kernel, notes), interval, began, stopped)| {
-                Header {
+                TrackHeader {
                     pid,
                     comm,
                     command,
@@ -65,11 +66,11 @@ pub fn any_header() -> impl Strategy<Value = Header> {
 }
 
 /// Few, so that they come again in other rounds, vanish, and stand twice in one.
-fn mappings() -> impl Strategy<Value = Vec<Arc<Mapping>>> {
+fn mappings() -> impl Strategy<Value = Vec<Arc<TrackedMapping>>> {
     let backing = (0..Backing::ALL.len()).prop_map(|i| Backing::ALL[i]);
     let one = (any::<u64>(), any::<u64>(), ".{0,9}", backing, any::<u64>());
     let mapping = one.prop_map(|(start, end, name, backing, page_size)| {
-        Arc::new(Mapping {
+        Arc::new(TrackedMapping {
             start,
             end,
             name,
@@ -80,7 +81,7 @@ fn mappings() -> impl Strategy<Value = Vec<Arc<Mapping>>> {
     vec(mapping, 1..5)
 }
 
-fn any_pages() -> impl Strategy<Value = Pages> {
+fn any_pages() -> impl Strategy<Value = TrackedPages> {
     let some = || option::of(any::<u64>());
     let counts = (
         any::<u64>(),
@@ -93,7 +94,7 @@ fn any_pages() -> impl Strategy<Value = Pages> {
         any::<u64>(),
     );
     let pages = counts.prop_map(
-        |(tracked, armed, written, unknown, touched, zapped, moved, vanished)| Pages {
+        |(tracked, armed, written, unknown, touched, zapped, moved, vanished)| TrackedPages {
             tracked,
             armed,
             written,
@@ -104,13 +105,13 @@ fn any_pages() -> impl Strategy<Value = Pages> {
             vanished,
         },
     );
-    prop_oneof![Just(Pages::default()), pages]
+    prop_oneof![Just(TrackedPages::default()), pages]
 }
 
-fn extents() -> impl Strategy<Value = Vec<Extent>> {
+fn extents() -> impl Strategy<Value = Vec<PageExtent>> {
     let unit = prop_oneof![Just(4096_u64), Just(2 << 20), any::<u64>()];
     let odd = (any::<u64>(), any::<u64>(), unit, any::<bool>()).prop_map(
-        |(start, end, unit, unknown)| Extent {
+        |(start, end, unit, unknown)| PageExtent {
             range: start..end,
             unit,
             unknown,
@@ -118,7 +119,7 @@ fn extents() -> impl Strategy<Value = Vec<Extent>> {
     );
     let page =
         (0..1_u64 << 40, 0..1_u64 << 20, any::<bool>()).prop_map(|(start, pages, unknown)| {
-            Extent {
+            PageExtent {
                 range: start << 12..(start + pages) << 12,
                 unit: 4096,
                 unknown,
@@ -128,7 +129,7 @@ fn extents() -> impl Strategy<Value = Vec<Extent>> {
 }
 
 /// Rounds that share mappings, also such as no kernel would give.
-pub fn any_rounds() -> impl Strategy<Value = Vec<Round>> {
+pub fn any_rounds() -> impl Strategy<Value = Vec<TrackRound>> {
     mappings().prop_flat_map(|mappings| {
         let told = (0..mappings.len(), any_pages(), extents());
         let told = told.prop_map(move |(i, pages, written)| MappingRound {
@@ -139,21 +140,27 @@ pub fn any_rounds() -> impl Strategy<Value = Vec<Round>> {
         let times = (duration(), duration(), duration());
         let events = vec(".{0,9}".prop_map(SessionEvent::Recorded), 0..2);
         let round = (any::<u64>(), times, vec(told, 0..5), events);
-        let round = round.prop_map(|(number, (at, lasted, took), mappings, events)| Round {
-            number,
-            at,
-            lasted,
-            took,
-            mappings,
-            events,
-        });
+        let round = round.prop_map(
+            |(number, (at, lasted, took), mappings, events)| TrackRound {
+                number,
+                at,
+                lasted,
+                took,
+                mappings,
+                events,
+            },
+        );
         vec(round, 0..6)
     })
 }
 
 /// A summary.
-pub fn any_summary() -> impl Strategy<Value = Summary> {
-    let end = prop_oneof![Just(End::Done), Just(End::Interrupted), Just(End::Exited)];
+pub fn any_summary() -> impl Strategy<Value = TrackSummary> {
+    let end = prop_oneof![
+        Just(TrackEnd::Done),
+        Just(TrackEnd::Interrupted),
+        Just(TrackEnd::Exited)
+    ];
     let counts = (
         any::<u64>(),
         any::<u64>(),
@@ -170,7 +177,7 @@ pub fn any_summary() -> impl Strategy<Value = Summary> {
     )
         .prop_map(
             |((rounds, written_set, written, unknown_set, tracked), lasted, took, end, status)| {
-                Summary {
+                TrackSummary {
                     rounds,
                     lasted,
                     written_set,

@@ -7,15 +7,16 @@ use serde::ser::Serializer;
 
 use super::clock::rfc3339;
 use pages::track::{
-    End, Extent, Header, Mapping, MappingRound, Pages, Round, SessionEvent, Summary, TrackNote,
+    MappingRound, PageExtent, SessionEvent, TrackEnd, TrackHeader, TrackNote, TrackRound,
+    TrackSummary, TrackedMapping, TrackedPages,
 };
 
 /// A header as one line, with its line feed.
 ///
 /// # Errors
 /// None that the types allow.
-pub fn header(header: &Header) -> serde_json::Result<String> {
-    let Header {
+pub fn header(header: &TrackHeader) -> serde_json::Result<String> {
+    let TrackHeader {
         pid,
         comm,
         command,
@@ -47,8 +48,8 @@ pub fn header(header: &Header) -> serde_json::Result<String> {
 ///
 /// # Errors
 /// None that the types allow.
-pub fn round(round: &Round) -> serde_json::Result<String> {
-    let Round {
+pub fn round(round: &TrackRound) -> serde_json::Result<String> {
+    let TrackRound {
         number,
         at,
         lasted,
@@ -70,8 +71,8 @@ pub fn round(round: &Round) -> serde_json::Result<String> {
 ///
 /// # Errors
 /// None that the types allow.
-pub fn summary(summary: &Summary) -> serde_json::Result<String> {
-    let Summary {
+pub fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
+    let TrackSummary {
         rounds,
         lasted,
         written_set,
@@ -97,11 +98,11 @@ pub fn summary(summary: &Summary) -> serde_json::Result<String> {
 
 /// Why tracking ended, as one word.
 #[must_use]
-pub fn end_name(end: End) -> &'static str {
+pub fn end_name(end: TrackEnd) -> &'static str {
     match end {
-        End::Done => "done",
-        End::Interrupted => "interrupted",
-        End::Exited => "exited",
+        TrackEnd::Done => "done",
+        TrackEnd::Interrupted => "interrupted",
+        TrackEnd::Exited => "exited",
     }
 }
 
@@ -179,14 +180,14 @@ struct JsonExtent {
 
 impl<'a> From<&'a MappingRound> for JsonMapping<'a> {
     fn from(told: &'a MappingRound) -> Self {
-        let Mapping {
+        let TrackedMapping {
             start,
             end,
             name,
             backing,
             page_size,
         } = &*told.mapping;
-        let Pages {
+        let TrackedPages {
             tracked,
             armed,
             written,
@@ -217,8 +218,8 @@ impl<'a> From<&'a MappingRound> for JsonMapping<'a> {
     }
 }
 
-impl From<&Extent> for JsonExtent {
-    fn from(extent: &Extent) -> Self {
+impl From<&PageExtent> for JsonExtent {
+    fn from(extent: &PageExtent) -> Self {
         Self {
             start: Address(extent.range.start),
             pages: extent.pages(),

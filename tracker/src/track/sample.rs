@@ -8,13 +8,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use uffd::Backing;
 
 use pages::track::{
-    End, Extent, Header, Mapping, MappingRound, Pages, Round, SessionEvent, Summary, TrackNote,
+    MappingRound, PageExtent, SessionEvent, TrackEnd, TrackHeader, TrackNote, TrackRound,
+    TrackSummary, TrackedMapping, TrackedPages,
 };
 use uffd::PAGE_SIZE;
 
 /// A header of that process.
-pub fn header(comm: &str) -> Header {
-    Header {
+pub fn header(comm: &str) -> TrackHeader {
+    TrackHeader {
         pid: 4242,
         comm: comm.to_owned(),
         command: vec![format!("/usr/bin/{comm}"), "--port".into(), "6379".into()],
@@ -128,7 +129,7 @@ impl Plan {
             return None;
         }
         let unknown = matches!(self.habit, Habit::Unknown) && round == 1;
-        let extent = |range: Range<u64>| Extent {
+        let extent = |range: Range<u64>| PageExtent {
             range: self.start + range.start * PAGE_SIZE..self.start + range.end * PAGE_SIZE,
             unit: self.page_size,
             unknown,
@@ -138,8 +139,8 @@ impl Plan {
             .into_iter()
             .map(extent)
             .collect();
-        let count = written.iter().map(Extent::pages).sum();
-        let pages = Pages {
+        let count = written.iter().map(PageExtent::pages).sum();
+        let pages = TrackedPages {
             tracked,
             armed: if round == 1 { tracked } else { count },
             written: if unknown { 0 } else { count },
@@ -149,7 +150,7 @@ impl Plan {
             moved: None,
             vanished: 0,
         };
-        let mapping = Mapping {
+        let mapping = TrackedMapping {
             start: self.start,
             end: self.start + tracked * PAGE_SIZE,
             name: self.name.clone(),
@@ -165,9 +166,9 @@ impl Plan {
 }
 
 /// The rounds of these mappings.
-pub fn rounds(plans: &[Plan], count: u64) -> Vec<Round> {
+pub fn rounds(plans: &[Plan], count: u64) -> Vec<TrackRound> {
     let mut random = Random(7);
-    let round = |number: u64| Round {
+    let round = |number: u64| TrackRound {
         number,
         at: Duration::from_millis(100 * number + number % 7),
         lasted: Duration::from_millis(100),
@@ -186,11 +187,11 @@ pub fn rounds(plans: &[Plan], count: u64) -> Vec<Round> {
 }
 
 /// A summary as tracking would give it, of those rounds.
-pub fn summary(rounds: &[Round]) -> Summary {
+pub fn summary(rounds: &[TrackRound]) -> TrackSummary {
     let all = || rounds.iter().flat_map(|round| &round.mappings);
-    let tracked = |round: &Round| round.mappings.iter().map(|m| m.pages.tracked).sum();
+    let tracked = |round: &TrackRound| round.mappings.iter().map(|m| m.pages.tracked).sum();
     let written = all().map(|m| m.pages.written).sum();
-    Summary {
+    TrackSummary {
         rounds: rounds.len() as u64,
         lasted: rounds.last().map_or(Duration::ZERO, |round| round.at),
         written_set: written / 2,
@@ -198,7 +199,7 @@ pub fn summary(rounds: &[Round]) -> Summary {
         unknown_set: all().map(|m| m.pages.unknown).sum(),
         tracked: rounds.iter().map(tracked).max().unwrap_or(0),
         took: rounds.iter().map(|round| round.took).sum(),
-        end: End::Done,
+        end: TrackEnd::Done,
         status: None,
     }
 }

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::ops::Range;
 
-use super::ranges::Ranges;
-use super::{Injected, Life, Lifeline};
+use super::ranges::RangeSet;
+use super::{InjectedUffd, ProcessLife, ProcessLifeline};
 use uffd::{Features, RegisterMode, Result, Smaps, Userfaultfd};
 
 /// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
@@ -13,24 +13,24 @@ use uffd::{Features, RegisterMode, Result, Smaps, Userfaultfd};
 /// If this process is killed the kernel does the same when it closes the descriptor, except that kernels before
 /// 6.12 leave the write-protect bits in the page tables then; nobody looks at them without a registration.
 #[derive(Debug)]
-pub struct Attached {
+pub struct UffdLease {
     uffd: Userfaultfd,
-    target: Lifeline,
-    registered: Ranges,
+    target: ProcessLifeline,
+    registered: RangeSet,
 }
 
-impl Attached {
+impl UffdLease {
     /// Begins the protocol with `features`.
     ///
     /// # Errors
     /// If the kernel does not offer all of them.
-    pub fn new(injected: Injected, features: Features) -> Result<Self> {
-        let Injected { uffd, target, .. } = injected;
+    pub fn new(injected: InjectedUffd, features: Features) -> Result<Self> {
+        let InjectedUffd { uffd, target, .. } = injected;
         uffd.enable(features)?;
         Ok(Self {
             uffd,
             target,
-            registered: Ranges::default(),
+            registered: RangeSet::default(),
         })
     }
 
@@ -70,7 +70,7 @@ impl Attached {
     ///
     /// # Errors
     /// If the target cannot be asked.
-    pub fn life(&self) -> Result<Life> {
+    pub fn life(&self) -> Result<ProcessLife> {
         self.target.life()
     }
 
@@ -84,7 +84,7 @@ impl Attached {
     }
 }
 
-impl Drop for Attached {
+impl Drop for UffdLease {
     fn drop(&mut self) {
         // Part by part: in a range that holds something foreign by now the kernel unregisters nothing. What
         // fails here is left to the close.

@@ -8,7 +8,7 @@ use uffd::{Capability, Privilege, UserNamespace};
 
 /// What `/proc` says about the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct TargetFacts {
     /// The id asked for.
     pub pid: u32,
     /// Its process, if the id is a thread's.
@@ -31,7 +31,7 @@ pub struct Facts {
     pub start_time: u64,
 }
 
-impl Facts {
+impl TargetFacts {
     /// Reads them; `None`: there is no such process.
     pub fn read(pid: u32) -> uffd::Result<Option<Self>> {
         let Some(stat) = uffd::stat(pid)? else {
@@ -139,7 +139,7 @@ pub fn name(pid: u32) -> String {
 
 /// What decides whether one process may trace another.
 #[derive(Debug)]
-pub struct Permission {
+pub struct TracePermission {
     /// Our own privilege.
     pub privilege: Privilege,
     /// `kernel.yama.ptrace_scope`, if the kernel has Yama.
@@ -150,7 +150,7 @@ pub struct Permission {
     pub same_user_namespace: bool,
 }
 
-impl Permission {
+impl TracePermission {
     /// Reads it for a target.
     pub fn read(pid: u32) -> Self {
         let status = fs::read("/proc/self/status").unwrap_or_default();
@@ -215,14 +215,14 @@ mod tests {
         b"Name:\tPid: 9\nState:\tS (sleeping)\nTgid:\t7\nPid:\t7\nTracerPid:\t0\n\
         VmSize:\t  100 kB\nSeccomp:\t2\n";
 
-    fn facts() -> Facts {
-        Facts {
+    fn facts() -> TargetFacts {
+        TargetFacts {
             pid: 7,
-            ..Facts::parse(STATUS, false)
+            ..TargetFacts::parse(STATUS, false)
         }
     }
 
-    fn refusal(facts: &Facts) -> Option<InjectError> {
+    fn refusal(facts: &TargetFacts) -> Option<InjectError> {
         facts.refusal(1, |tracer| format!("name of {tracer}"))
     }
 
@@ -250,9 +250,9 @@ mod tests {
         odd.bits32 = Some(true);
         assert!(refusal(&odd).unwrap().is_inability());
         let status = b"State:\tI (idle)\nTgid:\t2\n";
-        assert!(!Facts::parse(status, true).exiting);
+        assert!(!TargetFacts::parse(status, true).exiting);
         assert!(
-            Facts::parse(status, false).exiting,
+            TargetFacts::parse(status, false).exiting,
             "no memory, and no kernel thread"
         );
         let own = InjectError::Ourselves { pid: 7 };
@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn our_own() {
-        let facts = Facts::read(std::process::id()).unwrap().unwrap();
+        let facts = TargetFacts::read(std::process::id()).unwrap().unwrap();
         assert_eq!(facts.bits32, Some(false));
         assert!(!facts.kernel_thread && facts.tgid == facts.pid && facts.start_time > 0);
-        assert_eq!(Facts::read(u32::MAX).unwrap(), None);
+        assert_eq!(TargetFacts::read(u32::MAX).unwrap(), None);
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
             Privilege::parse(status.as_bytes(), Some(namespace))
         };
         const INITIAL: &str = "user:[4026531837]";
-        let permission = |privilege, yama, same| Permission {
+        let permission = |privilege, yama, same| TracePermission {
             privilege,
             yama,
             users: (Some(9), Some(9)),
@@ -289,7 +289,7 @@ mod tests {
         };
         let none = || privilege("0", INITIAL);
         let all = || privilege("80000", INITIAL);
-        let says = |permission: Permission, text: &str| {
+        let says = |permission: TracePermission, text: &str| {
             let why = permission.why();
             assert!(why.contains(text), "{why}");
         };

@@ -8,12 +8,12 @@ use std::process::{Child, Command, ExitStatus};
 /// A program that has been started and stands still, as by SIGSTOP, before its first instruction. Dropping it before it runs ends it:
 /// it has done nothing yet.
 #[derive(Debug)]
-pub struct Launched {
+pub struct LaunchedProgram {
     child: Child,
     stopped: bool,
 }
 
-impl Launched {
+impl LaunchedProgram {
     /// Starts it. While it is being started it is traced by this thread, so a set-user-ID program runs without its
     /// privilege unless this process is privileged.
     ///
@@ -127,7 +127,7 @@ impl Launched {
     }
 }
 
-impl Drop for Launched {
+impl Drop for LaunchedProgram {
     fn drop(&mut self) {
         if self.stopped {
             // Nothing is lost, and there is nobody to tell.
@@ -147,7 +147,7 @@ mod tests {
     fn it_stands_still_and_then_runs() {
         let mut command = Command::new("sh");
         command.args(["-c", "exit 7"]).stdin(Stdio::null());
-        let mut launched = Launched::start(command).unwrap();
+        let mut launched = LaunchedProgram::start(command).unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", launched.pid())).unwrap();
         assert!(stat.contains(") T "), "{stat}");
         assert!(
@@ -164,7 +164,7 @@ mod tests {
         let file = directory.path().join("it ran");
         let mut command = Command::new("touch");
         command.arg(&file);
-        let launched = Launched::start(command).unwrap();
+        let launched = LaunchedProgram::start(command).unwrap();
         let pid = launched.pid();
         drop(launched);
         assert!(!file.exists());
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_executed_is_told() {
-        let error = Launched::start(Command::new("/no/such/program")).unwrap_err();
+        let error = LaunchedProgram::start(Command::new("/no/such/program")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -15,7 +15,7 @@ const VFORK: Duration = Duration::from_secs(2);
 
 /// What became of an address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum ProcessLife {
     /// It is the process's.
     Same,
     /// The process executes another program: nothing of the old memory is there any more.
@@ -26,13 +26,13 @@ pub enum Life {
 
 /// Tells whether a process lives, and in the address space it had then; a pid alone may mean another one by now.
 #[derive(Debug)]
-pub struct Lifeline {
+pub struct ProcessLifeline {
     pid: u32,
     process: OwnedFd,
     memory: Pagemap,
 }
 
-impl Lifeline {
+impl ProcessLifeline {
     /// Of a process. `None`: there is none of that pid, or it has no memory. Waits a while for one that vfork(2) has made
     /// and that is about to execute a program: the memory that it has until then is its parent's, which lives on.
     ///
@@ -82,9 +82,9 @@ impl Lifeline {
     ///
     /// # Errors
     /// If it cannot be asked.
-    pub fn life(&self) -> Result<Life> {
+    pub fn life(&self) -> Result<ProcessLife> {
         if self.has_memory()? {
-            return Ok(Life::Same);
+            return Ok(ProcessLife::Same);
         }
         let mut ended = [PollFd::new(&self.process, PollFlags::IN)];
         let now = Timespec {
@@ -94,9 +94,9 @@ impl Lifeline {
         let ready = rustix::event::poll(&mut ended, Some(&now))
             .map_err(|e| Error::system("cannot poll", "a pidfd", e))?;
         Ok(if ready == 0 {
-            Life::Replaced
+            ProcessLife::Replaced
         } else {
-            Life::Ended
+            ProcessLife::Ended
         })
     }
 
@@ -197,7 +197,7 @@ mod tests {
                 }
                 assert!(!spawned.is_finished());
             };
-            let opened = scope.spawn(move || Lifeline::open(pid).unwrap().unwrap());
+            let opened = scope.spawn(move || ProcessLifeline::open(pid).unwrap().unwrap());
             thread::sleep(Duration::from_millis(50));
             let waits = !opened.is_finished();
             let other_end = fs::OpenOptions::new()
@@ -213,7 +213,7 @@ mod tests {
             assert!(waits);
             assert_eq!(lifeline.pid(), pid);
             let lives = [before, lifeline.life().unwrap()];
-            assert_eq!(lives, [Life::Same, Life::Ended]);
+            assert_eq!(lives, [ProcessLife::Same, ProcessLife::Ended]);
             drop(other_end);
         });
     }

@@ -25,15 +25,15 @@ use serde::{Deserialize, Serialize};
 
 use uffd::{Userfaultfd, Vma};
 
-pub use attached::Attached;
+pub use attached::UffdLease;
 pub use error::InjectError;
-pub use launch::Launched;
-pub use lifeline::{Life, Lifeline};
+pub use launch::LaunchedProgram;
+pub use lifeline::{ProcessLife, ProcessLifeline};
 pub use note::{CallTimeout, InjectNote, InterruptedCall};
 
 /// How to go about it.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct InjectOptions {
     /// The program that runs the helper: one whose `main` begins with [`helper_main`].
     pub helper: PathBuf,
     /// What the userfaultfd must be able to do.
@@ -44,7 +44,7 @@ pub struct Options {
     pub longest_stop: Duration,
 }
 
-impl Default for Options {
+impl Default for InjectOptions {
     fn default() -> Self {
         Self {
             helper: PathBuf::from("/proc/self/exe"),
@@ -70,7 +70,7 @@ pub enum KernelFaults {
 
 /// A userfaultfd of another process.
 #[derive(Debug)]
-pub struct Injected {
+pub struct InjectedUffd {
     /// The descriptor, non-blocking, before `UFFDIO_API`.
     pub uffd: Userfaultfd,
     /// How long the target stood still.
@@ -84,14 +84,14 @@ pub struct Injected {
     /// VMAs that belong to a userfaultfd of the target's own (or another tracker's): they cannot be registered.
     pub occupied: Vec<Vma>,
     /// The target, in the address space that the descriptor belongs to.
-    pub target: Lifeline,
+    pub target: ProcessLifeline,
 }
 
 /// Gets one. Blocks for as long as the options say, plus some milliseconds.
 ///
 /// # Errors
 /// Whatever stands against it; the target is as before then.
-pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError> {
+pub fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedUffd, InjectError> {
     #[cfg(target_arch = "x86_64")]
     return machine::userfaultfd(pid, options);
     #[cfg(not(target_arch = "x86_64"))]
@@ -103,9 +103,9 @@ pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError>
 
 /// A process of which no thread runs, until this is dropped or this program ends in any way. Only the thread that froze
 /// it can let it go.
-pub struct Frozen(#[cfg(target_arch = "x86_64")] machine::Stopped);
+pub struct FrozenProcess(#[cfg(target_arch = "x86_64")] machine::StoppedProcess);
 
-impl Frozen {
+impl FrozenProcess {
     /// Lets it go on; returns for how long it stood still.
     #[must_use]
     pub fn release(self) -> Duration {
@@ -121,9 +121,9 @@ impl Frozen {
 ///
 /// # Errors
 /// If it cannot be stopped; it runs on then.
-pub fn freeze(pid: u32, longest: Duration) -> Result<Frozen, InjectError> {
+pub fn freeze(pid: u32, longest: Duration) -> Result<FrozenProcess, InjectError> {
     #[cfg(target_arch = "x86_64")]
-    return machine::Stopped::new(pid, longest).map(Frozen);
+    return machine::StoppedProcess::new(pid, longest).map(FrozenProcess);
     #[cfg(not(target_arch = "x86_64"))]
     {
         let _ = (pid, longest);

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 /// The set: end by start.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Ranges(BTreeMap<u64, u64>);
+pub struct RangeSet(BTreeMap<u64, u64>);
 
-impl Ranges {
+impl RangeSet {
     /// Adds a range.
     pub fn insert(&mut self, range: &Range<u64>) {
         let (mut start, mut end) = (range.start, range.end);
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn neighbours_join_and_holes_part() {
-        let mut set = Ranges::default();
+        let mut set = RangeSet::default();
         set.insert(&(0..10));
         set.insert(&(20..30));
         set.insert(&(10..20));
@@ -72,7 +72,7 @@ mod tests {
         /// Against a set of single addresses.
         #[test]
         fn as_a_set(changes: Vec<(bool, u64, u64)>, asked in (0..64u64, 0..64u64)) {
-            let (mut set, mut single) = (Ranges::default(), [false; 64]);
+            let (mut set, mut single) = (RangeSet::default(), [false; 64]);
             for (add, a, b) in changes {
                 let (start, end) = (a % 64, b % 64);
                 let range = start..end.max(start);

@@ -16,7 +16,7 @@ use super::{InjectError, InjectNote, KernelFaults};
 
 /// What the helper is to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Request {
+pub struct HelperRequest {
     /// The target.
     pub pid: u32,
     /// Its start: another means another process.
@@ -31,7 +31,7 @@ pub struct Request {
 
 /// What it did; the userfaultfd comes along.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Answer {
+pub struct HelperAnswer {
     /// How long the target stood still.
     pub stopped_ns: u64,
     /// How many threads.
@@ -43,7 +43,7 @@ pub struct Answer {
 }
 
 /// The helper's last word.
-pub type Outcome = Result<Answer, InjectError>;
+pub type HelperOutcome = Result<HelperAnswer, InjectError>;
 
 /// No message is longer: notes are about kinds of calls, not about threads.
 const LONGEST: usize = 64 << 10;
@@ -106,26 +106,26 @@ mod tests {
     #[test]
     fn an_answer_arrives_with_its_descriptor() {
         let (here, there) = pair().unwrap();
-        let sent: Outcome = Ok(Answer {
+        let sent: HelperOutcome = Ok(HelperAnswer {
             stopped_ns: 7,
             threads: 1,
             user_mode_only: true,
             notes: vec![InjectNote::StaysStopped],
         });
         send(there.as_fd(), &sent, Some(here.as_fd())).unwrap();
-        let (received, fd) = receive::<Outcome>(&here).unwrap().unwrap();
+        let (received, fd) = receive::<HelperOutcome>(&here).unwrap().unwrap();
         assert_eq!(format!("{received:?}"), format!("{sent:?}"));
         assert!(fd.is_some());
         drop((there, fd));
-        assert!(receive::<Outcome>(&here).unwrap().is_none());
+        assert!(receive::<HelperOutcome>(&here).unwrap().is_none());
     }
 
     #[test]
     fn an_error_arrives_as_it_was() {
         let (here, there) = pair().unwrap();
         let error = InjectError::Gone { pid: 9 };
-        send(there.as_fd(), &Outcome::Err(error.clone()), None).unwrap();
-        let (received, fd) = receive::<Outcome>(&here).unwrap().unwrap();
+        send(there.as_fd(), &HelperOutcome::Err(error.clone()), None).unwrap();
+        let (received, fd) = receive::<HelperOutcome>(&here).unwrap().unwrap();
         assert_eq!(received.err(), Some(error));
         assert!(fd.is_none());
     }

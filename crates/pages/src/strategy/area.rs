@@ -8,7 +8,7 @@ use uffd::{PAGE_SIZE, ShmemDevices, Vma, pages_in};
 
 /// A VMA, or an aligned part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Area {
+pub struct TrackedArea {
     /// Its addresses, aligned to its pages.
     pub range: Range<u64>,
     /// What its pages come from.
@@ -17,7 +17,7 @@ pub struct Area {
     pub page_size: u64,
 }
 
-impl Area {
+impl TrackedArea {
     /// A whole VMA.
     #[must_use]
     pub fn of(vma: &Vma, shmem: &ShmemDevices) -> Self {
@@ -54,7 +54,7 @@ impl Area {
 
 /// Pages that a round reports, next to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenRun {
     /// Their addresses.
     pub range: Range<u64>,
     /// Bytes that one report is about: 4 KiB, or a huge page of which nobody knows what in it was written.
@@ -63,7 +63,7 @@ pub struct Written {
 
 /// A round of one area, in pages of 4 KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
+pub struct AreaStats {
     /// Tracked: the area without what has vanished.
     pub tracked: u64,
     /// Armed in this round, for the first time or again.
@@ -78,9 +78,9 @@ pub struct Stats {
     pub vanished: u64,
 }
 
-impl Stats {
+impl AreaStats {
     /// Of an area of which everything is there.
-    pub(super) fn of(area: &Area) -> Self {
+    pub(super) fn of(area: &TrackedArea) -> Self {
         Self {
             tracked: area.pages(),
             ..Self::default()
@@ -95,12 +95,12 @@ impl Stats {
 }
 
 /// Appends a range, joined to the last one where they touch.
-pub(super) fn append(written: &mut Vec<Written>, range: Range<u64>, unit: u64) {
+pub(super) fn append(written: &mut Vec<WrittenRun>, range: Range<u64>, unit: u64) {
     match written.last_mut() {
         Some(last) if last.range.end == range.start && last.unit == unit => {
             last.range.end = range.end;
         }
-        _ => written.push(Written { range, unit }),
+        _ => written.push(WrittenRun { range, unit }),
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn parts_end_at_multiples_and_cover_all() {
-        let mut area = Area {
+        let mut area = TrackedArea {
             range: 0x1000..0x50_0000,
             backing: Backing::Anon,
             page_size: PAGE_SIZE,

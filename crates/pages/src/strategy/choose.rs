@@ -3,14 +3,14 @@
 use serde::Serialize;
 use uffd::Backing;
 
-use super::Name;
-use super::facts::Facts;
+use super::StrategyName;
+use super::facts::StrategyFacts;
 use super::start::can_scan;
-use super::trial::{Outcome, Seen};
+use super::trial::{ExtraReports, StrategyOutcome};
 
 /// What kind of userfaultfd of the target there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Descriptor {
+pub enum UffdScope {
     /// None can be had.
     None,
     /// One that handles faults of user code only: a fault of the kernel fails with EFAULT.
@@ -21,21 +21,21 @@ pub enum Descriptor {
 
 /// From where a process is to be tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Means {
+pub struct StrategyMeans {
     /// By itself.
     pub in_process: bool,
     /// Through which userfaultfd.
-    pub descriptor: Descriptor,
+    pub descriptor: UffdScope,
 }
 
-impl Means {
+impl StrategyMeans {
     /// From another process, through a userfaultfd that may do there what one of ours may.
     #[must_use]
-    pub const fn from_outside(facts: &Facts) -> Self {
+    pub const fn from_outside(facts: &StrategyFacts) -> Self {
         let descriptor = if facts.kernel_faults {
-            Descriptor::Full
+            UffdScope::Full
         } else {
-            Descriptor::UserModeOnly
+            UffdScope::UserModeOnly
         };
         Self {
             in_process: false,
@@ -46,9 +46,9 @@ impl Means {
 
 /// Whether a strategy can be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub struct StrategyVerdict {
     /// The strategy.
-    pub strategy: Name,
+    pub strategy: StrategyName,
     /// Whether it works for some kind of memory.
     pub works: bool,
     /// For which, and with what reservations; or why not.
@@ -59,29 +59,35 @@ pub struct Verdict {
 
 /// What `auto` takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Choice {
+pub struct StrategyChoice {
     /// The strategy.
-    pub strategy: Name,
+    pub strategy: StrategyName,
     /// Why it, and why none that would have been preferred.
     pub reason: String,
 }
 
 /// The verdict on every strategy, in the order of preference.
 #[must_use]
-pub fn verdicts(facts: &Facts, means: Means) -> Vec<Verdict> {
-    Name::ALL.map(|name| verdict(name, facts, means)).to_vec()
+pub fn verdicts(facts: &StrategyFacts, means: StrategyMeans) -> Vec<StrategyVerdict> {
+    StrategyName::ALL
+        .map(|name| verdict(name, facts, means))
+        .to_vec()
 }
 
 /// The verdict on one.
 #[must_use]
-pub fn verdict(strategy: Name, facts: &Facts, means: Means) -> Verdict {
-    let tried = Tried::of(strategy, facts);
+pub fn verdict(
+    strategy: StrategyName,
+    facts: &StrategyFacts,
+    means: StrategyMeans,
+) -> StrategyVerdict {
+    let tried = SortedTrials::of(strategy, facts);
     let (works, reason) = match refusal(strategy, facts, means) {
         Some(reason) => (false, reason),
         None => (!tried.works.is_empty(), tried.describe()),
     };
     let backings = tried.works.iter().map(|(backing, _)| backing.as_str());
-    Verdict {
+    StrategyVerdict {
         strategy,
         works,
         reason,
@@ -98,16 +104,16 @@ pub fn verdict(strategy: Name, facts: &Facts, means: Means) -> Verdict {
 ///
 /// # Errors
 /// If there is none: why.
-pub fn auto(verdicts: &[Verdict]) -> Result<Choice, String> {
+pub fn auto(verdicts: &[StrategyVerdict]) -> Result<StrategyChoice, String> {
     let candidates = verdicts
         .iter()
-        .filter(|v| !matches!(v.strategy, Name::SoftDirty | Name::Mprotect));
+        .filter(|v| !matches!(v.strategy, StrategyName::SoftDirty | StrategyName::Mprotect));
     let mut passed_over = Vec::new();
     for candidate in candidates {
         let strategy = candidate.strategy;
         if candidate.works && candidate.backings.contains(&Backing::Anon.as_str()) {
             passed_over.insert(0, strategy.merit().to_owned());
-            return Ok(Choice {
+            return Ok(StrategyChoice {
                 strategy,
                 reason: passed_over.join("; "),
             });
@@ -118,28 +124,28 @@ pub fn auto(verdicts: &[Verdict]) -> Result<Choice, String> {
 }
 
 /// Why a strategy cannot be used whatever the trials say.
-fn refusal(strategy: Name, facts: &Facts, means: Means) -> Option<String> {
+fn refusal(strategy: StrategyName, facts: &StrategyFacts, means: StrategyMeans) -> Option<String> {
     let kernel = &facts.behaviour;
     let waits = match strategy {
-        Name::Sync | Name::MissingZeropage => true,
-        Name::Prefault => !can_scan(kernel),
+        StrategyName::Sync | StrategyName::MissingZeropage => true,
+        StrategyName::Prefault => !can_scan(kernel),
         _ => false,
     };
     let asynchronous = matches!(
         strategy,
-        Name::Markers | Name::NoneIsClean | Name::MissingZeropage
+        StrategyName::Markers | StrategyName::NoneIsClean | StrategyName::MissingZeropage
     );
-    let reason = if strategy == Name::Mprotect && !means.in_process {
+    let reason = if strategy == StrategyName::Mprotect && !means.in_process {
         "only in the process itself, by its own SIGSEGV handler"
     } else if asynchronous && !kernel.features.is_async() {
         "this kernel has no asynchronous mode (UFFD_FEATURE_WP_ASYNC, 6.7)"
     } else if asynchronous && !can_scan(kernel) {
         "this kernel has no PAGEMAP_SCAN (6.7)"
-    } else if strategy == Name::SoftDirty && !kernel.soft_dirty {
+    } else if strategy == StrategyName::SoftDirty && !kernel.soft_dirty {
         "this kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY), though clear_refs succeeds"
-    } else if strategy.needs_descriptor() && means.descriptor == Descriptor::None {
+    } else if strategy.needs_descriptor() && means.descriptor == UffdScope::None {
         "it needs a userfaultfd of the process, and none can be had"
-    } else if waits && means.descriptor != Descriptor::Full {
+    } else if waits && means.descriptor != UffdScope::Full {
         "it needs a userfaultfd that handles faults of the kernel (root, CAP_SYS_PTRACE or \
          vm.unprivileged_userfaultfd=1): without, a read(2) into an armed page fails with EFAULT"
     } else {
@@ -149,14 +155,14 @@ fn refusal(strategy: Name, facts: &Facts, means: Means) -> Option<String> {
 }
 
 /// The trials of one strategy, sorted.
-struct Tried<'a> {
-    works: Vec<(Backing, Seen)>,
+struct SortedTrials<'a> {
+    works: Vec<(Backing, ExtraReports)>,
     fails: Vec<(Backing, &'a str)>,
     untried: Vec<(Backing, &'a str)>,
 }
 
-impl<'a> Tried<'a> {
-    fn of(strategy: Name, facts: &'a Facts) -> Self {
+impl<'a> SortedTrials<'a> {
+    fn of(strategy: StrategyName, facts: &'a StrategyFacts) -> Self {
         let (mut works, mut fails, mut untried) = (Vec::new(), Vec::new(), Vec::new());
         for trial in facts
             .trials
@@ -164,9 +170,9 @@ impl<'a> Tried<'a> {
             .filter(|trial| trial.strategy == strategy)
         {
             match &trial.outcome {
-                Outcome::Works(seen) => works.push((trial.backing, *seen)),
-                Outcome::Fails(why) => fails.push((trial.backing, &**why)),
-                Outcome::Untried(why) => untried.push((trial.backing, &**why)),
+                StrategyOutcome::Works(seen) => works.push((trial.backing, *seen)),
+                StrategyOutcome::Fails(why) => fails.push((trial.backing, &**why)),
+                StrategyOutcome::Untried(why) => untried.push((trial.backing, &**why)),
             }
         }
         Self {
@@ -178,7 +184,7 @@ impl<'a> Tried<'a> {
 
     fn describe(&self) -> String {
         let mut parts = Vec::new();
-        let list = |wanted: fn(&Seen, Backing) -> bool| {
+        let list = |wanted: fn(&ExtraReports, Backing) -> bool| {
             let chosen = self
                 .works
                 .iter()
@@ -213,25 +219,25 @@ impl<'a> Tried<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::super::trial::Trial;
+    use super::super::trial::StrategyTrial;
     use super::*;
     use uffd::{Behaviour, Features, WrittenMeaning};
 
-    const OUTSIDE: Means = Means {
+    const OUTSIDE: StrategyMeans = StrategyMeans {
         in_process: false,
-        descriptor: Descriptor::Full,
+        descriptor: UffdScope::Full,
     };
 
-    fn modern() -> Facts {
-        let trial = |strategy| Trial {
+    fn modern() -> StrategyFacts {
+        let trial = |strategy| StrategyTrial {
             strategy,
             backing: Backing::Anon,
-            outcome: Outcome::Works(Seen {
+            outcome: StrategyOutcome::Works(ExtraReports {
                 first_reads: false,
                 zaps: true,
             }),
         };
-        Facts {
+        StrategyFacts {
             behaviour: Behaviour {
                 features: Features::WP_ASYNC,
                 written: Some(WrittenMeaning::Fixed),
@@ -240,12 +246,12 @@ mod tests {
                 ..Behaviour::default()
             },
             kernel_faults: true,
-            trials: Name::ALL.map(trial).to_vec(),
+            trials: StrategyName::ALL.map(trial).to_vec(),
         }
     }
 
     /// 6.1: the asynchronous ones fail in their trials too.
-    fn old() -> Facts {
+    fn old() -> StrategyFacts {
         let mut facts = modern();
         facts.behaviour = Behaviour {
             soft_dirty: true,
@@ -254,21 +260,21 @@ mod tests {
         facts
     }
 
-    fn chosen(facts: &Facts, means: Means) -> Choice {
+    fn chosen(facts: &StrategyFacts, means: StrategyMeans) -> StrategyChoice {
         auto(&verdicts(facts, means)).unwrap()
     }
 
     #[test]
     fn the_best_that_works_is_taken_with_its_reason() {
         let choice = chosen(&modern(), OUTSIDE);
-        assert_eq!(choice.strategy, Name::Markers);
-        assert_eq!(choice.reason, Name::Markers.merit());
+        assert_eq!(choice.strategy, StrategyName::Markers);
+        assert_eq!(choice.reason, StrategyName::Markers.merit());
     }
 
     #[test]
     fn without_the_asynchronous_mode_it_is_sync_and_says_why() {
         let choice = chosen(&old(), OUTSIDE);
-        assert_eq!(choice.strategy, Name::Sync);
+        assert_eq!(choice.strategy, StrategyName::Sync);
         assert!(
             choice
                 .reason
@@ -278,11 +284,11 @@ mod tests {
 
     #[test]
     fn waiting_strategies_are_refused_where_a_read_would_fail() {
-        let user = Means {
-            descriptor: Descriptor::UserModeOnly,
+        let user = StrategyMeans {
+            descriptor: UffdScope::UserModeOnly,
             ..OUTSIDE
         };
-        for name in [Name::Sync, Name::MissingZeropage] {
+        for name in [StrategyName::Sync, StrategyName::MissingZeropage] {
             let verdict = verdict(name, &modern(), user);
             assert!(
                 !verdict.works && verdict.reason.contains("EFAULT"),
@@ -290,12 +296,15 @@ mod tests {
             );
         }
         assert!(
-            verdict(Name::Prefault, &modern(), user).works,
+            verdict(StrategyName::Prefault, &modern(), user).works,
             "asynchronous"
         );
-        assert!(!verdict(Name::Prefault, &old(), user).works, "it waits");
-        assert_eq!(chosen(&modern(), user).strategy, Name::Markers);
-        assert_eq!(chosen(&old(), user).strategy, Name::Hash);
+        assert!(
+            !verdict(StrategyName::Prefault, &old(), user).works,
+            "it waits"
+        );
+        assert_eq!(chosen(&modern(), user).strategy, StrategyName::Markers);
+        assert_eq!(chosen(&old(), user).strategy, StrategyName::Hash);
     }
 
     #[test]
@@ -303,45 +312,45 @@ mod tests {
         let mut facts = modern();
         facts
             .trials
-            .retain(|trial| trial.strategy == Name::SoftDirty);
-        let none = Means {
-            descriptor: Descriptor::None,
+            .retain(|trial| trial.strategy == StrategyName::SoftDirty);
+        let none = StrategyMeans {
+            descriptor: UffdScope::None,
             ..OUTSIDE
         };
-        assert!(verdict(Name::SoftDirty, &facts, none).works);
+        assert!(verdict(StrategyName::SoftDirty, &facts, none).works);
         let error = auto(&verdicts(&facts, none)).unwrap_err();
         assert!(error.contains("not hash"), "{error}");
         facts.behaviour.soft_dirty = false;
-        let verdict = verdict(Name::SoftDirty, &facts, none);
+        let verdict = verdict(StrategyName::SoftDirty, &facts, none);
         assert!(verdict.reason.contains("clear_refs succeeds"));
     }
 
     #[test]
     fn mprotect_is_for_the_process_itself() {
-        let inside = Means {
+        let inside = StrategyMeans {
             in_process: true,
             ..OUTSIDE
         };
-        assert!(verdict(Name::Mprotect, &modern(), inside).works);
-        assert!(!verdict(Name::Mprotect, &modern(), OUTSIDE).works);
+        assert!(verdict(StrategyName::Mprotect, &modern(), inside).works);
+        assert!(!verdict(StrategyName::Mprotect, &modern(), OUTSIDE).works);
     }
 
     /// A kernel that has everything and whose reports are wrong: the two traps.
     #[test]
     fn a_trial_that_fails_refuses_whatever_the_kernel_offers() {
         let mut facts = modern();
-        facts.trials[0].outcome = Outcome::Fails("misses the first write to a page".into());
+        facts.trials[0].outcome = StrategyOutcome::Fails("misses the first write to a page".into());
         let choice = chosen(&facts, OUTSIDE);
-        assert_eq!(choice.strategy, Name::Sync);
+        assert_eq!(choice.strategy, StrategyName::Sync);
         assert!(choice.reason.contains("misses the first write"));
     }
 
     #[test]
     fn reservations_are_told_by_kind_of_memory() {
         let mut facts = modern();
-        let seen = |first_reads, zaps| Outcome::Works(Seen { first_reads, zaps });
-        let trial = |backing, outcome| Trial {
-            strategy: Name::NoneIsClean,
+        let seen = |first_reads, zaps| StrategyOutcome::Works(ExtraReports { first_reads, zaps });
+        let trial = |backing, outcome| StrategyTrial {
+            strategy: StrategyName::NoneIsClean,
             backing,
             outcome,
         };
@@ -350,10 +359,10 @@ mod tests {
             trial(Backing::Shmem, seen(true, false)),
             trial(
                 Backing::Hugetlb,
-                Outcome::Untried("the pool is empty".into()),
+                StrategyOutcome::Untried("the pool is empty".into()),
             ),
         ];
-        let verdict = verdict(Name::NoneIsClean, &facts, OUTSIDE);
+        let verdict = verdict(StrategyName::NoneIsClean, &facts, OUTSIDE);
         let expected = "works for anon, shmem; reports first reads of shmem; misses zaps of anon; \
                         hugetlb untried: the pool is empty";
         assert_eq!(verdict.reason, expected);

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::area::Area;
+use super::area::TrackedArea;
 use uffd::{ArmScan, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, Result, pages_in};
 
 /// What the kernel's own buffer holds (`PAGEMAP_WALK_SIZE >> PAGE_SHIFT`).
@@ -20,7 +20,7 @@ const LOOKS: u32 = 4;
 
 /// How to find the pages that are not armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unarmed {
+pub(super) enum UnarmedSearch {
     /// `PAGEMAP_SCAN`.
     Scan,
     /// pagemap entries; a page that is not there is armed by a marker.
@@ -31,13 +31,13 @@ pub(super) enum Unarmed {
 
 /// The pagemap of the target with buffers.
 #[derive(Debug)]
-pub(super) struct Collector {
+pub(super) struct PageCollector {
     pagemap: Pagemap,
     regions: Vec<PageRegion>,
     entries: Vec<Entry>,
 }
 
-impl Collector {
+impl PageCollector {
     pub fn new(pagemap: Pagemap) -> Self {
         Self {
             pagemap,
@@ -50,7 +50,7 @@ impl Collector {
     /// registered any more; `None`: the process is gone.
     pub fn arm_written(
         &mut self,
-        area: &Area,
+        area: &TrackedArea,
         query: &Query,
         mut each: impl FnMut(PageRegion),
     ) -> Result<Option<u64>> {
@@ -66,9 +66,9 @@ impl Collector {
         let mut looks = 0;
         while let Some(run) = pending.pop() {
             let rest = match self.arm_run(&run, query, &mut each)? {
-                Run::Done => continue,
-                Run::Gone => return Ok(None),
-                Run::RefusedAfter(at) => at..run.end,
+                ArmedRun::Done => continue,
+                ArmedRun::Gone => return Ok(None),
+                ArmedRun::RefusedAfter(at) => at..run.end,
             };
             looks += 1;
             let left = if looks <= LOOKS {
@@ -87,12 +87,12 @@ impl Collector {
         run: &Range<u64>,
         query: &Query,
         each: &mut impl FnMut(PageRegion),
-    ) -> Result<Run> {
+    ) -> Result<ArmedRun> {
         let mut at = run.start;
         while at < run.end {
             let part = at..at.saturating_add(SCAN_AT_ONCE).min(run.end);
             let Some(scan) = self.pagemap.arm_once(&part, query, &mut self.regions)? else {
-                return Ok(Run::Gone);
+                return Ok(ArmedRun::Gone);
             };
             let (filled, walked) = match scan {
                 ArmScan::Walked(scanned) => (scanned.regions, Some(scanned.walk_end)),
@@ -104,13 +104,13 @@ impl Collector {
                 Some(end) if end > at => at = end,
                 Some(_) => return Err(self.pagemap.stuck(at)),
                 None => {
-                    return Ok(Run::RefusedAfter(
+                    return Ok(ArmedRun::RefusedAfter(
                         regions.last().map_or(at, |last| last.end),
                     ));
                 }
             }
         }
-        Ok(Run::Done)
+        Ok(ArmedRun::Done)
     }
 
     fn is_registered(&self, page: &Range<u64>) -> Result<bool> {
@@ -136,20 +136,24 @@ impl Collector {
     }
 
     /// The pages of a range that are not armed, as ranges. `None`: the process is gone.
-    pub fn unarmed(&mut self, range: &Range<u64>, how: Unarmed) -> Result<Option<Vec<Range<u64>>>> {
+    pub fn unarmed(
+        &mut self,
+        range: &Range<u64>,
+        how: UnarmedSearch,
+    ) -> Result<Option<Vec<Range<u64>>>> {
         let mut found: Vec<Range<u64>> = Vec::new();
         let mut add = |range: Range<u64>| match found.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => found.push(range),
         };
         let walked = match how {
-            Unarmed::Scan => {
+            UnarmedSearch::Scan => {
                 let each = |region: PageRegion| add(region.start..region.end);
                 self.pagemap
                     .scan(range, &Query::WRITTEN, &mut self.regions, each)?
             }
-            Unarmed::Entries => self.entries(range, |_| true, add)?,
-            Unarmed::PresentEntries => {
+            UnarmedSearch::Entries => self.entries(range, |_| true, add)?,
+            UnarmedSearch::PresentEntries => {
                 self.entries(range, |entry| entry.present() || entry.swapped(), add)?
             }
         };
@@ -196,7 +200,7 @@ impl Collector {
     }
 }
 
-enum Run {
+enum ArmedRun {
     Done,
     Gone,
     /// Something that is not registered lies after this address.

@@ -3,19 +3,19 @@
 use serde::Serialize;
 use uffd::Backing;
 
-use super::Name;
-use super::trial::{self, Trial};
+use super::StrategyName;
+use super::trial::{self, StrategyTrial};
 use uffd::{Behaviour, Userfaultfd};
 
 /// The facts that decide which strategies are refused.
 #[derive(Clone, Debug, Serialize)]
-pub struct Facts {
+pub struct StrategyFacts {
     /// What the kernel was seen to do.
     pub behaviour: Behaviour,
     /// A userfaultfd of this process may handle faults of the kernel too.
     pub kernel_faults: bool,
     /// Every strategy on every kind of memory.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<StrategyTrial>,
 }
 
 /// Tries everything, `mprotect` only for who tracks itself: it installs a SIGSEGV handler. Takes some 100 ms, leaves
@@ -23,13 +23,13 @@ pub struct Facts {
 ///
 /// # Errors
 /// If the kernel has no userfaultfd at all, or `/proc` is not there.
-pub fn gather(in_process: bool) -> uffd::Result<Facts> {
+pub fn gather(in_process: bool) -> uffd::Result<StrategyFacts> {
     let behaviour = uffd::self_test()?;
     let each = |name| Backing::ALL.map(|backing| trial::run(name, backing, &behaviour));
-    let names = Name::ALL
+    let names = StrategyName::ALL
         .into_iter()
-        .filter(|name| in_process || *name != Name::Mprotect);
-    Ok(Facts {
+        .filter(|name| in_process || *name != StrategyName::Mprotect);
+    Ok(StrategyFacts {
         behaviour,
         kernel_faults: Userfaultfd::open().is_ok(),
         trials: names.flat_map(each).collect(),
@@ -39,7 +39,7 @@ pub fn gather(in_process: bool) -> uffd::Result<Facts> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::super::trial::Outcome;
+    use super::super::trial::StrategyOutcome;
     use super::*;
 
     #[test]
@@ -48,8 +48,11 @@ mod tests {
         assert_eq!(facts.trials.len(), 32);
         for trial in &facts.trials {
             let plain = matches!(trial.backing, Backing::Anon | Backing::Shmem);
-            if plain && matches!(trial.strategy, Name::Hash | Name::Mprotect) {
-                assert!(matches!(trial.outcome, Outcome::Works(_)), "{trial:?}");
+            if plain && matches!(trial.strategy, StrategyName::Hash | StrategyName::Mprotect) {
+                assert!(
+                    matches!(trial.outcome, StrategyOutcome::Works(_)),
+                    "{trial:?}"
+                );
             }
         }
     }

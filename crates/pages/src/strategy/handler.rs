@@ -11,15 +11,15 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use uffd::Backing;
 
-use super::area::Area;
-use super::registered::{Registered, is_unmapped};
+use super::area::TrackedArea;
+use super::registered::{RegisteredAreas, is_unmapped};
 use uffd::{Error, Message, PAGE_SIZE, Result};
 
 /// A fault that waits for an answer.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
+pub(super) struct WaitingFault {
     /// The area it is in.
-    pub area: Area,
+    pub area: TrackedArea,
     /// False: nobody has told of it yet. A mapping that grows in place (a stack, mremap(2)) takes its registration along.
     pub known: bool,
     /// The page that is answered for.
@@ -31,23 +31,23 @@ pub(super) struct Fault {
 }
 
 /// What the thread does with each fault.
-pub(super) type Answer = Box<dyn FnMut(&Registered, &Fault) -> Result<()> + Send>;
+pub(super) type FaultAnswer = Box<dyn FnMut(&RegisteredAreas, &WaitingFault) -> Result<()> + Send>;
 
 /// The running thread; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Handler {
+pub(super) struct FaultHandler {
     stop: Arc<OwnedFd>,
     failure: Arc<Mutex<Option<Error>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Handler {
+impl FaultHandler {
     /// Starts to answer.
-    pub fn start(registered: Arc<Registered>, answer: Answer) -> Result<Self> {
+    pub fn start(registered: Arc<RegisteredAreas>, answer: FaultAnswer) -> Result<Self> {
         let failed = |what| move |e| Error::system("cannot create", what, e);
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed("an eventfd"))?;
         let (stop, failure) = (Arc::new(stop), Arc::new(Mutex::default()));
-        let serving = Serving {
+        let serving = HandlerThread {
             registered,
             answer,
             stop: stop.clone(),
@@ -83,7 +83,7 @@ impl Handler {
     }
 }
 
-impl Drop for Handler {
+impl Drop for FaultHandler {
     fn drop(&mut self) {
         // An eventfd takes 2^64 - 2 of these.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
@@ -93,21 +93,21 @@ impl Drop for Handler {
     }
 }
 
-struct Serving {
-    registered: Arc<Registered>,
-    answer: Answer,
+struct HandlerThread {
+    registered: Arc<RegisteredAreas>,
+    answer: FaultAnswer,
     stop: Arc<OwnedFd>,
     failure: Arc<Mutex<Option<Error>>>,
 }
 
-impl Drop for Serving {
+impl Drop for HandlerThread {
     /// Also when it panics.
     fn drop(&mut self) {
         let _ = self.registered.release();
     }
 }
 
-impl Serving {
+impl HandlerThread {
     fn run(mut self) {
         if let Err(error) = self.serve() {
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -153,7 +153,7 @@ impl Serving {
         let grown = || {
             let start = address / PAGE_SIZE * PAGE_SIZE;
             // Hugetlb does not grow; shmem takes what anonymous memory does.
-            Area {
+            TrackedArea {
                 range: start..start + PAGE_SIZE,
                 backing: Backing::Anon,
                 page_size: PAGE_SIZE,
@@ -161,7 +161,7 @@ impl Serving {
         };
         let (known, area) = (known.is_some(), known.unwrap_or_else(grown));
         let page = area.page_at(address);
-        let fault = Fault {
+        let fault = WaitingFault {
             area,
             known,
             page,
@@ -173,7 +173,7 @@ impl Serving {
 }
 
 /// Disarms a page and wakes who waits for it, also if it is not registered any more.
-pub(super) fn resolve(registered: &Registered, page: &Range<u64>) -> Result<()> {
+pub(super) fn resolve(registered: &RegisteredAreas, page: &Range<u64>) -> Result<()> {
     match registered.uffd().resolve(page) {
         Err(e) if is_unmapped(&e) => registered.uffd().wake(page),
         result => result,
@@ -187,17 +187,17 @@ mod tests {
     use uffd::{Features, RegisterMode, Scratch, Userfaultfd};
 
     /// A write to an armed page, answered by `answer`, ends; what the handler then says of itself.
-    fn write_answered_by(answer: Answer) -> Result<()> {
+    fn write_answered_by(answer: FaultAnswer) -> Result<()> {
         let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
-        let area = Area {
+        let area = TrackedArea {
             range: scratch.range(),
             backing: Backing::Anon,
             page_size: PAGE_SIZE,
         };
         let uffd = Userfaultfd::open_user_mode_only().unwrap();
         let registered =
-            Arc::new(Registered::new(uffd, Features::default(), RegisterMode::WP).unwrap());
-        let handler = Handler::start(registered.clone(), answer).unwrap();
+            Arc::new(RegisteredAreas::new(uffd, Features::default(), RegisterMode::WP).unwrap());
+        let handler = FaultHandler::start(registered.clone(), answer).unwrap();
         registered.add(&area).unwrap();
         scratch.write(0);
         registered.arm_all(&area).unwrap();

@@ -9,9 +9,9 @@ use std::ops::Range;
 use uffd::Backing;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::area::{Area, Stats, Written, append};
-use super::collect::Collector;
-use super::{Name, Strategy};
+use super::area::{AreaStats, TrackedArea, WrittenRun, append};
+use super::collect::PageCollector;
+use super::{StrategyName, TrackingStrategy};
 use uffd::{Entry, PAGE_SIZE, Pagemap, ProcessMemory, Result, pages_in};
 
 /// How much is read at once.
@@ -22,9 +22,9 @@ const UNREADABLE: u64 = 0;
 
 /// The strategy.
 #[derive(Debug)]
-pub(super) struct Hash {
+pub(super) struct HashStrategy {
     memory: ProcessMemory,
-    collector: Collector,
+    collector: PageCollector,
     buffer: Vec<u8>,
     /// What an empty page hashes to.
     empty: u64,
@@ -32,11 +32,11 @@ pub(super) struct Hash {
     hashes: HashMap<u64, Vec<u64>>,
 }
 
-impl Hash {
+impl HashStrategy {
     pub fn new(pid: u32, pagemap: Pagemap) -> Self {
         Self {
             memory: ProcessMemory::of(pid),
-            collector: Collector::new(pagemap),
+            collector: PageCollector::new(pagemap),
             buffer: vec![0; CHUNK as usize],
             empty: xxh3_64(&[0; PAGE]),
             hashes: HashMap::new(),
@@ -46,7 +46,7 @@ impl Hash {
     /// Hashes every page of an area and hands over those that changed.
     fn update(
         &mut self,
-        area: &Area,
+        area: &TrackedArea,
         hashes: &mut [u64],
         mut changed: impl FnMut(Range<u64>),
     ) -> Result<Option<()>> {
@@ -74,7 +74,7 @@ impl Hash {
     }
 
     /// What of a part is to be read.
-    fn there(&mut self, area: &Area, part: &Range<u64>) -> Result<Option<Vec<Range<u64>>>> {
+    fn there(&mut self, area: &TrackedArea, part: &Range<u64>) -> Result<Option<Vec<Range<u64>>>> {
         if matches!(area.backing, Backing::Shmem | Backing::File) {
             return Ok(Some(vec![part.clone()]));
         }
@@ -117,23 +117,27 @@ impl Hash {
     }
 }
 
-impl Strategy for Hash {
-    fn name(&self) -> Name {
-        Name::Hash
+impl TrackingStrategy for HashStrategy {
+    fn name(&self) -> StrategyName {
+        StrategyName::Hash
     }
 
-    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
         let mut hashes = vec![UNREADABLE; area.pages() as usize];
         let hashed = self.update(area, &mut hashes, |_| ())?;
         self.hashes.insert(area.range.start, hashes);
         Ok(hashed)
     }
 
-    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+    fn round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+    ) -> Result<Option<AreaStats>> {
         let mut hashes = self.hashes.remove(&area.range.start).unwrap_or_default();
         // An area that was never armed has no content yet to compare with: all of it is reported.
         hashes.resize(area.pages() as usize, UNREADABLE);
-        let mut stats = Stats::of(area);
+        let mut stats = AreaStats::of(area);
         let hashed = self.update(area, &mut hashes, |page| {
             stats.written += 1;
             append(written, page, PAGE_SIZE);
@@ -142,7 +146,7 @@ impl Strategy for Hash {
         Ok(hashed.map(|()| stats))
     }
 
-    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+    fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         let mut known: Vec<_> = old
             .iter()
             .filter_map(|area| Some((area, self.hashes.remove(&area.range.start)?)))
@@ -156,7 +160,7 @@ impl Strategy for Hash {
         }
     }
 
-    fn forget(&mut self, area: &Area) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
         self.hashes.remove(&area.range.start);
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! `markers`: arm everything, by markers where nothing is; let the kernel resolve the faults and read what is
 //! disarmed (`WP_ASYNC`, `PAGEMAP_SCAN`).
 
-use super::area::{Area, Stats, Written, append};
-use super::collect::Collector;
-use super::registered::Registered;
-use super::{Name, Strategy};
+use super::area::{AreaStats, TrackedArea, WrittenRun, append};
+use super::collect::PageCollector;
+use super::registered::RegisteredAreas;
+use super::{StrategyName, TrackingStrategy};
 use uffd::{
     Categories, Features, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, Result, Userfaultfd,
     pages_in,
@@ -20,42 +20,46 @@ const DETAILED: Query = Query {
 
 /// The strategy.
 #[derive(Debug)]
-pub(super) struct Markers {
-    registered: Registered,
-    collector: Collector,
+pub(super) struct MarkersStrategy {
+    registered: RegisteredAreas,
+    collector: PageCollector,
     detailed: bool,
 }
 
-impl Markers {
+impl MarkersStrategy {
     /// `detailed`: tell zaps and huge pages, where the kernel calls an empty pte written.
     pub fn new(uffd: Userfaultfd, pagemap: Pagemap, detailed: bool) -> Result<Self> {
         Ok(Self {
-            registered: Registered::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
-            collector: Collector::new(pagemap),
+            registered: RegisteredAreas::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
+            collector: PageCollector::new(pagemap),
             detailed,
         })
     }
 }
 
-impl Strategy for Markers {
-    fn name(&self) -> Name {
-        Name::Markers
+impl TrackingStrategy for MarkersStrategy {
+    fn name(&self) -> StrategyName {
+        StrategyName::Markers
     }
 
-    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
         self.registered.add(area)?;
         // By write-protecting, not by a scan: that splits huge pages of shmem, of which a scan would report all
         // 512, and reaches hugetlb without page tables, where scans of some kernels hang.
         self.registered.arm_all(area).map(|_| Some(()))
     }
 
-    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+    fn round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+    ) -> Result<Option<AreaStats>> {
         let query = if self.detailed {
             DETAILED
         } else {
             Query::WRITTEN_AND_ARM
         };
-        let mut stats = Stats::of(area);
+        let mut stats = AreaStats::of(area);
         stats.zapped = self.detailed.then_some(0);
         let vanished = self.collector.arm_written(area, &query, |region| {
             let unit = unit(&region, area);
@@ -70,11 +74,11 @@ impl Strategy for Markers {
         }))
     }
 
-    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+    fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.registered.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &Area) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
         self.registered.remove(area)
     }
 
@@ -83,7 +87,7 @@ impl Strategy for Markers {
     }
 }
 
-fn unit(region: &PageRegion, area: &Area) -> u64 {
+fn unit(region: &PageRegion, area: &TrackedArea) -> u64 {
     if region.categories.contains(Categories::HUGE) {
         area.page_size.max(PMD_SIZE)
     } else {

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 use uffd::Backing;
 
-use super::area::{Area, Stats, Written};
-use super::collect::Collector;
-use super::handler::{Answer, Fault, Handler, resolve};
+use super::area::{AreaStats, TrackedArea, WrittenRun};
+use super::collect::PageCollector;
+use super::handler::{FaultAnswer, FaultHandler, WaitingFault, resolve};
 use super::none_is_clean::{self, THERE_AND_WRITTEN};
-use super::registered::{Registered, is_unmapped};
-use super::{Name, Strategy};
+use super::registered::{RegisteredAreas, is_unmapped};
+use super::{StrategyName, TrackingStrategy};
 use uffd::{Categories, Error, Features, Pagemap, Query, RegisterMode, Result, Userfaultfd};
 
 /// A zero page that nobody has written to.
@@ -27,45 +27,46 @@ const UNTOUCHED_ZERO_PAGE: Query = Query {
 
 /// The strategy. Fields are dropped in their order: the handler serves until everything is let go.
 #[derive(Debug)]
-pub(super) struct MissingZeropage {
-    handler: Handler,
-    registered: Arc<Registered>,
-    collector: Collector,
-    touched: Touched,
+pub(super) struct MissingZeropageStrategy {
+    handler: FaultHandler,
+    registered: Arc<RegisteredAreas>,
+    collector: PageCollector,
+    touched: TouchCounts,
 }
 
-impl MissingZeropage {
+impl MissingZeropageStrategy {
     /// `uffd` must handle faults of the kernel too: else a read(2) of the target into a new page fails. Of the two
     /// pagemaps of the target one is for the handler.
     pub fn new(uffd: Userfaultfd, pagemaps: [Pagemap; 2]) -> Result<Self> {
-        let registered = Arc::new(Registered::new(
+        let registered = Arc::new(RegisteredAreas::new(
             uffd,
             Features::WP_ASYNC,
             RegisterMode::MISSING_WP,
         )?);
         let [own, handlers] = pagemaps;
-        let touched = Touched::default();
-        let mut filler = Filler {
-            collector: Collector::new(handlers),
+        let touched = TouchCounts::default();
+        let mut filler = PageFiller {
+            collector: PageCollector::new(handlers),
             zeroes: Vec::new(),
             touched: touched.clone(),
         };
-        let answer: Answer = Box::new(move |registered, fault| filler.answer(registered, fault));
+        let answer: FaultAnswer =
+            Box::new(move |registered, fault| filler.answer(registered, fault));
         Ok(Self {
-            handler: Handler::start(registered.clone(), answer)?,
+            handler: FaultHandler::start(registered.clone(), answer)?,
             registered,
-            collector: Collector::new(own),
+            collector: PageCollector::new(own),
             touched,
         })
     }
 }
 
-impl Strategy for MissingZeropage {
-    fn name(&self) -> Name {
-        Name::MissingZeropage
+impl TrackingStrategy for MissingZeropageStrategy {
+    fn name(&self) -> StrategyName {
+        StrategyName::MissingZeropage
     }
 
-    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
         self.registered.add(area)?;
         let armed = self
             .collector
@@ -73,21 +74,25 @@ impl Strategy for MissingZeropage {
         Ok(armed.map(|_| ()))
     }
 
-    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+    fn round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+    ) -> Result<Option<AreaStats>> {
         self.handler.check()?;
         let stats = none_is_clean::round(&mut self.collector, area, written)?;
-        Ok(stats.map(|stats| Stats {
+        Ok(stats.map(|stats| AreaStats {
             touched: Some(self.touched.take(area)),
             ..stats
         }))
     }
 
-    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+    fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.registered.redraw(old, new);
         self.touched.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &Area) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
         self.touched.take(area);
         self.registered.remove(area)
     }
@@ -99,19 +104,19 @@ impl Strategy for MissingZeropage {
 
 /// First accesses since the last round, in pages of 4 KiB, by the start of the area.
 #[derive(Clone, Debug, Default)]
-struct Touched(Arc<Mutex<HashMap<u64, u64>>>);
+struct TouchCounts(Arc<Mutex<HashMap<u64, u64>>>);
 
-impl Touched {
-    fn add(&self, area: &Area) {
+impl TouchCounts {
+    fn add(&self, area: &TrackedArea) {
         *self.lock().entry(area.range.start).or_default() += area.page_size / uffd::PAGE_SIZE;
     }
 
-    fn take(&self, area: &Area) -> u64 {
+    fn take(&self, area: &TrackedArea) -> u64 {
         self.lock().remove(&area.range.start).unwrap_or_default()
     }
 
     /// What was touched in areas since the last round goes to those that take their place.
-    fn redraw(&self, old: &[Area], new: &[Area]) {
+    fn redraw(&self, old: &[TrackedArea], new: &[TrackedArea]) {
         let mut touched = self.lock();
         let moved: u64 = old
             .iter()
@@ -128,15 +133,15 @@ impl Touched {
 }
 
 /// The handler's part.
-struct Filler {
-    collector: Collector,
+struct PageFiller {
+    collector: PageCollector,
     /// What is copied to a page of the largest size so far.
     zeroes: Vec<u8>,
-    touched: Touched,
+    touched: TouchCounts,
 }
 
-impl Filler {
-    fn answer(&mut self, registered: &Registered, fault: &Fault) -> Result<()> {
+impl PageFiller {
+    fn answer(&mut self, registered: &RegisteredAreas, fault: &WaitingFault) -> Result<()> {
         if fault.write_protect {
             return resolve(registered, &fault.page);
         }
@@ -157,7 +162,7 @@ impl Filler {
         }
     }
 
-    fn zero_page(&mut self, registered: &Registered, fault: &Fault) -> Result<()> {
+    fn zero_page(&mut self, registered: &RegisteredAreas, fault: &WaitingFault) -> Result<()> {
         registered.uffd().zeropage(&fault.page, false)?;
         if !fault.write {
             // If it is written by now it stays disarmed, and is in the next report.
@@ -166,7 +171,7 @@ impl Filler {
         Ok(())
     }
 
-    fn zeroed_page(&mut self, registered: &Registered, fault: &Fault) -> Result<()> {
+    fn zeroed_page(&mut self, registered: &RegisteredAreas, fault: &WaitingFault) -> Result<()> {
         let length = fault.area.page_size as usize;
         if self.zeroes.len() < length {
             self.zeroes.resize(length, 0);
@@ -189,7 +194,9 @@ mod tests {
 
     /// A zero page is put there, another thread writes, and then the page is armed, by either way: whether a scan
     /// reports the write.
-    fn is_reported(arm: impl FnOnce(&Userfaultfd, &mut Collector, &std::ops::Range<u64>)) -> bool {
+    fn is_reported(
+        arm: impl FnOnce(&Userfaultfd, &mut PageCollector, &std::ops::Range<u64>),
+    ) -> bool {
         let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
         let uffd = Userfaultfd::open_user_mode_only().unwrap();
         uffd.enable(Features::WP_ASYNC).unwrap();
@@ -198,7 +205,7 @@ mod tests {
         uffd.zeropage(&page, true).unwrap();
         scratch.store(0, 7);
         let pagemap = || Pagemap::own().unwrap().unwrap();
-        arm(&uffd, &mut Collector::new(pagemap()), &page);
+        arm(&uffd, &mut PageCollector::new(pagemap()), &page);
         let mut regions = [PageRegion::default()];
         let scanned = pagemap()
             .scan_once(&page, &Query::WRITTEN, &mut regions)

@@ -28,13 +28,15 @@ mod start;
 mod sync;
 mod trial;
 
-pub use area::{Area, Stats, Written};
-pub use choose::{Choice, Descriptor, Means, Verdict, auto, verdict, verdicts};
-pub use facts::{Facts, gather};
-pub use mprotect::Mprotect;
-pub use name::Name;
-pub use start::{StartError, Target, start};
-pub use trial::{Outcome, Seen, Trial};
+pub use area::{AreaStats, TrackedArea, WrittenRun};
+pub use choose::{
+    StrategyChoice, StrategyMeans, StrategyVerdict, UffdScope, auto, verdict, verdicts,
+};
+pub use facts::{StrategyFacts, gather};
+pub use mprotect::MprotectStrategy;
+pub use name::StrategyName;
+pub use start::{StartError, StrategyTarget, start};
+pub use trial::{ExtraReports, StrategyOutcome, StrategyTrial};
 
 use uffd::Result;
 
@@ -43,17 +45,21 @@ use uffd::Result;
 /// The caller arms every area and ends the round; from then on each round asks every area and ends. What is written
 /// after a page was armed is reported by a later round; no write falls between two rounds, except with `soft-dirty`.
 /// `None` as a result: the process is gone, or has another address space since exec. Dropping a strategy releases it.
-pub trait Strategy: Send {
+pub trait TrackingStrategy: Send {
     /// Which one it is.
-    fn name(&self) -> Name;
+    fn name(&self) -> StrategyName;
 
     /// Begins to track an area. EBUSY: it is registered with another userfaultfd; EINVAL: this kernel cannot track
     /// memory of this kind.
-    fn arm(&mut self, area: &Area) -> Result<Option<()>>;
+    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>>;
 
     /// Appends what was written in an area since the last round, in order of addresses, and arms it again. What has
     /// been unmapped meanwhile is counted, and is no error.
-    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>>;
+    fn round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+    ) -> Result<Option<AreaStats>>;
 
     /// Ends a round, after every area was asked.
     fn end_round(&mut self) -> Result<Option<()>> {
@@ -62,10 +68,10 @@ pub trait Strategy: Send {
 
     /// Draws the borders of areas anew, where the process has split, joined or unmapped some: `new` takes the place of
     /// `old` and covers nothing that `old` did not. No page is armed or disarmed.
-    fn redraw(&mut self, _old: &[Area], _new: &[Area]) {}
+    fn redraw(&mut self, _old: &[TrackedArea], _new: &[TrackedArea]) {}
 
     /// Stops to track an area and disarms it. An area that is unmapped already is no error.
-    fn forget(&mut self, area: &Area) -> Result<()>;
+    fn forget(&mut self, area: &TrackedArea) -> Result<()>;
 
     /// Stops to track every area: nothing stays armed and nobody waits.
     fn release(self: Box<Self>) -> Result<()>;

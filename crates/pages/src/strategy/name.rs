@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 /// A strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Name {
+pub enum StrategyName {
     /// Markers for every page that is not there; the kernel resolves the faults.
     Markers,
     /// A message for each fault, resolved by a handler thread.
@@ -26,7 +26,7 @@ pub enum Name {
     Hash,
 }
 
-impl Name {
+impl StrategyName {
     /// All, in the order in which `auto` prefers those it may choose.
     pub const ALL: [Self; 8] = [
         Self::Markers,
@@ -89,13 +89,13 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for StrategyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-impl FromStr for Name {
+impl FromStr for StrategyName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -107,7 +107,7 @@ impl FromStr for Name {
     }
 }
 
-impl Serialize for Name {
+impl Serialize for StrategyName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
@@ -119,11 +119,11 @@ mod tests {
 
     #[test]
     fn every_name_is_read_as_it_is_written() {
-        for name in Name::ALL {
+        for name in StrategyName::ALL {
             assert_eq!(name.to_string().parse(), Ok(name));
         }
         let error = "marker"
-            .parse::<Name>()
+            .parse::<StrategyName>()
             .map_err(|e| e.contains("markers, sync"));
         assert_eq!(error, Err(true));
     }

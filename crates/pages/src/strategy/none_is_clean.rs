@@ -3,10 +3,10 @@
 //! What user space can do today of an attribute of the VMA, with which protection would start at registering. A page
 //! touched later is there and not armed: written, unless it is the zero page.
 
-use super::area::{Area, Stats, Written, append};
-use super::collect::Collector;
-use super::registered::Registered;
-use super::{Name, Strategy};
+use super::area::{AreaStats, TrackedArea, WrittenRun, append};
+use super::collect::PageCollector;
+use super::registered::RegisteredAreas;
+use super::{StrategyName, TrackingStrategy};
 use uffd::{
     Categories, Features, PageRegion, Pagemap, Query, RegisterMode, Result, Userfaultfd, pages_in,
 };
@@ -20,26 +20,26 @@ pub(super) const THERE_AND_WRITTEN: Query = Query {
 
 /// The strategy.
 #[derive(Debug)]
-pub(super) struct NoneIsClean {
-    registered: Registered,
-    collector: Collector,
+pub(super) struct NoneIsCleanStrategy {
+    registered: RegisteredAreas,
+    collector: PageCollector,
 }
 
-impl NoneIsClean {
+impl NoneIsCleanStrategy {
     pub fn new(uffd: Userfaultfd, pagemap: Pagemap) -> Result<Self> {
         Ok(Self {
-            registered: Registered::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
-            collector: Collector::new(pagemap),
+            registered: RegisteredAreas::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
+            collector: PageCollector::new(pagemap),
         })
     }
 }
 
-impl Strategy for NoneIsClean {
-    fn name(&self) -> Name {
-        Name::NoneIsClean
+impl TrackingStrategy for NoneIsCleanStrategy {
+    fn name(&self) -> StrategyName {
+        StrategyName::NoneIsClean
     }
 
-    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
         self.registered.add(area)?;
         let armed = self
             .collector
@@ -47,15 +47,19 @@ impl Strategy for NoneIsClean {
         Ok(armed.map(|_| ()))
     }
 
-    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+    fn round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+    ) -> Result<Option<AreaStats>> {
         round(&mut self.collector, area, written)
     }
 
-    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+    fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.registered.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &Area) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
         self.registered.remove(area)
     }
 
@@ -66,11 +70,11 @@ impl Strategy for NoneIsClean {
 
 /// A round that leaves alone what is not there.
 pub(super) fn round(
-    collector: &mut Collector,
-    area: &Area,
-    written: &mut Vec<Written>,
-) -> Result<Option<Stats>> {
-    let mut stats = Stats::of(area);
+    collector: &mut PageCollector,
+    area: &TrackedArea,
+    written: &mut Vec<WrittenRun>,
+) -> Result<Option<AreaStats>> {
+    let mut stats = AreaStats::of(area);
     let vanished = collector.arm_written(area, &THERE_AND_WRITTEN, |region: PageRegion| {
         let range = region.start..region.end;
         stats.armed += pages_in(&range);

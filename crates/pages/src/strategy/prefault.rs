@@ -2,29 +2,29 @@
 //!
 //! Armed and read as `markers` or, without the asynchronous mode, as `sync` does it.
 
-use super::area::{Area, Stats, Written};
-use super::{Name, Strategy};
+use super::area::{AreaStats, TrackedArea, WrittenRun};
+use super::{StrategyName, TrackingStrategy};
 use uffd::{ProcessMemory, Result};
 
 /// The strategy over the one that arms.
-pub(super) struct Prefault {
+pub(super) struct PrefaultStrategy {
     memory: ProcessMemory,
-    inner: Box<dyn Strategy>,
+    inner: Box<dyn TrackingStrategy>,
 }
 
-impl Prefault {
-    pub fn new(pid: u32, inner: Box<dyn Strategy>) -> Self {
+impl PrefaultStrategy {
+    pub fn new(pid: u32, inner: Box<dyn TrackingStrategy>) -> Self {
         let memory = ProcessMemory::of(pid);
         Self { memory, inner }
     }
 }
 
-impl Strategy for Prefault {
-    fn name(&self) -> Name {
-        Name::Prefault
+impl TrackingStrategy for PrefaultStrategy {
+    fn name(&self) -> StrategyName {
+        StrategyName::Prefault
     }
 
-    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
         // What cannot be read (beyond the end of a file) nobody can write either.
         match self.memory.populate(&area.range)? {
             Some(_) => self.inner.arm(area),
@@ -32,7 +32,11 @@ impl Strategy for Prefault {
         }
     }
 
-    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+    fn round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+    ) -> Result<Option<AreaStats>> {
         self.inner.round(area, written)
     }
 
@@ -40,11 +44,11 @@ impl Strategy for Prefault {
         self.inner.end_round()
     }
 
-    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+    fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.inner.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &Area) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
         self.inner.forget(area)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use super::area::Area;
+use super::area::TrackedArea;
 use uffd::{Error, Features, RegisterMode, Result, Userfaultfd, pages_in};
 
 /// How much one ioctl arms: it holds the target's mmap lock meanwhile, for at most some 5 ms.
@@ -14,13 +14,13 @@ const ARM_AT_ONCE: u64 = 256 << 20;
 
 /// A userfaultfd and what it is registered for. Dropping it disarms everything and wakes who waits.
 #[derive(Debug)]
-pub(super) struct Registered {
+pub(super) struct RegisteredAreas {
     uffd: Userfaultfd,
     mode: RegisterMode,
-    areas: Mutex<BTreeMap<u64, Area>>,
+    areas: Mutex<BTreeMap<u64, TrackedArea>>,
 }
 
-impl Registered {
+impl RegisteredAreas {
     /// Enables `features` on a descriptor that has none yet; areas are registered for `mode`.
     pub fn new(uffd: Userfaultfd, features: Features, mode: RegisterMode) -> Result<Self> {
         uffd.enable(features)?;
@@ -34,7 +34,7 @@ impl Registered {
     }
 
     /// Registers an area. It is known before its first fault can come.
-    pub fn add(&self, area: &Area) -> Result<()> {
+    pub fn add(&self, area: &TrackedArea) -> Result<()> {
         self.lock().insert(area.range.start, area.clone());
         self.uffd
             .register(&area.range, self.mode)
@@ -45,7 +45,7 @@ impl Registered {
     }
 
     /// Replaces areas by others that cover what is left of them.
-    pub fn redraw(&self, old: &[Area], new: &[Area]) {
+    pub fn redraw(&self, old: &[TrackedArea], new: &[TrackedArea]) {
         let mut areas = self.lock();
         for area in old {
             areas.remove(&area.range.start);
@@ -54,14 +54,14 @@ impl Registered {
     }
 
     /// Arms a whole area, in steps; returns how many pages have vanished meanwhile.
-    pub fn arm_all(&self, area: &Area) -> Result<u64> {
+    pub fn arm_all(&self, area: &TrackedArea) -> Result<u64> {
         area.parts(ARM_AT_ONCE)
             .map(|part| self.arm(area, &part))
             .sum()
     }
 
     /// Arms a range inside an area; returns how many pages of it are not there any more.
-    pub fn arm(&self, area: &Area, range: &Range<u64>) -> Result<u64> {
+    pub fn arm(&self, area: &TrackedArea, range: &Range<u64>) -> Result<u64> {
         match self.uffd.arm(range) {
             Err(e) if is_unmapped(&e) && range.end - range.start > area.page_size => {
                 // Gone as a whole, most likely: what is left in its middle stays unarmed, and is told later.
@@ -87,14 +87,14 @@ impl Registered {
     }
 
     /// Which area an address is in.
-    pub fn at(&self, address: u64) -> Option<Area> {
+    pub fn at(&self, address: u64) -> Option<TrackedArea> {
         let areas = self.lock();
         let (_, area) = areas.range(..=address).next_back()?;
         area.range.contains(&address).then(|| area.clone())
     }
 
     /// Disarms one area. It is known until nobody can wait in it any more.
-    pub fn remove(&self, area: &Area) -> Result<()> {
+    pub fn remove(&self, area: &TrackedArea) -> Result<()> {
         let result = self.let_go(&area.range);
         self.lock().remove(&area.range.start);
         result
@@ -102,7 +102,7 @@ impl Registered {
 
     /// Disarms them all; goes on after an error and returns the first.
     pub fn release(&self) -> Result<()> {
-        let areas: Vec<Area> = self.lock().values().cloned().collect();
+        let areas: Vec<TrackedArea> = self.lock().values().cloned().collect();
         let results = areas.iter().map(|area| self.remove(area));
         results.fold(Ok(()), Result::and)
     }
@@ -126,12 +126,12 @@ impl Registered {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Area>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, TrackedArea>> {
         self.areas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Registered {
+impl Drop for RegisteredAreas {
     fn drop(&mut self) {
         // Closing the descriptor, which follows, frees the target too.
         let _ = self.release();

@@ -4,37 +4,41 @@
 //! And the bits are everybody's: clearing them takes them from whoever else watches the process, such as CRIU. So it
 //! is never chosen, only asked for.
 
-use super::area::{Area, Stats, Written, append};
-use super::collect::Collector;
-use super::{Name, Strategy};
+use super::area::{AreaStats, TrackedArea, WrittenRun, append};
+use super::collect::PageCollector;
+use super::{StrategyName, TrackingStrategy};
 use uffd::{PAGE_SIZE, Pagemap, Result, clear_soft_dirty};
 
 /// The strategy.
 #[derive(Debug)]
-pub(super) struct SoftDirty {
+pub(super) struct SoftDirtyStrategy {
     pid: u32,
-    collector: Collector,
+    collector: PageCollector,
 }
 
-impl SoftDirty {
+impl SoftDirtyStrategy {
     pub fn new(pid: u32, pagemap: Pagemap) -> Self {
-        let collector = Collector::new(pagemap);
+        let collector = PageCollector::new(pagemap);
         Self { pid, collector }
     }
 }
 
-impl Strategy for SoftDirty {
-    fn name(&self) -> Name {
-        Name::SoftDirty
+impl TrackingStrategy for SoftDirtyStrategy {
+    fn name(&self) -> StrategyName {
+        StrategyName::SoftDirty
     }
 
     /// A VMA is soft-dirty as a whole from its creation to the end of the round.
-    fn arm(&mut self, _: &Area) -> Result<Option<()>> {
+    fn arm(&mut self, _: &TrackedArea) -> Result<Option<()>> {
         Ok(Some(()))
     }
 
-    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
-        let mut stats = Stats::of(area);
+    fn round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+    ) -> Result<Option<AreaStats>> {
+        let mut stats = AreaStats::of(area);
         let walked = self.collector.walk(&area.range, |page, entry| {
             if entry.soft_dirty() {
                 stats.written += 1;
@@ -49,7 +53,7 @@ impl Strategy for SoftDirty {
         clear_soft_dirty(self.pid)
     }
 
-    fn forget(&mut self, _: &Area) -> Result<()> {
+    fn forget(&mut self, _: &TrackedArea) -> Result<()> {
         Ok(())
     }
 

@@ -1,19 +1,19 @@
 //! From a name and what is at hand to a strategy that runs.
 
-use super::hash::Hash;
-use super::markers::Markers;
-use super::missing_zeropage::MissingZeropage;
-use super::none_is_clean::NoneIsClean;
-use super::prefault::Prefault;
-use super::soft_dirty::SoftDirty;
-use super::sync::Sync;
-use super::{Name, Strategy};
+use super::hash::HashStrategy;
+use super::markers::MarkersStrategy;
+use super::missing_zeropage::MissingZeropageStrategy;
+use super::none_is_clean::NoneIsCleanStrategy;
+use super::prefault::PrefaultStrategy;
+use super::soft_dirty::SoftDirtyStrategy;
+use super::sync::SyncStrategy;
+use super::{StrategyName, TrackingStrategy};
 use uffd::{Behaviour, Pagemap, Userfaultfd, WrittenMeaning};
 
 /// A process to be tracked, and what there is to do it with. A strategy is bound to the address space that the process
 /// has now: exec ends it.
 #[derive(Debug)]
-pub struct Target {
+pub struct StrategyTarget {
     /// Its pid.
     pub pid: u32,
     /// A userfaultfd of its address space that has no features yet; the tracker must hold its only copy.
@@ -29,10 +29,10 @@ pub struct Target {
 pub enum StartError {
     /// There is no userfaultfd.
     #[error("{0} acts through a userfaultfd of the process, and there is none")]
-    NoDescriptor(Name),
+    NoDescriptor(StrategyName),
     /// It is not for other processes.
     #[error("{0} tracks only the process it runs in; choose another strategy")]
-    InProcessOnly(Name),
+    InProcessOnly(StrategyName),
     /// The process has ended.
     #[error("process {0} has ended")]
     Gone(u32),
@@ -45,28 +45,34 @@ pub enum StartError {
 ///
 /// # Errors
 /// If something it needs is not there. Ask [`super::verdict`] first.
-pub fn start(name: Name, target: Target) -> Result<Box<dyn Strategy>, StartError> {
+pub fn start(
+    name: StrategyName,
+    target: StrategyTarget,
+) -> Result<Box<dyn TrackingStrategy>, StartError> {
     let pid = target.pid;
     let pagemap = || Pagemap::open(pid)?.ok_or(StartError::Gone(pid));
     let behaviour = target.behaviour;
     let detailed = target.detailed && behaviour.written == Some(WrittenMeaning::Fixed);
     let uffd = target.uffd.ok_or(StartError::NoDescriptor(name));
     Ok(match name {
-        Name::Markers => Box::new(Markers::new(uffd?, pagemap()?, detailed)?),
-        Name::Sync => Box::new(Sync::new(uffd?, pagemap()?, behaviour)?),
-        Name::Prefault if can_scan(&behaviour) => {
-            let inner = Markers::new(uffd?, pagemap()?, detailed)?;
-            Box::new(Prefault::new(pid, Box::new(inner)))
+        StrategyName::Markers => Box::new(MarkersStrategy::new(uffd?, pagemap()?, detailed)?),
+        StrategyName::Sync => Box::new(SyncStrategy::new(uffd?, pagemap()?, behaviour)?),
+        StrategyName::Prefault if can_scan(&behaviour) => {
+            let inner = MarkersStrategy::new(uffd?, pagemap()?, detailed)?;
+            Box::new(PrefaultStrategy::new(pid, Box::new(inner)))
         }
-        Name::Prefault => {
-            let inner = Sync::new(uffd?, pagemap()?, behaviour)?;
-            Box::new(Prefault::new(pid, Box::new(inner)))
+        StrategyName::Prefault => {
+            let inner = SyncStrategy::new(uffd?, pagemap()?, behaviour)?;
+            Box::new(PrefaultStrategy::new(pid, Box::new(inner)))
         }
-        Name::MissingZeropage => Box::new(MissingZeropage::new(uffd?, [pagemap()?, pagemap()?])?),
-        Name::NoneIsClean => Box::new(NoneIsClean::new(uffd?, pagemap()?)?),
-        Name::SoftDirty => Box::new(SoftDirty::new(pid, pagemap()?)),
-        Name::Hash => Box::new(Hash::new(pid, pagemap()?)),
-        Name::Mprotect => return Err(StartError::InProcessOnly(name)),
+        StrategyName::MissingZeropage => Box::new(MissingZeropageStrategy::new(
+            uffd?,
+            [pagemap()?, pagemap()?],
+        )?),
+        StrategyName::NoneIsClean => Box::new(NoneIsCleanStrategy::new(uffd?, pagemap()?)?),
+        StrategyName::SoftDirty => Box::new(SoftDirtyStrategy::new(pid, pagemap()?)),
+        StrategyName::Hash => Box::new(HashStrategy::new(pid, pagemap()?)),
+        StrategyName::Mprotect => return Err(StartError::InProcessOnly(name)),
     })
 }
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use uffd::Backing;
 
-use super::area::{Area, Stats, Written, append};
-use super::collect::{Collector, Unarmed};
-use super::handler::{Answer, Handler, resolve};
-use super::registered::Registered;
-use super::{Name, Strategy};
+use super::area::{AreaStats, TrackedArea, WrittenRun, append};
+use super::collect::{PageCollector, UnarmedSearch};
+use super::handler::{FaultAnswer, FaultHandler, resolve};
+use super::registered::RegisteredAreas;
+use super::{StrategyName, TrackingStrategy};
 use uffd::{Behaviour, Features, Pagemap, RegisterMode, Result, Userfaultfd, pages_in};
 
 /// How much is read before it is armed.
@@ -20,40 +20,40 @@ const AT_ONCE: u64 = 256 << 20;
 
 /// The strategy. Fields are dropped in their order: the handler serves until everything is let go.
 #[derive(Debug)]
-pub(super) struct Sync {
-    handler: Handler,
-    registered: Arc<Registered>,
-    collector: Collector,
+pub(super) struct SyncStrategy {
+    handler: FaultHandler,
+    registered: Arc<RegisteredAreas>,
+    collector: PageCollector,
     behaviour: Behaviour,
 }
 
-impl Sync {
+impl SyncStrategy {
     /// `uffd` must handle faults of the kernel too: else a read(2) of the target into an armed page fails.
     pub fn new(uffd: Userfaultfd, pagemap: Pagemap, behaviour: Behaviour) -> Result<Self> {
         let markers = Features::WP_UNPOPULATED | Features::WP_HUGETLBFS_SHMEM;
-        let registered = Arc::new(Registered::new(
+        let registered = Arc::new(RegisteredAreas::new(
             uffd,
             behaviour.features & markers,
             RegisterMode::WP,
         )?);
-        let answer: Answer = Box::new(|registered, fault| resolve(registered, &fault.page));
+        let answer: FaultAnswer = Box::new(|registered, fault| resolve(registered, &fault.page));
         Ok(Self {
-            handler: Handler::start(registered.clone(), answer)?,
+            handler: FaultHandler::start(registered.clone(), answer)?,
             registered,
-            collector: Collector::new(pagemap),
+            collector: PageCollector::new(pagemap),
             behaviour,
         })
     }
 }
 
-impl Strategy for Sync {
-    fn name(&self) -> Name {
-        Name::Sync
+impl TrackingStrategy for SyncStrategy {
+    fn name(&self) -> StrategyName {
+        StrategyName::Sync
     }
 
-    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
         self.registered.add(area)?;
-        if unarmed(&self.behaviour, area) != Unarmed::PresentEntries {
+        if unarmed(&self.behaviour, area) != UnarmedSearch::PresentEntries {
             return self.registered.arm_all(area).map(|_| Some(()));
         }
         // What is not there stays disarmed: its first touch is found by a round.
@@ -61,10 +61,14 @@ impl Strategy for Sync {
         Ok(round.map(|_| ()))
     }
 
-    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
+    fn round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+    ) -> Result<Option<AreaStats>> {
         self.handler.check()?;
         let how = unarmed(&self.behaviour, area);
-        let mut stats = Stats::of(area);
+        let mut stats = AreaStats::of(area);
         for part in area.parts(AT_ONCE) {
             let Some(found) = self.collector.unarmed(&part, how)? else {
                 return Ok(None);
@@ -83,11 +87,11 @@ impl Strategy for Sync {
         Ok(Some(stats))
     }
 
-    fn redraw(&mut self, old: &[Area], new: &[Area]) {
+    fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.registered.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &Area) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
         self.registered.remove(area)
     }
 
@@ -97,15 +101,15 @@ impl Strategy for Sync {
 }
 
 /// How the pages of an area that are not armed are found on this kernel.
-fn unarmed(behaviour: &Behaviour, area: &Area) -> Unarmed {
+fn unarmed(behaviour: &Behaviour, area: &TrackedArea) -> UnarmedSearch {
     let markers = match area.backing {
         Backing::Anon => behaviour.anonymous_markers,
         _ => behaviour.shmem_markers,
     };
     match (behaviour.written, markers) {
-        (Some(_), true) => Unarmed::Scan,
-        (None, true) => Unarmed::Entries,
-        (_, false) => Unarmed::PresentEntries,
+        (Some(_), true) => UnarmedSearch::Scan,
+        (None, true) => UnarmedSearch::Entries,
+        (_, false) => UnarmedSearch::PresentEntries,
     }
 }
 
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn without_markers_only_what_is_there_can_be_armed() {
-        let area = |backing| Area {
+        let area = |backing| TrackedArea {
             range: 0..0x1000,
             backing,
             page_size: 0x1000,
@@ -125,13 +129,16 @@ mod tests {
             shmem_markers: true,
             ..Behaviour::default()
         };
-        assert_eq!(unarmed(&old, &area(Backing::Anon)), Unarmed::PresentEntries);
-        assert_eq!(unarmed(&old, &area(Backing::Shmem)), Unarmed::Entries);
+        assert_eq!(
+            unarmed(&old, &area(Backing::Anon)),
+            UnarmedSearch::PresentEntries
+        );
+        assert_eq!(unarmed(&old, &area(Backing::Shmem)), UnarmedSearch::Entries);
         let new = Behaviour {
             anonymous_markers: true,
             written: Some(WrittenMeaning::Old),
             ..old
         };
-        assert_eq!(unarmed(&new, &area(Backing::Anon)), Unarmed::Scan);
+        assert_eq!(unarmed(&new, &area(Backing::Anon)), UnarmedSearch::Scan);
     }
 }

@@ -16,30 +16,30 @@ use rustix::io::Errno;
 use serde::{Serialize, Serializer};
 use uffd::Backing;
 
-use super::area::{Area, Written};
-use super::mprotect::Mprotect;
-use super::start::{StartError, Target, start};
-use super::{Name, Strategy};
+use super::area::{TrackedArea, WrittenRun};
+use super::mprotect::MprotectStrategy;
+use super::start::{StartError, StrategyTarget, start};
+use super::{StrategyName, TrackingStrategy};
 use uffd::{Behaviour, Error, PAGE_SIZE, PMD_SIZE, Result, Scratch, Userfaultfd};
 
 /// What one strategy did with one kind of memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Trial {
+pub struct StrategyTrial {
     /// The strategy.
-    pub strategy: Name,
+    pub strategy: StrategyName,
     /// What the pages came from.
     #[serde(serialize_with = "word")]
     pub backing: Backing,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: StrategyOutcome,
 }
 
 /// What came of a trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", content = "detail", rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum StrategyOutcome {
     /// Every write was reported, and no page that was left alone.
-    Works(Seen),
+    Works(ExtraReports),
     /// The kernel refused, or a report was wrong: why.
     Fails(String),
     /// It could not be tried: why.
@@ -48,7 +48,7 @@ pub enum Outcome {
 
 /// What else was reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Seen {
+pub struct ExtraReports {
     /// A page that was only read, for the first time.
     pub first_reads: bool,
     /// A page that was emptied.
@@ -73,15 +73,19 @@ const EMPTIED: u64 = 4;
 const PAGES: u64 = 5;
 
 /// Tries one strategy on one kind of memory.
-pub(super) fn run(strategy: Name, backing: Backing, behaviour: &Behaviour) -> Trial {
-    let outcome = match Ground::new(backing) {
-        Err(reason) => Outcome::Untried(reason),
+pub(super) fn run(
+    strategy: StrategyName,
+    backing: Backing,
+    behaviour: &Behaviour,
+) -> StrategyTrial {
+    let outcome = match TrialGround::new(backing) {
+        Err(reason) => StrategyOutcome::Untried(reason),
         Ok(ground) => match start_own(strategy, behaviour) {
-            Err(error) => Outcome::Fails(error.to_string()),
+            Err(error) => StrategyOutcome::Fails(error.to_string()),
             Ok(started) => ground.round_trip(started),
         },
     };
-    Trial {
+    StrategyTrial {
         strategy,
         backing,
         outcome,
@@ -90,15 +94,15 @@ pub(super) fn run(strategy: Name, backing: Backing, behaviour: &Behaviour) -> Tr
 
 /// Starts a strategy on this process.
 fn start_own(
-    name: Name,
+    name: StrategyName,
     behaviour: &Behaviour,
-) -> std::result::Result<Box<dyn Strategy>, StartError> {
-    if name == Name::Mprotect {
+) -> std::result::Result<Box<dyn TrackingStrategy>, StartError> {
+    if name == StrategyName::Mprotect {
         // SAFETY: it is given one scratch mapping, which lives longer and is touched by us only.
-        return Ok(Box::new(unsafe { Mprotect::new() }?));
+        return Ok(Box::new(unsafe { MprotectStrategy::new() }?));
     }
     let open = || Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only());
-    let target = Target {
+    let target = StrategyTarget {
         pid: std::process::id(),
         uffd: name.needs_descriptor().then(open).transpose()?,
         behaviour: *behaviour,
@@ -108,12 +112,12 @@ fn start_own(
 }
 
 /// The scratch mapping as an area.
-struct Ground {
+struct TrialGround {
     scratch: Scratch,
-    area: Area,
+    area: TrackedArea,
 }
 
-impl Ground {
+impl TrialGround {
     fn new(backing: Backing) -> std::result::Result<Self, String> {
         let page_size = if backing == Backing::Hugetlb {
             PMD_SIZE
@@ -134,7 +138,7 @@ impl Ground {
             _ => error.to_string(),
         })?;
         let range = scratch.range();
-        let area = Area {
+        let area = TrackedArea {
             range,
             backing,
             page_size,
@@ -142,17 +146,20 @@ impl Ground {
         Ok(Self { scratch, area })
     }
 
-    fn round_trip(self, strategy: Box<dyn Strategy>) -> Outcome {
+    fn round_trip(self, strategy: Box<dyn TrackingStrategy>) -> StrategyOutcome {
         /// Soft-dirty bits are cleared for the whole process: one trial at a time.
         static ALONE: Mutex<()> = Mutex::new(());
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         match self.rounds(strategy) {
-            Ok(seen) => Outcome::Works(seen),
-            Err(reason) => Outcome::Fails(reason),
+            Ok(seen) => StrategyOutcome::Works(seen),
+            Err(reason) => StrategyOutcome::Fails(reason),
         }
     }
 
-    fn rounds(&self, mut strategy: Box<dyn Strategy>) -> std::result::Result<Seen, String> {
+    fn rounds(
+        &self,
+        mut strategy: Box<dyn TrackingStrategy>,
+    ) -> std::result::Result<ExtraReports, String> {
         let text = |e: Error| e.to_string();
         for page in [ALONE, THERE, EMPTIED] {
             self.store(page, 1);
@@ -177,7 +184,7 @@ impl Ground {
         })?;
         judge(&self.round(&mut *strategy).map_err(text)?)?;
         strategy.release().map_err(text)?;
-        Ok(Seen {
+        Ok(ExtraReports {
             first_reads: first.contains(&READ),
             zaps: first.contains(&EMPTIED),
         })
@@ -187,9 +194,9 @@ impl Ground {
     /// dropped, which sets it free.
     fn touch(
         &self,
-        strategy: Box<dyn Strategy>,
+        strategy: Box<dyn TrackingStrategy>,
         accesses: impl FnOnce() + Send,
-    ) -> std::result::Result<Box<dyn Strategy>, String> {
+    ) -> std::result::Result<Box<dyn TrackingStrategy>, String> {
         let (done, finished) = mpsc::channel();
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -208,12 +215,12 @@ impl Ground {
     }
 
     /// The numbers of the pages that a round reports.
-    fn round(&self, strategy: &mut dyn Strategy) -> Result<BTreeSet<u64>> {
+    fn round(&self, strategy: &mut dyn TrackingStrategy) -> Result<BTreeSet<u64>> {
         let mut written = Vec::new();
         strategy.round(&self.area, &mut written)?;
         strategy.end_round()?;
         let number = |at: u64| (at - self.area.range.start) / self.area.page_size;
-        let numbers = |w: &Written| number(w.range.start)..number(w.range.end - 1) + 1;
+        let numbers = |w: &WrittenRun| number(w.range.start)..number(w.range.end - 1) + 1;
         Ok(written.iter().flat_map(numbers).collect())
     }
 

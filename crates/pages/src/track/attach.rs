@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use super::{TrackError, TrackNote};
-use crate::inject::{self, InjectError, Lifeline};
-use crate::strategy::{self, Descriptor, Facts, Means, Name, Strategy, Target};
+use crate::inject::{self, InjectError, ProcessLifeline};
+use crate::strategy::{
+    self, StrategyFacts, StrategyMeans, StrategyName, StrategyTarget, TrackingStrategy, UffdScope,
+};
 use uffd::Userfaultfd;
 
 /// How to track.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct TrackOptions {
     /// Which strategy; none: the best that works.
-    pub strategy: Option<Name>,
+    pub strategy: Option<StrategyName>,
     /// Tell zaps and huge pages too, where that can be told; a round is 20 times slower then.
     pub detailed: bool,
     /// Bytes of the largest mapping that is tracked by a strategy that takes memory for every page of it, there or not.
@@ -21,18 +23,18 @@ pub struct Options {
     /// Name and version of the program that tracks, for the header.
     pub tracker: &'static str,
     /// How to get a userfaultfd.
-    pub inject: inject::Options,
+    pub inject: inject::InjectOptions,
 }
 
 /// 256 MiB of page tables: a sanitizer's shadow or a heap that is only reserved is larger.
 pub const MAX_MAPPING: u64 = 128 << 30;
 
 /// A strategy that has no area yet.
-pub struct Attached {
+pub struct AttachedProcess {
     /// It.
-    pub strategy: Box<dyn Strategy>,
+    pub strategy: Box<dyn TrackingStrategy>,
     /// Whether the process lives.
-    pub lifeline: Lifeline,
+    pub lifeline: ProcessLifeline,
     /// Why this strategy.
     pub reason: String,
     /// For how long the process stood still.
@@ -42,8 +44,12 @@ pub struct Attached {
 }
 
 /// Attaches to a process.
-pub fn attach(pid: u32, facts: &Facts, options: &Options) -> Result<Attached, TrackError> {
-    let wants_descriptor = options.strategy.is_none_or(Name::needs_descriptor);
+pub fn attach(
+    pid: u32,
+    facts: &StrategyFacts,
+    options: &TrackOptions,
+) -> Result<AttachedProcess, TrackError> {
+    let wants_descriptor = options.strategy.is_none_or(StrategyName::needs_descriptor);
     let injected = if wants_descriptor {
         inject::userfaultfd(pid, &options.inject).map(Some)
     } else {
@@ -57,13 +63,13 @@ pub fn attach(pid: u32, facts: &Facts, options: &Options) -> Result<Attached, Tr
         Ok(injected) => (injected, None),
         Err(error) => (None, Some(error)),
     };
-    let means = Means {
+    let means = StrategyMeans {
         in_process: false,
-        descriptor: injected.as_ref().map_or(Descriptor::None, |injected| {
+        descriptor: injected.as_ref().map_or(UffdScope::None, |injected| {
             if injected.user_mode_only {
-                Descriptor::UserModeOnly
+                UffdScope::UserModeOnly
             } else {
-                Descriptor::Full
+                UffdScope::Full
             }
         }),
     };
@@ -83,11 +89,11 @@ pub fn attach(pid: u32, facts: &Facts, options: &Options) -> Result<Attached, Tr
     }
     let lifeline = match lifeline {
         Some(lifeline) => lifeline,
-        None => Lifeline::open(pid)
+        None => ProcessLifeline::open(pid)
             .map_err(|source| TrackError::Kernel { pid, source })?
             .ok_or(TrackError::Gone(pid))?,
     };
-    let target = Target {
+    let target = StrategyTarget {
         pid,
         uffd,
         behaviour: facts.behaviour,
@@ -95,7 +101,7 @@ pub fn attach(pid: u32, facts: &Facts, options: &Options) -> Result<Attached, Tr
     };
     let strategy =
         strategy::start(name, target).map_err(|source| TrackError::Start { pid, source })?;
-    Ok(Attached {
+    Ok(AttachedProcess {
         strategy,
         lifeline,
         reason,
@@ -121,11 +127,11 @@ fn may_do_without(error: &InjectError) -> bool {
 /// The strategy, and why.
 fn choose(
     pid: u32,
-    facts: &Facts,
-    means: Means,
-    asked: Option<Name>,
+    facts: &StrategyFacts,
+    means: StrategyMeans,
+    asked: Option<StrategyName>,
     refused: Option<InjectError>,
-) -> Result<(Name, String), TrackError> {
+) -> Result<(StrategyName, String), TrackError> {
     if let Some(strategy) = asked {
         let verdict = strategy::verdict(strategy, facts, means);
         return if verdict.works {

@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
-use super::vmas::Found;
-use crate::strategy::Area;
+use super::vmas::FoundMapping;
+use crate::strategy::TrackedArea;
 
 /// What is left of `tracked` in the mappings `vmas`, joined where it touches inside one mapping: no area reaches over a
 /// border. Both by address, each disjoint.
 ///
 /// A part whose mapping has other pages by now (another backing, another page size) is not left.
-pub fn fit(tracked: &[Area], vmas: &[Found]) -> Vec<Area> {
-    let mut fitted: Vec<Area> = Vec::new();
-    for vma in vmas.iter().map(Found::area) {
+pub fn fit(tracked: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<TrackedArea> {
+    let mut fitted: Vec<TrackedArea> = Vec::new();
+    for vma in vmas.iter().map(FoundMapping::area) {
         let begun = fitted.len();
         for area in overlapping(tracked, &vma.range) {
             if (area.backing, area.page_size) != (vma.backing, vma.page_size) {
@@ -20,7 +20,7 @@ pub fn fit(tracked: &[Area], vmas: &[Found]) -> Vec<Area> {
             let range = area.range.start.max(vma.range.start)..area.range.end.min(vma.range.end);
             match fitted[begun..].last_mut() {
                 Some(last) if last.range.end == range.start => last.range.end = range.end,
-                _ => fitted.push(Area {
+                _ => fitted.push(TrackedArea {
                     range,
                     ..area.clone()
                 }),
@@ -31,13 +31,16 @@ pub fn fit(tracked: &[Area], vmas: &[Found]) -> Vec<Area> {
 }
 
 /// The parts of wanted mappings that are not tracked.
-pub fn holes<'a>(tracked: &[Area], vmas: impl Iterator<Item = &'a Found>) -> Vec<Area> {
+pub fn holes<'a>(
+    tracked: &[TrackedArea],
+    vmas: impl Iterator<Item = &'a FoundMapping>,
+) -> Vec<TrackedArea> {
     let mut holes = Vec::new();
-    for vma in vmas.filter(|found| found.wanted).map(Found::area) {
+    for vma in vmas.filter(|found| found.wanted).map(FoundMapping::area) {
         let mut at = vma.range.start;
         for area in overlapping(tracked, &vma.range) {
             if at < area.range.start {
-                holes.push(Area {
+                holes.push(TrackedArea {
                     range: at..area.range.start,
                     ..vma.clone()
                 });
@@ -45,7 +48,7 @@ pub fn holes<'a>(tracked: &[Area], vmas: impl Iterator<Item = &'a Found>) -> Vec
             at = at.max(area.range.end);
         }
         if at < vma.range.end {
-            holes.push(Area {
+            holes.push(TrackedArea {
                 range: at..vma.range.end,
                 ..vma
             });
@@ -55,9 +58,9 @@ pub fn holes<'a>(tracked: &[Area], vmas: impl Iterator<Item = &'a Found>) -> Vec
 }
 
 /// What of `old` and `new`, both by address, is not in the other as it is.
-pub fn changes(old: &[Area], new: &[Area]) -> (Vec<Area>, Vec<Area>) {
-    let only = |these: &[Area], others: &[Area]| {
-        let known = |area: &&Area| {
+pub fn changes(old: &[TrackedArea], new: &[TrackedArea]) -> (Vec<TrackedArea>, Vec<TrackedArea>) {
+    let only = |these: &[TrackedArea], others: &[TrackedArea]| {
+        let known = |area: &&TrackedArea| {
             let at = others.binary_search_by_key(&area.range.start, |other| other.range.start);
             at.ok().and_then(|index| others.get(index)) != Some(*area)
         };
@@ -67,7 +70,7 @@ pub fn changes(old: &[Area], new: &[Area]) -> (Vec<Area>, Vec<Area>) {
 }
 
 /// Whether a range is inside one mapping.
-pub fn is_one(vmas: &[Found], range: &Range<u64>) -> bool {
+pub fn is_one(vmas: &[FoundMapping], range: &Range<u64>) -> bool {
     let at = vmas.partition_point(|found| found.mapping.end <= range.start);
     vmas.get(at)
         .is_some_and(|found| found.mapping.start <= range.start && range.end <= found.mapping.end)
@@ -75,9 +78,9 @@ pub fn is_one(vmas: &[Found], range: &Range<u64>) -> bool {
 
 /// Those of `areas`, which are disjoint and by address, that have an address in `range`.
 pub fn overlapping<'a>(
-    areas: &'a [Area],
+    areas: &'a [TrackedArea],
     range: &Range<u64>,
-) -> impl Iterator<Item = &'a Area> + use<'a> {
+) -> impl Iterator<Item = &'a TrackedArea> + use<'a> {
     let first = areas.partition_point(|area| area.range.end <= range.start);
     let end = range.end;
     areas[first..]
@@ -93,26 +96,26 @@ mod tests {
     use proptest::prelude::*;
     use uffd::Backing;
 
-    use super::super::model::Mapping;
+    use super::super::model::TrackedMapping;
     use super::*;
 
-    fn area(range: Range<u64>, backing: Backing) -> Area {
-        Area {
+    fn area(range: Range<u64>, backing: Backing) -> TrackedArea {
+        TrackedArea {
             range,
             backing,
             page_size: 1,
         }
     }
 
-    fn found(range: Range<u64>, backing: Backing, wanted: bool) -> Found {
-        let mapping = Arc::new(Mapping {
+    fn found(range: Range<u64>, backing: Backing, wanted: bool) -> FoundMapping {
+        let mapping = Arc::new(TrackedMapping {
             start: range.start,
             end: range.end,
             name: String::new(),
             backing,
             page_size: 1,
         });
-        Found { mapping, wanted }
+        FoundMapping { mapping, wanted }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Why a process cannot be tracked, for people.
 
 use crate::inject::InjectError;
-use crate::strategy::{Name, StartError};
+use crate::strategy::{StartError, StrategyName};
 
 /// Why not. The process goes on as if nothing had been tried.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum TrackError {
         /// The process.
         pid: u32,
         /// The strategy.
-        strategy: Name,
+        strategy: StrategyName,
         /// What stands against it.
         reason: String,
     },

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::model::Mapping;
-use super::passed_over::PassedOver;
+use super::model::TrackedMapping;
+use super::passed_over::PassedOverMapping;
 
 /// One event. Its text is for people; decisions match the variants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
     /// A mapping cannot be tracked.
-    PassedOver(PassedOver),
+    PassedOver(PassedOverMapping),
     /// A mapping that could not be tracked is, from now on.
-    Freed(Arc<Mapping>),
+    Freed(Arc<TrackedMapping>),
     /// The process opened a userfaultfd itself: everything was given back for one interval.
     GaveBack {
         /// The number of its descriptor.

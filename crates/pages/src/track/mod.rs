@@ -23,12 +23,15 @@ mod tracking;
 mod vmas;
 mod working_set;
 
-pub use attach::{MAX_MAPPING, Options};
+pub use attach::{MAX_MAPPING, TrackOptions};
 pub use error::TrackError;
 pub use event::SessionEvent;
-pub use model::{End, Extent, Header, Mapping, MappingRound, Pages, Round, Summary};
+pub use model::{
+    MappingRound, PageExtent, TrackEnd, TrackHeader, TrackRound, TrackSummary, TrackedMapping,
+    TrackedPages,
+};
 pub use note::TrackNote;
-pub use passed_over::{PassedOver, PassedOverReason};
-pub use populated::{Populated, There};
-pub use session::{Session, Step};
+pub use passed_over::{PassedOverMapping, PassedOverReason};
+pub use populated::{PagePresence, PopulatedPages};
+pub use session::{TrackSession, TrackStep};
 pub use working_set::WorkingSet;

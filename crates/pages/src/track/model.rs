@@ -14,7 +14,7 @@ use super::note::TrackNote;
 
 /// Who is tracked, how, and since when: what does not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct TrackHeader {
     /// The process.
     pub pid: u32,
     /// Its command name when tracking began (`/proc/PID/comm`).
@@ -41,7 +41,7 @@ pub struct Header {
 
 /// One mapping of the process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Mapping {
+pub struct TrackedMapping {
     /// First address.
     pub start: u64,
     /// Address after the last.
@@ -56,10 +56,10 @@ pub struct Mapping {
 
 /// What happened in one interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Round {
+pub struct TrackRound {
     /// Counts from 1; round 0 is the first arming.
     pub number: u64,
-    /// When its reading began, since [`Header::began`].
+    /// When its reading began, since [`TrackHeader::began`].
     pub at: Duration,
     /// For how long pages could be written: since the round before.
     pub lasted: Duration,
@@ -75,16 +75,16 @@ pub struct Round {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingRound {
     /// Which. The same allocation as in the round before if nothing about it changed.
-    pub mapping: Arc<Mapping>,
+    pub mapping: Arc<TrackedMapping>,
     /// The counts.
-    pub pages: Pages,
+    pub pages: TrackedPages,
     /// What is reported as written, and what is unknown, by address, disjoint.
-    pub written: Vec<Extent>,
+    pub written: Vec<PageExtent>,
 }
 
 /// Pages of 4 KiB in a round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pages {
+pub struct TrackedPages {
     /// Tracked.
     pub tracked: u64,
     /// Armed in this round, for the first time or again.
@@ -106,18 +106,18 @@ pub struct Pages {
 
 /// Pages next to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct PageExtent {
     /// Their addresses.
     pub range: Range<u64>,
     /// Bytes that one report is about: 4096, or a huge page of which nobody knows what in it was written.
     pub unit: u64,
-    /// Not seen to be written, but not seen to be unwritten either, see [`Pages::unknown`].
+    /// Not seen to be written, but not seen to be unwritten either, see [`TrackedPages::unknown`].
     pub unknown: bool,
 }
 
 /// The end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
+pub struct TrackSummary {
     /// Whole rounds, without the first arming.
     pub rounds: u64,
     /// From the first arming to the last round.
@@ -133,14 +133,14 @@ pub struct Summary {
     /// All reading and arming.
     pub took: Duration,
     /// Why it ended.
-    pub end: End,
+    pub end: TrackEnd,
     /// The exit status of the process, if it was started by the tracker: a code, or 128 and a signal's number.
     pub status: Option<i32>,
 }
 
 /// Why tracking ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum TrackEnd {
     /// As many rounds, or as long, as asked for.
     Done,
     /// A signal, or the reader of the output went away.
@@ -149,7 +149,7 @@ pub enum End {
     Exited,
 }
 
-impl Mapping {
+impl TrackedMapping {
     /// Where it is and what it is called.
     pub(super) fn place(&self) -> String {
         let Self { start, end, .. } = *self;
@@ -162,7 +162,7 @@ impl Mapping {
     }
 }
 
-impl Extent {
+impl PageExtent {
     /// Its length in pages of 4 KiB.
     #[must_use]
     pub fn pages(&self) -> u64 {

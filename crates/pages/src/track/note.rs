@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::passed_over::PassedOver;
+use super::passed_over::PassedOverMapping;
 use crate::inject::InjectNote;
 
 /// One note. Its text is for people; decisions match the variants.
@@ -13,7 +13,7 @@ pub enum TrackNote {
     /// What happened when its userfaultfd was taken.
     Injected(InjectNote),
     /// A mapping is not tracked.
-    PassedOver(PassedOver),
+    PassedOver(PassedOverMapping),
     /// The process cannot register tracked memory with a userfaultfd of its own.
     RegistersInVain,
     /// The process held a userfaultfd before.

@@ -20,16 +20,16 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Those that are known.
 #[derive(Debug)]
-pub struct Others {
+pub struct OtherUffds {
     pid: u32,
-    known: BTreeSet<Other>,
+    known: BTreeSet<OtherUffd>,
     next: Instant,
 }
 
 /// A number is used again; the inode tells one userfaultfd from the next.
-type Other = (i32, u64);
+type OtherUffd = (i32, u64);
 
-impl Others {
+impl OtherUffds {
     /// What the process holds now is no news.
     pub fn open(pid: u32) -> Result<Self> {
         Ok(Self {
@@ -62,7 +62,7 @@ impl Others {
 }
 
 /// A process that is gone, or whose first thread is, has none to be seen.
-fn look(pid: u32) -> Result<BTreeSet<Other>> {
+fn look(pid: u32) -> Result<BTreeSet<OtherUffd>> {
     let found = uffd::userfaultfds(pid)?.unwrap_or_default();
     let inode = |number: i32| {
         // Closed meanwhile: it does not matter which it was.
@@ -84,10 +84,13 @@ mod tests {
     fn only_what_is_new_is_news() {
         let pid = std::process::id();
         let _before = Userfaultfd::open_user_mode_only().unwrap();
-        let mut others = Others::open(pid).unwrap();
+        let mut others = OtherUffds::open(pid).unwrap();
         let _after = Userfaultfd::open_user_mode_only().unwrap();
         // Other tests of this process may open some, too.
         assert!(others.any() && others.news().unwrap().is_some());
-        assert_eq!(Others::open(u32::MAX - 1).unwrap().news().unwrap(), None);
+        assert_eq!(
+            OtherUffds::open(u32::MAX - 1).unwrap().news().unwrap(),
+            None
+        );
     }
 }

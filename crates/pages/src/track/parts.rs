@@ -5,23 +5,28 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::borders;
-use super::model::{Extent, Mapping, MappingRound, Pages};
-use super::vmas::Found;
-use crate::strategy::Area;
+use super::model::{MappingRound, PageExtent, TrackedMapping, TrackedPages};
+use super::vmas::FoundMapping;
+use crate::strategy::TrackedArea;
 
 /// What came of everything.
 #[derive(Default)]
-pub struct Parts {
+pub struct RoundParts {
     /// Counts that no extent tells, by the address of the area.
-    counts: BTreeMap<u64, Pages>,
-    extents: Vec<Extent>,
+    counts: BTreeMap<u64, TrackedPages>,
+    extents: Vec<PageExtent>,
     /// Areas of which a part or all is unmapped, with how many pages.
-    vanished: Vec<(Area, u64)>,
+    vanished: Vec<(TrackedArea, u64)>,
 }
 
-impl Parts {
+impl RoundParts {
     /// Adds what a round of the area at `start` found.
-    pub fn add(&mut self, start: u64, more: Pages, extents: impl IntoIterator<Item = Extent>) {
+    pub fn add(
+        &mut self,
+        start: u64,
+        more: TrackedPages,
+        extents: impl IntoIterator<Item = PageExtent>,
+    ) {
         let optional =
             |a: Option<u64>, b: Option<u64>| a.map_or(b, |a| Some(a + b.unwrap_or_default()));
         let sum = self.counts.entry(start).or_default();
@@ -32,19 +37,21 @@ impl Parts {
     }
 
     /// Of an area so many pages are gone.
-    pub fn vanished(&mut self, area: &Area, pages: u64) {
+    pub fn vanished(&mut self, area: &TrackedArea, pages: u64) {
         if pages != 0 {
             self.vanished.push((area.clone(), pages));
         }
     }
 
     /// A row for each tracked mapping. Its borders may not be those of the areas that were read.
-    pub fn rows(self, areas: &[Area], vmas: &[Found]) -> Vec<MappingRound> {
+    pub fn rows(self, areas: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<MappingRound> {
         let mut rows = Vec::new();
         let extents = disjoint(self.extents);
         for found in vmas {
             let here = found.area().range;
-            let tracked: u64 = borders::overlapping(areas, &here).map(Area::pages).sum();
+            let tracked: u64 = borders::overlapping(areas, &here)
+                .map(TrackedArea::pages)
+                .sum();
             if tracked == 0 {
                 continue;
             }
@@ -81,7 +88,7 @@ impl Parts {
 }
 
 /// By address; what is reported twice, because a round had to begin again, only once.
-fn disjoint(mut extents: Vec<Extent>) -> Vec<Extent> {
+fn disjoint(mut extents: Vec<PageExtent>) -> Vec<PageExtent> {
     extents.sort_by_key(|extent| extent.range.start);
     let mut end = 0;
     extents.retain_mut(|extent| {
@@ -93,12 +100,12 @@ fn disjoint(mut extents: Vec<Extent>) -> Vec<Extent> {
 }
 
 /// What of disjoint extents is in a range.
-fn within(extents: &[Extent], range: &Range<u64>) -> Vec<Extent> {
+fn within(extents: &[PageExtent], range: &Range<u64>) -> Vec<PageExtent> {
     let first = extents.partition_point(|extent| extent.range.end <= range.start);
     let inside = extents[first..]
         .iter()
         .take_while(|extent| extent.range.start < range.end);
-    let cut = |extent: &Extent| Extent {
+    let cut = |extent: &PageExtent| PageExtent {
         range: extent.range.start.max(range.start)..extent.range.end.min(range.end),
         ..extent.clone()
     };
@@ -106,18 +113,18 @@ fn within(extents: &[Extent], range: &Range<u64>) -> Vec<Extent> {
 }
 
 /// A mapping that is gone as a whole.
-fn vanished_row(area: &Area, pages: u64) -> MappingRound {
+fn vanished_row(area: &TrackedArea, pages: u64) -> MappingRound {
     MappingRound {
-        mapping: Arc::new(Mapping {
+        mapping: Arc::new(TrackedMapping {
             start: area.range.start,
             end: area.range.end,
             name: String::new(),
             backing: area.backing,
             page_size: area.page_size,
         }),
-        pages: Pages {
+        pages: TrackedPages {
             vanished: pages,
-            ..Pages::default()
+            ..TrackedPages::default()
         },
         written: Vec::new(),
     }
@@ -131,23 +138,23 @@ mod tests {
 
     const PAGE: u64 = 4096;
 
-    fn extent(pages: Range<u64>, unknown: bool) -> Extent {
-        Extent {
+    fn extent(pages: Range<u64>, unknown: bool) -> PageExtent {
+        PageExtent {
             range: pages.start * PAGE..pages.end * PAGE,
             unit: PAGE,
             unknown,
         }
     }
 
-    fn found(pages: Range<u64>) -> Found {
-        let mapping = Arc::new(Mapping {
+    fn found(pages: Range<u64>) -> FoundMapping {
+        let mapping = Arc::new(TrackedMapping {
             start: pages.start * PAGE,
             end: pages.end * PAGE,
             name: String::new(),
             backing: Backing::Anon,
             page_size: PAGE,
         });
-        Found {
+        FoundMapping {
             mapping,
             wanted: true,
         }
@@ -157,9 +164,9 @@ mod tests {
     fn what_was_read_in_one_mapping_is_told_in_the_two_it_became() {
         let vmas = [found(0..10), found(10..20)];
         let areas = [vmas[0].area(), vmas[1].area()];
-        let mut parts = Parts::default();
+        let mut parts = RoundParts::default();
         let reported = [extent(8..13, false), extent(15..16, true)];
-        parts.add(0, Pages::default(), reported);
+        parts.add(0, TrackedPages::default(), reported);
         let rows = parts.rows(&areas, &vmas);
         assert_eq!(rows[0].written, [extent(8..10, false)]);
         assert_eq!(
@@ -176,11 +183,11 @@ mod tests {
     #[test]
     fn what_is_told_twice_counts_once() {
         let vmas = [found(0..10)];
-        let mut parts = Parts::default();
+        let mut parts = RoundParts::default();
         for _ in 0..2 {
-            parts.add(0, Pages::default(), [extent(1..3, false)]);
+            parts.add(0, TrackedPages::default(), [extent(1..3, false)]);
         }
-        parts.add(0, Pages::default(), [extent(2..4, true)]);
+        parts.add(0, TrackedPages::default(), [extent(2..4, true)]);
         let rows = parts.rows(&[vmas[0].area()], &vmas);
         assert_eq!(rows[0].written, [extent(1..3, false), extent(3..4, true)]);
         assert_eq!((rows[0].pages.written, rows[0].pages.unknown), (2, 1));
@@ -190,7 +197,7 @@ mod tests {
     fn what_is_gone_is_counted_where_it_was() {
         let vmas = [found(0..10), found(30..40)];
         let areas = [vmas[0].area(), vmas[1].area()];
-        let mut parts = Parts::default();
+        let mut parts = RoundParts::default();
         parts.vanished(&found(15..20).area(), 5);
         parts.vanished(&found(35..45).area(), 2);
         let rows = parts.rows(&areas, &vmas);

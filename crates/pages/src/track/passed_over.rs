@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::model::Mapping;
+use super::model::TrackedMapping;
 use uffd::Error;
 
 /// A mapping that cannot be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PassedOver {
+pub struct PassedOverMapping {
     /// Which.
-    pub mapping: Arc<Mapping>,
+    pub mapping: Arc<TrackedMapping>,
     /// Why.
     pub reason: PassedOverReason,
 }
@@ -52,7 +52,7 @@ impl PassedOverReason {
     }
 }
 
-impl fmt::Display for PassedOver {
+impl fmt::Display for PassedOverMapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "passed over {}: {}", self.mapping.place(), self.reason)
     }

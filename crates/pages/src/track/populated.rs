@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::model::Extent;
+use super::model::PageExtent;
 use uffd::{Categories, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, Result};
 
 /// In memory or in swap. Of a range with markers only what is in memory: the kernel counts a marker as swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum There {
+pub enum PagePresence {
     /// In memory or in swap.
     Anywhere,
     /// In memory.
@@ -16,7 +16,7 @@ pub enum There {
 
 /// Tells which pages are there, the zero page, which nobody has written, not counted where the kernel tells it apart.
 #[derive(Debug)]
-pub struct Populated {
+pub struct PopulatedPages {
     pagemap: Pagemap,
     /// The kernel has `PAGEMAP_SCAN`.
     scans: bool,
@@ -24,7 +24,7 @@ pub struct Populated {
     entries: Vec<Entry>,
 }
 
-impl Populated {
+impl PopulatedPages {
     /// Through a process's pagemap.
     pub fn new(pagemap: Pagemap, scans: bool) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl Populated {
     pub fn append(
         &mut self,
         range: &Range<u64>,
-        there: There,
+        there: PagePresence,
         found: &mut Vec<Range<u64>>,
     ) -> Result<Option<()>> {
         let mut add = |range: Range<u64>| match found.last_mut() {
@@ -63,7 +63,7 @@ impl Populated {
             };
             for entry in self.entries.iter().take(read) {
                 if entry.present()
-                    || there == There::Anywhere && entry.swapped() && !entry.is_marker()
+                    || there == PagePresence::Anywhere && entry.swapped() && !entry.is_marker()
                 {
                     add(at..at + PAGE_SIZE);
                 }
@@ -74,10 +74,10 @@ impl Populated {
     }
 }
 
-fn query(there: There) -> Query {
+fn query(there: PagePresence) -> Query {
     let any_of = match there {
-        There::Anywhere => Categories(Categories::PRESENT.0 | Categories::SWAPPED.0),
-        There::InMemory => Categories::PRESENT,
+        PagePresence::Anywhere => Categories(Categories::PRESENT.0 | Categories::SWAPPED.0),
+        PagePresence::InMemory => Categories::PRESENT,
     };
     Query {
         inverted: Categories(0),
@@ -90,16 +90,16 @@ fn query(there: There) -> Query {
 }
 
 /// Joins two lists of ranges, each disjoint and by address, to extents of unknown pages.
-pub fn union(mut ranges: Vec<Range<u64>>, more: Vec<Range<u64>>, unit: u64) -> Vec<Extent> {
+pub fn union(mut ranges: Vec<Range<u64>>, more: Vec<Range<u64>>, unit: u64) -> Vec<PageExtent> {
     ranges.extend(more);
     ranges.sort_by_key(|range| range.start);
-    let mut extents: Vec<Extent> = Vec::new();
+    let mut extents: Vec<PageExtent> = Vec::new();
     for range in ranges {
         match extents.last_mut() {
             Some(last) if range.start <= last.range.end => {
                 last.range.end = last.range.end.max(range.end);
             }
-            _ => extents.push(Extent {
+            _ => extents.push(PageExtent {
                 range,
                 unit,
                 unknown: true,
@@ -133,8 +133,8 @@ mod tests {
         let page = |n: u64| start + n * PAGE_SIZE;
         let scans = self_test().unwrap().written.is_some();
         for scans in [scans, false] {
-            let mut populated = Populated::new(Pagemap::own().unwrap().unwrap(), scans);
-            for there in [There::Anywhere, There::InMemory] {
+            let mut populated = PopulatedPages::new(Pagemap::own().unwrap().unwrap(), scans);
+            for there in [PagePresence::Anywhere, PagePresence::InMemory] {
                 let mut found = Vec::new();
                 populated
                     .append(&memory.range(), there, &mut found)

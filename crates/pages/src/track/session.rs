@@ -2,29 +2,29 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::attach::{self, Options};
-use super::model::{Header, MappingRound, Round};
-use super::tracking::{Lost, Tracking};
+use super::attach::{self, TrackOptions};
+use super::model::{MappingRound, TrackHeader, TrackRound};
+use super::tracking::{Lost, TrackedSpace};
 use super::{SessionEvent, TrackError};
-use crate::inject::{Life, Lifeline};
-use crate::strategy::Facts;
+use crate::inject::{ProcessLife, ProcessLifeline};
+use crate::strategy::StrategyFacts;
 
 /// What a round came to.
 #[derive(Debug)]
-pub enum Step {
+pub enum TrackStep {
     /// A round, complete.
-    Round(Round),
+    Round(TrackRound),
     /// The process has ended.
     Exited,
 }
 
 /// A tracked process. Dropping it disarms everything; so does the kernel if this process is killed.
-pub struct Session {
+pub struct TrackSession {
     pid: u32,
-    options: Options,
-    facts: Facts,
-    header: Header,
-    tracking: Tracking,
+    options: TrackOptions,
+    facts: StrategyFacts,
+    header: TrackHeader,
+    tracking: TrackedSpace,
     began: Instant,
     last: Instant,
     number: u64,
@@ -36,12 +36,16 @@ pub struct Session {
 
 /// How long the memory of a process that lives may be unreadable.
 const PATIENCE: Duration = Duration::from_secs(1);
-impl Session {
+impl TrackSession {
     /// Attaches to a process, arms everything, and returns the session with round 0.
     ///
     /// # Errors
     /// Whatever stands against it; the process goes on as before then.
-    pub fn begin(pid: u32, facts: Facts, options: Options) -> Result<(Self, Round), TrackError> {
+    pub fn begin(
+        pid: u32,
+        facts: StrategyFacts,
+        options: TrackOptions,
+    ) -> Result<(Self, TrackRound), TrackError> {
         let kernel = |source| TrackError::Kernel { pid, source };
         let attached = attach::attach(pid, &facts, &options)?;
         let comm = uffd::comm(pid)
@@ -49,7 +53,7 @@ impl Session {
             .ok_or(TrackError::Gone(pid))?;
         let command = uffd::arguments(pid).map_err(kernel)?.unwrap_or_default();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let header = Header {
+        let header = TrackHeader {
             pid,
             comm: text(comm),
             command: command.into_iter().map(text).collect(),
@@ -66,7 +70,7 @@ impl Session {
             notes: attached.notes.clone(),
         };
         let now = Instant::now();
-        let tracking = Tracking::open(pid, &facts, attached, options.max_mapping)
+        let tracking = TrackedSpace::open(pid, &facts, attached, options.max_mapping)
             .map_err(kernel)?
             .ok_or(TrackError::Gone(pid))?;
         let mut session = Self {
@@ -81,7 +85,7 @@ impl Session {
             executed: 0,
             events: Vec::new(),
         };
-        let Step::Round(mut first) = session.step()? else {
+        let TrackStep::Round(mut first) = session.step()? else {
             return Err(TrackError::Gone(pid));
         };
         session.header.notes.extend(session.tracking.notes());
@@ -94,7 +98,7 @@ impl Session {
 
     /// What does not change. Its notes are complete after [`Self::begin`].
     #[must_use]
-    pub const fn header(&self) -> &Header {
+    pub const fn header(&self) -> &TrackHeader {
         &self.header
     }
 
@@ -102,22 +106,22 @@ impl Session {
     ///
     /// # Errors
     /// If the kernel refuses something that is not the process's end.
-    pub fn step(&mut self) -> Result<Step, TrackError> {
+    pub fn step(&mut self) -> Result<TrackStep, TrackError> {
         let pid = self.pid;
         let kernel = |source| TrackError::Kernel { pid, source };
         let begin = Instant::now();
         loop {
             let began = Instant::now();
             let refused = match self.tracking.round() {
-                Ok(Ok(mappings)) => return Ok(Step::Round(self.complete(began, mappings))),
+                Ok(Ok(mappings)) => return Ok(TrackStep::Round(self.complete(began, mappings))),
                 Ok(Err(Lost)) => None,
                 Err(error) => Some(error),
             };
             match self.tracking.lifeline.life().map_err(kernel)? {
-                Life::Ended => return Ok(Step::Exited),
-                Life::Replaced if self.attach_again()? => (),
-                Life::Replaced => return Ok(Step::Exited),
-                Life::Same => {
+                ProcessLife::Ended => return Ok(TrackStep::Exited),
+                ProcessLife::Replaced if self.attach_again()? => (),
+                ProcessLife::Replaced => return Ok(TrackStep::Exited),
+                ProcessLife::Same => {
                     if let Some(error) = refused {
                         return Err(kernel(error));
                     }
@@ -130,9 +134,9 @@ impl Session {
         }
     }
 
-    fn complete(&mut self, began: Instant, mappings: Vec<MappingRound>) -> Round {
+    fn complete(&mut self, began: Instant, mappings: Vec<MappingRound>) -> TrackRound {
         self.events.append(&mut self.tracking.take_events());
-        let round = Round {
+        let round = TrackRound {
             number: self.number,
             at: began - self.began,
             lasted: began - self.last,
@@ -178,7 +182,7 @@ impl Session {
 
     /// Readable when the process has ended.
     #[must_use]
-    pub fn lifeline(&self) -> &Lifeline {
+    pub fn lifeline(&self) -> &ProcessLifeline {
         &self.tracking.lifeline
     }
 
@@ -194,13 +198,13 @@ impl Session {
             // Without its old memory and without any other it is on its way out.
             Err(error) if error.is_the_end() => return Ok(false),
             Err(error) => {
-                let ended = matches!(self.tracking.lifeline.life(), Ok(Life::Ended));
+                let ended = matches!(self.tracking.lifeline.life(), Ok(ProcessLife::Ended));
                 return if ended { Ok(false) } else { Err(error) };
             }
         };
         let stopped = attached.stopped.unwrap_or_default();
         let Some(tracking) =
-            Tracking::open(pid, &self.facts, attached, options.max_mapping).map_err(kernel)?
+            TrackedSpace::open(pid, &self.facts, attached, options.max_mapping).map_err(kernel)?
         else {
             return Ok(false);
         };

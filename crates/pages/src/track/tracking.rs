@@ -5,35 +5,35 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::attach::Attached;
+use super::attach::AttachedProcess;
 use super::borders;
-use super::model::{Extent, Mapping, MappingRound, Pages};
-use super::others::Others;
-use super::parts::Parts;
-use super::passed_over::{PassedOver, PassedOverReason};
-use super::populated::{self, Populated, There};
-use super::vmas::{Found, Reader};
+use super::model::{MappingRound, PageExtent, TrackedMapping, TrackedPages};
+use super::others::OtherUffds;
+use super::parts::RoundParts;
+use super::passed_over::{PassedOverMapping, PassedOverReason};
+use super::populated::{self, PagePresence, PopulatedPages};
+use super::vmas::{FoundMapping, MappingReader};
 use super::{SessionEvent, TrackNote};
-use crate::inject::{Life, Lifeline};
-use crate::strategy::{Area, Facts, Name, Strategy, Written};
+use crate::inject::{ProcessLife, ProcessLifeline};
+use crate::strategy::{StrategyFacts, StrategyName, TrackedArea, TrackingStrategy, WrittenRun};
 use uffd::{Error, Pagemap, pages_in};
 
 /// One address space, tracked until the process executes another program.
-pub struct Tracking {
+pub struct TrackedSpace {
     /// How.
-    pub strategy: Box<dyn Strategy>,
+    pub strategy: Box<dyn TrackingStrategy>,
     /// Whether it is still the process's.
-    pub lifeline: Lifeline,
-    populated: Populated,
-    reader: Reader,
-    others: Others,
+    pub lifeline: ProcessLifeline,
+    populated: PopulatedPages,
+    reader: MappingReader,
+    others: OtherUffds,
     max_mapping: u64,
     /// What is tracked, by address.
-    areas: Vec<Area>,
+    areas: Vec<TrackedArea>,
     /// What was found since the last whole round.
-    parts: Parts,
+    parts: RoundParts,
     /// Mappings that cannot be tracked, by start.
-    passed_over: BTreeMap<u64, PassedOver>,
+    passed_over: BTreeMap<u64, PassedOverMapping>,
     /// What is told with the next round.
     events: Vec<SessionEvent>,
     /// Whether everything was given back at the end of this round.
@@ -48,7 +48,7 @@ pub struct Tracking {
 pub struct Lost;
 
 /// What came of a hole.
-enum Taken {
+enum HoleOutcome {
     /// It is tracked, noted, or left to the next round.
     Settled,
     /// It was refused as memory that cannot be tracked, or it is not mapped any more.
@@ -59,27 +59,27 @@ enum Taken {
 const RETRY: u64 = 8;
 pub type Reached<T> = Result<Result<T, Lost>, Error>;
 
-impl Tracking {
+impl TrackedSpace {
     /// With nothing tracked yet. `None`: the process is gone.
     pub fn open(
         pid: u32,
-        facts: &Facts,
-        attached: Attached,
+        facts: &StrategyFacts,
+        attached: AttachedProcess,
         max_mapping: u64,
     ) -> Result<Option<Self>, Error> {
         let scans = facts.behaviour.written.is_some();
-        let (Some(pagemap), Some(reader)) = (Pagemap::open(pid)?, Reader::open(pid)?) else {
+        let (Some(pagemap), Some(reader)) = (Pagemap::open(pid)?, MappingReader::open(pid)?) else {
             return Ok(None);
         };
         Ok(Some(Self {
             strategy: attached.strategy,
             lifeline: attached.lifeline,
-            populated: Populated::new(pagemap, scans),
+            populated: PopulatedPages::new(pagemap, scans),
             reader,
-            others: Others::open(pid)?,
+            others: OtherUffds::open(pid)?,
             max_mapping,
             areas: Vec::new(),
-            parts: Parts::default(),
+            parts: RoundParts::default(),
             passed_over: BTreeMap::new(),
             events: Vec::new(),
             gave_back: false,
@@ -136,8 +136,8 @@ impl Tracking {
         let mut doubtful = Vec::new();
         for hole in borders::holes(&self.areas, wanted) {
             match self.take(&hole, &vmas, false)? {
-                Ok(Taken::Doubtful) => doubtful.push(hole),
-                Ok(Taken::Settled) => (),
+                Ok(HoleOutcome::Doubtful) => doubtful.push(hole),
+                Ok(HoleOutcome::Settled) => (),
                 Err(lost) => return Ok(Err(lost)),
             }
         }
@@ -154,7 +154,7 @@ impl Tracking {
             }
         }
         self.fit(&vmas);
-        if self.strategy.end_round()?.is_none() || self.lifeline.life()? != Life::Same {
+        if self.strategy.end_round()?.is_none() || self.lifeline.life()? != ProcessLife::Same {
             return Ok(Err(Lost));
         }
         self.rounds += 1;
@@ -182,7 +182,7 @@ impl Tracking {
     }
 
     /// Draws the borders of what is tracked where the mappings have theirs, and counts what is not mapped any more.
-    fn fit(&mut self, vmas: &[Found]) {
+    fn fit(&mut self, vmas: &[FoundMapping]) {
         self.areas.sort_by_key(|area| area.range.start);
         let fitted = borders::fit(&self.areas, vmas);
         let (old, new) = borders::changes(&self.areas, &fitted);
@@ -202,7 +202,7 @@ impl Tracking {
     }
 
     /// Areas of which nothing is tracked any more, though something is mapped there.
-    fn lose(&mut self, lost: &[Area]) {
+    fn lose(&mut self, lost: &[TrackedArea]) {
         self.areas.retain(|area| !lost.contains(area));
         self.strategy.redraw(lost, &[]);
         for area in lost {
@@ -211,16 +211,16 @@ impl Tracking {
     }
 
     /// Reads one area and arms it again. False: part of it was not tracked.
-    fn read(&mut self, area: &Area) -> Reached<bool> {
+    fn read(&mut self, area: &TrackedArea) -> Reached<bool> {
         let mut written = Vec::new();
         let Some(stats) = self.strategy.round(area, &mut written)? else {
             return Ok(Err(Lost));
         };
-        let counts = Pages {
+        let counts = TrackedPages {
             armed: stats.armed,
             touched: stats.touched,
             zapped: stats.zapped,
-            ..Pages::default()
+            ..TrackedPages::default()
         };
         let extents = written.into_iter().map(extent);
         self.parts.add(area.range.start, counts, extents);
@@ -228,11 +228,16 @@ impl Tracking {
     }
 
     /// Begins to track a hole. If that cannot be, it is noted. `sure`: it was there after it had been refused.
-    fn take(&mut self, hole: &Area, vmas: &[Found], sure: bool) -> Reached<Taken> {
+    fn take(
+        &mut self,
+        hole: &TrackedArea,
+        vmas: &[FoundMapping],
+        sure: bool,
+    ) -> Reached<HoleOutcome> {
         let mut there = Vec::new();
         if self
             .populated
-            .append(&hole.range, There::Anywhere, &mut there)?
+            .append(&hole.range, PagePresence::Anywhere, &mut there)?
             .is_none()
         {
             return Ok(Err(Lost));
@@ -240,10 +245,10 @@ impl Tracking {
         match self.strategy.arm(hole) {
             Ok(Some(())) => (),
             Ok(None) => return Ok(Err(Lost)),
-            Err(error) if is_passing(&error) => return Ok(Ok(Taken::Settled)),
+            Err(error) if is_passing(&error) => return Ok(Ok(HoleOutcome::Settled)),
             // Also the answer where nothing is mapped any more.
             Err(error) if !sure && error.errno() == Some(Errno::INVAL.raw_os_error()) => {
-                return Ok(Ok(Taken::Doubtful));
+                return Ok(Ok(HoleOutcome::Doubtful));
             }
             Err(error) => {
                 let Some(reason) = PassedOverReason::of(&error) else {
@@ -252,23 +257,23 @@ impl Tracking {
                 // It may be registered already, and refuse only to be armed.
                 self.strategy.forget(hole)?;
                 self.pass_over(hole, vmas, reason);
-                return Ok(Ok(Taken::Settled));
+                return Ok(Ok(HoleOutcome::Settled));
             }
         }
         // What came in between is armed and there; it cannot be told from what was there before.
         let mut now = Vec::new();
         if self
             .populated
-            .append(&hole.range, There::InMemory, &mut now)?
+            .append(&hole.range, PagePresence::InMemory, &mut now)?
             .is_none()
         {
             return Ok(Err(Lost));
         }
         self.areas.push(hole.clone());
         self.fresh.push(hole.range.clone());
-        let counts = Pages {
+        let counts = TrackedPages {
             armed: hole.pages(),
-            ..Pages::default()
+            ..TrackedPages::default()
         };
         let unknown = populated::union(there, now, hole.page_size);
         self.parts.add(hole.range.start, counts, unknown);
@@ -279,11 +284,11 @@ impl Tracking {
         {
             self.events.push(SessionEvent::Freed(freed.mapping));
         }
-        Ok(Ok(Taken::Settled))
+        Ok(Ok(HoleOutcome::Settled))
     }
 
     /// Notes mappings that would cost more memory than they may.
-    fn pass_over_large(&mut self, vmas: &[Found]) {
+    fn pass_over_large(&mut self, vmas: &[FoundMapping]) {
         if !self.strategy.name().pays_for_absent() {
             return;
         }
@@ -293,18 +298,18 @@ impl Tracking {
                 && found.mapping.end - found.mapping.start > most
                 && !self.passed_over.contains_key(&found.mapping.start)
         });
-        for area in large.map(Found::area).collect::<Vec<_>>() {
+        for area in large.map(FoundMapping::area).collect::<Vec<_>>() {
             let bytes = area.range.end - area.range.start;
             self.pass_over(&area, vmas, PassedOverReason::TooLarge { bytes, most });
         }
     }
 
     /// Notes that a mapping cannot be tracked.
-    fn pass_over(&mut self, hole: &Area, vmas: &[Found], reason: PassedOverReason) {
+    fn pass_over(&mut self, hole: &TrackedArea, vmas: &[FoundMapping], reason: PassedOverReason) {
         let Some(mapping) = mapping_at(vmas, hole) else {
             return;
         };
-        let passed_over = PassedOver {
+        let passed_over = PassedOverMapping {
             mapping: mapping.clone(),
             reason,
         };
@@ -351,7 +356,7 @@ impl Tracking {
         if self.others.any() && name.needs_descriptor() {
             notes.push(TrackNote::HoldsUserfaultfd);
         }
-        if name == Name::SoftDirty {
+        if name == StrategyName::SoftDirty {
             notes.push(TrackNote::Strategy(
                 "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) loses writes",
             ));
@@ -361,14 +366,14 @@ impl Tracking {
 }
 
 /// The mapping that a hole is in.
-fn mapping_at<'a>(vmas: &'a [Found], hole: &Area) -> Option<&'a Arc<Mapping>> {
+fn mapping_at<'a>(vmas: &'a [FoundMapping], hole: &TrackedArea) -> Option<&'a Arc<TrackedMapping>> {
     let at = vmas.partition_point(|found| found.mapping.end <= hole.range.start);
     let mapping = vmas.get(at).map(|found| &found.mapping);
     mapping.filter(|mapping| mapping.start <= hole.range.start)
 }
 
-fn extent(written: Written) -> Extent {
-    Extent {
+fn extent(written: WrittenRun) -> PageExtent {
+    PageExtent {
         range: written.range,
         unit: written.unit,
         unknown: false,

@@ -5,23 +5,23 @@ use std::sync::Arc;
 
 use uffd::Backing;
 
-use super::model::Mapping;
-use crate::strategy::Area;
+use super::model::TrackedMapping;
+use crate::strategy::TrackedArea;
 use uffd::{HugetlbDevices, Maps, PAGE_SIZE, Result, ShmemDevices, Vma};
 
 /// A mapping, and whether it is to be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundMapping {
     /// The mapping.
-    pub mapping: Arc<Mapping>,
+    pub mapping: Arc<TrackedMapping>,
     /// It can be written to; what becomes read-only later stays tracked.
     pub wanted: bool,
 }
 
-impl Found {
+impl FoundMapping {
     /// As strategies see it.
-    pub fn area(&self) -> Area {
-        Area {
+    pub fn area(&self) -> TrackedArea {
+        TrackedArea {
             range: self.mapping.start..self.mapping.end,
             backing: self.mapping.backing,
             page_size: self.mapping.page_size,
@@ -31,7 +31,7 @@ impl Found {
 
 /// Reads the mappings of one address space again and again.
 #[derive(Debug)]
-pub struct Reader {
+pub struct MappingReader {
     pid: u32,
     maps: Maps,
     shmem: ShmemDevices,
@@ -39,10 +39,10 @@ pub struct Reader {
     /// Devices met so far: a new one may be of a file system that was mounted since.
     devices: HashSet<(u32, u32)>,
     /// As read last, by address.
-    last: Vec<Arc<Mapping>>,
+    last: Vec<Arc<TrackedMapping>>,
 }
 
-impl Reader {
+impl MappingReader {
     /// Of the address space that a process has now. `None`: it is gone.
     pub fn open(pid: u32) -> Result<Option<Self>> {
         Ok(Maps::open(pid)?.map(|maps| Self {
@@ -56,7 +56,7 @@ impl Reader {
     }
 
     /// The mappings now, by address, disjoint. `None`: the address space is gone.
-    pub fn read(&mut self) -> Result<Option<Vec<Found>>> {
+    pub fn read(&mut self) -> Result<Option<Vec<FoundMapping>>> {
         let vmas = self.maps.read()?.collect::<Result<Vec<_>>>()?;
         // An address space without a single mapping is on its way out.
         if vmas.is_empty() || self.learn_devices(&vmas)?.is_none() {
@@ -82,9 +82,9 @@ impl Reader {
         Ok(Some(()))
     }
 
-    fn found(&self, vma: &Vma) -> Found {
+    fn found(&self, vma: &Vma) -> FoundMapping {
         let huge = self.hugetlb.page_size(vma.device);
-        let mapping = Mapping {
+        let mapping = TrackedMapping {
             start: vma.start,
             end: vma.end,
             name: String::from_utf8_lossy(&vma.name).into_owned(),
@@ -95,7 +95,7 @@ impl Reader {
             .last
             .binary_search_by_key(&vma.start, |last| last.start);
         let last = last.ok().and_then(|index| self.last.get(index));
-        Found {
+        FoundMapping {
             mapping: last
                 .filter(|last| ***last == mapping)
                 .cloned()
@@ -164,8 +164,8 @@ mod tests {
     #[test]
     fn what_has_not_changed_is_the_same() {
         let scratch = Scratch::anonymous(1 << 20).unwrap();
-        let mut reader = Reader::open(std::process::id()).unwrap().unwrap();
-        let here = |found: &Vec<Found>| {
+        let mut reader = MappingReader::open(std::process::id()).unwrap().unwrap();
+        let here = |found: &Vec<FoundMapping>| {
             let mut here = found.iter().filter(|found| {
                 (found.mapping.start..found.mapping.end).contains(&scratch.range().start)
             });
@@ -180,12 +180,12 @@ mod tests {
 
     #[test]
     fn a_process_that_is_gone_has_none() {
-        assert!(Reader::open(u32::MAX - 1).unwrap().is_none());
+        assert!(MappingReader::open(u32::MAX - 1).unwrap().is_none());
     }
 
     #[test]
     fn a_mapping_that_is_told_twice_is_one() {
-        let all = Reader::open(std::process::id()).unwrap().unwrap();
+        let all = MappingReader::open(std::process::id()).unwrap().unwrap();
         let mut vmas: Vec<Vma> = all.maps.read().unwrap().map(Result::unwrap).collect();
         vmas.truncate(1);
         let first = vmas[0].clone();

@@ -2,7 +2,7 @@
 
 use roaring::RoaringTreemap;
 
-use super::model::{End, Round, Summary};
+use super::model::{TrackEnd, TrackRound, TrackSummary};
 use uffd::PAGE_SIZE;
 
 /// The union of all rounds.
@@ -19,7 +19,7 @@ pub struct WorkingSet {
 
 impl WorkingSet {
     /// Adds a round.
-    pub fn add(&mut self, round: &Round) {
+    pub fn add(&mut self, round: &TrackRound) {
         for extent in round.mappings.iter().flat_map(|mapping| &mapping.written) {
             let pages = extent.range.start / PAGE_SIZE..extent.range.end / PAGE_SIZE;
             if extent.unknown {
@@ -28,7 +28,7 @@ impl WorkingSet {
                 self.written.insert_range(pages);
             }
         }
-        let pages = |count: fn(&super::model::Pages) -> u64| {
+        let pages = |count: fn(&super::model::TrackedPages) -> u64| {
             round
                 .mappings
                 .iter()
@@ -50,8 +50,8 @@ impl WorkingSet {
 
     /// The end of it.
     #[must_use]
-    pub fn summary(&self, end: End, status: Option<i32>) -> Summary {
-        Summary {
+    pub fn summary(&self, end: TrackEnd, status: Option<i32>) -> TrackSummary {
+        TrackSummary {
             rounds: self.rounds,
             lasted: self.lasted,
             written_set: self.written.len(),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use pages::strategy::Area;
-use pages::track::Round;
+use pages::strategy::TrackedArea;
+use pages::track::TrackRound;
 use uffd::Backing;
 use uffd::PAGE_SIZE;
 
@@ -38,7 +38,7 @@ pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>)
     (came.pages(), wrong)
 }
 
-fn check(round: &Round, ground: &Ground, lot: &Lot) -> Option<String> {
+fn check(round: &TrackRound, ground: &Ground, lot: &Lot) -> Option<String> {
     let seen = seen(round, ground);
     let here = |pages: &BTreeSet<u64>| -> BTreeSet<u64> { pages & &lot.pages };
     let (written, unknown) = (here(&seen.written), here(&seen.unknown));
@@ -62,8 +62,8 @@ fn check(round: &Round, ground: &Ground, lot: &Lot) -> Option<String> {
     })
 }
 
-fn seen(round: &Round, ground: &Ground) -> Seen {
-    let area = Area {
+fn seen(round: &TrackRound, ground: &Ground) -> Seen {
+    let area = TrackedArea {
         range: ground.range.clone(),
         backing: Backing::Anon,
         page_size: PAGE_SIZE,

@@ -1,6 +1,6 @@
 //! What has to come of each scenario, on each class of kernels: written down from what the kernel's code does.
 
-use pages::strategy::Name;
+use pages::strategy::StrategyName;
 use tracker::explain::Candidate;
 use tracker::explain::Cause::{
     self, Guard, HugeUnit, KernelCopy, Ksm, Move, NeverArmed, RemoteOrPin, UserStore, Zap,
@@ -34,11 +34,11 @@ impl Class {
     }
 
     /// The strategy that explains use there.
-    pub fn strategy(self) -> Name {
+    pub fn strategy(self) -> StrategyName {
         match self {
-            Self::Fixed | Self::Old => Name::Markers,
-            Self::Sync => Name::Sync,
-            Self::NoneIsClean => Name::NoneIsClean,
+            Self::Fixed | Self::Old => StrategyName::Markers,
+            Self::Sync => StrategyName::Sync,
+            Self::NoneIsClean => StrategyName::NoneIsClean,
         }
     }
 }

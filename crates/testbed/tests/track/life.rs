@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pages::strategy::Name;
-use pages::track::{Session, SessionEvent, Step, TrackError};
+use pages::strategy::StrategyName;
+use pages::track::{SessionEvent, TrackError, TrackSession, TrackStep};
 use rustix::process::{Pid, Signal, kill_process};
 
 use testbed::eventually;
@@ -70,12 +70,12 @@ fn executing_while_rounds_run() {
     }
 }
 
-fn until_exited(session: &mut Session) {
+fn until_exited(session: &mut TrackSession) {
     eventually("the end is noticed", || {
-        matches!(session.step().unwrap(), Step::Exited).then_some(())
+        matches!(session.step().unwrap(), TrackStep::Exited).then_some(())
     });
     assert!(
-        matches!(session.step().unwrap(), Step::Exited),
+        matches!(session.step().unwrap(), TrackStep::Exited),
         "it stays ended"
     );
 }
@@ -176,7 +176,7 @@ fn the_first_thread_may_end() {
         let (mut session, _) = begin(&script, name);
         script.tell("leave");
         script.tell(&format!("store {number} 1 1 3"));
-        if matches!(name, Name::Hash | Name::Prefault) {
+        if matches!(name, StrategyName::Hash | StrategyName::Prefault) {
             // Its content is not to be read from outside any more.
             let error = session.step().unwrap_err();
             assert!(error.to_string().contains("first thread"), "{error}");

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use pages::strategy::{Area, Name};
-use pages::track::{PassedOver, Round, Session, SessionEvent, TrackNote};
+use pages::strategy::{StrategyName, TrackedArea};
+use pages::track::{PassedOverMapping, SessionEvent, TrackNote, TrackRound, TrackSession};
 use uffd::PAGE_SIZE;
 
 use testbed::eventually;
@@ -11,12 +11,12 @@ use testbed::script::{ANON, FACTS, MEMFD, Script, Shadow, list, seed};
 use testbed::session::{Seen, begin, look, options, pages, registered, step, working};
 
 /// The zero page, which `prefault` maps, cannot be told from a written one without PAGEMAP_SCAN.
-fn is_vague(name: Name) -> bool {
-    name == Name::Prefault && FACTS.behaviour.written.is_none()
+fn is_vague(name: StrategyName) -> bool {
+    name == StrategyName::Prefault && FACTS.behaviour.written.is_none()
 }
 
 /// A hash is of content only: what is new is seen, and not that it was mapped anew.
-const BY_CONTENT: Name = Name::Hash;
+const BY_CONTENT: StrategyName = StrategyName::Hash;
 
 #[test]
 fn a_new_mapping_is_unknown_where_it_is_populated_and_tracked_then() {
@@ -159,7 +159,7 @@ fn what_is_mapped_anew_at_the_same_place_is_new() {
             script.tell(&format!("store {number} 2 1 {first},{last}"));
             let seen = look(&mut session, &area);
             let size = run.end - run.start;
-            let vague = is_vague(name) || name == Name::Prefault && kind == MEMFD;
+            let vague = is_vague(name) || name == StrategyName::Prefault && kind == MEMFD;
             if name == BY_CONTENT {
                 assert_eq!(seen.written, run.clone().collect(), "{context}");
             } else {
@@ -278,7 +278,7 @@ fn protection_splits_a_mapping_and_joins_it_again() {
 }
 
 /// The rows of a round in a range.
-fn rows(round: &Round, range: &std::ops::Range<u64>) -> usize {
+fn rows(round: &TrackRound, range: &std::ops::Range<u64>) -> usize {
     let inside = |start: u64| range.contains(&start);
     let mut rows = round.mappings.iter();
     let count = rows
@@ -325,8 +325,10 @@ fn emptied_pages() {
         script.tell(&format!("zap {number} 4-7"));
         let seen = look(&mut session, &area);
         let sees = match name {
-            Name::Hash => true,
-            Name::Markers | Name::Sync | Name::Prefault => FACTS.behaviour.anonymous_markers,
+            StrategyName::Hash => true,
+            StrategyName::Markers | StrategyName::Sync | StrategyName::Prefault => {
+                FACTS.behaviour.anonymous_markers
+            }
             _ => false,
         };
         let expected = if sees { pages(4..8) } else { pages([]) };
@@ -401,7 +403,7 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         let ((first, early), (other, _)) = (script.map(ANON, 8), script.map(ANON, 8));
         let uffd = script.say(&format!("own {first}"));
         let (mut session, round) = begin(&script, name);
-        let at = |it: &PassedOver, start| it.mapping.start == start;
+        let at = |it: &PassedOverMapping, start| it.mapping.start == start;
         let noted =
             |note: &TrackNote, start| matches!(note, TrackNote::PassedOver(it) if at(it, start));
         let told = |event: &SessionEvent, start| matches!(event, SessionEvent::PassedOver(it) if at(it, start));
@@ -442,7 +444,10 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
 
 /// Rounds until a userfaultfd of the process is seen, which is not looked for all the time; what they report as written,
 /// and tell.
-fn until_it_gives_back(session: &mut Session, area: &Area) -> (BTreeSet<u64>, Vec<SessionEvent>) {
+fn until_it_gives_back(
+    session: &mut TrackSession,
+    area: &TrackedArea,
+) -> (BTreeSet<u64>, Vec<SessionEvent>) {
     let told = |event: &SessionEvent| matches!(event, SessionEvent::GaveBack { .. });
     let (mut written, mut events) = (BTreeSet::new(), Vec::new());
     eventually("it is seen", || {
@@ -489,7 +494,7 @@ fn a_process_that_wants_its_memory_gets_it() {
     }
 }
 
-fn owned(round: &Round) -> usize {
+fn owned(round: &TrackRound) -> usize {
     round
         .mappings
         .iter()
@@ -502,8 +507,8 @@ fn owned(round: &Round) -> usize {
 #[test]
 fn what_is_mapped_anew_and_taken_vanishes_once() {
     for name in working(ANON).into_iter().filter(|name| {
-        let through_sync = *name == Name::Prefault && FACTS.behaviour.written.is_none();
-        name.needs_descriptor() && *name != Name::Sync && !through_sync
+        let through_sync = *name == StrategyName::Prefault && FACTS.behaviour.written.is_none();
+        name.needs_descriptor() && *name != StrategyName::Sync && !through_sync
     }) {
         let mut script = Script::start();
         let (number, area) = script.map(ANON, 8);
@@ -544,12 +549,12 @@ fn a_mapping_that_is_too_large_is_passed_over_and_named() {
     for name in working(ANON) {
         let mut script = Script::start();
         let ((large, wide), (small, area)) = (script.map(ANON, 1024), script.map(ANON, 8));
-        let options = pages::track::Options {
+        let options = pages::track::TrackOptions {
             max_mapping: 1 << 20,
             ..options(name)
         };
         let (mut session, round) =
-            pages::track::Session::begin(script.pid(), FACTS.clone(), options).unwrap();
+            pages::track::TrackSession::begin(script.pid(), FACTS.clone(), options).unwrap();
         script.tell(&format!("store {large} 1 1 5"));
         script.tell(&format!("store {small} 1 1 5"));
         let tracked = Seen::of(&round, &wide).tracked;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pages::strategy::Name;
+use pages::strategy::StrategyName;
 
 use testbed::script::{
     ANON, FACTS, FILE, HUGETLB, Kind, MEMFD, SHMEM, Script, Shadow, THP, list, seed,
@@ -13,11 +13,11 @@ const PAGES: u64 = 2048;
 
 /// Round 0 calls unknown what was there. Also what `prefault` and `hash` have read themselves, unless that can be told
 /// apart (the zero page, by PAGEMAP_SCAN); `hash` does not read anonymous memory that is not there.
-fn there(name: Name, kind: Kind, before: &BTreeSet<u64>) -> BTreeSet<u64> {
+fn there(name: StrategyName, kind: Kind, before: &BTreeSet<u64>) -> BTreeSet<u64> {
     let tells_zero_page = FACTS.behaviour.written.is_some() && kind.1 == ANON.1;
     let reads_all = match name {
-        Name::Prefault => !tells_zero_page,
-        Name::Hash => !matches!(kind, ANON | THP | HUGETLB),
+        StrategyName::Prefault => !tells_zero_page,
+        StrategyName::Hash => !matches!(kind, ANON | THP | HUGETLB),
         _ => false,
     };
     if reads_all {
@@ -28,9 +28,9 @@ fn there(name: Name, kind: Kind, before: &BTreeSet<u64>) -> BTreeSet<u64> {
 }
 
 /// Whole huge pages where a report is about one.
-fn whole(name: Name, kind: Kind, written: &BTreeSet<u64>) -> BTreeSet<u64> {
+fn whole(name: StrategyName, kind: Kind, written: &BTreeSet<u64>) -> BTreeSet<u64> {
     let around = |page: &u64| page / 512 * 512..(page / 512 + 1) * 512;
-    if kind == HUGETLB && name != Name::Hash {
+    if kind == HUGETLB && name != StrategyName::Hash {
         written.iter().flat_map(around).collect()
     } else {
         written.clone()
@@ -47,7 +47,7 @@ fn same(found: &BTreeSet<u64>, expected: &BTreeSet<u64>, context: &str) {
     );
 }
 
-fn check(name: Name, kind: Kind, seed: u64) {
+fn check(name: StrategyName, kind: Kind, seed: u64) {
     let context = format!("{name} {} seed {seed}", kind.0);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut script = Script::start();

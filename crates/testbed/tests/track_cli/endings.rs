@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use pages::strategy::Name;
+use pages::strategy::StrategyName;
 use rustix::process::{Pid, Signal, kill_process};
 use tracker::track::recording::{Ending, Reader};
 
@@ -97,7 +97,12 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 /// Kills it at a random moment while the process writes, which goes on to the right result.
-fn kill_one(script: &mut Script, name: Name, value: u64, random: &mut fastrand::Rng) -> bool {
+fn kill_one(
+    script: &mut Script,
+    name: StrategyName,
+    value: u64,
+    random: &mut fastrand::Rng,
+) -> bool {
     let mut child = start(
         script,
         &["--json", "-i", "1ms", "--strategy", name.as_str()],
@@ -134,7 +139,7 @@ fn killed_at_any_moment_it_leaves_the_target_right() {
     let seed = seed();
     eprintln!("STRATEGY_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let names: Vec<Name> = working(MEMFD)
+    let names: Vec<StrategyName> = working(MEMFD)
         .into_iter()
         .filter(|name| name.needs_descriptor())
         .collect();

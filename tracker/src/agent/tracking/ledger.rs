@@ -12,7 +12,7 @@ use super::find::Match;
 use super::refusal::{REASONS, backoff};
 use super::selector::Selector;
 use crate::model::sample::ProcessKey;
-use pages::track::{Header, Pages, Round};
+use pages::track::{TrackHeader, TrackRound, TrackedPages};
 
 /// What CPU time goes into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +76,11 @@ pub struct Row {
     /// What selects it.
     pub selector: Selector,
     /// As tracking began.
-    pub header: Header,
+    pub header: TrackHeader,
     /// Rounds, without the first arming.
     pub rounds: u64,
     /// Pages of 4 KiB, summed over rounds; `armed`, `tracked` as of the last.
-    pub pages: Pages,
+    pub pages: TrackedPages,
     /// What explaining it came to; none if it is only tracked.
     pub explained: Option<Explanation>,
     /// CPU time of its rounds and of attaching.
@@ -148,7 +148,7 @@ impl Ledger {
     }
 
     /// A process is attached to; `first` is its round 0. One that was tracked before goes on with its row.
-    pub fn attached(&mut self, process: &Match, header: Header, first: &Round) {
+    pub fn attached(&mut self, process: &Match, header: TrackHeader, first: &TrackRound) {
         self.refused.remove(&process.key);
         let known = self.rows.remove(&process.key.pid);
         let mut row = known
@@ -177,7 +177,7 @@ impl Ledger {
     }
 
     /// A round is over; when the next is due. None: the row is another process's by now.
-    pub fn round(&mut self, key: ProcessKey, round: &Round, cost: Duration) -> Option<Next> {
+    pub fn round(&mut self, key: ProcessKey, round: &TrackRound, cost: Duration) -> Option<Next> {
         self.spent(Work::Round, cost, Some(key));
         let written = sum(round).written;
         let (wanted, left) = (self.wanted, self.budget - self.reserved);
@@ -308,14 +308,14 @@ impl Ledger {
 }
 
 impl Row {
-    fn new(process: &Match, header: Header) -> Self {
+    fn new(process: &Match, header: TrackHeader) -> Self {
         Self {
             key: process.key,
             comm: process.comm.clone(),
             selector: process.selector.clone(),
             header,
             rounds: 0,
-            pages: Pages::default(),
+            pages: TrackedPages::default(),
             explained: None,
             cpu: Duration::ZERO,
             last_cost: Duration::ZERO,
@@ -326,7 +326,7 @@ impl Row {
         }
     }
 
-    fn add(&mut self, round: &Round) {
+    fn add(&mut self, round: &TrackRound) {
         let new = sum(round);
         self.pages.tracked = new.tracked;
         self.pages.armed = new.armed;
@@ -337,8 +337,8 @@ impl Row {
 }
 
 /// What all mappings together counted.
-fn sum(round: &Round) -> Pages {
-    let mut sum = Pages::default();
+fn sum(round: &TrackRound) -> TrackedPages {
+    let mut sum = TrackedPages::default();
     for mapping in &round.mappings {
         sum.tracked += mapping.pages.tracked;
         sum.armed += mapping.pages.armed;
@@ -364,7 +364,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use pages::track::{Mapping, MappingRound};
+    use pages::track::{MappingRound, TrackedMapping};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -380,8 +380,8 @@ mod tests {
         }
     }
 
-    fn header() -> Header {
-        Header {
+    fn header() -> TrackHeader {
+        TrackHeader {
             pid: 1,
             comm: "redis".to_owned(),
             command: Vec::new(),
@@ -396,27 +396,27 @@ mod tests {
         }
     }
 
-    fn round(written: u64, unknown: u64) -> Round {
-        let mapping = Mapping {
+    fn round(written: u64, unknown: u64) -> TrackRound {
+        let mapping = TrackedMapping {
             start: 0,
             end: 1 << 20,
             name: String::new(),
             backing: uffd::Backing::Anon,
             page_size: 4096,
         };
-        let pages = Pages {
+        let pages = TrackedPages {
             tracked: 256,
             written,
             unknown,
-            ..Pages::default()
+            ..TrackedPages::default()
         };
-        Round {
+        TrackRound {
             mappings: vec![MappingRound {
                 mapping: mapping.into(),
                 pages,
                 written: Vec::new(),
             }],
-            ..Round::default()
+            ..TrackRound::default()
         }
     }
 

@@ -30,7 +30,7 @@ use super::stop::Stop;
 use crate::explain::{Hub, Seen};
 use crate::probes::events::{self, EventProbes};
 use ledger::Ledger;
-use pages::strategy::{self, Facts, Means, Name};
+use pages::strategy::{self, StrategyFacts, StrategyMeans, StrategyName};
 
 /// What the threads and the handlers share.
 pub struct Tracking {
@@ -46,10 +46,10 @@ pub struct Tracking {
 /// The strategy, and what the kernel can do.
 #[derive(Clone, Debug)]
 pub struct How {
-    strategy: Name,
+    strategy: StrategyName,
     /// Why this one.
     reason: String,
-    facts: Facts,
+    facts: StrategyFacts,
 }
 
 impl How {
@@ -57,9 +57,9 @@ impl How {
     ///
     /// # Errors
     /// In words, if no process can be tracked here.
-    pub fn find(asked: Option<Name>) -> Result<Self, String> {
+    pub fn find(asked: Option<StrategyName>) -> Result<Self, String> {
         let facts = strategy::gather(false).map_err(|error| error.to_string())?;
-        let means = Means::from_outside(&facts);
+        let means = StrategyMeans::from_outside(&facts);
         let (strategy, reason) = match asked {
             Some(name) => (name, "asked for".to_owned()),
             None => {
@@ -68,7 +68,7 @@ impl How {
             }
         };
         // For good, and unasked, an agent must not read all memory of a process in every round.
-        if asked.is_none() && strategy == Name::Hash {
+        if asked.is_none() && strategy == StrategyName::Hash {
             return Err(format!(
                 "only `hash` works here, which reads all memory in each round: ask for it with --track-strategy hash ({reason})"
             ));

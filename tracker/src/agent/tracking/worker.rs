@@ -18,8 +18,8 @@ use crate::agent::discovery::key_of;
 use crate::agent::pace::thread_cpu_time;
 use crate::agent::stop::Stop;
 use crate::explain::{self, Explainer};
-use pages::inject::{self, Lifeline};
-use pages::track::{Header, Options, Round, Session, Step, TrackError};
+use pages::inject::{self, ProcessLifeline};
+use pages::track::{TrackError, TrackHeader, TrackOptions, TrackRound, TrackSession, TrackStep};
 
 /// How soon it is noticed that a process has ended.
 const GLANCE: Duration = Duration::from_millis(500);
@@ -88,23 +88,23 @@ struct Job<'env> {
 
 /// A process that is tracked, or explained, too.
 enum Following {
-    Tracked(Box<Session>),
+    Tracked(Box<TrackSession>),
     Explained(Box<Explainer>),
 }
 
 impl Following {
-    fn begin(job: &Job<'_>, how: &How) -> Result<(Self, Round), TrackError> {
+    fn begin(job: &Job<'_>, how: &How) -> Result<(Self, TrackRound), TrackError> {
         let (pid, config) = (job.process.key.pid, &job.tracking.config);
-        let track = Options {
+        let track = TrackOptions {
             strategy: Some(how.strategy),
             detailed: false,
             max_mapping: pages::track::MAX_MAPPING,
             interval: config.interval,
             tracker: crate::VERSION,
-            inject: inject::Options::default(),
+            inject: inject::InjectOptions::default(),
         };
         if !job.process.explained {
-            let (session, first) = Session::begin(pid, how.facts.clone(), track)?;
+            let (session, first) = TrackSession::begin(pid, how.facts.clone(), track)?;
             return Ok((Self::Tracked(Box::new(session)), first));
         }
         let options = explain::Options {
@@ -120,14 +120,14 @@ impl Following {
         Ok((Self::Explained(Box::new(explainer)), first))
     }
 
-    fn header(&self) -> &Header {
+    fn header(&self) -> &TrackHeader {
         match self {
             Self::Tracked(session) => session.header(),
             Self::Explained(explainer) => explainer.header(),
         }
     }
 
-    fn lifeline(&self) -> &Lifeline {
+    fn lifeline(&self) -> &ProcessLifeline {
         match self {
             Self::Tracked(session) => session.lifeline(),
             Self::Explained(explainer) => explainer.lifeline(),
@@ -135,11 +135,11 @@ impl Following {
     }
 
     /// A round; none if the process has ended.
-    fn step(&mut self) -> Result<Option<(Round, Option<Explanation>)>, TrackError> {
+    fn step(&mut self) -> Result<Option<(TrackRound, Option<Explanation>)>, TrackError> {
         match self {
             Self::Tracked(session) => Ok(match session.step()? {
-                Step::Round(round) => Some((round, None)),
-                Step::Exited => None,
+                TrackStep::Round(round) => Some((round, None)),
+                TrackStep::Exited => None,
             }),
             Self::Explained(explainer) => {
                 let explain::Step::Round(explained) = explainer.step()? else {
@@ -244,7 +244,7 @@ impl Job<'_> {
     }
 
     /// Counts a round; returns the time to the next.
-    fn count(&self, round: &Round, cost: Duration) -> Duration {
+    fn count(&self, round: &TrackRound, cost: Duration) -> Duration {
         for event in &round.events {
             tracing::info!("{}: {event}", self.name());
         }

@@ -14,9 +14,9 @@ use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
 use output::Outputs;
-use pages::inject::{self, Launched};
-use pages::strategy::{self, Facts};
-use pages::track::{End, Options, Session, Step, WorkingSet};
+use pages::inject::{self, LaunchedProgram};
+use pages::strategy::{self, StrategyFacts};
+use pages::track::{TrackEnd, TrackOptions, TrackSession, TrackStep, WorkingSet};
 
 /// The flags of `tracker track`.
 #[derive(Args, Debug)]
@@ -73,22 +73,22 @@ pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
 /// Tracks a process; returns the status of one that we started.
 fn track(
     args: &TrackArgs,
-    facts: &Facts,
+    facts: &StrategyFacts,
     pid: u32,
-    mut launched: Option<&mut Launched>,
+    mut launched: Option<&mut LaunchedProgram>,
     pace: &mut Pace,
 ) -> anyhow::Result<Option<ExitStatus>> {
     // Before the process is touched: what cannot be written must not stop it.
     let mut outputs = Outputs::open(args, launched.is_some())?;
-    let options = Options {
+    let options = TrackOptions {
         strategy: args.strategy.0,
         detailed: args.detailed,
         max_mapping: args.rounds.max_mapping,
         interval: args.rounds.interval,
         tracker: crate::VERSION,
-        inject: inject::Options::default(),
+        inject: inject::InjectOptions::default(),
     };
-    let (mut session, first) = Session::begin(pid, facts.clone(), options)?;
+    let (mut session, first) = TrackSession::begin(pid, facts.clone(), options)?;
     if let Some(launched) = &mut launched {
         launched.go();
     }
@@ -106,23 +106,23 @@ fn track(
         let wake = pace.wait(session.lifeline().pidfd())?;
         // A last round even then: what was written until now is told.
         let step = session.step()?;
-        let Step::Round(round) = step else {
-            break End::Exited;
+        let TrackStep::Round(round) = step else {
+            break TrackEnd::Exited;
         };
         rounds += 1;
         set.add(&round);
         if !outputs.round(&round, &set)? {
             // Nobody reads: no reason to end a program that we only watch.
             break if launched.is_some() {
-                End::Done
+                TrackEnd::Done
             } else {
-                End::Interrupted
+                TrackEnd::Interrupted
             };
         }
         match wake {
-            Wake::Signal => break End::Interrupted,
-            Wake::Over => break End::Done,
-            _ if args.rounds.rounds == Some(rounds) => break End::Done,
+            Wake::Signal => break TrackEnd::Interrupted,
+            Wake::Over => break TrackEnd::Done,
+            _ if args.rounds.rounds == Some(rounds) => break TrackEnd::Done,
             Wake::Tick | Wake::Exit => (),
         }
     };

@@ -10,7 +10,7 @@ use super::TrackArgs;
 use super::table::Table;
 use crate::track::json;
 use crate::track::recording::Writer;
-use pages::track::{Header, Round, Summary, WorkingSet};
+use pages::track::{TrackHeader, TrackRound, TrackSummary, WorkingSet};
 
 /// All that was asked for.
 pub struct Outputs {
@@ -116,7 +116,7 @@ impl Outputs {
     }
 
     /// The header and round 0.
-    pub fn begin(&mut self, header: &Header, first: &Round) -> anyhow::Result<()> {
+    pub fn begin(&mut self, header: &TrackHeader, first: &TrackRound) -> anyhow::Result<()> {
         self.recording = match std::mem::replace(&mut self.recording, Recording::None) {
             Recording::Opened(opened) => {
                 let path = opened.path.clone();
@@ -141,7 +141,7 @@ impl Outputs {
     }
 
     /// A round; false if nobody reads any more.
-    pub fn round(&mut self, round: &Round, set: &WorkingSet) -> anyhow::Result<bool> {
+    pub fn round(&mut self, round: &TrackRound, set: &WorkingSet) -> anyhow::Result<bool> {
         self.record(round)?;
         let text = match &mut self.form {
             Form::Table(table) => table.round(round, set),
@@ -151,7 +151,7 @@ impl Outputs {
     }
 
     /// The end.
-    pub fn end(mut self, summary: &Summary) -> anyhow::Result<()> {
+    pub fn end(mut self, summary: &TrackSummary) -> anyhow::Result<()> {
         let mut recorded = None;
         if let Recording::Begun(writer, path) =
             std::mem::replace(&mut self.recording, Recording::None)
@@ -168,7 +168,7 @@ impl Outputs {
         self.print(&text).map(drop)
     }
 
-    fn record(&mut self, round: &Round) -> anyhow::Result<()> {
+    fn record(&mut self, round: &TrackRound) -> anyhow::Result<()> {
         match &mut self.recording {
             Recording::Begun(writer, path) => {
                 writer.round(round).with_context(|| cannot_write(path))

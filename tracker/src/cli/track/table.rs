@@ -5,7 +5,9 @@ use std::path::Path;
 
 use crate::track::report::tables::count;
 use crate::track::report::words::{number, printable, size};
-use pages::track::{End, Header, MappingRound, Pages, Round, Summary, WorkingSet};
+use pages::track::{
+    MappingRound, TrackEnd, TrackHeader, TrackRound, TrackSummary, TrackedPages, WorkingSet,
+};
 
 /// Mappings shown on a terminal.
 const SHOWN: usize = 8;
@@ -25,7 +27,7 @@ impl Table {
     }
 
     /// What is tracked, and how.
-    pub fn begin(&mut self, header: &Header, first: &Round) -> String {
+    pub fn begin(&mut self, header: &TrackHeader, first: &TrackRound) -> String {
         let mut text = format!(
             "{} (pid {}): strategy {} ({})",
             printable(&header.comm),
@@ -57,7 +59,7 @@ impl Table {
     }
 
     /// One line, and on a terminal what was written where.
-    pub fn round(&mut self, round: &Round, set: &WorkingSet) -> String {
+    pub fn round(&mut self, round: &TrackRound, set: &WorkingSet) -> String {
         let mut text = self.clear();
         if round.number % REPEAT == 1 {
             let _ = writeln!(
@@ -104,13 +106,13 @@ impl Table {
     }
 
     /// The totals.
-    pub fn end(&mut self, summary: &Summary, recorded: Option<&Path>) -> String {
+    pub fn end(&mut self, summary: &TrackSummary, recorded: Option<&Path>) -> String {
         let mut text = self.clear();
         let seconds = summary.lasted.as_secs_f64();
         let end = match summary.end {
-            End::Done => "done",
-            End::Interrupted => "interrupted",
-            End::Exited => "the process has ended",
+            TrackEnd::Done => "done",
+            TrackEnd::Interrupted => "interrupted",
+            TrackEnd::Exited => "the process has ended",
         };
         let _ = writeln!(
             text,
@@ -157,7 +159,7 @@ impl Table {
 }
 
 /// The mappings with most written pages.
-fn busiest(round: &Round) -> String {
+fn busiest(round: &TrackRound) -> String {
     let mut busy: Vec<&MappingRound> = round
         .mappings
         .iter()
@@ -185,8 +187,8 @@ fn busiest(round: &Round) -> String {
 }
 
 /// All mappings of a round together.
-fn sum(round: &Round) -> Pages {
-    let mut sum = Pages::default();
+fn sum(round: &TrackRound) -> TrackedPages {
+    let mut sum = TrackedPages::default();
     for row in &round.mappings {
         let pages = &row.pages;
         sum.tracked += pages.tracked;

@@ -17,7 +17,7 @@ use crate::explain::{
 };
 use crate::track::clock::rfc3339;
 use crate::track::json::Address;
-use pages::track::{Mapping, SessionEvent, TrackNote};
+use pages::track::{SessionEvent, TrackNote, TrackedMapping};
 use uffd::pages_in;
 
 /// All lines, each with its line feed: header, rounds, pages, places, missed, story, summary.
@@ -197,8 +197,8 @@ struct JsonFrame<'a> {
     inlined: bool,
 }
 
-impl<'a> From<&'a Mapping> for JsonMapping<'a> {
-    fn from(mapping: &'a Mapping) -> Self {
+impl<'a> From<&'a TrackedMapping> for JsonMapping<'a> {
+    fn from(mapping: &'a TrackedMapping) -> Self {
         Self {
             start: Address(mapping.start),
             end: Address(mapping.end),
@@ -279,7 +279,7 @@ fn place<'a>(
     }
 }
 
-fn of_missed<'a>(mapping: &'a Mapping, missed: &Missed) -> Line<'a> {
+fn of_missed<'a>(mapping: &'a TrackedMapping, missed: &Missed) -> Line<'a> {
     Line::Missed {
         mapping: JsonMapping::from(mapping),
         first: Address(missed.range.start),

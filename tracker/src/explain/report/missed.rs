@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::explain::{Candidate, Findings};
-use pages::track::Mapping;
+use pages::track::TrackedMapping;
 use uffd::pages_in;
 
 /// Missed pages of one mapping with the same candidates.
 #[derive(Clone, Debug)]
 pub struct MissedGroup<'a> {
     /// Which.
-    pub mapping: &'a Mapping,
+    pub mapping: &'a TrackedMapping,
     /// What could have done it, the likeliest first.
     pub candidates: &'a [Candidate],
     /// Pages, each as often as it was missed.

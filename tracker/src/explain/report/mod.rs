@@ -27,7 +27,7 @@ use super::{Candidate, Cause, Findings, Verdict, VmaFindings};
 use crate::track::report::words::printable;
 use matrix::Matrix;
 use missed::MissedGroup;
-use pages::track::Mapping;
+use pages::track::TrackedMapping;
 use spots::Spot;
 
 /// All that is counted of findings.
@@ -117,7 +117,7 @@ impl<'a> Report<'a> {
 }
 
 /// What a mapping is called; printable.
-fn name_of(mapping: &Mapping) -> String {
+fn name_of(mapping: &TrackedMapping) -> String {
     if mapping.name.is_empty() {
         "[anon]".to_owned()
     } else {

@@ -15,7 +15,7 @@ use crate::track::report::picture::scales::Times;
 use crate::track::report::svg::{Anchor, Short, Svg, width};
 use crate::track::report::words::{number, share};
 use crate::track::report::{Band, HeatMap, Report as Written};
-use pages::track::{Extent, MappingRound, Pages, Round};
+use pages::track::{MappingRound, PageExtent, TrackRound, TrackedPages};
 use uffd::{PAGE_SIZE, pages_in};
 
 /// Less than this, or more than all but this, of the compared pages is as good as none, or all.
@@ -186,27 +186,30 @@ fn document_of(body: &str, bottom: f64, style: &str) -> String {
 }
 
 /// Rounds as those that track tell them: its report knows where mappings and times lie.
-fn as_written(rounds: &[RoundLine]) -> Vec<Round> {
+fn as_written(rounds: &[RoundLine]) -> Vec<TrackRound> {
     let mut before = std::time::Duration::ZERO;
     let round = |round: &RoundLine| {
         let lasted = round.at.saturating_sub(before);
         before = round.at;
-        Round {
+        TrackRound {
             number: round.number,
             at: round.at,
             lasted,
             mappings: round.reported.iter().map(mapping_round).collect(),
             events: round.events.clone(),
-            ..Round::default()
+            ..TrackRound::default()
         }
     };
     rounds.iter().map(round).collect()
 }
 
 fn mapping_round(
-    (mapping, reported): &(Arc<pages::track::Mapping>, Vec<crate::explain::Reported>),
+    (mapping, reported): &(
+        Arc<pages::track::TrackedMapping>,
+        Vec<crate::explain::Reported>,
+    ),
 ) -> MappingRound {
-    let extent = |one: &crate::explain::Reported| Extent {
+    let extent = |one: &crate::explain::Reported| PageExtent {
         range: one.range.clone(),
         unit: PAGE_SIZE,
         unknown: false,
@@ -214,10 +217,10 @@ fn mapping_round(
     let written = reported.iter().map(|one| pages_in(&one.range));
     MappingRound {
         mapping: Arc::clone(mapping),
-        pages: Pages {
+        pages: TrackedPages {
             tracked: pages_in(&(mapping.start..mapping.end)),
             written: written.fold(0, u64::saturating_add),
-            ..Pages::default()
+            ..TrackedPages::default()
         },
         written: reported.iter().map(extent).collect(),
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::explain::arbitrary::{any_findings, consistent};
 use crate::explain::sample;
-use pages::track::Mapping;
+use pages::track::TrackedMapping;
 
 fn text_of(findings: &Findings) -> String {
     text::text(&Report::new(findings))
@@ -94,7 +94,7 @@ fn a_page_has_no_markup_but_ours_and_asks_for_nothing() {
     let mut tame = sample::database();
     for (mapping, _) in tame.rounds.iter_mut().flat_map(|round| &mut round.reported) {
         let name = mapping.name.replace(['<', '>'], "");
-        *mapping = Arc::new(Mapping {
+        *mapping = Arc::new(TrackedMapping {
             name,
             ..(**mapping).clone()
         });

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use pages::track::Extent;
+use pages::track::PageExtent;
 
 /// log2 of the page that distances are counted in where all of them are pages.
 const PAGE_SHIFT: u8 = 12;
@@ -30,11 +30,11 @@ struct Kind {
 
 impl Extents {
     /// Of a mapping that begins at `start`.
-    pub(super) fn encode(start: u64, extents: &[Extent]) -> Self {
+    pub(super) fn encode(start: u64, extents: &[PageExtent]) -> Self {
         let mut distances = Vec::with_capacity(extents.len() * 2);
         let mut kinds: Vec<Kind> = Vec::new();
         let mut at = start;
-        for Extent {
+        for PageExtent {
             range,
             unit,
             unknown,
@@ -66,7 +66,7 @@ impl Extents {
     }
 
     /// The extents again, or what is wrong.
-    pub(super) fn decode(&self, start: u64) -> Result<Vec<Extent>, &'static str> {
+    pub(super) fn decode(&self, start: u64) -> Result<Vec<PageExtent>, &'static str> {
         if ![0, PAGE_SHIFT].contains(&self.shift) {
             return Err("distances in a unit that does not exist");
         }
@@ -87,7 +87,7 @@ impl Extents {
         let extent = |(&[gap, length], kind): (&[u64; 2], &Kind)| {
             let from = at.wrapping_add(gap << self.shift);
             at = from.wrapping_add(length << self.shift);
-            Extent {
+            PageExtent {
                 range: Range {
                     start: from,
                     end: at,

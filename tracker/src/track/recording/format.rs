@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uffd::Backing;
 
 use super::extents::Extents;
-use pages::track::{End, Header, Mapping, Pages, Summary, TrackNote};
+use pages::track::{TrackEnd, TrackHeader, TrackNote, TrackSummary, TrackedMapping, TrackedPages};
 
 /// What a recording begins with.
 pub(super) const MAGIC: [u8; 8] = *b"uffdwpTR";
@@ -137,10 +137,10 @@ pub(super) struct DiskSummary {
     status: Option<i32>,
 }
 
-impl From<&Header> for DiskHeader {
-    fn from(header: &Header) -> Self {
+impl From<&TrackHeader> for DiskHeader {
+    fn from(header: &TrackHeader) -> Self {
         // Every field named: a new one in the model does not compile until it is recorded.
-        let Header {
+        let TrackHeader {
             pid,
             comm,
             command,
@@ -171,7 +171,7 @@ impl From<&Header> for DiskHeader {
     }
 }
 
-impl TryFrom<DiskHeader> for Header {
+impl TryFrom<DiskHeader> for TrackHeader {
     type Error = &'static str;
     fn try_from(header: DiskHeader) -> Result<Self, Self::Error> {
         let DiskHeader {
@@ -241,9 +241,9 @@ impl Time {
     }
 }
 
-impl From<&Mapping> for DiskMapping {
-    fn from(mapping: &Mapping) -> Self {
-        let Mapping {
+impl From<&TrackedMapping> for DiskMapping {
+    fn from(mapping: &TrackedMapping) -> Self {
+        let TrackedMapping {
             start,
             end,
             name,
@@ -260,7 +260,7 @@ impl From<&Mapping> for DiskMapping {
     }
 }
 
-impl TryFrom<DiskMapping> for Mapping {
+impl TryFrom<DiskMapping> for TrackedMapping {
     type Error = &'static str;
     fn try_from(mapping: DiskMapping) -> Result<Self, Self::Error> {
         let DiskMapping {
@@ -283,9 +283,9 @@ impl TryFrom<DiskMapping> for Mapping {
     }
 }
 
-impl From<Pages> for DiskPages {
-    fn from(pages: Pages) -> Self {
-        let Pages {
+impl From<TrackedPages> for DiskPages {
+    fn from(pages: TrackedPages) -> Self {
+        let TrackedPages {
             tracked,
             armed,
             written,
@@ -308,7 +308,7 @@ impl From<Pages> for DiskPages {
     }
 }
 
-impl From<&DiskPages> for Pages {
+impl From<&DiskPages> for TrackedPages {
     fn from(pages: &DiskPages) -> Self {
         let &DiskPages {
             tracked,
@@ -333,9 +333,9 @@ impl From<&DiskPages> for Pages {
     }
 }
 
-impl From<&Summary> for DiskSummary {
-    fn from(summary: &Summary) -> Self {
-        let Summary {
+impl From<&TrackSummary> for DiskSummary {
+    fn from(summary: &TrackSummary) -> Self {
+        let TrackSummary {
             rounds,
             lasted,
             written_set,
@@ -347,9 +347,9 @@ impl From<&Summary> for DiskSummary {
             status,
         } = *summary;
         let end = match end {
-            End::Done => 0,
-            End::Interrupted => 1,
-            End::Exited => 2,
+            TrackEnd::Done => 0,
+            TrackEnd::Interrupted => 1,
+            TrackEnd::Exited => 2,
         };
         Self {
             rounds,
@@ -365,7 +365,7 @@ impl From<&Summary> for DiskSummary {
     }
 }
 
-impl TryFrom<DiskSummary> for Summary {
+impl TryFrom<DiskSummary> for TrackSummary {
     type Error = &'static str;
     fn try_from(summary: DiskSummary) -> Result<Self, Self::Error> {
         let DiskSummary {
@@ -380,9 +380,9 @@ impl TryFrom<DiskSummary> for Summary {
             status,
         } = summary;
         let end = match end {
-            0 => End::Done,
-            1 => End::Interrupted,
-            2 => End::Exited,
+            0 => TrackEnd::Done,
+            1 => TrackEnd::Interrupted,
+            2 => TrackEnd::Exited,
             _ => return Err("an end that does not exist"),
         };
         Ok(Self {

@@ -8,12 +8,14 @@ use super::format::{
     DiskRound, FRAME_HEAD, Frame, MAGIC, MAX_FRAME, MAX_MAPPINGS, MAX_PAYLOAD, VERSION, WINDOW_LOG,
     parse_head,
 };
-use pages::track::{Header, Mapping, MappingRound, Pages, Round, SessionEvent, Summary};
+use pages::track::{
+    MappingRound, SessionEvent, TrackHeader, TrackRound, TrackSummary, TrackedMapping, TrackedPages,
+};
 
-/// Reads a recording, one [`Round`] after the other. After the last one [`Reader::ending`] tells how it ends.
+/// Reads a recording, one [`TrackRound`] after the other. After the last one [`Reader::ending`] tells how it ends.
 pub struct Reader<R> {
     input: R,
-    header: Header,
+    header: TrackHeader,
     slots: Slots,
     /// Bytes read as whole frames.
     offset: u64,
@@ -27,7 +29,7 @@ pub struct Reader<R> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// With a summary.
-    Whole(Summary),
+    Whole(TrackSummary),
     /// Behind a round, without a summary: the tracker still runs, or was killed between two rounds.
     Open,
     /// In the middle of a round: the tracker was killed while it wrote, or a copy is not complete.
@@ -40,7 +42,7 @@ pub enum Ending {
 impl Ending {
     /// The summary, if there is one.
     #[must_use]
-    pub fn summary(&self) -> Option<&Summary> {
+    pub fn summary(&self) -> Option<&TrackSummary> {
         match self {
             Self::Whole(summary) => Some(summary),
             Self::Open | Self::CutOff { .. } => None,
@@ -90,7 +92,7 @@ impl<R: Read> Reader<R> {
         let header = match bytes.frame()? {
             Next::Frame(frame) => match *frame {
                 Frame::Header(header) => {
-                    Header::try_from(header).map_err(|why| bytes.damaged(why))?
+                    TrackHeader::try_from(header).map_err(|why| bytes.damaged(why))?
                 }
                 _ => return Err(bytes.damaged("its first frame is no header")),
             },
@@ -110,7 +112,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// Who was tracked.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &TrackHeader {
         &self.header
     }
 
@@ -119,7 +121,7 @@ impl<R: Read> Reader<R> {
         self.ending.as_ref()
     }
 
-    fn read(&mut self) -> Result<Option<Round>, RecordingError> {
+    fn read(&mut self) -> Result<Option<TrackRound>, RecordingError> {
         let mut bytes = Bytes {
             input: &mut self.input,
             offset: self.offset,
@@ -148,7 +150,7 @@ impl<R: Read> Reader<R> {
                 Ok(Some(round))
             }
             Frame::Summary(summary) => {
-                let summary = Summary::try_from(summary).map_err(|why| bytes.damaged(why))?;
+                let summary = TrackSummary::try_from(summary).map_err(|why| bytes.damaged(why))?;
                 bytes.offset = self.offset;
                 if fill(bytes.input, &mut [0])? > 0 {
                     return Err(bytes.damaged("something follows the summary"));
@@ -162,7 +164,7 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read> Iterator for Reader<R> {
-    type Item = Result<Round, RecordingError>;
+    type Item = Result<TrackRound, RecordingError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed || self.ending.is_some() {
@@ -291,14 +293,17 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, RecordingErro
 /// What the frames so far have told of the mappings.
 #[derive(Default)]
 struct Slots {
-    mappings: Vec<(Arc<Mapping>, Pages)>,
+    mappings: Vec<(Arc<TrackedMapping>, TrackedPages)>,
     order: Vec<u32>,
 }
 
 impl Slots {
-    fn decode(&mut self, disk: DiskRound) -> Result<Round, &'static str> {
+    fn decode(&mut self, disk: DiskRound) -> Result<TrackRound, &'static str> {
         for (slot, mapping) in disk.described {
-            let told = (Arc::new(Mapping::try_from(mapping)?), Pages::default());
+            let told = (
+                Arc::new(TrackedMapping::try_from(mapping)?),
+                TrackedPages::default(),
+            );
             // Slots are given in order: a large number is no reason to have room for so many.
             if slot as usize == self.mappings.len() {
                 self.mappings.push(told);
@@ -325,7 +330,7 @@ impl Slots {
             let mut written = Vec::new();
             match (&mut skip, &entry) {
                 (Some(0), Some(told)) => {
-                    *pages = Pages::from(&told.pages);
+                    *pages = TrackedPages::from(&told.pages);
                     written = told.written.decode(mapping.start)?;
                     entry = entries.next();
                     skip = entry.as_ref().map(|e| e.skip);
@@ -342,7 +347,7 @@ impl Slots {
         if entry.is_some() {
             return Err("something is told of a mapping that is not there");
         }
-        Ok(Round {
+        Ok(TrackRound {
             number: disk.number,
             at: disk.at,
             lasted: disk.lasted,

@@ -8,10 +8,14 @@ use super::format::{FRAME_HEAD, MAX_FRAME, frame_head};
 use super::*;
 use crate::track::arbitrary::{any_header, any_rounds, any_summary};
 use crate::track::{json, sample};
-use pages::track::{Header, Round, Summary};
+use pages::track::{TrackHeader, TrackRound, TrackSummary};
 
 /// A recording, and where each of its frames ends.
-fn record(header: &Header, rounds: &[Round], summary: Option<&Summary>) -> (Vec<u8>, Vec<usize>) {
+fn record(
+    header: &TrackHeader,
+    rounds: &[TrackRound],
+    summary: Option<&TrackSummary>,
+) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = Vec::new();
     let mut writer = Writer::new(&mut bytes, header).unwrap();
     rounds.iter().for_each(|round| writer.round(round).unwrap());
@@ -29,7 +33,7 @@ fn record(header: &Header, rounds: &[Round], summary: Option<&Summary>) -> (Vec<
 }
 
 /// What can be read of it: rounds, how it ends, and what went wrong.
-fn read(bytes: &[u8]) -> (Vec<Round>, Option<Ending>, Option<RecordingError>) {
+fn read(bytes: &[u8]) -> (Vec<TrackRound>, Option<Ending>, Option<RecordingError>) {
     let mut reader = match Reader::new(bytes) {
         Ok(reader) => reader,
         Err(e) => return (vec![], None, Some(e)),

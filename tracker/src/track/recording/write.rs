@@ -12,7 +12,9 @@ use super::format::{
     DiskEntry, DiskHeader, DiskMapping, DiskRound, DiskSummary, Frame, MAGIC, MAX_FRAME,
     MAX_MAPPINGS, VERSION, frame_head,
 };
-use pages::track::{Header, Mapping, MappingRound, Pages, Round, Summary};
+use pages::track::{
+    MappingRound, TrackHeader, TrackRound, TrackSummary, TrackedMapping, TrackedPages,
+};
 
 /// Writes a recording, each frame with one call of [`Write::write_all`]: what is killed leaves whole frames and at most
 /// one torn one at the end. Give it the file itself, not a buffer.
@@ -29,7 +31,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn new(out: W, header: &Header) -> Result<Self, RecordingError> {
+    pub fn new(out: W, header: &TrackHeader) -> Result<Self, RecordingError> {
         let compressor =
             Compressor::new(zstd::DEFAULT_COMPRESSION_LEVEL).map_err(RecordingError::Write)?;
         let mut writer = Self {
@@ -49,7 +51,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// If it cannot be written, or is larger than a frame can be; such a round is left out and others may follow.
-    pub fn round(&mut self, round: &Round) -> Result<(), RecordingError> {
+    pub fn round(&mut self, round: &TrackRound) -> Result<(), RecordingError> {
         if round.mappings.len() > MAX_MAPPINGS {
             let mappings = round.mappings.len();
             return Err(RecordingError::TooMany { mappings });
@@ -66,7 +68,7 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn finish(mut self, summary: &Summary) -> Result<W, RecordingError> {
+    pub fn finish(mut self, summary: &TrackSummary) -> Result<W, RecordingError> {
         let bytes = self.frame(&Frame::Summary(DiskSummary::from(summary)))?;
         self.put(&bytes)?;
         Ok(self.out)
@@ -102,13 +104,13 @@ impl<W: Write> Writer<W> {
 /// What the reader will know: which mapping has which slot, and what was last told of it.
 #[derive(Clone, Default)]
 struct Slots {
-    by_mapping: HashMap<Arc<Mapping>, u32>,
-    pages: Vec<Pages>,
+    by_mapping: HashMap<Arc<TrackedMapping>, u32>,
+    pages: Vec<TrackedPages>,
     order: Vec<u32>,
 }
 
 impl Slots {
-    fn encode(&mut self, round: &Round) -> DiskRound {
+    fn encode(&mut self, round: &TrackRound) -> DiskRound {
         let described = self.describe(&round.mappings);
         let order: Vec<u32> = round
             .mappings
@@ -150,7 +152,7 @@ impl Slots {
 
     /// Gives new mappings the slots of those that are gone, so that neither side grows with the length of a recording.
     fn describe(&mut self, mappings: &[MappingRound]) -> Vec<(u32, DiskMapping)> {
-        let here: HashSet<&Arc<Mapping>> = mappings.iter().map(|m| &m.mapping).collect();
+        let here: HashSet<&Arc<TrackedMapping>> = mappings.iter().map(|m| &m.mapping).collect();
         self.by_mapping.retain(|mapping, _| here.contains(mapping));
         if self.by_mapping.len() == here.len() {
             return Vec::new();
@@ -164,8 +166,8 @@ impl Slots {
             }
             let Some(slot) = free.next() else { break };
             match self.pages.get_mut(slot as usize) {
-                Some(pages) => *pages = Pages::default(),
-                None => self.pages.push(Pages::default()),
+                Some(pages) => *pages = TrackedPages::default(),
+                None => self.pages.push(TrackedPages::default()),
             }
             described.push((slot, DiskMapping::from(&**mapping)));
             self.by_mapping.insert(Arc::clone(mapping), slot);

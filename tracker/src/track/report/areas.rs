@@ -10,7 +10,7 @@ use std::sync::Arc;
 use uffd::Backing;
 
 use super::counts::Counts;
-use pages::track::{Mapping, MappingRound, Round};
+use pages::track::{MappingRound, TrackRound, TrackedMapping};
 use uffd::{PAGE_SIZE, pages_in};
 
 /// A mapping, or several at the same addresses. Pages of 4 KiB.
@@ -69,7 +69,7 @@ impl Area {
         }
     }
 
-    fn new(mapping: &Mapping) -> Self {
+    fn new(mapping: &TrackedMapping) -> Self {
         Self {
             range: mapping.start..mapping.end,
             names: Vec::new(),
@@ -97,8 +97,8 @@ const NAMES: usize = 3;
 
 impl Areas {
     /// Those of all rounds, with nothing counted.
-    pub fn of(rounds: &[Round]) -> Self {
-        let mut mappings: Vec<&Arc<Mapping>> = Vec::new();
+    pub fn of(rounds: &[TrackRound]) -> Self {
+        let mut mappings: Vec<&Arc<TrackedMapping>> = Vec::new();
         for told in rounds.iter().flat_map(|round| &round.mappings) {
             if told.mapping.start < told.mapping.end {
                 mappings.push(&told.mapping);
@@ -138,7 +138,7 @@ impl Areas {
     }
 
     /// Counts what the rounds tell of each, and what was counted of each page.
-    pub fn count(&mut self, rounds: &[Round], written: &Counts, unknown: &Counts) {
+    pub fn count(&mut self, rounds: &[TrackRound], written: &Counts, unknown: &Counts) {
         for round in rounds {
             self.round(&round.mappings);
         }

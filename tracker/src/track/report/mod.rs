@@ -24,16 +24,16 @@ pub use totals::Totals;
 
 use super::recording::Ending;
 use areas::Areas;
-use pages::track::{Header, Round};
+use pages::track::{TrackHeader, TrackRound};
 use rounds::Following;
 
 /// All that is counted of a recording.
 #[derive(Clone, Debug)]
 pub struct Report<'a> {
     /// Who was tracked.
-    pub header: &'a Header,
+    pub header: &'a TrackHeader,
     /// What was recorded.
-    pub recorded: &'a [Round],
+    pub recorded: &'a [TrackRound],
     /// How the recording ends; `None`: it is damaged after these rounds.
     pub ending: Option<&'a Ending>,
     /// Over all rounds and mappings.
@@ -47,7 +47,11 @@ pub struct Report<'a> {
 impl<'a> Report<'a> {
     /// Counts.
     #[must_use]
-    pub fn new(header: &'a Header, recorded: &'a [Round], ending: Option<&'a Ending>) -> Self {
+    pub fn new(
+        header: &'a TrackHeader,
+        recorded: &'a [TrackRound],
+        ending: Option<&'a Ending>,
+    ) -> Self {
         let mut areas = Areas::of(recorded);
         let mut following = Following::default();
         let rounds: Vec<_> = recorded

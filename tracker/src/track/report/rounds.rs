@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::counts::Counts;
-use pages::track::Round;
+use pages::track::TrackRound;
 use uffd::PAGE_SIZE;
 
 /// Rounds of the sliding window.
@@ -41,12 +41,12 @@ pub struct Following<'a> {
     written: Counts,
     unknown: Counts,
     window: Counts,
-    in_window: VecDeque<&'a Round>,
+    in_window: VecDeque<&'a TrackRound>,
 }
 
 impl<'a> Following<'a> {
     /// The next round.
-    pub fn round(&mut self, round: &'a Round) -> RoundCounts {
+    pub fn round(&mut self, round: &'a TrackRound) -> RoundCounts {
         for extent in round.mappings.iter().flat_map(|m| &m.written) {
             if extent.unknown {
                 self.unknown.add(&extent.range);

@@ -5,28 +5,28 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::super::InjectError;
-use super::ptrace::{self, Event, Registers};
+use super::ptrace::{self, PtraceEvent, ThreadRegisters};
 
 /// Neither of the calls sleeps; but the machine may have other things to do.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// A stopped thread that works for us. Dropping it gives it back its registers and its signals.
-pub struct Borrowed {
+pub struct BorrowedThread {
     pid: u32,
     tid: u32,
     /// As it goes on afterwards.
-    registers: Registers,
+    registers: ThreadRegisters,
     signal_mask: u64,
     /// Address of the instruction `syscall`.
     instruction: u64,
 }
 
-impl Borrowed {
+impl BorrowedThread {
     /// Takes over a thread that goes on with `registers` afterwards. Signals wait until then.
     pub fn new(
         pid: u32,
         tid: u32,
-        registers: Registers,
+        registers: ThreadRegisters,
         instruction: u64,
     ) -> Result<Self, InjectError> {
         let failed =
@@ -61,7 +61,7 @@ impl Borrowed {
         Ok(answer(self.read()?.rax))
     }
 
-    fn read(&self) -> Result<Registers, InjectError> {
+    fn read(&self) -> Result<ThreadRegisters, InjectError> {
         ptrace::registers(self.tid).map_err(|error| self.failed("read", error))
     }
 
@@ -79,13 +79,15 @@ impl Borrowed {
             ptrace::resume_to_syscall(tid, signal).map_err(failed)?;
             signal = match ptrace::wait(tid, deadline).map_err(failed)? {
                 None => return Err(self.give_up(failed(Errno::TIMEDOUT))),
-                Some(Event::Ended) => return Err(InjectError::Gone { pid }),
-                Some(Event::Syscall) => return Ok(()),
+                Some(PtraceEvent::Ended) => return Err(InjectError::Gone { pid }),
+                Some(PtraceEvent::Syscall) => return Ok(()),
                 // Every other signal is blocked; the process stops, and this thread as soon as it is let go.
-                Some(Event::Signal(signal)) if signal == libc::SIGSTOP => signal,
+                Some(PtraceEvent::Signal(signal)) if signal == libc::SIGSTOP => signal,
                 // A fault of the instruction that we chose: it must not reach the thread.
-                Some(Event::Signal(_)) => return Err(failed(Errno::FAULT)),
-                Some(Event::Interrupted | Event::GroupStopped | Event::Other(_)) => 0,
+                Some(PtraceEvent::Signal(_)) => return Err(failed(Errno::FAULT)),
+                Some(
+                    PtraceEvent::Interrupted | PtraceEvent::GroupStopped | PtraceEvent::Other(_),
+                ) => 0,
             };
         }
     }
@@ -96,13 +98,13 @@ impl Borrowed {
         let stopped = ptrace::interrupt(self.tid)
             .and_then(|()| ptrace::wait(self.tid, Instant::now() + LONGEST));
         match stopped {
-            Ok(Some(Event::Interrupted)) => InjectError::Frozen { pid: self.pid },
+            Ok(Some(PtraceEvent::Interrupted)) => InjectError::Frozen { pid: self.pid },
             _ => error,
         }
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for BorrowedThread {
     fn drop(&mut self) {
         // They can only fail for a thread that was killed.
         let _ = ptrace::set_registers(self.tid, &self.registers);

@@ -13,12 +13,12 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
 use super::super::facts::field;
-use super::super::wire::{self, Answer, Request};
+use super::super::wire::{self, HelperAnswer, HelperRequest};
 use super::super::{InjectError, KernelFaults};
-use super::call::Borrowed;
+use super::call::BorrowedThread;
 use super::ptrace;
 use super::text;
-use super::threads::{Stopped, wait_until_stoppable};
+use super::threads::{StoppedProcess, wait_until_stoppable};
 
 /// The argument that makes this program a helper.
 pub const ARGUMENT: &str = "inject-helper";
@@ -29,7 +29,7 @@ const USER_MODE_ONLY: u64 = 1;
 /// Serves the one request that comes on standard input.
 pub fn serve() -> ExitCode {
     let socket = std::io::stdin();
-    let request = match wire::receive::<Request>(&socket) {
+    let request = match wire::receive::<HelperRequest>(&socket) {
         Ok(Some((request, _))) => request,
         // Nobody asks any more.
         Ok(None) => return ExitCode::FAILURE,
@@ -59,7 +59,7 @@ fn withdraw() {
     let _ = rustix::thread::set_name(c"tracker-inject");
 }
 
-fn inject(request: &Request) -> Result<(Answer, OwnedFd), InjectError> {
+fn inject(request: &HelperRequest) -> Result<(HelperAnswer, OwnedFd), InjectError> {
     let pid = request.pid;
     let failed = |what: &str, error| InjectError::step(pid, what, error);
     let raw = Pid::from_raw(pid as i32).ok_or(InjectError::Gone { pid })?;
@@ -74,7 +74,7 @@ fn inject(request: &Request) -> Result<(Answer, OwnedFd), InjectError> {
     wait_until_stoppable(pid, Duration::from_millis(request.patience_ms))?;
 
     ptrace::hurry();
-    let stopped = Stopped::new(pid, Duration::from_millis(request.longest_stop_ms))?;
+    let stopped = StoppedProcess::new(pid, Duration::from_millis(request.longest_stop_ms))?;
     let memory = memory(pid)?;
     let instruction = match expected {
         Ok(at) if text::is_there(&memory, at) => at,
@@ -82,14 +82,14 @@ fn inject(request: &Request) -> Result<(Answer, OwnedFd), InjectError> {
     };
     let (tid, registers) = stopped.choose(&memory)?;
     suspend_seccomp(pid, tid)?;
-    let mut thread = Borrowed::new(pid, tid, registers, instruction)?;
+    let mut thread = BorrowedThread::new(pid, tid, registers, instruction)?;
     let taken = take(&mut thread, process, request);
     drop(thread);
 
     let (threads, notes) = (stopped.len(), stopped.notes());
     let stopped_ns = stopped.release().as_nanos() as u64;
     let (fd, user_mode_only) = taken?;
-    let answer = Answer {
+    let answer = HelperAnswer {
         stopped_ns,
         threads,
         user_mode_only,
@@ -122,9 +122,9 @@ fn suspend_seccomp(pid: u32, tid: u32) -> Result<(), InjectError> {
 
 /// Has the thread open a userfaultfd, duplicates it, and has the thread close its own.
 fn take(
-    thread: &mut Borrowed,
+    thread: &mut BorrowedThread,
     process: OwnedFd,
-    request: &Request,
+    request: &HelperRequest,
 ) -> Result<(OwnedFd, bool), InjectError> {
     let pid = request.pid;
     let mut user_mode_only = false;

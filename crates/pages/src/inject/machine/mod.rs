@@ -13,27 +13,27 @@ use std::process::{Command, ExitCode, Stdio};
 
 use rustix::io::Errno;
 
-use super::facts::{self, Facts, Permission};
-use super::wire::{self, Answer, Outcome, Request};
-use super::{InjectError, Injected, Lifeline, Options};
+use super::facts::{self, TargetFacts, TracePermission};
+use super::wire::{self, HelperAnswer, HelperOutcome, HelperRequest};
+use super::{InjectError, InjectOptions, InjectedUffd, ProcessLifeline};
 
 pub fn helper_main() -> Option<ExitCode> {
     let argument = std::env::args_os().nth(1)?;
     (argument == helper::ARGUMENT).then(helper::serve)
 }
 
-pub use threads::Stopped;
+pub use threads::StoppedProcess;
 
-pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError> {
+pub fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedUffd, InjectError> {
     let gone = InjectError::Gone { pid };
-    let facts = read(pid, Facts::read(pid))?.ok_or_else(|| gone.clone())?;
+    let facts = read(pid, TargetFacts::read(pid))?.ok_or_else(|| gone.clone())?;
     if let Some(refusal) = facts.refusal(std::process::id(), facts::name) {
         return Err(refusal);
     }
     // Opened before the userfaultfd is: should the program change in between, this one is the older and says so.
-    let target = read(pid, Lifeline::open(pid))?.ok_or_else(|| gone.clone())?;
+    let target = read(pid, ProcessLifeline::open(pid))?.ok_or_else(|| gone.clone())?;
     let occupied = read(pid, super::occupied(pid))?;
-    let request = Request {
+    let request = HelperRequest {
         pid,
         start_time: facts.start_time,
         patience_ms: options.patience.as_millis() as u64,
@@ -42,7 +42,7 @@ pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError>
     };
     // A target that executes another program just then loses the threads that were known; it is still there.
     let is_there =
-        || matches!(Facts::read(pid), Ok(Some(now)) if now.start_time == facts.start_time);
+        || matches!(TargetFacts::read(pid), Ok(Some(now)) if now.start_time == facts.start_time);
     let mut asked = ask(&request, options);
     for _ in 0..2 {
         if asked.as_ref().err() != Some(&gone) || !is_there() {
@@ -51,7 +51,7 @@ pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError>
         asked = ask(&request, options);
     }
     let (answer, uffd) = asked?;
-    Ok(Injected {
+    Ok(InjectedUffd {
         uffd: uffd.into(),
         stopped: std::time::Duration::from_nanos(answer.stopped_ns),
         threads: answer.threads,
@@ -63,7 +63,10 @@ pub fn userfaultfd(pid: u32, options: &Options) -> Result<Injected, InjectError>
 }
 
 /// Has a helper do it.
-fn ask(request: &Request, options: &Options) -> Result<(Answer, OwnedFd), InjectError> {
+fn ask(
+    request: &HelperRequest,
+    options: &InjectOptions,
+) -> Result<(HelperAnswer, OwnedFd), InjectError> {
     let pid = request.pid;
     let trouble = |why: String| InjectError::Helper { pid, why };
     let failed = |what: &str, error: &dyn std::fmt::Display| trouble(format!("{what}: {error}"));
@@ -78,7 +81,7 @@ fn ask(request: &Request, options: &Options) -> Result<(Answer, OwnedFd), Inject
             trouble(format!("cannot be started from {program}: {e}"))
         })?;
     let sent = wire::send(ours.as_fd(), request, None);
-    let received = sent.and_then(|()| wire::receive::<Outcome>(&ours));
+    let received = sent.and_then(|()| wire::receive::<HelperOutcome>(&ours));
     // It ends once it has answered.
     let status = child.wait();
     match received {
@@ -101,12 +104,12 @@ fn explained(error: InjectError) -> InjectError {
     match error {
         InjectError::Step { pid, error, .. } if NOT_PERMITTED.contains(&error) => {
             // A tracer that came between the look and the touch is told as such.
-            if let Ok(Some(facts)) = Facts::read(pid)
+            if let Ok(Some(facts)) = TargetFacts::read(pid)
                 && let Some(refusal) = facts.refusal(std::process::id(), facts::name)
             {
                 return refusal;
             }
-            let why = Permission::read(pid).why();
+            let why = TracePermission::read(pid).why();
             InjectError::Privilege { pid, why }
         }
         error => error,

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
 /// General registers of a thread.
-pub type Registers = libc::user_regs_struct;
+pub type ThreadRegisters = libc::user_regs_struct;
 
 /// Stops of system calls carry a mark (`PTRACE_O_TRACESYSGOOD`).
 pub const MARK_SYSCALLS: usize = libc::PTRACE_O_TRACESYSGOOD as usize;
@@ -63,9 +63,9 @@ pub fn detach(tid: u32) -> Result<()> {
 }
 
 /// Registers of a stopped thread.
-pub fn registers(tid: u32) -> Result<Registers> {
+pub fn registers(tid: u32) -> Result<ThreadRegisters> {
     // SAFETY: a user_regs_struct is integers only.
-    let mut registers: Registers = unsafe { std::mem::zeroed() };
+    let mut registers: ThreadRegisters = unsafe { std::mem::zeroed() };
     let data = (&raw mut registers).expose_provenance();
     // SAFETY: the kernel fills one user_regs_struct at `data`.
     unsafe { request(libc::PTRACE_GETREGS.into(), tid, 0, data) }?;
@@ -73,7 +73,7 @@ pub fn registers(tid: u32) -> Result<Registers> {
 }
 
 /// Sets the registers of a stopped thread.
-pub fn set_registers(tid: u32, registers: &Registers) -> Result<()> {
+pub fn set_registers(tid: u32, registers: &ThreadRegisters) -> Result<()> {
     let data = std::ptr::from_ref(registers).expose_provenance();
     // SAFETY: the kernel reads one user_regs_struct at `data`; what it does to the thread is the
     // caller's matter and happens in another address space.
@@ -103,16 +103,16 @@ pub fn rseq_area(tid: u32) -> Option<u64> {
     /// `struct ptrace_rseq_configuration`
     #[repr(C)]
     #[derive(Default)]
-    struct Configuration {
+    struct RseqConfiguration {
         area: u64,
         size: u32,
         signature: u32,
         flags: u32,
         pad: u32,
     }
-    let mut answer = Configuration::default();
+    let mut answer = RseqConfiguration::default();
     let data = (&raw mut answer).expose_provenance();
-    let size = size_of::<Configuration>();
+    let size = size_of::<RseqConfiguration>();
     // SAFETY: the kernel fills at most `size` bytes at `data`.
     unsafe { request(GET_RSEQ_CONFIGURATION, tid, size, data) }.ok()?;
     (answer.area != 0).then_some(answer.area)
@@ -122,10 +122,10 @@ pub fn rseq_area(tid: u32) -> Option<u64> {
 /// a kernel before 6.4 does not tell.
 pub fn dispatches_syscalls(tid: u32) -> bool {
     /// `struct ptrace_sud_config`: mode, selector, offset, length.
-    type Configuration = [u64; 4];
-    let mut answer = Configuration::default();
+    type RseqConfiguration = [u64; 4];
+    let mut answer = RseqConfiguration::default();
     let data = answer.as_mut_ptr().expose_provenance();
-    let size = size_of::<Configuration>();
+    let size = size_of::<RseqConfiguration>();
     // SAFETY: the kernel fills at most `size` bytes at `data`.
     let asked = unsafe { request(GET_SYSCALL_USER_DISPATCH, tid, size, data) };
     asked.is_ok() && answer[0] != 0
@@ -156,7 +156,7 @@ fn slowness() -> Option<Duration> {
 
 /// What became of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum PtraceEvent {
     /// It exited or was killed.
     Ended,
     /// It stopped because it was asked to.
@@ -171,7 +171,7 @@ pub enum Event {
     Other(i32),
 }
 
-impl Event {
+impl PtraceEvent {
     /// From the status that wait4(2) gives.
     pub fn of(status: i32) -> Self {
         const EVENT_STOP: i32 = 128;
@@ -192,12 +192,12 @@ impl Event {
 /// Waits until a seized thread stops or ends. `None`: not until `deadline`.
 ///
 /// SIGCHLD must be blocked: it ends the wait.
-pub fn wait(tid: u32, deadline: Instant) -> Result<Option<Event>> {
+pub fn wait(tid: u32, deadline: Instant) -> Result<Option<PtraceEvent>> {
     let options = WaitOptions::from_bits_retain((libc::__WALL | libc::WNOHANG) as u32);
     let pid = Pid::from_raw(tid as i32).ok_or(Errno::SRCH)?;
     loop {
         if let Some((_, status)) = rustix::process::waitpid(Some(pid), options)? {
-            return Ok(Some(Event::of(status.as_raw())));
+            return Ok(Some(PtraceEvent::of(status.as_raw())));
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -247,17 +247,21 @@ fn sleep_until_child(longest: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use super::Event;
+    use super::PtraceEvent;
 
     #[test]
     fn statuses_of_wait4() {
-        assert_eq!(Event::of(0), Event::Ended);
-        assert_eq!(Event::of(9), Event::Ended, "killed");
-        assert_eq!(Event::of(0x80_057f), Event::Interrupted);
-        assert_eq!(Event::of(0x80_137f), Event::GroupStopped);
-        assert_eq!(Event::of(0x857f), Event::Syscall);
-        assert_eq!(Event::of(0x057f), Event::Signal(5));
-        assert_eq!(Event::of(0x227f), Event::Signal(34), "a real-time signal");
-        assert_eq!(Event::of(0x04_057f), Event::Other(4));
+        assert_eq!(PtraceEvent::of(0), PtraceEvent::Ended);
+        assert_eq!(PtraceEvent::of(9), PtraceEvent::Ended, "killed");
+        assert_eq!(PtraceEvent::of(0x80_057f), PtraceEvent::Interrupted);
+        assert_eq!(PtraceEvent::of(0x80_137f), PtraceEvent::GroupStopped);
+        assert_eq!(PtraceEvent::of(0x857f), PtraceEvent::Syscall);
+        assert_eq!(PtraceEvent::of(0x057f), PtraceEvent::Signal(5));
+        assert_eq!(
+            PtraceEvent::of(0x227f),
+            PtraceEvent::Signal(34),
+            "a real-time signal"
+        );
+        assert_eq!(PtraceEvent::of(0x04_057f), PtraceEvent::Other(4));
     }
 }

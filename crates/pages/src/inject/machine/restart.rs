@@ -6,7 +6,7 @@
 //! kernel then begins them again, or says EINTR if a signal's handler did run meanwhile.
 
 use super::super::CallTimeout;
-use super::ptrace::Registers;
+use super::ptrace::ThreadRegisters;
 
 /// "Begin again unless a handler runs" (include/linux/errno.h).
 pub const ERESTARTNOHAND: i64 = -514;
@@ -16,7 +16,7 @@ const KVM_RUN: u64 = 0xae80;
 
 /// What to do about an interrupted call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repair {
+pub enum CallRepair {
     /// Nothing: not in a call, or the kernel knows what to do.
     None,
     /// Put [`ERESTARTNOHAND`] into rax: it may be begun again, because it has done nothing by then.
@@ -31,7 +31,7 @@ pub enum Repair {
 }
 
 /// Where a call says how long it waits.
-enum Limit {
+enum CallLimit {
     /// Nowhere: it waits for ever.
     Never,
     /// Milliseconds in an argument, forever if negative.
@@ -42,10 +42,10 @@ enum Limit {
     Socket,
 }
 
-use Limit::{Milliseconds, Never, Pointer, Socket};
+use CallLimit::{Milliseconds, Never, Pointer, Socket};
 
 /// Calls that return EINTR without a signal and have done nothing then.
-const AGAIN: [(i64, &str, Limit); 22] = [
+const AGAIN: [(i64, &str, CallLimit); 22] = [
     (libc::SYS_epoll_wait, "epoll_wait", Milliseconds(3)),
     (libc::SYS_epoll_pwait, "epoll_pwait", Milliseconds(3)),
     (libc::SYS_epoll_pwait2, "epoll_pwait2", Pointer(3)),
@@ -73,7 +73,7 @@ const AGAIN: [(i64, &str, Limit); 22] = [
 
 /// Calls that set a signal mask for as long as they wait. A thread in one is the last to choose: the mask
 /// that it gets back is the one from before the call, until the kernel begins the call again.
-pub fn masks_signals(registers: &Registers) -> bool {
+pub fn masks_signals(registers: &ThreadRegisters) -> bool {
     /// libc has no name for it.
     const IO_PGETEVENTS: i64 = 333;
     const CALLS: [i64; 7] = [
@@ -89,19 +89,19 @@ pub fn masks_signals(registers: &Registers) -> bool {
 }
 
 /// Whether the thread stopped on its way out of a system call.
-pub fn in_call(registers: &Registers) -> bool {
+pub fn in_call(registers: &ThreadRegisters) -> bool {
     registers.orig_rax as i64 >= 0
 }
 
 /// What the registers of a thread that was interrupted, and not by a signal, ask for.
-pub fn repair(registers: &Registers) -> Repair {
+pub fn repair(registers: &ThreadRegisters) -> CallRepair {
     if !in_call(registers) || registers.rax as i64 != EINTR {
-        return Repair::None;
+        return CallRepair::None;
     }
     let number = registers.orig_rax;
     if number == libc::SYS_ioctl as u64 && registers.rsi == KVM_RUN {
         // A virtual CPU goes back into its guest, which its owner would make it do.
-        return Repair::Again {
+        return CallRepair::Again {
             name: "ioctl(KVM_RUN)",
             timeout: CallTimeout::None,
         };
@@ -109,14 +109,16 @@ pub fn repair(registers: &Registers) -> Repair {
     let known = AGAIN
         .iter()
         .find(|(call, ..)| u64::try_from(*call) == Ok(number));
-    known.map_or(Repair::Ended(number), |(_, name, limit)| Repair::Again {
-        name,
-        timeout: limit.of(registers),
+    known.map_or(CallRepair::Ended(number), |(_, name, limit)| {
+        CallRepair::Again {
+            name,
+            timeout: limit.of(registers),
+        }
     })
 }
 
-impl Limit {
-    fn of(&self, registers: &Registers) -> CallTimeout {
+impl CallLimit {
+    fn of(&self, registers: &ThreadRegisters) -> CallTimeout {
         let argument = |index: usize| {
             let r = registers;
             [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9][index]
@@ -140,17 +142,17 @@ impl Limit {
 mod tests {
     use super::*;
 
-    fn registers(call: i64, rax: i64) -> Registers {
+    fn registers(call: i64, rax: i64) -> ThreadRegisters {
         // SAFETY: a user_regs_struct is integers only.
-        let mut registers: Registers = unsafe { std::mem::zeroed() };
+        let mut registers: ThreadRegisters = unsafe { std::mem::zeroed() };
         registers.orig_rax = call as u64;
         registers.rax = rax as u64;
         registers
     }
 
-    fn timeout(registers: &Registers) -> Option<CallTimeout> {
+    fn timeout(registers: &ThreadRegisters) -> Option<CallTimeout> {
         match repair(registers) {
-            Repair::Again { timeout, .. } => Some(timeout),
+            CallRepair::Again { timeout, .. } => Some(timeout),
             _ => None,
         }
     }
@@ -159,13 +161,13 @@ mod tests {
     fn what_the_kernel_restarts_is_left_to_it() {
         for error in [-512, -513, -514, -516, 0, 17] {
             let there = registers(libc::SYS_nanosleep, error);
-            assert_eq!(repair(&there), Repair::None, "{error}");
+            assert_eq!(repair(&there), CallRepair::None, "{error}");
         }
     }
 
     #[test]
     fn user_code_is_left_alone_whatever_is_in_its_rax() {
-        assert_eq!(repair(&registers(-1, EINTR)), Repair::None);
+        assert_eq!(repair(&registers(-1, EINTR)), CallRepair::None);
         assert!(!in_call(&registers(-1, 0)) && in_call(&registers(0, 0)));
     }
 
@@ -198,9 +200,9 @@ mod tests {
     #[test]
     fn what_may_have_happened_is_not_done_twice() {
         let close = registers(libc::SYS_close, EINTR);
-        assert_eq!(repair(&close), Repair::Ended(libc::SYS_close as u64));
+        assert_eq!(repair(&close), CallRepair::Ended(libc::SYS_close as u64));
         let mut ioctl = registers(libc::SYS_ioctl, EINTR);
-        assert_eq!(repair(&ioctl), Repair::Ended(16));
+        assert_eq!(repair(&ioctl), CallRepair::Ended(16));
         ioctl.rsi = KVM_RUN;
         assert_eq!(timeout(&ioctl), Some(CallTimeout::None));
     }

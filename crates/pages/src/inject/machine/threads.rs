@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use super::super::{CallTimeout, InjectError, InjectNote, InterruptedCall, facts};
-use super::ptrace::{self, Event, Registers};
-use super::restart::{self, ERESTARTNOHAND, Repair};
+use super::ptrace::{self, PtraceEvent, ThreadRegisters};
+use super::restart::{self, CallRepair, ERESTARTNOHAND};
 use super::rseq;
 
 /// A thread that stands still.
 #[derive(Clone, Copy)]
-struct Thread {
+struct StoppedThread {
     /// As it will go on: with [`restart`]'s repair.
-    registers: Registers,
+    registers: ThreadRegisters,
     /// Whether the whole process was stopped already.
     group_stopped: bool,
 }
 
 /// A process of which no thread runs. Dropping it lets them go.
-pub struct Stopped {
+pub struct StoppedProcess {
     pid: u32,
     /// Those that stand still.
-    threads: BTreeMap<u32, Thread>,
+    threads: BTreeMap<u32, StoppedThread>,
     /// Those that are ours and run.
     seized: Vec<u32>,
     began: Option<Instant>,
@@ -32,7 +32,7 @@ pub struct Stopped {
     interrupted: BTreeMap<InterruptedCall, usize>,
 }
 
-impl Stopped {
+impl StoppedProcess {
     /// Stops every thread of `pid`, or lets all go again after `longest`.
     pub fn new(pid: u32, longest: Duration) -> Result<Self, InjectError> {
         let mut stopped = Self {
@@ -96,7 +96,7 @@ impl Stopped {
     }
 
     /// Waits until a thread stands still; `None`: it has ended.
-    fn wait(&mut self, tid: u32, deadline: Instant) -> Result<Option<Thread>, InjectError> {
+    fn wait(&mut self, tid: u32, deadline: Instant) -> Result<Option<StoppedThread>, InjectError> {
         loop {
             let event = match ptrace::wait(tid, deadline) {
                 Err(Errno::CHILD) => return Ok(None),
@@ -104,15 +104,15 @@ impl Stopped {
             };
             let group_stopped = match event {
                 None => return Err(self.busy(tid, deadline)),
-                Some(Event::Ended) => return Ok(None),
-                Some(Event::Interrupted) => false,
-                Some(Event::GroupStopped) => true,
+                Some(PtraceEvent::Ended) => return Ok(None),
+                Some(PtraceEvent::Interrupted) => false,
+                Some(PtraceEvent::GroupStopped) => true,
                 // It gets its signal now, and stops at the first instruction of the handler.
-                Some(Event::Signal(signal)) => {
+                Some(PtraceEvent::Signal(signal)) => {
                     self.go_on(tid, signal)?;
                     continue;
                 }
-                Some(Event::Syscall | Event::Other(_)) => {
+                Some(PtraceEvent::Syscall | PtraceEvent::Other(_)) => {
                     self.go_on(tid, 0)?;
                     continue;
                 }
@@ -131,14 +131,14 @@ impl Stopped {
 
     /// Takes down where a thread stands, and repairs the call it was in at once: should we be killed, the
     /// kernel lets it go and finds it right.
-    fn look_at(&mut self, tid: u32, group_stopped: bool) -> Result<Thread, InjectError> {
+    fn look_at(&mut self, tid: u32, group_stopped: bool) -> Result<StoppedThread, InjectError> {
         let failed = |error| InjectError::step(self.pid, format!("look at thread {tid}"), error);
         let mut registers = ptrace::registers(tid).map_err(failed)?;
         // SIGSTOP ends such calls with EINTR itself: that was not us.
         if !group_stopped {
             match restart::repair(&registers) {
-                Repair::None => {}
-                Repair::Again { name, timeout } => {
+                CallRepair::None => {}
+                CallRepair::Again { name, timeout } => {
                     registers.rax = ERESTARTNOHAND as u64;
                     ptrace::set_registers(tid, &registers).map_err(failed)?;
                     if timeout != CallTimeout::None {
@@ -146,10 +146,10 @@ impl Stopped {
                         self.note(InterruptedCall::BegunAgain { name, timeout });
                     }
                 }
-                Repair::Ended(number) => self.note(InterruptedCall::Ended(number)),
+                CallRepair::Ended(number) => self.note(InterruptedCall::Ended(number)),
             }
         }
-        Ok(Thread {
+        Ok(StoppedThread {
             registers,
             group_stopped,
         })
@@ -165,7 +165,7 @@ impl Stopped {
     }
 
     /// The thread to make calls with, and where it goes on afterwards.
-    pub fn choose(&self, memory: &fs::File) -> Result<(u32, Registers), InjectError> {
+    pub fn choose(&self, memory: &fs::File) -> Result<(u32, ThreadRegisters), InjectError> {
         let candidates = self.threads.iter().filter_map(|(&tid, thread)| {
             let mut registers = thread.registers;
             // The selector of 64-bit user code.
@@ -178,7 +178,7 @@ impl Stopped {
             Some((rank, tid, registers))
         });
         // No thread is better than the first kind: with many, the others need not be asked.
-        let mut best: Option<(u8, u32, Registers)> = None;
+        let mut best: Option<(u8, u32, ThreadRegisters)> = None;
         for candidate in candidates {
             if best.as_ref().is_none_or(|best| candidate.0 < best.0) {
                 best = Some(candidate);
@@ -223,7 +223,7 @@ impl Stopped {
     }
 }
 
-impl Drop for Stopped {
+impl Drop for StoppedProcess {
     /// Those that never stopped are let go by the kernel when this process ends, and are not stopped then.
     fn drop(&mut self) {
         self.detach();
@@ -231,7 +231,7 @@ impl Drop for Stopped {
 }
 
 /// Which thread is better, the lower the better. The first one has the descriptors of the process for sure.
-fn rank(registers: &Registers, aborts: bool, first: bool) -> u8 {
+fn rank(registers: &ThreadRegisters, aborts: bool, first: bool) -> u8 {
     let kind = match registers {
         _ if aborts => 2,
         r if restart::masks_signals(r) => 3,
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn user_code_before_calls_before_what_is_delicate() {
         // SAFETY: a user_regs_struct is integers only.
-        let mut registers: Registers = unsafe { std::mem::zeroed() };
+        let mut registers: ThreadRegisters = unsafe { std::mem::zeroed() };
         registers.orig_rax = u64::MAX;
         let user = rank(&registers, false, false);
         let aborts = rank(&registers, true, false);

@@ -5,18 +5,18 @@
 
 mod trap;
 
-use super::area::{Area, Stats, Written, append};
-use super::{Name, Strategy};
-use trap::Slot;
+use super::area::{AreaStats, TrackedArea, WrittenRun, append};
+use super::{StrategyName, TrackingStrategy};
+use trap::TrapSlot;
 use uffd::Result;
 
 /// The strategy.
 #[derive(Debug)]
-pub struct Mprotect {
-    slots: Vec<(Area, &'static Slot)>,
+pub struct MprotectStrategy {
+    slots: Vec<(TrackedArea, &'static TrapSlot)>,
 }
 
-impl Mprotect {
+impl MprotectStrategy {
     /// Handles SIGSEGV from now on; what is not about its areas goes to the handler there was before.
     ///
     /// # Errors
@@ -30,26 +30,30 @@ impl Mprotect {
         Ok(Self { slots: Vec::new() })
     }
 
-    fn slot(&self, area: &Area) -> Option<&'static Slot> {
+    fn slot(&self, area: &TrackedArea) -> Option<&'static TrapSlot> {
         let found = self.slots.iter().find(|(known, _)| known == area);
         found.map(|(_, slot)| *slot)
     }
 }
 
-impl Strategy for Mprotect {
-    fn name(&self) -> Name {
-        Name::Mprotect
+impl TrackingStrategy for MprotectStrategy {
+    fn name(&self) -> StrategyName {
+        StrategyName::Mprotect
     }
 
-    fn arm(&mut self, area: &Area) -> Result<Option<()>> {
-        let slot = Slot::take(area)?;
+    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
+        let slot = TrapSlot::take(area)?;
         self.slots.push((area.clone(), slot));
         slot.protect(&area.range)?;
         Ok(Some(()))
     }
 
-    fn round(&mut self, area: &Area, written: &mut Vec<Written>) -> Result<Option<Stats>> {
-        let mut stats = Stats::of(area);
+    fn round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+    ) -> Result<Option<AreaStats>> {
+        let mut stats = AreaStats::of(area);
         let Some(slot) = self.slot(area) else {
             stats.lose(area.pages());
             return Ok(Some(stats));
@@ -65,7 +69,7 @@ impl Strategy for Mprotect {
         Ok(Some(stats))
     }
 
-    fn forget(&mut self, area: &Area) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
         let Some(index) = self.slots.iter().position(|(known, _)| known == area) else {
             return Ok(());
         };
@@ -80,7 +84,7 @@ impl Strategy for Mprotect {
     }
 }
 
-impl Drop for Mprotect {
+impl Drop for MprotectStrategy {
     fn drop(&mut self) {
         for (_, slot) in &self.slots {
             let _ = slot.give_back();

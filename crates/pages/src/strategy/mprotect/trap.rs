@@ -10,7 +10,7 @@ use std::sync::{OnceLock, PoisonError};
 
 use rustix::io::Errno;
 
-use super::super::area::Area;
+use super::super::area::TrackedArea;
 use uffd::{Error, Result};
 
 /// How many areas one process can have.
@@ -18,12 +18,12 @@ const SLOTS: usize = 256;
 /// How many accesses of an area that was just given back may be on their way to the handler.
 const LATE: u64 = 1000;
 
-static TABLE: [Slot; SLOTS] = [const { Slot::free() }; SLOTS];
+static TABLE: [TrapSlot; SLOTS] = [const { TrapSlot::free() }; SLOTS];
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
 /// One area. It stays readable after it was given back, because a thread may be on its way to the handler.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct TrapSlot {
     used: AtomicBool,
     start: AtomicU64,
     end: AtomicU64,
@@ -35,7 +35,7 @@ pub(super) struct Slot {
     late: AtomicU64,
 }
 
-impl Slot {
+impl TrapSlot {
     const fn free() -> Self {
         Self {
             used: AtomicBool::new(false),
@@ -49,7 +49,7 @@ impl Slot {
     }
 
     /// Reserves one for an area. Those given back last are used again last.
-    pub fn take(area: &Area) -> Result<&'static Self> {
+    pub fn take(area: &TrackedArea) -> Result<&'static Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let begin = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut slots = (0..SLOTS).map(|n| &TABLE[begin.wrapping_add(n) % SLOTS]);

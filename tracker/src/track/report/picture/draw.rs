@@ -186,7 +186,7 @@ pub fn events(svg: &mut Svg, report: &Report<'_>, times: &Times, y: f64) -> f64 
     y
 }
 
-fn happened<'a>(report: &Report<'a>) -> impl Iterator<Item = &'a pages::track::Round> {
+fn happened<'a>(report: &Report<'a>) -> impl Iterator<Item = &'a pages::track::TrackRound> {
     report
         .recorded
         .iter()
@@ -300,7 +300,7 @@ fn remarks(svg: &mut Svg, report: &Report<'_>, map: &HeatMap, y: f64) -> f64 {
 
 /// What the numbers above the bands are about.
 pub fn told(report: &Report<'_>) -> Vec<String> {
-    let line = |(i, round): (usize, &pages::track::Round)| {
+    let line = |(i, round): (usize, &pages::track::TrackRound)| {
         let what = elided(&printable(&joined(&round.events)), 150);
         format!(
             "{}: {}, round {}: {what}",
