@@ -20,8 +20,8 @@ use pages::strategy::{StrategyMeans, StrategyName, UffdScope, verdict};
 use pages::track::{TrackOptions, TrackSession, TrackStep};
 use uffd::{Entry, PAGE_SIZE, PageRegion, Pagemap, Query};
 
-use testbed::script::{ANON, FACTS, Script};
-use testbed::{Killed, eventually, program};
+use testbed::script::{ANON, FACTS, ScriptProcess};
+use testbed::{KilledChild, eventually, program};
 
 const GIB: u64 = 1 << 30;
 /// Pages of the memory that rounds are measured on.
@@ -71,7 +71,7 @@ fn step(session: &mut TrackSession) {
 
 /// A round over 4 GiB, clean, 1% written, all written.
 fn rounds() -> String {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (number, area) = script.map(ANON, PAGES);
     script.say(&format!("store {number} 1 2 0-{}", PAGES - 1));
     let (mut session, _) = TrackSession::begin(script.pid(), FACTS.clone(), options(None)).unwrap();
@@ -160,7 +160,7 @@ fn memory() -> String {
         if !works(strategy) {
             continue;
         }
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         for _ in 0..4 {
             script.map(ANON, 16 * GIB / PAGE_SIZE);
         }
@@ -170,7 +170,7 @@ fn memory() -> String {
         command.args(["--strategy", strategy.as_str()]);
         let out = tempfile::NamedTempFile::new().unwrap();
         command.stdout(Stdio::from(out.reopen().unwrap()));
-        let tracker = Killed(command.spawn().unwrap());
+        let tracker = KilledChild(command.spawn().unwrap());
         eventually("five rounds", || {
             let text = fs::read_to_string(out.path()).unwrap();
             (text.matches("\"type\":\"round\"").count() > 5).then_some(())
@@ -196,7 +196,7 @@ fn slowdown() -> String {
     for strategy in StrategyName::ALL.into_iter().filter(|&name| works(name)) {
         let mut ratios = Vec::new();
         for turn in 0..5 {
-            let mut script = Script::start();
+            let mut script = ScriptProcess::start();
             let (number, _) = script.map(ANON, WORK_PAGES);
             let work = format!("churn {number} {turn} 2 8");
             script.say(&work);

@@ -5,15 +5,15 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::{Killed, eventually};
+use super::{KilledChild, eventually};
 
 /// redis-server with nothing in it, that saves nothing.
-pub struct Redis {
-    server: Killed,
+pub struct RedisServer {
+    server: KilledChild,
     port: u16,
 }
 
-impl Redis {
+impl RedisServer {
     /// Starts a server on a free port of loopback, with its files in `dir`.
     pub fn start(dir: &Path) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -26,7 +26,7 @@ impl Redis {
             .current_dir(dir)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let server = Killed(command.spawn().unwrap());
+        let server = KilledChild(command.spawn().unwrap());
         let redis = Self { server, port };
         eventually("redis answers", || {
             TcpStream::connect(("127.0.0.1", port)).ok().map(drop)
@@ -40,14 +40,14 @@ impl Redis {
     }
 
     /// Load until it is killed.
-    pub fn benchmark(&self) -> Killed {
+    pub fn benchmark(&self) -> KilledChild {
         let mut command = Command::new("redis-benchmark");
         let port = self.port.to_string();
         command.args([
             "-p", &port, "-l", "-n", "100000", "-r", "50000", "-d", "100", "-c", "8",
         ]);
         command.args(["-t", "set,get,incr,lpush"]);
-        Killed(
+        KilledChild(
             command
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -113,9 +113,9 @@ pub fn booted(serial: &Path) {
 }
 
 /// Stops a process for as long as this lives.
-pub struct Standstill(i32);
+pub struct SigstopGuard(i32);
 
-impl Standstill {
+impl SigstopGuard {
     /// Stops a process with SIGSTOP and waits until every thread stands still.
     pub fn of(pid: u32) -> Self {
         let pid = pid as i32;
@@ -141,7 +141,7 @@ impl Standstill {
     }
 }
 
-impl Drop for Standstill {
+impl Drop for SigstopGuard {
     fn drop(&mut self) {
         // SAFETY: as above.
         unsafe { libc::kill(self.0, libc::SIGCONT) };

@@ -4,32 +4,32 @@
 
 use std::time::{Duration, Instant};
 
-use super::workload::{Expected, Stepped};
-use super::{Agent, eventually, sum};
+use super::workload::{ExpectedSeries, SteppedRow};
+use super::{AgentProcess, eventually, sum};
 
 /// How long counters may take to reach the agent, on an emulated machine that does nothing else.
 const SOON: Duration = Duration::from_secs(30);
 
 /// An agent that discovers at once, keeps its series, and has counters.
-pub fn agent(args: &[&str]) -> Agent {
+pub fn agent(args: &[&str]) -> AgentProcess {
     let agent = start(&[&["--linger", "1h", "--require-level", "partial"], args].concat());
     agent.wait_ready();
     agent
 }
 
 /// The same, not waited for.
-pub fn start(args: &[&str]) -> Agent {
+pub fn start(args: &[&str]) -> AgentProcess {
     const FAST: [&str; 4] = ["--discover-interval", "100ms", "--scan-budget", "0%"];
-    Agent::start(&[&FAST[..], args].concat())
+    AgentProcess::start(&[&FAST[..], args].concat())
 }
 
 /// Whether a number only counts up: gauges need a scan.
-pub fn is_exact(sample: &Expected) -> bool {
+pub fn is_exact(sample: &ExpectedSeries) -> bool {
     sample.family.ends_with("_total")
 }
 
 /// Waits until all that is exact is as the workload knows it, and nothing is beside it.
-pub fn wait_exact(agent: &Agent, before: &str, workload: &Stepped) {
+pub fn wait_exact(agent: &AgentProcess, before: &str, workload: &SteppedRow) {
     let begin = Instant::now();
     loop {
         let after = agent.metrics();
@@ -42,7 +42,7 @@ pub fn wait_exact(agent: &Agent, before: &str, workload: &Stepped) {
     }
 }
 
-fn differences(before: &str, after: &str, workload: &Stepped) -> Vec<String> {
+fn differences(before: &str, after: &str, workload: &SteppedRow) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut faults = 0.0;
     let exact: Vec<_> = workload.expected.iter().filter(|s| is_exact(s)).collect();
@@ -68,7 +68,7 @@ fn differences(before: &str, after: &str, workload: &Stepped) -> Vec<String> {
 }
 
 /// Waits until a family's sum over some labels is a number.
-pub fn wait_sum(agent: &Agent, family: &str, labels: &[&str], value: f64) {
+pub fn wait_sum(agent: &AgentProcess, family: &str, labels: &[&str], value: f64) {
     let what = format!("{family}{labels:?} is {value}");
     eventually(&what, || {
         (sum(&agent.metrics(), family, labels) == Some(value)).then_some(())

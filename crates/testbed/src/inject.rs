@@ -11,16 +11,16 @@ use pages::inject::{self, InjectError, InjectOptions, InjectedUffd};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use super::{Killed, program};
+use super::{KilledChild, program};
 
 /// A process of `inject-target`, or another that begins with a line `ready`.
-pub struct Target {
+pub struct InjectTarget {
     /// The child, killed with the test.
-    pub process: Killed,
+    pub process: KilledChild,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Target {
+impl InjectTarget {
     /// Starts a case and waits until it is at work.
     pub fn start(case: &str) -> Self {
         let path = program("inject-target");
@@ -49,7 +49,7 @@ impl Target {
 
     /// Starts another program.
     pub fn spawn(command: &mut Command) -> Self {
-        let mut process = Killed(command.stdout(Stdio::piped()).spawn().unwrap());
+        let mut process = KilledChild(command.stdout(Stdio::piped()).spawn().unwrap());
         let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
         Self { process, lines }
@@ -104,6 +104,6 @@ pub fn inject(pid: u32) -> Result<InjectedUffd, InjectError> {
 }
 
 /// A process that sleeps for the length of a test.
-pub fn sleeper() -> Killed {
-    Killed(Command::new("sleep").arg("1000").spawn().unwrap())
+pub fn sleeper() -> KilledChild {
+    KilledChild(Command::new("sleep").arg("1000").spawn().unwrap())
 }

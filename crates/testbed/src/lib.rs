@@ -23,7 +23,7 @@ pub fn patience() -> Duration {
 }
 
 /// A running agent; killed when dropped.
-pub struct Agent {
+pub struct AgentProcess {
     child: Child,
     /// Where it serves, `ADDR:PORT`.
     pub address: String,
@@ -54,7 +54,7 @@ pub fn agent(args: &[&str]) -> Command {
     command
 }
 
-impl Agent {
+impl AgentProcess {
     /// Starts it with further flags.
     pub fn start(args: &[&str]) -> Self {
         Self::spawn(agent(args))
@@ -128,7 +128,7 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
+impl Drop for AgentProcess {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
@@ -140,9 +140,9 @@ impl Drop for Agent {
 }
 
 /// A child that ends with the test.
-pub struct Killed(pub Child);
+pub struct KilledChild(pub Child);
 
-impl Drop for Killed {
+impl Drop for KilledChild {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -18,32 +18,32 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use uffd::Backing;
 use uffd::{PAGE_SIZE, PMD_SIZE, ProcessMemory, Userfaultfd};
 
-use super::Killed;
+use super::KilledChild;
 
 /// What this kernel can do; tried once.
 pub static FACTS: LazyLock<StrategyFacts> = LazyLock::new(|| gather(false).unwrap());
 
 /// The kinds of memory of the script, each with its backing and how many pages of 4 KiB are one huge page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind(pub &'static str, pub Backing, pub u64);
+pub struct ScriptMemory(pub &'static str, pub Backing, pub u64);
 
 /// Private anonymous memory.
-pub const ANON: Kind = Kind("anon", Backing::Anon, 1);
+pub const ANON: ScriptMemory = ScriptMemory("anon", Backing::Anon, 1);
 /// Anonymous memory in huge pages.
-pub const THP: Kind = Kind("thp", Backing::Anon, 512);
+pub const THP: ScriptMemory = ScriptMemory("thp", Backing::Anon, 512);
 /// Shared anonymous memory.
-pub const SHMEM: Kind = Kind("shared-anon", Backing::Shmem, 1);
+pub const SHMEM: ScriptMemory = ScriptMemory("shared-anon", Backing::Shmem, 1);
 /// A memfd.
-pub const MEMFD: Kind = Kind("memfd", Backing::Shmem, 1);
+pub const MEMFD: ScriptMemory = ScriptMemory("memfd", Backing::Shmem, 1);
 /// A memfd in huge pages.
-pub const SHMEM_THP: Kind = Kind("shmem-thp", Backing::Shmem, 512);
+pub const SHMEM_THP: ScriptMemory = ScriptMemory("shmem-thp", Backing::Shmem, 512);
 /// hugetlb memory.
-pub const HUGETLB: Kind = Kind("hugetlb", Backing::Hugetlb, 512);
+pub const HUGETLB: ScriptMemory = ScriptMemory("hugetlb", Backing::Hugetlb, 512);
 /// A regular file, mapped privately.
-pub const FILE: Kind = Kind("file-private", Backing::File, 1);
+pub const FILE: ScriptMemory = ScriptMemory("file-private", Backing::File, 1);
 
 /// Why a strategy cannot track such memory here, as far as its trial tells; nothing if it can.
-pub fn refused(name: StrategyName, kind: Kind) -> Option<String> {
+pub fn refused(name: StrategyName, kind: ScriptMemory) -> Option<String> {
     let setting = |file, on: &[&str]| {
         let path = format!("/sys/kernel/mm/transparent_hugepage/{file}");
         let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -75,14 +75,14 @@ pub fn refused(name: StrategyName, kind: Kind) -> Option<String> {
 }
 
 /// The process.
-pub struct Script {
-    process: Killed,
+pub struct ScriptProcess {
+    process: KilledChild,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     areas: u64,
 }
 
-impl Script {
+impl ScriptProcess {
     /// Starts `uffdwp-workload script`.
     pub fn start() -> Self {
         let path = super::program("uffdwp-workload");
@@ -96,7 +96,7 @@ impl Script {
             .arg("script")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut process = Killed(command.spawn().unwrap());
+        let mut process = KilledChild(command.spawn().unwrap());
         let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
         Self {
@@ -122,17 +122,17 @@ impl Script {
     }
 
     /// Maps an area; returns its number too.
-    pub fn map(&mut self, kind: Kind, pages: u64) -> (u64, TrackedArea) {
+    pub fn map(&mut self, kind: ScriptMemory, pages: u64) -> (u64, TrackedArea) {
         self.area(kind, &format!("map {} {pages}", kind.0))
     }
 
     /// Maps an area at an address where nothing is; returns its number too.
-    pub fn map_at(&mut self, kind: Kind, address: u64, pages: u64) -> (u64, TrackedArea) {
+    pub fn map_at(&mut self, kind: ScriptMemory, address: u64, pages: u64) -> (u64, TrackedArea) {
         self.area(kind, &format!("map-at {} {address:x} {pages}", kind.0))
     }
 
     /// Moves an area to another place, where it has a new number.
-    pub fn move_away(&mut self, kind: Kind, number: u64) -> (u64, TrackedArea) {
+    pub fn move_away(&mut self, kind: ScriptMemory, number: u64) -> (u64, TrackedArea) {
         self.area(kind, &format!("move {number}"))
     }
 
@@ -157,7 +157,7 @@ impl Script {
         words(self.pid(), &area.range)
     }
 
-    fn area(&mut self, kind: Kind, line: &str) -> (u64, TrackedArea) {
+    fn area(&mut self, kind: ScriptMemory, line: &str) -> (u64, TrackedArea) {
         let answer = self.say(line);
         let (start, end) = answer.split_once(' ').unwrap();
         let address = |text| u64::from_str_radix(text, 16).unwrap();
@@ -268,13 +268,13 @@ pub fn round(strategy: &mut dyn TrackingStrategy, area: &TrackedArea) -> BTreeSe
 }
 
 /// What a tracker that copies each reported page knows of the content.
-pub struct Shadow {
+pub struct ShadowCopy {
     pid: u32,
     area: TrackedArea,
     content: Vec<u64>,
 }
 
-impl Shadow {
+impl ShadowCopy {
     /// Of an area that is all zeroes.
     pub fn empty(pid: u32, area: &TrackedArea) -> Self {
         Self {

@@ -9,10 +9,10 @@ use pages::strategy::{StrategyName, TrackedArea};
 use pages::track::{MappingRound, TrackError, TrackOptions, TrackRound, TrackSession, TrackStep};
 use uffd::{PAGE_SIZE, smaps};
 
-use super::script::{FACTS, Kind, Script, refused};
+use super::script::{FACTS, ScriptMemory, ScriptProcess, refused};
 
 /// The strategies that `tracker track` offers, and that work here for such memory.
-pub fn working(kind: Kind) -> Vec<StrategyName> {
+pub fn working(kind: ScriptMemory) -> Vec<StrategyName> {
     let offered = StrategyName::ALL
         .into_iter()
         .filter(|name| !matches!(name, StrategyName::Mprotect | StrategyName::SoftDirty));
@@ -56,7 +56,7 @@ pub fn try_begin(pid: u32, name: StrategyName) -> Result<(TrackSession, TrackRou
 }
 
 /// Begins on the script; round 0 too.
-pub fn begin(script: &Script, name: StrategyName) -> (TrackSession, TrackRound) {
+pub fn begin(script: &ScriptProcess, name: StrategyName) -> (TrackSession, TrackRound) {
     try_begin(script.pid(), name).unwrap()
 }
 
@@ -114,7 +114,7 @@ fn check_row(row: &MappingRound) {
 
 /// What a round says of an area, in numbers of its pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct SeenPages {
     /// Pages reported as written.
     pub written: BTreeSet<u64>,
     /// Pages that are unknown.
@@ -125,7 +125,7 @@ pub struct Seen {
     pub vanished: u64,
 }
 
-impl Seen {
+impl SeenPages {
     /// What a round says of an area.
     pub fn of(round: &TrackRound, area: &TrackedArea) -> Self {
         let here = |row: &&MappingRound| {
@@ -157,8 +157,8 @@ impl Seen {
 }
 
 /// A round, as to an area.
-pub fn look(session: &mut TrackSession, area: &TrackedArea) -> Seen {
-    Seen::of(&step(session), area)
+pub fn look(session: &mut TrackSession, area: &TrackedArea) -> SeenPages {
+    SeenPages::of(&step(session), area)
 }
 
 /// Pages by number.

@@ -2,21 +2,21 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
-use super::Killed;
+use super::KilledChild;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 /// A row that has run and holds its memory until it is dropped.
-pub struct Workload {
-    process: Killed,
+pub struct HeldRow {
+    process: KilledChild,
     /// What every series must say, as the row prints it.
-    pub expected: Vec<Expected>,
+    pub expected: Vec<ExpectedSeries>,
 }
 
 /// One series.
 #[derive(Clone, Debug)]
-pub struct Expected {
+pub struct ExpectedSeries {
     /// Metric family.
     pub family: String,
     /// Labels and their values.
@@ -27,12 +27,12 @@ pub struct Expected {
     pub repeat: f64,
 }
 
-impl Workload {
+impl HeldRow {
     /// Runs a row to its end; `None` if it says that it cannot run here.
     pub fn run(row: &str) -> Option<Self> {
         let mut command = Command::new(path());
         command.args(["run", row, "--hold"]).stdout(Stdio::piped());
-        let mut process = Killed(command.spawn().unwrap());
+        let mut process = KilledChild(command.spawn().unwrap());
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         for line in lines.map(Result::unwrap) {
             let line: Value = serde_json::from_str(&line).unwrap();
@@ -44,7 +44,7 @@ impl Workload {
                 Some("done") => {
                     assert_eq!(line["agrees"], true, "{line:#}");
                     let samples = line["expected"].as_array().unwrap();
-                    let expected = samples.iter().map(Expected::parse).collect();
+                    let expected = samples.iter().map(ExpectedSeries::parse).collect();
                     return Some(Self { process, expected });
                 }
                 _ => {}
@@ -73,7 +73,7 @@ fn path() -> String {
     super::program("uffdwp-workload")
 }
 
-impl Expected {
+impl ExpectedSeries {
     fn parse(sample: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let mut labels = vec![("pid".to_owned(), sample["pid"].to_string())];
@@ -122,21 +122,21 @@ impl Expected {
 }
 
 /// A row that waits between its set-up, its work and its end.
-pub struct Stepped {
-    process: Killed,
+pub struct SteppedRow {
+    process: KilledChild,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
-    /// What every series must say after [`Stepped::work`].
-    pub expected: Vec<Expected>,
+    /// What every series must say after [`SteppedRow::work`].
+    pub expected: Vec<ExpectedSeries>,
     /// Tables that `VmPTE` gained by the work.
     pub page_tables_gained: f64,
 }
 
 /// A row whose process is there and has not used userfaultfd yet.
-pub struct Waiting(Stepped);
+pub struct WaitingRow(SteppedRow);
 
-impl Waiting {
+impl WaitingRow {
     /// Does the set-up; `None` if it says that it cannot run here.
-    pub fn begin(mut self) -> Option<Stepped> {
+    pub fn begin(mut self) -> Option<SteppedRow> {
         self.0.go();
         self.0.ready()
     }
@@ -149,22 +149,22 @@ pub fn write_facts(file: &std::path::Path) {
     std::fs::write(file, output.stdout).unwrap();
 }
 
-impl Stepped {
+impl SteppedRow {
     /// Does the set-up of a row; `None` if it says that it cannot run here.
     pub fn start(row: &str, args: &[&str]) -> Option<Self> {
         Self::spawn(row, args).ready()
     }
 
     /// Starts a row that is given `--wait-for-newline`.
-    pub fn waiting(row: &str, args: &[&str]) -> Waiting {
-        Waiting(Self::spawn(row, args))
+    pub fn waiting(row: &str, args: &[&str]) -> WaitingRow {
+        WaitingRow(Self::spawn(row, args))
     }
 
     fn spawn(row: &str, args: &[&str]) -> Self {
         let mut command = Command::new(path());
         command.args(["run", row, "--step"]).args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Killed(command.spawn().unwrap());
+        let mut process = KilledChild(command.spawn().unwrap());
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         Self {
             process,
@@ -198,7 +198,7 @@ impl Stepped {
             .as_array()
             .unwrap()
             .iter()
-            .map(Expected::parse)
+            .map(ExpectedSeries::parse)
             .collect();
         let bytes = |when: &str| done["page_table_bytes"][when].as_f64().unwrap();
         self.page_tables_gained = (bytes("after") - bytes("before")) / 4096.0;

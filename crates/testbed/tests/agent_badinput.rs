@@ -7,7 +7,7 @@ use predicates::str::contains;
 use rustix::process::Signal;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
-use testbed::{Agent, agent, check_metrics, eventually, has, sum};
+use testbed::{AgentProcess, agent, check_metrics, eventually, has, sum};
 use uffd::{Features, PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
 
 fn tracker() -> Command {
@@ -86,7 +86,7 @@ fn an_address_of_another_host_names_the_flag() {
 
 #[test]
 fn two_agents_work_side_by_side_and_a_third_on_a_taken_port_says_so() {
-    let (one, two) = (Agent::start(&[]), Agent::start(&[]));
+    let (one, two) = (AgentProcess::start(&[]), AgentProcess::start(&[]));
     for running in [&one, &two] {
         running.wait_ready();
         assert!(running.metrics().contains("uffdwp_build_info"));
@@ -102,7 +102,7 @@ fn two_agents_work_side_by_side_and_a_third_on_a_taken_port_says_so() {
 #[test]
 fn signals_end_it_cleanly_and_at_once() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut running = Agent::start(&[]);
+        let mut running = AgentProcess::start(&[]);
         let _held_open = std::net::TcpStream::connect(&running.address).unwrap();
         assert!(running.end(signal).success());
         assert!(running.log().contains("stopping"), "{}", running.log());
@@ -115,7 +115,7 @@ fn flags_come_from_the_environment_too() {
     command
         .env("TRACKER_WEB_TELEMETRY_PATH", "/m")
         .env("TRACKER_LOG_FORMAT", "json");
-    let running = Agent::spawn(command);
+    let running = AgentProcess::spawn(command);
     assert_eq!(running.get("/m").0, 200);
     assert_eq!(running.get("/metrics").0, 404);
     let log = running.log();
@@ -128,7 +128,7 @@ fn flags_come_from_the_environment_too() {
 
 #[test]
 fn a_level_that_is_not_reached_shows_in_readiness_and_stops_nothing_else() {
-    let running = Agent::start(&["--require-level", "full"]);
+    let running = AgentProcess::start(&["--require-level", "full"]);
     eventually("discovery is done", || {
         (running.status()["discovery"]["processes"].as_u64()? > 0).then_some(())
     });
@@ -177,7 +177,7 @@ fn without_any_privilege_it_runs_and_says_what_it_cannot_see() {
     let Some(command) = unprivileged() else {
         return;
     };
-    let running = Agent::spawn(command);
+    let running = AgentProcess::spawn(command);
     running.wait_ready();
     let status = running.status();
     assert_eq!(status["level"]["level"], "observe");
@@ -192,7 +192,7 @@ fn without_any_privilege_it_runs_and_says_what_it_cannot_see() {
 
 #[test]
 fn processes_that_die_while_they_are_read_are_no_failure() {
-    let running = Agent::start(&["--discover-interval", "1ms", "--scan-interval", "1ms"]);
+    let running = AgentProcess::start(&["--discover-interval", "1ms", "--scan-interval", "1ms"]);
     let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
     let fd = Userfaultfd::open_user_mode_only().unwrap();
     fd.enable(Features::default()).unwrap();
@@ -227,7 +227,7 @@ fn a_process_with_sixty_thousand_vmas_is_folded_not_dropped() {
         fd.register(&(start..start + PAGE_SIZE), RegisterMode::WP)
             .unwrap();
     }
-    let running = Agent::start(&[
+    let running = AgentProcess::start(&[
         "--max-vmas",
         "10",
         "--scan-budget",
@@ -262,8 +262,9 @@ fn hostile_names_stay_valid_exposition_text() {
         "--nocapture",
     ]);
     command.env("TRACKER_TEST_HOSTILE", "1").process_group(0);
-    let child = testbed::Killed(command.stdout(std::process::Stdio::null()).spawn().unwrap());
-    let running = Agent::start(&["--discover-interval", "100ms", "--scan-interval", "100ms"]);
+    let child = testbed::KilledChild(command.stdout(std::process::Stdio::null()).spawn().unwrap());
+    let running =
+        AgentProcess::start(&["--discover-interval", "100ms", "--scan-interval", "100ms"]);
     let own = format!("pid=\"{}\"", child.0.id());
     let metrics = eventually("the child is seen", || {
         let metrics = running.metrics();

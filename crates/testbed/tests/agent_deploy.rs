@@ -5,9 +5,9 @@ use rustix::process::Signal;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use testbed::script::Script;
-use testbed::workload::Workload;
-use testbed::{Agent, agent, eventually, has, patience, sum};
+use testbed::script::ScriptProcess;
+use testbed::workload::HeldRow;
+use testbed::{AgentProcess, agent, eventually, has, patience, sum};
 
 const UNIT: &str = include_str!("../../../deploy/tracker.service");
 
@@ -128,7 +128,7 @@ fn as_in_the_unit(without: Option<&str>) -> Option<(tempfile::TempDir, Command)>
     Some((directory, command))
 }
 
-fn sees(agent: &Agent, pid: u32) -> bool {
+fn sees(agent: &AgentProcess, pid: u32) -> bool {
     agent
         .metrics()
         .contains(&format!("uffdwp_vma_bytes{{pid=\"{pid}\""))
@@ -139,9 +139,9 @@ fn the_units_capabilities_suffice_to_see_a_process_of_root() {
     let Some((_directory, command)) = as_in_the_unit(None) else {
         return;
     };
-    let agent = Agent::spawn(command);
+    let agent = AgentProcess::spawn(command);
     agent.wait_ready();
-    let Some(workload) = Workload::run("anon-present-sync") else {
+    let Some(workload) = HeldRow::run("anon-present-sync") else {
         return;
     };
     eventually("the workload is seen", || {
@@ -158,10 +158,10 @@ fn the_units_capabilities_suffice_to_track_a_process_of_root() {
     let Some((_directory, mut command)) = as_in_the_unit(None) else {
         return;
     };
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let pid = format!("pid=\"{}\"", script.pid());
     command.args(["--track", &format!("pid:{}", script.pid())]);
-    let agent = Agent::spawn(command);
+    let agent = AgentProcess::spawn(command);
     eventually("rounds come", || {
         let rounds = sum(&agent.metrics(), "uffdwp_rounds_total", &[&pid])?;
         (rounds > 0.0).then_some(())
@@ -199,14 +199,14 @@ fn the_system_calls_of_tracking_are_there_to_be_switched_on() {
 
 #[test]
 fn without_cap_sys_ptrace_or_cap_dac_read_search_it_is_not_seen() {
-    let Some(workload) = Workload::run("anon-present-sync") else {
+    let Some(workload) = HeldRow::run("anon-present-sync") else {
         return;
     };
     for capability in ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"] {
         let Some((_directory, command)) = as_in_the_unit(Some(capability)) else {
             return;
         };
-        let agent = Agent::spawn(command);
+        let agent = AgentProcess::spawn(command);
         agent.wait_ready();
         let status = agent.status();
         if status["discovery"]["route"] != "smaps" {
@@ -229,7 +229,7 @@ fn the_service_manager_hears_of_start_and_stop() {
     socket.set_read_timeout(Some(patience())).unwrap();
     let mut command = agent(&[]);
     command.env("NOTIFY_SOCKET", &path);
-    let mut running = Agent::spawn(command);
+    let mut running = AgentProcess::spawn(command);
     let hear = || {
         let mut message = [0; 512];
         let length = socket.recv(&mut message).unwrap();

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::time::{Duration, Instant};
-use testbed::workload::{Expected, Workload, rows};
-use testbed::{Agent, check_metrics, eventually};
+use testbed::workload::{ExpectedSeries, HeldRow, rows};
+use testbed::{AgentProcess, check_metrics, eventually};
 use uffd::{Features, PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
 
 /// Families that are there without probes.
@@ -16,9 +16,9 @@ const OBSERVED: [&str; 2] = ["uffdwp_pages", "uffdwp_vma_bytes"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is not as expected, in words.
-fn differences(exposition: &str, expected: &[&Expected]) -> Vec<String> {
-    let told = |e: &&&Expected| e.in_exposition(exposition) != Some(e.value);
-    let say = |e: &&Expected| {
+fn differences(exposition: &str, expected: &[&ExpectedSeries]) -> Vec<String> {
+    let told = |e: &&&ExpectedSeries| e.in_exposition(exposition) != Some(e.value);
+    let say = |e: &&ExpectedSeries| {
         format!(
             "{}: {:?} instead of {}",
             e.selector(),
@@ -30,7 +30,7 @@ fn differences(exposition: &str, expected: &[&Expected]) -> Vec<String> {
 }
 
 /// Waits until all is as expected; else what is not.
-fn watch(agent: &Agent, expected: &[&Expected]) -> Vec<String> {
+fn watch(agent: &AgentProcess, expected: &[&ExpectedSeries]) -> Vec<String> {
     let begin = Instant::now();
     loop {
         let exposition = agent.metrics();
@@ -43,9 +43,9 @@ fn watch(agent: &Agent, expected: &[&Expected]) -> Vec<String> {
 }
 
 /// An agent in a hurry, by the given route.
-fn start(route: &[&str]) -> Agent {
+fn start(route: &[&str]) -> AgentProcess {
     let fast = ["--discover-interval", "50ms", "--scan-interval", "50ms"];
-    let agent = Agent::start(
+    let agent = AgentProcess::start(
         &[
             &fast[..],
             &["--scan-budget", "50%", "--max-processes", "1000"],
@@ -63,10 +63,10 @@ fn pages_of_every_row_are_exact_by_both_routes() {
     assert_eq!(agents[1].status()["discovery"]["route"], "smaps");
     let (mut wrong, mut checked) = (Vec::new(), 0);
     for row in rows() {
-        let Some(workload) = Workload::run(&row) else {
+        let Some(workload) = HeldRow::run(&row) else {
             continue;
         };
-        let known = |e: &&Expected| OBSERVED.contains(&e.family.as_str());
+        let known = |e: &&ExpectedSeries| OBSERVED.contains(&e.family.as_str());
         let expected: Vec<_> = workload.expected.iter().filter(known).collect();
         for (agent, route) in agents.iter().zip(["default", "smaps"]) {
             checked += expected.len();
@@ -97,7 +97,7 @@ fn the_scan_keeps_to_its_budget() {
         fd.register(&(start..start + PAGE_SIZE), RegisterMode::WP)
             .unwrap();
     }
-    let agent = Agent::start(&["--scan-budget", "5%", "--scan-interval", "1ms"]);
+    let agent = AgentProcess::start(&["--scan-budget", "5%", "--scan-interval", "1ms"]);
     let (cpu, wall) = eventually("a whole pass is done", || {
         let state = &agent.status()["scan"]["state"];
         let cpu = state["last_pass_cpu_seconds"].as_f64()?;

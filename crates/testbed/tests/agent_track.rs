@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use pages::strategy::TrackedArea;
 use pages::strategy::{StrategyMeans, StrategyName, UffdScope, verdict};
 use rustix::process::Signal;
-use testbed::script::{ANON, FACTS, Script};
-use testbed::{Agent, Killed, check_metrics, eventually, program, sum};
+use testbed::script::{ANON, FACTS, ScriptProcess};
+use testbed::{AgentProcess, KilledChild, check_metrics, eventually, program, sum};
 use uffd::{PAGE_SIZE, VmFlags, smaps};
 
 /// A program of a name that nobody else has, so that `comm:` means ours.
@@ -40,18 +40,18 @@ impl Named {
         }
     }
 
-    fn start(&self) -> Script {
-        Script::start_program(&self.path)
+    fn start(&self) -> ScriptProcess {
+        ScriptProcess::start_program(&self.path)
     }
 }
 
 /// An agent in a hurry, with series for every VMA.
-fn agent(selectors: &str, further: &[&str]) -> Agent {
+fn agent(selectors: &str, further: &[&str]) -> AgentProcess {
     let (what, fast) = (
         ["--track", selectors, "--max-vmas", "1000"],
         ["--discover-interval", "50ms", "--scan-interval", "50ms"],
     );
-    let agent = Agent::start(&[&what[..], &fast, further].concat());
+    let agent = AgentProcess::start(&[&what[..], &fast, further].concat());
     agent.wait_ready();
     agent
 }
@@ -59,12 +59,12 @@ fn agent(selectors: &str, further: &[&str]) -> Agent {
 /// Rounds that come one after another, and a budget that never matters.
 const ALL: [&str; 4] = ["--track-budget", "100%", "--track-interval", "20ms"];
 
-fn value(agent: &Agent, family: &str, pid: u32) -> Option<f64> {
+fn value(agent: &AgentProcess, family: &str, pid: u32) -> Option<f64> {
     sum(&agent.metrics(), family, &[&format!("pid=\"{pid}\"")])
 }
 
 /// Waits until a round that began after now is over.
-fn settle(agent: &Agent, pid: u32) {
+fn settle(agent: &AgentProcess, pid: u32) {
     let rounds = || value(agent, "uffdwp_rounds_total", pid);
     let begin = eventually("it is tracked", rounds);
     eventually("two rounds more", || {
@@ -72,7 +72,7 @@ fn settle(agent: &Agent, pid: u32) {
     });
 }
 
-fn written(agent: &Agent, pid: u32) -> f64 {
+fn written(agent: &AgentProcess, pid: u32) -> f64 {
     value(agent, "uffdwp_written_pages_total", pid).unwrap()
 }
 
@@ -80,7 +80,7 @@ fn written(agent: &Agent, pid: u32) -> f64 {
 ///
 /// As many are to be counted as this thread had faults: one for each page, and one more where a round armed a page again
 /// that had faulted and was not written yet, which is rare.
-fn write(agent: &Agent, pid: u32, area: &TrackedArea, pages: impl IntoIterator<Item = u64>) {
+fn write(agent: &AgentProcess, pid: u32, area: &TrackedArea, pages: impl IntoIterator<Item = u64>) {
     let memory = OpenOptions::new()
         .write(true)
         .open(format!("/proc/{pid}/mem"))
@@ -126,7 +126,7 @@ fn armed_vmas(pid: u32) -> usize {
 
 #[test]
 fn written_pages_are_those_that_were_written_and_once_for_each_round() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (_, area) = script.map(ANON, 4096);
     script.say("store 0 1 1 0-4095");
     let pid = script.pid();
@@ -207,7 +207,7 @@ fn other_strategies_count_the_same_writes() {
         .filter(|&name| verdict(name, &FACTS, means).works)
     {
         let strategy = name.as_str();
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         script.map(ANON, 1024);
         script.say("store 0 1 1 0-1023");
         let pid = script.pid();
@@ -240,7 +240,7 @@ fn two_processes_are_kept_apart_and_one_that_comes_again_is_attached() {
     for script in &mut scripts {
         script.say("store 0 1 1 0-63");
     }
-    let pids = scripts.each_ref().map(Script::pid);
+    let pids = scripts.each_ref().map(ScriptProcess::pid);
     let agent = agent(
         &format!("comm:{}", named.comm),
         &[&ALL[..], &["--linger", "300ms"]].concat(),
@@ -271,14 +271,14 @@ fn two_processes_are_kept_apart_and_one_that_comes_again_is_attached() {
 }
 
 /// A shell of a name that nobody else has; it executes another program when its input ends.
-fn shell(named: &Named) -> Killed {
+fn shell(named: &Named) -> KilledChild {
     let path = named.path.with_file_name("shell");
     std::fs::copy("/bin/sh", &path).unwrap();
     std::fs::remove_file(&named.path).unwrap();
     std::fs::rename(&path, &named.path).unwrap();
     let mut command = Command::new(&named.path);
     command.args(["-c", "read line; exec sleep 600"]);
-    Killed(command.stdin(Stdio::piped()).spawn().unwrap())
+    KilledChild(command.stdin(Stdio::piped()).spawn().unwrap())
 }
 
 fn comm(pid: u32) -> String {
@@ -343,7 +343,7 @@ fn more_than_the_most_are_counted_and_named() {
 
 #[test]
 fn a_process_that_refuses_is_told_once_and_tried_again() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let pid = script.pid();
     let mut strace = Command::new("strace");
     strace
@@ -354,7 +354,7 @@ fn a_process_that_refuses_is_told_once_and_tried_again() {
         eprintln!("skipped: strace is not installed");
         return;
     };
-    let tracer = Killed(child);
+    let tracer = KilledChild(child);
     eventually("it is traced", || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         (!status.contains("TracerPid:\t0")).then_some(())
@@ -386,7 +386,7 @@ fn a_process_that_refuses_is_told_once_and_tried_again() {
 fn over_the_budget_the_interval_grows_and_the_share_stays() {
     const PAGES: u64 = 1 << 16;
     const BUDGET: f64 = 0.01;
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     script.map(ANON, PAGES);
     script.say(&format!("store 0 1 1 0-{}", PAGES - 1));
     let pid = script.pid();
@@ -438,7 +438,7 @@ fn over_the_budget_the_interval_grows_and_the_share_stays() {
 #[test]
 fn nothing_stays_armed_after_the_agent_however_it_ends() {
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         script.map(ANON, 1024);
         script.say("store 0 1 1 0-1023");
         let pid = script.pid();
@@ -457,7 +457,7 @@ fn nothing_stays_armed_after_the_agent_however_it_ends() {
 
 #[test]
 fn without_the_flag_there_is_no_family_of_it() {
-    let agent = Agent::start(&[]);
+    let agent = AgentProcess::start(&[]);
     agent.wait_ready();
     let text = agent.metrics();
     assert!(!text.contains("uffdwp_track") && !text.contains("uffdwp_rounds_total"));
@@ -466,7 +466,7 @@ fn without_the_flag_there_is_no_family_of_it() {
 
 #[test]
 fn the_cgroup_of_a_process_selects_it() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let pid = script.pid();
     let Some(own) = cgroup_of_its_own(pid) else {
         eprintln!("skipped: no cgroup can be made here");
@@ -509,11 +509,11 @@ fn cgroup_of_its_own(pid: u32) -> Option<Cgroup> {
 /// `--explain`: whether what was reported has changed, and where nothing armed tells, what changed all the same.
 #[test]
 fn what_is_explained_is_counted_by_verdict() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, _) = script.map(ANON, 256);
     script.say(&format!("store {area} 7 1 0-255"));
     let pid = script.pid();
-    let agent = Agent::start(&[
+    let agent = AgentProcess::start(&[
         "--explain",
         &format!("pid:{pid}"),
         "--track-budget",

@@ -11,7 +11,7 @@ use std::time::Duration;
 use object::Object as _;
 use pages::strategy::{StrategyName, TrackedArea};
 use testbed::eventually;
-use testbed::script::{ANON, FACTS, Kind, MEMFD, SHMEM, Script};
+use testbed::script::{ANON, FACTS, MEMFD, SHMEM, ScriptMemory, ScriptProcess};
 use testbed::session::registered;
 use tracker::explain::{
     Cause, Explained, Explainer, Findings, Frame, Hub, OnlyThere, Options, Reason, Step, Verdict,
@@ -33,7 +33,7 @@ fn options(content_limit: u64) -> Options {
     }
 }
 
-fn begin(script: &Script) -> Explainer {
+fn begin(script: &ScriptProcess) -> Explainer {
     let (explainer, _) =
         Explainer::begin(script.pid(), FACTS.clone(), None, options(1 << 30)).unwrap();
     explainer
@@ -83,7 +83,7 @@ fn expect<const N: usize>(found: &Verdicts, expected: [(Verdict, Option<Reason>,
 #[test]
 fn another_value_the_same_value_and_zero() {
     for kind in [ANON, MEMFD, SHMEM] {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (area, range) = script.map(kind, 64);
         script.tell(&format!("store {area} 7 1 0-31"));
         let mut explainer = begin(&script);
@@ -125,7 +125,7 @@ fn lines_of(source: &str, function: &str) -> Range<u32> {
 }
 
 /// Whether the program says which line its instructions are of. Those of the guests are stripped of it.
-fn has_lines(script: &Script) -> bool {
+fn has_lines(script: &ScriptProcess) -> bool {
     let program = std::fs::read(format!("/proc/{}/exe", script.pid())).unwrap();
     let program = object::File::parse(&*program).unwrap();
     program.section_by_name(".debug_line").is_some()
@@ -149,7 +149,7 @@ fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
         1 << 16,
     )
     .unwrap();
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, range) = script.map(ANON, 16);
     script.tell(&format!("store {area} 7 1 0-15"));
     let lines = has_lines(&script);
@@ -196,8 +196,8 @@ fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
 /// What was not there is known to be zero if it is anonymous, and is what the file has otherwise.
 #[test]
 fn the_first_write_and_emptied_pages() {
-    let first = |kind: Kind| {
-        let mut script = Script::start();
+    let first = |kind: ScriptMemory| {
+        let mut script = ScriptProcess::start();
         let (area, range) = script.map(kind, 32);
         script.tell(&format!("store {area} 7 1 0-7"));
         let mut explainer = begin(&script);
@@ -223,7 +223,7 @@ fn the_first_write_and_emptied_pages() {
 
 #[test]
 fn a_mapping_of_its_own_time() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, old) = script.map(ANON, 16);
     script.tell(&format!("store {area} 7 1 0-15"));
     let mut explainer = begin(&script);
@@ -248,7 +248,7 @@ fn a_mapping_of_its_own_time() {
 /// Written to the file behind it: no page table tells.
 #[test]
 fn what_changes_behind_the_page_tables_is_missed_and_told() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, range) = script.map(MEMFD, 16);
     script.tell(&format!("store {area} 7 1 0-15"));
     let mut explainer = begin(&script);
@@ -268,7 +268,7 @@ fn what_changes_behind_the_page_tables_is_missed_and_told() {
 
 #[test]
 fn of_a_large_process_a_sample() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, range) = script.map(ANON, 4096);
     script.tell(&format!("store {area} 7 1 0-4095"));
     let limit = 4 << 20;
@@ -297,7 +297,7 @@ fn of_a_large_process_a_sample() {
 /// The process wants its memory for a userfaultfd of its own: for one interval nothing is armed.
 #[test]
 fn what_was_given_back_for_a_while_says_so() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, range) = script.map(ANON, 16);
     script.tell(&format!("store {area} 7 1 0-15"));
     let mut explainer = begin(&script);
@@ -327,7 +327,7 @@ fn what_was_given_back_for_a_while_says_so() {
 /// Beside the bits of the page tables that every kernel of ours has.
 #[test]
 fn against_soft_dirty() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, _) = script.map(ANON, 64);
     script.tell(&format!("store {area} 7 1 0-63"));
     let options = Options {
@@ -366,7 +366,7 @@ fn against_soft_dirty() {
 /// Threads that write all the time leave nothing unknown to whom stands still meanwhile.
 #[test]
 fn frozen_even_hot_pages_have_a_verdict() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, range) = script.map(ANON, 256);
     script.tell(&format!("store {area} 7 1 0-255"));
     let options = Options {
@@ -406,7 +406,7 @@ fn frozen_even_hot_pages_have_a_verdict() {
 /// By content: what is reported and the same, and what is missed.
 #[test]
 fn against_content() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, range) = script.map(MEMFD, 16);
     script.tell(&format!("store {area} 7 1 0-15"));
     let options = Options {
@@ -454,7 +454,7 @@ fn what_ends_before_the_first_round_is_told_as_that() {
 /// The command: every line of its JSON is an object, and the sums agree; a page is written once.
 #[test]
 fn the_command_reports_as_text_json_and_a_page() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (area, range) = script.map(ANON, 64);
     script.tell(&format!("store {area} 7 1 0-63"));
     let directory = tempfile::tempdir().unwrap();
@@ -509,7 +509,7 @@ fn the_command_reports_as_text_json_and_a_page() {
 /// Who compares content in any case needs no strategy that does.
 #[test]
 fn what_arms_no_pages_explains_none() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     for name in [StrategyName::Hash, StrategyName::SoftDirty] {
         let mut options = options(1 << 30);
         options.track.strategy = Some(name);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pages::inject::{InjectError, InjectNote, InjectedUffd};
 use rustix::process::{Pid, Signal};
 use testbed::eventually;
-use testbed::inject::{Target, inject, sleeper};
+use testbed::inject::{InjectTarget, inject, sleeper};
 
 /// How often a case is stopped, and how far apart.
 const TIMES: u32 = 6;
@@ -23,7 +23,7 @@ fn undisturbed(case: &str) -> Vec<InjectedUffd> {
 }
 
 fn compare(case: &str) -> Vec<InjectedUffd> {
-    let (mut target, mut twin) = (Target::start(case), Target::start(case));
+    let (mut target, mut twin) = (InjectTarget::start(case), InjectTarget::start(case));
     let mut all = Vec::new();
     for _ in 0..TIMES {
         match inject(target.pid()) {
@@ -100,7 +100,7 @@ fn many_threads() {
 #[test]
 fn a_stopped_process_stays_stopped() {
     for case in ["checksum", "pipe", "nanosleep"] {
-        let mut pair = [Target::start(case), Target::start(case)];
+        let mut pair = [InjectTarget::start(case), InjectTarget::start(case)];
         for one in &pair {
             one.signal(Signal::STOP);
         }
@@ -132,7 +132,7 @@ fn a_stopped_process_stays_stopped() {
 /// Stopped and continued all the time while it is injected: no SIGSTOP and no SIGCONT is lost.
 #[test]
 fn stopped_and_continued_meanwhile() {
-    let target = Target::computing();
+    let target = InjectTarget::computing();
     let pid = Pid::from_child(&target.process.0);
     let pause = if std::env::var_os("TRACKER_VM").is_some() {
         30_000
@@ -181,7 +181,7 @@ print('{\"wrong\": %d}' % len(wrong))";
         return;
     }
     let mut command = Command::new("python3");
-    let mut target = Target::spawn(command.args(["-c", PROGRAM]));
+    let mut target = InjectTarget::spawn(command.args(["-c", PROGRAM]));
     // A version manager's wrapper executes the program itself, so this is its pid.
     for _ in 0..4 {
         inject(target.pid()).unwrap();

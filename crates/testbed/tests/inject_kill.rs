@@ -6,8 +6,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use testbed::inject::Target;
-use testbed::{Killed, eventually, program};
+use testbed::inject::InjectTarget;
+use testbed::{KilledChild, eventually, program};
 use uffd::smaps;
 
 const KILLS: u32 = 200;
@@ -17,9 +17,9 @@ const BETWEEN_STEPS: u32 = 100;
 const SLOW: (&str, &str) = ("TRACKER_INJECT_SLOW_US", "4000");
 
 /// Numbers that differ from run to run; the seed is told.
-struct Random(u64);
+struct KillRandom(u64);
 
-impl Random {
+impl KillRandom {
     fn new() -> Self {
         let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
         eprintln!("seed {seed}");
@@ -53,7 +53,7 @@ fn registered(pid: u32) -> usize {
 
 /// Starts tracker on `pid`, kills it after a while, and tells whether its helper was at work then, and whether
 /// the target was armed by then.
-fn kill_one(pid: u32, random: &mut Random, at_work: bool) -> (bool, bool) {
+fn kill_one(pid: u32, random: &mut KillRandom, at_work: bool) -> (bool, bool) {
     let mut command = Command::new(program("tracker"));
     let pid_text = pid.to_string();
     // Once armed it reads and arms all the time.
@@ -61,10 +61,10 @@ fn kill_one(pid: u32, random: &mut Random, at_work: bool) -> (bool, bool) {
         .args(["track", "--json", "--interval", "5ms", "--pid", &pid_text])
         .env(SLOW.0, SLOW.1);
     let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut tracker = Killed(command.spawn().unwrap());
+    let mut tracker = KilledChild(command.spawn().unwrap());
     if at_work {
         // On a busy machine it may have given up, or be done before anybody looked.
-        let ended = |tracker: &mut Killed| tracker.0.try_wait().unwrap().is_some();
+        let ended = |tracker: &mut KilledChild| tracker.0.try_wait().unwrap().is_some();
         eventually("the helper is at work", || {
             (tracer(pid) != 0 || registered(pid) > 0 || ended(&mut tracker)).then_some(())
         });
@@ -86,10 +86,10 @@ fn kill_one(pid: u32, random: &mut Random, at_work: bool) -> (bool, bool) {
 fn killed_at_any_moment() {
     /// A verdict stands for so many kills.
     const EACH: u32 = 10;
-    let mut random = Random::new();
+    let mut random = KillRandom::new();
     let (mut between_steps, mut armed) = (0, 0);
     for _ in 0..KILLS / EACH {
-        let target = Target::computing();
+        let target = InjectTarget::computing();
         for kill in 0..EACH {
             // Two of three are aimed at the helper's work; the others may come at any time.
             let (steps, arms) = kill_one(target.pid(), &mut random, kill % 3 != 0);

@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use pages::inject::{self, InjectError, InjectOptions, KernelFaults, ProcessLife, UffdLease};
 use rustix::process::{Pid, Signal};
-use testbed::inject::{Target, inject, options, sleeper};
-use testbed::{Killed, eventually, program};
+use testbed::inject::{InjectTarget, inject, options, sleeper};
+use testbed::{KilledChild, eventually, program};
 use uffd::{Features, RegisterMode, VmFlags, smaps};
 
 /// The filter of the case kills for the call that is made; where it cannot be suspended the target is left alone.
 #[test]
 fn a_filter_that_kills() {
-    let (mut target, mut twin) = (Target::start("seccomp"), Target::start("seccomp"));
+    let (mut target, mut twin) = (
+        InjectTarget::start("seccomp"),
+        InjectTarget::start("seccomp"),
+    );
     match inject(target.pid()) {
         Ok(_) => eprintln!("the filter was suspended"),
         Err(error @ InjectError::Seccomp { .. }) => eprintln!("refused: {error}"),
@@ -26,7 +29,7 @@ fn a_filter_that_kills() {
 
 #[test]
 fn a_first_thread_that_has_ended_is_told() {
-    let mut target = Target::start("leader-ends");
+    let mut target = InjectTarget::start("leader-ends");
     eventually("the first thread ends", || {
         (target.state() == 'Z').then_some(())
     });
@@ -95,7 +98,7 @@ fn an_unprivileged_target_gives_a_lesser_one_or_none() {
     {
         return;
     }
-    let target = Killed(
+    let target = KilledChild(
         Command::new("sleep")
             .arg("1000")
             .uid(65_534)
@@ -123,7 +126,7 @@ fn an_unprivileged_target_gives_a_lesser_one_or_none() {
 /// A userfaultfd that is another one's: named, and not to be registered twice.
 #[test]
 fn what_belongs_to_a_userfaultfd_is_named() {
-    let target = Target::start("epoll-timeout");
+    let target = InjectTarget::start("epoll-timeout");
     let (mut first, armed) = attach(target.pid());
     let heap = armed[0].clone();
     first.register(&heap, RegisterMode::WP).unwrap();
@@ -163,7 +166,7 @@ fn registered(pid: u32) -> usize {
 
 #[test]
 fn exec_and_exit_are_told_apart() {
-    let mut target = Killed(
+    let mut target = KilledChild(
         Command::new("sh")
             .args(["-c", "read line; exec sleep 1000"])
             .stdin(Stdio::piped())
@@ -232,7 +235,7 @@ fn a_32_bit_program_is_told() {
     fs::write(&file, program_of_32_bits()).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     let target = match Command::new(&file).spawn() {
-        Ok(child) => Killed(child),
+        Ok(child) => KilledChild(child),
         Err(error) => return eprintln!("skipped: this kernel runs no 32-bit programs: {error}"),
     };
     let error = inject(target.0.id()).unwrap_err();
@@ -254,7 +257,7 @@ fn a_process_in_other_namespaces() {
     let Ok(child) = Command::new("unshare").args(args).spawn() else {
         return eprintln!("skipped: no unshare");
     };
-    let outer = Killed(child);
+    let outer = KilledChild(child);
     let inner = || {
         let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
         let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -328,7 +331,7 @@ fn a_parent_that_ignores_its_children() {
 /// A thread that waits for its vfork child cannot be stopped: waited for, and told if it takes too long.
 #[test]
 fn who_cannot_be_stopped_is_told() {
-    let mut target = Target::start("vfork");
+    let mut target = InjectTarget::start("vfork");
     let options = InjectOptions {
         patience: Duration::from_millis(5),
         ..options()
@@ -360,7 +363,7 @@ fn who_is_frozen_is_told_and_unharmed() {
     );
     let group = root.path().join("frozen");
     fs::create_dir(&group).unwrap();
-    let target = Target::computing();
+    let target = InjectTarget::computing();
     fs::write(group.join("cgroup.procs"), target.pid().to_string()).unwrap();
     fs::write(group.join("cgroup.freeze"), "1").unwrap();
     eventually("it is frozen", || {

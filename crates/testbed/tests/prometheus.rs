@@ -8,18 +8,18 @@
 use serde_json::Value;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use testbed::workload::{Expected, Workload};
-use testbed::{Agent, Killed, check_metrics, eventually, get, has};
+use testbed::workload::{ExpectedSeries, HeldRow};
+use testbed::{AgentProcess, KilledChild, check_metrics, eventually, get, has};
 
 const CONFIG: &str = include_str!("../../../deploy/prometheus.yml");
 
-struct Prometheus {
+struct PrometheusServer {
     address: String,
-    _process: Killed,
+    _process: KilledChild,
     _directory: tempfile::TempDir,
 }
 
-impl Prometheus {
+impl PrometheusServer {
     /// Starts one with the config of `deploy/`, pointed at `target` and in a hurry.
     fn start(target: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -45,7 +45,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address={address}"))
             .current_dir(directory.path())
             .stderr(Stdio::null());
-        let process = Killed(command.spawn().unwrap());
+        let process = KilledChild(command.spawn().unwrap());
         let prometheus = Self {
             address,
             _process: process,
@@ -70,7 +70,7 @@ impl Prometheus {
     }
 
     /// Waits until a series says what is expected.
-    fn wait_for(&self, expected: &Expected) {
+    fn wait_for(&self, expected: &ExpectedSeries) {
         let query = expected.selector();
         let mut last = None;
         eventually(&format!("{query} is {}", expected.value), || {
@@ -112,24 +112,24 @@ fn promql_answers_with_the_numbers_the_workload_knows() {
     if !has("prometheus") {
         return;
     }
-    let agent = Agent::start(&["--discover-interval", "200ms", "--scan-interval", "200ms"]);
+    let agent = AgentProcess::start(&["--discover-interval", "200ms", "--scan-interval", "200ms"]);
     agent.wait_ready();
-    let prometheus = Prometheus::start(&agent.address);
+    let prometheus = PrometheusServer::start(&agent.address);
     // All of them hold their memory until the end.
-    let ran: Vec<_> = ROWS.iter().filter_map(|row| Workload::run(row)).collect();
+    let ran: Vec<_> = ROWS.iter().filter_map(|row| HeldRow::run(row)).collect();
     let observe = agent.status()["level"]["level"] == "observe";
     let asked: &[_] = if observe {
         &["uffdwp_pages"]
     } else {
         &["uffdwp_faults_total", "uffdwp_pages"]
     };
-    let counted = |e: &&Expected| asked.contains(&e.family.as_str());
+    let counted = |e: &&ExpectedSeries| asked.contains(&e.family.as_str());
     let expected: Vec<_> = ran
         .iter()
         .flat_map(|row| &row.expected)
         .filter(counted)
         .collect();
-    let sure = |e: &&&Expected| e.family == asked[0] && e.value > 0.0;
+    let sure = |e: &&&ExpectedSeries| e.family == asked[0] && e.value > 0.0;
     assert!(expected.iter().any(|e| sure(&e)), "{expected:?}");
     for series in expected {
         prometheus.wait_for(series);

@@ -7,8 +7,8 @@
 use pages::strategy::StrategyName;
 use std::collections::{BTreeMap, BTreeSet};
 use testbed::script::{
-    ANON, FACTS, FILE, HUGETLB, Kind, MEMFD, SHMEM, SHMEM_THP, Script, Shadow, THP, list, refused,
-    round, seed,
+    ANON, FACTS, FILE, HUGETLB, MEMFD, SHMEM, SHMEM_THP, ScriptMemory, ScriptProcess, ShadowCopy,
+    THP, list, refused, round, seed,
 };
 use uffd::WrittenMeaning;
 
@@ -36,7 +36,7 @@ const CLASSES: [char; 8] = [
 
 /// The classes of which each page is reported; after a `+` those of which the whole huge page is, after a `-` those of
 /// which all of it but the page is; `|` where kernels differ. docs/strategies.md says why. The truth is `SKF`, and `Zz` where zapping changes the content (anon, hugetlb, file).
-const TABLE: &[(StrategyName, Kind, &str)] = &[
+const TABLE: &[(StrategyName, ScriptMemory, &str)] = &[
     (StrategyName::Markers, ANON, "SVKZzF"),
     (StrategyName::Markers, THP, "SVKZzF"),
     (StrategyName::Markers, SHMEM, "SVKF"),
@@ -88,14 +88,14 @@ const TABLE: &[(StrategyName, Kind, &str)] = &[
 
 /// The same on kernels without markers for anonymous memory: what is not there cannot be armed, so a zap is not seen,
 /// and what is touched first counts as written.
-const WITHOUT_MARKERS: &[(StrategyName, Kind, &str)] = &[
+const WITHOUT_MARKERS: &[(StrategyName, ScriptMemory, &str)] = &[
     (StrategyName::Sync, ANON, "SVKzFR"),
     (StrategyName::Sync, THP, "SVKz+FR"),
     (StrategyName::Prefault, ANON, "SVKzF"),
     (StrategyName::Prefault, THP, "SVKzF"),
 ];
 
-fn definition(name: StrategyName, kind: Kind, table: &'static str) -> &'static str {
+fn definition(name: StrategyName, kind: ScriptMemory, table: &'static str) -> &'static str {
     let mut others = WITHOUT_MARKERS.iter();
     match others.find(|row| (row.0, row.1) == (name, kind)) {
         Some(row) if !FACTS.behaviour.anonymous_markers => row.2,
@@ -117,16 +117,16 @@ fn check_table(name: StrategyName) {
 }
 
 /// Which page of which class.
-struct Ground {
+struct StrategyGround {
     pages: BTreeMap<char, BTreeSet<u64>>,
     total: u64,
     /// Pages of 4 KiB in a huge page.
     span: u64,
 }
 
-impl Ground {
+impl StrategyGround {
     /// Random pages; at most one of each huge page.
-    fn new(kind: Kind, seed: u64) -> Self {
+    fn new(kind: ScriptMemory, seed: u64) -> Self {
         let span = kind.2;
         let (total, each) = if span == 1 {
             (4096, 40)
@@ -196,9 +196,9 @@ impl Ground {
     }
 }
 
-fn check_row(name: StrategyName, kind: Kind, definition: &str, seed: u64) -> Vec<String> {
-    let ground = Ground::new(kind, seed);
-    let mut script = Script::start();
+fn check_row(name: StrategyName, kind: ScriptMemory, definition: &str, seed: u64) -> Vec<String> {
+    let ground = StrategyGround::new(kind, seed);
+    let mut script = ScriptProcess::start();
     let (number, area) = script.map(kind, ground.total);
     let store =
         |value, classes: &[char]| format!("store {number} {value} 4 {}", ground.of(classes));
@@ -251,7 +251,7 @@ fn check_row(name: StrategyName, kind: Kind, definition: &str, seed: u64) -> Vec
 }
 
 /// Hugetlb is zapped by whole pages, all else by 4 KiB.
-fn zapped(ground: &Ground, kind: Kind) -> String {
+fn zapped(ground: &StrategyGround, kind: ScriptMemory) -> String {
     let classes = [ZAPPED, ZAPPED_AND_READ];
     if kind != HUGETLB {
         return ground.of(&classes);
@@ -273,16 +273,16 @@ fn check_union(name: StrategyName) {
     }
 }
 
-fn check_union_of(name: StrategyName, kind: Kind, seed: u64) {
+fn check_union_of(name: StrategyName, kind: ScriptMemory, seed: u64) {
     const PAGES: u64 = 2048;
     let context = format!("{name} {} seed {seed}", kind.0);
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (number, area) = script.map(kind, PAGES);
     let step = if kind.2 == 1 { 2 } else { 1 };
     let before: Vec<u64> = (0..PAGES).step_by(step).collect();
     script.say(&format!("store {number} 1 1 {}", list(&before)));
-    let mut shadow = Shadow::empty(script.pid(), &area);
+    let mut shadow = ShadowCopy::empty(script.pid(), &area);
     shadow.copy(&before.into_iter().collect());
     let mut strategy = script.track(name);
     strategy.arm(&area).unwrap().unwrap();
@@ -334,7 +334,7 @@ fn details_tell_zaps_and_huge_pages() {
         eprintln!("skipped: {why}");
         return;
     }
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (small, huge) = (script.map(ANON, 64).1, script.map(THP, 1024).1);
     script.say("store 0 1 1 0-63");
     script.say("store 1 1 1 0,512");

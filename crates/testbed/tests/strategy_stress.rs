@@ -11,7 +11,8 @@ use std::thread;
 
 use pages::strategy::{MprotectStrategy, StrategyName, TrackedArea, TrackingStrategy};
 use testbed::script::{
-    ANON, FILE, HUGETLB, Kind, MEMFD, Script, Shadow, THP, list, numbers, refused, round, seed,
+    ANON, FILE, HUGETLB, MEMFD, ScriptMemory, ScriptProcess, ShadowCopy, THP, list, numbers,
+    refused, round, seed,
 };
 use uffd::Backing;
 use uffd::{PAGE_SIZE, Scratch, smaps};
@@ -22,20 +23,20 @@ const PAGES: u64 = 2048;
 const THREADS: u64 = 4;
 const TIMES: u64 = 3;
 
-fn churn(name: StrategyName, kind: Kind) -> u64 {
+fn churn(name: StrategyName, kind: ScriptMemory) -> u64 {
     let seed = seed();
     if let Some(why) = refused(name, kind) {
         eprintln!("skipped: {name} {}: {why}", kind.0);
         return 0;
     }
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let mut strategy = script.track(name);
     let (mut lost, mut rounds) = (0, 0);
     for number in 0..AREAS {
         let (_, area) = script.map(kind, PAGES);
         strategy.arm(&area).unwrap().unwrap();
         strategy.end_round().unwrap().unwrap();
-        let mut shadow = Shadow::empty(script.pid(), &area);
+        let mut shadow = ShadowCopy::empty(script.pid(), &area);
         let line = format!("churn {number} {} {THREADS} {TIMES}", seed ^ number);
         script.say_while(&line, || {
             shadow.copy(&round(&mut *strategy, &area));
@@ -138,7 +139,7 @@ fn what_is_unmapped_is_counted_and_the_rest_is_tracked() {
             eprintln!("skipped: {name}: {why}");
             continue;
         }
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 64);
         script.say(&format!("store {number} 1 1 0-63"));
         let mut strategy = script.track(name);
@@ -169,7 +170,7 @@ fn a_tracker_that_leaves_frees_the_target() {
             eprintln!("skipped: {name}: {why}");
             continue;
         }
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(MEMFD, 2048);
         let mut strategy = Some(script.track(name));
         strategy.as_mut().unwrap().arm(&area).unwrap().unwrap();

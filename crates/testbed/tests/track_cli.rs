@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output, Stdio};
 
 use testbed::program;
-use testbed::script::Script;
+use testbed::script::ScriptProcess;
 
 /// `tracker track` with arguments.
 fn track(args: &[&str]) -> Command {
@@ -32,7 +32,7 @@ fn track(args: &[&str]) -> Command {
 }
 
 /// Runs it on a process to its end.
-fn track_pid(script: &Script, args: &[&str]) -> Output {
+fn track_pid(script: &ScriptProcess, args: &[&str]) -> Output {
     let pid = script.pid().to_string();
     track(&["--pid", &pid]).args(args).output().unwrap()
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use pages::inject;
 use pages::strategy::StrategyName;
 use pages::track::{PageExtent, TrackOptions, TrackRound, TrackSession, TrackStep};
-use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, Redis, Standstill, booted, guest};
+use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, RedisServer, SigstopGuard, booted, guest};
 use testbed::script::FACTS;
-use testbed::{Killed, has};
+use testbed::{KilledChild, has};
 use uffd::{PAGE_SIZE, Pagemap, ProcessMemory};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -89,7 +89,7 @@ fn compare(pid: u32, session: &mut TrackSession) {
     let (mut before, mut compared, mut changed_in_all) = (HashMap::new(), 0, 0);
     for number in 0..=ROUNDS {
         let (round, now) = {
-            let _still = Standstill::of(pid);
+            let _still = SigstopGuard::of(pid);
             let round = step(session);
             let now = content(pid, &round);
             (round, now)
@@ -133,7 +133,7 @@ fn redis_under_load() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let redis = Redis::start(dir.path());
+    let redis = RedisServer::start(dir.path());
     let load = redis.benchmark();
     let (mut session, _) = begin(redis.pid());
     assert!(!is_oracle(&session));
@@ -161,7 +161,7 @@ for turn in range(1, 1000000):
     }
     let mut command = Command::new("python3");
     command.args(["-c", PROGRAM]).stdin(Stdio::null());
-    let python = Killed(command.spawn().unwrap());
+    let python = KilledChild(command.spawn().unwrap());
     // A version manager's wrapper executes the program itself; injection and exec get along.
     let (mut session, _) = begin(python.0.id());
     compare(python.0.id(), &mut session);
@@ -182,7 +182,7 @@ fn qemu_running_a_guest() {
     let serial = dir.path().join("serial");
     let to_file = format!("file:{}", serial.display());
     let mut command = guest(dir.path(), &["-serial", &to_file]);
-    let qemu = Killed(
+    let qemu = KilledChild(
         command
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())

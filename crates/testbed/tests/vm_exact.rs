@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use testbed::workload::{Expected, Stepped, rows};
-use testbed::{Agent, check_metrics, sum};
+use testbed::workload::{ExpectedSeries, SteppedRow, rows};
+use testbed::{AgentProcess, check_metrics, sum};
 
 /// Scan and discovery take turns of 50 ms; an emulated machine takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Families that are exact, and so must also be zero where nothing is expected.
 const EVENTS: [&str; 2] = ["uffdwp_faults_total", "uffdwp_markers_total"];
 
-fn agent(args: &[&str]) -> Agent {
+fn agent(args: &[&str]) -> AgentProcess {
     let fast = [
         "--discover-interval",
         "100ms",
@@ -23,7 +23,7 @@ fn agent(args: &[&str]) -> Agent {
         "--scan-budget",
         "50%",
     ];
-    let agent = Agent::start(
+    let agent = AgentProcess::start(
         &[
             &fast[..],
             &[
@@ -43,7 +43,7 @@ fn agent(args: &[&str]) -> Agent {
 }
 
 /// What is not as expected, in words.
-fn differences(before: &str, after: &str, expected: &[Expected]) -> Vec<String> {
+fn differences(before: &str, after: &str, expected: &[ExpectedSeries]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut sums: BTreeMap<(String, Vec<String>), f64> = BTreeMap::new();
     for sample in expected {
@@ -88,7 +88,7 @@ fn differences(before: &str, after: &str, expected: &[Expected]) -> Vec<String> 
 }
 
 /// What a series gained by the work; a gauge is what it is.
-fn gained(before: &str, after: &str, sample: &Expected) -> f64 {
+fn gained(before: &str, after: &str, sample: &ExpectedSeries) -> f64 {
     let now = sample.in_exposition(after).unwrap_or(0.0);
     if sample.family.ends_with("_total") {
         now - sample.in_exposition(before).unwrap_or(0.0)
@@ -98,7 +98,7 @@ fn gained(before: &str, after: &str, sample: &Expected) -> f64 {
 }
 
 /// The labels that are summed over, in the order of [`kinds`].
-fn summed(sample: &Expected) -> Vec<String> {
+fn summed(sample: &ExpectedSeries) -> Vec<String> {
     ["pid", "mode", "entry", "event"]
         .into_iter()
         .filter_map(|key| {
@@ -131,8 +131,8 @@ fn tables(exposition: &str, pid: u32) -> f64 {
 }
 
 /// Runs one row; `None` if it cannot run on this kernel.
-fn run(agent: &Agent, row: &str, args: &[&str]) -> Option<Vec<String>> {
-    let mut workload = Stepped::start(row, args)?;
+fn run(agent: &AgentProcess, row: &str, args: &[&str]) -> Option<Vec<String>> {
+    let mut workload = SteppedRow::start(row, args)?;
     let before = agent.metrics();
     workload.work();
     let begin = Instant::now();
@@ -154,7 +154,7 @@ fn run(agent: &Agent, row: &str, args: &[&str]) -> Option<Vec<String>> {
 }
 
 /// Runs all rows that `wanted` picks and says what is wrong with any of them.
-fn table(agent: &Agent, wanted: impl Fn(&str) -> bool, args: &[&str]) {
+fn table(agent: &AgentProcess, wanted: impl Fn(&str) -> bool, args: &[&str]) {
     let (mut ran, mut failed) = (0, Vec::new());
     for row in rows().iter().filter(|row| wanted(row)) {
         let Some(wrong) = run(agent, row, args) else {
@@ -184,7 +184,7 @@ fn table(agent: &Agent, wanted: impl Fn(&str) -> bool, args: &[&str]) {
 }
 
 /// Hooks that missed events.
-fn misses(agent: &Agent) -> Vec<String> {
+fn misses(agent: &AgentProcess) -> Vec<String> {
     let exposition = agent.metrics();
     let nonzero =
         |line: &&str| line.starts_with("uffdwp_probe_missed_total{") && !line.ends_with(" 0");

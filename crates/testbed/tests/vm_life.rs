@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use testbed::workload::Stepped;
-use testbed::{Agent, check_metrics, eventually, guest, sum};
+use testbed::workload::SteppedRow;
+use testbed::{AgentProcess, check_metrics, eventually, guest, sum};
 
 /// What the kernel holds for BPF and tracing: programs, maps and links by id; functions with a
 /// probe; kprobes.
 #[derive(Debug, PartialEq)]
-struct Held {
+struct HeldObjects {
     programs: Vec<u32>,
     maps: Vec<u32>,
     links: Vec<u32>,
@@ -22,7 +22,7 @@ struct Held {
     kprobes: Vec<String>,
 }
 
-impl Held {
+impl HeldObjects {
     fn now() -> Self {
         let lines = |path| {
             let text = fs::read_to_string(path).unwrap();
@@ -62,10 +62,10 @@ impl Held {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn nothing_is_left_in_the_kernel_however_it_ends() {
-    let before = Held::now();
+    let before = HeldObjects::now();
     for signal in [Signal::KILL, Signal::TERM] {
         let mut agent = guest::agent(&[]);
-        let during = Held::now();
+        let during = HeldObjects::now();
         let more = |(now, then): (usize, usize)| now > then;
         assert!(
             during.sizes().into_iter().zip(before.sizes()).all(more),
@@ -75,7 +75,7 @@ fn nothing_is_left_in_the_kernel_however_it_ends() {
         assert_eq!(status.success(), signal == Signal::TERM, "{status:?}");
         // The kernel frees programs and trampolines a grace period later.
         eventually(&format!("the kernel is as before: {before:?}"), || {
-            (Held::now() == before).then_some(())
+            (HeldObjects::now() == before).then_some(())
         });
     }
 }
@@ -112,10 +112,10 @@ const ROWS: [&str; 3] = [
 fn two_agents_at_once_both_count_exactly() {
     let agents = [guest::agent(&[]), guest::agent(&[])];
     for row in ROWS {
-        let Some(mut workload) = Stepped::start(row, &[]) else {
+        let Some(mut workload) = SteppedRow::start(row, &[]) else {
             continue;
         };
-        let before = agents.each_ref().map(Agent::metrics);
+        let before = agents.each_ref().map(AgentProcess::metrics);
         workload.work();
         for (agent, before) in agents.iter().zip(&before) {
             guest::wait_exact(agent, before, &workload);
@@ -132,7 +132,7 @@ fn the_first_use_after_the_start_is_counted() {
     testbed::workload::write_facts(&facts);
     for row in ["anon-present-sync", "anon-marker-write-async"] {
         let args = ["--wait-for-newline", "--facts", facts.to_str().unwrap()];
-        let waiting = Stepped::waiting(row, &args);
+        let waiting = SteppedRow::waiting(row, &args);
         let agent = guest::agent(&[]);
         let before = agent.metrics();
         let Some(mut workload) = waiting.begin() else {
@@ -162,7 +162,7 @@ fn the_programs_speak_at_level_debug_only() {
             "a line must not cost a hook its mechanism"
         );
         let before = agent.metrics();
-        let mut workload = Stepped::start("anon-present-sync", &[]).unwrap();
+        let mut workload = SteppedRow::start("anon-present-sync", &[]).unwrap();
         workload.work();
         guest::wait_exact(&agent, &before, &workload);
         if speaks {
@@ -184,7 +184,7 @@ fn the_programs_speak_at_level_debug_only() {
 fn full_tables_are_told_and_lose_no_total() {
     const VMAS: f64 = 100.0;
     let agent = guest::agent(&["--vma-records", "16", "--max-vmas", "1000"]);
-    let mut workload = Stepped::start("many-vmas-sync", &["--pages", "100"]).unwrap();
+    let mut workload = SteppedRow::start("many-vmas-sync", &["--pages", "100"]).unwrap();
     let before = agent.metrics();
     workload.work();
     let node = ["mode=\"sync\"", "entry=\"pte\""];
@@ -266,7 +266,7 @@ fn totals_stay_when_processes_go() {
         let watched = scope.spawn(|| watch(&agent.address, &end));
         let mut known = 0.0;
         for row in ROWS.into_iter().cycle().take(6) {
-            let Some(mut workload) = Stepped::start(row, &[]) else {
+            let Some(mut workload) = SteppedRow::start(row, &[]) else {
                 continue;
             };
             workload.work();
@@ -276,8 +276,8 @@ fn totals_stay_when_processes_go() {
         }
         guest::wait_sum(&agent, "uffdwp_node_faults_total", &[], known);
         for _ in 0..4 {
-            // Killed at work, its counters full.
-            let mut workload = Stepped::start("threads-sync", &["--rounds", "1000000"]).unwrap();
+            // KilledChild at work, its counters full.
+            let mut workload = SteppedRow::start("threads-sync", &["--rounds", "1000000"]).unwrap();
             workload.go();
             let more = || sum(&agent.metrics(), "uffdwp_node_faults_total", &[]).unwrap();
             eventually("it is counted", || (more() > known).then_some(()));

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use testbed::workload::Stepped;
+use testbed::workload::SteppedRow;
 use testbed::{check_metrics, eventually, guest, sum};
 
 #[test]
@@ -35,7 +35,7 @@ fn a_locked_down_kernel_is_observed_and_told() {
     assert!(advice.contains("lockdown=integrity"), "{advice}");
 
     // Discovery needs no hook.
-    let mut workload = Stepped::start("anon-present-sync", &[]).unwrap();
+    let mut workload = SteppedRow::start("anon-present-sync", &[]).unwrap();
     workload.work();
     let pid = format!("pid=\"{}\"", workload.pid());
     eventually("the workload is seen", || {

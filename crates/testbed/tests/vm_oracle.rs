@@ -8,14 +8,14 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use testbed::workload::Stepped;
-use testbed::{Agent, guest, sum};
+use testbed::workload::SteppedRow;
+use testbed::{AgentProcess, guest, sum};
 
 const TRACING: &str = "/sys/kernel/tracing";
 const GROUP: &str = "oracle";
 
 /// A kprobe event that counts the calls that pass a filter.
-struct Probe {
+struct TracerProbe {
     name: &'static str,
     /// Type, function and arguments of a kprobe event, as `kprobe_events` takes them. In
     /// `struct vm_fault` flags are at 40 and the pte at 64, on every kernel of the matrix.
@@ -26,8 +26,8 @@ struct Probe {
     own: bool,
 }
 
-const fn calls(name: &'static str, function: &'static str) -> Probe {
-    Probe {
+const fn calls(name: &'static str, function: &'static str) -> TracerProbe {
+    TracerProbe {
         name,
         event: ("p", function, ""),
         filter: "",
@@ -35,35 +35,35 @@ const fn calls(name: &'static str, function: &'static str) -> Probe {
     }
 }
 
-const PROBES: [Probe; 14] = [
-    Probe {
+const PROBES: [TracerProbe; 14] = [
+    TracerProbe {
         name: "write_fault",
         event: ("p", "do_wp_page", "flags=+40(%di):u32 pte=+64(%di):u64"),
         // The uffd-wp bit of x86 is bit 10; FAULT_FLAG_UNSHARE is no write.
         filter: "pte & 0x400 && !(flags & 0x400)",
         own: true,
     },
-    Probe {
+    TracerProbe {
         name: "message",
         event: ("p", "handle_userfault", "reason=%si:u64"),
         filter: "reason == 0x1000",
         own: true,
     },
-    Probe {
+    TracerProbe {
         name: "marker_fault",
         event: ("p", "do_swap_page", "pte=+64(%di):u64"),
         // Of 6.12 and later, and of 6.1: the swap type of markers is not the same.
         filter: "pte == 0xfffffffffffffc00 || pte == 0xf7fffffffffffc00",
         own: true,
     },
-    Probe {
+    TracerProbe {
         name: "marker_retry",
         event: ("r", "do_swap_page", "ret=$retval:u32"),
         // VM_FAULT_RETRY: the same fault comes again.
         filter: "ret & 0x400",
         own: true,
     },
-    Probe {
+    TracerProbe {
         name: "scan_marker",
         event: ("p", "make_uffd_wp_pte", "pte=%cx:u64"),
         filter: "pte == 0",
@@ -75,13 +75,13 @@ const PROBES: [Probe; 14] = [
     calls("pte_free", "___pte_free_tlb"),
     calls("pmd_free", "___pmd_free_tlb"),
     calls("pud_free", "___pud_free_tlb"),
-    Probe {
+    TracerProbe {
         name: "waited",
         event: ("r", "handle_userfault", ""),
         filter: "",
         own: false,
     },
-    Probe {
+    TracerProbe {
         name: "arm",
         // struct uffdio_writeprotect: start, len, mode.
         event: ("p", "userfaultfd_ioctl", "cmd=%si:u32 mode=+u16(%dx):u64"),
@@ -89,7 +89,7 @@ const PROBES: [Probe; 14] = [
         filter: "cmd == 0xc018aa06 && mode & 1",
         own: false,
     },
-    Probe {
+    TracerProbe {
         name: "scan",
         event: ("p", "do_pagemap_scan", ""),
         filter: "",
@@ -98,7 +98,7 @@ const PROBES: [Probe; 14] = [
 ];
 
 /// What one family says, and the probes whose calls must be as many.
-struct Claim {
+struct FamilyClaim {
     family: &'static str,
     labels: &'static [&'static str],
     /// Whether the family has a pid label.
@@ -111,7 +111,7 @@ struct Claim {
     rows: &'static str,
 }
 
-const CLAIM: Claim = Claim {
+const CLAIM: FamilyClaim = FamilyClaim {
     family: "uffdwp_page_tables_allocated_total",
     labels: &[],
     own: true,
@@ -120,89 +120,89 @@ const CLAIM: Claim = Claim {
     rows: "",
 };
 
-const FREED: Claim = Claim {
+const FREED: FamilyClaim = FamilyClaim {
     family: "uffdwp_page_tables_freed_total",
     ..CLAIM
 };
 
-const CLAIMS: [Claim; 14] = [
-    Claim {
+const CLAIMS: [FamilyClaim; 14] = [
+    FamilyClaim {
         family: "uffdwp_faults_total",
         labels: &["mode=\"async\"", "entry=\"pte\""],
         calls: &["write_fault"],
         rows: "async",
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         family: "uffdwp_faults_total",
         labels: &["mode=\"sync\"", "entry=\"pte\""],
         calls: &["message"],
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         family: "uffdwp_faults_total",
         labels: &["entry=\"marker\""],
         calls: &["marker_fault"],
         less: &["marker_retry"],
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         family: "uffdwp_markers_total",
         labels: &["event=\"consumed\""],
         calls: &["marker_fault"],
         less: &["marker_retry"],
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         family: "uffdwp_markers_total",
         labels: &["event=\"installed\""],
         calls: &["scan_marker"],
         rows: "scan-ptes-async",
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         labels: &["level=\"pte\""],
         calls: &["pte_table"],
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         labels: &["level=\"pmd\""],
         calls: &["pmd_table"],
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         labels: &["level=\"pud\""],
         calls: &["pud_table"],
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         labels: &["level=\"pte\""],
         calls: &["pte_free"],
         ..FREED
     },
-    Claim {
+    FamilyClaim {
         labels: &["level=\"pmd\""],
         calls: &["pmd_free"],
         ..FREED
     },
-    Claim {
+    FamilyClaim {
         labels: &["level=\"pud\""],
         calls: &["pud_free"],
         ..FREED
     },
-    Claim {
+    FamilyClaim {
         family: "uffdwp_fault_wait_seconds_count",
         own: false,
         calls: &["waited"],
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         family: "uffdwp_arm_seconds_count",
         own: false,
         calls: &["arm"],
         ..CLAIM
     },
-    Claim {
+    FamilyClaim {
         family: "uffdwp_scan_seconds_count",
         own: false,
         calls: &["scan"],
@@ -211,11 +211,11 @@ const CLAIMS: [Claim; 14] = [
 ];
 
 /// The events of [`PROBES`] that this kernel has functions for; removed when dropped.
-struct Oracle {
+struct TracerOracle {
     triggers: BTreeMap<&'static str, String>,
 }
 
-impl Oracle {
+impl TracerOracle {
     fn start(pid: u32) -> Self {
         let mut oracle = Self {
             triggers: BTreeMap::new(),
@@ -261,7 +261,7 @@ impl Oracle {
     }
 
     /// The difference of calls that a claim is about.
-    fn calls(&self, claim: &Claim) -> Option<f64> {
+    fn calls(&self, claim: &FamilyClaim) -> Option<f64> {
         let sum = |names: &[&str]| {
             names
                 .iter()
@@ -272,7 +272,7 @@ impl Oracle {
     }
 }
 
-impl Drop for Oracle {
+impl Drop for TracerOracle {
     fn drop(&mut self) {
         for (name, trigger) in &self.triggers {
             append(file(name, "trigger"), &format!("!{trigger}\n")).unwrap();
@@ -292,7 +292,7 @@ fn append(path: impl AsRef<Path>, text: &str) -> std::io::Result<()> {
 }
 
 /// What the agent's series gained, over all labels that a claim does not name.
-fn gained(claim: &Claim, pid: u32, before: &str, after: &str) -> f64 {
+fn gained(claim: &FamilyClaim, pid: u32, before: &str, after: &str) -> f64 {
     let own = format!("pid=\"{pid}\"");
     let mut labels = claim.labels.to_vec();
     if claim.own {
@@ -303,10 +303,10 @@ fn gained(claim: &Claim, pid: u32, before: &str, after: &str) -> f64 {
 }
 
 /// Runs a row; tells for each claim what both counted, `None` if the row cannot run here.
-fn run(agent: &Agent, row: &str) -> Option<Vec<(&'static Claim, f64, f64)>> {
-    let mut workload = Stepped::start(row, &[])?;
+fn run(agent: &AgentProcess, row: &str) -> Option<Vec<(&'static FamilyClaim, f64, f64)>> {
+    let mut workload = SteppedRow::start(row, &[])?;
     let pid = workload.pid();
-    let oracle = Oracle::start(pid);
+    let oracle = TracerOracle::start(pid);
     let before = agent.metrics();
     workload.work();
     guest::wait_exact(agent, &before, &workload);
@@ -340,7 +340,7 @@ fn the_kernels_tracer_counts_the_same() {
         };
         println!("{row}");
         for (claim, calls, counted) in compared {
-            let Claim { family, labels, .. } = claim;
+            let FamilyClaim { family, labels, .. } = claim;
             let line = format!("{family}{labels:?}: the tracer {calls}, the agent {counted}");
             println!("    {line}");
             if calls != counted {

@@ -7,8 +7,8 @@ use std::process::Command;
 use rustix::thread::CapabilitySet;
 use serde_json::Value;
 use testbed::privileges::{as_nobody_with, capabilities};
-use testbed::workload::Stepped;
-use testbed::{Agent, agent, guest};
+use testbed::workload::SteppedRow;
+use testbed::{AgentProcess, agent, guest};
 
 const UNIT: &str = include_str!("../../../deploy/tracker.service");
 
@@ -60,9 +60,9 @@ fn the_units_capabilities_reach_what_root_reaches() {
 fn the_units_agent_counts_a_process_of_root() {
     let mut command = agent(&["--discover-interval", "100ms", "--require-level", "partial"]);
     command.env("TMPDIR", "/tmp");
-    let agent = Agent::spawn(as_nobody_with(command, capabilities(&of_the_unit())));
+    let agent = AgentProcess::spawn(as_nobody_with(command, capabilities(&of_the_unit())));
     agent.wait_ready();
-    let mut workload = Stepped::start("anon-present-sync", &[]).unwrap();
+    let mut workload = SteppedRow::start("anon-present-sync", &[]).unwrap();
     let before = agent.metrics();
     workload.work();
     guest::wait_exact(&agent, &before, &workload);
@@ -105,9 +105,9 @@ fn without_bpffs_and_tracefs_everything_is_counted() {
     command.args(["-m", "sh", "-c", UNMOUNT, "tracker", "agent", "--listen"]);
     command.args(["127.0.0.1:0", "--discover-interval", "100ms"]);
     command.args(["--require-level", "partial"]);
-    let agent = Agent::spawn(command);
+    let agent = AgentProcess::spawn(command);
     agent.wait_ready();
-    let mut workload = Stepped::start("anon-present-sync", &[]).unwrap();
+    let mut workload = SteppedRow::start("anon-present-sync", &[]).unwrap();
     let before = agent.metrics();
     workload.work();
     guest::wait_exact(&agent, &before, &workload);

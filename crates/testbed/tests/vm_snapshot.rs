@@ -7,16 +7,16 @@ use std::process::{ChildStdin, ChildStdout};
 
 use serde_json::{Value, json};
 use testbed::foreign::{GUEST_WRITES, booted, guest as machine, with_monitor};
-use testbed::{Killed, eventually, guest, sum};
+use testbed::{KilledChild, eventually, guest, sum};
 use uffd::{PAGE_SIZE, pages_in};
 
 /// QEMU's monitor for programs (QMP) on its standard input and output.
-struct Monitor {
+struct QemuMonitor {
     input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl Monitor {
+impl QemuMonitor {
     fn say(&mut self, command: &Value) -> Value {
         writeln!(self.input, "{command}").unwrap();
         loop {
@@ -42,8 +42,8 @@ fn a_background_snapshot_shows_its_faults_and_waits() {
     let (serial, snapshot) = (dir.path().join("serial"), dir.path().join("snapshot"));
     let to_file = format!("file:{}", serial.display());
     let command = machine(dir.path(), &["-serial", &to_file, "-qmp", "stdio"]);
-    let mut qemu = Killed(with_monitor(command));
-    let mut monitor = Monitor {
+    let mut qemu = KilledChild(with_monitor(command));
+    let mut monitor = QemuMonitor {
         input: qemu.0.stdin.take().unwrap(),
         lines: BufReader::new(qemu.0.stdout.take().unwrap()).lines(),
     };

@@ -95,12 +95,12 @@ fn an_unknown_row_is_wrong_usage() {
 }
 
 /// A running workload with its two ends.
-struct Running {
+struct RunningRow {
     child: Child,
     output: BufReader<ChildStdout>,
 }
 
-impl Running {
+impl RunningRow {
     fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(cargo_bin("uffdwp-workload"));
         let pipes = command
@@ -144,7 +144,7 @@ impl Running {
 
 #[test]
 fn steps_let_a_test_scrape_before_and_after() {
-    let mut run = Running::start(&["run", "anon-present-sync", "--step", "--wait-for-newline"]);
+    let mut run = RunningRow::start(&["run", "anon-present-sync", "--step", "--wait-for-newline"]);
     run.newline();
     assert_eq!(run.phase(), "ready");
     assert!(
@@ -162,7 +162,7 @@ fn steps_let_a_test_scrape_before_and_after() {
 
 #[test]
 fn held_until_terminated() {
-    let mut run = Running::start(&["run", "anon-present-sync", "--hold"]);
+    let mut run = RunningRow::start(&["run", "anon-present-sync", "--hold"]);
     assert_eq!((run.phase(), run.phase()), ("ready".into(), "done".into()));
     assert_eq!(run.tracked().len(), 1);
     assert!(run.terminate());
@@ -189,7 +189,7 @@ fn facts_of_one_run_serve_the_next() {
 
 #[test]
 fn the_demo_tracks_several_areas_until_it_is_terminated() {
-    let mut demo = Running::start(&["demo"]);
+    let mut demo = RunningRow::start(&["demo"]);
     while !demo.line().starts_with("pid ") {}
     assert!(!demo.tracked().is_empty());
     assert!(demo.terminate());

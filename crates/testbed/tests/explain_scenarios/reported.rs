@@ -11,7 +11,7 @@ use crate::came::{Came, Lot};
 use crate::table::{Class, Fate};
 use crate::target::{Ground, How, Target};
 use testbed::script::list;
-use testbed::session::{Seen, step, try_begin};
+use testbed::session::{SeenPages, step, try_begin};
 
 /// Acts between two rounds; how many pages that was about, and all differences.
 pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>) {
@@ -62,11 +62,11 @@ fn check(round: &TrackRound, ground: &Ground, lot: &Lot) -> Option<String> {
     })
 }
 
-fn seen(round: &TrackRound, ground: &Ground) -> Seen {
+fn seen(round: &TrackRound, ground: &Ground) -> SeenPages {
     let area = TrackedArea {
         range: ground.range.clone(),
         backing: Backing::Anon,
         page_size: PAGE_SIZE,
     };
-    Seen::of(round, &area)
+    SeenPages::of(round, &area)
 }

@@ -7,7 +7,7 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 
 use uffd::PAGE_SIZE;
 
-use testbed::{Killed, program};
+use testbed::{KilledChild, program};
 
 /// Where a scenario has acted.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct How {
 
 /// The process.
 pub struct Target {
-    process: Killed,
+    process: KilledChild,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     /// What cannot be made here, and why.
@@ -63,7 +63,7 @@ impl Target {
         if may_change_machine() {
             command.arg("--machine");
         }
-        let mut process = Killed(command.spawn().unwrap());
+        let mut process = KilledChild(command.spawn().unwrap());
         let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let mut target = Self {
             stdin: process.0.stdin.take().unwrap(),

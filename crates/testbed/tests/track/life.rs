@@ -7,13 +7,13 @@ use pages::track::{SessionEvent, TrackError, TrackSession, TrackStep};
 use rustix::process::{Pid, Signal, kill_process};
 
 use testbed::eventually;
-use testbed::script::{ANON, MEMFD, Script, list, refused};
-use testbed::session::{Seen, begin, look, pages, registered, step, try_begin, working};
+use testbed::script::{ANON, MEMFD, ScriptProcess, list, refused};
+use testbed::session::{SeenPages, begin, look, pages, registered, step, try_begin, working};
 
 #[test]
 fn another_program_is_tracked_from_its_first_pages() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         script.map(ANON, 16);
         let (mut session, _) = begin(&script, name);
         step(&mut session);
@@ -29,14 +29,14 @@ fn another_program_is_tracked_from_its_first_pages() {
             "{name}: {:?}",
             round.events
         );
-        let seen = Seen::of(&round, &area);
+        let seen = SeenPages::of(&round, &area);
         assert!(
             seen.unknown.contains(&3) && seen.written.is_empty(),
             "{name}: {seen:?}"
         );
         script.tell(&format!("store {number} 2 1 4"));
         let round = step(&mut session);
-        assert_eq!(Seen::of(&round, &area).written, pages([4]), "{name}");
+        assert_eq!(SeenPages::of(&round, &area).written, pages([4]), "{name}");
         assert_eq!(round.events, [], "{name}: told once");
         session.end().unwrap();
         assert_eq!(registered(script.pid()), 0, "{name}");
@@ -47,7 +47,7 @@ fn another_program_is_tracked_from_its_first_pages() {
 #[test]
 fn executing_while_rounds_run() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (mut session, _) = begin(&script, name);
         for _ in 0..5 {
             let over = AtomicBool::new(false);
@@ -84,7 +84,7 @@ fn until_exited(session: &mut TrackSession) {
 fn the_end_is_an_end_however_it_comes() {
     for name in working(ANON) {
         for killed in [false, true] {
-            let mut script = Script::start();
+            let mut script = ScriptProcess::start();
             let (number, _) = script.map(ANON, 2048);
             let (mut session, _) = begin(&script, name);
             step(&mut session);
@@ -105,7 +105,7 @@ fn the_end_is_an_end_however_it_comes() {
 #[test]
 fn a_child_is_not_tracked_and_disturbs_nothing() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 64);
         // All of it: the script reads it, which some kernels cannot tell from a write.
         script.tell(&format!("store {number} 1 1 0-63"));
@@ -142,7 +142,7 @@ fn a_child_is_not_tracked_and_disturbs_nothing() {
 #[test]
 fn children_and_threads_while_rounds_run() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 256);
         script.tell(&format!("store {number} 77 1 0-255"));
         let (mut session, _) = begin(&script, name);
@@ -171,7 +171,7 @@ fn children_and_threads_while_rounds_run() {
 #[test]
 fn the_first_thread_may_end() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 16);
         let (mut session, _) = begin(&script, name);
         script.tell("leave");
@@ -195,7 +195,7 @@ fn the_first_thread_may_end() {
 
 #[test]
 fn whoever_is_gone_is_told() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let pid = script.pid();
     drop(script);
     for name in working(ANON) {
@@ -217,7 +217,7 @@ fn whoever_is_gone_is_told() {
 fn the_end_of_a_session_frees_the_process() {
     for name in working(MEMFD) {
         for by_end in [true, false] {
-            let mut script = Script::start();
+            let mut script = ScriptProcess::start();
             let (number, area) = script.map(MEMFD, 1024);
             let (session, _) = begin(&script, name);
             let mut session = Some(session);

@@ -7,8 +7,8 @@ use pages::track::{PassedOverMapping, SessionEvent, TrackNote, TrackRound, Track
 use uffd::PAGE_SIZE;
 
 use testbed::eventually;
-use testbed::script::{ANON, FACTS, MEMFD, Script, Shadow, list, seed};
-use testbed::session::{Seen, begin, look, options, pages, registered, step, working};
+use testbed::script::{ANON, FACTS, MEMFD, ScriptProcess, ShadowCopy, list, seed};
+use testbed::session::{SeenPages, begin, look, options, pages, registered, step, working};
 
 /// The zero page, which `prefault` maps, cannot be told from a written one without PAGEMAP_SCAN.
 fn is_vague(name: StrategyName) -> bool {
@@ -21,7 +21,7 @@ const BY_CONTENT: StrategyName = StrategyName::Hash;
 #[test]
 fn a_new_mapping_is_unknown_where_it_is_populated_and_tracked_then() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (mut session, _) = begin(&script, name);
         let (number, area) = script.map(ANON, 64);
         script.tell(&format!("store {number} 1 1 3,7-9"));
@@ -47,7 +47,7 @@ fn a_new_mapping_is_unknown_where_it_is_populated_and_tracked_then() {
 #[test]
 fn a_mapping_that_grows_goes_on_and_its_new_part_is_new() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, mut area) = script.map(ANON, 32);
         script.tell(&format!("store {number} 1 1 0-31"));
         let (mut session, _) = begin(&script, name);
@@ -80,7 +80,7 @@ fn a_mapping_that_grows_goes_on_and_its_new_part_is_new() {
 #[test]
 fn a_mapping_that_grows_in_place_hangs_nobody_and_loses_nothing() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, mut area) = script.map(ANON, 32);
         script.tell(&format!("store {number} 1 1 0-31"));
         let (mut session, _) = begin(&script, name);
@@ -111,7 +111,7 @@ fn a_mapping_that_grows_in_place_hangs_nobody_and_loses_nothing() {
 #[test]
 fn what_is_unmapped_is_counted_to_the_page_and_the_rest_goes_on() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 64);
         script.tell(&format!("store {number} 1 1 0-63"));
         let (mut session, _) = begin(&script, name);
@@ -135,7 +135,7 @@ fn what_is_unmapped_is_counted_to_the_page_and_the_rest_goes_on() {
         script.tell(&format!("unmap {number} 8-19,30-59"));
         let seen = look(&mut session, &area);
         assert_eq!((seen.vanished, seen.tracked), (42, 0), "{name}");
-        assert_eq!(look(&mut session, &area), Seen::default(), "{name}");
+        assert_eq!(look(&mut session, &area), SeenPages::default(), "{name}");
         session.end().unwrap();
     }
 }
@@ -150,7 +150,7 @@ fn what_is_mapped_anew_at_the_same_place_is_new() {
     ] {
         for name in working(kind) {
             let context = format!("{name} {} {run:?}", kind.0);
-            let mut script = Script::start();
+            let mut script = ScriptProcess::start();
             let (number, area) = script.map(kind, 32);
             script.tell(&format!("store {number} 1 1 0-31"));
             let (mut session, _) = begin(&script, name);
@@ -186,7 +186,7 @@ fn what_is_mapped_anew_at_the_same_place_is_new() {
 #[test]
 fn what_is_mapped_anew_and_not_touched_is_tracked_again() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 1024);
         script.tell(&format!("store {number} 1 1 0-1023"));
         let (mut session, _) = begin(&script, name);
@@ -209,7 +209,7 @@ fn what_is_mapped_anew_and_not_touched_is_tracked_again() {
 #[test]
 fn a_mapping_of_another_size_at_the_same_place() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 64);
         script.tell(&format!("store {number} 1 1 0-63"));
         let (mut session, _) = begin(&script, name);
@@ -244,7 +244,7 @@ fn a_mapping_of_another_size_at_the_same_place() {
 #[test]
 fn protection_splits_a_mapping_and_joins_it_again() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 60);
         script.tell(&format!("store {number} 1 1 0-59"));
         let (mut session, _) = begin(&script, name);
@@ -252,7 +252,7 @@ fn protection_splits_a_mapping_and_joins_it_again() {
         script.tell(&format!("protect {number} 20-39"));
         script.tell(&format!("store {number} 2 1 2,42"));
         let round = step(&mut session);
-        let seen = Seen::of(&round, &area);
+        let seen = SeenPages::of(&round, &area);
         assert_eq!(seen.written, pages([1, 2, 21, 41, 42]), "{name}");
         assert_eq!(
             (seen.unknown, seen.vanished, seen.tracked),
@@ -264,7 +264,7 @@ fn protection_splits_a_mapping_and_joins_it_again() {
         script.tell(&format!("unprotect {number} 20-39"));
         script.tell(&format!("store {number} 3 1 22,43"));
         let round = step(&mut session);
-        let seen = Seen::of(&round, &area);
+        let seen = SeenPages::of(&round, &area);
         assert_eq!(
             (seen.written, seen.unknown),
             (pages([3, 22, 43]), pages([])),
@@ -292,7 +292,7 @@ fn rows(round: &TrackRound, range: &std::ops::Range<u64>) -> usize {
 #[test]
 fn what_is_moved_is_gone_there_and_new_here() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 32);
         script.tell(&format!("store {number} 1 1 0-15"));
         let (mut session, _) = begin(&script, name);
@@ -300,7 +300,7 @@ fn what_is_moved_is_gone_there_and_new_here() {
         let (moved, place) = script.move_away(ANON, number);
         script.tell(&format!("store {moved} 2 1 3,20"));
         let round = step(&mut session);
-        let (old, new) = (Seen::of(&round, &area), Seen::of(&round, &place));
+        let (old, new) = (SeenPages::of(&round, &area), SeenPages::of(&round, &place));
         assert_eq!((old.vanished, old.tracked), (32, 0), "{name}");
         assert_eq!(new.written, pages([]), "{name}");
         let expected: BTreeSet<u64> = (0..16).chain([20]).collect();
@@ -318,7 +318,7 @@ fn what_is_moved_is_gone_there_and_new_here() {
 #[test]
 fn emptied_pages() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 32);
         script.tell(&format!("store {number} 1 1 0-31"));
         let (mut session, _) = begin(&script, name);
@@ -350,7 +350,7 @@ fn emptied_pages() {
 #[test]
 fn one_page() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 1);
         let (mut session, _) = begin(&script, name);
         script.tell(&format!("store {number} 1 1 0"));
@@ -366,7 +366,7 @@ fn one_page() {
 fn two_thousand_mappings() {
     const MAPPINGS: u64 = 2000;
     let name = working(ANON)[0];
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (number, area) = script.map(ANON, 2 * MAPPINGS);
     let gaps: Vec<u64> = (0..MAPPINGS).map(|page| 2 * page + 1).collect();
     script.tell(&format!("unmap {number} {}", list(&gaps)));
@@ -399,7 +399,7 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         .into_iter()
         .filter(|name| name.needs_descriptor())
     {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let ((first, early), (other, _)) = (script.map(ANON, 8), script.map(ANON, 8));
         let uffd = script.say(&format!("own {first}"));
         let (mut session, round) = begin(&script, name);
@@ -407,7 +407,7 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         let noted =
             |note: &TrackNote, start| matches!(note, TrackNote::PassedOver(it) if at(it, start));
         let told = |event: &SessionEvent, start| matches!(event, SessionEvent::PassedOver(it) if at(it, start));
-        assert_eq!(Seen::of(&round, &early).tracked, 0, "{name}");
+        assert_eq!(SeenPages::of(&round, &early).tracked, 0, "{name}");
         let notes = session.header().notes.clone();
         let early_noted = notes.iter().any(|note| noted(note, early.range.start));
         assert!(early_noted, "{name}: {notes:?}");
@@ -417,7 +417,7 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         let (_, mut events) = until_it_gives_back(&mut session, &late);
         assert_eq!(registered(script.pid()), 2, "{name}");
         let round = step(&mut session);
-        assert_eq!(Seen::of(&round, &late).tracked, 0, "{name}");
+        assert_eq!(SeenPages::of(&round, &late).tracked, 0, "{name}");
         events.extend(round.events);
         let late_told = events.iter().any(|event| told(event, late.range.start));
         assert!(late_told, "{name}: {events:?}");
@@ -452,7 +452,7 @@ fn until_it_gives_back(
     let (mut written, mut events) = (BTreeSet::new(), Vec::new());
     eventually("it is seen", || {
         let round = step(session);
-        written.extend(Seen::of(&round, area).written);
+        written.extend(SeenPages::of(&round, area).written);
         events.extend(round.events);
         events.iter().any(told).then_some(())
     });
@@ -467,7 +467,7 @@ fn a_process_that_wants_its_memory_gets_it() {
         .into_iter()
         .filter(|name| name.needs_descriptor())
     {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let ((wanted, own), (number, area)) = (script.map(ANON, 8), script.map(ANON, 8));
         script.tell(&format!("store {number} 1 1 0-7"));
         let (mut session, _) = begin(&script, name);
@@ -481,8 +481,8 @@ fn a_process_that_wants_its_memory_gets_it() {
         // Another one; the pages are unknown if a round came before it was seen.
         until_it_gives_back(&mut session, &area);
         let round = step(&mut session);
-        assert_eq!(Seen::of(&round, &own).tracked, 0, "{name}");
-        let seen = Seen::of(&round, &area);
+        assert_eq!(SeenPages::of(&round, &own).tracked, 0, "{name}");
+        let seen = SeenPages::of(&round, &area);
         assert!(
             is_vague(name) || seen.unknown == pages(0..8),
             "{name}: {seen:?}"
@@ -510,7 +510,7 @@ fn what_is_mapped_anew_and_taken_vanishes_once() {
         let through_sync = *name == StrategyName::Prefault && FACTS.behaviour.written.is_none();
         name.needs_descriptor() && *name != StrategyName::Sync && !through_sync
     }) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 8);
         script.tell(&format!("store {number} 1 1 0-7"));
         let (mut session, _) = begin(&script, name);
@@ -533,7 +533,7 @@ fn ending_leaves_alone_what_the_process_has_taken() {
         .into_iter()
         .filter(|name| name.needs_descriptor())
     {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (number, _) = script.map(ANON, 8);
         let (session, _) = begin(&script, name);
         script.tell(&format!("remap {number} 0-7"));
@@ -547,7 +547,7 @@ fn ending_leaves_alone_what_the_process_has_taken() {
 #[test]
 fn a_mapping_that_is_too_large_is_passed_over_and_named() {
     for name in working(ANON) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let ((large, wide), (small, area)) = (script.map(ANON, 1024), script.map(ANON, 8));
         let options = pages::track::TrackOptions {
             max_mapping: 1 << 20,
@@ -557,7 +557,7 @@ fn a_mapping_that_is_too_large_is_passed_over_and_named() {
             pages::track::TrackSession::begin(script.pid(), FACTS.clone(), options).unwrap();
         script.tell(&format!("store {large} 1 1 5"));
         script.tell(&format!("store {small} 1 1 5"));
-        let tracked = Seen::of(&round, &wide).tracked;
+        let tracked = SeenPages::of(&round, &wide).tracked;
         assert_eq!(
             tracked,
             if name.pays_for_absent() { 0 } else { 1024 },
@@ -581,10 +581,10 @@ fn turmoil() {
     let seed = seed();
     for name in working(ANON) {
         for kind in [ANON, MEMFD] {
-            let mut script = Script::start();
+            let mut script = ScriptProcess::start();
             let (number, area) = script.map(kind, 1024);
             let (mut session, _) = begin(&script, name);
-            let mut shadow = Shadow::empty(script.pid(), &area);
+            let mut shadow = ShadowCopy::empty(script.pid(), &area);
             let mut rounds = 0;
             script.say_while(&format!("turmoil {number} {seed} 4 2"), || {
                 let seen = look(&mut session, &area);

@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use pages::strategy::StrategyName;
 
 use testbed::script::{
-    ANON, FACTS, FILE, HUGETLB, Kind, MEMFD, SHMEM, Script, Shadow, THP, list, seed,
+    ANON, FACTS, FILE, HUGETLB, MEMFD, SHMEM, ScriptMemory, ScriptProcess, ShadowCopy, THP, list,
+    seed,
 };
-use testbed::session::{Seen, begin, look, pages, registered, working};
+use testbed::session::{SeenPages, begin, look, pages, registered, working};
 
 const PAGES: u64 = 2048;
 
 /// Round 0 calls unknown what was there. Also what `prefault` and `hash` have read themselves, unless that can be told
 /// apart (the zero page, by PAGEMAP_SCAN); `hash` does not read anonymous memory that is not there.
-fn there(name: StrategyName, kind: Kind, before: &BTreeSet<u64>) -> BTreeSet<u64> {
+fn there(name: StrategyName, kind: ScriptMemory, before: &BTreeSet<u64>) -> BTreeSet<u64> {
     let tells_zero_page = FACTS.behaviour.written.is_some() && kind.1 == ANON.1;
     let reads_all = match name {
         StrategyName::Prefault => !tells_zero_page,
@@ -28,7 +29,7 @@ fn there(name: StrategyName, kind: Kind, before: &BTreeSet<u64>) -> BTreeSet<u64
 }
 
 /// Whole huge pages where a report is about one.
-fn whole(name: StrategyName, kind: Kind, written: &BTreeSet<u64>) -> BTreeSet<u64> {
+fn whole(name: StrategyName, kind: ScriptMemory, written: &BTreeSet<u64>) -> BTreeSet<u64> {
     let around = |page: &u64| page / 512 * 512..(page / 512 + 1) * 512;
     if kind == HUGETLB && name != StrategyName::Hash {
         written.iter().flat_map(around).collect()
@@ -47,28 +48,28 @@ fn same(found: &BTreeSet<u64>, expected: &BTreeSet<u64>, context: &str) {
     );
 }
 
-fn check(name: StrategyName, kind: Kind, seed: u64) {
+fn check(name: StrategyName, kind: ScriptMemory, seed: u64) {
     let context = format!("{name} {} seed {seed}", kind.0);
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (number, area) = script.map(kind, PAGES);
     // Huge pages are all there before: what is written first would bring 512.
     let step = if kind.2 == 1 { 2 } else { 1 };
     let before: BTreeSet<u64> = (0..PAGES).step_by(step).collect();
     script.tell(&format!("store {number} 1 2 {}", list(&before)));
     let (mut session, first) = begin(&script, name);
-    let first = Seen::of(&first, &area);
+    let first = SeenPages::of(&first, &area);
     same(&first.unknown, &there(name, kind, &before), &context);
     assert_eq!(first.written, BTreeSet::new(), "{context}");
     assert_eq!(first.tracked, PAGES, "{context}");
-    let mut shadow = Shadow::empty(script.pid(), &area);
+    let mut shadow = ShadowCopy::empty(script.pid(), &area);
     shadow.copy(&before);
     for turn in 2..4 {
         let mut chosen: Vec<u64> = (0..PAGES).collect();
         random.shuffle(&mut chosen);
         chosen.truncate(300);
         let line = format!("store {number} {turn} 4 {}", list(&chosen));
-        let mut union = Seen::default();
+        let mut union = SeenPages::default();
         script.say_while(&line, || {
             let seen = look(&mut session, &area);
             shadow.copy(&seen.written);

@@ -11,12 +11,12 @@ use tracker::track::recording::{Ending, Reader};
 
 use crate::output::lines;
 use crate::track;
-use testbed::script::{MEMFD, Script, seed};
+use testbed::script::{MEMFD, ScriptProcess, seed};
 use testbed::session::{registered, working};
-use testbed::{Killed, eventually, program};
+use testbed::{KilledChild, eventually, program};
 
 /// Starts it on a process; who does not read what it prints must not be its reader.
-fn start(script: &Script, args: &[&str], out: Stdio) -> Child {
+fn start(script: &ScriptProcess, args: &[&str], out: Stdio) -> Child {
     let pid = script.pid().to_string();
     let mut command = track(&["--pid", &pid]);
     command.args(args).stdout(out).spawn().unwrap()
@@ -27,7 +27,7 @@ fn start(script: &Script, args: &[&str], out: Stdio) -> Child {
 fn a_signal_ends_it_with_a_summary() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         for interval in ["1h", "10ms", "0.000001ms"] {
-            let script = Script::start();
+            let script = ScriptProcess::start();
             let mut child = start(&script, &["--json", "-i", interval], Stdio::piped());
             let mut output = BufReader::new(child.stdout.take().unwrap());
             let mut text = Vec::new();
@@ -58,7 +58,7 @@ fn a_signal_ends_the_program_it_started() {
         "-c",
         "echo up; exec sleep 1000",
     ]);
-    let mut child = Killed(
+    let mut child = KilledChild(
         command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -78,7 +78,7 @@ fn a_signal_ends_the_program_it_started() {
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let tracker = program("tracker");
     for form in ["", "--json"] {
         let line = format!(
@@ -98,7 +98,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 
 /// Kills it at a random moment while the process writes, which goes on to the right result.
 fn kill_one(
-    script: &mut Script,
+    script: &mut ScriptProcess,
     name: StrategyName,
     value: u64,
     random: &mut fastrand::Rng,
@@ -145,7 +145,7 @@ fn killed_at_any_moment_it_leaves_the_target_right() {
         .collect();
     let mut armed = 0;
     for (name, kill) in names.iter().cycle().zip(0..KILLS) {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         let (_, area) = script.map(MEMFD, 1024);
         armed += u64::from(kill_one(&mut script, *name, kill + 1, &mut random));
         let pid = script.pid();
@@ -180,7 +180,7 @@ fn a_recording_is_there_up_to_the_last_whole_round() {
     let directory = tempfile::tempdir().unwrap();
     let mut random = fastrand::Rng::with_seed(seed());
     for number in 0..10 {
-        let mut script = Script::start();
+        let mut script = ScriptProcess::start();
         script.map(MEMFD, 1024);
         let path = directory.path().join(number.to_string());
         let mut child = start(

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{code_and_error, track, track_pid};
-use testbed::script::{ANON, Script};
+use testbed::script::{ANON, ScriptProcess};
 
 /// The lines of JSON: header, rounds, summary.
 pub fn lines(text: &[u8]) -> (Value, Vec<Value>, Value) {
@@ -60,7 +60,7 @@ fn sum(round: &Value, count: &str) -> u64 {
 
 #[test]
 fn lines_of_json_agree_with_their_summary() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (number, area) = script.map(ANON, 256);
     script.tell(&format!("store {number} 1 1 0-99"));
     let pid = script.pid().to_string();
@@ -120,7 +120,7 @@ fn lines_of_json_agree_with_their_summary() {
 
 #[test]
 fn as_long_and_as_often_as_asked_for() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let of = |args: &[&str]| {
         let output = track_pid(&script, &[&["--json", "-i", "20ms"], args].concat());
         let (_, _, summary) = lines(&output.stdout);
@@ -139,7 +139,7 @@ fn as_long_and_as_often_as_asked_for() {
 
 #[test]
 fn a_table_for_people() {
-    let mut script = Script::start();
+    let mut script = ScriptProcess::start();
     let (number, _) = script.map(ANON, 64);
     script.tell(&format!("store {number} 1 1 0-63"));
     let output = track_pid(&script, &["-n", "2", "-i", "5ms"]);
@@ -161,7 +161,7 @@ fn a_table_for_people() {
 
 #[test]
 fn a_file_that_exists_is_kept() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("recording");
     let file = path.to_str().unwrap();
@@ -176,7 +176,7 @@ fn a_file_that_exists_is_kept() {
     let args = ["--pid", &pid, "-n", "1", "--force", "-o", file];
     assert_eq!(track(&args).output().unwrap().status.code(), Some(1));
     assert_eq!(fs::read(&path).unwrap(), b"dear");
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let args = ["-n", "1", "-i", "5ms", "--force", "-o", file];
     assert_eq!(code_and_error(&track_pid(&script, &args)).0, Some(0));
     let recorded = fs::read(&path).unwrap();
@@ -186,7 +186,7 @@ fn a_file_that_exists_is_kept() {
 
 #[test]
 fn no_empty_file_is_left_of_a_failure() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let pid = script.pid().to_string();
     drop(script);
     let directory = tempfile::tempdir().unwrap();
@@ -198,7 +198,7 @@ fn no_empty_file_is_left_of_a_failure() {
 
 #[test]
 fn a_place_that_cannot_be_written_is_named() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let path = "/no/such/directory/recording";
     let (code, error) = code_and_error(&track_pid(&script, &["-o", path]));
     assert_eq!(code, Some(1), "{error}");

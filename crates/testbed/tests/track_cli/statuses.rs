@@ -3,19 +3,19 @@
 use std::process::Command;
 
 use crate::{code_and_error, track, track_pid};
-use testbed::script::Script;
-use testbed::{Killed, privileges};
+use testbed::script::ScriptProcess;
+use testbed::{KilledChild, privileges};
 
 #[test]
 fn nothing_to_complain_about() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let (code, error) = code_and_error(&track_pid(&script, &["-n", "2", "-i", "5ms"]));
     assert_eq!((code, error.as_str()), (Some(0), ""));
 }
 
 #[test]
 fn a_process_that_is_not_there() {
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let pid = script.pid().to_string();
     drop(script);
     let (code, error) = code_and_error(&track(&["--pid", &pid]).output().unwrap());
@@ -27,11 +27,11 @@ fn a_process_that_is_not_there() {
 }
 
 /// A name that nobody else has.
-fn named(name: &str) -> Killed {
+fn named(name: &str) -> KilledChild {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(name);
     std::fs::copy("/bin/sleep", &path).unwrap();
-    let child = Killed(Command::new(&path).arg("1000").spawn().unwrap());
+    let child = KilledChild(Command::new(&path).arg("1000").spawn().unwrap());
     let comm = format!("/proc/{}/comm", child.0.id());
     testbed::eventually("it has its name", || {
         (std::fs::read_to_string(&comm).unwrap().trim() == name).then_some(())
@@ -86,7 +86,7 @@ fn a_process_of_another_user() {
         eprintln!("skipped: needs root, to become somebody else");
         return;
     }
-    let script = Script::start();
+    let script = ScriptProcess::start();
     let pid = script.pid().to_string();
     let command = track(&["--pid", &pid, "-n", "1"]);
     let output = privileges::as_nobody_with(command, privileges::capabilities(&[])).output();

@@ -7,13 +7,13 @@ use std::os::unix::process::CommandExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::report::Report;
+use super::report::CaseReport;
 use super::sys;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 /// Children begin all the time, and none may have a descriptor that its parent does not know.
-pub fn forks(report: &mut Report) -> Result<()> {
+pub fn forks(report: &mut CaseReport) -> Result<()> {
     OPEN.store(open_descriptors(), Ordering::SeqCst);
     report.ready();
     let (mut wrong, mut failed) = (0, 0);
@@ -50,7 +50,7 @@ extern "C" fn nap(_: *mut libc::c_void) -> i32 {
 }
 
 /// Waits for vfork children, which nothing but their end can stop.
-pub fn vfork(report: &mut Report) -> Result<()> {
+pub fn vfork(report: &mut CaseReport) -> Result<()> {
     report.ready();
     for _ in 0..4 {
         let status = sys::vfork(nap)?;
@@ -61,7 +61,7 @@ pub fn vfork(report: &mut Report) -> Result<()> {
 }
 
 /// Executes itself again and again; what counts is that the last one gets to its end.
-pub fn execs(report: &mut Report) -> Result<()> {
+pub fn execs(report: &mut CaseReport) -> Result<()> {
     const UNTIL: &str = "INJECT_TARGET_UNTIL_MS";
     let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     let until = std::env::var(UNTIL).ok().and_then(|text| text.parse().ok());
@@ -78,7 +78,7 @@ pub fn execs(report: &mut Report) -> Result<()> {
 }
 
 /// Gets the lowest number whenever it opens a file.
-pub fn descriptors(report: &mut Report) -> Result<()> {
+pub fn descriptors(report: &mut CaseReport) -> Result<()> {
     let first = File::open("/dev/null")?.as_raw_fd();
     report.ready();
     let mut wrong = 0;

@@ -14,12 +14,12 @@ mod waits;
 
 use std::process::ExitCode;
 
-use report::Report;
+use report::CaseReport;
 
 /// What a case does; it fails only for want of something it needs.
-type Case = fn(&mut Report) -> std::io::Result<()>;
+type CaseBody = fn(&mut CaseReport) -> std::io::Result<()>;
 
-const CASES: [(&str, Case); 28] = [
+const CASES: [(&str, CaseBody); 28] = [
     ("checksum", memory::checksum),
     ("checksum-until-asked", memory::checksum_until_asked),
     ("rseq", memory::restartable_sequence),
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         eprintln!("inject-target: {name:?} is no case; there are {names}");
         return ExitCode::from(2);
     };
-    let mut report = Report::begin();
+    let mut report = CaseReport::begin();
     match case(&mut report) {
         Ok(()) => report.end(),
         Err(error) => {

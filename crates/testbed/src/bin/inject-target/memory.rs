@@ -5,19 +5,19 @@ use std::hint::black_box;
 use std::io::{Read as _, Result};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::report::{Report, work};
+use super::report::{CaseReport, work};
 use super::sys;
 
 const WORDS: usize = 1 << 19;
 
 /// Writes all of its memory again and again, each value made of the one before, and checks the end by the same
 /// computation without memory. Any register or page that changes shows.
-pub fn checksum(report: &mut Report) -> Result<()> {
-    compute(report, Report::is_over)
+pub fn checksum(report: &mut CaseReport) -> Result<()> {
+    compute(report, CaseReport::is_over)
 }
 
 /// The same until standard input ends.
-pub fn checksum_until_asked(report: &mut Report) -> Result<()> {
+pub fn checksum_until_asked(report: &mut CaseReport) -> Result<()> {
     static ASKED: AtomicBool = AtomicBool::new(false);
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -26,7 +26,7 @@ pub fn checksum_until_asked(report: &mut Report) -> Result<()> {
     compute(report, |_| ASKED.load(Ordering::Relaxed))
 }
 
-fn compute(report: &mut Report, is_over: impl Fn(&Report) -> bool) -> Result<()> {
+fn compute(report: &mut CaseReport, is_over: impl Fn(&CaseReport) -> bool) -> Result<()> {
     let mut memory: Vec<u64> = (0..WORDS as u64).map(mix).collect();
     let mut rounds = 0;
     report.ready();
@@ -55,7 +55,7 @@ fn mix(value: u64) -> u64 {
 
 /// Two threads on one processor count without atomics, each in a restartable sequence that is long enough to
 /// be met in it. Whoever is stopped there must start over: a sequence that goes on loses a count.
-pub fn restartable_sequence(report: &mut Report) -> Result<()> {
+pub fn restartable_sequence(report: &mut CaseReport) -> Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     static OVER: AtomicBool = AtomicBool::new(false);
     let Some(area) = rseq_offset() else {

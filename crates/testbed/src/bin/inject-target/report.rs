@@ -14,13 +14,13 @@ pub fn work() -> Duration {
 }
 
 /// What a case found.
-pub struct Report {
+pub struct CaseReport {
     began: Instant,
     fields: BTreeMap<String, Value>,
     descriptors: Vec<String>,
 }
 
-impl Report {
+impl CaseReport {
     /// Before anything else.
     pub fn begin() -> Self {
         Self {

@@ -3,10 +3,10 @@
 use std::io::Result;
 use std::time::Duration;
 
-use super::report::Report;
+use super::report::CaseReport;
 use super::sys;
 
-pub fn kills_userfaultfd(report: &mut Report) -> Result<()> {
+pub fn kills_userfaultfd(report: &mut CaseReport) -> Result<()> {
     sys::kill_for(libc::SYS_userfaultfd)?;
     report.ready();
     while !report.is_over() {

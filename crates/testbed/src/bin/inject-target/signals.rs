@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::report::Report;
+use super::report::CaseReport;
 use super::sys;
 
 static HANDLED: AtomicU64 = AtomicU64::new(0);
@@ -16,7 +16,7 @@ extern "C" fn count(_: i32) {
 }
 
 /// Timers fire handlers two thousand times a second while a thread computes.
-pub fn storm(report: &mut Report) -> Result<()> {
+pub fn storm(report: &mut CaseReport) -> Result<()> {
     sys::handle(libc::SIGALRM, count, libc::SA_RESTART);
     sys::handle(libc::SIGRTMIN() + 3, count, libc::SA_RESTART);
     report.ready();
@@ -34,7 +34,7 @@ pub fn storm(report: &mut Report) -> Result<()> {
 }
 
 /// Queued signals are delivered as often as they are sent, to a handler.
-pub fn queued(report: &mut Report) -> Result<()> {
+pub fn queued(report: &mut CaseReport) -> Result<()> {
     let signal = libc::SIGRTMIN() + 5;
     sys::handle(signal, count, libc::SA_RESTART);
     report.ready();
@@ -61,7 +61,7 @@ pub fn queued(report: &mut Report) -> Result<()> {
 }
 
 /// sigsuspend ends for a signal, and for nothing else.
-pub fn suspend(report: &mut Report) -> Result<()> {
+pub fn suspend(report: &mut CaseReport) -> Result<()> {
     sys::block(&[libc::SIGUSR1]);
     sys::handle(libc::SIGUSR1, count, 0);
     std::thread::spawn(|| {

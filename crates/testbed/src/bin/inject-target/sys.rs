@@ -114,9 +114,9 @@ pub fn queue(signal: i32, value: usize) -> rustix::io::Result<()> {
 }
 
 /// A semaphore set of one, 0, that is removed at the end.
-pub struct Semaphore(i32);
+pub struct SysvSemaphore(i32);
 
-impl Semaphore {
+impl SysvSemaphore {
     pub fn new() -> rustix::io::Result<Self> {
         // SAFETY: no memory is involved.
         let id = answer(unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) }.into())?;
@@ -135,7 +135,7 @@ impl Semaphore {
     }
 }
 
-impl Drop for Semaphore {
+impl Drop for SysvSemaphore {
     fn drop(&mut self) {
         // SAFETY: no memory is involved.
         unsafe { libc::semctl(self.0, 0, libc::IPC_RMID) };

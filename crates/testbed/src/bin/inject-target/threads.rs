@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rustix::event::Timespec;
 
-use super::report::{Report, work};
+use super::report::{CaseReport, work};
 use super::sys;
 
 /// Sixty-four that sleep, and take notice of being woken.
-pub fn many(report: &mut Report) -> Result<()> {
+pub fn many(report: &mut CaseReport) -> Result<()> {
     const THREADS: usize = 64;
     let sleeper = || {
         let nap = Timespec {
@@ -29,7 +29,7 @@ pub fn many(report: &mut Report) -> Result<()> {
 }
 
 /// Threads that begin and end all the time.
-pub fn churn(report: &mut Report) -> Result<()> {
+pub fn churn(report: &mut CaseReport) -> Result<()> {
     report.ready();
     let mut wrong = 0;
     while !report.is_over() {
@@ -45,7 +45,7 @@ pub fn churn(report: &mut Report) -> Result<()> {
 }
 
 /// The first thread ends, another lives on.
-pub fn leader_ends(report: &mut Report) -> Result<()> {
+pub fn leader_ends(report: &mut CaseReport) -> Result<()> {
     std::thread::spawn(|| {
         std::thread::sleep(work());
         println!("{{}}");

@@ -12,8 +12,8 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::thread::{ClockId, futex as fu};
 
-use super::report::Report;
-use super::sys::{self, Semaphore};
+use super::report::CaseReport;
+use super::sys::{self, SysvSemaphore};
 
 /// How long one call waits; a case makes [`CALLS`] of them.
 const WAIT: Duration = Duration::from_millis(300);
@@ -27,7 +27,7 @@ const TIMESPEC: Timespec = Timespec {
 };
 
 /// Makes the calls and notes what they return, and whether one returned before its time.
-fn calls<T>(report: &mut Report, name: &str, mut call: impl FnMut() -> rustix::io::Result<T>) {
+fn calls<T>(report: &mut CaseReport, name: &str, mut call: impl FnMut() -> rustix::io::Result<T>) {
     report.ready();
     for _ in 0..CALLS {
         let began = Instant::now();
@@ -49,7 +49,7 @@ fn every(mut what: impl FnMut() -> bool + Send + 'static) {
     });
 }
 
-pub fn nanosleep(report: &mut Report) -> Result<()> {
+pub fn nanosleep(report: &mut CaseReport) -> Result<()> {
     let sleep = || match rustix::thread::nanosleep(&TIMESPEC) {
         rustix::thread::NanosleepRelativeResult::Ok => Ok(()),
         rustix::thread::NanosleepRelativeResult::Interrupted(_) => Err(Errno::INTR),
@@ -59,7 +59,7 @@ pub fn nanosleep(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn sleep_until(report: &mut Report) -> Result<()> {
+pub fn sleep_until(report: &mut CaseReport) -> Result<()> {
     let clock = ClockId::Monotonic;
     calls(report, "clock_nanosleep", || {
         let mut until = rustix::time::clock_gettime(clock);
@@ -80,7 +80,7 @@ fn watched() -> Result<(OwnedFd, Arc<OwnedFd>)> {
     Ok((epoll, event))
 }
 
-pub fn epoll(report: &mut Report) -> Result<()> {
+pub fn epoll(report: &mut CaseReport) -> Result<()> {
     let (epoll, event) = watched()?;
     every(move || rustix::io::write(&event, &1u64.to_ne_bytes()).is_ok());
     let mut room = [epoll::Event {
@@ -95,7 +95,7 @@ pub fn epoll(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn epoll_timeout(report: &mut Report) -> Result<()> {
+pub fn epoll_timeout(report: &mut CaseReport) -> Result<()> {
     let (epoll, _event) = watched()?;
     let mut room = [epoll::Event {
         flags: epoll::EventFlags::empty(),
@@ -108,7 +108,7 @@ pub fn epoll_timeout(report: &mut Report) -> Result<()> {
 }
 
 /// A signal that only the call's own mask lets through must not get through because of us.
-pub fn epoll_mask(report: &mut Report) -> Result<()> {
+pub fn epoll_mask(report: &mut CaseReport) -> Result<()> {
     let (epoll, _event) = watched()?;
     let wait = WAIT.as_millis() as i32;
     calls(report, "epoll_pwait", || {
@@ -117,7 +117,7 @@ pub fn epoll_mask(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn pipe(report: &mut Report) -> Result<()> {
+pub fn pipe(report: &mut CaseReport) -> Result<()> {
     let (reader, writer) = rustix::pipe::pipe()?;
     every(move || rustix::io::write(&writer, &[7]).is_ok());
     report.ready();
@@ -129,7 +129,7 @@ pub fn pipe(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn futex(report: &mut Report) -> Result<()> {
+pub fn futex(report: &mut CaseReport) -> Result<()> {
     let word = Arc::new(AtomicU32::new(0));
     let other = word.clone();
     every(move || {
@@ -148,7 +148,7 @@ pub fn futex(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn futex_timeout(report: &mut Report) -> Result<()> {
+pub fn futex_timeout(report: &mut CaseReport) -> Result<()> {
     let word = AtomicU32::new(0);
     calls(report, "futex", || {
         fu::wait(&word, fu::Flags::empty(), 0, Some(&TIMESPEC))
@@ -156,8 +156,8 @@ pub fn futex_timeout(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn semop(report: &mut Report) -> Result<()> {
-    let semaphore = Arc::new(Semaphore::new()?);
+pub fn semop(report: &mut CaseReport) -> Result<()> {
+    let semaphore = Arc::new(SysvSemaphore::new()?);
     let other = semaphore.clone();
     every(move || other.change(1).is_ok());
     report.ready();
@@ -169,7 +169,7 @@ pub fn semop(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn sigtimedwait(report: &mut Report) -> Result<()> {
+pub fn sigtimedwait(report: &mut CaseReport) -> Result<()> {
     sys::block(&[libc::SIGUSR1]);
     every(|| sys::queue(libc::SIGUSR1, 0).is_ok());
     report.ready();
@@ -180,7 +180,7 @@ pub fn sigtimedwait(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn sigtimedwait_timeout(report: &mut Report) -> Result<()> {
+pub fn sigtimedwait_timeout(report: &mut CaseReport) -> Result<()> {
     sys::block(&[libc::SIGUSR1]);
     calls(report, "sigtimedwait", || {
         sys::sigtimedwait(&[libc::SIGUSR1], Some(WAIT))
@@ -188,7 +188,7 @@ pub fn sigtimedwait_timeout(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn ppoll(report: &mut Report) -> Result<()> {
+pub fn ppoll(report: &mut CaseReport) -> Result<()> {
     let (reader, _writer) = rustix::pipe::pipe()?;
     calls(report, "ppoll", || {
         rustix::event::poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&TIMESPEC))
@@ -196,7 +196,7 @@ pub fn ppoll(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn select(report: &mut Report) -> Result<()> {
+pub fn select(report: &mut CaseReport) -> Result<()> {
     let (reader, _writer) = rustix::pipe::pipe()?;
     let nfds = reader.as_raw_fd() + 1;
     calls(report, "select", || {
@@ -208,7 +208,7 @@ pub fn select(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn receive_timeout(report: &mut Report) -> Result<()> {
+pub fn receive_timeout(report: &mut CaseReport) -> Result<()> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::DGRAM);
     let (here, _there) = rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&here, Timeout::Recv, Some(WAIT)).map_err(Error::from)?;

@@ -19,7 +19,7 @@ pub fn measure() -> Result<()> {
     })?;
     event("no uffd-wp: copy on write", || {
         (0..PAGES).for_each(|page| memory.write(page));
-        let child = Child::stopped()?;
+        let child = StoppedChild::stopped()?;
         let measured = of_pages(0..PAGES, |page| memory.write(page));
         drop(child);
         Ok(measured)
@@ -39,9 +39,9 @@ pub fn measure() -> Result<()> {
 }
 
 /// A forked child that does nothing but share this process's pages.
-struct Child(libc::pid_t);
+struct StoppedChild(libc::pid_t);
 
-impl Child {
+impl StoppedChild {
     /// Forks, and waits until the child stands still.
     fn stopped() -> Result<Self> {
         // SAFETY: one thread; the child calls nothing but raise and _exit.
@@ -74,7 +74,7 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for StoppedChild {
     fn drop(&mut self) {
         // SAFETY: the child is ours and not yet waited for, so the pid is still its own.
         unsafe { libc::kill(self.0, libc::SIGKILL) };

@@ -14,8 +14,8 @@ use rustix::fs::MemfdFlags;
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 use uffd::{PAGE_SIZE, PMD_SIZE};
 
-use crate::needs::Skip;
-use crate::tables::Tables;
+use crate::needs::SkipReason;
+use crate::tables::PageTables;
 
 /// Where the first area starts: nothing of a process is mapped between here and 17 TiB.
 const FIRST: u64 = 0x1000_0000_0000;
@@ -24,7 +24,7 @@ const STRIDE: u64 = 16 << 30;
 
 /// What the pages of an area come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MemoryKind {
     /// Private anonymous memory in 4 KiB pages.
     Anon,
     /// Private anonymous memory in transparent huge pages.
@@ -43,7 +43,7 @@ pub enum Kind {
     FileShared,
 }
 
-impl Kind {
+impl MemoryKind {
     /// Bytes one write-protect fault is about when the page is there.
     pub fn unit(self) -> u64 {
         match self {
@@ -63,7 +63,7 @@ impl Kind {
     }
 }
 
-impl std::str::FromStr for Kind {
+impl std::str::FromStr for MemoryKind {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -83,50 +83,56 @@ impl std::str::FromStr for Kind {
 
 /// A mapping. It is never unmapped, except by the row that is about that.
 #[derive(Clone, Copy, Debug)]
-pub struct Area {
+pub struct MappedArea {
     /// What it is made of.
-    pub kind: Kind,
+    pub kind: MemoryKind,
     start: *mut u8,
     length: u64,
 }
 
 // SAFETY: it is an address range; all access is volatile and checked against its length.
-unsafe impl Send for Area {}
+unsafe impl Send for MappedArea {}
 // SAFETY: as above; racing byte accesses to it see one or the other value.
-unsafe impl Sync for Area {}
+unsafe impl Sync for MappedArea {}
 
-impl Area {
+impl MappedArea {
     /// Maps `pages` of 4 KiB, rounded up to whole units, at place number `place` (0..32).
-    pub fn map(kind: Kind, place: u64, pages: u64, directory: &Path) -> Result<Self> {
+    pub fn map(kind: MemoryKind, place: u64, pages: u64, directory: &Path) -> Result<Self> {
         Self::map_at(kind, FIRST + place * STRIDE, pages, directory)
     }
 
     /// Maps as [`Self::map`] does, at an address where nothing is.
-    pub fn map_at(kind: Kind, address: u64, pages: u64, directory: &Path) -> Result<Self> {
+    pub fn map_at(kind: MemoryKind, address: u64, pages: u64, directory: &Path) -> Result<Self> {
         let length = (pages.max(1) * PAGE_SIZE).next_multiple_of(kind.unit());
         let start = match kind {
-            Kind::Anon | Kind::Thp => anonymous(address, length, MapFlags::PRIVATE),
-            Kind::SharedAnon | Kind::ShmemThp => anonymous(address, length, MapFlags::SHARED),
-            Kind::Hugetlb => hugetlb(address, length)?,
-            Kind::Memfd => {
+            MemoryKind::Anon | MemoryKind::Thp => anonymous(address, length, MapFlags::PRIVATE),
+            MemoryKind::SharedAnon | MemoryKind::ShmemThp => {
+                anonymous(address, length, MapFlags::SHARED)
+            }
+            MemoryKind::Hugetlb => hugetlb(address, length)?,
+            MemoryKind::Memfd => {
                 let memfd = rustix::fs::memfd_create("uffdwp-workload", MemfdFlags::CLOEXEC)?;
                 of_file(address, length, MapFlags::SHARED, memfd)
             }
-            Kind::FilePrivate => of_file(address, length, MapFlags::PRIVATE, unnamed(directory)?),
-            Kind::FileShared => of_file(address, length, MapFlags::SHARED, unnamed(directory)?),
+            MemoryKind::FilePrivate => {
+                of_file(address, length, MapFlags::PRIVATE, unnamed(directory)?)
+            }
+            MemoryKind::FileShared => {
+                of_file(address, length, MapFlags::SHARED, unnamed(directory)?)
+            }
         };
         Self::of_mapping(kind, address, start, length)
     }
 
     /// Maps a file that stays in the caller's hands, shared, at an address where nothing is. It is made as long as that.
-    pub fn map_file(kind: Kind, address: u64, pages: u64, file: impl AsFd) -> Result<Self> {
+    pub fn map_file(kind: MemoryKind, address: u64, pages: u64, file: impl AsFd) -> Result<Self> {
         let length = pages.max(1) * PAGE_SIZE;
         let start = of_file(address, length, MapFlags::SHARED, file);
         Self::of_mapping(kind, address, start, length)
     }
 
     fn of_mapping(
-        kind: Kind,
+        kind: MemoryKind,
         address: u64,
         start: rustix::io::Result<*mut u8>,
         length: u64,
@@ -144,8 +150,8 @@ impl Area {
     /// Says whether the kernel may use transparent huge pages here.
     fn choose_huge_pages(&self) -> Result<()> {
         match self.kind {
-            Kind::Thp | Kind::ShmemThp => self.advise(Advice::LinuxHugepage),
-            Kind::Hugetlb => Ok(()),
+            MemoryKind::Thp | MemoryKind::ShmemThp => self.advise(Advice::LinuxHugepage),
+            MemoryKind::Hugetlb => Ok(()),
             // A kernel without transparent huge pages refuses, and then has none to avoid.
             _ => self.advise(Advice::LinuxNoHugepage).or(Ok(())),
         }
@@ -194,8 +200,8 @@ impl Area {
     }
 
     /// The tables that a first use of all of it allocates.
-    pub fn tables(&self) -> Tables {
-        Tables::of(&self.range(), self.kind)
+    pub fn tables(&self) -> PageTables {
+        PageTables::of(&self.range(), self.kind)
     }
 
     /// Address of a unit, for system calls.
@@ -398,7 +404,7 @@ fn anonymous(address: u64, length: u64, flags: MapFlags) -> rustix::io::Result<*
 fn hugetlb(address: u64, length: u64) -> Result<rustix::io::Result<*mut u8>> {
     let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
     match anonymous(address, length, flags) {
-        Err(rustix::io::Errno::NOMEM) => Err(Skip(format!(
+        Err(rustix::io::Errno::NOMEM) => Err(SkipReason(format!(
             "needs {} free huge pages of 2 MiB: raise vm.nr_hugepages",
             length / PMD_SIZE
         ))

@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result, bail};
 
 /// One end of the line.
 #[derive(Debug)]
-pub struct Line {
+pub struct WordPipe {
     from: File,
     to: File,
 }
 
-impl Line {
+impl WordPipe {
     /// Words come from one pipe and go to another.
     pub fn new(from: OwnedFd, to: OwnedFd) -> Self {
         Self {
@@ -48,18 +48,18 @@ impl Line {
 
 /// A child; it ends when its line is closed, at the latest when this process ends.
 #[derive(Debug)]
-pub struct Child {
+pub struct ForkedChild {
     pid: u32,
-    line: Line,
+    line: WordPipe,
 }
 
-impl Child {
+impl ForkedChild {
     /// Forks; the child runs `body` until it fails, as it does when the line closes, and then exits.
     ///
     /// With other threads running, `body` may use nothing that they could hold a lock on: no
     /// allocation, only memory accesses and the line.
-    pub fn fork(body: impl FnOnce(&mut Line) -> Result<()>) -> Result<Self> {
-        let (ours, mut theirs) = Line::pair()?;
+    pub fn fork(body: impl FnOnce(&mut WordPipe) -> Result<()>) -> Result<Self> {
+        let (ours, mut theirs) = WordPipe::pair()?;
         // SAFETY: the child only runs `body`, which the caller keeps free of others' locks, and _exit.
         match unsafe { libc::fork() } {
             -1 => bail!("cannot fork: {}", std::io::Error::last_os_error()),
@@ -82,7 +82,7 @@ impl Child {
     }
 
     /// The line to it.
-    pub fn line(&mut self) -> &mut Line {
+    pub fn line(&mut self) -> &mut WordPipe {
         &mut self.line
     }
 }

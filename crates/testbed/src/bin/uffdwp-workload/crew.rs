@@ -5,25 +5,25 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 
-type Work = Arc<dyn Fn(u64) + Send + Sync>;
+type CrewWork = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Threads that all do the same work at the same time, each with its number.
 #[derive(Clone)]
-pub struct Crew(Arc<Shared>);
+pub struct ThreadCrew(Arc<CrewState>);
 
-struct Shared {
-    work: Mutex<Work>,
-    /// Work is there; all threads and the one that gives it meet here.
+struct CrewState {
+    work: Mutex<CrewWork>,
+    /// CrewWork is there; all threads and the one that gives it meet here.
     start: Barrier,
-    /// Work is done.
+    /// CrewWork is done.
     end: Barrier,
 }
 
-impl Crew {
+impl ThreadCrew {
     /// Starts `count` threads; they live as long as the process.
     pub fn start(count: u64) -> Result<Self> {
         let meeting = count as usize + 1;
-        let crew = Self(Arc::new(Shared {
+        let crew = Self(Arc::new(CrewState {
             work: Mutex::new(Arc::new(|_| crate::warm_up())),
             start: Barrier::new(meeting),
             end: Barrier::new(meeting),
@@ -54,7 +54,7 @@ impl Crew {
     }
 }
 
-impl Shared {
+impl CrewState {
     fn serve(&self, number: u64) {
         loop {
             self.start.wait();

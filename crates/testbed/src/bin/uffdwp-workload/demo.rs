@@ -10,60 +10,60 @@ use rustix::mm::Advice;
 use tracker_ebpf::WpMode;
 use uffd::{Features, RegisterMode, Userfaultfd};
 
-use crate::area::{Area, Kind};
-use crate::handler::Handler;
-use crate::needs::{Facts, Need};
+use crate::area::{MappedArea, MemoryKind};
+use crate::handler::SyncHandler;
+use crate::needs::{MachineFacts, TestNeed};
 
 /// One thread with one area.
-struct Part {
+struct DemoPart {
     name: &'static str,
     about: &'static str,
     mode: WpMode,
-    kind: Kind,
-    needs: &'static [Need],
+    kind: MemoryKind,
+    needs: &'static [TestNeed],
     /// Drop the pages before each round, so that markers are armed instead of pages.
     empties: bool,
 }
 
-const PARTS: &[Part] = &[
-    Part {
+const PARTS: &[DemoPart] = &[
+    DemoPart {
         name: "anon-async",
         about: "writes armed anonymous pages, resolved by the kernel",
         mode: WpMode::Async,
-        kind: Kind::Anon,
-        needs: &[Need::Async],
+        kind: MemoryKind::Anon,
+        needs: &[TestNeed::Async],
         empties: false,
     },
-    Part {
+    DemoPart {
         name: "anon-marker",
         about: "writes anonymous markers, resolved by the kernel",
         mode: WpMode::Async,
-        kind: Kind::Anon,
-        needs: &[Need::Async],
+        kind: MemoryKind::Anon,
+        needs: &[TestNeed::Async],
         empties: true,
     },
-    Part {
+    DemoPart {
         name: "shmem-async",
         about: "writes shmem that was zapped while it was armed",
         mode: WpMode::Async,
-        kind: Kind::SharedAnon,
-        needs: &[Need::Async],
+        kind: MemoryKind::SharedAnon,
+        needs: &[TestNeed::Async],
         empties: true,
     },
-    Part {
+    DemoPart {
         name: "anon-sync",
         about: "writes armed anonymous pages, resolved by a handler thread",
         mode: WpMode::Sync,
-        kind: Kind::Anon,
+        kind: MemoryKind::Anon,
         needs: &[],
         empties: false,
     },
-    Part {
+    DemoPart {
         name: "memfd-sync",
         about: "writes armed pages of a memfd, resolved by a handler thread",
         mode: WpMode::Sync,
-        kind: Kind::Memfd,
-        needs: &[Need::ShmemMarkers],
+        kind: MemoryKind::Memfd,
+        needs: &[TestNeed::ShmemMarkers],
         empties: false,
     },
 ];
@@ -75,7 +75,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts what this kernel can do and stays until SIGTERM or SIGINT.
 pub fn run(directory: &Path) -> Result<()> {
-    let facts = Facts::gather(directory)?;
+    let facts = MachineFacts::gather(directory)?;
     for (place, part) in PARTS.iter().enumerate() {
         match part.needs.iter().try_for_each(|&need| facts.check(need)) {
             Ok(()) => start(part, place as u64, &facts)?,
@@ -86,16 +86,16 @@ pub fn run(directory: &Path) -> Result<()> {
     crate::signals::wait()
 }
 
-fn start(part: &'static Part, place: u64, facts: &Facts) -> Result<()> {
+fn start(part: &'static DemoPart, place: u64, facts: &MachineFacts) -> Result<()> {
     let uffd = Arc::new(Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?);
     match part.mode {
         WpMode::Async => uffd.enable(Features::WP_ASYNC)?,
         WpMode::Sync => uffd.enable(Features::default())?,
     };
-    let area = Area::map(part.kind, place, PAGES, &facts.directory)?;
+    let area = MappedArea::map(part.kind, place, PAGES, &facts.directory)?;
     uffd.register(&area.range(), RegisterMode::WP)?;
     if part.mode == WpMode::Sync {
-        Handler::start(uffd.clone())?;
+        SyncHandler::start(uffd.clone())?;
     }
     println!(
         "{:<12} {} at {:#x}",
@@ -116,12 +116,12 @@ fn start(part: &'static Part, place: u64, facts: &Facts) -> Result<()> {
     Ok(())
 }
 
-fn write_forever(part: &Part, uffd: &Userfaultfd, area: &Area) -> Result<()> {
+fn write_forever(part: &DemoPart, uffd: &Userfaultfd, area: &MappedArea) -> Result<()> {
     area.write_all();
     loop {
         match (part.empties, part.kind) {
             // Anonymous memory forgets that it was armed: empty it first, then arm nothing.
-            (true, Kind::Anon) => {
+            (true, MemoryKind::Anon) => {
                 area.advise(Advice::LinuxDontNeed)?;
                 uffd.arm(&area.range())?;
             }

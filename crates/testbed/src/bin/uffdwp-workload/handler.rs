@@ -13,26 +13,26 @@ use uffd::{Features, Message, PAGE_SIZE, Userfaultfd};
 
 /// A running handler; its thread lives as long as the process.
 #[derive(Clone, Debug)]
-pub struct Handler(Arc<Shared>);
+pub struct SyncHandler(Arc<SyncHandlerState>);
 
 #[derive(Debug)]
-struct Shared {
+struct SyncHandlerState {
     /// Faults answered so far.
     faults: AtomicU64,
     /// How many bytes around a fault are resolved at once: the page, 4 KiB or 2 MiB.
     unit: AtomicU64,
 }
 
-impl Handler {
+impl SyncHandler {
     /// Starts the thread and waits until it has all the memory it will need.
     pub fn start(uffd: Arc<Userfaultfd>) -> Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SyncHandlerState {
             faults: AtomicU64::new(0),
             unit: AtomicU64::new(PAGE_SIZE),
         });
         let (handler, ready) = (Self(shared), Arc::new(Barrier::new(2)));
         let (theirs, started) = (handler.clone(), ready.clone());
-        let mut serving = Serving::new(uffd, theirs)?;
+        let mut serving = SyncHandlerThread::new(uffd, theirs)?;
         let body = move || {
             crate::warm_up();
             started.wait();
@@ -63,16 +63,16 @@ impl Handler {
 
 /// While a fork waits for its message to be read, glibc holds the locks of malloc: up to reading, this thread must not
 /// allocate. Hence the buffers.
-struct Serving {
-    handler: Handler,
+struct SyncHandlerThread {
+    handler: SyncHandler,
     /// Ours first, then one per child that a fork message announced.
     uffds: Vec<Arc<Userfaultfd>>,
     epoll: OwnedFd,
     messages: Vec<Message>,
 }
 
-impl Serving {
-    fn new(uffd: Arc<Userfaultfd>, handler: Handler) -> Result<Self> {
+impl SyncHandlerThread {
+    fn new(uffd: Arc<Userfaultfd>, handler: SyncHandler) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot create an epoll")?;
         let (uffds, messages) = (Vec::with_capacity(8), Vec::with_capacity(16));
         let mut serving = Self {

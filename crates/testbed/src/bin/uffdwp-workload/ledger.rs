@@ -4,13 +4,13 @@ use serde::Serialize;
 use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause, WpMode};
 use uffd::PAGE_SIZE;
 
-use crate::area::Area;
-use crate::tables::Tables;
+use crate::area::MappedArea;
+use crate::tables::PageTables;
 
 /// One series and its value, as on `/metrics`. `vma` is `None` for what is counted per process:
 /// freed tables, and tables outside of registered VMAs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sample {
+pub struct ExpectedSample {
     /// Name of the metric family.
     pub family: &'static str,
     /// The process.
@@ -23,20 +23,20 @@ pub struct Sample {
     /// What was gained (counters) or is (gauges).
     pub value: u64,
     /// The same is true of further VMAs.
-    #[serde(skip_serializing_if = "Repeat::is_once")]
-    pub repeat: Repeat,
+    #[serde(skip_serializing_if = "VmaRepeat::is_once")]
+    pub repeat: VmaRepeat,
 }
 
 /// VMAs of which the same is foretold: `count` of them, their starts `stride` bytes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Repeat {
+pub struct VmaRepeat {
     /// How many, with the first.
     pub count: u64,
     /// Distance of their starts in bytes.
     pub stride: u64,
 }
 
-impl Repeat {
+impl VmaRepeat {
     const ONCE: Self = Self {
         count: 1,
         stride: 0,
@@ -53,24 +53,24 @@ fn as_hex<S: serde::Serializer>(vma: &Option<u64>, to: S) -> Result<S::Ok, S::Er
 
 /// The expected samples of a row; series that are not in it do not change.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct EventLedger {
     /// The process whose events are written down next.
     pid: u32,
     /// The VMAs they are written down for.
-    repeat: Repeat,
-    samples: Vec<Sample>,
+    repeat: VmaRepeat,
+    samples: Vec<ExpectedSample>,
     /// Allocated less freed in our own process.
     tables: i64,
     /// Areas of our own process with the pages armed at the end.
-    armed: Vec<(Area, u64)>,
+    armed: Vec<(MappedArea, u64)>,
 }
 
-impl Ledger {
+impl EventLedger {
     /// An empty one for this process. Its memory is allocated before a row is measured.
     pub fn new() -> Self {
         Self {
             pid: std::process::id(),
-            repeat: Repeat::ONCE,
+            repeat: VmaRepeat::ONCE,
             samples: Vec::with_capacity(64),
             tables: 0,
             armed: Vec::with_capacity(8),
@@ -86,13 +86,13 @@ impl Ledger {
 
     /// Writes down what happens to each of `count` VMAs, of which the first is named.
     pub fn of_each(&mut self, count: u64, stride: u64, write: impl FnOnce(&mut Self)) {
-        let once = std::mem::replace(&mut self.repeat, Repeat { count, stride });
+        let once = std::mem::replace(&mut self.repeat, VmaRepeat { count, stride });
         write(self);
         self.repeat = once;
     }
 
     /// `uffdwp_faults_total`.
-    pub fn faults(&mut self, area: &Area, mode: WpMode, entry: FaultEntry, count: u64) {
+    pub fn faults(&mut self, area: &MappedArea, mode: WpMode, entry: FaultEntry, count: u64) {
         let labels = [
             ("backing", area.kind.backing()),
             ("mode", mode.as_str()),
@@ -102,27 +102,27 @@ impl Ledger {
     }
 
     /// `uffdwp_markers_total`.
-    pub fn markers(&mut self, area: &Area, event: MarkerEvent, count: u64) {
+    pub fn markers(&mut self, area: &MappedArea, event: MarkerEvent, count: u64) {
         let labels = [("backing", area.kind.backing()), ("event", event.as_str())];
         self.add("uffdwp_markers_total", Some(area), &labels, count);
     }
 
     /// `uffdwp_page_tables_allocated_total` of a registered area.
-    pub fn tables(&mut self, area: &Area, cause: TableCause, tables: Tables) {
+    pub fn tables(&mut self, area: &MappedArea, cause: TableCause, tables: PageTables) {
         self.add_tables(Some(area), Some(area.kind.backing()), cause, tables);
     }
 
     /// `uffdwp_page_tables_allocated_total` of memory that is not registered (any more).
-    pub fn untracked_tables(&mut self, cause: TableCause, tables: Tables) {
+    pub fn untracked_tables(&mut self, cause: TableCause, tables: PageTables) {
         self.add_tables(None, None, cause, tables);
     }
 
     fn add_tables(
         &mut self,
-        area: Option<&Area>,
+        area: Option<&MappedArea>,
         backing: Option<&'static str>,
         cause: TableCause,
-        tables: Tables,
+        tables: PageTables,
     ) {
         for (level, count) in tables.by_level() {
             let own = [("level", level.as_str()), ("cause", cause.as_str())];
@@ -139,7 +139,7 @@ impl Ledger {
     }
 
     /// `uffdwp_page_tables_freed_total`, which is per process.
-    pub fn freed(&mut self, tables: Tables) {
+    pub fn freed(&mut self, tables: PageTables) {
         for (level, count) in tables.by_level() {
             let labels = [("level", level.as_str())];
             self.add("uffdwp_page_tables_freed_total", None, &labels, count);
@@ -150,7 +150,7 @@ impl Ledger {
     }
 
     /// `uffdwp_pages` and `uffdwp_vma_bytes` at the end: `armed` of 4 KiB, all others written.
-    pub fn pages(&mut self, area: &Area, armed: u64) {
+    pub fn pages(&mut self, area: &MappedArea, armed: u64) {
         let backing = ("backing", area.kind.backing());
         let written = area.pages() - armed;
         self.gauge(
@@ -177,7 +177,7 @@ impl Ledger {
     }
 
     /// The samples, in the order they were written down.
-    pub fn samples(&self) -> &[Sample] {
+    pub fn samples(&self) -> &[ExpectedSample] {
         &self.samples
     }
 
@@ -187,13 +187,13 @@ impl Ledger {
     }
 
     /// Areas of our own process with the pages armed at the end.
-    pub fn armed(&self) -> &[(Area, u64)] {
+    pub fn armed(&self) -> &[(MappedArea, u64)] {
         &self.armed
     }
 
     /// Messages that handlers receive in all: sync faults on pages, not on markers.
     pub fn messages(&self) -> u64 {
-        let is_message = |sample: &&Sample| {
+        let is_message = |sample: &&ExpectedSample| {
             sample.family == "uffdwp_faults_total"
                 && sample.labels.contains(&("mode", "sync"))
                 && !sample.labels.contains(&("entry", "marker"))
@@ -213,18 +213,18 @@ impl Ledger {
     fn add(
         &mut self,
         family: &'static str,
-        area: Option<&Area>,
+        area: Option<&MappedArea>,
         labels: &[(&'static str, &'static str)],
         value: u64,
     ) {
         let (pid, vma, repeat) = (self.pid, area.map(|area| area.range().start), self.repeat);
-        let same = |s: &&mut Sample| {
+        let same = |s: &&mut ExpectedSample| {
             (s.family, s.pid, s.vma, s.repeat) == (family, pid, vma, repeat) && s.labels == labels
         };
         match self.samples.iter_mut().find(same) {
             Some(sample) => sample.value += value,
             None if value == 0 => (),
-            None => self.samples.push(Sample {
+            None => self.samples.push(ExpectedSample {
                 family,
                 pid,
                 vma,
@@ -239,12 +239,12 @@ impl Ledger {
     fn gauge(
         &mut self,
         family: &'static str,
-        area: &Area,
+        area: &MappedArea,
         labels: Vec<(&'static str, &'static str)>,
         value: u64,
     ) {
         let (pid, vma) = (self.pid, Some(area.range().start));
-        self.samples.push(Sample {
+        self.samples.push(ExpectedSample {
             family,
             pid,
             vma,
@@ -261,19 +261,19 @@ mod tests {
 
     #[test]
     fn freed_and_allocated_balance() {
-        let mut ledger = Ledger::new();
+        let mut ledger = EventLedger::new();
         ledger.untracked_tables(
             TableCause::Fault,
-            Tables {
+            PageTables {
                 pte: 3,
                 pmd: 1,
                 pud: 1,
             },
         );
-        ledger.freed(Tables::pte(2));
+        ledger.freed(PageTables::pte(2));
         assert_eq!(ledger.table_balance(), 3);
         ledger.of_process(1, |other| {
-            other.untracked_tables(TableCause::Fork, Tables::pte(9))
+            other.untracked_tables(TableCause::Fork, PageTables::pte(9))
         });
         assert_eq!(
             ledger.table_balance(),
@@ -284,15 +284,15 @@ mod tests {
 
     #[test]
     fn what_is_true_of_each_vma_counts_for_all() {
-        let mut ledger = Ledger::new();
+        let mut ledger = EventLedger::new();
         ledger.of_each(100, 8192, |each| {
-            each.untracked_tables(TableCause::Fault, Tables::pte(1))
+            each.untracked_tables(TableCause::Fault, PageTables::pte(1))
         });
         assert_eq!(ledger.table_balance(), 100);
         assert_eq!(ledger.samples().len(), 1);
         assert_eq!(
             ledger.samples()[0].repeat,
-            Repeat {
+            VmaRepeat {
                 count: 100,
                 stride: 8192
             }
@@ -301,9 +301,9 @@ mod tests {
 
     #[test]
     fn the_same_series_is_one_sample() {
-        let mut ledger = Ledger::new();
-        ledger.freed(Tables::pte(2));
-        ledger.freed(Tables::pte(3));
+        let mut ledger = EventLedger::new();
+        ledger.freed(PageTables::pte(2));
+        ledger.freed(PageTables::pte(3));
         assert_eq!(ledger.samples().len(), 1);
         assert_eq!(ledger.samples()[0].value, 5);
     }

@@ -11,13 +11,13 @@ mod demo;
 mod handler;
 mod ledger;
 mod needs;
+mod row_run;
 mod rows;
 mod run;
 mod scenarios;
 mod script;
 mod signals;
 mod tables;
-mod test;
 mod writer;
 
 use std::io::Write as _;
@@ -26,26 +26,26 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use needs::Facts;
-use run::{Outcome, Steps};
-use test::Size;
+use needs::MachineFacts;
+use row_run::RowSize;
+use run::{RowOutcome, RunSteps};
 
 #[derive(Parser)]
 #[command(
     version,
     about = "Uses userfaultfd write-protection in all its forms, with a known number of events"
 )]
-struct Arguments {
+struct WorkloadArguments {
     #[command(subcommand)]
-    command: Command,
+    command: WorkloadCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum WorkloadCommand {
     /// Print every row and what it does
     List,
     /// Print, as one JSON line, what the self-test found
-    Facts {
+    MachineFacts {
         /// Where files are made
         #[arg(long, default_value_os_t = std::env::temp_dir())]
         dir: PathBuf,
@@ -64,7 +64,7 @@ enum Command {
     },
     /// Do, as standard input says, what is reported as written without a change, and what changes without a report
     #[command(hide = true)]
-    Scenarios(scenarios::Arguments),
+    Scenarios(scenarios::ScenarioArguments),
     /// Run a little of everything, gently, until SIGTERM or SIGINT
     Demo {
         /// Where files are made
@@ -104,24 +104,28 @@ struct RunArguments {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::List => list(),
-        Command::Facts { dir } => Facts::gather(&dir)
+    let result = match WorkloadArguments::parse().command {
+        WorkloadCommand::List => list(),
+        WorkloadCommand::MachineFacts { dir } => MachineFacts::gather(&dir)
             .and_then(|facts| run::print(&facts))
-            .map(|()| Outcome::Agrees),
-        Command::Demo { dir } => {
+            .map(|()| RowOutcome::Agrees),
+        WorkloadCommand::Demo { dir } => {
             signals::block();
-            demo::run(&dir).map(|()| Outcome::Agrees)
+            demo::run(&dir).map(|()| RowOutcome::Agrees)
         }
         // It serves until its parent is gone, which is no failure.
-        Command::WriteInto { pid } => writer::serve(pid).or(Ok(())).map(|()| Outcome::Agrees),
-        Command::Script { dir } => script::serve(&dir).map(|()| Outcome::Agrees),
-        Command::Scenarios(arguments) => scenarios::serve(&arguments).map(|()| Outcome::Agrees),
-        Command::Run(arguments) => run_row(&arguments),
+        WorkloadCommand::WriteInto { pid } => {
+            writer::serve(pid).or(Ok(())).map(|()| RowOutcome::Agrees)
+        }
+        WorkloadCommand::Script { dir } => script::serve(&dir).map(|()| RowOutcome::Agrees),
+        WorkloadCommand::Scenarios(arguments) => {
+            scenarios::serve(&arguments).map(|()| RowOutcome::Agrees)
+        }
+        WorkloadCommand::Run(arguments) => run_row(&arguments),
     };
     match result {
-        Ok(Outcome::Agrees | Outcome::Skipped) => ExitCode::SUCCESS,
-        Ok(Outcome::Differs) => {
+        Ok(RowOutcome::Agrees | RowOutcome::Skipped) => ExitCode::SUCCESS,
+        Ok(RowOutcome::Differs) => {
             eprintln!("uffdwp-workload: the kernel did something else than foretold: see checks");
             ExitCode::FAILURE
         }
@@ -132,7 +136,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_row(arguments: &RunArguments) -> anyhow::Result<Outcome> {
+fn run_row(arguments: &RunArguments) -> anyhow::Result<RowOutcome> {
     let Some((row, mode)) = rows::find(&arguments.row) else {
         eprintln!(
             "uffdwp-workload: no row {:?}; `uffdwp-workload list` prints them",
@@ -153,30 +157,30 @@ fn run_row(arguments: &RunArguments) -> anyhow::Result<Outcome> {
         ..
     } = arguments;
     let facts = match &arguments.facts {
-        Some(file) => Facts::read(file)?,
-        None => Facts::gather(&arguments.dir)?,
+        Some(file) => MachineFacts::read(file)?,
+        None => MachineFacts::gather(&arguments.dir)?,
     };
     run::run(
         row,
         mode,
-        Size {
+        RowSize {
             pages,
             threads,
             rounds,
         },
         facts,
-        Steps { step, hold },
+        RunSteps { step, hold },
     )
 }
 
-fn list() -> anyhow::Result<Outcome> {
+fn list() -> anyhow::Result<RowOutcome> {
     let mut out = std::io::stdout().lock();
     for row in rows::ROWS {
         for &mode in row.modes {
             writeln!(out, "{:<32} {}", row.full_name(mode), row.about)?;
         }
     }
-    Ok(Outcome::Agrees)
+    Ok(RowOutcome::Agrees)
 }
 
 /// Touches the stack and the heap this thread will use, so that no page table is allocated for them later.

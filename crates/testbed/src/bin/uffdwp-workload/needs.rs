@@ -10,19 +10,19 @@ use uffd::{Behaviour, Features, Hugetlb, Userfaultfd, self_test};
 
 /// A row cannot run here; the text says what is missing. It is no failure.
 #[derive(Debug)]
-pub struct Skip(pub String);
+pub struct SkipReason(pub String);
 
-impl fmt::Display for Skip {
+impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Skip {}
+impl std::error::Error for SkipReason {}
 
 /// One thing a row needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum TestNeed {
     /// The kernel resolves write-protect faults itself.
     Async,
     /// Markers in anonymous memory.
@@ -45,7 +45,7 @@ pub enum Need {
 
 /// What was seen of this kernel and machine.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Facts {
+pub struct MachineFacts {
     /// The self-test's outcome.
     pub kernel: Behaviour,
     /// This process may handle faults of the kernel.
@@ -62,7 +62,7 @@ pub struct Facts {
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
-impl Facts {
+impl MachineFacts {
     /// Looks at everything.
     pub fn gather(directory: &Path) -> Result<Self> {
         let setting = |name| {
@@ -88,50 +88,50 @@ impl Facts {
     }
 
     /// Refuses with the reason if something is missing.
-    pub fn check(&self, need: Need) -> Result<(), Skip> {
+    pub fn check(&self, need: TestNeed) -> Result<(), SkipReason> {
         self.missing(need)
-            .map_or(Ok(()), |reason| Err(Skip(reason)))
+            .map_or(Ok(()), |reason| Err(SkipReason(reason)))
     }
 
-    fn missing(&self, need: Need) -> Option<String> {
+    fn missing(&self, need: TestNeed) -> Option<String> {
         let unless = |there: bool, reason: &str| (!there).then(|| reason.to_owned());
         match need {
-            Need::Async => unless(
+            TestNeed::Async => unless(
                 self.kernel.features.is_async(),
                 "this kernel has no asynchronous mode (UFFD_FEATURE_WP_ASYNC, 6.7)",
             ),
-            Need::AnonMarkers => unless(
+            TestNeed::AnonMarkers => unless(
                 self.kernel.anonymous_markers,
                 "this kernel installs no markers in anonymous memory (UFFD_FEATURE_WP_UNPOPULATED, 6.4)",
             ),
-            Need::ShmemMarkers => unless(
+            TestNeed::ShmemMarkers => unless(
                 self.kernel.features.contains(Features::WP_HUGETLBFS_SHMEM),
                 "this kernel write-protects no shmem or hugetlb (UFFD_FEATURE_WP_HUGETLBFS_SHMEM, 5.19)",
             ),
-            Need::Scan => unless(
+            TestNeed::Scan => unless(
                 self.kernel.written.is_some(),
                 "this kernel has no PAGEMAP_SCAN (6.7)",
             ),
-            Need::KernelFaults => unless(
+            TestNeed::KernelFaults => unless(
                 self.kernel_faults,
                 "handling faults of the kernel needs root, CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1",
             ),
-            Need::Hugetlb => match self.kernel.hugetlb {
+            TestNeed::Hugetlb => match self.kernel.hugetlb {
                 Hugetlb::Available => None,
                 Hugetlb::NoFreePages => {
                     Some("no free huge page of 2 MiB: raise vm.nr_hugepages".to_owned())
                 }
                 Hugetlb::Unsupported => Some("this kernel has no huge pages of 2 MiB".to_owned()),
             },
-            Need::Thp => unless(
+            TestNeed::Thp => unless(
                 allows(&self.thp),
                 "transparent huge pages are off: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
             ),
-            Need::ShmemThp => unless(
+            TestNeed::ShmemThp => unless(
                 allows(&self.shmem_thp),
                 "transparent huge pages of shmem are off: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
             ),
-            Need::RegularFile => self.directory_is_tmpfs.then(|| {
+            TestNeed::RegularFile => self.directory_is_tmpfs.then(|| {
                 format!(
                     "{} is tmpfs, whose files are shmem: choose another --dir",
                     self.directory.display()
@@ -161,25 +161,25 @@ mod tests {
 
     #[test]
     fn a_kernel_that_can_nothing_skips_everything_but_kernel_faults_of_root() {
-        let facts = Facts {
+        let facts = MachineFacts {
             kernel_faults: true,
             directory_is_tmpfs: true,
-            ..Facts::default()
+            ..MachineFacts::default()
         };
         let needs = [
-            Need::Async,
-            Need::AnonMarkers,
-            Need::ShmemMarkers,
-            Need::Scan,
-            Need::Hugetlb,
-            Need::Thp,
-            Need::ShmemThp,
-            Need::RegularFile,
+            TestNeed::Async,
+            TestNeed::AnonMarkers,
+            TestNeed::ShmemMarkers,
+            TestNeed::Scan,
+            TestNeed::Hugetlb,
+            TestNeed::Thp,
+            TestNeed::ShmemThp,
+            TestNeed::RegularFile,
         ];
         for need in needs {
             assert!(!facts.check(need).unwrap_err().0.is_empty(), "{need:?}");
         }
-        assert!(facts.check(Need::KernelFaults).is_ok());
+        assert!(facts.check(TestNeed::KernelFaults).is_ok());
     }
 
     #[test]

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use tracker_ebpf::WpMode;
 use uffd::{PAGE_SIZE, page_table_bytes};
 
-use crate::needs::{Facts, Need, Skip};
-use crate::rows::Row;
-use crate::test::{Check, Size, Test};
+use crate::needs::{MachineFacts, SkipReason, TestNeed};
+use crate::row_run::{RowCheck, RowRun, RowSize};
+use crate::rows::WorkloadRow;
 
 /// When to stop and wait.
 #[derive(Clone, Copy, Debug)]
-pub struct Steps {
+pub struct RunSteps {
     /// Wait for a newline after `ready` and after `done`.
     pub step: bool,
     /// Stay after the end until SIGTERM or SIGINT.
@@ -22,7 +22,7 @@ pub struct Steps {
 
 /// How a row ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RowOutcome {
     /// Everything this process can see agrees with the expectation.
     Agrees,
     /// Something does not; it was printed.
@@ -32,13 +32,19 @@ pub enum Outcome {
 }
 
 /// Runs a row and prints one JSON line per phase.
-pub fn run(row: &Row, mode: WpMode, size: Size, facts: Facts, steps: Steps) -> Result<Outcome> {
+pub fn run(
+    row: &WorkloadRow,
+    mode: WpMode,
+    size: RowSize,
+    facts: MachineFacts,
+    steps: RunSteps,
+) -> Result<RowOutcome> {
     let name = row.full_name(mode);
     match try_run(row, mode, size, facts, steps, &name) {
-        Err(error) => match error.downcast::<Skip>() {
+        Err(error) => match error.downcast::<SkipReason>() {
             Ok(skip) => {
                 print(&json!({"phase": "skipped", "row": name, "skipped": skip.0}))?;
-                Ok(Outcome::Skipped)
+                Ok(RowOutcome::Skipped)
             }
             Err(error) => Err(error.context(format!("row {name}"))),
         },
@@ -47,19 +53,19 @@ pub fn run(row: &Row, mode: WpMode, size: Size, facts: Facts, steps: Steps) -> R
 }
 
 fn try_run(
-    row: &Row,
+    row: &WorkloadRow,
     mode: WpMode,
-    size: Size,
-    facts: Facts,
-    steps: Steps,
+    size: RowSize,
+    facts: MachineFacts,
+    steps: RunSteps,
     name: &str,
-) -> Result<Outcome> {
-    let needs_async = (mode == WpMode::Async).then_some(Need::Async);
+) -> Result<RowOutcome> {
+    let needs_async = (mode == WpMode::Async).then_some(TestNeed::Async);
     needs_async
         .iter()
         .chain(row.needs)
         .try_for_each(|&need| facts.check(need))?;
-    let mut test = Test::prepare(row, mode, size, facts)?;
+    let mut test = RowRun::prepare(row, mode, size, facts)?;
     crate::warm_up();
     own_page_table_bytes()?;
     print(&json!({"phase": "ready", "row": name, "pid": std::process::id()}))?;
@@ -80,17 +86,17 @@ fn try_run(
         crate::signals::wait()?;
     }
     Ok(if agrees {
-        Outcome::Agrees
+        RowOutcome::Agrees
     } else {
-        Outcome::Differs
+        RowOutcome::Differs
     })
 }
 
 /// What the kernel tells this process itself: page tables, messages, armed pages.
-fn compare(test: &mut Test, before: u64, after: u64) -> Result<()> {
+fn compare(test: &mut RowRun, before: u64, after: u64) -> Result<()> {
     let tables = (after as i64 - before as i64) / PAGE_SIZE as i64;
     let expected = test.expect.table_balance();
-    test.checks.push(Check {
+    test.checks.push(RowCheck {
         what: "tables gained by VmPTE",
         expected,
         measured: tables,
@@ -105,7 +111,7 @@ fn compare(test: &mut Test, before: u64, after: u64) -> Result<()> {
     Ok(())
 }
 
-fn report(name: &str, test: &Test, before: u64, after: u64, agrees: bool) -> Value {
+fn report(name: &str, test: &RowRun, before: u64, after: u64, agrees: bool) -> Value {
     json!({
         "phase": "done",
         "row": name,

@@ -40,7 +40,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::mm::Advice;
 use uffd::{Features, RegisterMode, Userfaultfd};
 
-use crate::area::Area;
+use crate::area::MappedArea;
 
 mod life;
 mod turmoil;
@@ -49,7 +49,7 @@ const NO_AREA: &str = "there is no such area";
 
 /// Serves until standard input ends.
 pub fn serve(directory: &Path) -> Result<()> {
-    let mut script = Script {
+    let mut script = ScriptServer {
         directory: directory.to_owned(),
         areas: Vec::new(),
         uffds: Vec::new(),
@@ -70,13 +70,13 @@ fn answer(text: &str) -> Result<()> {
     writeln!(stdout(), "{text}").context("cannot answer")
 }
 
-struct Script {
+struct ScriptServer {
     directory: PathBuf,
-    areas: Vec<Area>,
+    areas: Vec<MappedArea>,
     uffds: Vec<Userfaultfd>,
 }
 
-impl Script {
+impl ScriptServer {
     /// Serves until standard input ends, or, which is true, this thread is to leave.
     fn serve(&mut self) -> Result<bool> {
         for line in stdin().lines() {
@@ -109,7 +109,12 @@ impl Script {
                 for run in runs(word(&mut words)?)? {
                     let part = area.pages_part(run);
                     part.unmap()?;
-                    Area::map_at(part.kind, part.range().start, part.pages(), &self.directory)?;
+                    MappedArea::map_at(
+                        part.kind,
+                        part.range().start,
+                        part.pages(),
+                        &self.directory,
+                    )?;
                 }
             }
             name @ ("protect" | "unprotect") => {
@@ -171,13 +176,23 @@ impl Script {
 
     fn map(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
         let (kind, place) = (word(words)?.parse()?, self.areas.len() as u64);
-        Ok(self.add(Area::map(kind, place, parse(words)?, &self.directory)?))
+        Ok(self.add(MappedArea::map(
+            kind,
+            place,
+            parse(words)?,
+            &self.directory,
+        )?))
     }
 
     fn map_at(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
         let kind = word(words)?.parse()?;
         let address = u64::from_str_radix(word(words)?, 16)?;
-        Ok(self.add(Area::map_at(kind, address, parse(words)?, &self.directory)?))
+        Ok(self.add(MappedArea::map_at(
+            kind,
+            address,
+            parse(words)?,
+            &self.directory,
+        )?))
     }
 
     fn move_away(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
@@ -185,7 +200,7 @@ impl Script {
         Ok(self.add(moved))
     }
 
-    fn add(&mut self, area: Area) -> String {
+    fn add(&mut self, area: MappedArea) -> String {
         self.areas.push(area);
         let Range { start, end } = area.range();
         format!("{start:x} {end:x}")
@@ -211,13 +226,13 @@ impl Script {
         self.uffds.retain(|uffd| uffd.as_fd().as_raw_fd() != number);
     }
 
-    fn area(&self, words: &mut SplitWhitespace<'_>) -> Result<&Area> {
+    fn area(&self, words: &mut SplitWhitespace<'_>) -> Result<&MappedArea> {
         self.areas.get(parse::<usize>(words)?).context(NO_AREA)
     }
 }
 
 /// The threads take the pages in turns.
-fn store(area: &Area, value: u64, threads: usize, pages: &[u64]) {
+fn store(area: &MappedArea, value: u64, threads: usize, pages: &[u64]) {
     thread::scope(|scope| {
         for first in 0..threads {
             let own = pages.iter().skip(first).step_by(threads);
@@ -227,7 +242,7 @@ fn store(area: &Area, value: u64, threads: usize, pages: &[u64]) {
 }
 
 /// The kernel writes: read(2) of one byte into each page.
-fn read(area: &Area, value: u8, pages: &[u64]) -> Result<()> {
+fn read(area: &MappedArea, value: u8, pages: &[u64]) -> Result<()> {
     let memfd = rustix::fs::memfd_create("script", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut source = File::from(memfd);
     source.write_all(&[value])?;
@@ -239,7 +254,7 @@ fn read(area: &Area, value: u8, pages: &[u64]) -> Result<()> {
 }
 
 /// Every thread goes over the pages from a place of its own, so that they meet at the same ones, and stores or loads.
-fn churn(area: &Area, seed: u64, threads: u64, times: u64) {
+fn churn(area: &MappedArea, seed: u64, threads: u64, times: u64) {
     thread::scope(|scope| {
         for thread in 0..threads {
             scope.spawn(move || {
@@ -295,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_script_maps_and_touches() {
-        let mut script = Script {
+        let mut script = ScriptServer {
             directory: "/tmp".into(),
             areas: Vec::new(),
             uffds: Vec::new(),

@@ -5,11 +5,11 @@ use std::ops::Range;
 use tracker_ebpf::TableLevel;
 use uffd::PMD_SIZE;
 
-use crate::area::Kind;
+use crate::area::MemoryKind;
 
 /// Page tables by level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tables {
+pub struct PageTables {
     /// PTE tables, one per 2 MiB.
     pub pte: u64,
     /// PMD tables, one per GiB.
@@ -18,13 +18,13 @@ pub struct Tables {
     pub pud: u64,
 }
 
-impl Tables {
+impl PageTables {
     /// Those that a range needs which shares none with others.
-    pub fn of(range: &Range<u64>, kind: Kind) -> Self {
+    pub fn of(range: &Range<u64>, kind: MemoryKind) -> Self {
         let spans = |size: u64| range.end.div_ceil(size) - range.start / size;
         let pte = match kind {
             // A THP of anonymous memory carries a table for the day it is split.
-            Kind::Hugetlb | Kind::ShmemThp => 0,
+            MemoryKind::Hugetlb | MemoryKind::ShmemThp => 0,
             _ => spans(PMD_SIZE),
         };
         Self {
@@ -71,10 +71,10 @@ mod tests {
 
     #[test]
     fn tables_of_a_range_are_its_spans() {
-        let of = |length| Tables::of(&(START..START + length), Kind::Anon);
+        let of = |length| PageTables::of(&(START..START + length), MemoryKind::Anon);
         assert_eq!(
             of(4096),
-            Tables {
+            PageTables {
                 pte: 1,
                 pmd: 1,
                 pud: 1
@@ -82,7 +82,7 @@ mod tests {
         );
         assert_eq!(
             of(PMD_SIZE + 4096),
-            Tables {
+            PageTables {
                 pte: 2,
                 pmd: 1,
                 pud: 1
@@ -90,7 +90,7 @@ mod tests {
         );
         assert_eq!(
             of(GIB),
-            Tables {
+            PageTables {
                 pte: 512,
                 pmd: 1,
                 pud: 1
@@ -98,7 +98,7 @@ mod tests {
         );
         assert_eq!(
             of(GIB + 4096),
-            Tables {
+            PageTables {
                 pte: 513,
                 pmd: 2,
                 pud: 1
@@ -108,9 +108,13 @@ mod tests {
 
     #[test]
     fn huge_pages_need_no_pte_table_but_anonymous_thp() {
-        let of = |kind| Tables::of(&(START..START + 4 * PMD_SIZE), kind).pte;
+        let of = |kind| PageTables::of(&(START..START + 4 * PMD_SIZE), kind).pte;
         assert_eq!(
-            (of(Kind::Hugetlb), of(Kind::ShmemThp), of(Kind::Thp)),
+            (
+                of(MemoryKind::Hugetlb),
+                of(MemoryKind::ShmemThp),
+                of(MemoryKind::Thp)
+            ),
             (0, 0, 4)
         );
     }

@@ -9,12 +9,12 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::area::Area;
-use crate::child::Line;
+use crate::area::MappedArea;
+use crate::child::WordPipe;
 
 /// How the other process writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means {
+pub enum WriteMeans {
     /// process_vm_writev(2).
     VmWritev,
     /// `/proc/PID/mem`.
@@ -23,13 +23,13 @@ pub enum Means {
 
 /// The other process, told over a pipe where to write one byte at a time.
 #[derive(Debug)]
-pub struct Writer {
-    line: Line,
+pub struct RemoteWriter {
+    line: WordPipe,
     /// It ends when its standard input closes, at the latest when this process ends.
     _process: Child,
 }
 
-impl Writer {
+impl RemoteWriter {
     /// Starts it. It may write to us: we tell Yama so.
     pub fn start() -> Result<Self> {
         let mut process = Command::new("/proc/self/exe")
@@ -50,17 +50,17 @@ impl Writer {
         // then forbids nothing.
         unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::c_ulong::from(process.id())) };
         Ok(Self {
-            line: Line::new(OwnedFd::from(from), OwnedFd::from(to)),
+            line: WordPipe::new(OwnedFd::from(from), OwnedFd::from(to)),
             _process: process,
         })
     }
 
     /// Has it write one byte to each unit of `area`.
-    pub fn write(&mut self, area: &Area, means: Means) -> Result<()> {
+    pub fn write(&mut self, area: &MappedArea, means: WriteMeans) -> Result<()> {
         for unit in 0..area.units() {
             let address = area.address(unit).addr() as u64;
             self.line
-                .send(address | u64::from(means == Means::ProcMem))?;
+                .send(address | u64::from(means == WriteMeans::ProcMem))?;
         }
         self.line.send(0)?;
         let failed = self.line.receive()?;
@@ -80,7 +80,7 @@ pub fn serve(parent: u32) -> Result<()> {
         std::io::stdin().as_fd().try_clone_to_owned()?,
         std::io::stdout().as_fd().try_clone_to_owned()?,
     );
-    let mut line = Line::new(from, to);
+    let mut line = WordPipe::new(from, to);
     let memory = File::options()
         .write(true)
         .open(format!("/proc/{parent}/mem"));

@@ -4,13 +4,13 @@ use anyhow::Result;
 use rustix::mm::Advice;
 use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause};
 
-use crate::area::{Area, Kind};
-use crate::tables::Tables;
-use crate::test::{Test, halves};
+use crate::area::{MappedArea, MemoryKind};
+use crate::row_run::{RowRun, halves};
+use crate::tables::PageTables;
 
 /// Disarming takes markers away; the tables that held them stay.
-pub fn resolve_markers(t: &mut Test) -> Result<()> {
-    let area = t.marked(Kind::Anon)?;
+pub fn resolve_markers(t: &mut RowRun) -> Result<()> {
+    let area = t.marked(MemoryKind::Anon)?;
     t.uffd.resolve(&area.range())?;
     t.expect.markers(&area, MarkerEvent::Dropped, area.units());
     t.expect.pages(&area, 0);
@@ -18,8 +18,8 @@ pub fn resolve_markers(t: &mut Test) -> Result<()> {
 }
 
 /// Unregistering disarms; writes are ordinary from then on.
-pub fn unregister_present(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn unregister_present(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     t.uffd.unregister(&area.range())?;
     let faults = area.write_all();
     // The entries stay read-only until the first write makes them writable again.
@@ -32,16 +32,16 @@ pub fn unregister_present(t: &mut Test) -> Result<()> {
 }
 
 /// Unregistering takes markers away; their tables stay.
-pub fn unregister_markers(t: &mut Test) -> Result<()> {
-    let area = t.marked(Kind::Anon)?;
+pub fn unregister_markers(t: &mut RowRun) -> Result<()> {
+    let area = t.marked(MemoryKind::Anon)?;
     t.uffd.unregister(&area.range())?;
     t.expect.markers(&area, MarkerEvent::Dropped, area.units());
     Ok(())
 }
 
 /// Both parts of a split VMA stay armed; each is a VMA of its own.
-pub fn split(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn split(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     let parts = halves(&area).map(|units| area.part(units));
     parts[1].advise(Advice::LinuxDontDump)?;
     for part in parts {
@@ -52,8 +52,8 @@ pub fn split(t: &mut Test) -> Result<()> {
 }
 
 /// The first part is written while the second is read-only and so another VMA, the second when they are one again.
-pub fn merge(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn merge(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     let [first, second] = halves(&area).map(|units| area.part(units));
     second.protect(false)?;
     first.write_all();
@@ -64,8 +64,8 @@ pub fn merge(t: &mut Test) -> Result<()> {
 }
 
 /// Without EVENT_REMAP the moved VMA is not registered any more.
-pub fn move_untracked(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn move_untracked(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     let moved = area.move_to(1)?;
     // Kernels that carry the bits along move whole tables; the others clear the bits, table by table.
     let whole_tables = t.is_armed(moved.range().start)?;
@@ -77,8 +77,8 @@ pub fn move_untracked(t: &mut Test) -> Result<()> {
 }
 
 /// With EVENT_REMAP the moved VMA is registered, and its pages are armed.
-pub fn move_tracked(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn move_tracked(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     let moved = area.move_to(1)?;
     let tables = tables_of_move(&area, true);
     t.expect.tables(&moved, TableCause::Move, tables);
@@ -93,10 +93,10 @@ pub fn move_tracked(t: &mut Test) -> Result<()> {
 
 /// A move allocates at the new place what it then frees at the old: PMD tables, and the PTE tables it does not carry
 /// over whole. The PUD table holds both places.
-fn tables_of_move(area: &Area, whole_tables: bool) -> Tables {
+fn tables_of_move(area: &MappedArea, whole_tables: bool) -> PageTables {
     let needed = area.tables().without_pud();
     let carried = if whole_tables { area.pages() / 512 } else { 0 };
-    Tables {
+    PageTables {
         pte: needed.pte - carried,
         ..needed
     }

@@ -5,12 +5,12 @@ use rustix::mm::Advice;
 use tracker_ebpf::TableCause;
 use uffd::{PAGE_SIZE, RegisterMode};
 
-use crate::area::Kind;
-use crate::test::Test;
+use crate::area::MemoryKind;
+use crate::row_run::RowRun;
 
 /// Populating allocates the tables that a first touch would.
-pub fn populate_fresh(t: &mut Test) -> Result<()> {
-    let area = t.tracked(Kind::Anon)?;
+pub fn populate_fresh(t: &mut RowRun) -> Result<()> {
+    let area = t.tracked(MemoryKind::Anon)?;
     area.advise(Advice::LinuxPopulateWrite)?;
     t.expect.tables(&area, TableCause::Populate, area.tables());
     t.uffd.arm(&area.range())?;
@@ -21,16 +21,16 @@ pub fn populate_fresh(t: &mut Test) -> Result<()> {
 }
 
 /// Makes armed pages writable and so written, though no content changes.
-pub fn populate_present(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn populate_present(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     area.advise(Advice::LinuxPopulateWrite)?;
     t.expect_written(&area);
     Ok(())
 }
 
 /// Replaces markers by pages and makes those writable: both faults, as with a store.
-pub fn populate_markers(t: &mut Test) -> Result<()> {
-    let area = t.marked(Kind::Anon)?;
+pub fn populate_markers(t: &mut RowRun) -> Result<()> {
+    let area = t.marked(MemoryKind::Anon)?;
     area.advise(Advice::LinuxPopulateWrite)?;
     t.expect_consumed(&area);
     t.expect_written(&area);
@@ -38,17 +38,17 @@ pub fn populate_markers(t: &mut Test) -> Result<()> {
 }
 
 /// Pins private writable pages as if they were written.
-pub fn lock(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn lock(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     area.lock()?;
     t.expect_written(&area);
     Ok(())
 }
 
 /// `UFFDIO_COPY` with its write-protect flag brings pages that are armed from the first moment.
-pub fn copy(t: &mut Test) -> Result<()> {
+pub fn copy(t: &mut RowRun) -> Result<()> {
     let content = [7u8; PAGE_SIZE as usize];
-    let area = t.tracked_for(Kind::Anon, t.size.pages, RegisterMode::MISSING_WP)?;
+    let area = t.tracked_for(MemoryKind::Anon, t.size.pages, RegisterMode::MISSING_WP)?;
     for unit in 0..area.units() {
         let page = area.part(unit..unit + 1).range();
         // SAFETY: `content` is as long as the page, into which no reference exists.

@@ -3,13 +3,13 @@
 use anyhow::Result;
 use tracker_ebpf::TableCause;
 
-use crate::area::{Area, Kind};
-use crate::child::Child;
-use crate::test::Test;
+use crate::area::{MappedArea, MemoryKind};
+use crate::child::ForkedChild;
+use crate::row_run::RowRun;
 
 /// The child's copy is not registered, so nothing of it is counted; the parent's pages stay armed and shared until it writes them.
-pub fn untracked(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn untracked(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     let child = fork_and_write(&area)?;
     write_as_parent(t, &area);
     t.keep(child);
@@ -17,8 +17,8 @@ pub fn untracked(t: &mut Test) -> Result<()> {
 }
 
 /// The child has a userfaultfd of its own, which the handler is given; its copy is armed too.
-pub fn tracked(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn tracked(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     let child = fork_and_write(&area)?;
     let mode = t.mode;
     t.expect.of_process(child.pid(), |child| {
@@ -32,9 +32,9 @@ pub fn tracked(t: &mut Test) -> Result<()> {
 }
 
 /// The child writes every page and stays until the row ends.
-fn fork_and_write(area: &Area) -> Result<Child> {
+fn fork_and_write(area: &MappedArea) -> Result<ForkedChild> {
     let area = *area;
-    let mut child = Child::fork(move |line| {
+    let mut child = ForkedChild::fork(move |line| {
         area.write_all();
         line.send(1)?;
         line.receive().map(drop)
@@ -43,7 +43,7 @@ fn fork_and_write(area: &Area) -> Result<Child> {
     Ok(child)
 }
 
-fn write_as_parent(t: &mut Test, area: &Area) {
+fn write_as_parent(t: &mut RowRun, area: &MappedArea) {
     area.write_all();
     t.expect_written(area);
 }

@@ -4,14 +4,14 @@ use anyhow::Result;
 use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause, WpMode};
 
 use super::touch::scan_and_arm;
-use crate::area::{Area, Kind};
-use crate::needs::Skip;
-use crate::test::Test;
+use crate::area::{MappedArea, MemoryKind};
+use crate::needs::SkipReason;
+use crate::row_run::RowRun;
 
 /// A write to an armed THP. Async: the kernel splits it (`huge`) and resolves the one page (`pte`), the other 511 stay
 /// armed. Sync: one message, and the handler resolves all 2 MiB.
-pub fn anon(t: &mut Test) -> Result<()> {
-    let area = populated(t, Kind::Thp)?;
+pub fn anon(t: &mut RowRun) -> Result<()> {
+    let area = populated(t, MemoryKind::Thp)?;
     t.uffd.arm(&area.range())?;
     let faults = area.write_all();
     t.check("page faults of writing", area.units(), faults);
@@ -29,13 +29,13 @@ pub fn anon(t: &mut Test) -> Result<()> {
 }
 
 /// `UFFDIO_WRITEPROTECT` of a shmem THP takes it out of the page table and leaves 512 markers.
-pub fn shmem(t: &mut Test) -> Result<()> {
-    let area = populated(t, Kind::ShmemThp)?;
+pub fn shmem(t: &mut RowRun) -> Result<()> {
+    let area = populated(t, MemoryKind::ShmemThp)?;
     t.uffd.arm(&area.range())?;
     t.expect.tables(
         &area,
         TableCause::Arm,
-        crate::tables::Tables::pte(area.units()),
+        crate::tables::PageTables::pte(area.units()),
     );
     t.expect
         .markers(&area, MarkerEvent::Installed, area.pages());
@@ -54,8 +54,8 @@ pub fn shmem(t: &mut Test) -> Result<()> {
 
 /// `PAGEMAP_SCAN` arms the huge entry itself; the write drops that entry and maps the page anew, unarmed: no event at
 /// all, and 512 pages written for one byte.
-pub fn shmem_scan(t: &mut Test) -> Result<()> {
-    let area = populated(t, Kind::ShmemThp)?;
+pub fn shmem_scan(t: &mut RowRun) -> Result<()> {
+    let area = populated(t, MemoryKind::ShmemThp)?;
     scan_and_arm(t, &area)?;
     let faults = area.write_all();
     t.check("page faults of writing", area.units(), faults);
@@ -64,10 +64,12 @@ pub fn shmem_scan(t: &mut Test) -> Result<()> {
 }
 
 /// Writes every page. Where the kernel gave huge pages that is one fault per 2 MiB.
-fn populated(t: &mut Test, kind: Kind) -> Result<Area> {
+fn populated(t: &mut RowRun, kind: MemoryKind) -> Result<MappedArea> {
     let area = t.tracked(kind)?;
     if area.write_every_page() != area.units() {
-        return Err(Skip("the kernel gave small pages: no free 2 MiB of memory".to_owned()).into());
+        return Err(
+            SkipReason("the kernel gave small pages: no free 2 MiB of memory".to_owned()).into(),
+        );
     }
     t.expect.tables(&area, TableCause::Fault, area.tables());
     Ok(area)

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::MemfdFlags;
 
-use crate::area::{Area, Kind, faults_of};
-use crate::test::Test;
-use crate::writer::Means;
+use crate::area::{MappedArea, MemoryKind, faults_of};
+use crate::row_run::RowRun;
+use crate::writer::WriteMeans;
 
 /// read(2) from a pipe, one byte to each page.
-pub fn from_pipe(t: &mut Test) -> Result<()> {
+pub fn from_pipe(t: &mut RowRun) -> Result<()> {
     let (reader, writer) = rustix::pipe::pipe().context("cannot make a pipe")?;
     read_into_armed(t, |area, unit| {
         rustix::io::write(&writer, &[1]).context("cannot fill the pipe")?;
@@ -19,14 +19,17 @@ pub fn from_pipe(t: &mut Test) -> Result<()> {
 }
 
 /// read(2) from a file, one byte to each page.
-pub fn from_file(t: &mut Test) -> Result<()> {
+pub fn from_file(t: &mut RowRun) -> Result<()> {
     let memfd = rustix::fs::memfd_create("uffdwp-workload-source", MemfdFlags::CLOEXEC)?;
     rustix::fs::ftruncate(&memfd, t.size.pages)?;
     read_into_armed(t, |area, unit| read_byte(&memfd, area, unit))
 }
 
-fn read_into_armed(t: &mut Test, mut read: impl FnMut(&Area, u64) -> Result<()>) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+fn read_into_armed(
+    t: &mut RowRun,
+    mut read: impl FnMut(&MappedArea, u64) -> Result<()>,
+) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     let mut result = Ok(());
     let faults = faults_of(|| result = (0..area.units()).try_for_each(|unit| read(&area, unit)));
     result?;
@@ -35,7 +38,7 @@ fn read_into_armed(t: &mut Test, mut read: impl FnMut(&Area, u64) -> Result<()>)
     Ok(())
 }
 
-fn read_byte(from: impl AsFd, area: &Area, unit: u64) -> Result<()> {
+fn read_byte(from: impl AsFd, area: &MappedArea, unit: u64) -> Result<()> {
     use std::os::fd::AsRawFd as _;
     let fd = from.as_fd().as_raw_fd();
     // SAFETY: the kernel writes one byte into the mapping, into which no reference exists.
@@ -50,8 +53,8 @@ fn read_byte(from: impl AsFd, area: &Area, unit: u64) -> Result<()> {
 }
 
 /// Another process writes one byte to each page: the fault is taken there and belongs to us.
-pub fn from_process(t: &mut Test, means: Means) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn from_process(t: &mut RowRun, means: WriteMeans) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     t.writer()?.write(&area, means)?;
     t.expect_written(&area);
     Ok(())

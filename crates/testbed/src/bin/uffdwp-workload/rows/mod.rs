@@ -14,140 +14,140 @@ mod zap;
 use tracker_ebpf::WpMode;
 use uffd::Features;
 
-pub use row::Row;
+pub use row::WorkloadRow;
 
-use crate::area::Kind;
-use crate::needs::Need;
-use crate::writer::Means;
+use crate::area::MemoryKind;
+use crate::needs::TestNeed;
+use crate::writer::WriteMeans;
 
-const SHMEM: &[Need] = &[Need::ShmemMarkers];
-const HUGETLB: &[Need] = &[Need::ShmemMarkers, Need::Hugetlb];
-const MARKERS: &[Need] = &[Need::AnonMarkers];
-const KERNEL: &[Need] = &[Need::KernelFaults];
-const FILE: &[Need] = &[Need::RegularFile];
-const SCAN: &[Need] = &[Need::Scan];
+const SHMEM: &[TestNeed] = &[TestNeed::ShmemMarkers];
+const HUGETLB: &[TestNeed] = &[TestNeed::ShmemMarkers, TestNeed::Hugetlb];
+const MARKERS: &[TestNeed] = &[TestNeed::AnonMarkers];
+const KERNEL: &[TestNeed] = &[TestNeed::KernelFaults];
+const FILE: &[TestNeed] = &[TestNeed::RegularFile];
+const SCAN: &[TestNeed] = &[TestNeed::Scan];
 
 /// Every row there is.
-pub const ROWS: &[Row] = &[
+pub const ROWS: &[WorkloadRow] = &[
     // A user store or load, by what the page comes from and what is there.
-    Row::new(
+    WorkloadRow::new(
         "anon-present",
         "write armed pages of anonymous memory",
-        |t| touch::present(t, Kind::Anon),
+        |t| touch::present(t, MemoryKind::Anon),
     ),
-    Row::new("anon-marker-write", "write where only markers are", |t| {
-        touch::marker_write(t, Kind::Anon)
+    WorkloadRow::new("anon-marker-write", "write where only markers are", |t| {
+        touch::marker_write(t, MemoryKind::Anon)
     })
     .needs(MARKERS),
-    Row::new("anon-marker-read", "read where only markers are", |t| {
-        touch::marker_read(t, Kind::Anon)
+    WorkloadRow::new("anon-marker-read", "read where only markers are", |t| {
+        touch::marker_read(t, MemoryKind::Anon)
     })
     .needs(MARKERS),
-    Row::new(
+    WorkloadRow::new(
         "shmem-present",
         "the same with MAP_SHARED|MAP_ANONYMOUS",
-        |t| touch::present(t, Kind::SharedAnon),
+        |t| touch::present(t, MemoryKind::SharedAnon),
     )
     .needs(SHMEM),
-    Row::new(
+    WorkloadRow::new(
         "shmem-marker-write",
         "the same with MAP_SHARED|MAP_ANONYMOUS",
-        |t| touch::marker_write(t, Kind::SharedAnon),
+        |t| touch::marker_write(t, MemoryKind::SharedAnon),
     )
     .needs(SHMEM),
-    Row::new(
+    WorkloadRow::new(
         "shmem-marker-read",
         "the same with MAP_SHARED|MAP_ANONYMOUS",
-        |t| touch::marker_read(t, Kind::SharedAnon),
+        |t| touch::marker_read(t, MemoryKind::SharedAnon),
     )
     .needs(SHMEM),
-    Row::new("memfd-present", "the same with a memfd", |t| {
-        touch::present(t, Kind::Memfd)
+    WorkloadRow::new("memfd-present", "the same with a memfd", |t| {
+        touch::present(t, MemoryKind::Memfd)
     })
     .needs(SHMEM),
-    Row::new("memfd-marker-write", "the same with a memfd", |t| {
-        touch::marker_write(t, Kind::Memfd)
+    WorkloadRow::new("memfd-marker-write", "the same with a memfd", |t| {
+        touch::marker_write(t, MemoryKind::Memfd)
     })
     .needs(SHMEM),
-    Row::new("memfd-marker-read", "the same with a memfd", |t| {
-        touch::marker_read(t, Kind::Memfd)
+    WorkloadRow::new("memfd-marker-read", "the same with a memfd", |t| {
+        touch::marker_read(t, MemoryKind::Memfd)
     })
     .needs(SHMEM),
-    Row::new(
+    WorkloadRow::new(
         "hugetlb-present",
         "the same with huge pages of hugetlb",
-        |t| touch::present(t, Kind::Hugetlb),
+        |t| touch::present(t, MemoryKind::Hugetlb),
     )
     .needs(HUGETLB),
-    Row::new(
+    WorkloadRow::new(
         "hugetlb-marker-write",
         "the same with huge pages of hugetlb",
-        |t| touch::marker_write(t, Kind::Hugetlb),
+        |t| touch::marker_write(t, MemoryKind::Hugetlb),
     )
     .needs(HUGETLB),
-    Row::new(
+    WorkloadRow::new(
         "hugetlb-marker-read",
         "the same with huge pages of hugetlb",
-        |t| touch::marker_read(t, Kind::Hugetlb),
+        |t| touch::marker_read(t, MemoryKind::Hugetlb),
     )
     .needs(HUGETLB),
-    Row::new(
+    WorkloadRow::new(
         "file-private-present",
         "write armed pages of the page cache, mapped privately",
-        |t| touch::read_then_write(t, Kind::FilePrivate),
+        |t| touch::read_then_write(t, MemoryKind::FilePrivate),
     )
     .only_async()
     .needs(FILE),
-    Row::new(
+    WorkloadRow::new(
         "file-private-marker-write",
         "write markers over a private file mapping",
-        |t| touch::marker_write(t, Kind::FilePrivate),
+        |t| touch::marker_write(t, MemoryKind::FilePrivate),
     )
     .only_async()
     .needs(FILE),
-    Row::new(
+    WorkloadRow::new(
         "file-shared-present",
         "write armed pages of a shared file mapping",
-        |t| touch::present(t, Kind::FileShared),
+        |t| touch::present(t, MemoryKind::FileShared),
     )
     .only_async()
     .needs(FILE),
-    Row::new(
+    WorkloadRow::new(
         "file-shared-marker-write",
         "write markers over a shared file mapping",
-        |t| touch::marker_write(t, Kind::FileShared),
+        |t| touch::marker_write(t, MemoryKind::FileShared),
     )
     .only_async()
     .needs(FILE),
     // Transparent huge pages.
-    Row::new(
+    WorkloadRow::new(
         "thp",
         "write one byte to each armed transparent huge page",
         huge::anon,
     )
-    .needs(&[Need::Thp]),
-    Row::new(
+    .needs(&[TestNeed::Thp]),
+    WorkloadRow::new(
         "thp-shmem",
         "the same with shmem: arming splits it into markers",
         huge::shmem,
     )
-    .needs(&[Need::ShmemThp, Need::ShmemMarkers]),
-    Row::new(
+    .needs(&[TestNeed::ShmemThp, TestNeed::ShmemMarkers]),
+    WorkloadRow::new(
         "thp-shmem-scan",
         "armed by PAGEMAP_SCAN instead: all bits are lost, nothing is seen",
         huge::shmem_scan,
     )
     .only_async()
-    .needs(&[Need::ShmemThp, Need::Scan]),
+    .needs(&[TestNeed::ShmemThp, TestNeed::Scan]),
     // Arming by PAGEMAP_SCAN.
-    Row::new(
+    WorkloadRow::new(
         "scan-ptes",
         "PAGEMAP_SCAN arms tables with one page each: exact markers",
         touch::scan_ptes,
     )
     .only_async()
     .needs(SCAN),
-    Row::new(
+    WorkloadRow::new(
         "scan-hole",
         "PAGEMAP_SCAN arms a range that has no tables",
         touch::scan_hole,
@@ -155,148 +155,148 @@ pub const ROWS: &[Row] = &[
     .only_async()
     .needs(SCAN),
     // Who writes: the kernel, another process, another path into the fault handler.
-    Row::new(
+    WorkloadRow::new(
         "read-pipe",
         "read(2) from a pipe into armed pages",
         kernel::from_pipe,
     )
     .needs(KERNEL),
-    Row::new(
+    WorkloadRow::new(
         "read-file",
         "pread(2) from a memfd into armed pages",
         kernel::from_file,
     )
     .needs(KERNEL),
-    Row::new(
+    WorkloadRow::new(
         "remote-writev",
         "process_vm_writev(2) by another process",
-        |t| kernel::from_process(t, Means::VmWritev),
+        |t| kernel::from_process(t, WriteMeans::VmWritev),
     )
     .needs(KERNEL)
     .with_writer(),
     // In sync mode the kernel refuses this write: it cannot wait for a handler there.
-    Row::new(
+    WorkloadRow::new(
         "remote-mem",
         "/proc/PID/mem written by another process",
-        |t| kernel::from_process(t, Means::ProcMem),
+        |t| kernel::from_process(t, WriteMeans::ProcMem),
     )
     .only_async()
     .needs(KERNEL)
     .with_writer(),
-    Row::new(
+    WorkloadRow::new(
         "populate-fresh",
         "MADV_POPULATE_WRITE of empty memory, then armed and written",
         fill::populate_fresh,
     ),
-    Row::new(
+    WorkloadRow::new(
         "populate-write",
         "MADV_POPULATE_WRITE over armed pages: written, and unchanged",
         fill::populate_present,
     )
     .needs(KERNEL),
-    Row::new(
+    WorkloadRow::new(
         "populate-write-marker",
         "MADV_POPULATE_WRITE over markers",
         fill::populate_markers,
     )
-    .needs(&[Need::KernelFaults, Need::AnonMarkers]),
-    Row::new(
+    .needs(&[TestNeed::KernelFaults, TestNeed::AnonMarkers]),
+    WorkloadRow::new(
         "mlock",
         "mlock(2) of armed pages: written, and unchanged",
         fill::lock,
     )
     .needs(KERNEL),
-    Row::new(
+    WorkloadRow::new(
         "uffdio-copy",
         "UFFDIO_COPY fills armed pages, then they are written",
         fill::copy,
     ),
     // Pages that go away.
-    Row::new(
+    WorkloadRow::new(
         "dontneed-anon",
         "MADV_DONTNEED of armed anonymous pages",
         zap::present_anon,
     ),
-    Row::new(
+    WorkloadRow::new(
         "dontneed-anon-marker",
         "MADV_DONTNEED of anonymous markers",
         zap::markers_anon,
     )
     .needs(MARKERS),
-    Row::new(
+    WorkloadRow::new(
         "dontneed-shmem",
         "MADV_DONTNEED of armed shmem leaves markers, then they are written",
         zap::present_shmem,
     )
     .needs(SHMEM),
-    Row::new(
+    WorkloadRow::new(
         "munmap",
         "write armed pages, then munmap(2): every table is freed",
         zap::unmap,
     ),
     // Tracking that ends, VMAs that change.
-    Row::new(
+    WorkloadRow::new(
         "resolve-marker",
         "UFFDIO_WRITEPROTECT takes markers away",
         change::resolve_markers,
     )
     .needs(MARKERS),
-    Row::new(
+    WorkloadRow::new(
         "unregister",
         "UFFDIO_UNREGISTER armed pages, then write: nothing is seen",
         change::unregister_present,
     ),
-    Row::new(
+    WorkloadRow::new(
         "unregister-marker",
         "UFFDIO_UNREGISTER markers",
         change::unregister_markers,
     )
     .needs(MARKERS),
-    Row::new(
+    WorkloadRow::new(
         "split",
         "a VMA splits, both parts are written",
         change::split,
     ),
-    Row::new(
+    WorkloadRow::new(
         "merge",
         "a VMA splits and merges again, both parts are written",
         change::merge,
     ),
-    Row::new(
+    WorkloadRow::new(
         "mremap",
         "mremap(2) without EVENT_REMAP: tracking ends",
         change::move_untracked,
     ),
-    Row::new(
+    WorkloadRow::new(
         "mremap-event",
         "mremap(2) with EVENT_REMAP: tracking moves along",
         change::move_tracked,
     )
     .events(Features::EVENT_REMAP),
-    Row::new(
+    WorkloadRow::new(
         "fork",
         "fork(2) without EVENT_FORK: only the parent is tracked",
         fork::untracked,
     ),
-    Row::new(
+    WorkloadRow::new(
         "fork-event",
         "fork(2) with EVENT_FORK: parent and child are tracked",
         fork::tracked,
     )
     .events(Features::EVENT_FORK),
     // Many VMAs, many threads.
-    Row::new(
+    WorkloadRow::new(
         "many-vmas",
         "as many VMAs as --pages, each one page long, written while armed",
         vmas::many,
     ),
-    Row::new(
+    WorkloadRow::new(
         "threads",
         "threads write armed pages, in rounds",
         threads::present,
     )
     .with_threads(),
-    Row::new(
+    WorkloadRow::new(
         "threads-marker",
         "threads write markers, in rounds",
         threads::markers,
@@ -306,7 +306,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// Finds a row and its mode by full name.
-pub fn find(full_name: &str) -> Option<(&'static Row, WpMode)> {
+pub fn find(full_name: &str) -> Option<(&'static WorkloadRow, WpMode)> {
     let all = ROWS
         .iter()
         .flat_map(|row| row.modes.iter().map(move |&mode| (row, mode)));

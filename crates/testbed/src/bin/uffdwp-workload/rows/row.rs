@@ -4,11 +4,11 @@ use anyhow::Result;
 use tracker_ebpf::WpMode;
 use uffd::Features;
 
-use crate::needs::Need;
-use crate::test::Test;
+use crate::needs::TestNeed;
+use crate::row_run::RowRun;
 
 /// One row of the table; its full name is `NAME-sync` or `NAME-async`.
-pub struct Row {
+pub struct WorkloadRow {
     /// Name without the mode.
     pub name: &'static str,
     /// What it does, in one line.
@@ -16,7 +16,7 @@ pub struct Row {
     /// Modes it makes sense in.
     pub modes: &'static [WpMode],
     /// What it needs besides.
-    pub needs: &'static [Need],
+    pub needs: &'static [TestNeed],
     /// Events its userfaultfd reports.
     pub events: Features,
     /// A second process writes into this one.
@@ -24,15 +24,15 @@ pub struct Row {
     /// Several threads write.
     pub needs_threads: bool,
     /// Does it, and writes down what must be counted.
-    pub run: fn(&mut Test) -> Result<()>,
+    pub run: fn(&mut RowRun) -> Result<()>,
 }
 
-impl Row {
+impl WorkloadRow {
     /// A row of both modes that needs nothing.
     pub const fn new(
         name: &'static str,
         about: &'static str,
-        run: fn(&mut Test) -> Result<()>,
+        run: fn(&mut RowRun) -> Result<()>,
     ) -> Self {
         Self {
             name,
@@ -55,7 +55,7 @@ impl Row {
     }
 
     /// What it needs besides the mode.
-    pub const fn needs(self, needs: &'static [Need]) -> Self {
+    pub const fn needs(self, needs: &'static [TestNeed]) -> Self {
         Self { needs, ..self }
     }
 

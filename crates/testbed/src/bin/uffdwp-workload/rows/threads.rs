@@ -5,12 +5,12 @@ use rustix::mm::Advice;
 use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause};
 
 use super::zap::{allocated_again, freed_by_dontneed};
-use crate::area::{Area, Kind};
-use crate::test::Test;
+use crate::area::{MappedArea, MemoryKind};
+use crate::row_run::RowRun;
 
 /// Threads race for the tables of fresh memory, then write every page once a round, armed anew for each.
-pub fn present(t: &mut Test) -> Result<()> {
-    let area = t.tracked(Kind::Anon)?;
+pub fn present(t: &mut RowRun) -> Result<()> {
+    let area = t.tracked(MemoryKind::Anon)?;
     write_by_all(t, area)?;
     t.expect.tables(&area, TableCause::Fault, area.tables());
     for _ in 0..t.size.rounds {
@@ -24,8 +24,8 @@ pub fn present(t: &mut Test) -> Result<()> {
 }
 
 /// Each round begins with nothing but markers.
-pub fn markers(t: &mut Test) -> Result<()> {
-    let area = t.marked(Kind::Anon)?;
+pub fn markers(t: &mut RowRun) -> Result<()> {
+    let area = t.marked(MemoryKind::Anon)?;
     for round in 0..t.size.rounds {
         if round != 0 {
             area.advise(Advice::LinuxDontNeed)?;
@@ -45,7 +45,7 @@ pub fn markers(t: &mut Test) -> Result<()> {
 }
 
 /// Thread n of N writes pages n, n + N, n + 2N and so on: all work on each table.
-fn write_by_all(t: &Test, area: Area) -> Result<()> {
+fn write_by_all(t: &RowRun, area: MappedArea) -> Result<()> {
     let threads = t.size.threads;
     t.on_all_threads(move |number| {
         (number..area.units())

@@ -4,11 +4,11 @@ use anyhow::Result;
 use tracker_ebpf::{MarkerEvent, TableCause};
 use uffd::{PageRegion, Query};
 
-use crate::area::{Area, Kind};
-use crate::test::Test;
+use crate::area::{MappedArea, MemoryKind};
+use crate::row_run::RowRun;
 
 /// A write to an armed page is one fault, whether the kernel resolves it or a handler does.
-pub fn present(t: &mut Test, kind: Kind) -> Result<()> {
+pub fn present(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     let area = t.armed(kind)?;
     let faults = area.write_all();
     t.check("page faults of writing", area.units(), faults);
@@ -17,7 +17,7 @@ pub fn present(t: &mut Test, kind: Kind) -> Result<()> {
 }
 
 /// The same for pages that were only read: the write also copies them.
-pub fn read_then_write(t: &mut Test, kind: Kind) -> Result<()> {
+pub fn read_then_write(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     let area = t.tracked(kind)?;
     area.read_all();
     t.expect.tables(&area, TableCause::Fault, area.tables());
@@ -29,7 +29,7 @@ pub fn read_then_write(t: &mut Test, kind: Kind) -> Result<()> {
 }
 
 /// A write to a marker is two faults: the first replaces the marker by an armed page, the second is a write to that.
-pub fn marker_write(t: &mut Test, kind: Kind) -> Result<()> {
+pub fn marker_write(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     let area = t.marked(kind)?;
     let faults = area.write_all();
     t.check("page faults of writing", 2 * area.units(), faults);
@@ -39,7 +39,7 @@ pub fn marker_write(t: &mut Test, kind: Kind) -> Result<()> {
 }
 
 /// A read of a marker is only the first of the two: the page stays armed.
-pub fn marker_read(t: &mut Test, kind: Kind) -> Result<()> {
+pub fn marker_read(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     let area = t.marked(kind)?;
     let faults = area.read_all();
     t.check("page faults of reading", area.units(), faults);
@@ -50,8 +50,8 @@ pub fn marker_read(t: &mut Test, kind: Kind) -> Result<()> {
 
 /// `PAGEMAP_SCAN` arms tables that hold one page each: it sets that page's bit and makes a marker of every
 /// other entry, one `make_uffd_wp_pte` each.
-pub fn scan_ptes(t: &mut Test) -> Result<()> {
-    let area = t.tracked(Kind::Anon)?;
+pub fn scan_ptes(t: &mut RowRun) -> Result<()> {
+    let area = t.tracked(MemoryKind::Anon)?;
     let populated = (0..area.units())
         .step_by(512)
         .inspect(|&unit| area.write(unit))
@@ -73,8 +73,8 @@ pub fn scan_ptes(t: &mut Test) -> Result<()> {
 
 /// `PAGEMAP_SCAN` of a range without tables: kernels differ in whether an empty range is written, and so in
 /// whether it is armed.
-pub fn scan_hole(t: &mut Test) -> Result<()> {
-    let area = t.tracked(Kind::Anon)?;
+pub fn scan_hole(t: &mut RowRun) -> Result<()> {
+    let area = t.tracked(MemoryKind::Anon)?;
     scan_and_arm(t, &area)?;
     if !t.facts.kernel.scan_arms_holes {
         t.expect.pages(&area, 0);
@@ -88,7 +88,7 @@ pub fn scan_hole(t: &mut Test) -> Result<()> {
 }
 
 /// One round of tracking: arms everything that is written.
-pub fn scan_and_arm(t: &Test, area: &Area) -> Result<()> {
+pub fn scan_and_arm(t: &RowRun, area: &MappedArea) -> Result<()> {
     let mut regions = [PageRegion::default(); 16];
     t.pagemap
         .scan(&area.range(), &Query::WRITTEN_AND_ARM, &mut regions, |_| ())?;

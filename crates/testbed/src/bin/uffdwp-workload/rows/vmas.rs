@@ -4,15 +4,15 @@ use anyhow::{Context as _, Result};
 use tracker_ebpf::{FaultEntry, TableCause};
 use uffd::{PAGE_SIZE, PMD_SIZE, RegisterMode};
 
-use crate::area::{Area, Kind};
-use crate::tables::Tables;
-use crate::test::Test;
+use crate::area::{MappedArea, MemoryKind};
+use crate::row_run::RowRun;
+use crate::tables::PageTables;
 
 /// Every second page of an area is unmapped, so that each of the others is a VMA of its own; each is
 /// written once while it is armed.
-pub fn many(t: &mut Test) -> Result<()> {
+pub fn many(t: &mut RowRun) -> Result<()> {
     let count = t.size.pages;
-    let area = t.tracked_for(Kind::Anon, 2 * count, RegisterMode::WP)?;
+    let area = t.tracked_for(MemoryKind::Anon, 2 * count, RegisterMode::WP)?;
     for gap in 0..count {
         area.part(2 * gap + 1..2 * gap + 2)
             .unmap()
@@ -34,13 +34,13 @@ pub fn many(t: &mut Test) -> Result<()> {
 }
 
 /// A table is counted for the VMA that needed it first: the first one in its span.
-fn expect_tables(t: &mut Test, area: &Area) {
+fn expect_tables(t: &mut RowRun, area: &MappedArea) {
     let (first, tables) = (area.part(0..1), area.tables());
-    let one = Tables::default();
+    let one = PageTables::default();
     for (each, count, span) in [
-        (Tables { pte: 1, ..one }, tables.pte, PMD_SIZE),
-        (Tables { pmd: 1, ..one }, tables.pmd, 1 << 30),
-        (Tables { pud: 1, ..one }, tables.pud, 1 << 39),
+        (PageTables { pte: 1, ..one }, tables.pte, PMD_SIZE),
+        (PageTables { pmd: 1, ..one }, tables.pmd, 1 << 30),
+        (PageTables { pud: 1, ..one }, tables.pud, 1 << 39),
     ] {
         t.expect.of_each(count, span, |first_in_span| {
             first_in_span.tables(&first, TableCause::Fault, each);

@@ -4,13 +4,13 @@ use anyhow::Result;
 use rustix::mm::Advice;
 use tracker_ebpf::{MarkerEvent, TableCause};
 
-use crate::area::{Area, Kind};
-use crate::tables::Tables;
-use crate::test::Test;
+use crate::area::{MappedArea, MemoryKind};
+use crate::row_run::RowRun;
+use crate::tables::PageTables;
 
 /// Content becomes zero, so the pages count as written.
-pub fn present_anon(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn present_anon(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     area.advise(Advice::LinuxDontNeed)?;
     t.expect.freed(freed_by_dontneed(t, &area));
     t.expect.pages(&area, 0);
@@ -18,8 +18,8 @@ pub fn present_anon(t: &mut Test) -> Result<()> {
 }
 
 /// Markers of anonymous memory go with the pages that never were.
-pub fn markers_anon(t: &mut Test) -> Result<()> {
-    let area = t.marked(Kind::Anon)?;
+pub fn markers_anon(t: &mut RowRun) -> Result<()> {
+    let area = t.marked(MemoryKind::Anon)?;
     area.advise(Advice::LinuxDontNeed)?;
     t.expect.markers(&area, MarkerEvent::Dropped, area.units());
     t.expect.freed(freed_by_dontneed(t, &area));
@@ -29,8 +29,8 @@ pub fn markers_anon(t: &mut Test) -> Result<()> {
 
 /// The content of shmem is still there, so it stays armed: every page becomes a marker, and the tables stay to
 /// hold them.
-pub fn present_shmem(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::SharedAnon)?;
+pub fn present_shmem(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::SharedAnon)?;
     area.advise(Advice::LinuxDontNeed)?;
     t.expect
         .markers(&area, MarkerEvent::Installed, area.units());
@@ -44,8 +44,8 @@ pub fn present_shmem(t: &mut Test) -> Result<()> {
 }
 
 /// Unmapping frees every table that held nothing else.
-pub fn unmap(t: &mut Test) -> Result<()> {
-    let area = t.armed(Kind::Anon)?;
+pub fn unmap(t: &mut RowRun) -> Result<()> {
+    let area = t.armed(MemoryKind::Anon)?;
     area.write_all();
     t.expect
         .faults(&area, t.mode, tracker_ebpf::FaultEntry::Pte, area.units());
@@ -55,8 +55,8 @@ pub fn unmap(t: &mut Test) -> Result<()> {
 }
 
 /// Some kernels free a PTE table when a zap of all its 2 MiB leaves it empty (`CONFIG_PT_RECLAIM`).
-pub fn freed_by_dontneed(t: &Test, area: &Area) -> Tables {
-    Tables::pte(if t.facts.kernel.dontneed_frees_tables {
+pub fn freed_by_dontneed(t: &RowRun, area: &MappedArea) -> PageTables {
+    PageTables::pte(if t.facts.kernel.dontneed_frees_tables {
         area.pages() / 512
     } else {
         0
@@ -64,6 +64,6 @@ pub fn freed_by_dontneed(t: &Test, area: &Area) -> Tables {
 }
 
 /// What using the area again allocates after that.
-pub fn allocated_again(t: &mut Test, area: &Area, cause: TableCause) {
+pub fn allocated_again(t: &mut RowRun, area: &MappedArea, cause: TableCause) {
     t.expect.tables(area, cause, freed_by_dontneed(t, area));
 }

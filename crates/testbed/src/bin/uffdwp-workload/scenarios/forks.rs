@@ -5,17 +5,17 @@ use std::sync::Mutex;
 
 use anyhow::{Result, ensure};
 
-use super::ground::{Ground, Grounds};
-use super::{Act, Scenario, scenario};
-use crate::area::Kind;
+use super::ground::{GroundMaker, ScenarioGround};
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::MemoryKind;
 
-pub const SCENARIOS: &[Scenario] = &[
-    scenario("fork", |grounds| fork(grounds, Kind::Anon, |_| {})),
+pub const SCENARIOS: &[TestScenario] = &[
+    scenario("fork", |grounds| fork(grounds, MemoryKind::Anon, |_| {})),
     scenario("fork-store", |grounds| {
-        fork(grounds, Kind::Anon, Ground::store)
+        fork(grounds, MemoryKind::Anon, ScenarioGround::store)
     }),
     scenario("fork-shared", |grounds| {
-        fork(grounds, Kind::SharedAnon, |_| {})
+        fork(grounds, MemoryKind::SharedAnon, |_| {})
     }),
 ];
 
@@ -23,7 +23,11 @@ pub const SCENARIOS: &[Scenario] = &[
 pub static CHILD: Mutex<()> = Mutex::new(());
 
 /// The child stores to the pages that are hit; then `after` is done by its parent.
-fn fork(grounds: &mut Grounds, kind: Kind, after: fn(&Ground)) -> Result<Act> {
+fn fork(
+    grounds: &mut GroundMaker,
+    kind: MemoryKind,
+    after: fn(&ScenarioGround),
+) -> Result<ScenarioAct> {
     let ground = grounds.some(kind)?;
     Ok(Box::new(move || {
         let held = CHILD.lock();

@@ -11,9 +11,9 @@ use rustix::fs::MemfdFlags;
 use rustix::mm::Advice;
 use uffd::{PAGE_SIZE, PMD_SIZE};
 
-use super::Arguments;
-use crate::area::{Area, Kind};
-use crate::needs::{Facts, Need, Skip};
+use super::ScenarioArguments;
+use crate::area::{MappedArea, MemoryKind};
+use crate::needs::{MachineFacts, SkipReason, TestNeed};
 
 /// The GiB of address space that are taken from: nothing of a process is there unless it asks for it.
 const GIBS: Range<u64> = 16 << 10..80 << 10;
@@ -21,21 +21,21 @@ const GIBS: Range<u64> = 16 << 10..80 << 10;
 const UNITS: u64 = 4;
 
 /// A mapping, and the pages of it that something is done to.
-pub struct Ground {
+pub struct ScenarioGround {
     /// The mapping.
-    pub area: Area,
+    pub area: MappedArea,
     /// Numbers of 4 KiB pages, ascending.
     pub hit: Vec<u64>,
 }
 
-impl Ground {
+impl ScenarioGround {
     /// Each page that is hit.
     pub fn each(&self, mut work: impl FnMut(u64) -> Result<()>) -> Result<()> {
         self.hit.iter().try_for_each(|page| work(*page))
     }
 
     /// The pages that are hit as areas, each as long as can be.
-    pub fn parts(&self) -> impl Iterator<Item = Area> + use<'_> {
+    pub fn parts(&self) -> impl Iterator<Item = MappedArea> + use<'_> {
         runs(&self.hit)
             .into_iter()
             .map(|run| self.area.pages_part(run))
@@ -71,7 +71,7 @@ fn other(word: u64) -> u64 {
     word ^ 1 << 40
 }
 
-impl fmt::Display for Ground {
+impl fmt::Display for ScenarioGround {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Range { start, end } = self.area.range();
         write!(f, "{start:x} {end:x} ")?;
@@ -99,24 +99,24 @@ fn runs(pages: &[u64]) -> Vec<Range<u64>> {
 }
 
 /// Makes grounds.
-pub struct Grounds {
+pub struct GroundMaker {
     random: fastrand::Rng,
     pages: u64,
     machine: bool,
     directory: PathBuf,
-    facts: Facts,
+    facts: MachineFacts,
     taken: BTreeSet<u64>,
 }
 
-impl Grounds {
+impl GroundMaker {
     /// As asked for.
-    pub fn new(arguments: &Arguments, random: fastrand::Rng) -> Result<Self> {
+    pub fn new(arguments: &ScenarioArguments, random: fastrand::Rng) -> Result<Self> {
         Ok(Self {
             random,
             pages: arguments.pages,
             machine: arguments.machine,
             directory: arguments.dir.clone(),
-            facts: Facts::gather(&arguments.dir)?,
+            facts: MachineFacts::gather(&arguments.dir)?,
             taken: BTreeSet::new(),
         })
     }
@@ -126,7 +126,7 @@ impl Grounds {
         if self.machine {
             return Ok(());
         }
-        Err(Skip(format!("{what} is not changed without --machine")).into())
+        Err(SkipReason(format!("{what} is not changed without --machine")).into())
     }
 
     /// An address with a GiB for itself, at any page of a page table.
@@ -150,65 +150,65 @@ impl Grounds {
     }
 
     /// Maps, fills, and hits some of it: about half of the pages, or one page of about half of the huge pages.
-    pub fn some(&mut self, kind: Kind) -> Result<Ground> {
+    pub fn some(&mut self, kind: MemoryKind) -> Result<ScenarioGround> {
         let ground = self.hole(kind)?;
         self.fill(&ground.area);
         Ok(ground)
     }
 
     /// Maps, fills, and hits all of it.
-    pub fn all(&mut self, kind: Kind) -> Result<Ground> {
+    pub fn all(&mut self, kind: MemoryKind) -> Result<ScenarioGround> {
         let area = self.some(kind)?.area;
         Ok(Self::whole(area))
     }
 
     /// Maps, fills, and hits some whole huge pages.
-    pub fn some_units(&mut self, kind: Kind) -> Result<Ground> {
+    pub fn some_units(&mut self, kind: MemoryKind) -> Result<ScenarioGround> {
         let ground = self.some(kind)?;
         let of_unit = kind.unit() / PAGE_SIZE;
         let around = |page: u64| page / of_unit * of_unit..(page / of_unit + 1) * of_unit;
         let hit = ground.hit.iter().flat_map(|page| around(*page)).collect();
-        Ok(Ground { hit, ..ground })
+        Ok(ScenarioGround { hit, ..ground })
     }
 
     /// As [`Self::some`], with nothing in it.
-    pub fn hole(&mut self, kind: Kind) -> Result<Ground> {
+    pub fn hole(&mut self, kind: MemoryKind) -> Result<ScenarioGround> {
         self.check(kind)?;
         let area = if kind.unit() == PAGE_SIZE {
-            Area::map_at(kind, self.address(), self.pages, &self.directory)?
+            MappedArea::map_at(kind, self.address(), self.pages, &self.directory)?
         } else {
             let pages = UNITS * kind.unit() / PAGE_SIZE;
-            Area::map_at(kind, self.table_address(), pages, &self.directory)?
+            MappedArea::map_at(kind, self.table_address(), pages, &self.directory)?
         };
         Ok(self.hit(area))
     }
 
     /// A memfd that is mapped, filled and hit as [`Self::some`].
-    pub fn memfd(&mut self) -> Result<(File, Ground)> {
+    pub fn memfd(&mut self) -> Result<(File, ScenarioGround)> {
         let memfd = rustix::fs::memfd_create("scenario", MemfdFlags::CLOEXEC)?;
-        let area = Area::map_file(Kind::Memfd, self.address(), self.pages, &memfd)?;
+        let area = MappedArea::map_file(MemoryKind::Memfd, self.address(), self.pages, &memfd)?;
         self.fill(&area);
         Ok((memfd.into(), self.hit(area)))
     }
 
     /// An area of which all is hit.
-    pub fn whole(area: Area) -> Ground {
-        Ground {
+    pub fn whole(area: MappedArea) -> ScenarioGround {
+        ScenarioGround {
             area,
             hit: (0..area.pages()).collect(),
         }
     }
 
     /// An area of so many anonymous pages, filled, at the start of a page table.
-    pub fn anonymous(&mut self, pages: u64) -> Result<Area> {
+    pub fn anonymous(&mut self, pages: u64) -> Result<MappedArea> {
         let address = self.table_address();
-        let area = Area::map_at(Kind::Anon, address, pages, &self.directory)?;
+        let area = MappedArea::map_at(MemoryKind::Anon, address, pages, &self.directory)?;
         self.fill(&area);
         Ok(area)
     }
 
     /// Hits some of an area, and leaves some.
-    fn hit(&mut self, area: Area) -> Ground {
+    fn hit(&mut self, area: MappedArea) -> ScenarioGround {
         let of_unit = area.kind.unit() / PAGE_SIZE;
         let mut units: Vec<u64> = (0..area.units()).collect();
         self.random.shuffle(&mut units);
@@ -216,22 +216,22 @@ impl Grounds {
         units.sort_unstable();
         let mut page = |unit: u64| unit * of_unit + self.random.u64(0..of_unit);
         let hit = units.into_iter().map(&mut page).collect();
-        Ground { area, hit }
+        ScenarioGround { area, hit }
     }
 
     /// Stores a word to every page: its lowest byte is 1, the one above the word is not set, and no two are the same.
-    fn fill(&mut self, area: &Area) {
+    fn fill(&mut self, area: &MappedArea) {
         for page in 0..area.pages() {
             area.store(page, self.random.u64(0..1 << 24) << 32 | page << 8 | 1);
         }
     }
 
-    fn check(&self, kind: Kind) -> Result<()> {
+    fn check(&self, kind: MemoryKind) -> Result<()> {
         let need = match kind {
-            Kind::Thp => Need::Thp,
-            Kind::ShmemThp => Need::ShmemThp,
-            Kind::Hugetlb => Need::Hugetlb,
-            Kind::FilePrivate | Kind::FileShared => Need::RegularFile,
+            MemoryKind::Thp => TestNeed::Thp,
+            MemoryKind::ShmemThp => TestNeed::ShmemThp,
+            MemoryKind::Hugetlb => TestNeed::Hugetlb,
+            MemoryKind::FilePrivate | MemoryKind::FileShared => TestNeed::RegularFile,
             _ => return Ok(()),
         };
         Ok(self.facts.check(need)?)

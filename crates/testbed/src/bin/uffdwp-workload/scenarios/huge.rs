@@ -3,66 +3,74 @@
 use anyhow::Result;
 use rustix::mm::Advice;
 
-use super::ground::{Ground, Grounds};
-use super::{Act, Scenario, scenario};
-use crate::area::Kind;
+use super::ground::{GroundMaker, ScenarioGround};
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::MemoryKind;
 
-pub const SCENARIOS: &[Scenario] = &[
-    scenario("thp-store", |grounds| one(grounds, Kind::Thp, store)),
-    scenario("thp-zap-part", |grounds| one(grounds, Kind::Thp, zap)),
-    scenario("thp-zap", |grounds| units(grounds, Kind::Thp, zap)),
+pub const SCENARIOS: &[TestScenario] = &[
+    scenario("thp-store", |grounds| one(grounds, MemoryKind::Thp, store)),
+    scenario("thp-zap-part", |grounds| one(grounds, MemoryKind::Thp, zap)),
+    scenario("thp-zap", |grounds| units(grounds, MemoryKind::Thp, zap)),
     scenario("thp-zap-load", |grounds| {
-        units(grounds, Kind::Thp, zap_load)
+        units(grounds, MemoryKind::Thp, zap_load)
     }),
     scenario("shmem-thp-store", |grounds| {
-        one(grounds, Kind::ShmemThp, store)
+        one(grounds, MemoryKind::ShmemThp, store)
     }),
     scenario("shmem-thp-zap", |grounds| {
-        units(grounds, Kind::ShmemThp, zap)
+        units(grounds, MemoryKind::ShmemThp, zap)
     }),
     scenario("hugetlb-store", |grounds| {
-        one(grounds, Kind::Hugetlb, store)
+        one(grounds, MemoryKind::Hugetlb, store)
     }),
     scenario("hugetlb-store-hole", hugetlb_hole),
     scenario("hugetlb-zap-load", |grounds| {
-        units(grounds, Kind::Hugetlb, zap_load)
+        units(grounds, MemoryKind::Hugetlb, zap_load)
     }),
 ];
 
-fn store(ground: &Ground) -> Result<()> {
+fn store(ground: &ScenarioGround) -> Result<()> {
     ground.store();
     Ok(())
 }
 
-fn zap(ground: &Ground) -> Result<()> {
+fn zap(ground: &ScenarioGround) -> Result<()> {
     ground.advise(Advice::LinuxDontNeed)
 }
 
-fn zap_load(ground: &Ground) -> Result<()> {
+fn zap_load(ground: &ScenarioGround) -> Result<()> {
     zap(ground)?;
     ground.load();
     Ok(())
 }
 
-fn one(grounds: &mut Grounds, kind: Kind, act: fn(&Ground) -> Result<()>) -> Result<Act> {
+fn one(
+    grounds: &mut GroundMaker,
+    kind: MemoryKind,
+    act: fn(&ScenarioGround) -> Result<()>,
+) -> Result<ScenarioAct> {
     let ground = grounds.some(kind)?;
     then(ground, act)
 }
 
-fn units(grounds: &mut Grounds, kind: Kind, act: fn(&Ground) -> Result<()>) -> Result<Act> {
+fn units(
+    grounds: &mut GroundMaker,
+    kind: MemoryKind,
+    act: fn(&ScenarioGround) -> Result<()>,
+) -> Result<ScenarioAct> {
     let ground = grounds.some_units(kind)?;
     then(ground, act)
 }
 
-fn then(ground: Ground, act: fn(&Ground) -> Result<()>) -> Result<Act> {
+fn then(ground: ScenarioGround, act: fn(&ScenarioGround) -> Result<()>) -> Result<ScenarioAct> {
     Ok(Box::new(move || {
         act(&ground)?;
         Ok(ground)
     }))
 }
 
-fn hugetlb_hole(grounds: &mut Grounds) -> Result<Act> {
-    let ground = grounds.hole(Kind::Hugetlb)?;
+fn hugetlb_hole(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let ground = grounds.hole(MemoryKind::Hugetlb)?;
     Ok(Box::new(move || {
         ground.store_blindly();
         Ok(ground)

@@ -8,39 +8,39 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, ensure};
 use rustix::mm::Advice;
 
-use super::ground::{Ground, Grounds};
-use super::{Act, Scenario, scenario};
-use crate::area::{Area, Kind};
-use crate::writer::{Means, Writer};
+use super::ground::{GroundMaker, ScenarioGround};
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::{MappedArea, MemoryKind};
+use crate::writer::{RemoteWriter, WriteMeans};
 
-pub const SCENARIOS: &[Scenario] = &[
+pub const SCENARIOS: &[TestScenario] = &[
     scenario("read", |grounds| read(grounds, 7)),
     // What every page begins with.
     scenario("read-same", |grounds| read(grounds, 1)),
-    scenario("vm-writev", |grounds| remote(grounds, Means::VmWritev)),
-    scenario("remote-mem", |grounds| remote(grounds, Means::ProcMem)),
+    scenario("vm-writev", |grounds| remote(grounds, WriteMeans::VmWritev)),
+    scenario("remote-mem", |grounds| remote(grounds, WriteMeans::ProcMem)),
     scenario("self-mem", self_mem),
     scenario("futex", futex),
     scenario("mlock", |grounds| {
-        whole(grounds, Kind::Anon, |area| area.lock())
+        whole(grounds, MemoryKind::Anon, |area| area.lock())
     }),
     scenario("mlock-shared", |grounds| {
-        whole(grounds, Kind::SharedAnon, |area| area.lock())
+        whole(grounds, MemoryKind::SharedAnon, |area| area.lock())
     }),
     scenario("populate-write", |grounds| {
-        whole(grounds, Kind::Anon, |area| {
+        whole(grounds, MemoryKind::Anon, |area| {
             area.advise(Advice::LinuxPopulateWrite)
         })
     }),
     scenario("populate-write-shmem", |grounds| {
-        whole(grounds, Kind::SharedAnon, |area| {
+        whole(grounds, MemoryKind::SharedAnon, |area| {
             area.advise(Advice::LinuxPopulateWrite)
         })
     }),
 ];
 
-fn read(grounds: &mut Grounds, value: u8) -> Result<Act> {
-    let ground = grounds.some(Kind::Anon)?;
+fn read(grounds: &mut GroundMaker, value: u8) -> Result<ScenarioAct> {
+    let ground = grounds.some(MemoryKind::Anon)?;
     let memfd = rustix::fs::memfd_create("source", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut source = File::from(memfd);
     source.write_all(&[value])?;
@@ -54,9 +54,9 @@ fn read(grounds: &mut Grounds, value: u8) -> Result<Act> {
 }
 
 /// Another process writes a byte of 2.
-fn remote(grounds: &mut Grounds, means: Means) -> Result<Act> {
-    let ground = grounds.some(Kind::Anon)?;
-    let mut writer = Writer::start()?;
+fn remote(grounds: &mut GroundMaker, means: WriteMeans) -> Result<ScenarioAct> {
+    let ground = grounds.some(MemoryKind::Anon)?;
+    let mut writer = RemoteWriter::start()?;
     Ok(Box::new(move || {
         for part in ground.parts() {
             writer.write(&part, means)?;
@@ -65,8 +65,8 @@ fn remote(grounds: &mut Grounds, means: Means) -> Result<Act> {
     }))
 }
 
-fn self_mem(grounds: &mut Grounds) -> Result<Act> {
-    let ground = grounds.some(Kind::Anon)?;
+fn self_mem(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let ground = grounds.some(MemoryKind::Anon)?;
     let memory = File::options().write(true).open("/proc/self/mem")?;
     Ok(Box::new(move || {
         ground.each(|page| {
@@ -80,11 +80,11 @@ fn self_mem(grounds: &mut Grounds) -> Result<Act> {
 }
 
 /// FUTEX_WAKE_OP: adds one to a word for nobody.
-fn futex(grounds: &mut Grounds) -> Result<Act> {
+fn futex(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     /// `FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0)`
     const ADD_ONE: libc::c_ulong = 1 << 28 | 1 << 12;
     static OTHER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let ground = grounds.some(Kind::Anon)?;
+    let ground = grounds.some(MemoryKind::Anon)?;
     OTHER.store(0, Ordering::Relaxed);
     Ok(Box::new(move || {
         ground.each(|page| {
@@ -109,8 +109,12 @@ fn futex(grounds: &mut Grounds) -> Result<Act> {
     }))
 }
 
-fn whole(grounds: &mut Grounds, kind: Kind, act: fn(&Area) -> Result<()>) -> Result<Act> {
-    let ground: Ground = grounds.all(kind)?;
+fn whole(
+    grounds: &mut GroundMaker,
+    kind: MemoryKind,
+    act: fn(&MappedArea) -> Result<()>,
+) -> Result<ScenarioAct> {
+    let ground: ScenarioGround = grounds.all(kind)?;
     Ok(Box::new(move || {
         act(&ground.area)?;
         Ok(ground)

@@ -7,30 +7,30 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::mm::Advice;
 
 use super::forks::CHILD;
-use super::ground::Grounds;
-use super::{Act, Scenario, scenario};
-use crate::needs::Skip;
+use super::ground::GroundMaker;
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::needs::SkipReason;
 
-pub const SCENARIOS: &[Scenario] = &[scenario("ksm", merge)];
+pub const SCENARIOS: &[TestScenario] = &[scenario("ksm", merge)];
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Fewer than share one page (`max_page_sharing`).
 const PAGES: u64 = 64;
 
-fn merge(grounds: &mut Grounds) -> Result<Act> {
+fn merge(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     grounds.may_change_machine("/sys/kernel/mm/ksm")?;
     if merged().is_err() {
-        return Err(Skip("this kernel has no KSM, or does not tell of it".to_owned()).into());
+        return Err(SkipReason("this kernel has no KSM, or does not tell of it".to_owned()).into());
     }
     let area = grounds.anonymous(PAGES)?;
     (0..PAGES).for_each(|page| area.store(page, 0x5a5a_5a5a));
-    let ground = Grounds::whole(area);
+    let ground = GroundMaker::whole(area);
     Ok(Box::new(move || {
         let _held = CHILD.lock();
         ground.area.advise(Advice::LinuxMergeable)?;
-        let _pages = Setting::set("pages_to_scan", "1000")?;
-        let _run = Setting::set("run", "1")?;
+        let _pages = KsmSetting::set("pages_to_scan", "1000")?;
+        let _run = KsmSetting::set("run", "1")?;
         let begin = Instant::now();
         while merged()? < PAGES {
             ensure!(begin.elapsed() < PATIENCE, "KSM merged {}", merged()?);
@@ -47,12 +47,12 @@ fn merged() -> Result<u64> {
 }
 
 /// A setting of KSM, as it was when this is dropped.
-struct Setting {
+struct KsmSetting {
     path: String,
     before: String,
 }
 
-impl Setting {
+impl KsmSetting {
     fn set(name: &str, value: &str) -> Result<Self> {
         let path = format!("/sys/kernel/mm/ksm/{name}");
         let before = fs::read_to_string(&path)?;
@@ -61,7 +61,7 @@ impl Setting {
     }
 }
 
-impl Drop for Setting {
+impl Drop for KsmSetting {
     fn drop(&mut self) {
         // Nobody is left to tell of a failure.
         let _ = fs::write(&self.path, self.before.trim());

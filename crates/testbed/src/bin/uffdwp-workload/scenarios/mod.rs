@@ -30,25 +30,28 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::needs::Skip;
-use ground::{Ground, Grounds};
+use crate::needs::SkipReason;
+use ground::{GroundMaker, ScenarioGround};
 
 /// What is done after tracking began. It may end elsewhere.
-type Act = Box<dyn FnOnce() -> Result<Ground> + Send>;
+type ScenarioAct = Box<dyn FnOnce() -> Result<ScenarioGround> + Send>;
 
 /// One way to write, or not to.
-struct Scenario {
+struct TestScenario {
     /// What it is called in the table of the test.
     name: &'static str,
     /// Maps and fills memory, and tells what will be done to it.
-    prepare: fn(&mut Grounds) -> Result<Act>,
+    prepare: fn(&mut GroundMaker) -> Result<ScenarioAct>,
 }
 
-const fn scenario(name: &'static str, prepare: fn(&mut Grounds) -> Result<Act>) -> Scenario {
-    Scenario { name, prepare }
+const fn scenario(
+    name: &'static str,
+    prepare: fn(&mut GroundMaker) -> Result<ScenarioAct>,
+) -> TestScenario {
+    TestScenario { name, prepare }
 }
 
-const SUBJECTS: [&[Scenario]; 11] = [
+const SUBJECTS: [&[TestScenario]; 11] = [
     stores::SCENARIOS,
     kernel::SCENARIOS,
     pinned::SCENARIOS,
@@ -64,7 +67,7 @@ const SUBJECTS: [&[Scenario]; 11] = [
 
 /// How it is called.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub struct ScenarioArguments {
     /// Names of scenarios; all of them if there is none
     names: Vec<String>,
     /// Decides addresses, pages, contents and order
@@ -88,7 +91,7 @@ pub struct Arguments {
 }
 
 /// Serves until standard input ends.
-pub fn serve(arguments: &Arguments) -> Result<()> {
+pub fn serve(arguments: &ScenarioArguments) -> Result<()> {
     if arguments.list {
         let names = SUBJECTS.iter().copied().flatten().map(|it| it.name);
         return say(names.map(str::to_owned));
@@ -96,12 +99,14 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     let mut random = fastrand::Rng::with_seed(arguments.seed);
     let mut chosen = choose(&arguments.names)?;
     random.shuffle(&mut chosen);
-    let mut grounds = Grounds::new(arguments, random.fork())?;
+    let mut grounds = GroundMaker::new(arguments, random.fork())?;
     let (mut acts, mut excused) = (Vec::new(), Vec::new());
-    for Scenario { name, prepare } in chosen {
+    for TestScenario { name, prepare } in chosen {
         match prepare(&mut grounds) {
             Ok(act) => acts.push((*name, act)),
-            Err(error) if error.is::<Skip>() => excused.push(format!("excused {name} {error}")),
+            Err(error) if error.is::<SkipReason>() => {
+                excused.push(format!("excused {name} {error}"))
+            }
             Err(error) => return Err(error.context(*name)),
         }
     }
@@ -117,7 +122,7 @@ pub fn serve(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
+fn choose(names: &[String]) -> Result<Vec<&'static TestScenario>> {
     let all = || SUBJECTS.iter().copied().flatten();
     if names.is_empty() {
         return Ok(all().collect());
@@ -130,7 +135,7 @@ fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
 }
 
 /// Each thread takes the next act until none is left.
-fn act(acts: Vec<(&'static str, Act)>, threads: u64) -> Vec<String> {
+fn act(acts: Vec<(&'static str, ScenarioAct)>, threads: u64) -> Vec<String> {
     let (left, lines) = (Mutex::new(acts), Mutex::new(Vec::new()));
     let next = || left.lock().ok()?.pop();
     thread::scope(|scope| {

@@ -4,33 +4,35 @@ use anyhow::Result;
 use rustix::mm::Advice;
 use uffd::{Features, RegisterMode, Userfaultfd};
 
-use super::ground::{Ground, Grounds};
-use super::{Act, Scenario, scenario};
-use crate::area::{Area, Kind};
-use crate::needs::Skip;
+use super::ground::{GroundMaker, ScenarioGround};
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::{MappedArea, MemoryKind};
+use crate::needs::SkipReason;
 
-pub const SCENARIOS: &[Scenario] = &[
+pub const SCENARIOS: &[TestScenario] = &[
     scenario("move", |grounds| moved(grounds, |_| {})),
-    scenario("move-store", |grounds| moved(grounds, Ground::store)),
+    scenario("move-store", |grounds| {
+        moved(grounds, ScenarioGround::store)
+    }),
     scenario("move-keep", keep),
     scenario("uffd-move", uffd_move),
     scenario("map", new),
 ];
 
-fn moved(grounds: &mut Grounds, after: fn(&Ground)) -> Result<Act> {
-    let Ground { area, hit } = grounds.some(Kind::Anon)?;
+fn moved(grounds: &mut GroundMaker, after: fn(&ScenarioGround)) -> Result<ScenarioAct> {
+    let ScenarioGround { area, hit } = grounds.some(MemoryKind::Anon)?;
     let address = grounds.address();
     Ok(Box::new(move || {
         let area = area.move_to_address(address)?;
-        let ground = Ground { area, hit };
+        let ground = ScenarioGround { area, hit };
         after(&ground);
         Ok(ground)
     }))
 }
 
 /// All pages go elsewhere; the mapping stays.
-fn keep(grounds: &mut Grounds) -> Result<Act> {
-    let ground = grounds.all(Kind::Anon)?;
+fn keep(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let ground = grounds.all(MemoryKind::Anon)?;
     let address = grounds.address();
     Ok(Box::new(move || {
         ground.area.move_pages_to_address(address)?;
@@ -39,15 +41,15 @@ fn keep(grounds: &mut Grounds) -> Result<Act> {
 }
 
 /// What is hit goes to a mapping that the process serves itself, as a collector that compacts does.
-fn uffd_move(grounds: &mut Grounds) -> Result<Act> {
+fn uffd_move(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     if !Features::offered()?.contains(Features::MOVE) {
-        return Err(Skip("this kernel has no UFFDIO_MOVE (6.8)".to_owned()).into());
+        return Err(SkipReason("this kernel has no UFFDIO_MOVE (6.8)".to_owned()).into());
     }
-    let ground = grounds.some(Kind::Anon)?;
+    let ground = grounds.some(MemoryKind::Anon)?;
     // The kernel moves no page that a child has shared.
     ground.area.advise(Advice::LinuxDontFork)?;
-    let target = Area::map_at(
-        Kind::Anon,
+    let target = MappedArea::map_at(
+        MemoryKind::Anon,
         grounds.address(),
         ground.area.pages(),
         "".as_ref(),
@@ -73,13 +75,13 @@ fn uffd_move(grounds: &mut Grounds) -> Result<Act> {
 }
 
 /// A new mapping, populated before anybody can arm it.
-fn new(grounds: &mut Grounds) -> Result<Act> {
-    let pattern = grounds.hole(Kind::Anon)?;
+fn new(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let pattern = grounds.hole(MemoryKind::Anon)?;
     pattern.area.unmap()?;
     let (address, pages) = (pattern.area.range().start, pattern.area.pages());
     Ok(Box::new(move || {
-        let area = crate::area::Area::map_at(Kind::Anon, address, pages, "".as_ref())?;
-        let ground = Ground { area, ..pattern };
+        let area = crate::area::MappedArea::map_at(MemoryKind::Anon, address, pages, "".as_ref())?;
+        let ground = ScenarioGround { area, ..pattern };
         ground.store_blindly();
         Ok(ground)
     }))

@@ -5,20 +5,20 @@ use std::io::Write as _;
 
 use anyhow::Result;
 
-use super::ground::Grounds;
-use super::ring::Ring;
-use super::{Act, Scenario, scenario};
-use crate::area::Kind;
+use super::ground::GroundMaker;
+use super::ring::IoRing;
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::MemoryKind;
 
-pub const SCENARIOS: &[Scenario] = &[
+pub const SCENARIOS: &[TestScenario] = &[
     scenario("register-buffers", register),
     scenario("read-fixed", read_fixed),
 ];
 
 /// REGISTER_BUFFERS pins what is armed.
-fn register(grounds: &mut Grounds) -> Result<Act> {
-    let mut ring = Ring::open()?;
-    let ground = grounds.all(Kind::Anon)?;
+fn register(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let mut ring = IoRing::open()?;
+    let ground = grounds.all(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         ring.register(&ground.area)?;
         // What is pinned stays so until the end of the process.
@@ -28,9 +28,9 @@ fn register(grounds: &mut Grounds) -> Result<Act> {
 }
 
 /// READ_FIXED into what was pinned before it was armed.
-fn read_fixed(grounds: &mut Grounds) -> Result<Act> {
-    let mut ring = Ring::open()?;
-    let ground = grounds.some(Kind::Anon)?;
+fn read_fixed(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let mut ring = IoRing::open()?;
+    let ground = grounds.some(MemoryKind::Anon)?;
     ring.register(&ground.area)?;
     let memfd = rustix::fs::memfd_create("source", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut source = File::from(memfd);

@@ -5,21 +5,23 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use rustix::mm::Advice;
 
-use super::ground::{Ground, Grounds};
-use super::{Act, Scenario, scenario};
-use crate::area::Kind;
+use super::ground::{GroundMaker, ScenarioGround};
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::MemoryKind;
 
-pub const SCENARIOS: &[Scenario] = &[
+pub const SCENARIOS: &[TestScenario] = &[
     scenario("load", |grounds| {
-        quiet(grounds, Kind::Anon, |ground| {
+        quiet(grounds, MemoryKind::Anon, |ground| {
             ground.load();
             Ok(())
         })
     }),
     scenario("load-hole", load_hole),
-    scenario("protect", |grounds| quiet(grounds, Kind::Anon, protect)),
+    scenario("protect", |grounds| {
+        quiet(grounds, MemoryKind::Anon, protect)
+    }),
     scenario("zap-shmem", |grounds| {
-        quiet(grounds, Kind::SharedAnon, |ground| {
+        quiet(grounds, MemoryKind::SharedAnon, |ground| {
             ground.advise(Advice::LinuxDontNeed)
         })
     }),
@@ -27,7 +29,11 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("compact", compact),
 ];
 
-fn quiet(grounds: &mut Grounds, kind: Kind, act: fn(&Ground) -> Result<()>) -> Result<Act> {
+fn quiet(
+    grounds: &mut GroundMaker,
+    kind: MemoryKind,
+    act: fn(&ScenarioGround) -> Result<()>,
+) -> Result<ScenarioAct> {
     let ground = grounds.some(kind)?;
     Ok(Box::new(move || {
         act(&ground)?;
@@ -35,8 +41,8 @@ fn quiet(grounds: &mut Grounds, kind: Kind, act: fn(&Ground) -> Result<()>) -> R
     }))
 }
 
-fn load_hole(grounds: &mut Grounds) -> Result<Act> {
-    let ground = grounds.hole(Kind::Anon)?;
+fn load_hole(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let ground = grounds.hole(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         ground.each(|page| {
             ground.area.load(page);
@@ -46,7 +52,7 @@ fn load_hole(grounds: &mut Grounds) -> Result<Act> {
     }))
 }
 
-fn protect(ground: &Ground) -> Result<()> {
+fn protect(ground: &ScenarioGround) -> Result<()> {
     for part in ground.parts() {
         part.protect(false)?;
         part.protect(true)?;
@@ -55,10 +61,10 @@ fn protect(ground: &Ground) -> Result<()> {
 }
 
 /// MADV_COLLAPSE: the kernel makes no huge page of armed ones, and may say so.
-fn collapse(grounds: &mut Grounds) -> Result<Act> {
+fn collapse(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     const COLLAPSE: libc::c_int = 25;
     let area = grounds.anonymous(1024)?;
-    let ground = Grounds::whole(area);
+    let ground = GroundMaker::whole(area);
     Ok(Box::new(move || {
         let _ = ground.area.advise_number(COLLAPSE);
         Ok(ground)
@@ -66,9 +72,9 @@ fn collapse(grounds: &mut Grounds) -> Result<Act> {
 }
 
 /// All memory of the machine is compacted: pages migrate.
-fn compact(grounds: &mut Grounds) -> Result<Act> {
+fn compact(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     grounds.may_change_machine("where pages are")?;
-    let ground = grounds.all(Kind::Anon)?;
+    let ground = grounds.all(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         fs::write("/proc/sys/vm/compact_memory", "1").context("cannot compact memory")?;
         Ok(ground)

@@ -8,22 +8,26 @@ use rustix::mm::Advice;
 use uffd::{Entry, Pagemap};
 
 use super::forks::CHILD;
-use super::ground::{Ground, Grounds};
-use super::{Act, Scenario, scenario};
-use crate::area::{Area, Kind};
-use crate::needs::Skip;
+use super::ground::{GroundMaker, ScenarioGround};
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::{MappedArea, MemoryKind};
+use crate::needs::SkipReason;
 
-pub const SCENARIOS: &[Scenario] = &[
+pub const SCENARIOS: &[TestScenario] = &[
     scenario("free-reclaim", free),
     scenario("free-swapped", free_swapped),
     scenario("unmap-shmem", unmap_shmem),
     scenario("swap", |grounds| swap(grounds, |_| {})),
-    scenario("swap-load", |grounds| swap(grounds, Ground::load)),
-    scenario("swap-store", |grounds| swap(grounds, Ground::store_blindly)),
+    scenario("swap-load", |grounds| swap(grounds, ScenarioGround::load)),
+    scenario("swap-store", |grounds| {
+        swap(grounds, ScenarioGround::store_blindly)
+    }),
     scenario("swapped", |grounds| swapped(grounds, |_| {})),
-    scenario("swapped-load", |grounds| swapped(grounds, Ground::load)),
+    scenario("swapped-load", |grounds| {
+        swapped(grounds, ScenarioGround::load)
+    }),
     scenario("swapped-store", |grounds| {
-        swapped(grounds, Ground::store_blindly)
+        swapped(grounds, ScenarioGround::store_blindly)
     }),
 ];
 
@@ -34,8 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MPOL_MF_MOVE: i32 = 2;
 
 /// MADV_FREE of pages, which the kernel then takes.
-fn free(grounds: &mut Grounds) -> Result<Act> {
-    let ground = grounds.some(Kind::Anon)?;
+fn free(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let ground = grounds.some(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         // One that waits on its way to a list goes to swap, if there is one, and then at once.
         let there = |entry: &Entry| entry.present() || entry.swapped();
@@ -45,9 +49,9 @@ fn free(grounds: &mut Grounds) -> Result<Act> {
 }
 
 /// MADV_FREE of pages that are in swap.
-fn free_swapped(grounds: &mut Grounds) -> Result<Act> {
+fn free_swapped(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     needs_swap()?;
-    let ground = grounds.some(Kind::Anon)?;
+    let ground = grounds.some(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         reclaim(&ground, &[Advice::LinuxPageOut], |entry| entry.present())?;
         ground.advise(Advice::LinuxFree)?;
@@ -55,8 +59,8 @@ fn free_swapped(grounds: &mut Grounds) -> Result<Act> {
     }))
 }
 
-fn unmap_shmem(grounds: &mut Grounds) -> Result<Act> {
-    let ground = grounds.some(Kind::SharedAnon)?;
+fn unmap_shmem(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let ground = grounds.some(MemoryKind::SharedAnon)?;
     Ok(Box::new(move || {
         reclaim(&ground, &[Advice::LinuxPageOut], |entry| entry.present())?;
         Ok(ground)
@@ -64,9 +68,9 @@ fn unmap_shmem(grounds: &mut Grounds) -> Result<Act> {
 }
 
 /// What is hit goes to swap; `then` may bring it back.
-fn swap(grounds: &mut Grounds, then: fn(&Ground)) -> Result<Act> {
+fn swap(grounds: &mut GroundMaker, then: fn(&ScenarioGround)) -> Result<ScenarioAct> {
     needs_swap()?;
-    let ground = grounds.some(Kind::Anon)?;
+    let ground = grounds.some(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         reclaim(&ground, &[Advice::LinuxPageOut], |entry| entry.present())?;
         then(&ground);
@@ -75,9 +79,9 @@ fn swap(grounds: &mut Grounds, then: fn(&Ground)) -> Result<Act> {
 }
 
 /// What is hit is in swap when it is armed; `then` may bring it back.
-fn swapped(grounds: &mut Grounds, then: fn(&Ground)) -> Result<Act> {
+fn swapped(grounds: &mut GroundMaker, then: fn(&ScenarioGround)) -> Result<ScenarioAct> {
     needs_swap()?;
-    let ground = grounds.some(Kind::Anon)?;
+    let ground = grounds.some(MemoryKind::Anon)?;
     reclaim(&ground, &[Advice::LinuxPageOut], |entry| entry.present())?;
     Ok(Box::new(move || {
         then(&ground);
@@ -89,11 +93,11 @@ fn needs_swap() -> Result<()> {
     if fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1) {
         return Ok(());
     }
-    Err(Skip("there is no swap".to_owned()).into())
+    Err(SkipReason("there is no swap".to_owned()).into())
 }
 
 /// Has the kernel reclaim what is hit, which it does once nobody else looks at the pages.
-fn reclaim(ground: &Ground, advice: &[Advice], there: fn(&Entry) -> bool) -> Result<()> {
+fn reclaim(ground: &ScenarioGround, advice: &[Advice], there: fn(&Entry) -> bool) -> Result<()> {
     // What a child shares is left alone.
     let _held = CHILD.lock();
     let begin = Instant::now();
@@ -130,7 +134,7 @@ fn drain() {
     std::thread::yield_now();
 }
 
-fn count(area: &Area, which: fn(&Entry) -> bool) -> Result<usize> {
+fn count(area: &MappedArea, which: fn(&Entry) -> bool) -> Result<usize> {
     let pagemap = Pagemap::own()?.context("there is no pagemap of ours")?;
     let mut entries = vec![Entry::default(); area.pages() as usize];
     pagemap.read(&area.range(), &mut entries)?;

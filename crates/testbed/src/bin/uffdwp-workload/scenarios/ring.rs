@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::area::Area;
-use crate::needs::Skip;
+use crate::area::MappedArea;
+use crate::needs::SkipReason;
 
 const OFF_SQ_RING: i64 = 0;
 const OFF_SQES: i64 = 0x1000_0000;
@@ -23,7 +23,7 @@ const RINGS: usize = 4096;
 /// `struct io_sqring_offsets` and `struct io_cqring_offsets`, both ten words.
 #[repr(C)]
 #[derive(Default)]
-struct Offsets {
+struct RingOffsets {
     head: u32,
     tail: u32,
     mask: u32,
@@ -40,20 +40,20 @@ struct Offsets {
 /// `struct io_uring_params`.
 #[repr(C)]
 #[derive(Default)]
-struct Parameters {
+struct RingParameters {
     sq_entries: u32,
     cq_entries: u32,
     flags: u32,
     sq_thread: [u32; 2],
     features: u32,
     rest: [u32; 4],
-    sq: Offsets,
-    cq: Offsets,
+    sq: RingOffsets,
+    cq: RingOffsets,
 }
 
 /// `struct io_uring_sqe`.
 #[repr(C)]
-struct Submission {
+struct RingSubmission {
     opcode: u8,
     flags: u8,
     ioprio: u16,
@@ -70,32 +70,32 @@ struct Submission {
 /// `struct io_uring_cqe`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Completion {
+struct RingCompletion {
     user_data: u64,
     result: i32,
     flags: u32,
 }
 
 /// A ring. Its mappings stay until the process ends.
-pub struct Ring {
+pub struct IoRing {
     ring: OwnedFd,
     rings: *mut u8,
-    submissions: *mut Submission,
-    parameters: Parameters,
+    submissions: *mut RingSubmission,
+    parameters: RingParameters,
 }
 
 // SAFETY: its mappings are its own; it is used by one thread at a time.
-unsafe impl Send for Ring {}
+unsafe impl Send for IoRing {}
 
-impl Ring {
+impl IoRing {
     /// A new ring; a reason to skip where there is no io_uring.
     pub fn open() -> Result<Self> {
-        let mut parameters = Parameters::default();
+        let mut parameters = RingParameters::default();
         // SAFETY: the kernel fills in the parameters, which have the layout it expects.
         let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut parameters) };
         if fd < 0 {
             let error = io::Error::last_os_error();
-            return Err(Skip(format!("io_uring is refused: {error}")).into());
+            return Err(SkipReason(format!("io_uring is refused: {error}")).into());
         }
         // SAFETY: a new descriptor that nobody else has.
         let ring = unsafe { OwnedFd::from_raw_fd(fd as i32) };
@@ -114,7 +114,7 @@ impl Ring {
     }
 
     /// Makes an area the ring's only fixed buffer.
-    pub fn register(&mut self, area: &Area) -> Result<()> {
+    pub fn register(&mut self, area: &MappedArea) -> Result<()> {
         let buffer = libc::iovec {
             iov_base: area.byte(0).cast(),
             iov_len: (area.range().end - area.range().start) as usize,
@@ -139,7 +139,7 @@ impl Ring {
 
     /// Reads the first bytes of a file to a place in the fixed buffer.
     pub fn read_fixed(&mut self, file: &File, to: *mut u8, length: u32) -> Result<()> {
-        let submission = Submission {
+        let submission = RingSubmission {
             opcode: OP_READ_FIXED,
             flags: 0,
             ioprio: 0,
@@ -196,9 +196,9 @@ impl Ring {
             return None;
         }
         let at = self.parameters.cq.completions as usize
-            + (next & mask) as usize * size_of::<Completion>();
+            + (next & mask) as usize * size_of::<RingCompletion>();
         // SAFETY: inside the mapping, and complete: the kernel has moved the tail behind it.
-        let completion = unsafe { self.rings.add(at).cast::<Completion>().read() };
+        let completion = unsafe { self.rings.add(at).cast::<RingCompletion>().read() };
         head.store(next.wrapping_add(1), Ordering::Release);
         Some(completion.result)
     }

@@ -10,11 +10,11 @@ use anyhow::{Result, ensure};
 use rustix::mm::Advice;
 use uffd::PAGE_SIZE;
 
-use super::ground::{Ground, Grounds};
-use super::{Act, Scenario, scenario};
-use crate::area::{Area, Kind};
+use super::ground::{GroundMaker, ScenarioGround};
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::{MappedArea, MemoryKind};
 
-pub const SCENARIOS: &[Scenario] = &[
+pub const SCENARIOS: &[TestScenario] = &[
     scenario("second-mapping", second_mapping),
     scenario("pwrite", |grounds| of_file(grounds, pwrite)),
     scenario("punch", |grounds| of_file(grounds, punch)),
@@ -26,7 +26,10 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("file-zap-load", file_zap),
 ];
 
-fn of_file(grounds: &mut Grounds, act: fn(&File, &Ground) -> Result<()>) -> Result<Act> {
+fn of_file(
+    grounds: &mut GroundMaker,
+    act: fn(&File, &ScenarioGround) -> Result<()>,
+) -> Result<ScenarioAct> {
     let (file, ground) = grounds.memfd()?;
     Ok(Box::new(move || {
         act(&file, &ground)?;
@@ -36,26 +39,26 @@ fn of_file(grounds: &mut Grounds, act: fn(&File, &Ground) -> Result<()>) -> Resu
 }
 
 /// Another mapping of the same file, which is not there any more when somebody looks.
-fn second_mapping(grounds: &mut Grounds) -> Result<Act> {
-    let (file, Ground { area, hit }) = grounds.memfd()?;
+fn second_mapping(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let (file, ScenarioGround { area, hit }) = grounds.memfd()?;
     let address = grounds.address();
     Ok(Box::new(move || {
-        let second = Area::map_file(Kind::Memfd, address, area.pages(), &file)?;
-        let second = Ground { area: second, hit };
+        let second = MappedArea::map_file(MemoryKind::Memfd, address, area.pages(), &file)?;
+        let second = ScenarioGround { area: second, hit };
         second.store();
         second.area.unmap()?;
-        Ok(Ground {
+        Ok(ScenarioGround {
             area,
             hit: second.hit,
         })
     }))
 }
 
-fn pwrite(file: &File, ground: &Ground) -> Result<()> {
+fn pwrite(file: &File, ground: &ScenarioGround) -> Result<()> {
     ground.each(|page| Ok(file.write_all_at(b"other", page * PAGE_SIZE)?))
 }
 
-fn punch(file: &File, ground: &Ground) -> Result<()> {
+fn punch(file: &File, ground: &ScenarioGround) -> Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     ground.each(|page| {
         let (offset, length) = ((page * PAGE_SIZE) as i64, PAGE_SIZE as i64);
@@ -66,7 +69,7 @@ fn punch(file: &File, ground: &Ground) -> Result<()> {
     })
 }
 
-fn punch_unread(grounds: &mut Grounds) -> Result<Act> {
+fn punch_unread(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     let (file, ground) = grounds.memfd()?;
     Ok(Box::new(move || {
         punch(&file, &ground)?;
@@ -74,9 +77,9 @@ fn punch_unread(grounds: &mut Grounds) -> Result<Act> {
     }))
 }
 
-fn truncate(grounds: &mut Grounds) -> Result<Act> {
+fn truncate(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     let (file, ground) = grounds.memfd()?;
-    let ground = Grounds::whole(ground.area);
+    let ground = GroundMaker::whole(ground.area);
     Ok(Box::new(move || {
         file.set_len(0)?;
         file.set_len(ground.area.pages() * PAGE_SIZE)?;
@@ -86,8 +89,8 @@ fn truncate(grounds: &mut Grounds) -> Result<Act> {
 }
 
 /// A private file mapping whose own copies are given up: the file's content is back.
-fn file_zap(grounds: &mut Grounds) -> Result<Act> {
-    let ground = grounds.some(Kind::FilePrivate)?;
+fn file_zap(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let ground = grounds.some(MemoryKind::FilePrivate)?;
     Ok(Box::new(move || {
         ground.advise(Advice::LinuxDontNeed)?;
         ground.load();

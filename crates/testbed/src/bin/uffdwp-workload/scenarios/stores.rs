@@ -2,22 +2,28 @@
 
 use anyhow::Result;
 
-use super::ground::Grounds;
-use super::{Act, Scenario, scenario};
-use crate::area::Kind;
+use super::ground::GroundMaker;
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::MemoryKind;
 
-pub const SCENARIOS: &[Scenario] = &[
-    scenario("store", |grounds| store(grounds, Kind::Anon)),
+pub const SCENARIOS: &[TestScenario] = &[
+    scenario("store", |grounds| store(grounds, MemoryKind::Anon)),
     scenario("store-same", same),
-    scenario("store-shmem", |grounds| store(grounds, Kind::SharedAnon)),
-    scenario("store-file", |grounds| store(grounds, Kind::FilePrivate)),
-    scenario("store-hole", |grounds| store_hole(grounds, Kind::Anon)),
+    scenario("store-shmem", |grounds| {
+        store(grounds, MemoryKind::SharedAnon)
+    }),
+    scenario("store-file", |grounds| {
+        store(grounds, MemoryKind::FilePrivate)
+    }),
+    scenario("store-hole", |grounds| {
+        store_hole(grounds, MemoryKind::Anon)
+    }),
     scenario("store-hole-shmem", |grounds| {
-        store_hole(grounds, Kind::SharedAnon)
+        store_hole(grounds, MemoryKind::SharedAnon)
     }),
 ];
 
-fn store(grounds: &mut Grounds, kind: Kind) -> Result<Act> {
+fn store(grounds: &mut GroundMaker, kind: MemoryKind) -> Result<ScenarioAct> {
     let ground = grounds.some(kind)?;
     Ok(Box::new(move || {
         ground.store();
@@ -25,8 +31,8 @@ fn store(grounds: &mut Grounds, kind: Kind) -> Result<Act> {
     }))
 }
 
-fn same(grounds: &mut Grounds) -> Result<Act> {
-    let ground = grounds.some(Kind::Anon)?;
+fn same(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let ground = grounds.some(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         ground.each(|page| {
             ground.area.store(page, ground.area.word(page));
@@ -36,7 +42,7 @@ fn same(grounds: &mut Grounds) -> Result<Act> {
     }))
 }
 
-fn store_hole(grounds: &mut Grounds, kind: Kind) -> Result<Act> {
+fn store_hole(grounds: &mut GroundMaker, kind: MemoryKind) -> Result<ScenarioAct> {
     let ground = grounds.hole(kind)?;
     Ok(Box::new(move || {
         ground.store_blindly();

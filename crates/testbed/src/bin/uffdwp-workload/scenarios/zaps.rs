@@ -4,18 +4,22 @@ use anyhow::{Result, ensure};
 use rustix::mm::Advice;
 use uffd::{PAGE_SIZE, PMD_SIZE};
 
-use super::ground::{Ground, Grounds};
-use super::{Act, Scenario, scenario};
-use crate::area::{Area, Kind};
-use crate::needs::Skip;
+use super::ground::{GroundMaker, ScenarioGround};
+use super::{ScenarioAct, TestScenario, scenario};
+use crate::area::{MappedArea, MemoryKind};
+use crate::needs::SkipReason;
 
-pub const SCENARIOS: &[Scenario] = &[
+pub const SCENARIOS: &[TestScenario] = &[
     scenario("zap", |grounds| some(grounds, |_| {}, |_| {})),
-    scenario("zap-load", |grounds| some(grounds, |_| {}, Ground::load)),
-    scenario("zap-store", |grounds| {
-        some(grounds, |_| {}, Ground::store_blindly)
+    scenario("zap-load", |grounds| {
+        some(grounds, |_| {}, ScenarioGround::load)
     }),
-    scenario("store-zap", |grounds| some(grounds, Ground::store, |_| {})),
+    scenario("zap-store", |grounds| {
+        some(grounds, |_| {}, ScenarioGround::store_blindly)
+    }),
+    scenario("store-zap", |grounds| {
+        some(grounds, ScenarioGround::store, |_| {})
+    }),
     scenario("zap-zeroes", zeroes),
     scenario("zap-table", table),
     scenario("guard", |grounds| guard(grounds, &[GUARD_INSTALL])),
@@ -27,12 +31,16 @@ pub const SCENARIOS: &[Scenario] = &[
 const GUARD_INSTALL: libc::c_int = 102;
 const GUARD_REMOVE: libc::c_int = 103;
 
-fn zap(ground: &Ground) -> Result<()> {
+fn zap(ground: &ScenarioGround) -> Result<()> {
     ground.advise(Advice::LinuxDontNeed)
 }
 
-fn some(grounds: &mut Grounds, before: fn(&Ground), after: fn(&Ground)) -> Result<Act> {
-    let ground = grounds.some(Kind::Anon)?;
+fn some(
+    grounds: &mut GroundMaker,
+    before: fn(&ScenarioGround),
+    after: fn(&ScenarioGround),
+) -> Result<ScenarioAct> {
+    let ground = grounds.some(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         before(&ground);
         zap(&ground)?;
@@ -42,8 +50,8 @@ fn some(grounds: &mut Grounds, before: fn(&Ground), after: fn(&Ground)) -> Resul
 }
 
 /// What is given up was all zeroes.
-fn zeroes(grounds: &mut Grounds) -> Result<Act> {
-    let ground = grounds.some(Kind::Anon)?;
+fn zeroes(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
+    let ground = grounds.some(MemoryKind::Anon)?;
     (0..ground.area.pages()).for_each(|page| ground.area.store(page, 0));
     Ok(Box::new(move || {
         zap(&ground)?;
@@ -52,28 +60,28 @@ fn zeroes(grounds: &mut Grounds) -> Result<Act> {
 }
 
 /// All that a page table maps.
-fn table(grounds: &mut Grounds) -> Result<Act> {
+fn table(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     const PAGES: u64 = PMD_SIZE / PAGE_SIZE;
     let area = grounds.anonymous(2 * PAGES)?;
     let hit = (PAGES..2 * PAGES).collect();
-    let ground = Ground { area, hit };
+    let ground = ScenarioGround { area, hit };
     Ok(Box::new(move || {
         zap(&ground)?;
         Ok(ground)
     }))
 }
 
-fn guard(grounds: &mut Grounds, advice: &'static [libc::c_int]) -> Result<Act> {
+fn guard(grounds: &mut GroundMaker, advice: &'static [libc::c_int]) -> Result<ScenarioAct> {
     let tried = grounds.anonymous(1)?;
     let refused = advice.iter().find_map(|it| tried.advise_number(*it).err());
     tried.unmap()?;
     if let Some(error) = refused {
         ensure!(error.raw_os_error() == Some(libc::EINVAL), error);
-        return Err(Skip("this kernel has no guard markers (6.13)".to_owned()).into());
+        return Err(SkipReason("this kernel has no guard markers (6.13)".to_owned()).into());
     }
-    let ground = grounds.some(Kind::Anon)?;
+    let ground = grounds.some(MemoryKind::Anon)?;
     Ok(Box::new(move || {
-        let advise = |part: Area| advice.iter().try_for_each(|it| part.advise_number(*it));
+        let advise = |part: MappedArea| advice.iter().try_for_each(|it| part.advise_number(*it));
         ground.parts().try_for_each(advise)?;
         Ok(ground)
     }))

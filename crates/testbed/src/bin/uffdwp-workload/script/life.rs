@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::area::Area;
+use crate::area::MappedArea;
 
 /// Forks; the child stores to its copy of the pages, and compares all of the area with what it has to be.
-pub fn fork(area: &Area, value: u64, pages: &[u64]) -> Result<()> {
+pub fn fork(area: &MappedArea, value: u64, pages: &[u64]) -> Result<()> {
     let before: Vec<u64> = (0..area.pages()).map(|page| area.word(page)).collect();
     let mut expected = before.clone();
     for &page in pages {

@@ -7,11 +7,11 @@ use std::thread;
 use anyhow::{Result, anyhow};
 use uffd::PAGE_SIZE;
 
-use crate::area::{Area, Kind};
+use crate::area::{MappedArea, MemoryKind};
 
 /// Splits `area` and joins it again, and maps and unmaps others behind it, until `work` is done.
 pub fn turmoil(
-    area: &Area,
+    area: &MappedArea,
     seed: u64,
     directory: &Path,
     work: impl FnOnce() -> Result<()>,
@@ -32,14 +32,14 @@ pub fn turmoil(
     })
 }
 
-fn disturb(area: &Area, random: &mut fastrand::Rng, directory: &Path) -> Result<()> {
+fn disturb(area: &MappedArea, random: &mut fastrand::Rng, directory: &Path) -> Result<()> {
     let first = random.u64(0..area.pages());
     let apart = area.pages_part(first..random.u64(first..area.pages()) + 1);
     apart.set_apart(true)?;
     // Next to the area, where it joins it once it is tracked, or not far from it, at the same place again and again.
     let gap = random.u64(0..4) * 16 * PAGE_SIZE;
-    let other = Area::map_at(
-        Kind::Anon,
+    let other = MappedArea::map_at(
+        MemoryKind::Anon,
         area.range().end + gap,
         random.u64(1..16),
         directory,

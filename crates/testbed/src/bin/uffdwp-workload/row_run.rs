@@ -11,18 +11,18 @@ use uffd::{
     Userfaultfd,
 };
 
-use crate::area::{Area, Kind};
-use crate::child::Child;
-use crate::crew::Crew;
-use crate::handler::{self, Handler};
-use crate::ledger::Ledger;
-use crate::needs::{Facts, Skip};
-use crate::rows::Row;
-use crate::writer::Writer;
+use crate::area::{MappedArea, MemoryKind};
+use crate::child::ForkedChild;
+use crate::crew::ThreadCrew;
+use crate::handler::{self, SyncHandler};
+use crate::ledger::EventLedger;
+use crate::needs::{MachineFacts, SkipReason};
+use crate::rows::WorkloadRow;
+use crate::writer::RemoteWriter;
 
 /// How big a row is.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct RowSize {
     /// Pages of 4 KiB per area.
     pub pages: u64,
     /// Threads of the rows that use several.
@@ -33,7 +33,7 @@ pub struct Size {
 
 /// Two numbers that must be equal.
 #[derive(Debug, Serialize)]
-pub struct Check {
+pub struct RowCheck {
     /// What was measured.
     pub what: &'static str,
     /// What the row foretold.
@@ -44,45 +44,50 @@ pub struct Check {
 
 /// A row in the making. Everything is allocated before the row starts, so that the page tables it
 /// is measured by are only its own.
-pub struct Test {
+pub struct RowRun {
     /// How big it is.
-    pub size: Size,
+    pub size: RowSize,
     /// What was seen of this kernel.
-    pub facts: Facts,
+    pub facts: MachineFacts,
     /// Who resolves its faults.
     pub mode: WpMode,
     /// Its userfaultfd.
     pub uffd: Arc<Userfaultfd>,
     /// What the metrics must say afterwards.
-    pub expect: Ledger,
+    pub expect: EventLedger,
     /// Comparisons with what this process can see itself.
-    pub checks: Vec<Check>,
+    pub checks: Vec<RowCheck>,
     /// Our own pagemap.
     pub pagemap: Pagemap,
-    handler: Option<Handler>,
-    writer: Option<Writer>,
-    crew: Option<Crew>,
-    children: Vec<Child>,
+    handler: Option<SyncHandler>,
+    writer: Option<RemoteWriter>,
+    crew: Option<ThreadCrew>,
+    children: Vec<ForkedChild>,
     areas: u64,
 }
 
-impl Test {
+impl RowRun {
     /// Prepares a row: the process that writes to us, the userfaultfd, its handler, the threads.
-    pub fn prepare(row: &Row, mode: WpMode, size: Size, facts: Facts) -> Result<Self> {
+    pub fn prepare(
+        row: &WorkloadRow,
+        mode: WpMode,
+        size: RowSize,
+        facts: MachineFacts,
+    ) -> Result<Self> {
         let writer = if row.needs_writer {
-            Some(Writer::start()?)
+            Some(RemoteWriter::start()?)
         } else {
             None
         };
         let features = features(mode, row.events, facts.kernel.features);
         let uffd = Arc::new(open(features, &facts)?);
         let handler = if handler::is_needed(features) {
-            Some(Handler::start(uffd.clone())?)
+            Some(SyncHandler::start(uffd.clone())?)
         } else {
             None
         };
         let crew = if row.needs_threads {
-            Some(Crew::start(size.threads)?)
+            Some(ThreadCrew::start(size.threads)?)
         } else {
             None
         };
@@ -92,7 +97,7 @@ impl Test {
             facts,
             mode,
             uffd,
-            expect: Ledger::new(),
+            expect: EventLedger::new(),
             checks: Vec::with_capacity(8),
             pagemap,
             handler,
@@ -104,13 +109,18 @@ impl Test {
     }
 
     /// Maps the next area and registers it for write-protection.
-    pub fn tracked(&mut self, kind: Kind) -> Result<Area> {
+    pub fn tracked(&mut self, kind: MemoryKind) -> Result<MappedArea> {
         self.tracked_for(kind, self.size.pages, RegisterMode::WP)
     }
 
     /// Maps the next area, `pages` of 4 KiB long, and registers it.
-    pub fn tracked_for(&mut self, kind: Kind, pages: u64, mode: RegisterMode) -> Result<Area> {
-        let area = Area::map(kind, self.areas, pages, &self.facts.directory)?;
+    pub fn tracked_for(
+        &mut self,
+        kind: MemoryKind,
+        pages: u64,
+        mode: RegisterMode,
+    ) -> Result<MappedArea> {
+        let area = MappedArea::map(kind, self.areas, pages, &self.facts.directory)?;
         self.areas += 1;
         self.uffd.register(&area.range(), mode)?;
         if let Some(handler) = &self.handler {
@@ -120,7 +130,7 @@ impl Test {
     }
 
     /// Maps and registers the next area and writes every unit: pages are there, and none is armed.
-    pub fn populated(&mut self, kind: Kind) -> Result<Area> {
+    pub fn populated(&mut self, kind: MemoryKind) -> Result<MappedArea> {
         let area = self.tracked(kind)?;
         let faults = area.write_all();
         self.check("page faults of populating", area.units(), faults);
@@ -128,8 +138,8 @@ impl Test {
         Ok(area)
     }
 
-    /// As [`Test::populated`], and arms every page.
-    pub fn armed(&mut self, kind: Kind) -> Result<Area> {
+    /// As [`RowRun::populated`], and arms every page.
+    pub fn armed(&mut self, kind: MemoryKind) -> Result<MappedArea> {
         let area = self.populated(kind)?;
         self.uffd.arm(&area.range())?;
         Ok(area)
@@ -137,7 +147,7 @@ impl Test {
 
     /// Maps and registers the next area and arms it while it is empty: it is full of markers, and has the tables
     /// to hold them.
-    pub fn marked(&mut self, kind: Kind) -> Result<Area> {
+    pub fn marked(&mut self, kind: MemoryKind) -> Result<MappedArea> {
         let area = self.tracked(kind)?;
         self.uffd.arm(&area.range())?;
         self.expect.tables(&area, TableCause::Arm, area.tables());
@@ -147,14 +157,14 @@ impl Test {
     }
 
     /// Expects that every unit was written once while it was armed, and none is armed any more.
-    pub fn expect_written(&mut self, area: &Area) {
+    pub fn expect_written(&mut self, area: &MappedArea) {
         self.expect
             .faults(area, self.mode, entry(area.kind), area.units());
         self.expect.pages(area, 0);
     }
 
     /// Expects that every unit was accessed once while it was a marker.
-    pub fn expect_consumed(&mut self, area: &Area) {
+    pub fn expect_consumed(&mut self, area: &MappedArea) {
         self.expect
             .faults(area, self.mode, FaultEntry::Marker, area.units());
         self.expect
@@ -163,7 +173,7 @@ impl Test {
 
     /// Compares a number with what was foretold.
     pub fn check(&mut self, what: &'static str, expected: u64, measured: u64) {
-        self.checks.push(Check {
+        self.checks.push(RowCheck {
             what,
             expected: expected as i64,
             measured: measured as i64,
@@ -178,7 +188,7 @@ impl Test {
     }
 
     /// The process that writes into ours.
-    pub fn writer(&mut self) -> Result<&mut Writer> {
+    pub fn writer(&mut self) -> Result<&mut RemoteWriter> {
         self.writer
             .as_mut()
             .context("this row was prepared without a writer process")
@@ -194,23 +204,23 @@ impl Test {
     }
 
     /// Keeps a child alive until the row is scraped.
-    pub fn keep(&mut self, child: Child) {
+    pub fn keep(&mut self, child: ForkedChild) {
         self.children.push(child);
     }
 
     /// The handler of sync mode and of events.
-    pub fn handler(&self) -> Option<&Handler> {
+    pub fn handler(&self) -> Option<&SyncHandler> {
         self.handler.as_ref()
     }
 
     /// Messages the handler answered; `None` without a handler.
     pub fn messages(&self) -> Option<u64> {
-        self.handler.as_ref().map(Handler::faults)
+        self.handler.as_ref().map(SyncHandler::faults)
     }
 
     /// Armed pages of a range, counted as the agent counts them.
-    pub fn count_armed(&self, area: &Area) -> Result<u64> {
-        let method = CountMethod::choose(&self.facts.kernel, area.kind == Kind::Hugetlb);
+    pub fn count_armed(&self, area: &MappedArea) -> Result<u64> {
+        let method = CountMethod::choose(&self.facts.kernel, area.kind == MemoryKind::Hugetlb);
         let mut counter = Counter::new(area.range(), method);
         loop {
             match counter.step(&self.pagemap, u64::MAX)? {
@@ -223,15 +233,15 @@ impl Test {
 }
 
 /// What a write to an armed unit of this kind counts as.
-pub fn entry(kind: Kind) -> FaultEntry {
+pub fn entry(kind: MemoryKind) -> FaultEntry {
     match kind {
-        Kind::Thp | Kind::ShmemThp | Kind::Hugetlb => FaultEntry::Huge,
+        MemoryKind::Thp | MemoryKind::ShmemThp | MemoryKind::Hugetlb => FaultEntry::Huge,
         _ => FaultEntry::Pte,
     }
 }
 
 /// The first and the second half of an area, in units.
-pub fn halves(area: &Area) -> [Range<u64>; 2] {
+pub fn halves(area: &MappedArea) -> [Range<u64>; 2] {
     let middle = area.units() / 2;
     [0..middle, middle..area.units()]
 }
@@ -245,7 +255,7 @@ fn features(mode: WpMode, events: Features, offered: Features) -> Features {
     own | events
 }
 
-fn open(features: Features, facts: &Facts) -> Result<Userfaultfd> {
+fn open(features: Features, facts: &MachineFacts) -> Result<Userfaultfd> {
     let uffd = if facts.kernel_faults {
         Userfaultfd::open()?
     } else {
@@ -253,7 +263,7 @@ fn open(features: Features, facts: &Facts) -> Result<Userfaultfd> {
     };
     match uffd.enable(features) {
         Err(error) if error.errno() == Some(libc::EPERM) => {
-            Err(Skip("following forks needs CAP_SYS_PTRACE: run as root".to_owned()).into())
+            Err(SkipReason("following forks needs CAP_SYS_PTRACE: run as root".to_owned()).into())
         }
         result => result.map(|_| uffd).map_err(Into::into),
     }
