@@ -75,7 +75,7 @@ fn rounds() -> String {
     let (number, area) = script.map(ANON, PAGES);
     script.say(&format!("store {number} 1 2 0-{}", PAGES - 1));
     let (mut session, _) = TrackSession::begin(script.pid(), FACTS.clone(), options(None)).unwrap();
-    let pagemap = Pagemap::open(script.pid()).unwrap().unwrap();
+    let pagemap = Pagemap::open(script.pid()).unwrap();
     let mut regions = vec![PageRegion::default(); REGIONS];
     let mut entries = vec![Entry::default(); 1 << 16];
     let mut text = format!(
@@ -112,17 +112,14 @@ fn rounds() -> String {
                         &Query::WRITTEN_AND_ARM,
                         &mut regions,
                     );
-                    at = scan.unwrap().unwrap().walk_end;
+                    at = scan.unwrap().walk_end;
                 }
             }));
             write();
             read.push(milliseconds(|| {
                 let (mut at, mut written) = (area.range.start, 0);
                 while at < area.range.end {
-                    let count = pagemap
-                        .read(&(at..area.range.end), &mut entries)
-                        .unwrap()
-                        .unwrap();
+                    let count = pagemap.read(&(at..area.range.end), &mut entries).unwrap();
                     written += entries[..count]
                         .iter()
                         .filter(|entry| !entry.armed())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pages::strategy::{StrategyName, TrackedArea};
 use pages::track::{MappingRound, TrackError, TrackOptions, TrackRound, TrackSession, TrackStep};
-use uffd::{PAGE_SIZE, smaps};
+use uffd::{PAGE_SIZE, smaps, unless_gone};
 
 use super::script::{FACTS, ScriptMemory, ScriptProcess, refused};
 
@@ -28,7 +28,7 @@ pub fn working(kind: ScriptMemory) -> Vec<StrategyName> {
 
 /// VMAs of a process that are registered with a userfaultfd, for anything.
 pub fn registered(pid: u32) -> usize {
-    let Some(vmas) = smaps(pid).unwrap() else {
+    let Some(vmas) = unless_gone(smaps(pid)).unwrap() else {
         return 0;
     };
     let vmas = vmas.map(Result::unwrap);

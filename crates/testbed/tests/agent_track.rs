@@ -120,7 +120,7 @@ fn own_faults() -> i64 {
 }
 
 fn armed_vmas(pid: u32) -> usize {
-    let flags = smaps(pid).unwrap().unwrap().map(|vma| vma.unwrap().flags);
+    let flags = smaps(pid).unwrap().map(|vma| vma.unwrap().flags);
     flags.filter(VmFlags::uffd_wp).count()
 }
 

@@ -30,9 +30,7 @@ fn compare(case: &str) -> Vec<InjectedUffd> {
             Ok(injected) => all.push(injected),
             // Its first thread may be the first to end.
             Err(
-                InjectError::Gone { .. }
-                | InjectError::Zombie { .. }
-                | InjectError::NoLeader { .. },
+                InjectError::Gone(_) | InjectError::Zombie { .. } | InjectError::NoLeader { .. },
             ) => {
                 // It must be true, and soon be seen.
                 eventually("it has ended", || (target.state() == 'Z').then_some(()));

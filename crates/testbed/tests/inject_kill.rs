@@ -46,7 +46,7 @@ fn tracer(pid: u32) -> u32 {
 
 /// VMAs that are registered with a userfaultfd, for anything.
 fn registered(pid: u32) -> usize {
-    let vmas = smaps(pid).unwrap().unwrap().map(Result::unwrap);
+    let vmas = smaps(pid).unwrap().map(Result::unwrap);
     vmas.filter(|vma| vma.flags.uffd_wp() || vma.flags.uffd_missing())
         .count()
 }

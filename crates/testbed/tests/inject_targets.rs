@@ -44,7 +44,10 @@ fn what_cannot_be_a_target_is_told() {
     let own = std::process::id();
     assert_eq!(kind(own), InjectError::Ourselves { pid: own });
     let never = 0x3fff_fff0;
-    assert_eq!(kind(never), InjectError::Gone { pid: never });
+    assert_eq!(
+        kind(never),
+        InjectError::Gone(uffd::ProcessGone { pid: never })
+    );
     let kernel = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
@@ -139,7 +142,7 @@ fn what_belongs_to_a_userfaultfd_is_named() {
             .register(&heap, RegisterMode::WP)
             .unwrap_err()
             .errno(),
-        Some(libc::EBUSY)
+        Some(rustix::io::Errno::BUSY)
     );
     // A failed registration does not give away what is another one's.
     drop(second);
@@ -151,7 +154,7 @@ fn what_belongs_to_a_userfaultfd_is_named() {
 /// A userfaultfd in use, and private anonymous mappings to register.
 fn attach(pid: u32) -> (UffdLease, Vec<std::ops::Range<u64>>) {
     let attached = UffdLease::new(inject(pid).unwrap(), Features::default()).unwrap();
-    let vmas = smaps(pid).unwrap().unwrap().map(Result::unwrap);
+    let vmas = smaps(pid).unwrap().map(Result::unwrap);
     let wanted = vmas.filter(|vma| vma.is_anonymous() && vma.permissions == *b"rw-p");
     let ranges: Vec<_> = wanted.map(|vma| vma.range()).collect();
     (attached, ranges)
@@ -159,7 +162,7 @@ fn attach(pid: u32) -> (UffdLease, Vec<std::ops::Range<u64>>) {
 
 /// How many VMAs of a process are registered for write-protect faults.
 fn registered(pid: u32) -> usize {
-    let vmas = smaps(pid).unwrap().unwrap();
+    let vmas = smaps(pid).unwrap();
     let flags = vmas.map(|vma| vma.unwrap().flags);
     flags.filter(VmFlags::uffd_wp).count()
 }
@@ -262,7 +265,7 @@ fn a_process_in_other_namespaces() {
         let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
         let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.find(|pid| {
-            let stat = uffd::stat(*pid).ok().flatten();
+            let stat = uffd::stat(*pid).ok();
             stat.is_some_and(|stat| stat.parent == outer.0.id() && stat.comm == b"sleep")
         })
     };

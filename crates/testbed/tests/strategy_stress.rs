@@ -34,8 +34,8 @@ fn churn(name: StrategyName, kind: ScriptMemory) -> u64 {
     let (mut lost, mut rounds) = (0, 0);
     for number in 0..AREAS {
         let (_, area) = script.map(kind, PAGES);
-        strategy.arm(&area).unwrap().unwrap();
-        strategy.end_round().unwrap().unwrap();
+        strategy.arm(&area).unwrap();
+        strategy.end_round().unwrap();
         let mut shadow = ShadowCopy::empty(script.pid(), &area);
         let line = format!("churn {number} {} {THREADS} {TIMES}", seed ^ number);
         script.say_while(&line, || {
@@ -94,7 +94,7 @@ fn mprotect_reports_what_was_written_and_loses_nothing() {
     };
     // SAFETY: it is given the scratch mapping only, which outlives it and which nobody else protects.
     let mut strategy = unsafe { MprotectStrategy::new() }.unwrap();
-    strategy.arm(&area).unwrap().unwrap();
+    strategy.arm(&area).unwrap();
     let mut shadow = vec![0; PAGES as usize];
     for turn in 1..=20u8 {
         let mut random = fastrand::Rng::with_seed(seed + u64::from(turn));
@@ -143,11 +143,11 @@ fn what_is_unmapped_is_counted_and_the_rest_is_tracked() {
         let (number, area) = script.map(ANON, 64);
         script.say(&format!("store {number} 1 1 0-63"));
         let mut strategy = script.track(name);
-        strategy.arm(&area).unwrap().unwrap();
+        strategy.arm(&area).unwrap();
         script.say(&format!("unmap {number} 0-7,20-29,60-63"));
         script.say(&format!("store {number} 2 1 8,19,30,59"));
         let mut written = Vec::new();
-        let stats = strategy.round(&area, &mut written).unwrap().unwrap();
+        let stats = strategy.round(&area, &mut written).unwrap();
         let expected = BTreeSet::from([8, 19, 30, 59]);
         let found = numbers(&area, &written);
         assert_eq!(found, expected, "{name}");
@@ -173,7 +173,7 @@ fn a_tracker_that_leaves_frees_the_target() {
         let mut script = ScriptProcess::start();
         let (number, area) = script.map(MEMFD, 2048);
         let mut strategy = Some(script.track(name));
-        strategy.as_mut().unwrap().arm(&area).unwrap().unwrap();
+        strategy.as_mut().unwrap().arm(&area).unwrap();
         let mut rounds = 0;
         script.say_while(&format!("churn {number} 1 4 20"), || {
             rounds += 1;
@@ -184,7 +184,7 @@ fn a_tracker_that_leaves_frees_the_target() {
             }
         });
         drop(strategy);
-        let vmas = smaps(script.pid()).unwrap().unwrap().map(Result::unwrap);
+        let vmas = smaps(script.pid()).unwrap().map(Result::unwrap);
         let left = vmas.filter(|vma| vma.flags.uffd_wp() || vma.flags.uffd_missing());
         assert_eq!(left.count(), 0, "{name}");
         assert_eq!(

@@ -55,7 +55,7 @@ fn step(session: &mut TrackSession) -> TrackRound {
 
 /// What every page that is there hashes to, of the mappings that a round tracks.
 fn content(pid: u32, round: &TrackRound) -> HashMap<u64, u64> {
-    let (memory, pagemap) = (ProcessMemory::of(pid), Pagemap::open(pid).unwrap().unwrap());
+    let (memory, pagemap) = (ProcessMemory::of(pid), Pagemap::open(pid).unwrap());
     let mut hashes = HashMap::new();
     let mut page = [0; PAGE_SIZE as usize];
     for row in &round.mappings {
@@ -63,9 +63,9 @@ fn content(pid: u32, round: &TrackRound) -> HashMap<u64, u64> {
         let mut at = row.mapping.start;
         while at < row.mapping.end {
             let read = pagemap.read(&(at..row.mapping.end), &mut entries).unwrap();
-            for entry in &entries[..read.unwrap()] {
+            for entry in &entries[..read] {
                 // What is not there would be mapped by a look at it.
-                if entry.present() && memory.read(at, &mut page).unwrap() == Some(page.len()) {
+                if entry.present() && memory.read(at, &mut page).unwrap() == page.len() {
                     hashes.insert(at, xxh3_64(&page));
                 }
                 at += PAGE_SIZE;
@@ -235,7 +235,7 @@ fn qemu_running_a_guest() {
 
 /// VMAs that are registered with a userfaultfd.
 fn armed(pid: u32) -> usize {
-    let vmas = uffd::smaps(pid).unwrap().unwrap().map(Result::unwrap);
+    let vmas = uffd::smaps(pid).unwrap().map(Result::unwrap);
     vmas.filter(|vma| vma.flags.uffd_wp() || vma.flags.uffd_missing())
         .count()
 }

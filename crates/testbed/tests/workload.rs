@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use assert_cmd::cargo::cargo_bin;
 use predicates::prelude::*;
 use serde_json::Value;
-use uffd::{Result, Vma, smaps};
+use uffd::{UffdError, Vma, smaps};
 
 fn workload() -> assert_cmd::Command {
     assert_cmd::Command::new(cargo_bin("uffdwp-workload"))
@@ -128,7 +128,7 @@ impl RunningRow {
 
     /// Its VMAs that are registered for write-protection.
     fn tracked(&self) -> Vec<Vma> {
-        let all: Result<Vec<_>> = smaps(self.child.id()).unwrap().unwrap().collect();
+        let all: Result<Vec<_>, UffdError> = smaps(self.child.id()).unwrap().collect();
         all.unwrap()
             .into_iter()
             .filter(|vma| vma.flags.uffd_wp())

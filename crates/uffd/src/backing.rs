@@ -5,8 +5,7 @@ use std::fs;
 
 use rustix::fs::MemfdFlags;
 
-use super::error::unless_gone;
-use super::{Error, PMD_SIZE, Result, Vma};
+use super::{PMD_SIZE, UffdError, Vma};
 
 /// What a VMA's pages come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,15 +42,14 @@ pub struct ShmemDevices(HashSet<(u32, u32)>);
 
 impl ShmemDevices {
     /// Those a process can have mapped: the kernel's internal mount (memfd, shared anonymous memory) and every
-    /// tmpfs of its mount namespace. `None`: the process is gone.
-    pub fn of(pid: u32) -> Result<Option<Self>> {
+    /// tmpfs of its mount namespace.
+    pub fn of(pid: u32) -> Result<Self, UffdError> {
         let path = format!("/proc/{pid}/mountinfo");
-        let Some(text) = unless_gone(fs::read(&path), "cannot read", &path)? else {
-            return Ok(None);
-        };
+        let failed = UffdError::of_process(pid, "cannot read", &path);
+        let text = fs::read(&path).map_err(failed)?;
         let mut devices = parse_mountinfo(&text);
         devices.insert(internal_device()?);
-        Ok(Some(Self(devices)))
+        Ok(Self(devices))
     }
 }
 
@@ -61,12 +59,11 @@ pub struct HugetlbDevices(HashMap<(u32, u32), u64>);
 
 impl HugetlbDevices {
     /// Those a process can have mapped: the kernel's internal mount of each page size (memfd, `MAP_HUGETLB`) and
-    /// every hugetlbfs of its mount namespace. `None`: the process is gone.
-    pub fn of(pid: u32) -> Result<Option<Self>> {
+    /// every hugetlbfs of its mount namespace.
+    pub fn of(pid: u32) -> Result<Self, UffdError> {
         let path = format!("/proc/{pid}/mountinfo");
-        let Some(text) = unless_gone(fs::read(&path), "cannot read", &path)? else {
-            return Ok(None);
-        };
+        let failed = UffdError::of_process(pid, "cannot read", &path);
+        let text = fs::read(&path).map_err(failed)?;
         let mut devices = HashMap::new();
         for mount in text.split(|&byte| byte == b'\n') {
             if let Some((device, b"hugetlbfs", options)) = parse_mount(mount) {
@@ -80,7 +77,7 @@ impl HugetlbDevices {
                 continue;
             };
             let stat = rustix::fs::fstat(&memfd)
-                .map_err(|e| Error::system("cannot look at", "a memfd", e))?;
+                .map_err(|e| UffdError::system("cannot look at", "a memfd", e))?;
             let bytes = if size == MemfdFlags::HUGE_1GB {
                 1 << 30
             } else {
@@ -94,7 +91,7 @@ impl HugetlbDevices {
                 bytes,
             );
         }
-        Ok(Some(Self(devices)))
+        Ok(Self(devices))
     }
 
     /// The bytes of one page of a device's files, if they are hugetlb.
@@ -119,8 +116,8 @@ impl Vma {
 }
 
 /// The device of the mount that holds every memfd, found by making one.
-fn internal_device() -> Result<(u32, u32)> {
-    let failed = |e| Error::system("cannot create", "a memfd", e);
+fn internal_device() -> Result<(u32, u32), UffdError> {
+    let failed = |e| UffdError::system("cannot create", "a memfd", e);
     let memfd = rustix::fs::memfd_create("tracker", MemfdFlags::CLOEXEC).map_err(failed)?;
     let device = rustix::fs::fstat(&memfd).map_err(failed)?.st_dev;
     Ok((rustix::fs::major(device), rustix::fs::minor(device)))
@@ -184,12 +181,9 @@ mod tests {
     #[test]
     fn our_own_mappings() {
         let (anonymous, shared) = (Scratch::anonymous(1).unwrap(), Scratch::shared(1).unwrap());
-        let shmem = ShmemDevices::of(std::process::id()).unwrap().unwrap();
+        let shmem = ShmemDevices::of(std::process::id()).unwrap();
         let backing_at = |address: u64| {
-            let vmas = smaps(std::process::id())
-                .unwrap()
-                .unwrap()
-                .map(Result::unwrap);
+            let vmas = smaps(std::process::id()).unwrap().map(Result::unwrap);
             let mut here = vmas.filter(|vma| vma.range().contains(&address));
             here.next().unwrap().backing(&shmem)
         };
@@ -220,7 +214,7 @@ mod tests {
         };
         let device = rustix::fs::fstat(&memfd).unwrap().st_dev;
         let device = (rustix::fs::major(device), rustix::fs::minor(device));
-        let known = HugetlbDevices::of(std::process::id()).unwrap().unwrap();
+        let known = HugetlbDevices::of(std::process::id()).unwrap();
         assert_eq!(known.page_size(device), Some(PMD_SIZE));
         assert_eq!(known.page_size(internal_device().unwrap()), None);
     }

@@ -5,12 +5,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Categories, Entry, Features, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode,
-    Result, Scratch, Userfaultfd, page_table_bytes,
+    Scratch, UffdError, Userfaultfd, page_table_bytes,
 };
 
 /// What `PAGE_IS_WRITTEN` says about pages of a registered range that were never armed nor touched.
@@ -58,15 +59,18 @@ pub struct Behaviour {
 }
 
 /// Tries everything; takes well under a millisecond and leaves nothing behind.
-pub fn self_test() -> Result<Behaviour> {
+pub fn self_test() -> Result<Behaviour, UffdError> {
     let features = Features::offered()?;
-    let pagemap = Pagemap::own()?;
-    let Some(pagemap) = pagemap else {
-        return Ok(Behaviour {
-            features,
-            hugetlb: hugetlb(),
-            ..Behaviour::default()
-        });
+    let pagemap = match Pagemap::own() {
+        // Without /proc.
+        Err(error) if error.errno() == Some(Errno::NOENT) => {
+            return Ok(Behaviour {
+                features,
+                hugetlb: hugetlb(),
+                ..Behaviour::default()
+            });
+        }
+        pagemap => pagemap?,
     };
     let can_scan = features.is_async() && pagemap.can_scan()?;
     let has_markers = features.contains(Features::WP_HUGETLBFS_SHMEM);
@@ -88,7 +92,7 @@ pub fn self_test() -> Result<Behaviour> {
 }
 
 /// Registers a scratch mapping whole.
-fn register(scratch: &Scratch, features: Features) -> Result<Userfaultfd> {
+fn register(scratch: &Scratch, features: Features) -> Result<Userfaultfd, UffdError> {
     let fd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
     fd.enable(features)?;
     fd.register(&scratch.range(), RegisterMode::WP)?;
@@ -97,7 +101,7 @@ fn register(scratch: &Scratch, features: Features) -> Result<Userfaultfd> {
 
 /// Asks about a range without a table and about an empty pte beside a touched one. One further category keeps
 /// the kernel off its fast path, which reports every empty pte as written on all kernels.
-fn written_meaning(pagemap: &Pagemap) -> Result<WrittenMeaning> {
+fn written_meaning(pagemap: &Pagemap) -> Result<WrittenMeaning, UffdError> {
     let scratch = Scratch::anonymous(2 * PMD_SIZE)?;
     let _registered = register(&scratch, Features::WP_ASYNC)?;
     scratch.write(512);
@@ -109,9 +113,9 @@ fn written_meaning(pagemap: &Pagemap) -> Result<WrittenMeaning> {
         returned,
         ..Query::WRITTEN
     };
-    let is_written = |range| -> Result<bool> {
+    let is_written = |range| -> Result<bool, UffdError> {
         let scanned = pagemap.scan_once(&range, &query, &mut [PageRegion::default()])?;
-        Ok(scanned.is_some_and(|scanned| scanned.regions != 0))
+        Ok(scanned.regions != 0)
     };
     Ok(match (is_written(hole)?, is_written(empty)?) {
         (true, true) => WrittenMeaning::Fixed,
@@ -121,13 +125,13 @@ fn written_meaning(pagemap: &Pagemap) -> Result<WrittenMeaning> {
 }
 
 /// Whether `UFFDIO_WRITEPROTECT` of a page that is not there leaves a marker.
-fn arms_nothing(pagemap: &Pagemap, scratch: Scratch, offered: Features) -> Result<bool> {
+fn arms_nothing(pagemap: &Pagemap, scratch: Scratch, offered: Features) -> Result<bool, UffdError> {
     let fd = register(&scratch, offered & Features::WP_UNPOPULATED)?;
     fd.arm(&scratch.range())?;
     Ok(first_entry(pagemap, &scratch)?.armed())
 }
 
-fn scan_arms_holes(pagemap: &Pagemap) -> Result<bool> {
+fn scan_arms_holes(pagemap: &Pagemap) -> Result<bool, UffdError> {
     let scratch = Scratch::anonymous(PMD_SIZE)?;
     let _registered = register(&scratch, Features::WP_ASYNC)?;
     pagemap.scan(
@@ -140,7 +144,7 @@ fn scan_arms_holes(pagemap: &Pagemap) -> Result<bool> {
 }
 
 /// Looks at `VmPTE` for the fate of 32 tables; other threads change it by less than half of that meanwhile.
-fn dontneed_frees_tables() -> Result<bool> {
+fn dontneed_frees_tables() -> Result<bool, UffdError> {
     const TABLES: u64 = 32;
     /// `VmPTE` is one number for the whole process: one self-test at a time.
     static ALONE: Mutex<()> = Mutex::new(());
@@ -155,13 +159,13 @@ fn dontneed_frees_tables() -> Result<bool> {
 }
 
 /// A fresh page is soft-dirty wherever the bit exists.
-fn soft_dirty(pagemap: &Pagemap) -> Result<bool> {
+fn soft_dirty(pagemap: &Pagemap) -> Result<bool, UffdError> {
     let scratch = Scratch::anonymous(PAGE_SIZE)?;
     scratch.write(0);
     Ok(first_entry(pagemap, &scratch)?.soft_dirty())
 }
 
-fn first_entry(pagemap: &Pagemap, scratch: &Scratch) -> Result<Entry> {
+fn first_entry(pagemap: &Pagemap, scratch: &Scratch) -> Result<Entry, UffdError> {
     let mut entries = [Entry::default()];
     pagemap.read(&scratch.range(), &mut entries)?;
     Ok(entries[0])
@@ -179,7 +183,7 @@ fn hugetlb() -> Hugetlb {
             let _ = unsafe { rustix::mm::munmap(mapping, length) };
             Hugetlb::Available
         }
-        Err(rustix::io::Errno::NOMEM) => Hugetlb::NoFreePages,
+        Err(Errno::NOMEM) => Hugetlb::NoFreePages,
         Err(_) => Hugetlb::Unsupported,
     }
 }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{
-    Behaviour, Entry, PMD_SIZE, PageRegion, Pagemap, Query, Result, WrittenMeaning, pages_in,
+    Behaviour, Entry, PMD_SIZE, PageRegion, Pagemap, Query, UffdError, WrittenMeaning, pages_in,
 };
 
 /// Pages of 4 KiB, huge pages counted as their 4 KiB parts.
@@ -48,8 +48,6 @@ pub enum Progress {
     More,
     /// The whole range is counted.
     Done(PageCount),
-    /// The process ended meanwhile.
-    Gone,
 }
 
 /// A count that is made in steps, so that a huge VMA never holds up its caller for long.
@@ -90,12 +88,9 @@ impl Counter {
     }
 
     /// Walks at most `budget` pages more, rounded up to 2 MiB (a huge page is not walked in parts).
-    pub fn step(&mut self, pagemap: &Pagemap, budget: u64) -> Result<Progress> {
+    pub fn step(&mut self, pagemap: &Pagemap, budget: u64) -> Result<Progress, UffdError> {
         let part = self.next..self.step_end(budget);
-        let Some(armed) = self.armed_in(pagemap, &part)? else {
-            return Ok(Progress::Gone);
-        };
-        self.armed += armed;
+        self.armed += self.armed_in(pagemap, &part)?;
         self.next = part.end;
         if self.next < self.range.end {
             return Ok(Progress::More);
@@ -116,39 +111,42 @@ impl Counter {
         end.unwrap_or(u64::MAX).min(self.range.end)
     }
 
-    fn armed_in(&mut self, pagemap: &Pagemap, part: &Range<u64>) -> Result<Option<u64>> {
+    fn armed_in(&mut self, pagemap: &Pagemap, part: &Range<u64>) -> Result<u64, UffdError> {
         match self.method {
             CountMethod::Written => {
                 let written = self.scan(pagemap, part, &Query::WRITTEN)?;
-                Ok(written.map(|written| pages_in(part).saturating_sub(written)))
+                Ok(pages_in(part).saturating_sub(written))
             }
             CountMethod::Armed => self.scan(pagemap, part, &Query::ARMED),
             CountMethod::Entries => self.read(pagemap, part),
         }
     }
 
-    fn scan(&mut self, pagemap: &Pagemap, part: &Range<u64>, query: &Query) -> Result<Option<u64>> {
+    fn scan(
+        &mut self,
+        pagemap: &Pagemap,
+        part: &Range<u64>,
+        query: &Query,
+    ) -> Result<u64, UffdError> {
         let mut pages = 0;
-        let scanned = pagemap.scan(part, query, &mut self.regions, |region| {
+        pagemap.scan(part, query, &mut self.regions, |region| {
             pages += pages_in(&(region.start..region.end));
         })?;
-        Ok(scanned.map(|()| pages))
+        Ok(pages)
     }
 
-    fn read(&mut self, pagemap: &Pagemap, part: &Range<u64>) -> Result<Option<u64>> {
+    fn read(&mut self, pagemap: &Pagemap, part: &Range<u64>) -> Result<u64, UffdError> {
         self.entries.resize(ENTRIES, Entry::default());
         let (mut at, mut armed) = (part.start, 0);
         while at < part.end {
-            let Some(read) = pagemap.read(&(at..part.end), &mut self.entries)? else {
-                return Ok(None);
-            };
+            let read = pagemap.read(&(at..part.end), &mut self.entries)?;
             armed += self.entries[..read]
                 .iter()
                 .filter(|entry| entry.armed())
                 .count() as u64;
             at += read as u64 * super::PAGE_SIZE;
         }
-        Ok(Some(armed))
+        Ok(armed)
     }
 }
 
@@ -159,14 +157,13 @@ mod tests {
     use crate::{Features, PAGE_SIZE, RegisterMode, Scratch, Userfaultfd, self_test};
 
     fn count(scratch: &Scratch, method: CountMethod, budget: u64) -> (PageCount, u32) {
-        let pagemap = Pagemap::own().unwrap().unwrap();
+        let pagemap = Pagemap::own().unwrap();
         let mut counter = Counter::new(scratch.range(), method);
         let mut steps = 1;
         loop {
             match counter.step(&pagemap, budget).unwrap() {
                 Progress::More => steps += 1,
                 Progress::Done(count) => return (count, steps),
-                Progress::Gone => unreachable!("our own process is here"),
             }
         }
     }

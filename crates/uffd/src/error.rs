@@ -1,10 +1,37 @@
-//! What can fail in this layer, told as what, on what, why, and what to do about it.
+//! What can fail in this crate: what was done, on what, why it failed, and what to do about it.
 
-use std::io;
+use std::{fmt, io};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+/// The process asked about is gone: it has ended, or executes another program and the address space that was opened is
+/// no more. Whoever watches processes that live their own lives expects this.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    thiserror::Error,
+    Serialize,
+    Deserialize,
+)]
+#[error("process {pid} does not exist (any more)")]
+pub struct ProcessGone {
+    /// Its pid, which may be another process's by now.
+    pub pid: u32,
+}
 
 /// An answer of the kernel that is not the one asked for.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum UffdError {
+    /// The process is gone.
+    #[error(transparent)]
+    Gone(#[from] ProcessGone),
     /// A system call failed.
     #[error("{what} {on}: {source}{}", advice(.source))]
     System {
@@ -35,10 +62,7 @@ pub enum Error {
     },
 }
 
-/// The result of this layer.
-pub type Result<T> = std::result::Result<T, Error>;
-
-impl Error {
+impl UffdError {
     /// A failed system call: `what` on `on`.
     pub fn system(what: &'static str, on: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::System {
@@ -57,10 +81,33 @@ impl Error {
         }
     }
 
-    /// The errno behind it, if a system call failed.
-    pub fn errno(&self) -> Option<i32> {
+    /// What a failed call on a file or the memory of process `pid` means: that the process is gone, or that the call
+    /// was refused.
+    pub(crate) fn of_process<E: Into<io::Error>>(
+        pid: u32,
+        what: &'static str,
+        on: impl fmt::Display,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| {
+            let source = source.into();
+            if is_gone(&source) {
+                return ProcessGone { pid }.into();
+            }
+            Self::system(what, on.to_string(), source)
+        }
+    }
+
+    /// Whether the process asked about is gone.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone(_))
+    }
+
+    /// The kernel's reason, if a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::System { source, .. } => source.raw_os_error(),
+            Self::System { source, .. } => Errno::from_io_error(source),
             _ => None,
         }
     }
@@ -77,48 +124,45 @@ fn advice(source: &io::Error) -> &'static str {
     }
 }
 
-/// Turns "no such process" into `None`: `/proc/PID` files answer ENOENT when opened after the end
-/// of the process and ESRCH when read after it.
-pub fn unless_gone<T>(
-    result: io::Result<T>,
-    what: &'static str,
-    on: impl Into<String>,
-) -> Result<Option<T>> {
+/// `None` if the process is gone, for whom that is an answer like any other.
+///
+/// # Errors
+/// Any other.
+pub fn unless_gone<T>(result: Result<T, UffdError>) -> Result<Option<T>, UffdError> {
     match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if is_gone(&error) => Ok(None),
-        Err(error) => Err(Error::system(what, on, error)),
+        Err(UffdError::Gone(_)) => Ok(None),
+        result => result.map(Some),
     }
 }
 
-/// Whether an error says that the process has ended.
-pub fn is_gone(error: &io::Error) -> bool {
-    const ENOENT: i32 = rustix::io::Errno::NOENT.raw_os_error();
-    const ESRCH: i32 = rustix::io::Errno::SRCH.raw_os_error();
-    matches!(error.raw_os_error(), Some(ENOENT | ESRCH))
+/// Whether a `/proc/PID` file says that its process has ended: ENOENT when it is opened, ESRCH when it is read.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOENT | Errno::SRCH)
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
-    fn a_gone_process_is_none_and_not_an_error() {
-        let esrch = io::Error::from_raw_os_error(3);
-        assert_eq!(
-            unless_gone::<()>(Err(esrch), "cannot read", "x").unwrap(),
-            None
-        );
+    fn the_end_of_a_process_is_an_error_of_its_own() {
+        let error = UffdError::of_process(7, "cannot read", "x")(Errno::SRCH);
+        assert!(error.is_gone());
+        assert_eq!(error.to_string(), "process 7 does not exist (any more)");
+        assert_eq!(error.errno(), None);
+        assert!(matches!(unless_gone::<()>(Err(error)), Ok(None)));
     }
 
     #[test]
     fn a_refusal_names_what_on_what_and_what_to_do() {
-        let eperm = io::Error::from_raw_os_error(1);
-        let error = unless_gone::<()>(Err(eperm), "cannot open", "/proc/1/pagemap").unwrap_err();
+        let error = UffdError::of_process(1, "cannot open", "/proc/1/pagemap")(Errno::PERM);
         let text = error.to_string();
         assert!(text.starts_with("cannot open /proc/1/pagemap: "), "{text}");
         assert!(text.contains("CAP_SYS_PTRACE"), "{text}");
-        assert_eq!(error.errno(), Some(1));
+        assert!(!error.is_gone());
+        assert_eq!(error.errno(), Some(Errno::PERM));
     }
 }

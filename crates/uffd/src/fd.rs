@@ -15,7 +15,7 @@ use super::abi::{
     WRITEPROTECT, ZEROPAGE,
 };
 use super::message::{MESSAGE_BYTES, Message};
-use super::{Error, Features, Result};
+use super::{Features, UffdError};
 
 /// What a registration asks for (`UFFDIO_REGISTER_MODE_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,30 +38,31 @@ impl Userfaultfd {
     /// Opens one for this process that also handles faults of the kernel, non-blocking.
     ///
     /// Without the privilege for userfaultfd(2) it tries `/dev/userfaultfd`.
-    pub fn open() -> Result<Self> {
+    pub fn open() -> Result<Self, UffdError> {
         match open_with(UserfaultfdFlags::empty()) {
             Err(Errno::PERM) => Self::open_device(),
             result => result
                 .map(Self)
-                .map_err(|e| Error::system("cannot create", "userfaultfd", e)),
+                .map_err(|e| UffdError::system("cannot create", "userfaultfd", e)),
         }
     }
 
     /// Opens one that handles faults of user code only, which needs no privilege
     /// (`UFFD_USER_MODE_ONLY`).
-    pub fn open_user_mode_only() -> Result<Self> {
+    pub fn open_user_mode_only() -> Result<Self, UffdError> {
         open_with(UserfaultfdFlags::from_bits_retain(1))
             .map(Self)
-            .map_err(|e| Error::system("cannot create", "userfaultfd (user mode only)", e))
+            .map_err(|e| UffdError::system("cannot create", "userfaultfd (user mode only)", e))
     }
 
-    fn open_device() -> Result<Self> {
+    fn open_device() -> Result<Self, UffdError> {
         let path = Path::new("/dev/userfaultfd");
         let device = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|_| Error::system("cannot create", "userfaultfd", Errno::PERM))?;
+            .map_err(|_| UffdError::system("cannot create", "userfaultfd", Errno::PERM))?;
         // SAFETY: USERFAULTFD_IOC_NEW takes open flags as its integer argument and no pointer.
-        let fd = unsafe { rustix::ioctl::ioctl(&device, NewFd) }
-            .map_err(|e| Error::system("cannot create userfaultfd by", "/dev/userfaultfd", e))?;
+        let fd = unsafe { rustix::ioctl::ioctl(&device, NewFd) }.map_err(|e| {
+            UffdError::system("cannot create userfaultfd by", "/dev/userfaultfd", e)
+        })?;
         Ok(Self(fd))
     }
 
@@ -77,20 +78,21 @@ impl Userfaultfd {
     /// Starts the protocol with `features`; returns those the kernel offers (`UFFDIO_API`).
     ///
     /// A kernel that lacks one of them answers EINVAL: ask [`Features::offered`] first.
-    pub fn enable(&self, features: Features) -> Result<Features> {
+    pub fn enable(&self, features: Features) -> Result<Features, UffdError> {
         let mut api = UffdioApi {
             api: API_VERSION,
             features: features.0,
             ioctls: 0,
         };
         // SAFETY: UFFDIO_API reads and writes one uffdio_api.
-        unsafe { self.call::<API, _>(&mut api) }
-            .map_err(|e| Error::system("UFFDIO_API refuses features", features.to_string(), e))?;
+        unsafe { self.call::<API, _>(&mut api) }.map_err(|e| {
+            UffdError::system("UFFDIO_API refuses features", features.to_string(), e)
+        })?;
         Ok(Features(api.features))
     }
 
     /// Registers a page-aligned range; returns the bit mask of ioctls it allows.
-    pub fn register(&self, range: &Range<u64>, mode: RegisterMode) -> Result<u64> {
+    pub fn register(&self, range: &Range<u64>, mode: RegisterMode) -> Result<u64, UffdError> {
         let mut arg = UffdioRangeMode {
             range: raw(range),
             mode: mode.0,
@@ -103,23 +105,23 @@ impl Userfaultfd {
     }
 
     /// Ends the registration of a range, which disarms its pages.
-    pub fn unregister(&self, range: &Range<u64>) -> Result<()> {
+    pub fn unregister(&self, range: &Range<u64>) -> Result<(), UffdError> {
         // SAFETY: UFFDIO_UNREGISTER reads one uffdio_range; it changes no content.
         unsafe { self.call::<UNREGISTER, _>(&mut raw(range)) }
             .map_err(|e| on("UFFDIO_UNREGISTER", range, e))
     }
 
     /// Arms every page of a range.
-    pub fn arm(&self, range: &Range<u64>) -> Result<()> {
+    pub fn arm(&self, range: &Range<u64>) -> Result<(), UffdError> {
         self.write_protect(range, WP)
     }
 
     /// Disarms a range and wakes who waits there: how a handler resolves a sync fault.
-    pub fn resolve(&self, range: &Range<u64>) -> Result<()> {
+    pub fn resolve(&self, range: &Range<u64>) -> Result<(), UffdError> {
         self.write_protect(range, 0)
     }
 
-    fn write_protect(&self, range: &Range<u64>, mode: u64) -> Result<()> {
+    fn write_protect(&self, range: &Range<u64>, mode: u64) -> Result<(), UffdError> {
         loop {
             let mut arg = UffdioWriteprotect {
                 range: raw(range),
@@ -135,7 +137,7 @@ impl Userfaultfd {
     }
 
     /// Wakes who waits in a range without changing it.
-    pub fn wake(&self, range: &Range<u64>) -> Result<()> {
+    pub fn wake(&self, range: &Range<u64>) -> Result<(), UffdError> {
         // SAFETY: UFFDIO_WAKE reads one uffdio_range.
         unsafe { self.call::<WAKE, _>(&mut raw(range)) }.map_err(|e| on("UFFDIO_WAKE", range, e))
     }
@@ -146,7 +148,12 @@ impl Userfaultfd {
     /// # Safety
     /// If the fd is of this process, nothing may hold a reference into `range`; `source` points
     /// to as many readable bytes.
-    pub unsafe fn copy(&self, range: &Range<u64>, source: *const u8, armed: bool) -> Result<u64> {
+    pub unsafe fn copy(
+        &self,
+        range: &Range<u64>,
+        source: *const u8,
+        armed: bool,
+    ) -> Result<u64, UffdError> {
         let mode = if armed { COPY_WP } else { 0 };
         let mut arg = copy_arg(range, source as u64, mode);
         // SAFETY: UFFDIO_COPY reads and writes one uffdio_copy; its memory is the caller's promise.
@@ -158,7 +165,7 @@ impl Userfaultfd {
     ///
     /// # Safety
     /// If the fd is of this process, nothing may hold a reference into either range.
-    pub unsafe fn move_pages(&self, range: &Range<u64>, source: u64) -> Result<u64> {
+    pub unsafe fn move_pages(&self, range: &Range<u64>, source: u64) -> Result<u64, UffdError> {
         let mut arg = copy_arg(range, source, 0);
         // SAFETY: UFFDIO_MOVE reads and writes one uffdio_move; its memory is the caller's promise.
         let result = unsafe { self.call::<MOVE, _>(&mut arg) };
@@ -166,7 +173,7 @@ impl Userfaultfd {
     }
 
     /// Maps the zero page where pages are missing; returns bytes. `wake` who waits for them, or not.
-    pub fn zeropage(&self, range: &Range<u64>, wake: bool) -> Result<u64> {
+    pub fn zeropage(&self, range: &Range<u64>, wake: bool) -> Result<u64, UffdError> {
         let mode = if wake { 0 } else { DONTWAKE };
         let mut arg = UffdioRangeMode {
             range: raw(range),
@@ -179,7 +186,7 @@ impl Userfaultfd {
     }
 
     /// Maps pages that are in the page cache already (`UFFDIO_CONTINUE`); returns bytes.
-    pub fn resume(&self, range: &Range<u64>) -> Result<u64> {
+    pub fn resume(&self, range: &Range<u64>) -> Result<u64, UffdError> {
         let mut arg = UffdioRangeMode {
             range: raw(range),
             mode: 0,
@@ -191,11 +198,11 @@ impl Userfaultfd {
     }
 
     /// Appends the queued messages, at most 16 a call; none when there are none.
-    pub fn read_messages(&self, messages: &mut Vec<Message>) -> Result<()> {
+    pub fn read_messages(&self, messages: &mut Vec<Message>) -> Result<(), UffdError> {
         let mut buffer = [[0; MESSAGE_BYTES]; 16];
         let length = match rustix::io::read(&self.0, buffer.as_flattened_mut()) {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            result => result.map_err(|e| Error::system("cannot read", "userfaultfd", e))?,
+            result => result.map_err(|e| UffdError::system("cannot read", "userfaultfd", e))?,
         };
         messages.extend(buffer[..length / MESSAGE_BYTES].iter().map(Message::parse));
         Ok(())
@@ -203,7 +210,7 @@ impl Userfaultfd {
 
     /// # Safety
     /// `T` is the type the kernel expects for `OPCODE`, and the effect on memory is accounted for.
-    unsafe fn call<const OPCODE: Opcode, T>(&self, arg: &mut T) -> std::result::Result<(), Errno> {
+    unsafe fn call<const OPCODE: Opcode, T>(&self, arg: &mut T) -> Result<(), Errno> {
         // SAFETY: the caller pairs OPCODE and T.
         unsafe { rustix::ioctl::ioctl(&self.0, Updater::<OPCODE, T>::new(arg)) }
     }
@@ -211,7 +218,7 @@ impl Userfaultfd {
 
 impl Features {
     /// Those this kernel offers, asked on a userfaultfd that is thrown away.
-    pub fn offered() -> Result<Self> {
+    pub fn offered() -> Result<Self, UffdError> {
         let fd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
         fd.enable(Self::default())
     }
@@ -230,7 +237,7 @@ impl From<OwnedFd> for Userfaultfd {
     }
 }
 
-fn open_with(flags: UserfaultfdFlags) -> std::result::Result<OwnedFd, Errno> {
+fn open_with(flags: UserfaultfdFlags) -> Result<OwnedFd, Errno> {
     let flags = flags | UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     // SAFETY: opening it changes nothing; what its ioctls change is told at each.
     unsafe { rustix::mm::userfaultfd(flags) }
@@ -255,7 +262,7 @@ fn copy_arg(range: &Range<u64>, src: u64, mode: u64) -> UffdioCopy {
 }
 
 /// An ioctl that stopped early answers EAGAIN and says how far it came.
-fn partial(result: std::result::Result<(), Errno>, done: i64) -> std::result::Result<u64, Errno> {
+fn partial(result: Result<(), Errno>, done: i64) -> Result<u64, Errno> {
     match result {
         Ok(()) => Ok(done.unsigned_abs()),
         Err(Errno::AGAIN) if done >= 0 => Ok(done.unsigned_abs()),
@@ -263,8 +270,8 @@ fn partial(result: std::result::Result<(), Errno>, done: i64) -> std::result::Re
     }
 }
 
-fn on(what: &'static str, range: &Range<u64>, errno: Errno) -> Error {
-    Error::system(
+fn on(what: &'static str, range: &Range<u64>, errno: Errno) -> UffdError {
+    UffdError::system(
         what,
         format!("of {:#x}-{:#x}", range.start, range.end),
         errno,

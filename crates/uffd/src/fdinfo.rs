@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::error::{is_gone, unless_gone};
-use super::{Error, Features, Result};
+use super::error::is_gone;
+use super::{Features, UffdError};
 
 /// State of a userfaultfd, read from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,25 +37,19 @@ fn field<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
 
 /// Every userfaultfd a process holds, by its number there. A tracker may hold that of another process, so a
 /// process with uffd-wp VMAs can have none.
-pub fn userfaultfds(pid: u32) -> Result<Option<Vec<(i32, FdInfo)>>> {
+pub fn userfaultfds(pid: u32) -> Result<Vec<(i32, FdInfo)>, UffdError> {
     let directory = format!("/proc/{pid}/fd");
-    let Some(entries) = unless_gone(fs::read_dir(&directory), "cannot list", &directory)? else {
-        return Ok(None);
-    };
+    let list = || UffdError::of_process(pid, "cannot list", &directory);
+    let entries = fs::read_dir(&directory).map_err(list())?;
     let mut found = Vec::new();
     for entry in entries {
-        let entry = match entry {
-            Err(error) if is_gone(&error) => return Ok(None),
-            entry => entry.map_err(|e| Error::system("cannot list", &directory, e))?,
-        };
+        let entry = entry.map_err(list())?;
         // A descriptor that is closed meanwhile is none; one that may not be read may be one.
-        let target = unless_gone(
-            fs::read_link(entry.path()),
-            "cannot read links in",
-            &directory,
-        )?;
-        let Some(target) = target else {
-            continue;
+        let target = match fs::read_link(entry.path()) {
+            Err(error) if is_gone(&error) => continue,
+            target => {
+                target.map_err(|e| UffdError::system("cannot read links in", &directory, e))?
+            }
         };
         if target.as_os_str() != "anon_inode:[userfaultfd]" {
             continue;
@@ -68,12 +62,14 @@ pub fn userfaultfds(pid: u32) -> Result<Option<Vec<(i32, FdInfo)>>> {
             continue;
         };
         let path = format!("/proc/{pid}/fdinfo/{number}");
-        if let Some(text) = unless_gone(fs::read(&path), "cannot read", &path)? {
-            let info = FdInfo::parse(&text).ok_or_else(|| Error::format(&path, &text))?;
-            found.push((number, info));
-        }
+        let text = match fs::read(&path) {
+            Err(error) if is_gone(&error) => continue,
+            text => text.map_err(|e| UffdError::system("cannot read", &path, e))?,
+        };
+        let info = FdInfo::parse(&text).ok_or_else(|| UffdError::format(&path, &text))?;
+        found.push((number, info));
     }
-    Ok(Some(found))
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -106,14 +102,14 @@ mod tests {
         let fd = Userfaultfd::open_user_mode_only().unwrap();
         fd.enable(Features::EVENT_REMAP).unwrap();
         let number = fd.as_fd().as_raw_fd();
-        let all = userfaultfds(std::process::id()).unwrap().unwrap();
+        let all = userfaultfds(std::process::id()).unwrap();
         let (_, info) = all.iter().find(|(n, _)| *n == number).unwrap();
         assert!(info.features.contains(Features::EVENT_REMAP) && !info.features.is_async());
     }
 
     #[test]
     fn a_process_that_never_was() {
-        assert_eq!(userfaultfds(u32::MAX).unwrap(), None);
+        assert!(userfaultfds(u32::MAX).unwrap_err().is_gone());
     }
 
     proptest! {

@@ -3,8 +3,7 @@
 //! The leaf of the project. The only unsafe system calls are here, each wrapped where it stands; all
 //! parsing is pure over bytes, because paths and thread names need not be UTF-8.
 //!
-//! A process may end while it is read. That is not an error: such functions return
-//! `Result<Option<T>>`, and `None` says that the process is gone.
+//! A process may end while it is read: [`UffdError::Gone`] says so, whatever was asked.
 
 mod abi;
 mod backing;
@@ -26,7 +25,7 @@ mod smaps;
 pub use backing::{Backing, HugetlbDevices, ShmemDevices};
 pub use behaviour::{Behaviour, Hugetlb, WrittenMeaning, self_test};
 pub use count::{CountMethod, Counter, PageCount, Progress};
-pub use error::{Error, Result};
+pub use error::{ProcessGone, UffdError, unless_gone};
 pub use fd::{RegisterMode, Userfaultfd};
 pub use fdinfo::{FdInfo, userfaultfds};
 pub use features::Features;

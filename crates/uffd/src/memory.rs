@@ -5,8 +5,9 @@
 use std::io;
 use std::ops::Range;
 
-use super::error::unless_gone;
-use super::{PAGE_SIZE, Result};
+use rustix::io::Errno;
+
+use super::{PAGE_SIZE, UffdError};
 
 /// How many pieces one call takes (`UIO_MAXIOV`).
 const PIECES: usize = 1024;
@@ -24,32 +25,28 @@ impl ProcessMemory {
     }
 
     /// Reads from `address` on and returns how many bytes came before the first page that cannot be read.
-    /// `None`: the process is gone.
-    pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<Option<usize>> {
+    pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<usize, UffdError> {
         let remote = [piece(address, buffer.len())];
         self.call(buffer, &remote)
     }
 
-    /// Reads one byte of every page, which maps pages that are not there; returns how many cannot be read. `None`:
-    /// the process is gone.
-    pub fn populate(&self, range: &Range<u64>) -> Result<Option<u64>> {
+    /// Reads one byte of every page, which maps pages that are not there; returns how many cannot be read.
+    pub fn populate(&self, range: &Range<u64>) -> Result<u64, UffdError> {
         let mut bytes = [0; PIECES];
         let (mut at, mut unreadable) = (range.start, 0);
         while at < range.end {
             let pages = super::pages_in(&(at..range.end)).min(PIECES as u64);
             let remote: Vec<_> = (0..pages).map(|n| piece(at + n * PAGE_SIZE, 1)).collect();
-            let Some(read) = self.call(&mut bytes[..remote.len()], &remote)? else {
-                return Ok(None);
-            };
+            let read = self.call(&mut bytes[..remote.len()], &remote)?;
             // A short count ends at the page that failed, which is passed over.
             let failed = u64::from((read as u64) < pages);
             unreadable += failed;
             at += (read as u64 + failed) * PAGE_SIZE;
         }
-        Ok(Some(unreadable))
+        Ok(unreadable)
     }
 
-    fn call(&self, buffer: &mut [u8], remote: &[libc::iovec]) -> Result<Option<usize>> {
+    fn call(&self, buffer: &mut [u8], remote: &[libc::iovec]) -> Result<usize, UffdError> {
         let local = libc::iovec {
             iov_base: buffer.as_mut_ptr().cast(),
             iov_len: buffer.len(),
@@ -58,16 +55,15 @@ impl ProcessMemory {
         // SAFETY: the kernel writes to `buffer`, which is ours, at most its length; the remote addresses it checks.
         let read =
             unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), pieces, 0) };
-        let result = usize::try_from(read).map_err(|_| io::Error::last_os_error());
-        let result = match result {
-            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(0),
-            result => result,
+        let Ok(read) = usize::try_from(read) else {
+            let error = io::Error::last_os_error();
+            if Errno::from_io_error(&error) == Some(Errno::FAULT) {
+                return Ok(0);
+            }
+            let on = format_args!("memory of process {}", self.pid);
+            return Err(UffdError::of_process(self.pid, "cannot read", on)(error));
         };
-        unless_gone(
-            result,
-            "cannot read",
-            format!("memory of process {}", self.pid),
-        )
+        Ok(read)
     }
 }
 
@@ -91,26 +87,26 @@ mod tests {
         scratch.store(1, 7);
         let mut bytes = vec![9; 2 * PAGE_SIZE as usize];
         let read = own.read(scratch.range().start, &mut bytes).unwrap();
-        assert_eq!(read, Some(bytes.len()));
+        assert_eq!(read, bytes.len());
         assert_eq!((bytes[0], bytes[PAGE_SIZE as usize]), (0, 7));
-        assert_eq!(own.read(0x1000, &mut bytes).unwrap(), Some(0));
+        assert_eq!(own.read(0x1000, &mut bytes).unwrap(), 0);
     }
 
     #[test]
     fn populating_maps_every_page_and_passes_over_holes() {
         let own = ProcessMemory::of(std::process::id());
         let scratch = Scratch::anonymous(3 * PAGE_SIZE).unwrap();
-        assert_eq!(own.populate(&scratch.range()).unwrap(), Some(0));
+        assert_eq!(own.populate(&scratch.range()).unwrap(), 0);
         let mut entries = [Entry::default(); 3];
-        let pagemap = Pagemap::own().unwrap().unwrap();
+        let pagemap = Pagemap::own().unwrap();
         pagemap.read(&scratch.range(), &mut entries).unwrap();
         assert_eq!(entries.map(Entry::present), [true; 3]);
-        assert_eq!(own.populate(&(0x1000..0x4000)).unwrap(), Some(3));
+        assert_eq!(own.populate(&(0x1000..0x4000)).unwrap(), 3);
     }
 
     #[test]
     fn a_process_that_never_was() {
         let nobody = ProcessMemory::of(i32::MAX as u32);
-        assert_eq!(nobody.read(0x1000, &mut [0]).unwrap(), None);
+        assert!(nobody.read(0x1000, &mut [0]).unwrap_err().is_gone());
     }
 }

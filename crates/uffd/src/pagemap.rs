@@ -5,8 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::error::unless_gone;
-use super::{PAGE_SIZE, Result, pages_in};
+use super::{PAGE_SIZE, ProcessGone, UffdError, pages_in};
 
 /// One entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,24 +54,29 @@ impl Entry {
 #[derive(Debug)]
 pub struct Pagemap {
     fd: OwnedFd,
+    pid: u32,
     path: String,
 }
 
 impl Pagemap {
     /// Opens that of a process (needs ptrace access to it).
-    pub fn open(pid: u32) -> Result<Option<Self>> {
-        Self::open_path(format!("/proc/{pid}/pagemap"))
+    pub fn open(pid: u32) -> Result<Self, UffdError> {
+        let path = format!("/proc/{pid}/pagemap");
+        let fd = open(&path).map_err(UffdError::of_process(pid, "cannot open", &path))?;
+        Ok(Self { fd, pid, path })
     }
 
     /// Opens our own.
-    pub fn own() -> Result<Option<Self>> {
-        Self::open_path("/proc/self/pagemap".to_owned())
+    pub fn own() -> Result<Self, UffdError> {
+        let path = "/proc/self/pagemap".to_owned();
+        let fd = open(&path).map_err(|e| UffdError::system("cannot open", &path, e))?;
+        let pid = std::process::id();
+        Ok(Self { fd, pid, path })
     }
 
-    fn open_path(path: String) -> Result<Option<Self>> {
-        let opened = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        let fd = unless_gone(opened.map_err(Into::into), "cannot open", &path)?;
-        Ok(fd.map(|fd| Self { fd, path }))
+    /// The process.
+    pub const fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// The file's name, for messages.
@@ -81,11 +85,11 @@ impl Pagemap {
     }
 
     /// Reads the entries of a range from its first page on, as many as fit into `entries`; returns
-    /// how many. `None`: the address space is gone, or the range is outside of it.
-    pub fn read(&self, range: &Range<u64>, entries: &mut [Entry]) -> Result<Option<usize>> {
+    /// how many. A range outside of the address space reads as if that were gone.
+    pub fn read(&self, range: &Range<u64>, entries: &mut [Entry]) -> Result<usize, UffdError> {
         let wanted = entries.len().min(pages_in(range) as usize);
         if wanted == 0 {
-            return Ok(Some(0));
+            return Ok(0);
         }
         let offset = range.start / PAGE_SIZE * size_of::<Entry>() as u64;
         let bytes = as_bytes(&mut entries[..wanted]);
@@ -95,11 +99,12 @@ impl Pagemap {
                 result => break result,
             }
         };
-        let length = unless_gone(result.map_err(Into::into), "cannot read", &self.path)?;
+        let length = result.map_err(UffdError::of_process(self.pid, "cannot read", &self.path))?;
         // The kernel reads as empty once the last user of the address space is gone.
-        Ok(length
-            .filter(|&length| length != 0)
-            .map(|length| length / size_of::<Entry>()))
+        if length == 0 {
+            return Err(ProcessGone { pid: self.pid }.into());
+        }
+        Ok(length / size_of::<Entry>())
     }
 }
 
@@ -107,6 +112,10 @@ impl AsFd for Pagemap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+fn open(path: &str) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn as_bytes(entries: &mut [Entry]) -> &mut [u8] {
@@ -151,10 +160,9 @@ mod tests {
         let mut entries = [Entry::default(); 8];
         let read = Pagemap::own()
             .unwrap()
-            .unwrap()
             .read(&scratch.range(), &mut entries)
             .unwrap();
-        assert_eq!(read, Some(4));
+        assert_eq!(read, 4);
         assert_eq!(
             entries.map(Entry::present)[..4],
             [false, true, false, false]
@@ -167,13 +175,11 @@ mod tests {
             .arg("60")
             .spawn()
             .unwrap();
-        let pagemap = Pagemap::open(child.id()).unwrap().unwrap();
+        let pagemap = Pagemap::open(child.id()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(
-            pagemap.read(&(0..PAGE_SIZE), &mut [Entry(0)]).unwrap(),
-            None
-        );
-        assert!(Pagemap::open(child.id()).unwrap().is_none());
+        let read = pagemap.read(&(0..PAGE_SIZE), &mut [Entry(0)]);
+        assert!(read.unwrap_err().is_gone());
+        assert!(Pagemap::open(child.id()).unwrap_err().is_gone());
     }
 }

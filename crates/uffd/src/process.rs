@@ -2,9 +2,8 @@
 
 use std::fs;
 
-use super::error::unless_gone;
 use super::smaps::parse_kb;
-use super::{Error, Result};
+use super::{ProcessGone, UffdError};
 
 /// The part of `/proc/PID/stat` that tells one life of a pid from the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +17,8 @@ pub struct ProcessStat {
 }
 
 /// Reads `/proc/PID/stat`.
-pub fn stat(pid: u32) -> Result<Option<ProcessStat>> {
-    read_parsed(format!("/proc/{pid}/stat"), parse_stat)
+pub fn stat(pid: u32) -> Result<ProcessStat, UffdError> {
+    read_parsed(pid, "stat", parse_stat)
 }
 
 /// Parses `/proc/PID/stat`. The name ends at the last parenthesis: it may contain some itself.
@@ -42,18 +41,18 @@ pub fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     })
 }
 
-/// Bytes of page tables (`VmPTE`: pte, PMD and PUD tables). `None`: gone, or a kernel thread, which has none.
-pub fn page_table_bytes(pid: u32) -> Result<Option<u64>> {
+/// Bytes of page tables (`VmPTE`: pte, PMD and PUD tables). `None`: a kernel thread, which has none.
+pub fn page_table_bytes(pid: u32) -> Result<Option<u64>, UffdError> {
     let path = format!("/proc/{pid}/status");
-    let text = unless_gone(fs::read(&path), "cannot read", &path)?;
-    Ok(text.and_then(|text| parse_status_kb(&text, b"VmPTE")))
+    let text = fs::read(&path).map_err(UffdError::of_process(pid, "cannot read", &path))?;
+    Ok(parse_status_kb(&text, b"VmPTE"))
 }
 
 /// Clears the soft-dirty bits of all pages of a process (`/proc/PID/clear_refs`). On a kernel without
 /// `CONFIG_MEM_SOFT_DIRTY` it succeeds and does nothing: see [`super::Behaviour::soft_dirty`].
-pub fn clear_soft_dirty(pid: u32) -> Result<Option<()>> {
+pub fn clear_soft_dirty(pid: u32) -> Result<(), UffdError> {
     let path = format!("/proc/{pid}/clear_refs");
-    unless_gone(fs::write(&path, "4"), "cannot write", &path)
+    fs::write(&path, "4").map_err(UffdError::of_process(pid, "cannot write", &path))
 }
 
 /// A field of `/proc/PID/status` that is in kB, in bytes.
@@ -63,36 +62,33 @@ pub fn parse_status_kb(text: &[u8], key: &[u8]) -> Option<u64> {
 }
 
 /// Name of the group leader (`/proc/PID/comm`), any bytes but NUL.
-pub fn comm(pid: u32) -> Result<Option<Vec<u8>>> {
-    read_parsed(format!("/proc/{pid}/comm"), |text| {
-        Some(text.strip_suffix(b"\n")?.to_vec())
-    })
+pub fn comm(pid: u32) -> Result<Vec<u8>, UffdError> {
+    read_parsed(pid, "comm", |text| Some(text.strip_suffix(b"\n")?.to_vec()))
 }
 
 /// The processes of a name, by pid.
-pub fn pids_of(name: &[u8]) -> Result<Vec<u32>> {
-    let entries = fs::read_dir("/proc").map_err(|e| Error::system("cannot list", "/proc", e))?;
+pub fn pids_of(name: &[u8]) -> Result<Vec<u32>, UffdError> {
+    let entries =
+        fs::read_dir("/proc").map_err(|e| UffdError::system("cannot list", "/proc", e))?;
     let pid = |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     let mut pids: Vec<u32> = entries.filter_map(pid).collect();
     // One that ends meanwhile, or that we may not look at, has no name.
-    pids.retain(|pid| matches!(comm(*pid), Ok(Some(comm)) if comm == name));
+    pids.retain(|pid| matches!(comm(*pid), Ok(comm) if comm == name));
     pids.sort_unstable();
     Ok(pids)
 }
 
 /// The arguments it was started with, unless it has overwritten them (`/proc/PID/cmdline`).
-pub fn arguments(pid: u32) -> Result<Option<Vec<Vec<u8>>>> {
-    read_parsed(format!("/proc/{pid}/cmdline"), |text| {
+pub fn arguments(pid: u32) -> Result<Vec<Vec<u8>>, UffdError> {
+    read_parsed(pid, "cmdline", |text| {
         let text = text.strip_suffix(b"\0").unwrap_or(text);
         Some(text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
     })
 }
 
 /// Path of the cgroup: that of version 2, or the memory controller's where version 2 holds nobody.
-pub fn cgroup_path(pid: u32) -> Result<Option<Vec<u8>>> {
-    read_parsed(format!("/proc/{pid}/cgroup"), |text| {
-        Some(parse_cgroup(text).to_vec())
-    })
+pub fn cgroup_path(pid: u32) -> Result<Vec<u8>, UffdError> {
+    read_parsed(pid, "cgroup", |text| Some(parse_cgroup(text).to_vec()))
 }
 
 /// Parses `/proc/PID/cgroup`; empty where there is none.
@@ -117,14 +113,18 @@ pub fn parse_cgroup(text: &[u8]) -> &[u8] {
     }
 }
 
-/// Reads a `/proc` file and parses it. A dying process' file can read as empty: that is gone too.
-fn read_parsed<T>(path: String, parse: impl Fn(&[u8]) -> Option<T>) -> Result<Option<T>> {
-    match unless_gone(fs::read(&path), "cannot read", &path)? {
-        Some(text) if !text.is_empty() => parse(&text)
-            .map(Some)
-            .ok_or_else(|| Error::format(path, &text)),
-        _ => Ok(None),
+/// Reads `/proc/PID/NAME` and parses it. A dying process' file can read as empty: that is gone too.
+fn read_parsed<T>(
+    pid: u32,
+    name: &str,
+    parse: impl Fn(&[u8]) -> Option<T>,
+) -> Result<T, UffdError> {
+    let path = format!("/proc/{pid}/{name}");
+    let text = fs::read(&path).map_err(UffdError::of_process(pid, "cannot read", &path))?;
+    if text.is_empty() {
+        return Err(ProcessGone { pid }.into());
     }
+    parse(&text).ok_or_else(|| UffdError::format(path, &text))
 }
 
 #[cfg(test)]
@@ -181,18 +181,18 @@ mod tests {
     #[test]
     fn our_own() {
         let pid = std::process::id();
-        let stat = stat(pid).unwrap().unwrap();
-        assert_eq!(Some(stat.comm), comm(pid).unwrap());
+        let stat = stat(pid).unwrap();
+        assert_eq!(stat.comm, comm(pid).unwrap());
         assert!(stat.start_time > 0);
         assert!(page_table_bytes(pid).unwrap().unwrap() >= 4096);
-        assert!(cgroup_path(pid).unwrap().is_some());
+        assert!(cgroup_path(pid).is_ok());
     }
 
     #[test]
     fn a_process_that_never_was() {
-        assert_eq!(stat(u32::MAX).unwrap(), None);
-        assert_eq!(page_table_bytes(u32::MAX).unwrap(), None);
-        assert_eq!(comm(u32::MAX).unwrap(), None);
+        assert!(stat(u32::MAX).unwrap_err().is_gone());
+        assert!(page_table_bytes(u32::MAX).unwrap_err().is_gone());
+        assert!(comm(u32::MAX).unwrap_err().is_gone());
     }
 
     proptest! {

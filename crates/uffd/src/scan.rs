@@ -7,8 +7,7 @@ use std::ops::{BitOr, Range};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, opcode};
 
-use super::error::unless_gone;
-use super::{Error, Pagemap, Result};
+use super::{Pagemap, UffdError};
 
 /// A set of page categories (`PAGE_IS_*` of linux/fs.h); unknown bits are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,13 +158,13 @@ const WP_MATCHING: u64 = 1 << 0;
 const CHECK_WPASYNC: u64 = 1 << 1;
 
 impl Pagemap {
-    /// Scans a page-aligned range once, into `regions` (not empty). `None`: the address space is gone.
+    /// Scans a page-aligned range once, into `regions` (not empty).
     pub fn scan_once(
         &self,
         range: &Range<u64>,
         query: &Query,
         regions: &mut [PageRegion],
-    ) -> Result<Option<Scanned>> {
+    ) -> Result<Scanned, UffdError> {
         let mut arg = PmScanArg {
             size: size_of::<PmScanArg>() as u64,
             flags: flag(query.arm, WP_MATCHING) | flag(query.require_async, CHECK_WPASYNC),
@@ -184,27 +183,25 @@ impl Pagemap {
         let _ = regions.as_mut_ptr().expose_provenance();
         // SAFETY: the kernel reads one pm_scan_arg, writes its walk_end and at most vec_len regions.
         let result = unsafe { rustix::ioctl::ioctl(self, ScanCall(&mut arg)) };
-        let filled = unless_gone(result.map_err(Into::into), "PAGEMAP_SCAN of", self.path())?;
-        Ok(filled.map(|regions| Scanned {
-            regions,
+        let failed = UffdError::of_process(self.pid(), "PAGEMAP_SCAN of", self.path());
+        Ok(Scanned {
+            regions: result.map_err(failed)?,
             walk_end: arg.walk_end,
-        }))
+        })
     }
 
     /// Scans a whole range, however many calls that takes, and hands over every region. `regions` is
-    /// the buffer (512 is what the kernel uses itself). `None`: the address space is gone.
+    /// the buffer (512 is what the kernel uses itself).
     pub fn scan(
         &self,
         range: &Range<u64>,
         query: &Query,
         regions: &mut [PageRegion],
         mut each: impl FnMut(PageRegion),
-    ) -> Result<Option<()>> {
+    ) -> Result<(), UffdError> {
         let mut at = range.start;
         while at < range.end {
-            let Some(scanned) = self.scan_once(&(at..range.end), query, regions)? else {
-                return Ok(None);
-            };
+            let scanned = self.scan_once(&(at..range.end), query, regions)?;
             regions
                 .iter()
                 .take(scanned.regions)
@@ -215,7 +212,7 @@ impl Pagemap {
             }
             at = scanned.walk_end;
         }
-        Ok(Some(()))
+        Ok(())
     }
 
     /// Scans once with a query that arms. The kernel answers EPERM where a VMA is not registered, although it has
@@ -226,29 +223,29 @@ impl Pagemap {
         range: &Range<u64>,
         query: &Query,
         regions: &mut [PageRegion],
-    ) -> Result<Option<ArmScan>> {
+    ) -> Result<ArmScan, UffdError> {
         regions.fill(PageRegion::default());
         match self.scan_once(range, query, regions) {
-            Err(e) if e.errno() == Some(Errno::PERM.raw_os_error()) => {
+            Err(e) if e.errno() == Some(Errno::PERM) => {
                 let regions = regions.iter().take_while(|region| region.end != 0).count();
-                Ok(Some(ArmScan::Refused { regions }))
+                Ok(ArmScan::Refused { regions })
             }
-            result => Ok(result?.map(ArmScan::Walked)),
+            result => result.map(ArmScan::Walked),
         }
     }
 
     /// The error of a walk that stays where it is.
-    pub fn stuck(&self, at: u64) -> Error {
+    pub fn stuck(&self, at: u64) -> UffdError {
         let on = self.path().to_owned();
-        Error::Stuck { on, at }
+        UffdError::Stuck { on, at }
     }
 
     /// Whether this kernel has `PAGEMAP_SCAN` at all.
-    pub fn can_scan(&self) -> Result<bool> {
+    pub fn can_scan(&self) -> Result<bool, UffdError> {
         let mut regions = [PageRegion::default()];
         match self.scan_once(&(0..0), &Query::WRITTEN, &mut regions) {
             Ok(_) => Ok(true),
-            Err(e) if e.errno() == Some(Errno::NOTTY.raw_os_error()) => Ok(false),
+            Err(e) if e.errno() == Some(Errno::NOTTY) => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -297,7 +294,7 @@ mod tests {
     /// Arms every page, writes every second one, and reads 32 regions through a buffer of 5.
     #[test]
     fn a_full_buffer_continues_where_it_ended() {
-        let pagemap = Pagemap::own().unwrap().unwrap();
+        let pagemap = Pagemap::own().unwrap();
         if !pagemap.can_scan().unwrap() || !Features::offered().unwrap().is_async() {
             return;
         }
@@ -314,7 +311,6 @@ mod tests {
             .scan(&scratch.range(), &Query::WRITTEN, &mut buffer, |region| {
                 found.push(region)
             })
-            .unwrap()
             .unwrap();
         assert_eq!(found.len(), 32);
         assert!(found.iter().all(|r| pages_in(&(r.start..r.end)) == 1));
@@ -331,7 +327,7 @@ mod tests {
     /// Two registered pages, written, and an unregistered one after them.
     #[test]
     fn what_is_armed_before_a_refusal_is_reported() {
-        let pagemap = Pagemap::own().unwrap().unwrap();
+        let pagemap = Pagemap::own().unwrap();
         if !pagemap.can_scan().unwrap() || !Features::offered().unwrap().is_async() {
             return;
         }
@@ -345,7 +341,7 @@ mod tests {
         let mut buffer = [PageRegion::default(); 4];
         let mut arm = || {
             let scan = pagemap.arm_once(&range, &Query::WRITTEN_AND_ARM, &mut buffer);
-            (scan.unwrap().unwrap(), buffer[0].start..buffer[0].end)
+            (scan.unwrap(), buffer[0].start..buffer[0].end)
         };
         assert_eq!(arm(), (ArmScan::Refused { regions: 1 }, registered));
         assert_eq!(arm(), (ArmScan::Refused { regions: 0 }, 0..0), "armed");
@@ -353,16 +349,13 @@ mod tests {
 
     #[test]
     fn without_async_tracking_arming_is_refused() {
-        let pagemap = Pagemap::own().unwrap().unwrap();
+        let pagemap = Pagemap::own().unwrap();
         if !pagemap.can_scan().unwrap() {
             return;
         }
         let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
         let mut buffer = [PageRegion::default(); 1];
         let result = pagemap.scan_once(&scratch.range(), &Query::WRITTEN_AND_ARM, &mut buffer);
-        assert_eq!(
-            result.unwrap_err().errno(),
-            Some(Errno::PERM.raw_os_error())
-        );
+        assert_eq!(result.unwrap_err().errno(), Some(Errno::PERM));
     }
 }

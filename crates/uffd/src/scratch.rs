@@ -6,7 +6,7 @@ use std::ptr;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::{Error, PAGE_SIZE, PMD_SIZE, Result};
+use super::{PAGE_SIZE, PMD_SIZE, UffdError};
 
 /// `MADV_GUARD_INSTALL`, `MADV_GUARD_REMOVE` (include/uapi/asm-generic/mman-common.h).
 const GUARD_INSTALL: i32 = 102;
@@ -30,24 +30,24 @@ unsafe impl Sync for Scratch {}
 
 impl Scratch {
     /// Anonymous private memory without huge pages.
-    pub fn anonymous(length: u64) -> Result<Self> {
+    pub fn anonymous(length: u64) -> Result<Self, UffdError> {
         Self::aligned(length, MapFlags::PRIVATE)
     }
 
     /// Anonymous shared memory: shmem.
-    pub fn shared(length: u64) -> Result<Self> {
+    pub fn shared(length: u64) -> Result<Self, UffdError> {
         Self::aligned(length, MapFlags::SHARED)
     }
 
     /// Private huge pages of 2 MiB. ENOMEM: so many are not free.
-    pub fn hugetlb(length: u64) -> Result<Self> {
+    pub fn hugetlb(length: u64) -> Result<Self, UffdError> {
         let length = length.next_multiple_of(PMD_SIZE) as usize;
         let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
         Ok(Self::whole(map(length, flags, None)?, length))
     }
 
     /// A private mapping of the beginning of a file; what lies beyond its end must not be touched.
-    pub fn of_file(file: &File, length: u64) -> Result<Self> {
+    pub fn of_file(file: &File, length: u64) -> Result<Self, UffdError> {
         let length = length.next_multiple_of(PAGE_SIZE) as usize;
         Ok(Self::whole(
             map(length, MapFlags::PRIVATE, Some(file))?,
@@ -64,7 +64,7 @@ impl Scratch {
         }
     }
 
-    fn aligned(length: u64, flags: MapFlags) -> Result<Self> {
+    fn aligned(length: u64, flags: MapFlags) -> Result<Self, UffdError> {
         let length = length.next_multiple_of(PAGE_SIZE) as usize;
         let mapped = length + PMD_SIZE as usize;
         let mapping = map(mapped, flags, None)?;
@@ -103,33 +103,33 @@ impl Scratch {
     }
 
     /// Drops every page (`MADV_DONTNEED`).
-    pub fn drop_pages(&self) -> Result<()> {
+    pub fn drop_pages(&self) -> Result<(), UffdError> {
         self.drop_range(0..self.length as u64 / PAGE_SIZE)
     }
 
     /// Drops some pages (`MADV_DONTNEED`).
-    pub fn drop_range(&self, pages: Range<u64>) -> Result<()> {
+    pub fn drop_range(&self, pages: Range<u64>) -> Result<(), UffdError> {
         let whole = self.length as u64 / PAGE_SIZE;
         let (start, end) = (pages.start.min(whole), pages.end.min(whole));
         let length = (end.saturating_sub(start) * PAGE_SIZE) as usize;
         let address = self.start.wrapping_add((start * PAGE_SIZE) as usize);
         // SAFETY: the range is inside the mapping, which is ours, and no reference into it exists.
         unsafe { rustix::mm::madvise(address.cast(), length, Advice::LinuxDontNeed) }
-            .map_err(|e| Error::system("cannot drop pages of", "a scratch mapping", e))
+            .map_err(|e| UffdError::system("cannot drop pages of", "a scratch mapping", e))
     }
 
     /// Makes guards of some pages (`MADV_GUARD_INSTALL`, since 6.13): whoever touches one is killed.
-    pub fn install_guards(&self, pages: Range<u64>) -> Result<()> {
+    pub fn install_guards(&self, pages: Range<u64>) -> Result<(), UffdError> {
         self.advise(pages, GUARD_INSTALL, "cannot install guard pages in")
     }
 
     /// Makes guards plain memory again (`MADV_GUARD_REMOVE`).
-    pub fn remove_guards(&self, pages: Range<u64>) -> Result<()> {
+    pub fn remove_guards(&self, pages: Range<u64>) -> Result<(), UffdError> {
         self.advise(pages, GUARD_REMOVE, "cannot remove guard pages from")
     }
 
     /// Advice that rustix does not have.
-    fn advise(&self, pages: Range<u64>, advice: i32, what: &'static str) -> Result<()> {
+    fn advise(&self, pages: Range<u64>, advice: i32, what: &'static str) -> Result<(), UffdError> {
         let whole = self.length as u64 / PAGE_SIZE;
         let (start, end) = (pages.start.min(whole), pages.end.min(whole));
         let length = (end.saturating_sub(start) * PAGE_SIZE) as usize;
@@ -140,7 +140,7 @@ impl Scratch {
         }
         let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
         let error = rustix::io::Errno::from_raw_os_error(error);
-        Err(Error::system(what, "a scratch mapping", error))
+        Err(UffdError::system(what, "a scratch mapping", error))
     }
 
     /// A page beyond the end stands for the first one: nothing outside is ever touched.
@@ -151,10 +151,10 @@ impl Scratch {
     }
 }
 
-fn map(length: usize, flags: MapFlags, file: Option<&File>) -> Result<*mut u8> {
+fn map(length: usize, flags: MapFlags, file: Option<&File>) -> Result<*mut u8, UffdError> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     let (anywhere, failed) = (ptr::null_mut(), |e| {
-        Error::system("cannot map", format!("{length} bytes"), e)
+        UffdError::system("cannot map", format!("{length} bytes"), e)
     });
     // SAFETY: a new mapping at an address of the kernel's choice; that of a file is private.
     let mapping = unsafe {

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Seek as _};
 use std::ops::Range;
 
-use super::error::{is_gone, unless_gone};
-use super::{Error, Result};
+use super::UffdError;
+use super::error::is_gone;
 
 /// One VMA as smaps shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,17 +97,19 @@ impl Vma {
 }
 
 /// The VMAs of a process. Ends early, without an error, when the process ends.
-pub fn smaps(pid: u32) -> Result<Option<Smaps<BufReader<File>>>> {
-    let path = format!("/proc/{pid}/smaps");
-    let file = unless_gone(File::open(&path), "cannot open", &path)?;
-    Ok(file.map(|file| Smaps::new(BufReader::with_capacity(1 << 16, file), path)))
+pub fn smaps(pid: u32) -> Result<Smaps<BufReader<File>>, UffdError> {
+    open(pid, "smaps").map(|(file, path)| Smaps::new(BufReader::with_capacity(1 << 16, file), path))
 }
 
 /// The VMAs of a process without flags and page size (`/proc/PID/maps`): smaps walks every page table, this none.
-pub fn maps(pid: u32) -> Result<Option<Smaps<BufReader<File>>>> {
-    let path = format!("/proc/{pid}/maps");
-    let file = unless_gone(File::open(&path), "cannot open", &path)?;
-    Ok(file.map(|file| Smaps::new(BufReader::with_capacity(1 << 16, file), path)))
+pub fn maps(pid: u32) -> Result<Smaps<BufReader<File>>, UffdError> {
+    open(pid, "maps").map(|(file, path)| Smaps::new(BufReader::with_capacity(1 << 16, file), path))
+}
+
+fn open(pid: u32, name: &str) -> Result<(File, String), UffdError> {
+    let path = format!("/proc/{pid}/{name}");
+    let file = File::open(&path).map_err(UffdError::of_process(pid, "cannot open", &path))?;
+    Ok((file, path))
 }
 
 /// The open `/proc/PID/maps` of one address space: what the process executes later is not in it, and it serves on when
@@ -120,17 +122,15 @@ pub struct Maps {
 
 impl Maps {
     /// Of the address space that a process has now.
-    pub fn open(pid: u32) -> Result<Option<Self>> {
-        let path = format!("/proc/{pid}/maps");
-        let file = unless_gone(File::open(&path), "cannot open", &path)?;
-        Ok(file.map(|file| Self { file, path }))
+    pub fn open(pid: u32) -> Result<Self, UffdError> {
+        open(pid, "maps").map(|(file, path)| Self { file, path })
     }
 
     /// The VMAs now; none once nobody uses the address space.
-    pub fn read(&self) -> Result<Smaps<BufReader<&File>>> {
+    pub fn read(&self) -> Result<Smaps<BufReader<&File>>, UffdError> {
         let mut file = &self.file;
         file.rewind()
-            .map_err(|e| Error::system("cannot read", &self.path, e))?;
+            .map_err(|e| UffdError::system("cannot read", &self.path, e))?;
         let reader = BufReader::with_capacity(1 << 16, file);
         Ok(Smaps::new(reader, self.path.clone()))
     }
@@ -160,11 +160,11 @@ impl<R: BufRead> Smaps<R> {
     }
 
     /// The next line without its newline; `None` at the end.
-    fn next_line(&mut self) -> Result<Option<()>> {
+    fn next_line(&mut self) -> Result<Option<()>, UffdError> {
         self.line.clear();
         let read = match self.reader.read_until(b'\n', &mut self.line) {
             Err(error) if is_gone(&error) => 0,
-            result => result.map_err(|e| Error::system("cannot read", &self.path, e))?,
+            result => result.map_err(|e| UffdError::system("cannot read", &self.path, e))?,
         };
         if self.line.last() == Some(&b'\n') {
             self.line.pop();
@@ -172,7 +172,7 @@ impl<R: BufRead> Smaps<R> {
         Ok((read != 0).then_some(()))
     }
 
-    fn next_vma(&mut self) -> Result<Option<Vma>> {
+    fn next_vma(&mut self) -> Result<Option<Vma>, UffdError> {
         while self.next_line()?.is_some() {
             match (parse_line(&self.line), &mut self.current) {
                 (Some(Line::Header(vma)), current) => {
@@ -183,7 +183,7 @@ impl<R: BufRead> Smaps<R> {
                 (Some(Line::PageSize(bytes)), Some(vma)) => vma.page_size = bytes,
                 (Some(Line::Flags(flags)), Some(vma)) => vma.flags = flags,
                 (Some(Line::Other), Some(_)) => (),
-                _ => return Err(Error::format(&self.path, &self.line)),
+                _ => return Err(UffdError::format(&self.path, &self.line)),
             }
         }
         Ok(self.current.take())
@@ -191,7 +191,7 @@ impl<R: BufRead> Smaps<R> {
 }
 
 impl<R: BufRead> Iterator for Smaps<R> {
-    type Item = Result<Vma>;
+    type Item = Result<Vma, UffdError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -297,7 +297,7 @@ KernelPageSize:        4 kB
 VmFlags: rd wr
 ";
 
-    fn all(text: &[u8]) -> Result<Vec<Vma>> {
+    fn all(text: &[u8]) -> Result<Vec<Vma>, UffdError> {
         Smaps::new(text, "test").collect()
     }
 
@@ -336,7 +336,8 @@ VmFlags: rd wr
                 Ok(line.len())
             }
         }
-        let vmas: Result<Vec<_>> = Smaps::new(BufReader::new(Dying(false)), "test").collect();
+        let vmas: Result<Vec<_>, UffdError> =
+            Smaps::new(BufReader::new(Dying(false)), "test").collect();
         assert_eq!(vmas.unwrap().len(), 1);
     }
 
@@ -360,10 +361,7 @@ VmFlags: rd wr
     #[test]
     fn our_own() {
         let here = std::ptr::from_ref(&CAPTURED).addr() as u64;
-        let mut vmas = smaps(std::process::id())
-            .unwrap()
-            .unwrap()
-            .map(Result::unwrap);
+        let mut vmas = smaps(std::process::id()).unwrap().map(Result::unwrap);
         let ours = vmas.find(|vma| vma.range().contains(&here)).unwrap();
         assert_eq!(ours.page_size, 4096);
         assert!(ours.flags.has(b"rd"));
@@ -371,7 +369,7 @@ VmFlags: rd wr
 
     #[test]
     fn a_process_that_never_was() {
-        assert!(smaps(u32::MAX).unwrap().is_none());
+        assert!(smaps(u32::MAX).unwrap_err().is_gone());
     }
 
     proptest! {

@@ -123,9 +123,10 @@ impl<'a> Scanner<'a> {
         // The open file keeps the address space: whose it is, is asked after that.
         let opened = Pagemap::open(pid).and_then(|pagemap| Ok((pagemap, key_of(pid)?)));
         match opened {
-            Ok((Some(pagemap), Some(key))) if key == first.process => self.vmas(&pagemap, vmas)?,
-            // Gone, or another process by now: the next discovery knows.
+            Ok((pagemap, key)) if key == first.process => self.vmas(&pagemap, vmas)?,
+            // Another process by now, or gone: the next discovery knows.
             Ok(_) => {}
+            Err(error) if error.is_gone() => {}
             Err(error) => self.failed(vmas.len(), &error),
         }
         self.note(|state| state.done += vmas.len());
@@ -135,23 +136,26 @@ impl<'a> Scanner<'a> {
     fn vmas(&mut self, pagemap: &Pagemap, vmas: &[FoundVma]) -> Result<(), Stopped> {
         for vma in vmas {
             match self.vma(pagemap, vma)? {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(()) => {}
+                Err(error) if error.is_gone() => break,
                 Err(error) => self.failed(1, &error),
             }
         }
         Ok(())
     }
 
-    /// Counts one VMA; false if its process is gone.
-    fn vma(&mut self, pagemap: &Pagemap, vma: &FoundVma) -> Result<uffd::Result<bool>, Stopped> {
+    /// Counts one VMA.
+    fn vma(
+        &mut self,
+        pagemap: &Pagemap,
+        vma: &FoundVma,
+    ) -> Result<Result<(), uffd::UffdError>, Stopped> {
         let method = CountMethod::choose(&self.behaviour, vma.backing == Backing::Hugetlb);
         self.counter.restart(vma.start..vma.end, method);
         loop {
             self.breathe()?;
             match self.counter.step(pagemap, STEP) {
                 Ok(Progress::More) => {}
-                Ok(Progress::Gone) => return Ok(Ok(false)),
                 Err(error) => return Ok(Err(error)),
                 Ok(Progress::Done(count)) => {
                     self.engine.scanned(ScanResult {
@@ -161,7 +165,7 @@ impl<'a> Scanner<'a> {
                         written_pages: count.written,
                         unix_seconds: unix_seconds(),
                     });
-                    return Ok(Ok(true));
+                    return Ok(Ok(()));
                 }
             }
         }
@@ -182,7 +186,7 @@ impl<'a> Scanner<'a> {
         if goes_on { Ok(()) } else { Err(Stopped) }
     }
 
-    fn failed(&self, vmas: usize, error: &uffd::Error) {
+    fn failed(&self, vmas: usize, error: &uffd::UffdError) {
         tracing::debug!(%error, "scan");
         self.note(|state| {
             state.failed += vmas;

@@ -54,6 +54,9 @@ mod tests {
         assert_eq!(code_of(AgentError::Unable("no BTF".into())), UNABLE);
         assert_eq!(code(&anyhow::anyhow!("disk on fire")), FAILED);
         assert_eq!(code(&InjectError::Architecture.into()), UNABLE);
-        assert_eq!(code(&InjectError::Gone { pid: 1 }.into()), FAILED);
+        assert_eq!(
+            code(&InjectError::from(uffd::ProcessGone { pid: 1 }).into()),
+            FAILED
+        );
     }
 }

@@ -3,7 +3,7 @@
 
 use super::output::print;
 use clap::Args;
-use pages::inject::{self, InjectError, InjectOptions, KernelFaults, UffdLease};
+use pages::inject::{self, InjectOptions, KernelFaults, UffdLease};
 use std::io::Read as _;
 use std::process::ExitCode;
 use uffd::{Features, RegisterMode, Vma};
@@ -86,16 +86,13 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
 
 /// Arms what can be; tells how much.
 fn arm(attached: &mut UffdLease, occupied: &[Vma]) -> anyhow::Result<String> {
-    let gone = InjectError::Gone {
-        pid: attached.pid(),
-    };
     let wanted = |vma: &Vma| {
         vma.is_anonymous()
             && vma.permissions == *b"rw-p"
             && !occupied.iter().any(|other| other.start == vma.start)
     };
     let (mut vmas, mut bytes) = (0, 0);
-    for vma in uffd::smaps(attached.pid())?.ok_or(gone)? {
+    for vma in uffd::smaps(attached.pid())? {
         let range = vma?;
         if !wanted(&range) {
             continue;

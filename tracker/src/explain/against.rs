@@ -50,12 +50,15 @@ impl Against {
         })
     }
 
-    /// Compares a round; `fresh` is what was mapped anew. What was reported before round 1 counts for nobody. `None`:
-    /// the process is gone.
-    pub fn round(&mut self, round: &Explained, fresh: &[Range<u64>]) -> uffd::Result<Option<()>> {
+    /// Compares a round; `fresh` is what was mapped anew. What was reported before round 1 counts for nobody.
+    pub fn round(
+        &mut self,
+        round: &Explained,
+        fresh: &[Range<u64>],
+    ) -> Result<(), uffd::UffdError> {
         let Some(strategy) = &mut self.strategy else {
             self.by_content(round);
-            return Ok(Some(()));
+            return Ok(());
         };
         let mut theirs = Vec::new();
         for row in &round.round.mappings {
@@ -65,15 +68,11 @@ impl Against {
                 backing: mapping.backing,
                 page_size: mapping.page_size,
             };
-            if strategy.round(&area, &mut theirs)?.is_none() {
-                return Ok(None);
-            }
+            strategy.round(&area, &mut theirs)?;
         }
-        if strategy.end_round()?.is_none() {
-            return Ok(None);
-        }
+        strategy.end_round()?;
         if round.round.number == 0 {
-            return Ok(Some(()));
+            return Ok(());
         }
         let pages = |range: Range<u64>| range.step_by(PAGE_SIZE as usize);
         let theirs: BTreeSet<u64> = theirs.into_iter().flat_map(|it| pages(it.range)).collect();
@@ -104,7 +103,7 @@ impl Against {
                 self.early.insert(*page);
             }
         }
-        Ok(Some(()))
+        Ok(())
     }
 
     /// Ends it.

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::model::{Reason, Sampling, Verdict};
 use pages::track::{PageExtent, PagePresence, PopulatedPages, TrackedMapping};
-use uffd::{Entry, PAGE_SIZE, PMD_SIZE, Pagemap, ProcessMemory, Result};
+use uffd::{Entry, PAGE_SIZE, PMD_SIZE, Pagemap, ProcessMemory, UffdError, unless_gone};
 
 /// What a page held when it was armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,15 +80,12 @@ pub struct Images {
 }
 
 impl Images {
-    /// Of a process; `scans`: the kernel has PAGEMAP_SCAN. `None`: it is gone.
-    pub fn open(pid: u32, scans: bool, sampling: Sampling) -> Result<Option<Self>> {
-        let (Some(pagemap), Some(other)) = (Pagemap::open(pid)?, Pagemap::open(pid)?) else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            pagemap,
+    /// Of a process; `scans`: the kernel has PAGEMAP_SCAN.
+    pub fn open(pid: u32, scans: bool, sampling: Sampling) -> Result<Self, UffdError> {
+        Ok(Self {
+            pagemap: Pagemap::open(pid)?,
             memory: ProcessMemory::of(pid),
-            populated: PopulatedPages::new(other, scans),
+            populated: PopulatedPages::new(Pagemap::open(pid)?, scans),
             sampling,
             chunks: BTreeMap::new(),
             gone: Default::default(),
@@ -96,7 +93,7 @@ impl Images {
             after: Box::new([Entry::default(); CHUNK]),
             buffer: vec![0; PMD_SIZE as usize],
             hashed: 0,
-        }))
+        })
     }
 
     /// Bytes that the images take.
@@ -104,13 +101,15 @@ impl Images {
         (self.chunks.len() * size_of::<[u64; CHUNK]>()) as u64
     }
 
-    /// Pages that are there in some mappings, in bytes.
-    pub fn there(&mut self, ranges: impl Iterator<Item = Range<u64>>) -> Result<u64> {
+    /// Pages that are there in some mappings, in bytes; none of a process that is gone.
+    pub fn there(&mut self, ranges: impl Iterator<Item = Range<u64>>) -> Result<u64, UffdError> {
         let mut bytes = 0;
         for range in ranges {
             let mut found = Vec::new();
-            self.populated
-                .append(&range, PagePresence::InMemory, &mut found)?;
+            unless_gone(
+                self.populated
+                    .append(&range, PagePresence::InMemory, &mut found),
+            )?;
             bytes += found.iter().map(|run| run.end - run.start).sum::<u64>();
         }
         Ok(bytes)
@@ -189,15 +188,15 @@ impl Images {
     }
 
     /// Looks at pages that are reported: hands each over with its image of before, and keeps what it finds as the image
-    /// for the next round. `None`: the process is gone.
+    /// for the next round.
     pub fn look(
         &mut self,
         reported: &[PageExtent],
         mut each: impl FnMut(&PageExtent, u64, Image, Look),
-    ) -> Result<Option<()>> {
+    ) -> Result<(), UffdError> {
         for extent in reported {
             for piece in pieces(&extent.range) {
-                let found = self.piece(&piece, |images, page, look| {
+                self.piece(&piece, |images, page, look| {
                     each(extent, page, images.of(page), look);
                     let image = match look {
                         Look::Content(hash) => Image::Content(hash),
@@ -206,12 +205,9 @@ impl Images {
                     };
                     images.set(page, image);
                 })?;
-                if found.is_none() {
-                    return Ok(None);
-                }
             }
         }
-        Ok(Some(()))
+        Ok(())
     }
 
     /// Looks at the pages of a mapping that are there, or were, and are not reported, as [`Self::look`] does.
@@ -223,16 +219,11 @@ impl Images {
         mapping: &TrackedMapping,
         reported: &[PageExtent],
         mut each: impl FnMut(u64, Image, Look),
-    ) -> Result<Option<()>> {
+    ) -> Result<(), UffdError> {
         let mut runs = Vec::new();
         let whole = mapping.start..mapping.end;
         let populated = &mut self.populated;
-        if populated
-            .append(&whole, PagePresence::InMemory, &mut runs)?
-            .is_none()
-        {
-            return Ok(None);
-        }
+        populated.append(&whole, PagePresence::InMemory, &mut runs)?;
         let anonymous = mapping.backing == Backing::Anon;
         if anonymous {
             let more = self.absent(&whole, &runs);
@@ -240,7 +231,7 @@ impl Images {
         }
         for run in runs.iter().flat_map(|run| without(run, reported)) {
             for piece in pieces(&run) {
-                let found = self.piece(&piece, |images, page, look| match look {
+                self.piece(&piece, |images, page, look| match look {
                     Look::Hole if !anonymous => (),
                     Look::Hole if !images.gone[0].remove(&page) => {
                         images.gone[1].insert(page);
@@ -255,12 +246,9 @@ impl Images {
                         }
                     }
                 })?;
-                if found.is_none() {
-                    return Ok(None);
-                }
             }
         }
-        Ok(Some(()))
+        Ok(())
     }
 
     /// The pages of a range that have content in their image, and are not among those that are there.
@@ -289,11 +277,9 @@ impl Images {
         &mut self,
         piece: &Range<u64>,
         mut each: impl FnMut(&mut Self, u64, Look),
-    ) -> Result<Option<()>> {
+    ) -> Result<(), UffdError> {
         let pages = ((piece.end - piece.start) / PAGE_SIZE) as usize;
-        let Some(read) = self.pagemap.read(piece, &mut self.entries[..pages])? else {
-            return Ok(None);
-        };
+        let read = self.pagemap.read(piece, &mut self.entries[..pages])?;
         // Beyond what could be read nothing is mapped.
         self.entries[read..pages].fill(Entry::default());
         let address = |index: usize| piece.start + index as u64 * PAGE_SIZE;
@@ -323,9 +309,7 @@ impl Images {
                 .find(|index| !wanted(*index))
                 .unwrap_or(pages);
             let buffer = &mut self.buffer[..(end - index) * PAGE_SIZE as usize];
-            let Some(bytes) = self.memory.read(address(index), buffer)? else {
-                return Ok(None);
-            };
+            let bytes = self.memory.read(address(index), buffer)?;
             for (page, look) in buffer
                 .chunks(PAGE_SIZE as usize)
                 .zip(&mut looks[index..end])
@@ -336,9 +320,7 @@ impl Images {
             self.hashed += bytes as u64;
             index = end;
         }
-        let Some(read) = self.pagemap.read(piece, &mut self.after[..pages])? else {
-            return Ok(None);
-        };
+        let read = self.pagemap.read(piece, &mut self.after[..pages])?;
         self.after[read..pages].fill(Entry::default());
         for (index, look) in looks[..pages].iter_mut().enumerate() {
             let after = self.after[index];
@@ -349,7 +331,7 @@ impl Images {
         for (index, look) in looks[..pages].iter().enumerate() {
             each(self, address(index), *look);
         }
-        Ok(Some(()))
+        Ok(())
     }
 }
 

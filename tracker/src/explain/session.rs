@@ -74,7 +74,7 @@ impl Explainer {
         events: Option<&Hub>,
         options: Options,
     ) -> Result<(Self, TrackRound), TrackError> {
-        let kernel = |source| TrackError::Kernel { pid, source };
+        let kernel = TrackError::kernel(pid);
         let scans = facts.behaviour.written.is_some();
         let anonymous_markers = facts.behaviour.anonymous_markers;
         // Before the first page is armed.
@@ -95,9 +95,7 @@ impl Explainer {
             ..session.header().clone()
         };
         let all = Sampling { one_of: 1 };
-        let mut images = Images::open(pid, scans, all)
-            .map_err(kernel)?
-            .ok_or(TrackError::Gone(pid))?;
+        let mut images = Images::open(pid, scans, all).map_err(kernel)?;
         let sampling = sampling(&mut images, &first, options.content_limit).map_err(kernel)?;
         images.sample(sampling);
         let mut symbols = Symbols::new();
@@ -127,7 +125,8 @@ impl Explainer {
             teller: options.page.map(|page| Teller::new(page, began)),
             findings,
         };
-        explainer.explain(first.clone(), began, None)?;
+        // One that has ended is told by the next step.
+        unless_gone(explainer.explain(first.clone(), began, None))?;
         explainer.settle()?;
         Ok((explainer, first))
     }
@@ -145,7 +144,7 @@ impl Explainer {
             self.settled += 1;
             round.number = 0;
             self.untold.append(&mut round.events);
-            self.explain(round, began, frozen)?;
+            unless_gone(self.explain(round, began, frozen))?;
         }
         Ok(())
     }
@@ -180,7 +179,7 @@ impl Explainer {
             TrackStep::Round(mut round) => {
                 round.number -= self.settled;
                 round.events.splice(0..0, self.untold.drain(..));
-                let explained = self.explain(round, began, frozen)?;
+                let explained = unless_gone(self.explain(round, began, frozen))?;
                 Ok(explained.map_or(Step::Exited, |round| Step::Round(Box::new(round))))
             }
         }
@@ -214,27 +213,27 @@ impl Explainer {
         }
     }
 
-    /// What a round reports, explained. `None`: the process has ended meanwhile.
+    /// What a round reports, explained.
     fn explain(
         &mut self,
         round: TrackRound,
         scan_began: u64,
         frozen: Option<FrozenProcess>,
-    ) -> Result<Option<Explained>, TrackError> {
+    ) -> Result<Explained, TrackError> {
         let pid = self.pid;
-        let kernel = |source| TrackError::Kernel { pid, source };
+        let kernel = TrackError::kernel(pid);
         let started = Instant::now();
         let scan = Scan {
             began: scan_began,
             ended: now(),
         };
-        if self.session.executed() != self.executed && !self.begin_again()? {
-            return Ok(None);
+        if self.session.executed() != self.executed {
+            self.begin_again()?;
         }
         let (events, lost) = match &self.source {
             None => (Vec::new(), 0),
             Some(source) => source.take().map_err(|error| {
-                kernel(uffd::Error::system(
+                kernel(uffd::UffdError::system(
                     "cannot read the events of",
                     format!("process {pid}"),
                     error,
@@ -279,14 +278,7 @@ impl Explainer {
                     join.report(mapping, page, before, look, extent);
                 }
             };
-            if self
-                .images
-                .look(&row.written, each)
-                .map_err(kernel)?
-                .is_none()
-            {
-                return Ok(None);
-            }
+            self.images.look(&row.written, each).map_err(kernel)?;
             let reported = std::mem::take(&mut join.reported);
             if !reported.is_empty() {
                 explained.reported.push((Arc::clone(mapping), reported));
@@ -306,13 +298,7 @@ impl Explainer {
                 }
             };
             let images = &mut self.images;
-            if images
-                .verify(mapping, &row.written, each)
-                .map_err(kernel)?
-                .is_none()
-            {
-                return Ok(None);
-            }
+            images.verify(mapping, &row.written, each).map_err(kernel)?;
             let missed = std::mem::take(&mut join.missed);
             if !missed.is_empty() {
                 explained.missed.push((Arc::clone(mapping), missed));
@@ -320,10 +306,8 @@ impl Explainer {
         }
         self.busy = busy;
         explained.verified = join.verified;
-        if let Some(against) = &mut self.against
-            && against.round(&explained, &armed).map_err(kernel)?.is_none()
-        {
-            return Ok(None);
+        if let Some(against) = &mut self.against {
+            against.round(&explained, &armed).map_err(kernel)?;
         }
         if let Some(teller) = &mut self.teller {
             teller.round(&explained, index.events(), scan, is_first);
@@ -342,7 +326,7 @@ impl Explainer {
         if !is_first && self.keeps {
             self.add(&explained);
         }
-        Ok(Some(explained))
+        Ok(explained)
     }
 
     /// Adds a round to the findings.
@@ -364,8 +348,8 @@ impl Explainer {
         }
     }
 
-    /// After exec; false if the process has ended meanwhile.
-    fn begin_again(&mut self) -> Result<bool, TrackError> {
+    /// After exec.
+    fn begin_again(&mut self) -> Result<(), TrackError> {
         let pid = self.pid;
         self.executed = self.session.executed();
         self.history.clear();
@@ -374,11 +358,8 @@ impl Explainer {
             self.symbols.watch(pid);
         }
         let images = Images::open(pid, self.scans, self.findings.sampling);
-        let Some(images) = images.map_err(|source| TrackError::Kernel { pid, source })? else {
-            return Ok(false);
-        };
         let hashed = self.images.hashed;
-        self.images = images;
+        self.images = images.map_err(TrackError::kernel(pid))?;
         self.images.hashed = hashed;
         if let Some(source) = &mut self.source
             && let Err(error) = source.again()
@@ -387,7 +368,15 @@ impl Explainer {
             let text = format!("no causes after it has executed another program: {error}");
             self.findings.seen.not.push(text);
         }
-        Ok(true)
+        Ok(())
+    }
+}
+
+/// `None` if the process has ended meanwhile.
+fn unless_gone(result: Result<Explained, TrackError>) -> Result<Option<Explained>, TrackError> {
+    match result {
+        Err(error) if error.is_gone() => Ok(None),
+        result => result.map(Some),
     }
 }
 
@@ -418,7 +407,7 @@ fn relocate(images: &mut Images, index: &mut Index<'_>, fresh: &[Range<u64>]) ->
 
 /// `VmFlags` of every mapping, by start. What cannot be read is not told.
 fn vm_flags(pid: u32) -> HashMap<u64, String> {
-    let Ok(Some(vmas)) = uffd::smaps(pid) else {
+    let Ok(vmas) = uffd::smaps(pid) else {
         return HashMap::new();
     };
     let vmas = vmas.map_while(Result::ok);

@@ -74,7 +74,11 @@ pub fn watch(events: Option<&Hub>, pid: u32) -> (Option<Source>, Seen) {
 }
 
 /// As much as the limit allows.
-pub fn sampling(images: &mut Images, first: &TrackRound, limit: u64) -> uffd::Result<Sampling> {
+pub fn sampling(
+    images: &mut Images,
+    first: &TrackRound,
+    limit: u64,
+) -> Result<Sampling, uffd::UffdError> {
     let ranges = first
         .mappings
         .iter()

@@ -15,17 +15,14 @@ const OFFSET_SHIFT: u32 = 9 + TYPE_BITS;
 /// # Errors
 /// If no marker could be made: no userfaultfd, no write protection for shmem or anonymous memory,
 /// or no privilege to see swap types in pagemap (CAP_SYS_ADMIN).
-pub fn marker_pte() -> uffd::Result<Option<u64>> {
+pub fn marker_pte() -> Result<Option<u64>, uffd::UffdError> {
     let memory = Scratch::shared(uffd::PAGE_SIZE)?;
     let uffd = Userfaultfd::open()?;
     uffd.enable(Features::offered()? & Features::WP_HUGETLBFS_SHMEM)?;
     uffd.register(&memory.range(), RegisterMode::WP)?;
     uffd.arm(&memory.range())?;
     let mut entry = [Entry::default()];
-    let Some(pagemap) = Pagemap::own()? else {
-        return Ok(None);
-    };
-    pagemap.read(&memory.range(), &mut entry)?;
+    Pagemap::own()?.read(&memory.range(), &mut entry)?;
     Ok(entry[0].is_marker().then(|| encode(entry[0].0)))
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::ranges::RangeSet;
 use super::{InjectedUffd, ProcessLife, ProcessLifeline};
-use uffd::{Features, RegisterMode, Result, Smaps, Userfaultfd};
+use uffd::{Features, RegisterMode, Smaps, UffdError, Userfaultfd};
 
 /// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
 ///
@@ -24,7 +24,7 @@ impl UffdLease {
     ///
     /// # Errors
     /// If the kernel does not offer all of them.
-    pub fn new(injected: InjectedUffd, features: Features) -> Result<Self> {
+    pub fn new(injected: InjectedUffd, features: Features) -> Result<Self, UffdError> {
         let InjectedUffd { uffd, target, .. } = injected;
         uffd.enable(features)?;
         Ok(Self {
@@ -50,7 +50,7 @@ impl UffdLease {
     ///
     /// # Errors
     /// EBUSY: it belongs to another userfaultfd. ENOMEM: the address space is gone, see [`Self::life`].
-    pub fn register(&mut self, range: &Range<u64>, mode: RegisterMode) -> Result<u64> {
+    pub fn register(&mut self, range: &Range<u64>, mode: RegisterMode) -> Result<u64, UffdError> {
         // What fails is not ours: older kernels would let us unregister it from its owner.
         let allowed = self.uffd.register(range, mode)?;
         self.registered.insert(range);
@@ -61,7 +61,7 @@ impl UffdLease {
     ///
     /// # Errors
     /// If the range holds memory that no userfaultfd can have.
-    pub fn unregister(&mut self, range: &Range<u64>) -> Result<()> {
+    pub fn unregister(&mut self, range: &Range<u64>) -> Result<(), UffdError> {
         self.registered.remove(range);
         self.uffd.unregister(range)
     }
@@ -70,7 +70,7 @@ impl UffdLease {
     ///
     /// # Errors
     /// If the target cannot be asked.
-    pub fn life(&self) -> Result<ProcessLife> {
+    pub fn life(&self) -> Result<ProcessLife, UffdError> {
         self.target.life()
     }
 

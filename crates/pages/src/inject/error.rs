@@ -2,7 +2,9 @@
 
 use std::io;
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use uffd::ProcessGone;
 
 /// Why not. Whatever it is, the target goes on as if nothing had been tried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -14,11 +16,8 @@ pub enum InjectError {
     )]
     Architecture,
     /// No such process, or not the one that was meant.
-    #[error("process {pid} does not exist (any more)")]
-    Gone {
-        /// The one asked for.
-        pid: u32,
-    },
+    #[error(transparent)]
+    Gone(#[from] ProcessGone),
     /// A thread's id was given.
     #[error("{tid} is a thread of process {pid}: give {pid}")]
     Thread {
@@ -186,7 +185,7 @@ impl InjectError {
             | Self::NoThread { .. }
             | Self::NoInstruction { .. }
             | Self::Refused { .. } => true,
-            Self::Gone { .. }
+            Self::Gone(_)
             | Self::Thread { .. }
             | Self::Ourselves { .. }
             | Self::Zombie { .. }
@@ -198,10 +197,16 @@ impl InjectError {
         }
     }
 
+    /// Whether the process is gone.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone(_))
+    }
+
     /// A step that failed; ESRCH means that the target ended.
-    pub(super) fn step(pid: u32, what: impl Into<String>, error: rustix::io::Errno) -> Self {
+    pub(super) fn step(pid: u32, what: impl Into<String>, error: Errno) -> Self {
         match error {
-            rustix::io::Errno::SRCH | rustix::io::Errno::CHILD => Self::Gone { pid },
+            Errno::SRCH | Errno::CHILD => ProcessGone { pid }.into(),
             error => Self::Step {
                 pid,
                 what: what.into(),

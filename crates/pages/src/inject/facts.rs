@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 
 use super::InjectError;
-use uffd::{Capability, Privilege, UserNamespace};
+use uffd::{Capability, Privilege, ProcessGone, UffdError, UserNamespace};
 
 /// What `/proc` says about the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,14 +32,10 @@ pub struct TargetFacts {
 }
 
 impl TargetFacts {
-    /// Reads them; `None`: there is no such process.
-    pub fn read(pid: u32) -> uffd::Result<Option<Self>> {
-        let Some(stat) = uffd::stat(pid)? else {
-            return Ok(None);
-        };
-        let Ok(status) = fs::read(format!("/proc/{pid}/status")) else {
-            return Ok(None);
-        };
+    /// Reads them.
+    pub fn read(pid: u32) -> Result<Self, UffdError> {
+        let stat = uffd::stat(pid)?;
+        let status = fs::read(format!("/proc/{pid}/status")).map_err(|_| ProcessGone { pid })?;
         let facts = Self {
             pid,
             start_time: stat.start_time,
@@ -47,7 +43,10 @@ impl TargetFacts {
             bits32: is_32_bits(pid),
             ..Self::parse(&status, is_kernel_thread(pid))
         };
-        Ok((!facts.exiting).then_some(facts))
+        if facts.exiting {
+            return Err(ProcessGone { pid }.into());
+        }
+        Ok(facts)
     }
 
     /// From `/proc/PID/status`.
@@ -130,7 +129,7 @@ fn is_32_bits(pid: u32) -> Option<bool> {
 
 /// The name of a process, or that it has none here.
 pub fn name(pid: u32) -> String {
-    let comm = uffd::comm(pid).ok().flatten();
+    let comm = uffd::comm(pid).ok();
     comm.map_or_else(
         || "not visible from here".to_owned(),
         |comm| String::from_utf8_lossy(&comm).into_owned(),
@@ -268,10 +267,10 @@ mod tests {
 
     #[test]
     fn our_own() {
-        let facts = TargetFacts::read(std::process::id()).unwrap().unwrap();
+        let facts = TargetFacts::read(std::process::id()).unwrap();
         assert_eq!(facts.bits32, Some(false));
         assert!(!facts.kernel_thread && facts.tgid == facts.pid && facts.start_time > 0);
-        assert_eq!(TargetFacts::read(u32::MAX).unwrap(), None);
+        assert!(TargetFacts::read(u32::MAX).unwrap_err().is_gone());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use uffd::{Entry, Error, PAGE_SIZE, Pagemap, Result};
+use uffd::{Entry, PAGE_SIZE, Pagemap, ProcessGone, UffdError, unless_gone};
 
 /// For how long a vfork(2) is waited for. posix_spawn(3) returns before its child has executed the program: the kernel lets
 /// the parent go on (`exec_mm_release`) before the child has memory of its own.
@@ -33,21 +33,21 @@ pub struct ProcessLifeline {
 }
 
 impl ProcessLifeline {
-    /// Of a process. `None`: there is none of that pid, or it has no memory. Waits a while for one that vfork(2) has made
+    /// Of a process; one that has no memory is gone. Waits a while for one that vfork(2) has made
     /// and that is about to execute a program: the memory that it has until then is its parent's, which lives on.
     ///
     /// # Errors
     /// If we may not look at it.
-    pub fn open(pid: u32) -> Result<Option<Self>> {
-        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-            return Ok(None);
-        };
+    pub fn open(pid: u32) -> Result<Self, UffdError> {
+        let gone = ProcessGone { pid };
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let raw = raw.ok_or(gone)?;
         let process = match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
             Ok(process) => process,
             // EINVAL: a thread's id.
-            Err(Errno::SRCH | Errno::INVAL) => return Ok(None),
+            Err(Errno::SRCH | Errno::INVAL) => return Err(gone.into()),
             Err(e) => {
-                return Err(Error::system(
+                return Err(UffdError::system(
                     "cannot open the pidfd of",
                     pid.to_string(),
                     e,
@@ -59,11 +59,11 @@ impl ProcessLifeline {
             std::thread::sleep(Duration::from_millis(1));
         }
         let memory = Pagemap::open(pid)?;
-        Ok(memory.map(|memory| Self {
+        Ok(Self {
             pid,
             process,
             memory,
-        }))
+        })
     }
 
     /// The process.
@@ -82,7 +82,7 @@ impl ProcessLifeline {
     ///
     /// # Errors
     /// If it cannot be asked.
-    pub fn life(&self) -> Result<ProcessLife> {
+    pub fn life(&self) -> Result<ProcessLife, UffdError> {
         if self.has_memory()? {
             return Ok(ProcessLife::Same);
         }
@@ -92,7 +92,7 @@ impl ProcessLifeline {
             tv_nsec: 0,
         };
         let ready = rustix::event::poll(&mut ended, Some(&now))
-            .map_err(|e| Error::system("cannot poll", "a pidfd", e))?;
+            .map_err(|e| UffdError::system("cannot poll", "a pidfd", e))?;
         Ok(if ready == 0 {
             ProcessLife::Replaced
         } else {
@@ -101,10 +101,10 @@ impl ProcessLifeline {
     }
 
     /// The first page's entry can be read of any address space, whatever is there, as long as it has a user.
-    pub(super) fn has_memory(&self) -> Result<bool> {
+    pub(super) fn has_memory(&self) -> Result<bool, UffdError> {
         let mut entry = [Entry::default()];
-        let read = self.memory.read(&(0..PAGE_SIZE), &mut entry)?;
-        Ok(read.is_some())
+        let read = self.memory.read(&(0..PAGE_SIZE), &mut entry);
+        Ok(unless_gone(read)?.is_some())
     }
 }
 
@@ -113,7 +113,7 @@ impl ProcessLifeline {
 fn shares_memory_with_parent(pid: u32) -> bool {
     /// linux/kcmp.h
     const KCMP_VM: libc::c_int = 1;
-    let Ok(Some(stat)) = uffd::stat(pid) else {
+    let Ok(stat) = uffd::stat(pid) else {
         return false;
     };
     // SAFETY: takes numbers only, and reads no memory.
@@ -139,7 +139,7 @@ mod tests {
             name.to_str()?.parse::<u32>().ok()
         });
         pids.into_iter().find(|pid| {
-            let parent = uffd::stat(*pid).ok().flatten().map(|stat| stat.parent);
+            let parent = uffd::stat(*pid).ok().map(|stat| stat.parent);
             let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
             let opens = call.starts_with(&format!("{} ", libc::SYS_openat));
             parent == Some(us) && opens && shares_memory_with_parent(*pid)
@@ -197,7 +197,7 @@ mod tests {
                 }
                 assert!(!spawned.is_finished());
             };
-            let opened = scope.spawn(move || ProcessLifeline::open(pid).unwrap().unwrap());
+            let opened = scope.spawn(move || ProcessLifeline::open(pid).unwrap());
             thread::sleep(Duration::from_millis(50));
             let waits = !opened.is_finished();
             let other_end = fs::OpenOptions::new()

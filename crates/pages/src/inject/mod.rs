@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use uffd::{Userfaultfd, Vma};
+use uffd::{UffdError, Userfaultfd, Vma};
 
 pub use attached::UffdLease;
 pub use error::InjectError;
@@ -142,12 +142,10 @@ pub fn helper_main() -> Option<ExitCode> {
 /// The VMAs of a process that belong to some userfaultfd already.
 ///
 /// # Errors
-/// If smaps cannot be read.
-pub fn occupied(pid: u32) -> uffd::Result<Vec<Vma>> {
-    let Some(vmas) = uffd::smaps(pid)? else {
-        return Ok(Vec::new());
-    };
+/// If smaps cannot be read, or the process is gone.
+pub fn occupied(pid: u32) -> Result<Vec<Vma>, UffdError> {
     let taken = |vma: &Vma| [b"uw", b"um", b"ui"].iter().any(|flag| vma.flags.has(flag));
-    vmas.filter(|vma| vma.as_ref().map_or(true, taken))
+    uffd::smaps(pid)?
+        .filter(|vma| vma.as_ref().map_or(true, taken))
         .collect()
 }

@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn an_error_arrives_as_it_was() {
         let (here, there) = pair().unwrap();
-        let error = InjectError::Gone { pid: 9 };
+        let error = InjectError::from(uffd::ProcessGone { pid: 9 });
         send(there.as_fd(), &HelperOutcome::Err(error.clone()), None).unwrap();
         let (received, fd) = receive::<HelperOutcome>(&here).unwrap().unwrap();
         assert_eq!(received.err(), Some(error));

@@ -7,7 +7,9 @@
 use std::ops::Range;
 
 use super::area::TrackedArea;
-use uffd::{ArmScan, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, Result, pages_in};
+use uffd::{
+    ArmScan, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, UffdError, pages_in, unless_gone,
+};
 
 /// What the kernel's own buffer holds (`PAGEMAP_WALK_SIZE >> PAGE_SHIFT`).
 const REGIONS: usize = 512;
@@ -47,13 +49,13 @@ impl PageCollector {
     }
 
     /// Hands over what is written in an area and arms it in the same step. Returns how many pages are not
-    /// registered any more; `None`: the process is gone.
+    /// registered any more.
     pub fn arm_written(
         &mut self,
         area: &TrackedArea,
         query: &Query,
         mut each: impl FnMut(PageRegion),
-    ) -> Result<Option<u64>> {
+    ) -> Result<u64, UffdError> {
         // A hole between mappings is passed over without a word: look at both ends.
         let whole = self.is_registered(&area.page_at(area.range.start))?
             && self.is_registered(&area.page_at(area.range.end - 1))?;
@@ -67,7 +69,6 @@ impl PageCollector {
         while let Some(run) = pending.pop() {
             let rest = match self.arm_run(&run, query, &mut each)? {
                 ArmedRun::Done => continue,
-                ArmedRun::Gone => return Ok(None),
                 ArmedRun::RefusedAfter(at) => at..run.end,
             };
             looks += 1;
@@ -79,7 +80,7 @@ impl PageCollector {
             vanished += pages_in(&rest) - total(&left);
             pending.extend(left);
         }
-        Ok(Some(vanished))
+        Ok(vanished)
     }
 
     fn arm_run(
@@ -87,14 +88,11 @@ impl PageCollector {
         run: &Range<u64>,
         query: &Query,
         each: &mut impl FnMut(PageRegion),
-    ) -> Result<ArmedRun> {
+    ) -> Result<ArmedRun, UffdError> {
         let mut at = run.start;
         while at < run.end {
             let part = at..at.saturating_add(SCAN_AT_ONCE).min(run.end);
-            let Some(scan) = self.pagemap.arm_once(&part, query, &mut self.regions)? else {
-                return Ok(ArmedRun::Gone);
-            };
-            let (filled, walked) = match scan {
+            let (filled, walked) = match self.pagemap.arm_once(&part, query, &mut self.regions)? {
                 ArmScan::Walked(scanned) => (scanned.regions, Some(scanned.walk_end)),
                 ArmScan::Refused { regions } => (regions, None),
             };
@@ -113,17 +111,16 @@ impl PageCollector {
         Ok(ArmedRun::Done)
     }
 
-    fn is_registered(&self, page: &Range<u64>) -> Result<bool> {
+    fn is_registered(&self, page: &Range<u64>) -> Result<bool, UffdError> {
         let mut region = [PageRegion::default()];
         let scanned = self
             .pagemap
             .scan_once(page, &Query::REGISTERED, &mut region)?;
-        // A process that is gone is noticed by the scan that follows.
-        Ok(scanned.is_none_or(|scanned| scanned.regions != 0))
+        Ok(scanned.regions != 0)
     }
 
     /// The parts of a range that are registered for async write-protection, the last one first.
-    fn registered(&mut self, range: &Range<u64>) -> Result<Vec<Range<u64>>> {
+    fn registered(&mut self, range: &Range<u64>) -> Result<Vec<Range<u64>>, UffdError> {
         let mut runs: Vec<Range<u64>> = Vec::new();
         let each = |region: PageRegion| match runs.last_mut() {
             Some(last) if last.end == region.start => last.end = region.end,
@@ -135,29 +132,29 @@ impl PageCollector {
         Ok(runs)
     }
 
-    /// The pages of a range that are not armed, as ranges. `None`: the process is gone.
+    /// The pages of a range that are not armed, as ranges.
     pub fn unarmed(
         &mut self,
         range: &Range<u64>,
         how: UnarmedSearch,
-    ) -> Result<Option<Vec<Range<u64>>>> {
+    ) -> Result<Vec<Range<u64>>, UffdError> {
         let mut found: Vec<Range<u64>> = Vec::new();
         let mut add = |range: Range<u64>| match found.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => found.push(range),
         };
-        let walked = match how {
+        match how {
             UnarmedSearch::Scan => {
                 let each = |region: PageRegion| add(region.start..region.end);
                 self.pagemap
-                    .scan(range, &Query::WRITTEN, &mut self.regions, each)?
+                    .scan(range, &Query::WRITTEN, &mut self.regions, each)?;
             }
             UnarmedSearch::Entries => self.entries(range, |_| true, add)?,
             UnarmedSearch::PresentEntries => {
-                self.entries(range, |entry| entry.present() || entry.swapped(), add)?
+                self.entries(range, |entry| entry.present() || entry.swapped(), add)?;
             }
-        };
-        Ok(walked.map(|()| found))
+        }
+        Ok(found)
     }
 
     fn entries(
@@ -165,7 +162,7 @@ impl PageCollector {
         range: &Range<u64>,
         counts: impl Fn(Entry) -> bool,
         mut each: impl FnMut(Range<u64>),
-    ) -> Result<Option<()>> {
+    ) -> Result<(), UffdError> {
         self.walk(range, |page, entry| {
             if !entry.armed() && counts(entry) {
                 each(page..page + PAGE_SIZE);
@@ -173,36 +170,33 @@ impl PageCollector {
         })
     }
 
-    /// Hands over the pagemap entry of each 4 KiB page. `None`: the process is gone.
+    /// Hands over the pagemap entry of each 4 KiB page.
     pub fn walk(
         &mut self,
         range: &Range<u64>,
         mut each: impl FnMut(u64, Entry),
-    ) -> Result<Option<()>> {
+    ) -> Result<(), UffdError> {
         self.entries.resize(ENTRIES, Entry::default());
         let mut at = range.start;
         while at < range.end {
-            let Some(read) = self.pagemap.read(&(at..range.end), &mut self.entries)? else {
-                return Ok(None);
-            };
+            let read = self.pagemap.read(&(at..range.end), &mut self.entries)?;
             for entry in &self.entries[..read] {
                 each(at, *entry);
                 at += PAGE_SIZE;
             }
         }
-        Ok(Some(()))
+        Ok(())
     }
 
-    /// Scans once with a query that arms; returns whether it found anything.
-    pub fn arm_if(&mut self, page: &Range<u64>, query: &Query) -> Result<bool> {
-        let scan = self.pagemap.arm_once(page, query, &mut self.regions[..1])?;
+    /// Scans once with a query that arms; returns whether it found anything. Of a process that is gone nothing is found.
+    pub fn arm_if(&mut self, page: &Range<u64>, query: &Query) -> Result<bool, UffdError> {
+        let scan = unless_gone(self.pagemap.arm_once(page, query, &mut self.regions[..1]))?;
         Ok(matches!(scan, Some(ArmScan::Walked(scanned)) if scanned.regions != 0))
     }
 }
 
 enum ArmedRun {
     Done,
-    Gone,
     /// Something that is not registered lies after this address.
     RefusedAfter(u64),
 }

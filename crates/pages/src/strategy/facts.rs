@@ -23,7 +23,7 @@ pub struct StrategyFacts {
 ///
 /// # Errors
 /// If the kernel has no userfaultfd at all, or `/proc` is not there.
-pub fn gather(in_process: bool) -> uffd::Result<StrategyFacts> {
+pub fn gather(in_process: bool) -> Result<StrategyFacts, uffd::UffdError> {
     let behaviour = uffd::self_test()?;
     let each = |name| Backing::ALL.map(|backing| trial::run(name, backing, &behaviour));
     let names = StrategyName::ALL

@@ -13,7 +13,7 @@ use uffd::Backing;
 
 use super::area::TrackedArea;
 use super::registered::{RegisteredAreas, is_unmapped};
-use uffd::{Error, Message, PAGE_SIZE, Result};
+use uffd::{Message, PAGE_SIZE, UffdError};
 
 /// A fault that waits for an answer.
 #[derive(Clone, Debug)]
@@ -31,20 +31,21 @@ pub(super) struct WaitingFault {
 }
 
 /// What the thread does with each fault.
-pub(super) type FaultAnswer = Box<dyn FnMut(&RegisteredAreas, &WaitingFault) -> Result<()> + Send>;
+pub(super) type FaultAnswer =
+    Box<dyn FnMut(&RegisteredAreas, &WaitingFault) -> Result<(), UffdError> + Send>;
 
 /// The running thread; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct FaultHandler {
     stop: Arc<OwnedFd>,
-    failure: Arc<Mutex<Option<Error>>>,
+    failure: Arc<Mutex<Option<UffdError>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl FaultHandler {
     /// Starts to answer.
-    pub fn start(registered: Arc<RegisteredAreas>, answer: FaultAnswer) -> Result<Self> {
-        let failed = |what| move |e| Error::system("cannot create", what, e);
+    pub fn start(registered: Arc<RegisteredAreas>, answer: FaultAnswer) -> Result<Self, UffdError> {
+        let failed = |what| move |e| UffdError::system("cannot create", what, e);
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed("an eventfd"))?;
         let (stop, failure) = (Arc::new(stop), Arc::new(Mutex::default()));
         let serving = HandlerThread {
@@ -56,7 +57,7 @@ impl FaultHandler {
         let thread = thread::Builder::new()
             .name("fault handler".into())
             .spawn(move || serving.run())
-            .map_err(|e| Error::system("cannot create", "a thread", e))?;
+            .map_err(|e| UffdError::system("cannot create", "a thread", e))?;
         Ok(Self {
             stop,
             failure,
@@ -65,7 +66,7 @@ impl FaultHandler {
     }
 
     /// Fails if the thread has ended on an error: then nothing is tracked any more.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<(), UffdError> {
         let failure = self
             .failure
             .lock()
@@ -73,11 +74,13 @@ impl FaultHandler {
             .take();
         match failure {
             Some(error) => Err(error),
-            None if self.thread.as_ref().is_none_or(JoinHandle::is_finished) => Err(Error::system(
-                "the fault handler of",
-                "the target has ended",
-                Errno::CANCELED,
-            )),
+            None if self.thread.as_ref().is_none_or(JoinHandle::is_finished) => {
+                Err(UffdError::system(
+                    "the fault handler of",
+                    "the target has ended",
+                    Errno::CANCELED,
+                ))
+            }
             None => Ok(()),
         }
     }
@@ -97,7 +100,7 @@ struct HandlerThread {
     registered: Arc<RegisteredAreas>,
     answer: FaultAnswer,
     stop: Arc<OwnedFd>,
-    failure: Arc<Mutex<Option<Error>>>,
+    failure: Arc<Mutex<Option<UffdError>>>,
 }
 
 impl Drop for HandlerThread {
@@ -114,7 +117,7 @@ impl HandlerThread {
         }
     }
 
-    fn serve(&mut self) -> Result<()> {
+    fn serve(&mut self) -> Result<(), UffdError> {
         let mut messages = Vec::with_capacity(16);
         while self.wait()? {
             messages.clear();
@@ -127,7 +130,7 @@ impl HandlerThread {
     }
 
     /// Waits for messages; false: it is to end.
-    fn wait(&self) -> Result<bool> {
+    fn wait(&self) -> Result<bool, UffdError> {
         let uffd = self.registered.uffd();
         let mut fds = [
             PollFd::new(uffd, PollFlags::IN),
@@ -135,11 +138,11 @@ impl HandlerThread {
         ];
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => Ok(fds[1].revents().is_empty()),
-            Err(e) => Err(Error::system("cannot wait for", "a userfaultfd", e)),
+            Err(e) => Err(UffdError::system("cannot wait for", "a userfaultfd", e)),
         }
     }
 
-    fn handle(&mut self, message: &Message) -> Result<()> {
+    fn handle(&mut self, message: &Message) -> Result<(), UffdError> {
         let Message::Fault {
             address,
             write_protect,
@@ -173,7 +176,7 @@ impl HandlerThread {
 }
 
 /// Disarms a page and wakes who waits for it, also if it is not registered any more.
-pub(super) fn resolve(registered: &RegisteredAreas, page: &Range<u64>) -> Result<()> {
+pub(super) fn resolve(registered: &RegisteredAreas, page: &Range<u64>) -> Result<(), UffdError> {
     match registered.uffd().resolve(page) {
         Err(e) if is_unmapped(&e) => registered.uffd().wake(page),
         result => result,
@@ -187,7 +190,7 @@ mod tests {
     use uffd::{Features, RegisterMode, Scratch, Userfaultfd};
 
     /// A write to an armed page, answered by `answer`, ends; what the handler then says of itself.
-    fn write_answered_by(answer: FaultAnswer) -> Result<()> {
+    fn write_answered_by(answer: FaultAnswer) -> Result<(), UffdError> {
         let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
         let area = TrackedArea {
             range: scratch.range(),
@@ -211,9 +214,9 @@ mod tests {
 
     #[test]
     fn a_handler_that_fails_lets_the_writer_go_on_and_says_why() {
-        let refuse = || Error::system("cannot do", "it", Errno::NOSPC);
+        let refuse = || UffdError::system("cannot do", "it", Errno::NOSPC);
         let error = write_answered_by(Box::new(move |_, _| Err(refuse()))).unwrap_err();
-        assert_eq!(error.errno(), Some(Errno::NOSPC.raw_os_error()));
+        assert_eq!(error.errno(), Some(Errno::NOSPC));
     }
 
     #[test]

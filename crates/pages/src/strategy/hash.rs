@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use uffd::Backing;
+use uffd::{Backing, UffdError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Entry, PAGE_SIZE, Pagemap, ProcessMemory, Result, pages_in};
+use uffd::{Entry, PAGE_SIZE, Pagemap, ProcessMemory, pages_in};
 
 /// How much is read at once.
 const CHUNK: u64 = 1 << 20;
@@ -49,19 +49,14 @@ impl HashStrategy {
         area: &TrackedArea,
         hashes: &mut [u64],
         mut changed: impl FnMut(Range<u64>),
-    ) -> Result<Option<()>> {
+    ) -> Result<(), UffdError> {
         for (part, hashes) in area.parts(CHUNK).scan(hashes, |rest, part| {
             let hashes = rest.split_off_mut(..pages_in(&part) as usize)?;
             Some((part, hashes))
         }) {
-            let Some(there) = self.there(area, &part)? else {
-                return Ok(None);
-            };
             let mut new = vec![self.empty; hashes.len()];
-            for run in there {
-                if self.hash(&part, &run, &mut new)?.is_none() {
-                    return Ok(None);
-                }
+            for run in self.there(area, &part)? {
+                self.hash(&part, &run, &mut new)?;
             }
             for (index, (old, new)) in hashes.iter_mut().zip(new).enumerate() {
                 if std::mem::replace(old, new) != new {
@@ -70,16 +65,20 @@ impl HashStrategy {
                 }
             }
         }
-        Ok(Some(()))
+        Ok(())
     }
 
     /// What of a part is to be read.
-    fn there(&mut self, area: &TrackedArea, part: &Range<u64>) -> Result<Option<Vec<Range<u64>>>> {
+    fn there(
+        &mut self,
+        area: &TrackedArea,
+        part: &Range<u64>,
+    ) -> Result<Vec<Range<u64>>, UffdError> {
         if matches!(area.backing, Backing::Shmem | Backing::File) {
-            return Ok(Some(vec![part.clone()]));
+            return Ok(vec![part.clone()]);
         }
         let mut runs: Vec<Range<u64>> = Vec::new();
-        let walked = self.collector.walk(part, |page, entry| {
+        self.collector.walk(part, |page, entry| {
             if !has_content(entry) {
                 return;
             }
@@ -88,18 +87,21 @@ impl HashStrategy {
                 _ => runs.push(page..page + PAGE_SIZE),
             }
         })?;
-        Ok(walked.map(|()| runs))
+        Ok(runs)
     }
 
     /// Hashes the pages of a run into their places among those of the part.
-    fn hash(&mut self, part: &Range<u64>, run: &Range<u64>, new: &mut [u64]) -> Result<Option<()>> {
+    fn hash(
+        &mut self,
+        part: &Range<u64>,
+        run: &Range<u64>,
+        new: &mut [u64],
+    ) -> Result<(), UffdError> {
         let mut at = run.start;
         while at < run.end {
             // A huge page may be larger than the buffer.
             let bytes = (run.end - at).min(CHUNK) as usize;
-            let Some(read) = self.memory.read(at, &mut self.buffer[..bytes])? else {
-                return Ok(None);
-            };
+            let read = self.memory.read(at, &mut self.buffer[..bytes])?;
             let mut hashes: Vec<_> = self.buffer[..read]
                 .chunks_exact(PAGE)
                 .map(xxh3_64)
@@ -113,7 +115,7 @@ impl HashStrategy {
                 *place = hash;
             }
         }
-        Ok(Some(()))
+        Ok(())
     }
 }
 
@@ -122,18 +124,18 @@ impl TrackingStrategy for HashStrategy {
         StrategyName::Hash
     }
 
-    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         let mut hashes = vec![UNREADABLE; area.pages() as usize];
-        let hashed = self.update(area, &mut hashes, |_| ())?;
+        let hashed = self.update(area, &mut hashes, |_| ());
         self.hashes.insert(area.range.start, hashes);
-        Ok(hashed)
+        hashed
     }
 
     fn round(
         &mut self,
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
-    ) -> Result<Option<AreaStats>> {
+    ) -> Result<AreaStats, UffdError> {
         let mut hashes = self.hashes.remove(&area.range.start).unwrap_or_default();
         // An area that was never armed has no content yet to compare with: all of it is reported.
         hashes.resize(area.pages() as usize, UNREADABLE);
@@ -141,9 +143,10 @@ impl TrackingStrategy for HashStrategy {
         let hashed = self.update(area, &mut hashes, |page| {
             stats.written += 1;
             append(written, page, PAGE_SIZE);
-        })?;
+        });
+        // Also of a process whose memory cannot be read at the moment: the next round compares with them.
         self.hashes.insert(area.range.start, hashes);
-        Ok(hashed.map(|()| stats))
+        hashed.map(|()| stats)
     }
 
     fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
@@ -160,12 +163,12 @@ impl TrackingStrategy for HashStrategy {
         }
     }
 
-    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.hashes.remove(&area.range.start);
         Ok(())
     }
 
-    fn release(self: Box<Self>) -> Result<()> {
+    fn release(self: Box<Self>) -> Result<(), UffdError> {
         Ok(())
     }
 }

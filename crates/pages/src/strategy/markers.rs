@@ -6,8 +6,8 @@ use super::collect::PageCollector;
 use super::registered::RegisteredAreas;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{
-    Categories, Features, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, Result, Userfaultfd,
-    pages_in,
+    Categories, Features, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, UffdError,
+    Userfaultfd, pages_in,
 };
 
 /// What is written, with what kind of page it is: off the kernel's fast path, 10 ms/GiB instead of 0.5.
@@ -28,7 +28,7 @@ pub(super) struct MarkersStrategy {
 
 impl MarkersStrategy {
     /// `detailed`: tell zaps and huge pages, where the kernel calls an empty pte written.
-    pub fn new(uffd: Userfaultfd, pagemap: Pagemap, detailed: bool) -> Result<Self> {
+    pub fn new(uffd: Userfaultfd, pagemap: Pagemap, detailed: bool) -> Result<Self, UffdError> {
         Ok(Self {
             registered: RegisteredAreas::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
             collector: PageCollector::new(pagemap),
@@ -42,18 +42,18 @@ impl TrackingStrategy for MarkersStrategy {
         StrategyName::Markers
     }
 
-    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.add(area)?;
         // By write-protecting, not by a scan: that splits huge pages of shmem, of which a scan would report all
         // 512, and reaches hugetlb without page tables, where scans of some kernels hang.
-        self.registered.arm_all(area).map(|_| Some(()))
+        self.registered.arm_all(area).map(drop)
     }
 
     fn round(
         &mut self,
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
-    ) -> Result<Option<AreaStats>> {
+    ) -> Result<AreaStats, UffdError> {
         let query = if self.detailed {
             DETAILED
         } else {
@@ -68,21 +68,19 @@ impl TrackingStrategy for MarkersStrategy {
             append(written, region.start..region.end, unit);
         })?;
         stats.armed = stats.written;
-        Ok(vanished.map(|vanished| {
-            stats.lose(vanished);
-            stats
-        }))
+        stats.lose(vanished);
+        Ok(stats)
     }
 
     fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.registered.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.remove(area)
     }
 
-    fn release(self: Box<Self>) -> Result<()> {
+    fn release(self: Box<Self>) -> Result<(), UffdError> {
         self.registered.release()
     }
 }

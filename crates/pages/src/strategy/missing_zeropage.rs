@@ -17,7 +17,7 @@ use super::handler::{FaultAnswer, FaultHandler, WaitingFault, resolve};
 use super::none_is_clean::{self, THERE_AND_WRITTEN};
 use super::registered::{RegisteredAreas, is_unmapped};
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Categories, Error, Features, Pagemap, Query, RegisterMode, Result, Userfaultfd};
+use uffd::{Categories, Features, Pagemap, Query, RegisterMode, UffdError, Userfaultfd};
 
 /// A zero page that nobody has written to.
 const UNTOUCHED_ZERO_PAGE: Query = Query {
@@ -37,7 +37,7 @@ pub(super) struct MissingZeropageStrategy {
 impl MissingZeropageStrategy {
     /// `uffd` must handle faults of the kernel too: else a read(2) of the target into a new page fails. Of the two
     /// pagemaps of the target one is for the handler.
-    pub fn new(uffd: Userfaultfd, pagemaps: [Pagemap; 2]) -> Result<Self> {
+    pub fn new(uffd: Userfaultfd, pagemaps: [Pagemap; 2]) -> Result<Self, UffdError> {
         let registered = Arc::new(RegisteredAreas::new(
             uffd,
             Features::WP_ASYNC,
@@ -66,25 +66,24 @@ impl TrackingStrategy for MissingZeropageStrategy {
         StrategyName::MissingZeropage
     }
 
-    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.add(area)?;
-        let armed = self
-            .collector
-            .arm_written(area, &THERE_AND_WRITTEN, |_| ())?;
-        Ok(armed.map(|_| ()))
+        self.collector
+            .arm_written(area, &THERE_AND_WRITTEN, |_| ())
+            .map(drop)
     }
 
     fn round(
         &mut self,
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
-    ) -> Result<Option<AreaStats>> {
+    ) -> Result<AreaStats, UffdError> {
         self.handler.check()?;
         let stats = none_is_clean::round(&mut self.collector, area, written)?;
-        Ok(stats.map(|stats| AreaStats {
+        Ok(AreaStats {
             touched: Some(self.touched.take(area)),
             ..stats
-        }))
+        })
     }
 
     fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
@@ -92,12 +91,12 @@ impl TrackingStrategy for MissingZeropageStrategy {
         self.touched.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.touched.take(area);
         self.registered.remove(area)
     }
 
-    fn release(self: Box<Self>) -> Result<()> {
+    fn release(self: Box<Self>) -> Result<(), UffdError> {
         self.registered.release()
     }
 }
@@ -141,7 +140,11 @@ struct PageFiller {
 }
 
 impl PageFiller {
-    fn answer(&mut self, registered: &RegisteredAreas, fault: &WaitingFault) -> Result<()> {
+    fn answer(
+        &mut self,
+        registered: &RegisteredAreas,
+        fault: &WaitingFault,
+    ) -> Result<(), UffdError> {
         if fault.write_protect {
             return resolve(registered, &fault.page);
         }
@@ -162,7 +165,11 @@ impl PageFiller {
         }
     }
 
-    fn zero_page(&mut self, registered: &RegisteredAreas, fault: &WaitingFault) -> Result<()> {
+    fn zero_page(
+        &mut self,
+        registered: &RegisteredAreas,
+        fault: &WaitingFault,
+    ) -> Result<(), UffdError> {
         registered.uffd().zeropage(&fault.page, false)?;
         if !fault.write {
             // If it is written by now it stays disarmed, and is in the next report.
@@ -171,7 +178,11 @@ impl PageFiller {
         Ok(())
     }
 
-    fn zeroed_page(&mut self, registered: &RegisteredAreas, fault: &WaitingFault) -> Result<()> {
+    fn zeroed_page(
+        &mut self,
+        registered: &RegisteredAreas,
+        fault: &WaitingFault,
+    ) -> Result<(), UffdError> {
         let length = fault.area.page_size as usize;
         if self.zeroes.len() < length {
             self.zeroes.resize(length, 0);
@@ -182,8 +193,8 @@ impl PageFiller {
     }
 }
 
-fn is_there_already(error: &Error) -> bool {
-    error.errno() == Some(Errno::EXIST.raw_os_error())
+fn is_there_already(error: &UffdError) -> bool {
+    error.errno() == Some(Errno::EXIST)
 }
 
 #[cfg(test)]
@@ -204,13 +215,13 @@ mod tests {
         uffd.register(&page, RegisterMode::MISSING_WP).unwrap();
         uffd.zeropage(&page, true).unwrap();
         scratch.store(0, 7);
-        let pagemap = || Pagemap::own().unwrap().unwrap();
+        let pagemap = || Pagemap::own().unwrap();
         arm(&uffd, &mut PageCollector::new(pagemap()), &page);
         let mut regions = [PageRegion::default()];
         let scanned = pagemap()
             .scan_once(&page, &Query::WRITTEN, &mut regions)
             .unwrap();
-        scanned.unwrap().regions == 1
+        scanned.regions == 1
     }
 
     #[test]

@@ -38,20 +38,20 @@ pub use name::StrategyName;
 pub use start::{StartError, StrategyTarget, start};
 pub use trial::{ExtraReports, StrategyOutcome, StrategyTrial};
 
-use uffd::Result;
+use uffd::UffdError;
 
 /// One way to track writes.
 ///
 /// The caller arms every area and ends the round; from then on each round asks every area and ends. What is written
 /// after a page was armed is reported by a later round; no write falls between two rounds, except with `soft-dirty`.
-/// `None` as a result: the process is gone, or has another address space since exec. Dropping a strategy releases it.
+/// [`UffdError::Gone`]: the process is gone, or has another address space since exec. Dropping a strategy releases it.
 pub trait TrackingStrategy: Send {
     /// Which one it is.
     fn name(&self) -> StrategyName;
 
     /// Begins to track an area. EBUSY: it is registered with another userfaultfd; EINVAL: this kernel cannot track
     /// memory of this kind.
-    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>>;
+    fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError>;
 
     /// Appends what was written in an area since the last round, in order of addresses, and arms it again. What has
     /// been unmapped meanwhile is counted, and is no error.
@@ -59,11 +59,11 @@ pub trait TrackingStrategy: Send {
         &mut self,
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
-    ) -> Result<Option<AreaStats>>;
+    ) -> Result<AreaStats, UffdError>;
 
     /// Ends a round, after every area was asked.
-    fn end_round(&mut self) -> Result<Option<()>> {
-        Ok(Some(()))
+    fn end_round(&mut self) -> Result<(), UffdError> {
+        Ok(())
     }
 
     /// Draws the borders of areas anew, where the process has split, joined or unmapped some: `new` takes the place of
@@ -71,8 +71,8 @@ pub trait TrackingStrategy: Send {
     fn redraw(&mut self, _old: &[TrackedArea], _new: &[TrackedArea]) {}
 
     /// Stops to track an area and disarms it. An area that is unmapped already is no error.
-    fn forget(&mut self, area: &TrackedArea) -> Result<()>;
+    fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError>;
 
     /// Stops to track every area: nothing stays armed and nobody waits.
-    fn release(self: Box<Self>) -> Result<()>;
+    fn release(self: Box<Self>) -> Result<(), UffdError>;
 }

@@ -8,7 +8,8 @@ use super::collect::PageCollector;
 use super::registered::RegisteredAreas;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{
-    Categories, Features, PageRegion, Pagemap, Query, RegisterMode, Result, Userfaultfd, pages_in,
+    Categories, Features, PageRegion, Pagemap, Query, RegisterMode, UffdError, Userfaultfd,
+    pages_in,
 };
 
 /// Written and there. The zero page, which only a read maps, is armed with the rest and told apart afterwards.
@@ -26,7 +27,7 @@ pub(super) struct NoneIsCleanStrategy {
 }
 
 impl NoneIsCleanStrategy {
-    pub fn new(uffd: Userfaultfd, pagemap: Pagemap) -> Result<Self> {
+    pub fn new(uffd: Userfaultfd, pagemap: Pagemap) -> Result<Self, UffdError> {
         Ok(Self {
             registered: RegisteredAreas::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
             collector: PageCollector::new(pagemap),
@@ -39,19 +40,18 @@ impl TrackingStrategy for NoneIsCleanStrategy {
         StrategyName::NoneIsClean
     }
 
-    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.add(area)?;
-        let armed = self
-            .collector
-            .arm_written(area, &THERE_AND_WRITTEN, |_| ())?;
-        Ok(armed.map(|_| ()))
+        self.collector
+            .arm_written(area, &THERE_AND_WRITTEN, |_| ())
+            .map(drop)
     }
 
     fn round(
         &mut self,
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
-    ) -> Result<Option<AreaStats>> {
+    ) -> Result<AreaStats, UffdError> {
         round(&mut self.collector, area, written)
     }
 
@@ -59,11 +59,11 @@ impl TrackingStrategy for NoneIsCleanStrategy {
         self.registered.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.remove(area)
     }
 
-    fn release(self: Box<Self>) -> Result<()> {
+    fn release(self: Box<Self>) -> Result<(), UffdError> {
         self.registered.release()
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn round(
     collector: &mut PageCollector,
     area: &TrackedArea,
     written: &mut Vec<WrittenRun>,
-) -> Result<Option<AreaStats>> {
+) -> Result<AreaStats, UffdError> {
     let mut stats = AreaStats::of(area);
     let vanished = collector.arm_written(area, &THERE_AND_WRITTEN, |region: PageRegion| {
         let range = region.start..region.end;
@@ -83,8 +83,6 @@ pub(super) fn round(
             append(written, range, area.page_size);
         }
     })?;
-    Ok(vanished.map(|vanished| {
-        stats.lose(vanished);
-        stats
-    }))
+    stats.lose(vanished);
+    Ok(stats)
 }

@@ -4,7 +4,7 @@
 
 use super::area::{AreaStats, TrackedArea, WrittenRun};
 use super::{StrategyName, TrackingStrategy};
-use uffd::{ProcessMemory, Result};
+use uffd::{ProcessMemory, UffdError};
 
 /// The strategy over the one that arms.
 pub(super) struct PrefaultStrategy {
@@ -24,23 +24,21 @@ impl TrackingStrategy for PrefaultStrategy {
         StrategyName::Prefault
     }
 
-    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         // What cannot be read (beyond the end of a file) nobody can write either.
-        match self.memory.populate(&area.range)? {
-            Some(_) => self.inner.arm(area),
-            None => Ok(None),
-        }
+        self.memory.populate(&area.range)?;
+        self.inner.arm(area)
     }
 
     fn round(
         &mut self,
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
-    ) -> Result<Option<AreaStats>> {
+    ) -> Result<AreaStats, UffdError> {
         self.inner.round(area, written)
     }
 
-    fn end_round(&mut self) -> Result<Option<()>> {
+    fn end_round(&mut self) -> Result<(), UffdError> {
         self.inner.end_round()
     }
 
@@ -48,11 +46,11 @@ impl TrackingStrategy for PrefaultStrategy {
         self.inner.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.inner.forget(area)
     }
 
-    fn release(self: Box<Self>) -> Result<()> {
+    fn release(self: Box<Self>) -> Result<(), UffdError> {
         self.inner.release()
     }
 }

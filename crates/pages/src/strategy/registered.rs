@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use super::area::TrackedArea;
-use uffd::{Error, Features, RegisterMode, Result, Userfaultfd, pages_in};
+use uffd::{Features, RegisterMode, UffdError, Userfaultfd, pages_in};
 
 /// How much one ioctl arms: it holds the target's mmap lock meanwhile, for at most some 5 ms.
 const ARM_AT_ONCE: u64 = 256 << 20;
@@ -22,7 +22,11 @@ pub(super) struct RegisteredAreas {
 
 impl RegisteredAreas {
     /// Enables `features` on a descriptor that has none yet; areas are registered for `mode`.
-    pub fn new(uffd: Userfaultfd, features: Features, mode: RegisterMode) -> Result<Self> {
+    pub fn new(
+        uffd: Userfaultfd,
+        features: Features,
+        mode: RegisterMode,
+    ) -> Result<Self, UffdError> {
         uffd.enable(features)?;
         let areas = Mutex::default();
         Ok(Self { uffd, mode, areas })
@@ -34,7 +38,7 @@ impl RegisteredAreas {
     }
 
     /// Registers an area. It is known before its first fault can come.
-    pub fn add(&self, area: &TrackedArea) -> Result<()> {
+    pub fn add(&self, area: &TrackedArea) -> Result<(), UffdError> {
         self.lock().insert(area.range.start, area.clone());
         self.uffd
             .register(&area.range, self.mode)
@@ -54,14 +58,14 @@ impl RegisteredAreas {
     }
 
     /// Arms a whole area, in steps; returns how many pages have vanished meanwhile.
-    pub fn arm_all(&self, area: &TrackedArea) -> Result<u64> {
+    pub fn arm_all(&self, area: &TrackedArea) -> Result<u64, UffdError> {
         area.parts(ARM_AT_ONCE)
             .map(|part| self.arm(area, &part))
             .sum()
     }
 
     /// Arms a range inside an area; returns how many pages of it are not there any more.
-    pub fn arm(&self, area: &TrackedArea, range: &Range<u64>) -> Result<u64> {
+    pub fn arm(&self, area: &TrackedArea, range: &Range<u64>) -> Result<u64, UffdError> {
         match self.uffd.arm(range) {
             Err(e) if is_unmapped(&e) && range.end - range.start > area.page_size => {
                 // Gone as a whole, most likely: what is left in its middle stays unarmed, and is told later.
@@ -94,14 +98,14 @@ impl RegisteredAreas {
     }
 
     /// Disarms one area. It is known until nobody can wait in it any more.
-    pub fn remove(&self, area: &TrackedArea) -> Result<()> {
+    pub fn remove(&self, area: &TrackedArea) -> Result<(), UffdError> {
         let result = self.let_go(&area.range);
         self.lock().remove(&area.range.start);
         result
     }
 
     /// Disarms them all; goes on after an error and returns the first.
-    pub fn release(&self) -> Result<()> {
+    pub fn release(&self) -> Result<(), UffdError> {
         let areas: Vec<TrackedArea> = self.lock().values().cloned().collect();
         let results = areas.iter().map(|area| self.remove(area));
         results.fold(Ok(()), Result::and)
@@ -112,8 +116,8 @@ impl RegisteredAreas {
     /// Older kernels let anybody unregister what belongs to another userfaultfd: the process may have mapped
     /// it anew and registered it itself. Registering what is ours already changes nothing, and what is another's is
     /// refused.
-    fn let_go(&self, range: &Range<u64>) -> Result<()> {
-        let busy = Some(Errno::BUSY.raw_os_error());
+    fn let_go(&self, range: &Range<u64>) -> Result<(), UffdError> {
+        let busy = Some(Errno::BUSY);
         if matches!(self.uffd.register(range, self.mode), Err(e) if e.errno() == busy) {
             return Ok(());
         }
@@ -121,7 +125,7 @@ impl RegisteredAreas {
         let woken = self.uffd.wake(range);
         match unregistered.and(woken) {
             // Something else is mapped there now; what is left of ours ends with the descriptor.
-            Err(e) if is_unmapped(&e) || e.errno() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
+            Err(e) if is_unmapped(&e) || e.errno() == Some(Errno::INVAL) => Ok(()),
             result => result,
         }
     }
@@ -139,11 +143,9 @@ impl Drop for RegisteredAreas {
 }
 
 /// Whether the kernel says that the range is not, or not whole, a registered VMA; or that the process is gone.
-pub(super) fn is_unmapped(error: &Error) -> bool {
-    const ANSWERS: [i32; 3] = [
-        Errno::NOENT.raw_os_error(),
-        Errno::NOMEM.raw_os_error(),
-        Errno::SRCH.raw_os_error(),
-    ];
-    error.errno().is_some_and(|errno| ANSWERS.contains(&errno))
+pub(super) fn is_unmapped(error: &UffdError) -> bool {
+    matches!(
+        error.errno(),
+        Some(Errno::NOENT | Errno::NOMEM | Errno::SRCH)
+    )
 }

@@ -7,7 +7,7 @@
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{PAGE_SIZE, Pagemap, Result, clear_soft_dirty};
+use uffd::{PAGE_SIZE, Pagemap, UffdError, clear_soft_dirty};
 
 /// The strategy.
 #[derive(Debug)]
@@ -29,35 +29,35 @@ impl TrackingStrategy for SoftDirtyStrategy {
     }
 
     /// A VMA is soft-dirty as a whole from its creation to the end of the round.
-    fn arm(&mut self, _: &TrackedArea) -> Result<Option<()>> {
-        Ok(Some(()))
+    fn arm(&mut self, _: &TrackedArea) -> Result<(), UffdError> {
+        Ok(())
     }
 
     fn round(
         &mut self,
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
-    ) -> Result<Option<AreaStats>> {
+    ) -> Result<AreaStats, UffdError> {
         let mut stats = AreaStats::of(area);
-        let walked = self.collector.walk(&area.range, |page, entry| {
+        self.collector.walk(&area.range, |page, entry| {
             if entry.soft_dirty() {
                 stats.written += 1;
                 append(written, page..page + PAGE_SIZE, area.page_size);
             }
         })?;
         stats.armed = stats.written;
-        Ok(walked.map(|()| stats))
+        Ok(stats)
     }
 
-    fn end_round(&mut self) -> Result<Option<()>> {
+    fn end_round(&mut self) -> Result<(), UffdError> {
         clear_soft_dirty(self.pid)
     }
 
-    fn forget(&mut self, _: &TrackedArea) -> Result<()> {
+    fn forget(&mut self, _: &TrackedArea) -> Result<(), UffdError> {
         Ok(())
     }
 
-    fn release(self: Box<Self>) -> Result<()> {
+    fn release(self: Box<Self>) -> Result<(), UffdError> {
         Ok(())
     }
 }

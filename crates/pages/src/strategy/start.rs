@@ -8,7 +8,7 @@ use super::prefault::PrefaultStrategy;
 use super::soft_dirty::SoftDirtyStrategy;
 use super::sync::SyncStrategy;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Behaviour, Pagemap, Userfaultfd, WrittenMeaning};
+use uffd::{Behaviour, Pagemap, UffdError, Userfaultfd, WrittenMeaning};
 
 /// A process to be tracked, and what there is to do it with. A strategy is bound to the address space that the process
 /// has now: exec ends it.
@@ -33,12 +33,17 @@ pub enum StartError {
     /// It is not for other processes.
     #[error("{0} tracks only the process it runs in; choose another strategy")]
     InProcessOnly(StrategyName),
-    /// The process has ended.
-    #[error("process {0} has ended")]
-    Gone(u32),
-    /// The kernel refuses.
+    /// The kernel refuses, or the process is gone.
     #[error(transparent)]
-    Refused(#[from] uffd::Error),
+    Refused(#[from] UffdError),
+}
+
+impl StartError {
+    /// Whether the process is gone.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.is_gone())
+    }
 }
 
 /// Starts a strategy; its areas are armed one by one.
@@ -50,7 +55,7 @@ pub fn start(
     target: StrategyTarget,
 ) -> Result<Box<dyn TrackingStrategy>, StartError> {
     let pid = target.pid;
-    let pagemap = || Pagemap::open(pid)?.ok_or(StartError::Gone(pid));
+    let pagemap = || Pagemap::open(pid);
     let behaviour = target.behaviour;
     let detailed = target.detailed && behaviour.written == Some(WrittenMeaning::Fixed);
     let uffd = target.uffd.ok_or(StartError::NoDescriptor(name));

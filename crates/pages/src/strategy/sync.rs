@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use uffd::Backing;
+use uffd::{Backing, UffdError};
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::{PageCollector, UnarmedSearch};
 use super::handler::{FaultAnswer, FaultHandler, resolve};
 use super::registered::RegisteredAreas;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Behaviour, Features, Pagemap, RegisterMode, Result, Userfaultfd, pages_in};
+use uffd::{Behaviour, Features, Pagemap, RegisterMode, Userfaultfd, pages_in};
 
 /// How much is read before it is armed.
 const AT_ONCE: u64 = 256 << 20;
@@ -29,7 +29,11 @@ pub(super) struct SyncStrategy {
 
 impl SyncStrategy {
     /// `uffd` must handle faults of the kernel too: else a read(2) of the target into an armed page fails.
-    pub fn new(uffd: Userfaultfd, pagemap: Pagemap, behaviour: Behaviour) -> Result<Self> {
+    pub fn new(
+        uffd: Userfaultfd,
+        pagemap: Pagemap,
+        behaviour: Behaviour,
+    ) -> Result<Self, UffdError> {
         let markers = Features::WP_UNPOPULATED | Features::WP_HUGETLBFS_SHMEM;
         let registered = Arc::new(RegisteredAreas::new(
             uffd,
@@ -51,29 +55,25 @@ impl TrackingStrategy for SyncStrategy {
         StrategyName::Sync
     }
 
-    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.add(area)?;
         if unarmed(&self.behaviour, area) != UnarmedSearch::PresentEntries {
-            return self.registered.arm_all(area).map(|_| Some(()));
+            return self.registered.arm_all(area).map(drop);
         }
         // What is not there stays disarmed: its first touch is found by a round.
-        let round = self.round(area, &mut Vec::new())?;
-        Ok(round.map(|_| ()))
+        self.round(area, &mut Vec::new()).map(drop)
     }
 
     fn round(
         &mut self,
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
-    ) -> Result<Option<AreaStats>> {
+    ) -> Result<AreaStats, UffdError> {
         self.handler.check()?;
         let how = unarmed(&self.behaviour, area);
         let mut stats = AreaStats::of(area);
         for part in area.parts(AT_ONCE) {
-            let Some(found) = self.collector.unarmed(&part, how)? else {
-                return Ok(None);
-            };
-            for range in found {
+            for range in self.collector.unarmed(&part, how)? {
                 let vanished = self.registered.arm(area, &range)?;
                 let pages = pages_in(&range) - vanished;
                 stats.lose(vanished);
@@ -84,18 +84,18 @@ impl TrackingStrategy for SyncStrategy {
                 }
             }
         }
-        Ok(Some(stats))
+        Ok(stats)
     }
 
     fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.registered.redraw(old, new);
     }
 
-    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.remove(area)
     }
 
-    fn release(self: Box<Self>) -> Result<()> {
+    fn release(self: Box<Self>) -> Result<(), UffdError> {
         self.registered.release()
     }
 }

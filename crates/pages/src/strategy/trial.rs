@@ -20,7 +20,7 @@ use super::area::{TrackedArea, WrittenRun};
 use super::mprotect::MprotectStrategy;
 use super::start::{StartError, StrategyTarget, start};
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Behaviour, Error, PAGE_SIZE, PMD_SIZE, Result, Scratch, Userfaultfd};
+use uffd::{Behaviour, PAGE_SIZE, PMD_SIZE, Scratch, UffdError, Userfaultfd};
 
 /// What one strategy did with one kind of memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,7 +56,7 @@ pub struct ExtraReports {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn word<S: Serializer>(backing: &Backing, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+fn word<S: Serializer>(backing: &Backing, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(backing.as_str())
 }
 
@@ -96,7 +96,7 @@ pub(super) fn run(
 fn start_own(
     name: StrategyName,
     behaviour: &Behaviour,
-) -> std::result::Result<Box<dyn TrackingStrategy>, StartError> {
+) -> Result<Box<dyn TrackingStrategy>, StartError> {
     if name == StrategyName::Mprotect {
         // SAFETY: it is given one scratch mapping, which lives longer and is touched by us only.
         return Ok(Box::new(unsafe { MprotectStrategy::new() }?));
@@ -118,7 +118,7 @@ struct TrialGround {
 }
 
 impl TrialGround {
-    fn new(backing: Backing) -> std::result::Result<Self, String> {
+    fn new(backing: Backing) -> Result<Self, String> {
         let page_size = if backing == Backing::Hugetlb {
             PMD_SIZE
         } else {
@@ -156,11 +156,8 @@ impl TrialGround {
         }
     }
 
-    fn rounds(
-        &self,
-        mut strategy: Box<dyn TrackingStrategy>,
-    ) -> std::result::Result<ExtraReports, String> {
-        let text = |e: Error| e.to_string();
+    fn rounds(&self, mut strategy: Box<dyn TrackingStrategy>) -> Result<ExtraReports, String> {
+        let text = |e: UffdError| e.to_string();
         for page in [ALONE, THERE, EMPTIED] {
             self.store(page, 1);
         }
@@ -196,7 +193,7 @@ impl TrialGround {
         &self,
         strategy: Box<dyn TrackingStrategy>,
         accesses: impl FnOnce() + Send,
-    ) -> std::result::Result<Box<dyn TrackingStrategy>, String> {
+    ) -> Result<Box<dyn TrackingStrategy>, String> {
         let (done, finished) = mpsc::channel();
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -215,7 +212,7 @@ impl TrialGround {
     }
 
     /// The numbers of the pages that a round reports.
-    fn round(&self, strategy: &mut dyn TrackingStrategy) -> Result<BTreeSet<u64>> {
+    fn round(&self, strategy: &mut dyn TrackingStrategy) -> Result<BTreeSet<u64>, UffdError> {
         let mut written = Vec::new();
         strategy.round(&self.area, &mut written)?;
         strategy.end_round()?;
@@ -243,7 +240,7 @@ impl TrialGround {
     }
 }
 
-fn judge(reported: &BTreeSet<u64>) -> std::result::Result<(), String> {
+fn judge(reported: &BTreeSet<u64>) -> Result<(), String> {
     if !reported.contains(&THERE) {
         Err("misses a write to a page that is there".to_owned())
     } else if !reported.contains(&FIRST) {
@@ -255,8 +252,8 @@ fn judge(reported: &BTreeSet<u64>) -> std::result::Result<(), String> {
     }
 }
 
-fn refusal(error: Error) -> String {
-    if error.errno() == Some(Errno::INVAL.raw_os_error()) {
+fn refusal(error: UffdError) -> String {
+    if error.errno() == Some(Errno::INVAL) {
         "this kernel does not register it".to_owned()
     } else {
         error.to_string()
@@ -264,7 +261,7 @@ fn refusal(error: Error) -> String {
 }
 
 /// A regular file of some pages, not on tmpfs, where it would be shmem: the program itself, or one made for it.
-fn regular_file() -> std::result::Result<File, String> {
+fn regular_file() -> Result<File, String> {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     let directory = std::env::temp_dir();
     for open in [own_program, unnamed_in_temp_dir] {

@@ -89,9 +89,7 @@ pub fn attach(
     }
     let lifeline = match lifeline {
         Some(lifeline) => lifeline,
-        None => ProcessLifeline::open(pid)
-            .map_err(|source| TrackError::Kernel { pid, source })?
-            .ok_or(TrackError::Gone(pid))?,
+        None => ProcessLifeline::open(pid).map_err(TrackError::kernel(pid))?,
     };
     let target = StrategyTarget {
         pid,
@@ -114,7 +112,7 @@ pub fn attach(
 fn may_do_without(error: &InjectError) -> bool {
     !matches!(
         error,
-        InjectError::Gone { .. }
+        InjectError::Gone(_)
             | InjectError::Thread { .. }
             | InjectError::Ourselves { .. }
             | InjectError::KernelThread { .. }

@@ -2,6 +2,7 @@
 
 use crate::inject::InjectError;
 use crate::strategy::{StartError, StrategyName};
+use uffd::{ProcessGone, UffdError};
 
 /// Why not. The process goes on as if nothing had been tried.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +31,8 @@ pub enum TrackError {
         reason: String,
     },
     /// There is no such process.
-    #[error("process {0} does not exist (any more)")]
-    Gone(u32),
+    #[error(transparent)]
+    Gone(#[from] ProcessGone),
     /// The strategy does not start.
     #[error("cannot track process {pid}: {source}")]
     Start {
@@ -52,25 +53,38 @@ pub enum TrackError {
         /// The process.
         pid: u32,
         /// What.
-        source: uffd::Error,
+        source: UffdError,
     },
 }
 
 impl TrackError {
     /// The process has no memory (any more).
     pub(super) fn is_the_end(&self) -> bool {
-        use InjectError::{Gone, KernelThread, NoLeader, Zombie};
+        use InjectError::{KernelThread, NoLeader, Zombie};
+        let has_none = matches!(
+            self,
+            Self::Inject(KernelThread { .. } | NoLeader { .. } | Zombie { .. })
+        );
+        self.is_gone() || has_none
+    }
+
+    /// Whether the process is gone.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
         match self {
-            Self::Gone(_)
-            | Self::Start {
-                source: StartError::Gone(_),
-                ..
-            } => true,
-            Self::Inject(error) => matches!(
-                error,
-                Gone { .. } | KernelThread { .. } | NoLeader { .. } | Zombie { .. }
-            ),
-            _ => false,
+            Self::Gone(_) => true,
+            Self::Inject(error) => error.is_gone(),
+            Self::Start { source, .. } => source.is_gone(),
+            Self::Kernel { source, .. } => source.is_gone(),
+            Self::Refused { .. } | Self::None { .. } | Self::Unreadable(_) => false,
+        }
+    }
+
+    /// What an answer of the kernel means to whoever tracks process `pid`.
+    pub fn kernel(pid: u32) -> impl Fn(UffdError) -> Self + Copy {
+        move |source| match source {
+            UffdError::Gone(gone) => Self::Gone(gone),
+            source => Self::Kernel { pid, source },
         }
     }
 

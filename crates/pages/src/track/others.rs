@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use uffd::Result;
+use uffd::{UffdError, unless_gone};
 
 /// A look takes one of so many parts of the time: a process can have 100,000 descriptors.
 const SHARE: u32 = 50;
@@ -31,7 +31,7 @@ type OtherUffd = (i32, u64);
 
 impl OtherUffds {
     /// What the process holds now is no news.
-    pub fn open(pid: u32) -> Result<Self> {
+    pub fn open(pid: u32) -> Result<Self, UffdError> {
         Ok(Self {
             pid,
             known: look(pid)?,
@@ -45,7 +45,7 @@ impl OtherUffds {
     }
 
     /// The number of one that was not there at the last look.
-    pub fn news(&mut self) -> Result<Option<i32>> {
+    pub fn news(&mut self) -> Result<Option<i32>, UffdError> {
         let began = Instant::now();
         if began < self.next {
             return Ok(None);
@@ -62,8 +62,8 @@ impl OtherUffds {
 }
 
 /// A process that is gone, or whose first thread is, has none to be seen.
-fn look(pid: u32) -> Result<BTreeSet<OtherUffd>> {
-    let found = uffd::userfaultfds(pid)?.unwrap_or_default();
+fn look(pid: u32) -> Result<BTreeSet<OtherUffd>, UffdError> {
+    let found = unless_gone(uffd::userfaultfds(pid))?.unwrap_or_default();
     let inode = |number: i32| {
         // Closed meanwhile: it does not matter which it was.
         fs::metadata(format!("/proc/{pid}/fd/{number}")).map_or(0, |meta| meta.ino())

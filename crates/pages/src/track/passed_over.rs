@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::model::TrackedMapping;
-use uffd::Error;
+use uffd::UffdError;
 
 /// A mapping that cannot be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub enum PassedOverReason {
 
 impl PassedOverReason {
     /// Why a mapping can never be tracked in this way, if that is what the kernel says.
-    pub(super) fn of(error: &Error) -> Option<Self> {
-        match error.errno().map(Errno::from_raw_os_error)? {
+    pub(super) fn of(error: &UffdError) -> Option<Self> {
+        match error.errno()? {
             Errno::BUSY => Some(Self::Registered),
             Errno::INVAL => Some(Self::Unprotectable),
             Errno::PERM => Some(Self::Unwritable),
@@ -61,19 +61,10 @@ impl fmt::Display for PassedOverMapping {
 impl fmt::Display for PassedOverReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Registered => f.write_str(
-                "it belongs to a userfaultfd already (userfaultfd cannot be nested); `tracker agent` still observes it",
-            ),
-            Self::Unprotectable => {
-                f.write_str("this kernel cannot write-protect memory of this kind")
-            }
+            Self::Registered => f.write_str("it belongs to a userfaultfd already (userfaultfd cannot be nested); `tracker agent` still observes it"),
+            Self::Unprotectable => f.write_str("this kernel cannot write-protect memory of this kind"),
             Self::Unwritable => f.write_str("the file is not open for writing, or sealed against it"),
-            Self::TooLarge { bytes, most } => write!(
-                f,
-                "larger than --max-mapping {} GiB: arming it would take up to {} MiB of page tables, whatever is in it",
-                most >> 30,
-                bytes >> 29
-            ),
+            Self::TooLarge { bytes, most } => write!(f, "larger than --max-mapping {} GiB: arming it would take up to {} MiB of page tables, whatever is in it", most >> 30, bytes >> 29),
         }
     }
 }

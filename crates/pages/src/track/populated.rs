@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::model::PageExtent;
-use uffd::{Categories, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, Result};
+use uffd::{Categories, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, UffdError};
 
 /// In memory or in swap. Of a range with markers only what is in memory: the kernel counts a marker as swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +35,13 @@ impl PopulatedPages {
         }
     }
 
-    /// Appends those of a range, by address. `None`: the process is gone.
+    /// Appends those of a range, by address.
     pub fn append(
         &mut self,
         range: &Range<u64>,
         there: PagePresence,
         found: &mut Vec<Range<u64>>,
-    ) -> Result<Option<()>> {
+    ) -> Result<(), UffdError> {
         let mut add = |range: Range<u64>| match found.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
             _ => found.push(range),
@@ -58,9 +58,7 @@ impl PopulatedPages {
         }
         let mut at = range.start;
         while at < range.end {
-            let Some(read) = self.pagemap.read(&(at..range.end), &mut self.entries)? else {
-                return Ok(None);
-            };
+            let read = self.pagemap.read(&(at..range.end), &mut self.entries)?;
             for entry in self.entries.iter().take(read) {
                 if entry.present()
                     || there == PagePresence::Anywhere && entry.swapped() && !entry.is_marker()
@@ -70,7 +68,7 @@ impl PopulatedPages {
                 at += PAGE_SIZE;
             }
         }
-        Ok(Some(()))
+        Ok(())
     }
 }
 
@@ -133,12 +131,11 @@ mod tests {
         let page = |n: u64| start + n * PAGE_SIZE;
         let scans = self_test().unwrap().written.is_some();
         for scans in [scans, false] {
-            let mut populated = PopulatedPages::new(Pagemap::own().unwrap().unwrap(), scans);
+            let mut populated = PopulatedPages::new(Pagemap::own().unwrap(), scans);
             for there in [PagePresence::Anywhere, PagePresence::InMemory] {
                 let mut found = Vec::new();
                 populated
                     .append(&memory.range(), there, &mut found)
-                    .unwrap()
                     .unwrap();
                 assert_eq!(
                     found,

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::attach::{self, TrackOptions};
 use super::model::{MappingRound, TrackHeader, TrackRound};
-use super::tracking::{Lost, TrackedSpace};
+use super::tracking::TrackedSpace;
 use super::{SessionEvent, TrackError};
 use crate::inject::{ProcessLife, ProcessLifeline};
 use crate::strategy::StrategyFacts;
+use uffd::{ProcessGone, unless_gone};
 
 /// What a round came to.
 #[derive(Debug)]
@@ -46,17 +47,15 @@ impl TrackSession {
         facts: StrategyFacts,
         options: TrackOptions,
     ) -> Result<(Self, TrackRound), TrackError> {
-        let kernel = |source| TrackError::Kernel { pid, source };
+        let kernel = TrackError::kernel(pid);
         let attached = attach::attach(pid, &facts, &options)?;
-        let comm = uffd::comm(pid)
-            .map_err(kernel)?
-            .ok_or(TrackError::Gone(pid))?;
-        let command = uffd::arguments(pid).map_err(kernel)?.unwrap_or_default();
+        let comm = uffd::comm(pid).map_err(kernel)?;
+        let command = unless_gone(uffd::arguments(pid)).map_err(kernel)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let header = TrackHeader {
             pid,
             comm: text(comm),
-            command: command.into_iter().map(text).collect(),
+            command: command.unwrap_or_default().into_iter().map(text).collect(),
             strategy: attached.strategy.name().to_string(),
             reason: attached.reason.clone(),
             interval: options.interval,
@@ -70,9 +69,8 @@ impl TrackSession {
             notes: attached.notes.clone(),
         };
         let now = Instant::now();
-        let tracking = TrackedSpace::open(pid, &facts, attached, options.max_mapping)
-            .map_err(kernel)?
-            .ok_or(TrackError::Gone(pid))?;
+        let tracking =
+            TrackedSpace::open(pid, &facts, attached, options.max_mapping).map_err(kernel)?;
         let mut session = Self {
             pid,
             options,
@@ -86,7 +84,7 @@ impl TrackSession {
             events: Vec::new(),
         };
         let TrackStep::Round(mut first) = session.step()? else {
-            return Err(TrackError::Gone(pid));
+            return Err(ProcessGone { pid }.into());
         };
         session.header.notes.extend(session.tracking.notes());
         // They are among the notes.
@@ -108,22 +106,21 @@ impl TrackSession {
     /// If the kernel refuses something that is not the process's end.
     pub fn step(&mut self) -> Result<TrackStep, TrackError> {
         let pid = self.pid;
-        let kernel = |source| TrackError::Kernel { pid, source };
+        let kernel = TrackError::kernel(pid);
         let begin = Instant::now();
         loop {
             let began = Instant::now();
             let refused = match self.tracking.round() {
-                Ok(Ok(mappings)) => return Ok(TrackStep::Round(self.complete(began, mappings))),
-                Ok(Err(Lost)) => None,
-                Err(error) => Some(error),
+                Ok(mappings) => return Ok(TrackStep::Round(self.complete(began, mappings))),
+                Err(error) => error,
             };
             match self.tracking.lifeline.life().map_err(kernel)? {
                 ProcessLife::Ended => return Ok(TrackStep::Exited),
                 ProcessLife::Replaced if self.attach_again()? => (),
                 ProcessLife::Replaced => return Ok(TrackStep::Exited),
                 ProcessLife::Same => {
-                    if let Some(error) = refused {
-                        return Err(kernel(error));
+                    if !refused.is_gone() {
+                        return Err(kernel(refused));
                     }
                     if begin.elapsed() > PATIENCE {
                         return Err(TrackError::Unreadable(pid));
@@ -158,7 +155,7 @@ impl TrackSession {
         self.tracking
             .strategy
             .release()
-            .map_err(|source| TrackError::Kernel { pid, source })
+            .map_err(TrackError::kernel(pid))
     }
 
     /// What was armed for the first time in the last round: nobody knows what was written there before.
@@ -189,7 +186,7 @@ impl TrackSession {
     /// After exec; false if the process has ended meanwhile.
     fn attach_again(&mut self) -> Result<bool, TrackError> {
         let pid = self.pid;
-        let kernel = |source| TrackError::Kernel { pid, source };
+        let kernel = TrackError::kernel(pid);
         let mut options = self.options.clone();
         // The rounds before and after must mean the same.
         options.strategy = Some(self.tracking.strategy.name());
@@ -203,16 +200,15 @@ impl TrackSession {
             }
         };
         let stopped = attached.stopped.unwrap_or_default();
-        let Some(tracking) =
-            TrackedSpace::open(pid, &self.facts, attached, options.max_mapping).map_err(kernel)?
-        else {
+        let tracking = TrackedSpace::open(pid, &self.facts, attached, options.max_mapping);
+        let Some(tracking) = unless_gone(tracking).map_err(kernel)? else {
             return Ok(false);
         };
         self.tracking = tracking;
         self.executed += 1;
-        let comm = uffd::comm(pid).map_err(kernel)?.unwrap_or_default();
+        let comm = unless_gone(uffd::comm(pid)).map_err(kernel)?;
         self.events.push(SessionEvent::Executed {
-            comm: String::from_utf8_lossy(&comm).into_owned(),
+            comm: String::from_utf8_lossy(&comm.unwrap_or_default()).into_owned(),
             stopped,
         });
         Ok(true)

@@ -16,7 +16,7 @@ use super::vmas::{FoundMapping, MappingReader};
 use super::{SessionEvent, TrackNote};
 use crate::inject::{ProcessLife, ProcessLifeline};
 use crate::strategy::{StrategyFacts, StrategyName, TrackedArea, TrackingStrategy, WrittenRun};
-use uffd::{Error, Pagemap, pages_in};
+use uffd::{Pagemap, ProcessGone, UffdError, pages_in};
 
 /// One address space, tracked until the process executes another program.
 pub struct TrackedSpace {
@@ -44,9 +44,6 @@ pub struct TrackedSpace {
     rounds: u64,
 }
 
-/// The address space is gone, or is another one.
-pub struct Lost;
-
 /// What came of a hole.
 enum HoleOutcome {
     /// It is tracked, noted, or left to the next round.
@@ -57,25 +54,21 @@ enum HoleOutcome {
 
 /// Rounds after which it is tried again to track what belonged to another userfaultfd.
 const RETRY: u64 = 8;
-pub type Reached<T> = Result<Result<T, Lost>, Error>;
 
 impl TrackedSpace {
-    /// With nothing tracked yet. `None`: the process is gone.
+    /// With nothing tracked yet.
     pub fn open(
         pid: u32,
         facts: &StrategyFacts,
         attached: AttachedProcess,
         max_mapping: u64,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Self, UffdError> {
         let scans = facts.behaviour.written.is_some();
-        let (Some(pagemap), Some(reader)) = (Pagemap::open(pid)?, MappingReader::open(pid)?) else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
+        Ok(Self {
             strategy: attached.strategy,
             lifeline: attached.lifeline,
-            populated: PopulatedPages::new(pagemap, scans),
-            reader,
+            populated: PopulatedPages::new(Pagemap::open(pid)?, scans),
+            reader: MappingReader::open(pid)?,
             others: OtherUffds::open(pid)?,
             max_mapping,
             areas: Vec::new(),
@@ -85,31 +78,24 @@ impl TrackedSpace {
             gave_back: false,
             fresh: Vec::new(),
             rounds: 0,
-        }))
+        })
     }
 
     /// One round: what is tracked is read and armed again, what is new is armed for the first time. What it has read
     /// by the time it fails, the next one tells.
-    pub fn round(&mut self) -> Reached<Vec<MappingRound>> {
-        let Some(mut vmas) = self.reader.read()? else {
-            return Ok(Err(Lost));
-        };
+    pub fn round(&mut self) -> Result<Vec<MappingRound>, UffdError> {
+        let mut vmas = self.reader.read()?;
         self.fresh.clear();
         self.gave_back = false;
         self.fit(&vmas);
         let mut incomplete = Vec::new();
         for area in self.areas.clone() {
-            match self.read(&area)? {
-                Ok(true) => (),
-                Ok(false) => incomplete.push(area),
-                Err(lost) => return Ok(Err(lost)),
+            if !self.read(&area)? {
+                incomplete.push(area);
             }
         }
         if !incomplete.is_empty() {
-            vmas = match self.reader.read()? {
-                Some(vmas) => vmas,
-                None => return Ok(Err(Lost)),
-            };
+            vmas = self.reader.read()?;
             // A mapping is registered as a whole or not at all: one that was found without is another one by now, and
             // nothing in it is tracked. Where there are several, or none, the next round knows the borders.
             incomplete.retain(|area| borders::is_one(&vmas, &area.range));
@@ -121,7 +107,7 @@ impl TrackedSpace {
             let rows = parts.rows(&self.areas, &vmas);
             self.give_back(number)?;
             self.rounds += 1;
-            return Ok(Ok(rows));
+            return Ok(rows);
         }
         let again = self.rounds.is_multiple_of(RETRY);
         self.passed_over.retain(|start, passed_over| {
@@ -136,33 +122,30 @@ impl TrackedSpace {
         let mut doubtful = Vec::new();
         for hole in borders::holes(&self.areas, wanted) {
             match self.take(&hole, &vmas, false)? {
-                Ok(HoleOutcome::Doubtful) => doubtful.push(hole),
-                Ok(HoleOutcome::Settled) => (),
-                Err(lost) => return Ok(Err(lost)),
+                HoleOutcome::Doubtful => doubtful.push(hole),
+                HoleOutcome::Settled => (),
             }
         }
         if !doubtful.is_empty() {
-            let Some(now) = self.reader.read()? else {
-                return Ok(Err(Lost));
-            };
+            let now = self.reader.read()?;
             // What is gone or has changed, the next round sees as it is then.
             doubtful.retain(|hole| mapping_at(&vmas, hole) == mapping_at(&now, hole));
             for hole in doubtful {
-                if let Err(lost) = self.take(&hole, &now, true)? {
-                    return Ok(Err(lost));
-                }
+                self.take(&hole, &now, true)?;
             }
         }
         self.fit(&vmas);
-        if self.strategy.end_round()?.is_none() || self.lifeline.life()? != ProcessLife::Same {
-            return Ok(Err(Lost));
+        self.strategy.end_round()?;
+        if self.lifeline.life()? != ProcessLife::Same {
+            let pid = self.lifeline.pid();
+            return Err(ProcessGone { pid }.into());
         }
         self.rounds += 1;
-        Ok(Ok(std::mem::take(&mut self.parts).rows(&self.areas, &vmas)))
+        Ok(std::mem::take(&mut self.parts).rows(&self.areas, &vmas))
     }
 
     /// A userfaultfd that the process has opened since the last round, if ours is in its way.
-    fn newcomer(&mut self) -> Result<Option<i32>, Error> {
+    fn newcomer(&mut self) -> Result<Option<i32>, UffdError> {
         if self.strategy.name().needs_descriptor() {
             self.others.news()
         } else {
@@ -171,7 +154,7 @@ impl TrackedSpace {
     }
 
     /// Lets go of everything until the next round.
-    fn give_back(&mut self, number: i32) -> Result<(), Error> {
+    fn give_back(&mut self, number: i32) -> Result<(), UffdError> {
         for area in std::mem::take(&mut self.areas) {
             self.strategy.forget(&area)?;
         }
@@ -211,11 +194,9 @@ impl TrackedSpace {
     }
 
     /// Reads one area and arms it again. False: part of it was not tracked.
-    fn read(&mut self, area: &TrackedArea) -> Reached<bool> {
+    fn read(&mut self, area: &TrackedArea) -> Result<bool, UffdError> {
         let mut written = Vec::new();
-        let Some(stats) = self.strategy.round(area, &mut written)? else {
-            return Ok(Err(Lost));
-        };
+        let stats = self.strategy.round(area, &mut written)?;
         let counts = TrackedPages {
             armed: stats.armed,
             touched: stats.touched,
@@ -224,7 +205,7 @@ impl TrackedSpace {
         };
         let extents = written.into_iter().map(extent);
         self.parts.add(area.range.start, counts, extents);
-        Ok(Ok(stats.vanished == 0))
+        Ok(stats.vanished == 0)
     }
 
     /// Begins to track a hole. If that cannot be, it is noted. `sure`: it was there after it had been refused.
@@ -233,22 +214,16 @@ impl TrackedSpace {
         hole: &TrackedArea,
         vmas: &[FoundMapping],
         sure: bool,
-    ) -> Reached<HoleOutcome> {
+    ) -> Result<HoleOutcome, UffdError> {
         let mut there = Vec::new();
-        if self
-            .populated
-            .append(&hole.range, PagePresence::Anywhere, &mut there)?
-            .is_none()
-        {
-            return Ok(Err(Lost));
-        }
+        self.populated
+            .append(&hole.range, PagePresence::Anywhere, &mut there)?;
         match self.strategy.arm(hole) {
-            Ok(Some(())) => (),
-            Ok(None) => return Ok(Err(Lost)),
-            Err(error) if is_passing(&error) => return Ok(Ok(HoleOutcome::Settled)),
+            Ok(()) => (),
+            Err(error) if is_passing(&error) => return Ok(HoleOutcome::Settled),
             // Also the answer where nothing is mapped any more.
-            Err(error) if !sure && error.errno() == Some(Errno::INVAL.raw_os_error()) => {
-                return Ok(Ok(HoleOutcome::Doubtful));
+            Err(error) if !sure && error.errno() == Some(Errno::INVAL) => {
+                return Ok(HoleOutcome::Doubtful);
             }
             Err(error) => {
                 let Some(reason) = PassedOverReason::of(&error) else {
@@ -257,18 +232,13 @@ impl TrackedSpace {
                 // It may be registered already, and refuse only to be armed.
                 self.strategy.forget(hole)?;
                 self.pass_over(hole, vmas, reason);
-                return Ok(Ok(HoleOutcome::Settled));
+                return Ok(HoleOutcome::Settled);
             }
         }
         // What came in between is armed and there; it cannot be told from what was there before.
         let mut now = Vec::new();
-        if self
-            .populated
-            .append(&hole.range, PagePresence::InMemory, &mut now)?
-            .is_none()
-        {
-            return Ok(Err(Lost));
-        }
+        self.populated
+            .append(&hole.range, PagePresence::InMemory, &mut now)?;
         self.areas.push(hole.clone());
         self.fresh.push(hole.range.clone());
         let counts = TrackedPages {
@@ -284,7 +254,7 @@ impl TrackedSpace {
         {
             self.events.push(SessionEvent::Freed(freed.mapping));
         }
-        Ok(Ok(HoleOutcome::Settled))
+        Ok(HoleOutcome::Settled)
     }
 
     /// Notes mappings that would cost more memory than they may.
@@ -357,9 +327,7 @@ impl TrackedSpace {
             notes.push(TrackNote::HoldsUserfaultfd);
         }
         if name == StrategyName::SoftDirty {
-            notes.push(TrackNote::Strategy(
-                "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) loses writes",
-            ));
+            notes.push(TrackNote::Strategy("every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) loses writes"));
         }
         notes
     }
@@ -381,9 +349,9 @@ fn extent(written: WrittenRun) -> PageExtent {
 }
 
 /// Unmapped meanwhile, or the process is going away: the next look at the mappings tells.
-fn is_passing(error: &Error) -> bool {
-    const ANSWERS: [Errno; 3] = [Errno::NOENT, Errno::NOMEM, Errno::SRCH];
-    ANSWERS
-        .iter()
-        .any(|errno| error.errno() == Some(errno.raw_os_error()))
+fn is_passing(error: &UffdError) -> bool {
+    matches!(
+        error.errno(),
+        Some(Errno::NOENT | Errno::NOMEM | Errno::SRCH)
+    )
 }

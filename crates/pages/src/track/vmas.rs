@@ -7,7 +7,7 @@ use uffd::Backing;
 
 use super::model::TrackedMapping;
 use crate::strategy::TrackedArea;
-use uffd::{HugetlbDevices, Maps, PAGE_SIZE, Result, ShmemDevices, Vma};
+use uffd::{HugetlbDevices, Maps, PAGE_SIZE, ProcessGone, ShmemDevices, UffdError, Vma};
 
 /// A mapping, and whether it is to be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,43 +43,44 @@ pub struct MappingReader {
 }
 
 impl MappingReader {
-    /// Of the address space that a process has now. `None`: it is gone.
-    pub fn open(pid: u32) -> Result<Option<Self>> {
-        Ok(Maps::open(pid)?.map(|maps| Self {
+    /// Of the address space that a process has now.
+    pub fn open(pid: u32) -> Result<Self, UffdError> {
+        Ok(Self {
             pid,
-            maps,
+            maps: Maps::open(pid)?,
             shmem: ShmemDevices::default(),
             hugetlb: HugetlbDevices::default(),
             devices: HashSet::new(),
             last: Vec::new(),
-        }))
+        })
     }
 
-    /// The mappings now, by address, disjoint. `None`: the address space is gone.
-    pub fn read(&mut self) -> Result<Option<Vec<FoundMapping>>> {
-        let vmas = self.maps.read()?.collect::<Result<Vec<_>>>()?;
+    /// The mappings now, by address, disjoint.
+    pub fn read(&mut self) -> Result<Vec<FoundMapping>, UffdError> {
+        let vmas = self.maps.read()?.collect::<Result<Vec<_>, UffdError>>()?;
         // An address space without a single mapping is on its way out.
-        if vmas.is_empty() || self.learn_devices(&vmas)?.is_none() {
-            return Ok(None);
+        if vmas.is_empty() {
+            return Err(ProcessGone { pid: self.pid }.into());
         }
+        self.learn_devices(&vmas)?;
         let found: Vec<_> = disjoint(vmas).iter().map(|vma| self.found(vma)).collect();
         self.last = found.iter().map(|found| found.mapping.clone()).collect();
-        Ok(Some(found))
+        Ok(found)
     }
 
-    fn learn_devices(&mut self, vmas: &[Vma]) -> Result<Option<()>> {
+    fn learn_devices(&mut self, vmas: &[Vma]) -> Result<(), UffdError> {
         let known = self.devices.len();
         self.devices.extend(vmas.iter().map(|vma| vma.device));
         if self.devices.len() == known {
-            return Ok(Some(()));
+            return Ok(());
         }
         match (ShmemDevices::of(self.pid), HugetlbDevices::of(self.pid)) {
-            (Ok(Some(shmem)), Ok(Some(hugetlb))) => (self.shmem, self.hugetlb) = (shmem, hugetlb),
+            (Ok(shmem), Ok(hugetlb)) => (self.shmem, self.hugetlb) = (shmem, hugetlb),
             // When the first thread has ended its mounts cannot be read: those known before must do.
             _ if known != 0 => (),
-            (shmem, hugetlb) => return Ok(shmem?.and(hugetlb?).map(drop)),
+            (shmem, hugetlb) => return shmem.and(hugetlb).map(drop),
         }
-        Ok(Some(()))
+        Ok(())
     }
 
     fn found(&self, vma: &Vma) -> FoundMapping {
@@ -164,15 +165,15 @@ mod tests {
     #[test]
     fn what_has_not_changed_is_the_same() {
         let scratch = Scratch::anonymous(1 << 20).unwrap();
-        let mut reader = MappingReader::open(std::process::id()).unwrap().unwrap();
+        let mut reader = MappingReader::open(std::process::id()).unwrap();
         let here = |found: &Vec<FoundMapping>| {
             let mut here = found.iter().filter(|found| {
                 (found.mapping.start..found.mapping.end).contains(&scratch.range().start)
             });
             here.next().unwrap().clone()
         };
-        let first = here(&reader.read().unwrap().unwrap());
-        let second = here(&reader.read().unwrap().unwrap());
+        let first = here(&reader.read().unwrap());
+        let second = here(&reader.read().unwrap());
         assert!(Arc::ptr_eq(&first.mapping, &second.mapping) || first != second);
         assert_eq!((first.mapping.backing, first.wanted), (Backing::Anon, true));
         assert_eq!(first.mapping.page_size, PAGE_SIZE);
@@ -180,12 +181,12 @@ mod tests {
 
     #[test]
     fn a_process_that_is_gone_has_none() {
-        assert!(MappingReader::open(u32::MAX - 1).unwrap().is_none());
+        assert!(MappingReader::open(u32::MAX - 1).unwrap_err().is_gone());
     }
 
     #[test]
     fn a_mapping_that_is_told_twice_is_one() {
-        let all = MappingReader::open(std::process::id()).unwrap().unwrap();
+        let all = MappingReader::open(std::process::id()).unwrap();
         let mut vmas: Vec<Vma> = all.maps.read().unwrap().map(Result::unwrap).collect();
         vmas.truncate(1);
         let first = vmas[0].clone();

@@ -85,7 +85,7 @@ fn from_row(row: &IterVma) -> FoundVma {
 
 /// Adds what only `/proc` tells to the VMAs of one process: names, cgroup, page tables. Without it
 /// they still count.
-fn complete(vmas: &mut [FoundVma]) -> uffd::Result<Option<(ProcessKey, ProcessFacts)>> {
+fn complete(vmas: &mut [FoundVma]) -> Result<Option<(ProcessKey, ProcessFacts)>, uffd::UffdError> {
     let Some(process) = vmas.first().map(|vma| vma.process) else {
         return Ok(None);
     };
@@ -97,11 +97,11 @@ fn complete(vmas: &mut [FoundVma]) -> uffd::Result<Option<(ProcessKey, ProcessFa
 }
 
 /// Names of the VMAs of a process by start, from `/proc/PID/maps`: the headers of smaps alone.
-fn names(pid: u32) -> uffd::Result<HashMap<u64, Vec<u8>>> {
+fn names(pid: u32) -> Result<HashMap<u64, Vec<u8>>, uffd::UffdError> {
     let path = format!("/proc/{pid}/maps");
     let file = match File::open(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
-        file => file.map_err(|e| uffd::Error::system("cannot open", &path, e))?,
+        file => file.map_err(|e| uffd::UffdError::system("cannot open", &path, e))?,
     };
     Smaps::new(BufReader::new(file), path)
         .filter(|vma| vma.as_ref().map_or(true, |vma| !vma.name.is_empty()))

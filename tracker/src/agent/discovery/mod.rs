@@ -60,12 +60,12 @@ pub fn rounded(process: ProcessKey) -> ProcessKey {
     key(process.pid, process.start_boottime_ns / TICK_NS)
 }
 
-/// The key of a running process; `None` if it is gone.
+/// The key of a running process.
 ///
 /// # Errors
-/// If `/proc/PID/stat` cannot be read or understood.
-pub fn key_of(pid: u32) -> uffd::Result<Option<ProcessKey>> {
-    Ok(uffd::stat(pid)?.map(|stat| key(pid, stat.start_time)))
+/// If it is gone, or `/proc/PID/stat` cannot be read or understood.
+pub fn key_of(pid: u32) -> Result<ProcessKey, uffd::UffdError> {
+    uffd::stat(pid).map(|stat| key(pid, stat.start_time))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::model::sample::{FoundVma, ProcessKey};
 use std::collections::HashMap;
 use std::time::Duration;
 use std::{fs, io};
-use uffd::{Categories, Features, PageRegion, Pagemap, Query, ShmemDevices};
+use uffd::{Categories, Features, PageRegion, Pagemap, Query, ShmemDevices, unless_gone};
 
 /// The smaps route, with what it remembers of processes.
 #[derive(Debug, Default)]
@@ -99,11 +99,11 @@ fn processes(refusals: &mut Vec<String>) -> Result<Vec<Process>, String> {
             continue;
         };
         match key_of(pid) {
-            Ok(Some(key)) => processes.push(Process {
+            Ok(key) => processes.push(Process {
                 key,
                 holds: holds(pid, refusals),
             }),
-            Ok(None) => {}
+            Err(error) if error.is_gone() => {}
             Err(error) => refusals.push(error.to_string()),
         }
     }
@@ -111,7 +111,7 @@ fn processes(refusals: &mut Vec<String>) -> Result<Vec<Process>, String> {
 }
 
 fn holds(pid: u32, refusals: &mut Vec<String>) -> Option<Vec<Features>> {
-    match uffd::userfaultfds(pid) {
+    match unless_gone(uffd::userfaultfds(pid)) {
         Ok(fds) => Some(
             fds.unwrap_or_default()
                 .into_iter()
@@ -140,21 +140,22 @@ const ADDRESSES: std::ops::Range<u64> = 0..0x7fff_ffff_f000;
 
 /// Whether a process has an async VMA. `None`: cannot be told here.
 fn has_async_vma(pid: u32) -> Option<bool> {
-    let pagemap = Pagemap::open(pid).ok()??;
+    let pagemap = Pagemap::open(pid).ok()?;
     let query = Query {
         all_of: Categories::WPALLOWED,
         returned: Categories::WPALLOWED,
         ..Query::default()
     };
     let mut regions = [PageRegion::default()];
-    let scanned = pagemap.scan_once(&ADDRESSES, &query, &mut regions).ok()?;
+    let scanned = unless_gone(pagemap.scan_once(&ADDRESSES, &query, &mut regions)).ok()?;
     Some(scanned.is_some_and(|scanned| scanned.regions > 0))
 }
 
 /// Adds the uffd-wp VMAs of a process.
-fn search(process: &Process, found: &mut Found) -> uffd::Result<()> {
+fn search(process: &Process, found: &mut Found) -> Result<(), uffd::UffdError> {
     let pid = process.key.pid;
-    let (Some(comm), Some(smaps)) = (uffd::comm(pid)?, uffd::smaps(pid)?) else {
+    let names = uffd::comm(pid).and_then(|comm| Ok((comm, uffd::smaps(pid)?)));
+    let Some((comm, smaps)) = unless_gone(names)? else {
         return Ok(());
     };
     let features = only_features(process.holds.as_deref());
@@ -167,7 +168,7 @@ fn search(process: &Process, found: &mut Found) -> uffd::Result<()> {
         }
         let shmem = match &shmem {
             Some(devices) => devices,
-            None => shmem.insert(ShmemDevices::of(pid)?.unwrap_or_default()),
+            None => shmem.insert(unless_gone(ShmemDevices::of(pid))?.unwrap_or_default()),
         };
         found.discovery.vmas.push(FoundVma {
             process: process.key,
@@ -244,7 +245,7 @@ mod tests {
     fn a_process_that_is_passed_over_is_told_from_one_that_has_nothing() {
         let mut sleeper = Command::new("sleep").arg("600").spawn().unwrap();
         let process = Process {
-            key: key_of(sleeper.id()).unwrap().unwrap(),
+            key: key_of(sleeper.id()).unwrap(),
             holds: Some(Vec::new()),
         };
         let sync_elsewhere = Machine {

@@ -6,7 +6,7 @@ use std::fs;
 use super::selector::{Candidate, Selector};
 use crate::agent::discovery::key;
 use crate::model::sample::ProcessKey;
-use uffd::ProcessStat;
+use uffd::{ProcessStat, unless_gone};
 
 /// A process that is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,19 +29,19 @@ const KTHREADD: (u32, &[u8]) = (2, b"kthreadd");
 ///
 /// # Errors
 /// If `/proc` cannot be listed.
-pub fn find(track: &[Selector], explain: &[Selector]) -> uffd::Result<Vec<Match>> {
+pub fn find(track: &[Selector], explain: &[Selector]) -> Result<Vec<Match>, uffd::UffdError> {
     let selectors: &[Selector] = &[explain, track].concat();
     let cgroups = selectors.iter().any(|s| matches!(s, Selector::Cgroup(_)));
-    let kernel_threads = cgroups && is_kthreadd(uffd::stat(KTHREADD.0)?.as_ref());
+    let kernel_threads = cgroups && is_kthreadd(unless_gone(uffd::stat(KTHREADD.0))?.as_ref());
     let mut found = Vec::new();
     for pid in pids(selectors)? {
         // One that ends meanwhile is not meant by anybody.
-        let Ok(Some(stat)) = uffd::stat(pid) else {
+        let Ok(stat) = uffd::stat(pid) else {
             continue;
         };
         let of_kernel = kernel_threads && (stat.parent == KTHREADD.0 || pid == KTHREADD.0);
         let cgroup = if cgroups && !of_kernel {
-            uffd::cgroup_path(pid).ok().flatten().unwrap_or_default()
+            uffd::cgroup_path(pid).unwrap_or_default()
         } else {
             Vec::new()
         };
@@ -69,7 +69,7 @@ fn is_kthreadd(stat: Option<&ProcessStat>) -> bool {
 }
 
 /// The processes to look at: all but ourselves, or only those that are given by number.
-fn pids(selectors: &[Selector]) -> uffd::Result<BTreeSet<u32>> {
+fn pids(selectors: &[Selector]) -> Result<BTreeSet<u32>, uffd::UffdError> {
     let mut pids = BTreeSet::new();
     for selector in selectors {
         match selector {
@@ -78,7 +78,7 @@ fn pids(selectors: &[Selector]) -> uffd::Result<BTreeSet<u32>> {
             }
             Selector::Comm(_) | Selector::Cgroup(_) => {
                 let all = fs::read_dir("/proc")
-                    .map_err(|error| uffd::Error::system("cannot list", "/proc", error))?;
+                    .map_err(|error| uffd::UffdError::system("cannot list", "/proc", error))?;
                 let numbers =
                     all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
                 pids.extend(numbers.filter(|pid: &u32| *pid != std::process::id()));

@@ -30,7 +30,7 @@ pub fn reason(error: &TrackError) -> Option<&'static str> {
 
 fn injection(error: &InjectError) -> Option<&'static str> {
     Some(match error {
-        InjectError::Gone { .. } | InjectError::Zombie { .. } => return None,
+        InjectError::Gone(_) | InjectError::Zombie { .. } => return None,
         InjectError::Traced { .. } => "traced",
         InjectError::Seccomp { .. } => "seccomp",
         InjectError::Privilege { .. } => "privilege",
@@ -83,7 +83,10 @@ mod tests {
             assert_eq!(reason(&TrackError::Inject(error)), Some(word));
             assert!(REASONS.contains(&word));
         }
-        assert_eq!(reason(&TrackError::Gone(1)), None);
+        assert_eq!(
+            reason(&TrackError::Gone(uffd::ProcessGone { pid: 1 })),
+            None
+        );
         assert!(REASONS.is_sorted());
     }
 }

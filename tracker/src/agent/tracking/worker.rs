@@ -318,7 +318,7 @@ impl Job<'_> {
     }
 
     fn is_there(&self) -> bool {
-        matches!(key_of(self.process.key.pid), Ok(Some(key)) if key == self.process.key)
+        matches!(key_of(self.process.key.pid), Ok(key) if key == self.process.key)
     }
 
     fn name(&self) -> String {

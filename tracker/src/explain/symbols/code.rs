@@ -33,7 +33,7 @@ pub enum Kind {
 
 /// Executable mappings by address; none if the process is gone.
 pub fn of(pid: u32) -> Vec<Code> {
-    let Ok(Some(maps)) = uffd::maps(pid) else {
+    let Ok(maps) = uffd::maps(pid) else {
         return Vec::new();
     };
     let executable = |vma: &Vma| vma.permissions.get(2) == Some(&b'x');

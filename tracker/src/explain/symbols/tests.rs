@@ -87,7 +87,7 @@ fn kernel_code_has_a_name_if_it_may_be_read() {
 
 #[test]
 fn the_vdso_has_names() {
-    let vdso = uffd::maps(std::process::id()).unwrap().unwrap();
+    let vdso = uffd::maps(std::process::id()).unwrap();
     let Some(vdso) = vdso.map(Result::unwrap).find(|vma| vma.name == b"[vdso]") else {
         return;
     };
@@ -149,7 +149,7 @@ impl Waiting {
     }
 
     fn code(&self, of: &str) -> u64 {
-        let maps = uffd::maps(self.0.id()).unwrap().unwrap();
+        let maps = uffd::maps(self.0.id()).unwrap();
         let is = |vma: &uffd::Vma| {
             vma.permissions[2] == b'x' && String::from_utf8_lossy(&vma.name).contains(of)
         };

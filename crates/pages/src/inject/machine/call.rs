@@ -1,6 +1,7 @@
 //! System calls made by a stopped thread: by its registers and an instruction that is there.
 
 use std::time::{Duration, Instant};
+use uffd::ProcessGone;
 
 use rustix::io::Errno;
 
@@ -79,7 +80,7 @@ impl BorrowedThread {
             ptrace::resume_to_syscall(tid, signal).map_err(failed)?;
             signal = match ptrace::wait(tid, deadline).map_err(failed)? {
                 None => return Err(self.give_up(failed(Errno::TIMEDOUT))),
-                Some(PtraceEvent::Ended) => return Err(InjectError::Gone { pid }),
+                Some(PtraceEvent::Ended) => return Err(ProcessGone { pid }.into()),
                 Some(PtraceEvent::Syscall) => return Ok(()),
                 // Every other signal is blocked; the process stops, and this thread as soon as it is let go.
                 Some(PtraceEvent::Signal(signal)) if signal == libc::SIGSTOP => signal,

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
+use uffd::ProcessGone;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
@@ -62,12 +63,12 @@ fn withdraw() {
 fn inject(request: &HelperRequest) -> Result<(HelperAnswer, OwnedFd), InjectError> {
     let pid = request.pid;
     let failed = |what: &str, error| InjectError::step(pid, what, error);
-    let raw = Pid::from_raw(pid as i32).ok_or(InjectError::Gone { pid })?;
+    let raw = Pid::from_raw(pid as i32).ok_or(ProcessGone { pid })?;
     let process = rustix::process::pidfd_open(raw, PidfdFlags::empty())
         .map_err(|error| failed("open the pidfd", error))?;
-    let start = uffd::stat(pid).ok().flatten();
+    let start = uffd::stat(pid).ok();
     if start.map(|stat| stat.start_time) != Some(request.start_time) {
-        return Err(InjectError::Gone { pid });
+        return Err(ProcessGone { pid }.into());
     }
     // Looked for while it runs, to be quick later. It may be about to execute another program: not final.
     let expected = memory(pid).and_then(|memory| text::find(pid, &memory));
@@ -102,7 +103,7 @@ fn memory(pid: u32) -> Result<File, InjectError> {
     text::memory(pid).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
         match errno {
-            Errno::NOENT => InjectError::Gone { pid },
+            Errno::NOENT => ProcessGone { pid }.into(),
             errno => InjectError::step(pid, "open the memory", errno),
         }
     })

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::io::Errno;
+use uffd::UffdError;
 
 use super::facts::{self, TargetFacts, TracePermission};
 use super::wire::{self, HelperAnswer, HelperOutcome, HelperRequest};
@@ -25,13 +26,12 @@ pub fn helper_main() -> Option<ExitCode> {
 pub use threads::StoppedProcess;
 
 pub fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedUffd, InjectError> {
-    let gone = InjectError::Gone { pid };
-    let facts = read(pid, TargetFacts::read(pid))?.ok_or_else(|| gone.clone())?;
+    let facts = read(pid, TargetFacts::read(pid))?;
     if let Some(refusal) = facts.refusal(std::process::id(), facts::name) {
         return Err(refusal);
     }
     // Opened before the userfaultfd is: should the program change in between, this one is the older and says so.
-    let target = read(pid, ProcessLifeline::open(pid))?.ok_or_else(|| gone.clone())?;
+    let target = read(pid, ProcessLifeline::open(pid))?;
     let occupied = read(pid, super::occupied(pid))?;
     let request = HelperRequest {
         pid,
@@ -42,10 +42,10 @@ pub fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedUffd, In
     };
     // A target that executes another program just then loses the threads that were known; it is still there.
     let is_there =
-        || matches!(TargetFacts::read(pid), Ok(Some(now)) if now.start_time == facts.start_time);
+        || matches!(TargetFacts::read(pid), Ok(now) if now.start_time == facts.start_time);
     let mut asked = ask(&request, options);
     for _ in 0..2 {
-        if asked.as_ref().err() != Some(&gone) || !is_there() {
+        if !matches!(&asked, Err(error) if error.is_gone()) || !is_there() {
             break;
         }
         asked = ask(&request, options);
@@ -104,7 +104,7 @@ fn explained(error: InjectError) -> InjectError {
     match error {
         InjectError::Step { pid, error, .. } if NOT_PERMITTED.contains(&error) => {
             // A tracer that came between the look and the touch is told as such.
-            if let Ok(Some(facts)) = TargetFacts::read(pid)
+            if let Ok(facts) = TargetFacts::read(pid)
                 && let Some(refusal) = facts.refusal(std::process::id(), facts::name)
             {
                 return refusal;
@@ -117,15 +117,13 @@ fn explained(error: InjectError) -> InjectError {
 }
 
 /// A file of `/proc` that cannot be read for want of a privilege says which.
-fn read<T>(pid: u32, result: uffd::Result<T>) -> Result<T, InjectError> {
-    result.map_err(|error| {
-        let errno = error.errno().unwrap_or(Errno::IO.raw_os_error());
-        let what = format!("look at the memory ({error})");
-        let error = InjectError::Step {
+fn read<T>(pid: u32, result: Result<T, UffdError>) -> Result<T, InjectError> {
+    result.map_err(|error| match error {
+        UffdError::Gone(gone) => gone.into(),
+        error => explained(InjectError::Step {
             pid,
-            what,
-            error: errno,
-        };
-        explained(error)
+            what: format!("look at the memory ({error})"),
+            error: error.errno().unwrap_or(Errno::IO).raw_os_error(),
+        }),
     })
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use super::super::InjectError;
-use uffd::{Smaps, Vma};
+use uffd::{ProcessGone, Smaps, Vma};
 
 /// Its code.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -21,14 +21,14 @@ pub fn memory(pid: u32) -> std::io::Result<File> {
 /// Where one is: in the vDSO, which every process has unless the kernel was booted without, or else in
 /// whatever it can execute.
 pub fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
-    let gone = InjectError::Gone { pid };
+    let gone = ProcessGone { pid };
     let path = format!("/proc/{pid}/maps");
-    let maps = File::open(&path).map_err(|_| gone.clone())?;
+    let maps = File::open(&path).map_err(|_| gone)?;
     let all = Smaps::new(BufReader::new(maps), path).map_while(Result::ok);
     let mut all: Vec<Vma> = all.collect();
     // A process on its way out has no memory any more.
     if all.is_empty() {
-        return Err(gone);
+        return Err(gone.into());
     }
     all.retain(|vma| vma.permissions[2] == b'x' && vma.name != b"[vsyscall]");
     all.sort_by_key(|vma| vma.name != b"[vdso]");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
+use uffd::ProcessGone;
 
 use rustix::io::Errno;
 
@@ -53,7 +54,7 @@ impl StoppedProcess {
             stopped.seize_new()?;
         }
         if stopped.threads.is_empty() {
-            return Err(InjectError::Gone { pid });
+            return Err(ProcessGone { pid }.into());
         }
         Ok(stopped)
     }
@@ -276,8 +277,7 @@ fn busy(pid: u32, tid: u32, waited: Duration) -> InjectError {
 
 /// The threads of a process, as far as they can be listed while they come and go.
 fn tasks(pid: u32) -> Result<Vec<u32>, InjectError> {
-    let entries =
-        fs::read_dir(format!("/proc/{pid}/task")).map_err(|_| InjectError::Gone { pid })?;
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).map_err(|_| ProcessGone { pid })?;
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     Ok(entries.filter_map(|entry| number(entry.ok()?)).collect())
 }

@@ -8,7 +8,7 @@ mod trap;
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::{StrategyName, TrackingStrategy};
 use trap::TrapSlot;
-use uffd::Result;
+use uffd::UffdError;
 
 /// The strategy.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl MprotectStrategy {
     /// # Safety
     /// Every area it is given is memory of this process, readable and writable, and stays mapped until it is
     /// forgotten; nobody else changes its protection, and no signal handler is installed over this one.
-    pub unsafe fn new() -> Result<Self> {
+    pub unsafe fn new() -> Result<Self, UffdError> {
         trap::install()?;
         Ok(Self { slots: Vec::new() })
     }
@@ -41,22 +41,22 @@ impl TrackingStrategy for MprotectStrategy {
         StrategyName::Mprotect
     }
 
-    fn arm(&mut self, area: &TrackedArea) -> Result<Option<()>> {
+    fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         let slot = TrapSlot::take(area)?;
         self.slots.push((area.clone(), slot));
         slot.protect(&area.range)?;
-        Ok(Some(()))
+        Ok(())
     }
 
     fn round(
         &mut self,
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
-    ) -> Result<Option<AreaStats>> {
+    ) -> Result<AreaStats, UffdError> {
         let mut stats = AreaStats::of(area);
         let Some(slot) = self.slot(area) else {
             stats.lose(area.pages());
-            return Ok(Some(stats));
+            return Ok(stats);
         };
         let before = written.len();
         // Taken first and protected then: a page that is written in between is in this report.
@@ -66,10 +66,10 @@ impl TrackingStrategy for MprotectStrategy {
             stats.written += uffd::pages_in(&run.range);
         }
         stats.armed = stats.written;
-        Ok(Some(stats))
+        Ok(stats)
     }
 
-    fn forget(&mut self, area: &TrackedArea) -> Result<()> {
+    fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         let Some(index) = self.slots.iter().position(|(known, _)| known == area) else {
             return Ok(());
         };
@@ -77,7 +77,7 @@ impl TrackingStrategy for MprotectStrategy {
         slot.give_back()
     }
 
-    fn release(mut self: Box<Self>) -> Result<()> {
+    fn release(mut self: Box<Self>) -> Result<(), UffdError> {
         let slots = std::mem::take(&mut self.slots);
         let results = slots.into_iter().map(|(_, slot)| slot.give_back());
         results.fold(Ok(()), Result::and)

@@ -11,7 +11,7 @@ use std::sync::{OnceLock, PoisonError};
 use rustix::io::Errno;
 
 use super::super::area::TrackedArea;
-use uffd::{Error, Result};
+use uffd::UffdError;
 
 /// How many areas one process can have.
 const SLOTS: usize = 256;
@@ -49,14 +49,14 @@ impl TrapSlot {
     }
 
     /// Reserves one for an area. Those given back last are used again last.
-    pub fn take(area: &TrackedArea) -> Result<&'static Self> {
+    pub fn take(area: &TrackedArea) -> Result<&'static Self, UffdError> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let begin = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut slots = (0..SLOTS).map(|n| &TABLE[begin.wrapping_add(n) % SLOTS]);
         let free = slots.find(|slot| !slot.used.swap(true, Ordering::AcqRel));
         let slot = free.ok_or_else(|| {
             let on = format!("more than {SLOTS} areas with mprotect");
-            Error::system("cannot track", on, Errno::NOSPC)
+            UffdError::system("cannot track", on, Errno::NOSPC)
         })?;
         slot.end.store(0, Ordering::Release);
         let words = (area.range.end - area.range.start).div_ceil(area.page_size * 64) as usize;
@@ -78,19 +78,19 @@ impl TrapSlot {
     }
 
     /// Makes the area writable again.
-    pub fn give_back(&self) -> Result<()> {
+    pub fn give_back(&self) -> Result<(), UffdError> {
         let range = self.start.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed);
         let result = change(&range, libc::PROT_READ | libc::PROT_WRITE);
         self.late.store(0, Ordering::Relaxed);
         self.used.store(false, Ordering::Release);
-        result.map_err(|e| Error::system("cannot make writable", "a tracked area", e))
+        result.map_err(|e| UffdError::system("cannot make writable", "a tracked area", e))
     }
 
     /// Makes a range of it read-only.
-    pub fn protect(&self, range: &Range<u64>) -> Result<()> {
+    pub fn protect(&self, range: &Range<u64>) -> Result<(), UffdError> {
         change(range, libc::PROT_READ).map_err(|e| {
             let on = format!("{:#x}-{:#x} (see vm.max_map_count)", range.start, range.end);
-            Error::system("cannot make read-only", on, e)
+            UffdError::system("cannot make read-only", on, e)
         })
     }
 
@@ -160,7 +160,7 @@ impl TrapSlot {
     }
 }
 
-fn change(range: &Range<u64>, protection: i32) -> std::result::Result<(), Errno> {
+fn change(range: &Range<u64>, protection: i32) -> Result<(), Errno> {
     let (start, length) = (range.start as usize, (range.end - range.start) as usize);
     let start = ptr::without_provenance_mut(start);
     // SAFETY: memory that the creator of the strategy vouched for; who writes to it while it is read-only comes
@@ -172,7 +172,7 @@ fn change(range: &Range<u64>, protection: i32) -> std::result::Result<(), Errno>
 }
 
 /// Installs the handler, once.
-pub(super) fn install() -> Result<()> {
+pub(super) fn install() -> Result<(), UffdError> {
     static ONCE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _alone = ONCE.lock().unwrap_or_else(PoisonError::into_inner);
     if PREVIOUS.get().is_some() {
@@ -193,7 +193,7 @@ pub(super) fn install() -> Result<()> {
         Ok(())
     } else {
         let why = std::io::Error::last_os_error();
-        Err(Error::system("cannot handle", "SIGSEGV", why))
+        Err(UffdError::system("cannot handle", "SIGSEGV", why))
     }
 }
 

@@ -91,7 +91,7 @@ impl RowRun {
         } else {
             None
         };
-        let pagemap = Pagemap::own()?.context("/proc/self/pagemap is missing: mount /proc")?;
+        let pagemap = Pagemap::own().context("is /proc mounted?")?;
         Ok(Self {
             size,
             facts,
@@ -226,7 +226,6 @@ impl RowRun {
             match counter.step(&self.pagemap, u64::MAX)? {
                 Progress::More => (),
                 Progress::Done(count) => return Ok(count.armed),
-                Progress::Gone => anyhow::bail!("our own address space is gone"),
             }
         }
     }
@@ -262,7 +261,7 @@ fn open(features: Features, facts: &MachineFacts) -> Result<Userfaultfd> {
         Userfaultfd::open_user_mode_only()?
     };
     match uffd.enable(features) {
-        Err(error) if error.errno() == Some(libc::EPERM) => {
+        Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => {
             Err(SkipReason("following forks needs CAP_SYS_PTRACE: run as root".to_owned()).into())
         }
         result => result.map(|_| uffd).map_err(Into::into),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use rustix::mm::Advice;
 use uffd::{Entry, Pagemap};
 
@@ -135,7 +135,7 @@ fn drain() {
 }
 
 fn count(area: &MappedArea, which: fn(&Entry) -> bool) -> Result<usize> {
-    let pagemap = Pagemap::own()?.context("there is no pagemap of ours")?;
+    let pagemap = Pagemap::own()?;
     let mut entries = vec![Entry::default(); area.pages() as usize];
     pagemap.read(&area.range(), &mut entries)?;
     Ok(entries.iter().filter(|entry| which(entry)).count())
