@@ -17,7 +17,7 @@ use tracker::model::{Limits, ProcessFacts};
 use tracker::probes::{ProbeLevel, ProbeReport};
 use tracker_ebpf::{RecordState, WpMode};
 use uffd::Backing;
-use uffd::Behaviour;
+use uffd::KernelBehaviour;
 
 const PID: u32 = 4_000_001;
 const START: u64 = 0x7f00_0000_0000;
@@ -113,7 +113,7 @@ fn start_with(required: ProbeLevel, route: impl FnOnce(Scripted) -> Box<dyn Disc
         diagnostics: None,
         missed: Box::new(Vec::new),
     };
-    let running = Running::start(config, Behaviour::default(), probes, None).unwrap();
+    let running = Running::start(config, KernelBehaviour::default(), probes, None).unwrap();
     Agent {
         source,
         script: Some(script),

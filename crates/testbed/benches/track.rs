@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use pages::inject;
 use pages::strategy::{StrategyMeans, StrategyName, UffdScope, verdict};
 use pages::track::{TrackOptions, TrackSession, TrackStep};
-use uffd::{Entry, PAGE_SIZE, PageRegion, Pagemap, Query};
+use uffd::{PAGE_SIZE, PageRegion, Pagemap, PagemapEntry, ScanQuery};
 
 use testbed::script::{ANON, FACTS, ScriptProcess};
 use testbed::{KilledChild, eventually, program};
@@ -77,7 +77,7 @@ fn rounds() -> String {
     let (mut session, _) = TrackSession::begin(script.pid(), FACTS.clone(), options(None)).unwrap();
     let pagemap = Pagemap::open(script.pid()).unwrap();
     let mut regions = vec![PageRegion::default(); REGIONS];
-    let mut entries = vec![Entry::default(); 1 << 16];
+    let mut entries = vec![PagemapEntry::default(); 1 << 16];
     let mut text = format!(
         "A round over {} GiB that are there ({}; median of {TIMES}, ms):\n\n\
          | written | tracker | bare PAGEMAP_SCAN | ratio | reading pagemap | times faster |\n|---|---:|---:|---:|---:|---:|\n",
@@ -109,7 +109,7 @@ fn rounds() -> String {
                 while at < area.range.end {
                     let scan = pagemap.scan_once(
                         &(at..area.range.end),
-                        &Query::WRITTEN_AND_ARM,
+                        &ScanQuery::WRITTEN_AND_ARM,
                         &mut regions,
                     );
                     at = scan.unwrap().walk_end;

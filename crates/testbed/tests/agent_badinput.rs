@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 use testbed::{AgentProcess, agent, check_metrics, eventually, has, sum};
-use uffd::{Features, PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
+use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
 
 fn tracker() -> Command {
     let mut command = Command::cargo_bin("tracker").unwrap();
@@ -193,9 +193,9 @@ fn without_any_privilege_it_runs_and_says_what_it_cannot_see() {
 #[test]
 fn processes_that_die_while_they_are_read_are_no_failure() {
     let running = AgentProcess::start(&["--discover-interval", "1ms", "--scan-interval", "1ms"]);
-    let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+    let scratch = ScratchMapping::anonymous(PAGE_SIZE).unwrap();
     let fd = Userfaultfd::open_user_mode_only().unwrap();
-    fd.enable(Features::default()).unwrap();
+    fd.enable(UffdFeatures::default()).unwrap();
     fd.register(&scratch.range(), RegisterMode::WP).unwrap();
     for _ in 0..300 {
         std::process::Command::new("true").status().unwrap();
@@ -218,9 +218,9 @@ fn processes_that_die_while_they_are_read_are_no_failure() {
 #[test]
 fn a_process_with_sixty_thousand_vmas_is_folded_not_dropped() {
     const WITH_UFFD: u64 = 30_000;
-    let scratch = Scratch::anonymous(2 * WITH_UFFD * PAGE_SIZE).unwrap();
+    let scratch = ScratchMapping::anonymous(2 * WITH_UFFD * PAGE_SIZE).unwrap();
     let fd = Userfaultfd::open_user_mode_only().unwrap();
-    fd.enable(Features::default()).unwrap();
+    fd.enable(UffdFeatures::default()).unwrap();
     let range = scratch.range();
     for page in 0..WITH_UFFD {
         let start = range.start + 2 * page * PAGE_SIZE;
@@ -308,7 +308,7 @@ fn child_with_hostile_names() {
     };
     let start = address.addr() as u64;
     let fd = Userfaultfd::open_user_mode_only().unwrap();
-    fd.enable(Features::WP_HUGETLBFS_SHMEM).unwrap();
+    fd.enable(UffdFeatures::WP_HUGETLBFS_SHMEM).unwrap();
     fd.register(&(start..start + PAGE_SIZE), RegisterMode::WP)
         .unwrap();
     std::thread::sleep(Duration::from_secs(120));

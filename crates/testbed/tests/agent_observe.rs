@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 use testbed::workload::{ExpectedSeries, HeldRow, rows};
 use testbed::{AgentProcess, check_metrics, eventually};
-use uffd::{Features, PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
+use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
 
 /// Families that are there without probes.
 const OBSERVED: [&str; 2] = ["uffdwp_pages", "uffdwp_vma_bytes"];
@@ -89,9 +89,9 @@ fn pages_of_every_row_are_exact_by_both_routes() {
 #[test]
 fn the_scan_keeps_to_its_budget() {
     const VMAS: u64 = 20_000;
-    let scratch = Scratch::anonymous(2 * VMAS * PAGE_SIZE).unwrap();
+    let scratch = ScratchMapping::anonymous(2 * VMAS * PAGE_SIZE).unwrap();
     let fd = Userfaultfd::open_user_mode_only().unwrap();
-    fd.enable(Features::default()).unwrap();
+    fd.enable(UffdFeatures::default()).unwrap();
     let first = scratch.range().start;
     for start in (0..VMAS).map(|vma| first + 2 * vma * PAGE_SIZE) {
         fd.register(&(start..start + PAGE_SIZE), RegisterMode::WP)

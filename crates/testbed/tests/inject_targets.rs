@@ -10,7 +10,7 @@ use pages::inject::{self, InjectError, InjectOptions, KernelFaults, ProcessLife,
 use rustix::process::{Pid, Signal};
 use testbed::inject::{InjectTarget, inject, options, sleeper};
 use testbed::{KilledChild, eventually, program};
-use uffd::{Features, RegisterMode, VmFlags, smaps};
+use uffd::{RegisterMode, UffdFeatures, VmFlags, smaps};
 
 /// The filter of the case kills for the call that is made; where it cannot be suspended the target is left alone.
 #[test]
@@ -136,7 +136,7 @@ fn what_belongs_to_a_userfaultfd_is_named() {
     let second = inject(target.pid()).unwrap();
     let occupied: Vec<_> = second.occupied.iter().map(|vma| vma.range()).collect();
     assert_eq!(occupied, std::slice::from_ref(&heap));
-    let mut second = UffdLease::new(second, Features::default()).unwrap();
+    let mut second = UffdLease::new(second, UffdFeatures::default()).unwrap();
     assert_eq!(
         second
             .register(&heap, RegisterMode::WP)
@@ -153,7 +153,7 @@ fn what_belongs_to_a_userfaultfd_is_named() {
 
 /// A userfaultfd in use, and private anonymous mappings to register.
 fn attach(pid: u32) -> (UffdLease, Vec<std::ops::Range<u64>>) {
-    let attached = UffdLease::new(inject(pid).unwrap(), Features::default()).unwrap();
+    let attached = UffdLease::new(inject(pid).unwrap(), UffdFeatures::default()).unwrap();
     let vmas = smaps(pid).unwrap().map(Result::unwrap);
     let wanted = vmas.filter(|vma| vma.is_anonymous() && vma.permissions == *b"rw-p");
     let ranges: Vec<_> = wanted.map(|vma| vma.range()).collect();

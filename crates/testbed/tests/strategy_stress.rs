@@ -15,7 +15,7 @@ use testbed::script::{
     refused, round, seed,
 };
 use uffd::Backing;
-use uffd::{PAGE_SIZE, Scratch, smaps};
+use uffd::{PAGE_SIZE, ScratchMapping, smaps};
 
 /// Untouched areas, one after the other: what matters is over when a page is there.
 const AREAS: u64 = 4;
@@ -86,7 +86,7 @@ fn soft_dirty_loses_what_is_written_while_it_reads() {
 fn mprotect_reports_what_was_written_and_loses_nothing() {
     const PAGES: u64 = 512;
     let seed = seed();
-    let scratch = Scratch::anonymous(PAGES * PAGE_SIZE).unwrap();
+    let scratch = ScratchMapping::anonymous(PAGES * PAGE_SIZE).unwrap();
     let area = TrackedArea {
         range: scratch.range(),
         backing: Backing::Anon,

@@ -59,7 +59,7 @@ fn content(pid: u32, round: &TrackRound) -> HashMap<u64, u64> {
     let mut hashes = HashMap::new();
     let mut page = [0; PAGE_SIZE as usize];
     for row in &round.mappings {
-        let mut entries = [uffd::Entry::default(); 512];
+        let mut entries = [uffd::PagemapEntry::default(); 512];
         let mut at = row.mapping.start;
         while at < row.mapping.end {
             let read = pagemap.read(&(at..row.mapping.end), &mut entries).unwrap();

@@ -16,7 +16,8 @@ use tracker::probes::plan::HookWishes;
 use tracker::probes::{HookMechanism, ProbeLevel};
 use tracker_ebpf::{EventHead, EventKind, NO_SYSCALL};
 use uffd::{
-    Features, Message, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, Userfaultfd,
+    PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdFeatures, UffdMessage,
+    Userfaultfd,
 };
 
 /// `FAULT_FLAG_WRITE`, `FAULT_FLAG_USER`, `FAULT_FLAG_REMOTE`, `FAULT_FLAG_INTERRUPTIBLE`.
@@ -193,7 +194,9 @@ fn map(kind: Kind, length: u64) -> Range<u64> {
 impl Memory {
     /// Registered memory whose pages are there and armed. A handler resolves faults where the kernel does not.
     fn armed(kind: Kind, length: u64) -> Self {
-        let asynchronous = Features::offered().unwrap().contains(Features::WP_ASYNC);
+        let asynchronous = UffdFeatures::offered()
+            .unwrap()
+            .contains(UffdFeatures::WP_ASYNC);
         let memory = Self::registered(kind, length, asynchronous);
         memory.arm();
         memory
@@ -205,9 +208,9 @@ impl Memory {
             store(page, 1);
         }
         let uffd = Userfaultfd::open().unwrap();
-        let mut features = Features::offered().unwrap() & Features::WP_HUGETLBFS_SHMEM;
+        let mut features = UffdFeatures::offered().unwrap() & UffdFeatures::WP_HUGETLBFS_SHMEM;
         if asynchronous {
-            features = features | Features::WP_ASYNC | Features::WP_UNPOPULATED;
+            features = features | UffdFeatures::WP_ASYNC | UffdFeatures::WP_UNPOPULATED;
         }
         uffd.enable(features).unwrap();
         uffd.register(&range, RegisterMode::WP).unwrap();
@@ -232,9 +235,9 @@ impl Memory {
     fn scan(&self) -> Vec<PageRegion> {
         let pagemap = Pagemap::own().unwrap();
         let mut regions = [PageRegion::default(); 64];
-        let query = Query {
+        let query = ScanQuery {
             arm: true,
-            ..Query::WRITTEN
+            ..ScanQuery::WRITTEN
         };
         let mut all = Vec::new();
         let scanned = pagemap.scan(&self.range, &query, &mut regions, |region| all.push(region));
@@ -261,7 +264,7 @@ impl Memory {
                 messages.clear();
                 uffd.read_messages(&mut messages).unwrap();
                 for message in &messages {
-                    if let Message::Fault { address, .. } = message {
+                    if let UffdMessage::Fault { address, .. } = message {
                         let start = address & !(unit - 1);
                         uffd.resolve(&(start..start + unit)).unwrap();
                     }
@@ -602,7 +605,10 @@ fn a_store_to_hugetlb_memory() {
 
 /// A huge page of shmem that is armed as one, which only PAGEMAP_SCAN does.
 fn armed_huge_shmem() -> Option<Memory> {
-    if !Features::offered().unwrap().contains(Features::WP_ASYNC) {
+    if !UffdFeatures::offered()
+        .unwrap()
+        .contains(UffdFeatures::WP_ASYNC)
+    {
         eprintln!("skipped: PAGEMAP_SCAN is needed to arm a huge page whole");
         return None;
     }
@@ -808,7 +814,10 @@ fn uffdio_move() {
     let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
         return;
     };
-    if !Features::offered().unwrap().contains(Features::MOVE) {
+    if !UffdFeatures::offered()
+        .unwrap()
+        .contains(UffdFeatures::MOVE)
+    {
         eprintln!("skipped: this kernel has no UFFDIO_MOVE");
         return;
     }

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use assert_cmd::cargo::cargo_bin;
 use predicates::prelude::*;
 use serde_json::Value;
-use uffd::{UffdError, Vma, smaps};
+use uffd::{ProcVma, UffdError, smaps};
 
 fn workload() -> assert_cmd::Command {
     assert_cmd::Command::new(cargo_bin("uffdwp-workload"))
@@ -127,7 +127,7 @@ impl RunningRow {
     }
 
     /// Its VMAs that are registered for write-protection.
-    fn tracked(&self) -> Vec<Vma> {
+    fn tracked(&self) -> Vec<ProcVma> {
         let all: Result<Vec<_>, UffdError> = smaps(self.child.id()).unwrap().collect();
         all.unwrap()
             .into_iter()

@@ -5,7 +5,7 @@ use std::fs;
 
 use rustix::fs::MemfdFlags;
 
-use super::{PMD_SIZE, UffdError, Vma};
+use super::{PMD_SIZE, ProcVma, UffdError};
 
 /// What a VMA's pages come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,7 +100,7 @@ impl HugetlbDevices {
     }
 }
 
-impl Vma {
+impl ProcVma {
     /// What its pages come from.
     pub fn backing(&self, shmem: &ShmemDevices) -> Backing {
         if self.flags.hugetlb() {
@@ -165,7 +165,7 @@ fn parse_page_size(options: &[u8]) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::{Scratch, smaps};
+    use crate::{ScratchMapping, smaps};
     use proptest::prelude::*;
 
     const CAPTURED: &[u8] = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
@@ -180,7 +180,10 @@ mod tests {
 
     #[test]
     fn our_own_mappings() {
-        let (anonymous, shared) = (Scratch::anonymous(1).unwrap(), Scratch::shared(1).unwrap());
+        let (anonymous, shared) = (
+            ScratchMapping::anonymous(1).unwrap(),
+            ScratchMapping::shared(1).unwrap(),
+        );
         let shmem = ShmemDevices::of(std::process::id()).unwrap();
         let backing_at = |address: u64| {
             let vmas = smaps(std::process::id()).unwrap().map(Result::unwrap);

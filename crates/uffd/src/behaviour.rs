@@ -10,8 +10,8 @@ use rustix::mm::{MapFlags, ProtFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Categories, Entry, Features, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode,
-    Scratch, UffdError, Userfaultfd, page_table_bytes,
+    PAGE_SIZE, PMD_SIZE, PageCategories, PageRegion, Pagemap, PagemapEntry, RegisterMode,
+    ScanQuery, ScratchMapping, UffdError, UffdFeatures, Userfaultfd, page_table_bytes,
 };
 
 /// What `PAGE_IS_WRITTEN` says about pages of a registered range that were never armed nor touched.
@@ -27,7 +27,7 @@ pub enum WrittenMeaning {
 
 /// Whether huge pages of 2 MiB can be had from hugetlb.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Hugetlb {
+pub enum HugetlbPool {
     /// At least one is free.
     Available,
     /// The kernel has hugetlb and its pool is empty (`vm.nr_hugepages`).
@@ -39,9 +39,9 @@ pub enum Hugetlb {
 
 /// The facts. The default is a kernel that can do nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Behaviour {
+pub struct KernelBehaviour {
     /// Features a userfaultfd may be opened with.
-    pub features: Features,
+    pub features: UffdFeatures,
     /// What "written" means to `PAGEMAP_SCAN`; `None`: there is no `PAGEMAP_SCAN`.
     pub written: Option<WrittenMeaning>,
     /// Arming anonymous memory that is not there installs markers, and the tables to hold them.
@@ -53,37 +53,37 @@ pub struct Behaviour {
     /// `MADV_DONTNEED` of whole tables frees them (`CONFIG_PT_RECLAIM`).
     pub dontneed_frees_tables: bool,
     /// Huge pages of hugetlb.
-    pub hugetlb: Hugetlb,
+    pub hugetlb: HugetlbPool,
     /// Soft-dirty bits exist (`CONFIG_MEM_SOFT_DIRTY`).
     pub soft_dirty: bool,
 }
 
 /// Tries everything; takes well under a millisecond and leaves nothing behind.
-pub fn self_test() -> Result<Behaviour, UffdError> {
-    let features = Features::offered()?;
+pub fn self_test() -> Result<KernelBehaviour, UffdError> {
+    let features = UffdFeatures::offered()?;
     let pagemap = match Pagemap::own() {
         // Without /proc.
         Err(error) if error.errno() == Some(Errno::NOENT) => {
-            return Ok(Behaviour {
+            return Ok(KernelBehaviour {
                 features,
                 hugetlb: hugetlb(),
-                ..Behaviour::default()
+                ..KernelBehaviour::default()
             });
         }
         pagemap => pagemap?,
     };
     let can_scan = features.is_async() && pagemap.can_scan()?;
-    let has_markers = features.contains(Features::WP_HUGETLBFS_SHMEM);
-    Ok(Behaviour {
+    let has_markers = features.contains(UffdFeatures::WP_HUGETLBFS_SHMEM);
+    Ok(KernelBehaviour {
         features,
         written: if can_scan {
             Some(written_meaning(&pagemap)?)
         } else {
             None
         },
-        anonymous_markers: arms_nothing(&pagemap, Scratch::anonymous(PAGE_SIZE)?, features)?,
+        anonymous_markers: arms_nothing(&pagemap, ScratchMapping::anonymous(PAGE_SIZE)?, features)?,
         shmem_markers: has_markers
-            && arms_nothing(&pagemap, Scratch::shared(PAGE_SIZE)?, features)?,
+            && arms_nothing(&pagemap, ScratchMapping::shared(PAGE_SIZE)?, features)?,
         scan_arms_holes: can_scan && scan_arms_holes(&pagemap)?,
         dontneed_frees_tables: dontneed_frees_tables()?,
         hugetlb: hugetlb(),
@@ -92,7 +92,7 @@ pub fn self_test() -> Result<Behaviour, UffdError> {
 }
 
 /// Registers a scratch mapping whole.
-fn register(scratch: &Scratch, features: Features) -> Result<Userfaultfd, UffdError> {
+fn register(scratch: &ScratchMapping, features: UffdFeatures) -> Result<Userfaultfd, UffdError> {
     let fd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
     fd.enable(features)?;
     fd.register(&scratch.range(), RegisterMode::WP)?;
@@ -102,16 +102,16 @@ fn register(scratch: &Scratch, features: Features) -> Result<Userfaultfd, UffdEr
 /// Asks about a range without a table and about an empty pte beside a touched one. One further category keeps
 /// the kernel off its fast path, which reports every empty pte as written on all kernels.
 fn written_meaning(pagemap: &Pagemap) -> Result<WrittenMeaning, UffdError> {
-    let scratch = Scratch::anonymous(2 * PMD_SIZE)?;
-    let _registered = register(&scratch, Features::WP_ASYNC)?;
+    let scratch = ScratchMapping::anonymous(2 * PMD_SIZE)?;
+    let _registered = register(&scratch, UffdFeatures::WP_ASYNC)?;
     scratch.write(512);
     let range = scratch.range();
     let hole = range.start..range.start + PAGE_SIZE;
     let empty = range.start + PMD_SIZE + PAGE_SIZE..range.start + PMD_SIZE + 2 * PAGE_SIZE;
-    let returned = Categories::WRITTEN | Categories::PRESENT;
-    let query = Query {
+    let returned = PageCategories::WRITTEN | PageCategories::PRESENT;
+    let query = ScanQuery {
         returned,
-        ..Query::WRITTEN
+        ..ScanQuery::WRITTEN
     };
     let is_written = |range| -> Result<bool, UffdError> {
         let scanned = pagemap.scan_once(&range, &query, &mut [PageRegion::default()])?;
@@ -125,18 +125,22 @@ fn written_meaning(pagemap: &Pagemap) -> Result<WrittenMeaning, UffdError> {
 }
 
 /// Whether `UFFDIO_WRITEPROTECT` of a page that is not there leaves a marker.
-fn arms_nothing(pagemap: &Pagemap, scratch: Scratch, offered: Features) -> Result<bool, UffdError> {
-    let fd = register(&scratch, offered & Features::WP_UNPOPULATED)?;
+fn arms_nothing(
+    pagemap: &Pagemap,
+    scratch: ScratchMapping,
+    offered: UffdFeatures,
+) -> Result<bool, UffdError> {
+    let fd = register(&scratch, offered & UffdFeatures::WP_UNPOPULATED)?;
     fd.arm(&scratch.range())?;
     Ok(first_entry(pagemap, &scratch)?.armed())
 }
 
 fn scan_arms_holes(pagemap: &Pagemap) -> Result<bool, UffdError> {
-    let scratch = Scratch::anonymous(PMD_SIZE)?;
-    let _registered = register(&scratch, Features::WP_ASYNC)?;
+    let scratch = ScratchMapping::anonymous(PMD_SIZE)?;
+    let _registered = register(&scratch, UffdFeatures::WP_ASYNC)?;
     pagemap.scan(
         &scratch.range(),
-        &Query::WRITTEN_AND_ARM,
+        &ScanQuery::WRITTEN_AND_ARM,
         &mut [PageRegion::default()],
         |_| (),
     )?;
@@ -149,7 +153,7 @@ fn dontneed_frees_tables() -> Result<bool, UffdError> {
     /// `VmPTE` is one number for the whole process: one self-test at a time.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let scratch = Scratch::anonymous(TABLES * PMD_SIZE)?;
+    let scratch = ScratchMapping::anonymous(TABLES * PMD_SIZE)?;
     (0..TABLES).for_each(|table| scratch.write(table * PMD_SIZE / PAGE_SIZE));
     let before = page_table_bytes(std::process::id())?;
     scratch.drop_pages()?;
@@ -160,19 +164,19 @@ fn dontneed_frees_tables() -> Result<bool, UffdError> {
 
 /// A fresh page is soft-dirty wherever the bit exists.
 fn soft_dirty(pagemap: &Pagemap) -> Result<bool, UffdError> {
-    let scratch = Scratch::anonymous(PAGE_SIZE)?;
+    let scratch = ScratchMapping::anonymous(PAGE_SIZE)?;
     scratch.write(0);
     Ok(first_entry(pagemap, &scratch)?.soft_dirty())
 }
 
-fn first_entry(pagemap: &Pagemap, scratch: &Scratch) -> Result<Entry, UffdError> {
-    let mut entries = [Entry::default()];
+fn first_entry(pagemap: &Pagemap, scratch: &ScratchMapping) -> Result<PagemapEntry, UffdError> {
+    let mut entries = [PagemapEntry::default()];
     pagemap.read(&scratch.range(), &mut entries)?;
     Ok(entries[0])
 }
 
 /// Reserves one huge page for a moment: mmap fails without a free one, and nothing is touched.
-fn hugetlb() -> Hugetlb {
+fn hugetlb() -> HugetlbPool {
     let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
     let length = PMD_SIZE as usize;
     let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -181,10 +185,10 @@ fn hugetlb() -> Hugetlb {
         Ok(mapping) => {
             // SAFETY: the mapping is ours and nothing refers to it.
             let _ = unsafe { rustix::mm::munmap(mapping, length) };
-            Hugetlb::Available
+            HugetlbPool::Available
         }
-        Err(Errno::NOMEM) => Hugetlb::NoFreePages,
-        Err(_) => Hugetlb::Unsupported,
+        Err(Errno::NOMEM) => HugetlbPool::NoFreePages,
+        Err(_) => HugetlbPool::Unsupported,
     }
 }
 

@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use super::{
-    Behaviour, Entry, PMD_SIZE, PageRegion, Pagemap, Query, UffdError, WrittenMeaning, pages_in,
+    KernelBehaviour, PMD_SIZE, PageRegion, Pagemap, PagemapEntry, ScanQuery, UffdError,
+    WrittenMeaning, pages_in,
 };
 
 /// Pages of 4 KiB, huge pages counted as their 4 KiB parts.
@@ -32,7 +33,7 @@ pub enum CountMethod {
 impl CountMethod {
     /// Chooses by what the kernel was seen to do. Written pages may only be asked for where an empty
     /// range is reported as written, which hugetlb never is.
-    pub fn choose(behaviour: &Behaviour, hugetlb: bool) -> Self {
+    pub fn choose(behaviour: &KernelBehaviour, hugetlb: bool) -> Self {
         match behaviour.written {
             None => Self::Entries,
             Some(WrittenMeaning::Fixed) if !hugetlb => Self::Written,
@@ -43,7 +44,7 @@ impl CountMethod {
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum CountProgress {
     /// There is more to walk.
     More,
     /// The whole range is counted.
@@ -52,13 +53,13 @@ pub enum Progress {
 
 /// A count that is made in steps, so that a huge VMA never holds up its caller for long.
 #[derive(Debug)]
-pub struct Counter {
+pub struct PageCounter {
     range: Range<u64>,
     next: u64,
     method: CountMethod,
     armed: u64,
     regions: Vec<PageRegion>,
-    entries: Vec<Entry>,
+    entries: Vec<PagemapEntry>,
 }
 
 /// The kernel's own buffer holds as many regions (`PAGEMAP_WALK_SIZE >> PAGE_SHIFT`).
@@ -66,7 +67,7 @@ const REGIONS: usize = 512;
 /// 32 KiB at a time: the size the kernel reads pagemap in.
 const ENTRIES: usize = 4096;
 
-impl Counter {
+impl PageCounter {
     /// Starts to count the pages of a page-aligned range inside one uffd-wp VMA.
     pub fn new(range: Range<u64>, method: CountMethod) -> Self {
         let mut counter = Self {
@@ -88,15 +89,15 @@ impl Counter {
     }
 
     /// Walks at most `budget` pages more, rounded up to 2 MiB (a huge page is not walked in parts).
-    pub fn step(&mut self, pagemap: &Pagemap, budget: u64) -> Result<Progress, UffdError> {
+    pub fn step(&mut self, pagemap: &Pagemap, budget: u64) -> Result<CountProgress, UffdError> {
         let part = self.next..self.step_end(budget);
         self.armed += self.armed_in(pagemap, &part)?;
         self.next = part.end;
         if self.next < self.range.end {
-            return Ok(Progress::More);
+            return Ok(CountProgress::More);
         }
         let written = pages_in(&self.range).saturating_sub(self.armed);
-        Ok(Progress::Done(PageCount {
+        Ok(CountProgress::Done(PageCount {
             armed: self.armed,
             written,
         }))
@@ -114,10 +115,10 @@ impl Counter {
     fn armed_in(&mut self, pagemap: &Pagemap, part: &Range<u64>) -> Result<u64, UffdError> {
         match self.method {
             CountMethod::Written => {
-                let written = self.scan(pagemap, part, &Query::WRITTEN)?;
+                let written = self.scan(pagemap, part, &ScanQuery::WRITTEN)?;
                 Ok(pages_in(part).saturating_sub(written))
             }
-            CountMethod::Armed => self.scan(pagemap, part, &Query::ARMED),
+            CountMethod::Armed => self.scan(pagemap, part, &ScanQuery::ARMED),
             CountMethod::Entries => self.read(pagemap, part),
         }
     }
@@ -126,7 +127,7 @@ impl Counter {
         &mut self,
         pagemap: &Pagemap,
         part: &Range<u64>,
-        query: &Query,
+        query: &ScanQuery,
     ) -> Result<u64, UffdError> {
         let mut pages = 0;
         pagemap.scan(part, query, &mut self.regions, |region| {
@@ -136,7 +137,7 @@ impl Counter {
     }
 
     fn read(&mut self, pagemap: &Pagemap, part: &Range<u64>) -> Result<u64, UffdError> {
-        self.entries.resize(ENTRIES, Entry::default());
+        self.entries.resize(ENTRIES, PagemapEntry::default());
         let (mut at, mut armed) = (part.start, 0);
         while at < part.end {
             let read = pagemap.read(&(at..part.end), &mut self.entries)?;
@@ -154,16 +155,16 @@ impl Counter {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::{Features, PAGE_SIZE, RegisterMode, Scratch, Userfaultfd, self_test};
+    use crate::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd, self_test};
 
-    fn count(scratch: &Scratch, method: CountMethod, budget: u64) -> (PageCount, u32) {
+    fn count(scratch: &ScratchMapping, method: CountMethod, budget: u64) -> (PageCount, u32) {
         let pagemap = Pagemap::own().unwrap();
-        let mut counter = Counter::new(scratch.range(), method);
+        let mut counter = PageCounter::new(scratch.range(), method);
         let mut steps = 1;
         loop {
             match counter.step(&pagemap, budget).unwrap() {
-                Progress::More => steps += 1,
-                Progress::Done(count) => return (count, steps),
+                CountProgress::More => steps += 1,
+                CountProgress::Done(count) => return (count, steps),
             }
         }
     }
@@ -182,9 +183,9 @@ mod tests {
         if !behaviour.features.is_async() {
             return;
         }
-        let scratch = Scratch::anonymous(4 * PMD_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(4 * PMD_SIZE).unwrap();
         let fd = Userfaultfd::open_user_mode_only().unwrap();
-        fd.enable(Features::WP_ASYNC).unwrap();
+        fd.enable(UffdFeatures::WP_ASYNC).unwrap();
         fd.register(&scratch.range(), RegisterMode::WP).unwrap();
         (512..1024).for_each(|page| scratch.write(page));
         (1536..2048).for_each(|page| scratch.write(page));
@@ -212,9 +213,9 @@ mod tests {
 
     #[test]
     fn the_method_follows_behaviour_not_version() {
-        let with = |written| Behaviour {
+        let with = |written| KernelBehaviour {
             written,
-            ..Behaviour::default()
+            ..KernelBehaviour::default()
         };
         let choose = CountMethod::choose;
         assert_eq!(choose(&with(None), false), CountMethod::Entries);

@@ -14,8 +14,8 @@ use super::abi::{
     UffdioApi, UffdioCopy, UffdioRange, UffdioRangeMode, UffdioWriteprotect, WAKE, WP,
     WRITEPROTECT, ZEROPAGE,
 };
-use super::message::{MESSAGE_BYTES, Message};
-use super::{Features, UffdError};
+use super::message::{MESSAGE_BYTES, UffdMessage};
+use super::{UffdError, UffdFeatures};
 
 /// What a registration asks for (`UFFDIO_REGISTER_MODE_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Userfaultfd {
         Ok(Self(fd))
     }
 
-    /// Takes ownership of the number in a [`Message::Fork`].
+    /// Takes ownership of the number in a [`UffdMessage::Fork`].
     ///
     /// # Safety
     /// `fd` came from such a message of this process and nothing else owns it.
@@ -77,8 +77,8 @@ impl Userfaultfd {
 
     /// Starts the protocol with `features`; returns those the kernel offers (`UFFDIO_API`).
     ///
-    /// A kernel that lacks one of them answers EINVAL: ask [`Features::offered`] first.
-    pub fn enable(&self, features: Features) -> Result<Features, UffdError> {
+    /// A kernel that lacks one of them answers EINVAL: ask [`UffdFeatures::offered`] first.
+    pub fn enable(&self, features: UffdFeatures) -> Result<UffdFeatures, UffdError> {
         let mut api = UffdioApi {
             api: API_VERSION,
             features: features.0,
@@ -88,7 +88,7 @@ impl Userfaultfd {
         unsafe { self.call::<API, _>(&mut api) }.map_err(|e| {
             UffdError::system("UFFDIO_API refuses features", features.to_string(), e)
         })?;
-        Ok(Features(api.features))
+        Ok(UffdFeatures(api.features))
     }
 
     /// Registers a page-aligned range; returns the bit mask of ioctls it allows.
@@ -198,13 +198,17 @@ impl Userfaultfd {
     }
 
     /// Appends the queued messages, at most 16 a call; none when there are none.
-    pub fn read_messages(&self, messages: &mut Vec<Message>) -> Result<(), UffdError> {
+    pub fn read_messages(&self, messages: &mut Vec<UffdMessage>) -> Result<(), UffdError> {
         let mut buffer = [[0; MESSAGE_BYTES]; 16];
         let length = match rustix::io::read(&self.0, buffer.as_flattened_mut()) {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
             result => result.map_err(|e| UffdError::system("cannot read", "userfaultfd", e))?,
         };
-        messages.extend(buffer[..length / MESSAGE_BYTES].iter().map(Message::parse));
+        messages.extend(
+            buffer[..length / MESSAGE_BYTES]
+                .iter()
+                .map(UffdMessage::parse),
+        );
         Ok(())
     }
 
@@ -216,7 +220,7 @@ impl Userfaultfd {
     }
 }
 
-impl Features {
+impl UffdFeatures {
     /// Those this kernel offers, asked on a userfaultfd that is thrown away.
     pub fn offered() -> Result<Self, UffdError> {
         let fd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
@@ -310,7 +314,7 @@ unsafe impl rustix::ioctl::Ioctl for NewFd {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::{PAGE_SIZE, Scratch};
+    use crate::{PAGE_SIZE, ScratchMapping};
 
     #[test]
     fn an_early_stop_tells_how_far_it_came() {
@@ -321,9 +325,9 @@ mod tests {
 
     #[test]
     fn a_sync_fault_arrives_as_a_message_and_is_resolved() {
-        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(PAGE_SIZE).unwrap();
         let fd = Userfaultfd::open_user_mode_only().unwrap();
-        fd.enable(Features::default()).unwrap();
+        fd.enable(UffdFeatures::default()).unwrap();
         let range = scratch.range();
         fd.register(&range, RegisterMode::WP).unwrap();
         scratch.write(0);
@@ -337,7 +341,7 @@ mod tests {
             }
             fd.resolve(&range).unwrap();
         });
-        let expected = Message::Fault {
+        let expected = UffdMessage::Fault {
             address: range.start,
             write_protect: true,
             write: true,
@@ -347,9 +351,9 @@ mod tests {
 
     #[test]
     fn copy_fills_a_missing_page() {
-        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(PAGE_SIZE).unwrap();
         let fd = Userfaultfd::open_user_mode_only().unwrap();
-        fd.enable(Features::default()).unwrap();
+        fd.enable(UffdFeatures::default()).unwrap();
         fd.register(&scratch.range(), RegisterMode::MISSING_WP)
             .unwrap();
         let page = [7u8; PAGE_SIZE as usize];
@@ -361,7 +365,7 @@ mod tests {
     #[test]
     fn a_refused_range_is_named() {
         let fd = Userfaultfd::open_user_mode_only().unwrap();
-        fd.enable(Features::default()).unwrap();
+        fd.enable(UffdFeatures::default()).unwrap();
         let error = fd
             .register(&(0x1000..0x3000), RegisterMode::WP)
             .unwrap_err();

@@ -3,20 +3,20 @@
 use std::fs;
 
 use super::error::is_gone;
-use super::{Features, UffdError};
+use super::{UffdError, UffdFeatures};
 
 /// State of a userfaultfd, read from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FdInfo {
+pub struct UffdFdInfo {
     /// Faults queued and not yet read by the handler.
     pub pending: u64,
     /// Faults queued, read or not, whose threads wait.
     pub total: u64,
     /// The features it was opened with.
-    pub features: Features,
+    pub features: UffdFeatures,
 }
 
-impl FdInfo {
+impl UffdFdInfo {
     /// Parses the file; `None` if it is not that of a userfaultfd.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let decimal = |key| std::str::from_utf8(field(text, key)?).ok()?.parse().ok();
@@ -25,7 +25,7 @@ impl FdInfo {
         Some(Self {
             pending: decimal(b"pending:")?,
             total: decimal(b"total:")?,
-            features: Features(u64::from_str_radix(features, 16).ok()?),
+            features: UffdFeatures(u64::from_str_radix(features, 16).ok()?),
         })
     }
 }
@@ -37,7 +37,7 @@ fn field<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
 
 /// Every userfaultfd a process holds, by its number there. A tracker may hold that of another process, so a
 /// process with uffd-wp VMAs can have none.
-pub fn userfaultfds(pid: u32) -> Result<Vec<(i32, FdInfo)>, UffdError> {
+pub fn userfaultfds(pid: u32) -> Result<Vec<(i32, UffdFdInfo)>, UffdError> {
     let directory = format!("/proc/{pid}/fd");
     let list = || UffdError::of_process(pid, "cannot list", &directory);
     let entries = fs::read_dir(&directory).map_err(list())?;
@@ -66,7 +66,7 @@ pub fn userfaultfds(pid: u32) -> Result<Vec<(i32, FdInfo)>, UffdError> {
             Err(error) if is_gone(&error) => continue,
             text => text.map_err(|e| UffdError::system("cannot read", &path, e))?,
         };
-        let info = FdInfo::parse(&text).ok_or_else(|| UffdError::format(&path, &text))?;
+        let info = UffdFdInfo::parse(&text).ok_or_else(|| UffdError::format(&path, &text))?;
         found.push((number, info));
     }
     Ok(found)
@@ -86,25 +86,25 @@ mod tests {
 
     #[test]
     fn captured() {
-        let info = FdInfo::parse(CAPTURED).unwrap();
+        let info = UffdFdInfo::parse(CAPTURED).unwrap();
         assert_eq!((info.pending, info.total), (1, 3));
         assert!(info.features.is_async());
     }
 
     #[test]
     fn another_kind_of_file() {
-        assert_eq!(FdInfo::parse(b"pos:\t0\nflags:\t02\n"), None);
-        assert_eq!(FdInfo::parse(b""), None);
+        assert_eq!(UffdFdInfo::parse(b"pos:\t0\nflags:\t02\n"), None);
+        assert_eq!(UffdFdInfo::parse(b""), None);
     }
 
     #[test]
     fn our_own_is_found_by_number_and_features() {
         let fd = Userfaultfd::open_user_mode_only().unwrap();
-        fd.enable(Features::EVENT_REMAP).unwrap();
+        fd.enable(UffdFeatures::EVENT_REMAP).unwrap();
         let number = fd.as_fd().as_raw_fd();
         let all = userfaultfds(std::process::id()).unwrap();
         let (_, info) = all.iter().find(|(n, _)| *n == number).unwrap();
-        assert!(info.features.contains(Features::EVENT_REMAP) && !info.features.is_async());
+        assert!(info.features.contains(UffdFeatures::EVENT_REMAP) && !info.features.is_async());
     }
 
     #[test]
@@ -115,7 +115,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_parse_or_not(text: Vec<u8>) {
-            let _ = FdInfo::parse(&text);
+            let _ = UffdFdInfo::parse(&text);
         }
     }
 }

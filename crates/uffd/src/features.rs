@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// A set of features. Bits without a name here are kept and shown, never refused.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Features(pub u64);
+pub struct UffdFeatures(pub u64);
 
-impl Features {
+impl UffdFeatures {
     /// Tells the handler of each fork; the child's copy stays registered.
     pub const EVENT_FORK: Self = Self(1 << 1);
     /// Tells the handler of each mremap; the moved range stays registered.
@@ -34,14 +34,14 @@ impl Features {
     }
 }
 
-impl BitOr for Features {
+impl BitOr for UffdFeatures {
     type Output = Self;
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 }
 
-impl BitAnd for Features {
+impl BitAnd for UffdFeatures {
     type Output = Self;
     fn bitand(self, other: Self) -> Self {
         Self(self.0 & other.0)
@@ -70,7 +70,7 @@ const NAMES: &[(u32, &str)] = &[
     (31, "INITIALIZED"),
 ];
 
-impl fmt::Display for Features {
+impl fmt::Display for UffdFeatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = NAMES.iter().filter(|(bit, _)| self.0 & (1 << bit) != 0);
         let mut unnamed = self.0;
@@ -88,7 +88,7 @@ impl fmt::Display for Features {
     }
 }
 
-impl fmt::Debug for Features {
+impl fmt::Debug for UffdFeatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
@@ -101,20 +101,20 @@ mod tests {
     #[test]
     fn unknown_bits_are_shown_as_a_number() {
         assert_eq!(
-            Features(0x8000_a000).to_string(),
+            UffdFeatures(0x8000_a000).to_string(),
             "WP_UNPOPULATED|WP_ASYNC|INITIALIZED"
         );
         assert_eq!(
-            Features(1 << 40 | 1 << 15).to_string(),
+            UffdFeatures(1 << 40 | 1 << 15).to_string(),
             "WP_ASYNC|0x10000000000"
         );
-        assert_eq!(Features(0).to_string(), "none");
+        assert_eq!(UffdFeatures(0).to_string(), "none");
     }
 
     #[test]
     fn contains_asks_for_every_bit() {
-        let both = Features::EVENT_FORK | Features::WP_ASYNC;
-        assert!(both.contains(Features::EVENT_FORK) && both.is_async());
-        assert!(!Features::EVENT_FORK.contains(both));
+        let both = UffdFeatures::EVENT_FORK | UffdFeatures::WP_ASYNC;
+        assert!(both.contains(UffdFeatures::EVENT_FORK) && both.is_async());
+        assert!(!UffdFeatures::EVENT_FORK.contains(both));
     }
 }

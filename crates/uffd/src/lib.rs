@@ -23,23 +23,23 @@ mod scratch;
 mod smaps;
 
 pub use backing::{Backing, HugetlbDevices, ShmemDevices};
-pub use behaviour::{Behaviour, Hugetlb, WrittenMeaning, self_test};
-pub use count::{CountMethod, Counter, PageCount, Progress};
+pub use behaviour::{HugetlbPool, KernelBehaviour, WrittenMeaning, self_test};
+pub use count::{CountMethod, CountProgress, PageCount, PageCounter};
 pub use error::{ProcessGone, UffdError, unless_gone};
 pub use fd::{RegisterMode, Userfaultfd};
-pub use fdinfo::{FdInfo, userfaultfds};
-pub use features::Features;
+pub use fdinfo::{UffdFdInfo, userfaultfds};
+pub use features::UffdFeatures;
 pub use memory::ProcessMemory;
-pub use message::Message;
-pub use pagemap::{Entry, Pagemap};
+pub use message::UffdMessage;
+pub use pagemap::{Pagemap, PagemapEntry};
 pub use privilege::{Capability, Privilege, UserNamespace};
 pub use process::{
     ProcessStat, arguments, cgroup_path, clear_soft_dirty, comm, page_table_bytes, parse_cgroup,
     parse_stat, parse_status_kb, pids_of, stat,
 };
-pub use scan::{ArmScan, Categories, PageRegion, Query, Scanned};
-pub use scratch::Scratch;
-pub use smaps::{Maps, Smaps, VmFlags, Vma, maps, smaps};
+pub use scan::{ArmOutcome, PageCategories, PageRegion, ScanOutcome, ScanQuery};
+pub use scratch::ScratchMapping;
+pub use smaps::{MapsFile, ProcVma, VmFlags, VmaReader, maps, smaps};
 
 /// The unit of every page number here: 4 KiB, the base page of x86-64.
 pub const PAGE_SIZE: u64 = 4096;

@@ -78,12 +78,12 @@ fn piece(address: u64, length: usize) -> libc::iovec {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::{Entry, Pagemap, Scratch};
+    use crate::{Pagemap, PagemapEntry, ScratchMapping};
 
     #[test]
     fn reads_up_to_the_first_page_that_is_not_mapped() {
         let own = ProcessMemory::of(std::process::id());
-        let scratch = Scratch::anonymous(2 * PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(2 * PAGE_SIZE).unwrap();
         scratch.store(1, 7);
         let mut bytes = vec![9; 2 * PAGE_SIZE as usize];
         let read = own.read(scratch.range().start, &mut bytes).unwrap();
@@ -95,12 +95,12 @@ mod tests {
     #[test]
     fn populating_maps_every_page_and_passes_over_holes() {
         let own = ProcessMemory::of(std::process::id());
-        let scratch = Scratch::anonymous(3 * PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(3 * PAGE_SIZE).unwrap();
         assert_eq!(own.populate(&scratch.range()).unwrap(), 0);
-        let mut entries = [Entry::default(); 3];
+        let mut entries = [PagemapEntry::default(); 3];
         let pagemap = Pagemap::own().unwrap();
         pagemap.read(&scratch.range(), &mut entries).unwrap();
-        assert_eq!(entries.map(Entry::present), [true; 3]);
+        assert_eq!(entries.map(PagemapEntry::present), [true; 3]);
         assert_eq!(own.populate(&(0x1000..0x4000)).unwrap(), 3);
     }
 

@@ -5,7 +5,7 @@ pub const MESSAGE_BYTES: usize = 32;
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
+pub enum UffdMessage {
     /// A thread waits for a page; `address` is rounded down to its page unless `EXACT_ADDRESS`.
     Fault {
         /// Address of the access.
@@ -30,7 +30,7 @@ pub enum Message {
         length: u64,
     },
     /// Pages were removed (`MADV_DONTNEED`, `MADV_REMOVE`) or unmapped.
-    Gone {
+    Removed {
         /// First address.
         start: u64,
         /// Address after the last.
@@ -45,7 +45,7 @@ pub enum Message {
     },
 }
 
-impl Message {
+impl UffdMessage {
     /// Reads one message as the kernel wrote it.
     pub fn parse(bytes: &[u8; MESSAGE_BYTES]) -> Self {
         // Every argument starts at byte 8 and is made of little-endian 64-bit words.
@@ -64,12 +64,12 @@ impl Message {
                 to: second,
                 length: third,
             },
-            0x15 => Self::Gone {
+            0x15 => Self::Removed {
                 start: first,
                 end: second,
                 unmapped: false,
             },
-            0x16 => Self::Gone {
+            0x16 => Self::Removed {
                 start: first,
                 end: second,
                 unmapped: true,
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn a_write_protect_fault() {
         assert_eq!(
-            Message::parse(&message(0x12, [3, 0x7000, 0])),
-            Message::Fault {
+            UffdMessage::parse(&message(0x12, [3, 0x7000, 0])),
+            UffdMessage::Fault {
                 address: 0x7000,
                 write_protect: true,
                 write: true
@@ -114,35 +114,35 @@ mod tests {
     #[test]
     fn events() {
         assert_eq!(
-            Message::parse(&message(0x13, [7, 0, 0])),
-            Message::Fork { fd: 7 }
+            UffdMessage::parse(&message(0x13, [7, 0, 0])),
+            UffdMessage::Fork { fd: 7 }
         );
         assert_eq!(
-            Message::parse(&message(0x14, [1, 2, 3])),
-            Message::Remap {
+            UffdMessage::parse(&message(0x14, [1, 2, 3])),
+            UffdMessage::Remap {
                 from: 1,
                 to: 2,
                 length: 3
             }
         );
         assert_eq!(
-            Message::parse(&message(0x16, [1, 2, 0])),
-            Message::Gone {
+            UffdMessage::parse(&message(0x16, [1, 2, 0])),
+            UffdMessage::Removed {
                 start: 1,
                 end: 2,
                 unmapped: true
             }
         );
         assert_eq!(
-            Message::parse(&message(0x42, [0; 3])),
-            Message::Unknown { event: 0x42 }
+            UffdMessage::parse(&message(0x42, [0; 3])),
+            UffdMessage::Unknown { event: 0x42 }
         );
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_some_message(bytes: [u8; MESSAGE_BYTES]) {
-            let _ = Message::parse(&bytes);
+            let _ = UffdMessage::parse(&bytes);
         }
     }
 }

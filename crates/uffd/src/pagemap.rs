@@ -10,12 +10,12 @@ use super::{PAGE_SIZE, ProcessGone, UffdError, pages_in};
 /// One entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Entry(pub u64);
+pub struct PagemapEntry(pub u64);
 
 /// `PTE_MARKER_UFFD_WP`, kept in the offset of a marker's swap entry.
 const MARKER_UFFD_WP: u64 = 1;
 
-impl Entry {
+impl PagemapEntry {
     /// The soft-dirty bit; always clear without `CONFIG_MEM_SOFT_DIRTY`.
     pub const fn soft_dirty(self) -> bool {
         self.bit(55)
@@ -86,12 +86,16 @@ impl Pagemap {
 
     /// Reads the entries of a range from its first page on, as many as fit into `entries`; returns
     /// how many. A range outside of the address space reads as if that were gone.
-    pub fn read(&self, range: &Range<u64>, entries: &mut [Entry]) -> Result<usize, UffdError> {
+    pub fn read(
+        &self,
+        range: &Range<u64>,
+        entries: &mut [PagemapEntry],
+    ) -> Result<usize, UffdError> {
         let wanted = entries.len().min(pages_in(range) as usize);
         if wanted == 0 {
             return Ok(0);
         }
-        let offset = range.start / PAGE_SIZE * size_of::<Entry>() as u64;
+        let offset = range.start / PAGE_SIZE * size_of::<PagemapEntry>() as u64;
         let bytes = as_bytes(&mut entries[..wanted]);
         let result = loop {
             match rustix::io::pread(&self.fd, &mut *bytes, offset) {
@@ -104,7 +108,7 @@ impl Pagemap {
         if length == 0 {
             return Err(ProcessGone { pid: self.pid }.into());
         }
-        Ok(length / size_of::<Entry>())
+        Ok(length / size_of::<PagemapEntry>())
     }
 }
 
@@ -118,10 +122,13 @@ fn open(path: &str) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn as_bytes(entries: &mut [Entry]) -> &mut [u8] {
+fn as_bytes(entries: &mut [PagemapEntry]) -> &mut [u8] {
     // SAFETY: an entry is a transparent u64: any bytes are one, and its size has no padding.
     unsafe {
-        std::slice::from_raw_parts_mut(entries.as_mut_ptr().cast(), size_of_val::<[Entry]>(entries))
+        std::slice::from_raw_parts_mut(
+            entries.as_mut_ptr().cast(),
+            size_of_val::<[PagemapEntry]>(entries),
+        )
     }
 }
 
@@ -129,42 +136,48 @@ fn as_bytes(entries: &mut [Entry]) -> &mut [u8] {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::Scratch;
+    use crate::ScratchMapping;
 
     const SWAP_AND_ARMED: u64 = 1 << 62 | 1 << 57;
 
     #[test]
     fn markers_of_both_encodings() {
-        assert!(Entry(SWAP_AND_ARMED | 1 << 5 | 31).is_marker());
-        assert!(Entry(SWAP_AND_ARMED | 1 << 5 | 30).is_marker());
+        assert!(PagemapEntry(SWAP_AND_ARMED | 1 << 5 | 31).is_marker());
+        assert!(PagemapEntry(SWAP_AND_ARMED | 1 << 5 | 30).is_marker());
     }
 
     #[test]
     fn what_is_armed_but_no_marker() {
-        assert!(!Entry(1 << 63 | 1 << 57).is_marker(), "a present page");
         assert!(
-            !Entry(SWAP_AND_ARMED | 77 << 5 | 2).is_marker(),
+            !PagemapEntry(1 << 63 | 1 << 57).is_marker(),
+            "a present page"
+        );
+        assert!(
+            !PagemapEntry(SWAP_AND_ARMED | 77 << 5 | 2).is_marker(),
             "a page in swap file 2"
         );
-        assert!(!Entry(1 << 62 | 4 << 5 | 31).is_marker(), "a guard marker");
         assert!(
-            !Entry(SWAP_AND_ARMED).is_marker(),
+            !PagemapEntry(1 << 62 | 4 << 5 | 31).is_marker(),
+            "a guard marker"
+        );
+        assert!(
+            !PagemapEntry(SWAP_AND_ARMED).is_marker(),
             "a reader without CAP_SYS_ADMIN"
         );
     }
 
     #[test]
     fn present_pages_and_holes_of_our_own() {
-        let scratch = Scratch::anonymous(4 * PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(4 * PAGE_SIZE).unwrap();
         scratch.write(1);
-        let mut entries = [Entry::default(); 8];
+        let mut entries = [PagemapEntry::default(); 8];
         let read = Pagemap::own()
             .unwrap()
             .read(&scratch.range(), &mut entries)
             .unwrap();
         assert_eq!(read, 4);
         assert_eq!(
-            entries.map(Entry::present)[..4],
+            entries.map(PagemapEntry::present)[..4],
             [false, true, false, false]
         );
     }
@@ -178,7 +191,7 @@ mod tests {
         let pagemap = Pagemap::open(child.id()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        let read = pagemap.read(&(0..PAGE_SIZE), &mut [Entry(0)]);
+        let read = pagemap.read(&(0..PAGE_SIZE), &mut [PagemapEntry(0)]);
         assert!(read.unwrap_err().is_gone());
         assert!(Pagemap::open(child.id()).unwrap_err().is_gone());
     }

@@ -12,9 +12,9 @@ use super::{Pagemap, UffdError};
 /// A set of page categories (`PAGE_IS_*` of linux/fs.h); unknown bits are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Categories(pub u64);
+pub struct PageCategories(pub u64);
 
-impl Categories {
+impl PageCategories {
     /// The VMA is registered for async write-protection.
     pub const WPALLOWED: Self = Self(1 << 0);
     /// Written since it was armed, or never armed.
@@ -36,7 +36,7 @@ impl Categories {
     }
 }
 
-impl BitOr for Categories {
+impl BitOr for PageCategories {
     type Output = Self;
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -51,39 +51,39 @@ pub struct PageRegion {
     pub start: u64,
     /// Address after the last.
     pub end: u64,
-    /// Those asked for with [`Query::returned`].
-    pub categories: Categories,
+    /// Those asked for with [`ScanQuery::returned`].
+    pub categories: PageCategories,
 }
 
 /// Which pages to report, and what to do to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Query {
+pub struct ScanQuery {
     /// Categories to negate before the two masks are applied.
-    pub inverted: Categories,
+    pub inverted: PageCategories,
     /// A page must be in all of these.
-    pub all_of: Categories,
+    pub all_of: PageCategories,
     /// A page must be in one of these, if any is given.
-    pub any_of: Categories,
+    pub any_of: PageCategories,
     /// Categories to report. Asking for more than `WRITTEN` leaves the kernel's fast path (20 times slower).
-    pub returned: Categories,
+    pub returned: PageCategories,
     /// Arm the reported pages that are written (`PM_SCAN_WP_MATCHING`), in the same step.
     pub arm: bool,
     /// Fail with EPERM on a VMA that is not tracked in async mode (`PM_SCAN_CHECK_WPASYNC`).
     pub require_async: bool,
 }
 
-impl Query {
+impl ScanQuery {
     /// The fast question: which pages are written.
     pub const WRITTEN: Self = Self {
-        inverted: Categories(0),
-        all_of: Categories::WRITTEN,
-        any_of: Categories(0),
-        returned: Categories::WRITTEN,
+        inverted: PageCategories(0),
+        all_of: PageCategories::WRITTEN,
+        any_of: PageCategories(0),
+        returned: PageCategories::WRITTEN,
         arm: false,
         require_async: false,
     };
 
-    /// As [`Query::WRITTEN`], and arms what it reports: one round of tracking.
+    /// As [`ScanQuery::WRITTEN`], and arms what it reports: one round of tracking.
     pub const WRITTEN_AND_ARM: Self = Self {
         arm: true,
         require_async: true,
@@ -92,10 +92,10 @@ impl Query {
 
     /// Memory that is registered for async write-protection, armed or not, there or not.
     pub const REGISTERED: Self = Self {
-        inverted: Categories(0),
-        all_of: Categories::WPALLOWED,
-        any_of: Categories(0),
-        returned: Categories::WPALLOWED,
+        inverted: PageCategories(0),
+        all_of: PageCategories::WPALLOWED,
+        any_of: PageCategories(0),
+        returned: PageCategories::WPALLOWED,
         arm: false,
         require_async: false,
     };
@@ -103,10 +103,10 @@ impl Query {
     /// Armed pages, markers included. Pages with neither flag are not there: they were never armed, and
     /// kernels differ in whether such a page is written.
     pub const ARMED: Self = Self {
-        inverted: Categories::WRITTEN,
-        all_of: Categories::WRITTEN,
-        any_of: Categories(Categories::PRESENT.0 | Categories::SWAPPED.0),
-        returned: Categories(0),
+        inverted: PageCategories::WRITTEN,
+        all_of: PageCategories::WRITTEN,
+        any_of: PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0),
+        returned: PageCategories(0),
         arm: false,
         require_async: false,
     };
@@ -114,7 +114,7 @@ impl Query {
 
 /// What one call did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scanned {
+pub struct ScanOutcome {
     /// How many regions of the buffer it filled.
     pub regions: usize,
     /// Where the walk ended: before the end of the range if the buffer was full.
@@ -123,9 +123,9 @@ pub struct Scanned {
 
 /// What one call that arms did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArmScan {
+pub enum ArmOutcome {
     /// All it walked is armed, and what was written before is in the buffer.
-    Walked(Scanned),
+    Walked(ScanOutcome),
     /// It came to memory that is not registered for async write-protection, and stopped. So many regions of the
     /// buffer were reported and armed before; the call does not say where it stopped.
     Refused {
@@ -162,9 +162,9 @@ impl Pagemap {
     pub fn scan_once(
         &self,
         range: &Range<u64>,
-        query: &Query,
+        query: &ScanQuery,
         regions: &mut [PageRegion],
-    ) -> Result<Scanned, UffdError> {
+    ) -> Result<ScanOutcome, UffdError> {
         let mut arg = PmScanArg {
             size: size_of::<PmScanArg>() as u64,
             flags: flag(query.arm, WP_MATCHING) | flag(query.require_async, CHECK_WPASYNC),
@@ -184,7 +184,7 @@ impl Pagemap {
         // SAFETY: the kernel reads one pm_scan_arg, writes its walk_end and at most vec_len regions.
         let result = unsafe { rustix::ioctl::ioctl(self, ScanCall(&mut arg)) };
         let failed = UffdError::of_process(self.pid(), "PAGEMAP_SCAN of", self.path());
-        Ok(Scanned {
+        Ok(ScanOutcome {
             regions: result.map_err(failed)?,
             walk_end: arg.walk_end,
         })
@@ -195,7 +195,7 @@ impl Pagemap {
     pub fn scan(
         &self,
         range: &Range<u64>,
-        query: &Query,
+        query: &ScanQuery,
         regions: &mut [PageRegion],
         mut each: impl FnMut(PageRegion),
     ) -> Result<(), UffdError> {
@@ -221,16 +221,16 @@ impl Pagemap {
     pub fn arm_once(
         &self,
         range: &Range<u64>,
-        query: &Query,
+        query: &ScanQuery,
         regions: &mut [PageRegion],
-    ) -> Result<ArmScan, UffdError> {
+    ) -> Result<ArmOutcome, UffdError> {
         regions.fill(PageRegion::default());
         match self.scan_once(range, query, regions) {
             Err(e) if e.errno() == Some(Errno::PERM) => {
                 let regions = regions.iter().take_while(|region| region.end != 0).count();
-                Ok(ArmScan::Refused { regions })
+                Ok(ArmOutcome::Refused { regions })
             }
-            result => result.map(ArmScan::Walked),
+            result => result.map(ArmOutcome::Walked),
         }
     }
 
@@ -243,7 +243,7 @@ impl Pagemap {
     /// Whether this kernel has `PAGEMAP_SCAN` at all.
     pub fn can_scan(&self) -> Result<bool, UffdError> {
         let mut regions = [PageRegion::default()];
-        match self.scan_once(&(0..0), &Query::WRITTEN, &mut regions) {
+        match self.scan_once(&(0..0), &ScanQuery::WRITTEN, &mut regions) {
             Ok(_) => Ok(true),
             Err(e) if e.errno() == Some(Errno::NOTTY) => Ok(false),
             Err(e) => Err(e),
@@ -284,7 +284,7 @@ unsafe impl rustix::ioctl::Ioctl for ScanCall<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::{Features, PAGE_SIZE, RegisterMode, Scratch, Userfaultfd, pages_in};
+    use crate::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd, pages_in};
 
     #[test]
     fn the_opcode_is_that_of_the_header() {
@@ -295,12 +295,12 @@ mod tests {
     #[test]
     fn a_full_buffer_continues_where_it_ended() {
         let pagemap = Pagemap::own().unwrap();
-        if !pagemap.can_scan().unwrap() || !Features::offered().unwrap().is_async() {
+        if !pagemap.can_scan().unwrap() || !UffdFeatures::offered().unwrap().is_async() {
             return;
         }
-        let scratch = Scratch::anonymous(64 * PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(64 * PAGE_SIZE).unwrap();
         let fd = Userfaultfd::open_user_mode_only().unwrap();
-        fd.enable(Features::WP_ASYNC).unwrap();
+        fd.enable(UffdFeatures::WP_ASYNC).unwrap();
         fd.register(&scratch.range(), RegisterMode::WP).unwrap();
         fd.arm(&scratch.range()).unwrap();
         (0..64).step_by(2).for_each(|page| scratch.write(page));
@@ -308,16 +308,19 @@ mod tests {
         let mut buffer = [PageRegion::default(); 5];
         let mut found = Vec::new();
         pagemap
-            .scan(&scratch.range(), &Query::WRITTEN, &mut buffer, |region| {
-                found.push(region)
-            })
+            .scan(
+                &scratch.range(),
+                &ScanQuery::WRITTEN,
+                &mut buffer,
+                |region| found.push(region),
+            )
             .unwrap();
         assert_eq!(found.len(), 32);
         assert!(found.iter().all(|r| pages_in(&(r.start..r.end)) == 1));
 
         let mut armed = 0;
         pagemap
-            .scan(&scratch.range(), &Query::ARMED, &mut buffer, |r| {
+            .scan(&scratch.range(), &ScanQuery::ARMED, &mut buffer, |r| {
                 armed += pages_in(&(r.start..r.end))
             })
             .unwrap();
@@ -328,23 +331,23 @@ mod tests {
     #[test]
     fn what_is_armed_before_a_refusal_is_reported() {
         let pagemap = Pagemap::own().unwrap();
-        if !pagemap.can_scan().unwrap() || !Features::offered().unwrap().is_async() {
+        if !pagemap.can_scan().unwrap() || !UffdFeatures::offered().unwrap().is_async() {
             return;
         }
-        let scratch = Scratch::anonymous(3 * PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(3 * PAGE_SIZE).unwrap();
         let (range, registered) = (scratch.range(), scratch.range().start + 2 * PAGE_SIZE);
         let registered = range.start..registered;
         let fd = Userfaultfd::open_user_mode_only().unwrap();
-        fd.enable(Features::WP_ASYNC).unwrap();
+        fd.enable(UffdFeatures::WP_ASYNC).unwrap();
         fd.register(&registered, RegisterMode::WP).unwrap();
         (0..3).for_each(|page| scratch.write(page));
         let mut buffer = [PageRegion::default(); 4];
         let mut arm = || {
-            let scan = pagemap.arm_once(&range, &Query::WRITTEN_AND_ARM, &mut buffer);
+            let scan = pagemap.arm_once(&range, &ScanQuery::WRITTEN_AND_ARM, &mut buffer);
             (scan.unwrap(), buffer[0].start..buffer[0].end)
         };
-        assert_eq!(arm(), (ArmScan::Refused { regions: 1 }, registered));
-        assert_eq!(arm(), (ArmScan::Refused { regions: 0 }, 0..0), "armed");
+        assert_eq!(arm(), (ArmOutcome::Refused { regions: 1 }, registered));
+        assert_eq!(arm(), (ArmOutcome::Refused { regions: 0 }, 0..0), "armed");
     }
 
     #[test]
@@ -353,9 +356,9 @@ mod tests {
         if !pagemap.can_scan().unwrap() {
             return;
         }
-        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(PAGE_SIZE).unwrap();
         let mut buffer = [PageRegion::default(); 1];
-        let result = pagemap.scan_once(&scratch.range(), &Query::WRITTEN_AND_ARM, &mut buffer);
+        let result = pagemap.scan_once(&scratch.range(), &ScanQuery::WRITTEN_AND_ARM, &mut buffer);
         assert_eq!(result.unwrap_err().errno(), Some(Errno::PERM));
     }
 }

@@ -15,7 +15,7 @@ const GUARD_REMOVE: i32 = 103;
 /// Memory of our own, aligned to 2 MiB, whose pages are what its user makes of them. No reference into it
 /// exists, so that the kernel may change it at any time.
 #[derive(Debug)]
-pub struct Scratch {
+pub struct ScratchMapping {
     /// The whole mapping, including what is lost to alignment.
     mapping: *mut u8,
     mapped: usize,
@@ -24,11 +24,11 @@ pub struct Scratch {
 }
 
 // SAFETY: it is an address range; all access is volatile, by byte, and checked against its length.
-unsafe impl Send for Scratch {}
+unsafe impl Send for ScratchMapping {}
 // SAFETY: as above; racing byte accesses to it see one or the other value.
-unsafe impl Sync for Scratch {}
+unsafe impl Sync for ScratchMapping {}
 
-impl Scratch {
+impl ScratchMapping {
     /// Anonymous private memory without huge pages.
     pub fn anonymous(length: u64) -> Result<Self, UffdError> {
         Self::aligned(length, MapFlags::PRIVATE)
@@ -166,7 +166,7 @@ fn map(length: usize, flags: MapFlags, file: Option<&File>) -> Result<*mut u8, U
     Ok(mapping.map_err(failed)?.cast())
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchMapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours and nothing refers to it any more. It cannot fail: whole mapping.
         let _ = unsafe { rustix::mm::munmap(self.mapping.cast(), self.mapped) };

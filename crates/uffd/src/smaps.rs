@@ -12,7 +12,7 @@ use super::error::is_gone;
 
 /// One VMA as smaps shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vma {
+pub struct ProcVma {
     /// First address.
     pub start: u64,
     /// Address after the last.
@@ -84,7 +84,7 @@ impl VmFlags {
     }
 }
 
-impl Vma {
+impl ProcVma {
     /// Its addresses.
     pub fn range(&self) -> Range<u64> {
         self.start..self.end
@@ -97,13 +97,15 @@ impl Vma {
 }
 
 /// The VMAs of a process. Ends early, without an error, when the process ends.
-pub fn smaps(pid: u32) -> Result<Smaps<BufReader<File>>, UffdError> {
-    open(pid, "smaps").map(|(file, path)| Smaps::new(BufReader::with_capacity(1 << 16, file), path))
+pub fn smaps(pid: u32) -> Result<VmaReader<BufReader<File>>, UffdError> {
+    open(pid, "smaps")
+        .map(|(file, path)| VmaReader::new(BufReader::with_capacity(1 << 16, file), path))
 }
 
 /// The VMAs of a process without flags and page size (`/proc/PID/maps`): smaps walks every page table, this none.
-pub fn maps(pid: u32) -> Result<Smaps<BufReader<File>>, UffdError> {
-    open(pid, "maps").map(|(file, path)| Smaps::new(BufReader::with_capacity(1 << 16, file), path))
+pub fn maps(pid: u32) -> Result<VmaReader<BufReader<File>>, UffdError> {
+    open(pid, "maps")
+        .map(|(file, path)| VmaReader::new(BufReader::with_capacity(1 << 16, file), path))
 }
 
 fn open(pid: u32, name: &str) -> Result<(File, String), UffdError> {
@@ -115,39 +117,39 @@ fn open(pid: u32, name: &str) -> Result<(File, String), UffdError> {
 /// The open `/proc/PID/maps` of one address space: what the process executes later is not in it, and it serves on when
 /// the first thread of the process has ended.
 #[derive(Debug)]
-pub struct Maps {
+pub struct MapsFile {
     file: File,
     path: String,
 }
 
-impl Maps {
+impl MapsFile {
     /// Of the address space that a process has now.
     pub fn open(pid: u32) -> Result<Self, UffdError> {
         open(pid, "maps").map(|(file, path)| Self { file, path })
     }
 
     /// The VMAs now; none once nobody uses the address space.
-    pub fn read(&self) -> Result<Smaps<BufReader<&File>>, UffdError> {
+    pub fn read(&self) -> Result<VmaReader<BufReader<&File>>, UffdError> {
         let mut file = &self.file;
         file.rewind()
             .map_err(|e| UffdError::system("cannot read", &self.path, e))?;
         let reader = BufReader::with_capacity(1 << 16, file);
-        Ok(Smaps::new(reader, self.path.clone()))
+        Ok(VmaReader::new(reader, self.path.clone()))
     }
 }
 
 /// An iterator over the VMAs in the text of an smaps or maps file.
 #[derive(Debug)]
-pub struct Smaps<R> {
+pub struct VmaReader<R> {
     reader: R,
     path: String,
     line: Vec<u8>,
     /// The VMA whose lines are being read.
-    current: Option<Vma>,
+    current: Option<ProcVma>,
     ended: bool,
 }
 
-impl<R: BufRead> Smaps<R> {
+impl<R: BufRead> VmaReader<R> {
     /// Reads from `reader`; `path` is for messages.
     pub fn new(reader: R, path: impl Into<String>) -> Self {
         Self {
@@ -172,7 +174,7 @@ impl<R: BufRead> Smaps<R> {
         Ok((read != 0).then_some(()))
     }
 
-    fn next_vma(&mut self) -> Result<Option<Vma>, UffdError> {
+    fn next_vma(&mut self) -> Result<Option<ProcVma>, UffdError> {
         while self.next_line()?.is_some() {
             match (parse_line(&self.line), &mut self.current) {
                 (Some(Line::Header(vma)), current) => {
@@ -190,8 +192,8 @@ impl<R: BufRead> Smaps<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Smaps<R> {
-    type Item = Result<Vma, UffdError>;
+impl<R: BufRead> Iterator for VmaReader<R> {
+    type Item = Result<ProcVma, UffdError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -204,7 +206,7 @@ impl<R: BufRead> Iterator for Smaps<R> {
 }
 
 enum Line {
-    Header(Box<Vma>),
+    Header(Box<ProcVma>),
     PageSize(u64),
     Flags(VmFlags),
     /// A field nobody asks for.
@@ -231,7 +233,7 @@ fn parse_line(line: &[u8]) -> Option<Line> {
 }
 
 /// `start-end perms offset major:minor inode    name`, numbers but the inode in hex.
-fn parse_header(line: &[u8]) -> Option<Vma> {
+fn parse_header(line: &[u8]) -> Option<ProcVma> {
     let mut words = line.splitn(6, |&byte| byte == b' ');
     let (start, end) = split_once(words.next()?, b'-')?;
     let (start, end) = (hex(start)?, hex(end)?);
@@ -242,7 +244,7 @@ fn parse_header(line: &[u8]) -> Option<Vma> {
     let inode = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
     let name = words.next().unwrap_or_default().trim_ascii_start().to_vec();
     let flags = VmFlags::default();
-    Some(Vma {
+    Some(ProcVma {
         start,
         end,
         permissions,
@@ -297,8 +299,8 @@ KernelPageSize:        4 kB
 VmFlags: rd wr
 ";
 
-    fn all(text: &[u8]) -> Result<Vec<Vma>, UffdError> {
-        Smaps::new(text, "test").collect()
+    fn all(text: &[u8]) -> Result<Vec<ProcVma>, UffdError> {
+        VmaReader::new(text, "test").collect()
     }
 
     #[test]
@@ -337,7 +339,7 @@ VmFlags: rd wr
             }
         }
         let vmas: Result<Vec<_>, UffdError> =
-            Smaps::new(BufReader::new(Dying(false)), "test").collect();
+            VmaReader::new(BufReader::new(Dying(false)), "test").collect();
         assert_eq!(vmas.unwrap().len(), 1);
     }
 
@@ -354,7 +356,7 @@ VmFlags: rd wr
             })
             .collect();
         let armed =
-            Smaps::new(&text[..], "test").filter(|vma| vma.as_ref().unwrap().flags.uffd_wp());
+            VmaReader::new(&text[..], "test").filter(|vma| vma.as_ref().unwrap().flags.uffd_wp());
         assert_eq!(armed.count(), 60_000);
     }
 

@@ -11,7 +11,7 @@ use axum_server::Handle;
 use sd_notify::NotifyState;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use uffd::Behaviour;
+use uffd::KernelBehaviour;
 
 /// Runs until SIGTERM or SIGINT. `attach` loads the probes; it is called once the address is ours,
 /// so that a second agent on the same port ends before it touches the kernel.
@@ -55,10 +55,10 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 
 /// What the kernel does. Where userfaultfd cannot be tried out (a seccomp filter, a kernel without
 /// it), pages are counted the slow way that always works.
-fn behaviour() -> Behaviour {
+fn behaviour() -> KernelBehaviour {
     uffd::self_test().unwrap_or_else(|error| {
         tracing::warn!(%error, "no self-test: the scan reads every pagemap entry instead");
-        Behaviour::default()
+        KernelBehaviour::default()
     })
 }
 

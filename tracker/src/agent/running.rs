@@ -19,7 +19,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
-use uffd::Behaviour;
+use uffd::KernelBehaviour;
 
 /// How often the programs' own lines are read; their buffer holds some thousand.
 const DIAGNOSTICS: Duration = Duration::from_millis(100);
@@ -49,7 +49,7 @@ impl Running {
     /// If a thread cannot be started.
     pub fn start(
         config: Config,
-        behaviour: Behaviour,
+        behaviour: KernelBehaviour,
         probes: Probes,
         tracking: Option<Tracking>,
     ) -> Result<Self, AgentError> {
@@ -93,7 +93,7 @@ impl Running {
 
     fn spawn_all(
         &self,
-        behaviour: Behaviour,
+        behaviour: KernelBehaviour,
         discover: Option<Box<dyn Discover>>,
     ) -> Result<(), AgentError> {
         let mut route = discover.unwrap_or_else(|| Box::new(SmapsRoute::default()));

@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use uffd::Backing;
-use uffd::{Behaviour, CountMethod, Counter, PAGE_SIZE, Pagemap, Progress};
+use uffd::{CountMethod, CountProgress, KernelBehaviour, PAGE_SIZE, PageCounter, Pagemap};
 
 /// Pages of one step: 64 MiB, well under a millisecond even where each page table entry is read.
 const STEP: u64 = (64 << 20) / PAGE_SIZE;
@@ -45,9 +45,9 @@ pub struct Scanner<'a> {
     engine: &'a Engine,
     stop: &'a Stop,
     state: &'a Mutex<ScanState>,
-    behaviour: Behaviour,
+    behaviour: KernelBehaviour,
     budget: f64,
-    counter: Counter,
+    counter: PageCounter,
     /// CPU time at which the last rest ended.
     rested: Duration,
 }
@@ -61,10 +61,10 @@ impl<'a> Scanner<'a> {
         engine: &'a Engine,
         stop: &'a Stop,
         state: &'a Mutex<ScanState>,
-        behaviour: Behaviour,
+        behaviour: KernelBehaviour,
         budget: f64,
     ) -> Self {
-        let counter = Counter::new(0..0, CountMethod::Entries);
+        let counter = PageCounter::new(0..0, CountMethod::Entries);
         Self {
             engine,
             stop,
@@ -155,9 +155,9 @@ impl<'a> Scanner<'a> {
         loop {
             self.breathe()?;
             match self.counter.step(pagemap, STEP) {
-                Ok(Progress::More) => {}
+                Ok(CountProgress::More) => {}
                 Err(error) => return Ok(Err(error)),
-                Ok(Progress::Done(count)) => {
+                Ok(CountProgress::Done(count)) => {
                     self.engine.scanned(ScanResult {
                         process: vma.process,
                         start: vma.start,

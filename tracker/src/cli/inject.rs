@@ -6,7 +6,7 @@ use clap::Args;
 use pages::inject::{self, InjectOptions, KernelFaults, UffdLease};
 use std::io::Read as _;
 use std::process::ExitCode;
-use uffd::{Features, RegisterMode, Vma};
+use uffd::{ProcVma, RegisterMode, UffdFeatures};
 
 /// The flags of `tracker inject`.
 #[derive(Args, Debug)]
@@ -64,15 +64,15 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
     print(&text)?;
     let occupied = injected.occupied.clone();
     // Without it an armed page would stop its writer until somebody answers.
-    let features = if Features::offered()?.is_async() {
-        Features::WP_ASYNC
+    let features = if UffdFeatures::offered()?.is_async() {
+        UffdFeatures::WP_ASYNC
     } else if args.arm {
         anyhow::bail!(
             "cannot arm process {}: this kernel has no WP_ASYNC (6.7)",
             args.pid
         );
     } else {
-        Features::default()
+        UffdFeatures::default()
     };
     let mut attached = UffdLease::new(injected, features)?;
     if args.arm {
@@ -85,8 +85,8 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Arms what can be; tells how much.
-fn arm(attached: &mut UffdLease, occupied: &[Vma]) -> anyhow::Result<String> {
-    let wanted = |vma: &Vma| {
+fn arm(attached: &mut UffdLease, occupied: &[ProcVma]) -> anyhow::Result<String> {
+    let wanted = |vma: &ProcVma| {
         vma.is_anonymous()
             && vma.permissions == *b"rw-p"
             && !occupied.iter().any(|other| other.start == vma.start)

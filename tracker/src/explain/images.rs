@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::model::{Reason, Sampling, Verdict};
 use pages::track::{PageExtent, PagePresence, PopulatedPages, TrackedMapping};
-use uffd::{Entry, PAGE_SIZE, PMD_SIZE, Pagemap, ProcessMemory, UffdError, unless_gone};
+use uffd::{PAGE_SIZE, PMD_SIZE, Pagemap, PagemapEntry, ProcessMemory, UffdError, unless_gone};
 
 /// What a page held when it was armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ pub struct Images {
     chunks: BTreeMap<u64, Box<[u64; CHUNK]>>,
     /// Anonymous pages that had content and were not there any more, though not reported, in the last round and in this.
     gone: [BTreeSet<u64>; 2],
-    entries: Box<[Entry; CHUNK]>,
-    after: Box<[Entry; CHUNK]>,
+    entries: Box<[PagemapEntry; CHUNK]>,
+    after: Box<[PagemapEntry; CHUNK]>,
     buffer: Vec<u8>,
     /// Bytes hashed.
     pub hashed: u64,
@@ -89,8 +89,8 @@ impl Images {
             sampling,
             chunks: BTreeMap::new(),
             gone: Default::default(),
-            entries: Box::new([Entry::default(); CHUNK]),
-            after: Box::new([Entry::default(); CHUNK]),
+            entries: Box::new([PagemapEntry::default(); CHUNK]),
+            after: Box::new([PagemapEntry::default(); CHUNK]),
             buffer: vec![0; PMD_SIZE as usize],
             hashed: 0,
         })
@@ -281,7 +281,7 @@ impl Images {
         let pages = ((piece.end - piece.start) / PAGE_SIZE) as usize;
         let read = self.pagemap.read(piece, &mut self.entries[..pages])?;
         // Beyond what could be read nothing is mapped.
-        self.entries[read..pages].fill(Entry::default());
+        self.entries[read..pages].fill(PagemapEntry::default());
         let address = |index: usize| piece.start + index as u64 * PAGE_SIZE;
         let (sampling, entries) = (self.sampling, &self.entries);
         let wanted = |index: usize| {
@@ -321,7 +321,7 @@ impl Images {
             index = end;
         }
         let read = self.pagemap.read(piece, &mut self.after[..pages])?;
-        self.after[read..pages].fill(Entry::default());
+        self.after[read..pages].fill(PagemapEntry::default());
         for (index, look) in looks[..pages].iter_mut().enumerate() {
             let after = self.after[index];
             if matches!(look, Look::Content(_)) && !(after.present() && after.armed()) {

@@ -4,7 +4,7 @@
 //! page of our own is armed before it exists, and `/proc/self/pagemap` shows what the kernel put
 //! there (`pagemap_pte_hole`, `pte_to_pagemap_entry` in fs/proc/task_mmu.c).
 
-use uffd::{Entry, Features, Pagemap, RegisterMode, Scratch, Userfaultfd};
+use uffd::{Pagemap, PagemapEntry, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
 
 /// Where x86-64 swap entries have their type and offset (arch/x86/include/asm/pgtable_64.h).
 const TYPE_BITS: u32 = 5;
@@ -16,12 +16,12 @@ const OFFSET_SHIFT: u32 = 9 + TYPE_BITS;
 /// If no marker could be made: no userfaultfd, no write protection for shmem or anonymous memory,
 /// or no privilege to see swap types in pagemap (CAP_SYS_ADMIN).
 pub fn marker_pte() -> Result<Option<u64>, uffd::UffdError> {
-    let memory = Scratch::shared(uffd::PAGE_SIZE)?;
+    let memory = ScratchMapping::shared(uffd::PAGE_SIZE)?;
     let uffd = Userfaultfd::open()?;
-    uffd.enable(Features::offered()? & Features::WP_HUGETLBFS_SHMEM)?;
+    uffd.enable(UffdFeatures::offered()? & UffdFeatures::WP_HUGETLBFS_SHMEM)?;
     uffd.register(&memory.range(), RegisterMode::WP)?;
     uffd.arm(&memory.range())?;
-    let mut entry = [Entry::default()];
+    let mut entry = [PagemapEntry::default()];
     Pagemap::own()?.read(&memory.range(), &mut entry)?;
     Ok(entry[0].is_marker().then(|| encode(entry[0].0)))
 }
@@ -29,7 +29,8 @@ pub fn marker_pte() -> Result<Option<u64>, uffd::UffdError> {
 /// Whether this kernel has guard pages.
 #[must_use]
 pub fn guard_pages() -> bool {
-    Scratch::anonymous(uffd::PAGE_SIZE).is_ok_and(|memory| memory.install_guards(0..1).is_ok())
+    ScratchMapping::anonymous(uffd::PAGE_SIZE)
+        .is_ok_and(|memory| memory.install_guards(0..1).is_ok())
 }
 
 /// The x86-64 pte of a swap entry as pagemap shows it: type in bits 0-4, offset in 5-54.

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::ranges::RangeSet;
 use super::{InjectedUffd, ProcessLife, ProcessLifeline};
-use uffd::{Features, RegisterMode, Smaps, UffdError, Userfaultfd};
+use uffd::{RegisterMode, UffdError, UffdFeatures, Userfaultfd, VmaReader};
 
 /// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
 ///
@@ -24,7 +24,7 @@ impl UffdLease {
     ///
     /// # Errors
     /// If the kernel does not offer all of them.
-    pub fn new(injected: InjectedUffd, features: Features) -> Result<Self, UffdError> {
+    pub fn new(injected: InjectedUffd, features: UffdFeatures) -> Result<Self, UffdError> {
         let InjectedUffd { uffd, target, .. } = injected;
         uffd.enable(features)?;
         Ok(Self {
@@ -78,7 +78,7 @@ impl UffdLease {
     fn mapped(&self) -> Option<Vec<Range<u64>>> {
         let path = format!("/proc/{}/maps", self.target.pid());
         let maps = BufReader::new(File::open(&path).ok()?);
-        let vmas = Smaps::new(maps, path);
+        let vmas = VmaReader::new(maps, path);
         let mapped = vmas.map(|vma| Some(vma.ok()?.range())).collect();
         matches!(self.target.has_memory(), Ok(true)).then_some(mapped)?
     }

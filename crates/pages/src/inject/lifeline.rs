@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
-use uffd::{Entry, PAGE_SIZE, Pagemap, ProcessGone, UffdError, unless_gone};
+use uffd::{PAGE_SIZE, Pagemap, PagemapEntry, ProcessGone, UffdError, unless_gone};
 
 /// For how long a vfork(2) is waited for. posix_spawn(3) returns before its child has executed the program: the kernel lets
 /// the parent go on (`exec_mm_release`) before the child has memory of its own.
@@ -102,7 +102,7 @@ impl ProcessLifeline {
 
     /// The first page's entry can be read of any address space, whatever is there, as long as it has a user.
     pub(super) fn has_memory(&self) -> Result<bool, UffdError> {
-        let mut entry = [Entry::default()];
+        let mut entry = [PagemapEntry::default()];
         let read = self.memory.read(&(0..PAGE_SIZE), &mut entry);
         Ok(unless_gone(read)?.is_some())
     }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use uffd::{UffdError, Userfaultfd, Vma};
+use uffd::{ProcVma, UffdError, Userfaultfd};
 
 pub use attached::UffdLease;
 pub use error::InjectError;
@@ -82,7 +82,7 @@ pub struct InjectedUffd {
     /// What the target's owner might notice.
     pub notes: Vec<InjectNote>,
     /// VMAs that belong to a userfaultfd of the target's own (or another tracker's): they cannot be registered.
-    pub occupied: Vec<Vma>,
+    pub occupied: Vec<ProcVma>,
     /// The target, in the address space that the descriptor belongs to.
     pub target: ProcessLifeline,
 }
@@ -143,8 +143,8 @@ pub fn helper_main() -> Option<ExitCode> {
 ///
 /// # Errors
 /// If smaps cannot be read, or the process is gone.
-pub fn occupied(pid: u32) -> Result<Vec<Vma>, UffdError> {
-    let taken = |vma: &Vma| [b"uw", b"um", b"ui"].iter().any(|flag| vma.flags.has(flag));
+pub fn occupied(pid: u32) -> Result<Vec<ProcVma>, UffdError> {
+    let taken = |vma: &ProcVma| [b"uw", b"um", b"ui"].iter().any(|flag| vma.flags.has(flag));
     uffd::smaps(pid)?
         .filter(|vma| vma.as_ref().map_or(true, taken))
         .collect()

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use uffd::Backing;
 
-use uffd::{PAGE_SIZE, ShmemDevices, Vma, pages_in};
+use uffd::{PAGE_SIZE, ProcVma, ShmemDevices, pages_in};
 
 /// A VMA, or an aligned part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct TrackedArea {
 impl TrackedArea {
     /// A whole VMA.
     #[must_use]
-    pub fn of(vma: &Vma, shmem: &ShmemDevices) -> Self {
+    pub fn of(vma: &ProcVma, shmem: &ShmemDevices) -> Self {
         Self {
             range: vma.range(),
             backing: vma.backing(shmem),

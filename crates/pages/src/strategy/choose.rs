@@ -221,7 +221,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::super::trial::StrategyTrial;
     use super::*;
-    use uffd::{Behaviour, Features, WrittenMeaning};
+    use uffd::{KernelBehaviour, UffdFeatures, WrittenMeaning};
 
     const OUTSIDE: StrategyMeans = StrategyMeans {
         in_process: false,
@@ -238,12 +238,12 @@ mod tests {
             }),
         };
         StrategyFacts {
-            behaviour: Behaviour {
-                features: Features::WP_ASYNC,
+            behaviour: KernelBehaviour {
+                features: UffdFeatures::WP_ASYNC,
                 written: Some(WrittenMeaning::Fixed),
                 anonymous_markers: true,
                 soft_dirty: true,
-                ..Behaviour::default()
+                ..KernelBehaviour::default()
             },
             kernel_faults: true,
             trials: StrategyName::ALL.map(trial).to_vec(),
@@ -253,9 +253,9 @@ mod tests {
     /// 6.1: the asynchronous ones fail in their trials too.
     fn old() -> StrategyFacts {
         let mut facts = modern();
-        facts.behaviour = Behaviour {
+        facts.behaviour = KernelBehaviour {
             soft_dirty: true,
-            ..Behaviour::default()
+            ..KernelBehaviour::default()
         };
         facts
     }

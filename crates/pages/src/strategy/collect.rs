@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::area::TrackedArea;
 use uffd::{
-    ArmScan, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, UffdError, pages_in, unless_gone,
+    ArmOutcome, PAGE_SIZE, PageRegion, Pagemap, PagemapEntry, ScanQuery, UffdError, pages_in,
+    unless_gone,
 };
 
 /// What the kernel's own buffer holds (`PAGEMAP_WALK_SIZE >> PAGE_SHIFT`).
@@ -36,7 +37,7 @@ pub(super) enum UnarmedSearch {
 pub(super) struct PageCollector {
     pagemap: Pagemap,
     regions: Vec<PageRegion>,
-    entries: Vec<Entry>,
+    entries: Vec<PagemapEntry>,
 }
 
 impl PageCollector {
@@ -53,7 +54,7 @@ impl PageCollector {
     pub fn arm_written(
         &mut self,
         area: &TrackedArea,
-        query: &Query,
+        query: &ScanQuery,
         mut each: impl FnMut(PageRegion),
     ) -> Result<u64, UffdError> {
         // A hole between mappings is passed over without a word: look at both ends.
@@ -86,15 +87,15 @@ impl PageCollector {
     fn arm_run(
         &mut self,
         run: &Range<u64>,
-        query: &Query,
+        query: &ScanQuery,
         each: &mut impl FnMut(PageRegion),
     ) -> Result<ArmedRun, UffdError> {
         let mut at = run.start;
         while at < run.end {
             let part = at..at.saturating_add(SCAN_AT_ONCE).min(run.end);
             let (filled, walked) = match self.pagemap.arm_once(&part, query, &mut self.regions)? {
-                ArmScan::Walked(scanned) => (scanned.regions, Some(scanned.walk_end)),
-                ArmScan::Refused { regions } => (regions, None),
+                ArmOutcome::Walked(scanned) => (scanned.regions, Some(scanned.walk_end)),
+                ArmOutcome::Refused { regions } => (regions, None),
             };
             let regions = &self.regions[..filled];
             regions.iter().copied().for_each(&mut *each);
@@ -115,7 +116,7 @@ impl PageCollector {
         let mut region = [PageRegion::default()];
         let scanned = self
             .pagemap
-            .scan_once(page, &Query::REGISTERED, &mut region)?;
+            .scan_once(page, &ScanQuery::REGISTERED, &mut region)?;
         Ok(scanned.regions != 0)
     }
 
@@ -127,7 +128,7 @@ impl PageCollector {
             _ => runs.push(region.start..region.end),
         };
         self.pagemap
-            .scan(range, &Query::REGISTERED, &mut self.regions, each)?;
+            .scan(range, &ScanQuery::REGISTERED, &mut self.regions, each)?;
         runs.reverse();
         Ok(runs)
     }
@@ -147,7 +148,7 @@ impl PageCollector {
             UnarmedSearch::Scan => {
                 let each = |region: PageRegion| add(region.start..region.end);
                 self.pagemap
-                    .scan(range, &Query::WRITTEN, &mut self.regions, each)?;
+                    .scan(range, &ScanQuery::WRITTEN, &mut self.regions, each)?;
             }
             UnarmedSearch::Entries => self.entries(range, |_| true, add)?,
             UnarmedSearch::PresentEntries => {
@@ -160,7 +161,7 @@ impl PageCollector {
     fn entries(
         &mut self,
         range: &Range<u64>,
-        counts: impl Fn(Entry) -> bool,
+        counts: impl Fn(PagemapEntry) -> bool,
         mut each: impl FnMut(Range<u64>),
     ) -> Result<(), UffdError> {
         self.walk(range, |page, entry| {
@@ -174,9 +175,9 @@ impl PageCollector {
     pub fn walk(
         &mut self,
         range: &Range<u64>,
-        mut each: impl FnMut(u64, Entry),
+        mut each: impl FnMut(u64, PagemapEntry),
     ) -> Result<(), UffdError> {
-        self.entries.resize(ENTRIES, Entry::default());
+        self.entries.resize(ENTRIES, PagemapEntry::default());
         let mut at = range.start;
         while at < range.end {
             let read = self.pagemap.read(&(at..range.end), &mut self.entries)?;
@@ -189,9 +190,9 @@ impl PageCollector {
     }
 
     /// Scans once with a query that arms; returns whether it found anything. Of a process that is gone nothing is found.
-    pub fn arm_if(&mut self, page: &Range<u64>, query: &Query) -> Result<bool, UffdError> {
+    pub fn arm_if(&mut self, page: &Range<u64>, query: &ScanQuery) -> Result<bool, UffdError> {
         let scan = unless_gone(self.pagemap.arm_once(page, query, &mut self.regions[..1]))?;
-        Ok(matches!(scan, Some(ArmScan::Walked(scanned)) if scanned.regions != 0))
+        Ok(matches!(scan, Some(ArmOutcome::Walked(scanned)) if scanned.regions != 0))
     }
 }
 

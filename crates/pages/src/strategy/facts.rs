@@ -5,13 +5,13 @@ use uffd::Backing;
 
 use super::StrategyName;
 use super::trial::{self, StrategyTrial};
-use uffd::{Behaviour, Userfaultfd};
+use uffd::{KernelBehaviour, Userfaultfd};
 
 /// The facts that decide which strategies are refused.
 #[derive(Clone, Debug, Serialize)]
 pub struct StrategyFacts {
     /// What the kernel was seen to do.
-    pub behaviour: Behaviour,
+    pub behaviour: KernelBehaviour,
     /// A userfaultfd of this process may handle faults of the kernel too.
     pub kernel_faults: bool,
     /// Every strategy on every kind of memory.

@@ -13,7 +13,7 @@ use uffd::Backing;
 
 use super::area::TrackedArea;
 use super::registered::{RegisteredAreas, is_unmapped};
-use uffd::{Message, PAGE_SIZE, UffdError};
+use uffd::{PAGE_SIZE, UffdError, UffdMessage};
 
 /// A fault that waits for an answer.
 #[derive(Clone, Debug)]
@@ -142,8 +142,8 @@ impl HandlerThread {
         }
     }
 
-    fn handle(&mut self, message: &Message) -> Result<(), UffdError> {
-        let Message::Fault {
+    fn handle(&mut self, message: &UffdMessage) -> Result<(), UffdError> {
+        let UffdMessage::Fault {
             address,
             write_protect,
             write,
@@ -187,19 +187,20 @@ pub(super) fn resolve(registered: &RegisteredAreas, page: &Range<u64>) -> Result
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use super::*;
-    use uffd::{Features, RegisterMode, Scratch, Userfaultfd};
+    use uffd::{RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
 
     /// A write to an armed page, answered by `answer`, ends; what the handler then says of itself.
     fn write_answered_by(answer: FaultAnswer) -> Result<(), UffdError> {
-        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(PAGE_SIZE).unwrap();
         let area = TrackedArea {
             range: scratch.range(),
             backing: Backing::Anon,
             page_size: PAGE_SIZE,
         };
         let uffd = Userfaultfd::open_user_mode_only().unwrap();
-        let registered =
-            Arc::new(RegisteredAreas::new(uffd, Features::default(), RegisterMode::WP).unwrap());
+        let registered = Arc::new(
+            RegisteredAreas::new(uffd, UffdFeatures::default(), RegisterMode::WP).unwrap(),
+        );
         let handler = FaultHandler::start(registered.clone(), answer).unwrap();
         registered.add(&area).unwrap();
         scratch.write(0);

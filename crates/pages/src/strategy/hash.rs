@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Entry, PAGE_SIZE, Pagemap, ProcessMemory, pages_in};
+use uffd::{PAGE_SIZE, Pagemap, PagemapEntry, ProcessMemory, pages_in};
 
 /// How much is read at once.
 const CHUNK: u64 = 1 << 20;
@@ -187,7 +187,7 @@ fn copy_common(from: &Range<u64>, old: &[u64], to: &Range<u64>, new: &mut [u64])
 }
 
 /// Whether there is a page, in memory or in swap. A marker is none, as far as the reader may see that it is one.
-fn has_content(entry: Entry) -> bool {
+fn has_content(entry: PagemapEntry) -> bool {
     entry.present() || entry.swapped() && !entry.is_marker()
 }
 

@@ -6,16 +6,19 @@ use super::collect::PageCollector;
 use super::registered::RegisteredAreas;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{
-    Categories, Features, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, UffdError,
-    Userfaultfd, pages_in,
+    PMD_SIZE, PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError,
+    UffdFeatures, Userfaultfd, pages_in,
 };
 
 /// What is written, with what kind of page it is: off the kernel's fast path, 10 ms/GiB instead of 0.5.
-const DETAILED: Query = Query {
-    returned: Categories(
-        Categories::WRITTEN.0 | Categories::PRESENT.0 | Categories::SWAPPED.0 | Categories::HUGE.0,
+const DETAILED: ScanQuery = ScanQuery {
+    returned: PageCategories(
+        PageCategories::WRITTEN.0
+            | PageCategories::PRESENT.0
+            | PageCategories::SWAPPED.0
+            | PageCategories::HUGE.0,
     ),
-    ..Query::WRITTEN_AND_ARM
+    ..ScanQuery::WRITTEN_AND_ARM
 };
 
 /// The strategy.
@@ -30,7 +33,7 @@ impl MarkersStrategy {
     /// `detailed`: tell zaps and huge pages, where the kernel calls an empty pte written.
     pub fn new(uffd: Userfaultfd, pagemap: Pagemap, detailed: bool) -> Result<Self, UffdError> {
         Ok(Self {
-            registered: RegisteredAreas::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
+            registered: RegisteredAreas::new(uffd, UffdFeatures::WP_ASYNC, RegisterMode::WP)?,
             collector: PageCollector::new(pagemap),
             detailed,
         })
@@ -57,7 +60,7 @@ impl TrackingStrategy for MarkersStrategy {
         let query = if self.detailed {
             DETAILED
         } else {
-            Query::WRITTEN_AND_ARM
+            ScanQuery::WRITTEN_AND_ARM
         };
         let mut stats = AreaStats::of(area);
         stats.zapped = self.detailed.then_some(0);
@@ -86,7 +89,7 @@ impl TrackingStrategy for MarkersStrategy {
 }
 
 fn unit(region: &PageRegion, area: &TrackedArea) -> u64 {
-    if region.categories.contains(Categories::HUGE) {
+    if region.categories.contains(PageCategories::HUGE) {
         area.page_size.max(PMD_SIZE)
     } else {
         area.page_size
@@ -94,7 +97,7 @@ fn unit(region: &PageRegion, area: &TrackedArea) -> u64 {
 }
 
 fn zapped_in(region: &PageRegion) -> u64 {
-    let there = Categories::PRESENT.0 | Categories::SWAPPED.0;
+    let there = PageCategories::PRESENT.0 | PageCategories::SWAPPED.0;
     if region.categories.0 & there == 0 {
         pages_in(&(region.start..region.end))
     } else {

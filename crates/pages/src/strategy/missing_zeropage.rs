@@ -17,12 +17,14 @@ use super::handler::{FaultAnswer, FaultHandler, WaitingFault, resolve};
 use super::none_is_clean::{self, THERE_AND_WRITTEN};
 use super::registered::{RegisteredAreas, is_unmapped};
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Categories, Features, Pagemap, Query, RegisterMode, UffdError, Userfaultfd};
+use uffd::{
+    PageCategories, Pagemap, RegisterMode, ScanQuery, UffdError, UffdFeatures, Userfaultfd,
+};
 
 /// A zero page that nobody has written to.
-const UNTOUCHED_ZERO_PAGE: Query = Query {
-    all_of: Categories(Categories::WRITTEN.0 | Categories::PFNZERO.0),
-    ..Query::WRITTEN_AND_ARM
+const UNTOUCHED_ZERO_PAGE: ScanQuery = ScanQuery {
+    all_of: PageCategories(PageCategories::WRITTEN.0 | PageCategories::PFNZERO.0),
+    ..ScanQuery::WRITTEN_AND_ARM
 };
 
 /// The strategy. Fields are dropped in their order: the handler serves until everything is let go.
@@ -40,7 +42,7 @@ impl MissingZeropageStrategy {
     pub fn new(uffd: Userfaultfd, pagemaps: [Pagemap; 2]) -> Result<Self, UffdError> {
         let registered = Arc::new(RegisteredAreas::new(
             uffd,
-            Features::WP_ASYNC,
+            UffdFeatures::WP_ASYNC,
             RegisterMode::MISSING_WP,
         )?);
         let [own, handlers] = pagemaps;
@@ -201,16 +203,16 @@ fn is_there_already(error: &UffdError) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use uffd::{PAGE_SIZE, PageRegion, Scratch};
+    use uffd::{PAGE_SIZE, PageRegion, ScratchMapping};
 
     /// A zero page is put there, another thread writes, and then the page is armed, by either way: whether a scan
     /// reports the write.
     fn is_reported(
         arm: impl FnOnce(&Userfaultfd, &mut PageCollector, &std::ops::Range<u64>),
     ) -> bool {
-        let scratch = Scratch::anonymous(PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(PAGE_SIZE).unwrap();
         let uffd = Userfaultfd::open_user_mode_only().unwrap();
-        uffd.enable(Features::WP_ASYNC).unwrap();
+        uffd.enable(UffdFeatures::WP_ASYNC).unwrap();
         let page = scratch.range();
         uffd.register(&page, RegisterMode::MISSING_WP).unwrap();
         uffd.zeropage(&page, true).unwrap();
@@ -219,7 +221,7 @@ mod tests {
         arm(&uffd, &mut PageCollector::new(pagemap()), &page);
         let mut regions = [PageRegion::default()];
         let scanned = pagemap()
-            .scan_once(&page, &Query::WRITTEN, &mut regions)
+            .scan_once(&page, &ScanQuery::WRITTEN, &mut regions)
             .unwrap();
         scanned.regions == 1
     }

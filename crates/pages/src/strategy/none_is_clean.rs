@@ -8,15 +8,15 @@ use super::collect::PageCollector;
 use super::registered::RegisteredAreas;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{
-    Categories, Features, PageRegion, Pagemap, Query, RegisterMode, UffdError, Userfaultfd,
-    pages_in,
+    PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError, UffdFeatures,
+    Userfaultfd, pages_in,
 };
 
 /// Written and there. The zero page, which only a read maps, is armed with the rest and told apart afterwards.
-pub(super) const THERE_AND_WRITTEN: Query = Query {
-    any_of: Categories(Categories::PRESENT.0 | Categories::SWAPPED.0),
-    returned: Categories(Categories::WRITTEN.0 | Categories::PFNZERO.0),
-    ..Query::WRITTEN_AND_ARM
+pub(super) const THERE_AND_WRITTEN: ScanQuery = ScanQuery {
+    any_of: PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0),
+    returned: PageCategories(PageCategories::WRITTEN.0 | PageCategories::PFNZERO.0),
+    ..ScanQuery::WRITTEN_AND_ARM
 };
 
 /// The strategy.
@@ -29,7 +29,7 @@ pub(super) struct NoneIsCleanStrategy {
 impl NoneIsCleanStrategy {
     pub fn new(uffd: Userfaultfd, pagemap: Pagemap) -> Result<Self, UffdError> {
         Ok(Self {
-            registered: RegisteredAreas::new(uffd, Features::WP_ASYNC, RegisterMode::WP)?,
+            registered: RegisteredAreas::new(uffd, UffdFeatures::WP_ASYNC, RegisterMode::WP)?,
             collector: PageCollector::new(pagemap),
         })
     }
@@ -78,7 +78,7 @@ pub(super) fn round(
     let vanished = collector.arm_written(area, &THERE_AND_WRITTEN, |region: PageRegion| {
         let range = region.start..region.end;
         stats.armed += pages_in(&range);
-        if !region.categories.contains(Categories::PFNZERO) {
+        if !region.categories.contains(PageCategories::PFNZERO) {
             stats.written += pages_in(&range);
             append(written, range, area.page_size);
         }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use super::area::TrackedArea;
-use uffd::{Features, RegisterMode, UffdError, Userfaultfd, pages_in};
+use uffd::{RegisterMode, UffdError, UffdFeatures, Userfaultfd, pages_in};
 
 /// How much one ioctl arms: it holds the target's mmap lock meanwhile, for at most some 5 ms.
 const ARM_AT_ONCE: u64 = 256 << 20;
@@ -24,7 +24,7 @@ impl RegisteredAreas {
     /// Enables `features` on a descriptor that has none yet; areas are registered for `mode`.
     pub fn new(
         uffd: Userfaultfd,
-        features: Features,
+        features: UffdFeatures,
         mode: RegisterMode,
     ) -> Result<Self, UffdError> {
         uffd.enable(features)?;

@@ -8,7 +8,7 @@ use super::prefault::PrefaultStrategy;
 use super::soft_dirty::SoftDirtyStrategy;
 use super::sync::SyncStrategy;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Behaviour, Pagemap, UffdError, Userfaultfd, WrittenMeaning};
+use uffd::{KernelBehaviour, Pagemap, UffdError, Userfaultfd, WrittenMeaning};
 
 /// A process to be tracked, and what there is to do it with. A strategy is bound to the address space that the process
 /// has now: exec ends it.
@@ -19,7 +19,7 @@ pub struct StrategyTarget {
     /// A userfaultfd of its address space that has no features yet; the tracker must hold its only copy.
     pub uffd: Option<Userfaultfd>,
     /// What this kernel does.
-    pub behaviour: Behaviour,
+    pub behaviour: KernelBehaviour,
     /// Tell zaps and huge pages too, where that can be told; a scan is 20 times slower then.
     pub detailed: bool,
 }
@@ -82,6 +82,6 @@ pub fn start(
 }
 
 /// Whether the kernel resolves faults itself and reads and arms in one step.
-pub(super) const fn can_scan(behaviour: &Behaviour) -> bool {
+pub(super) const fn can_scan(behaviour: &KernelBehaviour) -> bool {
     behaviour.features.is_async() && behaviour.written.is_some()
 }

@@ -13,7 +13,7 @@ use super::collect::{PageCollector, UnarmedSearch};
 use super::handler::{FaultAnswer, FaultHandler, resolve};
 use super::registered::RegisteredAreas;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Behaviour, Features, Pagemap, RegisterMode, Userfaultfd, pages_in};
+use uffd::{KernelBehaviour, Pagemap, RegisterMode, UffdFeatures, Userfaultfd, pages_in};
 
 /// How much is read before it is armed.
 const AT_ONCE: u64 = 256 << 20;
@@ -24,7 +24,7 @@ pub(super) struct SyncStrategy {
     handler: FaultHandler,
     registered: Arc<RegisteredAreas>,
     collector: PageCollector,
-    behaviour: Behaviour,
+    behaviour: KernelBehaviour,
 }
 
 impl SyncStrategy {
@@ -32,9 +32,9 @@ impl SyncStrategy {
     pub fn new(
         uffd: Userfaultfd,
         pagemap: Pagemap,
-        behaviour: Behaviour,
+        behaviour: KernelBehaviour,
     ) -> Result<Self, UffdError> {
-        let markers = Features::WP_UNPOPULATED | Features::WP_HUGETLBFS_SHMEM;
+        let markers = UffdFeatures::WP_UNPOPULATED | UffdFeatures::WP_HUGETLBFS_SHMEM;
         let registered = Arc::new(RegisteredAreas::new(
             uffd,
             behaviour.features & markers,
@@ -101,7 +101,7 @@ impl TrackingStrategy for SyncStrategy {
 }
 
 /// How the pages of an area that are not armed are found on this kernel.
-fn unarmed(behaviour: &Behaviour, area: &TrackedArea) -> UnarmedSearch {
+fn unarmed(behaviour: &KernelBehaviour, area: &TrackedArea) -> UnarmedSearch {
     let markers = match area.backing {
         Backing::Anon => behaviour.anonymous_markers,
         _ => behaviour.shmem_markers,
@@ -125,16 +125,16 @@ mod tests {
             backing,
             page_size: 0x1000,
         };
-        let old = Behaviour {
+        let old = KernelBehaviour {
             shmem_markers: true,
-            ..Behaviour::default()
+            ..KernelBehaviour::default()
         };
         assert_eq!(
             unarmed(&old, &area(Backing::Anon)),
             UnarmedSearch::PresentEntries
         );
         assert_eq!(unarmed(&old, &area(Backing::Shmem)), UnarmedSearch::Entries);
-        let new = Behaviour {
+        let new = KernelBehaviour {
             anonymous_markers: true,
             written: Some(WrittenMeaning::Old),
             ..old

@@ -20,7 +20,7 @@ use super::area::{TrackedArea, WrittenRun};
 use super::mprotect::MprotectStrategy;
 use super::start::{StartError, StrategyTarget, start};
 use super::{StrategyName, TrackingStrategy};
-use uffd::{Behaviour, PAGE_SIZE, PMD_SIZE, Scratch, UffdError, Userfaultfd};
+use uffd::{KernelBehaviour, PAGE_SIZE, PMD_SIZE, ScratchMapping, UffdError, Userfaultfd};
 
 /// What one strategy did with one kind of memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -76,7 +76,7 @@ const PAGES: u64 = 5;
 pub(super) fn run(
     strategy: StrategyName,
     backing: Backing,
-    behaviour: &Behaviour,
+    behaviour: &KernelBehaviour,
 ) -> StrategyTrial {
     let outcome = match TrialGround::new(backing) {
         Err(reason) => StrategyOutcome::Untried(reason),
@@ -95,7 +95,7 @@ pub(super) fn run(
 /// Starts a strategy on this process.
 fn start_own(
     name: StrategyName,
-    behaviour: &Behaviour,
+    behaviour: &KernelBehaviour,
 ) -> Result<Box<dyn TrackingStrategy>, StartError> {
     if name == StrategyName::Mprotect {
         // SAFETY: it is given one scratch mapping, which lives longer and is touched by us only.
@@ -113,7 +113,7 @@ fn start_own(
 
 /// The scratch mapping as an area.
 struct TrialGround {
-    scratch: Scratch,
+    scratch: ScratchMapping,
     area: TrackedArea,
 }
 
@@ -126,10 +126,10 @@ impl TrialGround {
         };
         let length = PAGES * page_size;
         let scratch = match backing {
-            Backing::Anon => Scratch::anonymous(length),
-            Backing::Shmem => Scratch::shared(length),
-            Backing::Hugetlb => Scratch::hugetlb(length),
-            Backing::File => Scratch::of_file(&regular_file()?, length),
+            Backing::Anon => ScratchMapping::anonymous(length),
+            Backing::Shmem => ScratchMapping::shared(length),
+            Backing::Hugetlb => ScratchMapping::hugetlb(length),
+            Backing::File => ScratchMapping::of_file(&regular_file()?, length),
         };
         let scratch = scratch.map_err(|error| match backing {
             Backing::Hugetlb => {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::model::PageExtent;
-use uffd::{Categories, Entry, PAGE_SIZE, PageRegion, Pagemap, Query, UffdError};
+use uffd::{PAGE_SIZE, PageCategories, PageRegion, Pagemap, PagemapEntry, ScanQuery, UffdError};
 
 /// In memory or in swap. Of a range with markers only what is in memory: the kernel counts a marker as swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct PopulatedPages {
     /// The kernel has `PAGEMAP_SCAN`.
     scans: bool,
     regions: Vec<PageRegion>,
-    entries: Vec<Entry>,
+    entries: Vec<PagemapEntry>,
 }
 
 impl PopulatedPages {
@@ -31,7 +31,7 @@ impl PopulatedPages {
             pagemap,
             scans,
             regions: vec![PageRegion::default(); 512],
-            entries: vec![Entry::default(); 4096],
+            entries: vec![PagemapEntry::default(); 4096],
         }
     }
 
@@ -51,7 +51,7 @@ impl PopulatedPages {
             return self
                 .pagemap
                 .scan(range, &query, &mut self.regions, |region: PageRegion| {
-                    if !region.categories.contains(Categories::PFNZERO) {
+                    if !region.categories.contains(PageCategories::PFNZERO) {
                         add(region.start..region.end);
                     }
                 });
@@ -72,16 +72,18 @@ impl PopulatedPages {
     }
 }
 
-fn query(there: PagePresence) -> Query {
+fn query(there: PagePresence) -> ScanQuery {
     let any_of = match there {
-        PagePresence::Anywhere => Categories(Categories::PRESENT.0 | Categories::SWAPPED.0),
-        PagePresence::InMemory => Categories::PRESENT,
+        PagePresence::Anywhere => {
+            PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0)
+        }
+        PagePresence::InMemory => PageCategories::PRESENT,
     };
-    Query {
-        inverted: Categories(0),
-        all_of: Categories(0),
+    ScanQuery {
+        inverted: PageCategories(0),
+        all_of: PageCategories(0),
         any_of,
-        returned: Categories::PFNZERO,
+        returned: PageCategories::PFNZERO,
         arm: false,
         require_async: false,
     }
@@ -112,7 +114,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     #![allow(clippy::single_range_in_vec_init, reason = "lists of ranges")]
     use super::*;
-    use uffd::{Scratch, self_test};
+    use uffd::{ScratchMapping, self_test};
 
     #[test]
     fn ranges_are_joined_and_cut() {
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn pages_that_are_there() {
-        let memory = Scratch::anonymous(8 * PAGE_SIZE).unwrap();
+        let memory = ScratchMapping::anonymous(8 * PAGE_SIZE).unwrap();
         memory.write(2);
         memory.write(3);
         memory.write(6);

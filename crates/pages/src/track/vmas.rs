@@ -7,7 +7,7 @@ use uffd::Backing;
 
 use super::model::TrackedMapping;
 use crate::strategy::TrackedArea;
-use uffd::{HugetlbDevices, Maps, PAGE_SIZE, ProcessGone, ShmemDevices, UffdError, Vma};
+use uffd::{HugetlbDevices, MapsFile, PAGE_SIZE, ProcVma, ProcessGone, ShmemDevices, UffdError};
 
 /// A mapping, and whether it is to be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl FoundMapping {
 #[derive(Debug)]
 pub struct MappingReader {
     pid: u32,
-    maps: Maps,
+    maps: MapsFile,
     shmem: ShmemDevices,
     hugetlb: HugetlbDevices,
     /// Devices met so far: a new one may be of a file system that was mounted since.
@@ -47,7 +47,7 @@ impl MappingReader {
     pub fn open(pid: u32) -> Result<Self, UffdError> {
         Ok(Self {
             pid,
-            maps: Maps::open(pid)?,
+            maps: MapsFile::open(pid)?,
             shmem: ShmemDevices::default(),
             hugetlb: HugetlbDevices::default(),
             devices: HashSet::new(),
@@ -68,7 +68,7 @@ impl MappingReader {
         Ok(found)
     }
 
-    fn learn_devices(&mut self, vmas: &[Vma]) -> Result<(), UffdError> {
+    fn learn_devices(&mut self, vmas: &[ProcVma]) -> Result<(), UffdError> {
         let known = self.devices.len();
         self.devices.extend(vmas.iter().map(|vma| vma.device));
         if self.devices.len() == known {
@@ -83,7 +83,7 @@ impl MappingReader {
         Ok(())
     }
 
-    fn found(&self, vma: &Vma) -> FoundMapping {
+    fn found(&self, vma: &ProcVma) -> FoundMapping {
         let huge = self.hugetlb.page_size(vma.device);
         let mapping = TrackedMapping {
             start: vma.start,
@@ -107,7 +107,7 @@ impl MappingReader {
 }
 
 /// The kernel writes the file piece by piece: a mapping that was joined to the one before it meanwhile is told with both.
-fn disjoint(mut vmas: Vec<Vma>) -> Vec<Vma> {
+fn disjoint(mut vmas: Vec<ProcVma>) -> Vec<ProcVma> {
     let mut end = 0;
     vmas.retain_mut(|vma| {
         vma.start = vma.start.max(end);
@@ -139,7 +139,7 @@ fn is_memory(name: &[u8]) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use uffd::Scratch;
+    use uffd::ScratchMapping;
 
     #[test]
     fn devices_are_left_alone() {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_has_not_changed_is_the_same() {
-        let scratch = Scratch::anonymous(1 << 20).unwrap();
+        let scratch = ScratchMapping::anonymous(1 << 20).unwrap();
         let mut reader = MappingReader::open(std::process::id()).unwrap();
         let here = |found: &Vec<FoundMapping>| {
             let mut here = found.iter().filter(|found| {
@@ -187,15 +187,15 @@ mod tests {
     #[test]
     fn a_mapping_that_is_told_twice_is_one() {
         let all = MappingReader::open(std::process::id()).unwrap();
-        let mut vmas: Vec<Vma> = all.maps.read().unwrap().map(Result::unwrap).collect();
+        let mut vmas: Vec<ProcVma> = all.maps.read().unwrap().map(Result::unwrap).collect();
         vmas.truncate(1);
         let first = vmas[0].clone();
-        let with_the_next = Vma {
+        let with_the_next = ProcVma {
             end: first.end + 2 * PAGE_SIZE,
             ..first.clone()
         };
         let found = disjoint(vec![first.clone(), with_the_next, first.clone()]);
-        let ranges: Vec<_> = found.iter().map(Vma::range).collect();
+        let ranges: Vec<_> = found.iter().map(ProcVma::range).collect();
         assert_eq!(
             ranges,
             [first.range(), first.end..first.end + 2 * PAGE_SIZE]

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufReader};
 use std::time::Duration;
 use tracker_ebpf::IterVma;
-use uffd::Smaps;
+use uffd::VmaReader;
 
 /// Reads the iterator once: all uffd-wp VMAs of the machine.
 pub type ReadIter = Box<dyn FnMut() -> Result<Vec<IterVma>, String> + Send>;
@@ -103,7 +103,7 @@ fn names(pid: u32) -> Result<HashMap<u64, Vec<u8>>, uffd::UffdError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
         file => file.map_err(|e| uffd::UffdError::system("cannot open", &path, e))?,
     };
-    Smaps::new(BufReader::new(file), path)
+    VmaReader::new(BufReader::new(file), path)
         .filter(|vma| vma.as_ref().map_or(true, |vma| !vma.name.is_empty()))
         .map(|vma| vma.map(|vma| (vma.start, vma.name)))
         .collect()

@@ -6,7 +6,9 @@ use crate::model::sample::{FoundVma, ProcessKey};
 use std::collections::HashMap;
 use std::time::Duration;
 use std::{fs, io};
-use uffd::{Categories, Features, PageRegion, Pagemap, Query, ShmemDevices, unless_gone};
+use uffd::{
+    PageCategories, PageRegion, Pagemap, ScanQuery, ShmemDevices, UffdFeatures, unless_gone,
+};
 
 /// The smaps route, with what it remembers of processes.
 #[derive(Debug, Default)]
@@ -18,7 +20,7 @@ pub struct SmapsRoute {
 /// One process and the features of the userfaultfds it holds; `None` where it cannot be asked.
 struct Process {
     key: ProcessKey,
-    holds: Option<Vec<Features>>,
+    holds: Option<Vec<UffdFeatures>>,
 }
 
 impl Discover for SmapsRoute {
@@ -110,7 +112,7 @@ fn processes(refusals: &mut Vec<String>) -> Result<Vec<Process>, String> {
     Ok(processes)
 }
 
-fn holds(pid: u32, refusals: &mut Vec<String>) -> Option<Vec<Features>> {
+fn holds(pid: u32, refusals: &mut Vec<String>) -> Option<Vec<UffdFeatures>> {
     match unless_gone(uffd::userfaultfds(pid)) {
         Ok(fds) => Some(
             fds.unwrap_or_default()
@@ -141,10 +143,10 @@ const ADDRESSES: std::ops::Range<u64> = 0..0x7fff_ffff_f000;
 /// Whether a process has an async VMA. `None`: cannot be told here.
 fn has_async_vma(pid: u32) -> Option<bool> {
     let pagemap = Pagemap::open(pid).ok()?;
-    let query = Query {
-        all_of: Categories::WPALLOWED,
-        returned: Categories::WPALLOWED,
-        ..Query::default()
+    let query = ScanQuery {
+        all_of: PageCategories::WPALLOWED,
+        returned: PageCategories::WPALLOWED,
+        ..ScanQuery::default()
     };
     let mut regions = [PageRegion::default()];
     let scanned = unless_gone(pagemap.scan_once(&ADDRESSES, &query, &mut regions)).ok()?;
@@ -188,7 +190,7 @@ fn search(process: &Process, found: &mut Found) -> Result<(), uffd::UffdError> {
 
 /// The features of a process's userfaultfds if they all have the same: smaps does not say which of
 /// them a VMA belongs to.
-fn only_features(held: Option<&[Features]>) -> Option<u64> {
+fn only_features(held: Option<&[UffdFeatures]>) -> Option<u64> {
     let (first, rest) = held?.split_first()?;
     rest.iter()
         .all(|features| features == first)
@@ -201,7 +203,7 @@ mod tests {
     use super::*;
     use std::process::Command;
     use uffd::Backing;
-    use uffd::{PAGE_SIZE, RegisterMode, Scratch, Userfaultfd};
+    use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, Userfaultfd};
 
     fn own(found: &Found) -> Vec<&FoundVma> {
         let pid = std::process::id();
@@ -216,9 +218,9 @@ mod tests {
     #[test]
     fn finds_our_own_vma_and_its_end() {
         let mut route = SmapsRoute::default();
-        let scratch = Scratch::anonymous(4 * PAGE_SIZE).unwrap();
+        let scratch = ScratchMapping::anonymous(4 * PAGE_SIZE).unwrap();
         let fd = Userfaultfd::open_user_mode_only().unwrap();
-        fd.enable(Features::default()).unwrap();
+        fd.enable(UffdFeatures::default()).unwrap();
         fd.register(&scratch.range(), RegisterMode::WP).unwrap();
 
         let found = route.discover(Duration::ZERO).unwrap();
@@ -279,7 +281,7 @@ mod tests {
 
     #[test]
     fn features_are_told_where_they_cannot_be_another_userfaultfds() {
-        let (sync, wp_async) = (Features::default(), Features::WP_ASYNC);
+        let (sync, wp_async) = (UffdFeatures::default(), UffdFeatures::WP_ASYNC);
         assert_eq!(only_features(Some(&[wp_async, wp_async])), Some(wp_async.0));
         assert_eq!(only_features(Some(&[sync, wp_async])), None);
         assert_eq!(only_features(Some(&[])), None);

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use uffd::Vma;
+use uffd::ProcVma;
 
 /// What maps says behind the name of a file that nobody can open by name any more.
 const DELETED: &[u8] = b" (deleted)";
@@ -13,7 +13,7 @@ const DELETED: &[u8] = b" (deleted)";
 /// One mapping of code.
 #[derive(Clone, Debug)]
 pub struct Code {
-    vma: Vma,
+    vma: ProcVma,
     /// The file, to be opened; `None`: there is none, or not for us.
     file: Option<PathBuf>,
 }
@@ -36,8 +36,8 @@ pub fn of(pid: u32) -> Vec<Code> {
     let Ok(maps) = uffd::maps(pid) else {
         return Vec::new();
     };
-    let executable = |vma: &Vma| vma.permissions.get(2) == Some(&b'x');
-    let code = |vma: Vma| Code {
+    let executable = |vma: &ProcVma| vma.permissions.get(2) == Some(&b'x');
+    let code = |vma: ProcVma| Code {
         file: file(pid, &vma),
         vma,
     };
@@ -90,7 +90,7 @@ impl Code {
 
 /// Where we can open the file of a mapping: by its name, if that is the same file here; through the kernel's link to it, which
 /// needs a privilege and serves deleted files and other mount namespaces; below the process's root.
-fn file(pid: u32, vma: &Vma) -> Option<PathBuf> {
+fn file(pid: u32, vma: &ProcVma) -> Option<PathBuf> {
     let [b'/', path @ ..] = vma.name.as_slice() else {
         return None;
     };

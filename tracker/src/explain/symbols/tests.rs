@@ -150,7 +150,7 @@ impl Waiting {
 
     fn code(&self, of: &str) -> u64 {
         let maps = uffd::maps(self.0.id()).unwrap();
-        let is = |vma: &uffd::Vma| {
+        let is = |vma: &uffd::ProcVma| {
             vma.permissions[2] == b'x' && String::from_utf8_lossy(&vma.name).contains(of)
         };
         maps.map(Result::unwrap).find(is).unwrap().start

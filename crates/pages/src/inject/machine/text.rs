@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use super::super::InjectError;
-use uffd::{ProcessGone, Smaps, Vma};
+use uffd::{ProcVma, ProcessGone, VmaReader};
 
 /// Its code.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -24,8 +24,8 @@ pub fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
     let gone = ProcessGone { pid };
     let path = format!("/proc/{pid}/maps");
     let maps = File::open(&path).map_err(|_| gone)?;
-    let all = Smaps::new(BufReader::new(maps), path).map_while(Result::ok);
-    let mut all: Vec<Vma> = all.collect();
+    let all = VmaReader::new(BufReader::new(maps), path).map_while(Result::ok);
+    let mut all: Vec<ProcVma> = all.collect();
     // A process on its way out has no memory any more.
     if all.is_empty() {
         return Err(gone.into());

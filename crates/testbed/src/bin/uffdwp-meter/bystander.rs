@@ -3,14 +3,14 @@
 use std::io::Error;
 
 use anyhow::{Context as _, Result, bail};
-use uffd::{PAGE_SIZE, PMD_SIZE, Scratch};
+use uffd::{PAGE_SIZE, PMD_SIZE, ScratchMapping};
 
 use crate::clock::{PAGES, at_once, event, of_pages};
 use crate::tracked::{STRIDE, TABLES};
 
 /// Measures in a process that has never registered anything.
 pub fn measure() -> Result<()> {
-    let memory = Scratch::anonymous(PAGES * PAGE_SIZE)?;
+    let memory = ScratchMapping::anonymous(PAGES * PAGE_SIZE)?;
     event("no uffd-wp: first write", || {
         memory.drop_pages()?;
         // Some kernels free the table with the pages (CONFIG_PT_RECLAIM).
@@ -25,13 +25,13 @@ pub fn measure() -> Result<()> {
         Ok(measured)
     })?;
     event("no uffd-wp: first write that allocates a table", || {
-        let fresh = Scratch::anonymous((TABLES + 1) * PMD_SIZE)?;
+        let fresh = ScratchMapping::anonymous((TABLES + 1) * PMD_SIZE)?;
         fresh.write(0);
         Ok(of_pages(0..TABLES, |table| {
             fresh.write((table + 1) * STRIDE);
         }))
     })?;
-    let table = Scratch::anonymous(PMD_SIZE)?;
+    let table = ScratchMapping::anonymous(PMD_SIZE)?;
     event("no uffd-wp: drop a page (MADV_DONTNEED of 512)", || {
         (0..STRIDE).for_each(|page| table.write(page));
         at_once(STRIDE, || table.drop_pages())

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail};
 use uffd::{
-    Features, PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, Query, RegisterMode, Scratch, Userfaultfd,
+    PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, RegisterMode, ScanQuery, ScratchMapping,
+    UffdFeatures, Userfaultfd,
 };
 
 use crate::clock::{PAGES, at_once, event, of_pages};
@@ -13,11 +14,11 @@ pub const TABLES: u64 = 64;
 pub const STRIDE: u64 = PMD_SIZE / PAGE_SIZE;
 
 /// Measures, and returns what keeps this process a user of uffd-wp.
-pub fn measure() -> Result<(Userfaultfd, Scratch)> {
-    if !Features::offered()?.is_async() {
+pub fn measure() -> Result<(Userfaultfd, ScratchMapping)> {
+    if !UffdFeatures::offered()?.is_async() {
         bail!("this kernel has no async mode of uffd-wp, whose events are measured: it needs 6.7");
     }
-    let (fd, memory) = (open()?, Scratch::anonymous(PAGES * PAGE_SIZE)?);
+    let (fd, memory) = (open()?, ScratchMapping::anonymous(PAGES * PAGE_SIZE)?);
     fd.register(&memory.range(), RegisterMode::WP)?;
 
     (0..PAGES).for_each(|page| memory.write(page));
@@ -38,7 +39,7 @@ pub fn measure() -> Result<(Userfaultfd, Scratch)> {
         Ok(of_pages(0..PAGES, |page| memory.write(page)))
     })?;
     event("first write that allocates a table", || {
-        let fresh = Scratch::anonymous((TABLES + 1) * PMD_SIZE)?;
+        let fresh = ScratchMapping::anonymous((TABLES + 1) * PMD_SIZE)?;
         fd.register(&fresh.range(), RegisterMode::WP)?;
         fresh.write(0);
         Ok(of_pages(0..TABLES, |table| {
@@ -51,7 +52,7 @@ pub fn measure() -> Result<(Userfaultfd, Scratch)> {
 
 /// Calls that arm or drop the pages of a whole table, per page.
 fn ranges(fd: &Userfaultfd) -> Result<()> {
-    let memory = Scratch::anonymous(PMD_SIZE)?;
+    let memory = ScratchMapping::anonymous(PMD_SIZE)?;
     let (range, pagemap) = (memory.range(), pagemap()?);
     fd.register(&range, RegisterMode::WP)?;
     let write = || (0..STRIDE).for_each(|page| memory.write(page));
@@ -73,13 +74,13 @@ fn ranges(fd: &Userfaultfd) -> Result<()> {
         || {
             write();
             at_once(STRIDE, || {
-                pagemap.scan_once(&range, &Query::WRITTEN_AND_ARM, &mut regions)
+                pagemap.scan_once(&range, &ScanQuery::WRITTEN_AND_ARM, &mut regions)
             })
         },
     )?;
     event("scan an armed page (PAGEMAP_SCAN of 512)", || {
         at_once(STRIDE, || {
-            pagemap.scan_once(&range, &Query::WRITTEN_AND_ARM, &mut regions)
+            pagemap.scan_once(&range, &ScanQuery::WRITTEN_AND_ARM, &mut regions)
         })
     })?;
     event("drop an armed page (MADV_DONTNEED of 512)", || {
@@ -95,6 +96,6 @@ fn pagemap() -> Result<Pagemap> {
 
 fn open() -> Result<Userfaultfd> {
     let fd = Userfaultfd::open()?;
-    fd.enable(Features::WP_ASYNC)?;
+    fd.enable(UffdFeatures::WP_ASYNC)?;
     Ok(fd)
 }

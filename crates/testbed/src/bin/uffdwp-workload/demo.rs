@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::mm::Advice;
 use tracker_ebpf::WpMode;
-use uffd::{Features, RegisterMode, Userfaultfd};
+use uffd::{RegisterMode, UffdFeatures, Userfaultfd};
 
 use crate::area::{MappedArea, MemoryKind};
 use crate::handler::SyncHandler;
@@ -89,8 +89,8 @@ pub fn run(directory: &Path) -> Result<()> {
 fn start(part: &'static DemoPart, place: u64, facts: &MachineFacts) -> Result<()> {
     let uffd = Arc::new(Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?);
     match part.mode {
-        WpMode::Async => uffd.enable(Features::WP_ASYNC)?,
-        WpMode::Sync => uffd.enable(Features::default())?,
+        WpMode::Async => uffd.enable(UffdFeatures::WP_ASYNC)?,
+        WpMode::Sync => uffd.enable(UffdFeatures::default())?,
     };
     let area = MappedArea::map(part.kind, place, PAGES, &facts.directory)?;
     uffd.register(&area.range(), RegisterMode::WP)?;

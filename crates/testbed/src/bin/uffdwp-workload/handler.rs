@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result};
 use rustix::event::epoll;
-use uffd::{Features, Message, PAGE_SIZE, Userfaultfd};
+use uffd::{PAGE_SIZE, UffdFeatures, UffdMessage, Userfaultfd};
 
 /// A running handler; its thread lives as long as the process.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ struct SyncHandlerThread {
     /// Ours first, then one per child that a fork message announced.
     uffds: Vec<Arc<Userfaultfd>>,
     epoll: OwnedFd,
-    messages: Vec<Message>,
+    messages: Vec<UffdMessage>,
 }
 
 impl SyncHandlerThread {
@@ -113,9 +113,9 @@ impl SyncHandlerThread {
         (0..self.messages.len()).try_for_each(|index| self.answer(uffd, self.messages[index]))
     }
 
-    fn answer(&mut self, uffd: &Userfaultfd, message: Message) -> Result<()> {
+    fn answer(&mut self, uffd: &Userfaultfd, message: UffdMessage) -> Result<()> {
         match message {
-            Message::Fault {
+            UffdMessage::Fault {
                 address,
                 write_protect: true,
                 ..
@@ -124,12 +124,12 @@ impl SyncHandlerThread {
                 self.handler.0.faults.fetch_add(1, Ordering::Relaxed);
                 uffd.resolve(&self.unit_at(address))?;
             }
-            Message::Fork { fd } => {
+            UffdMessage::Fork { fd } => {
                 // SAFETY: the message just gave us this descriptor, and only we read messages.
                 let child = unsafe { Userfaultfd::from_fork(fd) };
                 self.add(Arc::new(child))?;
             }
-            Message::Remap { .. } | Message::Gone { .. } => (),
+            UffdMessage::Remap { .. } | UffdMessage::Removed { .. } => (),
             other => anyhow::bail!("a message no row asked for: {other:?}"),
         }
         Ok(())
@@ -143,7 +143,7 @@ impl SyncHandlerThread {
 }
 
 /// Whether somebody must read messages: in async mode only the events need it.
-pub fn is_needed(features: Features) -> bool {
-    let events = Features::EVENT_FORK | Features::EVENT_REMAP;
-    !features.is_async() || features & events != Features::default()
+pub fn is_needed(features: UffdFeatures) -> bool {
+    let events = UffdFeatures::EVENT_FORK | UffdFeatures::EVENT_REMAP;
+    !features.is_async() || features & events != UffdFeatures::default()
 }

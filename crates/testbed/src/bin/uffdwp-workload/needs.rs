@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use uffd::{Behaviour, Features, Hugetlb, Userfaultfd, self_test};
+use uffd::{HugetlbPool, KernelBehaviour, UffdFeatures, Userfaultfd, self_test};
 
 /// A row cannot run here; the text says what is missing. It is no failure.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub enum TestNeed {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MachineFacts {
     /// The self-test's outcome.
-    pub kernel: Behaviour,
+    pub kernel: KernelBehaviour,
     /// This process may handle faults of the kernel.
     pub kernel_faults: bool,
     /// `/sys/kernel/mm/transparent_hugepage/enabled`.
@@ -105,7 +105,9 @@ impl MachineFacts {
                 "this kernel installs no markers in anonymous memory (UFFD_FEATURE_WP_UNPOPULATED, 6.4)",
             ),
             TestNeed::ShmemMarkers => unless(
-                self.kernel.features.contains(Features::WP_HUGETLBFS_SHMEM),
+                self.kernel
+                    .features
+                    .contains(UffdFeatures::WP_HUGETLBFS_SHMEM),
                 "this kernel write-protects no shmem or hugetlb (UFFD_FEATURE_WP_HUGETLBFS_SHMEM, 5.19)",
             ),
             TestNeed::Scan => unless(
@@ -117,11 +119,13 @@ impl MachineFacts {
                 "handling faults of the kernel needs root, CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1",
             ),
             TestNeed::Hugetlb => match self.kernel.hugetlb {
-                Hugetlb::Available => None,
-                Hugetlb::NoFreePages => {
+                HugetlbPool::Available => None,
+                HugetlbPool::NoFreePages => {
                     Some("no free huge page of 2 MiB: raise vm.nr_hugepages".to_owned())
                 }
-                Hugetlb::Unsupported => Some("this kernel has no huge pages of 2 MiB".to_owned()),
+                HugetlbPool::Unsupported => {
+                    Some("this kernel has no huge pages of 2 MiB".to_owned())
+                }
             },
             TestNeed::Thp => unless(
                 allows(&self.thp),

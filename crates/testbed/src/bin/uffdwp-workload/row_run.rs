@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause, WpMode};
 use uffd::{
-    CountMethod, Counter, Entry as PagemapEntry, Features, Pagemap, Progress, RegisterMode,
+    CountMethod, CountProgress, PageCounter, Pagemap, PagemapEntry, RegisterMode, UffdFeatures,
     Userfaultfd,
 };
 
@@ -221,11 +221,11 @@ impl RowRun {
     /// Armed pages of a range, counted as the agent counts them.
     pub fn count_armed(&self, area: &MappedArea) -> Result<u64> {
         let method = CountMethod::choose(&self.facts.kernel, area.kind == MemoryKind::Hugetlb);
-        let mut counter = Counter::new(area.range(), method);
+        let mut counter = PageCounter::new(area.range(), method);
         loop {
             match counter.step(&self.pagemap, u64::MAX)? {
-                Progress::More => (),
-                Progress::Done(count) => return Ok(count.armed),
+                CountProgress::More => (),
+                CountProgress::Done(count) => return Ok(count.armed),
             }
         }
     }
@@ -246,15 +246,15 @@ pub fn halves(area: &MappedArea) -> [Range<u64>; 2] {
 }
 
 /// Sync mode asks for the features that make markers, as far as there are any.
-fn features(mode: WpMode, events: Features, offered: Features) -> Features {
+fn features(mode: WpMode, events: UffdFeatures, offered: UffdFeatures) -> UffdFeatures {
     let own = match mode {
-        WpMode::Async => Features::WP_ASYNC,
-        WpMode::Sync => offered & (Features::WP_UNPOPULATED | Features::WP_HUGETLBFS_SHMEM),
+        WpMode::Async => UffdFeatures::WP_ASYNC,
+        WpMode::Sync => offered & (UffdFeatures::WP_UNPOPULATED | UffdFeatures::WP_HUGETLBFS_SHMEM),
     };
     own | events
 }
 
-fn open(features: Features, facts: &MachineFacts) -> Result<Userfaultfd> {
+fn open(features: UffdFeatures, facts: &MachineFacts) -> Result<Userfaultfd> {
     let uffd = if facts.kernel_faults {
         Userfaultfd::open()?
     } else {

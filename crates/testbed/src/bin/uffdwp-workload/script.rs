@@ -38,7 +38,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::mm::Advice;
-use uffd::{Features, RegisterMode, Userfaultfd};
+use uffd::{RegisterMode, UffdFeatures, Userfaultfd};
 
 use crate::area::MappedArea;
 
@@ -210,7 +210,7 @@ impl ScriptServer {
         let range = self.area(words)?.range();
         let number = self.open()?;
         let uffd = self.uffds.last().context("it was just opened")?;
-        uffd.enable(Features::default())?;
+        uffd.enable(UffdFeatures::default())?;
         uffd.register(&range, RegisterMode::WP)?;
         Ok(number)
     }

@@ -12,7 +12,7 @@ mod vmas;
 mod zap;
 
 use tracker_ebpf::WpMode;
-use uffd::Features;
+use uffd::UffdFeatures;
 
 pub use row::WorkloadRow;
 
@@ -272,7 +272,7 @@ pub const ROWS: &[WorkloadRow] = &[
         "mremap(2) with EVENT_REMAP: tracking moves along",
         change::move_tracked,
     )
-    .events(Features::EVENT_REMAP),
+    .events(UffdFeatures::EVENT_REMAP),
     WorkloadRow::new(
         "fork",
         "fork(2) without EVENT_FORK: only the parent is tracked",
@@ -283,7 +283,7 @@ pub const ROWS: &[WorkloadRow] = &[
         "fork(2) with EVENT_FORK: parent and child are tracked",
         fork::tracked,
     )
-    .events(Features::EVENT_FORK),
+    .events(UffdFeatures::EVENT_FORK),
     // Many VMAs, many threads.
     WorkloadRow::new(
         "many-vmas",

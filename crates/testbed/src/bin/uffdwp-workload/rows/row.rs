@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use tracker_ebpf::WpMode;
-use uffd::Features;
+use uffd::UffdFeatures;
 
 use crate::needs::TestNeed;
 use crate::row_run::RowRun;
@@ -18,7 +18,7 @@ pub struct WorkloadRow {
     /// What it needs besides.
     pub needs: &'static [TestNeed],
     /// Events its userfaultfd reports.
-    pub events: Features,
+    pub events: UffdFeatures,
     /// A second process writes into this one.
     pub needs_writer: bool,
     /// Several threads write.
@@ -39,7 +39,7 @@ impl WorkloadRow {
             about,
             modes: &WpMode::ALL,
             needs: &[],
-            events: Features(0),
+            events: UffdFeatures(0),
             needs_writer: false,
             needs_threads: false,
             run,
@@ -60,7 +60,7 @@ impl WorkloadRow {
     }
 
     /// Events its userfaultfd reports.
-    pub const fn events(self, events: Features) -> Self {
+    pub const fn events(self, events: UffdFeatures) -> Self {
         Self { events, ..self }
     }
 

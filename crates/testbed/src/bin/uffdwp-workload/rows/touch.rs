@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use tracker_ebpf::{MarkerEvent, TableCause};
-use uffd::{PageRegion, Query};
+use uffd::{PageRegion, ScanQuery};
 
 use crate::area::{MappedArea, MemoryKind};
 use crate::row_run::RowRun;
@@ -90,7 +90,11 @@ pub fn scan_hole(t: &mut RowRun) -> Result<()> {
 /// One round of tracking: arms everything that is written.
 pub fn scan_and_arm(t: &RowRun, area: &MappedArea) -> Result<()> {
     let mut regions = [PageRegion::default(); 16];
-    t.pagemap
-        .scan(&area.range(), &Query::WRITTEN_AND_ARM, &mut regions, |_| ())?;
+    t.pagemap.scan(
+        &area.range(),
+        &ScanQuery::WRITTEN_AND_ARM,
+        &mut regions,
+        |_| (),
+    )?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rustix::mm::Advice;
-use uffd::{Features, RegisterMode, Userfaultfd};
+use uffd::{RegisterMode, UffdFeatures, Userfaultfd};
 
 use super::ground::{GroundMaker, ScenarioGround};
 use super::{ScenarioAct, TestScenario, scenario};
@@ -42,7 +42,7 @@ fn keep(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
 
 /// What is hit goes to a mapping that the process serves itself, as a collector that compacts does.
 fn uffd_move(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
-    if !Features::offered()?.contains(Features::MOVE) {
+    if !UffdFeatures::offered()?.contains(UffdFeatures::MOVE) {
         return Err(SkipReason("this kernel has no UFFDIO_MOVE (6.8)".to_owned()).into());
     }
     let ground = grounds.some(MemoryKind::Anon)?;
@@ -56,7 +56,7 @@ fn uffd_move(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     )?;
     target.advise(Advice::LinuxDontFork)?;
     let uffd = Userfaultfd::open_user_mode_only()?;
-    uffd.enable(Features::MOVE)?;
+    uffd.enable(UffdFeatures::MOVE)?;
     uffd.register(&target.range(), RegisterMode::MISSING)?;
     Ok(Box::new(move || {
         let distance = target.range().start.wrapping_sub(ground.area.range().start);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rustix::mm::Advice;
-use uffd::{Entry, Pagemap};
+use uffd::{Pagemap, PagemapEntry};
 
 use super::forks::CHILD;
 use super::ground::{GroundMaker, ScenarioGround};
@@ -42,7 +42,7 @@ fn free(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     let ground = grounds.some(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         // One that waits on its way to a list goes to swap, if there is one, and then at once.
-        let there = |entry: &Entry| entry.present() || entry.swapped();
+        let there = |entry: &PagemapEntry| entry.present() || entry.swapped();
         reclaim(&ground, &[Advice::LinuxFree, Advice::LinuxPageOut], there)?;
         Ok(ground)
     }))
@@ -97,7 +97,11 @@ fn needs_swap() -> Result<()> {
 }
 
 /// Has the kernel reclaim what is hit, which it does once nobody else looks at the pages.
-fn reclaim(ground: &ScenarioGround, advice: &[Advice], there: fn(&Entry) -> bool) -> Result<()> {
+fn reclaim(
+    ground: &ScenarioGround,
+    advice: &[Advice],
+    there: fn(&PagemapEntry) -> bool,
+) -> Result<()> {
     // What a child shares is left alone.
     let _held = CHILD.lock();
     let begin = Instant::now();
@@ -134,9 +138,9 @@ fn drain() {
     std::thread::yield_now();
 }
 
-fn count(area: &MappedArea, which: fn(&Entry) -> bool) -> Result<usize> {
+fn count(area: &MappedArea, which: fn(&PagemapEntry) -> bool) -> Result<usize> {
     let pagemap = Pagemap::own()?;
-    let mut entries = vec![Entry::default(); area.pages() as usize];
+    let mut entries = vec![PagemapEntry::default(); area.pages() as usize];
     pagemap.read(&area.range(), &mut entries)?;
     Ok(entries.iter().filter(|entry| which(entry)).count())
 }
