@@ -3,13 +3,16 @@
 use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
-use tracker_ebpf::TableCause;
+use tracker_ebpf::{
+    TableCause, field,
+    kernel::{VM_MIXEDMAP, VM_PFNMAP},
+};
 
 use crate::{
     faults, maple,
     maps::SharedWord,
     memory::{CopiedMemory, KernelMemory},
-    patched::{field, offset},
+    patched::offset,
     scope,
     verifier::{nonzero, repeat, unknown},
 };
@@ -21,8 +24,8 @@ const SEARCHED: u64 = 1280;
 const MOST_STEPS: u32 = 32;
 /// A hugetlb page may have 1 GiB.
 const LARGEST_PAGE: u64 = 1 << 30;
-/// `VM_PFNMAP | VM_MIXEDMAP`: drivers map such memory without a fault.
-const VM_DRIVER: u64 = 0x400 | 0x1000_0000;
+/// Drivers map such memory without a fault.
+const DRIVERS: u64 = VM_PFNMAP | VM_MIXEDMAP;
 
 /// Where the stack is looked at from: the frames between differ.
 #[derive(Clone, Copy)]
@@ -80,8 +83,8 @@ pub fn of_upper_table(mm: u64, address: u64) -> (u64, u64) {
     if scope.start <= address && address < scope.end || scope.cause == TableCause::Populate as u64 {
         return (vma, scope.cause);
     }
-    let flags = CopiedMemory::read::<u64, { field!(vma_flags) }>(vma as *const u8);
-    if vma == 0 || flags & VM_DRIVER != 0 {
+    let flags = CopiedMemory::read::<field::vma_flags>(vma as *const u8);
+    if vma == 0 || flags & DRIVERS != 0 {
         (vma, TableCause::Other as u64)
     } else {
         (vma, TableCause::Fault as u64)
@@ -146,7 +149,7 @@ extern "C" fn step(_: u64, search: *mut FaultSearch) -> i64 {
     let next = search.next + 8 * others;
     search.next = unknown(next, search.pmd);
     if others < CHUNK as u64 {
-        let place = next.wrapping_sub(u64::from(offset!(fault_pmd)));
+        let place = next.wrapping_sub(u64::from(offset::<field::fault_pmd>()));
         let vma = vma_of_fault(at(search.stack, place as usize), search.mm, search.pmd);
         if vma != 0 {
             search.next = unknown(place, search.pmd);
@@ -171,12 +174,12 @@ fn at(stack: *const u8, bytes: usize) -> *const u8 {
 /// words on the stack are like that and beside a pointer to the VMA that contains them.
 #[inline(always)]
 fn vma_of_fault(fault: *const u8, mm: u64, pmd: u64) -> u64 {
-    if CopiedMemory::read::<u64, { field!(fault_pmd) }>(fault) != pmd {
+    if CopiedMemory::read::<field::fault_pmd>(fault) != pmd {
         return 0;
     }
-    let vma = CopiedMemory::read::<u64, { field!(fault_vma) }>(fault);
+    let vma = CopiedMemory::read::<field::fault_vma>(fault);
     let [address, real]: [u64; 2] =
-        CopiedMemory::at(fault.wrapping_add(offset!(fault_address) as usize));
+        CopiedMemory::at(fault.wrapping_add(offset::<field::fault_address>() as usize));
     if vma != 0 && real.wrapping_sub(address) < LARGEST_PAGE && scope::covers(vma, mm, address) {
         vma
     } else {

@@ -4,35 +4,26 @@ use aya_ebpf::{
     helpers::bpf_probe_read_user,
     programs::{BtfTracePointContext, FExitContext, ProbeContext},
 };
-use tracker_ebpf::EventKind;
+use tracker_ebpf::{
+    EventKind, field,
+    kernel::{
+        FAULT_FLAG_UNSHARE, FAULT_FLAG_USER, FAULT_FLAG_WRITE, PAGE_MAPPING_ANON, PAGE_PRESENT,
+        PAGE_PSE, PAGE_SIZE, PMD_SIZE, UFFDIO_MOVE, UFFDIO_UNREGISTER, VM_HUGETLB, VM_UFFD_WP,
+        ZAP_FLAG_DROP_MARKER,
+    },
+};
 
 use crate::{
     context::{FunctionEntry, FunctionExit, stack, traced_argument},
     events::{PageEvent, StackContext, UserThread},
     memory::{CopiedMemory, KernelMemory},
-    patched::{config, field},
-    record::{VM_HUGETLB, uses_uffd_wp},
+    patched::value,
+    record::uses_uffd_wp,
     watch::{self, NOBODY},
 };
 
-const PAGE: u64 = 4096;
-const PMD: u64 = 2 << 20;
-/// `FAULT_FLAG_*` (include/linux/mm_types.h).
-const WRITE: u32 = 0x1;
-const USER: u32 = 0x40;
-const UNSHARE: u32 = 0x400;
-/// `VM_UFFD_WP` as the reason of `handle_userfault`.
-const REASON_WP: u64 = 0x1000;
-/// x86 `_PAGE_PRESENT`, `_PAGE_PSE`: a huge page is there.
-const PRESENT: u64 = 0x1;
-const HUGE: u64 = 0x80;
-/// `ZAP_FLAG_DROP_MARKER` (include/linux/mm.h).
-const ZAP_FLAG_DROP_MARKER: u32 = 1;
-/// `PAGE_MAPPING_ANON` (include/linux/page-flags.h).
-const MAPPING_ANON: u64 = 1;
-/// Commands of `userfaultfd_ioctl` (include/uapi/linux/userfaultfd.h).
-const UNREGISTER: u32 = 0x8010_aa01;
-const MOVE: u32 = 0xc028_aa05;
+/// A huge page is there.
+const HUGE_PAGE: u64 = PAGE_PRESENT | PAGE_PSE;
 
 /// An event about a range.
 #[inline(always)]
@@ -60,7 +51,7 @@ fn watch_of<M: KernelMemory>(vma: *const u8) -> u32 {
 
 #[inline(always)]
 fn is_hugetlb<M: KernelMemory>(vma: *const u8) -> bool {
-    M::read::<u64, { field!(vma_flags) }>(vma) & VM_HUGETLB != 0
+    M::read::<field::vma_flags>(vma) & VM_HUGETLB != 0
 }
 
 /// A write found an armed page.
@@ -72,9 +63,14 @@ fn fault<C: FunctionEntry + StackContext>(ctx: &C, vma: *const u8, address: u64,
     }
     let event = PageEvent {
         flags,
-        ..range(EventKind::Fault, watch, address & !(PAGE - 1), PAGE)
+        ..range(
+            EventKind::Fault,
+            watch,
+            address & !(PAGE_SIZE - 1),
+            PAGE_SIZE,
+        )
     };
-    if flags & USER == 0 {
+    if flags & FAULT_FLAG_USER == 0 {
         event.at_both(ctx);
     } else {
         event.at_user(ctx);
@@ -85,14 +81,14 @@ fn fault<C: FunctionEntry + StackContext>(ctx: &C, vma: *const u8, address: u64,
 #[inline(always)]
 pub fn wp_fault<C: FunctionEntry + StackContext>(ctx: &C) {
     let vmf = ctx.pointer(0);
-    let flags = C::Memory::read::<u32, { field!(fault_flags) }>(vmf);
-    if C::Memory::read::<u64, { field!(fault_orig_pte) }>(vmf) & config!(uffd_bit) == 0
-        || flags & UNSHARE != 0
+    let flags = C::Memory::read::<field::fault_flags>(vmf);
+    if C::Memory::read::<field::fault_orig_pte>(vmf) & value!(uffd_bit) == 0
+        || flags & FAULT_FLAG_UNSHARE != 0
     {
         return;
     }
-    let vma = C::Memory::pointer::<{ field!(fault_vma) }>(vmf);
-    let address = C::Memory::read::<u64, { field!(fault_address) }>(vmf);
+    let vma = C::Memory::pointer::<field::fault_vma>(vmf);
+    let address = C::Memory::read::<field::fault_address>(vmf);
     fault(ctx, vma, address, flags);
 }
 
@@ -101,15 +97,15 @@ pub fn wp_fault<C: FunctionEntry + StackContext>(ctx: &C) {
 #[inline(always)]
 pub fn huge_fault<C: FunctionEntry + StackContext>(ctx: &C) {
     let vmf = ctx.pointer(0);
-    if ctx.number(1) != REASON_WP || C::Memory::read::<u64, { field!(fault_pte) }>(vmf) != 0 {
+    if ctx.number(1) != VM_UFFD_WP || C::Memory::read::<field::fault_pte>(vmf) != 0 {
         return;
     }
-    let vma = C::Memory::pointer::<{ field!(fault_vma) }>(vmf);
+    let vma = C::Memory::pointer::<field::fault_vma>(vmf);
     if is_hugetlb::<C::Memory>(vma) {
         return;
     }
-    let address = C::Memory::read::<u64, { field!(fault_address) }>(vmf);
-    let flags = C::Memory::read::<u32, { field!(fault_flags) }>(vmf);
+    let address = C::Memory::read::<field::fault_address>(vmf);
+    let flags = C::Memory::read::<field::fault_flags>(vmf);
     fault(ctx, vma, address, flags);
 }
 
@@ -117,7 +113,7 @@ pub fn huge_fault<C: FunctionEntry + StackContext>(ctx: &C) {
 #[inline(always)]
 pub fn hugetlb_write<C: FunctionEntry + StackContext>(ctx: &C) {
     let flags = ctx.number(3) as u32;
-    if flags & WRITE != 0 && flags & UNSHARE == 0 {
+    if flags & FAULT_FLAG_WRITE != 0 && flags & FAULT_FLAG_UNSHARE == 0 {
         fault(ctx, ctx.pointer(1), ctx.number(2), flags);
     }
 }
@@ -126,11 +122,11 @@ pub fn hugetlb_write<C: FunctionEntry + StackContext>(ctx: &C) {
 #[inline(always)]
 fn watch_of_huge<M: KernelMemory>(vma: *const u8, pmd: *const u8) -> u32 {
     let watch = watch_of::<M>(vma);
-    if watch == NOBODY || M::read::<u64, { field!(vma_ops) }>(vma) == 0 {
+    if watch == NOBODY || M::read::<field::vma_ops>(vma) == 0 {
         return NOBODY;
     }
     let pmd = CopiedMemory::at::<u64>(pmd);
-    if pmd & config!(uffd_bit) == 0 || pmd & (PRESENT | HUGE) != PRESENT | HUGE {
+    if pmd & value!(uffd_bit) == 0 || pmd & HUGE_PAGE != HUGE_PAGE {
         return NOBODY;
     }
     watch
@@ -141,7 +137,12 @@ fn watch_of_huge<M: KernelMemory>(vma: *const u8, pmd: *const u8) -> u32 {
 const fn huge(watch: u32, address: u64) -> PageEvent {
     PageEvent {
         address,
-        ..range(EventKind::HugeSplit, watch, address & !(PMD - 1), PMD)
+        ..range(
+            EventKind::HugeSplit,
+            watch,
+            address & !(PMD_SIZE - 1),
+            PMD_SIZE,
+        )
     }
 }
 
@@ -153,7 +154,7 @@ pub fn huge_split(ctx: &ProbeContext) {
         return;
     }
     let caller = CopiedMemory::at::<u64>(stack(ctx));
-    let write = caller >= config!(fault_text_start) && caller < config!(fault_text_end);
+    let write = caller >= value!(fault_text_start) && caller < value!(fault_text_end);
     let event = PageEvent {
         flags: u32::from(write),
         ..huge(watch, ctx.number(2))
@@ -173,7 +174,7 @@ pub fn huge_unmapped(ctx: &ProbeContext) {
         return;
     }
     let caller = CopiedMemory::at::<u64>(stack(ctx));
-    if caller < config!(split_text_start) || caller >= config!(split_text_end) {
+    if caller < value!(split_text_start) || caller >= value!(split_text_end) {
         huge(watch, ctx.number(1)).at_both(ctx);
     }
 }
@@ -199,7 +200,7 @@ pub fn emptied<C: FunctionEntry + StackContext>(ctx: &C) {
     let flags = if details.is_null() {
         0
     } else {
-        CopiedMemory::read::<u32, { field!(zap_flags) }>(details)
+        CopiedMemory::read::<field::zap_flags>(details)
     };
     empties(ctx, watch, flags);
 }
@@ -245,7 +246,7 @@ pub fn hugetlb_emptied_exit(ctx: &FExitContext) {
 /// `madvise_free_pte_range(pmd, addr, end, walk)`: gives up entries of pages in swap, and leaves those of others.
 #[inline(always)]
 pub fn freed<C: FunctionEntry + StackContext>(ctx: &C) {
-    let vma = C::Memory::pointer::<{ field!(walk_vma) }>(ctx.pointer(3));
+    let vma = C::Memory::pointer::<field::walk_vma>(ctx.pointer(3));
     let watch = watch_of::<C::Memory>(vma);
     if watch != NOBODY {
         let (start, end) = (ctx.number(1), ctx.number(2));
@@ -263,20 +264,20 @@ pub fn reclaimed<C: FunctionEntry + StackContext>(ctx: &C) {
         return;
     }
     let folio = ctx.pointer(0);
-    let flags = C::Memory::read::<u64, { field!(folio_flags) }>(folio);
+    let flags = C::Memory::read::<field::folio_flags>(folio);
     // By copy: to the verifier it is a pointer, which has no low bits.
-    if CopiedMemory::read::<u64, { field!(folio_mapping) }>(folio) & MAPPING_ANON == 0
-        || flags & config!(folio_swapbacked) != 0
+    if CopiedMemory::read::<field::folio_mapping>(folio) & PAGE_MAPPING_ANON == 0
+        || flags & value!(folio_swapbacked) != 0
     {
         return;
     }
     let start = ctx.number(2);
-    let end = C::Memory::read::<u64, { field!(vma_end) }>(vma);
+    let end = C::Memory::read::<field::vma_end>(vma);
     // Of a large one, no more than is in this huge page is told apart.
-    let length = if flags & config!(folio_head) == 0 {
-        PAGE
+    let length = if flags & value!(folio_head) == 0 {
+        PAGE_SIZE
     } else {
-        ((start | (PMD - 1)) + 1).min(end) - start
+        ((start | (PMD_SIZE - 1)) + 1).min(end) - start
     };
     range(EventKind::Reclaim, watch, start, length).at_both(ctx);
 }
@@ -303,8 +304,8 @@ fn merged(ctx: &BtfTracePointContext, item: u64, mm: u64, error: i32) {
         return;
     }
     // Its low bits are flags.
-    let address = CopiedMemory::read::<u64, { field!(ksm_address) }>(item as *const u8);
-    range(EventKind::Ksm, watch, address & !(PAGE - 1), PAGE).at_both(ctx);
+    let address = CopiedMemory::read::<field::ksm_address>(item as *const u8);
+    range(EventKind::Ksm, watch, address & !(PAGE_SIZE - 1), PAGE_SIZE).at_both(ctx);
 }
 
 /// Return of `try_to_merge_one_page(vma, page, kpage)`, for kernels without those tracepoints.
@@ -316,11 +317,11 @@ pub fn ksm_merge(ctx: &FExitContext) {
     if watch == NOBODY || with == 0 || with == page || ctx.returned() as i32 != 0 {
         return;
     }
-    let index = CopiedMemory::read::<u64, { field!(folio_index) }>(page as *const u8)
-        .wrapping_sub(CopiedMemory::read::<u64, { field!(vma_pgoff) }>(vma));
-    let start = CopiedMemory::read::<u64, { field!(vma_start) }>(vma);
-    let address = start.wrapping_add(index.wrapping_mul(PAGE));
-    range(EventKind::Ksm, watch, address, PAGE).alone();
+    let index = CopiedMemory::read::<field::folio_index>(page as *const u8)
+        .wrapping_sub(CopiedMemory::read::<field::vma_pgoff>(vma));
+    let start = CopiedMemory::read::<field::vma_start>(vma);
+    let address = start.wrapping_add(index.wrapping_mul(PAGE_SIZE));
+    range(EventKind::Ksm, watch, address, PAGE_SIZE).alone();
 }
 
 /// `guard_install_set_pte(addr, next, ptep, walk)`
@@ -334,17 +335,17 @@ pub fn guard_install<C: FunctionEntry + StackContext>(ctx: &C) {
 #[inline(always)]
 pub fn guard_remove<C: FunctionEntry + StackContext>(ctx: &C) {
     let pte = CopiedMemory::at::<u64>(ctx.pointer(0));
-    if pte != 0 && pte & PRESENT == 0 {
+    if pte != 0 && pte & PAGE_PRESENT == 0 {
         guard(ctx, ctx.number(1));
     }
 }
 
 #[inline(always)]
 fn guard<C: FunctionEntry + StackContext>(ctx: &C, address: u64) {
-    let vma = C::Memory::pointer::<{ field!(walk_vma) }>(ctx.pointer(3));
+    let vma = C::Memory::pointer::<field::walk_vma>(ctx.pointer(3));
     let watch = watch_of::<C::Memory>(vma);
     if watch != NOBODY {
-        range(EventKind::Guard, watch, address, PAGE).at_both(ctx);
+        range(EventKind::Guard, watch, address, PAGE_SIZE).at_both(ctx);
     }
 }
 
@@ -352,12 +353,12 @@ fn guard<C: FunctionEntry + StackContext>(ctx: &C, address: u64) {
 #[inline(always)]
 pub fn moved<C: FunctionEntry + StackContext>(ctx: &C) {
     let (vma, old, new, length);
-    if config!(move_takes_control) == 1 {
+    if value!(move_takes_control) == 1 {
         let control = ctx.pointer(0);
-        vma = C::Memory::pointer::<{ field!(move_old) }>(control);
-        old = C::Memory::read::<u64, { field!(move_old_addr) }>(control);
-        new = C::Memory::read::<u64, { field!(move_new_addr) }>(control);
-        length = C::Memory::read::<u64, { field!(move_length) }>(control);
+        vma = C::Memory::pointer::<field::move_old>(control);
+        old = C::Memory::read::<field::move_old_addr>(control);
+        new = C::Memory::read::<field::move_new_addr>(control);
+        length = C::Memory::read::<field::move_length>(control);
     } else {
         vma = ctx.pointer(0);
         (old, new, length) = (ctx.number(1), ctx.number(3), ctx.number(4));
@@ -381,8 +382,8 @@ pub fn forked<C: FunctionEntry + StackContext>(ctx: &C) {
     if watch == NOBODY {
         return;
     }
-    let start = C::Memory::read::<u64, { field!(vma_start) }>(vma);
-    let end = C::Memory::read::<u64, { field!(vma_end) }>(vma);
+    let start = C::Memory::read::<field::vma_start>(vma);
+    let end = C::Memory::read::<field::vma_end>(vma);
     range(EventKind::Fork, watch, start, end.wrapping_sub(start)).at_both(ctx);
 }
 
@@ -401,17 +402,17 @@ pub fn unregistered<C: FunctionEntry + StackContext>(ctx: &C) {
 #[inline(always)]
 pub fn uffd_command<C: FunctionEntry + StackContext>(ctx: &C) {
     let command = ctx.number(1) as u32;
-    let unregisters = command == UNREGISTER && config!(ioctl_unregisters) == 1;
-    if command != MOVE && !unregisters {
+    let unregisters = command == UFFDIO_UNREGISTER && value!(ioctl_unregisters) == 1;
+    if command != UFFDIO_MOVE && !unregisters {
         return;
     }
-    let uffd = C::Memory::pointer::<{ field!(file_private_data) }>(ctx.pointer(0));
-    let watch = watch::of(CopiedMemory::read::<u64, { field!(uffd_mm) }>(uffd));
+    let uffd = C::Memory::pointer::<field::file_private_data>(ctx.pointer(0));
+    let watch = watch::of(CopiedMemory::read::<field::uffd_mm>(uffd));
     if watch == NOBODY {
         return;
     }
     let (first, second, third) = words(ctx.number(2));
-    let event = if command == MOVE {
+    let event = if command == UFFDIO_MOVE {
         // dst, src, len
         PageEvent {
             address: second,

@@ -6,12 +6,12 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_seq_write};
-use tracker_ebpf::{COMM_LEN, IterVma};
+use tracker_ebpf::{COMM_LEN, IterVma, field};
 
 use crate::{
     maps::{AGENT, GENERATION, RETIRED},
     memory::{CopiedMemory, DirectMemory, KernelMemory},
-    patched::{field, offset},
+    patched::offset,
     record::{self, resolve_mm, uses_uffd_wp},
 };
 
@@ -23,9 +23,9 @@ struct IterTaskVma {
     vma: *const u8,
 }
 
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/task_vma")]
-fn task_vma(ctx: *const c_void) -> i32 {
+/// One call for each VMA, and a last one.
+#[inline(always)]
+pub fn task_vma(ctx: *const c_void) {
     let ctx: *const IterTaskVma = ctx.cast();
     // SAFETY: the context of this iterator; task and vma may be NULL and are tested.
     let (meta, task, vma) = unsafe { ((*ctx).meta, (*ctx).task, (*ctx).vma) };
@@ -42,28 +42,30 @@ fn task_vma(ctx: *const c_void) -> i32 {
             }
         }
         GENERATION.add(1);
-        return 0;
+        return;
     }
     if !uses_uffd_wp::<DirectMemory>(vma) {
-        return 0;
+        return;
     }
-    let mm = DirectMemory::pointer::<{ field!(vma_mm) }>(vma) as u64;
-    let leader = DirectMemory::pointer::<{ field!(task_group_leader) }>(task);
+    let mm = DirectMemory::pointer::<field::vma_mm>(vma) as u64;
+    let leader = DirectMemory::pointer::<field::task_group_leader>(task);
     resolve_mm(mm);
     let found = IterVma {
         vma: vma as u64,
         mm,
-        start: DirectMemory::read::<u64, { field!(vma_start) }>(vma),
-        end: DirectMemory::read::<u64, { field!(vma_end) }>(vma),
-        flags: DirectMemory::read::<u64, { field!(vma_flags) }>(vma),
-        start_boottime_ns: DirectMemory::read::<u64, { field!(task_start_boottime) }>(leader),
-        tgid: DirectMemory::read::<u32, { field!(task_tgid) }>(task),
-        features: DirectMemory::read::<u32, { field!(uffd_features) }>(DirectMemory::pointer::<
-            { field!(vma_uffd_ctx) },
+        start: DirectMemory::read::<field::vma_start>(vma),
+        end: DirectMemory::read::<field::vma_end>(vma),
+        flags: DirectMemory::read::<field::vma_flags>(vma),
+        start_boottime_ns: DirectMemory::read::<field::task_start_boottime>(leader),
+        tgid: DirectMemory::read::<field::task_tgid>(task),
+        features: DirectMemory::read::<field::uffd_features>(DirectMemory::pointer::<
+            field::vma_uffd_ctx,
         >(vma)),
         backing: record::backing::<DirectMemory>(vma) as u32,
         reserved: 0,
-        comm: CopiedMemory::at::<[u8; COMM_LEN]>(leader.wrapping_add(offset!(task_comm) as usize)),
+        comm: CopiedMemory::at::<[u8; COMM_LEN]>(
+            leader.wrapping_add(offset::<field::task_comm>() as usize),
+        ),
     };
     // SAFETY: meta->seq is its first field; the record is initialised to its last byte.
     unsafe {
@@ -73,5 +75,4 @@ fn task_vma(ctx: *const c_void) -> i32 {
             size_of::<IterVma>() as u32,
         );
     }
-    0
 }

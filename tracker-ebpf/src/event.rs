@@ -1,63 +1,43 @@
 //! Events of watched address spaces: what `explain` reads from the ring buffer.
 
-use crate::COMM_LEN;
+use crate::{COMM_LEN, numbered::numbered};
 
-/// What happened to pages. Each takes, or may take, the uffd-wp bit off them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum EventKind {
-    /// A write found an armed page (`do_wp_page`, `handle_userfault`, `hugetlb_fault`). `flags` are those of the fault
-    /// (`FAULT_FLAG_*`): who wrote. The range is the 4 KiB page that was written, in huge pages too.
-    Fault = 0,
-    /// The kernel gave up an armed huge page of a file, and every bit in it (`__split_huge_pmd`, `zap_huge_pmd`). `flags` is 1
-    /// if it was for a write, and then `address` is where; else `address` is where it began.
-    HugeSplit = 1,
-    /// A range is emptied (`unmap_page_range`): its armed anonymous pages are gone, and with `flags` 1 its markers too.
-    Zap = 2,
-    /// ... and has been.
-    Zapped = 3,
-    /// Reclaim takes pages that `MADV_FREE` gave up (`try_to_unmap_one`).
-    Reclaim = 4,
-    /// KSM has merged a page with another (`ksm_merge_with_ksm_page`, `ksm_merge_one_page`).
-    Ksm = 5,
-    /// Guard pages are installed or removed (`guard_install_set_pte`, `guard_remove_pte_entry`).
-    Guard = 6,
-    /// mremap(2) moves page tables; `address` is where the range was.
-    Move = 7,
-    /// The address space is being copied: this range of the parent's (`copy_page_range`).
-    Fork = 8,
-    /// A range is unregistered, or its userfaultfd is closed (`userfaultfd_clear_vma`, UFFDIO_UNREGISTER).
-    Unregister = 9,
-    /// UFFDIO_MOVE puts pages here; `address` is where they came from.
-    UffdMove = 10,
-    /// Only where no function can be hooked: a page fault as the hardware reports it (`exceptions:page_fault_user`,
-    /// `page_fault_kernel`). `flags` is the error code.
-    HardwareFault = 11,
-    /// Only where no function can be hooked: a system call has returned. `syscall` says which, `start` and `length` are
-    /// its first two arguments, `address` its third, `result` what it returned.
-    Syscall = 12,
-    /// `MADV_FREE` of a range (`madvise_free_pte_range`): what of it is in swap is gone, and its bit with it.
-    Free = 13,
-}
-
-impl EventKind {
-    /// All kinds, in the order of their number.
-    pub const ALL: [Self; 14] = [
-        Self::Fault,
-        Self::HugeSplit,
-        Self::Zap,
-        Self::Zapped,
-        Self::Reclaim,
-        Self::Ksm,
-        Self::Guard,
-        Self::Move,
-        Self::Fork,
-        Self::Unregister,
-        Self::UffdMove,
-        Self::HardwareFault,
-        Self::Syscall,
-        Self::Free,
-    ];
+numbered! {
+    /// What happened to pages. Each takes, or may take, the uffd-wp bit off them.
+    pub enum EventKind {
+        /// A write found an armed page (`do_wp_page`, `handle_userfault`, `hugetlb_fault`). `flags` are those of the fault
+        /// (`FAULT_FLAG_*`): who wrote. The range is the 4 KiB page that was written, in huge pages too.
+        Fault,
+        /// The kernel gave up an armed huge page of a file, and every bit in it (`__split_huge_pmd`, `zap_huge_pmd`). `flags` is 1
+        /// if it was for a write, and then `address` is where; else `address` is where it began.
+        HugeSplit,
+        /// A range is emptied (`unmap_page_range`): its armed anonymous pages are gone, and with `flags` 1 its markers too.
+        Zap,
+        /// ... and has been.
+        Zapped,
+        /// Reclaim takes pages that `MADV_FREE` gave up (`try_to_unmap_one`).
+        Reclaim,
+        /// KSM has merged a page with another (`ksm_merge_with_ksm_page`, `ksm_merge_one_page`).
+        Ksm,
+        /// Guard pages are installed or removed (`guard_install_set_pte`, `guard_remove_pte_entry`).
+        Guard,
+        /// mremap(2) moves page tables; `address` is where the range was.
+        Move,
+        /// The address space is being copied: this range of the parent's (`copy_page_range`).
+        Fork,
+        /// A range is unregistered, or its userfaultfd is closed (`userfaultfd_clear_vma`, UFFDIO_UNREGISTER).
+        Unregister,
+        /// UFFDIO_MOVE puts pages here; `address` is where they came from.
+        UffdMove,
+        /// Only where no function can be hooked: a page fault as the hardware reports it (`exceptions:page_fault_user`,
+        /// `page_fault_kernel`). `flags` is the error code.
+        HardwareFault,
+        /// Only where no function can be hooked: a system call has returned. `syscall` says which, `start` and `length` are
+        /// its first two arguments, `address` its third, `result` what it returned.
+        Syscall,
+        /// `MADV_FREE` of a range (`madvise_free_pte_range`): what of it is in swap is gone, and its bit with it.
+        Free,
+    }
 }
 
 /// Address spaces that can be watched at once, and one more: their ids start at 1.

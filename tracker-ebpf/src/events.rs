@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::pt_regs,
+    bindings::{BPF_F_MMAPABLE, BPF_F_USER_STACK, BPF_RB_NO_WAKEUP, pt_regs},
     helpers::{
         bpf_get_current_pid_tgid, bpf_ktime_get_ns,
         generated::{
@@ -15,12 +15,14 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
     programs::{BtfTracePointContext, FEntryContext, ProbeContext},
 };
-use tracker_ebpf::{COMM_LEN, EventDrops, EventHead, EventKind, FRAMES, NO_SYSCALL, WATCHES};
+use tracker_ebpf::{
+    COMM_LEN, EventDrops, EventHead, EventKind, FRAMES, NO_SYSCALL, WATCHES, field,
+    kernel::{PF_IO_WORKER, PF_KTHREAD},
+};
 
 use crate::{
     atomic,
     memory::{CopiedMemory, DirectMemory, KernelMemory},
-    patched::field,
 };
 
 /// The size is the agent's to choose.
@@ -28,13 +30,13 @@ use crate::{
 static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// By watch id.
 #[map]
-static DROPS: Array<EventDrops> = Array::with_max_entries(WATCHES, 1 << 10);
+static DROPS: Array<EventDrops> = Array::with_max_entries(WATCHES, BPF_F_MMAPABLE);
 
-/// `BPF_F_USER_STACK`, `BPF_RB_NO_WAKEUP` (include/uapi/linux/bpf.h): the ring is read by the clock.
-const USER_STACK: u64 = 1 << 8;
-const NO_WAKEUP: u64 = 1;
-/// `PF_KTHREAD`, `PF_IO_WORKER` (include/linux/sched.h): such a task is nowhere in user space.
-const KERNEL_ONLY: u32 = 0x20_0000 | 0x10;
+const USER_STACK: u64 = BPF_F_USER_STACK as u64;
+/// The ring is read by the clock.
+const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP as u64;
+/// Such a task is nowhere in user space.
+const KERNEL_ONLY: u32 = PF_KTHREAD | PF_IO_WORKER;
 
 /// What happened to pages.
 pub struct PageEvent {
@@ -93,7 +95,7 @@ impl UserThread {
     pub fn current() -> Self {
         // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
         let task = unsafe { bpf_get_current_task_btf() };
-        if DirectMemory::read::<u32, { field!(task_flags) }>(task as *const u8) & KERNEL_ONLY != 0 {
+        if DirectMemory::read::<field::task_flags>(task as *const u8) & KERNEL_ONLY != 0 {
             return Self {
                 instruction: 0,
                 syscall: NO_SYSCALL,

@@ -6,33 +6,23 @@ use aya_ebpf::{
     maps::HashMap,
     programs::ProbeContext,
 };
-use tracker_ebpf::FaultEntry;
+use tracker_ebpf::{
+    FaultEntry, field,
+    kernel::{
+        FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RETRY_NOWAIT, FAULT_FLAG_UNSHARE, FAULT_FLAG_USER,
+        FAULT_FLAG_WRITE, PAGE_PRESENT, PAGE_RW, PF_DUMPCORE, PF_EXITING, UFFD_FEATURE_SIGBUS,
+        UFFD_USER_MODE_ONLY, VM_UFFD_WP,
+    },
+};
 
 use crate::{
     atomic,
     context::{FunctionEntry, FunctionExit, stack},
     memory::{CopiedMemory, KernelMemory},
-    patched::{config, field},
+    patched::value,
     record::{self, FoundRecord, uses_uffd_wp},
     slot, timing,
 };
-
-/// `FAULT_FLAG_*` (include/linux/mm_types.h).
-const WRITE: u32 = 0x1;
-const ALLOW_RETRY: u32 = 0x4;
-const RETRY_NOWAIT: u32 = 0x8;
-const USER: u32 = 0x40;
-const UNSHARE: u32 = 0x400;
-/// `UFFD_FEATURE_SIGBUS`, `UFFD_USER_MODE_ONLY` (include/uapi/linux/userfaultfd.h).
-const FEATURE_SIGBUS: u32 = 1 << 7;
-const USER_MODE_ONLY: u32 = 1;
-/// `VM_UFFD_WP` as the reason of `handle_userfault`.
-const REASON_WP: u64 = 0x1000;
-/// `PF_EXITING`, `PF_DUMPCORE` (include/linux/sched.h).
-const EXITING_OR_DUMPING: u32 = 0x4 | 0x200;
-/// x86 `_PAGE_PRESENT`, `_PAGE_RW`.
-const PRESENT: u64 = 0x1;
-const WRITABLE: u64 = 0x2;
 
 /// Counts one fault in a record.
 #[inline(always)]
@@ -52,12 +42,12 @@ pub fn count(found: FoundRecord, hit: FaultEntry) {
 #[inline(always)]
 pub fn do_wp_page<C: FunctionEntry>(ctx: &C) {
     let vmf = ctx.pointer(0);
-    if C::Memory::read::<u64, { field!(fault_orig_pte) }>(vmf) & config!(uffd_bit) == 0
-        || C::Memory::read::<u32, { field!(fault_flags) }>(vmf) & UNSHARE != 0
+    if C::Memory::read::<field::fault_orig_pte>(vmf) & value!(uffd_bit) == 0
+        || C::Memory::read::<field::fault_flags>(vmf) & FAULT_FLAG_UNSHARE != 0
     {
         return;
     }
-    let vma = C::Memory::pointer::<{ field!(fault_vma) }>(vmf);
+    let vma = C::Memory::pointer::<field::fault_vma>(vmf);
     // The pte lock is held, so nothing preempts this program.
     let Some(found) = slot::find(vma, false) else {
         return;
@@ -71,30 +61,30 @@ pub fn do_wp_page<C: FunctionEntry>(ctx: &C) {
 /// returns of the function are repeated here.
 #[inline(always)]
 pub fn handle_userfault<C: FunctionEntry>(ctx: &C) {
-    if ctx.number(1) != REASON_WP {
+    if ctx.number(1) != VM_UFFD_WP {
         return;
     }
     let vmf = ctx.pointer(0);
-    let vma = C::Memory::pointer::<{ field!(fault_vma) }>(vmf);
-    let uffd = C::Memory::pointer::<{ field!(vma_uffd_ctx) }>(vma);
-    let flags = C::Memory::read::<u32, { field!(fault_flags) }>(vmf);
+    let vma = C::Memory::pointer::<field::fault_vma>(vmf);
+    let uffd = C::Memory::pointer::<field::vma_uffd_ctx>(vma);
+    let flags = C::Memory::read::<field::fault_flags>(vmf);
     // SAFETY: a helper without arguments.
     let task = unsafe { aya_ebpf::helpers::bpf_get_current_task() } as *const u8;
-    let user_only = C::Memory::read::<u32, { field!(uffd_flags) }>(uffd) & USER_MODE_ONLY != 0;
+    let user_only = C::Memory::read::<field::uffd_flags>(uffd) & UFFD_USER_MODE_ONLY != 0;
     if uffd.is_null()
-        || CopiedMemory::read::<u32, { field!(task_flags) }>(task) & EXITING_OR_DUMPING != 0
-        || C::Memory::read::<u32, { field!(uffd_features) }>(uffd) & FEATURE_SIGBUS != 0
-        || (user_only && flags & USER == 0)
-        || flags & ALLOW_RETRY == 0
-        || flags & RETRY_NOWAIT != 0
-        || C::Memory::read::<u8, { field!(uffd_released) }>(uffd) != 0
+        || CopiedMemory::read::<field::task_flags>(task) & (PF_EXITING | PF_DUMPCORE) != 0
+        || C::Memory::read::<field::uffd_features>(uffd) & UFFD_FEATURE_SIGBUS != 0
+        || (user_only && flags & FAULT_FLAG_USER == 0)
+        || flags & FAULT_FLAG_ALLOW_RETRY == 0
+        || flags & FAULT_FLAG_RETRY_NOWAIT != 0
+        || C::Memory::read::<field::uffd_released>(uffd) != 0
     {
         return;
     }
     let Some(found) = slot::find(vma, C::PREEMPTIBLE) else {
         return;
     };
-    let huge = C::Memory::read::<u64, { field!(fault_pte) }>(vmf) == 0
+    let huge = C::Memory::read::<field::fault_pte>(vmf) == 0
         || record::backing::<C::Memory>(vma) as u32 == tracker_ebpf::BackingCode::Hugetlb as u32;
     count(
         found,
@@ -106,7 +96,7 @@ pub fn handle_userfault<C: FunctionEntry>(ctx: &C) {
     );
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    timing::wait_begins(C::Memory::pointer::<{ field!(vma_mm) }>(vma) as u64, now);
+    timing::wait_begins(C::Memory::pointer::<field::vma_mm>(vma) as u64, now);
 }
 
 /// `__split_huge_pmd(vma, pmd, ...)` called by the fault path itself (`wp_huge_pmd`, inlined into
@@ -115,15 +105,15 @@ pub fn handle_userfault<C: FunctionEntry>(ctx: &C) {
 #[inline(always)]
 pub fn split_huge_pmd(ctx: &ProbeContext) {
     let vma = ctx.pointer(0);
-    let anonymous = || CopiedMemory::read::<u64, { field!(vma_ops) }>(vma) == 0;
+    let anonymous = || CopiedMemory::read::<field::vma_ops>(vma) == 0;
     if !uses_uffd_wp::<CopiedMemory>(vma) || !anonymous() {
         return;
     }
     let caller = CopiedMemory::at::<u64>(stack(ctx));
-    if caller < config!(fault_text_start) || caller >= config!(fault_text_end) {
+    if caller < value!(fault_text_start) || caller >= value!(fault_text_end) {
         return;
     }
-    if CopiedMemory::at::<u64>(ctx.pointer(1)) & config!(uffd_bit) == 0 {
+    if CopiedMemory::at::<u64>(ctx.pointer(1)) & value!(uffd_bit) == 0 {
         return;
     }
     if let Some(found) = slot::find(vma, false)
@@ -166,7 +156,7 @@ pub fn hugetlb_vma(mm: u64) -> u64 {
         return 0;
     };
     let vma = fault.vma;
-    if CopiedMemory::read::<u64, { field!(vma_mm) }>(vma as *const u8) == mm {
+    if CopiedMemory::read::<field::vma_mm>(vma as *const u8) == mm {
         vma
     } else {
         0
@@ -185,15 +175,15 @@ pub fn huge_pte_alloc_exit<C: FunctionExit>(ctx: &C) {
     let _ = HUGETLB.remove(tid);
     let pte = CopiedMemory::at::<u64>(ctx.returned() as *const u8);
     let vma = fault.vma as *const u8;
-    if pte == config!(marker_pte) {
+    if pte == value!(marker_pte) {
         if let Some(found) = slot::find(vma, true) {
             count(found, FaultEntry::Marker);
             crate::markers::consumed(found);
         }
-    } else if pte & PRESENT != 0
-        && pte & config!(uffd_bit) != 0
-        && pte & WRITABLE == 0
-        && fault.flags as u32 & WRITE != 0
+    } else if pte & PAGE_PRESENT != 0
+        && pte & value!(uffd_bit) != 0
+        && pte & PAGE_RW == 0
+        && fault.flags as u32 & FAULT_FLAG_WRITE != 0
         && let Some(found) = slot::find(vma, true)
         && found.is_async()
     {

@@ -1,5 +1,7 @@
 //! Keys, records and counters in the shared maps.
 
+use crate::numbered::numbered;
+
 /// Length of a task's `comm`, with its terminating zero (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
 
@@ -10,193 +12,100 @@ pub const RETIRED: u32 = 256;
 /// attributed. Real ids start at 1.
 pub const NO_RECORD: u32 = 0;
 
-/// Who answers a write-protect fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum WpMode {
-    /// A message to a handler (`handle_userfault`).
-    Sync = 0,
-    /// The kernel itself (`UFFD_FEATURE_WP_ASYNC`).
-    Async = 1,
-}
-
-impl WpMode {
-    /// All modes, in the order of their index.
-    pub const ALL: [Self; 2] = [Self::Sync, Self::Async];
-
-    /// `mode=` in metrics and reports.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sync => "sync",
-            Self::Async => "async",
-        }
+numbered! {
+    /// Who answers a write-protect fault.
+    pub enum WpMode {
+        /// A message to a handler (`handle_userfault`).
+        Sync = "sync",
+        /// The kernel itself (`UFFD_FEATURE_WP_ASYNC`).
+        Async = "async",
     }
 }
 
-/// What a write-protect fault found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum FaultEntry {
-    /// A write found an armed page.
-    Pte = 0,
-    /// An access, read or write, found a marker.
-    Marker = 1,
-    /// A write found an armed PMD or hugetlb entry.
-    Huge = 2,
-}
-
-impl FaultEntry {
-    /// All entries, in the order of their index.
-    pub const ALL: [Self; 3] = [Self::Pte, Self::Marker, Self::Huge];
-
-    /// `entry=` in metrics and reports.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pte => "pte",
-            Self::Marker => "marker",
-            Self::Huge => "huge",
-        }
+numbered! {
+    /// What a write-protect fault found.
+    pub enum FaultEntry {
+        /// A write found an armed page.
+        Pte = "pte",
+        /// An access, read or write, found a marker.
+        Marker = "marker",
+        /// A write found an armed PMD or hugetlb entry.
+        Huge = "huge",
     }
 }
 
-/// What happened to a uffd-wp pte marker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum MarkerEvent {
-    /// An empty entry became a marker.
-    Installed = 0,
-    /// A fault replaced a marker by a page.
-    Consumed = 1,
-    /// A marker went away without a fault: resolved, zapped, unmapped.
-    Dropped = 2,
-}
-
-impl MarkerEvent {
-    /// All events, in the order of their index.
-    pub const ALL: [Self; 3] = [Self::Installed, Self::Consumed, Self::Dropped];
-
-    /// `event=` in metrics and reports.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Installed => "installed",
-            Self::Consumed => "consumed",
-            Self::Dropped => "dropped",
-        }
+numbered! {
+    /// What happened to a uffd-wp pte marker.
+    pub enum MarkerEvent {
+        /// An empty entry became a marker.
+        Installed = "installed",
+        /// A fault replaced a marker by a page.
+        Consumed = "consumed",
+        /// A marker went away without a fault: resolved, zapped, unmapped.
+        Dropped = "dropped",
     }
 }
 
-/// The level of a page table: what its entries point to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum TableLevel {
-    /// Entries are pages.
-    Pte = 0,
-    /// Entries are PTE tables or 2 MiB pages.
-    Pmd = 1,
-    /// Entries are PMD tables or 1 GiB pages.
-    Pud = 2,
-}
-
-impl TableLevel {
-    /// All levels, in the order of their index.
-    pub const ALL: [Self; 3] = [Self::Pte, Self::Pmd, Self::Pud];
-
-    /// `level=` in metrics and reports.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pte => "pte",
-            Self::Pmd => "pmd",
-            Self::Pud => "pud",
-        }
+numbered! {
+    /// The level of a page table: what its entries point to.
+    pub enum TableLevel {
+        /// Entries are pages.
+        Pte = "pte",
+        /// Entries are PTE tables or 2 MiB pages.
+        Pmd = "pmd",
+        /// Entries are PMD tables or 1 GiB pages.
+        Pud = "pud",
     }
 }
 
-/// Why a page table was allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum TableCause {
-    /// A page fault.
-    Fault = 0,
-    /// `UFFDIO_WRITEPROTECT`.
-    Arm = 1,
-    /// `PAGEMAP_SCAN` with `PM_SCAN_WP_MATCHING`.
-    Scan = 2,
-    /// `UFFDIO_COPY`, `ZEROPAGE`, `CONTINUE`, `POISON`.
-    Copy = 3,
-    /// `fork(2)`: the tables of the child.
-    Fork = 4,
-    /// `mremap(2)`, `UFFDIO_MOVE`.
-    Move = 5,
-    /// `MADV_POPULATE_*`, `MAP_POPULATE`, `mlock(2)`.
-    Populate = 6,
-    /// None of these could be told.
-    Other = 7,
-}
-
-impl TableCause {
-    /// All causes, in the order of their index.
-    pub const ALL: [Self; 8] = [
-        Self::Fault,
-        Self::Arm,
-        Self::Scan,
-        Self::Copy,
-        Self::Fork,
-        Self::Move,
-        Self::Populate,
-        Self::Other,
-    ];
-
-    /// `cause=` in metrics and reports.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fault => "fault",
-            Self::Arm => "arm",
-            Self::Scan => "scan",
-            Self::Copy => "copy",
-            Self::Fork => "fork",
-            Self::Move => "move",
-            Self::Populate => "populate",
-            Self::Other => "other",
-        }
+numbered! {
+    /// Why a page table was allocated.
+    pub enum TableCause {
+        /// A page fault.
+        Fault = "fault",
+        /// `UFFDIO_WRITEPROTECT`.
+        Arm = "arm",
+        /// `PAGEMAP_SCAN` with `PM_SCAN_WP_MATCHING`.
+        Scan = "scan",
+        /// `UFFDIO_COPY`, `ZEROPAGE`, `CONTINUE`, `POISON`.
+        Copy = "copy",
+        /// `fork(2)`: the tables of the child.
+        Fork = "fork",
+        /// `mremap(2)`, `UFFDIO_MOVE`.
+        Move = "move",
+        /// `MADV_POPULATE_*`, `MAP_POPULATE`, `mlock(2)`.
+        Populate = "populate",
+        /// None of these could be told.
+        Other = "other",
     }
 }
 
-/// What a VMA's pages come from, as records hold it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum BackingCode {
-    /// Private anonymous memory.
-    Anon = 0,
-    /// tmpfs, memfd, shared anonymous memory.
-    Shmem = 1,
-    /// hugetlbfs.
-    Hugetlb = 2,
-    /// Any other file.
-    File = 3,
+numbered! {
+    /// What a VMA's pages come from, as records hold it.
+    pub enum BackingCode {
+        /// Private anonymous memory.
+        Anon,
+        /// tmpfs, memfd, shared anonymous memory.
+        Shmem,
+        /// hugetlbfs.
+        Hugetlb,
+        /// Any other file.
+        File,
+    }
 }
 
-impl BackingCode {
-    /// All backings, in the order of their index.
-    pub const ALL: [Self; 4] = [Self::Anon, Self::Shmem, Self::Hugetlb, Self::File];
-}
-
-/// The life of a record: free, filled by the kernel side, ended by it, freed by the agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum RecordState {
-    /// Not in use.
-    Free = 0,
-    /// Counting.
-    Live = 1,
-    /// The VMA or process is gone; the agent reads it a last time and frees it.
-    Ended = 2,
-    /// The VMA lives on with another start (split, merge, move); it counts in a new record.
-    Moved = 3,
+numbered! {
+    /// The life of a record: free, filled by the kernel side, ended by it, freed by the agent.
+    pub enum RecordState {
+        /// Not in use.
+        Free,
+        /// Counting.
+        Live,
+        /// The VMA or process is gone; the agent reads it a last time and frees it.
+        Ended,
+        /// The VMA lives on with another start (split, merge, move); it counts in a new record.
+        Moved,
+    }
 }
 
 /// Tables by [`TableLevel`] and [`TableCause`].
@@ -281,21 +190,16 @@ pub struct TimeHistogram {
     pub sum_ns: u64,
 }
 
-/// What a [`TimeHistogram`] measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum MeasuredTime {
-    /// A thread waiting in `handle_userfault`.
-    FaultWait = 0,
-    /// One `UFFDIO_WRITEPROTECT` that arms.
-    Arm = 1,
-    /// One `PAGEMAP_SCAN`.
-    Scan = 2,
-}
-
-impl MeasuredTime {
-    /// All durations, in the order of their index.
-    pub const ALL: [Self; 3] = [Self::FaultWait, Self::Arm, Self::Scan];
+numbered! {
+    /// What a [`TimeHistogram`] measures.
+    pub enum MeasuredTime {
+        /// A thread waiting in `handle_userfault`.
+        FaultWait,
+        /// One `UFFDIO_WRITEPROTECT` that arms.
+        Arm,
+        /// One `PAGEMAP_SCAN`.
+        Scan,
+    }
 }
 
 /// Free record ids: the agent pushes at `tail`, the kernel side takes at `head`.
@@ -308,38 +212,17 @@ pub struct FreeList {
     pub tail: u64,
 }
 
-/// Why an event could not be counted where it belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum RecordLoss {
-    /// All VMA records are in use.
-    VmaRecordsFull = 0,
-    /// All process records are in use.
-    MmRecordsFull = 1,
-    /// The kernel refused a map update.
-    MapUpdateFailed = 2,
-    /// A table was allocated for a VMA that could not be told; the process counts it.
-    VmaUnknown = 3,
-}
-
-impl RecordLoss {
-    /// All losses, in the order of their index.
-    pub const ALL: [Self; 4] = [
-        Self::VmaRecordsFull,
-        Self::MmRecordsFull,
-        Self::MapUpdateFailed,
-        Self::VmaUnknown,
-    ];
-
-    /// `reason=` in metrics and reports.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::VmaRecordsFull => "vma_records_full",
-            Self::MmRecordsFull => "mm_records_full",
-            Self::MapUpdateFailed => "map_update_failed",
-            Self::VmaUnknown => "vma_unknown",
-        }
+numbered! {
+    /// Why an event could not be counted where it belongs.
+    pub enum RecordLoss {
+        /// All VMA records are in use.
+        VmaRecordsFull = "vma_records_full",
+        /// All process records are in use.
+        MmRecordsFull = "mm_records_full",
+        /// The kernel refused a map update.
+        MapUpdateFailed = "map_update_failed",
+        /// A table was allocated for a VMA that could not be told; the process counts it.
+        VmaUnknown = "vma_unknown",
     }
 }
 

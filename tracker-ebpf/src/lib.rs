@@ -1,12 +1,21 @@
-//! The ABI between the eBPF programs and the agent: what lies in the shared maps.
+//! What the eBPF programs and the agent share: the catalogue of hooks, of kernel fields and of kernel
+//! numbers, and the layout of the shared maps.
 //!
-//! Everything here is `repr(C)`, free of padding and of dependencies, so that both sides see the
-//! same bytes. Counters are cumulative; only the kernel side adds to them.
+//! What lies in the maps is `repr(C)`, free of padding and of dependencies, so that both sides see
+//! the same bytes. Counters are cumulative; only the kernel side adds to them.
 #![no_std]
 
-mod constants;
 mod event;
+mod fields;
+mod hooks;
+pub mod kernel;
 mod layout;
-pub use constants::*;
+mod marks;
+mod numbered;
+mod values;
+
 pub use event::*;
+pub use fields::*;
 pub use layout::*;
+pub use marks::*;
+pub use values::*;

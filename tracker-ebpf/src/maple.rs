@@ -7,9 +7,11 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
 
+use tracker_ebpf::field;
+
 use crate::{
     memory::{CopiedMemory, KernelMemory},
-    patched::{field, offset},
+    patched::offset,
     verifier::{repeat, unknown},
 };
 
@@ -35,7 +37,7 @@ const DEPTH: u32 = 10;
 /// Whoever allocates a table holds the mmap lock or that VMA's lock: it does not go away.
 #[inline(never)]
 pub fn vma_at(mm: u64, address: u64) -> u64 {
-    let root = CopiedMemory::read::<u64, { field!(mm_tree_root) }>(mm as *const u8);
+    let root = CopiedMemory::read::<field::mm_tree_root>(mm as *const u8);
     if root & ENTRY_MASK != IS_NODE {
         return 0;
     }
@@ -64,9 +66,9 @@ extern "C" fn step(_: u64, walk: *mut MapleWalk) -> i64 {
     let node = (walk.node & NODE_MASK) as *const u8;
     let kind = walk.node >> TYPE_SHIFT & TYPE_MASK;
     let slots = if kind == ALLOCATION_RANGE {
-        offset!(maple_arange_slots)
+        offset::<field::maple_arange_slots>()
     } else {
-        offset!(maple_range_slots)
+        offset::<field::maple_range_slots>()
     };
     let slot = slot_for(node, kind, walk.address);
     let entry = CopiedMemory::at(node.wrapping_add(slots as usize + 8 * slot));
@@ -82,9 +84,9 @@ extern "C" fn step(_: u64, walk: *mut MapleWalk) -> i64 {
 fn slot_for(node: *const u8, kind: u64, address: u64) -> usize {
     let mut pivots = MaybeUninit::<[u64; RANGE_PIVOTS]>::uninit();
     let at = if kind == ALLOCATION_RANGE {
-        offset!(maple_arange_pivots)
+        offset::<field::maple_arange_pivots>()
     } else {
-        offset!(maple_range_pivots)
+        offset::<field::maple_range_pivots>()
     };
     let size = size_of_val(&pivots) as u32;
     // SAFETY: the destination is that large; the helper checks the source.
@@ -115,11 +117,11 @@ fn slot_for(node: *const u8, kind: u64, address: u64) -> usize {
 #[inline(always)]
 fn end(node: *const u8, kind: u64, pivots: &[u64; RANGE_PIVOTS]) -> usize {
     if kind == ALLOCATION_RANGE {
-        let end = CopiedMemory::read::<u8, { field!(maple_arange_end) }>(node) as usize;
+        let end = CopiedMemory::read::<field::maple_arange_end>(node) as usize;
         return end.min(ALLOCATION_PIVOTS);
     }
     if pivots[RANGE_PIVOTS - 1] == 0 {
-        CopiedMemory::read::<u8, { field!(maple_range_end) }>(node) as usize
+        CopiedMemory::read::<field::maple_range_end>(node) as usize
     } else {
         RANGE_PIVOTS
     }

@@ -2,40 +2,40 @@
 
 use core::cell::UnsafeCell;
 
-use crate::{atomic, memory::CopiedMemory, patched::config};
+use crate::{atomic, memory::CopiedMemory, patched::value};
 use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap},
 };
-use tracker_ebpf::{ControlBlock, MmRecord, RecordLoss, VmaFaults, VmaRecord};
-
-const MMAPABLE: u32 = 1 << 10;
-const NO_PREALLOC: u32 = 1;
+use tracker_ebpf::{
+    ControlBlock, MmRecord, RecordLoss, VmaFaults, VmaRecord, kernel::PAGE_OFFSET_BASE_L4,
+};
 
 /// `vm_area_struct` address -> VMA record id.
 #[map]
-pub static VMAS: HashMap<u64, u32> = HashMap::with_max_entries(1, NO_PREALLOC);
+pub static VMAS: HashMap<u64, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 /// `mm_struct` address -> process record id.
 #[map]
-pub static MMS: HashMap<u64, u32> = HashMap::with_max_entries(1, NO_PREALLOC);
+pub static MMS: HashMap<u64, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 #[map]
-pub static VMA_RECORDS: Array<VmaRecord> = Array::with_max_entries(1, MMAPABLE);
+pub static VMA_RECORDS: Array<VmaRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static MM_RECORDS: Array<MmRecord> = Array::with_max_entries(1, MMAPABLE);
+pub static MM_RECORDS: Array<MmRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// [shard][VMA record id]
 #[map]
-pub static FAULTS: Array<VmaFaults> = Array::with_max_entries(1, MMAPABLE);
+pub static FAULTS: Array<VmaFaults> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static CONTROL: Array<ControlBlock> = Array::with_max_entries(1, MMAPABLE);
+pub static CONTROL: Array<ControlBlock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The ring of free VMA record ids that [`ControlBlock::free_vmas`] points into.
 #[map]
-pub static FREE_VMAS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+pub static FREE_VMAS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The ring of free process record ids that [`ControlBlock::free_mms`] points into.
 #[map]
-pub static FREE_MMS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+pub static FREE_MMS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Ids of VMA records that the agent has ended, for the next walk to forget; zeroes between.
 #[map]
-pub static RETIRED: Array<u64> = Array::with_max_entries(tracker_ebpf::RETIRED, MMAPABLE);
+pub static RETIRED: Array<u64> = Array::with_max_entries(tracker_ebpf::RETIRED, BPF_F_MMAPABLE);
 
 /// A cell that programs on several CPUs write; every use says why that is sound.
 pub struct RacyCell<T>(UnsafeCell<T>);
@@ -94,9 +94,8 @@ pub fn lose(loss: RecordLoss) {
 /// Distance between a physical address and where the kernel has it mapped.
 #[inline(always)]
 pub fn direct_map() -> u64 {
-    match config!(page_offset_symbol) {
-        // Without CONFIG_RANDOMIZE_MEMORY (arch/x86/include/asm/page_64_types.h).
-        0 => 0xffff_8880_0000_0000,
+    match value!(page_offset_symbol) {
+        0 => PAGE_OFFSET_BASE_L4,
         symbol => CopiedMemory::at(symbol as *const u8),
     }
 }

@@ -5,25 +5,27 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task_btf, bpf_jiffies64, bpf_probe_read_kernel as read_kernel,
 };
-use tracker_ebpf::{FaultEntry, MarkerEvent};
+use tracker_ebpf::{
+    FaultEntry, MarkerEvent, field,
+    kernel::{
+        PAGE_SHIFT, PTE_NONE_IGNORES, UFFD_FEATURE_WP_ASYNC, UFFD_FEATURE_WP_UNPOPULATED,
+        VM_HUGETLB, ZAP_FLAG_DROP_MARKER,
+    },
+};
 
 use crate::{
     atomic,
     context::FunctionEntry,
     maps::{RacyCell, VMA_RECORDS},
     memory::{CopiedMemory, DirectMemory, KernelMemory},
-    patched::{config, field, offset},
-    record::{FoundRecord, VM_HUGETLB, resolve, uses_uffd_wp},
+    patched::{offset, value},
+    record::{FoundRecord, resolve, uses_uffd_wp},
     slot,
     walk::{self, TableWalk},
 };
 
-/// x86 `_PAGE_ACCESSED | _PAGE_DIRTY`: `pte_none` ignores them (a CPU erratum sets them).
-const IGNORED_BITS: u64 = 0x60;
-/// `UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC`, which implies it.
-const WP_UNPOPULATED: u32 = 1 << 13 | 1 << 15;
-/// `ZAP_FLAG_DROP_MARKER` (include/linux/mm.h).
-const ZAP_FLAG_DROP_MARKER: u32 = 1;
+/// The second implies the first.
+const WP_UNPOPULATED: u32 = UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
 /// Recent marker faults remembered, by page.
 const RECENT: usize = 1024;
 /// Where a fault's name has its thread, above the count of completed faults.
@@ -83,14 +85,14 @@ pub fn do_swap_page<C: FunctionEntry>(ctx: &C) {
     }
     // SAFETY: the helper has filled it.
     let fault = unsafe { fault.assume_init_ref() };
-    if word(fault, offset!(fault_orig_pte)) != config!(marker_pte) {
+    if word(fault, offset::<field::fault_orig_pte>()) != value!(marker_pte) {
         return;
     }
-    let vma = word(fault, offset!(fault_vma)) as *const u8;
+    let vma = word(fault, offset::<field::fault_vma>()) as *const u8;
     let Some(found) = slot::find(vma, C::PREEMPTIBLE) else {
         return;
     };
-    let page = word(fault, offset!(fault_address)) >> 12;
+    let page = word(fault, offset::<field::fault_address>()) >> PAGE_SHIFT;
     let marker = page << 24 | u64::from(found.id()) | 1 << 63;
     let fault = this_fault();
     // SAFETY: a helper without arguments.
@@ -132,9 +134,9 @@ fn word(fault: &[u64; FAULT_WORDS], offset: u32) -> u64 {
 fn this_fault() -> u64 {
     // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
     let task = unsafe { bpf_get_current_task_btf() } as *const u8;
-    let minor = DirectMemory::read::<u64, { field!(task_min_flt) }>(task);
-    let major = DirectMemory::read::<u64, { field!(task_maj_flt) }>(task);
-    let thread = DirectMemory::read::<u32, { field!(task_pid) }>(task);
+    let minor = DirectMemory::read::<field::task_min_flt>(task);
+    let major = DirectMemory::read::<field::task_maj_flt>(task);
+    let thread = DirectMemory::read::<field::task_pid>(task);
     u64::from(thread) << THREAD_SHIFT ^ (minor + major)
 }
 
@@ -143,7 +145,7 @@ fn this_fault() -> u64 {
 /// `hugetlb_change_protection`).
 #[inline(always)]
 pub fn marks<C: FunctionEntry>(ctx: &C) {
-    let at = config!(wp_range_vma_arg) as usize;
+    let at = value!(wp_range_vma_arg) as usize;
     let vma = ctx.argument(at);
     let (start, length) = (ctx.argument(at + 1), ctx.argument(at + 2));
     let arms = ctx.argument(at + 3) as u8 != 0;
@@ -163,10 +165,10 @@ pub fn marks<C: FunctionEntry>(ctx: &C) {
 /// `userfaultfd_wp_use_markers(vma)`
 #[inline(always)]
 fn uses_markers(vma: *const u8) -> bool {
-    let ctx = CopiedMemory::pointer::<{ field!(vma_uffd_ctx) }>(vma);
+    let ctx = CopiedMemory::pointer::<field::vma_uffd_ctx>(vma);
     uses_uffd_wp::<CopiedMemory>(vma)
-        && (CopiedMemory::read::<u64, { field!(vma_ops) }>(vma) != 0
-            || CopiedMemory::read::<u32, { field!(uffd_features) }>(ctx) & WP_UNPOPULATED != 0)
+        && (CopiedMemory::read::<field::vma_ops>(vma) != 0
+            || CopiedMemory::read::<field::uffd_features>(ctx) & WP_UNPOPULATED != 0)
 }
 
 /// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`: markers of anonymous
@@ -179,9 +181,9 @@ pub fn zap<C: FunctionEntry>(ctx: &C) {
         return;
     }
     let details = ctx.argument(4) as *const u8;
-    let flags = CopiedMemory::read::<u32, { field!(zap_flags) }>(details);
+    let flags = CopiedMemory::read::<field::zap_flags>(details);
     let object = ctx.argument(1);
-    let drops = CopiedMemory::read::<u64, { field!(vma_ops) }>(object as *const u8) == 0
+    let drops = CopiedMemory::read::<field::vma_ops>(object as *const u8) == 0
         || !details.is_null() && flags & ZAP_FLAG_DROP_MARKER != 0;
     zapped(object, ctx.argument(2), ctx.argument(3), drops);
 }
@@ -207,10 +209,10 @@ fn zapped(vma: u64, start: u64, end: u64, drops: bool) {
 
 #[inline(always)]
 fn walk_of(vma: *const u8, start: u64, end: u64, arms: bool) -> TableWalk {
-    let mm = CopiedMemory::read::<u64, { field!(vma_mm) }>(vma);
-    let flags = CopiedMemory::read::<u64, { field!(vma_flags) }>(vma);
+    let mm = CopiedMemory::read::<field::vma_mm>(vma);
+    let flags = CopiedMemory::read::<field::vma_flags>(vma);
     let hugetlb = flags & VM_HUGETLB != 0;
-    let file = CopiedMemory::read::<u64, { field!(vma_ops) }>(vma) != 0;
+    let file = CopiedMemory::read::<field::vma_ops>(vma) != 0;
     walk::count(mm, start, end, hugetlb, arms && file && !hugetlb)
 }
 
@@ -233,7 +235,7 @@ fn count(vma: u64, event: MarkerEvent, number: u64) {
 /// empty one becomes a marker.
 #[inline(always)]
 pub fn make_uffd_wp_pte<C: FunctionEntry>(ctx: &C) {
-    if ctx.number(3) & !IGNORED_BITS != 0 {
+    if ctx.number(3) & !PTE_NONE_IGNORES != 0 {
         return;
     }
     let Some(found) = slot::find(ctx.pointer(0), false) else {

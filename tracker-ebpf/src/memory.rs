@@ -6,17 +6,17 @@
 use core::arch::asm;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
+use tracker_ebpf::NamedField;
 
-use crate::patched::offset_of;
+use crate::patched::offset;
 
-/// A way to read a field of a kernel object: the `FIELD`th of [`tracker_ebpf::Offsets`], as
-/// `field!` names it.
+/// A way to read fields of a kernel object.
 pub trait KernelMemory {
-    /// Reads the field as a `T`.
-    fn read<T: LoadedWord, const FIELD: usize>(object: *const u8) -> T;
+    /// Reads a field.
+    fn read<F: NamedField<Value: LoadedWord>>(object: *const u8) -> F::Value;
 
-    /// Reads the field as a pointer.
-    fn pointer<const FIELD: usize>(object: *const u8) -> *const u8;
+    /// Reads a field that is a pointer.
+    fn pointer<F: NamedField<Value = u64>>(object: *const u8) -> *const u8;
 }
 
 /// Loads that the verifier checks: for pointers from fentry, fexit and iterator arguments.
@@ -24,13 +24,13 @@ pub struct DirectMemory;
 
 impl KernelMemory for DirectMemory {
     #[inline(always)]
-    fn read<T: LoadedWord, const FIELD: usize>(object: *const u8) -> T {
-        T::load::<FIELD>(object)
+    fn read<F: NamedField<Value: LoadedWord>>(object: *const u8) -> F::Value {
+        F::Value::load::<F>(object)
     }
 
     #[inline(always)]
-    fn pointer<const FIELD: usize>(object: *const u8) -> *const u8 {
-        u64::load::<FIELD>(object) as *const u8
+    fn pointer<F: NamedField<Value = u64>>(object: *const u8) -> *const u8 {
+        u64::load::<F>(object) as *const u8
     }
 }
 
@@ -48,28 +48,28 @@ impl CopiedMemory {
 
 impl KernelMemory for CopiedMemory {
     #[inline(always)]
-    fn read<T: LoadedWord, const FIELD: usize>(object: *const u8) -> T {
-        Self::at(object.wrapping_add(offset_of::<FIELD>() as usize))
+    fn read<F: NamedField<Value: LoadedWord>>(object: *const u8) -> F::Value {
+        Self::at(object.wrapping_add(offset::<F>() as usize))
     }
 
     #[inline(always)]
-    fn pointer<const FIELD: usize>(object: *const u8) -> *const u8 {
-        Self::read::<u64, FIELD>(object) as *const u8
+    fn pointer<F: NamedField<Value = u64>>(object: *const u8) -> *const u8 {
+        Self::read::<F>(object) as *const u8
     }
 }
 
 /// What one load instruction reads.
 pub trait LoadedWord: Copy + Default {
-    /// Loads the `FIELD`th field of [`tracker_ebpf::Offsets`]; the agent fills in its offset.
-    fn load<const FIELD: usize>(object: *const u8) -> Self;
+    /// Loads a field; the agent fills in its offset.
+    fn load<F: NamedField>(object: *const u8) -> Self;
 }
 
-macro_rules! word {
+macro_rules! loaded_words {
     ($($word:ident),*) => {$(
         impl LoadedWord for $word {
             #[cfg(target_arch = "bpf")]
             #[inline(always)]
-            fn load<const FIELD: usize>(object: *const u8) -> Self {
+            fn load<F: NamedField>(object: *const u8) -> Self {
                 let value: u64;
                 // SAFETY: the verifier checks the load against BTF; a faulting one gives zero.
                 unsafe {
@@ -77,7 +77,7 @@ macro_rules! word {
                         concat!("{value} = *(", stringify!($word), " *)({object} + {field})"),
                         value = lateout(reg) value,
                         object = in(reg) object,
-                        field = const tracker_ebpf::FIRST_FIELD + FIELD as i16,
+                        field = const tracker_ebpf::FIRST_FIELD + F::FIELD as i16,
                         options(readonly, nostack),
                     );
                 }
@@ -86,11 +86,11 @@ macro_rules! word {
 
             /// On a host the hooks are only linted.
             #[cfg(not(target_arch = "bpf"))]
-            fn load<const FIELD: usize>(_object: *const u8) -> Self {
+            fn load<F: NamedField>(_object: *const u8) -> Self {
                 0
             }
         }
     )*};
 }
 
-word!(u8, u32, u64);
+loaded_words!(u8, u32, u64);

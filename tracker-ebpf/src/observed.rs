@@ -6,34 +6,29 @@ use core::mem::offset_of;
 use aya_ebpf::{
     bindings::pt_regs, helpers::generated::bpf_get_current_task_btf, programs::BtfTracePointContext,
 };
-use tracker_ebpf::EventKind;
+use tracker_ebpf::{
+    EventKind, field,
+    kernel::{PAGE_SIZE, UFFDIO_MOVE, UFFDIO_UNREGISTER, X86_PF_WRITE, syscall},
+};
 
 use crate::{
     events::PageEvent,
     memory::{CopiedMemory, DirectMemory, KernelMemory},
-    patched::field,
     watch::{self, NOBODY},
 };
-
-const PAGE: u64 = 4096;
-/// x86 `X86_PF_WRITE` in the error code of a page fault.
-const WRITE: u64 = 1 << 1;
-/// Commands of `userfaultfd_ioctl` (include/uapi/linux/userfaultfd.h).
-const UNREGISTER: u64 = 0x8010_aa01;
-const MOVE: u64 = 0xc028_aa05;
 
 /// The watch of the address space that the current thread is in.
 #[inline(always)]
 fn current_watch() -> u32 {
     // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
     let task = unsafe { bpf_get_current_task_btf() } as *const u8;
-    watch::of(DirectMemory::pointer::<{ field!(task_mm) }>(task) as u64)
+    watch::of(DirectMemory::pointer::<field::task_mm>(task) as u64)
 }
 
 #[inline(always)]
 fn write_fault(ctx: &BtfTracePointContext, user: bool) {
     let (address, error) = (ctx.arg::<u64>(0), ctx.arg::<u64>(2));
-    if error & WRITE == 0 {
+    if error & X86_PF_WRITE == 0 {
         return;
     }
     let watch = current_watch();
@@ -43,8 +38,8 @@ fn write_fault(ctx: &BtfTracePointContext, user: bool) {
     let event = PageEvent {
         kind: EventKind::HardwareFault,
         watch,
-        start: address & !(PAGE - 1),
-        length: PAGE,
+        start: address & !(PAGE_SIZE - 1),
+        length: PAGE_SIZE,
         address,
         result: 0,
         flags: error as u32,
@@ -81,10 +76,10 @@ pub fn syscall(ctx: &BtfTracePointContext) {
         word(offset_of!(pt_regs, rdi)),
         word(offset_of!(pt_regs, rsi)),
     );
-    if number == IOCTL && second != UNREGISTER && second != MOVE {
+    if number == syscall::IOCTL && !takes_away(second) {
         return;
     }
-    let watch = if number == PROCESS_VM_WRITEV {
+    let watch = if number == syscall::PROCESS_VM_WRITEV {
         watch::of_process(first as u32)
     } else {
         current_watch()
@@ -104,23 +99,31 @@ pub fn syscall(ctx: &BtfTracePointContext) {
     event.at_user(ctx);
 }
 
-/// Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl).
-const IOCTL: u64 = 16;
-const PROCESS_VM_WRITEV: u64 = 311;
+#[inline(always)]
+const fn takes_away(command: u64) -> bool {
+    command == UFFDIO_UNREGISTER as u64 || command == UFFDIO_MOVE as u64
+}
 
+/// Whether a system call can take the bit off pages.
 #[inline(always)]
 const fn matters(number: u64) -> bool {
+    use syscall::*;
     matches!(
         number,
         IOCTL
             | PROCESS_VM_WRITEV
-            // mmap, munmap, brk, mremap, madvise
-            | 9 | 11 | 12 | 25 | 28
-            // clone, fork, vfork, clone3
-            | 56 | 57 | 58 | 435
-            // mlock, mlockall, mlock2
-            | 149 | 151 | 325
-            // io_uring_register
-            | 427
+            | MMAP
+            | MUNMAP
+            | BRK
+            | MREMAP
+            | MADVISE
+            | CLONE
+            | FORK
+            | VFORK
+            | CLONE3
+            | MLOCK
+            | MLOCKALL
+            | MLOCK2
+            | IO_URING_REGISTER
     )
 }

@@ -1,54 +1,47 @@
-//! Constants that only the running kernel knows. The agent writes them into the instructions when
-//! it loads the programs, so that reading a field costs no more than in the kernel itself.
+//! What only the running kernel knows. The agent writes it into the instructions when it loads the
+//! programs, so that reading a field costs no more than in the kernel itself.
 
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
 
-/// The place of a field in [`tracker_ebpf::Offsets`], for [`crate::memory::KernelMemory`].
-macro_rules! field {
-    ($field:ident) => {
-        core::mem::offset_of!(tracker_ebpf::Offsets, $field) / 4
+use tracker_ebpf::NamedField;
+
+/// A [`tracker_ebpf::KernelValue`] by its name.
+macro_rules! value {
+    ($value:ident) => {
+        $crate::patched::value_of::<{ tracker_ebpf::KernelValue::$value as u64 }>()
     };
 }
-pub(crate) use field;
+pub(crate) use value;
 
-/// The offset `$field` of [`tracker_ebpf::Offsets`], in bytes.
-macro_rules! offset {
-    ($field:ident) => {
-        $crate::patched::offset_of::<{ $crate::patched::field!($field) }>()
-    };
-}
-pub(crate) use offset;
-
-/// The value `$field` of [`tracker_ebpf::Config`].
-macro_rules! config {
-    ($field:ident) => {
-        $crate::patched::config_of::<{ core::mem::offset_of!(tracker_ebpf::Config, $field) / 8 }>()
-    };
-}
-pub(crate) use config;
-
-#[inline(always)]
-pub fn offset_of<const FIELD: usize>() -> u32 {
-    constant::<{ tracker_ebpf::OFFSET_TAG }, FIELD>() as u32
-}
-
-#[inline(always)]
-pub fn config_of<const FIELD: usize>() -> u64 {
-    constant::<{ tracker_ebpf::CONFIG_TAG }, FIELD>()
-}
-
-/// An instruction with a number that the agent replaces.
+/// The offset of a field in its struct, in bytes.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
-fn constant<const TAG: u64, const FIELD: usize>() -> u64 {
+pub fn offset<F: NamedField>() -> u32 {
+    let offset: u64;
+    // SAFETY: it only sets a register.
+    unsafe {
+        asm!(
+            "{offset} = {tagged} ll",
+            offset = lateout(reg) offset,
+            tagged = const tracker_ebpf::FIELD_TAG + F::FIELD as u64,
+            options(pure, nomem, nostack),
+        );
+    }
+    offset as u32
+}
+
+/// A value by its number.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub fn value_of<const VALUE: u64>() -> u64 {
     let value: u64;
     // SAFETY: it only sets a register.
     unsafe {
         asm!(
             "{value} = {tagged} ll",
             value = lateout(reg) value,
-            tagged = const TAG + FIELD as u64,
+            tagged = const tracker_ebpf::VALUE_TAG + VALUE,
             options(pure, nomem, nostack),
         );
     }
@@ -57,6 +50,12 @@ fn constant<const TAG: u64, const FIELD: usize>() -> u64 {
 
 /// On a host the hooks are only linted.
 #[cfg(not(target_arch = "bpf"))]
-fn constant<const TAG: u64, const FIELD: usize>() -> u64 {
-    TAG + FIELD as u64
+pub fn offset<F: NamedField>() -> u32 {
+    F::FIELD as u32
+}
+
+/// On a host the hooks are only linted.
+#[cfg(not(target_arch = "bpf"))]
+pub fn value_of<const VALUE: u64>() -> u64 {
+    VALUE
 }

@@ -3,12 +3,14 @@
 use core::num::NonZero;
 
 use aya_ebpf::{
+    bindings::BPF_NOEXIST,
     helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     maps::{Array, HashMap},
 };
 use aya_log_ebpf::debug;
 use tracker_ebpf::{
-    BackingCode, COMM_LEN, FreeList, MmRecord, NO_RECORD, RecordLoss, RecordState, WpMode,
+    BackingCode, COMM_LEN, FreeList, MmRecord, NO_RECORD, RecordLoss, RecordState, WpMode, field,
+    kernel::{TMPFS_MAGIC, UFFD_FEATURE_WP_ASYNC, VM_HUGETLB, VM_UFFD_WP},
 };
 
 use crate::{
@@ -18,18 +20,9 @@ use crate::{
         lose,
     },
     memory::{CopiedMemory, KernelMemory},
-    patched::{config, field, offset},
+    patched::{offset, value},
 };
 
-/// `VM_UFFD_WP`, `VM_HUGETLB` (include/linux/mm.h).
-const VM_UFFD_WP: u64 = 0x1000;
-pub const VM_HUGETLB: u64 = 0x40_0000;
-/// `UFFD_FEATURE_WP_ASYNC` (include/uapi/linux/userfaultfd.h).
-const WP_ASYNC: u32 = 1 << 15;
-/// `TMPFS_MAGIC` (include/uapi/linux/magic.h).
-const TMPFS_MAGIC: u64 = 0x0102_1994;
-/// `BPF_NOEXIST`
-const NOEXIST: u64 = 1;
 /// How often a taker may lose the race for a free record.
 const TAKE_TRIES: u32 = 16;
 
@@ -76,14 +69,14 @@ impl FoundRecord {
 /// Whether uffd write-protection is registered on the VMA.
 #[inline(always)]
 pub fn uses_uffd_wp<M: KernelMemory>(vma: *const u8) -> bool {
-    M::read::<u64, { field!(vma_flags) }>(vma) & VM_UFFD_WP != 0
+    M::read::<field::vma_flags>(vma) & VM_UFFD_WP != 0
 }
 
 /// The mode of the userfaultfd that owns the VMA.
 #[inline(always)]
 pub fn mode<M: KernelMemory>(vma: *const u8) -> WpMode {
-    let ctx = M::pointer::<{ field!(vma_uffd_ctx) }>(vma);
-    if M::read::<u32, { field!(uffd_features) }>(ctx) & WP_ASYNC != 0 {
+    let ctx = M::pointer::<field::vma_uffd_ctx>(vma);
+    if M::read::<field::uffd_features>(ctx) & UFFD_FEATURE_WP_ASYNC != 0 {
         WpMode::Async
     } else {
         WpMode::Sync
@@ -94,15 +87,15 @@ pub fn mode<M: KernelMemory>(vma: *const u8) -> WpMode {
 /// system's magic tell. Shared anonymous memory is a file on an internal tmpfs.
 #[inline(always)]
 pub fn backing<M: KernelMemory>(vma: *const u8) -> BackingCode {
-    if M::read::<u64, { field!(vma_flags) }>(vma) & VM_HUGETLB != 0 {
+    if M::read::<field::vma_flags>(vma) & VM_HUGETLB != 0 {
         return BackingCode::Hugetlb;
     }
-    if M::read::<u64, { field!(vma_ops) }>(vma) == 0 {
+    if M::read::<field::vma_ops>(vma) == 0 {
         return BackingCode::Anon;
     }
-    let inode = M::pointer::<{ field!(file_inode) }>(M::pointer::<{ field!(vma_file) }>(vma));
-    let sb = M::pointer::<{ field!(inode_sb) }>(inode);
-    if M::read::<u64, { field!(sb_magic) }>(sb) == TMPFS_MAGIC {
+    let inode = M::pointer::<field::file_inode>(M::pointer::<field::vma_file>(vma));
+    let sb = M::pointer::<field::inode_sb>(inode);
+    if M::read::<field::sb_magic>(sb) == TMPFS_MAGIC {
         BackingCode::Shmem
     } else {
         BackingCode::File
@@ -117,8 +110,8 @@ pub fn resolve(vma: u64) -> Option<FoundRecord> {
         return None;
     }
     let mode = mode::<CopiedMemory>(object);
-    let start = CopiedMemory::read::<u64, { field!(vma_start) }>(object);
-    let mm = CopiedMemory::read::<u64, { field!(vma_mm) }>(object);
+    let start = CopiedMemory::read::<field::vma_start>(object);
+    let mm = CopiedMemory::read::<field::vma_mm>(object);
     let mm_id = resolve_mm(mm);
     let known = known(vma, start, mm_id, mode);
     let id = if known == NO_RECORD {
@@ -128,7 +121,7 @@ pub fn resolve(vma: u64) -> Option<FoundRecord> {
     };
     // SAFETY: a helper without arguments.
     let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
-    let place = (cpu & config!(shard_mask)) * config!(vma_records) + u64::from(id);
+    let place = (cpu & value!(shard_mask)) * value!(vma_records) + u64::from(id);
     Some(FoundRecord::new(id, place as u32, mode))
 }
 
@@ -181,7 +174,7 @@ pub fn forget(id: u32) {
 /// Takes a free record and publishes it.
 #[inline(always)]
 fn fill(vma: u64, start: u64, mm_id: u32, mode: WpMode) -> u32 {
-    let id = take(&FREE_VMAS, FreeRecords::Vmas, config!(vma_records));
+    let id = take(&FREE_VMAS, FreeRecords::Vmas, value!(vma_records));
     let Some(record) = VMA_RECORDS.get_ptr_mut(id) else {
         return NO_RECORD;
     };
@@ -195,7 +188,7 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: WpMode) -> u32 {
     unsafe {
         (*record).vma = vma;
         (*record).start = start;
-        (*record).end = CopiedMemory::read::<u64, { field!(vma_end) }>(object);
+        (*record).end = CopiedMemory::read::<field::vma_end>(object);
         (*record).born_ns = bpf_ktime_get_ns();
         (*record).mm_id = mm_id;
         (*record).backing = backing::<CopiedMemory>(object) as u32;
@@ -221,7 +214,7 @@ pub fn resolve_mm(mm: u64) -> u32 {
         identify(id, mm);
         return id;
     }
-    let id = take(&FREE_MMS, FreeRecords::Mms, config!(mm_records));
+    let id = take(&FREE_MMS, FreeRecords::Mms, value!(mm_records));
     let Some(record) = MM_RECORDS.get_ptr_mut(id) else {
         return NO_RECORD;
     };
@@ -255,13 +248,13 @@ fn identify(id: u32, mm: u64) {
     if unsafe { (*record).tgid } != 0 {
         return;
     }
-    let owner = match offset!(mm_owner) {
+    let owner = match offset::<field::mm_owner>() {
         tracker_ebpf::ABSENT => 0,
         owner => CopiedMemory::at::<u64>((mm as *const u8).wrapping_add(owner as usize)),
     };
     // SAFETY: a helper without arguments.
     for task in [owner, unsafe { bpf_get_current_task() }] {
-        if CopiedMemory::read::<u64, { field!(task_mm) }>(task as *const u8) == mm {
+        if CopiedMemory::read::<field::task_mm>(task as *const u8) == mm {
             return name(record, task as *const u8);
         }
     }
@@ -283,15 +276,14 @@ pub fn identify_exiting(id: u32) {
 /// Names a process by its group leader.
 #[inline(always)]
 fn name(record: *mut MmRecord, task: *const u8) {
-    let leader = CopiedMemory::pointer::<{ field!(task_group_leader) }>(task);
+    let leader = CopiedMemory::pointer::<field::task_group_leader>(task);
     // SAFETY: a map value; the tgid, which makes the rest count, is written last.
     unsafe {
-        (*record).start_boottime_ns =
-            CopiedMemory::read::<u64, { field!(task_start_boottime) }>(leader);
-        (*record).comm =
-            CopiedMemory::at::<[u8; COMM_LEN]>(leader.wrapping_add(offset!(task_comm) as usize));
-        (&raw mut (*record).tgid)
-            .write_volatile(CopiedMemory::read::<u32, { field!(task_tgid) }>(leader));
+        (*record).start_boottime_ns = CopiedMemory::read::<field::task_start_boottime>(leader);
+        (*record).comm = CopiedMemory::at::<[u8; COMM_LEN]>(
+            leader.wrapping_add(offset::<field::task_comm>() as usize),
+        );
+        (&raw mut (*record).tgid).write_volatile(CopiedMemory::read::<field::task_tgid>(leader));
     }
 }
 
@@ -309,7 +301,7 @@ pub fn known_mm(mm: u64) -> u32 {
 /// and `retract` ends ours.
 #[inline(always)]
 fn publish(map: &HashMap<u64, u32>, key: u64, id: u32, retract: impl FnOnce()) -> u32 {
-    if map.insert(key, id, NOEXIST).is_ok() {
+    if map.insert(key, id, BPF_NOEXIST as u64).is_ok() {
         return id;
     }
     retract();

@@ -8,36 +8,30 @@ use aya_ebpf::{
     macros::map,
     maps::HashMap,
 };
-use tracker_ebpf::{MeasuredTime, NO_RECORD, TableCause};
+use tracker_ebpf::{
+    MeasuredTime, NO_RECORD, TableCause, field,
+    kernel::{
+        UFFDIO_CONTINUE, UFFDIO_COPY, UFFDIO_MOVE, UFFDIO_POISON, UFFDIO_REGISTER,
+        UFFDIO_REGISTER_MODE_WP, UFFDIO_UNREGISTER, UFFDIO_WRITEPROTECT,
+        UFFDIO_WRITEPROTECT_MODE_WP, UFFDIO_ZEROPAGE,
+    },
+};
 
 use crate::{
     context::{FunctionEntry, FunctionExit},
     maps::{AGENT, GENERATION},
     memory::{CopiedMemory, KernelMemory},
-    patched::{config, field},
+    patched::value,
     record::{known_mm, resolve_mm, uses_uffd_wp},
     timing,
 };
 
-/// Commands of `userfaultfd_ioctl` (include/uapi/linux/userfaultfd.h).
-const REGISTER: u32 = 0xc020_aa00;
-const UNREGISTER: u32 = 0x8010_aa01;
-const COPY: u32 = 0xc028_aa03;
-const ZEROPAGE: u32 = 0xc020_aa04;
-const MOVE: u32 = 0xc028_aa05;
-const WRITEPROTECT: u32 = 0xc018_aa06;
-const CONTINUE: u32 = 0xc020_aa07;
-const POISON: u32 = 0xc020_aa08;
 /// Where `uffdio_register` and `uffdio_writeprotect` have their mode, after the range.
 const MODE_AT: u64 = 16;
 /// Where a range has its length, after its start; and where `uffdio_copy` and `uffdio_move` have
 /// theirs, after destination and source.
 const RANGE_LENGTH_AT: u64 = 8;
 const COPY_LENGTH_AT: u64 = 16;
-/// `UFFDIO_REGISTER_MODE_WP`
-const MODE_WP: u64 = 1 << 1;
-/// `UFFDIO_WRITEPROTECT_MODE_WP`
-const MODE_ARM: u64 = 1;
 
 const ARM: u64 = TableCause::Arm as u64;
 const SCAN: u64 = TableCause::Scan as u64;
@@ -114,18 +108,22 @@ pub fn leave() -> TaskScope {
 pub fn userfaultfd_ioctl<C: FunctionEntry>(ctx: &C) {
     let arg = ctx.number(2);
     let (cause, length_at) = match ctx.number(1) as u32 {
-        WRITEPROTECT if user_word(arg + MODE_AT) & MODE_ARM != 0 => (ARM, RANGE_LENGTH_AT),
-        ZEROPAGE | CONTINUE | POISON => (TableCause::Copy as u64, RANGE_LENGTH_AT),
-        COPY => (TableCause::Copy as u64, COPY_LENGTH_AT),
-        MOVE => (TableCause::Move as u64, COPY_LENGTH_AT),
-        REGISTER => {
-            if user_word(arg + MODE_AT) & MODE_WP != 0 {
-                let uffd = C::Memory::pointer::<{ field!(file_private_data) }>(ctx.pointer(0));
-                resolve_mm(CopiedMemory::read::<u64, { field!(uffd_mm) }>(uffd));
+        UFFDIO_WRITEPROTECT if user_word(arg + MODE_AT) & UFFDIO_WRITEPROTECT_MODE_WP != 0 => {
+            (ARM, RANGE_LENGTH_AT)
+        }
+        UFFDIO_ZEROPAGE | UFFDIO_CONTINUE | UFFDIO_POISON => {
+            (TableCause::Copy as u64, RANGE_LENGTH_AT)
+        }
+        UFFDIO_COPY => (TableCause::Copy as u64, COPY_LENGTH_AT),
+        UFFDIO_MOVE => (TableCause::Move as u64, COPY_LENGTH_AT),
+        UFFDIO_REGISTER => {
+            if user_word(arg + MODE_AT) & UFFDIO_REGISTER_MODE_WP != 0 {
+                let uffd = C::Memory::pointer::<field::file_private_data>(ctx.pointer(0));
+                resolve_mm(CopiedMemory::read::<field::uffd_mm>(uffd));
             }
             (REGISTERING, RANGE_LENGTH_AT)
         }
-        UNREGISTER => (REGISTERING, RANGE_LENGTH_AT),
+        UFFDIO_UNREGISTER => (REGISTERING, RANGE_LENGTH_AT),
         _ => return,
     };
     enter(cause, 0, user_word(arg), user_word(arg + length_at));
@@ -166,7 +164,7 @@ pub fn scan<C: FunctionEntry>(ctx: &C) {
 pub fn wp_range<C: FunctionEntry>(ctx: &C) {
     // Both are loaded: a context offset that depends on a condition does not pass the verifier.
     let (first, second) = (ctx.number(0), ctx.number(1));
-    let vma = if config!(wp_range_vma_arg) == 1 {
+    let vma = if value!(wp_range_vma_arg) == 1 {
         second
     } else {
         first
@@ -182,7 +180,7 @@ pub fn wp_range<C: FunctionEntry>(ctx: &C) {
 #[inline(always)]
 pub fn fork<C: FunctionEntry>(ctx: &C) {
     let vma = ctx.pointer(0);
-    let mm = C::Memory::pointer::<{ field!(vma_mm) }>(vma) as u64;
+    let mm = C::Memory::pointer::<field::vma_mm>(vma) as u64;
     if uses_uffd_wp::<C::Memory>(vma) {
         resolve_mm(mm);
     } else if known_mm(mm) == NO_RECORD {
@@ -194,12 +192,12 @@ pub fn fork<C: FunctionEntry>(ctx: &C) {
 /// `move_page_tables(vma, old_addr, new_vma, ..)`, later `move_page_tables(control)`: mremap.
 #[inline(always)]
 pub fn mremap<C: FunctionEntry>(ctx: &C) {
-    let vma = if config!(move_takes_control) == 1 {
-        C::Memory::pointer::<{ field!(move_new) }>(ctx.pointer(0))
+    let vma = if value!(move_takes_control) == 1 {
+        C::Memory::pointer::<field::move_new>(ctx.pointer(0))
     } else {
         ctx.pointer(2)
     };
-    let mm = C::Memory::pointer::<{ field!(vma_mm) }>(vma) as u64;
+    let mm = C::Memory::pointer::<field::vma_mm>(vma) as u64;
     if known_mm(mm) != NO_RECORD {
         enter(TableCause::Move as u64, vma as u64, 0, 0);
     }
@@ -208,7 +206,7 @@ pub fn mremap<C: FunctionEntry>(ctx: &C) {
 /// `populate_vma_page_range(vma, ..)`: MAP_POPULATE, mlock.
 #[inline(always)]
 pub fn populate<C: FunctionEntry>(ctx: &C) {
-    begin_populate(C::Memory::pointer::<{ field!(vma_mm) }>(ctx.pointer(0)) as u64);
+    begin_populate(C::Memory::pointer::<field::vma_mm>(ctx.pointer(0)) as u64);
 }
 
 /// `faultin_page_range(mm, ..)`, before 6.10 `faultin_vma_page_range(vma, ..)`: MADV_POPULATE_READ
@@ -216,10 +214,10 @@ pub fn populate<C: FunctionEntry>(ctx: &C) {
 #[inline(always)]
 pub fn madvise_populate<C: FunctionEntry>(ctx: &C) {
     let object = ctx.pointer(0);
-    if config!(faultin_takes_mm) == 1 {
+    if value!(faultin_takes_mm) == 1 {
         begin_populate(object as u64);
     } else {
-        begin_populate(C::Memory::pointer::<{ field!(vma_mm) }>(object) as u64);
+        begin_populate(C::Memory::pointer::<field::vma_mm>(object) as u64);
     }
 }
 
@@ -249,7 +247,7 @@ pub fn exit<C: FunctionExit>(_ctx: &C) {
 #[inline(always)]
 pub fn covers(vma: u64, mm: u64, address: u64) -> bool {
     let vma = vma as *const u8;
-    CopiedMemory::read::<u64, { field!(vma_mm) }>(vma) == mm
-        && CopiedMemory::read::<u64, { field!(vma_start) }>(vma) <= address
-        && address < CopiedMemory::read::<u64, { field!(vma_end) }>(vma)
+    CopiedMemory::read::<field::vma_mm>(vma) == mm
+        && CopiedMemory::read::<field::vma_start>(vma) <= address
+        && address < CopiedMemory::read::<field::vma_end>(vma)
 }

@@ -4,13 +4,14 @@
 
 use aya_ebpf::{
     EbpfContext as _,
+    bindings::BPF_NOEXIST,
     helpers::bpf_get_current_pid_tgid,
     macros::map,
     maps::HashMap,
     programs::{FExitContext, ProbeContext},
 };
 use aya_log_ebpf::debug;
-use tracker_ebpf::{NO_RECORD, RecordLoss, TableCause, TableLevel};
+use tracker_ebpf::{NO_RECORD, RecordLoss, TableCause, TableLevel, field};
 
 use crate::{
     atomic,
@@ -18,13 +19,10 @@ use crate::{
     context::{FunctionEntry, FunctionExit, stack, traced_argument},
     maps::{MM_RECORDS, VMA_RECORDS, direct_map, lose},
     memory::{CopiedMemory, KernelMemory},
-    patched::{config, field},
+    patched::value,
     record::{self, known_mm, resolve, uses_uffd_wp},
     scope,
 };
-
-/// `BPF_NOEXIST`
-const NOEXIST: u64 = 1;
 
 /// A table allocation under way: what a kretprobe, which sees no arguments, is told by the entry.
 #[derive(Clone, Copy)]
@@ -193,9 +191,9 @@ fn upper_alloc_return<C: FunctionExit>(ctx: &C, level: TableLevel) {
 /// Counts the table that `entry` points to, unless it is another thread's that was first.
 #[inline(always)]
 fn count_upper(mm: u64, vma: u64, cause: u64, entry: u64, level: TableLevel) {
-    let table = CopiedMemory::at::<u64>(entry as *const u8) & config!(table_address_mask);
+    let table = CopiedMemory::at::<u64>(entry as *const u8) & value!(table_address_mask);
     let table = table.wrapping_add(direct_map());
-    if UPPER_TABLES.insert(table, 0, NOEXIST).is_ok() {
+    if UPPER_TABLES.insert(table, 0, BPF_NOEXIST as u64).is_ok() {
         allocated(mm, vma, cause, level);
     }
 }
@@ -236,7 +234,7 @@ pub fn withdraw(ctx: &ProbeContext) {
         return;
     }
     let caller = CopiedMemory::at::<u64>(stack(ctx));
-    if caller >= config!(zap_huge_text_start) && caller < config!(zap_huge_text_end) {
+    if caller >= value!(zap_huge_text_start) && caller < value!(zap_huge_text_end) {
         freed(id, TableLevel::Pte);
     }
 }
@@ -251,7 +249,7 @@ fn freed(mm_id: u32, level: TableLevel) {
 
 #[inline(always)]
 fn gather_mm<C: FunctionEntry>(ctx: &C) -> u32 {
-    let id = known_mm(C::Memory::pointer::<{ field!(gather_mm) }>(ctx.pointer(0)) as u64);
+    let id = known_mm(C::Memory::pointer::<field::gather_mm>(ctx.pointer(0)) as u64);
     if id != NO_RECORD {
         record::identify_exiting(id);
     }

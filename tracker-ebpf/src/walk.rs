@@ -8,30 +8,23 @@ use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel as read_kernel;
 
+use tracker_ebpf::{
+    field,
+    kernel::{
+        KERNEL_HALF_L4, PAGE_PRESENT, PAGE_PSE, PAGE_SHIFT, PAGE_SWP_UFFD_WP, PGDIR_SHIFT_L4,
+        PGDIR_SHIFT_L5, PMD_SHIFT, PTE_NONE_IGNORES, PTRS_PER_TABLE,
+    },
+};
+
 use crate::{
     maps::direct_map,
     memory::{CopiedMemory, KernelMemory},
-    patched::{config, field},
+    patched::value,
     verifier::{below, nonzero, repeat, unknown},
 };
 
-/// Entries of a table.
-const ENTRIES: u64 = 512;
 /// Read at once: the stack of a program has 512 bytes.
 const CHUNK: u64 = 32;
-const PAGE_SHIFT: u64 = 12;
-/// What a PMD entry spans, as a shift; and a PGD entry with 4 and with 5 levels of tables.
-const PMD_SHIFT: u64 = 21;
-const FOUR_LEVELS: u64 = 39;
-const FIVE_LEVELS: u64 = 48;
-/// With 4 levels, the kernel's half of the address space begins here.
-const UPPER_HALF_OF_FOUR: u64 = 0xffff_8000_0000_0000;
-/// x86 `_PAGE_PRESENT`, `_PAGE_PSE`; `_PAGE_SWP_UFFD_WP`; `_PAGE_ACCESSED | _PAGE_DIRTY`, which
-/// `pte_none` ignores.
-const PRESENT: u64 = 0x1;
-const HUGE: u64 = 0x80;
-const SWAP_ARMED: u64 = 0x4;
-const IGNORED: u64 = 0x60;
 /// Steps of one walk at most: some 100 GiB of memory full of PTE tables. What lies behind is not
 /// counted.
 const MOST_STEPS: u32 = 1 << 20;
@@ -66,11 +59,11 @@ pub struct TableWalk {
 #[inline(always)]
 pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> TableWalk {
     let direct_map = direct_map();
-    let root = CopiedMemory::read::<u64, { field!(mm_pgd) }>(mm as *const u8);
-    let root_shift = if direct_map < UPPER_HALF_OF_FOUR {
-        FIVE_LEVELS
+    let root = CopiedMemory::read::<field::mm_pgd>(mm as *const u8);
+    let root_shift = if direct_map < KERNEL_HALF_L4 {
+        PGDIR_SHIFT_L5
     } else {
-        FOUR_LEVELS
+        PGDIR_SHIFT_L4
     };
     // Up to 6.6 the verifier looks at the first step only, and takes for dead what that one leaves
     // out; later ones follow each number that they know through all steps. So it must know none that a walk begins with.
@@ -128,19 +121,19 @@ extern "C" fn step(_: u64, walk: *mut TableWalk) -> i64 {
 fn descend(walk: &mut TableWalk) {
     let (address, shift) = (walk.next, walk.shift);
     let entry: u64 =
-        CopiedMemory::at((walk.table + 8 * (address >> shift & (ENTRIES - 1))) as *const u8);
+        CopiedMemory::at((walk.table + 8 * (address >> shift & (PTRS_PER_TABLE - 1))) as *const u8);
     let span = ((address >> shift) + 1) << shift;
     let stop = if span < walk.end { span } else { walk.end };
-    if entry & PRESENT == 0 || entry & HUGE != 0 {
+    if entry & PAGE_PRESENT == 0 || entry & PAGE_PSE != 0 {
         walk.next = stop;
         upper(walk, entry, shift, stop - address);
         return from_the_root(walk);
     }
-    walk.table = (entry & config!(table_address_mask)) + walk.direct_map;
+    walk.table = (entry & value!(table_address_mask)) + walk.direct_map;
     walk.shift = shift - 9;
     if shift == PMD_SHIFT {
         walk.next = stop;
-        walk.place = unknown(address >> PAGE_SHIFT & (ENTRIES - 1), walk.root);
+        walk.place = unknown(address >> PAGE_SHIFT & (PTRS_PER_TABLE - 1), walk.root);
         walk.last = unknown(walk.place + ((stop - address) >> PAGE_SHIFT), walk.root);
     }
 }
@@ -159,11 +152,11 @@ fn upper(walk: &mut TableWalk, entry: u64, shift: u64, bytes: u64) {
         PAGE_SHIFT
     };
     let units = bytes >> unit;
-    if entry & !IGNORED == 0 || walk.splits & entry & PRESENT != 0 {
+    if entry & !PTE_NONE_IGNORES == 0 || walk.splits & entry & PAGE_PRESENT != 0 {
         walk.none = unknown(walk.none, walk.root) + units;
-    } else if shift == PMD_SHIFT && entry == config!(marker_pte) {
+    } else if shift == PMD_SHIFT && entry == value!(marker_pte) {
         walk.markers = unknown(walk.markers, walk.root) + units;
-    } else if entry & PRESENT != 0 && entry & config!(uffd_bit) != 0 {
+    } else if entry & PAGE_PRESENT != 0 && entry & value!(uffd_bit) != 0 {
         walk.armed = unknown(walk.armed, walk.root) + units;
     }
 }
@@ -173,7 +166,7 @@ fn upper(walk: &mut TableWalk, entry: u64, shift: u64, bytes: u64) {
 #[inline(always)]
 fn read(walk: &mut TableWalk) {
     let mut entries = MaybeUninit::<[u64; CHUNK as usize]>::uninit();
-    let place = walk.place & !(CHUNK - 1) & (ENTRIES - 1);
+    let place = walk.place & !(CHUNK - 1) & (PTRS_PER_TABLE - 1);
     let from = (walk.table + 8 * place) as *const c_void;
     // SAFETY: the destination is that large; the helper checks the source.
     if unsafe { read_kernel(entries.as_mut_ptr().cast(), 8 * CHUNK as u32, from) } != 0 {
@@ -187,10 +180,10 @@ fn read(walk: &mut TableWalk) {
     for (i, entry) in entries.iter().enumerate() {
         let here = place + i as u64;
         let wanted = below(here, walk.last) & (below(here, walk.place) ^ 1);
-        let present = entry & PRESENT;
-        let bits = (present * config!(uffd_bit)) | ((present ^ 1) * SWAP_ARMED);
-        none += wanted & (nonzero(entry & !IGNORED) ^ 1);
-        markers += wanted & (nonzero(entry ^ config!(marker_pte)) ^ 1);
+        let present = entry & PAGE_PRESENT;
+        let bits = (present * value!(uffd_bit)) | ((present ^ 1) * PAGE_SWP_UFFD_WP);
+        none += wanted & (nonzero(entry & !PTE_NONE_IGNORES) ^ 1);
+        markers += wanted & (nonzero(entry ^ value!(marker_pte)) ^ 1);
         armed += wanted & nonzero(entry & bits);
     }
     walk.none = unknown(none, walk.root);

@@ -3,12 +3,11 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{helpers::generated::bpf_seq_write, macros::map, maps::HashMap};
-use tracker_ebpf::WATCHES;
+use tracker_ebpf::{WATCHES, field};
 
 use crate::{
     context::FunctionEntry,
     memory::{DirectMemory, KernelMemory},
-    patched::field,
 };
 
 /// The id of an address space that nobody watches.
@@ -44,7 +43,7 @@ pub fn of_process(tgid: u32) -> u32 {
 /// The watch of a VMA's address space.
 #[inline(always)]
 pub fn of_vma<M: KernelMemory>(vma: *const u8) -> u32 {
-    of(M::pointer::<{ field!(vma_mm) }>(vma) as u64)
+    of(M::pointer::<field::vma_mm>(vma) as u64)
 }
 
 /// `struct bpf_iter__task`
@@ -56,25 +55,23 @@ struct IterTask {
 
 /// `iter/task`: finds the address spaces of the processes in `WATCH_PIDS`, and tells the reader the watch
 /// id of each thread that has one.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/task")]
-fn watch(ctx: *const c_void) -> i32 {
+#[inline(always)]
+pub fn watch(ctx: *const c_void) {
     let ctx: *const IterTask = ctx.cast();
     // SAFETY: the context of this iterator; the task may be NULL and is tested.
     let (meta, task) = unsafe { ((*ctx).meta, (*ctx).task) };
     if task.is_null() {
-        return 0;
+        return;
     }
-    let watch = of_process(DirectMemory::read::<u32, { field!(task_tgid) }>(task));
-    let mm = DirectMemory::pointer::<{ field!(task_mm) }>(task) as u64;
+    let watch = of_process(DirectMemory::read::<field::task_tgid>(task));
+    let mm = DirectMemory::pointer::<field::task_mm>(task) as u64;
     if watch == NOBODY || mm == 0 || WATCHED.insert(mm, watch, 0).is_err() {
-        return 0;
+        return;
     }
     // SAFETY: meta->seq is its first field; the number is initialised.
     unsafe {
         bpf_seq_write((*meta).cast(), (&raw const watch).cast_mut().cast(), 4);
     }
-    0
 }
 
 /// `__mmdrop(mm)`: the address space is gone, and another may be at its address next.

@@ -8,6 +8,7 @@ use std::io::Write;
 
 use serde_json::Value;
 use tracker::kernel::KernelFacts;
+use tracker::probes::calibrate;
 
 /// Kernel functions on the paths that uffd-wp takes: those that hooks attach to or once attached
 /// to, their neighbours, and those known to be inlined on some kernels.
@@ -196,7 +197,8 @@ const TRACEPOINTS: &[&str] = &[
 ];
 
 fn main() -> anyhow::Result<()> {
-    let facts = KernelFacts::gather(FUNCTIONS, TRACEPOINTS);
+    let mut facts = KernelFacts::gather(FUNCTIONS, TRACEPOINTS);
+    facts.tried = calibrate::tried();
     let text = one_line_each(&serde_json::to_value(&facts)?)?;
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())

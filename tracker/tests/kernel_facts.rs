@@ -2,22 +2,20 @@
 //! that JSON keeps it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::path::Path;
+mod kernels;
 
+use std::sync::Arc;
+
+use kernels::{DEBIAN, facts};
 use tracker::kernel::KernelFacts;
 use tracker::kernel::btf::TypeClass;
-use tracker::kernel::facts::{FactSource, FunctionFacts, TrialOutcome, TrialStage};
-use tracker::kernel::inputs::{KernelInput, KernelInputs};
+use tracker::kernel::facts::{FactSource, FunctionFacts};
+use tracker::kernel::inputs::{InputError, KernelInput, KernelInputs};
 use tracker::kernel::lockdown::Lockdown;
+use tracker::kernel::offsets::FieldGap;
+use tracker_ebpf::KernelField;
 
-const DEBIAN: [&str; 4] = ["debian-6.1", "debian-6.12", "debian-6.18", "debian-7.3"];
 const NO_KPROBES: &str = "no-kprobes-6.18";
-
-fn facts(kernel: &str) -> KernelFacts {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernel");
-    let bytes = std::fs::read(dir.join(format!("{kernel}.json"))).unwrap();
-    serde_json::from_slice(&bytes).unwrap()
-}
 
 /// The same question to the four Debian kernels, oldest first.
 fn on_debian<T>(ask: impl Fn(&KernelFacts) -> T) -> [T; 4] {
@@ -38,16 +36,7 @@ fn marks(function: &FunctionFacts) -> String {
 #[test]
 fn json_keeps_everything() {
     for kernel in DEBIAN.into_iter().chain([NO_KPROBES]) {
-        let mut before = facts(kernel);
-        let refused = TrialOutcome::Refused {
-            stage: TrialStage::Attach,
-            errno: 1,
-            message: "Operation not permitted".to_owned(),
-        };
-        before.trial.insert("fentry:do_wp_page".to_owned(), refused);
-        before
-            .trial
-            .insert("kprobe:do_fault".to_owned(), TrialOutcome::Attached);
+        let before = facts(kernel);
         let text = serde_json::to_string(&before).unwrap();
         assert_eq!(serde_json::from_str::<KernelFacts>(&text).unwrap(), before);
     }
@@ -55,43 +44,31 @@ fn json_keeps_everything() {
 
 #[test]
 fn offsets_are_those_read_off_the_sources() {
-    let at = |name: &'static str| {
-        on_debian(move |facts| {
-            let offset = facts
-                .offsets
-                .iter()
-                .find(|(field, _)| *field == name)
-                .unwrap()
-                .1;
-            offset.get()
-        })
-    };
+    let at = |field| on_debian(|facts| facts.offsets[field].get());
     for (field, offset) in [
-        ("vm_fault_vma", 0),
-        ("vm_fault_address", 24),
-        ("vm_fault_flags", 40),
-        ("vm_fault_orig_pte", 64),
-        ("vm_fault_pte", 88),
-        ("vma_vm_end", 8),
-        ("vma_vm_mm", 16),
-        ("vma_vm_flags", 32),
-        ("uffd_ctx_features", 108),
-        ("zap_details_zap_flags", 12),
+        (KernelField::fault_vma, 0),
+        (KernelField::fault_address, 24),
+        (KernelField::fault_flags, 40),
+        (KernelField::fault_orig_pte, 64),
+        (KernelField::fault_pte, 88),
+        (KernelField::vma_end, 8),
+        (KernelField::vma_mm, 16),
+        (KernelField::vma_flags, 32),
+        (KernelField::uffd_features, 108),
+        (KernelField::zap_flags, 12),
     ] {
-        assert_eq!(at(field), [Some(offset); 4], "{field}");
+        assert_eq!(at(field), [Some(offset); 4], "{field:?}");
     }
-    assert_eq!(at("vma_vm_ops"), [Some(96), Some(112), Some(72), Some(72)]);
-    assert_eq!(
-        at("vma_uffd_ctx"),
-        [Some(144), Some(168), Some(168), Some(168)]
-    );
-    assert_eq!(
-        at("mm_pgtables_bytes"),
-        [Some(96), Some(152), Some(168), Some(392)]
-    );
-    assert_eq!(at("pmc_new"), [None, None, Some(8), Some(8)]);
+    let vma_ops = [Some(96), Some(112), Some(72), Some(72)];
+    assert_eq!(at(KernelField::vma_ops), vma_ops);
+    let vma_uffd_ctx = [Some(144), Some(168), Some(168), Some(168)];
+    assert_eq!(at(KernelField::vma_uffd_ctx), vma_uffd_ctx);
+    assert_eq!(at(KernelField::move_new), [None, None, Some(8), Some(8)]);
     let reason = "this kernel's BTF has no struct pagetable_move_control";
-    assert_eq!(facts("debian-6.1").offsets.pmc_new.missing(), Some(reason));
+    let gap = facts("debian-6.1").offsets[KernelField::move_new]
+        .gap()
+        .cloned();
+    assert_eq!(gap.unwrap().to_string(), reason);
 }
 
 #[test]
@@ -248,18 +225,25 @@ fn inputs(every: KernelInput) -> KernelInputs {
     }
 }
 
+fn unreadable() -> InputError {
+    InputError::Unreadable {
+        path: "it".into(),
+        error: Arc::new(std::io::Error::other("Permission denied")),
+    }
+}
+
 #[test]
 fn nothing_readable_is_all_reasons() {
     let reason = "cannot read it: Permission denied";
-    let facts =
-        KernelFacts::from_inputs(&inputs(Err(reason.to_owned())), &["do_wp_page"], &["a:b"]);
+    let facts = KernelFacts::from_inputs(&inputs(Err(unreadable())), &["do_wp_page"], &["a:b"]);
     assert_eq!(facts.unavailable.len(), 10);
     assert!(facts.unavailable.values().all(|said| said == reason));
+    let gap = FieldGap::NoBtf(reason.to_owned());
     assert!(
         facts
             .offsets
             .iter()
-            .all(|(_, offset)| offset.missing() == Some(reason))
+            .all(|(_, offset)| offset.gap() == Some(&gap))
     );
     let unknown = FunctionFacts {
         signature: None,
@@ -309,7 +293,7 @@ fn what_is_not_understood_is_a_reason_too() {
 /// A kernel whose parts are known one by one: what is missing takes nothing else away.
 #[test]
 fn hidden_addresses_and_lockdown() {
-    let mut inputs = inputs(Err("not there".to_owned()));
+    let mut inputs = inputs(Err(unreadable()));
     inputs.kallsyms = Ok(b"0000000000000000 T do_wp_page\n".to_vec());
     inputs.lockdown = Ok(b"none integrity [confidentiality]\n".to_vec());
     inputs.kptr_restrict = Ok(b"2\n".to_vec());

@@ -1,140 +1,132 @@
 //! The plan on captured facts: what is tried, and the reasons it gives.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::path::Path;
+mod kernels;
 
+use kernels::{planned, planned_after};
+use rustix::io::Errno;
 use tracker::kernel::KernelFacts;
-use tracker::kernel::facts::{TrialOutcome, TrialStage};
+use tracker::kernel::btf::FieldError;
 use tracker::kernel::lockdown::Lockdown;
-use tracker::kernel::offsets::FieldOffset;
-use tracker::probes::hooks::HookMechanism;
-use tracker::probes::plan::{HookWishes, ProbedFacts, level, plan, trial_key};
-use tracker::probes::{EVENT_HOOKS, HOOKS, HookPlan, HookVerdict, ProbeLevel};
+use tracker::kernel::offsets::{FieldGap, FieldOffset};
+use tracker::probes::plan::{HookTrials, level};
+use tracker::probes::verdict::{TrialOutcome, TrialStage};
+use tracker::probes::{
+    EVENT_HOOKS, HOOKS, HookId, HookMechanism, HookPlan, HookVerdict, ProbeLevel,
+};
+use tracker_ebpf::KernelField;
 
 /// Linux 6.12 of Debian, as root.
 fn debian() -> KernelFacts {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernel/debian-6.12.json");
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-fn found() -> ProbedFacts {
-    ProbedFacts {
-        marker_pte: Some(u64::MAX << 10),
-        fault_text: Some((1, 2)),
-        zap_huge_text: Some((3, 4)),
-        split_text: Some((5, 6)),
-        page_offset_symbol: None,
-        pagemap_scan: true,
-        guard_pages: false,
-        folio_swapbacked: Some(1 << 17),
-        folio_head: Some(1 << 6),
-    }
-}
-
-/// What becomes of one hook.
-fn planned(facts: &KernelFacts, name: &str) -> HookPlan {
-    let all = plan(HOOKS, facts, &found(), &HookWishes::default());
-    all.into_iter().find(|hook| hook.hook == name).unwrap()
+    kernels::facts("debian-6.12")
 }
 
 /// Why `do_wp_page` is not attached by fentry, which the kernel refused.
-fn refusal(stage: TrialStage, errno: i32, lockdown: Option<Lockdown>) -> String {
+fn refusal(stage: TrialStage, errno: Errno, lockdown: Option<Lockdown>) -> String {
     let refused = TrialOutcome::Refused {
         stage,
-        errno,
+        errno: Some(errno),
         message: "what the kernel said".to_owned(),
     };
-    let key = trial_key("do_wp_page", HookMechanism::Fentry, "do_wp_page");
+    let tried = (HookId::do_wp_page, HookMechanism::Fentry);
     let mut facts = debian();
     facts.lockdown = lockdown;
-    facts.trial.insert(key, refused);
-    let plan = planned(&facts, "do_wp_page");
+    let plan = planned_after(HOOKS, &facts, &HookTrials::from([(tried, refused)]));
+    let plan = of(&plan, HookId::do_wp_page);
     assert_ne!(plan.mechanism(), Some(HookMechanism::Fentry));
-    plan.reason
+    plan.reason()
+}
+
+/// What becomes of one hook.
+fn of(plan: &[HookPlan], id: HookId) -> &HookPlan {
+    plan.iter().find(|plan| plan.hook.id == id).unwrap()
 }
 
 #[test]
 fn a_refusal_says_at_which_step_and_why() {
     use TrialStage::{Attach, Load};
     for (stage, errno, lockdown, why) in [
-        (Load, 22, None, "refuses to load its program (EINVAL)"),
         (
             Load,
-            22,
+            Errno::INVAL,
+            None,
+            "refuses to load its program (EINVAL)",
+        ),
+        (
+            Load,
+            Errno::INVAL,
             Some(Lockdown::Integrity),
             "refuses to load its program (EINVAL)",
         ),
         (
             Load,
-            22,
+            Errno::INVAL,
             Some(Lockdown::Confidentiality),
             "kernel lockdown (confidentiality) refuses programs that read kernel memory",
         ),
         (
             Attach,
-            22,
+            Errno::INVAL,
             Some(Lockdown::Confidentiality),
             "refuses to attach to this function (EINVAL)",
         ),
-        (Attach, 524, None, "do not take its arguments (ENOTSUPP)"),
-        (Load, 7, None, "what the kernel said"),
+        (
+            Attach,
+            Errno::from_raw_os_error(524),
+            None,
+            "do not take its arguments (ENOTSUPP)",
+        ),
+        (Load, Errno::TOOBIG, None, "what the kernel said"),
     ] {
         let reason = refusal(stage, errno, lockdown);
         assert!(reason.contains(why), "{stage:?} {errno}: {reason}");
     }
 }
 
-/// An offset that is named wrong would never be missed.
-#[test]
-fn hooks_name_offsets_that_there_are() {
-    let facts = debian();
-    for hook in HOOKS.iter().chain(EVENT_HOOKS) {
-        for name in hook.offsets {
-            let known = facts.offsets.iter().any(|(known, _)| known == *name);
-            assert!(known, "{}: there is no offset {name}", hook.name);
-        }
-    }
-}
-
-/// The plan of the hooks of events, with what becomes of each.
+/// The plan of the hooks of events.
 fn events(facts: &KernelFacts) -> Vec<HookPlan> {
-    plan(EVENT_HOOKS, facts, &found(), &HookWishes::default())
+    planned(EVENT_HOOKS, facts)
 }
 
-fn verdict<'a>(plan: &'a [HookPlan], name: &str) -> &'a HookVerdict {
-    let found = plan.iter().find(|hook| hook.hook == name);
-    &found.unwrap().verdict
+fn is_attached(plan: &[HookPlan], id: HookId) -> bool {
+    of(plan, id).program().is_some()
 }
+
+fn is_not_needed(plan: &[HookPlan], id: HookId) -> bool {
+    matches!(of(plan, id).verdict, HookVerdict::NotNeeded(_))
+}
+
+const OBSERVED: [HookId; 3] = [HookId::user_fault, HookId::kernel_fault, HookId::syscall];
 
 #[test]
 fn tracepoints_stand_in_where_no_function_can_be_hooked() {
     let mut facts = debian();
     let plan = events(&facts);
     assert_eq!(level(&plan).0, ProbeLevel::Full);
-    for name in ["user_fault", "kernel_fault", "syscall"] {
-        assert_eq!(verdict(&plan, name), &HookVerdict::NotNeeded, "{name}");
+    for id in OBSERVED {
+        assert!(is_not_needed(&plan, id), "{id}");
     }
     facts.kprobe_pmu = None;
+    let mut trials = HookTrials::new();
     for hook in EVENT_HOOKS {
         for mechanism in [HookMechanism::Fentry, HookMechanism::Fexit] {
-            let key = trial_key(hook.name, mechanism, hook.functions[0]);
             let refused = TrialOutcome::Refused {
                 stage: TrialStage::Attach,
-                errno: 1,
+                errno: Some(Errno::PERM),
                 message: String::new(),
             };
-            facts.trial.insert(key, refused);
+            trials.insert((hook.id, mechanism), refused);
         }
     }
-    let plan = events(&facts);
+    let plan = planned_after(EVENT_HOOKS, &facts, &trials);
     let (reached, reason) = level(&plan);
     assert_eq!(reached, ProbeLevel::Observe);
     assert!(reason.starts_with("no function can be hooked"), "{reason}");
-    for name in ["user_fault", "kernel_fault", "syscall", "ksm", "ksm_zero"] {
-        let verdict = verdict(&plan, name);
-        assert!(matches!(verdict, HookVerdict::Attach { .. }), "{name}");
+    for id in OBSERVED.into_iter().chain([HookId::ksm, HookId::ksm_zero]) {
+        assert!(is_attached(&plan, id), "{id}");
     }
-    assert_eq!(verdict(&plan, "wp_fault"), &HookVerdict::Absent);
+    let wp_fault = &of(&plan, HookId::wp_fault).verdict;
+    assert!(matches!(wp_fault, HookVerdict::Absent(_)));
 }
 
 #[test]
@@ -145,12 +137,16 @@ fn an_older_kernel_has_other_hooks_for_the_same() {
     }
     facts.functions.remove("userfaultfd_clear_vma");
     let plan = events(&facts);
-    for name in ["ksm", "ksm_zero", "unregistered", "guard_install"] {
-        assert_eq!(verdict(&plan, name), &HookVerdict::NotNeeded, "{name}");
+    for id in [
+        HookId::ksm,
+        HookId::ksm_zero,
+        HookId::unregistered,
+        HookId::guard_install,
+    ] {
+        assert!(is_not_needed(&plan, id), "{id}");
     }
-    for name in ["ksm_merge", "uffd_command"] {
-        let verdict = verdict(&plan, name);
-        assert!(matches!(verdict, HookVerdict::Attach { .. }), "{name}");
+    for id in [HookId::ksm_merge, HookId::uffd_command] {
+        assert!(is_attached(&plan, id), "{id}");
     }
     assert_eq!(level(&plan).0, ProbeLevel::Full);
 }
@@ -162,10 +158,13 @@ fn without_ksm_nothing_is_missed() {
         facts.tracepoints.get_mut(event).unwrap().in_btf = false;
     }
     facts.functions.remove("try_to_merge_one_page");
-    facts.offsets.ksm_rmap_item_address = FieldOffset::Missing("no such struct".to_owned());
+    let no_struct = FieldError::NoStruct {
+        name: "ksm_rmap_item".to_owned(),
+    };
+    facts.offsets[KernelField::ksm_address] = FieldOffset::Missing(FieldGap::Btf(no_struct));
     let plan = events(&facts);
-    for name in ["ksm", "ksm_zero", "ksm_merge"] {
-        assert_eq!(verdict(&plan, name), &HookVerdict::NotNeeded, "{name}");
+    for id in [HookId::ksm, HookId::ksm_zero, HookId::ksm_merge] {
+        assert!(is_not_needed(&plan, id), "{id}");
     }
     assert_eq!(level(&plan).0, ProbeLevel::Full);
 }

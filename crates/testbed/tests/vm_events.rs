@@ -73,7 +73,12 @@ impl Watching {
         if probes.is_none() {
             let mut events = EventProbes::attach(&EventOptions::default());
             for hook in events.plan() {
-                eprintln!("{}: {:?} ({})", hook.hook, hook.verdict, hook.reason);
+                eprintln!(
+                    "{}: {:?} ({})",
+                    hook.hook.name(),
+                    hook.mechanism(),
+                    hook.verdict
+                );
             }
             if level == ProbeLevel::Observe && !events.can_watch() {
                 eprintln!("skipped: {}", events.reason());

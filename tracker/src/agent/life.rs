@@ -6,7 +6,7 @@ use super::http::{Limits, Server, router};
 use super::probes::Probes;
 use super::running::Running;
 use super::tracking::{How, Tracking};
-use crate::probes::ProbeReport;
+use crate::probes::{HookReport, HookVerdict, ProbeReport};
 use axum_server::Handle;
 use sd_notify::NotifyState;
 use std::io;
@@ -103,9 +103,11 @@ fn notify(state: &[NotifyState<'_>]) {
 /// What a person needs to know before looking at any number.
 fn tell(report: &ProbeReport) {
     tracing::info!(level = report.level.as_str(), "{}", report.reason);
-    for hook in report.hooks.iter().filter(|hook| hook.verdict == "absent") {
-        let reason = &hook.reason;
-        tracing::info!(hook = hook.name, without = hook.without, "absent: {reason}");
+    for HookReport { plan, .. } in &report.hooks {
+        if let HookVerdict::Absent(obstacle) = &plan.verdict {
+            let (hook, without) = (plan.hook.name(), plan.hook.without);
+            tracing::info!(hook, without, "absent: {obstacle}");
+        }
     }
     for missing in &report.missing_capabilities {
         tracing::warn!(

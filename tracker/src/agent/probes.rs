@@ -5,7 +5,7 @@ use crate::model::sample::{CounterSource, Snapshot};
 use crate::model::signal::Availability;
 use crate::probes::AttachedProbes;
 use crate::probes::ProbeReport;
-use crate::probes::diagnostics::ProgramLog;
+use crate::probes::program_log::ProgramLog;
 use crate::probes::task_vma::TaskVmaIterator;
 use std::sync::{Mutex, PoisonError};
 
@@ -60,7 +60,7 @@ fn missed(attached: Mutex<AttachedProbes>) -> Missed {
         let attached = attached.lock().unwrap_or_else(PoisonError::into_inner);
         let known = attached.misses().into_iter();
         known
-            .filter_map(|(hook, _, missed)| Some((hook.to_owned(), missed?)))
+            .map(|missed| (missed.hook.name().to_owned(), missed.events))
             .collect()
     })
 }

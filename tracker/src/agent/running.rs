@@ -212,7 +212,10 @@ impl View for Shared {
         let (ready, facts) = (self.readiness(), self.engine.exporter.facts());
         let mut report = self.report.clone();
         for hook in &mut report.hooks {
-            let known = facts.hooks.iter().find(|known| known.hook == hook.name);
+            let known = facts
+                .hooks
+                .iter()
+                .find(|known| known.hook == hook.plan.hook.name());
             hook.missed = known.and_then(|known| known.missed);
         }
         status::status(&Parts {
@@ -239,9 +242,13 @@ fn note_missed(facts: &mut AgentFacts, missed: &[(String, u64)]) {
 
 fn hook_facts(hook: &HookReport) -> HookFacts {
     HookFacts {
-        hook: hook.name.clone(),
-        mechanism: hook.mechanism.unwrap_or("none").to_owned(),
-        attached: hook.mechanism.is_some(),
+        hook: hook.plan.hook.name().to_owned(),
+        mechanism: hook
+            .plan
+            .mechanism()
+            .map_or("none", |one| one.as_str())
+            .to_owned(),
+        attached: hook.plan.mechanism().is_some(),
         missed: hook.missed,
     }
 }

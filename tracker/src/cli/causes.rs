@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::probes::HookReport;
+use crate::probes::ProbeLevel;
 use crate::probes::events::{EventOptions, EventProbes};
-use crate::probes::{EVENT_HOOKS, ProbeLevel};
 
 /// What was attached, and detached again.
 #[derive(Debug, Serialize)]
@@ -21,13 +21,10 @@ impl Causes {
     /// Tries.
     pub fn find() -> Self {
         let events = EventProbes::attach(&EventOptions::default());
-        let hooks = events.plan().iter();
         Self {
             level: events.level(),
             reason: events.reason().to_owned(),
-            hooks: hooks
-                .map(|plan| HookReport::of(plan, EVENT_HOOKS))
-                .collect(),
+            hooks: events.plan().iter().cloned().map(Into::into).collect(),
         }
     }
 }

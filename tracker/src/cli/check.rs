@@ -10,7 +10,7 @@ use super::output::print;
 use super::probes;
 use super::strategies::Strategies;
 use crate::probes::ProbeLevel;
-use crate::probes::{CountReport, HookReport, ProbeReport};
+use crate::probes::{CountReport, Hook, HookReport, HookVerdict, ProbeReport};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -119,53 +119,49 @@ impl fmt::Display for CausesText<'_> {
 
 /// Those attached first; the others by reason, because one reason often stops many.
 fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
-    let width = hooks
-        .iter()
-        .map(|hook| hook.name.len())
-        .max()
-        .unwrap_or_default();
-    let (attached, others): (Vec<_>, Vec<_>) =
-        hooks.iter().partition(|hook| hook.mechanism.is_some());
-    if !attached.is_empty() {
-        writeln!(f, "\nhooks attached")?;
-    }
-    for hook in attached {
-        let (how, function) = (hook.mechanism.unwrap_or_default(), hook.function.as_deref());
-        write!(
-            f,
-            "  {:width$}  {how:10}  {}",
-            hook.name,
-            function.unwrap_or_default()
-        )?;
-        let reason = Some(&hook.reason).filter(|reason| *reason != "first choice");
-        reason
-            .iter()
-            .try_for_each(|reason| write!(f, "; {reason}"))?;
+    let width = hooks.iter().map(|hook| hook.plan.hook.name().len()).max();
+    let width = width.unwrap_or_default();
+    let mut others: BTreeMap<_, Vec<&Hook>> = BTreeMap::new();
+    let mut any = false;
+    for HookReport { plan, .. } in hooks {
+        let HookVerdict::Attach {
+            program,
+            function,
+            instead_of,
+        } = &plan.verdict
+        else {
+            let reason = (plan.verdict.as_str(), plan.reason());
+            others.entry(reason).or_default().push(plan.hook);
+            continue;
+        };
+        if !any {
+            writeln!(f, "\nhooks attached")?;
+        }
+        any = true;
+        let (name, mechanism) = (plan.hook.name(), program.mechanism.as_str());
+        write!(f, "  {name:width$}  {mechanism:10}  {function}")?;
+        if !instead_of.is_empty() {
+            write!(f, "; {}", plan.verdict)?;
+        }
         writeln!(f)?;
     }
-    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for hook in others {
-        let reason = (hook.verdict, &hook.reason);
-        groups.entry(reason).or_default().push(hook);
-    }
     let (shared, own): (Vec<_>, Vec<_>) =
-        groups.into_iter().partition(|(_, hooks)| hooks.len() > 1);
+        others.into_iter().partition(|(_, hooks)| hooks.len() > 1);
     for ((verdict, reason), hooks) in shared {
         writeln!(f, "\nhooks {}: {reason}", verdict.replace('-', " "))?;
         for hook in hooks {
-            writeln!(f, "  {:width$}  {}", hook.name, hook.without)?;
+            writeln!(f, "  {:width$}  {}", hook.name(), hook.without)?;
         }
     }
     if !own.is_empty() {
         writeln!(f, "\nhooks with reasons of their own")?;
     }
-    for hook in own.into_iter().flat_map(|(_, hooks)| hooks) {
-        let verdict = hook.verdict.replace('-', " ");
-        writeln!(
-            f,
-            "  {:width$}  {verdict}: {}; {}",
-            hook.name, hook.reason, hook.without
-        )?;
+    for ((verdict, reason), hooks) in own {
+        let verdict = verdict.replace('-', " ");
+        for hook in hooks {
+            let (name, without) = (hook.name(), hook.without);
+            writeln!(f, "  {name:width$}  {verdict}: {reason}; {without}")?;
+        }
     }
     Ok(())
 }
@@ -182,45 +178,35 @@ fn count_line(f: &mut Formatter<'_>, count: &CountReport) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::probes::MissingCapability;
+    #![allow(clippy::unwrap_used, reason = "tests")]
 
-    fn hook(name: &str, mechanism: Option<&'static str>) -> HookReport {
-        HookReport {
-            name: name.into(),
-            subject: "faults".into(),
-            verdict: if mechanism.is_some() {
-                "attached"
-            } else {
-                "absent"
-            },
-            mechanism,
-            function: mechanism.map(|_| name.into()),
-            reason: if mechanism.is_some() {
-                "first choice"
-            } else {
-                "it was renamed"
-            }
-            .into(),
-            without: "async faults at ptes",
-            missed: None,
-        }
+    use super::*;
+    use crate::probes::verdict::HookObstacle;
+    use crate::probes::{HOOKS, HookId, HookPlan, MissingCapability};
+
+    fn report_of(id: HookId, verdict: impl FnOnce(&'static Hook) -> HookVerdict) -> HookReport {
+        let hook = HOOKS.iter().find(|hook| hook.id == id).unwrap();
+        let verdict = verdict(hook);
+        HookPlan { hook, verdict }.into()
     }
 
     #[test]
     fn absent_hooks_and_estimates_say_why() {
-        let exit = HookReport {
-            reason: "it is of no use without the hook fork".into(),
-            ..hook("fork_exit", None)
+        let attached = |hook: &'static Hook| HookVerdict::Attach {
+            program: &hook.programs[0],
+            function: hook.functions[0],
+            instead_of: Vec::new(),
         };
+        let renamed = |_| HookVerdict::Absent(HookObstacle::Renamed("f", ".isra.0".to_owned()));
+        let alone = |_| HookVerdict::Absent(HookObstacle::Alone(HookId::fork));
         let report = ProbeReport {
             level: ProbeLevel::Partial,
             reason: "without zap: it was renamed".into(),
             hooks: vec![
-                hook("do_wp_page", Some("fentry")),
-                hook("zap", None),
-                hook("split", None),
-                exit,
+                report_of(HookId::do_wp_page, attached),
+                report_of(HookId::zap, renamed),
+                report_of(HookId::marks, renamed),
+                report_of(HookId::fork_exit, alone),
             ],
             counts: vec![CountReport {
                 families: &["uffdwp_markers_total"],
@@ -240,12 +226,12 @@ level partial: without zap: it was renamed
 hooks attached
   do_wp_page  fentry      do_wp_page
 
-hooks absent: it was renamed
-  zap         async faults at ptes
-  split       async faults at ptes
+hooks absent: f was renamed to f.isra.0 in this kernel
+  zap         markers that unmapping drops, or makes of armed pages of files
+  marks       markers that arming makes of empty entries, and that disarming drops
 
 hooks with reasons of their own
-  fork_exit   absent: it is of no use without the hook fork; async faults at ptes
+  fork_exit   absent: it is of no use without the hook fork; which tables fork allocates
 
 counts
   estimated  uffdwp_markers_total event=installed: it is inlined

@@ -2,12 +2,14 @@
 
 use super::agent::HookArgs;
 use crate::agent::AgentError;
-use crate::probes::constants::MapSizes;
-use crate::probes::plan::HookWishes;
-use crate::probes::{self, AttachedProbes, HOOKS, HookMechanism, ProbeOptions};
+use crate::probes::{
+    self, AttachedProbes, HOOKS, Hook, HookId, HookMechanism, HookWishes, MapSizes, OBJECT,
+    ProbeOptions,
+};
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
+use thiserror::Error;
 
 /// Attaches what can be attached; dropping the result detaches it.
 ///
@@ -15,8 +17,9 @@ use std::thread::available_parallelism;
 /// [`AgentError::Usage`] if a flag names a hook or mechanism that does not exist.
 pub fn attach(args: &HookArgs) -> Result<AttachedProbes, AgentError> {
     let cpus = available_parallelism().map_or(1, usize::from);
+    let wishes = wishes(&args.no_hook, &args.force_mechanism);
     let options = ProbeOptions {
-        wishes: wishes(&args.no_hook, &args.force_mechanism).map_err(AgentError::Usage)?,
+        wishes: wishes.map_err(|error| AgentError::Usage(error.to_string()))?,
         sizes: MapSizes::new(args.vma_records, args.process_records, cpus),
         object: object()?,
     };
@@ -27,7 +30,7 @@ pub fn attach(args: &HookArgs) -> Result<AttachedProbes, AgentError> {
 /// them.
 fn object() -> Result<Cow<'static, [u8]>, AgentError> {
     let Some(path) = std::env::var_os("TRACKER_EBPF_OBJECT").map(PathBuf::from) else {
-        return Ok(probes::attach::OBJECT.into());
+        return Ok(OBJECT.into());
     };
     let cannot = |e| format!("TRACKER_EBPF_OBJECT: cannot read {}: {e}", path.display());
     std::fs::read(&path)
@@ -35,53 +38,74 @@ fn object() -> Result<Cow<'static, [u8]>, AgentError> {
         .map_err(|e| AgentError::Usage(cannot(e)))
 }
 
-fn wishes(no_hook: &[String], force: &[String]) -> Result<HookWishes, String> {
+/// A flag that cannot be followed.
+#[derive(Debug, Error)]
+enum WishError {
+    #[error("--no-hook {0}: {1}")]
+    Off(String, NameError),
+    #[error("--force-mechanism {0}: {1}")]
+    Force(String, NameError),
+}
+
+/// A name of nothing.
+#[derive(Debug, Error)]
+enum NameError {
+    #[error("there is no such hook; there are {}", names())]
+    NoHook,
+    #[error("`{text}` cannot be had there; choose {}", join(.choice))]
+    NoMechanism {
+        text: String,
+        choice: Vec<HookMechanism>,
+    },
+}
+
+fn names() -> String {
+    let names: Vec<_> = HOOKS.iter().map(Hook::name).collect();
+    names.join(", ")
+}
+
+fn join(choice: &[HookMechanism]) -> String {
+    let names: Vec<_> = choice.iter().map(|one| one.as_str()).collect();
+    names.join(" or ")
+}
+
+fn wishes(no_hook: &[String], force: &[String]) -> Result<HookWishes, WishError> {
     // An environment variable that is set to nothing wishes nothing.
-    let given = |names: &[String]| names.iter().filter(|n| !n.is_empty()).cloned().collect();
-    let off: Vec<String> = given(no_hook);
-    for name in &off {
-        known(name).map_err(|e| format!("--no-hook {name}: {e}"))?;
+    fn given(texts: &[String]) -> impl Iterator<Item = &String> {
+        texts.iter().filter(|text| !text.is_empty())
     }
-    let forced: Vec<String> = given(force);
-    let forced = forced
-        .iter()
-        .map(|wish| parse_forced(wish).map_err(|e| format!("--force-mechanism {wish}: {e}")));
+    let off = given(no_hook).map(|name| {
+        let hook = known(name).map_err(|e| WishError::Off(name.clone(), e))?;
+        Ok(hook.id)
+    });
+    let forced =
+        given(force).map(|wish| forced(wish).map_err(|e| WishError::Force(wish.clone(), e)));
     Ok(HookWishes {
-        off,
+        off: off.collect::<Result<_, _>>()?,
         forced: forced.collect::<Result<_, _>>()?,
     })
 }
 
-fn parse_forced(wish: &str) -> Result<(Option<String>, HookMechanism), String> {
-    let Some((name, mechanism)) = wish.split_once('=') else {
-        return Ok((None, parse_mechanism(wish, &MECHANISMS)?));
+/// `MECHANISM` or `HOOK=MECHANISM`.
+fn forced(wish: &str) -> Result<(Option<HookId>, HookMechanism), NameError> {
+    let Some((name, wanted)) = wish.split_once('=') else {
+        return Ok((None, mechanism(wish, &HookMechanism::IN_FUNCTIONS)?));
     };
-    let rungs = known(name)?.rungs;
-    Ok((Some(name.to_owned()), parse_mechanism(mechanism, rungs)?))
+    let hook = known(name)?;
+    let choice: Vec<_> = hook.mechanisms().collect();
+    Ok((Some(hook.id), mechanism(wanted, &choice)?))
 }
 
-const MECHANISMS: [HookMechanism; 4] = [
-    HookMechanism::Fentry,
-    HookMechanism::Fexit,
-    HookMechanism::Kprobe,
-    HookMechanism::Kretprobe,
-];
-
-fn parse_mechanism(text: &str, allowed: &[HookMechanism]) -> Result<HookMechanism, String> {
-    let found = HookMechanism::parse(text).filter(|mechanism| allowed.contains(mechanism));
-    found.ok_or_else(|| {
-        let names: Vec<_> = allowed.iter().map(|mechanism| mechanism.as_str()).collect();
-        format!(
-            "`{text}` cannot be had there; choose {}",
-            names.join(" or ")
-        )
-    })
+fn known(name: &str) -> Result<&'static Hook, NameError> {
+    let hook = HOOKS.iter().find(|hook| hook.name() == name);
+    hook.ok_or(NameError::NoHook)
 }
 
-fn known(name: &str) -> Result<&'static probes::Hook, String> {
-    HOOKS.iter().find(|hook| hook.name == name).ok_or_else(|| {
-        let names: Vec<_> = HOOKS.iter().map(|hook| hook.name).collect();
-        format!("there is no such hook; there are {}", names.join(", "))
+fn mechanism(text: &str, choice: &[HookMechanism]) -> Result<HookMechanism, NameError> {
+    let found = choice.iter().find(|one| one.as_str() == text).copied();
+    found.ok_or_else(|| NameError::NoMechanism {
+        text: text.to_owned(),
+        choice: choice.to_vec(),
     })
 }
 
@@ -92,31 +116,25 @@ mod tests {
 
     fn parse(no_hook: &[&str], force: &[&str]) -> Result<HookWishes, String> {
         let own = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
-        wishes(&own(no_hook), &own(force))
+        wishes(&own(no_hook), &own(force)).map_err(|error| error.to_string())
     }
 
     #[test]
     fn names_of_hooks_and_mechanisms() {
         let wishes = parse(&["do_wp_page", ""], &["kprobe", "do_wp_page=fentry"]).unwrap();
-        assert_eq!(wishes.off, ["do_wp_page"]);
-        let one = (Some("do_wp_page".to_owned()), HookMechanism::Fentry);
+        assert_eq!(wishes.off, [HookId::do_wp_page]);
+        let one = (Some(HookId::do_wp_page), HookMechanism::Fentry);
         assert_eq!(wishes.forced, [(None, HookMechanism::Kprobe), one]);
     }
 
     #[test]
     fn what_does_not_exist_is_told_with_what_does() {
         assert!(parse(&["do_wp"], &[]).unwrap_err().contains("do_wp_page"));
-        assert!(
-            parse(&[], &["magic"])
-                .unwrap_err()
-                .contains("fentry or fexit or kprobe")
-        );
+        let error = parse(&[], &["magic"]).unwrap_err();
+        assert!(error.contains("fentry or fexit or kprobe"), "{error}");
         let error = parse(&[], &["do_wp_page=fexit"]).unwrap_err();
         assert!(error.contains("fentry or kprobe"), "{error}");
-        assert!(
-            parse(&[], &["nothing=kprobe"])
-                .unwrap_err()
-                .contains("there are ")
-        );
+        let error = parse(&[], &["nothing=kprobe"]).unwrap_err();
+        assert!(error.contains("there are "), "{error}");
     }
 }

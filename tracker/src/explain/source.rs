@@ -222,7 +222,7 @@ impl Shared {
             }
         });
         if let Err(error) = read {
-            failed.get_or_insert(error);
+            failed.get_or_insert(error.into());
         }
     }
 }
@@ -292,14 +292,9 @@ fn seen(events: &EventProbes) -> Seen {
             not: vec![not],
         };
     }
-    let absent = events
-        .plan()
-        .iter()
-        .filter(|hook| hook.mechanism().is_none());
-    let absent =
-        absent.filter(|hook| !matches!(hook.verdict, crate::probes::HookVerdict::NotNeeded));
-    let not: Vec<_> = absent
-        .map(|hook| format!("{}: {}", hook.hook, hook.reason))
+    let missing = events.plan().iter().filter(|plan| plan.is_missing());
+    let not: Vec<_> = missing
+        .map(|plan| format!("{}: {}", plan.hook.name(), plan.verdict))
         .collect();
     Seen {
         complete: not.is_empty(),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use thiserror::Error;
+
 /// The options that tell what tracker can do here, without their prefix `CONFIG_`.
 pub const OPTIONS: [&str; 22] = [
     "BPF_EVENTS",
@@ -32,15 +34,26 @@ pub const OPTIONS: [&str; 22] = [
 /// A kernel's configuration has some 300 kB; more than this is none.
 const MAX_LEN: u64 = 16 << 20;
 
+/// Why bytes are no build configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// They are gzip, but damaged.
+    #[error("its gzip is damaged: {0}")]
+    Gzip(std::io::Error),
+    /// They set no option.
+    #[error("it holds no CONFIG_ lines")]
+    NoLines,
+}
+
 /// Reads `/proc/config.gz` or `/boot/config-RELEASE`: the value (`y`, `m`, a number) of each of
 /// [`OPTIONS`], `n` for those not set.
 ///
 /// # Errors
 /// When the bytes are damaged gzip, or hold no configuration.
-pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, String>, String> {
+pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, String>, ConfigError> {
     let unpacked;
     let text = if bytes.starts_with(&[0x1f, 0x8b]) {
-        unpacked = gunzip(bytes).map_err(|error| format!("its gzip is damaged: {error}"))?;
+        unpacked = gunzip(bytes).map_err(ConfigError::Gzip)?;
         &unpacked
     } else {
         bytes
@@ -50,7 +63,7 @@ pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, String>, String> {
         .filter_map(parse_line)
         .collect();
     if set.is_empty() {
-        return Err("it holds no CONFIG_ lines".to_owned());
+        return Err(ConfigError::NoLines);
     }
     let value = |option: &str| {
         let value = set.get(option.as_bytes()).copied().unwrap_or(b"n");
@@ -97,11 +110,8 @@ mod tests {
             assert_eq!(config["KSM"], "n");
             assert!(!config.contains_key("HZ"), "only what is of interest");
         }
-        assert!(
-            parse(&packed[..20])
-                .unwrap_err()
-                .contains("gzip is damaged")
-        );
-        assert!(parse(b"").unwrap_err().contains("no CONFIG_"));
+        let error = |bytes| parse(bytes).unwrap_err().to_string();
+        assert!(error(&packed[..20]).contains("gzip is damaged"));
+        assert!(error(b"").contains("no CONFIG_"));
     }
 }

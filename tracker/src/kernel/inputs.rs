@@ -1,14 +1,76 @@
 //! The files that the facts come from, as bytes.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
 
 use super::mounts::MountPoints;
 
-/// A file's bytes, or why there are none: a sentence that names the file, without a full stop.
-pub type KernelInput = Result<Vec<u8>, String>;
+/// A file's bytes, or why there are none.
+pub type KernelInput = Result<Vec<u8>, InputError>;
 
-/// Everything [`KernelFacts`](super::KernelFacts) are made of. Where a file comes from is in
-/// [`KernelInputs::gather`].
+/// Why a file has no bytes.
+#[derive(Debug, Clone, Error)]
+pub enum InputError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {error}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        error: Arc<io::Error>,
+    },
+    /// Its file system is not mounted.
+    #[error(
+        "cannot read {file}: {name} is not mounted (mount -t {name} {name} {point})",
+        name = .system.name(),
+        point = .system.mount_point()
+    )]
+    NotMounted {
+        /// The file system.
+        system: TracingMount,
+        /// The file in it.
+        file: &'static str,
+    },
+}
+
+/// A file system of the kernel's that may have to be mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TracingMount {
+    /// tracefs(5)
+    Tracefs,
+    /// debugfs
+    Debugfs,
+    /// securityfs
+    Securityfs,
+}
+
+impl TracingMount {
+    /// Its type, as mount(8) takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tracefs => "tracefs",
+            Self::Debugfs => "debugfs",
+            Self::Securityfs => "securityfs",
+        }
+    }
+
+    /// Where it usually is.
+    #[must_use]
+    pub const fn mount_point(self) -> &'static str {
+        match self {
+            Self::Tracefs => "/sys/kernel/tracing",
+            Self::Debugfs => "/sys/kernel/debug",
+            Self::Securityfs => "/sys/kernel/security",
+        }
+    }
+}
+
+/// Everything that [`KernelFacts`](super::KernelFacts) are made of. [`KernelInputs::gather`] has the
+/// paths.
 #[derive(Debug, Clone)]
 pub struct KernelInputs {
     /// `uname -r`.
@@ -55,15 +117,12 @@ impl KernelInputs {
     /// Reads the live files: some 15 MB, most of it kallsyms and BTF.
     #[must_use]
     pub fn gather() -> Self {
+        use TracingMount::{Debugfs, Securityfs, Tracefs};
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy().into_owned();
         let mountinfo = read("/proc/self/mountinfo");
         let mounts = MountPoints::parse(mountinfo.as_deref().unwrap_or_default());
-        let below = |mount: Option<String>, kind: &str, file: &str| match mount {
-            Some(dir) => read(format!("{dir}/{file}")),
-            None => Err(not_mounted(kind, file)),
-        };
-        let tracefs = |file| below(mounts.tracing_dir(), "tracefs", file);
+        let tracefs = |file| below(mounts.tracing_dir(), Tracefs, file);
         let sysctl = |name: &str| read(format!("/proc/sys/{name}"));
         let user_namespace = std::fs::read_link("/proc/self/ns/user").ok();
         Self {
@@ -72,9 +131,9 @@ impl KernelInputs {
             kallsyms: read("/proc/kallsyms"),
             filter_functions: tracefs("available_filter_functions"),
             events: tracefs("available_events"),
-            kprobe_blacklist: below(mounts.debugfs.clone(), "debugfs", "kprobes/blacklist"),
+            kprobe_blacklist: below(mounts.debugfs.clone(), Debugfs, "kprobes/blacklist"),
             kprobe_pmu: read("/sys/bus/event_source/devices/kprobe/type"),
-            lockdown: below(mounts.securityfs.clone(), "securityfs", "lockdown"),
+            lockdown: below(mounts.securityfs.clone(), Securityfs, "lockdown"),
             status: read("/proc/self/status"),
             user_namespace: user_namespace.map(|link| link.to_string_lossy().into_owned()),
             unprivileged_bpf_disabled: sysctl("kernel/unprivileged_bpf_disabled"),
@@ -90,16 +149,16 @@ impl KernelInputs {
     }
 }
 
-fn not_mounted(kind: &str, file: &str) -> String {
-    let point = match kind {
-        "tracefs" => "/sys/kernel/tracing",
-        "debugfs" => "/sys/kernel/debug",
-        _ => "/sys/kernel/security",
-    };
-    format!("cannot read {file}: {kind} is not mounted (mount -t {kind} {kind} {point})")
+/// Reads a file of a file system that is mounted there, if it is.
+fn below(mounted: Option<String>, system: TracingMount, file: &'static str) -> KernelInput {
+    let dir = mounted.ok_or(InputError::NotMounted { system, file })?;
+    read(format!("{dir}/{file}"))
 }
 
 fn read(path: impl AsRef<Path>) -> KernelInput {
     let path = path.as_ref();
-    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    std::fs::read(path).map_err(|error| InputError::Unreadable {
+        path: path.to_owned(),
+        error: Arc::new(error),
+    })
 }

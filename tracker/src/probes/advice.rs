@@ -1,8 +1,8 @@
 //! What a person can do to see more: pure over facts.
 
 use super::hooks::HookSubject;
-use super::plan::{HookPlan, HookVerdict};
 use super::report::USED;
+use super::verdict::{HookPlan, HookVerdict};
 use crate::kernel::capabilities::{Capability, UserNamespace};
 use crate::kernel::facts::{FactSource, KernelFacts};
 use crate::kernel::lockdown::Lockdown;
@@ -10,7 +10,9 @@ use crate::kernel::lockdown::Lockdown;
 /// One sentence for each obstacle that somebody can remove; the most far-reaching first.
 #[must_use]
 pub fn advice(facts: &KernelFacts, plan: &[HookPlan]) -> Vec<String> {
-    let absent = plan.iter().any(|hook| hook.verdict == HookVerdict::Absent);
+    let absent = plan
+        .iter()
+        .any(|plan| matches!(plan.verdict, HookVerdict::Absent(_)));
     let all = [
         privilege(facts),
         namespace(facts),
@@ -65,9 +67,9 @@ fn function_hooks(facts: &KernelFacts, plan: &[HookPlan]) -> Option<String> {
     let privileged = facts.privilege.grants(Capability::Bpf);
     let functions = || {
         plan.iter()
-            .filter(|hook| hook.subject != HookSubject::Discovery)
+            .filter(|plan| plan.hook.subject != HookSubject::Discovery)
     };
-    let none = functions().all(|hook| hook.mechanism().is_none());
+    let none = functions().all(|plan| plan.mechanism().is_none());
     (privileged && none && facts.has(FactSource::Btf) && facts.kprobe_pmu.is_none()).then(|| {
         "function hooks need a kernel built with CONFIG_FUNCTION_TRACER or CONFIG_KPROBES".into()
     })
@@ -90,8 +92,8 @@ fn tracefs(facts: &KernelFacts) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::probes::HOOKS;
-    use crate::probes::plan::{HookWishes, ProbedFacts, plan};
+    use crate::probes::plan::{HookTrials, HookWishes, PlanInputs, plan};
+    use crate::probes::{HOOKS, OBJECT, ProbeObject};
 
     fn facts(captured: &str) -> KernelFacts {
         serde_json::from_str(captured).unwrap()
@@ -106,15 +108,13 @@ mod tests {
     }
 
     fn advised(facts: &KernelFacts) -> String {
-        let found = ProbedFacts {
-            marker_pte: Some(1),
-            fault_text: Some((1, 2)),
-            zap_huge_text: Some((1, 2)),
-            page_offset_symbol: Some(1),
-            pagemap_scan: true,
-            ..ProbedFacts::default()
+        let inputs = PlanInputs {
+            facts,
+            object: &ProbeObject::parse(OBJECT.into()).unwrap(),
+            wishes: &HookWishes::default(),
+            trials: &HookTrials::new(),
         };
-        advice(facts, &plan(HOOKS, facts, &found, &HookWishes::default())).join("\n")
+        advice(facts, &plan(HOOKS, inputs)).join("\n")
     }
 
     #[test]

@@ -6,9 +6,21 @@
 
 use uffd::{Pagemap, PagemapEntry, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
 
+use crate::kernel::facts::TriedFacts;
+
 /// Where x86-64 swap entries have their type and offset (arch/x86/include/asm/pgtable_64.h).
 const TYPE_BITS: u32 = 5;
 const OFFSET_SHIFT: u32 = 9 + TYPE_BITS;
+
+/// All that is learned so.
+#[must_use]
+pub fn tried() -> TriedFacts {
+    TriedFacts {
+        marker_pte: marker_pte().ok().flatten(),
+        pagemap_scan: uffd::self_test().is_ok_and(|behaviour| behaviour.written.is_some()),
+        guard_pages: guard_pages(),
+    }
+}
 
 /// The pte of a uffd-wp marker on this kernel, bit for bit.
 ///

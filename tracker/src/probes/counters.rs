@@ -13,8 +13,9 @@ use tracker_ebpf::{
 };
 use uffd::Backing;
 
-use super::constants::MapSizes;
+use super::error::ProbeError;
 use super::shared::SharedArray;
+use super::values::MapSizes;
 use crate::model::sample::{
     CounterSource, MmSample, ProcessKey, Snapshot, Usage, VmaCounters, VmaSample,
 };
@@ -49,21 +50,17 @@ impl CounterMaps {
     ///
     /// # Errors
     /// If a map is missing or cannot be mapped.
-    pub fn new(ebpf: &mut Ebpf, sizes: MapSizes) -> std::io::Result<Self> {
+    pub fn new(ebpf: &mut Ebpf, sizes: MapSizes) -> Result<Self, ProbeError> {
         fn map<T: bytemuck::Pod>(
             ebpf: &Ebpf,
-            name: &str,
+            name: &'static str,
             len: u32,
-        ) -> std::io::Result<SharedArray<T>> {
-            let found = ebpf
-                .map(name)
-                .ok_or_else(|| std::io::Error::other(format!("the object has no map {name}")))?;
-            SharedArray::map(found, len)
+        ) -> Result<SharedArray<T>, ProbeError> {
+            SharedArray::map(ebpf.map(name).ok_or(ProbeError::NoMap(name))?, len)
         }
-        let index = ebpf.take_map("VMAS");
-        let index = index.ok_or_else(|| std::io::Error::other("the object has no map VMAS"))?;
+        let index = ebpf.take_map("VMAS").ok_or(ProbeError::NoMap("VMAS"))?;
         let counters = Self {
-            index: index.try_into().map_err(std::io::Error::other)?,
+            index: index.try_into()?,
             sizes,
             vmas: map(ebpf, "VMA_RECORDS", sizes.vma_records)?,
             mms: map(ebpf, "MM_RECORDS", sizes.mm_records)?,

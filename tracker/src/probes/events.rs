@@ -4,25 +4,24 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io;
 
+use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, RingBuf};
-use aya::{Btf, Ebpf, EbpfLoader};
 use bytemuck::Zeroable as _;
 use tracker_ebpf::{EventDrops, EventHead, FRAMES, WATCHES};
 
-use super::attach::{self, OBJECT};
-use super::constants::{self, MapSizes};
-use super::hooks::{self, EVENT_HOOKS, Hook};
-use super::plan::{self, HookPlan, HookVerdict, HookWishes, ProbeLevel, ProbedFacts};
+use super::calibrate;
+use super::error::ProbeError;
+use super::hooks::{self, EVENT_HOOKS, HookId};
+use super::iterator;
+use super::ladder::HookLadder;
+use super::missed;
+use super::object::{OBJECT, ProbeObject};
+use super::plan::{self, HookWishes, ProbeLevel};
 use super::shared::SharedArray;
-use super::{calibrate, diagnostics, iterator, patch};
-use crate::kernel::btf::KernelBtf;
+use super::values::MapSizes;
+use super::verdict::HookPlan;
 use crate::kernel::facts::KernelFacts;
-use crate::kernel::inputs::KernelInputs;
-
-/// The program that finds address spaces.
-const WATCH: &str = "watch";
 
 /// How to attach.
 #[derive(Clone, Debug)]
@@ -54,7 +53,7 @@ pub struct EventProbes {
     plan: Vec<HookPlan>,
     level: ProbeLevel,
     reason: String,
-    object: Option<Object>,
+    object: Option<EventObject>,
 }
 
 const _: () = {
@@ -63,14 +62,9 @@ const _: () = {
 };
 
 /// The object in the kernel.
-struct Object {
+struct EventObject {
     ebpf: Ebpf,
-    ring: RingBuf<MapData>,
-    /// Bytes that the ring holds.
-    capacity: usize,
-    pids: HashMap<MapData, u32, u32>,
-    watched: HashMap<MapData, u64, u32>,
-    drops: SharedArray<EventDrops>,
+    maps: EventMaps,
     /// Process ids by watch id.
     watches: BTreeMap<u32, u32>,
     /// The id given last.
@@ -79,34 +73,66 @@ struct Object {
     dropped_before: u64,
 }
 
+/// What the programs share with us.
+struct EventMaps {
+    ring: RingBuf<MapData>,
+    /// Bytes that the ring holds.
+    capacity: usize,
+    pids: HashMap<MapData, u32, u32>,
+    watched: HashMap<MapData, u64, u32>,
+    drops: SharedArray<EventDrops>,
+}
+
+impl EventMaps {
+    fn take(ebpf: &mut Ebpf, capacity: u32) -> Result<Self, ProbeError> {
+        let drops = ebpf.map("DROPS").ok_or(ProbeError::NoMap("DROPS"))?;
+        Ok(Self {
+            drops: SharedArray::map(drops, WATCHES)?,
+            ring: take(ebpf, "EVENTS")?.try_into()?,
+            capacity: capacity as usize,
+            pids: take(ebpf, "WATCH_PIDS")?.try_into()?,
+            watched: take(ebpf, "WATCHED")?.try_into()?,
+        })
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {
+    ebpf.take_map(name).ok_or(ProbeError::NoMap(name))
+}
+
 impl EventProbes {
     /// Attaches what can be attached. Nothing here fails: what cannot be had is absent, with its reason.
     #[must_use]
     pub fn attach(options: &EventOptions) -> Self {
-        let inputs = KernelInputs::gather();
         let functions = hooks::functions(EVENT_HOOKS);
-        let tracepoints = hooks::tracepoints(EVENT_HOOKS);
-        let mut facts = KernelFacts::from_inputs(&inputs, &functions, &tracepoints);
-        let found = look(&inputs);
-        let mut plan = plan::plan(EVENT_HOOKS, &facts, &found, &options.wishes);
-        let mut object = None;
-        if plan.iter().any(|hook| hook.mechanism().is_some()) {
-            match load(&facts, &found, options) {
-                Ok((mut loaded, btf)) => {
-                    let ebpf = &mut loaded.ebpf;
-                    let wishes = &options.wishes;
-                    plan = attach::climb(EVENT_HOOKS, ebpf, &btf, &mut facts, &found, wishes);
-                    object = Some(loaded);
-                }
-                Err(error) => attach::give_up(&mut plan, &error.to_string()),
-            }
-        }
+        let mut facts = KernelFacts::gather(&functions, &hooks::tracepoints(EVENT_HOOKS));
+        facts.tried = calibrate::tried();
+        let ladder = HookLadder {
+            table: EVENT_HOOKS,
+            facts: &facts,
+            wishes: &options.wishes,
+            sizes: MapSizes::NONE,
+        };
+        let object = ProbeObject::parse(options.object.clone()).map_err(Into::into);
+        let (plan, loaded) = ladder.attach(
+            object,
+            |loader| {
+                loader.map_max_entries("EVENTS", options.ring);
+            },
+            |ebpf| EventMaps::take(ebpf, options.ring),
+        );
         let (level, reason) = plan::level(&plan);
         Self {
             plan,
             level,
             reason,
-            object,
+            object: loaded.map(|(ebpf, maps)| EventObject {
+                ebpf,
+                maps,
+                watches: BTreeMap::new(),
+                last: 0,
+                dropped_before: 0,
+            }),
         }
     }
 
@@ -131,25 +157,21 @@ impl EventProbes {
     /// Whether address spaces can be watched: without the iterator nothing is.
     #[must_use]
     pub fn can_watch(&self) -> bool {
-        self.object.is_some() && self.has(WATCH)
+        self.object.is_some() && self.has(HookId::watch)
     }
 
     /// Whether a hook is attached.
     #[must_use]
-    pub fn has(&self, hook: &str) -> bool {
+    pub fn has(&self, hook: HookId) -> bool {
         let mut plan = self.plan.iter();
-        plan.any(|plan| plan.hook == hook && plan.mechanism().is_some())
+        plan.any(|plan| plan.hook.id == hook && plan.program().is_some())
     }
 
     /// What is not known, in a few words each, because a hook is absent.
     #[must_use]
     pub fn not_seen(&self) -> Vec<&'static str> {
-        let absent = |hook: &&Hook| {
-            let mut plan = self.plan.iter().filter(|plan| plan.hook == hook.name);
-            plan.any(|plan| matches!(plan.verdict, HookVerdict::Absent | HookVerdict::Off))
-        };
-        let hooks = EVENT_HOOKS.iter().filter(absent);
-        let mut all: Vec<_> = hooks.map(|hook| hook.without).collect();
+        let missing = self.plan.iter().filter(|plan| plan.is_missing());
+        let mut all: Vec<_> = missing.map(|plan| plan.hook.without).collect();
         all.dedup();
         all
     }
@@ -160,15 +182,15 @@ impl EventProbes {
     ///
     /// # Errors
     /// If there is no such process, too many are watched, or address spaces cannot be found on this kernel.
-    pub fn watch(&mut self, pid: u32) -> io::Result<WatchId> {
+    pub fn watch(&mut self, pid: u32) -> Result<WatchId, ProbeError> {
         if !self.can_watch() {
-            let found = self.plan.iter().find(|plan| plan.hook == WATCH);
-            let reason = found.map_or(self.reason.as_str(), |plan| plan.reason.as_str());
-            return Err(io::Error::other(format!("cannot watch: {reason}")));
+            let mut plan = self.plan.iter();
+            let found = plan.find(|plan| plan.hook.id == HookId::watch);
+            let reason = found.map_or_else(|| self.reason.clone(), HookPlan::reason);
+            return Err(ProbeError::CannotWatch(reason));
         }
-        let object = self.object.as_mut();
-        let object = object.ok_or_else(|| io::Error::other("cannot watch"))?;
-        object.watch(pid)
+        let reason = || ProbeError::CannotWatch(self.reason.clone());
+        self.object.as_mut().ok_or_else(reason)?.watch(pid)
     }
 
     /// Ends a watch. What is in the ring of it stays there.
@@ -183,16 +205,18 @@ impl EventProbes {
     ///
     /// # Errors
     /// If what is in the ring is no event.
-    pub fn drain(&mut self, mut each: impl FnMut(&EventHead, &[u64], &[u64])) -> io::Result<u64> {
+    pub fn drain(
+        &mut self,
+        mut each: impl FnMut(&EventHead, &[u64], &[u64]),
+    ) -> Result<u64, ProbeError> {
         let Some(object) = &mut self.object else {
             return Ok(0);
         };
-        let (mut events, mut left) = (0, object.capacity);
+        let (mut events, mut left) = (0, object.maps.capacity);
         while left > 0
-            && let Some(bytes) = object.ring.next()
+            && let Some(bytes) = object.maps.ring.next()
         {
-            let (head, user, kernel) =
-                parse(&bytes).ok_or_else(|| io::Error::other("the ring holds what is no event"))?;
+            let (head, user, kernel) = parse(&bytes).ok_or(ProbeError::NoEvent)?;
             each(&head, user, kernel);
             events += 1;
             left = left.saturating_sub(bytes.len());
@@ -205,14 +229,14 @@ impl EventProbes {
     pub fn drops(&self, watch: WatchId) -> EventDrops {
         let object = self.object.as_ref();
         object.map_or(EventDrops::zeroed(), |object| {
-            object.drops.read(watch.0 as usize)
+            object.maps.drops.read(watch.0 as usize)
         })
     }
 
     /// Events of all watches that did not fit into the ring.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.object.as_ref().map_or(0, Object::dropped)
+        self.object.as_ref().map_or(0, EventObject::dropped)
     }
 
     /// Events that the kernel kept from a program, because it was running already on that CPU.
@@ -221,23 +245,18 @@ impl EventProbes {
         let Some(object) = &self.object else {
             return 0;
         };
-        let hooks = self
-            .plan
-            .iter()
-            .filter_map(|plan| Some((plan, plan.mechanism()?)));
-        hooks
-            .filter_map(|(plan, mechanism)| attach::missed(&object.ebpf, plan, mechanism))
-            .sum()
+        let misses = missed::misses(&object.ebpf, &self.plan);
+        misses.map(|missed| missed.events).sum()
     }
 }
 
-impl Object {
-    fn watch(&mut self, pid: u32) -> io::Result<WatchId> {
+impl EventObject {
+    fn watch(&mut self, pid: u32) -> Result<WatchId, ProbeError> {
         let ids = (self.last + 1..WATCHES).chain(1..=self.last);
         let id = ids.into_iter().find(|id| !self.watches.contains_key(id));
-        let id = id.ok_or_else(|| io::Error::other("too many address spaces are watched"))?;
-        self.dropped_before += self.drops.read(id as usize).count;
-        self.drops.write(id as usize, EventDrops::zeroed());
+        let id = id.ok_or(ProbeError::TooManyWatches)?;
+        self.dropped_before += self.maps.drops.read(id as usize).count;
+        self.maps.drops.write(id as usize, EventDrops::zeroed());
         self.last = id;
         self.watches.insert(id, pid);
         let found = self.find(pid, id);
@@ -247,38 +266,37 @@ impl Object {
         if found? {
             Ok(WatchId(id))
         } else {
-            let missing = format!("there is no process {pid} with an address space");
-            Err(io::Error::new(io::ErrorKind::NotFound, missing))
+            Err(ProbeError::NoProcess(pid))
         }
     }
 
     /// Runs the iterator; whether it found the address space.
-    fn find(&mut self, pid: u32, id: u32) -> io::Result<bool> {
-        self.pids.insert(pid, id, 0).map_err(io::Error::other)?;
-        let found = iterator::run(&mut self.ebpf, WATCH)?;
+    fn find(&mut self, pid: u32, id: u32) -> Result<bool, ProbeError> {
+        self.maps.pids.insert(pid, id, 0)?;
+        let found = iterator::run(&mut self.ebpf, HookId::watch.name())?;
         Ok(found.chunks_exact(4).any(|found| found == id.to_ne_bytes()))
     }
 
     fn unwatch(&mut self, id: u32) {
         if let Some(pid) = self.watches.remove(&id)
-            && self.pids.get(&pid, 0).is_ok_and(|found| found == id)
+            && self.maps.pids.get(&pid, 0).is_ok_and(|found| found == id)
         {
             // It is there, and nobody else removes it.
-            let _ = self.pids.remove(&pid);
+            let _ = self.maps.pids.remove(&pid);
         }
-        let watched = self.watched.iter().flatten();
+        let watched = self.maps.watched.iter().flatten();
         let spaces: Vec<u64> = watched
             .filter(|(_, found)| *found == id)
             .map(|(mm, _)| mm)
             .collect();
         for mm in spaces {
             // Gone already if the process has ended meanwhile.
-            let _ = self.watched.remove(&mm);
+            let _ = self.maps.watched.remove(&mm);
         }
     }
 
     fn dropped(&self) -> u64 {
-        let now = (0..WATCHES as usize).map(|id| self.drops.read(id).count);
+        let now = (0..WATCHES as usize).map(|id| self.maps.drops.read(id).count);
         self.dropped_before + now.sum::<u64>()
     }
 }
@@ -292,67 +310,4 @@ fn parse(bytes: &[u8]) -> Option<(EventHead, &[u64], &[u64])> {
     let user = user.get(..head.user_frames as usize)?;
     let kernel = kernel.get(..head.kernel_frames as usize)?;
     Some((head, user, kernel))
-}
-
-/// What the kernel's own files do not tell, and what only events need.
-fn look(inputs: &KernelInputs) -> ProbedFacts {
-    let btf = inputs.btf.as_ref().ok();
-    let btf = btf.and_then(|bytes| KernelBtf::parse(bytes.as_slice()).ok());
-    let flag = |name| {
-        let bit = u32::try_from(btf.as_ref()?.enum_value(name)?).ok()?;
-        1_u64.checked_shl(bit)
-    };
-    ProbedFacts {
-        guard_pages: calibrate::guard_pages(),
-        folio_swapbacked: flag("PG_swapbacked"),
-        folio_head: flag("PG_head"),
-        ..attach::look(inputs)
-    }
-}
-
-fn load(
-    facts: &KernelFacts,
-    found: &ProbedFacts,
-    options: &EventOptions,
-) -> io::Result<(Object, Btf)> {
-    let btf = Btf::from_sys_fs().map_err(io::Error::other)?;
-    let offsets = constants::offsets(facts);
-    let config = constants::config(facts, found, MapSizes::NONE);
-    let object = patch::patch(&options.object, &offsets, &config).map_err(io::Error::other)?;
-    let level = diagnostics::level();
-    let mut loader = EbpfLoader::new();
-    loader
-        .btf(Some(&btf))
-        .override_global(aya_log::LEVEL, &level, true)
-        .map_max_entries("EVENTS", options.ring);
-    let mut ebpf = loader.load(&object).map_err(io::Error::other)?;
-    drop(loader);
-    let drops = ebpf.map("DROPS").ok_or_else(|| absent("DROPS"))?;
-    let drops = SharedArray::map(drops, WATCHES)?;
-    let object = Object {
-        ring: take(&mut ebpf, "EVENTS")?
-            .try_into()
-            .map_err(io::Error::other)?,
-        capacity: options.ring as usize,
-        pids: take(&mut ebpf, "WATCH_PIDS")?
-            .try_into()
-            .map_err(io::Error::other)?,
-        watched: take(&mut ebpf, "WATCHED")?
-            .try_into()
-            .map_err(io::Error::other)?,
-        drops,
-        ebpf,
-        watches: BTreeMap::new(),
-        last: 0,
-        dropped_before: 0,
-    };
-    Ok((object, btf))
-}
-
-fn take(ebpf: &mut Ebpf, name: &str) -> io::Result<Map> {
-    ebpf.take_map(name).ok_or_else(|| absent(name))
-}
-
-fn absent(map: &str) -> io::Error {
-    io::Error::other(format!("the object has no map {map}"))
 }

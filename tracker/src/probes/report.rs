@@ -2,12 +2,14 @@
 
 use super::advice;
 use super::attach::AttachedProbes;
-use super::hooks::{HOOKS, Hook};
-use super::plan::{HookPlan, HookVerdict, ProbeLevel};
+use super::hooks::HookMechanism;
+use super::plan::ProbeLevel;
+use super::verdict::{HookPlan, HookVerdict};
 use crate::kernel::capabilities::{Capability, needed_to};
 use crate::kernel::facts::KernelFacts;
 use crate::model::signal::{Availability, Exactness, Signal};
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 /// Everything `tracker check`, `/status` and the log say about what can be seen here.
 #[derive(Clone, Debug, Serialize)]
@@ -26,25 +28,39 @@ pub struct ProbeReport {
     pub advice: Vec<String>,
 }
 
-/// One hook: what became of it and why.
-#[derive(Clone, Debug, Serialize)]
+/// One hook: what became of it and why, and what it missed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookReport {
-    /// Its name, as `--no-hook` takes it.
-    pub name: String,
-    /// What it is about.
-    pub subject: String,
-    /// `attached`, `not-needed`, `off` or `absent`.
-    pub verdict: &'static str,
-    /// The mechanism, if attached.
-    pub mechanism: Option<&'static str>,
-    /// The kernel function, if attached.
-    pub function: Option<String>,
-    /// Why this mechanism, or why none.
-    pub reason: String,
-    /// What is not known without it.
-    pub without: &'static str,
+    /// What became of it.
+    pub plan: HookPlan,
     /// Events the kernel did not hand to it, if known.
     pub missed: Option<u64>,
+}
+
+impl From<HookPlan> for HookReport {
+    fn from(plan: HookPlan) -> Self {
+        Self { plan, missed: None }
+    }
+}
+
+impl Serialize for HookReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { plan, missed } = self;
+        let function = match plan.verdict {
+            HookVerdict::Attach { function, .. } => Some(function),
+            _ => None,
+        };
+        let mut report = serializer.serialize_struct("HookReport", 8)?;
+        report.serialize_field("name", plan.hook.name())?;
+        report.serialize_field("subject", plan.hook.subject.as_str())?;
+        report.serialize_field("verdict", plan.verdict.as_str())?;
+        report.serialize_field("mechanism", &plan.mechanism().map(HookMechanism::as_str))?;
+        report.serialize_field("function", &function)?;
+        report.serialize_field("reason", &plan.reason())?;
+        report.serialize_field("without", plan.hook.without)?;
+        report.serialize_field("missed", missed)?;
+        report.end()
+    }
 }
 
 /// One thing that is counted.
@@ -76,38 +92,10 @@ impl ProbeReport {
         Self {
             level: attached.level,
             reason: attached.reason.clone(),
-            hooks: attached
-                .plan
-                .iter()
-                .map(|plan| HookReport::of(plan, HOOKS))
-                .collect(),
+            hooks: attached.plan.iter().cloned().map(Into::into).collect(),
             counts: counts(&attached.availability),
             missing_capabilities: missing(&attached.facts),
             advice: advice::advice(&attached.facts, &attached.plan),
-        }
-    }
-}
-
-impl HookReport {
-    /// Of a hook of this table.
-    #[must_use]
-    pub fn of(plan: &HookPlan, table: &[Hook]) -> Self {
-        let known = table.iter().find(|hook| hook.name == plan.hook);
-        let (verdict, function) = match &plan.verdict {
-            HookVerdict::Attach { function, .. } => ("attached", Some(function.clone())),
-            HookVerdict::NotNeeded => ("not-needed", None),
-            HookVerdict::Off => ("off", None),
-            HookVerdict::Absent => ("absent", None),
-        };
-        Self {
-            name: plan.hook.clone(),
-            subject: format!("{:?}", plan.subject).to_lowercase(),
-            verdict,
-            mechanism: plan.mechanism().map(|mechanism| mechanism.as_str()),
-            function,
-            reason: plan.reason.clone(),
-            without: known.map_or("", |hook| hook.without),
-            missed: None,
         }
     }
 }

@@ -9,6 +9,8 @@ use aya::maps::Map;
 use bytemuck::Pod;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::error::ProbeError;
+
 /// An mmapped `BPF_MAP_TYPE_ARRAY` of `T`.
 #[derive(Debug)]
 pub struct SharedArray<T> {
@@ -26,9 +28,9 @@ impl<T: Pod> SharedArray<T> {
     ///
     /// # Errors
     /// If it is no array, or the kernel refuses to map it.
-    pub fn map(map: &Map, len: u32) -> std::io::Result<Self> {
+    pub fn map(map: &Map, len: u32) -> Result<Self, ProbeError> {
         let Map::Array(data) = map else {
-            return Err(std::io::Error::other("not a BPF array"));
+            return Err(ProbeError::NoArray);
         };
         // The kernel rounds a value up to eight bytes; ours are multiples of that.
         const { assert!(size_of::<T>().is_multiple_of(8)) };
@@ -43,9 +45,10 @@ impl<T: Pod> SharedArray<T> {
                 MapFlags::SHARED,
                 data.fd().as_fd(),
                 0,
-            )?
+            )
         };
-        let base = NonNull::new(base.cast()).ok_or_else(|| std::io::Error::other("mapped at 0"))?;
+        let base = base.map_err(std::io::Error::from)?;
+        let base = NonNull::new(base.cast()).ok_or(ProbeError::NoArray)?;
         Ok(Self {
             base,
             len,

@@ -2,22 +2,23 @@
 
 use tracker_ebpf::{FaultEntry, MarkerEvent, TableLevel, WpMode};
 
-use super::plan::{HookPlan, HookVerdict};
+use super::hooks::HookId;
+use super::verdict::HookPlan;
 use crate::model::signal::{Availability, Exactness, Signal};
 
 /// What a signal needs.
 struct SignalNeeds {
     signal: Signal,
     /// Hooks without which nothing can be counted.
-    all_of: &'static [&'static str],
+    all_of: &'static [HookId],
     /// Hooks without which the count is too low.
-    better_with: &'static [&'static str],
+    better_with: &'static [HookId],
     /// Why the count is an estimate even with all of them.
     estimated: Option<&'static str>,
 }
 
 /// Hooks that every attribution to a VMA is better with.
-const HUGETLB: &[&str] = &["hugetlb_fault", "huge_pte_alloc_exit"];
+const HUGETLB: &[HookId] = &[HookId::hugetlb_fault, HookId::huge_pte_alloc_exit];
 
 fn requirements() -> Vec<SignalNeeds> {
     let need = |signal, all_of, better_with| SignalNeeds {
@@ -29,69 +30,85 @@ fn requirements() -> Vec<SignalNeeds> {
     let mut all = vec![
         need(
             Signal::Fault(WpMode::Async, FaultEntry::Pte),
-            &["do_wp_page"][..],
+            &[HookId::do_wp_page][..],
             &[][..],
         ),
         need(
             Signal::Fault(WpMode::Async, FaultEntry::Huge),
-            &["split_huge_pmd"],
+            &[HookId::split_huge_pmd],
             HUGETLB,
         ),
         need(
             Signal::Fault(WpMode::Async, FaultEntry::Marker),
-            &["do_swap_page"],
+            &[HookId::do_swap_page],
             HUGETLB,
         ),
         need(
             Signal::Fault(WpMode::Sync, FaultEntry::Pte),
-            &["handle_userfault"],
+            &[HookId::handle_userfault],
             &[],
         ),
         need(
             Signal::Fault(WpMode::Sync, FaultEntry::Huge),
-            &["handle_userfault"],
+            &[HookId::handle_userfault],
             &[],
         ),
         need(
             Signal::Fault(WpMode::Sync, FaultEntry::Marker),
-            &["do_swap_page"],
+            &[HookId::do_swap_page],
             HUGETLB,
         ),
         need(
             Signal::Marker(MarkerEvent::Consumed),
-            &["do_swap_page"],
+            &[HookId::do_swap_page],
             HUGETLB,
         ),
         need(
             Signal::TableAllocated(TableLevel::Pte),
-            &["pmd_install"],
-            &["deposit"],
+            &[HookId::pmd_install],
+            &[HookId::deposit],
         ),
-        need(Signal::TableAllocated(TableLevel::Pmd), &["pmd_alloc"], &[]),
-        need(Signal::TableAllocated(TableLevel::Pud), &["pud_alloc"], &[]),
+        need(
+            Signal::TableAllocated(TableLevel::Pmd),
+            &[HookId::pmd_alloc],
+            &[],
+        ),
+        need(
+            Signal::TableAllocated(TableLevel::Pud),
+            &[HookId::pud_alloc],
+            &[],
+        ),
         need(
             Signal::TableFreed(TableLevel::Pte),
-            &["pte_free_tlb"],
-            &["withdraw", "pte_free_defer"],
+            &[HookId::pte_free_tlb],
+            &[HookId::withdraw, HookId::pte_free_defer],
         ),
-        need(Signal::TableFreed(TableLevel::Pmd), &["pmd_free_tlb"], &[]),
-        need(Signal::TableFreed(TableLevel::Pud), &["pud_free_tlb"], &[]),
+        need(
+            Signal::TableFreed(TableLevel::Pmd),
+            &[HookId::pmd_free_tlb],
+            &[],
+        ),
+        need(
+            Signal::TableFreed(TableLevel::Pud),
+            &[HookId::pud_free_tlb],
+            &[],
+        ),
         need(
             Signal::FaultWait,
-            &["handle_userfault", "handle_userfault_exit"],
+            &[HookId::handle_userfault, HookId::handle_userfault_exit],
             &[],
         ),
         need(
             Signal::ArmTime,
-            &["userfaultfd_ioctl", "userfaultfd_ioctl_exit"],
+            &[HookId::userfaultfd_ioctl, HookId::userfaultfd_ioctl_exit],
             &[],
         ),
-        need(Signal::ScanTime, &["scan", "scan_exit"], &[]),
+        need(Signal::ScanTime, &[HookId::scan, HookId::scan_exit], &[]),
     ];
     all.push(SignalNeeds {
         signal: Signal::Marker(MarkerEvent::Installed),
-        all_of: &["marks"],
-        better_with: &["make_uffd_wp_pte", "zap", "hugetlb_zap"],
+        all_of: &[HookId::marks],
+        better_with: &[HookId::make_uffd_wp_pte, HookId::zap, HookId::hugetlb_zap],
         estimated: Some(
             "change_pte_range and zap_pte_range are inlined: the entries of a range are counted before \
              the kernel changes it; what reclaim leaves (try_to_unmap_one) is not",
@@ -99,8 +116,8 @@ fn requirements() -> Vec<SignalNeeds> {
     });
     all.push(SignalNeeds {
         signal: Signal::Marker(MarkerEvent::Dropped),
-        all_of: &["zap"],
-        better_with: &["marks", "hugetlb_zap"],
+        all_of: &[HookId::zap],
+        better_with: &[HookId::marks, HookId::hugetlb_zap],
         estimated: Some(
             "zap_pte_range and change_pte_range are inlined: the entries of a range are counted before \
              the kernel changes it; what mremap and UFFDIO_COPY drop is not",
@@ -121,18 +138,18 @@ pub fn availability(plan: &[HookPlan]) -> Availability {
 }
 
 fn exactness(requirement: &SignalNeeds, plan: &[HookPlan]) -> Exactness {
-    let find = |name: &str| plan.iter().find(|hook| hook.hook == name);
-    let attached = |name: &&&str| find(name).is_some_and(|hook| hook.mechanism().is_some());
-    if !requirement.all_of.iter().all(|name| attached(&name)) {
+    let find = |id: &HookId| plan.iter().find(|plan| plan.hook.id == *id);
+    let attached = |id| find(id).is_some_and(|plan| plan.program().is_some());
+    if !requirement.all_of.iter().all(attached) {
         return Exactness::Absent;
     }
-    let gap = requirement
-        .better_with
-        .iter()
-        .filter_map(|name| find(name))
-        .find(|hook| matches!(hook.verdict, HookVerdict::Absent | HookVerdict::Off));
+    let better_with = requirement.better_with.iter();
+    let gap = better_with.filter_map(find).find(|plan| plan.is_missing());
     match (gap, requirement.estimated) {
-        (Some(hook), _) => Exactness::Estimated(format!("without {}: {}", hook.hook, hook.reason)),
+        (Some(gap), _) => {
+            let (hook, reason) = (gap.hook.name(), gap.reason());
+            Exactness::Estimated(format!("without {hook}: {reason}"))
+        }
         (None, Some(reason)) => Exactness::Estimated(reason.to_owned()),
         (None, None) => Exactness::Exact,
     }

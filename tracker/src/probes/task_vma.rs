@@ -1,12 +1,14 @@
 //! Reads the iterator `iter/task_vma`: every uffd-wp VMA of the machine, walked in the kernel.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::Ebpf;
 use bytemuck::Zeroable;
 use tracker_ebpf::IterVma;
 
+use super::error::ProbeError;
+use super::hooks::HookId;
 use super::iterator;
 
 /// The loaded iterator.
@@ -16,7 +18,7 @@ pub struct TaskVmaIterator {
 }
 
 impl TaskVmaIterator {
-    /// An iterator that has been loaded under this name.
+    /// The iterator of an object, where it has been loaded.
     #[must_use]
     pub const fn new(ebpf: Arc<Mutex<Ebpf>>) -> Self {
         Self { ebpf }
@@ -27,10 +29,10 @@ impl TaskVmaIterator {
     ///
     /// # Errors
     /// If the iterator cannot be opened or read.
-    pub fn read(&self) -> io::Result<Vec<IterVma>> {
+    pub fn read(&self) -> Result<Vec<IterVma>, ProbeError> {
         let mut file = {
             let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
-            iterator::open(&mut ebpf, "task_vma")?
+            iterator::open(&mut ebpf, HookId::task_vma.name())?
         };
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;

@@ -1,5 +1,6 @@
 //! What can be wrong with BTF, and with a question asked of it.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Why bytes were not accepted as BTF.
@@ -43,7 +44,8 @@ pub enum BtfError {
 }
 
 /// Why BTF does not tell where a field is.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FieldError {
     /// No such struct or union.
     #[error("this kernel's BTF has no struct {name}")]

@@ -117,14 +117,14 @@ impl KernelBtf {
         name: &str,
         depth: u32,
         budget: &mut u32,
-    ) -> Result<Option<Found>, ()> {
+    ) -> Result<Option<FoundMember>, ()> {
         let depth = depth.checked_sub(1).ok_or(())?;
         for member in raw::members(&self.bytes, record) {
             *budget = budget.checked_sub(1).ok_or(())?;
             let bits = u64::from(member.bit_offset);
             if !self.string_bytes(member.name_off).is_empty() {
                 if self.string_is(member.name_off, name) {
-                    return Ok(Some(Found { member, bits }));
+                    return Ok(Some(FoundMember { member, bits }));
                 }
                 continue;
             }
@@ -132,7 +132,7 @@ impl KernelBtf {
                 continue;
             };
             if let Some(found) = self.search(inner, name, depth, budget)? {
-                return Ok(Some(Found {
+                return Ok(Some(FoundMember {
                     member: found.member,
                     bits: bits + found.bits,
                 }));
@@ -181,7 +181,8 @@ impl KernelBtf {
     }
 }
 
-struct Found {
+/// A member that was searched for.
+struct FoundMember {
     member: Member,
     /// From the start of the record that was searched.
     bits: u64,

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{FactSource, FunctionFacts, KernelFacts, TracepointFacts};
-use crate::kernel::btf::KernelBtf;
+use thiserror::Error;
+
+use super::{
+    FactSource, FolioFlags, FunctionFacts, KernelAddresses, KernelFacts, TracepointFacts,
+    TriedFacts,
+};
+use crate::kernel::btf::{BtfError, KernelBtf};
 use crate::kernel::capabilities::Privilege;
-use crate::kernel::config;
+use crate::kernel::config::{self, ConfigError};
 use crate::kernel::inputs::{KernelInput, KernelInputs};
 use crate::kernel::kallsyms::{Kallsyms, KernelSymbol};
 use crate::kernel::lockdown::Lockdown;
@@ -13,6 +18,19 @@ use crate::kernel::mounts::MountPoints;
 use crate::kernel::offsets::FieldOffsets;
 use crate::kernel::sysctl::{self, Sysctls};
 use crate::kernel::tracefs::{self, AvailableEvents, FilterFunctions, KprobeBlacklist};
+
+/// Why the bytes of a source are not understood.
+#[derive(Debug, Error)]
+enum SourceError {
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("it holds no symbols")]
+    NoSymbols,
+    #[error("its form is not known")]
+    UnknownForm,
+}
 
 impl KernelFacts {
     /// Reads the running kernel's files. What cannot be read is a fact as well: this never fails.
@@ -24,19 +42,16 @@ impl KernelFacts {
     /// The facts that captured bytes tell about those functions and tracepoints.
     #[must_use]
     pub fn from_inputs(inputs: &KernelInputs, functions: &[&str], tracepoints: &[&str]) -> Self {
-        let mut missing = Unavailable::default();
+        let mut missing = MissingSources::default();
         let btf = missing.parsed(FactSource::Btf, &inputs.btf, |bytes| {
-            KernelBtf::parse(bytes).map_err(|error| error.to_string())
+            Ok(KernelBtf::parse(bytes)?)
         });
         let kallsyms = missing.parsed(FactSource::Kallsyms, &inputs.kallsyms, |bytes| {
             let symbols = Kallsyms::parse(bytes);
-            if symbols.is_empty() {
-                Err("it holds no symbols".to_owned())
-            } else {
-                Ok(symbols)
-            }
+            let some = (!symbols.is_empty()).then_some(symbols);
+            some.ok_or(SourceError::NoSymbols)
         });
-        let lists = Lists {
+        let lists = FunctionLists {
             btf: btf.as_ref(),
             kallsyms: kallsyms.as_ref(),
             filter: missing.read(
@@ -51,9 +66,8 @@ impl KernelFacts {
             ),
             events: missing.read(FactSource::Events, &inputs.events, AvailableEvents::parse),
         };
-        let form = || "its form is not known".to_owned();
-        let lockdown = |bytes: &_| Lockdown::parse(bytes).ok_or_else(form);
-        let pmu = |bytes: &_| tracefs::parse_pmu_type(bytes).ok_or_else(form);
+        let lockdown = |bytes: &_| Lockdown::parse(bytes).ok_or(SourceError::UnknownForm);
+        let pmu = |bytes: &_| tracefs::parse_pmu_type(bytes).ok_or(SourceError::UnknownForm);
         let status = missing
             .read(FactSource::Status, &inputs.status, |bytes| bytes)
             .unwrap_or_default();
@@ -70,9 +84,12 @@ impl KernelFacts {
             privilege: Privilege::parse(status, inputs.user_namespace.as_deref()),
             sysctls: sysctls(inputs),
             config: missing
-                .parsed(FactSource::Config, &inputs.config, config::parse)
+                .parsed(FactSource::Config, &inputs.config, |bytes| {
+                    Ok(config::parse(bytes)?)
+                })
                 .unwrap_or_default(),
             addresses_hidden: kallsyms.as_ref().is_some_and(Kallsyms::addresses_hidden),
+            addresses: kallsyms.as_ref().map(addresses).unwrap_or_default(),
             functions: functions
                 .iter()
                 .map(|name| ((*name).to_owned(), lists.function(name)))
@@ -82,7 +99,8 @@ impl KernelFacts {
                 .map(|name| ((*name).to_owned(), lists.tracepoint(name)))
                 .collect(),
             offsets,
-            trial: BTreeMap::new(),
+            folio_flags: btf.as_ref().and_then(folio_flags),
+            tried: TriedFacts::default(),
             unavailable: missing.0,
         }
     }
@@ -90,9 +108,9 @@ impl KernelFacts {
 
 /// Collects what could not be read while the facts are put together.
 #[derive(Default)]
-struct Unavailable(BTreeMap<FactSource, String>);
+struct MissingSources(BTreeMap<FactSource, String>);
 
-impl Unavailable {
+impl MissingSources {
     fn read<'a, T>(
         &mut self,
         source: FactSource,
@@ -106,14 +124,14 @@ impl Unavailable {
         &mut self,
         source: FactSource,
         input: &'a KernelInput,
-        parse: impl Fn(&'a [u8]) -> Result<T, String>,
+        parse: impl Fn(&'a [u8]) -> Result<T, SourceError>,
     ) -> Option<T> {
         let reason = match input {
             Ok(bytes) => match parse(bytes) {
                 Ok(value) => return Some(value),
-                Err(reason) => format!("cannot use {}: {reason}", source.name()),
+                Err(error) => format!("cannot use {}: {error}", source.name()),
             },
-            Err(reason) => reason.clone(),
+            Err(error) => error.to_string(),
         };
         self.0.insert(source, reason);
         None
@@ -125,7 +143,7 @@ impl Unavailable {
 }
 
 /// The parsed sources that functions and tracepoints are looked up in.
-struct Lists<'a> {
+struct FunctionLists<'a> {
     btf: Option<&'a KernelBtf>,
     kallsyms: Option<&'a Kallsyms<'a>>,
     filter: Option<FilterFunctions<'a>>,
@@ -133,7 +151,7 @@ struct Lists<'a> {
     events: Option<AvailableEvents<'a>>,
 }
 
-impl Lists<'_> {
+impl FunctionLists<'_> {
     fn function(&self, name: &str) -> FunctionFacts {
         let count = |symbols: &Kallsyms<'_>| {
             u32::try_from(symbols.exact(name).filter(|s| s.is_text()).count()).unwrap_or(u32::MAX)
@@ -162,6 +180,24 @@ impl Lists<'_> {
             in_tracefs: self.events.as_ref().map(|list| list.contains(name)),
         }
     }
+}
+
+fn addresses(symbols: &Kallsyms<'_>) -> KernelAddresses {
+    let text = |name| symbols.text_range(name);
+    KernelAddresses {
+        fault_text: text("__handle_mm_fault").or_else(|| text("handle_mm_fault")),
+        zap_huge_text: text("zap_huge_pmd"),
+        split_text: text("__split_huge_pmd"),
+        page_offset_base: symbols.address("page_offset_base"),
+    }
+}
+
+fn folio_flags(btf: &KernelBtf) -> Option<FolioFlags> {
+    let flag = |name| 1_u64.checked_shl(u32::try_from(btf.enum_value(name)?).ok()?);
+    Some(FolioFlags {
+        swapbacked: flag("PG_swapbacked")?,
+        head: flag("PG_head")?,
+    })
 }
 
 fn sysctls(inputs: &KernelInputs) -> Sysctls {

@@ -1,9 +1,10 @@
-//! All facts about a kernel and about this process's privilege in one value, which can be written
-//! to JSON and read back: the input of the probe ladder, and its test fixtures.
+//! All facts about a kernel and about this process's privilege in one value, which can be written to
+//! JSON and read back: the input of the probe ladder, and its test fixtures.
 
 mod assemble;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,15 +38,52 @@ pub struct KernelFacts {
     pub config: BTreeMap<String, String>,
     /// Whether kallsyms shows 0 for every address.
     pub addresses_hidden: bool,
+    /// Addresses that the programs compare with.
+    pub addresses: KernelAddresses,
     /// What is known about each function asked for.
     pub functions: BTreeMap<String, FunctionFacts>,
     /// What is known about each tracepoint asked for.
     pub tracepoints: BTreeMap<String, TracepointFacts>,
     /// Offsets of the fields that the programs read.
     pub offsets: FieldOffsets,
-    /// What trial loads found, by `mechanism:function`: filled by who tries.
+    /// Flags of folios; `None` if BTF does not tell.
+    pub folio_flags: Option<FolioFlags>,
+    /// What no file tells: filled in by who tries.
     #[serde(default)]
-    pub trial: BTreeMap<String, TrialOutcome>,
+    pub tried: TriedFacts,
+}
+
+/// Where code and data of the kernel are, as kallsyms tells; `None` if it does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelAddresses {
+    /// Code of the function that `wp_huge_pmd` is inlined into.
+    pub fault_text: Option<Range<u64>>,
+    /// Code of `zap_huge_pmd`.
+    pub zap_huge_text: Option<Range<u64>>,
+    /// Code of `__split_huge_pmd`.
+    pub split_text: Option<Range<u64>>,
+    /// The variable `page_offset_base`.
+    pub page_offset_base: Option<u64>,
+}
+
+/// Flags of a folio, each as a bit (`enum pageflags`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolioFlags {
+    /// `PG_swapbacked`
+    pub swapbacked: u64,
+    /// `PG_head`
+    pub head: u64,
+}
+
+/// What trying told about this kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriedFacts {
+    /// The pte that is a uffd-wp marker, if one could be made.
+    pub marker_pte: Option<u64>,
+    /// Whether this kernel has `PAGEMAP_SCAN`.
+    pub pagemap_scan: bool,
+    /// Whether this kernel has guard pages (`MADV_GUARD_INSTALL`).
+    pub guard_pages: bool,
 }
 
 /// A file that facts come from.
@@ -77,7 +115,7 @@ pub enum FactSource {
 impl FactSource {
     /// What to call it in a message.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Btf => "/sys/kernel/btf/vmlinux",
             Self::Kallsyms => "/proc/kallsyms",
@@ -121,37 +159,23 @@ pub struct TracepointFacts {
     pub in_tracefs: Option<bool>,
 }
 
-/// What came of trying to attach to a function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum TrialOutcome {
-    /// It attached, and was detached again.
-    Attached,
-    /// The kernel refused.
-    Refused {
-        /// At which step.
-        stage: TrialStage,
-        /// The error number; 524 is the kernel's internal `ENOTSUPP`.
-        errno: i32,
-        /// What the kernel said, as far as it said anything.
-        message: String,
-    },
-}
-
-/// The steps of attaching a BPF program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrialStage {
-    /// Loading: the verifier, and looking up the target.
-    Load,
-    /// Attaching: patching the function's entry.
-    Attach,
-}
-
 impl KernelFacts {
     /// Whether a source could be read and understood.
     #[must_use]
     pub fn has(&self, source: FactSource) -> bool {
         !self.unavailable.contains_key(&source)
+    }
+
+    /// Whether this kernel has the function, inlined or not.
+    #[must_use]
+    pub fn has_function(&self, name: &str) -> bool {
+        let known = self.functions.get(name);
+        known.is_some_and(|f| f.signature.is_some() || f.symbols.is_some_and(|n| n > 0))
+    }
+
+    /// Whether BTF describes the tracepoint.
+    #[must_use]
+    pub fn has_tracepoint(&self, name: &str) -> bool {
+        self.tracepoints.get(name).is_some_and(|t| t.in_btf)
     }
 }

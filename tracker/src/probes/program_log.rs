@@ -3,11 +3,11 @@
 //! Unless debug is logged, the programs are loaded with it switched off, and the verifier removes
 //! the code.
 
-use std::io;
-
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::Log;
+
+use super::error::ProbeError;
 
 /// The target of their lines begins with this.
 const TARGET: &str = "tracker_ebpf";
@@ -29,12 +29,11 @@ pub struct ProgramLog(EbpfLogger<&'static dyn Log>);
 
 impl ProgramLog {
     /// Takes them from the object, before its programs are loaded; `None` if they are silent.
-    pub(super) fn take(ebpf: &mut Ebpf) -> io::Result<Option<Self>> {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Option<Self>, ProbeError> {
         if level() == SILENT {
             return Ok(None);
         }
-        let logger = EbpfLogger::init(ebpf).map_err(io::Error::other)?;
-        Ok(Some(Self(logger)))
+        Ok(Some(Self(EbpfLogger::init(ebpf)?)))
     }
 
     /// Logs the lines that have come since.

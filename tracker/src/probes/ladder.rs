@@ -1,0 +1,241 @@
+//! From a plan to attached programs: tries, notes what the kernel refuses, and plans again.
+
+use std::error::Error;
+use std::io;
+
+use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader};
+use rustix::io::Errno;
+
+use super::error::ProbeError;
+use super::hooks::{Hook, HookMechanism, HookProgram};
+use super::object::ProbeObject;
+use super::plan::{self, HookTrials, HookWishes, PlanInputs};
+use super::program_log;
+use super::values::{self, MapSizes};
+use super::verdict::{HookObstacle, HookPlan, HookVerdict, TrialOutcome, TrialStage};
+use crate::kernel::facts::KernelFacts;
+use tracker_ebpf::ABSENT;
+
+/// A table of hooks, and what decides how each is attached.
+pub struct HookLadder<'a> {
+    /// The table.
+    pub table: &'static [Hook],
+    /// What is known of the kernel.
+    pub facts: &'a KernelFacts,
+    /// What the user wants.
+    pub wishes: &'a HookWishes,
+    /// Sizes of the maps.
+    pub sizes: MapSizes,
+}
+
+/// An object in the kernel; its programs are not loaded yet.
+pub struct LoadedObject {
+    /// The object.
+    pub ebpf: Ebpf,
+    btf: Btf,
+}
+
+impl HookLadder<'_> {
+    /// Loads the object, unless the plan has nothing to attach; `prepare` takes what it needs of the
+    /// object before programs are loaded. Then attaches hook by hook.
+    ///
+    /// Nothing here fails: what cannot be had is absent, with its reason.
+    pub fn attach<T>(
+        &self,
+        object: Result<ProbeObject, ProbeError>,
+        configure: impl FnOnce(&mut EbpfLoader<'_>),
+        prepare: impl FnOnce(&mut Ebpf) -> Result<T, ProbeError>,
+    ) -> (Vec<HookPlan>, Option<(Ebpf, T)>) {
+        let object = match object {
+            Ok(object) => object,
+            Err(error) => return (self.without_object(&error), None),
+        };
+        let mut trials = HookTrials::new();
+        let mut plan = self.plan(&object, &trials);
+        if plan.iter().all(|plan| plan.program().is_none()) {
+            return (plan, None);
+        }
+        let loaded = self.load(&object, configure).and_then(|mut loaded| {
+            let prepared = prepare(&mut loaded.ebpf)?;
+            Ok((loaded, prepared))
+        });
+        match loaded {
+            Ok((mut loaded, prepared)) => {
+                plan = self.climb(&object, &mut loaded, &mut trials);
+                (plan, Some((loaded.ebpf, prepared)))
+            }
+            Err(error) => {
+                give_up(&mut plan, &error);
+                (plan, None)
+            }
+        }
+    }
+
+    fn plan(&self, object: &ProbeObject, trials: &HookTrials) -> Vec<HookPlan> {
+        let inputs = PlanInputs {
+            facts: self.facts,
+            object,
+            wishes: self.wishes,
+            trials,
+        };
+        plan::plan(self.table, inputs)
+    }
+
+    fn without_object(&self, error: &ProbeError) -> Vec<HookPlan> {
+        let absent = |hook| HookPlan {
+            hook,
+            verdict: HookVerdict::Absent(HookObstacle::NoObject(error.to_string())),
+        };
+        self.table.iter().map(absent).collect()
+    }
+
+    /// Writes this kernel's offsets and values into the object, and hands it to the kernel.
+    fn load(
+        &self,
+        object: &ProbeObject,
+        configure: impl FnOnce(&mut EbpfLoader<'_>),
+    ) -> Result<LoadedObject, ProbeError> {
+        let btf = Btf::from_sys_fs()?;
+        let facts = self.facts;
+        let patched = object.patched(
+            |field| facts.offsets[field].get().unwrap_or(ABSENT),
+            // A program that uses one that is not known is not loaded.
+            |value| values::value(value, facts, self.sizes).unwrap_or_default(),
+        )?;
+        let level = program_log::level();
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(Some(&btf))
+            .override_global(aya_log::LEVEL, &level, true);
+        configure(&mut loader);
+        let ebpf = loader.load(&patched)?;
+        drop(loader);
+        Ok(LoadedObject { ebpf, btf })
+    }
+
+    /// Attaches hook by hook. A refusal is noted, and the next rung is tried.
+    fn climb(
+        &self,
+        object: &ProbeObject,
+        loaded: &mut LoadedObject,
+        trials: &mut HookTrials,
+    ) -> Vec<HookPlan> {
+        loop {
+            let plan = self.plan(object, trials);
+            let next = plan.iter().find_map(|plan| match plan.verdict {
+                HookVerdict::Attach {
+                    program, function, ..
+                } if !trials.contains_key(&(plan.hook.id, program.mechanism)) => {
+                    Some((plan.hook.id, program, function))
+                }
+                _ => None,
+            });
+            let Some((id, program, function)) = next else {
+                return plan;
+            };
+            let outcome = loaded.attach(program, function);
+            trials.insert((id, program.mechanism), outcome);
+        }
+    }
+}
+
+/// Nothing could be loaded.
+fn give_up(plan: &mut [HookPlan], error: &ProbeError) {
+    for plan in plan.iter_mut().filter(|plan| plan.program().is_some()) {
+        plan.verdict = HookVerdict::Absent(HookObstacle::NoObject(error.to_string()));
+    }
+}
+
+impl LoadedObject {
+    fn attach(&mut self, program: &HookProgram, function: &str) -> TrialOutcome {
+        let Some(loaded) = self.ebpf.program_mut(program.name) else {
+            return TrialOutcome::Refused {
+                stage: TrialStage::Load,
+                errno: None,
+                message: ProbeError::NoProgram(program.name).to_string(),
+            };
+        };
+        match attach(loaded, &self.btf, program.mechanism, function) {
+            Ok(()) => TrialOutcome::Attached,
+            Err((stage, error)) => {
+                let error_chain = chain(&error);
+                tracing::debug!(
+                    program = program.name,
+                    function,
+                    error = error_chain,
+                    "not attached"
+                );
+                TrialOutcome::Refused {
+                    stage,
+                    errno: errno(&error),
+                    message: first_line(&error_chain),
+                }
+            }
+        }
+    }
+}
+
+fn attach(
+    program: &mut Program,
+    btf: &Btf,
+    mechanism: HookMechanism,
+    function: &str,
+) -> Result<(), (TrialStage, ProgramError)> {
+    let load = |error| (TrialStage::Load, error);
+    let attach = |error| (TrialStage::Attach, error);
+    match mechanism {
+        HookMechanism::Fentry => {
+            let program: &mut FEntry = program.try_into().map_err(load)?;
+            program.load(function, btf).map_err(load)?;
+            program.attach().map(drop).map_err(attach)
+        }
+        HookMechanism::Fexit => {
+            let program: &mut FExit = program.try_into().map_err(load)?;
+            program.load(function, btf).map_err(load)?;
+            program.attach().map(drop).map_err(attach)
+        }
+        HookMechanism::Kprobe | HookMechanism::Kretprobe => {
+            let program: &mut KProbe = program.try_into().map_err(load)?;
+            program.load().map_err(load)?;
+            program.attach(function, 0).map(drop).map_err(attach)
+        }
+        HookMechanism::Tracepoint => {
+            let program: &mut BtfTracePoint = program.try_into().map_err(load)?;
+            let event = function
+                .split_once(':')
+                .map_or(function, |(_, event)| event);
+            program.load(event, btf).map_err(load)?;
+            program.attach().map(drop).map_err(attach)
+        }
+        HookMechanism::Iterator => {
+            let program: &mut Iter = program.try_into().map_err(load)?;
+            program
+                .load(function.trim_start_matches("bpf_iter_"), btf)
+                .map_err(load)
+        }
+    }
+}
+
+/// The error and everything it came from.
+fn sources(error: &ProgramError) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |error| Error::source(*error))
+}
+
+/// The error number at the end of the chain, if there is one.
+fn errno(error: &ProgramError) -> Option<Errno> {
+    let io = sources(error).find_map(|error| error.downcast_ref::<io::Error>());
+    Errno::from_io_error(io?)
+}
+
+/// The error with everything it came from, the verifier's log among it.
+fn chain(error: &ProgramError) -> String {
+    let texts: Vec<_> = sources(error).map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+fn first_line(text: &str) -> String {
+    let first = text.split_once('\n').map(|(first, _)| first.trim_end());
+    first.unwrap_or(text).to_owned()
+}

@@ -1,0 +1,288 @@
+//! What becomes of a hook, and why: the words of a plan.
+
+use std::fmt;
+
+use rustix::io::Errno;
+use thiserror::Error;
+
+use super::hooks::{Hook, HookId, HookMechanism, HookProgram};
+use super::values::ValueGap;
+use crate::kernel::capabilities::{Capability, needed_to};
+use crate::kernel::offsets::FieldGap;
+
+/// A hook, and what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookPlan {
+    /// The hook.
+    pub hook: &'static Hook,
+    /// What becomes of it.
+    pub verdict: HookVerdict,
+}
+
+/// What becomes of a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookVerdict {
+    /// Attach this way.
+    Attach {
+        /// How.
+        program: &'static HookProgram,
+        /// To which function.
+        function: &'static str,
+        /// The better programs that cannot be had.
+        instead_of: Vec<RefusedRung>,
+    },
+    /// This kernel does nothing there, or another hook sees it: nothing is missed.
+    NotNeeded(NothingToSee),
+    /// Switched off by the user.
+    Off,
+    /// It cannot be seen.
+    Absent(HookObstacle),
+}
+
+/// A program of a hook that cannot be attached.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{mechanism}: {obstacle}")]
+pub struct RefusedRung {
+    /// Its mechanism.
+    pub mechanism: HookMechanism,
+    /// Why it cannot.
+    pub obstacle: RungObstacle,
+}
+
+/// Why nothing is missed without a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NothingToSee {
+    /// The kernel does not have `PAGEMAP_SCAN`.
+    #[error("this kernel has no PAGEMAP_SCAN")]
+    NoPagemapScan,
+    /// The kernel does not have guard pages.
+    #[error("this kernel has no guard pages")]
+    NoGuardPages,
+    /// The kernel does not have KSM.
+    #[error("this kernel has no KSM")]
+    NoKsm,
+    /// The kernel does not have its function or tracepoint, and another hook is for such kernels.
+    #[error("this kernel has no {0}: another hook sees it")]
+    NotFound(&'static str),
+    /// Its partner is told the arguments.
+    #[error("{0} sees the arguments itself, by {1}")]
+    Told(HookId, HookMechanism),
+    /// Another hook sees the same.
+    #[error("{0} sees it")]
+    SeenBy(HookId),
+}
+
+/// Why a hook cannot be attached by any of its programs.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HookObstacle {
+    /// Another architecture.
+    #[error("its programs know the page table bits of x86_64, and this is {0}")]
+    Architecture(String),
+    /// Capabilities inside a user namespace are worth nothing here.
+    #[error("the kernel refuses BPF inside a user namespace")]
+    UserNamespace,
+    /// A privilege is lacking.
+    #[error("{} is missing; it is needed to {}", .0.name(), needed_to(*.0))]
+    Capability(Capability),
+    /// The kernel has no BTF, for this reason.
+    #[error("the kernel's BTF is needed: {0}")]
+    NoBtf(String),
+    /// All of its programs need what this kernel does not tell.
+    #[error(transparent)]
+    Unknown(#[from] ReadGap),
+    /// The kernel has none of its functions.
+    #[error("there is no function {} in this kernel", .0.join(" or "))]
+    NoFunction(&'static [&'static str]),
+    /// The kernel has its function under another name only.
+    #[error("{0} was renamed to {0}{1} in this kernel")]
+    Renamed(&'static str, String),
+    /// The kernel does not have its tracepoint.
+    #[error("there is no tracepoint {0} in this kernel's BTF")]
+    NoTracepoint(&'static str),
+    /// None of its programs can be attached.
+    #[error("{}", Rungs(.0))]
+    Rungs(Vec<RefusedRung>),
+    /// It means nothing without its partner.
+    #[error("it is of no use without the hook {0}")]
+    Alone(HookId),
+    /// No program can be loaded at all.
+    #[error("the BPF object could not be loaded: {0}")]
+    NoObject(String),
+}
+
+/// What a program reads of the kernel, and is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ReadGap {
+    /// A field of a struct.
+    #[error(transparent)]
+    Field(#[from] FieldGap),
+    /// A value.
+    #[error(transparent)]
+    Value(#[from] ValueGap),
+}
+
+/// Why a program cannot be attached.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RungObstacle {
+    /// The object does not have it.
+    #[error("the object has no program {0}")]
+    NoProgram(&'static str),
+    /// It needs what this kernel does not tell.
+    #[error(transparent)]
+    Unknown(#[from] ReadGap),
+    /// A trampoline needs the function's signature.
+    #[error("BTF does not describe the function")]
+    NotInBtf,
+    /// The symbol has a suffix.
+    #[error("the compiler renamed it{}", Suffixes(.0))]
+    Renamed(Vec<String>),
+    /// ftrace cannot patch the function.
+    #[error("it is not traceable (notrace, or inlined everywhere)")]
+    NotTraceable,
+    /// The kernel is built without kprobes.
+    #[error("this kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)")]
+    NoKprobes,
+    /// Lockdown.
+    #[error("kernel lockdown (confidentiality) refuses kprobes")]
+    KprobesLocked,
+    /// Nobody can say which one is meant.
+    #[error("several functions have this name")]
+    Ambiguous,
+    /// `NOKPROBE_SYMBOL`
+    #[error("the kernel refuses kprobes on it")]
+    Blacklisted,
+    /// The kernel has refused it.
+    #[error(transparent)]
+    Refused(#[from] KernelRefusal),
+}
+
+/// Why the kernel refused a program that was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum KernelRefusal {
+    /// EPERM
+    #[error("the kernel refuses to patch functions for BPF (EPERM)")]
+    Patching,
+    /// ENOENT
+    #[error("the symbol is not there (ENOENT)")]
+    NoSymbol,
+    /// EBUSY
+    #[error("the function cannot be patched: notrace, or in use (EBUSY)")]
+    Busy,
+    /// EINVAL of a program that reads kernel memory, under lockdown.
+    #[error("kernel lockdown (confidentiality) refuses programs that read kernel memory")]
+    ReadsLocked,
+    /// EINVAL
+    #[error("the kernel refuses to load its program (EINVAL)")]
+    Load,
+    /// EINVAL
+    #[error("the kernel refuses to attach to this function (EINVAL)")]
+    Attach,
+    /// ENOTSUPP
+    #[error("this kernel's trampolines do not take its arguments (ENOTSUPP)")]
+    Arguments,
+    /// Anything else, as the kernel or its verifier put it.
+    #[error("{0}")]
+    Said(String),
+}
+
+/// What came of trying a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrialOutcome {
+    /// It is attached.
+    Attached,
+    /// The kernel refused.
+    Refused {
+        /// At which step.
+        stage: TrialStage,
+        /// The error number, if there was one.
+        errno: Option<Errno>,
+        /// What the kernel said, as far as it said anything.
+        message: String,
+    },
+}
+
+/// The steps of attaching a BPF program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrialStage {
+    /// Loading: the verifier, and looking up the target.
+    Load,
+    /// Attaching: patching the function's entry.
+    Attach,
+}
+
+impl HookPlan {
+    /// The program, if the hook is to be attached.
+    #[must_use]
+    pub const fn program(&self) -> Option<&'static HookProgram> {
+        match self.verdict {
+            HookVerdict::Attach { program, .. } => Some(program),
+            _ => None,
+        }
+    }
+
+    /// The mechanism, if the hook is to be attached.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<HookMechanism> {
+        self.program().map(|program| program.mechanism)
+    }
+
+    /// Whether something is not known because of it: it is absent or off.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        matches!(self.verdict, HookVerdict::Absent(_) | HookVerdict::Off)
+    }
+
+    /// Why this verdict, and not a better mechanism: one sentence without a full stop.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.verdict.to_string()
+    }
+}
+
+impl HookVerdict {
+    /// Its name in reports.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Attach { .. } => "attached",
+            Self::NotNeeded(_) => "not-needed",
+            Self::Off => "off",
+            Self::Absent(_) => "absent",
+        }
+    }
+}
+
+impl fmt::Display for HookVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attach { instead_of, .. } if instead_of.is_empty() => f.write_str("first choice"),
+            Self::Attach { instead_of, .. } => Rungs(instead_of).fmt(f),
+            Self::NotNeeded(reason) => reason.fmt(f),
+            Self::Off => f.write_str("switched off with --no-hook"),
+            Self::Absent(obstacle) => obstacle.fmt(f),
+        }
+    }
+}
+
+struct Rungs<'a>(&'a [RefusedRung]);
+
+impl fmt::Display for Rungs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, rung) in self.0.iter().enumerate() {
+            let between = if i == 0 { "" } else { "; " };
+            write!(f, "{between}{rung}")?;
+        }
+        Ok(())
+    }
+}
+
+struct Suffixes<'a>(&'a [String]);
+
+impl fmt::Display for Suffixes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, " ({})", self.0.join(", "))
+    }
+}
