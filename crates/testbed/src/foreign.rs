@@ -1,4 +1,4 @@
-//! Programs that nobody here wrote, doing what they do, to be tracked.
+//! Programs of others that tests track while they do what they do.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -7,14 +7,14 @@ use std::process::{Child, Command, Stdio};
 
 use super::{KilledChild, eventually};
 
-/// redis-server with nothing in it, that saves nothing.
+/// A redis-server that is empty and never saves.
 pub struct RedisServer {
     server: KilledChild,
     port: u16,
 }
 
 impl RedisServer {
-    /// Starts a server on a free port of loopback, with its files in `dir`.
+    /// Starts a server on a free port of the loopback, with its files in `dir`.
     pub fn start(dir: &Path) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
@@ -34,12 +34,12 @@ impl RedisServer {
         redis
     }
 
-    /// The server's pid.
+    /// Pid of the server.
     pub fn pid(&self) -> u32 {
         self.server.0.id()
     }
 
-    /// Load until it is killed.
+    /// Starts redis-benchmark, which puts load on the server until it is killed.
     pub fn benchmark(&self) -> KilledChild {
         let mut command = Command::new("redis-benchmark");
         let port = self.port.to_string();
@@ -56,7 +56,7 @@ impl RedisServer {
         )
     }
 
-    /// Sends one command and returns the whole answer of one line.
+    /// Sends a command and returns its answer, which must be one line.
     pub fn say(&self, line: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.write_all(format!("{line}\r\n").as_bytes()).unwrap();
@@ -68,16 +68,17 @@ impl RedisServer {
     }
 }
 
-/// Pages of the memory of [`guest`] that it writes again and again: those at these addresses of its own.
+/// The addresses of its own memory that [`guest`] writes again and again.
 pub const GUEST_WRITES: std::ops::Range<u64> = 0x1_0000..0x9_0000;
-/// The memory of that machine.
+/// The size of that machine's memory.
 pub const GUEST_MEMORY: u64 = 64 << 20;
 
-/// A machine in QEMU without a kernel: its boot sector, once it is run, writes a word to each page of
-/// [`GUEST_WRITES`], a byte to the serial port, and begins again, with interrupts off.
+/// A machine in QEMU without a kernel, whose boot sector writes a word to each page of
+/// [`GUEST_WRITES`] and a byte to the serial port, again and again with interrupts off.
 pub fn guest(dir: &Path, further: &[&str]) -> Command {
-    /// In real mode: `cli; mov dx,0x3f8; 1: mov bx,0x1000; 2: mov es,bx; inc word [es:0]; add bx,0x100;
-    /// cmp bx,0x9000; jne 2b; mov al,'.'; out dx,al; jmp 1b`.
+    /// In real mode:
+    /// `cli; mov dx,0x3f8; 1: mov bx,0x1000; 2: mov es,bx; inc word [es:0]; add bx,0x100;`
+    /// `cmp bx,0x9000; jne 2b; mov al,'.'; out dx,al; jmp 1b`.
     const CODE: [u8; 29] = [
         0xfa, 0xba, 0xf8, 0x03, 0xbb, 0x00, 0x10, 0x8e, 0xc3, 0x26, 0xff, 0x06, 0x00, 0x00, 0x81,
         0xc3, 0x00, 0x01, 0x81, 0xfb, 0x00, 0x90, 0x75, 0xef, 0xb0, 0x2e, 0xee, 0xeb, 0xe7,
@@ -104,7 +105,7 @@ pub fn guest(dir: &Path, further: &[&str]) -> Command {
     command
 }
 
-/// Waits until the boot sector runs: it has written to its serial port, which QEMU writes to a file.
+/// Waits until the boot sector has written to the serial port, which QEMU writes to a file.
 pub fn booted(serial: &Path) {
     eventually("the machine boots", || {
         let written = std::fs::metadata(serial).ok()?.len();
@@ -112,11 +113,11 @@ pub fn booted(serial: &Path) {
     });
 }
 
-/// Stops a process for as long as this lives.
+/// Keeps a process stopped until it is dropped.
 pub struct SigstopGuard(i32);
 
 impl SigstopGuard {
-    /// Stops a process with SIGSTOP and waits until every thread stands still.
+    /// Stops a process with SIGSTOP, and waits until all its threads stand still.
     pub fn of(pid: u32) -> Self {
         let pid = pid as i32;
         // SAFETY: a process that the test started.
@@ -124,7 +125,7 @@ impl SigstopGuard {
         eventually("it stands still", || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
             let state = stat.rsplit_once(") ").unwrap().1.as_bytes()[0];
-            // Every thread: the state of the process is that of its first.
+            // Of every thread: the state of the process is only that of the first.
             let still = |tid: &str| {
                 let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat"));
                 stat.map_or(true, |stat| {
@@ -148,7 +149,7 @@ impl Drop for SigstopGuard {
     }
 }
 
-/// A child whose standard input is a monitor's.
+/// Starts a QEMU with a monitor on standard input and output.
 pub fn with_monitor(mut command: Command) -> Child {
     command
         .stdin(Stdio::piped())

@@ -1,34 +1,33 @@
-//! What tests in guests share: an agent in a hurry, and comparing what it counted with a workload.
-
-#![allow(dead_code, reason = "each test uses a part")]
+//! For tests in guests: an agent in a hurry, and comparing what it counts with a workload.
 
 use std::time::{Duration, Instant};
 
 use super::workload::{ExpectedSeries, SteppedRow};
 use super::{AgentProcess, eventually, sum};
 
-/// How long counters may take to reach the agent, on an emulated machine that does nothing else.
+/// How long counters may take to reach the agent on an emulated machine that does nothing else.
 const SOON: Duration = Duration::from_secs(30);
 
-/// An agent that discovers at once, keeps its series, and has counters.
+/// Starts an agent that discovers at once, keeps its series and has counters, and waits until it is
+/// ready.
 pub fn agent(args: &[&str]) -> AgentProcess {
     let agent = start(&[&["--linger", "1h", "--require-level", "partial"], args].concat());
     agent.wait_ready();
     agent
 }
 
-/// The same, not waited for.
+/// Starts an agent that discovers at once, and does not wait.
 pub fn start(args: &[&str]) -> AgentProcess {
     const FAST: [&str; 4] = ["--discover-interval", "100ms", "--scan-budget", "0%"];
     AgentProcess::start(&[&FAST[..], args].concat())
 }
 
-/// Whether a number only counts up: gauges need a scan.
+/// Whether a series is a counter: gauges need a scan.
 pub fn is_exact(sample: &ExpectedSeries) -> bool {
     sample.family.ends_with("_total")
 }
 
-/// Waits until all that is exact is as the workload knows it, and nothing is beside it.
+/// Waits until all counters are as the workload foretells, and nothing else was counted.
 pub fn wait_exact(agent: &AgentProcess, before: &str, workload: &SteppedRow) {
     let begin = Instant::now();
     loop {
@@ -67,7 +66,7 @@ fn differences(before: &str, after: &str, workload: &SteppedRow) -> Vec<String> 
     wrong
 }
 
-/// Waits until a family's sum over some labels is a number.
+/// Waits until the sum of a family over some labels is `value`.
 pub fn wait_sum(agent: &AgentProcess, family: &str, labels: &[&str], value: f64) {
     let what = format!("{family}{labels:?} is {value}");
     eventually(&what, || {

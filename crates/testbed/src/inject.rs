@@ -1,6 +1,4 @@
-//! Targets of an injection, and injecting into them.
-
-#![allow(dead_code, reason = "each test uses a part")]
+//! Targets of an injection, and the injection.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
@@ -13,29 +11,30 @@ use serde_json::Value;
 
 use super::{KilledChild, program};
 
-/// A process of `inject-target`, or another that begins with a line `ready`.
+/// A process of `inject-target`, or another one that begins with a line `ready`.
 pub struct InjectTarget {
-    /// The child, killed with the test.
+    /// The process, which is killed at the end of the test.
     pub process: KilledChild,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl InjectTarget {
-    /// Starts a case and waits until it is at work.
+    /// Starts a case, and waits until it is at work.
     pub fn start(case: &str) -> Self {
         let path = program("inject-target");
         let mut command = Command::new(path);
         Self::spawn(command.arg(case).stdin(Stdio::null()))
     }
 
-    /// Starts one that computes until [`Self::end`].
+    /// Starts a target that computes until [`Self::end`].
     pub fn computing() -> Self {
         let path = program("inject-target");
         let mut command = Command::new(path);
         Self::spawn(command.arg("checksum-until-asked").stdin(Stdio::piped()))
     }
 
-    /// Lets one end that computes; its memory must be what it computed, and its descriptors as they were.
+    /// Ends a target that computes; its memory must be right, and its descriptors the same as
+    /// before.
     pub fn end(mut self) {
         drop(self.process.0.stdin.take());
         let report = self.report().0;
@@ -55,17 +54,17 @@ impl InjectTarget {
         Self { process, lines }
     }
 
-    /// Its pid.
+    /// Pid of the process.
     pub fn pid(&self) -> u32 {
         self.process.0.id()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.process.0), signal).unwrap();
     }
 
-    /// What it says at its end, and how long it worked.
+    /// What it reports at its end, and how long it worked.
     pub fn report(&mut self) -> (Value, u64) {
         let line = self.lines.next();
         let line = line.unwrap_or_else(|| panic!("ended early: {:?}", self.process.0.wait()));
@@ -75,7 +74,7 @@ impl InjectTarget {
         (report, took.and_then(|took| took.as_u64()).unwrap_or(0))
     }
 
-    /// Its state, as in `/proc/PID/stat`.
+    /// State of the process, as in `/proc/PID/stat`.
     pub fn state(&self) -> char {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         stat.rsplit_once(')')
@@ -98,12 +97,12 @@ pub fn options() -> InjectOptions {
     }
 }
 
-/// Gets a userfaultfd of a process with those options.
+/// Takes a userfaultfd from a process with those options.
 pub fn inject(pid: u32) -> Result<InjectedUffd, InjectError> {
     inject::userfaultfd(pid, &options())
 }
 
-/// A process that sleeps for the length of a test.
+/// A process that sleeps as long as a test takes.
 pub fn sleeper() -> KilledChild {
     KilledChild(Command::new("sleep").arg("1000").spawn().unwrap())
 }

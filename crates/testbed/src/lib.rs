@@ -1,4 +1,4 @@
-//! What tests of running programs share: they start the agent or a target as a process, and ask it.
+//! For tests of running programs: they start the agent or a target as a process, and ask it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 pub mod foreign;
@@ -16,21 +16,22 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long anything may take on a busy machine; an emulated one is slower still.
+/// How long anything may take on a busy machine; an emulated one is even slower.
 pub fn patience() -> Duration {
     let in_guest = std::env::var_os("TRACKER_VM").is_some();
     Duration::from_secs(if in_guest { 400 } else { 60 })
 }
 
-/// A running agent; killed when dropped.
+/// A running agent, which is killed when dropped.
 pub struct AgentProcess {
     child: Child,
-    /// Where it serves, `ADDR:PORT`.
+    /// Where it serves: `ADDR:PORT`.
     pub address: String,
     log: Arc<Mutex<String>>,
 }
 
-/// A program of this workspace: beside this test's own directory, where cargo puts it, or in a guest's PATH.
+/// The path of a program of this workspace: cargo puts it beside the directory of the test; in a
+/// guest it is in PATH.
 pub fn program(name: &str) -> String {
     if std::env::var_os("TRACKER_VM").is_some() {
         return name.to_owned();
@@ -45,7 +46,7 @@ pub fn program(name: &str) -> String {
     built.to_str().unwrap().to_owned()
 }
 
-/// The agent's command line on a free port.
+/// A command that starts the agent on a free port.
 pub fn agent(args: &[&str]) -> Command {
     let mut command = Command::new(program("tracker"));
     command
@@ -55,7 +56,7 @@ pub fn agent(args: &[&str]) -> Command {
 }
 
 impl AgentProcess {
-    /// Starts it with further flags.
+    /// Starts an agent with these flags too, and waits until it serves.
     pub fn start(args: &[&str]) -> Self {
         Self::spawn(agent(args))
     }
@@ -86,41 +87,41 @@ impl AgentProcess {
         agent
     }
 
-    /// What it logged so far.
+    /// What the agent has logged so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Its process.
+    /// Pid of the agent.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Status code and body.
+    /// Status code and body of `path`.
     pub fn get(&self, path: &str) -> (u16, String) {
         get(&self.address, path)
     }
 
-    /// The exposition.
+    /// What `/metrics` shows.
     pub fn metrics(&self) -> String {
         let (code, body) = self.get("/metrics");
         assert_eq!(code, 200, "{body}");
         body
     }
 
-    /// `/status`.
+    /// What `/status` shows.
     pub fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.get("/status").1).unwrap()
     }
 
-    /// Waits until `/readyz` says so.
+    /// Waits until `/readyz` says that the agent is ready.
     pub fn wait_ready(&self) {
         eventually("the agent is ready", || {
             (self.get("/readyz").0 == 200).then_some(())
         });
     }
 
-    /// Sends a signal and waits for the end.
+    /// Sends a signal, and waits until the agent has ended.
     pub fn end(&mut self, signal: rustix::process::Signal) -> ExitStatus {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -130,7 +131,7 @@ impl AgentProcess {
 
 impl Drop for AgentProcess {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -139,7 +140,7 @@ impl Drop for AgentProcess {
     }
 }
 
-/// A child that ends with the test.
+/// A child that is killed when dropped.
 pub struct KilledChild(pub Child);
 
 impl Drop for KilledChild {
@@ -149,7 +150,7 @@ impl Drop for KilledChild {
     }
 }
 
-/// One GET; status code and body.
+/// Status code and body of `http://{address}{path}`.
 pub fn get(address: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(patience())).unwrap();
@@ -161,7 +162,7 @@ pub fn get(address: &str, path: &str) -> (u16, String) {
     (code, body.to_owned())
 }
 
-/// Asks until there is an answer.
+/// Asks until there is an answer; fails if that takes too long.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
@@ -177,7 +178,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Sum of all samples of a family whose line holds each of `labels`.
+/// The sum of all samples of a family whose lines contain all of `labels`; `None` if there is none.
 pub fn sum(exposition: &str, family: &str, labels: &[&str]) -> Option<f64> {
     let matches = |line: &&str| {
         let rest = line.strip_prefix(family);
@@ -193,7 +194,7 @@ pub fn sum(exposition: &str, family: &str, labels: &[&str]) -> Option<f64> {
     )
 }
 
-/// Whether a program can be run here; tests about it say that they did not run otherwise.
+/// Whether a program is installed; prints that the test is skipped otherwise.
 pub fn has(program: &str) -> bool {
     let found = Command::new(program)
         .arg("--version")
@@ -207,7 +208,7 @@ pub fn has(program: &str) -> bool {
     found
 }
 
-/// `promtool check metrics` must be silent.
+/// Fails unless `promtool check metrics` has nothing to say; skipped where there is no promtool.
 pub fn check_metrics(exposition: &str) {
     if !has("promtool") {
         return;

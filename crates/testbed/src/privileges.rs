@@ -1,6 +1,6 @@
-//! Runs a command with few privileges: another user, and only some capabilities.
+//! Runs a command with few privileges: as another user, with only some capabilities.
 //!
-//! util-linux's setpriv(1) could do it, but a guest has none.
+//! util-linux's setpriv(1) could do it, but guests do not have it.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -9,10 +9,10 @@ use std::process::Command;
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
-/// The user `nobody` of every guest.
+/// The user `nobody` in every guest.
 const NOBODY: u32 = 65_534;
 
-/// The set of capabilities that are named as in capabilities(7): `CAP_BPF`.
+/// The set of these capabilities, which are named as in capabilities(7): `CAP_BPF`.
 pub fn capabilities(names: &[&str]) -> CapabilitySet {
     let named = names.iter().map(|name| {
         CapabilitySet::from_name(name.trim_start_matches("CAP_"))
@@ -21,18 +21,18 @@ pub fn capabilities(names: &[&str]) -> CapabilitySet {
     named.collect()
 }
 
-/// Makes `command` run as nobody with these capabilities and no way to more, as a systemd unit with
-/// `DynamicUser`, `AmbientCapabilities`, `CapabilityBoundingSet` and `NoNewPrivileges` does.
+/// Makes `command` run as nobody, with these capabilities and no way to get more, like a systemd
+/// unit with `DynamicUser`, `AmbientCapabilities`, `CapabilityBoundingSet` and `NoNewPrivileges`.
 pub fn as_nobody_with(mut command: Command, kept: CapabilitySet) -> Command {
     let give_up = move || give_up(kept);
-    // SAFETY: only system calls, no memory is allocated between fork and exec.
+    // SAFETY: between fork and exec it only makes system calls, and allocates nothing.
     unsafe { command.pre_exec(give_up) };
     command
 }
 
 fn give_up(kept: CapabilitySet) -> io::Result<()> {
     for one in CapabilitySet::all().difference(kept) {
-        // The kernel may be older than the newest capability.
+        // The kernel may not know the newest capabilities.
         if thread::capability_is_in_bounding_set(one).unwrap_or(false) {
             thread::remove_capability_from_bounding_set(one)?;
         }

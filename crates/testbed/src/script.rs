@@ -1,7 +1,5 @@
 //! A process that touches its memory as it is told, and a strategy that tracks it from outside.
 
-#![allow(dead_code, reason = "each test uses a part")]
-
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::ops::Range;
@@ -20,10 +18,11 @@ use uffd::{PAGE_SIZE, PMD_SIZE, ProcessMemory, Userfaultfd};
 
 use super::KilledChild;
 
-/// What this kernel can do; tried once.
+/// What this kernel can do, found out once.
 pub static FACTS: LazyLock<StrategyFacts> = LazyLock::new(|| gather(false).unwrap());
 
-/// The kinds of memory of the script, each with its backing and how many pages of 4 KiB are one huge page.
+/// A kind of memory in the script: its name, its backing, and how many pages of 4 KiB are one of
+/// its pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScriptMemory(pub &'static str, pub Backing, pub u64);
 
@@ -33,16 +32,16 @@ pub const ANON: ScriptMemory = ScriptMemory("anon", Backing::Anon, 1);
 pub const THP: ScriptMemory = ScriptMemory("thp", Backing::Anon, 512);
 /// Shared anonymous memory.
 pub const SHMEM: ScriptMemory = ScriptMemory("shared-anon", Backing::Shmem, 1);
-/// A memfd.
+/// A memfd, mapped shared.
 pub const MEMFD: ScriptMemory = ScriptMemory("memfd", Backing::Shmem, 1);
 /// A memfd in huge pages.
 pub const SHMEM_THP: ScriptMemory = ScriptMemory("shmem-thp", Backing::Shmem, 512);
-/// hugetlb memory.
+/// Private memory of hugetlb.
 pub const HUGETLB: ScriptMemory = ScriptMemory("hugetlb", Backing::Hugetlb, 512);
 /// A regular file, mapped privately.
 pub const FILE: ScriptMemory = ScriptMemory("file-private", Backing::File, 1);
 
-/// Why a strategy cannot track such memory here, as far as its trial tells; nothing if it can.
+/// Why a strategy cannot track this memory here, as its trial tells; `None` if it can.
 pub fn refused(name: StrategyName, kind: ScriptMemory) -> Option<String> {
     let setting = |file, on: &[&str]| {
         let path = format!("/sys/kernel/mm/transparent_hugepage/{file}");
@@ -62,7 +61,7 @@ pub fn refused(name: StrategyName, kind: ScriptMemory) -> Option<String> {
     if let (StrategyOutcome::Fails(why), ANON) = (&trial.outcome, kind)
         && name != StrategyName::SoftDirty
     {
-        // A strategy that is broken must not excuse itself by its own trial.
+        // A broken strategy must not excuse itself by its own trial.
         let wrong = ["misses", "reports"]
             .iter()
             .any(|word| why.starts_with(word));
@@ -74,7 +73,7 @@ pub fn refused(name: StrategyName, kind: ScriptMemory) -> Option<String> {
     })
 }
 
-/// The process.
+/// A process of `uffdwp-workload script`.
 pub struct ScriptProcess {
     process: KilledChild,
     stdin: ChildStdin,
@@ -89,7 +88,7 @@ impl ScriptProcess {
         Self::start_program(path.as_ref())
     }
 
-    /// Starts a copy of the program under another name.
+    /// Starts a copy of that program at another path.
     pub fn start_program(path: &Path) -> Self {
         let mut command = Command::new(path);
         command
@@ -107,12 +106,12 @@ impl ScriptProcess {
         }
     }
 
-    /// Its pid.
+    /// Pid of the process.
     pub fn pid(&self) -> u32 {
         self.process.0.id()
     }
 
-    /// Has it obey a line; returns the answer.
+    /// Makes the process obey a line; returns its answer.
     pub fn say(&mut self, line: &str) -> String {
         writeln!(self.stdin, "{line}").unwrap();
         let answer = self.lines.next();
@@ -121,12 +120,12 @@ impl ScriptProcess {
             .unwrap()
     }
 
-    /// Maps an area; returns its number too.
+    /// Maps an area; returns its number and where it is.
     pub fn map(&mut self, kind: ScriptMemory, pages: u64) -> (u64, TrackedArea) {
         self.area(kind, &format!("map {} {pages}", kind.0))
     }
 
-    /// Maps an area at an address where nothing is; returns its number too.
+    /// Maps an area at an address where nothing is; returns its number and where it is.
     pub fn map_at(&mut self, kind: ScriptMemory, address: u64, pages: u64) -> (u64, TrackedArea) {
         self.area(kind, &format!("map-at {} {address:x} {pages}", kind.0))
     }
@@ -136,18 +135,18 @@ impl ScriptProcess {
         self.area(kind, &format!("move {number}"))
     }
 
-    /// Has it execute itself anew: no area is left.
+    /// Makes the process execute its program anew: no area is left.
     pub fn exec(&mut self) {
         assert_eq!(self.say("exec"), "ready");
         self.areas = 0;
     }
 
-    /// Has it obey a line that it does not answer.
+    /// Makes the process obey a line that it does not answer.
     pub fn order(&mut self, line: &str) {
         writeln!(self.stdin, "{line}").unwrap();
     }
 
-    /// Has it obey a line, which it answers with `ok`.
+    /// Makes the process obey a line, which it must answer with `ok`.
     pub fn tell(&mut self, line: &str) {
         assert_eq!(self.say(line), "ok", "{line}");
     }
@@ -170,7 +169,7 @@ impl ScriptProcess {
         (self.areas - 1, area)
     }
 
-    /// Takes over a userfaultfd that the process made; it keeps no copy.
+    /// Takes over a new userfaultfd of the process, which keeps no copy.
     pub fn userfaultfd(&mut self) -> Userfaultfd {
         let number = self.say("uffd");
         let pid = Pid::from_raw(self.pid() as i32).unwrap();
@@ -186,7 +185,7 @@ impl ScriptProcess {
         self.track_in(name, false)
     }
 
-    /// One that tells zaps and huge pages too.
+    /// A strategy that tracks this process, and tells zaps and huge pages apart.
     pub fn track_detailed(&mut self, name: StrategyName) -> Box<dyn TrackingStrategy> {
         self.track_in(name, true)
     }
@@ -201,7 +200,7 @@ impl ScriptProcess {
         start(name, target).unwrap()
     }
 
-    /// Has it obey a line, and calls `each` again and again meanwhile, and once more afterwards.
+    /// Makes the process obey a line, calls `each` again and again meanwhile, and once afterwards.
     pub fn say_while(&mut self, line: &str, mut each: impl FnMut()) {
         thread::scope(|scope| {
             let obeying = scope.spawn(|| self.say(line));
@@ -225,13 +224,13 @@ fn words(pid: u32, range: &Range<u64>) -> Vec<u64> {
     buffer.chunks(PAGE_SIZE as usize).map(word).collect()
 }
 
-/// A number for the random choices; `STRATEGY_SEED` gives that of a failure again.
+/// A seed for random choices; `STRATEGY_SEED` repeats that of a failure.
 pub fn seed() -> u64 {
     let given = std::env::var("STRATEGY_SEED").ok();
     given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap())
 }
 
-/// Pages as the script reads them, in their order; never empty.
+/// Pages in the syntax of the script; there must be at least one.
 pub fn list<'a>(pages: impl IntoIterator<Item = &'a u64>) -> String {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for &page in pages {
@@ -247,7 +246,7 @@ pub fn list<'a>(pages: impl IntoIterator<Item = &'a u64>) -> String {
     runs.join(",")
 }
 
-/// The numbers of reported pages in their area.
+/// The numbers of the reported pages in their area.
 pub fn numbers(area: &TrackedArea, written: &[WrittenRun]) -> BTreeSet<u64> {
     let number = |address: u64| (address - area.range.start) / PAGE_SIZE;
     let pages = written
@@ -256,7 +255,7 @@ pub fn numbers(area: &TrackedArea, written: &[WrittenRun]) -> BTreeSet<u64> {
     pages.collect()
 }
 
-/// One round; what it reports.
+/// Makes a round, and returns the pages that it reports.
 pub fn round(strategy: &mut dyn TrackingStrategy, area: &TrackedArea) -> BTreeSet<u64> {
     let mut written = Vec::new();
     let stats = strategy.round(area, &mut written).unwrap();
@@ -267,7 +266,7 @@ pub fn round(strategy: &mut dyn TrackingStrategy, area: &TrackedArea) -> BTreeSe
     pages
 }
 
-/// What a tracker that copies each reported page knows of the content.
+/// The content as a tracker knows it that copies each reported page.
 pub struct ShadowCopy {
     pid: u32,
     area: TrackedArea,
@@ -275,7 +274,7 @@ pub struct ShadowCopy {
 }
 
 impl ShadowCopy {
-    /// Of an area that is all zeroes.
+    /// The copy of an area that is all zeroes.
     pub fn empty(pid: u32, area: &TrackedArea) -> Self {
         Self {
             pid,
@@ -284,7 +283,7 @@ impl ShadowCopy {
         }
     }
 
-    /// Copies what was reported.
+    /// Copies the pages that were reported.
     pub fn copy(&mut self, pages: &BTreeSet<u64>) {
         let mut runs: Vec<Range<u64>> = Vec::new();
         for &page in pages {
@@ -300,7 +299,7 @@ impl ShadowCopy {
         }
     }
 
-    /// The pages whose content is not what was copied last.
+    /// The pages whose content differs from the copy.
     pub fn lost(&self) -> BTreeSet<u64> {
         let words = words(self.pid, &self.area.range);
         let pairs = self.content.iter().zip(words).enumerate();

@@ -1,6 +1,4 @@
-//! A session on the script process, and what its rounds say of one area.
-
-#![allow(dead_code, reason = "each test uses a part")]
+//! A session on the script process, and what its rounds say of an area.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +9,7 @@ use uffd::{PAGE_SIZE, smaps, unless_gone};
 
 use super::script::{FACTS, ScriptMemory, ScriptProcess, refused};
 
-/// The strategies that `tracker track` offers, and that work here for such memory.
+/// The strategies that `tracker track` offers and that work here for this memory.
 pub fn working(kind: ScriptMemory) -> Vec<StrategyName> {
     let offered = StrategyName::ALL
         .into_iter()
@@ -26,7 +24,7 @@ pub fn working(kind: ScriptMemory) -> Vec<StrategyName> {
     offered.filter(works).collect()
 }
 
-/// VMAs of a process that are registered with a userfaultfd, for anything.
+/// How many VMAs of a process are registered with a userfaultfd, for anything.
 pub fn registered(pid: u32) -> usize {
     let Some(vmas) = unless_gone(smaps(pid)).unwrap() else {
         return 0;
@@ -36,7 +34,7 @@ pub fn registered(pid: u32) -> usize {
         .count()
 }
 
-/// How tests track.
+/// Options for tests.
 pub fn options(name: StrategyName) -> TrackOptions {
     TrackOptions {
         strategy: Some(name),
@@ -48,19 +46,19 @@ pub fn options(name: StrategyName) -> TrackOptions {
     }
 }
 
-/// Begins; round 0 too.
+/// Begins a session; returns it with round 0.
 pub fn try_begin(pid: u32, name: StrategyName) -> Result<(TrackSession, TrackRound), TrackError> {
     let (session, first) = TrackSession::begin(pid, FACTS.clone(), options(name))?;
     check(&first);
     Ok((session, first))
 }
 
-/// Begins on the script; round 0 too.
+/// Begins a session on the script; returns it with round 0.
 pub fn begin(script: &ScriptProcess, name: StrategyName) -> (TrackSession, TrackRound) {
     try_begin(script.pid(), name).unwrap()
 }
 
-/// A round of a process that lives; every round is checked for what must hold of any.
+/// Makes a round, checks what must hold of every round, and fails if the process has ended.
 pub fn step(session: &mut TrackSession) -> TrackRound {
     match session.step().unwrap() {
         TrackStep::Round(round) => {
@@ -71,7 +69,8 @@ pub fn step(session: &mut TrackSession) -> TrackRound {
     }
 }
 
-/// What must hold of any round: rows and extents by address and disjoint, counts that are sums of extents.
+/// Checks what must hold of every round: rows and extents are disjoint and sorted by address, and
+/// counts are sums of extents.
 pub fn check(round: &TrackRound) {
     let mut end = 0;
     for row in &round.mappings {
@@ -112,16 +111,16 @@ fn check_row(row: &MappingRound) {
     assert!(row.pages.tracked <= size, "{row:#x?}");
 }
 
-/// What a round says of an area, in numbers of its pages.
+/// What a round says of an area, as numbers of its pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenPages {
-    /// Pages reported as written.
+    /// Pages that are reported as written.
     pub written: BTreeSet<u64>,
     /// Pages that are unknown.
     pub unknown: BTreeSet<u64>,
-    /// Pages tracked.
+    /// How many pages are tracked.
     pub tracked: u64,
-    /// Pages unmapped since the round before.
+    /// How many pages were unmapped since the last round.
     pub vanished: u64,
 }
 
@@ -150,18 +149,18 @@ impl SeenPages {
         seen
     }
 
-    /// Reported in either way.
+    /// All pages that are reported, as written or as unknown.
     pub fn all(&self) -> BTreeSet<u64> {
         self.written.union(&self.unknown).copied().collect()
     }
 }
 
-/// A round, as to an area.
+/// Makes a round; returns what it says of an area.
 pub fn look(session: &mut TrackSession, area: &TrackedArea) -> SeenPages {
     SeenPages::of(&step(session), area)
 }
 
-/// Pages by number.
+/// A set of these page numbers.
 pub fn pages(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<u64> {
     numbers.into_iter().collect()
 }

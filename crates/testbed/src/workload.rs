@@ -1,34 +1,32 @@
 //! The example workload: a process with a known number of events.
 
-#![allow(dead_code, reason = "each test uses a part")]
-
 use super::KilledChild;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// A row that has run and holds its memory until it is dropped.
+/// A row that has run, and holds its memory until it is dropped.
 pub struct HeldRow {
     process: KilledChild,
     /// What every series must say, as the row prints it.
     pub expected: Vec<ExpectedSeries>,
 }
 
-/// One series.
+/// A series that the row expects.
 #[derive(Clone, Debug)]
 pub struct ExpectedSeries {
-    /// Metric family.
+    /// Name of the family.
     pub family: String,
-    /// Labels and their values.
+    /// Labels with their values.
     pub labels: Vec<(String, String)>,
-    /// What it must say.
+    /// The value that it must have.
     pub value: f64,
-    /// The same is true of so many VMAs.
+    /// Of how many VMAs the same is true.
     pub repeat: f64,
 }
 
 impl HeldRow {
-    /// Runs a row to its end; `None` if it says that it cannot run here.
+    /// Runs a row; `None` if it says that it cannot run here.
     pub fn run(row: &str) -> Option<Self> {
         let mut command = Command::new(path());
         command.args(["run", row, "--hold"]).stdout(Stdio::piped());
@@ -53,7 +51,7 @@ impl HeldRow {
         panic!("{row} ended without a result: {:?}", process.0.wait());
     }
 
-    /// Its process.
+    /// Pid of the process.
     pub fn pid(&self) -> u32 {
         self.process.0.id()
     }
@@ -91,7 +89,7 @@ impl ExpectedSeries {
         }
     }
 
-    /// What an exposition says; `None` if the series is not there.
+    /// The value in an exposition; `None` if the series is not there.
     pub fn in_exposition(&self, exposition: &str) -> Option<f64> {
         let labels: Vec<_> = self
             .labels
@@ -110,7 +108,7 @@ impl ExpectedSeries {
             .map_or("", |(_, value)| value)
     }
 
-    /// As a selector of PromQL.
+    /// The series as a selector of PromQL.
     pub fn selector(&self) -> String {
         let labels: Vec<_> = self
             .labels
@@ -127,11 +125,11 @@ pub struct SteppedRow {
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
     /// What every series must say after [`SteppedRow::work`].
     pub expected: Vec<ExpectedSeries>,
-    /// Tables that `VmPTE` gained by the work.
+    /// How many tables `VmPTE` gained by the work.
     pub page_tables_gained: f64,
 }
 
-/// A row whose process is there and has not used userfaultfd yet.
+/// A row whose process is there but has not used userfaultfd yet.
 pub struct WaitingRow(SteppedRow);
 
 impl WaitingRow {
@@ -142,7 +140,7 @@ impl WaitingRow {
     }
 }
 
-/// Writes what the self-test found into a file for `--facts`.
+/// Writes what the self-test finds to a file for `--facts`.
 pub fn write_facts(file: &std::path::Path) {
     let output = Command::new(path()).arg("facts").output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -155,7 +153,7 @@ impl SteppedRow {
         Self::spawn(row, args).ready()
     }
 
-    /// Starts a row that is given `--wait-for-newline`.
+    /// Starts a row with `--wait-for-newline`.
     pub fn waiting(row: &str, args: &[&str]) -> WaitingRow {
         WaitingRow(Self::spawn(row, args))
     }
@@ -179,14 +177,14 @@ impl SteppedRow {
         (line["phase"] == "ready").then_some(self)
     }
 
-    /// Lets it take its next step.
+    /// Lets the row take its next step.
     pub fn go(&mut self) {
         use std::io::Write as _;
         let stdin = self.process.0.stdin.as_mut().unwrap();
         stdin.write_all(b"\n").unwrap();
     }
 
-    /// Does the work, which ends with the memory still there.
+    /// Does the work; the memory is still there afterwards.
     pub fn work(&mut self) {
         self.go();
         let done = self.line("done");
@@ -216,7 +214,7 @@ impl SteppedRow {
         }
     }
 
-    /// Its process.
+    /// Pid of the process.
     pub fn pid(&self) -> u32 {
         self.process.0.id()
     }

@@ -106,10 +106,7 @@ fn a_stopped_process_stays_stopped() {
         eventually("it stops", || (target.state() == 'T').then_some(()));
         let injected = inject(target.pid()).unwrap();
         assert!(
-            injected
-                .notes
-                .iter()
-                .any(|note| *note == InjectNote::StaysStopped),
+            injected.notes.contains(&InjectNote::StaysStopped),
             "{:?}",
             injected.notes
         );

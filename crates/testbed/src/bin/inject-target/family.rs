@@ -1,4 +1,4 @@
-//! Cases of children and descriptors.
+//! Cases about children and descriptors.
 
 use std::fs::File;
 use std::io::Result;
@@ -12,7 +12,7 @@ use super::sys;
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// Children begin all the time, and none may have a descriptor that its parent does not know.
+/// Forks children all the time; none may have a descriptor that its parent does not know.
 pub fn forks(report: &mut CaseReport) -> Result<()> {
     OPEN.store(open_descriptors(), Ordering::SeqCst);
     report.ready();
@@ -30,7 +30,7 @@ pub fn forks(report: &mut CaseReport) -> Result<()> {
     Ok(())
 }
 
-/// How many there are, without allocating.
+/// How many descriptors are open, found without allocating.
 fn open_descriptors() -> usize {
     let is_open = |number: &i32| {
         // SAFETY: used for one call, which may find it closed.
@@ -49,7 +49,7 @@ extern "C" fn nap(_: *mut libc::c_void) -> i32 {
     7
 }
 
-/// Waits for vfork children, which nothing but their end can stop.
+/// Waits for children of vfork(2), which only their end can interrupt.
 pub fn vfork(report: &mut CaseReport) -> Result<()> {
     report.ready();
     for _ in 0..4 {
@@ -60,7 +60,7 @@ pub fn vfork(report: &mut CaseReport) -> Result<()> {
     Ok(())
 }
 
-/// Executes itself again and again; what counts is that the last one gets to its end.
+/// Executes itself again and again; what counts is that the last one finishes.
 pub fn execs(report: &mut CaseReport) -> Result<()> {
     const UNTIL: &str = "INJECT_TARGET_UNTIL_MS";
     let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -77,7 +77,7 @@ pub fn execs(report: &mut CaseReport) -> Result<()> {
     Ok(())
 }
 
-/// Gets the lowest number whenever it opens a file.
+/// Opens files, which must always get the lowest number.
 pub fn descriptors(report: &mut CaseReport) -> Result<()> {
     let first = File::open("/dev/null")?.as_raw_fd();
     report.ready();

@@ -1,7 +1,8 @@
-//! `inject-target`: a process to take a userfaultfd of, which checks that it notices nothing.
+//! `inject-target`: a process to take a userfaultfd from, which checks that it notices nothing.
 //!
-//! `inject-target CASE [MILLISECONDS]` says `ready`, does what the case says for so long or a second, and prints
-//! as JSON what came of it. The same must come of a twin that nobody stopped: every field but `took_ms`.
+//! `inject-target CASE [MILLISECONDS]` prints `ready`, does what the case says for that long or
+//! about a second, and prints the outcome as JSON. Every field but `took_ms` must be the same in a
+//! twin that nobody stopped.
 
 mod family;
 mod memory;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use report::CaseReport;
 
-/// What a case does; it fails only for want of something it needs.
+/// What a case does; it only fails if something that it needs is missing.
 type CaseBody = fn(&mut CaseReport) -> std::io::Result<()>;
 
 const CASES: [(&str, CaseBody); 28] = [
@@ -54,14 +55,14 @@ fn main() -> ExitCode {
     let name = std::env::args().nth(1).unwrap_or_default();
     let Some((_, case)) = CASES.iter().find(|(case, _)| *case == name) else {
         let names = CASES.map(|(name, _)| name).join(", ");
-        eprintln!("inject-target: {name:?} is no case; there are {names}");
+        eprintln!("inject-target: there is no case {name:?}; the cases are {names}");
         return ExitCode::from(2);
     };
     let mut report = CaseReport::begin();
     match case(&mut report) {
         Ok(()) => report.end(),
         Err(error) => {
-            eprintln!("inject-target: {name} cannot do its work: {error}");
+            eprintln!("inject-target: the case {name} cannot run: {error}");
             ExitCode::FAILURE
         }
     }

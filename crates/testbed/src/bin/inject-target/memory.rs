@@ -10,8 +10,8 @@ use super::sys;
 
 const WORDS: usize = 1 << 19;
 
-/// Writes all of its memory again and again, each value made of the one before, and checks the end by the same
-/// computation without memory. Any register or page that changes shows.
+/// Writes all of its memory again and again, each value computed from the last, and checks the
+/// result by the same computation without memory. Any register or page that changes shows.
 pub fn checksum(report: &mut CaseReport) -> Result<()> {
     compute(report, CaseReport::is_over)
 }
@@ -53,8 +53,9 @@ fn mix(value: u64) -> u64 {
         .wrapping_add(1)
 }
 
-/// Two threads on one processor count without atomics, each in a restartable sequence that is long enough to
-/// be met in it. Whoever is stopped there must start over: a sequence that goes on loses a count.
+/// Two threads on one processor count without atomics, each in a restartable sequence that is long
+/// enough to be stopped in. Whoever is stopped there must start over: a sequence that continues
+/// loses a count.
 pub fn restartable_sequence(report: &mut CaseReport) -> Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     static OVER: AtomicBool = AtomicBool::new(false);
@@ -85,23 +86,24 @@ pub fn restartable_sequence(report: &mut CaseReport) -> Result<()> {
     Ok(())
 }
 
-/// Where the C library keeps a thread's `struct rseq`, from its thread pointer on.
+/// Where the C library keeps a thread's `struct rseq`, relative to the thread pointer.
 fn rseq_offset() -> Option<isize> {
-    // SAFETY: a name with its NUL; the default handle.
+    // SAFETY: a name with its NUL, and the default handle.
     let offset = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()) };
     // SAFETY: as above.
     let size = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()) };
     if offset.is_null() || size.is_null() {
         return None;
     }
-    // SAFETY: glibc defines them as ptrdiff_t and unsigned int; a size of 0 says that nothing is registered.
+    // SAFETY: glibc defines them as ptrdiff_t and unsigned int; a size of 0 means that nothing is
+    // registered.
     unsafe { (*size.cast::<u32>() != 0).then(|| *offset.cast::<isize>()) }
 }
 
 /// Loads, dawdles, and stores one more, all in a restartable sequence.
 fn add_one(count: &AtomicU64, area: isize) {
-    // SAFETY: the descriptor is static data; `rseq_cs` lies 8 bytes into the registered area; the sequence
-    // touches `count` only, and has its signature in front of the abort handler.
+    // SAFETY: the descriptor is static data, and `rseq_cs` is 8 bytes into the registered area; the
+    // sequence touches only `count`, and its signature precedes the abort handler.
     unsafe {
         asm!(
             ".pushsection .data.rel.local,\"aw\"",

@@ -1,4 +1,4 @@
-//! What a case found, as one line of JSON.
+//! The findings of a case, as one line of JSON.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// How long a case does its work: milliseconds in the second argument, or a second or so.
+/// How long a case works: the milliseconds in the second argument, or about a second.
 pub fn work() -> Duration {
     let argument = std::env::args().nth(2).and_then(|text| text.parse().ok());
     Duration::from_millis(argument.unwrap_or(1200))
 }
 
-/// What a case found.
+/// The findings of a case.
 pub struct CaseReport {
     began: Instant,
     fields: BTreeMap<String, Value>,
@@ -21,7 +21,7 @@ pub struct CaseReport {
 }
 
 impl CaseReport {
-    /// Before anything else.
+    /// Begins the report, before anything else is done.
     pub fn begin() -> Self {
         Self {
             began: Instant::now(),
@@ -30,17 +30,17 @@ impl CaseReport {
         }
     }
 
-    /// The case is prepared: from now on it may be stopped at any time.
+    /// Says that the case is prepared: from now on it may be stopped at any time.
     pub fn ready(&mut self) {
         self.descriptors = descriptors();
         println!("ready");
-        // A reader that is gone does not want to know.
+        // If the reader is gone, nobody needs to know.
         let _ = std::io::stdout().flush();
         self.began = Instant::now();
     }
 
-    /// For a program that did not see the beginning: those above 2 that are open now are taken as given by
-    /// its parent if they are no userfaultfd.
+    /// Takes all descriptors that are open now, except userfaultfds, as given by the parent: for a
+    /// program that did not see the beginning.
     pub fn expect_standard_descriptors(&mut self) {
         self.descriptors = descriptors();
         self.descriptors.retain(|one| !one.contains("userfaultfd"));
@@ -51,18 +51,18 @@ impl CaseReport {
         self.began.elapsed() >= work()
     }
 
-    /// A value that must be the same in the twin.
+    /// Reports a value that must be the same in the twin.
     pub fn put(&mut self, name: &str, value: impl Into<Value>) {
         self.fields.insert(name.to_owned(), value.into());
     }
 
-    /// One more of something.
+    /// Counts one more of something.
     pub fn count(&mut self, name: &str) {
         let entry = self.fields.entry(name.to_owned()).or_insert(json!(0));
         *entry = json!(entry.as_u64().unwrap_or(0) + 1);
     }
 
-    /// The result of a call: `Ok`, or its errno's name.
+    /// Counts the result of a call: success, or its errno.
     pub fn result<T>(&mut self, name: &str, result: rustix::io::Result<T>) {
         match result {
             Ok(_) => self.count(&format!("{name} returned")),
@@ -70,7 +70,7 @@ impl CaseReport {
         }
     }
 
-    /// Prints it.
+    /// Prints the report.
     pub fn end(mut self) -> ExitCode {
         let now = descriptors().into_iter();
         let further: Vec<_> = now.filter(|one| !self.descriptors.contains(one)).collect();
@@ -82,7 +82,7 @@ impl CaseReport {
     }
 }
 
-/// Open descriptors and what they are.
+/// The open descriptors, and what they are.
 fn descriptors() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! A process that its seccomp filter kills for userfaultfd(2).
+//! A process whose seccomp filter kills it for userfaultfd(2).
 
 use std::io::Result;
 use std::time::Duration;

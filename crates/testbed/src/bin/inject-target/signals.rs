@@ -1,4 +1,4 @@
-//! Cases of signals: none may be lost, none added.
+//! Cases about signals: none may be lost, and none added.
 
 use std::io::Result;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ extern "C" fn count(_: i32) {
     HANDLED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Timers fire handlers two thousand times a second while a thread computes.
+/// Timers run handlers two thousand times a second while a thread computes.
 pub fn storm(report: &mut CaseReport) -> Result<()> {
     sys::handle(libc::SIGALRM, count, libc::SA_RESTART);
     sys::handle(libc::SIGRTMIN() + 3, count, libc::SA_RESTART);
@@ -23,7 +23,7 @@ pub fn storm(report: &mut CaseReport) -> Result<()> {
     sys::interval_timer(libc::SIGALRM, Duration::from_millis(1))?;
     sys::interval_timer(libc::SIGRTMIN() + 3, Duration::from_millis(1))?;
     let mut value = 1u64;
-    // A busy machine runs us seldom, and many firings become one.
+    // A busy machine seldom runs us, and many expirations become one signal.
     while !report.is_over() || HANDLED.load(Ordering::Relaxed) < 100 {
         value = (0..1000).fold(value, |value, n| {
             value.wrapping_mul(6_364_136_223_846_793_005) ^ n
@@ -33,7 +33,7 @@ pub fn storm(report: &mut CaseReport) -> Result<()> {
     Ok(())
 }
 
-/// Queued signals are delivered as often as they are sent, to a handler.
+/// A handler receives queued signals as often as they are sent.
 pub fn queued(report: &mut CaseReport) -> Result<()> {
     let signal = libc::SIGRTMIN() + 5;
     sys::handle(signal, count, libc::SA_RESTART);

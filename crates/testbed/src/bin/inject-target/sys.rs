@@ -1,4 +1,4 @@
-//! System calls that rustix has not, in a form that can be called safely.
+//! Safe versions of system calls that rustix does not have.
 
 use std::io;
 use std::mem::zeroed;
@@ -22,7 +22,7 @@ fn timespec(duration: Duration) -> libc::timespec {
     }
 }
 
-/// A set of signals.
+/// A set of these signals.
 pub fn set(signals: &[i32]) -> libc::sigset_t {
     // SAFETY: a sigset_t is integers only, which sigemptyset sets.
     let mut set: libc::sigset_t = unsafe { zeroed() };
@@ -35,14 +35,14 @@ pub fn set(signals: &[i32]) -> libc::sigset_t {
     set
 }
 
-/// Blocks signals in this thread.
+/// Blocks these signals in this thread.
 pub fn block(signals: &[i32]) {
     let set = set(signals);
     // SAFETY: a valid set; a null old set is allowed.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, null_mut()) };
 }
 
-/// Waits for a signal to be pending and takes it.
+/// Waits until one of these signals is pending, and takes it.
 pub fn sigtimedwait(signals: &[i32], limit: Option<Duration>) -> rustix::io::Result<i64> {
     let time = limit.map(timespec);
     let time = time.as_ref().map_or(null(), std::ptr::from_ref);
@@ -60,14 +60,14 @@ pub fn sigtimedwait(signals: &[i32], limit: Option<Duration>) -> rustix::io::Res
     answer(call)
 }
 
-/// Waits with other signals blocked until a handler has run: always fails, with EINTR.
+/// Waits until a handler has run, with only these signals blocked; always fails with EINTR.
 pub fn sigsuspend(blocked: &[i32]) -> rustix::io::Result<i64> {
     let set = set(blocked);
     // SAFETY: a valid set.
     answer(unsafe { libc::sigsuspend(&raw const set) }.into())
 }
 
-/// epoll_pwait(2) with these signals blocked meanwhile.
+/// Calls epoll_pwait(2) with only these signals blocked meanwhile.
 pub fn epoll_pwait(epoll: i32, limit_ms: i32, blocked: &[i32]) -> rustix::io::Result<i64> {
     // SAFETY: an epoll_event is integers only.
     let mut event: libc::epoll_event = unsafe { zeroed() };
@@ -76,7 +76,7 @@ pub fn epoll_pwait(epoll: i32, limit_ms: i32, blocked: &[i32]) -> rustix::io::Re
     answer(unsafe { libc::epoll_pwait(epoll, &raw mut event, 1, limit_ms, &raw const set) }.into())
 }
 
-/// Has a function called for a signal.
+/// Makes a signal call a function.
 pub fn handle(signal: i32, handler: extern "C" fn(i32), flags: i32) {
     // SAFETY: integers only; a null handler is the default.
     let mut action: libc::sigaction = unsafe { zeroed() };
@@ -86,7 +86,7 @@ pub fn handle(signal: i32, handler: extern "C" fn(i32), flags: i32) {
     unsafe { libc::sigaction(signal, &raw const action, null_mut()) };
 }
 
-/// Sends a signal to this process every so often.
+/// Makes a timer send a signal to this process again and again.
 pub fn interval_timer(signal: i32, every: Duration) -> rustix::io::Result<()> {
     // SAFETY: integers and a null pointer.
     let mut event: libc::sigevent = unsafe { zeroed() };
@@ -104,7 +104,7 @@ pub fn interval_timer(signal: i32, every: Duration) -> rustix::io::Result<()> {
     }
 }
 
-/// Queues a signal to this process; EAGAIN when too many wait.
+/// Queues a signal to this process; fails with EAGAIN if too many are queued.
 pub fn queue(signal: i32, value: usize) -> rustix::io::Result<()> {
     let value = libc::sigval {
         sival_ptr: std::ptr::without_provenance_mut(value),
@@ -113,7 +113,7 @@ pub fn queue(signal: i32, value: usize) -> rustix::io::Result<()> {
     answer(unsafe { libc::sigqueue(libc::getpid(), signal, value) }.into()).map(drop)
 }
 
-/// A semaphore set of one, 0, that is removed at the end.
+/// A semaphore that begins at 0, and is removed when dropped.
 pub struct SysvSemaphore(i32);
 
 impl SysvSemaphore {
@@ -123,7 +123,7 @@ impl SysvSemaphore {
         Ok(Self(id as i32))
     }
 
-    /// Adds to it, or waits until it can be subtracted.
+    /// Adds to the semaphore, or waits until it can be decreased.
     pub fn change(&self, by: i16) -> rustix::io::Result<i64> {
         let mut operation = libc::sembuf {
             sem_num: 0,
@@ -142,12 +142,12 @@ impl Drop for SysvSemaphore {
     }
 }
 
-/// Runs a function in a child that shares our memory, while we wait for it as vfork(2) does.
+/// Runs a function in a child that shares our memory, and waits for it as vfork(2) does.
 pub fn vfork(child: extern "C" fn(*mut libc::c_void) -> i32) -> rustix::io::Result<i32> {
     let mut stack = vec![0u8; 256 << 10];
     let top = stack.as_mut_ptr_range().end.map_addr(|end| end & !15);
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the child has a stack of its own, which outlives it: clone returns when it has ended.
+    // SAFETY: the child has its own stack, which outlives it: clone returns when it has ended.
     let pid = answer(unsafe { libc::clone(child, top.cast(), flags, null_mut()) }.into())?;
     let mut status = 0;
     // SAFETY: room for a status.
@@ -155,7 +155,7 @@ pub fn vfork(child: extern "C" fn(*mut libc::c_void) -> i32) -> rustix::io::Resu
     Ok(status)
 }
 
-/// Forks a child that ends with what `child` says; `child` must not allocate.
+/// Forks a child whose exit status `child` returns; `child` must not allocate.
 pub fn fork(child: fn() -> i32) -> rustix::io::Result<i32> {
     // SAFETY: the child only makes system calls.
     let pid = answer(unsafe { libc::fork() }.into())?;
@@ -174,7 +174,7 @@ pub fn fork(child: fn() -> i32) -> rustix::io::Result<i32> {
     }
 }
 
-/// Ends this thread alone: for the first one, `exit` would end all.
+/// Ends only this thread, even if it is the first, whose return would end all.
 pub fn end_thread() -> ! {
     // SAFETY: SYS_exit ends the thread; nothing of it is used any more.
     unsafe {
@@ -183,7 +183,7 @@ pub fn end_thread() -> ! {
     }
 }
 
-/// A filter that kills the process for one system call.
+/// Installs a filter that kills the process for one system call.
 pub fn kill_for(call: i64) -> rustix::io::Result<()> {
     const LOAD: u16 = 0x20;
     const EQUAL: u16 = 0x15;

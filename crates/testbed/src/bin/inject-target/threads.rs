@@ -1,4 +1,4 @@
-//! Cases of many threads.
+//! Cases about many threads.
 
 use std::io::Result;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rustix::event::Timespec;
 use super::report::{CaseReport, work};
 use super::sys;
 
-/// Sixty-four that sleep, and take notice of being woken.
+/// Sixty-four threads sleep, and notice when they are woken early.
 pub fn many(report: &mut CaseReport) -> Result<()> {
     const THREADS: usize = 64;
     let sleeper = || {
@@ -28,7 +28,7 @@ pub fn many(report: &mut CaseReport) -> Result<()> {
     Ok(())
 }
 
-/// Threads that begin and end all the time.
+/// Threads begin and end all the time.
 pub fn churn(report: &mut CaseReport) -> Result<()> {
     report.ready();
     let mut wrong = 0;
@@ -44,7 +44,7 @@ pub fn churn(report: &mut CaseReport) -> Result<()> {
     Ok(())
 }
 
-/// The first thread ends, another lives on.
+/// The first thread ends, and another one lives on.
 pub fn leader_ends(report: &mut CaseReport) -> Result<()> {
     std::thread::spawn(|| {
         std::thread::sleep(work());

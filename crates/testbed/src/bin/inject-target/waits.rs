@@ -1,4 +1,4 @@
-//! Cases that sit in one system call: it must end as if nobody had stopped it.
+//! Cases that wait in a system call, which must end as if nobody had stopped it.
 
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -10,15 +10,15 @@ use rustix::event::{EventfdFlags, FdSetElement, PollFd, PollFlags, Timespec, epo
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
-use rustix::thread::{ClockId, futex as fu};
+use rustix::thread::{self, ClockId};
 
 use super::report::CaseReport;
 use super::sys::{self, SysvSemaphore};
 
-/// How long one call waits; a case makes [`CALLS`] of them.
+/// How long one call waits; a case makes [`CALLS`] calls.
 const WAIT: Duration = Duration::from_millis(300);
 const CALLS: u32 = 4;
-/// The kernel counts some of them in ticks, and the first one may be over at once: HZ is 100 at least.
+/// The kernel counts some waits in ticks, and the first tick may come at once: HZ is at least 100.
 const TICK: Duration = Duration::from_millis(10);
 
 const TIMESPEC: Timespec = Timespec {
@@ -26,7 +26,7 @@ const TIMESPEC: Timespec = Timespec {
     tv_nsec: WAIT.as_nanos() as i64,
 };
 
-/// Makes the calls and notes what they return, and whether one returned before its time.
+/// Makes the calls, and reports what they return and whether any returned early.
 fn calls<T>(report: &mut CaseReport, name: &str, mut call: impl FnMut() -> rustix::io::Result<T>) {
     report.ready();
     for _ in 0..CALLS {
@@ -39,7 +39,7 @@ fn calls<T>(report: &mut CaseReport, name: &str, mut call: impl FnMut() -> rusti
     }
 }
 
-/// Does something every [`WAIT`] in another thread, as long as it works.
+/// Does something in another thread every [`WAIT`], until it fails.
 fn every(mut what: impl FnMut() -> bool + Send + 'static) {
     std::thread::spawn(move || {
         while {
@@ -50,10 +50,10 @@ fn every(mut what: impl FnMut() -> bool + Send + 'static) {
 }
 
 pub fn nanosleep(report: &mut CaseReport) -> Result<()> {
-    let sleep = || match rustix::thread::nanosleep(&TIMESPEC) {
-        rustix::thread::NanosleepRelativeResult::Ok => Ok(()),
-        rustix::thread::NanosleepRelativeResult::Interrupted(_) => Err(Errno::INTR),
-        rustix::thread::NanosleepRelativeResult::Err(error) => Err(error),
+    let sleep = || match thread::nanosleep(&TIMESPEC) {
+        thread::NanosleepRelativeResult::Ok => Ok(()),
+        thread::NanosleepRelativeResult::Interrupted(_) => Err(Errno::INTR),
+        thread::NanosleepRelativeResult::Err(error) => Err(error),
     };
     calls(report, "nanosleep", sleep);
     Ok(())
@@ -66,12 +66,12 @@ pub fn sleep_until(report: &mut CaseReport) -> Result<()> {
         until.tv_nsec += TIMESPEC.tv_nsec;
         until.tv_sec += until.tv_nsec / 1_000_000_000;
         until.tv_nsec %= 1_000_000_000;
-        rustix::thread::clock_nanosleep_absolute(clock, &until)
+        thread::clock_nanosleep_absolute(clock, &until)
     });
     Ok(())
 }
 
-/// An epoll with an eventfd in it.
+/// An epoll that watches an eventfd.
 fn watched() -> Result<(OwnedFd, Arc<OwnedFd>)> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
@@ -107,7 +107,7 @@ pub fn epoll_timeout(report: &mut CaseReport) -> Result<()> {
     Ok(())
 }
 
-/// A signal that only the call's own mask lets through must not get through because of us.
+/// A signal that the call's own mask blocks must not get through because of us.
 pub fn epoll_mask(report: &mut CaseReport) -> Result<()> {
     let (epoll, _event) = watched()?;
     let wait = WAIT.as_millis() as i32;
@@ -134,12 +134,13 @@ pub fn futex(report: &mut CaseReport) -> Result<()> {
     let other = word.clone();
     every(move || {
         other.fetch_add(1, Ordering::SeqCst);
-        fu::wake(&other, fu::Flags::empty(), 1).is_ok()
+        thread::futex::wake(&other, thread::futex::Flags::empty(), 1).is_ok()
     });
     report.ready();
     for seen in 0..CALLS {
-        // EAGAIN: the word changed before the call looked at it, or before it was restarted. Either way it has changed.
-        let waited = match fu::wait(&word, fu::Flags::empty(), seen, None) {
+        // EAGAIN: the word changed before the call looked at it, or before the call was restarted.
+        // Either way it has changed.
+        let waited = match thread::futex::wait(&word, thread::futex::Flags::empty(), seen, None) {
             Err(Errno::AGAIN) if word.load(Ordering::SeqCst) > seen => Ok(()),
             result => result,
         };
@@ -151,7 +152,7 @@ pub fn futex(report: &mut CaseReport) -> Result<()> {
 pub fn futex_timeout(report: &mut CaseReport) -> Result<()> {
     let word = AtomicU32::new(0);
     calls(report, "futex", || {
-        fu::wait(&word, fu::Flags::empty(), 0, Some(&TIMESPEC))
+        thread::futex::wait(&word, thread::futex::Flags::empty(), 0, Some(&TIMESPEC))
     });
     Ok(())
 }
@@ -164,7 +165,7 @@ pub fn semop(report: &mut CaseReport) -> Result<()> {
     for _ in 0..CALLS {
         report.result("semop", semaphore.change(-1));
     }
-    // The other thread never lets go of it.
+    // The other thread never lets go of the semaphore.
     drop(semaphore);
     Ok(())
 }

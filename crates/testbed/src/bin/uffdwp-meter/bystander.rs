@@ -1,4 +1,4 @@
-//! The same kinds of faults in a process that does not use uffd-wp.
+//! The same kinds of faults, in a process that does not use uffd-wp.
 
 use std::io::Error;
 
@@ -13,7 +13,7 @@ pub fn measure() -> Result<()> {
     let memory = ScratchMapping::anonymous(PAGES * PAGE_SIZE)?;
     event("no uffd-wp: first write", || {
         memory.drop_pages()?;
-        // Some kernels free the table with the pages (CONFIG_PT_RECLAIM).
+        // Some kernels free the table along with the pages (CONFIG_PT_RECLAIM).
         memory.write(0);
         Ok(of_pages(1..PAGES, |page| memory.write(page)))
     })?;
@@ -38,11 +38,11 @@ pub fn measure() -> Result<()> {
     })
 }
 
-/// A forked child that does nothing but share this process's pages.
+/// A forked child that only shares the pages of this process.
 struct StoppedChild(libc::pid_t);
 
 impl StoppedChild {
-    /// Forks, and waits until the child stands still.
+    /// Forks, and waits until the child is stopped.
     fn stopped() -> Result<Self> {
         // SAFETY: one thread; the child calls nothing but raise and _exit.
         let pid = unsafe { libc::fork() };
@@ -78,7 +78,7 @@ impl Drop for StoppedChild {
     fn drop(&mut self) {
         // SAFETY: the child is ours and not yet waited for, so the pid is still its own.
         unsafe { libc::kill(self.0, libc::SIGKILL) };
-        // It fails only if there is no such child any more.
+        // It only fails if there is no such child any more.
         let _ = self.wait(0);
     }
 }

@@ -1,4 +1,4 @@
-//! Timing a batch of events and telling what one of them takes.
+//! Times batches of events, and prints what one event takes.
 
 use std::io::Write as _;
 use std::ops::Range;
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// Pages of a batch: few enough that most batches end before the next timer tick, which would
-/// count as theirs.
+/// Pages per batch: few enough that most batches end before the next timer tick, which would count
+/// as theirs.
 pub const PAGES: u64 = 64;
 
-/// Batches of each kind of event; the median is not that of a batch with a timer tick in it.
+/// Batches per kind of event: so many that the median is not a batch with a timer tick.
 const BATCHES: usize = 33;
 
-/// Runs `batch`, which returns how many events took how long, and prints the time of one event.
+/// Runs batches, which return how many events took how long, and prints the time of one event.
 pub fn event(name: &str, mut batch: impl FnMut() -> Result<(u64, Duration)>) -> Result<()> {
     let mut each = Vec::with_capacity(BATCHES);
     for _ in 0..BATCHES {
@@ -24,7 +24,7 @@ pub fn event(name: &str, mut batch: impl FnMut() -> Result<(u64, Duration)>) -> 
     writeln!(std::io::stdout(), "measured {name} {value:.1}").context("cannot print")
 }
 
-/// How long `work` on each of `pages` takes.
+/// How many `pages` there are, and how long `work` on all of them takes.
 pub fn of_pages(pages: Range<u64>, mut work: impl FnMut(u64)) -> (u64, Duration) {
     let events = pages.end - pages.start;
     let began = Instant::now();
@@ -34,7 +34,7 @@ pub fn of_pages(pages: Range<u64>, mut work: impl FnMut(u64)) -> (u64, Duration)
     (events, began.elapsed())
 }
 
-/// How long one call takes that is `events` events.
+/// `events`, and how long the one call takes that makes them.
 pub fn at_once<T, E>(
     events: u64,
     call: impl FnOnce() -> std::result::Result<T, E>,

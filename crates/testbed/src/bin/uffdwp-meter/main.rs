@@ -1,8 +1,8 @@
-//! `uffdwp-meter`: the time one event takes, for each event that an observer could make slower.
+//! `uffdwp-meter`: how long each event takes that an observer could make slower.
 //!
-//! It prints `measured NAME NANOSECONDS` for each. In an emulated machine that counts instructions
-//! as time, as `cargo xtask bench probes` boots it, these are instructions; elsewhere they are a
-//! noisy clock's.
+//! It prints `measured NAME NANOSECONDS` for each. In the emulated machine of
+//! `cargo xtask bench probes`, whose clock counts instructions, these are instructions; elsewhere
+//! the clock is noisy.
 
 mod bystander;
 mod clock;
@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The argument that makes it measure as a process that never uses uffd-wp.
+/// The argument with which it measures as a process that never uses uffd-wp.
 const BYSTANDER: &str = "bystander";
 
 fn main() -> ExitCode {
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         None => measure(),
         Some(BYSTANDER) => bystander::measure(),
         Some(other) => {
-            eprintln!("uffdwp-meter: unknown argument {other:?}; it takes none");
+            eprintln!("uffdwp-meter: unknown argument {other:?}: it takes none");
             return ExitCode::from(2);
         }
     };
@@ -34,14 +34,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures in this process, which uses uffd-wp, and beside it in one that does not: an observer
-/// is at work for somebody all the time.
+/// Measures in this process, which uses uffd-wp, and then beside it in one that does not: the
+/// observer has somebody to observe all the time.
 fn measure() -> Result<()> {
     let _registered = tracked::measure()?;
     let status = Command::new("/proc/self/exe")
         .arg(BYSTANDER)
         .status()
-        .context("cannot start this program again, as a process without uffd-wp")?;
+        .context("cannot start this program again as a process without uffd-wp")?;
     if !status.success() {
         bail!("the process without uffd-wp failed ({status}); its message is above");
     }

@@ -1,4 +1,4 @@
-//! Events of memory that is tracked with uffd-wp in async mode.
+//! Events of memory that uffd-wp tracks in async mode.
 
 use anyhow::{Result, bail};
 use uffd::{
@@ -13,10 +13,10 @@ pub const TABLES: u64 = 64;
 /// Pages that one table maps.
 pub const STRIDE: u64 = PMD_SIZE / PAGE_SIZE;
 
-/// Measures, and returns what keeps this process a user of uffd-wp.
+/// Measures, and returns what makes this process a user of uffd-wp as long as it is kept.
 pub fn measure() -> Result<(Userfaultfd, ScratchMapping)> {
     if !UffdFeatures::offered()?.is_async() {
-        bail!("this kernel has no async mode of uffd-wp, whose events are measured: it needs 6.7");
+        bail!("this measures the async mode of uffd-wp, which this kernel does not have (6.7)");
     }
     let (fd, memory) = (open()?, ScratchMapping::anonymous(PAGES * PAGE_SIZE)?);
     fd.register(&memory.range(), RegisterMode::WP)?;
@@ -50,7 +50,7 @@ pub fn measure() -> Result<(Userfaultfd, ScratchMapping)> {
     Ok((fd, memory))
 }
 
-/// Calls that arm or drop the pages of a whole table, per page.
+/// Calls that arm or drop all pages of a table; the result is per page.
 fn ranges(fd: &Userfaultfd) -> Result<()> {
     let memory = ScratchMapping::anonymous(PMD_SIZE)?;
     let (range, pagemap) = (memory.range(), pagemap()?);

@@ -1,7 +1,7 @@
-//! Memory at a known place: what the rows map, write and read.
+//! Memory at known addresses, which the rows map, write and read.
 //!
-//! Every area starts at a multiple of 16 GiB that nothing else uses, so the page tables it needs are known by
-//! arithmetic. It is touched through volatile accesses only; no Rust reference into it ever exists.
+//! Every area starts at a multiple of 16 GiB that nothing else uses, so arithmetic tells which page
+//! tables it needs. Only volatile accesses touch it; no Rust reference into it ever exists.
 
 use std::fs::File;
 use std::ops::Range;
@@ -11,18 +11,18 @@ use std::{io, ptr};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::MemfdFlags;
-use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use uffd::{PAGE_SIZE, PMD_SIZE};
 
 use crate::needs::SkipReason;
 use crate::tables::PageTables;
 
-/// Where the first area starts: nothing of a process is mapped between here and 17 TiB.
+/// Start of the first area: a process maps nothing between here and 17 TiB.
 const FIRST: u64 = 0x1000_0000_0000;
-/// Distance between areas; 32 of them share one PUD table.
+/// Distance between the starts of areas; 32 of them share one PUD table.
 const STRIDE: u64 = 16 << 30;
 
-/// What the pages of an area come from.
+/// What backs the pages of an area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryKind {
     /// Private anonymous memory in 4 KiB pages.
@@ -44,7 +44,7 @@ pub enum MemoryKind {
 }
 
 impl MemoryKind {
-    /// Bytes one write-protect fault is about when the page is there.
+    /// The bytes that one write-protect fault concerns if the page is there.
     pub fn unit(self) -> u64 {
         match self {
             Self::Thp | Self::ShmemThp | Self::Hugetlb => PMD_SIZE,
@@ -76,15 +76,15 @@ impl std::str::FromStr for MemoryKind {
             "hugetlb" => Self::Hugetlb,
             "file-private" => Self::FilePrivate,
             "file-shared" => Self::FileShared,
-            _ => anyhow::bail!("there is no memory of kind {text:?}"),
+            _ => anyhow::bail!("there is no kind of memory called {text:?}"),
         })
     }
 }
 
-/// A mapping. It is never unmapped, except by the row that is about that.
+/// A mapping, which only the row about unmapping unmaps.
 #[derive(Clone, Copy, Debug)]
 pub struct MappedArea {
-    /// What it is made of.
+    /// What backs it.
     pub kind: MemoryKind,
     start: *mut u8,
     length: u64,
@@ -96,12 +96,12 @@ unsafe impl Send for MappedArea {}
 unsafe impl Sync for MappedArea {}
 
 impl MappedArea {
-    /// Maps `pages` of 4 KiB, rounded up to whole units, at place number `place` (0..32).
+    /// Maps `pages` of 4 KiB, rounded up to whole units, at place `place` (0..32).
     pub fn map(kind: MemoryKind, place: u64, pages: u64, directory: &Path) -> Result<Self> {
         Self::map_at(kind, FIRST + place * STRIDE, pages, directory)
     }
 
-    /// Maps as [`Self::map`] does, at an address where nothing is.
+    /// Like [`Self::map`], at an address where nothing is mapped.
     pub fn map_at(kind: MemoryKind, address: u64, pages: u64, directory: &Path) -> Result<Self> {
         let length = (pages.max(1) * PAGE_SIZE).next_multiple_of(kind.unit());
         let start = match kind {
@@ -124,7 +124,8 @@ impl MappedArea {
         Self::of_mapping(kind, address, start, length)
     }
 
-    /// Maps a file that stays in the caller's hands, shared, at an address where nothing is. It is made as long as that.
+    /// Maps a file of the caller's as shared memory, at an address where nothing is mapped. The
+    /// file gets the length of the area.
     pub fn map_file(kind: MemoryKind, address: u64, pages: u64, file: impl AsFd) -> Result<Self> {
         let length = pages.max(1) * PAGE_SIZE;
         let start = of_file(address, length, MapFlags::SHARED, file);
@@ -147,17 +148,17 @@ impl MappedArea {
         Ok(area)
     }
 
-    /// Says whether the kernel may use transparent huge pages here.
+    /// Tells the kernel whether to use transparent huge pages here.
     fn choose_huge_pages(&self) -> Result<()> {
         match self.kind {
             MemoryKind::Thp | MemoryKind::ShmemThp => self.advise(Advice::LinuxHugepage),
             MemoryKind::Hugetlb => Ok(()),
-            // A kernel without transparent huge pages refuses, and then has none to avoid.
+            // A kernel without transparent huge pages refuses, but then there are none to avoid.
             _ => self.advise(Advice::LinuxNoHugepage).or(Ok(())),
         }
     }
 
-    /// The part of it between two units.
+    /// The part in a range of units.
     pub fn part(&self, units: Range<u64>) -> Self {
         let offset = units.start * self.kind.unit();
         let length = (units.end - units.start) * self.kind.unit();
@@ -169,7 +170,7 @@ impl MappedArea {
         }
     }
 
-    /// The part of it between two 4 KiB pages.
+    /// The part in a range of 4 KiB pages.
     pub fn pages_part(&self, pages: Range<u64>) -> Self {
         let (offset, length) = (
             pages.start * PAGE_SIZE,
@@ -183,28 +184,28 @@ impl MappedArea {
         }
     }
 
-    /// Its addresses.
+    /// The addresses of the area.
     pub fn range(&self) -> Range<u64> {
         let start = self.start.addr() as u64;
         start..start + self.length
     }
 
-    /// How many entries hold it: 4 KiB pages, or huge pages of 2 MiB.
+    /// How many page-table entries it takes: 4 KiB pages, or huge pages of 2 MiB.
     pub fn units(&self) -> u64 {
         self.length / self.kind.unit()
     }
 
-    /// How many pages of 4 KiB it has.
+    /// Its size in pages of 4 KiB.
     pub fn pages(&self) -> u64 {
         self.length / PAGE_SIZE
     }
 
-    /// The tables that a first use of all of it allocates.
+    /// The tables that the first use of all of it allocates.
     pub fn tables(&self) -> PageTables {
         PageTables::of(&self.range(), self.kind)
     }
 
-    /// Address of a unit, for system calls.
+    /// The address of a unit, for system calls.
     pub fn address(&self, unit: u64) -> *mut u8 {
         assert!(unit < self.units(), "unit {unit} is inside the area");
         self.start.wrapping_add((unit * self.kind.unit()) as usize)
@@ -216,7 +217,7 @@ impl MappedArea {
         unsafe { self.address(unit).write_volatile(1) }
     }
 
-    /// Stores the first word of a 4 KiB page. A function of its own in every build, so that a stack names it without
+    /// Stores the first word of a 4 KiB page. Never inlined, so that a stack names it even without
     /// debug information.
     #[inline(never)]
     pub fn store(&self, page: u64, value: u64) {
@@ -236,7 +237,7 @@ impl MappedArea {
         unsafe { self.byte(page).read_volatile() };
     }
 
-    /// read(2) of one byte of a file into a 4 KiB page.
+    /// Reads one byte of a file into a 4 KiB page by read(2).
     pub fn read_into(&self, page: u64, file: impl AsFd) -> Result<()> {
         use std::os::fd::AsRawFd as _;
         let fd = file.as_fd().as_raw_fd();
@@ -253,12 +254,12 @@ impl MappedArea {
         self.start.wrapping_add((page * PAGE_SIZE) as usize)
     }
 
-    /// Stores one byte to each unit; returns the page faults this thread took for it.
+    /// Stores one byte to each unit; returns how many page faults that took.
     pub fn write_all(&self) -> u64 {
         faults_of(|| (0..self.units()).for_each(|unit| self.write(unit)))
     }
 
-    /// Stores one byte to each 4 KiB page; returns the page faults this thread took for it.
+    /// Stores one byte to each 4 KiB page; returns how many page faults that took.
     pub fn write_every_page(&self) -> u64 {
         faults_of(|| {
             for page in 0..self.pages() {
@@ -295,30 +296,32 @@ impl MappedArea {
         }
     }
 
-    /// mprotect(2) of all of it.
+    /// Makes all of it read-only or writable, by mprotect(2).
     pub fn protect(&self, writable: bool) -> Result<()> {
-        use rustix::mm::MprotectFlags as Flags;
         let flags = if writable {
-            Flags::READ | Flags::WRITE
+            MprotectFlags::READ | MprotectFlags::WRITE
         } else {
-            Flags::READ
+            MprotectFlags::READ
         };
         // SAFETY: the mapping is ours; while it is read-only nobody writes to it.
         unsafe { rustix::mm::mprotect(self.start.cast(), self.length as usize, flags) }
             .with_context(|| format!("mprotect of {:#x?}", self.range()))
     }
 
-    /// mprotect(2) of all of it: a mapping of its own, and writable all the time.
+    /// Makes it a mapping of its own or not, by mprotect(2); it stays writable all the time.
     pub fn set_apart(&self, apart: bool) -> Result<()> {
-        use rustix::mm::MprotectFlags as Flags;
-        let executable = if apart { Flags::EXEC } else { Flags::empty() };
-        let flags = Flags::READ | Flags::WRITE | executable;
+        let executable = if apart {
+            MprotectFlags::EXEC
+        } else {
+            MprotectFlags::empty()
+        };
+        let flags = MprotectFlags::READ | MprotectFlags::WRITE | executable;
         // SAFETY: the mapping is ours; nobody executes what is in it.
         unsafe { rustix::mm::mprotect(self.start.cast(), self.length as usize, flags) }
             .with_context(|| format!("mprotect of {:#x?}", self.range()))
     }
 
-    /// mremap(2) in place: it has so many pages more.
+    /// Appends pages in place, by mremap(2).
     pub fn grow(&mut self, pages: u64) -> Result<()> {
         let (old, new) = (self.length, self.length + pages * PAGE_SIZE);
         let flags = rustix::mm::MremapFlags::empty();
@@ -329,24 +332,25 @@ impl MappedArea {
         Ok(())
     }
 
-    /// mlock(2) of all of it.
+    /// Locks all of it, by mlock(2).
     pub fn lock(&self) -> Result<()> {
         // SAFETY: the mapping is ours; locking changes no content.
         unsafe { rustix::mm::mlock(self.start.cast(), self.length as usize) }
             .with_context(|| format!("mlock of {:#x?}", self.range()))
     }
 
-    /// mremap(2) of all of it to another place.
+    /// Moves all of it to another place, by mremap(2).
     pub fn move_to(&self, place: u64) -> Result<Self> {
         self.move_to_address(FIRST + place * STRIDE)
     }
 
-    /// mremap(2) of all of it to an address where nothing is.
+    /// Moves all of it to an address where nothing is mapped, by mremap(2).
     pub fn move_to_address(&self, address: u64) -> Result<Self> {
         self.remap(address, MremapFlags::MAYMOVE)
     }
 
-    /// mremap(2) of its pages to an address where nothing is; the mapping stays, and is empty.
+    /// Moves its pages to an address where nothing is mapped, by mremap(2); the mapping stays and
+    /// is empty.
     pub fn move_pages_to_address(&self, address: u64) -> Result<Self> {
         self.remap(address, MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP)
     }
@@ -363,7 +367,7 @@ impl MappedArea {
         })
     }
 
-    /// munmap(2) of all of it; it must not be touched any more.
+    /// Unmaps all of it, by munmap(2); it must not be touched any more.
     pub fn unmap(&self) -> Result<()> {
         // SAFETY: the mapping is ours and nothing refers to it.
         unsafe { rustix::mm::munmap(self.start.cast(), self.length as usize) }
@@ -371,7 +375,7 @@ impl MappedArea {
     }
 }
 
-/// What `work` cost this thread in page faults, each counted when the kernel completes it.
+/// The page faults that `work` costs this thread; each counts when the kernel completes it.
 pub fn faults_of(work: impl FnOnce()) -> u64 {
     let before = completed_faults();
     work();
@@ -430,7 +434,7 @@ fn of_file(
     }
 }
 
-/// A file that is gone when it is closed and unmapped.
+/// A file without a name, which is gone once it is closed and unmapped.
 fn unnamed(directory: &Path) -> Result<File> {
     let path = directory.join(format!("uffdwp-workload.{}", std::process::id()));
     let create = || -> io::Result<File> {

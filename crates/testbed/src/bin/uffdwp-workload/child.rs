@@ -1,4 +1,4 @@
-//! A forked process and the line to it: a 64-bit word at a time in both directions.
+//! A forked process, and two pipes that carry 64-bit words to and from it.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, Result, bail};
 
-/// One end of the line.
+/// One end of a pair of pipes.
 #[derive(Debug)]
 pub struct WordPipe {
     from: File,
@@ -14,7 +14,7 @@ pub struct WordPipe {
 }
 
 impl WordPipe {
-    /// Words come from one pipe and go to another.
+    /// Receives words from one pipe and sends them to the other.
     pub fn new(from: OwnedFd, to: OwnedFd) -> Self {
         Self {
             from: from.into(),
@@ -22,14 +22,14 @@ impl WordPipe {
         }
     }
 
-    /// Sends a word.
+    /// Sends a word; fails if the other process is gone.
     pub fn send(&mut self, word: u64) -> Result<()> {
         self.to
             .write_all(&word.to_ne_bytes())
             .context("the other process is gone")
     }
 
-    /// Waits for a word.
+    /// Waits for a word; fails if the other process is gone.
     pub fn receive(&mut self) -> Result<u64> {
         let mut word = [0; 8];
         self.from
@@ -38,7 +38,7 @@ impl WordPipe {
         Ok(u64::from_ne_bytes(word))
     }
 
-    /// Both ends of a new line.
+    /// Two ends that are connected.
     fn pair() -> Result<(Self, Self)> {
         let pipe = || rustix::pipe::pipe().context("cannot make a pipe");
         let (there, back) = (pipe()?, pipe()?);
@@ -46,7 +46,7 @@ impl WordPipe {
     }
 }
 
-/// A child; it ends when its line is closed, at the latest when this process ends.
+/// A child, which ends when its pipe closes, at the latest when this process ends.
 #[derive(Debug)]
 pub struct ForkedChild {
     pid: u32,
@@ -54,13 +54,15 @@ pub struct ForkedChild {
 }
 
 impl ForkedChild {
-    /// Forks; the child runs `body` until it fails, as it does when the line closes, and then exits.
+    /// Forks; the child runs `body` until that fails, at the latest because the pipe closes, and
+    /// exits.
     ///
-    /// With other threads running, `body` may use nothing that they could hold a lock on: no
-    /// allocation, only memory accesses and the line.
+    /// If other threads run, `body` may use nothing that they might have locked: no allocation,
+    /// only memory accesses and the pipe.
     pub fn fork(body: impl FnOnce(&mut WordPipe) -> Result<()>) -> Result<Self> {
         let (ours, mut theirs) = WordPipe::pair()?;
-        // SAFETY: the child only runs `body`, which the caller keeps free of others' locks, and _exit.
+        // SAFETY: the child only runs `body`, which the caller keeps free of others' locks, and
+        // _exit.
         match unsafe { libc::fork() } {
             -1 => bail!("cannot fork: {}", std::io::Error::last_os_error()),
             0 => {
@@ -76,12 +78,12 @@ impl ForkedChild {
         }
     }
 
-    /// Its process id.
+    /// Pid of the child.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The line to it.
+    /// The pipe to the child.
     pub fn line(&mut self) -> &mut WordPipe {
         &mut self.line
     }

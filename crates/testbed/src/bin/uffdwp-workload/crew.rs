@@ -1,4 +1,4 @@
-//! Threads that wait for work, started before anything is measured.
+//! Threads that wait for work and are started before anything is measured.
 
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
@@ -7,20 +7,20 @@ use anyhow::{Context as _, Result};
 
 type CrewWork = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// Threads that all do the same work at the same time, each with its number.
+/// Threads that do the same work at the same time, each with its number.
 #[derive(Clone)]
 pub struct ThreadCrew(Arc<CrewState>);
 
 struct CrewState {
     work: Mutex<CrewWork>,
-    /// CrewWork is there; all threads and the one that gives it meet here.
+    /// All threads and whoever gives them work meet here before it.
     start: Barrier,
-    /// CrewWork is done.
+    /// They meet here after it.
     end: Barrier,
 }
 
 impl ThreadCrew {
-    /// Starts `count` threads; they live as long as the process.
+    /// Starts `count` threads, which live as long as the process.
     pub fn start(count: u64) -> Result<Self> {
         let meeting = count as usize + 1;
         let crew = Self(Arc::new(CrewState {
@@ -42,7 +42,7 @@ impl ThreadCrew {
         Ok(crew)
     }
 
-    /// Has every thread do `work` and waits for all of them.
+    /// Lets every thread do `work`, and waits for all of them.
     pub fn run(&self, work: impl Fn(u64) + Send + Sync + 'static) {
         *self.0.work.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(work);
         self.go();

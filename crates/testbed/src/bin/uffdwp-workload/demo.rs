@@ -1,4 +1,5 @@
-//! A little of everything, forever and gently: something to look at for who has just installed the agent.
+//! A little of everything, gently and for ever: something to look at for those who have just
+//! installed the agent.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use crate::area::{MappedArea, MemoryKind};
 use crate::handler::SyncHandler;
 use crate::needs::{MachineFacts, TestNeed};
 
-/// One thread with one area.
+/// A thread with an area that it writes for ever.
 struct DemoPart {
     name: &'static str,
     about: &'static str,
     mode: WpMode,
     kind: MemoryKind,
     needs: &'static [TestNeed],
-    /// Drop the pages before each round, so that markers are armed instead of pages.
+    /// Whether to drop the pages before each round, so that markers are armed instead.
     empties: bool,
 }
 
@@ -68,12 +69,12 @@ const PARTS: &[DemoPart] = &[
     },
 ];
 
-/// Pages of 4 KiB per area: 1 MiB.
+/// Pages of 4 KiB per area, 1 MiB in all.
 const PAGES: u64 = 256;
-/// A page is written this often, a round is over when all are.
+/// The pause after the write to each page; a round writes all of them.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts what this kernel can do and stays until SIGTERM or SIGINT.
+/// Starts what this kernel supports, and stays until SIGTERM or SIGINT.
 pub fn run(directory: &Path) -> Result<()> {
     let facts = MachineFacts::gather(directory)?;
     for (place, part) in PARTS.iter().enumerate() {
@@ -120,12 +121,13 @@ fn write_forever(part: &DemoPart, uffd: &Userfaultfd, area: &MappedArea) -> Resu
     area.write_all();
     loop {
         match (part.empties, part.kind) {
-            // Anonymous memory forgets that it was armed: empty it first, then arm nothing.
+            // Anonymous memory that is emptied forgets that it was armed: empty it first, then arm
+            // the holes.
             (true, MemoryKind::Anon) => {
                 area.advise(Advice::LinuxDontNeed)?;
                 uffd.arm(&area.range())?;
             }
-            // Shmem remembers: arm pages, then empty it.
+            // Shmem remembers: arm the pages, then empty it.
             (true, _) => {
                 uffd.arm(&area.range())?;
                 area.advise(Advice::LinuxDontNeed)?;

@@ -1,4 +1,4 @@
-//! The handler of sync mode: one thread that reads messages and lets the writers go on.
+//! The handler of sync mode: a thread that reads messages and lets the writers continue.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use rustix::event::epoll;
 use uffd::{PAGE_SIZE, UffdFeatures, UffdMessage, Userfaultfd};
 
-/// A running handler; its thread lives as long as the process.
+/// A running handler, whose thread lives as long as the process.
 #[derive(Clone, Debug)]
 pub struct SyncHandler(Arc<SyncHandlerState>);
 
@@ -19,12 +19,12 @@ pub struct SyncHandler(Arc<SyncHandlerState>);
 struct SyncHandlerState {
     /// Faults answered so far.
     faults: AtomicU64,
-    /// How many bytes around a fault are resolved at once: the page, 4 KiB or 2 MiB.
+    /// How many bytes to resolve for each fault: a page of 4 KiB or 2 MiB.
     unit: AtomicU64,
 }
 
 impl SyncHandler {
-    /// Starts the thread and waits until it has all the memory it will need.
+    /// Starts the thread, and waits until it has all the memory that it will need.
     pub fn start(uffd: Arc<Userfaultfd>) -> Result<Self> {
         let shared = Arc::new(SyncHandlerState {
             faults: AtomicU64::new(0),
@@ -37,7 +37,7 @@ impl SyncHandler {
             crate::warm_up();
             started.wait();
             if let Err(error) = serving.run() {
-                // Writers wait for this thread: without it the row would hang.
+                // Writers wait for this thread, and without it the row would hang.
                 eprintln!("uffdwp-workload: the fault handler failed: {error:#}");
                 std::process::exit(1);
             }
@@ -55,17 +55,17 @@ impl SyncHandler {
         self.0.unit.store(bytes, Ordering::Relaxed);
     }
 
-    /// Faults answered so far, of this process and of forked ones.
+    /// Faults answered so far, in this process and in forked ones.
     pub fn faults(&self) -> u64 {
         self.0.faults.load(Ordering::Relaxed)
     }
 }
 
-/// While a fork waits for its message to be read, glibc holds the locks of malloc: up to reading, this thread must not
-/// allocate. Hence the buffers.
+/// What the thread works with. While a fork waits for its message to be read, glibc holds the locks
+/// of malloc, so the thread must not allocate before it reads: hence the buffers.
 struct SyncHandlerThread {
     handler: SyncHandler,
-    /// Ours first, then one per child that a fork message announced.
+    /// Ours first, then one for each child that a fork message announced.
     uffds: Vec<Arc<Userfaultfd>>,
     epoll: OwnedFd,
     messages: Vec<UffdMessage>,
@@ -120,7 +120,7 @@ impl SyncHandlerThread {
                 write_protect: true,
                 ..
             } => {
-                // Counted first: the writer goes on as soon as it is resolved.
+                // Count first: the writer continues as soon as the fault is resolved.
                 self.handler.0.faults.fetch_add(1, Ordering::Relaxed);
                 uffd.resolve(&self.unit_at(address))?;
             }
@@ -142,7 +142,7 @@ impl SyncHandlerThread {
     }
 }
 
-/// Whether somebody must read messages: in async mode only the events need it.
+/// Whether somebody must read messages: in async mode, only events have any.
 pub fn is_needed(features: UffdFeatures) -> bool {
     let events = UffdFeatures::EVENT_FORK | UffdFeatures::EVENT_REMAP;
     !features.is_async() || features & events != UffdFeatures::default()

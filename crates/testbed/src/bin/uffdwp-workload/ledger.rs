@@ -1,4 +1,4 @@
-//! What the metrics must say afterwards: each row writes down the events it causes.
+//! What the metrics must say afterwards: each row records the events that it causes.
 
 use serde::Serialize;
 use tracker_ebpf::{FaultEntry, MarkerEvent, TableCause, WpMode};
@@ -7,32 +7,32 @@ use uffd::PAGE_SIZE;
 use crate::area::MappedArea;
 use crate::tables::PageTables;
 
-/// One series and its value, as on `/metrics`. `vma` is `None` for what is counted per process:
-/// freed tables, and tables outside of registered VMAs.
+/// One series and its value, as on `/metrics`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExpectedSample {
-    /// Name of the metric family.
+    /// The family of the series.
     pub family: &'static str,
-    /// The process.
+    /// Pid of the process.
     pub pid: u32,
-    /// First address of the VMA.
+    /// First address of the VMA; `None` for what is counted per process: freed tables, and tables
+    /// outside registered VMAs.
     #[serde(serialize_with = "as_hex")]
     pub vma: Option<u64>,
-    /// The remaining labels in the family's order, backing first where it has one.
+    /// The other labels in the order of the family, backing first if it has one.
     pub labels: Vec<(&'static str, &'static str)>,
-    /// What was gained (counters) or is (gauges).
+    /// How much a counter gained, or the value of a gauge.
     pub value: u64,
-    /// The same is true of further VMAs.
+    /// The VMAs of which the same is true.
     #[serde(skip_serializing_if = "VmaRepeat::is_once")]
     pub repeat: VmaRepeat,
 }
 
-/// VMAs of which the same is foretold: `count` of them, their starts `stride` bytes apart.
+/// VMAs of which the same is foretold, at equal distances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct VmaRepeat {
-    /// How many, with the first.
+    /// How many VMAs, with the first.
     pub count: u64,
-    /// Distance of their starts in bytes.
+    /// Distance of their starts, in bytes.
     pub stride: u64,
 }
 
@@ -51,22 +51,22 @@ fn as_hex<S: serde::Serializer>(vma: &Option<u64>, to: S) -> Result<S::Ok, S::Er
     vma.map(|start| format!("{start:x}")).serialize(to)
 }
 
-/// The expected samples of a row; series that are not in it do not change.
+/// The expected samples of a row; other series do not change.
 #[derive(Debug)]
 pub struct EventLedger {
-    /// The process whose events are written down next.
+    /// The process whose events are recorded next.
     pid: u32,
-    /// The VMAs they are written down for.
+    /// The VMAs for which they are recorded.
     repeat: VmaRepeat,
     samples: Vec<ExpectedSample>,
-    /// Allocated less freed in our own process.
+    /// Tables allocated less tables freed in our own process.
     tables: i64,
-    /// Areas of our own process with the pages armed at the end.
+    /// Areas of our own process, with the number of pages armed at the end.
     armed: Vec<(MappedArea, u64)>,
 }
 
 impl EventLedger {
-    /// An empty one for this process. Its memory is allocated before a row is measured.
+    /// An empty ledger for this process. It allocates memory now, before a row is measured.
     pub fn new() -> Self {
         Self {
             pid: std::process::id(),
@@ -77,21 +77,21 @@ impl EventLedger {
         }
     }
 
-    /// Writes down what happens to another process.
+    /// Records what happens to another process.
     pub fn of_process(&mut self, pid: u32, write: impl FnOnce(&mut Self)) {
         let own = std::mem::replace(&mut self.pid, pid);
         write(self);
         self.pid = own;
     }
 
-    /// Writes down what happens to each of `count` VMAs, of which the first is named.
+    /// Records what happens to each of `count` VMAs; `write` names the first.
     pub fn of_each(&mut self, count: u64, stride: u64, write: impl FnOnce(&mut Self)) {
         let once = std::mem::replace(&mut self.repeat, VmaRepeat { count, stride });
         write(self);
         self.repeat = once;
     }
 
-    /// `uffdwp_faults_total`.
+    /// Adds to `uffdwp_faults_total`.
     pub fn faults(&mut self, area: &MappedArea, mode: WpMode, entry: FaultEntry, count: u64) {
         let labels = [
             ("backing", area.kind.backing()),
@@ -101,18 +101,18 @@ impl EventLedger {
         self.add("uffdwp_faults_total", Some(area), &labels, count);
     }
 
-    /// `uffdwp_markers_total`.
+    /// Adds to `uffdwp_markers_total`.
     pub fn markers(&mut self, area: &MappedArea, event: MarkerEvent, count: u64) {
         let labels = [("backing", area.kind.backing()), ("event", event.as_str())];
         self.add("uffdwp_markers_total", Some(area), &labels, count);
     }
 
-    /// `uffdwp_page_tables_allocated_total` of a registered area.
+    /// Adds to `uffdwp_page_tables_allocated_total` of a registered area.
     pub fn tables(&mut self, area: &MappedArea, cause: TableCause, tables: PageTables) {
         self.add_tables(Some(area), Some(area.kind.backing()), cause, tables);
     }
 
-    /// `uffdwp_page_tables_allocated_total` of memory that is not registered (any more).
+    /// Adds to `uffdwp_page_tables_allocated_total` of memory that is not registered (any more).
     pub fn untracked_tables(&mut self, cause: TableCause, tables: PageTables) {
         self.add_tables(None, None, cause, tables);
     }
@@ -138,7 +138,7 @@ impl EventLedger {
         }
     }
 
-    /// `uffdwp_page_tables_freed_total`, which is per process.
+    /// Adds to `uffdwp_page_tables_freed_total`, which is per process.
     pub fn freed(&mut self, tables: PageTables) {
         for (level, count) in tables.by_level() {
             let labels = [("level", level.as_str())];
@@ -149,7 +149,8 @@ impl EventLedger {
         }
     }
 
-    /// `uffdwp_pages` and `uffdwp_vma_bytes` at the end: `armed` of 4 KiB, all others written.
+    /// Sets `uffdwp_pages` and `uffdwp_vma_bytes` at the end: `armed` pages of 4 KiB, all others
+    /// written.
     pub fn pages(&mut self, area: &MappedArea, armed: u64) {
         let backing = ("backing", area.kind.backing());
         let written = area.pages() - armed;
@@ -176,22 +177,22 @@ impl EventLedger {
         }
     }
 
-    /// The samples, in the order they were written down.
+    /// The samples in the order in which they were recorded.
     pub fn samples(&self) -> &[ExpectedSample] {
         &self.samples
     }
 
-    /// What `VmPTE` of our own process gains, in tables.
+    /// How many tables `VmPTE` of our own process gains.
     pub fn table_balance(&self) -> i64 {
         self.tables
     }
 
-    /// Areas of our own process with the pages armed at the end.
+    /// Areas of our own process, with the number of pages armed at the end.
     pub fn armed(&self) -> &[(MappedArea, u64)] {
         &self.armed
     }
 
-    /// Messages that handlers receive in all: sync faults on pages, not on markers.
+    /// How many messages handlers receive: sync faults on pages, not on markers.
     pub fn messages(&self) -> u64 {
         let is_message = |sample: &&ExpectedSample| {
             sample.family == "uffdwp_faults_total"
@@ -209,7 +210,7 @@ impl EventLedger {
         self.pid == std::process::id()
     }
 
-    /// Adds to a counter; nothing added leaves no sample.
+    /// Adds to a counter; adding nothing leaves no sample.
     fn add(
         &mut self,
         family: &'static str,
@@ -235,7 +236,7 @@ impl EventLedger {
         }
     }
 
-    /// Sets a gauge, which is there at 0 too.
+    /// Sets a gauge, which exists at 0 too.
     fn gauge(
         &mut self,
         family: &'static str,

@@ -1,8 +1,9 @@
 //! `uffdwp-workload`: uffd-wp in all its forms, with a known number of events.
 //!
-//! For who is new to it: `demo` makes series move, and the rows are an introduction to userfaultfd write-protection by
-//! example. For tests it is the oracle: a row prints what every metric must say, and checks on its own what can be seen
-//! without probes (page tables, messages, page faults, armed pages).
+//! To newcomers, `demo` shows series that move, and the rows are an introduction to userfaultfd
+//! write-protection by example. To tests it is the oracle: a row prints what every metric must say,
+//! and checks itself what can be seen without probes (page tables, messages, page faults, armed
+//! pages).
 
 mod area;
 mod child;
@@ -44,30 +45,31 @@ struct WorkloadArguments {
 enum WorkloadCommand {
     /// Print every row and what it does
     List,
-    /// Print, as one JSON line, what the self-test found
-    MachineFacts {
-        /// Where files are made
+    /// Print what the self-test found, as one line of JSON
+    Facts {
+        /// Directory for files
         #[arg(long, default_value_os_t = std::env::temp_dir())]
         dir: PathBuf,
     },
-    /// Run one row and print, as JSON lines, what the metrics must say afterwards
+    /// Run one row and print what the metrics must say afterwards, as lines of JSON
     Run(RunArguments),
-    /// Write into another process as it says on standard input
+    /// Write into another process, as standard input says
     #[command(hide = true)]
     WriteInto { pid: u32 },
     /// Map and touch memory as standard input says
     #[command(hide = true)]
     Script {
-        /// Where files are made
+        /// Directory for files
         #[arg(long, default_value_os_t = std::env::temp_dir())]
         dir: PathBuf,
     },
-    /// Do, as standard input says, what is reported as written without a change, and what changes without a report
+    /// Do what is reported as written without a change, and what changes without a report, as
+    /// standard input says
     #[command(hide = true)]
     Scenarios(scenarios::ScenarioArguments),
-    /// Run a little of everything, gently, until SIGTERM or SIGINT
+    /// Do a little of everything, gently, until SIGTERM or SIGINT
     Demo {
-        /// Where files are made
+        /// Directory for files
         #[arg(long, default_value_os_t = std::env::temp_dir())]
         dir: PathBuf,
     },
@@ -77,28 +79,28 @@ enum WorkloadCommand {
 struct RunArguments {
     /// Name of the row, as `list` prints it
     row: String,
-    /// Pages of 4 KiB per area, at most 4,194,304 (16 GiB); huge pages are rounded up to whole ones
+    /// Pages of 4 KiB per area, at most 4,194,304 (16 GiB), rounded up to whole huge pages
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(2..=4 << 20))]
     pages: u64,
-    /// Threads, in the rows that use several
+    /// Threads, in rows that use several
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: u64,
-    /// Rounds of arming and writing, in the rows that repeat
+    /// Rounds of arming and writing, in rows that repeat
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Where files are made; rows about files need one that is not on tmpfs
+    /// Directory for files; rows about files need one that is not on tmpfs
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
-    /// Stay after the end until SIGTERM or SIGINT
+    /// Stay until SIGTERM or SIGINT
     #[arg(long)]
     hold: bool,
     /// Wait for a newline on standard input after `ready` and after `done`
     #[arg(long)]
     step: bool,
-    /// Use the facts in this file, printed by `facts`, so that no self-test comes before the row
+    /// Use the facts in this file, printed by `facts`, so that no self-test runs before the row
     #[arg(long)]
     facts: Option<PathBuf>,
-    /// Wait for a newline before anything, even the self-test, uses userfaultfd
+    /// Wait for a newline before anything uses userfaultfd, even the self-test
     #[arg(long)]
     wait_for_newline: bool,
 }
@@ -106,14 +108,14 @@ struct RunArguments {
 fn main() -> ExitCode {
     let result = match WorkloadArguments::parse().command {
         WorkloadCommand::List => list(),
-        WorkloadCommand::MachineFacts { dir } => MachineFacts::gather(&dir)
+        WorkloadCommand::Facts { dir } => MachineFacts::gather(&dir)
             .and_then(|facts| run::print(&facts))
             .map(|()| RowOutcome::Agrees),
         WorkloadCommand::Demo { dir } => {
             signals::block();
             demo::run(&dir).map(|()| RowOutcome::Agrees)
         }
-        // It serves until its parent is gone, which is no failure.
+        // It serves until its parent is gone, which is not a failure.
         WorkloadCommand::WriteInto { pid } => {
             writer::serve(pid).or(Ok(())).map(|()| RowOutcome::Agrees)
         }
@@ -126,7 +128,7 @@ fn main() -> ExitCode {
     match result {
         Ok(RowOutcome::Agrees | RowOutcome::Skipped) => ExitCode::SUCCESS,
         Ok(RowOutcome::Differs) => {
-            eprintln!("uffdwp-workload: the kernel did something else than foretold: see checks");
+            eprintln!("uffdwp-workload: the kernel did not do what was foretold: see checks");
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -183,7 +185,7 @@ fn list() -> anyhow::Result<RowOutcome> {
     Ok(RowOutcome::Agrees)
 }
 
-/// Touches the stack and the heap this thread will use, so that no page table is allocated for them later.
+/// Touches the stack and heap that this thread will use, so that they need no page tables later.
 fn warm_up() {
     let stack = [1u8; 128 << 10];
     std::hint::black_box(&stack);

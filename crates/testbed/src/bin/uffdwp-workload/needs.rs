@@ -1,4 +1,4 @@
-//! What a row needs of the kernel and of the machine, decided by what was seen, never by version.
+//! What a row needs from kernel and machine, decided by what they do, never by version.
 
 use std::fmt;
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use uffd::{HugetlbPool, KernelBehaviour, UffdFeatures, Userfaultfd, self_test};
 
-/// A row cannot run here; the text says what is missing. It is no failure.
+/// Says what is missing, so that a row or scenario cannot run here. It is not a failure.
 #[derive(Debug)]
 pub struct SkipReason(pub String);
 
@@ -20,10 +20,10 @@ impl fmt::Display for SkipReason {
 
 impl std::error::Error for SkipReason {}
 
-/// One thing a row needs.
+/// Something that a row or scenario needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TestNeed {
-    /// The kernel resolves write-protect faults itself.
+    /// A kernel that resolves write-protect faults itself.
     Async,
     /// Markers in anonymous memory.
     AnonMarkers,
@@ -31,9 +31,9 @@ pub enum TestNeed {
     ShmemMarkers,
     /// `PAGEMAP_SCAN`.
     Scan,
-    /// A userfaultfd that handles faults of the kernel too.
+    /// A userfaultfd that also handles faults of the kernel.
     KernelFaults,
-    /// A hugetlb pool.
+    /// A pool of hugetlb pages.
     Hugetlb,
     /// Transparent huge pages of anonymous memory.
     Thp,
@@ -43,27 +43,27 @@ pub enum TestNeed {
     RegularFile,
 }
 
-/// What was seen of this kernel and machine.
+/// What this kernel and machine can do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MachineFacts {
-    /// The self-test's outcome.
+    /// The outcome of the self-test.
     pub kernel: KernelBehaviour,
-    /// This process may handle faults of the kernel.
+    /// Whether this process may handle faults of the kernel.
     pub kernel_faults: bool,
-    /// `/sys/kernel/mm/transparent_hugepage/enabled`.
+    /// Content of `/sys/kernel/mm/transparent_hugepage/enabled`.
     pub thp: String,
-    /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled`.
+    /// Content of `/sys/kernel/mm/transparent_hugepage/shmem_enabled`.
     pub shmem_thp: String,
-    /// Where files are made.
+    /// Directory for files.
     pub directory: PathBuf,
-    /// That directory is on tmpfs, whose files are shmem.
+    /// Whether that directory is on tmpfs, whose files are shmem.
     pub directory_is_tmpfs: bool,
 }
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 impl MachineFacts {
-    /// Looks at everything.
+    /// Finds out everything.
     pub fn gather(directory: &Path) -> Result<Self> {
         let setting = |name| {
             let path = format!("/sys/kernel/mm/transparent_hugepage/{name}");
@@ -87,7 +87,7 @@ impl MachineFacts {
             .with_context(|| format!("{} is not the output of `facts`", file.display()))
     }
 
-    /// Refuses with the reason if something is missing.
+    /// Fails with the reason if it is missing.
     pub fn check(&self, need: TestNeed) -> Result<(), SkipReason> {
         self.missing(need)
             .map_or(Ok(()), |reason| Err(SkipReason(reason)))
@@ -102,13 +102,14 @@ impl MachineFacts {
             ),
             TestNeed::AnonMarkers => unless(
                 self.kernel.anonymous_markers,
-                "this kernel installs no markers in anonymous memory (UFFD_FEATURE_WP_UNPOPULATED, 6.4)",
+                "this kernel has no markers in anonymous memory (UFFD_FEATURE_WP_UNPOPULATED, 6.4)",
             ),
             TestNeed::ShmemMarkers => unless(
                 self.kernel
                     .features
                     .contains(UffdFeatures::WP_HUGETLBFS_SHMEM),
-                "this kernel write-protects no shmem or hugetlb (UFFD_FEATURE_WP_HUGETLBFS_SHMEM, 5.19)",
+                "this kernel write-protects no shmem or hugetlb \
+                 (UFFD_FEATURE_WP_HUGETLBFS_SHMEM, 5.19)",
             ),
             TestNeed::Scan => unless(
                 self.kernel.written.is_some(),
@@ -116,7 +117,8 @@ impl MachineFacts {
             ),
             TestNeed::KernelFaults => unless(
                 self.kernel_faults,
-                "handling faults of the kernel needs root, CAP_SYS_PTRACE or vm.unprivileged_userfaultfd=1",
+                "handling faults of the kernel needs root, CAP_SYS_PTRACE or \
+                 vm.unprivileged_userfaultfd=1",
             ),
             TestNeed::Hugetlb => match self.kernel.hugetlb {
                 HugetlbPool::Available => None,
@@ -129,11 +131,13 @@ impl MachineFacts {
             },
             TestNeed::Thp => unless(
                 allows(&self.thp),
-                "transparent huge pages are off: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
+                "transparent huge pages are off: \
+                 echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
             ),
             TestNeed::ShmemThp => unless(
                 allows(&self.shmem_thp),
-                "transparent huge pages of shmem are off: echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
+                "transparent huge pages of shmem are off: \
+                 echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
             ),
             TestNeed::RegularFile => self.directory_is_tmpfs.then(|| {
                 format!(
@@ -145,7 +149,8 @@ impl MachineFacts {
     }
 }
 
-/// Whether a sysfs choice such as `always [madvise] never` lets an advised area have huge pages.
+/// Whether a sysfs setting such as `always [madvise] never` gives huge pages to areas that ask for
+/// them.
 fn allows(setting: &str) -> bool {
     [
         "[always]",

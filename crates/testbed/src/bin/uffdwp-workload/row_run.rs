@@ -1,4 +1,4 @@
-//! What a row works with: its userfaultfd, its helpers, and the ledger it writes into.
+//! What a row works with: its userfaultfd, its helpers, and the ledger that it writes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,44 +20,44 @@ use crate::needs::{MachineFacts, SkipReason};
 use crate::rows::WorkloadRow;
 use crate::writer::RemoteWriter;
 
-/// How big a row is.
+/// The size of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct RowSize {
     /// Pages of 4 KiB per area.
     pub pages: u64,
-    /// Threads of the rows that use several.
+    /// Threads, in rows that use several.
     pub threads: u64,
-    /// Rounds of arming and writing, in the rows that repeat.
+    /// Rounds of arming and writing, in rows that repeat.
     pub rounds: u64,
 }
 
-/// Two numbers that must be equal.
+/// A comparison of two numbers that must be equal.
 #[derive(Debug, Serialize)]
 pub struct RowCheck {
     /// What was measured.
     pub what: &'static str,
-    /// What the row foretold.
+    /// The number that the row foretold.
     pub expected: i64,
-    /// What the kernel says.
+    /// The number that the kernel reports.
     pub measured: i64,
 }
 
-/// A row in the making. Everything is allocated before the row starts, so that the page tables it
-/// is measured by are only its own.
+/// A run of a row. Everything is allocated before the row starts, so that all page tables that are
+/// measured are its own.
 pub struct RowRun {
-    /// How big it is.
+    /// Size of the row.
     pub size: RowSize,
-    /// What was seen of this kernel.
+    /// What this kernel and machine can do.
     pub facts: MachineFacts,
-    /// Who resolves its faults.
+    /// Whether the kernel or a handler resolves its faults.
     pub mode: WpMode,
-    /// Its userfaultfd.
+    /// The userfaultfd of the row.
     pub uffd: Arc<Userfaultfd>,
     /// What the metrics must say afterwards.
     pub expect: EventLedger,
-    /// Comparisons with what this process can see itself.
+    /// Comparisons with what this process sees itself.
     pub checks: Vec<RowCheck>,
-    /// Our own pagemap.
+    /// Pagemap of this process.
     pub pagemap: Pagemap,
     handler: Option<SyncHandler>,
     writer: Option<RemoteWriter>,
@@ -67,7 +67,8 @@ pub struct RowRun {
 }
 
 impl RowRun {
-    /// Prepares a row: the process that writes to us, the userfaultfd, its handler, the threads.
+    /// Prepares a row: the process that writes into ours, the userfaultfd, its handler, the
+    /// threads.
     pub fn prepare(
         row: &WorkloadRow,
         mode: WpMode,
@@ -129,7 +130,7 @@ impl RowRun {
         Ok(area)
     }
 
-    /// Maps and registers the next area and writes every unit: pages are there, and none is armed.
+    /// Maps and registers the next area and writes every unit: all pages are there, none is armed.
     pub fn populated(&mut self, kind: MemoryKind) -> Result<MappedArea> {
         let area = self.tracked(kind)?;
         let faults = area.write_all();
@@ -138,15 +139,15 @@ impl RowRun {
         Ok(area)
     }
 
-    /// As [`RowRun::populated`], and arms every page.
+    /// Like [`RowRun::populated`], and arms every page.
     pub fn armed(&mut self, kind: MemoryKind) -> Result<MappedArea> {
         let area = self.populated(kind)?;
         self.uffd.arm(&area.range())?;
         Ok(area)
     }
 
-    /// Maps and registers the next area and arms it while it is empty: it is full of markers, and has the tables
-    /// to hold them.
+    /// Maps and registers the next area and arms it while it is empty: it is full of markers, and
+    /// has the tables that hold them.
     pub fn marked(&mut self, kind: MemoryKind) -> Result<MappedArea> {
         let area = self.tracked(kind)?;
         self.uffd.arm(&area.range())?;
@@ -156,7 +157,7 @@ impl RowRun {
         Ok(area)
     }
 
-    /// Expects that every unit was written once while it was armed, and none is armed any more.
+    /// Expects that every unit was written once while armed, and that none is armed any more.
     pub fn expect_written(&mut self, area: &MappedArea) {
         self.expect
             .faults(area, self.mode, entry(area.kind), area.units());
@@ -171,7 +172,7 @@ impl RowRun {
             .markers(area, MarkerEvent::Consumed, area.units());
     }
 
-    /// Compares a number with what was foretold.
+    /// Compares a number with the one that was foretold.
     pub fn check(&mut self, what: &'static str, expected: u64, measured: u64) {
         self.checks.push(RowCheck {
             what,
@@ -194,7 +195,7 @@ impl RowRun {
             .context("this row was prepared without a writer process")
     }
 
-    /// Runs `work` on every thread of the crew, with its number, and waits for all.
+    /// Runs `work` on every thread of the crew, with its number, and waits for all of them.
     pub fn on_all_threads(&self, work: impl Fn(u64) + Send + Sync + 'static) -> Result<()> {
         self.crew
             .as_ref()
@@ -203,7 +204,7 @@ impl RowRun {
         Ok(())
     }
 
-    /// Keeps a child alive until the row is scraped.
+    /// Keeps a child alive until the process ends.
     pub fn keep(&mut self, child: ForkedChild) {
         self.children.push(child);
     }
@@ -213,12 +214,12 @@ impl RowRun {
         self.handler.as_ref()
     }
 
-    /// Messages the handler answered; `None` without a handler.
+    /// How many messages the handler answered; `None` without a handler.
     pub fn messages(&self) -> Option<u64> {
         self.handler.as_ref().map(SyncHandler::faults)
     }
 
-    /// Armed pages of a range, counted as the agent counts them.
+    /// The armed pages of an area, counted as the agent counts them.
     pub fn count_armed(&self, area: &MappedArea) -> Result<u64> {
         let method = CountMethod::choose(&self.facts.kernel, area.kind == MemoryKind::Hugetlb);
         let mut counter = PageCounter::new(area.range(), method);
@@ -245,7 +246,7 @@ pub fn halves(area: &MappedArea) -> [Range<u64>; 2] {
     [0..middle, middle..area.units()]
 }
 
-/// Sync mode asks for the features that make markers, as far as there are any.
+/// Sync mode asks for the features that make markers, as far as they are offered.
 fn features(mode: WpMode, events: UffdFeatures, offered: UffdFeatures) -> UffdFeatures {
     let own = match mode {
         WpMode::Async => UffdFeatures::WP_ASYNC,

@@ -1,4 +1,4 @@
-//! One row from start to end: prepare, do, compare with what this process can see itself, print.
+//! Runs a row: prepares it, does it, compares with what this process sees itself, prints.
 
 use std::io::{BufRead as _, Write as _};
 
@@ -11,7 +11,7 @@ use crate::needs::{MachineFacts, SkipReason, TestNeed};
 use crate::row_run::{RowCheck, RowRun, RowSize};
 use crate::rows::WorkloadRow;
 
-/// When to stop and wait.
+/// When to pause.
 #[derive(Clone, Copy, Debug)]
 pub struct RunSteps {
     /// Wait for a newline after `ready` and after `done`.
@@ -23,15 +23,15 @@ pub struct RunSteps {
 /// How a row ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RowOutcome {
-    /// Everything this process can see agrees with the expectation.
+    /// Everything that this process sees is as expected.
     Agrees,
-    /// Something does not; it was printed.
+    /// Something is not as expected, which was printed.
     Differs,
-    /// It cannot run here; the reason was printed.
+    /// It cannot run here, and the reason was printed.
     Skipped,
 }
 
-/// Runs a row and prints one JSON line per phase.
+/// Runs a row and prints one line of JSON per phase.
 pub fn run(
     row: &WorkloadRow,
     mode: WpMode,
@@ -92,7 +92,7 @@ fn try_run(
     })
 }
 
-/// What the kernel tells this process itself: page tables, messages, armed pages.
+/// Compares with what the kernel tells this process: page tables, messages, armed pages.
 fn compare(test: &mut RowRun, before: u64, after: u64) -> Result<()> {
     let tables = (after as i64 - before as i64) / PAGE_SIZE as i64;
     let expected = test.expect.table_balance();
@@ -128,7 +128,7 @@ fn own_page_table_bytes() -> Result<u64> {
     page_table_bytes(std::process::id())?.context("/proc/self/status has no VmPTE: mount /proc")
 }
 
-/// Prints one line at once.
+/// Prints one line of JSON at once.
 pub fn print(line: &impl serde::Serialize) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let line = serde_json::to_string(line)?;
@@ -137,7 +137,7 @@ pub fn print(line: &impl serde::Serialize) -> Result<()> {
         .context("cannot write to standard output")
 }
 
-/// Waits for a newline, or the end of standard input.
+/// Waits for a newline or the end of standard input, if `wanted`.
 pub fn wait_if(wanted: bool) -> Result<()> {
     if wanted {
         let mut line = Vec::new();

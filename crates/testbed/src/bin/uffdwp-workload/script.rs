@@ -1,32 +1,33 @@
-//! A process that does to its memory what each line on standard input says, and answers each with a line: what a test
-//! of a tracker needs to know exactly which pages were touched, how, and when. Its first line is `ready`.
+//! A process that does to its memory what each line on standard input says, and answers each with a
+//! line, so that the test of a tracker knows exactly which pages were touched, how, and when. Its
+//! first line is `ready`.
 //!
 //! | line | answer |
 //! |---|---|
 //! | `map KIND PAGES` | start and end of a new area, in hex |
 //! | `uffd` | number of a new userfaultfd of this process |
 //! | `close FD` | `ok` |
-//! | `store AREA VALUE THREADS PAGES` | `ok`, after so many threads stored a word to each page |
+//! | `store AREA VALUE THREADS PAGES` | `ok`, after that many threads stored a word to each page |
 //! | `load AREA PAGES` | `ok` |
 //! | `zap AREA PAGES` | `ok`, after `MADV_DONTNEED` of them |
 //! | `read AREA VALUE PAGES` | `ok`, after read(2) put a byte into each page |
-//! | `churn AREA SEED THREADS TIMES` | `ok`, after so many threads stored to and loaded from all pages so often |
+//! | `churn AREA SEED THREADS TIMES` | `ok`, after that many threads touched all pages that often |
 //! | `unmap AREA PAGES` | `ok` |
 //! | `map-at KIND ADDRESS PAGES` | as `map`, at an address in hex |
-//! | `remap AREA PAGES` | `ok`, after they were unmapped and mapped anew where they were |
+//! | `remap AREA PAGES` | `ok`, after they were unmapped and mapped anew at the same addresses |
 //! | `protect AREA PAGES` | `ok`, after they became read-only |
 //! | `unprotect AREA PAGES` | `ok`, after they became writable |
-//! | `grow AREA PAGES` | `ok`, after mremap(2) made it so much longer in place |
-//! | `move AREA` | start and end of a new area, to which mremap(2) moved that one |
-//! | `turmoil AREA SEED THREADS TIMES` | as `churn`, while mappings come, go, split and join |
+//! | `grow AREA PAGES` | `ok`, after mremap(2) made it that much longer in place |
+//! | `move AREA` | start and end of a new area, to which mremap(2) moved it |
+//! | `turmoil AREA SEED THREADS TIMES` | as `churn`, while mappings come, go, split and merge |
 //! | `own AREA` | number of a userfaultfd that this process registered for it |
-//! | `fork AREA VALUE PAGES` | `ok`, after a child stored to its copy, found all as it has to be, and ended |
+//! | `fork AREA VALUE PAGES` | `ok`, after a child stored to its copy, found it right, and ended |
 //! | `spawn` | `ok`, after a child of vfork(2) executed another program and ended |
-//! | `exec` | `ready`, as this program executed anew; no area is left |
-//! | `leave` | `ok`, by another thread: the first one has ended |
-//! | `exit STATUS` | none: it has ended |
+//! | `exec` | `ready`, from this program executed anew; no area is left |
+//! | `leave` | `ok`, from another thread: the first one has ended |
+//! | `exit STATUS` | none: the process has ended |
 //!
-//! AREA counts from 0 in the order of mapping. PAGES are of 4 KiB: `1,5-9`, the end included.
+//! AREA counts from 0 in the order of mapping. PAGES are of 4 KiB: `1,5-9`, with the end.
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _, stdin, stdout};
@@ -54,7 +55,7 @@ pub fn serve(directory: &Path) -> Result<()> {
         areas: Vec::new(),
         uffds: Vec::new(),
     };
-    // Who opens our /proc files must not do it before exec.
+    // Only now may others open our /proc files: before exec they would see another address space.
     answer("ready")?;
     if script.serve()? {
         let serving = thread::spawn(move || {
@@ -77,7 +78,7 @@ struct ScriptServer {
 }
 
 impl ScriptServer {
-    /// Serves until standard input ends, or, which is true, this thread is to leave.
+    /// Serves until standard input ends, or until `leave`; returns whether this thread must end.
     fn serve(&mut self) -> Result<bool> {
         for line in stdin().lines() {
             let line = line.context("cannot read the script")?;
@@ -231,7 +232,7 @@ impl ScriptServer {
     }
 }
 
-/// The threads take the pages in turns.
+/// Stores to each page; the threads take turns.
 fn store(area: &MappedArea, value: u64, threads: usize, pages: &[u64]) {
     thread::scope(|scope| {
         for first in 0..threads {
@@ -241,7 +242,7 @@ fn store(area: &MappedArea, value: u64, threads: usize, pages: &[u64]) {
     });
 }
 
-/// The kernel writes: read(2) of one byte into each page.
+/// Lets the kernel write one byte to each page, by read(2).
 fn read(area: &MappedArea, value: u8, pages: &[u64]) -> Result<()> {
     let memfd = rustix::fs::memfd_create("script", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut source = File::from(memfd);
@@ -253,7 +254,8 @@ fn read(area: &MappedArea, value: u8, pages: &[u64]) -> Result<()> {
     Ok(())
 }
 
-/// Every thread goes over the pages from a place of its own, so that they meet at the same ones, and stores or loads.
+/// Each thread stores to or loads from all pages, from a place of its own on, so that they meet at
+/// the same pages.
 fn churn(area: &MappedArea, seed: u64, threads: u64, times: u64) {
     thread::scope(|scope| {
         for thread in 0..threads {
@@ -317,7 +319,7 @@ mod tests {
         };
         assert!(script.obey("store 0 1 1 0").is_err(), "no area yet");
         let area = script.obey("map shared-anon 8");
-        // Another test of this process may hold the place.
+        // Another test in this process may have taken the address.
         let Ok(area) = area else { return };
         assert!(area.contains(' '), "{area}");
         for line in [

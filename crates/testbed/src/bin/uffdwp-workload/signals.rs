@@ -1,4 +1,4 @@
-//! Waiting for the end: SIGTERM and SIGINT.
+//! Waits for SIGTERM or SIGINT.
 
 use std::mem::MaybeUninit;
 
@@ -15,13 +15,13 @@ fn ending_signals() -> libc::sigset_t {
     }
 }
 
-/// Keeps the two for [`wait`]. Threads inherit this, so it comes before the first of them.
+/// Blocks both signals, for [`wait`]. Call it before the first thread starts: threads inherit it.
 pub fn block() {
     // SAFETY: the set is initialised; no old set is asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &ending_signals(), std::ptr::null_mut()) };
 }
 
-/// Waits for one of the two.
+/// Waits for either signal.
 pub fn wait() -> Result<()> {
     let mut signal = 0;
     // SAFETY: both pointers are to live variables.

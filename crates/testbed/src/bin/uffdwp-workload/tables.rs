@@ -1,4 +1,4 @@
-//! How many page tables a range needs: arithmetic over its address.
+//! How many page tables a range needs, by the arithmetic of its addresses.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use uffd::PMD_SIZE;
 
 use crate::area::MemoryKind;
 
-/// Page tables by level.
+/// Numbers of page tables by level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageTables {
     /// PTE tables, one per 2 MiB.
@@ -19,11 +19,11 @@ pub struct PageTables {
 }
 
 impl PageTables {
-    /// Those that a range needs which shares none with others.
+    /// The tables that a range needs if it shares none with others.
     pub fn of(range: &Range<u64>, kind: MemoryKind) -> Self {
         let spans = |size: u64| range.end.div_ceil(size) - range.start / size;
         let pte = match kind {
-            // A THP of anonymous memory carries a table for the day it is split.
+            // A THP of anonymous memory keeps a table for the day when it is split.
             MemoryKind::Hugetlb | MemoryKind::ShmemThp => 0,
             _ => spans(PMD_SIZE),
         };
@@ -34,7 +34,7 @@ impl PageTables {
         }
     }
 
-    /// Only PTE tables.
+    /// PTE tables and no others.
     pub fn pte(pte: u64) -> Self {
         Self {
             pte,
@@ -47,7 +47,7 @@ impl PageTables {
         Self { pud: 0, ..self }
     }
 
-    /// Each level with its count.
+    /// The number for each level.
     pub fn by_level(self) -> [(TableLevel, u64); 3] {
         [
             (TableLevel::Pte, self.pte),
@@ -56,7 +56,7 @@ impl PageTables {
         ]
     }
 
-    /// All levels together.
+    /// The tables of all levels.
     pub fn total(self) -> u64 {
         self.pte + self.pmd + self.pud
     }

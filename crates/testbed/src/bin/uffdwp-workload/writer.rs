@@ -1,6 +1,6 @@
-//! Another process that writes into this one, as debuggers and migration tools do.
+//! Another process that writes into ours, as debuggers and migration tools do.
 //!
-//! It is this program again, started afresh: after a fork our own pages would be copied at times of their choice.
+//! It runs this program anew, because after a fork our own pages would be copied at any time.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -15,13 +15,13 @@ use crate::child::WordPipe;
 /// How the other process writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMeans {
-    /// process_vm_writev(2).
+    /// By process_vm_writev(2).
     VmWritev,
-    /// `/proc/PID/mem`.
+    /// Through `/proc/PID/mem`.
     ProcMem,
 }
 
-/// The other process, told over a pipe where to write one byte at a time.
+/// The other process, which is told through a pipe where to write a byte.
 #[derive(Debug)]
 pub struct RemoteWriter {
     line: WordPipe,
@@ -30,7 +30,7 @@ pub struct RemoteWriter {
 }
 
 impl RemoteWriter {
-    /// Starts it. It may write to us: we tell Yama so.
+    /// Starts it, and tells Yama that it may write into this process.
     pub fn start() -> Result<Self> {
         let mut process = Command::new("/proc/self/exe")
             .args(["write-into", &std::process::id().to_string()])
@@ -55,7 +55,7 @@ impl RemoteWriter {
         })
     }
 
-    /// Has it write one byte to each unit of `area`.
+    /// Makes it write one byte to each unit of `area`.
     pub fn write(&mut self, area: &MappedArea, means: WriteMeans) -> Result<()> {
         for unit in 0..area.units() {
             let address = area.address(unit).addr() as u64;
@@ -73,8 +73,8 @@ impl RemoteWriter {
     }
 }
 
-/// The other process: an order is an address, its lowest bit the means; 0 asks for the failures so
-/// far. Ends with an error when the line closes.
+/// The other process. An order is an address, whose lowest bit is the means; 0 asks how many writes
+/// have failed. Fails when the pipe closes.
 pub fn serve(parent: u32) -> Result<()> {
     let (from, to) = (
         std::io::stdin().as_fd().try_clone_to_owned()?,

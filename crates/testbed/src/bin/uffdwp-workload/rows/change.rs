@@ -1,4 +1,4 @@
-//! Tracking that ends, and VMAs that split, merge and move under it.
+//! Tracking that ends, and VMAs that split, merge and move while tracked.
 
 use anyhow::Result;
 use rustix::mm::Advice;
@@ -8,7 +8,7 @@ use crate::area::{MappedArea, MemoryKind};
 use crate::row_run::{RowRun, halves};
 use crate::tables::PageTables;
 
-/// Disarming takes markers away; the tables that held them stay.
+/// Disarming removes markers; the tables that held them stay.
 pub fn resolve_markers(t: &mut RowRun) -> Result<()> {
     let area = t.marked(MemoryKind::Anon)?;
     t.uffd.resolve(&area.range())?;
@@ -22,7 +22,7 @@ pub fn unregister_present(t: &mut RowRun) -> Result<()> {
     let area = t.armed(MemoryKind::Anon)?;
     t.uffd.unregister(&area.range())?;
     let faults = area.write_all();
-    // The entries stay read-only until the first write makes them writable again.
+    // Entries stay read-only until the first write makes them writable.
     t.check(
         "page faults of writing, at most one each",
         0,
@@ -31,7 +31,7 @@ pub fn unregister_present(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// Unregistering takes markers away; their tables stay.
+/// Unregistering removes markers; their tables stay.
 pub fn unregister_markers(t: &mut RowRun) -> Result<()> {
     let area = t.marked(MemoryKind::Anon)?;
     t.uffd.unregister(&area.range())?;
@@ -39,7 +39,7 @@ pub fn unregister_markers(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// Both parts of a split VMA stay armed; each is a VMA of its own.
+/// Both parts of a split VMA stay armed, each as a VMA of its own.
 pub fn split(t: &mut RowRun) -> Result<()> {
     let area = t.armed(MemoryKind::Anon)?;
     let parts = halves(&area).map(|units| area.part(units));
@@ -51,7 +51,8 @@ pub fn split(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// The first part is written while the second is read-only and so another VMA, the second when they are one again.
+/// The first part is written while the second is read-only, and so another VMA; the second is
+/// written when they are one VMA again.
 pub fn merge(t: &mut RowRun) -> Result<()> {
     let area = t.armed(MemoryKind::Anon)?;
     let [first, second] = halves(&area).map(|units| area.part(units));
@@ -67,7 +68,7 @@ pub fn merge(t: &mut RowRun) -> Result<()> {
 pub fn move_untracked(t: &mut RowRun) -> Result<()> {
     let area = t.armed(MemoryKind::Anon)?;
     let moved = area.move_to(1)?;
-    // Kernels that carry the bits along move whole tables; the others clear the bits, table by table.
+    // Kernels that carry the bits along move whole tables; others clear the bits, table by table.
     let whole_tables = t.is_armed(moved.range().start)?;
     let tables = tables_of_move(&area, whole_tables);
     t.expect.untracked_tables(TableCause::Move, tables);
@@ -91,8 +92,8 @@ pub fn move_tracked(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// A move allocates at the new place what it then frees at the old: PMD tables, and the PTE tables it does not carry
-/// over whole. The PUD table holds both places.
+/// A move allocates at the new place what it then frees at the old: PMD tables, and the PTE tables
+/// that it does not move whole. One PUD table has both places.
 fn tables_of_move(area: &MappedArea, whole_tables: bool) -> PageTables {
     let needed = area.tables().without_pud();
     let carried = if whole_tables { area.pages() / 512 } else { 0 };

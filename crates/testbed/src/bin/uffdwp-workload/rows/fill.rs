@@ -20,7 +20,7 @@ pub fn populate_fresh(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// Makes armed pages writable and so written, though no content changes.
+/// Makes armed pages writable, which counts as written although no content changes.
 pub fn populate_present(t: &mut RowRun) -> Result<()> {
     let area = t.armed(MemoryKind::Anon)?;
     area.advise(Advice::LinuxPopulateWrite)?;
@@ -28,7 +28,7 @@ pub fn populate_present(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// Replaces markers by pages and makes those writable: both faults, as with a store.
+/// Replaces markers by pages and makes those writable: two faults, as for a store.
 pub fn populate_markers(t: &mut RowRun) -> Result<()> {
     let area = t.marked(MemoryKind::Anon)?;
     area.advise(Advice::LinuxPopulateWrite)?;
@@ -45,7 +45,7 @@ pub fn lock(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// `UFFDIO_COPY` with its write-protect flag brings pages that are armed from the first moment.
+/// `UFFDIO_COPY` with its write-protect flag brings pages that are armed from the beginning.
 pub fn copy(t: &mut RowRun) -> Result<()> {
     let content = [7u8; PAGE_SIZE as usize];
     let area = t.tracked_for(MemoryKind::Anon, t.size.pages, RegisterMode::MISSING_WP)?;

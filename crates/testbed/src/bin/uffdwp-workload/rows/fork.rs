@@ -1,4 +1,4 @@
-//! fork(2): whether the child's copy is tracked depends on EVENT_FORK.
+//! fork(2): EVENT_FORK decides whether the child's copy is tracked.
 
 use anyhow::Result;
 use tracker_ebpf::TableCause;
@@ -7,7 +7,8 @@ use crate::area::{MappedArea, MemoryKind};
 use crate::child::ForkedChild;
 use crate::row_run::RowRun;
 
-/// The child's copy is not registered, so nothing of it is counted; the parent's pages stay armed and shared until it writes them.
+/// The child's copy is not registered, so nothing of it is counted; the parent's pages stay armed
+/// and shared until the parent writes them.
 pub fn untracked(t: &mut RowRun) -> Result<()> {
     let area = t.armed(MemoryKind::Anon)?;
     let child = fork_and_write(&area)?;
@@ -16,7 +17,7 @@ pub fn untracked(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// The child has a userfaultfd of its own, which the handler is given; its copy is armed too.
+/// The child has a userfaultfd of its own, which the handler receives; its copy is armed too.
 pub fn tracked(t: &mut RowRun) -> Result<()> {
     let area = t.armed(MemoryKind::Anon)?;
     let child = fork_and_write(&area)?;

@@ -8,8 +8,8 @@ use crate::area::{MappedArea, MemoryKind};
 use crate::needs::SkipReason;
 use crate::row_run::RowRun;
 
-/// A write to an armed THP. Async: the kernel splits it (`huge`) and resolves the one page (`pte`), the other 511 stay
-/// armed. Sync: one message, and the handler resolves all 2 MiB.
+/// A write to an armed THP. Async: the kernel splits it (`huge`) and resolves one page (`pte`); the
+/// other 511 stay armed. Sync: one message, and the handler resolves all 2 MiB.
 pub fn anon(t: &mut RowRun) -> Result<()> {
     let area = populated(t, MemoryKind::Thp)?;
     t.uffd.arm(&area.range())?;
@@ -28,7 +28,7 @@ pub fn anon(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// `UFFDIO_WRITEPROTECT` of a shmem THP takes it out of the page table and leaves 512 markers.
+/// `UFFDIO_WRITEPROTECT` removes a shmem THP from the page table and leaves 512 markers.
 pub fn shmem(t: &mut RowRun) -> Result<()> {
     let area = populated(t, MemoryKind::ShmemThp)?;
     t.uffd.arm(&area.range())?;
@@ -52,8 +52,8 @@ pub fn shmem(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// `PAGEMAP_SCAN` arms the huge entry itself; the write drops that entry and maps the page anew, unarmed: no event at
-/// all, and 512 pages written for one byte.
+/// `PAGEMAP_SCAN` arms the huge entry itself; the write drops that entry and maps the page anew,
+/// unarmed: no event at all, and 512 written pages for one byte.
 pub fn shmem_scan(t: &mut RowRun) -> Result<()> {
     let area = populated(t, MemoryKind::ShmemThp)?;
     scan_and_arm(t, &area)?;
@@ -63,7 +63,7 @@ pub fn shmem_scan(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// Writes every page. Where the kernel gave huge pages that is one fault per 2 MiB.
+/// Writes every page, which is one fault per 2 MiB if the kernel gave huge pages.
 fn populated(t: &mut RowRun, kind: MemoryKind) -> Result<MappedArea> {
     let area = t.tracked(kind)?;
     if area.write_every_page() != area.units() {

@@ -1,4 +1,5 @@
-//! Writes that no user instruction makes: the kernel copies into armed pages, for us or for another process.
+//! Writes without a user instruction: the kernel copies into armed pages, for us or for another
+//! process.
 
 use std::os::fd::AsFd;
 
@@ -9,7 +10,7 @@ use crate::area::{MappedArea, MemoryKind, faults_of};
 use crate::row_run::RowRun;
 use crate::writer::WriteMeans;
 
-/// read(2) from a pipe, one byte to each page.
+/// Reads one byte from a pipe into each page.
 pub fn from_pipe(t: &mut RowRun) -> Result<()> {
     let (reader, writer) = rustix::pipe::pipe().context("cannot make a pipe")?;
     read_into_armed(t, |area, unit| {
@@ -18,7 +19,7 @@ pub fn from_pipe(t: &mut RowRun) -> Result<()> {
     })
 }
 
-/// read(2) from a file, one byte to each page.
+/// Reads one byte from a file into each page.
 pub fn from_file(t: &mut RowRun) -> Result<()> {
     let memfd = rustix::fs::memfd_create("uffdwp-workload-source", MemfdFlags::CLOEXEC)?;
     rustix::fs::ftruncate(&memfd, t.size.pages)?;
@@ -52,7 +53,7 @@ fn read_byte(from: impl AsFd, area: &MappedArea, unit: u64) -> Result<()> {
     Ok(())
 }
 
-/// Another process writes one byte to each page: the fault is taken there and belongs to us.
+/// Another process writes one byte to each page: it takes the fault, which belongs to us.
 pub fn from_process(t: &mut RowRun, means: WriteMeans) -> Result<()> {
     let area = t.armed(MemoryKind::Anon)?;
     t.writer()?.write(&area, means)?;

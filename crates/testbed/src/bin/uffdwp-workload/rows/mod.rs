@@ -1,4 +1,4 @@
-//! The table of rows: every form of uffd-wp, each a small function.
+//! The table of rows: each form of uffd-wp is a small function.
 
 mod change;
 mod fill;
@@ -27,9 +27,9 @@ const KERNEL: &[TestNeed] = &[TestNeed::KernelFaults];
 const FILE: &[TestNeed] = &[TestNeed::RegularFile];
 const SCAN: &[TestNeed] = &[TestNeed::Scan];
 
-/// Every row there is.
+/// All rows of the table.
 pub const ROWS: &[WorkloadRow] = &[
-    // A user store or load, by what the page comes from and what is there.
+    // Stores and loads of the program, by what backs the page and what is there.
     WorkloadRow::new(
         "anon-present",
         "write armed pages of anonymous memory",
@@ -154,7 +154,7 @@ pub const ROWS: &[WorkloadRow] = &[
     )
     .only_async()
     .needs(SCAN),
-    // Who writes: the kernel, another process, another path into the fault handler.
+    // Writes by the kernel, by another process, and by other paths into the fault handler.
     WorkloadRow::new(
         "read-pipe",
         "read(2) from a pipe into armed pages",
@@ -174,7 +174,7 @@ pub const ROWS: &[WorkloadRow] = &[
     )
     .needs(KERNEL)
     .with_writer(),
-    // In sync mode the kernel refuses this write: it cannot wait for a handler there.
+    // In sync mode the kernel refuses this write, because it cannot wait for a handler there.
     WorkloadRow::new(
         "remote-mem",
         "/proc/PID/mem written by another process",
@@ -234,7 +234,7 @@ pub const ROWS: &[WorkloadRow] = &[
         "write armed pages, then munmap(2): every table is freed",
         zap::unmap,
     ),
-    // Tracking that ends, VMAs that change.
+    // Tracking that ends, and VMAs that change.
     WorkloadRow::new(
         "resolve-marker",
         "UFFDIO_WRITEPROTECT takes markers away",
@@ -284,7 +284,7 @@ pub const ROWS: &[WorkloadRow] = &[
         fork::tracked,
     )
     .events(UffdFeatures::EVENT_FORK),
-    // Many VMAs, many threads.
+    // Many VMAs, and many threads.
     WorkloadRow::new(
         "many-vmas",
         "as many VMAs as --pages, each one page long, written while armed",
@@ -305,7 +305,7 @@ pub const ROWS: &[WorkloadRow] = &[
     .with_threads(),
 ];
 
-/// Finds a row and its mode by full name.
+/// The row and mode with this full name.
 pub fn find(full_name: &str) -> Option<(&'static WorkloadRow, WpMode)> {
     let all = ROWS
         .iter()

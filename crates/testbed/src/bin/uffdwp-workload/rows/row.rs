@@ -1,4 +1,4 @@
-//! What a row of the table says.
+//! What a row of the table consists of.
 
 use anyhow::Result;
 use tracker_ebpf::WpMode;
@@ -7,28 +7,28 @@ use uffd::UffdFeatures;
 use crate::needs::TestNeed;
 use crate::row_run::RowRun;
 
-/// One row of the table; its full name is `NAME-sync` or `NAME-async`.
+/// A row of the table. Its full name is `NAME-sync` or `NAME-async`.
 pub struct WorkloadRow {
     /// Name without the mode.
     pub name: &'static str,
     /// What it does, in one line.
     pub about: &'static str,
-    /// Modes it makes sense in.
+    /// The modes in which it makes sense.
     pub modes: &'static [WpMode],
-    /// What it needs besides.
+    /// What it needs besides the mode.
     pub needs: &'static [TestNeed],
-    /// Events its userfaultfd reports.
+    /// The events that its userfaultfd reports.
     pub events: UffdFeatures,
-    /// A second process writes into this one.
+    /// Whether another process writes into this one.
     pub needs_writer: bool,
-    /// Several threads write.
+    /// Whether several threads write.
     pub needs_threads: bool,
-    /// Does it, and writes down what must be counted.
+    /// Runs it, and records what must be counted.
     pub run: fn(&mut RowRun) -> Result<()>,
 }
 
 impl WorkloadRow {
-    /// A row of both modes that needs nothing.
+    /// A row for both modes that needs nothing.
     pub const fn new(
         name: &'static str,
         about: &'static str,
@@ -46,7 +46,7 @@ impl WorkloadRow {
         }
     }
 
-    /// It makes no sense in sync mode.
+    /// The row without sync mode, in which it makes no sense.
     pub const fn only_async(self) -> Self {
         Self {
             modes: &[WpMode::Async],
@@ -54,17 +54,17 @@ impl WorkloadRow {
         }
     }
 
-    /// What it needs besides the mode.
+    /// The row with what it needs besides the mode.
     pub const fn needs(self, needs: &'static [TestNeed]) -> Self {
         Self { needs, ..self }
     }
 
-    /// Events its userfaultfd reports.
+    /// The row with events that its userfaultfd reports.
     pub const fn events(self, events: UffdFeatures) -> Self {
         Self { events, ..self }
     }
 
-    /// A second process writes into this one.
+    /// The row with another process that writes into this one.
     pub const fn with_writer(self) -> Self {
         Self {
             needs_writer: true,
@@ -72,7 +72,7 @@ impl WorkloadRow {
         }
     }
 
-    /// Several threads write.
+    /// The row with several threads that write.
     pub const fn with_threads(self) -> Self {
         Self {
             needs_threads: true,
@@ -80,7 +80,7 @@ impl WorkloadRow {
         }
     }
 
-    /// `NAME-sync` or `NAME-async`.
+    /// The name with the mode: `NAME-sync` or `NAME-async`.
     pub fn full_name(&self, mode: WpMode) -> String {
         format!("{}-{}", self.name, mode.as_str())
     }

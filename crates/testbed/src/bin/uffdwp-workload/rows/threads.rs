@@ -1,4 +1,4 @@
-//! Many threads at once on the same page tables: nothing may be counted twice or lost.
+//! Many threads at once on the same page tables: nothing may be lost or counted twice.
 
 use anyhow::Result;
 use rustix::mm::Advice;
@@ -8,7 +8,8 @@ use super::zap::{allocated_again, freed_by_dontneed};
 use crate::area::{MappedArea, MemoryKind};
 use crate::row_run::RowRun;
 
-/// Threads race for the tables of fresh memory, then write every page once a round, armed anew for each.
+/// Threads race for the tables of fresh memory, and then write every page once per round, armed
+/// anew before each round.
 pub fn present(t: &mut RowRun) -> Result<()> {
     let area = t.tracked(MemoryKind::Anon)?;
     write_by_all(t, area)?;
@@ -44,7 +45,7 @@ pub fn markers(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// Thread n of N writes pages n, n + N, n + 2N and so on: all work on each table.
+/// Thread n of N writes pages n, n + N, n + 2N and so on, so all work on each table.
 fn write_by_all(t: &RowRun, area: MappedArea) -> Result<()> {
     let threads = t.size.threads;
     t.on_all_threads(move |number| {

@@ -1,4 +1,4 @@
-//! User stores and loads: the base of everything else.
+//! Stores and loads of the program, on which everything else is based.
 
 use anyhow::Result;
 use tracker_ebpf::{MarkerEvent, TableCause};
@@ -7,7 +7,7 @@ use uffd::{PageRegion, ScanQuery};
 use crate::area::{MappedArea, MemoryKind};
 use crate::row_run::RowRun;
 
-/// A write to an armed page is one fault, whether the kernel resolves it or a handler does.
+/// A write to an armed page is one fault, whether the kernel or a handler resolves it.
 pub fn present(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     let area = t.armed(kind)?;
     let faults = area.write_all();
@@ -28,7 +28,8 @@ pub fn read_then_write(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     Ok(())
 }
 
-/// A write to a marker is two faults: the first replaces the marker by an armed page, the second is a write to that.
+/// A write to a marker is two faults: the first replaces the marker by an armed page, the second is
+/// a write to that page.
 pub fn marker_write(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     let area = t.marked(kind)?;
     let faults = area.write_all();
@@ -38,7 +39,7 @@ pub fn marker_write(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     Ok(())
 }
 
-/// A read of a marker is only the first of the two: the page stays armed.
+/// A read of a marker is only the first of these faults: the page stays armed.
 pub fn marker_read(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     let area = t.marked(kind)?;
     let faults = area.read_all();
@@ -48,8 +49,8 @@ pub fn marker_read(t: &mut RowRun, kind: MemoryKind) -> Result<()> {
     Ok(())
 }
 
-/// `PAGEMAP_SCAN` arms tables that hold one page each: it sets that page's bit and makes a marker of every
-/// other entry, one `make_uffd_wp_pte` each.
+/// `PAGEMAP_SCAN` arms tables that hold one page each: it sets the bit of that page and makes every
+/// other entry a marker, with one `make_uffd_wp_pte` each.
 pub fn scan_ptes(t: &mut RowRun) -> Result<()> {
     let area = t.tracked(MemoryKind::Anon)?;
     let populated = (0..area.units())
@@ -71,8 +72,8 @@ pub fn scan_ptes(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// `PAGEMAP_SCAN` of a range without tables: kernels differ in whether an empty range is written, and so in
-/// whether it is armed.
+/// `PAGEMAP_SCAN` of a range without tables: kernels differ in whether an empty range counts as
+/// written, and so in whether it is armed.
 pub fn scan_hole(t: &mut RowRun) -> Result<()> {
     let area = t.tracked(MemoryKind::Anon)?;
     scan_and_arm(t, &area)?;

@@ -1,4 +1,4 @@
-//! As many VMAs as pages: what a process with very many mappings looks like.
+//! As many VMAs as pages, as in a process with very many mappings.
 
 use anyhow::{Context as _, Result};
 use tracker_ebpf::{FaultEntry, TableCause};
@@ -8,8 +8,8 @@ use crate::area::{MappedArea, MemoryKind};
 use crate::row_run::RowRun;
 use crate::tables::PageTables;
 
-/// Every second page of an area is unmapped, so that each of the others is a VMA of its own; each is
-/// written once while it is armed.
+/// Every second page of an area is unmapped, so that each of the others is a VMA of its own. Each
+/// is written once while it is armed.
 pub fn many(t: &mut RowRun) -> Result<()> {
     let count = t.size.pages;
     let area = t.tracked_for(MemoryKind::Anon, 2 * count, RegisterMode::WP)?;
@@ -33,7 +33,7 @@ pub fn many(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// A table is counted for the VMA that needed it first: the first one in its span.
+/// A table counts for the VMA that needed it first: the first one in its span.
 fn expect_tables(t: &mut RowRun, area: &MappedArea) {
     let (first, tables) = (area.part(0..1), area.tables());
     let one = PageTables::default();

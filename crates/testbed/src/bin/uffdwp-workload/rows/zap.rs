@@ -1,4 +1,4 @@
-//! Pages that are taken away. Anonymous memory forgets that they were armed; shmem leaves markers.
+//! Pages that go away. Anonymous memory forgets that they were armed; shmem leaves markers.
 
 use anyhow::Result;
 use rustix::mm::Advice;
@@ -17,7 +17,7 @@ pub fn present_anon(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// Markers of anonymous memory go with the pages that never were.
+/// Markers of anonymous memory go too, although they have no pages.
 pub fn markers_anon(t: &mut RowRun) -> Result<()> {
     let area = t.marked(MemoryKind::Anon)?;
     area.advise(Advice::LinuxDontNeed)?;
@@ -27,8 +27,8 @@ pub fn markers_anon(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// The content of shmem is still there, so it stays armed: every page becomes a marker, and the tables stay to
-/// hold them.
+/// The content of shmem is still there, so it stays armed: every page becomes a marker, and the
+/// tables stay to hold the markers.
 pub fn present_shmem(t: &mut RowRun) -> Result<()> {
     let area = t.armed(MemoryKind::SharedAnon)?;
     area.advise(Advice::LinuxDontNeed)?;
@@ -54,7 +54,8 @@ pub fn unmap(t: &mut RowRun) -> Result<()> {
     Ok(())
 }
 
-/// Some kernels free a PTE table when a zap of all its 2 MiB leaves it empty (`CONFIG_PT_RECLAIM`).
+/// The tables that MADV_DONTNEED frees: some kernels free a PTE table when a zap of all its 2 MiB
+/// leaves it empty (`CONFIG_PT_RECLAIM`).
 pub fn freed_by_dontneed(t: &RowRun, area: &MappedArea) -> PageTables {
     PageTables::pte(if t.facts.kernel.dontneed_frees_tables {
         area.pages() / 512
@@ -63,7 +64,7 @@ pub fn freed_by_dontneed(t: &RowRun, area: &MappedArea) -> PageTables {
     })
 }
 
-/// What using the area again allocates after that.
+/// Expects the tables that using the area again allocates after that.
 pub fn allocated_again(t: &mut RowRun, area: &MappedArea, cause: TableCause) {
     t.expect.tables(area, cause, freed_by_dontneed(t, area));
 }

@@ -1,4 +1,4 @@
-//! A child is forked, which stores to its copy or to what it shares.
+//! A forked child stores to its copy, or to what it shares.
 
 use std::io;
 use std::sync::Mutex;
@@ -19,10 +19,10 @@ pub const SCENARIOS: &[TestScenario] = &[
     }),
 ];
 
-/// Held while there is a child, or while somebody needs pages that are shared with none.
+/// Held while there is a child, or while pages must not be shared with one.
 pub static CHILD: Mutex<()> = Mutex::new(());
 
-/// The child stores to the pages that are hit; then `after` is done by its parent.
+/// The child stores to the pages that are hit; then its parent does `after`.
 fn fork(
     grounds: &mut GroundMaker,
     kind: MemoryKind,
@@ -35,7 +35,7 @@ fn fork(
         let child = unsafe { libc::fork() };
         if child == 0 {
             ground.store();
-            // SAFETY: it ends the child.
+            // SAFETY: ends the child.
             unsafe { libc::_exit(0) };
         }
         ensure!(child > 0, "cannot fork: {}", io::Error::last_os_error());

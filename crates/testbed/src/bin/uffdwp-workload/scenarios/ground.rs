@@ -1,4 +1,4 @@
-//! Where scenarios act: mappings at random places, of which random pages are hit.
+//! Where scenarios act: mappings at random addresses, of which random pages are hit.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,50 +15,50 @@ use super::ScenarioArguments;
 use crate::area::{MappedArea, MemoryKind};
 use crate::needs::{MachineFacts, SkipReason, TestNeed};
 
-/// The GiB of address space that are taken from: nothing of a process is there unless it asks for it.
+/// The GiBs of address space to choose from: a process maps nothing there unless it asks for it.
 const GIBS: Range<u64> = 16 << 10..80 << 10;
-/// Huge pages of a scenario.
+/// Huge pages per scenario.
 const UNITS: u64 = 4;
 
-/// A mapping, and the pages of it that something is done to.
+/// A mapping, and the pages that something is done to.
 pub struct ScenarioGround {
-    /// The mapping.
+    /// All of the mapping.
     pub area: MappedArea,
-    /// Numbers of 4 KiB pages, ascending.
+    /// Numbers of the 4 KiB pages that are hit, ascending.
     pub hit: Vec<u64>,
 }
 
 impl ScenarioGround {
-    /// Each page that is hit.
+    /// Does `work` to each page that is hit.
     pub fn each(&self, mut work: impl FnMut(u64) -> Result<()>) -> Result<()> {
         self.hit.iter().try_for_each(|page| work(*page))
     }
 
-    /// The pages that are hit as areas, each as long as can be.
+    /// The pages that are hit, as areas that are as long as possible.
     pub fn parts(&self) -> impl Iterator<Item = MappedArea> + use<'_> {
         runs(&self.hit)
             .into_iter()
             .map(|run| self.area.pages_part(run))
     }
 
-    /// madvise(2) of the pages that are hit.
+    /// Calls madvise(2) for the pages that are hit.
     pub fn advise(&self, advice: Advice) -> Result<()> {
         self.parts().try_for_each(|part| part.advise(advice))
     }
 
-    /// Reads all of it.
+    /// Reads all pages of the mapping.
     pub fn load(&self) {
         (0..self.area.pages()).for_each(|page| self.area.load(page));
     }
 
-    /// Stores to each page that is hit what it does not hold.
+    /// Stores to each page that is hit something else than it holds.
     pub fn store(&self) {
         self.hit
             .iter()
             .for_each(|page| self.area.store(*page, other(self.area.word(*page))));
     }
 
-    /// Stores to each page that is hit, without looking at it: what no page holds.
+    /// Stores to each page that is hit something that no page holds, without looking at it.
     pub fn store_blindly(&self) {
         self.hit
             .iter()
@@ -66,7 +66,7 @@ impl ScenarioGround {
     }
 }
 
-/// Another word, and no zero.
+/// Another word, and not zero.
 fn other(word: u64) -> u64 {
     word ^ 1 << 40
 }
@@ -86,7 +86,7 @@ impl fmt::Display for ScenarioGround {
     }
 }
 
-/// Numbers next to each other.
+/// The runs of adjacent numbers.
 fn runs(pages: &[u64]) -> Vec<Range<u64>> {
     let mut runs: Vec<Range<u64>> = Vec::new();
     for &page in pages {
@@ -98,7 +98,7 @@ fn runs(pages: &[u64]) -> Vec<Range<u64>> {
     runs
 }
 
-/// Makes grounds.
+/// Maps memory for scenarios.
 pub struct GroundMaker {
     random: fastrand::Rng,
     pages: u64,
@@ -109,7 +109,7 @@ pub struct GroundMaker {
 }
 
 impl GroundMaker {
-    /// As asked for.
+    /// A maker for the command line.
     pub fn new(arguments: &ScenarioArguments, random: fastrand::Rng) -> Result<Self> {
         Ok(Self {
             random,
@@ -121,7 +121,7 @@ impl GroundMaker {
         })
     }
 
-    /// Settings of the machine may be changed, for which there is a reason.
+    /// Skips the scenario unless `what` may be changed, which is a setting of the machine.
     pub fn may_change_machine(&self, what: &str) -> Result<()> {
         if self.machine {
             return Ok(());
@@ -129,12 +129,12 @@ impl GroundMaker {
         Err(SkipReason(format!("{what} is not changed without --machine")).into())
     }
 
-    /// An address with a GiB for itself, at any page of a page table.
+    /// An address in a GiB of its own, at any page of a page table.
     pub fn address(&mut self) -> u64 {
         self.gib() + self.random.u64(0..PMD_SIZE / PAGE_SIZE) * PAGE_SIZE
     }
 
-    /// An address with a GiB for itself, at the start of a page table.
+    /// An address in a GiB of its own, at the start of a page table.
     pub fn table_address(&mut self) -> u64 {
         self.gib()
     }
@@ -149,20 +149,21 @@ impl GroundMaker {
         (gib << 30) + self.random.u64(0..128) * PMD_SIZE
     }
 
-    /// Maps, fills, and hits some of it: about half of the pages, or one page of about half of the huge pages.
+    /// Maps and fills memory, and hits half of the pages, or one page in each of half of the huge
+    /// pages.
     pub fn some(&mut self, kind: MemoryKind) -> Result<ScenarioGround> {
         let ground = self.hole(kind)?;
         self.fill(&ground.area);
         Ok(ground)
     }
 
-    /// Maps, fills, and hits all of it.
+    /// Maps and fills memory, and hits all of it.
     pub fn all(&mut self, kind: MemoryKind) -> Result<ScenarioGround> {
         let area = self.some(kind)?.area;
         Ok(Self::whole(area))
     }
 
-    /// Maps, fills, and hits some whole huge pages.
+    /// Maps and fills memory, and hits half of the huge pages.
     pub fn some_units(&mut self, kind: MemoryKind) -> Result<ScenarioGround> {
         let ground = self.some(kind)?;
         let of_unit = kind.unit() / PAGE_SIZE;
@@ -171,7 +172,7 @@ impl GroundMaker {
         Ok(ScenarioGround { hit, ..ground })
     }
 
-    /// As [`Self::some`], with nothing in it.
+    /// Like [`Self::some`], but empty.
     pub fn hole(&mut self, kind: MemoryKind) -> Result<ScenarioGround> {
         self.check(kind)?;
         let area = if kind.unit() == PAGE_SIZE {
@@ -183,7 +184,7 @@ impl GroundMaker {
         Ok(self.hit(area))
     }
 
-    /// A memfd that is mapped, filled and hit as [`Self::some`].
+    /// A memfd that is mapped, filled and hit like [`Self::some`].
     pub fn memfd(&mut self) -> Result<(File, ScenarioGround)> {
         let memfd = rustix::fs::memfd_create("scenario", MemfdFlags::CLOEXEC)?;
         let area = MappedArea::map_file(MemoryKind::Memfd, self.address(), self.pages, &memfd)?;
@@ -199,7 +200,7 @@ impl GroundMaker {
         }
     }
 
-    /// An area of so many anonymous pages, filled, at the start of a page table.
+    /// An area of anonymous pages, filled, at the start of a page table.
     pub fn anonymous(&mut self, pages: u64) -> Result<MappedArea> {
         let address = self.table_address();
         let area = MappedArea::map_at(MemoryKind::Anon, address, pages, &self.directory)?;
@@ -207,7 +208,7 @@ impl GroundMaker {
         Ok(area)
     }
 
-    /// Hits some of an area, and leaves some.
+    /// Hits half of an area.
     fn hit(&mut self, area: MappedArea) -> ScenarioGround {
         let of_unit = area.kind.unit() / PAGE_SIZE;
         let mut units: Vec<u64> = (0..area.units()).collect();
@@ -219,7 +220,8 @@ impl GroundMaker {
         ScenarioGround { area, hit }
     }
 
-    /// Stores a word to every page: its lowest byte is 1, the one above the word is not set, and no two are the same.
+    /// Stores a word to every page, no two the same: their lowest byte is 1, and their highest is
+    /// 0.
     fn fill(&mut self, area: &MappedArea) {
         for page in 0..area.pages() {
             area.store(page, self.random.u64(0..1 << 24) << 32 | page << 8 | 1);

@@ -1,4 +1,4 @@
-//! Huge pages, of which one 4 KiB page is accessed, or all are given up.
+//! Huge pages, of which one 4 KiB page is accessed, or all are given back.
 
 use anyhow::Result;
 use rustix::mm::Advice;

@@ -1,4 +1,5 @@
-//! The kernel writes to the memory of the process, or takes pages as if it would, for it or for another process.
+//! The kernel writes to the memory of the process, or takes pages as if to write, for it or for
+//! another process.
 
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
@@ -15,7 +16,7 @@ use crate::writer::{RemoteWriter, WriteMeans};
 
 pub const SCENARIOS: &[TestScenario] = &[
     scenario("read", |grounds| read(grounds, 7)),
-    // What every page begins with.
+    // Every page begins with this byte.
     scenario("read-same", |grounds| read(grounds, 1)),
     scenario("vm-writev", |grounds| remote(grounds, WriteMeans::VmWritev)),
     scenario("remote-mem", |grounds| remote(grounds, WriteMeans::ProcMem)),
@@ -53,7 +54,7 @@ fn read(grounds: &mut GroundMaker, value: u8) -> Result<ScenarioAct> {
     }))
 }
 
-/// Another process writes a byte of 2.
+/// Another process writes a byte, which is 2.
 fn remote(grounds: &mut GroundMaker, means: WriteMeans) -> Result<ScenarioAct> {
     let ground = grounds.some(MemoryKind::Anon)?;
     let mut writer = RemoteWriter::start()?;
@@ -79,7 +80,7 @@ fn self_mem(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     }))
 }
 
-/// FUTEX_WAKE_OP: adds one to a word for nobody.
+/// FUTEX_WAKE_OP adds one to a word for which nobody waits.
 fn futex(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     /// `FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_EQ, 0)`
     const ADD_ONE: libc::c_ulong = 1 << 28 | 1 << 12;

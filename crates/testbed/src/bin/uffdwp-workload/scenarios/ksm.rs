@@ -1,4 +1,4 @@
-//! Pages with the same content are merged.
+//! KSM merges pages with the same content.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ pub const SCENARIOS: &[TestScenario] = &[scenario("ksm", merge)];
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Fewer than share one page (`max_page_sharing`).
+/// Fewer than may share one page (`max_page_sharing`).
 const PAGES: u64 = 64;
 
 fn merge(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
@@ -40,13 +40,13 @@ fn merge(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     }))
 }
 
-/// Pages of this process that KSM has merged.
+/// How many pages of this process KSM has merged.
 fn merged() -> Result<u64> {
     let text = fs::read_to_string("/proc/self/ksm_merging_pages")?;
     Ok(text.trim().parse()?)
 }
 
-/// A setting of KSM, as it was when this is dropped.
+/// A setting of KSM, restored when this is dropped.
 struct KsmSetting {
     path: String,
     before: String,
@@ -63,7 +63,7 @@ impl KsmSetting {
 
 impl Drop for KsmSetting {
     fn drop(&mut self) {
-        // Nobody is left to tell of a failure.
+        // There is nobody to report a failure to.
         let _ = fs::write(&self.path, self.before.trim());
     }
 }

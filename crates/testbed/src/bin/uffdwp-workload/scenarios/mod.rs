@@ -1,13 +1,15 @@
-//! A process in which is done, to one mapping per scenario, what is reported as written without a change, what changes
-//! without a report, and what is both or neither. `tracker/tests/explain_scenarios/` says what has to come of each.
+//! A process that does to one mapping per scenario what is reported as written without a change,
+//! what changes without a report, and what is both or neither.
+//! `crates/testbed/tests/explain_scenarios/` says what must come of each.
 //!
 //! | line | answer |
 //! |---|---|
-//! | | `excused NAME WHY` for each scenario that cannot be made here, then `ready` |
-//! | `act` | `acted NAME START END PAGES` or `refused NAME WHY` for each of the others, then `done` |
+//! | | `excused NAME WHY` for each scenario that cannot run here, then `ready` |
+//! | `act` | `acted NAME START END PAGES` or `refused NAME WHY` for each other, then `done` |
 //!
-//! PAGES are those that something was done to: numbers of 4 KiB pages from START on, `1,5-9`, the end included; `-`: none.
-//! Addresses, pages, contents and the order of everything are chosen by the seed; nothing tells scenarios apart.
+//! PAGES are the pages to which something was done: numbers of 4 KiB pages from START on, `1,5-9`
+//! with the end, or `-` for none. The seed decides addresses, pages, contents and the order of
+//! everything; nothing tells scenarios apart.
 
 mod forks;
 mod ground;
@@ -33,14 +35,14 @@ use anyhow::{Context as _, Result, bail};
 use crate::needs::SkipReason;
 use ground::{GroundMaker, ScenarioGround};
 
-/// What is done after tracking began. It may end elsewhere.
+/// What is done after tracking began; returns the mapping, which may be elsewhere by then.
 type ScenarioAct = Box<dyn FnOnce() -> Result<ScenarioGround> + Send>;
 
-/// One way to write, or not to.
+/// A way to write, or not to.
 struct TestScenario {
-    /// What it is called in the table of the test.
+    /// Name in the table of the test.
     name: &'static str,
-    /// Maps and fills memory, and tells what will be done to it.
+    /// Maps and fills memory, and returns what will be done to it.
     prepare: fn(&mut GroundMaker) -> Result<ScenarioAct>,
 }
 
@@ -65,27 +67,27 @@ const SUBJECTS: [&[TestScenario]; 11] = [
     quiet::SCENARIOS,
 ];
 
-/// How it is called.
+/// The command line of `scenarios`.
 #[derive(clap::Args)]
 pub struct ScenarioArguments {
-    /// Names of scenarios; all of them if there is none
+    /// Names of scenarios [default: all]
     names: Vec<String>,
     /// Decides addresses, pages, contents and order
     #[arg(long)]
     seed: u64,
-    /// Pages of 4 KiB of a scenario, where their number does not matter
+    /// Pages of 4 KiB per scenario, where their number does not matter
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..=1 << 20))]
     pages: u64,
     /// Threads that act
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: u64,
-    /// Settings of the machine may be changed
+    /// Allow changes of the machine's settings
     #[arg(long)]
     machine: bool,
     /// Only print the names
     #[arg(long)]
     list: bool,
-    /// Where files are made
+    /// Directory for files
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     dir: PathBuf,
 }
@@ -134,7 +136,7 @@ fn choose(names: &[String]) -> Result<Vec<&'static TestScenario>> {
     names.iter().map(find).collect()
 }
 
-/// Each thread takes the next act until none is left.
+/// Does all acts: each thread takes the next one until none is left.
 fn act(acts: Vec<(&'static str, ScenarioAct)>, threads: u64) -> Vec<String> {
     let (left, lines) = (Mutex::new(acts), Mutex::new(Vec::new()));
     let next = || left.lock().ok()?.pop();

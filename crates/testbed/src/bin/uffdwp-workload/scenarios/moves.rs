@@ -1,4 +1,4 @@
-//! Mappings that come to another place, or to be.
+//! Mappings that move or appear.
 
 use anyhow::Result;
 use rustix::mm::Advice;
@@ -30,7 +30,7 @@ fn moved(grounds: &mut GroundMaker, after: fn(&ScenarioGround)) -> Result<Scenar
     }))
 }
 
-/// All pages go elsewhere; the mapping stays.
+/// All pages go elsewhere, and the mapping stays.
 fn keep(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     let ground = grounds.all(MemoryKind::Anon)?;
     let address = grounds.address();
@@ -40,13 +40,14 @@ fn keep(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     }))
 }
 
-/// What is hit goes to a mapping that the process serves itself, as a collector that compacts does.
+/// What is hit goes to a mapping that the process serves itself, as a compacting garbage collector
+/// does.
 fn uffd_move(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     if !UffdFeatures::offered()?.contains(UffdFeatures::MOVE) {
         return Err(SkipReason("this kernel has no UFFDIO_MOVE (6.8)".to_owned()).into());
     }
     let ground = grounds.some(MemoryKind::Anon)?;
-    // The kernel moves no page that a child has shared.
+    // The kernel moves no page that a child shares.
     ground.area.advise(Advice::LinuxDontFork)?;
     let target = MappedArea::map_at(
         MemoryKind::Anon,
@@ -61,14 +62,14 @@ fn uffd_move(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     Ok(Box::new(move || {
         let distance = target.range().start.wrapping_sub(ground.area.range().start);
         for mut from in ground.parts().map(|part| part.range()) {
-            // It stops where a page is busy.
+            // The call stops where a page is busy.
             while !from.is_empty() {
                 let to = from.start.wrapping_add(distance)..from.end.wrapping_add(distance);
                 // SAFETY: both are ours, and nothing refers to them.
                 from.start += unsafe { uffd.move_pages(&to, from.start) }?;
             }
         }
-        // It serves the other mapping until the process ends.
+        // The userfaultfd serves the other mapping until the process ends.
         std::mem::forget(uffd);
         Ok(ground)
     }))
@@ -80,7 +81,7 @@ fn new(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     pattern.area.unmap()?;
     let (address, pages) = (pattern.area.range().start, pattern.area.pages());
     Ok(Box::new(move || {
-        let area = crate::area::MappedArea::map_at(MemoryKind::Anon, address, pages, "".as_ref())?;
+        let area = MappedArea::map_at(MemoryKind::Anon, address, pages, "".as_ref())?;
         let ground = ScenarioGround { area, ..pattern };
         ground.store_blindly();
         Ok(ground)

@@ -1,4 +1,4 @@
-//! Buffers that io_uring pins: while they are armed, and before.
+//! Buffers that io_uring pins, while they are armed or before.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -21,7 +21,7 @@ fn register(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     let ground = grounds.all(MemoryKind::Anon)?;
     Ok(Box::new(move || {
         ring.register(&ground.area)?;
-        // What is pinned stays so until the end of the process.
+        // The pages stay pinned until the process ends.
         std::mem::forget(ring);
         Ok(ground)
     }))

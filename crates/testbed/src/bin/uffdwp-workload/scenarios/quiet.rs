@@ -60,7 +60,7 @@ fn protect(ground: &ScenarioGround) -> Result<()> {
     Ok(())
 }
 
-/// MADV_COLLAPSE: the kernel makes no huge page of armed ones, and may say so.
+/// MADV_COLLAPSE: the kernel makes no huge page of armed pages, and may say so.
 fn collapse(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     const COLLAPSE: libc::c_int = 25;
     let area = grounds.anonymous(1024)?;
@@ -71,7 +71,7 @@ fn collapse(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     }))
 }
 
-/// All memory of the machine is compacted: pages migrate.
+/// The kernel compacts all memory of the machine: pages migrate.
 fn compact(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     grounds.may_change_machine("where pages are")?;
     let ground = grounds.all(MemoryKind::Anon)?;

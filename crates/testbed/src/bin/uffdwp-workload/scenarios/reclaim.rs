@@ -31,7 +31,7 @@ pub const SCENARIOS: &[TestScenario] = &[
     }),
 ];
 
-/// How long the kernel may need to reclaim a few pages that it is asked to.
+/// How long the kernel may take to reclaim a few pages on request.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// linux/mempolicy.h
@@ -41,7 +41,7 @@ const MPOL_MF_MOVE: i32 = 2;
 fn free(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     let ground = grounds.some(MemoryKind::Anon)?;
     Ok(Box::new(move || {
-        // One that waits on its way to a list goes to swap, if there is one, and then at once.
+        // A page on its way to a list goes to swap if there is swap, and then at once.
         let there = |entry: &PagemapEntry| entry.present() || entry.swapped();
         reclaim(&ground, &[Advice::LinuxFree, Advice::LinuxPageOut], there)?;
         Ok(ground)
@@ -96,13 +96,13 @@ fn needs_swap() -> Result<()> {
     Err(SkipReason("there is no swap".to_owned()).into())
 }
 
-/// Has the kernel reclaim what is hit, which it does once nobody else looks at the pages.
+/// Makes the kernel reclaim what is hit, which it does once nobody else uses the pages.
 fn reclaim(
     ground: &ScenarioGround,
     advice: &[Advice],
     there: fn(&PagemapEntry) -> bool,
 ) -> Result<()> {
-    // What a child shares is left alone.
+    // The kernel leaves alone what a child shares.
     let _held = CHILD.lock();
     let begin = Instant::now();
     for part in ground.parts() {
@@ -119,10 +119,10 @@ fn reclaim(
     Ok(())
 }
 
-/// Has every CPU give up the pages that it holds on their way to the list that reclaim looks at (`lru_cache_disable`,
-/// which move_pages(2) begins with). Where there is no such call, waiting has to do.
+/// Makes every CPU give up the pages that it holds on their way to the list that reclaim looks at
+/// (`lru_cache_disable`, with which move_pages(2) begins). Without that call, waiting must do.
 fn drain() {
-    // SAFETY: no page is given; none of the pointers is followed.
+    // SAFETY: no page is given, so none of the pointers is followed.
     unsafe {
         let nowhere = std::ptr::dangling::<u8>();
         libc::syscall(

@@ -1,4 +1,5 @@
-//! io_uring, as little of it as fixed buffers need: one submission at a time, and its completion awaited.
+//! As little of io_uring as fixed buffers need: submits one operation at a time and awaits its
+//! completion.
 
 use std::fs::File;
 use std::io;
@@ -17,10 +18,10 @@ const FEAT_SINGLE_MMAP: u32 = 1;
 const REGISTER_BUFFERS: libc::c_uint = 0;
 const ENTER_GETEVENTS: libc::c_uint = 1;
 const OP_READ_FIXED: u8 = 4;
-/// Bytes of both rings of two entries, at most.
+/// The most bytes that both rings of two entries take.
 const RINGS: usize = 4096;
 
-/// `struct io_sqring_offsets` and `struct io_cqring_offsets`, both ten words.
+/// `struct io_sqring_offsets` and `struct io_cqring_offsets`, both of ten words.
 #[repr(C)]
 #[derive(Default)]
 struct RingOffsets {
@@ -28,11 +29,11 @@ struct RingOffsets {
     tail: u32,
     mask: u32,
     entries: u32,
-    /// Of submissions: flags; of completions: overflow.
+    /// Flags of submissions, overflow of completions.
     further: u32,
-    /// Of submissions: dropped; of completions: where they are.
+    /// Dropped submissions, where completions are.
     completions: u32,
-    /// Of submissions: their order.
+    /// Order of submissions.
     array: u32,
     rest: [u32; 3],
 }
@@ -76,7 +77,7 @@ struct RingCompletion {
     flags: u32,
 }
 
-/// A ring. Its mappings stay until the process ends.
+/// A ring, whose mappings stay until the process ends.
 pub struct IoRing {
     ring: OwnedFd,
     rings: *mut u8,
@@ -88,7 +89,7 @@ pub struct IoRing {
 unsafe impl Send for IoRing {}
 
 impl IoRing {
-    /// A new ring; a reason to skip where there is no io_uring.
+    /// Makes a new ring; skips the scenario where there is no io_uring.
     pub fn open() -> Result<Self> {
         let mut parameters = RingParameters::default();
         // SAFETY: the kernel fills in the parameters, which have the layout it expects.
@@ -137,7 +138,7 @@ impl IoRing {
         Ok(())
     }
 
-    /// Reads the first bytes of a file to a place in the fixed buffer.
+    /// Reads the first bytes of a file into the fixed buffer.
     pub fn read_fixed(&mut self, file: &File, to: *mut u8, length: u32) -> Result<()> {
         let submission = RingSubmission {
             opcode: OP_READ_FIXED,
@@ -184,7 +185,7 @@ impl IoRing {
         Ok(())
     }
 
-    /// What came of the submission.
+    /// The result of the submission.
     fn complete(&self) -> Option<i32> {
         let (head, tail) = (
             self.word(self.parameters.cq.head),
@@ -203,7 +204,7 @@ impl IoRing {
         Some(completion.result)
     }
 
-    /// A word that is shared with the kernel.
+    /// A word that we share with the kernel.
     fn word(&self, offset: u32) -> &AtomicU32 {
         // SAFETY: the kernel says where it is, aligned and inside the mapping, which stays.
         unsafe { AtomicU32::from_ptr(self.rings.add(offset as usize).cast()) }

@@ -1,5 +1,6 @@
-//! Memory that changes past the page tables of its mapping: by another mapping or by its file. Afterwards each page is
-//! read, where it says nothing else, so that it is mapped again.
+//! Memory that changes behind the page tables of its mapping: through another mapping or its file.
+//! Afterwards all scenarios but those that say otherwise read each page, so that it is mapped
+//! again.
 
 use std::fs::File;
 use std::io;
@@ -38,7 +39,7 @@ fn of_file(
     }))
 }
 
-/// Another mapping of the same file, which is not there any more when somebody looks.
+/// Another mapping of the same file, which is gone when somebody looks.
 fn second_mapping(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     let (file, ScenarioGround { area, hit }) = grounds.memfd()?;
     let address = grounds.address();
@@ -62,7 +63,7 @@ fn punch(file: &File, ground: &ScenarioGround) -> Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     ground.each(|page| {
         let (offset, length) = ((page * PAGE_SIZE) as i64, PAGE_SIZE as i64);
-        // SAFETY: it takes no pointer; what is punched is mapped by nothing that has references into it.
+        // SAFETY: it takes no pointer; no reference into what is punched exists.
         let punched = unsafe { libc::fallocate(file.as_raw_fd(), mode, offset, length) };
         ensure!(punched == 0, "fallocate: {}", io::Error::last_os_error());
         Ok(())
@@ -88,7 +89,7 @@ fn truncate(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     }))
 }
 
-/// A private file mapping whose own copies are given up: the file's content is back.
+/// A private file mapping whose own copies are given back: the file's content returns.
 fn file_zap(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     let ground = grounds.some(MemoryKind::FilePrivate)?;
     Ok(Box::new(move || {

@@ -1,4 +1,4 @@
-//! Pages of anonymous memory are given up, and what may come before and after.
+//! Pages of anonymous memory are given back, with what may come before and after.
 
 use anyhow::{Result, ensure};
 use rustix::mm::Advice;
@@ -49,7 +49,7 @@ fn some(
     }))
 }
 
-/// What is given up was all zeroes.
+/// What is given back was all zeroes.
 fn zeroes(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     let ground = grounds.some(MemoryKind::Anon)?;
     (0..ground.area.pages()).for_each(|page| ground.area.store(page, 0));
@@ -59,7 +59,7 @@ fn zeroes(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     }))
 }
 
-/// All that a page table maps.
+/// Everything that one page table maps is given back.
 fn table(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     const PAGES: u64 = PMD_SIZE / PAGE_SIZE;
     let area = grounds.anonymous(2 * PAGES)?;

@@ -1,4 +1,4 @@
-//! What a process does with itself and its children.
+//! What the process does with itself and its children.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -9,16 +9,16 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::area::MappedArea;
 
-/// Forks; the child stores to its copy of the pages, and compares all of the area with what it has to be.
+/// Forks; the child stores to its copy of the pages, and checks the whole area.
 pub fn fork(area: &MappedArea, value: u64, pages: &[u64]) -> Result<()> {
     let before: Vec<u64> = (0..area.pages()).map(|page| area.word(page)).collect();
     let mut expected = before.clone();
     for &page in pages {
         *expected
             .get_mut(page as usize)
-            .context("a page outside of the area")? = value;
+            .context("a page outside the area")? = value;
     }
-    // SAFETY: no other thread is there, and the child allocates nothing and leaves by _exit.
+    // SAFETY: there is no other thread; the child allocates nothing and leaves by _exit.
     let child = unsafe { libc::fork() };
     if child == 0 {
         pages.iter().for_each(|page| area.store(*page, value));
@@ -26,7 +26,7 @@ pub fn fork(area: &MappedArea, value: u64, pages: &[u64]) -> Result<()> {
             .iter()
             .zip(0..)
             .all(|(word, page)| area.word(page) == *word);
-        // SAFETY: it ends the child.
+        // SAFETY: ends the child.
         unsafe { libc::_exit(i32::from(!right)) };
     }
     ensure!(
@@ -40,17 +40,17 @@ pub fn fork(area: &MappedArea, value: u64, pages: &[u64]) -> Result<()> {
     ensure!(waited == child, "cannot wait for the child");
     ensure!(
         status == 0,
-        "the child found other content than it has to, or was killed: {status:#x}"
+        "the child found wrong content, or was killed: {status:#x}"
     );
     let same = before
         .iter()
         .zip(0..)
         .all(|(word, page)| area.word(page) == *word);
-    ensure!(same, "the child changed what is its parent's");
+    ensure!(same, "the child changed its parent's memory");
     Ok(())
 }
 
-/// Starts this program by vfork(2), as a C library does it, and waits for its end.
+/// Starts this program by vfork(2), as C libraries do, and waits for its end.
 pub fn spawn() -> Result<()> {
     let status = Command::new("/proc/self/exe")
         .arg("list")
@@ -61,15 +61,15 @@ pub fn spawn() -> Result<()> {
     Ok(())
 }
 
-/// Executes this program anew, in this process; returns only if that fails.
+/// Executes this program anew in this process; returns only if that fails.
 pub fn execute_anew(directory: &Path) -> anyhow::Error {
     let mut command = Command::new("/proc/self/exe");
     command.arg("script").arg("--dir").arg(directory);
-    anyhow::Error::new(command.exec()).context("cannot execute itself")
+    anyhow::Error::new(command.exec()).context("cannot execute this program")
 }
 
-/// Ends the calling thread, and not its process, which another one goes on with. That is the last one: it ends the
-/// process.
+/// Ends the calling thread but not the process: the thread `serving` continues, and ends the
+/// process at its own end.
 pub fn end_this_thread(serving: JoinHandle<Result<bool>>) -> ! {
     std::thread::spawn(move || {
         let served = serving.join();

@@ -1,4 +1,4 @@
-//! Mappings that come and go, split and join, while something else works on.
+//! Mappings that come and go, split and merge, while something else runs.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use uffd::PAGE_SIZE;
 
 use crate::area::{MappedArea, MemoryKind};
 
-/// Splits `area` and joins it again, and maps and unmaps others behind it, until `work` is done.
+/// Splits and merges `area`, and maps and unmaps others behind it, until `work` is done.
 pub fn turmoil(
     area: &MappedArea,
     seed: u64,
@@ -27,7 +27,9 @@ pub fn turmoil(
         });
         let worked = work();
         over.store(true, Ordering::Relaxed);
-        let disturbed = disturbing.join().map_err(|_| anyhow!("it panicked"))?;
+        let disturbed = disturbing
+            .join()
+            .map_err(|_| anyhow!("the thread that disturbs panicked"))?;
         worked.and(disturbed)
     })
 }
@@ -36,7 +38,8 @@ fn disturb(area: &MappedArea, random: &mut fastrand::Rng, directory: &Path) -> R
     let first = random.u64(0..area.pages());
     let apart = area.pages_part(first..random.u64(first..area.pages()) + 1);
     apart.set_apart(true)?;
-    // Next to the area, where it joins it once it is tracked, or not far from it, at the same place again and again.
+    // Next to the area, with which it merges once it is tracked, or not far from it; again and
+    // again at the same addresses.
     let gap = random.u64(0..4) * 16 * PAGE_SIZE;
     let other = MappedArea::map_at(
         MemoryKind::Anon,
