@@ -9,6 +9,7 @@ pub mod explain;
 pub mod kernel;
 pub mod metrics;
 pub mod model;
+mod print;
 pub mod probes;
 pub mod track;
 

@@ -12,7 +12,7 @@ use pages::track::{
     TrackedPages,
 };
 use tempfile::TempDir;
-use tracker::track::recording::Writer;
+use tracker::track::recording::RecordingWriter;
 use uffd::Backing;
 
 const PAGE: u64 = 4096;
@@ -71,7 +71,7 @@ fn round(number: u64) -> TrackRound {
 
 /// A recording of five rounds, and its bytes.
 fn recording(directory: &TempDir) -> (PathBuf, Vec<u8>) {
-    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+    let mut writer = RecordingWriter::new(Vec::new(), &header()).unwrap();
     (1..=5).for_each(|n| writer.round(&round(n)).unwrap());
     let summary = TrackSummary {
         rounds: 5,

@@ -14,13 +14,14 @@ use testbed::eventually;
 use testbed::script::{ANON, FACTS, MEMFD, SHMEM, ScriptMemory, ScriptProcess};
 use testbed::session::registered;
 use tracker::explain::{
-    Cause, Explained, Explainer, Findings, Frame, Hub, OnlyThere, Options, Reason, Step, Verdict,
+    EventHub, ExplainFindings, ExplainOptions, ExplainStep, ExplainedRound, Explainer, ReportCause,
+    ReportVerdict, SecondOnly, StackFrame, UnknownReason,
 };
 use tracker::probes::events::{self, EventProbes};
 use uffd::PAGE_SIZE;
 
-fn options(content_limit: u64) -> Options {
-    Options {
+fn options(content_limit: u64) -> ExplainOptions {
+    ExplainOptions {
         track: pages::track::TrackOptions {
             strategy: None,
             ..testbed::session::options(StrategyName::Markers)
@@ -39,17 +40,17 @@ fn begin(script: &ScriptProcess) -> Explainer {
     explainer
 }
 
-fn step(explainer: &mut Explainer) -> Explained {
+fn step(explainer: &mut Explainer) -> ExplainedRound {
     match explainer.step().unwrap() {
-        Step::Round(round) => *round,
-        Step::Exited => panic!("the process has ended"),
+        ExplainStep::Round(round) => *round,
+        ExplainStep::Exited => panic!("the process has ended"),
     }
 }
 
-type Verdicts = BTreeMap<(Verdict, Option<Reason>), Vec<u64>>;
+type Verdicts = BTreeMap<(ReportVerdict, Option<UnknownReason>), Vec<u64>>;
 
 /// Verdicts of an area, with the numbers of its pages.
-fn verdicts(round: &Explained, area: &TrackedArea) -> Verdicts {
+fn verdicts(round: &ExplainedRound, area: &TrackedArea) -> Verdicts {
     let mut found = Verdicts::new();
     let reported = round.reported.iter().flat_map(|(_, pages)| pages);
     for pages in reported.filter(|pages| area.range.contains(&pages.range.start)) {
@@ -62,7 +63,7 @@ fn verdicts(round: &Explained, area: &TrackedArea) -> Verdicts {
 }
 
 /// Pages of an area that changed and were not reported.
-fn missed(round: &Explained, area: &TrackedArea) -> Vec<(u64, bool)> {
+fn missed(round: &ExplainedRound, area: &TrackedArea) -> Vec<(u64, bool)> {
     let missed = round.missed.iter().flat_map(|(_, pages)| pages);
     let here = missed.filter(|pages| area.range.contains(&pages.range.start));
     here.flat_map(|pages| {
@@ -72,7 +73,10 @@ fn missed(round: &Explained, area: &TrackedArea) -> Vec<(u64, bool)> {
     .collect()
 }
 
-fn expect<const N: usize>(found: &Verdicts, expected: [(Verdict, Option<Reason>, &[u64]); N]) {
+fn expect<const N: usize>(
+    found: &Verdicts,
+    expected: [(ReportVerdict, Option<UnknownReason>, &[u64]); N],
+) {
     let expected: Verdicts = expected
         .into_iter()
         .map(|(verdict, reason, pages)| ((verdict, reason), pages.to_vec()))
@@ -95,16 +99,16 @@ fn another_value_the_same_value_and_zero() {
         expect(
             &verdicts(&step(&mut explainer), &range),
             [
-                (Verdict::Unchanged, None, &[0, 1, 2, 3]),
-                (Verdict::Changed, None, &[10, 11]),
-                (Verdict::Zeroed, None, &[20]),
+                (ReportVerdict::Unchanged, None, &[0, 1, 2, 3]),
+                (ReportVerdict::Changed, None, &[10, 11]),
+                (ReportVerdict::Zeroed, None, &[20]),
             ],
         );
         // Against what they were in the last round.
         script.tell(&format!("store {area} 7 1 10-11,20"));
         expect(
             &verdicts(&step(&mut explainer), &range),
-            [(Verdict::Changed, None, &[10, 11, 20])],
+            [(ReportVerdict::Changed, None, &[10, 11, 20])],
         );
         expect(&verdicts(&step(&mut explainer), &range), []);
         let findings = explainer.end().unwrap();
@@ -132,7 +136,7 @@ fn has_lines(script: &ScriptProcess) -> bool {
 }
 
 /// Whether a frame is in the function that stores, told with its line if the program has lines.
-fn in_store(frame: &Frame, has_lines: bool) -> bool {
+fn in_store(frame: &StackFrame, has_lines: bool) -> bool {
     let source = include_str!("../src/bin/uffdwp-workload/area.rs");
     let lines = lines_of(source, "pub fn store(");
     let right_line = match &frame.line {
@@ -144,7 +148,7 @@ fn in_store(frame: &Frame, has_lines: bool) -> bool {
 
 #[test]
 fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
-    let hub = Hub::new(
+    let hub = EventHub::new(
         EventProbes::attach(&events::EventOptions::default()),
         1 << 16,
     )
@@ -167,13 +171,13 @@ fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
     for answer in of_area {
         let Some((thread, name)) = &answer.thread else {
             eprintln!("skipped: {}", findings.seen.not.join("; "));
-            assert_eq!(answer.why.cause, Cause::Unknown);
+            assert_eq!(answer.why.cause, ReportCause::Unknown);
             return;
         };
         assert!("uffdwp-workload".starts_with(&**name), "{name}");
         let place = &findings.stacks[&answer.place.unwrap()];
         match answer.why.cause {
-            Cause::UserStore => {
+            ReportCause::UserStore => {
                 pages[0] += answer.pages();
                 threads.insert(*thread);
                 let found = place.user.iter().find(|frame| in_store(frame, lines));
@@ -181,7 +185,7 @@ fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
                 assert!(found.module.contains("uffdwp-workload+0x"), "{found:?}");
                 assert_eq!(place.syscall, None);
             }
-            Cause::KernelCopy => {
+            ReportCause::KernelCopy => {
                 pages[1] += answer.pages();
                 assert_eq!(*thread, script.pid());
                 assert_eq!(place.syscall.as_deref(), Some("read"));
@@ -210,14 +214,18 @@ fn the_first_write_and_emptied_pages() {
     expect(
         &first(ANON),
         [
-            (Verdict::Changed, None, &[16, 17]),
-            (Verdict::Zeroed, None, &[0, 1]),
+            (ReportVerdict::Changed, None, &[16, 17]),
+            (ReportVerdict::Zeroed, None, &[0, 1]),
         ],
     );
     // The file still has what is emptied: it stays armed.
     expect(
         &first(MEMFD),
-        [(Verdict::Unknown, Some(Reason::NotMapped), &[16, 17])],
+        [(
+            ReportVerdict::Unknown,
+            Some(UnknownReason::NotMapped),
+            &[16, 17],
+        )],
     );
 }
 
@@ -232,14 +240,18 @@ fn a_mapping_of_its_own_time() {
     // Nobody saw whether that one was written: it was there when it was armed, and what was there before was another.
     expect(
         &verdicts(&step(&mut explainer), &old),
-        [(Verdict::Unknown, Some(Reason::NoImageBefore), &[3])],
+        [(
+            ReportVerdict::Unknown,
+            Some(UnknownReason::NoImageBefore),
+            &[3],
+        )],
     );
     script.tell(&format!("store {area} 7 1 3-4"));
     expect(
         &verdicts(&step(&mut explainer), &old),
         [
-            (Verdict::Changed, None, &[4]),
-            (Verdict::Unchanged, None, &[3]),
+            (ReportVerdict::Changed, None, &[4]),
+            (ReportVerdict::Unchanged, None, &[3]),
         ],
     );
     explainer.end().unwrap();
@@ -281,10 +293,10 @@ fn of_a_large_process_a_sample() {
     let found = verdicts(&step(&mut explainer), &range);
     let count = |verdict, reason| found.get(&(verdict, reason)).map_or(0, Vec::len) as u64;
     let (unchanged, changed) = (
-        count(Verdict::Unchanged, None),
-        count(Verdict::Changed, None),
+        count(ReportVerdict::Unchanged, None),
+        count(ReportVerdict::Changed, None),
     );
-    let left = count(Verdict::Unknown, Some(Reason::NotSampled));
+    let left = count(ReportVerdict::Unknown, Some(UnknownReason::NotSampled));
     assert_eq!(unchanged + changed + left, 4096);
     for sampled in [unchanged, changed] {
         // A chance below 1e-9 to be further away.
@@ -317,7 +329,7 @@ fn what_was_given_back_for_a_while_says_so() {
     assert!(
         of_it
             .iter()
-            .all(|pages| pages.why.cause == Cause::Unregister),
+            .all(|pages| pages.why.cause == ReportCause::Unregister),
         "{of_it:x?}"
     );
     expect(&verdicts(&step(&mut explainer), &range), []);
@@ -330,7 +342,7 @@ fn against_soft_dirty() {
     let mut script = ScriptProcess::start();
     let (area, _) = script.map(ANON, 64);
     script.tell(&format!("store {area} 7 1 0-63"));
-    let options = Options {
+    let options = ExplainOptions {
         against: Some(StrategyName::SoftDirty),
         ..options(1 << 30)
     };
@@ -353,11 +365,11 @@ fn against_soft_dirty() {
     assert!(against.both >= 10, "{against:?}");
     // All of a new mapping is soft-dirty.
     assert!(
-        against.only_there[&OnlyThere::NewMapping] >= 32,
+        against.only_there[&SecondOnly::NewMapping] >= 32,
         "{against:?}"
     );
     assert_eq!(
-        against.only_there.get(&OnlyThere::Changed),
+        against.only_there.get(&SecondOnly::Changed),
         None,
         "{against:?}"
     );
@@ -369,7 +381,7 @@ fn frozen_even_hot_pages_have_a_verdict() {
     let mut script = ScriptProcess::start();
     let (area, range) = script.map(ANON, 256);
     script.tell(&format!("store {area} 7 1 0-255"));
-    let options = Options {
+    let options = ExplainOptions {
         freeze: true,
         ..options(1 << 30)
     };
@@ -386,7 +398,7 @@ fn frozen_even_hot_pages_have_a_verdict() {
             let found = verdicts(&round, &range);
             let of = found
                 .iter()
-                .filter(|((verdict, _), _)| *verdict == Verdict::Unknown);
+                .filter(|((verdict, _), _)| *verdict == ReportVerdict::Unknown);
             unknown += of.map(|(_, pages)| pages.len()).sum::<usize>();
         }
         stood = stands;
@@ -409,7 +421,7 @@ fn against_content() {
     let mut script = ScriptProcess::start();
     let (area, range) = script.map(MEMFD, 16);
     script.tell(&format!("store {area} 7 1 0-15"));
-    let options = Options {
+    let options = ExplainOptions {
         against: Some(StrategyName::Hash),
         ..options(1 << 30)
     };
@@ -430,12 +442,12 @@ fn against_content() {
     let unchanged = against
         .only_here
         .iter()
-        .filter(|(why, _)| why.verdict == Verdict::Unchanged);
+        .filter(|(why, _)| why.verdict == ReportVerdict::Unchanged);
     assert!(
         unchanged.map(|(_, pages)| pages).sum::<u64>() >= 5,
         "{at_rest:?}"
     );
-    assert_eq!(against.only_there.get(&OnlyThere::Changed), Some(&1));
+    assert_eq!(against.only_there.get(&SecondOnly::Changed), Some(&1));
 }
 
 #[test]
@@ -520,7 +532,7 @@ fn what_arms_no_pages_explains_none() {
 }
 
 /// Every sum is that of the others.
-fn adds_up(findings: &Findings) {
+fn adds_up(findings: &ExplainFindings) {
     let all: u64 = findings.tally.values().sum();
     let rounds = findings
         .rounds

@@ -6,9 +6,10 @@
 use super::agent::{HookArgs, LevelArg};
 use super::causes::Causes;
 use super::exit::UNABLE;
-use super::output::print;
+use super::output::{CommandOutputs, MakeWhole, OutputArgs, OutputEntry, PrintTarget};
 use super::probes;
 use super::strategies::Strategies;
+use crate::print::format;
 use crate::probes::ProbeLevel;
 use crate::probes::{CountReport, Hook, HookReport, HookVerdict, ProbeReport};
 use clap::Args;
@@ -20,9 +21,8 @@ use std::process::ExitCode;
 /// The flags of `tracker check`.
 #[derive(Args, Debug)]
 pub struct CheckArgs {
-    /// Print JSON
-    #[arg(long, env = "TRACKER_JSON")]
-    json: bool,
+    #[command(flatten)]
+    outputs: OutputArgs<CheckOutputs>,
     #[command(flatten)]
     hooks: HookArgs,
     /// End with status 3 below this level
@@ -41,23 +41,33 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         causes: Causes::find(),
         strategies: Strategies::find(),
     };
-    let text = if args.json {
-        serde_json::to_string_pretty(&check)? + "\n"
-    } else {
-        format!(
-            "{}{}{}",
-            Text(&check.report),
-            CausesText(&check.causes),
-            check.strategies
-        )
-    };
-    print(&text)?;
+    args.outputs.print(&check, PrintTarget::Ours)?;
     let enough = check.report.level >= ProbeLevel::from(args.require_level);
     Ok(if enough {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(UNABLE)
     })
+}
+
+/// What `tracker check` can show.
+struct CheckOutputs;
+
+impl CommandOutputs for CheckOutputs {
+    type Maker = MakeWhole<Check>;
+
+    const OUTPUTS: &'static [OutputEntry<MakeWhole<Check>>] = &[
+        OutputEntry {
+            format: &format::TEXT,
+            help: "",
+            make: |check| Ok(check.text().into_bytes()),
+        },
+        OutputEntry {
+            format: &format::JSON,
+            help: "Print JSON",
+            make: |check| Ok((serde_json::to_string_pretty(check)? + "\n").into_bytes()),
+        },
+    ];
 }
 
 /// All that is printed.
@@ -67,6 +77,13 @@ struct Check {
     report: ProbeReport,
     causes: Causes,
     strategies: Strategies,
+}
+
+impl Check {
+    fn text(&self) -> String {
+        let (report, causes) = (Text(&self.report), CausesText(&self.causes));
+        format!("{report}{causes}{}", self.strategies)
+    }
 }
 
 /// The report for people.

@@ -1,32 +1,34 @@
 //! `tracker explain`: why each page was reported as written, and whether it was true.
 
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 use clap::Args;
-
-use super::output::print;
-use super::pace::{Pace, Wake};
-use super::replace::replace;
-use super::rounds::RoundsArgs;
-use super::target::{self, TargetArgs};
-use super::values;
-use crate::explain::report::{self, Report};
-use crate::explain::{AGAINST, Explainer, Findings, Hub, Options, Step};
-use crate::probes::events::{self, EventProbes};
 use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackHeader};
+
+use super::output::{CommandOutputs, OutputArgs, OutputEntry, PrintTarget, WholeMaker};
+use super::pace::{PaceWake, RoundPace};
+use super::rounds::RoundsArgs;
+use super::target::{self, TargetArgs};
+use super::values;
+use crate::explain::report::{self, ExplainReport};
+use crate::explain::{
+    EventHub, ExplainFindings, ExplainOptions, ExplainStep, Explainer, SECOND_STRATEGIES,
+};
+use crate::print::format;
+use crate::probes::events::{EventOptions, EventProbes};
 
 /// Events held from round to round, at most: 1 GiB.
 const EVENTS: usize = 8 << 20;
 /// Measured: docs/benchmarks.md.
 const COST: &str = "\
-What it costs: the process takes a fault for the first write to each page after a round, as under track (some 1,560 \
-instructions), and 2,170 more there for the event with its stack; a server took up to 1.3 times the time for a request. \
-tracker reads what was reported and what was not (--content-limit), and holds 2 to 3 MiB for each GiB. docs/benchmarks.md";
+What it costs: the process takes a fault for the first write to each page after a round, as under \
+track (some 1,560 instructions), and 2,170 more there for the event with its stack; a server took \
+up to 1.3 times the time for a request. tracker reads what was reported and what was not \
+(--content-limit), and holds 2 to 3 MiB for each GiB. docs/benchmarks.md";
 
 /// The flags of `tracker explain`.
 #[derive(Args, Debug)]
@@ -35,39 +37,84 @@ pub struct ExplainArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, or auto
-    #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = values::strategy)]
+    #[arg(
+        long,
+        short,
+        env = "TRACKER_STRATEGY",
+        default_value = "auto",
+        value_name = "STRATEGY"
+    )]
+    #[arg(value_parser = values::strategy)]
     strategy: values::Strategy,
     #[command(flatten)]
     rounds: RoundsArgs,
     /// Tell everything that happens to the page at this address
     #[arg(long, env = "TRACKER_PAGE", value_name = "ADDR", value_parser = values::address)]
     page: Option<u64>,
-    /// Read and hash at most this much memory in a round; of a process with more, a sample of its pages
-    #[arg(long, env = "TRACKER_CONTENT_LIMIT", default_value = "1GiB", value_name = "SIZE", value_parser = values::size)]
+    /// Read and hash at most this much memory in a round; of a process with more, a sample of its
+    /// pages
+    #[arg(
+        long,
+        env = "TRACKER_CONTENT_LIMIT",
+        default_value = "1GiB",
+        value_name = "SIZE"
+    )]
+    #[arg(value_parser = values::size)]
     content_limit: u64,
-    /// Stop the process in each round, as a debugger does, until what was reported has been read (some milliseconds; the
-    /// report tells): pages that are written all the time have a verdict then
+    /// Stop the process in each round, as a debugger does, until what was reported has been read
+    /// (some milliseconds; the report tells): pages that are written all the time have a verdict
+    /// then
     #[arg(long, env = "TRACKER_FREEZE")]
     freeze: bool,
-    /// Run a second strategy on the same rounds and tell where the two disagree: hash (by content), or soft-dirty, which
-    /// clears the soft-dirty bits of the process in each round: whoever else uses them (CRIU) loses writes
+    /// Run a second strategy on the same rounds and tell where the two disagree: hash (by content),
+    /// or soft-dirty, which clears the soft-dirty bits of the process in each round: whoever else
+    /// uses them (CRIU) loses writes
     #[arg(long, env = "TRACKER_AGAINST", value_name = "STRATEGY", value_parser = against)]
     against: Option<StrategyName>,
-    /// Print one JSON object a line: a header, VMAs by verdict and cause, a summary
-    #[arg(long, env = "TRACKER_JSON")]
-    json: bool,
-    /// Write a report with pictures to this file, too; it must not exist
-    #[arg(long, env = "TRACKER_HTML", value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Replace the file if it exists
-    #[arg(long, env = "TRACKER_FORCE", requires = "html")]
-    force: bool,
+    #[command(flatten)]
+    outputs: OutputArgs<ExplainOutputs>,
+}
+
+/// What `tracker explain` can show.
+struct ExplainOutputs;
+
+impl CommandOutputs for ExplainOutputs {
+    type Maker = ExplainMaker;
+
+    const OUTPUTS: &'static [OutputEntry<ExplainMaker>] = &[
+        OutputEntry {
+            format: &format::TEXT,
+            help: "",
+            make: ExplainMaker(|report| Ok(report::text::with_story(report).into_bytes())),
+        },
+        OutputEntry {
+            format: &format::JSON,
+            help: "Print one JSON object a line: a header, VMAs by verdict and cause, a summary",
+            make: ExplainMaker(|report| Ok(report::json::lines(report)?.into_bytes())),
+        },
+        OutputEntry {
+            format: &format::HTML,
+            help: "Write a report with pictures to this file, too; it must not exist",
+            make: ExplainMaker(|report| Ok(report::html::page(report)?.into_bytes())),
+        },
+    ];
+}
+
+/// How a report becomes one of its formats.
+#[derive(Clone, Copy)]
+struct ExplainMaker(fn(&ExplainReport<'_>) -> anyhow::Result<Vec<u8>>);
+
+impl<'a> WholeMaker<ExplainReport<'a>> for ExplainMaker {
+    fn make(self, report: &ExplainReport<'a>) -> anyhow::Result<Vec<u8>> {
+        (self.0)(report)
+    }
 }
 
 fn against(text: &str) -> Result<StrategyName, String> {
-    let offered = AGAINST.into_iter().find(|name| name.as_str() == text);
-    offered.ok_or_else(|| {
-        let names: Vec<_> = AGAINST.iter().map(|name| name.as_str()).collect();
+    let offered = SECOND_STRATEGIES.into_iter();
+    let wanted = offered.clone().find(|name| name.as_str() == text);
+    wanted.ok_or_else(|| {
+        let names: Vec<_> = offered.map(|name| name.as_str()).collect();
         format!(
             "`{text}` cannot run beside another strategy; choose {}",
             names.join(" or ")
@@ -75,7 +122,8 @@ fn against(text: &str) -> Result<StrategyName, String> {
     })
 }
 
-/// Explains until the end of the process, the rounds, the time, or a signal, and reports then.
+/// Explains until the process ends, the rounds or the time are over, or a signal comes, and reports
+/// then.
 ///
 /// # Errors
 /// If the process cannot be tracked, or the report cannot be written.
@@ -92,54 +140,21 @@ fn explain(
     facts: StrategyFacts,
     pid: u32,
     mut launched: Option<&mut LaunchedProgram>,
-    pace: &mut Pace,
+    pace: &mut RoundPace,
 ) -> anyhow::Result<Option<ExitStatus>> {
-    // Before the process is touched.
-    if let Some(path) = &args.html {
-        writable(path, args.force)?;
-    }
-    let options = Options {
-        track: pages::track::TrackOptions {
-            strategy: args.strategy.0,
-            detailed: false,
-            max_mapping: args.rounds.max_mapping,
-            interval: args.rounds.interval,
-            tracker: crate::VERSION,
-            inject: inject::InjectOptions::default(),
-        },
-        content_limit: args.content_limit,
-        page: args.page,
-        against: args.against,
-        freeze: args.freeze,
-        findings: true,
-    };
-    let events = EventProbes::attach(&events::EventOptions::default());
-    let hub = Hub::new(events, EVENTS).context("cannot read the kernel's events")?;
-    let (mut explainer, _) = Explainer::begin(pid, facts, Some(&hub), options)?;
+    // Before the process is touched: what cannot be written must not be found out at the end.
+    args.outputs.check()?;
+    let events = EventProbes::attach(&EventOptions::default());
+    let hub = EventHub::new(events, EVENTS).context("cannot read the kernel's events")?;
+    let (mut explainer, _) = Explainer::begin(pid, facts, Some(&hub), options(args))?;
     if let Some(launched) = &mut launched {
         launched.go();
     }
     pace.start();
-    let live = Live::begin(explainer.header());
-    let mut rounds = 0;
-    let end = loop {
-        let wake = pace.wait(explainer.lifeline().pidfd())?;
-        // A last round even then: what was written until now is explained.
-        let Step::Round(_) = explainer.step()? else {
-            break TrackEnd::Exited;
-        };
-        rounds += 1;
-        live.round(explainer.findings());
-        match wake {
-            Wake::Signal => break TrackEnd::Interrupted,
-            Wake::Over => break TrackEnd::Done,
-            _ if args.rounds.rounds == Some(rounds) => break TrackEnd::Done,
-            Wake::Tick | Wake::Exit => (),
-        }
-    };
+    let end = rounds(args, &mut explainer, pace)?;
     let mut findings = explainer.end()?;
     let Some(launched) = launched else {
-        tell(args, &findings, false)?;
+        show(args, &findings, PrintTarget::Ours)?;
         return Ok(None);
     };
     // It was us who stopped it.
@@ -148,72 +163,89 @@ fn explain(
     // The report does not wait for a program that may run for ever.
     let runs_on = end == TrackEnd::Done;
     if runs_on {
-        tell(args, &findings, true)?;
-        if !args.json && io::stderr().is_terminal() {
+        show(args, &findings, PrintTarget::Beside)?;
+        if args.outputs.is_for_people() && io::stderr().is_terminal() {
             eprintln!("tracker: the program runs on, and its status is awaited; Ctrl-C ends it");
         }
     }
     let status = target::wait(launched, end, pace).context("lost the program")?;
     if !runs_on {
-        tell(args, &findings, true)?;
+        show(args, &findings, PrintTarget::Beside)?;
     }
     Ok(Some(status))
 }
 
-/// What cannot be written must not be found out at the end.
-fn writable(path: &Path, force: bool) -> anyhow::Result<()> {
-    if !force && path.exists() {
-        anyhow::bail!("{} exists; --force replaces it", path.display());
+fn options(args: &ExplainArgs) -> ExplainOptions {
+    ExplainOptions {
+        track: pages::track::TrackOptions {
+            strategy: args.strategy.0,
+            detailed: false,
+            max_mapping: args.rounds.max_mapping,
+            interval: args.rounds.interval,
+            inject: inject::InjectOptions::default(),
+            tracker: crate::VERSION,
+        },
+        content_limit: args.content_limit,
+        page: args.page,
+        against: args.against,
+        freeze: args.freeze,
+        findings: true,
     }
-    let parent = path.parent().filter(|parent| *parent != Path::new(""));
-    if parent.is_some_and(|parent| !parent.is_dir()) || path.is_dir() {
-        anyhow::bail!(
-            "cannot write {}: there is no such directory, or it is one",
-            path.display()
-        );
-    }
-    Ok(())
 }
 
-/// Prints the report. `beside`: a program of the user's has standard output.
-fn tell(args: &ExplainArgs, findings: &Findings, beside: bool) -> anyhow::Result<()> {
-    let report = Report::new(findings);
-    let text = if args.json {
-        report::json::lines(&report)?
-    } else {
-        let story = report::story::story(findings).map(|story| format!("\n{story}"));
-        report::text::text(&report) + &story.unwrap_or_default()
-    };
-    if beside {
-        eprint!("{text}");
-    } else {
-        print(&text)?;
+/// Makes the rounds; returns why they ended.
+fn rounds(
+    args: &ExplainArgs,
+    explainer: &mut Explainer,
+    pace: &mut RoundPace,
+) -> anyhow::Result<TrackEnd> {
+    let live = LiveLines::begin(explainer.header());
+    let mut rounds = 0;
+    loop {
+        let wake = pace.wait(explainer.lifeline().pidfd())?;
+        // A last round even then: what was written until now is explained.
+        let ExplainStep::Round(_) = explainer.step()? else {
+            return Ok(TrackEnd::Exited);
+        };
+        rounds += 1;
+        live.round(explainer.findings());
+        match wake {
+            PaceWake::Signal => return Ok(TrackEnd::Interrupted),
+            PaceWake::Over => return Ok(TrackEnd::Done),
+            _ if args.rounds.rounds == Some(rounds) => return Ok(TrackEnd::Done),
+            PaceWake::Tick | PaceWake::Exit => (),
+        }
     }
-    if let Some(path) = &args.html {
-        let page = report::html::page(&report).context("cannot make the page")?;
-        replace(path, page.as_bytes())?;
-    }
-    Ok(())
 }
 
-/// A line for each round, for people who wait.
-struct Live(bool);
+/// Prints the report and writes it to files.
+fn show(args: &ExplainArgs, findings: &ExplainFindings, target: PrintTarget) -> anyhow::Result<()> {
+    let report = ExplainReport::new(findings);
+    args.outputs.print(&report, target)?;
+    args.outputs.write(&report)
+}
 
-impl Live {
+/// Lines for people who wait, one for each round.
+struct LiveLines {
+    is_watched: bool,
+}
+
+impl LiveLines {
     fn begin(header: &TrackHeader) -> Self {
-        let live = Self(io::stderr().is_terminal());
-        if live.0 {
+        let is_watched = io::stderr().is_terminal();
+        if is_watched {
             eprintln!(
-                "Explaining process {} ({}), tracked with {}; Ctrl-C ends it and prints the report.",
+                "Explaining process {} ({}), tracked with {}; Ctrl-C ends it and prints the \
+                 report.",
                 header.pid, header.comm, header.strategy
             );
             eprintln!("{}", report::live::head());
         }
-        live
+        Self { is_watched }
     }
 
-    fn round(&self, findings: &Findings) {
-        if let Some(round) = findings.rounds.last().filter(|_| self.0) {
+    fn round(&self, findings: &ExplainFindings) {
+        if let Some(round) = findings.rounds.last().filter(|_| self.is_watched) {
             eprintln!("{}", report::live::line(round));
         }
     }

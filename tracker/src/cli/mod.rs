@@ -13,7 +13,6 @@ mod log;
 mod output;
 mod pace;
 mod probes;
-mod replace;
 mod report;
 mod rounds;
 mod strategies;

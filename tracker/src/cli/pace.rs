@@ -1,5 +1,6 @@
 //! When the next round is, and what ends the wait for it.
 
+use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -7,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
 
-/// What a wait ended with.
+/// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
+pub enum PaceWake {
     /// It is time for a round.
     Tick,
     /// The time asked for is over.
@@ -21,8 +24,9 @@ pub enum Wake {
     Signal,
 }
 
-/// Rounds at equal distances: a round that takes long does not move the next, and rounds that were missed are left out.
-pub struct Pace {
+/// Rounds at equal distances: a round that takes long does not move the next one, and rounds that
+/// were missed are left out.
+pub struct RoundPace {
     interval: Duration,
     duration: Option<Duration>,
     began: Instant,
@@ -30,16 +34,16 @@ pub struct Pace {
     signals: UnixStream,
 }
 
-impl Pace {
-    /// Notes signals from now on instead of ending by them.
+impl RoundPace {
+    /// From now on notes signals instead of ending by them.
     pub fn new(interval: Duration, duration: Option<Duration>) -> io::Result<Self> {
         let (signals, sender) = UnixStream::pair()?;
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-            // As nohup(1) and shells set it for what must go on.
-            if is_ignored(signal) {
-                continue;
+        let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // nohup(1) and shells have ignored what must go on.
+            if ignored & (1 << (signal - 1)) == 0 {
+                pipe::register(signal, sender.try_clone()?)?;
             }
-            signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
         }
         let now = Instant::now();
         Ok(Self {
@@ -58,24 +62,24 @@ impl Pace {
     }
 
     /// Waits for the next round.
-    pub fn wait(&mut self, process: impl AsFd) -> io::Result<Wake> {
+    pub fn wait(&mut self, process: impl AsFd) -> io::Result<PaceWake> {
         self.next = next(self.next, Instant::now(), self.interval);
         let end = self.duration.map(|duration| self.began + duration);
         let until = end.map_or(self.next, |end| end.min(self.next));
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            // Also when it is late: rounds without a break must not hide a signal.
+            // Even if it is late: rounds without a break must not hide a signal.
             match self.poll(&process, Some(left))? {
                 Some(wake) => return Ok(wake),
                 None if !left.is_zero() => (),
-                None if end.is_some_and(|end| end <= until) => return Ok(Wake::Over),
-                None => return Ok(Wake::Tick),
+                None if end.is_some_and(|end| end <= until) => return Ok(PaceWake::Over),
+                None => return Ok(PaceWake::Tick),
             }
         }
     }
 
-    /// Waits for the end of the process; `Signal` if one comes before.
-    pub fn wait_for_end(&self, process: impl AsFd) -> io::Result<Wake> {
+    /// Waits for the end of the process; [`PaceWake::Signal`] if a signal comes before.
+    pub fn wait_for_end(&self, process: impl AsFd) -> io::Result<PaceWake> {
         loop {
             if let Some(wake) = self.poll(&process, None)? {
                 return Ok(wake);
@@ -83,7 +87,7 @@ impl Pace {
         }
     }
 
-    fn poll(&self, process: impl AsFd, left: Option<Duration>) -> io::Result<Option<Wake>> {
+    fn poll(&self, process: impl AsFd, left: Option<Duration>) -> io::Result<Option<PaceWake>> {
         let mut fds = [
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&process, PollFlags::IN),
@@ -100,26 +104,25 @@ impl Pace {
         let ready = fds.each_ref().map(|fd| !fd.revents().is_empty());
         Ok(match ready {
             [true, _] => {
-                // Told once.
+                // Each signal counts once.
                 let _ = (&self.signals).read(&mut [0; 64])?;
-                Some(Wake::Signal)
+                Some(PaceWake::Signal)
             }
-            [_, true] => Some(Wake::Exit),
+            [_, true] => Some(PaceWake::Exit),
             _ => None,
         })
     }
 }
 
-/// Whether whoever started us has us ignore a signal.
-fn is_ignored(signal: i32) -> bool {
-    // SAFETY: a sigaction is plain data, for which zeroes are valid.
-    let mut current: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: nothing is set; the kernel writes one sigaction of ours.
-    let read = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut current) };
-    read == 0 && current.sa_sigaction == libc::SIG_IGN
+/// The signals that whoever started us has us ignore: the mask `SigIgn` of /proc/PID/status, where
+/// signal 1 is the lowest bit. None if it does not say.
+fn ignored(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0)
 }
 
-/// The first time of the grid after now.
+/// The first time after now at a whole distance from the last.
 fn next(last: Instant, now: Instant, interval: Duration) -> Instant {
     let since = now.saturating_duration_since(last).as_nanos();
     let length = interval.as_nanos().max(1);
@@ -130,6 +133,13 @@ fn next(last: Instant, now: Instant, interval: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ignored_signals_are_those_of_the_status() {
+        let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        assert_eq!(ignored(status), 1 << 12 | 1 << (SIGHUP - 1));
+        assert_eq!(ignored("Name:\ttracker\n"), 0);
+    }
 
     #[test]
     fn missed_rounds_are_left_out() {

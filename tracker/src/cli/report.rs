@@ -1,21 +1,28 @@
 //! `tracker report`: a recording as tables, as a heat map in the terminal or in a file, or as JSON.
 
-use super::output::print;
-use super::replace::replace;
-use super::terminal;
-use crate::track::json;
-use crate::track::recording::{Ending, Reader, RecordingError};
-use crate::track::report::{Report, picture, tables, terminal::heat_map};
-use anyhow::Context;
-use clap::Args;
-use pages::track::{TrackHeader, TrackRound};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use clap::Args;
+use pages::track::TrackRound;
+
+use super::output::{CommandOutputs, OutputArgs, OutputEntry, PrintTarget, WholeMaker, print};
+use super::terminal;
+use crate::print::format;
+use crate::print::picture::png::png;
+use crate::track::json;
+use crate::track::recording::{RecordingEnding, RecordingError, RecordingReader};
+use crate::track::report::terminal::heat_map;
+use crate::track::report::{RecordingReport, picture, tables};
+
 /// JSON is printed when there is this much of it.
 const PIECE: usize = 1 << 16;
+
+const HEATMAP: &str =
+    "Draw the heat map into this file, as {} by its name, instead of in the terminal";
 
 /// The flags of `tracker report`.
 #[derive(Args, Debug)]
@@ -23,74 +30,104 @@ pub struct ReportArgs {
     /// The recording, as `tracker track --output FILE` writes it; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Draw the heat map into this file, as SVG or PNG by its name, instead of in the terminal
-    #[arg(long, env = "TRACKER_HEATMAP", value_name = "FILE.svg|.png", value_parser = picture_file)]
-    heatmap: Option<Picture>,
-    /// Print what was recorded as JSON, one object a line
-    #[arg(long, env = "TRACKER_JSON")]
-    json: bool,
+    #[command(flatten)]
+    outputs: OutputArgs<ReportOutputs>,
 }
 
-/// A file to draw into.
-#[derive(Clone, Debug)]
-struct Picture {
-    path: PathBuf,
-    format: Format,
+/// What `tracker report` can show.
+struct ReportOutputs;
+
+impl CommandOutputs for ReportOutputs {
+    type Maker = ReportMaker;
+
+    const OUTPUTS: &'static [OutputEntry<ReportMaker>] = &[
+        OutputEntry {
+            format: &format::TEXT,
+            help: "",
+            make: ReportMaker::whole(text),
+        },
+        OutputEntry {
+            format: &format::SVG,
+            help: HEATMAP,
+            make: ReportMaker::whole(|shown| Ok(picture::svg(&shown.report).into_bytes())),
+        },
+        OutputEntry {
+            format: &format::PNG,
+            help: HEATMAP,
+            make: ReportMaker::whole(|shown| Ok(png(&picture::svg(&shown.report))?)),
+        },
+        OutputEntry {
+            format: &format::JSON,
+            help: "Print what was recorded as JSON, one object a line",
+            make: ReportMaker {
+                whole: json_lines,
+                stream: Some(stream),
+            },
+        },
+    ];
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Format {
-    Svg,
-    Png,
+/// How a recording becomes one of its formats.
+#[derive(Clone, Copy)]
+struct ReportMaker {
+    /// Of all that was read.
+    whole: fn(&ShownReport<'_>) -> anyhow::Result<Vec<u8>>,
+    /// While it is read: a recording may be larger than memory.
+    stream: Option<fn(&mut RecordingInput) -> anyhow::Result<()>>,
 }
 
-fn picture_file(text: &str) -> Result<Picture, String> {
-    let path = PathBuf::from(text);
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let format = match extension.map(str::to_ascii_lowercase).as_deref() {
-        Some("svg") => Format::Svg,
-        Some("png") => Format::Png,
-        _ => {
-            return Err(format!(
-                "`{text}` must end in .svg or .png, which says what to draw"
-            ));
-        }
-    };
-    Ok(Picture { path, format })
+type RecordingInput = RecordingReader<BufReader<Box<dyn Read>>>;
+
+impl ReportMaker {
+    const fn whole(whole: fn(&ShownReport<'_>) -> anyhow::Result<Vec<u8>>) -> Self {
+        let stream = None;
+        Self { whole, stream }
+    }
 }
 
-/// Reads the recording and prints it. Of a damaged one it prints what is sound, and fails then.
+impl<'a> WholeMaker<ShownReport<'a>> for ReportMaker {
+    fn make(self, shown: &ShownReport<'a>) -> anyhow::Result<Vec<u8>> {
+        (self.whole)(shown)
+    }
+}
+
+/// A report, and where it is drawn beside what is printed.
+struct ShownReport<'a> {
+    report: RecordingReport<'a>,
+    pictures: Vec<&'a Path>,
+}
+
+/// Reads the recording and shows it. Of a damaged one it shows what is sound, and fails then.
 ///
 /// # Errors
-/// If the recording cannot be read, or the picture not be written.
+/// If the recording cannot be read, or the picture cannot be written.
 pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let (name, input) = open(&args.file)?;
-    let mut reader = Reader::new(BufReader::new(input)).with_context(|| name.clone())?;
-    let recorded = match (args.json, &args.heatmap) {
-        (true, None) => {
-            stream(&mut reader).with_context(|| name.clone())?;
-            remark(&name, reader.ending());
-            return Ok(ExitCode::SUCCESS);
-        }
-        _ => Recorded::read(&mut reader),
-    };
-    let report = Report::new(reader.header(), &recorded.rounds, reader.ending());
-    if let Some(picture) = &args.heatmap {
-        draw(&report, picture)?;
-    }
-    if args.json {
-        print_json(&report)?;
+    let mut reader = RecordingReader::new(BufReader::new(input)).with_context(|| name.clone())?;
+    let pictures: Vec<_> = args.outputs.paths().collect();
+    let streams = args.outputs.printed().stream;
+    if let Some(stream) = streams.filter(|_| pictures.is_empty()) {
+        stream(&mut reader).with_context(|| name.clone())?;
         remark(&name, reader.ending());
-    } else {
-        print(&text(&report, args.heatmap.as_ref()))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    match recorded.damage {
+    let (rounds, damage) = read(&mut reader);
+    let shown = ShownReport {
+        report: RecordingReport::new(reader.header(), &rounds, reader.ending()),
+        pictures,
+    };
+    args.outputs.write(&shown)?;
+    args.outputs.print(&shown, PrintTarget::Ours)?;
+    if !args.outputs.is_for_people() {
+        remark(&name, reader.ending());
+    }
+    match damage {
         Some(damage) => Err(damage).with_context(|| name.clone()),
         None => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// The file, and how to call it.
+/// The file, and what to call it.
 fn open(file: &Path) -> anyhow::Result<(String, Box<dyn Read>)> {
     if file == Path::new("-") {
         return Ok(("standard input".to_owned(), Box::new(io::stdin().lock())));
@@ -100,30 +137,20 @@ fn open(file: &Path) -> anyhow::Result<(String, Box<dyn Read>)> {
     Ok((name, Box::new(opened)))
 }
 
-/// All that is sound.
-struct Recorded {
-    rounds: Vec<TrackRound>,
-    damage: Option<RecordingError>,
-}
-
-impl Recorded {
-    fn read(reader: &mut Reader<impl Read>) -> Self {
-        let mut recorded = Self {
-            rounds: Vec::new(),
-            damage: None,
-        };
-        for round in reader {
-            match round {
-                Ok(round) => recorded.rounds.push(round),
-                Err(damage) => recorded.damage = Some(damage),
-            }
+/// All that is sound, and what is not.
+fn read(reader: &mut RecordingInput) -> (Vec<TrackRound>, Option<RecordingError>) {
+    let (mut rounds, mut damage) = (Vec::new(), None);
+    for round in reader {
+        match round {
+            Ok(round) => rounds.push(round),
+            Err(error) => damage = Some(error),
         }
-        recorded
     }
+    (rounds, damage)
 }
 
-/// Prints JSON while it reads: a recording may be larger than memory.
-fn stream(reader: &mut Reader<impl Read>) -> anyhow::Result<()> {
+/// Prints JSON while it reads.
+fn stream(reader: &mut RecordingInput) -> anyhow::Result<()> {
     let mut text = json::header(reader.header())?;
     let mut damage = None;
     for round in &mut *reader {
@@ -136,35 +163,36 @@ fn stream(reader: &mut Reader<impl Read>) -> anyhow::Result<()> {
             text.clear();
         }
     }
-    if let Some(summary) = reader.ending().and_then(Ending::summary) {
+    if let Some(summary) = reader.ending().and_then(RecordingEnding::summary) {
         text += &json::summary(summary)?;
     }
     print(&text)?;
     damage.map_or(Ok(()), |damage| Err(damage.into()))
 }
 
-fn print_json(report: &Report<'_>) -> anyhow::Result<()> {
-    let header: &TrackHeader = report.header;
-    print(&json::header(header)?)?;
-    for round in report.recorded {
-        print(&json::round(round)?)?;
+fn json_lines(shown: &ShownReport<'_>) -> anyhow::Result<Vec<u8>> {
+    let report = &shown.report;
+    let mut text = json::header(report.header())?;
+    for round in report.recorded() {
+        text += &json::round(round)?;
     }
-    match report.ending.and_then(Ending::summary) {
-        Some(summary) => print(&json::summary(summary)?),
-        None => Ok(()),
+    if let Some(summary) = report.ending().and_then(RecordingEnding::summary) {
+        text += &json::summary(summary)?;
     }
+    Ok(text.into_bytes())
 }
 
-/// JSON has no place for it.
-fn remark(name: &str, ending: Option<&Ending>) {
-    if let Some(remark) = ending.and_then(Ending::remark) {
+/// What is for programs has no place for it.
+fn remark(name: &str, ending: Option<&RecordingEnding>) {
+    if let Some(remark) = ending.and_then(RecordingEnding::remark) {
         eprintln!("tracker: {name}: {remark}");
     }
 }
 
-fn text(report: &Report<'_>, picture: Option<&Picture>) -> String {
-    let map = match picture {
-        Some(picture) => format!("The heat map is in {}.\n", picture.path.display()),
+fn text(shown: &ShownReport<'_>) -> anyhow::Result<Vec<u8>> {
+    let report = &shown.report;
+    let map = match shown.pictures.first() {
+        Some(path) => format!("The heat map is in {}.\n", path.display()),
         None => heat_map(report, terminal::width(), terminal::shades()),
     };
     let parts = [
@@ -174,32 +202,5 @@ fn text(report: &Report<'_>, picture: Option<&Picture>) -> String {
         tables::legend(),
         map,
     ];
-    parts.join("\n")
-}
-
-fn draw(report: &Report<'_>, picture: &Picture) -> anyhow::Result<()> {
-    let svg = picture::svg(report);
-    let bytes = match picture.format {
-        Format::Svg => svg.into_bytes(),
-        Format::Png => {
-            picture::png(&svg).with_context(|| format!("cannot draw {}", picture.path.display()))?
-        }
-    };
-    replace(&picture.path, &bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_picture_says_its_format() {
-        assert_eq!(picture_file("a.b/heat.svg").unwrap().format, Format::Svg);
-        assert_eq!(picture_file("HEAT.PNG").unwrap().format, Format::Png);
-        for wrong in ["heat", "heat.jpg", "svg", ".png", ""] {
-            let error = picture_file(wrong).map(|picture| picture.format);
-            assert!(error.is_err(), "{wrong}");
-        }
-    }
+    Ok(parts.join("\n").into_bytes())
 }

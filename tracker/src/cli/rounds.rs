@@ -1,34 +1,51 @@
-//! When rounds are, how many, and of which mappings: the same for every command that makes some.
+//! When rounds are made, how many, and of which mappings: the same flags for every command that makes
+//! some.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, value_parser};
 
-use super::pace::Pace;
+use super::pace::RoundPace;
 use super::values;
 
 /// The rounds of a process.
 #[derive(Args, Debug)]
 pub struct RoundsArgs {
     /// Time from one round to the next
-    #[arg(long, short, env = "TRACKER_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
+    #[arg(
+        long,
+        short,
+        env = "TRACKER_INTERVAL",
+        default_value = "1s",
+        value_name = "TIME"
+    )]
+    #[arg(value_parser = values::duration)]
     pub interval: Duration,
     /// End after this time
-    #[arg(long, short, env = "TRACKER_DURATION", value_name = "TIME", value_parser = values::duration)]
+    #[arg(long, short, env = "TRACKER_DURATION", value_name = "TIME")]
+    #[arg(value_parser = values::duration)]
     duration: Option<Duration>,
     /// End after this many rounds
-    #[arg(long, short = 'n', env = "TRACKER_ROUNDS", value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, short = 'n', env = "TRACKER_ROUNDS", value_name = "N")]
+    #[arg(value_parser = value_parser!(u64).range(1..))]
     pub rounds: Option<u64>,
-    /// Pass over mappings larger than this, with strategies that take memory for every page, there or not: 2 MiB for
-    /// each GiB in the page tables of the process (markers, sync, prefault), or in tracker (hash)
-    #[arg(long, env = "TRACKER_MAX_MAPPING", default_value = "128GiB", value_name = "SIZE", value_parser = values::size)]
+    /// Pass over mappings larger than this, with strategies that take memory for every page, there
+    /// or not: 2 MiB for each GiB in the page tables of the process (markers, sync, prefault), or in
+    /// tracker (hash)
+    #[arg(
+        long,
+        env = "TRACKER_MAX_MAPPING",
+        default_value = "128GiB",
+        value_name = "SIZE"
+    )]
+    #[arg(value_parser = values::size)]
     pub max_mapping: u64,
 }
 
 impl RoundsArgs {
-    /// Their pace. Signals are noted from here on, so that they end tracker in order.
-    pub fn pace(&self) -> anyhow::Result<Pace> {
-        Pace::new(self.interval, self.duration).context("cannot wait for signals")
+    /// Their pace. From here on signals are noted, so that they end tracker in order.
+    pub fn pace(&self) -> anyhow::Result<RoundPace> {
+        RoundPace::new(self.interval, self.duration).context("cannot wait for signals")
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Args, value_parser};
 
 use super::exit::{self, FAILED};
-use super::pace::{Pace, Wake};
+use super::pace::{PaceWake, RoundPace};
 use pages::inject::LaunchedProgram;
 use pages::track::TrackEnd;
 
@@ -43,10 +43,10 @@ impl TargetArgs {
     /// the status must not look like one of the program's.
     pub fn run<P>(
         &self,
-        prepare: impl FnOnce() -> anyhow::Result<(P, Pace)>,
+        prepare: impl FnOnce() -> anyhow::Result<(P, RoundPace)>,
         follow: impl FnOnce(
             P,
-            &mut Pace,
+            &mut RoundPace,
             u32,
             Option<&mut LaunchedProgram>,
         ) -> anyhow::Result<Option<ExitStatus>>,
@@ -125,13 +125,13 @@ pub fn code(status: ExitStatus) -> u8 {
 pub fn wait(
     launched: &mut LaunchedProgram,
     end: TrackEnd,
-    pace: &Pace,
+    pace: &RoundPace,
 ) -> std::io::Result<ExitStatus> {
     if end == TrackEnd::Interrupted {
         launched.terminate();
     }
     let process = launched.pidfd()?;
-    while pace.wait_for_end(&process)? == Wake::Signal {
+    while pace.wait_for_end(&process)? == PaceWake::Signal {
         launched.terminate();
     }
     launched.wait()

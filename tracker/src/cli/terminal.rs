@@ -1,12 +1,13 @@
 //! What the terminal on standard output can show.
 
-use crate::track::report::terminal::Shades;
 use std::env;
-use std::io::{IsTerminal, stdout};
+use std::io::{IsTerminal as _, stdout};
 
-/// Characters of a line, where nobody says.
+use crate::print::terminal::TerminalShades;
+
+/// Characters of a line if nobody says how many.
 const WIDTH: usize = 100;
-/// What a report can be squeezed into, and what a line can be read at.
+/// The least that a report can be squeezed into, and the most at which a line can be read.
 const SENSIBLE: std::ops::RangeInclusive<usize> = 60..=240;
 
 /// Characters of a line: `COLUMNS`, or what the terminal says.
@@ -26,17 +27,17 @@ pub fn width() -> usize {
     width.clamp(*SENSIBLE.start(), *SENSIBLE.end())
 }
 
-/// Colours, if a person is there to see them and does not mind.
-pub fn shades() -> Shades {
+/// Colours, if somebody is there to see them and does not mind.
+pub fn shades() -> TerminalShades {
     let is = |name: &str, of: fn(&str) -> bool| env::var(name).is_ok_and(|value| of(&value));
     let unwanted = is("NO_COLOR", |value| !value.is_empty()) || is("TERM", |term| term == "dumb");
     if unwanted || !stdout().is_terminal() {
-        Shades::Plain
+        TerminalShades::Plain
     } else if is("COLORTERM", |value| {
         value.contains("truecolor") || value.contains("24bit")
     }) {
-        Shades::True
+        TerminalShades::True
     } else {
-        Shades::Palette
+        TerminalShades::Palette
     }
 }

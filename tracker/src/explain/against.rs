@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::model::{AgainstFindings, Explained, OnlyThere, Reported, Verdict};
+use super::model::{AgainstFindings, ExplainedRound, ReportVerdict, ReportedPages, SecondOnly};
 use pages::strategy::{
     StartError, StrategyFacts, StrategyName, StrategyTarget, TrackedArea, TrackingStrategy, start,
 };
@@ -16,7 +16,7 @@ use pages::track::TrackedMapping;
 use uffd::PAGE_SIZE;
 
 /// Strategies that can run beside one that arms.
-pub const OFFERED: [StrategyName; 2] = [StrategyName::SoftDirty, StrategyName::Hash];
+pub const SECOND_STRATEGIES: [StrategyName; 2] = [StrategyName::SoftDirty, StrategyName::Hash];
 
 /// The second strategy.
 pub struct Against {
@@ -53,7 +53,7 @@ impl Against {
     /// Compares a round; `fresh` is what was mapped anew. What was reported before round 1 counts for nobody.
     pub fn round(
         &mut self,
-        round: &Explained,
+        round: &ExplainedRound,
         fresh: &[Range<u64>],
     ) -> Result<(), uffd::UffdError> {
         let Some(strategy) = &mut self.strategy else {
@@ -84,7 +84,7 @@ impl Against {
                 if theirs.contains(&page) {
                     self.findings.both += 1;
                 } else if early.contains(&page) {
-                    self.findings.there(OnlyThere::NextRound, 1);
+                    self.findings.there(SecondOnly::NextRound, 1);
                 } else {
                     *self.findings.only_here.entry(reported.why).or_default() += 1;
                 }
@@ -92,13 +92,13 @@ impl Against {
         }
         // Those of the last round that ours has not told in this one either.
         let left = early.difference(&ours).count() as u64;
-        self.findings.there(OnlyThere::Unexplained, left);
+        self.findings.there(SecondOnly::Unexplained, left);
         let missed: Vec<_> = round.missed.iter().flat_map(|(_, missed)| missed).collect();
         for page in theirs.difference(&ours) {
             if fresh.iter().any(|range| range.contains(page)) {
-                self.findings.there(OnlyThere::NewMapping, 1);
+                self.findings.there(SecondOnly::NewMapping, 1);
             } else if missed.iter().any(|missed| missed.range.contains(page)) {
-                self.findings.there(OnlyThere::Changed, 1);
+                self.findings.there(SecondOnly::Changed, 1);
             } else {
                 self.early.insert(*page);
             }
@@ -110,32 +110,32 @@ impl Against {
     pub fn end(mut self) -> AgainstFindings {
         // Nobody knows what the next round would have told.
         let left = self.early.len() as u64;
-        self.findings.there(OnlyThere::NextRound, left);
+        self.findings.there(SecondOnly::NextRound, left);
         self.findings
     }
 
     /// The second strategy is the comparison of content itself.
-    fn by_content(&mut self, round: &Explained) {
+    fn by_content(&mut self, round: &ExplainedRound) {
         for (_, reported) in all(&round.reported) {
             let pages = reported.pages();
             match reported.why.verdict {
-                Verdict::Changed | Verdict::Zeroed => self.findings.both += pages,
+                ReportVerdict::Changed | ReportVerdict::Zeroed => self.findings.both += pages,
                 // Content tells nothing of it.
-                Verdict::Unknown => (),
-                Verdict::Unchanged | Verdict::Gone => {
+                ReportVerdict::Unknown => (),
+                ReportVerdict::Unchanged | ReportVerdict::Gone => {
                     *self.findings.only_here.entry(reported.why).or_default() += pages;
                 }
             }
         }
         let missed = round.missed.iter().flat_map(|(_, missed)| missed);
         let missed = missed.map(|missed| uffd::pages_in(&missed.range)).sum();
-        self.findings.there(OnlyThere::Changed, missed);
+        self.findings.there(SecondOnly::Changed, missed);
     }
 }
 
 fn all(
-    reported: &[(Arc<TrackedMapping>, Vec<Reported>)],
-) -> impl Iterator<Item = (&TrackedMapping, &Reported)> {
+    reported: &[(Arc<TrackedMapping>, Vec<ReportedPages>)],
+) -> impl Iterator<Item = (&TrackedMapping, &ReportedPages)> {
     reported
         .iter()
         .flat_map(|(mapping, pages)| pages.iter().map(|pages| (&**mapping, pages)))

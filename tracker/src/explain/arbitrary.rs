@@ -11,8 +11,9 @@ use uffd::Backing;
 
 use super::sample::assembled;
 use super::{
-    Candidate, Cause, Findings, Frame, Missed, Place, PlaceId, Reason, Reported, RoundLine, Seen,
-    Story, StoryLine, Tally, Verdict, Why,
+    AnswerTally, CauseSight, CodePlace, ExplainFindings, MissCandidate, MissedPages, PageStory,
+    PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings, StackFrame,
+    StoryLine, UnknownReason,
 };
 use crate::track::arbitrary::any_header;
 use pages::track::{SessionEvent, TrackedMapping};
@@ -31,8 +32,9 @@ fn one<T: Copy + std::fmt::Debug + 'static>(all: &'static [T]) -> impl Strategy<
     proptest::sample::select(all)
 }
 
-fn why() -> impl Strategy<Value = Why> {
-    (one(Verdict::ALL), one(Cause::ALL)).prop_map(|(verdict, cause)| Why { verdict, cause })
+fn why() -> impl Strategy<Value = ReportAnswer> {
+    (one(ReportVerdict::ALL), one(ReportCause::ALL))
+        .prop_map(|(verdict, cause)| ReportAnswer { verdict, cause })
 }
 
 fn place_id() -> impl Strategy<Value = PlaceId> {
@@ -59,8 +61,8 @@ fn mapping() -> impl Strategy<Value = Arc<TrackedMapping>> {
     })
 }
 
-fn reported() -> impl Strategy<Value = Reported> {
-    let reason = || option::of(one(Reason::ALL));
+fn reported() -> impl Strategy<Value = ReportedPages> {
+    let reason = || option::of(one(UnknownReason::ALL));
     let thread = option::of((any::<u32>(), name().prop_map(Arc::from)));
     (
         range(),
@@ -71,7 +73,7 @@ fn reported() -> impl Strategy<Value = Reported> {
         thread,
     )
         .prop_map(
-            |(range, why, verdict_unknown, cause_unknown, place, thread)| Reported {
+            |(range, why, verdict_unknown, cause_unknown, place, thread)| ReportedPages {
                 range,
                 why,
                 verdict_unknown,
@@ -82,7 +84,7 @@ fn reported() -> impl Strategy<Value = Reported> {
         )
 }
 
-fn rounds() -> impl Strategy<Value = Vec<RoundLine>> {
+fn rounds() -> impl Strategy<Value = Vec<RoundFindings>> {
     let told = vec((mapping(), vec(reported(), 0..4)), 0..3);
     let tally = btree_map(why(), any::<u64>(), 0..4);
     let round = (
@@ -93,21 +95,23 @@ fn rounds() -> impl Strategy<Value = Vec<RoundLine>> {
         vec(name().prop_map(SessionEvent::Recorded), 0..2),
         told,
     )
-        .prop_map(|(number, at, tally, missed, events, reported)| RoundLine {
-            number,
-            at,
-            tally,
-            missed,
-            events,
-            reported,
-        });
+        .prop_map(
+            |(number, at, tally, missed, events, reported)| RoundFindings {
+                number,
+                at,
+                tally,
+                missed,
+                events,
+                reported,
+            },
+        );
     vec(round, 0..4)
 }
 
-fn place() -> impl Strategy<Value = Place> {
+fn place() -> impl Strategy<Value = CodePlace> {
     let line = option::of((name(), any::<u32>()));
     let frame = (any::<u64>(), name(), line, name(), any::<bool>()).prop_map(
-        |(address, function, line, module, inlined)| Frame {
+        |(address, function, line, module, inlined)| StackFrame {
             address,
             function,
             line,
@@ -117,17 +121,17 @@ fn place() -> impl Strategy<Value = Place> {
     );
     let frame = frame.boxed();
     let stack = || vec(frame.clone(), 0..12);
-    (stack(), stack(), option::of(name())).prop_map(|(user, kernel, syscall)| Place {
+    (stack(), stack(), option::of(name())).prop_map(|(user, kernel, syscall)| CodePlace {
         user,
         kernel,
         syscall,
     })
 }
 
-fn missed() -> impl Strategy<Value = Vec<(Arc<TrackedMapping>, Missed)>> {
-    let candidates = vec(one(Candidate::ALL), 0..3);
+fn missed() -> impl Strategy<Value = Vec<(Arc<TrackedMapping>, MissedPages)>> {
+    let candidates = vec(one(MissCandidate::ALL), 0..3);
     let missed =
-        (range(), any::<bool>(), candidates).prop_map(|(range, zeroed, candidates)| Missed {
+        (range(), any::<bool>(), candidates).prop_map(|(range, zeroed, candidates)| MissedPages {
             range,
             zeroed,
             candidates,
@@ -135,23 +139,23 @@ fn missed() -> impl Strategy<Value = Vec<(Arc<TrackedMapping>, Missed)>> {
     vec((mapping(), missed), 0..4)
 }
 
-fn story() -> impl Strategy<Value = Story> {
+fn story() -> impl Strategy<Value = PageStory> {
     let line = (duration(), name(), option::of(place_id()))
         .prop_map(|(at, what, place)| StoryLine { at, what, place });
-    (any::<u64>(), vec(line, 0..4)).prop_map(|(page, lines)| Story { page, lines })
+    (any::<u64>(), vec(line, 0..4)).prop_map(|(page, lines)| PageStory { page, lines })
 }
 
 /// Findings whose parts add up, of any rounds.
-pub fn consistent() -> impl Strategy<Value = Findings> {
+pub fn consistent() -> impl Strategy<Value = ExplainFindings> {
     let stacks = btree_map(place_id(), place(), 0..5);
     (any_header(), rounds(), missed(), stacks)
         .prop_map(|(header, rounds, missed, stacks)| assembled(header, rounds, missed, stacks))
 }
 
 /// Findings that need not add up, with any numbers.
-pub fn any_findings() -> impl Strategy<Value = Findings> {
+pub fn any_findings() -> impl Strategy<Value = ExplainFindings> {
     let tally = || btree_map(why(), any::<u64>(), 0..6);
-    let reasons = || btree_map(one(Reason::ALL), any::<u64>(), 0..4);
+    let reasons = || btree_map(one(UnknownReason::ALL), any::<u64>(), 0..4);
     let counts = prop::array::uniform8(any::<u64>());
     let told = (
         tally(),
@@ -170,7 +174,8 @@ pub fn any_findings() -> impl Strategy<Value = Findings> {
     );
     (consistent(), told, rest).prop_map(|(mut findings, told, rest)| {
         let (counts, took, complete, not, story, flags) = rest;
-        let (tally, places, verdict_unknown, cause_unknown): (Tally, BTreeMap<_, _>, _, _) = told;
+        let (tally, places, verdict_unknown, cause_unknown): (AnswerTally, BTreeMap<_, _>, _, _) =
+            told;
         if !tally.is_empty() {
             (findings.tally, findings.places) = (tally, places);
         }
@@ -189,7 +194,7 @@ pub fn any_findings() -> impl Strategy<Value = Findings> {
             vma.flags.clone_from(&flags);
             vma.missed = counts[7];
         }
-        findings.seen = Seen { complete, not };
+        findings.seen = CauseSight { complete, not };
         (findings.took, findings.story) = (took, story);
         findings
     })

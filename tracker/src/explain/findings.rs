@@ -5,23 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::{
-    Explained, Findings, Reported, RoundLine, Sampling, Seen, Tally, Verdict, VmaFindings,
+    AnswerTally, CauseSight, ExplainFindings, ExplainedRound, PageSampling, ReportedPages,
+    RoundFindings, VmaFindings,
 };
 use pages::track::{TrackHeader, TrackedMapping};
 
 /// Extents kept for the picture, of all rounds: 200 MB.
 const MOST_EXTENTS: usize = 2 << 20;
 
-impl Findings {
+impl ExplainFindings {
     /// None yet.
     #[must_use]
-    pub fn new(header: TrackHeader, seen: Seen, sampling: Sampling) -> Self {
+    pub fn new(header: TrackHeader, seen: CauseSight, sampling: PageSampling) -> Self {
         Self {
             header,
             seen,
             sampling,
             rounds: Vec::new(),
-            tally: Tally::new(),
+            tally: AnswerTally::new(),
             vmas: Vec::new(),
             places: BTreeMap::new(),
             stacks: BTreeMap::new(),
@@ -42,11 +43,11 @@ impl Findings {
     }
 
     /// Adds a round. `flags` tells the `VmFlags` of a mapping.
-    pub fn add(&mut self, round: &Explained, flags: impl Fn(&TrackedMapping) -> String) {
-        let mut line = RoundLine {
+    pub fn add(&mut self, round: &ExplainedRound, flags: impl Fn(&TrackedMapping) -> String) {
+        let mut line = RoundFindings {
             number: round.round.number,
             at: round.round.at,
-            tally: Tally::new(),
+            tally: AnswerTally::new(),
             missed: 0,
             events: round.round.events.clone(),
             reported: Vec::new(),
@@ -69,7 +70,7 @@ impl Findings {
                 self.missed.push((Arc::clone(mapping), pages.clone()));
             }
         }
-        let extents = |reported: &[(Arc<TrackedMapping>, Vec<Reported>)]| -> usize {
+        let extents = |reported: &[(Arc<TrackedMapping>, Vec<ReportedPages>)]| -> usize {
             reported.iter().map(|(_, pages)| pages.len()).sum()
         };
         let kept: usize = self.rounds.iter().map(|line| extents(&line.reported)).sum();
@@ -85,7 +86,7 @@ impl Findings {
         self.took += round.took;
     }
 
-    fn add_pages(&mut self, pages: &Reported, count: u64) {
+    fn add_pages(&mut self, pages: &ReportedPages, count: u64) {
         *self.tally.entry(pages.why).or_default() += count;
         if let Some(place) = pages.place {
             let tally = self.places.entry(place).or_default();
@@ -119,7 +120,7 @@ impl Findings {
                 let vma = VmaFindings {
                     mapping: Arc::clone(mapping),
                     flags: flags(mapping),
-                    tally: Tally::new(),
+                    tally: AnswerTally::new(),
                     missed: 0,
                 };
                 self.vmas.insert(at, vma);
@@ -129,17 +130,10 @@ impl Findings {
     }
 }
 
-impl Reported {
+impl ReportedPages {
     /// Its length in pages of 4 KiB.
     #[must_use]
     pub fn pages(&self) -> u64 {
         uffd::pages_in(&self.range)
     }
-}
-
-/// Pages of a tally with some verdict.
-#[must_use]
-pub fn pages_of(tally: &Tally, verdict: Verdict) -> u64 {
-    let with = tally.iter().filter(|(why, _)| why.verdict == verdict);
-    with.map(|(_, pages)| pages).sum()
 }

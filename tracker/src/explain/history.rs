@@ -10,13 +10,13 @@ use std::ops::Range;
 use tracker_ebpf::EventKind;
 use uffd::Backing;
 
-use super::model::{Cause, Event, Meaning};
+use super::model::{EventMeaning, PageEvent, ReportCause};
 use uffd::{PAGE_SIZE, PMD_SIZE};
 
 /// Events that no round has settled.
 #[derive(Default)]
 pub struct History {
-    events: Vec<Event>,
+    events: Vec<PageEvent>,
 }
 
 /// A scan: the arming of a round, and the report of it.
@@ -44,7 +44,7 @@ const WIDE: u64 = 64;
 
 impl History {
     /// Adds what came since.
-    pub fn add(&mut self, events: Vec<Event>) {
+    pub fn add(&mut self, events: Vec<PageEvent>) {
         self.events.extend(events);
     }
 
@@ -94,14 +94,14 @@ fn chunks(range: Range<u64>) -> Range<u64> {
 }
 
 /// About one page, and thus for one report.
-fn is_single(event: &Event) -> bool {
+fn is_single(event: &PageEvent) -> bool {
     event.range.end - event.range.start <= PAGE_SIZE && event.left().is_none()
 }
 
 /// The events of a round by page.
 pub struct Index<'a> {
     scan: Scan,
-    events: &'a mut Vec<Event>,
+    events: &'a mut Vec<PageEvent>,
     /// Events about one page: its address and the event's number.
     single: Vec<(u64, usize)>,
     /// Others by the 2 MiB they touch.
@@ -113,7 +113,7 @@ pub struct Index<'a> {
 
 impl Index<'_> {
     /// What made a page be reported, and the event that tells.
-    pub fn cause(&mut self, page: &Page) -> Option<(Cause, &Event)> {
+    pub fn cause(&mut self, page: &Page) -> Option<(ReportCause, &PageEvent)> {
         let unit = page.unit.max(PAGE_SIZE);
         let start = page.address / unit * unit;
         let from = self.single.partition_point(|(at, _)| *at < start);
@@ -124,9 +124,9 @@ impl Index<'_> {
             .filter(|number| !self.used.contains(number) || unit > PAGE_SIZE);
         let chunk = self.chunks.get(&(page.address / PMD_SIZE));
         let ranges = chunk.into_iter().flatten().chain(&self.wide).copied();
-        let mut before: Option<(usize, Cause)> = None;
-        let mut during: Option<(usize, Cause)> = None;
-        let mut perhaps: Option<(usize, Cause)> = None;
+        let mut before: Option<(usize, ReportCause)> = None;
+        let mut during: Option<(usize, ReportCause)> = None;
+        let mut perhaps: Option<(usize, ReportCause)> = None;
         for number in single.chain(ranges) {
             let event = &self.events[number];
             let Some(cause) = meaning(event, page) else {
@@ -150,8 +150,8 @@ impl Index<'_> {
     }
 
     /// The last event of a kind about a page, whenever it was.
-    pub fn last(&self, page: u64, wanted: impl Fn(&Event) -> bool) -> Option<&Event> {
-        let covers = |event: &&Event| event.range.contains(&page) && wanted(event);
+    pub fn last(&self, page: u64, wanted: impl Fn(&PageEvent) -> bool) -> Option<&PageEvent> {
+        let covers = |event: &&PageEvent| event.range.contains(&page) && wanted(event);
         let chunk = self.chunks.get(&(page / PMD_SIZE));
         let ranges = chunk.into_iter().flatten().chain(&self.wide);
         ranges
@@ -161,7 +161,7 @@ impl Index<'_> {
     }
 
     /// All events of the round, by time.
-    pub fn events(&self) -> &[Event] {
+    pub fn events(&self) -> &[PageEvent] {
         self.events
     }
 
@@ -169,7 +169,7 @@ impl Index<'_> {
     pub fn take_moves(&mut self, seen: impl Fn(&Range<u64>) -> bool) -> Vec<(Range<u64>, u64)> {
         let events = self.events.iter().enumerate();
         let moves = events.filter(|(_, event)| {
-            event.meaning == Meaning::Disarms(Cause::Move) && seen(&event.range)
+            event.meaning == EventMeaning::Disarms(ReportCause::Move) && seen(&event.range)
         });
         let moves: Vec<_> = moves
             .map(|(number, event)| (number, (event.range.clone(), event.address)))
@@ -194,31 +194,31 @@ impl Index<'_> {
 
 /// Whether an event may have left the page alone, so that whatever else is told of it counts instead: UFFDIO_MOVE is told
 /// before it is known how many pages it takes away.
-fn is_uncertain(event: &Event, page: &Page) -> bool {
+fn is_uncertain(event: &PageEvent, page: &Page) -> bool {
     let takes_away = event.kind == EventKind::UffdMove && !event.range.contains(&page.address);
-    takes_away || matches!(event.meaning, Meaning::DisarmsSome(_))
+    takes_away || matches!(event.meaning, EventMeaning::DisarmsSome(_))
 }
 
 /// What an event means for a page; nothing if it is about others.
-fn meaning(event: &Event, page: &Page) -> Option<Cause> {
+fn meaning(event: &PageEvent, page: &Page) -> Option<ReportCause> {
     let hit = |at: u64| at / PAGE_SIZE == page.address / PAGE_SIZE;
     let covered = event.is_about(page.address);
     match event.meaning {
-        Meaning::Disarms(cause) if covered => Some(cause),
+        EventMeaning::Disarms(cause) if covered => Some(cause),
         // Another page of the same unit.
-        Meaning::Disarms(_) => {
-            (page.unit > PAGE_SIZE && is_single(event)).then_some(Cause::HugeUnit)
+        EventMeaning::Disarms(_) => {
+            (page.unit > PAGE_SIZE && is_single(event)).then_some(ReportCause::HugeUnit)
         }
-        Meaning::DisarmsUnit(cause) if covered => Some(if hit(event.address) {
+        EventMeaning::DisarmsUnit(cause) if covered => Some(if hit(event.address) {
             cause
         } else {
-            Cause::HugeUnit
+            ReportCause::HugeUnit
         }),
-        Meaning::DisarmsUnit(_) => None,
-        Meaning::DisarmsAnonymous(cause) | Meaning::DisarmsSome(cause) => {
+        EventMeaning::DisarmsUnit(_) => None,
+        EventMeaning::DisarmsAnonymous(cause) | EventMeaning::DisarmsSome(cause) => {
             (covered && page.backing == Backing::Anon).then_some(cause)
         }
-        Meaning::Tells => None,
+        EventMeaning::Tells => None,
     }
 }
 
@@ -233,8 +233,8 @@ mod tests {
         ended: 110,
     };
 
-    fn event(time: u64, range: Range<u64>, address: u64, meaning: Meaning) -> Event {
-        Event {
+    fn event(time: u64, range: Range<u64>, address: u64, meaning: EventMeaning) -> PageEvent {
+        PageEvent {
             time,
             range,
             address,
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    fn causes(index: &mut Index<'_>, pages: &[u64]) -> Vec<Option<Cause>> {
+    fn causes(index: &mut Index<'_>, pages: &[u64]) -> Vec<Option<ReportCause>> {
         let cause = |at: &u64| index.cause(&page(*at)).map(|(cause, _)| cause);
         pages.iter().map(cause).collect()
     }
@@ -266,17 +266,21 @@ mod tests {
         for pages in [1, 3, 600, 100_000] {
             let mut history = History::default();
             let length = pages * PAGE_SIZE;
-            let moved = Meaning::Disarms(Cause::Move);
+            let moved = EventMeaning::Disarms(ReportCause::Move);
             history.add(vec![event(1, to..to + length, from, moved)]);
             let mut index = history.index(SCAN);
             let last = length - PAGE_SIZE;
             let ends = [from, from + last, to, to + last];
-            assert_eq!(causes(&mut index, &ends), [Some(Cause::Move); 4], "{pages}");
+            assert_eq!(
+                causes(&mut index, &ends),
+                [Some(ReportCause::Move); 4],
+                "{pages}"
+            );
             let besides = [from - PAGE_SIZE, to + length];
             assert_eq!(causes(&mut index, &besides), [None; 2], "{pages}");
             // Nor is it lost for where they were, once their images have been taken along.
             assert_eq!(index.take_moves(|range| range.start == to).len(), 1);
-            assert_eq!(causes(&mut index, &[from]), [Some(Cause::Move)]);
+            assert_eq!(causes(&mut index, &[from]), [Some(ReportCause::Move)]);
             index.settle();
             assert!(history.events.is_empty());
         }
@@ -290,18 +294,28 @@ mod tests {
             1,
             from..from + PAGE_SIZE,
             0,
-            Meaning::Disarms(Cause::UserStore),
+            EventMeaning::Disarms(ReportCause::UserStore),
         );
-        let moved = Event {
+        let moved = PageEvent {
             kind: EventKind::UffdMove,
-            ..event(2, to..to + pages, from, Meaning::Disarms(Cause::Move))
+            ..event(
+                2,
+                to..to + pages,
+                from,
+                EventMeaning::Disarms(ReportCause::Move),
+            )
         };
-        let freed = event(2, from..from + pages, 0, Meaning::DisarmsSome(Cause::Zap));
-        for (uncertain, cause) in [(moved, Cause::Move), (freed, Cause::Zap)] {
+        let freed = event(
+            2,
+            from..from + pages,
+            0,
+            EventMeaning::DisarmsSome(ReportCause::Zap),
+        );
+        for (uncertain, cause) in [(moved, ReportCause::Move), (freed, ReportCause::Zap)] {
             let mut history = History::default();
             history.add(vec![stored.clone(), uncertain]);
             let found = causes(&mut history.index(SCAN), &[from, from + PAGE_SIZE]);
-            assert_eq!(found, [Some(Cause::UserStore), Some(cause)]);
+            assert_eq!(found, [Some(ReportCause::UserStore), Some(cause)]);
         }
     }
 
@@ -309,10 +323,13 @@ mod tests {
     fn an_event_during_a_scan_serves_one_report() {
         let mut history = History::default();
         let range = PMD_SIZE..PMD_SIZE + PAGE_SIZE;
-        let stored = Meaning::Disarms(Cause::UserStore);
+        let stored = EventMeaning::Disarms(ReportCause::UserStore);
         history.add(vec![event(105, range.clone(), 0, stored)]);
         let mut index = history.index(SCAN);
-        assert_eq!(causes(&mut index, &[range.start]), [Some(Cause::UserStore)]);
+        assert_eq!(
+            causes(&mut index, &[range.start]),
+            [Some(ReportCause::UserStore)]
+        );
         index.settle();
         assert!(history.events.is_empty());
         // One that no report has used may belong to the next scan.
@@ -327,10 +344,15 @@ mod tests {
         let range = PMD_SIZE..PMD_SIZE + PAGE_SIZE;
         let wide = 0..512 * PMD_SIZE;
         history.add(vec![
-            event(3, wide, 0, Meaning::Disarms(Cause::Zap)),
-            event(2, range.clone(), 0, Meaning::Disarms(Cause::UserStore)),
+            event(3, wide, 0, EventMeaning::Disarms(ReportCause::Zap)),
+            event(
+                2,
+                range.clone(),
+                0,
+                EventMeaning::Disarms(ReportCause::UserStore),
+            ),
         ]);
         let mut index = history.index(SCAN);
-        assert_eq!(causes(&mut index, &[range.start]), [Some(Cause::Zap)]);
+        assert_eq!(causes(&mut index, &[range.start]), [Some(ReportCause::Zap)]);
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use uffd::Backing;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::model::{Reason, Sampling, Verdict};
+use super::model::{PageSampling, ReportVerdict, UnknownReason};
 use pages::track::{PageExtent, PagePresence, PopulatedPages, TrackedMapping};
 use uffd::{PAGE_SIZE, PMD_SIZE, Pagemap, PagemapEntry, ProcessMemory, UffdError, unless_gone};
 
@@ -33,7 +33,7 @@ pub enum Look {
     /// It is not there.
     Hole,
     /// The content cannot be had.
-    Not(Reason),
+    Not(UnknownReason),
 }
 
 /// Pages of a chunk.
@@ -55,7 +55,7 @@ fn hash(page: &[u8]) -> u64 {
 
 /// Whether a page's content is looked at.
 #[must_use]
-pub fn is_sampled(sampling: Sampling, page: u64) -> bool {
+pub fn is_sampled(sampling: PageSampling, page: u64) -> bool {
     // The high bits of a multiplicative hash (Fibonacci hashing): neighbours, and pages at equal distances, are
     // chosen independently.
     let spread = (page / PAGE_SIZE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -67,7 +67,7 @@ pub struct Images {
     pagemap: Pagemap,
     memory: ProcessMemory,
     populated: PopulatedPages,
-    sampling: Sampling,
+    sampling: PageSampling,
     /// By number of the 2 MiB that they lie in. What was armed and has no image was not there.
     chunks: BTreeMap<u64, Box<[u64; CHUNK]>>,
     /// Anonymous pages that had content and were not there any more, though not reported, in the last round and in this.
@@ -81,7 +81,7 @@ pub struct Images {
 
 impl Images {
     /// Of a process; `scans`: the kernel has PAGEMAP_SCAN.
-    pub fn open(pid: u32, scans: bool, sampling: Sampling) -> Result<Self, UffdError> {
+    pub fn open(pid: u32, scans: bool, sampling: PageSampling) -> Result<Self, UffdError> {
         Ok(Self {
             pagemap: Pagemap::open(pid)?,
             memory: ProcessMemory::of(pid),
@@ -116,7 +116,7 @@ impl Images {
     }
 
     /// From now on with this sampling.
-    pub const fn sample(&mut self, sampling: Sampling) {
+    pub const fn sample(&mut self, sampling: PageSampling) {
         self.sampling = sampling;
     }
 
@@ -294,11 +294,11 @@ impl Images {
             if !wanted(index) {
                 let entry = entries[index];
                 looks[index] = if !is_sampled(sampling, address(index)) {
-                    Look::Not(Reason::NotSampled)
+                    Look::Not(UnknownReason::NotSampled)
                 } else if entry.present() {
-                    Look::Not(Reason::WrittenAgain)
+                    Look::Not(UnknownReason::WrittenAgain)
                 } else if entry.swapped() && !entry.is_marker() {
-                    Look::Not(Reason::Swapped)
+                    Look::Not(UnknownReason::Swapped)
                 } else {
                     Look::Hole
                 };
@@ -316,7 +316,8 @@ impl Images {
             {
                 *look = Look::Content(hash(page));
             }
-            looks[index + bytes / PAGE_SIZE as usize..end].fill(Look::Not(Reason::Unreadable));
+            looks[index + bytes / PAGE_SIZE as usize..end]
+                .fill(Look::Not(UnknownReason::Unreadable));
             self.hashed += bytes as u64;
             index = end;
         }
@@ -325,7 +326,7 @@ impl Images {
         for (index, look) in looks[..pages].iter_mut().enumerate() {
             let after = self.after[index];
             if matches!(look, Look::Content(_)) && !(after.present() && after.armed()) {
-                *look = Look::Not(Reason::WrittenAgain);
+                *look = Look::Not(UnknownReason::WrittenAgain);
             }
         }
         for (index, look) in looks[..pages].iter().enumerate() {
@@ -371,7 +372,11 @@ fn place(page: u64) -> usize {
 
 /// Whether a report was true.
 #[must_use]
-pub fn verdict(before: Image, now: Look, backing: Backing) -> (Verdict, Option<Reason>) {
+pub fn verdict(
+    before: Image,
+    now: Look,
+    backing: Backing,
+) -> (ReportVerdict, Option<UnknownReason>) {
     // Anonymous memory that is not there reads as zeroes; of a file it is what the file has.
     let anonymous = backing == Backing::Anon;
     let before = match before {
@@ -382,14 +387,16 @@ pub fn verdict(before: Image, now: Look, backing: Backing) -> (Verdict, Option<R
         Look::Hole if anonymous => Look::Content(zero()),
         now => now,
     };
-    let unknown = |reason| (Verdict::Unknown, Some(reason));
+    let unknown = |reason| (ReportVerdict::Unknown, Some(reason));
     match (before, now) {
         (_, Look::Not(reason)) => unknown(reason),
-        (Image::Content(_), Look::Hole) => (Verdict::Gone, None),
-        (Image::None, _) => unknown(Reason::NoImageBefore),
-        (Image::Hole, _) => unknown(Reason::NotMapped),
-        (Image::Content(before), Look::Content(now)) if before == now => (Verdict::Unchanged, None),
-        (Image::Content(_), Look::Content(now)) if now == zero() => (Verdict::Zeroed, None),
-        (Image::Content(_), Look::Content(_)) => (Verdict::Changed, None),
+        (Image::Content(_), Look::Hole) => (ReportVerdict::Gone, None),
+        (Image::None, _) => unknown(UnknownReason::NoImageBefore),
+        (Image::Hole, _) => unknown(UnknownReason::NotMapped),
+        (Image::Content(before), Look::Content(now)) if before == now => {
+            (ReportVerdict::Unchanged, None)
+        }
+        (Image::Content(_), Look::Content(now)) if now == zero() => (ReportVerdict::Zeroed, None),
+        (Image::Content(_), Look::Content(_)) => (ReportVerdict::Changed, None),
     }
 }

@@ -8,7 +8,9 @@ use uffd::Backing;
 use super::candidates::candidates;
 use super::history::{Index, Page};
 use super::images::{Image, Look, verdict};
-use super::model::{Cause, Missed, Reason, Reported, Seen, Verdict, Why};
+use super::model::{
+    CauseSight, MissedPages, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, UnknownReason,
+};
 use pages::track::{PageExtent, TrackedMapping};
 use uffd::PAGE_SIZE;
 
@@ -17,7 +19,7 @@ pub struct Join<'a, 'b> {
     /// The kernel's events.
     pub index: &'a mut Index<'b>,
     /// Why a cause may have stayed unseen.
-    pub why_unseen: Reason,
+    pub why_unseen: UnknownReason,
     /// The strategy arms what is not there, too.
     pub strategy_arms_all: bool,
     /// The kernel does so for anonymous memory.
@@ -27,9 +29,9 @@ pub struct Join<'a, 'b> {
     /// The round before gave all memory back.
     pub was_given_back: bool,
     /// Answers of the mapping at hand.
-    pub reported: Vec<Reported>,
+    pub reported: Vec<ReportedPages>,
     /// What changed in it and was not reported.
-    pub missed: Vec<Missed>,
+    pub missed: Vec<MissedPages>,
     /// Clean pages compared in all mappings.
     pub verified: u64,
 }
@@ -56,11 +58,11 @@ impl Join<'_, '_> {
             unit: extent.unit.max(mapping.page_size),
             backing: mapping.backing,
         };
-        let mut answer = Reported {
+        let mut answer = ReportedPages {
             range: page..page + PAGE_SIZE,
-            why: Why {
+            why: ReportAnswer {
                 verdict,
-                cause: Cause::Unknown,
+                cause: ReportCause::Unknown,
             },
             verdict_unknown,
             cause_unknown: None,
@@ -76,14 +78,14 @@ impl Join<'_, '_> {
             answer.why.cause = if was_armed || !cause.is_write() {
                 cause
             } else {
-                Cause::NeverArmed
+                ReportCause::NeverArmed
             };
             answer.place = event.place;
             answer.thread = Some((event.tid, Arc::clone(&event.comm)));
         } else if was_armed {
             answer.cause_unknown = Some(self.why_unseen);
         } else {
-            answer.why.cause = Cause::NeverArmed;
+            answer.why.cause = ReportCause::NeverArmed;
         }
         append(&mut self.reported, answer);
     }
@@ -94,38 +96,38 @@ impl Join<'_, '_> {
     }
 
     /// Why something is there that was not tracked before.
-    fn arrival(&self, page: u64, is_moved: bool) -> Cause {
-        use super::model::Meaning::Disarms;
+    fn arrival(&self, page: u64, is_moved: bool) -> ReportCause {
+        use super::model::EventMeaning::Disarms;
         let by = |cause| {
             self.index
                 .last(page, |event| event.meaning == Disarms(cause))
                 .is_some()
         };
-        if is_moved || by(Cause::Move) {
-            Cause::Move
-        } else if self.was_given_back || by(Cause::Unregister) {
-            Cause::Unregister
+        if is_moved || by(ReportCause::Move) {
+            ReportCause::Move
+        } else if self.was_given_back || by(ReportCause::Unregister) {
+            ReportCause::Unregister
         } else {
-            Cause::NeverArmed
+            ReportCause::NeverArmed
         }
     }
 
     /// A page that is reported clean.
     pub fn verify(&mut self, mapping: &TrackedMapping, page: u64, before: Image, look: Look) {
         let (verdict, _) = verdict(before, look, mapping.backing);
-        if matches!(verdict, Verdict::Unknown | Verdict::Gone) {
+        if matches!(verdict, ReportVerdict::Unknown | ReportVerdict::Gone) {
             return;
         }
         self.verified += 1;
-        if verdict == Verdict::Unchanged {
+        if verdict == ReportVerdict::Unchanged {
             return;
         }
-        let zeroed = verdict == Verdict::Zeroed;
+        let zeroed = verdict == ReportVerdict::Zeroed;
         match self.missed.last_mut() {
             Some(last) if last.range.end == page && last.zeroed == zeroed => {
                 last.range.end += PAGE_SIZE;
             }
-            _ => self.missed.push(Missed {
+            _ => self.missed.push(MissedPages {
                 range: page..page + PAGE_SIZE,
                 zeroed,
                 candidates: candidates(mapping, zeroed),
@@ -135,10 +137,10 @@ impl Join<'_, '_> {
 }
 
 /// Appends a page, joined to the last one where the answer is the same.
-fn append(reported: &mut Vec<Reported>, page: Reported) {
+fn append(reported: &mut Vec<ReportedPages>, page: ReportedPages) {
     if let Some(last) = reported.last_mut()
         && last.range.end == page.range.start
-        && (Reported {
+        && (ReportedPages {
             range: page.range.clone(),
             ..last.clone()
         }) == page
@@ -150,12 +152,12 @@ fn append(reported: &mut Vec<Reported>, page: Reported) {
 }
 
 /// Why nothing may have been seen of a cause.
-pub const fn why_unseen(seen: &Seen, dropped: u64) -> Reason {
+pub const fn why_unseen(seen: &CauseSight, dropped: u64) -> UnknownReason {
     if dropped != 0 {
-        Reason::EventsDropped
+        UnknownReason::EventsDropped
     } else if seen.complete {
-        Reason::BitLost
+        UnknownReason::BitLost
     } else {
-        Reason::NotSeen
+        UnknownReason::NotSeen
     }
 }

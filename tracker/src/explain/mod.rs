@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! track::Session --> what is reported ─┐
-//! content: images of pages ────────────┼──► verdict, cause (pure) ──► findings ──► report: text, JSON, HTML
+//! content: images of pages ────────────┼──► verdict, cause (pure) ──► findings ──► report
 //! events: the kernel's, ring buffer ───┘
 //! ```
 
-pub mod advice;
+mod advice;
 mod against;
 #[cfg(test)]
 mod arbitrary;
@@ -17,23 +17,22 @@ mod images;
 mod join;
 mod model;
 mod places;
-pub mod report;
+pub(crate) mod report;
 #[cfg(test)]
 mod sample;
 mod session;
 mod source;
 mod start;
 mod story;
-pub mod symbols;
+mod symbols;
 mod translate;
 
-pub use against::OFFERED as AGAINST;
-pub use findings::pages_of;
+pub use against::SECOND_STRATEGIES;
 pub use model::{
-    AgainstFindings, Candidate, Cause, Event, Explained, Findings, Frame, Meaning, Missed,
-    OnlyThere, Options, Place, PlaceId, Reason, Reported, RoundLine, Sampling, Seen, Story,
-    StoryLine, Tally, Verdict, VmaFindings, Why,
+    AgainstFindings, AnswerTally, CauseSight, CodePlace, EventMeaning, ExplainFindings,
+    ExplainOptions, ExplainedRound, MissCandidate, MissedPages, PageEvent, PageSampling, PageStory,
+    PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings, SecondOnly,
+    StackFrame, StoryLine, UnknownReason, VmaFindings,
 };
-pub use session::{Explainer, Step};
-pub use source::Hub;
-pub use symbols::Symbols;
+pub use session::{ExplainStep, Explainer};
+pub use source::EventHub;

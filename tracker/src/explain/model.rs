@@ -36,7 +36,7 @@ macro_rules! words {
 
 /// Whether it was true: the content of a reported page, compared with what it was when it was armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verdict {
+pub enum ReportVerdict {
     /// Another content.
     Changed,
     /// The same content: a false positive.
@@ -45,11 +45,11 @@ pub enum Verdict {
     Zeroed,
     /// Not there any more, so that there is nothing to compare.
     Gone,
-    /// Not known; [`Reason`] says why.
+    /// Not known; [`UnknownReason`] says why.
     Unknown,
 }
 
-words!(Verdict {
+words!(ReportVerdict {
     Changed => "changed",
     Unchanged => "unchanged",
     Zeroed => "zeroed",
@@ -59,7 +59,7 @@ words!(Verdict {
 
 /// What took the protection off a reported page: the last of the kernel's events since it was armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Cause {
+pub enum ReportCause {
     /// A store of a thread of the process.
     UserStore,
     /// A system call of the process that writes to its memory, such as read(2).
@@ -83,11 +83,11 @@ pub enum Cause {
     Guard,
     /// Nobody armed it.
     NeverArmed,
-    /// No event tells; [`Reason`] says why.
+    /// No event tells; [`UnknownReason`] says why.
     Unknown,
 }
 
-words!(Cause {
+words!(ReportCause {
     UserStore => "user-store",
     KernelCopy => "kernel-copy",
     RemoteOrPin => "remote-or-pin",
@@ -102,7 +102,7 @@ words!(Cause {
     Unknown => "unknown",
 });
 
-impl Cause {
+impl ReportCause {
     /// Whether somebody wrote, or took hold of the page to write, there or to another part of its huge page.
     #[must_use]
     pub const fn is_write(self) -> bool {
@@ -115,7 +115,7 @@ impl Cause {
 
 /// Why a verdict or a cause is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
+pub enum UnknownReason {
     /// Verdict: this page is not in the sample.
     NotSampled,
     /// Verdict: there is no valid image of it from before, as at its first round, or since it was written while it was read.
@@ -136,7 +136,7 @@ pub enum Reason {
     BitLost,
 }
 
-words!(Reason {
+words!(UnknownReason {
     NotSampled => "not-sampled",
     NoImageBefore => "no-image-before",
     WrittenAgain => "written-again",
@@ -150,7 +150,7 @@ words!(Reason {
 
 /// What can change content without a report (docs/hooks.md, kernel.md section 4): the candidates for a missed page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Candidate {
+pub enum MissCandidate {
     /// Another mapping of the same memory, here or in another process, or pwrite(2) to its file.
     SecondMapping,
     /// A hole was punched, or the file truncated: content is zero, markers survive.
@@ -163,7 +163,7 @@ pub enum Candidate {
     PinnedBuffer,
 }
 
-words!(Candidate {
+words!(MissCandidate {
     SecondMapping => "second-mapping",
     HolePunch => "hole-punch",
     Emptied => "emptied",
@@ -172,15 +172,15 @@ words!(Candidate {
 
 /// Verdict and cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Why {
+pub struct ReportAnswer {
     /// Whether it was true.
-    pub verdict: Verdict,
+    pub verdict: ReportVerdict,
     /// What did it.
-    pub cause: Cause,
+    pub cause: ReportCause,
 }
 
 /// Pages by verdict and cause.
-pub type Tally = BTreeMap<Why, u64>;
+pub type AnswerTally = BTreeMap<ReportAnswer, u64>;
 
 /// A code location with the way to it, interned: the same stack is the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,7 +188,7 @@ pub struct PlaceId(pub u32);
 
 /// One frame of a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Frame {
+pub struct StackFrame {
     /// Its address.
     pub address: u64,
     /// Function, demangled; empty if no symbol is known.
@@ -204,26 +204,26 @@ pub struct Frame {
 
 /// Where something was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CodePlace {
     /// The user stack, the innermost frame first. Empty for a kernel thread.
-    pub user: Vec<Frame>,
+    pub user: Vec<StackFrame>,
     /// The kernel stack, the innermost frame first. Empty for a store, where it is always the page fault.
-    pub kernel: Vec<Frame>,
+    pub kernel: Vec<StackFrame>,
     /// The system call that the thread was in.
     pub syscall: Option<String>,
 }
 
 /// Reported pages next to each other with the same answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reported {
+pub struct ReportedPages {
     /// Their addresses.
     pub range: Range<u64>,
     /// Verdict and cause.
-    pub why: Why,
+    pub why: ReportAnswer,
     /// Why the verdict is not known.
-    pub verdict_unknown: Option<Reason>,
+    pub verdict_unknown: Option<UnknownReason>,
     /// Why the cause is not known.
-    pub cause_unknown: Option<Reason>,
+    pub cause_unknown: Option<UnknownReason>,
     /// Where it was done.
     pub place: Option<PlaceId>,
     /// Thread (its id and name) that did it.
@@ -232,24 +232,24 @@ pub struct Reported {
 
 /// Pages next to each other that changed and were not reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missed {
+pub struct MissedPages {
     /// Their addresses.
     pub range: Range<u64>,
     /// Now all zeroes.
     pub zeroed: bool,
     /// What could have done it, the likeliest first.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<MissCandidate>,
 }
 
 /// A round, explained.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Explained {
+pub struct ExplainedRound {
     /// As tracked.
     pub round: TrackRound,
     /// For every mapping with reported pages: all of those, by address.
-    pub reported: Vec<(Arc<TrackedMapping>, Vec<Reported>)>,
+    pub reported: Vec<(Arc<TrackedMapping>, Vec<ReportedPages>)>,
     /// For every mapping with missed pages: those, by address.
-    pub missed: Vec<(Arc<TrackedMapping>, Vec<Missed>)>,
+    pub missed: Vec<(Arc<TrackedMapping>, Vec<MissedPages>)>,
     /// Clean pages whose content was compared.
     pub verified: u64,
     /// Events of the kernel read in this round, and those dropped.
@@ -264,31 +264,31 @@ pub struct Explained {
 
 /// Which pages have their content looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sampling {
+pub struct PageSampling {
     /// One page of so many, chosen by a hash of its address; 1: all.
     pub one_of: u64,
 }
 
 /// How to explain.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ExplainOptions {
     /// How to track.
     pub track: pages::track::TrackOptions,
     /// Content looked at, at most, in bytes: with more memory than that pages are sampled.
     pub content_limit: u64,
     /// A page whose whole story is kept.
     pub page: Option<u64>,
-    /// A second strategy on the same rounds: one of [`super::AGAINST`].
+    /// A second strategy on the same rounds: one of [`super::SECOND_STRATEGIES`].
     pub against: Option<pages::strategy::StrategyName>,
     /// Whether the process stands still in each round until what was reported has been read.
     pub freeze: bool,
-    /// Whether [`Findings`] grow by each round: without them memory stays bounded however long it goes on.
+    /// Whether [`ExplainFindings`] grow by each round: without them memory stays bounded however long it goes on.
     pub findings: bool,
 }
 
 /// An event of the kernel about pages of the process, without its stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct PageEvent {
     /// When: CLOCK_MONOTONIC, in nanoseconds.
     pub time: u64,
     /// The pages.
@@ -298,7 +298,7 @@ pub struct Event {
     /// What happened, as the kernel told it.
     pub kind: EventKind,
     /// What it means.
-    pub meaning: Meaning,
+    pub meaning: EventMeaning,
     /// Process and thread.
     pub tgid: u32,
     /// Thread.
@@ -309,7 +309,7 @@ pub struct Event {
     pub place: Option<PlaceId>,
 }
 
-impl Event {
+impl PageEvent {
     /// Whether it is about the page at an address.
     #[must_use]
     pub fn is_about(&self, page: u64) -> bool {
@@ -320,29 +320,29 @@ impl Event {
     #[must_use]
     pub fn left(&self) -> Option<Range<u64>> {
         let length = self.range.end - self.range.start;
-        let is_move = self.meaning == Meaning::Disarms(Cause::Move);
+        let is_move = self.meaning == EventMeaning::Disarms(ReportCause::Move);
         is_move.then(|| self.address..self.address.saturating_add(length))
     }
 }
 
 /// What an event means for the pages it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Meaning {
+pub enum EventMeaning {
     /// Takes the protection off, for that reason.
-    Disarms(Cause),
+    Disarms(ReportCause),
     /// A huge page lost its bits; the page at the event's `address` was accessed by a store (with that cause).
-    DisarmsUnit(Cause),
+    DisarmsUnit(ReportCause),
     /// As `Disarms`, for anonymous memory only: in other memory the bit survives as a marker.
-    DisarmsAnonymous(Cause),
+    DisarmsAnonymous(ReportCause),
     /// Disarms some of its pages, and nothing tells which: counts for those of which nothing else is told.
-    DisarmsSome(Cause),
+    DisarmsSome(ReportCause),
     /// Takes no protection off; told in a page's story.
     Tells,
 }
 
 /// How much of what can be a cause is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct CauseSight {
     /// Everything.
     pub complete: bool,
     /// What is not, in words, for people; empty if complete.
@@ -357,31 +357,31 @@ pub struct VmaFindings {
     /// Its `VmFlags` in smaps, such as `rd wr mr mw me ac sd uw`.
     pub flags: String,
     /// Reported pages.
-    pub tally: Tally,
+    pub tally: AnswerTally,
     /// Pages that changed and were not reported.
     pub missed: u64,
 }
 
 /// One round in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoundLine {
+pub struct RoundFindings {
     /// Counts from 1.
     pub number: u64,
     /// Since tracking began.
     pub at: Duration,
     /// Reported pages.
-    pub tally: Tally,
+    pub tally: AnswerTally,
     /// Missed pages.
     pub missed: u64,
     /// What happened to the process.
     pub events: Vec<SessionEvent>,
     /// Every reported page, for the picture.
-    pub reported: Vec<(Arc<TrackedMapping>, Vec<Reported>)>,
+    pub reported: Vec<(Arc<TrackedMapping>, Vec<ReportedPages>)>,
 }
 
 /// The story of one page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Story {
+pub struct PageStory {
     /// Its address.
     pub page: u64,
     /// By time.
@@ -407,9 +407,9 @@ pub struct AgainstFindings {
     /// Reported by both in the same round.
     pub both: u64,
     /// Reported only by the one that explains.
-    pub only_here: Tally,
+    pub only_here: AnswerTally,
     /// Reported only by the second.
-    pub only_there: BTreeMap<OnlyThere, u64>,
+    pub only_there: BTreeMap<SecondOnly, u64>,
 }
 
 impl AgainstFindings {
@@ -419,13 +419,13 @@ impl AgainstFindings {
         Self {
             strategy: name.to_string(),
             both: 0,
-            only_here: Tally::new(),
+            only_here: AnswerTally::new(),
             only_there: BTreeMap::new(),
         }
     }
 
     /// Counts pages that only the second one reported.
-    pub fn there(&mut self, why: OnlyThere, pages: u64) {
+    pub fn there(&mut self, why: SecondOnly, pages: u64) {
         if pages != 0 {
             *self.only_there.entry(why).or_default() += pages;
         }
@@ -434,7 +434,7 @@ impl AgainstFindings {
 
 /// Why only the second strategy reports a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum OnlyThere {
+pub enum SecondOnly {
     /// Written between the two readings: ours tells it in the next round.
     NextRound,
     /// In a mapping that is new: soft-dirty reports all of it.
@@ -445,7 +445,7 @@ pub enum OnlyThere {
     Unexplained,
 }
 
-words!(OnlyThere {
+words!(SecondOnly {
     NextRound => "next-round",
     NewMapping => "new-mapping",
     Changed => "changed",
@@ -454,29 +454,29 @@ words!(OnlyThere {
 
 /// Everything that came of explaining a process.
 #[derive(Clone, Debug)]
-pub struct Findings {
+pub struct ExplainFindings {
     /// Who, how, since when.
     pub header: TrackHeader,
     /// What can be seen of causes.
-    pub seen: Seen,
+    pub seen: CauseSight,
     /// Which pages have their content looked at.
-    pub sampling: Sampling,
+    pub sampling: PageSampling,
     /// Rounds, the first arming not among them.
-    pub rounds: Vec<RoundLine>,
+    pub rounds: Vec<RoundFindings>,
     /// All reported pages, each as often as it was reported.
-    pub tally: Tally,
+    pub tally: AnswerTally,
     /// The same by VMA, by address.
     pub vmas: Vec<VmaFindings>,
     /// The same by the place that did it.
-    pub places: BTreeMap<PlaceId, Tally>,
+    pub places: BTreeMap<PlaceId, AnswerTally>,
     /// The places.
-    pub stacks: BTreeMap<PlaceId, Place>,
+    pub stacks: BTreeMap<PlaceId, CodePlace>,
     /// Pages with an unknown verdict, by reason.
-    pub verdict_unknown: BTreeMap<Reason, u64>,
+    pub verdict_unknown: BTreeMap<UnknownReason, u64>,
     /// Pages with an unknown cause, by reason.
-    pub cause_unknown: BTreeMap<Reason, u64>,
+    pub cause_unknown: BTreeMap<UnknownReason, u64>,
     /// What changed and was not reported, with its VMA.
-    pub missed: Vec<(Arc<TrackedMapping>, Missed)>,
+    pub missed: Vec<(Arc<TrackedMapping>, MissedPages)>,
     /// Clean pages whose content was compared, each as often as it was.
     pub verified: u64,
     /// Events of the kernel that were read.
@@ -494,7 +494,7 @@ pub struct Findings {
     /// For how long the process stood still in all rounds, and in the longest; zero if it was not to.
     pub frozen: (Duration, Duration),
     /// The story of a page, if asked for.
-    pub story: Option<Story>,
+    pub story: Option<PageStory>,
     /// A second strategy, if asked for.
     pub against: Option<AgainstFindings>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::model::{Frame, Place, PlaceId};
+use super::model::{CodePlace, PlaceId, StackFrame};
 use super::symbols::Symbols;
 
 /// A stack as the kernel tells it.
@@ -57,7 +57,7 @@ impl Places {
         pid: u32,
         symbols: &mut Symbols,
         wanted: impl Fn(PlaceId) -> bool,
-        into: &mut BTreeMap<PlaceId, Place>,
+        into: &mut BTreeMap<PlaceId, CodePlace>,
     ) {
         for (id, stack) in self.new.extract_if(.., |(id, _)| wanted(*id)) {
             let syscall = (stack.syscall != tracker_ebpf::NO_SYSCALL)
@@ -65,11 +65,11 @@ impl Places {
             let mut user = symbols.user(pid, &stack.user);
             // What is in no file and no function is no code: the kernel follows frame pointers, which the code above
             // may not keep.
-            let astray = |frame: &Frame| frame.function.is_empty() && frame.module.is_empty();
+            let astray = |frame: &StackFrame| frame.function.is_empty() && frame.module.is_empty();
             if let Some(at) = user.iter().skip(1).position(astray) {
                 user.truncate(at + 1);
             }
-            let place = Place {
+            let place = CodePlace {
                 user,
                 kernel: symbols.kernel(&stack.kernel),
                 syscall,

@@ -7,8 +7,9 @@ use std::time::Duration;
 use uffd::Backing;
 
 use super::{
-    Candidate, Cause, Findings, Frame, Missed, Place, PlaceId, Reason, Reported, RoundLine,
-    Sampling, Seen, Story, StoryLine, Tally, Verdict, VmaFindings, Why,
+    AnswerTally, CauseSight, CodePlace, ExplainFindings, MissCandidate, MissedPages, PageSampling,
+    PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings,
+    StackFrame, StoryLine, UnknownReason, VmaFindings,
 };
 use crate::track::sample;
 use pages::track::{SessionEvent, TrackHeader, TrackedMapping};
@@ -17,19 +18,19 @@ use uffd::{PAGE_SIZE, pages_in};
 /// Findings that add up: everything is counted from rounds and from what was missed.
 pub fn assembled(
     header: TrackHeader,
-    rounds: Vec<RoundLine>,
-    missed: Vec<(Arc<TrackedMapping>, Missed)>,
-    stacks: BTreeMap<PlaceId, Place>,
-) -> Findings {
-    let mut findings = Findings {
+    rounds: Vec<RoundFindings>,
+    missed: Vec<(Arc<TrackedMapping>, MissedPages)>,
+    stacks: BTreeMap<PlaceId, CodePlace>,
+) -> ExplainFindings {
+    let mut findings = ExplainFindings {
         header,
-        seen: Seen {
+        seen: CauseSight {
             complete: true,
             not: vec![],
         },
-        sampling: Sampling { one_of: 1 },
+        sampling: PageSampling { one_of: 1 },
         rounds: vec![],
-        tally: Tally::new(),
+        tally: AnswerTally::new(),
         vmas: vec![],
         places: BTreeMap::new(),
         stacks,
@@ -53,7 +54,7 @@ pub fn assembled(
         tell(vmas.entry(key).or_insert_with(|| VmaFindings {
             mapping: Arc::clone(mapping),
             flags: "rd wr mr mw me ac sd uw".to_owned(),
-            tally: Tally::new(),
+            tally: AnswerTally::new(),
             missed: 0,
         }));
     };
@@ -92,12 +93,15 @@ fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, pages: u64) {
 }
 
 /// A round line of reported pages.
-pub fn round(number: u64, reported: Vec<(Arc<TrackedMapping>, Vec<Reported>)>) -> RoundLine {
-    let mut tally = Tally::new();
+pub fn round(
+    number: u64,
+    reported: Vec<(Arc<TrackedMapping>, Vec<ReportedPages>)>,
+) -> RoundFindings {
+    let mut tally = AnswerTally::new();
     for one in reported.iter().flat_map(|(_, all)| all) {
         add(&mut tally, one.why, pages_in(&one.range));
     }
-    RoundLine {
+    RoundFindings {
         number,
         at: Duration::from_millis(100 * number),
         tally,
@@ -108,7 +112,7 @@ pub fn round(number: u64, reported: Vec<(Arc<TrackedMapping>, Vec<Reported>)>) -
 }
 
 /// A database that stores the same values again, beside much else.
-pub fn database() -> Findings {
+pub fn database() -> ExplainFindings {
     let maps = Maps::new();
     let mut rounds: Vec<_> = (1..=60)
         .map(|number| round(number, maps.round(number)))
@@ -121,7 +125,7 @@ pub fn database() -> Findings {
     let missed = vec![
         (
             Arc::clone(&maps.memfd),
-            missed(&maps.memfd, 5, 3, false, &[Candidate::SecondMapping]),
+            missed(&maps.memfd, 5, 3, false, &[MissCandidate::SecondMapping]),
         ),
         (
             Arc::clone(&maps.memfd),
@@ -130,7 +134,7 @@ pub fn database() -> Findings {
                 64,
                 8,
                 true,
-                &[Candidate::HolePunch, Candidate::SecondMapping],
+                &[MissCandidate::HolePunch, MissCandidate::SecondMapping],
             ),
         ),
     ];
@@ -143,10 +147,10 @@ pub fn database() -> Findings {
 }
 
 /// The same, half blind: a sample, and not all causes.
-pub fn half_blind() -> Findings {
+pub fn half_blind() -> ExplainFindings {
     let mut findings = database();
     findings.sampling.one_of = 8;
-    findings.seen = Seen {
+    findings.seen = CauseSight {
         complete: false,
         not: vec![
             "KSM: this kernel has no tracepoint ksm_merge_one_page".into(),
@@ -158,7 +162,7 @@ pub fn half_blind() -> Findings {
 }
 
 /// Nothing happened.
-pub fn nothing() -> Findings {
+pub fn nothing() -> ExplainFindings {
     assembled(sample::header("sleep"), vec![], vec![], BTreeMap::new())
 }
 
@@ -200,43 +204,85 @@ impl Maps {
         }
     }
 
-    fn round(&self, n: u64) -> Vec<(Arc<TrackedMapping>, Vec<Reported>)> {
-        use Verdict::{Changed, Unchanged, Unknown, Zeroed};
+    fn round(&self, n: u64) -> Vec<(Arc<TrackedMapping>, Vec<ReportedPages>)> {
+        use ReportVerdict::{Changed, Unchanged, Unknown, Zeroed};
         let heap = vec![
-            reported(&self.heap, 0, 96, Unchanged, Cause::UserStore, Some(1)),
-            reported(&self.heap, 100, 24, Changed, Cause::UserStore, Some(1)),
+            reported(
+                &self.heap,
+                0,
+                96,
+                Unchanged,
+                ReportCause::UserStore,
+                Some(1),
+            ),
+            reported(
+                &self.heap,
+                100,
+                24,
+                Changed,
+                ReportCause::UserStore,
+                Some(1),
+            ),
             reported(
                 &self.heap,
                 200 + n * 20,
                 20,
                 Changed,
-                Cause::UserStore,
+                ReportCause::UserStore,
                 Some(2),
             ),
-            reported(&self.heap, 1_500, 4, Unchanged, Cause::KernelCopy, Some(3)),
-            reported(&self.heap, 1_504, 12, Changed, Cause::KernelCopy, Some(3)),
+            reported(
+                &self.heap,
+                1_500,
+                4,
+                Unchanged,
+                ReportCause::KernelCopy,
+                Some(3),
+            ),
+            reported(
+                &self.heap,
+                1_504,
+                12,
+                Changed,
+                ReportCause::KernelCopy,
+                Some(3),
+            ),
         ];
         let at = n * 1_000 % 60_000;
         let arena = vec![
-            reported(&self.arena, at, 80, Changed, Cause::UserStore, Some(4)),
+            reported(
+                &self.arena,
+                at,
+                80,
+                Changed,
+                ReportCause::UserStore,
+                Some(4),
+            ),
             reported(
                 &self.arena,
                 at + 90,
                 40,
                 Unchanged,
-                Cause::UserStore,
+                ReportCause::UserStore,
                 Some(5),
             ),
-            reported(&self.arena, at + 200, 30, Zeroed, Cause::Zap, Some(6)),
+            reported(&self.arena, at + 200, 30, Zeroed, ReportCause::Zap, Some(6)),
         ];
         let mut all = vec![
             (Arc::clone(&self.heap), heap),
             (Arc::clone(&self.arena), arena),
         ];
         if n == 1 {
-            let unknown = Reported {
-                verdict_unknown: Some(Reason::NoImageBefore),
-                ..reported(&self.arena, 61_000, 900, Unknown, Cause::NeverArmed, None)
+            let unknown = ReportedPages {
+                verdict_unknown: Some(UnknownReason::NoImageBefore),
+                ..reported(
+                    &self.arena,
+                    61_000,
+                    900,
+                    Unknown,
+                    ReportCause::NeverArmed,
+                    None,
+                )
             };
             if let Some((_, arena)) = all.last_mut() {
                 arena.push(unknown);
@@ -245,24 +291,24 @@ impl Maps {
         if n.is_multiple_of(20) {
             let unit = (n / 20 % 8) * 512;
             let pool = vec![
-                reported(&self.pool, unit, 1, Changed, Cause::HugeUnit, Some(2)),
+                reported(&self.pool, unit, 1, Changed, ReportCause::HugeUnit, Some(2)),
                 reported(
                     &self.pool,
                     unit + 1,
                     511,
                     Unchanged,
-                    Cause::HugeUnit,
+                    ReportCause::HugeUnit,
                     Some(2),
                 ),
             ];
             all.push((Arc::clone(&self.pool), pool));
         }
         if n > 50 {
-            let lost = Reported {
-                cause_unknown: Some(Reason::NotSeen),
-                ..reported(&self.memfd, 20, 6, Changed, Cause::Unknown, None)
+            let lost = ReportedPages {
+                cause_unknown: Some(UnknownReason::NotSeen),
+                ..reported(&self.memfd, 20, 6, Changed, ReportCause::Unknown, None)
             };
-            let ksm = reported(&self.memfd, 40, 9, Unchanged, Cause::Ksm, Some(7));
+            let ksm = reported(&self.memfd, 40, 9, Unchanged, ReportCause::Ksm, Some(7));
             all.push((Arc::clone(&self.memfd), vec![lost, ksm]));
         }
         all
@@ -273,19 +319,19 @@ fn reported(
     mapping: &TrackedMapping,
     page: u64,
     pages: u64,
-    verdict: Verdict,
-    cause: Cause,
+    verdict: ReportVerdict,
+    cause: ReportCause,
     place: Option<u32>,
-) -> Reported {
+) -> ReportedPages {
     let start = mapping.start + page * PAGE_SIZE;
     let thread = place.map(|place| match place {
         5 => (4245, Arc::from("io_thd_\u{7}<b>")),
         7 => (42, Arc::from("ksmd")),
         _ => (4242, Arc::from("redis-server")),
     });
-    Reported {
+    ReportedPages {
         range: start..start + pages * PAGE_SIZE,
-        why: Why { verdict, cause },
+        why: ReportAnswer { verdict, cause },
         verdict_unknown: None,
         cause_unknown: None,
         place: place.map(PlaceId),
@@ -298,23 +344,23 @@ fn missed(
     page: u64,
     pages: u64,
     zeroed: bool,
-    candidates: &[Candidate],
-) -> Missed {
+    candidates: &[MissCandidate],
+) -> MissedPages {
     let start = mapping.start + page * PAGE_SIZE;
-    Missed {
+    MissedPages {
         range: start..start + pages * PAGE_SIZE,
         zeroed,
         candidates: candidates.to_vec(),
     }
 }
 
-fn story(page: u64) -> Story {
+fn story(page: u64) -> PageStory {
     let line = |ms, what: &str, place: Option<u32>| StoryLine {
         at: Duration::from_micros(ms),
         what: what.to_owned(),
         place: place.map(PlaceId),
     };
-    Story {
+    PageStory {
         page,
         lines: vec![
             line(
@@ -334,8 +380,8 @@ fn story(page: u64) -> Story {
     }
 }
 
-fn frame(address: u64, function: &str, line: Option<(&str, u32)>, module: &str) -> Frame {
-    Frame {
+fn frame(address: u64, function: &str, line: Option<(&str, u32)>, module: &str) -> StackFrame {
+    StackFrame {
         address,
         function: function.to_owned(),
         line: line.map(|(file, line)| (file.to_owned(), line)),
@@ -344,7 +390,7 @@ fn frame(address: u64, function: &str, line: Option<(&str, u32)>, module: &str) 
     }
 }
 
-fn stacks() -> BTreeMap<PlaceId, Place> {
+fn stacks() -> BTreeMap<PlaceId, CodePlace> {
     const REDIS: &str = "/usr/bin/redis-server";
     const LIBC: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
     let main = || {
@@ -389,7 +435,7 @@ fn stacks() -> BTreeMap<PlaceId, Place> {
             frame(0x5580_1006_0021, "_start", None, REDIS),
         ]
     };
-    let place = |first: Vec<Frame>, kernel: &[&str], syscall: Option<&str>| Place {
+    let place = |first: Vec<StackFrame>, kernel: &[&str], syscall: Option<&str>| CodePlace {
         user: first.into_iter().chain(main()).collect(),
         kernel: kernel.iter().map(|name| kernel_frame(name)).collect(),
         syscall: syscall.map(str::to_owned),
@@ -414,7 +460,7 @@ fn stacks() -> BTreeMap<PlaceId, Place> {
         Some(("/build/redis/src/t_string.c", 104)),
         REDIS,
     );
-    let jit = Frame {
+    let jit = StackFrame {
         module: "[anon]".into(),
         ..frame(0x7f99_0000_1000, "", None, "")
     };
@@ -469,7 +515,7 @@ fn stacks() -> BTreeMap<PlaceId, Place> {
         ),
         (
             PlaceId(7),
-            Place {
+            CodePlace {
                 user: vec![],
                 kernel: [
                     "replace_page",
@@ -486,8 +532,8 @@ fn stacks() -> BTreeMap<PlaceId, Place> {
     ])
 }
 
-fn kernel_frame(name: &str) -> Frame {
-    Frame {
+fn kernel_frame(name: &str) -> StackFrame {
+    StackFrame {
         module: "[kernel]".into(),
         ..frame(0xffff_ffff_8123_4567, name, None, "")
     }

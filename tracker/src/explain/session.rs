@@ -12,8 +12,10 @@ use super::against::Against;
 use super::history::{History, Index, Scan};
 use super::images::{Images, Look};
 use super::join::{Join, why_unseen};
-use super::model::{Explained, Findings, Options, PlaceId, Reason, Sampling};
-use super::source::{Hub, Source};
+use super::model::{
+    ExplainFindings, ExplainOptions, ExplainedRound, PageSampling, PlaceId, UnknownReason,
+};
+use super::source::{EventHub, Source};
 use super::start::{against, how, sampling, watch};
 use super::story::Teller;
 use super::symbols::Symbols;
@@ -25,9 +27,9 @@ use pages::track::{
 
 /// What a round came to.
 #[derive(Debug)]
-pub enum Step {
+pub enum ExplainStep {
     /// A round, complete.
-    Round(Box<Explained>),
+    Round(Box<ExplainedRound>),
     /// The process has ended.
     Exited,
 }
@@ -59,7 +61,7 @@ pub struct Explainer {
     /// The last round gave all memory back.
     gave_back: bool,
     teller: Option<Teller>,
-    findings: Findings,
+    findings: ExplainFindings,
 }
 
 impl Explainer {
@@ -71,8 +73,8 @@ impl Explainer {
     pub fn begin(
         pid: u32,
         facts: StrategyFacts,
-        events: Option<&Hub>,
-        options: Options,
+        events: Option<&EventHub>,
+        options: ExplainOptions,
     ) -> Result<(Self, TrackRound), TrackError> {
         let kernel = TrackError::kernel(pid);
         let scans = facts.behaviour.written.is_some();
@@ -94,7 +96,7 @@ impl Explainer {
             reason,
             ..session.header().clone()
         };
-        let all = Sampling { one_of: 1 };
+        let all = PageSampling { one_of: 1 };
         let mut images = Images::open(pid, scans, all).map_err(kernel)?;
         let sampling = sampling(&mut images, &first, options.content_limit).map_err(kernel)?;
         images.sample(sampling);
@@ -103,7 +105,7 @@ impl Explainer {
         if options.findings {
             symbols.watch(pid);
         }
-        let findings = Findings::new(header, seen, sampling);
+        let findings = ExplainFindings::new(header, seen, sampling);
         let mut explainer = Self {
             pid,
             executed: session.executed(),
@@ -157,7 +159,7 @@ impl Explainer {
 
     /// Everything until now.
     #[must_use]
-    pub const fn findings(&self) -> &Findings {
+    pub const fn findings(&self) -> &ExplainFindings {
         &self.findings
     }
 
@@ -171,16 +173,18 @@ impl Explainer {
     ///
     /// # Errors
     /// If the kernel refuses something that is not the process's end.
-    pub fn step(&mut self) -> Result<Step, TrackError> {
+    pub fn step(&mut self) -> Result<ExplainStep, TrackError> {
         let frozen = self.freeze();
         let began = now();
         match self.session.step()? {
-            TrackStep::Exited => Ok(Step::Exited),
+            TrackStep::Exited => Ok(ExplainStep::Exited),
             TrackStep::Round(mut round) => {
                 round.number -= self.settled;
                 round.events.splice(0..0, self.untold.drain(..));
                 let explained = unless_gone(self.explain(round, began, frozen))?;
-                Ok(explained.map_or(Step::Exited, |round| Step::Round(Box::new(round))))
+                Ok(explained.map_or(ExplainStep::Exited, |round| {
+                    ExplainStep::Round(Box::new(round))
+                }))
             }
         }
     }
@@ -189,7 +193,7 @@ impl Explainer {
     ///
     /// # Errors
     /// If the kernel refuses to disarm something.
-    pub fn end(mut self) -> Result<Findings, TrackError> {
+    pub fn end(mut self) -> Result<ExplainFindings, TrackError> {
         self.findings.story = self.teller.take().map(Teller::end);
         self.findings.against = self.against.take().map(Against::end);
         self.session.end()?;
@@ -219,7 +223,7 @@ impl Explainer {
         round: TrackRound,
         scan_began: u64,
         frozen: Option<FrozenProcess>,
-    ) -> Result<Explained, TrackError> {
+    ) -> Result<ExplainedRound, TrackError> {
         let pid = self.pid;
         let kernel = TrackError::kernel(pid);
         let started = Instant::now();
@@ -258,7 +262,7 @@ impl Explainer {
             missed: Vec::new(),
             verified: 0,
         };
-        let mut explained = Explained {
+        let mut explained = ExplainedRound {
             reported: Vec::new(),
             missed: Vec::new(),
             verified: 0,
@@ -273,7 +277,7 @@ impl Explainer {
         for row in &explained.round.mappings {
             let mapping = &row.mapping;
             let each = |extent: &PageExtent, page, before, look| {
-                busy += u64::from(look == Look::Not(Reason::WrittenAgain));
+                busy += u64::from(look == Look::Not(UnknownReason::WrittenAgain));
                 if !is_first {
                     join.report(mapping, page, before, look, extent);
                 }
@@ -330,7 +334,7 @@ impl Explainer {
     }
 
     /// Adds a round to the findings.
-    fn add(&mut self, explained: &Explained) {
+    fn add(&mut self, explained: &ExplainedRound) {
         let pid = self.pid;
         // Read once, and only if there is a mapping that has none yet.
         let flags = LazyCell::new(|| vm_flags(pid));
@@ -373,7 +377,9 @@ impl Explainer {
 }
 
 /// `None` if the process has ended meanwhile.
-fn unless_gone(result: Result<Explained, TrackError>) -> Result<Option<Explained>, TrackError> {
+fn unless_gone(
+    result: Result<ExplainedRound, TrackError>,
+) -> Result<Option<ExplainedRound>, TrackError> {
     match result {
         Err(error) if error.is_gone() => Ok(None),
         result => result.map(Some),

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use tracker_ebpf::{EventHead, EventKind};
 
-use super::model::{Event, Seen};
+use super::model::{CauseSight, PageEvent};
 use super::places::{Places, Stack};
 use super::translate::translate;
 use crate::probes::ProbeLevel;
 use crate::probes::events::{EventProbes, WatchId};
 
 /// All events that are read: one reader for as many processes as are explained.
-pub struct Hub(Arc<Inner>);
+pub struct EventHub(Arc<Inner>);
 
 /// Events of a process.
 pub struct Source {
@@ -27,7 +27,7 @@ pub struct Source {
 
 struct Inner {
     shared: Mutex<Shared>,
-    seen: Seen,
+    seen: CauseSight,
     ended: AtomicBool,
     /// Events of a process that are held for one round, at most; 128 bytes each.
     most: usize,
@@ -45,7 +45,7 @@ struct Shared {
 /// What has been read of a process.
 struct Taken {
     pid: u32,
-    pending: Vec<Event>,
+    pending: Vec<PageEvent>,
     places: Places,
     names: HashMap<(u32, [u8; tracker_ebpf::COMM_LEN]), Arc<str>>,
     most: usize,
@@ -56,7 +56,7 @@ const NAMES: usize = 4096;
 /// How often the ring is emptied while a process is watched.
 const PERIOD: Duration = Duration::from_millis(2);
 
-impl Hub {
+impl EventHub {
     /// Begins to read. `most`: events of a process that are held for one round; what comes beyond is lost, and counted.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl Hub {
 
     /// What can be seen.
     #[must_use]
-    pub fn seen(&self) -> &Seen {
+    pub fn seen(&self) -> &CauseSight {
         &self.0.seen
     }
 
@@ -101,7 +101,7 @@ impl Hub {
     }
 }
 
-impl Drop for Hub {
+impl Drop for EventHub {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Relaxed);
         self.0.wake();
@@ -113,7 +113,7 @@ impl Source {
     ///
     /// # Errors
     /// If the ring cannot be read.
-    pub fn take(&self) -> io::Result<(Vec<Event>, u64)> {
+    pub fn take(&self) -> io::Result<(Vec<PageEvent>, u64)> {
         let mut shared = self.hub.lock();
         shared.read();
         if let Some(error) = shared.failed.take() {
@@ -251,7 +251,7 @@ impl Taken {
             let bytes = &head.comm[..length.unwrap_or(head.comm.len())];
             String::from_utf8_lossy(bytes).into()
         });
-        self.pending.push(Event {
+        self.pending.push(PageEvent {
             time: head.time,
             range: translated.start..translated.start.saturating_add(translated.length),
             address: translated.address,
@@ -279,7 +279,7 @@ fn with_instruction(instruction: u64, stack: &[u64]) -> Box<[u64]> {
 }
 
 /// How much of what can be a cause is seen.
-fn seen(events: &EventProbes) -> Seen {
+fn seen(events: &EventProbes) -> CauseSight {
     if events.level() == ProbeLevel::Observe {
         // One reason for all.
         let not = format!(
@@ -287,7 +287,7 @@ fn seen(events: &EventProbes) -> Seen {
              through tracepoints; KSM, reclaim, huge pages and other processes are not: {}",
             events.reason()
         );
-        return Seen {
+        return CauseSight {
             complete: false,
             not: vec![not],
         };
@@ -296,7 +296,7 @@ fn seen(events: &EventProbes) -> Seen {
     let not: Vec<_> = missing
         .map(|plan| format!("{}: {}", plan.hook.name(), plan.verdict))
         .collect();
-    Seen {
+    CauseSight {
         complete: not.is_empty(),
         not,
     }

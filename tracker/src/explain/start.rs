@@ -2,8 +2,8 @@
 
 use super::against::Against;
 use super::images::Images;
-use super::model::{Sampling, Seen};
-use super::source::{Hub, Source};
+use super::model::{CauseSight, PageSampling};
+use super::source::{EventHub, Source};
 use pages::strategy::{self, StrategyFacts, StrategyMeans, StrategyName, UffdScope};
 use pages::track::{TrackError, TrackRound};
 use uffd::PAGE_SIZE;
@@ -54,9 +54,9 @@ pub fn against(name: StrategyName, pid: u32, facts: &StrategyFacts) -> Result<Ag
 }
 
 /// The source of a process's events, and what can be seen.
-pub fn watch(events: Option<&Hub>, pid: u32) -> (Option<Source>, Seen) {
+pub fn watch(events: Option<&EventHub>, pid: u32) -> (Option<Source>, CauseSight) {
     let nothing = |why: String| {
-        let seen = Seen {
+        let seen = CauseSight {
             complete: false,
             not: vec![why],
         };
@@ -78,13 +78,13 @@ pub fn sampling(
     images: &mut Images,
     first: &TrackRound,
     limit: u64,
-) -> Result<Sampling, uffd::UffdError> {
+) -> Result<PageSampling, uffd::UffdError> {
     let ranges = first
         .mappings
         .iter()
         .map(|row| row.mapping.start..row.mapping.end);
     let there = images.there(ranges)?;
-    Ok(Sampling {
+    Ok(PageSampling {
         one_of: there.div_ceil(limit.max(PAGE_SIZE)).max(1),
     })
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tracker_ebpf::EventKind;
 
 use super::history::Scan;
-use super::model::{Event, Explained, PlaceId, Story, StoryLine};
+use super::model::{ExplainedRound, PageEvent, PageStory, PlaceId, StoryLine};
 use uffd::PAGE_SIZE;
 
 /// Keeps it.
 pub struct Teller {
-    story: Story,
+    story: PageStory,
     began: u64,
     /// When the last event that was told happened.
     told: u64,
@@ -20,7 +20,7 @@ impl Teller {
     /// Of the page around an address.
     pub const fn new(address: u64, began: u64) -> Self {
         Self {
-            story: Story {
+            story: PageStory {
                 page: address & !(PAGE_SIZE - 1),
                 lines: Vec::new(),
             },
@@ -30,7 +30,13 @@ impl Teller {
     }
 
     /// Adds a round.
-    pub fn round(&mut self, explained: &Explained, events: &[Event], scan: Scan, is_first: bool) {
+    pub fn round(
+        &mut self,
+        explained: &ExplainedRound,
+        events: &[PageEvent],
+        scan: Scan,
+        is_first: bool,
+    ) {
         let (page, told) = (self.story.page, self.told);
         for event in events
             .iter()
@@ -111,7 +117,7 @@ impl Teller {
     }
 
     /// The whole of it.
-    pub fn end(self) -> Story {
+    pub fn end(self) -> PageStory {
         let mut story = self.story;
         story.lines.sort_by_key(|line| line.at);
         story
@@ -124,19 +130,19 @@ impl Teller {
 }
 
 /// What an event is, in words.
-fn words(event: &Event) -> String {
-    use super::model::{Cause, Meaning};
+fn words(event: &PageEvent) -> String {
+    use super::model::{EventMeaning, ReportCause};
     let cause = match event.meaning {
-        Meaning::Disarms(cause)
-        | Meaning::DisarmsUnit(cause)
-        | Meaning::DisarmsSome(cause)
-        | Meaning::DisarmsAnonymous(cause) => Some(cause),
-        Meaning::Tells => None,
+        EventMeaning::Disarms(cause)
+        | EventMeaning::DisarmsUnit(cause)
+        | EventMeaning::DisarmsSome(cause)
+        | EventMeaning::DisarmsAnonymous(cause) => Some(cause),
+        EventMeaning::Tells => None,
     };
     match event.kind {
         EventKind::Fault | EventKind::HardwareFault => match cause {
-            Some(Cause::UserStore) => "stored to".to_owned(),
-            Some(Cause::KernelCopy) => "written by a system call".to_owned(),
+            Some(ReportCause::UserStore) => "stored to".to_owned(),
+            Some(ReportCause::KernelCopy) => "written by a system call".to_owned(),
             _ => "written or pinned by the kernel".to_owned(),
         },
         EventKind::HugeSplit => format!(

@@ -2,7 +2,7 @@
 
 use tracker_ebpf::{EventHead, EventKind};
 
-use super::model::{Cause, Meaning};
+use super::model::{EventMeaning, ReportCause};
 use uffd::PAGE_SIZE;
 
 /// `FAULT_FLAG_USER`, `FAULT_FLAG_REMOTE`, `FAULT_FLAG_INTERRUPTIBLE` (include/linux/mm_types.h).
@@ -25,10 +25,10 @@ pub struct Translated {
     pub start: u64,
     /// Bytes.
     pub length: u64,
-    /// See [`super::model::Event::address`].
+    /// See [`super::model::PageEvent::address`].
     pub address: u64,
     /// What it means.
-    pub meaning: Meaning,
+    pub meaning: EventMeaning,
 }
 
 /// What an event means for the pages of process `pid`; nothing if it means nothing, or is of a kind that we do not know.
@@ -36,28 +36,28 @@ pub struct Translated {
 pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
     let kind = *EventKind::ALL.get(head.kind as usize)?;
     let meaning = match kind {
-        EventKind::Fault => Meaning::Disarms(writer(head.flags, head.tgid == pid)),
+        EventKind::Fault => EventMeaning::Disarms(writer(head.flags, head.tgid == pid)),
         EventKind::HugeSplit if head.flags & BY_FAULT != 0 => {
             let user = head.syscall == tracker_ebpf::NO_SYSCALL;
-            Meaning::DisarmsUnit(if user {
-                Cause::UserStore
+            EventMeaning::DisarmsUnit(if user {
+                ReportCause::UserStore
             } else {
-                Cause::KernelCopy
+                ReportCause::KernelCopy
             })
         }
-        EventKind::HugeSplit => Meaning::Disarms(Cause::HugeUnit),
+        EventKind::HugeSplit => EventMeaning::Disarms(ReportCause::HugeUnit),
         EventKind::Zap | EventKind::Zapped if head.flags & DROPS_MARKERS != 0 => {
-            Meaning::Disarms(Cause::Zap)
+            EventMeaning::Disarms(ReportCause::Zap)
         }
         EventKind::Zap | EventKind::Zapped | EventKind::Reclaim => {
-            Meaning::DisarmsAnonymous(Cause::Zap)
+            EventMeaning::DisarmsAnonymous(ReportCause::Zap)
         }
-        EventKind::Free => Meaning::DisarmsSome(Cause::Zap),
-        EventKind::Fork => Meaning::Tells,
-        EventKind::Ksm => Meaning::Disarms(Cause::Ksm),
-        EventKind::Guard => Meaning::Disarms(Cause::Guard),
-        EventKind::Move | EventKind::UffdMove => Meaning::Disarms(Cause::Move),
-        EventKind::Unregister => Meaning::Disarms(Cause::Unregister),
+        EventKind::Free => EventMeaning::DisarmsSome(ReportCause::Zap),
+        EventKind::Fork => EventMeaning::Tells,
+        EventKind::Ksm => EventMeaning::Disarms(ReportCause::Ksm),
+        EventKind::Guard => EventMeaning::Disarms(ReportCause::Guard),
+        EventKind::Move | EventKind::UffdMove => EventMeaning::Disarms(ReportCause::Move),
+        EventKind::Unregister => EventMeaning::Disarms(ReportCause::Unregister),
         EventKind::HardwareFault => hardware(head.flags)?,
         EventKind::Syscall => return system_call(head),
     };
@@ -74,25 +74,25 @@ pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
 }
 
 /// Who writes, by the flags of the fault (kernel: `do_user_addr_fault`, `faultin_page`).
-fn writer(flags: u32, own: bool) -> Cause {
+fn writer(flags: u32, own: bool) -> ReportCause {
     if flags & USER != 0 {
-        Cause::UserStore
+        ReportCause::UserStore
     } else if flags & INTERRUPTIBLE != 0 && flags & REMOTE == 0 && own {
-        Cause::KernelCopy
+        ReportCause::KernelCopy
     } else {
-        Cause::RemoteOrPin
+        ReportCause::RemoteOrPin
     }
 }
 
-fn hardware(code: u32) -> Option<Meaning> {
+fn hardware(code: u32) -> Option<EventMeaning> {
     // A first write over a marker faults twice, the second time at the page that is there.
     if code & (PROTECTION | WRITE) != PROTECTION | WRITE {
         return None;
     }
-    Some(Meaning::Disarms(if code & IN_USER_MODE != 0 {
-        Cause::UserStore
+    Some(EventMeaning::Disarms(if code & IN_USER_MODE != 0 {
+        ReportCause::UserStore
     } else {
-        Cause::KernelCopy
+        ReportCause::KernelCopy
     }))
 }
 
@@ -118,22 +118,22 @@ fn system_call(head: &EventHead) -> Option<Translated> {
     match head.syscall {
         MADVISE => match head.address {
             // MADV_DONTNEED, MADV_DONTNEED_LOCKED
-            4 | 24 => told(Meaning::DisarmsAnonymous(Cause::Zap)),
+            4 | 24 => told(EventMeaning::DisarmsAnonymous(ReportCause::Zap)),
             // MADV_FREE: pages in swap at once, others if reclaim takes them.
-            8 => told(Meaning::DisarmsSome(Cause::Zap)),
+            8 => told(EventMeaning::DisarmsSome(ReportCause::Zap)),
             // MADV_POPULATE_WRITE
-            23 => told(Meaning::Disarms(Cause::RemoteOrPin)),
+            23 => told(EventMeaning::Disarms(ReportCause::RemoteOrPin)),
             // MADV_GUARD_INSTALL, MADV_GUARD_REMOVE
-            102 | 103 => told(Meaning::Disarms(Cause::Guard)),
+            102 | 103 => told(EventMeaning::Disarms(ReportCause::Guard)),
             _ => None,
         },
-        MLOCK | MLOCK2 => told(Meaning::Disarms(Cause::RemoteOrPin)),
+        MLOCK | MLOCK2 => told(EventMeaning::Disarms(ReportCause::RemoteOrPin)),
         // The third argument is the new length: what grows on the way is not moved.
         MREMAP if head.result != start => Some(Translated {
             start: head.result,
             length: length.min(head.address).next_multiple_of(PAGE_SIZE),
             address: start,
-            meaning: Meaning::Disarms(Cause::Move),
+            meaning: EventMeaning::Disarms(ReportCause::Move),
         }),
         _ => None,
     }
@@ -161,7 +161,7 @@ mod tests {
                 start: 0x90000,
                 length: 0x3000,
                 address: 0x10000,
-                meaning: Meaning::Disarms(Cause::Move),
+                meaning: EventMeaning::Disarms(ReportCause::Move),
             };
             assert_eq!(translate(&mremap(old, new), 1), Some(expected));
         }

@@ -1,21 +1,21 @@
 //! Tracking as JSON: one object a line. docs/recording.md describes the keys.
 //!
-//! Structs of their own, apart from the model: keys are what programs of others rely on.
+//! Structs of their own, apart from the model: other programs rely on the keys.
 
-use serde::Serialize;
-use serde::ser::Serializer;
-
-use super::clock::rfc3339;
 use pages::track::{
     MappingRound, PageExtent, SessionEvent, TrackEnd, TrackHeader, TrackNote, TrackRound,
     TrackSummary, TrackedMapping, TrackedPages,
 };
+use serde::Serialize;
+
+use crate::print::clock::rfc3339;
+use crate::print::json::{JsonAddress, line};
 
 /// A header as one line, with its line feed.
 ///
 /// # Errors
-/// None that the types allow.
-pub fn header(header: &TrackHeader) -> serde_json::Result<String> {
+/// None that our types allow.
+pub(crate) fn header(header: &TrackHeader) -> serde_json::Result<String> {
     let TrackHeader {
         pid,
         comm,
@@ -29,7 +29,7 @@ pub fn header(header: &TrackHeader) -> serde_json::Result<String> {
         stopped,
         notes,
     } = header;
-    line(&Line::Header {
+    line(&TrackLine::Header {
         pid: *pid,
         comm,
         command,
@@ -47,8 +47,8 @@ pub fn header(header: &TrackHeader) -> serde_json::Result<String> {
 /// A round as one line, with its line feed.
 ///
 /// # Errors
-/// None that the types allow.
-pub fn round(round: &TrackRound) -> serde_json::Result<String> {
+/// None that our types allow.
+pub(crate) fn round(round: &TrackRound) -> serde_json::Result<String> {
     let TrackRound {
         number,
         at,
@@ -57,12 +57,12 @@ pub fn round(round: &TrackRound) -> serde_json::Result<String> {
         mappings,
         events,
     } = round;
-    line(&Line::Round {
+    line(&TrackLine::Round {
         number: *number,
         at_seconds: at.as_secs_f64(),
         lasted_seconds: lasted.as_secs_f64(),
         took_seconds: took.as_secs_f64(),
-        mappings: mappings.iter().map(JsonMapping::from).collect(),
+        mappings: mappings.iter().map(JsonMappingRound::from).collect(),
         events,
     })
 }
@@ -70,8 +70,8 @@ pub fn round(round: &TrackRound) -> serde_json::Result<String> {
 /// A summary as one line, with its line feed.
 ///
 /// # Errors
-/// None that the types allow.
-pub fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
+/// None that our types allow.
+pub(crate) fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
     let TrackSummary {
         rounds,
         lasted,
@@ -83,7 +83,7 @@ pub fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
         end,
         status,
     } = *summary;
-    line(&Line::Summary {
+    line(&TrackLine::Summary {
         rounds,
         lasted_seconds: lasted.as_secs_f64(),
         written_set,
@@ -96,9 +96,8 @@ pub fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
     })
 }
 
-/// Why tracking ended, as one word.
-#[must_use]
-pub fn end_name(end: TrackEnd) -> &'static str {
+/// Why tracking ended, in one word.
+pub(crate) fn end_name(end: TrackEnd) -> &'static str {
     match end {
         TrackEnd::Done => "done",
         TrackEnd::Interrupted => "interrupted",
@@ -106,13 +105,9 @@ pub fn end_name(end: TrackEnd) -> &'static str {
     }
 }
 
-fn line(line: &Line<'_>) -> serde_json::Result<String> {
-    serde_json::to_string(line).map(|text| text + "\n")
-}
-
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum Line<'a> {
+enum TrackLine<'a> {
     Header {
         pid: u32,
         comm: &'a str,
@@ -131,7 +126,7 @@ enum Line<'a> {
         at_seconds: f64,
         lasted_seconds: f64,
         took_seconds: f64,
-        mappings: Vec<JsonMapping<'a>>,
+        mappings: Vec<JsonMappingRound<'a>>,
         events: &'a [SessionEvent],
     },
     Summary {
@@ -148,9 +143,9 @@ enum Line<'a> {
 }
 
 #[derive(Serialize)]
-struct JsonMapping<'a> {
-    start: Address,
-    end: Address,
+struct JsonMappingRound<'a> {
+    start: JsonAddress,
+    end: JsonAddress,
     name: &'a str,
     backing: &'static str,
     page_bytes: u64,
@@ -172,13 +167,13 @@ struct JsonPages {
 
 #[derive(Serialize)]
 struct JsonExtent {
-    start: Address,
+    start: JsonAddress,
     pages: u64,
     unit_bytes: u64,
     unknown: bool,
 }
 
-impl<'a> From<&'a MappingRound> for JsonMapping<'a> {
+impl<'a> From<&'a MappingRound> for JsonMappingRound<'a> {
     fn from(told: &'a MappingRound) -> Self {
         let TrackedMapping {
             start,
@@ -198,8 +193,8 @@ impl<'a> From<&'a MappingRound> for JsonMapping<'a> {
             vanished,
         } = told.pages;
         Self {
-            start: Address(*start),
-            end: Address(*end),
+            start: JsonAddress(*start),
+            end: JsonAddress(*end),
             name,
             backing: backing.as_str(),
             page_bytes: *page_size,
@@ -221,20 +216,11 @@ impl<'a> From<&'a MappingRound> for JsonMapping<'a> {
 impl From<&PageExtent> for JsonExtent {
     fn from(extent: &PageExtent) -> Self {
         Self {
-            start: Address(extent.range.start),
+            start: JsonAddress(extent.range.start),
             pages: extent.pages(),
             unit_bytes: extent.unit,
             unknown: extent.unknown,
         }
-    }
-}
-
-/// In hexadecimal: numbers of JSON lose what is above 2^53 in many readers.
-pub struct Address(pub u64);
-
-impl Serialize for Address {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:#x}", self.0))
     }
 }
 

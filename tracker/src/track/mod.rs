@@ -4,9 +4,8 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
-pub mod clock;
-pub mod json;
+pub(crate) mod json;
 pub mod recording;
-pub mod report;
+pub(crate) mod report;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::LazyLock;
 
-use tracker::explain::{Candidate, Cause, Explained, Explainer, Hub, Options, Step, Verdict};
+use tracker::explain::{
+    EventHub, ExplainOptions, ExplainStep, ExplainedRound, Explainer, MissCandidate, ReportCause,
+    ReportVerdict,
+};
 use tracker::probes::events::{self, EventProbes};
 use uffd::PAGE_SIZE;
 
@@ -14,12 +17,12 @@ use crate::target::{Ground, How, Target};
 use testbed::script::FACTS;
 
 /// The kernel's events; their ring holds those of all scenarios, however slow this machine is.
-static HUB: LazyLock<Hub> = LazyLock::new(|| {
+static HUB: LazyLock<EventHub> = LazyLock::new(|| {
     let events = EventProbes::attach(&events::EventOptions {
         ring: 128 << 20,
         ..events::EventOptions::default()
     });
-    let hub = Hub::new(events, 1 << 20).unwrap();
+    let hub = EventHub::new(events, 1 << 20).unwrap();
     if !hub.seen().complete {
         eprintln!("causes may stay unknown: {}", hub.seen().not.join("; "));
     }
@@ -28,7 +31,7 @@ static HUB: LazyLock<Hub> = LazyLock::new(|| {
 
 /// Acts between two rounds; how many pages that was about, and all differences.
 pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>) {
-    let options = Options {
+    let options = ExplainOptions {
         track: testbed::session::options(class.strategy()),
         content_limit: 1 << 40,
         page: None,
@@ -73,10 +76,10 @@ pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>)
     (came.pages(), wrong)
 }
 
-fn step(explainer: &mut Explainer) -> Explained {
+fn step(explainer: &mut Explainer) -> ExplainedRound {
     match explainer.step().unwrap() {
-        Step::Round(round) => *round,
-        Step::Exited => panic!("the process has ended"),
+        ExplainStep::Round(round) => *round,
+        ExplainStep::Exited => panic!("the process has ended"),
     }
 }
 
@@ -84,9 +87,12 @@ fn step(explainer: &mut Explainer) -> Explained {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Answer {
     /// Why it was reported, and in words why something of that is not known.
-    Reported(Verdict, Cause, String),
+    Reported(ReportVerdict, ReportCause, String),
     /// It changed without a report, and what may have done it.
-    Missed { zeroed: bool, by: Vec<Candidate> },
+    Missed {
+        zeroed: bool,
+        by: Vec<MissCandidate>,
+    },
 }
 
 impl fmt::Display for Answer {
@@ -102,7 +108,7 @@ impl fmt::Display for Answer {
 }
 
 /// By number of the page.
-fn answers(round: &Explained, ground: &Ground) -> BTreeMap<u64, Answer> {
+fn answers(round: &ExplainedRound, ground: &Ground) -> BTreeMap<u64, Answer> {
     let reported = round.reported.iter().flat_map(|(_, pages)| pages);
     let reported = reported.map(|it| {
         let words = [it.verdict_unknown, it.cause_unknown].into_iter().flatten();
@@ -129,10 +135,10 @@ fn answers(round: &Explained, ground: &Ground) -> BTreeMap<u64, Answer> {
 
 /// What is wrong about some pages. Where not every cause can be seen, one may be unknown, but none may be another.
 fn check(found: &BTreeMap<u64, Answer>, lot: &Lot, complete: bool) -> Option<String> {
-    let may_be = |told: Cause, cause| match told {
-        Cause::Unknown => !complete,
+    let may_be = |told: ReportCause, cause| match told {
+        ReportCause::Unknown => !complete,
         // The hardware tells a fault in the kernel from one of a program, and nothing of who wants the page.
-        Cause::KernelCopy if cause == Cause::RemoteOrPin => !complete,
+        ReportCause::KernelCopy if cause == ReportCause::RemoteOrPin => !complete,
         told => told == cause,
     };
     let is = |answer: &Answer, verdict, cause| match answer {

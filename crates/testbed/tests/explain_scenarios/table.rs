@@ -1,11 +1,11 @@
 //! What has to come of each scenario, on each class of kernels: written down from what the kernel's code does.
 
 use pages::strategy::StrategyName;
-use tracker::explain::Candidate;
-use tracker::explain::Cause::{
+use tracker::explain::MissCandidate;
+use tracker::explain::ReportCause::{
     self, Guard, HugeUnit, KernelCopy, Ksm, Move, NeverArmed, RemoteOrPin, UserStore, Zap,
 };
-use tracker::explain::Verdict::{self, Changed, Unchanged, Unknown, Zeroed};
+use tracker::explain::ReportVerdict::{self, Changed, Unchanged, Unknown, Zeroed};
 use uffd::WrittenMeaning;
 
 use testbed::script::FACTS;
@@ -49,13 +49,13 @@ pub enum Fate {
     /// Not reported, and not changed.
     Quiet,
     /// Reported.
-    Reported(Verdict, Cause),
+    Reported(ReportVerdict, ReportCause),
     /// All but one of them reported, the kernel decides which.
-    AllButOne(Verdict, Cause),
+    AllButOne(ReportVerdict, ReportCause),
     /// In a new mapping: told as unknown.
-    New(Verdict, Cause),
+    New(ReportVerdict, ReportCause),
     /// Changed, and not reported; among what may have done it is this.
-    Missed { zeroed: bool, by: Candidate },
+    Missed { zeroed: bool, by: MissCandidate },
     /// Changed, not reported, and not mapped: nobody can know without mapping it.
     Hidden,
     /// It is not done: the kernel refuses it because of the tracking.
@@ -147,26 +147,26 @@ const fn row(scenario: &'static str, hit: Fate) -> Row {
     }
 }
 
-const fn reported(verdict: Verdict, cause: Cause) -> Fate {
+const fn reported(verdict: ReportVerdict, cause: ReportCause) -> Fate {
     Fate::Reported(verdict, cause)
 }
 
 use Fate::{Hidden, Quiet, Refused};
 const SECOND_MAPPING: Fate = Fate::Missed {
     zeroed: false,
-    by: Candidate::SecondMapping,
+    by: MissCandidate::SecondMapping,
 };
 const PINNED: Fate = Fate::Missed {
     zeroed: false,
-    by: Candidate::PinnedBuffer,
+    by: MissCandidate::PinnedBuffer,
 };
 const EMPTIED: Fate = Fate::Missed {
     zeroed: true,
-    by: Candidate::Emptied,
+    by: MissCandidate::Emptied,
 };
 const PUNCHED: Fate = Fate::Missed {
     zeroed: true,
-    by: Candidate::HolePunch,
+    by: MissCandidate::HolePunch,
 };
 
 /// One row per scenario of `uffdwp-workload scenarios`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pages::strategy::StrategyName;
 use rustix::process::{Pid, Signal, kill_process};
-use tracker::track::recording::{Ending, Reader};
+use tracker::track::recording::{RecordingEnding, RecordingReader};
 
 use crate::output::lines;
 use crate::track;
@@ -164,9 +164,9 @@ fn killed_at_any_moment_it_leaves_the_target_right() {
     assert!(armed >= KILLS / 4, "{armed}");
 }
 
-fn rounds_in(path: &Path) -> (usize, Option<Ending>) {
+fn rounds_in(path: &Path) -> (usize, Option<RecordingEnding>) {
     let bytes = std::fs::read(path).unwrap_or_default();
-    match Reader::new(&*bytes) {
+    match RecordingReader::new(&*bytes) {
         Ok(mut reader) => {
             let rounds = reader.by_ref().map(Result::unwrap).count();
             (rounds, reader.ending().cloned())
@@ -200,7 +200,10 @@ fn a_recording_is_there_up_to_the_last_whole_round() {
         let (rounds, ending) = rounds_in(&path);
         assert!(rounds >= before, "{rounds} of {before}");
         assert!(
-            matches!(ending, Some(Ending::Open | Ending::CutOff { .. })),
+            matches!(
+                ending,
+                Some(RecordingEnding::Open | RecordingEnding::CutOff { .. })
+            ),
             "{ending:?}"
         );
         assert_eq!(registered(script.pid()), 0);

@@ -180,7 +180,7 @@ fn a_file_that_exists_is_kept() {
     let args = ["-n", "1", "-i", "5ms", "--force", "-o", file];
     assert_eq!(code_and_error(&track_pid(&script, &args)).0, Some(0));
     let recorded = fs::read(&path).unwrap();
-    let reader = tracker::track::recording::Reader::new(&*recorded).unwrap();
+    let reader = tracker::track::recording::RecordingReader::new(&*recorded).unwrap();
     assert_eq!(reader.header().pid, script.pid());
 }
 

@@ -1,13 +1,13 @@
 //! What explaining a process came to, in numbers.
 
-use crate::explain::{Explained, Sampling, Tally};
+use crate::explain::{AnswerTally, ExplainedRound, PageSampling};
 use uffd::pages_in;
 
 /// What explaining a process came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explanation {
     /// Reported pages by verdict and cause.
-    pub reported: Tally,
+    pub reported: AnswerTally,
     /// Pages that changed and were not reported.
     pub missed: u64,
     /// Clean pages that were compared.
@@ -20,7 +20,7 @@ pub struct Explanation {
 
 impl Explanation {
     /// Of one round.
-    pub fn of(round: &Explained, sampling: Sampling) -> Self {
+    pub fn of(round: &ExplainedRound, sampling: PageSampling) -> Self {
         let mut sum = Self {
             verified: round.verified,
             lost: round.dropped,

@@ -27,7 +27,7 @@ pub use selector::Selector;
 
 use super::config::TrackConfig;
 use super::stop::Stop;
-use crate::explain::{Hub, Seen};
+use crate::explain::{CauseSight, EventHub};
 use crate::probes::events::{self, EventProbes};
 use ledger::Ledger;
 use pages::strategy::{self, StrategyFacts, StrategyMeans, StrategyName};
@@ -39,7 +39,7 @@ pub struct Tracking {
     means: Result<How, String>,
     ledger: Mutex<Ledger>,
     /// The kernel's events, if processes are to be explained.
-    hub: Option<Hub>,
+    hub: Option<EventHub>,
     started: Instant,
 }
 
@@ -107,8 +107,8 @@ impl Tracking {
     }
 
     /// What can be seen of causes, if processes are to be explained.
-    fn seen(&self) -> Option<&Seen> {
-        self.hub.as_ref().map(Hub::seen)
+    fn seen(&self) -> Option<&CauseSight> {
+        self.hub.as_ref().map(EventHub::seen)
     }
 
     /// Tracks until the agent stops; then nothing stays armed. Looks for processes every `interval`, or less often.
@@ -134,8 +134,8 @@ impl Tracking {
 const EVENTS: usize = 1 << 20;
 
 /// Begins to read the kernel's events. Without them pages are compared all the same, and their causes unknown.
-fn hub() -> Option<Hub> {
-    match Hub::new(
+fn hub() -> Option<EventHub> {
+    match EventHub::new(
         EventProbes::attach(&events::EventOptions::default()),
         EVENTS,
     ) {

@@ -107,7 +107,7 @@ impl Following {
             let (session, first) = TrackSession::begin(pid, how.facts.clone(), track)?;
             return Ok((Self::Tracked(Box::new(session)), first));
         }
-        let options = explain::Options {
+        let options = explain::ExplainOptions {
             track,
             content_limit: config.content_limit,
             page: None,
@@ -142,7 +142,7 @@ impl Following {
                 TrackStep::Exited => None,
             }),
             Self::Explained(explainer) => {
-                let explain::Step::Round(explained) = explainer.step()? else {
+                let explain::ExplainStep::Round(explained) = explainer.step()? else {
                     return Ok(None);
                 };
                 let sampling = explainer.findings().sampling;

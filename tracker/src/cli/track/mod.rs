@@ -1,22 +1,22 @@
 //! `tracker track`: which pages of a process are written, round by round.
 
-mod output;
+mod sinks;
 mod table;
 
-use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use super::pace::{Pace, Wake};
+use super::output::{OutputArgs, PrintTarget, SinkState};
+use super::pace::{PaceWake, RoundPace};
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
-use output::Outputs;
 use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts};
 use pages::track::{TrackEnd, TrackOptions, TrackSession, TrackStep, WorkingSet};
+use sinks::TrackOutputs;
 
 /// The flags of `tracker track`.
 #[derive(Args, Debug)]
@@ -24,24 +24,24 @@ use pages::track::{TrackEnd, TrackOptions, TrackSession, TrackStep, WorkingSet};
 pub struct TrackArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or auto, the best that
-    /// works here (docs/strategies.md; `tracker check`)
-    #[arg(long, short, env = "TRACKER_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = values::strategy)]
+    /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or
+    /// auto, the best that works here (docs/strategies.md; `tracker check`)
+    #[arg(
+        long,
+        short,
+        env = "TRACKER_STRATEGY",
+        default_value = "auto",
+        value_name = "STRATEGY"
+    )]
+    #[arg(value_parser = values::strategy)]
     strategy: values::Strategy,
     #[command(flatten)]
     rounds: RoundsArgs,
     /// Tell zaps and huge pages too, where the kernel lets us; rounds take up to 20 times longer
     #[arg(long, env = "TRACKER_DETAILED")]
     detailed: bool,
-    /// Print one JSON object a line: a header, the rounds, a summary
-    #[arg(long, env = "TRACKER_JSON")]
-    json: bool,
-    /// Record to this file, for `tracker report`; it must not exist
-    #[arg(long, short, env = "TRACKER_OUTPUT", value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// Replace the file if it exists
-    #[arg(long, env = "TRACKER_FORCE", requires = "output")]
-    force: bool,
+    #[command(flatten)]
+    outputs: OutputArgs<TrackOutputs>,
 }
 
 const NOTES: &str = "\
@@ -76,10 +76,14 @@ fn track(
     facts: &StrategyFacts,
     pid: u32,
     mut launched: Option<&mut LaunchedProgram>,
-    pace: &mut Pace,
+    pace: &mut RoundPace,
 ) -> anyhow::Result<Option<ExitStatus>> {
     // Before the process is touched: what cannot be written must not stop it.
-    let mut outputs = Outputs::open(args, launched.is_some())?;
+    let target = match launched {
+        Some(_) => PrintTarget::Beside,
+        None => PrintTarget::Ours,
+    };
+    let outputs = args.outputs.open(target)?;
     let options = TrackOptions {
         strategy: args.strategy.0,
         detailed: args.detailed,
@@ -100,7 +104,7 @@ fn track(
         // It was us who stopped it, and it runs by now.
         header.notes.retain(|note| !note.is_stays_stopped());
     }
-    outputs.begin(&header, &first)?;
+    let mut outputs = outputs.begin(&header, &first)?;
     let mut rounds = 0;
     let end = loop {
         let wake = pace.wait(session.lifeline().pidfd())?;
@@ -111,7 +115,7 @@ fn track(
         };
         rounds += 1;
         set.add(&round);
-        if !outputs.round(&round, &set)? {
+        if outputs.round(&round, &set)? == SinkState::Closed {
             // Nobody reads: no reason to end a program that we only watch.
             break if launched.is_some() {
                 TrackEnd::Done
@@ -120,10 +124,10 @@ fn track(
             };
         }
         match wake {
-            Wake::Signal => break TrackEnd::Interrupted,
-            Wake::Over => break TrackEnd::Done,
+            PaceWake::Signal => break TrackEnd::Interrupted,
+            PaceWake::Over => break TrackEnd::Done,
             _ if args.rounds.rounds == Some(rounds) => break TrackEnd::Done,
-            Wake::Tick | Wake::Exit => (),
+            PaceWake::Tick | PaceWake::Exit => (),
         }
     };
     session.end()?;

@@ -1,33 +1,34 @@
 //! Rounds as lines, and on a terminal the busiest mappings below them.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::PathBuf;
 
-use crate::track::report::tables::count;
-use crate::track::report::words::{number, printable, size};
+use crate::print::words::{count, number, printable, size};
 use pages::track::{
     MappingRound, TrackEnd, TrackHeader, TrackRound, TrackSummary, TrackedPages, WorkingSet,
 };
 
 /// Mappings shown on a terminal.
 const SHOWN: usize = 8;
-/// Rounds after which the names of the columns are printed again.
+/// Rounds after which the heads are printed again.
 const REPEAT: u64 = 20;
 
 /// The table, line by line.
-pub struct Table {
-    terminal: bool,
+pub struct LiveTable {
+    is_terminal: bool,
     /// Lines below the last round, which the next one replaces.
     below: usize,
 }
 
-impl Table {
-    pub const fn new(terminal: bool) -> Self {
-        Self { terminal, below: 0 }
+impl LiveTable {
+    /// A table with no lines yet.
+    pub const fn new(is_terminal: bool) -> Self {
+        let below = 0;
+        Self { is_terminal, below }
     }
 
     /// What is tracked, and how.
-    pub fn begin(&mut self, header: &TrackHeader, first: &TrackRound) -> String {
+    pub fn begin(&self, header: &TrackHeader, first: &TrackRound) -> String {
         let mut text = format!(
             "{} (pid {}): strategy {} ({})",
             printable(&header.comm),
@@ -97,7 +98,7 @@ impl Table {
             size(sum.tracked as f64),
             round.took.as_secs_f64() * 1e3,
         );
-        if self.terminal {
+        if self.is_terminal {
             let below = busiest(round);
             self.below = below.lines().count();
             text += &below;
@@ -106,7 +107,7 @@ impl Table {
     }
 
     /// The totals.
-    pub fn end(&mut self, summary: &TrackSummary, recorded: Option<&Path>) -> String {
+    pub fn end(&mut self, summary: &TrackSummary, recorded: &[PathBuf]) -> String {
         let mut text = self.clear();
         let seconds = summary.lasted.as_secs_f64();
         let end = match summary.end {
@@ -129,7 +130,7 @@ impl Table {
         );
         let took = summary.took.as_secs_f64();
         let share = 100.0 * took / seconds.max(1e-9);
-        // Nothing but the first arming is no share of anything.
+        // The first arming alone is no share of anything.
         let share = (summary.rounds != 0).then(|| format!(", {share:.2}% of the time"));
         let _ = writeln!(
             text,
@@ -139,12 +140,9 @@ impl Table {
         if let Some(status) = summary.status {
             let _ = writeln!(text, "  exit status   {status}");
         }
-        if let Some(path) = recorded {
-            let _ = writeln!(
-                text,
-                "recorded to {0}; see: tracker report {0}",
-                path.display()
-            );
+        for path in recorded {
+            let path = path.display();
+            let _ = writeln!(text, "recorded to {path}; see: tracker report {path}");
         }
         text
     }
@@ -158,7 +156,7 @@ impl Table {
     }
 }
 
-/// The mappings with most written pages.
+/// The mappings with most written and unknown pages.
 fn busiest(round: &TrackRound) -> String {
     let mut busy: Vec<&MappingRound> = round
         .mappings

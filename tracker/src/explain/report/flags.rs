@@ -1,7 +1,7 @@
 //! The flags of a VMA that matter for what is reported.
 
-/// What a flag of `VmFlags` means for write tracking.
-const FLAGS: [(&str, &str); 13] = [
+/// Flags of `VmFlags`, and what they mean for write tracking.
+const FLAGS: [(&str, &str); 12] = [
     ("sh", "shared: other mappings of it are not seen"),
     ("lo", "locked"),
     ("io", "memory of a device"),
@@ -13,13 +13,12 @@ const FLAGS: [(&str, &str); 13] = [
     ("dc", "not passed on by fork"),
     ("wf", "zeroed for a child"),
     ("um", "userfaultfd tracks missing pages"),
-    ("uw", "userfaultfd tracks writes"),
     ("ui", "userfaultfd tracks minor faults"),
 ];
 
-/// Those of `flags` that tell something here, with what; that it is tracked goes without saying.
-pub fn telling(flags: &str) -> Vec<(&'static str, &'static str)> {
+/// The flags that say something about write tracking, and what. That a VMA is tracked goes without
+/// saying.
+pub(super) fn telling(flags: &str) -> Vec<(&'static str, &'static str)> {
     let has = |flag: &str| flags.split_whitespace().any(|word| word == flag);
-    let told = FLAGS.iter().filter(|(flag, _)| *flag != "uw" && has(flag));
-    told.copied().collect()
+    FLAGS.into_iter().filter(|(flag, _)| has(flag)).collect()
 }

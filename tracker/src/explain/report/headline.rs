@@ -1,19 +1,19 @@
-//! The answer, in a few sentences: is it true what was reported?
+//! The answer, in a few sentences: is what was reported true?
 
-use super::Report;
+use super::ExplainReport;
 use super::interval::wilson;
-use super::location::Location;
-use super::matrix::Matrix;
-use crate::explain::{Cause, Verdict};
-use crate::track::report::words::{elided, number, share};
+use super::location::CodeLocation;
+use super::matrix::AnswerMatrix;
+use crate::explain::{ReportCause, ReportVerdict};
+use crate::print::words::{elided, number, plural, share};
 
-/// A cause that is unknown for so much of the pages is worth a sentence at the top.
+/// If the cause of so large a share of the pages is unknown, a sentence at the top says so.
 const WORTH_TELLING: f64 = 0.1;
 /// Characters of a name in a sentence.
 const NAME: usize = 60;
 
 /// The sentences, the most important first.
-pub fn headline(report: &Report<'_>) -> Vec<String> {
+pub(super) fn headline(report: &ExplainReport<'_>) -> Vec<String> {
     let pages = &report.pages;
     if pages.all() == 0 {
         let nothing = if report.findings.tracked > 0 {
@@ -37,10 +37,10 @@ pub fn headline(report: &Report<'_>) -> Vec<String> {
     told.into_iter().flatten().collect()
 }
 
-fn truth(report: &Report<'_>) -> String {
+fn truth(report: &ExplainReport<'_>) -> String {
     let pages = &report.pages;
     let (all, compared) = (pages.all(), pages.compared());
-    let unchanged = pages.verdict(Verdict::Unchanged);
+    let unchanged = pages.verdict(ReportVerdict::Unchanged);
     let of_reported = |pages| format!("{} reported page{}", number(pages), plural(pages));
     let reported = of_reported(all);
     if compared == 0 {
@@ -65,21 +65,21 @@ fn truth(report: &Report<'_>) -> String {
     format!("{part} of {which} did not change{how_sure}{rest}.")
 }
 
-/// How sure the share is, if it was found in a sample.
-pub fn interval(report: &Report<'_>) -> Option<String> {
+/// How sure the share of unchanged pages is, if it was found in a sample.
+pub(super) fn interval(report: &ExplainReport<'_>) -> Option<String> {
     let pages = &report.pages;
     let sampled = report.findings.sampling.one_of > 1;
     let (low, high) =
-        sampled.then(|| wilson(pages.verdict(Verdict::Unchanged), pages.compared()))??;
+        sampled.then(|| wilson(pages.verdict(ReportVerdict::Unchanged), pages.compared()))??;
     let percent = |share: f64| format!("{:.1}", share * 100.0);
     Some(format!("95% sure: {} to {}%", percent(low), percent(high)))
 }
 
-/// Most of the unchanged pages, or the largest part of them.
-fn main_reason(report: &Report<'_>) -> Option<String> {
+/// What did most of the unchanged pages, or the largest part of them.
+fn main_reason(report: &ExplainReport<'_>) -> Option<String> {
     let pages = &report.pages;
-    let unchanged = pages.verdict(Verdict::Unchanged);
-    let part = |cause: &Cause| pages.at(*cause, Verdict::Unchanged);
+    let unchanged = pages.verdict(ReportVerdict::Unchanged);
+    let part = |cause: &ReportCause| pages.at(*cause, ReportVerdict::Unchanged);
     let cause = pages.causes().into_iter().max_by_key(part)?;
     let count = part(&cause);
     if count == 0 {
@@ -108,7 +108,7 @@ fn main_reason(report: &Report<'_>) -> Option<String> {
 }
 
 /// A location in a sentence.
-fn whereabouts(location: &Location) -> String {
+fn whereabouts(location: &CodeLocation) -> String {
     let function = elided(&location.function, NAME);
     let place = match &location.line {
         Some(line) => format!("at {} in {function}", elided(line, NAME)),
@@ -121,27 +121,27 @@ fn whereabouts(location: &Location) -> String {
     }
 }
 
-/// How a cause leaves content as it is.
-fn unchanged_by(cause: Cause) -> &'static str {
+/// What leaves content as it is, for each cause.
+fn unchanged_by(cause: ReportCause) -> &'static str {
     match cause {
-        Cause::UserStore => "stores of the same value",
-        Cause::KernelCopy => "system calls that copied the same bytes",
-        Cause::RemoteOrPin => {
+        ReportCause::UserStore => "stores of the same value",
+        ReportCause::KernelCopy => "system calls that copied the same bytes",
+        ReportCause::RemoteOrPin => {
             "pages that were locked, pinned or populated, or written from outside"
         }
-        Cause::Zap => "empty pages that were given back",
-        Cause::Ksm => "pages that KSM merged",
-        Cause::HugeUnit => "neighbours in a huge page",
-        Cause::Move => "pages that were moved",
-        Cause::Fork => "pages of a child",
-        Cause::Unregister => "ranges that were unregistered",
-        Cause::Guard => "guard pages",
-        Cause::NeverArmed => "pages that nobody had armed",
-        Cause::Unknown => "nobody knows why",
+        ReportCause::Zap => "empty pages that were given back",
+        ReportCause::Ksm => "pages that KSM merged",
+        ReportCause::HugeUnit => "neighbours in a huge page",
+        ReportCause::Move => "pages that were moved",
+        ReportCause::Fork => "pages of a child",
+        ReportCause::Unregister => "ranges that were unregistered",
+        ReportCause::Guard => "guard pages",
+        ReportCause::NeverArmed => "pages that nobody had armed",
+        ReportCause::Unknown => "nobody knows why",
     }
 }
 
-fn missed(report: &Report<'_>) -> Option<String> {
+fn missed(report: &ExplainReport<'_>) -> Option<String> {
     let pages = report.missed_pages;
     let verb = if pages == 1 { "was" } else { "were" };
     (pages > 0).then(|| {
@@ -153,14 +153,14 @@ fn missed(report: &Report<'_>) -> Option<String> {
     })
 }
 
-fn unknown(pages: &Matrix) -> Option<String> {
-    let (unknown, all) = (pages.cause(Cause::Unknown), pages.all());
+fn unknown(pages: &AnswerMatrix) -> Option<String> {
+    let (unknown, all) = (pages.cause(ReportCause::Unknown), pages.all());
     let worth = unknown as f64 >= all as f64 * WORTH_TELLING;
     (worth && unknown > 0)
         .then(|| format!("What caused {} of them is not known.", share(unknown, all)))
 }
 
-fn lost(report: &Report<'_>) -> Option<String> {
+fn lost(report: &ExplainReport<'_>) -> Option<String> {
     let dropped = report.findings.dropped;
     (dropped > 0).then(|| {
         format!(
@@ -169,8 +169,4 @@ fn lost(report: &Report<'_>) -> Option<String> {
             plural(dropped)
         )
     })
-}
-
-pub const fn plural(count: u64) -> &'static str {
-    if count == 1 { "" } else { "s" }
 }

@@ -1,11 +1,11 @@
 //! How sure a share is that was found in a sample.
 
-/// 95% of a normal distribution lie within so many standard deviations.
+/// 95% of a normal distribution lie within so many standard deviations of its mean.
 const Z: f64 = 1.96;
 
-/// Wilson's interval at 95% for a share of `part` in `whole`; `None` of nothing. It holds for small samples, and for shares near
-/// none and all.
-pub fn wilson(part: u64, whole: u64) -> Option<(f64, f64)> {
+/// Wilson's interval at 95% for a share of `part` in `whole`; `None` if there is no whole. It also
+/// holds for small samples, and for shares near none and all.
+pub(super) fn wilson(part: u64, whole: u64) -> Option<(f64, f64)> {
     if whole == 0 {
         return None;
     }

@@ -1,37 +1,38 @@
 //! What explaining found as JSON: one object a line. docs/explain.md describes the keys.
 //!
-//! Structs of their own, apart from the model: keys are what programs of others rely on.
+//! Structs of their own, apart from the model: other programs rely on the keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pages::track::{SessionEvent, TrackNote, TrackedMapping};
 use serde::Serialize;
+use uffd::pages_in;
 
 use super::headline::headline;
 use super::interval::wilson;
-use super::location::Location;
-use super::matrix::Matrix;
-use super::{Report, spots};
+use super::location::CodeLocation;
+use super::matrix::AnswerMatrix;
+use super::{ExplainReport, spots};
 use crate::explain::{
-    AgainstFindings, Cause, Frame, Missed, OnlyThere, Place, PlaceId, Reason, RoundLine, Verdict,
-    VmaFindings, Why,
+    AgainstFindings, CodePlace, MissedPages, PlaceId, ReportAnswer, ReportCause, ReportVerdict,
+    RoundFindings, SecondOnly, StackFrame, UnknownReason, VmaFindings,
 };
-use crate::track::clock::rfc3339;
-use crate::track::json::Address;
-use pages::track::{SessionEvent, TrackNote, TrackedMapping};
-use uffd::pages_in;
+use crate::print::clock::rfc3339;
+use crate::print::json::{JsonAddress, line};
 
-/// All lines, each with its line feed: header, rounds, pages, places, missed, story, summary.
+/// All lines, each with its line feed: header, rounds, pages, places, missed ranges, story, second
+/// strategy, summary.
 ///
 /// # Errors
-/// None that the types allow.
-pub fn lines(report: &Report<'_>) -> serde_json::Result<String> {
+/// None that our types allow.
+pub(crate) fn lines(report: &ExplainReport<'_>) -> serde_json::Result<String> {
     let findings = report.findings;
     let mut text = line(&header(report))?;
     for told in &findings.rounds {
         text += &round(told)?;
     }
     for vma in &findings.vmas {
-        for (why, pages) in Matrix::new(&vma.tally).iter() {
+        for (why, pages) in AnswerMatrix::new(&vma.tally).iter() {
             text += &line(&of_vma(vma, why, pages))?;
         }
     }
@@ -40,7 +41,10 @@ pub fn lines(report: &Report<'_>) -> serde_json::Result<String> {
         threads.entry(id).or_default().insert(name.to_string());
     }
     for (id, tally) in &findings.places {
-        let (pages, names) = (Matrix::new(tally), threads.remove(id).unwrap_or_default());
+        let (pages, names) = (
+            AnswerMatrix::new(tally),
+            threads.remove(id).unwrap_or_default(),
+        );
         let (stack, names) = (findings.stacks.get(id), names.into_iter().collect());
         text += &line(&place(*id, &pages, stack, names))?;
     }
@@ -49,8 +53,8 @@ pub fn lines(report: &Report<'_>) -> serde_json::Result<String> {
     }
     for told in findings.story.iter().flat_map(|story| &story.lines) {
         let page = findings.story.as_ref().map_or(0, |story| story.page);
-        text += &line(&Line::Story {
-            page: Address(page),
+        text += &line(&ExplainLine::Story {
+            page: JsonAddress(page),
             at_seconds: told.at.as_secs_f64(),
             what: &told.what,
             place: told.place.map(|id| id.0),
@@ -63,12 +67,9 @@ pub fn lines(report: &Report<'_>) -> serde_json::Result<String> {
 }
 
 /// A round as one line, with its line feed.
-///
-/// # Errors
-/// None that the types allow.
-pub fn round(round: &RoundLine) -> serde_json::Result<String> {
-    let pages = Matrix::new(&round.tally);
-    line(&Line::Round {
+fn round(round: &RoundFindings) -> serde_json::Result<String> {
+    let pages = AnswerMatrix::new(&round.tally);
+    line(&ExplainLine::Round {
         number: round.number,
         at_seconds: round.at.as_secs_f64(),
         reported: pages.all(),
@@ -79,13 +80,9 @@ pub fn round(round: &RoundLine) -> serde_json::Result<String> {
     })
 }
 
-fn line(line: &Line<'_>) -> serde_json::Result<String> {
-    serde_json::to_string(line).map(|text| text + "\n")
-}
-
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum Line<'a> {
+enum ExplainLine<'a> {
     Header {
         pid: u32,
         comm: &'a str,
@@ -121,7 +118,7 @@ enum Line<'a> {
     Place {
         place: u32,
         r#where: Option<String>,
-        pages: Vec<JsonWhy>,
+        pages: Vec<JsonAnswer>,
         threads: Vec<String>,
         syscall: Option<&'a str>,
         user: Vec<JsonFrame<'a>>,
@@ -130,13 +127,13 @@ enum Line<'a> {
     Missed {
         #[serde(flatten)]
         mapping: JsonMapping<'a>,
-        first: Address,
+        first: JsonAddress,
         pages: u64,
         zeroed: bool,
         candidates: Vec<&'static str>,
     },
     Story {
-        page: Address,
+        page: JsonAddress,
         at_seconds: f64,
         what: &'a str,
         place: Option<u32>,
@@ -144,7 +141,7 @@ enum Line<'a> {
     Against {
         strategy: &'a str,
         both: u64,
-        only_here: Vec<JsonWhy>,
+        only_here: Vec<JsonAnswer>,
         only_there: BTreeMap<&'static str, u64>,
     },
     Summary {
@@ -173,15 +170,15 @@ enum Line<'a> {
 
 #[derive(Serialize)]
 struct JsonMapping<'a> {
-    start: Address,
-    end: Address,
+    start: JsonAddress,
+    end: JsonAddress,
     name: &'a str,
     backing: &'static str,
     page_bytes: u64,
 }
 
 #[derive(Serialize)]
-struct JsonWhy {
+struct JsonAnswer {
     verdict: &'static str,
     cause: &'static str,
     pages: u64,
@@ -189,7 +186,7 @@ struct JsonWhy {
 
 #[derive(Serialize)]
 struct JsonFrame<'a> {
-    address: Address,
+    address: JsonAddress,
     function: &'a str,
     file: Option<&'a str>,
     line: Option<u32>,
@@ -197,11 +194,21 @@ struct JsonFrame<'a> {
     inlined: bool,
 }
 
+impl From<(ReportAnswer, u64)> for JsonAnswer {
+    fn from((why, pages): (ReportAnswer, u64)) -> Self {
+        Self {
+            verdict: why.verdict.as_str(),
+            cause: why.cause.as_str(),
+            pages,
+        }
+    }
+}
+
 impl<'a> From<&'a TrackedMapping> for JsonMapping<'a> {
     fn from(mapping: &'a TrackedMapping) -> Self {
         Self {
-            start: Address(mapping.start),
-            end: Address(mapping.end),
+            start: JsonAddress(mapping.start),
+            end: JsonAddress(mapping.end),
             name: &mapping.name,
             backing: mapping.backing.as_str(),
             page_bytes: mapping.page_size,
@@ -209,11 +216,11 @@ impl<'a> From<&'a TrackedMapping> for JsonMapping<'a> {
     }
 }
 
-impl<'a> From<&'a Frame> for JsonFrame<'a> {
-    fn from(frame: &'a Frame) -> Self {
+impl<'a> From<&'a StackFrame> for JsonFrame<'a> {
+    fn from(frame: &'a StackFrame) -> Self {
         let line = frame.line.as_ref();
         Self {
-            address: Address(frame.address),
+            address: JsonAddress(frame.address),
             function: &frame.function,
             file: line.map(|(file, _)| file.as_str()),
             line: line.map(|(_, line)| *line),
@@ -223,10 +230,10 @@ impl<'a> From<&'a Frame> for JsonFrame<'a> {
     }
 }
 
-fn header<'a>(report: &Report<'a>) -> Line<'a> {
+fn header<'a>(report: &ExplainReport<'a>) -> ExplainLine<'a> {
     let findings = report.findings;
     let header = &findings.header;
-    Line::Header {
+    ExplainLine::Header {
         pid: header.pid,
         comm: &header.comm,
         command: &header.command,
@@ -243,8 +250,8 @@ fn header<'a>(report: &Report<'a>) -> Line<'a> {
     }
 }
 
-fn of_vma(vma: &VmaFindings, why: Why, pages: u64) -> Line<'_> {
-    Line::Pages {
+fn of_vma(vma: &VmaFindings, why: ReportAnswer, pages: u64) -> ExplainLine<'_> {
+    ExplainLine::Pages {
         mapping: JsonMapping::from(&*vma.mapping),
         flags: &vma.flags,
         verdict: why.verdict.as_str(),
@@ -255,23 +262,18 @@ fn of_vma(vma: &VmaFindings, why: Why, pages: u64) -> Line<'_> {
 
 fn place<'a>(
     id: PlaceId,
-    pages: &Matrix,
-    place: Option<&'a Place>,
+    pages: &AnswerMatrix,
+    place: Option<&'a CodePlace>,
     threads: Vec<String>,
-) -> Line<'a> {
-    let why = |(why, pages): (Why, u64)| JsonWhy {
-        verdict: why.verdict.as_str(),
-        cause: why.cause.as_str(),
-        pages,
-    };
-    let frames = |of: fn(&Place) -> &Vec<Frame>| {
+) -> ExplainLine<'a> {
+    let frames = |of: fn(&CodePlace) -> &Vec<StackFrame>| {
         let frames = place.into_iter().flat_map(of);
         frames.map(JsonFrame::from).collect()
     };
-    Line::Place {
+    ExplainLine::Place {
         place: id.0,
-        r#where: place.map(|place| Location::new(place).to_string()),
-        pages: pages.iter().map(why).collect(),
+        r#where: place.map(|place| CodeLocation::new(place).to_string()),
+        pages: pages.iter().map(JsonAnswer::from).collect(),
         threads,
         syscall: place.and_then(|place| place.syscall.as_deref()),
         user: frames(|place| &place.user),
@@ -279,22 +281,22 @@ fn place<'a>(
     }
 }
 
-fn of_missed<'a>(mapping: &'a TrackedMapping, missed: &Missed) -> Line<'a> {
-    Line::Missed {
+fn of_missed<'a>(mapping: &'a TrackedMapping, missed: &MissedPages) -> ExplainLine<'a> {
+    ExplainLine::Missed {
         mapping: JsonMapping::from(mapping),
-        first: Address(missed.range.start),
+        first: JsonAddress(missed.range.start),
         pages: pages_in(&missed.range),
         zeroed: missed.zeroed,
         candidates: missed.candidates.iter().map(|c| c.as_str()).collect(),
     }
 }
 
-fn summary(report: &Report<'_>) -> Line<'static> {
+fn summary(report: &ExplainReport<'_>) -> ExplainLine<'static> {
     let (findings, pages) = (report.findings, &report.pages);
-    let (unchanged, compared) = (pages.verdict(Verdict::Unchanged), pages.compared());
+    let (unchanged, compared) = (pages.verdict(ReportVerdict::Unchanged), pages.compared());
     let interval = wilson(unchanged, compared);
     let sampled = interval.filter(|_| findings.sampling.one_of > 1);
-    Line::Summary {
+    ExplainLine::Summary {
         answer: headline(report),
         rounds: findings.rounds.len(),
         lasted_seconds: report.lasted.as_secs_f64(),
@@ -318,42 +320,35 @@ fn summary(report: &Report<'_>) -> Line<'static> {
     }
 }
 
-fn of_against(against: &AgainstFindings) -> Line<'_> {
+fn of_against(against: &AgainstFindings) -> ExplainLine<'_> {
     let only_here = against.only_here.iter();
-    Line::Against {
+    let there = |why| against.only_there.get(why).copied().unwrap_or_default();
+    ExplainLine::Against {
         strategy: &against.strategy,
         both: against.both,
         only_here: only_here
-            .map(|(why, pages)| JsonWhy {
-                verdict: why.verdict.as_str(),
-                cause: why.cause.as_str(),
-                pages: *pages,
-            })
+            .map(|(why, pages)| JsonAnswer::from((*why, *pages)))
             .collect(),
-        only_there: OnlyThere::ALL
+        only_there: SecondOnly::ALL
             .iter()
-            .map(|why| {
-                (
-                    why.as_str(),
-                    against.only_there.get(why).copied().unwrap_or_default(),
-                )
-            })
+            .map(|why| (why.as_str(), there(why)))
             .collect(),
     }
 }
 
-/// All of them, also those without pages: a reader need not ask whether a key is there.
-fn verdicts(pages: &Matrix) -> BTreeMap<&'static str, u64> {
-    let all = Verdict::ALL.iter();
+/// Pages by verdict, also by those without pages: a reader need not ask whether a key is there.
+fn verdicts(pages: &AnswerMatrix) -> BTreeMap<&'static str, u64> {
+    let all = ReportVerdict::ALL.iter();
     all.map(|v| (v.as_str(), pages.verdict(*v))).collect()
 }
 
-fn causes(pages: &Matrix) -> BTreeMap<&'static str, u64> {
-    let all = Cause::ALL.iter();
+/// Pages by cause, in the same way.
+fn causes(pages: &AnswerMatrix) -> BTreeMap<&'static str, u64> {
+    let all = ReportCause::ALL.iter();
     all.map(|c| (c.as_str(), pages.cause(*c))).collect()
 }
 
-fn reasons(counts: &BTreeMap<Reason, u64>) -> BTreeMap<&'static str, u64> {
+fn reasons(counts: &BTreeMap<UnknownReason, u64>) -> BTreeMap<&'static str, u64> {
     let all = counts.iter();
     all.map(|(reason, pages)| (reason.as_str(), *pages))
         .collect()

@@ -1,15 +1,11 @@
-//! A line for each round, while it goes on.
+//! A line for each round, while explaining goes on.
 
-use super::matrix::Matrix;
-use crate::explain::{RoundLine, Verdict};
-use crate::track::report::words::{number, printable};
-
-/// Rounds after which the names of the columns are printed again.
-pub const REPEAT: u64 = 20;
+use super::matrix::AnswerMatrix;
+use crate::explain::{ReportVerdict, RoundFindings};
+use crate::print::words::{number, printable};
 
 /// The names of the columns.
-#[must_use]
-pub fn head() -> String {
+pub(crate) fn head() -> String {
     format!(
         "{:>6} {:>9} {:>10} {:>10} {:>10} {:>9} {:>9} {:>8}  {}\n",
         "ROUND", "AT", "REPORTED", "CHANGED", "UNCHANGED", "ZEROED", "UNKNOWN", "MISSED", "MOST BY"
@@ -17,13 +13,12 @@ pub fn head() -> String {
 }
 
 /// A round, and what happened to the process before it.
-#[must_use]
-pub fn line(round: &RoundLine) -> String {
-    let pages = Matrix::new(&round.tally);
+pub(crate) fn line(round: &RoundFindings) -> String {
+    let pages = AnswerMatrix::new(&round.tally);
     let of = |verdict| number(pages.verdict(verdict));
     let unknown = pages
-        .verdict(Verdict::Unknown)
-        .saturating_add(pages.verdict(Verdict::Gone));
+        .verdict(ReportVerdict::Unknown)
+        .saturating_add(pages.verdict(ReportVerdict::Gone));
     let most = pages
         .causes()
         .into_iter()
@@ -37,9 +32,9 @@ pub fn line(round: &RoundLine) -> String {
         round.number,
         round.at.as_secs_f64(),
         number(pages.all()),
-        of(Verdict::Changed),
-        of(Verdict::Unchanged),
-        of(Verdict::Zeroed),
+        of(ReportVerdict::Changed),
+        of(ReportVerdict::Unchanged),
+        of(ReportVerdict::Zeroed),
         number(unknown),
         number(round.missed),
         most.map_or("-", |cause| cause.as_str())

@@ -1,26 +1,26 @@
-//! Which frame of a stack somebody wants to be told: not that of memcpy, but of who called it.
+//! Which frame of a stack to name: not that of memcpy, but that of its caller.
 
 use std::fmt;
 
-use crate::explain::{Frame, Place};
-use crate::track::report::words::printable;
+use crate::explain::{CodePlace, StackFrame};
+use crate::print::words::printable;
 
 /// A place in the code, in short. Printable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Location {
+pub(super) struct CodeLocation {
     /// The function, or the file and the offset there, or an address.
     pub function: String,
-    /// Source file, without directories, and line; not of a helper, in which it tells nothing.
+    /// Source file, without directories, and line. `None` for a helper, where it says nothing.
     pub line: Option<String>,
-    /// The stack ends in a helper.
+    /// Whether the stack ends in a helper.
     pub caller_unknown: bool,
-    /// The function that did it on its behalf, such as memcpy.
+    /// The helper that did it on its behalf, such as memcpy.
     pub via: Option<String>,
     /// The system call that it was in.
     pub syscall: Option<String>,
 }
 
-/// Where files of libraries that do things on behalf of others begin, without directories.
+/// How names of libraries begin that work on behalf of others; without directories.
 const LIBRARIES: [&str; 9] = [
     "libc.",
     "libc-",
@@ -33,7 +33,7 @@ const LIBRARIES: [&str; 9] = [
     "libmimalloc",
 ];
 
-/// Where names of functions that do things on behalf of others begin, without underscores before them.
+/// How names of functions begin that work on behalf of others; without leading underscores.
 const FUNCTIONS: [&str; 30] = [
     "memcpy",
     "memmove",
@@ -67,9 +67,9 @@ const FUNCTIONS: [&str; 30] = [
     "gnu_cxx::",
 ];
 
-impl Location {
-    /// Of a place.
-    pub fn new(place: &Place) -> Self {
+impl CodeLocation {
+    /// The location of a place.
+    pub(super) fn new(place: &CodePlace) -> Self {
         let syscall = place.syscall.as_ref().map(|name| printable(name));
         let innermost = place.user.first();
         let Some(frame) = chosen(&place.user) else {
@@ -94,7 +94,7 @@ impl Location {
     }
 }
 
-impl fmt::Display for Location {
+impl fmt::Display for CodeLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.function)?;
         if let Some(line) = &self.line {
@@ -113,8 +113,8 @@ impl fmt::Display for Location {
     }
 }
 
-/// The first frame that is nobody's helper; the first of all if there is none.
-fn chosen(stack: &[Frame]) -> Option<&Frame> {
+/// The first frame that is nobody's helper; if there is none, the first that has a name.
+fn chosen(stack: &[StackFrame]) -> Option<&StackFrame> {
     let own = stack
         .iter()
         .find(|frame| is_known(frame) && !is_helper(frame));
@@ -122,12 +122,13 @@ fn chosen(stack: &[Frame]) -> Option<&Frame> {
         .or_else(|| stack.first())
 }
 
-fn is_known(frame: &Frame) -> bool {
+fn is_known(frame: &StackFrame) -> bool {
     !frame.function.is_empty() || !frame.module.is_empty()
 }
 
-/// Whether it works on behalf of who calls it: libc, allocators, the standard libraries of C++ and Rust.
-pub fn is_helper(frame: &Frame) -> bool {
+/// Whether it works on behalf of its caller: libc, allocators, the standard libraries of C++ and
+/// Rust.
+pub(super) fn is_helper(frame: &StackFrame) -> bool {
     let file = base(&frame.module);
     let function = frame.function.trim_start_matches('_');
     file.starts_with("[vdso]")
@@ -135,8 +136,8 @@ pub fn is_helper(frame: &Frame) -> bool {
         || FUNCTIONS.iter().any(|helper| function.starts_with(helper))
 }
 
-/// What a frame is called: by its function, or by where it lies.
-pub fn name(frame: &Frame) -> String {
+/// What a frame is called: its function, or where it lies.
+pub(super) fn name(frame: &StackFrame) -> String {
     match (frame.function.as_str(), frame.module.as_str()) {
         ("", "" | "[anon]") => {
             let module = if frame.module.is_empty() {
@@ -152,12 +153,12 @@ pub fn name(frame: &Frame) -> String {
 }
 
 /// A path without its directories.
-pub fn base(path: &str) -> &str {
+pub(super) fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
 /// The innermost function of the kernel that is not one of ours.
-fn kernel(place: &Place) -> String {
+fn kernel(place: &CodePlace) -> String {
     let frame = place.kernel.iter().find(|frame| !is_probe(frame));
     frame.map_or_else(
         || "unknown code".to_owned(),
@@ -165,8 +166,8 @@ fn kernel(place: &Place) -> String {
     )
 }
 
-/// Whether it is the probe that looked, not what it looked at.
-pub fn is_probe(frame: &Frame) -> bool {
+/// Whether a frame is the probe that looked, not what it looked at.
+pub(super) fn is_probe(frame: &StackFrame) -> bool {
     const PROBES: [&str; 4] = [
         "bpf_prog_",
         "bpf_trampoline_",
@@ -176,8 +177,8 @@ pub fn is_probe(frame: &Frame) -> bool {
     PROBES.iter().any(|probe| frame.function.starts_with(probe))
 }
 
-/// Frames below which nothing is told: the beginning of a thread, or of a system call.
-pub fn is_beginning(frame: &Frame) -> bool {
+/// Whether a frame is the beginning of a thread or of a system call, below which nothing is told.
+pub(super) fn is_beginning(frame: &StackFrame) -> bool {
     const NAMES: [&str; 8] = [
         "_start",
         "__libc_start_main",
@@ -197,8 +198,8 @@ pub fn is_beginning(frame: &Frame) -> bool {
 mod tests {
     use super::*;
 
-    fn frame(function: &str, module: &str) -> Frame {
-        Frame {
+    fn frame(function: &str, module: &str) -> StackFrame {
+        StackFrame {
             address: 0x7f00_1234,
             function: function.into(),
             line: None,
@@ -207,14 +208,14 @@ mod tests {
         }
     }
 
-    fn told(user: Vec<Frame>, kernel: Vec<Frame>, syscall: Option<&str>) -> String {
+    fn told(user: Vec<StackFrame>, kernel: Vec<StackFrame>, syscall: Option<&str>) -> String {
         let syscall = syscall.map(str::to_owned);
-        let place = Place {
+        let place = CodePlace {
             user,
             kernel,
             syscall,
         };
-        Location::new(&place).to_string()
+        CodeLocation::new(&place).to_string()
     }
 
     #[test]

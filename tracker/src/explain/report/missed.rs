@@ -3,28 +3,28 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::explain::{Candidate, Findings};
 use pages::track::TrackedMapping;
 use uffd::pages_in;
 
+use crate::explain::{ExplainFindings, MissCandidate};
+
 /// Missed pages of one mapping with the same candidates.
 #[derive(Clone, Debug)]
-pub struct MissedGroup<'a> {
-    /// Which.
+pub(super) struct MissedGroup<'a> {
     pub mapping: &'a TrackedMapping,
     /// What could have done it, the likeliest first.
-    pub candidates: &'a [Candidate],
+    pub candidates: &'a [MissCandidate],
     /// Pages, each as often as it was missed.
     pub pages: u64,
     /// Those that are all zeroes now.
     pub zeroed: u64,
-    /// The first of them.
+    /// The address of the first of them.
     pub first: u64,
 }
 
-/// Those with most pages first.
-pub fn missed(findings: &Findings) -> Vec<MissedGroup<'_>> {
-    let mut groups: BTreeMap<(u64, &str, &[Candidate]), MissedGroup<'_>> = BTreeMap::new();
+/// The groups, those with most pages first.
+pub(super) fn missed(findings: &ExplainFindings) -> Vec<MissedGroup<'_>> {
+    let mut groups: BTreeMap<(u64, &str, &[MissCandidate]), MissedGroup<'_>> = BTreeMap::new();
     for (mapping, missed) in &findings.missed {
         let candidates = missed.candidates.as_slice();
         let key = (mapping.start, mapping.name.as_str(), candidates);

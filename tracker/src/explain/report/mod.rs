@@ -1,44 +1,47 @@
-//! What explaining found, for people and programs: pure over [`Findings`].
+//! What explaining found, for people and programs: pure over [`ExplainFindings`].
 //!
-//! [`Report`] counts and sorts; [`text`], [`html`] and [`json`] show it. What comes from the process, names, paths and symbols, is
-//! made printable where it is counted, and escaped where it is shown.
+//! [`ExplainReport`] counts and sorts; `text`, `html`, `json`, `live` and `picture` show it. Names,
+//! paths and symbols come from the process: they are made printable where they are counted, and
+//! escaped where they are shown.
 
 mod flags;
 mod headline;
-pub mod html;
+pub(crate) mod html;
 mod interval;
-pub mod json;
-pub mod live;
+pub(crate) mod json;
+pub(crate) mod live;
 mod location;
 mod matrix;
 mod missed;
-pub mod picture;
+mod picture;
 mod remarks;
 mod spots;
 mod stack;
-pub mod story;
-pub mod text;
+mod story;
+pub(crate) mod text;
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Candidate, Cause, Findings, Verdict, VmaFindings};
-use crate::track::report::words::printable;
-use matrix::Matrix;
-use missed::MissedGroup;
 use pages::track::TrackedMapping;
-use spots::Spot;
+
+use super::advice::CauseAdvice;
+use super::{ExplainFindings, MissCandidate, ReportCause, ReportVerdict, VmaFindings};
+use crate::print::words::printable;
+use matrix::AnswerMatrix;
+use missed::MissedGroup;
+use spots::CodeSpot;
 
 /// All that is counted of findings.
-pub struct Report<'a> {
-    findings: &'a Findings,
+pub(crate) struct ExplainReport<'a> {
+    findings: &'a ExplainFindings,
     /// All reported pages.
-    pages: Matrix,
+    pages: AnswerMatrix,
     /// Code locations, those with most unchanged pages first.
-    spots: Vec<Spot<'a>>,
+    spots: Vec<CodeSpot<'a>>,
     /// VMAs with reported or missed pages, those with most unchanged pages first.
-    vmas: Vec<(&'a VmaFindings, Matrix)>,
+    vmas: Vec<(&'a VmaFindings, AnswerMatrix)>,
     /// What changed and was not reported.
     missed: Vec<MissedGroup<'a>>,
     missed_pages: u64,
@@ -46,40 +49,40 @@ pub struct Report<'a> {
     lasted: Duration,
 }
 
-impl<'a> Report<'a> {
+impl<'a> ExplainReport<'a> {
     /// Counts.
-    #[must_use]
-    pub fn new(findings: &'a Findings) -> Self {
+    pub(crate) fn new(findings: &'a ExplainFindings) -> Self {
         let mut vmas: Vec<_> = findings
             .vmas
             .iter()
-            .map(|vma| (vma, Matrix::new(&vma.tally)))
+            .map(|vma| (vma, AnswerMatrix::new(&vma.tally)))
             .filter(|(vma, pages)| pages.all() > 0 || vma.missed > 0)
             .collect();
         vmas.sort_by_key(|(vma, pages)| {
-            Reverse((pages.verdict(Verdict::Unchanged), vma.missed, pages.all()))
+            Reverse((
+                pages.verdict(ReportVerdict::Unchanged),
+                vma.missed,
+                pages.all(),
+            ))
         });
         let missed = missed::missed(findings);
         let missed_pages = missed.iter().map(|group| group.pages);
+        let rounds = findings.rounds.iter();
         Self {
             findings,
-            pages: Matrix::new(&findings.tally),
+            pages: AnswerMatrix::new(&findings.tally),
             spots: spots::spots(findings),
             vmas,
             missed_pages: missed_pages.fold(0, u64::saturating_add),
             missed,
-            lasted: findings
-                .rounds
-                .iter()
-                .map(|r| r.at)
-                .max()
-                .unwrap_or_default(),
+            lasted: rounds.map(|round| round.at).max().unwrap_or_default(),
         }
     }
 
-    /// What to show of code locations, under which title: those that write the same content again, if there are such.
-    fn worst(&self) -> (&'static str, Vec<&Spot<'a>>) {
-        let wasteful = |spot: &&Spot<'_>| spot.unchanged() > 0;
+    /// Which code locations to show, and under which title: those that write the same content
+    /// again, if there are any.
+    fn worst(&self) -> (&'static str, Vec<&CodeSpot<'a>>) {
+        let wasteful = |spot: &&CodeSpot<'_>| spot.unchanged() > 0;
         if self.spots.iter().any(|spot| wasteful(&spot)) {
             let title = "Where the same content was written again";
             (title, self.spots.iter().filter(wasteful).collect())
@@ -88,24 +91,23 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// What could have changed pages behind the protection.
-    fn candidates(&self) -> BTreeSet<Candidate> {
+    /// What could have changed pages without a report.
+    fn candidates(&self) -> BTreeSet<MissCandidate> {
         let groups = self.missed.iter();
         groups.flat_map(|group| group.candidates).copied().collect()
     }
 
     /// What to do, cause by cause: the cause, how many pages it is about, and the advice.
-    fn advice(&self) -> Vec<(Cause, u64, &'static str)> {
-        let mut told: Vec<(Cause, u64, &'static str)> = Vec::new();
+    fn advice(&self) -> Vec<(ReportCause, u64, CauseAdvice)> {
+        let mut told: Vec<(ReportCause, u64, CauseAdvice)> = Vec::new();
         for cause in self.pages.causes() {
-            for verdict in Verdict::ALL {
+            for verdict in ReportVerdict::ALL {
                 let pages = self.pages.at(cause, *verdict);
-                let Some(advice) = super::advice::advice(cause, *verdict).filter(|_| pages > 0)
-                else {
+                let Some(advice) = CauseAdvice::of(cause, *verdict).filter(|_| pages > 0) else {
                     continue;
                 };
                 match told.last_mut() {
-                    Some((same, sum, text)) if *same == cause && *text == advice => {
+                    Some((same, sum, known)) if *same == cause && *known == advice => {
                         *sum = sum.saturating_add(pages);
                     }
                     _ => told.push((cause, pages, advice)),

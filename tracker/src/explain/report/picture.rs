@@ -1,39 +1,75 @@
 //! The heat map of verdicts: address by time, each cell in the colour of what its reports came to.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
-use super::Report;
-use super::matrix::Matrix;
-use crate::explain::{Findings, RoundLine, Verdict};
-use crate::track::report::picture::ROOM;
-use crate::track::report::picture::bands::{Ink, Look, bands};
-use crate::track::report::picture::draw::{
-    self, BANDS_TOP, EVER, MARGIN, PAGE_WIDTH, SHARE, axis, events, heads, notes, rates,
-};
-use crate::track::report::picture::scales::Times;
-use crate::track::report::svg::{Anchor, Short, Svg, width};
-use crate::track::report::words::{number, share};
-use crate::track::report::{Band, HeatMap, Report as Written};
-use pages::track::{MappingRound, PageExtent, TrackRound, TrackedPages};
-use uffd::{PAGE_SIZE, pages_in};
+use uffd::pages_in;
+
+use super::ExplainReport;
+use super::matrix::AnswerMatrix;
+use crate::explain::{ExplainFindings, ReportVerdict, RoundFindings};
+use crate::print::heat::{HeatArea, HeatBand, HeatMap, HeatRound};
+use crate::print::picture::bands::{BandLook, CellInk, bands};
+use crate::print::picture::frame::{PictureEvents, axis, events, heads, notes, rates, told};
+use crate::print::picture::layout::{BANDS_TOP, EVER, MARGIN, PAGE_WIDTH, ROOM, SHARE};
+use crate::print::picture::time_axis::TimeAxis;
+use crate::print::span::spans;
+use crate::print::svg::{ShortNumber, SvgText, TextAnchor, width};
+use crate::print::words::{number, share};
 
 /// Less than this, or more than all but this, of the compared pages is as good as none, or all.
 const FEW: f64 = 0.1;
 
-/// What is painted: class, colour or pattern, and what the legend says.
-const INKS: [(&str, &str, &str); 7] = [
-    ("idle", "#e3e4e8", "no report"),
-    ("changed", "#0072b2", "changed"),
-    ("mixed", "url(#mixed)", "some of each"),
-    ("unchanged", "url(#unchanged)", "unchanged: false positives"),
-    ("zeroed", "url(#zeroed)", "zeroed"),
-    ("gone", "#80868f", "gone"),
-    ("unknown", "url(#unknown)", "not known"),
-];
+/// What is painted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum VerdictInk {
+    Idle,
+    Changed,
+    Mixed,
+    Unchanged,
+    Zeroed,
+    Gone,
+    Unknown,
+}
+
+impl VerdictInk {
+    /// In the order of painting and of the legend.
+    const ALL: [Self; 7] = [
+        Self::Idle,
+        Self::Changed,
+        Self::Mixed,
+        Self::Unchanged,
+        Self::Zeroed,
+        Self::Gone,
+        Self::Unknown,
+    ];
+
+    /// Class, colour or pattern, and what the legend says.
+    const fn entry(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Idle => ("idle", "#e3e4e8", "no report"),
+            Self::Changed => ("changed", "#0072b2", "changed"),
+            Self::Mixed => ("mixed", "url(#mixed)", "some of each"),
+            Self::Unchanged => ("unchanged", "url(#unchanged)", "unchanged: false positives"),
+            Self::Zeroed => ("zeroed", "url(#zeroed)", "zeroed"),
+            Self::Gone => ("gone", "#80868f", "gone"),
+            Self::Unknown => ("unknown", "url(#unknown)", "not known"),
+        }
+    }
+
+    const fn of(verdict: ReportVerdict) -> Self {
+        match verdict {
+            ReportVerdict::Changed => Self::Changed,
+            ReportVerdict::Unchanged => Self::Unchanged,
+            ReportVerdict::Zeroed => Self::Zeroed,
+            ReportVerdict::Gone => Self::Gone,
+            ReportVerdict::Unknown => Self::Unknown,
+        }
+    }
+}
 
 /// Patterns tell apart what colours alone do not tell everybody.
-pub const PATTERNS: &str = r##"<defs>
+pub(super) const PATTERNS: &str = r##"<defs>
 <pattern id="unchanged" width="4" height="4" patternUnits="userSpaceOnUse"><rect width="4" height="4" fill="#d55e00"/><path d="M-1 5L5 -1M-1 1L1 -1M3 5L5 3" stroke="#ffd9a8" stroke-width="1"/></pattern>
 <pattern id="mixed" width="6" height="6" patternUnits="userSpaceOnUse"><rect width="6" height="6" fill="#0072b2"/><path d="M0 0h3v6h-3z" fill="#d55e00"/></pattern>
 <pattern id="zeroed" width="4" height="4" patternUnits="userSpaceOnUse"><rect width="4" height="4" fill="#56b4e9"/><circle cx="2" cy="2" r="1" fill="#ffffff"/></pattern>
@@ -41,230 +77,244 @@ pub const PATTERNS: &str = r##"<defs>
 </defs>
 "##;
 
-const NOTE: &str = "A cell has the colour of most of its reports; some of each: between 10% and 90% of them are false positives.";
+const NOTE: &str = "A cell has the colour of most of its reports; some of each: between 10% and \
+                    90% of them are false positives.";
 
-/// For a picture that stands alone; in a page the style is the page's.
-const STYLE: &str = r##"<style>text{fill:#22262b}.soft{fill:#6b727b}.axis{stroke:#6b727b;stroke-width:1}
-.break{stroke:#9aa1a9;stroke-width:1;stroke-dasharray:2 3}.folded{stroke:#b9bec5;stroke-width:3}.event{stroke:#c2255c;stroke-width:1;stroke-dasharray:4 3}
-.mark{fill:#c2255c}</style>
-"##;
-
-/// The picture, to stand in a page that has [`PATTERNS`] and a style; `None`: there is nothing in it.
-pub fn in_page(report: &Report<'_>) -> Option<String> {
-    drawn(report.findings, "")
-}
-
-/// The picture as a document of its own.
-#[must_use]
-pub fn document(report: &Report<'_>) -> Option<String> {
-    drawn(report.findings, &format!("{PATTERNS}{STYLE}"))
-}
-
-/// Reported pages of a cell by verdict, in their order.
-#[derive(Clone, Copy, Default)]
-struct Verdicts([f64; 5]);
-
-impl Verdicts {
-    fn of(&self, verdict: Verdict) -> f64 {
-        let at = Verdict::ALL.iter().position(|v| *v == verdict);
-        at.and_then(|i| self.0.get(i)).copied().unwrap_or(0.0)
-    }
-
-    fn add(&mut self, verdict: Verdict, pages: f64) {
-        let at = Verdict::ALL.iter().position(|v| *v == verdict);
-        if let Some(count) = at.and_then(|i| self.0.get_mut(i)) {
-            *count += pages;
-        }
-    }
-}
-
-/// What bands tell at their right.
-struct Told(BTreeMap<u64, (Matrix, u64)>);
-
-impl Look<Verdicts> for Told {
-    fn inks(&self) -> Vec<Ink> {
-        let ink = |(class, fill, _): (&'static str, &str, &str)| Ink {
-            fill: fill.to_owned(),
-            class: Some(class),
-        };
-        INKS.map(ink).into()
-    }
-
-    fn ink(&self, cell: &Verdicts) -> Option<usize> {
-        let all: f64 = cell.0.iter().sum();
-        let (unknown, gone) = (cell.of(Verdict::Unknown), cell.of(Verdict::Gone));
-        let (unchanged, zeroed) = (cell.of(Verdict::Unchanged), cell.of(Verdict::Zeroed));
-        let compared = all - unknown - gone;
-        let class = if all <= 0.0 {
-            "idle"
-        } else if compared < unknown.max(gone) {
-            if unknown >= gone { "unknown" } else { "gone" }
-        } else if unchanged > compared * (1.0 - FEW) {
-            "unchanged"
-        } else if unchanged > compared * FEW {
-            "mixed"
-        } else if zeroed > compared / 2.0 {
-            "zeroed"
-        } else {
-            "changed"
-        };
-        INKS.iter().position(|(name, _, _)| *name == class)
-    }
-
-    fn right(&self, svg: &mut Svg, band: &Band<Verdicts>, base: f64) {
-        let Some((pages, missed)) = self.0.get(&band.area.range.start) else {
-            return;
-        };
-        let unchanged = pages.verdict(Verdict::Unchanged);
-        svg.text(EVER, base, "", Anchor::End, &number(pages.all()));
-        svg.text(
-            SHARE,
-            base,
-            "",
-            Anchor::End,
-            &share(unchanged, pages.compared()),
-        );
-        if *missed > 0 {
-            let text = format!("+ {} missed", number(*missed));
-            svg.text(SHARE, base + 13.0, "mark", Anchor::End, &text);
-        }
-    }
-}
-
-/// The colour or pattern of a verdict.
-pub fn fill(verdict: Verdict) -> &'static str {
-    let ink = INKS.iter().find(|(class, _, _)| *class == verdict.as_str());
-    ink.map_or("none", |(_, fill, _)| fill)
-}
-
-fn drawn(findings: &Findings, style: &str) -> Option<String> {
-    let rounds = as_written(&findings.rounds);
-    let written = Written::new(&findings.header, &rounds, None);
-    let mut map: HeatMap<Verdicts> = HeatMap::empty(&written, ROOM);
+/// The picture, to stand in a page that has [`PATTERNS`] and a style; `None` if there is nothing in
+/// it.
+pub(super) fn in_page(report: &ExplainReport<'_>) -> Option<String> {
+    let findings = report.findings;
+    let map = verdict_map(findings);
     if map.bands.is_empty() {
         return None;
     }
-    for (i, round) in findings.rounds.iter().enumerate() {
-        for reported in round.reported.iter().flat_map(|(_, all)| all) {
-            map.fill(i, &reported.range, |cell, pages| {
-                cell.add(reported.why.verdict, pages)
-            });
-        }
-    }
-    let times = Times::new(&map.columns);
-    let mut body = Svg::default();
+    let happened = happened(&findings.rounds);
+    let times = TimeAxis::new(&map.columns);
+    let mut body = SvgText::default();
     rates(&mut body, &map.columns, &times, "reported, MiB/s");
     heads(&mut body, "reported, unchanged");
-    let mut y = bands(&mut body, &map, &times, &told(findings, &map));
-    y = events(&mut body, &written, &times, y);
+    let mut y = bands(&mut body, &map, &times, &look(findings, &map));
+    events(&mut body, &happened, &times, y);
     y = axis(&mut body, map.together, &times, y);
     y = legend(&mut body, y);
     let mut lines = vec![NOTE.to_owned()];
-    lines.extend(draw::told(&written));
+    lines.extend(told(&happened));
     y = notes(&mut body, &lines, y);
-    Some(document_of(&body.finish(), y + MARGIN / 2.0, style))
+    Some(document(&body.finish(), y + MARGIN / 2.0))
+}
+
+/// The colour or pattern of a verdict.
+pub(super) fn fill(verdict: ReportVerdict) -> &'static str {
+    let (_, fill, _) = VerdictInk::of(verdict).entry();
+    fill
+}
+
+/// Reported pages of a cell by verdict.
+#[derive(Clone, Copy, Default)]
+struct VerdictCell {
+    changed: f64,
+    unchanged: f64,
+    zeroed: f64,
+    gone: f64,
+    unknown: f64,
+}
+
+impl VerdictCell {
+    fn add(&mut self, verdict: ReportVerdict, pages: f64) {
+        *match verdict {
+            ReportVerdict::Changed => &mut self.changed,
+            ReportVerdict::Unchanged => &mut self.unchanged,
+            ReportVerdict::Zeroed => &mut self.zeroed,
+            ReportVerdict::Gone => &mut self.gone,
+            ReportVerdict::Unknown => &mut self.unknown,
+        } += pages;
+    }
+
+    fn ink(&self) -> VerdictInk {
+        let compared = self.changed + self.unchanged + self.zeroed;
+        if compared + self.gone + self.unknown <= 0.0 {
+            VerdictInk::Idle
+        } else if compared < self.unknown.max(self.gone) {
+            if self.unknown >= self.gone {
+                VerdictInk::Unknown
+            } else {
+                VerdictInk::Gone
+            }
+        } else if self.unchanged > compared * (1.0 - FEW) {
+            VerdictInk::Unchanged
+        } else if self.unchanged > compared * FEW {
+            VerdictInk::Mixed
+        } else if self.zeroed > compared / 2.0 {
+            VerdictInk::Zeroed
+        } else {
+            VerdictInk::Changed
+        }
+    }
+}
+
+/// Reported and missed pages of each band, by its start.
+struct VerdictLook(BTreeMap<u64, (AnswerMatrix, u64)>);
+
+impl BandLook<VerdictCell> for VerdictLook {
+    fn inks(&self) -> Vec<CellInk> {
+        let ink = |ink: VerdictInk| {
+            let (class, fill, _) = ink.entry();
+            CellInk {
+                fill: fill.to_owned(),
+                class: Some(class),
+            }
+        };
+        VerdictInk::ALL.map(ink).into()
+    }
+
+    fn ink(&self, cell: &VerdictCell) -> Option<usize> {
+        let wanted = cell.ink();
+        VerdictInk::ALL.iter().position(|ink| *ink == wanted)
+    }
+
+    fn right(&self, svg: &mut SvgText, band: &HeatBand<VerdictCell>, base: f64) {
+        let Some((pages, missed)) = self.0.get(&band.area.span.range.start) else {
+            return;
+        };
+        let unchanged = share(pages.verdict(ReportVerdict::Unchanged), pages.compared());
+        svg.text(EVER, base, "", TextAnchor::End, &number(pages.all()));
+        svg.text(SHARE, base, "", TextAnchor::End, &unchanged);
+        if *missed > 0 {
+            let text = format!("+ {} missed", number(*missed));
+            svg.text(SHARE, base + 13.0, "mark", TextAnchor::End, &text);
+        }
+    }
+}
+
+/// Sorts what was reported into cells.
+fn verdict_map(findings: &ExplainFindings) -> HeatMap<VerdictCell> {
+    let (rounds, areas) = (heat_rounds(&findings.rounds), areas(findings));
+    let mut map = HeatMap::new(&rounds, &areas, ROOM);
+    for (i, round) in findings.rounds.iter().enumerate() {
+        for reported in round.reported.iter().flat_map(|(_, all)| all) {
+            let verdict = reported.why.verdict;
+            map.fill(i, &reported.range, |cell: &mut VerdictCell, pages| {
+                cell.add(verdict, pages)
+            });
+        }
+    }
+    map
 }
 
 /// The picture begins where the picture of what was written has its title.
 const TOP: f64 = BANDS_TOP - 96.0;
 
-fn document_of(body: &str, bottom: f64, style: &str) -> String {
-    let (width, height) = (Short(PAGE_WIDTH), Short(bottom - TOP));
-    let view = format!("0 {} {width} {height}", Short(TOP));
-    let mut svg = Svg::default();
+fn document(body: &str, bottom: f64) -> String {
+    let (width, height) = (ShortNumber(PAGE_WIDTH), ShortNumber(bottom - TOP));
+    let view = format!("0 {} {width} {height}", ShortNumber(TOP));
+    let mut svg = SvgText::default();
     svg.raw(&format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"{view}\" \
-         font-family=\"DejaVu Sans, Verdana, sans-serif\" font-size=\"11\" role=\"img\">\n<title>Verdicts by address and time</title>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         viewBox=\"{view}\" font-family=\"DejaVu Sans, Verdana, sans-serif\" font-size=\"11\" \
+         role=\"img\">\n<title>Verdicts by address and time</title>\n"
     ));
-    svg.raw(style);
-    if !style.is_empty() {
-        svg.rect(0.0, TOP, PAGE_WIDTH, bottom - TOP, "#ffffff");
-    }
     svg.raw(body);
     svg.raw("</svg>\n");
     svg.finish()
 }
 
-/// Rounds as those that track tell them: its report knows where mappings and times lie.
-fn as_written(rounds: &[RoundLine]) -> Vec<TrackRound> {
-    let mut before = std::time::Duration::ZERO;
-    let round = |round: &RoundLine| {
+fn heat_rounds(rounds: &[RoundFindings]) -> Vec<HeatRound> {
+    let mut before = Duration::ZERO;
+    let round = |round: &RoundFindings| {
         let lasted = round.at.saturating_sub(before);
         before = round.at;
-        TrackRound {
-            number: round.number,
+        HeatRound {
             at: round.at,
             lasted,
-            mappings: round.reported.iter().map(mapping_round).collect(),
-            events: round.events.clone(),
-            ..TrackRound::default()
+            pages: reported_pages(round),
         }
     };
     rounds.iter().map(round).collect()
 }
 
-fn mapping_round(
-    (mapping, reported): &(
-        Arc<pages::track::TrackedMapping>,
-        Vec<crate::explain::Reported>,
-    ),
-) -> MappingRound {
-    let extent = |one: &crate::explain::Reported| PageExtent {
-        range: one.range.clone(),
-        unit: PAGE_SIZE,
-        unknown: false,
-    };
-    let written = reported.iter().map(|one| pages_in(&one.range));
-    MappingRound {
-        mapping: Arc::clone(mapping),
-        pages: TrackedPages {
-            tracked: pages_in(&(mapping.start..mapping.end)),
-            written: written.fold(0, u64::saturating_add),
-            ..TrackedPages::default()
-        },
-        written: reported.iter().map(extent).collect(),
-    }
+fn reported_pages(round: &RoundFindings) -> u64 {
+    let reported = round.reported.iter().flat_map(|(_, all)| all);
+    let pages = reported.map(|one| pages_in(&one.range));
+    pages.fold(0, u64::saturating_add)
 }
 
-/// Reported and missed pages of each band.
-fn told(findings: &Findings, map: &HeatMap<Verdicts>) -> Told {
-    let bands = map
-        .bands
-        .iter()
-        .map(|band| (band.area.range.start, Default::default()));
-    let mut told: BTreeMap<u64, (Matrix, u64)> = bands.collect();
-    let ends: BTreeMap<_, _> = map
-        .bands
-        .iter()
-        .map(|band| (band.area.range.start, band.area.range.end))
+/// Spans of mappings with the pages that were reported of them.
+fn areas(findings: &ExplainFindings) -> Vec<HeatArea> {
+    let told = || findings.rounds.iter().flat_map(|round| &round.reported);
+    let spans = spans(told().map(|(mapping, _)| mapping));
+    let mut areas: BTreeMap<u64, HeatArea> = spans
+        .into_iter()
+        .map(|span| {
+            let area = HeatArea {
+                is_touched: false,
+                pages: 0,
+                unknown: 0,
+                tracked: span.pages(),
+                span,
+            };
+            (area.span.range.start, area)
+        })
         .collect();
+    for (mapping, reported) in told() {
+        let Some((_, area)) = areas.range_mut(..=mapping.start).next_back() else {
+            continue;
+        };
+        for one in reported {
+            let pages = pages_in(&one.range);
+            area.is_touched |= pages > 0;
+            area.pages = area.pages.saturating_add(pages);
+        }
+    }
+    areas.into_values().collect()
+}
+
+fn happened(rounds: &[RoundFindings]) -> Vec<PictureEvents> {
+    rounds
+        .iter()
+        .filter_map(|round| PictureEvents::of(round.number, round.at, &round.events))
+        .collect()
+}
+
+/// Counts what bands tell at their right.
+fn look(findings: &ExplainFindings, map: &HeatMap<VerdictCell>) -> VerdictLook {
+    let ranges = map.bands.iter().map(|band| &band.area.span.range);
+    let ends: BTreeMap<u64, u64> = ranges.map(|range| (range.start, range.end)).collect();
     let start_of = |address: u64| {
         let (start, end) = ends.range(..=address).next_back()?;
         (address < *end).then_some(*start)
     };
+    let mut told: BTreeMap<u64, (AnswerMatrix, u64)> = BTreeMap::new();
+    for start in ends.keys() {
+        told.insert(*start, Default::default());
+    }
+    let mut at = |address: u64, add: &mut dyn FnMut(&mut AnswerMatrix, &mut u64)| {
+        let entry = start_of(address).and_then(|start| told.get_mut(&start));
+        if let Some((pages, missed)) = entry {
+            add(pages, missed);
+        }
+    };
     let reported = findings.rounds.iter().flat_map(|round| &round.reported);
     for one in reported.flat_map(|(_, all)| all) {
-        if let Some((pages, _)) = start_of(one.range.start).and_then(|start| told.get_mut(&start)) {
-            pages.add(one.why, pages_in(&one.range));
-        }
+        let count = pages_in(&one.range);
+        at(one.range.start, &mut |pages, _| pages.add(one.why, count));
     }
-    for (_, missed) in &findings.missed {
-        if let Some((_, count)) =
-            start_of(missed.range.start).and_then(|start| told.get_mut(&start))
-        {
-            *count = count.saturating_add(pages_in(&missed.range));
-        }
+    for (_, gone) in &findings.missed {
+        let count = pages_in(&gone.range);
+        at(gone.range.start, &mut |_, missed| {
+            *missed = missed.saturating_add(count);
+        });
     }
-    Told(told)
+    VerdictLook(told)
 }
 
-fn legend(svg: &mut Svg, y: f64) -> f64 {
+fn legend(svg: &mut SvgText, y: f64) -> f64 {
     let y = y + 24.0;
     let mut x = MARGIN;
-    for (class, fill, label) in INKS {
-        let path = format!("M{} {}h26v14h-26z", Short(x), Short(y));
+    for ink in VerdictInk::ALL {
+        let (class, fill, label) = ink.entry();
+        let path = format!("M{} {}h26v14h-26z", ShortNumber(x), ShortNumber(y));
         svg.element("path", &[("class", &class), ("fill", &fill), ("d", &path)]);
-        svg.text(x + 32.0, y + 11.0, "", Anchor::Start, label);
+        svg.text(x + 32.0, y + 11.0, "", TextAnchor::Start, label);
         x += 32.0 + width(label, 11.0) + 22.0;
     }
     y + 14.0

@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{Report, headline};
-use crate::explain::advice;
-use crate::track::clock::{rfc3339, spoken};
-use crate::track::report::tables::count;
-use crate::track::report::words::{number, printable, share, size};
 use uffd::PAGE_SIZE;
 
+use super::{ExplainReport, headline};
+use crate::explain::advice;
+use crate::print::clock::{rfc3339, spoken};
+use crate::print::words::{count, number, printable, share, size};
+
 /// The process and its arguments.
-pub fn who(report: &Report<'_>) -> (String, String) {
+pub(super) fn who(report: &ExplainReport<'_>) -> (String, String) {
     let header = &report.findings.header;
     (
         printable(&header.comm),
@@ -20,9 +20,9 @@ pub fn who(report: &Report<'_>) -> (String, String) {
 }
 
 /// How it was tracked, and for how long.
-pub fn how(report: &Report<'_>) -> String {
+pub(super) fn how(report: &ExplainReport<'_>) -> String {
     let header = &report.findings.header;
-    // Why this one: with one that has no faults nothing below is known.
+    // Why this one: with a strategy without faults nothing below is known.
     let why = match header.reason.as_str() {
         "" => String::new(),
         reason => format!(" ({})", printable(reason)),
@@ -36,8 +36,8 @@ pub fn how(report: &Report<'_>) -> String {
     )
 }
 
-/// When, and by what.
-pub fn versions(report: &Report<'_>) -> String {
+/// When it began, and on which kernel and with which tracker.
+pub(super) fn versions(report: &ExplainReport<'_>) -> String {
     let header = &report.findings.header;
     let began = rfc3339(header.began).unwrap_or_else(|| "before 1970".to_owned());
     format!(
@@ -48,7 +48,7 @@ pub fn versions(report: &Report<'_>) -> String {
 }
 
 /// How much is seen of causes and contents.
-pub fn seen(report: &Report<'_>) -> String {
+pub(super) fn seen(report: &ExplainReport<'_>) -> String {
     let findings = report.findings;
     let causes = if findings.seen.complete {
         "all causes can be seen".to_owned()
@@ -62,8 +62,8 @@ pub fn seen(report: &Report<'_>) -> String {
     }
 }
 
-/// Memory and time.
-pub fn costs(report: &Report<'_>) -> Vec<String> {
+/// What it took: memory, time, events.
+pub(super) fn costs(report: &ExplainReport<'_>) -> Vec<String> {
     let findings = report.findings;
     let pages = |bytes: u64| bytes as f64 / PAGE_SIZE as f64;
     let mut memory = format!(
@@ -105,29 +105,25 @@ fn micros(time: Duration) -> u64 {
 }
 
 /// What could not be seen, and how sure a sample is.
-pub fn not_seen(report: &Report<'_>) -> Vec<String> {
+pub(super) fn not_seen(report: &ExplainReport<'_>) -> Vec<String> {
     let findings = report.findings;
     let mut lines: Vec<String> = Vec::new();
     if let Some(interval) = headline::interval(report) {
         lines.push(format!(
-            "the content of one page of {} was looked at, chosen by its address; the share of unchanged pages is \
-             known as well as a sample tells ({interval}), if a page reported twice tells as much as two pages",
+            "the content of one page of {} was looked at, chosen by its address; the share of \
+             unchanged pages is known as well as a sample tells ({interval}), if a page reported \
+             twice tells as much as two pages",
             findings.sampling.one_of
         ));
     }
     lines.extend(findings.seen.not.iter().map(|what| printable(what)));
-    lines.extend(
-        findings
-            .header
-            .notes
-            .iter()
-            .map(|note| printable(&note.to_string())),
-    );
+    let notes = findings.header.notes.iter();
+    lines.extend(notes.map(|note| printable(&note.to_string())));
     lines
 }
 
 /// Where a second strategy disagrees: first the sums.
-pub fn against(report: &Report<'_>) -> Vec<String> {
+pub(super) fn against(report: &ExplainReport<'_>) -> Vec<String> {
     let Some(against) = &report.findings.against else {
         return Vec::new();
     };
@@ -145,7 +141,7 @@ pub fn against(report: &Report<'_>) -> Vec<String> {
         format!("only {ours}: {pages} {}, {}", why.verdict, why.cause)
     }));
     lines.extend(against.only_there.iter().map(|(why, pages)| {
-        let reason = advice::only_there(*why);
+        let reason = advice::second_only(*why);
         format!("only {theirs}: {} {reason}", number(*pages))
     }));
     lines

@@ -4,54 +4,53 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::location::Location;
-use super::matrix::Matrix;
-use crate::explain::{Cause, Findings, Place, PlaceId, Verdict};
-use crate::track::report::words::printable;
 use uffd::pages_in;
+
+use super::location::CodeLocation;
+use super::matrix::AnswerMatrix;
+use crate::explain::{CodePlace, ExplainFindings, PlaceId, ReportCause, ReportVerdict};
+use crate::print::words::printable;
 
 /// A code location with one cause.
 #[derive(Clone, Debug)]
-pub struct Spot<'a> {
-    /// Where.
-    pub location: Location,
-    /// What it did.
-    pub cause: Cause,
-    /// How much of it was true.
-    pub pages: Matrix,
+pub(super) struct CodeSpot<'a> {
+    pub location: CodeLocation,
+    pub cause: ReportCause,
+    /// How many of its reports were true.
+    pub pages: AnswerMatrix,
     /// The stack with most pages.
-    pub place: Option<&'a Place>,
+    pub place: Option<&'a CodePlace>,
     /// How many other stacks end here.
     pub others: usize,
     /// Names of threads, those with most pages first. Printable.
     pub threads: Vec<String>,
 }
 
-impl Spot<'_> {
+impl CodeSpot<'_> {
     /// Pages that did not change.
-    pub fn unchanged(&self) -> u64 {
-        self.pages.verdict(Verdict::Unchanged)
+    pub(super) fn unchanged(&self) -> u64 {
+        self.pages.verdict(ReportVerdict::Unchanged)
     }
 }
 
 #[derive(Default)]
-struct Group {
-    pages: Matrix,
+struct SpotGroup {
+    pages: AnswerMatrix,
     places: BTreeMap<PlaceId, u64>,
     threads: BTreeMap<Arc<str>, u64>,
 }
 
-/// All of them: those with most unchanged pages first, then those with most pages.
-pub fn spots(findings: &Findings) -> Vec<Spot<'_>> {
-    let locations: BTreeMap<PlaceId, Location> = findings
+/// All spots: those with most unchanged pages first, then those with most pages.
+pub(super) fn spots(findings: &ExplainFindings) -> Vec<CodeSpot<'_>> {
+    let locations: BTreeMap<PlaceId, CodeLocation> = findings
         .stacks
         .iter()
-        .map(|(id, place)| (*id, Location::new(place)))
+        .map(|(id, place)| (*id, CodeLocation::new(place)))
         .collect();
     let location = |id: &PlaceId| locations.get(id).cloned().unwrap_or_default();
-    let mut groups: BTreeMap<(Location, Cause), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(CodeLocation, ReportCause), SpotGroup> = BTreeMap::new();
     for (id, tally) in &findings.places {
-        for (why, pages) in Matrix::new(tally).iter() {
+        for (why, pages) in AnswerMatrix::new(tally).iter() {
             let group = groups.entry((location(id), why.cause)).or_default();
             group.pages.add(why, pages);
             add(&mut group.places, *id, pages);
@@ -62,9 +61,9 @@ pub fn spots(findings: &Findings) -> Vec<Spot<'_>> {
             add(&mut group.threads, thread, pages);
         }
     }
-    let spot = |((location, cause), group): ((Location, Cause), Group)| {
+    let spot = |((location, cause), group): ((CodeLocation, ReportCause), SpotGroup)| {
         let places = most(group.places);
-        Spot {
+        CodeSpot {
             location,
             cause,
             pages: group.pages,
@@ -81,8 +80,11 @@ pub fn spots(findings: &Findings) -> Vec<Spot<'_>> {
     spots
 }
 
-/// Who was where: pages by place, cause, and name of a thread. A process has few of those, and millions of reports.
-pub fn threads(findings: &Findings) -> BTreeMap<(PlaceId, Cause, Arc<str>), u64> {
+/// Who was where: pages by place, cause, and name of a thread. A process has few names, and millions
+/// of reports.
+pub(super) fn threads(
+    findings: &ExplainFindings,
+) -> BTreeMap<(PlaceId, ReportCause, Arc<str>), u64> {
     let mut counts = BTreeMap::new();
     let mappings = findings.rounds.iter().flat_map(|round| &round.reported);
     for reported in mappings.flat_map(|(_, reported)| reported) {

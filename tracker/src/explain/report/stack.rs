@@ -1,12 +1,13 @@
-//! What of a stack is worth telling.
+//! Which parts of a stack are worth telling.
 
 use super::location::{base, is_beginning, is_helper, is_probe, name};
-use crate::explain::{Frame, Place};
-use crate::track::report::words::{elided, printable};
+use crate::explain::{CodePlace, StackFrame};
+use crate::print::words::{elided, printable};
 
-/// Without what every thread begins with, and of helpers in a row only the outermost two: how memcpy is built tells nobody.
-pub fn told(stack: &[Frame]) -> Vec<&Frame> {
-    let mut frames: Vec<&Frame> = Vec::new();
+/// The frames without those that every thread begins with, and of helpers in a row only the
+/// outermost two: how memcpy is built helps nobody.
+pub(super) fn told(stack: &[StackFrame]) -> Vec<&StackFrame> {
+    let mut frames: Vec<&StackFrame> = Vec::new();
     let end = stack.iter().position(is_beginning).unwrap_or(stack.len());
     let own = stack.get(..end.max(1)).unwrap_or(stack);
     for (i, frame) in own.iter().enumerate() {
@@ -19,9 +20,9 @@ pub fn told(stack: &[Frame]) -> Vec<&Frame> {
     frames
 }
 
-/// Where a frame is: file and line, or module and offset. Where something was built or is installed takes the most room and
-/// tells the least: a source file keeps one directory, a module none.
-pub fn place(frame: &Frame) -> String {
+/// Where a frame is: file and line, or module and offset. Where something was built or is installed
+/// takes the most room and tells the least: a source file keeps one directory, a module none.
+pub(super) fn place(frame: &StackFrame) -> String {
     match &frame.line {
         Some((file, line)) => format!("{}:{line}", printable(in_its_directory(file))),
         None => printable(base(&frame.module)),
@@ -35,7 +36,7 @@ fn in_its_directory(path: &str) -> &str {
 }
 
 /// `kernel: do_wp_page < handle_mm_fault < … < ksys_read`: the ends tell most.
-pub fn kernel(place: &Place, width: usize) -> Option<String> {
+pub(super) fn kernel(place: &CodePlace, width: usize) -> Option<String> {
     let own = place.kernel.iter().filter(|frame| !is_probe(frame));
     let mut names: Vec<String> = own
         .take_while(|frame| !is_beginning(frame))

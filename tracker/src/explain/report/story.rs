@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::location::Location;
-use super::text::wrapped;
-use crate::explain::Findings;
-use crate::track::report::words::printable;
+use super::location::CodeLocation;
+use crate::explain::ExplainFindings;
+use crate::print::words::printable;
+use crate::print::wrap::wrapped;
 
-/// What happened to the page that was asked for, by time; `None`: none was.
-#[must_use]
-pub fn story(findings: &Findings) -> Option<String> {
+/// What happened to the page that was asked for, by time; `None` if none was.
+pub(super) fn story(findings: &ExplainFindings) -> Option<String> {
     let story = findings.story.as_ref()?;
     let mut text = format!("The page at {:#x}:\n", story.page);
     if story.lines.is_empty() {
@@ -19,9 +18,11 @@ pub fn story(findings: &Findings) -> Option<String> {
     for line in &story.lines {
         let what = printable(&line.what);
         let place = line.place.and_then(|id| findings.stacks.get(&id));
-        let place = place.map_or_else(String::new, |place| format!(", {}", Location::new(place)));
+        let place = place.map_or_else(String::new, |place| {
+            format!(", {}", CodeLocation::new(place))
+        });
         let seconds = line.at.as_secs_f64();
-        // How long it took since the line before tells what belongs together.
+        // The time since the line before shows what belongs together.
         let since = last
             .replace(line.at)
             .map(|last| line.at.saturating_sub(last));

@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pages::track::TrackedMapping;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
 use crate::explain::arbitrary::{any_findings, consistent};
 use crate::explain::sample;
-use pages::track::TrackedMapping;
+use crate::print::picture::png::png;
 
-fn text_of(findings: &Findings) -> String {
-    text::text(&Report::new(findings))
+fn text_of(findings: &ExplainFindings) -> String {
+    text::text(&ExplainReport::new(findings))
 }
 
-fn parsed(findings: &Findings) -> Vec<Value> {
-    let text = json::lines(&Report::new(findings)).unwrap();
+fn parsed(findings: &ExplainFindings) -> Vec<Value> {
+    let text = json::lines(&ExplainReport::new(findings)).unwrap();
     assert!(text.ends_with('\n'));
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
     lines.collect()
@@ -65,7 +66,7 @@ fn the_story_of_a_page() {
 
 #[test]
 fn json_of_a_database() {
-    let text = json::lines(&Report::new(&sample::database())).unwrap();
+    let text = json::lines(&ExplainReport::new(&sample::database())).unwrap();
     let told = text
         .lines()
         .filter(|line| !line.starts_with("{\"type\":\"round\"") || line.contains("\"number\":31,"));
@@ -90,7 +91,7 @@ fn markup(page: &str) -> BTreeSet<String> {
 
 #[test]
 fn a_page_has_no_markup_but_ours_and_asks_for_nothing() {
-    let page = html::page(&Report::new(&sample::database())).unwrap();
+    let page = html::page(&ExplainReport::new(&sample::database())).unwrap();
     let mut tame = sample::database();
     for (mapping, _) in tame.rounds.iter_mut().flat_map(|round| &mut round.reported) {
         let name = mapping.name.replace(['<', '>'], "");
@@ -102,7 +103,7 @@ fn a_page_has_no_markup_but_ours_and_asks_for_nothing() {
     assert!(page.contains("&#60;script&#62;") || page.contains("&lt;script&gt;"));
     assert_eq!(
         markup(&page),
-        markup(&html::page(&Report::new(&tame)).unwrap())
+        markup(&html::page(&ExplainReport::new(&tame)).unwrap())
     );
     let own = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
     for outside in [
@@ -112,7 +113,15 @@ fn a_page_has_no_markup_but_ours_and_asks_for_nothing() {
     }
 }
 
-/// Writes pages and pictures for people to look at: `TRACKER_PICTURES=DIR cargo test -p tracker --lib explain::report::tests::pages`.
+/// The picture as a document of its own; in a page the style is the page's.
+fn picture_of(report: &ExplainReport<'_>) -> Option<String> {
+    const STYLE: &str = "<style>.axis,.break,.folded,.event{stroke:#6b727b}</style>";
+    let head = format!("{}{STYLE}<title>", picture::PATTERNS);
+    picture::in_page(report).map(|svg| svg.replacen("<title>", &head, 1))
+}
+
+/// Writes pages and pictures for people to look at:
+/// `TRACKER_PICTURES=DIR cargo test -p tracker --lib explain::report::tests::pages`.
 #[test]
 fn pages() {
     let cases = [
@@ -122,13 +131,11 @@ fn pages() {
     ];
     let directory = std::env::var_os("TRACKER_PICTURES");
     for (name, findings) in cases {
-        let report = Report::new(&findings);
+        let report = ExplainReport::new(&findings);
         let page = html::page(&report).unwrap();
-        let svg = picture::document(&report);
+        let svg = picture_of(&report);
         assert_eq!(svg.is_none(), findings.rounds.is_empty());
-        let png = svg
-            .as_ref()
-            .map(|svg| crate::track::report::picture::png(svg).unwrap());
+        let png = svg.as_ref().map(|svg| png(svg).unwrap());
         if let Some(directory) = &directory {
             let path = std::path::Path::new(directory).join(name);
             std::fs::write(path.with_extension("html"), &page).unwrap();
@@ -143,7 +150,7 @@ fn pages() {
 /// Nothing that moves the cursor, hides or reorders text; line feeds only where a line ends.
 fn is_plain(text: &str) -> bool {
     text.lines()
-        .all(|line| crate::track::report::words::printable(line) == line)
+        .all(|line| crate::print::words::printable(line) == line)
 }
 
 fn pages_by(lines: &[Value], key: &str) -> BTreeMap<String, u64> {
@@ -156,7 +163,9 @@ fn pages_by(lines: &[Value], key: &str) -> BTreeMap<String, u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None, cases: 128, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_findings_are_shown_plainly(findings in any_findings()) {
@@ -172,13 +181,14 @@ proptest! {
     #[test]
     fn rows_of_json_add_up_to_the_summary(findings in consistent()) {
         let huge = |range: &std::ops::Range<u64>| range.end.saturating_sub(range.start) > 1 << 50;
-        let all = findings.rounds.iter().flat_map(|round| &round.reported).flat_map(|(_, all)| all);
-        prop_assume!(!all.map(|one| &one.range).any(huge));
+        let all = findings.rounds.iter().flat_map(|round| &round.reported);
+        prop_assume!(!all.flat_map(|(_, all)| all).map(|one| &one.range).any(huge));
         let lines = parsed(&findings);
         let summary = lines.last().unwrap();
         for (key, sums) in [("verdict", "verdicts"), ("cause", "causes")] {
-            let told: BTreeMap<String, u64> = serde_json::from_value(summary[sums].clone()).unwrap();
-            let told: BTreeMap<_, _> = told.into_iter().filter(|(_, pages)| *pages > 0).collect();
+            let told = serde_json::from_value(summary[sums].clone());
+            let mut told: BTreeMap<String, u64> = told.unwrap();
+            told.retain(|_, pages| *pages > 0);
             prop_assert_eq!(pages_by(&lines, key), told);
         }
         let reported: u64 = pages_by(&lines, "cause").values().sum();
@@ -190,14 +200,16 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None, cases: 48, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_findings_make_a_page(findings in any_findings()) {
-        let report = Report::new(&findings);
+        let report = ExplainReport::new(&findings);
         let page = html::page(&report).unwrap();
         prop_assert!(is_plain(&page), "{page:?}");
-        if let Some(svg) = picture::document(&report) {
+        if let Some(svg) = picture_of(&report) {
             let tree = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default());
             prop_assert!(tree.is_ok(), "{:?}", tree.err());
         }

@@ -8,14 +8,14 @@ use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 
 use super::At;
 use super::process::{frames, plain};
-use crate::explain::Frame;
+use crate::explain::StackFrame;
 
 const MODULE: &str = "[kernel]";
 
 /// What is known of it.
 pub struct Kernel {
     symbolizer: Symbolizer,
-    frames: HashMap<At, Vec<Frame>>,
+    frames: HashMap<At, Vec<StackFrame>>,
 }
 
 impl Default for Kernel {
@@ -29,7 +29,7 @@ impl Default for Kernel {
 
 impl Kernel {
     /// The frames at an address, the innermost first; at least one.
-    pub fn frames(&mut self, at: At) -> Vec<Frame> {
+    pub fn frames(&mut self, at: At) -> Vec<StackFrame> {
         let Self { symbolizer, frames } = self;
         frames
             .entry(at)
@@ -38,7 +38,7 @@ impl Kernel {
     }
 }
 
-fn look_up(symbolizer: &Symbolizer, at: At) -> Vec<Frame> {
+fn look_up(symbolizer: &Symbolizer, at: At) -> Vec<StackFrame> {
     // Functions are what tells here. The image with lines is rarely there, and half a GiB large.
     let source = Source::Kernel(KernelSource {
         vmlinux: MaybeDefault::None,

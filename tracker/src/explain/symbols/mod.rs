@@ -10,7 +10,7 @@ mod syscall;
 
 use std::collections::HashMap;
 
-use super::Frame;
+use super::StackFrame;
 use kernel::Kernel;
 use process::Process;
 
@@ -38,7 +38,7 @@ impl Symbols {
     }
 
     /// A user stack of a process, the innermost address first. A function that was inlined is a frame of its own.
-    pub fn user(&mut self, pid: u32, stack: &[u64]) -> Vec<Frame> {
+    pub fn user(&mut self, pid: u32, stack: &[u64]) -> Vec<StackFrame> {
         let process = self.process(pid);
         instructions(stack)
             .flat_map(|at| process.frames(at))
@@ -46,7 +46,7 @@ impl Symbols {
     }
 
     /// A kernel stack, the innermost address first.
-    pub fn kernel(&mut self, stack: &[u64]) -> Vec<Frame> {
+    pub fn kernel(&mut self, stack: &[u64]) -> Vec<StackFrame> {
         instructions(stack)
             .flat_map(|at| self.kernel.frames(at))
             .collect()

@@ -8,7 +8,7 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 use super::At;
 use super::code::{self, Code, Kind};
-use crate::explain::Frame;
+use crate::explain::StackFrame;
 
 /// Addresses remembered: a program that makes code goes on making it.
 const REMEMBERED: usize = 1 << 16;
@@ -18,7 +18,7 @@ pub struct Process {
     pid: u32,
     code: Vec<Code>,
     symbolizer: Symbolizer,
-    frames: HashMap<At, Vec<Frame>>,
+    frames: HashMap<At, Vec<StackFrame>>,
 }
 
 impl Process {
@@ -41,7 +41,7 @@ impl Process {
     }
 
     /// The frames at an address, the innermost first; at least one.
-    pub fn frames(&mut self, at: At) -> Vec<Frame> {
+    pub fn frames(&mut self, at: At) -> Vec<StackFrame> {
         if let Some(known) = self.frames.get(&at) {
             return known.clone();
         }
@@ -56,7 +56,7 @@ impl Process {
         frames
     }
 
-    fn look_up(&self, at: At) -> Vec<Frame> {
+    fn look_up(&self, at: At) -> Vec<StackFrame> {
         let Some(code) = Code::at(&self.code, at.instruction) else {
             return vec![plain(at.address, String::new())];
         };
@@ -108,8 +108,8 @@ impl Process {
 }
 
 /// An address without a name.
-pub fn plain(address: u64, module: String) -> Frame {
-    Frame {
+pub fn plain(address: u64, module: String) -> StackFrame {
+    StackFrame {
         address,
         function: String::new(),
         line: None,
@@ -119,8 +119,8 @@ pub fn plain(address: u64, module: String) -> Frame {
 }
 
 /// A symbol, after what was inlined into it.
-pub fn frames(address: u64, symbol: &Sym<'_>, module: &str) -> Vec<Frame> {
-    let frame = |name: &str, info: Option<&CodeInfo<'_>>, inlined| Frame {
+pub fn frames(address: u64, symbol: &Sym<'_>, module: &str) -> Vec<StackFrame> {
+    let frame = |name: &str, info: Option<&CodeInfo<'_>>, inlined| StackFrame {
         address,
         function: name.to_owned(),
         line: info.and_then(line),

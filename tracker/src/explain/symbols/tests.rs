@@ -17,7 +17,7 @@ fn here() -> u64 {
     known as fn(u64) -> u64 as usize as u64
 }
 
-fn own(symbols: &mut Symbols, stack: &[u64]) -> Vec<Frame> {
+fn own(symbols: &mut Symbols, stack: &[u64]) -> Vec<StackFrame> {
     symbols.user(std::process::id(), stack)
 }
 

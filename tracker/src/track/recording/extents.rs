@@ -7,32 +7,36 @@ use serde::{Deserialize, Serialize};
 
 use pages::track::PageExtent;
 
-/// log2 of the page that distances are counted in where all of them are pages.
+use super::FrameDamage;
+
+/// log2 of a page: distances are counted in pages where all of them are whole.
 const PAGE_SHIFT: u8 = 12;
 
-/// The extents of one mapping in one round. Any list comes back as it was, also one that no kernel would give.
+/// The extents of one mapping in one round. Any list comes back as it was, also one that no kernel
+/// would give.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Extents {
-    /// log2 of the unit of the distances: 12, or 0 if some address is not that of a page.
+pub(super) struct DiskExtents {
+    /// log2 of the unit of the distances: 12, or 0 if some address is not a page's.
     shift: u8,
-    /// For each extent two: from the end of the one before (of the first: from the mapping's start), and its length.
+    /// Two for each extent: from the end of the one before (for the first: from the mapping's
+    /// start), and its length.
     distances: Vec<u64>,
-    /// How many extents in a row have the same unit and are unknown or not.
-    kinds: Vec<Kind>,
+    /// Extents in a row with the same unit, all known or all unknown.
+    kinds: Vec<ExtentKind>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Kind {
+struct ExtentKind {
     count: u64,
     unit: u64,
     unknown: bool,
 }
 
-impl Extents {
-    /// Of a mapping that begins at `start`.
+impl DiskExtents {
+    /// Encodes those of a mapping that begins at `start`.
     pub(super) fn encode(start: u64, extents: &[PageExtent]) -> Self {
         let mut distances = Vec::with_capacity(extents.len() * 2);
-        let mut kinds: Vec<Kind> = Vec::new();
+        let mut kinds: Vec<ExtentKind> = Vec::new();
         let mut at = start;
         for PageExtent {
             range,
@@ -46,7 +50,7 @@ impl Extents {
             at = range.end;
             match kinds.last_mut() {
                 Some(kind) if (kind.unit, kind.unknown) == (*unit, *unknown) => kind.count += 1,
-                _ => kinds.push(Kind {
+                _ => kinds.push(ExtentKind {
                     count: 1,
                     unit: *unit,
                     unknown: *unknown,
@@ -65,18 +69,18 @@ impl Extents {
         }
     }
 
-    /// The extents again, or what is wrong.
-    pub(super) fn decode(&self, start: u64) -> Result<Vec<PageExtent>, &'static str> {
+    /// Decodes those of a mapping that begins at `start`.
+    pub(super) fn decode(&self, start: u64) -> Result<Vec<PageExtent>, FrameDamage> {
         if ![0, PAGE_SHIFT].contains(&self.shift) {
-            return Err("distances in a unit that does not exist");
+            return Err(FrameDamage::Unit);
         }
         let counted = self
             .kinds
             .iter()
             .try_fold(0_u64, |sum, kind| sum.checked_add(kind.count));
-        // Before anything is allocated by a count.
+        // Before any count decides how much is allocated.
         if counted.and_then(|n| n.checked_mul(2)) != Some(self.distances.len() as u64) {
-            return Err("extents whose number does not match");
+            return Err(FrameDamage::Extents);
         }
         let kinds = self
             .kinds
@@ -84,7 +88,7 @@ impl Extents {
             .flat_map(|kind| iter::repeat_n(kind, kind.count as usize));
         let (pairs, _) = self.distances.as_chunks::<2>();
         let mut at = start;
-        let extent = |(&[gap, length], kind): (&[u64; 2], &Kind)| {
+        let extent = |(&[gap, length], kind): (&[u64; 2], &ExtentKind)| {
             let from = at.wrapping_add(gap << self.shift);
             at = from.wrapping_add(length << self.shift);
             PageExtent {

@@ -1,33 +1,35 @@
 //! The bytes of a recording: constants, and what a frame holds.
 //!
-//! Structs of their own, apart from the model: the model may change, what lies on disk may not without a new
-//! [`VERSION`].
+//! Structs of their own, apart from the model: the model may change, what lies on disk may not
+//! without a new [`VERSION`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pages::track::{TrackEnd, TrackHeader, TrackNote, TrackSummary, TrackedMapping, TrackedPages};
 use serde::{Deserialize, Serialize};
 use uffd::Backing;
 
-use super::extents::Extents;
-use pages::track::{TrackEnd, TrackHeader, TrackNote, TrackSummary, TrackedMapping, TrackedPages};
+use super::FrameDamage;
+use super::extents::DiskExtents;
 
 /// What a recording begins with.
 pub(super) const MAGIC: [u8; 8] = *b"uffdwpTR";
 /// The format that is written, and the only one that is read.
 pub(super) const VERSION: u32 = 1;
-/// The most bytes of a frame before compression. A frame of more is refused by both sides.
+/// The most bytes of a frame before compression. Both sides refuse a frame of more.
 pub(super) const MAX_FRAME: usize = 64 << 20;
-/// The most bytes of a compressed frame: zstd makes what it cannot compress a little larger.
+/// The most bytes of a compressed frame: what zstd cannot compress becomes a little larger.
 pub(super) const MAX_PAYLOAD: usize = MAX_FRAME + (MAX_FRAME >> 7);
-/// The most mappings of a round, 16 times what Linux allows unless told otherwise. A round that is a few bytes, because it
-/// is as the one before, must not become any amount of memory.
+/// The most mappings of a round, 16 times what Linux allows unless told otherwise. A round of a few
+/// bytes, because it is like the one before, must not become any amount of memory.
 pub(super) const MAX_MAPPINGS: usize = 1 << 20;
-/// log2 of the memory that decompressing may take for what it refers back to.
+/// log2 of the memory that decompressing may take to look back.
 pub(super) const WINDOW_LOG: u32 = 23;
 /// Length, checksum of the length, checksum of the payload: each a little-endian u32.
 pub(super) const FRAME_HEAD: usize = 12;
 
-/// The head of a frame. The length has a checksum of its own, so that a wrong one is not taken for a file cut off.
+/// The head of a frame. The length has a checksum of its own, so that a wrong length does not look
+/// like a file that was cut off.
 pub(super) fn frame_head(payload: &[u8], length: u32) -> [u8; FRAME_HEAD] {
     let mut head = [0; FRAME_HEAD];
     let sums = [
@@ -50,7 +52,7 @@ pub(super) fn parse_head(head: [u8; FRAME_HEAD]) -> [u32; 3] {
 
 /// One frame. New kinds are added at the end, with a new version.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Frame {
+pub(super) enum DiskFrame {
     Header(DiskHeader),
     Round(DiskRound),
     Summary(DiskSummary),
@@ -64,16 +66,16 @@ pub(super) struct DiskHeader {
     strategy: String,
     reason: String,
     interval: Duration,
-    began: Time,
+    began: DiskTime,
     kernel: String,
     tracker: String,
     stopped: Option<Duration>,
     notes: Vec<String>,
 }
 
-/// Since 1970, rounded down to seconds, and the rest: serde's own refuses times before 1970.
+/// Seconds since 1970, rounded down, and the rest: serde's own format refuses times before 1970.
 #[derive(Debug, Serialize, Deserialize)]
-struct Time {
+struct DiskTime {
     seconds: i64,
     nanoseconds: u32,
 }
@@ -85,22 +87,23 @@ pub(super) struct DiskRound {
     pub at: Duration,
     pub lasted: Duration,
     pub took: Duration,
-    /// Mappings that were not there in the round before, each with the slot it takes from here on.
+    /// Mappings that were not in the round before, each with the slot it has from here on.
     pub described: Vec<(u32, DiskMapping)>,
-    /// The slots of all mappings by address; absent if they are those of the round before.
+    /// The slots of all mappings by address; `None` if they are those of the round before.
     pub order: Option<Vec<u32>>,
-    /// Those of which something is to be told.
+    /// Mappings with news.
     pub entries: Vec<DiskEntry>,
     pub events: Vec<String>,
 }
 
-/// One mapping in a round. What has no entry has no extents, and the counts it had in the round before.
+/// One mapping in a round. A mapping without an entry has no extents, and the counts of the round
+/// before.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct DiskEntry {
-    /// How many mappings of `order` lie between the entry before and this.
+    /// How many mappings of `order` lie between the entry before and this one.
     pub skip: u64,
     pub pages: DiskPages,
-    pub written: Extents,
+    pub written: DiskExtents,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -139,7 +142,7 @@ pub(super) struct DiskSummary {
 
 impl From<&TrackHeader> for DiskHeader {
     fn from(header: &TrackHeader) -> Self {
-        // Every field named: a new one in the model does not compile until it is recorded.
+        // Names every field: a new one in the model does not compile until it is recorded.
         let TrackHeader {
             pid,
             comm,
@@ -153,7 +156,7 @@ impl From<&TrackHeader> for DiskHeader {
             stopped,
             notes,
         } = header.clone();
-        let began = Time::from(began);
+        let began = DiskTime::from(began);
         let notes = notes.iter().map(ToString::to_string).collect();
         Self {
             pid,
@@ -172,7 +175,8 @@ impl From<&TrackHeader> for DiskHeader {
 }
 
 impl TryFrom<DiskHeader> for TrackHeader {
-    type Error = &'static str;
+    type Error = FrameDamage;
+
     fn try_from(header: DiskHeader) -> Result<Self, Self::Error> {
         let DiskHeader {
             pid,
@@ -187,7 +191,7 @@ impl TryFrom<DiskHeader> for TrackHeader {
             stopped,
             notes,
         } = header;
-        let began = began.decode().ok_or("a time that does not exist")?;
+        let began = began.decode().ok_or(FrameDamage::Time)?;
         let notes = notes.into_iter().map(TrackNote::Recorded).collect();
         Ok(Self {
             pid,
@@ -205,7 +209,7 @@ impl TryFrom<DiskHeader> for TrackHeader {
     }
 }
 
-impl From<SystemTime> for Time {
+impl From<SystemTime> for DiskTime {
     fn from(time: SystemTime) -> Self {
         let (seconds, nanoseconds) = match time.duration_since(UNIX_EPOCH) {
             Ok(since) => (since.as_secs().cast_signed(), since.subsec_nanos()),
@@ -226,7 +230,7 @@ impl From<SystemTime> for Time {
     }
 }
 
-impl Time {
+impl DiskTime {
     fn decode(&self) -> Option<SystemTime> {
         if self.nanoseconds >= 1_000_000_000 {
             return None;
@@ -261,7 +265,8 @@ impl From<&TrackedMapping> for DiskMapping {
 }
 
 impl TryFrom<DiskMapping> for TrackedMapping {
-    type Error = &'static str;
+    type Error = FrameDamage;
+
     fn try_from(mapping: DiskMapping) -> Result<Self, Self::Error> {
         let DiskMapping {
             start,
@@ -272,7 +277,7 @@ impl TryFrom<DiskMapping> for TrackedMapping {
         } = mapping;
         let backing = Backing::ALL
             .get(usize::from(backing))
-            .ok_or("a backing that does not exist")?;
+            .ok_or(FrameDamage::Backing)?;
         Ok(Self {
             start,
             end: start.wrapping_add(length),
@@ -366,7 +371,8 @@ impl From<&TrackSummary> for DiskSummary {
 }
 
 impl TryFrom<DiskSummary> for TrackSummary {
-    type Error = &'static str;
+    type Error = FrameDamage;
+
     fn try_from(summary: DiskSummary) -> Result<Self, Self::Error> {
         let DiskSummary {
             rounds,
@@ -383,7 +389,7 @@ impl TryFrom<DiskSummary> for TrackSummary {
             0 => TrackEnd::Done,
             1 => TrackEnd::Interrupted,
             2 => TrackEnd::Exited,
-            _ => return Err("an end that does not exist"),
+            _ => return Err(FrameDamage::End),
         };
         Ok(Self {
             rounds,

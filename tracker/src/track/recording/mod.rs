@@ -1,7 +1,7 @@
 //! Recordings: a header, rounds and a summary in a file that survives a kill.
 //!
-//! docs/recording.md has the format. A [`Writer`] appends each round with one write, a [`Reader`] gives back every
-//! round that is whole, whatever the file holds besides.
+//! docs/recording.md has the format. A [`RecordingWriter`] appends each round with one write; a
+//! [`RecordingReader`] gives back every whole round, whatever else the file holds.
 
 mod error;
 mod extents;
@@ -9,9 +9,9 @@ mod format;
 mod read;
 mod write;
 
-pub use error::RecordingError;
-pub use read::{Ending, Reader};
-pub use write::Writer;
+pub use error::{FrameDamage, RecordingError};
+pub use read::{RecordingEnding, RecordingReader};
+pub use write::RecordingWriter;
 
 #[cfg(test)]
 mod tests;

@@ -3,43 +3,47 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use super::RecordingError;
-use super::format::{
-    DiskRound, FRAME_HEAD, Frame, MAGIC, MAX_FRAME, MAX_MAPPINGS, MAX_PAYLOAD, VERSION, WINDOW_LOG,
-    parse_head,
-};
 use pages::track::{
     MappingRound, SessionEvent, TrackHeader, TrackRound, TrackSummary, TrackedMapping, TrackedPages,
 };
 
-/// Reads a recording, one [`TrackRound`] after the other. After the last one [`Reader::ending`] tells how it ends.
-pub struct Reader<R> {
+use super::format::{
+    DiskFrame, DiskRound, FRAME_HEAD, MAGIC, MAX_FRAME, MAX_MAPPINGS, MAX_PAYLOAD, VERSION,
+    WINDOW_LOG, parse_head,
+};
+use super::{FrameDamage, RecordingError};
+
+/// Reads a recording, one [`TrackRound`] after the other. After the last one
+/// [`RecordingReader::ending`] says how it ends.
+pub struct RecordingReader<R> {
     input: R,
     header: TrackHeader,
-    slots: Slots,
+    slots: ReaderSlots,
     /// Bytes read as whole frames.
     offset: u64,
     /// The last whole round.
     number: u64,
-    ending: Option<Ending>,
+    ending: Option<RecordingEnding>,
     failed: bool,
 }
 
 /// How a recording ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// With a summary.
+pub enum RecordingEnding {
+    /// It ends with a summary.
     Whole(TrackSummary),
-    /// Behind a round, without a summary: the tracker still runs, or was killed between two rounds.
+    /// It ends after a round, without a summary: the tracker still runs, or was killed between two
+    /// rounds.
     Open,
-    /// In the middle of a round: the tracker was killed while it wrote, or a copy is not complete.
+    /// It ends in the middle of a round: the tracker was killed while it wrote, or a copy is not
+    /// complete.
     CutOff {
         /// The round that is not whole.
         round: u64,
     },
 }
 
-impl Ending {
+impl RecordingEnding {
     /// The summary, if there is one.
     #[must_use]
     pub fn summary(&self) -> Option<&TrackSummary> {
@@ -49,7 +53,7 @@ impl Ending {
         }
     }
 
-    /// What a reader of the report should know about it.
+    /// What a reader of the report should know about this ending.
     #[must_use]
     pub fn remark(&self) -> Option<String> {
         match self {
@@ -65,7 +69,7 @@ impl Ending {
     }
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> RecordingReader<R> {
     /// Reads up to the header.
     ///
     /// # Errors
@@ -84,26 +88,25 @@ impl<R: Read> Reader<R> {
         if found != VERSION {
             return Err(RecordingError::Version { found });
         }
-        let mut bytes = Bytes {
+        let mut frames = FrameReader {
             input: &mut input,
             offset: (MAGIC.len() + version.len()) as u64,
             after: 0,
         };
-        let header = match bytes.frame()? {
-            Next::Frame(frame) => match *frame {
-                Frame::Header(header) => {
-                    TrackHeader::try_from(header).map_err(|why| bytes.damaged(why))?
+        let header = match frames.next()? {
+            NextFrame::Whole(frame) => match *frame {
+                DiskFrame::Header(header) => {
+                    TrackHeader::try_from(header).map_err(|why| frames.damaged(why))?
                 }
-                _ => return Err(bytes.damaged("its first frame is no header")),
+                _ => return Err(frames.damaged(FrameDamage::NoHeader)),
             },
-            Next::End | Next::CutOff => return Err(RecordingError::NoHeader),
+            NextFrame::End | NextFrame::CutOff => return Err(RecordingError::NoHeader),
         };
-        let offset = bytes.offset;
-        let slots = Slots::default();
+        let offset = frames.offset;
         Ok(Self {
             input,
             header,
-            slots,
+            slots: ReaderSlots::default(),
             offset,
             number: 0,
             ending: None,
@@ -117,53 +120,54 @@ impl<R: Read> Reader<R> {
     }
 
     /// How the recording ends; `None` before the last round was read, and if it is damaged.
-    pub fn ending(&self) -> Option<&Ending> {
+    pub fn ending(&self) -> Option<&RecordingEnding> {
         self.ending.as_ref()
     }
 
     fn read(&mut self) -> Result<Option<TrackRound>, RecordingError> {
-        let mut bytes = Bytes {
+        let mut frames = FrameReader {
             input: &mut self.input,
             offset: self.offset,
             after: self.number,
         };
         let start = self.offset;
-        let frame = bytes.frame()?;
-        self.offset = bytes.offset;
-        bytes.offset = start;
+        let frame = frames.next()?;
+        self.offset = frames.offset;
+        frames.offset = start;
         let frame = match frame {
-            Next::Frame(frame) => *frame,
-            Next::End => {
-                self.ending = Some(Ending::Open);
+            NextFrame::Whole(frame) => *frame,
+            NextFrame::End => {
+                self.ending = Some(RecordingEnding::Open);
                 return Ok(None);
             }
-            Next::CutOff => {
+            NextFrame::CutOff => {
                 let round = self.number.saturating_add(1);
-                self.ending = Some(Ending::CutOff { round });
+                self.ending = Some(RecordingEnding::CutOff { round });
                 return Ok(None);
             }
         };
         match frame {
-            Frame::Round(round) => {
-                let round = self.slots.decode(round).map_err(|why| bytes.damaged(why))?;
+            DiskFrame::Round(round) => {
+                let round = self.slots.decode(round);
+                let round = round.map_err(|why| frames.damaged(why))?;
                 self.number = round.number;
                 Ok(Some(round))
             }
-            Frame::Summary(summary) => {
-                let summary = TrackSummary::try_from(summary).map_err(|why| bytes.damaged(why))?;
-                bytes.offset = self.offset;
-                if fill(bytes.input, &mut [0])? > 0 {
-                    return Err(bytes.damaged("something follows the summary"));
+            DiskFrame::Summary(summary) => {
+                let summary = TrackSummary::try_from(summary).map_err(|why| frames.damaged(why))?;
+                frames.offset = self.offset;
+                if fill(frames.input, &mut [0])? > 0 {
+                    return Err(frames.damaged(FrameDamage::AfterSummary));
                 }
-                self.ending = Some(Ending::Whole(summary));
+                self.ending = Some(RecordingEnding::Whole(summary));
                 Ok(None)
             }
-            Frame::Header(_) => Err(bytes.damaged("a second header")),
+            DiskFrame::Header(_) => Err(frames.damaged(FrameDamage::SecondHeader)),
         }
     }
 }
 
-impl<R: Read> Iterator for Reader<R> {
+impl<R: Read> Iterator for RecordingReader<R> {
     type Item = Result<TrackRound, RecordingError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -177,47 +181,45 @@ impl<R: Read> Iterator for Reader<R> {
 }
 
 /// What comes next in the file.
-enum Next {
-    Frame(Box<Frame>),
+enum NextFrame {
+    Whole(Box<DiskFrame>),
     End,
     CutOff,
 }
 
-/// The input with what an error tells about the place.
-struct Bytes<'a, R> {
+/// The input, and where an error is.
+struct FrameReader<'a, R> {
     input: &'a mut R,
     offset: u64,
     after: u64,
 }
 
-impl<R: Read> Bytes<'_, R> {
-    fn damaged(&self, why: impl Into<String>) -> RecordingError {
+impl<R: Read> FrameReader<'_, R> {
+    fn damaged(&self, why: FrameDamage) -> RecordingError {
         RecordingError::Damaged {
             offset: self.offset,
             after: self.after,
-            why: why.into(),
+            why,
         }
     }
 
-    fn frame(&mut self) -> Result<Next, RecordingError> {
+    fn next(&mut self) -> Result<NextFrame, RecordingError> {
         let mut head = [0; FRAME_HEAD];
         match fill(self.input, &mut head)? {
-            0 => return Ok(Next::End),
+            0 => return Ok(NextFrame::End),
             FRAME_HEAD => {}
-            _ => return Ok(Next::CutOff),
+            _ => return Ok(NextFrame::CutOff),
         }
         if head == [0; FRAME_HEAD] && self.only_zeroes_follow()? {
-            // A file system that had noted the new size when the machine lost power, but not the data.
-            return Ok(Next::CutOff);
+            // The machine lost power when its file system had noted the new size but not the data.
+            return Ok(NextFrame::CutOff);
         }
         let [length, sum_of_length, sum] = parse_head(head);
         if crc32c::crc32c(&length.to_le_bytes()) != sum_of_length {
-            return Err(self.damaged("the length of a frame does not match its checksum"));
+            return Err(self.damaged(FrameDamage::LengthChecksum));
         }
         if length as usize > MAX_PAYLOAD {
-            return Err(self.damaged(format!(
-                "a frame of {length} bytes is more than a recording has"
-            )));
+            return Err(self.damaged(FrameDamage::Length { length }));
         }
         // Grows with what is there, not with what the length promises.
         let mut payload = Vec::new();
@@ -227,14 +229,14 @@ impl<R: Read> Bytes<'_, R> {
             .take(length.into())
             .read_to_end(&mut payload);
         if whole.map_err(RecordingError::Read)? < length as usize {
-            return Ok(Next::CutOff);
+            return Ok(NextFrame::CutOff);
         }
         if crc32c::crc32c(&payload) != sum {
-            return Err(self.damaged("a frame does not match its checksum"));
+            return Err(self.damaged(FrameDamage::Checksum));
         }
         let frame = decode(&payload).map_err(|why| self.damaged(why))?;
         self.offset += (FRAME_HEAD + payload.len()) as u64;
-        Ok(Next::Frame(Box::new(frame)))
+        Ok(NextFrame::Whole(Box::new(frame)))
     }
 
     fn only_zeroes_follow(&mut self) -> Result<bool, RecordingError> {
@@ -251,28 +253,28 @@ impl<R: Read> Bytes<'_, R> {
     }
 }
 
-fn decode(payload: &[u8]) -> Result<Frame, String> {
-    let cannot = |e: io::Error| format!("a frame cannot be decompressed ({e})");
+fn decode(payload: &[u8]) -> Result<DiskFrame, FrameDamage> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(payload)
-        .map_err(cannot)?
+        .map_err(FrameDamage::Decompress)?
         .single_frame();
-    decoder.window_log_max(WINDOW_LOG).map_err(cannot)?;
+    let bounded = decoder.window_log_max(WINDOW_LOG);
+    bounded.map_err(FrameDamage::Decompress)?;
     let mut plain = Vec::new();
     decoder
         .take(MAX_FRAME as u64 + 1)
         .read_to_end(&mut plain)
-        .map_err(cannot)?;
+        .map_err(FrameDamage::Decompress)?;
     if plain.len() > MAX_FRAME {
-        return Err(format!("a frame is more than {MAX_FRAME} bytes"));
+        return Err(FrameDamage::Unpacked);
     }
     match postcard::take_from_bytes(&plain) {
         Ok((frame, [])) => Ok(frame),
-        Ok(_) => Err("a frame is longer than what it tells".to_owned()),
-        Err(e) => Err(format!("a frame cannot be decoded ({e})")),
+        Ok(_) => Err(FrameDamage::Rest),
+        Err(error) => Err(FrameDamage::Decode(error)),
     }
 }
 
-/// Reads until the buffer is full or the input ends; tells how much it read.
+/// Reads until the buffer is full or the input ends; returns how much it read.
 fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, RecordingError> {
     let mut rest = buffer;
     let mut read = 0;
@@ -290,33 +292,33 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, RecordingErro
     Ok(read)
 }
 
-/// What the frames so far have told of the mappings.
+/// What the frames so far have told of mappings.
 #[derive(Default)]
-struct Slots {
+struct ReaderSlots {
     mappings: Vec<(Arc<TrackedMapping>, TrackedPages)>,
     order: Vec<u32>,
 }
 
-impl Slots {
-    fn decode(&mut self, disk: DiskRound) -> Result<TrackRound, &'static str> {
+impl ReaderSlots {
+    fn decode(&mut self, disk: DiskRound) -> Result<TrackRound, FrameDamage> {
         for (slot, mapping) in disk.described {
             let told = (
                 Arc::new(TrackedMapping::try_from(mapping)?),
                 TrackedPages::default(),
             );
-            // Slots are given in order: a large number is no reason to have room for so many.
+            // Slots are given in order: a large number is no reason to make room for so many.
             if slot as usize == self.mappings.len() {
                 self.mappings.push(told);
             } else {
                 *self
                     .mappings
                     .get_mut(slot as usize)
-                    .ok_or("a mapping out of order")? = told;
+                    .ok_or(FrameDamage::SlotOrder)? = told;
             }
         }
         if let Some(order) = disk.order {
             if order.len() > MAX_MAPPINGS {
-                return Err("more mappings than a recording holds");
+                return Err(FrameDamage::Mappings);
             }
             self.order = order;
         }
@@ -325,8 +327,8 @@ impl Slots {
         let mut skip = entry.as_ref().map(|e| e.skip);
         let mut mappings = Vec::new();
         for slot in &self.order {
-            let unknown = "a mapping that was not described";
-            let (mapping, pages) = self.mappings.get_mut(*slot as usize).ok_or(unknown)?;
+            let known = self.mappings.get_mut(*slot as usize);
+            let (mapping, pages) = known.ok_or(FrameDamage::Undescribed)?;
             let mut written = Vec::new();
             match (&mut skip, &entry) {
                 (Some(0), Some(told)) => {
@@ -345,19 +347,16 @@ impl Slots {
             });
         }
         if entry.is_some() {
-            return Err("something is told of a mapping that is not there");
+            return Err(FrameDamage::Absent);
         }
+        let events = disk.events.into_iter();
         Ok(TrackRound {
             number: disk.number,
             at: disk.at,
             lasted: disk.lasted,
             took: disk.took,
             mappings,
-            events: disk
-                .events
-                .into_iter()
-                .map(SessionEvent::Recorded)
-                .collect(),
+            events: events.map(SessionEvent::Recorded).collect(),
         })
     }
 }

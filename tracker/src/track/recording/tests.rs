@@ -17,7 +17,7 @@ fn record(
     summary: Option<&TrackSummary>,
 ) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = Vec::new();
-    let mut writer = Writer::new(&mut bytes, header).unwrap();
+    let mut writer = RecordingWriter::new(&mut bytes, header).unwrap();
     rounds.iter().for_each(|round| writer.round(round).unwrap());
     if let Some(summary) = summary {
         writer.finish(summary).unwrap();
@@ -33,8 +33,14 @@ fn record(
 }
 
 /// What can be read of it: rounds, how it ends, and what went wrong.
-fn read(bytes: &[u8]) -> (Vec<TrackRound>, Option<Ending>, Option<RecordingError>) {
-    let mut reader = match Reader::new(bytes) {
+fn read(
+    bytes: &[u8],
+) -> (
+    Vec<TrackRound>,
+    Option<RecordingEnding>,
+    Option<RecordingError>,
+) {
+    let mut reader = match RecordingReader::new(bytes) {
         Ok(reader) => reader,
         Err(e) => return (vec![], None, Some(e)),
     };
@@ -53,18 +59,23 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_read(header in any_header(), rounds in any_rounds(), summary in option::of(any_summary())) {
+    fn what_is_written_is_read(
+        header in any_header(), rounds in any_rounds(), summary in option::of(any_summary())
+    ) {
         let (bytes, _) = record(&header, &rounds, summary.as_ref());
-        let reader = Reader::new(&*bytes).unwrap();
+        let reader = RecordingReader::new(&*bytes).unwrap();
         prop_assert_eq!(reader.header(), &header);
         let (read, ending, error) = read(&bytes);
         prop_assert!(error.is_none());
         prop_assert_eq!(read, rounds);
-        prop_assert_eq!(ending, Some(summary.map_or(Ending::Open, Ending::Whole)));
+        let expected = summary.map_or(RecordingEnding::Open, RecordingEnding::Whole);
+        prop_assert_eq!(ending, Some(expected));
     }
 
     #[test]
-    fn no_flipped_bit_is_taken_for_data(rounds in any_rounds(), place in any::<prop::sample::Index>(), bit in 0..8_u32) {
+    fn no_flipped_bit_is_taken_for_data(
+        rounds in any_rounds(), place in any::<prop::sample::Index>(), bit in 0..8_u32
+    ) {
         let (mut bytes, _) = record(&sample::header("flip"), &rounds, None);
         let at = place.index(bytes.len());
         bytes[at] ^= 1 << bit;
@@ -76,12 +87,15 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(mut bytes in vec(any::<u8>(), 0..400), keep in 0..40_usize) {
         let (good, _) = record(&sample::header("random"), &[], None);
-        // As foreign as it gets, and behind a sound header, and as a frame whose checksums hold.
+        // On their own, behind a sound header, and as a frame whose checksums hold.
         read(&bytes);
         let keep = keep.min(good.len());
         read(&[&good[..keep], &bytes[..]].concat());
         read(&[&good[..], &bytes[..]].concat());
-        let framed = |payload: &[u8]| [&good[..], &frame_head(payload, payload.len() as u32), payload].concat();
+        let framed = |payload: &[u8]| {
+            let head = frame_head(payload, payload.len() as u32);
+            [&good[..], &head, payload].concat()
+        };
         read(&framed(&bytes));
         if let Some(kind) = bytes.first_mut() {
             *kind %= 3;
@@ -93,26 +107,31 @@ proptest! {
 
 proptest! {
     // Each cuts at every byte.
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None, cases: 24, ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn what_is_cut_off_anywhere_has_the_rounds_before(rounds in any_rounds(), summary in any_summary()) {
+    fn what_is_cut_off_anywhere_has_the_rounds_before(
+        rounds in any_rounds(), summary in any_summary()
+    ) {
         let (bytes, ends) = record(&sample::header("cut"), &rounds, Some(&summary));
         for length in 0..bytes.len() {
             let (read, ending, error) = read(&bytes[..length]);
             let whole = ends.iter().filter(|end| **end <= length).count();
             if whole == 0 {
                 let what = error.map(|e| e.to_string()).unwrap_or_default();
-                prop_assert!(what.contains(if length == 0 { "not a recording" } else { "cut off" }) , "{what}");
+                let expected = if length == 0 { "not a recording" } else { "cut off" };
+                prop_assert!(what.contains(expected), "{what}");
                 continue;
             }
             prop_assert!(error.is_none());
             prop_assert_eq!(&read[..], &rounds[..whole - 1]);
             if ends.contains(&length) {
-                prop_assert_eq!(ending, Some(Ending::Open));
+                prop_assert_eq!(ending, Some(RecordingEnding::Open));
             } else {
                 let round = read.last().map_or(0, |r| r.number).saturating_add(1);
-                prop_assert_eq!(ending, Some(Ending::CutOff { round }));
+                prop_assert_eq!(ending, Some(RecordingEnding::CutOff { round }));
             }
         }
     }
@@ -120,7 +139,7 @@ proptest! {
 
 #[test]
 fn other_files_are_told_apart() {
-    let error = |bytes: &[u8]| Reader::new(bytes).err().unwrap().to_string();
+    let error = |bytes: &[u8]| RecordingReader::new(bytes).err().unwrap().to_string();
     for foreign in [
         &b""[..],
         b"\x7fELF",
@@ -142,7 +161,10 @@ fn a_bomb_is_not_unpacked() {
     assert!(error.unwrap().to_string().contains("more than"));
     // A length that is not there is not made room for.
     let promised = [&good[..], &frame_head(&[], MAX_FRAME as u32)].concat();
-    assert_eq!(read(&promised).1, Some(Ending::CutOff { round: 1 }));
+    assert_eq!(
+        read(&promised).1,
+        Some(RecordingEnding::CutOff { round: 1 })
+    );
     let absurd = [&good[..], &frame_head(&[], u32::MAX)].concat();
     assert!(
         read(&absurd)
@@ -160,7 +182,7 @@ fn a_tail_of_zeroes_is_a_file_cut_off() {
     for zeroes in [12, 13, 4096, 10_000] {
         let (read, ending, error) = read(&[&bytes[..], &vec![0; zeroes]].concat());
         assert!(error.is_none() && read == rounds);
-        assert_eq!(ending, Some(Ending::CutOff { round: 4 }));
+        assert_eq!(ending, Some(RecordingEnding::CutOff { round: 4 }));
     }
 }
 
@@ -193,7 +215,7 @@ fn nothing_is_written_behind_a_torn_frame() {
         }
     }
     let rounds = sample::rounds(&sample::database(), 2);
-    let mut writer = Writer::new(Full(600), &sample::header("full")).unwrap();
+    let mut writer = RecordingWriter::new(Full(600), &sample::header("full")).unwrap();
     assert!(writer.round(&rounds[0]).is_err());
     let error = writer.round(&rounds[1]).unwrap_err().to_string();
     assert!(error.contains("an earlier round"), "{error}");
@@ -213,7 +235,7 @@ fn each_frame_is_one_write() {
     }
     let rounds = sample::rounds(&sample::many(300), 20);
     let mut calls = Calls(0);
-    let mut writer = Writer::new(&mut calls, &sample::header("calls")).unwrap();
+    let mut writer = RecordingWriter::new(&mut calls, &sample::header("calls")).unwrap();
     rounds.iter().for_each(|round| writer.round(round).unwrap());
     writer.finish(&sample::summary(&rounds)).unwrap();
     assert_eq!(calls.0, 1 + 20 + 1);

@@ -4,29 +4,29 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use zstd::bulk::Compressor;
-
-use super::RecordingError;
-use super::extents::Extents;
-use super::format::{
-    DiskEntry, DiskHeader, DiskMapping, DiskRound, DiskSummary, Frame, MAGIC, MAX_FRAME,
-    MAX_MAPPINGS, VERSION, frame_head,
-};
 use pages::track::{
     MappingRound, TrackHeader, TrackRound, TrackSummary, TrackedMapping, TrackedPages,
 };
+use zstd::bulk::Compressor;
 
-/// Writes a recording, each frame with one call of [`Write::write_all`]: what is killed leaves whole frames and at most
-/// one torn one at the end. Give it the file itself, not a buffer.
-pub struct Writer<W> {
+use super::RecordingError;
+use super::extents::DiskExtents;
+use super::format::{
+    DiskEntry, DiskFrame, DiskHeader, DiskMapping, DiskRound, DiskSummary, MAGIC, MAX_FRAME,
+    MAX_MAPPINGS, VERSION, frame_head,
+};
+
+/// Writes a recording, each frame with one call of [`Write::write_all`]: a kill leaves whole frames
+/// and at most one torn frame at the end. Give it the file itself, not a buffer.
+pub struct RecordingWriter<W> {
     out: W,
     compressor: Compressor<'static>,
-    slots: Slots,
+    slots: WriterSlots,
     /// A write failed, perhaps in the middle of a frame: nothing behind it could be read.
     torn: bool,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> RecordingWriter<W> {
     /// Writes the header.
     ///
     /// # Errors
@@ -37,12 +37,12 @@ impl<W: Write> Writer<W> {
         let mut writer = Self {
             out,
             compressor,
-            slots: Slots::default(),
+            slots: WriterSlots::default(),
             torn: false,
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
-        bytes.extend(writer.frame(&Frame::Header(DiskHeader::from(header)))?);
+        bytes.extend(writer.frame(&DiskFrame::Header(DiskHeader::from(header)))?);
         writer.put(&bytes)?;
         Ok(writer)
     }
@@ -50,26 +50,27 @@ impl<W: Write> Writer<W> {
     /// Appends a round.
     ///
     /// # Errors
-    /// If it cannot be written, or is larger than a frame can be; such a round is left out and others may follow.
+    /// If it cannot be written, or is larger than a frame can be; such a round is left out, and
+    /// others may follow.
     pub fn round(&mut self, round: &TrackRound) -> Result<(), RecordingError> {
         if round.mappings.len() > MAX_MAPPINGS {
             let mappings = round.mappings.len();
             return Err(RecordingError::TooMany { mappings });
         }
-        // Kept only if the frame is: the reader knows what was written, and nothing else.
+        // Kept only if the frame is written: the reader knows nothing else.
         let mut slots = self.slots.clone();
-        let bytes = self.frame(&Frame::Round(slots.encode(round)))?;
+        let bytes = self.frame(&DiskFrame::Round(slots.encode(round)))?;
         self.put(&bytes)?;
         self.slots = slots;
         Ok(())
     }
 
-    /// Appends the summary and gives back what was written to.
+    /// Appends the summary and returns what was written to.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn finish(mut self, summary: &TrackSummary) -> Result<W, RecordingError> {
-        let bytes = self.frame(&Frame::Summary(DiskSummary::from(summary)))?;
+        let bytes = self.frame(&DiskFrame::Summary(DiskSummary::from(summary)))?;
         self.put(&bytes)?;
         Ok(self.out)
     }
@@ -84,7 +85,7 @@ impl<W: Write> Writer<W> {
         written.map_err(RecordingError::Write)
     }
 
-    fn frame(&mut self, frame: &Frame) -> Result<Vec<u8>, RecordingError> {
+    fn frame(&mut self, frame: &DiskFrame) -> Result<Vec<u8>, RecordingError> {
         let plain = postcard::to_stdvec(frame)?;
         let too_large = || RecordingError::TooLarge { bytes: plain.len() };
         if plain.len() > MAX_FRAME {
@@ -103,13 +104,13 @@ impl<W: Write> Writer<W> {
 
 /// What the reader will know: which mapping has which slot, and what was last told of it.
 #[derive(Clone, Default)]
-struct Slots {
+struct WriterSlots {
     by_mapping: HashMap<Arc<TrackedMapping>, u32>,
     pages: Vec<TrackedPages>,
     order: Vec<u32>,
 }
 
-impl Slots {
+impl WriterSlots {
     fn encode(&mut self, round: &TrackRound) -> DiskRound {
         let described = self.describe(&round.mappings);
         let order: Vec<u32> = round
@@ -131,11 +132,12 @@ impl Slots {
             entries.push(DiskEntry {
                 skip,
                 pages: told.pages.into(),
-                written: Extents::encode(told.mapping.start, &told.written),
+                written: DiskExtents::encode(told.mapping.start, &told.written),
             });
             skip = 0;
         }
         let unchanged = order == self.order;
+        let events = round.events.iter();
         let disk = DiskRound {
             number: round.number,
             at: round.at,
@@ -144,13 +146,14 @@ impl Slots {
             described,
             order: (!unchanged).then(|| order.clone()),
             entries,
-            events: round.events.iter().map(ToString::to_string).collect(),
+            events: events.map(ToString::to_string).collect(),
         };
         self.order = order;
         disk
     }
 
-    /// Gives new mappings the slots of those that are gone, so that neither side grows with the length of a recording.
+    /// Gives new mappings the slots of those that are gone, so that neither side grows with the
+    /// length of a recording.
     fn describe(&mut self, mappings: &[MappingRound]) -> Vec<(u32, DiskMapping)> {
         let here: HashSet<&Arc<TrackedMapping>> = mappings.iter().map(|m| &m.mapping).collect();
         self.by_mapping.retain(|mapping, _| here.contains(mapping));

@@ -3,33 +3,34 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A count for each address; most neighbours have the same. Its size is bounded by the different pages in it.
+/// A count for each address; most neighbours have the same. Its size is bounded by the different
+/// pages in it.
 #[derive(Clone, Debug, Default)]
-pub struct Counts {
+pub(super) struct AddressCounts {
     /// The count from this address on, up to the next.
     steps: BTreeMap<u64, u32>,
     /// Bytes whose count is not 0.
     covered: u64,
 }
 
-impl Counts {
-    /// Counts the range once more.
-    pub fn add(&mut self, range: &Range<u64>) {
+impl AddressCounts {
+    /// Counts a range once more.
+    pub(super) fn add(&mut self, range: &Range<u64>) {
         self.change(range, |count| count.saturating_add(1));
     }
 
-    /// Takes back one [`Counts::add`].
-    pub fn remove(&mut self, range: &Range<u64>) {
+    /// Takes back one [`AddressCounts::add`].
+    pub(super) fn remove(&mut self, range: &Range<u64>) {
         self.change(range, |count| count.saturating_sub(1));
     }
 
-    /// Bytes that were counted at least once.
-    pub fn covered(&self) -> u64 {
+    /// Bytes whose count is not 0.
+    pub(super) fn covered(&self) -> u64 {
         self.covered
     }
 
     /// The parts of a range whose count is not 0, by address.
-    pub fn within(&self, range: &Range<u64>) -> impl Iterator<Item = (Range<u64>, u32)> {
+    pub(super) fn within(&self, range: &Range<u64>) -> impl Iterator<Item = (Range<u64>, u32)> {
         let (from, until) = (range.start, range.end.max(range.start));
         let before = self
             .steps
@@ -114,8 +115,10 @@ mod tests {
 
         /// Against an array with a count for each address.
         #[test]
-        fn counts_as_an_array_does(ranges in prop::collection::vec((0..60_u64, 0..20_u64, any::<bool>()), 0..40)) {
-            let (mut counts, mut array) = (Counts::default(), [0_u32; 80]);
+        fn counts_as_an_array_does(
+            ranges in prop::collection::vec((0..60_u64, 0..20_u64, any::<bool>()), 0..40)
+        ) {
+            let (mut counts, mut array) = (AddressCounts::default(), [0_u32; 80]);
             let mut added = Vec::new();
             for (start, length, add) in ranges {
                 // Only what was added is taken back.
@@ -128,18 +131,23 @@ mod tests {
                 };
                 if add { added.insert(0, range.clone()); }
                 if add { counts.add(&range) } else { counts.remove(&range) }
-                for place in &mut array[range.start as usize..range.end as usize] {
-                    *place = if add { *place + 1 } else { place.saturating_sub(1) };
+                for count in &mut array[range.start as usize..range.end as usize] {
+                    *count = if add { *count + 1 } else { count.saturating_sub(1) };
                 }
                 let covered = array.iter().filter(|count| **count > 0).count() as u64;
                 prop_assert_eq!(counts.covered(), covered);
             }
             for part in [0..80, 10..50, 33..34] {
-                let told = counts.within(&part).map(|(range, count)| (range.end - range.start) * u64::from(count));
-                let there = array[part.start as usize..part.end as usize].iter().map(|c| u64::from(*c));
+                let weight = |(range, count): (Range<u64>, u32)| {
+                    (range.end - range.start) * u64::from(count)
+                };
+                let told = counts.within(&part).map(weight);
+                let there = &array[part.start as usize..part.end as usize];
+                let there = there.iter().map(|count| u64::from(*count));
                 prop_assert_eq!(told.sum::<u64>(), there.sum::<u64>());
             }
-            prop_assert!(counts.steps.values().zip(counts.steps.values().skip(1)).all(|(a, b)| a != b));
+            let next = counts.steps.values().skip(1);
+            prop_assert!(counts.steps.values().zip(next).all(|(a, b)| a != b));
         }
     }
 }

@@ -1,67 +1,49 @@
 //! What a recording tells: tables, and a heat map of address by time.
 //!
-//! Pure functions over what was read. [`Report`] counts, [`tables`] prints it, [`HeatMap`] sorts written pages into cells,
-//! [`terminal`] and [`picture`] draw them.
+//! Pure functions over what was read. [`RecordingReport`] counts; `tables`, `terminal` and `picture`
+//! show it, with the tools of the print room.
 
 mod areas;
-mod colour;
 mod counts;
 mod heat;
-pub mod picture;
+pub(crate) mod picture;
 mod rounds;
-pub(crate) mod svg;
-pub(crate) mod table;
-pub mod tables;
-pub mod terminal;
-mod ticks;
+pub(crate) mod tables;
+pub(crate) mod terminal;
 mod totals;
-pub mod words;
 
-pub use areas::Area;
-pub use heat::{Band, Cell, Column, HeatMap, Room};
-pub use rounds::RoundCounts;
-pub use totals::Totals;
-
-use super::recording::Ending;
-use areas::Areas;
 use pages::track::{TrackHeader, TrackRound};
-use rounds::Following;
+
+use super::recording::RecordingEnding;
+use areas::{AreaCounts, Areas};
+use rounds::{RoundCounts, WrittenSets};
+use totals::RecordingTotals;
 
 /// All that is counted of a recording.
 #[derive(Clone, Debug)]
-pub struct Report<'a> {
-    /// Who was tracked.
-    pub header: &'a TrackHeader,
-    /// What was recorded.
-    pub recorded: &'a [TrackRound],
-    /// How the recording ends; `None`: it is damaged after these rounds.
-    pub ending: Option<&'a Ending>,
-    /// Over all rounds and mappings.
-    pub totals: Totals,
-    /// For each round.
-    pub rounds: Vec<RoundCounts>,
-    /// For each mapping, by address.
-    pub areas: Vec<Area>,
+pub(crate) struct RecordingReport<'a> {
+    header: &'a TrackHeader,
+    recorded: &'a [TrackRound],
+    ending: Option<&'a RecordingEnding>,
+    totals: RecordingTotals,
+    rounds: Vec<RoundCounts>,
+    /// By address.
+    areas: Vec<AreaCounts>,
 }
 
-impl<'a> Report<'a> {
+impl<'a> RecordingReport<'a> {
     /// Counts.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         header: &'a TrackHeader,
         recorded: &'a [TrackRound],
-        ending: Option<&'a Ending>,
+        ending: Option<&'a RecordingEnding>,
     ) -> Self {
         let mut areas = Areas::of(recorded);
-        let mut following = Following::default();
-        let rounds: Vec<_> = recorded
-            .iter()
-            .map(|round| following.round(round))
-            .collect();
-        let (written, unknown) = following.sets();
-        areas.count(recorded, written, unknown);
+        let mut sets = WrittenSets::default();
+        let rounds: Vec<_> = recorded.iter().map(|round| sets.round(round)).collect();
+        areas.count(recorded, sets.written(), sets.unknown());
         let areas = areas.into_vec();
-        let totals = Totals::of(&rounds, &areas);
+        let totals = RecordingTotals::of(&rounds, &areas);
         Self {
             header,
             recorded,
@@ -70,6 +52,21 @@ impl<'a> Report<'a> {
             rounds,
             areas,
         }
+    }
+
+    /// Who was tracked.
+    pub(crate) fn header(&self) -> &'a TrackHeader {
+        self.header
+    }
+
+    /// What was recorded.
+    pub(crate) fn recorded(&self) -> &'a [TrackRound] {
+        self.recorded
+    }
+
+    /// How the recording ends; `None`: it is damaged after these rounds.
+    pub(crate) fn ending(&self) -> Option<&'a RecordingEnding> {
+        self.ending
     }
 }
 

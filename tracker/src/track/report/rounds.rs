@@ -3,17 +3,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::counts::Counts;
 use pages::track::TrackRound;
 use uffd::PAGE_SIZE;
 
+use super::counts::AddressCounts;
+
 /// Rounds of the sliding window.
-pub const WINDOW: usize = 10;
+pub(super) const WINDOW: usize = 10;
 
 /// What happened in a round, over all mappings. Pages of 4 KiB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RoundCounts {
-    /// Its number.
+pub(super) struct RoundCounts {
     pub number: u64,
     /// When its reading began, since the first arming.
     pub at: Duration,
@@ -21,32 +21,30 @@ pub struct RoundCounts {
     pub lasted: Duration,
     /// What reading and arming took.
     pub took: Duration,
-    /// Pages tracked.
     pub tracked: u64,
-    /// Pages written.
     pub written: u64,
     /// Pages of which nobody knows.
     pub unknown: u64,
-    /// Pages emptied; `None`: no mapping's strategy can tell.
+    /// Pages emptied; `None`: the strategy cannot tell.
     pub zapped: Option<u64>,
     /// Different pages written up to here.
     pub set: u64,
-    /// Different pages written in this round and the [`WINDOW`] - 1 before.
+    /// Different pages written in this round and the [`WINDOW`] - 1 rounds before.
     pub window: u64,
 }
 
-/// What must be remembered from round to round.
+/// Which pages were written so far, and which in the sliding window.
 #[derive(Debug, Default)]
-pub struct Following<'a> {
-    written: Counts,
-    unknown: Counts,
-    window: Counts,
+pub(super) struct WrittenSets<'a> {
+    written: AddressCounts,
+    unknown: AddressCounts,
+    window: AddressCounts,
     in_window: VecDeque<&'a TrackRound>,
 }
 
-impl<'a> Following<'a> {
-    /// The next round.
-    pub fn round(&mut self, round: &'a TrackRound) -> RoundCounts {
+impl<'a> WrittenSets<'a> {
+    /// Adds the next round.
+    pub(super) fn round(&mut self, round: &'a TrackRound) -> RoundCounts {
         for extent in round.mappings.iter().flat_map(|m| &m.written) {
             if extent.unknown {
                 self.unknown.add(&extent.range);
@@ -67,7 +65,7 @@ impl<'a> Following<'a> {
             seen.for_each(|extent| self.window.remove(&extent.range));
         }
         let pages = || round.mappings.iter().map(|m| m.pages);
-        // Counts are of somebody's file: their sum may be anything.
+        // Somebody's file: sums may be anything.
         let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
         RoundCounts {
             number: round.number,
@@ -83,8 +81,13 @@ impl<'a> Following<'a> {
         }
     }
 
-    /// How often each page was written, and how often it was unknown.
-    pub fn sets(&self) -> (&Counts, &Counts) {
-        (&self.written, &self.unknown)
+    /// How often each page was written.
+    pub(super) fn written(&self) -> &AddressCounts {
+        &self.written
+    }
+
+    /// How often each page was unknown.
+    pub(super) fn unknown(&self) -> &AddressCounts {
+        &self.unknown
     }
 }

@@ -2,20 +2,22 @@
 
 use proptest::prelude::*;
 
-use super::terminal::{Shades, heat_map};
+use super::terminal::heat_map;
 use super::*;
+use crate::print::picture::png::png;
+use crate::print::terminal::TerminalShades;
 use crate::track::arbitrary::{any_header, any_rounds};
-use crate::track::recording::{Ending, Writer};
+use crate::track::recording::{RecordingEnding, RecordingWriter};
 use crate::track::sample::{self, Habit, Plan};
 
-fn with<T>(plans: &[Plan], count: u64, show: impl FnOnce(&Report<'_>) -> T) -> T {
+fn with<T>(plans: &[Plan], count: u64, show: impl FnOnce(&RecordingReport<'_>) -> T) -> T {
     let header = sample::header("redis-server");
     let rounds = sample::rounds(plans, count);
-    let ending = Ending::Whole(sample::summary(&rounds));
-    show(&Report::new(&header, &rounds, Some(&ending)))
+    let ending = RecordingEnding::Whole(sample::summary(&rounds));
+    show(&RecordingReport::new(&header, &rounds, Some(&ending)))
 }
 
-fn all_tables(report: &Report<'_>) -> String {
+fn all_tables(report: &RecordingReport<'_>) -> String {
     [
         tables::totals(report),
         tables::mappings(report),
@@ -40,27 +42,31 @@ fn terminal_of_a_database() {
     insta::assert_snapshot!(with(&sample::database(), 240, |report| heat_map(
         report,
         100,
-        Shades::Plain
+        TerminalShades::Plain
     )));
 }
 
 #[test]
 fn terminal_of_five_rounds_in_colour() {
     let text = with(&sample::database(), 5, |report| {
-        heat_map(report, 100, Shades::Palette)
+        heat_map(report, 100, TerminalShades::Palette)
     });
     insta::assert_snapshot!(text.replace('\x1b', "^"));
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None, cases: 128, ..ProptestConfig::default()
+    })]
 
     /// A recording is somebody's file: whatever its numbers are, it is shown.
     #[test]
-    fn no_recording_makes_it_panic(header in any_header(), rounds in any_rounds(), width in 0..300_usize) {
-        let report = Report::new(&header, &rounds, None);
+    fn no_recording_makes_it_panic(
+        header in any_header(), rounds in any_rounds(), width in 0..300_usize
+    ) {
+        let report = RecordingReport::new(&header, &rounds, None);
         assert!(!all_tables(&report).is_empty());
-        for shades in [Shades::Plain, Shades::Palette, Shades::True] {
+        for shades in [TerminalShades::Plain, TerminalShades::Palette, TerminalShades::True] {
             assert!(!heat_map(&report, width, shades).is_empty());
         }
         let svg = picture::svg(&report);
@@ -69,7 +75,8 @@ proptest! {
     }
 }
 
-/// Writes pictures and recordings for people to look at: `TRACKER_PICTURES=DIR cargo test -p tracker --lib pictures`.
+/// Writes pictures and recordings for people to look at:
+/// `TRACKER_PICTURES=DIR cargo test -p tracker --lib pictures`.
 #[test]
 fn pictures() {
     let one = [Plan::new(0x7f10_0000_0000, 8192, "[heap]", Habit::Sweep)];
@@ -90,7 +97,7 @@ fn pictures() {
             continue;
         }
         let svg = with(&plans, rounds, picture::svg);
-        let png = picture::png(&svg).unwrap();
+        let png = png(&svg).unwrap();
         assert!(png.starts_with(b"\x89PNG"));
         if let Some(directory) = &directory {
             let path = std::path::Path::new(directory).join(name);
@@ -98,7 +105,7 @@ fn pictures() {
             std::fs::write(path.with_extension("png"), &png).unwrap();
             with(&plans, rounds, |report| {
                 let file = std::fs::File::create(path.with_extension("rec")).unwrap();
-                let mut writer = Writer::new(file, report.header).unwrap();
+                let mut writer = RecordingWriter::new(file, report.header).unwrap();
                 report
                     .recorded
                     .iter()

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use super::{Area, RoundCounts};
+use super::areas::AreaCounts;
+use super::rounds::RoundCounts;
+use crate::print::heat::rate;
 
 /// Over all rounds and mappings. Pages of 4 KiB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub(super) struct RecordingTotals {
     /// Rounds, without the first arming.
     pub rounds: u64,
     /// From the first arming to the last round.
     pub lasted: Duration,
-    /// For how long pages could be written: what rates are over.
+    /// For how long pages could be written: rates are over this time.
     pub open: Duration,
-    /// Reading and arming.
+    /// What reading and arming took.
     pub took: Duration,
     /// The most pages tracked in one round.
     pub tracked: u64,
@@ -25,24 +27,24 @@ pub struct Totals {
     pub hot: u64,
     /// Different pages written in one round only.
     pub once: u64,
-    /// Different pages of which nobody knows, that were never seen to be written.
+    /// Different pages of which nobody knows, and which were never seen to be written.
     pub unknown: u64,
     /// Pages emptied, each as often as it was; `None`: the strategy cannot tell.
     pub zapped: Option<u64>,
-    /// The round with the most pages written for its length, and how many pages a second.
+    /// The round with the most pages written a second, and that rate.
     pub busiest: Option<(u64, u64)>,
 }
 
-impl Totals {
+impl RecordingTotals {
     /// Sums up.
-    pub fn of(rounds: &[RoundCounts], areas: &[Area]) -> Self {
+    pub(super) fn of(rounds: &[RoundCounts], areas: &[AreaCounts]) -> Self {
         let duration = |of: fn(&RoundCounts) -> Duration| {
             rounds
                 .iter()
                 .map(of)
                 .fold(Duration::ZERO, Duration::saturating_add)
         };
-        let pages = |of: fn(&Area) -> u64| areas.iter().map(of).fold(0, u64::saturating_add);
+        let pages = |of: fn(&AreaCounts) -> u64| areas.iter().map(of).fold(0, u64::saturating_add);
         let rates = rounds
             .iter()
             .map(|r| (r.number, rate(r.written, r.lasted) as u64));
@@ -66,15 +68,5 @@ impl Totals {
                 .reduce(u64::saturating_add),
             busiest: rates.max_by_key(|(number, rate)| (*rate, std::cmp::Reverse(*number))),
         }
-    }
-}
-
-/// Pages a second; 0 over no time.
-pub fn rate(pages: u64, time: Duration) -> f64 {
-    let seconds = time.as_secs_f64();
-    if seconds > 0.0 {
-        pages as f64 / seconds
-    } else {
-        0.0
     }
 }

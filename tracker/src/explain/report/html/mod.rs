@@ -1,4 +1,4 @@
-//! The report as a page: one file that asks for nothing else, and in which nothing runs.
+//! The report as a page: one file that loads nothing and in which nothing runs.
 
 mod views;
 
@@ -6,28 +6,28 @@ use askama::Template;
 
 use super::headline::headline;
 use super::picture::{self, PATTERNS};
-use super::{Report, remarks, story};
-use crate::explain::Verdict;
-use crate::track::report::words::{number, share};
-use views::{Advice, Missed, Part, Row, SpotView, Unknown, VmaView};
+use super::{ExplainReport, remarks, story};
+use crate::explain::ReportVerdict;
+use crate::print::words::{number, share};
+use views::{AdviceView, CauseView, MissedView, ShareView, SpotView, UnknownView, VmaView};
 
-/// Code locations told.
+/// Code locations shown.
 const SPOTS: usize = 40;
-/// VMAs told.
+/// VMAs shown.
 const VMAS: usize = 40;
 
 /// The whole page.
 ///
 /// # Errors
 /// None that the template allows.
-pub fn page(report: &Report<'_>) -> askama::Result<String> {
-    Page::new(report).render()
+pub(crate) fn page(report: &ExplainReport<'_>) -> askama::Result<String> {
+    ExplainPage::new(report).render()
 }
 
 /// All texts of the page. They are printable; the template escapes them.
 #[derive(Template)]
 #[template(path = "explain.html")]
-struct Page {
+struct ExplainPage {
     comm: String,
     pid: u32,
     command: String,
@@ -36,15 +36,15 @@ struct Page {
     answer: Vec<String>,
     /// The colours and patterns of verdicts, for the bar and the picture.
     patterns: &'static str,
-    bar: Vec<Part>,
-    missed: Vec<Missed>,
+    bar: Vec<ShareView>,
+    missed: Vec<MissedView>,
     missed_pages: String,
     verified: String,
     any_verified: bool,
     candidates: Vec<(&'static str, &'static str)>,
-    advice: Vec<Advice>,
+    advice: Vec<AdviceView>,
     verdicts: Vec<&'static str>,
-    rows: Vec<Row>,
+    rows: Vec<CauseView>,
     sums: Vec<String>,
     shares: Vec<String>,
     picture: Option<String>,
@@ -53,15 +53,15 @@ struct Page {
     more_spots: String,
     vmas: Vec<VmaView>,
     more_vmas: String,
-    unknown: Vec<Unknown>,
+    unknown: Vec<UnknownView>,
     story: Option<String>,
     against: Vec<String>,
     costs: Vec<String>,
     sight: Vec<String>,
 }
 
-impl Page {
-    fn new(report: &Report<'_>) -> Self {
+impl ExplainPage {
+    fn new(report: &ExplainReport<'_>) -> Self {
         let (findings, pages) = (report.findings, &report.pages);
         let (comm, command) = remarks::who(report);
         let (spots_title, spots) = report.worst();
@@ -73,8 +73,8 @@ impl Page {
                 format!("and {rest} more {what}")
             }
         };
-        let of_verdicts = |tell: &dyn Fn(Verdict) -> String| -> Vec<String> {
-            Verdict::ALL.iter().map(|v| tell(*v)).collect()
+        let of_verdicts = |tell: &dyn Fn(ReportVerdict) -> String| -> Vec<String> {
+            ReportVerdict::ALL.iter().map(|v| tell(*v)).collect()
         };
         Self {
             comm,
@@ -91,7 +91,7 @@ impl Page {
             any_verified: findings.verified > 0,
             candidates: views::candidates(report),
             advice: report.advice().into_iter().map(views::advised).collect(),
-            verdicts: Verdict::ALL.iter().map(|v| v.as_str()).collect(),
+            verdicts: ReportVerdict::ALL.iter().map(|v| v.as_str()).collect(),
             rows: pages
                 .causes()
                 .into_iter()

@@ -1,22 +1,24 @@
 //! The parts of the page, as texts.
 
-use crate::explain::report::location::{is_helper, name};
-use crate::explain::report::matrix::Matrix;
-use crate::explain::report::missed::MissedGroup;
-use crate::explain::report::spots::Spot;
-use crate::explain::report::stack::{kernel, place, told};
-use crate::explain::report::{Report, flags, name_of, picture};
-use crate::explain::{Cause, Frame, Reason, Verdict, VmaFindings, advice};
-use crate::track::report::words::{number, printable, share, size};
 use uffd::pages_in;
 
-/// Mappings with missed pages told.
+use crate::explain::advice::CauseAdvice;
+use crate::explain::report::location::{is_helper, name};
+use crate::explain::report::matrix::AnswerMatrix;
+use crate::explain::report::missed::MissedGroup;
+use crate::explain::report::spots::CodeSpot;
+use crate::explain::report::stack::{kernel, place, told};
+use crate::explain::report::{ExplainReport, flags, name_of, picture};
+use crate::explain::{ReportCause, ReportVerdict, StackFrame, UnknownReason, VmaFindings, advice};
+use crate::print::words::{number, printable, share, size};
+
+/// Mappings with missed pages shown.
 const MISSED: usize = 40;
-/// Characters of a kernel stack: no limit of a line here.
+/// Characters of a kernel stack: a page has no narrow lines.
 const KERNEL: usize = 2000;
 
 /// A part of the bar of verdicts.
-pub struct Part {
+pub(super) struct ShareView {
     pub verdict: &'static str,
     pub fill: &'static str,
     pub x: String,
@@ -26,7 +28,7 @@ pub struct Part {
     pub means: &'static str,
 }
 
-pub struct Missed {
+pub(super) struct MissedView {
     pub first: String,
     pub pages: String,
     pub zeroed: String,
@@ -34,23 +36,23 @@ pub struct Missed {
     pub name: String,
 }
 
-pub struct Advice {
-    pub cause: Cause,
+pub(super) struct AdviceView {
+    pub cause: ReportCause,
     pub pages: String,
     pub text: &'static str,
 }
 
-pub struct Row {
-    pub cause: Cause,
+pub(super) struct CauseView {
+    pub cause: ReportCause,
     pub counts: Vec<String>,
     pub pages: String,
     pub share: String,
     pub means: &'static str,
 }
 
-pub struct SpotView {
+pub(super) struct SpotView {
     pub unchanged: String,
-    pub cause: Cause,
+    pub cause: ReportCause,
     pub function: String,
     pub place: String,
     pub counts: String,
@@ -60,14 +62,14 @@ pub struct SpotView {
     pub frames: Vec<FrameView>,
 }
 
-pub struct FrameView {
+pub(super) struct FrameView {
     pub function: String,
     pub place: String,
     pub inlined: bool,
     pub helper: bool,
 }
 
-pub struct VmaView {
+pub(super) struct VmaView {
     pub start: String,
     pub size: String,
     pub backing: &'static str,
@@ -80,24 +82,24 @@ pub struct VmaView {
     pub telling: Vec<(&'static str, &'static str)>,
 }
 
-pub struct Unknown {
+pub(super) struct UnknownView {
     pub what: &'static str,
     pub reason: &'static str,
     pub pages: String,
     pub means: &'static str,
 }
 
-pub fn bar(pages: &Matrix) -> Vec<Part> {
+pub(super) fn bar(pages: &AnswerMatrix) -> Vec<ShareView> {
     let all = pages.all();
     let mut x = 0.0;
     let mut parts = Vec::new();
-    for verdict in Verdict::ALL {
+    for verdict in ReportVerdict::ALL {
         let count = pages.verdict(*verdict);
         if count == 0 {
             continue;
         }
         let width = count as f64 / all as f64 * 100.0;
-        parts.push(Part {
+        parts.push(ShareView {
             verdict: verdict.as_str(),
             fill: picture::fill(*verdict),
             x: format!("{x:.3}"),
@@ -111,10 +113,10 @@ pub fn bar(pages: &Matrix) -> Vec<Part> {
     parts
 }
 
-pub fn missed(report: &Report<'_>) -> Vec<Missed> {
+pub(super) fn missed(report: &ExplainReport<'_>) -> Vec<MissedView> {
     let view = |group: &MissedGroup<'_>| {
         let candidates: Vec<_> = group.candidates.iter().map(|c| c.as_str()).collect();
-        Missed {
+        MissedView {
             first: format!("{:#x}", group.first),
             pages: number(group.pages),
             zeroed: number(group.zeroed),
@@ -125,22 +127,24 @@ pub fn missed(report: &Report<'_>) -> Vec<Missed> {
     report.missed.iter().take(MISSED).map(view).collect()
 }
 
-pub fn candidates(report: &Report<'_>) -> Vec<(&'static str, &'static str)> {
+pub(super) fn candidates(report: &ExplainReport<'_>) -> Vec<(&'static str, &'static str)> {
     let told = report.candidates().into_iter();
     told.map(|c| (c.as_str(), advice::candidate(c))).collect()
 }
 
-pub fn advised((cause, pages, text): (Cause, u64, &'static str)) -> Advice {
-    Advice {
+pub(super) fn advised((cause, pages, advice): (ReportCause, u64, CauseAdvice)) -> AdviceView {
+    AdviceView {
         cause,
         pages: number(pages),
-        text,
+        text: advice.text(),
     }
 }
 
-pub fn row(pages: &Matrix, cause: Cause) -> Row {
-    let counts = Verdict::ALL.iter().map(|v| count(pages.at(cause, *v)));
-    Row {
+pub(super) fn row(pages: &AnswerMatrix, cause: ReportCause) -> CauseView {
+    let counts = ReportVerdict::ALL
+        .iter()
+        .map(|v| count(pages.at(cause, *v)));
+    CauseView {
         cause,
         counts: counts.collect(),
         pages: number(pages.cause(cause)),
@@ -157,8 +161,8 @@ fn count(pages: u64) -> String {
     }
 }
 
-pub fn spot_view(spot: &Spot<'_>) -> SpotView {
-    let changed = spot.pages.verdict(Verdict::Changed);
+pub(super) fn spot_view(spot: &CodeSpot<'_>) -> SpotView {
+    let changed = spot.pages.verdict(ReportVerdict::Changed);
     let other = spot
         .pages
         .all()
@@ -206,7 +210,7 @@ pub fn spot_view(spot: &Spot<'_>) -> SpotView {
     }
 }
 
-fn frame_view(frame: &Frame) -> FrameView {
+fn frame_view(frame: &StackFrame) -> FrameView {
     FrameView {
         function: name(frame),
         place: place(frame),
@@ -215,9 +219,9 @@ fn frame_view(frame: &Frame) -> FrameView {
     }
 }
 
-pub fn vma_view((vma, pages): &(&VmaFindings, Matrix)) -> VmaView {
+pub(super) fn vma_view((vma, pages): &(&VmaFindings, AnswerMatrix)) -> VmaView {
     let mapping = &vma.mapping;
-    let unchanged = pages.verdict(Verdict::Unchanged);
+    let unchanged = pages.verdict(ReportVerdict::Unchanged);
     VmaView {
         start: format!("{:#x}", mapping.start),
         size: size(pages_in(&(mapping.start..mapping.end)) as f64),
@@ -232,7 +236,7 @@ pub fn vma_view((vma, pages): &(&VmaFindings, Matrix)) -> VmaView {
     }
 }
 
-pub fn unknown(report: &Report<'_>) -> Vec<Unknown> {
+pub(super) fn unknown(report: &ExplainReport<'_>) -> Vec<UnknownView> {
     let findings = report.findings;
     let verdicts = findings
         .verdict_unknown
@@ -243,7 +247,7 @@ pub fn unknown(report: &Report<'_>) -> Vec<Unknown> {
         .iter()
         .map(|reason| ("cause", reason));
     let told = verdicts.chain(causes).filter(|(_, (_, pages))| **pages > 0);
-    let view = |(what, (reason, pages)): (&'static str, (&Reason, &u64))| Unknown {
+    let view = |(what, (reason, pages)): (&'static str, (&UnknownReason, &u64))| UnknownView {
         what,
         reason: reason.as_str(),
         pages: number(*pages),

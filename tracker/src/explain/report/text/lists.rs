@@ -1,16 +1,16 @@
-//! What is told in sentences. A part about which there is nothing to tell is empty.
+//! Parts of the report in sentences. A part with nothing to tell is empty.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::wrap::{INDENT, wrapped};
-use crate::explain::report::headline::plural;
-use crate::explain::report::{Report, remarks};
-use crate::explain::{Reason, advice as means};
-use crate::track::report::words::number;
+use crate::explain::report::{ExplainReport, remarks};
+use crate::explain::{UnknownReason, advice};
+use crate::print::words::{number, plural};
+use crate::print::wrap::{INDENT, wrapped};
 
 /// What is not known, and why.
-pub fn unknown(report: &Report<'_>) -> String {
+pub(super) fn unknown(report: &ExplainReport<'_>) -> String {
     let findings = report.findings;
     let parts = [
         ("verdict", &findings.verdict_unknown),
@@ -22,39 +22,36 @@ pub fn unknown(report: &Report<'_>) -> String {
         .collect()
 }
 
-fn reasons_of(what: &str, reasons: &BTreeMap<Reason, u64>) -> String {
+fn reasons_of(what: &str, reasons: &BTreeMap<UnknownReason, u64>) -> String {
     let mut told: Vec<_> = reasons.iter().filter(|(_, pages)| **pages > 0).collect();
-    told.sort_by_key(|(_, pages)| std::cmp::Reverse(**pages));
+    told.sort_by_key(|(_, pages)| Reverse(**pages));
     let mut text = String::new();
     for (i, (reason, pages)) in told.iter().enumerate() {
         if i == 0 {
             let _ = writeln!(text, "Pages whose {what} is not known:");
         }
         let first = format!("{:>10}  {reason}: ", number(**pages));
-        text += &wrapped(&first, 12, means::reason(**reason));
+        text += &wrapped(&first, 12, advice::reason(**reason));
     }
     text
 }
 
-/// What to do.
-pub fn advice(report: &Report<'_>) -> String {
+/// What to do, cause by cause.
+pub(super) fn what_to_do(report: &ExplainReport<'_>) -> String {
     let told = report.advice();
     if told.is_empty() {
         return String::new();
     }
     let mut text = "What to do:\n".to_owned();
     for (cause, pages, advice) in told {
-        text += &wrapped(
-            &format!("  {cause} ({} page{}): ", number(pages), plural(pages)),
-            INDENT,
-            advice,
-        );
+        let first = format!("  {cause} ({} page{}): ", number(pages), plural(pages));
+        text += &wrapped(&first, INDENT, advice.text());
     }
     text
 }
 
-/// Memory and time.
-pub fn costs(report: &Report<'_>) -> String {
+/// What it took.
+pub(super) fn costs(report: &ExplainReport<'_>) -> String {
     let lines = remarks::costs(report);
     lines.iter().fold("Costs:\n".to_owned(), |text, line| {
         text + &wrapped("  ", INDENT, line)
@@ -62,7 +59,7 @@ pub fn costs(report: &Report<'_>) -> String {
 }
 
 /// What could not be seen, and how sure a sample is.
-pub fn sight(report: &Report<'_>) -> String {
+pub(super) fn sight(report: &ExplainReport<'_>) -> String {
     let lines = remarks::not_seen(report);
     if lines.is_empty() {
         return String::new();
@@ -74,7 +71,7 @@ pub fn sight(report: &Report<'_>) -> String {
 }
 
 /// Where a second strategy disagrees.
-pub fn against(report: &Report<'_>) -> String {
+pub(super) fn against(report: &ExplainReport<'_>) -> String {
     let lines = remarks::against(report);
     let Some((first, rest)) = lines.split_first() else {
         return String::new();

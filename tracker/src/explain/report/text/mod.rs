@@ -1,20 +1,19 @@
-//! The report for a terminal or a pipe, at most 100 columns wide: first the answer, then what to do, then what it rests on.
+//! The report for a terminal or a pipe, at most 100 columns wide: first the answer, then what to do,
+//! then what it rests on.
 
 mod lists;
 mod places;
 mod stack;
 mod tables;
-mod wrap;
-
-pub use wrap::wrapped;
 
 use super::headline::headline;
-use super::{Report, remarks};
-use crate::track::report::words::number;
+use super::story::story;
+use super::{ExplainReport, remarks};
+use crate::print::words::number;
+use crate::print::wrap::wrapped;
 
-/// All of it.
-#[must_use]
-pub fn text(report: &Report<'_>) -> String {
+/// The whole report.
+pub(super) fn text(report: &ExplainReport<'_>) -> String {
     let sections = [
         head(report),
         answer(report),
@@ -22,7 +21,7 @@ pub fn text(report: &Report<'_>) -> String {
         tables::missed(report),
         lists::against(report),
         places::spots(report),
-        lists::advice(report),
+        lists::what_to_do(report),
         tables::vmas(report),
         lists::unknown(report),
         lists::costs(report),
@@ -32,8 +31,14 @@ pub fn text(report: &Report<'_>) -> String {
     told.join("\n")
 }
 
-/// Who, how, how long, how much is seen.
-fn head(report: &Report<'_>) -> String {
+/// The whole report, and the story of a page if one was asked for.
+pub(crate) fn with_story(report: &ExplainReport<'_>) -> String {
+    let story = story(report.findings).map(|story| format!("\n{story}"));
+    text(report) + &story.unwrap_or_default()
+}
+
+/// Who was explained, how, for how long, and how much of it is seen.
+fn head(report: &ExplainReport<'_>) -> String {
     let (comm, command) = remarks::who(report);
     let pid = report.findings.header.pid;
     let lines = [
@@ -45,7 +50,7 @@ fn head(report: &Report<'_>) -> String {
     lines.iter().map(|line| wrapped("", 4, line)).collect()
 }
 
-fn answer(report: &Report<'_>) -> String {
+fn answer(report: &ExplainReport<'_>) -> String {
     let sentences = headline(report);
     sentences
         .iter()
@@ -53,7 +58,7 @@ fn answer(report: &Report<'_>) -> String {
         .collect()
 }
 
-/// A number in a table; none is no news.
+/// A count in a table; 0 is no news.
 fn count(pages: u64) -> String {
     if pages == 0 {
         "-".to_owned()

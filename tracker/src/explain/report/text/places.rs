@@ -4,34 +4,36 @@ use std::fmt::Write as _;
 
 use super::count;
 use super::stack::stack;
-use super::wrap::{INDENT, cut, wrapped};
-use crate::explain::Verdict;
-use crate::explain::report::Report;
-use crate::explain::report::spots::Spot;
-use crate::track::report::table::Table;
-use crate::track::report::words::number;
+use crate::explain::ReportVerdict;
+use crate::explain::report::ExplainReport;
+use crate::explain::report::spots::CodeSpot;
+use crate::print::table::TableHead::{Left, Right};
+use crate::print::table::TextTable;
+use crate::print::words::number;
+use crate::print::wrap::{INDENT, cut, wrapped};
 
-/// Code locations told.
+/// Code locations shown.
 const SPOTS: usize = 10;
 
 /// Code locations: those that leave content as it is first.
-pub fn spots(report: &Report<'_>) -> String {
+pub(super) fn spots(report: &ExplainReport<'_>) -> String {
     let (title, shown) = report.worst();
     if shown.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&["UNCHANGED", "CHANGED", "OTHER", "CAUSE", "WHERE"]);
+    let mut table = TextTable::new(&[
+        Right("UNCHANGED"),
+        Right("CHANGED"),
+        Right("OTHER"),
+        Left("CAUSE"),
+        Left("WHERE"),
+    ]);
     for spot in shown.iter().take(SPOTS) {
         table.row(spot_line(spot));
     }
     let mut text = format!("{title}:\n");
     let mut lines = table.lines().into_iter();
-    text.extend(
-        lines
-            .next()
-            .into_iter()
-            .flat_map(|head| [head, "\n".to_owned()]),
-    );
+    text.extend(lines.next().map(|head| head + "\n"));
     for (line, spot) in lines.zip(&shown) {
         text += &cut(&line);
         text.push('\n');
@@ -40,23 +42,16 @@ pub fn spots(report: &Report<'_>) -> String {
     if shown.len() > SPOTS {
         let rest = shown.iter().skip(SPOTS).map(|spot| spot.pages.all());
         let pages = rest.fold(0, u64::saturating_add);
-        let _ = writeln!(
-            text,
-            "and {} more places with {} pages",
-            shown.len() - SPOTS,
-            number(pages)
-        );
+        let (more, pages) = (shown.len() - SPOTS, number(pages));
+        let _ = writeln!(text, "and {more} more places with {pages} pages");
     }
     text
 }
 
-fn spot_line(spot: &Spot<'_>) -> [String; 5] {
-    let (unchanged, changed) = (spot.unchanged(), spot.pages.verdict(Verdict::Changed));
-    let other = spot
-        .pages
-        .all()
-        .saturating_sub(unchanged)
-        .saturating_sub(changed);
+fn spot_line(spot: &CodeSpot<'_>) -> [String; 5] {
+    let (unchanged, changed) = (spot.unchanged(), spot.pages.verdict(ReportVerdict::Changed));
+    let other = spot.pages.all().saturating_sub(unchanged);
+    let other = other.saturating_sub(changed);
     [
         count(unchanged),
         count(changed),
@@ -67,25 +62,21 @@ fn spot_line(spot: &Spot<'_>) -> [String; 5] {
 }
 
 /// The threads and the stack.
-fn below(spot: &Spot<'_>) -> String {
+fn below(spot: &CodeSpot<'_>) -> String {
     const NAMES: usize = 4;
     let mut text = String::new();
     if !spot.threads.is_empty() {
-        let mut names: Vec<_> = spot
+        let mut names: Vec<_> = spot.threads.iter().take(NAMES).cloned().collect();
+        if let Some(rest) = spot
             .threads
-            .iter()
-            .take(NAMES)
-            .map(String::as_str)
-            .collect();
-        let rest = format!("{} more", spot.threads.len().saturating_sub(NAMES));
-        if spot.threads.len() > NAMES {
-            names.push(&rest);
+            .len()
+            .checked_sub(NAMES)
+            .filter(|rest| *rest > 0)
+        {
+            names.push(format!("{rest} more"));
         }
-        text += &wrapped(
-            &format!("{}threads ", " ".repeat(INDENT)),
-            INDENT,
-            &names.join(", "),
-        );
+        let first = format!("{}threads ", " ".repeat(INDENT));
+        text += &wrapped(&first, INDENT, &names.join(", "));
     }
     if let Some(place) = spot.place {
         text += &stack(place, INDENT);

@@ -2,16 +2,15 @@
 
 use crate::explain::report::location::name;
 use crate::explain::report::stack::{kernel, place, told};
-use crate::explain::{Frame, Place};
-use crate::track::report::words::elided;
+use crate::explain::{CodePlace, StackFrame};
+use crate::print::words::elided;
+use crate::print::wrap::WIDTH;
 
-use super::wrap::WIDTH;
-
-/// Frames of a stack that are told.
+/// Frames of a stack that are shown.
 const FRAMES: usize = 8;
 
-/// The user stack, a frame a line, the innermost first; the kernel's in one line before it.
-pub fn stack(of: &Place, indent: usize) -> String {
+/// The user stack, a frame a line, the innermost first; the kernel's stack in one line before it.
+pub(super) fn stack(of: &CodePlace, indent: usize) -> String {
     let (margin, width) = (" ".repeat(indent), WIDTH.saturating_sub(indent));
     let frames = told(&of.user);
     let mut lines: Vec<String> = kernel(of, width).into_iter().collect();
@@ -25,7 +24,7 @@ pub fn stack(of: &Place, indent: usize) -> String {
         .collect()
 }
 
-fn line(frame: &Frame, width: usize) -> String {
+fn line(frame: &StackFrame, width: usize) -> String {
     let mut place = place(frame);
     if frame.inlined {
         place.push_str(" (inlined)");

@@ -2,77 +2,77 @@
 
 use std::fmt::Write as _;
 
-use super::count;
-use super::wrap::{INDENT, cut, wrapped};
-use crate::explain::report::{Report, flags, name_of};
-use crate::explain::{Verdict, advice as means};
-use crate::track::report::table::Table;
-use crate::track::report::words::{elided, number, printable, share, size};
 use uffd::pages_in;
 
-/// VMAs told.
+use super::count;
+use crate::explain::report::{ExplainReport, flags, name_of};
+use crate::explain::{ReportVerdict, advice};
+use crate::print::table::TableHead::{Left, Right};
+use crate::print::table::TextTable;
+use crate::print::words::{elided, number, printable, share, size};
+use crate::print::wrap::{INDENT, cut, wrapped};
+
+/// VMAs shown.
 const VMAS: usize = 12;
-/// Ranges of missed pages told.
+/// Ranges of missed pages shown.
 const MISSED: usize = 10;
 /// Characters of a mapping's name.
 const NAME: usize = 34;
 
 /// Pages by cause and verdict.
-pub fn matrix(report: &Report<'_>) -> String {
+pub(super) fn matrix(report: &ExplainReport<'_>) -> String {
     let pages = &report.pages;
     let all = pages.all();
     if all == 0 {
         return String::new();
     }
-    let mut heads = vec!["CAUSE".to_owned()];
-    heads.extend(Verdict::ALL.iter().map(|v| v.as_str().to_uppercase()));
-    heads.extend(["PAGES".to_owned(), "SHARE".to_owned()]);
-    let mut table = Table::new(&heads.iter().map(String::as_str).collect::<Vec<_>>());
+    let names: Vec<_> = ReportVerdict::ALL
+        .iter()
+        .map(|verdict| verdict.as_str().to_uppercase())
+        .collect();
+    let mut heads = vec![Left("CAUSE")];
+    heads.extend(names.iter().map(|name| Right(name)));
+    heads.extend([Right("PAGES"), Right("SHARE")]);
+    let mut table = TextTable::new(&heads);
+    let mut row = |name: String, counts: &dyn Fn(ReportVerdict) -> String, sums: [String; 2]| {
+        let counts = ReportVerdict::ALL.iter().map(|verdict| counts(*verdict));
+        table.row([name].into_iter().chain(counts).chain(sums));
+    };
     for cause in pages.causes() {
-        let counts = Verdict::ALL.iter().map(|v| count(pages.at(cause, *v)));
         let sum = pages.cause(cause);
-        table.row(
-            [cause.to_string()]
-                .into_iter()
-                .chain(counts)
-                .chain([number(sum), share(sum, all)]),
-        );
+        let sums = [number(sum), share(sum, all)];
+        row(cause.to_string(), &|v| count(pages.at(cause, v)), sums);
     }
-    let counts = Verdict::ALL.iter().map(|v| number(pages.verdict(*v)));
-    table.row(
-        ["all".to_owned()]
-            .into_iter()
-            .chain(counts)
-            .chain([number(all), String::new()]),
-    );
-    let shares = Verdict::ALL.iter().map(|v| share(pages.verdict(*v), all));
-    table.row([String::new()].into_iter().chain(shares));
+    let sums = [number(all), String::new()];
+    row("all".to_owned(), &|v| number(pages.verdict(v)), sums);
+    let none = [String::new(), String::new()];
+    row(String::new(), &|v| share(pages.verdict(v), all), none);
     let mut text = table.text();
     text += "Pages are units of 4 KiB, each as often as it was reported.\n";
     for cause in pages.causes() {
-        text += &wrapped(&format!("  {cause}: "), INDENT, means::cause(cause));
+        text += &wrapped(&format!("  {cause}: "), INDENT, advice::cause(cause));
     }
     text
 }
 
 /// VMAs: those with most unchanged pages first.
-pub fn vmas(report: &Report<'_>) -> String {
+pub(super) fn vmas(report: &ExplainReport<'_>) -> String {
     if report.vmas.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&[
-        "START",
-        "SIZE",
-        "BACKING",
-        "REPORTED",
-        "UNCHANGED",
-        "SHARE",
-        "MISSED",
-        "NAME",
+    let mut table = TextTable::new(&[
+        Right("START"),
+        Right("SIZE"),
+        Right("BACKING"),
+        Right("REPORTED"),
+        Right("UNCHANGED"),
+        Right("SHARE"),
+        Right("MISSED"),
+        Left("NAME"),
     ]);
     for (vma, pages) in report.vmas.iter().take(VMAS) {
         let mapping = &vma.mapping;
-        let unchanged = pages.verdict(Verdict::Unchanged);
+        let unchanged = pages.verdict(ReportVerdict::Unchanged);
         table.row([
             format!("{:#x}", mapping.start),
             size(pages_in(&(mapping.start..mapping.end)) as f64),
@@ -87,12 +87,7 @@ pub fn vmas(report: &Report<'_>) -> String {
     let mut text =
         "Mappings, by unchanged pages (SHARE is of the pages that were compared):\n".to_owned();
     let mut lines = table.lines().into_iter();
-    text.extend(
-        lines
-            .next()
-            .into_iter()
-            .flat_map(|head| [head, "\n".to_owned()]),
-    );
+    text.extend(lines.next().map(|head| head + "\n"));
     for (line, (vma, _)) in lines.zip(&report.vmas) {
         let _ = writeln!(text, "{}", cut(&line));
         text += &vm_flags(&vma.flags);
@@ -100,12 +95,8 @@ pub fn vmas(report: &Report<'_>) -> String {
     if report.vmas.len() > VMAS {
         let rest = report.vmas.iter().skip(VMAS).map(|(_, pages)| pages.all());
         let pages = rest.fold(0, u64::saturating_add);
-        let _ = writeln!(
-            text,
-            "and {} more with {} reported pages",
-            report.vmas.len() - VMAS,
-            number(pages)
-        );
+        let (more, pages) = (report.vmas.len() - VMAS, number(pages));
+        let _ = writeln!(text, "and {more} more with {pages} reported pages");
     }
     text
 }
@@ -129,24 +120,42 @@ fn vm_flags(all: &str) -> String {
 }
 
 /// What changed behind the protection.
-pub fn missed(report: &Report<'_>) -> String {
-    let verified = report.findings.verified;
+pub(super) fn missed(report: &ExplainReport<'_>) -> String {
+    let verified = number(report.findings.verified);
     if report.missed.is_empty() {
-        return if verified == 0 {
-            String::new()
-        } else {
-            format!(
-                "No false negative: all of {} clean pages that were compared are the same.\n",
-                number(verified)
-            )
+        return match report.findings.verified {
+            0 => String::new(),
+            _ => format!(
+                "No false negative: all of {verified} clean pages that were compared are the \
+                 same.\n"
+            ),
         };
     }
     let mut text = format!(
-        "Changed and not reported: {} of {} clean pages that were compared\n",
-        number(report.missed_pages),
-        number(verified)
+        "Changed and not reported: {} of {verified} clean pages that were compared\n",
+        number(report.missed_pages)
     );
-    let mut table = Table::new(&["FIRST", "PAGES", "ZERO NOW", "PERHAPS BY", "NAME"]);
+    for line in missed_table(report).lines() {
+        let _ = writeln!(text, "{}", cut(&line));
+    }
+    if report.missed.len() > MISSED {
+        let _ = writeln!(text, "and {} more mappings", report.missed.len() - MISSED);
+    }
+    for candidate in report.candidates() {
+        let first = format!("  {candidate}: ");
+        text += &wrapped(&first, INDENT, advice::candidate(candidate));
+    }
+    text
+}
+
+fn missed_table(report: &ExplainReport<'_>) -> TextTable {
+    let mut table = TextTable::new(&[
+        Right("FIRST"),
+        Right("PAGES"),
+        Right("ZERO NOW"),
+        Left("PERHAPS BY"),
+        Left("NAME"),
+    ]);
     for group in report.missed.iter().take(MISSED) {
         let candidates: Vec<_> = group.candidates.iter().map(|c| c.as_str()).collect();
         table.row([
@@ -157,18 +166,5 @@ pub fn missed(report: &Report<'_>) -> String {
             elided(&name_of(group.mapping), NAME),
         ]);
     }
-    for line in table.lines() {
-        let _ = writeln!(text, "{}", cut(&line));
-    }
-    if report.missed.len() > MISSED {
-        let _ = writeln!(text, "and {} more mappings", report.missed.len() - MISSED);
-    }
-    for candidate in report.candidates() {
-        text += &wrapped(
-            &format!("  {candidate}: "),
-            INDENT,
-            means::candidate(candidate),
-        );
-    }
-    text
+    table
 }

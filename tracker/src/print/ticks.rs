@@ -1,7 +1,8 @@
 //! Where an axis has ticks, and what they say.
 
-/// Round numbers from 0 to `end`, about as many as wanted, at least 0 itself; and how many decimals they need.
-pub fn ticks(end: f64, wanted: usize) -> (Vec<f64>, usize) {
+/// Round numbers from 0 to `end`, about as many as wanted and at least 0 itself, and how many
+/// decimals they need.
+pub(crate) fn ticks(end: f64, wanted: usize) -> (Vec<f64>, usize) {
     if !(end.is_finite() && end > 0.0) {
         return (vec![0.0], 0);
     }
@@ -17,8 +18,8 @@ pub fn ticks(end: f64, wanted: usize) -> (Vec<f64>, usize) {
     ((0..=count).map(|i| f64::from(i) * step).collect(), decimals)
 }
 
-/// The unit in which a time of so many seconds is told: its name and its seconds.
-pub fn time_unit(seconds: f64) -> (&'static str, f64) {
+/// The unit that suits a time of so many seconds: its name and its seconds.
+pub(crate) fn time_unit(seconds: f64) -> (&'static str, f64) {
     match seconds {
         ..1.0 => ("ms", 1e-3),
         ..180.0 => ("s", 1.0),

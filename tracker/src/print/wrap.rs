@@ -1,13 +1,13 @@
 //! Sentences in lines.
 
-/// Columns of the report.
-pub const WIDTH: usize = 100;
-/// Where what belongs to a line begins.
-pub const INDENT: usize = 6;
+/// Columns of a printed report.
+pub(crate) const WIDTH: usize = 100;
+/// How far what belongs to a line is indented below it.
+pub(crate) const INDENT: usize = 6;
 
-/// The words of `text` in lines of at most [`WIDTH`] characters, all after the first line indented. A word that is longer than a
-/// line stands on its own.
-pub fn wrapped(first: &str, indent: usize, text: &str) -> String {
+/// Breaks `text` into lines of at most [`WIDTH`] characters, the first after `first` and all others
+/// indented. A word longer than a line stands on its own.
+pub(crate) fn wrapped(first: &str, indent: usize, text: &str) -> String {
     let mut lines = String::new();
     let mut line = first.to_owned();
     let mut empty = true;
@@ -30,8 +30,8 @@ pub fn wrapped(first: &str, indent: usize, text: &str) -> String {
     lines
 }
 
-/// A line of a table: one that is too long loses its end, where names are.
-pub fn cut(line: &str) -> String {
+/// Cuts a line of a table that is too long: its end, where names are, goes.
+pub(crate) fn cut(line: &str) -> String {
     if line.chars().count() <= WIDTH {
         return line.to_owned();
     }

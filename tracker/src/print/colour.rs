@@ -1,13 +1,14 @@
 //! The colours of shares.
 //!
-//! viridis: as bright as it says to every eye, also to those who see fewer colours, and in print. Its scale is a power, for
-//! which one page of a thousand is something to see, and half of the pages something else than all.
+//! viridis: its brightness says the same to every eye, also to one that sees fewer colours, and in
+//! print. The scale is a power: one page of a thousand can be seen, and half of all pages looks
+//! different from all.
 
-/// How many shares of the scale are told apart.
-pub const LEVELS: u8 = 25;
+/// How many levels of the scale are told apart.
+pub(crate) const LEVELS: u8 = 25;
 
-/// What a legend tells of the scale.
-pub const MARKS: [(f64, &str); 5] = [
+/// The shares that a legend shows.
+pub(crate) const MARKS: [(f64, &str); 5] = [
     (1e-3, "0.1%"),
     (1e-2, "1%"),
     (0.1, "10%"),
@@ -15,7 +16,7 @@ pub const MARKS: [(f64, &str); 5] = [
     (1.0, "100%"),
 ];
 
-/// With it, 10% lies in the middle.
+/// It puts 10% in the middle.
 const POWER: f64 = 0.3;
 
 /// viridis in nine steps, from dark to bright.
@@ -31,18 +32,18 @@ const VIRIDIS: [[u8; 3]; 9] = [
     [0xfd, 0xe7, 0x25],
 ];
 
-/// Where a share lies on the scale: 0 at none, 1 at all.
-pub fn place(share: f64) -> f64 {
+/// Where a share lies on the scale: 0 for none, 1 for all.
+pub(crate) fn place(share: f64) -> f64 {
     share.clamp(0.0, 1.0).powf(POWER)
 }
 
 /// The level of a share, below [`LEVELS`].
-pub fn level(share: f64) -> u8 {
+pub(crate) fn level(share: f64) -> u8 {
     (place(share) * f64::from(LEVELS - 1)).round() as u8
 }
 
-/// The colour of a place between 0 (dark) and 1 (bright).
-pub fn viridis(place: f64) -> [u8; 3] {
+/// The colour at a place between 0 (dark) and 1 (bright).
+fn viridis(place: f64) -> [u8; 3] {
     let at = place.clamp(0.0, 1.0) * (VIRIDIS.len() - 1) as f64;
     let (low, part) = (at as usize, at.fract());
     let step = |i: usize| {
@@ -60,18 +61,18 @@ pub fn viridis(place: f64) -> [u8; 3] {
     mixed
 }
 
-/// On white paper: the more, the darker. The brightest yellow is left out, it is hard to see there.
-pub fn on_paper(place: f64) -> [u8; 3] {
+/// On white paper: the more, the darker. The brightest yellow, hard to see there, is left out.
+pub(crate) fn on_paper(place: f64) -> [u8; 3] {
     viridis(0.92 * (1.0 - place))
 }
 
-/// In a terminal, most of which are dark: the more, the brighter.
-pub fn in_terminal(place: f64) -> [u8; 3] {
+/// In a terminal, which is mostly dark: the more, the brighter.
+pub(crate) fn in_terminal(place: f64) -> [u8; 3] {
     viridis(0.15 + 0.85 * place)
 }
 
-/// As `#rrggbb`.
-pub fn hex([r, g, b]: [u8; 3]) -> String {
+/// A colour as `#rrggbb`.
+pub(crate) fn hex([r, g, b]: [u8; 3]) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const DAY: u64 = 86_400;
 
-/// UTC with milliseconds, as in `2026-11-22T22:00:00.250Z`. `None` before 1970 and after the year 9999.
-#[must_use]
-pub fn rfc3339(time: SystemTime) -> Option<String> {
+/// UTC with milliseconds, such as `2026-11-22T22:00:00.250Z`. `None` before 1970 and after the year
+/// 9999.
+pub(crate) fn rfc3339(time: SystemTime) -> Option<String> {
     let since = time.duration_since(UNIX_EPOCH).ok()?;
     let seconds = since.as_secs();
     let (year, month, day) = date(seconds / DAY);
@@ -19,8 +19,8 @@ pub fn rfc3339(time: SystemTime) -> Option<String> {
     })
 }
 
-/// Year, month and day of a day since 1970, after Howard Hinnant's `civil_from_days`: years begin in March, so that
-/// the day that is not always there comes last.
+/// The date of a day since 1970, after Howard Hinnant's `civil_from_days`: years begin in March, so
+/// that the leap day comes last.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -36,9 +36,8 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + next, month, day)
 }
 
-/// A duration as people say it: `740 µs`, `12.5 ms`, `3.20 s`, `4 min 05 s`, `2 h 03 min`.
-#[must_use]
-pub fn spoken(duration: Duration) -> String {
+/// A duration as people say it: `740 µs`, `12.5 ms`, `3.2 s`, `4 min 05 s`, `2 h 03 min`.
+pub(crate) fn spoken(duration: Duration) -> String {
     let (seconds, whole) = (duration.as_secs_f64(), duration.as_secs());
     match whole {
         0 if seconds == 0.0 => "0 s".to_owned(),
@@ -51,7 +50,7 @@ pub fn spoken(duration: Duration) -> String {
     }
 }
 
-/// With two decimals below 10 and one above, none of them zeroes at the end.
+/// Two decimals below 10 and one above, without trailing zeroes.
 fn short(number: f64) -> String {
     let text = if number < 10.0 {
         format!("{number:.2}")

@@ -1,70 +1,67 @@
-//! Writing SVG: as much of it as a picture here needs.
+//! Writing SVG: as much of it as our pictures need.
 
 use std::fmt::{Display, Write as _};
 
-/// Text that grows into a document.
+/// SVG text that grows into a document.
 #[derive(Default)]
-pub struct Svg(String);
+pub(crate) struct SvgText(String);
 
-/// Which end of a text its place is.
+/// Which part of a text lies at its coordinates.
 #[derive(Clone, Copy, Debug)]
-pub enum Anchor {
-    /// It begins there.
+pub(crate) enum TextAnchor {
     Start,
-    /// It is centred there.
     Middle,
-    /// It ends there.
     End,
 }
 
-impl Svg {
-    /// An element without content; values are escaped.
-    pub fn element(&mut self, name: &str, attributes: &[(&str, &dyn Display)]) {
+impl SvgText {
+    /// Adds an element without content; values are escaped.
+    pub(crate) fn element(&mut self, name: &str, attributes: &[(&str, &dyn Display)]) {
         self.tag(name, attributes);
         self.0.push_str("/>\n");
     }
 
-    /// A piece of a document that is right already.
-    pub fn raw(&mut self, piece: &str) {
+    /// Adds a piece of SVG as it is.
+    pub(crate) fn raw(&mut self, piece: &str) {
         self.0.push_str(piece);
     }
 
-    /// A rectangle of one colour.
-    pub fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
+    /// Adds a rectangle of one colour.
+    pub(crate) fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
         let all: [(&str, &dyn Display); 5] = [
-            ("x", &Short(x)),
-            ("y", &Short(y)),
-            ("width", &Short(width)),
-            ("height", &Short(height)),
+            ("x", &ShortNumber(x)),
+            ("y", &ShortNumber(y)),
+            ("width", &ShortNumber(width)),
+            ("height", &ShortNumber(height)),
             ("fill", &fill),
         ];
         self.element("rect", &all);
     }
 
-    /// A line, and its further attributes.
-    pub fn line(&mut self, from: (f64, f64), to: (f64, f64), class: &str) {
+    /// Adds a line; its class says how it looks.
+    pub(crate) fn line(&mut self, from: (f64, f64), to: (f64, f64), class: &str) {
         let all: [(&str, &dyn Display); 5] = [
-            ("x1", &Short(from.0)),
-            ("y1", &Short(from.1)),
-            ("x2", &Short(to.0)),
-            ("y2", &Short(to.1)),
+            ("x1", &ShortNumber(from.0)),
+            ("y1", &ShortNumber(from.1)),
+            ("x2", &ShortNumber(to.0)),
+            ("y2", &ShortNumber(to.1)),
             ("class", &class),
         ];
         self.element("line", &all);
     }
 
-    /// A text, whatever is in it.
-    pub fn text(&mut self, x: f64, y: f64, class: &str, anchor: Anchor, text: &str) {
+    /// Adds a text, escaped.
+    pub(crate) fn text(&mut self, x: f64, y: f64, class: &str, anchor: TextAnchor, text: &str) {
         let anchor = match anchor {
-            Anchor::Start => "start",
-            Anchor::Middle => "middle",
-            Anchor::End => "end",
+            TextAnchor::Start => "start",
+            TextAnchor::Middle => "middle",
+            TextAnchor::End => "end",
         };
         self.tag(
             "text",
             &[
-                ("x", &Short(x)),
-                ("y", &Short(y)),
+                ("x", &ShortNumber(x)),
+                ("y", &ShortNumber(y)),
                 ("class", &class),
                 ("text-anchor", &anchor),
             ],
@@ -72,8 +69,8 @@ impl Svg {
         let _ = writeln!(self.0, ">{}</text>", escaped(text));
     }
 
-    /// The document.
-    pub fn finish(self) -> String {
+    /// All that was added.
+    pub(crate) fn finish(self) -> String {
         self.0
     }
 
@@ -85,18 +82,18 @@ impl Svg {
     }
 }
 
-/// A coordinate with at most two decimals.
-pub struct Short(pub f64);
+/// A coordinate, printed with at most two decimals.
+pub(crate) struct ShortNumber(pub f64);
 
-impl Display for Short {
+impl Display for ShortNumber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = format!("{:.2}", self.0);
         f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
-/// For content and attributes. What XML cannot have at all is replaced.
-pub fn escaped(text: &str) -> String {
+/// Escapes for content and attributes. What XML cannot hold at all is replaced.
+fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -113,8 +110,8 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// About how wide a text is in DejaVu Sans, in pixels.
-pub fn width(text: &str, size: f64) -> f64 {
+/// About how wide a text is in DejaVu Sans, in units of the picture.
+pub(crate) fn width(text: &str, size: f64) -> f64 {
     let em = |c: char| match c {
         'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | ' ' | '!' => 0.32,
         'f' | 't' | 'r' | '(' | ')' | '[' | ']' | '/' | '\\' | '-' | 'I' => 0.41,
@@ -133,12 +130,12 @@ mod tests {
 
     #[test]
     fn nothing_gets_out_of_a_text() {
-        let mut svg = Svg::default();
+        let mut svg = SvgText::default();
         svg.text(
             1.0,
             2.5,
             "x",
-            Anchor::End,
+            TextAnchor::End,
             "</text><script a='\"'>&\u{1b}\u{ffff}",
         );
         assert_eq!(

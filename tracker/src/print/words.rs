@@ -2,8 +2,8 @@
 
 use uffd::PAGE_SIZE;
 
-/// Thousands apart: `1,234,567`.
-pub fn number(number: u64) -> String {
+/// Groups thousands: `1,234,567`.
+pub(crate) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -15,13 +15,24 @@ pub fn number(number: u64) -> String {
     text
 }
 
-/// Bytes of so many pages: `12 KiB`, `1.5 GiB`.
-pub fn size(pages: f64) -> String {
+/// `1 mapping`, `2 mappings`.
+pub(crate) fn count(count: usize, what: &str) -> String {
+    let count = count as u64;
+    format!("{} {what}{}", number(count), plural(count))
+}
+
+/// The ending of a noun after a count.
+pub(crate) const fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// How large so many pages are: `12 KiB`, `1.5 GiB`.
+pub(crate) fn size(pages: f64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut amount = pages * (PAGE_SIZE / 1024) as f64;
     let mut unit = UNITS.iter();
     let mut name = unit.next();
-    // What would be shown as 1024.
+    // From here on it would round to 1024.
     while amount >= 1023.5 && unit.len() > 0 {
         amount /= 1024.0;
         name = unit.next();
@@ -34,8 +45,9 @@ pub fn size(pages: f64) -> String {
     }
 }
 
-/// A share: `0%`, `<0.1%`, `2.5%`, `66%`, `100%`; neither end is shown for what is not that end.
-pub fn share(part: u64, whole: u64) -> String {
+/// A share: `0%`, `<0.1%`, `2.5%`, `66%`, `100%`. Only nothing is `0%`, and only everything is
+/// `100%`.
+pub(crate) fn share(part: u64, whole: u64) -> String {
     if part == 0 || whole == 0 {
         return "0%".to_owned();
     }
@@ -48,9 +60,9 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// A name of somebody else's on one line, in reading order: control characters, and those that reorder or hide text,
-/// are shown as escapes.
-pub fn printable(name: &str) -> String {
+/// Somebody else's name on one line and in reading order: characters that control, reorder or hide
+/// text become escapes.
+pub(crate) fn printable(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for c in name.chars() {
         if is_odd(c) {
@@ -64,12 +76,13 @@ pub fn printable(name: &str) -> String {
 
 fn is_odd(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-        || matches!(c, '\u{feff}' | '\u{fff0}'..='\u{ffff}' | '\u{e000}'..='\u{f8ff}' | '\u{e0000}'..)
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{feff}')
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..)
 }
 
-/// At most so many characters, the middle left out: the ends of a path tell more.
-pub fn elided(name: &str, most: usize) -> String {
+/// Shortens a name to `most` characters by dropping its middle: the ends of a path say more.
+pub(crate) fn elided(name: &str, most: usize) -> String {
     let count = name.chars().count();
     if count <= most {
         return name.to_owned();

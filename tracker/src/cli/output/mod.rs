@@ -1,0 +1,61 @@
+//! What commands print and write: the same flags, rules and files for all of them.
+//!
+//! A command lists its formats as [`OutputEntry`]s, one each: the format, what `--help` says of it,
+//! and the function that makes it. [`OutputArgs`] makes flags of that list and tells which were
+//! chosen; `whole` shows a result that is there as a whole, `rounds` one that comes round by round.
+
+mod args;
+mod file;
+mod rounds;
+mod whole;
+
+use std::io::{self, Write};
+
+use anyhow::Context as _;
+
+use crate::print::format::OutputFormat;
+pub use args::OutputArgs;
+pub use rounds::{RoundSink, SinkMaker, SinkOut, SinkState, print_rounds};
+pub use whole::{MakeWhole, WholeMaker};
+
+/// A command, as far as its outputs are concerned.
+pub trait CommandOutputs: 'static {
+    /// How it makes a format.
+    type Maker: Copy + 'static;
+
+    /// Its formats. One of them is printed by default.
+    const OUTPUTS: &'static [OutputEntry<Self::Maker>];
+}
+
+/// A format of a command.
+pub struct OutputEntry<M> {
+    pub format: &'static OutputFormat,
+    /// What `--help` says of it. `{}` stands for the names of all formats of the same flag.
+    pub help: &'static str,
+    pub make: M,
+}
+
+/// Where what is printed goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrintTarget {
+    /// Standard output.
+    Ours,
+    /// Standard error: a program of the user's has standard output.
+    Beside,
+}
+
+/// Prints a text. A reader that has seen enough (`| head`) is no failure.
+///
+/// # Errors
+/// If standard output cannot be written for any other reason, such as a full disk.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}

@@ -1,0 +1,69 @@
+//! Showing a result that is there as a whole.
+
+use anyhow::Context as _;
+
+use super::file::{check, replace};
+use super::{CommandOutputs, OutputArgs, PrintTarget, print_bytes};
+
+/// Makes a format of a whole result.
+pub trait WholeMaker<R>: Copy {
+    /// The bytes to print or to write.
+    ///
+    /// # Errors
+    /// If the result cannot be shown so.
+    fn make(self, result: &R) -> anyhow::Result<Vec<u8>>;
+}
+
+/// The maker of a command whose results need nothing else.
+pub type MakeWhole<R> = fn(&R) -> anyhow::Result<Vec<u8>>;
+
+impl<R> WholeMaker<R> for MakeWhole<R> {
+    fn make(self, result: &R) -> anyhow::Result<Vec<u8>> {
+        self(result)
+    }
+}
+
+impl<C: CommandOutputs> OutputArgs<C> {
+    /// Finds out what cannot be written, before there is anything to write.
+    ///
+    /// # Errors
+    /// If a file exists and is to be kept, or cannot be there.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let mut files = self.files().iter();
+        files.try_for_each(|file| check(&file.path, file.replaces))
+    }
+
+    /// Prints a result.
+    ///
+    /// # Errors
+    /// If it cannot be shown so, or standard output cannot be written.
+    pub fn print<R>(&self, result: &R, target: PrintTarget) -> anyhow::Result<()>
+    where
+        C::Maker: WholeMaker<R>,
+    {
+        let bytes = self.printed().make(result)?;
+        match target {
+            PrintTarget::Ours => print_bytes(&bytes),
+            PrintTarget::Beside => {
+                eprint!("{}", String::from_utf8_lossy(&bytes));
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a result to all files that were asked for.
+    ///
+    /// # Errors
+    /// If it cannot be shown so, or a file cannot be written.
+    pub fn write<R>(&self, result: &R) -> anyhow::Result<()>
+    where
+        C::Maker: WholeMaker<R>,
+    {
+        for file in self.files() {
+            let bytes = file.entry.make.make(result);
+            let what = || format!("cannot make {}", file.path.display());
+            replace(&file.path, &bytes.with_context(what)?)?;
+        }
+        Ok(())
+    }
+}
