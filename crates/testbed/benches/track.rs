@@ -229,8 +229,11 @@ fn works(strategy: StrategyName) -> bool {
 
 /// A line of `/proc/PID/status`, in KiB.
 fn status(pid: u32, key: &str) -> u64 {
-    let text = fs::read(format!("/proc/{pid}/status")).unwrap();
-    uffd::parse_status_kb(&text, key.as_bytes()).unwrap() / 1024
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let number = value.and_then(|value| value.trim().strip_suffix(" kB"));
+    number.unwrap().parse().unwrap()
 }
 
 fn milliseconds(work: impl FnOnce()) -> f64 {

@@ -5,14 +5,14 @@ use std::fs;
 
 use rustix::fs::MemfdFlags;
 
-use super::{PMD_SIZE, ProcVma, UffdError};
+use crate::{PMD_SIZE, ProcVma, UffdError};
 
-/// What a VMA's pages come from.
+/// What the pages of a VMA come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Backing {
     /// Private anonymous memory.
     Anon,
-    /// tmpfs, memfd, shared anonymous memory.
+    /// tmpfs, a memfd, shared anonymous memory.
     Shmem,
     /// hugetlbfs.
     Hugetlb,
@@ -21,10 +21,10 @@ pub enum Backing {
 }
 
 impl Backing {
-    /// Every backing.
+    /// All of them.
     pub const ALL: [Self; 4] = [Self::Anon, Self::Shmem, Self::Hugetlb, Self::File];
 
-    /// `backing=` in metrics and reports.
+    /// Its name in metrics and reports: `anon`, `shmem`, `hugetlb` or `file`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,13 +36,18 @@ impl Backing {
     }
 }
 
-/// The devices whose files are shmem. The kernel compares `vm_ops`; from outside a VMA shows only its device.
+/// The devices whose files are shmem. The kernel tells shmem by `vm_ops` (`vma_is_shmem`); from
+/// outside, a VMA shows only its device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShmemDevices(HashSet<(u32, u32)>);
 
 impl ShmemDevices {
-    /// Those a process can have mapped: the kernel's internal mount (memfd, shared anonymous memory) and every
-    /// tmpfs of its mount namespace.
+    /// Those that a process can have mapped: the kernel's internal mount (memfd, shared anonymous
+    /// memory) and every tmpfs of its mount namespace (`/proc/PID/mountinfo`).
+    ///
+    /// # Errors
+    /// [`UffdError::Gone`]: the process is gone. Otherwise its mounts cannot be read, or no memfd
+    /// be made.
     pub fn of(pid: u32) -> Result<Self, UffdError> {
         let path = format!("/proc/{pid}/mountinfo");
         let failed = UffdError::of_process(pid, "cannot read", &path);
@@ -53,13 +58,16 @@ impl ShmemDevices {
     }
 }
 
-/// The devices whose files are hugetlb, with the size of their pages in bytes.
+/// The devices whose files are hugetlb, with the size of their pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HugetlbDevices(HashMap<(u32, u32), u64>);
 
 impl HugetlbDevices {
-    /// Those a process can have mapped: the kernel's internal mount of each page size (memfd, `MAP_HUGETLB`) and
-    /// every hugetlbfs of its mount namespace.
+    /// Those that a process can have mapped: the kernel's internal mount of each page size (memfd,
+    /// `MAP_HUGETLB`) and every hugetlbfs of its mount namespace (`/proc/PID/mountinfo`).
+    ///
+    /// # Errors
+    /// [`UffdError::Gone`]: the process is gone. Otherwise its mounts cannot be read.
     pub fn of(pid: u32) -> Result<Self, UffdError> {
         let path = format!("/proc/{pid}/mountinfo");
         let failed = UffdError::of_process(pid, "cannot read", &path);
@@ -71,37 +79,33 @@ impl HugetlbDevices {
             }
         }
         // A memfd takes no page before it is mapped; a size the kernel does not have is refused.
-        for size in [MemfdFlags::HUGE_2MB, MemfdFlags::HUGE_1GB] {
+        let sizes = [
+            (MemfdFlags::HUGE_2MB, PMD_SIZE),
+            (MemfdFlags::HUGE_1GB, 1 << 30),
+        ];
+        for (size, bytes) in sizes {
             let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | size;
             let Ok(memfd) = rustix::fs::memfd_create("tracker", flags) else {
                 continue;
             };
             let stat = rustix::fs::fstat(&memfd)
                 .map_err(|e| UffdError::system("cannot look at", "a memfd", e))?;
-            let bytes = if size == MemfdFlags::HUGE_1GB {
-                1 << 30
-            } else {
-                PMD_SIZE
-            };
-            devices.insert(
-                (
-                    rustix::fs::major(stat.st_dev),
-                    rustix::fs::minor(stat.st_dev),
-                ),
-                bytes,
-            );
+            devices.insert(major_minor(stat.st_dev), bytes);
         }
         Ok(Self(devices))
     }
 
     /// The bytes of one page of a device's files, if they are hugetlb.
+    #[must_use]
     pub fn page_size(&self, device: (u32, u32)) -> Option<u64> {
         self.0.get(&device).copied()
     }
 }
 
 impl ProcVma {
-    /// What its pages come from.
+    /// What its pages come from, by its flags, device and inode. Without flags (as from
+    /// `/proc/PID/maps`) hugetlb is not told: see [`HugetlbDevices::page_size`].
+    #[must_use]
     pub fn backing(&self, shmem: &ShmemDevices) -> Backing {
         if self.flags.hugetlb() {
             Backing::Hugetlb
@@ -115,12 +119,17 @@ impl ProcVma {
     }
 }
 
-/// The device of the mount that holds every memfd, found by making one.
+/// The device of the mount that holds every memfd: that of one made for this.
 fn internal_device() -> Result<(u32, u32), UffdError> {
     let failed = |e| UffdError::system("cannot create", "a memfd", e);
     let memfd = rustix::fs::memfd_create("tracker", MemfdFlags::CLOEXEC).map_err(failed)?;
-    let device = rustix::fs::fstat(&memfd).map_err(failed)?.st_dev;
-    Ok((rustix::fs::major(device), rustix::fs::minor(device)))
+    Ok(major_minor(
+        rustix::fs::fstat(&memfd).map_err(failed)?.st_dev,
+    ))
+}
+
+fn major_minor(device: u64) -> (u32, u32) {
+    (rustix::fs::major(device), rustix::fs::minor(device))
 }
 
 /// Devices of tmpfs and devtmpfs in `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
@@ -132,14 +141,13 @@ fn parse_mountinfo(text: &[u8]) -> HashSet<(u32, u32)> {
         .collect()
 }
 
-/// Device, type and options of a file system.
-type Mount<'a> = ((u32, u32), &'a [u8], &'a [u8]);
+/// Device, type and options of the file system in a line of mountinfo.
+type MountLine<'a> = ((u32, u32), &'a [u8], &'a [u8]);
 
-/// One line.
-fn parse_mount(line: &[u8]) -> Option<Mount<'_>> {
+fn parse_mount(line: &[u8]) -> Option<MountLine<'_>> {
     let mut words = line.split(|&byte| byte == b' ');
     let (major, minor) = std::str::from_utf8(words.nth(2)?).ok()?.split_once(':')?;
-    // A lone hyphen ends the optional fields; type, source and the file system's own options follow.
+    // A lone hyphen ends the optional fields; type, source and the file system's options follow.
     words.find(|&word| word == b"-")?;
     let kind = words.next()?;
     let options = words.nth(1).unwrap_or_default();
@@ -215,8 +223,7 @@ mod tests {
             eprintln!("skipped: this kernel has no hugetlb pages of 2 MiB");
             return;
         };
-        let device = rustix::fs::fstat(&memfd).unwrap().st_dev;
-        let device = (rustix::fs::major(device), rustix::fs::minor(device));
+        let device = major_minor(rustix::fs::fstat(&memfd).unwrap().st_dev);
         let known = HugetlbDevices::of(std::process::id()).unwrap();
         assert_eq!(known.page_size(device), Some(PMD_SIZE));
         assert_eq!(known.page_size(internal_device().unwrap()), None);

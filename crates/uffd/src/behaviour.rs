@@ -1,32 +1,33 @@
-//! What this kernel does, seen on a scratch mapping of our own.
+//! What this kernel does, seen on scratch mappings of our own.
 //!
-//! Version is not behaviour: distributions carry changes backwards (6.12.103 has a meaning of "written" that
-//! 6.18.15 lacks). Every fact here is the outcome of trying.
+//! Version is not behaviour: distributions carry changes back (6.12.103 has a meaning of "written"
+//! that 6.18.15 lacks). Every fact here is the outcome of trying.
 
 use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
-use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
     PAGE_SIZE, PMD_SIZE, PageCategories, PageRegion, Pagemap, PagemapEntry, RegisterMode,
     ScanQuery, ScratchMapping, UffdError, UffdFeatures, Userfaultfd, page_table_bytes,
 };
 
-/// What `PAGE_IS_WRITTEN` says about pages of a registered range that were never armed nor touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What `PAGE_IS_WRITTEN` says about pages of a registered range that were never armed or touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WrittenMeaning {
-    /// Written, whatever is asked and whether a page table is there or not.
+    /// Written, whatever is asked, and whether a page table is there or not.
     Fixed,
-    /// Not written, unless the kernel takes its fast path over an existing table.
+    /// Not written, unless the kernel takes its fast path over a page table that is there.
     Old,
-    /// Written in an existing table and not written without one, or the reverse.
+    /// Written where a page table is there and not written where none is, or the reverse.
     Mixed,
 }
 
-/// Whether huge pages of 2 MiB can be had from hugetlb.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether hugetlb has huge pages of 2 MiB to give.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum HugetlbPool {
     /// At least one is free.
     Available,
@@ -37,20 +38,21 @@ pub enum HugetlbPool {
     Unsupported,
 }
 
-/// The facts. The default is a kernel that can do nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What this kernel was seen to do. The default is a kernel that can do nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct KernelBehaviour {
-    /// Features a userfaultfd may be opened with.
+    /// Features that a userfaultfd may be opened with.
     pub features: UffdFeatures,
-    /// What "written" means to `PAGEMAP_SCAN`; `None`: there is no `PAGEMAP_SCAN`.
+    /// What "written" means to `PAGEMAP_SCAN`; `None`: there is no `PAGEMAP_SCAN` (before 6.7).
     pub written: Option<WrittenMeaning>,
-    /// Arming anonymous memory that is not there installs markers, and the tables to hold them.
+    /// Arming anonymous memory that is not there installs markers, and page tables to hold them.
     pub anonymous_markers: bool,
     /// The same for shmem.
     pub shmem_markers: bool,
-    /// `PAGEMAP_SCAN` that arms written pages also arms a range without page tables.
+    /// A `PAGEMAP_SCAN` that arms written pages also arms a range without page tables.
     pub scan_arms_holes: bool,
-    /// `MADV_DONTNEED` of whole tables frees them (`CONFIG_PT_RECLAIM`).
+    /// `MADV_DONTNEED` of whole page tables frees them (`CONFIG_PT_RECLAIM`).
     pub dontneed_frees_tables: bool,
     /// Huge pages of hugetlb.
     pub hugetlb: HugetlbPool,
@@ -58,11 +60,15 @@ pub struct KernelBehaviour {
     pub soft_dirty: bool,
 }
 
-/// Tries everything; takes well under a millisecond and leaves nothing behind.
+/// Tries everything on scratch mappings; takes well under a millisecond and leaves nothing behind.
+///
+/// # Errors
+/// If no userfaultfd can be opened ([`Userfaultfd::open_user_mode_only`] says why), or there is not
+/// enough memory.
 pub fn self_test() -> Result<KernelBehaviour, UffdError> {
     let features = UffdFeatures::offered()?;
     let pagemap = match Pagemap::own() {
-        // Without /proc.
+        // There is no /proc.
         Err(error) if error.errno() == Some(Errno::NOENT) => {
             return Ok(KernelBehaviour {
                 features,
@@ -99,8 +105,9 @@ fn register(scratch: &ScratchMapping, features: UffdFeatures) -> Result<Userfaul
     Ok(fd)
 }
 
-/// Asks about a range without a table and about an empty pte beside a touched one. One further category keeps
-/// the kernel off its fast path, which reports every empty pte as written on all kernels.
+/// Asks about a range without a page table, and about an empty pte beside a touched one. A further
+/// category keeps the kernel off its fast path, which reports every empty pte as written on all
+/// kernels (fs/proc/task_mmu.c `pagemap_scan_pmd_entry`).
 fn written_meaning(pagemap: &Pagemap) -> Result<WrittenMeaning, UffdError> {
     let scratch = ScratchMapping::anonymous(2 * PMD_SIZE)?;
     let _registered = register(&scratch, UffdFeatures::WP_ASYNC)?;
@@ -147,12 +154,13 @@ fn scan_arms_holes(pagemap: &Pagemap) -> Result<bool, UffdError> {
     Ok(first_entry(pagemap, &scratch)?.armed())
 }
 
-/// Looks at `VmPTE` for the fate of 32 tables; other threads change it by less than half of that meanwhile.
+/// Tells from `VmPTE` what becomes of 32 page tables; other threads change it by less than half of
+/// that meanwhile.
 fn dontneed_frees_tables() -> Result<bool, UffdError> {
     const TABLES: u64 = 32;
-    /// `VmPTE` is one number for the whole process: one self-test at a time.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // `VmPTE` is one number for the whole process: one self-test at a time.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let scratch = ScratchMapping::anonymous(TABLES * PMD_SIZE)?;
     (0..TABLES).for_each(|table| scratch.write(table * PMD_SIZE / PAGE_SIZE));
     let before = page_table_bytes(std::process::id())?;
@@ -175,7 +183,7 @@ fn first_entry(pagemap: &Pagemap, scratch: &ScratchMapping) -> Result<PagemapEnt
     Ok(entries[0])
 }
 
-/// Reserves one huge page for a moment: mmap fails without a free one, and nothing is touched.
+/// Reserves one huge page for a moment: mmap(2) fails without a free one, and nothing is touched.
 fn hugetlb() -> HugetlbPool {
     let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
     let length = PMD_SIZE as usize;

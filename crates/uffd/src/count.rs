@@ -1,16 +1,17 @@
 //! How many pages of a VMA are armed and how many written, without disturbing who tracks it.
 //!
-//! The two add up to all pages of the range: what was never armed counts as written, as in the kernel. Nothing is
-//! armed, disarmed or populated by counting.
+//! The two add up to all pages of the range: what was never armed counts as written, as in the
+//! kernel. Counting arms, disarms and populates nothing.
 
 use std::ops::Range;
 
-use super::{
+use crate::{
     KernelBehaviour, PMD_SIZE, PageRegion, Pagemap, PagemapEntry, ScanQuery, UffdError,
     WrittenMeaning, pages_in,
 };
 
-/// Pages of 4 KiB, huge pages counted as their 4 KiB parts.
+/// How many pages of a range are armed and written, in pages of 4 KiB; a huge page counts as its
+/// parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageCount {
     /// Armed: the next write is noticed.
@@ -19,20 +20,21 @@ pub struct PageCount {
     pub written: u64,
 }
 
-/// How to count; the cheapest that is exact on this kernel.
+/// How to count: see [`CountMethod::choose`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountMethod {
-    /// `PAGEMAP_SCAN` for written pages, the kernel's fast path (0.5 ms/GiB of clean memory).
+    /// By `PAGEMAP_SCAN` for written pages, the kernel's fast path: 0.5 ms/GiB of clean memory.
     Written,
-    /// `PAGEMAP_SCAN` for armed pages, markers and all (10 ms/GiB).
+    /// By `PAGEMAP_SCAN` for armed pages, markers included: 10 ms/GiB.
     Armed,
-    /// Bit 57 of every pagemap entry (10 ms/GiB and 2 MiB copied): before 6.7.
+    /// By bit 57 of every pagemap entry, before 6.7: 10 ms/GiB, for which 2 MiB are copied.
     Entries,
 }
 
 impl CountMethod {
-    /// Chooses by what the kernel was seen to do. Written pages may only be asked for where an empty
-    /// range is reported as written, which hugetlb never is.
+    /// The cheapest method that is exact on this kernel. Written pages may be asked for only where
+    /// a range without pages is reported as written, which hugetlb never is.
+    #[must_use]
     pub fn choose(behaviour: &KernelBehaviour, hugetlb: bool) -> Self {
         match behaviour.written {
             None => Self::Entries,
@@ -42,7 +44,7 @@ impl CountMethod {
     }
 }
 
-/// What a step came to.
+/// What a step of a [`PageCounter`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountProgress {
     /// There is more to walk.
@@ -51,7 +53,8 @@ pub enum CountProgress {
     Done(PageCount),
 }
 
-/// A count that is made in steps, so that a huge VMA never holds up its caller for long.
+/// Counts in steps, so that a huge VMA never holds up its caller for long. Each holds the mmap lock
+/// of the process for reading.
 #[derive(Debug)]
 pub struct PageCounter {
     range: Range<u64>,
@@ -68,7 +71,8 @@ const REGIONS: usize = 512;
 const ENTRIES: usize = 4096;
 
 impl PageCounter {
-    /// Starts to count the pages of a page-aligned range inside one uffd-wp VMA.
+    /// Of a page-aligned range inside one VMA that is registered for write protection.
+    #[must_use]
     pub fn new(range: Range<u64>, method: CountMethod) -> Self {
         let mut counter = Self {
             range: 0..0,
@@ -82,13 +86,17 @@ impl PageCounter {
         counter
     }
 
-    /// Starts over on another range and keeps the buffers.
+    /// Starts over on another range, with the buffers that are there.
     pub fn restart(&mut self, range: Range<u64>, method: CountMethod) {
         (self.next, self.armed) = (range.start, 0);
         (self.range, self.method) = (range, method);
     }
 
-    /// Walks at most `budget` pages more, rounded up to 2 MiB (a huge page is not walked in parts).
+    /// Walks at most `budget` pages more, rounded up to 2 MiB: a huge page is not walked in parts.
+    ///
+    /// # Errors
+    /// [`UffdError::Gone`]: the process is gone. Otherwise as [`Pagemap::scan`] and
+    /// [`Pagemap::read`].
     pub fn step(&mut self, pagemap: &Pagemap, budget: u64) -> Result<CountProgress, UffdError> {
         let part = self.next..self.step_end(budget);
         self.armed += self.armed_in(pagemap, &part)?;
@@ -131,7 +139,7 @@ impl PageCounter {
     ) -> Result<u64, UffdError> {
         let mut pages = 0;
         pagemap.scan(part, query, &mut self.regions, |region| {
-            pages += pages_in(&(region.start..region.end));
+            pages += pages_in(&region.range());
         })?;
         Ok(pages)
     }
@@ -169,7 +177,8 @@ mod tests {
         }
     }
 
-    /// 4 tables: one never touched, one never armed, one armed as markers, one armed and half written.
+    /// Four page tables: one never touched, one never armed, one armed as markers, and one armed
+    /// and half written.
     #[test]
     fn every_exact_method_gives_the_same_numbers() {
         let behaviour = self_test().unwrap();

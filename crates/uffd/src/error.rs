@@ -3,33 +3,23 @@
 use std::{fmt, io};
 
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
-/// The process asked about is gone: it has ended, or executes another program and the address space that was opened is
-/// no more. Whoever watches processes that live their own lives expects this.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    thiserror::Error,
-    Serialize,
-    Deserialize,
-)]
+/// The process asked about is gone: it has ended, or executes another program, and the address
+/// space that was opened is no more.
+///
+/// Whoever watches processes that live their own lives expects this: see [`unless_gone`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[error("process {pid} does not exist (any more)")]
 pub struct ProcessGone {
     /// Its pid, which may be another process's by now.
     pub pid: u32,
 }
 
-/// An answer of the kernel that is not the one asked for.
+/// Why this crate has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UffdError {
-    /// The process is gone.
+    /// The process asked about is gone.
     #[error(transparent)]
     Gone(#[from] ProcessGone),
     /// A system call failed.
@@ -37,25 +27,25 @@ pub enum UffdError {
     System {
         /// The operation, such as `cannot read`.
         what: &'static str,
-        /// The file, range or process it was done on.
+        /// What it was done on: a file, a range, a process.
         on: String,
         /// The kernel's reason.
         source: io::Error,
     },
-    /// A `/proc` file holds something this program does not understand.
+    /// A file of `/proc` holds something that this crate does not understand.
     #[error(
         "cannot understand {on}: unexpected {text:?}; please report it with the kernel version"
     )]
     Format {
         /// The file.
         on: String,
-        /// The text that did not fit, at most 200 bytes, invalid UTF-8 replaced.
+        /// The text that did not fit: at most 200 bytes, invalid UTF-8 replaced.
         text: String,
     },
-    /// `PAGEMAP_SCAN` returned without walking a single page.
+    /// `PAGEMAP_SCAN` returned without having walked a single page.
     #[error("PAGEMAP_SCAN of {on} makes no progress at {at:#x}; align the range to its huge pages")]
     Stuck {
-        /// The range scanned.
+        /// The pagemap.
         on: String,
         /// The address at which the walk stays.
         at: u64,
@@ -63,7 +53,7 @@ pub enum UffdError {
 }
 
 impl UffdError {
-    /// A failed system call: `what` on `on`.
+    /// A failed system call, told as `what` `on`: such as "cannot read" "/proc/1/maps".
     pub fn system(what: &'static str, on: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::System {
             what,
@@ -73,7 +63,7 @@ impl UffdError {
     }
 
     /// Text that does not parse, shortened.
-    pub fn format(on: impl Into<String>, text: &[u8]) -> Self {
+    pub(crate) fn format(on: impl Into<String>, text: &[u8]) -> Self {
         let shown = &text[..text.len().min(200)];
         Self::Format {
             on: on.into(),
@@ -81,8 +71,8 @@ impl UffdError {
         }
     }
 
-    /// What a failed call on a file or the memory of process `pid` means: that the process is gone, or that the call
-    /// was refused.
+    /// What a failed call on a file or the memory of process `pid` means: the process is gone, or
+    /// the call was refused.
     pub(crate) fn of_process<E: Into<io::Error>>(
         pid: u32,
         what: &'static str,
@@ -113,21 +103,22 @@ impl UffdError {
     }
 }
 
-/// What a human can do about an errno; empty where the errno says it all.
+/// What to do about an errno; empty where the errno says it all.
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => {
-            " (run as root, or with CAP_SYS_PTRACE; for userfaultfd see /proc/sys/vm/unprivileged_userfaultfd)"
+            " (run as root, or with CAP_SYS_PTRACE; for userfaultfd see \
+             /proc/sys/vm/unprivileged_userfaultfd)"
         }
         io::ErrorKind::Unsupported => " (this kernel was built without it)",
         _ => "",
     }
 }
 
-/// `None` if the process is gone, for whom that is an answer like any other.
+/// `None` if the process is gone, for callers to whom that is an answer like any other.
 ///
 /// # Errors
-/// Any other.
+/// Those of `result`, without [`UffdError::Gone`].
 pub fn unless_gone<T>(result: Result<T, UffdError>) -> Result<Option<T>, UffdError> {
     match result {
         Err(UffdError::Gone(_)) => Ok(None),
@@ -135,7 +126,8 @@ pub fn unless_gone<T>(result: Result<T, UffdError>) -> Result<Option<T>, UffdErr
     }
 }
 
-/// Whether a `/proc/PID` file says that its process has ended: ENOENT when it is opened, ESRCH when it is read.
+/// Whether an errno says that the process of a `/proc/PID` file is gone: ENOENT if it is opened
+/// after the end, ESRCH if it is read after it.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

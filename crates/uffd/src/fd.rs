@@ -9,35 +9,44 @@ use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater};
 use rustix::mm::UserfaultfdFlags;
 
-use super::abi::{
-    API, API_VERSION, CONTINUE, COPY, COPY_WP, DONTWAKE, MOVE, NEW, REGISTER, UNREGISTER,
-    UffdioApi, UffdioCopy, UffdioRange, UffdioRangeMode, UffdioWriteprotect, WAKE, WP,
-    WRITEPROTECT, ZEROPAGE,
+use crate::abi::{
+    API, API_VERSION, COPY, COPY_WP, DONTWAKE, MOVE, NEW, REGISTER, UNREGISTER, UffdioApi,
+    UffdioCopy, UffdioRange, UffdioRangeMode, UffdioWriteprotect, WAKE, WP, WRITEPROTECT, ZEROPAGE,
 };
-use super::message::{MESSAGE_BYTES, UffdMessage};
-use super::{UffdError, UffdFeatures};
+use crate::message::{MESSAGE_BYTES, UffdMessage};
+use crate::{UffdError, UffdFeatures};
 
-/// What a registration asks for (`UFFDIO_REGISTER_MODE_*`).
+/// What a registration asks for (`UFFDIO_REGISTER_MODE_*` of ioctl_userfaultfd(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisterMode(u64);
 
 impl RegisterMode {
     /// Faults on pages that are not there.
     pub const MISSING: Self = Self(1);
-    /// Writes to armed pages.
+    /// Writes to armed pages (anonymous memory: 5.7; shmem and hugetlb: 5.19).
     pub const WP: Self = Self(2);
     /// Both.
     pub const MISSING_WP: Self = Self(3);
 }
 
-/// A userfaultfd, of this process or taken over from another one.
+/// A userfaultfd (userfaultfd(2)), of this process or taken over from another one.
+///
+/// It is non-blocking and belongs to the address space of the process that opened it. Closing it
+/// ends every registration and lets go whoever waits; kernels before 6.12 leave write-protect bits
+/// in the page tables then, which nobody looks at without a registration.
 #[derive(Debug)]
 pub struct Userfaultfd(OwnedFd);
 
 impl Userfaultfd {
-    /// Opens one for this process that also handles faults of the kernel, non-blocking.
+    /// Opens one for this process that also handles faults of the kernel, such as a read(2) into
+    /// an armed page.
     ///
-    /// Without the privilege for userfaultfd(2) it tries `/dev/userfaultfd`.
+    /// Takes CAP_SYS_PTRACE, `vm.unprivileged_userfaultfd=1`, or the right to open
+    /// `/dev/userfaultfd` (6.1), which is tried if userfaultfd(2) answers EPERM.
+    ///
+    /// # Errors
+    /// EPERM: none of these, or a seccomp filter that refuses. ENOSYS: the kernel has no
+    /// userfaultfd (`CONFIG_USERFAULTFD`).
     pub fn open() -> Result<Self, UffdError> {
         match open_with(UserfaultfdFlags::empty()) {
             Err(Errno::PERM) => Self::open_device(),
@@ -47,8 +56,13 @@ impl Userfaultfd {
         }
     }
 
-    /// Opens one that handles faults of user code only, which needs no privilege
-    /// (`UFFD_USER_MODE_ONLY`).
+    /// Opens one for this process that handles faults of user code only, which takes no privilege
+    /// (`UFFD_USER_MODE_ONLY`, 5.11). A fault of the kernel ends its system call with EFAULT then,
+    /// unless the kernel resolves it itself ([`UffdFeatures::WP_ASYNC`]).
+    ///
+    /// # Errors
+    /// EPERM: a seccomp filter refuses, as those of container runtimes do. ENOSYS: the kernel has
+    /// no userfaultfd.
     pub fn open_user_mode_only() -> Result<Self, UffdError> {
         open_with(UserfaultfdFlags::from_bits_retain(1))
             .map(Self)
@@ -66,18 +80,21 @@ impl Userfaultfd {
         Ok(Self(fd))
     }
 
-    /// Takes ownership of the number in a [`UffdMessage::Fork`].
+    /// Takes ownership of the descriptor in a [`UffdMessage::Fork`].
     ///
     /// # Safety
-    /// `fd` came from such a message of this process and nothing else owns it.
+    /// `fd` came from such a message to this process, and nothing else owns it.
     pub unsafe fn from_fork(fd: i32) -> Self {
         // SAFETY: the caller promises that it is open and ours alone.
         Self(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
-    /// Starts the protocol with `features`; returns those the kernel offers (`UFFDIO_API`).
+    /// Starts the protocol with `features`; returns those that the kernel offers (`UFFDIO_API`).
+    /// Once for each userfaultfd, before anything else is done with it.
     ///
-    /// A kernel that lacks one of them answers EINVAL: ask [`UffdFeatures::offered`] first.
+    /// # Errors
+    /// EINVAL: the kernel lacks one of them; ask [`UffdFeatures::offered`] first. EPERM:
+    /// [`UffdFeatures::EVENT_FORK`] without CAP_SYS_PTRACE.
     pub fn enable(&self, features: UffdFeatures) -> Result<UffdFeatures, UffdError> {
         let mut api = UffdioApi {
             api: API_VERSION,
@@ -91,32 +108,52 @@ impl Userfaultfd {
         Ok(UffdFeatures(api.features))
     }
 
-    /// Registers a page-aligned range; returns the bit mask of ioctls it allows.
-    pub fn register(&self, range: &Range<u64>, mode: RegisterMode) -> Result<u64, UffdError> {
+    /// Registers a page-aligned range (`UFFDIO_REGISTER`; fs/userfaultfd.c `userfaultfd_register`).
+    /// A part that is registered in this way already stays as it is.
+    ///
+    /// # Errors
+    /// EBUSY: part of it belongs to another userfaultfd. EINVAL: part of it is not mapped, or this
+    /// kernel cannot have a userfaultfd for memory of this kind. EPERM: a shared file that is not
+    /// open for writing, or sealed against it. ENOMEM: the address space is gone.
+    pub fn register(&self, range: &Range<u64>, mode: RegisterMode) -> Result<(), UffdError> {
         let mut arg = UffdioRangeMode {
             range: raw(range),
             mode: mode.0,
             answer: 0,
         };
         // SAFETY: UFFDIO_REGISTER reads and writes one uffdio_register; it changes no content.
-        unsafe { self.call::<REGISTER, _>(&mut arg) }
-            .map_err(|e| on("UFFDIO_REGISTER", range, e))?;
-        Ok(arg.answer)
+        unsafe { self.call::<REGISTER, _>(&mut arg) }.map_err(|e| on("UFFDIO_REGISTER", range, e))
     }
 
-    /// Ends the registration of a range, which disarms its pages.
+    /// Ends the registration of a range, which disarms its pages (`UFFDIO_UNREGISTER`). It wakes
+    /// who waits for a missing page there, but not who waits to write: see [`Self::wake`].
+    ///
+    /// Kernels before 6.12 let anybody unregister what belongs to another userfaultfd.
+    ///
+    /// # Errors
+    /// EINVAL: part of it is memory that no userfaultfd can have, or nothing is mapped. ENOMEM: the
+    /// address space is gone.
     pub fn unregister(&self, range: &Range<u64>) -> Result<(), UffdError> {
         // SAFETY: UFFDIO_UNREGISTER reads one uffdio_range; it changes no content.
         unsafe { self.call::<UNREGISTER, _>(&mut raw(range)) }
             .map_err(|e| on("UFFDIO_UNREGISTER", range, e))
     }
 
-    /// Arms every page of a range.
+    /// Arms every page of a registered range (`UFFDIO_WRITEPROTECT`, 5.7). Pages that are not there
+    /// get a marker where the kernel has them: shmem and hugetlb with
+    /// [`UffdFeatures::WP_HUGETLBFS_SHMEM`], anonymous memory with
+    /// [`UffdFeatures::WP_UNPOPULATED`].
+    ///
+    /// # Errors
+    /// ENOENT: part of it is not registered, or not mapped. ESRCH: the address space is gone.
     pub fn arm(&self, range: &Range<u64>) -> Result<(), UffdError> {
         self.write_protect(range, WP)
     }
 
-    /// Disarms a range and wakes who waits there: how a handler resolves a sync fault.
+    /// Disarms a range and wakes who waits there: how a handler answers a write to an armed page.
+    ///
+    /// # Errors
+    /// As [`Self::arm`].
     pub fn resolve(&self, range: &Range<u64>) -> Result<(), UffdError> {
         self.write_protect(range, 0)
     }
@@ -129,25 +166,33 @@ impl Userfaultfd {
             };
             // SAFETY: UFFDIO_WRITEPROTECT reads one uffdio_writeprotect; it changes no content.
             match unsafe { self.call::<WRITEPROTECT, _>(&mut arg) } {
-                // The address space is changing (fork, mremap): the kernel asks for a retry.
+                // The address space is changing (fork, mremap): the kernel asks to try again.
                 Err(Errno::AGAIN) => std::thread::yield_now(),
                 result => return result.map_err(|e| on("UFFDIO_WRITEPROTECT", range, e)),
             }
         }
     }
 
-    /// Wakes who waits in a range without changing it.
+    /// Wakes who waits in a range, without changing it (`UFFDIO_WAKE`).
+    ///
+    /// # Errors
+    /// EINVAL: the range is not aligned to pages.
     pub fn wake(&self, range: &Range<u64>) -> Result<(), UffdError> {
         // SAFETY: UFFDIO_WAKE reads one uffdio_range.
         unsafe { self.call::<WAKE, _>(&mut raw(range)) }.map_err(|e| on("UFFDIO_WAKE", range, e))
     }
 
-    /// Fills missing pages with a copy, armed if `armed`; returns the bytes copied, which are fewer
-    /// than asked for when the address space changed meanwhile.
+    /// Fills missing pages with a copy (`UFFDIO_COPY`), armed as they are mapped if `armed` (5.7);
+    /// returns how many bytes were copied, which are fewer than asked for if the address space
+    /// changed meanwhile.
     ///
     /// # Safety
-    /// If the fd is of this process, nothing may hold a reference into `range`; `source` points
-    /// to as many readable bytes.
+    /// `source` points to as many readable bytes as `range` has. If the userfaultfd is of this
+    /// process, nothing holds a reference into `range`.
+    ///
+    /// # Errors
+    /// EEXIST: a page is there already. ENOENT: the range is not registered, or not mapped. ESRCH:
+    /// the address space is gone.
     pub unsafe fn copy(
         &self,
         range: &Range<u64>,
@@ -156,23 +201,33 @@ impl Userfaultfd {
     ) -> Result<u64, UffdError> {
         let mode = if armed { COPY_WP } else { 0 };
         let mut arg = copy_arg(range, source as u64, mode);
-        // SAFETY: UFFDIO_COPY reads and writes one uffdio_copy; its memory is the caller's promise.
+        // SAFETY: UFFDIO_COPY reads and writes one uffdio_copy; the caller promises the memory.
         let result = unsafe { self.call::<COPY, _>(&mut arg) };
         partial(result, arg.done).map_err(|e| on("UFFDIO_COPY", range, e))
     }
 
-    /// Moves pages from `source`, which become missing there (`UFFDIO_MOVE`, 6.8); returns bytes.
+    /// Moves anonymous pages here from `source`, where they are missing then (`UFFDIO_MOVE`, 6.8);
+    /// returns how many bytes were moved.
     ///
     /// # Safety
-    /// If the fd is of this process, nothing may hold a reference into either range.
+    /// If the userfaultfd is of this process, nothing holds a reference into either range.
+    ///
+    /// # Errors
+    /// EINVAL: the kernel has no such ioctl, or cannot move memory of this kind. EBUSY: a page at
+    /// `source` is shared or pinned. EEXIST and ENOENT: as [`Self::copy`]. ENOENT also: nothing is
+    /// at `source`. ESRCH: the address space is gone.
     pub unsafe fn move_pages(&self, range: &Range<u64>, source: u64) -> Result<u64, UffdError> {
         let mut arg = copy_arg(range, source, 0);
-        // SAFETY: UFFDIO_MOVE reads and writes one uffdio_move; its memory is the caller's promise.
+        // SAFETY: UFFDIO_MOVE reads and writes one uffdio_move; the caller promises the memory.
         let result = unsafe { self.call::<MOVE, _>(&mut arg) };
         partial(result, arg.done).map_err(|e| on("UFFDIO_MOVE", range, e))
     }
 
-    /// Maps the zero page where pages are missing; returns bytes. `wake` who waits for them, or not.
+    /// Maps the zero page where pages are missing (`UFFDIO_ZEROPAGE`), and wakes who waits for them
+    /// if `wake`; returns how many bytes were mapped. Not for hugetlb.
+    ///
+    /// # Errors
+    /// As [`Self::copy`]. EINVAL: hugetlb.
     pub fn zeropage(&self, range: &Range<u64>, wake: bool) -> Result<u64, UffdError> {
         let mode = if wake { 0 } else { DONTWAKE };
         let mut arg = UffdioRangeMode {
@@ -180,24 +235,16 @@ impl Userfaultfd {
             mode,
             answer: 0,
         };
-        // SAFETY: UFFDIO_ZEROPAGE reads and writes one uffdio_zeropage; a missing page reads zero anyway.
+        // SAFETY: UFFDIO_ZEROPAGE reads and writes one uffdio_zeropage; nothing can have seen
+        // anything but zeroes in a page that is missing.
         let result = unsafe { self.call::<ZEROPAGE, _>(&mut arg) };
         partial(result, arg.answer as i64).map_err(|e| on("UFFDIO_ZEROPAGE", range, e))
     }
 
-    /// Maps pages that are in the page cache already (`UFFDIO_CONTINUE`); returns bytes.
-    pub fn resume(&self, range: &Range<u64>) -> Result<u64, UffdError> {
-        let mut arg = UffdioRangeMode {
-            range: raw(range),
-            mode: 0,
-            answer: 0,
-        };
-        // SAFETY: UFFDIO_CONTINUE reads and writes one uffdio_continue; it changes no content.
-        let result = unsafe { self.call::<CONTINUE, _>(&mut arg) };
-        partial(result, arg.answer as i64).map_err(|e| on("UFFDIO_CONTINUE", range, e))
-    }
-
-    /// Appends the queued messages, at most 16 a call; none when there are none.
+    /// Appends the messages that are queued, at most 16; none if there is none. poll(2) for more.
+    ///
+    /// # Errors
+    /// EINVAL: [`Self::enable`] has not been called yet.
     pub fn read_messages(&self, messages: &mut Vec<UffdMessage>) -> Result<(), UffdError> {
         let mut buffer = [[0; MESSAGE_BYTES]; 16];
         let length = match rustix::io::read(&self.0, buffer.as_flattened_mut()) {
@@ -221,7 +268,10 @@ impl Userfaultfd {
 }
 
 impl UffdFeatures {
-    /// Those this kernel offers, asked on a userfaultfd that is thrown away.
+    /// Those that this kernel offers, asked on a userfaultfd that is thrown away.
+    ///
+    /// # Errors
+    /// If none can be opened: see [`Userfaultfd::open_user_mode_only`].
     pub fn offered() -> Result<Self, UffdError> {
         let fd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
         fd.enable(Self::default())
@@ -235,7 +285,7 @@ impl AsFd for Userfaultfd {
 }
 
 impl From<OwnedFd> for Userfaultfd {
-    /// For one duplicated from another process with pidfd_getfd(2).
+    /// One that was duplicated from another process, by pidfd_getfd(2) or over a socket.
     fn from(fd: OwnedFd) -> Self {
         Self(fd)
     }
@@ -265,7 +315,7 @@ fn copy_arg(range: &Range<u64>, src: u64, mode: u64) -> UffdioCopy {
     }
 }
 
-/// An ioctl that stopped early answers EAGAIN and says how far it came.
+/// An ioctl that stops early answers EAGAIN and says how far it came.
 fn partial(result: Result<(), Errno>, done: i64) -> Result<u64, Errno> {
     match result {
         Ok(()) => Ok(done.unsigned_abs()),

@@ -1,48 +1,30 @@
-//! What `/proc/PID/fdinfo/N` tells about a userfaultfd (fs/userfaultfd.c `userfaultfd_show_fdinfo`).
+//! What `/proc/PID/fdinfo/N` tells about a userfaultfd (fs/userfaultfd.c
+//! `userfaultfd_show_fdinfo`).
 
 use std::fs;
 
-use super::error::is_gone;
-use super::{UffdError, UffdFeatures};
+use crate::error::is_gone;
+use crate::{UffdError, UffdFeatures};
 
-/// State of a userfaultfd, read from outside.
+/// A userfaultfd that a process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UffdFdInfo {
-    /// Faults queued and not yet read by the handler.
-    pub pending: u64,
-    /// Faults queued, read or not, whose threads wait.
-    pub total: u64,
-    /// The features it was opened with.
+pub struct HeldUffd {
+    /// Its number in that process.
+    pub number: i32,
+    /// The features that it was opened with.
     pub features: UffdFeatures,
 }
 
-impl UffdFdInfo {
-    /// Parses the file; `None` if it is not that of a userfaultfd.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let decimal = |key| std::str::from_utf8(field(text, key)?).ok()?.parse().ok();
-        let mut api = field(text, b"API:")?.splitn(3, |&byte| byte == b':');
-        let (_version, features) = (api.next()?, std::str::from_utf8(api.next()?).ok()?);
-        Some(Self {
-            pending: decimal(b"pending:")?,
-            total: decimal(b"total:")?,
-            features: UffdFeatures(u64::from_str_radix(features, 16).ok()?),
-        })
-    }
-}
-
-fn field<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
-    text.split(|&byte| byte == b'\n')
-        .find_map(|line| Some(line.strip_prefix(key)?.trim_ascii()))
-}
-
-/// Every userfaultfd a process holds, by its number there. A tracker may hold that of another process, so a
-/// process with uffd-wp VMAs can have none.
-pub fn userfaultfds(pid: u32) -> Result<Vec<(i32, UffdFdInfo)>, UffdError> {
+/// Every userfaultfd that a process holds (`/proc/PID/fd`, `/proc/PID/fdinfo`). A tracker may hold
+/// that of another process, so a process whose memory is registered can hold none.
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone. EACCES or EPERM: it may not be traced.
+pub fn userfaultfds(pid: u32) -> Result<Vec<HeldUffd>, UffdError> {
     let directory = format!("/proc/{pid}/fd");
     let list = || UffdError::of_process(pid, "cannot list", &directory);
-    let entries = fs::read_dir(&directory).map_err(list())?;
-    let mut found = Vec::new();
-    for entry in entries {
+    let mut held = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(list())? {
         let entry = entry.map_err(list())?;
         // A descriptor that is closed meanwhile is none; one that may not be read may be one.
         let target = match fs::read_link(entry.path()) {
@@ -54,11 +36,8 @@ pub fn userfaultfds(pid: u32) -> Result<Vec<(i32, UffdFdInfo)>, UffdError> {
         if target.as_os_str() != "anon_inode:[userfaultfd]" {
             continue;
         }
-        let Some(number) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
+        let name = entry.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         let path = format!("/proc/{pid}/fdinfo/{number}");
@@ -66,10 +45,20 @@ pub fn userfaultfds(pid: u32) -> Result<Vec<(i32, UffdFdInfo)>, UffdError> {
             Err(error) if is_gone(&error) => continue,
             text => text.map_err(|e| UffdError::system("cannot read", &path, e))?,
         };
-        let info = UffdFdInfo::parse(&text).ok_or_else(|| UffdError::format(&path, &text))?;
-        found.push((number, info));
+        let features = parse(&text).ok_or_else(|| UffdError::format(&path, &text))?;
+        held.push(HeldUffd { number, features });
     }
-    Ok(found)
+    Ok(held)
+}
+
+/// The features in the file; `None` if it is not that of a userfaultfd.
+fn parse(text: &[u8]) -> Option<UffdFeatures> {
+    let mut lines = text.split(|&byte| byte == b'\n');
+    let api = lines.find_map(|line| line.strip_prefix(b"API:"))?;
+    // Version, features, ioctls.
+    let features = api.trim_ascii().splitn(3, |&byte| byte == b':').nth(1)?;
+    let features = std::str::from_utf8(features).ok()?;
+    u64::from_str_radix(features, 16).ok().map(UffdFeatures)
 }
 
 #[cfg(test)]
@@ -86,15 +75,13 @@ mod tests {
 
     #[test]
     fn captured() {
-        let info = UffdFdInfo::parse(CAPTURED).unwrap();
-        assert_eq!((info.pending, info.total), (1, 3));
-        assert!(info.features.is_async());
+        assert_eq!(parse(CAPTURED), Some(UffdFeatures(0x8000_a000)));
     }
 
     #[test]
     fn another_kind_of_file() {
-        assert_eq!(UffdFdInfo::parse(b"pos:\t0\nflags:\t02\n"), None);
-        assert_eq!(UffdFdInfo::parse(b""), None);
+        assert_eq!(parse(b"pos:\t0\nflags:\t02\n"), None);
+        assert_eq!(parse(b""), None);
     }
 
     #[test]
@@ -103,8 +90,8 @@ mod tests {
         fd.enable(UffdFeatures::EVENT_REMAP).unwrap();
         let number = fd.as_fd().as_raw_fd();
         let all = userfaultfds(std::process::id()).unwrap();
-        let (_, info) = all.iter().find(|(n, _)| *n == number).unwrap();
-        assert!(info.features.contains(UffdFeatures::EVENT_REMAP) && !info.features.is_async());
+        let ours = all.iter().find(|held| held.number == number).unwrap();
+        assert!(ours.features.contains(UffdFeatures::EVENT_REMAP) && !ours.features.is_async());
     }
 
     #[test]
@@ -115,7 +102,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_parse_or_not(text: Vec<u8>) {
-            let _ = UffdFdInfo::parse(&text);
+            let _ = parse(&text);
         }
     }
 }

@@ -3,32 +3,34 @@
 use std::fmt;
 use std::ops::{BitAnd, BitOr};
 
-use serde::{Deserialize, Serialize};
-
-/// A set of features. Bits without a name here are kept and shown, never refused.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A set of features, as its bits. Bits without a name here are kept and shown, never refused.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct UffdFeatures(pub u64);
 
 impl UffdFeatures {
-    /// Tells the handler of each fork; the child's copy stays registered.
+    /// The handler is told of each fork, and the child's memory stays registered (4.11).
     pub const EVENT_FORK: Self = Self(1 << 1);
-    /// Tells the handler of each mremap; the moved range stays registered.
+    /// The handler is told of each mremap, and the moved range stays registered (4.11).
     pub const EVENT_REMAP: Self = Self(1 << 2);
-    /// Write-protection of hugetlb and shmem, with pte markers (5.19).
+    /// Write protection of hugetlb and shmem, with markers for pages that are not there (5.19).
     pub const WP_HUGETLBFS_SHMEM: Self = Self(1 << 12);
     /// Markers for anonymous pages that are not there (6.4).
     pub const WP_UNPOPULATED: Self = Self(1 << 13);
-    /// The kernel resolves write-protect faults itself (6.7); implies `WP_UNPOPULATED`.
+    /// The kernel resolves write-protect faults itself: nobody waits and no handler is told (6.7).
+    /// Implies `WP_UNPOPULATED`.
     pub const WP_ASYNC: Self = Self(1 << 15);
     /// `UFFDIO_MOVE` (6.8).
     pub const MOVE: Self = Self(1 << 16);
 
-    /// Whether every bit of `other` is in this set.
+    /// Whether every feature of `other` is in this set.
+    #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether the kernel resolves the write-protect faults itself.
+    /// Whether the kernel resolves write-protect faults itself ([`Self::WP_ASYNC`]).
+    #[must_use]
     pub const fn is_async(self) -> bool {
         self.contains(Self::WP_ASYNC)
     }
@@ -48,7 +50,7 @@ impl BitAnd for UffdFeatures {
     }
 }
 
-/// Names of the bits, in their order. Bit 31 is the kernel's own `UFFD_FEATURE_INITIALIZED`.
+/// Names of the bits, in their order. Bit 31 is the kernel's own: `UFFD_FEATURE_INITIALIZED`.
 const NAMES: &[(u32, &str)] = &[
     (0, "PAGEFAULT_FLAG_WP"),
     (1, "EVENT_FORK"),
@@ -70,6 +72,7 @@ const NAMES: &[(u32, &str)] = &[
     (31, "INITIALIZED"),
 ];
 
+/// `WP_UNPOPULATED|WP_ASYNC`, with bits that have no name as a number.
 impl fmt::Display for UffdFeatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = NAMES.iter().filter(|(bit, _)| self.0 & (1 << bit) != 0);

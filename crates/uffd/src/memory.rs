@@ -1,18 +1,19 @@
-//! The memory of a process, read from outside with process_vm_readv(2).
-//!
-//! A read is an access like any other: a page that is not there is faulted in.
+//! The memory of a process, read from outside by process_vm_readv(2).
 
 use std::io;
 use std::ops::Range;
 
 use rustix::io::Errno;
 
-use super::{PAGE_SIZE, UffdError};
+use crate::{PAGE_SIZE, UffdError};
 
-/// How many pieces one call takes (`UIO_MAXIOV`).
+/// How many pieces a call takes (`UIO_MAXIOV`).
 const PIECES: usize = 1024;
 
-/// The memory of a process, by its pid. Needs ptrace access to it.
+/// The memory of a process (process_vm_readv(2)), which must be one that may be traced.
+///
+/// A read is an access like any other: a page that is not there is faulted in. The pid is all that
+/// is kept: it may mean another process by the next call.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessMemory {
     pid: u32,
@@ -20,17 +21,26 @@ pub struct ProcessMemory {
 
 impl ProcessMemory {
     /// That of a process, our own included.
+    #[must_use]
     pub const fn of(pid: u32) -> Self {
         Self { pid }
     }
 
-    /// Reads from `address` on and returns how many bytes came before the first page that cannot be read.
+    /// Reads from `address` on; returns how many bytes came before the first page that cannot be
+    /// read.
+    ///
+    /// # Errors
+    /// [`UffdError::Gone`]: the process is gone. EPERM: it may not be traced.
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<usize, UffdError> {
         let remote = [piece(address, buffer.len())];
         self.call(buffer, &remote)
     }
 
-    /// Reads one byte of every page, which maps pages that are not there; returns how many cannot be read.
+    /// Reads a byte of every page of a range, which maps those that are not there; returns how many
+    /// pages cannot be read.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
     pub fn populate(&self, range: &Range<u64>) -> Result<u64, UffdError> {
         let mut bytes = [0; PIECES];
         let (mut at, mut unreadable) = (range.start, 0);
@@ -38,7 +48,7 @@ impl ProcessMemory {
             let pages = super::pages_in(&(at..range.end)).min(PIECES as u64);
             let remote: Vec<_> = (0..pages).map(|n| piece(at + n * PAGE_SIZE, 1)).collect();
             let read = self.call(&mut bytes[..remote.len()], &remote)?;
-            // A short count ends at the page that failed, which is passed over.
+            // A short count ends at a page that cannot be read: pass over it.
             let failed = u64::from((read as u64) < pages);
             unreadable += failed;
             at += (read as u64 + failed) * PAGE_SIZE;
@@ -52,7 +62,8 @@ impl ProcessMemory {
             iov_len: buffer.len(),
         };
         let (pid, pieces) = (self.pid as libc::pid_t, remote.len() as libc::c_ulong);
-        // SAFETY: the kernel writes to `buffer`, which is ours, at most its length; the remote addresses it checks.
+        // SAFETY: the kernel writes at most its length to `buffer`, which is borrowed for that, and
+        // checks the remote addresses.
         let read =
             unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), pieces, 0) };
         let Ok(read) = usize::try_from(read) else {

@@ -1,26 +1,28 @@
-//! Messages a userfaultfd queues for its handler (`struct uffd_msg`).
+//! Messages that a userfaultfd queues for its handler (`struct uffd_msg` of linux/userfaultfd.h).
 
-/// Size of one message in bytes.
-pub const MESSAGE_BYTES: usize = 32;
+/// Bytes of a message.
+pub(crate) const MESSAGE_BYTES: usize = 32;
 
-/// One message.
+/// A message to the handler of a userfaultfd (userfaultfd(2), "Reading from the userfaultfd
+/// object").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UffdMessage {
-    /// A thread waits for a page; `address` is rounded down to its page unless `EXACT_ADDRESS`.
+    /// A thread waits for a page.
     Fault {
-        /// Address of the access.
+        /// Address of the access, rounded down to its page unless `EXACT_ADDRESS` was asked for.
         address: u64,
-        /// `UFFD_PAGEFAULT_FLAG_WP`: the page is write-protected.
+        /// The page is armed, and was written to (`UFFD_PAGEFAULT_FLAG_WP`).
         write_protect: bool,
-        /// `UFFD_PAGEFAULT_FLAG_WRITE`: the access is a write.
+        /// The access is a write (`UFFD_PAGEFAULT_FLAG_WRITE`).
         write: bool,
     },
-    /// A child was forked; `fd` is the number of its own userfaultfd in this process.
+    /// A child was forked, and has a userfaultfd of its own.
     Fork {
-        /// A descriptor that the reader of the message now owns.
+        /// That one, which the reader of the message owns now: see
+        /// [`Userfaultfd::from_fork`](crate::Userfaultfd::from_fork).
         fd: i32,
     },
-    /// A range was moved by mremap.
+    /// A range was moved by mremap(2).
     Remap {
         /// Where it was.
         from: u64,
@@ -38,7 +40,7 @@ pub enum UffdMessage {
         /// Unmapped, not only emptied.
         unmapped: bool,
     },
-    /// An event of a newer kernel.
+    /// An event that this crate does not know.
     Unknown {
         /// Its number.
         event: u8,
@@ -46,9 +48,9 @@ pub enum UffdMessage {
 }
 
 impl UffdMessage {
-    /// Reads one message as the kernel wrote it.
-    pub fn parse(bytes: &[u8; MESSAGE_BYTES]) -> Self {
-        // Every argument starts at byte 8 and is made of little-endian 64-bit words.
+    /// From the bytes of the kernel.
+    pub(crate) fn parse(bytes: &[u8; MESSAGE_BYTES]) -> Self {
+        // The arguments of every event are words of 64 bits from byte 8 on, in native order.
         let [first, second, third] = [8, 16, 24].map(|at| word(bytes, at));
         match bytes[0] {
             0x12 => Self::Fault {

@@ -1,44 +1,51 @@
-//! `/proc/PID/pagemap`: one 64-bit entry per 4 KiB page (Documentation/admin-guide/mm/pagemap.rst).
+//! `/proc/PID/pagemap`: an entry of 64 bits for each page of 4 KiB
+//! (Documentation/admin-guide/mm/pagemap.rst).
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{PAGE_SIZE, ProcessGone, UffdError, pages_in};
+use crate::{PAGE_SIZE, ProcessGone, UffdError, pages_in};
 
-/// One entry.
+/// What pagemap says about a page of 4 KiB (Documentation/admin-guide/mm/pagemap.rst), as its bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct PagemapEntry(pub u64);
 
-/// `PTE_MARKER_UFFD_WP`, kept in the offset of a marker's swap entry.
+/// `PTE_MARKER_UFFD_WP`, which stands in the offset of a marker's swap entry.
 const MARKER_UFFD_WP: u64 = 1;
 
 impl PagemapEntry {
-    /// The soft-dirty bit; always clear without `CONFIG_MEM_SOFT_DIRTY`.
+    /// Written since the soft-dirty bits were cleared; never without `CONFIG_MEM_SOFT_DIRTY`.
+    #[must_use]
     pub const fn soft_dirty(self) -> bool {
         self.bit(55)
     }
 
-    /// Armed: the uffd-wp bit of a page, of a swap entry, or a marker.
+    /// Armed: a page or a swap entry with the uffd-wp bit, or a marker (shown since 5.13).
+    #[must_use]
     pub const fn armed(self) -> bool {
         self.bit(57)
     }
 
     /// In swap, migrating, or a marker.
+    #[must_use]
     pub const fn swapped(self) -> bool {
         self.bit(62)
     }
 
     /// Mapped.
+    #[must_use]
     pub const fn present(self) -> bool {
         self.bit(63)
     }
 
-    /// A uffd-wp marker. Needs CAP_SYS_ADMIN: without it the kernel shows no swap type and this is
-    /// false. The type is the last one (31), or 30 on kernels that have `SWP_SWAPIN_ERROR` (6.1); a
-    /// swap file never has either. Markers of hugetlb pages are shown as `armed` only.
+    /// A marker: armed, with no page there. Takes CAP_SYS_ADMIN: without, the kernel hides the swap
+    /// type, and this is false. The type is the last one (31), or 30 on kernels that have
+    /// `SWP_SWAPIN_ERROR` (6.1); no swap file has either. A marker of hugetlb is shown as armed
+    /// only.
+    #[must_use]
     pub const fn is_marker(self) -> bool {
         let swap_type = self.0 & 0x1f;
         let offset = (self.0 >> 5) & ((1 << 50) - 1);
@@ -50,7 +57,7 @@ impl PagemapEntry {
     }
 }
 
-/// The open pagemap of a process.
+/// The open pagemap of a process: of the address space that the process had when it was opened.
 #[derive(Debug)]
 pub struct Pagemap {
     fd: OwnedFd,
@@ -59,7 +66,10 @@ pub struct Pagemap {
 }
 
 impl Pagemap {
-    /// Opens that of a process (needs ptrace access to it).
+    /// Opens that of a process.
+    ///
+    /// # Errors
+    /// [`UffdError::Gone`]: there is no such process. EACCES or EPERM: it may not be traced.
     pub fn open(pid: u32) -> Result<Self, UffdError> {
         let path = format!("/proc/{pid}/pagemap");
         let fd = open(&path).map_err(UffdError::of_process(pid, "cannot open", &path))?;
@@ -67,6 +77,9 @@ impl Pagemap {
     }
 
     /// Opens our own.
+    ///
+    /// # Errors
+    /// ENOENT: `/proc` is not mounted.
     pub fn own() -> Result<Self, UffdError> {
         let path = "/proc/self/pagemap".to_owned();
         let fd = open(&path).map_err(|e| UffdError::system("cannot open", &path, e))?;
@@ -74,18 +87,21 @@ impl Pagemap {
         Ok(Self { fd, pid, path })
     }
 
-    /// The process.
-    pub const fn pid(&self) -> u32 {
+    /// The process that it was opened of.
+    pub(crate) const fn pid(&self) -> u32 {
         self.pid
     }
 
     /// The file's name, for messages.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
     /// Reads the entries of a range from its first page on, as many as fit into `entries`; returns
-    /// how many. A range outside of the address space reads as if that were gone.
+    /// how many there were (fs/proc/task_mmu.c `pagemap_read`).
+    ///
+    /// # Errors
+    /// [`UffdError::Gone`]: the address space has no user any more, or does not reach to the range.
     pub fn read(
         &self,
         range: &Range<u64>,
@@ -104,7 +120,7 @@ impl Pagemap {
             }
         };
         let length = result.map_err(UffdError::of_process(self.pid, "cannot read", &self.path))?;
-        // The kernel reads as empty once the last user of the address space is gone.
+        // The file is empty once the last user of the address space is gone.
         if length == 0 {
             return Err(ProcessGone { pid: self.pid }.into());
         }

@@ -2,41 +2,39 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 /// The inode of the initial user namespace (`PROC_USER_INIT_INO`), the same on every machine.
 const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
 
-/// A capability (capabilities(7)) that observing memory or tracing the kernel can need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+/// A capability (capabilities(7)) that it can take to observe memory or to trace the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Capability {
     /// `CAP_BPF`
-    #[serde(rename = "CAP_BPF")]
+    #[cfg_attr(feature = "serde", serde(rename = "CAP_BPF"))]
     Bpf,
     /// `CAP_PERFMON`
-    #[serde(rename = "CAP_PERFMON")]
+    #[cfg_attr(feature = "serde", serde(rename = "CAP_PERFMON"))]
     Perfmon,
     /// `CAP_SYS_ADMIN`
-    #[serde(rename = "CAP_SYS_ADMIN")]
+    #[cfg_attr(feature = "serde", serde(rename = "CAP_SYS_ADMIN"))]
     SysAdmin,
     /// `CAP_SYS_PTRACE`
-    #[serde(rename = "CAP_SYS_PTRACE")]
+    #[cfg_attr(feature = "serde", serde(rename = "CAP_SYS_PTRACE"))]
     SysPtrace,
     /// `CAP_SYSLOG`
-    #[serde(rename = "CAP_SYSLOG")]
+    #[cfg_attr(feature = "serde", serde(rename = "CAP_SYSLOG"))]
     Syslog,
     /// `CAP_SYS_RESOURCE`
-    #[serde(rename = "CAP_SYS_RESOURCE")]
+    #[cfg_attr(feature = "serde", serde(rename = "CAP_SYS_RESOURCE"))]
     SysResource,
     /// `CAP_DAC_READ_SEARCH`
-    #[serde(rename = "CAP_DAC_READ_SEARCH")]
+    #[cfg_attr(feature = "serde", serde(rename = "CAP_DAC_READ_SEARCH"))]
     DacReadSearch,
 }
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    const ALL: [Self; 7] = [
         Self::Bpf,
         Self::Perfmon,
         Self::SysAdmin,
@@ -46,7 +44,7 @@ impl Capability {
         Self::DacReadSearch,
     ];
 
-    /// Its name, as setcap(8), systemd and container runtimes take it.
+    /// Its name, as setcap(8), systemd and container runtimes have it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -60,9 +58,8 @@ impl Capability {
         }
     }
 
-    /// Its bit in the masks of `/proc/PID/status` (`include/uapi/linux/capability.h`).
-    #[must_use]
-    pub fn bit(self) -> u32 {
+    /// Its bit in the masks of `/proc/PID/status` (linux/capability.h).
+    const fn bit(self) -> u32 {
         match self {
             Self::DacReadSearch => 2,
             Self::SysPtrace => 19,
@@ -75,22 +72,22 @@ impl Capability {
     }
 }
 
-/// Which user namespace this process is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Which user namespace this process is in (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum UserNamespace {
-    /// The machine's own: capabilities are what they say.
+    /// The machine's own: capabilities mean what they say.
     Initial,
-    /// Another: capabilities hold inside it only, and the kernel refuses BPF and tracing.
+    /// Another one: capabilities hold inside it only, and the kernel refuses BPF and tracing.
     Nested,
     /// `/proc/self/ns/user` could not be read.
     Unknown,
 }
 
 impl UserNamespace {
-    /// From the text that the link `/proc/self/ns/user` holds.
-    #[must_use]
-    pub fn from_link(link: Option<&str>) -> Self {
+    /// From the text of the link `/proc/self/ns/user`.
+    fn from_link(link: Option<&str>) -> Self {
         match link {
             Some(INITIAL_USER_NAMESPACE) => Self::Initial,
             Some(_) => Self::Nested,
@@ -99,17 +96,18 @@ impl UserNamespace {
     }
 }
 
-/// What this process may do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a process may do, as far as that decides what it may observe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Privilege {
-    /// The effective user id; `None` if `/proc/self/status` could not be read.
+    /// Its effective user id; `None` if its status could not be read.
     pub euid: Option<u32>,
-    /// Each capability and whether it is in the effective set.
+    /// Whether each capability is in its effective set.
     pub capabilities: BTreeMap<Capability, bool>,
-    /// Which user namespace the capabilities are worth something in.
+    /// The user namespace that the capabilities hold in.
     pub user_namespace: UserNamespace,
     /// Whether a seccomp filter is in force, which may refuse bpf(2) and userfaultfd(2) whatever
-    /// the capabilities: container runtimes' default ones do.
+    /// the capabilities: those of container runtimes do, unless told otherwise.
     pub seccomp_filter: bool,
 }
 

@@ -2,34 +2,37 @@
 
 use std::fs;
 
-use super::smaps::parse_kb;
-use super::{ProcessGone, UffdError};
+use crate::smaps::parse_kb;
+use crate::{ProcessGone, UffdError};
 
-/// The part of `/proc/PID/stat` that tells one life of a pid from the next.
+/// What `/proc/PID/stat` tells about who a process is: a pid is used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
-    /// `comm`: at most 15 bytes, any but NUL, not always UTF-8.
+    /// Name of its first thread: at most 15 bytes, any but NUL, not always UTF-8.
     pub comm: Vec<u8>,
-    /// Parent's pid.
+    /// Its parent's pid.
     pub parent: u32,
-    /// Start after boot in clock ticks; a pid with another start is another process.
+    /// When it was started, in clock ticks after boot: with another start it is another process.
     pub start_time: u64,
 }
 
-/// Reads `/proc/PID/stat`.
+/// Reads `/proc/PID/stat` (proc_pid_stat(5)).
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone. Otherwise the file cannot be read or understood.
 pub fn stat(pid: u32) -> Result<ProcessStat, UffdError> {
     read_parsed(pid, "stat", parse_stat)
 }
 
-/// Parses `/proc/PID/stat`. The name ends at the last parenthesis: it may contain some itself.
-pub fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
+/// The name ends at the last parenthesis: it may contain some itself.
+fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     let open = text.iter().position(|&byte| byte == b'(')?;
     let close = text.iter().rposition(|&byte| byte == b')')?;
     let comm = text.get(open + 1..close)?.to_vec();
     let mut fields = std::str::from_utf8(text.get(close + 1..)?)
         .ok()?
         .split_ascii_whitespace();
-    // Fields are counted from 1 in proc(5); the state after the name is field 3.
+    // proc_pid_stat(5) counts fields from 1; the state, after the name, is field 3.
     let parent = fields.nth(4 - 3)?.parse().ok()?;
     let start_time = fields.nth(22 - 5)?.parse().ok()?;
     // A number that ends the text may be cut off.
@@ -41,44 +44,62 @@ pub fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     })
 }
 
-/// Bytes of page tables (`VmPTE`: pte, PMD and PUD tables). `None`: a kernel thread, which has none.
+/// Bytes of its page tables of all levels (`VmPTE` of proc_pid_status(5)). `None`: a kernel thread,
+/// which has none.
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone. Otherwise the file cannot be read.
 pub fn page_table_bytes(pid: u32) -> Result<Option<u64>, UffdError> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read(&path).map_err(UffdError::of_process(pid, "cannot read", &path))?;
     Ok(parse_status_kb(&text, b"VmPTE"))
 }
 
-/// Clears the soft-dirty bits of all pages of a process (`/proc/PID/clear_refs`). On a kernel without
-/// `CONFIG_MEM_SOFT_DIRTY` it succeeds and does nothing: see [`super::Behaviour::soft_dirty`].
+/// Clears the soft-dirty bits of all pages of a process (`/proc/PID/clear_refs`; fs/proc/task_mmu.c
+/// `clear_refs_write`). On a kernel without `CONFIG_MEM_SOFT_DIRTY` it succeeds and does nothing:
+/// see [`KernelBehaviour::soft_dirty`](crate::KernelBehaviour::soft_dirty).
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone. EACCES or EPERM: it may not be traced.
 pub fn clear_soft_dirty(pid: u32) -> Result<(), UffdError> {
     let path = format!("/proc/{pid}/clear_refs");
     fs::write(&path, "4").map_err(UffdError::of_process(pid, "cannot write", &path))
 }
 
 /// A field of `/proc/PID/status` that is in kB, in bytes.
-pub fn parse_status_kb(text: &[u8], key: &[u8]) -> Option<u64> {
+fn parse_status_kb(text: &[u8], key: &[u8]) -> Option<u64> {
     let mut lines = text.split(|&byte| byte == b'\n');
     lines.find_map(|line| parse_kb(line.strip_prefix(key)?.strip_prefix(b":")?))
 }
 
-/// Name of the group leader (`/proc/PID/comm`), any bytes but NUL.
+/// Name of its first thread (`/proc/PID/comm`): any bytes but NUL.
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone. Otherwise the file cannot be read.
 pub fn comm(pid: u32) -> Result<Vec<u8>, UffdError> {
     read_parsed(pid, "comm", |text| Some(text.strip_suffix(b"\n")?.to_vec()))
 }
 
-/// The processes of a name, by pid.
+/// The processes of a name, in order of their pids.
+///
+/// # Errors
+/// If `/proc` cannot be listed.
 pub fn pids_of(name: &[u8]) -> Result<Vec<u32>, UffdError> {
     let entries =
         fs::read_dir("/proc").map_err(|e| UffdError::system("cannot list", "/proc", e))?;
     let pid = |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     let mut pids: Vec<u32> = entries.filter_map(pid).collect();
-    // One that ends meanwhile, or that we may not look at, has no name.
+    // One that ends meanwhile, or that may not be looked at, has no name.
     pids.retain(|pid| matches!(comm(*pid), Ok(comm) if comm == name));
     pids.sort_unstable();
     Ok(pids)
 }
 
-/// The arguments it was started with, unless it has overwritten them (`/proc/PID/cmdline`).
+/// The arguments that it was started with, unless it has overwritten them (`/proc/PID/cmdline`).
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone, or has no arguments. Otherwise the file cannot be
+/// read.
 pub fn arguments(pid: u32) -> Result<Vec<Vec<u8>>, UffdError> {
     read_parsed(pid, "cmdline", |text| {
         let text = text.strip_suffix(b"\0").unwrap_or(text);
@@ -86,13 +107,17 @@ pub fn arguments(pid: u32) -> Result<Vec<Vec<u8>>, UffdError> {
     })
 }
 
-/// Path of the cgroup: that of version 2, or the memory controller's where version 2 holds nobody.
+/// Path of its cgroup (cgroups(7)): that of version 2, or the memory controller's where version 2
+/// is not in use.
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone. Otherwise the file cannot be read.
 pub fn cgroup_path(pid: u32) -> Result<Vec<u8>, UffdError> {
     read_parsed(pid, "cgroup", |text| Some(parse_cgroup(text).to_vec()))
 }
 
 /// Parses `/proc/PID/cgroup`; empty where there is none.
-pub fn parse_cgroup(text: &[u8]) -> &[u8] {
+fn parse_cgroup(text: &[u8]) -> &[u8] {
     let path = |wanted: fn(&[u8]) -> bool| {
         text.split(|&byte| byte == b'\n').find_map(|line| {
             // hierarchy:controllers:path, and only the path may contain colons.
@@ -113,7 +138,7 @@ pub fn parse_cgroup(text: &[u8]) -> &[u8] {
     }
 }
 
-/// Reads `/proc/PID/NAME` and parses it. A dying process' file can read as empty: that is gone too.
+/// Reads `/proc/PID/NAME` and parses it. The file of a process that is ending can be empty.
 fn read_parsed<T>(
     pid: u32,
     name: &str,

@@ -1,36 +1,34 @@
-//! `PAGEMAP_SCAN` (6.7): which pages of a range are in which categories, and arming them meanwhile.
-//!
-//! Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c `do_pagemap_scan`.
+//! `PAGEMAP_SCAN` (6.7): which pages of a range are in which categories, and arming them in the
+//! same step (Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c `do_pagemap_scan`).
 
 use std::ops::{BitOr, Range};
 
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, opcode};
 
-use super::{Pagemap, UffdError};
+use crate::{Pagemap, UffdError};
 
-/// A set of page categories (`PAGE_IS_*` of linux/fs.h); unknown bits are kept.
+/// A set of categories of pages (`PAGE_IS_*` of linux/fs.h), as its bits; unknown ones are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct PageCategories(pub u64);
 
 impl PageCategories {
-    /// The VMA is registered for async write-protection.
+    /// In a VMA that is registered for asynchronous write protection.
     pub const WPALLOWED: Self = Self(1 << 0);
     /// Written since it was armed, or never armed.
     pub const WRITTEN: Self = Self(1 << 1);
-    /// File-backed page.
-    pub const FILE: Self = Self(1 << 2);
     /// Mapped.
     pub const PRESENT: Self = Self(1 << 3);
     /// In swap, or a marker.
     pub const SWAPPED: Self = Self(1 << 4);
     /// The zero page.
     pub const PFNZERO: Self = Self(1 << 5);
-    /// THP or hugetlb.
+    /// A huge page, of THP or of hugetlb.
     pub const HUGE: Self = Self(1 << 6);
 
     /// Whether every category of `other` is in this set.
+    #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
@@ -51,29 +49,38 @@ pub struct PageRegion {
     pub start: u64,
     /// Address after the last.
     pub end: u64,
-    /// Those asked for with [`ScanQuery::returned`].
+    /// Those of [`ScanQuery::returned`] that the pages are in.
     pub categories: PageCategories,
 }
 
-/// Which pages to report, and what to do to them.
+impl PageRegion {
+    /// Its addresses.
+    #[must_use]
+    pub const fn range(&self) -> Range<u64> {
+        self.start..self.end
+    }
+}
+
+/// Which pages a scan reports, and what it does to them (`struct pm_scan_arg`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScanQuery {
-    /// Categories to negate before the two masks are applied.
+    /// Categories that are negated before the two masks are applied.
     pub inverted: PageCategories,
     /// A page must be in all of these.
     pub all_of: PageCategories,
     /// A page must be in one of these, if any is given.
     pub any_of: PageCategories,
-    /// Categories to report. Asking for more than `WRITTEN` leaves the kernel's fast path (20 times slower).
+    /// Categories to report. More than `WRITTEN` is off the kernel's fast path, 20 times slower.
     pub returned: PageCategories,
-    /// Arm the reported pages that are written (`PM_SCAN_WP_MATCHING`), in the same step.
+    /// Arm the pages that are reported and written, in the same step (`PM_SCAN_WP_MATCHING`).
     pub arm: bool,
-    /// Fail with EPERM on a VMA that is not tracked in async mode (`PM_SCAN_CHECK_WPASYNC`).
+    /// Fail with EPERM at a VMA that is not registered for asynchronous write protection
+    /// (`PM_SCAN_CHECK_WPASYNC`).
     pub require_async: bool,
 }
 
 impl ScanQuery {
-    /// The fast question: which pages are written.
+    /// Which pages are written: the fast question.
     pub const WRITTEN: Self = Self {
         inverted: PageCategories(0),
         all_of: PageCategories::WRITTEN,
@@ -83,14 +90,14 @@ impl ScanQuery {
         require_async: false,
     };
 
-    /// As [`ScanQuery::WRITTEN`], and arms what it reports: one round of tracking.
+    /// As [`Self::WRITTEN`], and arms what it reports: a round of tracking.
     pub const WRITTEN_AND_ARM: Self = Self {
         arm: true,
         require_async: true,
         ..Self::WRITTEN
     };
 
-    /// Memory that is registered for async write-protection, armed or not, there or not.
+    /// Memory that is registered for asynchronous write protection, armed or not, there or not.
     pub const REGISTERED: Self = Self {
         inverted: PageCategories(0),
         all_of: PageCategories::WPALLOWED,
@@ -100,9 +107,9 @@ impl ScanQuery {
         require_async: false,
     };
 
-    /// Armed pages, markers included. Pages with neither flag are not there: they were never armed, and
-    /// kernels differ in whether such a page is written.
-    pub const ARMED: Self = Self {
+    /// Armed pages, markers included. A page that is neither present nor swapped is not there and
+    /// was never armed, and kernels differ in whether such a page is written.
+    pub(crate) const ARMED: Self = Self {
         inverted: PageCategories::WRITTEN,
         all_of: PageCategories::WRITTEN,
         any_of: PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0),
@@ -112,7 +119,7 @@ impl ScanQuery {
     };
 }
 
-/// What one call did.
+/// What one call of `PAGEMAP_SCAN` did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanOutcome {
     /// How many regions of the buffer it filled.
@@ -121,15 +128,15 @@ pub struct ScanOutcome {
     pub walk_end: u64,
 }
 
-/// What one call that arms did.
+/// What one call of `PAGEMAP_SCAN` that arms did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArmOutcome {
     /// All it walked is armed, and what was written before is in the buffer.
     Walked(ScanOutcome),
-    /// It came to memory that is not registered for async write-protection, and stopped. So many regions of the
-    /// buffer were reported and armed before; the call does not say where it stopped.
+    /// It came to memory that is not registered for asynchronous write protection, and stopped; it
+    /// does not say where.
     Refused {
-        /// How many regions of the buffer it filled.
+        /// How many regions of the buffer it filled: they were reported, and armed, before.
         regions: usize,
     },
 }
@@ -158,7 +165,12 @@ const WP_MATCHING: u64 = 1 << 0;
 const CHECK_WPASYNC: u64 = 1 << 1;
 
 impl Pagemap {
-    /// Scans a page-aligned range once, into `regions` (not empty).
+    /// Scans a page-aligned range once, into `regions`, which must not be empty.
+    ///
+    /// # Errors
+    /// [`UffdError::Gone`]: the address space has no user any more. ENOTTY: the kernel is older
+    /// than 6.7. EPERM: a query that arms, or has [`ScanQuery::require_async`], came to memory that
+    /// is not registered for asynchronous write protection.
     pub fn scan_once(
         &self,
         range: &Range<u64>,
@@ -181,8 +193,9 @@ impl Pagemap {
         };
         // The kernel learns the buffer's address as a number: keep the pointer's provenance alive.
         let _ = regions.as_mut_ptr().expose_provenance();
-        // SAFETY: the kernel reads one pm_scan_arg, writes its walk_end and at most vec_len regions.
-        let result = unsafe { rustix::ioctl::ioctl(self, ScanCall(&mut arg)) };
+        // SAFETY: the kernel reads a pm_scan_arg, and writes its walk_end and at most vec_len
+        // regions.
+        let result = unsafe { rustix::ioctl::ioctl(self, PagemapScanCall(&mut arg)) };
         let failed = UffdError::of_process(self.pid(), "PAGEMAP_SCAN of", self.path());
         Ok(ScanOutcome {
             regions: result.map_err(failed)?,
@@ -190,8 +203,11 @@ impl Pagemap {
         })
     }
 
-    /// Scans a whole range, however many calls that takes, and hands over every region. `regions` is
-    /// the buffer (512 is what the kernel uses itself).
+    /// Scans a whole range, however many calls that takes, and hands over every region. `regions`
+    /// is the buffer: 512 is as many as the kernel's own has.
+    ///
+    /// # Errors
+    /// As [`Self::scan_once`]. [`UffdError::Stuck`]: the range ends inside a huge page.
     pub fn scan(
         &self,
         range: &Range<u64>,
@@ -215,9 +231,12 @@ impl Pagemap {
         Ok(())
     }
 
-    /// Scans once with a query that arms. The kernel answers EPERM where a VMA is not registered, although it has
-    /// already armed what lies before and copied it to the buffer: told apart here, so that no page is armed
-    /// without being reported.
+    /// Scans once with a query that arms. Where a VMA is not registered the kernel answers EPERM,
+    /// although it has armed what lies before and copied that to the buffer: here that is no error,
+    /// so that no page is armed without being reported.
+    ///
+    /// # Errors
+    /// As [`Self::scan_once`], without EPERM.
     pub fn arm_once(
         &self,
         range: &Range<u64>,
@@ -235,13 +254,14 @@ impl Pagemap {
     }
 
     /// The error of a walk that stays where it is.
+    #[must_use]
     pub fn stuck(&self, at: u64) -> UffdError {
         let on = self.path().to_owned();
         UffdError::Stuck { on, at }
     }
 
     /// Whether this kernel has `PAGEMAP_SCAN` at all.
-    pub fn can_scan(&self) -> Result<bool, UffdError> {
+    pub(crate) fn can_scan(&self) -> Result<bool, UffdError> {
         let mut regions = [PageRegion::default()];
         match self.scan_once(&(0..0), &ScanQuery::WRITTEN, &mut regions) {
             Ok(_) => Ok(true),
@@ -255,11 +275,11 @@ fn flag(set: bool, bit: u64) -> u64 {
     if set { bit } else { 0 }
 }
 
-/// The ioctl whose result is a number of regions, which rustix has no pattern for.
-struct ScanCall<'a>(&'a mut PmScanArg);
+/// The ioctl, whose result is a number of regions: rustix has no pattern for that.
+struct PagemapScanCall<'a>(&'a mut PmScanArg);
 
 // SAFETY: the opcode is PAGEMAP_SCAN, its argument a pm_scan_arg, its result a count.
-unsafe impl rustix::ioctl::Ioctl for ScanCall<'_> {
+unsafe impl rustix::ioctl::Ioctl for PagemapScanCall<'_> {
     type Output = usize;
     const IS_MUTATING: bool = true;
 
@@ -271,7 +291,7 @@ unsafe impl rustix::ioctl::Ioctl for ScanCall<'_> {
         std::ptr::from_mut(self.0).cast()
     }
 
-    // SAFETY: asks nothing of its caller beyond what the trait does: it looks at the number alone.
+    // SAFETY: it looks at the number alone, and asks no more of its caller than the trait does.
     unsafe fn output_from_ptr(
         filled: rustix::ioctl::IoctlOutput,
         _: *mut std::ffi::c_void,
@@ -291,7 +311,7 @@ mod tests {
         assert_eq!(PAGEMAP_SCAN, 0xc060_6610);
     }
 
-    /// Arms every page, writes every second one, and reads 32 regions through a buffer of 5.
+    /// Every page is armed, every second one written: 32 regions, through a buffer of 5.
     #[test]
     fn a_full_buffer_continues_where_it_ended() {
         let pagemap = Pagemap::own().unwrap();
@@ -316,12 +336,12 @@ mod tests {
             )
             .unwrap();
         assert_eq!(found.len(), 32);
-        assert!(found.iter().all(|r| pages_in(&(r.start..r.end)) == 1));
+        assert!(found.iter().all(|region| pages_in(&region.range()) == 1));
 
         let mut armed = 0;
         pagemap
             .scan(&scratch.range(), &ScanQuery::ARMED, &mut buffer, |r| {
-                armed += pages_in(&(r.start..r.end))
+                armed += pages_in(&r.range())
             })
             .unwrap();
         assert_eq!(armed, 32);
@@ -344,7 +364,7 @@ mod tests {
         let mut buffer = [PageRegion::default(); 4];
         let mut arm = || {
             let scan = pagemap.arm_once(&range, &ScanQuery::WRITTEN_AND_ARM, &mut buffer);
-            (scan.unwrap(), buffer[0].start..buffer[0].end)
+            (scan.unwrap(), buffer[0].range())
         };
         assert_eq!(arm(), (ArmOutcome::Refused { regions: 1 }, registered));
         assert_eq!(arm(), (ArmOutcome::Refused { regions: 0 }, 0..0), "armed");

@@ -1,19 +1,22 @@
-//! A private mapping to try things on, touched only through volatile accesses.
+//! Memory to try things on, touched by volatile accesses only.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::ptr;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::{PAGE_SIZE, PMD_SIZE, UffdError};
+use crate::{PAGE_SIZE, PMD_SIZE, UffdError};
 
-/// `MADV_GUARD_INSTALL`, `MADV_GUARD_REMOVE` (include/uapi/asm-generic/mman-common.h).
+/// `MADV_GUARD_INSTALL` (asm-generic/mman-common.h).
 const GUARD_INSTALL: i32 = 102;
-const GUARD_REMOVE: i32 = 103;
 
-/// Memory of our own, aligned to 2 MiB, whose pages are what its user makes of them. No reference into it
-/// exists, so that the kernel may change it at any time.
+/// Memory of our own to try things on. No reference into it exists: the kernel may change it at any
+/// time. It is unmapped when this is dropped.
+///
+/// Pages are told by their number in it, counted in 4 KiB. A number beyond the end stands for page
+/// 0: nothing outside is ever touched.
 #[derive(Debug)]
 pub struct ScratchMapping {
     /// The whole mapping, including what is lost to alignment.
@@ -23,30 +26,43 @@ pub struct ScratchMapping {
     length: usize,
 }
 
-// SAFETY: it is an address range; all access is volatile, by byte, and checked against its length.
+// SAFETY: it is a range of addresses; all access is volatile, by byte, and within its length.
 unsafe impl Send for ScratchMapping {}
-// SAFETY: as above; racing byte accesses to it see one or the other value.
+// SAFETY: as above; of two accesses that race, one sees the byte before or after the other.
 unsafe impl Sync for ScratchMapping {}
 
 impl ScratchMapping {
-    /// Anonymous private memory without huge pages.
+    /// Private anonymous memory, aligned to 2 MiB, without huge pages.
+    ///
+    /// # Errors
+    /// ENOMEM: there is not enough memory.
     pub fn anonymous(length: u64) -> Result<Self, UffdError> {
         Self::aligned(length, MapFlags::PRIVATE)
     }
 
-    /// Anonymous shared memory: shmem.
+    /// Shared anonymous memory (shmem), aligned to 2 MiB, without huge pages.
+    ///
+    /// # Errors
+    /// ENOMEM: there is not enough memory.
     pub fn shared(length: u64) -> Result<Self, UffdError> {
         Self::aligned(length, MapFlags::SHARED)
     }
 
-    /// Private huge pages of 2 MiB. ENOMEM: so many are not free.
+    /// Private huge pages of 2 MiB (hugetlb).
+    ///
+    /// # Errors
+    /// ENOMEM: so many are not free (`vm.nr_hugepages`).
     pub fn hugetlb(length: u64) -> Result<Self, UffdError> {
         let length = length.next_multiple_of(PMD_SIZE) as usize;
         let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
         Ok(Self::whole(map(length, flags, None)?, length))
     }
 
-    /// A private mapping of the beginning of a file; what lies beyond its end must not be touched.
+    /// A private mapping of the beginning of a file. Who touches a page beyond the end of the file
+    /// is killed by SIGBUS.
+    ///
+    /// # Errors
+    /// EACCES: the file is not open for reading. ENODEV: it cannot be mapped.
     pub fn of_file(file: &File, length: u64) -> Result<Self, UffdError> {
         let length = length.next_multiple_of(PAGE_SIZE) as usize;
         Ok(Self::whole(
@@ -68,7 +84,7 @@ impl ScratchMapping {
         let length = length.next_multiple_of(PAGE_SIZE) as usize;
         let mapped = length + PMD_SIZE as usize;
         let mapping = map(mapped, flags, None)?;
-        // SAFETY: the mapping is ours; on a kernel without huge pages the advice fails and is not needed.
+        // SAFETY: the mapping is ours. A kernel without huge pages refuses, and needs no advice.
         let _ = unsafe { rustix::mm::madvise(mapping.cast(), mapped, Advice::LinuxNoHugepage) };
         let start = mapping.map_addr(|address| address.next_multiple_of(PMD_SIZE as usize));
         Ok(Self {
@@ -80,12 +96,13 @@ impl ScratchMapping {
     }
 
     /// Its addresses.
+    #[must_use]
     pub fn range(&self) -> Range<u64> {
         let start = self.start.addr() as u64;
         start..start + self.length as u64
     }
 
-    /// Stores to the first byte of a page.
+    /// Stores 1 to the first byte of a page.
     pub fn write(&self, page: u64) {
         self.store(page, 1);
     }
@@ -102,48 +119,51 @@ impl ScratchMapping {
         unsafe { self.byte(page).read_volatile() }
     }
 
-    /// Drops every page (`MADV_DONTNEED`).
+    /// Drops every page (`MADV_DONTNEED` of madvise(2)).
+    ///
+    /// # Errors
+    /// If the kernel refuses.
     pub fn drop_pages(&self) -> Result<(), UffdError> {
         self.drop_range(0..self.length as u64 / PAGE_SIZE)
     }
 
-    /// Drops some pages (`MADV_DONTNEED`).
+    /// Drops some pages (`MADV_DONTNEED` of madvise(2)).
+    ///
+    /// # Errors
+    /// If the kernel refuses.
     pub fn drop_range(&self, pages: Range<u64>) -> Result<(), UffdError> {
-        let whole = self.length as u64 / PAGE_SIZE;
-        let (start, end) = (pages.start.min(whole), pages.end.min(whole));
-        let length = (end.saturating_sub(start) * PAGE_SIZE) as usize;
-        let address = self.start.wrapping_add((start * PAGE_SIZE) as usize);
+        let (address, length) = self.within(pages);
         // SAFETY: the range is inside the mapping, which is ours, and no reference into it exists.
         unsafe { rustix::mm::madvise(address.cast(), length, Advice::LinuxDontNeed) }
             .map_err(|e| UffdError::system("cannot drop pages of", "a scratch mapping", e))
     }
 
-    /// Makes guards of some pages (`MADV_GUARD_INSTALL`, since 6.13): whoever touches one is killed.
+    /// Makes some pages guards (`MADV_GUARD_INSTALL` of madvise(2), 6.13): who touches one is
+    /// killed by SIGSEGV.
+    ///
+    /// # Errors
+    /// EINVAL: the kernel has no guard pages.
     pub fn install_guards(&self, pages: Range<u64>) -> Result<(), UffdError> {
-        self.advise(pages, GUARD_INSTALL, "cannot install guard pages in")
+        let (address, length) = self.within(pages);
+        // rustix does not have this advice.
+        // SAFETY: the range is inside the mapping, which is ours, and no reference into it exists.
+        if unsafe { libc::madvise(address.cast(), length, GUARD_INSTALL) } == 0 {
+            return Ok(());
+        }
+        let (what, error) = ("cannot install guard pages in", io::Error::last_os_error());
+        Err(UffdError::system(what, "a scratch mapping", error))
     }
 
-    /// Makes guards plain memory again (`MADV_GUARD_REMOVE`).
-    pub fn remove_guards(&self, pages: Range<u64>) -> Result<(), UffdError> {
-        self.advise(pages, GUARD_REMOVE, "cannot remove guard pages from")
-    }
-
-    /// Advice that rustix does not have.
-    fn advise(&self, pages: Range<u64>, advice: i32, what: &'static str) -> Result<(), UffdError> {
+    /// Address and length of those pages that are inside.
+    fn within(&self, pages: Range<u64>) -> (*mut u8, usize) {
         let whole = self.length as u64 / PAGE_SIZE;
         let (start, end) = (pages.start.min(whole), pages.end.min(whole));
         let length = (end.saturating_sub(start) * PAGE_SIZE) as usize;
         let address = self.start.wrapping_add((start * PAGE_SIZE) as usize);
-        // SAFETY: the range is inside the mapping, which is ours, and no reference into it exists.
-        if unsafe { libc::madvise(address.cast(), length, advice) } == 0 {
-            return Ok(());
-        }
-        let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-        let error = rustix::io::Errno::from_raw_os_error(error);
-        Err(UffdError::system(what, "a scratch mapping", error))
+        (address, length)
     }
 
-    /// A page beyond the end stands for the first one: nothing outside is ever touched.
+    /// The first byte of a page.
     fn byte(&self, page: u64) -> *mut u8 {
         let offset = (page as usize).saturating_mul(PAGE_SIZE as usize);
         self.start
@@ -156,7 +176,7 @@ fn map(length: usize, flags: MapFlags, file: Option<&File>) -> Result<*mut u8, U
     let (anywhere, failed) = (ptr::null_mut(), |e| {
         UffdError::system("cannot map", format!("{length} bytes"), e)
     });
-    // SAFETY: a new mapping at an address of the kernel's choice; that of a file is private.
+    // SAFETY: a new mapping, at an address of the kernel's choice; that of a file is private.
     let mapping = unsafe {
         match file {
             None => rustix::mm::mmap_anonymous(anywhere, length, protection, flags),
@@ -168,7 +188,8 @@ fn map(length: usize, flags: MapFlags, file: Option<&File>) -> Result<*mut u8, U
 
 impl Drop for ScratchMapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours and nothing refers to it any more. It cannot fail: whole mapping.
+        // SAFETY: the mapping is ours, and nothing refers to it any more. A whole one can be
+        // unmapped.
         let _ = unsafe { rustix::mm::munmap(self.mapping.cast(), self.mapped) };
     }
 }

@@ -1,16 +1,17 @@
-//! `/proc/PID/smaps`: the VMAs of a process with their flags, one at a time.
+//! `/proc/PID/smaps` and `maps`: the VMAs of a process, one at a time.
 //!
-//! Only smaps tells which VMAs are registered (`VmFlags: ... uw`). It is read as a stream and as bytes: a process
-//! can have 60,000 VMAs and a path can be any bytes (the kernel writes a newline in it as `\012`).
+//! Only smaps tells which VMAs are registered (`VmFlags: ... uw`). Both are read as a stream and as
+//! bytes: a process can have 60,000 VMAs, and a path any bytes (of a newline the kernel makes
+//! `\012`).
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek as _};
 use std::ops::Range;
 
-use super::UffdError;
-use super::error::is_gone;
+use crate::UffdError;
+use crate::error::is_gone;
 
-/// One VMA as smaps shows it.
+/// A VMA, as smaps or maps show it (proc_pid_maps(5), proc_pid_smaps(5)).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcVma {
     /// First address.
@@ -25,40 +26,46 @@ pub struct ProcVma {
     pub device: (u32, u32),
     /// Inode of the file; 0 without one.
     pub inode: u64,
-    /// Path, `[heap]`, `[anon:...]` or nothing.
+    /// Path, `[heap]`, `[anon:...]`, or nothing.
     pub name: Vec<u8>,
-    /// `KernelPageSize` in bytes: more than 4096 for hugetlb.
+    /// Bytes of a page (`KernelPageSize`): more than 4096 for hugetlb. 0 from maps.
     pub page_size: u64,
-    /// `VmFlags`.
+    /// Its flags (`VmFlags`); none from maps.
     pub flags: VmFlags,
 }
 
-/// The two-letter flags of a VMA (fs/proc/task_mmu.c `show_smap_vma_flags`); unknown ones are kept.
+/// The flags of a VMA, of two letters each (fs/proc/task_mmu.c `show_smap_vma_flags`); unknown ones
+/// are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VmFlags(Vec<[u8; 2]>);
 
 impl VmFlags {
-    /// Whether it has a flag.
+    /// Whether this flag is there.
+    #[must_use]
     pub fn has(&self, flag: &[u8; 2]) -> bool {
         self.0.contains(flag)
     }
 
-    /// Registered for write-protect faults.
+    /// Registered with a userfaultfd for write protection (`uw`).
+    #[must_use]
     pub fn uffd_wp(&self) -> bool {
         self.has(b"uw")
     }
 
-    /// Registered for missing pages.
+    /// Registered with a userfaultfd for missing pages (`um`).
+    #[must_use]
     pub fn uffd_missing(&self) -> bool {
         self.has(b"um")
     }
 
-    /// Made of hugetlb pages.
+    /// Consists of huge pages of hugetlb (`ht`).
+    #[must_use]
     pub fn hugetlb(&self) -> bool {
         self.has(b"ht")
     }
 
-    /// `MAP_SHARED`.
+    /// Shared (`sh`).
+    #[must_use]
     pub fn shared(&self) -> bool {
         self.has(b"sh")
     }
@@ -86,24 +93,38 @@ impl VmFlags {
 
 impl ProcVma {
     /// Its addresses.
+    #[must_use]
     pub fn range(&self) -> Range<u64> {
         self.start..self.end
     }
 
-    /// Whether no file is behind it; private hugetlb has one too.
+    /// Whether there is no file behind it. There is one behind private hugetlb, too.
+    #[must_use]
     pub fn is_anonymous(&self) -> bool {
         self.inode == 0 && self.device == (0, 0)
     }
 }
 
-/// The VMAs of a process. Ends early, without an error, when the process ends.
-pub fn smaps(pid: u32) -> Result<VmaReader<BufReader<File>>, UffdError> {
+/// The VMAs of a process, with flags and page size. The list ends where the process ends.
+///
+/// # Errors
+/// [`UffdError::Gone`]: there is no such process. EACCES: it may not be traced. Each VMA can be
+/// one, if the file cannot be read or understood.
+pub fn smaps(
+    pid: u32,
+) -> Result<impl Iterator<Item = Result<ProcVma, UffdError>> + use<>, UffdError> {
     open(pid, "smaps")
         .map(|(file, path)| VmaReader::new(BufReader::with_capacity(1 << 16, file), path))
 }
 
-/// The VMAs of a process without flags and page size (`/proc/PID/maps`): smaps walks every page table, this none.
-pub fn maps(pid: u32) -> Result<VmaReader<BufReader<File>>, UffdError> {
+/// The VMAs of a process, without flags and page size: for smaps the kernel walks every page table,
+/// for this none. The list ends where the process ends.
+///
+/// # Errors
+/// As [`smaps()`].
+pub fn maps(
+    pid: u32,
+) -> Result<impl Iterator<Item = Result<ProcVma, UffdError>> + use<>, UffdError> {
     open(pid, "maps")
         .map(|(file, path)| VmaReader::new(BufReader::with_capacity(1 << 16, file), path))
 }
@@ -114,8 +135,8 @@ fn open(pid: u32, name: &str) -> Result<(File, String), UffdError> {
     Ok((file, path))
 }
 
-/// The open `/proc/PID/maps` of one address space: what the process executes later is not in it, and it serves on when
-/// the first thread of the process has ended.
+/// The open `/proc/PID/maps` of an address space: it does not follow the process to another
+/// program, and it serves on when the first thread of the process has ended.
 #[derive(Debug)]
 pub struct MapsFile {
     file: File,
@@ -124,12 +145,18 @@ pub struct MapsFile {
 
 impl MapsFile {
     /// Of the address space that a process has now.
+    ///
+    /// # Errors
+    /// [`UffdError::Gone`]: there is no such process. EACCES: it may not be traced.
     pub fn open(pid: u32) -> Result<Self, UffdError> {
         open(pid, "maps").map(|(file, path)| Self { file, path })
     }
 
-    /// The VMAs now; none once nobody uses the address space.
-    pub fn read(&self) -> Result<VmaReader<BufReader<&File>>, UffdError> {
+    /// Its VMAs now, without flags and page size; none once nobody uses the address space.
+    ///
+    /// # Errors
+    /// If the file cannot be read. Each VMA can be one, if it cannot be understood.
+    pub fn read(&self) -> Result<impl Iterator<Item = Result<ProcVma, UffdError>>, UffdError> {
         let mut file = &self.file;
         file.rewind()
             .map_err(|e| UffdError::system("cannot read", &self.path, e))?;
@@ -138,9 +165,8 @@ impl MapsFile {
     }
 }
 
-/// An iterator over the VMAs in the text of an smaps or maps file.
-#[derive(Debug)]
-pub struct VmaReader<R> {
+/// The VMAs in the text of an smaps or maps file.
+struct VmaReader<R> {
     reader: R,
     path: String,
     line: Vec<u8>,
@@ -150,8 +176,8 @@ pub struct VmaReader<R> {
 }
 
 impl<R: BufRead> VmaReader<R> {
-    /// Reads from `reader`; `path` is for messages.
-    pub fn new(reader: R, path: impl Into<String>) -> Self {
+    /// `path` is for messages.
+    fn new(reader: R, path: impl Into<String>) -> Self {
         Self {
             reader,
             path: path.into(),
@@ -177,14 +203,14 @@ impl<R: BufRead> VmaReader<R> {
     fn next_vma(&mut self) -> Result<Option<ProcVma>, UffdError> {
         while self.next_line()?.is_some() {
             match (parse_line(&self.line), &mut self.current) {
-                (Some(Line::Header(vma)), current) => {
+                (Some(SmapsLine::Header(vma)), current) => {
                     if let Some(complete) = current.replace(*vma) {
                         return Ok(Some(complete));
                     }
                 }
-                (Some(Line::PageSize(bytes)), Some(vma)) => vma.page_size = bytes,
-                (Some(Line::Flags(flags)), Some(vma)) => vma.flags = flags,
-                (Some(Line::Other), Some(_)) => (),
+                (Some(SmapsLine::PageSize(bytes)), Some(vma)) => vma.page_size = bytes,
+                (Some(SmapsLine::Flags(flags)), Some(vma)) => vma.flags = flags,
+                (Some(SmapsLine::Other), Some(_)) => (),
                 _ => return Err(UffdError::format(&self.path, &self.line)),
             }
         }
@@ -205,7 +231,8 @@ impl<R: BufRead> Iterator for VmaReader<R> {
     }
 }
 
-enum Line {
+/// A line of smaps.
+enum SmapsLine {
     Header(Box<ProcVma>),
     PageSize(u64),
     Flags(VmFlags),
@@ -213,20 +240,20 @@ enum Line {
     Other,
 }
 
-fn parse_line(line: &[u8]) -> Option<Line> {
+fn parse_line(line: &[u8]) -> Option<SmapsLine> {
     if let Some(vma) = parse_header(line) {
-        return Some(Line::Header(Box::new(vma)));
+        return Some(SmapsLine::Header(Box::new(vma)));
     }
     let colon = line.iter().position(|&byte| byte == b':')?;
     let (key, value) = (&line[..colon], &line[colon + 1..]);
     match key {
-        b"KernelPageSize" => parse_kb(value).map(Line::PageSize),
-        b"VmFlags" => Some(Line::Flags(VmFlags::parse(value))),
+        b"KernelPageSize" => parse_kb(value).map(SmapsLine::PageSize),
+        b"VmFlags" => Some(SmapsLine::Flags(VmFlags::parse(value))),
         _ if key
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') =>
         {
-            Some(Line::Other)
+            Some(SmapsLine::Other)
         }
         _ => None,
     }
@@ -258,7 +285,7 @@ fn parse_header(line: &[u8]) -> Option<ProcVma> {
 }
 
 /// `   4 kB` in bytes.
-pub(super) fn parse_kb(value: &[u8]) -> Option<u64> {
+pub(crate) fn parse_kb(value: &[u8]) -> Option<u64> {
     let number = value.trim_ascii().strip_suffix(b"kB")?.trim_ascii_end();
     std::str::from_utf8(number)
         .ok()?
@@ -371,7 +398,7 @@ VmFlags: rd wr
 
     #[test]
     fn a_process_that_never_was() {
-        assert!(smaps(u32::MAX).unwrap_err().is_gone());
+        assert!(smaps(u32::MAX).err().unwrap().is_gone());
     }
 
     proptest! {

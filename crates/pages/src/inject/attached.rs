@@ -1,12 +1,10 @@
 //! A userfaultfd of another process in use: what was registered is given back before it closes.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::ops::Range;
 
 use super::ranges::RangeSet;
 use super::{InjectedUffd, ProcessLife, ProcessLifeline};
-use uffd::{RegisterMode, UffdError, UffdFeatures, Userfaultfd, VmaReader};
+use uffd::{RegisterMode, UffdError, UffdFeatures, Userfaultfd};
 
 /// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
 ///
@@ -50,11 +48,11 @@ impl UffdLease {
     ///
     /// # Errors
     /// EBUSY: it belongs to another userfaultfd. ENOMEM: the address space is gone, see [`Self::life`].
-    pub fn register(&mut self, range: &Range<u64>, mode: RegisterMode) -> Result<u64, UffdError> {
+    pub fn register(&mut self, range: &Range<u64>, mode: RegisterMode) -> Result<(), UffdError> {
         // What fails is not ours: older kernels would let us unregister it from its owner.
-        let allowed = self.uffd.register(range, mode)?;
+        self.uffd.register(range, mode)?;
         self.registered.insert(range);
-        Ok(allowed)
+        Ok(())
     }
 
     /// Gives a registered range back.
@@ -76,9 +74,7 @@ impl UffdLease {
 
     /// What is mapped now. `None` if it is another address space by now, or cannot be read.
     fn mapped(&self) -> Option<Vec<Range<u64>>> {
-        let path = format!("/proc/{}/maps", self.target.pid());
-        let maps = BufReader::new(File::open(&path).ok()?);
-        let vmas = VmaReader::new(maps, path);
+        let vmas = uffd::maps(self.target.pid()).ok()?;
         let mapped = vmas.map(|vma| Some(vma.ok()?.range())).collect();
         matches!(self.target.has_memory(), Ok(true)).then_some(mapped)?
     }

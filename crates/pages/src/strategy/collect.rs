@@ -125,7 +125,7 @@ impl PageCollector {
         let mut runs: Vec<Range<u64>> = Vec::new();
         let each = |region: PageRegion| match runs.last_mut() {
             Some(last) if last.end == region.start => last.end = region.end,
-            _ => runs.push(region.start..region.end),
+            _ => runs.push(region.range()),
         };
         self.pagemap
             .scan(range, &ScanQuery::REGISTERED, &mut self.regions, each)?;
@@ -146,7 +146,7 @@ impl PageCollector {
         };
         match how {
             UnarmedSearch::Scan => {
-                let each = |region: PageRegion| add(region.start..region.end);
+                let each = |region: PageRegion| add(region.range());
                 self.pagemap
                     .scan(range, &ScanQuery::WRITTEN, &mut self.regions, each)?;
             }

@@ -66,9 +66,9 @@ impl TrackingStrategy for MarkersStrategy {
         stats.zapped = self.detailed.then_some(0);
         let vanished = self.collector.arm_written(area, &query, |region| {
             let unit = unit(&region, area);
-            stats.written += pages_in(&(region.start..region.end));
+            stats.written += pages_in(&region.range());
             stats.zapped = stats.zapped.map(|zapped| zapped + zapped_in(&region));
-            append(written, region.start..region.end, unit);
+            append(written, region.range(), unit);
         })?;
         stats.armed = stats.written;
         stats.lose(vanished);
@@ -99,7 +99,7 @@ fn unit(region: &PageRegion, area: &TrackedArea) -> u64 {
 fn zapped_in(region: &PageRegion) -> u64 {
     let there = PageCategories::PRESENT.0 | PageCategories::SWAPPED.0;
     if region.categories.0 & there == 0 {
-        pages_in(&(region.start..region.end))
+        pages_in(&region.range())
     } else {
         0
     }

@@ -76,7 +76,7 @@ pub(super) fn round(
 ) -> Result<AreaStats, UffdError> {
     let mut stats = AreaStats::of(area);
     let vanished = collector.arm_written(area, &THERE_AND_WRITTEN, |region: PageRegion| {
-        let range = region.start..region.end;
+        let range = region.range();
         stats.armed += pages_in(&range);
         if !region.categories.contains(PageCategories::PFNZERO) {
             stats.written += pages_in(&range);

@@ -40,12 +40,9 @@ impl RegisteredAreas {
     /// Registers an area. It is known before its first fault can come.
     pub fn add(&self, area: &TrackedArea) -> Result<(), UffdError> {
         self.lock().insert(area.range.start, area.clone());
-        self.uffd
-            .register(&area.range, self.mode)
-            .map(drop)
-            .inspect_err(|_| {
-                self.lock().remove(&area.range.start);
-            })
+        self.uffd.register(&area.range, self.mode).inspect_err(|_| {
+            self.lock().remove(&area.range.start);
+        })
     }
 
     /// Replaces areas by others that cover what is left of them.

@@ -70,7 +70,7 @@ fn look(pid: u32) -> Result<BTreeSet<OtherUffd>, UffdError> {
     };
     Ok(found
         .into_iter()
-        .map(|(number, _)| (number, inode(number)))
+        .map(|held| (held.number, inode(held.number)))
         .collect())
 }
 

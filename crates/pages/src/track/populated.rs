@@ -52,7 +52,7 @@ impl PopulatedPages {
                 .pagemap
                 .scan(range, &query, &mut self.regions, |region: PageRegion| {
                     if !region.categories.contains(PageCategories::PFNZERO) {
-                        add(region.start..region.end);
+                        add(region.range());
                     }
                 });
         }

@@ -7,11 +7,9 @@ use crate::model::ProcessFacts;
 use crate::model::sample::{FoundVma, ProcessKey};
 use crate::probes::counters::backing;
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, BufReader};
 use std::time::Duration;
 use tracker_ebpf::IterVma;
-use uffd::VmaReader;
+use uffd::unless_gone;
 
 /// Reads the iterator once: all uffd-wp VMAs of the machine.
 pub type ReadIter = Box<dyn FnMut() -> Result<Vec<IterVma>, String> + Send>;
@@ -96,15 +94,12 @@ fn complete(vmas: &mut [FoundVma]) -> Result<Option<(ProcessKey, ProcessFacts)>,
     Ok(Some((process, describe(process.pid)?)))
 }
 
-/// Names of the VMAs of a process by start, from `/proc/PID/maps`: the headers of smaps alone.
+/// Names of the VMAs of a process by start.
 fn names(pid: u32) -> Result<HashMap<u64, Vec<u8>>, uffd::UffdError> {
-    let path = format!("/proc/{pid}/maps");
-    let file = match File::open(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(HashMap::new()),
-        file => file.map_err(|e| uffd::UffdError::system("cannot open", &path, e))?,
+    let Some(maps) = unless_gone(uffd::maps(pid))? else {
+        return Ok(HashMap::new());
     };
-    VmaReader::new(BufReader::new(file), path)
-        .filter(|vma| vma.as_ref().map_or(true, |vma| !vma.name.is_empty()))
+    maps.filter(|vma| vma.as_ref().map_or(true, |vma| !vma.name.is_empty()))
         .map(|vma| vma.map(|vma| (vma.start, vma.name)))
         .collect()
 }

@@ -117,7 +117,7 @@ fn holds(pid: u32, refusals: &mut Vec<String>) -> Option<Vec<UffdFeatures>> {
         Ok(fds) => Some(
             fds.unwrap_or_default()
                 .into_iter()
-                .map(|(_, info)| info.features)
+                .map(|held| held.features)
                 .collect(),
         ),
         Err(error) => {

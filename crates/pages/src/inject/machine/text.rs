@@ -1,12 +1,11 @@
 //! An instruction `syscall` that the target has anyway: nothing is ever written to its memory.
 
 use std::fs::File;
-use std::io::BufReader;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use super::super::InjectError;
-use uffd::{ProcVma, ProcessGone, VmaReader};
+use uffd::{ProcVma, ProcessGone};
 
 /// Its code.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -22,10 +21,8 @@ pub fn memory(pid: u32) -> std::io::Result<File> {
 /// whatever it can execute.
 pub fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
     let gone = ProcessGone { pid };
-    let path = format!("/proc/{pid}/maps");
-    let maps = File::open(&path).map_err(|_| gone)?;
-    let all = VmaReader::new(BufReader::new(maps), path).map_while(Result::ok);
-    let mut all: Vec<ProcVma> = all.collect();
+    let maps = uffd::maps(pid).map_err(|_| gone)?;
+    let mut all: Vec<ProcVma> = maps.map_while(Result::ok).collect();
     // A process on its way out has no memory any more.
     if all.is_empty() {
         return Err(gone.into());
