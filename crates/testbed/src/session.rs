@@ -11,9 +11,7 @@ use super::script::{FACTS, ScriptMemory, ScriptProcess, refused};
 
 /// The strategies that `tracker track` offers and that work here for this memory.
 pub fn working(kind: ScriptMemory) -> Vec<StrategyName> {
-    let offered = StrategyName::ALL
-        .into_iter()
-        .filter(|name| !matches!(name, StrategyName::Mprotect | StrategyName::SoftDirty));
+    let offered = StrategyName::outside().filter(|name| name.is_auto());
     let works = |name: &StrategyName| {
         let refused = refused(*name, kind);
         if let Some(why) = &refused {

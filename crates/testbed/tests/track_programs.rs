@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pages::inject;
-use pages::strategy::StrategyName;
 use pages::track::{PageExtent, TrackOptions, TrackRound, TrackSession, TrackStep};
 use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, RedisServer, SigstopGuard, booted, guest};
 use testbed::script::FACTS;
@@ -124,7 +123,7 @@ fn compare(pid: u32, session: &mut TrackSession) {
 /// Pages read by ourselves through process_vm_readv do not count as writes, so a strategy that counts first reads is not
 /// confused; one that reads everything is its own oracle.
 fn is_oracle(session: &TrackSession) -> bool {
-    session.header().strategy == StrategyName::Hash.as_str()
+    session.strategy().reads_content()
 }
 
 #[test]

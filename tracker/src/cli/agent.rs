@@ -108,10 +108,14 @@ pub struct TrackingArgs {
     /// and uffdwp_track_interval_seconds say
     #[arg(long, env = "TRACKER_TRACK_BUDGET", default_value = "1%", value_name = "PERCENT", value_parser = values::positive_share)]
     track_budget: f64,
-    /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or auto, the best that
-    /// works here, which is never hash or soft-dirty (docs/strategies.md; `tracker check`)
-    #[arg(long, env = "TRACKER_TRACK_STRATEGY", default_value = "auto", value_name = "STRATEGY", value_parser = values::strategy)]
-    track_strategy: values::Strategy,
+    #[arg(
+        long,
+        env = "TRACKER_TRACK_STRATEGY",
+        default_value = "auto",
+        value_name = "STRATEGY"
+    )]
+    #[arg(value_parser = values::strategy, help = values::agent_help())]
+    track_strategy: values::AskedStrategy,
     /// Processes tracked at a time; further ones that match are counted, and named in /status
     #[arg(long, env = "TRACKER_TRACK_MAX", default_value_t = 8, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]

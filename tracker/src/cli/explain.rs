@@ -16,7 +16,7 @@ use super::target::{self, TargetArgs};
 use super::values;
 use crate::explain::report::{self, ExplainReport};
 use crate::explain::{
-    EventHub, ExplainFindings, ExplainOptions, ExplainStep, Explainer, SECOND_STRATEGIES,
+    EventHub, ExplainFindings, ExplainOptions, ExplainStep, Explainer, second_strategies,
 };
 use crate::print::format;
 use crate::probes::events::{EventOptions, EventProbes};
@@ -36,7 +36,6 @@ up to 1.3 times the time for a request. tracker reads what was reported and what
 pub struct ExplainArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, or auto
     #[arg(
         long,
         short,
@@ -44,8 +43,8 @@ pub struct ExplainArgs {
         default_value = "auto",
         value_name = "STRATEGY"
     )]
-    #[arg(value_parser = values::strategy)]
-    strategy: values::Strategy,
+    #[arg(value_parser = values::strategy, help = values::arming_help())]
+    strategy: values::AskedStrategy,
     #[command(flatten)]
     rounds: RoundsArgs,
     /// Tell everything that happens to the page at this address
@@ -111,10 +110,9 @@ impl<'a> WholeMaker<ExplainReport<'a>> for ExplainMaker {
 }
 
 fn against(text: &str) -> Result<StrategyName, String> {
-    let offered = SECOND_STRATEGIES.into_iter();
-    let wanted = offered.clone().find(|name| name.as_str() == text);
-    wanted.ok_or_else(|| {
-        let names: Vec<_> = offered.map(|name| name.as_str()).collect();
+    let found = second_strategies().find(|name| name.as_str() == text);
+    found.ok_or_else(|| {
+        let names: Vec<_> = second_strategies().map(StrategyName::as_str).collect();
         format!(
             "`{text}` cannot run beside another strategy; choose {}",
             names.join(" or ")

@@ -5,8 +5,8 @@ use std::fmt::{self, Formatter};
 use serde::Serialize;
 
 use pages::strategy::{
-    StrategyChoice, StrategyFacts, StrategyMeans, StrategyTrial, StrategyVerdict, auto, gather,
-    verdicts,
+    NoStrategy, StrategyChoice, StrategyFacts, StrategyMeans, StrategyTrial, StrategyVerdict, auto,
+    gather, verdicts,
 };
 
 /// What is known about them.
@@ -19,7 +19,7 @@ pub enum Strategies {
         auto: Option<StrategyChoice>,
         /// Why nothing works.
         #[serde(skip_serializing_if = "Option::is_none")]
-        none: Option<String>,
+        none: Option<NoStrategy>,
         /// One for each, in the order of preference.
         verdicts: Vec<StrategyVerdict>,
         /// What each did with each kind of memory.
@@ -48,7 +48,7 @@ impl Strategies {
         let verdicts = verdicts(&facts, means);
         let (auto, none) = match auto(&verdicts) {
             Ok(choice) => (Some(choice), None),
-            Err(why) => (None, Some(why)),
+            Err(none) => (None, Some(none)),
         };
         Self::Tried {
             auto,
@@ -73,11 +73,12 @@ impl fmt::Display for Strategies {
             } => (auto, none, verdicts),
         };
         match auto {
-            Some(StrategyChoice { strategy, reason }) => {
+            Some(choice) => {
+                let (strategy, reason) = (choice.strategy, choice.reason());
                 writeln!(f, "\nstrategies; auto takes {strategy}: {reason}")?;
             }
             None => {
-                let why = none.as_deref().unwrap_or_default();
+                let why = none.as_ref().map(ToString::to_string).unwrap_or_default();
                 writeln!(f, "\nstrategies; auto finds none: {why}")?;
             }
         }
@@ -92,31 +93,46 @@ impl fmt::Display for Strategies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pages::strategy::StrategyName;
+    use pages::strategy::{
+        ExtraReports, KernelNeed, StrategyName, StrategyRefusal, TrialSummary, VerdictReason,
+    };
+    use uffd::Backing;
 
     #[test]
     fn verdicts_and_the_choice_are_told() {
-        let verdict = |strategy, works, reason: &str| StrategyVerdict {
-            strategy,
-            works,
-            reason: reason.to_owned(),
+        let no_scan = StrategyRefusal::Kernel(KernelNeed::PagemapScan);
+        let refused = StrategyVerdict {
+            strategy: StrategyName::Markers,
+            works: false,
+            reason: VerdictReason::Refused(no_scan),
             backings: Vec::new(),
+        };
+        let zaps = ExtraReports {
+            first_reads: false,
+            zaps: true,
+        };
+        let works = StrategyVerdict {
+            strategy: StrategyName::Sync,
+            works: true,
+            reason: VerdictReason::Tried(TrialSummary {
+                works: vec![(Backing::Anon, zaps)],
+                ..TrialSummary::default()
+            }),
+            backings: vec![Backing::Anon],
         };
         let strategies = Strategies::Tried {
             auto: Some(StrategyChoice {
                 strategy: StrategyName::Sync,
-                reason: "exact; not markers: too old".into(),
+                passed_over: vec![refused.clone()],
             }),
             none: None,
-            verdicts: vec![
-                verdict(StrategyName::Markers, false, "too old"),
-                verdict(StrategyName::Sync, true, "works for anon"),
-            ],
+            verdicts: vec![refused, works],
             trials: Vec::new(),
         };
         let expected = "
-strategies; auto takes sync: exact; not markers: too old
-  markers           refused: too old
+strategies; auto takes sync: exact, with a message for each first write; not markers: \
+            this kernel has no PAGEMAP_SCAN (6.7)
+  markers           refused: this kernel has no PAGEMAP_SCAN (6.7)
   sync              works for anon
 ";
         assert_eq!(strategies.to_string(), expected);

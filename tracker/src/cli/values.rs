@@ -51,21 +51,53 @@ pub fn positive_share(text: &str) -> Result<f64, String> {
 }
 
 /// A strategy by name; none for `auto`.
-pub fn strategy(text: &str) -> Result<Strategy, String> {
-    match text {
-        "auto" => Ok(Strategy(None)),
-        "mprotect" => Err("mprotect tracks only the process it runs in; choose another".to_owned()),
-        _ => {
-            let name: Result<StrategyName, String> = text.parse();
-            name.map(|name| Strategy(Some(name)))
-                .map_err(|error| format!("{error}, auto"))
-        }
+pub fn strategy(text: &str) -> Result<AskedStrategy, String> {
+    if text == "auto" {
+        return Ok(AskedStrategy(None));
     }
+    match text.parse::<StrategyName>() {
+        Ok(name) if name.is_in_process() => Err(format!(
+            "{name} tracks only the process it runs in; choose another"
+        )),
+        Ok(name) => Ok(AskedStrategy(Some(name))),
+        Err(error) => Err(format!("{error}, auto")),
+    }
+}
+
+/// The help of a flag that takes any strategy.
+pub fn track_help() -> String {
+    format!(
+        "How to track: {}, or auto, the best that works here (docs/strategies.md; `tracker check`)",
+        listed(StrategyName::outside(), ", ")
+    )
+}
+
+/// The same for the agent, which never takes unasked what reads all memory in each round.
+pub fn agent_help() -> String {
+    let never = StrategyName::outside().filter(|name| !name.is_auto() || name.reads_content());
+    format!(
+        "How to track: {}, or auto, the best that works here, which is never {} (docs/strategies.md; `tracker check`)",
+        listed(StrategyName::outside(), ", "),
+        listed(never, " or ")
+    )
+}
+
+/// The help of a flag that takes what arms pages.
+pub fn arming_help() -> String {
+    let arming = StrategyName::outside().filter(|name| name.needs_descriptor());
+    format!("How to track: {}, or auto", listed(arming, ", "))
+}
+
+fn listed(names: impl Iterator<Item = StrategyName>, between: &str) -> String {
+    names
+        .map(StrategyName::as_str)
+        .collect::<Vec<_>>()
+        .join(between)
 }
 
 /// A strategy, or the best that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Strategy(pub Option<StrategyName>);
+pub struct AskedStrategy(pub Option<StrategyName>);
 
 /// Bytes with a unit: `512MiB`, `128GiB`, `2TiB`; more than 0.
 pub fn size(text: &str) -> Result<u64, String> {
@@ -154,6 +186,25 @@ mod tests {
         ] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn strategies() {
+        assert_eq!(strategy("auto").unwrap(), AskedStrategy(None));
+        let hash = AskedStrategy(Some(StrategyName::Hash));
+        assert_eq!(strategy("hash").unwrap(), hash);
+        assert!(strategy("mprotect").unwrap_err().contains("choose another"));
+        assert!(strategy("Hash").unwrap_err().ends_with("mprotect, auto"));
+    }
+
+    #[test]
+    fn helps_name_what_can_be_asked_for() {
+        let all = "How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or auto";
+        assert!(track_help().starts_with(all) && agent_help().starts_with(all));
+        assert!(agent_help().contains("never hash or soft-dirty"));
+        let arming =
+            "How to track: markers, sync, prefault, missing-zeropage, none-is-clean, or auto";
+        assert_eq!(arming_help(), arming);
     }
 
     #[test]

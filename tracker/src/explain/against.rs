@@ -16,7 +16,9 @@ use pages::track::TrackedMapping;
 use uffd::PAGE_SIZE;
 
 /// Strategies that can run beside one that arms.
-pub const SECOND_STRATEGIES: [StrategyName; 2] = [StrategyName::SoftDirty, StrategyName::Hash];
+pub fn second_strategies() -> impl Iterator<Item = StrategyName> {
+    StrategyName::outside().filter(|name| !name.needs_descriptor())
+}
 
 /// The second strategy.
 pub struct Against {
@@ -39,10 +41,8 @@ impl Against {
             behaviour: facts.behaviour,
             detailed: false,
         };
-        let strategy = match name {
-            StrategyName::Hash => None,
-            name => Some(start(name, target)?),
-        };
+        let by_content = name.reads_content();
+        let strategy = (!by_content).then(|| start(name, target)).transpose()?;
         Ok(Self {
             strategy,
             early: BTreeSet::new(),

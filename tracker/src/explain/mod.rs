@@ -27,7 +27,7 @@ mod story;
 mod symbols;
 mod translate;
 
-pub use against::SECOND_STRATEGIES;
+pub use against::second_strategies;
 pub use model::{
     AgainstFindings, AnswerTally, CauseSight, CodePlace, EventMeaning, ExplainFindings,
     ExplainOptions, ExplainedRound, MissCandidate, MissedPages, PageEvent, PageSampling, PageStory,

@@ -278,7 +278,7 @@ pub struct ExplainOptions {
     pub content_limit: u64,
     /// A page whose whole story is kept.
     pub page: Option<u64>,
-    /// A second strategy on the same rounds: one of [`super::SECOND_STRATEGIES`].
+    /// A second strategy on the same rounds: one of [`super::second_strategies`].
     pub against: Option<pages::strategy::StrategyName>,
     /// Whether the process stands still in each round until what was reported has been read.
     pub freeze: bool,

@@ -20,7 +20,7 @@ use super::start::{against, how, sampling, watch};
 use super::story::Teller;
 use super::symbols::Symbols;
 use pages::inject::{self, FrozenProcess, ProcessLife};
-use pages::strategy::{StrategyFacts, StrategyName};
+use pages::strategy::StrategyFacts;
 use pages::track::{
     PageExtent, SessionEvent, TrackError, TrackHeader, TrackRound, TrackSession, TrackStep,
 };
@@ -254,7 +254,7 @@ impl Explainer {
         let mut join = Join {
             index: &mut index,
             why_unseen: why_unseen(&self.findings.seen, dropped),
-            strategy_arms_all: self.session.header().strategy != StrategyName::NoneIsClean.as_str(),
+            strategy_arms_all: self.session.strategy().watches_absent(),
             anonymous_markers: self.anonymous_markers,
             moved,
             was_given_back: std::mem::replace(&mut self.gave_back, self.session.gave_back()),

@@ -21,18 +21,16 @@ pub fn how(
         None => {
             let choice = strategy::auto(&strategy::verdicts(facts, means))
                 .map_err(|reason| TrackError::None { pid, reason })?;
-            (choice.strategy, choice.reason)
+            (choice.strategy, choice.reason())
         }
     };
     if name.needs_descriptor() {
         return Ok((name, reason));
     }
-    Err(TrackError::Refused {
+    Err(TrackError::ArmsNothing {
         pid,
         strategy: name,
-        reason: format!(
-            "explaining needs one that arms pages, and compares content in any case ({reason})"
-        ),
+        reason,
     })
 }
 

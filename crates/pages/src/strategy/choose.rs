@@ -1,225 +1,92 @@
-//! From facts to a verdict on each strategy, and to the one that `auto` takes: pure functions.
+//! From verdicts to the strategy that `auto` takes: pure functions.
+#![forbid(unsafe_code)]
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use uffd::Backing;
 
 use super::StrategyName;
-use super::facts::StrategyFacts;
-use super::start::can_scan;
-use super::trial::{ExtraReports, StrategyOutcome};
-
-/// What kind of userfaultfd of the target there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UffdScope {
-    /// None can be had.
-    None,
-    /// One that handles faults of user code only: a fault of the kernel fails with EFAULT.
-    UserModeOnly,
-    /// One that handles every fault.
-    Full,
-}
-
-/// From where a process is to be tracked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StrategyMeans {
-    /// By itself.
-    pub in_process: bool,
-    /// Through which userfaultfd.
-    pub descriptor: UffdScope,
-}
-
-impl StrategyMeans {
-    /// From another process, through a userfaultfd that may do there what one of ours may.
-    #[must_use]
-    pub const fn from_outside(facts: &StrategyFacts) -> Self {
-        let descriptor = if facts.kernel_faults {
-            UffdScope::Full
-        } else {
-            UffdScope::UserModeOnly
-        };
-        Self {
-            in_process: false,
-            descriptor,
-        }
-    }
-}
-
-/// Whether a strategy can be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StrategyVerdict {
-    /// The strategy.
-    pub strategy: StrategyName,
-    /// Whether it works for some kind of memory.
-    pub works: bool,
-    /// For which, and with what reservations; or why not.
-    pub reason: String,
-    /// The kinds of memory it works for.
-    pub backings: Vec<&'static str>,
-}
+use super::verdict::StrategyVerdict;
 
 /// What `auto` takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrategyChoice {
     /// The strategy.
     pub strategy: StrategyName,
+    /// Those that would have been preferred, and do not work.
+    pub passed_over: Vec<StrategyVerdict>,
+}
+
+/// No strategy that `auto` may take works: what stands against each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", joined(None, .passed_over))]
+pub struct NoStrategy {
+    /// All of them.
+    pub passed_over: Vec<StrategyVerdict>,
+}
+
+impl StrategyChoice {
     /// Why it, and why none that would have been preferred.
-    pub reason: String,
-}
-
-/// The verdict on every strategy, in the order of preference.
-#[must_use]
-pub fn verdicts(facts: &StrategyFacts, means: StrategyMeans) -> Vec<StrategyVerdict> {
-    StrategyName::ALL
-        .map(|name| verdict(name, facts, means))
-        .to_vec()
-}
-
-/// The verdict on one.
-#[must_use]
-pub fn verdict(
-    strategy: StrategyName,
-    facts: &StrategyFacts,
-    means: StrategyMeans,
-) -> StrategyVerdict {
-    let tried = SortedTrials::of(strategy, facts);
-    let (works, reason) = match refusal(strategy, facts, means) {
-        Some(reason) => (false, reason),
-        None => (!tried.works.is_empty(), tried.describe()),
-    };
-    let backings = tried.works.iter().map(|(backing, _)| backing.as_str());
-    StrategyVerdict {
-        strategy,
-        works,
-        reason,
-        backings: if works {
-            backings.collect()
-        } else {
-            Vec::new()
-        },
+    #[must_use]
+    pub fn reason(&self) -> String {
+        joined(Some(self.strategy.merit()), &self.passed_over)
     }
 }
 
-/// The best strategy that works for anonymous memory. Never `soft-dirty`, whose bits may be somebody else's, and never
-/// `mprotect`, which breaks system calls.
+fn joined(merit: Option<&str>, passed_over: &[StrategyVerdict]) -> String {
+    let not = |verdict: &StrategyVerdict| format!("not {}: {}", verdict.strategy, verdict.reason);
+    let parts: Vec<_> = merit
+        .map(str::to_owned)
+        .into_iter()
+        .chain(passed_over.iter().map(not))
+        .collect();
+    parts.join("; ")
+}
+
+/// The best strategy that works for anonymous memory, of those that may be taken unasked.
 ///
 /// # Errors
 /// If there is none: why.
-pub fn auto(verdicts: &[StrategyVerdict]) -> Result<StrategyChoice, String> {
-    let candidates = verdicts
-        .iter()
-        .filter(|v| !matches!(v.strategy, StrategyName::SoftDirty | StrategyName::Mprotect));
+pub fn auto(verdicts: &[StrategyVerdict]) -> Result<StrategyChoice, NoStrategy> {
     let mut passed_over = Vec::new();
-    for candidate in candidates {
-        let strategy = candidate.strategy;
-        if candidate.works && candidate.backings.contains(&Backing::Anon.as_str()) {
-            passed_over.insert(0, strategy.merit().to_owned());
+    for candidate in verdicts.iter().filter(|v| v.strategy.is_auto()) {
+        if candidate.works && candidate.backings.contains(&Backing::Anon) {
+            let strategy = candidate.strategy;
             return Ok(StrategyChoice {
                 strategy,
-                reason: passed_over.join("; "),
+                passed_over,
             });
         }
-        passed_over.push(format!("not {strategy}: {}", candidate.reason));
+        passed_over.push(candidate.clone());
     }
-    Err(passed_over.join("; "))
+    Err(NoStrategy { passed_over })
 }
 
-/// Why a strategy cannot be used whatever the trials say.
-fn refusal(strategy: StrategyName, facts: &StrategyFacts, means: StrategyMeans) -> Option<String> {
-    let kernel = &facts.behaviour;
-    let waits = match strategy {
-        StrategyName::Sync | StrategyName::MissingZeropage => true,
-        StrategyName::Prefault => !can_scan(kernel),
-        _ => false,
-    };
-    let asynchronous = matches!(
-        strategy,
-        StrategyName::Markers | StrategyName::NoneIsClean | StrategyName::MissingZeropage
-    );
-    let reason = if strategy == StrategyName::Mprotect && !means.in_process {
-        "only in the process itself, by its own SIGSEGV handler"
-    } else if asynchronous && !kernel.features.is_async() {
-        "this kernel has no asynchronous mode (UFFD_FEATURE_WP_ASYNC, 6.7)"
-    } else if asynchronous && !can_scan(kernel) {
-        "this kernel has no PAGEMAP_SCAN (6.7)"
-    } else if strategy == StrategyName::SoftDirty && !kernel.soft_dirty {
-        "this kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY), though clear_refs succeeds"
-    } else if strategy.needs_descriptor() && means.descriptor == UffdScope::None {
-        "it needs a userfaultfd of the process, and none can be had"
-    } else if waits && means.descriptor != UffdScope::Full {
-        "it needs a userfaultfd that handles faults of the kernel (root, CAP_SYS_PTRACE or \
-         vm.unprivileged_userfaultfd=1): without, a read(2) into an armed page fails with EFAULT"
-    } else {
-        return None;
-    };
-    Some(reason.to_owned())
-}
-
-/// The trials of one strategy, sorted.
-struct SortedTrials<'a> {
-    works: Vec<(Backing, ExtraReports)>,
-    fails: Vec<(Backing, &'a str)>,
-    untried: Vec<(Backing, &'a str)>,
-}
-
-impl<'a> SortedTrials<'a> {
-    fn of(strategy: StrategyName, facts: &'a StrategyFacts) -> Self {
-        let (mut works, mut fails, mut untried) = (Vec::new(), Vec::new(), Vec::new());
-        for trial in facts
-            .trials
-            .iter()
-            .filter(|trial| trial.strategy == strategy)
-        {
-            match &trial.outcome {
-                StrategyOutcome::Works(seen) => works.push((trial.backing, *seen)),
-                StrategyOutcome::Fails(why) => fails.push((trial.backing, &**why)),
-                StrategyOutcome::Untried(why) => untried.push((trial.backing, &**why)),
-            }
-        }
-        Self {
-            works,
-            fails,
-            untried,
-        }
+impl Serialize for NoStrategy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
+}
 
-    fn describe(&self) -> String {
-        let mut parts = Vec::new();
-        let list = |wanted: fn(&ExtraReports, Backing) -> bool| {
-            let chosen = self
-                .works
-                .iter()
-                .filter(|(backing, seen)| wanted(seen, *backing));
-            chosen
-                .map(|(backing, _)| backing.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let mut add = |what: &str, backings: String| {
-            if !backings.is_empty() {
-                parts.push(format!("{what} {backings}"));
-            }
-        };
-        add("works for", list(|_, _| true));
-        add("reports first reads of", list(|seen, _| seen.first_reads));
-        // Shmem that is emptied keeps its content.
-        add(
-            "misses zaps of",
-            list(|seen, backing| !seen.zaps && backing != Backing::Shmem),
-        );
-        for (backing, why) in &self.fails {
-            parts.push(format!("not {}: {why}", backing.as_str()));
-        }
-        for (backing, why) in &self.untried {
-            parts.push(format!("{} untried: {why}", backing.as_str()));
-        }
-        parts.join("; ")
+impl Serialize for StrategyChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut choice = serializer.serialize_struct("StrategyChoice", 2)?;
+        choice.serialize_field("strategy", &self.strategy)?;
+        choice.serialize_field("reason", &self.reason())?;
+        choice.end()
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::super::trial::StrategyTrial;
+    use super::super::entry::KernelNeed;
+    use super::super::facts::StrategyFacts;
+    use super::super::trial::{
+        ExtraReports, StrategyOutcome, StrategyTrial, TrialFailure, UntriedReason,
+    };
+    use super::super::verdict::{
+        StrategyMeans, StrategyRefusal, UffdScope, VerdictReason, verdict, verdicts,
+    };
     use super::*;
     use uffd::{KernelBehaviour, UffdFeatures, WrittenMeaning};
 
@@ -268,7 +135,7 @@ mod tests {
     fn the_best_that_works_is_taken_with_its_reason() {
         let choice = chosen(&modern(), OUTSIDE);
         assert_eq!(choice.strategy, StrategyName::Markers);
-        assert_eq!(choice.reason, StrategyName::Markers.merit());
+        assert_eq!(choice.reason(), StrategyName::Markers.merit());
     }
 
     #[test]
@@ -277,7 +144,7 @@ mod tests {
         assert_eq!(choice.strategy, StrategyName::Sync);
         assert!(
             choice
-                .reason
+                .reason()
                 .contains("not markers: this kernel has no asynchronous")
         );
     }
@@ -290,10 +157,9 @@ mod tests {
         };
         for name in [StrategyName::Sync, StrategyName::MissingZeropage] {
             let verdict = verdict(name, &modern(), user);
-            assert!(
-                !verdict.works && verdict.reason.contains("EFAULT"),
-                "{verdict:?}"
-            );
+            let refused = VerdictReason::Refused(StrategyRefusal::UserModeOnly);
+            assert!(!verdict.works && verdict.reason == refused, "{verdict:?}");
+            assert!(verdict.reason.to_string().contains("EFAULT"));
         }
         assert!(
             verdict(StrategyName::Prefault, &modern(), user).works,
@@ -319,10 +185,12 @@ mod tests {
         };
         assert!(verdict(StrategyName::SoftDirty, &facts, none).works);
         let error = auto(&verdicts(&facts, none)).unwrap_err();
-        assert!(error.contains("not hash"), "{error}");
+        assert!(error.to_string().contains("not hash"), "{error}");
         facts.behaviour.soft_dirty = false;
         let verdict = verdict(StrategyName::SoftDirty, &facts, none);
-        assert!(verdict.reason.contains("clear_refs succeeds"));
+        let missing = StrategyRefusal::Kernel(KernelNeed::SoftDirtyBits);
+        assert_eq!(verdict.reason, VerdictReason::Refused(missing));
+        assert!(verdict.reason.to_string().contains("clear_refs succeeds"));
     }
 
     #[test]
@@ -339,10 +207,10 @@ mod tests {
     #[test]
     fn a_trial_that_fails_refuses_whatever_the_kernel_offers() {
         let mut facts = modern();
-        facts.trials[0].outcome = StrategyOutcome::Fails("misses the first write to a page".into());
+        facts.trials[0].outcome = StrategyOutcome::Fails(TrialFailure::MissesFirstWrite);
         let choice = chosen(&facts, OUTSIDE);
         assert_eq!(choice.strategy, StrategyName::Sync);
-        assert!(choice.reason.contains("misses the first write"));
+        assert!(choice.reason().contains("misses the first write"));
     }
 
     #[test]
@@ -359,13 +227,16 @@ mod tests {
             trial(Backing::Shmem, seen(true, false)),
             trial(
                 Backing::Hugetlb,
-                StrategyOutcome::Untried("the pool is empty".into()),
+                StrategyOutcome::Untried(UntriedReason::NoMemory("the pool is empty".into())),
             ),
         ];
         let verdict = verdict(StrategyName::NoneIsClean, &facts, OUTSIDE);
         let expected = "works for anon, shmem; reports first reads of shmem; misses zaps of anon; \
                         hugetlb untried: the pool is empty";
-        assert_eq!(verdict.reason, expected);
-        assert_eq!(verdict.backings, ["anon", "shmem"]);
+        assert_eq!(verdict.reason.to_string(), expected);
+        assert_eq!(verdict.backings, [Backing::Anon, Backing::Shmem]);
+        let json = serde_json::to_value(&verdict).unwrap();
+        assert_eq!(json["backings"], serde_json::json!(["anon", "shmem"]));
+        assert_eq!(json["reason"], expected);
     }
 }

@@ -18,7 +18,7 @@ pub struct StrategyFacts {
     pub trials: Vec<StrategyTrial>,
 }
 
-/// Tries everything, `mprotect` only for who tracks itself: it installs a SIGSEGV handler. Takes some 100 ms, leaves
+/// Tries everything; what works in the process itself only for who tracks itself: `mprotect` installs a SIGSEGV handler. Takes some 100 ms, leaves
 /// nothing else behind, and clears this process's own soft-dirty bits.
 ///
 /// # Errors
@@ -28,7 +28,7 @@ pub fn gather(in_process: bool) -> Result<StrategyFacts, uffd::UffdError> {
     let each = |name| Backing::ALL.map(|backing| trial::run(name, backing, &behaviour));
     let names = StrategyName::ALL
         .into_iter()
-        .filter(|name| in_process || *name != StrategyName::Mprotect);
+        .filter(|name| in_process || !name.is_in_process());
     Ok(StrategyFacts {
         behaviour,
         kernel_faults: Userfaultfd::open().is_ok(),

@@ -11,6 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
+use super::entry::{AbsentPages, StrategyEntry, TargetWait};
+use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{PAGE_SIZE, Pagemap, PagemapEntry, ProcessMemory, pages_in};
 
@@ -19,6 +21,21 @@ const CHUNK: u64 = 1 << 20;
 const PAGE: usize = PAGE_SIZE as usize;
 /// Stands for the content of a page that cannot be read.
 const UNREADABLE: u64 = 0;
+
+/// What is always true of it.
+pub(super) const ENTRY: StrategyEntry = StrategyEntry {
+    name: "hash",
+    merit: "needs nothing but to read, and reads everything each round",
+    needs: &[],
+    waits: TargetWait::Never,
+    absent: AbsentPages::Paid,
+    reads_content: true,
+    auto: true,
+    caveat: None,
+    start: StrategyStart::Outside(|target| {
+        Ok(Box::new(HashStrategy::new(target.pid, target.pagemap()?)))
+    }),
+};
 
 /// The strategy.
 #[derive(Debug)]

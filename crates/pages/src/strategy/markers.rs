@@ -3,7 +3,9 @@
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
+use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::registered::RegisteredAreas;
+use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{
     PMD_SIZE, PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError,
@@ -19,6 +21,22 @@ const DETAILED: ScanQuery = ScanQuery {
             | PageCategories::HUGE.0,
     ),
     ..ScanQuery::WRITTEN_AND_ARM
+};
+
+/// What is always true of it.
+pub(super) const ENTRY: StrategyEntry = StrategyEntry {
+    name: "markers",
+    merit: "exact, and the kernel resolves its faults itself",
+    needs: &[KernelNeed::AsyncFaults, KernelNeed::PagemapScan],
+    waits: TargetWait::Never,
+    absent: AbsentPages::Paid,
+    reads_content: false,
+    auto: true,
+    caveat: None,
+    start: StrategyStart::Descriptor(|uffd, target| {
+        let (pagemap, detailed) = (target.pagemap()?, target.tells_details());
+        Ok(Box::new(MarkersStrategy::new(uffd, pagemap, detailed)?))
+    }),
 };
 
 /// The strategy.

@@ -13,9 +13,11 @@ use uffd::Backing;
 
 use super::area::{AreaStats, TrackedArea, WrittenRun};
 use super::collect::PageCollector;
+use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::handler::{FaultAnswer, FaultHandler, WaitingFault, resolve};
 use super::none_is_clean::{self, THERE_AND_WRITTEN};
 use super::registered::{RegisteredAreas, is_unmapped};
+use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{
     PageCategories, Pagemap, RegisterMode, ScanQuery, UffdError, UffdFeatures, Userfaultfd,
@@ -25,6 +27,22 @@ use uffd::{
 const UNTOUCHED_ZERO_PAGE: ScanQuery = ScanQuery {
     all_of: PageCategories(PageCategories::WRITTEN.0 | PageCategories::PFNZERO.0),
     ..ScanQuery::WRITTEN_AND_ARM
+};
+
+/// What is always true of it.
+pub(super) const ENTRY: StrategyEntry = StrategyEntry {
+    name: "missing-zeropage",
+    merit: "no page table before its first touch, at the price of a message each",
+    needs: &[KernelNeed::AsyncFaults, KernelNeed::PagemapScan],
+    waits: TargetWait::Always,
+    absent: AbsentPages::Caught,
+    reads_content: false,
+    auto: true,
+    caveat: None,
+    start: StrategyStart::Descriptor(|uffd, target| {
+        let pagemaps = [target.pagemap()?, target.pagemap()?];
+        Ok(Box::new(MissingZeropageStrategy::new(uffd, pagemaps)?))
+    }),
 };
 
 /// The strategy. Fields are dropped in their order: the handler serves until everything is let go.

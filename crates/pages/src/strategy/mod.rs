@@ -11,15 +11,16 @@
 //! ```
 
 mod area;
+mod catalogue;
 mod choose;
 mod collect;
+mod entry;
 mod facts;
 mod handler;
 mod hash;
 mod markers;
 mod missing_zeropage;
 mod mprotect;
-mod name;
 mod none_is_clean;
 mod prefault;
 mod registered;
@@ -27,16 +28,20 @@ mod soft_dirty;
 mod start;
 mod sync;
 mod trial;
+mod verdict;
 
 pub use area::{AreaStats, TrackedArea, WrittenRun};
-pub use choose::{
-    StrategyChoice, StrategyMeans, StrategyVerdict, UffdScope, auto, verdict, verdicts,
-};
+pub use catalogue::{StrategyName, UnknownStrategy};
+pub use choose::{NoStrategy, StrategyChoice, auto};
+pub use entry::KernelNeed;
 pub use facts::{StrategyFacts, gather};
 pub use mprotect::MprotectStrategy;
-pub use name::StrategyName;
 pub use start::{StartError, StrategyTarget, start};
-pub use trial::{ExtraReports, StrategyOutcome, StrategyTrial};
+pub use trial::{ExtraReports, StrategyOutcome, StrategyTrial, TrialFailure, UntriedReason};
+pub use verdict::{
+    StrategyMeans, StrategyRefusal, StrategyVerdict, TrialSummary, UffdScope, VerdictReason,
+    verdict, verdicts,
+};
 
 use uffd::UffdError;
 

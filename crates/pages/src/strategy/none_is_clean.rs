@@ -5,7 +5,9 @@
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
+use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::registered::RegisteredAreas;
+use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{
     PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError, UffdFeatures,
@@ -17,6 +19,21 @@ pub(super) const THERE_AND_WRITTEN: ScanQuery = ScanQuery {
     any_of: PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0),
     returned: PageCategories(PageCategories::WRITTEN.0 | PageCategories::PFNZERO.0),
     ..ScanQuery::WRITTEN_AND_ARM
+};
+
+/// What is always true of it.
+pub(super) const ENTRY: StrategyEntry = StrategyEntry {
+    name: "none-is-clean",
+    merit: "no page table for what is not there, and zaps go unseen",
+    needs: &[KernelNeed::AsyncFaults, KernelNeed::PagemapScan],
+    waits: TargetWait::Never,
+    absent: AbsentPages::Ignored,
+    reads_content: false,
+    auto: true,
+    caveat: None,
+    start: StrategyStart::Descriptor(|uffd, target| {
+        Ok(Box::new(NoneIsCleanStrategy::new(uffd, target.pagemap()?)?))
+    }),
 };
 
 /// The strategy.

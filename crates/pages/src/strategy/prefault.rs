@@ -3,8 +3,33 @@
 //! Armed and read as `markers` or, without the asynchronous mode, as `sync` does it.
 
 use super::area::{AreaStats, TrackedArea, WrittenRun};
+use super::entry::{AbsentPages, StrategyEntry, TargetWait};
+use super::markers::MarkersStrategy;
+use super::start::{StrategyStart, can_scan};
+use super::sync::SyncStrategy;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{ProcessMemory, UffdError};
+
+/// What is always true of it.
+pub(super) const ENTRY: StrategyEntry = StrategyEntry {
+    name: "prefault",
+    merit: "nothing is left to be touched first, at the price of its page tables",
+    needs: &[],
+    waits: TargetWait::WithoutScan,
+    absent: AbsentPages::Paid,
+    reads_content: false,
+    auto: true,
+    caveat: None,
+    start: StrategyStart::Descriptor(|uffd, target| {
+        let (pagemap, detailed) = (target.pagemap()?, target.tells_details());
+        let inner: Box<dyn TrackingStrategy> = if can_scan(&target.behaviour) {
+            Box::new(MarkersStrategy::new(uffd, pagemap, detailed)?)
+        } else {
+            Box::new(SyncStrategy::new(uffd, pagemap, target.behaviour)?)
+        };
+        Ok(Box::new(PrefaultStrategy::new(target.pid, inner)))
+    }),
+};
 
 /// The strategy over the one that arms.
 pub(super) struct PrefaultStrategy {

@@ -6,8 +6,29 @@
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
+use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
+use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{PAGE_SIZE, Pagemap, UffdError, clear_soft_dirty};
+
+/// What is always true of it.
+pub(super) const ENTRY: StrategyEntry = StrategyEntry {
+    name: "soft-dirty",
+    merit: "sees processes that use userfaultfd themselves",
+    needs: &[KernelNeed::SoftDirtyBits],
+    waits: TargetWait::Never,
+    absent: AbsentPages::Caught,
+    reads_content: false,
+    auto: false,
+    caveat: Some(
+        "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) loses \
+         writes",
+    ),
+    start: StrategyStart::Outside(|target| {
+        let strategy = SoftDirtyStrategy::new(target.pid, target.pagemap()?);
+        Ok(Box::new(strategy))
+    }),
+};
 
 /// The strategy.
 #[derive(Debug)]

@@ -1,22 +1,17 @@
 //! From a name and what is at hand to a strategy that runs.
+#![forbid(unsafe_code)]
 
-use super::hash::HashStrategy;
-use super::markers::MarkersStrategy;
-use super::missing_zeropage::MissingZeropageStrategy;
-use super::none_is_clean::NoneIsCleanStrategy;
-use super::prefault::PrefaultStrategy;
-use super::soft_dirty::SoftDirtyStrategy;
-use super::sync::SyncStrategy;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{KernelBehaviour, Pagemap, UffdError, Userfaultfd, WrittenMeaning};
 
-/// A process to be tracked, and what there is to do it with. A strategy is bound to the address space that the process
-/// has now: exec ends it.
+/// A process to be tracked, and what there is to do it with. A strategy is bound to the address
+/// space that the process has now: exec ends it.
 #[derive(Debug)]
 pub struct StrategyTarget {
     /// Its pid.
     pub pid: u32,
-    /// A userfaultfd of its address space that has no features yet; the tracker must hold its only copy.
+    /// A userfaultfd of its address space that has no features yet; the tracker must hold its only
+    /// copy.
     pub uffd: Option<Userfaultfd>,
     /// What this kernel does.
     pub behaviour: KernelBehaviour,
@@ -46,39 +41,46 @@ impl StartError {
     }
 }
 
+/// A strategy that has no area yet, or why there is none.
+pub(super) type Started = Result<Box<dyn TrackingStrategy>, StartError>;
+
+/// How a strategy starts. The constructors of those that work from outside find everything they
+/// need in the target.
+#[derive(Debug)]
+pub(super) enum StrategyStart {
+    /// Through a userfaultfd of the process.
+    Descriptor(fn(Userfaultfd, &StrategyTarget) -> Started),
+    /// By reading what the kernel tells of the process.
+    Outside(fn(&StrategyTarget) -> Started),
+    /// In the process itself. Who starts it vouches for the memory that it is given: see there.
+    OwnProcess(unsafe fn() -> Started),
+}
+
 /// Starts a strategy; its areas are armed one by one.
 ///
 /// # Errors
 /// If something it needs is not there. Ask [`super::verdict`] first.
-pub fn start(
-    name: StrategyName,
-    target: StrategyTarget,
-) -> Result<Box<dyn TrackingStrategy>, StartError> {
-    let pid = target.pid;
-    let pagemap = || Pagemap::open(pid);
-    let behaviour = target.behaviour;
-    let detailed = target.detailed && behaviour.written == Some(WrittenMeaning::Fixed);
-    let uffd = target.uffd.ok_or(StartError::NoDescriptor(name));
-    Ok(match name {
-        StrategyName::Markers => Box::new(MarkersStrategy::new(uffd?, pagemap()?, detailed)?),
-        StrategyName::Sync => Box::new(SyncStrategy::new(uffd?, pagemap()?, behaviour)?),
-        StrategyName::Prefault if can_scan(&behaviour) => {
-            let inner = MarkersStrategy::new(uffd?, pagemap()?, detailed)?;
-            Box::new(PrefaultStrategy::new(pid, Box::new(inner)))
+pub fn start(name: StrategyName, mut target: StrategyTarget) -> Started {
+    match &name.entry().start {
+        StrategyStart::Descriptor(start) => {
+            let uffd = target.uffd.take().ok_or(StartError::NoDescriptor(name))?;
+            start(uffd, &target)
         }
-        StrategyName::Prefault => {
-            let inner = SyncStrategy::new(uffd?, pagemap()?, behaviour)?;
-            Box::new(PrefaultStrategy::new(pid, Box::new(inner)))
-        }
-        StrategyName::MissingZeropage => Box::new(MissingZeropageStrategy::new(
-            uffd?,
-            [pagemap()?, pagemap()?],
-        )?),
-        StrategyName::NoneIsClean => Box::new(NoneIsCleanStrategy::new(uffd?, pagemap()?)?),
-        StrategyName::SoftDirty => Box::new(SoftDirtyStrategy::new(pid, pagemap()?)),
-        StrategyName::Hash => Box::new(HashStrategy::new(pid, pagemap()?)),
-        StrategyName::Mprotect => return Err(StartError::InProcessOnly(name)),
-    })
+        StrategyStart::Outside(start) => start(&target),
+        StrategyStart::OwnProcess(_) => Err(StartError::InProcessOnly(name)),
+    }
+}
+
+impl StrategyTarget {
+    /// A pagemap of the process of one's own.
+    pub(super) fn pagemap(&self) -> Result<Pagemap, StartError> {
+        Ok(Pagemap::open(self.pid)?)
+    }
+
+    /// Whether zaps and huge pages are asked for, and can be told.
+    pub(super) fn tells_details(&self) -> bool {
+        self.detailed && self.behaviour.written == Some(WrittenMeaning::Fixed)
+    }
 }
 
 /// Whether the kernel resolves faults itself and reads and arms in one step.

@@ -10,13 +10,31 @@ use uffd::{Backing, UffdError};
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::{PageCollector, UnarmedSearch};
+use super::entry::{AbsentPages, StrategyEntry, TargetWait};
 use super::handler::{FaultAnswer, FaultHandler, resolve};
 use super::registered::RegisteredAreas;
+use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 use uffd::{KernelBehaviour, Pagemap, RegisterMode, UffdFeatures, Userfaultfd, pages_in};
 
 /// How much is read before it is armed.
 const AT_ONCE: u64 = 256 << 20;
+
+/// What is always true of it.
+pub(super) const ENTRY: StrategyEntry = StrategyEntry {
+    name: "sync",
+    merit: "exact, with a message for each first write",
+    needs: &[],
+    waits: TargetWait::Always,
+    absent: AbsentPages::Paid,
+    reads_content: false,
+    auto: true,
+    caveat: None,
+    start: StrategyStart::Descriptor(|uffd, target| {
+        let strategy = SyncStrategy::new(uffd, target.pagemap()?, target.behaviour)?;
+        Ok(Box::new(strategy))
+    }),
+};
 
 /// The strategy. Fields are dropped in their order: the handler serves until everything is let go.
 #[derive(Debug)]

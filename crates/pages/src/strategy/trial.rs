@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -17,8 +18,7 @@ use serde::{Serialize, Serializer};
 use uffd::Backing;
 
 use super::area::{TrackedArea, WrittenRun};
-use super::mprotect::MprotectStrategy;
-use super::start::{StartError, StrategyTarget, start};
+use super::start::{Started, StrategyStart, StrategyTarget, start};
 use super::{StrategyName, TrackingStrategy};
 use uffd::{KernelBehaviour, PAGE_SIZE, PMD_SIZE, ScratchMapping, UffdError, Userfaultfd};
 
@@ -41,9 +41,78 @@ pub enum StrategyOutcome {
     /// Every write was reported, and no page that was left alone.
     Works(ExtraReports),
     /// The kernel refused, or a report was wrong: why.
-    Fails(String),
+    Fails(TrialFailure),
     /// It could not be tried: why.
-    Untried(String),
+    Untried(UntriedReason),
+}
+
+/// Why a trial failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrialFailure {
+    /// A write was not reported.
+    #[error("misses a write to a page that is there")]
+    MissesWrite,
+    /// A write to a page that was not there before was not reported.
+    #[error("misses the first write to a page")]
+    MissesFirstWrite,
+    /// A page was reported that nobody touched in this round.
+    #[error("reports a page that was left alone")]
+    ReportsAlone,
+    /// Pages were reported before anybody wrote.
+    #[error("reports pages to which nobody has written")]
+    ReportsQuiet,
+    /// An access waited for an answer that did not come.
+    #[error("an access still waited after {0:?}")]
+    Stuck(Duration),
+    /// EINVAL, where the area is armed.
+    #[error("this kernel does not register it")]
+    NotRegistered,
+    /// The strategy does not start, or the kernel refuses something: in its words.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl TrialFailure {
+    /// Whether a report was wrong, which is the strategy's fault and not the kernel's refusal.
+    #[must_use]
+    pub const fn is_wrong_report(&self) -> bool {
+        matches!(
+            self,
+            Self::MissesWrite | Self::MissesFirstWrite | Self::ReportsAlone | Self::ReportsQuiet
+        )
+    }
+}
+
+impl From<UffdError> for TrialFailure {
+    fn from(error: UffdError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+impl Serialize for TrialFailure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Why there was nothing to try a strategy on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UntriedReason {
+    /// The pool of huge pages is too small.
+    #[error("it takes {PAGES} free huge pages (vm.nr_hugepages)")]
+    NoHugePages,
+    /// Every file at hand is on tmpfs, whose pages are shmem.
+    #[error("there is no file to try it on that is not on tmpfs; set TMPDIR, now {0:?}")]
+    NoFile(PathBuf),
+    /// The kernel refuses the mapping: in its words.
+    #[error("{0}")]
+    NoMemory(String),
+}
+
+impl Serialize for UntriedReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// What else was reported.
@@ -81,7 +150,7 @@ pub(super) fn run(
     let outcome = match TrialGround::new(backing) {
         Err(reason) => StrategyOutcome::Untried(reason),
         Ok(ground) => match start_own(strategy, behaviour) {
-            Err(error) => StrategyOutcome::Fails(error.to_string()),
+            Err(error) => StrategyOutcome::Fails(TrialFailure::Refused(error.to_string())),
             Ok(started) => ground.round_trip(started),
         },
     };
@@ -93,13 +162,10 @@ pub(super) fn run(
 }
 
 /// Starts a strategy on this process.
-fn start_own(
-    name: StrategyName,
-    behaviour: &KernelBehaviour,
-) -> Result<Box<dyn TrackingStrategy>, StartError> {
-    if name == StrategyName::Mprotect {
+fn start_own(name: StrategyName, behaviour: &KernelBehaviour) -> Started {
+    if let StrategyStart::OwnProcess(start) = name.entry().start {
         // SAFETY: it is given one scratch mapping, which lives longer and is touched by us only.
-        return Ok(Box::new(unsafe { MprotectStrategy::new() }?));
+        return unsafe { start() };
     }
     let open = || Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only());
     let target = StrategyTarget {
@@ -118,7 +184,7 @@ struct TrialGround {
 }
 
 impl TrialGround {
-    fn new(backing: Backing) -> Result<Self, String> {
+    fn new(backing: Backing) -> Result<Self, UntriedReason> {
         let page_size = if backing == Backing::Hugetlb {
             PMD_SIZE
         } else {
@@ -132,10 +198,8 @@ impl TrialGround {
             Backing::File => ScratchMapping::of_file(&regular_file()?, length),
         };
         let scratch = scratch.map_err(|error| match backing {
-            Backing::Hugetlb => {
-                format!("it takes {PAGES} free huge pages (vm.nr_hugepages)")
-            }
-            _ => error.to_string(),
+            Backing::Hugetlb => UntriedReason::NoHugePages,
+            _ => UntriedReason::NoMemory(error.to_string()),
         })?;
         let range = scratch.range();
         let area = TrackedArea {
@@ -156,16 +220,18 @@ impl TrialGround {
         }
     }
 
-    fn rounds(&self, mut strategy: Box<dyn TrackingStrategy>) -> Result<ExtraReports, String> {
-        let text = |e: UffdError| e.to_string();
+    fn rounds(
+        &self,
+        mut strategy: Box<dyn TrackingStrategy>,
+    ) -> Result<ExtraReports, TrialFailure> {
         for page in [ALONE, THERE, EMPTIED] {
             self.store(page, 1);
         }
         strategy.arm(&self.area).map_err(refusal)?;
-        strategy.end_round().map_err(text)?;
-        let quiet = self.round(&mut *strategy).map_err(text)?;
+        strategy.end_round()?;
+        let quiet = self.round(&mut *strategy)?;
         if !quiet.is_empty() {
-            return Err("reports pages to which nobody has written".to_owned());
+            return Err(TrialFailure::ReportsQuiet);
         }
         let mut strategy = self.touch(strategy, || {
             self.store(THERE, 2);
@@ -173,14 +239,14 @@ impl TrialGround {
             self.load(READ);
             self.zap(EMPTIED);
         })?;
-        let first = self.round(&mut *strategy).map_err(text)?;
+        let first = self.round(&mut *strategy)?;
         judge(&first)?;
         let mut strategy = self.touch(strategy, || {
             self.store(THERE, 3);
             self.store(FIRST, 3);
         })?;
-        judge(&self.round(&mut *strategy).map_err(text)?)?;
-        strategy.release().map_err(text)?;
+        judge(&self.round(&mut *strategy)?)?;
+        strategy.release()?;
         Ok(ExtraReports {
             first_reads: first.contains(&READ),
             zaps: first.contains(&EMPTIED),
@@ -193,7 +259,7 @@ impl TrialGround {
         &self,
         strategy: Box<dyn TrackingStrategy>,
         accesses: impl FnOnce() + Send,
-    ) -> Result<Box<dyn TrackingStrategy>, String> {
+    ) -> Result<Box<dyn TrackingStrategy>, TrialFailure> {
         let (done, finished) = mpsc::channel();
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -205,7 +271,7 @@ impl TrialGround {
                 Ok(()) => Ok(strategy),
                 Err(_) => {
                     drop(strategy);
-                    Err(format!("an access still waited after {PATIENCE:?}"))
+                    Err(TrialFailure::Stuck(PATIENCE))
                 }
             }
         })
@@ -240,39 +306,36 @@ impl TrialGround {
     }
 }
 
-fn judge(reported: &BTreeSet<u64>) -> Result<(), String> {
+fn judge(reported: &BTreeSet<u64>) -> Result<(), TrialFailure> {
     if !reported.contains(&THERE) {
-        Err("misses a write to a page that is there".to_owned())
+        Err(TrialFailure::MissesWrite)
     } else if !reported.contains(&FIRST) {
-        Err("misses the first write to a page".to_owned())
+        Err(TrialFailure::MissesFirstWrite)
     } else if reported.contains(&ALONE) {
-        Err("reports a page that was left alone".to_owned())
+        Err(TrialFailure::ReportsAlone)
     } else {
         Ok(())
     }
 }
 
-fn refusal(error: UffdError) -> String {
+fn refusal(error: UffdError) -> TrialFailure {
     if error.errno() == Some(Errno::INVAL) {
-        "this kernel does not register it".to_owned()
+        TrialFailure::NotRegistered
     } else {
-        error.to_string()
+        error.into()
     }
 }
 
 /// A regular file of some pages, not on tmpfs, where it would be shmem: the program itself, or one made for it.
-fn regular_file() -> Result<File, String> {
+fn regular_file() -> Result<File, UntriedReason> {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
-    let directory = std::env::temp_dir();
     for open in [own_program, unnamed_in_temp_dir] {
         let Ok(file) = open() else { continue };
         if rustix::fs::fstatfs(&file).is_ok_and(|system| system.f_type != TMPFS_MAGIC) {
             return Ok(file);
         }
     }
-    Err(format!(
-        "there is no file to try it on that is not on tmpfs; set TMPDIR, now {directory:?}"
-    ))
+    Err(UntriedReason::NoFile(std::env::temp_dir()))
 }
 
 fn own_program() -> io::Result<File> {

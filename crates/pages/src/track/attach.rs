@@ -145,7 +145,7 @@ fn choose(
     }
     let choice = strategy::auto(&strategy::verdicts(facts, means));
     match (choice, refused) {
-        (Ok(choice), None) => Ok((choice.strategy, choice.reason)),
+        (Ok(choice), None) => Ok((choice.strategy, choice.reason())),
         // The others differ only in what they do with a userfaultfd.
         (Ok(choice), Some(why)) => Ok((
             choice.strategy,

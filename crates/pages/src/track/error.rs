@@ -1,7 +1,7 @@
 //! Why a process cannot be tracked, for people.
 
 use crate::inject::InjectError;
-use crate::strategy::{StartError, StrategyName};
+use crate::strategy::{NoStrategy, StartError, StrategyName, VerdictReason};
 use uffd::{ProcessGone, UffdError};
 
 /// Why not. The process goes on as if nothing had been tried.
@@ -20,6 +20,19 @@ pub enum TrackError {
         /// The strategy.
         strategy: StrategyName,
         /// What stands against it.
+        reason: VerdictReason,
+    },
+    /// The strategy asked for arms no pages, which explaining needs.
+    #[error(
+        "cannot track process {pid} with the strategy {strategy}: explaining needs one that arms pages, and compares \
+         content in any case ({reason}); `tracker check` lists those that work here"
+    )]
+    ArmsNothing {
+        /// The process.
+        pid: u32,
+        /// The strategy.
+        strategy: StrategyName,
+        /// Why this one.
         reason: String,
     },
     /// None works here.
@@ -28,7 +41,7 @@ pub enum TrackError {
         /// The process.
         pid: u32,
         /// What stands against each.
-        reason: String,
+        reason: NoStrategy,
     },
     /// There is no such process.
     #[error(transparent)]
@@ -76,7 +89,10 @@ impl TrackError {
             Self::Inject(error) => error.is_gone(),
             Self::Start { source, .. } => source.is_gone(),
             Self::Kernel { source, .. } => source.is_gone(),
-            Self::Refused { .. } | Self::None { .. } | Self::Unreadable(_) => false,
+            Self::Refused { .. }
+            | Self::ArmsNothing { .. }
+            | Self::None { .. }
+            | Self::Unreadable(_) => false,
         }
     }
 
@@ -93,7 +109,7 @@ impl TrackError {
     pub fn is_inability(&self) -> bool {
         match self {
             Self::Inject(error) => error.is_inability(),
-            Self::Refused { .. } | Self::None { .. } => true,
+            Self::Refused { .. } | Self::ArmsNothing { .. } | Self::None { .. } => true,
             Self::Gone(_) | Self::Unreadable(_) | Self::Start { .. } | Self::Kernel { .. } => false,
         }
     }

@@ -7,7 +7,7 @@ use super::model::{MappingRound, TrackHeader, TrackRound};
 use super::tracking::TrackedSpace;
 use super::{SessionEvent, TrackError};
 use crate::inject::{ProcessLife, ProcessLifeline};
-use crate::strategy::StrategyFacts;
+use crate::strategy::{StrategyFacts, StrategyName};
 use uffd::{ProcessGone, unless_gone};
 
 /// What a round came to.
@@ -92,6 +92,12 @@ impl TrackSession {
             .events
             .retain(|event| !matches!(event, SessionEvent::PassedOver(_) | SessionEvent::More(_)));
         Ok((session, first))
+    }
+
+    /// With which strategy.
+    #[must_use]
+    pub fn strategy(&self) -> StrategyName {
+        self.tracking.strategy.name()
     }
 
     /// What does not change. Its notes are complete after [`Self::begin`].
@@ -189,7 +195,7 @@ impl TrackSession {
         let kernel = TrackError::kernel(pid);
         let mut options = self.options.clone();
         // The rounds before and after must mean the same.
-        options.strategy = Some(self.tracking.strategy.name());
+        options.strategy = Some(self.strategy());
         let attached = match attach::attach(pid, &self.facts, &options) {
             Ok(attached) => attached,
             // Without its old memory and without any other it is on its way out.

@@ -15,7 +15,7 @@ use super::populated::{self, PagePresence, PopulatedPages};
 use super::vmas::{FoundMapping, MappingReader};
 use super::{SessionEvent, TrackNote};
 use crate::inject::{ProcessLife, ProcessLifeline};
-use crate::strategy::{StrategyFacts, StrategyName, TrackedArea, TrackingStrategy, WrittenRun};
+use crate::strategy::{StrategyFacts, TrackedArea, TrackingStrategy, WrittenRun};
 use uffd::{Pagemap, ProcessGone, UffdError, pages_in};
 
 /// One address space, tracked until the process executes another program.
@@ -326,9 +326,7 @@ impl TrackedSpace {
         if self.others.any() && name.needs_descriptor() {
             notes.push(TrackNote::HoldsUserfaultfd);
         }
-        if name == StrategyName::SoftDirty {
-            notes.push(TrackNote::Strategy("every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) loses writes"));
-        }
+        notes.extend(name.caveat().map(TrackNote::Strategy));
         notes
     }
 }

@@ -63,14 +63,16 @@ impl How {
         let (strategy, reason) = match asked {
             Some(name) => (name, "asked for".to_owned()),
             None => {
-                let choice = strategy::auto(&strategy::verdicts(&facts, means))?;
-                (choice.strategy, choice.reason)
+                let choice = strategy::auto(&strategy::verdicts(&facts, means))
+                    .map_err(|none| none.to_string())?;
+                (choice.strategy, choice.reason())
             }
         };
         // For good, and unasked, an agent must not read all memory of a process in every round.
-        if asked.is_none() && strategy == StrategyName::Hash {
+        if asked.is_none() && strategy.reads_content() {
             return Err(format!(
-                "only `hash` works here, which reads all memory in each round: ask for it with --track-strategy hash ({reason})"
+                "only `{strategy}` works here, which reads all memory in each round: \
+                 ask for it with --track-strategy {strategy} ({reason})"
             ));
         }
         let verdict = strategy::verdict(strategy, &facts, means);

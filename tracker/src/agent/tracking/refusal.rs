@@ -22,7 +22,9 @@ pub fn reason(error: &TrackError) -> Option<&'static str> {
     Some(match error {
         TrackError::Inject(error) => return injection(error),
         TrackError::Gone(_) => return None,
-        TrackError::Refused { .. } | TrackError::None { .. } => "strategy",
+        TrackError::Refused { .. } | TrackError::ArmsNothing { .. } | TrackError::None { .. } => {
+            "strategy"
+        }
         TrackError::Unreadable(_) => "program",
         TrackError::Start { .. } | TrackError::Kernel { .. } => "kernel",
     })

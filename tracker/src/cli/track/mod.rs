@@ -14,18 +14,16 @@ use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
 use pages::inject::{self, LaunchedProgram};
-use pages::strategy::{self, StrategyFacts};
+use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackOptions, TrackSession, TrackStep, WorkingSet};
 use sinks::TrackOutputs;
 
 /// The flags of `tracker track`.
 #[derive(Args, Debug)]
-#[command(after_help = format!("{NOTES}\n\n{}", target::STATUSES))]
+#[command(after_help = format!("{}\n\n{}", notes(), target::STATUSES))]
 pub struct TrackArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or
-    /// auto, the best that works here (docs/strategies.md; `tracker check`)
     #[arg(
         long,
         short,
@@ -33,8 +31,8 @@ pub struct TrackArgs {
         default_value = "auto",
         value_name = "STRATEGY"
     )]
-    #[arg(value_parser = values::strategy)]
-    strategy: values::Strategy,
+    #[arg(value_parser = values::strategy, help = values::track_help())]
+    strategy: values::AskedStrategy,
     #[command(flatten)]
     rounds: RoundsArgs,
     /// Tell zaps and huge pages too, where the kernel lets us; rounds take up to 20 times longer
@@ -44,20 +42,28 @@ pub struct TrackArgs {
     outputs: OutputArgs<TrackOutputs>,
 }
 
-const NOTES: &str = "\
+fn notes() -> String {
+    let waiting = StrategyName::outside().filter(|name| name.always_waits());
+    let waiting: Vec<_> = waiting.map(|name| format!("`{name}`")).collect();
+    format!(
+        "\
 The process is stopped for a moment (a fraction of a millisecond; it is told) while one of its threads opens a \
 userfaultfd, which is taken and closed there again. While it is tracked, a userfaultfd that the process opens itself \
 cannot register tracked memory: it gets EBUSY. The next round sees that there is one and gives all memory back for one \
-interval, so that trying again works; what is not registered by then is tracked again. Memory that belongs to a userfaultfd already is passed over and named. \
+interval, so that trying again works; what is not registered by then is tracked again. Memory that belongs to a \
+userfaultfd already is passed over and named. \
 Children that it forks are not tracked; another program that it executes is, from its first instructions on as unknown.
 
-While tracker itself is stopped (Ctrl-Z) no round is made; with `sync` and `missing-zeropage`, where tracker answers each \
+While tracker itself is stopped (Ctrl-Z) no round is made; with {}, where tracker answers each \
 first write, the process waits then, too. Memory that is never writable when a round looks (code that is written and made \
 executable in between) is not tracked.
 
 Pages of mappings that are new since the last round, and of those there at the start, are `unknown`: they were there \
 before they were armed, so take them as written. What is written after the last round is not seen, nor is what was \
-in memory that is unmapped before a round.";
+in memory that is unmapped before a round.",
+        waiting.join(" and ")
+    )
+}
 
 /// Tracks until the end of the process, the rounds, the time, or a signal.
 ///

@@ -6,9 +6,24 @@
 mod trap;
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
+use super::entry::{AbsentPages, StrategyEntry, TargetWait};
+use super::start::{Started, StrategyStart};
 use super::{StrategyName, TrackingStrategy};
 use trap::TrapSlot;
 use uffd::UffdError;
+
+/// What is always true of it.
+pub(super) const ENTRY: StrategyEntry = StrategyEntry {
+    name: "mprotect",
+    merit: "needs no userfaultfd",
+    needs: &[],
+    waits: TargetWait::Never,
+    absent: AbsentPages::Paid,
+    reads_content: false,
+    auto: false,
+    caveat: None,
+    start: StrategyStart::OwnProcess(start),
+};
 
 /// The strategy.
 #[derive(Debug)]
@@ -34,6 +49,13 @@ impl MprotectStrategy {
         let found = self.slots.iter().find(|(known, _)| known == area);
         found.map(|(_, slot)| *slot)
     }
+}
+
+/// # Safety
+/// As for [`MprotectStrategy::new`].
+unsafe fn start() -> Started {
+    // SAFETY: the caller vouches for it.
+    Ok(Box::new(unsafe { MprotectStrategy::new() }?))
 }
 
 impl TrackingStrategy for MprotectStrategy {
