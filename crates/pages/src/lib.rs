@@ -6,6 +6,9 @@
 //! strategy: the best way that works ------> track: rounds until the process ends
 //! ```
 
+#![warn(missing_docs, unreachable_pub)]
+#![warn(clippy::missing_errors_doc, clippy::missing_safety_doc)]
+
 pub mod inject;
 pub mod strategy;
 pub mod track;

@@ -8,7 +8,7 @@ use uffd::{Capability, Privilege, ProcessGone, UffdError, UserNamespace};
 
 /// What `/proc` says about the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TargetFacts {
+pub(super) struct TargetFacts {
     /// The id asked for.
     pub pid: u32,
     /// Its process, if the id is a thread's.
@@ -33,7 +33,7 @@ pub struct TargetFacts {
 
 impl TargetFacts {
     /// Reads them.
-    pub fn read(pid: u32) -> Result<Self, UffdError> {
+    pub(super) fn read(pid: u32) -> Result<Self, UffdError> {
         let stat = uffd::stat(pid)?;
         let status = fs::read(format!("/proc/{pid}/status")).map_err(|_| ProcessGone { pid })?;
         let facts = Self {
@@ -67,7 +67,7 @@ impl TargetFacts {
     }
 
     /// Why it must not be touched. `own` is this process; `name` tells the name of a process.
-    pub fn refusal(&self, own: u32, name: impl Fn(u32) -> String) -> Option<InjectError> {
+    pub(super) fn refusal(&self, own: u32, name: impl Fn(u32) -> String) -> Option<InjectError> {
         let (pid, comm) = (self.pid, self.comm.clone());
         if self.tgid != pid && self.tgid != 0 {
             let (tid, pid) = (pid, self.tgid);
@@ -99,7 +99,7 @@ fn is_dead(state: char) -> bool {
 }
 
 /// The value of `key` in a status file.
-pub fn field<'a>(status: &'a [u8], key: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(status: &'a [u8], key: &str) -> Option<&'a str> {
     let mut lines = status.split(|byte| *byte == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":"))?;
     Some(std::str::from_utf8(value).ok()?.trim())
@@ -128,7 +128,7 @@ fn is_32_bits(pid: u32) -> Option<bool> {
 }
 
 /// The name of a process, or that it has none here.
-pub fn name(pid: u32) -> String {
+pub(super) fn name(pid: u32) -> String {
     let comm = uffd::comm(pid).ok();
     comm.map_or_else(
         || "not visible from here".to_owned(),
@@ -138,7 +138,7 @@ pub fn name(pid: u32) -> String {
 
 /// What decides whether one process may trace another.
 #[derive(Debug)]
-pub struct TracePermission {
+pub(super) struct TracePermission {
     /// Our own privilege.
     pub privilege: Privilege,
     /// `kernel.yama.ptrace_scope`, if the kernel has Yama.
@@ -151,7 +151,7 @@ pub struct TracePermission {
 
 impl TracePermission {
     /// Reads it for a target.
-    pub fn read(pid: u32) -> Self {
+    pub(super) fn read(pid: u32) -> Self {
         let status = fs::read("/proc/self/status").unwrap_or_default();
         let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/user")).ok();
         let (ours, theirs) = (namespace("self"), namespace(&pid.to_string()));
@@ -170,7 +170,7 @@ impl TracePermission {
     }
 
     /// Why the kernel said EPERM, and what would help.
-    pub fn why(&self) -> String {
+    pub(super) fn why(&self) -> String {
         let has = self.privilege.has(Capability::SysPtrace);
         let root = "run tracker as root, or with CAP_SYS_PTRACE";
         match (self.yama, has) {

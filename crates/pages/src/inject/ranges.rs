@@ -5,11 +5,11 @@ use std::ops::Range;
 
 /// The set: end by start.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct RangeSet(BTreeMap<u64, u64>);
+pub(super) struct RangeSet(BTreeMap<u64, u64>);
 
 impl RangeSet {
     /// Adds a range.
-    pub fn insert(&mut self, range: &Range<u64>) {
+    pub(super) fn insert(&mut self, range: &Range<u64>) {
         let (mut start, mut end) = (range.start, range.end);
         if start >= end {
             return;
@@ -22,7 +22,7 @@ impl RangeSet {
     }
 
     /// Takes a range out, whatever of it is in.
-    pub fn remove(&mut self, range: &Range<u64>) {
+    pub(super) fn remove(&mut self, range: &Range<u64>) {
         for part in self.touching(range) {
             self.0.remove(&part.start);
             for rest in [
@@ -37,7 +37,7 @@ impl RangeSet {
     }
 
     /// What it has in common with a range.
-    pub fn common(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+    pub(super) fn common(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let cut = |part: Range<u64>| part.start.max(range.start)..part.end.min(range.end);
         let parts = self.touching(range).into_iter().map(cut);
         parts.filter(|part| part.start < part.end).collect()

@@ -16,7 +16,7 @@ use super::{InjectError, InjectNote, KernelFaults};
 
 /// What the helper is to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct HelperRequest {
+pub(super) struct HelperRequest {
     /// The target.
     pub pid: u32,
     /// Its start: another means another process.
@@ -31,7 +31,7 @@ pub struct HelperRequest {
 
 /// What it did; the userfaultfd comes along.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct HelperAnswer {
+pub(super) struct HelperAnswer {
     /// How long the target stood still.
     pub stopped_ns: u64,
     /// How many threads.
@@ -43,19 +43,19 @@ pub struct HelperAnswer {
 }
 
 /// The helper's last word.
-pub type HelperOutcome = Result<HelperAnswer, InjectError>;
+pub(super) type HelperOutcome = Result<HelperAnswer, InjectError>;
 
 /// No message is longer: notes are about kinds of calls, not about threads.
 const LONGEST: usize = 64 << 10;
 
 /// Both ends of a connection that keeps messages apart.
-pub fn pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
     rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)
 }
 
 /// Sends a message, with a descriptor or without.
-pub fn send(
+pub(super) fn send(
     socket: BorrowedFd<'_>,
     message: &impl Serialize,
     fd: Option<BorrowedFd<'_>>,
@@ -73,7 +73,7 @@ pub fn send(
 }
 
 /// Waits for a message; `None`: the other side is gone.
-pub fn receive<T: DeserializeOwned>(
+pub(super) fn receive<T: DeserializeOwned>(
     socket: impl AsFd,
 ) -> rustix::io::Result<Option<(T, Option<OwnedFd>)>> {
     let mut bytes = vec![0; LONGEST];

@@ -41,7 +41,7 @@ pub(super) struct PageCollector {
 }
 
 impl PageCollector {
-    pub fn new(pagemap: Pagemap) -> Self {
+    pub(super) fn new(pagemap: Pagemap) -> Self {
         Self {
             pagemap,
             regions: vec![PageRegion::default(); REGIONS],
@@ -51,7 +51,7 @@ impl PageCollector {
 
     /// Hands over what is written in an area and arms it in the same step. Returns how many pages are not
     /// registered any more.
-    pub fn arm_written(
+    pub(super) fn arm_written(
         &mut self,
         area: &TrackedArea,
         query: &ScanQuery,
@@ -134,7 +134,7 @@ impl PageCollector {
     }
 
     /// The pages of a range that are not armed, as ranges.
-    pub fn unarmed(
+    pub(super) fn unarmed(
         &mut self,
         range: &Range<u64>,
         how: UnarmedSearch,
@@ -172,7 +172,7 @@ impl PageCollector {
     }
 
     /// Hands over the pagemap entry of each 4 KiB page.
-    pub fn walk(
+    pub(super) fn walk(
         &mut self,
         range: &Range<u64>,
         mut each: impl FnMut(u64, PagemapEntry),
@@ -190,7 +190,11 @@ impl PageCollector {
     }
 
     /// Scans once with a query that arms; returns whether it found anything. Of a process that is gone nothing is found.
-    pub fn arm_if(&mut self, page: &Range<u64>, query: &ScanQuery) -> Result<bool, UffdError> {
+    pub(super) fn arm_if(
+        &mut self,
+        page: &Range<u64>,
+        query: &ScanQuery,
+    ) -> Result<bool, UffdError> {
         let scan = unless_gone(self.pagemap.arm_once(page, query, &mut self.regions[..1]))?;
         Ok(matches!(scan, Some(ArmOutcome::Walked(scanned)) if scanned.regions != 0))
     }

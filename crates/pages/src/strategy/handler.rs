@@ -44,7 +44,10 @@ pub(super) struct FaultHandler {
 
 impl FaultHandler {
     /// Starts to answer.
-    pub fn start(registered: Arc<RegisteredAreas>, answer: FaultAnswer) -> Result<Self, UffdError> {
+    pub(super) fn start(
+        registered: Arc<RegisteredAreas>,
+        answer: FaultAnswer,
+    ) -> Result<Self, UffdError> {
         let failed = |what| move |e| UffdError::system("cannot create", what, e);
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(failed("an eventfd"))?;
         let (stop, failure) = (Arc::new(stop), Arc::new(Mutex::default()));
@@ -66,7 +69,7 @@ impl FaultHandler {
     }
 
     /// Fails if the thread has ended on an error: then nothing is tracked any more.
-    pub fn check(&self) -> Result<(), UffdError> {
+    pub(super) fn check(&self) -> Result<(), UffdError> {
         let failure = self
             .failure
             .lock()

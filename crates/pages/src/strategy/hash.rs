@@ -50,7 +50,7 @@ pub(super) struct HashStrategy {
 }
 
 impl HashStrategy {
-    pub fn new(pid: u32, pagemap: Pagemap) -> Self {
+    pub(super) fn new(pid: u32, pagemap: Pagemap) -> Self {
         Self {
             memory: ProcessMemory::of(pid),
             collector: PageCollector::new(pagemap),

@@ -49,7 +49,11 @@ pub(super) struct MarkersStrategy {
 
 impl MarkersStrategy {
     /// `detailed`: tell zaps and huge pages, where the kernel calls an empty pte written.
-    pub fn new(uffd: Userfaultfd, pagemap: Pagemap, detailed: bool) -> Result<Self, UffdError> {
+    pub(super) fn new(
+        uffd: Userfaultfd,
+        pagemap: Pagemap,
+        detailed: bool,
+    ) -> Result<Self, UffdError> {
         Ok(Self {
             registered: RegisteredAreas::new(uffd, UffdFeatures::WP_ASYNC, RegisterMode::WP)?,
             collector: PageCollector::new(pagemap),

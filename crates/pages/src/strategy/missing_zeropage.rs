@@ -57,7 +57,7 @@ pub(super) struct MissingZeropageStrategy {
 impl MissingZeropageStrategy {
     /// `uffd` must handle faults of the kernel too: else a read(2) of the target into a new page fails. Of the two
     /// pagemaps of the target one is for the handler.
-    pub fn new(uffd: Userfaultfd, pagemaps: [Pagemap; 2]) -> Result<Self, UffdError> {
+    pub(super) fn new(uffd: Userfaultfd, pagemaps: [Pagemap; 2]) -> Result<Self, UffdError> {
         let registered = Arc::new(RegisteredAreas::new(
             uffd,
             UffdFeatures::WP_ASYNC,

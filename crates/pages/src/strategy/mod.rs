@@ -47,19 +47,26 @@ use uffd::UffdError;
 
 /// One way to track writes.
 ///
-/// The caller arms every area and ends the round; from then on each round asks every area and ends. What is written
-/// after a page was armed is reported by a later round; no write falls between two rounds, except with `soft-dirty`.
-/// [`UffdError::Gone`]: the process is gone, or has another address space since exec. Dropping a strategy releases it.
+/// The caller arms every area and ends the round; from then on each round asks every area and ends.
+/// What is written after a page was armed is reported by a later round; no write falls between two
+/// rounds, except with `soft-dirty`. [`UffdError::Gone`]: the process is gone, or executes another
+/// program. Dropping a strategy releases it.
 pub trait TrackingStrategy: Send {
     /// Which one it is.
     fn name(&self) -> StrategyName;
 
-    /// Begins to track an area. EBUSY: it is registered with another userfaultfd; EINVAL: this kernel cannot track
-    /// memory of this kind.
+    /// Begins to track an area.
+    ///
+    /// # Errors
+    /// EBUSY: it is registered with another userfaultfd. EINVAL: this kernel cannot track memory of
+    /// this kind. [`UffdError::Gone`].
     fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError>;
 
-    /// Appends what was written in an area since the last round, in order of addresses, and arms it again. What has
-    /// been unmapped meanwhile is counted, and is no error.
+    /// Appends what was written in an area since the last round, in order of addresses, and arms it
+    /// again. What has been unmapped meanwhile is counted, and is no error.
+    ///
+    /// # Errors
+    /// If the kernel refuses. [`UffdError::Gone`].
     fn round(
         &mut self,
         area: &TrackedArea,
@@ -67,17 +74,26 @@ pub trait TrackingStrategy: Send {
     ) -> Result<AreaStats, UffdError>;
 
     /// Ends a round, after every area was asked.
+    ///
+    /// # Errors
+    /// If the kernel refuses. [`UffdError::Gone`].
     fn end_round(&mut self) -> Result<(), UffdError> {
         Ok(())
     }
 
-    /// Draws the borders of areas anew, where the process has split, joined or unmapped some: `new` takes the place of
-    /// `old` and covers nothing that `old` did not. No page is armed or disarmed.
+    /// Draws the borders of areas anew, where the process has split, joined or unmapped some: `new`
+    /// takes the place of `old` and covers nothing that `old` did not. No page is armed or disarmed.
     fn redraw(&mut self, _old: &[TrackedArea], _new: &[TrackedArea]) {}
 
-    /// Stops to track an area and disarms it. An area that is unmapped already is no error.
+    /// Stops tracking an area, and disarms it. One that is unmapped already is no error.
+    ///
+    /// # Errors
+    /// If the kernel refuses to disarm it.
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError>;
 
-    /// Stops to track every area: nothing stays armed and nobody waits.
+    /// Stops tracking every area: nothing stays armed and nobody waits.
+    ///
+    /// # Errors
+    /// If the kernel refuses to disarm something; the rest is disarmed.
     fn release(self: Box<Self>) -> Result<(), UffdError>;
 }

@@ -44,7 +44,7 @@ pub(super) struct NoneIsCleanStrategy {
 }
 
 impl NoneIsCleanStrategy {
-    pub fn new(uffd: Userfaultfd, pagemap: Pagemap) -> Result<Self, UffdError> {
+    pub(super) fn new(uffd: Userfaultfd, pagemap: Pagemap) -> Result<Self, UffdError> {
         Ok(Self {
             registered: RegisteredAreas::new(uffd, UffdFeatures::WP_ASYNC, RegisterMode::WP)?,
             collector: PageCollector::new(pagemap),

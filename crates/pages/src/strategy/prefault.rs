@@ -38,7 +38,7 @@ pub(super) struct PrefaultStrategy {
 }
 
 impl PrefaultStrategy {
-    pub fn new(pid: u32, inner: Box<dyn TrackingStrategy>) -> Self {
+    pub(super) fn new(pid: u32, inner: Box<dyn TrackingStrategy>) -> Self {
         let memory = ProcessMemory::of(pid);
         Self { memory, inner }
     }

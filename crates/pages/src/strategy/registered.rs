@@ -22,7 +22,7 @@ pub(super) struct RegisteredAreas {
 
 impl RegisteredAreas {
     /// Enables `features` on a descriptor that has none yet; areas are registered for `mode`.
-    pub fn new(
+    pub(super) fn new(
         uffd: Userfaultfd,
         features: UffdFeatures,
         mode: RegisterMode,
@@ -33,12 +33,12 @@ impl RegisteredAreas {
     }
 
     /// The descriptor.
-    pub fn uffd(&self) -> &Userfaultfd {
+    pub(super) fn uffd(&self) -> &Userfaultfd {
         &self.uffd
     }
 
     /// Registers an area. It is known before its first fault can come.
-    pub fn add(&self, area: &TrackedArea) -> Result<(), UffdError> {
+    pub(super) fn add(&self, area: &TrackedArea) -> Result<(), UffdError> {
         self.lock().insert(area.range.start, area.clone());
         self.uffd.register(&area.range, self.mode).inspect_err(|_| {
             self.lock().remove(&area.range.start);
@@ -46,7 +46,7 @@ impl RegisteredAreas {
     }
 
     /// Replaces areas by others that cover what is left of them.
-    pub fn redraw(&self, old: &[TrackedArea], new: &[TrackedArea]) {
+    pub(super) fn redraw(&self, old: &[TrackedArea], new: &[TrackedArea]) {
         let mut areas = self.lock();
         for area in old {
             areas.remove(&area.range.start);
@@ -55,14 +55,14 @@ impl RegisteredAreas {
     }
 
     /// Arms a whole area, in steps; returns how many pages have vanished meanwhile.
-    pub fn arm_all(&self, area: &TrackedArea) -> Result<u64, UffdError> {
+    pub(super) fn arm_all(&self, area: &TrackedArea) -> Result<u64, UffdError> {
         area.parts(ARM_AT_ONCE)
             .map(|part| self.arm(area, &part))
             .sum()
     }
 
     /// Arms a range inside an area; returns how many pages of it are not there any more.
-    pub fn arm(&self, area: &TrackedArea, range: &Range<u64>) -> Result<u64, UffdError> {
+    pub(super) fn arm(&self, area: &TrackedArea, range: &Range<u64>) -> Result<u64, UffdError> {
         match self.uffd.arm(range) {
             Err(e) if is_unmapped(&e) && range.end - range.start > area.page_size => {
                 // Gone as a whole, most likely: what is left in its middle stays unarmed, and is told later.
@@ -88,21 +88,21 @@ impl RegisteredAreas {
     }
 
     /// Which area an address is in.
-    pub fn at(&self, address: u64) -> Option<TrackedArea> {
+    pub(super) fn at(&self, address: u64) -> Option<TrackedArea> {
         let areas = self.lock();
         let (_, area) = areas.range(..=address).next_back()?;
         area.range.contains(&address).then(|| area.clone())
     }
 
     /// Disarms one area. It is known until nobody can wait in it any more.
-    pub fn remove(&self, area: &TrackedArea) -> Result<(), UffdError> {
+    pub(super) fn remove(&self, area: &TrackedArea) -> Result<(), UffdError> {
         let result = self.let_go(&area.range);
         self.lock().remove(&area.range.start);
         result
     }
 
     /// Disarms them all; goes on after an error and returns the first.
-    pub fn release(&self) -> Result<(), UffdError> {
+    pub(super) fn release(&self) -> Result<(), UffdError> {
         let areas: Vec<TrackedArea> = self.lock().values().cloned().collect();
         let results = areas.iter().map(|area| self.remove(area));
         results.fold(Ok(()), Result::and)

@@ -38,7 +38,7 @@ pub(super) struct SoftDirtyStrategy {
 }
 
 impl SoftDirtyStrategy {
-    pub fn new(pid: u32, pagemap: Pagemap) -> Self {
+    pub(super) fn new(pid: u32, pagemap: Pagemap) -> Self {
         let collector = PageCollector::new(pagemap);
         Self { pid, collector }
     }

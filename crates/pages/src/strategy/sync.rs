@@ -47,7 +47,7 @@ pub(super) struct SyncStrategy {
 
 impl SyncStrategy {
     /// `uffd` must handle faults of the kernel too: else a read(2) of the target into an armed page fails.
-    pub fn new(
+    pub(super) fn new(
         uffd: Userfaultfd,
         pagemap: Pagemap,
         behaviour: KernelBehaviour,

@@ -30,7 +30,7 @@ pub struct TrackOptions {
 pub const MAX_MAPPING: u64 = 128 << 30;
 
 /// A strategy that has no area yet.
-pub struct AttachedProcess {
+pub(super) struct AttachedProcess {
     /// It.
     pub strategy: Box<dyn TrackingStrategy>,
     /// Whether the process lives.
@@ -44,7 +44,7 @@ pub struct AttachedProcess {
 }
 
 /// Attaches to a process.
-pub fn attach(
+pub(super) fn attach(
     pid: u32,
     facts: &StrategyFacts,
     options: &TrackOptions,

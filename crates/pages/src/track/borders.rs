@@ -9,7 +9,7 @@ use crate::strategy::TrackedArea;
 /// border. Both by address, each disjoint.
 ///
 /// A part whose mapping has other pages by now (another backing, another page size) is not left.
-pub fn fit(tracked: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<TrackedArea> {
+pub(super) fn fit(tracked: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<TrackedArea> {
     let mut fitted: Vec<TrackedArea> = Vec::new();
     for vma in vmas.iter().map(FoundMapping::area) {
         let begun = fitted.len();
@@ -31,7 +31,7 @@ pub fn fit(tracked: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<TrackedArea> {
 }
 
 /// The parts of wanted mappings that are not tracked.
-pub fn holes<'a>(
+pub(super) fn holes<'a>(
     tracked: &[TrackedArea],
     vmas: impl Iterator<Item = &'a FoundMapping>,
 ) -> Vec<TrackedArea> {
@@ -58,7 +58,10 @@ pub fn holes<'a>(
 }
 
 /// What of `old` and `new`, both by address, is not in the other as it is.
-pub fn changes(old: &[TrackedArea], new: &[TrackedArea]) -> (Vec<TrackedArea>, Vec<TrackedArea>) {
+pub(super) fn changes(
+    old: &[TrackedArea],
+    new: &[TrackedArea],
+) -> (Vec<TrackedArea>, Vec<TrackedArea>) {
     let only = |these: &[TrackedArea], others: &[TrackedArea]| {
         let known = |area: &&TrackedArea| {
             let at = others.binary_search_by_key(&area.range.start, |other| other.range.start);
@@ -70,14 +73,14 @@ pub fn changes(old: &[TrackedArea], new: &[TrackedArea]) -> (Vec<TrackedArea>, V
 }
 
 /// Whether a range is inside one mapping.
-pub fn is_one(vmas: &[FoundMapping], range: &Range<u64>) -> bool {
+pub(super) fn is_one(vmas: &[FoundMapping], range: &Range<u64>) -> bool {
     let at = vmas.partition_point(|found| found.mapping.end <= range.start);
     vmas.get(at)
         .is_some_and(|found| found.mapping.start <= range.start && range.end <= found.mapping.end)
 }
 
 /// Those of `areas`, which are disjoint and by address, that have an address in `range`.
-pub fn overlapping<'a>(
+pub(super) fn overlapping<'a>(
     areas: &'a [TrackedArea],
     range: &Range<u64>,
 ) -> impl Iterator<Item = &'a TrackedArea> + use<'a> {

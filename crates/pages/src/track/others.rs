@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Those that are known.
 #[derive(Debug)]
-pub struct OtherUffds {
+pub(super) struct OtherUffds {
     pid: u32,
     known: BTreeSet<OtherUffd>,
     next: Instant,
@@ -31,7 +31,7 @@ type OtherUffd = (i32, u64);
 
 impl OtherUffds {
     /// What the process holds now is no news.
-    pub fn open(pid: u32) -> Result<Self, UffdError> {
+    pub(super) fn open(pid: u32) -> Result<Self, UffdError> {
         Ok(Self {
             pid,
             known: look(pid)?,
@@ -40,12 +40,12 @@ impl OtherUffds {
     }
 
     /// Whether the process holds any.
-    pub fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         !self.known.is_empty()
     }
 
     /// The number of one that was not there at the last look.
-    pub fn news(&mut self) -> Result<Option<i32>, UffdError> {
+    pub(super) fn news(&mut self) -> Result<Option<i32>, UffdError> {
         let began = Instant::now();
         if began < self.next {
             return Ok(None);

@@ -11,7 +11,7 @@ use crate::strategy::TrackedArea;
 
 /// What came of everything.
 #[derive(Default)]
-pub struct RoundParts {
+pub(super) struct RoundParts {
     /// Counts that no extent tells, by the address of the area.
     counts: BTreeMap<u64, TrackedPages>,
     extents: Vec<PageExtent>,
@@ -21,7 +21,7 @@ pub struct RoundParts {
 
 impl RoundParts {
     /// Adds what a round of the area at `start` found.
-    pub fn add(
+    pub(super) fn add(
         &mut self,
         start: u64,
         more: TrackedPages,
@@ -37,14 +37,14 @@ impl RoundParts {
     }
 
     /// Of an area so many pages are gone.
-    pub fn vanished(&mut self, area: &TrackedArea, pages: u64) {
+    pub(super) fn vanished(&mut self, area: &TrackedArea, pages: u64) {
         if pages != 0 {
             self.vanished.push((area.clone(), pages));
         }
     }
 
     /// A row for each tracked mapping. Its borders may not be those of the areas that were read.
-    pub fn rows(self, areas: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<MappingRound> {
+    pub(super) fn rows(self, areas: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<MappingRound> {
         let mut rows = Vec::new();
         let extents = disjoint(self.extents);
         for found in vmas {

@@ -36,6 +36,9 @@ impl PopulatedPages {
     }
 
     /// Appends those of a range, by address.
+    ///
+    /// # Errors
+    /// If pagemap cannot be read. [`UffdError::Gone`](uffd::UffdError::Gone).
     pub fn append(
         &mut self,
         range: &Range<u64>,
@@ -90,7 +93,11 @@ fn query(there: PagePresence) -> ScanQuery {
 }
 
 /// Joins two lists of ranges, each disjoint and by address, to extents of unknown pages.
-pub fn union(mut ranges: Vec<Range<u64>>, more: Vec<Range<u64>>, unit: u64) -> Vec<PageExtent> {
+pub(super) fn union(
+    mut ranges: Vec<Range<u64>>,
+    more: Vec<Range<u64>>,
+    unit: u64,
+) -> Vec<PageExtent> {
     ranges.extend(more);
     ranges.sort_by_key(|range| range.start);
     let mut extents: Vec<PageExtent> = Vec::new();

@@ -19,7 +19,7 @@ use crate::strategy::{StrategyFacts, TrackedArea, TrackingStrategy, WrittenRun};
 use uffd::{Pagemap, ProcessGone, UffdError, pages_in};
 
 /// One address space, tracked until the process executes another program.
-pub struct TrackedSpace {
+pub(super) struct TrackedSpace {
     /// How.
     pub strategy: Box<dyn TrackingStrategy>,
     /// Whether it is still the process's.
@@ -57,7 +57,7 @@ const RETRY: u64 = 8;
 
 impl TrackedSpace {
     /// With nothing tracked yet.
-    pub fn open(
+    pub(super) fn open(
         pid: u32,
         facts: &StrategyFacts,
         attached: AttachedProcess,
@@ -83,7 +83,7 @@ impl TrackedSpace {
 
     /// One round: what is tracked is read and armed again, what is new is armed for the first time. What it has read
     /// by the time it fails, the next one tells.
-    pub fn round(&mut self) -> Result<Vec<MappingRound>, UffdError> {
+    pub(super) fn round(&mut self) -> Result<Vec<MappingRound>, UffdError> {
         let mut vmas = self.reader.read()?;
         self.fresh.clear();
         self.gave_back = false;
@@ -294,17 +294,17 @@ impl TrackedSpace {
     }
 
     /// Whether everything was given back at the end of the last round.
-    pub const fn gave_back(&self) -> bool {
+    pub(super) const fn gave_back(&self) -> bool {
         self.gave_back
     }
 
     /// What was armed for the first time in the last round.
-    pub fn fresh(&self) -> &[std::ops::Range<u64>] {
+    pub(super) fn fresh(&self) -> &[std::ops::Range<u64>] {
         &self.fresh
     }
 
     /// What happened since they were taken last; not thousands of them.
-    pub fn take_events(&mut self) -> Vec<SessionEvent> {
+    pub(super) fn take_events(&mut self) -> Vec<SessionEvent> {
         const MOST: usize = 32;
         let mut events = std::mem::take(&mut self.events);
         if events.len() > MOST {
@@ -316,7 +316,7 @@ impl TrackedSpace {
     }
 
     /// What cannot be tracked, and what the strategy does to others.
-    pub fn notes(&self) -> Vec<TrackNote> {
+    pub(super) fn notes(&self) -> Vec<TrackNote> {
         let passed_over = self.passed_over.values().cloned();
         let mut notes: Vec<_> = passed_over.map(TrackNote::PassedOver).collect();
         let name = self.strategy.name();

@@ -11,7 +11,7 @@ use uffd::{HugetlbDevices, MapsFile, PAGE_SIZE, ProcVma, ProcessGone, ShmemDevic
 
 /// A mapping, and whether it is to be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundMapping {
+pub(super) struct FoundMapping {
     /// The mapping.
     pub mapping: Arc<TrackedMapping>,
     /// It can be written to; what becomes read-only later stays tracked.
@@ -20,7 +20,7 @@ pub struct FoundMapping {
 
 impl FoundMapping {
     /// As strategies see it.
-    pub fn area(&self) -> TrackedArea {
+    pub(super) fn area(&self) -> TrackedArea {
         TrackedArea {
             range: self.mapping.start..self.mapping.end,
             backing: self.mapping.backing,
@@ -31,7 +31,7 @@ impl FoundMapping {
 
 /// Reads the mappings of one address space again and again.
 #[derive(Debug)]
-pub struct MappingReader {
+pub(super) struct MappingReader {
     pid: u32,
     maps: MapsFile,
     shmem: ShmemDevices,
@@ -44,7 +44,7 @@ pub struct MappingReader {
 
 impl MappingReader {
     /// Of the address space that a process has now.
-    pub fn open(pid: u32) -> Result<Self, UffdError> {
+    pub(super) fn open(pid: u32) -> Result<Self, UffdError> {
         Ok(Self {
             pid,
             maps: MapsFile::open(pid)?,
@@ -56,7 +56,7 @@ impl MappingReader {
     }
 
     /// The mappings now, by address, disjoint.
-    pub fn read(&mut self) -> Result<Vec<FoundMapping>, UffdError> {
+    pub(super) fn read(&mut self) -> Result<Vec<FoundMapping>, UffdError> {
         let vmas = self.maps.read()?.collect::<Result<Vec<_>, UffdError>>()?;
         // An address space without a single mapping is on its way out.
         if vmas.is_empty() {

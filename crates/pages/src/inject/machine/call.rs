@@ -12,7 +12,7 @@ use super::ptrace::{self, PtraceEvent, ThreadRegisters};
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// A stopped thread that works for us. Dropping it gives it back its registers and its signals.
-pub struct BorrowedThread {
+pub(super) struct BorrowedThread {
     pid: u32,
     tid: u32,
     /// As it goes on afterwards.
@@ -24,7 +24,7 @@ pub struct BorrowedThread {
 
 impl BorrowedThread {
     /// Takes over a thread that goes on with `registers` afterwards. Signals wait until then.
-    pub fn new(
+    pub(super) fn new(
         pid: u32,
         tid: u32,
         registers: ThreadRegisters,
@@ -44,7 +44,11 @@ impl BorrowedThread {
     }
 
     /// Makes the thread do one call. The outer result is ours, the inner one the call's.
-    pub fn call(&mut self, number: i64, argument: u64) -> Result<Result<u64, Errno>, InjectError> {
+    pub(super) fn call(
+        &mut self,
+        number: i64,
+        argument: u64,
+    ) -> Result<Result<u64, Errno>, InjectError> {
         let mut registers = self.registers;
         registers.rip = self.instruction;
         registers.rax = number as u64;

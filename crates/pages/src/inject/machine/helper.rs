@@ -22,13 +22,13 @@ use super::text;
 use super::threads::{StoppedProcess, wait_until_stoppable};
 
 /// The argument that makes this program a helper.
-pub const ARGUMENT: &str = "inject-helper";
+pub(super) const ARGUMENT: &str = "inject-helper";
 
 const CLOEXEC_NONBLOCK: u64 = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
 const USER_MODE_ONLY: u64 = 1;
 
 /// Serves the one request that comes on standard input.
-pub fn serve() -> ExitCode {
+pub(super) fn serve() -> ExitCode {
     let socket = std::io::stdin();
     let request = match wire::receive::<HelperRequest>(&socket) {
         Ok(Some((request, _))) => request,

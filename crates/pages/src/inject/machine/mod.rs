@@ -18,14 +18,14 @@ use super::facts::{self, TargetFacts, TracePermission};
 use super::wire::{self, HelperAnswer, HelperOutcome, HelperRequest};
 use super::{InjectError, InjectOptions, InjectedUffd, ProcessLifeline};
 
-pub fn helper_main() -> Option<ExitCode> {
+pub(super) fn helper_main() -> Option<ExitCode> {
     let argument = std::env::args_os().nth(1)?;
     (argument == helper::ARGUMENT).then(helper::serve)
 }
 
-pub use threads::StoppedProcess;
+pub(super) use threads::StoppedProcess;
 
-pub fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedUffd, InjectError> {
+pub(super) fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedUffd, InjectError> {
     let facts = read(pid, TargetFacts::read(pid))?;
     if let Some(refusal) = facts.refusal(std::process::id(), facts::name) {
         return Err(refusal);

@@ -10,60 +10,60 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
 /// General registers of a thread.
-pub type ThreadRegisters = libc::user_regs_struct;
+pub(super) type ThreadRegisters = libc::user_regs_struct;
 
 /// Stops of system calls carry a mark (`PTRACE_O_TRACESYSGOOD`).
-pub const MARK_SYSCALLS: usize = libc::PTRACE_O_TRACESYSGOOD as usize;
+pub(super) const MARK_SYSCALLS: usize = libc::PTRACE_O_TRACESYSGOOD as usize;
 /// Seccomp filters rest while the thread is traced; needs CAP_SYS_ADMIN.
-pub const SUSPEND_SECCOMP: usize = 1 << 21;
+pub(super) const SUSPEND_SECCOMP: usize = 1 << 21;
 
 /// So many microseconds before each step, for tests that end something between two of them.
-pub const SLOW: &str = "TRACKER_INJECT_SLOW_US";
+pub(super) const SLOW: &str = "TRACKER_INJECT_SLOW_US";
 
 const GET_RSEQ_CONFIGURATION: libc::c_long = 0x420f;
 const GET_SYSCALL_USER_DISPATCH: libc::c_long = 0x4211;
 
 /// A result with the kernel's reason.
-pub type Result<T> = std::result::Result<T, Errno>;
+pub(super) type Result<T> = std::result::Result<T, Errno>;
 
 /// Makes a thread ours without stopping it.
-pub fn seize(tid: u32, options: usize) -> Result<()> {
+pub(super) fn seize(tid: u32, options: usize) -> Result<()> {
     // SAFETY: the address is 0 and the data are flags.
     unsafe { request(libc::PTRACE_SEIZE.into(), tid, 0, options) }.map(drop)
 }
 
 /// Asks a seized thread to stop.
-pub fn interrupt(tid: u32) -> Result<()> {
+pub(super) fn interrupt(tid: u32) -> Result<()> {
     // SAFETY: no argument.
     unsafe { request(libc::PTRACE_INTERRUPT.into(), tid, 0, 0) }.map(drop)
 }
 
 /// Replaces the options of a stopped thread.
-pub fn set_options(tid: u32, options: usize) -> Result<()> {
+pub(super) fn set_options(tid: u32, options: usize) -> Result<()> {
     // SAFETY: the data are flags.
     unsafe { request(libc::PTRACE_SETOPTIONS.into(), tid, 0, options) }.map(drop)
 }
 
 /// Lets a stopped thread go on, with a signal or 0.
-pub fn resume(tid: u32, signal: i32) -> Result<()> {
+pub(super) fn resume(tid: u32, signal: i32) -> Result<()> {
     // SAFETY: the data are a signal's number.
     unsafe { request(libc::PTRACE_CONT.into(), tid, 0, signal as usize) }.map(drop)
 }
 
 /// The same, until it enters or leaves a system call.
-pub fn resume_to_syscall(tid: u32, signal: i32) -> Result<()> {
+pub(super) fn resume_to_syscall(tid: u32, signal: i32) -> Result<()> {
     // SAFETY: the data are a signal's number.
     unsafe { request(libc::PTRACE_SYSCALL.into(), tid, 0, signal as usize) }.map(drop)
 }
 
 /// Lets a stopped thread go for good. The kernel then looks for signals and restarts an interrupted call.
-pub fn detach(tid: u32) -> Result<()> {
+pub(super) fn detach(tid: u32) -> Result<()> {
     // SAFETY: no argument.
     unsafe { request(libc::PTRACE_DETACH.into(), tid, 0, 0) }.map(drop)
 }
 
 /// Registers of a stopped thread.
-pub fn registers(tid: u32) -> Result<ThreadRegisters> {
+pub(super) fn registers(tid: u32) -> Result<ThreadRegisters> {
     // SAFETY: a user_regs_struct is integers only.
     let mut registers: ThreadRegisters = unsafe { std::mem::zeroed() };
     let data = (&raw mut registers).expose_provenance();
@@ -73,7 +73,7 @@ pub fn registers(tid: u32) -> Result<ThreadRegisters> {
 }
 
 /// Sets the registers of a stopped thread.
-pub fn set_registers(tid: u32, registers: &ThreadRegisters) -> Result<()> {
+pub(super) fn set_registers(tid: u32, registers: &ThreadRegisters) -> Result<()> {
     let data = std::ptr::from_ref(registers).expose_provenance();
     // SAFETY: the kernel reads one user_regs_struct at `data`; what it does to the thread is the
     // caller's matter and happens in another address space.
@@ -81,7 +81,7 @@ pub fn set_registers(tid: u32, registers: &ThreadRegisters) -> Result<()> {
 }
 
 /// Blocked signals of a stopped thread, bit n-1 for signal n.
-pub fn signal_mask(tid: u32) -> Result<u64> {
+pub(super) fn signal_mask(tid: u32) -> Result<u64> {
     let mut mask = 0u64;
     let data = (&raw mut mask).expose_provenance();
     let request_number = libc::PTRACE_GETSIGMASK.into();
@@ -91,7 +91,7 @@ pub fn signal_mask(tid: u32) -> Result<u64> {
 }
 
 /// Sets the blocked signals of a stopped thread.
-pub fn set_signal_mask(tid: u32, mask: u64) -> Result<()> {
+pub(super) fn set_signal_mask(tid: u32, mask: u64) -> Result<()> {
     let data = std::ptr::from_ref(&mask).expose_provenance();
     let request_number = libc::PTRACE_SETSIGMASK.into();
     // SAFETY: the address is the size of the mask that the kernel reads at `data`.
@@ -99,7 +99,7 @@ pub fn set_signal_mask(tid: u32, mask: u64) -> Result<()> {
 }
 
 /// Where the thread's `struct rseq` lies; `None`: none, or a kernel that does not tell.
-pub fn rseq_area(tid: u32) -> Option<u64> {
+pub(super) fn rseq_area(tid: u32) -> Option<u64> {
     /// `struct ptrace_rseq_configuration`
     #[repr(C)]
     #[derive(Default)]
@@ -120,7 +120,7 @@ pub fn rseq_area(tid: u32) -> Option<u64> {
 
 /// Whether the thread's system calls are sent to a handler of its own (`PR_SET_SYSCALL_USER_DISPATCH`);
 /// a kernel before 6.4 does not tell.
-pub fn dispatches_syscalls(tid: u32) -> bool {
+pub(super) fn dispatches_syscalls(tid: u32) -> bool {
     /// `struct ptrace_sud_config`: mode, selector, offset, length.
     type RseqConfiguration = [u64; 4];
     let mut answer = RseqConfiguration::default();
@@ -156,7 +156,7 @@ fn slowness() -> Option<Duration> {
 
 /// What became of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PtraceEvent {
+pub(super) enum PtraceEvent {
     /// It exited or was killed.
     Ended,
     /// It stopped because it was asked to.
@@ -173,7 +173,7 @@ pub enum PtraceEvent {
 
 impl PtraceEvent {
     /// From the status that wait4(2) gives.
-    pub fn of(status: i32) -> Self {
+    pub(super) fn of(status: i32) -> Self {
         const EVENT_STOP: i32 = 128;
         if status & 0xff != 0x7f {
             return Self::Ended;
@@ -192,7 +192,7 @@ impl PtraceEvent {
 /// Waits until a seized thread stops or ends. `None`: not until `deadline`.
 ///
 /// SIGCHLD must be blocked: it ends the wait.
-pub fn wait(tid: u32, deadline: Instant) -> Result<Option<PtraceEvent>> {
+pub(super) fn wait(tid: u32, deadline: Instant) -> Result<Option<PtraceEvent>> {
     let options = WaitOptions::from_bits_retain((libc::__WALL | libc::WNOHANG) as u32);
     let pid = Pid::from_raw(tid as i32).ok_or(Errno::SRCH)?;
     loop {
@@ -208,7 +208,7 @@ pub fn wait(tid: u32, deadline: Instant) -> Result<Option<PtraceEvent>> {
 }
 
 /// Blocks every signal of this thread: SIGCHLD for [`wait`], the others so that none ends us half way.
-pub fn block_signals() {
+pub(super) fn block_signals() {
     // If our parent ignores it, so do we, and the kernel tells of no stop then.
     // SAFETY: the default disposition has no handler.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
@@ -223,7 +223,7 @@ pub fn block_signals() {
 
 /// Has this process run before all others that are not real-time ones, where that is allowed: as long as it
 /// waits for a processor the target stands still. `nice` would not do, it counts within a session only.
-pub fn hurry() {
+pub(super) fn hurry() {
     let lowest = libc::sched_param { sched_priority: 1 };
     // SAFETY: valid parameters, for this process.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) };

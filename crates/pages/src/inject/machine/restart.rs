@@ -9,14 +9,14 @@ use super::super::CallTimeout;
 use super::ptrace::ThreadRegisters;
 
 /// "Begin again unless a handler runs" (include/linux/errno.h).
-pub const ERESTARTNOHAND: i64 = -514;
+pub(super) const ERESTARTNOHAND: i64 = -514;
 
 const EINTR: i64 = -(libc::EINTR as i64);
 const KVM_RUN: u64 = 0xae80;
 
 /// What to do about an interrupted call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallRepair {
+pub(super) enum CallRepair {
     /// Nothing: not in a call, or the kernel knows what to do.
     None,
     /// Put [`ERESTARTNOHAND`] into rax: it may be begun again, because it has done nothing by then.
@@ -73,7 +73,7 @@ const AGAIN: [(i64, &str, CallLimit); 22] = [
 
 /// Calls that set a signal mask for as long as they wait. A thread in one is the last to choose: the mask
 /// that it gets back is the one from before the call, until the kernel begins the call again.
-pub fn masks_signals(registers: &ThreadRegisters) -> bool {
+pub(super) fn masks_signals(registers: &ThreadRegisters) -> bool {
     /// libc has no name for it.
     const IO_PGETEVENTS: i64 = 333;
     const CALLS: [i64; 7] = [
@@ -89,12 +89,12 @@ pub fn masks_signals(registers: &ThreadRegisters) -> bool {
 }
 
 /// Whether the thread stopped on its way out of a system call.
-pub fn in_call(registers: &ThreadRegisters) -> bool {
+pub(super) fn in_call(registers: &ThreadRegisters) -> bool {
     registers.orig_rax as i64 >= 0
 }
 
 /// What the registers of a thread that was interrupted, and not by a signal, ask for.
-pub fn repair(registers: &ThreadRegisters) -> CallRepair {
+pub(super) fn repair(registers: &ThreadRegisters) -> CallRepair {
     if !in_call(registers) || registers.rax as i64 != EINTR {
         return CallRepair::None;
     }

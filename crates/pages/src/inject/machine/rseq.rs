@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt as _;
 const RSEQ_CS: u64 = 8;
 
 /// Where a thread that stopped at `rip` must go on; `area` is its `struct rseq`, `memory` its memory.
-pub fn goes_on_at(rip: u64, area: Option<u64>, memory: &File) -> u64 {
+pub(super) fn goes_on_at(rip: u64, area: Option<u64>, memory: &File) -> u64 {
     let sequence = area.and_then(|area| {
         let pointer = u64::from_ne_bytes(read(memory, area.checked_add(RSEQ_CS)?)?);
         (pointer != 0).then(|| read(memory, pointer))?

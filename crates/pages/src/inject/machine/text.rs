@@ -13,13 +13,13 @@ const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const WINDOW: u64 = 4 << 20;
 
 /// The memory of a process.
-pub fn memory(pid: u32) -> std::io::Result<File> {
+pub(super) fn memory(pid: u32) -> std::io::Result<File> {
     File::open(format!("/proc/{pid}/mem"))
 }
 
 /// Where one is: in the vDSO, which every process has unless the kernel was booted without, or else in
 /// whatever it can execute.
-pub fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
+pub(super) fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
     let gone = ProcessGone { pid };
     let maps = uffd::maps(pid).map_err(|_| gone)?;
     let mut all: Vec<ProcVma> = maps.map_while(Result::ok).collect();
@@ -34,7 +34,7 @@ pub fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
 }
 
 /// Whether it is there: the target may have executed another program since it was found.
-pub fn is_there(memory: &File, at: u64) -> bool {
+pub(super) fn is_there(memory: &File, at: u64) -> bool {
     let mut bytes = [0; 2];
     memory.read_exact_at(&mut bytes, at).is_ok() && bytes == SYSCALL
 }

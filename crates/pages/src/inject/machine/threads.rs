@@ -22,7 +22,7 @@ struct StoppedThread {
 }
 
 /// A process of which no thread runs. Dropping it lets them go.
-pub struct StoppedProcess {
+pub(crate) struct StoppedProcess {
     pid: u32,
     /// Those that stand still.
     threads: BTreeMap<u32, StoppedThread>,
@@ -35,7 +35,7 @@ pub struct StoppedProcess {
 
 impl StoppedProcess {
     /// Stops every thread of `pid`, or lets all go again after `longest`.
-    pub fn new(pid: u32, longest: Duration) -> Result<Self, InjectError> {
+    pub(crate) fn new(pid: u32, longest: Duration) -> Result<Self, InjectError> {
         let mut stopped = Self {
             pid,
             threads: BTreeMap::new(),
@@ -166,7 +166,7 @@ impl StoppedProcess {
     }
 
     /// The thread to make calls with, and where it goes on afterwards.
-    pub fn choose(&self, memory: &fs::File) -> Result<(u32, ThreadRegisters), InjectError> {
+    pub(crate) fn choose(&self, memory: &fs::File) -> Result<(u32, ThreadRegisters), InjectError> {
         let candidates = self.threads.iter().filter_map(|(&tid, thread)| {
             let mut registers = thread.registers;
             // The selector of 64-bit user code.
@@ -193,7 +193,7 @@ impl StoppedProcess {
     }
 
     /// What happened to the threads that their owner might notice.
-    pub fn notes(&self) -> Vec<InjectNote> {
+    pub(crate) fn notes(&self) -> Vec<InjectNote> {
         let note = |(call, threads): (&InterruptedCall, &usize)| InjectNote::Interrupted {
             threads: *threads,
             call: call.clone(),
@@ -206,12 +206,12 @@ impl StoppedProcess {
     }
 
     /// How many threads stand still.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.threads.len()
     }
 
     /// Lets all go; returns how long they stood still, first to last.
-    pub fn release(mut self) -> Duration {
+    pub(crate) fn release(mut self) -> Duration {
         self.detach();
         self.began.map_or(Duration::ZERO, |began| began.elapsed())
     }
@@ -244,7 +244,7 @@ fn rank(registers: &ThreadRegisters, aborts: bool, first: bool) -> u8 {
 
 /// Waits, with nobody stopped, for each thread that sleeps where it cannot be stopped. One that does so often and
 /// shortly, as for a disk, need not be met awake at the same time as all others: it stops when it wakes.
-pub fn wait_until_stoppable(pid: u32, patience: Duration) -> Result<(), InjectError> {
+pub(super) fn wait_until_stoppable(pid: u32, patience: Duration) -> Result<(), InjectError> {
     let began = Instant::now();
     let mut asleep = tasks(pid)?;
     loop {

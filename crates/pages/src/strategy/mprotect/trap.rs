@@ -49,7 +49,7 @@ impl TrapSlot {
     }
 
     /// Reserves one for an area. Those given back last are used again last.
-    pub fn take(area: &TrackedArea) -> Result<&'static Self, UffdError> {
+    pub(super) fn take(area: &TrackedArea) -> Result<&'static Self, UffdError> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let begin = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut slots = (0..SLOTS).map(|n| &TABLE[begin.wrapping_add(n) % SLOTS]);
@@ -78,7 +78,7 @@ impl TrapSlot {
     }
 
     /// Makes the area writable again.
-    pub fn give_back(&self) -> Result<(), UffdError> {
+    pub(super) fn give_back(&self) -> Result<(), UffdError> {
         let range = self.start.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed);
         let result = change(&range, libc::PROT_READ | libc::PROT_WRITE);
         self.late.store(0, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl TrapSlot {
     }
 
     /// Makes a range of it read-only.
-    pub fn protect(&self, range: &Range<u64>) -> Result<(), UffdError> {
+    pub(super) fn protect(&self, range: &Range<u64>) -> Result<(), UffdError> {
         change(range, libc::PROT_READ).map_err(|e| {
             let on = format!("{:#x}-{:#x} (see vm.max_map_count)", range.start, range.end);
             UffdError::system("cannot make read-only", on, e)
@@ -95,7 +95,7 @@ impl TrapSlot {
     }
 
     /// Hands over the pages that were written since the last time.
-    pub fn take_written(&self, mut each: impl FnMut(Range<u64>)) {
+    pub(super) fn take_written(&self, mut each: impl FnMut(Range<u64>)) {
         let (start, page) = (
             self.start.load(Ordering::Relaxed),
             self.page.load(Ordering::Relaxed),
