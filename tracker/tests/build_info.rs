@@ -21,7 +21,7 @@ fn git(dir: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A workspace with one source and one document, not yet in a repository.
+/// A workspace with a source and a document, not yet in a repository.
 fn workspace(dir: &Path) {
     fs::create_dir_all(dir.join("tracker/src")).unwrap();
     fs::write(dir.join("tracker/src/main.rs"), "fn main() {}\n").unwrap();
@@ -84,7 +84,7 @@ fn a_commit_changes_a_watched_file_and_a_look_at_the_status_does_not() {
         files.map(|path| fs::read(path).unwrap()).collect()
     };
     let before = contents();
-    // Makes the index older than what it tells of, so that `git status` would write it.
+    // This makes the index older than its files, so that `git status` would write it.
     fs::write(dir.path().join("README.md"), "what it is\n").unwrap();
     git(dir.path(), &["status"]);
     assert_eq!(contents(), before);

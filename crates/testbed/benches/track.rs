@@ -1,8 +1,8 @@
-//! What tracking costs, on this machine: a round against the bare system calls it is made of, memory, and how much a
-//! tracked process is slowed down.
+//! What tracking costs on this machine: a round compared with its bare system calls, memory, and
+//! how much it slows a process down.
 //!
-//! `cargo xtask bench track` prints tables in Markdown. Times are of a machine
-//! that does other things too; the ratios are of interleaved measurements of one run.
+//! `cargo xtask bench track` prints tables in Markdown. Times are those of a machine that does
+//! other things too; ratios are of interleaved measurements in one run.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -24,17 +24,17 @@ use testbed::script::{ANON, FACTS, ScriptProcess};
 use testbed::{KilledChild, eventually, program};
 
 const GIB: u64 = 1 << 30;
-/// Pages of the memory that rounds are measured on.
+/// Pages of the memory on which rounds are measured.
 const PAGES: u64 = 4 * GIB / PAGE_SIZE;
 /// Measurements of each kind.
 const TIMES: usize = 15;
-/// Memory that a slowed down process works on.
+/// Pages of the memory on which a slowed process works.
 const WORK_PAGES: u64 = 256 * 1024 * 1024 / PAGE_SIZE;
-/// What a scan of 4 GiB in a program in C would take for its result.
+/// The room that a program in C would take for the result of a scan of 4 GiB.
 const REGIONS: usize = 1 << 16;
 
 fn main() {
-    // `cargo test` starts benchmarks too, to see that they work; this one has no quick way.
+    // `cargo test` starts benchmarks too, to see that they work; this one has no quick mode.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -69,7 +69,7 @@ fn step(session: &mut TrackSession) {
     );
 }
 
-/// A round over 4 GiB, clean, 1% written, all written.
+/// A round over 4 GiB: clean, 1% written, all written.
 fn rounds() -> String {
     let mut script = ScriptProcess::start();
     let (number, area) = script.map(ANON, PAGES);
@@ -80,7 +80,8 @@ fn rounds() -> String {
     let mut entries = vec![PagemapEntry::default(); 1 << 16];
     let mut text = format!(
         "A round over {} GiB that are there ({}; median of {TIMES}, ms):\n\n\
-         | written | tracker | bare PAGEMAP_SCAN | ratio | reading pagemap | times faster |\n|---|---:|---:|---:|---:|---:|\n",
+         | written | tracker | bare PAGEMAP_SCAN | ratio | reading pagemap | times faster |\n\
+         |---|---:|---:|---:|---:|---:|\n",
         PAGES * PAGE_SIZE / GIB,
         session.header().strategy
     );
@@ -128,7 +129,7 @@ fn rounds() -> String {
                 }
                 std::hint::black_box(written);
             }));
-            // What was only read is armed again.
+            // This arms again what was only read.
             step(&mut session);
         }
         let ratios: Vec<_> = ours
@@ -148,10 +149,11 @@ fn rounds() -> String {
     text + "\n"
 }
 
-/// What tracker itself takes, and what it makes the process take, for 64 GiB of mappings.
+/// The memory that tracker takes, and that it makes the process take, for 64 GiB of mappings.
 fn memory() -> String {
     let mut text = "64 GiB of mappings of which nothing is there, tracked for 5 rounds:\n\n\
-                    | strategy | memory of tracker | page tables of the process |\n|---|---:|---:|\n"
+                    | strategy | memory of tracker | page tables of the process |\n\
+                    |---|---:|---:|\n"
         .to_owned();
     for strategy in [StrategyName::Markers, StrategyName::NoneIsClean] {
         if !works(strategy) {
@@ -186,8 +188,9 @@ fn memory() -> String {
 /// The same work, tracked by each strategy and not at all.
 fn slowdown() -> String {
     let mut text = format!(
-        "Work of two threads on {} MiB, half stores, half loads, each page 8 times in turns, a round each 100 ms; time \
-         against that of the same work untracked (median of 5):\n\n| strategy | times as long |\n|---|---:|\n",
+        "Work of two threads on {} MiB, half stores, half loads, each page 8 times in turns, \
+         a round each 100 ms; time against that of the same work untracked (median of 5):\n\n\
+         | strategy | times as long |\n|---|---:|\n",
         (WORK_PAGES * PAGE_SIZE) >> 20
     );
     for strategy in StrategyName::ALL.into_iter().filter(|&name| works(name)) {
@@ -227,7 +230,7 @@ fn works(strategy: StrategyName) -> bool {
     verdict(strategy, &FACTS, means).works
 }
 
-/// A line of `/proc/PID/status`, in KiB.
+/// A number of `/proc/PID/status`, in KiB.
 fn status(pid: u32, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let mut lines = text.lines();

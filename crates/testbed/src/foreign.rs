@@ -68,14 +68,14 @@ impl RedisServer {
     }
 }
 
-/// The addresses of its own memory that [`guest`] writes again and again.
+/// The addresses of its own memory that [`machine`] writes again and again.
 pub const GUEST_WRITES: std::ops::Range<u64> = 0x1_0000..0x9_0000;
 /// The size of that machine's memory.
 pub const GUEST_MEMORY: u64 = 64 << 20;
 
 /// A machine in QEMU without a kernel, whose boot sector writes a word to each page of
 /// [`GUEST_WRITES`] and a byte to the serial port, again and again with interrupts off.
-pub fn guest(dir: &Path, further: &[&str]) -> Command {
+pub fn machine(dir: &Path, further: &[&str]) -> Command {
     /// In real mode:
     /// `cli; mov dx,0x3f8; 1: mov bx,0x1000; 2: mov es,bx; inc word [es:0]; add bx,0x100;`
     /// `cmp bx,0x9000; jne 2b; mov al,'.'; out dx,al; jmp 1b`.

@@ -1,4 +1,5 @@
-//! Real processes that give a userfaultfd without knowing: each must end as its twin that nobody stopped.
+//! Real processes from which a userfaultfd is taken: each must end like its twin that nobody
+//! stopped.
 //!
 //! The cases are those of `inject-target`, which counts what it notices.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -11,13 +12,13 @@ use rustix::process::{Pid, Signal};
 use testbed::eventually;
 use testbed::inject::{InjectTarget, inject, sleeper};
 
-/// How often a case is stopped, and how far apart.
+/// How often a case is stopped, and how long between two stops.
 const TIMES: u32 = 6;
 const APART: Duration = Duration::from_millis(120);
 
 /// Stops a case several times; its report must be that of its twin.
 fn undisturbed(case: &str) -> Vec<InjectedUffd> {
-    // On a machine that is busy enough a case is done before it is met at all.
+    // On a busy machine a case may end before it is ever stopped.
     let met = (0..3).map(|_| compare(case)).find(|all| !all.is_empty());
     met.unwrap_or_else(|| panic!("{case} was never met"))
 }
@@ -28,11 +29,11 @@ fn compare(case: &str) -> Vec<InjectedUffd> {
     for _ in 0..TIMES {
         match inject(target.pid()) {
             Ok(injected) => all.push(injected),
-            // Its first thread may be the first to end.
+            // The first thread may be the first to end.
             Err(
                 InjectError::Gone(_) | InjectError::Zombie { .. } | InjectError::NoLeader { .. },
             ) => {
-                // It must be true, and soon be seen.
+                // If that is true, it is soon seen.
                 eventually("it has ended", || (target.state() == 'Z').then_some(()));
                 break;
             }
@@ -43,7 +44,7 @@ fn compare(case: &str) -> Vec<InjectedUffd> {
     let (report, took) = target.report();
     let (expected, twin_took) = twin.report();
     assert_eq!(report, expected, "{case}");
-    // A timeout that begins again makes a call longer, and never more than by itself each time.
+    // A timeout that begins again lengthens a call, each time by no more than itself.
     let longest = twin_took + u64::from(TIMES) * 350 + 2000;
     assert!(
         took < longest,
@@ -94,7 +95,8 @@ fn many_threads() {
     assert_eq!(all[0].threads, 65);
 }
 
-/// SIGSTOP, injection, SIGCONT: stopped throughout, and afterwards as if only the signals had come.
+/// SIGSTOP, injection, SIGCONT: the process stays stopped, and continues as if only the signals had
+/// come.
 #[test]
 fn a_stopped_process_stays_stopped() {
     for case in ["checksum", "pipe", "nanosleep"] {
@@ -110,7 +112,7 @@ fn a_stopped_process_stays_stopped() {
             "{:?}",
             injected.notes
         );
-        // Let go, it runs in the kernel as far as to where it stops again.
+        // When it is let go it runs in the kernel until it stops again.
         eventually("it stops again", || (target.state() == 'T').then_some(()));
         for _ in 0..50 {
             assert_eq!(target.state(), 'T', "{case}");
@@ -124,7 +126,8 @@ fn a_stopped_process_stays_stopped() {
     }
 }
 
-/// Stopped and continued all the time while it is injected: no SIGSTOP and no SIGCONT is lost.
+/// A target that is stopped and continued all the time during injections loses no SIGSTOP and no
+/// SIGCONT.
 #[test]
 fn stopped_and_continued_meanwhile() {
     let target = InjectTarget::computing();
@@ -155,7 +158,7 @@ fn stopped_and_continued_meanwhile() {
     target.end();
 }
 
-/// Programs that nobody here wrote.
+/// A program of others.
 #[test]
 fn python_counts_on() {
     const PROGRAM: &str = "\
@@ -177,7 +180,7 @@ print('{\"wrong\": %d}' % len(wrong))";
     }
     let mut command = Command::new("python3");
     let mut target = InjectTarget::spawn(command.args(["-c", PROGRAM]));
-    // A version manager's wrapper executes the program itself, so this is its pid.
+    // The wrapper of a version manager executes the program itself, so this is its pid.
     for _ in 0..4 {
         inject(target.pid()).unwrap();
         std::thread::sleep(Duration::from_millis(60));
@@ -185,7 +188,8 @@ print('{\"wrong\": %d}' % len(wrong))";
     assert_eq!(target.report().0, serde_json::json!({"wrong": 0}));
 }
 
-/// How long a process with one thread stands still, told for the record: a busy machine is no failure.
+/// How long a process with one thread stands still, printed for the record: a busy machine is not a
+/// failure.
 #[test]
 fn a_stop_is_short() {
     let sleeper = sleeper();

@@ -1,5 +1,5 @@
-//! kill -9 of tracker at any moment, mostly while its helper has the target in hands: the target computes on,
-//! to the right result, and nothing stays armed.
+//! kill -9 of tracker at any moment, mostly while its helper holds the target: the target still
+//! computes the right result, and nothing stays armed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
@@ -11,12 +11,12 @@ use testbed::{KilledChild, eventually, program};
 use uffd::smaps;
 
 const KILLS: u32 = 200;
-/// Of them between two steps of the helper, at least.
+/// At least this many of them between two steps of the helper.
 const BETWEEN_STEPS: u32 = 100;
-/// What makes a helper slow: microseconds before each step, of which there are some thirty.
+/// Slows the helper: microseconds before each of its steps, of which there are some thirty.
 const SLOW: (&str, &str) = ("TRACKER_INJECT_SLOW_US", "4000");
 
-/// Numbers that differ from run to run; the seed is told.
+/// Random numbers, whose seed is printed.
 struct KillRandom(u64);
 
 impl KillRandom {
@@ -35,7 +35,7 @@ impl KillRandom {
     }
 }
 
-/// Who traces a process; 0 is nobody.
+/// The pid that traces a process; 0 for nobody.
 fn tracer(pid: u32) -> u32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
@@ -44,26 +44,26 @@ fn tracer(pid: u32) -> u32 {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// VMAs that are registered with a userfaultfd, for anything.
+/// How many VMAs are registered with a userfaultfd, for anything.
 fn registered(pid: u32) -> usize {
     let vmas = smaps(pid).unwrap().map(Result::unwrap);
     vmas.filter(|vma| vma.flags.uffd_wp() || vma.flags.uffd_missing())
         .count()
 }
 
-/// Starts tracker on `pid`, kills it after a while, and tells whether its helper was at work then, and whether
-/// the target was armed by then.
+/// Starts tracker on `pid` and kills it after a while; returns whether its helper was at work then,
+/// and whether the target was armed.
 fn kill_one(pid: u32, random: &mut KillRandom, at_work: bool) -> (bool, bool) {
     let mut command = Command::new(program("tracker"));
     let pid_text = pid.to_string();
-    // Once armed it reads and arms all the time.
+    // With this interval it reads and arms all the time.
     command
         .args(["track", "--json", "--interval", "5ms", "--pid", &pid_text])
         .env(SLOW.0, SLOW.1);
     let command = command.stdin(Stdio::null()).stdout(Stdio::null());
     let mut tracker = KilledChild(command.spawn().unwrap());
     if at_work {
-        // On a busy machine it may have given up, or be done before anybody looked.
+        // On a busy machine it may have given up or ended before anybody looks.
         let ended = |tracker: &mut KilledChild| tracker.0.try_wait().unwrap().is_some();
         eventually("the helper is at work", || {
             (tracer(pid) != 0 || registered(pid) > 0 || ended(&mut tracker)).then_some(())
@@ -84,7 +84,7 @@ fn kill_one(pid: u32, random: &mut KillRandom, at_work: bool) -> (bool, bool) {
 
 #[test]
 fn killed_at_any_moment() {
-    /// A verdict stands for so many kills.
+    /// Kills per target, and so per verdict.
     const EACH: u32 = 10;
     let mut random = KillRandom::new();
     let (mut between_steps, mut armed) = (0, 0);

@@ -1,4 +1,4 @@
-//! Targets of an injection that are special: refused with the reason, left unharmed, or served all the same.
+//! Special targets of an injection: refused with the reason, left unharmed, or served all the same.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
@@ -12,7 +12,8 @@ use testbed::inject::{InjectTarget, inject, options, sleeper};
 use testbed::{KilledChild, eventually, program};
 use uffd::{RegisterMode, UffdFeatures, VmFlags, smaps};
 
-/// The filter of the case kills for the call that is made; where it cannot be suspended the target is left alone.
+/// The target's filter kills for the call that is made; if it cannot be suspended, the target is
+/// left alone.
 #[test]
 fn a_filter_that_kills() {
     let (mut target, mut twin) = (
@@ -74,7 +75,7 @@ fn another_tracer_is_named() {
     let pid = Pid::from_child(&sleeper.0);
     let (done, wait) = std::sync::mpsc::channel::<()>();
     let (ready, seized) = std::sync::mpsc::channel();
-    // Only the thread that seized it can let it go; it does when it ends.
+    // Only the thread that seized it can let it go, which it does when it ends.
     let tracer = std::thread::spawn(move || {
         // SAFETY: PTRACE_SEIZE takes no memory.
         let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid.as_raw_pid(), 0, 0) };
@@ -86,11 +87,11 @@ fn another_tracer_is_named() {
     assert!(matches!(error, InjectError::Traced { .. }), "{error}");
     drop(done);
     tracer.join().unwrap();
-    // The thread is joined before the kernel has taken it apart.
+    // The thread is joined before the kernel has disposed of it.
     eventually("it is let go", || inject(sleeper.0.id()).ok());
 }
 
-/// The target's own calls fail if the kernel's faults are not handled, so a strategy can insist.
+/// If faults of the kernel are not handled, the target's own calls fail, so a strategy can insist.
 #[test]
 fn an_unprivileged_target_gives_a_lesser_one_or_none() {
     use std::os::unix::process::CommandExt as _;
@@ -109,7 +110,7 @@ fn an_unprivileged_target_gives_a_lesser_one_or_none() {
             .unwrap(),
     );
     let pid = target.0.id();
-    // Until exec it still has root's capabilities.
+    // Until exec it has the capabilities of root.
     eventually("it sleeps", || {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
         (comm.trim() == "sleep" || comm.trim() == "busybox").then_some(())
@@ -126,7 +127,7 @@ fn an_unprivileged_target_gives_a_lesser_one_or_none() {
     );
 }
 
-/// A userfaultfd that is another one's: named, and not to be registered twice.
+/// Memory of another userfaultfd is named, and cannot be registered twice.
 #[test]
 fn what_belongs_to_a_userfaultfd_is_named() {
     let target = InjectTarget::start("epoll-timeout");
@@ -144,14 +145,14 @@ fn what_belongs_to_a_userfaultfd_is_named() {
             .errno(),
         Some(rustix::io::Errno::BUSY)
     );
-    // A failed registration does not give away what is another one's.
+    // A failed registration does not give back what belongs to another userfaultfd.
     drop(second);
     assert_eq!(registered(target.pid()), 1);
     drop(first);
     assert_eq!(registered(target.pid()), 0);
 }
 
-/// A userfaultfd in use, and private anonymous mappings to register.
+/// A lease of a userfaultfd, and private anonymous mappings to register.
 fn attach(pid: u32) -> (UffdLease, Vec<std::ops::Range<u64>>) {
     let attached = UffdLease::new(inject(pid).unwrap(), UffdFeatures::default()).unwrap();
     let vmas = smaps(pid).unwrap().map(Result::unwrap);
@@ -192,7 +193,7 @@ fn exec_and_exit_are_told_apart() {
     assert_eq!(attached.life().unwrap(), ProcessLife::Ended);
 }
 
-/// Nothing stays behind in the process that asks.
+/// The injection leaves nothing open in the process that asks, nor in the target.
 #[test]
 fn asking_leaves_nothing_open() {
     let sleeper = sleeper();
@@ -246,7 +247,7 @@ fn a_32_bit_program_is_told() {
     assert!(error.is_inability());
 }
 
-/// In a pid namespace and a user namespace of its own, as in a container.
+/// A target in its own pid and user namespaces, as in a container.
 #[test]
 fn a_process_in_other_namespaces() {
     let args = [
@@ -295,7 +296,7 @@ fn without_privilege_it_says_which() {
     let mut command = testbed::privileges::as_nobody_with(command, none);
     let output = match command.output() {
         Ok(output) => output,
-        // Another user may not look into the directory of this build.
+        // Another user may not be allowed into the directory of this build.
         Err(error) => return eprintln!("skipped: {error}"),
     };
     let said = String::from_utf8(output.stderr).unwrap();
@@ -303,7 +304,7 @@ fn without_privilege_it_says_which() {
     assert!(said.contains("CAP_SYS_PTRACE"), "{said}");
 }
 
-/// nohup and some supervisors start programs with SIGCHLD ignored; the helper waits by it.
+/// The helper waits for SIGCHLD, which nohup and some supervisors make programs ignore.
 #[test]
 fn a_parent_that_ignores_its_children() {
     use std::os::unix::process::CommandExt as _;
@@ -327,11 +328,12 @@ fn a_parent_that_ignores_its_children() {
         .0
         .parse()
         .unwrap();
-    // Each step that nobody told of would take as long as the target may stand still.
+    // A step without its signal would take as long as the target may stand still.
     assert!(stopped < 200.0, "{said}");
 }
 
-/// A thread that waits for its vfork child cannot be stopped: waited for, and told if it takes too long.
+/// A thread that waits for its vfork child cannot be stopped: it is waited for, and named if that
+/// takes too long.
 #[test]
 fn who_cannot_be_stopped_is_told() {
     let mut target = InjectTarget::start("vfork");
@@ -349,7 +351,7 @@ fn who_cannot_be_stopped_is_told() {
     target.report();
 }
 
-/// A frozen control group (version 2) lets a thread stop, and not run.
+/// A frozen control group (version 2) lets a thread stop, but not run.
 #[test]
 fn who_is_frozen_is_told_and_unharmed() {
     if std::env::var_os("TRACKER_VM").is_none() {

@@ -1,5 +1,6 @@
-//! What each strategy reports, as a table: pages that were accessed in every way, against its definition. And with
-//! several threads that write while rounds run: the union over rounds is what was written.
+//! What each strategy reports, as a table: pages that were accessed in every way, compared with the
+//! definition. And with threads that write while rounds run, the union over rounds is what was
+//! written.
 //!
 //! Runs on the host and in guests. What the kernel cannot do is skipped, with the reason.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -12,14 +13,15 @@ use testbed::script::{
 };
 use uffd::WrittenMeaning;
 
-/// What is done to a page. Upper half: it was there, with content, before it was armed.
+/// What is done to a page: first the classes of pages that were there, with content, before they
+/// were armed.
 const ALONE: char = 'A';
 const STORED: char = 'S';
 const SAME_VALUE: char = 'V';
 const KERNEL_WRITE: char = 'K';
 const ZAPPED: char = 'Z';
 const ZAPPED_AND_READ: char = 'z';
-/// It was not there.
+/// Classes of pages that were not there.
 const FIRST_STORE: char = 'F';
 const FIRST_READ: char = 'R';
 
@@ -34,8 +36,10 @@ const CLASSES: [char; 8] = [
     FIRST_READ,
 ];
 
-/// The classes of which each page is reported; after a `+` those of which the whole huge page is, after a `-` those of
-/// which all of it but the page is; `|` where kernels differ. docs/strategies.md says why. The truth is `SKF`, and `Zz` where zapping changes the content (anon, hugetlb, file).
+/// The classes of which each page is reported; after a `+` those of which the whole huge page is,
+/// after a `-` those of which the huge page without the page is; `|` where kernels differ.
+/// docs/strategies.md says why. The truth is `SKF`, and `Zz` where zapping changes the content
+/// (anon, hugetlb, file).
 const TABLE: &[(StrategyName, ScriptMemory, &str)] = &[
     (StrategyName::Markers, ANON, "SVKZzF"),
     (StrategyName::Markers, THP, "SVKZzF"),
@@ -71,7 +75,7 @@ const TABLE: &[(StrategyName, ScriptMemory, &str)] = &[
     (StrategyName::NoneIsClean, HUGETLB, "+SVKFR"),
     (StrategyName::NoneIsClean, FILE, "SVKFR"),
     (StrategyName::SoftDirty, ANON, "SVKF"),
-    // Since 6.2 splitting a dirty huge page makes all of it soft-dirty.
+    // Since 6.2, splitting a dirty huge page makes all of it soft-dirty.
     (StrategyName::SoftDirty, THP, "+SVKF|+SVKF-Zz"),
     (StrategyName::SoftDirty, SHMEM, "SVKF"),
     (StrategyName::SoftDirty, MEMFD, "SVKF"),
@@ -86,8 +90,8 @@ const TABLE: &[(StrategyName, ScriptMemory, &str)] = &[
     (StrategyName::Hash, FILE, "SKZzF"),
 ];
 
-/// The same on kernels without markers for anonymous memory: what is not there cannot be armed, so a zap is not seen,
-/// and what is touched first counts as written.
+/// The same on kernels without markers in anonymous memory: what is not there cannot be armed, so a
+/// zap is not seen, and a first touch counts as written.
 const WITHOUT_MARKERS: &[(StrategyName, ScriptMemory, &str)] = &[
     (StrategyName::Sync, ANON, "SVKzFR"),
     (StrategyName::Sync, THP, "SVKz+FR"),
@@ -103,7 +107,7 @@ fn definition(name: StrategyName, kind: ScriptMemory, table: &'static str) -> &'
     }
 }
 
-/// Every row of the table of a strategy; all differences at once.
+/// Checks every row of a strategy, and shows all differences at once.
 fn check_table(name: StrategyName) {
     let seed = seed();
     let mut wrong = Vec::new();
@@ -116,7 +120,7 @@ fn check_table(name: StrategyName) {
     assert!(wrong.is_empty(), "seed {seed}:\n{}", wrong.join("\n"));
 }
 
-/// Which page of which class.
+/// The pages of each class.
 struct StrategyGround {
     pages: BTreeMap<char, BTreeSet<u64>>,
     total: u64,
@@ -125,7 +129,7 @@ struct StrategyGround {
 }
 
 impl StrategyGround {
-    /// Random pages; at most one of each huge page.
+    /// Random pages, at most one in each huge page.
     fn new(kind: ScriptMemory, seed: u64) -> Self {
         let span = kind.2;
         let (total, each) = if span == 1 {
@@ -155,7 +159,7 @@ impl StrategyGround {
         list(classes.iter().flat_map(|class| &self.pages[class]))
     }
 
-    /// The whole huge page around each.
+    /// The whole huge page around each of `pages`.
     fn whole(&self, pages: impl IntoIterator<Item = u64>) -> BTreeSet<u64> {
         let around = |page: u64| page / self.span * self.span..(page / self.span + 1) * self.span;
         pages.into_iter().flat_map(around).collect()
@@ -175,7 +179,7 @@ impl StrategyGround {
         expected
     }
 
-    /// What is reported, by class: `S` as a page, `+S` as a huge page.
+    /// What is reported, by class: `S` as pages, `+S` as huge pages.
     fn describe(&self, reported: &BTreeSet<u64>) -> String {
         let mut left = reported.clone();
         let (mut small, mut huge) = (String::new(), String::new());
@@ -219,7 +223,7 @@ fn check_row(name: StrategyName, kind: ScriptMemory, definition: &str, seed: u64
     let reported = round(&mut *strategy, &area);
     let after = round(&mut *strategy, &area);
 
-    // Again, to what was touched in whatever way: nothing may be lost because of what was before.
+    // Store again, to pages that were touched in any way: what came before may not cost a report.
     let again = [STORED, FIRST_STORE, FIRST_READ, ZAPPED_AND_READ, ALONE];
     script.say(&store(3, &again));
     let second = round(&mut *strategy, &area);
@@ -250,7 +254,7 @@ fn check_row(name: StrategyName, kind: ScriptMemory, definition: &str, seed: u64
     wrong
 }
 
-/// Hugetlb is zapped by whole pages, all else by 4 KiB.
+/// hugetlb is zapped in whole huge pages, everything else in pages of 4 KiB.
 fn zapped(ground: &StrategyGround, kind: ScriptMemory) -> String {
     let classes = [ZAPPED, ZAPPED_AND_READ];
     if kind != HUGETLB {
@@ -260,8 +264,8 @@ fn zapped(ground: &StrategyGround, kind: ScriptMemory) -> String {
     list(&ground.whole(pages.copied()))
 }
 
-/// A known set, written by four threads while rounds run, four times. Small pages are partly there before; huge ones
-/// all are.
+/// Four times, four threads write a known set while rounds run. Half of the small pages are there
+/// before, and all huge ones.
 fn check_union(name: StrategyName) {
     let seed = seed();
     for &(_, kind, _) in TABLE.iter().filter(|row| row.0 == name) {
@@ -302,9 +306,9 @@ fn check_union_of(name: StrategyName, kind: ScriptMemory, seed: u64) {
         let around = |page: &u64| page / 512 * 512..(page / 512 + 1) * 512;
         let whole: BTreeSet<u64> = written.iter().flat_map(around).collect();
         match (name, kind) {
-            // Reads and clears in two steps, which the threads do not wait for.
+            // It reads and clears in two steps, and the threads do not wait.
             (StrategyName::SoftDirty, _) => assert!(union.is_subset(&whole), "{context}"),
-            // A huge page that is armed by a scan is reported as a whole until it is split.
+            // A huge page that a scan armed is reported as a whole until it is split.
             (StrategyName::NoneIsClean | StrategyName::MissingZeropage, SHMEM_THP) => {
                 assert!(
                     written.is_subset(&union) && union.is_subset(&whole),

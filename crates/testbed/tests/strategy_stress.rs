@@ -1,9 +1,9 @@
-//! The write between "table installed" and "bit set" must not be lost. Four threads load from and store to the same
-//! untouched pages at the same time, while a tracker arms, reads and copies what is reported, as fast as it can. In the
-//! end its copy is the content, or a write was lost.
+//! The write between "table installed" and "bit set" must not be lost. Four threads load from and
+//! store to the same untouched pages at the same time, while a tracker arms, reads and copies what
+//! is reported, as fast as it can. In the end its copy equals the content, or a write was lost.
 //!
-//! And what must hold on bad days: memory that is unmapped under the tracker, a tracker that leaves while the target
-//! writes.
+//! Also what must hold on bad days: memory that is unmapped under the tracker, and a tracker that
+//! leaves while the target writes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use testbed::script::{
 use uffd::Backing;
 use uffd::{PAGE_SIZE, ScratchMapping, smaps};
 
-/// Untouched areas, one after the other: what matters is over when a page is there.
+/// Untouched areas, one after the other, because what matters is over once a page is there.
 const AREAS: u64 = 4;
 const PAGES: u64 = 2048;
 const THREADS: u64 = 4;
@@ -75,13 +75,13 @@ no_write_is_lost! {
     hash: StrategyName::Hash,
 }
 
-/// Its reading and clearing are two steps, and the writes between them are lost: told, not asserted.
+/// It reads and clears in two steps, and writes in between are lost: this is printed, not asserted.
 #[test]
 fn soft_dirty_loses_what_is_written_while_it_reads() {
     churn(StrategyName::SoftDirty, ANON);
 }
 
-/// In this process: the same for `mprotect`, with a shadow of the first bytes.
+/// The same for `mprotect`, in this process, with a copy of the first bytes.
 #[test]
 fn mprotect_reports_what_was_written_and_loses_nothing() {
     const PAGES: u64 = 512;
@@ -92,7 +92,7 @@ fn mprotect_reports_what_was_written_and_loses_nothing() {
         backing: Backing::Anon,
         page_size: PAGE_SIZE,
     };
-    // SAFETY: it is given the scratch mapping only, which outlives it and which nobody else protects.
+    // SAFETY: it only gets the scratch mapping, which outlives it and which nobody else protects.
     let mut strategy = unsafe { MprotectStrategy::new() }.unwrap();
     strategy.arm(&area).unwrap();
     let mut shadow = vec![0; PAGES as usize];
@@ -127,7 +127,8 @@ fn mprotect_reports_what_was_written_and_loses_nothing() {
     assert_eq!(shadow, now, "seed {seed}");
 }
 
-/// The first, a middle and the last pages of an area go; what is left is tracked, and the rest is counted.
+/// The first, some middle and the last pages of an area go; what is left is tracked, and what is
+/// gone is counted.
 #[test]
 fn what_is_unmapped_is_counted_and_the_rest_is_tracked() {
     for name in [
@@ -159,7 +160,7 @@ fn what_is_unmapped_is_counted_and_the_rest_is_tracked() {
     }
 }
 
-/// A strategy that ends while four threads write: they go on, and nothing stays registered.
+/// A strategy ends while four threads write: they continue, and nothing stays registered.
 #[test]
 fn a_tracker_that_leaves_frees_the_target() {
     for name in StrategyName::ALL

@@ -1,4 +1,5 @@
-//! A session on a process that touches its memory as it is told: what its rounds say against what was done.
+//! A session on a process that touches its memory as it is told: what its rounds say, compared with
+//! what was done.
 //!
 //! Runs on the host and in guests, with every strategy that works there.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]

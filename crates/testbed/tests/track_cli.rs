@@ -1,4 +1,5 @@
-//! `tracker track` as a program: statuses, output, signals, recordings, and what is left when it is killed.
+//! `tracker track` as a program: statuses, output, signals, recordings, and what remains when it is
+//! killed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 #[path = "track_cli/endings.rs"]
@@ -15,12 +16,12 @@ use std::process::{Command, Output, Stdio};
 use testbed::program;
 use testbed::script::ScriptProcess;
 
-/// `tracker track` with arguments.
+/// `tracker track` with these arguments.
 fn track(args: &[&str]) -> Command {
     let mut command = Command::new(program("tracker"));
     command.arg("track").args(args).stdin(Stdio::null());
-    // Who runs these tests in the background, or under nohup, has signals ignored, which programs inherit.
-    // SAFETY: signal(2) is async-signal-safe.
+    // If these tests run in the background or under nohup, signals are ignored, which programs
+    // inherit. SAFETY: signal(2) is async-signal-safe.
     unsafe {
         command.pre_exec(|| {
             libc::signal(libc::SIGINT, libc::SIG_DFL);
@@ -31,13 +32,13 @@ fn track(args: &[&str]) -> Command {
     command
 }
 
-/// Runs it on a process to its end.
+/// Runs `tracker track` on a process until it ends.
 fn track_pid(script: &ScriptProcess, args: &[&str]) -> Output {
     let pid = script.pid().to_string();
     track(&["--pid", &pid]).args(args).output().unwrap()
 }
 
-/// Its code, and what it said on standard error.
+/// The exit code, and the standard error.
 fn code_and_error(output: &Output) -> (Option<i32>, String) {
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     (output.status.code(), said)

@@ -1,7 +1,7 @@
-//! Tracks programs that nobody here wrote, and checks what is reported against their content.
+//! Tracks programs of others, and checks what is reported against their content.
 //!
-//! The oracle: the program stands still while its pages are hashed and a round is read. A page whose content is not what
-//! it was a round ago was written; the report must have it.
+//! The oracle: the program is stopped while its pages are hashed and a round is read. A page whose
+//! content differs from that of the last round was written, so it must be in the report.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pages::inject;
 use pages::track::{PageExtent, TrackOptions, TrackRound, TrackSession, TrackStep};
-use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, RedisServer, SigstopGuard, booted, guest};
+use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, RedisServer, SigstopGuard, booted, machine};
 use testbed::script::FACTS;
 use testbed::{KilledChild, has};
 use uffd::{PAGE_SIZE, Pagemap, ProcessMemory};
@@ -52,7 +52,7 @@ fn step(session: &mut TrackSession) -> TrackRound {
     }
 }
 
-/// What every page that is there hashes to, of the mappings that a round tracks.
+/// The hash of every page that is there, in the mappings that a round tracks.
 fn content(pid: u32, round: &TrackRound) -> HashMap<u64, u64> {
     let (memory, pagemap) = (ProcessMemory::of(pid), Pagemap::open(pid).unwrap());
     let mut hashes = HashMap::new();
@@ -63,7 +63,7 @@ fn content(pid: u32, round: &TrackRound) -> HashMap<u64, u64> {
         while at < row.mapping.end {
             let read = pagemap.read(&(at..row.mapping.end), &mut entries).unwrap();
             for entry in &entries[..read] {
-                // What is not there would be mapped by a look at it.
+                // Looking at a page that is not there would map it.
                 if entry.present() && memory.read(at, &mut page).unwrap() == page.len() {
                     hashes.insert(at, xxh3_64(&page));
                 }
@@ -83,7 +83,7 @@ fn reported(round: &TrackRound) -> BTreeSet<u64> {
         .collect()
 }
 
-/// Compares some rounds: what has changed was reported.
+/// Compares some rounds: what changed must have been reported.
 fn compare(pid: u32, session: &mut TrackSession) {
     let (mut before, mut compared, mut changed_in_all) = (HashMap::new(), 0, 0);
     for number in 0..=ROUNDS {
@@ -99,7 +99,7 @@ fn compare(pid: u32, session: &mut TrackSession) {
                 .iter()
                 .filter(|(page, hash)| before.get(*page) != Some(*hash));
             let changed: BTreeSet<u64> = changed.map(|(page, _)| *page).collect();
-            // New and all zeroes: read for the first time, not written.
+            // A new page of zeroes was read for the first time, not written.
             let zero = xxh3_64(&[0; PAGE_SIZE as usize]);
             let missed: Vec<_> = changed
                 .difference(&reported)
@@ -120,8 +120,8 @@ fn compare(pid: u32, session: &mut TrackSession) {
     assert!(changed_in_all > 0, "nothing changed: nothing was compared");
 }
 
-/// Pages read by ourselves through process_vm_readv do not count as writes, so a strategy that counts first reads is not
-/// confused; one that reads everything is its own oracle.
+/// Whether the strategy is its own oracle, because it reads everything. To the others, pages that
+/// we read by process_vm_readv(2) do not count as written, even if they count first reads.
 fn is_oracle(session: &TrackSession) -> bool {
     session.strategy().reads_content()
 }
@@ -161,16 +161,16 @@ for turn in range(1, 1000000):
     let mut command = Command::new("python3");
     command.args(["-c", PROGRAM]).stdin(Stdio::null());
     let python = KilledChild(command.spawn().unwrap());
-    // A version manager's wrapper executes the program itself; injection and exec get along.
+    // The wrapper of a version manager executes the program itself; injection and exec get along.
     let (mut session, _) = begin(python.0.id());
     compare(python.0.id(), &mut session);
     session.end().unwrap();
     assert_eq!(armed(python.0.id()), 0);
 }
 
-/// The machine in it writes the same pages again and again, and nothing else: those are reported, every one, again in
-/// each turn, and no other. How long it takes to write all of them depends on the host, so a turn is as many rounds as
-/// they need.
+/// The machine writes the same pages again and again, and no others: in each turn all of them are
+/// reported, and no others. How long it takes to write them depends on the host, so a turn is as
+/// many rounds as needed.
 #[test]
 fn qemu_running_a_guest() {
     const ROUNDS_OF_A_TURN: usize = 200;
@@ -180,7 +180,7 @@ fn qemu_running_a_guest() {
     let dir = tempfile::tempdir().unwrap();
     let serial = dir.path().join("serial");
     let to_file = format!("file:{}", serial.display());
-    let mut command = guest(dir.path(), &["-serial", &to_file]);
+    let mut command = machine(dir.path(), &["-serial", &to_file]);
     let qemu = KilledChild(
         command
             .stdin(Stdio::null())
@@ -232,7 +232,7 @@ fn qemu_running_a_guest() {
     assert_eq!(armed(qemu.0.id()), 0);
 }
 
-/// VMAs that are registered with a userfaultfd.
+/// How many VMAs are registered with a userfaultfd.
 fn armed(pid: u32) -> usize {
     let vmas = uffd::smaps(pid).unwrap().map(Result::unwrap);
     vmas.filter(|vma| vma.flags.uffd_wp() || vma.flags.uffd_missing())

@@ -1,5 +1,6 @@
-//! What takes the uffd-wp bit off pages is told event by event: each thing is done to memory of our own, and the events
-//! about that memory must be those. Runs in guests, and on hosts where no function can be hooked.
+//! What removes the uffd-wp bit from pages is reported event by event: each is done to memory of
+//! ours, and the events about that memory must be the right ones. Runs in guests, and on hosts
+//! where no function can be hooked.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::ffi::c_void;
@@ -28,13 +29,13 @@ const INTERRUPTIBLE: u32 = 0x200;
 
 /// An event with its stacks.
 #[derive(Clone, Debug)]
-struct Seen {
+struct SeenEvent {
     head: EventHead,
     user: Vec<u64>,
     kernel: Vec<u64>,
 }
 
-impl Seen {
+impl SeenEvent {
     fn is(&self, kind: EventKind) -> bool {
         self.head.kind == kind as u32
     }
@@ -43,7 +44,7 @@ impl Seen {
         self.head.start..self.head.start + self.head.length
     }
 
-    /// By this thread, in this system call.
+    /// Whether it is by this thread, in this system call.
     fn is_own(&self, syscall: libc::c_long) -> bool {
         self.head.tgid == std::process::id()
             && self.head.tid == tid()
@@ -56,18 +57,18 @@ fn tid() -> u32 {
 }
 
 /// The probes, which watch this process.
-struct Probes {
+struct WatchedProbes {
     events: EventProbes,
     watch: WatchId,
 }
 
-static PROBES: Mutex<Option<Probes>> = Mutex::new(None);
+static PROBES: Mutex<Option<WatchedProbes>> = Mutex::new(None);
 
-/// One test at a time uses them.
-struct Watching(MutexGuard<'static, Option<Probes>>);
+/// Lets one test at a time use the probes.
+struct WatchTurn(MutexGuard<'static, Option<WatchedProbes>>);
 
-impl Watching {
-    /// `None` at a level where nothing of what the test is about can be seen.
+impl WatchTurn {
+    /// `None` if the level does not fit the test.
     fn begin(level: ProbeLevel) -> Option<Self> {
         let mut probes = PROBES.lock().unwrap_or_else(PoisonError::into_inner);
         if probes.is_none() {
@@ -90,7 +91,7 @@ impl Watching {
                 events.level() == ProbeLevel::Full
             );
             let watch = events.watch(std::process::id()).unwrap();
-            *probes = Some(Probes { events, watch });
+            *probes = Some(WatchedProbes { events, watch });
         }
         let reached = probes.as_ref().unwrap().events.level();
         let fits = match level {
@@ -103,12 +104,12 @@ impl Watching {
         fits.then_some(Self(probes))
     }
 
-    /// What is in the ring.
-    fn drain(&mut self) -> Vec<Seen> {
+    /// Takes all events from the ring.
+    fn drain(&mut self) -> Vec<SeenEvent> {
         let probes = self.0.as_mut().unwrap();
         let mut all = Vec::new();
         let read = probes.events.drain(|head, user, kernel| {
-            all.push(Seen {
+            all.push(SeenEvent {
                 head: *head,
                 user: user.to_vec(),
                 kernel: kernel.to_vec(),
@@ -120,8 +121,8 @@ impl Watching {
         all
     }
 
-    /// Events about a range while something is done.
-    fn during(&mut self, range: &Range<u64>, act: impl FnOnce()) -> Vec<Seen> {
+    /// The events about a range while something is done.
+    fn during(&mut self, range: &Range<u64>, act: impl FnOnce()) -> Vec<SeenEvent> {
         self.drain();
         act();
         let mut all = self.drain();
@@ -130,8 +131,8 @@ impl Watching {
     }
 }
 
-/// Memory that is registered.
-struct Memory {
+/// Memory that is registered with a userfaultfd.
+struct RegisteredMemory {
     uffd: Arc<Userfaultfd>,
     range: Range<u64>,
     handler: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
@@ -140,39 +141,39 @@ struct Memory {
 
 /// How memory is mapped.
 #[derive(Clone, Copy)]
-struct Kind {
+struct MappingKind {
     flags: i32,
     unit: u64,
     advice: i32,
 }
 
-const ANON: Kind = Kind {
+const ANON: MappingKind = MappingKind {
     flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     unit: PAGE_SIZE,
     advice: libc::MADV_NOHUGEPAGE,
 };
-const SHMEM: Kind = Kind {
+const SHMEM: MappingKind = MappingKind {
     flags: libc::MAP_SHARED | libc::MAP_ANONYMOUS,
     ..ANON
 };
-const ANON_HUGE: Kind = Kind {
+const ANON_HUGE: MappingKind = MappingKind {
     unit: PMD_SIZE,
     advice: libc::MADV_HUGEPAGE,
     ..ANON
 };
-const SHMEM_HUGE: Kind = Kind {
+const SHMEM_HUGE: MappingKind = MappingKind {
     unit: PMD_SIZE,
     advice: libc::MADV_HUGEPAGE,
     ..SHMEM
 };
-const HUGETLB: Kind = Kind {
+const HUGETLB: MappingKind = MappingKind {
     flags: libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB,
     unit: PMD_SIZE,
     advice: libc::MADV_NORMAL,
 };
 
-/// Maps so many bytes, aligned to their unit. Never unmapped: addresses stay different.
-fn map(kind: Kind, length: u64) -> Range<u64> {
+/// Maps this many bytes, aligned to 2 MiB. Never unmapped, so that addresses stay different.
+fn map(kind: MappingKind, length: u64) -> Range<u64> {
     let whole = (length + PMD_SIZE) as usize;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping.
@@ -196,9 +197,9 @@ fn map(kind: Kind, length: u64) -> Range<u64> {
     start..start + length
 }
 
-impl Memory {
-    /// Registered memory whose pages are there and armed. A handler resolves faults where the kernel does not.
-    fn armed(kind: Kind, length: u64) -> Self {
+impl RegisteredMemory {
+    /// Memory whose pages are there and armed. A handler resolves faults where the kernel does not.
+    fn armed(kind: MappingKind, length: u64) -> Self {
         let asynchronous = UffdFeatures::offered()
             .unwrap()
             .contains(UffdFeatures::WP_ASYNC);
@@ -207,7 +208,7 @@ impl Memory {
         memory
     }
 
-    fn registered(kind: Kind, length: u64, asynchronous: bool) -> Self {
+    fn registered(kind: MappingKind, length: u64, asynchronous: bool) -> Self {
         let range = map(kind, length);
         for page in range.clone().step_by(PAGE_SIZE as usize) {
             store(page, 1);
@@ -281,11 +282,11 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for RegisteredMemory {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.handler.take() {
             stop.store(true, Ordering::Relaxed);
-            // What it says is in its own output.
+            // Its panic is in the output already.
             let _ = thread.join();
         }
     }
@@ -330,13 +331,13 @@ fn function(address: u64) -> String {
     symbols.max().unwrap().1
 }
 
-fn one(seen: Vec<Seen>) -> Seen {
-    let [one] = <[Seen; 1]>::try_from(seen).unwrap_or_else(|all| panic!("{all:#?}"));
+fn one(seen: Vec<SeenEvent>) -> SeenEvent {
+    let [one] = <[SeenEvent; 1]>::try_from(seen).unwrap_or_else(|all| panic!("{all:#?}"));
     one
 }
 
 /// The only event is a store by this thread to that page.
-fn assert_store(seen: Vec<Seen>, page: u64) {
+fn assert_store(seen: Vec<SeenEvent>, page: u64) {
     let seen = one(seen);
     assert!(seen.is(EventKind::Fault), "{seen:?}");
     assert_eq!(seen.range(), page..page + PAGE_SIZE);
@@ -351,7 +352,7 @@ fn assert_store(seen: Vec<Seen>, page: u64) {
 }
 
 /// The only event is a write by the kernel to that page, in a system call of this thread.
-fn assert_kernel_write(seen: Vec<Seen>, page: u64, flags: u32, syscall: libc::c_long) {
+fn assert_kernel_write(seen: Vec<SeenEvent>, page: u64, flags: u32, syscall: libc::c_long) {
     let seen = one(seen);
     assert!(seen.is(EventKind::Fault), "{seen:?}");
     assert_eq!(seen.range(), page..page + PAGE_SIZE);
@@ -370,11 +371,11 @@ fn assert_kernel_write(seen: Vec<Seen>, page: u64, flags: u32, syscall: libc::c_
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_store() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     for kind in [ANON, SHMEM] {
-        let memory = Memory::armed(kind, 8 * PAGE_SIZE);
+        let memory = RegisteredMemory::armed(kind, 8 * PAGE_SIZE);
         let page = memory.page(3);
         let seen = watching.during(&memory.range, || store(page + 7, 2));
         assert_store(seen, page);
@@ -386,10 +387,10 @@ fn a_store() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_read_from_a_file() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let page = memory.page(2);
     let mut file = fs::File::open("/dev/zero").unwrap();
     let seen = watching.during(&memory.range, || {
@@ -403,10 +404,10 @@ fn a_read_from_a_file() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_write_from_afar() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let page = memory.page(5);
     let source = [7_u8; 16];
     let local = libc::iovec {
@@ -428,10 +429,10 @@ fn a_write_from_afar() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn mlock() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON, 4 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 4 * PAGE_SIZE);
     let seen = watching.during(&memory.range, || {
         let start = memory.range.start as *const c_void;
         // SAFETY: memory of our own.
@@ -445,7 +446,7 @@ fn mlock() {
 }
 
 /// The two events are the beginning and the end of emptying that range.
-fn assert_emptied(seen: &[Seen], range: &Range<u64>, flags: u32, syscall: libc::c_long) {
+fn assert_emptied(seen: &[SeenEvent], range: &Range<u64>, flags: u32, syscall: libc::c_long) {
     let [begin, end] = seen else {
         panic!("{seen:#?}")
     };
@@ -469,16 +470,16 @@ fn assert_emptied(seen: &[Seen], range: &Range<u64>, flags: u32, syscall: libc::
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn memory_is_emptied() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     for kind in [ANON, SHMEM] {
-        let memory = Memory::armed(kind, 8 * PAGE_SIZE);
+        let memory = RegisteredMemory::armed(kind, 8 * PAGE_SIZE);
         let range = memory.pages(2..5);
         let seen = watching.during(&memory.range, || advise(&range, libc::MADV_DONTNEED));
         assert_emptied(&seen, &range, 0, libc::SYS_madvise);
     }
-    let memory = Memory::armed(HUGETLB, 2 * PMD_SIZE);
+    let memory = RegisteredMemory::armed(HUGETLB, 2 * PMD_SIZE);
     let range = memory.range.start..memory.range.start + PMD_SIZE;
     let seen = watching.during(&memory.range, || advise(&range, libc::MADV_DONTNEED));
     assert_emptied(&seen, &range, 0, libc::SYS_madvise);
@@ -487,13 +488,13 @@ fn memory_is_emptied() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn reclaim_takes_free_pages() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let range = memory.pages(1..4);
     let seen = watching.during(&memory.range, || advise(&range, libc::MADV_FREE));
-    // One for each page table that it is in.
+    // One event per page table of the range.
     assert!(
         seen.iter().all(|seen| seen.is(EventKind::Free)),
         "{seen:#?}"
@@ -506,7 +507,7 @@ fn reclaim_takes_free_pages() {
     let expected: Vec<u64> = (1..4).map(|page| memory.page(page)).collect();
     assert_eq!(pages, expected, "{seen:#?}");
     let seen = watching.during(&memory.range, || advise(&range, libc::MADV_PAGEOUT));
-    let mut pages: Vec<_> = seen.iter().map(Seen::range).collect();
+    let mut pages: Vec<_> = seen.iter().map(SeenEvent::range).collect();
     pages.sort_by_key(|page| page.start);
     let expected: Vec<_> = (1..4).map(|page| memory.pages(page..page + 1)).collect();
     assert_eq!(pages, expected, "{seen:#?}");
@@ -517,10 +518,10 @@ fn reclaim_takes_free_pages() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn mremap() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let place = map(ANON, 8 * PAGE_SIZE);
     let range = memory.pages(2..5);
     let seen = watching.during(&place, || {
@@ -541,10 +542,10 @@ fn mremap() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn fork() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let seen = watching.during(&memory.range, || {
         // SAFETY: the child ends at once.
         unsafe {
@@ -564,10 +565,10 @@ fn fork() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn unregistering() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let range = memory.pages(2..5);
     let seen = watching.during(&memory.range, || memory.uffd.unregister(&range).unwrap());
     let seen = one(seen);
@@ -579,14 +580,14 @@ fn unregistering() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_store_to_a_huge_page() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON_HUGE, PMD_SIZE);
+    let memory = RegisteredMemory::armed(ANON_HUGE, PMD_SIZE);
     let page = memory.page(9);
     let seen = watching.during(&memory.range, || store(page + 1, 2));
     assert_store(seen, page);
-    let memory = Memory::registered(ANON_HUGE, PMD_SIZE, false);
+    let memory = RegisteredMemory::registered(ANON_HUGE, PMD_SIZE, false);
     memory.arm();
     let page = memory.page(9);
     let seen = watching.during(&memory.range, || store(page + 1, 2));
@@ -596,12 +597,12 @@ fn a_store_to_a_huge_page() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_store_to_hugetlb_memory() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(HUGETLB, 2 * PMD_SIZE);
+    let memory = RegisteredMemory::armed(HUGETLB, 2 * PMD_SIZE);
     let page = memory.page(9);
-    // A handler wakes the thread, which comes again.
+    // A handler wakes the thread, which faults again.
     let mut seen = watching.during(&memory.range, || store(page + 1, 2));
     assert!(memory.handler.is_some() || seen.len() == 1, "{seen:#?}");
     seen.truncate(1);
@@ -609,7 +610,7 @@ fn a_store_to_hugetlb_memory() {
 }
 
 /// A huge page of shmem that is armed as one, which only PAGEMAP_SCAN does.
-fn armed_huge_shmem() -> Option<Memory> {
+fn armed_huge_shmem() -> Option<RegisteredMemory> {
     if !UffdFeatures::offered()
         .unwrap()
         .contains(UffdFeatures::WP_ASYNC)
@@ -619,7 +620,7 @@ fn armed_huge_shmem() -> Option<Memory> {
     }
     let enabled = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
     fs::write(enabled, "advise").unwrap();
-    let memory = Memory::registered(SHMEM_HUGE, PMD_SIZE, true);
+    let memory = RegisteredMemory::registered(SHMEM_HUGE, PMD_SIZE, true);
     memory.scan();
     Some(memory)
 }
@@ -627,7 +628,7 @@ fn armed_huge_shmem() -> Option<Memory> {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_store_to_a_huge_page_of_shmem() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     let Some(memory) = armed_huge_shmem() else {
@@ -648,7 +649,7 @@ fn a_store_to_a_huge_page_of_shmem() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_huge_page_of_shmem_is_emptied() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     let Some(memory) = armed_huge_shmem() else {
@@ -668,7 +669,7 @@ fn a_huge_page_of_shmem_is_emptied() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_huge_page_of_shmem_is_reclaimed() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     let Some(memory) = armed_huge_shmem() else {
@@ -688,7 +689,7 @@ fn a_huge_page_of_shmem_is_reclaimed() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn every_rung_attaches() {
-    let Some(_watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(_watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     for mechanism in [HookMechanism::Fentry, HookMechanism::Kprobe] {
@@ -712,7 +713,7 @@ fn every_rung_attaches() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn what_does_not_fit_is_counted() {
-    let Some(_watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(_watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     let mut events = EventProbes::attach(&EventOptions {
@@ -720,7 +721,7 @@ fn what_does_not_fit_is_counted() {
         ..EventOptions::default()
     });
     let watch = events.watch(std::process::id()).unwrap();
-    let memory = Memory::armed(ANON, 32 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 32 * PAGE_SIZE);
     let mut read = 0;
     let mut count = |events: &mut EventProbes| {
         let range = &memory.range;
@@ -749,10 +750,10 @@ fn what_does_not_fit_is_counted() {
 fn every_store_of_many_threads() {
     const THREADS: u64 = 8;
     const PAGES: u64 = 512;
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON, THREADS * PAGES * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, THREADS * PAGES * PAGE_SIZE);
     let seen = watching.during(&memory.range, || {
         thread::scope(|scope| {
             for thread in 0..THREADS {
@@ -766,7 +767,7 @@ fn every_store_of_many_threads() {
         });
     });
     assert!(seen.iter().all(|seen| seen.is(EventKind::Fault)));
-    // A handler's answer may come while the thread is on its way to fault again.
+    // A handler may answer while the thread is about to fault again.
     let mut pages: Vec<u64> = seen.iter().map(|seen| seen.head.start).collect();
     pages.sort_unstable();
     if memory.handler.is_some() {
@@ -787,21 +788,21 @@ fn every_store_of_many_threads() {
 fn guard_pages() {
     const INSTALL: i32 = 102;
     const REMOVE: i32 = 103;
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     if !tracker::probes::calibrate::guard_pages() {
         eprintln!("skipped: this kernel has no guard pages");
         return;
     }
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let range = memory.pages(2..4);
     let expected = [memory.pages(2..3), memory.pages(3..4)];
     for (advice, also) in [(INSTALL, true), (REMOVE, false)] {
         let seen = watching.during(&memory.range, || advise(&range, advice));
         let (guards, others): (Vec<_>, Vec<_>) =
             seen.into_iter().partition(|seen| seen.is(EventKind::Guard));
-        let pages: Vec<_> = guards.iter().map(Seen::range).collect();
+        let pages: Vec<_> = guards.iter().map(SeenEvent::range).collect();
         assert_eq!(pages, expected, "{guards:#?}");
         assert!(guards.iter().all(|seen| seen.is_own(libc::SYS_madvise)));
         // Pages that are there are emptied first.
@@ -816,7 +817,7 @@ fn guard_pages() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn uffdio_move() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     if !UffdFeatures::offered()
@@ -826,7 +827,7 @@ fn uffdio_move() {
         eprintln!("skipped: this kernel has no UFFDIO_MOVE");
         return;
     }
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let range = memory.pages(2..4);
     advise(&range, libc::MADV_DONTNEED);
     let source = map(ANON, 8 * PAGE_SIZE);
@@ -846,7 +847,7 @@ fn uffdio_move() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn ksm() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
     let ksm = |name: &str, value: &str| fs::write(format!("/sys/kernel/mm/ksm/{name}"), value);
@@ -857,7 +858,7 @@ fn ksm() {
     ksm("pages_to_scan", "1000").unwrap();
     // Newer kernels skip pages that did not merge before.
     let _ = ksm("smart_scan", "0");
-    let memory = Memory::armed(ANON, 16 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 16 * PAGE_SIZE);
     advise(&memory.range, libc::MADV_MERGEABLE);
     let number = |name: &str| -> u64 {
         let text = fs::read_to_string(format!("/sys/kernel/mm/ksm/{name}")).unwrap();
@@ -879,7 +880,7 @@ fn ksm() {
     let mut pages: Vec<u64> = seen.iter().map(|seen| seen.head.start).collect();
     pages.sort_unstable();
     pages.dedup();
-    // One page becomes the one that the others are merged with, and keeps its bit.
+    // One page is the one with which the others merge; it keeps its bit.
     assert!(pages.len() >= 15, "{seen:#?}");
     assert!(
         seen.iter()
@@ -891,10 +892,10 @@ fn ksm() {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn who_is_watched() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Partial) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
         return;
     };
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let probes = watching.0.as_mut().unwrap();
     let before = probes.watch;
     probes.events.unwatch(before);
@@ -911,10 +912,10 @@ fn who_is_watched() {
 
 #[test]
 fn where_no_function_can_be_hooked() {
-    let Some(mut watching) = Watching::begin(ProbeLevel::Observe) else {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Observe) else {
         return;
     };
-    let memory = Memory::armed(ANON, 8 * PAGE_SIZE);
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
     let page = memory.page(3);
     let seen = one(watching.during(&memory.range, || store(page + 7, 2)));
     assert!(seen.is(EventKind::HardwareFault), "{seen:?}");
@@ -940,7 +941,7 @@ fn where_no_function_can_be_hooked() {
         .iter()
         .map(|address| function(*address))
         .collect();
-    // The tracepoint's own function may be the first.
+    // The function of the tracepoint may be the first.
     let faults = |name: &String| name.ends_with("page_fault");
     assert!(functions.iter().any(faults), "{functions:?}");
     let range = memory.pages(5..7);

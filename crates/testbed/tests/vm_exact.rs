@@ -1,5 +1,5 @@
-//! The exactness table: every row of the example workload against what the agent exports, to the
-//! unit, on a kernel whose functions can be hooked. Runs in the VM matrix only.
+//! Exactness: every row of the example workload is compared with what the agent exports, to the
+//! unit, on a kernel whose functions can be hooked. Runs only in guests.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use testbed::{AgentProcess, check_metrics, sum};
 /// Scan and discovery take turns of 50 ms; an emulated machine takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Families that are exact, and so must also be zero where nothing is expected.
+/// Families that are exact, and so must be zero where nothing is expected.
 const EVENTS: [&str; 2] = ["uffdwp_faults_total", "uffdwp_markers_total"];
 
 fn agent(args: &[&str]) -> AgentProcess {
@@ -48,7 +48,7 @@ fn differences(before: &str, after: &str, expected: &[ExpectedSeries]) -> Vec<St
     let mut sums: BTreeMap<(String, Vec<String>), f64> = BTreeMap::new();
     for sample in expected {
         let found = gained(before, after, sample);
-        // Of very many VMAs only some have series of their own; their sum is checked below.
+        // Of very many VMAs, only some have series of their own; the sum is checked below.
         if found != sample.value && sample.repeat == 1.0 {
             wrong.push(format!(
                 "{} is {found} instead of {}",
@@ -62,7 +62,7 @@ fn differences(before: &str, after: &str, expected: &[ExpectedSeries]) -> Vec<St
                 .or_default() += sample.value * sample.repeat;
         }
     }
-    // Nothing beside it: not in another VMA, not with other labels.
+    // Nothing else was counted, neither in another VMA nor with other labels.
     let pids: Vec<_> = expected
         .iter()
         .map(|e| format!("pid=\"{}\"", e.label("pid")))
@@ -87,7 +87,7 @@ fn differences(before: &str, after: &str, expected: &[ExpectedSeries]) -> Vec<St
     wrong
 }
 
-/// What a series gained by the work; a gauge is what it is.
+/// How much a counter gained by the work, or the value of a gauge.
 fn gained(before: &str, after: &str, sample: &ExpectedSeries) -> f64 {
     let now = sample.in_exposition(after).unwrap_or(0.0);
     if sample.family.ends_with("_total") {
@@ -123,7 +123,7 @@ fn kinds() -> Vec<(&'static str, Vec<String>)> {
     all
 }
 
-/// Page tables of a process that its series tell of: allocated less freed.
+/// How many page tables a process has by its series: allocated less freed.
 fn tables(exposition: &str, pid: u32) -> f64 {
     let pid = format!("pid=\"{pid}\"");
     let of = |family| sum(exposition, family, &[&pid]).unwrap_or(0.0);
@@ -153,7 +153,7 @@ fn run(agent: &AgentProcess, row: &str, args: &[&str]) -> Option<Vec<String>> {
     }
 }
 
-/// Runs all rows that `wanted` picks and says what is wrong with any of them.
+/// Runs all rows that `wanted` picks, and fails with what is wrong with any of them.
 fn table(agent: &AgentProcess, wanted: impl Fn(&str) -> bool, args: &[&str]) {
     let (mut ran, mut failed) = (0, Vec::new());
     for row in rows().iter().filter(|row| wanted(row)) {
@@ -183,7 +183,7 @@ fn table(agent: &AgentProcess, wanted: impl Fn(&str) -> bool, args: &[&str]) {
     assert!(ran > 0, "no row ran");
 }
 
-/// Hooks that missed events.
+/// The hooks that missed events.
 fn misses(agent: &AgentProcess) -> Vec<String> {
     let exposition = agent.metrics();
     let nonzero =
@@ -199,7 +199,7 @@ fn misses(agent: &AgentProcess) -> Vec<String> {
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn every_row_is_exact() {
     let agent = agent(&[]);
-    // For a developer who is after one row: TRACKER_ROWS=PART OF ITS NAME
+    // For a developer who needs only some rows: TRACKER_ROWS is a part of their names.
     let wanted = std::env::var("TRACKER_ROWS").unwrap_or_default();
     table(&agent, |row| row.contains(&wanted), &[]);
     check_metrics(&agent.metrics());
@@ -209,13 +209,13 @@ fn every_row_is_exact() {
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn threads_lose_nothing() {
     let agent = agent(&[]);
-    // 8 threads x 4 areas of 62,500 pages x 8 rounds make 2 million writes.
+    // Eight threads write all pages, each page once per round.
     table(
         &agent,
         |row| row == "threads-async" || row == "threads-sync",
         &["--threads", "8"],
     );
-    // A preempted exit loses a waiting time, never an event; nothing else may be missed here.
+    // A preempted exit loses a waiting time but never an event; nothing else may be missed here.
     let exits = |line: &&String| line.contains("_exit\"");
     let others: Vec<_> = misses(&agent)
         .into_iter()
@@ -230,7 +230,7 @@ fn every_rung_is_exact() {
     for (entry, exit) in [("fentry", "fexit"), ("kprobe", "kretprobe")] {
         println!("{entry} and {exit}");
         let agent = agent(&["--force-mechanism", entry, "--force-mechanism", exit]);
-        // One row of each kind is enough to see a rung count.
+        // One row of each kind is enough to see that a rung counts.
         let wanted = [
             "anon-present-sync",
             "anon-present-async",

@@ -1,5 +1,6 @@
-//! The agent's life and its bad days on a kernel whose functions can be hooked: it is killed, it is
-//! not alone, its tables are full, those it observes come first or go away. Runs in guests only.
+//! The agent's life and its bad days, on a kernel whose functions can be hooked: it is killed, it
+//! is not alone, its tables are full, and what it observes starts earlier or goes away. Runs only
+//! in guests.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -11,8 +12,8 @@ use rustix::process::Signal;
 use testbed::workload::SteppedRow;
 use testbed::{AgentProcess, check_metrics, eventually, guest, sum};
 
-/// What the kernel holds for BPF and tracing: programs, maps and links by id; functions with a
-/// probe; kprobes.
+/// What the kernel holds for BPF and tracing: programs, maps and links by id, functions with a
+/// probe, and kprobes.
 #[derive(Debug, PartialEq)]
 struct HeldObjects {
     programs: Vec<u32>,
@@ -73,15 +74,16 @@ fn nothing_is_left_in_the_kernel_however_it_ends() {
         );
         let status = agent.end(signal);
         assert_eq!(status.success(), signal == Signal::TERM, "{status:?}");
-        // The kernel frees programs and trampolines a grace period later.
+        // The kernel frees programs and trampolines one grace period later.
         eventually(&format!("the kernel is as before: {before:?}"), || {
             (HeldObjects::now() == before).then_some(())
         });
     }
 }
 
-/// The verifier gives up a program after a million instructions that it looked at (`BPF_COMPLEXITY_LIMIT_INSNS`), and how
-/// many it looks at differs by kernel and by where `vmlinux` has its fields. The next kernel needs room.
+/// The verifier refuses a program after a million verified instructions
+/// (`BPF_COMPLEXITY_LIMIT_INSNS`). How many it verifies differs by kernel, and by where `vmlinux`
+/// has its fields. The next kernel needs room.
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn the_verifier_has_room() {
@@ -100,7 +102,7 @@ fn the_verifier_has_room() {
     assert!(all[0].0 < MOST, "{:?}", all[0]);
 }
 
-/// Rows of which at least the first runs on every kernel.
+/// Rows, of which at least the first runs on every kernel.
 const ROWS: [&str; 3] = [
     "anon-present-sync",
     "anon-marker-write-async",
@@ -123,7 +125,7 @@ fn two_agents_at_once_both_count_exactly() {
     }
 }
 
-/// The workload starts before the agent, and uses userfaultfd for the first time after it.
+/// The workload starts before the agent, and first uses userfaultfd after it.
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn the_first_use_after_the_start_is_counted() {
@@ -194,7 +196,7 @@ fn full_tables_are_told_and_lose_no_total() {
         sum(&after, family, labels).unwrap() - sum(&before, family, labels).unwrap_or(0.0)
     };
 
-    // Each fault is somewhere: with its VMA, or with what has no room.
+    // Each fault is somewhere: with its VMA, or with what found no room.
     assert_eq!(gained("uffdwp_faults_total", &node), VMAS);
     let own = format!("pid=\"{}\"", workload.pid());
     let with_vma = gained("uffdwp_faults_total", &[&own, "vma=\"0x"]);
@@ -239,7 +241,7 @@ fn totals(exposition: &str) -> BTreeMap<String, f64> {
     exposition.lines().filter_map(total).collect()
 }
 
-/// Scrapes until told to end; tells each total that went down or away.
+/// Scrapes until told to end; returns each total that went down or away.
 fn watch(address: &str, end: &AtomicBool) -> Vec<String> {
     let (mut last, mut fallen) = (BTreeMap::new(), Vec::new());
     while !end.load(Ordering::Relaxed) {
@@ -258,7 +260,7 @@ fn watch(address: &str, end: &AtomicBool) -> Vec<String> {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn totals_stay_when_processes_go() {
-    // Series go at once; the totals may not.
+    // Series go at once, but totals may not.
     let agent = guest::start(&["--linger", "100ms", "--require-level", "partial"]);
     agent.wait_ready();
     let end = AtomicBool::new(false);
@@ -276,7 +278,7 @@ fn totals_stay_when_processes_go() {
         }
         guest::wait_sum(&agent, "uffdwp_node_faults_total", &[], known);
         for _ in 0..4 {
-            // KilledChild at work, its counters full.
+            // Killed while at work, with its counters full.
             let mut workload = SteppedRow::start("threads-sync", &["--rounds", "1000000"]).unwrap();
             workload.go();
             let more = || sum(&agent.metrics(), "uffdwp_node_faults_total", &[]).unwrap();
@@ -284,7 +286,7 @@ fn totals_stay_when_processes_go() {
             drop(workload);
             known = more();
         }
-        // Longer than the series linger.
+        // This takes longer than series linger.
         eventually("series go", || {
             (sum(
                 &agent.metrics(),

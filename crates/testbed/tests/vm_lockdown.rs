@@ -1,5 +1,5 @@
-//! A kernel locked down to confidentiality lets nobody read its memory: the agent goes on with what
-//! is left, and says what would help. Runs in guests booted with `lockdown=confidentiality` only.
+//! A kernel that is locked down to confidentiality lets nobody read its memory: the agent uses what
+//! is left, and says what would help. Runs only in guests booted with `lockdown=confidentiality`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::process::Command;
@@ -23,7 +23,7 @@ fn a_locked_down_kernel_is_observed_and_told() {
     let status = agent.status();
     // What reads no kernel memory is still attached: how long a scan takes.
     assert_ne!(status["level"]["level"], "full", "{status:#}");
-    // Its program reads the fault, so it is refused when it is loaded.
+    // The program of this hook reads the fault, so the kernel refuses to load it.
     let hooks = status["hooks"].as_array().unwrap();
     let absent = hooks.iter().find(|hook| hook["name"] == "do_wp_page");
     let reason = absent.unwrap()["reason"].to_string();

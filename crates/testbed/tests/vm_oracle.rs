@@ -1,6 +1,6 @@
 //! The kernel's own tracer counts the same calls as the agent: kprobe events with histogram
 //! triggers (Documentation/trace/kprobetrace.rst, histogram.rst), which share no code with the
-//! agent's programs. Runs in guests only.
+//! agent's programs. Runs only in guests.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
@@ -17,10 +17,10 @@ const GROUP: &str = "oracle";
 /// A kprobe event that counts the calls that pass a filter.
 struct TracerProbe {
     name: &'static str,
-    /// Type, function and arguments of a kprobe event, as `kprobe_events` takes them. In
-    /// `struct vm_fault` flags are at 40 and the pte at 64, on every kernel of the matrix.
+    /// Type, function and arguments of the event, as `kprobe_events` takes them. `struct vm_fault`
+    /// has its flags at 40 and the pte at 64 on every kernel of the matrix.
     event: (&'static str, &'static str, &'static str),
-    /// What counts; the process is added to it if `own`.
+    /// Which calls count; with `own`, only those of the workload.
     filter: &'static str,
     /// Whether only calls of the workload's main thread count.
     own: bool,
@@ -39,7 +39,7 @@ const PROBES: [TracerProbe; 14] = [
     TracerProbe {
         name: "write_fault",
         event: ("p", "do_wp_page", "flags=+40(%di):u32 pte=+64(%di):u64"),
-        // The uffd-wp bit of x86 is bit 10; FAULT_FLAG_UNSHARE is no write.
+        // On x86 the uffd-wp bit is bit 10; FAULT_FLAG_UNSHARE is not a write.
         filter: "pte & 0x400 && !(flags & 0x400)",
         own: true,
     },
@@ -52,7 +52,7 @@ const PROBES: [TracerProbe; 14] = [
     TracerProbe {
         name: "marker_fault",
         event: ("p", "do_swap_page", "pte=+64(%di):u64"),
-        // Of 6.12 and later, and of 6.1: the swap type of markers is not the same.
+        // Those of 6.12 and later, and of 6.1: the swap type of markers is not the same.
         filter: "pte == 0xfffffffffffffc00 || pte == 0xf7fffffffffffc00",
         own: true,
     },
@@ -97,17 +97,17 @@ const PROBES: [TracerProbe; 14] = [
     },
 ];
 
-/// What one family says, and the probes whose calls must be as many.
+/// A family, and the probes that must have been hit as often as it counts.
 struct FamilyClaim {
     family: &'static str,
     labels: &'static [&'static str],
     /// Whether the family has a pid label.
     own: bool,
     calls: &'static [&'static str],
-    /// Probes whose calls are taken away.
+    /// Probes whose hits are subtracted.
     less: &'static [&'static str],
-    /// How the rows are called, at their end, in which it is so: others count nothing, or also
-    /// what no function of the kernel tells.
+    /// How the names of the rows end for which this holds: others count nothing, or also what no
+    /// function of the kernel shows.
     rows: &'static str,
 }
 
@@ -210,7 +210,7 @@ const CLAIMS: [FamilyClaim; 14] = [
     },
 ];
 
-/// The events of [`PROBES`] that this kernel has functions for; removed when dropped.
+/// The events of [`PROBES`] whose functions this kernel has; removed when dropped.
 struct TracerOracle {
     triggers: BTreeMap<&'static str, String>,
 }
@@ -241,7 +241,7 @@ impl TracerOracle {
         oracle
     }
 
-    /// Calls that passed the filter; `None` if the function is not there.
+    /// How many calls passed the filter; `None` if there is no such function.
     fn hits(&self, name: &str) -> Option<f64> {
         let trigger = self.triggers.get(name)?;
         let text = fs::read_to_string(Path::new(TRACING).join(file(name, "hist"))).unwrap();
@@ -260,7 +260,7 @@ impl TracerOracle {
         Some(number("Hits:"))
     }
 
-    /// The difference of calls that a claim is about.
+    /// The calls that a claim expects.
     fn calls(&self, claim: &FamilyClaim) -> Option<f64> {
         let sum = |names: &[&str]| {
             names
@@ -291,7 +291,7 @@ fn append(path: impl AsRef<Path>, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// What the agent's series gained, over all labels that a claim does not name.
+/// How much the agent's series gained, over all labels that a claim does not name.
 fn gained(claim: &FamilyClaim, pid: u32, before: &str, after: &str) -> f64 {
     let own = format!("pid=\"{pid}\"");
     let mut labels = claim.labels.to_vec();
@@ -302,7 +302,7 @@ fn gained(claim: &FamilyClaim, pid: u32, before: &str, after: &str) -> f64 {
     value(after) - value(before)
 }
 
-/// Runs a row; tells for each claim what both counted, `None` if the row cannot run here.
+/// Runs a row; returns what both counted for each claim, or `None` if the row cannot run here.
 fn run(agent: &AgentProcess, row: &str) -> Option<Vec<(&'static FamilyClaim, f64, f64)>> {
     let mut workload = SteppedRow::start(row, &[])?;
     let pid = workload.pid();
@@ -350,7 +350,7 @@ fn the_kernels_tracer_counts_the_same() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // Each family was put to the test by at least one event; 6.1 has no PAGEMAP_SCAN.
+    // Each family was tested by at least one event; 6.1 has no PAGEMAP_SCAN.
     let scans = agent.metrics().contains("uffdwp_scan_seconds_count");
     for (family, calls) in seen {
         let idle = family.contains("_scan_") && !scans;

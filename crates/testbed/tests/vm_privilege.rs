@@ -1,5 +1,5 @@
-//! Less than root, and less than everything mounted, where every hook could be attached: what the
-//! unit of `deploy/` grants suffices, and what is missing is named. Runs in guests only.
+//! Less than root, and fewer file systems, where every hook could be attached: what the unit in
+//! `deploy/` grants suffices, and what is missing is named. Runs only in guests.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::process::Command;
@@ -19,7 +19,7 @@ fn of_the_unit() -> Vec<&'static str> {
     value.split(' ').collect()
 }
 
-/// What `tracker check` says.
+/// The report of `tracker check`.
 fn check(mut command: Command) -> Value {
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -33,7 +33,7 @@ fn tracker_check() -> Command {
     command
 }
 
-/// Each hook and its mechanism.
+/// Each hook with its mechanism.
 fn hooks(report: &Value) -> Vec<(&Value, &Value)> {
     let hooks = report["hooks"].as_array().unwrap().iter();
     hooks
@@ -78,7 +78,7 @@ fn each_missing_capability_is_named() {
     for name in &unit {
         assert!(named(&none).contains(name), "{name}: {}", named(&none));
     }
-    // CAP_SYS_ADMIN stands for both (bpf_capable, perfmon_capable), so it is not there either.
+    // CAP_SYS_ADMIN implies both (bpf_capable, perfmon_capable), so it goes too.
     for missing in ["CAP_BPF", "CAP_PERFMON"] {
         let without = [missing, "CAP_SYS_ADMIN"];
         let kept: Vec<_> = unit
@@ -95,7 +95,8 @@ fn each_missing_capability_is_named() {
     }
 }
 
-/// None of them is needed: links are file descriptors, and BTF tells what can be traced.
+/// None of these file systems is needed: links are file descriptors, and BTF tells what can be
+/// traced.
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn without_bpffs_and_tracefs_everything_is_counted() {

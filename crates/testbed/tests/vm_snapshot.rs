@@ -1,16 +1,17 @@
-//! A background snapshot of QEMU, which write-protects its own machine's memory with a userfaultfd in sync mode, under
-//! the agent: whose faults are counted, and how long the machine waited. Runs in guests only.
+//! A background snapshot of QEMU, which write-protects the memory of its machine with a userfaultfd
+//! in sync mode, under the agent: its faults are counted, and how long the machine waited. Runs
+//! only in guests.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::process::{ChildStdin, ChildStdout};
 
 use serde_json::{Value, json};
-use testbed::foreign::{GUEST_WRITES, booted, guest as machine, with_monitor};
+use testbed::foreign::{self, GUEST_WRITES, booted, with_monitor};
 use testbed::{KilledChild, eventually, guest, sum};
 use uffd::{PAGE_SIZE, pages_in};
 
-/// QEMU's monitor for programs (QMP) on its standard input and output.
+/// QEMU's monitor for programs (QMP), on its standard input and output.
 struct QemuMonitor {
     input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
@@ -34,14 +35,14 @@ impl QemuMonitor {
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn a_background_snapshot_shows_its_faults_and_waits() {
-    // An emulator in an emulated machine needs the programs and a kernel that it knows how to use.
+    // An emulator in an emulated machine needs QEMU and a kernel that can run it.
     if !testbed::has("qemu-system-x86_64") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let (serial, snapshot) = (dir.path().join("serial"), dir.path().join("snapshot"));
     let to_file = format!("file:{}", serial.display());
-    let command = machine(dir.path(), &["-serial", &to_file, "-qmp", "stdio"]);
+    let command = foreign::machine(dir.path(), &["-serial", &to_file, "-qmp", "stdio"]);
     let mut qemu = KilledChild(with_monitor(command));
     let mut monitor = QemuMonitor {
         input: qemu.0.stdin.take().unwrap(),
@@ -74,7 +75,7 @@ fn a_background_snapshot_shows_its_faults_and_waits() {
         let waited = sum(&metrics, "uffdwp_process_fault_wait_seconds_total", &[&pid])?;
         (faults > 0.0 && waited > 0.0).then_some(faults)
     });
-    // Each page is written the first time once, unless QEMU had saved it before.
+    // Each page is written for the first time once, unless QEMU has saved it before.
     assert!(faults <= pages_in(&GUEST_WRITES) as f64, "{faults}");
     let metrics = agent.metrics();
     let node = sum(&metrics, "uffdwp_node_faults_total", &["mode=\"sync\""]).unwrap();

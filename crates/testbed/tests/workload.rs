@@ -1,4 +1,5 @@
-//! The example workload keeps its promises on this host: its own oracles agree with what it foretells.
+//! The example workload keeps its promises on this host: its own oracles agree with what it
+//! foretells.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -21,7 +22,7 @@ fn rows() -> Vec<String> {
         .collect()
 }
 
-/// The last JSON line of a run.
+/// Whether a row succeeded, and its last line of JSON.
 fn outcome(row: &str, pages: &str) -> (bool, Value) {
     let output = workload()
         .args(["run", row, "--pages", pages, "--rounds", "2"])
@@ -35,7 +36,7 @@ fn outcome(row: &str, pages: &str) -> (bool, Value) {
     (output.status.success(), serde_json::from_str(last).unwrap())
 }
 
-/// 600 pages are one whole table and a part of another.
+/// 600 pages fill one table and a part of another.
 #[test]
 fn every_row_agrees_with_the_kernel_or_says_why_not() {
     let rows = rows();
@@ -94,7 +95,7 @@ fn an_unknown_row_is_wrong_usage() {
         ));
 }
 
-/// A running workload with its two ends.
+/// A running workload, with its input and output.
 struct RunningRow {
     child: Child,
     output: BufReader<ChildStdout>,

@@ -107,7 +107,7 @@ fn a_child_is_not_tracked_and_disturbs_nothing() {
     for name in working(ANON) {
         let mut script = ScriptProcess::start();
         let (number, area) = script.map(ANON, 64);
-        // All of it: the script reads it, which some kernels cannot tell from a write.
+        // All of it, because the script reads it, which some kernels cannot tell from a write.
         script.tell(&format!("store {number} 1 1 0-63"));
         let (mut session, _) = begin(&script, name);
         script.tell(&format!("store {number} 2 1 7"));
@@ -119,7 +119,8 @@ fn a_child_is_not_tracked_and_disturbs_nothing() {
             (pages([7, 8, 50]), pages([])),
             "{name}"
         );
-        // After fork the parent's pages are shared until they are written: another fault, the same report.
+        // After fork the parent's pages are shared until they are written: another kind of fault,
+        // the same report.
         script.tell(&format!("store {number} 3 1 7,9"));
         assert_eq!(look(&mut session, &area).written, pages([7, 9]), "{name}");
         let expected = |page| match page {
@@ -138,7 +139,7 @@ fn a_child_is_not_tracked_and_disturbs_nothing() {
     }
 }
 
-/// While rounds run: forks, vforks, and threads that begin and end.
+/// Forks, vforks, and threads that begin and end, while rounds run.
 #[test]
 fn children_and_threads_while_rounds_run() {
     for name in working(ANON) {
@@ -166,8 +167,8 @@ fn children_and_threads_while_rounds_run() {
     }
 }
 
-/// The kernel shows nothing of a process under its number when its first thread has ended: what was opened before
-/// serves on.
+/// Once its first thread has ended, the kernel shows nothing of a process under its pid: what was
+/// opened before still serves.
 #[test]
 fn the_first_thread_may_end() {
     for name in working(ANON) {
@@ -177,7 +178,7 @@ fn the_first_thread_may_end() {
         script.tell("leave");
         script.tell(&format!("store {number} 1 1 3"));
         if matches!(name, StrategyName::Hash | StrategyName::Prefault) {
-            // Its content is not to be read from outside any more.
+            // Its content can no longer be read from outside.
             let error = session.step().unwrap_err();
             assert!(error.to_string().contains("first thread"), "{error}");
             continue;
@@ -212,7 +213,7 @@ fn whoever_is_gone_is_told() {
     }
 }
 
-/// Both ways to end, while four threads write.
+/// A session ends in both ways while four threads write.
 #[test]
 fn the_end_of_a_session_frees_the_process() {
     for name in working(MEMFD) {

@@ -10,12 +10,12 @@ use testbed::eventually;
 use testbed::script::{ANON, FACTS, MEMFD, ScriptProcess, ShadowCopy, list, seed};
 use testbed::session::{SeenPages, begin, look, options, pages, registered, step, working};
 
-/// The zero page, which `prefault` maps, cannot be told from a written one without PAGEMAP_SCAN.
+/// `prefault` maps the zero page, which without PAGEMAP_SCAN looks like a written page.
 fn is_vague(name: StrategyName) -> bool {
     name == StrategyName::Prefault && FACTS.behaviour.written.is_none()
 }
 
-/// A hash is of content only: what is new is seen, and not that it was mapped anew.
+/// Hashes compare content: they see what is new, but not that it was mapped anew.
 const BY_CONTENT: StrategyName = StrategyName::Hash;
 
 #[test]
@@ -51,7 +51,7 @@ fn a_mapping_that_grows_goes_on_and_its_new_part_is_new() {
         let (number, mut area) = script.map(ANON, 32);
         script.tell(&format!("store {number} 1 1 0-31"));
         let (mut session, _) = begin(&script, name);
-        // Another mapping, which the kernel joins to the first when both are tracked.
+        // Another mapping, which the kernel merges with the first once both are tracked.
         let (next, _) = script.map_at(ANON, area.range.end, 32);
         area.range.end += 32 * PAGE_SIZE;
         script.tell(&format!("store {number} 2 1 5"));
@@ -76,7 +76,7 @@ fn a_mapping_that_grows_goes_on_and_its_new_part_is_new() {
     }
 }
 
-/// mremap(2) in place takes the registration along to pages that no round has seen yet.
+/// mremap(2) in place extends the registration to pages that no round has seen yet.
 #[test]
 fn a_mapping_that_grows_in_place_hangs_nobody_and_loses_nothing() {
     for name in working(ANON) {
@@ -89,7 +89,8 @@ fn a_mapping_that_grows_in_place_hangs_nobody_and_loses_nothing() {
         script.tell(&format!("store {number} 2 4 5,38"));
         script.tell(&format!("load {number} 40"));
         let seen = look(&mut session, &area);
-        // Without markers what was read first counts as written, and without PAGEMAP_SCAN the zero page as populated.
+        // Without markers a first read counts as written, and without PAGEMAP_SCAN the zero page
+        // counts as populated.
         let mut reported = seen.all();
         if !FACTS.behaviour.anonymous_markers || FACTS.behaviour.written.is_none() {
             reported.remove(&40);
@@ -182,7 +183,8 @@ fn what_is_mapped_anew_at_the_same_place_is_new() {
     }
 }
 
-/// Not even a strategy that cannot tell by itself whether untouched memory is registered loses a later write.
+/// Even a strategy that cannot tell by itself whether untouched memory is registered loses no later
+/// write.
 #[test]
 fn what_is_mapped_anew_and_not_touched_is_tracked_again() {
     for name in working(ANON) {
@@ -277,7 +279,7 @@ fn protection_splits_a_mapping_and_joins_it_again() {
     }
 }
 
-/// The rows of a round in a range.
+/// How many rows of a round begin in a range; there may be no others.
 fn rows(round: &TrackRound, range: &std::ops::Range<u64>) -> usize {
     let inside = |start: u64| range.contains(&start);
     let mut rows = round.mappings.iter();
@@ -304,7 +306,7 @@ fn what_is_moved_is_gone_there_and_new_here() {
         assert_eq!((old.vanished, old.tracked), (32, 0), "{name}");
         assert_eq!(new.written, pages([]), "{name}");
         let expected: BTreeSet<u64> = (0..16).chain([20]).collect();
-        // Kernels before 6.13 take markers along, which then look like pages in swap.
+        // Kernels before 6.13 move markers too, which then look like pages in swap.
         assert!(expected.is_subset(&new.unknown), "{name}: {new:?}");
         assert_eq!(new.tracked, 32, "{name}");
         script.tell(&format!("store {moved} 3 1 0,31"));
@@ -314,7 +316,7 @@ fn what_is_moved_is_gone_there_and_new_here() {
     }
 }
 
-/// Zaps, by the definition of each strategy; a write after one is reported by all.
+/// Zaps are reported as each strategy defines; all report a write after one.
 #[test]
 fn emptied_pages() {
     for name in working(ANON) {
@@ -392,7 +394,8 @@ fn two_thousand_mappings() {
     assert_eq!(registered(script.pid()), 0);
 }
 
-/// A userfaultfd of the process's own: there before, made while it is tracked, and given up.
+/// The process has its own userfaultfd before it is tracked, opens another while it is tracked, and
+/// closes one.
 #[test]
 fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
     for name in working(ANON)
@@ -406,14 +409,17 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         let at = |it: &PassedOverMapping, start| it.mapping.start == start;
         let noted =
             |note: &TrackNote, start| matches!(note, TrackNote::PassedOver(it) if at(it, start));
-        let told = |event: &SessionEvent, start| matches!(event, SessionEvent::PassedOver(it) if at(it, start));
+        let told = |event: &SessionEvent, start| match event {
+            SessionEvent::PassedOver(it) => at(it, start),
+            _ => false,
+        };
         assert_eq!(SeenPages::of(&round, &early).tracked, 0, "{name}");
         let notes = session.header().notes.clone();
         let early_noted = notes.iter().any(|note| noted(note, early.range.start));
         assert!(early_noted, "{name}: {notes:?}");
         let (number, late) = script.map(ANON, 8);
         script.say(&format!("own {number}"));
-        // Everything is given back for an interval: it may want more.
+        // Everything is given back for an interval, because it may want more.
         let (_, mut events) = until_it_gives_back(&mut session, &late);
         assert_eq!(registered(script.pid()), 2, "{name}");
         let round = step(&mut session);
@@ -442,8 +448,8 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
     }
 }
 
-/// Rounds until a userfaultfd of the process is seen, which is not looked for all the time; what they report as written,
-/// and tell.
+/// Makes rounds until one sees a userfaultfd of the process, which not every round looks for;
+/// returns what they report as written, and their events.
 fn until_it_gives_back(
     session: &mut TrackSession,
     area: &TrackedArea,
@@ -459,8 +465,8 @@ fn until_it_gives_back(
     (written, events)
 }
 
-/// A process that opens a userfaultfd gets its memory back and can register what was tracked; the rest is tracked again,
-/// and nothing written before is lost.
+/// A process that opens a userfaultfd gets its memory back and can register what was tracked. The
+/// rest is tracked again, and nothing that was written before is lost.
 #[test]
 fn a_process_that_wants_its_memory_gets_it() {
     for name in working(ANON)
@@ -478,7 +484,7 @@ fn a_process_that_wants_its_memory_gets_it() {
         assert_eq!(registered(script.pid()), 0, "{name}");
         script.tell(&format!("store {number} 3 1 5"));
         script.say(&format!("own {wanted}"));
-        // Another one; the pages are unknown if a round came before it was seen.
+        // This opens another one; the pages are unknown if a round came before it was seen.
         until_it_gives_back(&mut session, &area);
         let round = step(&mut session);
         assert_eq!(SeenPages::of(&round, &own).tracked, 0, "{name}");
@@ -502,8 +508,9 @@ fn owned(round: &TrackRound) -> usize {
         .count()
 }
 
-/// Mapped anew, and taken by a userfaultfd of the process itself, between two rounds. `sync` does not notice:
-/// UFFDIO_WRITEPROTECT acts on any mapping that is registered, whoever's.
+/// Between two rounds memory is mapped anew and taken by a userfaultfd of the process itself.
+/// `sync` does not notice, because UFFDIO_WRITEPROTECT acts on any registered mapping, whoever
+/// registered it.
 #[test]
 fn what_is_mapped_anew_and_taken_vanishes_once() {
     for name in working(ANON).into_iter().filter(|name| {
@@ -574,8 +581,8 @@ fn a_mapping_that_is_too_large_is_passed_over_and_named() {
     }
 }
 
-/// Four threads load and store while the area splits and joins and others come and go, and rounds run as fast as they
-/// can: whoever copies what is reported has the content in the end.
+/// Four threads load and store while the area splits and merges and others come and go, and rounds
+/// run as fast as they can: whoever copies what is reported has the content in the end.
 #[test]
 fn turmoil() {
     let seed = seed();

@@ -1,4 +1,4 @@
-//! Exactness: known pages written by several threads while rounds run, for every kind of memory.
+//! Exactness for every kind of memory: threads write known pages while rounds run.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,9 @@ use testbed::session::{SeenPages, begin, look, pages, registered, working};
 
 const PAGES: u64 = 2048;
 
-/// Round 0 calls unknown what was there. Also what `prefault` and `hash` have read themselves, unless that can be told
-/// apart (the zero page, by PAGEMAP_SCAN); `hash` does not read anonymous memory that is not there.
+/// What round 0 calls unknown: what was there, and what `prefault` and `hash` have read themselves,
+/// unless that can be told apart (the zero page, by PAGEMAP_SCAN); `hash` does not read anonymous
+/// memory that is not there.
 fn there(name: StrategyName, kind: ScriptMemory, before: &BTreeSet<u64>) -> BTreeSet<u64> {
     let tells_zero_page = FACTS.behaviour.written.is_some() && kind.1 == ANON.1;
     let reads_all = match name {
@@ -28,7 +29,7 @@ fn there(name: StrategyName, kind: ScriptMemory, before: &BTreeSet<u64>) -> BTre
     }
 }
 
-/// Whole huge pages where a report is about one.
+/// Whole huge pages where a report concerns one.
 fn whole(name: StrategyName, kind: ScriptMemory, written: &BTreeSet<u64>) -> BTreeSet<u64> {
     let around = |page: &u64| page / 512 * 512..(page / 512 + 1) * 512;
     if kind == HUGETLB && name != StrategyName::Hash {
@@ -38,7 +39,7 @@ fn whole(name: StrategyName, kind: ScriptMemory, written: &BTreeSet<u64>) -> BTr
     }
 }
 
-/// As many pages as there are would fill a terminal: only the differences.
+/// Fails with the differences alone: all pages would fill a terminal.
 fn same(found: &BTreeSet<u64>, expected: &BTreeSet<u64>, context: &str) {
     let missing: Vec<_> = expected.difference(found).take(20).collect();
     let others: Vec<_> = found.difference(expected).take(20).collect();
@@ -53,7 +54,7 @@ fn check(name: StrategyName, kind: ScriptMemory, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut script = ScriptProcess::start();
     let (number, area) = script.map(kind, PAGES);
-    // Huge pages are all there before: what is written first would bring 512.
+    // Huge pages are all there before: a first write would bring 512 pages.
     let step = if kind.2 == 1 { 2 } else { 1 };
     let before: BTreeSet<u64> = (0..PAGES).step_by(step).collect();
     script.tell(&format!("store {number} 1 2 {}", list(&before)));

@@ -1,4 +1,5 @@
-//! Signals, readers that go away, and kill -9: the target is let go, and what was recorded is there.
+//! Signals, readers that go away, and kill -9: the target is let go, and what was recorded is
+//! there.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -15,14 +16,15 @@ use testbed::script::{MEMFD, ScriptProcess, seed};
 use testbed::session::{registered, working};
 use testbed::{KilledChild, eventually, program};
 
-/// Starts it on a process; who does not read what it prints must not be its reader.
+/// Starts `tracker track` on a process. A caller that does not read its output must not pass a
+/// pipe.
 fn start(script: &ScriptProcess, args: &[&str], out: Stdio) -> Child {
     let pid = script.pid().to_string();
     let mut command = track(&["--pid", &pid]);
     command.args(args).stdout(out).spawn().unwrap()
 }
 
-/// However fast rounds are: also when there is no pause between two.
+/// However fast rounds are, even without a pause between them.
 #[test]
 fn a_signal_ends_it_with_a_summary() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
@@ -31,7 +33,7 @@ fn a_signal_ends_it_with_a_summary() {
             let mut child = start(&script, &["--json", "-i", interval], Stdio::piped());
             let mut output = BufReader::new(child.stdout.take().unwrap());
             let mut text = Vec::new();
-            // The header and round 0: it is at work.
+            // With the header and round 0 it is at work.
             output.read_until(b'\n', &mut text).unwrap();
             output.read_until(b'\n', &mut text).unwrap();
             assert!(registered(script.pid()) > 0);
@@ -45,7 +47,7 @@ fn a_signal_ends_it_with_a_summary() {
     }
 }
 
-/// With a program of its own: that one is asked to end, and its status passes through.
+/// A program that it started is asked to end, and its status passes through.
 #[test]
 fn a_signal_ends_the_program_it_started() {
     let mut command = track(&[
@@ -70,7 +72,7 @@ fn a_signal_ends_the_program_it_started() {
         .read_line(&mut line)
         .unwrap();
     assert_eq!(line, "up\n");
-    // It waits for the program by now, or still tracks it.
+    // By now it waits for the program, or still tracks it.
     kill_process(Pid::from_child(&child.0), Signal::INT).unwrap();
     let status = eventually("it ends", || child.0.try_wait().unwrap());
     assert_eq!(status.code(), Some(128 + 15));
@@ -96,7 +98,8 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     }
 }
 
-/// Kills it at a random moment while the process writes, which goes on to the right result.
+/// Kills tracker at a random moment while the process writes; returns whether anything was armed
+/// then.
 fn kill_one(
     script: &mut ScriptProcess,
     name: StrategyName,
@@ -112,7 +115,7 @@ fn kill_one(
     let patience = Duration::from_micros(random.u64(0..60_000));
     let mut armed = false;
     if random.bool() {
-        // Else it is killed while it attaches, mostly.
+        // Otherwise it is mostly killed while it attaches.
         eventually("it tracks", || {
             (registered(pid) > 0 || child.try_wait().unwrap().is_some()).then_some(())
         });

@@ -44,7 +44,7 @@ fn what_cannot_be_executed() {
     }
 }
 
-/// A failure of ours is 125, and what could not be tracked never ran.
+/// A failure of tracker is 125, and what could not be tracked never ran.
 #[test]
 fn what_cannot_be_tracked_does_not_run() {
     let directory = tempfile::tempdir().unwrap();
@@ -86,7 +86,7 @@ fn it_has_its_own_input_and_output_and_is_tracked_from_its_first_page() {
     let range = say("store 0 1 1 3,60");
     let start = u64::from_str_radix(range.split_once(' ').unwrap().0, 16).unwrap();
     assert_eq!(say("load 0 1"), "ok");
-    // Until a round has both pages; one comes every 10 ms.
+    // Read until rounds have both pages; one comes every 10 ms.
     let mut text = told.next().unwrap().unwrap() + "\n";
     let mut rounds: Vec<Value> = Vec::new();
     eventually("the pages are told", || {
@@ -108,7 +108,7 @@ fn it_has_its_own_input_and_output_and_is_tracked_from_its_first_page() {
         (&summary["status"], &summary["end"]),
         (&5.into(), &"exited".into())
     );
-    // Its data: written by the dynamic linker, before it has done anything itself.
+    // Its data, which the dynamic linker writes before the program does anything itself.
     let mut mappings = rounds
         .iter()
         .flat_map(|round| round["mappings"].as_array().unwrap());
@@ -119,7 +119,7 @@ fn it_has_its_own_input_and_output_and_is_tracked_from_its_first_page() {
     assert!(touched, "its data were written");
 }
 
-/// The first instruction has not run when round 0 is told: hardly anything is there.
+/// At round 0 the first instruction has not run: hardly anything is there.
 #[test]
 fn round_0_is_before_its_first_instruction() {
     let output = track(&["--json", "--", "sh", "-c", "exit 0"])

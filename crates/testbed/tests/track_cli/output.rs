@@ -1,4 +1,4 @@
-//! What it prints and records.
+//! What `tracker track` prints and records.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ pub fn lines(text: &[u8]) -> (Value, Vec<Value>, Value) {
     (header, lines, summary)
 }
 
-/// Addresses of pages: written, unknown.
+/// The addresses of written and of unknown pages.
 pub fn sets<'a>(rounds: impl IntoIterator<Item = &'a Value>) -> [BTreeSet<u64>; 2] {
     let mut sets = [BTreeSet::new(), BTreeSet::new()];
     for mapping in rounds
@@ -66,7 +66,7 @@ fn lines_of_json_agree_with_their_summary() {
     let pid = script.pid().to_string();
     let mut child = track(&["--pid", &pid, "--json", "-n", "40", "-i", "5ms"]);
     let child = child.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    // From before the first arming on until it ends; what is written meanwhile is in some round.
+    // Store from before the first arming until it ends: what is written meanwhile is in some round.
     let output = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| child.wait_with_output().unwrap());
         for turn in 0.. {
@@ -170,7 +170,7 @@ fn a_file_that_exists_is_kept() {
     assert_eq!(code, Some(1), "{error}");
     assert!(error.contains(file) && error.contains("--force"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), b"dear");
-    // Not even --force takes it before there is something else.
+    // Not even --force replaces it before there is something new.
     let pid = script.pid().to_string();
     drop(script);
     let args = ["--pid", &pid, "-n", "1", "--force", "-o", file];

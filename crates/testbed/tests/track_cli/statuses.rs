@@ -1,4 +1,4 @@
-//! Exit statuses, and what is said with them: what, on what, why, and what to do.
+//! Exit statuses, and what is printed with them: what failed, on what, why, and what to do.
 
 use std::process::Command;
 
@@ -26,7 +26,7 @@ fn a_process_that_is_not_there() {
     );
 }
 
-/// A name that nobody else has.
+/// A process with a name that no other has.
 fn named(name: &str) -> KilledChild {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(name);
