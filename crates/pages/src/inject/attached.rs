@@ -55,15 +55,6 @@ impl UffdLease {
         Ok(())
     }
 
-    /// Gives a registered range back.
-    ///
-    /// # Errors
-    /// If the range holds memory that no userfaultfd can have.
-    pub fn unregister(&mut self, range: &Range<u64>) -> Result<(), UffdError> {
-        self.registered.remove(range);
-        self.uffd.unregister(range)
-    }
-
     /// Whether the userfaultfd still has an address space to work on.
     ///
     /// # Errors

@@ -12,23 +12,23 @@ pub(super) struct TargetFacts {
     /// The id asked for.
     pub pid: u32,
     /// Its process, if the id is a thread's.
-    pub tgid: u32,
+    pub(crate) tgid: u32,
     /// Name.
     pub comm: String,
     /// State: `R`, `S`, `D`, `T`, `Z`, ...
-    pub state: char,
+    pub(crate) state: char,
     /// Its tracer: 0 is nobody.
-    pub tracer: u32,
+    pub(crate) tracer: u32,
     /// Threads that have not ended, and a first one that has.
     pub threads: u32,
     /// A thread of the kernel's.
-    pub kernel_thread: bool,
+    pub(crate) kernel_thread: bool,
     /// It has given up its memory, on its way to its end.
-    pub exiting: bool,
+    pub(crate) exiting: bool,
     /// `/proc/PID/exe`, an ELF file, is for 32 bits.
     pub bits32: Option<bool>,
     /// Start of the process after boot, in clock ticks.
-    pub start_time: u64,
+    pub(crate) start_time: u64,
 }
 
 impl TargetFacts {
@@ -140,13 +140,13 @@ pub(super) fn name(pid: u32) -> String {
 #[derive(Debug)]
 pub(super) struct TracePermission {
     /// Our own privilege.
-    pub privilege: Privilege,
+    pub(crate) privilege: Privilege,
     /// `kernel.yama.ptrace_scope`, if the kernel has Yama.
-    pub yama: Option<i64>,
+    pub(crate) yama: Option<i64>,
     /// Our user and the target's.
-    pub users: (Option<u32>, Option<u32>),
+    pub(crate) users: (Option<u32>, Option<u32>),
     /// Whether both are in one user namespace.
-    pub same_user_namespace: bool,
+    pub(crate) same_user_namespace: bool,
 }
 
 impl TracePermission {

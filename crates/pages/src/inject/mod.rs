@@ -84,7 +84,7 @@ pub struct InjectedUffd {
     /// VMAs that belong to a userfaultfd of the target's own (or another tracker's): they cannot be registered.
     pub occupied: Vec<ProcVma>,
     /// The target, in the address space that the descriptor belongs to.
-    pub target: ProcessLifeline,
+    pub(crate) target: ProcessLifeline,
 }
 
 /// Gets one. Blocks for as long as the options say, plus some milliseconds.

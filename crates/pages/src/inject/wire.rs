@@ -20,11 +20,11 @@ pub(super) struct HelperRequest {
     /// The target.
     pub pid: u32,
     /// Its start: another means another process.
-    pub start_time: u64,
+    pub(crate) start_time: u64,
     /// How long to wait for a thread that cannot be stopped at the moment.
-    pub patience_ms: u64,
+    pub(crate) patience_ms: u64,
     /// How long the target may stand still.
-    pub longest_stop_ms: u64,
+    pub(crate) longest_stop_ms: u64,
     /// What the userfaultfd must be able to do.
     pub kernel_faults: KernelFaults,
 }
@@ -33,7 +33,7 @@ pub(super) struct HelperRequest {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct HelperAnswer {
     /// How long the target stood still.
-    pub stopped_ns: u64,
+    pub(crate) stopped_ns: u64,
     /// How many threads.
     pub threads: usize,
     /// Faults of the kernel are not handled.

@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use uffd::Backing;
-
-use uffd::{PAGE_SIZE, ProcVma, ShmemDevices, pages_in};
+use uffd::{Backing, pages_in};
 
 /// A VMA, or an aligned part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,16 +16,6 @@ pub struct TrackedArea {
 }
 
 impl TrackedArea {
-    /// A whole VMA.
-    #[must_use]
-    pub fn of(vma: &ProcVma, shmem: &ShmemDevices) -> Self {
-        Self {
-            range: vma.range(),
-            backing: vma.backing(shmem),
-            page_size: vma.page_size.max(PAGE_SIZE),
-        }
-    }
-
     /// Its size in pages of 4 KiB.
     #[must_use]
     pub fn pages(&self) -> u64 {
@@ -106,6 +94,8 @@ pub(super) fn append(written: &mut Vec<WrittenRun>, range: Range<u64>, unit: u64
 
 #[cfg(test)]
 mod tests {
+    use uffd::PAGE_SIZE;
+
     use super::*;
 
     #[test]

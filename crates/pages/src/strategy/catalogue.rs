@@ -58,13 +58,13 @@ impl StrategyName {
 
     /// Why one would take it, in a few words.
     #[must_use]
-    pub const fn merit(self) -> &'static str {
+    pub(crate) const fn merit(self) -> &'static str {
         self.entry().merit
     }
 
     /// What it does to others who watch the process.
     #[must_use]
-    pub const fn caveat(self) -> Option<&'static str> {
+    pub(crate) const fn caveat(self) -> Option<&'static str> {
         self.entry().caveat
     }
 

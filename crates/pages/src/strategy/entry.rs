@@ -10,19 +10,19 @@ pub(super) struct StrategyEntry {
     /// As it is written in flags, reports and JSON.
     pub name: &'static str,
     /// Why one would take it, in a few words.
-    pub merit: &'static str,
+    pub(crate) merit: &'static str,
     /// What the kernel must have, in the order in which it is asked for.
-    pub needs: &'static [KernelNeed],
+    pub(crate) needs: &'static [KernelNeed],
     /// Whether the target waits for us.
-    pub waits: TargetWait,
+    pub(crate) waits: TargetWait,
     /// What becomes of pages that are not there.
-    pub absent: AbsentPages,
+    pub(crate) absent: AbsentPages,
     /// It compares content, and reads all memory in each round.
     pub reads_content: bool,
     /// `auto` may take it.
-    pub auto: bool,
+    pub(crate) auto: bool,
     /// What it does to others who watch the process.
-    pub caveat: Option<&'static str>,
+    pub(crate) caveat: Option<&'static str>,
     /// How it starts, and so from where it works.
     pub start: StrategyStart,
 }

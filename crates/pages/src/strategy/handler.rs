@@ -19,15 +19,15 @@ use uffd::{PAGE_SIZE, UffdError, UffdMessage};
 #[derive(Clone, Debug)]
 pub(super) struct WaitingFault {
     /// The area it is in.
-    pub area: TrackedArea,
+    pub(crate) area: TrackedArea,
     /// False: nobody has told of it yet. A mapping that grows in place (a stack, mremap(2)) takes its registration along.
-    pub known: bool,
+    pub(crate) known: bool,
     /// The page that is answered for.
-    pub page: Range<u64>,
+    pub(crate) page: Range<u64>,
     /// A write to an armed page; otherwise the page is missing.
-    pub write_protect: bool,
+    pub(crate) write_protect: bool,
     /// A write.
-    pub write: bool,
+    pub(crate) write: bool,
 }
 
 /// What the thread does with each fault.

@@ -15,7 +15,7 @@ pub(super) struct FoundMapping {
     /// The mapping.
     pub mapping: Arc<TrackedMapping>,
     /// It can be written to; what becomes read-only later stays tracked.
-    pub wanted: bool,
+    pub(crate) wanted: bool,
 }
 
 impl FoundMapping {
