@@ -5,7 +5,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FExitContext, ProbeContext},
 };
 use tracker_ebpf::{
-    EventKind, field,
+    EventKind, HUGE_SPLIT_BY_WRITE, field,
     kernel::{
         FAULT_FLAG_UNSHARE, FAULT_FLAG_USER, FAULT_FLAG_WRITE, PAGE_MAPPING_ANON, PAGE_PRESENT,
         PAGE_PSE, PAGE_SIZE, PMD_SIZE, UFFDIO_MOVE, UFFDIO_UNREGISTER, VM_HUGETLB, VM_UFFD_WP,
@@ -156,7 +156,7 @@ pub fn huge_split(ctx: &ProbeContext) {
     let caller = CopiedMemory::at::<u64>(stack(ctx));
     let write = caller >= value!(fault_text_start) && caller < value!(fault_text_end);
     let event = PageEvent {
-        flags: u32::from(write),
+        flags: if write { HUGE_SPLIT_BY_WRITE } else { 0 },
         ..huge(watch, ctx.number(2))
     };
     if write && !UserThread::current().in_syscall() {

@@ -55,6 +55,9 @@ pub struct EventDrops {
     pub last: u64,
 }
 
+/// [`EventHead::flags`] of a [`EventKind::HugeSplit`] that a write caused.
+pub const HUGE_SPLIT_BY_WRITE: u32 = 1;
+
 /// Frames kept of a user stack, and as many of a kernel stack.
 pub const FRAMES: usize = 32;
 /// [`EventHead::syscall`] outside of any.

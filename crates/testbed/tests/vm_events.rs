@@ -15,17 +15,14 @@ use std::time::{Duration, Instant};
 use tracker::probes::events::{EventOptions, EventProbes, WatchId};
 use tracker::probes::plan::HookWishes;
 use tracker::probes::{HookMechanism, ProbeLevel};
+use tracker_ebpf::kernel::{
+    FAULT_FLAG_INTERRUPTIBLE, FAULT_FLAG_REMOTE, FAULT_FLAG_USER, FAULT_FLAG_WRITE,
+};
 use tracker_ebpf::{EventHead, EventKind, NO_SYSCALL};
 use uffd::{
     PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdFeatures, UffdMessage,
     Userfaultfd,
 };
-
-/// `FAULT_FLAG_WRITE`, `FAULT_FLAG_USER`, `FAULT_FLAG_REMOTE`, `FAULT_FLAG_INTERRUPTIBLE`.
-const WRITE: u32 = 0x1;
-const USER: u32 = 0x40;
-const REMOTE: u32 = 0x80;
-const INTERRUPTIBLE: u32 = 0x200;
 
 /// An event with its stacks.
 #[derive(Clone, Debug)]
@@ -341,7 +338,11 @@ fn assert_store(seen: Vec<SeenEvent>, page: u64) {
     let seen = one(seen);
     assert!(seen.is(EventKind::Fault), "{seen:?}");
     assert_eq!(seen.range(), page..page + PAGE_SIZE);
-    assert_eq!(seen.head.flags & (WRITE | USER), WRITE | USER, "{seen:?}");
+    assert_eq!(
+        seen.head.flags & (FAULT_FLAG_WRITE | FAULT_FLAG_USER),
+        FAULT_FLAG_WRITE | FAULT_FLAG_USER,
+        "{seen:?}"
+    );
     assert!(seen.is_own(NO_SYSCALL.into()), "{seen:?}");
     assert_eq!(seen.user.first(), Some(&seen.head.instruction), "{seen:?}");
     assert!(in_own_code(seen.head.instruction), "{seen:?}");
@@ -356,8 +357,9 @@ fn assert_kernel_write(seen: Vec<SeenEvent>, page: u64, flags: u32, syscall: lib
     let seen = one(seen);
     assert!(seen.is(EventKind::Fault), "{seen:?}");
     assert_eq!(seen.range(), page..page + PAGE_SIZE);
-    let told = seen.head.flags & (WRITE | USER | REMOTE | INTERRUPTIBLE);
-    assert_eq!(told, WRITE | flags, "{seen:?}");
+    let told = seen.head.flags
+        & (FAULT_FLAG_WRITE | FAULT_FLAG_USER | FAULT_FLAG_REMOTE | FAULT_FLAG_INTERRUPTIBLE);
+    assert_eq!(told, FAULT_FLAG_WRITE | flags, "{seen:?}");
     assert!(seen.is_own(syscall), "{seen:?}");
     let first = seen.kernel.first().copied();
     assert_eq!(
@@ -398,7 +400,7 @@ fn a_read_from_a_file() {
         let buffer = unsafe { std::slice::from_raw_parts_mut(page as *mut u8, 16) };
         file.read_exact(buffer).unwrap();
     });
-    assert_kernel_write(seen, page, INTERRUPTIBLE, libc::SYS_read);
+    assert_kernel_write(seen, page, FAULT_FLAG_INTERRUPTIBLE, libc::SYS_read);
 }
 
 #[test]
@@ -423,7 +425,7 @@ fn a_write_from_afar() {
         let written = unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
         assert_eq!(written, 16);
     });
-    assert_kernel_write(seen, page, REMOTE, libc::SYS_process_vm_writev);
+    assert_kernel_write(seen, page, FAULT_FLAG_REMOTE, libc::SYS_process_vm_writev);
 }
 
 #[test]

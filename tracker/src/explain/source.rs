@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use tracker_ebpf::{EventHead, EventKind};
+use tracker_ebpf::EventHead;
 
 use super::model::{CauseSight, PageEvent};
 use super::places::{Places, Stack};
@@ -255,8 +255,7 @@ impl Taken {
             time: head.time,
             range: translated.start..translated.start.saturating_add(translated.length),
             address: translated.address,
-            // Translated, so it is known.
-            kind: EventKind::ALL[head.kind as usize],
+            kind: translated.kind,
             meaning: translated.meaning,
             tgid: head.tgid,
             tid: head.tid,

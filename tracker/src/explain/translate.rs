@@ -1,31 +1,25 @@
 //! From what the kernel tells to what it means: pure.
 
-use tracker_ebpf::{EventHead, EventKind};
+use tracker_ebpf::kernel::{
+    FAULT_FLAG_INTERRUPTIBLE, FAULT_FLAG_REMOTE, FAULT_FLAG_USER, MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED, MADV_FREE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_POPULATE_WRITE,
+    X86_PF_PROT, X86_PF_USER, X86_PF_WRITE, ZAP_FLAG_DROP_MARKER, syscall,
+};
+use tracker_ebpf::{EventHead, EventKind, HUGE_SPLIT_BY_WRITE};
 
 use super::model::{EventMeaning, ReportCause};
 use uffd::PAGE_SIZE;
 
-/// `FAULT_FLAG_USER`, `FAULT_FLAG_REMOTE`, `FAULT_FLAG_INTERRUPTIBLE` (include/linux/mm_types.h).
-const USER: u32 = 0x40;
-const REMOTE: u32 = 0x80;
-const INTERRUPTIBLE: u32 = 0x200;
-/// `HugeSplit`: a write fault, not a zap.
-const BY_FAULT: u32 = 1;
-/// `Zap`: `ZAP_FLAG_DROP_MARKER`.
-const DROPS_MARKERS: u32 = 1;
-/// x86 page fault error code: the page was there; a write; in user mode.
-const PROTECTION: u32 = 1;
-const WRITE: u32 = 2;
-const IN_USER_MODE: u32 = 4;
-
 /// What an event means, of which pages, with a second address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Translated {
+    /// What happened.
+    pub kind: EventKind,
     /// First address.
     pub start: u64,
     /// Bytes.
     pub length: u64,
-    /// See [`super::model::PageEvent::address`].
+    /// See [`super::model::Event::address`].
     pub address: u64,
     /// What it means.
     pub meaning: EventMeaning,
@@ -34,10 +28,10 @@ pub struct Translated {
 /// What an event means for the pages of process `pid`; nothing if it means nothing, or is of a kind that we do not know.
 #[must_use]
 pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
-    let kind = *EventKind::ALL.get(head.kind as usize)?;
+    let kind = EventKind::from_number(head.kind)?;
     let meaning = match kind {
         EventKind::Fault => EventMeaning::Disarms(writer(head.flags, head.tgid == pid)),
-        EventKind::HugeSplit if head.flags & BY_FAULT != 0 => {
+        EventKind::HugeSplit if head.flags & HUGE_SPLIT_BY_WRITE != 0 => {
             let user = head.syscall == tracker_ebpf::NO_SYSCALL;
             EventMeaning::DisarmsUnit(if user {
                 ReportCause::UserStore
@@ -46,7 +40,7 @@ pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
             })
         }
         EventKind::HugeSplit => EventMeaning::Disarms(ReportCause::HugeUnit),
-        EventKind::Zap | EventKind::Zapped if head.flags & DROPS_MARKERS != 0 => {
+        EventKind::Zap | EventKind::Zapped if head.flags & ZAP_FLAG_DROP_MARKER != 0 => {
             EventMeaning::Disarms(ReportCause::Zap)
         }
         EventKind::Zap | EventKind::Zapped | EventKind::Reclaim => {
@@ -58,7 +52,7 @@ pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
         EventKind::Guard => EventMeaning::Disarms(ReportCause::Guard),
         EventKind::Move | EventKind::UffdMove => EventMeaning::Disarms(ReportCause::Move),
         EventKind::Unregister => EventMeaning::Disarms(ReportCause::Unregister),
-        EventKind::HardwareFault => hardware(head.flags)?,
+        EventKind::HardwareFault => hardware(head.flags.into())?,
         EventKind::Syscall => return system_call(head),
     };
     let (start, length) = match kind {
@@ -66,6 +60,7 @@ pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
         _ => (head.start, head.length),
     };
     Some(Translated {
+        kind,
         start,
         length,
         address: head.address,
@@ -75,33 +70,30 @@ pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
 
 /// Who writes, by the flags of the fault (kernel: `do_user_addr_fault`, `faultin_page`).
 fn writer(flags: u32, own: bool) -> ReportCause {
-    if flags & USER != 0 {
+    if flags & FAULT_FLAG_USER != 0 {
         ReportCause::UserStore
-    } else if flags & INTERRUPTIBLE != 0 && flags & REMOTE == 0 && own {
+    } else if flags & FAULT_FLAG_INTERRUPTIBLE != 0 && flags & FAULT_FLAG_REMOTE == 0 && own {
         ReportCause::KernelCopy
     } else {
         ReportCause::RemoteOrPin
     }
 }
 
-fn hardware(code: u32) -> Option<EventMeaning> {
+fn hardware(code: u64) -> Option<EventMeaning> {
+    const WRITE_PROTECTED: u64 = X86_PF_PROT | X86_PF_WRITE;
     // A first write over a marker faults twice, the second time at the page that is there.
-    if code & (PROTECTION | WRITE) != PROTECTION | WRITE {
+    if code & WRITE_PROTECTED != WRITE_PROTECTED {
         return None;
     }
-    Some(EventMeaning::Disarms(if code & IN_USER_MODE != 0 {
+    Some(EventMeaning::Disarms(if code & X86_PF_USER != 0 {
         ReportCause::UserStore
     } else {
         ReportCause::KernelCopy
     }))
 }
 
-/// What a system call has done to pages, by its arguments: x86-64 numbers, `MADV_*` of linux/mman.h.
+/// What a system call has done to pages, by its arguments.
 fn system_call(head: &EventHead) -> Option<Translated> {
-    const MREMAP: u32 = 25;
-    const MADVISE: u32 = 28;
-    const MLOCK: u32 = 149;
-    const MLOCK2: u32 = 325;
     let failed = (head.result as i64) < 0;
     if failed {
         return None;
@@ -109,27 +101,30 @@ fn system_call(head: &EventHead) -> Option<Translated> {
     let (start, length) = (head.start, head.length);
     let told = |meaning| {
         Some(Translated {
+            kind: EventKind::Syscall,
             start: start & !(PAGE_SIZE - 1),
             length: (start % PAGE_SIZE + length).next_multiple_of(PAGE_SIZE),
             address: 0,
             meaning,
         })
     };
-    match head.syscall {
-        MADVISE => match head.address {
-            // MADV_DONTNEED, MADV_DONTNEED_LOCKED
-            4 | 24 => told(EventMeaning::DisarmsAnonymous(ReportCause::Zap)),
-            // MADV_FREE: pages in swap at once, others if reclaim takes them.
-            8 => told(EventMeaning::DisarmsSome(ReportCause::Zap)),
-            // MADV_POPULATE_WRITE
-            23 => told(EventMeaning::Disarms(ReportCause::RemoteOrPin)),
-            // MADV_GUARD_INSTALL, MADV_GUARD_REMOVE
-            102 | 103 => told(EventMeaning::Disarms(ReportCause::Guard)),
+    match head.syscall.into() {
+        syscall::MADVISE => match head.address {
+            MADV_DONTNEED | MADV_DONTNEED_LOCKED => {
+                told(EventMeaning::DisarmsAnonymous(ReportCause::Zap))
+            }
+            // Pages in swap at once, others if reclaim takes them.
+            MADV_FREE => told(EventMeaning::DisarmsSome(ReportCause::Zap)),
+            MADV_POPULATE_WRITE => told(EventMeaning::Disarms(ReportCause::RemoteOrPin)),
+            MADV_GUARD_INSTALL | MADV_GUARD_REMOVE => {
+                told(EventMeaning::Disarms(ReportCause::Guard))
+            }
             _ => None,
         },
-        MLOCK | MLOCK2 => told(EventMeaning::Disarms(ReportCause::RemoteOrPin)),
+        syscall::MLOCK | syscall::MLOCK2 => told(EventMeaning::Disarms(ReportCause::RemoteOrPin)),
         // The third argument is the new length: what grows on the way is not moved.
-        MREMAP if head.result != start => Some(Translated {
+        syscall::MREMAP if head.result != start => Some(Translated {
+            kind: EventKind::Syscall,
             start: head.result,
             length: length.min(head.address).next_multiple_of(PAGE_SIZE),
             address: start,
@@ -148,7 +143,7 @@ mod tests {
         // SAFETY: numbers only, and zero is one.
         let mut head: EventHead = unsafe { std::mem::zeroed() };
         head.kind = EventKind::Syscall as u32;
-        head.syscall = 25;
+        head.syscall = syscall::MREMAP as u32;
         (head.start, head.length, head.address) = (0x10000, old, new);
         head.result = 0x90000;
         head
@@ -158,6 +153,7 @@ mod tests {
     fn what_grows_on_its_way_is_moved_as_far_as_it_was_there() {
         for (old, new) in [(0x3000, 0x8000), (0x8000, 0x3000)] {
             let expected = Translated {
+                kind: EventKind::Syscall,
                 start: 0x90000,
                 length: 0x3000,
                 address: 0x10000,

@@ -42,24 +42,14 @@ pub struct Kallsyms<'a> {
     names: NameIndex,
     /// Addresses of the kernel's own code symbols, sorted.
     text: Vec<u64>,
-    malformed: usize,
 }
 
 impl<'a> Kallsyms<'a> {
-    /// Reads the file's bytes. Lines that are not of its form are counted and left out.
+    /// Reads the file's bytes. Lines that are not of its form are left out.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Self {
         let mut symbols = Vec::with_capacity(bytes.len() / 40);
-        let mut malformed = 0;
-        for line in bytes
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
-            match parse_line(line) {
-                Some(symbol) => symbols.push(symbol),
-                None => malformed += 1,
-            }
-        }
+        symbols.extend(bytes.split(|byte| *byte == b'\n').filter_map(parse_line));
         let names = NameIndex::build(symbols.iter().map(|symbol| source_name(symbol).as_bytes()));
         let own_text = symbols.iter().filter(|s| s.is_text() && s.module.is_none());
         let mut text: Vec<u64> = own_text.map(|symbol| symbol.address).collect();
@@ -69,26 +59,13 @@ impl<'a> Kallsyms<'a> {
             symbols,
             names,
             text,
-            malformed,
         }
-    }
-
-    /// How many symbols there are, those of modules among them.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.symbols.len()
     }
 
     /// Whether there are none: the file was empty or is not kallsyms.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.symbols.is_empty()
-    }
-
-    /// Lines that could not be read.
-    #[must_use]
-    pub fn malformed(&self) -> usize {
-        self.malformed
     }
 
     /// Whether every address is 0: `kernel.kptr_restrict` is 2, or it is 1 (or
@@ -111,12 +88,6 @@ impl<'a> Kallsyms<'a> {
     pub fn variants(&self, name: &str) -> impl Iterator<Item = KernelSymbol<'a>> {
         self.family(name)
             .filter(move |symbol| symbol.name.len() > name.len())
-    }
-
-    /// Symbols of exactly that name in modules.
-    pub fn in_modules(&self, name: &str) -> impl Iterator<Item = KernelSymbol<'a>> {
-        self.candidates(name)
-            .filter(move |symbol| symbol.module.is_some() && symbol.name == name)
     }
 
     /// The address of data or code of that name in the kernel itself; `None` if there is none, if
@@ -211,16 +182,14 @@ ffffffffc0000100 t do_wp_page\t[odd]
                 .map(|s| s.suffix())
                 .collect::<Vec<_>>()
         };
-        assert_eq!((symbols.len(), symbols.malformed()), (14, 2));
+        assert_eq!(symbols.symbols.len(), 14, "two lines are none");
         assert_eq!(
             symbols.exact("do_wp_page").count(),
             1,
             "the module's is apart"
         );
-        assert_eq!(
-            symbols.in_modules("do_wp_page").next().unwrap().module,
-            Some("odd")
-        );
+        let last = symbols.symbols.last().unwrap();
+        assert_eq!((last.name, last.module), ("do_wp_page", Some("odd")));
         assert_eq!(variants("do_wp_page"), [".cold"]);
         assert_eq!(symbols.exact("unmap_single_vma").count(), 0);
         assert_eq!(variants("unmap_single_vma"), [".isra.0", ".isra.0.cold"]);

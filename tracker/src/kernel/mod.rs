@@ -5,17 +5,17 @@
 //! kernels that nobody here runs.
 
 pub mod btf;
-pub mod capabilities;
-pub mod config;
+pub(crate) mod capabilities;
+mod config;
 pub mod facts;
 pub mod inputs;
-pub mod kallsyms;
+mod kallsyms;
 pub mod lockdown;
-pub mod mounts;
+mod mounts;
 mod name_index;
 pub mod offsets;
-pub mod sysctl;
-pub mod tracefs;
+mod sysctl;
+mod tracefs;
 
 pub use facts::KernelFacts;
 pub use offsets::FieldOffsets;

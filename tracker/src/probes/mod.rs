@@ -5,25 +5,25 @@
 //! [`attach`] does it for what is counted, and [`counters`] reads the counts. [`events`] does the same
 //! for what is told one by one. [`report`] tells what came of it.
 
-pub mod advice;
-pub mod attach;
+mod advice;
+mod attach;
 pub mod calibrate;
-pub mod counters;
-pub mod error;
+pub(crate) mod counters;
+mod error;
 pub mod events;
 pub mod hooks;
-pub mod iterator;
-pub mod ladder;
-pub mod marks;
-pub mod missed;
+mod iterator;
+mod ladder;
+mod marks;
+mod missed;
 pub mod object;
 pub mod plan;
-pub mod program_log;
-pub mod report;
-pub mod shared;
-pub mod signals;
-pub mod task_vma;
-pub mod values;
+pub(crate) mod program_log;
+mod report;
+mod shared;
+mod signals;
+pub(crate) mod task_vma;
+mod values;
 pub mod verdict;
 
 pub use attach::{AttachedProbes, ProbeOptions, attach};

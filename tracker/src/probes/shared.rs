@@ -63,12 +63,6 @@ impl<T: Pod> SharedArray<T> {
         self.len
     }
 
-    /// Whether there are none.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     fn at(&self, index: usize) -> Option<*mut T> {
         // SAFETY: in bounds of the mapping.
         (index < self.len).then(|| unsafe { self.base.as_ptr().add(index) })

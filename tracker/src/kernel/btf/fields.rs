@@ -19,14 +19,6 @@ pub struct BtfField {
 }
 
 impl KernelBtf {
-    /// The byte offset of a field: [`KernelBtf::field`] without the size.
-    ///
-    /// # Errors
-    /// As [`KernelBtf::field`].
-    pub fn field_offset(&self, owner: &str, path: &str) -> Result<u32, FieldError> {
-        self.field(owner, path).map(|field| field.offset)
-    }
-
     /// Where a field lies in struct, union or typedef `owner`, and its size.
     ///
     /// `path` may go through members by name (`vm_userfaultfd_ctx.ctx`). Members of anonymous

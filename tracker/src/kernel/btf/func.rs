@@ -48,14 +48,6 @@ pub struct FuncProto {
     pub return_class: TypeClass,
 }
 
-impl FuncProto {
-    /// The position of the parameter of that name. Positions move between kernels: ask by name.
-    #[must_use]
-    pub fn param_index(&self, name: &str) -> Option<usize> {
-        self.params.iter().position(|param| param.name == name)
-    }
-}
-
 impl KernelBtf {
     /// The signature of a kernel function; `None` if BTF does not describe it, as it does not when
     /// every call was inlined. (BTF still describes a function whose symbol got a suffix such as

@@ -1,7 +1,7 @@
 //! A reader of raw BTF (BPF Type Format), the kernel's description of its own types.
 //!
-//! [`KernelBtf::parse`] checks the whole type section once and builds an index by name; every question
-//! after that is a lookup: [`KernelBtf::field_offset`], [`KernelBtf::struct_size`], [`KernelBtf::func`],
+//! [`KernelBtf::parse`] checks the whole type section once and builds an index by name; every
+//! question after that is a lookup: [`KernelBtf::field`], [`KernelBtf::func`],
 //! [`KernelBtf::enum_value`]. It only reads. Whatever the input, it returns an error and never panics.
 //!
 //! Format: `Documentation/bpf/btf.rst` and `include/uapi/linux/btf.h`.
@@ -59,25 +59,6 @@ impl KernelBtf {
     #[must_use]
     pub fn type_count(&self) -> usize {
         self.records.len()
-    }
-
-    /// Size in bytes of a struct or union, or of a typedef of one (`pte_t`).
-    ///
-    /// # Errors
-    /// [`FieldError::NoStruct`] if BTF has no such type, [`FieldError::Ambiguous`] if it has several
-    /// of different sizes.
-    pub fn struct_size(&self, name: &str) -> Result<u32, FieldError> {
-        let mut sizes = self.aggregates(name).map(|record| record.size_or_type);
-        let first = sizes.next().ok_or_else(|| FieldError::NoStruct {
-            name: name.to_owned(),
-        })?;
-        if sizes.any(|size| size != first) {
-            return Err(FieldError::Ambiguous {
-                name: name.to_owned(),
-                what: "size".to_owned(),
-            });
-        }
-        Ok(first)
     }
 
     /// The value of an enumerator, such as `FAULT_FLAG_WRITE`, of whatever enum has it.

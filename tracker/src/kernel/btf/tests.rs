@@ -199,24 +199,28 @@ fn btf() -> KernelBtf {
     KernelBtf::parse(sample()).unwrap()
 }
 
+fn offset(btf: &KernelBtf, owner: &str, path: &str) -> Result<u32, FieldError> {
+    btf.field(owner, path).map(|field| field.offset)
+}
+
 #[test]
 fn finds_fields_as_c_does() {
     let btf = btf();
-    let offset = |path| btf.field_offset("vma", path).unwrap();
-    assert_eq!(offset("vm_end"), 8, "through an anonymous const struct");
-    assert_eq!(offset("vm_mm"), 16);
-    assert_eq!(offset("vm_flags"), 24, "through an anonymous union");
-    assert_eq!(offset("__raw"), 24);
-    assert_eq!(offset("uffd.ctx"), 32, "a dotted path");
+    let at = |path| offset(&btf, "vma", path).unwrap();
+    assert_eq!(at("vm_end"), 8, "through an anonymous const struct");
+    assert_eq!(at("vm_mm"), 16);
+    assert_eq!(at("vm_flags"), 24, "through an anonymous union");
+    assert_eq!(at("__raw"), 24);
+    assert_eq!(at("uffd.ctx"), 32, "a dotted path");
     assert_eq!(btf.field("vma", "comm").unwrap().size, Some(16));
     assert_eq!(btf.field("vma", "vm_mm").unwrap().size, Some(8));
-    assert_eq!(btf.field_offset("ctx_t", "ctx"), Ok(0), "through a typedef");
+    assert_eq!(offset(&btf, "ctx_t", "ctx"), Ok(0), "through a typedef");
 }
 
 #[test]
 fn says_what_is_missing() {
     let btf = btf();
-    let text = |owner, path| btf.field_offset(owner, path).unwrap_err().to_string();
+    let text = |owner, path| offset(&btf, owner, path).unwrap_err().to_string();
     assert_eq!(text("vmb", "x"), "this kernel's BTF has no struct vmb");
     assert_eq!(
         text("vma", "orig_pte"),
@@ -240,26 +244,25 @@ fn says_what_is_missing() {
 fn refuses_bitfields_but_not_their_neighbours() {
     let btf = btf();
     for owner in ["flagged", "old_bits"] {
-        let refused = btf.field_offset(owner, "bits");
+        let refused = offset(&btf, owner, "bits");
         assert_eq!(
             refused,
             Err(FieldError::Bitfield {
                 path: format!("{owner}.bits")
             })
         );
-        assert_eq!(btf.field_offset(owner, "after"), Ok(4));
+        assert_eq!(offset(&btf, owner, "after"), Ok(4));
     }
 }
 
 #[test]
 fn same_name_twice_is_refused_only_where_it_matters() {
     let btf = btf();
-    assert_eq!(btf.field_offset("twice", "same"), Ok(0));
+    assert_eq!(offset(&btf, "twice", "same"), Ok(0));
     assert!(matches!(
-        btf.field_offset("twice", "differs"),
+        offset(&btf, "twice", "differs"),
         Err(FieldError::Ambiguous { .. })
     ));
-    assert_eq!(btf.struct_size("twice"), Ok(8));
 }
 
 #[test]
@@ -284,7 +287,6 @@ fn renders_signatures() {
         (&*fault.returns, fault.return_class),
         ("unsigned int", TypeClass::Scalar)
     );
-    assert_eq!(fault.param_index("flags"), Some(1));
     let other = btf.func("with_callback").unwrap();
     let types: Vec<_> = other.params.iter().map(|p| &*p.type_name).collect();
     assert_eq!(
@@ -304,7 +306,6 @@ fn enumerators_and_typedefs() {
     assert_eq!(btf.enum_value("ON"), None, "a prefix is not the name");
     assert!(btf.has_typedef("btf_trace_page_fault"));
     assert!(!btf.has_typedef("btf_trace_page"));
-    assert_eq!(btf.struct_size("vma"), Ok(64));
 }
 
 #[test]
@@ -380,9 +381,9 @@ fn loops_end() {
     w.push("", PTR, 0, 5, &[]);
     w.push("bomb_func", FUNC, 1, 5, &[]);
     let btf = KernelBtf::parse(w.finish()).unwrap();
-    assert!(btf.field_offset("loop", "x").is_err());
+    assert!(offset(&btf, "loop", "x").is_err());
     assert_eq!(
-        btf.field_offset("bomb", "x"),
+        offset(&btf, "bomb", "x"),
         Err(FieldError::Malformed {
             name: "bomb".to_owned()
         })
@@ -397,7 +398,6 @@ fn interrogate(bytes: Vec<u8>) {
         return;
     };
     for owner in ["vma", "flagged", "old_bits", "twice", "ctx_t", "e", ""] {
-        let _ = btf.struct_size(owner);
         for path in [
             "vm_end", "vm_flags", "uffd.ctx", "comm", "bits", "differs", "", ".",
         ] {
