@@ -156,7 +156,7 @@ pub fn huge_split(ctx: &ProbeContext) {
     let caller = CopiedMemory::at::<u64>(stack(ctx));
     let write = caller >= value!(fault_text_start) && caller < value!(fault_text_end);
     let event = PageEvent {
-        flags: if write { HUGE_SPLIT_BY_WRITE } else { 0 },
+        flags: u32::from(write) * HUGE_SPLIT_BY_WRITE,
         ..huge(watch, ctx.number(2))
     };
     if write && !UserThread::current().in_syscall() {

@@ -7,6 +7,7 @@ use kernels::{planned, planned_after};
 use rustix::io::Errno;
 use tracker::kernel::KernelFacts;
 use tracker::kernel::btf::FieldError;
+use tracker::kernel::facts::KernelAddresses;
 use tracker::kernel::lockdown::Lockdown;
 use tracker::kernel::offsets::{FieldGap, FieldOffset};
 use tracker::probes::plan::{HookTrials, level};
@@ -167,4 +168,38 @@ fn without_ksm_nothing_is_missed() {
         assert!(is_not_needed(&plan, id), "{id}");
     }
     assert_eq!(level(&plan).0, ProbeLevel::Full);
+}
+
+/// Where the kernel has its memory mapped, and which code calls, is not guessed.
+#[test]
+fn what_needs_an_address_is_absent_where_kallsyms_hides_them() {
+    let mut facts = debian();
+    facts.addresses = KernelAddresses::default();
+    let random = planned(HOOKS, &facts);
+    assert!(
+        is_attached(&random, HookId::marks),
+        "without CONFIG_RANDOMIZE_MEMORY"
+    );
+    facts.addresses_hidden = true;
+    let plan = planned(HOOKS, &facts);
+    for id in [
+        HookId::split_huge_pmd,
+        HookId::withdraw,
+        HookId::marks,
+        HookId::zap,
+        HookId::hugetlb_zap,
+        HookId::pmd_alloc,
+        HookId::pud_alloc,
+    ] {
+        let reason = of(&plan, id).reason();
+        assert!(!is_attached(&plan, id), "{id}");
+        assert!(reason.contains("/proc/kallsyms hides it"), "{id}: {reason}");
+    }
+    for id in [
+        HookId::do_wp_page,
+        HookId::do_swap_page,
+        HookId::pmd_install,
+    ] {
+        assert!(is_attached(&plan, id), "{id}");
+    }
 }

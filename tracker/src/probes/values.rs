@@ -3,7 +3,7 @@
 use thiserror::Error;
 use tracker_ebpf::{KernelField, KernelValue, kernel};
 
-use crate::kernel::facts::KernelFacts;
+use crate::kernel::facts::{FactSource, KernelFacts};
 
 /// Sizes of the shared maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +99,16 @@ pub fn value(value: KernelValue, facts: &KernelFacts, sizes: MapSizes) -> Result
     })
 }
 
-/// A kernel without CONFIG_RANDOMIZE_MEMORY does not have the variable.
+/// A kernel without CONFIG_RANDOMIZE_MEMORY does not have the variable, which kallsyms tells unless it
+/// hides addresses.
 fn page_offset_symbol(facts: &KernelFacts) -> Result<u64, ValueGap> {
-    Ok(facts.addresses.page_offset_base.unwrap_or_default())
+    const NAME: &str = "page_offset_base";
+    match facts.addresses.page_offset_base {
+        Some(address) => Ok(address),
+        None if facts.addresses_hidden => Err(ValueGap::AddressHidden(NAME)),
+        None if facts.has(FactSource::Kallsyms) => Ok(0),
+        None => Err(ValueGap::NoSymbol(NAME)),
+    }
 }
 
 fn first_is_mm(function: &str, facts: &KernelFacts) -> bool {
