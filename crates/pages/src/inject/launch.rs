@@ -5,8 +5,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
 
-/// A program that has been started and stands still, as by SIGSTOP, before its first instruction. Dropping it before it runs ends it:
-/// it has done nothing yet.
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open,
+    set_parent_process_death_signal, waitpid,
+};
+
+/// A program that has been started and stands still, as by SIGSTOP, before its first instruction.
+/// Dropping it before it runs ends it: it has done nothing yet.
 #[derive(Debug)]
 pub struct LaunchedProgram {
     child: Child,
@@ -14,25 +20,25 @@ pub struct LaunchedProgram {
 }
 
 impl LaunchedProgram {
-    /// Starts it. While it is being started it is traced by this thread, so a set-user-ID program runs without its
-    /// privilege unless this process is privileged.
+    /// Starts it. While it is being started it is traced by this thread, so a set-user-ID program
+    /// runs without its privilege unless this process is privileged.
     ///
     /// # Errors
     /// If it cannot be executed (`NotFound`, `PermissionDenied`, ...).
     pub fn start(mut command: Command) -> io::Result<Self> {
         let trace_me = || {
-            // Should this process be killed before it lets the program go, the kernel does; later it changes nothing.
-            // SAFETY: the argument is a signal's number; it is async-signal-safe.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGCONT) };
+            // Should this process be killed before it lets the program go, the kernel does. Later
+            // it changes nothing. It cannot fail: it is a signal.
+            let _ = set_parent_process_death_signal(Some(Signal::CONT));
             // SAFETY: no argument is used; it is async-signal-safe.
             let result = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
             if result == -1 {
-                // Not the reason why a program cannot be executed: told apart from EPERM and EACCES by the caller.
-                return Err(io::Error::from_raw_os_error(libc::EBUSY));
+                // Not why a program cannot be executed: EPERM and EACCES mean that to the caller.
+                return Err(Errno::BUSY.into());
             }
             Ok(())
         };
-        // SAFETY: the closure makes two system calls and allocates nothing.
+        // SAFETY: the closure makes two system calls, and allocates nothing.
         unsafe { command.pre_exec(trace_me) };
         let child = command.spawn()?;
         let launched = Self {
@@ -56,20 +62,14 @@ impl LaunchedProgram {
     }
 
     fn wait_for_stop(&self) -> io::Result<()> {
-        let pid = self.child.id() as libc::pid_t;
-        let mut status = 0;
-        loop {
-            // SAFETY: waits for a child of ours and writes one int.
-            let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::WUNTRACED) };
-            if waited == pid {
-                break;
+        let pid = Some(Pid::from_child(&self.child));
+        let status = loop {
+            match waitpid(pid, WaitOptions::UNTRACED) {
+                Err(Errno::INTR) => {}
+                status => break status?,
             }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-        }
-        if libc::WIFSTOPPED(status) {
+        };
+        if status.is_some_and(|(_, status)| status.stopped()) {
             Ok(())
         } else {
             Err(io::Error::other("it ended before its first instruction"))
@@ -93,23 +93,20 @@ impl LaunchedProgram {
     /// # Errors
     /// If there are too many descriptors.
     pub fn pidfd(&self) -> io::Result<OwnedFd> {
-        let flags = rustix::process::PidfdFlags::empty();
-        Ok(rustix::process::pidfd_open(
-            rustix::process::Pid::from_child(&self.child),
-            flags,
-        )?)
+        let pid = Pid::from_child(&self.child);
+        Ok(pidfd_open(pid, PidfdFlags::empty())?)
     }
 
     /// Lets it run.
     pub fn go(&mut self) {
         if std::mem::take(&mut self.stopped) {
-            self.signal(libc::SIGCONT);
+            self.signal(Signal::CONT);
         }
     }
 
     /// Asks it to end (SIGTERM), as whoever ends tracker expects.
     pub fn terminate(&self) {
-        self.signal(libc::SIGTERM);
+        self.signal(Signal::TERM);
     }
 
     /// Waits for its end.
@@ -120,10 +117,10 @@ impl LaunchedProgram {
         self.child.wait()
     }
 
-    fn signal(&self, signal: i32) {
-        // SAFETY: a child that was not waited for yet keeps its pid; after, the number is a zombie's no more, but
-        // `wait` is the last thing asked of it.
-        unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
+    /// A child that was not waited for keeps its pid, and `wait` is the last thing asked of it.
+    fn signal(&self, signal: Signal) {
+        // It may have ended already.
+        let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 }
 

@@ -129,6 +129,9 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
     use std::{fs, ptr, thread};
 
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
+
     use super::*;
 
     /// Who lives in the address space of this process, and waits for a file to be opened.
@@ -186,8 +189,7 @@ mod tests {
     fn a_child_of_vfork_is_not_taken_for_its_parent() {
         let dir = tempfile::tempdir().unwrap();
         let gate = CString::new(dir.path().join("gate").as_os_str().as_bytes()).unwrap();
-        // SAFETY: the name is a string.
-        assert_eq!(unsafe { libc::mkfifo(gate.as_ptr(), 0o600) }, 0);
+        mkfifoat(CWD, &gate, Mode::RUSR | Mode::WUSR).unwrap();
         thread::scope(|scope| {
             let spawned = scope.spawn(|| spawn(&gate));
             // It cannot execute the program before somebody opens the other end.
@@ -205,11 +207,9 @@ mod tests {
                 .open(dir.path().join("gate"));
             let (pid, lifeline) = (spawned.join().unwrap(), opened.join().unwrap());
             let before = lifeline.life().unwrap();
-            // SAFETY: ends our child, and takes its status.
-            unsafe {
-                libc::kill(pid as i32, libc::SIGKILL);
-                libc::waitpid(pid as i32, ptr::null_mut(), 0);
-            }
+            let child = Pid::from_raw(pid as i32).unwrap();
+            kill_process(child, Signal::KILL).unwrap();
+            waitpid(Some(child), WaitOptions::empty()).unwrap();
             assert!(waits);
             assert_eq!(lifeline.pid(), pid);
             let lives = [before, lifeline.life().unwrap()];
