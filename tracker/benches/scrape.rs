@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tracker::metrics::{Scrape, encode};
-use tracker::model::{Limits, View};
+use tracker::metrics::encode;
+use tracker::model::{SeriesLimits, SeriesView};
 
 #[path = "../tests/metrics/full.rs"]
 mod full;
@@ -17,13 +17,12 @@ use full::Fill;
 const PROCESSES: u32 = 32;
 const VMAS: u32 = 16;
 
-fn text(view: View) -> String {
-    let scrape = Scrape::new(view, full::facts(), full::stats());
-    encode(&scrape).map(|e| e.body).unwrap_or_default()
+fn text(view: SeriesView) -> String {
+    encode(&full::rows(view, full::facts())).unwrap_or_default()
 }
 
 fn scrape(c: &mut Criterion) {
-    let view = full::view(Limits::default(), PROCESSES, VMAS, Fill::Usual);
+    let view = full::view(SeriesLimits::default(), PROCESSES, VMAS, Fill::Usual);
     let (series, bytes) = (full::series(view.clone()), text(view.clone()).len());
     println!("scrape: {series} series, {bytes} bytes");
     c.bench_function("scrape/copy rows", |b| b.iter(|| black_box(view.clone())));
@@ -34,7 +33,7 @@ fn scrape(c: &mut Criterion) {
 
 fn collect(c: &mut Criterion) {
     c.bench_function("scrape/512 new VMAs", |b| {
-        b.iter(|| full::view(Limits::default(), PROCESSES, VMAS, Fill::Usual));
+        b.iter(|| full::view(SeriesLimits::default(), PROCESSES, VMAS, Fill::Usual));
     });
 }
 

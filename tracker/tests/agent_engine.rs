@@ -2,22 +2,23 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use serde_json::Value;
+use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testbed::{check_metrics, eventually, sum};
-use tracker::agent::discovery::{Discover, Fallback, Found, SmapsRoute, key};
-use tracker::agent::http::View;
-use tracker::agent::{Config, Pace, Probes, Running};
-use tracker::model::sample::{
-    CounterSource, FoundVma, MmSample, ProcessKey, Snapshot, VmaCounters, VmaSample,
+use tracker::agent::discovery::{
+    DiscoveryError, DiscoveryOutcome, DiscoveryRoute, FallbackRoute, SmapsRoute, key,
 };
-use tracker::model::signal::Availability;
-use tracker::model::{Limits, ProcessFacts};
+use tracker::agent::http::AgentView;
+use tracker::agent::{AgentConfig, AgentPace, AgentProbes, RunningAgent};
+use tracker::model::{
+    CountAvailability, CounterSnapshot, CounterSource, FoundVma, MmSample, ProcessCounters,
+    ProcessFacts, ProcessKey, SeriesLimits, VmaCounters, VmaSample,
+};
 use tracker::probes::{ProbeLevel, ProbeReport};
 use tracker_ebpf::{RecordState, WpMode};
-use uffd::Backing;
-use uffd::KernelBehaviour;
+use uffd::{Backing, KernelBehaviour};
 
 const PID: u32 = 4_000_001;
 const START: u64 = 0x7f00_0000_0000;
@@ -29,13 +30,13 @@ struct Source(Arc<Mutex<Records>>);
 
 #[derive(Default)]
 struct Records {
-    counted: Snapshot,
+    counted: CounterSnapshot,
     released_vmas: Vec<u32>,
     released_mms: Vec<u32>,
 }
 
 impl CounterSource for Source {
-    fn snapshot(&mut self) -> Snapshot {
+    fn snapshot(&mut self) -> CounterSnapshot {
         self.0.lock().unwrap().counted.clone()
     }
 
@@ -49,16 +50,16 @@ impl CounterSource for Source {
 }
 
 /// Finds what the test sends; waits for it.
-struct Scripted(Receiver<Result<Found, String>>);
+struct Scripted(Receiver<Result<DiscoveryOutcome, DiscoveryError>>);
 
-impl Discover for Scripted {
+impl DiscoveryRoute for Scripted {
     fn route(&self) -> &'static str {
         "scripted"
     }
 
-    fn discover(&mut self, at: Duration) -> Result<Found, String> {
+    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
         let Ok(next) = self.0.recv() else {
-            return Err("the script has ended".into());
+            return Err(iterator_error("the script has ended"));
         };
         next.map(|mut found| {
             assert!(found.processes != usize::MAX, "the script asks for a panic");
@@ -68,11 +69,15 @@ impl Discover for Scripted {
     }
 }
 
+fn iterator_error(why: &str) -> DiscoveryError {
+    DiscoveryError::Iterator(io::Error::other(why).into())
+}
+
 struct Agent {
     source: Source,
-    script: Option<Sender<Result<Found, String>>>,
-    view: Arc<dyn View>,
-    _running: Running,
+    script: Option<Sender<Result<DiscoveryOutcome, DiscoveryError>>>,
+    view: Arc<dyn AgentView>,
+    _running: RunningAgent,
 }
 
 fn start(required: ProbeLevel) -> Agent {
@@ -80,16 +85,19 @@ fn start(required: ProbeLevel) -> Agent {
 }
 
 /// An agent that discovers in a way made of the scripted one.
-fn start_with(required: ProbeLevel, route: impl FnOnce(Scripted) -> Box<dyn Discover>) -> Agent {
+fn start_with(
+    required: ProbeLevel,
+    route: impl FnOnce(Scripted) -> Box<dyn DiscoveryRoute>,
+) -> Agent {
     let source = Source::default();
     let (script, scripted) = channel();
-    let config = Config {
+    let config = AgentConfig {
         listen: Vec::new(),
         telemetry_path: "/metrics".into(),
         require_level: required,
-        limits: Limits::default(),
+        limits: SeriesLimits::default(),
         // Only scrapes collect; nothing is scanned.
-        pace: Pace {
+        pace: AgentPace {
             collect: LONG,
             discover: Duration::from_millis(1),
             scan: LONG,
@@ -101,19 +109,18 @@ fn start_with(required: ProbeLevel, route: impl FnOnce(Scripted) -> Box<dyn Disc
         level: ProbeLevel::Partial,
         reason: "without zap: a test".into(),
         hooks: Vec::new(),
-        counts: Vec::new(),
         missing_capabilities: Vec::new(),
         advice: Vec::new(),
     };
-    let probes = Probes {
+    let probes = AgentProbes {
         source: Box::new(source.clone()),
         discover: Some(route(Scripted(scripted))),
         report,
-        availability: Availability::all_exact(),
+        availability: CountAvailability::all_exact(),
         diagnostics: None,
         missed: Box::new(Vec::new),
     };
-    let running = Running::start(config, KernelBehaviour::default(), probes, None).unwrap();
+    let running = RunningAgent::start(config, KernelBehaviour::default(), probes, None).unwrap();
     Agent {
         source,
         script: Some(script),
@@ -131,17 +138,17 @@ impl Drop for Agent {
 
 impl Agent {
     fn metrics(&self) -> String {
-        String::from_utf8(self.view.metrics().unwrap()).unwrap()
+        self.view.metrics().unwrap()
     }
 
-    fn send(&self, found: Result<Found, String>) {
+    fn send(&self, found: Result<DiscoveryOutcome, DiscoveryError>) {
         self.script.as_ref().unwrap().send(found).unwrap();
     }
 
     fn set(&self, state: RecordState, faults: u64) {
         let mut counters = VmaCounters::default();
         counters.faults[WpMode::Async as usize][0] = faults;
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = CounterSnapshot::default();
         snapshot.mms.push(mm(state));
         snapshot.vmas.push(VmaSample {
             id: 1,
@@ -178,17 +185,16 @@ fn mm(state: RecordState) -> MmSample {
         comm: *b"victim\0\0\0\0\0\0\0\0\0\0",
         state,
         tables: Default::default(),
-        freed: [0; 3],
-        fault_wait_ns: 0,
+        counters: ProcessCounters::default(),
     }
 }
 
 /// The process as `/proc` shows it: its start in ticks.
-fn found() -> Found {
+fn found() -> DiscoveryOutcome {
     let process = key(PID, 5_000);
-    let mut found = Found {
+    let mut found = DiscoveryOutcome {
         processes: 1,
-        ..Found::default()
+        ..DiscoveryOutcome::default()
     };
     found.discovery.vmas.push(FoundVma {
         process,
@@ -266,7 +272,7 @@ fn readiness_waits_for_the_first_discovery_and_tells_its_failure() {
     let agent = start(ProbeLevel::Observe);
     let reason = || agent.view.readiness().reason;
     assert!(reason().contains("under way"), "{}", reason());
-    agent.send(Err("cannot list /proc: gone".into()));
+    agent.send(Err(DiscoveryError::ListProcesses(io::Error::other("gone"))));
     eventually("the failure is told", || {
         reason().contains("cannot list /proc").then_some(())
     });
@@ -284,7 +290,7 @@ fn readiness_waits_for_the_first_discovery_and_tells_its_failure() {
 fn a_route_that_fails_is_replaced_by_smaps_and_told() {
     let agent = start_with(ProbeLevel::Observe, |scripted| {
         let smaps = SmapsRoute::default();
-        Box::new(Fallback::new(Box::new(scripted), Box::new(smaps)))
+        Box::new(FallbackRoute::new(Box::new(scripted), Box::new(smaps)))
     });
     let route = |expected: &str| {
         eventually("the route is told", || {
@@ -292,10 +298,13 @@ fn a_route_that_fails_is_replaced_by_smaps_and_told() {
             (state["route"] == expected).then_some(state)
         })
     };
-    agent.send(Err("the iterator is gone".into()));
+    agent.send(Err(iterator_error("it is gone")));
     let state = route("smaps");
-    assert_eq!(state["fallen_back"], "the iterator is gone");
-    // Found through smaps: at least ourselves.
+    assert_eq!(
+        state["fallen_back"],
+        iterator_error("it is gone").to_string()
+    );
+    // DiscoveryOutcome through smaps: at least ourselves.
     assert!(state["processes"].as_u64().unwrap() > 0, "{state}");
     eventually("it is ready", || agent.view.readiness().ready.then_some(()));
 
@@ -322,9 +331,9 @@ fn a_level_that_is_too_low_is_never_ready() {
 #[test]
 fn a_thread_that_dies_shows() {
     let agent = start(ProbeLevel::Observe);
-    agent.send(Ok(Found {
+    agent.send(Ok(DiscoveryOutcome {
         processes: usize::MAX,
-        ..Found::default()
+        ..DiscoveryOutcome::default()
     }));
     eventually("the dead thread is told", || {
         agent

@@ -7,34 +7,33 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tracker::agent::http::{Limits, Readiness, Server, View, router};
+use tracker::agent::http::{AgentReadiness, AgentView, HttpLimits, HttpServer, router};
+use tracker::metrics::EncodeError;
 
 /// More than socket buffers hold, so that a client that does not read stalls the server.
 const BIG: usize = 32 << 20;
 
 #[derive(Default)]
-struct Double {
+struct FakeAgent {
     ready: AtomicBool,
     broken: AtomicBool,
     big: AtomicBool,
 }
 
-impl View for Double {
-    fn metrics(&self) -> Result<Vec<u8>, String> {
+impl AgentView for FakeAgent {
+    fn metrics(&self) -> Result<String, EncodeError> {
         if self.broken.load(Relaxed) {
-            return Err("the counters cannot be read".into());
+            return Err(broken());
         }
         if self.big.load(Relaxed) {
-            return Ok(vec![b'#'; BIG]);
+            return Ok("#".repeat(BIG));
         }
-        Ok("uffdwp_level{level=\"observe\"} 1\n"
-            .repeat(100)
-            .into_bytes())
+        Ok("uffdwp_level{level=\"observe\"} 1\n".repeat(100))
     }
 
-    fn readiness(&self) -> Readiness {
+    fn readiness(&self) -> AgentReadiness {
         let ready = self.ready.load(Relaxed);
-        Readiness {
+        AgentReadiness {
             ready,
             reason: "level observe, full is required".into(),
         }
@@ -45,28 +44,32 @@ impl View for Double {
     }
 }
 
+fn broken() -> EncodeError {
+    EncodeError::Duplicate("uffdwp_level".to_owned())
+}
+
 /// Patience of the server under test: short, so that the tests are.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> HttpLimits {
+    HttpLimits {
         connections: 4,
         request: PATIENCE,
         unread: PATIENCE,
-        ..Limits::default()
+        ..HttpLimits::default()
     }
 }
 
-struct Running {
+struct RunningServer {
     address: SocketAddr,
-    view: Arc<Double>,
+    view: Arc<FakeAgent>,
     _runtime: tokio::runtime::Runtime,
 }
 
-fn start() -> Running {
-    let server = Server::bind(&["127.0.0.1:0".into()], limits()).unwrap();
+fn start() -> RunningServer {
+    let server = HttpServer::bind(&["127.0.0.1:0".into()], limits()).unwrap();
     let address = server.address;
-    let view = Arc::new(Double::default());
+    let view = Arc::new(FakeAgent::default());
     let app = router(view.clone(), "/metrics", limits().response);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -74,14 +77,14 @@ fn start() -> Running {
         .build()
         .unwrap();
     runtime.spawn(server.serve(app, axum_server::Handle::new()));
-    Running {
+    RunningServer {
         address,
         view,
         _runtime: runtime,
     }
 }
 
-impl Running {
+impl RunningServer {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream
@@ -146,10 +149,8 @@ fn a_failed_scrape_is_503_with_its_reason() {
     let running = start();
     running.view.broken.store(true, Relaxed);
     let (code, _, body) = running.get("/metrics");
-    assert_eq!(
-        (code, body.as_slice()),
-        (503, b"the counters cannot be read\n".as_slice())
-    );
+    let reason = format!("{}\n", broken());
+    assert_eq!((code, body.as_slice()), (503, reason.as_bytes()));
 }
 
 #[test]
@@ -310,7 +311,7 @@ fn a_client_that_does_not_read_gives_its_slot_back() {
 #[test]
 fn a_port_in_use_names_the_flag() {
     let running = start();
-    let error = Server::bind(&[running.address.to_string()], limits())
+    let error = HttpServer::bind(&[running.address.to_string()], limits())
         .unwrap_err()
         .to_string();
     assert!(error.contains("--web.listen-address"), "{error}");

@@ -1,14 +1,14 @@
 //! What the agent was asked to do, validated by the command line.
 
-use super::tracking::Selector;
-use crate::model::Limits;
+use super::tracking::ProcessSelector;
+use crate::model::SeriesLimits;
 use crate::probes::ProbeLevel;
 use pages::strategy::StrategyName;
 use std::time::Duration;
 
 /// Everything but the hooks.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct AgentConfig {
     /// Addresses to try to bind, `ADDR:PORT`; the first that works is served.
     pub listen: Vec<String>,
     /// Path of the metrics.
@@ -16,29 +16,29 @@ pub struct Config {
     /// Least level at which the agent is ready.
     pub require_level: ProbeLevel,
     /// Bounds of the series.
-    pub limits: Limits,
-    /// How often, and at what cost.
-    pub pace: Pace,
+    pub limits: SeriesLimits,
+    /// How often the agent works, and at what cost.
+    pub pace: AgentPace,
     /// Which processes to track, if any.
-    pub track: Option<TrackConfig>,
+    pub track: Option<TrackingConfig>,
 }
 
 /// Which processes are tracked, and how.
 #[derive(Clone, Debug)]
-pub struct TrackConfig {
-    /// Chosen by any of these, or by those of `explain`.
-    pub selectors: Vec<Selector>,
-    /// Chosen by any of these to be explained, too.
-    pub explain: Vec<Selector>,
-    /// Content read and hashed in a round of a process that is explained, at most, in bytes.
+pub struct TrackingConfig {
+    /// Any of these, or of those in `explain`, selects a process.
+    pub selectors: Vec<ProcessSelector>,
+    /// Any of these selects a process to be explained, too.
+    pub explain: Vec<ProcessSelector>,
+    /// Bytes of content to read and hash in a round of an explained process, at most.
     pub content_limit: u64,
     /// From one round to the next, if the budget allows.
     pub interval: Duration,
     /// Share of one core for all of it: more than 0, at most 1.
     pub budget: f64,
-    /// How; none: the best that works.
+    /// The strategy; `None`: the best that works.
     pub strategy: Option<StrategyName>,
-    /// Processes at a time.
+    /// How many processes to track at a time.
     pub most: usize,
     /// From a refusal to the next try; doubles with each.
     pub retry: Duration,
@@ -48,7 +48,7 @@ pub struct TrackConfig {
 
 /// How often the agent works, and at what cost.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct AgentPace {
     /// From one reading of the counters to the next.
     pub collect: Duration,
     /// From one discovery to the next, at least.

@@ -1,45 +1,45 @@
 //! The discovery thread.
 
-use super::discovery::{Discover, Found};
-use super::engine::Engine;
+use super::discovery::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute};
+use super::engine::{AgentCollector, Engine};
 use super::pace::{rest, thread_cpu_time};
-use super::stop::Stop;
+use super::stop::StopSignal;
 use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Share of one core that discovery may take: a machine with thousands of processes is searched
-/// less often, not at more cost.
+/// less often, not at a higher cost.
 const SHARE: f64 = 0.02;
 
 /// The last discovery, for `/status`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DiscoveryState {
-    /// How it works: a BPF iterator or smaps.
+    /// The route it took: a BPF iterator or smaps.
     pub route: String,
-    /// Why it is not the BPF iterator, though that is attached.
+    /// Why it did not take the BPF iterator, though that is attached.
     pub fallen_back: Option<String>,
-    /// Processes there were.
+    /// Processes that it looked at.
     pub processes: usize,
-    /// Uffd-wp VMAs it found.
+    /// Uffd-wp VMAs that it found.
     pub vmas: usize,
     /// How long it took.
     pub seconds: f64,
-    /// CPU time of it.
+    /// How much CPU time it took.
     pub cpu_seconds: f64,
     /// Processes that could not be read.
     pub refused: usize,
     /// The first of them, with what to do.
     pub first_refusal: Option<String>,
-    /// Why there was no discovery at all.
+    /// Why nothing could be discovered at all.
     pub failure: Option<String>,
 }
 
 /// Discovers until the agent stops, every `interval` or less often.
 pub fn run(
-    route: &mut dyn Discover,
+    route: &mut dyn DiscoveryRoute,
     engine: &Engine,
-    stop: &Stop,
+    stop: &StopSignal,
     state: &Mutex<DiscoveryState>,
     interval: Duration,
 ) {
@@ -48,13 +48,13 @@ pub fn run(
         let (begin, cpu) = (Instant::now(), thread_cpu_time());
         let result = route.discover(engine.now());
         let (took, cpu) = (begin.elapsed(), thread_cpu_time() - cpu);
-        engine.ran("discovery", took, result.is_ok());
+        engine.ran(AgentCollector::Discovery, took, result.is_ok());
         let new = describe(route.route(), &result, took, cpu);
         tell(&new, &mut told);
         *state.lock().unwrap_or_else(PoisonError::into_inner) = new;
-        if let Ok(found) = result {
-            engine.discovered(found);
-            // What is new shall be on the next scrape whoever asks for it; also makes us ready.
+        if let Ok(outcome) = result {
+            engine.discovered(outcome);
+            // So that the next scrape has what is new; this also makes us ready.
             engine.collect();
         }
         if !stop.sleep(interval.max(rest(cpu, SHARE))) {
@@ -65,7 +65,7 @@ pub fn run(
 
 fn describe(
     route: &str,
-    result: &Result<Found, String>,
+    result: &Result<DiscoveryOutcome, DiscoveryError>,
     took: Duration,
     cpu: Duration,
 ) -> DiscoveryState {
@@ -83,12 +83,12 @@ fn describe(
             state.fallen_back.clone_from(&found.fallen_back);
             state.first_refusal = found.refusals.first().cloned();
         }
-        Err(failure) => state.failure = Some(failure.clone()),
+        Err(failure) => state.failure = Some(failure.to_string()),
     }
     state
 }
 
-/// Logs refusals when their number changes to another order, not at each discovery.
+/// Logs refusals when their number grows by an order, not at each discovery.
 fn tell(state: &DiscoveryState, told: &mut u32) {
     if let Some(failure) = &state.failure {
         tracing::error!("discovery failed: {failure}");
@@ -99,7 +99,7 @@ fn tell(state: &DiscoveryState, told: &mut u32) {
         tracing::warn!(
             processes = state.processes,
             refused = state.refused,
-            "some processes cannot be read, their VMAs stay unseen; the first: {first}"
+            "some processes cannot be read, so their VMAs stay unseen; the first: {first}"
         );
     }
     *told = order;

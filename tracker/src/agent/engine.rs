@@ -1,38 +1,92 @@
-//! The one place where counters, discovery and scans meet the model.
+//! The one place where counters, discovery and scans meet the books, and where rows come from.
 
-use super::discovery::{Found, rounded};
-use super::orphans::Orphans;
-use crate::metrics::{CollectorFacts, EncodeError, Exporter, Exposition};
-use crate::model::sample::{CounterSource, Snapshot};
-use crate::model::{Discovery, Input, ScanResult};
+use super::discovery::{DiscoveryOutcome, rounded};
+use super::orphans::OrphanRecords;
+use super::probes::{AgentProbes, ReadMissed};
+use super::usage;
+use crate::metrics::{
+    AgentFacts, AgentUsage, BuildInfo, CollectorRun, HookRow, ScrapeRows, TrackingRows,
+};
+use crate::model::{
+    CollectionInput, CountAvailability, CounterSnapshot, CounterSource, ScanResult, SeriesBooks,
+    SeriesLimits, SeriesView, VmaDiscovery,
+};
+use crate::probes::{HookMisses, HookReport, ProbeReport};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shared by the threads that feed it and by http.
+/// What gathers numbers, as `uffdwp_scrape_collector_*` name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AgentCollector {
+    /// The counters of the probes.
+    Counters,
+    /// The search for uffd-wp VMAs.
+    Discovery,
+    /// The background scan.
+    Scan,
+    /// What the agent itself uses.
+    Process,
+}
+
+impl AgentCollector {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counters => "counters",
+            Self::Discovery => "discovery",
+            Self::Scan => "scan",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// Owns the books and the facts of the agent; shared by the threads that feed it and by http.
+///
+/// Locks are held to count or to copy rows, never while text is written.
 pub struct Engine {
-    /// The model and its text form.
-    pub exporter: Exporter,
-    source: Mutex<Box<dyn CounterSource>>,
-    discovery: Mutex<Option<Arc<Discovery>>>,
+    counting: Mutex<Counting>,
+    books: Mutex<SeriesBooks>,
+    discovery: Mutex<Option<Arc<VmaDiscovery>>>,
     scans: Mutex<Vec<ScanResult>>,
-    orphans: Mutex<Orphans>,
-    collectors: Mutex<BTreeMap<&'static str, CollectorFacts>>,
+    collectors: Mutex<BTreeMap<AgentCollector, CollectorRun>>,
+    missed: Mutex<ReadMissed>,
+    report: Mutex<ProbeReport>,
+    availability: CountAvailability,
+    build: BuildInfo,
     started: Instant,
     complete: AtomicBool,
 }
 
+/// What only a collection touches.
+struct Counting {
+    source: Box<dyn CounterSource>,
+    orphans: OrphanRecords,
+}
+
 impl Engine {
     /// An engine that has collected nothing yet.
-    pub fn new(exporter: Exporter, source: Box<dyn CounterSource>) -> Self {
+    pub fn new(limits: SeriesLimits, probes: AgentProbes) -> Self {
+        let AgentProbes {
+            source,
+            report,
+            availability,
+            missed,
+            ..
+        } = probes;
         Self {
-            exporter,
-            source: Mutex::new(source),
+            counting: Mutex::new(Counting {
+                source,
+                orphans: OrphanRecords::default(),
+            }),
+            books: Mutex::new(SeriesBooks::new(limits)),
             discovery: Mutex::default(),
             scans: Mutex::default(),
-            orphans: Mutex::default(),
             collectors: Mutex::default(),
+            missed: Mutex::new(missed),
+            report: Mutex::new(report),
+            availability,
+            build: build_info(),
             started: Instant::now(),
             complete: AtomicBool::new(false),
         }
@@ -43,15 +97,16 @@ impl Engine {
         self.started.elapsed()
     }
 
-    /// Reads all counters and counts what they gained. Does not wait for the kernel.
+    /// Reads all counters and adds what they gained to the books. Does not wait for the kernel.
     pub fn collect(&self) {
-        // Held to the end: readings must reach the model in their order.
-        let mut source = lock(&self.source);
+        // Held to the end: readings must reach the books in their order.
+        let mut counting = lock(&self.counting);
+        let Counting { source, orphans } = &mut *counting;
         let begin = Instant::now();
         let snapshot = joinable(source.snapshot());
-        let discovery = lock(&self.discovery).clone();
+        let discovery = self.discovery();
         let scans = std::mem::take(&mut *lock(&self.scans));
-        let releases = self.exporter.collect(&Input {
+        let releases = lock(&self.books).collect(&CollectionInput {
             snapshot: &snapshot,
             discovery: discovery.as_deref(),
             scans: &scans,
@@ -60,32 +115,86 @@ impl Engine {
         source.release(&releases.vmas, &releases.mms);
         let orphans = discovery
             .as_ref()
-            .and_then(|discovery| lock(&self.orphans).after(discovery, &snapshot));
+            .and_then(|discovery| orphans.after(discovery, &snapshot));
         if let Some(orphans) = orphans {
             source.end(&orphans);
         }
-        self.ran("counters", begin.elapsed(), true);
+        self.ran(AgentCollector::Counters, begin.elapsed(), true);
         if discovery.is_some() {
             self.complete.store(true, Ordering::Release);
         }
     }
 
-    /// Collects, then writes the text.
-    ///
-    /// # Errors
-    /// If the encoder refuses a family.
-    pub fn scrape(&self) -> Result<Exposition, EncodeError> {
+    /// Reads what each hook missed: one file per program, so not in a scrape.
+    pub fn read_missed(&self) {
+        let missed = (lock(&self.missed))();
+        let mut report = lock(&self.report);
+        for HookMisses { hook, events } in missed {
+            let known = report.hooks.iter_mut();
+            for report in known.filter(|report| report.plan.hook.id == hook) {
+                report.missed = Some(events);
+            }
+        }
+    }
+
+    /// Collects; returns everything that a scrape shows.
+    pub fn scrape(&self, tracking: Option<TrackingRows>) -> ScrapeRows {
         self.collect();
-        self.exporter.encode()
+        let usage = self.own_usage();
+        ScrapeRows {
+            counted: self.view(),
+            agent: self.facts(),
+            usage,
+            tracking,
+        }
+    }
+
+    /// What was counted, as of the last collection.
+    pub fn view(&self) -> SeriesView {
+        lock(&self.books).view()
+    }
+
+    /// What can be seen here, and what each hook missed.
+    pub fn report(&self) -> ProbeReport {
+        lock(&self.report).clone()
+    }
+
+    /// What can be counted here.
+    pub const fn availability(&self) -> &CountAvailability {
+        &self.availability
+    }
+
+    /// What was built, and the kernel it runs on.
+    pub const fn build(&self) -> &BuildInfo {
+        &self.build
+    }
+
+    fn facts(&self) -> AgentFacts {
+        let report = lock(&self.report);
+        AgentFacts {
+            build: self.build.clone(),
+            level: report.level,
+            hooks: report.hooks.iter().map(hook_row).collect(),
+            collectors: lock(&self.collectors).values().copied().collect(),
+            availability: self.availability.clone(),
+        }
+    }
+
+    /// Without it, the families `process_*` are left out and the collector counts as failed.
+    fn own_usage(&self) -> AgentUsage {
+        let begin = Instant::now();
+        let usage = usage::read().inspect_err(|error| tracing::warn!("{error}"));
+        self.ran(AgentCollector::Process, begin.elapsed(), usage.is_ok());
+        usage.unwrap_or_default()
     }
 
     /// Takes over what a discovery found.
-    pub fn discovered(&self, found: Found) {
-        *lock(&self.discovery) = Some(Arc::new(found.discovery));
+    pub fn discovered(&self, outcome: DiscoveryOutcome) {
+        *lock(&self.discovery) = Some(Arc::new(outcome.discovery));
     }
 
     /// The last discovery.
-    pub fn discovery(&self) -> Option<Arc<Discovery>> {
+    pub fn discovery(&self) -> Option<Arc<VmaDiscovery>> {
         lock(&self.discovery).clone()
     }
 
@@ -95,16 +204,13 @@ impl Engine {
     }
 
     /// Notes the run of a collector.
-    pub fn ran(&self, collector: &'static str, duration: Duration, success: bool) {
-        let mut collectors = lock(&self.collectors);
-        let run = CollectorFacts {
-            collector: collector.to_owned(),
+    pub fn ran(&self, collector: AgentCollector, duration: Duration, success: bool) {
+        let run = CollectorRun {
+            collector: collector.as_str(),
             duration,
             success,
         };
-        collectors.insert(collector, run);
-        let all = collectors.values().cloned().collect();
-        self.exporter.update_facts(|facts| facts.collectors = all);
+        lock(&self.collectors).insert(collector, run);
     }
 
     /// Whether a collection has counted with a discovery done.
@@ -113,15 +219,36 @@ impl Engine {
     }
 }
 
-/// Rounds process starts to what `/proc` shows, so that both find the same process.
-fn joinable(mut snapshot: Snapshot) -> Snapshot {
+/// Rounds the starts of processes to what `/proc` shows, so that both mean the same process.
+fn joinable(mut snapshot: CounterSnapshot) -> CounterSnapshot {
     for mm in &mut snapshot.mms {
         mm.process = rounded(mm.process);
     }
     snapshot
 }
 
-/// A poisoned lock is taken: everything here is replaced as a whole.
+fn hook_row(hook: &HookReport) -> HookRow {
+    HookRow {
+        hook: hook.plan.hook.name(),
+        mechanism: hook.plan.mechanism(),
+        missed: hook.missed,
+    }
+}
+
+fn build_info() -> BuildInfo {
+    BuildInfo {
+        version: env!("CARGO_PKG_VERSION").into(),
+        revision: env!("TRACKER_REVISION").into(),
+        rustc: env!("TRACKER_RUSTC").into(),
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+    }
+}
+
+/// A poisoned lock is taken: everything here is replaced as a whole, and counters are whole
+/// numbers.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,15 +1,44 @@
 //! Why the agent cannot start or go on.
 
+use std::io;
+use std::net::SocketAddr;
+
 /// A failure with what to do about it in its text.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// An option names something that does not exist.
     #[error("{0}")]
     Usage(String),
-    /// This kernel or this privilege cannot do it.
-    #[error("{0}")]
-    Unable(String),
-    /// Anything else.
-    #[error("{0}")]
-    Failed(String),
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}: {error}; {advice}")]
+    Listen {
+        /// Address and port, as asked for.
+        address: String,
+        /// What the kernel says.
+        error: io::Error,
+        /// What to do.
+        advice: String,
+    },
+    /// The http server cannot start.
+    #[error("cannot start: {0}")]
+    Runtime(io::Error),
+    /// SIGTERM and SIGINT cannot be caught.
+    #[error("cannot catch signals: {0}")]
+    Signals(io::Error),
+    /// A thread cannot be started.
+    #[error("cannot start thread {name}: {error}")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// What the kernel says.
+        error: io::Error,
+    },
+    /// The http server ended.
+    #[error("serving {address} failed: {error}")]
+    Serve {
+        /// Where it served.
+        address: SocketAddr,
+        /// Why it ended.
+        error: io::Error,
+    },
 }

@@ -1,11 +1,11 @@
 //! From start to signal.
 
-use super::config::Config;
+use super::config::AgentConfig;
 use super::error::AgentError;
-use super::http::{Limits, Server, router};
-use super::probes::Probes;
-use super::running::Running;
-use super::tracking::{How, Tracking};
+use super::http::{HttpLimits, HttpServer, router};
+use super::probes::AgentProbes;
+use super::running::RunningAgent;
+use super::tracking::{ProcessTracking, TrackingMeans};
 use crate::probes::{HookReport, HookVerdict, ProbeReport};
 use axum_server::Handle;
 use sd_notify::NotifyState;
@@ -19,26 +19,26 @@ use uffd::KernelBehaviour;
 /// # Errors
 /// If the address cannot be served, the probes refuse an option, or a thread cannot be started.
 pub fn run(
-    config: Config,
-    attach: impl FnOnce() -> Result<Probes, AgentError>,
+    config: AgentConfig,
+    attach: impl FnOnce() -> Result<AgentProbes, AgentError>,
 ) -> Result<(), AgentError> {
-    let limits = Limits::default();
-    let server = Server::bind(&config.listen, limits)?;
-    let runtime = runtime().map_err(|e| AgentError::Failed(format!("cannot start: {e}")))?;
+    let limits = HttpLimits::default();
+    let server = HttpServer::bind(&config.listen, limits)?;
+    let runtime = runtime().map_err(AgentError::Runtime)?;
     // Signals are caught before anything is attached: none of them finds us half started.
-    let signals = runtime.block_on(async { Signals::new() })?;
-    // Before probes would count it.
+    let signals = runtime.block_on(async { StopSignals::new() })?;
+    // Both try things out that the probes would count.
     let behaviour = behaviour();
     let tracking = config.track.clone().map(|track| {
-        let how = How::find(track.strategy);
-        Tracking::new(track, how)
+        let means = TrackingMeans::find(track.strategy);
+        ProcessTracking::new(track, means)
     });
     let probes = attach()?;
     tell(&probes.report);
     let path = config.telemetry_path.clone();
-    let running = Running::start(config, behaviour, probes, tracking)?;
+    let running = RunningAgent::start(config, behaviour, probes, tracking)?;
     let result = runtime.block_on(serve(server, &running, &path, signals, limits));
-    // Scrapes that still encode hold the view, not the probes.
+    // Scrapes that are still under way hold the view, and with it the probes.
     runtime.shutdown_background();
     drop(running);
     result
@@ -63,11 +63,11 @@ fn behaviour() -> KernelBehaviour {
 }
 
 async fn serve(
-    server: Server,
-    running: &Running,
+    server: HttpServer,
+    running: &RunningAgent,
     path: &str,
-    mut signals: Signals,
-    limits: Limits,
+    mut signals: StopSignals,
+    limits: HttpLimits,
 ) -> Result<(), AgentError> {
     let address = server.address;
     let handle = Handle::new();
@@ -87,10 +87,10 @@ async fn serve(
         }
         ended = &mut serving => ended,
     };
-    let failed = |why: String| AgentError::Failed(format!("serving {address} failed: {why}"));
+    let failed = |error| AgentError::Serve { address, error };
     ended
-        .map_err(|e| failed(e.to_string()))?
-        .map_err(|e| failed(e.to_string()))
+        .map_err(|panicked| failed(io::Error::other(panicked)))?
+        .map_err(failed)
 }
 
 /// Tells a service manager, if one is listening.
@@ -100,7 +100,7 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// What a person needs to know before looking at any number.
+/// Logs what a person needs to know before looking at any number.
 fn tell(report: &ProbeReport) {
     tracing::info!(level = report.level.as_str(), "{}", report.reason);
     for HookReport { plan, .. } in &report.hooks {
@@ -121,16 +121,14 @@ fn tell(report: &ProbeReport) {
     }
 }
 
-struct Signals {
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
+impl StopSignals {
     fn new() -> Result<Self, AgentError> {
-        let catch = |kind| {
-            signal(kind).map_err(|e| AgentError::Failed(format!("cannot catch signals: {e}")))
-        };
+        let catch = |kind| signal(kind).map_err(AgentError::Signals);
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,

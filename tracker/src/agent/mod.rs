@@ -1,13 +1,15 @@
 //! The running agent: discovery, collection, background scan, http, life cycle.
 //!
 //! ```text
-//! probes --snapshot--> \
-//! discover thread ----> engine (model) --> http: /metrics /status /readyz
-//! scan thread --------> /
-//! track threads ------> tracking (processes of --track) --> http
+//! probes: counters, events missed --\
+//! discover thread ------------------> engine: the books --> rows --> metrics::encode --> /metrics
+//! scan thread ----------------------/                   \---> /status, /readyz
+//! track threads --> tracking: the ledger -----------------/
 //! ```
 //!
 //! A scrape reads the counters and writes text; everything slow has a thread and a budget.
+
+#![forbid(unsafe_code)]
 
 mod config;
 mod discover_loop;
@@ -25,11 +27,11 @@ mod scan;
 mod status;
 mod stop;
 mod tracking;
+mod usage;
 
-pub use config::{Config, Pace, TrackConfig};
+pub use config::{AgentConfig, AgentPace, TrackingConfig};
 pub use error::AgentError;
 pub use life::run;
-pub use probes::{NoCounters, Probes};
-
-pub use running::Running;
-pub use tracking::{How, Selector, Tracking};
+pub use probes::{AgentProbes, NoCounters};
+pub use running::RunningAgent;
+pub use tracking::ProcessSelector;

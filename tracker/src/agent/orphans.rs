@@ -1,27 +1,30 @@
-//! Records whose VMA is no longer there and never told so: it was unregistered before it was freed,
-//! or its start moved without an event.
+//! Records whose VMA went away without an event: it was unregistered before it was freed, or its
+//! start moved.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::model::Discovery;
-use crate::model::sample::{ProcessKey, Snapshot, VmaSample};
+use crate::model::{CounterSnapshot, ProcessKey, VmaDiscovery, VmaSample};
 use tracker_ebpf::{NO_RECORD, RecordState};
 
 /// The id of a record and when it was filled.
 type RecordKey = (u32, u64);
 
-/// Looks for them after each discovery. A VMA must be missing twice: one that registers while a
+/// Finds them after each discovery. A VMA must be missing twice: one that registers while a
 /// discovery is under way is missing once. A discovery that passes its process over says nothing.
 #[derive(Default)]
-pub struct Orphans {
-    last: Option<Arc<Discovery>>,
+pub struct OrphanRecords {
+    last: Option<Arc<VmaDiscovery>>,
     missing: HashSet<RecordKey>,
 }
 
-impl Orphans {
-    /// Records to end; `None` if this discovery was looked at before.
-    pub fn after(&mut self, discovery: &Arc<Discovery>, snapshot: &Snapshot) -> Option<Vec<u32>> {
+impl OrphanRecords {
+    /// The records to end; `None` if this discovery was looked at before.
+    pub fn after(
+        &mut self,
+        discovery: &Arc<VmaDiscovery>,
+        snapshot: &CounterSnapshot,
+    ) -> Option<Vec<u32>> {
         if self
             .last
             .as_ref()
@@ -35,18 +38,18 @@ impl Orphans {
             .intersection(&self.missing)
             .map(|(id, _)| *id)
             .collect();
-        // What is known of a process that was passed over stays as it was.
+        // What is known of a process that was passed over stays.
         let kept = unread.intersection(&self.missing).copied();
         self.missing = kept.chain(missing.iter().copied()).collect();
         Some(ended)
     }
 }
 
-/// Live records that a discovery did not find: missing ones, and those of processes that it did not
-/// look at.
+/// Live records that a discovery did not find: missing ones, and those of processes that it passed
+/// over.
 fn not_found(
-    discovery: &Discovery,
-    snapshot: &Snapshot,
+    discovery: &VmaDiscovery,
+    snapshot: &CounterSnapshot,
 ) -> (HashSet<RecordKey>, HashSet<RecordKey>) {
     let processes: HashMap<u32, ProcessKey> =
         snapshot.mms.iter().map(|mm| (mm.id, mm.process)).collect();
@@ -73,7 +76,7 @@ fn not_found(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::sample::{FoundVma, MmSample, VmaCounters};
+    use crate::model::{FoundVma, MmSample, ProcessCounters, VmaCounters};
     use tracker_ebpf::WpMode;
     use uffd::Backing;
 
@@ -82,7 +85,7 @@ mod tests {
         start_boottime_ns: 0,
     };
 
-    fn snapshot() -> Snapshot {
+    fn snapshot() -> CounterSnapshot {
         let vma = |id, start| VmaSample {
             id,
             mm_id: 1,
@@ -101,17 +104,16 @@ mod tests {
             comm: [0; 16],
             state: RecordState::Live,
             tables: Default::default(),
-            freed: [0; 3],
-            fault_wait_ns: 0,
+            counters: ProcessCounters::default(),
         };
-        Snapshot {
+        CounterSnapshot {
             vmas: vec![vma(1, 0x1000), vma(2, 0x2000)],
             mms: vec![mm],
-            ..Snapshot::default()
+            ..CounterSnapshot::default()
         }
     }
 
-    fn discovery() -> Arc<Discovery> {
+    fn discovery() -> Arc<VmaDiscovery> {
         let found = FoundVma {
             process: PROCESS,
             comm: Vec::new(),
@@ -121,15 +123,15 @@ mod tests {
             features: None,
             name: None,
         };
-        Arc::new(Discovery {
+        Arc::new(VmaDiscovery {
             vmas: vec![found],
-            ..Discovery::default()
+            ..VmaDiscovery::default()
         })
     }
 
     #[test]
     fn a_record_ends_when_its_vma_is_missing_twice() {
-        let mut orphans = Orphans::default();
+        let mut orphans = OrphanRecords::default();
         let first = discovery();
         assert_eq!(orphans.after(&first, &snapshot()), Some(vec![]));
         assert_eq!(
@@ -141,23 +143,23 @@ mod tests {
     }
 
     /// A discovery that passed the process over.
-    fn unread() -> Arc<Discovery> {
-        Arc::new(Discovery {
+    fn unread() -> Arc<VmaDiscovery> {
+        Arc::new(VmaDiscovery {
             unread: vec![PROCESS],
-            ..Discovery::default()
+            ..VmaDiscovery::default()
         })
     }
 
     #[test]
     fn a_process_that_was_not_looked_at_keeps_its_records() {
-        let mut orphans = Orphans::default();
+        let mut orphans = OrphanRecords::default();
         assert_eq!(orphans.after(&unread(), &snapshot()), Some(vec![]));
         assert_eq!(orphans.after(&unread(), &snapshot()), Some(vec![]));
     }
 
     #[test]
     fn a_look_that_was_passed_over_does_not_make_an_earlier_one_forgotten() {
-        let mut orphans = Orphans::default();
+        let mut orphans = OrphanRecords::default();
         assert_eq!(orphans.after(&discovery(), &snapshot()), Some(vec![]));
         assert_eq!(orphans.after(&unread(), &snapshot()), Some(vec![]));
         assert_eq!(orphans.after(&discovery(), &snapshot()), Some(vec![2]));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The longest rest: work that was slow once must not be off for hours.
+/// The longest rest: one slow run must not switch work off for hours.
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
 /// How long to rest after work that took `spent` of CPU time, to stay within `share` of one core.
@@ -22,14 +22,14 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(seconds, nanos)
 }
 
-/// CPU time of processes that this one started and waited for, as far as the kernel tells it: in clock ticks, of which
-/// none is lost from one asking to the next. Zero if it cannot be read.
+/// CPU time of the processes that this one started and waited for, in the kernel's clock ticks:
+/// none is lost between two readings. Zero if it cannot be read.
 pub fn children_cpu_time() -> Duration {
     let text = std::fs::read("/proc/self/stat").unwrap_or_default();
     children_ticks(&text).map_or(Duration::ZERO, |ticks| Duration::from_millis(10 * ticks))
 }
 
-/// `cutime` and `cstime`, the 16th and 17th field; fields are counted after the last `)`.
+/// `cutime` plus `cstime`, the 16th and 17th field; fields are counted after the last `)`.
 fn children_ticks(stat: &[u8]) -> Option<u64> {
     let name_ends = stat.iter().rposition(|byte| *byte == b')')?;
     let text = std::str::from_utf8(stat.get(name_ends + 1..)?).ok()?;

@@ -1,34 +1,32 @@
-//! What the agent takes from the probes layer, or from a test in its place.
+//! What the agent takes from the probes, or from a test in their place.
 
-use super::discovery::{Discover, Fallback, IterRoute, SmapsRoute};
-use crate::model::sample::{CounterSource, Snapshot};
-use crate::model::signal::Availability;
-use crate::probes::AttachedProbes;
-use crate::probes::ProbeReport;
+use super::discovery::{DiscoveryRoute, FallbackRoute, IterRoute, SmapsRoute};
+use crate::model::{CountAvailability, CounterSnapshot, CounterSource};
 use crate::probes::program_log::ProgramLog;
 use crate::probes::task_vma::TaskVmaIterator;
+use crate::probes::{AttachedProbes, HookMisses, ProbeReport};
 use std::sync::{Mutex, PoisonError};
 
-/// Reads the events that each hook missed, by its name; those the kernel does not tell are left out.
-pub type Missed = Box<dyn Fn() -> Vec<(String, u64)> + Send>;
+/// Reads the events that each hook missed, as far as the kernel tells.
+pub type ReadMissed = Box<dyn Fn() -> Vec<HookMisses> + Send>;
 
-/// Counters, discovery, and the report of every hook.
-pub struct Probes {
+/// Counters, discovery, and what became of every hook.
+pub struct AgentProbes {
     /// The counters.
     pub source: Box<dyn CounterSource>,
-    /// Discovery by a BPF iterator, where one could be loaded.
-    pub discover: Option<Box<dyn Discover>>,
+    /// Discovery by a BPF iterator, if one could be loaded.
+    pub discover: Option<Box<dyn DiscoveryRoute>>,
     /// What became of each hook.
     pub report: ProbeReport,
     /// What can be counted.
-    pub availability: Availability,
+    pub availability: CountAvailability,
     /// What the programs say, if anybody listens.
     pub diagnostics: Option<ProgramLog>,
     /// The events missed. Holds what is attached: dropping it detaches everything.
-    pub missed: Missed,
+    pub missed: ReadMissed,
 }
 
-impl From<AttachedProbes> for Probes {
+impl From<AttachedProbes> for AgentProbes {
     fn from(mut attached: AttachedProbes) -> Self {
         let source: Box<dyn CounterSource> = match attached.counters.take() {
             Some(counters) => Box::new(counters),
@@ -45,23 +43,19 @@ impl From<AttachedProbes> for Probes {
     }
 }
 
-/// Discovery by the iterator, and by smaps while the kernel refuses that.
-fn iterate(iterator: TaskVmaIterator) -> Box<dyn Discover> {
-    let read = move || iterator.read().map_err(|e| e.to_string());
-    let iterate = IterRoute::new(Box::new(read));
-    Box::new(Fallback::new(
+/// Discovery by the iterator, or by smaps while the kernel refuses that.
+fn iterate(iterator: TaskVmaIterator) -> Box<dyn DiscoveryRoute> {
+    let iterate = IterRoute::new(Box::new(move || iterator.read()));
+    Box::new(FallbackRoute::new(
         Box::new(iterate),
         Box::new(SmapsRoute::default()),
     ))
 }
 
-fn missed(attached: Mutex<AttachedProbes>) -> Missed {
+fn missed(attached: Mutex<AttachedProbes>) -> ReadMissed {
     Box::new(move || {
         let attached = attached.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = attached.misses().into_iter();
-        known
-            .map(|missed| (missed.hook.name().to_owned(), missed.events))
-            .collect()
+        attached.misses()
     })
 }
 
@@ -70,8 +64,8 @@ fn missed(attached: Mutex<AttachedProbes>) -> Missed {
 pub struct NoCounters;
 
 impl CounterSource for NoCounters {
-    fn snapshot(&mut self) -> Snapshot {
-        Snapshot::default()
+    fn snapshot(&mut self) -> CounterSnapshot {
+        CounterSnapshot::default()
     }
 
     fn release(&mut self, _: &[u32], _: &[u32]) {}

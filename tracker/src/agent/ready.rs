@@ -1,33 +1,34 @@
 //! Whether the agent does what it was asked to do.
 
-use super::http::Readiness;
+use super::http::AgentReadiness;
 use crate::probes::ProbeLevel;
 
 /// What readiness depends on.
 #[derive(Clone, Debug)]
-pub struct Facts {
-    /// Level reached.
+pub struct ReadinessFacts {
+    /// The level reached.
     pub level: ProbeLevel,
-    /// Why not a higher one.
+    /// Why it is not higher.
     pub level_reason: String,
     /// Least level at which it is ready.
     pub required: ProbeLevel,
-    /// A discovery is done and counted.
+    /// Whether a discovery is done and counted.
     pub complete: bool,
-    /// A thread that ended though the agent runs.
+    /// A thread that ended while the agent runs.
     pub dead_thread: Option<String>,
     /// Why the last discovery failed.
     pub discovery_failure: Option<String>,
 }
 
-/// Decides, with the reason in words.
-pub fn readiness(facts: &Facts) -> Readiness {
+/// Decides, and says why.
+pub fn readiness(facts: &ReadinessFacts) -> AgentReadiness {
     let (level, required) = (facts.level.as_str(), facts.required.as_str());
     let (ready, reason) = if let Some(thread) = &facts.dead_thread {
         (
             false,
             format!(
-                "not ready: thread {thread} ended unexpectedly; restart the agent and report its log"
+                "not ready: thread {thread} ended unexpectedly; \
+                 restart the agent and report its log"
             ),
         )
     } else if facts.level < facts.required {
@@ -35,7 +36,8 @@ pub fn readiness(facts: &Facts) -> Readiness {
         (
             false,
             format!(
-                "not ready: level {level}, but --require-level is {required}: {why}; `tracker check` tells each hook"
+                "not ready: level {level}, but --require-level is {required}: {why}; \
+                 `tracker check` tells each hook"
             ),
         )
     } else if let Some(failure) = &facts.discovery_failure {
@@ -51,15 +53,15 @@ pub fn readiness(facts: &Facts) -> Readiness {
             format!("ready: level {level}, {required} or more is required"),
         )
     };
-    Readiness { ready, reason }
+    AgentReadiness { ready, reason }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn good() -> Facts {
-        Facts {
+    fn good() -> ReadinessFacts {
+        ReadinessFacts {
             level: ProbeLevel::Partial,
             level_reason: "hook zap is absent".into(),
             required: ProbeLevel::Observe,
@@ -69,8 +71,8 @@ mod tests {
         }
     }
 
-    fn refused(facts: &Facts, word: &str) {
-        let Readiness { ready, reason } = readiness(facts);
+    fn refused(facts: &ReadinessFacts, word: &str) {
+        let AgentReadiness { ready, reason } = readiness(facts);
         assert!(!ready && reason.contains(word), "{reason}");
     }
 
@@ -78,35 +80,35 @@ mod tests {
     fn ready_needs_everything() {
         assert!(readiness(&good()).ready);
         assert!(
-            readiness(&Facts {
+            readiness(&ReadinessFacts {
                 required: ProbeLevel::Partial,
                 ..good()
             })
             .ready
         );
         refused(
-            &Facts {
+            &ReadinessFacts {
                 required: ProbeLevel::Full,
                 ..good()
             },
             "hook zap is absent",
         );
         refused(
-            &Facts {
+            &ReadinessFacts {
                 complete: false,
                 ..good()
             },
             "under way",
         );
         refused(
-            &Facts {
+            &ReadinessFacts {
                 dead_thread: Some("scan".into()),
                 ..good()
             },
             "thread scan",
         );
         refused(
-            &Facts {
+            &ReadinessFacts {
                 discovery_failure: Some("no /proc".into()),
                 ..good()
             },

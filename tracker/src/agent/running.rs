@@ -1,21 +1,20 @@
 //! The agent at work: its threads, and what they share.
 
-use super::config::Config;
+use super::config::AgentConfig;
 use super::discover_loop::{self, DiscoveryState};
-use super::discovery::{Discover, SmapsRoute};
+use super::discovery::{DiscoveryRoute, SmapsRoute};
 use super::engine::Engine;
 use super::error::AgentError;
-use super::http::{Readiness, View};
-use super::probes::{Missed, Probes};
+use super::http::{AgentReadiness, AgentView};
+use super::probes::AgentProbes;
 use super::ready::{self, readiness};
-use super::scan::{ScanState, Scanner};
-use super::status::{self, Parts};
-use super::stop::Stop;
-use super::tracking::Tracking;
-use crate::metrics::{AgentFacts, BuildInfo, Exporter, HookFacts};
-use crate::probes::{HookReport, ProbeReport};
+use super::scan::{BackgroundScan, ScanState};
+use super::status::{self, StatusParts};
+use super::stop::StopSignal;
+use super::tracking::ProcessTracking;
+use crate::metrics::{EncodeError, encode};
+use crate::probes::program_log::ProgramLog;
 use serde_json::Value;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -25,164 +24,149 @@ use uffd::KernelBehaviour;
 const DIAGNOSTICS: Duration = Duration::from_millis(100);
 
 /// What the threads and the handlers share.
-struct Shared {
-    config: Config,
+struct AgentShared {
+    config: AgentConfig,
     engine: Engine,
-    report: ProbeReport,
-    missed: Mutex<Missed>,
     discovery: Mutex<DiscoveryState>,
     scan: Mutex<ScanState>,
-    tracking: Option<Tracking>,
-    stop: Stop,
+    tracking: Option<ProcessTracking>,
+    stop: StopSignal,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The running agent. Dropping it ends its threads; the probes go with the last scrape under way.
-pub struct Running {
-    shared: Arc<Shared>,
+pub struct RunningAgent {
+    shared: Arc<AgentShared>,
 }
 
-impl Running {
+impl RunningAgent {
     /// Starts discovery, collection and the scan, which counts by what the kernel was seen to do.
     ///
     /// # Errors
     /// If a thread cannot be started.
     pub fn start(
-        config: Config,
+        config: AgentConfig,
         behaviour: KernelBehaviour,
-        probes: Probes,
-        tracking: Option<Tracking>,
+        mut probes: AgentProbes,
+        tracking: Option<ProcessTracking>,
     ) -> Result<Self, AgentError> {
-        let Probes {
-            source,
-            discover,
-            report,
-            availability,
-            diagnostics,
-            missed,
-        } = probes;
-        let exporter = Exporter::new(config.limits);
-        exporter.update_facts(|facts| {
-            facts.build = build_info();
-            facts.level = report.level.as_str().to_owned();
-            facts.hooks = report.hooks.iter().map(hook_facts).collect();
-            facts.availability = availability;
-        });
-        let shared = Arc::new(Shared {
-            engine: Engine::new(exporter, source),
+        let (discover, diagnostics) = (probes.discover.take(), probes.diagnostics.take());
+        let shared = Arc::new(AgentShared {
+            engine: Engine::new(config.limits, probes),
             config,
-            report,
-            missed: Mutex::new(missed),
             discovery: Mutex::default(),
             scan: Mutex::default(),
             tracking,
-            stop: Stop::default(),
+            stop: StopSignal::default(),
             threads: Mutex::default(),
         });
         let running = Self { shared };
-        running.spawn_all(behaviour, discover)?;
-        if let Some(mut diagnostics) = diagnostics {
-            running.spawn("diagnostics", move |shared| {
-                while shared.stop.sleep(DIAGNOSTICS) {
-                    diagnostics.flush();
-                }
-            })?;
-        }
+        running.spawn_discovery(discover)?;
+        running.spawn_collection()?;
+        running.spawn_tracking()?;
+        running.spawn_scan(behaviour)?;
+        running.spawn_diagnostics(diagnostics)?;
         Ok(running)
     }
 
-    fn spawn_all(
-        &self,
-        behaviour: KernelBehaviour,
-        discover: Option<Box<dyn Discover>>,
-    ) -> Result<(), AgentError> {
-        let mut route = discover.unwrap_or_else(|| Box::new(SmapsRoute::default()));
+    fn spawn_discovery(&self, route: Option<Box<dyn DiscoveryRoute>>) -> Result<(), AgentError> {
+        let mut route = route.unwrap_or_else(|| Box::new(SmapsRoute::default()));
         self.spawn("discover", move |shared| {
             let interval = shared.config.pace.discover;
-            let Shared {
+            let AgentShared {
                 engine,
                 stop,
                 discovery,
                 ..
             } = shared;
             discover_loop::run(route.as_mut(), engine, stop, discovery, interval);
-        })?;
+        })
+    }
+
+    fn spawn_collection(&self) -> Result<(), AgentError> {
         self.spawn("collect", |shared| {
             while shared.stop.sleep(shared.config.pace.collect) {
-                shared.collect();
+                shared.engine.read_missed();
+                shared.engine.collect();
             }
-        })?;
-        if self.shared.tracking.is_some() {
-            self.spawn("track", |shared| {
-                if let Some(tracking) = &shared.tracking {
-                    tracking.run(&shared.stop, shared.config.pace.discover);
-                }
-            })?;
+        })
+    }
+
+    fn spawn_tracking(&self) -> Result<(), AgentError> {
+        if self.shared.tracking.is_none() {
+            return Ok(());
         }
-        if self.shared.config.pace.budget > 0.0 {
-            self.spawn("scan", move |shared| {
-                let Shared {
-                    engine,
-                    stop,
-                    scan,
-                    config,
-                    ..
-                } = shared;
-                Scanner::new(engine, stop, scan, behaviour, config.pace.budget)
-                    .run(config.pace.scan);
-            })?;
+        self.spawn("track", |shared| {
+            if let Some(tracking) = &shared.tracking {
+                tracking.run(&shared.stop, shared.config.pace.discover);
+            }
+        })
+    }
+
+    fn spawn_scan(&self, behaviour: KernelBehaviour) -> Result<(), AgentError> {
+        if self.shared.config.pace.budget <= 0.0 {
+            return Ok(());
         }
-        Ok(())
+        self.spawn("scan", move |shared| {
+            let AgentShared {
+                engine,
+                stop,
+                scan,
+                config,
+                ..
+            } = shared;
+            BackgroundScan::new(engine, stop, scan, behaviour, config.pace.budget)
+                .run(config.pace.scan);
+        })
+    }
+
+    fn spawn_diagnostics(&self, diagnostics: Option<ProgramLog>) -> Result<(), AgentError> {
+        let Some(mut diagnostics) = diagnostics else {
+            return Ok(());
+        };
+        self.spawn("diagnostics", move |shared| {
+            while shared.stop.sleep(DIAGNOSTICS) {
+                diagnostics.flush();
+            }
+        })
     }
 
     fn spawn(
         &self,
         name: &str,
-        work: impl FnOnce(&Shared) + Send + 'static,
+        work: impl FnOnce(&AgentShared) + Send + 'static,
     ) -> Result<(), AgentError> {
         let shared = self.shared.clone();
         let thread = Builder::new()
             .name(name.to_owned())
             .spawn(move || work(&shared));
-        let cannot = |e: io::Error| AgentError::Failed(format!("cannot start thread {name}: {e}"));
+        let cannot = |error| AgentError::Thread {
+            name: name.to_owned(),
+            error,
+        };
         lock(&self.shared.threads).push(thread.map_err(cannot)?);
         Ok(())
     }
 
     /// What the handlers ask.
-    pub fn view(&self) -> Arc<dyn View> {
+    pub fn view(&self) -> Arc<dyn AgentView> {
         self.shared.clone()
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningAgent {
     fn drop(&mut self) {
         self.shared.stop.stop();
         for thread in std::mem::take(&mut *lock(&self.shared.threads)) {
             let name = thread.thread().name().unwrap_or_default().to_owned();
             if thread.join().is_err() {
-                tracing::error!("thread {name} had ended by a panic");
+                tracing::error!("thread {name} had panicked");
             }
         }
     }
 }
 
-impl Shared {
-    fn collect(&self) {
-        let missed = (lock(&self.missed))();
-        self.engine
-            .exporter
-            .update_facts(|facts| note_missed(facts, &missed));
-        self.engine.collect();
-    }
-
-    fn note_tracking(&self) {
-        let track = self.tracking.as_ref().map(Tracking::facts);
-        self.engine
-            .exporter
-            .update_facts(|facts| facts.track = track);
-    }
-
+impl AgentShared {
     fn dead_thread(&self) -> Option<String> {
         let threads = lock(&self.threads);
         let dead = threads.iter().find(|thread| thread.is_finished())?;
@@ -190,17 +174,17 @@ impl Shared {
     }
 }
 
-impl View for Shared {
-    fn metrics(&self) -> Result<Vec<u8>, String> {
-        self.note_tracking();
-        let text = self.engine.scrape().map_err(|e| e.to_string())?;
-        Ok(text.body.into_bytes())
+impl AgentView for AgentShared {
+    fn metrics(&self) -> Result<String, EncodeError> {
+        let tracking = self.tracking.as_ref().map(ProcessTracking::rows);
+        encode(&self.engine.scrape(tracking))
     }
 
-    fn readiness(&self) -> Readiness {
-        readiness(&ready::Facts {
-            level: self.report.level,
-            level_reason: self.report.reason.clone(),
+    fn readiness(&self) -> AgentReadiness {
+        let report = self.engine.report();
+        readiness(&ready::ReadinessFacts {
+            level: report.level,
+            level_reason: report.reason,
             required: self.config.require_level,
             complete: self.engine.is_complete(),
             dead_thread: self.dead_thread(),
@@ -209,59 +193,20 @@ impl View for Shared {
     }
 
     fn status(&self) -> Value {
-        let (ready, facts) = (self.readiness(), self.engine.exporter.facts());
-        let mut report = self.report.clone();
-        for hook in &mut report.hooks {
-            let known = facts
-                .hooks
-                .iter()
-                .find(|known| known.hook == hook.plan.hook.name());
-            hook.missed = known.and_then(|known| known.missed);
-        }
-        status::status(&Parts {
+        // Before the parts: it takes a lock that they hold.
+        let ready = self.readiness();
+        status::status(&StatusParts {
             config: &self.config,
             uptime: self.engine.now(),
-            report: &report,
-            facts: &facts,
-            view: &self.engine.exporter.view(),
+            build: self.engine.build(),
+            report: &self.engine.report(),
+            availability: self.engine.availability(),
+            view: &self.engine.view(),
             discovery: &lock(&self.discovery).clone(),
             scan: &lock(&self.scan).clone(),
             ready: &ready,
-            tracking: self.tracking.as_ref().map(Tracking::status),
+            tracking: self.tracking.as_ref().map(ProcessTracking::status),
         })
-    }
-}
-
-fn note_missed(facts: &mut AgentFacts, missed: &[(String, u64)]) {
-    for hook in &mut facts.hooks {
-        if let Some((_, count)) = missed.iter().find(|(name, _)| *name == hook.hook) {
-            hook.missed = Some(*count);
-        }
-    }
-}
-
-fn hook_facts(hook: &HookReport) -> HookFacts {
-    HookFacts {
-        hook: hook.plan.hook.name().to_owned(),
-        mechanism: hook
-            .plan
-            .mechanism()
-            .map_or("none", |one| one.as_str())
-            .to_owned(),
-        attached: hook.plan.mechanism().is_some(),
-        missed: hook.missed,
-    }
-}
-
-fn build_info() -> BuildInfo {
-    BuildInfo {
-        version: env!("CARGO_PKG_VERSION").into(),
-        revision: env!("TRACKER_REVISION").into(),
-        rustc: env!("TRACKER_RUSTC").into(),
-        kernel: rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned(),
     }
 }
 

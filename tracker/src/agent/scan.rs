@@ -1,38 +1,39 @@
 //! The background scan: how many pages of each uffd-wp VMA are armed, how many written.
 //!
-//! It never runs inside a scrape, never arms anything, and rests between small steps so that it
-//! stays within its share of a core. Where it is in a VMA it keeps over the rests.
+//! It never runs inside a scrape, never arms anything, and rests between small steps to stay within
+//! its share of a core. It keeps its place in a VMA while it rests.
 
 use super::discovery::key_of;
-use super::engine::Engine;
+use super::engine::{AgentCollector, Engine};
 use super::pace::{rest, thread_cpu_time};
-use super::stop::Stop;
-use crate::model::ScanResult;
-use crate::model::sample::FoundVma;
+use super::stop::StopSignal;
+use crate::model::{FoundVma, ScanResult};
 use serde::Serialize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use uffd::Backing;
-use uffd::{CountMethod, CountProgress, KernelBehaviour, PAGE_SIZE, PageCounter, Pagemap};
+use uffd::{
+    Backing, CountMethod, CountProgress, KernelBehaviour, PAGE_SIZE, PageCounter, Pagemap,
+    UffdError,
+};
 
 /// Pages of one step: 64 MiB, well under a millisecond even where each page table entry is read.
 const STEP: u64 = (64 << 20) / PAGE_SIZE;
 
-/// CPU time after which it rests: shorter rests cost more in wake-ups than they smooth.
+/// CPU time after which it rests: shorter rests would cost more in wake-ups than they smooth.
 const STRETCH: Duration = Duration::from_millis(1);
 
 /// Where the scan is, for `/status`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ScanState {
-    /// Passes over all VMAs that were finished.
+    /// Finished passes over all VMAs.
     pub passes: u64,
-    /// VMAs of this pass.
+    /// VMAs in this pass.
     pub vmas: usize,
-    /// Of which scanned.
+    /// How many of them are done.
     pub done: usize,
-    /// How long the last pass took, with its rests.
+    /// How long the last pass took, rests included.
     pub last_pass_seconds: Option<f64>,
-    /// Of which CPU time.
+    /// How much CPU time the last pass took.
     pub last_pass_cpu_seconds: Option<f64>,
     /// VMAs that could not be scanned in this pass.
     pub failed: usize,
@@ -40,10 +41,10 @@ pub struct ScanState {
     pub last_failure: Option<String>,
 }
 
-/// The scan, run by a thread of its own.
-pub struct Scanner<'a> {
+/// The scan; it has a thread of its own.
+pub struct BackgroundScan<'a> {
     engine: &'a Engine,
-    stop: &'a Stop,
+    stop: &'a StopSignal,
     state: &'a Mutex<ScanState>,
     behaviour: KernelBehaviour,
     budget: f64,
@@ -52,14 +53,14 @@ pub struct Scanner<'a> {
     rested: Duration,
 }
 
-/// The agent stops.
-struct Stopped;
+/// The agent is stopping.
+struct AgentStopping;
 
-impl<'a> Scanner<'a> {
+impl<'a> BackgroundScan<'a> {
     /// A scan that takes `budget` of one core (more than 0, at most 1).
     pub fn new(
         engine: &'a Engine,
-        stop: &'a Stop,
+        stop: &'a StopSignal,
         state: &'a Mutex<ScanState>,
         behaviour: KernelBehaviour,
         budget: f64,
@@ -86,7 +87,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Until the next pass; before the first discovery there is nothing to wait for but that.
+    /// How long to wait for the next pass: until the first discovery, only for that.
     fn pause(&self, begin: Instant, interval: Duration) -> Duration {
         if self.engine.discovery().is_none() {
             return Duration::from_millis(50).min(interval);
@@ -94,7 +95,7 @@ impl<'a> Scanner<'a> {
         interval.saturating_sub(begin.elapsed())
     }
 
-    fn pass(&mut self) -> Result<(), Stopped> {
+    fn pass(&mut self) -> Result<(), AgentStopping> {
         let Some(discovery) = self.engine.discovery() else {
             return Ok(());
         };
@@ -111,20 +112,21 @@ impl<'a> Scanner<'a> {
             state.last_pass_cpu_seconds = Some((thread_cpu_time() - cpu).as_secs_f64());
             state.failed
         });
-        self.engine.ran("scan", begin.elapsed(), failed == 0);
+        self.engine
+            .ran(AgentCollector::Scan, begin.elapsed(), failed == 0);
         Ok(())
     }
 
-    fn process(&mut self, vmas: &[FoundVma]) -> Result<(), Stopped> {
+    fn process(&mut self, vmas: &[FoundVma]) -> Result<(), AgentStopping> {
         let Some(first) = vmas.first() else {
             return Ok(());
         };
         let pid = first.process.pid;
-        // The open file keeps the address space: whose it is, is asked after that.
+        // The open file keeps the address space, so whose it is can be asked now.
         let opened = Pagemap::open(pid).and_then(|pagemap| Ok((pagemap, key_of(pid)?)));
         match opened {
             Ok((pagemap, key)) if key == first.process => self.vmas(&pagemap, vmas)?,
-            // Another process by now, or gone: the next discovery knows.
+            // Another process by now, or gone: the next discovery will tell.
             Ok(_) => {}
             Err(error) if error.is_gone() => {}
             Err(error) => self.failed(vmas.len(), &error),
@@ -133,7 +135,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn vmas(&mut self, pagemap: &Pagemap, vmas: &[FoundVma]) -> Result<(), Stopped> {
+    fn vmas(&mut self, pagemap: &Pagemap, vmas: &[FoundVma]) -> Result<(), AgentStopping> {
         for vma in vmas {
             match self.vma(pagemap, vma)? {
                 Ok(()) => {}
@@ -149,7 +151,7 @@ impl<'a> Scanner<'a> {
         &mut self,
         pagemap: &Pagemap,
         vma: &FoundVma,
-    ) -> Result<Result<(), uffd::UffdError>, Stopped> {
+    ) -> Result<Result<(), UffdError>, AgentStopping> {
         let method = CountMethod::choose(&self.behaviour, vma.backing == Backing::Hugetlb);
         self.counter.restart(vma.start..vma.end, method);
         loop {
@@ -171,22 +173,22 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Rests if it has worked for a while.
-    fn breathe(&mut self) -> Result<(), Stopped> {
+    /// Rests after it has worked for a while.
+    fn breathe(&mut self) -> Result<(), AgentStopping> {
         let worked = thread_cpu_time().saturating_sub(self.rested);
         if worked < STRETCH {
             return if self.stop.is_stopped() {
-                Err(Stopped)
+                Err(AgentStopping)
             } else {
                 Ok(())
             };
         }
         let goes_on = self.stop.sleep(rest(worked, self.budget));
         self.rested = thread_cpu_time();
-        if goes_on { Ok(()) } else { Err(Stopped) }
+        if goes_on { Ok(()) } else { Err(AgentStopping) }
     }
 
-    fn failed(&self, vmas: usize, error: &uffd::UffdError) {
+    fn failed(&self, vmas: usize, error: &UffdError) {
         tracing::debug!(%error, "scan");
         self.note(|state| {
             state.failed += vmas;
@@ -200,7 +202,7 @@ impl<'a> Scanner<'a> {
 }
 
 fn unix_seconds() -> f64 {
-    // A clock before 1970 is a wrong clock; its scans look old, which is what it says.
+    // A clock before 1970 is wrong; its scans look as old as it says.
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0.0, |d| d.as_secs_f64())

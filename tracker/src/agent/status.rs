@@ -1,62 +1,67 @@
 //! `/status`: everything about the agent itself, as JSON.
 
-use super::config::Config;
+use super::config::AgentConfig;
 use super::discover_loop::DiscoveryState;
-use super::http::Readiness;
+use super::http::AgentReadiness;
 use super::scan::ScanState;
-use crate::metrics::AgentFacts;
-use crate::model::sample::Usage;
-use crate::model::{Counts, View, words};
+use crate::metrics::{BuildInfo, counts};
+use crate::model::{CountAvailability, NodeReading, SeriesView, VmaCounters};
 use crate::probes::ProbeReport;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tracker_ebpf::RecordLoss;
 
-/// What it is made of.
-pub struct Parts<'a> {
-    /// Options.
-    pub config: &'a Config,
+/// What the status is made of.
+pub struct StatusParts<'a> {
+    /// The options.
+    pub config: &'a AgentConfig,
     /// Time since the start.
     pub uptime: Duration,
+    /// What was built.
+    pub build: &'a BuildInfo,
     /// Level and hooks.
     pub report: &'a ProbeReport,
-    /// What the agent says about itself on `/metrics`.
-    pub facts: &'a AgentFacts,
+    /// What can be counted.
+    pub availability: &'a CountAvailability,
     /// What was counted.
-    pub view: &'a View,
+    pub view: &'a SeriesView,
     /// The last discovery.
     pub discovery: &'a DiscoveryState,
     /// The scan.
     pub scan: &'a ScanState,
     /// The answer of `/readyz`.
-    pub ready: &'a Readiness,
-    /// The processes that are tracked; none without `--track`.
+    pub ready: &'a AgentReadiness,
+    /// The processes that are tracked; `None` without `--track`.
     pub tracking: Option<Value>,
 }
 
-/// The whole of it.
-pub fn status(parts: &Parts<'_>) -> Value {
-    let Parts {
+/// All of it.
+pub fn status(parts: &StatusParts<'_>) -> Value {
+    let StatusParts {
         config,
+        build,
         report,
         view,
-        facts,
         ready,
         ..
     } = parts;
     json!({
-        "version": facts.build.version,
-        "revision": facts.build.revision,
-        "kernel": facts.build.kernel,
+        "version": build.version,
+        "revision": build.revision,
+        "kernel": build.kernel,
         "uptime_seconds": parts.uptime.as_secs_f64(),
         "ready": {"ready": ready.ready, "reason": ready.reason},
-        "level": {"level": report.level, "required": config.require_level, "reason": report.reason},
+        "level": {
+            "level": report.level,
+            "required": config.require_level,
+            "reason": report.reason,
+        },
         "hooks": report.hooks,
-        "counts": report.counts,
+        "counts": counts(parts.availability),
         "missing_capabilities": report.missing_capabilities,
         "advice": report.advice,
-        "maps": maps(view, facts),
-        "losses": losses(view),
+        "maps": maps(&view.reading),
+        "losses": losses(&view.reading),
         "counted": {
             "node": sums(&view.node),
             "other": sums(&view.other),
@@ -75,7 +80,7 @@ pub fn status(parts: &Parts<'_>) -> Value {
 }
 
 /// own + other + retired = node, family by family.
-fn sums(counts: &Counts) -> Value {
+fn sums(counts: &VmaCounters) -> Value {
     json!({
         "faults": counts.total_faults(),
         "markers": counts.markers.iter().sum::<u64>(),
@@ -83,26 +88,24 @@ fn sums(counts: &Counts) -> Value {
     })
 }
 
-fn maps(view: &View, facts: &AgentFacts) -> Map<String, Value> {
-    let usage = |usage: &Usage| json!({"used": usage.used, "capacity": usage.capacity});
-    let mut maps: Map<_, _> = facts
-        .maps
-        .iter()
-        .map(|(name, used)| (name.clone(), usage(used)))
-        .collect();
-    maps.insert("vma_records".into(), usage(&view.vma_records));
-    maps.insert("mm_records".into(), usage(&view.mm_records));
-    maps
-}
-
-fn losses(view: &View) -> Map<String, Value> {
-    let counts = RecordLoss::ALL.into_iter().zip(view.losses);
-    counts
-        .map(|(loss, count)| (words::loss(loss).to_owned(), count.into()))
+fn maps(reading: &NodeReading) -> Map<String, Value> {
+    let tables = reading.record_tables().into_iter();
+    tables
+        .map(|(name, usage)| {
+            let usage = json!({"used": usage.used, "capacity": usage.capacity});
+            (name.to_owned(), usage)
+        })
         .collect()
 }
 
-fn bounds(config: &Config, view: &View) -> Value {
+fn losses(reading: &NodeReading) -> Map<String, Value> {
+    let counts = RecordLoss::ALL.into_iter().zip(reading.losses);
+    counts
+        .map(|(loss, count)| (loss.as_str().to_owned(), count.into()))
+        .collect()
+}
+
+fn bounds(config: &AgentConfig, view: &SeriesView) -> Value {
     let limits = &config.limits;
     json!({
         "detail": limits.detail.as_str(),

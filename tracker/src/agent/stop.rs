@@ -5,10 +5,10 @@ use std::time::Duration;
 
 /// Shared by all threads of the agent.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+pub struct StopSignal(Arc<(Mutex<bool>, Condvar)>);
 
-impl Stop {
-    /// Ends all sleeps, now and from now on.
+impl StopSignal {
+    /// Ends all sleeps, those to come included.
     pub fn stop(&self) {
         *self.stopped() = true;
         self.0.1.notify_all();
@@ -28,7 +28,7 @@ impl Stop {
         !*wait.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// A thread that panicked cannot leave a `bool` half written.
+    /// A poisoned lock is taken: a panic cannot leave a `bool` half written.
     fn stopped(&self) -> MutexGuard<'_, bool> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn stop_ends_a_sleep_at_once() {
-        let stop = Stop::default();
+        let stop = StopSignal::default();
         let other = stop.clone();
         let sleeper = std::thread::spawn(move || other.sleep(Duration::from_secs(600)));
         let asked = Instant::now();
@@ -52,6 +52,6 @@ mod tests {
 
     #[test]
     fn a_sleep_that_ends_by_itself_goes_on() {
-        assert!(Stop::default().sleep(Duration::from_millis(1)));
+        assert!(StopSignal::default().sleep(Duration::from_millis(1)));
     }
 }

@@ -2,8 +2,8 @@
 
 use super::listen::ListenAddress;
 use super::{probes, values};
-use crate::agent::{self, Config, Pace, Selector, TrackConfig};
-use crate::model::{Detail, Limits};
+use crate::agent::{self, AgentConfig, AgentPace, ProcessSelector, TrackingConfig};
+use crate::model::{SeriesDetail, SeriesLimits};
 use crate::probes::ProbeLevel;
 use clap::{ArgAction, Args, ValueEnum};
 use std::process::ExitCode;
@@ -60,53 +60,103 @@ pub struct AgentArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_processes: u32,
     /// How long series stay after their VMA or process is gone
-    #[arg(long, env = "TRACKER_LINGER", default_value = "2m", value_name = "TIME", value_parser = values::duration)]
+    #[arg(
+        long,
+        env = "TRACKER_LINGER",
+        default_value = "2m",
+        value_name = "TIME"
+    )]
+    #[arg(value_parser = values::duration)]
     linger: Duration,
     /// Share of one CPU core for PAGEMAP_SCAN; 0% scans nothing
-    #[arg(long, env = "TRACKER_SCAN_BUDGET", default_value = "1%", value_name = "PERCENT", value_parser = values::share)]
+    #[arg(
+        long,
+        env = "TRACKER_SCAN_BUDGET",
+        default_value = "1%",
+        value_name = "PERCENT"
+    )]
+    #[arg(value_parser = values::share)]
     scan_budget: f64,
     /// Least time from one scan of all VMAs to the next
-    #[arg(long, env = "TRACKER_SCAN_INTERVAL", default_value = "10s", value_name = "TIME", value_parser = values::duration)]
+    #[arg(
+        long,
+        env = "TRACKER_SCAN_INTERVAL",
+        default_value = "10s",
+        value_name = "TIME"
+    )]
+    #[arg(value_parser = values::duration)]
     scan_interval: Duration,
-    /// Time from one reading of the counters to the next; each scrape reads them too
-    #[arg(long, env = "TRACKER_COLLECT_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = values::duration)]
+    /// Time from one reading of the counters to the next; each scrape reads them, too
+    #[arg(
+        long,
+        env = "TRACKER_COLLECT_INTERVAL",
+        default_value = "5s",
+        value_name = "TIME"
+    )]
+    #[arg(value_parser = values::duration)]
     collect_interval: Duration,
     /// Least time from one search for uffd-wp VMAs to the next; it takes at most 2% of one core
-    #[arg(long, env = "TRACKER_DISCOVER_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = values::duration)]
+    #[arg(
+        long,
+        env = "TRACKER_DISCOVER_INTERVAL",
+        default_value = "5s",
+        value_name = "TIME"
+    )]
+    #[arg(value_parser = values::duration)]
     discover_interval: Duration,
 
     #[command(flatten)]
     tracking: TrackingArgs,
 }
 
-/// The flags that decide which processes are tracked and at what cost.
+/// The flags that decide which processes are tracked, and at what cost.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Tracking")]
 pub struct TrackingArgs {
-    /// Track the pages that these processes write: pid:1234, comm:redis-server (the name in /proc/PID/comm) or
-    /// cgroup:/system.slice/redis.service (that control group and those below it); 1234 and redis-server alone mean pid
-    /// and comm. May be given more than once, or several with commas. Looked for at each discovery; a process that no
-    /// longer matches is let go. Each is stopped for a moment (a fraction of a millisecond) to be attached to, and while
-    /// it is tracked it cannot register that memory with a userfaultfd of its own (EBUSY)
+    /// Track the pages that these processes write: pid:1234, comm:redis-server (the name in
+    /// /proc/PID/comm) or cgroup:/system.slice/redis.service (that control group and those below
+    /// it); 1234 and redis-server alone mean pid and comm. May be given more than once, or several
+    /// with commas. Processes are looked for at each discovery; one that no longer matches is let
+    /// go. Attaching stops a process for a moment (a fraction of a millisecond), and while it is
+    /// tracked it cannot register that memory with a userfaultfd of its own (EBUSY)
     #[arg(long, env = "TRACKER_TRACK", value_name = "SELECTOR")]
     #[arg(action = ArgAction::Append, value_delimiter = ',')]
-    track: Vec<Selector>,
-    /// Track these processes, and compare the content of every page that is reported with what it was: counts how many
-    /// did not change, and what made the kernel report them (uffdwp_reported_pages_total). Reads all their memory that
-    /// is there in each round, within --track-budget; see `tracker explain` for one process in depth
+    track: Vec<ProcessSelector>,
+    /// Track these processes, and compare the content of each reported page with what it was:
+    /// counts how many did not change, and what made the kernel report them
+    /// (uffdwp_reported_pages_total). Reads all memory they have in each round, within
+    /// --track-budget; see `tracker explain` for one process in depth
     #[arg(long, env = "TRACKER_EXPLAIN", value_name = "SELECTOR")]
     #[arg(action = ArgAction::Append, value_delimiter = ',')]
-    explain: Vec<Selector>,
-    /// Read and hash at most this much memory in a round of a process that is explained; of one with more, a sample of
-    /// its pages
-    #[arg(long, env = "TRACKER_CONTENT_LIMIT", default_value = "64MiB", value_name = "SIZE", value_parser = values::size)]
+    explain: Vec<ProcessSelector>,
+    /// Read and hash at most this much memory in a round of an explained process; if it has more, a
+    /// sample of its pages
+    #[arg(
+        long,
+        env = "TRACKER_CONTENT_LIMIT",
+        default_value = "64MiB",
+        value_name = "SIZE"
+    )]
+    #[arg(value_parser = values::size)]
     content_limit: u64,
-    /// Time from one round to the next, for each process that is tracked
-    #[arg(long, env = "TRACKER_TRACK_INTERVAL", default_value = "1s", value_name = "TIME", value_parser = values::duration)]
+    /// Time from one round to the next, for each tracked process
+    #[arg(
+        long,
+        env = "TRACKER_TRACK_INTERVAL",
+        default_value = "1s",
+        value_name = "TIME"
+    )]
+    #[arg(value_parser = values::duration)]
     track_interval: Duration,
-    /// Share of one CPU core for tracking all processes; if rounds cost more they come less often, which the log, /status
-    /// and uffdwp_track_interval_seconds say
-    #[arg(long, env = "TRACKER_TRACK_BUDGET", default_value = "1%", value_name = "PERCENT", value_parser = values::positive_share)]
+    /// Share of one CPU core for tracking all processes; rounds that cost more come less often,
+    /// which the log, /status and uffdwp_track_interval_seconds tell
+    #[arg(
+        long,
+        env = "TRACKER_TRACK_BUDGET",
+        default_value = "1%",
+        value_name = "PERCENT"
+    )]
+    #[arg(value_parser = values::positive_share)]
     track_budget: f64,
     #[arg(
         long,
@@ -116,7 +166,8 @@ pub struct TrackingArgs {
     )]
     #[arg(value_parser = values::strategy, help = values::agent_help())]
     track_strategy: values::AskedStrategy,
-    /// Processes tracked at a time; further ones that match are counted, and named in /status
+    /// How many processes to track at a time; further ones that match are counted, and named in
+    /// /status
     #[arg(long, env = "TRACKER_TRACK_MAX", default_value_t = 8, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
     track_max: u32,
@@ -124,9 +175,9 @@ pub struct TrackingArgs {
 
 impl TrackingArgs {
     /// `retry`: from a refusal to the next try; `linger`: how long counts stay.
-    fn config(&self, retry: Duration, linger: Duration) -> Option<TrackConfig> {
+    fn config(&self, retry: Duration, linger: Duration) -> Option<TrackingConfig> {
         let any = !self.track.is_empty() || !self.explain.is_empty();
-        any.then(|| TrackConfig {
+        any.then(|| TrackingConfig {
             selectors: self.track.clone(),
             explain: self.explain.clone(),
             content_limit: self.content_limit,
@@ -155,7 +206,7 @@ pub struct HookArgs {
     )]
     #[arg(action = ArgAction::Append, value_delimiter = ',')]
     pub force_mechanism: Vec<String>,
-    /// Room for VMAs that are counted at once; 0.3 KiB each and 64 bytes more for each CPU
+    /// Room for VMAs that are counted at once; 0.3 KiB each, and 64 bytes more for each CPU
     #[arg(
         long,
         env = "TRACKER_VMA_RECORDS",
@@ -202,7 +253,7 @@ enum DetailArg {
     Vma,
 }
 
-impl From<DetailArg> for Detail {
+impl From<DetailArg> for SeriesDetail {
     fn from(detail: DetailArg) -> Self {
         match detail {
             DetailArg::Node => Self::Node,
@@ -213,18 +264,18 @@ impl From<DetailArg> for Detail {
 }
 
 impl AgentArgs {
-    fn config(&self) -> Config {
-        Config {
+    fn config(&self) -> AgentConfig {
+        AgentConfig {
             listen: self.listen.candidates(),
             telemetry_path: self.telemetry_path.clone(),
             require_level: self.require_level.into(),
-            limits: Limits {
+            limits: SeriesLimits {
                 detail: self.detail.into(),
                 max_vmas: self.max_vmas as usize,
                 max_processes: self.max_processes as usize,
                 linger: self.linger,
             },
-            pace: Pace {
+            pace: AgentPace {
                 collect: self.collect_interval,
                 discover: self.discover_interval,
                 scan: self.scan_interval,

@@ -9,9 +9,9 @@ use super::exit::UNABLE;
 use super::output::{CommandOutputs, MakeWhole, OutputArgs, OutputEntry, PrintTarget};
 use super::probes;
 use super::strategies::Strategies;
+use crate::metrics::{CountReport, counts};
 use crate::print::format;
-use crate::probes::ProbeLevel;
-use crate::probes::{CountReport, Hook, HookReport, HookVerdict, ProbeReport};
+use crate::probes::{Hook, HookReport, HookVerdict, ProbeLevel, ProbeReport};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -36,8 +36,13 @@ pub struct CheckArgs {
 /// # Errors
 /// If a flag names an unknown hook or mechanism.
 pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let (report, counts) = {
+        let attached = probes::attach(&args.hooks)?;
+        (ProbeReport::of(&attached), counts(&attached.availability))
+    };
     let check = Check {
-        report: ProbeReport::of(&probes::attach(&args.hooks)?),
+        report,
+        counts,
         causes: Causes::find(),
         strategies: Strategies::find(),
     };
@@ -75,30 +80,28 @@ impl CommandOutputs for CheckOutputs {
 struct Check {
     #[serde(flatten)]
     report: ProbeReport,
+    counts: Vec<CountReport>,
     causes: Causes,
     strategies: Strategies,
 }
 
 impl Check {
     fn text(&self) -> String {
-        let (report, causes) = (Text(&self.report), CausesText(&self.causes));
-        format!("{report}{causes}{}", self.strategies)
+        let report = ReportText(&self.report, &self.counts);
+        format!("{report}{}{}", CausesText(&self.causes), self.strategies)
     }
 }
 
 /// The report for people.
-struct Text<'a>(&'a ProbeReport);
+struct ReportText<'a>(&'a ProbeReport, &'a [CountReport]);
 
-impl fmt::Display for Text<'_> {
+impl fmt::Display for ReportText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let report = self.0;
+        let Self(report, counts) = self;
         writeln!(f, "level {}: {}", report.level.as_str(), report.reason)?;
         hooks(f, &report.hooks)?;
         writeln!(f, "\ncounts")?;
-        report
-            .counts
-            .iter()
-            .try_for_each(|count| count_line(f, count))?;
+        counts.iter().try_for_each(|count| count_line(f, count))?;
         if !report.missing_capabilities.is_empty() {
             writeln!(f, "\nmissing capabilities")?;
         }
@@ -225,18 +228,18 @@ mod tests {
                 report_of(HookId::marks, renamed),
                 report_of(HookId::fork_exit, alone),
             ],
-            counts: vec![CountReport {
-                families: &["uffdwp_markers_total"],
-                part: "event=installed".into(),
-                exactness: "estimated",
-                reason: Some("it is inlined".into()),
-            }],
             missing_capabilities: vec![MissingCapability {
                 name: "CAP_PERFMON",
                 needed_to: "attach BPF programs",
             }],
             advice: vec!["run as root".into()],
         };
+        let counts = [CountReport {
+            families: vec!["uffdwp_markers_total"],
+            part: "event=installed".into(),
+            exactness: "estimated",
+            reason: Some("it is inlined".into()),
+        }];
         let expected = "\
 level partial: without zap: it was renamed
 
@@ -259,6 +262,6 @@ missing capabilities
 to see more
   run as root
 ";
-        assert_eq!(Text(&report).to_string(), expected);
+        assert_eq!(ReportText(&report, &counts).to_string(), expected);
     }
 }

@@ -38,7 +38,6 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<AgentError>() {
         Some(AgentError::Usage(_)) => USAGE,
-        Some(AgentError::Unable(_)) => UNABLE,
         _ => FAILED,
     }
 }
@@ -51,7 +50,6 @@ mod tests {
     fn code_tells_usage_from_inability_from_failure() {
         let code_of = |e: AgentError| code(&anyhow::Error::new(e).context("starting"));
         assert_eq!(code_of(AgentError::Usage("no such hook".into())), USAGE);
-        assert_eq!(code_of(AgentError::Unable("no BTF".into())), UNABLE);
         assert_eq!(code(&anyhow::anyhow!("disk on fire")), FAILED);
         assert_eq!(code(&InjectError::Architecture.into()), UNABLE);
         assert_eq!(

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::catalog::{FAMILIES, track};
-use super::family::{Family, Kind};
-use crate::model::{Detail, Limits};
+use super::catalog::families;
+use super::family::{FamilyChapter, FamilyKind, FamilyRows, FamilySpec};
+use super::tracked::TrackedReading;
+use crate::model::{SeriesDetail, SeriesLimits};
 
-/// What a full agent exports, as counted in a test.
+/// How many series an agent exports, as counted in a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct SeriesTotals {
     /// Series with every slot in use by a VMA that allocates tables of the PTE level only.
     pub usual: usize,
     /// Series with every combination of labels in use.
@@ -17,18 +18,17 @@ pub struct Size {
     pub empty: usize,
 }
 
-/// The whole page.
+/// Prints the whole page.
 #[must_use]
-pub fn page(size: Size) -> String {
+pub fn page(size: SeriesTotals) -> String {
     let mut page = String::from(HEAD);
     bounds(&mut page, size);
     page.push_str(LABELS);
-    for (title, families) in chapters() {
-        let _ = writeln!(page, "\n## {title}\n");
-        index(&mut page, &families);
-        for family in families {
-            chapter(&mut page, family);
-        }
+    for chapter in FamilyChapter::ALL {
+        let _ = writeln!(page, "\n## {}\n", title(chapter));
+        let families = || families().filter(|family| family.rows.chapter() == chapter);
+        index(&mut page, families());
+        families().for_each(|family| describe(&mut page, family));
     }
     page
 }
@@ -44,21 +44,23 @@ single series whose hook is absent; what is only estimated on the running kernel
 reason, in its HELP. `tracker check` tells both beforehand.
 ";
 
-fn bounds(page: &mut String, size: Size) {
-    let limits = Limits::default();
+fn bounds(page: &mut String, size: SeriesTotals) {
+    let limits = SeriesLimits::default();
     let _ = write!(
         page,
         "
 ## Bounds
 
-`--max-processes` (default {processes}) processes and `--max-vmas` (default {vmas}) VMAs of each have series of
-their own, `--detail node|process|vma` (default {detail}) says how deep it goes. With the defaults and
-every slot in use that is {usual} series, of which {empty} are there without any process; at most, with
-every combination of labels in use, {most}.
+`--max-processes` (default {processes}) processes and `--max-vmas` (default {vmas}) VMAs of each \
+have series of
+their own; `--detail node|process|vma` (default {detail}) says how deep they go. With the defaults
+and every slot in use there are {usual} series, {empty} of them without any process; with every
+combination of labels in use there are at most {most}.
 
-- What has no series of its own is counted in `vma=\"other\"` of its process (`backing=\"other\"`), or in
-  `pid=\"other\"` (`comm`, `vma` and `backing` are `other`, too). With `--detail process` a process has
-  only `vma=\"other\"`; with `--detail node` there are only the node's families and the agent's.
+- What has no series of its own is counted in `vma=\"other\"` of its process (where `backing` is
+  `other`, too), or in `pid=\"other\"` (where `comm`, `vma` and `backing` are). With `--detail
+  process`, a process has only `vma=\"other\"`; with `--detail node` there are only the families of
+  the node and of the agent.
 - At each collection, what was gained is added once, to the series its owner has then, and never
   moves. A VMA that is new and finds a free slot has all it counted in its series. A free slot goes
   to the busiest VMA that waits (events, those of each earlier collection weighing half); its series
@@ -66,20 +68,29 @@ every combination of labels in use, {most}.
 - A series disappears `--linger` (default {linger} s) after the exit of its VMA; its value is added
   nowhere. Until then its counters stay and its gauges are gone. (pid, vma) is unique in every
   scrape: a new owner of the same start or pid ends a lingering series at once.
-- `--track` tracks at most `--track-max` (default 8) processes, which have 8 series each, whatever the other
-  bounds are, and not with `--detail node`; they disappear in the same way.
+- `--track` tracks at most `--track-max` (default 8) processes, which have {tracked} series each,
+  whatever the other bounds are, and none with `--detail node`; they disappear in the same way.
 - own + other + retired = node. `retired` is in `/status`.
 - A split leaves the series with the part that keeps the start. On a merge the lower start keeps
   its series, the other one exits.
 ",
         processes = limits.max_processes,
         vmas = limits.max_vmas,
-        detail = Detail::Vma.as_str(),
+        detail = SeriesDetail::Vma.as_str(),
         linger = limits.linger.as_secs(),
         usual = size.usual,
         empty = size.empty,
         most = size.most,
+        tracked = families().filter(|family| is_tracked(family)).count(),
     );
+}
+
+/// Whether each tracked process has a series of this family.
+const fn is_tracked(family: &FamilySpec) -> bool {
+    let FamilyRows::Tracked(field) = family.rows else {
+        return false;
+    };
+    matches!(field.read, TrackedReading::Process(_))
 }
 
 const LABELS: &str = "
@@ -91,12 +102,12 @@ const LABELS: &str = "
 | `comm` | name of the process, fixed when its series are admitted; `other` |
 | `vma` | start of the VMA in hex; `other` |
 | `backing` | `anon`, `shmem`, `hugetlb`, `file`; `other` |
-| `mode` | `async` (the kernel resolves), `sync` (a handler does); a VMA has the series of its own mode |
+| `mode` | `async` (the kernel resolves), `sync` (a handler does); a VMA has only its own mode |
 | `entry` | `pte`, `marker`, `huge` |
 | `event` | `installed`, `consumed`, `dropped` |
 | `level` | `pte`, `pmd`, `pud` |
 | `strategy` | how a process is tracked, as in docs/strategies.md |
-| `state` | `armed`, `written`; of a process that `--track` means: `tracked`, `refused`, `over_max` |
+| `state` | `armed`, `written`; of a process to track: `tracked`, `refused`, `over_max` |
 | `work` | `round` (reading and arming), `attach`, `select` (looking for processes) |
 | `cause` | `fault`, `arm`, `scan`, `copy`, `fork`, `move`, `populate`, `other` |
 
@@ -104,32 +115,17 @@ Names, paths and cgroups can hold any byte: what is not UTF-8, and control chara
 `\\xNN`. Values longer than 200 bytes keep their end, after a `…`.
 ";
 
-fn chapters() -> [(&'static str, Vec<&'static Family>); 5] {
-    let having = |test: fn(&Family) -> bool| {
-        let others = FAMILIES.iter().filter(|f| !track::is_track(f));
-        others.filter(|f| test(f)).collect()
-    };
-    let tracked = FAMILIES.iter().filter(|f| track::is_track(f)).collect();
-    [
-        ("Per VMA", having(|f| f.labels.contains(&"vma"))),
-        (
-            "Per process",
-            having(|f| f.labels.contains(&"pid") && !f.labels.contains(&"vma")),
-        ),
-        ("Per node", having(is_node)),
-        ("Processes that are tracked (`--track`)", tracked),
-        (
-            "The agent itself",
-            having(|f| !f.labels.contains(&"pid") && !is_node(f)),
-        ),
-    ]
+const fn title(chapter: FamilyChapter) -> &'static str {
+    match chapter {
+        FamilyChapter::Vma => "Per VMA",
+        FamilyChapter::Process => "Per process",
+        FamilyChapter::Node => "Per node",
+        FamilyChapter::Tracking => "Processes that are tracked (`--track`)",
+        FamilyChapter::Agent => "The agent itself",
+    }
 }
 
-fn is_node(family: &Family) -> bool {
-    family.name.starts_with("uffdwp_node_") || family.kind == Kind::Histogram
-}
-
-fn index(page: &mut String, families: &[&Family]) {
+fn index(page: &mut String, families: impl Iterator<Item = &'static FamilySpec>) {
     page.push_str("| family | type | unit | labels |\n|---|---|---|---|\n");
     for family in families {
         let _ = writeln!(
@@ -143,29 +139,35 @@ fn index(page: &mut String, families: &[&Family]) {
     }
 }
 
-fn labels(family: &Family) -> String {
+fn labels(family: &FamilySpec) -> String {
     let quoted: Vec<String> = family.labels.iter().map(|l| format!("`{l}`")).collect();
     quoted.join(" ")
 }
 
-fn chapter(page: &mut String, family: &Family) {
-    let _ = write!(
-        page,
-        "
-### {name}
-
-{help}
-
-- Source: {source}.
-- Exactness: {exactness}.
-",
-        name = family.name,
-        help = family.help,
-        source = family.source,
-        exactness = family.exactness,
-    );
-    if family.kind == Kind::Histogram {
+fn describe(page: &mut String, family: &FamilySpec) {
+    let _ = write!(page, "\n### {}\n\n", family.name);
+    wrapped(page, "", family.help);
+    page.push('\n');
+    wrapped(page, "- Source: ", &format!("{}.", family.source));
+    wrapped(page, "- Exactness: ", &format!("{}.", family.exactness));
+    if family.kind == FamilyKind::Histogram {
         page.push_str("- Buckets: 1e-6 * 4^n seconds, n = 0 to 12.\n");
     }
     let _ = writeln!(page, "- Example: `{}`", family.example);
+}
+
+/// Writes a paragraph or an item of a list, at most 100 columns wide.
+fn wrapped(page: &mut String, mark: &str, text: &str) {
+    const WIDTH: usize = 100;
+    let indent = if mark.is_empty() { "" } else { "  " };
+    let mut line = mark.to_owned();
+    for word in text.split(' ') {
+        if line.len() + word.len() > WIDTH {
+            let _ = writeln!(page, "{}", line.trim_end());
+            line = indent.to_owned();
+        }
+        line += word;
+        line.push(' ');
+    }
+    let _ = writeln!(page, "{}", line.trim_end());
 }

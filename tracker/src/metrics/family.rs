@@ -3,19 +3,22 @@
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
-use tracker_ebpf::BUCKETS;
+use tracker_ebpf::{BUCKETS, TimeHistogram};
 
-use super::facts::{Availability, Exactness, Signal};
-use super::scrape::Scrape;
+use super::label::pair;
+use super::labelled::{LabelledRows, ProcessLine, VmaLine};
+use super::rows::{ScrapeRows, TrackingRows};
+use super::tracked::TrackedField;
+use crate::model::{CountAvailability, CountExactness, CountSignal, SeriesView};
 
 /// One metric family.
 #[derive(Clone, Copy, Debug)]
-pub struct Family {
+pub struct FamilySpec {
     /// Its name, with `_total` on counters.
     pub name: &'static str,
     /// Counter, gauge or histogram.
-    pub kind: Kind,
-    /// What one is.
+    pub kind: FamilyKind,
+    /// What one unit of it is.
     pub unit: &'static str,
     /// Names of its labels, in order.
     pub labels: &'static [&'static str],
@@ -27,24 +30,74 @@ pub struct Family {
     pub exactness: &'static str,
     /// A question it answers, in PromQL.
     pub example: &'static str,
-    /// What must be counted for it; none for what does not depend on hooks.
-    pub signals: fn() -> Vec<Signal>,
-    /// Its samples.
-    pub samples: fn(&Scrape, &mut Samples),
+    /// What hooks must count for it; empty for what does not depend on hooks.
+    pub signals: &'static [CountSignal],
+    /// Which rows it has, and how its samples are read off them.
+    pub(super) rows: FamilyRows,
 }
 
 /// Type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FamilyKind {
     /// Never goes down while its series is there.
     Counter,
-    /// What is now.
+    /// The state of things now.
     Gauge,
     /// How long things took.
     Histogram,
 }
 
-impl Kind {
+/// Which rows a family has, and how its samples are read off one of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FamilyRows {
+    /// A row for each VMA, for the rest of each process, and for all other processes.
+    Vma(fn(&VmaLine<'_>, &mut FamilySamples<'_>)),
+    /// A row for each process, and for all others.
+    Process(fn(&ProcessLine<'_>, &mut FamilySamples<'_>)),
+    /// The node as a whole.
+    Node(fn(&SeriesView, &mut FamilySamples<'_>)),
+    /// A row for each tracked process.
+    Tracked(TrackedField),
+    /// Tracking as a whole.
+    Tracking(fn(&TrackingRows, &mut FamilySamples<'_>)),
+    /// The agent itself.
+    Agent(fn(&ScrapeRows, &mut FamilySamples<'_>)),
+}
+
+/// A chapter of docs/metrics.md, by which rows its families have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FamilyChapter {
+    Vma,
+    Process,
+    Node,
+    Tracking,
+    Agent,
+}
+
+impl FamilyChapter {
+    /// All chapters, in the order of the page.
+    pub(super) const ALL: [Self; 5] = [
+        Self::Vma,
+        Self::Process,
+        Self::Node,
+        Self::Tracking,
+        Self::Agent,
+    ];
+}
+
+impl FamilyRows {
+    pub(super) const fn chapter(&self) -> FamilyChapter {
+        match self {
+            Self::Vma(_) => FamilyChapter::Vma,
+            Self::Process(_) => FamilyChapter::Process,
+            Self::Node(_) => FamilyChapter::Node,
+            Self::Tracked(_) | Self::Tracking(_) => FamilyChapter::Tracking,
+            Self::Agent(_) => FamilyChapter::Agent,
+        }
+    }
+}
+
+impl FamilyKind {
     /// The word after `# TYPE`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -64,19 +117,19 @@ impl Kind {
     }
 }
 
-impl Family {
+impl FamilySpec {
     /// The family with its samples; `None` without any: what is not counted is not exported.
-    pub(super) fn gather(&self, scrape: &Scrape) -> Option<MetricFamily> {
-        let signals = (self.signals)();
-        let available = &scrape.facts.availability;
-        if !signals.is_empty() && !signals.iter().any(|signal| available.has(*signal)) {
+    pub(super) fn gather(&self, lines: &LabelledRows<'_>) -> Option<MetricFamily> {
+        let available = &lines.rows.agent.availability;
+        if !self.signals.is_empty() && !self.signals.iter().any(|one| available.has(*one)) {
             return None;
         }
-        let mut samples = Samples {
+        let mut samples = FamilySamples {
             kind: self.kind,
+            available,
             metrics: Vec::new(),
         };
-        (self.samples)(scrape, &mut samples);
+        self.read(lines, &mut samples);
         if samples.metrics.is_empty() {
             return None;
         }
@@ -88,35 +141,65 @@ impl Family {
         Some(family)
     }
 
+    fn read(&self, lines: &LabelledRows<'_>, samples: &mut FamilySamples<'_>) {
+        match self.rows {
+            FamilyRows::Vma(read) => lines.vmas.iter().for_each(|line| read(line, samples)),
+            FamilyRows::Process(read) => {
+                lines.processes.iter().for_each(|line| read(line, samples));
+            }
+            FamilyRows::Node(read) => read(&lines.rows.counted, samples),
+            FamilyRows::Tracked(field) => {
+                for line in &lines.tracked {
+                    field.sample(self, line.row, &line.labels, samples);
+                }
+            }
+            FamilyRows::Tracking(read) => {
+                lines
+                    .rows
+                    .tracking
+                    .iter()
+                    .for_each(|rows| read(rows, samples));
+            }
+            FamilyRows::Agent(read) => read(lines.rows, samples),
+        }
+    }
+
     /// HELP: meaning, unit, source, and what is estimated or absent here.
-    #[must_use]
-    pub fn help_text(&self, available: &Availability) -> String {
+    fn help_text(&self, available: &CountAvailability) -> String {
         let mut help = format!(
             "{} Unit: {}. Source: {}.",
             self.help, self.unit, self.source
         );
-        for signal in (self.signals)() {
-            match available.get(signal) {
-                Exactness::Exact => {}
-                Exactness::Estimated(reason) => {
+        for signal in self.signals {
+            match available.get(*signal) {
+                CountExactness::Exact => {}
+                CountExactness::Estimated(reason) => {
                     help.push_str(&format!(" Estimated here: {signal} ({reason})."));
                 }
-                Exactness::Absent => help.push_str(&format!(" Not counted here: {signal}.")),
+                CountExactness::Absent => {
+                    help.push_str(&format!(" Not counted here: {signal}."));
+                }
             }
         }
         help
     }
 }
 
-/// The samples of one family, as they are collected.
+/// The samples of one family, while they are collected.
 #[derive(Debug)]
-pub struct Samples {
-    kind: Kind,
+pub(super) struct FamilySamples<'a> {
+    kind: FamilyKind,
+    available: &'a CountAvailability,
     metrics: Vec<Metric>,
 }
 
-impl Samples {
-    /// Adds a value with the labels of its row and some more.
+impl FamilySamples<'_> {
+    /// Whether `signal` is counted here.
+    pub(super) fn has(&self, signal: CountSignal) -> bool {
+        self.available.has(signal)
+    }
+
+    /// Adds a value with the labels of its row and further ones.
     pub(super) fn add<const N: usize>(
         &mut self,
         row: &[LabelPair],
@@ -125,9 +208,9 @@ impl Samples {
     ) {
         let mut labels = Vec::with_capacity(row.len() + N);
         labels.extend_from_slice(row);
-        labels.extend(further.map(|(name, value)| super::label::pair(name, value)));
+        labels.extend(further.map(|(name, value)| pair(name, value)));
         let mut metric = Metric::from_label(labels);
-        if self.kind == Kind::Counter {
+        if self.kind == FamilyKind::Counter {
             let mut counter = Counter::default();
             counter.set_value(value);
             metric.set_counter(counter);
@@ -154,7 +237,7 @@ impl Samples {
     }
 
     /// Adds durations.
-    pub(super) fn histogram(&mut self, durations: &tracker_ebpf::TimeHistogram) {
+    pub(super) fn histogram(&mut self, durations: &TimeHistogram) {
         let mut histogram = Histogram::default();
         let mut cumulative = 0_u64;
         let mut buckets = Vec::with_capacity(BUCKETS);

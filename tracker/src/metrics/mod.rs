@@ -1,25 +1,27 @@
-//! Metric families, their labels and bounds; encoded at scrape time from the model.
+//! Metric families: rows in, text out.
 //!
-//! [`FAMILIES`] describes every family once; [`Exporter`] turns the model and what the agent says
-//! about itself ([`facts`]) into text, and docs/metrics.md is printed from the same descriptions
-//! ([`doc`]).
+//! The catalog describes every family once: for the scrape, for HELP and for docs/metrics.md
+//! ([`doc`]). [`encode`] turns [`ScrapeRows`] into text. What a tracked process shows is part of
+//! the same catalog, and `/status` reads it there ([`tracked_fields`]).
+
+#![forbid(unsafe_code)]
 
 mod catalog;
+mod counts;
 pub mod doc;
-pub mod duplicates;
-mod exporter;
-pub mod facts;
+mod duplicates;
+mod encode;
 mod family;
 pub mod label;
-mod scrape;
-mod selfstats;
+mod labelled;
+mod rows;
+mod tracked;
 
-pub use catalog::FAMILIES;
-pub use exporter::{EncodeError, Exporter, Exposition, encode};
-pub use facts::{
-    AgentFacts, Availability, BuildInfo, CollectorFacts, Exactness, ExplainRow, HookFacts, Signal,
-    TrackFacts, TrackRow,
+pub use catalog::{families, tracked_fields};
+pub use counts::{CountReport, counts};
+pub use encode::{CONTENT_TYPE, EncodeError, encode};
+pub use family::{FamilyKind, FamilySpec};
+pub use rows::{
+    AgentFacts, AgentUsage, BuildInfo, CollectorRun, HookRow, ScrapeRows, TrackingRows,
 };
-pub use family::{Family, Kind, Samples};
-pub use scrape::{OTHER, Scrape};
-pub use selfstats::{SelfStats, SelfStatsError};
+pub use tracked::{ExplainedTotals, TrackedField, TrackedReading, TrackedRow, TrackedValue};

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 /// How deep the series go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Detail {
-    /// Only the node's totals.
+pub enum SeriesDetail {
+    /// The node's totals only.
     Node,
-    /// One row per process.
+    /// A row per process.
     Process,
-    /// One row per VMA, too.
+    /// A row per VMA, too.
     Vma,
 }
 
-impl Detail {
-    /// All depths, from the least to the most.
+impl SeriesDetail {
+    /// All depths, the shallowest first.
     pub const ALL: [Self; 3] = [Self::Node, Self::Process, Self::Vma];
 
-    /// The word on the command line.
+    /// As on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -28,12 +28,12 @@ impl Detail {
     }
 }
 
-/// Bounds of what is exported (design: "bounds without lies"). The defaults keep a full agent near
-/// 10,000 series; docs/metrics.md has the measured number.
+/// Bounds of what is exported. The defaults keep a full agent near 10,000 series; docs/metrics.md
+/// has the exact number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Depth (`--detail`).
-    pub detail: Detail,
+pub struct SeriesLimits {
+    /// How deep the series go (`--detail`).
+    pub detail: SeriesDetail,
     /// Processes with rows of their own (`--max-processes`).
     pub max_processes: usize,
     /// VMAs with rows of their own, in each process (`--max-vmas`).
@@ -42,10 +42,10 @@ pub struct Limits {
     pub linger: Duration,
 }
 
-impl Default for Limits {
+impl Default for SeriesLimits {
     fn default() -> Self {
         Self {
-            detail: Detail::Vma,
+            detail: SeriesDetail::Vma,
             max_processes: 32,
             max_vmas: 16,
             linger: Duration::from_secs(120),
@@ -53,20 +53,20 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl SeriesLimits {
     /// Processes that may have series at this depth.
     pub(super) const fn process_slots(&self) -> usize {
         match self.detail {
-            Detail::Node => 0,
-            Detail::Process | Detail::Vma => self.max_processes,
+            SeriesDetail::Node => 0,
+            SeriesDetail::Process | SeriesDetail::Vma => self.max_processes,
         }
     }
 
     /// VMAs per process that may have series at this depth.
     pub(super) const fn vma_slots(&self) -> usize {
         match self.detail {
-            Detail::Node | Detail::Process => 0,
-            Detail::Vma => self.max_vmas,
+            SeriesDetail::Node | SeriesDetail::Process => 0,
+            SeriesDetail::Vma => self.max_vmas,
         }
     }
 }

@@ -1,26 +1,31 @@
-//! What the agent knows: processes, VMAs and their counters. Views read this, never the kernel.
+//! The books: processes, VMAs, and what each of them counted.
 //!
 //! ```text
-//! probes    -> Snapshot  \
-//! discovery -> Discovery  > Input -> Model::collect -> Releases (records to give back)
-//! scans     -> ScanResult/                |
-//!                                 Model::view -> View (rows for metrics, status, top)
+//! probes    -> CounterSnapshot \
+//! discovery -> VmaDiscovery     > CollectionInput -> SeriesBooks::collect -> RecordReleases
+//! scans     -> ScanResult      /                            |
+//!                                             SeriesBooks::view -> SeriesView
 //! ```
 //!
-//! Pure: no I/O and no clocks, time comes in with each [`Input`].
+//! Pure: no I/O and no clock; time comes in with each [`CollectionInput`].
+
+#![forbid(unsafe_code)]
 
 mod accounting;
-pub mod counts;
-pub mod input;
-pub mod limits;
-pub mod sample;
-pub mod signal;
-pub mod view;
-pub mod words;
+mod collection;
+mod counters;
+mod limits;
+mod series;
+mod signal;
+mod snapshot;
 
-pub use accounting::Model;
-pub use counts::{Counts, ProcessCounts};
-pub use input::{Discovery, Input, ProcessFacts, Releases, ScanResult};
-pub use limits::{Detail, Limits};
-pub use signal::{Availability, Exactness, Signal};
-pub use view::{Gauges, Outcomes, ProcessRow, View, VmaRow};
+pub use accounting::SeriesBooks;
+pub use collection::{CollectionInput, ProcessFacts, RecordReleases, ScanResult, VmaDiscovery};
+pub use counters::{CounterSet, ProcessCounters, VmaCounters};
+pub use limits::{SeriesDetail, SeriesLimits};
+pub use series::{EventOutcomes, ProcessRow, ScannedPages, SeriesView, VmaGauges, VmaRow};
+pub use signal::{CountAvailability, CountExactness, CountSignal};
+pub use snapshot::{
+    CounterSnapshot, CounterSource, FoundVma, MmSample, NodeReading, ProcessKey, RecordUsage,
+    VmaSample,
+};

@@ -19,7 +19,7 @@ use super::task_vma::TaskVmaIterator;
 use super::values::MapSizes;
 use super::verdict::HookPlan;
 use crate::kernel::facts::KernelFacts;
-use crate::model::signal::{Availability, Exactness, Signal};
+use crate::model::{CountAvailability, CountSignal};
 
 /// How to attach.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub struct AttachedProbes {
     /// Why it is not more.
     pub reason: String,
     /// What can be counted, and how well.
-    pub availability: Availability,
+    pub availability: CountAvailability,
     /// The counters; `None` at level observe.
     pub counters: Option<CounterMaps>,
     /// The iterator; `None` if this kernel or this privilege refuses it.
@@ -106,11 +106,11 @@ fn finish(facts: KernelFacts, plan: Vec<HookPlan>, loaded: Option<Loaded>) -> At
         Some((ebpf, (counters, log))) => (Some(Arc::new(Mutex::new(ebpf))), Some(counters), log),
         None => (None, None, None),
     };
-    let has = |signal| *availability.get(signal) != Exactness::Absent;
+    let has = |signal| availability.has(signal);
     let measured = MeasuredTime::ALL.map(|time| match time {
-        MeasuredTime::FaultWait => has(Signal::FaultWait),
-        MeasuredTime::Arm => has(Signal::ArmTime),
-        MeasuredTime::Scan => has(Signal::ScanTime),
+        MeasuredTime::FaultWait => has(CountSignal::FaultWait),
+        MeasuredTime::Arm => has(CountSignal::ArmTime),
+        MeasuredTime::Scan => has(CountSignal::ScanTime),
     });
     let counters = counters
         .filter(|_| level > ProbeLevel::Observe)

@@ -1,5 +1,6 @@
 //! Reads what the probes count, from memory shared with the kernel.
 
+use std::array;
 use std::collections::HashMap;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
@@ -16,8 +17,9 @@ use uffd::Backing;
 use super::error::ProbeError;
 use super::shared::SharedArray;
 use super::values::MapSizes;
-use crate::model::sample::{
-    CounterSource, MmSample, ProcessKey, Snapshot, Usage, VmaCounters, VmaSample,
+use crate::model::{
+    CounterSnapshot, CounterSource, MmSample, NodeReading, ProcessCounters, ProcessKey,
+    RecordUsage, VmaCounters, VmaSample,
 };
 
 /// A program that still runs when its VMA ends has added its last event after this time.
@@ -107,7 +109,7 @@ impl CounterMaps {
             .map_or(0, |w| w.load(Ordering::Acquire))
     }
 
-    fn usage(&self, list: &List, capacity: u32) -> Usage {
+    fn usage(&self, list: &List, capacity: u32) -> RecordUsage {
         let control = self.control.read(0);
         let list = if list.of_vmas {
             control.free_vmas
@@ -115,7 +117,7 @@ impl CounterMaps {
             control.free_mms
         };
         let capacity = u64::from(capacity - 1);
-        Usage {
+        RecordUsage {
             used: capacity - list.tail.saturating_sub(list.head).min(capacity),
             capacity,
         }
@@ -220,18 +222,17 @@ pub fn backing(code: u32) -> Backing {
 }
 
 impl CounterSource for CounterMaps {
-    fn snapshot(&mut self) -> Snapshot {
+    fn snapshot(&mut self) -> CounterSnapshot {
         let control = self.control.read(0);
-        let mut snapshot = Snapshot {
-            losses: control.losses,
-            vma_records: self.usage(&VMA_LIST, self.sizes.vma_records),
-            mm_records: self.usage(&MM_LIST, self.sizes.mm_records),
-            ..Snapshot::default()
+        let mut snapshot = CounterSnapshot {
+            node: NodeReading {
+                durations: array::from_fn(|n| self.durations[n].then_some(control.durations[n])),
+                losses: control.losses,
+                vma_records: self.usage(&VMA_LIST, self.sizes.vma_records),
+                mm_records: self.usage(&MM_LIST, self.sizes.mm_records),
+            },
+            ..CounterSnapshot::default()
         };
-        for duration in MeasuredTime::ALL {
-            let index = duration as usize;
-            snapshot.durations[index] = self.durations[index].then_some(control.durations[index]);
-        }
         let last = self
             .taken(&VMA_LIST)
             .min(u64::from(self.sizes.vma_records - 1)) as u32;
@@ -338,7 +339,9 @@ fn mm(id: u32, record: &MmRecord, state: RecordState) -> MmSample {
         comm: record.comm,
         state,
         tables: record.tables,
-        freed: record.freed,
-        fault_wait_ns: record.fault_wait_ns,
+        counters: ProcessCounters {
+            freed: record.freed,
+            fault_wait_ns: record.fault_wait_ns,
+        },
     }
 }

@@ -32,6 +32,6 @@ pub use hooks::{EVENT_HOOKS, HOOKS, Hook, HookId, HookMechanism};
 pub use missed::HookMisses;
 pub use object::{OBJECT, ProbeObject};
 pub use plan::{HookWishes, ProbeLevel};
-pub use report::{CountReport, HookReport, MissingCapability, ProbeReport, counts};
+pub use report::{HookReport, MissingCapability, ProbeReport};
 pub use values::MapSizes;
 pub use verdict::{HookPlan, HookVerdict};

@@ -7,7 +7,6 @@ use super::plan::ProbeLevel;
 use super::verdict::{HookPlan, HookVerdict};
 use crate::kernel::capabilities::{Capability, needed_to};
 use crate::kernel::facts::KernelFacts;
-use crate::model::signal::{Availability, Exactness, Signal};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
@@ -20,8 +19,6 @@ pub struct ProbeReport {
     pub reason: String,
     /// Every hook.
     pub hooks: Vec<HookReport>,
-    /// What can be counted, and how well.
-    pub counts: Vec<CountReport>,
     /// What this process lacks.
     pub missing_capabilities: Vec<MissingCapability>,
     /// What a person can do to see more; empty if nothing.
@@ -63,19 +60,6 @@ impl Serialize for HookReport {
     }
 }
 
-/// One thing that is counted.
-#[derive(Clone, Debug, Serialize)]
-pub struct CountReport {
-    /// Metric families that show it.
-    pub families: &'static [&'static str],
-    /// Which part of them.
-    pub part: String,
-    /// `exact`, `estimated` or `absent`.
-    pub exactness: &'static str,
-    /// Why it is estimated.
-    pub reason: Option<String>,
-}
-
 /// A capability that would let the agent see more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MissingCapability {
@@ -93,7 +77,6 @@ impl ProbeReport {
             level: attached.level,
             reason: attached.reason.clone(),
             hooks: attached.plan.iter().cloned().map(Into::into).collect(),
-            counts: counts(&attached.availability),
             missing_capabilities: missing(&attached.facts),
             advice: advice::advice(&attached.facts, &attached.plan),
         }
@@ -120,44 +103,4 @@ fn missing(facts: &KernelFacts) -> Vec<MissingCapability> {
         .filter(|one| USED.contains(one))
         .map(describe)
         .collect()
-}
-
-/// How well each signal is counted, in the order of the families.
-#[must_use]
-pub fn counts(availability: &Availability) -> Vec<CountReport> {
-    let mut signals = Signal::all();
-    signals.sort_unstable();
-    let report = |signal: Signal| {
-        let (exactness, reason) = match availability.get(signal) {
-            Exactness::Exact => ("exact", None),
-            Exactness::Estimated(reason) => ("estimated", Some(reason.clone())),
-            Exactness::Absent => ("absent", None),
-        };
-        CountReport {
-            families: families(signal),
-            part: signal.to_string(),
-            exactness,
-            reason,
-        }
-    };
-    signals.into_iter().map(report).collect()
-}
-
-const fn families(signal: Signal) -> &'static [&'static str] {
-    match signal {
-        Signal::Fault(..) => &["uffdwp_faults_total", "uffdwp_node_faults_total"],
-        Signal::Marker(_) => &["uffdwp_markers_total", "uffdwp_node_markers_total"],
-        Signal::TableAllocated(_) => &[
-            "uffdwp_page_tables_allocated_total",
-            "uffdwp_node_page_tables_allocated_total",
-        ],
-        Signal::TableFreed(_) => &["uffdwp_page_tables_freed_total"],
-        Signal::FaultWait => &[
-            "uffdwp_fault_wait_seconds",
-            "uffdwp_process_fault_wait_seconds_total",
-        ],
-        Signal::ArmTime => &["uffdwp_arm_seconds"],
-        Signal::ScanTime => &["uffdwp_scan_seconds"],
-        Signal::Pages => &["uffdwp_pages"],
-    }
 }

@@ -4,11 +4,11 @@ use tracker_ebpf::{FaultEntry, MarkerEvent, TableLevel, WpMode};
 
 use super::hooks::HookId;
 use super::verdict::HookPlan;
-use crate::model::signal::{Availability, Exactness, Signal};
+use crate::model::{CountAvailability, CountExactness, CountSignal};
 
 /// What a signal needs.
 struct SignalNeeds {
-    signal: Signal,
+    signal: CountSignal,
     /// Hooks without which nothing can be counted.
     all_of: &'static [HookId],
     /// Hooks without which the count is too low.
@@ -29,84 +29,88 @@ fn requirements() -> Vec<SignalNeeds> {
     };
     let mut all = vec![
         need(
-            Signal::Fault(WpMode::Async, FaultEntry::Pte),
+            CountSignal::Fault(WpMode::Async, FaultEntry::Pte),
             &[HookId::do_wp_page][..],
             &[][..],
         ),
         need(
-            Signal::Fault(WpMode::Async, FaultEntry::Huge),
+            CountSignal::Fault(WpMode::Async, FaultEntry::Huge),
             &[HookId::split_huge_pmd],
             HUGETLB,
         ),
         need(
-            Signal::Fault(WpMode::Async, FaultEntry::Marker),
+            CountSignal::Fault(WpMode::Async, FaultEntry::Marker),
             &[HookId::do_swap_page],
             HUGETLB,
         ),
         need(
-            Signal::Fault(WpMode::Sync, FaultEntry::Pte),
+            CountSignal::Fault(WpMode::Sync, FaultEntry::Pte),
             &[HookId::handle_userfault],
             &[],
         ),
         need(
-            Signal::Fault(WpMode::Sync, FaultEntry::Huge),
+            CountSignal::Fault(WpMode::Sync, FaultEntry::Huge),
             &[HookId::handle_userfault],
             &[],
         ),
         need(
-            Signal::Fault(WpMode::Sync, FaultEntry::Marker),
+            CountSignal::Fault(WpMode::Sync, FaultEntry::Marker),
             &[HookId::do_swap_page],
             HUGETLB,
         ),
         need(
-            Signal::Marker(MarkerEvent::Consumed),
+            CountSignal::Marker(MarkerEvent::Consumed),
             &[HookId::do_swap_page],
             HUGETLB,
         ),
         need(
-            Signal::TableAllocated(TableLevel::Pte),
+            CountSignal::TableAllocated(TableLevel::Pte),
             &[HookId::pmd_install],
             &[HookId::deposit],
         ),
         need(
-            Signal::TableAllocated(TableLevel::Pmd),
+            CountSignal::TableAllocated(TableLevel::Pmd),
             &[HookId::pmd_alloc],
             &[],
         ),
         need(
-            Signal::TableAllocated(TableLevel::Pud),
+            CountSignal::TableAllocated(TableLevel::Pud),
             &[HookId::pud_alloc],
             &[],
         ),
         need(
-            Signal::TableFreed(TableLevel::Pte),
+            CountSignal::TableFreed(TableLevel::Pte),
             &[HookId::pte_free_tlb],
             &[HookId::withdraw, HookId::pte_free_defer],
         ),
         need(
-            Signal::TableFreed(TableLevel::Pmd),
+            CountSignal::TableFreed(TableLevel::Pmd),
             &[HookId::pmd_free_tlb],
             &[],
         ),
         need(
-            Signal::TableFreed(TableLevel::Pud),
+            CountSignal::TableFreed(TableLevel::Pud),
             &[HookId::pud_free_tlb],
             &[],
         ),
         need(
-            Signal::FaultWait,
+            CountSignal::FaultWait,
             &[HookId::handle_userfault, HookId::handle_userfault_exit],
             &[],
         ),
         need(
-            Signal::ArmTime,
+            CountSignal::ArmTime,
             &[HookId::userfaultfd_ioctl, HookId::userfaultfd_ioctl_exit],
             &[],
         ),
-        need(Signal::ScanTime, &[HookId::scan, HookId::scan_exit], &[]),
+        need(
+            CountSignal::ScanTime,
+            &[HookId::scan, HookId::scan_exit],
+            &[],
+        ),
     ];
     all.push(SignalNeeds {
-        signal: Signal::Marker(MarkerEvent::Installed),
+        signal: CountSignal::Marker(MarkerEvent::Installed),
         all_of: &[HookId::marks],
         better_with: &[HookId::make_uffd_wp_pte, HookId::zap, HookId::hugetlb_zap],
         estimated: Some(
@@ -115,7 +119,7 @@ fn requirements() -> Vec<SignalNeeds> {
         ),
     });
     all.push(SignalNeeds {
-        signal: Signal::Marker(MarkerEvent::Dropped),
+        signal: CountSignal::Marker(MarkerEvent::Dropped),
         all_of: &[HookId::zap],
         better_with: &[HookId::marks, HookId::hugetlb_zap],
         estimated: Some(
@@ -128,29 +132,29 @@ fn requirements() -> Vec<SignalNeeds> {
 
 /// How well each signal is counted under a plan. `uffdwp_pages` needs no hook.
 #[must_use]
-pub fn availability(plan: &[HookPlan]) -> Availability {
-    let mut available = Availability::default();
-    available.set(Signal::Pages, Exactness::Exact);
+pub fn availability(plan: &[HookPlan]) -> CountAvailability {
+    let mut available = CountAvailability::default();
+    available.set(CountSignal::Pages, CountExactness::Exact);
     for requirement in requirements() {
         available.set(requirement.signal, exactness(&requirement, plan));
     }
     available
 }
 
-fn exactness(requirement: &SignalNeeds, plan: &[HookPlan]) -> Exactness {
+fn exactness(requirement: &SignalNeeds, plan: &[HookPlan]) -> CountExactness {
     let find = |id: &HookId| plan.iter().find(|plan| plan.hook.id == *id);
     let attached = |id| find(id).is_some_and(|plan| plan.program().is_some());
     if !requirement.all_of.iter().all(attached) {
-        return Exactness::Absent;
+        return CountExactness::Absent;
     }
     let better_with = requirement.better_with.iter();
     let gap = better_with.filter_map(find).find(|plan| plan.is_missing());
     match (gap, requirement.estimated) {
         (Some(gap), _) => {
             let (hook, reason) = (gap.hook.name(), gap.reason());
-            Exactness::Estimated(format!("without {hook}: {reason}"))
+            CountExactness::Estimated(format!("without {hook}: {reason}"))
         }
-        (None, Some(reason)) => Exactness::Estimated(reason.to_owned()),
-        (None, None) => Exactness::Exact,
+        (None, Some(reason)) => CountExactness::Estimated(reason.to_owned()),
+        (None, None) => CountExactness::Exact,
     }
 }

@@ -5,18 +5,36 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use tracker::metrics::{
-    AgentFacts, Availability, CollectorFacts, Exporter, FAMILIES, Scrape, SelfStats, encode, label,
+    AgentFacts, AgentUsage, CONTENT_TYPE, CollectorRun, ScrapeRows, encode, families, label,
 };
-use tracker::model::sample::{FoundVma, Snapshot};
-use tracker::model::{Detail, Discovery, Input, Limits, Model, ProcessFacts, View};
+use tracker::model::{
+    CollectionInput, CountAvailability, CounterSnapshot, FoundVma, ProcessFacts, SeriesBooks,
+    SeriesDetail, SeriesLimits, SeriesView, VmaDiscovery,
+};
 use uffd::Backing;
 
 use crate::full::{self, Fill};
 use crate::text::{self, Sample};
 
-fn scrape(view: View, facts: AgentFacts) -> Vec<Sample> {
-    let scrape = Scrape::new(view, facts, SelfStats::default());
-    text::read(&encode(&scrape).unwrap().body)
+fn rows(view: SeriesView, facts: AgentFacts) -> ScrapeRows {
+    ScrapeRows {
+        usage: AgentUsage::default(),
+        ..full::rows(view, facts)
+    }
+}
+
+fn scrape(view: SeriesView, facts: AgentFacts) -> Vec<Sample> {
+    text::read(&encode(&rows(view, facts)).unwrap())
+}
+
+/// Everything there can be.
+fn everything() -> String {
+    let view = full::view(SeriesLimits::default(), 2, 2, Fill::Everything);
+    let rows = ScrapeRows {
+        tracking: Some(full::tracking()),
+        ..full::rows(view, full::facts())
+    };
+    encode(&rows).unwrap()
 }
 
 fn names(samples: &[Sample]) -> HashSet<&str> {
@@ -25,9 +43,8 @@ fn names(samples: &[Sample]) -> HashSet<&str> {
 
 #[test]
 fn labels_are_those_described() {
-    let view = full::view(Limits::default(), 2, 2, Fill::Everything);
-    let samples = scrape(view, full::tracking());
-    for family in FAMILIES {
+    let samples = text::read(&everything());
+    for family in families() {
         let named = samples.iter().filter(|s| s.name == family.name);
         for sample in named {
             let labels: HashSet<&str> = sample.labels.keys().map(String::as_str).collect();
@@ -43,10 +60,8 @@ fn labels_are_those_described() {
 
 #[test]
 fn every_family_is_there_when_everything_is_known() {
-    let view = full::view(Limits::default(), 2, 2, Fill::Everything);
-    let scrape = Scrape::new(view, full::tracking(), full::stats());
-    let body = encode(&scrape).unwrap().body;
-    for family in FAMILIES {
+    let body = everything();
+    for family in families() {
         assert!(
             body.contains(&format!("# TYPE {} ", family.name)),
             "{}",
@@ -58,8 +73,11 @@ fn every_family_is_there_when_everything_is_known() {
 #[test]
 fn what_is_not_counted_is_not_exported() {
     let mut facts = full::facts();
-    facts.availability = Availability::default();
-    let samples = scrape(full::view(Limits::default(), 2, 2, Fill::Usual), facts);
+    facts.availability = CountAvailability::default();
+    let samples = scrape(
+        full::view(SeriesLimits::default(), 2, 2, Fill::Usual),
+        facts,
+    );
     let names = names(&samples);
     for absent in [
         "uffdwp_faults_total",
@@ -78,7 +96,10 @@ fn what_is_not_counted_is_not_exported() {
 
 #[test]
 fn every_combination_of_the_node_is_there_from_the_start_at_zero() {
-    let samples = scrape(Model::new(Limits::default()).view(), full::facts());
+    let samples = scrape(
+        SeriesBooks::new(SeriesLimits::default()).view(),
+        full::facts(),
+    );
     let count = |name: &str| samples.iter().filter(|s| s.name == name).count();
     assert_eq!(count("uffdwp_node_faults_total"), 6);
     assert_eq!(count("uffdwp_node_markers_total"), 3);
@@ -92,13 +113,13 @@ fn every_combination_of_the_node_is_there_from_the_start_at_zero() {
 #[test]
 fn details_bound_the_labels() {
     for (detail, pids, vmas) in [
-        (Detail::Node, false, false),
-        (Detail::Process, true, false),
-        (Detail::Vma, true, true),
+        (SeriesDetail::Node, false, false),
+        (SeriesDetail::Process, true, false),
+        (SeriesDetail::Vma, true, true),
     ] {
-        let limits = Limits {
+        let limits = SeriesLimits {
             detail,
-            ..Limits::default()
+            ..SeriesLimits::default()
         };
         let samples = scrape(full::view(limits, 2, 2, Fill::Usual), full::facts());
         assert_eq!(samples.iter().any(|s| s.labels.contains_key("pid")), pids);
@@ -111,10 +132,10 @@ fn details_bound_the_labels() {
 
 #[test]
 fn sums_over_the_rows_are_the_node() {
-    let limits = Limits {
+    let limits = SeriesLimits {
         max_processes: 3,
         max_vmas: 2,
-        ..Limits::default()
+        ..SeriesLimits::default()
     };
     let samples = scrape(full::view(limits, 5, 4, Fill::Everything), full::facts());
     let sum = |name: &str| -> f64 {
@@ -141,7 +162,7 @@ fn sums_over_the_rows_are_the_node() {
 #[test]
 fn buckets_are_powers_of_four_microseconds() {
     let samples = scrape(
-        full::view(Limits::default(), 1, 1, Fill::Usual),
+        full::view(SeriesLimits::default(), 1, 1, Fill::Usual),
         full::facts(),
     );
     let buckets: Vec<_> = (samples.iter())
@@ -158,32 +179,30 @@ fn buckets_are_powers_of_four_microseconds() {
 #[test]
 fn a_series_that_is_there_twice_is_refused() {
     let mut facts = full::facts();
-    let twice = facts.collectors[0].clone();
-    facts.collectors.push(CollectorFacts {
+    let twice = facts.collectors[0];
+    facts.collectors.push(CollectorRun {
         success: false,
         ..twice
     });
-    let view = full::view(Limits::default(), 1, 1, Fill::Usual);
-    let scrape = Scrape::new(view, facts, SelfStats::default());
-    let error = encode(&scrape).unwrap_err().to_string();
+    let view = full::view(SeriesLimits::default(), 1, 1, Fill::Usual);
+    let error = encode(&rows(view, facts)).unwrap_err().to_string();
     assert!(error.contains("is there twice"), "{error}");
 }
 
 #[test]
-fn an_exporter_answers_before_its_first_collection() {
-    let exporter = Exporter::new(Limits::default());
-    let exposition = exporter.encode().unwrap();
-    assert_eq!(exposition.content_type, "text/plain; version=0.0.4");
-    let samples = text::read(&exposition.body);
+fn there_is_an_answer_before_the_first_collection() {
+    let view = SeriesBooks::new(SeriesLimits::default()).view();
+    let samples = text::read(&encode(&full::rows(view, full::facts())).unwrap());
+    assert!(CONTENT_TYPE.starts_with("text/plain; version=0.0.4"));
     assert!(names(&samples).contains("process_resident_memory_bytes"));
 }
 
 /// A view with one VMA of a process that is called so.
-fn called(comm: &[u8], name: &[u8], cgroup: &[u8]) -> View {
+fn called(comm: &[u8], name: &[u8], cgroup: &[u8]) -> SeriesView {
     let process = full::key(1);
-    let mut discovery = Discovery {
+    let mut discovery = VmaDiscovery {
         at: Duration::from_secs(1),
-        ..Discovery::default()
+        ..VmaDiscovery::default()
     };
     discovery.vmas.push(FoundVma {
         process,
@@ -199,14 +218,14 @@ fn called(comm: &[u8], name: &[u8], cgroup: &[u8]) -> View {
         page_table_bytes: None,
     };
     discovery.facts.insert(process, facts);
-    let mut model = Model::new(Limits::default());
-    model.collect(&Input {
-        snapshot: &Snapshot::default(),
+    let mut books = SeriesBooks::new(SeriesLimits::default());
+    books.collect(&CollectionInput {
+        snapshot: &CounterSnapshot::default(),
         discovery: Some(&discovery),
         scans: &[],
         now: Duration::from_secs(2),
     });
-    model.view()
+    books.view()
 }
 
 fn assert_called(comm: &[u8], name: &[u8], cgroup: &[u8]) {

@@ -2,15 +2,21 @@
 //! and the benchmark.
 #![allow(dead_code, reason = "each of its users needs a part of it")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tracker::metrics::doc::Size;
+use tracker::explain::{ReportAnswer, ReportCause, ReportVerdict};
+use tracker::metrics::doc::SeriesTotals;
 use tracker::metrics::{
-    AgentFacts, Availability, BuildInfo, CollectorFacts, ExplainRow, HookFacts, Scrape, SelfStats,
-    TrackFacts, TrackRow, encode,
+    AgentFacts, AgentUsage, BuildInfo, CollectorRun, ExplainedTotals, HookRow, ScrapeRows,
+    TrackedRow, TrackingRows, encode,
 };
-use tracker::model::sample::{FoundVma, MmSample, ProcessKey, Snapshot, Usage, VmaSample};
-use tracker::model::{Counts, Discovery, Input, Limits, Model, ProcessFacts, ScanResult, View};
+use tracker::model::{
+    CollectionInput, CountAvailability, CounterSnapshot, FoundVma, MmSample, NodeReading,
+    ProcessCounters, ProcessFacts, ProcessKey, RecordUsage, ScanResult, SeriesBooks, SeriesLimits,
+    SeriesView, VmaCounters, VmaDiscovery, VmaSample,
+};
+use tracker::probes::{HOOKS, Hook, HookMechanism, ProbeLevel};
 use tracker_ebpf::{RecordState, TimeHistogram, WpMode};
 use uffd::Backing;
 
@@ -24,16 +30,19 @@ pub enum Fill {
 }
 
 /// A view of `processes` with `vmas` each, as many as the limits have room for.
-pub fn view(limits: Limits, processes: u32, vmas: u32, fill: Fill) -> View {
-    let mut snapshot = Snapshot {
-        durations: [Some(histogram()); 3],
-        vma_records: usage(u64::from(processes * vmas), 16_384),
-        mm_records: usage(u64::from(processes), 1024),
-        ..Snapshot::default()
+pub fn view(limits: SeriesLimits, processes: u32, vmas: u32, fill: Fill) -> SeriesView {
+    let mut snapshot = CounterSnapshot {
+        node: NodeReading {
+            durations: [Some(histogram()); 3],
+            vma_records: usage(u64::from(processes * vmas), 16_384),
+            mm_records: usage(u64::from(processes), 1024),
+            ..NodeReading::default()
+        },
+        ..CounterSnapshot::default()
     };
-    let mut discovery = Discovery {
+    let mut discovery = VmaDiscovery {
         at: Duration::from_secs(1),
-        ..Discovery::default()
+        ..VmaDiscovery::default()
     };
     let mut scans = Vec::new();
     for mm_id in 1..=processes {
@@ -48,14 +57,14 @@ pub fn view(limits: Limits, processes: u32, vmas: u32, fill: Fill) -> View {
             discovery.vmas.push(found);
         }
     }
-    let mut model = Model::new(limits);
-    model.collect(&Input {
+    let mut books = SeriesBooks::new(limits);
+    books.collect(&CollectionInput {
         snapshot: &snapshot,
         discovery: Some(&discovery),
         scans: &scans,
         now: Duration::from_secs(2),
     });
-    model.view()
+    books.view()
 }
 
 /// An agent that sees everything.
@@ -67,75 +76,85 @@ pub fn facts() -> AgentFacts {
             rustc: "rustc 1.95.0".to_owned(),
             kernel: "6.12.0".to_owned(),
         },
-        level: "full".to_owned(),
-        hooks: (0..HOOKS).map(hook).collect(),
-        maps: vec![("scopes".to_owned(), usage(2, 1024))],
-        collectors: vec![CollectorFacts {
-            collector: "discovery".to_owned(),
+        level: ProbeLevel::Full,
+        hooks: HOOKS.iter().map(hook).collect(),
+        collectors: vec![CollectorRun {
+            collector: "discovery",
             duration: Duration::from_millis(3),
             success: true,
         }],
-        availability: Availability::all_exact(),
-        track: None,
+        availability: CountAvailability::all_exact(),
     }
 }
 
-/// One that tracks a process; another one has ended.
-pub fn tracking() -> AgentFacts {
-    let row = |pid: u32, live| TrackRow {
-        pid,
-        comm: b"redis-server".to_vec(),
-        strategy: "markers".to_owned(),
-        live,
-        rounds: 7,
-        written: 1000 + u64::from(pid),
-        unknown: 20,
-        vanished: 0,
-        tracked: 4096,
-        interval: Duration::from_millis(2500),
-        cpu: Duration::from_millis(125),
-        explained: live.then(|| ExplainRow {
-            reported: vec![
-                ("changed", "user-store", 700),
-                ("unchanged", "kernel-copy", 30),
-            ],
-            missed: 3,
-            verified: 9000,
-            lost: 1,
-            one_of: 4,
-        }),
-    };
-    let track = TrackFacts {
+/// What came of tracking a process; another one has ended.
+pub fn tracking() -> TrackingRows {
+    TrackingRows {
         budget: 0.01,
-        processes: vec![row(1, true), row(2, false)],
+        processes: vec![tracked(1, true), tracked(2, false)],
         states: vec![("tracked", 1), ("refused", 0), ("over_max", 3)],
         failures: vec![("traced", 2)],
         written: 5000,
         cpu: vec![("round", Duration::from_secs(3))],
-    };
-    AgentFacts {
-        track: Some(track),
-        ..facts()
     }
 }
 
-const HOOKS: usize = 30;
+fn tracked(pid: u32, live: bool) -> TrackedRow {
+    TrackedRow {
+        process: ProcessKey {
+            pid,
+            start_boottime_ns: 0,
+        },
+        comm: b"redis-server".to_vec(),
+        selector: "comm:redis-server".to_owned(),
+        strategy: "markers".to_owned(),
+        stopped: None,
+        notes: Vec::new(),
+        ended: (!live).then_some(Duration::ZERO),
+        rounds: 7,
+        tracked_pages: 4096,
+        written_pages: 1000 + u64::from(pid),
+        unknown_pages: 20,
+        vanished_pages: 0,
+        interval: Duration::from_millis(2500),
+        over_budget: true,
+        last_cost: Duration::from_millis(25),
+        cpu: Duration::from_millis(125),
+        explained: live.then(explained),
+    }
+}
 
-fn hook(n: usize) -> HookFacts {
-    HookFacts {
-        hook: format!("hook_{n}"),
-        mechanism: "fentry".to_owned(),
-        attached: true,
+fn explained() -> ExplainedTotals {
+    let answer = |verdict, cause| ReportAnswer { verdict, cause };
+    ExplainedTotals {
+        reported: BTreeMap::from([
+            (answer(ReportVerdict::Changed, ReportCause::UserStore), 700),
+            (
+                answer(ReportVerdict::Unchanged, ReportCause::KernelCopy),
+                30,
+            ),
+        ]),
+        missed: 3,
+        verified: 9000,
+        lost: 1,
+        one_of: 4,
+    }
+}
+
+fn hook(hook: &'static Hook) -> HookRow {
+    HookRow {
+        hook: hook.name(),
+        mechanism: Some(HookMechanism::Fentry),
         missed: Some(0),
     }
 }
 
 /// The numbers for docs/metrics.md.
-pub fn size() -> Size {
-    let limits = Limits::default();
+pub fn size() -> SeriesTotals {
+    let limits = SeriesLimits::default();
     let (processes, vmas) = (limits.max_processes as u32, limits.max_vmas as u32);
     let series = |processes, vmas, fill| series(view(limits, processes, vmas, fill));
-    Size {
+    SeriesTotals {
         usual: series(processes, vmas, Fill::Usual),
         most: series(processes, vmas, Fill::Everything),
         empty: series(0, 0, Fill::Usual),
@@ -143,15 +162,24 @@ pub fn size() -> Size {
 }
 
 /// Samples in the text of a view.
-pub fn series(view: View) -> usize {
-    let text = encode(&Scrape::new(view, facts(), stats())).map(|e| e.body);
-    let text = text.unwrap_or_default();
+pub fn series(view: SeriesView) -> usize {
+    let text = encode(&rows(view, facts())).unwrap_or_default();
     text.lines().filter(|line| !line.starts_with('#')).count()
 }
 
+/// What one scrape shows of an agent that tracks nothing.
+pub fn rows(counted: SeriesView, agent: AgentFacts) -> ScrapeRows {
+    ScrapeRows {
+        counted,
+        agent,
+        usage: usage_of_the_agent(),
+        tracking: None,
+    }
+}
+
 /// What the agent itself uses.
-pub fn stats() -> SelfStats {
-    SelfStats {
+fn usage_of_the_agent() -> AgentUsage {
+    AgentUsage {
         cpu_seconds: Some(1.5),
         resident_bytes: Some(20_000_000),
         virtual_bytes: Some(90_000_000),
@@ -207,8 +235,10 @@ fn mm_sample(id: u32, process: ProcessKey) -> MmSample {
         comm: *b"qemu-system-x86\0",
         state: RecordState::Live,
         tables: Default::default(),
-        freed: [3, 2, 1],
-        fault_wait_ns: 1_500_000_000,
+        counters: ProcessCounters {
+            freed: [3, 2, 1],
+            fault_wait_ns: 1_500_000_000,
+        },
     }
 }
 
@@ -226,14 +256,14 @@ fn vma_sample(id: u32, mm_id: u32, found: &FoundVma, fill: Fill) -> VmaSample {
     }
 }
 
-fn counts(fill: Fill) -> Counts {
+fn counts(fill: Fill) -> VmaCounters {
     match fill {
-        Fill::Usual => Counts {
+        Fill::Usual => VmaCounters {
             faults: [[0; 3], [123_456, 2345, 34]],
             markers: [262_144, 2345, 0],
             tables: [[20, 512, 0, 0, 0, 0, 0, 0], [0; 8], [0; 8]],
         },
-        Fill::Everything => Counts {
+        Fill::Everything => VmaCounters {
             faults: [[123_456; 3]; 2],
             markers: [262_144; 3],
             tables: [[512; 8]; 3],
@@ -252,6 +282,6 @@ fn histogram() -> TimeHistogram {
     }
 }
 
-fn usage(used: u64, capacity: u64) -> Usage {
-    Usage { used, capacity }
+fn usage(used: u64, capacity: u64) -> RecordUsage {
+    RecordUsage { used, capacity }
 }

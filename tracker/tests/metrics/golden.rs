@@ -3,8 +3,9 @@
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 
-use tracker::metrics::{AgentFacts, CollectorFacts, HookFacts, Scrape, encode};
-use tracker::model::{Exactness, Limits, Signal};
+use tracker::metrics::{AgentFacts, CollectorRun, HookRow, encode};
+use tracker::model::{CountExactness, CountSignal, SeriesLimits};
+use tracker::probes::{HookMechanism, ProbeLevel};
 use tracker_ebpf::{FaultEntry, MarkerEvent, WpMode};
 
 use crate::full::{self, Fill};
@@ -12,50 +13,50 @@ use crate::text;
 
 /// Two processes, one of which has a slot; an estimated and an absent signal.
 pub fn exposition() -> String {
-    let limits = Limits {
+    let limits = SeriesLimits {
         max_processes: 1,
         max_vmas: 1,
-        ..Limits::default()
+        ..SeriesLimits::default()
     };
     let view = full::view(limits, 2, 2, Fill::Usual);
-    encode(&Scrape::new(view, facts(), full::stats()))
-        .unwrap()
-        .body
+    encode(&full::rows(view, facts())).unwrap()
 }
 
 fn facts() -> AgentFacts {
     let mut facts = full::facts();
-    facts.level = "partial".to_owned();
+    facts.level = ProbeLevel::Partial;
     facts.hooks = vec![
-        hook("do_wp_page", "fentry", Some(0)),
-        hook("handle_userfault", "kprobe", Some(2)),
-        hook("split_huge_pmd", "none", None),
+        hook("do_wp_page", Some(HookMechanism::Fentry), Some(0)),
+        hook("handle_userfault", Some(HookMechanism::Kprobe), Some(2)),
+        hook("split_huge_pmd", None, None),
     ];
-    facts.collectors.push(CollectorFacts {
-        collector: "scan".to_owned(),
+    facts.collectors.push(CollectorRun {
+        collector: "scan",
         duration: std::time::Duration::from_micros(1500),
         success: false,
     });
     let reason = "change_pte_range is inlined".to_owned();
     let available = &mut facts.availability;
     available.set(
-        Signal::Marker(MarkerEvent::Installed),
-        Exactness::Estimated(reason),
+        CountSignal::Marker(MarkerEvent::Installed),
+        CountExactness::Estimated(reason),
     );
-    available.set(Signal::Marker(MarkerEvent::Dropped), Exactness::Absent);
     available.set(
-        Signal::Fault(WpMode::Async, FaultEntry::Huge),
-        Exactness::Absent,
+        CountSignal::Marker(MarkerEvent::Dropped),
+        CountExactness::Absent,
     );
-    available.set(Signal::ArmTime, Exactness::Absent);
+    available.set(
+        CountSignal::Fault(WpMode::Async, FaultEntry::Huge),
+        CountExactness::Absent,
+    );
+    available.set(CountSignal::ArmTime, CountExactness::Absent);
     facts
 }
 
-fn hook(name: &str, mechanism: &str, missed: Option<u64>) -> HookFacts {
-    HookFacts {
-        hook: name.to_owned(),
-        mechanism: mechanism.to_owned(),
-        attached: missed.is_some(),
+fn hook(hook: &'static str, mechanism: Option<HookMechanism>, missed: Option<u64>) -> HookRow {
+    HookRow {
+        hook,
+        mechanism,
         missed,
     }
 }
@@ -74,9 +75,9 @@ fn the_whole_scrape_can_be_read() {
 /// there is one (Debian: `apt-get install prometheus`).
 #[test]
 fn promtool_has_nothing_to_say() {
-    let everything = full::view(Limits::default(), 2, 2, Fill::Everything);
-    let everything = Scrape::new(everything, full::facts(), full::stats());
-    for text in [exposition(), encode(&everything).unwrap().body] {
+    let everything = full::view(SeriesLimits::default(), 2, 2, Fill::Everything);
+    let everything = full::rows(everything, full::facts());
+    for text in [exposition(), encode(&everything).unwrap()] {
         let command = Command::new("promtool")
             .args(["check", "metrics"])
             .stdin(Stdio::piped())

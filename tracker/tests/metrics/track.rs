@@ -1,18 +1,21 @@
 //! The families of tracked processes.
 
-use tracker::metrics::{Scrape, encode};
-use tracker::model::{Detail, Limits};
+use tracker::metrics::{ScrapeRows, encode};
+use tracker::model::{SeriesDetail, SeriesLimits};
 
 use crate::full::{self, Fill};
 
-fn lines(detail: Detail) -> Vec<String> {
-    let limits = Limits {
+fn lines(detail: SeriesDetail) -> Vec<String> {
+    let limits = SeriesLimits {
         detail,
-        ..Limits::default()
+        ..SeriesLimits::default()
     };
     let view = full::view(limits, 0, 0, Fill::Usual);
-    let body = encode(&Scrape::new(view, full::tracking(), full::stats()));
-    let body = body.unwrap().body;
+    let rows = ScrapeRows {
+        tracking: Some(full::tracking()),
+        ..full::rows(view, full::facts())
+    };
+    let body = encode(&rows).unwrap();
     let ours = body.lines().filter(|line| {
         let family = !line.starts_with('#') && !line.contains("vma=");
         family
@@ -47,12 +50,12 @@ uffdwp_track_processes{state=\"tracked\"} 1
 uffdwp_track_processes{state=\"refused\"} 0
 uffdwp_track_processes{state=\"over_max\"} 3
 uffdwp_track_failures_total{reason=\"traced\"} 2";
-    assert_eq!(lines(Detail::Vma).join("\n"), expected);
+    assert_eq!(lines(SeriesDetail::Vma).join("\n"), expected);
 }
 
 #[test]
 fn with_the_detail_of_the_node_no_process_has_series() {
-    let lines = lines(Detail::Node);
+    let lines = lines(SeriesDetail::Node);
     assert!(
         lines.iter().all(|line| !line.contains("pid=")),
         "{lines:#?}"

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tracker::model::{Counts, Detail, Limits, ProcessCounts, View};
+use tracker::model::{
+    CounterSet, ProcessCounters, SeriesDetail, SeriesLimits, SeriesView, VmaCounters,
+};
 
 use crate::world::World;
 
@@ -46,14 +48,16 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
-    let detail = prop::sample::select(&Detail::ALL[..]);
+fn limits() -> impl Strategy<Value = SeriesLimits> {
+    let detail = prop::sample::select(&SeriesDetail::ALL[..]);
     let linger = prop::sample::select(&[0_u64, 30, 120][..]);
-    (detail, 0_usize..4, 0_usize..5, linger).prop_map(|(detail, processes, vmas, linger)| Limits {
-        detail,
-        max_processes: processes,
-        max_vmas: vmas,
-        linger: Duration::from_secs(linger),
+    (detail, 0_usize..4, 0_usize..5, linger).prop_map(|(detail, processes, vmas, linger)| {
+        SeriesLimits {
+            detail,
+            max_processes: processes,
+            max_vmas: vmas,
+            linger: Duration::from_secs(linger),
+        }
     })
 }
 
@@ -76,7 +80,7 @@ fn apply(world: &mut World, op: &Op) {
 }
 
 /// own + other + retired = node = everything that happened.
-fn assert_nothing_is_lost(world: &World, view: &View) {
+fn assert_nothing_is_lost(world: &World, view: &SeriesView) {
     let mut sum = view.other;
     let mut process_sum = view.other_process;
     sum += &view.retired;
@@ -97,13 +101,13 @@ fn assert_nothing_is_lost(world: &World, view: &View) {
     assert_eq!(seen, world.total.total());
 }
 
-fn assert_bounds(limits: &Limits, view: &View) {
+fn assert_bounds(limits: &SeriesLimits, view: &SeriesView) {
     let processes = match limits.detail {
-        Detail::Node => 0,
+        SeriesDetail::Node => 0,
         _ => limits.max_processes,
     };
     let vmas = match limits.detail {
-        Detail::Vma => limits.max_vmas,
+        SeriesDetail::Vma => limits.max_vmas,
         _ => 0,
     };
     assert!(view.processes.len() <= processes);
@@ -119,13 +123,13 @@ fn assert_bounds(limits: &Limits, view: &View) {
 /// Series of one process, by start: they go down only together with a new process.
 type Process = (u32, u64);
 
-fn others(view: &View) -> BTreeMap<Process, (Counts, ProcessCounts)> {
+fn others(view: &SeriesView) -> BTreeMap<Process, (VmaCounters, ProcessCounters)> {
     (view.processes.iter())
         .map(|p| ((p.pid, p.start_boottime_ns), (p.other, p.counts)))
         .collect()
 }
 
-fn not_less(now: &Counts, before: &Counts) -> bool {
+fn not_less(now: &VmaCounters, before: &VmaCounters) -> bool {
     now.max(before) == *now
 }
 
@@ -143,11 +147,11 @@ proptest! {
         for pid in 1..4 {
             world.spawn(pid);
         }
-        let mut before = world.model.view();
+        let mut before = world.books.view();
         for op in ops.iter().chain(&[Op::Collect(1, false), Op::Collect(1, false)]) {
             apply(&mut world, op);
             if matches!(op, Op::Collect(..)) {
-                let view = world.model.view();
+                let view = world.books.view();
                 assert_nothing_is_lost(&world, &view);
                 assert_bounds(&limits, &view);
                 prop_assert!(not_less(&view.other, &before.other));
@@ -170,7 +174,7 @@ proptest! {
     fn with_room_for_all_each_vma_has_its_own(
         ops in prop::collection::vec(op(), 0..120),
     ) {
-        let limits = Limits { max_processes: 400, max_vmas: 400, ..Limits::default() };
+        let limits = SeriesLimits { max_processes: 400, max_vmas: 400, ..SeriesLimits::default() };
         let mut world = World::new(limits, 4000, 400);
         let mut truth: BTreeMap<(u32, u64), (u64, u64)> = BTreeMap::new();
         for pid in 1..4 {
@@ -193,7 +197,7 @@ proptest! {
             if !matches!(op, Op::Collect(..)) {
                 continue;
             }
-            let view = world.model.view();
+            let view = world.books.view();
             for process in world.processes.values() {
                 let Some(row) = view.processes.iter().find(|p| p.pid == process.key.pid) else {
                     continue;

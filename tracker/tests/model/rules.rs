@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tracker::model::{Detail, Input, Limits, ProcessRow, VmaRow};
+use tracker::model::{CollectionInput, ProcessRow, SeriesDetail, SeriesLimits, VmaRow};
 
 use crate::world::{PIECE, World};
 
-fn with(limits: Limits) -> World {
+fn with(limits: SeriesLimits) -> World {
     let mut world = World::new(limits, 1000, 100);
     world.spawn(1);
     world
@@ -14,7 +14,7 @@ fn with(limits: Limits) -> World {
 
 fn row(world: &World, pid: u32) -> Option<ProcessRow> {
     world
-        .model
+        .books
         .view()
         .processes
         .into_iter()
@@ -36,7 +36,7 @@ fn other(world: &World) -> u64 {
 
 #[test]
 fn a_new_vma_has_all_it_counted() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 3, 2);
     world.fault(1, 0, 7);
     world.collect(1, false);
@@ -49,7 +49,7 @@ fn a_new_vma_has_all_it_counted() {
 
 #[test]
 fn a_vma_is_there_before_its_first_event() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 3, 2);
     world.discover(None);
     world.collect(1, false);
@@ -62,10 +62,10 @@ fn a_vma_is_there_before_its_first_event() {
 
 #[test]
 fn who_waited_starts_at_zero() {
-    let limits = Limits {
+    let limits = SeriesLimits {
         max_vmas: 1,
         linger: Duration::from_secs(10),
-        ..Limits::default()
+        ..SeriesLimits::default()
     };
     let mut world = with(limits);
     world.map(1, 0, 1);
@@ -75,7 +75,7 @@ fn who_waited_starts_at_zero() {
     world.collect(1, false);
     assert_eq!((faults(&world, 0), faults(&world, 2)), (Some(9), None));
     assert_eq!(other(&world), 4);
-    assert_eq!(world.model.view().folded, 1);
+    assert_eq!(world.books.view().folded, 1);
     world.unmap(1, 0);
     world.collect(1, false);
     assert_eq!(
@@ -90,15 +90,15 @@ fn who_waited_starts_at_zero() {
     world.fault(1, 0, 3);
     world.collect(1, false);
     assert_eq!(faults(&world, 2), Some(3));
-    assert_eq!(world.model.view().retired.total_faults(), 9);
+    assert_eq!(world.books.view().retired.total_faults(), 9);
 }
 
 #[test]
 fn a_free_slot_goes_to_the_busiest() {
-    let limits = Limits {
+    let limits = SeriesLimits {
         max_vmas: 1,
         linger: Duration::ZERO,
-        ..Limits::default()
+        ..SeriesLimits::default()
     };
     let mut world = with(limits);
     for (index, n) in [100, 2, 8, 5].into_iter().enumerate() {
@@ -114,9 +114,9 @@ fn a_free_slot_goes_to_the_busiest() {
 
 #[test]
 fn a_series_is_never_demoted() {
-    let limits = Limits {
+    let limits = SeriesLimits {
         max_vmas: 1,
-        ..Limits::default()
+        ..SeriesLimits::default()
     };
     let mut world = with(limits);
     world.map(1, 0, 1);
@@ -134,7 +134,7 @@ fn a_series_is_never_demoted() {
 #[test]
 fn a_split_keeps_the_series_of_the_start_in_either_object() {
     for lower_is_new in [false, true] {
-        let mut world = with(Limits::default());
+        let mut world = with(SeriesLimits::default());
         world.map(1, 0, 2);
         world.fault(1, 0, 10);
         world.collect(1, false);
@@ -152,7 +152,7 @@ fn a_split_keeps_the_series_of_the_start_in_either_object() {
 #[test]
 fn a_merge_keeps_the_series_of_the_lower_start_in_either_object() {
     for into_upper in [false, true] {
-        let mut world = with(Limits::default());
+        let mut world = with(SeriesLimits::default());
         world.map(1, 0, 1);
         world.map(1, 1, 1);
         world.fault(1, 0, 10);
@@ -172,7 +172,7 @@ fn a_merge_keeps_the_series_of_the_lower_start_in_either_object() {
 
 #[test]
 fn the_next_owner_of_a_start_begins_at_zero_at_once() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.fault(1, 0, 10);
     world.collect(1, false);
@@ -181,12 +181,12 @@ fn the_next_owner_of_a_start_begins_at_zero_at_once() {
     world.fault(1, 0, 1);
     world.collect(1, false);
     assert_eq!(faults(&world, 0), Some(1));
-    assert_eq!(world.model.view().retired.total_faults(), 10);
+    assert_eq!(world.books.view().retired.total_faults(), 10);
 }
 
 #[test]
 fn discovery_tells_the_next_owner_of_a_start_too() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.fault(1, 0, 10);
     world.discover(None);
@@ -204,7 +204,7 @@ fn discovery_tells_the_next_owner_of_a_start_too() {
 
 #[test]
 fn what_discovery_misses_lingers_and_comes_back_with_its_next_event() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.fault(1, 0, 10);
     world.discover(None);
@@ -222,7 +222,7 @@ fn what_discovery_misses_lingers_and_comes_back_with_its_next_event() {
 
 #[test]
 fn what_discovery_could_not_read_stays() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.discover(None);
     world.collect(1, false);
@@ -233,7 +233,7 @@ fn what_discovery_could_not_read_stays() {
 
 #[test]
 fn the_second_of_two_records_for_one_vma_ends_nothing() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.fault(1, 0, 10);
     world.lose_race(1, 0);
@@ -247,7 +247,7 @@ fn the_second_of_two_records_for_one_vma_ends_nothing() {
 
 #[test]
 fn a_record_that_was_given_up_unused_shows_nothing() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.lose_race(1, 0);
     world.collect(1, false);
@@ -256,7 +256,7 @@ fn a_record_that_was_given_up_unused_shows_nothing() {
 
 #[test]
 fn a_process_that_reuses_a_pid_begins_anew() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.fault(1, 0, 10);
     world.process_event(1, 4);
@@ -267,14 +267,14 @@ fn a_process_that_reuses_a_pid_begins_anew() {
     world.collect(1, false);
     assert_eq!(faults(&world, 0), Some(1));
     assert_eq!(row(&world, 1).unwrap().counts.fault_wait_ns, 0);
-    assert_eq!(world.model.view().processes.len(), 1);
-    assert_eq!(world.model.view().retired_process.fault_wait_ns, 4);
+    assert_eq!(world.books.view().processes.len(), 1);
+    assert_eq!(world.books.view().retired_process.fault_wait_ns, 4);
 }
 
 /// The record of its old mm was given back, and its new one took it and ended before a collection.
 #[test]
 fn an_exec_that_gets_the_same_record_is_counted_and_gives_it_back() {
-    let mut world = World::new(Limits::default(), 10, 1);
+    let mut world = World::new(SeriesLimits::default(), 10, 1);
     world.spawn(1);
     for _ in 0..3 {
         world.process_event(1, 5);
@@ -282,14 +282,14 @@ fn an_exec_that_gets_the_same_record_is_counted_and_gives_it_back() {
         world.collect(1, false);
         world.collect(1, false);
     }
-    assert_eq!(world.model.view().node_process, world.process_total);
+    assert_eq!(world.books.view().node_process, world.process_total);
     assert_eq!(world.process_total.fault_wait_ns, 15);
-    assert_eq!(world.model.view().node, world.total);
+    assert_eq!(world.books.view().node, world.total);
 }
 
 #[test]
 fn a_process_that_is_gone_before_it_is_seen_is_shown_and_lingers() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.fault(1, 0, 10);
     world.exit(1);
@@ -300,12 +300,12 @@ fn a_process_that_is_gone_before_it_is_seen_is_shown_and_lingers() {
     assert!(row(&world, 1).unwrap().exited);
     world.collect(1, false);
     assert!(row(&world, 1).is_none());
-    assert_eq!(world.model.view().retired.total_faults(), 10);
+    assert_eq!(world.books.view().retired.total_faults(), 10);
 }
 
 #[test]
 fn tables_outside_the_vmas_are_the_process_s_other() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.process_event(1, 3);
     world.collect(1, false);
     let process = row(&world, 1).unwrap();
@@ -314,14 +314,14 @@ fn tables_outside_the_vmas_are_the_process_s_other() {
 
 #[test]
 fn a_hundred_vmas_in_sixteen_records_add_up() {
-    let mut world = World::new(Limits::default(), 16, 4);
+    let mut world = World::new(SeriesLimits::default(), 16, 4);
     world.spawn(1);
     for index in 0..100 {
         world.map(1, 2 * index, 1);
         world.fault(1, index as usize, 1 + index);
     }
     world.collect(1, false);
-    let view = world.model.view();
+    let view = world.books.view();
     let own: u64 = (view.processes[0].vmas.iter())
         .map(|vma| vma.counts.total_faults())
         .sum();
@@ -341,7 +341,7 @@ fn a_hundred_vmas_in_sixteen_records_add_up() {
 
 #[test]
 fn a_record_that_is_reported_after_its_release_is_not_counted_again() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.fault(1, 0, 10);
     world.collect(1, true);
@@ -349,40 +349,40 @@ fn a_record_that_is_reported_after_its_release_is_not_counted_again() {
     for _ in 0..4 {
         world.collect(1, true);
     }
-    assert_eq!(world.model.view().node.total_faults(), 10);
+    assert_eq!(world.books.view().node.total_faults(), 10);
 }
 
 #[test]
 fn a_record_is_released_once_and_only_when_it_gained_nothing_more() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 1);
     world.fault(1, 0, 10);
     world.unmap(1, 0);
     let mut released = Vec::new();
     for second in 1..5 {
         let snapshot = world.snapshot();
-        let input = Input {
+        let input = CollectionInput {
             snapshot: &snapshot,
             discovery: None,
             scans: &[],
             now: Duration::from_secs(second),
         };
-        released.push(world.model.collect(&input).vmas);
+        released.push(world.books.collect(&input).vmas);
     }
     assert_eq!(released, [vec![], vec![1], vec![], vec![]]);
 }
 
 #[test]
 fn detail_process_has_sums_and_detail_node_has_none() {
-    for (detail, processes) in [(Detail::Process, 1), (Detail::Node, 0)] {
-        let mut world = with(Limits {
+    for (detail, processes) in [(SeriesDetail::Process, 1), (SeriesDetail::Node, 0)] {
+        let mut world = with(SeriesLimits {
             detail,
-            ..Limits::default()
+            ..SeriesLimits::default()
         });
         world.map(1, 0, 1);
         world.fault(1, 0, 10);
         world.collect(1, false);
-        let view = world.model.view();
+        let view = world.books.view();
         assert_eq!(view.processes.len(), processes);
         assert!(view.processes.iter().all(|p| p.vmas.is_empty()));
         assert_eq!(view.node.total_faults(), 10);
@@ -392,7 +392,7 @@ fn detail_process_has_sums_and_detail_node_has_none() {
 
 #[test]
 fn gauges_go_with_the_vma_and_counters_linger() {
-    let mut world = with(Limits::default());
+    let mut world = with(SeriesLimits::default());
     world.map(1, 0, 4);
     world.fault(1, 0, 10);
     world.collect(1, false);

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tracker::model::sample::{FoundVma, MmSample, ProcessKey, Snapshot, Usage, VmaSample};
-use tracker::model::{Counts, Discovery, Input, Limits, Model, ProcessCounts, Releases};
+use tracker::model::{
+    CollectionInput, CounterSnapshot, FoundVma, MmSample, NodeReading, ProcessCounters, ProcessKey,
+    RecordReleases, RecordUsage, SeriesBooks, SeriesLimits, VmaCounters, VmaDiscovery, VmaSample,
+};
 use tracker_ebpf::{FaultEntry, RecordState, TableCause, TableLevel, WpMode};
 use uffd::Backing;
 
@@ -29,11 +31,11 @@ pub struct Vma {
 /// The machine, and the books kept on it.
 #[derive(Debug)]
 pub struct World {
-    pub model: Model,
+    pub books: SeriesBooks,
     pub processes: BTreeMap<u32, Process>,
     /// Everything that happened.
-    pub total: Counts,
-    pub process_total: ProcessCounts,
+    pub total: VmaCounters,
+    pub process_total: ProcessCounters,
     pub now: Duration,
     snapshot_vmas: BTreeMap<u32, VmaSample>,
     snapshot_mms: BTreeMap<u32, MmSample>,
@@ -41,34 +43,34 @@ pub struct World {
     records: BTreeMap<u64, u32>,
     free_vmas: VecDeque<u32>,
     free_mms: VecDeque<u32>,
-    capacity: Usage,
+    capacity: RecordUsage,
     clock_ns: u64,
     next_object: u64,
-    discovery: Option<Discovery>,
-    pending: Releases,
+    discovery: Option<VmaDiscovery>,
+    pending: RecordReleases,
 }
 
 impl World {
-    pub fn new(limits: Limits, vma_records: u32, mm_records: u32) -> Self {
+    pub fn new(limits: SeriesLimits, vma_records: u32, mm_records: u32) -> Self {
         let mut world = Self {
-            model: Model::new(limits),
+            books: SeriesBooks::new(limits),
             processes: BTreeMap::new(),
-            total: Counts::default(),
-            process_total: ProcessCounts::default(),
+            total: VmaCounters::default(),
+            process_total: ProcessCounters::default(),
             now: Duration::from_secs(1),
             snapshot_vmas: BTreeMap::new(),
             snapshot_mms: BTreeMap::new(),
             records: BTreeMap::new(),
             free_vmas: (1..=vma_records).collect(),
             free_mms: (1..=mm_records).collect(),
-            capacity: Usage {
+            capacity: RecordUsage {
                 used: 0,
                 capacity: u64::from(vma_records),
             },
             clock_ns: 1,
             next_object: 0xffff_8880_0000_0000,
             discovery: None,
-            pending: Releases::default(),
+            pending: RecordReleases::default(),
         };
         world.snapshot_vmas.insert(0, vma_sample(0, 0, 0, 0, 0));
         let nobody = ProcessKey {
@@ -132,19 +134,19 @@ impl World {
         }
     }
 
-    /// Counts `n` faults, of a kind that tells the VMAs apart, and a table.
+    /// VmaCounters `n` faults, of a kind that tells the VMAs apart, and a table.
     pub fn fault(&mut self, pid: u32, index: usize, n: u64) {
         let Some(id) = self.resolve(pid, index) else {
             return;
         };
-        let mut gain = Counts::default();
+        let mut gain = VmaCounters::default();
         gain.faults[WpMode::Async as usize][FaultEntry::ALL[index % 3] as usize] = n;
         gain.tables[TableLevel::Pte as usize][TableCause::Arm as usize] = 1;
         self.snapshot_vmas.get_mut(&id).unwrap().counters += &gain;
         self.total += &gain;
     }
 
-    /// Counts a table outside the VMAs, one freed, and waiting time.
+    /// VmaCounters a table outside the VMAs, one freed, and waiting time.
     pub fn process_event(&mut self, pid: u32, n: u64) {
         if !self.processes.contains_key(&pid) {
             return;
@@ -152,8 +154,8 @@ impl World {
         let id = self.resolve_mm(pid);
         let mm = self.snapshot_mms.get_mut(&id).unwrap();
         mm.tables[TableLevel::Pmd as usize][TableCause::Fork as usize] += n;
-        mm.freed[TableLevel::Pte as usize] += n;
-        mm.fault_wait_ns += n;
+        mm.counters.freed[TableLevel::Pte as usize] += n;
+        mm.counters.fault_wait_ns += n;
         self.total.tables[TableLevel::Pmd as usize][TableCause::Fork as usize] += n;
         self.process_total.freed[TableLevel::Pte as usize] += n;
         self.process_total.fault_wait_ns += n;
@@ -305,9 +307,9 @@ impl World {
     /// Looks at all VMAs; of `unread` nothing is seen.
     pub fn discover(&mut self, unread: Option<u32>) {
         self.now += Duration::from_millis(1);
-        let mut discovery = Discovery {
+        let mut discovery = VmaDiscovery {
             at: self.now,
-            ..Discovery::default()
+            ..VmaDiscovery::default()
         };
         for process in self.processes.values() {
             if unread == Some(process.key.pid) {
@@ -331,12 +333,15 @@ impl World {
     }
 
     /// What a reading says now.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
+    pub fn snapshot(&self) -> CounterSnapshot {
+        CounterSnapshot {
             vmas: self.snapshot_vmas.values().copied().collect(),
             mms: self.snapshot_mms.values().copied().collect(),
-            vma_records: self.capacity,
-            ..Snapshot::default()
+            node: NodeReading {
+                vma_records: self.capacity,
+                ..NodeReading::default()
+            },
+            ..CounterSnapshot::default()
         }
     }
 
@@ -344,13 +349,13 @@ impl World {
     pub fn collect(&mut self, seconds: u64, release_late: bool) {
         self.now += Duration::from_secs(seconds);
         let snapshot = self.snapshot();
-        let input = Input {
+        let input = CollectionInput {
             snapshot: &snapshot,
             discovery: self.discovery.as_ref(),
             scans: &[],
             now: self.now,
         };
-        let releases = self.model.collect(&input);
+        let releases = self.books.collect(&input);
         let earlier = std::mem::replace(&mut self.pending, releases);
         self.release(&earlier);
         if !release_late {
@@ -360,7 +365,7 @@ impl World {
     }
 
     /// As `CounterSource::release`. A record is not given back twice.
-    fn release(&mut self, releases: &Releases) {
+    fn release(&mut self, releases: &RecordReleases) {
         for id in &releases.vmas {
             if let Some(sample) = self.snapshot_vmas.remove(id) {
                 assert_ne!(
@@ -398,7 +403,7 @@ fn vma_sample(id: u32, mm_id: u32, start: u64, end: u64, born_ns: u64) -> VmaSam
         backing: Backing::Anon,
         mode: WpMode::Async,
         state: RecordState::Live,
-        counters: Counts::default(),
+        counters: VmaCounters::default(),
     }
 }
 
@@ -412,7 +417,6 @@ fn mm_sample(id: u32, process: ProcessKey, born_ns: u64) -> MmSample {
         comm,
         state: RecordState::Live,
         tables: Default::default(),
-        freed: [0; 3],
-        fault_wait_ns: 0,
+        counters: ProcessCounters::default(),
     }
 }

@@ -4,7 +4,7 @@ use uffd::unless_gone;
 
 use crate::model::ProcessFacts;
 
-/// Reads it. A process may end meanwhile, and then has neither.
+/// Reads both. A process that ends meanwhile has neither.
 ///
 /// # Errors
 /// If a file cannot be read or understood.

@@ -1,19 +1,19 @@
-//! The second route takes over for as long as the first one fails.
+//! The second route takes over while the first one fails.
 
-use super::{Discover, Found};
+use super::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute};
 use std::time::Duration;
 
 /// Two routes. The first one is tried again each time: what made it fail may pass.
-pub struct Fallback {
-    first: Box<dyn Discover>,
-    second: Box<dyn Discover>,
+pub struct FallbackRoute {
+    first: Box<dyn DiscoveryRoute>,
+    second: Box<dyn DiscoveryRoute>,
     /// Why the first route failed last time.
     failure: Option<String>,
 }
 
-impl Fallback {
-    /// Takes `first`, or `second` where that fails.
-    pub fn new(first: Box<dyn Discover>, second: Box<dyn Discover>) -> Self {
+impl FallbackRoute {
+    /// Takes `first`, or `second` when that fails.
+    pub fn new(first: Box<dyn DiscoveryRoute>, second: Box<dyn DiscoveryRoute>) -> Self {
         Self {
             first,
             second,
@@ -34,7 +34,7 @@ impl Fallback {
     }
 }
 
-impl Discover for Fallback {
+impl DiscoveryRoute for FallbackRoute {
     fn route(&self) -> &'static str {
         match self.failure {
             None => self.first.route(),
@@ -42,20 +42,23 @@ impl Discover for Fallback {
         }
     }
 
-    fn discover(&mut self, at: Duration) -> Result<Found, String> {
+    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
         let result = self.first.discover(at);
-        let failure = result.as_ref().err();
-        self.tell(failure.map(String::as_str));
-        self.failure = failure.cloned();
-        let Err(why) = result else {
+        let failure = result.as_ref().err().map(ToString::to_string);
+        self.tell(failure.as_deref());
+        self.failure.clone_from(&failure);
+        let Err(first) = result else {
             return result;
         };
         match self.second.discover(at) {
-            Ok(found) => Ok(Found {
-                fallen_back: Some(why),
-                ..found
+            Ok(outcome) => Ok(DiscoveryOutcome {
+                fallen_back: failure,
+                ..outcome
             }),
-            Err(second) => Err(format!("{why}; {second}")),
+            Err(second) => Err(DiscoveryError::BothRoutes {
+                first: Box::new(first),
+                second: Box::new(second),
+            }),
         }
     }
 }
@@ -64,34 +67,40 @@ impl Discover for Fallback {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use std::io;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-    struct Route {
+    struct FakeRoute {
         name: &'static str,
         processes: usize,
         broken: Arc<AtomicBool>,
     }
 
-    impl Discover for Route {
+    impl DiscoveryRoute for FakeRoute {
         fn route(&self) -> &'static str {
             self.name
         }
 
-        fn discover(&mut self, _: Duration) -> Result<Found, String> {
+        fn discover(&mut self, _: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
             if self.broken.load(Relaxed) {
-                return Err(format!("{} is broken", self.name));
+                return Err(error_of(self.name));
             }
-            Ok(Found {
+            Ok(DiscoveryOutcome {
                 processes: self.processes,
-                ..Found::default()
+                ..DiscoveryOutcome::default()
             })
         }
     }
 
-    fn route(name: &'static str, processes: usize) -> (Box<Route>, Arc<AtomicBool>) {
+    fn error_of(route: &str) -> DiscoveryError {
+        let error = io::Error::other(format!("{route} is broken"));
+        DiscoveryError::Iterator(error.into())
+    }
+
+    fn route(name: &'static str, processes: usize) -> (Box<FakeRoute>, Arc<AtomicBool>) {
         let broken = Arc::new(AtomicBool::new(false));
-        let route = Route {
+        let route = FakeRoute {
             name,
             processes,
             broken: broken.clone(),
@@ -103,17 +112,18 @@ mod tests {
     fn the_second_route_is_taken_while_the_first_one_fails() {
         let (first, broken) = route("first", 1);
         let (second, both_broken) = route("second", 2);
-        let mut both = Fallback::new(first, second);
+        let mut both = FallbackRoute::new(first, second);
         let mut discover = |first_broken, second_broken| {
             broken.store(first_broken, Relaxed);
             both_broken.store(second_broken, Relaxed);
             let result = both.discover(Duration::ZERO);
-            (both.route(), result.map(|f| (f.processes, f.fallen_back)))
+            let result = result.map(|f| (f.processes, f.fallen_back));
+            (both.route(), result.map_err(|error| error.to_string()))
         };
-        let why = || Some("first is broken".to_owned());
+        let why = || Some(error_of("first").to_string());
         assert_eq!(discover(false, true), ("first", Ok((1, None))));
         assert_eq!(discover(true, false), ("second", Ok((2, why()))));
-        let both = "first is broken; second is broken".to_owned();
+        let both = format!("{}; {}", error_of("first"), error_of("second"));
         assert_eq!(discover(true, true), ("second", Err(both)));
         assert_eq!(discover(false, false), ("first", Ok((1, None))));
     }

@@ -1,18 +1,18 @@
 //! The BPF route: `iter/task_vma` walks all VMAs in the kernel and reports those of uffd-wp.
 //!
-//! It sees every VMA whoever holds the userfaultfd, walks no page table, and needs no `/proc`.
+//! It sees every VMA, whoever holds the userfaultfd, walks no page table, and needs no `/proc`.
 
-use super::{Discover, Found, describe, rounded};
-use crate::model::ProcessFacts;
-use crate::model::sample::{FoundVma, ProcessKey};
+use super::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute, describe, rounded};
+use crate::model::{FoundVma, ProcessFacts, ProcessKey};
+use crate::probes::ProbeError;
 use crate::probes::counters::backing;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tracker_ebpf::IterVma;
-use uffd::unless_gone;
+use uffd::{UffdError, unless_gone};
 
 /// Reads the iterator once: all uffd-wp VMAs of the machine.
-pub type ReadIter = Box<dyn FnMut() -> Result<Vec<IterVma>, String> + Send>;
+pub type ReadIter = Box<dyn FnMut() -> Result<Vec<IterVma>, ProbeError> + Send>;
 
 /// The BPF route.
 pub struct IterRoute(ReadIter);
@@ -24,21 +24,21 @@ impl IterRoute {
     }
 }
 
-impl Discover for IterRoute {
+impl DiscoveryRoute for IterRoute {
     fn route(&self) -> &'static str {
         "iter/task_vma"
     }
 
-    fn discover(&mut self, at: Duration) -> Result<Found, String> {
-        let rows = (self.0)().map_err(|e| format!("cannot read the BPF iterator task_vma: {e}"))?;
-        let mut found = Found::default();
-        found.discovery.at = at;
-        found.discovery.vmas = from_rows(&rows);
-        let Found {
+    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
+        let rows = (self.0)().map_err(DiscoveryError::Iterator)?;
+        let mut outcome = DiscoveryOutcome::default();
+        outcome.discovery.at = at;
+        outcome.discovery.vmas = from_rows(&rows);
+        let DiscoveryOutcome {
             discovery,
             refusals,
             ..
-        } = &mut found;
+        } = &mut outcome;
         for vmas in discovery.vmas.chunk_by_mut(|a, b| a.process == b.process) {
             match complete(vmas) {
                 Ok(Some((process, facts))) => _ = discovery.facts.insert(process, facts),
@@ -46,13 +46,13 @@ impl Discover for IterRoute {
                 Err(error) => refusals.push(error.to_string()),
             }
         }
-        found.processes = found.discovery.facts.len();
-        Ok(found)
+        outcome.processes = outcome.discovery.facts.len();
+        Ok(outcome)
     }
 }
 
-/// The rows as VMAs, each once: the iterator visits the threads of a process, and processes that
-/// share memory (`CLONE_VM`), one by one.
+/// The rows as VMAs, each once: the iterator visits every thread of a process, and every process
+/// that shares memory (`CLONE_VM`).
 fn from_rows(rows: &[IterVma]) -> Vec<FoundVma> {
     let mut seen = HashSet::new();
     let once = rows.iter().filter(|row| seen.insert((row.mm, row.start)));
@@ -81,9 +81,9 @@ fn from_row(row: &IterVma) -> FoundVma {
     }
 }
 
-/// Adds what only `/proc` tells to the VMAs of one process: names, cgroup, page tables. Without it
-/// they still count.
-fn complete(vmas: &mut [FoundVma]) -> Result<Option<(ProcessKey, ProcessFacts)>, uffd::UffdError> {
+/// Adds what only `/proc` tells of the VMAs of one process: names, cgroup, page tables. Without
+/// that they still count.
+fn complete(vmas: &mut [FoundVma]) -> Result<Option<(ProcessKey, ProcessFacts)>, UffdError> {
     let Some(process) = vmas.first().map(|vma| vma.process) else {
         return Ok(None);
     };
@@ -95,7 +95,7 @@ fn complete(vmas: &mut [FoundVma]) -> Result<Option<(ProcessKey, ProcessFacts)>,
 }
 
 /// Names of the VMAs of a process by start.
-fn names(pid: u32) -> Result<HashMap<u64, Vec<u8>>, uffd::UffdError> {
+fn names(pid: u32) -> Result<HashMap<u64, Vec<u8>>, UffdError> {
     let Some(maps) = unless_gone(uffd::maps(pid))? else {
         return Ok(HashMap::new());
     };
@@ -157,10 +157,12 @@ mod tests {
 
     #[test]
     fn a_failing_iterator_is_told() {
-        let mut route = IterRoute::new(Box::new(|| Err("EPERM".into())));
-        let error = route.discover(Duration::ZERO).unwrap_err();
+        let mut route = IterRoute::new(Box::new(|| {
+            Err(ProbeError::Io(rustix::io::Errno::PERM.into()))
+        }));
+        let error = route.discover(Duration::ZERO).unwrap_err().to_string();
         assert!(
-            error.contains("task_vma") && error.contains("EPERM"),
+            error.contains("task_vma") && error.contains("not permitted"),
             "{error}"
         );
     }

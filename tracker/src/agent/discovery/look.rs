@@ -1,19 +1,19 @@
 //! Which processes must be searched: reading smaps walks every page table of a process.
 //!
-//! What is known without it, per machine: a VMA can only be registered while a userfaultfd is
-//! open, so where nobody holds one there is nothing to find (one that is only in flight over a
-//! socket, or held by io_uring alone, is not seen; the BPF iterator sees its VMAs). Per process:
-//! `PAGEMAP_SCAN` tells async VMAs apart without walking others. Only sync VMAs whose userfaultfd
-//! another process holds leave no cheap trace; they are searched for at intervals.
+//! What is known without it, per machine: a VMA can only be registered while a userfaultfd is open,
+//! so where nobody holds one there is nothing to find (one that is only in flight over a socket, or
+//! held by io_uring alone, is not seen; the BPF iterator sees its VMAs). Per process:
+//! `PAGEMAP_SCAN` finds async VMAs without walking others. Only sync VMAs whose userfaultfd another
+//! process holds leave no cheap trace; those are searched for at intervals.
 
 use std::time::Duration;
 
-/// How long a search that found nothing counts where only smaps could tell.
+/// How long a search that found nothing counts, where only smaps can tell.
 pub const SEARCH_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the userfaultfds of the whole machine say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Machine {
+pub struct MachineClues {
     /// Some process holds one.
     pub any: bool,
     /// Some process holds one that is not async.
@@ -24,7 +24,7 @@ pub struct Machine {
 
 /// What is known of one process without reading its smaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clues {
+pub struct ProcessClues {
     /// It had uffd-wp VMAs when it was last searched.
     pub had_some: bool,
     /// It holds a userfaultfd.
@@ -35,7 +35,7 @@ pub struct Clues {
     pub clean_for: Option<Duration>,
 }
 
-impl Machine {
+impl MachineClues {
     /// Whether any process can have a uffd-wp VMA.
     pub const fn may_have_any(self) -> bool {
         self.any || self.unknown
@@ -44,27 +44,27 @@ impl Machine {
 
 /// What to do about one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum SearchNeed {
     /// Its smaps must be read now.
-    Search,
-    /// It has no uffd-wp VMA: the clues leave no room for one.
+    Now,
+    /// It cannot have a uffd-wp VMA, by the clues.
     Nothing,
-    /// A search found nothing a short while ago. It is not looked at now, so nothing is known.
+    /// A search found nothing a short while ago. It is passed over, so nothing is known.
     Later,
 }
 
 /// Whether the smaps of a process must be read now.
-pub fn look(machine: Machine, clues: Clues) -> Look {
+pub fn look(machine: MachineClues, clues: ProcessClues) -> SearchNeed {
     if clues.had_some || clues.holds_one || clues.has_async == Some(true) {
-        return Look::Search;
+        return SearchNeed::Now;
     }
     let only_smaps_can_tell = machine.any_sync || machine.unknown || clues.has_async.is_none();
     if !machine.may_have_any() || !only_smaps_can_tell {
-        return Look::Nothing;
+        return SearchNeed::Nothing;
     }
     match clues.clean_for {
-        Some(clean_for) if clean_for < SEARCH_AGAIN => Look::Later,
-        _ => Look::Search,
+        Some(clean_for) if clean_for < SEARCH_AGAIN => SearchNeed::Later,
+        _ => SearchNeed::Now,
     }
 }
 
@@ -72,17 +72,17 @@ pub fn look(machine: Machine, clues: Clues) -> Look {
 mod tests {
     use super::*;
 
-    const NONE: Machine = Machine {
+    const NONE: MachineClues = MachineClues {
         any: false,
         any_sync: false,
         unknown: false,
     };
-    const ASYNC: Machine = Machine { any: true, ..NONE };
-    const SYNC: Machine = Machine {
+    const ASYNC: MachineClues = MachineClues { any: true, ..NONE };
+    const SYNC: MachineClues = MachineClues {
         any_sync: true,
         ..ASYNC
     };
-    const NOTHING: Clues = Clues {
+    const NOTHING: ProcessClues = ProcessClues {
         had_some: false,
         holds_one: false,
         has_async: Some(false),
@@ -92,69 +92,69 @@ mod tests {
     #[test]
     fn nobody_is_searched_where_no_userfaultfd_is_open() {
         for has_async in [Some(false), None] {
-            let clues = Clues {
+            let clues = ProcessClues {
                 has_async,
                 ..NOTHING
             };
-            assert_eq!(look(NONE, clues), Look::Nothing);
+            assert_eq!(look(NONE, clues), SearchNeed::Nothing);
         }
     }
 
     #[test]
     fn each_clue_suffices() {
         for machine in [NONE, ASYNC, SYNC] {
-            let fresh = Clues {
+            let fresh = ProcessClues {
                 clean_for: Some(Duration::ZERO),
                 ..NOTHING
             };
             for clues in [
-                Clues {
+                ProcessClues {
                     had_some: true,
                     ..fresh
                 },
-                Clues {
+                ProcessClues {
                     holds_one: true,
                     ..fresh
                 },
-                Clues {
+                ProcessClues {
                     has_async: Some(true),
                     ..fresh
                 },
             ] {
-                assert_eq!(look(machine, clues), Look::Search, "{clues:?}");
+                assert_eq!(look(machine, clues), SearchNeed::Now, "{clues:?}");
             }
         }
     }
 
     #[test]
     fn pagemap_scan_clears_a_process_where_all_userfaultfds_are_async() {
-        let lately = Clues {
+        let lately = ProcessClues {
             clean_for: Some(Duration::ZERO),
             ..NOTHING
         };
-        assert_eq!(look(ASYNC, NOTHING), Look::Nothing);
-        assert_eq!(look(ASYNC, lately), Look::Nothing);
-        let unasked = Clues {
+        assert_eq!(look(ASYNC, NOTHING), SearchNeed::Nothing);
+        assert_eq!(look(ASYNC, lately), SearchNeed::Nothing);
+        let unasked = ProcessClues {
             has_async: None,
             ..NOTHING
         };
-        assert_eq!(look(ASYNC, unasked), Look::Search);
+        assert_eq!(look(ASYNC, unasked), SearchNeed::Now);
     }
 
     #[test]
     fn a_sync_one_held_elsewhere_is_searched_for_at_intervals() {
-        let clean = |seconds| Clues {
+        let clean = |seconds| ProcessClues {
             clean_for: Some(Duration::from_secs(seconds)),
             ..NOTHING
         };
-        let unknown = Machine {
+        let unknown = MachineClues {
             unknown: true,
             ..NONE
         };
         for machine in [SYNC, unknown] {
-            assert_eq!(look(machine, NOTHING), Look::Search);
-            assert_eq!(look(machine, clean(59)), Look::Later);
-            assert_eq!(look(machine, clean(60)), Look::Search);
+            assert_eq!(look(machine, NOTHING), SearchNeed::Now);
+            assert_eq!(look(machine, clean(59)), SearchNeed::Later);
+            assert_eq!(look(machine, clean(60)), SearchNeed::Now);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Finds every uffd-wp VMA of the machine.
 //!
-//! Two routes: the BPF iterator `iter/task_vma` ([`iter`]), which walks VMAs in the kernel, and
-//! smaps ([`smaps`]), which needs no BPF but walks page tables and so looks only where it must.
+//! There are two routes: the BPF iterator `iter/task_vma` ([`iter`]) walks VMAs in the kernel;
+//! smaps ([`smaps`]) needs no BPF, but walks page tables and so looks only where it must.
 //! [`fallback`] takes the second while the first one fails.
 
 mod describe;
@@ -11,40 +11,60 @@ mod look;
 mod smaps;
 
 pub use describe::describe;
-pub use fallback::Fallback;
+pub use fallback::FallbackRoute;
 pub use iter::{IterRoute, ReadIter};
 pub use smaps::SmapsRoute;
 
-use crate::model::Discovery;
-use crate::model::sample::ProcessKey;
+use crate::model::{ProcessKey, VmaDiscovery};
+use crate::probes::ProbeError;
+use std::io;
 use std::time::Duration;
 
 /// A way to find uffd-wp VMAs.
-pub trait Discover: Send {
+pub trait DiscoveryRoute: Send {
     /// Its name, for `/status`.
     fn route(&self) -> &'static str;
     /// Finds them. `at` is the time on the agent's clock.
     ///
     /// # Errors
-    /// In words, when nothing can be said at all; a process that cannot be read is no error.
-    fn discover(&mut self, at: Duration) -> Result<Found, String>;
+    /// If nothing can be said at all; a process that cannot be read is no error.
+    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError>;
 }
 
 /// What one discovery came to.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// The VMAs, for the model.
-    pub discovery: Discovery,
-    /// Processes there are.
+pub struct DiscoveryOutcome {
+    /// The VMAs, for the books.
+    pub discovery: VmaDiscovery,
+    /// Processes that it looked at.
     pub processes: usize,
     /// One message for each process that could not be read.
     pub refusals: Vec<String>,
-    /// Why the route that was to be taken failed, if this is another one's.
+    /// Why the route that was to be taken failed, if this comes from another one.
     pub fallen_back: Option<String>,
 }
 
-/// `start_boottime` as `/proc` shows it: in clock ticks, of which `USER_HZ` is 100 on all that run
-/// uffd-wp (`nsec_to_clock_t` rounds down).
+/// Why nothing could be discovered at all.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// The BPF iterator failed.
+    #[error("cannot read the BPF iterator task_vma: {0}")]
+    Iterator(ProbeError),
+    /// There is no list of processes.
+    #[error("cannot list /proc: {0}; discovery needs it mounted")]
+    ListProcesses(io::Error),
+    /// Neither route worked.
+    #[error("{first}; {second}")]
+    BothRoutes {
+        /// Why the preferred route failed.
+        first: Box<Self>,
+        /// Why the other one failed.
+        second: Box<Self>,
+    },
+}
+
+/// A clock tick: `/proc` shows `start_boottime` in ticks, rounded down (`nsec_to_clock_t`);
+/// `USER_HZ` is 100 on every architecture that has uffd-wp.
 const TICK_NS: u64 = 10_000_000;
 
 /// The key of a process as `/proc/PID/stat` gives it.

@@ -1,13 +1,14 @@
 //! The smaps route: works on any kernel and without BPF.
 
-use super::look::{Clues, Look, Machine, look};
-use super::{Discover, Found, describe, key_of};
-use crate::model::sample::{FoundVma, ProcessKey};
+use super::look::{MachineClues, ProcessClues, SearchNeed, look};
+use super::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute, describe, key_of};
+use crate::model::{FoundVma, ProcessKey};
 use std::collections::HashMap;
+use std::fs;
 use std::time::Duration;
-use std::{fs, io};
 use uffd::{
-    PageCategories, PageRegion, Pagemap, ScanQuery, ShmemDevices, UffdFeatures, unless_gone,
+    PageCategories, PageRegion, Pagemap, ScanQuery, ShmemDevices, UffdError, UffdFeatures,
+    unless_gone,
 };
 
 /// The smaps route, with what it remembers of processes.
@@ -17,19 +18,19 @@ pub struct SmapsRoute {
     searched: HashMap<ProcessKey, (Duration, bool)>,
 }
 
-/// One process and the features of the userfaultfds it holds; `None` where it cannot be asked.
-struct Process {
+/// One process and the features of the userfaultfds it holds; `None` if it cannot be asked.
+struct UffdHolder {
     key: ProcessKey,
     holds: Option<Vec<UffdFeatures>>,
 }
 
-impl Discover for SmapsRoute {
+impl DiscoveryRoute for SmapsRoute {
     fn route(&self) -> &'static str {
         "smaps"
     }
 
-    fn discover(&mut self, at: Duration) -> Result<Found, String> {
-        let mut found = Found::default();
+    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
+        let mut found = DiscoveryOutcome::default();
         found.discovery.at = at;
         let processes = processes(&mut found.refusals)?;
         found.processes = processes.len();
@@ -47,13 +48,13 @@ impl Discover for SmapsRoute {
 }
 
 impl SmapsRoute {
-    /// Searches a process if it must be; gives what to remember of it.
+    /// Searches a process if it must be searched; returns what to remember of it.
     fn visit(
         &self,
-        process: &Process,
-        machine: Machine,
+        process: &UffdHolder,
+        machine: MachineClues,
         at: Duration,
-        found: &mut Found,
+        found: &mut DiscoveryOutcome,
     ) -> Option<(Duration, bool)> {
         let last = self.searched.get(&process.key).copied();
         if !machine.may_have_any() && !last.is_some_and(|(_, had_some)| had_some) {
@@ -62,7 +63,7 @@ impl SmapsRoute {
         let had_some = last.is_some_and(|(_, had_some)| had_some);
         let holds_one = process.holds.as_ref().is_some_and(|fds| !fds.is_empty());
         let known = had_some || holds_one;
-        let clues = Clues {
+        let clues = ProcessClues {
             had_some,
             holds_one,
             has_async: if known {
@@ -73,9 +74,9 @@ impl SmapsRoute {
             clean_for: last.map(|(when, _)| at.saturating_sub(when)),
         };
         match look(machine, clues) {
-            Look::Search => {}
-            Look::Nothing => return last,
-            Look::Later => {
+            SearchNeed::Now => {}
+            SearchNeed::Nothing => return last,
+            SearchNeed::Later => {
                 found.discovery.unread.push(process.key);
                 return last;
             }
@@ -92,8 +93,8 @@ impl SmapsRoute {
     }
 }
 
-fn processes(refusals: &mut Vec<String>) -> Result<Vec<Process>, String> {
-    let cannot = |e: io::Error| format!("cannot list /proc: {e}; discovery needs it mounted");
+fn processes(refusals: &mut Vec<String>) -> Result<Vec<UffdHolder>, DiscoveryError> {
+    let cannot = DiscoveryError::ListProcesses;
     let mut processes = Vec::new();
     for entry in fs::read_dir("/proc").map_err(cannot)? {
         let name = entry.map_err(cannot)?.file_name();
@@ -101,7 +102,7 @@ fn processes(refusals: &mut Vec<String>) -> Result<Vec<Process>, String> {
             continue;
         };
         match key_of(pid) {
-            Ok(key) => processes.push(Process {
+            Ok(key) => processes.push(UffdHolder {
                 key,
                 holds: holds(pid, refusals),
             }),
@@ -127,20 +128,20 @@ fn holds(pid: u32, refusals: &mut Vec<String>) -> Option<Vec<UffdFeatures>> {
     }
 }
 
-fn machine(processes: &[Process]) -> Machine {
+fn machine(processes: &[UffdHolder]) -> MachineClues {
     let held = || processes.iter().filter_map(|p| p.holds.as_ref()).flatten();
-    Machine {
+    MachineClues {
         any: held().next().is_some(),
         any_sync: held().any(|features| !features.is_async()),
         unknown: processes.iter().any(|process| process.holds.is_none()),
     }
 }
 
-/// The end of user addresses without 5-level page tables; what is mapped above needs a program
-/// that asks for it, and is found by the other clues.
+/// User addresses without 5-level page tables; a program must ask for what is mapped above, which
+/// the other clues find.
 const ADDRESSES: std::ops::Range<u64> = 0..0x7fff_ffff_f000;
 
-/// Whether a process has an async VMA. `None`: cannot be told here.
+/// Whether a process has an async VMA; `None` if that cannot be told here.
 fn has_async_vma(pid: u32) -> Option<bool> {
     let pagemap = Pagemap::open(pid).ok()?;
     let query = ScanQuery {
@@ -154,10 +155,10 @@ fn has_async_vma(pid: u32) -> Option<bool> {
 }
 
 /// Adds the uffd-wp VMAs of a process.
-fn search(process: &Process, found: &mut Found) -> Result<(), uffd::UffdError> {
+fn search(process: &UffdHolder, found: &mut DiscoveryOutcome) -> Result<(), UffdError> {
     let pid = process.key.pid;
-    let names = uffd::comm(pid).and_then(|comm| Ok((comm, uffd::smaps(pid)?)));
-    let Some((comm, smaps)) = unless_gone(names)? else {
+    let opened = uffd::comm(pid).and_then(|comm| Ok((comm, uffd::smaps(pid)?)));
+    let Some((comm, smaps)) = unless_gone(opened)? else {
         return Ok(());
     };
     let features = only_features(process.holds.as_deref());
@@ -188,8 +189,8 @@ fn search(process: &Process, found: &mut Found) -> Result<(), uffd::UffdError> {
     Ok(())
 }
 
-/// The features of a process's userfaultfds if they all have the same: smaps does not say which of
-/// them a VMA belongs to.
+/// The features of a process's userfaultfds, if all have the same: smaps does not say which of them
+/// a VMA belongs to.
 fn only_features(held: Option<&[UffdFeatures]>) -> Option<u64> {
     let (first, rest) = held?.split_first()?;
     rest.iter()
@@ -205,7 +206,7 @@ mod tests {
     use uffd::Backing;
     use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, Userfaultfd};
 
-    fn own(found: &Found) -> Vec<&FoundVma> {
+    fn own(found: &DiscoveryOutcome) -> Vec<&FoundVma> {
         let pid = std::process::id();
         found
             .discovery
@@ -246,18 +247,18 @@ mod tests {
     #[test]
     fn a_process_that_is_passed_over_is_told_from_one_that_has_nothing() {
         let mut sleeper = Command::new("sleep").arg("600").spawn().unwrap();
-        let process = Process {
+        let process = UffdHolder {
             key: key_of(sleeper.id()).unwrap(),
             holds: Some(Vec::new()),
         };
-        let sync_elsewhere = Machine {
+        let sync_elsewhere = MachineClues {
             any: true,
             any_sync: true,
             unknown: false,
         };
         let mut route = SmapsRoute::default();
         let mut unread_at = |seconds, machine| {
-            let mut found = Found::default();
+            let mut found = DiscoveryOutcome::default();
             let at = Duration::from_secs(seconds);
             let state = route.visit(&process, machine, at, &mut found);
             route
@@ -269,7 +270,7 @@ mod tests {
         assert_eq!(unread_at(0, sync_elsewhere), [], "it was searched");
         assert_eq!(unread_at(1, sync_elsewhere), [process.key]);
         assert_eq!(unread_at(61, sync_elsewhere), [], "it was searched again");
-        let nobody = Machine {
+        let nobody = MachineClues {
             any: false,
             any_sync: false,
             unknown: false,

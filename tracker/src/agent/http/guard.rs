@@ -1,4 +1,4 @@
-//! Bounds what clients can hold: connections, and the time one may leave its response unread.
+//! Bounds what clients can hold: connections, and how long one may leave its response unread.
 //!
 //! How long a client may take to send a request is hyper's `header_read_timeout`.
 
@@ -14,15 +14,15 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// Accepts a connection if a slot is free, closes it otherwise: a queue would hold descriptors.
+/// Accepts a connection if a slot is free, else closes it: a queue would hold descriptors.
 #[derive(Clone, Debug)]
-pub struct Guard {
+pub struct ConnectionGuard {
     slots: Arc<Semaphore>,
     write_timeout: Duration,
 }
 
-impl Guard {
-    /// At most `connections` at once, each of which must take bytes within `write_timeout`.
+impl ConnectionGuard {
+    /// Allows `connections` at once; each must take bytes within `write_timeout`.
     pub fn new(connections: usize, write_timeout: Duration) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(connections)),
@@ -31,10 +31,10 @@ impl Guard {
     }
 }
 
-impl<S> Accept<TcpStream, S> for Guard {
-    type Stream = Guarded;
+impl<S> Accept<TcpStream, S> for ConnectionGuard {
+    type Stream = GuardedStream;
     type Service = S;
-    type Future = Ready<io::Result<(Guarded, S)>>;
+    type Future = Ready<io::Result<(GuardedStream, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
@@ -43,7 +43,7 @@ impl<S> Accept<TcpStream, S> for Guard {
         };
         let write_timeout = self.write_timeout;
         ready(Ok((
-            Guarded {
+            GuardedStream {
                 stream,
                 write_timeout,
                 stalled: None,
@@ -56,15 +56,15 @@ impl<S> Accept<TcpStream, S> for Guard {
 
 /// A connection that holds a slot and fails when its client stops reading.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct GuardedStream {
     stream: TcpStream,
     write_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     _slot: OwnedSemaphorePermit,
 }
 
-impl Guarded {
-    /// Starts the clock when a write must wait, stops it when bytes went out.
+impl GuardedStream {
+    /// Starts the clock when a write must wait, and stops it when bytes went out.
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -83,7 +83,7 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl AsyncRead for GuardedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -93,7 +93,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl AsyncWrite for GuardedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

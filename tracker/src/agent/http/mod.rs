@@ -1,13 +1,14 @@
 //! What the agent serves: `/metrics`, `/healthz`, `/readyz`, `/status` and a page of links.
 //!
-//! The handlers only render what a [`View`] gives them; they never read the kernel.
+//! The handlers only render what an [`AgentView`] gives them; they never read the kernel.
 
 mod guard;
 mod landing;
 mod server;
 
-pub use server::{Limits, Server};
+pub use server::{HttpLimits, HttpServer};
 
+use crate::metrics::{CONTENT_TYPE, EncodeError};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -20,28 +21,25 @@ use tokio::sync::Semaphore;
 use tower_http::compression::CompressionLayer;
 use tower_http::timeout::TimeoutLayer;
 
-/// The text format of the `prometheus` crate.
-const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Scrapes that may encode at the same time; more wait for their turn.
+/// Scrapes that may encode at the same time; others wait for their turn.
 const SCRAPES_AT_ONCE: usize = 2;
 
 /// What the handlers ask the running agent.
-pub trait View: Send + Sync + 'static {
+pub trait AgentView: Send + Sync + 'static {
     /// The exposition. May take milliseconds: called on a thread that may block.
     ///
     /// # Errors
-    /// In words for the person who reads the response.
-    fn metrics(&self) -> Result<Vec<u8>, String>;
+    /// If the metrics cannot be encoded.
+    fn metrics(&self) -> Result<String, EncodeError>;
     /// Whether the agent does what it was asked to do.
-    fn readiness(&self) -> Readiness;
+    fn readiness(&self) -> AgentReadiness;
     /// Everything about the agent itself.
     fn status(&self) -> Value;
 }
 
-/// Answer of `/readyz`.
+/// The answer of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Readiness {
+pub struct AgentReadiness {
     /// Whether the agent is ready.
     pub ready: bool,
     /// Why, in words.
@@ -49,15 +47,15 @@ pub struct Readiness {
 }
 
 #[derive(Clone)]
-struct App {
-    view: Arc<dyn View>,
+struct HttpState {
+    view: Arc<dyn AgentView>,
     scrapes: Arc<Semaphore>,
     landing: Arc<str>,
 }
 
 /// The routes. `telemetry_path` was validated by the command line.
-pub fn router(view: Arc<dyn View>, telemetry_path: &str, timeout: Duration) -> Router {
-    let app = App {
+pub fn router(view: Arc<dyn AgentView>, telemetry_path: &str, timeout: Duration) -> Router {
+    let app = HttpState {
         view,
         scrapes: Arc::new(Semaphore::new(SCRAPES_AT_ONCE)),
         landing: landing::page(telemetry_path).into(),
@@ -66,7 +64,7 @@ pub fn router(view: Arc<dyn View>, telemetry_path: &str, timeout: Duration) -> R
         .route(telemetry_path, get(metrics))
         .route(
             "/",
-            get(|State(app): State<App>| async move { Html(app.landing.to_string()) }),
+            get(|State(app): State<HttpState>| async move { Html(app.landing.to_string()) }),
         )
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -86,8 +84,8 @@ pub fn router(view: Arc<dyn View>, telemetry_path: &str, timeout: Duration) -> R
         .with_state(app)
 }
 
-async fn metrics(State(app): State<App>) -> Response {
-    // A permit goes into the work: a client that gave up does not make room for more of it.
+async fn metrics(State(app): State<HttpState>) -> Response {
+    // The work keeps the permit: a client that gives up does not make room for more of it.
     let Ok(permit) = app.scrapes.clone().acquire_owned().await else {
         return unavailable("the agent is stopping".into());
     };
@@ -97,14 +95,14 @@ async fn metrics(State(app): State<App>) -> Response {
         body
     });
     match work.await {
-        Ok(Ok(body)) => ([(header::CONTENT_TYPE, EXPOSITION)], body).into_response(),
-        Ok(Err(reason)) => unavailable(reason),
+        Ok(Ok(body)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response(),
+        Ok(Err(error)) => unavailable(error.to_string()),
         Err(e) => unavailable(format!("the scrape failed: {e}")),
     }
 }
 
-async fn readyz(State(app): State<App>) -> Response {
-    let Readiness { ready, reason } = app.view.readiness();
+async fn readyz(State(app): State<HttpState>) -> Response {
+    let AgentReadiness { ready, reason } = app.view.readiness();
     let code = if ready {
         StatusCode::OK
     } else {
@@ -113,7 +111,7 @@ async fn readyz(State(app): State<App>) -> Response {
     (code, reason + "\n").into_response()
 }
 
-async fn status(State(app): State<App>) -> Response {
+async fn status(State(app): State<HttpState>) -> Response {
     let json = [(header::CONTENT_TYPE, "application/json")];
     (json, format!("{:#}\n", app.view.status())).into_response()
 }

@@ -1,6 +1,6 @@
 //! Binds and serves, with a timeout on everything a client does.
 
-use super::guard::Guard;
+use super::guard::ConnectionGuard;
 use crate::agent::AgentError;
 use axum::Router;
 use axum_server::Handle;
@@ -11,20 +11,20 @@ use std::time::Duration;
 
 /// What clients may hold and for how long.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Connections at once.
     pub connections: usize,
-    /// Time to send a whole request head, also on a connection kept open.
+    /// Time to send a whole request head, on a kept connection too.
     pub request: Duration,
     /// Time to answer a request.
     pub response: Duration,
     /// Time a client may leave its response unread.
     pub unread: Duration,
-    /// Time for open requests to end when the agent stops.
+    /// Time for open requests to end once the agent stops.
     pub drain: Duration,
 }
 
-impl Default for Limits {
+impl Default for HttpLimits {
     /// Prometheus gives up after 10 s by default (`scrape_timeout`).
     fn default() -> Self {
         Self {
@@ -39,29 +39,29 @@ impl Default for Limits {
 
 /// A bound listener.
 #[derive(Debug)]
-pub struct Server {
+pub struct HttpServer {
     listener: TcpListener,
-    limits: Limits,
+    limits: HttpLimits,
     /// Where it listens.
     pub address: SocketAddr,
 }
 
-impl Server {
+impl HttpServer {
     /// Binds the first of `candidates` that can be bound (`ADDR:PORT` each).
     ///
     /// # Errors
-    /// [`AgentError::Failed`] with the flag to change.
-    pub fn bind(candidates: &[String], limits: Limits) -> Result<Self, AgentError> {
+    /// [`AgentError::Listen`] with the flag to change.
+    pub fn bind(candidates: &[String], limits: HttpLimits) -> Result<Self, AgentError> {
         let mut result = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
         for candidate in candidates {
             result = listen(candidate);
-            // A busy port is busy for the next candidate too.
+            // A port that is busy is busy for the next candidate, too.
             let busy = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
             if result.as_ref().err().is_none_or(busy) {
                 break;
             }
         }
-        let (listener, address) = result.map_err(|e| refusal(candidates, &e))?;
+        let (listener, address) = result.map_err(|e| refusal(candidates, e))?;
         Ok(Self {
             listener,
             limits,
@@ -74,7 +74,7 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn serve(self, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
-        let guard = Guard::new(self.limits.connections, self.limits.unread);
+        let guard = ConnectionGuard::new(self.limits.connections, self.limits.unread);
         // HTTP/1 only: guessing the version from the first bytes has no timeout in hyper-util.
         let mut server = axum_server::from_tcp(self.listener)?
             .acceptor(guard)
@@ -98,7 +98,7 @@ fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-fn refusal(candidates: &[String], error: &io::Error) -> AgentError {
+fn refusal(candidates: &[String], error: io::Error) -> AgentError {
     let address = candidates.first().map_or("", String::as_str);
     let port = address.rsplit_once(':').map_or("", |(_, port)| port);
     let advice = match error.kind() {
@@ -106,10 +106,14 @@ fn refusal(candidates: &[String], error: &io::Error) -> AgentError {
             "another agent or program has this port: `ss -ltnp sport = :{port}` names it; \
              choose another port with --web.listen-address ADDR:PORT"
         ),
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE; choose another with --web.listen-address ADDR:PORT".into()
-        }
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; \
+             choose another with --web.listen-address ADDR:PORT"
+            .into(),
         _ => "give an address of this host with --web.listen-address ADDR:PORT".into(),
     };
-    AgentError::Failed(format!("cannot listen on {address}: {error}; {advice}"))
+    AgentError::Listen {
+        address: address.to_owned(),
+        error,
+        advice,
+    }
 }

@@ -1,11 +1,13 @@
-//! How long to wait for the next round, so that all tracking together keeps to its share of a core: pure functions.
+//! How long to wait for the next round, so that all tracking keeps to its share of a core: pure
+//! functions.
 
 use std::time::Duration;
 
-/// The longest interval: an error in the cost of one round must not switch tracking off for good.
+/// The longest interval: one wrong cost must not switch tracking off for good.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The most of the budget that looking for processes and attaching to them may take; the rest is for rounds.
+/// How much of the budget selecting processes and attaching to them may take; the rest is for
+/// rounds.
 pub const OVERHEAD: f64 = 0.5;
 
 /// What one process would take of a core if its rounds came as often as asked for.
@@ -15,8 +17,9 @@ pub fn need(cost: Duration, wanted: Duration) -> f64 {
     cost.as_secs_f64() / wanted.as_secs_f64().max(1e-9)
 }
 
-/// The share of a core that each process may take so that all together stay within `budget`: those that need less take
-/// what they need, and leave the rest to the others in equal parts. Infinite if all fit.
+/// The share of a core that each process may take so that all together stay within `budget`: those
+/// that need less take what they need, and leave the rest to the others in equal parts. Infinite if
+/// all fit.
 pub fn level(needs: &[f64], budget: f64) -> f64 {
     let mut sorted = needs.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -37,8 +40,8 @@ fn parts(number: usize) -> f64 {
     number as f64
 }
 
-/// From the beginning of a round that took `cost` of CPU time to the next one: as asked for, or as long as it takes for
-/// the round to be `share` of it.
+/// From the start of a round that took `cost` of CPU time to the next one: as asked for, or as long
+/// as it takes for the round to be `share` of it.
 pub fn interval(cost: Duration, wanted: Duration, share: f64) -> Duration {
     let paid = Duration::try_from_secs_f64(cost.as_secs_f64() / share).unwrap_or(LONGEST);
     wanted.max(paid.min(LONGEST))
@@ -88,11 +91,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn together_they_keep_to_the_budget(costs in proptest::collection::vec(0u64..10_000, 0..9), budget in 0.001f64..1.0) {
+        fn together_they_keep_to_the_budget(
+            costs in proptest::collection::vec(0u64..10_000, 0..9),
+            budget in 0.001f64..1.0,
+        ) {
             let wanted = ms(1000);
             let needs: Vec<_> = costs.iter().map(|cost| need(ms(*cost), wanted)).collect();
             let level = level(&needs, budget);
-            let share: f64 = costs.iter().map(|cost| need(ms(*cost), interval(ms(*cost), wanted, level))).sum();
+            let paid = |cost| need(ms(cost), interval(ms(cost), wanted, level));
+            let share: f64 = costs.iter().map(|cost| paid(*cost)).sum();
             prop_assert!(share <= budget * 1.000_001, "{share}");
             let all_fit = needs.iter().sum::<f64>() <= budget * 0.999_999;
             prop_assert!(!all_fit || level.is_infinite(), "{level}");

@@ -1,19 +1,19 @@
-//! From the processes that match to what is to be done about each: a pure function.
+//! From the processes that match to what to do about each: a pure function.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::sample::ProcessKey;
+use crate::model::ProcessKey;
 
 /// What is known when a choice is made.
-pub struct Situation<'a> {
+pub struct AttachSituation<'a> {
     /// The processes that match, in the order in which they are wanted.
     pub matching: &'a [ProcessKey],
     /// Those that are tracked.
     pub tracked: &'a BTreeSet<ProcessKey>,
-    /// Those that refused, with the time before which they are not to be tried again.
+    /// Those that refused, each with the time of its next try.
     pub refused: &'a BTreeMap<ProcessKey, Duration>,
-    /// How many may be tracked.
+    /// How many may be tracked at a time.
     pub most: usize,
     /// Now, on the clock of `refused`.
     pub now: Duration,
@@ -21,19 +21,19 @@ pub struct Situation<'a> {
 
 /// What to do.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// No longer matching: to be let go.
+pub struct AttachChoice {
+    /// Those that no longer match: to be let go.
     pub let_go: Vec<ProcessKey>,
-    /// To be attached to, in this order.
+    /// Those to attach to, in this order.
     pub attach: Vec<ProcessKey>,
-    /// Matching, and left out because there are too many.
+    /// Those that match and are left out because there are too many.
     pub over: Vec<ProcessKey>,
 }
 
-/// Chooses. What is tracked and matches stays, whatever else appears; free places go to the first that match. One that
-/// refused holds no place.
-pub fn choose(situation: &Situation<'_>) -> Choice {
-    let Situation {
+/// Chooses. What is tracked and still matches stays, whatever else appears; free places go to the
+/// first that match. One that refused holds no place.
+pub fn choose(situation: &AttachSituation<'_>) -> AttachChoice {
+    let AttachSituation {
         matching,
         tracked,
         refused,
@@ -44,9 +44,9 @@ pub fn choose(situation: &Situation<'_>) -> Choice {
     let let_go: Vec<_> = tracked.difference(&wanted).copied().collect();
     // Those that are let go hold their places until they are gone.
     let mut free = most.saturating_sub(tracked.len());
-    let mut choice = Choice {
+    let mut choice = AttachChoice {
         let_go,
-        ..Choice::default()
+        ..AttachChoice::default()
     };
     for key in matching.iter().filter(|key| !tracked.contains(key)) {
         match refused.get(key) {
@@ -78,7 +78,7 @@ mod tests {
             .iter()
             .map(|(pid, until)| (key(*pid), Duration::from_secs(*until)))
             .collect();
-        let choice = choose(&Situation {
+        let choice = choose(&AttachSituation {
             matching: &matching,
             tracked: &tracked.iter().map(|pid| key(*pid)).collect(),
             refused: &refused,
@@ -126,7 +126,7 @@ mod tests {
                 ..key(1)
             },
         );
-        let choice = choose(&Situation {
+        let choice = choose(&AttachSituation {
             matching: &[new],
             tracked: &BTreeSet::from([old]),
             refused: &BTreeMap::new(),

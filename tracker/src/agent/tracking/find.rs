@@ -1,41 +1,46 @@
-//! Looking for the processes that selectors mean.
+//! Finds the processes that selectors select.
 
 use std::collections::BTreeSet;
 use std::fs;
 
-use super::selector::{Candidate, Selector};
+use super::selector::{ProcessSelector, SelectorTraits};
 use crate::agent::discovery::key;
-use crate::model::sample::ProcessKey;
-use uffd::{ProcessStat, unless_gone};
+use crate::model::ProcessKey;
+use uffd::{ProcessStat, UffdError, unless_gone};
 
-/// A process that is meant.
+/// A process that is to be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Match {
-    /// Which.
+pub struct SelectedProcess {
+    /// Which one.
     pub key: ProcessKey,
     /// Its name.
     pub comm: Vec<u8>,
-    /// The selector that means it, the first if several do.
-    pub selector: Selector,
+    /// The selector that selects it, the first if several do.
+    pub selector: ProcessSelector,
     /// Whether it is to be explained, too.
     pub explained: bool,
 }
 
-/// The parent of all kernel threads, and its number where one sees it at all.
+/// The parent of all kernel threads, and its number where it can be seen at all.
 const KTHREADD: (u32, &[u8]) = (2, b"kthreadd");
 
-/// The processes that are meant, those to be explained first: in the order of the selectors, and of each the one that
-/// began first.
+/// The processes that are selected, those to be explained first: in the order of the selectors, and
+/// for each selector by age, the oldest first.
 ///
 /// # Errors
 /// If `/proc` cannot be listed.
-pub fn find(track: &[Selector], explain: &[Selector]) -> Result<Vec<Match>, uffd::UffdError> {
-    let selectors: &[Selector] = &[explain, track].concat();
-    let cgroups = selectors.iter().any(|s| matches!(s, Selector::Cgroup(_)));
+pub fn find(
+    track: &[ProcessSelector],
+    explain: &[ProcessSelector],
+) -> Result<Vec<SelectedProcess>, UffdError> {
+    let selectors: &[ProcessSelector] = &[explain, track].concat();
+    let cgroups = selectors
+        .iter()
+        .any(|s| matches!(s, ProcessSelector::Cgroup(_)));
     let kernel_threads = cgroups && is_kthreadd(unless_gone(uffd::stat(KTHREADD.0))?.as_ref());
     let mut found = Vec::new();
     for pid in pids(selectors)? {
-        // One that ends meanwhile is not meant by anybody.
+        // One that ends meanwhile is selected by nothing.
         let Ok(stat) = uffd::stat(pid) else {
             continue;
         };
@@ -45,16 +50,16 @@ pub fn find(track: &[Selector], explain: &[Selector]) -> Result<Vec<Match>, uffd
         } else {
             Vec::new()
         };
-        let candidate = Candidate {
+        let traits = SelectorTraits {
             comm: stat.comm,
             cgroup,
         };
-        let Some(index) = selectors.iter().position(|s| s.matches(pid, &candidate)) else {
+        let Some(index) = selectors.iter().position(|s| s.matches(pid, &traits)) else {
             continue;
         };
-        let process = Match {
+        let process = SelectedProcess {
             key: key(pid, stat.start_time),
-            comm: candidate.comm,
+            comm: traits.comm,
             selector: selectors[index].clone(),
             explained: index < explain.len(),
         };
@@ -68,17 +73,17 @@ fn is_kthreadd(stat: Option<&ProcessStat>) -> bool {
     stat.is_some_and(|stat| stat.comm == KTHREADD.1)
 }
 
-/// The processes to look at: all but ourselves, or only those that are given by number.
-fn pids(selectors: &[Selector]) -> Result<BTreeSet<u32>, uffd::UffdError> {
+/// The processes to look at: all but ourselves, or only those given by number.
+fn pids(selectors: &[ProcessSelector]) -> Result<BTreeSet<u32>, UffdError> {
     let mut pids = BTreeSet::new();
     for selector in selectors {
         match selector {
-            Selector::Pid(pid) => {
+            ProcessSelector::Pid(pid) => {
                 pids.insert(*pid);
             }
-            Selector::Comm(_) | Selector::Cgroup(_) => {
+            ProcessSelector::Comm(_) | ProcessSelector::Cgroup(_) => {
                 let all = fs::read_dir("/proc")
-                    .map_err(|error| uffd::UffdError::system("cannot list", "/proc", error))?;
+                    .map_err(|error| UffdError::system("cannot list", "/proc", error))?;
                 let numbers =
                     all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
                 pids.extend(numbers.filter(|pid: &u32| *pid != std::process::id()));
@@ -93,7 +98,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn selectors(text: &[&str]) -> Vec<Selector> {
+    fn selectors(text: &[&str]) -> Vec<ProcessSelector> {
         text.iter().map(|text| text.parse().unwrap()).collect()
     }
 
@@ -114,7 +119,7 @@ mod tests {
             .iter()
             .filter(|found| found.key.pid == pid)
             .collect();
-        assert_eq!(ours.len(), 1, "one row, whatever means it");
+        assert_eq!(ours.len(), 1, "one row, whatever selects it");
         assert!(
             find(&[], &selectors(&[&format!("pid:{pid}")]))
                 .unwrap()

@@ -1,22 +1,23 @@
-//! What came of tracking so far: counts by process and of the node, who refuses, who is left out.
+//! What came of tracking so far: counts by process and in all, who refuses, who is left out.
 //!
-//! Pure: the time and the costs are given. A process has one row for as long as it lives and some time longer; its
-//! number is unique among the rows, so that another process of the same number never goes on with its counts.
+//! Pure: the time and the costs are given. A process has one row for as long as it lives and some
+//! time longer; its pid is unique among the rows, so that another process of the same pid never
+//! goes on with its counts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::budget;
-use super::explanation::Explanation;
-use super::find::Match;
-use super::refusal::{REASONS, backoff};
-use super::selector::Selector;
-use crate::model::sample::ProcessKey;
+use super::explained;
+use super::find::SelectedProcess;
+use super::refusal::{RefusalReason, backoff};
+use crate::metrics::{ExplainedTotals, TrackedRow};
+use crate::model::ProcessKey;
 use pages::track::{TrackHeader, TrackRound, TrackedPages};
 
 /// What CPU time goes into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum TrackingWork {
     /// Reading and arming, again and again.
     Round,
     /// Getting a userfaultfd, and arming for the first time; the helper process included.
@@ -25,11 +26,11 @@ pub enum Work {
     Select,
 }
 
-impl Work {
-    /// All.
+impl TrackingWork {
+    /// All of it, in the order of the index.
     pub const ALL: [Self; 3] = [Self::Round, Self::Attach, Self::Select];
 
-    /// As the label has it.
+    /// As in `uffdwp_node_track_cpu_seconds_total{work}`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Round => "round",
@@ -39,220 +40,189 @@ impl Work {
     }
 }
 
-/// Everything.
+/// What came of tracking so far.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct TrackingLedger {
     /// From one round to the next, as asked for.
     wanted: Duration,
     /// Share of one core for everything.
     budget: f64,
-    /// Share that looking for and attaching to processes take at the moment.
+    /// Share that looking for processes and attaching to them take at the moment.
     reserved: f64,
-    /// By number.
-    rows: BTreeMap<u32, Row>,
-    refused: BTreeMap<ProcessKey, Refusal>,
-    over: Vec<Match>,
-    node: Node,
+    /// By pid.
+    lines: BTreeMap<u32, LedgerLine>,
+    refused: BTreeMap<ProcessKey, TrackingRefusal>,
+    over: Vec<SelectedProcess>,
+    totals: TrackingTotals,
 }
 
-/// Of all processes since the start; never goes down.
+/// All processes together, since the start; never goes down.
 #[derive(Clone, Debug, Default)]
-pub struct Node {
+pub struct TrackingTotals {
     /// Pages of 4 KiB written.
     pub written: u64,
-    /// CPU time, by [`Work`].
-    pub cpu: [Duration; 3],
-    /// By [`REASONS`].
-    pub failures: [u64; REASONS.len()],
+    /// CPU time, by [`TrackingWork`].
+    pub cpu: [Duration; TrackingWork::ALL.len()],
+    /// Failures, by [`RefusalReason`].
+    pub failures: [u64; RefusalReason::ALL.len()],
 }
 
-/// One process.
+/// One process: what it shows, and what only the ledger needs.
 #[derive(Clone, Debug)]
-pub struct Row {
-    /// Which.
-    pub key: ProcessKey,
-    /// Its name when it was attached to.
-    pub comm: Vec<u8>,
-    /// What selects it.
-    pub selector: Selector,
-    /// As tracking began.
-    pub header: TrackHeader,
-    /// Rounds, without the first arming.
-    pub rounds: u64,
-    /// Pages of 4 KiB, summed over rounds; `armed`, `tracked` as of the last.
-    pub pages: TrackedPages,
-    /// What explaining it came to; none if it is only tracked.
-    pub explained: Option<Explanation>,
-    /// CPU time of its rounds and of attaching.
-    pub cpu: Duration,
-    /// Of the last round.
-    pub last_cost: Duration,
-    /// From the last round to the next.
-    pub interval: Duration,
-    /// When it ended or was let go; none while it is tracked.
-    pub ended: Option<Duration>,
-    /// What was said about the interval last, see [`order`].
+struct LedgerLine {
+    process: SelectedProcess,
+    row: TrackedRow,
+    /// What was last said about the interval, see [`order`].
     told: u32,
-    /// Rounds in a row for which it was as asked for.
+    /// Rounds in a row for which the interval was as asked for.
     calm: u32,
 }
 
 /// One process that cannot be tracked at the moment.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct TrackingRefusal {
     /// Its name.
     pub comm: Vec<u8>,
-    /// In a word.
-    pub reason: &'static str,
-    /// In a sentence.
+    /// Why, in a word.
+    pub reason: RefusalReason,
+    /// Why, in a sentence.
     pub message: String,
     /// How often in a row.
     pub tries: u32,
-    /// Before that it is not tried again.
+    /// When it may be tried again.
     pub until: Duration,
 }
 
 /// What a round means for the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Next {
-    /// From the beginning of that round to the beginning of the next.
+pub struct NextRound {
+    /// From the start of that round to the start of the next.
     pub interval: Duration,
-    /// To be said to people.
-    pub news: Option<News>,
+    /// What people should hear of it.
+    pub news: Option<IntervalNews>,
 }
 
-/// What people should hear of.
+/// What people should hear of the interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum IntervalNews {
     /// Rounds come less often than asked for, and less often than was said before.
     Longer,
     /// They have come as asked for, for a while now.
     AsAsked,
 }
 
-/// Rounds as asked for after which that is said.
+/// After this many rounds as asked for, that is said.
 const CALM: u32 = 100;
 
-impl Ledger {
-    /// Nothing yet.
+impl TrackingLedger {
+    /// A ledger in which nothing is tracked yet.
     pub fn new(wanted: Duration, budget: f64) -> Self {
         Self {
             wanted,
             budget,
             reserved: 0.0,
-            rows: BTreeMap::new(),
+            lines: BTreeMap::new(),
             refused: BTreeMap::new(),
             over: Vec::new(),
-            node: Node::default(),
+            totals: TrackingTotals::default(),
         }
     }
 
-    /// A process is attached to; `first` is its round 0. One that was tracked before goes on with its row.
-    pub fn attached(&mut self, process: &Match, header: TrackHeader, first: &TrackRound) {
+    /// A process is attached to; `first` is its round 0. One that was tracked before goes on with
+    /// its row.
+    pub fn attached(
+        &mut self,
+        process: &SelectedProcess,
+        header: &TrackHeader,
+        first: &TrackRound,
+    ) {
         self.refused.remove(&process.key);
-        let known = self.rows.remove(&process.key.pid);
-        let mut row = known
-            .filter(|row| row.key == process.key)
-            .unwrap_or_else(|| Row::new(process, header.clone()));
-        row.header = header;
-        row.selector = process.selector.clone();
-        row.ended = None;
-        row.interval = self.wanted;
-        row.last_cost = Duration::ZERO;
-        row.add(first);
-        self.rows.insert(process.key.pid, row);
+        let known = self.lines.remove(&process.key.pid);
+        let mut line = known
+            .filter(|line| line.process.key == process.key)
+            .unwrap_or_else(|| LedgerLine::new(process));
+        line.attached(process, header, self.wanted);
+        line.add(&sum(first));
+        self.lines.insert(process.key.pid, line);
     }
 
-    /// CPU time that was used; for a process if it is about one.
-    pub fn spent(&mut self, work: Work, cost: Duration, key: Option<ProcessKey>) {
-        self.node.cpu[work as usize] += cost;
-        if let Some(row) = key.and_then(|key| self.row(key)) {
-            row.cpu += cost;
+    /// CPU time was spent; on a process, if it is about one.
+    pub fn spent(&mut self, work: TrackingWork, cost: Duration, key: Option<ProcessKey>) {
+        self.totals.cpu[work as usize] += cost;
+        if let Some(line) = key.and_then(|key| self.line(key)) {
+            line.row.cpu += cost;
         }
     }
 
-    /// How much of the budget looking for and attaching to processes take from now on.
+    /// How much of the budget looking for processes and attaching to them take from now on.
     pub fn reserve(&mut self, share: f64) {
         self.reserved = share.min(self.budget * budget::OVERHEAD);
     }
 
-    /// A round is over; when the next is due. None: the row is another process's by now.
-    pub fn round(&mut self, key: ProcessKey, round: &TrackRound, cost: Duration) -> Option<Next> {
-        self.spent(Work::Round, cost, Some(key));
-        let written = sum(round).written;
+    /// A round is over. Returns when the next is due; `None` if the row is another process's by
+    /// now.
+    pub fn round(
+        &mut self,
+        key: ProcessKey,
+        round: &TrackRound,
+        cost: Duration,
+    ) -> Option<NextRound> {
+        self.spent(TrackingWork::Round, cost, Some(key));
+        let pages = sum(round);
         let (wanted, left) = (self.wanted, self.budget - self.reserved);
-        let row = self.row(key)?;
-        row.rounds += 1;
-        row.add(round);
-        row.last_cost = cost;
-        let live = self.rows.values().filter(|row| row.ended.is_none());
+        let line = self.line(key)?;
+        line.row.rounds += 1;
+        line.row.last_cost = cost;
+        line.add(&pages);
+        let live = self.rows().filter(|row| row.is_live());
         let needs: Vec<_> = live
             .map(|row| budget::need(row.last_cost, wanted))
             .collect();
         let share = budget::level(&needs, left);
-        self.node.written += written;
-        let row = self.row(key)?;
-        row.interval = budget::interval(cost, wanted, share);
-        let (interval, order) = (row.interval, order(row.interval, wanted));
-        row.calm = if order == 0 { row.calm + 1 } else { 0 };
-        let news = if order > row.told {
-            row.told = order;
-            Some(News::Longer)
-        } else if row.told > 0 && row.calm >= CALM {
-            row.told = 0;
-            Some(News::AsAsked)
-        } else {
-            None
-        };
-        Some(Next { interval, news })
+        self.totals.written += pages.written;
+        let interval = budget::interval(cost, wanted, share);
+        Some(self.line(key)?.next(interval, wanted))
     }
 
     /// What explaining a round came to.
-    pub fn explained(&mut self, key: ProcessKey, round: &Explanation) {
-        if let Some(row) = self.row(key) {
-            row.explained.get_or_insert_default().add(round);
+    pub fn explained(&mut self, key: ProcessKey, round: &ExplainedTotals) {
+        if let Some(line) = self.line(key) {
+            explained::add(line.row.explained.get_or_insert_default(), round);
         }
     }
 
     /// A process is no longer tracked, at the latest since now.
     pub fn ended(&mut self, key: ProcessKey, now: Duration) {
-        if let Some(row) = self.row(key) {
-            row.ended.get_or_insert(now);
+        if let Some(line) = self.line(key) {
+            line.row.ended.get_or_insert(now);
         }
     }
 
-    /// A worker ended without a word, by a panic: not to be tried again at once.
+    /// A worker ended without a word, by a panic: its process is not to be tried again at once.
     pub fn lost(&mut self, key: ProcessKey, now: Duration, first: Duration) {
-        let Some(row) = self.row(key).filter(|row| row.ended.is_none()) else {
+        let Some(line) = self.line(key).filter(|line| line.row.is_live()) else {
             return;
         };
-        row.ended = Some(now);
-        let process = Match {
-            key,
-            comm: row.comm.clone(),
-            selector: row.selector.clone(),
-            explained: row.explained.is_some(),
-        };
-        let message = "its thread ended by a panic; the log has it".to_owned();
-        self.refused(&process, "unexpected", message, now, first);
+        line.row.ended = Some(now);
+        let process = line.process.clone();
+        let message = "its thread panicked; the log has it".to_owned();
+        self.refused(&process, RefusalReason::Unexpected, message, now, first);
     }
 
-    /// A process refuses; true if nobody heard of it for this reason yet.
+    /// A process refuses; returns whether that is news, at least for this reason.
     pub fn refused(
         &mut self,
-        process: &Match,
-        reason: &'static str,
+        process: &SelectedProcess,
+        reason: RefusalReason,
         message: String,
         now: Duration,
         first: Duration,
     ) -> bool {
-        if let Some(index) = REASONS.iter().position(|known| *known == reason) {
-            self.node.failures[index] += 1;
-        }
+        self.totals.failures[reason as usize] += 1;
         let known = self.refused.get(&process.key);
         let tries = known.map_or(0, |known| known.tries) + 1;
         let new = known.is_none_or(|known| known.reason != reason);
-        let refusal = Refusal {
+        let refusal = TrackingRefusal {
             comm: process.comm.clone(),
             reason,
             message,
@@ -263,85 +233,123 @@ impl Ledger {
         new
     }
 
-    /// The processes that match now: who refused and is not among them is forgotten.
-    pub fn matching(&mut self, matching: &[Match]) {
+    /// The processes that match now: one that refused and is not among them is forgotten.
+    pub fn matching(&mut self, matching: &[SelectedProcess]) {
         self.refused
             .retain(|key, _| matching.iter().any(|process| process.key == *key));
     }
 
-    /// Who is left out.
-    pub fn leave_out(&mut self, over: Vec<Match>) {
+    /// Those that are left out.
+    pub fn leave_out(&mut self, over: Vec<SelectedProcess>) {
         self.over = over;
     }
 
     /// Drops rows that ended `linger` ago.
     pub fn forget(&mut self, now: Duration, linger: Duration) {
-        self.rows.retain(|_, row| {
-            row.ended
-                .is_none_or(|ended| now.saturating_sub(ended) < linger)
-        });
+        let over = |ended| now.saturating_sub(ended) >= linger;
+        self.lines
+            .retain(|_, line| !line.row.ended.is_some_and(over));
     }
 
-    /// The rows, by number.
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
-        self.rows.values()
+    /// The rows, by pid.
+    pub fn rows(&self) -> impl Iterator<Item = &TrackedRow> {
+        self.lines.values().map(|line| &line.row)
     }
 
-    /// Who refuses.
-    pub const fn refusals(&self) -> &BTreeMap<ProcessKey, Refusal> {
+    /// Those that refuse.
+    pub const fn refusals(&self) -> &BTreeMap<ProcessKey, TrackingRefusal> {
         &self.refused
     }
 
-    /// Who is left out because there are too many.
-    pub fn over(&self) -> &[Match] {
+    /// Those that are left out because there are too many.
+    pub fn over(&self) -> &[SelectedProcess] {
         &self.over
     }
 
-    /// Of all processes.
-    pub const fn node(&self) -> &Node {
-        &self.node
+    /// All processes together.
+    pub const fn totals(&self) -> &TrackingTotals {
+        &self.totals
     }
 
-    fn row(&mut self, key: ProcessKey) -> Option<&mut Row> {
-        self.rows.get_mut(&key.pid).filter(|row| row.key == key)
+    fn line(&mut self, key: ProcessKey) -> Option<&mut LedgerLine> {
+        let line = self.lines.get_mut(&key.pid);
+        line.filter(|line| line.process.key == key)
     }
 }
 
-impl Row {
-    fn new(process: &Match, header: TrackHeader) -> Self {
-        Self {
-            key: process.key,
+impl LedgerLine {
+    fn new(process: &SelectedProcess) -> Self {
+        let row = TrackedRow {
+            process: process.key,
             comm: process.comm.clone(),
-            selector: process.selector.clone(),
-            header,
-            rounds: 0,
-            pages: TrackedPages::default(),
-            explained: None,
-            cpu: Duration::ZERO,
-            last_cost: Duration::ZERO,
-            interval: Duration::ZERO,
+            selector: String::new(),
+            strategy: String::new(),
+            stopped: None,
+            notes: Vec::new(),
             ended: None,
+            rounds: 0,
+            tracked_pages: 0,
+            written_pages: 0,
+            unknown_pages: 0,
+            vanished_pages: 0,
+            interval: Duration::ZERO,
+            over_budget: false,
+            last_cost: Duration::ZERO,
+            cpu: Duration::ZERO,
+            explained: None,
+        };
+        Self {
+            process: process.clone(),
+            row,
             told: 0,
             calm: 0,
         }
     }
 
-    fn add(&mut self, round: &TrackRound) {
-        let new = sum(round);
-        self.pages.tracked = new.tracked;
-        self.pages.armed = new.armed;
-        self.pages.written += new.written;
-        self.pages.unknown += new.unknown;
-        self.pages.vanished += new.vanished;
+    /// Notes how it is tracked from now on.
+    fn attached(&mut self, process: &SelectedProcess, header: &TrackHeader, wanted: Duration) {
+        self.process = process.clone();
+        self.row.selector = process.selector.to_string();
+        self.row.strategy.clone_from(&header.strategy);
+        self.row.stopped = header.stopped;
+        self.row.notes = header.notes.iter().map(ToString::to_string).collect();
+        self.row.ended = None;
+        self.row.interval = wanted;
+        self.row.over_budget = false;
+        self.row.last_cost = Duration::ZERO;
+    }
+
+    fn add(&mut self, pages: &TrackedPages) {
+        self.row.tracked_pages = pages.tracked;
+        self.row.written_pages += pages.written;
+        self.row.unknown_pages += pages.unknown;
+        self.row.vanished_pages += pages.vanished;
+    }
+
+    /// Notes the interval to the next round, and decides what to say about it.
+    fn next(&mut self, interval: Duration, wanted: Duration) -> NextRound {
+        self.row.interval = interval;
+        self.row.over_budget = interval > wanted;
+        let order = order(interval, wanted);
+        self.calm = if order == 0 { self.calm + 1 } else { 0 };
+        let news = if order > self.told {
+            self.told = order;
+            Some(IntervalNews::Longer)
+        } else if self.told > 0 && self.calm >= CALM {
+            self.told = 0;
+            Some(IntervalNews::AsAsked)
+        } else {
+            None
+        };
+        NextRound { interval, news }
     }
 }
 
-/// What all mappings together counted.
+/// What all mappings counted together.
 fn sum(round: &TrackRound) -> TrackedPages {
     let mut sum = TrackedPages::default();
     for mapping in &round.mappings {
         sum.tracked += mapping.pages.tracked;
-        sum.armed += mapping.pages.armed;
         sum.written += mapping.pages.written;
         sum.unknown += mapping.pages.unknown;
         sum.vanished += mapping.pages.vanished;
@@ -349,7 +357,8 @@ fn sum(round: &TrackRound) -> TrackedPages {
     sum
 }
 
-/// 0 as asked for or hardly longer, 1 longer than that, 2 from twice as long, 3 from four times as long, ...
+/// How much longer than asked for: 0 hardly, 1 more than that, 2 from twice as long, 3 from four
+/// times as long, ...
 fn order(interval: Duration, wanted: Duration) -> u32 {
     if interval <= wanted + wanted / 4 {
         return 0;
@@ -363,19 +372,20 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use std::time::SystemTime;
 
+    use super::super::selector::ProcessSelector;
     use super::*;
     use pages::track::{MappingRound, TrackedMapping};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn process(pid: u32, start: u64) -> Match {
-        Match {
+    fn process(pid: u32, start: u64) -> SelectedProcess {
+        SelectedProcess {
             key: ProcessKey {
                 pid,
                 start_boottime_ns: start,
             },
             comm: b"redis".to_vec(),
-            selector: Selector::Pid(pid),
+            selector: ProcessSelector::Pid(pid),
             explained: false,
         }
     }
@@ -420,10 +430,10 @@ mod tests {
         }
     }
 
-    fn tracked(processes: &[&Match]) -> Ledger {
-        let mut ledger = Ledger::new(SECOND, 0.01);
+    fn tracked(processes: &[&SelectedProcess]) -> TrackingLedger {
+        let mut ledger = TrackingLedger::new(SECOND, 0.01);
         for process in processes {
-            ledger.attached(process, header(), &round(0, 5));
+            ledger.attached(process, &header(), &round(0, 5));
         }
         ledger
     }
@@ -436,7 +446,7 @@ mod tests {
             let next = ledger.round(redis.key, &round(written, 1), Duration::from_millis(1));
             assert_eq!(
                 next,
-                Some(Next {
+                Some(NextRound {
                     interval: SECOND,
                     news: None
                 })
@@ -446,14 +456,14 @@ mod tests {
         assert_eq!(
             (
                 row.rounds,
-                row.pages.written,
-                row.pages.unknown,
-                row.pages.tracked
+                row.written_pages,
+                row.unknown_pages,
+                row.tracked_pages
             ),
             (2, 7, 7, 256)
         );
         assert_eq!(
-            (ledger.node().written, row.cpu),
+            (ledger.totals().written, row.cpu),
             (7, Duration::from_millis(2))
         );
     }
@@ -463,12 +473,15 @@ mod tests {
         let (old, new) = (process(1, 1), process(1, 2));
         let mut ledger = tracked(&[&old]);
         ledger.round(old.key, &round(3, 0), Duration::ZERO);
-        ledger.attached(&new, header(), &round(0, 0));
+        ledger.attached(&new, &header(), &round(0, 0));
         // The old one's thread has not noticed yet.
         assert_eq!(ledger.round(old.key, &round(9, 0), Duration::ZERO), None);
         ledger.ended(old.key, SECOND);
         let row = ledger.rows().next().unwrap();
-        assert_eq!((row.key, row.pages.written, row.ended), (new.key, 0, None));
+        assert_eq!(
+            (row.process, row.written_pages, row.ended),
+            (new.key, 0, None)
+        );
     }
 
     #[test]
@@ -478,10 +491,10 @@ mod tests {
         ledger.round(redis.key, &round(3, 0), Duration::ZERO);
         ledger.ended(redis.key, SECOND);
         ledger.forget(SECOND * 2, SECOND * 2);
-        ledger.attached(&redis, header(), &round(0, 2));
+        ledger.attached(&redis, &header(), &round(0, 2));
         let row = ledger.rows().next().unwrap();
         assert_eq!(
-            (row.pages.written, row.pages.unknown, row.ended),
+            (row.written_pages, row.unknown_pages, row.ended),
             (3, 7, None)
         );
         ledger.ended(redis.key, SECOND);
@@ -489,7 +502,7 @@ mod tests {
         ledger.ended(redis.key, SECOND * 3);
         ledger.forget(SECOND * 3, SECOND * 2);
         assert_eq!(ledger.rows().count(), 0);
-        assert_eq!(ledger.node().written, 3);
+        assert_eq!(ledger.totals().written, 3);
     }
 
     #[test]
@@ -504,19 +517,19 @@ mod tests {
         assert_eq!(news(10).news, None);
         assert_eq!(
             news(15),
-            Next {
+            NextRound {
                 interval: Duration::from_millis(1500),
-                news: Some(News::Longer)
+                news: Some(IntervalNews::Longer)
             }
         );
         assert_eq!(news(19).news, None);
-        assert_eq!(news(25).news, Some(News::Longer));
+        assert_eq!(news(25).news, Some(IntervalNews::Longer));
         assert_eq!(news(15).news, None);
         for _ in 1..CALM {
             assert_eq!(news(1).news, None);
         }
-        assert_eq!(news(1).news, Some(News::AsAsked));
-        assert_eq!(news(15).news, Some(News::Longer));
+        assert_eq!(news(1).news, Some(IntervalNews::AsAsked));
+        assert_eq!(news(15).news, Some(IntervalNews::Longer));
     }
 
     #[test]
@@ -540,20 +553,20 @@ mod tests {
     #[test]
     fn a_refusal_is_new_once_for_each_reason() {
         let redis = process(1, 1);
-        let mut ledger = Ledger::new(SECOND, 0.01);
+        let mut ledger = TrackingLedger::new(SECOND, 0.01);
         let mut refuse = |reason| ledger.refused(&redis, reason, String::new(), SECOND, SECOND);
         assert_eq!(
             [
-                refuse("traced"),
-                refuse("traced"),
-                refuse("busy"),
-                refuse("busy")
+                refuse(RefusalReason::Traced),
+                refuse(RefusalReason::Traced),
+                refuse(RefusalReason::Busy),
+                refuse(RefusalReason::Busy)
             ],
             [true, false, true, false]
         );
         let refusal = &ledger.refusals()[&redis.key];
         assert_eq!((refusal.tries, refusal.until), (4, SECOND * 9));
-        assert_eq!(ledger.node().failures.iter().sum::<u64>(), 4);
+        assert_eq!(ledger.totals().failures.iter().sum::<u64>(), 4);
         ledger.matching(&[]);
         assert!(ledger.refusals().is_empty());
     }

@@ -1,50 +1,55 @@
-//! The thread that looks for processes and has them attached to.
+//! The thread that looks for processes and attaches to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::Scope;
 use std::time::Duration;
 
-use super::choose::{Choice, Situation, choose};
-use super::find::{Match, find};
-use super::ledger::Work;
-use super::worker::Worker;
-use super::{How, Tracking, budget};
+use super::choose::{AttachChoice, AttachSituation, choose};
+use super::find::{SelectedProcess, find};
+use super::ledger::TrackingWork;
+use super::worker::TrackingWorker;
+use super::{ProcessTracking, TrackingMeans, budget};
 use crate::agent::pace::{children_cpu_time, rest, thread_cpu_time};
-use crate::agent::stop::Stop;
-use crate::model::sample::ProcessKey;
+use crate::agent::stop::StopSignal;
+use crate::model::ProcessKey;
 
-/// How often it is seen to that the agent is not to stop while a process is attached to.
+/// How often to check for a stop while attaching.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Runs until the agent stops; returns when every process is let go.
-pub fn run(tracking: &Tracking, how: &How, stop: &Stop, interval: Duration) {
+/// Runs until the agent stops; returns when every process has been let go.
+pub fn run(
+    tracking: &ProcessTracking,
+    means: &TrackingMeans,
+    stop: &StopSignal,
+    interval: Duration,
+) {
     std::thread::scope(|scope| {
-        let mut manager = Manager {
+        let mut manager = TrackingManager {
             tracking,
-            how,
+            means,
             stop,
             interval,
             workers: BTreeMap::new(),
         };
         while stop.sleep(manager.turn(scope)) {}
-        // All at once, then the scope waits for them.
+        // All of them at once; the scope then waits for them.
         for worker in manager.workers.values() {
             worker.end();
         }
     });
 }
 
-struct Manager<'scope, 'env> {
-    tracking: &'env Tracking,
-    how: &'env How,
-    stop: &'env Stop,
+struct TrackingManager<'scope, 'env> {
+    tracking: &'env ProcessTracking,
+    means: &'env TrackingMeans,
+    stop: &'env StopSignal,
     interval: Duration,
-    workers: BTreeMap<ProcessKey, Worker<'scope>>,
+    workers: BTreeMap<ProcessKey, TrackingWorker<'scope>>,
 }
 
-impl<'scope, 'env> Manager<'scope, 'env> {
-    /// Looks once, and attaches to at most one process; returns for how long to rest.
+impl<'scope, 'env> TrackingManager<'scope, 'env> {
+    /// Looks once, and attaches to at most one process; returns how long to rest.
     fn turn(&mut self, scope: &'scope Scope<'scope, 'env>) -> Duration {
         let now = self.tracking.now();
         let over = self.workers.extract_if(.., |_, worker| worker.is_over());
@@ -54,7 +59,9 @@ impl<'scope, 'env> Manager<'scope, 'env> {
         let began = thread_cpu_time();
         let (next, more) = self.look();
         let selecting = thread_cpu_time().saturating_sub(began);
-        self.tracking.ledger().spent(Work::Select, selecting, None);
+        self.tracking
+            .ledger()
+            .spent(TrackingWork::Select, selecting, None);
         let attaching = next.map_or(Duration::ZERO, |next| self.attach(scope, &next));
         let cost = selecting + attaching;
         let share = self.tracking.config.budget * budget::OVERHEAD;
@@ -67,7 +74,7 @@ impl<'scope, 'env> Manager<'scope, 'env> {
     }
 
     /// Decides; returns the next process to attach to, and whether there are more.
-    fn look(&self) -> (Option<Match>, bool) {
+    fn look(&self) -> (Option<SelectedProcess>, bool) {
         let matching = match find(
             &self.tracking.config.selectors,
             &self.tracking.config.explain,
@@ -81,7 +88,7 @@ impl<'scope, 'env> Manager<'scope, 'env> {
         let now = self.tracking.now();
         let mut ledger = self.tracking.ledger();
         ledger.matching(&matching);
-        // Also if nobody scrapes.
+        // Here, too, in case nobody scrapes.
         ledger.forget(now, self.tracking.config.linger);
         let refused: BTreeMap<_, _> = ledger
             .refusals()
@@ -89,11 +96,11 @@ impl<'scope, 'env> Manager<'scope, 'env> {
             .map(|(key, refusal)| (*key, refusal.until))
             .collect();
         let keys: Vec<_> = matching.iter().map(|process| process.key).collect();
-        let Choice {
+        let AttachChoice {
             let_go,
             attach,
             over,
-        } = choose(&Situation {
+        } = choose(&AttachSituation {
             matching: &keys,
             tracked: &self.workers.keys().copied().collect(),
             refused: &refused,
@@ -116,10 +123,15 @@ impl<'scope, 'env> Manager<'scope, 'env> {
         (next, attach.len() > 1)
     }
 
-    /// Attaches to a process; returns what that took.
-    fn attach(&mut self, scope: &'scope Scope<'scope, 'env>, process: &Match) -> Duration {
+    /// Attaches to a process; returns the CPU time that took.
+    fn attach(
+        &mut self,
+        scope: &'scope Scope<'scope, 'env>,
+        process: &SelectedProcess,
+    ) -> Duration {
         let children = children_cpu_time();
-        let (worker, begun) = match Worker::start(scope, self.tracking, self.how, process) {
+        let (worker, begun) = match TrackingWorker::start(scope, self.tracking, self.means, process)
+        {
             Ok(started) => started,
             Err(error) => {
                 tracing::error!(
@@ -141,7 +153,7 @@ impl<'scope, 'env> Manager<'scope, 'env> {
         let helper = children_cpu_time().saturating_sub(children);
         self.tracking
             .ledger()
-            .spent(Work::Attach, cost + helper, Some(process.key));
+            .spent(TrackingWork::Attach, cost + helper, Some(process.key));
         cost + helper
     }
 }

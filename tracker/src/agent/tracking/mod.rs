@@ -1,43 +1,46 @@
-//! Tracking chosen processes for as long as the agent runs (`--track`).
+//! Tracks chosen processes for as long as the agent runs (`--track`).
 //!
 //! ```text
-//! thread track:  find (selectors) --> choose (pure) --> attach, one at a time / let go
-//! thread track-PID, one each:  [ wait --> round (track::Session) --> ledger: counts, next interval (budget, pure) ]*
-//! ledger --> show: /metrics, /status
+//! thread track:     find (selectors) --> choose (pure) --> attach, one at a time / let go
+//! thread track-PID: [ wait --> round (track::Session) --> ledger: counts, next interval (budget) ]*
+//! ledger:           rows --> /metrics, /status
 //! ```
 //!
-//! Nothing of it runs in a scrape or a collection. What it takes of a core is bounded: rounds pay with the time until the
-//! next one, looking and attaching with the time until the next look.
+//! None of it runs in a scrape or a collection. What it takes of a core is bounded: a round pays
+//! with the time until the next one, looking and attaching with the time until the next look.
 
 mod budget;
 mod choose;
-mod explanation;
+mod explained;
 mod find;
 mod ledger;
 mod manager;
 mod refusal;
 mod selector;
-mod show;
+mod status;
 mod worker;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use selector::Selector;
+pub use selector::ProcessSelector;
 
-use super::config::TrackConfig;
-use super::stop::Stop;
+use super::config::TrackingConfig;
+use super::stop::StopSignal;
 use crate::explain::{CauseSight, EventHub};
 use crate::probes::events::{self, EventProbes};
-use ledger::Ledger;
-use pages::strategy::{self, StrategyFacts, StrategyMeans, StrategyName};
+use ledger::TrackingLedger;
+use pages::strategy::{
+    self, NoStrategy, StrategyFacts, StrategyMeans, StrategyName, VerdictReason,
+};
+use uffd::UffdError;
 
-/// What the threads and the handlers share.
-pub struct Tracking {
-    config: TrackConfig,
-    /// How to track, or why nothing can be.
-    means: Result<How, String>,
-    ledger: Mutex<Ledger>,
+/// Tracks processes; shared by its threads and the handlers.
+pub struct ProcessTracking {
+    config: TrackingConfig,
+    /// How to track, or why nothing can be tracked.
+    means: Result<TrackingMeans, NoTrackingMeans>,
+    ledger: Mutex<TrackingLedger>,
     /// The kernel's events, if processes are to be explained.
     hub: Option<EventHub>,
     started: Instant,
@@ -45,42 +48,66 @@ pub struct Tracking {
 
 /// The strategy, and what the kernel can do.
 #[derive(Clone, Debug)]
-pub struct How {
+pub struct TrackingMeans {
     strategy: StrategyName,
     /// Why this one.
     reason: String,
     facts: StrategyFacts,
 }
 
-impl How {
+/// Why no process can be tracked here.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTrackingMeans {
+    /// What the kernel can do cannot be found out.
+    #[error(transparent)]
+    Facts(#[from] UffdError),
+    /// No strategy works here.
+    #[error(transparent)]
+    NoneWorks(#[from] NoStrategy),
+    /// What works here reads all memory of a process in every round: an agent does not do that for
+    /// good unless it is asked to.
+    #[error(
+        "only `{strategy}` works here, which reads all memory in each round: \
+         ask for it with --track-strategy {strategy} ({reason})"
+    )]
+    ReadsContent {
+        /// What works.
+        strategy: StrategyName,
+        /// Why nothing else does.
+        reason: String,
+    },
+    /// The strategy that was asked for does not work here.
+    #[error("the strategy {strategy} does not work here: {reason}")]
+    Fails {
+        /// What was asked for.
+        strategy: StrategyName,
+        /// Why it does not work.
+        reason: VerdictReason,
+    },
+}
+
+impl TrackingMeans {
     /// Tries out what the kernel can do, on memory of this process: before probes would count it.
     ///
     /// # Errors
-    /// In words, if no process can be tracked here.
-    pub fn find(asked: Option<StrategyName>) -> Result<Self, String> {
-        let facts = strategy::gather(false).map_err(|error| error.to_string())?;
+    /// If no process can be tracked here.
+    pub fn find(asked: Option<StrategyName>) -> Result<Self, NoTrackingMeans> {
+        let facts = strategy::gather(false)?;
         let means = StrategyMeans::from_outside(&facts);
         let (strategy, reason) = match asked {
             Some(name) => (name, "asked for".to_owned()),
             None => {
-                let choice = strategy::auto(&strategy::verdicts(&facts, means))
-                    .map_err(|none| none.to_string())?;
+                let choice = strategy::auto(&strategy::verdicts(&facts, means))?;
                 (choice.strategy, choice.reason())
             }
         };
-        // For good, and unasked, an agent must not read all memory of a process in every round.
         if asked.is_none() && strategy.reads_content() {
-            return Err(format!(
-                "only `{strategy}` works here, which reads all memory in each round: \
-                 ask for it with --track-strategy {strategy} ({reason})"
-            ));
+            return Err(NoTrackingMeans::ReadsContent { strategy, reason });
         }
         let verdict = strategy::verdict(strategy, &facts, means);
         if !verdict.works {
-            return Err(format!(
-                "the strategy {strategy} does not work here: {}",
-                verdict.reason
-            ));
+            let reason = verdict.reason;
+            return Err(NoTrackingMeans::Fails { strategy, reason });
         }
         Ok(Self {
             strategy,
@@ -90,15 +117,19 @@ impl How {
     }
 }
 
-impl Tracking {
-    /// Nothing is tracked yet.
-    pub fn new(config: TrackConfig, means: Result<How, String>) -> Self {
+impl ProcessTracking {
+    /// Tracks nothing yet; reads the kernel's events from now on, if processes are to be explained.
+    pub fn new(config: TrackingConfig, means: Result<TrackingMeans, NoTrackingMeans>) -> Self {
         match &means {
-            Ok(how) => tracing::info!(strategy = how.strategy.as_str(), "tracking: {}", how.reason),
+            Ok(means) => tracing::info!(
+                strategy = means.strategy.as_str(),
+                "tracking: {}",
+                means.reason
+            ),
             Err(why) => tracing::error!("no process can be tracked: {why}"),
         }
         Self {
-            ledger: Mutex::new(Ledger::new(config.interval, config.budget)),
+            ledger: Mutex::new(TrackingLedger::new(config.interval, config.budget)),
             hub: (means.is_ok() && !config.explain.is_empty())
                 .then(hub)
                 .flatten(),
@@ -108,21 +139,22 @@ impl Tracking {
         }
     }
 
-    /// What can be seen of causes, if processes are to be explained.
+    /// Which causes can be seen, if processes are to be explained.
     fn seen(&self) -> Option<&CauseSight> {
         self.hub.as_ref().map(EventHub::seen)
     }
 
-    /// Tracks until the agent stops; then nothing stays armed. Looks for processes every `interval`, or less often.
-    pub fn run(&self, stop: &Stop, interval: Duration) {
+    /// Tracks until the agent stops; then nothing stays armed. Looks for processes every
+    /// `interval`, or less often.
+    pub fn run(&self, stop: &StopSignal, interval: Duration) {
         match &self.means {
-            Ok(how) => manager::run(self, how, stop, interval),
-            // What cannot be done is said; the thread stays, so that nobody takes it for dead.
+            Ok(means) => manager::run(self, means, stop, interval),
+            // The log has the reason; the thread stays, so that nobody takes it for dead.
             Err(_) => while stop.sleep(Duration::from_secs(3600)) {},
         }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    fn ledger(&self) -> MutexGuard<'_, TrackingLedger> {
         // A poisoned lock is taken: counts are whole at any moment.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,10 +164,11 @@ impl Tracking {
     }
 }
 
-/// Events of one process held from round to round, at most: 128 MiB.
+/// Events of one process held from one round to the next, at most: 128 MiB.
 const EVENTS: usize = 1 << 20;
 
-/// Begins to read the kernel's events. Without them pages are compared all the same, and their causes unknown.
+/// Begins to read the kernel's events. Without them pages are compared all the same, but causes
+/// stay unknown.
 fn hub() -> Option<EventHub> {
     match EventHub::new(
         EventProbes::attach(&events::EventOptions::default()),

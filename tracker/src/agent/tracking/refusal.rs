@@ -5,49 +5,86 @@ use std::time::Duration;
 use pages::inject::InjectError;
 use pages::track::TrackError;
 
-/// All words, as in `uffdwp_track_failures_total{reason}`.
-pub const REASONS: [&str; 8] = [
-    "busy",
-    "kernel",
-    "privilege",
-    "program",
-    "seccomp",
-    "strategy",
-    "traced",
-    "unexpected",
-];
-
-/// The word; nothing if the process has just ended, which is no failure.
-pub fn reason(error: &TrackError) -> Option<&'static str> {
-    Some(match error {
-        TrackError::Inject(error) => return injection(error),
-        TrackError::Gone(_) => return None,
-        TrackError::Refused { .. } | TrackError::ArmsNothing { .. } | TrackError::None { .. } => {
-            "strategy"
-        }
-        TrackError::Unreadable(_) => "program",
-        TrackError::Start { .. } | TrackError::Kernel { .. } => "kernel",
-    })
+/// Why a process is not tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// It cannot be stopped at the moment.
+    Busy,
+    /// The kernel refuses a userfaultfd.
+    Kernel,
+    /// This agent may not trace it.
+    Privilege,
+    /// Its program is of 32 bits or otherwise unfit.
+    Program,
+    /// It has a seccomp filter that cannot be suspended.
+    Seccomp,
+    /// The strategy does not work there.
+    Strategy,
+    /// It has a tracer already.
+    Traced,
+    /// A step failed that should not.
+    Unexpected,
 }
 
-fn injection(error: &InjectError) -> Option<&'static str> {
-    Some(match error {
-        InjectError::Gone(_) | InjectError::Zombie { .. } => return None,
-        InjectError::Traced { .. } => "traced",
-        InjectError::Seccomp { .. } => "seccomp",
-        InjectError::Privilege { .. } => "privilege",
-        InjectError::Busy { .. } | InjectError::Frozen { .. } => "busy",
-        InjectError::Architecture
-        | InjectError::Thread { .. }
-        | InjectError::Ourselves { .. }
-        | InjectError::KernelThread { .. }
-        | InjectError::NoLeader { .. }
-        | InjectError::Bits32 { .. }
-        | InjectError::NoThread { .. }
-        | InjectError::NoInstruction { .. } => "program",
-        InjectError::Refused { .. } => "kernel",
-        InjectError::Step { .. } | InjectError::Helper { .. } => "unexpected",
-    })
+impl RefusalReason {
+    /// All reasons, in the order of their index and of their words.
+    pub const ALL: [Self; 8] = [
+        Self::Busy,
+        Self::Kernel,
+        Self::Privilege,
+        Self::Program,
+        Self::Seccomp,
+        Self::Strategy,
+        Self::Traced,
+        Self::Unexpected,
+    ];
+
+    /// The word, as in `uffdwp_track_failures_total{reason}`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Kernel => "kernel",
+            Self::Privilege => "privilege",
+            Self::Program => "program",
+            Self::Seccomp => "seccomp",
+            Self::Strategy => "strategy",
+            Self::Traced => "traced",
+            Self::Unexpected => "unexpected",
+        }
+    }
+
+    /// Of an error; `None` if the process has just ended, which is no failure.
+    pub const fn of(error: &TrackError) -> Option<Self> {
+        Some(match error {
+            TrackError::Inject(error) => return Self::of_injection(error),
+            TrackError::Gone(_) => return None,
+            TrackError::Refused { .. }
+            | TrackError::ArmsNothing { .. }
+            | TrackError::None { .. } => Self::Strategy,
+            TrackError::Unreadable(_) => Self::Program,
+            TrackError::Start { .. } | TrackError::Kernel { .. } => Self::Kernel,
+        })
+    }
+
+    const fn of_injection(error: &InjectError) -> Option<Self> {
+        Some(match error {
+            InjectError::Gone(_) | InjectError::Zombie { .. } => return None,
+            InjectError::Traced { .. } => Self::Traced,
+            InjectError::Seccomp { .. } => Self::Seccomp,
+            InjectError::Privilege { .. } => Self::Privilege,
+            InjectError::Busy { .. } | InjectError::Frozen { .. } => Self::Busy,
+            InjectError::Architecture
+            | InjectError::Thread { .. }
+            | InjectError::Ourselves { .. }
+            | InjectError::KernelThread { .. }
+            | InjectError::NoLeader { .. }
+            | InjectError::Bits32 { .. }
+            | InjectError::NoThread { .. }
+            | InjectError::NoInstruction { .. } => Self::Program,
+            InjectError::Refused { .. } => Self::Kernel,
+            InjectError::Step { .. } | InjectError::Helper { .. } => Self::Unexpected,
+        })
+    }
 }
 
 /// How long to wait after so many failures in a row, at least `first`.
@@ -71,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_word_is_known() {
+    fn an_error_has_its_word() {
         let traced = InjectError::Traced {
             pid: 1,
             tracer: 2,
@@ -82,13 +119,21 @@ mod tests {
             why: String::new(),
         };
         for (error, word) in [(traced, "traced"), (kernel, "kernel")] {
-            assert_eq!(reason(&TrackError::Inject(error)), Some(word));
-            assert!(REASONS.contains(&word));
+            let reason = RefusalReason::of(&TrackError::Inject(error));
+            assert_eq!(reason.map(RefusalReason::as_str), Some(word));
         }
-        assert_eq!(
-            reason(&TrackError::Gone(uffd::ProcessGone { pid: 1 })),
-            None
+        let gone = uffd::ProcessGone { pid: 1 };
+        assert_eq!(RefusalReason::of(&TrackError::Gone(gone)), None);
+    }
+
+    #[test]
+    fn every_reason_stands_at_its_index() {
+        let all = RefusalReason::ALL;
+        assert!(
+            all.iter()
+                .enumerate()
+                .all(|(n, reason)| *reason as usize == n)
         );
-        assert!(REASONS.is_sorted());
+        assert!(all.map(RefusalReason::as_str).is_sorted());
     }
 }

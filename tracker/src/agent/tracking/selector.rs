@@ -1,4 +1,4 @@
-//! Which processes are to be tracked, as a person writes it.
+//! Which processes to track, as a person writes it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,35 +6,35 @@ use std::str::FromStr;
 /// Longest name of a process, in bytes: `TASK_COMM_LEN` without its NUL.
 const LONGEST_COMM: usize = 15;
 
-/// Chooses processes.
+/// Selects processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
+pub enum ProcessSelector {
     /// `pid:1234`: this one.
     Pid(u32),
     /// `comm:redis-server`: all of this name (`/proc/PID/comm`).
     Comm(String),
-    /// `cgroup:/system.slice/redis.service`: all in this control group or below it. Without a slash at the end; empty
-    /// for the root.
+    /// `cgroup:/system.slice/redis.service`: all in this control group or below it. Without a slash
+    /// at the end; empty for the root.
     Cgroup(String),
 }
 
-/// What selectors look at.
+/// What selectors look at, besides the number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Candidate {
+pub struct SelectorTraits {
     /// Its name.
     pub comm: Vec<u8>,
-    /// Path of its control group; empty if nobody asked for it, or for a kernel thread.
+    /// Path of its control group; empty if nobody asks for it, and for a kernel thread.
     pub cgroup: Vec<u8>,
 }
 
-impl Selector {
-    /// Whether a process is chosen.
-    pub fn matches(&self, pid: u32, candidate: &Candidate) -> bool {
+impl ProcessSelector {
+    /// Whether it selects a process.
+    pub fn matches(&self, pid: u32, traits: &SelectorTraits) -> bool {
         match self {
             Self::Pid(wanted) => *wanted == pid,
-            Self::Comm(comm) => candidate.comm == comm.as_bytes(),
+            Self::Comm(comm) => traits.comm == comm.as_bytes(),
             Self::Cgroup(path) => {
-                let below = candidate.cgroup.strip_prefix(path.as_bytes());
+                let below = traits.cgroup.strip_prefix(path.as_bytes());
                 below.is_some_and(|rest| match rest {
                     [] => !path.is_empty(),
                     [first, ..] => *first == b'/',
@@ -44,7 +44,7 @@ impl Selector {
     }
 }
 
-impl fmt::Display for Selector {
+impl fmt::Display for ProcessSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pid(pid) => write!(f, "pid:{pid}"),
@@ -55,7 +55,7 @@ impl fmt::Display for Selector {
     }
 }
 
-impl FromStr for Selector {
+impl FromStr for ProcessSelector {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -64,7 +64,8 @@ impl FromStr for Selector {
             Some(("comm", comm)) => parse_comm(comm),
             Some(("cgroup", path)) => parse_cgroup(path),
             Some((other, _)) => Err(format!(
-                "there is no selector `{other}:`; write pid:1234, comm:redis-server or cgroup:/system.slice/redis.service"
+                "there is no selector `{other}:`; write pid:1234, comm:redis-server \
+                 or cgroup:/system.slice/redis.service"
             )),
             None if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
                 parse_pid(text)
@@ -74,54 +75,59 @@ impl FromStr for Selector {
     }
 }
 
-fn parse_pid(text: &str) -> Result<Selector, String> {
+fn parse_pid(text: &str) -> Result<ProcessSelector, String> {
     // The kernel's pid_t is signed.
     let pid = text.parse::<i32>().ok().filter(|pid| *pid > 0);
     pid.and_then(|pid| u32::try_from(pid).ok())
-        .map(Selector::Pid)
+        .map(ProcessSelector::Pid)
         .ok_or_else(|| {
             format!("`{text}` is not the number of a process; write for example pid:1234")
         })
 }
 
-fn parse_comm(text: &str) -> Result<Selector, String> {
+fn parse_comm(text: &str) -> Result<ProcessSelector, String> {
     if text.is_empty() {
         return Err("a name is missing; write for example comm:redis-server".to_owned());
     }
     if let Some((_, name)) = text.rsplit_once('/') {
         return Err(format!(
-            "`{text}` is a path; a process has only a name (/proc/PID/comm): write for example comm:{}",
+            "`{text}` is a path, but a process has only a name (/proc/PID/comm): \
+             write for example comm:{}",
             short(name)
         ));
     }
     if text.len() > LONGEST_COMM {
         return Err(format!(
-            "`{text}` is longer than the {LONGEST_COMM} bytes that the kernel keeps of a name; write comm:{}",
+            "`{text}` is longer than the {LONGEST_COMM} bytes that the kernel keeps of a name; \
+             write comm:{}",
             short(text)
         ));
     }
-    Ok(Selector::Comm(text.to_owned()))
+    Ok(ProcessSelector::Comm(text.to_owned()))
 }
 
-/// As the kernel cuts it.
+/// As the kernel cuts a name.
 fn short(name: &str) -> &str {
     &name[..name.floor_char_boundary(LONGEST_COMM)]
 }
 
-fn parse_cgroup(text: &str) -> Result<Selector, String> {
+fn parse_cgroup(text: &str) -> Result<ProcessSelector, String> {
     if let Some(below) = text.strip_prefix("/sys/fs/cgroup") {
         return Err(format!(
-            "the path of a control group begins below /sys/fs/cgroup, as in /proc/PID/cgroup: write cgroup:/{}",
+            "the path of a control group begins below /sys/fs/cgroup, as in /proc/PID/cgroup: \
+             write cgroup:/{}",
             below.trim_start_matches('/')
         ));
     }
     if !text.starts_with('/') {
         return Err(format!(
-            "`{text}` is not the path of a control group (as in /proc/PID/cgroup); write for example \
-             cgroup:/{text}"
+            "`{text}` is not the path of a control group (as in /proc/PID/cgroup); \
+             write for example cgroup:/{text}"
         ));
     }
-    Ok(Selector::Cgroup(text.trim_end_matches('/').to_owned()))
+    Ok(ProcessSelector::Cgroup(
+        text.trim_end_matches('/').to_owned(),
+    ))
 }
 
 #[cfg(test)]
@@ -129,7 +135,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn parse(text: &str) -> Selector {
+    fn parse(text: &str) -> ProcessSelector {
         text.parse().unwrap()
     }
 
@@ -137,7 +143,7 @@ mod tests {
     fn the_short_forms_mean_the_long_ones() {
         assert_eq!(parse("1234"), parse("pid:1234"));
         assert_eq!(parse("redis-server"), parse("comm:redis-server"));
-        assert_eq!(parse("comm:1234"), Selector::Comm("1234".to_owned()));
+        assert_eq!(parse("comm:1234"), ProcessSelector::Comm("1234".to_owned()));
         for text in ["pid:7", "comm:a:b", "cgroup:/", "cgroup:/a/b"] {
             assert_eq!(parse(text).to_string(), text);
         }
@@ -159,7 +165,7 @@ mod tests {
             ("cgroup:/sys/fs/cgroup/a", "write cgroup:/a"),
             ("unit:redis", "cgroup:/"),
         ] {
-            let error = wrong.parse::<Selector>().unwrap_err();
+            let error = wrong.parse::<ProcessSelector>().unwrap_err();
             assert!(error.contains(hint), "{wrong}: {error}");
         }
     }
@@ -167,11 +173,11 @@ mod tests {
     #[test]
     fn a_cgroup_is_matched_by_whole_names() {
         let within = |selector: &str, path: &str| {
-            let candidate = Candidate {
+            let traits = SelectorTraits {
                 cgroup: path.into(),
-                ..Candidate::default()
+                ..SelectorTraits::default()
             };
-            parse(selector).matches(1, &candidate)
+            parse(selector).matches(1, &traits)
         };
         assert!(within("cgroup:/a", "/a") && within("cgroup:/a", "/a/b"));
         assert!(!within("cgroup:/a", "/ab") && !within("cgroup:/a/b", "/a"));
@@ -181,9 +187,9 @@ mod tests {
 
     #[test]
     fn a_name_is_matched_as_a_whole() {
-        let redis = Candidate {
+        let redis = SelectorTraits {
             comm: b"redis".to_vec(),
-            ..Candidate::default()
+            ..SelectorTraits::default()
         };
         assert!(parse("redis").matches(1, &redis) && parse("1").matches(1, &redis));
         assert!(!parse("redis-server").matches(1, &redis) && !parse("2").matches(1, &redis));

@@ -9,42 +9,42 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::explanation::Explanation;
-use super::find::Match;
-use super::ledger::News;
-use super::refusal::reason;
-use super::{How, Tracking};
+use super::find::SelectedProcess;
+use super::ledger::IntervalNews;
+use super::refusal::RefusalReason;
+use super::{ProcessTracking, TrackingMeans, explained};
 use crate::agent::discovery::key_of;
 use crate::agent::pace::thread_cpu_time;
-use crate::agent::stop::Stop;
-use crate::explain::{self, Explainer};
-use pages::inject::{self, ProcessLifeline};
+use crate::agent::stop::StopSignal;
+use crate::explain::{ExplainOptions, ExplainStep, Explainer};
+use crate::metrics::ExplainedTotals;
+use pages::inject::{InjectOptions, ProcessLifeline};
 use pages::track::{TrackError, TrackHeader, TrackOptions, TrackRound, TrackSession, TrackStep};
 
-/// How soon it is noticed that a process has ended.
+/// How often to check whether the process has ended.
 const GLANCE: Duration = Duration::from_millis(500);
 
-/// At most so many refusals are logged one by one.
+/// At most this many refusals are logged one by one.
 const LOGGED: usize = 32;
 
 /// A thread that tracks one process, as others see it.
-pub struct Worker<'scope> {
-    stop: Stop,
+pub struct TrackingWorker<'scope> {
+    stop: StopSignal,
     last_round: Arc<AtomicBool>,
     thread: ScopedJoinHandle<'scope, ()>,
 }
 
-impl<'scope> Worker<'scope> {
-    /// Starts it. The receiver gets the CPU time of attaching, once that is over.
+impl<'scope> TrackingWorker<'scope> {
+    /// Starts a thread. The receiver gets the CPU time of attaching, once that is over.
     pub fn start<'env>(
         scope: &'scope Scope<'scope, 'env>,
-        tracking: &'env Tracking,
-        how: &'env How,
-        process: &Match,
+        tracking: &'env ProcessTracking,
+        means: &'env TrackingMeans,
+        process: &SelectedProcess,
     ) -> io::Result<(Self, Receiver<Duration>)> {
-        let (stop, last_round) = (Stop::default(), Arc::new(AtomicBool::new(false)));
+        let (stop, last_round) = (StopSignal::default(), Arc::new(AtomicBool::new(false)));
         let (sender, receiver) = channel();
-        let job = Job {
+        let job = TrackingJob {
             tracking,
             process: process.clone(),
             stop: stop.clone(),
@@ -52,7 +52,7 @@ impl<'scope> Worker<'scope> {
         };
         let thread = Builder::new()
             .name(format!("track-{}", process.key.pid))
-            .spawn_scoped(scope, move || job.run(how, &sender))?;
+            .spawn_scoped(scope, move || job.run(means, &sender))?;
         let worker = Self {
             stop,
             last_round,
@@ -66,12 +66,12 @@ impl<'scope> Worker<'scope> {
         self.thread.is_finished()
     }
 
-    /// Has it end at once.
+    /// Ends it at once.
     pub fn end(&self) {
         self.stop.stop();
     }
 
-    /// Has it end after one more round.
+    /// Ends it after one more round.
     pub fn let_go(&self) {
         self.last_round.store(true, Ordering::Release);
         self.stop.stop();
@@ -79,35 +79,38 @@ impl<'scope> Worker<'scope> {
 }
 
 /// What the thread does.
-struct Job<'env> {
-    tracking: &'env Tracking,
-    process: Match,
-    stop: Stop,
+struct TrackingJob<'env> {
+    tracking: &'env ProcessTracking,
+    process: SelectedProcess,
+    stop: StopSignal,
     last_round: Arc<AtomicBool>,
 }
 
-/// A process that is tracked, or explained, too.
-enum Following {
+/// A process that is only tracked, or explained, too.
+enum FollowedProcess {
     Tracked(Box<TrackSession>),
     Explained(Box<Explainer>),
 }
 
-impl Following {
-    fn begin(job: &Job<'_>, how: &How) -> Result<(Self, TrackRound), TrackError> {
+impl FollowedProcess {
+    fn begin(
+        job: &TrackingJob<'_>,
+        means: &TrackingMeans,
+    ) -> Result<(Self, TrackRound), TrackError> {
         let (pid, config) = (job.process.key.pid, &job.tracking.config);
         let track = TrackOptions {
-            strategy: Some(how.strategy),
+            strategy: Some(means.strategy),
             detailed: false,
             max_mapping: pages::track::MAX_MAPPING,
             interval: config.interval,
             tracker: crate::VERSION,
-            inject: inject::InjectOptions::default(),
+            inject: InjectOptions::default(),
         };
         if !job.process.explained {
-            let (session, first) = TrackSession::begin(pid, how.facts.clone(), track)?;
+            let (session, first) = TrackSession::begin(pid, means.facts.clone(), track)?;
             return Ok((Self::Tracked(Box::new(session)), first));
         }
-        let options = explain::ExplainOptions {
+        let options = ExplainOptions {
             track,
             content_limit: config.content_limit,
             page: None,
@@ -116,7 +119,7 @@ impl Following {
             findings: false,
         };
         let hub = job.tracking.hub.as_ref();
-        let (explainer, first) = Explainer::begin(pid, how.facts.clone(), hub, options)?;
+        let (explainer, first) = Explainer::begin(pid, means.facts.clone(), hub, options)?;
         Ok((Self::Explained(Box::new(explainer)), first))
     }
 
@@ -134,20 +137,20 @@ impl Following {
         }
     }
 
-    /// A round; none if the process has ended.
-    fn step(&mut self) -> Result<Option<(TrackRound, Option<Explanation>)>, TrackError> {
+    /// Makes a round; `None` if the process has ended.
+    fn step(&mut self) -> Result<Option<(TrackRound, Option<ExplainedTotals>)>, TrackError> {
         match self {
             Self::Tracked(session) => Ok(match session.step()? {
                 TrackStep::Round(round) => Some((round, None)),
                 TrackStep::Exited => None,
             }),
             Self::Explained(explainer) => {
-                let explain::ExplainStep::Round(explained) = explainer.step()? else {
+                let ExplainStep::Round(round) = explainer.step()? else {
                     return Ok(None);
                 };
                 let sampling = explainer.findings().sampling;
-                let explanation = Explanation::of(&explained, sampling);
-                Ok(Some((explained.round, Some(explanation))))
+                let totals = explained::of_round(&round, sampling);
+                Ok(Some((round.round, Some(totals))))
             }
         }
     }
@@ -161,23 +164,23 @@ impl Following {
 }
 
 /// What a wait ended with.
-enum Wake {
+enum WaitEnd {
     Due,
     Exit,
     Stop,
 }
 
-impl Job<'_> {
-    fn run(&self, how: &How, begun: &Sender<Duration>) {
+impl TrackingJob<'_> {
+    fn run(&self, means: &TrackingMeans, begun: &Sender<Duration>) {
         let cpu = thread_cpu_time();
-        let session = self.begin(how);
-        // The manager may have stopped waiting for it.
+        let session = self.begin(means);
+        // The manager may no longer wait for it.
         let _ = begun.send(thread_cpu_time().saturating_sub(cpu));
         let Some(mut session) = session else {
             return;
         };
         let result = self.rounds(&mut session);
-        // Until then, nothing that it armed is disarmed.
+        // What it armed stays armed until then.
         let result = result.and(session.end());
         self.tracking
             .ledger()
@@ -188,15 +191,15 @@ impl Job<'_> {
         }
     }
 
-    fn begin(&self, how: &How) -> Option<Following> {
-        let (session, first) = match Following::begin(self, how) {
+    fn begin(&self, means: &TrackingMeans) -> Option<FollowedProcess> {
+        let (session, first) = match FollowedProcess::begin(self, means) {
             Ok(begun) => begun,
             Err(error) => {
                 self.refused(&error);
                 return None;
             }
         };
-        // It may be another process of that number by now; the next look finds that one.
+        // The pid may be another process's by now; the next look finds that one.
         if !self.is_there() {
             return None;
         }
@@ -213,27 +216,25 @@ impl Job<'_> {
         }
         self.tracking
             .ledger()
-            .attached(&self.process, header.clone(), &first);
+            .attached(&self.process, header, &first);
         Some(session)
     }
 
     /// Until the process ends or is to be let go.
-    fn rounds(&self, session: &mut Following) -> Result<(), TrackError> {
+    fn rounds(&self, session: &mut FollowedProcess) -> Result<(), TrackError> {
         let mut due = Instant::now() + self.tracking.config.interval;
         loop {
             let last = match self.wait(due, session) {
-                Wake::Due | Wake::Exit => false,
-                Wake::Stop if self.last_round.load(Ordering::Acquire) => true,
-                Wake::Stop => return Ok(()),
+                WaitEnd::Due | WaitEnd::Exit => false,
+                WaitEnd::Stop if self.last_round.load(Ordering::Acquire) => true,
+                WaitEnd::Stop => return Ok(()),
             };
             let (began, cpu) = (Instant::now(), thread_cpu_time());
-            let Some((round, explanation)) = session.step()? else {
+            let Some((round, totals)) = session.step()? else {
                 return Ok(());
             };
-            if let Some(explanation) = explanation {
-                self.tracking
-                    .ledger()
-                    .explained(self.process.key, &explanation);
+            if let Some(totals) = totals {
+                self.tracking.ledger().explained(self.process.key, &totals);
             }
             let interval = self.count(&round, thread_cpu_time().saturating_sub(cpu));
             if last {
@@ -254,15 +255,15 @@ impl Job<'_> {
             return wanted;
         };
         match next.news {
-            Some(News::Longer) => tracing::warn!(
-                "{}: a round took {:.1} ms of CPU, more than its part of --track-budget {}% allows every {wanted:?}: \
-                 the next comes after {:.2?}",
+            Some(IntervalNews::Longer) => tracing::warn!(
+                "{}: a round took {:.1} ms of CPU, more than its part of --track-budget {}% allows \
+                 every {wanted:?}: the next comes after {:.2?}",
                 self.name(),
                 cost.as_secs_f64() * 1e3,
                 self.tracking.config.budget * 100.0,
                 next.interval
             ),
-            Some(News::AsAsked) => {
+            Some(IntervalNews::AsAsked) => {
                 tracing::info!("{}: rounds come every {wanted:?} again", self.name())
             }
             None => (),
@@ -270,32 +271,32 @@ impl Job<'_> {
         next.interval
     }
 
-    fn wait(&self, due: Instant, session: &Following) -> Wake {
+    fn wait(&self, due: Instant, session: &FollowedProcess) -> WaitEnd {
         loop {
             let left = due.saturating_duration_since(Instant::now());
             if !self.stop.sleep(left.min(GLANCE)) {
-                return Wake::Stop;
+                return WaitEnd::Stop;
             }
             if left <= GLANCE {
-                return Wake::Due;
+                return WaitEnd::Due;
             }
             let mut process = [PollFd::new(session.lifeline().pidfd(), PollFlags::IN)];
             let at_once = Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
             };
-            // If it cannot be asked, the next round tells.
+            // If that cannot be asked, the next round will tell.
             if matches!(poll(&mut process, Some(&at_once)), Ok(ready) if ready > 0) {
-                return Wake::Exit;
+                return WaitEnd::Exit;
             }
         }
     }
 
     fn refused(&self, error: &TrackError) {
-        let Some(reason) = reason(error) else {
+        let Some(reason) = RefusalReason::of(error) else {
             return;
         };
-        // Whatever it looked like: it has ended, and refuses nothing.
+        // Whatever it looked like: a process that has ended refuses nothing.
         if !self.is_there() {
             return;
         }
@@ -310,6 +311,7 @@ impl Job<'_> {
         );
         let many = ledger.refusals().len() > LOGGED;
         drop(ledger);
+        let reason = reason.as_str();
         match (new, many) {
             (false, _) => tracing::debug!(reason, "{}: still not tracked: {error}", self.name()),
             (true, false) => tracing::warn!(reason, "{}: not tracked: {error}", self.name()),

@@ -1,45 +1,45 @@
 //! Who gets a free slot: the busiest that waits. A slot is never taken away.
 //!
-//! Who is new and gets a slot at once has all it counted in its series. Who waited was counted
+//! The series of one that gets a slot at once has all it counted. One that waited was counted
 //! elsewhere until now, so its series starts at 0 after this collection.
 
 use std::cmp::Reverse;
 
-use super::super::sample::ProcessKey;
-use super::Model;
-use super::process::Process;
-use super::records::{Gain, Owner};
+use super::SeriesBooks;
+use super::process::ProcessAccount;
+use super::records::{RecordGain, VmaOwner};
+use crate::model::ProcessKey;
 
-/// Who waited and starts at 0 once this collection is counted.
+/// Those that waited: they start at 0 once this collection is counted.
 #[derive(Debug, Default)]
-pub(super) struct Admitted {
+pub(super) struct LateAdmissions {
     processes: Vec<ProcessKey>,
-    vmas: Vec<Owner>,
+    vmas: Vec<VmaOwner>,
 }
 
-/// Someone who wants a slot.
-struct Candidate<K> {
+/// A process or a VMA that wants a slot.
+struct SlotCandidate<K> {
     key: K,
     live: bool,
     busy: u64,
 }
 
 /// The `free` first: live before exited, busy before quiet, then by key.
-fn choose<K: Ord + Copy>(mut candidates: Vec<Candidate<K>>, free: usize) -> Vec<K> {
+fn choose<K: Ord + Copy>(mut candidates: Vec<SlotCandidate<K>>, free: usize) -> Vec<K> {
     candidates.sort_by_key(|c| (!c.live, Reverse(c.busy), c.key));
     candidates.into_iter().take(free).map(|c| c.key).collect()
 }
 
-impl Model {
+impl SeriesBooks {
     /// Fills the free slots. The new ones have their series now, the others after the count.
-    pub(super) fn admit(&mut self, gains: &[Gain]) -> Admitted {
+    pub(super) fn admit(&mut self, gains: &[RecordGain]) -> LateAdmissions {
         self.weigh(gains);
-        let mut admitted = Admitted::default();
+        let mut admitted = LateAdmissions::default();
         let taken = self.processes.values().filter(|p| p.series).count();
         let free = self.limits.process_slots().saturating_sub(taken);
         let waiting = (self.processes.iter())
             .filter(|(_, process)| !process.series && (process.fresh || process.exited.is_none()))
-            .map(|(key, process)| Candidate {
+            .map(|(key, process)| SlotCandidate {
                 key: *key,
                 live: process.exited.is_none(),
                 busy: process.busy,
@@ -60,8 +60,8 @@ impl Model {
         admitted
     }
 
-    /// Who gained how much lately.
-    fn weigh(&mut self, gains: &[Gain]) {
+    /// Notes how much each gained lately.
+    fn weigh(&mut self, gains: &[RecordGain]) {
         for process in self.processes.values_mut() {
             process.busy /= 2;
             for vma in process.vmas.values_mut() {
@@ -79,8 +79,8 @@ impl Model {
         }
     }
 
-    /// Opens the series of those who waited, and notes that nobody is new any more.
-    pub(super) fn open(&mut self, admitted: Admitted) {
+    /// Opens the series of those that waited, and notes that none is new any more.
+    pub(super) fn open(&mut self, admitted: LateAdmissions) {
         for key in admitted.processes {
             if let Some(process) = self.processes.get_mut(&key) {
                 process.series = true;
@@ -100,7 +100,12 @@ impl Model {
     }
 }
 
-fn admit_vmas(key: ProcessKey, process: &mut Process, slots: usize, later: &mut Vec<Owner>) {
+fn admit_vmas(
+    key: ProcessKey,
+    process: &mut ProcessAccount,
+    slots: usize,
+    later: &mut Vec<VmaOwner>,
+) {
     let taken = process.vmas.values().filter(|v| v.series.is_some()).count();
     let free = slots.saturating_sub(taken);
     if free == 0 {
@@ -108,7 +113,7 @@ fn admit_vmas(key: ProcessKey, process: &mut Process, slots: usize, later: &mut 
     }
     let waiting = (process.vmas.iter())
         .filter(|(_, vma)| vma.series.is_none() && (vma.fresh || vma.exited.is_none()))
-        .map(|(start, vma)| Candidate {
+        .map(|(start, vma)| SlotCandidate {
             key: *start,
             live: vma.exited.is_none(),
             busy: vma.busy,
@@ -117,7 +122,7 @@ fn admit_vmas(key: ProcessKey, process: &mut Process, slots: usize, later: &mut 
     for start in choose(waiting, free) {
         match process.vmas.get_mut(&start) {
             Some(vma) if vma.fresh => vma.series = Some(Box::default()),
-            Some(vma) => later.push(Owner {
+            Some(vma) => later.push(VmaOwner {
                 process: key,
                 start,
                 serial: vma.serial,

@@ -1,18 +1,16 @@
-//! What discovery and scans add: VMAs that counted nothing yet, sizes, names, pages; and that a
-//! VMA is not there any more.
+//! What discovery and scans add: VMAs that counted nothing yet, sizes, names, pages; and that a VMA
+//! is gone.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::super::input::{Discovery, ScanResult};
-use super::super::sample::FoundVma;
-use super::super::view::Pages;
-use super::Model;
-use super::process::{Exit, Gone, Scan, Vma};
+use super::SeriesBooks;
+use super::process::{LastScan, VmaAccount, VmaExit, VmaExitKind};
+use crate::model::{FoundVma, ScanResult, ScannedPages, VmaDiscovery};
 
-impl Model {
-    /// Takes in a discovery that is newer than the last one.
-    pub(super) fn take_discovery(&mut self, discovery: Option<&Discovery>, now: Duration) {
+impl SeriesBooks {
+    /// Takes a discovery in, if it is newer than the last one.
+    pub(super) fn take_discovery(&mut self, discovery: Option<&VmaDiscovery>, now: Duration) {
         let newer = discovery.filter(|d| self.discovered_at.is_none_or(|last| d.at > last));
         let Some(discovery) = newer else { return };
         self.discovered_at = Some(discovery.at);
@@ -36,25 +34,26 @@ impl Model {
         if let Some(vma) = process.vmas.get_mut(&found.start) {
             match vma.exited {
                 None => return vma.update(found),
-                Some(Exit {
-                    how: Gone::Moved, ..
+                Some(VmaExit {
+                    how: VmaExitKind::Moved,
+                    ..
                 }) => {
                     vma.revive(now);
                     return vma.update(found);
                 }
-                // It may have been seen just before it ended.
+                // Discovery may have seen it just before it ended.
                 Some(exit) if at <= exit.at => return,
                 Some(_) => {}
             }
         }
-        let vma = Vma::from_discovery(found, self.next_serial, now);
+        let vma = VmaAccount::from_discovery(found, self.next_serial, now);
         self.next_serial += 1;
         if let Some(earlier) = process.vmas.insert(found.start, vma) {
             self.sums.retire_vma(&earlier);
         }
     }
 
-    fn take_facts(&mut self, discovery: &Discovery) {
+    fn take_facts(&mut self, discovery: &VmaDiscovery) {
         for (key, facts) in &discovery.facts {
             if let Some(process) = self.processes.get_mut(key) {
                 process.facts.clone_from(facts);
@@ -62,8 +61,8 @@ impl Model {
         }
     }
 
-    /// Ends what a complete look did not find, unless it is younger than that look.
-    fn note_vanished(&mut self, discovery: &Discovery, now: Duration) {
+    /// Ends what a complete discovery did not find, unless it is younger than that.
+    fn note_vanished(&mut self, discovery: &VmaDiscovery, now: Duration) {
         let unread: HashSet<_> = discovery.unread.iter().collect();
         let found: HashSet<_> = (discovery.vmas.iter())
             .map(|vma| (vma.process, vma.start))
@@ -73,8 +72,8 @@ impl Model {
             for vma in process.vmas.values_mut() {
                 let gone = vma.since < discovery.at && !found.contains(&(*key, vma.start));
                 if gone && vma.exited.is_none() {
-                    let how = Gone::Vanished;
-                    vma.exited = Some(Exit { at: now, how });
+                    let how = VmaExitKind::Vanished;
+                    vma.exited = Some(VmaExit { at: now, how });
                 }
             }
         }
@@ -90,11 +89,11 @@ impl Model {
                     .scan
                     .is_none_or(|scan| scan.unix_seconds <= result.unix_seconds)
             {
-                let pages = Pages {
+                let pages = ScannedPages {
                     armed: result.armed_pages,
                     written: result.written_pages,
                 };
-                vma.scan = Some(Scan {
+                vma.scan = Some(LastScan {
                     pages,
                     unix_seconds: result.unix_seconds,
                 });

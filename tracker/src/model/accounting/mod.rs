@@ -1,8 +1,8 @@
-//! The books: every gain is added once, to the series its owner has at that moment, and never
+//! The books: every gain is added once, to the series that its owner has at that moment, and never
 //! moves afterwards.
 //!
-//! One collection goes: who owns what ([`owners`], [`discovery`]), what was gained ([`records`]),
-//! who left, who gets a free slot ([`admission`]), count.
+//! One collection decides who owns what ([`owners`], [`discovery`]), what was gained ([`records`]),
+//! who left and who gets a free slot ([`admission`]), and then counts.
 
 mod admission;
 mod discovery;
@@ -14,63 +14,58 @@ mod rows;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::process::{Process, Vma};
-use self::records::{Gain, Records};
-use super::counts::{Counts, ProcessCounts};
-use super::input::{Input, Releases};
-use super::limits::Limits;
-use super::sample::{ProcessKey, Snapshot};
-use super::view::Outcomes;
+use self::process::{ProcessAccount, VmaAccount};
+use self::records::{RecordBook, RecordGain};
+use super::collection::{CollectionInput, RecordReleases};
+use super::counters::{ProcessCounters, VmaCounters};
+use super::limits::SeriesLimits;
+use super::series::EventOutcomes;
+use super::snapshot::{NodeReading, ProcessKey};
 
-/// Series of processes and VMAs, bounded, whose sum never goes down.
+/// Series of processes and VMAs: bounded, and their sum never goes down.
 #[derive(Debug)]
-pub struct Model {
-    limits: Limits,
-    records: Records,
-    processes: BTreeMap<ProcessKey, Process>,
+pub struct SeriesBooks {
+    limits: SeriesLimits,
+    records: RecordBook,
+    processes: BTreeMap<ProcessKey, ProcessAccount>,
     /// Serial of the next owner of a VMA.
     next_serial: u64,
     /// When the last discovery that was taken in began.
     discovered_at: Option<Duration>,
-    sums: Sums,
-    last: LastReading,
+    sums: OwnerlessSums,
+    /// The node's part of the last snapshot, shown as it is.
+    last: NodeReading,
 }
 
 /// Counters without an owner.
 #[derive(Debug, Default)]
-struct Sums {
-    node: Counts,
-    node_process: ProcessCounts,
-    other: Counts,
-    other_process: ProcessCounts,
-    retired: Counts,
-    retired_process: ProcessCounts,
-    outcomes: Outcomes,
+struct OwnerlessSums {
+    node: VmaCounters,
+    node_process: ProcessCounters,
+    other: VmaCounters,
+    other_process: ProcessCounters,
+    retired: VmaCounters,
+    retired_process: ProcessCounters,
+    outcomes: EventOutcomes,
 }
 
-/// What is shown as the last snapshot had it.
-#[derive(Debug, Default)]
-struct LastReading {
-    snapshot: Snapshot,
-}
-
-impl Model {
-    /// A model with nothing counted.
+impl SeriesBooks {
+    /// Books with nothing counted.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: SeriesLimits) -> Self {
         Self {
             limits,
-            records: Records::default(),
+            records: RecordBook::default(),
             processes: BTreeMap::new(),
             next_serial: 0,
             discovered_at: None,
-            sums: Sums::default(),
-            last: LastReading::default(),
+            sums: OwnerlessSums::default(),
+            last: NodeReading::default(),
         }
     }
 
-    /// Takes one reading in. The records returned have been read to the end.
-    pub fn collect(&mut self, input: &Input<'_>) -> Releases {
+    /// Takes one reading in; returns the records that have been read to the end.
+    pub fn collect(&mut self, input: &CollectionInput<'_>) -> RecordReleases {
         let (snapshot, now) = (input.snapshot, input.now);
         self.resolve_processes(snapshot);
         self.resolve_vmas(snapshot, now);
@@ -83,12 +78,12 @@ impl Model {
         self.count(&gains);
         self.open(admitted);
         self.forget_exited();
-        self.keep_reading(snapshot);
+        self.last = snapshot.node;
         releases
     }
 
     /// Adds each gain to the series that its owner has now.
-    fn count(&mut self, gains: &[Gain]) {
+    fn count(&mut self, gains: &[RecordGain]) {
         for gain in gains {
             self.sums.node += &gain.counts;
             self.sums.node_process += &gain.process_counts;
@@ -104,10 +99,8 @@ impl Model {
             process.counts += &gain.process_counts;
             let series = (gain.owner)
                 .and_then(|owner| {
-                    process
-                        .vmas
-                        .get_mut(&owner.start)
-                        .filter(|v| v.serial == owner.serial)
+                    let vma = process.vmas.get_mut(&owner.start)?;
+                    (vma.serial == owner.serial).then_some(vma)
                 })
                 .and_then(|vma| vma.series.as_deref_mut());
             *series.unwrap_or(&mut process.other) += &gain.counts;
@@ -154,18 +147,10 @@ impl Model {
             process.series || process.exited.is_none()
         });
     }
-
-    fn keep_reading(&mut self, snapshot: &Snapshot) {
-        self.last.snapshot = Snapshot {
-            vmas: Vec::new(),
-            mms: Vec::new(),
-            ..snapshot.clone()
-        };
-    }
 }
 
-impl Sums {
-    fn note_outcome(&mut self, gain: &Gain) {
+impl OwnerlessSums {
+    fn note_outcome(&mut self, gain: &RecordGain) {
         let outcomes = &mut self.outcomes;
         let events = match (gain.owner, gain.process) {
             (Some(_), _) => &mut outcomes.counted,
@@ -175,13 +160,13 @@ impl Sums {
         *events = events.saturating_add(gain.counts.total());
     }
 
-    fn retire_vma(&mut self, vma: &Vma) {
+    fn retire_vma(&mut self, vma: &VmaAccount) {
         if let Some(counts) = vma.series.as_deref() {
             self.retired += counts;
         }
     }
 
-    fn retire_process(&mut self, process: &Process) {
+    fn retire_process(&mut self, process: &ProcessAccount) {
         self.retired += &process.other;
         self.retired_process += &process.counts;
         for vma in process.vmas.values() {

@@ -1,20 +1,19 @@
-//! Which process and which VMA a record belongs to. A pid, a start and a record id are all used
-//! again: what is the same and what is new is decided here.
+//! Which process and which VMA a record belongs to. Pids, starts and record ids are all reused:
+//! what is the same and what is new is decided here.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tracker_ebpf::{COMM_LEN, NO_RECORD, RecordState};
 
-use super::super::counts::Counts;
-use super::super::sample::{ProcessKey, Snapshot, VmaSample};
-use super::Model;
-use super::process::{Gone, Process, Vma};
-use super::records::Owner;
+use super::SeriesBooks;
+use super::process::{ProcessAccount, VmaAccount, VmaExitKind};
+use super::records::VmaOwner;
+use crate::model::{CounterSnapshot, ProcessKey, VmaCounters, VmaSample};
 
-impl Model {
+impl SeriesBooks {
     /// Opens new process records, and notes which processes have one that still counts.
-    pub(super) fn resolve_processes(&mut self, snapshot: &Snapshot) {
+    pub(super) fn resolve_processes(&mut self, snapshot: &CounterSnapshot) {
         for process in self.processes.values_mut() {
             process.record_live = false;
         }
@@ -24,7 +23,7 @@ impl Model {
                 self.records.open_mm(sample);
             }
             let live = sample.state == RecordState::Live;
-            // An old record of a process that was retired must not bring it back.
+            // An old record must not bring a retired process back.
             if (new || live)
                 && self.ensure_process(sample.process, || comm(&sample.comm), new)
                 && let Some(process) = self.processes.get_mut(&sample.process)
@@ -34,7 +33,8 @@ impl Model {
         }
     }
 
-    /// Has a process in the books, unless its pid already belongs to a later one.
+    /// Enters a process in the books, unless its pid already belongs to a later one. Returns
+    /// whether it is there.
     pub(super) fn ensure_process(
         &mut self,
         key: ProcessKey,
@@ -56,20 +56,21 @@ impl Model {
         if same_pid.clone().any(|other| other > key) {
             return false;
         }
-        // A pid has one owner: the earlier process is gone, and so are its series.
+        // A pid has one owner: the earlier process is gone, and its series with it.
         if let Some(earlier) = same_pid.next()
             && let Some(process) = self.processes.remove(&earlier)
             && process.series
         {
             self.sums.retire_process(&process);
         }
-        self.processes.insert(key, Process::new(comm(), fresh));
+        self.processes
+            .insert(key, ProcessAccount::new(comm(), fresh));
         true
     }
 
-    /// Finds the owner of every VMA record: states of the known ones first, then the new ones in
-    /// the order of their birth.
-    pub(super) fn resolve_vmas(&mut self, snapshot: &Snapshot, now: Duration) {
+    /// Finds the owner of every VMA record: the known ones first, then the new ones in the order of
+    /// their birth.
+    pub(super) fn resolve_vmas(&mut self, snapshot: &CounterSnapshot, now: Duration) {
         let processes: HashMap<u32, ProcessKey> = (snapshot.mms.iter())
             .filter(|s| s.id != NO_RECORD)
             .map(|s| (s.id, s.process))
@@ -91,13 +92,13 @@ impl Model {
         }
     }
 
-    /// Brings the owner of a known record up to its state. One that still counts shows that its
-    /// VMA is there, whatever discovery or another record said.
+    /// Brings the owner of a known record up to the record's state. A record that still counts
+    /// shows that its VMA is there, whatever discovery or another record said.
     fn follow(
         &mut self,
         sample: &VmaSample,
         process: Option<&ProcessKey>,
-        snapshot: &Snapshot,
+        snapshot: &CounterSnapshot,
         now: Duration,
     ) {
         let counts = sample.state == RecordState::Live && self.records.gained(sample);
@@ -114,7 +115,7 @@ impl Model {
             && let Some(key) = process
             && let Some(owner) = self.own(*key, sample, snapshot, now)
         {
-            // It was counted elsewhere until now.
+            // Its events were counted elsewhere until now.
             if let Some(vma) = self.vma_mut(owner).filter(|vma| vma.series.is_none()) {
                 vma.fresh = false;
             }
@@ -127,68 +128,68 @@ impl Model {
         &mut self,
         key: ProcessKey,
         sample: &VmaSample,
-        snapshot: &Snapshot,
+        snapshot: &CounterSnapshot,
         now: Duration,
-    ) -> Option<Owner> {
+    ) -> Option<VmaOwner> {
         let serial = self.next_serial;
         let process = self.processes.get_mut(&key)?;
         let current = process.vmas.get_mut(&sample.start);
         if let Some(vma) = current
             && continues(vma, sample, snapshot)
         {
-            // One that counted nothing yet may still lose a race, see `lost_race`.
-            if vma.newest_born_ns == 0 || sample.counters != Counts::default() {
+            // A record that counted nothing yet may still lose a race, see `lost_race`.
+            if vma.newest_born_ns == 0 || sample.counters != VmaCounters::default() {
                 vma.revive(now);
                 vma.end = sample.end;
                 vma.mode = Some(sample.mode);
                 vma.newest_born_ns = sample.born_ns;
                 vma.follow(sample.state, now);
             }
-            return Some(Owner {
+            return Some(VmaOwner {
                 process: key,
                 start: sample.start,
                 serial: vma.serial,
             });
         }
         self.next_serial += 1;
-        let mut vma = Vma::from_record(sample, serial, now);
+        let mut vma = VmaAccount::from_record(sample, serial, now);
         vma.follow(sample.state, now);
         if let Some(earlier) = process.vmas.insert(sample.start, vma) {
             self.sums.retire_vma(&earlier);
         }
-        Some(Owner {
+        Some(VmaOwner {
             process: key,
             start: sample.start,
             serial,
         })
     }
 
-    pub(super) fn vma_mut(&mut self, owner: Owner) -> Option<&mut Vma> {
+    pub(super) fn vma_mut(&mut self, owner: VmaOwner) -> Option<&mut VmaAccount> {
         let process = self.processes.get_mut(&owner.process)?;
         let vma = process.vmas.get_mut(&owner.start)?;
         (vma.serial == owner.serial).then_some(vma)
     }
 }
 
-/// Whether a record says nothing about its VMA: two CPUs can fill one for the same VMA at the same
-/// time, and the one that is second ends its own, unused.
+/// Whether a record says nothing about its VMA: two CPUs can each fill one for the same VMA at the
+/// same time, and the second ends its own unused.
 fn lost_race(sample: &VmaSample) -> bool {
-    sample.state != RecordState::Live && sample.counters == Counts::default()
+    sample.state != RecordState::Live && sample.counters == VmaCounters::default()
 }
 
 /// Whether a new record at the start of `vma` counts the same VMA.
-fn continues(vma: &Vma, sample: &VmaSample, snapshot: &Snapshot) -> bool {
+fn continues(vma: &VmaAccount, sample: &VmaSample, snapshot: &CounterSnapshot) -> bool {
     match vma.exited.map(|exit| exit.how) {
-        // Still there: a split put it into another kernel object, or only discovery knew it.
-        None | Some(Gone::Moved) => true,
-        Some(Gone::Ended) => merged(sample, snapshot),
-        Some(Gone::Vanished) => false,
+        // Still there: a split gave it another kernel object, or only discovery knew it.
+        None | Some(VmaExitKind::Moved) => true,
+        Some(VmaExitKind::Ended) => merged(sample, snapshot),
+        Some(VmaExitKind::Vanished) => false,
     }
 }
 
-/// Whether a new record is a merge into the object of the upper VMA: that object moved down to
-/// the lower start, so its record, whose start is now inside, is reported as moved.
-fn merged(sample: &VmaSample, snapshot: &Snapshot) -> bool {
+/// Whether a new record comes from a merge into the object of the upper VMA: that object moved down
+/// to the lower start, so its old record, whose start is now inside, is reported as moved.
+fn merged(sample: &VmaSample, snapshot: &CounterSnapshot) -> bool {
     snapshot.vmas.iter().any(|other| {
         other.state == RecordState::Moved
             && other.mm_id == sample.mm_id

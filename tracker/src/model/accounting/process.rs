@@ -6,35 +6,34 @@ use std::time::Duration;
 use tracker_ebpf::{RecordState, WpMode};
 use uffd::Backing;
 
-use super::super::counts::{Counts, ProcessCounts};
-use super::super::input::ProcessFacts;
-use super::super::sample::{FoundVma, VmaSample};
-use super::super::view::{Gauges, Pages};
+use crate::model::{
+    FoundVma, ProcessCounters, ProcessFacts, ScannedPages, VmaCounters, VmaGauges, VmaSample,
+};
 
-/// A process that uses uffd-wp.
+/// The account of a process that uses uffd-wp.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessAccount {
     pub comm: Vec<u8>,
     /// A record of it still counts.
     pub record_live: bool,
     /// It has series of its own.
     pub series: bool,
-    /// Nothing of it was counted yet, so its series may have all it counted.
+    /// Nothing of it was counted yet, so its series may start with all it counts.
     pub fresh: bool,
-    /// Events lately: each collection halves what was before.
+    /// Events lately: each collection halves those before.
     pub busy: u64,
     pub exited: Option<Duration>,
     /// `vma="other"`.
-    pub other: Counts,
-    pub counts: ProcessCounts,
+    pub other: VmaCounters,
+    pub counts: ProcessCounters,
     pub facts: ProcessFacts,
     /// By start.
-    pub vmas: BTreeMap<u64, Vma>,
+    pub vmas: BTreeMap<u64, VmaAccount>,
 }
 
-/// One owner of a start.
+/// The account of one owner of a start.
 #[derive(Debug)]
-pub(super) struct Vma {
+pub(super) struct VmaAccount {
     pub serial: u64,
     pub start: u64,
     pub end: u64,
@@ -42,34 +41,34 @@ pub(super) struct Vma {
     pub mode: Option<WpMode>,
     pub features: Option<u64>,
     pub name: Option<Vec<u8>>,
-    /// Birth of its newest record, which tells whether it is still there; 0 without one.
+    /// Birth of its newest record, which tells whether the VMA is still there; 0 without one.
     pub newest_born_ns: u64,
-    /// When it was known first, or known again.
+    /// When it was first seen, or seen again.
     pub since: Duration,
-    pub exited: Option<Exit>,
-    /// Its series, if it has one; apart, because most VMAs of a process with very many have none.
-    pub series: Option<Box<Counts>>,
-    /// As in [`Process`].
+    pub exited: Option<VmaExit>,
+    /// Its series, if it has one. Boxed: most VMAs of a process that has very many have none.
+    pub series: Option<Box<VmaCounters>>,
+    /// As in [`ProcessAccount`].
     pub fresh: bool,
-    /// As in [`Process`].
+    /// As in [`ProcessAccount`].
     pub busy: u64,
-    pub scan: Option<Scan>,
+    pub scan: Option<LastScan>,
 }
 
-/// When and how a VMA went.
+/// When and how a VMA went away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Exit {
+pub(super) struct VmaExit {
     pub at: Duration,
-    pub how: Gone,
+    pub how: VmaExitKind,
 }
 
-/// How a VMA went.
+/// How a VMA went away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum VmaExitKind {
     /// Its record ended (`vm_area_free`, unregister): whoever comes next is another owner.
     Ended,
-    /// Its record's VMA has another start now: who has this start next continues it (a split
-    /// that gave the lower part to a new kernel object).
+    /// The VMA of its record has another start now: whoever has this start next continues it (a
+    /// split gave the lower part to a new kernel object).
     Moved,
     /// Discovery does not see it any more: whoever comes next is another owner.
     Vanished,
@@ -77,12 +76,12 @@ pub(super) enum Gone {
 
 /// The last scan of a VMA.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scan {
-    pub pages: Pages,
+pub(super) struct LastScan {
+    pub pages: ScannedPages,
     pub unix_seconds: f64,
 }
 
-impl Process {
+impl ProcessAccount {
     pub(super) fn new(comm: Vec<u8>, fresh: bool) -> Self {
         Self {
             comm,
@@ -91,8 +90,8 @@ impl Process {
             fresh,
             busy: 0,
             exited: None,
-            other: Counts::default(),
-            counts: ProcessCounts::default(),
+            other: VmaCounters::default(),
+            counts: ProcessCounters::default(),
             facts: ProcessFacts::default(),
             vmas: BTreeMap::new(),
         }
@@ -104,8 +103,8 @@ impl Process {
     }
 }
 
-impl Vma {
-    /// The owner that a new record tells of.
+impl VmaAccount {
+    /// An owner that a new record tells of.
     pub(super) fn from_record(sample: &VmaSample, serial: u64, now: Duration) -> Self {
         Self {
             serial,
@@ -125,7 +124,7 @@ impl Vma {
         }
     }
 
-    /// The owner that discovery tells of.
+    /// An owner that discovery tells of.
     pub(super) fn from_discovery(found: &FoundVma, serial: u64, now: Duration) -> Self {
         Self {
             serial,
@@ -145,7 +144,7 @@ impl Vma {
         }
     }
 
-    /// Takes over what discovery sees now. The backing stays as it was when admitted.
+    /// Takes over what discovery sees now. Once it has a series, the backing stays as it was.
     pub(super) fn update(&mut self, found: &FoundVma) {
         self.end = found.end;
         self.features = found.features.or(self.features);
@@ -162,29 +161,29 @@ impl Vma {
     pub(super) fn follow(&mut self, state: RecordState, now: Duration) {
         let how = match state {
             RecordState::Live => return,
-            RecordState::Ended | RecordState::Free => Gone::Ended,
-            RecordState::Moved => Gone::Moved,
+            RecordState::Ended | RecordState::Free => VmaExitKind::Ended,
+            RecordState::Moved => VmaExitKind::Moved,
         };
         match &mut self.exited {
-            // The end of a VMA is final; that it moved, or was not seen, is not.
-            Some(exit) if how == Gone::Ended => exit.how = how,
+            // An end is final; a move, or not being seen, is not.
+            Some(exit) if how == VmaExitKind::Ended => exit.how = how,
             Some(_) => {}
-            none => *none = Some(Exit { at: now, how }),
+            none => *none = Some(VmaExit { at: now, how }),
         }
     }
 
-    /// It is there after all.
+    /// Notes that it is there after all.
     pub(super) fn revive(&mut self, now: Duration) {
         if self.exited.take().is_some() {
             self.since = now;
         }
     }
 
-    pub(super) fn gauges(&self) -> Gauges {
+    pub(super) fn gauges(&self) -> VmaGauges {
         if self.exited.is_some() {
-            return Gauges::default();
+            return VmaGauges::default();
         }
-        Gauges {
+        VmaGauges {
             bytes: self.end.saturating_sub(self.start),
             pages: self.scan.map(|scan| scan.pages),
         }

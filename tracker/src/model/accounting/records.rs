@@ -1,87 +1,88 @@
 //! What each kernel record gained since it was read last, exactly once.
 //!
-//! Ids are reused after a release, so a record is told from its successor by its birth. What was
-//! released stays known until it is gone from the snapshot: a snapshot taken before the release
-//! took effect must not be counted a second time.
+//! Ids are reused after a release, so a record is told from its successor by its birth. A released
+//! record stays known until the snapshot has it no more: a snapshot taken before the release took
+//! effect must not be counted a second time.
 
 use std::collections::{HashMap, HashSet};
 
 use tracker_ebpf::{NO_RECORD, RecordState};
 
-use super::super::counts::{Counts, ProcessCounts};
-use super::super::input::Releases;
-use super::super::sample::{MmSample, ProcessKey, Snapshot, VmaSample};
+use crate::model::{
+    CounterSet, CounterSnapshot, MmSample, ProcessCounters, ProcessKey, RecordReleases,
+    VmaCounters, VmaSample,
+};
 
-/// One owner of a VMA: the start may be used again by a later owner with another serial.
+/// One owner of a VMA; a later owner of the same start has another serial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(super) struct VmaOwner {
     pub process: ProcessKey,
     pub start: u64,
     pub serial: u64,
 }
 
-/// What was counted by one record since the last collection.
+/// What one record counted since the last collection.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Gain {
+pub(super) struct RecordGain {
     /// The process; `None` if it could not be told.
     pub process: Option<ProcessKey>,
     /// The VMA; `None` for what a process record or record 0 counted.
-    pub owner: Option<Owner>,
-    pub counts: Counts,
-    pub process_counts: ProcessCounts,
+    pub owner: Option<VmaOwner>,
+    pub counts: VmaCounters,
+    pub process_counts: ProcessCounters,
 }
 
-impl Gain {
+impl RecordGain {
     pub(super) fn is_zero(&self) -> bool {
-        self.counts == Counts::default() && self.process_counts.is_zero()
+        self.counts.is_zero() && self.process_counts.is_zero()
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct VmaRecord {
     born_ns: u64,
-    owner: Option<Owner>,
-    counted: Counts,
+    owner: Option<VmaOwner>,
+    counted: VmaCounters,
     released: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct MmRecord {
     born_ns: u64,
-    counted: Counts,
-    process_counted: ProcessCounts,
+    counted: VmaCounters,
+    process_counted: ProcessCounters,
     released: bool,
 }
 
-/// All records known, with what was already counted of them.
+/// All known records, with what was already counted of them.
 #[derive(Debug, Default)]
-pub(super) struct Records {
+pub(super) struct RecordBook {
     vmas: HashMap<u32, VmaRecord>,
     mms: HashMap<u32, MmRecord>,
 }
 
-impl Records {
-    /// Whether this is the first time that the record is seen.
+impl RecordBook {
+    /// Whether the record is seen for the first time.
     pub(super) fn is_new_vma(&self, sample: &VmaSample) -> bool {
         (self.vmas.get(&sample.id)).is_none_or(|known| known.born_ns != sample.born_ns)
     }
 
-    /// Whether this is the first time that the record is seen.
+    /// Whether the record is seen for the first time.
     pub(super) fn is_new_mm(&self, sample: &MmSample) -> bool {
         (self.mms.get(&sample.id)).is_none_or(|known| known.born_ns != sample.born_ns)
     }
 
     /// The owner of a known record.
-    pub(super) fn owner(&self, id: u32) -> Option<Owner> {
+    pub(super) fn owner(&self, id: u32) -> Option<VmaOwner> {
         self.vmas.get(&id).and_then(|known| known.owner)
     }
 
     /// Starts to count a new record for `owner`.
-    pub(super) fn open_vma(&mut self, sample: &VmaSample, owner: Option<Owner>) {
+    pub(super) fn open_vma(&mut self, sample: &VmaSample, owner: Option<VmaOwner>) {
         let record = VmaRecord {
             born_ns: sample.born_ns,
             owner,
-            counted: Counts::default(),
+            counted: VmaCounters::default(),
             released: false,
         };
         self.vmas.insert(sample.id, record);
@@ -90,11 +91,11 @@ impl Records {
     /// Whether a known record counted anything since it was read last.
     pub(super) fn gained(&self, sample: &VmaSample) -> bool {
         (self.vmas.get(&sample.id))
-            .is_some_and(|known| sample.counters.since(&known.counted) != Counts::default())
+            .is_some_and(|known| !sample.counters.since(&known.counted).is_zero())
     }
 
-    /// Has a known record count for another owner from now on.
-    pub(super) fn assign(&mut self, id: u32, owner: Owner) {
+    /// Lets a known record count for another owner from now on.
+    pub(super) fn assign(&mut self, id: u32, owner: VmaOwner) {
         if let Some(known) = self.vmas.get_mut(&id) {
             known.owner = Some(owner);
         }
@@ -104,24 +105,24 @@ impl Records {
     pub(super) fn open_mm(&mut self, sample: &MmSample) {
         let record = MmRecord {
             born_ns: sample.born_ns,
-            counted: Counts::default(),
-            process_counted: ProcessCounts::default(),
+            counted: VmaCounters::default(),
+            process_counted: ProcessCounters::default(),
             released: false,
         };
         self.mms.insert(sample.id, record);
     }
 
-    /// What every record gained, and which of them were read to the end: they do not count any
-    /// more and gained nothing since the last collection, when they may still have been written.
-    pub(super) fn take(&mut self, snapshot: &Snapshot) -> (Vec<Gain>, Releases) {
+    /// What every record gained, and which of them were read to the end: those that no longer count
+    /// and gained nothing since the last collection, when they may still have been written to.
+    pub(super) fn take(&mut self, snapshot: &CounterSnapshot) -> (Vec<RecordGain>, RecordReleases) {
         let mut gains = Vec::with_capacity(snapshot.vmas.len() + snapshot.mms.len());
-        let mut releases = Releases::default();
+        let mut releases = RecordReleases::default();
         let mut mms_in_use = HashSet::new();
         for sample in &snapshot.vmas {
             let gain = self.take_vma(sample);
             let live = sample.id == NO_RECORD || sample.state == RecordState::Live;
             if !live && gain.is_zero() {
-                // Once only: the id may already be in use again when the caller acts on a second.
+                // Only once: the id may be in use again before the caller acts on a second time.
                 if self.vmas.get(&sample.id).is_some_and(|r| !r.released) {
                     releases.vmas.push(sample.id);
                 }
@@ -145,36 +146,36 @@ impl Records {
         (gains, releases)
     }
 
-    fn take_vma(&mut self, sample: &VmaSample) -> Gain {
+    fn take_vma(&mut self, sample: &VmaSample) -> RecordGain {
         let known = self.vmas.entry(sample.id).or_insert(VmaRecord {
             born_ns: sample.born_ns,
             owner: None,
-            counted: Counts::default(),
+            counted: VmaCounters::default(),
             released: false,
         });
         let counts = sample.counters.since(&known.counted);
         known.counted = known.counted.max(&sample.counters);
-        Gain {
+        RecordGain {
             process: known.owner.map(|owner| owner.process),
             owner: known.owner,
             counts,
-            process_counts: ProcessCounts::default(),
+            process_counts: ProcessCounters::default(),
         }
     }
 
-    fn take_mm(&mut self, sample: &MmSample) -> Gain {
+    fn take_mm(&mut self, sample: &MmSample) -> RecordGain {
         let known = self.mms.entry(sample.id).or_insert(MmRecord {
             born_ns: sample.born_ns,
-            counted: Counts::default(),
-            process_counted: ProcessCounts::default(),
+            counted: VmaCounters::default(),
+            process_counted: ProcessCounters::default(),
             released: false,
         });
-        let (now, process_now) = (sample.counts(), sample.process_counts());
+        let (now, process_now) = (sample.tables(), sample.counters);
         let counts = now.since(&known.counted);
         let process_counts = process_now.since(&known.process_counted);
         known.counted = known.counted.max(&now);
         known.process_counted = known.process_counted.max(&process_now);
-        Gain {
+        RecordGain {
             process: (sample.id != NO_RECORD).then_some(sample.process),
             owner: None,
             counts,
@@ -182,7 +183,7 @@ impl Records {
         }
     }
 
-    fn mark_released(&mut self, snapshot: &Snapshot, releases: &Releases) {
+    fn mark_released(&mut self, snapshot: &CounterSnapshot, releases: &RecordReleases) {
         let vmas: HashSet<u32> = snapshot.vmas.iter().map(|s| s.id).collect();
         let mms: HashSet<u32> = snapshot.mms.iter().map(|s| s.id).collect();
         self.vmas.retain(|id, r| !r.released || vmas.contains(id));

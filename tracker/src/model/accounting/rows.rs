@@ -1,21 +1,21 @@
 //! The books as rows to show.
 
-use super::super::sample::ProcessKey;
-use super::super::view::{Gauges, ProcessRow, View, VmaRow};
-use super::Model;
-use super::process::{Process, Vma};
+use super::super::series::{ProcessRow, SeriesView, VmaGauges, VmaRow};
+use super::super::snapshot::ProcessKey;
+use super::SeriesBooks;
+use super::process::{ProcessAccount, VmaAccount};
 
-impl Model {
+impl SeriesBooks {
     /// The rows as of the last collection.
     #[must_use]
-    pub fn view(&self) -> View {
-        let snapshot = &self.last.snapshot;
-        let mut view = View {
+    pub fn view(&self) -> SeriesView {
+        let slots = self.limits.process_slots().min(self.processes.len());
+        let mut view = SeriesView {
             detail: self.limits.detail,
-            processes: Vec::with_capacity(self.limits.process_slots().min(self.processes.len())),
+            processes: Vec::with_capacity(slots),
             other: self.sums.other,
             other_process: self.sums.other_process,
-            other_gauges: Gauges::default(),
+            other_gauges: VmaGauges::default(),
             other_page_table_bytes: 0,
             retired: self.sums.retired,
             retired_process: self.sums.retired_process,
@@ -24,10 +24,7 @@ impl Model {
             outcomes: self.sums.outcomes,
             folded: 0,
             oldest_scan_unix_seconds: None,
-            durations: snapshot.durations,
-            losses: snapshot.losses,
-            vma_records: snapshot.vma_records,
-            mm_records: snapshot.mm_records,
+            reading: self.last,
         };
         for (key, process) in &self.processes {
             note_vmas(process, &mut view);
@@ -44,7 +41,7 @@ impl Model {
     }
 }
 
-fn note_vmas(process: &Process, view: &mut View) {
+fn note_vmas(process: &ProcessAccount, view: &mut SeriesView) {
     for vma in process.vmas.values().filter(|v| v.exited.is_none()) {
         let own = process.series && vma.series.is_some();
         view.folded += u64::from(!own);
@@ -55,8 +52,8 @@ fn note_vmas(process: &Process, view: &mut View) {
     }
 }
 
-fn row(key: ProcessKey, process: &Process) -> ProcessRow {
-    let mut other_gauges = Gauges::default();
+fn row(key: ProcessKey, process: &ProcessAccount) -> ProcessRow {
+    let mut other_gauges = VmaGauges::default();
     let mut vmas = Vec::new();
     for vma in process.vmas.values() {
         match vma_row(vma) {
@@ -79,7 +76,7 @@ fn row(key: ProcessKey, process: &Process) -> ProcessRow {
     }
 }
 
-fn vma_row(vma: &Vma) -> Option<VmaRow> {
+fn vma_row(vma: &VmaAccount) -> Option<VmaRow> {
     Some(VmaRow {
         start: vma.start,
         end: vma.end,

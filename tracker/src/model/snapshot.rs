@@ -1,10 +1,14 @@
-//! One reading of everything the probes counted, and of what discovery found.
+//! One reading of everything the probes counted, and what discovery tells of one VMA.
 //!
-//! All counters are cumulative since the record was filled. A record that ended is reported until
-//! [`CounterSource::release`] is called for it, so nothing it counted is lost.
+//! All counters are cumulative since their record was filled. A record that ended is reported until
+//! [`CounterSource::release`] gives it back, so nothing it counted is lost.
 
-use tracker_ebpf::{COMM_LEN, RecordState, TableCounts, TimeHistogram, WpMode};
+use tracker_ebpf::{
+    COMM_LEN, MeasuredTime, RecordLoss, RecordState, TableCounts, TimeHistogram, WpMode,
+};
 use uffd::Backing;
+
+use super::counters::{ProcessCounters, VmaCounters};
 
 /// Identity of a process: a pid alone is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,21 +19,10 @@ pub struct ProcessKey {
     pub start_boottime_ns: u64,
 }
 
-/// What is counted per VMA.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VmaCounters {
-    /// By `WpMode` and `FaultEntry`.
-    pub faults: [[u64; 3]; 2],
-    /// By `MarkerEvent`.
-    pub markers: [u64; 3],
-    /// By `Level` and `Cause`.
-    pub tables: TableCounts,
-}
-
 /// One VMA record.
 #[derive(Clone, Copy, Debug)]
 pub struct VmaSample {
-    /// Record id; 0 is the sum of what found no record (it has no process).
+    /// Record id; 0 sums up what found no record (it has no process).
     pub id: u32,
     /// Its process record; 0 if none was free.
     pub mm_id: u32,
@@ -52,54 +45,81 @@ pub struct VmaSample {
 /// One process record.
 #[derive(Clone, Copy, Debug)]
 pub struct MmSample {
-    /// Record id; 0 is the sum of what found no record.
+    /// Record id; 0 sums up what found no record.
     pub id: u32,
-    /// The process.
+    /// Whose address space it is.
     pub process: ProcessKey,
-    /// When the record was filled, `CLOCK_MONOTONIC` ns: a process has another one after exec.
+    /// When the record was filled, `CLOCK_MONOTONIC` ns: after exec a process has another one.
     pub born_ns: u64,
     /// Name at the first event, zero padded; any bytes.
     pub comm: [u8; COMM_LEN],
     /// Live or ended.
     pub state: RecordState,
-    /// Tables outside its uffd-wp VMAs, by `Level` and `Cause`.
+    /// Page tables outside its uffd-wp VMAs, by `TableLevel` and `TableCause`.
     pub tables: TableCounts,
-    /// Tables freed, by `Level`.
-    pub freed: [u64; 3],
-    /// Time waited for a handler, nanoseconds.
-    pub fault_wait_ns: u64,
+    /// What is counted per process only.
+    pub counters: ProcessCounters,
+}
+
+impl MmSample {
+    /// Its page tables, as counted for a VMA.
+    #[must_use]
+    pub fn tables(&self) -> VmaCounters {
+        VmaCounters {
+            tables: self.tables,
+            ..VmaCounters::default()
+        }
+    }
 }
 
 /// One reading of all counters.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct CounterSnapshot {
     /// Every VMA record in use, and id 0.
     pub vmas: Vec<VmaSample>,
     /// Every process record in use, and id 0.
     pub mms: Vec<MmSample>,
-    /// Node histograms, by `tracker_ebpf::MeasuredTime`.
-    pub durations: [Option<TimeHistogram>; 3],
-    /// By `tracker_ebpf::RecordLoss`.
-    pub losses: [u64; 4],
-    /// Records in use and in all: VMAs.
-    pub vma_records: Usage,
-    /// Records in use and in all: processes.
-    pub mm_records: Usage,
+    /// What is counted for the node only.
+    pub node: NodeReading,
 }
 
-/// How full a table is.
+/// What is counted for the node only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeReading {
+    /// Histograms by [`MeasuredTime`]; `None` where no hook measures.
+    pub durations: [Option<TimeHistogram>; MeasuredTime::ALL.len()],
+    /// Failed look-ups by [`RecordLoss`].
+    pub losses: [u64; RecordLoss::ALL.len()],
+    /// How full the VMA records are.
+    pub vma_records: RecordUsage,
+    /// How full the process records are.
+    pub mm_records: RecordUsage,
+}
+
+impl NodeReading {
+    /// How full each table of records is, by its name.
+    #[must_use]
+    pub const fn record_tables(&self) -> [(&'static str, RecordUsage); 2] {
+        [
+            ("vma_records", self.vma_records),
+            ("mm_records", self.mm_records),
+        ]
+    }
+}
+
+/// How full a table of records is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Entries in use.
+pub struct RecordUsage {
+    /// Records in use.
     pub used: u64,
-    /// Entries in all.
+    /// Records in all.
     pub capacity: u64,
 }
 
 /// Where counters come from: the probes, or a test.
 pub trait CounterSource: Send {
     /// Reads all counters. Never blocks, never makes a bpf(2) call.
-    fn snapshot(&mut self) -> Snapshot;
+    fn snapshot(&mut self) -> CounterSnapshot;
     /// Gives back records that were reported as ended or moved and have been read.
     fn release(&mut self, vmas: &[u32], mms: &[u32]);
     /// Ends VMA records that the kernel side does not end itself; called once after each discovery.
@@ -110,7 +130,7 @@ pub trait CounterSource: Send {
 /// One uffd-wp VMA as discovery sees it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundVma {
-    /// The process.
+    /// Whose it is.
     pub process: ProcessKey,
     /// Name of its group leader; any bytes.
     pub comm: Vec<u8>,

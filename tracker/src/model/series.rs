@@ -1,56 +1,50 @@
-//! What there is to show: rows, copied out of the model.
+//! The rows to show, copied out of the books.
 
-use tracker_ebpf::{TimeHistogram, WpMode};
+use tracker_ebpf::WpMode;
 use uffd::Backing;
 
-use super::counts::{Counts, ProcessCounts};
-use super::limits::Detail;
-use super::sample::Usage;
+use super::counters::{ProcessCounters, VmaCounters};
+use super::limits::SeriesDetail;
+use super::snapshot::NodeReading;
 
-/// Everything a view shows, at the time of the last collection.
+/// Everything there is to show, as of the last collection.
 ///
-/// For every counter: sum of the VMA rows + the processes' `other` + `other` + `retired` = `node`.
+/// For every counter: sum of the VMA rows + `other` of each process + `other` + `retired` = `node`.
 #[derive(Clone, Debug)]
-pub struct View {
-    /// Depth of the rows.
-    pub detail: Detail,
+pub struct SeriesView {
+    /// How deep the rows go.
+    pub detail: SeriesDetail,
     /// Processes with rows of their own, by pid.
     pub processes: Vec<ProcessRow>,
     /// What belongs to no row: `pid="other"`.
-    pub other: Counts,
+    pub other: VmaCounters,
     /// Per process counters that belong to no row: `pid="other"`.
-    pub other_process: ProcessCounts,
+    pub other_process: ProcessCounters,
     /// Gauges of the processes without a row.
-    pub other_gauges: Gauges,
+    pub other_gauges: VmaGauges,
     /// `VmPTE` of the processes without a row, as far as known.
     pub other_page_table_bytes: u64,
     /// What series that disappeared had counted.
-    pub retired: Counts,
+    pub retired: VmaCounters,
     /// What processes that disappeared had counted.
-    pub retired_process: ProcessCounts,
+    pub retired_process: ProcessCounters,
     /// Everything counted since the agent started; never goes down.
-    pub node: Counts,
+    pub node: VmaCounters,
     /// Per process counters of everything since the agent started.
-    pub node_process: ProcessCounts,
-    /// Where events were counted; their sum is the total of `node`.
-    pub outcomes: Outcomes,
+    pub node_process: ProcessCounters,
+    /// Where events were counted; they sum up to the total of `node`.
+    pub outcomes: EventOutcomes,
     /// Live VMAs without a row of their own.
     pub folded: u64,
     /// When the oldest scan still shown finished, in seconds since the Unix epoch.
     pub oldest_scan_unix_seconds: Option<f64>,
-    /// Node histograms, by `tracker_ebpf::MeasuredTime`.
-    pub durations: [Option<TimeHistogram>; 3],
-    /// Events by `tracker_ebpf::RecordLoss`.
-    pub losses: [u64; 4],
-    /// VMA records in use and in all.
-    pub vma_records: Usage,
-    /// Process records in use and in all.
-    pub mm_records: Usage,
+    /// What is counted for the node only.
+    pub reading: NodeReading,
 }
 
 /// Where events were counted. An event is one increment of a fault, marker or table counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcomes {
+pub struct EventOutcomes {
     /// In the record of its VMA.
     pub counted: u64,
     /// In the record of its process: its VMA does not use uffd-wp, or could not be told.
@@ -66,7 +60,7 @@ pub struct ProcessRow {
     pub pid: u32,
     /// Start since boot in nanoseconds.
     pub start_boottime_ns: u64,
-    /// Name when it was admitted; any bytes.
+    /// Its name when it was admitted; any bytes.
     pub comm: Vec<u8>,
     /// It exited and lingers: counters only.
     pub exited: bool,
@@ -74,12 +68,12 @@ pub struct ProcessRow {
     pub cgroup: Option<Vec<u8>>,
     /// `VmPTE` in bytes.
     pub page_table_bytes: Option<u64>,
-    /// What is counted per process.
-    pub counts: ProcessCounts,
-    /// What belongs to none of its rows: `vma="other"`.
-    pub other: Counts,
+    /// What is counted per process only.
+    pub counts: ProcessCounters,
+    /// What belongs to none of its VMA rows: `vma="other"`.
+    pub other: VmaCounters,
     /// Gauges of its VMAs without a row.
-    pub other_gauges: Gauges,
+    pub other_gauges: VmaGauges,
     /// Its VMAs with rows, by start.
     pub vmas: Vec<VmaRow>,
 }
@@ -102,32 +96,32 @@ pub struct VmaRow {
     /// It is gone and lingers: counters only.
     pub exited: bool,
     /// What it counted.
-    pub counts: Counts,
+    pub counts: VmaCounters,
     /// What it has now.
-    pub gauges: Gauges,
+    pub gauges: VmaGauges,
 }
 
 /// What one VMA, or a sum of them, has now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gauges {
+pub struct VmaGauges {
     /// Size in bytes.
     pub bytes: u64,
-    /// Pages as the last scan saw them, in units of 4 KiB; `None` where no scan finished yet.
-    pub pages: Option<Pages>,
+    /// Its pages as the last scan saw them; `None` until one finished.
+    pub pages: Option<ScannedPages>,
 }
 
 /// Pages in units of 4 KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pages {
-    /// Armed.
+pub struct ScannedPages {
+    /// Armed: the next write is noticed.
     pub armed: u64,
     /// Written, or never armed.
     pub written: u64,
 }
 
-impl Gauges {
+impl VmaGauges {
     /// Adds another VMA's.
-    pub fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.bytes = self.bytes.saturating_add(other.bytes);
         if let Some(pages) = other.pages {
             let sum = self.pages.get_or_insert_default();

@@ -1,88 +1,70 @@
-//! `process_*`: what the agent itself uses, under the names that all Prometheus clients use.
+//! What the agent itself uses, read from `/proc`: the families `process_*` of all Prometheus
+//! clients.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What `/proc/self` says.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SelfStats {
-    /// User and system time in seconds.
-    pub cpu_seconds: Option<f64>,
-    /// Resident memory in bytes.
-    pub resident_bytes: Option<u64>,
-    /// Virtual memory in bytes.
-    pub virtual_bytes: Option<u64>,
-    /// Open file descriptors.
-    pub open_fds: Option<u64>,
-    /// Soft limit of open file descriptors; `None` also if unlimited.
-    pub max_fds: Option<u64>,
-    /// Threads.
-    pub threads: Option<u64>,
-    /// Start in seconds since the Unix epoch.
-    pub start_unix_seconds: Option<f64>,
-}
+use crate::metrics::AgentUsage;
 
 /// One file under `/proc` could not be read or understood; what it says is not exported.
 #[derive(Debug, thiserror::Error)]
-pub enum SelfStatsError {
-    /// Not readable.
+pub enum AgentUsageError {
+    /// It cannot be read.
     #[error("cannot read {path}: {source}; process_* metrics will be missing, is /proc mounted?")]
     Read {
-        /// The file.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// What the kernel says.
         source: io::Error,
     },
-    /// Not as proc(5) says.
+    /// It is not as proc(5) describes it.
     #[error("{path} is not as proc(5) describes it; process_* metrics will be missing")]
     Format {
-        /// The file.
+        /// Its path.
         path: PathBuf,
     },
 }
 
-impl SelfStats {
-    /// Reads `/proc/self` and, for the time of boot, `/proc/stat`.
-    ///
-    /// # Errors
-    /// The first file that could not be read or understood.
-    pub fn read() -> Result<Self, SelfStatsError> {
-        let stat_path = Path::new("/proc/self/stat");
-        let stat = Stat::parse(&read(stat_path)?).ok_or_else(|| format_error(stat_path))?;
-        let boot_path = Path::new("/proc/stat");
-        let boot = boot_unix_seconds(&read(boot_path)?).ok_or_else(|| format_error(boot_path))?;
-        let ticks = rustix::param::clock_ticks_per_second();
-        let seconds = |clock: u64| ratio(clock, ticks);
-        Ok(Self {
-            cpu_seconds: Some(seconds(stat.cpu_ticks)),
-            resident_bytes: Some(stat.resident_pages * rustix::param::page_size() as u64),
-            virtual_bytes: Some(stat.virtual_bytes),
-            open_fds: Some(open_fds()?),
-            max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
-            threads: Some(stat.threads),
-            start_unix_seconds: Some(boot + seconds(stat.start_ticks)),
-        })
-    }
+/// Reads `/proc/self` and, for the time of boot, `/proc/stat`.
+///
+/// # Errors
+/// The first file that could not be read or understood.
+pub fn read() -> Result<AgentUsage, AgentUsageError> {
+    let stat_path = Path::new("/proc/self/stat");
+    let stat = OwnStat::parse(&read_file(stat_path)?).ok_or_else(|| malformed(stat_path))?;
+    let boot_path = Path::new("/proc/stat");
+    let boot = boot_unix_seconds(&read_file(boot_path)?).ok_or_else(|| malformed(boot_path))?;
+    let ticks = rustix::param::clock_ticks_per_second();
+    let seconds = |clock: u64| ratio(clock, ticks);
+    Ok(AgentUsage {
+        cpu_seconds: Some(seconds(stat.cpu_ticks)),
+        resident_bytes: Some(stat.resident_pages * rustix::param::page_size() as u64),
+        virtual_bytes: Some(stat.virtual_bytes),
+        open_fds: Some(open_fds()?),
+        max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+        threads: Some(stat.threads),
+        start_unix_seconds: Some(boot + seconds(stat.start_ticks)),
+    })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, SelfStatsError> {
-    fs::read(path).map_err(|source| SelfStatsError::Read {
+fn read_file(path: &Path) -> Result<Vec<u8>, AgentUsageError> {
+    fs::read(path).map_err(|source| AgentUsageError::Read {
         path: path.to_owned(),
         source,
     })
 }
 
-fn format_error(path: &Path) -> SelfStatsError {
-    SelfStatsError::Format {
+fn malformed(path: &Path) -> AgentUsageError {
+    AgentUsageError::Format {
         path: path.to_owned(),
     }
 }
 
 /// The descriptors that are open, without the one that lists them.
-fn open_fds() -> Result<u64, SelfStatsError> {
+fn open_fds() -> Result<u64, AgentUsageError> {
     let path = Path::new("/proc/self/fd");
-    let entries = fs::read_dir(path).map_err(|source| SelfStatsError::Read {
+    let entries = fs::read_dir(path).map_err(|source| AgentUsageError::Read {
         path: path.to_owned(),
         source,
     })?;
@@ -97,9 +79,9 @@ fn ratio(value: u64, unit: u64) -> f64 {
     value as f64 / unit as f64
 }
 
-/// The fields used of `/proc/PID/stat`.
+/// Those fields of `/proc/PID/stat` that are used.
 #[derive(Debug, PartialEq, Eq)]
-struct Stat {
+struct OwnStat {
     cpu_ticks: u64,
     threads: u64,
     start_ticks: u64,
@@ -107,7 +89,7 @@ struct Stat {
     resident_pages: u64,
 }
 
-impl Stat {
+impl OwnStat {
     /// Fields are counted after the last `)`: the name can hold anything.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let after_name = bytes.iter().rposition(|byte| *byte == b')')? + 1;
@@ -145,16 +127,16 @@ mod tests {
     #[test]
     fn stat_is_read_after_the_last_parenthesis() {
         let line = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 50 7 0 0 20 0 9 0 1234 8192 33 1\n";
-        let stat = Stat {
+        let stat = OwnStat {
             cpu_ticks: 57,
             threads: 9,
             start_ticks: 1234,
             virtual_bytes: 8192,
             resident_pages: 33,
         };
-        assert_eq!(Stat::parse(line), Some(stat));
-        assert_eq!(Stat::parse(b"7 (a) S 1"), None);
-        assert_eq!(Stat::parse(b""), None);
+        assert_eq!(OwnStat::parse(line), Some(stat));
+        assert_eq!(OwnStat::parse(b"7 (a) S 1"), None);
+        assert_eq!(OwnStat::parse(b""), None);
     }
 
     #[test]
@@ -168,7 +150,7 @@ mod tests {
 
     #[test]
     fn this_process_is_plausible() {
-        let stats = SelfStats::read().unwrap();
+        let stats = read().unwrap();
         assert!(stats.resident_bytes.unwrap() > 100_000);
         assert!(stats.open_fds.unwrap() >= 3);
         assert!(stats.start_unix_seconds.unwrap() > 1e9);

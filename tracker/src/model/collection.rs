@@ -3,31 +3,31 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::sample::{FoundVma, ProcessKey, Snapshot};
+use super::snapshot::{CounterSnapshot, FoundVma, ProcessKey};
 
 /// Everything one collection looks at.
 #[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
-    /// What the probes counted. An empty one where no probe is attached.
-    pub snapshot: &'a Snapshot,
-    /// The last completed discovery; the same one may be passed again. `None` before the first.
-    pub discovery: Option<&'a Discovery>,
+pub struct CollectionInput<'a> {
+    /// What the probes counted; empty where none is attached.
+    pub snapshot: &'a CounterSnapshot,
+    /// The last complete discovery, which may be passed again; `None` before the first.
+    pub discovery: Option<&'a VmaDiscovery>,
     /// Scans that finished since the last collection; older ones may be passed again.
     pub scans: &'a [ScanResult],
-    /// Time of this collection on any monotonic clock.
+    /// When this collection happens, on any monotonic clock.
     pub now: Duration,
 }
 
 /// All uffd-wp VMAs of the machine at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Discovery {
-    /// When it began, on the clock of [`Input::now`].
+pub struct VmaDiscovery {
+    /// When it began, on the clock of [`CollectionInput::now`].
     pub at: Duration,
     /// What it found.
     pub vmas: Vec<FoundVma>,
-    /// Processes whose VMAs were not looked at this time (a race, a permission, a search a moment
-    /// ago that found nothing): what is known of them stays. A process missing here and in `vmas`
-    /// has no uffd-wp VMA.
+    /// Processes whose VMAs were not looked at this time (a race, a permission, a search that found
+    /// nothing a moment ago): what is known of them stays. A process that is neither here nor in
+    /// `vmas` has no uffd-wp VMA.
     pub unread: Vec<ProcessKey>,
     /// What else is known about the processes found.
     pub facts: HashMap<ProcessKey, ProcessFacts>,
@@ -42,27 +42,27 @@ pub struct ProcessFacts {
     pub page_table_bytes: Option<u64>,
 }
 
-/// What one non-disturbing `PAGEMAP_SCAN` over one VMA said.
+/// What one `PAGEMAP_SCAN` over one VMA said; it disturbs nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScanResult {
-    /// The process.
+    /// Whose VMA it is.
     pub process: ProcessKey,
     /// First address of the VMA.
     pub start: u64,
     /// Pages armed, in units of 4 KiB.
     pub armed_pages: u64,
-    /// Pages written, never armed ones among them, in units of 4 KiB.
+    /// Pages written or never armed, in units of 4 KiB.
     pub written_pages: u64,
     /// When it finished: seconds since the Unix epoch.
     pub unix_seconds: f64,
 }
 
-/// Records to give back with [`super::sample::CounterSource::release`]: they ended or moved, and
-/// everything they counted has been read. Each is returned once.
+/// Records to give back with [`CounterSource::release`](super::CounterSource::release): they ended
+/// or moved, and everything they counted has been read. Each is named once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Releases {
+pub struct RecordReleases {
     /// VMA records.
     pub vmas: Vec<u32>,
-    /// Process records; none of them is referred to by a VMA record that is still in use.
+    /// Process records; no VMA record still in use refers to any of them.
     pub mms: Vec<u32>,
 }

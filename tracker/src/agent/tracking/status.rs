@@ -1,0 +1,129 @@
+//! What is tracked, as rows for `/metrics` and as JSON for `/status`.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::ProcessTracking;
+use super::find::SelectedProcess;
+use super::ledger::TrackingWork;
+use super::refusal::RefusalReason;
+use crate::metrics::{
+    TrackedReading, TrackedRow, TrackedValue, TrackingRows, label, tracked_fields,
+};
+
+/// At most so many that refuse, or are left out, are named; the rest is counted.
+const NAMED: usize = 64;
+
+impl ProcessTracking {
+    /// For `/metrics`.
+    pub fn rows(&self) -> TrackingRows {
+        let mut ledger = self.ledger();
+        ledger.forget(self.now(), self.config.linger);
+        let totals = ledger.totals();
+        let tracked = ledger.rows().filter(|row| row.is_live()).count();
+        let reasons = RefusalReason::ALL.map(RefusalReason::as_str).into_iter();
+        let work = TrackingWork::ALL.map(TrackingWork::as_str).into_iter();
+        TrackingRows {
+            budget: self.config.budget,
+            processes: ledger.rows().cloned().collect(),
+            states: vec![
+                ("tracked", tracked),
+                ("refused", ledger.refusals().len()),
+                ("over_max", ledger.over().len()),
+            ],
+            failures: reasons.zip(totals.failures).collect(),
+            written: totals.written,
+            cpu: work.zip(totals.cpu).collect(),
+        }
+    }
+
+    /// For `/status`.
+    pub fn status(&self) -> Value {
+        let ledger = self.ledger();
+        let now = self.now();
+        let cpu: Duration = ledger.totals().cpu.iter().sum();
+        let (strategy, reason, error) = match &self.means {
+            Ok(means) => (Some(means.strategy), Some(&means.reason), None),
+            Err(why) => (None, None, Some(why.to_string())),
+        };
+        let refused = ledger.refusals().iter().map(|(key, refusal)| {
+            json!({
+                "pid": key.pid,
+                "comm": label::text(&refusal.comm),
+                "reason": refusal.reason.as_str(),
+                "message": refusal.message,
+                "tries": refusal.tries,
+                "next_try_seconds": refusal.until.saturating_sub(now).as_secs_f64(),
+            })
+        });
+        json!({
+            "selectors": texts(&self.config.selectors),
+            "strategy": strategy,
+            "strategy_reason": reason,
+            "error": error,
+            "interval_seconds": self.config.interval.as_secs_f64(),
+            "budget_share": self.config.budget,
+            "used_share": cpu.as_secs_f64() / now.as_secs_f64().max(1e-9),
+            "cpu_seconds": cpu.as_secs_f64(),
+            "max": self.config.most,
+            "explain_selectors": texts(&self.config.explain),
+            "causes_not_seen": self.seen().map(|seen| &seen.not),
+            "processes": ledger.rows().map(process).collect::<Vec<_>>(),
+            "refused": refused.take(NAMED).collect::<Vec<_>>(),
+            "refused_count": ledger.refusals().len(),
+            "over_max": ledger.over().iter().take(NAMED).map(named).collect::<Vec<_>>(),
+            "over_max_count": ledger.over().len(),
+        })
+    }
+}
+
+fn texts(selectors: &[super::ProcessSelector]) -> Vec<String> {
+    selectors.iter().map(ToString::to_string).collect()
+}
+
+/// Everything that a tracked process shows, by its key.
+fn process(row: &TrackedRow) -> Value {
+    let (mut shown, mut explained) = (Map::new(), Map::new());
+    for field in tracked_fields() {
+        let section = match field.read {
+            TrackedReading::Process(_) => &mut shown,
+            TrackedReading::Explained(_) => &mut explained,
+        };
+        if let Some(value) = field.of(row) {
+            section.insert(field.key.to_owned(), json(&value));
+        }
+    }
+    let explained = row.explained.as_ref().map(|_| explained);
+    shown.insert("explained".to_owned(), explained.into());
+    shown.into()
+}
+
+fn json(value: &TrackedValue<'_>) -> Value {
+    match value {
+        TrackedValue::Count(number) | TrackedValue::OneOf(number) => json!(number),
+        TrackedValue::Seconds(time) => json!(time.as_secs_f64()),
+        TrackedValue::MaybeSeconds(time) => json!(time.map(|time| time.as_secs_f64())),
+        TrackedValue::Flag(yes) => json!(yes),
+        TrackedValue::Word(word) => json!(word),
+        TrackedValue::Notes(notes) => json!(notes),
+        TrackedValue::Pages(tally) => {
+            let rows = tally.iter().map(|(why, pages)| {
+                json!({
+                    "verdict": why.verdict.as_str(),
+                    "cause": why.cause.as_str(),
+                    "pages": pages,
+                })
+            });
+            rows.collect()
+        }
+    }
+}
+
+fn named(process: &SelectedProcess) -> Value {
+    json!({
+        "pid": process.key.pid,
+        "comm": label::text(&process.comm),
+        "selector": process.selector.to_string(),
+    })
+}

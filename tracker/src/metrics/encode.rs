@@ -1,0 +1,51 @@
+//! From rows to text.
+
+use prometheus::TextEncoder;
+
+use super::catalog::families;
+use super::duplicates;
+use super::labelled::LabelledRows;
+use super::rows::ScrapeRows;
+
+/// `Content-Type` of the text: Prometheus text format 0.0.4.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The exposition could not be written; no input can cause that.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The encoder refused a family.
+    #[error(
+        "cannot encode the metrics: {0}; this is a bug of tracker, please report it with the answer \
+         of /status"
+    )]
+    Encoder(#[from] prometheus::Error),
+    /// A series is there twice.
+    #[error(
+        "cannot export the metrics: {0} is there twice; this is a bug of tracker, please report it \
+         with the answer of /status"
+    )]
+    Duplicate(String),
+}
+
+/// About how much text a row of the VMA families takes, and how much the rest.
+const ROOM_PER_ROW: usize = 2_000;
+const ROOM_BESIDES: usize = 32_000;
+
+/// Writes one scrape as text. Pure: the same rows give the same text.
+///
+/// # Errors
+/// If the encoder refuses a family or, in debug builds, a series is there twice.
+pub fn encode(rows: &ScrapeRows) -> Result<String, EncodeError> {
+    let lines = LabelledRows::new(rows);
+    let families: Vec<_> = families()
+        .filter_map(|family| family.gather(&lines))
+        .collect();
+    if cfg!(debug_assertions)
+        && let Some(series) = duplicates::find(&families)
+    {
+        return Err(EncodeError::Duplicate(series));
+    }
+    let mut text = String::with_capacity(ROOM_PER_ROW * lines.vmas.len() + ROOM_BESIDES);
+    TextEncoder::new().encode_utf8(&families, &mut text)?;
+    Ok(text)
+}
