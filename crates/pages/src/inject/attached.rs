@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use uffd::{RegisterMode, UffdError, UffdFeatures, Userfaultfd};
+
 use super::ranges::RangeSet;
 use super::{InjectedUffd, ProcessLife, ProcessLifeline};
-use uffd::{RegisterMode, UffdError, UffdFeatures, Userfaultfd};
 
 /// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
 ///

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 
-use super::InjectError;
 use uffd::{Capability, Privilege, ProcessGone, UffdError, UserNamespace};
+
+use super::InjectError;
 
 /// What `/proc` says about the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

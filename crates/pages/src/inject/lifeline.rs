@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
-
 use uffd::{PAGE_SIZE, Pagemap, PagemapEntry, ProcessGone, UffdError, unless_gone};
 
 /// For how long a vfork(2) is waited for. posix_spawn(3) returns before its child has executed the program: the kernel lets

@@ -22,7 +22,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-
 use uffd::{ProcVma, UffdError, Userfaultfd};
 
 pub use attached::UffdLease;

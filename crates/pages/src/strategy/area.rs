@@ -1,4 +1,5 @@
-//! What a strategy is told to track, and what it tells back.
+//! What a strategy is given to track, and what it reports.
+#![forbid(unsafe_code)]
 
 use std::ops::Range;
 
@@ -22,13 +23,13 @@ impl TrackedArea {
         pages_in(&self.range)
     }
 
-    /// The page of its own size around an address.
+    /// The page, of its own size, that holds an address.
     pub(super) fn page_at(&self, address: u64) -> Range<u64> {
         let start = address / self.page_size * self.page_size;
         start..start + self.page_size
     }
 
-    /// Its parts of at most `bytes`, cut where a page table and a page of any size end.
+    /// Its parts of at most `bytes`. Cuts fall where a page table ends, and a page of any size.
     pub(super) fn parts(&self, bytes: u64) -> impl Iterator<Item = Range<u64>> + use<> {
         let (end, step) = (self.range.end, bytes.max(self.page_size));
         let mut at = self.range.start;
@@ -45,29 +46,30 @@ impl TrackedArea {
 pub struct WrittenRun {
     /// Their addresses.
     pub range: Range<u64>,
-    /// Bytes that one report is about: 4 KiB, or a huge page of which nobody knows what in it was written.
+    /// Bytes per report: 4 KiB, or a huge page of which nobody knows what in it was written.
     pub unit: u64,
 }
 
-/// A round of one area, in pages of 4 KiB.
+/// What a round found in one area, in pages of 4 KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AreaStats {
-    /// Tracked: the area without what has vanished.
+    /// Pages tracked: the area without what has vanished.
     pub tracked: u64,
     /// Armed in this round, for the first time or again.
     pub armed: u64,
     /// Reported as written.
     pub written: u64,
-    /// Accessed for the first time since the last round. `None`: the strategy cannot tell.
+    /// First accessed since the last round. `None`: the strategy cannot tell.
     pub touched: Option<u64>,
-    /// Emptied since they were armed, as `MADV_DONTNEED` does; part of `written`. `None`: it cannot tell.
+    /// Emptied since they were armed, as by `MADV_DONTNEED`; part of `written`. `None`: the
+    /// strategy cannot tell.
     pub zapped: Option<u64>,
     /// No longer there, or no longer registered.
     pub vanished: u64,
 }
 
 impl AreaStats {
-    /// Of an area of which everything is there.
+    /// The area is there as a whole.
     pub(super) fn of(area: &TrackedArea) -> Self {
         Self {
             tracked: area.pages(),
@@ -75,7 +77,7 @@ impl AreaStats {
         }
     }
 
-    /// Takes pages off what is tracked.
+    /// Counts pages as vanished.
     pub(super) fn lose(&mut self, pages: u64) {
         self.vanished += pages;
         self.tracked = self.tracked.saturating_sub(pages);

@@ -11,7 +11,7 @@ use super::entry::{AbsentPages, StrategyEntry, TargetWait};
 use super::start::{StrategyStart, can_scan};
 use super::{hash, markers, missing_zeropage, mprotect, none_is_clean, prefault, soft_dirty, sync};
 
-/// A strategy a word: its name here, and the module that has its `ENTRY`.
+/// A row a strategy: its name, and the module with its `ENTRY`.
 macro_rules! catalogue {
     ($($name:ident: $module:ident,)*) => {
         /// A strategy.
@@ -62,13 +62,13 @@ impl StrategyName {
         self.entry().merit
     }
 
-    /// What it does to others who watch the process.
+    /// What whoever else watches the process should know.
     #[must_use]
     pub(crate) const fn caveat(self) -> Option<&'static str> {
         self.entry().caveat
     }
 
-    /// Whether it acts through a userfaultfd of the target, and arms pages with it.
+    /// Whether it acts through a userfaultfd of the target, which arms pages.
     #[must_use]
     pub const fn needs_descriptor(self) -> bool {
         matches!(self.entry().start, StrategyStart::Descriptor(_))
@@ -86,7 +86,7 @@ impl StrategyName {
         matches!(self.entry().absent, AbsentPages::Paid)
     }
 
-    /// Whether it sees the first access of a page that was not there, or arms it before.
+    /// Whether it arms pages that are not there, or sees their first access.
     #[must_use]
     pub const fn watches_absent(self) -> bool {
         !matches!(self.entry().absent, AbsentPages::Ignored)
@@ -110,7 +110,7 @@ impl StrategyName {
         matches!(self.entry().waits, TargetWait::Always)
     }
 
-    /// Whether they do on this kernel.
+    /// Whether they wait on this kernel.
     pub(super) const fn waits(self, kernel: &KernelBehaviour) -> bool {
         match self.entry().waits {
             TargetWait::Never => false,
@@ -128,7 +128,10 @@ impl fmt::Display for StrategyName {
 
 /// There is no strategy of that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no strategy {name:?}; there are {}", StrategyName::ALL.map(StrategyName::as_str).join(", "))]
+#[error(
+    "there is no strategy {name:?}; there are {}",
+    StrategyName::ALL.map(StrategyName::as_str).join(", ")
+)]
 pub struct UnknownStrategy {
     /// The name that was asked for.
     pub name: String,

@@ -7,25 +7,25 @@ use uffd::Backing;
 use super::StrategyName;
 use super::verdict::StrategyVerdict;
 
-/// What `auto` takes.
+/// The strategy that `auto` takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrategyChoice {
-    /// The strategy.
+    /// Which one.
     pub strategy: StrategyName,
-    /// Those that would have been preferred, and do not work.
+    /// Those that come before it and do not work.
     pub passed_over: Vec<StrategyVerdict>,
 }
 
-/// No strategy that `auto` may take works: what stands against each.
+/// None of the strategies that `auto` may take works.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", joined(None, .passed_over))]
 pub struct NoStrategy {
-    /// All of them.
+    /// What stands against each.
     pub passed_over: Vec<StrategyVerdict>,
 }
 
 impl StrategyChoice {
-    /// Why it, and why none that would have been preferred.
+    /// Why this one, and why none that comes before it.
     #[must_use]
     pub fn reason(&self) -> String {
         joined(Some(self.strategy.merit()), &self.passed_over)
@@ -45,7 +45,7 @@ fn joined(merit: Option<&str>, passed_over: &[StrategyVerdict]) -> String {
 /// The best strategy that works for anonymous memory, of those that may be taken unasked.
 ///
 /// # Errors
-/// If there is none: why.
+/// If there is none: what stands against each.
 pub fn auto(verdicts: &[StrategyVerdict]) -> Result<StrategyChoice, NoStrategy> {
     let mut passed_over = Vec::new();
     for candidate in verdicts.iter().filter(|v| v.strategy.is_auto()) {

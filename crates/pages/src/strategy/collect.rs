@@ -1,24 +1,26 @@
 //! Reading which pages are written, so that no write falls between reading and arming.
 //!
-//! With `PAGEMAP_SCAN` both are one step under the page table lock. Without, only pages that were seen disarmed are
-//! armed: one that is written after it was seen is in this round's report, one that was not seen stays disarmed and
-//! is in the next.
+//! With `PAGEMAP_SCAN` both are one step under the page table lock. Without it, only pages that
+//! were seen disarmed are armed: one written after it was seen is in this round's report; one that
+//! was not seen stays disarmed, and is in the next.
+#![forbid(unsafe_code)]
 
 use std::ops::Range;
 
-use super::area::TrackedArea;
 use uffd::{
     ArmOutcome, PAGE_SIZE, PageRegion, Pagemap, PagemapEntry, ScanQuery, UffdError, pages_in,
     unless_gone,
 };
 
+use super::area::TrackedArea;
+
 /// What the kernel's own buffer holds (`PAGEMAP_WALK_SIZE >> PAGE_SHIFT`).
 const REGIONS: usize = 512;
 /// 32 KiB: the size the kernel reads pagemap in.
 const ENTRIES: usize = 4096;
-/// How much one scan walks: it holds the target's mmap lock meanwhile, 0.5 ms for a clean GiB.
+/// Bytes per scan. It holds the target's mmap lock meanwhile: 0.5 ms for a clean GiB.
 pub(super) const SCAN_AT_ONCE: u64 = 1 << 30;
-/// How often a round looks again which memory is registered, while the target replaces it under our hands.
+/// How often a round looks again for registered memory while the target keeps replacing it.
 const LOOKS: u32 = 4;
 
 /// How to find the pages that are not armed.
@@ -32,7 +34,7 @@ pub(super) enum UnarmedSearch {
     PresentEntries,
 }
 
-/// The pagemap of the target with buffers.
+/// The target's pagemap, with buffers.
 #[derive(Debug)]
 pub(super) struct PageCollector {
     pagemap: Pagemap,
@@ -49,15 +51,15 @@ impl PageCollector {
         }
     }
 
-    /// Hands over what is written in an area and arms it in the same step. Returns how many pages are not
-    /// registered any more.
+    /// Hands over what is written in an area, and arms it in the same step. Returns how many pages
+    /// are no longer registered.
     pub(super) fn arm_written(
         &mut self,
         area: &TrackedArea,
         query: &ScanQuery,
         mut each: impl FnMut(PageRegion),
     ) -> Result<u64, UffdError> {
-        // A hole between mappings is passed over without a word: look at both ends.
+        // A scan skips holes between mappings silently: look at both ends.
         let whole = self.is_registered(&area.page_at(area.range.start))?
             && self.is_registered(&area.page_at(area.range.end - 1))?;
         let mut pending = if whole {
@@ -189,7 +191,8 @@ impl PageCollector {
         Ok(())
     }
 
-    /// Scans once with a query that arms; returns whether it found anything. Of a process that is gone nothing is found.
+    /// Scans once with a query that arms; returns whether it found anything. In a process that is
+    /// gone it finds nothing.
     pub(super) fn arm_if(
         &mut self,
         page: &Range<u64>,

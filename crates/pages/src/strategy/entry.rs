@@ -1,8 +1,9 @@
-//! What is always true of a strategy. Each states it in one const of its own file.
+//! What is always true of a strategy: each file has it in one const.
 #![forbid(unsafe_code)]
 
-use super::start::StrategyStart;
 use uffd::KernelBehaviour;
+
+use super::start::StrategyStart;
 
 /// One entry of the catalogue.
 #[derive(Debug)]
@@ -11,15 +12,15 @@ pub(super) struct StrategyEntry {
     pub name: &'static str,
     /// Why one would take it, in a few words.
     pub(crate) merit: &'static str,
-    /// What the kernel must have, in the order in which it is asked for.
+    /// What the kernel must have; the first that is missing is the reason of a refusal.
     pub(crate) needs: &'static [KernelNeed],
-    /// Whether the target waits for us.
+    /// Whether faults of the target wait for us.
     pub(crate) waits: TargetWait,
-    /// What becomes of pages that are not there.
+    /// What becomes of pages that are not there when they are armed.
     pub(crate) absent: AbsentPages,
-    /// It compares content, and reads all memory in each round.
+    /// It compares content, and so reads all memory in each round.
     pub reads_content: bool,
-    /// `auto` may take it.
+    /// Whether `auto` may take it.
     pub(crate) auto: bool,
     /// What it does to others who watch the process.
     pub(crate) caveat: Option<&'static str>,
@@ -27,7 +28,7 @@ pub(super) struct StrategyEntry {
     pub start: StrategyStart,
 }
 
-/// Something that some kernels have not.
+/// A feature that some kernels lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KernelNeed {
     /// `UFFD_FEATURE_WP_ASYNC`.

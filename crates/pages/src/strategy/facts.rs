@@ -1,25 +1,26 @@
-//! What the strategies can do on this kernel and with this privilege: every one is tried on every kind of memory.
+//! What the strategies can do on this kernel, with this privilege: each is tried on each kind of
+//! memory.
+#![forbid(unsafe_code)]
 
 use serde::Serialize;
-use uffd::Backing;
+use uffd::{Backing, KernelBehaviour, Userfaultfd};
 
 use super::StrategyName;
 use super::trial::{self, StrategyTrial};
-use uffd::{KernelBehaviour, Userfaultfd};
 
-/// The facts that decide which strategies are refused.
+/// What decides which strategies are refused.
 #[derive(Clone, Debug, Serialize)]
 pub struct StrategyFacts {
     /// What the kernel was seen to do.
     pub behaviour: KernelBehaviour,
-    /// A userfaultfd of this process may handle faults of the kernel too.
+    /// Whether a userfaultfd of this process may handle faults of the kernel too.
     pub kernel_faults: bool,
-    /// Every strategy on every kind of memory.
+    /// Each strategy on each kind of memory.
     pub trials: Vec<StrategyTrial>,
 }
 
-/// Tries everything; what works in the process itself only for who tracks itself: `mprotect` installs a SIGSEGV handler. Takes some 100 ms, leaves
-/// nothing else behind, and clears this process's own soft-dirty bits.
+/// Tries every strategy; those for the process itself only if `in_process`, since they leave a
+/// signal handler behind. Takes some 100 ms, and clears this process's own soft-dirty bits.
 ///
 /// # Errors
 /// If the kernel has no userfaultfd at all, or `/proc` is not there.

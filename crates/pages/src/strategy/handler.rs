@@ -1,6 +1,8 @@
-//! The thread that answers the messages of a userfaultfd, for strategies in which the target waits for an answer.
+//! The thread that answers the messages of a userfaultfd, for strategies whose target waits for an
+//! answer.
 //!
-//! However it ends, it lets go of everything first: nobody is left waiting.
+//! However the thread ends, it lets go of everything first: nobody is left waiting.
+#![forbid(unsafe_code)]
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -9,24 +11,24 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
-use uffd::Backing;
+use uffd::{Backing, PAGE_SIZE, UffdError, UffdMessage};
 
 use super::area::TrackedArea;
 use super::registered::{RegisteredAreas, is_unmapped};
-use uffd::{PAGE_SIZE, UffdError, UffdMessage};
 
 /// A fault that waits for an answer.
 #[derive(Clone, Debug)]
 pub(super) struct WaitingFault {
-    /// The area it is in.
+    /// The area that holds the page.
     pub(crate) area: TrackedArea,
-    /// False: nobody has told of it yet. A mapping that grows in place (a stack, mremap(2)) takes its registration along.
+    /// Whether the area was armed by us. A mapping that grows in place (a stack, mremap(2)) takes
+    /// its registration along, before anybody tells of it.
     pub(crate) known: bool,
-    /// The page that is answered for.
+    /// The page that the answer is about.
     pub(crate) page: Range<u64>,
-    /// A write to an armed page; otherwise the page is missing.
+    /// Whether the page is armed and was written to; otherwise it is missing.
     pub(crate) write_protect: bool,
-    /// A write.
+    /// Whether the access is a write.
     pub(crate) write: bool,
 }
 
@@ -34,7 +36,7 @@ pub(super) struct WaitingFault {
 pub(super) type FaultAnswer =
     Box<dyn FnMut(&RegisteredAreas, &WaitingFault) -> Result<(), UffdError> + Send>;
 
-/// The running thread; it ends when this is dropped.
+/// The running thread. Dropping this ends it.
 #[derive(Debug)]
 pub(super) struct FaultHandler {
     stop: Arc<OwnedFd>,
@@ -43,7 +45,7 @@ pub(super) struct FaultHandler {
 }
 
 impl FaultHandler {
-    /// Starts to answer.
+    /// Starts answering.
     pub(super) fn start(
         registered: Arc<RegisteredAreas>,
         answer: FaultAnswer,
@@ -68,7 +70,7 @@ impl FaultHandler {
         })
     }
 
-    /// Fails if the thread has ended on an error: then nothing is tracked any more.
+    /// Fails if the thread has ended: nothing is tracked any more then.
     pub(super) fn check(&self) -> Result<(), UffdError> {
         let failure = self
             .failure
@@ -107,7 +109,7 @@ struct HandlerThread {
 }
 
 impl Drop for HandlerThread {
-    /// Also when it panics.
+    /// Runs on a panic, too.
     fn drop(&mut self) {
         let _ = self.registered.release();
     }
@@ -132,7 +134,7 @@ impl HandlerThread {
         Ok(())
     }
 
-    /// Waits for messages; false: it is to end.
+    /// Waits for messages. False: the thread is to end.
     fn wait(&self) -> Result<bool, UffdError> {
         let uffd = self.registered.uffd();
         let mut fds = [
@@ -152,13 +154,13 @@ impl HandlerThread {
             write,
         } = *message
         else {
-            // Events were not asked for.
+            // No events were asked for.
             return Ok(());
         };
         let known = self.registered.at(address);
         let grown = || {
             let start = address / PAGE_SIZE * PAGE_SIZE;
-            // Hugetlb does not grow; shmem takes what anonymous memory does.
+            // Hugetlb does not grow, and shmem takes the answer of anonymous memory.
             TrackedArea {
                 range: start..start + PAGE_SIZE,
                 backing: Backing::Anon,
@@ -178,7 +180,7 @@ impl HandlerThread {
     }
 }
 
-/// Disarms a page and wakes who waits for it, also if it is not registered any more.
+/// Disarms a page and wakes whoever waits for it, even if it is no longer registered.
 pub(super) fn resolve(registered: &RegisteredAreas, page: &Range<u64>) -> Result<(), UffdError> {
     match registered.uffd().resolve(page) {
         Err(e) if is_unmapped(&e) => registered.uffd().wake(page),
@@ -192,7 +194,7 @@ mod tests {
     use super::*;
     use uffd::{RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
 
-    /// A write to an armed page, answered by `answer`, ends; what the handler then says of itself.
+    /// Has `answer` answer a write to an armed page, and returns what the handler says afterwards.
     fn write_answered_by(answer: FaultAnswer) -> Result<(), UffdError> {
         let scratch = ScratchMapping::anonymous(PAGE_SIZE).unwrap();
         let area = TrackedArea {

@@ -1,12 +1,15 @@
-//! `hash`: the content of every page, before and after: what has changed, not what was written.
+//! `hash`: compares the content of every page with that of the round before: tells what has
+//! changed, not what was written.
 //!
-//! 8 bytes of memory per page. Reading is not without effect: a page in swap is read in, and a page of a file or of
-//! shmem is mapped. Anonymous memory and hugetlb that is not there is zero and left alone.
+//! Takes 8 bytes of memory per page. Reading has effects: a page in swap is read in, and a page of
+//! a file or of shmem is mapped. Anonymous memory and hugetlb that are not there are zero, and left
+//! alone.
+#![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use uffd::{Backing, UffdError};
+use uffd::{Backing, PAGE_SIZE, Pagemap, PagemapEntry, ProcessMemory, UffdError, pages_in};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
@@ -14,15 +17,13 @@ use super::collect::PageCollector;
 use super::entry::{AbsentPages, StrategyEntry, TargetWait};
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{PAGE_SIZE, Pagemap, PagemapEntry, ProcessMemory, pages_in};
 
-/// How much is read at once.
+/// Bytes per read.
 const CHUNK: u64 = 1 << 20;
 const PAGE: usize = PAGE_SIZE as usize;
 /// Stands for the content of a page that cannot be read.
 const UNREADABLE: u64 = 0;
 
-/// What is always true of it.
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "hash",
     merit: "needs nothing but to read, and reads everything each round",
@@ -37,15 +38,14 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     }),
 };
 
-/// The strategy.
 #[derive(Debug)]
 pub(super) struct HashStrategy {
     memory: ProcessMemory,
     collector: PageCollector,
     buffer: Vec<u8>,
-    /// What an empty page hashes to.
+    /// The hash of an empty page.
     empty: u64,
-    /// By the start of the area, a hash for each page.
+    /// A hash per page, by the start of the area.
     hashes: HashMap<u64, Vec<u64>>,
 }
 
@@ -60,7 +60,7 @@ impl HashStrategy {
         }
     }
 
-    /// Hashes every page of an area and hands over those that changed.
+    /// Hashes every page of an area, and hands over those that changed.
     fn update(
         &mut self,
         area: &TrackedArea,
@@ -85,7 +85,7 @@ impl HashStrategy {
         Ok(())
     }
 
-    /// What of a part is to be read.
+    /// The ranges of a part to read.
     fn there(
         &mut self,
         area: &TrackedArea,
@@ -154,14 +154,14 @@ impl TrackingStrategy for HashStrategy {
         written: &mut Vec<WrittenRun>,
     ) -> Result<AreaStats, UffdError> {
         let mut hashes = self.hashes.remove(&area.range.start).unwrap_or_default();
-        // An area that was never armed has no content yet to compare with: all of it is reported.
+        // An area that was never armed has no content to compare with: all of it is reported.
         hashes.resize(area.pages() as usize, UNREADABLE);
         let mut stats = AreaStats::of(area);
         let hashed = self.update(area, &mut hashes, |page| {
             stats.written += 1;
             append(written, page, PAGE_SIZE);
         });
-        // Also of a process whose memory cannot be read at the moment: the next round compares with them.
+        // Kept even if the memory cannot be read at the moment: the next round compares with them.
         self.hashes.insert(area.range.start, hashes);
         hashed.map(|()| stats)
     }
@@ -190,7 +190,7 @@ impl TrackingStrategy for HashStrategy {
     }
 }
 
-/// Copies what two ranges have in common from the hashes of one to those of the other.
+/// Copies the hashes of the pages that two ranges share.
 fn copy_common(from: &Range<u64>, old: &[u64], to: &Range<u64>, new: &mut [u64]) {
     let common = from.start.max(to.start)..from.end.min(to.end);
     let skip = |range: &Range<u64>| pages_in(&(range.start..common.start)) as usize;
@@ -203,7 +203,8 @@ fn copy_common(from: &Range<u64>, old: &[u64], to: &Range<u64>, new: &mut [u64])
     }
 }
 
-/// Whether there is a page, in memory or in swap. A marker is none, as far as the reader may see that it is one.
+/// Whether there is a page, in memory or in swap. A marker is none, if our privilege suffices to
+/// tell it from swap.
 fn has_content(entry: PagemapEntry) -> bool {
     entry.present() || entry.swapped() && !entry.is_marker()
 }

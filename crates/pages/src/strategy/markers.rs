@@ -1,5 +1,11 @@
-//! `markers`: arm everything, by markers where nothing is; let the kernel resolve the faults and read what is
-//! disarmed (`WP_ASYNC`, `PAGEMAP_SCAN`).
+//! `markers`: arms everything, by markers where nothing is; the kernel resolves the faults, and a
+//! round reads what is disarmed (`WP_ASYNC`, `PAGEMAP_SCAN`).
+#![forbid(unsafe_code)]
+
+use uffd::{
+    PMD_SIZE, PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError,
+    UffdFeatures, Userfaultfd, pages_in,
+};
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
@@ -7,12 +13,9 @@ use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::registered::RegisteredAreas;
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{
-    PMD_SIZE, PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError,
-    UffdFeatures, Userfaultfd, pages_in,
-};
 
-/// What is written, with what kind of page it is: off the kernel's fast path, 10 ms/GiB instead of 0.5.
+/// What is written, and in which kind of page. Off the kernel's fast path: 10 ms per GiB instead of
+/// 0.5.
 const DETAILED: ScanQuery = ScanQuery {
     returned: PageCategories(
         PageCategories::WRITTEN.0
@@ -23,7 +26,6 @@ const DETAILED: ScanQuery = ScanQuery {
     ..ScanQuery::WRITTEN_AND_ARM
 };
 
-/// What is always true of it.
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "markers",
     merit: "exact, and the kernel resolves its faults itself",
@@ -39,7 +41,6 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     }),
 };
 
-/// The strategy.
 #[derive(Debug)]
 pub(super) struct MarkersStrategy {
     registered: RegisteredAreas,
@@ -69,8 +70,9 @@ impl TrackingStrategy for MarkersStrategy {
 
     fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.add(area)?;
-        // By write-protecting, not by a scan: that splits huge pages of shmem, of which a scan would report all
-        // 512, and reaches hugetlb without page tables, where scans of some kernels hang.
+        // With UFFDIO_WRITEPROTECT, not a scan: it splits huge pages of shmem, of which a scan
+        // would report all 512 pages, and it reaches hugetlb without page tables, where scans of
+        // some kernels hang.
         self.registered.arm_all(area).map(drop)
     }
 

@@ -1,15 +1,17 @@
-//! `missing-zeropage`: catch the first access of each page. After a read there is an armed zero page, after a write an
-//! unarmed page, so page tables grow only with what is touched.
+//! `missing-zeropage`: catches the first access of each page. A read leaves an armed zero page, a
+//! write an unarmed page; so page tables grow only with what is touched.
 //!
-//! Putting the page there and arming it must not be two steps: what another thread writes in between would be lost.
-//! An anonymous zero page is armed by a scan that arms it only if it still is the zero page; shmem and hugetlb get a
-//! page of zeroes that is armed when it is mapped.
+//! Mapping the page and arming it must not be two steps: what another thread writes in between
+//! would be lost. So a scan arms an anonymous zero page only if it still is the zero page; shmem
+//! and hugetlb get a page of zeroes that is mapped armed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
-use uffd::Backing;
+use uffd::{
+    Backing, PageCategories, Pagemap, RegisterMode, ScanQuery, UffdError, UffdFeatures, Userfaultfd,
+};
 
 use super::area::{AreaStats, TrackedArea, WrittenRun};
 use super::collect::PageCollector;
@@ -19,9 +21,6 @@ use super::none_is_clean::{self, THERE_AND_WRITTEN};
 use super::registered::{RegisteredAreas, is_unmapped};
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{
-    PageCategories, Pagemap, RegisterMode, ScanQuery, UffdError, UffdFeatures, Userfaultfd,
-};
 
 /// A zero page that nobody has written to.
 const UNTOUCHED_ZERO_PAGE: ScanQuery = ScanQuery {
@@ -29,7 +28,6 @@ const UNTOUCHED_ZERO_PAGE: ScanQuery = ScanQuery {
     ..ScanQuery::WRITTEN_AND_ARM
 };
 
-/// What is always true of it.
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "missing-zeropage",
     merit: "no page table before its first touch, at the price of a message each",
@@ -45,7 +43,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     }),
 };
 
-/// The strategy. Fields are dropped in their order: the handler serves until everything is let go.
+/// Fields are dropped in this order: the handler serves until everything is let go.
 #[derive(Debug)]
 pub(super) struct MissingZeropageStrategy {
     handler: FaultHandler,
@@ -55,8 +53,8 @@ pub(super) struct MissingZeropageStrategy {
 }
 
 impl MissingZeropageStrategy {
-    /// `uffd` must handle faults of the kernel too: else a read(2) of the target into a new page fails. Of the two
-    /// pagemaps of the target one is for the handler.
+    /// `uffd` must handle faults of the kernel too, else a read(2) of the target into a new page
+    /// fails. The second pagemap is for the handler.
     pub(super) fn new(uffd: Userfaultfd, pagemaps: [Pagemap; 2]) -> Result<Self, UffdError> {
         let registered = Arc::new(RegisteredAreas::new(
             uffd,
@@ -134,7 +132,7 @@ impl TouchCounts {
         self.lock().remove(&area.range.start).unwrap_or_default()
     }
 
-    /// What was touched in areas since the last round goes to those that take their place.
+    /// Gives what was touched in areas since the last round to those that take their place.
     fn redraw(&self, old: &[TrackedArea], new: &[TrackedArea]) {
         let mut touched = self.lock();
         let moved: u64 = old
@@ -151,10 +149,10 @@ impl TouchCounts {
     }
 }
 
-/// The handler's part.
+/// The handler's side.
 struct PageFiller {
     collector: PageCollector,
-    /// What is copied to a page of the largest size so far.
+    /// The source of copies, as large as the largest page so far.
     zeroes: Vec<u8>,
     touched: TouchCounts,
 }
@@ -175,7 +173,7 @@ impl PageFiller {
         match filled {
             Ok(()) if fault.known => self.touched.add(&fault.area),
             Ok(()) => (),
-            // Another fault, another mapping or munmap was first.
+            // Another fault, another mapping or munmap came first.
             Err(e) if is_there_already(&e) || is_unmapped(&e) => (),
             Err(e) => return Err(e),
         }
@@ -192,7 +190,7 @@ impl PageFiller {
     ) -> Result<(), UffdError> {
         registered.uffd().zeropage(&fault.page, false)?;
         if !fault.write {
-            // If it is written by now it stays disarmed, and is in the next report.
+            // A page that is written by now stays disarmed, and is in the next report.
             self.collector.arm_if(&fault.page, &UNTOUCHED_ZERO_PAGE)?;
         }
         Ok(())
@@ -208,7 +206,8 @@ impl PageFiller {
             self.zeroes.resize(length, 0);
         }
         let source = self.zeroes.as_ptr();
-        // SAFETY: `zeroes` is at least as long as the page; a missing page holds nothing that could be referred to.
+        // SAFETY: `zeroes` is at least as long as the page, and what it fills in the target are
+        // holes, which read as zeroes before and after.
         unsafe { registered.uffd().copy(&fault.page, source, !fault.write) }.map(drop)
     }
 }
@@ -223,8 +222,8 @@ mod tests {
     use super::*;
     use uffd::{PAGE_SIZE, PageRegion, ScratchMapping};
 
-    /// A zero page is put there, another thread writes, and then the page is armed, by either way: whether a scan
-    /// reports the write.
+    /// Maps a zero page, writes, as another thread might, then arms the page in either way: whether
+    /// a scan reports the write.
     fn is_reported(
         arm: impl FnOnce(&Userfaultfd, &mut PageCollector, &std::ops::Range<u64>),
     ) -> bool {

@@ -1,14 +1,20 @@
 //! Ways to track which pages of a process are written: one trait, one file per strategy.
 //!
-//! A strategy works from outside: through a userfaultfd that belongs to the target's address space (made there, or
-//! duplicated out of it), through `/proc/PID/pagemap`, `clear_refs` and process_vm_readv(2). Only `mprotect` must run
-//! in the process itself. docs/strategies.md tells what each reports too much and what it misses.
+//! A strategy works from outside: through a userfaultfd of the target's address space (made there,
+//! or duplicated out of it), through `/proc/PID/pagemap`, `clear_refs` and process_vm_readv(2).
+//! Only `mprotect` runs in the process itself. docs/strategies.md says what each reports too much,
+//! and what it misses.
+//!
+//! A strategy is a file with its `ENTRY` (what is always true of it, and how it starts) and a row
+//! of `catalogue.rs`. Whoever decides asks the entry, never for a name.
 //!
 //! ```text
-//! facts (trials on scratch mappings) --> choose (pure): verdicts, auto
+//! facts (trials on scratch mappings) --> verdict, choose (pure): what works, what auto takes
 //!                                            |
 //! start --> arm each area, end_round --> [ round of each area, end_round ]* --> release
 //! ```
+
+use uffd::UffdError;
 
 mod area;
 mod catalogue;
@@ -43,8 +49,6 @@ pub use verdict::{
     verdict, verdicts,
 };
 
-use uffd::UffdError;
-
 /// One way to track writes.
 ///
 /// The caller arms every area and ends the round; from then on each round asks every area and ends.
@@ -52,7 +56,7 @@ use uffd::UffdError;
 /// rounds, except with `soft-dirty`. [`UffdError::Gone`]: the process is gone, or executes another
 /// program. Dropping a strategy releases it.
 pub trait TrackingStrategy: Send {
-    /// Which one it is.
+    /// Which strategy this is.
     fn name(&self) -> StrategyName;
 
     /// Begins to track an area.
@@ -82,7 +86,8 @@ pub trait TrackingStrategy: Send {
     }
 
     /// Draws the borders of areas anew, where the process has split, joined or unmapped some: `new`
-    /// takes the place of `old` and covers nothing that `old` did not. No page is armed or disarmed.
+    /// takes the place of `old` and covers nothing that `old` did not. No page is armed or
+    /// disarmed.
     fn redraw(&mut self, _old: &[TrackedArea], _new: &[TrackedArea]) {}
 
     /// Stops tracking an area, and disarms it. One that is unmapped already is no error.

@@ -1,7 +1,14 @@
-//! `none-is-clean`: arm only what is there; a page that is not there is untouched, and was never written.
+//! `none-is-clean`: arms only what is there; a page that is not there is untouched, and was never
+//! written.
 //!
-//! What user space can do today of an attribute of the VMA, with which protection would start at registering. A page
-//! touched later is there and not armed: written, unless it is the zero page.
+//! As far as user space can go towards an attribute of the VMA with which protection starts at
+//! registering. A page touched later is there and not armed: written, unless it is the zero page.
+#![forbid(unsafe_code)]
+
+use uffd::{
+    PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError, UffdFeatures,
+    Userfaultfd, pages_in,
+};
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
@@ -9,19 +16,15 @@ use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::registered::RegisteredAreas;
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{
-    PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError, UffdFeatures,
-    Userfaultfd, pages_in,
-};
 
-/// Written and there. The zero page, which only a read maps, is armed with the rest and told apart afterwards.
+/// Written and there. The zero page, which only a read maps, is armed with the rest, and told apart
+/// afterwards.
 pub(super) const THERE_AND_WRITTEN: ScanQuery = ScanQuery {
     any_of: PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0),
     returned: PageCategories(PageCategories::WRITTEN.0 | PageCategories::PFNZERO.0),
     ..ScanQuery::WRITTEN_AND_ARM
 };
 
-/// What is always true of it.
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "none-is-clean",
     merit: "no page table for what is not there, and zaps go unseen",
@@ -36,7 +39,6 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     }),
 };
 
-/// The strategy.
 #[derive(Debug)]
 pub(super) struct NoneIsCleanStrategy {
     registered: RegisteredAreas,
@@ -85,7 +87,7 @@ impl TrackingStrategy for NoneIsCleanStrategy {
     }
 }
 
-/// A round that leaves alone what is not there.
+/// One round that leaves alone what is not there.
 pub(super) fn round(
     collector: &mut PageCollector,
     area: &TrackedArea,

@@ -1,6 +1,9 @@
-//! `prefault`: read every page first, so that there is an entry to arm, then protect.
+//! `prefault`: reads every page first, so that there is an entry to arm, then protects it.
 //!
-//! Armed and read as `markers` or, without the asynchronous mode, as `sync` does it.
+//! Arms and reads as `markers` does or, without the asynchronous mode, as `sync` does.
+#![forbid(unsafe_code)]
+
+use uffd::{ProcessMemory, UffdError};
 
 use super::area::{AreaStats, TrackedArea, WrittenRun};
 use super::entry::{AbsentPages, StrategyEntry, TargetWait};
@@ -8,9 +11,7 @@ use super::markers::MarkersStrategy;
 use super::start::{StrategyStart, can_scan};
 use super::sync::SyncStrategy;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{ProcessMemory, UffdError};
 
-/// What is always true of it.
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "prefault",
     merit: "nothing is left to be touched first, at the price of its page tables",
@@ -31,7 +32,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     }),
 };
 
-/// The strategy over the one that arms.
+/// The strategy on top of the one that arms.
 pub(super) struct PrefaultStrategy {
     memory: ProcessMemory,
     inner: Box<dyn TrackingStrategy>,
@@ -50,7 +51,7 @@ impl TrackingStrategy for PrefaultStrategy {
     }
 
     fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
-        // What cannot be read (beyond the end of a file) nobody can write either.
+        // What cannot be read (beyond the end of a file) cannot be written either.
         self.memory.populate(&area.range)?;
         self.inner.arm(area)
     }

@@ -1,18 +1,19 @@
-//! Areas that are registered with a userfaultfd, and letting go of them whatever happens.
+//! Areas registered with a userfaultfd, which are let go whatever happens.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
-
-use super::area::TrackedArea;
 use uffd::{RegisterMode, UffdError, UffdFeatures, Userfaultfd, pages_in};
 
-/// How much one ioctl arms: it holds the target's mmap lock meanwhile, for at most some 5 ms.
+use super::area::TrackedArea;
+
+/// Bytes per ioctl. It holds the target's mmap lock meanwhile, for at most some 5 ms.
 const ARM_AT_ONCE: u64 = 256 << 20;
 
-/// A userfaultfd and what it is registered for. Dropping it disarms everything and wakes who waits.
+/// A userfaultfd and its areas. Dropping it disarms everything and wakes whoever waits.
 #[derive(Debug)]
 pub(super) struct RegisteredAreas {
     uffd: Userfaultfd,
@@ -32,12 +33,11 @@ impl RegisteredAreas {
         Ok(Self { uffd, mode, areas })
     }
 
-    /// The descriptor.
     pub(super) fn uffd(&self) -> &Userfaultfd {
         &self.uffd
     }
 
-    /// Registers an area. It is known before its first fault can come.
+    /// Registers an area. It can be found ([`Self::at`]) before its first fault comes.
     pub(super) fn add(&self, area: &TrackedArea) -> Result<(), UffdError> {
         self.lock().insert(area.range.start, area.clone());
         self.uffd.register(&area.range, self.mode).inspect_err(|_| {
@@ -61,16 +61,17 @@ impl RegisteredAreas {
             .sum()
     }
 
-    /// Arms a range inside an area; returns how many pages of it are not there any more.
+    /// Arms a range of an area; returns how many of its pages are no longer there.
     pub(super) fn arm(&self, area: &TrackedArea, range: &Range<u64>) -> Result<u64, UffdError> {
         match self.uffd.arm(range) {
             Err(e) if is_unmapped(&e) && range.end - range.start > area.page_size => {
-                // Gone as a whole, most likely: what is left in its middle stays unarmed, and is told later.
+                // Most likely gone as a whole. What is left in its middle stays unarmed, and is
+                // told later.
                 let ends = [area.page_at(range.start), area.page_at(range.end - 1)];
                 if ends.iter().all(|end| self.is_gone(end)) {
                     return Ok(pages_in(range));
                 }
-                // Some of it is gone, or it is two VMAs by now, which old kernels do not take at once.
+                // Some of it is gone, or it is two VMAs by now, which old kernels refuse at once.
                 let middle = area
                     .page_at(range.start + (range.end - range.start) / 2)
                     .start;
@@ -87,32 +88,32 @@ impl RegisteredAreas {
         matches!(self.uffd.arm(page), Err(e) if is_unmapped(&e))
     }
 
-    /// Which area an address is in.
+    /// The area that holds an address.
     pub(super) fn at(&self, address: u64) -> Option<TrackedArea> {
         let areas = self.lock();
         let (_, area) = areas.range(..=address).next_back()?;
         area.range.contains(&address).then(|| area.clone())
     }
 
-    /// Disarms one area. It is known until nobody can wait in it any more.
+    /// Disarms one area. It can be found until nobody can wait in it any more.
     pub(super) fn remove(&self, area: &TrackedArea) -> Result<(), UffdError> {
         let result = self.let_go(&area.range);
         self.lock().remove(&area.range.start);
         result
     }
 
-    /// Disarms them all; goes on after an error and returns the first.
+    /// Disarms all areas; goes on after an error, and returns the first.
     pub(super) fn release(&self) -> Result<(), UffdError> {
         let areas: Vec<TrackedArea> = self.lock().values().cloned().collect();
         let results = areas.iter().map(|area| self.remove(area));
         results.fold(Ok(()), Result::and)
     }
 
-    /// Unregistering disarms, but wakes only who waits for a missing page: hence the wake.
+    /// Unregistering disarms, but wakes only those who wait for a missing page: hence the wake.
     ///
-    /// Older kernels let anybody unregister what belongs to another userfaultfd: the process may have mapped
-    /// it anew and registered it itself. Registering what is ours already changes nothing, and what is another's is
-    /// refused.
+    /// Older kernels let anybody unregister the memory of another userfaultfd, and the process may
+    /// have mapped it anew and registered it itself. So it is registered once more first: that
+    /// changes nothing in what is ours, and is refused for what is another's.
     fn let_go(&self, range: &Range<u64>) -> Result<(), UffdError> {
         let busy = Some(Errno::BUSY);
         if matches!(self.uffd.register(range, self.mode), Err(e) if e.errno() == busy) {
@@ -121,7 +122,7 @@ impl RegisteredAreas {
         let unregistered = self.uffd.unregister(range);
         let woken = self.uffd.wake(range);
         match unregistered.and(woken) {
-            // Something else is mapped there now; what is left of ours ends with the descriptor.
+            // Something else is mapped there now; the rest of ours ends with the descriptor.
             Err(e) if is_unmapped(&e) || e.errno() == Some(Errno::INVAL) => Ok(()),
             result => result,
         }
@@ -134,12 +135,13 @@ impl RegisteredAreas {
 
 impl Drop for RegisteredAreas {
     fn drop(&mut self) {
-        // Closing the descriptor, which follows, frees the target too.
+        // Closing the descriptor, which follows, frees the target, too.
         let _ = self.release();
     }
 }
 
-/// Whether the kernel says that the range is not, or not whole, a registered VMA; or that the process is gone.
+/// Whether the kernel says that the range is not, or not whole, a registered VMA; or that the
+/// process is gone.
 pub(super) fn is_unmapped(error: &UffdError) -> bool {
     matches!(
         error.errno(),

@@ -1,17 +1,18 @@
-//! `soft-dirty`: bit 55 of pagemap, cleared for the whole process through `clear_refs`.
+//! `soft-dirty`: reads bit 55 of pagemap, and clears it for the whole process through `clear_refs`.
 //!
-//! Reading and clearing are two steps: what is written in between is lost, unless the target stands still meanwhile.
-//! And the bits are everybody's: clearing them takes them from whoever else watches the process, such as CRIU. So it
-//! is never chosen, only asked for.
+//! Reading and clearing are two steps: what is written in between is lost, unless the target stands
+//! still. And everybody shares the bits: clearing them takes them from whoever else watches the
+//! process, such as CRIU. So `auto` never takes it.
+#![forbid(unsafe_code)]
+
+use uffd::{PAGE_SIZE, Pagemap, UffdError, clear_soft_dirty};
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
 use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{PAGE_SIZE, Pagemap, UffdError, clear_soft_dirty};
 
-/// What is always true of it.
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "soft-dirty",
     merit: "sees processes that use userfaultfd themselves",
@@ -21,8 +22,8 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     reads_content: false,
     auto: false,
     caveat: Some(
-        "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) loses \
-         writes",
+        "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) \
+         loses writes",
     ),
     start: StrategyStart::Outside(|target| {
         let strategy = SoftDirtyStrategy::new(target.pid, target.pagemap()?);
@@ -30,7 +31,6 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     }),
 };
 
-/// The strategy.
 #[derive(Debug)]
 pub(super) struct SoftDirtyStrategy {
     pid: u32,

@@ -1,31 +1,32 @@
-//! From a name and what is at hand to a strategy that runs.
+//! From a name and a target to a strategy that runs.
 #![forbid(unsafe_code)]
 
-use super::{StrategyName, TrackingStrategy};
 use uffd::{KernelBehaviour, Pagemap, UffdError, Userfaultfd, WrittenMeaning};
 
-/// A process to be tracked, and what there is to do it with. A strategy is bound to the address
-/// space that the process has now: exec ends it.
+use super::{StrategyName, TrackingStrategy};
+
+/// A process to track, and the means. A strategy is bound to the address space that the process has
+/// now: exec ends it.
 #[derive(Debug)]
 pub struct StrategyTarget {
-    /// Its pid.
+    /// Its process id.
     pub pid: u32,
     /// A userfaultfd of its address space that has no features yet; the tracker must hold its only
     /// copy.
     pub uffd: Option<Userfaultfd>,
-    /// What this kernel does.
+    /// What this kernel was seen to do.
     pub behaviour: KernelBehaviour,
-    /// Tell zaps and huge pages too, where that can be told; a scan is 20 times slower then.
+    /// Whether to tell zaps and huge pages, where that is possible; a scan is 20 times slower then.
     pub detailed: bool,
 }
 
 /// Why a strategy does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// There is no userfaultfd.
+    /// The target has no userfaultfd for it.
     #[error("{0} acts through a userfaultfd of the process, and there is none")]
     NoDescriptor(StrategyName),
-    /// It is not for other processes.
+    /// The strategy is not for other processes.
     #[error("{0} tracks only the process it runs in; choose another strategy")]
     InProcessOnly(StrategyName),
     /// The kernel refuses, or the process is gone.
@@ -50,16 +51,16 @@ pub(super) type Started = Result<Box<dyn TrackingStrategy>, StartError>;
 pub(super) enum StrategyStart {
     /// Through a userfaultfd of the process.
     Descriptor(fn(Userfaultfd, &StrategyTarget) -> Started),
-    /// By reading what the kernel tells of the process.
+    /// By reading the process, and what the kernel tells of it.
     Outside(fn(&StrategyTarget) -> Started),
-    /// In the process itself. Who starts it vouches for the memory that it is given: see there.
+    /// In the process itself. Whoever starts it vouches for the memory that it is given.
     OwnProcess(unsafe fn() -> Started),
 }
 
 /// Starts a strategy; its areas are armed one by one.
 ///
 /// # Errors
-/// If something it needs is not there. Ask [`super::verdict`] first.
+/// If something it needs is missing. Ask [`super::verdict`] first.
 pub fn start(name: StrategyName, mut target: StrategyTarget) -> Started {
     match &name.entry().start {
         StrategyStart::Descriptor(start) => {
@@ -72,18 +73,18 @@ pub fn start(name: StrategyName, mut target: StrategyTarget) -> Started {
 }
 
 impl StrategyTarget {
-    /// A pagemap of the process of one's own.
+    /// Opens a pagemap of the process.
     pub(super) fn pagemap(&self) -> Result<Pagemap, StartError> {
         Ok(Pagemap::open(self.pid)?)
     }
 
-    /// Whether zaps and huge pages are asked for, and can be told.
+    /// Whether zaps and huge pages are asked for and can be told.
     pub(super) fn tells_details(&self) -> bool {
         self.detailed && self.behaviour.written == Some(WrittenMeaning::Fixed)
     }
 }
 
-/// Whether the kernel resolves faults itself and reads and arms in one step.
+/// Whether the kernel resolves faults itself, and reads and arms in one step.
 pub(super) const fn can_scan(behaviour: &KernelBehaviour) -> bool {
     behaviour.features.is_async() && behaviour.written.is_some()
 }

@@ -1,12 +1,15 @@
-//! `sync`: each first write waits for a message to be answered; the handler disarms the page, and a round reports and
-//! arms again what is disarmed.
+//! `sync`: each first write is a message that the target waits on; the handler disarms the page,
+//! and a round reports what is disarmed and arms it again.
 //!
-//! Disarmed is also what lost its entry by a zap, and on kernels without markers what was touched first: a handler
-//! that only noted its messages would miss both.
+//! A zap disarms, too, and on kernels without markers so does a first touch: a handler that only
+//! noted its messages would miss both.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 
-use uffd::{Backing, UffdError};
+use uffd::{
+    Backing, KernelBehaviour, Pagemap, RegisterMode, UffdError, UffdFeatures, Userfaultfd, pages_in,
+};
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::{PageCollector, UnarmedSearch};
@@ -15,12 +18,10 @@ use super::handler::{FaultAnswer, FaultHandler, resolve};
 use super::registered::RegisteredAreas;
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
-use uffd::{KernelBehaviour, Pagemap, RegisterMode, UffdFeatures, Userfaultfd, pages_in};
 
-/// How much is read before it is armed.
+/// Bytes read before they are armed.
 const AT_ONCE: u64 = 256 << 20;
 
-/// What is always true of it.
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "sync",
     merit: "exact, with a message for each first write",
@@ -36,7 +37,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     }),
 };
 
-/// The strategy. Fields are dropped in their order: the handler serves until everything is let go.
+/// Fields are dropped in this order: the handler serves until everything is let go.
 #[derive(Debug)]
 pub(super) struct SyncStrategy {
     handler: FaultHandler,
@@ -46,7 +47,8 @@ pub(super) struct SyncStrategy {
 }
 
 impl SyncStrategy {
-    /// `uffd` must handle faults of the kernel too: else a read(2) of the target into an armed page fails.
+    /// `uffd` must handle faults of the kernel too, else a read(2) of the target into an armed page
+    /// fails.
     pub(super) fn new(
         uffd: Userfaultfd,
         pagemap: Pagemap,
@@ -78,7 +80,7 @@ impl TrackingStrategy for SyncStrategy {
         if unarmed(&self.behaviour, area) != UnarmedSearch::PresentEntries {
             return self.registered.arm_all(area).map(drop);
         }
-        // What is not there stays disarmed: its first touch is found by a round.
+        // What is not there stays disarmed: a round finds its first touch.
         self.round(area, &mut Vec::new()).map(drop)
     }
 
@@ -118,7 +120,7 @@ impl TrackingStrategy for SyncStrategy {
     }
 }
 
-/// How the pages of an area that are not armed are found on this kernel.
+/// How to find the unarmed pages of an area on this kernel.
 fn unarmed(behaviour: &KernelBehaviour, area: &TrackedArea) -> UnarmedSearch {
     let markers = match area.backing {
         Backing::Anon => behaviour.anonymous_markers,

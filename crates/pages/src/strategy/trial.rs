@@ -1,7 +1,7 @@
-//! The round trip: a strategy tracks a scratch mapping of our own, of which every access is known.
+//! The trial: a strategy tracks a scratch mapping of this process, of which every access is known.
 //!
-//! What a kernel promises and what it does differ: `clear_refs` succeeds where there are no soft-dirty bits, and what
-//! "written" means to `PAGEMAP_SCAN` has changed in stable kernels. Only this tells.
+//! Kernels do not keep what they promise: `clear_refs` succeeds where there are no soft-dirty bits,
+//! and stable kernels have changed what "written" means to `PAGEMAP_SCAN`. Only a trial tells.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -15,30 +15,29 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Serialize, Serializer};
-use uffd::Backing;
+use uffd::{Backing, KernelBehaviour, PAGE_SIZE, PMD_SIZE, ScratchMapping, UffdError, Userfaultfd};
 
 use super::area::{TrackedArea, WrittenRun};
 use super::start::{Started, StrategyStart, StrategyTarget, start};
 use super::{StrategyName, TrackingStrategy};
-use uffd::{KernelBehaviour, PAGE_SIZE, PMD_SIZE, ScratchMapping, UffdError, Userfaultfd};
 
 /// What one strategy did with one kind of memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StrategyTrial {
     /// The strategy.
     pub strategy: StrategyName,
-    /// What the pages came from.
+    /// What its pages come from.
     #[serde(serialize_with = "word")]
     pub backing: Backing,
-    /// What came of it.
+    /// The result.
     pub outcome: StrategyOutcome,
 }
 
-/// What came of a trial.
+/// The result of a trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", content = "detail", rename_all = "kebab-case")]
 pub enum StrategyOutcome {
-    /// Every write was reported, and no page that was left alone.
+    /// Every write was reported, and no page that nobody touched.
     Works(ExtraReports),
     /// The kernel refused, or a report was wrong: why.
     Fails(TrialFailure),
@@ -64,16 +63,16 @@ pub enum TrialFailure {
     /// An access waited for an answer that did not come.
     #[error("an access still waited after {0:?}")]
     Stuck(Duration),
-    /// EINVAL, where the area is armed.
+    /// Arming the area was refused with EINVAL.
     #[error("this kernel does not register it")]
     NotRegistered,
-    /// The strategy does not start, or the kernel refuses something: in its words.
+    /// The strategy did not start, or the kernel refused something: the words of the error.
     #[error("{0}")]
     Refused(String),
 }
 
 impl TrialFailure {
-    /// Whether a report was wrong, which is the strategy's fault and not the kernel's refusal.
+    /// Whether a report was wrong: no refusal of the kernel's, but a fault of the strategy.
     #[must_use]
     pub const fn is_wrong_report(&self) -> bool {
         matches!(
@@ -104,7 +103,7 @@ pub enum UntriedReason {
     /// Every file at hand is on tmpfs, whose pages are shmem.
     #[error("there is no file to try it on that is not on tmpfs; set TMPDIR, now {0:?}")]
     NoFile(PathBuf),
-    /// The kernel refuses the mapping: in its words.
+    /// The kernel refused the mapping: the words of the error.
     #[error("{0}")]
     NoMemory(String),
 }
@@ -115,7 +114,7 @@ impl Serialize for UntriedReason {
     }
 }
 
-/// What else was reported.
+/// What a round reports besides writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ExtraReports {
     /// A page that was only read, for the first time.
@@ -129,11 +128,10 @@ fn word<S: Serializer>(backing: &Backing, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_str(backing.as_str())
 }
 
-/// How long an access of the scratch mapping may take before it counts as stuck.
+/// After how long an access of the scratch mapping counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The pages, by number: one that is left alone, one that is there and written, one written first, one read first,
-/// one emptied.
+/// The pages by number: left alone; there and written; first written; first read; emptied.
 const ALONE: u64 = 0;
 const THERE: u64 = 1;
 const FIRST: u64 = 2;
@@ -164,7 +162,8 @@ pub(super) fn run(
 /// Starts a strategy on this process.
 fn start_own(name: StrategyName, behaviour: &KernelBehaviour) -> Started {
     if let StrategyStart::OwnProcess(start) = name.entry().start {
-        // SAFETY: it is given one scratch mapping, which lives longer and is touched by us only.
+        // SAFETY: it is given one scratch mapping, which outlives it and is touched by the trial
+        // only.
         return unsafe { start() };
     }
     let open = || Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only());
@@ -253,8 +252,8 @@ impl TrialGround {
         })
     }
 
-    /// Touches memory in a thread of its own, which may have to wait for the strategy. One that leaves it waiting is
-    /// dropped, which sets it free.
+    /// Makes accesses in a thread of their own, since they may have to wait for the strategy. A
+    /// strategy that leaves them waiting is dropped, which frees them.
     fn touch(
         &self,
         strategy: Box<dyn TrackingStrategy>,
@@ -264,7 +263,7 @@ impl TrialGround {
         thread::scope(|scope| {
             scope.spawn(move || {
                 accesses();
-                // The other end waits, or has given up.
+                // Nobody waits for it any more if that took too long.
                 let _ = done.send(());
             });
             match finished.recv_timeout(PATIENCE) {
@@ -297,7 +296,7 @@ impl TrialGround {
 
     fn zap(&self, page: u64) {
         let range = self.first_small(page)..self.first_small(page + 1);
-        // If it fails nothing is emptied, and nothing is seen to be.
+        // If this fails nothing is emptied, and the report has nothing of it.
         let _ = self.scratch.drop_range(range);
     }
 
@@ -326,7 +325,8 @@ fn refusal(error: UffdError) -> TrialFailure {
     }
 }
 
-/// A regular file of some pages, not on tmpfs, where it would be shmem: the program itself, or one made for it.
+/// A regular file of some pages, not on tmpfs, whose pages are shmem: the program itself, or a new
+/// file.
 fn regular_file() -> Result<File, UntriedReason> {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     for open in [own_program, unnamed_in_temp_dir] {

@@ -11,28 +11,28 @@ use super::entry::KernelNeed;
 use super::facts::StrategyFacts;
 use super::trial::{ExtraReports, StrategyOutcome, TrialFailure, UntriedReason};
 
-/// What kind of userfaultfd of the target there is.
+/// Which userfaultfd of the target can be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UffdScope {
-    /// None can be had.
+    /// None.
     None,
-    /// One that handles faults of user code only: a fault of the kernel fails with EFAULT.
+    /// One that handles faults of user code only; a fault of the kernel fails with EFAULT.
     UserModeOnly,
     /// One that handles every fault.
     Full,
 }
 
-/// From where a process is to be tracked.
+/// From where a process is tracked, and through what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StrategyMeans {
-    /// By itself.
+    /// The process tracks itself.
     pub in_process: bool,
-    /// Through which userfaultfd.
+    /// Its userfaultfd.
     pub descriptor: UffdScope,
 }
 
 impl StrategyMeans {
-    /// From another process, through a userfaultfd that may do there what one of ours may.
+    /// From another process, if a userfaultfd of the target may do what one of ours may.
     #[must_use]
     pub const fn from_outside(facts: &StrategyFacts) -> Self {
         let descriptor = if facts.kernel_faults {
@@ -54,7 +54,7 @@ pub struct StrategyVerdict {
     pub strategy: StrategyName,
     /// Whether it works for some kind of memory.
     pub works: bool,
-    /// For which, and with what reservations; or why not.
+    /// For which kinds, and with what reservations; or why not.
     pub reason: VerdictReason,
     /// The kinds of memory it works for.
     #[serde(serialize_with = "words")]
@@ -64,24 +64,24 @@ pub struct StrategyVerdict {
 /// Why a strategy can be used, or cannot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerdictReason {
-    /// It cannot, whatever the trials say.
+    /// It cannot, whatever its trials say.
     #[error(transparent)]
     Refused(#[from] StrategyRefusal),
-    /// What the trials say.
+    /// As its trials say.
     #[error("{0}")]
     Tried(TrialSummary),
 }
 
-/// Why a strategy cannot be used whatever the trials say.
+/// Why a strategy cannot be used, whatever its trials say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StrategyRefusal {
-    /// It is not for other processes.
+    /// The strategy is not for other processes.
     #[error("only in the process itself, by its own SIGSEGV handler")]
     OwnProcessOnly,
     /// The kernel lacks something.
     #[error(transparent)]
     Kernel(#[from] KernelNeed),
-    /// There is no userfaultfd of the process.
+    /// No userfaultfd of the process can be had.
     #[error("it needs a userfaultfd of the process, and none can be had")]
     NoDescriptor,
     /// System calls of the process would fail on armed pages.
@@ -100,7 +100,7 @@ pub fn verdicts(facts: &StrategyFacts, means: StrategyMeans) -> Vec<StrategyVerd
         .to_vec()
 }
 
-/// The verdict on one.
+/// The verdict on one strategy.
 #[must_use]
 pub fn verdict(
     strategy: StrategyName,
@@ -142,14 +142,14 @@ fn refusal(
     fails.then_some(StrategyRefusal::UserModeOnly)
 }
 
-/// The trials of one strategy, sorted.
+/// The trials of one strategy, sorted by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrialSummary {
     /// The kinds of memory it works for, and what else it reported of them.
     pub works: Vec<(Backing, ExtraReports)>,
-    /// Those it does not work for.
+    /// Those it does not work for, and why.
     pub fails: Vec<(Backing, TrialFailure)>,
-    /// Those it could not be tried on.
+    /// Those it could not be tried on, and why.
     pub untried: Vec<(Backing, UntriedReason)>,
 }
 
@@ -167,7 +167,7 @@ impl TrialSummary {
         summary
     }
 
-    /// The kinds of memory it works for, those of them that are wanted.
+    /// The wanted ones of the kinds of memory it works for.
     fn list(&self, wanted: fn(ExtraReports, Backing) -> bool) -> String {
         let chosen = self.works.iter().filter(|(it, extra)| wanted(*extra, *it));
         let words: Vec<_> = chosen.map(|(backing, _)| backing.as_str()).collect();
@@ -177,7 +177,7 @@ impl TrialSummary {
 
 impl fmt::Display for TrialSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Shmem that is emptied keeps its content.
+        // Emptied shmem keeps its content: no miss.
         let misses = |extra: ExtraReports, it| !extra.zaps && it != Backing::Shmem;
         let lists = [
             ("works for", self.list(|_, _| true)),

@@ -1,24 +1,28 @@
-//! From a process to a strategy that tracks it: a userfaultfd where one helps, and the best way that works.
+//! From a process to a strategy that tracks it: a userfaultfd where one helps, and the best
+//! strategy that works.
 
 use std::time::Duration;
 
+use uffd::Userfaultfd;
+
 use super::{TrackError, TrackNote};
-use crate::inject::{self, InjectError, ProcessLifeline};
+use crate::inject::{self, InjectError, InjectedUffd, ProcessLifeline};
 use crate::strategy::{
     self, StrategyFacts, StrategyMeans, StrategyName, StrategyTarget, TrackingStrategy, UffdScope,
 };
-use uffd::Userfaultfd;
 
 /// How to track.
 #[derive(Clone, Debug)]
 pub struct TrackOptions {
-    /// Which strategy; none: the best that works.
+    /// Which strategy. `None`: the best that works.
     pub strategy: Option<StrategyName>,
-    /// Tell zaps and huge pages too, where that can be told; a round is 20 times slower then.
+    /// Whether to tell zaps and huge pages, where that is possible; a round is 20 times slower
+    /// then.
     pub detailed: bool,
-    /// Bytes of the largest mapping that is tracked by a strategy that takes memory for every page of it, there or not.
+    /// The most bytes of a mapping, for strategies that take memory for each of its pages, there or
+    /// not.
     pub max_mapping: u64,
-    /// Time between two rounds: told in the header, kept by the caller.
+    /// Time between two rounds: the header tells it, the caller keeps it.
     pub interval: Duration,
     /// Name and version of the program that tracks, for the header.
     pub tracker: &'static str,
@@ -26,14 +30,13 @@ pub struct TrackOptions {
     pub inject: inject::InjectOptions,
 }
 
-/// 256 MiB of page tables: a sanitizer's shadow or a heap that is only reserved is larger.
+/// The default of [`TrackOptions::max_mapping`], which takes 256 MiB of page tables. A sanitizer's
+/// shadow is larger, and so is a heap that is only reserved.
 pub const MAX_MAPPING: u64 = 128 << 30;
 
-/// A strategy that has no area yet.
+/// A process with a strategy that has no area yet.
 pub(super) struct AttachedProcess {
-    /// It.
     pub strategy: Box<dyn TrackingStrategy>,
-    /// Whether the process lives.
     pub lifeline: ProcessLifeline,
     /// Why this strategy.
     pub reason: String,
@@ -49,51 +52,28 @@ pub(super) fn attach(
     facts: &StrategyFacts,
     options: &TrackOptions,
 ) -> Result<AttachedProcess, TrackError> {
-    let wants_descriptor = options.strategy.is_none_or(StrategyName::needs_descriptor);
-    let injected = if wants_descriptor {
-        inject::userfaultfd(pid, &options.inject).map(Some)
-    } else {
-        Ok(None)
-    };
-    let injected = match (injected, options.strategy) {
-        (Err(error), None) if may_do_without(&error) => Err(error),
-        (result, _) => Ok(result?),
-    };
-    let (injected, refused) = match injected {
-        Ok(injected) => (injected, None),
-        Err(error) => (None, Some(error)),
-    };
+    let (injected, refused) = inject(pid, options)?;
     let means = StrategyMeans {
         in_process: false,
-        descriptor: injected.as_ref().map_or(UffdScope::None, |injected| {
-            if injected.user_mode_only {
-                UffdScope::UserModeOnly
-            } else {
-                UffdScope::Full
-            }
-        }),
+        descriptor: injected.as_ref().map_or(UffdScope::None, scope),
     };
     let (name, reason) = choose(pid, facts, means, options.strategy, refused)?;
-    let mut notes = Vec::new();
-    let (mut uffd, mut stopped, mut lifeline) = (None::<Userfaultfd>, None, None);
+    let mut attached = Attachment::default();
     if let Some(injected) = injected {
-        stopped = Some(injected.stopped);
-        notes = injected
-            .notes
-            .into_iter()
-            .map(TrackNote::Injected)
-            .collect();
-        lifeline = Some(injected.target);
-        // What the strategy does not use is closed: a userfaultfd without a feature harms nobody.
-        uffd = name.needs_descriptor().then_some(injected.uffd);
+        attached.stopped = Some(injected.stopped);
+        let notes = injected.notes.into_iter();
+        attached.notes = notes.map(TrackNote::Injected).collect();
+        attached.lifeline = Some(injected.target);
+        // What the strategy does not use is closed: a userfaultfd without features harms nobody.
+        attached.uffd = name.needs_descriptor().then_some(injected.uffd);
     }
-    let lifeline = match lifeline {
+    let lifeline = match attached.lifeline {
         Some(lifeline) => lifeline,
         None => ProcessLifeline::open(pid).map_err(TrackError::kernel(pid))?,
     };
     let target = StrategyTarget {
         pid,
-        uffd,
+        uffd: attached.uffd,
         behaviour: facts.behaviour,
         detailed: options.detailed,
     };
@@ -103,12 +83,46 @@ pub(super) fn attach(
         strategy,
         lifeline,
         reason,
-        stopped,
-        notes,
+        stopped: attached.stopped,
+        notes: attached.notes,
     })
 }
 
-/// Whether a strategy that needs no userfaultfd may stand in: not if there is nothing to track.
+/// What an injection gives; nothing of it without one.
+#[derive(Default)]
+struct Attachment {
+    uffd: Option<Userfaultfd>,
+    lifeline: Option<ProcessLifeline>,
+    stopped: Option<Duration>,
+    notes: Vec<TrackNote>,
+}
+
+/// A userfaultfd of the process, where one may help; or why there is none, if others may stand in.
+fn inject(
+    pid: u32,
+    options: &TrackOptions,
+) -> Result<(Option<InjectedUffd>, Option<InjectError>), TrackError> {
+    if !options.strategy.is_none_or(StrategyName::needs_descriptor) {
+        return Ok((None, None));
+    }
+    match inject::userfaultfd(pid, &options.inject) {
+        Ok(injected) => Ok((Some(injected), None)),
+        Err(error) if options.strategy.is_none() && may_do_without(&error) => {
+            Ok((None, Some(error)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+const fn scope(injected: &InjectedUffd) -> UffdScope {
+    if injected.user_mode_only {
+        UffdScope::UserModeOnly
+    } else {
+        UffdScope::Full
+    }
+}
+
+/// Whether a strategy that needs no userfaultfd may stand in: not where nothing could be tracked.
 fn may_do_without(error: &InjectError) -> bool {
     !matches!(
         error,

@@ -1,12 +1,12 @@
-//! Fitting what is tracked to the mappings there are: pure functions.
+//! Fits what is tracked to the mappings that there are: pure functions.
 
 use std::ops::Range;
 
 use super::vmas::FoundMapping;
 use crate::strategy::TrackedArea;
 
-/// What is left of `tracked` in the mappings `vmas`, joined where it touches inside one mapping: no area reaches over a
-/// border. Both by address, each disjoint.
+/// What is left of `tracked` in the mappings `vmas`, joined where it touches inside one mapping: no
+/// area reaches over a border. Both are disjoint and by address.
 ///
 /// A part whose mapping has other pages by now (another backing, another page size) is not left.
 pub(super) fn fit(tracked: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<TrackedArea> {
@@ -57,7 +57,7 @@ pub(super) fn holes<'a>(
     holes
 }
 
-/// What of `old` and `new`, both by address, is not in the other as it is.
+/// The areas of `old` and of `new`, both by address, that are not in the other as they are.
 pub(super) fn changes(
     old: &[TrackedArea],
     new: &[TrackedArea],
@@ -79,7 +79,7 @@ pub(super) fn is_one(vmas: &[FoundMapping], range: &Range<u64>) -> bool {
         .is_some_and(|found| found.mapping.start <= range.start && range.end <= found.mapping.end)
 }
 
-/// Those of `areas`, which are disjoint and by address, that have an address in `range`.
+/// The areas with an address in `range`. `areas` are disjoint and by address.
 pub(super) fn overlapping<'a>(
     areas: &'a [TrackedArea],
     range: &Range<u64>,
@@ -182,9 +182,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tracked_and_holes_cover_the_mappings_and_nothing_else(tracked in ranges(), vmas in ranges()) {
-            let tracked: Vec<_> = tracked.into_iter().map(|range| area(range, Backing::Anon)).collect();
-            let found: Vec<_> = vmas.iter().map(|range| found(range.clone(), Backing::Anon, true)).collect();
+        fn tracked_and_holes_cover_the_mappings_and_nothing_else(
+            tracked in ranges(),
+            vmas in ranges(),
+        ) {
+            let anon = |range| area(range, Backing::Anon);
+            let wanted = |range: &Range<u64>| found(range.clone(), Backing::Anon, true);
+            let tracked: Vec<_> = tracked.into_iter().map(anon).collect();
+            let found: Vec<_> = vmas.iter().map(wanted).collect();
             let fitted = fit(&tracked, &found);
             let holes = holes(&fitted, found.iter());
             let before = covered(tracked.iter().map(|area| &area.range));

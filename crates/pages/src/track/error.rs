@@ -1,18 +1,20 @@
-//! Why a process cannot be tracked, for people.
+//! Why a process cannot be tracked.
+
+use uffd::{ProcessGone, UffdError};
 
 use crate::inject::InjectError;
 use crate::strategy::{NoStrategy, StartError, StrategyName, VerdictReason};
-use uffd::{ProcessGone, UffdError};
 
-/// Why not. The process goes on as if nothing had been tried.
+/// Why a process cannot be tracked. It goes on as if nothing had been tried.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackError {
-    /// It gives no userfaultfd.
+    /// The process gave no userfaultfd.
     #[error(transparent)]
     Inject(#[from] InjectError),
     /// The strategy asked for does not work here.
     #[error(
-        "cannot track process {pid} with the strategy {strategy}: {reason}; `tracker check` lists those that work here"
+        "cannot track process {pid} with the strategy {strategy}: {reason}; `tracker check` lists \
+         those that work here"
     )]
     Refused {
         /// The process.
@@ -24,8 +26,9 @@ pub enum TrackError {
     },
     /// The strategy asked for arms no pages, which explaining needs.
     #[error(
-        "cannot track process {pid} with the strategy {strategy}: explaining needs one that arms pages, and compares \
-         content in any case ({reason}); `tracker check` lists those that work here"
+        "cannot track process {pid} with the strategy {strategy}: explaining needs one that arms \
+         pages, and compares content in any case ({reason}); `tracker check` lists those that work \
+         here"
     )]
     ArmsNothing {
         /// The process.
@@ -54,10 +57,10 @@ pub enum TrackError {
         /// Why.
         source: StartError,
     },
-    /// It lives, and its memory cannot be read.
+    /// The process lives, and its memory cannot be read.
     #[error(
-        "cannot read the memory of process {0} any more, though it lives: its first thread may have ended, and this \
-         strategy reads from outside; try another one"
+        "cannot read the memory of process {0} any more, though it lives: its first thread may \
+         have ended, and this strategy reads from outside; try another one"
     )]
     Unreadable(u32),
     /// The kernel refuses something.

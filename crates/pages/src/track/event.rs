@@ -1,4 +1,4 @@
-//! What is told with a round besides its pages: what happened to the process, or to what is tracked.
+//! What a round tells besides its pages: what happened to the process, and to what is tracked.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ pub enum SessionEvent {
         /// For how long the process stood still.
         stopped: Duration,
     },
-    /// So many more than a round tells.
+    /// So many events more than a round tells.
     More(usize),
-    /// Read back from a recording, which holds the text alone.
+    /// From a recording, which holds the text only.
     Recorded(String),
 }
 
@@ -43,13 +43,14 @@ impl fmt::Display for SessionEvent {
             }
             Self::GaveBack { descriptor } => write!(
                 f,
-                "opened a userfaultfd itself (descriptor {descriptor}): all memory was given back until the next round, \
-                 so that it can register what it wants; the rest is then tracked again, its pages as unknown"
+                "opened a userfaultfd itself (descriptor {descriptor}): all memory was given back \
+                 until the next round, so that it can register what it wants; the rest is then \
+                 tracked again, its pages as unknown"
             ),
             Self::Executed { comm, stopped } => write!(
                 f,
-                "executes another program, {comm}: attached again (it stood still for {:.2} ms); its first pages are \
-                 unknown",
+                "executes another program, {comm}: attached again (it stood still for {:.2} ms); \
+                 its first pages are unknown",
                 stopped.as_secs_f64() * 1e3
             ),
             Self::More(mappings) => write!(f, "and the like of {mappings} other mappings"),

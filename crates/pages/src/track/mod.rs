@@ -3,10 +3,11 @@
 //! ```text
 //! attach: userfaultfd of the process (inject), the best strategy (strategy)
 //!   |
-//! session: [ mappings (vmas) --> borders (pure) --> read and arm --> arm what is new (populated) ]*
+//! session, space: [ mappings (vmas) --> borders (pure) --> read, arm --> arm what is new ]*
 //!   |
 //! model: header, rounds, summary (working_set)
 //! ```
+#![forbid(unsafe_code)]
 
 mod attach;
 mod borders;
@@ -19,7 +20,7 @@ mod parts;
 mod passed_over;
 mod populated;
 mod session;
-mod tracking;
+mod space;
 mod vmas;
 mod working_set;
 

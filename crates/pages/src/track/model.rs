@@ -1,5 +1,5 @@
-//! What tracking a process tells: a header, rounds, a summary. The same words in the live table, as JSON, in a
-//! recording and in its report.
+//! What tracking a process tells: a header, rounds, a summary. The live table, JSON, recordings and
+//! their reports all have the same words.
 //!
 //! Pages are counted in units of 4 KiB whatever their size, as in the kernel's own pagemap.
 
@@ -12,7 +12,7 @@ use uffd::{Backing, pages_in};
 use super::event::SessionEvent;
 use super::note::TrackNote;
 
-/// Who is tracked, how, and since when: what does not change.
+/// Who is tracked, how, and since when: none of it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackHeader {
     /// The process.
@@ -31,20 +31,20 @@ pub struct TrackHeader {
     pub began: SystemTime,
     /// The kernel's release (uname(2)).
     pub kernel: String,
-    /// tracker's version and revision.
+    /// Name and version of the tracker.
     pub tracker: String,
-    /// For how long the process stood still to be attached to. `None`: it did not.
+    /// For how long the process stood still while it was attached to. `None`: it did not.
     pub stopped: Option<Duration>,
-    /// What else its owner should know: VMAs passed over and why, what the strategy does not see.
+    /// What else its owner should know: mappings passed over and why, what the strategy does.
     pub notes: Vec<TrackNote>,
 }
 
 /// One mapping of the process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TrackedMapping {
-    /// First address.
+    /// Its first address.
     pub start: u64,
-    /// Address after the last.
+    /// The address after its last.
     pub end: u64,
     /// Path, `[heap]`, `[stack]`, `[anon:...]`, or nothing.
     pub name: String,
@@ -63,20 +63,20 @@ pub struct TrackRound {
     pub at: Duration,
     /// For how long pages could be written: since the round before.
     pub lasted: Duration,
-    /// What reading and arming took.
+    /// How long reading and arming took.
     pub took: Duration,
     /// Every tracked mapping, by address.
     pub mappings: Vec<MappingRound>,
-    /// What happened to the process: it executed another program, a range was given back, ...
+    /// What happened to the process, and to what is tracked.
     pub events: Vec<SessionEvent>,
 }
 
 /// One mapping in one round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingRound {
-    /// Which. The same allocation as in the round before if nothing about it changed.
+    /// Which mapping: the same allocation as in the round before if nothing about it changed.
     pub mapping: Arc<TrackedMapping>,
-    /// The counts.
+    /// Its pages, counted.
     pub pages: TrackedPages,
     /// What is reported as written, and what is unknown, by address, disjoint.
     pub written: Vec<PageExtent>,
@@ -91,14 +91,15 @@ pub struct TrackedPages {
     pub armed: u64,
     /// Reported as written.
     pub written: u64,
-    /// There when they were armed for the first time: nobody saw whether they had been written since the mapping came
-    /// to be. To be taken as written, and not counted there; told once.
+    /// There when they were armed for the first time: nobody saw whether they had been written
+    /// since they were mapped. Take them as written; they are not counted there, and are told once.
     pub unknown: u64,
     /// Accessed for the first time. `None`: the strategy cannot tell.
     pub touched: Option<u64>,
-    /// Emptied since they were armed, as `MADV_DONTNEED` does; part of `written`. `None`: it cannot tell.
+    /// Emptied since they were armed, as by `MADV_DONTNEED`; part of `written`. `None`: the
+    /// strategy cannot tell.
     pub zapped: Option<u64>,
-    /// Come from another address by mremap(2). `None`: it cannot tell.
+    /// Moved here from another address by mremap(2). `None`: the strategy cannot tell.
     pub moved: Option<u64>,
     /// Unmapped since the round before.
     pub vanished: u64,
@@ -109,16 +110,16 @@ pub struct TrackedPages {
 pub struct PageExtent {
     /// Their addresses.
     pub range: Range<u64>,
-    /// Bytes that one report is about: 4096, or a huge page of which nobody knows what in it was written.
+    /// Bytes per report: 4096, or a huge page of which nobody knows what in it was written.
     pub unit: u64,
-    /// Not seen to be written, but not seen to be unwritten either, see [`TrackedPages::unknown`].
+    /// Nobody saw whether they were written: see [`TrackedPages::unknown`].
     pub unknown: bool,
 }
 
-/// The end.
+/// What all rounds come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackSummary {
-    /// Whole rounds, without the first arming.
+    /// Whole rounds, not counting the first arming.
     pub rounds: u64,
     /// From the first arming to the last round.
     pub lasted: Duration,
@@ -130,20 +131,21 @@ pub struct TrackSummary {
     pub unknown_set: u64,
     /// The most pages tracked in one round.
     pub tracked: u64,
-    /// All reading and arming.
+    /// How long all reading and arming took.
     pub took: Duration,
     /// Why it ended.
     pub end: TrackEnd,
-    /// The exit status of the process, if it was started by the tracker: a code, or 128 and a signal's number.
+    /// The exit status of the process, if it was started by the tracker: a code, or 128 and a
+    /// signal's number.
     pub status: Option<i32>,
 }
 
 /// Why tracking ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrackEnd {
-    /// As many rounds, or as long, as asked for.
+    /// After as many rounds, or as long, as asked for.
     Done,
-    /// A signal, or the reader of the output went away.
+    /// By a signal, or because the reader of the output went away.
     Interrupted,
     /// The process ended.
     Exited,

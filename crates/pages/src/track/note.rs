@@ -1,4 +1,4 @@
-//! What the owner of a tracked process should know, told once.
+//! What the owner of a tracked process should know.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::inject::InjectNote;
 /// One note. Its text is for people; decisions match the variants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrackNote {
-    /// What happened when its userfaultfd was taken.
+    /// Something happened when its userfaultfd was taken.
     Injected(InjectNote),
     /// A mapping is not tracked.
     PassedOver(PassedOverMapping),
@@ -18,14 +18,14 @@ pub enum TrackNote {
     RegistersInVain,
     /// The process held a userfaultfd before.
     HoldsUserfaultfd,
-    /// What the strategy does to others.
+    /// What the strategy does to whoever else watches the process.
     Strategy(&'static str),
-    /// Read back from a recording, which holds the text alone.
+    /// From a recording, which holds the text only.
     Recorded(String),
 }
 
 impl TrackNote {
-    /// Whether it tells that the process was stopped (SIGSTOP) before it was attached to.
+    /// Whether it says that the process was stopped (SIGSTOP) before it was attached to.
     #[must_use]
     pub const fn is_stays_stopped(&self) -> bool {
         matches!(self, Self::Injected(InjectNote::StaysStopped))
@@ -38,12 +38,12 @@ impl fmt::Display for TrackNote {
             Self::Injected(note) => note.fmt(f),
             Self::PassedOver(passed_over) => passed_over.fmt(f),
             Self::RegistersInVain => f.write_str(
-                "a userfaultfd that the process registers itself for a tracked mapping is refused with EBUSY; \
-                 once it has opened one, all memory is given back for one interval",
+                "a userfaultfd that the process registers itself for a tracked mapping is refused \
+                 with EBUSY; once it has opened one, all memory is given back for one interval",
             ),
             Self::HoldsUserfaultfd => f.write_str(
-                "it holds a userfaultfd already: whatever it registers with that from now on is refused, too, if it is \
-                 tracked",
+                "it holds a userfaultfd already: whatever it registers with that from now on is \
+                 refused, too, if it is tracked",
             ),
             Self::Strategy(text) => f.write_str(text),
             Self::Recorded(text) => f.write_str(text),

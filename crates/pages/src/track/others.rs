@@ -1,8 +1,8 @@
 //! Userfaultfds that the process opens itself while it is tracked.
 //!
-//! Ours is in the way of theirs: registering tracked memory fails with EBUSY. From outside one sees that there is one,
-//! not for which memory it is meant; so all is given back for an interval, and what it has not taken by then is tracked
-//! again.
+//! Ours is in the way of theirs: registering tracked memory fails with EBUSY. From outside one sees
+//! that there is one, not which memory it is for. So everything is given back for one interval, and
+//! what it has not taken by then is tracked again.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use uffd::{UffdError, unless_gone};
 
-/// A look takes one of so many parts of the time: a process can have 100,000 descriptors.
+/// Looking takes at most one part in so many of the time: a process can have 100,000 descriptors.
 const SHARE: u32 = 50;
-/// What is looked at in every round nevertheless.
+/// A look that takes no longer is taken in every round.
 const CHEAP: Duration = Duration::from_millis(1);
-/// Between two looks.
+/// The longest time between two looks.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Those that are known.
+/// Those known so far.
 #[derive(Debug)]
 pub(super) struct OtherUffds {
     pid: u32,
@@ -26,11 +26,12 @@ pub(super) struct OtherUffds {
     next: Instant,
 }
 
-/// A number is used again; the inode tells one userfaultfd from the next.
+/// A descriptor and its inode: numbers are reused, and the inode tells one userfaultfd from the
+/// next.
 type OtherUffd = (i32, u64);
 
 impl OtherUffds {
-    /// What the process holds now is no news.
+    /// What the process holds now counts as known.
     pub(super) fn open(pid: u32) -> Result<Self, UffdError> {
         Ok(Self {
             pid,
@@ -44,7 +45,7 @@ impl OtherUffds {
         !self.known.is_empty()
     }
 
-    /// The number of one that was not there at the last look.
+    /// The descriptor of one that was not there at the last look.
     pub(super) fn news(&mut self) -> Result<Option<i32>, UffdError> {
         let began = Instant::now();
         if began < self.next {
@@ -61,11 +62,11 @@ impl OtherUffds {
     }
 }
 
-/// A process that is gone, or whose first thread is, has none to be seen.
+/// Of a process that is gone, or whose first thread is, none can be seen.
 fn look(pid: u32) -> Result<BTreeSet<OtherUffd>, UffdError> {
     let found = unless_gone(uffd::userfaultfds(pid))?.unwrap_or_default();
     let inode = |number: i32| {
-        // Closed meanwhile: it does not matter which it was.
+        // If it was closed meanwhile it does not matter which one it was.
         fs::metadata(format!("/proc/{pid}/fd/{number}")).map_or(0, |meta| meta.ino())
     };
     Ok(found

@@ -1,4 +1,4 @@
-//! What a round found, area by area, and the rows that come of it, mapping by mapping: pure.
+//! From what a round found, area by area, to rows, mapping by mapping: pure functions.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,13 +9,13 @@ use super::model::{MappingRound, PageExtent, TrackedMapping, TrackedPages};
 use super::vmas::FoundMapping;
 use crate::strategy::TrackedArea;
 
-/// What came of everything.
+/// What a round found so far.
 #[derive(Default)]
 pub(super) struct RoundParts {
-    /// Counts that no extent tells, by the address of the area.
+    /// Counts that extents do not tell, by the start of the area.
     counts: BTreeMap<u64, TrackedPages>,
     extents: Vec<PageExtent>,
-    /// Areas of which a part or all is unmapped, with how many pages.
+    /// Areas that are unmapped, in part or whole, with how many of their pages.
     vanished: Vec<(TrackedArea, u64)>,
 }
 
@@ -36,14 +36,14 @@ impl RoundParts {
         self.extents.extend(extents);
     }
 
-    /// Of an area so many pages are gone.
+    /// Adds that so many pages of an area are gone.
     pub(super) fn vanished(&mut self, area: &TrackedArea, pages: u64) {
         if pages != 0 {
             self.vanished.push((area.clone(), pages));
         }
     }
 
-    /// A row for each tracked mapping. Its borders may not be those of the areas that were read.
+    /// One row per tracked mapping, whose borders need not be those of the areas that were read.
     pub(super) fn rows(self, areas: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<MappingRound> {
         let mut rows = Vec::new();
         let extents = disjoint(self.extents);
@@ -87,7 +87,7 @@ impl RoundParts {
     }
 }
 
-/// By address; what is reported twice, because a round had to begin again, only once.
+/// By address; what is reported twice, because a round had to begin again, counts once.
 fn disjoint(mut extents: Vec<PageExtent>) -> Vec<PageExtent> {
     extents.sort_by_key(|extent| extent.range.start);
     let mut end = 0;
@@ -99,7 +99,7 @@ fn disjoint(mut extents: Vec<PageExtent>) -> Vec<PageExtent> {
     extents
 }
 
-/// What of disjoint extents is in a range.
+/// The parts of disjoint extents in a range.
 fn within(extents: &[PageExtent], range: &Range<u64>) -> Vec<PageExtent> {
     let first = extents.partition_point(|extent| extent.range.end <= range.start);
     let inside = extents[first..]
@@ -112,7 +112,7 @@ fn within(extents: &[PageExtent], range: &Range<u64>) -> Vec<PageExtent> {
     inside.map(cut).collect()
 }
 
-/// A mapping that is gone as a whole.
+/// The row of a mapping that is gone as a whole.
 fn vanished_row(area: &TrackedArea, pages: u64) -> MappingRound {
     MappingRound {
         mapping: Arc::new(TrackedMapping {

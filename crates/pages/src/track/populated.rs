@@ -1,11 +1,13 @@
-//! Which pages of a range are there.
+//! Which pages of a range are there, in memory or in swap.
 
 use std::ops::Range;
 
-use super::model::PageExtent;
 use uffd::{PAGE_SIZE, PageCategories, PageRegion, Pagemap, PagemapEntry, ScanQuery, UffdError};
 
-/// In memory or in swap. Of a range with markers only what is in memory: the kernel counts a marker as swap.
+use super::model::PageExtent;
+
+/// Where a page counts as there. In a range with markers only memory does: the kernel takes markers
+/// for swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PagePresence {
     /// In memory or in swap.
@@ -14,11 +16,12 @@ pub enum PagePresence {
     InMemory,
 }
 
-/// Tells which pages are there, the zero page, which nobody has written, not counted where the kernel tells it apart.
+/// Finds the pages that are there. The zero page, which nobody has written, is left out where the
+/// kernel tells it apart.
 #[derive(Debug)]
 pub struct PopulatedPages {
     pagemap: Pagemap,
-    /// The kernel has `PAGEMAP_SCAN`.
+    /// Whether the kernel has `PAGEMAP_SCAN`.
     scans: bool,
     regions: Vec<PageRegion>,
     entries: Vec<PagemapEntry>,
@@ -92,7 +95,7 @@ fn query(there: PagePresence) -> ScanQuery {
     }
 }
 
-/// Joins two lists of ranges, each disjoint and by address, to extents of unknown pages.
+/// Joins two lists of ranges, each disjoint and by address, into extents of unknown pages.
 pub(super) fn union(
     mut ranges: Vec<Range<u64>>,
     more: Vec<Range<u64>>,

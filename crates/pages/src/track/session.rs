@@ -2,18 +2,19 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use uffd::{ProcessGone, unless_gone};
+
 use super::attach::{self, TrackOptions};
 use super::model::{MappingRound, TrackHeader, TrackRound};
-use super::tracking::TrackedSpace;
+use super::space::TrackedSpace;
 use super::{SessionEvent, TrackError};
 use crate::inject::{ProcessLife, ProcessLifeline};
 use crate::strategy::{StrategyFacts, StrategyName};
-use uffd::{ProcessGone, unless_gone};
 
-/// What a round came to.
+/// What a step came to.
 #[derive(Debug)]
 pub enum TrackStep {
-    /// A round, complete.
+    /// A complete round.
     Round(TrackRound),
     /// The process has ended.
     Exited,
@@ -25,18 +26,19 @@ pub struct TrackSession {
     options: TrackOptions,
     facts: StrategyFacts,
     header: TrackHeader,
-    tracking: TrackedSpace,
+    space: TrackedSpace,
     began: Instant,
     last: Instant,
     number: u64,
-    /// Programs that the process has executed since.
+    /// How many programs the process has executed since it began.
     executed: u64,
-    /// What is told with the next round.
+    /// What the next round tells.
     events: Vec<SessionEvent>,
 }
 
 /// How long the memory of a process that lives may be unreadable.
 const PATIENCE: Duration = Duration::from_secs(1);
+
 impl TrackSession {
     /// Attaches to a process, arms everything, and returns the session with round 0.
     ///
@@ -69,14 +71,14 @@ impl TrackSession {
             notes: attached.notes.clone(),
         };
         let now = Instant::now();
-        let tracking =
+        let space =
             TrackedSpace::open(pid, &facts, attached, options.max_mapping).map_err(kernel)?;
         let mut session = Self {
             pid,
             options,
             facts,
             header,
-            tracking,
+            space,
             began: now,
             last: now,
             number: 0,
@@ -86,41 +88,41 @@ impl TrackSession {
         let TrackStep::Round(mut first) = session.step()? else {
             return Err(ProcessGone { pid }.into());
         };
-        session.header.notes.extend(session.tracking.notes());
-        // They are among the notes.
+        session.header.notes.extend(session.space.notes());
+        // The notes have them already.
         first
             .events
             .retain(|event| !matches!(event, SessionEvent::PassedOver(_) | SessionEvent::More(_)));
         Ok((session, first))
     }
 
-    /// With which strategy.
+    /// The strategy that tracks it.
     #[must_use]
     pub fn strategy(&self) -> StrategyName {
-        self.tracking.strategy.name()
+        self.space.strategy.name()
     }
 
-    /// What does not change. Its notes are complete after [`Self::begin`].
+    /// Who is tracked, and how.
     #[must_use]
     pub const fn header(&self) -> &TrackHeader {
         &self.header
     }
 
-    /// Reads what was written since the last round and arms it again.
+    /// Makes a round: reads what was written since the last one, and arms it again.
     ///
     /// # Errors
-    /// If the kernel refuses something that is not the process's end.
+    /// If the kernel refuses something, unless that is because the process ended.
     pub fn step(&mut self) -> Result<TrackStep, TrackError> {
         let pid = self.pid;
         let kernel = TrackError::kernel(pid);
         let begin = Instant::now();
         loop {
             let began = Instant::now();
-            let refused = match self.tracking.round() {
+            let refused = match self.space.round() {
                 Ok(mappings) => return Ok(TrackStep::Round(self.complete(began, mappings))),
                 Err(error) => error,
             };
-            match self.tracking.lifeline.life().map_err(kernel)? {
+            match self.space.lifeline.life().map_err(kernel)? {
                 ProcessLife::Ended => return Ok(TrackStep::Exited),
                 ProcessLife::Replaced if self.attach_again()? => (),
                 ProcessLife::Replaced => return Ok(TrackStep::Exited),
@@ -138,7 +140,7 @@ impl TrackSession {
     }
 
     fn complete(&mut self, began: Instant, mappings: Vec<MappingRound>) -> TrackRound {
-        self.events.append(&mut self.tracking.take_events());
+        self.events.append(&mut self.space.take_events());
         let round = TrackRound {
             number: self.number,
             at: began - self.began,
@@ -152,44 +154,46 @@ impl TrackSession {
         round
     }
 
-    /// Ends it: everything is disarmed and nobody waits.
+    /// Ends the session: everything is disarmed and nobody waits.
     ///
     /// # Errors
-    /// If the kernel refuses to disarm something that is still there; closing the descriptor, which follows, does.
+    /// If the kernel refuses to disarm something that is still there; closing the descriptor, which
+    /// follows, disarms it.
     pub fn end(self) -> Result<(), TrackError> {
         let pid = self.pid;
-        self.tracking
+        self.space
             .strategy
             .release()
             .map_err(TrackError::kernel(pid))
     }
 
-    /// What was armed for the first time in the last round: nobody knows what was written there before.
+    /// What was armed for the first time in the last round; nobody knows what was written there
+    /// before.
     #[must_use]
     pub fn fresh(&self) -> &[std::ops::Range<u64>] {
-        self.tracking.fresh()
+        self.space.fresh()
     }
 
-    /// Whether all memory was given back at the end of the last round, for a userfaultfd of the process's own: the next
-    /// one arms it anew.
+    /// Whether all memory was given back at the end of the last round, for a userfaultfd of the
+    /// process's own. The next round arms it anew.
     #[must_use]
     pub const fn gave_back(&self) -> bool {
-        self.tracking.gave_back()
+        self.space.gave_back()
     }
 
-    /// How many programs the process has executed since: after each it has another address space.
+    /// How many programs the process has executed since it began; each has another address space.
     #[must_use]
     pub const fn executed(&self) -> u64 {
         self.executed
     }
 
-    /// Readable when the process has ended.
+    /// Tells whether the process lives; its pidfd is readable once the process has ended.
     #[must_use]
     pub fn lifeline(&self) -> &ProcessLifeline {
-        &self.tracking.lifeline
+        &self.space.lifeline
     }
 
-    /// After exec; false if the process has ended meanwhile.
+    /// Attaches after an exec. False: the process has ended meanwhile.
     fn attach_again(&mut self) -> Result<bool, TrackError> {
         let pid = self.pid;
         let kernel = TrackError::kernel(pid);
@@ -198,19 +202,19 @@ impl TrackSession {
         options.strategy = Some(self.strategy());
         let attached = match attach::attach(pid, &self.facts, &options) {
             Ok(attached) => attached,
-            // Without its old memory and without any other it is on its way out.
+            // It has neither its old memory nor a new one: it is on its way out.
             Err(error) if error.is_the_end() => return Ok(false),
             Err(error) => {
-                let ended = matches!(self.tracking.lifeline.life(), Ok(ProcessLife::Ended));
+                let ended = matches!(self.space.lifeline.life(), Ok(ProcessLife::Ended));
                 return if ended { Ok(false) } else { Err(error) };
             }
         };
         let stopped = attached.stopped.unwrap_or_default();
-        let tracking = TrackedSpace::open(pid, &self.facts, attached, options.max_mapping);
-        let Some(tracking) = unless_gone(tracking).map_err(kernel)? else {
+        let space = TrackedSpace::open(pid, &self.facts, attached, options.max_mapping);
+        let Some(space) = unless_gone(space).map_err(kernel)? else {
             return Ok(false);
         };
-        self.tracking = tracking;
+        self.space = space;
         self.executed += 1;
         let comm = unless_gone(uffd::comm(pid)).map_err(kernel)?;
         self.events.push(SessionEvent::Executed {

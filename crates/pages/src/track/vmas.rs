@@ -1,25 +1,26 @@
-//! The mappings of a process: which there are, and which of them are tracked.
+//! The mappings of a process, and which of them are to be tracked.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use uffd::Backing;
+use uffd::{
+    Backing, HugetlbDevices, MapsFile, PAGE_SIZE, ProcVma, ProcessGone, ShmemDevices, UffdError,
+};
 
 use super::model::TrackedMapping;
 use crate::strategy::TrackedArea;
-use uffd::{HugetlbDevices, MapsFile, PAGE_SIZE, ProcVma, ProcessGone, ShmemDevices, UffdError};
 
 /// A mapping, and whether it is to be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FoundMapping {
     /// The mapping.
     pub mapping: Arc<TrackedMapping>,
-    /// It can be written to; what becomes read-only later stays tracked.
+    /// Whether it can be written to. What becomes read-only later stays tracked.
     pub(crate) wanted: bool,
 }
 
 impl FoundMapping {
-    /// As strategies see it.
+    /// The mapping as strategies see it.
     pub(super) fn area(&self) -> TrackedArea {
         TrackedArea {
             range: self.mapping.start..self.mapping.end,
@@ -36,14 +37,14 @@ pub(super) struct MappingReader {
     maps: MapsFile,
     shmem: ShmemDevices,
     hugetlb: HugetlbDevices,
-    /// Devices met so far: a new one may be of a file system that was mounted since.
+    /// Devices seen so far. A new one may be of a file system that was mounted since.
     devices: HashSet<(u32, u32)>,
-    /// As read last, by address.
+    /// The mappings as they were read last, by address.
     last: Vec<Arc<TrackedMapping>>,
 }
 
 impl MappingReader {
-    /// Of the address space that a process has now.
+    /// Opens the address space that a process has now.
     pub(super) fn open(pid: u32) -> Result<Self, UffdError> {
         Ok(Self {
             pid,
@@ -76,7 +77,7 @@ impl MappingReader {
         }
         match (ShmemDevices::of(self.pid), HugetlbDevices::of(self.pid)) {
             (Ok(shmem), Ok(hugetlb)) => (self.shmem, self.hugetlb) = (shmem, hugetlb),
-            // When the first thread has ended its mounts cannot be read: those known before must do.
+            // Once the first thread has ended its mounts cannot be read: those known must do.
             _ if known != 0 => (),
             (shmem, hugetlb) => return shmem.and(hugetlb).map(drop),
         }
@@ -106,7 +107,8 @@ impl MappingReader {
     }
 }
 
-/// The kernel writes the file piece by piece: a mapping that was joined to the one before it meanwhile is told with both.
+/// The kernel writes the file piece by piece, so a mapping that was joined to the one before it
+/// meanwhile comes twice.
 fn disjoint(mut vmas: Vec<ProcVma>) -> Vec<ProcVma> {
     let mut end = 0;
     vmas.retain_mut(|vma| {
@@ -117,7 +119,8 @@ fn disjoint(mut vmas: Vec<ProcVma>) -> Vec<ProcVma> {
     vmas
 }
 
-/// Not the memory of a device, a ring shared with the kernel, or what the kernel itself maps into every process.
+/// Whether it is memory of the process: not of a device, no ring shared with the kernel, and
+/// nothing that the kernel maps into every process.
 fn is_memory(name: &[u8]) -> bool {
     const KERNELS: [&[u8]; 5] = [
         b"[vdso]",

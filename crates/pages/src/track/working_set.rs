@@ -1,11 +1,11 @@
-//! Which pages were written at all.
+//! Which pages were written at all, over all rounds.
 
 use roaring::RoaringTreemap;
-
-use super::model::{TrackEnd, TrackRound, TrackSummary};
 use uffd::PAGE_SIZE;
 
-/// The union of all rounds.
+use super::model::{TrackEnd, TrackRound, TrackSummary};
+
+/// The union of the pages that rounds report.
 #[derive(Clone, Debug, Default)]
 pub struct WorkingSet {
     written: RoaringTreemap,
@@ -48,7 +48,7 @@ impl WorkingSet {
         self.written.len()
     }
 
-    /// The end of it.
+    /// What all rounds come to.
     #[must_use]
     pub fn summary(&self, end: TrackEnd, status: Option<i32>) -> TrackSummary {
         TrackSummary {

@@ -1,9 +1,9 @@
 //! System calls made by a stopped thread: by its registers and an instruction that is there.
 
 use std::time::{Duration, Instant};
-use uffd::ProcessGone;
 
 use rustix::io::Errno;
+use uffd::ProcessGone;
 
 use super::super::InjectError;
 use super::ptrace::{self, PtraceEvent, ThreadRegisters};

@@ -8,10 +8,10 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
-use uffd::ProcessGone;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use uffd::ProcessGone;
 
 use super::super::facts::field;
 use super::super::wire::{self, HelperAnswer, HelperRequest};

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use super::super::InjectError;
 use uffd::{ProcVma, ProcessGone};
+
+use super::super::InjectError;
 
 /// Its code.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];

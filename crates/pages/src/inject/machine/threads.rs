@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
-use uffd::ProcessGone;
 
 use rustix::io::Errno;
+use uffd::ProcessGone;
 
 use super::super::{CallTimeout, InjectError, InjectNote, InterruptedCall, facts};
 use super::ptrace::{self, PtraceEvent, ThreadRegisters};

@@ -1,18 +1,19 @@
-//! `mprotect`: make memory read-only and note each page at its first SIGSEGV; in the process itself only.
+//! `mprotect`: makes memory read-only, and notes each page at its first SIGSEGV; only in the
+//! process itself.
 //!
-//! What programs did before userfaultfd. System calls that write to such memory fail with EFAULT, and every written
-//! page between unwritten ones is a VMA of its own (`vm.max_map_count`).
+//! What programs did before userfaultfd. System calls that write to such memory fail with EFAULT,
+//! and every written page between unwritten ones is a VMA of its own (`vm.max_map_count`).
 
 mod trap;
+
+use uffd::UffdError;
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::entry::{AbsentPages, StrategyEntry, TargetWait};
 use super::start::{Started, StrategyStart};
 use super::{StrategyName, TrackingStrategy};
 use trap::TrapSlot;
-use uffd::UffdError;
 
-/// What is always true of it.
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "mprotect",
     merit: "needs no userfaultfd",
@@ -25,21 +26,23 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     start: StrategyStart::OwnProcess(start),
 };
 
-/// The strategy.
+/// Tracks memory of this process with mprotect(2) and a SIGSEGV handler.
 #[derive(Debug)]
 pub struct MprotectStrategy {
     slots: Vec<(TrackedArea, &'static TrapSlot)>,
 }
 
 impl MprotectStrategy {
-    /// Handles SIGSEGV from now on; what is not about its areas goes to the handler there was before.
+    /// Handles SIGSEGV from now on; what is not about its areas goes to the handler that was there
+    /// before.
     ///
     /// # Errors
     /// If the kernel refuses the handler.
     ///
     /// # Safety
-    /// Every area it is given is memory of this process, readable and writable, and stays mapped until it is
-    /// forgotten; nobody else changes its protection, and no signal handler is installed over this one.
+    /// Every area it is given is memory of this process, readable and writable, and stays mapped
+    /// until it is forgotten; nobody else changes its protection, and no signal handler replaces
+    /// this one.
     pub unsafe fn new() -> Result<Self, UffdError> {
         trap::install()?;
         Ok(Self { slots: Vec::new() })

@@ -1,7 +1,8 @@
-//! The SIGSEGV handler and what it shares with the rest: a table of areas with a bit for each page.
+//! The SIGSEGV handler and what it shares with the rest: a table of areas with a bit per page.
 //!
-//! It makes the page writable first and sets the bit then; a round takes the bits first and protects then. So a page
-//! that is writable has its bit set, or will have, after the last time the bits were taken.
+//! The handler first makes the page writable, then sets the bit; a round first takes the bits, then
+//! protects. So the bit of a page that is writable is set, or will be, after the last time the bits
+//! were taken.
 
 use std::ops::Range;
 use std::ptr;
@@ -9,29 +10,30 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{OnceLock, PoisonError};
 
 use rustix::io::Errno;
+use uffd::UffdError;
 
 use super::super::area::TrackedArea;
-use uffd::UffdError;
 
 /// How many areas one process can have.
 const SLOTS: usize = 256;
-/// How many accesses of an area that was just given back may be on their way to the handler.
+/// How many accesses of an area just given back may be on their way to the handler.
 const LATE: u64 = 1000;
 
 static TABLE: [TrapSlot; SLOTS] = [const { TrapSlot::free() }; SLOTS];
 static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// One area. It stays readable after it was given back, because a thread may be on its way to the handler.
+/// One area. It stays readable after it is given back, since a thread may be on its way to the
+/// handler.
 #[derive(Debug)]
 pub(super) struct TrapSlot {
     used: AtomicBool,
     start: AtomicU64,
     end: AtomicU64,
     page: AtomicU64,
-    /// A bit for each page, in words; never freed, only replaced.
+    /// A bit per page, in words; never freed, only replaced.
     bits: AtomicPtr<AtomicU64>,
     words: AtomicUsize,
-    /// Accesses since it was given back.
+    /// Accesses since the slot was given back.
     late: AtomicU64,
 }
 
@@ -48,7 +50,7 @@ impl TrapSlot {
         }
     }
 
-    /// Reserves one for an area. Those given back last are used again last.
+    /// Reserves a slot for an area. Those given back last are reused last.
     pub(super) fn take(area: &TrackedArea) -> Result<&'static Self, UffdError> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let begin = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +88,7 @@ impl TrapSlot {
         result.map_err(|e| UffdError::system("cannot make writable", "a tracked area", e))
     }
 
-    /// Makes a range of it read-only.
+    /// Makes a range of the area read-only.
     pub(super) fn protect(&self, range: &Range<u64>) -> Result<(), UffdError> {
         change(range, libc::PROT_READ).map_err(|e| {
             let on = format!("{:#x}-{:#x} (see vm.max_map_count)", range.start, range.end);
@@ -94,7 +96,7 @@ impl TrapSlot {
         })
     }
 
-    /// Hands over the pages that were written since the last time.
+    /// Hands over the pages written since the last time.
     pub(super) fn take_written(&self, mut each: impl FnMut(Range<u64>)) {
         let (start, page) = (
             self.start.load(Ordering::Relaxed),
@@ -111,7 +113,8 @@ impl TrapSlot {
         }
     }
 
-    /// In the signal handler: whether the address is in it, and then writable and noted.
+    /// In the signal handler: whether the address is in the area, whose page is then writable and
+    /// noted.
     fn handle(&self, address: u64) -> bool {
         let end = self.end.load(Ordering::Acquire);
         let (start, page) = (
@@ -127,15 +130,15 @@ impl TrapSlot {
         if change(&(at..at + page), writable).is_ok() {
             self.note(index);
         } else {
-            // Too many VMAs: give up on the whole area for this round, and report all of it.
+            // Too many VMAs: give up on the area for this round, and report all of it.
             let _ = change(&(start..end), writable);
             (0..(end - start) / page).for_each(|index| self.note(index));
         }
         true
     }
 
-    /// In the signal handler: whether the address is in it and was given back so recently that the access may have
-    /// come first; it is writable now, and the access is only repeated.
+    /// In the signal handler: whether the address is in the area, which was given back so recently
+    /// that the access may have come first. It is writable by now: repeating the access is enough.
     fn was_recently(&self, address: u64) -> bool {
         let end = self.end.load(Ordering::Acquire);
         (self.start.load(Ordering::Relaxed)..end).contains(&address)
@@ -154,8 +157,8 @@ impl TrapSlot {
         if bits.is_null() {
             return &[];
         }
-        // SAFETY: a leaked slice of at least so many words: its pointer is stored before its length, and both only
-        // grow.
+        // SAFETY: a leaked slice of at least that many words: its pointer is stored before its
+        // length, and both only grow.
         unsafe { std::slice::from_raw_parts(bits, words) }
     }
 }
@@ -163,8 +166,8 @@ impl TrapSlot {
 fn change(range: &Range<u64>, protection: i32) -> Result<(), Errno> {
     let (start, length) = (range.start as usize, (range.end - range.start) as usize);
     let start = ptr::without_provenance_mut(start);
-    // SAFETY: memory that the creator of the strategy vouched for; who writes to it while it is read-only comes
-    // through our handler.
+    // SAFETY: whoever created the strategy vouched for the memory; a write to it while it is
+    // read-only comes to our handler.
     match unsafe { libc::mprotect(start, length, protection) } {
         0 => Ok(()),
         _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
@@ -197,7 +200,7 @@ pub(super) fn install() -> Result<(), UffdError> {
     }
 }
 
-/// Atomics and mprotect(2) only, and errno is left as it was.
+/// Uses atomics and mprotect(2) only, and leaves errno as it was.
 extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel hands over a siginfo of a fault, and errno is this thread's.
     let (address, errno) = unsafe { ((*info).si_addr().addr() as u64, libc::__errno_location()) };
@@ -217,13 +220,13 @@ fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) 
     let previous = PREVIOUS.get();
     let handler = previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);
     if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
-        // The access is repeated when we return, and ends the process as it would have without us.
+        // Returning repeats the access, which ends the process as it would have without us.
         // SAFETY: setting a default disposition is async-signal-safe.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         return;
     }
-    // SAFETY: a handler that was installed by sigaction(2). Taking arguments that it may not have is harmless on
-    // x86-64, where they come in registers.
+    // SAFETY: a handler that was installed by sigaction(2). Taking arguments that it may not have
+    // is harmless on x86-64, where they come in registers.
     let handler = unsafe { std::mem::transmute::<usize, WithInfo>(handler) };
     handler(signal, info, context);
 }

@@ -1,28 +1,30 @@
-//! One address space, tracked: its mappings are looked at in each round, and what is tracked follows them.
+//! One address space, tracked: each round looks at its mappings, and what is tracked follows them.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use uffd::{Pagemap, ProcessGone, UffdError, pages_in};
 
 use super::attach::AttachedProcess;
 use super::borders;
 use super::model::{MappingRound, PageExtent, TrackedMapping, TrackedPages};
 use super::others::OtherUffds;
 use super::parts::RoundParts;
-use super::passed_over::{PassedOverMapping, PassedOverReason};
+use super::passed_over::{PassedOverMappings, PassedOverReason};
 use super::populated::{self, PagePresence, PopulatedPages};
 use super::vmas::{FoundMapping, MappingReader};
 use super::{SessionEvent, TrackNote};
 use crate::inject::{ProcessLife, ProcessLifeline};
 use crate::strategy::{StrategyFacts, TrackedArea, TrackingStrategy, WrittenRun};
-use uffd::{Pagemap, ProcessGone, UffdError, pages_in};
+
+/// Every so many rounds, what belonged to another userfaultfd is tried again.
+const RETRY: u64 = 8;
 
 /// One address space, tracked until the process executes another program.
 pub(super) struct TrackedSpace {
-    /// How.
     pub strategy: Box<dyn TrackingStrategy>,
-    /// Whether it is still the process's.
+    /// Tells whether the address space still is the process's.
     pub lifeline: ProcessLifeline,
     populated: PopulatedPages,
     reader: MappingReader,
@@ -32,31 +34,27 @@ pub(super) struct TrackedSpace {
     areas: Vec<TrackedArea>,
     /// What was found since the last whole round.
     parts: RoundParts,
-    /// Mappings that cannot be tracked, by start.
-    passed_over: BTreeMap<u64, PassedOverMapping>,
-    /// What is told with the next round.
+    passed_over: PassedOverMappings,
+    /// What the next round tells.
     events: Vec<SessionEvent>,
     /// Whether everything was given back at the end of this round.
     gave_back: bool,
     /// What was armed for the first time in this round.
-    fresh: Vec<std::ops::Range<u64>>,
-    /// Whole ones.
+    fresh: Vec<Range<u64>>,
+    /// Whole rounds so far.
     rounds: u64,
 }
 
-/// What came of a hole.
+/// What became of a hole.
 enum HoleOutcome {
     /// It is tracked, noted, or left to the next round.
     Settled,
-    /// It was refused as memory that cannot be tracked, or it is not mapped any more.
+    /// It was refused as memory that cannot be tracked, or it is no longer mapped.
     Doubtful,
 }
 
-/// Rounds after which it is tried again to track what belonged to another userfaultfd.
-const RETRY: u64 = 8;
-
 impl TrackedSpace {
-    /// With nothing tracked yet.
+    /// Tracks nothing yet.
     pub(super) fn open(
         pid: u32,
         facts: &StrategyFacts,
@@ -73,7 +71,7 @@ impl TrackedSpace {
             max_mapping,
             areas: Vec::new(),
             parts: RoundParts::default(),
-            passed_over: BTreeMap::new(),
+            passed_over: PassedOverMappings::default(),
             events: Vec::new(),
             gave_back: false,
             fresh: Vec::new(),
@@ -81,59 +79,19 @@ impl TrackedSpace {
         })
     }
 
-    /// One round: what is tracked is read and armed again, what is new is armed for the first time. What it has read
-    /// by the time it fails, the next one tells.
+    /// Makes a round: reads what is tracked and arms it again, and arms what is new for the first
+    /// time. If it fails, the next round tells what it has read by then.
     pub(super) fn round(&mut self) -> Result<Vec<MappingRound>, UffdError> {
-        let mut vmas = self.reader.read()?;
         self.fresh.clear();
         self.gave_back = false;
-        self.fit(&vmas);
-        let mut incomplete = Vec::new();
-        for area in self.areas.clone() {
-            if !self.read(&area)? {
-                incomplete.push(area);
-            }
-        }
-        if !incomplete.is_empty() {
-            vmas = self.reader.read()?;
-            // A mapping is registered as a whole or not at all: one that was found without is another one by now, and
-            // nothing in it is tracked. Where there are several, or none, the next round knows the borders.
-            incomplete.retain(|area| borders::is_one(&vmas, &area.range));
-            self.lose(&incomplete);
-            self.fit(&vmas);
-        }
-        if let Some(number) = self.newcomer()? {
-            let parts = std::mem::take(&mut self.parts);
-            let rows = parts.rows(&self.areas, &vmas);
-            self.give_back(number)?;
+        let vmas = self.read_areas()?;
+        if let Some(descriptor) = self.newcomer()? {
+            let rows = std::mem::take(&mut self.parts).rows(&self.areas, &vmas);
+            self.give_back(descriptor)?;
             self.rounds += 1;
             return Ok(rows);
         }
-        let again = self.rounds.is_multiple_of(RETRY);
-        self.passed_over.retain(|start, passed_over| {
-            let at = vmas.binary_search_by_key(start, |found| found.mapping.start);
-            at.is_ok_and(|index| vmas[index].mapping == passed_over.mapping)
-        });
-        self.pass_over_large(&vmas);
-        let wanted = vmas.iter().filter(|found| {
-            let passed_over = self.passed_over.get(&found.mapping.start);
-            passed_over.is_none_or(|passed_over| again && passed_over.reason.may_pass())
-        });
-        let mut doubtful = Vec::new();
-        for hole in borders::holes(&self.areas, wanted) {
-            match self.take(&hole, &vmas, false)? {
-                HoleOutcome::Doubtful => doubtful.push(hole),
-                HoleOutcome::Settled => (),
-            }
-        }
-        if !doubtful.is_empty() {
-            let now = self.reader.read()?;
-            // What is gone or has changed, the next round sees as it is then.
-            doubtful.retain(|hole| mapping_at(&vmas, hole) == mapping_at(&now, hole));
-            for hole in doubtful {
-                self.take(&hole, &now, true)?;
-            }
-        }
+        self.take_holes(&vmas)?;
         self.fit(&vmas);
         self.strategy.end_round()?;
         if self.lifeline.life()? != ProcessLife::Same {
@@ -144,7 +102,59 @@ impl TrackedSpace {
         Ok(std::mem::take(&mut self.parts).rows(&self.areas, &vmas))
     }
 
-    /// A userfaultfd that the process has opened since the last round, if ours is in its way.
+    /// Reads what is tracked and arms it again; returns the mappings that it now fits.
+    fn read_areas(&mut self) -> Result<Vec<FoundMapping>, UffdError> {
+        let vmas = self.reader.read()?;
+        self.fit(&vmas);
+        let mut incomplete = Vec::new();
+        for area in self.areas.clone() {
+            if !self.read(&area)? {
+                incomplete.push(area);
+            }
+        }
+        if incomplete.is_empty() {
+            return Ok(vmas);
+        }
+        let vmas = self.reader.read()?;
+        // A mapping is registered as a whole or not at all: one that was found without is another
+        // one by now, and nothing in it is tracked. Where there are several, or none, the next
+        // round knows the borders.
+        incomplete.retain(|area| borders::is_one(&vmas, &area.range));
+        self.lose(&incomplete);
+        self.fit(&vmas);
+        Ok(vmas)
+    }
+
+    /// Begins to track what is new.
+    fn take_holes(&mut self, vmas: &[FoundMapping]) -> Result<(), UffdError> {
+        self.passed_over.keep(vmas);
+        if self.strategy.name().pays_for_absent() {
+            let events = self.passed_over.pass_over_large(vmas, self.max_mapping);
+            self.events.extend(events);
+        }
+        let again = self.rounds.is_multiple_of(RETRY);
+        let wanted = |found: &&FoundMapping| !self.passed_over.skips(found, again);
+        let mut doubtful = Vec::new();
+        for hole in borders::holes(&self.areas, vmas.iter().filter(wanted)) {
+            match self.take(&hole, vmas, false)? {
+                HoleOutcome::Doubtful => doubtful.push(hole),
+                HoleOutcome::Settled => (),
+            }
+        }
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let now = self.reader.read()?;
+        // What is gone or has changed, the next round sees as it is then.
+        doubtful.retain(|hole| mapping_at(vmas, hole) == mapping_at(&now, hole));
+        for hole in doubtful {
+            self.take(&hole, &now, true)?;
+        }
+        Ok(())
+    }
+
+    /// The descriptor of a userfaultfd that the process has opened since the last round, if ours is
+    /// in its way.
     fn newcomer(&mut self) -> Result<Option<i32>, UffdError> {
         if self.strategy.name().needs_descriptor() {
             self.others.news()
@@ -154,17 +164,16 @@ impl TrackedSpace {
     }
 
     /// Lets go of everything until the next round.
-    fn give_back(&mut self, number: i32) -> Result<(), UffdError> {
+    fn give_back(&mut self, descriptor: i32) -> Result<(), UffdError> {
         for area in std::mem::take(&mut self.areas) {
             self.strategy.forget(&area)?;
         }
         self.gave_back = true;
-        self.events
-            .push(SessionEvent::GaveBack { descriptor: number });
+        self.events.push(SessionEvent::GaveBack { descriptor });
         Ok(())
     }
 
-    /// Draws the borders of what is tracked where the mappings have theirs, and counts what is not mapped any more.
+    /// Fits what is tracked to the borders of the mappings, and counts what is no longer mapped.
     fn fit(&mut self, vmas: &[FoundMapping]) {
         self.areas.sort_by_key(|area| area.range.start);
         let fitted = borders::fit(&self.areas, vmas);
@@ -184,7 +193,7 @@ impl TrackedSpace {
         self.areas = fitted;
     }
 
-    /// Areas of which nothing is tracked any more, though something is mapped there.
+    /// Gives up areas in which nothing is tracked any more, though something is mapped there.
     fn lose(&mut self, lost: &[TrackedArea]) {
         self.areas.retain(|area| !lost.contains(area));
         self.strategy.redraw(lost, &[]);
@@ -193,7 +202,7 @@ impl TrackedSpace {
         }
     }
 
-    /// Reads one area and arms it again. False: part of it was not tracked.
+    /// Reads one area and arms it again. False: part of it is no longer tracked.
     fn read(&mut self, area: &TrackedArea) -> Result<bool, UffdError> {
         let mut written = Vec::new();
         let stats = self.strategy.round(area, &mut written)?;
@@ -208,7 +217,8 @@ impl TrackedSpace {
         Ok(stats.vanished == 0)
     }
 
-    /// Begins to track a hole. If that cannot be, it is noted. `sure`: it was there after it had been refused.
+    /// Begins to track a hole; if that cannot be, notes why. `sure`: the mapping was looked at
+    /// again after a first refusal.
     fn take(
         &mut self,
         hole: &TrackedArea,
@@ -226,16 +236,16 @@ impl TrackedSpace {
                 return Ok(HoleOutcome::Doubtful);
             }
             Err(error) => {
-                let Some(reason) = PassedOverReason::of(&error) else {
-                    return Err(error);
-                };
+                let reason = PassedOverReason::of(&error).ok_or(error)?;
                 // It may be registered already, and refuse only to be armed.
                 self.strategy.forget(hole)?;
-                self.pass_over(hole, vmas, reason);
+                if let Some(mapping) = mapping_at(vmas, hole) {
+                    self.events.extend(self.passed_over.add(mapping, reason));
+                }
                 return Ok(HoleOutcome::Settled);
             }
         }
-        // What came in between is armed and there; it cannot be told from what was there before.
+        // What appeared in between is armed and there; nothing tells it from what was there before.
         let mut now = Vec::new();
         self.populated
             .append(&hole.range, PagePresence::InMemory, &mut now)?;
@@ -247,50 +257,9 @@ impl TrackedSpace {
         };
         let unknown = populated::union(there, now, hole.page_size);
         self.parts.add(hole.range.start, counts, unknown);
-        let passed_over = self.passed_over.range(..=hole.range.start).next_back();
-        let freed = passed_over.filter(|(_, it)| hole.range.start < it.mapping.end);
-        if let Some(start) = freed.map(|(start, _)| *start)
-            && let Some(freed) = self.passed_over.remove(&start)
-        {
-            self.events.push(SessionEvent::Freed(freed.mapping));
-        }
+        let freed = self.passed_over.free(hole.range.start);
+        self.events.extend(freed.map(SessionEvent::Freed));
         Ok(HoleOutcome::Settled)
-    }
-
-    /// Notes mappings that would cost more memory than they may.
-    fn pass_over_large(&mut self, vmas: &[FoundMapping]) {
-        if !self.strategy.name().pays_for_absent() {
-            return;
-        }
-        let most = self.max_mapping;
-        let large = vmas.iter().filter(|found| {
-            found.wanted
-                && found.mapping.end - found.mapping.start > most
-                && !self.passed_over.contains_key(&found.mapping.start)
-        });
-        for area in large.map(FoundMapping::area).collect::<Vec<_>>() {
-            let bytes = area.range.end - area.range.start;
-            self.pass_over(&area, vmas, PassedOverReason::TooLarge { bytes, most });
-        }
-    }
-
-    /// Notes that a mapping cannot be tracked.
-    fn pass_over(&mut self, hole: &TrackedArea, vmas: &[FoundMapping], reason: PassedOverReason) {
-        let Some(mapping) = mapping_at(vmas, hole) else {
-            return;
-        };
-        let passed_over = PassedOverMapping {
-            mapping: mapping.clone(),
-            reason,
-        };
-        let event = SessionEvent::PassedOver(passed_over.clone());
-        if self
-            .passed_over
-            .insert(mapping.start, passed_over)
-            .is_none()
-        {
-            self.events.push(event);
-        }
     }
 
     /// Whether everything was given back at the end of the last round.
@@ -299,11 +268,11 @@ impl TrackedSpace {
     }
 
     /// What was armed for the first time in the last round.
-    pub(super) fn fresh(&self) -> &[std::ops::Range<u64>] {
+    pub(super) fn fresh(&self) -> &[Range<u64>] {
         &self.fresh
     }
 
-    /// What happened since they were taken last; not thousands of them.
+    /// What happened since the last call, but never thousands of events.
     pub(super) fn take_events(&mut self) -> Vec<SessionEvent> {
         const MOST: usize = 32;
         let mut events = std::mem::take(&mut self.events);
@@ -317,8 +286,7 @@ impl TrackedSpace {
 
     /// What cannot be tracked, and what the strategy does to others.
     pub(super) fn notes(&self) -> Vec<TrackNote> {
-        let passed_over = self.passed_over.values().cloned();
-        let mut notes: Vec<_> = passed_over.map(TrackNote::PassedOver).collect();
+        let mut notes: Vec<_> = self.passed_over.iter().map(TrackNote::PassedOver).collect();
         let name = self.strategy.name();
         if name.needs_descriptor() {
             notes.push(TrackNote::RegistersInVain);
@@ -346,7 +314,7 @@ fn extent(written: WrittenRun) -> PageExtent {
     }
 }
 
-/// Unmapped meanwhile, or the process is going away: the next look at the mappings tells.
+/// Whether it was unmapped meanwhile, or the process is going away: the next round tells.
 fn is_passing(error: &UffdError) -> bool {
     matches!(
         error.errno(),
