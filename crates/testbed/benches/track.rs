@@ -11,6 +11,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::ops::Range;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -69,6 +70,35 @@ fn step(session: &mut TrackSession) {
     );
 }
 
+/// Milliseconds of tracker's rounds, of bare scans, and of reading pagemap.
+#[derive(Default)]
+struct RoundTimes {
+    ours: Vec<f64>,
+    bare: Vec<f64>,
+    read: Vec<f64>,
+}
+
+/// Reports and arms all that is written, by PAGEMAP_SCAN alone.
+fn scan(pagemap: &Pagemap, range: &Range<u64>, regions: &mut [PageRegion]) {
+    let mut at = range.start;
+    while at < range.end {
+        let scan = pagemap.scan_once(&(at..range.end), &ScanQuery::WRITTEN_AND_ARM, regions);
+        at = scan.unwrap().walk_end;
+    }
+}
+
+/// Counts the written pages by reading pagemap, and arms nothing.
+fn read_pagemap(pagemap: &Pagemap, range: &Range<u64>, entries: &mut [PagemapEntry]) {
+    let (mut at, mut written) = (range.start, 0);
+    while at < range.end {
+        let count = pagemap.read(&(at..range.end), entries).unwrap();
+        let not_armed = entries[..count].iter().filter(|entry| !entry.armed());
+        written += not_armed.count();
+        at += count as u64 * PAGE_SIZE;
+    }
+    std::hint::black_box(written);
+}
+
 /// A round over 4 GiB: clean, 1% written, all written.
 fn rounds() -> String {
     let mut script = ScriptProcess::start();
@@ -95,53 +125,30 @@ fn rounds() -> String {
         ("everything", Some(format!("0-{}", PAGES - 1))),
     ];
     for (name, pages) in cases {
-        let mut write = || {
-            if let Some(pages) = &pages {
-                assert_eq!(script.say(&format!("store {number} 2 2 {pages}")), "ok");
-            }
-        };
-        let (mut ours, mut bare, mut read) = (Vec::new(), Vec::new(), Vec::new());
+        let mut times = RoundTimes::default();
         for _ in 0..TIMES {
-            write();
-            ours.push(milliseconds(|| step(&mut session)));
-            write();
-            bare.push(milliseconds(|| {
-                let mut at = area.range.start;
-                while at < area.range.end {
-                    let scan = pagemap.scan_once(
-                        &(at..area.range.end),
-                        &ScanQuery::WRITTEN_AND_ARM,
-                        &mut regions,
-                    );
-                    at = scan.unwrap().walk_end;
+            let mut write = || {
+                if let Some(pages) = &pages {
+                    assert_eq!(script.say(&format!("store {number} 2 2 {pages}")), "ok");
                 }
-            }));
+            };
             write();
-            read.push(milliseconds(|| {
-                let (mut at, mut written) = (area.range.start, 0);
-                while at < area.range.end {
-                    let count = pagemap.read(&(at..area.range.end), &mut entries).unwrap();
-                    written += entries[..count]
-                        .iter()
-                        .filter(|entry| !entry.armed())
-                        .count();
-                    at += count as u64 * PAGE_SIZE;
-                }
-                std::hint::black_box(written);
-            }));
+            times.ours.push(milliseconds(|| step(&mut session)));
+            write();
+            let scan = || scan(&pagemap, &area.range, &mut regions);
+            times.bare.push(milliseconds(scan));
+            write();
+            let read = || read_pagemap(&pagemap, &area.range, &mut entries);
+            times.read.push(milliseconds(read));
             // This arms again what was only read.
             step(&mut session);
         }
-        let ratios: Vec<_> = ours
-            .iter()
-            .zip(&bare)
-            .map(|(ours, bare)| ours / bare)
-            .collect();
-        let (ours, bare, read) = (median(ours), median(bare), median(read));
+        let ratios = times.ours.iter().zip(&times.bare);
+        let ratio = median(ratios.map(|(ours, bare)| ours / bare).collect());
+        let [ours, bare, read] = [times.ours, times.bare, times.read].map(median);
         let _ = writeln!(
             text,
-            "| {name} | {ours:.2} | {bare:.2} | {:.2} | {read:.1} | {:.0} |",
-            median(ratios),
+            "| {name} | {ours:.2} | {bare:.2} | {ratio:.2} | {read:.1} | {:.0} |",
             read / ours
         );
     }

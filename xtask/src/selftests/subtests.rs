@@ -12,7 +12,7 @@ pub enum SubtestResult {
 
 /// A sub-test in the output of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subtest {
+pub struct KernelSubtest {
     /// Identifies it in every run: in TAP its number, because names repeat and contain counts.
     pub key: String,
     /// Its name as printed.
@@ -25,7 +25,7 @@ pub struct Subtest {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SubtestLog {
     /// The sub-tests in their order.
-    pub all: Vec<Subtest>,
+    pub all: Vec<KernelSubtest>,
     /// Whether the run reported as many as it had planned.
     pub complete: bool,
 }
@@ -65,7 +65,7 @@ impl SubtestLog {
     }
 
     fn push(&mut self, name: &str, result: SubtestResult) {
-        self.all.push(Subtest {
+        self.all.push(KernelSubtest {
             key: name.to_owned(),
             name: name.to_owned(),
             result,
@@ -73,7 +73,7 @@ impl SubtestLog {
     }
 
     /// The sub-test with that key.
-    pub fn get(&self, key: &str) -> Option<&Subtest> {
+    pub fn get(&self, key: &str) -> Option<&KernelSubtest> {
         self.all.iter().find(|subtest| subtest.key == key)
     }
 
@@ -90,7 +90,7 @@ impl SubtestLog {
 }
 
 /// A result line of the Test Anything Protocol: `not ok 3 name`, `ok 4 # SKIP name`.
-fn tap(line: &str) -> Option<Subtest> {
+fn tap(line: &str) -> Option<KernelSubtest> {
     let (good, rest) = match line.strip_prefix("not ok ") {
         Some(rest) => (false, rest),
         None => (true, line.strip_prefix("ok ")?),
@@ -105,7 +105,7 @@ fn tap(line: &str) -> Option<Subtest> {
         None if good => (name, SubtestResult::Passed),
         None => (name, SubtestResult::Failed(String::new())),
     };
-    Some(Subtest {
+    Some(KernelSubtest {
         key: number.to_owned(),
         name: name.trim().to_owned(),
         result,

@@ -94,7 +94,7 @@ const FIRST: [u64; 2] = [6, 7];
 fn newest_not_after<'a>(names: &'a [String], series: &str) -> Option<&'a str> {
     let version = |text: &str| {
         Some(
-            kernels::parts(text)?
+            kernels::releases::parts(text)?
                 .into_iter()
                 .take(2)
                 .collect::<Vec<_>>(),

@@ -80,29 +80,7 @@ fn fill<W: Write>(
     files: &[GuestFile],
     settings: &InitSettings,
 ) -> Result<()> {
-    for dir in [
-        "/proc", "/sys", "/dev", "/tmp", "/root", "/run", "/var", "/modules",
-    ] {
-        archive.directory(dir)?;
-    }
-    archive.device("/dev/console", 5, 1)?;
-    let busybox = setup::busybox::find().context("no static busybox; run: cargo xtask setup")?;
-    archive.file("/bin/busybox", 0o755, &fs::read(&busybox)?)?;
-    archive.symlink("/bin/sh", "busybox")?;
-    archive.file("/init", 0o755, include_bytes!("init.sh"))?;
-    archive.file("/settings", 0o644, script(settings).as_bytes())?;
-    archive.file(
-        "/command",
-        0o755,
-        settings.command.unwrap_or_default().as_bytes(),
-    )?;
-    archive.file(
-        "/etc/passwd",
-        0o644,
-        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
-    )?;
-    archive.file("/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
-    archive.file("/etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
+    fill_base(&mut archive, settings)?;
     if !settings.drivers.is_empty() {
         let modules = modules::of(kernel, settings.drivers)?;
         for (index, module) in modules.into_iter().enumerate() {
@@ -129,6 +107,34 @@ fn fill<W: Write>(
         )?;
     }
     archive.finish()?;
+    Ok(())
+}
+
+/// Adds what every guest has: busybox, init with its settings, and a minimal `/etc`.
+fn fill_base<W: Write>(archive: &mut CpioArchive<W>, settings: &InitSettings) -> Result<()> {
+    for dir in [
+        "/proc", "/sys", "/dev", "/tmp", "/root", "/run", "/var", "/modules",
+    ] {
+        archive.directory(dir)?;
+    }
+    archive.device("/dev/console", 5, 1)?;
+    let busybox = setup::busybox::find().context("no static busybox; run: cargo xtask setup")?;
+    archive.file("/bin/busybox", 0o755, &fs::read(&busybox)?)?;
+    archive.symlink("/bin/sh", "busybox")?;
+    archive.file("/init", 0o755, include_bytes!("init.sh"))?;
+    archive.file("/settings", 0o644, script(settings).as_bytes())?;
+    archive.file(
+        "/command",
+        0o755,
+        settings.command.unwrap_or_default().as_bytes(),
+    )?;
+    archive.file(
+        "/etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+    )?;
+    archive.file("/etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
+    archive.file("/etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
     Ok(())
 }
 

@@ -69,6 +69,12 @@ pub fn command(run: &VmRun, initrd: &Path, swap: Option<&Path>, kernel_log: &Pat
     } else {
         command.args(["-serial", "mon:stdio"]);
     }
+    add_devices(&mut command, run, swap);
+    command
+}
+
+/// The network card and the disk, as far as `run` needs them.
+fn add_devices(command: &mut Command, run: &VmRun, swap: Option<&Path>) {
     if let Some(port) = run.forward {
         command
             .arg("-netdev")
@@ -84,7 +90,6 @@ pub fn command(run: &VmRun, initrd: &Path, swap: Option<&Path>, kernel_log: &Pat
         ));
         command.args(["-device", "virtio-blk-pci,drive=swap"]);
     }
-    command
 }
 
 /// Warnings and worse go to the console, an oops ends the machine, and ciphers are not self-tested.

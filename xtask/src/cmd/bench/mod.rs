@@ -19,11 +19,11 @@ pub struct BenchArgs {
 #[derive(Subcommand)]
 enum BenchCommand {
     /// Count the guest instructions of each kind of event under each way of observing it
-    Probes(probes::ProbesArgs),
+    Probes(probes::BenchProbesArgs),
     /// Count the guest instructions and bytes of a scrape of 10,000 series
-    Scrape(scrape::ScrapeArgs),
+    Scrape(scrape::BenchScrapeArgs),
     /// Time rounds of tracking on this machine, and measure its memory and how it slows a process
-    Track(track::TrackArgs),
+    Track(track::BenchTrackArgs),
 }
 
 /// Runs one benchmark and prints its table in Markdown.

@@ -23,7 +23,7 @@ use crate::{
 };
 
 #[derive(Args)]
-pub struct ProbesArgs {
+pub struct BenchProbesArgs {
     #[command(flatten)]
     consent: ConsentArgs,
     /// A series or the path of an image
@@ -91,7 +91,7 @@ const OBSERVERS: [BenchObserver; 4] = [
 ];
 
 /// Runs the benchmark and prints a table in Markdown.
-pub fn run(args: &ProbesArgs) -> Result<ExitCode> {
+pub fn run(args: &BenchProbesArgs) -> Result<ExitCode> {
     let consent = args.consent.consent();
     setup::prepare(SetupExtent::Vm, &consent)?;
     setup::prepare_peers(&consent)?;

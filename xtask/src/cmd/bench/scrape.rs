@@ -17,7 +17,7 @@ use crate::{
 const BENCH: &str = "scrape";
 
 #[derive(Args)]
-pub struct ScrapeArgs {
+pub struct BenchScrapeArgs {
     #[command(flatten)]
     consent: ConsentArgs,
     /// A series or the path of an image
@@ -26,7 +26,7 @@ pub struct ScrapeArgs {
 }
 
 /// Runs the benchmark and prints a table in Markdown.
-pub fn run(args: &ScrapeArgs) -> Result<ExitCode> {
+pub fn run(args: &BenchScrapeArgs) -> Result<ExitCode> {
     setup::prepare(SetupExtent::Vm, &args.consent.consent())?;
     let kernel = args.kernel.prepare()?;
     let mut run = VmRun::new(&format!("bench-{}-scrape", kernel.label), &kernel);

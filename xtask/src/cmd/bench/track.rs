@@ -13,13 +13,13 @@ use crate::{
 };
 
 #[derive(Args)]
-pub struct TrackArgs {
+pub struct BenchTrackArgs {
     #[command(flatten)]
     consent: ConsentArgs,
 }
 
 /// Runs the benchmark, which prints its tables in Markdown.
-pub fn run(args: &TrackArgs) -> Result<ExitCode> {
+pub fn run(args: &BenchTrackArgs) -> Result<ExitCode> {
     setup::prepare(SetupExtent::Build, &args.consent.consent())?;
     // The benchmark starts programs of other packages, which `cargo bench` does not build.
     let programs = [

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
-use self::{guest::GuestDemo, host::HostDemo, table::LiveTable};
+use self::{guest::GuestDemo, host::HostDemo, table::RedrawnTable};
 use crate::{
     ConsentArgs, cargo, exposition, http,
     setup::{self, SetupExtent, kernels::KernelChoice},
@@ -140,7 +140,7 @@ fn show(site: &mut dyn DemoSite, args: &RunArgs, stop: &StopFlag) -> Result<()> 
     let until = args
         .seconds
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let mut table = LiveTable::new();
+    let mut table = RedrawnTable::new();
     loop {
         let pause = table.pause();
         let left = until.map_or(pause, |at| at.saturating_duration_since(Instant::now()));

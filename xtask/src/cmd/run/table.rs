@@ -8,12 +8,12 @@ use std::{
 use anyhow::{Context as _, Result};
 
 /// A table that a terminal redraws in place; elsewhere each one follows the last, less often.
-pub struct LiveTable {
+pub struct RedrawnTable {
     on_terminal: bool,
     height: usize,
 }
 
-impl LiveTable {
+impl RedrawnTable {
     /// A table on stdout, nothing drawn yet.
     pub fn new() -> Self {
         Self {

@@ -91,88 +91,80 @@ impl ScriptServer {
     }
 
     fn obey(&mut self, line: &str) -> Result<String> {
-        let mut words = line.split_whitespace();
-        match word(&mut words)? {
-            "map" => return self.map(&mut words),
-            "uffd" => return self.open(),
-            "map-at" => return self.map_at(&mut words),
-            "move" => return self.move_away(&mut words),
-            "own" => return self.own(&mut words),
-            "exec" => return Err(life::execute_anew(&self.directory)),
-            "exit" => std::process::exit(parse(&mut words)?),
+        let words = &mut line.split_whitespace();
+        match word(words)? {
+            "map" => self.map(words),
+            "map-at" => self.map_at(words),
+            "move" => self.move_away(words),
+            "uffd" => self.open(),
+            "own" => self.own(words),
+            "exec" => Err(life::execute_anew(&self.directory)),
+            "exit" => std::process::exit(parse(words)?),
+            order => self.act(order, words).map(|()| "ok".to_owned()),
+        }
+    }
+
+    /// Does what is answered with `ok`.
+    fn act(&mut self, order: &str, words: &mut SplitWhitespace<'_>) -> Result<()> {
+        let parts = |words: &mut _| self.parts(words);
+        match order {
+            "close" => self.close(parse(words)?),
             "spawn" => life::spawn()?,
             "fork" => {
-                let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
-                life::fork(area, value, &pages(word(&mut words)?)?)?;
-            }
-            "remap" => {
-                let area = self.area(&mut words)?;
-                for run in runs(word(&mut words)?)? {
-                    let part = area.pages_part(run);
-                    part.unmap()?;
-                    MappedArea::map_at(
-                        part.kind,
-                        part.range().start,
-                        part.pages(),
-                        &self.directory,
-                    )?;
-                }
-            }
-            name @ ("protect" | "unprotect") => {
-                let area = self.area(&mut words)?;
-                for run in runs(word(&mut words)?)? {
-                    area.pages_part(run).protect(name == "unprotect")?;
-                }
+                let (area, value) = (self.area(words)?, parse(words)?);
+                life::fork(area, value, &pages(word(words)?)?)?;
             }
             "grow" => {
-                let number: usize = parse(&mut words)?;
+                let number: usize = parse(words)?;
                 let area = self.areas.get_mut(number).context(NO_AREA)?;
-                area.grow(parse(&mut words)?)?;
+                area.grow(parse(words)?)?;
+            }
+            "unmap" => parts(words)?.iter().try_for_each(MappedArea::unmap)?,
+            "remap" => parts(words)?.iter().try_for_each(|part| {
+                part.unmap()?;
+                let (start, pages) = (part.range().start, part.pages());
+                MappedArea::map_at(part.kind, start, pages, &self.directory).map(drop)
+            })?,
+            "protect" => parts(words)?.iter().try_for_each(|it| it.protect(false))?,
+            "unprotect" => parts(words)?.iter().try_for_each(|it| it.protect(true))?,
+            "zap" => {
+                let zap = |part: &MappedArea| part.advise(Advice::LinuxDontNeed);
+                parts(words)?.iter().try_for_each(zap)?;
+            }
+            "load" => {
+                let load = |part: &MappedArea| (0..part.pages()).for_each(|page| part.load(page));
+                parts(words)?.iter().for_each(load);
+            }
+            "store" => {
+                let (area, value) = (self.area(words)?, parse(words)?);
+                store(area, value, parse(words)?, &pages(word(words)?)?);
+            }
+            "read" => {
+                let (area, value) = (self.area(words)?, parse(words)?);
+                read(area, value, &pages(word(words)?)?)?;
+            }
+            "churn" => {
+                let area = self.area(words)?;
+                churn(area, parse(words)?, parse(words)?, parse(words)?);
             }
             "turmoil" => {
-                let area = self.area(&mut words)?;
-                let (seed, threads) = (parse(&mut words)?, parse(&mut words)?);
-                turmoil::turmoil(area, seed, &self.directory, || -> Result<()> {
-                    churn(area, seed, threads, parse(&mut words)?);
+                let (area, seed) = (self.area(words)?, parse(words)?);
+                let (threads, times) = (parse(words)?, parse(words)?);
+                turmoil::turmoil(area, seed, &self.directory, || {
+                    churn(area, seed, threads, times);
                     Ok(())
                 })?;
             }
-            "close" => self.close(parse(&mut words)?),
-            "store" => {
-                let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
-                let threads = parse(&mut words)?;
-                store(area, value, threads, &pages(word(&mut words)?)?);
-            }
-            "load" => {
-                let area = self.area(&mut words)?;
-                for page in pages(word(&mut words)?)? {
-                    area.load(page);
-                }
-            }
-            "zap" => {
-                let area = self.area(&mut words)?;
-                for run in runs(word(&mut words)?)? {
-                    area.pages_part(run).advise(Advice::LinuxDontNeed)?;
-                }
-            }
-            "read" => {
-                let (area, value) = (self.area(&mut words)?, parse(&mut words)?);
-                read(area, value, &pages(word(&mut words)?)?)?;
-            }
-            "churn" => {
-                let area = self.area(&mut words)?;
-                let (seed, threads) = (parse(&mut words)?, parse(&mut words)?);
-                churn(area, seed, threads, parse(&mut words)?);
-            }
-            "unmap" => {
-                let area = self.area(&mut words)?;
-                for run in runs(word(&mut words)?)? {
-                    area.pages_part(run).unmap()?;
-                }
-            }
             other => bail!("there is no {other}"),
         }
-        Ok("ok".to_owned())
+        Ok(())
+    }
+
+    /// The parts of an area that AREA and PAGES name.
+    fn parts(&self, words: &mut SplitWhitespace<'_>) -> Result<Vec<MappedArea>> {
+        let area = self.area(words)?;
+        let runs = runs(word(words)?)?.into_iter();
+        Ok(runs.map(|run| area.pages_part(run)).collect())
     }
 
     fn map(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
