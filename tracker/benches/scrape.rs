@@ -11,7 +11,7 @@ use tracker::model::{SeriesLimits, SeriesView};
 #[path = "../tests/metrics/full.rs"]
 mod full;
 
-use full::Fill;
+use full::VmaFill;
 
 /// Processes and VMAs of each: with 20 series per VMA, about 10,000.
 const PROCESSES: u32 = 32;
@@ -22,7 +22,7 @@ fn text(view: SeriesView) -> String {
 }
 
 fn scrape(c: &mut Criterion) {
-    let view = full::view(SeriesLimits::default(), PROCESSES, VMAS, Fill::Usual);
+    let view = full::view(SeriesLimits::default(), PROCESSES, VMAS, VmaFill::Usual);
     let (series, bytes) = (full::series(view.clone()), text(view.clone()).len());
     println!("scrape: {series} series, {bytes} bytes");
     c.bench_function("scrape/copy rows", |b| b.iter(|| black_box(view.clone())));
@@ -33,7 +33,7 @@ fn scrape(c: &mut Criterion) {
 
 fn collect(c: &mut Criterion) {
     c.bench_function("scrape/512 new VMAs", |b| {
-        b.iter(|| full::view(SeriesLimits::default(), PROCESSES, VMAS, Fill::Usual));
+        b.iter(|| full::view(SeriesLimits::default(), PROCESSES, VMAS, VmaFill::Usual));
     });
 }
 

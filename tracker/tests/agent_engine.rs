@@ -26,16 +26,16 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// Counters as the probes would show them, and what was given back.
 #[derive(Clone, Default)]
-struct Source(Arc<Mutex<Records>>);
+struct ScriptedCounters(Arc<Mutex<ScriptedRecords>>);
 
 #[derive(Default)]
-struct Records {
+struct ScriptedRecords {
     counted: CounterSnapshot,
     released_vmas: Vec<u32>,
     released_mms: Vec<u32>,
 }
 
-impl CounterSource for Source {
+impl CounterSource for ScriptedCounters {
     fn snapshot(&mut self) -> CounterSnapshot {
         self.0.lock().unwrap().counted.clone()
     }
@@ -50,9 +50,9 @@ impl CounterSource for Source {
 }
 
 /// Finds what the test sends; waits for it.
-struct Scripted(Receiver<Result<DiscoveryOutcome, DiscoveryError>>);
+struct ScriptedRoute(Receiver<Result<DiscoveryOutcome, DiscoveryError>>);
 
-impl DiscoveryRoute for Scripted {
+impl DiscoveryRoute for ScriptedRoute {
     fn route(&self) -> &'static str {
         "scripted"
     }
@@ -73,23 +73,23 @@ fn iterator_error(why: &str) -> DiscoveryError {
     DiscoveryError::Iterator(io::Error::other(why).into())
 }
 
-struct Agent {
-    source: Source,
+struct ScriptedAgent {
+    source: ScriptedCounters,
     script: Option<Sender<Result<DiscoveryOutcome, DiscoveryError>>>,
     view: Arc<dyn AgentView>,
     _running: RunningAgent,
 }
 
-fn start(required: ProbeLevel) -> Agent {
+fn start(required: ProbeLevel) -> ScriptedAgent {
     start_with(required, |scripted| Box::new(scripted))
 }
 
 /// An agent that discovers in a way made of the scripted one.
 fn start_with(
     required: ProbeLevel,
-    route: impl FnOnce(Scripted) -> Box<dyn DiscoveryRoute>,
-) -> Agent {
-    let source = Source::default();
+    route: impl FnOnce(ScriptedRoute) -> Box<dyn DiscoveryRoute>,
+) -> ScriptedAgent {
+    let source = ScriptedCounters::default();
     let (script, scripted) = channel();
     let config = AgentConfig {
         listen: Vec::new(),
@@ -114,14 +114,14 @@ fn start_with(
     };
     let probes = AgentProbes {
         source: Box::new(source.clone()),
-        discover: Some(route(Scripted(scripted))),
+        discover: Some(route(ScriptedRoute(scripted))),
         report,
         availability: CountAvailability::all_exact(),
         diagnostics: None,
         missed: Box::new(Vec::new),
     };
     let running = RunningAgent::start(config, KernelBehaviour::default(), probes, None).unwrap();
-    Agent {
+    ScriptedAgent {
         source,
         script: Some(script),
         view: running.view(),
@@ -129,14 +129,14 @@ fn start_with(
     }
 }
 
-impl Drop for Agent {
+impl Drop for ScriptedAgent {
     fn drop(&mut self) {
         // Ends the wait of the discovery, so that its thread can be joined.
         self.script.take();
     }
 }
 
-impl Agent {
+impl ScriptedAgent {
     fn metrics(&self) -> String {
         self.view.metrics().unwrap()
     }

@@ -1,7 +1,7 @@
 //! The discovery thread.
 
 use super::discovery::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute};
-use super::engine::{AgentCollector, Engine};
+use super::engine::{AgentCollector, AgentEngine};
 use super::pace::{rest, thread_cpu_time};
 use super::stop::StopSignal;
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub struct DiscoveryState {
 /// Discovers until the agent stops, every `interval` or less often.
 pub fn run(
     route: &mut dyn DiscoveryRoute,
-    engine: &Engine,
+    engine: &AgentEngine,
     stop: &StopSignal,
     state: &Mutex<DiscoveryState>,
     interval: Duration,

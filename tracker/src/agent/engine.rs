@@ -44,8 +44,8 @@ impl AgentCollector {
 /// Owns the books and the facts of the agent; shared by the threads that feed it and by http.
 ///
 /// Locks are held to count or to copy rows, never while text is written.
-pub struct Engine {
-    counting: Mutex<Counting>,
+pub struct AgentEngine {
+    counting: Mutex<CountingState>,
     books: Mutex<SeriesBooks>,
     discovery: Mutex<Option<Arc<VmaDiscovery>>>,
     scans: Mutex<Vec<ScanResult>>,
@@ -59,12 +59,12 @@ pub struct Engine {
 }
 
 /// What only a collection touches.
-struct Counting {
+struct CountingState {
     source: Box<dyn CounterSource>,
     orphans: OrphanRecords,
 }
 
-impl Engine {
+impl AgentEngine {
     /// An engine that has collected nothing yet.
     pub fn new(limits: SeriesLimits, probes: AgentProbes) -> Self {
         let AgentProbes {
@@ -75,7 +75,7 @@ impl Engine {
             ..
         } = probes;
         Self {
-            counting: Mutex::new(Counting {
+            counting: Mutex::new(CountingState {
                 source,
                 orphans: OrphanRecords::default(),
             }),
@@ -101,7 +101,7 @@ impl Engine {
     pub fn collect(&self) {
         // Held to the end: readings must reach the books in their order.
         let mut counting = lock(&self.counting);
-        let Counting { source, orphans } = &mut *counting;
+        let CountingState { source, orphans } = &mut *counting;
         let begin = Instant::now();
         let snapshot = joinable(source.snapshot());
         let discovery = self.discovery();

@@ -28,7 +28,7 @@ pub enum AgentError {
     /// A thread cannot be started.
     #[error("cannot start thread {name}: {error}")]
     Thread {
-        /// Its name.
+        /// The name of the thread.
         name: String,
         /// What the kernel says.
         error: io::Error,

@@ -12,7 +12,7 @@ pub type ReadMissed = Box<dyn Fn() -> Vec<HookMisses> + Send>;
 
 /// Counters, discovery, and what became of every hook.
 pub struct AgentProbes {
-    /// The counters.
+    /// Where counters are read.
     pub source: Box<dyn CounterSource>,
     /// Discovery by a BPF iterator, if one could be loaded.
     pub discover: Option<Box<dyn DiscoveryRoute>>,

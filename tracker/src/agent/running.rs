@@ -3,7 +3,7 @@
 use super::config::AgentConfig;
 use super::discover_loop::{self, DiscoveryState};
 use super::discovery::{DiscoveryRoute, SmapsRoute};
-use super::engine::Engine;
+use super::engine::AgentEngine;
 use super::error::AgentError;
 use super::http::{AgentReadiness, AgentView};
 use super::probes::AgentProbes;
@@ -26,7 +26,7 @@ const DIAGNOSTICS: Duration = Duration::from_millis(100);
 /// What the threads and the handlers share.
 struct AgentShared {
     config: AgentConfig,
-    engine: Engine,
+    engine: AgentEngine,
     discovery: Mutex<DiscoveryState>,
     scan: Mutex<ScanState>,
     tracking: Option<ProcessTracking>,
@@ -52,7 +52,7 @@ impl RunningAgent {
     ) -> Result<Self, AgentError> {
         let (discover, diagnostics) = (probes.discover.take(), probes.diagnostics.take());
         let shared = Arc::new(AgentShared {
-            engine: Engine::new(config.limits, probes),
+            engine: AgentEngine::new(config.limits, probes),
             config,
             discovery: Mutex::default(),
             scan: Mutex::default(),

@@ -4,7 +4,7 @@
 //! its share of a core. It keeps its place in a VMA while it rests.
 
 use super::discovery::key_of;
-use super::engine::{AgentCollector, Engine};
+use super::engine::{AgentCollector, AgentEngine};
 use super::pace::{rest, thread_cpu_time};
 use super::stop::StopSignal;
 use crate::model::{FoundVma, ScanResult};
@@ -43,7 +43,7 @@ pub struct ScanState {
 
 /// The scan; it has a thread of its own.
 pub struct BackgroundScan<'a> {
-    engine: &'a Engine,
+    engine: &'a AgentEngine,
     stop: &'a StopSignal,
     state: &'a Mutex<ScanState>,
     behaviour: KernelBehaviour,
@@ -59,7 +59,7 @@ struct AgentStopping;
 impl<'a> BackgroundScan<'a> {
     /// A scan that takes `budget` of one core (more than 0, at most 1).
     pub fn new(
-        engine: &'a Engine,
+        engine: &'a AgentEngine,
         stop: &'a StopSignal,
         state: &'a Mutex<ScanState>,
         behaviour: KernelBehaviour,

@@ -13,7 +13,7 @@ use tracker_ebpf::RecordLoss;
 
 /// What the status is made of.
 pub struct StatusParts<'a> {
-    /// The options.
+    /// What the agent was asked to do.
     pub config: &'a AgentConfig,
     /// Time since the start.
     pub uptime: Duration,
@@ -27,7 +27,7 @@ pub struct StatusParts<'a> {
     pub view: &'a SeriesView,
     /// The last discovery.
     pub discovery: &'a DiscoveryState,
-    /// The scan.
+    /// Where the background scan is.
     pub scan: &'a ScanState,
     /// The answer of `/readyz`.
     pub ready: &'a AgentReadiness,

@@ -13,7 +13,7 @@ pub enum AgentUsageError {
     /// It cannot be read.
     #[error("cannot read {path}: {source}; process_* metrics will be missing, is /proc mounted?")]
     Read {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
         /// What the kernel says.
         source: io::Error,
@@ -21,7 +21,7 @@ pub enum AgentUsageError {
     /// It is not as proc(5) describes it.
     #[error("{path} is not as proc(5) describes it; process_* metrics will be missing")]
     Format {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
     },
 }

@@ -64,7 +64,7 @@ pub fn init(args: &LogArgs) -> anyhow::Result<()> {
         .with_max_level(Level::from(args.level))
         .with_writer(std::io::stderr);
     match args.format {
-        LogFormat::Logfmt => builder.event_format(Logfmt).try_init(),
+        LogFormat::Logfmt => builder.event_format(LogfmtFormat).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(|e| anyhow::anyhow!(e))
@@ -72,9 +72,9 @@ pub fn init(args: &LogArgs) -> anyhow::Result<()> {
 }
 
 /// `ts=... level=info target=... msg="..." key=value`.
-struct Logfmt;
+struct LogfmtFormat;
 
-impl<S, N> FormatEvent<S, N> for Logfmt
+impl<S, N> FormatEvent<S, N> for LogfmtFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -117,7 +117,7 @@ impl LogfmtFields<'_, '_> {
         } else {
             field.name()
         };
-        self.result = write!(self.writer, " {key}={}", Quoted(value));
+        self.result = write!(self.writer, " {key}={}", LogfmtValue(value));
     }
 }
 
@@ -132,9 +132,9 @@ impl Visit for LogfmtFields<'_, '_> {
 }
 
 /// A logfmt value: quoted where a bare word would be ambiguous; one line whatever it holds.
-struct Quoted<'a>(&'a str);
+struct LogfmtValue<'a>(&'a str);
 
-impl fmt::Display for Quoted<'_> {
+impl fmt::Display for LogfmtValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bare = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\');
         if !self.0.is_empty() && self.0.chars().all(bare) {
@@ -146,14 +146,17 @@ impl fmt::Display for Quoted<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Quoted;
+    use super::LogfmtValue;
 
     #[test]
     fn a_value_cannot_break_its_line_or_fake_a_key() {
-        assert_eq!(Quoted("full").to_string(), "full");
-        assert_eq!(Quoted("").to_string(), "\"\"");
-        assert_eq!(Quoted("a b").to_string(), "\"a b\"");
-        assert_eq!(Quoted("x\nlevel=error").to_string(), "\"x\\nlevel=error\"");
-        assert_eq!(Quoted("say \"hi\"").to_string(), "\"say \\\"hi\\\"\"");
+        assert_eq!(LogfmtValue("full").to_string(), "full");
+        assert_eq!(LogfmtValue("").to_string(), "\"\"");
+        assert_eq!(LogfmtValue("a b").to_string(), "\"a b\"");
+        assert_eq!(
+            LogfmtValue("x\nlevel=error").to_string(),
+            "\"x\\nlevel=error\""
+        );
+        assert_eq!(LogfmtValue("say \"hi\"").to_string(), "\"say \\\"hi\\\"\"");
     }
 }

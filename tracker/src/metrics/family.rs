@@ -236,7 +236,7 @@ impl FamilySamples<'_> {
         self.add(row, further, value as f64);
     }
 
-    /// Adds durations.
+    /// Adds a histogram of durations.
     pub(super) fn histogram(&mut self, durations: &TimeHistogram) {
         let mut histogram = Histogram::default();
         let mut cumulative = 0_u64;

@@ -41,7 +41,7 @@ fn bounded(text: String) -> String {
     format!("{CUT}{}", &text[cut..])
 }
 
-/// One label.
+/// A label with its value.
 #[must_use]
 pub fn pair(name: &str, value: impl Into<String>) -> LabelPair {
     let mut pair = LabelPair::default();

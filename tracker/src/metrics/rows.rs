@@ -48,7 +48,7 @@ pub struct BuildInfo {
     pub kernel: String,
 }
 
-/// One hook.
+/// One hook and how it is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookRow {
     /// Its name, as in docs/hooks.md.
@@ -83,7 +83,7 @@ pub struct AgentUsage {
     pub open_fds: Option<u64>,
     /// Soft limit of open file descriptors; also `None` if unlimited.
     pub max_fds: Option<u64>,
-    /// Threads.
+    /// How many threads it has.
     pub threads: Option<u64>,
     /// Start in seconds since the Unix epoch.
     pub start_unix_seconds: Option<f64>,

@@ -89,9 +89,9 @@ pub enum TrackedReading {
 pub enum TrackedValue<'a> {
     /// A number of things.
     Count(u64),
-    /// A time.
+    /// How long something took or takes.
     Seconds(Duration),
-    /// A time, if there is one.
+    /// How long something took, if it happened.
     MaybeSeconds(Option<Duration>),
     /// One thing in this many; as a metric, their share.
     OneOf(u64),
@@ -99,7 +99,7 @@ pub enum TrackedValue<'a> {
     Flag(bool),
     /// A word; as a metric, the label of a series that is always 1.
     Word(Cow<'a, str>),
-    /// Sentences.
+    /// Sentences for people.
     Notes(&'a [String]),
     /// Pages by verdict and cause.
     Pages(&'a AnswerTally),

@@ -61,8 +61,8 @@ pub struct ScanResult {
 /// or moved, and everything they counted has been read. Each is named once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordReleases {
-    /// VMA records.
+    /// VMA records to give back.
     pub vmas: Vec<u32>,
-    /// Process records; no VMA record still in use refers to any of them.
+    /// Process records to give back; no VMA record still in use refers to any of them.
     pub mms: Vec<u32>,
 }

@@ -53,7 +53,7 @@ pub struct EventOutcomes {
     pub unattributed: u64,
 }
 
-/// One process.
+/// A process with series of its own.
 #[derive(Clone, Debug)]
 pub struct ProcessRow {
     /// Process id in the initial pid namespace.
@@ -78,10 +78,10 @@ pub struct ProcessRow {
     pub vmas: Vec<VmaRow>,
 }
 
-/// One VMA.
+/// A VMA with series of its own.
 #[derive(Clone, Debug)]
 pub struct VmaRow {
-    /// First address.
+    /// Its first address.
     pub start: u64,
     /// Address after the last.
     pub end: u64,

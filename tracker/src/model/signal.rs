@@ -102,7 +102,7 @@ pub enum CountExactness {
 pub struct CountAvailability(BTreeMap<CountSignal, CountExactness>);
 
 impl CountAvailability {
-    /// Everything, exactly.
+    /// Everything can be counted, exactly.
     #[must_use]
     pub fn all_exact() -> Self {
         Self(

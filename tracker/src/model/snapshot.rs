@@ -134,7 +134,7 @@ pub struct FoundVma {
     pub process: ProcessKey,
     /// Name of its group leader; any bytes.
     pub comm: Vec<u8>,
-    /// First address.
+    /// Its first address.
     pub start: u64,
     /// Address after the last.
     pub end: u64,

@@ -13,8 +13,8 @@ use tracker::model::{
 };
 use uffd::Backing;
 
-use crate::full::{self, Fill};
-use crate::text::{self, Sample};
+use crate::full::{self, VmaFill};
+use crate::text::{self, TextSample};
 
 fn rows(view: SeriesView, facts: AgentFacts) -> ScrapeRows {
     ScrapeRows {
@@ -23,13 +23,13 @@ fn rows(view: SeriesView, facts: AgentFacts) -> ScrapeRows {
     }
 }
 
-fn scrape(view: SeriesView, facts: AgentFacts) -> Vec<Sample> {
+fn scrape(view: SeriesView, facts: AgentFacts) -> Vec<TextSample> {
     text::read(&encode(&rows(view, facts)).unwrap())
 }
 
 /// Everything there can be.
 fn everything() -> String {
-    let view = full::view(SeriesLimits::default(), 2, 2, Fill::Everything);
+    let view = full::view(SeriesLimits::default(), 2, 2, VmaFill::Everything);
     let rows = ScrapeRows {
         tracking: Some(full::tracking()),
         ..full::rows(view, full::facts())
@@ -37,7 +37,7 @@ fn everything() -> String {
     encode(&rows).unwrap()
 }
 
-fn names(samples: &[Sample]) -> HashSet<&str> {
+fn names(samples: &[TextSample]) -> HashSet<&str> {
     samples.iter().map(|s| s.name.as_str()).collect()
 }
 
@@ -75,7 +75,7 @@ fn what_is_not_counted_is_not_exported() {
     let mut facts = full::facts();
     facts.availability = CountAvailability::default();
     let samples = scrape(
-        full::view(SeriesLimits::default(), 2, 2, Fill::Usual),
+        full::view(SeriesLimits::default(), 2, 2, VmaFill::Usual),
         facts,
     );
     let names = names(&samples);
@@ -121,11 +121,11 @@ fn details_bound_the_labels() {
             detail,
             ..SeriesLimits::default()
         };
-        let samples = scrape(full::view(limits, 2, 2, Fill::Usual), full::facts());
+        let samples = scrape(full::view(limits, 2, 2, VmaFill::Usual), full::facts());
         assert_eq!(samples.iter().any(|s| s.labels.contains_key("pid")), pids);
-        let own = |s: &Sample| s.labels.get("vma").is_some_and(|vma| vma.starts_with("0x"));
+        let own = |s: &TextSample| s.labels.get("vma").is_some_and(|vma| vma.starts_with("0x"));
         assert_eq!(samples.iter().any(own), vmas);
-        let outside = |s: &Sample| s.labels.get("pid").is_some_and(|pid| pid == "other");
+        let outside = |s: &TextSample| s.labels.get("pid").is_some_and(|pid| pid == "other");
         assert_eq!(samples.iter().any(outside), pids);
     }
 }
@@ -137,7 +137,7 @@ fn sums_over_the_rows_are_the_node() {
         max_vmas: 2,
         ..SeriesLimits::default()
     };
-    let samples = scrape(full::view(limits, 5, 4, Fill::Everything), full::facts());
+    let samples = scrape(full::view(limits, 5, 4, VmaFill::Everything), full::facts());
     let sum = |name: &str| -> f64 {
         let named = samples.iter().filter(|s| s.name == name);
         named.map(|s| s.value).sum()
@@ -162,7 +162,7 @@ fn sums_over_the_rows_are_the_node() {
 #[test]
 fn buckets_are_powers_of_four_microseconds() {
     let samples = scrape(
-        full::view(SeriesLimits::default(), 1, 1, Fill::Usual),
+        full::view(SeriesLimits::default(), 1, 1, VmaFill::Usual),
         full::facts(),
     );
     let buckets: Vec<_> = (samples.iter())
@@ -184,7 +184,7 @@ fn a_series_that_is_there_twice_is_refused() {
         success: false,
         ..twice
     });
-    let view = full::view(SeriesLimits::default(), 1, 1, Fill::Usual);
+    let view = full::view(SeriesLimits::default(), 1, 1, VmaFill::Usual);
     let error = encode(&rows(view, facts)).unwrap_err().to_string();
     assert!(error.contains("is there twice"), "{error}");
 }

@@ -22,7 +22,7 @@ use uffd::Backing;
 
 /// What each VMA counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
+pub enum VmaFill {
     /// Faults of its mode, markers, tables of the PTE level.
     Usual,
     /// Every combination.
@@ -30,7 +30,7 @@ pub enum Fill {
 }
 
 /// A view of `processes` with `vmas` each, as many as the limits have room for.
-pub fn view(limits: SeriesLimits, processes: u32, vmas: u32, fill: Fill) -> SeriesView {
+pub fn view(limits: SeriesLimits, processes: u32, vmas: u32, fill: VmaFill) -> SeriesView {
     let mut snapshot = CounterSnapshot {
         node: NodeReading {
             durations: [Some(histogram()); 3],
@@ -155,9 +155,9 @@ pub fn size() -> SeriesTotals {
     let (processes, vmas) = (limits.max_processes as u32, limits.max_vmas as u32);
     let series = |processes, vmas, fill| series(view(limits, processes, vmas, fill));
     SeriesTotals {
-        usual: series(processes, vmas, Fill::Usual),
-        most: series(processes, vmas, Fill::Everything),
-        empty: series(0, 0, Fill::Usual),
+        usual: series(processes, vmas, VmaFill::Usual),
+        most: series(processes, vmas, VmaFill::Everything),
+        empty: series(0, 0, VmaFill::Usual),
     }
 }
 
@@ -242,7 +242,7 @@ fn mm_sample(id: u32, process: ProcessKey) -> MmSample {
     }
 }
 
-fn vma_sample(id: u32, mm_id: u32, found: &FoundVma, fill: Fill) -> VmaSample {
+fn vma_sample(id: u32, mm_id: u32, found: &FoundVma, fill: VmaFill) -> VmaSample {
     VmaSample {
         id,
         mm_id,
@@ -256,14 +256,14 @@ fn vma_sample(id: u32, mm_id: u32, found: &FoundVma, fill: Fill) -> VmaSample {
     }
 }
 
-fn counts(fill: Fill) -> VmaCounters {
+fn counts(fill: VmaFill) -> VmaCounters {
     match fill {
-        Fill::Usual => VmaCounters {
+        VmaFill::Usual => VmaCounters {
             faults: [[0; 3], [123_456, 2345, 34]],
             markers: [262_144, 2345, 0],
             tables: [[20, 512, 0, 0, 0, 0, 0, 0], [0; 8], [0; 8]],
         },
-        Fill::Everything => VmaCounters {
+        VmaFill::Everything => VmaCounters {
             faults: [[123_456; 3]; 2],
             markers: [262_144; 3],
             tables: [[512; 8]; 3],

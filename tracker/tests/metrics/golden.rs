@@ -8,7 +8,7 @@ use tracker::model::{CountExactness, CountSignal, SeriesLimits};
 use tracker::probes::{HookMechanism, ProbeLevel};
 use tracker_ebpf::{FaultEntry, MarkerEvent, WpMode};
 
-use crate::full::{self, Fill};
+use crate::full::{self, VmaFill};
 use crate::text;
 
 /// Two processes, one of which has a slot; an estimated and an absent signal.
@@ -18,7 +18,7 @@ pub fn exposition() -> String {
         max_vmas: 1,
         ..SeriesLimits::default()
     };
-    let view = full::view(limits, 2, 2, Fill::Usual);
+    let view = full::view(limits, 2, 2, VmaFill::Usual);
     encode(&full::rows(view, facts())).unwrap()
 }
 
@@ -75,7 +75,7 @@ fn the_whole_scrape_can_be_read() {
 /// there is one (Debian: `apt-get install prometheus`).
 #[test]
 fn promtool_has_nothing_to_say() {
-    let everything = full::view(SeriesLimits::default(), 2, 2, Fill::Everything);
+    let everything = full::view(SeriesLimits::default(), 2, 2, VmaFill::Everything);
     let everything = full::rows(everything, full::facts());
     for text in [exposition(), encode(&everything).unwrap()] {
         let command = Command::new("promtool")

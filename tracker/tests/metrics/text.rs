@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, HashSet};
 
 /// One sample line.
 #[derive(Debug, PartialEq)]
-pub struct Sample {
+pub struct TextSample {
     pub name: String,
     pub labels: BTreeMap<String, String>,
     pub value: f64,
 }
 
 /// Reads a whole exposition. Panics on what Prometheus would refuse or silently drop.
-pub fn read(text: &str) -> Vec<Sample> {
+pub fn read(text: &str) -> Vec<TextSample> {
     assert!(text.ends_with('\n'), "the last line must end");
-    let mut samples: Vec<Sample> = Vec::new();
+    let mut samples: Vec<TextSample> = Vec::new();
     let mut types = HashSet::new();
     let mut series = HashSet::new();
     for line in text.split_terminator('\n') {
@@ -34,7 +34,7 @@ pub fn read(text: &str) -> Vec<Sample> {
     samples
 }
 
-fn sample(line: &str) -> Option<Sample> {
+fn sample(line: &str) -> Option<TextSample> {
     let name_end = line.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))?;
     let (name, mut rest) = line.split_at(name_end);
     let mut labels = BTreeMap::new();
@@ -57,7 +57,7 @@ fn sample(line: &str) -> Option<Sample> {
     }
     let value = rest.strip_prefix(' ')?.parse().ok()?;
     let name = (!name.is_empty()).then(|| name.to_owned())?;
-    Some(Sample {
+    Some(TextSample {
         name,
         labels,
         value,

@@ -3,14 +3,14 @@
 use tracker::metrics::{ScrapeRows, encode};
 use tracker::model::{SeriesDetail, SeriesLimits};
 
-use crate::full::{self, Fill};
+use crate::full::{self, VmaFill};
 
 fn lines(detail: SeriesDetail) -> Vec<String> {
     let limits = SeriesLimits {
         detail,
         ..SeriesLimits::default()
     };
-    let view = full::view(limits, 0, 0, Fill::Usual);
+    let view = full::view(limits, 0, 0, VmaFill::Usual);
     let rows = ScrapeRows {
         tracking: Some(full::tracking()),
         ..full::rows(view, full::facts())

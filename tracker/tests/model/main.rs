@@ -6,6 +6,6 @@
     reason = "tests"
 )]
 
+mod machine;
 mod properties;
 mod rules;
-mod world;

@@ -8,11 +8,11 @@ use tracker::model::{
     CounterSet, ProcessCounters, SeriesDetail, SeriesLimits, SeriesView, VmaCounters,
 };
 
-use crate::world::World;
+use crate::machine::SmallMachine;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
-enum Op {
+enum MachineEvent {
     Spawn(u32),
     Exit(u32),
     Exec(u32),
@@ -28,23 +28,23 @@ enum Op {
     Collect(u64, bool),
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn op() -> impl Strategy<Value = MachineEvent> {
     let pid = || 1_u32..4;
     let index = || 0_usize..6;
     prop_oneof![
-        1 => pid().prop_map(Op::Spawn),
-        1 => pid().prop_map(Op::Exit),
-        1 => pid().prop_map(Op::Exec),
-        4 => (pid(), 0_u64..12, 1_u64..4).prop_map(|(p, at, n)| Op::Map(p, at, n)),
-        10 => (pid(), index(), 1_u64..9).prop_map(|(p, i, n)| Op::Fault(p, i, n)),
-        2 => (pid(), 1_u64..9).prop_map(|(p, n)| Op::ProcessEvent(p, n)),
-        1 => (pid(), index()).prop_map(|(p, i)| Op::LoseRace(p, i)),
-        2 => (pid(), index()).prop_map(|(p, i)| Op::Unmap(p, i)),
-        1 => (pid(), index(), any::<bool>()).prop_map(|(p, i, n)| Op::Split(p, i, n)),
-        1 => (pid(), index(), any::<bool>()).prop_map(|(p, i, u)| Op::Merge(p, i, u)),
-        1 => (pid(), index(), 0_u64..12).prop_map(|(p, i, to)| Op::Move(p, i, to)),
-        2 => prop::option::weighted(0.2, pid()).prop_map(Op::Discover),
-        6 => (0_u64..40, any::<bool>()).prop_map(|(s, late)| Op::Collect(s, late)),
+        1 => pid().prop_map(MachineEvent::Spawn),
+        1 => pid().prop_map(MachineEvent::Exit),
+        1 => pid().prop_map(MachineEvent::Exec),
+        4 => (pid(), 0_u64..12, 1_u64..4).prop_map(|(p, at, n)| MachineEvent::Map(p, at, n)),
+        10 => (pid(), index(), 1_u64..9).prop_map(|(p, i, n)| MachineEvent::Fault(p, i, n)),
+        2 => (pid(), 1_u64..9).prop_map(|(p, n)| MachineEvent::ProcessEvent(p, n)),
+        1 => (pid(), index()).prop_map(|(p, i)| MachineEvent::LoseRace(p, i)),
+        2 => (pid(), index()).prop_map(|(p, i)| MachineEvent::Unmap(p, i)),
+        1 => (pid(), index(), any::<bool>()).prop_map(|(p, i, n)| MachineEvent::Split(p, i, n)),
+        1 => (pid(), index(), any::<bool>()).prop_map(|(p, i, u)| MachineEvent::Merge(p, i, u)),
+        1 => (pid(), index(), 0_u64..12).prop_map(|(p, i, to)| MachineEvent::Move(p, i, to)),
+        2 => prop::option::weighted(0.2, pid()).prop_map(MachineEvent::Discover),
+        6 => (0_u64..40, any::<bool>()).prop_map(|(s, late)| MachineEvent::Collect(s, late)),
     ]
 }
 
@@ -61,26 +61,26 @@ fn limits() -> impl Strategy<Value = SeriesLimits> {
     })
 }
 
-fn apply(world: &mut World, op: &Op) {
+fn apply(machine: &mut SmallMachine, op: &MachineEvent) {
     match *op {
-        Op::Spawn(pid) => world.spawn(pid),
-        Op::Exit(pid) => world.exit(pid),
-        Op::Exec(pid) => world.exec(pid),
-        Op::Map(pid, at, pieces) => world.map(pid, at, pieces),
-        Op::Fault(pid, index, n) => world.fault(pid, index, n),
-        Op::ProcessEvent(pid, n) => world.process_event(pid, n),
-        Op::LoseRace(pid, index) => world.lose_race(pid, index),
-        Op::Unmap(pid, index) => world.unmap(pid, index),
-        Op::Split(pid, index, lower_is_new) => world.split(pid, index, lower_is_new),
-        Op::Merge(pid, index, into_upper) => world.merge(pid, index, into_upper),
-        Op::Move(pid, index, to) => world.move_to(pid, index, to),
-        Op::Discover(unread) => world.discover(unread),
-        Op::Collect(seconds, late) => world.collect(seconds, late),
+        MachineEvent::Spawn(pid) => machine.spawn(pid),
+        MachineEvent::Exit(pid) => machine.exit(pid),
+        MachineEvent::Exec(pid) => machine.exec(pid),
+        MachineEvent::Map(pid, at, pieces) => machine.map(pid, at, pieces),
+        MachineEvent::Fault(pid, index, n) => machine.fault(pid, index, n),
+        MachineEvent::ProcessEvent(pid, n) => machine.process_event(pid, n),
+        MachineEvent::LoseRace(pid, index) => machine.lose_race(pid, index),
+        MachineEvent::Unmap(pid, index) => machine.unmap(pid, index),
+        MachineEvent::Split(pid, index, lower_is_new) => machine.split(pid, index, lower_is_new),
+        MachineEvent::Merge(pid, index, into_upper) => machine.merge(pid, index, into_upper),
+        MachineEvent::Move(pid, index, to) => machine.move_to(pid, index, to),
+        MachineEvent::Discover(unread) => machine.discover(unread),
+        MachineEvent::Collect(seconds, late) => machine.collect(seconds, late),
     }
 }
 
 /// own + other + retired = node = everything that happened.
-fn assert_nothing_is_lost(world: &World, view: &SeriesView) {
+fn assert_nothing_is_lost(machine: &SmallMachine, view: &SeriesView) {
     let mut sum = view.other;
     let mut process_sum = view.other_process;
     sum += &view.retired;
@@ -93,12 +93,12 @@ fn assert_nothing_is_lost(world: &World, view: &SeriesView) {
         }
     }
     assert_eq!(sum, view.node);
-    assert_eq!(view.node, world.total);
+    assert_eq!(view.node, machine.total);
     assert_eq!(process_sum, view.node_process);
-    assert_eq!(view.node_process, world.process_total);
+    assert_eq!(view.node_process, machine.process_total);
     let outcomes = view.outcomes;
     let seen = outcomes.counted + outcomes.process_only + outcomes.unattributed;
-    assert_eq!(seen, world.total.total());
+    assert_eq!(seen, machine.total.total());
 }
 
 fn assert_bounds(limits: &SeriesLimits, view: &SeriesView) {
@@ -121,9 +121,9 @@ fn assert_bounds(limits: &SeriesLimits, view: &SeriesView) {
 }
 
 /// Series of one process, by start: they go down only together with a new process.
-type Process = (u32, u64);
+type ProcessStart = (u32, u64);
 
-fn others(view: &SeriesView) -> BTreeMap<Process, (VmaCounters, ProcessCounters)> {
+fn others(view: &SeriesView) -> BTreeMap<ProcessStart, (VmaCounters, ProcessCounters)> {
     (view.processes.iter())
         .map(|p| ((p.pid, p.start_boottime_ns), (p.other, p.counts)))
         .collect()
@@ -143,16 +143,16 @@ proptest! {
         mm_records in prop::sample::select(&[1_u32, 60][..]),
         ops in prop::collection::vec(op(), 0..120),
     ) {
-        let mut world = World::new(limits, records, mm_records);
+        let mut machine = SmallMachine::new(limits, records, mm_records);
         for pid in 1..4 {
-            world.spawn(pid);
+            machine.spawn(pid);
         }
-        let mut before = world.books.view();
-        for op in ops.iter().chain(&[Op::Collect(1, false), Op::Collect(1, false)]) {
-            apply(&mut world, op);
-            if matches!(op, Op::Collect(..)) {
-                let view = world.books.view();
-                assert_nothing_is_lost(&world, &view);
+        let mut before = machine.books.view();
+        for op in ops.iter().chain(&[MachineEvent::Collect(1, false), MachineEvent::Collect(1, false)]) {
+            apply(&mut machine, op);
+            if matches!(op, MachineEvent::Collect(..)) {
+                let view = machine.books.view();
+                assert_nothing_is_lost(&machine, &view);
                 assert_bounds(&limits, &view);
                 prop_assert!(not_less(&view.other, &before.other));
                 prop_assert!(not_less(&view.retired, &before.retired));
@@ -175,17 +175,17 @@ proptest! {
         ops in prop::collection::vec(op(), 0..120),
     ) {
         let limits = SeriesLimits { max_processes: 400, max_vmas: 400, ..SeriesLimits::default() };
-        let mut world = World::new(limits, 4000, 400);
+        let mut machine = SmallMachine::new(limits, 4000, 400);
         let mut truth: BTreeMap<(u32, u64), (u64, u64)> = BTreeMap::new();
         for pid in 1..4 {
-            world.spawn(pid);
+            machine.spawn(pid);
         }
         for op in &ops {
-            if matches!(op, Op::Split(..) | Op::Merge(..) | Op::Move(..)) {
+            if matches!(op, MachineEvent::Split(..) | MachineEvent::Merge(..) | MachineEvent::Move(..)) {
                 continue;
             }
-            if let Op::Fault(pid, index, n) = *op
-                && let Some(vma) = world.processes.get(&pid).and_then(|p| p.vmas.get(index))
+            if let MachineEvent::Fault(pid, index, n) = *op
+                && let Some(vma) = machine.processes.get(&pid).and_then(|p| p.vmas.get(index))
             {
                 let faults = truth.entry((pid, vma.start)).or_insert((vma.object, 0));
                 if faults.0 != vma.object {
@@ -193,12 +193,12 @@ proptest! {
                 }
                 faults.1 += n;
             }
-            apply(&mut world, op);
-            if !matches!(op, Op::Collect(..)) {
+            apply(&mut machine, op);
+            if !matches!(op, MachineEvent::Collect(..)) {
                 continue;
             }
-            let view = world.books.view();
-            for process in world.processes.values() {
+            let view = machine.books.view();
+            for process in machine.processes.values() {
                 let Some(row) = view.processes.iter().find(|p| p.pid == process.key.pid) else {
                     continue;
                 };

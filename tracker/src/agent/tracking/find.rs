@@ -11,9 +11,9 @@ use uffd::{ProcessStat, UffdError, unless_gone};
 /// A process that is to be tracked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelectedProcess {
-    /// Which one.
+    /// Which process it is.
     pub key: ProcessKey,
-    /// Its name.
+    /// Its name; any bytes.
     pub comm: Vec<u8>,
     /// The selector that selects it, the first if several do.
     pub selector: ProcessSelector,

@@ -49,7 +49,7 @@ pub struct TrackingLedger {
     budget: f64,
     /// Share that looking for processes and attaching to them take at the moment.
     reserved: f64,
-    /// By pid.
+    /// One line for each pid.
     lines: BTreeMap<u32, LedgerLine>,
     refused: BTreeMap<ProcessKey, TrackingRefusal>,
     over: Vec<SelectedProcess>,
@@ -81,7 +81,7 @@ struct LedgerLine {
 /// One process that cannot be tracked at the moment.
 #[derive(Clone, Debug)]
 pub struct TrackingRefusal {
-    /// Its name.
+    /// Its name; any bytes.
     pub comm: Vec<u8>,
     /// Why, in a word.
     pub reason: RefusalReason,

@@ -71,7 +71,7 @@ pub enum NoTrackingMeans {
          ask for it with --track-strategy {strategy} ({reason})"
     )]
     ReadsContent {
-        /// What works.
+        /// The strategy that works.
         strategy: StrategyName,
         /// Why nothing else does.
         reason: String,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// Longest name of a process, in bytes: `TASK_COMM_LEN` without its NUL.
 const LONGEST_COMM: usize = 15;
 
-/// Selects processes.
+/// Selects processes, by their pid, name or control group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProcessSelector {
     /// `pid:1234`: this one.
@@ -21,7 +21,7 @@ pub enum ProcessSelector {
 /// What selectors look at, besides the number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SelectorTraits {
-    /// Its name.
+    /// Its name; any bytes.
     pub comm: Vec<u8>,
     /// Path of its control group; empty if nobody asks for it, and for a kernel thread.
     pub cgroup: Vec<u8>,

@@ -16,7 +16,7 @@ use crate::metrics::{
 const NAMED: usize = 64;
 
 impl ProcessTracking {
-    /// For `/metrics`.
+    /// What `/metrics` shows of tracking.
     pub fn rows(&self) -> TrackingRows {
         let mut ledger = self.ledger();
         ledger.forget(self.now(), self.config.linger);
@@ -38,7 +38,7 @@ impl ProcessTracking {
         }
     }
 
-    /// For `/status`.
+    /// What `/status` shows of tracking.
     pub fn status(&self) -> Value {
         let ledger = self.ledger();
         let now = self.now();

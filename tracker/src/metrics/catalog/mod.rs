@@ -10,7 +10,7 @@ mod vma;
 use super::family::{FamilyRows, FamilySpec};
 use super::tracked::TrackedField;
 
-/// All families.
+/// All families, in the order of the exposition.
 pub fn families() -> impl Iterator<Item = &'static FamilySpec> {
     let chapters = [
         vma::FAMILIES,

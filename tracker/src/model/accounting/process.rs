@@ -23,11 +23,11 @@ pub(super) struct ProcessAccount {
     /// Events lately: each collection halves those before.
     pub busy: u64,
     pub exited: Option<Duration>,
-    /// `vma="other"`.
+    /// What `vma="other"` counted.
     pub other: VmaCounters,
     pub counts: ProcessCounters,
     pub facts: ProcessFacts,
-    /// By start.
+    /// Its VMAs by start.
     pub vmas: BTreeMap<u64, VmaAccount>,
 }
 

@@ -39,7 +39,7 @@ impl RecordGain {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct VmaRecord {
+struct KnownVmaRecord {
     born_ns: u64,
     owner: Option<VmaOwner>,
     counted: VmaCounters,
@@ -47,7 +47,7 @@ struct VmaRecord {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct MmRecord {
+struct KnownMmRecord {
     born_ns: u64,
     counted: VmaCounters,
     process_counted: ProcessCounters,
@@ -57,8 +57,8 @@ struct MmRecord {
 /// All known records, with what was already counted of them.
 #[derive(Debug, Default)]
 pub(super) struct RecordBook {
-    vmas: HashMap<u32, VmaRecord>,
-    mms: HashMap<u32, MmRecord>,
+    vmas: HashMap<u32, KnownVmaRecord>,
+    mms: HashMap<u32, KnownMmRecord>,
 }
 
 impl RecordBook {
@@ -79,7 +79,7 @@ impl RecordBook {
 
     /// Starts to count a new record for `owner`.
     pub(super) fn open_vma(&mut self, sample: &VmaSample, owner: Option<VmaOwner>) {
-        let record = VmaRecord {
+        let record = KnownVmaRecord {
             born_ns: sample.born_ns,
             owner,
             counted: VmaCounters::default(),
@@ -103,7 +103,7 @@ impl RecordBook {
 
     /// Starts to count a new process record.
     pub(super) fn open_mm(&mut self, sample: &MmSample) {
-        let record = MmRecord {
+        let record = KnownMmRecord {
             born_ns: sample.born_ns,
             counted: VmaCounters::default(),
             process_counted: ProcessCounters::default(),
@@ -147,7 +147,7 @@ impl RecordBook {
     }
 
     fn take_vma(&mut self, sample: &VmaSample) -> RecordGain {
-        let known = self.vmas.entry(sample.id).or_insert(VmaRecord {
+        let known = self.vmas.entry(sample.id).or_insert(KnownVmaRecord {
             born_ns: sample.born_ns,
             owner: None,
             counted: VmaCounters::default(),
@@ -164,7 +164,7 @@ impl RecordBook {
     }
 
     fn take_mm(&mut self, sample: &MmSample) -> RecordGain {
-        let known = self.mms.entry(sample.id).or_insert(MmRecord {
+        let known = self.mms.entry(sample.id).or_insert(KnownMmRecord {
             born_ns: sample.born_ns,
             counted: VmaCounters::default(),
             process_counted: ProcessCounters::default(),

@@ -14,14 +14,14 @@ use uffd::Backing;
 pub const PIECE: u64 = 0x10_0000;
 
 #[derive(Debug)]
-pub struct Process {
+pub struct MachineProcess {
     pub key: ProcessKey,
     pub mm_id: Option<u32>,
-    pub vmas: Vec<Vma>,
+    pub vmas: Vec<MachineVma>,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Vma {
+pub struct MachineVma {
     /// The kernel object.
     pub object: u64,
     pub start: u64,
@@ -30,9 +30,9 @@ pub struct Vma {
 
 /// The machine, and the books kept on it.
 #[derive(Debug)]
-pub struct World {
+pub struct SmallMachine {
     pub books: SeriesBooks,
-    pub processes: BTreeMap<u32, Process>,
+    pub processes: BTreeMap<u32, MachineProcess>,
     /// Everything that happened.
     pub total: VmaCounters,
     pub process_total: ProcessCounters,
@@ -50,9 +50,9 @@ pub struct World {
     pending: RecordReleases,
 }
 
-impl World {
+impl SmallMachine {
     pub fn new(limits: SeriesLimits, vma_records: u32, mm_records: u32) -> Self {
-        let mut world = Self {
+        let mut machine = Self {
             books: SeriesBooks::new(limits),
             processes: BTreeMap::new(),
             total: VmaCounters::default(),
@@ -72,13 +72,13 @@ impl World {
             discovery: None,
             pending: RecordReleases::default(),
         };
-        world.snapshot_vmas.insert(0, vma_sample(0, 0, 0, 0, 0));
+        machine.snapshot_vmas.insert(0, vma_sample(0, 0, 0, 0, 0));
         let nobody = ProcessKey {
             pid: 0,
             start_boottime_ns: 0,
         };
-        world.snapshot_mms.insert(0, mm_sample(0, nobody, 0));
-        world
+        machine.snapshot_mms.insert(0, mm_sample(0, nobody, 0));
+        machine
     }
 
     fn tick(&mut self) -> u64 {
@@ -93,7 +93,7 @@ impl World {
             pid,
             start_boottime_ns: self.tick(),
         };
-        let process = Process {
+        let process = MachineProcess {
             key,
             mm_id: None,
             vmas: Vec::new(),
@@ -130,7 +130,7 @@ impl World {
             .iter()
             .all(|v| v.end <= start || end <= v.start)
         {
-            process.vmas.push(Vma { object, start, end });
+            process.vmas.push(MachineVma { object, start, end });
         }
     }
 
@@ -250,7 +250,7 @@ impl World {
         } else {
             (vma.object, new)
         };
-        let tail = Vma {
+        let tail = MachineVma {
             object: upper,
             start: cut,
             end: vma.end,
@@ -277,7 +277,7 @@ impl World {
         } else {
             (lower.object, upper.object)
         };
-        process.vmas[index] = Vma {
+        process.vmas[index] = MachineVma {
             object: keep,
             start: lower.start,
             end: upper.end,
@@ -300,7 +300,7 @@ impl World {
             .iter()
             .all(|v| v.end <= start || end <= v.start)
         {
-            process.vmas[index] = Vma { start, end, ..vma };
+            process.vmas[index] = MachineVma { start, end, ..vma };
         }
     }
 
@@ -320,7 +320,7 @@ impl World {
                 .vmas
                 .extend(process.vmas.iter().map(|vma| FoundVma {
                     process: process.key,
-                    comm: b"world".to_vec(),
+                    comm: b"machine".to_vec(),
                     start: vma.start,
                     end: vma.end,
                     backing: Backing::Anon,
@@ -409,7 +409,7 @@ fn vma_sample(id: u32, mm_id: u32, start: u64, end: u64, born_ns: u64) -> VmaSam
 
 fn mm_sample(id: u32, process: ProcessKey, born_ns: u64) -> MmSample {
     let mut comm = [0; 16];
-    comm[..5].copy_from_slice(b"world");
+    comm[..7].copy_from_slice(b"machine");
     MmSample {
         id,
         process,
