@@ -6,6 +6,8 @@
 //! strategy: the best way that works ------> track: rounds until the process ends
 //! ```
 
+// Only the leaves, where they are declared, allow it: ptrace(2), mprotect(2), the target's memory.
+#![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 #![warn(clippy::missing_errors_doc, clippy::missing_safety_doc)]
 

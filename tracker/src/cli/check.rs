@@ -8,7 +8,7 @@ use super::causes::Causes;
 use super::exit::UNABLE;
 use super::output::{CommandOutputs, MakeWhole, OutputArgs, OutputEntry, PrintTarget};
 use super::probes;
-use super::strategies::Strategies;
+use super::strategies::StrategyReport;
 use crate::metrics::{CountReport, counts};
 use crate::print::format;
 use crate::probes::{Hook, HookReport, HookVerdict, ProbeLevel, ProbeReport};
@@ -44,7 +44,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         report,
         counts,
         causes: Causes::find(),
-        strategies: Strategies::find(),
+        strategies: StrategyReport::find(),
     };
     args.outputs.print(&check, PrintTarget::Ours)?;
     let enough = check.report.level >= ProbeLevel::from(args.require_level);
@@ -82,7 +82,7 @@ struct Check {
     report: ProbeReport,
     counts: Vec<CountReport>,
     causes: Causes,
-    strategies: Strategies,
+    strategies: StrategyReport,
 }
 
 impl Check {

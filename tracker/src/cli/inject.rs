@@ -1,12 +1,14 @@
-//! `tracker inject`: takes a userfaultfd of a process and shows what it took. For developers of the part that
-//! tracks processes, and for its tests.
+//! `tracker inject`: gets a userfaultfd of a process, and shows what that took. For those who
+//! develop how processes are tracked, and for their tests.
 
-use super::output::print;
-use clap::Args;
-use pages::inject::{self, InjectOptions, KernelFaults, UffdLease};
 use std::io::Read as _;
 use std::process::ExitCode;
+
+use clap::Args;
+use pages::inject::{self, InjectOptions, KernelFaults, UffdLease};
 use uffd::{ProcVma, RegisterMode, UffdFeatures};
+
+use super::output::print;
 
 /// The flags of `tracker inject`.
 #[derive(Args, Debug)]
@@ -25,7 +27,7 @@ pub struct InjectArgs {
     kernel_faults: bool,
 }
 
-/// Injects, arms, holds, as asked.
+/// Injects, then arms and holds as asked.
 ///
 /// # Errors
 /// If the target gives no userfaultfd, or cannot be armed.
@@ -63,7 +65,7 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
     }
     print(&text)?;
     let occupied = injected.occupied.clone();
-    // Without it an armed page would stop its writer until somebody answers.
+    // Without it the writer of an armed page would wait until somebody answers.
     let features = if UffdFeatures::offered()?.is_async() {
         UffdFeatures::WP_ASYNC
     } else if args.arm {
@@ -84,7 +86,7 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Arms what can be; tells how much.
+/// Arms what can be armed, and tells how much.
 fn arm(attached: &mut UffdLease, occupied: &[ProcVma]) -> anyhow::Result<String> {
     let wanted = |vma: &ProcVma| {
         vma.is_anonymous()

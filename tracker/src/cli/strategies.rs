@@ -9,18 +9,18 @@ use pages::strategy::{
     gather, verdicts,
 };
 
-/// What is known about them.
+/// What is known about the strategies.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum Strategies {
-    /// They were tried.
+pub enum StrategyReport {
+    /// Each was tried.
     Tried {
         /// What `--strategy auto` takes; absent if nothing works.
         auto: Option<StrategyChoice>,
         /// Why nothing works.
         #[serde(skip_serializing_if = "Option::is_none")]
         none: Option<NoStrategy>,
-        /// One for each, in the order of preference.
+        /// The verdict on each, in the order of preference.
         verdicts: Vec<StrategyVerdict>,
         /// What each did with each kind of memory.
         trials: Vec<StrategyTrial>,
@@ -32,8 +32,8 @@ pub enum Strategies {
     },
 }
 
-impl Strategies {
-    /// Tries them. Of the target it is assumed that a userfaultfd made there may do what one of ours may.
+impl StrategyReport {
+    /// Tries them, as if a userfaultfd of the target may do what one of ours may.
     pub fn find() -> Self {
         match gather(false) {
             Ok(facts) => Self::of(facts),
@@ -59,7 +59,7 @@ impl Strategies {
     }
 }
 
-impl fmt::Display for Strategies {
+impl fmt::Display for StrategyReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (auto, none, verdicts) = match self {
             Self::Unknown { error } => {
@@ -120,7 +120,7 @@ mod tests {
             }),
             backings: vec![Backing::Anon],
         };
-        let strategies = Strategies::Tried {
+        let strategies = StrategyReport::Tried {
             auto: Some(StrategyChoice {
                 strategy: StrategyName::Sync,
                 passed_over: vec![refused.clone()],

@@ -1,5 +1,6 @@
-//! The process that a command is about: one that runs, or a program that is started for it.
+//! The process that a command is about: one that runs, or a program started for it.
 
+use std::io::ErrorKind;
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context as _;
@@ -7,40 +8,44 @@ use clap::{Args, value_parser};
 
 use super::exit::{self, FAILED};
 use super::pace::{PaceWake, RoundPace};
-use pages::inject::LaunchedProgram;
+use pages::inject::{LaunchError, LaunchedProgram};
 use pages::track::TrackEnd;
 
-/// A failure of tracker when it runs a program.
+/// The exit status of a failure of tracker itself, when it runs a program.
 const OURS: u8 = 125;
 
-/// Exit statuses, for the help.
+/// The exit statuses, for the help.
 pub const STATUSES: &str = "\
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it; with CMD its own, 128 and \
-the number of a signal that ended it, 127 and 126 if it cannot be found or executed, and 125 for a failure of tracker.";
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it; with \
+CMD its own, 128 and the number of a signal that ended it, 127 and 126 if it cannot be found or \
+executed, and 125 for a failure of tracker.";
 
-/// Which process.
+/// The flags that choose a process.
 #[derive(Args, Debug)]
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("target").required(true).args(["pid", "comm", "command"]))]
 pub struct TargetArgs {
     /// The process
-    #[arg(long, short, env = "TRACKER_PID", value_name = "PID", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, short, env = "TRACKER_PID", value_name = "PID")]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
     pid: Option<u32>,
     /// The one process of this name (/proc/PID/comm)
     #[arg(long, env = "TRACKER_COMM", value_name = "NAME")]
     comm: Option<String>,
-    /// Start this program, tracked from its first instruction; everything of ours then goes to standard error
+    /// Start this program, tracked from its first instruction; what tracker prints then goes to
+    /// standard error
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
 impl TargetArgs {
-    /// Prepares, finds or starts the process, and follows it. `prepare` comes before a program is started, which stands
-    /// still until it is tracked; `follow` returns the status of a program that was started.
+    /// Prepares, finds or starts the process, and follows it. `prepare` is called before a program
+    /// is started, which stands still until it is tracked; `follow` returns the status of a program
+    /// that was started.
     ///
     /// # Errors
-    /// Whatever either says, and if there is no such process; with a program of ours the error is printed here, since
-    /// the status must not look like one of the program's.
+    /// What either returns, and if there is no such process. If a program was to be started, the
+    /// error is printed here instead: the status must not look like one of the program's.
     pub fn run<P>(
         &self,
         prepare: impl FnOnce() -> anyhow::Result<(P, RoundPace)>,
@@ -80,7 +85,7 @@ impl TargetArgs {
             Ok(None) => Ok(ExitCode::from(OURS)),
             Err(error) => {
                 let failed = ours(&error);
-                // One that runs goes on to its end without us; one that never ran ends when it is dropped.
+                // A program that runs goes on without us; one that never ran ends when dropped.
                 if launched.runs() {
                     let _ = wait(&mut launched, TrackEnd::Done, &pace);
                 }
@@ -97,21 +102,26 @@ fn launch(command: &[String]) -> Result<LaunchedProgram, (u8, anyhow::Error)> {
     let mut command = Command::new(program);
     command.args(arguments);
     LaunchedProgram::start(command).map_err(|error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::NotFound => 127,
-            std::io::ErrorKind::PermissionDenied => 126,
-            _ => OURS,
+        let code = match &error {
+            LaunchError::Untraceable(_) => OURS,
+            LaunchError::Execute(error) => match error.kind() {
+                ErrorKind::NotFound => 127,
+                ErrorKind::PermissionDenied => 126,
+                _ => OURS,
+            },
         };
-        let what = if error.raw_os_error() == Some(libc::EBUSY) {
-            format!("cannot execute {program} stopped: tracing is forbidden (yama) or it is traced already (strace -f)")
-        } else {
-            format!("cannot execute {program}")
+        let what = match &error {
+            LaunchError::Untraceable(_) => format!(
+                "cannot execute {program} stopped: tracing is forbidden (yama) or it is traced \
+                 already (strace -f)"
+            ),
+            LaunchError::Execute(_) => format!("cannot execute {program}"),
         };
         (code, anyhow::Error::new(error).context(what))
     })
 }
 
-/// As shells tell it.
+/// The status as shells tell it.
 pub fn code(status: ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status
@@ -121,7 +131,7 @@ pub fn code(status: ExitStatus) -> u8 {
         .unwrap_or(FAILED)
 }
 
-/// Waits for a program to end; whoever wants us to end, wants that of it.
+/// Waits for a program to end. Whoever asks us to end asks the program, too.
 pub fn wait(
     launched: &mut LaunchedProgram,
     end: TrackEnd,

@@ -1,7 +1,9 @@
-//! Values of flags: durations, shares, counts, paths. Each error says what would be right.
+//! Values of flags: durations, shares, strategies, sizes, paths. Each error says what would be
+//! right.
+
+use std::time::Duration;
 
 use pages::strategy::StrategyName;
-use std::time::Duration;
 
 /// Units of a duration, longest suffix first so that `ms` is not read as `m`.
 const UNITS: [(&str, f64); 5] = [
@@ -29,7 +31,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
 }
 
-/// A share of one CPU core: `1%`, `0.5%`; `0%` switches off what it bounds.
+/// A share of one CPU core: `1%`, `0.5%`; `0%` switches off what it limits.
 pub fn share(text: &str) -> Result<f64, String> {
     let wrong = || format!("`{text}` is not a share of one CPU core; write for example 1% or 0.5%");
     let percent = text
@@ -40,7 +42,7 @@ pub fn share(text: &str) -> Result<f64, String> {
     Ok(percent / 100.0)
 }
 
-/// A share of one CPU core that is more than nothing.
+/// A share of one CPU core, more than 0%.
 pub fn positive_share(text: &str) -> Result<f64, String> {
     match share(text)? {
         share if share > 0.0 => Ok(share),
@@ -50,7 +52,7 @@ pub fn positive_share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A strategy by name; none for `auto`.
+/// A strategy by its name, or `auto`.
 pub fn strategy(text: &str) -> Result<AskedStrategy, String> {
     if text == "auto" {
         return Ok(AskedStrategy(None));
@@ -64,7 +66,7 @@ pub fn strategy(text: &str) -> Result<AskedStrategy, String> {
     }
 }
 
-/// The help of a flag that takes any strategy.
+/// Help for a flag that takes any strategy.
 pub fn track_help() -> String {
     format!(
         "How to track: {}, or auto, the best that works here (docs/strategies.md; `tracker check`)",
@@ -72,17 +74,18 @@ pub fn track_help() -> String {
     )
 }
 
-/// The same for the agent, which never takes unasked what reads all memory in each round.
+/// Help for the agent's flag: unasked, the agent takes nothing that reads all memory in each round.
 pub fn agent_help() -> String {
     let never = StrategyName::outside().filter(|name| !name.is_auto() || name.reads_content());
     format!(
-        "How to track: {}, or auto, the best that works here, which is never {} (docs/strategies.md; `tracker check`)",
+        "How to track: {}, or auto, the best that works here, which is never {} \
+         (docs/strategies.md; `tracker check`)",
         listed(StrategyName::outside(), ", "),
         listed(never, " or ")
     )
 }
 
-/// The help of a flag that takes what arms pages.
+/// Help for a flag that takes strategies that arm pages.
 pub fn arming_help() -> String {
     let arming = StrategyName::outside().filter(|name| name.needs_descriptor());
     format!("How to track: {}, or auto", listed(arming, ", "))
@@ -95,7 +98,7 @@ fn listed(names: impl Iterator<Item = StrategyName>, between: &str) -> String {
         .join(between)
 }
 
-/// A strategy, or the best that works.
+/// A strategy. `None`: the best that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AskedStrategy(pub Option<StrategyName>);
 
@@ -199,7 +202,8 @@ mod tests {
 
     #[test]
     fn helps_name_what_can_be_asked_for() {
-        let all = "How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, soft-dirty, or auto";
+        let all = "How to track: markers, sync, prefault, missing-zeropage, none-is-clean, hash, \
+                   soft-dirty, or auto";
         assert!(track_help().starts_with(all) && agent_help().starts_with(all));
         assert!(agent_help().contains("never hash or soft-dirty"));
         let arming =

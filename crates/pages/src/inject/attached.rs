@@ -1,4 +1,5 @@
-//! A userfaultfd of another process in use: what was registered is given back before it closes.
+//! A userfaultfd of another process in use: what is registered is given back before it closes.
+#![forbid(unsafe_code)]
 
 use std::ops::Range;
 
@@ -7,10 +8,11 @@ use uffd::{RegisterMode, UffdError, UffdFeatures, Userfaultfd};
 use super::ranges::RangeSet;
 use super::{InjectedUffd, ProcessLife, ProcessLifeline};
 
-/// The userfaultfd and what is registered with it. Dropping it unregisters all, then closes.
+/// A userfaultfd and what is registered with it. Dropping it unregisters everything, then closes.
 ///
-/// If this process is killed the kernel does the same when it closes the descriptor, except that kernels before
-/// 6.12 leave the write-protect bits in the page tables then; nobody looks at them without a registration.
+/// If this process is killed the kernel does the same when it closes the descriptor, except that
+/// kernels before 6.12 leave the write-protect bits in the page tables; nobody looks at them
+/// without a registration.
 #[derive(Debug)]
 pub struct UffdLease {
     uffd: Userfaultfd,
@@ -33,13 +35,13 @@ impl UffdLease {
         })
     }
 
-    /// For arming and reading.
+    /// The userfaultfd, to arm and read with.
     #[must_use]
     pub fn uffd(&self) -> &Userfaultfd {
         &self.uffd
     }
 
-    /// The target.
+    /// The process it belongs to.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.target.pid()
@@ -48,9 +50,10 @@ impl UffdLease {
     /// Registers a range, which is unregistered at the latest on drop.
     ///
     /// # Errors
-    /// EBUSY: it belongs to another userfaultfd. ENOMEM: the address space is gone, see [`Self::life`].
+    /// EBUSY: it belongs to another userfaultfd. ENOMEM: the address space is gone, see
+    /// [`Self::life`].
     pub fn register(&mut self, range: &Range<u64>, mode: RegisterMode) -> Result<(), UffdError> {
-        // What fails is not ours: older kernels would let us unregister it from its owner.
+        // What fails is not ours: older kernels would let us take it from its owner.
         self.uffd.register(range, mode)?;
         self.registered.insert(range);
         Ok(())
@@ -64,7 +67,7 @@ impl UffdLease {
         self.target.life()
     }
 
-    /// What is mapped now. `None` if it is another address space by now, or cannot be read.
+    /// What is mapped now. `None`: it is another address space by now, or cannot be read.
     fn mapped(&self) -> Option<Vec<Range<u64>>> {
         let vmas = uffd::maps(self.target.pid()).ok()?;
         let mapped = vmas.map(|vma| Some(vma.ok()?.range())).collect();
@@ -74,8 +77,8 @@ impl UffdLease {
 
 impl Drop for UffdLease {
     fn drop(&mut self) {
-        // Part by part: in a range that holds something foreign by now the kernel unregisters nothing. What
-        // fails here is left to the close.
+        // Part by part: where a range holds something foreign by now the kernel unregisters nothing
+        // of it. What fails is left to the close.
         for mapped in self.mapped().unwrap_or_default() {
             for part in self.registered.common(&mapped) {
                 let _ = self.uffd.unregister(&part);

@@ -1,4 +1,5 @@
-//! Why a process gave no userfaultfd, for people.
+//! Why a process gave no userfaultfd.
+#![forbid(unsafe_code)]
 
 use std::io;
 
@@ -6,7 +7,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uffd::ProcessGone;
 
-/// Why not. Whatever it is, the target goes on as if nothing had been tried.
+/// Why a process gave no userfaultfd. Whatever it is, the target goes on as if nothing had been
+/// tried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum InjectError {
     /// Another machine than x86-64.
@@ -32,7 +34,7 @@ pub enum InjectError {
         /// This process.
         pid: u32,
     },
-    /// No user memory at all.
+    /// It has no user memory at all.
     #[error("process {pid} ({comm}) is a kernel thread: it has no memory of its own to track")]
     KernelThread {
         /// The one asked for.
@@ -40,7 +42,7 @@ pub enum InjectError {
         /// Its name.
         comm: String,
     },
-    /// Ended, not yet collected.
+    /// It has ended, and its parent has not waited for it.
     #[error("process {pid} ({comm}) has ended and waits for its parent to notice (a zombie)")]
     Zombie {
         /// The one asked for.
@@ -74,7 +76,8 @@ pub enum InjectError {
     },
     /// Registers and system calls of 64-bit programs are all that is known here.
     #[error(
-        "process {pid} runs a 32-bit program ({what}); only 64-bit ones can be made to open a userfaultfd"
+        "process {pid} runs a 32-bit program ({what}); only 64-bit ones can be made to open a \
+         userfaultfd"
     )]
     Bits32 {
         /// The one asked for.
@@ -82,7 +85,7 @@ pub enum InjectError {
         /// How it was seen.
         what: String,
     },
-    /// The kernel does not let us.
+    /// The kernel does not let us trace it.
     #[error("not allowed to trace process {pid}: {why}")]
     Privilege {
         /// The one asked for.
@@ -94,7 +97,8 @@ pub enum InjectError {
     #[error(
         "process {pid} has a seccomp filter, which may kill it for calling userfaultfd(2), and the \
          kernel does not suspend the filter ({why}): run tracker as root of the machine \
-         (CAP_SYS_ADMIN) and outside of any seccomp filter, on a kernel with CONFIG_CHECKPOINT_RESTORE"
+         (CAP_SYS_ADMIN) and outside of any seccomp filter, on a kernel with \
+         CONFIG_CHECKPOINT_RESTORE"
     )]
     Seccomp {
         /// The one asked for.

@@ -1,9 +1,10 @@
-//! Who the target is, looked at before it is touched, and what stands against touching it.
+//! Who the target is, seen before it is touched, and what stands against touching it.
+#![forbid(unsafe_code)]
 
 use std::fs::{self, File};
 use std::io::Read as _;
 
-use uffd::{Capability, Privilege, ProcessGone, UffdError, UserNamespace};
+use uffd::{ProcessGone, UffdError};
 
 use super::InjectError;
 
@@ -11,29 +12,29 @@ use super::InjectError;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct TargetFacts {
     /// The id asked for.
-    pub pid: u32,
-    /// Its process, if the id is a thread's.
-    pub(crate) tgid: u32,
-    /// Name.
-    pub comm: String,
-    /// State: `R`, `S`, `D`, `T`, `Z`, ...
-    pub(crate) state: char,
-    /// Its tracer: 0 is nobody.
-    pub(crate) tracer: u32,
-    /// Threads that have not ended, and a first one that has.
-    pub threads: u32,
-    /// A thread of the kernel's.
-    pub(crate) kernel_thread: bool,
-    /// It has given up its memory, on its way to its end.
-    pub(crate) exiting: bool,
-    /// `/proc/PID/exe`, an ELF file, is for 32 bits.
-    pub bits32: Option<bool>,
-    /// Start of the process after boot, in clock ticks.
-    pub(crate) start_time: u64,
+    pub(super) pid: u32,
+    /// Its process: another id if that one is a thread's.
+    pub(super) tgid: u32,
+    /// Its command name.
+    pub(super) comm: String,
+    /// Its state: `R`, `S`, `D`, `T`, `Z`, ...
+    pub(super) state: char,
+    /// Its tracer; 0: nobody.
+    pub(super) tracer: u32,
+    /// Its threads that live, and the first one even if it has ended.
+    pub(super) threads: u32,
+    /// Whether it is a thread of the kernel.
+    pub(super) kernel_thread: bool,
+    /// Whether it has given up its memory, on its way to its end.
+    pub(super) exiting: bool,
+    /// Whether `/proc/PID/exe` is an ELF file for 32 bits. `None`: unreadable, or no ELF file.
+    pub(super) bits32: Option<bool>,
+    /// When it started, in clock ticks since boot.
+    pub(super) start_time: u64,
 }
 
 impl TargetFacts {
-    /// Reads them.
+    /// Reads what `/proc` says about a process.
     pub(super) fn read(pid: u32) -> Result<Self, UffdError> {
         let stat = uffd::stat(pid)?;
         let status = fs::read(format!("/proc/{pid}/status")).map_err(|_| ProcessGone { pid })?;
@@ -50,7 +51,7 @@ impl TargetFacts {
         Ok(facts)
     }
 
-    /// From `/proc/PID/status`.
+    /// What `/proc/PID/status` says.
     fn parse(status: &[u8], kernel_thread: bool) -> Self {
         let number = |key| field(status, key)?.parse().ok();
         let no_memory = field(status, "VmSize").is_none();
@@ -67,7 +68,7 @@ impl TargetFacts {
         }
     }
 
-    /// Why it must not be touched. `own` is this process; `name` tells the name of a process.
+    /// Why it must not be touched, if so. `own` is this process; `name` names a process.
     pub(super) fn refusal(&self, own: u32, name: impl Fn(u32) -> String) -> Option<InjectError> {
         let (pid, comm) = (self.pid, self.comm.clone());
         if self.tgid != pid && self.tgid != 0 {
@@ -106,104 +107,35 @@ pub(super) fn field<'a>(status: &'a [u8], key: &str) -> Option<&'a str> {
     Some(std::str::from_utf8(value).ok()?.trim())
 }
 
-/// Whether it is a thread of the kernel's (`PF_KTHREAD` in the flags of `/proc/PID/stat`).
+/// Whether it is a thread of the kernel (`PF_KTHREAD` in the flags of `/proc/PID/stat`).
 fn is_kernel_thread(pid: u32) -> bool {
     let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     flags(&stat).is_some_and(|flags| flags & 0x0020_0000 != 0)
 }
 
-/// Field 9 of `/proc/PID/stat`, counted from 1; the name, field 2, ends at the last parenthesis.
+/// Field 9 of `/proc/PID/stat`, counted from 1. The name, field 2, ends at the last parenthesis.
 fn flags(stat: &[u8]) -> Option<u32> {
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
     rest.split_ascii_whitespace().nth(9 - 3)?.parse().ok()
 }
 
-/// `None` for what cannot be read or is no ELF file.
+/// `None`: it cannot be read, or is no ELF file.
 fn is_32_bits(pid: u32) -> Option<bool> {
     let mut header = [0; 5];
     let mut file = File::open(format!("/proc/{pid}/exe")).ok()?;
     file.read_exact(&mut header).ok()?;
-    // EI_CLASS: 1 is for 32 bits, also for x32.
+    // EI_CLASS is 1 for 32 bits, and for x32.
     (header[..4] == *b"\x7fELF").then_some(header[4] == 1)
 }
 
-/// The name of a process, or that it has none here.
+/// The name of a process, if it can be seen from here.
 pub(super) fn name(pid: u32) -> String {
     let comm = uffd::comm(pid).ok();
     comm.map_or_else(
         || "not visible from here".to_owned(),
         |comm| String::from_utf8_lossy(&comm).into_owned(),
     )
-}
-
-/// What decides whether one process may trace another.
-#[derive(Debug)]
-pub(super) struct TracePermission {
-    /// Our own privilege.
-    pub(crate) privilege: Privilege,
-    /// `kernel.yama.ptrace_scope`, if the kernel has Yama.
-    pub(crate) yama: Option<i64>,
-    /// Our user and the target's.
-    pub(crate) users: (Option<u32>, Option<u32>),
-    /// Whether both are in one user namespace.
-    pub(crate) same_user_namespace: bool,
-}
-
-impl TracePermission {
-    /// Reads it for a target.
-    pub(super) fn read(pid: u32) -> Self {
-        let status = fs::read("/proc/self/status").unwrap_or_default();
-        let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/user")).ok();
-        let (ours, theirs) = (namespace("self"), namespace(&pid.to_string()));
-        let link = ours.as_deref().and_then(|path| path.to_str());
-        let privilege = Privilege::parse(&status, link);
-        let yama = fs::read("/proc/sys/kernel/yama/ptrace_scope").ok();
-        let target = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-        let user =
-            field(&target, "Uid").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
-        Self {
-            users: (privilege.euid, user),
-            privilege,
-            yama: yama.and_then(|text| str::from_utf8(&text).ok()?.trim().parse().ok()),
-            same_user_namespace: theirs.is_none() || ours == theirs,
-        }
-    }
-
-    /// Why the kernel said EPERM, and what would help.
-    pub(super) fn why(&self) -> String {
-        let has = self.privilege.has(Capability::SysPtrace);
-        let root = "run tracker as root, or with CAP_SYS_PTRACE";
-        match (self.yama, has) {
-            (Some(3), _) => "kernel.yama.ptrace_scope is 3, which forbids it to everyone until \
-                             the machine is booted again"
-                .to_owned(),
-            (Some(2), false) => {
-                format!("kernel.yama.ptrace_scope is 2, which asks for CAP_SYS_PTRACE: {root}")
-            }
-            (Some(1), false) => format!(
-                "kernel.yama.ptrace_scope is 1, which lets a user trace descendants only: {root}"
-            ),
-            (_, false) if self.users.0 != self.users.1 => {
-                format!("it belongs to another user: {root}")
-            }
-            (_, false) => format!(
-                "it may not be traced by its own user (a program that changed its user, or \
-                 prctl(PR_SET_DUMPABLE)): {root}"
-            ),
-            (_, true)
-                if self.privilege.user_namespace == UserNamespace::Nested
-                    && !self.same_user_namespace =>
-            {
-                "it is outside of this user namespace (container): run tracker on the host, or in \
-                 the host's user namespace"
-                    .to_owned()
-            }
-            (_, true) => "CAP_SYS_PTRACE is there, so a security module (SELinux, AppArmor) or \
-                          another tracer that came first forbids it; see dmesg and the audit log"
-                .to_owned(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -272,39 +204,5 @@ mod tests {
         assert_eq!(facts.bits32, Some(false));
         assert!(!facts.kernel_thread && facts.tgid == facts.pid && facts.start_time > 0);
         assert!(TargetFacts::read(u32::MAX).unwrap_err().is_gone());
-    }
-
-    #[test]
-    fn the_reason_of_eperm() {
-        let privilege = |mask: &str, namespace| {
-            let status = format!("Uid:\t9\t9\t9\t9\nCapEff:\t{mask}\n");
-            Privilege::parse(status.as_bytes(), Some(namespace))
-        };
-        const INITIAL: &str = "user:[4026531837]";
-        let permission = |privilege, yama, same| TracePermission {
-            privilege,
-            yama,
-            users: (Some(9), Some(9)),
-            same_user_namespace: same,
-        };
-        let none = || privilege("0", INITIAL);
-        let all = || privilege("80000", INITIAL);
-        let says = |permission: TracePermission, text: &str| {
-            let why = permission.why();
-            assert!(why.contains(text), "{why}");
-        };
-        says(permission(all(), Some(3), true), "ptrace_scope is 3");
-        says(permission(none(), Some(2), true), "CAP_SYS_PTRACE");
-        says(permission(none(), Some(1), true), "descendants");
-        says(permission(none(), Some(0), true), "own user");
-        says(permission(all(), Some(1), true), "security module");
-        let nested = privilege("80000", "user:[1]");
-        says(
-            permission(nested, None, false),
-            "outside of this user namespace",
-        );
-        let mut other = permission(none(), None, true);
-        other.users.1 = Some(8);
-        says(other, "another user");
     }
 }

@@ -1,4 +1,4 @@
-//! Starting a program that stands still at its first instruction.
+//! Programs that are started and stand still at their first instruction.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use rustix::process::{
     set_parent_process_death_signal, waitpid,
 };
 
-/// A program that has been started and stands still, as by SIGSTOP, before its first instruction.
+/// A program that was started and stands still, as by SIGSTOP, before its first instruction.
 /// Dropping it before it runs ends it: it has done nothing yet.
 #[derive(Debug)]
 pub struct LaunchedProgram {
@@ -19,13 +19,37 @@ pub struct LaunchedProgram {
     stopped: bool,
 }
 
+/// What the child says of itself if it may not be traced.
+const UNTRACEABLE: Errno = Errno::BUSY;
+
+/// Why a program was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// Tracing is forbidden (Yama), or its parent's tracer has it already (`strace -f`).
+    #[error(transparent)]
+    Untraceable(io::Error),
+    /// It cannot be executed (`NotFound`, `PermissionDenied`, ...).
+    #[error(transparent)]
+    Execute(io::Error),
+}
+
+impl LaunchError {
+    fn of(error: io::Error) -> Self {
+        if Errno::from_io_error(&error) == Some(UNTRACEABLE) {
+            Self::Untraceable(error)
+        } else {
+            Self::Execute(error)
+        }
+    }
+}
+
 impl LaunchedProgram {
-    /// Starts it. While it is being started it is traced by this thread, so a set-user-ID program
-    /// runs without its privilege unless this process is privileged.
+    /// Starts a program. Until it stands still it is traced by this thread, so a set-user-ID
+    /// program runs without its privilege unless this process is privileged.
     ///
     /// # Errors
-    /// If it cannot be executed (`NotFound`, `PermissionDenied`, ...).
-    pub fn start(mut command: Command) -> io::Result<Self> {
+    /// If it may not be traced, or cannot be executed.
+    pub fn start(mut command: Command) -> Result<Self, LaunchError> {
         let trace_me = || {
             // Should this process be killed before it lets the program go, the kernel does. Later
             // it changes nothing. It cannot fail: it is a signal.
@@ -33,23 +57,26 @@ impl LaunchedProgram {
             // SAFETY: no argument is used; it is async-signal-safe.
             let result = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
             if result == -1 {
-                // Not why a program cannot be executed: EPERM and EACCES mean that to the caller.
-                return Err(Errno::BUSY.into());
+                // EPERM would read as if the program must not be executed; exec never says EBUSY.
+                return Err(UNTRACEABLE.into());
             }
             Ok(())
         };
         // SAFETY: the closure makes two system calls, and allocates nothing.
         unsafe { command.pre_exec(trace_me) };
-        let child = command.spawn()?;
+        let child = command.spawn().map_err(LaunchError::of)?;
         let launched = Self {
             child,
             stopped: true,
         };
-        launched.stop_at_first_instruction()?;
+        launched
+            .stop_at_first_instruction()
+            .map_err(LaunchError::Execute)?;
         Ok(launched)
     }
 
-    /// exec stops it for its tracer, who leaves with a SIGSTOP: it goes from one stop to the other.
+    /// exec stops it for its tracer, which leaves with a SIGSTOP: it goes from one stop to the
+    /// next.
     fn stop_at_first_instruction(&self) -> io::Result<()> {
         self.wait_for_stop()?;
         let pid = self.child.id() as libc::pid_t;
@@ -76,7 +103,7 @@ impl LaunchedProgram {
         }
     }
 
-    /// Its pid.
+    /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -88,7 +115,7 @@ impl LaunchedProgram {
         !self.stopped
     }
 
-    /// Readable when it has ended.
+    /// A descriptor that is readable once the program has ended.
     ///
     /// # Errors
     /// If there are too many descriptors.
@@ -127,7 +154,7 @@ impl LaunchedProgram {
 impl Drop for LaunchedProgram {
     fn drop(&mut self) {
         if self.stopped {
-            // Nothing is lost, and there is nobody to tell.
+            // It has done nothing: nothing is lost.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -171,6 +198,7 @@ mod tests {
     #[test]
     fn what_cannot_be_executed_is_told() {
         let error = LaunchedProgram::start(Command::new("/no/such/program")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let kind = io::ErrorKind::NotFound;
+        assert!(matches!(error, LaunchError::Execute(error) if error.kind() == kind));
     }
 }

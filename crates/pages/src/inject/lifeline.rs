@@ -1,4 +1,4 @@
-//! A process and the address space it had when we began to look at it.
+//! A process, and the address space that it had when we began to look at it.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -8,22 +8,24 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use uffd::{PAGE_SIZE, Pagemap, PagemapEntry, ProcessGone, UffdError, unless_gone};
 
-/// For how long a vfork(2) is waited for. posix_spawn(3) returns before its child has executed the program: the kernel lets
-/// the parent go on (`exec_mm_release`) before the child has memory of its own.
+/// How long to wait for the end of a vfork(2). posix_spawn(3) returns before its child has executed
+/// the program: the kernel lets the parent go on (`exec_mm_release`) before the child has memory of
+/// its own.
 const VFORK: Duration = Duration::from_secs(2);
 
 /// What became of an address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessLife {
-    /// It is the process's.
+    /// It still is the process's.
     Same,
-    /// The process executes another program: nothing of the old memory is there any more.
+    /// The process executes another program: nothing of the old memory is left.
     Replaced,
     /// The process has ended.
     Ended,
 }
 
-/// Tells whether a process lives, and in the address space it had then; a pid alone may mean another one by now.
+/// Tells whether a process lives, and in the address space that it had. A pid alone may mean
+/// another process by now.
 #[derive(Debug)]
 pub struct ProcessLifeline {
     pid: u32,
@@ -32,8 +34,8 @@ pub struct ProcessLifeline {
 }
 
 impl ProcessLifeline {
-    /// Of a process; one that has no memory is gone. Waits a while for one that vfork(2) has made
-    /// and that is about to execute a program: the memory that it has until then is its parent's, which lives on.
+    /// Opens a process; one without memory is gone. Waits a while for a child of vfork(2) to
+    /// execute its program: until then its memory is that of its parent, which lives on.
     ///
     /// # Errors
     /// If we may not look at it.
@@ -65,19 +67,19 @@ impl ProcessLifeline {
         })
     }
 
-    /// The process.
+    /// Its process id.
     #[must_use]
     pub const fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Becomes readable when the process ends.
+    /// A descriptor that is readable once the process has ended.
     #[must_use]
     pub const fn pidfd(&self) -> &OwnedFd {
         &self.process
     }
 
-    /// What became of it. Cheap: at most two system calls.
+    /// What became of the address space. Cheap: at most two system calls.
     ///
     /// # Errors
     /// If it cannot be asked.
@@ -99,7 +101,8 @@ impl ProcessLifeline {
         })
     }
 
-    /// The first page's entry can be read of any address space, whatever is there, as long as it has a user.
+    /// Whether the address space has a user: only then can the entry of its first page be read,
+    /// mapped or not.
     pub(super) fn has_memory(&self) -> Result<bool, UffdError> {
         let mut entry = [PagemapEntry::default()];
         let read = self.memory.read(&(0..PAGE_SIZE), &mut entry);
@@ -107,8 +110,8 @@ impl ProcessLifeline {
     }
 }
 
-/// Whether a process has the address space of its parent (kcmp(2)). No, if that cannot be known: without `CONFIG_KCMP`, or
-/// where we may not look at the parent.
+/// Whether a process has the address space of its parent (kcmp(2)). No if nobody can tell: without
+/// `CONFIG_KCMP`, or if we may not look at the parent.
 fn shares_memory_with_parent(pid: u32) -> bool {
     /// linux/kcmp.h
     const KCMP_VM: libc::c_int = 1;
@@ -133,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// Who lives in the address space of this process, and waits for a file to be opened.
+    /// A child that lives in the address space of this process, and waits in open(2).
     fn child() -> Option<u32> {
         let us = std::process::id();
         let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
@@ -148,7 +151,7 @@ mod tests {
         })
     }
 
-    /// posix_spawn(3) of `sleep`, with a file to be opened on the way.
+    /// posix_spawn(3) of `sleep`, which has to open a file on the way.
     fn spawn(gate: &CString) -> u32 {
         let program = c"sleep";
         let argv = [
@@ -158,7 +161,8 @@ mod tests {
         ];
         let envp = [c"PATH=/usr/bin:/bin".as_ptr().cast_mut(), ptr::null_mut()];
         let mut pid = 0;
-        // SAFETY: all of it is initialised by its own function, and every pointer outlives the call.
+        // SAFETY: all of it is initialised by its own function, and every pointer outlives the
+        // call.
         let error = unsafe {
             let mut actions = std::mem::zeroed();
             libc::posix_spawn_file_actions_init(&raw mut actions);
@@ -191,7 +195,7 @@ mod tests {
         mkfifoat(CWD, &gate, Mode::RUSR | Mode::WUSR).unwrap();
         thread::scope(|scope| {
             let spawned = scope.spawn(|| spawn(&gate));
-            // It cannot execute the program before somebody opens the other end.
+            // It cannot execute its program before somebody opens the other end.
             let pid = loop {
                 if let Some(pid) = child() {
                     break pid;

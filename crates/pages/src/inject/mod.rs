@@ -1,19 +1,28 @@
 //! A userfaultfd of a process that does not cooperate, without a lasting trace in it.
 //!
-//! The target is stopped, one of its threads calls userfaultfd(2), the descriptor is duplicated here and closed
-//! there, and everything goes on as it was; everything else (registering, arming, scanning) happens through the
-//! duplicate. docs/inject.md says how, what the target can notice, and which window remains.
+//! The target is stopped, one of its threads calls userfaultfd(2), the descriptor is duplicated
+//! here and closed there, and everything goes on as it was; everything else (registering, arming,
+//! scanning) happens through the duplicate. docs/inject.md says how, what the target can notice,
+//! and which window remains.
 //!
-//! A program that uses this calls [`helper_main`] first in its `main`: the work is done by a process of its own.
+//! A program that uses this calls [`helper_main`] first in its `main`: a process of its own does
+//! the work.
 
 mod attached;
 mod error;
 mod facts;
+#[allow(unsafe_code, reason = "traces the program that it starts")]
 mod launch;
+#[allow(unsafe_code, reason = "calls kcmp(2)")]
 mod lifeline;
 #[cfg(target_arch = "x86_64")]
+#[allow(
+    unsafe_code,
+    reason = "calls ptrace(2), and has the target make system calls"
+)]
 mod machine;
 mod note;
+mod permission;
 mod ranges;
 mod wire;
 
@@ -26,11 +35,11 @@ use uffd::{ProcVma, UffdError, Userfaultfd};
 
 pub use attached::UffdLease;
 pub use error::InjectError;
-pub use launch::LaunchedProgram;
+pub use launch::{LaunchError, LaunchedProgram};
 pub use lifeline::{ProcessLife, ProcessLifeline};
 pub use note::{CallTimeout, InjectNote, InterruptedCall};
 
-/// How to go about it.
+/// How to get a userfaultfd of another process.
 #[derive(Clone, Debug)]
 pub struct InjectOptions {
     /// The program that runs the helper: one whose `main` begins with [`helper_main`].
@@ -56,14 +65,15 @@ impl Default for InjectOptions {
 
 /// Whether faults of the kernel (the target's read(2) into an armed page) must be handled, too.
 ///
-/// The target needs CAP_SYS_PTRACE for that, or `vm.unprivileged_userfaultfd` is 1. With `WP_ASYNC` the kernel
-/// resolves all faults by itself and it makes no difference; without, the target's own calls would get EFAULT.
+/// The target needs CAP_SYS_PTRACE for that, unless `vm.unprivileged_userfaultfd` is 1. With
+/// `WP_ASYNC` the kernel resolves all faults itself, and it makes no difference; without it, system
+/// calls of the target would fail with EFAULT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KernelFaults {
-    /// Nice to have.
+    /// Take one that handles them if the target may have it.
     #[default]
     IfAllowed,
-    /// Fail rather than have one without.
+    /// Fail rather than take one that does not.
     Required,
 }
 
@@ -76,17 +86,18 @@ pub struct InjectedUffd {
     pub stopped: Duration,
     /// How many threads it had.
     pub threads: usize,
-    /// It handles faults of user code only.
+    /// Whether it handles faults of user code only.
     pub user_mode_only: bool,
     /// What the target's owner might notice.
     pub notes: Vec<InjectNote>,
-    /// VMAs that belong to a userfaultfd of the target's own (or another tracker's): they cannot be registered.
+    /// VMAs that cannot be registered: they belong to a userfaultfd of the target's, or of another
+    /// tracker.
     pub occupied: Vec<ProcVma>,
     /// The target, in the address space that the descriptor belongs to.
     pub(crate) target: ProcessLifeline,
 }
 
-/// Gets one. Blocks for as long as the options say, plus some milliseconds.
+/// Gets a userfaultfd. Blocks for as long as the options say, plus some milliseconds.
 ///
 /// # Errors
 /// Whatever stands against it; the target is as before then.
@@ -100,8 +111,8 @@ pub fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedUffd, In
     }
 }
 
-/// A process of which no thread runs, until this is dropped or this program ends in any way. Only the thread that froze
-/// it can let it go.
+/// A process of which no thread runs, until this is dropped or this program ends in any way. Only
+/// the thread that froze it can let it go.
 pub struct FrozenProcess(#[cfg(target_arch = "x86_64")] machine::StoppedProcess);
 
 impl FrozenProcess {
@@ -115,8 +126,8 @@ impl FrozenProcess {
     }
 }
 
-/// Stops all threads of a process as a debugger does, or none if that takes longer than `longest`. Calls that the kernel
-/// would end with EINTR are made to go on (docs/inject.md).
+/// Stops all threads of a process as a debugger does, or none if that takes longer than `longest`.
+/// Calls that the kernel would end with EINTR are made to go on (docs/inject.md).
 ///
 /// # Errors
 /// If it cannot be stopped; it runs on then.

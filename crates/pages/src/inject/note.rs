@@ -1,4 +1,5 @@
 //! What an injection did that the target's owner might notice.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 

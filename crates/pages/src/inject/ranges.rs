@@ -1,4 +1,5 @@
 //! A set of addresses, as disjoint ranges.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,7 +22,7 @@ impl RangeSet {
         self.0.insert(start, end);
     }
 
-    /// What it has in common with a range.
+    /// The parts it has in common with a range.
     pub(super) fn common(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let cut = |part: Range<u64>| part.start.max(range.start)..part.end.min(range.end);
         let parts = self.touching(range).into_iter().map(cut);

@@ -1,4 +1,5 @@
 //! What tracker and its helper say to each other: one request, one answer with a descriptor.
+#![forbid(unsafe_code)]
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

@@ -25,7 +25,12 @@ mod facts;
 mod handler;
 mod hash;
 mod markers;
+#[allow(unsafe_code, reason = "fills missing pages of the target")]
 mod missing_zeropage;
+#[allow(
+    unsafe_code,
+    reason = "handles a signal, and protects memory of this process"
+)]
 mod mprotect;
 mod none_is_clean;
 mod prefault;
@@ -33,6 +38,7 @@ mod registered;
 mod soft_dirty;
 mod start;
 mod sync;
+#[allow(unsafe_code, reason = "has memory of this process tracked")]
 mod trial;
 mod verdict;
 

@@ -47,20 +47,21 @@ fn notes() -> String {
     let waiting: Vec<_> = waiting.map(|name| format!("`{name}`")).collect();
     format!(
         "\
-The process is stopped for a moment (a fraction of a millisecond; it is told) while one of its threads opens a \
-userfaultfd, which is taken and closed there again. While it is tracked, a userfaultfd that the process opens itself \
-cannot register tracked memory: it gets EBUSY. The next round sees that there is one and gives all memory back for one \
-interval, so that trying again works; what is not registered by then is tracked again. Memory that belongs to a \
-userfaultfd already is passed over and named. \
-Children that it forks are not tracked; another program that it executes is, from its first instructions on as unknown.
+The process is stopped for a moment (a fraction of a millisecond; it is told) while one of its \
+threads opens a userfaultfd, which is taken and closed there again. While it is tracked, a \
+userfaultfd that the process opens itself cannot register tracked memory: it gets EBUSY. The next \
+round sees that there is one and gives all memory back for one interval, so that trying again \
+works; what is not registered by then is tracked again. Memory that belongs to a userfaultfd \
+already is passed over and named. Children that it forks are not tracked; another program that it \
+executes is, from its first instructions on as unknown.
 
 While tracker itself is stopped (Ctrl-Z) no round is made; with {}, where tracker answers each \
-first write, the process waits then, too. Memory that is never writable when a round looks (code that is written and made \
-executable in between) is not tracked.
+first write, the process waits then, too. Memory that is never writable when a round looks (code \
+that is written and made executable in between) is not tracked.
 
-Pages of mappings that are new since the last round, and of those there at the start, are `unknown`: they were there \
-before they were armed, so take them as written. What is written after the last round is not seen, nor is what was \
-in memory that is unmapped before a round.",
+Pages of mappings that are new since the last round, and of those there at the start, are \
+`unknown`: they were there before they were armed, so take them as written. What is written after \
+the last round is not seen, nor is what was in memory that is unmapped before a round.",
         waiting.join(" and ")
     )
 }

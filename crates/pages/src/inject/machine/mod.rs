@@ -14,7 +14,8 @@ use std::process::{Command, ExitCode, Stdio};
 use rustix::io::Errno;
 use uffd::UffdError;
 
-use super::facts::{self, TargetFacts, TracePermission};
+use super::facts::{self, TargetFacts};
+use super::permission::TracePermission;
 use super::wire::{self, HelperAnswer, HelperOutcome, HelperRequest};
 use super::{InjectError, InjectOptions, InjectedUffd, ProcessLifeline};
 

@@ -2,6 +2,7 @@
 //!
 //! A thread that we make run elsewhere loses its mark of being inside one, because the kernel sees it return
 //! to an address outside. So what the kernel would have done is done for it: it goes on at the abort handler.
+#![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;

@@ -1,4 +1,5 @@
 //! An instruction `syscall` that the target has anyway: nothing is ever written to its memory.
+#![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::ops::Range;
