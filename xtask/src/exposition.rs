@@ -134,11 +134,11 @@ mod tests {
 
     const SAMPLE: &str = r#"# HELP uffdwp_faults_total Write-protect faults.
 # TYPE uffdwp_faults_total counter
-uffdwp_faults_total{pid="7",comm="a \"b\" \\ {c}",vma="7f00",backing="anon",mode="sync",entry="pte"} 5
-uffdwp_faults_total{pid="7",comm="a \"b\" \\ {c}",vma="7f00",backing="anon",mode="async",entry="pte"} 2
-uffdwp_faults_total{pid="9",comm="x",vma="8f00",backing="shmem",mode="sync",entry="pte"} 9
+uffdwp_faults_total{pid="7",comm="a \"b\" \\ {c}",vma="7f00",backing="anon",mode="sync"} 5
+uffdwp_faults_total{pid="7",comm="a \"b\" \\ {c}",vma="7f00",backing="anon",mode="async"} 2
+uffdwp_faults_total{pid="9",comm="x",vma="8f00",backing="shmem",mode="sync"} 9
 uffdwp_pages{pid="7",comm="a \"b\" \\ {c}",vma="7f00",backing="anon",state="armed"} 12
-uffdwp_node_faults_total{mode="sync",entry="pte"} 1e3
+uffdwp_node_faults_total{mode="sync"} 1e3
 uffdwp_vma_bytes{pid="9",comm="x",vma="other",backing="other"} 4096
 process_open_fds 12
 broken{pid="1

@@ -165,7 +165,12 @@ impl HostTestCounts {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::{fs, path::Path};
+
     use super::*;
+    use crate::paths;
 
     #[test]
     fn the_last_line_counts_everything() {
@@ -185,6 +190,36 @@ mod tests {
         );
         assert!(text.contains("vm_a::x  ok   LOST"), "{text}");
         assert!(text.contains("vm_a::y  -    skip"), "{text}");
+    }
+
+    /// Calls `read` with each line of the sources under `dir`.
+    fn for_each_line(dir: &Path, read: &mut impl FnMut(&str)) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                for_each_line(&path, read);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                fs::read_to_string(&path)
+                    .unwrap()
+                    .lines()
+                    .for_each(&mut *read);
+            }
+        }
+    }
+
+    #[test]
+    fn the_reason_of_every_ignored_test_is_marked() {
+        let mut reasons = 0;
+        for dir in ["crates", "tracker"] {
+            for_each_line(&paths::root().join(dir), &mut |line| {
+                if let Some(reason) = line.trim().strip_prefix("#[ignore") {
+                    let marked = reason.contains(GUEST_ONLY) || reason.contains(CHILD);
+                    assert!(marked, "{line}");
+                    reasons += 1;
+                }
+            });
+        }
+        assert!(reasons > 0);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub fn start(args: &[&str]) -> AgentProcess {
 }
 
 /// Whether a series is a counter: gauges need a scan.
-pub fn is_exact(sample: &ExpectedSeries) -> bool {
+fn is_exact(sample: &ExpectedSeries) -> bool {
     sample.family.ends_with("_total")
 }
 
