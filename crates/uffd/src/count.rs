@@ -53,8 +53,8 @@ pub enum CountProgress {
     Done(PageCount),
 }
 
-/// Counts in steps, so that a huge VMA never holds up its caller for long. Each holds the mmap lock
-/// of the process for reading.
+/// Counts in steps, so that a huge VMA never holds up its caller for long. Each step holds the mmap
+/// lock of the process for reading.
 #[derive(Debug)]
 pub struct PageCounter {
     range: Range<u64>,

@@ -9,6 +9,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::{PAGE_SIZE, PMD_SIZE, UffdError};
 
+const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 /// `MADV_GUARD_INSTALL` (asm-generic/mman-common.h).
 const GUARD_INSTALL: i32 = 102;
 
@@ -55,7 +56,7 @@ impl ScratchMapping {
     pub fn hugetlb(length: u64) -> Result<Self, UffdError> {
         let length = length.next_multiple_of(PMD_SIZE) as usize;
         let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
-        Ok(Self::whole(map(length, flags, None)?, length))
+        Ok(Self::whole(map(length, READ_WRITE, flags, None)?, length))
     }
 
     /// A private mapping of the beginning of a file. Who touches a page beyond the end of the file
@@ -66,9 +67,21 @@ impl ScratchMapping {
     pub fn of_file(file: &File, length: u64) -> Result<Self, UffdError> {
         let length = length.next_multiple_of(PAGE_SIZE) as usize;
         Ok(Self::whole(
-            map(length, MapFlags::PRIVATE, Some(file))?,
+            map(length, READ_WRITE, MapFlags::PRIVATE, Some(file))?,
             length,
         ))
+    }
+
+    /// Private anonymous memory that can be executed, as code made at run time is. Who writes to it is
+    /// killed by SIGSEGV.
+    ///
+    /// # Errors
+    /// EACCES: a security module forbids such memory.
+    pub fn executable(length: u64) -> Result<Self, UffdError> {
+        let length = length.next_multiple_of(PAGE_SIZE) as usize;
+        let protection = ProtFlags::READ | ProtFlags::EXEC;
+        let mapping = map(length, protection, MapFlags::PRIVATE, None)?;
+        Ok(Self::whole(mapping, length))
     }
 
     fn whole(mapping: *mut u8, length: usize) -> Self {
@@ -83,7 +96,7 @@ impl ScratchMapping {
     fn aligned(length: u64, flags: MapFlags) -> Result<Self, UffdError> {
         let length = length.next_multiple_of(PAGE_SIZE) as usize;
         let mapped = length + PMD_SIZE as usize;
-        let mapping = map(mapped, flags, None)?;
+        let mapping = map(mapped, READ_WRITE, flags, None)?;
         // SAFETY: the mapping is ours. A kernel without huge pages refuses, and needs no advice.
         let _ = unsafe { rustix::mm::madvise(mapping.cast(), mapped, Advice::LinuxNoHugepage) };
         let start = mapping.map_addr(|address| address.next_multiple_of(PMD_SIZE as usize));
@@ -171,8 +184,12 @@ impl ScratchMapping {
     }
 }
 
-fn map(length: usize, flags: MapFlags, file: Option<&File>) -> Result<*mut u8, UffdError> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
+fn map(
+    length: usize,
+    protection: ProtFlags,
+    flags: MapFlags,
+    file: Option<&File>,
+) -> Result<*mut u8, UffdError> {
     let (anywhere, failed) = (ptr::null_mut(), |e| {
         UffdError::system("cannot map", format!("{length} bytes"), e)
     });

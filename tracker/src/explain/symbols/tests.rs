@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use uffd::{PAGE_SIZE, ScratchMapping};
 
 use super::*;
 
@@ -105,11 +105,8 @@ fn the_vdso_has_names() {
 
 #[test]
 fn code_made_at_run_time_is_named_by_its_perf_map() {
-    let rights = ProtFlags::READ | ProtFlags::EXEC;
-    // SAFETY: a new mapping, that nobody knows, and that is given back below.
-    let page =
-        unsafe { mmap_anonymous(std::ptr::null_mut(), 8192, rights, MapFlags::PRIVATE).unwrap() };
-    let address = page as u64;
+    let code = ScratchMapping::executable(2 * PAGE_SIZE).unwrap();
+    let address = code.range().start;
     let frames = own(&mut Symbols::new(), &[address + 8]);
     assert_eq!(
         (frames[0].function.as_str(), frames[0].module.as_str()),
@@ -124,8 +121,6 @@ fn code_made_at_run_time_is_named_by_its_perf_map() {
     assert_eq!(frames[0].function, "js::sum (made up)");
     assert_eq!(frames[0].module, "[anon]");
     assert_eq!(frames[1].function, "");
-    // SAFETY: nobody has it.
-    unsafe { munmap(page, 8192).unwrap() };
 }
 
 /// A program that waits, started from a copy of its file that is deleted by now.
