@@ -170,7 +170,7 @@ fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
     let (mut threads, mut pages) = (BTreeSet::new(), [0, 0]);
     for answer in of_area {
         let Some((thread, name)) = &answer.thread else {
-            eprintln!("skipped: {}", findings.seen.not.join("; "));
+            eprintln!("skipped: {}", findings.seen.told().join("; "));
             assert_eq!(answer.why.cause, ReportCause::Unknown);
             return;
         };
@@ -408,7 +408,7 @@ fn frozen_even_hot_pages_have_a_verdict() {
     }
     let findings = explainer.end().unwrap();
     assert_eq!(unknown, 0);
-    let (whole, longest) = findings.frozen;
+    let (whole, longest) = (findings.frozen.whole, findings.frozen.longest);
     assert!(longest > Duration::ZERO && whole >= longest);
     // It goes on.
     script.tell(&format!("store {area} 9 4 0-255"));

@@ -12,8 +12,8 @@ use uffd::Backing;
 use super::sample::assembled;
 use super::{
     AnswerTally, CauseSight, CodePlace, ExplainFindings, MissCandidate, MissedPages, PageStory,
-    PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings, StackFrame,
-    StoryLine, UnknownReason,
+    PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings, SightGap,
+    StackFrame, StoryLine, UnknownReason,
 };
 use crate::track::arbitrary::any_header;
 use pages::track::{SessionEvent, TrackedMapping};
@@ -167,13 +167,15 @@ pub fn any_findings() -> impl Strategy<Value = ExplainFindings> {
     let rest = (
         counts,
         duration(),
-        any::<bool>(),
-        vec(name(), 0..3),
+        vec(
+            (name(), name()).prop_map(|(hook, reason)| SightGap::NoHook { hook, reason }),
+            0..3,
+        ),
         option::of(story()),
         flags,
     );
     (consistent(), told, rest).prop_map(|(mut findings, told, rest)| {
-        let (counts, took, complete, not, story, flags) = rest;
+        let (counts, took, gaps, story, flags) = rest;
         let (tally, places, verdict_unknown, cause_unknown): (AnswerTally, BTreeMap<_, _>, _, _) =
             told;
         if !tally.is_empty() {
@@ -194,7 +196,7 @@ pub fn any_findings() -> impl Strategy<Value = ExplainFindings> {
             vma.flags.clone_from(&flags);
             vma.missed = counts[7];
         }
-        findings.seen = CauseSight { complete, not };
+        findings.seen = CauseSight::new(gaps);
         (findings.took, findings.story) = (took, story);
         findings
     })

@@ -1,37 +1,42 @@
 //! What happened to pages since they were armed: the kernel's events, by page.
 //!
-//! An event is told before it takes effect, under the lock that a scan takes too, where it is about one page. So what a
-//! scan reports has its event in the history by the time the scan has returned. Events that come while a scan is under
-//! way belong to this round or to the next one, and each serves one report.
+//! An event is told before it takes effect, under the lock that a scan takes too, where it is about
+//! one page. So what a scan reports has its event in the history by the time the scan has returned.
+//! Events that come while a scan is under way belong to this round or to the next one, and each
+//! serves one report.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use rustix::time::{ClockId, clock_gettime};
 use tracker_ebpf::EventKind;
-use uffd::Backing;
+use uffd::{Backing, PAGE_SIZE, PMD_SIZE};
 
 use super::model::{EventMeaning, PageEvent, ReportCause};
-use uffd::{PAGE_SIZE, PMD_SIZE};
 
 /// Events that no round has settled.
 #[derive(Default)]
-pub struct History {
+pub(super) struct EventHistory {
     events: Vec<PageEvent>,
 }
 
-/// A scan: the arming of a round, and the report of it.
+/// A scan that is under way: the arming of a round, and the report of it. Times are CLOCK_MONOTONIC
+/// in nanoseconds, as the kernel's events have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scan {
-    /// When it began: CLOCK_MONOTONIC, in nanoseconds.
+pub(super) struct RunningScan {
     pub began: u64,
-    /// When it ended.
+}
+
+/// A scan that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ScanSpan {
+    pub began: u64,
     pub ended: u64,
 }
 
 /// A page that is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// Its address.
+pub(super) struct PageQuery {
     pub address: u64,
     /// Bytes that one report is about.
     pub unit: u64,
@@ -39,24 +44,45 @@ pub struct Page {
     pub backing: Backing,
 }
 
-/// Ranges of more than so many huge pages are looked up one by one.
+/// A move of pages: to where, and from where.
+pub(super) type PageMove = (Range<u64>, u64);
+
+/// Ranges of more huge pages than this are looked up one by one.
 const WIDE: u64 = 64;
 
-impl History {
+impl RunningScan {
+    pub(super) fn begin() -> Self {
+        Self { began: now() }
+    }
+
+    pub(super) fn finish(self) -> ScanSpan {
+        ScanSpan {
+            began: self.began,
+            ended: now(),
+        }
+    }
+}
+
+fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+impl EventHistory {
     /// Adds what came since.
-    pub fn add(&mut self, events: Vec<PageEvent>) {
+    pub(super) fn add(&mut self, events: Vec<PageEvent>) {
         self.events.extend(events);
     }
 
     /// Forgets everything: another address space.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.events.clear();
     }
 
-    /// The events by page, for the reports of a scan. Ends with [`Index::settle`].
-    pub fn index(&mut self, scan: Scan) -> Index<'_> {
+    /// The events by page, for the reports of a scan. Ends with [`EventIndex::settle`].
+    pub(super) fn index(&mut self, scan: ScanSpan) -> EventIndex<'_> {
         self.events.sort_by_key(|event| event.time);
-        let mut index = Index {
+        let mut index = EventIndex {
             scan,
             single: Vec::new(),
             chunks: HashMap::new(),
@@ -82,7 +108,7 @@ impl History {
                 }
             }
         }
-        // Stable: of one page by time.
+        // The sort is stable: those of one page stay by time.
         index.single.sort_by_key(|(page, _)| *page);
         index
     }
@@ -93,14 +119,14 @@ fn chunks(range: Range<u64>) -> Range<u64> {
     range.start / PMD_SIZE..range.end.div_ceil(PMD_SIZE)
 }
 
-/// About one page, and thus for one report.
+/// Whether an event is about one page, and thus for one report.
 fn is_single(event: &PageEvent) -> bool {
     event.range.end - event.range.start <= PAGE_SIZE && event.left().is_none()
 }
 
 /// The events of a round by page.
-pub struct Index<'a> {
-    scan: Scan,
+pub(super) struct EventIndex<'a> {
+    scan: ScanSpan,
     events: &'a mut Vec<PageEvent>,
     /// Events about one page: its address and the event's number.
     single: Vec<(u64, usize)>,
@@ -111,23 +137,13 @@ pub struct Index<'a> {
     used: HashSet<usize>,
 }
 
-impl Index<'_> {
+impl EventIndex<'_> {
     /// What made a page be reported, and the event that tells.
-    pub fn cause(&mut self, page: &Page) -> Option<(ReportCause, &PageEvent)> {
-        let unit = page.unit.max(PAGE_SIZE);
-        let start = page.address / unit * unit;
-        let from = self.single.partition_point(|(at, _)| *at < start);
-        let single = self.single[from..]
-            .iter()
-            .take_while(|(at, _)| *at < start + unit)
-            .map(|(_, number)| *number)
-            .filter(|number| !self.used.contains(number) || unit > PAGE_SIZE);
-        let chunk = self.chunks.get(&(page.address / PMD_SIZE));
-        let ranges = chunk.into_iter().flatten().chain(&self.wide).copied();
+    pub(super) fn cause(&mut self, page: &PageQuery) -> Option<(ReportCause, &PageEvent)> {
         let mut before: Option<(usize, ReportCause)> = None;
         let mut during: Option<(usize, ReportCause)> = None;
         let mut perhaps: Option<(usize, ReportCause)> = None;
-        for number in single.chain(ranges) {
+        for number in self.single(page).chain(self.ranges(page.address)) {
             let event = &self.events[number];
             let Some(cause) = meaning(event, page) else {
                 continue;
@@ -149,24 +165,38 @@ impl Index<'_> {
         Some((cause, &self.events[number]))
     }
 
-    /// The last event of a kind about a page, whenever it was.
-    pub fn last(&self, page: u64, wanted: impl Fn(&PageEvent) -> bool) -> Option<&PageEvent> {
-        let covers = |event: &&PageEvent| event.range.contains(&page) && wanted(event);
-        let chunk = self.chunks.get(&(page / PMD_SIZE));
-        let ranges = chunk.into_iter().flatten().chain(&self.wide);
-        ranges
-            .map(|number| &self.events[*number])
-            .filter(covers)
-            .max_by_key(|event| event.time)
+    /// Events about single pages of the unit that a page is in.
+    fn single(&self, page: &PageQuery) -> impl Iterator<Item = usize> {
+        let unit = page.unit.max(PAGE_SIZE);
+        let start = page.address / unit * unit;
+        let from = self.single.partition_point(|(at, _)| *at < start);
+        let within = move |(at, _): &&(u64, usize)| *at < start + unit;
+        self.single[from..]
+            .iter()
+            .take_while(within)
+            .map(|(_, number)| *number)
+            .filter(move |number| !self.used.contains(number) || unit > PAGE_SIZE)
+    }
+
+    /// Other events that may be about an address.
+    fn ranges(&self, address: u64) -> impl Iterator<Item = usize> {
+        let chunk = self.chunks.get(&(address / PMD_SIZE));
+        chunk.into_iter().flatten().chain(&self.wide).copied()
+    }
+
+    /// Whether such an event about a range came to a page, whenever it was.
+    pub(super) fn tells(&self, page: u64, wanted: impl Fn(&PageEvent) -> bool) -> bool {
+        let mut events = self.ranges(page).map(|number| &self.events[number]);
+        events.any(|event| event.range.contains(&page) && wanted(event))
     }
 
     /// All events of the round, by time.
-    pub fn events(&self) -> &[PageEvent] {
+    pub(super) fn events(&self) -> &[PageEvent] {
         self.events
     }
 
-    /// Takes the moves out that brought pages to ranges that are seen there now: to where, and from where.
-    pub fn take_moves(&mut self, seen: impl Fn(&Range<u64>) -> bool) -> Vec<(Range<u64>, u64)> {
+    /// Takes out the moves that brought pages to ranges where they are seen now.
+    pub(super) fn take_moves(&mut self, seen: impl Fn(&Range<u64>) -> bool) -> Vec<PageMove> {
         let events = self.events.iter().enumerate();
         let moves = events.filter(|(_, event)| {
             event.meaning == EventMeaning::Disarms(ReportCause::Move) && seen(&event.range)
@@ -178,8 +208,8 @@ impl Index<'_> {
         moves.into_iter().map(|(_, it)| it).collect()
     }
 
-    /// Forgets what is past: what has come before the scan, or served it.
-    pub fn settle(self) {
+    /// Forgets what is past: what came before the scan, or served it.
+    pub(super) fn settle(self) {
         let Self {
             scan, events, used, ..
         } = self;
@@ -192,15 +222,15 @@ impl Index<'_> {
     }
 }
 
-/// Whether an event may have left the page alone, so that whatever else is told of it counts instead: UFFDIO_MOVE is told
-/// before it is known how many pages it takes away.
-fn is_uncertain(event: &PageEvent, page: &Page) -> bool {
+/// Whether an event may have left the page alone, so that whatever else is told of it counts
+/// instead: UFFDIO_MOVE is told before it is known how many pages it takes away.
+fn is_uncertain(event: &PageEvent, page: &PageQuery) -> bool {
     let takes_away = event.kind == EventKind::UffdMove && !event.range.contains(&page.address);
     takes_away || matches!(event.meaning, EventMeaning::DisarmsSome(_))
 }
 
-/// What an event means for a page; nothing if it is about others.
-fn meaning(event: &PageEvent, page: &Page) -> Option<ReportCause> {
+/// What an event means for a page; `None` if it is about others.
+fn meaning(event: &PageEvent, page: &PageQuery) -> Option<ReportCause> {
     let hit = |at: u64| at / PAGE_SIZE == page.address / PAGE_SIZE;
     let covered = event.is_about(page.address);
     match event.meaning {
@@ -224,38 +254,18 @@ fn meaning(event: &PageEvent, page: &Page) -> Option<ReportCause> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
+    use crate::explain::sample::{event, scan};
 
-    const SCAN: Scan = Scan {
-        began: 100,
-        ended: 110,
-    };
-
-    fn event(time: u64, range: Range<u64>, address: u64, meaning: EventMeaning) -> PageEvent {
-        PageEvent {
-            time,
-            range,
-            address,
-            kind: EventKind::Fault,
-            meaning,
-            tgid: 1,
-            tid: 1,
-            comm: Arc::from("test"),
-            place: None,
-        }
-    }
-
-    fn page(address: u64) -> Page {
-        Page {
+    fn page(address: u64) -> PageQuery {
+        PageQuery {
             address,
             unit: PAGE_SIZE,
             backing: Backing::Anon,
         }
     }
 
-    fn causes(index: &mut Index<'_>, pages: &[u64]) -> Vec<Option<ReportCause>> {
+    fn causes(index: &mut EventIndex<'_>, pages: &[u64]) -> Vec<Option<ReportCause>> {
         let cause = |at: &u64| index.cause(&page(*at)).map(|(cause, _)| cause);
         pages.iter().map(cause).collect()
     }
@@ -264,11 +274,11 @@ mod tests {
     fn a_move_is_about_where_pages_were_and_where_they_are() {
         let (to, from) = (7 * PMD_SIZE, 3 * PMD_SIZE);
         for pages in [1, 3, 600, 100_000] {
-            let mut history = History::default();
+            let mut history = EventHistory::default();
             let length = pages * PAGE_SIZE;
             let moved = EventMeaning::Disarms(ReportCause::Move);
             history.add(vec![event(1, to..to + length, from, moved)]);
-            let mut index = history.index(SCAN);
+            let mut index = history.index(scan());
             let last = length - PAGE_SIZE;
             let ends = [from, from + last, to, to + last];
             assert_eq!(
@@ -312,20 +322,20 @@ mod tests {
             EventMeaning::DisarmsSome(ReportCause::Zap),
         );
         for (uncertain, cause) in [(moved, ReportCause::Move), (freed, ReportCause::Zap)] {
-            let mut history = History::default();
+            let mut history = EventHistory::default();
             history.add(vec![stored.clone(), uncertain]);
-            let found = causes(&mut history.index(SCAN), &[from, from + PAGE_SIZE]);
+            let found = causes(&mut history.index(scan()), &[from, from + PAGE_SIZE]);
             assert_eq!(found, [Some(ReportCause::UserStore), Some(cause)]);
         }
     }
 
     #[test]
     fn an_event_during_a_scan_serves_one_report() {
-        let mut history = History::default();
+        let mut history = EventHistory::default();
         let range = PMD_SIZE..PMD_SIZE + PAGE_SIZE;
         let stored = EventMeaning::Disarms(ReportCause::UserStore);
         history.add(vec![event(105, range.clone(), 0, stored)]);
-        let mut index = history.index(SCAN);
+        let mut index = history.index(scan());
         assert_eq!(
             causes(&mut index, &[range.start]),
             [Some(ReportCause::UserStore)]
@@ -334,13 +344,13 @@ mod tests {
         assert!(history.events.is_empty());
         // One that no report has used may belong to the next scan.
         history.add(vec![event(105, range.clone(), 0, stored)]);
-        history.index(SCAN).settle();
+        history.index(scan()).settle();
         assert_eq!(history.events.len(), 1);
     }
 
     #[test]
     fn the_last_of_several_before_a_scan_counts() {
-        let mut history = History::default();
+        let mut history = EventHistory::default();
         let range = PMD_SIZE..PMD_SIZE + PAGE_SIZE;
         let wide = 0..512 * PMD_SIZE;
         history.add(vec![
@@ -352,7 +362,7 @@ mod tests {
                 EventMeaning::Disarms(ReportCause::UserStore),
             ),
         ]);
-        let mut index = history.index(SCAN);
+        let mut index = history.index(scan());
         assert_eq!(causes(&mut index, &[range.start]), [Some(ReportCause::Zap)]);
     }
 }

@@ -3,61 +3,114 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use uffd::Backing;
+use pages::track::{PageExtent, TrackedMapping};
+use uffd::{Backing, PAGE_SIZE};
 
 use super::candidates::candidates;
-use super::history::{Index, Page};
-use super::images::{Image, Look, verdict};
+use super::content::{PageImage, SeenPage, verdict};
+use super::history::{EventIndex, PageQuery};
 use super::model::{
-    CauseSight, MissedPages, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, UnknownReason,
+    CauseSight, EventMeaning, MissedPages, ReportAnswer, ReportCause, ReportVerdict, ReportedPages,
+    UnknownReason,
 };
-use pages::track::{PageExtent, TrackedMapping};
-use uffd::PAGE_SIZE;
 
-/// The answers of one round.
-pub struct Join<'a, 'b> {
-    /// The kernel's events.
-    pub index: &'a mut Index<'b>,
+/// What is the same for all pages of a round.
+pub(super) struct JoinFacts {
     /// Why a cause may have stayed unseen.
     pub why_unseen: UnknownReason,
-    /// The strategy arms what is not there, too.
-    pub strategy_arms_all: bool,
-    /// The kernel does so for anonymous memory.
-    pub anonymous_markers: bool,
+    pub absent: AbsentPages,
     /// Pages that were brought here with their image.
     pub moved: Vec<Range<u64>>,
-    /// The round before gave all memory back.
-    pub was_given_back: bool,
-    /// Answers of the mapping at hand.
-    pub reported: Vec<ReportedPages>,
-    /// What changed in it and was not reported.
-    pub missed: Vec<MissedPages>,
-    /// Clean pages compared in all mappings.
-    pub verified: u64,
+    /// What the round before left armed.
+    pub memory: MemoryBefore,
 }
 
-impl Join<'_, '_> {
-    /// A page that is reported.
-    pub fn report(
-        &mut self,
-        mapping: &TrackedMapping,
-        page: u64,
-        before: Image,
-        look: Look,
-        extent: &PageExtent,
-    ) {
-        let is_moved = self.moved.iter().any(|range| range.contains(&page));
-        let before = match before {
-            // What was armed for the first time, with something there.
-            Image::Hole if extent.unknown && !is_moved => Image::None,
+/// Whether pages that are not there are armed, so that a first write to one is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AbsentPages {
+    Armed,
+    /// Armed in all memory that is not anonymous.
+    ArmedOfFiles,
+    NotArmed,
+}
+
+impl AbsentPages {
+    /// As a strategy that watches them, or not, arms them on a kernel that can arm those of
+    /// anonymous memory, or not.
+    pub(super) const fn of(are_watched: bool, anonymous_markers: bool) -> Self {
+        match (are_watched, anonymous_markers) {
+            (false, _) => Self::NotArmed,
+            (true, true) => Self::Armed,
+            (true, false) => Self::ArmedOfFiles,
+        }
+    }
+
+    fn are_armed(self, backing: Backing) -> bool {
+        match self {
+            Self::Armed => true,
+            Self::ArmedOfFiles => backing != Backing::Anon,
+            Self::NotArmed => false,
+        }
+    }
+}
+
+/// What became of the memory of a process at the end of a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum MemoryBefore {
+    #[default]
+    Kept,
+    /// It was given back, for a userfaultfd of the process's own.
+    GivenBack,
+}
+
+/// The answers of one round.
+pub(super) struct AnswerJoin<'a, 'b> {
+    index: &'a mut EventIndex<'b>,
+    facts: JoinFacts,
+    /// Answers of the mapping at hand.
+    reported: Vec<ReportedPages>,
+    /// What changed in it and was not reported.
+    missed: Vec<MissedPages>,
+    /// Clean pages compared in all mappings.
+    verified: u64,
+}
+
+impl<'a, 'b> AnswerJoin<'a, 'b> {
+    pub(super) fn new(index: &'a mut EventIndex<'b>, facts: JoinFacts) -> Self {
+        Self {
+            index,
+            facts,
+            reported: Vec::new(),
+            missed: Vec::new(),
+            verified: 0,
+        }
+    }
+
+    /// The answers of a mapping, which is complete.
+    pub(super) fn take_reported(&mut self) -> Vec<ReportedPages> {
+        std::mem::take(&mut self.reported)
+    }
+
+    /// What changed without a report in a mapping, which is complete.
+    pub(super) fn take_missed(&mut self) -> Vec<MissedPages> {
+        std::mem::take(&mut self.missed)
+    }
+
+    /// Clean pages that were compared.
+    pub(super) const fn verified(&self) -> u64 {
+        self.verified
+    }
+
+    /// Answers for a page that is reported.
+    pub(super) fn report(&mut self, mapping: &TrackedMapping, extent: &PageExtent, seen: SeenPage) {
+        let page = seen.address;
+        let is_moved = self.facts.moved.iter().any(|range| range.contains(&page));
+        let before = match seen.before {
+            // It was armed for the first time, with something there.
+            PageImage::Hole if extent.unknown && !is_moved => PageImage::None,
             before => before,
         };
-        let (verdict, verdict_unknown) = verdict(before, look, mapping.backing);
-        let facts = Page {
-            address: page,
-            unit: extent.unit.max(mapping.page_size),
-            backing: mapping.backing,
-        };
+        let (verdict, verdict_unknown) = verdict(before, seen.look, mapping.backing);
         let mut answer = ReportedPages {
             range: page..page + PAGE_SIZE,
             why: ReportAnswer {
@@ -69,11 +122,31 @@ impl Join<'_, '_> {
             place: None,
             thread: None,
         };
-        let was_armed = before != Image::Hole || self.arms_holes(mapping);
         if extent.unknown {
             // The kernel was not asked about it before.
             answer.why.cause = self.arrival(page, is_moved);
-        } else if let Some((cause, event)) = self.index.cause(&facts) {
+        } else {
+            let absent = self.facts.absent;
+            let was_armed = before != PageImage::Hole || absent.are_armed(mapping.backing);
+            self.find_cause(&mut answer, mapping, extent, was_armed);
+        }
+        append(&mut self.reported, answer);
+    }
+
+    /// Finds what took the protection off a page that was tracked.
+    fn find_cause(
+        &mut self,
+        answer: &mut ReportedPages,
+        mapping: &TrackedMapping,
+        extent: &PageExtent,
+        was_armed: bool,
+    ) {
+        let query = PageQuery {
+            address: answer.range.start,
+            unit: extent.unit.max(mapping.page_size),
+            backing: mapping.backing,
+        };
+        if let Some((cause, event)) = self.index.cause(&query) {
             // A write is seen in hugetlb memory that is not armed, too.
             answer.why.cause = if was_armed || !cause.is_write() {
                 cause
@@ -83,52 +156,46 @@ impl Join<'_, '_> {
             answer.place = event.place;
             answer.thread = Some((event.tid, Arc::clone(&event.comm)));
         } else if was_armed {
-            answer.cause_unknown = Some(self.why_unseen);
+            answer.cause_unknown = Some(self.facts.why_unseen);
         } else {
             answer.why.cause = ReportCause::NeverArmed;
         }
-        append(&mut self.reported, answer);
-    }
-
-    /// Whether what is not there is armed.
-    fn arms_holes(&self, mapping: &TrackedMapping) -> bool {
-        self.strategy_arms_all && (self.anonymous_markers || mapping.backing != Backing::Anon)
     }
 
     /// Why something is there that was not tracked before.
     fn arrival(&self, page: u64, is_moved: bool) -> ReportCause {
-        use super::model::EventMeaning::Disarms;
         let by = |cause| {
-            self.index
-                .last(page, |event| event.meaning == Disarms(cause))
-                .is_some()
+            let disarms = EventMeaning::Disarms(cause);
+            self.index.tells(page, |event| event.meaning == disarms)
         };
         if is_moved || by(ReportCause::Move) {
             ReportCause::Move
-        } else if self.was_given_back || by(ReportCause::Unregister) {
+        } else if self.facts.memory == MemoryBefore::GivenBack || by(ReportCause::Unregister) {
             ReportCause::Unregister
         } else {
             ReportCause::NeverArmed
         }
     }
 
-    /// A page that is reported clean.
-    pub fn verify(&mut self, mapping: &TrackedMapping, page: u64, before: Image, look: Look) {
-        let (verdict, _) = verdict(before, look, mapping.backing);
-        if matches!(verdict, ReportVerdict::Unknown | ReportVerdict::Gone) {
-            return;
-        }
+    /// Compares a page that is reported clean.
+    pub(super) fn verify(&mut self, mapping: &TrackedMapping, seen: SeenPage) {
+        let (verdict, _) = verdict(seen.before, seen.look, mapping.backing);
+        let zeroed = match verdict {
+            ReportVerdict::Unknown | ReportVerdict::Gone => return,
+            ReportVerdict::Unchanged => {
+                self.verified += 1;
+                return;
+            }
+            ReportVerdict::Changed => false,
+            ReportVerdict::Zeroed => true,
+        };
         self.verified += 1;
-        if verdict == ReportVerdict::Unchanged {
-            return;
-        }
-        let zeroed = verdict == ReportVerdict::Zeroed;
         match self.missed.last_mut() {
-            Some(last) if last.range.end == page && last.zeroed == zeroed => {
+            Some(last) if last.range.end == seen.address && last.zeroed == zeroed => {
                 last.range.end += PAGE_SIZE;
             }
             _ => self.missed.push(MissedPages {
-                range: page..page + PAGE_SIZE,
+                range: seen.address..seen.address + PAGE_SIZE,
                 zeroed,
                 candidates: candidates(mapping, zeroed),
             }),
@@ -136,7 +203,7 @@ impl Join<'_, '_> {
     }
 }
 
-/// Appends a page, joined to the last one where the answer is the same.
+/// Appends a page, joined to the last one if the answer is the same.
 fn append(reported: &mut Vec<ReportedPages>, page: ReportedPages) {
     if let Some(last) = reported.last_mut()
         && last.range.end == page.range.start
@@ -152,12 +219,161 @@ fn append(reported: &mut Vec<ReportedPages>, page: ReportedPages) {
 }
 
 /// Why nothing may have been seen of a cause.
-pub const fn why_unseen(seen: &CauseSight, dropped: u64) -> UnknownReason {
+pub(super) fn why_unseen(seen: &CauseSight, dropped: u64) -> UnknownReason {
     if dropped != 0 {
         UnknownReason::EventsDropped
-    } else if seen.complete {
+    } else if seen.is_complete() {
         UnknownReason::BitLost
     } else {
         UnknownReason::NotSeen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::explain::content::PageLook;
+    use crate::explain::history::EventHistory;
+    use crate::explain::model::{PageEvent, SightGap};
+    use crate::explain::sample::{event, mapping_of, scan};
+
+    const PAGE: u64 = PAGE_SIZE;
+    const START: u64 = 0x10_0000;
+
+    fn facts() -> JoinFacts {
+        JoinFacts {
+            why_unseen: UnknownReason::BitLost,
+            absent: AbsentPages::Armed,
+            moved: Vec::new(),
+            memory: MemoryBefore::Kept,
+        }
+    }
+
+    fn seen(page: u64, before: PageImage, look: PageLook) -> SeenPage {
+        SeenPage {
+            address: START + page * PAGE,
+            before,
+            look,
+        }
+    }
+
+    fn extent(unknown: bool) -> PageExtent {
+        PageExtent {
+            range: START..START + 16 * PAGE,
+            unit: PAGE,
+            unknown,
+        }
+    }
+
+    /// The answers for these pages, with these events before the scan.
+    fn answers(
+        facts: JoinFacts,
+        events: Vec<PageEvent>,
+        unknown: bool,
+        pages: &[SeenPage],
+    ) -> Vec<ReportedPages> {
+        let mut history = EventHistory::default();
+        history.add(events);
+        let mut index = history.index(scan());
+        let mut join = AnswerJoin::new(&mut index, facts);
+        let mapping = mapping_of(START..START + 16 * PAGE, Backing::Anon);
+        for page in pages {
+            join.report(&mapping, &extent(unknown), *page);
+        }
+        join.take_reported()
+    }
+
+    fn stored(page: u64) -> PageEvent {
+        let at = START + page * PAGE;
+        let stores = EventMeaning::Disarms(ReportCause::UserStore);
+        event(1, at..at + PAGE, 0, stores)
+    }
+
+    #[test]
+    fn neighbours_with_the_same_answer_are_one() {
+        let (image, look) = (PageImage::Content(7), PageLook::Content(7));
+        let pages = [0, 1, 2].map(|page| seen(page, image, look));
+        let told = answers(facts(), vec![stored(0), stored(1)], false, &pages);
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[0].range, START..START + 2 * PAGE);
+        assert_eq!(told[0].why.cause, ReportCause::UserStore);
+        assert_eq!(told[0].why.verdict, ReportVerdict::Unchanged);
+        // Of the third nothing was seen, though everything can be.
+        assert_eq!(told[1].cause_unknown, Some(UnknownReason::BitLost));
+    }
+
+    #[test]
+    fn what_is_not_there_is_armed_or_never_was() {
+        let first_write = [seen(0, PageImage::Hole, PageLook::Content(7))];
+        let cause = |absent| {
+            let facts = JoinFacts { absent, ..facts() };
+            answers(facts, vec![stored(0)], false, &first_write)[0]
+                .why
+                .cause
+        };
+        assert_eq!(cause(AbsentPages::Armed), ReportCause::UserStore);
+        for absent in [AbsentPages::ArmedOfFiles, AbsentPages::NotArmed] {
+            assert_eq!(cause(absent), ReportCause::NeverArmed);
+        }
+        let of = AbsentPages::of;
+        assert_eq!(of(false, true), AbsentPages::NotArmed);
+        assert_eq!(of(true, false), AbsentPages::ArmedOfFiles);
+        assert!(AbsentPages::ArmedOfFiles.are_armed(Backing::Shmem));
+    }
+
+    #[test]
+    fn what_arrives_says_where_from() {
+        let here = [seen(0, PageImage::Hole, PageLook::Content(7))];
+        let cause = |facts| {
+            let told = answers(facts, Vec::new(), true, &here);
+            (told[0].why.cause, told[0].why.verdict)
+        };
+        let (changed, unknown) = (ReportVerdict::Changed, ReportVerdict::Unknown);
+        assert_eq!(cause(facts()), (ReportCause::NeverArmed, unknown));
+        let given_back = JoinFacts {
+            memory: MemoryBefore::GivenBack,
+            ..facts()
+        };
+        assert_eq!(cause(given_back), (ReportCause::Unregister, unknown));
+        let moved = JoinFacts {
+            moved: vec![START..START + PAGE],
+            ..facts()
+        };
+        // Its image came along: it was not there.
+        assert_eq!(cause(moved), (ReportCause::Move, changed));
+    }
+
+    #[test]
+    fn clean_pages_are_compared() {
+        let mut history = EventHistory::default();
+        let mut index = history.index(scan());
+        let mut join = AnswerJoin::new(&mut index, facts());
+        let mapping = mapping_of(START..START + 16 * PAGE, Backing::Shmem);
+        let image = PageImage::Content(7);
+        for (page, look) in [
+            (0, PageLook::Content(7)),
+            (1, PageLook::Content(8)),
+            (2, PageLook::Content(9)),
+            (3, PageLook::Not(UnknownReason::Swapped)),
+        ] {
+            join.verify(&mapping, seen(page, image, look));
+        }
+        assert_eq!(join.verified(), 3);
+        let missed = join.take_missed();
+        assert_eq!(missed.len(), 1);
+        assert_eq!(missed[0].range, START + PAGE..START + 3 * PAGE);
+        assert!(!missed[0].zeroed && join.take_missed().is_empty());
+    }
+
+    #[test]
+    fn why_nothing_was_seen_depends_on_what_can_be() {
+        let (all, none) = (
+            CauseSight::default(),
+            CauseSight::new(vec![SightGap::NotAsked]),
+        );
+        assert_eq!(why_unseen(&all, 0), UnknownReason::BitLost);
+        assert_eq!(why_unseen(&none, 0), UnknownReason::NotSeen);
+        assert_eq!(why_unseen(&none, 1), UnknownReason::EventsDropped);
     }
 }

@@ -6,33 +6,39 @@
 //! events: the kernel's, ring buffer ───┘
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod advice;
-mod against;
 #[cfg(test)]
 mod arbitrary;
+mod begin;
+mod books;
 mod candidates;
-mod findings;
+mod content;
+mod evidence;
+mod explainer;
+mod freezing;
 mod history;
-mod images;
 mod join;
 mod model;
+mod passes;
 mod places;
 pub(crate) mod report;
 #[cfg(test)]
 mod sample;
-mod session;
+mod second;
+mod settling;
 mod source;
-mod start;
 mod story;
 mod symbols;
 mod translate;
 
-pub use against::second_strategies;
+pub use explainer::{ExplainStep, Explainer};
 pub use model::{
-    AgainstFindings, AnswerTally, CauseSight, CodePlace, EventMeaning, ExplainFindings,
-    ExplainOptions, ExplainedRound, MissCandidate, MissedPages, PageEvent, PageSampling, PageStory,
-    PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings, SecondOnly,
-    StackFrame, StoryLine, UnknownReason, VmaFindings,
+    AgainstFindings, AnswerTally, ByMapping, CauseSight, CodePlace, ExplainFindings,
+    ExplainOptions, ExplainedRound, FrozenTime, MissCandidate, MissedPages, PageSampling,
+    PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings,
+    SecondOnly, SightGap, StackFrame, StoryLine, UnknownReason, VmaFindings,
 };
-pub use session::{ExplainStep, Explainer};
+pub use second::second_strategies;
 pub use source::EventHub;

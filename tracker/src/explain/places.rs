@@ -3,35 +3,35 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::model::{CodePlace, PlaceId, StackFrame};
-use super::symbols::Symbols;
+use super::symbols::{self, CodeSymbols};
 
 /// A stack as the kernel tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Stack {
+pub(super) struct RawStack {
     /// Innermost first; the instruction itself is the first.
     pub user: Box<[u64]>,
     /// Innermost first.
     pub kernel: Box<[u64]>,
-    /// [`tracker_ebpf::NO_SYSCALL`]: none.
+    /// [`tracker_ebpf::NO_SYSCALL`] if there is none.
     pub syscall: u32,
 }
 
 /// The places of a process.
 #[derive(Default)]
-pub struct Places {
-    ids: HashMap<Stack, PlaceId>,
+pub(super) struct PlaceInterner {
+    ids: HashMap<RawStack, PlaceId>,
     /// Not yet symbolised.
-    new: Vec<(PlaceId, Stack)>,
+    new: Vec<(PlaceId, RawStack)>,
     next: u32,
 }
 
-/// More places than these are told apart by their instruction only. Stacks of programs without frame pointers end
-/// anywhere.
+/// More places than these are told apart by their instruction only: stacks of programs without frame
+/// pointers end anywhere.
 const MANY: usize = 1 << 14;
 
-impl Places {
+impl PlaceInterner {
     /// The place of a stack.
-    pub fn intern(&mut self, mut stack: Stack) -> PlaceId {
+    pub(super) fn intern(&mut self, mut stack: RawStack) -> PlaceId {
         if self.ids.len() >= MANY {
             stack.user = stack.user.iter().take(1).copied().collect();
             stack.kernel = Box::default();
@@ -47,24 +47,24 @@ impl Places {
     }
 
     /// Another address space: the same addresses are other code from here on.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.ids.clear();
     }
 
-    /// Symbolises those of the new ones that are wanted, while the process is there.
-    pub fn symbolise(
+    /// Names the code of the new places that are wanted, while the process is there.
+    pub(super) fn symbolise(
         &mut self,
         pid: u32,
-        symbols: &mut Symbols,
+        symbols: &mut CodeSymbols,
         wanted: impl Fn(PlaceId) -> bool,
         into: &mut BTreeMap<PlaceId, CodePlace>,
     ) {
         for (id, stack) in self.new.extract_if(.., |(id, _)| wanted(*id)) {
             let syscall = (stack.syscall != tracker_ebpf::NO_SYSCALL)
-                .then(|| super::symbols::syscall(stack.syscall.into()));
+                .then(|| symbols::syscall_name(stack.syscall.into()));
             let mut user = symbols.user(pid, &stack.user);
-            // What is in no file and no function is no code: the kernel follows frame pointers, which the code above
-            // may not keep.
+            // What is in no file and no function is no code: the kernel follows frame pointers,
+            // which the code above may not keep.
             let astray = |frame: &StackFrame| frame.function.is_empty() && frame.module.is_empty();
             if let Some(at) = user.iter().skip(1).position(astray) {
                 user.truncate(at + 1);

@@ -1,19 +1,91 @@
 //! Made-up findings for tests: every verdict, most causes, names that nobody should print as they are.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use uffd::Backing;
+use pages::track::{
+    MappingRound, SessionEvent, TrackHeader, TrackRound, TrackedMapping, TrackedPages,
+};
+use tracker_ebpf::EventKind;
+use uffd::{Backing, PAGE_SIZE, pages_in};
 
+use super::history::ScanSpan;
+use super::model::{EventMeaning, PageEvent};
 use super::{
-    AnswerTally, CauseSight, CodePlace, ExplainFindings, MissCandidate, MissedPages, PageSampling,
-    PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings,
-    StackFrame, StoryLine, UnknownReason, VmaFindings,
+    AnswerTally, CauseSight, CodePlace, ExplainFindings, ExplainedRound, MissCandidate,
+    MissedPages, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict,
+    ReportedPages, RoundFindings, SightGap, StackFrame, StoryLine, UnknownReason, VmaFindings,
 };
 use crate::track::sample;
-use pages::track::{SessionEvent, TrackHeader, TrackedMapping};
-use uffd::{PAGE_SIZE, pages_in};
+
+/// An event of some thread.
+pub fn event(time: u64, range: Range<u64>, address: u64, meaning: EventMeaning) -> PageEvent {
+    PageEvent {
+        time,
+        range,
+        address,
+        kind: EventKind::Fault,
+        meaning,
+        tgid: 1,
+        tid: 1,
+        comm: Arc::from("test"),
+        place: None,
+    }
+}
+
+/// A scan that began at 100 and ended at 110.
+pub const fn scan() -> ScanSpan {
+    ScanSpan {
+        began: 100,
+        ended: 110,
+    }
+}
+
+/// A mapping of 4 KiB pages.
+pub fn mapping_of(range: Range<u64>, backing: Backing) -> TrackedMapping {
+    TrackedMapping {
+        start: range.start,
+        end: range.end,
+        name: "[heap]".to_owned(),
+        backing,
+        page_size: PAGE_SIZE,
+    }
+}
+
+/// A round of one mapping: it reports pages 0 and 1, which changed, and 2 and 3, which did not; and
+/// page 9 changed without a report.
+pub fn explained(number: u64) -> ExplainedRound {
+    const START: u64 = 0x10_0000;
+    let mapping = Arc::new(mapping_of(START..START + 16 * PAGE_SIZE, Backing::Anon));
+    let told = |from, verdict| reported(&mapping, from, 2, verdict, ReportCause::UserStore, None);
+    let changed = told(0, ReportVerdict::Changed);
+    let unchanged = told(2, ReportVerdict::Unchanged);
+    let missed = missed(&mapping, 9, 1, false, &[MissCandidate::PinnedBuffer]);
+    let row = MappingRound {
+        mapping: Arc::clone(&mapping),
+        pages: TrackedPages {
+            tracked: 16,
+            ..TrackedPages::default()
+        },
+        written: Vec::new(),
+    };
+    ExplainedRound {
+        round: TrackRound {
+            number,
+            mappings: vec![row],
+            ..TrackRound::default()
+        },
+        reported: vec![(Arc::clone(&mapping), vec![changed, unchanged])],
+        missed: vec![(mapping, vec![missed])],
+        verified: 12,
+        events: 4,
+        dropped: 0,
+        took: Duration::from_millis(1),
+        stood_still: None,
+    }
+}
 
 /// Findings that add up: everything is counted from rounds and from what was missed.
 pub fn assembled(
@@ -22,32 +94,15 @@ pub fn assembled(
     missed: Vec<(Arc<TrackedMapping>, MissedPages)>,
     stacks: BTreeMap<PlaceId, CodePlace>,
 ) -> ExplainFindings {
-    let mut findings = ExplainFindings {
-        header,
-        seen: CauseSight {
-            complete: true,
-            not: vec![],
-        },
-        sampling: PageSampling { one_of: 1 },
-        rounds: vec![],
-        tally: AnswerTally::new(),
-        vmas: vec![],
-        places: BTreeMap::new(),
-        stacks,
-        verdict_unknown: BTreeMap::new(),
-        cause_unknown: BTreeMap::new(),
-        missed: vec![],
-        verified: 1_234_567,
-        events: 45_678,
-        dropped: 0,
-        tracked: 393_216,
-        memory: 14 << 20,
-        hashed: 7 << 30,
-        took: Duration::from_millis(2_400),
-        frozen: (Duration::ZERO, Duration::ZERO),
-        story: None,
-        against: None,
-    };
+    let sampling = PageSampling { one_of: 1 };
+    let mut findings = ExplainFindings::new(header, CauseSight::default(), sampling);
+    findings.stacks = stacks;
+    findings.verified = 1_234_567;
+    findings.events = 45_678;
+    findings.tracked = 393_216;
+    findings.memory = 14 << 20;
+    findings.hashed = 7 << 30;
+    findings.took = Duration::from_millis(2_400);
     let mut vmas: BTreeMap<(u64, String), VmaFindings> = BTreeMap::new();
     let mut vma = |mapping: &Arc<TrackedMapping>, tell: &mut dyn FnMut(&mut VmaFindings)| {
         let key = (mapping.start, mapping.name.clone());
@@ -150,13 +205,14 @@ pub fn database() -> ExplainFindings {
 pub fn half_blind() -> ExplainFindings {
     let mut findings = database();
     findings.sampling.one_of = 8;
-    findings.seen = CauseSight {
-        complete: false,
-        not: vec![
-            "KSM: this kernel has no tracepoint ksm_merge_one_page".into(),
-            "user stacks: no CAP_PERFMON".into(),
-        ],
+    let gap = |hook: &str, reason: &str| SightGap::NoHook {
+        hook: hook.into(),
+        reason: reason.into(),
     };
+    findings.seen = CauseSight::new(vec![
+        gap("KSM", "this kernel has no tracepoint ksm_merge_one_page"),
+        gap("user stacks", "no CAP_PERFMON"),
+    ]);
     findings.dropped = 12;
     findings
 }

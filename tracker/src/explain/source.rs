@@ -1,4 +1,5 @@
-//! The kernel's events of one process, read while it runs: the ring must not fill up between two rounds.
+//! The kernel's events of one process, read while it runs: the ring must not fill up between two
+//! rounds.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,24 +10,25 @@ use std::time::Duration;
 
 use tracker_ebpf::EventHead;
 
-use super::model::{CauseSight, PageEvent};
-use super::places::{Places, Stack};
+use super::evidence::EventFeed;
+use super::model::{CauseSight, PageEvent, SightGap};
+use super::places::{PlaceInterner, RawStack};
 use super::translate::translate;
 use crate::probes::ProbeLevel;
 use crate::probes::events::{EventProbes, WatchId};
 
 /// All events that are read: one reader for as many processes as are explained.
-pub struct EventHub(Arc<Inner>);
+pub struct EventHub(Arc<HubShared>);
 
-/// Events of a process.
-pub struct Source {
-    hub: Arc<Inner>,
+/// The events of one process.
+pub(super) struct EventSource {
+    hub: Arc<HubShared>,
     pid: u32,
     watch: WatchId,
 }
 
-struct Inner {
-    shared: Mutex<Shared>,
+struct HubShared {
+    state: Mutex<HubState>,
     seen: CauseSight,
     ended: AtomicBool,
     /// Events of a process that are held for one round, at most; 128 bytes each.
@@ -34,37 +36,38 @@ struct Inner {
     reader: OnceLock<Thread>,
 }
 
-struct Shared {
+struct HubState {
     events: EventProbes,
-    watches: HashMap<u32, Taken>,
+    watches: HashMap<u32, WatchedProcess>,
     /// Events that did not fit into memory, of all processes.
     overflowed: u64,
     failed: Option<io::Error>,
 }
 
 /// What has been read of a process.
-struct Taken {
+struct WatchedProcess {
     pid: u32,
     pending: Vec<PageEvent>,
-    places: Places,
+    places: PlaceInterner,
     names: HashMap<(u32, [u8; tracker_ebpf::COMM_LEN]), Arc<str>>,
     most: usize,
 }
 
-/// Names of threads that are remembered of a process: one may make threads for as long as it lives.
+/// Names of threads that are remembered of a process: it may make threads for as long as it lives.
 const NAMES: usize = 4096;
 /// How often the ring is emptied while a process is watched.
 const PERIOD: Duration = Duration::from_millis(2);
 
 impl EventHub {
-    /// Begins to read. `most`: events of a process that are held for one round; what comes beyond is lost, and counted.
+    /// Begins to read. `most`: how many events of a process are held for one round; what comes beyond
+    /// that is lost, and counted.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn new(events: EventProbes, most: usize) -> io::Result<Self> {
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(HubShared {
             seen: seen(&events),
-            shared: Mutex::new(Shared {
+            state: Mutex::new(HubState {
                 events,
                 watches: HashMap::new(),
                 overflowed: 0,
@@ -92,9 +95,9 @@ impl EventHub {
     ///
     /// # Errors
     /// If the process cannot be watched.
-    pub fn watch(&self, pid: u32) -> io::Result<Source> {
-        Ok(Source {
-            watch: self.0.watch(pid, Places::default())?,
+    pub(super) fn watch(&self, pid: u32) -> io::Result<EventSource> {
+        Ok(EventSource {
+            watch: self.0.watch(pid, PlaceInterner::default())?,
             hub: Arc::clone(&self.0),
             pid,
         })
@@ -108,66 +111,60 @@ impl Drop for EventHub {
     }
 }
 
-impl Source {
-    /// Events until now, and those lost since the programs were attached.
-    ///
-    /// # Errors
-    /// If the ring cannot be read.
-    pub fn take(&self) -> io::Result<(Vec<PageEvent>, u64)> {
-        let mut shared = self.hub.lock();
-        shared.read();
-        if let Some(error) = shared.failed.take() {
+impl EventSource {
+    /// The places of its events.
+    pub(super) fn places<T>(&self, with: impl FnOnce(&mut PlaceInterner) -> T) -> Option<T> {
+        let mut state = self.hub.lock();
+        let watched = state.watches.get_mut(&self.watch.0)?;
+        Some(with(&mut watched.places))
+    }
+}
+
+impl EventFeed for EventSource {
+    fn take(&self) -> io::Result<(Vec<PageEvent>, u64)> {
+        let mut state = self.hub.lock();
+        state.read();
+        if let Some(error) = state.failed.take() {
             return Err(error);
         }
-        let mut lost = shared.events.dropped();
-        // There, what misses is the tracepoint of all page faults, by those of our own looks at stacks.
-        if shared.events.level() != ProbeLevel::Observe {
-            lost += shared.events.missed();
+        let mut lost = state.events.dropped();
+        // There, the tracepoint of all page faults is missed by those of our own looks at stacks.
+        if state.events.level() != ProbeLevel::Observe {
+            lost += state.events.missed();
         }
-        lost += shared.overflowed;
-        let taken = shared.watches.get_mut(&self.watch.0);
-        let events = taken.map(|taken| std::mem::take(&mut taken.pending));
+        lost += state.overflowed;
+        let watched = state.watches.get_mut(&self.watch.0);
+        let events = watched.map(|watched| std::mem::take(&mut watched.pending));
         Ok((events.unwrap_or_default(), lost))
     }
 
-    /// The process has executed another program.
-    ///
-    /// # Errors
-    /// If the process cannot be watched any more.
-    pub fn again(&mut self) -> io::Result<()> {
+    fn begin_again(&mut self) -> io::Result<()> {
         let mut places = self.hub.unwatch(self.watch);
         // The same addresses are other code.
         places.forget();
         self.watch = self.hub.watch(self.pid, places)?;
         Ok(())
     }
-
-    /// The places of its events.
-    pub fn places<T>(&self, with: impl FnOnce(&mut Places) -> T) -> Option<T> {
-        let mut shared = self.hub.lock();
-        let taken = shared.watches.get_mut(&self.watch.0)?;
-        Some(with(&mut taken.places))
-    }
 }
 
-impl Drop for Source {
+impl Drop for EventSource {
     fn drop(&mut self) {
         self.hub.unwatch(self.watch);
     }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+impl HubShared {
+    fn lock(&self) -> MutexGuard<'_, HubState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads until the hub ends.
     fn work(&self) {
         while !self.ended.load(Ordering::Relaxed) {
-            let mut shared = self.lock();
-            shared.read();
-            let idle = shared.watches.is_empty();
-            drop(shared);
+            let mut state = self.lock();
+            state.read();
+            let idle = state.watches.is_empty();
+            drop(state);
             if idle {
                 std::thread::park();
             } else {
@@ -176,38 +173,38 @@ impl Inner {
         }
     }
 
-    /// There is something to do: a wake that comes before the reader parks is not lost.
+    /// Tells the reader that there is something to do. A wake that comes before it parks is not lost.
     fn wake(&self) {
         if let Some(reader) = self.reader.get() {
             reader.unpark();
         }
     }
 
-    fn watch(&self, pid: u32, places: Places) -> io::Result<WatchId> {
-        let mut shared = self.lock();
-        let watch = shared.events.watch(pid)?;
-        let taken = Taken {
+    fn watch(&self, pid: u32, places: PlaceInterner) -> io::Result<WatchId> {
+        let mut state = self.lock();
+        let watch = state.events.watch(pid)?;
+        let watched = WatchedProcess {
             pid,
             pending: Vec::new(),
             places,
             names: HashMap::new(),
             most: self.most,
         };
-        shared.watches.insert(watch.0, taken);
-        drop(shared);
+        state.watches.insert(watch.0, watched);
+        drop(state);
         self.wake();
         Ok(watch)
     }
 
-    fn unwatch(&self, watch: WatchId) -> Places {
-        let mut shared = self.lock();
-        shared.events.unwatch(watch);
-        let taken = shared.watches.remove(&watch.0);
-        taken.map(|taken| taken.places).unwrap_or_default()
+    fn unwatch(&self, watch: WatchId) -> PlaceInterner {
+        let mut state = self.lock();
+        state.events.unwatch(watch);
+        let watched = state.watches.remove(&watch.0);
+        watched.map(|watched| watched.places).unwrap_or_default()
     }
 }
 
-impl Shared {
+impl HubState {
     /// Empties the ring.
     fn read(&mut self) {
         let Self {
@@ -217,8 +214,8 @@ impl Shared {
             failed,
         } = self;
         let read = events.drain(|head, user, kernel| {
-            if let Some(taken) = watches.get_mut(&head.watch) {
-                *overflowed += u64::from(!taken.add(head, user, kernel));
+            if let Some(watched) = watches.get_mut(&head.watch) {
+                *overflowed += u64::from(!watched.add(head, user, kernel));
             }
         });
         if let Err(error) = read {
@@ -227,7 +224,7 @@ impl Shared {
     }
 }
 
-impl Taken {
+impl WatchedProcess {
     /// Adds an event; false if there is no room for it.
     fn add(&mut self, head: &EventHead, user: &[u64], kernel: &[u64]) -> bool {
         let Some(translated) = translate(head, self.pid) else {
@@ -239,7 +236,7 @@ impl Taken {
         if self.names.len() >= NAMES {
             self.names.clear();
         }
-        let stack = Stack {
+        let stack = RawStack {
             user: with_instruction(head.instruction, user),
             kernel: kernel.into(),
             syscall: head.syscall,
@@ -280,23 +277,13 @@ fn with_instruction(instruction: u64, stack: &[u64]) -> Box<[u64]> {
 /// How much of what can be a cause is seen.
 fn seen(events: &EventProbes) -> CauseSight {
     if events.level() == ProbeLevel::Observe {
-        // One reason for all.
-        let not = format!(
-            "only stores, system calls that write to memory, and MADV_DONTNEED, MADV_FREE, mlock and mremap are seen, \
-             through tracepoints; KSM, reclaim, huge pages and other processes are not: {}",
-            events.reason()
-        );
-        return CauseSight {
-            complete: false,
-            not: vec![not],
-        };
+        let reason = events.reason().to_owned();
+        return CauseSight::new(vec![SightGap::OnlyTracepoints { reason }]);
     }
     let missing = events.plan().iter().filter(|plan| plan.is_missing());
-    let not: Vec<_> = missing
-        .map(|plan| format!("{}: {}", plan.hook.name(), plan.verdict))
-        .collect();
-    CauseSight {
-        complete: not.is_empty(),
-        not,
-    }
+    let gaps = missing.map(|plan| SightGap::NoHook {
+        hook: plan.hook.name().to_owned(),
+        reason: plan.verdict.to_string(),
+    });
+    CauseSight::new(gaps.collect())
 }

@@ -3,22 +3,25 @@
 use std::time::Duration;
 
 use tracker_ebpf::EventKind;
-
-use super::history::Scan;
-use super::model::{ExplainedRound, PageEvent, PageStory, PlaceId, StoryLine};
 use uffd::PAGE_SIZE;
 
-/// Keeps it.
-pub struct Teller {
+use super::history::ScanSpan;
+use super::model::{
+    EventMeaning, ExplainedRound, MissedPages, PageEvent, PageStory, PlaceId, ReportCause,
+    ReportedPages, RoundKind, StoryLine,
+};
+
+/// Keeps the story of a page.
+pub(super) struct StoryTeller {
     story: PageStory,
     began: u64,
     /// When the last event that was told happened.
     told: u64,
 }
 
-impl Teller {
+impl StoryTeller {
     /// Of the page around an address.
-    pub const fn new(address: u64, began: u64) -> Self {
+    pub(super) const fn new(address: u64, began: u64) -> Self {
         Self {
             story: PageStory {
                 page: address & !(PAGE_SIZE - 1),
@@ -30,18 +33,16 @@ impl Teller {
     }
 
     /// Adds a round.
-    pub fn round(
+    pub(super) fn round(
         &mut self,
         explained: &ExplainedRound,
         events: &[PageEvent],
-        scan: Scan,
-        is_first: bool,
+        scan: ScanSpan,
+        kind: RoundKind,
     ) {
         let (page, told) = (self.story.page, self.told);
-        for event in events
-            .iter()
-            .filter(|event| event.is_about(page) && event.time > told)
-        {
+        let new = |event: &&PageEvent| event.is_about(page) && event.time > told;
+        for event in events.iter().filter(new) {
             let what = format!(
                 "{}, by thread {} ({}) of process {}",
                 words(event),
@@ -51,73 +52,27 @@ impl Teller {
             );
             self.tell(event.time, what, event.place);
         }
-        self.told = events
-            .last()
-            .map_or(self.told, |event| event.time.max(self.told));
-        let mapping = explained.round.mappings.iter().find(|row| {
-            row.pages.tracked != 0 && (row.mapping.start..row.mapping.end).contains(&page)
-        });
-        let name = match mapping {
-            None => "not part of a tracked mapping".to_owned(),
-            Some(row) if row.mapping.name.is_empty() => {
-                format!("in anonymous memory at {:#x}", row.mapping.start)
+        if let Some(last) = events.last() {
+            self.told = self.told.max(last.time);
+        }
+        let name = whereabouts(explained, page);
+        let what = match kind {
+            RoundKind::Settling => format!("armed, {name}"),
+            RoundKind::Counted => {
+                let number = explained.round.number;
+                format!("round {number}: {}, {name}", answer(explained, page))
             }
-            Some(row) => format!("in {}", row.mapping.name),
-        };
-        let of = |ranges: &mut dyn Iterator<Item = String>| ranges.next();
-        let reported = of(&mut explained
-            .reported
-            .iter()
-            .flat_map(|(_, pages)| pages)
-            .filter(|pages| pages.range.contains(&page))
-            .map(|pages| {
-                let reasons: Vec<_> = [pages.verdict_unknown, pages.cause_unknown]
-                    .into_iter()
-                    .flatten()
-                    .map(|reason| reason.to_string())
-                    .collect();
-                let reasons = if reasons.is_empty() {
-                    String::new()
-                } else {
-                    format!(" ({})", reasons.join(", "))
-                };
-                format!(
-                    "reported: {}, {}{reasons}; armed again",
-                    pages.why.verdict, pages.why.cause
-                )
-            }));
-        let missed = of(&mut explained
-            .missed
-            .iter()
-            .flat_map(|(_, pages)| pages)
-            .filter(|pages| pages.range.contains(&page))
-            .map(|pages| {
-                let candidates: Vec<_> = pages
-                    .candidates
-                    .iter()
-                    .map(|candidate| candidate.as_str())
-                    .collect();
-                format!(
-                    "clean, but its content has changed; candidates: {}",
-                    candidates.join(", ")
-                )
-            }));
-        let what = if is_first {
-            format!("armed, {name}")
-        } else {
-            let answer = reported.or(missed).unwrap_or_else(|| "clean".to_owned());
-            format!("round {}: {answer}, {name}", explained.round.number)
         };
         self.tell(scan.ended, what, None);
     }
 
     /// The places that it names.
-    pub fn places(&self) -> impl Iterator<Item = PlaceId> {
+    pub(super) fn places(&self) -> impl Iterator<Item = PlaceId> {
         self.story.lines.iter().filter_map(|line| line.place)
     }
 
-    /// The whole of it.
-    pub fn end(self) -> PageStory {
+    /// The whole story.
+    pub(super) fn end(self) -> PageStory {
         let mut story = self.story;
         story.lines.sort_by_key(|line| line.at);
         story
@@ -129,9 +84,52 @@ impl Teller {
     }
 }
 
+/// Where a page is.
+fn whereabouts(explained: &ExplainedRound, page: u64) -> String {
+    let mut rows = explained.round.mappings.iter();
+    let row = rows
+        .find(|row| row.pages.tracked != 0 && (row.mapping.start..row.mapping.end).contains(&page));
+    match row {
+        None => "not part of a tracked mapping".to_owned(),
+        Some(row) if row.mapping.name.is_empty() => {
+            format!("in anonymous memory at {:#x}", row.mapping.start)
+        }
+        Some(row) => format!("in {}", row.mapping.name),
+    }
+}
+
+/// What a round says of a page.
+fn answer(explained: &ExplainedRound, page: u64) -> String {
+    let mut reported = explained.reported.iter().flat_map(|(_, pages)| pages);
+    if let Some(pages) = reported.find(|pages| pages.range.contains(&page)) {
+        return reported_as(pages);
+    }
+    let mut missed = explained.missed.iter().flat_map(|(_, pages)| pages);
+    match missed.find(|pages| pages.range.contains(&page)) {
+        Some(pages) => missed_as(pages),
+        None => "clean".to_owned(),
+    }
+}
+
+fn reported_as(pages: &ReportedPages) -> String {
+    let reasons = [pages.verdict_unknown, pages.cause_unknown].into_iter();
+    let reasons: Vec<_> = reasons.flatten().map(|reason| reason.as_str()).collect();
+    let reasons = match reasons.as_slice() {
+        [] => String::new(),
+        reasons => format!(" ({})", reasons.join(", ")),
+    };
+    let (verdict, cause) = (pages.why.verdict, pages.why.cause);
+    format!("reported: {verdict}, {cause}{reasons}; armed again")
+}
+
+fn missed_as(pages: &MissedPages) -> String {
+    let candidates: Vec<_> = pages.candidates.iter().map(|c| c.as_str()).collect();
+    let candidates = candidates.join(", ");
+    format!("clean, but its content has changed; candidates: {candidates}")
+}
+
 /// What an event is, in words.
 fn words(event: &PageEvent) -> String {
-    use super::model::{EventMeaning, ReportCause};
     let cause = match event.meaning {
         EventMeaning::Disarms(cause)
         | EventMeaning::DisarmsUnit(cause)

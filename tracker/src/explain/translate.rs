@@ -6,28 +6,25 @@ use tracker_ebpf::kernel::{
     X86_PF_PROT, X86_PF_USER, X86_PF_WRITE, ZAP_FLAG_DROP_MARKER, syscall,
 };
 use tracker_ebpf::{EventHead, EventKind, HUGE_SPLIT_BY_WRITE};
+use uffd::PAGE_SIZE;
 
 use super::model::{EventMeaning, ReportCause};
-use uffd::PAGE_SIZE;
 
 /// What an event means, of which pages, with a second address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Translated {
-    /// What happened.
+pub(super) struct TranslatedEvent {
     pub kind: EventKind,
-    /// First address.
     pub start: u64,
     /// Bytes.
     pub length: u64,
-    /// See [`super::model::Event::address`].
+    /// See [`super::model::PageEvent::address`].
     pub address: u64,
-    /// What it means.
     pub meaning: EventMeaning,
 }
 
-/// What an event means for the pages of process `pid`; nothing if it means nothing, or is of a kind that we do not know.
-#[must_use]
-pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
+/// What an event means for the pages of process `pid`; `None` if it means nothing, or is of a kind
+/// that we do not know.
+pub(super) fn translate(head: &EventHead, pid: u32) -> Option<TranslatedEvent> {
     let kind = EventKind::from_number(head.kind)?;
     let meaning = match kind {
         EventKind::Fault => EventMeaning::Disarms(writer(head.flags, head.tgid == pid)),
@@ -59,7 +56,7 @@ pub fn translate(head: &EventHead, pid: u32) -> Option<Translated> {
         EventKind::HardwareFault => (head.start & !(PAGE_SIZE - 1), PAGE_SIZE),
         _ => (head.start, head.length),
     };
-    Some(Translated {
+    Some(TranslatedEvent {
         kind,
         start,
         length,
@@ -81,7 +78,7 @@ fn writer(flags: u32, own: bool) -> ReportCause {
 
 fn hardware(code: u64) -> Option<EventMeaning> {
     const WRITE_PROTECTED: u64 = X86_PF_PROT | X86_PF_WRITE;
-    // A first write over a marker faults twice, the second time at the page that is there.
+    // A first write over a marker faults twice, the second time on the page that is there then.
     if code & WRITE_PROTECTED != WRITE_PROTECTED {
         return None;
     }
@@ -93,14 +90,14 @@ fn hardware(code: u64) -> Option<EventMeaning> {
 }
 
 /// What a system call has done to pages, by its arguments.
-fn system_call(head: &EventHead) -> Option<Translated> {
+fn system_call(head: &EventHead) -> Option<TranslatedEvent> {
     let failed = (head.result as i64) < 0;
     if failed {
         return None;
     }
     let (start, length) = (head.start, head.length);
     let told = |meaning| {
-        Some(Translated {
+        Some(TranslatedEvent {
             kind: EventKind::Syscall,
             start: start & !(PAGE_SIZE - 1),
             length: (start % PAGE_SIZE + length).next_multiple_of(PAGE_SIZE),
@@ -123,7 +120,7 @@ fn system_call(head: &EventHead) -> Option<Translated> {
         },
         syscall::MLOCK | syscall::MLOCK2 => told(EventMeaning::Disarms(ReportCause::RemoteOrPin)),
         // The third argument is the new length: what grows on the way is not moved.
-        syscall::MREMAP if head.result != start => Some(Translated {
+        syscall::MREMAP if head.result != start => Some(TranslatedEvent {
             kind: EventKind::Syscall,
             start: head.result,
             length: length.min(head.address).next_multiple_of(PAGE_SIZE),
@@ -136,23 +133,27 @@ fn system_call(head: &EventHead) -> Option<Translated> {
 
 #[cfg(test)]
 mod tests {
+    use bytemuck::Zeroable as _;
+
     use super::*;
 
     /// mremap(2) that has brought a mapping to another place.
     fn mremap(old: u64, new: u64) -> EventHead {
-        // SAFETY: numbers only, and zero is one.
-        let mut head: EventHead = unsafe { std::mem::zeroed() };
-        head.kind = EventKind::Syscall as u32;
-        head.syscall = syscall::MREMAP as u32;
-        (head.start, head.length, head.address) = (0x10000, old, new);
-        head.result = 0x90000;
-        head
+        EventHead {
+            kind: EventKind::Syscall as u32,
+            syscall: syscall::MREMAP as u32,
+            start: 0x10000,
+            length: old,
+            address: new,
+            result: 0x90000,
+            ..EventHead::zeroed()
+        }
     }
 
     #[test]
     fn what_grows_on_its_way_is_moved_as_far_as_it_was_there() {
         for (old, new) in [(0x3000, 0x8000), (0x8000, 0x3000)] {
-            let expected = Translated {
+            let expected = TranslatedEvent {
                 kind: EventKind::Syscall,
                 start: 0x90000,
                 length: 0x3000,

@@ -23,8 +23,8 @@ static HUB: LazyLock<EventHub> = LazyLock::new(|| {
         ..events::EventOptions::default()
     });
     let hub = EventHub::new(events, 1 << 20).unwrap();
-    if !hub.seen().complete {
-        eprintln!("causes may stay unknown: {}", hub.seen().not.join("; "));
+    if !hub.seen().is_complete() {
+        eprintln!("causes may stay unknown: {}", hub.seen().told().join("; "));
     }
     hub
 });
@@ -46,7 +46,7 @@ pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>)
     let came = Came::of(target, class);
     let round = step(&mut explainer);
     let after = step(&mut explainer);
-    let complete = explainer.end().unwrap().seen.complete;
+    let complete = explainer.end().unwrap().seen.is_complete();
     assert!(complete || !in_guest(), "not everything is seen");
     let wrong = came.check(|ground, lots| {
         // What goes without a report is told a round later: only then is it known that no report comes.

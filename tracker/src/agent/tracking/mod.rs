@@ -175,7 +175,7 @@ fn hub() -> Option<EventHub> {
         EVENTS,
     ) {
         Ok(hub) => {
-            for not in &hub.seen().not {
+            for not in hub.seen().told() {
                 tracing::info!("explaining: not seen: {not}");
             }
             Some(hub)

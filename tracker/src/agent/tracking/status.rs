@@ -8,6 +8,7 @@ use super::ProcessTracking;
 use super::find::SelectedProcess;
 use super::ledger::TrackingWork;
 use super::refusal::RefusalReason;
+use crate::explain::CauseSight;
 use crate::metrics::{
     TrackedReading, TrackedRow, TrackedValue, TrackingRows, label, tracked_fields,
 };
@@ -68,7 +69,7 @@ impl ProcessTracking {
             "cpu_seconds": cpu.as_secs_f64(),
             "max": self.config.most,
             "explain_selectors": texts(&self.config.explain),
-            "causes_not_seen": self.seen().map(|seen| &seen.not),
+            "causes_not_seen": self.seen().map(CauseSight::told),
             "processes": ledger.rows().map(process).collect::<Vec<_>>(),
             "refused": refused.take(NAMED).collect::<Vec<_>>(),
             "refused_count": ledger.refusals().len(),

@@ -95,7 +95,7 @@ enum ExplainLine<'a> {
         tracker: &'a str,
         notes: &'a [TrackNote],
         all_causes_seen: bool,
-        not_seen: &'a [String],
+        not_seen: Vec<String>,
         sample_one_of: u64,
     },
     Round {
@@ -244,8 +244,8 @@ fn header<'a>(report: &ExplainReport<'a>) -> ExplainLine<'a> {
         kernel: &header.kernel,
         tracker: &header.tracker,
         notes: &header.notes,
-        all_causes_seen: findings.seen.complete,
-        not_seen: &findings.seen.not,
+        all_causes_seen: findings.seen.is_complete(),
+        not_seen: findings.seen.told(),
         sample_one_of: findings.sampling.one_of,
     }
 }
@@ -324,7 +324,7 @@ fn of_against(against: &AgainstFindings) -> ExplainLine<'_> {
     let only_here = against.only_here.iter();
     let there = |why| against.only_there.get(why).copied().unwrap_or_default();
     ExplainLine::Against {
-        strategy: &against.strategy,
+        strategy: against.strategy.as_str(),
         both: against.both,
         only_here: only_here
             .map(|(why, pages)| JsonAnswer::from((*why, *pages)))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use uffd::PAGE_SIZE;
 
 use super::{ExplainReport, headline};
-use crate::explain::advice;
+use crate::explain::{FrozenTime, advice};
 use crate::print::clock::{rfc3339, spoken};
 use crate::print::words::{count, number, printable, share, size};
 
@@ -50,10 +50,10 @@ pub(super) fn versions(report: &ExplainReport<'_>) -> String {
 /// How much is seen of causes and contents.
 pub(super) fn seen(report: &ExplainReport<'_>) -> String {
     let findings = report.findings;
-    let causes = if findings.seen.complete {
+    let causes = if findings.seen.is_complete() {
         "all causes can be seen".to_owned()
     } else {
-        let gaps = count(findings.seen.not.len(), "gap");
+        let gaps = count(findings.seen.told().len(), "gap");
         format!("not all causes can be seen ({gaps} below)")
     };
     match findings.sampling.one_of {
@@ -89,7 +89,7 @@ pub(super) fn costs(report: &ExplainReport<'_>) -> Vec<String> {
         number(findings.dropped)
     );
     let mut costs = vec![memory, time, events];
-    let (whole, longest) = findings.frozen;
+    let FrozenTime { whole, longest } = findings.frozen;
     if !whole.is_zero() {
         costs.push(format!(
             "the process stood still for {} in all, for {} at most",
@@ -116,7 +116,7 @@ pub(super) fn not_seen(report: &ExplainReport<'_>) -> Vec<String> {
             findings.sampling.one_of
         ));
     }
-    lines.extend(findings.seen.not.iter().map(|what| printable(what)));
+    lines.extend(findings.seen.told().iter().map(|what| printable(what)));
     let notes = findings.header.notes.iter();
     lines.extend(notes.map(|note| printable(&note.to_string())));
     lines
@@ -127,7 +127,7 @@ pub(super) fn against(report: &ExplainReport<'_>) -> Vec<String> {
     let Some(against) = &report.findings.against else {
         return Vec::new();
     };
-    let (ours, theirs) = (&report.findings.header.strategy, &against.strategy);
+    let (ours, theirs) = (&report.findings.header.strategy, against.strategy);
     let here: u64 = against.only_here.values().sum();
     let there: u64 = against.only_there.values().sum();
     let mut lines = vec![format!(

@@ -3,22 +3,22 @@
 use std::collections::HashMap;
 
 use blazesym::MaybeDefault;
-use blazesym::symbolize::source::{Kernel as KernelSource, Source};
+use blazesym::symbolize::source::{self, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 
-use super::At;
+use super::CodeAddress;
 use super::process::{frames, plain};
 use crate::explain::StackFrame;
 
 const MODULE: &str = "[kernel]";
 
-/// What is known of it.
-pub struct Kernel {
+/// What is known of the kernel's code.
+pub(super) struct KernelSymbols {
     symbolizer: Symbolizer,
-    frames: HashMap<At, Vec<StackFrame>>,
+    frames: HashMap<CodeAddress, Vec<StackFrame>>,
 }
 
-impl Default for Kernel {
+impl Default for KernelSymbols {
     fn default() -> Self {
         Self {
             symbolizer: Symbolizer::new(),
@@ -27,9 +27,9 @@ impl Default for Kernel {
     }
 }
 
-impl Kernel {
+impl KernelSymbols {
     /// The frames at an address, the innermost first; at least one.
-    pub fn frames(&mut self, at: At) -> Vec<StackFrame> {
+    pub(super) fn frames(&mut self, at: CodeAddress) -> Vec<StackFrame> {
         let Self { symbolizer, frames } = self;
         frames
             .entry(at)
@@ -38,11 +38,11 @@ impl Kernel {
     }
 }
 
-fn look_up(symbolizer: &Symbolizer, at: At) -> Vec<StackFrame> {
-    // Functions are what tells here. The image with lines is rarely there, and half a GiB large.
-    let source = Source::Kernel(KernelSource {
+fn look_up(symbolizer: &Symbolizer, at: CodeAddress) -> Vec<StackFrame> {
+    // Functions are enough here. The image with lines is rarely there, and half a GiB large.
+    let source = Source::Kernel(source::Kernel {
         vmlinux: MaybeDefault::None,
-        ..KernelSource::default()
+        ..source::Kernel::default()
     });
     let told = symbolizer.symbolize_single(&source, Input::AbsAddr(at.instruction));
     match told.ok().and_then(Symbolized::into_sym) {

@@ -1,7 +1,7 @@
 //! From addresses of code to names: functions, lines, files.
 //!
-//! A process may end, execute another program or unmap its code at any time: what cannot be named then is shown as an
-//! address. Nothing here fails.
+//! A process may end, execute another program or unmap its code at any time: what cannot be named
+//! then is shown as an address. Nothing here fails.
 
 mod code;
 mod kernel;
@@ -11,34 +11,34 @@ mod syscall;
 use std::collections::HashMap;
 
 use super::StackFrame;
-use kernel::Kernel;
-use process::Process;
-
-pub use syscall::name as syscall;
+use kernel::KernelSymbols;
+use process::ProcessSymbols;
+pub(super) use syscall::syscall_name;
 
 /// Names code of processes and of the kernel. What was asked for once is remembered.
 ///
 /// It stays with the thread that made it: what blazesym remembers is not shared between threads.
 #[derive(Default)]
-pub struct Symbols {
-    processes: HashMap<u32, Process>,
-    kernel: Kernel,
+pub(super) struct CodeSymbols {
+    processes: HashMap<u32, ProcessSymbols>,
+    kernel: KernelSymbols,
 }
 
-impl Symbols {
+impl CodeSymbols {
     /// Reads nothing yet.
-    #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::default()
     }
 
-    /// Reads which code a process has mapped, so that what lies in files we can open is named also after its end.
-    pub fn watch(&mut self, pid: u32) {
+    /// Reads which code a process has mapped, so that what lies in files we can open has names even
+    /// after its end.
+    pub(super) fn watch(&mut self, pid: u32) {
         self.process(pid).look();
     }
 
-    /// A user stack of a process, the innermost address first. A function that was inlined is a frame of its own.
-    pub fn user(&mut self, pid: u32, stack: &[u64]) -> Vec<StackFrame> {
+    /// A user stack of a process, the innermost address first. A function that was inlined is a
+    /// frame of its own.
+    pub(super) fn user(&mut self, pid: u32, stack: &[u64]) -> Vec<StackFrame> {
         let process = self.process(pid);
         instructions(stack)
             .flat_map(|at| process.frames(at))
@@ -46,35 +46,36 @@ impl Symbols {
     }
 
     /// A kernel stack, the innermost address first.
-    pub fn kernel(&mut self, stack: &[u64]) -> Vec<StackFrame> {
+    pub(super) fn kernel(&mut self, stack: &[u64]) -> Vec<StackFrame> {
         instructions(stack)
             .flat_map(|at| self.kernel.frames(at))
             .collect()
     }
 
-    /// Forgets a process: it executed another program, or has ended.
-    pub fn forget(&mut self, pid: u32) {
+    /// Forgets a process: it has executed another program, or has ended.
+    pub(super) fn forget(&mut self, pid: u32) {
         self.processes.remove(&pid);
     }
 
-    fn process(&mut self, pid: u32) -> &mut Process {
+    fn process(&mut self, pid: u32) -> &mut ProcessSymbols {
         self.processes
             .entry(pid)
-            .or_insert_with(|| Process::new(pid))
+            .or_insert_with(|| ProcessSymbols::new(pid))
     }
 }
 
 /// An address of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct At {
+struct CodeAddress {
     /// As it stands in the stack.
     address: u64,
-    /// The instruction it is about: a return address is that of the next one, which may be another line or function.
+    /// The instruction it is about: a return address is that of the next one, which may belong to
+    /// another line or function.
     instruction: u64,
 }
 
-fn instructions(stack: &[u64]) -> impl Iterator<Item = At> {
-    let at = |(i, address): (usize, &u64)| At {
+fn instructions(stack: &[u64]) -> impl Iterator<Item = CodeAddress> {
+    let at = |(i, address): (usize, &u64)| CodeAddress {
         address: *address,
         instruction: address.saturating_sub(u64::from(i > 0)),
     };

@@ -3,27 +3,27 @@
 use std::collections::HashMap;
 use std::fs;
 
-use blazesym::symbolize::source::{Elf, Process as ProcessSource, Source};
+use blazesym::symbolize::source::{self, Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
-use super::At;
-use super::code::{self, Code, Kind};
+use super::CodeAddress;
+use super::code::{self, CodeKind, CodeMapping};
 use crate::explain::StackFrame;
 
 /// Addresses remembered: a program that makes code goes on making it.
 const REMEMBERED: usize = 1 << 16;
 
-/// What is known of it.
-pub struct Process {
+/// What is known of the code of one process.
+pub(super) struct ProcessSymbols {
     pid: u32,
-    code: Vec<Code>,
+    code: Vec<CodeMapping>,
     symbolizer: Symbolizer,
-    frames: HashMap<At, Vec<StackFrame>>,
+    frames: HashMap<CodeAddress, Vec<StackFrame>>,
 }
 
-impl Process {
+impl ProcessSymbols {
     /// Nothing yet.
-    pub fn new(pid: u32) -> Self {
+    pub(super) fn new(pid: u32) -> Self {
         Self {
             pid,
             code: Vec::new(),
@@ -33,7 +33,7 @@ impl Process {
     }
 
     /// Reads what is mapped now. What was mapped stays if the process is gone.
-    pub fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let code = code::of(self.pid);
         if !code.is_empty() {
             self.code = code;
@@ -41,11 +41,11 @@ impl Process {
     }
 
     /// The frames at an address, the innermost first; at least one.
-    pub fn frames(&mut self, at: At) -> Vec<StackFrame> {
+    pub(super) fn frames(&mut self, at: CodeAddress) -> Vec<StackFrame> {
         if let Some(known) = self.frames.get(&at) {
             return known.clone();
         }
-        if Code::at(&self.code, at.instruction).is_none() {
+        if CodeMapping::at(&self.code, at.instruction).is_none() {
             self.look();
         }
         let frames = self.look_up(at);
@@ -56,16 +56,16 @@ impl Process {
         frames
     }
 
-    fn look_up(&self, at: At) -> Vec<StackFrame> {
-        let Some(code) = Code::at(&self.code, at.instruction) else {
+    fn look_up(&self, at: CodeAddress) -> Vec<StackFrame> {
+        let Some(code) = CodeMapping::at(&self.code, at.instruction) else {
             return vec![plain(at.address, String::new())];
         };
         let module = code.module(at.address);
         let symbol = match code.kind() {
-            Kind::File => self.in_file(code, at.instruction),
-            Kind::Vdso => self.in_process(at.instruction),
-            Kind::Anonymous if self.has_perf_map() => self.in_process(at.instruction),
-            Kind::Anonymous | Kind::Other => None,
+            CodeKind::File => self.in_file(code, at.instruction),
+            CodeKind::Vdso => self.in_process(at.instruction),
+            CodeKind::Anonymous if self.has_perf_map() => self.in_process(at.instruction),
+            CodeKind::Anonymous | CodeKind::Other => None,
         };
         match symbol {
             Some(symbol) => frames(at.address, &symbol, &module),
@@ -74,7 +74,7 @@ impl Process {
     }
 
     /// With what DWARF says, or, if that is damaged or of another build, with symbols alone.
-    fn in_file(&self, code: &Code, address: u64) -> Option<Sym<'_>> {
+    fn in_file(&self, code: &CodeMapping, address: u64) -> Option<Sym<'_>> {
         let offset = Input::FileOffset(code.offset(address));
         let mut elf = Elf::new(code.file()?);
         let symbol = self.ask(elf.clone().into(), offset);
@@ -84,7 +84,7 @@ impl Process {
 
     /// What lies in no file: the vdso, and code that the process itself tells about in its perf map.
     fn in_process(&self, address: u64) -> Option<Sym<'_>> {
-        let source = ProcessSource::new(self.pid.into());
+        let source = source::Process::new(self.pid.into());
         self.ask(source.into(), Input::AbsAddr(address))
     }
 
@@ -93,7 +93,7 @@ impl Process {
         told.ok().and_then(Symbolized::into_sym)
     }
 
-    /// Whether it left a perf map where its kind does, a file: a pipe in its place would keep us waiting.
+    /// Whether it left a perf map in the usual place, as a file: a pipe there would keep us waiting.
     fn has_perf_map(&self) -> bool {
         let pid = self.pid;
         let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -108,7 +108,7 @@ impl Process {
 }
 
 /// An address without a name.
-pub fn plain(address: u64, module: String) -> StackFrame {
+pub(super) fn plain(address: u64, module: String) -> StackFrame {
     StackFrame {
         address,
         function: String::new(),
@@ -118,8 +118,8 @@ pub fn plain(address: u64, module: String) -> StackFrame {
     }
 }
 
-/// A symbol, after what was inlined into it.
-pub fn frames(address: u64, symbol: &Sym<'_>, module: &str) -> Vec<StackFrame> {
+/// The frames of a symbol, after those of what was inlined into it.
+pub(super) fn frames(address: u64, symbol: &Sym<'_>, module: &str) -> Vec<StackFrame> {
     let frame = |name: &str, info: Option<&CodeInfo<'_>>, inlined| StackFrame {
         address,
         function: name.to_owned(),

@@ -17,13 +17,13 @@ fn here() -> u64 {
     known as fn(u64) -> u64 as usize as u64
 }
 
-fn own(symbols: &mut Symbols, stack: &[u64]) -> Vec<StackFrame> {
+fn own(symbols: &mut CodeSymbols, stack: &[u64]) -> Vec<StackFrame> {
     symbols.user(std::process::id(), stack)
 }
 
 #[test]
 fn code_of_ours_has_function_line_and_file() {
-    let frames = own(&mut Symbols::new(), &[here()]);
+    let frames = own(&mut CodeSymbols::new(), &[here()]);
     let frame = frames.last().unwrap();
     assert!(
         frame.function.ends_with("symbols::tests::known"),
@@ -39,7 +39,7 @@ fn code_of_ours_has_function_line_and_file() {
 
 #[test]
 fn a_return_address_is_of_the_call_before_it() {
-    let mut symbols = Symbols::new();
+    let mut symbols = CodeSymbols::new();
     // The call before the first instruction of `known` is the last of another function.
     let frames = own(&mut symbols, &[here(), here()]);
     let (first, second) = (frames.first().unwrap(), frames.last().unwrap());
@@ -50,7 +50,7 @@ fn a_return_address_is_of_the_call_before_it() {
 
 #[test]
 fn what_nobody_knows_is_an_address() {
-    let mut symbols = Symbols::new();
+    let mut symbols = CodeSymbols::new();
     for (pid, stack) in [
         (std::process::id(), &[8, 0, u64::MAX]),
         (u32::MAX, &[8, 0, 9]),
@@ -77,7 +77,7 @@ fn kernel_code_has_a_name_if_it_may_be_read() {
     let Some(address) = address.filter(|address| *address != 0) else {
         return;
     };
-    let frames = Symbols::new().kernel(&[address + 4]);
+    let frames = CodeSymbols::new().kernel(&[address + 4]);
     let frame = frames.last().unwrap();
     assert_eq!(
         (frame.function.as_str(), frame.module.as_str()),
@@ -91,7 +91,7 @@ fn the_vdso_has_names() {
     let Some(vdso) = vdso.map(Result::unwrap).find(|vma| vma.name == b"[vdso]") else {
         return;
     };
-    let mut symbols = Symbols::new();
+    let mut symbols = CodeSymbols::new();
     let named = (vdso.start..vdso.end)
         .step_by(16)
         .flat_map(|at| own(&mut symbols, &[at]));
@@ -107,7 +107,7 @@ fn the_vdso_has_names() {
 fn code_made_at_run_time_is_named_by_its_perf_map() {
     let code = ScratchMapping::executable(2 * PAGE_SIZE).unwrap();
     let address = code.range().start;
-    let frames = own(&mut Symbols::new(), &[address + 8]);
+    let frames = own(&mut CodeSymbols::new(), &[address + 8]);
     assert_eq!(
         (frames[0].function.as_str(), frames[0].module.as_str()),
         ("", "[anon]")
@@ -116,7 +116,7 @@ fn code_made_at_run_time_is_named_by_its_perf_map() {
     let map = format!("/tmp/perf-{}.map", std::process::id());
     let mut file = fs::File::create(&map).unwrap();
     writeln!(file, "{address:x} 100 js::sum (made up)").unwrap();
-    let frames = own(&mut Symbols::new(), &[address + 8, address + 0x400]);
+    let frames = own(&mut CodeSymbols::new(), &[address + 8, address + 0x400]);
     fs::remove_file(&map).unwrap();
     assert_eq!(frames[0].function, "js::sum (made up)");
     assert_eq!(frames[0].module, "[anon]");
@@ -163,7 +163,7 @@ impl Drop for Waiting {
 fn a_deleted_file_without_symbols_has_its_name_and_offsets() {
     let waiting = Waiting::new();
     let at = waiting.code("/cat (deleted)") + 0x10;
-    let frames = Symbols::new().user(waiting.0.id(), &[at]);
+    let frames = CodeSymbols::new().user(waiting.0.id(), &[at]);
     let module = &frames.last().unwrap().module;
     assert!(
         module.contains("/cat+0x") && !module.contains("deleted"),
@@ -175,7 +175,7 @@ fn a_deleted_file_without_symbols_has_its_name_and_offsets() {
 fn code_of_a_process_that_has_ended_still_has_names() {
     let mut waiting = Waiting::new();
     let (pid, libc) = (waiting.0.id(), waiting.code("/libc.so.6"));
-    let mut symbols = Symbols::new();
+    let mut symbols = CodeSymbols::new();
     symbols.watch(pid);
     waiting.0.kill().unwrap();
     waiting.0.wait().unwrap();

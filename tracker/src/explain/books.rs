@@ -1,0 +1,221 @@
+//! The books that are kept of rounds: findings, names of code, a page's story, a second strategy.
+
+use std::cell::LazyCell;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::time::Duration;
+
+use pages::track::TrackHeader;
+use uffd::UffdError;
+
+use super::history::ScanSpan;
+use super::model::{ExplainFindings, ExplainedRound, PageEvent, PlaceId, RoundKind, SightGap};
+use super::second::SecondStrategy;
+use super::source::EventSource;
+use super::story::StoryTeller;
+use super::symbols::CodeSymbols;
+
+/// All books of one process.
+pub(super) struct ExplainBooks {
+    pid: u32,
+    findings: ExplainFindings,
+    /// Names for code. Only findings have any: without it they do not grow.
+    symbols: Option<CodeSymbols>,
+    teller: Option<StoryTeller>,
+    second: Option<SecondStrategy>,
+}
+
+/// What images cost until now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ImageCost {
+    /// Bytes that were read and hashed.
+    pub hashed: u64,
+    /// Bytes that images take.
+    pub memory: u64,
+}
+
+impl ExplainBooks {
+    pub(super) fn new(
+        pid: u32,
+        findings: ExplainFindings,
+        symbols: Option<CodeSymbols>,
+        teller: Option<StoryTeller>,
+        second: Option<SecondStrategy>,
+    ) -> Self {
+        Self {
+            pid,
+            findings,
+            symbols,
+            teller,
+            second,
+        }
+    }
+
+    pub(super) const fn header(&self) -> &TrackHeader {
+        &self.findings.header
+    }
+
+    pub(super) const fn findings(&self) -> &ExplainFindings {
+        &self.findings
+    }
+
+    /// The process stood still for so long.
+    pub(super) fn stood_still(&mut self, stood: Duration) {
+        self.findings.frozen.add(stood);
+    }
+
+    /// Compares a round with the second strategy; `armed` is what was armed for the first time.
+    pub(super) fn compare(
+        &mut self,
+        round: &ExplainedRound,
+        armed: &[Range<u64>],
+    ) -> Result<(), UffdError> {
+        match &mut self.second {
+            Some(second) => second.round(round, armed),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on with the story of the page.
+    pub(super) fn tell(
+        &mut self,
+        round: &ExplainedRound,
+        events: &[PageEvent],
+        scan: ScanSpan,
+        kind: RoundKind,
+    ) {
+        if let Some(teller) = &mut self.teller {
+            teller.round(round, events, scan, kind);
+        }
+    }
+
+    /// Adds a round that counts to the findings, if they grow.
+    pub(super) fn add(
+        &mut self,
+        round: &ExplainedRound,
+        cost: ImageCost,
+        source: Option<&EventSource>,
+    ) {
+        let Some(symbols) = &mut self.symbols else {
+            return;
+        };
+        let pid = self.pid;
+        // Read once, and only if there is a mapping that has none yet.
+        let flags = LazyCell::new(|| vm_flags(pid));
+        self.findings.add(round, |mapping| {
+            flags.get(&mapping.start).cloned().unwrap_or_default()
+        });
+        self.findings.hashed = cost.hashed;
+        self.findings.memory = self.findings.memory.max(cost.memory);
+        let told = self.teller.iter().flat_map(StoryTeller::places);
+        let wanted: BTreeSet<PlaceId> = self.findings.places.keys().copied().chain(told).collect();
+        if let Some(source) = source {
+            let stacks = &mut self.findings.stacks;
+            source
+                .places(|places| places.symbolise(pid, symbols, |id| wanted.contains(&id), stacks));
+        }
+    }
+
+    /// After exec: the same addresses are other code.
+    pub(super) fn begin_again(&mut self) {
+        if let Some(symbols) = &mut self.symbols {
+            symbols.forget(self.pid);
+            symbols.watch(self.pid);
+        }
+    }
+
+    /// From now on something is not seen.
+    pub(super) fn lose_sight(&mut self, gap: SightGap) {
+        self.findings.seen.lose(gap);
+    }
+
+    /// Everything that came of it.
+    pub(super) fn end(mut self) -> ExplainFindings {
+        self.findings.story = self.teller.map(StoryTeller::end);
+        self.findings.against = self.second.map(SecondStrategy::end);
+        self.findings
+    }
+}
+
+/// `VmFlags` of every mapping, by start. What cannot be read is not told.
+fn vm_flags(pid: u32) -> HashMap<u64, String> {
+    let Ok(vmas) = uffd::smaps(pid) else {
+        return HashMap::new();
+    };
+    let vmas = vmas.map_while(Result::ok);
+    vmas.map(|vma| (vma.start, vma.flags.text())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::explain::model::{CauseSight, PageSampling};
+    use crate::explain::sample::{explained, scan};
+    use crate::track::sample::header;
+
+    const COST: ImageCost = ImageCost {
+        hashed: 7,
+        memory: 4096,
+    };
+
+    fn books(symbols: Option<CodeSymbols>, teller: Option<StoryTeller>) -> ExplainBooks {
+        let sampling = PageSampling { one_of: 1 };
+        let findings = ExplainFindings::new(header("books"), CauseSight::default(), sampling);
+        ExplainBooks::new(std::process::id(), findings, symbols, teller, None)
+    }
+
+    #[test]
+    fn findings_grow_by_rounds_that_count() {
+        let mut books = books(Some(CodeSymbols::new()), None);
+        let round = explained(1);
+        books.add(&round, COST, None);
+        let less = ImageCost { memory: 0, ..COST };
+        books.add(&explained(2), less, None);
+        let findings = books.end();
+        let reported: u64 = round.reported[0].1.iter().map(|pages| pages.pages()).sum();
+        assert_eq!(findings.tally.values().sum::<u64>(), 2 * reported);
+        assert_eq!(findings.rounds.len(), 2);
+        assert_eq!(findings.vmas.len(), 1);
+        assert_eq!(findings.vmas[0].missed, 2);
+        assert_eq!((findings.hashed, findings.memory), (7, 4096));
+        assert_eq!(findings.events, 2 * round.events);
+    }
+
+    #[test]
+    fn without_names_for_code_they_do_not_grow() {
+        let mut books = books(None, None);
+        books.add(&explained(1), COST, None);
+        assert!(books.findings().rounds.is_empty() && books.findings().hashed == 0);
+        books.stood_still(Duration::from_millis(3));
+        books.stood_still(Duration::from_millis(2));
+        let frozen = books.findings().frozen;
+        assert_eq!(frozen.whole, Duration::from_millis(5));
+        assert_eq!(frozen.longest, Duration::from_millis(3));
+    }
+
+    #[test]
+    fn a_gap_stays() {
+        let mut books = books(None, None);
+        assert!(books.findings().seen.is_complete());
+        let error = "gone".to_owned();
+        books.lose_sight(SightGap::NotWatchedAgain { error });
+        let told = books.end().seen.told();
+        assert_eq!(
+            told,
+            ["no causes after it has executed another program: gone"]
+        );
+    }
+
+    #[test]
+    fn the_story_is_told_of_rounds_that_settle_too() {
+        let round = explained(1);
+        let page = round.reported[0].1[0].range.start;
+        let mut books = books(None, Some(StoryTeller::new(page + 5, 0)));
+        books.tell(&explained(0), &[], scan(), RoundKind::Settling);
+        books.tell(&round, &[], scan(), RoundKind::Counted);
+        let story = books.end().story.unwrap();
+        let told: Vec<_> = story.lines.iter().map(|line| &*line.what).collect();
+        assert!(told[0].starts_with("armed, in ") && told[1].starts_with("round 1: reported: "));
+    }
+}

@@ -1,0 +1,310 @@
+//! Everything that came of explaining a process, and how it grows by a round at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pages::strategy::StrategyName;
+use pages::track::{SessionEvent, TrackHeader, TrackedMapping};
+use uffd::pages_in;
+
+use super::{
+    AnswerTally, ByMapping, CauseSight, ExplainedRound, MissedPages, PageSampling, PlaceId,
+    ReportedPages, SecondOnly, UnknownReason,
+};
+
+/// Extents kept for the picture, of all rounds: 200 MB.
+const MOST_EXTENTS: usize = 2 << 20;
+
+/// Everything that came of explaining a process.
+#[derive(Clone, Debug)]
+pub struct ExplainFindings {
+    /// Who, how, since when.
+    pub header: TrackHeader,
+    /// What can be seen of causes.
+    pub seen: CauseSight,
+    /// Which pages have their content looked at.
+    pub sampling: PageSampling,
+    /// Rounds, without those that did not count.
+    pub rounds: Vec<RoundFindings>,
+    /// All reported pages, each as often as it was reported.
+    pub tally: AnswerTally,
+    /// The same by VMA, by address.
+    pub vmas: Vec<VmaFindings>,
+    /// The same by the place that did it.
+    pub places: BTreeMap<PlaceId, AnswerTally>,
+    /// The places.
+    pub stacks: BTreeMap<PlaceId, CodePlace>,
+    /// Pages with an unknown verdict, by reason.
+    pub verdict_unknown: BTreeMap<UnknownReason, u64>,
+    /// Pages with an unknown cause, by reason.
+    pub cause_unknown: BTreeMap<UnknownReason, u64>,
+    /// What changed and was not reported, with its VMA.
+    pub missed: Vec<(Arc<TrackedMapping>, MissedPages)>,
+    /// Clean pages whose content was compared, each as often as it was.
+    pub verified: u64,
+    /// Events of the kernel that were read.
+    pub events: u64,
+    /// Events that were lost: the ring was full, or the kernel ran no program for them.
+    pub dropped: u64,
+    /// The most pages tracked in one round.
+    pub tracked: u64,
+    /// The most bytes that images took.
+    pub memory: u64,
+    /// Bytes that were read and hashed.
+    pub hashed: u64,
+    /// What reading and hashing took.
+    pub took: Duration,
+    /// For how long the process stood still.
+    pub frozen: FrozenTime,
+    /// The story of a page, if asked for.
+    pub story: Option<PageStory>,
+    /// A second strategy, if asked for.
+    pub against: Option<AgainstFindings>,
+}
+
+/// For how long a process stood still; zero if it was not to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrozenTime {
+    /// In all rounds.
+    pub whole: Duration,
+    /// In the longest of them.
+    pub longest: Duration,
+}
+
+/// One round in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundFindings {
+    /// Counts from 1.
+    pub number: u64,
+    /// Since tracking began.
+    pub at: Duration,
+    /// Reported pages.
+    pub tally: AnswerTally,
+    /// Missed pages.
+    pub missed: u64,
+    /// What happened to the process.
+    pub events: Vec<SessionEvent>,
+    /// Every reported page, for the picture.
+    pub reported: ByMapping<ReportedPages>,
+}
+
+/// What one VMA came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmaFindings {
+    /// The newest mapping with this start and name.
+    pub mapping: Arc<TrackedMapping>,
+    /// Its `VmFlags` in smaps, such as `rd wr mr mw me ac sd uw`.
+    pub flags: String,
+    /// Reported pages.
+    pub tally: AnswerTally,
+    /// Pages that changed and were not reported.
+    pub missed: u64,
+}
+
+/// One frame of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StackFrame {
+    /// Its address.
+    pub address: u64,
+    /// Function, demangled; empty if no symbol is known.
+    pub function: String,
+    /// Source file and line, if debug information is there.
+    pub line: Option<(String, u32)>,
+    /// The file it lies in and the offset there (`/usr/bin/redis-server+0x1234`), `[kernel]`, or
+    /// `[anon]` for code made at run time.
+    pub module: String,
+    /// Whether it was inlined into the next frame.
+    pub inlined: bool,
+}
+
+/// Where something was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodePlace {
+    /// The user stack, the innermost frame first. Empty for a kernel thread.
+    pub user: Vec<StackFrame>,
+    /// The kernel stack, the innermost frame first. Empty for a store, where it is always the page
+    /// fault.
+    pub kernel: Vec<StackFrame>,
+    /// The system call that the thread was in.
+    pub syscall: Option<String>,
+}
+
+/// The story of one page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageStory {
+    /// Its address.
+    pub page: u64,
+    /// By time.
+    pub lines: Vec<StoryLine>,
+}
+
+/// One thing that happened to a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoryLine {
+    /// Since tracking began.
+    pub at: Duration,
+    /// What, in words.
+    pub what: String,
+    /// Where in the code.
+    pub place: Option<PlaceId>,
+}
+
+/// Where a second strategy disagrees, over all rounds, in pages of 4 KiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgainstFindings {
+    /// The second strategy.
+    pub strategy: StrategyName,
+    /// Reported by both in the same round.
+    pub both: u64,
+    /// Reported only by the one that explains.
+    pub only_here: AnswerTally,
+    /// Reported only by the second.
+    pub only_there: BTreeMap<SecondOnly, u64>,
+}
+
+impl FrozenTime {
+    /// Adds a round in which it stood still.
+    pub(crate) fn add(&mut self, stood: Duration) {
+        self.whole += stood;
+        self.longest = self.longest.max(stood);
+    }
+}
+
+impl AgainstFindings {
+    pub(crate) fn new(strategy: StrategyName) -> Self {
+        Self {
+            strategy,
+            both: 0,
+            only_here: AnswerTally::new(),
+            only_there: BTreeMap::new(),
+        }
+    }
+
+    /// Counts pages that only the second one reported.
+    pub(crate) fn there(&mut self, why: SecondOnly, pages: u64) {
+        if pages != 0 {
+            *self.only_there.entry(why).or_default() += pages;
+        }
+    }
+}
+
+impl ExplainFindings {
+    pub(crate) fn new(header: TrackHeader, seen: CauseSight, sampling: PageSampling) -> Self {
+        Self {
+            header,
+            seen,
+            sampling,
+            rounds: Vec::new(),
+            tally: AnswerTally::new(),
+            vmas: Vec::new(),
+            places: BTreeMap::new(),
+            stacks: BTreeMap::new(),
+            verdict_unknown: BTreeMap::new(),
+            cause_unknown: BTreeMap::new(),
+            missed: Vec::new(),
+            verified: 0,
+            events: 0,
+            dropped: 0,
+            tracked: 0,
+            memory: 0,
+            hashed: 0,
+            took: Duration::ZERO,
+            frozen: FrozenTime::default(),
+            story: None,
+            against: None,
+        }
+    }
+
+    /// Adds a round. `flags` tells the `VmFlags` of a mapping.
+    pub(crate) fn add(
+        &mut self,
+        round: &ExplainedRound,
+        flags: impl Fn(&TrackedMapping) -> String,
+    ) {
+        let mut line = RoundFindings {
+            number: round.round.number,
+            at: round.round.at,
+            tally: AnswerTally::new(),
+            missed: 0,
+            events: round.round.events.clone(),
+            reported: Vec::new(),
+        };
+        for (mapping, reported) in &round.reported {
+            let vma = self.vma(mapping, &flags);
+            for pages in reported {
+                let count = pages.pages();
+                *self.vmas[vma].tally.entry(pages.why).or_default() += count;
+                self.add_pages(pages, count);
+                *line.tally.entry(pages.why).or_default() += count;
+            }
+        }
+        for (mapping, missed) in &round.missed {
+            let vma = self.vma(mapping, &flags);
+            for pages in missed {
+                let count = pages_in(&pages.range);
+                self.vmas[vma].missed += count;
+                line.missed += count;
+                self.missed.push((Arc::clone(mapping), pages.clone()));
+            }
+        }
+        let kept: usize = self.rounds.iter().map(|line| extents(&line.reported)).sum();
+        if kept + extents(&round.reported) <= MOST_EXTENTS {
+            line.reported.clone_from(&round.reported);
+        }
+        self.rounds.push(line);
+        let tracked = round.round.mappings.iter().map(|row| row.pages.tracked);
+        self.tracked = self.tracked.max(tracked.sum());
+        self.verified += round.verified;
+        self.events += round.events;
+        self.dropped += round.dropped;
+        self.took += round.took;
+    }
+
+    fn add_pages(&mut self, pages: &ReportedPages, count: u64) {
+        *self.tally.entry(pages.why).or_default() += count;
+        if let Some(place) = pages.place {
+            let tally = self.places.entry(place).or_default();
+            *tally.entry(pages.why).or_default() += count;
+        }
+        if let Some(reason) = pages.verdict_unknown {
+            *self.verdict_unknown.entry(reason).or_default() += count;
+        }
+        if let Some(reason) = pages.cause_unknown {
+            *self.cause_unknown.entry(reason).or_default() += count;
+        }
+    }
+
+    /// Where the findings of a mapping are in the list: the same start and name are the same.
+    fn vma(
+        &mut self,
+        mapping: &Arc<TrackedMapping>,
+        flags: impl Fn(&TrackedMapping) -> String,
+    ) -> usize {
+        let key = |mapping: &TrackedMapping| (mapping.start, mapping.name.clone());
+        let wanted = key(mapping);
+        match self
+            .vmas
+            .binary_search_by(|vma| key(&vma.mapping).cmp(&wanted))
+        {
+            Ok(at) => {
+                self.vmas[at].mapping = Arc::clone(mapping);
+                at
+            }
+            Err(at) => {
+                let vma = VmaFindings {
+                    mapping: Arc::clone(mapping),
+                    flags: flags(mapping),
+                    tally: AnswerTally::new(),
+                    missed: 0,
+                };
+                self.vmas.insert(at, vma);
+                at
+            }
+        }
+    }
+}
+
+fn extents(reported: &ByMapping<ReportedPages>) -> usize {
+    reported.iter().map(|(_, pages)| pages.len()).sum()
+}

@@ -1,0 +1,23 @@
+//! What explaining tells: answers, events, and what they rest on.
+//!
+//! Pages are counted in units of 4 KiB whatever their size.
+
+mod event;
+mod findings;
+mod options;
+mod round;
+mod sight;
+mod words;
+
+pub(crate) use event::{EventMeaning, PageEvent};
+pub use findings::{
+    AgainstFindings, CodePlace, ExplainFindings, FrozenTime, PageStory, RoundFindings, StackFrame,
+    StoryLine, VmaFindings,
+};
+pub use options::{ExplainOptions, PageSampling};
+pub(crate) use round::RoundKind;
+pub use round::{
+    AnswerTally, ByMapping, ExplainedRound, MissedPages, PlaceId, ReportAnswer, ReportedPages,
+};
+pub use sight::{CauseSight, SightGap};
+pub use words::{MissCandidate, ReportCause, ReportVerdict, SecondOnly, UnknownReason};
