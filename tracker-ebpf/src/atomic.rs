@@ -1,5 +1,5 @@
-//! Atomic operations. The BPF target of rustc offers only loads and stores; these are the
-//! instructions themselves, all of them relaxed as far as we need to know.
+//! Atomic operations. rustc offers only loads and stores for the BPF target, so these are the
+//! instructions themselves. Nothing here relies on an ordering.
 
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub fn add(word: *mut u64, value: u64) {
-    // SAFETY: callers pass an aligned word that lives.
+    // SAFETY: callers pass a live, aligned word.
     unsafe {
         asm!("lock *(u64 *)({word} + 0) += {value}", word = in(reg) word, value = in(reg) value)
     }
@@ -31,14 +31,14 @@ pub fn replace(word: *mut u64, expected: u64, new: u64) -> bool {
     found == expected
 }
 
-/// The same for a host, where the hooks are only linted.
+/// On a host the hooks are only linted.
 #[cfg(not(target_arch = "bpf"))]
 pub fn add(word: *mut u64, value: u64) {
-    // SAFETY: callers pass an aligned word that lives.
+    // SAFETY: callers pass a live, aligned word.
     unsafe { AtomicU64::from_ptr(word) }.fetch_add(value, Relaxed);
 }
 
-/// The same for a host, where the hooks are only linted.
+/// On a host the hooks are only linted.
 #[cfg(not(target_arch = "bpf"))]
 pub fn replace(word: *mut u64, expected: u64, new: u64) -> bool {
     // SAFETY: as above.

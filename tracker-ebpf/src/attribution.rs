@@ -1,4 +1,4 @@
-//! Whose page table it is: the VMA that it is allocated for, and the cause.
+//! Who a page table is allocated for: the VMA, and the cause.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
@@ -17,17 +17,18 @@ use crate::{
     verifier::{nonzero, repeat, unknown},
 };
 
-/// Words of kernel stack read at once, bytes that are searched, and steps: each ends at a pointer to the PMD entry or has a
-/// chunk without any.
+/// Words of kernel stack read at once.
 const CHUNK: usize = 16;
+/// Bytes of kernel stack that are searched.
 const SEARCHED: u64 = 1280;
+/// Steps of a search. Each ends at a pointer to the PMD entry, or covers a chunk without one.
 const MOST_STEPS: u32 = 32;
-/// A hugetlb page may have 1 GiB.
+/// A hugetlb page can have 1 GiB.
 const LARGEST_PAGE: u64 = 1 << 30;
-/// Drivers map such memory without a fault.
+/// Memory that drivers map without a fault.
 const DRIVERS: u64 = VM_PFNMAP | VM_MIXEDMAP;
 
-/// Where the stack is looked at from: the frames between differ.
+/// Where a search of the stack begins: the frames in between differ.
 #[derive(Clone, Copy)]
 pub enum StackFrom {
     /// The context of a trampoline.
@@ -36,13 +37,14 @@ pub enum StackFrom {
     FunctionEntry,
 }
 
-/// Bytes from there to the `vm_fault` that was found last: mostly it is there again.
+/// How many bytes further the last `vm_fault` was found: the next one is usually there too.
 static FOUND_AT: [SharedWord; 2] = [const { SharedWord::new(0) }; 2];
 
-/// Who installs a PTE table in the PMD entry `pmd`: the VMA, or 0, and the [`TableCause`] as a number.
+/// Who installs a PTE table in the PMD entry `pmd`: the VMA, or 0, and the [`TableCause`] as a
+/// number.
 ///
-/// Nothing faults while a fork, a move or an arm allocates; else a fault on the stack says it, or
-/// else the task's scope.
+/// While a fork, a move or an arm allocates, nothing faults, and its scope tells. Otherwise a fault
+/// on the stack tells, if there is one, and the scope if not.
 #[inline(always)]
 pub fn of_pte_table(stack: *const u8, from: StackFrom, mm: u64, pmd: u64) -> (u64, u64) {
     let scope = scope::current();
@@ -52,7 +54,7 @@ pub fn of_pte_table(stack: *const u8, from: StackFrom, mm: u64, pmd: u64) -> (u6
     if never_faults && scope.vma != 0 {
         return (scope.vma, scope.cause);
     }
-    // The verifier would search the stack once for each cause that was just asked for.
+    // Else the verifier follows the search once for each cause compared above.
     let cause = unknown(scope.cause, pmd);
     let vma = fault_vma(stack, from, mm, pmd);
     let (vma, cause) = if vma != 0 && cause == TableCause::Populate as u64 {
@@ -60,7 +62,7 @@ pub fn of_pte_table(stack: *const u8, from: StackFrom, mm: u64, pmd: u64) -> (u6
     } else if vma != 0 {
         (vma, TableCause::Fault as u64)
     } else if let hugetlb @ 1.. = faults::hugetlb_vma(mm) {
-        // Before 6.10 the fault has no `vm_fault` there.
+        // Before 6.10 hugetlb faults have no `vm_fault` on the stack.
         (hugetlb, TableCause::Fault as u64)
     } else if scope.vma == 0 && scope.start != 0 {
         (maple::vma_at(mm, scope.start), cause)
@@ -70,8 +72,8 @@ pub fn of_pte_table(stack: *const u8, from: StackFrom, mm: u64, pmd: u64) -> (u6
     (vma, unknown(cause, pmd))
 }
 
-/// Who allocates a PMD or PUD table for `address`. These functions are told the address, and the
-/// mm knows the VMA there; a scope is the cause if it works on that address.
+/// Who allocates a PMD or PUD table for `address`, which these functions are given: the mm knows
+/// the VMA there. The scope is the cause if it works on that address.
 #[inline(always)]
 pub fn of_upper_table(mm: u64, address: u64) -> (u64, u64) {
     let scope = scope::current();
@@ -91,8 +93,8 @@ pub fn of_upper_table(mm: u64, address: u64) -> (u64, u64) {
     }
 }
 
-/// The VMA of the fault in which the kernel works on that PMD entry, or 0: `struct vm_fault` is a
-/// local of `__handle_mm_fault`, a few frames up.
+/// The VMA of the fault in which the kernel works on this PMD entry, or 0. `struct vm_fault` is a
+/// local of `__handle_mm_fault`, a few frames up the stack.
 #[inline(never)]
 pub fn fault_vma(stack: *const u8, from: StackFrom, mm: u64, pmd: u64) -> u64 {
     let found_at = &FOUND_AT[from as usize];
@@ -115,26 +117,26 @@ pub fn fault_vma(stack: *const u8, from: StackFrom, mm: u64, pmd: u64) -> u64 {
     search.vma
 }
 
-/// A `vm_fault` that is looked for.
+/// The search for a `vm_fault`.
 #[repr(C)]
 struct FaultSearch {
     stack: *const u8,
     mm: u64,
     pmd: u64,
-    /// Bytes up the stack, where to look next, and where it was found.
+    /// Bytes up the stack: where to look next and, at the end, where the `vm_fault` is.
     next: u64,
     vma: u64,
 }
 
-/// One step: up to the next word that is the wanted pointer, at most so many. Returns 1 at the end.
+/// One step: to the next word that is the wanted pointer, at most a chunk. Returns 1 at the end.
 #[inline(never)]
 extern "C" fn step(_: u64, search: *mut FaultSearch) -> i64 {
-    // SAFETY: `fault_vma` passes its own, which nobody else has.
+    // SAFETY: `fault_vma` passes its own search, which nobody else has.
     let search = unsafe { &mut *search };
     let mut words = MaybeUninit::<[u64; CHUNK]>::uninit();
     let here = at(search.stack, search.next as usize).cast::<c_void>();
-    // SAFETY: the destination is that large. The helper checks the source: the stack ends at a
-    // guard page, and where it does not, what lies behind is no fault that we accept.
+    // SAFETY: the destination has that size. The helper checks the source: the stack ends at a
+    // guard page; where it does not, nothing beyond it looks like a fault that we accept.
     if unsafe { read_kernel(words.as_mut_ptr().cast(), 8 * CHUNK as u32, here) } != 0 {
         return 1;
     }
@@ -161,17 +163,17 @@ extern "C" fn step(_: u64, search: *mut FaultSearch) -> i64 {
     i64::from(next >= SEARCHED)
 }
 
-/// An address so many bytes up the stack, within what is searched: the verifier wants a bound.
+/// An address that many bytes up the stack, within what is searched: the verifier wants a bound.
 #[inline(always)]
 fn at(stack: *const u8, bytes: usize) -> *const u8 {
     const { assert!(SEARCHED as usize + 8 * CHUNK < 0x800) };
     stack.wrapping_add(bytes & 0x7ff)
 }
 
-/// The VMA of the `vm_fault` there, if it is one about that PMD entry, or 0.
+/// The VMA of the `vm_fault` there if it is one about this PMD entry, or 0.
 ///
-/// `address` is `real_address`, the next field, rounded down to the page or huge page: no other
-/// words on the stack are like that and beside a pointer to the VMA that contains them.
+/// `address` is `real_address`, the field after it, rounded down to the page or huge page. No other
+/// words on the stack are like that next to a pointer to the VMA that contains them.
 #[inline(always)]
 fn vma_of_fault(fault: *const u8, mm: u64, pmd: u64) -> u64 {
     if CopiedMemory::read::<field::fault_pmd>(fault) != pmd {

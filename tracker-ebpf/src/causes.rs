@@ -1,4 +1,4 @@
-//! What takes the uffd-wp bit off pages of watched address spaces, each an event.
+//! What takes the uffd-wp bit off pages of watched address spaces: each time an event.
 
 use aya_ebpf::{
     helpers::bpf_probe_read_user,
@@ -22,7 +22,7 @@ use crate::{
     watch::{self, NOBODY},
 };
 
-/// A huge page is there.
+/// The entry of a huge page.
 const HUGE_PAGE: u64 = PAGE_PRESENT | PAGE_PSE;
 
 /// An event about a range.
@@ -39,7 +39,7 @@ const fn range(kind: EventKind, watch: u32, start: u64, length: u64) -> PageEven
     }
 }
 
-/// The watch of a VMA, if it is registered for write protection.
+/// The watch of a VMA if it is registered for write protection.
 #[inline(always)]
 fn watch_of<M: KernelMemory>(vma: *const u8) -> u32 {
     if uses_uffd_wp::<M>(vma) {
@@ -77,7 +77,7 @@ fn fault<C: FunctionEntry + StackContext>(ctx: &C, vma: *const u8, address: u64,
     }
 }
 
-/// `do_wp_page(vmf)` with an armed pte, whoever answers.
+/// `do_wp_page(vmf)` with an armed pte, no matter who answers.
 #[inline(always)]
 pub fn wp_fault<C: FunctionEntry + StackContext>(ctx: &C) {
     let vmf = ctx.pointer(0);
@@ -92,8 +92,8 @@ pub fn wp_fault<C: FunctionEntry + StackContext>(ctx: &C) {
     fault(ctx, vma, address, flags);
 }
 
-/// `handle_userfault(vmf, reason)` for an armed huge page of anonymous memory: there is no pte, and so
-/// no `do_wp_page`.
+/// `handle_userfault(vmf, reason)` for an armed huge page of anonymous memory: without a pte there
+/// is no `do_wp_page`.
 #[inline(always)]
 pub fn huge_fault<C: FunctionEntry + StackContext>(ctx: &C) {
     let vmf = ctx.pointer(0);
@@ -118,7 +118,7 @@ pub fn hugetlb_write<C: FunctionEntry + StackContext>(ctx: &C) {
     }
 }
 
-/// The watch of a VMA, if it maps files and that entry is an armed huge page.
+/// The watch of a VMA if it maps a file and the entry is an armed huge page.
 #[inline(always)]
 fn watch_of_huge<M: KernelMemory>(vma: *const u8, pmd: *const u8) -> u32 {
     let watch = watch_of::<M>(vma);
@@ -132,7 +132,7 @@ fn watch_of_huge<M: KernelMemory>(vma: *const u8, pmd: *const u8) -> u32 {
     watch
 }
 
-/// A file's armed huge page is given up, and all bits in it.
+/// A file's armed huge page is given up, and all bits in it are lost.
 #[inline(always)]
 const fn huge(watch: u32, address: u64) -> PageEvent {
     PageEvent {
@@ -166,7 +166,8 @@ pub fn huge_split(ctx: &ProbeContext) {
     }
 }
 
-/// `split_huge_pmd_locked(vma, address, pmd, ..)`, called by other than `__split_huge_pmd`: reclaim.
+/// `split_huge_pmd_locked(vma, address, pmd, ..)` with another caller than `__split_huge_pmd`:
+/// reclaim.
 #[inline(always)]
 pub fn huge_unmapped(ctx: &ProbeContext) {
     let watch = watch_of_huge::<CopiedMemory>(ctx.pointer(0), ctx.pointer(2));
@@ -188,7 +189,8 @@ pub fn huge_emptied<C: FunctionEntry + StackContext>(ctx: &C) {
     }
 }
 
-/// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`, which hugetlb memory passes too.
+/// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`, through which hugetlb
+/// memory goes too.
 #[inline(always)]
 pub fn emptied<C: FunctionEntry + StackContext>(ctx: &C) {
     let vma = ctx.pointer(1);
@@ -214,7 +216,7 @@ pub fn hugetlb_emptied<C: FunctionEntry + StackContext>(ctx: &C) {
     }
 }
 
-/// Both have the range in the same place.
+/// Both functions have the range in the same arguments.
 #[inline(always)]
 fn empties<C: FunctionEntry + StackContext>(ctx: &C, watch: u32, flags: u32) {
     let (start, end) = (ctx.argument(2), ctx.argument(3));
@@ -243,7 +245,8 @@ pub fn hugetlb_emptied_exit(ctx: &FExitContext) {
     }
 }
 
-/// `madvise_free_pte_range(pmd, addr, end, walk)`: gives up entries of pages in swap, and leaves those of others.
+/// `madvise_free_pte_range(pmd, addr, end, walk)`: entries of pages in swap are given up, others
+/// stay.
 #[inline(always)]
 pub fn freed<C: FunctionEntry + StackContext>(ctx: &C) {
     let vma = C::Memory::pointer::<field::walk_vma>(ctx.pointer(3));
@@ -254,8 +257,8 @@ pub fn freed<C: FunctionEntry + StackContext>(ctx: &C) {
     }
 }
 
-/// `try_to_unmap_one(folio, vma, address, arg)` of a page that `MADV_FREE` gave up: anonymous, and not
-/// to be written to swap.
+/// `try_to_unmap_one(folio, vma, address, arg)` of a page that `MADV_FREE` gave up: it is
+/// anonymous, and will not be written to swap.
 #[inline(always)]
 pub fn reclaimed<C: FunctionEntry + StackContext>(ctx: &C) {
     let vma = ctx.pointer(1);
@@ -265,7 +268,7 @@ pub fn reclaimed<C: FunctionEntry + StackContext>(ctx: &C) {
     }
     let folio = ctx.pointer(0);
     let flags = C::Memory::read::<field::folio_flags>(folio);
-    // By copy: to the verifier it is a pointer, which has no low bits.
+    // By copy: to the verifier this is a pointer, and those have no low bits.
     if CopiedMemory::read::<field::folio_mapping>(folio) & PAGE_MAPPING_ANON == 0
         || flags & value!(folio_swapbacked) != 0
     {
@@ -273,7 +276,7 @@ pub fn reclaimed<C: FunctionEntry + StackContext>(ctx: &C) {
     }
     let start = ctx.number(2);
     let end = C::Memory::read::<field::vma_end>(vma);
-    // Of a large one, no more than is in this huge page is told apart.
+    // A large folio is told up to the end of its 2 MiB.
     let length = if flags & value!(folio_head) == 0 {
         PAGE_SIZE
     } else {
@@ -289,7 +292,7 @@ pub fn ksm_zero(ctx: &BtfTracePointContext) {
 }
 
 /// Tracepoint `ksm_merge_with_ksm_page(ksm_page, pfn, rmap_item, mm, err)`. Without a page to merge
-/// with, this one becomes that page, and keeps its bit.
+/// with, the page becomes the KSM page itself, and keeps its bit.
 #[inline(always)]
 pub fn ksm(ctx: &BtfTracePointContext) {
     if ctx.arg::<u64>(0) != 0 {
@@ -303,7 +306,7 @@ fn merged(ctx: &BtfTracePointContext, item: u64, mm: u64, error: i32) {
     if watch == NOBODY || error != 0 {
         return;
     }
-    // Its low bits are flags.
+    // The low bits are flags.
     let address = CopiedMemory::read::<field::ksm_address>(item as *const u8);
     range(EventKind::Ksm, watch, address & !(PAGE_SIZE - 1), PAGE_SIZE).at_both(ctx);
 }
@@ -330,8 +333,8 @@ pub fn guard_install<C: FunctionEntry + StackContext>(ctx: &C) {
     guard(ctx, ctx.number(0));
 }
 
-/// `guard_remove_pte_entry(pte, addr, next, walk)`: an entry of the range, which is a guard if it is
-/// neither empty nor a page.
+/// `guard_remove_pte_entry(pte, addr, next, walk)`, for each entry of the range: one that is
+/// neither empty nor a page is a guard.
 #[inline(always)]
 pub fn guard_remove<C: FunctionEntry + StackContext>(ctx: &C) {
     let pte = CopiedMemory::at::<u64>(ctx.pointer(0));
@@ -349,7 +352,8 @@ fn guard<C: FunctionEntry + StackContext>(ctx: &C, address: u64) {
     }
 }
 
-/// `move_page_tables(vma, old_addr, new_vma, new_addr, len, ..)`, later `move_page_tables(control)`.
+/// `move_page_tables(vma, old_addr, new_vma, new_addr, len, ..)`, later
+/// `move_page_tables(control)`.
 #[inline(always)]
 pub fn moved<C: FunctionEntry + StackContext>(ctx: &C) {
     let (vma, old, new, length);

@@ -1,4 +1,4 @@
-//! One face for the contexts of all mechanisms, so that a hook's body is written once.
+//! One interface to the contexts of all mechanisms, so that the body of a hook is written once.
 
 use aya_ebpf::{
     EbpfContext,
@@ -13,13 +13,13 @@ use crate::memory::{CopiedMemory, DirectMemory, KernelMemory};
 pub trait FunctionEntry {
     /// How its pointer arguments are read.
     type Memory: KernelMemory;
-    /// Whether another task can preempt the program, and run it on the same CPU meanwhile.
+    /// Whether another task can preempt the program and run it on the same CPU.
     const PREEMPTIBLE: bool;
     /// The `n`th argument as a pointer.
     fn pointer(&self, n: usize) -> *const u8;
-    /// The `n`th argument as a number, which must be one to the verifier too.
+    /// The `n`th argument as a number; to the verifier, too, it must be one.
     fn number(&self, n: usize) -> u64;
-    /// The `n`th argument, whatever it is, as a number to calculate with; 0 if there is none.
+    /// The `n`th argument as a number to calculate with, whatever its type; 0 if there is none.
     fn argument(&self, n: usize) -> u64;
 }
 
@@ -60,7 +60,7 @@ impl FunctionEntry for ProbeContext {
     #[inline(always)]
     fn argument(&self, n: usize) -> u64 {
         let regs: *const pt_regs = self.as_ptr().cast();
-        // All are loaded: a place in the context that depends on `n` does not pass the verifier.
+        // Load all of them: the verifier refuses an offset into the context that depends on `n`.
         // SAFETY: the context of a kprobe is its register set; the verifier checks the loads.
         let all = unsafe {
             [
@@ -76,7 +76,7 @@ impl FunctionEntry for ProbeContext {
     }
 }
 
-/// An argument of a function under a trampoline, as a number.
+/// An argument of a function that a trampoline traces, as a number.
 #[inline(always)]
 pub fn traced_argument(ctx: &impl EbpfContext, n: usize) -> u64 {
     let mut value = 0;
@@ -85,7 +85,7 @@ pub fn traced_argument(ctx: &impl EbpfContext, n: usize) -> u64 {
     value
 }
 
-/// The return of a kernel function. What it needs of the arguments, its entry kept.
+/// The return of a kernel function. What it needs of the arguments was kept at the entry.
 pub trait FunctionExit {
     /// The returned value.
     fn returned(&self) -> u64;
@@ -105,7 +105,7 @@ impl FunctionExit for RetProbeContext {
     }
 }
 
-/// The stack pointer at the entry of a kprobed function: on x86-64 it points to the return address.
+/// The stack pointer at the entry of a probed function. On x86-64 it points to the return address.
 #[inline(always)]
 pub fn stack(ctx: &ProbeContext) -> *const u8 {
     let regs: *const pt_regs = ctx.as_ptr().cast();

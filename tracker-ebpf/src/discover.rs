@@ -1,7 +1,7 @@
-//! `iter/task_vma`: every uffd-wp VMA of every process, written to the reader of the iterator.
+//! `iter/task_vma`: writes every uffd-wp VMA of every process to the reader of the iterator.
 //!
 //! It works where function hooks do not, and it makes processes known that registered before the
-//! agent came.
+//! agent started.
 
 use core::ffi::c_void;
 
@@ -15,7 +15,7 @@ use crate::{
     record::{self, resolve_mm, uses_uffd_wp},
 };
 
-/// `struct bpf_iter__task_vma`
+/// The context: `struct bpf_iter__task_vma`.
 #[repr(C)]
 struct IterTaskVma {
     meta: *const *mut c_void,
@@ -23,18 +23,18 @@ struct IterTaskVma {
     vma: *const u8,
 }
 
-/// One call for each VMA, and a last one.
+/// Called for each VMA, and once more at the end.
 #[inline(always)]
 pub fn task_vma(ctx: *const c_void) {
     let ctx: *const IterTaskVma = ctx.cast();
     // SAFETY: the context of this iterator; task and vma may be NULL and are tested.
     let (meta, task, vma) = unsafe { ((*ctx).meta, (*ctx).task, (*ctx).vma) };
     if task.is_null() || vma.is_null() {
-        // The last call. Labels that went stale without an event are fresh again from here.
+        // The last call. From here on no CPU uses what it remembers, in case no event said to.
         AGENT.store(bpf_get_current_pid_tgid() >> 32);
         for place in 0..tracker_ebpf::RETIRED {
             if let Some(id) = RETIRED.get_ptr_mut(place) {
-                // SAFETY: a map value; the agent refills only zeroes.
+                // SAFETY: a map value; the agent writes only where there is a zero.
                 unsafe {
                     record::forget(*id as u32);
                     *id = 0;

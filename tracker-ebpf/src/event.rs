@@ -3,51 +3,60 @@
 use crate::{COMM_LEN, numbered::numbered};
 
 numbered! {
-    /// What happened to pages. Each takes, or may take, the uffd-wp bit off them.
+    /// What happened to pages, and takes or may take the uffd-wp bit off them. A kind is one line;
+    /// which hooks tell it is in docs/hooks.md.
     pub enum EventKind {
-        /// A write found an armed page (`do_wp_page`, `handle_userfault`, `hugetlb_fault`). `flags` are those of the fault
-        /// (`FAULT_FLAG_*`): who wrote. The range is the 4 KiB page that was written, in huge pages too.
+        /// A write found an armed page (`do_wp_page`, `handle_userfault`, `hugetlb_fault`). `flags`
+        /// are those of the fault (`FAULT_FLAG_*`), which say who wrote. The range is the 4 KiB
+        /// page that was written, also in a huge page.
         Fault,
-        /// The kernel gave up an armed huge page of a file, and every bit in it (`__split_huge_pmd`, `zap_huge_pmd`). `flags` is 1
-        /// if it was for a write, and then `address` is where; else `address` is where it began.
+        /// The kernel gave up an armed huge page of a file, and every bit in it
+        /// (`__split_huge_pmd`, `zap_huge_pmd`). `flags` is [`HUGE_SPLIT_BY_WRITE`] if a write was
+        /// the cause, and `address` is where it wrote; otherwise `address` is where the kernel
+        /// began.
         HugeSplit,
-        /// A range is emptied (`unmap_page_range`): its armed anonymous pages are gone, and with `flags` 1 its markers too.
+        /// A range is about to be emptied (`unmap_page_range`): its armed anonymous pages go, and
+        /// with `ZAP_FLAG_DROP_MARKER` in `flags` its markers too.
         Zap,
-        /// ... and has been.
+        /// A range has been emptied: the end of a [`EventKind::Zap`].
         Zapped,
         /// Reclaim takes pages that `MADV_FREE` gave up (`try_to_unmap_one`).
         Reclaim,
         /// KSM has merged a page with another (`ksm_merge_with_ksm_page`, `ksm_merge_one_page`).
         Ksm,
-        /// Guard pages are installed or removed (`guard_install_set_pte`, `guard_remove_pte_entry`).
+        /// Guard pages are installed or removed (`guard_install_set_pte`,
+        /// `guard_remove_pte_entry`).
         Guard,
         /// mremap(2) moves page tables; `address` is where the range was.
         Move,
-        /// The address space is being copied: this range of the parent's (`copy_page_range`).
+        /// fork(2) copies this range of the parent (`copy_page_range`).
         Fork,
-        /// A range is unregistered, or its userfaultfd is closed (`userfaultfd_clear_vma`, UFFDIO_UNREGISTER).
+        /// A range is unregistered, or its userfaultfd is closed (`userfaultfd_clear_vma`,
+        /// UFFDIO_UNREGISTER).
         Unregister,
         /// UFFDIO_MOVE puts pages here; `address` is where they came from.
         UffdMove,
-        /// Only where no function can be hooked: a page fault as the hardware reports it (`exceptions:page_fault_user`,
-        /// `page_fault_kernel`). `flags` is the error code.
+        /// Only where no function can be hooked: a page fault as the hardware reports it
+        /// (`exceptions:page_fault_user`, `page_fault_kernel`). `flags` is the error code.
         HardwareFault,
-        /// Only where no function can be hooked: a system call has returned. `syscall` says which, `start` and `length` are
-        /// its first two arguments, `address` its third, `result` what it returned.
+        /// Only where no function can be hooked: a system call has returned. `syscall` says which,
+        /// `start` and `length` are its first two arguments, `address` is its third, and `result`
+        /// what it returned.
         Syscall,
-        /// `MADV_FREE` of a range (`madvise_free_pte_range`): what of it is in swap is gone, and its bit with it.
+        /// `MADV_FREE` of a range (`madvise_free_pte_range`): its pages in swap are gone, and their
+        /// bits with them.
         Free,
     }
 }
 
-/// Address spaces that can be watched at once, and one more: their ids start at 1.
+/// One more than the address spaces that can be watched at once: their ids start at 1.
 pub const WATCHES: u32 = 256;
 
 /// Events of one watch that did not fit into the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct EventDrops {
-    /// How many.
+    /// How many there were.
     pub count: u64,
     /// When the first one was: CLOCK_MONOTONIC, in nanoseconds.
     pub first: u64,
@@ -58,13 +67,13 @@ pub struct EventDrops {
 /// [`EventHead::flags`] of a [`EventKind::HugeSplit`] that a write caused.
 pub const HUGE_SPLIT_BY_WRITE: u32 = 1;
 
-/// Frames kept of a user stack, and as many of a kernel stack.
+/// Frames that are kept of a user stack, and of a kernel stack.
 pub const FRAMES: usize = 32;
-/// [`EventHead::syscall`] outside of any.
+/// [`EventHead::syscall`] outside of system calls.
 pub const NO_SYSCALL: u32 = u32::MAX;
 
-/// One event. After it in the ring lie [`FRAMES`] user frames, and then, if `kernel_frames` is not 0, [`FRAMES`] kernel
-/// frames; those beyond the number told are garbage.
+/// One event. In the ring [`FRAMES`] user frames follow it and, unless `kernel_frames` is 0,
+/// [`FRAMES`] kernel frames. Frames beyond the number that it tells are garbage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct EventHead {
@@ -72,7 +81,7 @@ pub struct EventHead {
     pub time: u64,
     /// First address of the pages it is about.
     pub start: u64,
-    /// Bytes.
+    /// Length of the range in bytes.
     pub length: u64,
     /// A second address, see [`EventKind`]; else 0.
     pub address: u64,
@@ -80,11 +89,11 @@ pub struct EventHead {
     pub result: u64,
     /// Where the current thread is in user space; 0 for a kernel thread.
     pub instruction: u64,
-    /// [`EventKind`].
+    /// [`EventKind`] as a number.
     pub kind: u32,
     /// `FAULT_FLAG_*`, or what [`EventKind`] says.
     pub flags: u32,
-    /// Which watched address space.
+    /// The watched address space that it is about.
     pub watch: u32,
     /// The current process.
     pub tgid: u32,

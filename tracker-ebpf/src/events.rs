@@ -25,17 +25,17 @@ use crate::{
     memory::{CopiedMemory, DirectMemory, KernelMemory},
 };
 
-/// The size is the agent's to choose.
+/// The ring. The agent chooses its size.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
-/// By watch id.
+/// Events that did not fit, by watch id.
 #[map]
 static DROPS: Array<EventDrops> = Array::with_max_entries(WATCHES, BPF_F_MMAPABLE);
 
 const USER_STACK: u64 = BPF_F_USER_STACK as u64;
-/// The ring is read by the clock.
+/// The reader polls the ring.
 const NO_WAKEUP: u64 = BPF_RB_NO_WAKEUP as u64;
-/// Such a task is nowhere in user space.
+/// A task with one of these flags is nowhere in user space.
 const KERNEL_ONLY: u32 = PF_KTHREAD | PF_IO_WORKER;
 
 /// What happened to pages.
@@ -64,9 +64,9 @@ struct LongEvent {
     kernel: [u64; FRAMES],
 }
 
-/// A context that the stack above can be read through.
+/// A context through which the stack can be read.
 pub trait StackContext: EbpfContext {
-    /// Frames of the tracing itself on top of it.
+    /// Frames of the tracing itself on top of the stack.
     const OWN_FRAMES: u64;
 }
 
@@ -80,7 +80,7 @@ impl StackContext for FEntryContext {
 }
 
 impl StackContext for BtfTracePointContext {
-    /// The program and the tracepoint's call of it.
+    /// The program and the call of it by the tracepoint.
     const OWN_FRAMES: u64 = 2;
 }
 
@@ -106,7 +106,7 @@ impl UserThread {
         let number = CopiedMemory::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, orig_rax)));
         Self {
             instruction: CopiedMemory::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, rip))),
-            // Negative in a fault or an interrupt.
+            // It is negative in a fault and in an interrupt.
             syscall: if number >> 63 == 0 {
                 number as u32
             } else {
@@ -115,7 +115,7 @@ impl UserThread {
         }
     }
 
-    /// Whether it is in a system call.
+    /// Whether the thread is in a system call.
     #[inline(always)]
     pub const fn in_syscall(&self) -> bool {
         self.syscall != NO_SYSCALL
@@ -123,14 +123,14 @@ impl UserThread {
 }
 
 impl PageEvent {
-    /// Written without stacks.
+    /// Writes the event without stacks.
     #[inline(always)]
     pub fn alone(&self) {
         let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else {
             return self.dropped();
         };
         let record = entry.as_mut_ptr();
-        // SAFETY: the entry is that large.
+        // SAFETY: the entry has room for it.
         unsafe {
             self.fill(&raw mut (*record).head, &UserThread::current());
             (&raw mut (*record).head.user_frames).write(0);
@@ -139,14 +139,14 @@ impl PageEvent {
         entry.submit(NO_WAKEUP);
     }
 
-    /// Written with the user stack.
+    /// Writes the event with the user stack.
     #[inline(always)]
     pub fn at_user(&self, ctx: &impl StackContext) {
         let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else {
             return self.dropped();
         };
         let record = entry.as_mut_ptr();
-        // SAFETY: the entry is that large.
+        // SAFETY: the entry has room for it.
         unsafe {
             self.fill(&raw mut (*record).head, &UserThread::current());
             let frames = frames(ctx, &raw mut (*record).user, USER_STACK);
@@ -156,14 +156,14 @@ impl PageEvent {
         entry.submit(NO_WAKEUP);
     }
 
-    /// Written with both stacks.
+    /// Writes the event with both stacks.
     #[inline(always)]
     pub fn at_both<C: StackContext>(&self, ctx: &C) {
         let Some(mut entry) = EVENTS.reserve::<LongEvent>(0) else {
             return self.dropped();
         };
         let record = entry.as_mut_ptr();
-        // SAFETY: the entry is that large.
+        // SAFETY: the entry has room for it.
         unsafe {
             self.fill(&raw mut (*record).head, &UserThread::current());
             let user = frames(ctx, &raw mut (*record).user, USER_STACK);
@@ -174,7 +174,8 @@ impl PageEvent {
         entry.submit(NO_WAKEUP);
     }
 
-    /// All but the numbers of frames. Field by field: a whole one would be built on the stack first.
+    /// Writes all but the numbers of frames. Field by field: a whole struct would be built on the
+    /// stack first.
     ///
     /// # Safety
     /// `head` must be writable as a whole.
@@ -205,7 +206,7 @@ impl PageEvent {
         let Some(drops) = DROPS.get_ptr_mut(self.watch) else {
             return;
         };
-        // SAFETY: a map value. That two write a time at once is no harm: they are a moment apart.
+        // SAFETY: a map value. If two CPUs write a time at once, either is right to a moment.
         unsafe {
             let now = bpf_ktime_get_ns();
             if (*drops).count == 0 {
@@ -217,11 +218,11 @@ impl PageEvent {
     }
 }
 
-/// Reads a stack into `into`; how many frames there were.
+/// Reads a stack into `into`; returns the number of frames.
 #[inline(always)]
 fn frames(ctx: &impl EbpfContext, into: *mut [u64; FRAMES], flags: u64) -> u32 {
     let size = (FRAMES * 8) as u32;
-    // SAFETY: the destination is that large.
+    // SAFETY: the destination has that size.
     let read = unsafe { bpf_get_stack(ctx.as_ptr(), into.cast(), size, flags) };
     if read > 0 { read as u32 / 8 } else { 0 }
 }

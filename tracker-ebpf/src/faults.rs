@@ -1,4 +1,4 @@
-//! Write-protect faults: what the write found, and who answers.
+//! Write-protect faults: what the write found and who answers.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
@@ -37,8 +37,8 @@ pub fn count(found: FoundRecord, hit: FaultEntry) {
 }
 
 /// `do_wp_page(vmf)`: a write found a write-protected pte. It runs under the pte lock, after the
-/// pte was compared again, so an armed `orig_pte` is exactly one event. A sync one goes on to
-/// `handle_userfault` and is counted there.
+/// pte was compared again, so an armed `orig_pte` is exactly one event. A sync fault goes on to
+/// `handle_userfault`, and is counted there.
 #[inline(always)]
 pub fn do_wp_page<C: FunctionEntry>(ctx: &C) {
     let vmf = ctx.pointer(0);
@@ -48,7 +48,7 @@ pub fn do_wp_page<C: FunctionEntry>(ctx: &C) {
         return;
     }
     let vma = C::Memory::pointer::<field::fault_vma>(vmf);
-    // The pte lock is held, so nothing preempts this program.
+    // Under the pte lock nothing preempts this program.
     let Some(found) = slot::find(vma, false) else {
         return;
     };
@@ -57,8 +57,8 @@ pub fn do_wp_page<C: FunctionEntry>(ctx: &C) {
     }
 }
 
-/// `handle_userfault(vmf, reason)`: asks a handler. It counts if a message is queued, so the early
-/// returns of the function are repeated here.
+/// `handle_userfault(vmf, reason)`: a handler is asked. Calls that queue a message count, so the
+/// early returns of the function are repeated here.
 #[inline(always)]
 pub fn handle_userfault<C: FunctionEntry>(ctx: &C) {
     if ctx.number(1) != VM_UFFD_WP {
@@ -99,9 +99,10 @@ pub fn handle_userfault<C: FunctionEntry>(ctx: &C) {
     timing::wait_begins(C::Memory::pointer::<field::vma_mm>(vma) as u64, now);
 }
 
-/// `__split_huge_pmd(vma, pmd, ...)` called by the fault path itself (`wp_huge_pmd`, inlined into
-/// `__handle_mm_fault`) on an armed anonymous PMD: the async answer to a write. The split page then
-/// faults once more, as a pte. A shmem PMD is split without an answer, and all its bits are lost.
+/// `__split_huge_pmd(vma, pmd, ...)` called by the fault path (`wp_huge_pmd`, inlined into
+/// `__handle_mm_fault`) for an armed anonymous PMD: the async answer to a write. After the split
+/// the page faults again, as a pte. A shmem PMD is split without an answer, and all its bits are
+/// lost.
 #[inline(always)]
 pub fn split_huge_pmd(ctx: &ProbeContext) {
     let vma = ctx.pointer(0);
@@ -148,7 +149,8 @@ struct HugetlbFault {
 #[map]
 static HUGETLB: HashMap<u32, HugetlbFault> = HashMap::with_max_entries(4096, 1);
 
-/// The VMA of the hugetlb fault that the current thread is in, if it belongs to that mm, else 0.
+/// The VMA of the hugetlb fault that the current thread is in, or 0 if it is of another mm or in
+/// none.
 #[inline(always)]
 pub fn hugetlb_vma(mm: u64) -> u64 {
     // SAFETY: only this thread writes its entry.
@@ -163,8 +165,8 @@ pub fn hugetlb_vma(mm: u64) -> u64 {
     }
 }
 
-/// Return of `huge_pte_alloc` inside `hugetlb_fault`: the entry that the fault is about, read
-/// under the fault mutex.
+/// Return of `huge_pte_alloc` inside `hugetlb_fault`: the fault is about the entry it returns,
+/// which is read under the fault mutex.
 #[inline(always)]
 pub fn huge_pte_alloc_exit<C: FunctionExit>(ctx: &C) {
     let tid = bpf_get_current_pid_tgid() as u32;

@@ -1,5 +1,5 @@
-//! The fields of kernel structs that the programs read: one line each. The agent looks them up in the
-//! running kernel's BTF and writes their offsets into the instructions.
+//! The fields of kernel structs that the programs read: one line each. The agent looks them up in
+//! the running kernel's BTF and writes their offsets into the instructions.
 
 /// Declares [`KernelField`] and [`field`]: of each field its name, the type that is read, and the
 /// path from its struct. Two kinds may be missing without harm, see [`FieldPresence`].
@@ -45,7 +45,8 @@ macro_rules! fields {
                 match self { $(Self::$name => fields!(@member $($member)+),)* }
             }
 
-            /// Bytes that the programs read: a member of another size is another thing by that name.
+            /// Bytes that the programs read: a member of another size is another thing by that
+            /// name.
             #[must_use]
             pub const fn size(self) -> usize {
                 match self { $(Self::$name => size_of::<$read>(),)* }

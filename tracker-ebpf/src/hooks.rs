@@ -1,5 +1,6 @@
 //! The hooks: one row each. `main.rs` makes the programs from the rows, the agent its table
-//! (`tracker/src/probes/hooks.rs`). docs/hooks.md says what each counts, and why the count is right.
+//! (`tracker/src/probes/hooks.rs`). docs/hooks.md says what each counts, and why the count is
+//! right.
 
 /// Hands all rows to the macro `$then`. A row is
 ///
@@ -10,312 +11,311 @@
 ///
 /// - *at*: the function, or its names in other kernels; of a tracepoint `category:event`.
 /// - *by*: the ladder. The agent tries one program after the other until the kernel takes one:
-///   - Where the kernel holds the pte lock nothing preempts a trampoline: fentry is first, as it costs
-///     less. It is also first where the program reads page tables for as long as the kernel works on
-///     them, and had better be preemptible.
+///   - Where the kernel holds the pte lock nothing preempts a trampoline: fentry is first, as it
+///     costs less. It is also first where the program reads page tables for as long as the kernel
+///     works on them, and had better be preemptible.
 ///   - Elsewhere a preempted trampoline program loses the events of others on its CPU; a kprobe is
 ///     not preempted, and is first.
 ///   - What needs to know its caller is a kprobe or nothing.
-///   - At a return fexit is first: a kretprobe has a bounded number of returns under way. What needs
-///     the arguments, which a kretprobe does not see, is fexit or nothing.
+///   - At a return fexit is first: a kretprobe has a bounded number of returns under way. What
+///     needs the arguments, which a kretprobe does not see, is fexit or nothing.
 /// - *with*: the hook on which it depends, and how (`HookPartner`).
 /// - *only*: it has nothing to see elsewhere (`HookCondition`).
 ///
 /// Which fields and values of the kernel a program needs is read from the built program.
 #[macro_export]
-macro_rules! hooks {
-    ($then:ident) => {
-        $then! {
-            /// What is counted.
-            HOOKS {
-                // Faults
+#[rustfmt::skip]
+macro_rules! hooks { ($then:ident) => { $then! {
 
-                do_wp_page: Faults, at ["do_wp_page"],
-                    by [fentry do_wp_page_fentry, kprobe do_wp_page_kprobe]
-                        => faults::do_wp_page,
-                    without "async faults at ptes";
-                handle_userfault: Faults, at ["handle_userfault"],
-                    by [kprobe handle_userfault_kprobe, fentry handle_userfault_fentry]
-                        => faults::handle_userfault,
-                    without "sync faults";
-                handle_userfault_exit: Faults, at ["handle_userfault"],
-                    by [fexit handle_userfault_exit_fexit, kretprobe handle_userfault_exit_kretprobe]
-                        => timing::handle_userfault_exit,
-                    with Both(handle_userfault),
-                    without "how long threads wait for a handler";
-                split_huge_pmd: Faults, at ["__split_huge_pmd"],
-                    by [kprobe split_huge_pmd_kprobe] => faults::split_huge_pmd,
-                    without "async faults at huge pages";
-                hugetlb_fault: Faults, at ["hugetlb_fault"],
-                    by [kprobe hugetlb_fault_kprobe, fentry hugetlb_fault_fentry]
-                        => faults::hugetlb_fault,
-                    with Both(huge_pte_alloc_exit),
-                    without "async and marker faults in hugetlb memory";
-                huge_pte_alloc_exit: Faults, at ["huge_pte_alloc"],
-                    by [fexit huge_pte_alloc_exit_fexit, kretprobe huge_pte_alloc_exit_kretprobe]
-                        => faults::huge_pte_alloc_exit,
-                    with Both(hugetlb_fault),
-                    without "async and marker faults in hugetlb memory";
+/// What is counted.
+HOOKS {
+    // Faults
 
-                // Markers
+    do_wp_page: Faults, at ["do_wp_page"],
+        by [fentry do_wp_page_fentry, kprobe do_wp_page_kprobe]
+            => faults::do_wp_page,
+        without "async faults at ptes";
+    handle_userfault: Faults, at ["handle_userfault"],
+        by [kprobe handle_userfault_kprobe, fentry handle_userfault_fentry]
+            => faults::handle_userfault,
+        without "sync faults";
+    handle_userfault_exit: Faults, at ["handle_userfault"],
+        by [fexit handle_userfault_exit_fexit, kretprobe handle_userfault_exit_kretprobe]
+            => timing::handle_userfault_exit,
+        with Both(handle_userfault),
+        without "how long threads wait for a handler";
+    split_huge_pmd: Faults, at ["__split_huge_pmd"],
+        by [kprobe split_huge_pmd_kprobe] => faults::split_huge_pmd,
+        without "async faults at huge pages";
+    hugetlb_fault: Faults, at ["hugetlb_fault"],
+        by [kprobe hugetlb_fault_kprobe, fentry hugetlb_fault_fentry]
+            => faults::hugetlb_fault,
+        with Both(huge_pte_alloc_exit),
+        without "async and marker faults in hugetlb memory";
+    huge_pte_alloc_exit: Faults, at ["huge_pte_alloc"],
+        by [fexit huge_pte_alloc_exit_fexit, kretprobe huge_pte_alloc_exit_kretprobe]
+            => faults::huge_pte_alloc_exit,
+        with Both(hugetlb_fault),
+        without "async and marker faults in hugetlb memory";
 
-                do_swap_page: Markers, at ["do_swap_page"],
-                    by [kprobe do_swap_page_kprobe, fentry do_swap_page_fentry]
-                        => markers::do_swap_page,
-                    without "faults at markers, and markers they consume";
-                make_uffd_wp_pte: Markers, at ["make_uffd_wp_pte"],
-                    by [fentry make_uffd_wp_pte_fentry, kprobe make_uffd_wp_pte_kprobe]
-                        => markers::make_uffd_wp_pte,
-                    only [PagemapScan],
-                    without "markers that PAGEMAP_SCAN installs";
-                marks: Markers, at ["uffd_wp_range"],
-                    by [fentry marks_fentry, kprobe marks_kprobe] => markers::marks,
-                    without "markers that arming makes of empty entries, and that disarming drops";
-                zap: Markers, at ["unmap_page_range", "__zap_vma_range"],
-                    by [fentry zap_fentry, kprobe zap_kprobe] => markers::zap,
-                    without "markers that unmapping drops, or makes of armed pages of files";
-                hugetlb_zap: Markers, at ["__unmap_hugepage_range"],
-                    by [fentry hugetlb_zap_fentry, kprobe hugetlb_zap_kprobe]
-                        => markers::hugetlb_zap,
-                    without "the same in hugetlb memory";
+    // Markers
 
-                // Page tables
+    do_swap_page: Markers, at ["do_swap_page"],
+        by [kprobe do_swap_page_kprobe, fentry do_swap_page_fentry]
+            => markers::do_swap_page,
+        without "faults at markers, and markers they consume";
+    make_uffd_wp_pte: Markers, at ["make_uffd_wp_pte"],
+        by [fentry make_uffd_wp_pte_fentry, kprobe make_uffd_wp_pte_kprobe]
+            => markers::make_uffd_wp_pte,
+        only [PagemapScan],
+        without "markers that PAGEMAP_SCAN installs";
+    marks: Markers, at ["uffd_wp_range"],
+        by [fentry marks_fentry, kprobe marks_kprobe] => markers::marks,
+        without "markers that arming makes of empty entries, and that disarming drops";
+    zap: Markers, at ["unmap_page_range", "__zap_vma_range"],
+        by [fentry zap_fentry, kprobe zap_kprobe] => markers::zap,
+        without "markers that unmapping drops, or makes of armed pages of files";
+    hugetlb_zap: Markers, at ["__unmap_hugepage_range"],
+        by [fentry hugetlb_zap_fentry, kprobe hugetlb_zap_kprobe]
+            => markers::hugetlb_zap,
+        without "the same in hugetlb memory";
 
-                pmd_install: Tables, at ["pmd_install"],
-                    by [fexit pmd_install_fexit] => tables::pmd_installed,
-                        [kretprobe pmd_install_kretprobe] => tables::pmd_install_return,
-                    with Entry(pmd_install_entry),
-                    without "allocated PTE tables";
-                pmd_install_entry: Tables, at ["pmd_install"],
-                    by [kprobe pmd_install_entry_kprobe] => tables::pmd_install_entry,
-                    with Return(pmd_install),
-                    without "allocated PTE tables";
-                deposit: Tables, at ["pgtable_trans_huge_deposit"],
-                    by [kprobe deposit_kprobe] => tables::deposit,
-                    without "PTE tables kept beside huge pages";
-                pmd_alloc: Tables, at ["__pmd_alloc"],
-                    by [fexit pmd_alloc_fexit] => tables::pmd_allocated,
-                        [kretprobe pmd_alloc_kretprobe] => tables::pmd_alloc_return,
-                    with Entry(pmd_alloc_entry),
-                    without "allocated PMD tables";
-                pmd_alloc_entry: Tables, at ["__pmd_alloc"],
-                    by [kprobe pmd_alloc_entry_kprobe] => tables::upper_alloc_entry,
-                    with Return(pmd_alloc),
-                    without "allocated PMD tables";
-                pud_alloc: Tables, at ["__pud_alloc"],
-                    by [fexit pud_alloc_fexit] => tables::pud_allocated,
-                        [kretprobe pud_alloc_kretprobe] => tables::pud_alloc_return,
-                    with Entry(pud_alloc_entry),
-                    without "allocated PUD tables";
-                pud_alloc_entry: Tables, at ["__pud_alloc"],
-                    by [kprobe pud_alloc_entry_kprobe] => tables::upper_alloc_entry,
-                    with Return(pud_alloc),
-                    without "allocated PUD tables";
-                pte_free_tlb: Tables, at ["___pte_free_tlb"],
-                    by [kprobe pte_free_tlb_kprobe, fentry pte_free_tlb_fentry]
-                        => tables::pte_free_tlb,
-                    without "freed PTE tables";
-                pte_free_defer: Tables, at ["pte_free_defer", "collapse_and_free_pmd"],
-                    by [kprobe pte_free_defer_kprobe, fentry pte_free_defer_fentry]
-                        => tables::pte_free_defer,
-                    without "PTE tables that khugepaged frees";
-                withdraw: Tables, at ["pgtable_trans_huge_withdraw"],
-                    by [kprobe withdraw_kprobe] => tables::withdraw,
-                    without "PTE tables freed with a huge page";
-                pmd_free_tlb: Tables, at ["___pmd_free_tlb"],
-                    by [kprobe pmd_free_tlb_kprobe, fentry pmd_free_tlb_fentry]
-                        => tables::pmd_free_tlb,
-                    without "freed PMD tables";
-                pud_free_tlb: Tables, at ["___pud_free_tlb"],
-                    by [kprobe pud_free_tlb_kprobe, fentry pud_free_tlb_fentry]
-                        => tables::pud_free_tlb,
-                    without "freed PUD tables";
+    // Page tables
 
-                // Scopes
+    pmd_install: Tables, at ["pmd_install"],
+        by [fexit pmd_install_fexit] => tables::pmd_installed,
+            [kretprobe pmd_install_kretprobe] => tables::pmd_install_return,
+        with Entry(pmd_install_entry),
+        without "allocated PTE tables";
+    pmd_install_entry: Tables, at ["pmd_install"],
+        by [kprobe pmd_install_entry_kprobe] => tables::pmd_install_entry,
+        with Return(pmd_install),
+        without "allocated PTE tables";
+    deposit: Tables, at ["pgtable_trans_huge_deposit"],
+        by [kprobe deposit_kprobe] => tables::deposit,
+        without "PTE tables kept beside huge pages";
+    pmd_alloc: Tables, at ["__pmd_alloc"],
+        by [fexit pmd_alloc_fexit] => tables::pmd_allocated,
+            [kretprobe pmd_alloc_kretprobe] => tables::pmd_alloc_return,
+        with Entry(pmd_alloc_entry),
+        without "allocated PMD tables";
+    pmd_alloc_entry: Tables, at ["__pmd_alloc"],
+        by [kprobe pmd_alloc_entry_kprobe] => tables::upper_alloc_entry,
+        with Return(pmd_alloc),
+        without "allocated PMD tables";
+    pud_alloc: Tables, at ["__pud_alloc"],
+        by [fexit pud_alloc_fexit] => tables::pud_allocated,
+            [kretprobe pud_alloc_kretprobe] => tables::pud_alloc_return,
+        with Entry(pud_alloc_entry),
+        without "allocated PUD tables";
+    pud_alloc_entry: Tables, at ["__pud_alloc"],
+        by [kprobe pud_alloc_entry_kprobe] => tables::upper_alloc_entry,
+        with Return(pud_alloc),
+        without "allocated PUD tables";
+    pte_free_tlb: Tables, at ["___pte_free_tlb"],
+        by [kprobe pte_free_tlb_kprobe, fentry pte_free_tlb_fentry]
+            => tables::pte_free_tlb,
+        without "freed PTE tables";
+    pte_free_defer: Tables, at ["pte_free_defer", "collapse_and_free_pmd"],
+        by [kprobe pte_free_defer_kprobe, fentry pte_free_defer_fentry]
+            => tables::pte_free_defer,
+        without "PTE tables that khugepaged frees";
+    withdraw: Tables, at ["pgtable_trans_huge_withdraw"],
+        by [kprobe withdraw_kprobe] => tables::withdraw,
+        without "PTE tables freed with a huge page";
+    pmd_free_tlb: Tables, at ["___pmd_free_tlb"],
+        by [kprobe pmd_free_tlb_kprobe, fentry pmd_free_tlb_fentry]
+            => tables::pmd_free_tlb,
+        without "freed PMD tables";
+    pud_free_tlb: Tables, at ["___pud_free_tlb"],
+        by [kprobe pud_free_tlb_kprobe, fentry pud_free_tlb_fentry]
+            => tables::pud_free_tlb,
+        without "freed PUD tables";
 
-                userfaultfd_ioctl: Scopes, at ["userfaultfd_ioctl"],
-                    by [kprobe userfaultfd_ioctl_kprobe, fentry userfaultfd_ioctl_fentry]
-                        => scope::userfaultfd_ioctl,
-                    with Both(userfaultfd_ioctl_exit),
-                    without "which tables arming, UFFDIO_COPY and UFFDIO_MOVE allocate, and how long \
-                             arming takes";
-                userfaultfd_ioctl_exit: Scopes, at ["userfaultfd_ioctl"],
-                    by [fexit userfaultfd_ioctl_exit_fexit,
-                        kretprobe userfaultfd_ioctl_exit_kretprobe]
-                        => scope::userfaultfd_ioctl_exit,
-                    with Both(userfaultfd_ioctl),
-                    without "which tables arming, UFFDIO_COPY and UFFDIO_MOVE allocate, and how long \
-                             arming takes";
-                wp_range: Scopes, at ["uffd_wp_range"],
-                    by [kprobe wp_range_kprobe, fentry wp_range_fentry] => scope::wp_range,
-                    without "the VMA of tables that arming allocates";
-                scan: Scopes, at ["do_pagemap_scan"],
-                    by [kprobe scan_kprobe, fentry scan_fentry] => scope::scan,
-                    with Both(scan_exit), only [PagemapScan],
-                    without "which tables PAGEMAP_SCAN allocates, and how long it takes";
-                scan_exit: Scopes, at ["do_pagemap_scan"],
-                    by [fexit scan_exit_fexit, kretprobe scan_exit_kretprobe] => scope::scan_exit,
-                    with Both(scan), only [PagemapScan],
-                    without "which tables PAGEMAP_SCAN allocates, and how long it takes";
-                fork: Scopes, at ["copy_page_range"],
-                    by [kprobe fork_kprobe, fentry fork_fentry] => scope::fork,
-                    with Both(fork_exit),
-                    without "which tables fork allocates";
-                fork_exit: Scopes, at ["copy_page_range"],
-                    by [fexit fork_exit_fexit, kretprobe fork_exit_kretprobe] => scope::exit,
-                    with Both(fork),
-                    without "which tables fork allocates";
-                mremap: Scopes, at ["move_page_tables"],
-                    by [kprobe mremap_kprobe, fentry mremap_fentry] => scope::mremap,
-                    with Both(mremap_exit),
-                    without "which tables mremap allocates";
-                mremap_exit: Scopes, at ["move_page_tables"],
-                    by [fexit mremap_exit_fexit, kretprobe mremap_exit_kretprobe] => scope::exit,
-                    with Both(mremap),
-                    without "which tables mremap allocates";
-                populate: Scopes, at ["populate_vma_page_range"],
-                    by [kprobe populate_kprobe, fentry populate_fentry] => scope::populate,
-                    with Both(populate_exit),
-                    without "which tables MAP_POPULATE and mlock allocate";
-                populate_exit: Scopes, at ["populate_vma_page_range"],
-                    by [fexit populate_exit_fexit, kretprobe populate_exit_kretprobe]
-                        => scope::exit,
-                    with Both(populate),
-                    without "which tables MAP_POPULATE and mlock allocate";
-                madvise_populate: Scopes, at ["faultin_page_range", "faultin_vma_page_range"],
-                    by [kprobe madvise_populate_kprobe, fentry madvise_populate_fentry]
-                        => scope::madvise_populate,
-                    with Both(madvise_populate_exit),
-                    without "which tables MADV_POPULATE allocates";
-                madvise_populate_exit: Scopes, at ["faultin_page_range", "faultin_vma_page_range"],
-                    by [fexit madvise_populate_exit_fexit, kretprobe madvise_populate_exit_kretprobe]
-                        => scope::exit,
-                    with Both(madvise_populate),
-                    without "which tables MADV_POPULATE allocates";
+    // Scopes
 
-                // Life of VMAs and processes
+    userfaultfd_ioctl: Scopes, at ["userfaultfd_ioctl"],
+        by [kprobe userfaultfd_ioctl_kprobe, fentry userfaultfd_ioctl_fentry]
+            => scope::userfaultfd_ioctl,
+        with Both(userfaultfd_ioctl_exit),
+        without "which tables arming, UFFDIO_COPY and UFFDIO_MOVE allocate, and how long \
+                 arming takes";
+    userfaultfd_ioctl_exit: Scopes, at ["userfaultfd_ioctl"],
+        by [fexit userfaultfd_ioctl_exit_fexit,
+            kretprobe userfaultfd_ioctl_exit_kretprobe]
+            => scope::userfaultfd_ioctl_exit,
+        with Both(userfaultfd_ioctl),
+        without "which tables arming, UFFDIO_COPY and UFFDIO_MOVE allocate, and how long \
+                 arming takes";
+    wp_range: Scopes, at ["uffd_wp_range"],
+        by [kprobe wp_range_kprobe, fentry wp_range_fentry] => scope::wp_range,
+        without "the VMA of tables that arming allocates";
+    scan: Scopes, at ["do_pagemap_scan"],
+        by [kprobe scan_kprobe, fentry scan_fentry] => scope::scan,
+        with Both(scan_exit), only [PagemapScan],
+        without "which tables PAGEMAP_SCAN allocates, and how long it takes";
+    scan_exit: Scopes, at ["do_pagemap_scan"],
+        by [fexit scan_exit_fexit, kretprobe scan_exit_kretprobe] => scope::scan_exit,
+        with Both(scan), only [PagemapScan],
+        without "which tables PAGEMAP_SCAN allocates, and how long it takes";
+    fork: Scopes, at ["copy_page_range"],
+        by [kprobe fork_kprobe, fentry fork_fentry] => scope::fork,
+        with Both(fork_exit),
+        without "which tables fork allocates";
+    fork_exit: Scopes, at ["copy_page_range"],
+        by [fexit fork_exit_fexit, kretprobe fork_exit_kretprobe] => scope::exit,
+        with Both(fork),
+        without "which tables fork allocates";
+    mremap: Scopes, at ["move_page_tables"],
+        by [kprobe mremap_kprobe, fentry mremap_fentry] => scope::mremap,
+        with Both(mremap_exit),
+        without "which tables mremap allocates";
+    mremap_exit: Scopes, at ["move_page_tables"],
+        by [fexit mremap_exit_fexit, kretprobe mremap_exit_kretprobe] => scope::exit,
+        with Both(mremap),
+        without "which tables mremap allocates";
+    populate: Scopes, at ["populate_vma_page_range"],
+        by [kprobe populate_kprobe, fentry populate_fentry] => scope::populate,
+        with Both(populate_exit),
+        without "which tables MAP_POPULATE and mlock allocate";
+    populate_exit: Scopes, at ["populate_vma_page_range"],
+        by [fexit populate_exit_fexit, kretprobe populate_exit_kretprobe]
+            => scope::exit,
+        with Both(populate),
+        without "which tables MAP_POPULATE and mlock allocate";
+    madvise_populate: Scopes, at ["faultin_page_range", "faultin_vma_page_range"],
+        by [kprobe madvise_populate_kprobe, fentry madvise_populate_fentry]
+            => scope::madvise_populate,
+        with Both(madvise_populate_exit),
+        without "which tables MADV_POPULATE allocates";
+    madvise_populate_exit: Scopes, at ["faultin_page_range", "faultin_vma_page_range"],
+        by [fexit madvise_populate_exit_fexit, kretprobe madvise_populate_exit_kretprobe]
+            => scope::exit,
+        with Both(madvise_populate),
+        without "which tables MADV_POPULATE allocates";
 
-                vm_area_free: Life, at ["vm_area_free"],
-                    by [kprobe vm_area_free_kprobe, fentry vm_area_free_fentry]
-                        => life::vm_area_free,
-                    without "the end of a VMA, until discovery misses it";
-                vm_area_dup: Life, at ["vm_area_dup"],
-                    by [kprobe vm_area_dup_kprobe, fentry vm_area_dup_fentry] => life::vm_area_dup,
-                    without "splits and moves, until the next discovery";
-                mmdrop: Life, at ["__mmdrop"],
-                    by [kprobe mmdrop_kprobe, fentry mmdrop_fentry] => life::mmdrop,
-                    without "the end of a process, until discovery misses it";
+    // Life of VMAs and processes
 
-                task_vma: Discovery, at ["bpf_iter_task_vma"],
-                    by [iterator task_vma "iter/task_vma"] => discover::task_vma,
-                    without "quick discovery: smaps of every process is read instead";
-            }
+    vm_area_free: Life, at ["vm_area_free"],
+        by [kprobe vm_area_free_kprobe, fentry vm_area_free_fentry]
+            => life::vm_area_free,
+        without "the end of a VMA, until discovery misses it";
+    vm_area_dup: Life, at ["vm_area_dup"],
+        by [kprobe vm_area_dup_kprobe, fentry vm_area_dup_fentry] => life::vm_area_dup,
+        without "splits and moves, until the next discovery";
+    mmdrop: Life, at ["__mmdrop"],
+        by [kprobe mmdrop_kprobe, fentry mmdrop_fentry] => life::mmdrop,
+        without "the end of a process, until discovery misses it";
 
-            /// What takes the uffd-wp bit off pages of watched address spaces. It is not counted but
-            /// told one by one, and attached only to explain.
-            EVENT_HOOKS {
-                wp_fault: Causes, at ["do_wp_page"],
-                    by [fentry wp_fault_fentry, kprobe wp_fault_kprobe] => causes::wp_fault,
-                    without "who writes";
-                huge_fault: Causes, at ["handle_userfault"],
-                    by [kprobe huge_fault_kprobe, fentry huge_fault_fentry] => causes::huge_fault,
-                    without "who writes to a huge page that a handler answers for";
-                hugetlb_write: Causes, at ["hugetlb_fault"],
-                    by [kprobe hugetlb_write_kprobe, fentry hugetlb_write_fentry]
-                        => causes::hugetlb_write,
-                    without "who writes to hugetlb memory";
-                huge_split: Causes, at ["__split_huge_pmd"],
-                    by [kprobe huge_split_kprobe] => causes::huge_split,
-                    without "huge pages of files that lose all their bits at once";
-                huge_unmapped: Causes, at ["split_huge_pmd_locked"],
-                    by [kprobe huge_unmapped_kprobe] => causes::huge_unmapped,
-                    only [WhereFound],
-                    without "huge pages of files that reclaim takes";
-                huge_emptied: Causes, at ["zap_huge_pmd"],
-                    by [kprobe huge_emptied_kprobe, fentry huge_emptied_fentry]
-                        => causes::huge_emptied,
-                    without "huge pages of files that are emptied, and leave no markers";
-                emptied: Causes, at ["unmap_page_range", "__zap_vma_range"],
-                    by [kprobe emptied_kprobe, fentry emptied_fentry] => causes::emptied,
-                    without "who empties memory";
-                emptied_exit: Causes, at ["unmap_page_range", "__zap_vma_range"],
-                    by [fexit emptied_exit_fexit] => causes::emptied_exit,
-                    with Both(emptied),
-                    without "when memory has been emptied: a write during that may be taken for one \
-                             after it";
-                hugetlb_emptied: Causes, at ["__unmap_hugepage_range"],
-                    by [kprobe hugetlb_emptied_kprobe, fentry hugetlb_emptied_fentry]
-                        => causes::hugetlb_emptied,
-                    without "who empties hugetlb memory";
-                hugetlb_emptied_exit: Causes, at ["__unmap_hugepage_range"],
-                    by [fexit hugetlb_emptied_exit_fexit] => causes::hugetlb_emptied_exit,
-                    with Both(hugetlb_emptied),
-                    without "when hugetlb memory has been emptied";
-                freed: Causes, at ["madvise_free_pte_range"],
-                    by [kprobe freed_kprobe, fentry freed_fentry] => causes::freed,
-                    without "pages in swap that MADV_FREE gives up";
-                reclaimed: Causes, at ["try_to_unmap_one"],
-                    by [kprobe reclaimed_kprobe, fentry reclaimed_fentry] => causes::reclaimed,
-                    without "pages that MADV_FREE gave up and reclaim took";
-                ksm: Causes, at ["ksm:ksm_merge_with_ksm_page"],
-                    by [tracepoint ksm_tracepoint] => causes::ksm,
-                    only [Ksm, WhereFound],
-                    without "pages that KSM merges";
-                ksm_zero: Causes, at ["ksm:ksm_merge_one_page"],
-                    by [tracepoint ksm_zero_tracepoint] => causes::ksm_zero,
-                    only [Ksm, WhereFound],
-                    without "pages that KSM merges with the zero page";
-                ksm_merge: Causes, at ["try_to_merge_one_page"],
-                    by [fexit ksm_merge_fexit] => causes::ksm_merge,
-                    with Instead(ksm), only [Ksm],
-                    without "pages that KSM merges";
-                guard_install: Causes, at ["guard_install_set_pte"],
-                    by [kprobe guard_install_kprobe, fentry guard_install_fentry]
-                        => causes::guard_install,
-                    only [GuardPages],
-                    without "guard pages that are installed";
-                guard_remove: Causes, at ["guard_remove_pte_entry"],
-                    by [kprobe guard_remove_kprobe, fentry guard_remove_fentry]
-                        => causes::guard_remove,
-                    only [GuardPages],
-                    without "guard pages that are removed";
-                moved: Causes, at ["move_page_tables"],
-                    by [kprobe moved_kprobe, fentry moved_fentry] => causes::moved,
-                    without "what mremap moves";
-                forked: Causes, at ["copy_page_range"],
-                    by [kprobe forked_kprobe, fentry forked_fentry] => causes::forked,
-                    without "when the process forks";
-                unregistered: Causes, at ["userfaultfd_clear_vma"],
-                    by [kprobe unregistered_kprobe, fentry unregistered_fentry]
-                        => causes::unregistered,
-                    only [WhereFound],
-                    without "what is unregistered";
-                uffd_command: Causes, at ["userfaultfd_ioctl"],
-                    by [kprobe uffd_command_kprobe, fentry uffd_command_fentry]
-                        => causes::uffd_command,
-                    without "what UFFDIO_MOVE moves, and on older kernels what is unregistered";
-                watch_end: Causes, at ["__mmdrop"],
-                    by [kprobe watch_end_kprobe, fentry watch_end_fentry] => watch::ended,
-                    without "the end of a process, until it is not watched any more";
-                watch: Discovery, at ["bpf_iter_task"],
-                    by [iterator watch "iter/task"] => watch::watch,
-                    without "everything: no process can be watched";
-
-                // Where no function can be hooked
-
-                user_fault: Observed, at ["exceptions:page_fault_user"],
-                    by [tracepoint user_fault_tracepoint] => observed::user_fault,
-                    with Instead(wp_fault),
-                    without "the threads that write";
-                kernel_fault: Observed, at ["exceptions:page_fault_kernel"],
-                    by [tracepoint kernel_fault_tracepoint] => observed::kernel_fault,
-                    with Instead(wp_fault),
-                    without "the system calls that write to the memory of their process";
-                syscall: Observed, at ["raw_syscalls:sys_exit"],
-                    by [tracepoint syscall_tracepoint] => observed::syscall,
-                    with Instead(wp_fault),
-                    without "the system calls that empty, move or unregister memory";
-            }
-        }
-    };
+    task_vma: Discovery, at ["bpf_iter_task_vma"],
+        by [iterator task_vma "iter/task_vma"] => discover::task_vma,
+        without "quick discovery: smaps of every process is read instead";
 }
+
+/// What takes the uffd-wp bit off pages of watched address spaces. It is not counted
+/// but told one by one, and attached only to explain.
+EVENT_HOOKS {
+    wp_fault: Causes, at ["do_wp_page"],
+        by [fentry wp_fault_fentry, kprobe wp_fault_kprobe] => causes::wp_fault,
+        without "who writes";
+    huge_fault: Causes, at ["handle_userfault"],
+        by [kprobe huge_fault_kprobe, fentry huge_fault_fentry] => causes::huge_fault,
+        without "who writes to a huge page that a handler answers for";
+    hugetlb_write: Causes, at ["hugetlb_fault"],
+        by [kprobe hugetlb_write_kprobe, fentry hugetlb_write_fentry]
+            => causes::hugetlb_write,
+        without "who writes to hugetlb memory";
+    huge_split: Causes, at ["__split_huge_pmd"],
+        by [kprobe huge_split_kprobe] => causes::huge_split,
+        without "huge pages of files that lose all their bits at once";
+    huge_unmapped: Causes, at ["split_huge_pmd_locked"],
+        by [kprobe huge_unmapped_kprobe] => causes::huge_unmapped,
+        only [WhereFound],
+        without "huge pages of files that reclaim takes";
+    huge_emptied: Causes, at ["zap_huge_pmd"],
+        by [kprobe huge_emptied_kprobe, fentry huge_emptied_fentry]
+            => causes::huge_emptied,
+        without "huge pages of files that are emptied, and leave no markers";
+    emptied: Causes, at ["unmap_page_range", "__zap_vma_range"],
+        by [kprobe emptied_kprobe, fentry emptied_fentry] => causes::emptied,
+        without "who empties memory";
+    emptied_exit: Causes, at ["unmap_page_range", "__zap_vma_range"],
+        by [fexit emptied_exit_fexit] => causes::emptied_exit,
+        with Both(emptied),
+        without "when memory has been emptied: a write during that may be taken for one \
+                 after it";
+    hugetlb_emptied: Causes, at ["__unmap_hugepage_range"],
+        by [kprobe hugetlb_emptied_kprobe, fentry hugetlb_emptied_fentry]
+            => causes::hugetlb_emptied,
+        without "who empties hugetlb memory";
+    hugetlb_emptied_exit: Causes, at ["__unmap_hugepage_range"],
+        by [fexit hugetlb_emptied_exit_fexit] => causes::hugetlb_emptied_exit,
+        with Both(hugetlb_emptied),
+        without "when hugetlb memory has been emptied";
+    freed: Causes, at ["madvise_free_pte_range"],
+        by [kprobe freed_kprobe, fentry freed_fentry] => causes::freed,
+        without "pages in swap that MADV_FREE gives up";
+    reclaimed: Causes, at ["try_to_unmap_one"],
+        by [kprobe reclaimed_kprobe, fentry reclaimed_fentry] => causes::reclaimed,
+        without "pages that MADV_FREE gave up and reclaim took";
+    ksm: Causes, at ["ksm:ksm_merge_with_ksm_page"],
+        by [tracepoint ksm_tracepoint] => causes::ksm,
+        only [Ksm, WhereFound],
+        without "pages that KSM merges";
+    ksm_zero: Causes, at ["ksm:ksm_merge_one_page"],
+        by [tracepoint ksm_zero_tracepoint] => causes::ksm_zero,
+        only [Ksm, WhereFound],
+        without "pages that KSM merges with the zero page";
+    ksm_merge: Causes, at ["try_to_merge_one_page"],
+        by [fexit ksm_merge_fexit] => causes::ksm_merge,
+        with Instead(ksm), only [Ksm],
+        without "pages that KSM merges";
+    guard_install: Causes, at ["guard_install_set_pte"],
+        by [kprobe guard_install_kprobe, fentry guard_install_fentry]
+            => causes::guard_install,
+        only [GuardPages],
+        without "guard pages that are installed";
+    guard_remove: Causes, at ["guard_remove_pte_entry"],
+        by [kprobe guard_remove_kprobe, fentry guard_remove_fentry]
+            => causes::guard_remove,
+        only [GuardPages],
+        without "guard pages that are removed";
+    moved: Causes, at ["move_page_tables"],
+        by [kprobe moved_kprobe, fentry moved_fentry] => causes::moved,
+        without "what mremap moves";
+    forked: Causes, at ["copy_page_range"],
+        by [kprobe forked_kprobe, fentry forked_fentry] => causes::forked,
+        without "when the process forks";
+    unregistered: Causes, at ["userfaultfd_clear_vma"],
+        by [kprobe unregistered_kprobe, fentry unregistered_fentry]
+            => causes::unregistered,
+        only [WhereFound],
+        without "what is unregistered";
+    uffd_command: Causes, at ["userfaultfd_ioctl"],
+        by [kprobe uffd_command_kprobe, fentry uffd_command_fentry]
+            => causes::uffd_command,
+        without "what UFFDIO_MOVE moves, and on older kernels what is unregistered";
+    watch_end: Causes, at ["__mmdrop"],
+        by [kprobe watch_end_kprobe, fentry watch_end_fentry] => watch::ended,
+        without "the end of a process, until it is not watched any more";
+    watch: Discovery, at ["bpf_iter_task"],
+        by [iterator watch "iter/task"] => watch::watch,
+        without "everything: no process can be watched";
+
+    // Where no function can be hooked
+
+    user_fault: Observed, at ["exceptions:page_fault_user"],
+        by [tracepoint user_fault_tracepoint] => observed::user_fault,
+        with Instead(wp_fault),
+        without "the threads that write";
+    kernel_fault: Observed, at ["exceptions:page_fault_kernel"],
+        by [tracepoint kernel_fault_tracepoint] => observed::kernel_fault,
+        with Instead(wp_fault),
+        without "the system calls that write to the memory of their process";
+    syscall: Observed, at ["raw_syscalls:sys_exit"],
+        by [tracepoint syscall_tracepoint] => observed::syscall,
+        with Instead(wp_fault),
+        without "the system calls that empty, move or unregister memory";
+}
+
+} } }

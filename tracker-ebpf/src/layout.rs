@@ -5,11 +5,12 @@ use crate::numbered::numbered;
 /// Length of a task's `comm`, with its terminating zero (`TASK_COMM_LEN`).
 pub const COMM_LEN: usize = 16;
 
-/// VMA records that one walk of `iter/task_vma` takes out of the index for the agent: it would have
-/// to use bpf(2), and while a task does so on a CPU, the kernel runs no kprobe program there.
+/// VMA records that one walk of `iter/task_vma` takes out of the index for the agent. The agent
+/// itself would have to use bpf(2), and while it does, the kernel runs no kprobe program on that
+/// CPU.
 pub const RETIRED: u32 = 256;
-/// The id that stands for "no record was free": its counters are events that could not be
-/// attributed. Real ids start at 1.
+/// The id for "no record was free": its counters hold events that could not be attributed. Real ids
+/// start at 1.
 pub const NO_RECORD: u32 = 0;
 
 numbered! {
@@ -75,7 +76,7 @@ numbered! {
         Move = "move",
         /// `MADV_POPULATE_*`, `MAP_POPULATE`, `mlock(2)`.
         Populate = "populate",
-        /// None of these could be told.
+        /// None of these, or none that could be told.
         Other = "other",
     }
 }
@@ -87,7 +88,7 @@ numbered! {
         Anon,
         /// tmpfs, memfd, shared anonymous memory.
         Shmem,
-        /// hugetlbfs.
+        /// A file on hugetlbfs.
         Hugetlb,
         /// Any other file.
         File,
@@ -99,11 +100,11 @@ numbered! {
     pub enum RecordState {
         /// Not in use.
         Free,
-        /// Counting.
+        /// In use: events count in it.
         Live,
-        /// The VMA or process is gone; the agent reads it a last time and frees it.
+        /// The VMA or process is gone; the agent reads the record once more and frees it.
         Ended,
-        /// The VMA lives on with another start (split, merge, move); it counts in a new record.
+        /// The VMA lives on with another start (split, merge, move) and counts in a new record.
         Moved,
     }
 }
@@ -117,23 +118,23 @@ pub type TableCounts = [[u64; TableCause::ALL.len()]; TableLevel::ALL.len()];
 pub struct VmaRecord {
     /// Address of the `struct vm_area_struct`: identity until `vm_area_free`.
     pub vma: u64,
-    /// First address at the first event.
+    /// The first address, as of the first event.
     pub start: u64,
-    /// Address after the last at the first event.
+    /// The address after the last, as of the first event.
     pub end: u64,
     /// When the record was filled: `CLOCK_MONOTONIC`, nanoseconds.
     pub born_ns: u64,
     /// The process: index into the mm records.
     pub mm_id: u32,
-    /// [`RecordState`].
+    /// [`RecordState`] as a number.
     pub state: u32,
-    /// [`BackingCode`].
+    /// [`BackingCode`] as a number.
     pub backing: u32,
     /// [`WpMode`] of the owning userfaultfd.
     pub mode: u32,
     /// Page tables allocated for it.
     pub tables: TableCounts,
-    /// Markers by [`MarkerEvent`], apart from those consumed, which are in [`VmaFaults`].
+    /// Markers by [`MarkerEvent`]. Consumed ones are counted in [`VmaFaults`].
     pub markers: [u64; MarkerEvent::ALL.len()],
     /// Keeps the size a multiple of a cache line.
     pub reserved: u64,
@@ -165,11 +166,11 @@ pub struct MmRecord {
     pub fault_wait_ns: u64,
     /// Process id in the initial pid namespace.
     pub tgid: u32,
-    /// [`RecordState`].
+    /// [`RecordState`] as a number.
     pub state: u32,
     /// Name of the group leader at the first event, zero padded.
     pub comm: [u8; COMM_LEN],
-    /// Tables allocated outside its uffd-wp VMAs, or where no VMA could be told.
+    /// Tables allocated outside its uffd-wp VMAs, or for a VMA that could not be told.
     pub tables: TableCounts,
     /// Tables freed, by [`TableLevel`].
     pub freed: [u64; TableLevel::ALL.len()],
@@ -180,11 +181,12 @@ pub struct MmRecord {
 /// Number of finite buckets of a [`TimeHistogram`].
 pub const BUCKETS: usize = 13;
 
-/// Durations: bucket `n` counts those up to `1000 * 4^n` ns, the last one those above all.
+/// How long something took: bucket `n` counts durations up to `1000 * 4^n` ns, the last one all
+/// longer ones.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct TimeHistogram {
-    /// Not cumulative; the last bucket is +Inf.
+    /// Not cumulative. The last bucket is +Inf.
     pub buckets: [u64; BUCKETS + 1],
     /// Sum of all durations in nanoseconds.
     pub sum_ns: u64,
@@ -193,7 +195,7 @@ pub struct TimeHistogram {
 numbered! {
     /// What a [`TimeHistogram`] measures.
     pub enum MeasuredTime {
-        /// A thread waiting in `handle_userfault`.
+        /// How long a thread waits in `handle_userfault`.
         FaultWait,
         /// One `UFFDIO_WRITEPROTECT` that arms.
         Arm,
@@ -248,9 +250,9 @@ pub struct IterVma {
     pub vma: u64,
     /// Address of the `struct mm_struct`.
     pub mm: u64,
-    /// First address.
+    /// The first address.
     pub start: u64,
-    /// Address after the last.
+    /// The address after the last.
     pub end: u64,
     /// `vm_flags`.
     pub flags: u64,
@@ -260,7 +262,7 @@ pub struct IterVma {
     pub tgid: u32,
     /// Features of the owning userfaultfd (`UFFD_FEATURE_*`).
     pub features: u32,
-    /// [`BackingCode`].
+    /// [`BackingCode`] as a number.
     pub backing: u32,
     /// Keeps the size free of padding.
     pub reserved: u32,

@@ -1,5 +1,5 @@
-//! What the eBPF programs and the agent share: the catalogue of hooks, of kernel fields and of kernel
-//! numbers, and the layout of the shared maps.
+//! What the eBPF programs and the agent share: the catalogue of hooks, of kernel fields and of
+//! kernel numbers, and the layout of the shared maps.
 //!
 //! What lies in the maps is `repr(C)`, free of padding and of dependencies, so that both sides see
 //! the same bytes. Counters are cumulative; only the kernel side adds to them.

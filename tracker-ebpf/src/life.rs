@@ -8,7 +8,7 @@ use crate::{
     record::uses_uffd_wp,
 };
 
-/// `vm_area_free(vma)`: the kernel object goes, and with it the identity of its record.
+/// `vm_area_free(vma)`: the kernel object goes away, and with it the identity of its record.
 #[inline(always)]
 pub fn vm_area_free<C: FunctionEntry>(ctx: &C) {
     let vma = ctx.pointer(0);
@@ -31,7 +31,7 @@ pub fn vm_area_free<C: FunctionEntry>(ctx: &C) {
     GENERATION.add(1);
 }
 
-/// `vm_area_dup(vma)`: a split, a fork or a move; the start of the original may change next.
+/// `vm_area_dup(vma)`: a split, a fork or a move. The start of the original may change next.
 #[inline(always)]
 pub fn vm_area_dup<C: FunctionEntry>(ctx: &C) {
     if uses_uffd_wp::<C::Memory>(ctx.pointer(0)) {
@@ -39,7 +39,7 @@ pub fn vm_area_dup<C: FunctionEntry>(ctx: &C) {
     }
 }
 
-/// `__mmdrop(mm)`: the address space goes; its tables are freed by now.
+/// `__mmdrop(mm)`: the address space goes away, after its tables were freed.
 #[inline(always)]
 pub fn mmdrop<C: FunctionEntry>(ctx: &C) {
     if PROCESSES.load() == 0 {
@@ -55,7 +55,7 @@ pub fn mmdrop<C: FunctionEntry>(ctx: &C) {
     }
     PROCESSES.add(u64::MAX);
     if let Some(record) = MM_RECORDS.get_ptr_mut(id) {
-        // SAFETY: a map value; nobody runs in this mm any more.
+        // SAFETY: a map value; no task is left in this mm.
         unsafe { (*record).state = RecordState::Ended as u32 };
     }
 }

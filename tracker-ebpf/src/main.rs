@@ -1,7 +1,7 @@
 //! The programs, made from the rows of hooks.rs. What a hook does is in the module of its subject.
 #![no_std]
 #![no_main]
-// The BPF target lacks atomic operations: atomic.rs
+// atomic.rs: rustc has no atomic operations for the BPF target.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod atomic;
@@ -94,7 +94,9 @@ macro_rules! programs {
             $(
                 $hook:ident: $subject:ident, at [$($at:literal),*],
                 by $([$($mechanism:ident $name:ident $($section:literal)?),*] => $body:path,)*
-                $(with $how:ident($partner:ident),)? $(only [$($place:ident),*],)? without $without:literal;
+                $(with $how:ident($partner:ident),)?
+                $(only [$($condition:ident),*],)?
+                without $without:literal;
             )*
         }
     )*) => {

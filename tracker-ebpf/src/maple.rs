@@ -1,7 +1,8 @@
-//! The VMA at an address: a walk down the maple tree of an mm, as `mtree_range_walk`
-//! (lib/maple_tree.c) does it.
+//! Finds the VMA at an address by a walk down the maple tree of an mm, as `mtree_range_walk`
+//! (lib/maple_tree.c) does.
 //!
-//! `bpf_find_vma` is no way: it wants the mmap lock, which whoever allocates a table holds.
+//! `bpf_find_vma` cannot: it wants the mmap lock, which the task that allocates a table holds
+//! already.
 
 use core::mem::MaybeUninit;
 
@@ -15,26 +16,26 @@ use crate::{
     verifier::{repeat, unknown},
 };
 
-/// `enum maple_type`: in a node's pointer, under its address.
+/// `enum maple_type`, in the low bits of a pointer to a node.
 const LEAF: u64 = 1;
 const RANGE: u64 = 2;
 const ALLOCATION_RANGE: u64 = 3;
 const TYPE_SHIFT: u32 = 3;
 const TYPE_MASK: u64 = 0xf;
-/// Nodes are 256 bytes, at multiples of that.
+/// Nodes have 256 bytes, and lie at multiples of that.
 const NODE_MASK: u64 = !0xff;
-/// The low bits of an entry that is a node (`xa_is_internal`).
+/// The low bits of an entry, and their value if it is a node (`xa_is_internal`).
 const ENTRY_MASK: u64 = 3;
 const IS_NODE: u64 = 2;
 /// `MAPLE_RANGE64_SLOTS - 1`, `MAPLE_ARANGE64_SLOTS - 1`
 const RANGE_PIVOTS: usize = 15;
 const ALLOCATION_PIVOTS: usize = 9;
-/// Levels of a tree that are walked: each inner node but the root has several children.
+/// Levels that are walked at most: every inner node but the root has several children.
 const DEPTH: u32 = 10;
 
 /// The VMA of `mm` that contains `address`, or 0.
 ///
-/// Whoever allocates a table holds the mmap lock or that VMA's lock: it does not go away.
+/// The task that allocates a table holds the mmap lock or the lock of this VMA, so it stays.
 #[inline(never)]
 pub fn vma_at(mm: u64, address: u64) -> u64 {
     let root = CopiedMemory::read::<field::mm_tree_root>(mm as *const u8);
@@ -50,7 +51,7 @@ pub fn vma_at(mm: u64, address: u64) -> u64 {
     walk.vma
 }
 
-/// A walk down a tree: the entry of a node, and the VMA once it is found.
+/// A walk down a tree: the entry of the next node, and the VMA once it is found.
 #[repr(C)]
 struct MapleWalk {
     address: u64,
@@ -79,7 +80,7 @@ extern "C" fn step(_: u64, walk: *mut MapleWalk) -> i64 {
     i64::from(kind != RANGE && kind != ALLOCATION_RANGE)
 }
 
-/// The slot of a node that an address belongs to: the first whose pivot is not below it.
+/// The slot of a node to which an address belongs: the first whose pivot is not below it.
 #[inline(always)]
 fn slot_for(node: *const u8, kind: u64, address: u64) -> usize {
     let mut pivots = MaybeUninit::<[u64; RANGE_PIVOTS]>::uninit();
@@ -89,7 +90,7 @@ fn slot_for(node: *const u8, kind: u64, address: u64) -> usize {
         offset::<field::maple_range_pivots>()
     };
     let size = size_of_val(&pivots) as u32;
-    // SAFETY: the destination is that large; the helper checks the source.
+    // SAFETY: the destination has that size; the helper checks the source.
     let failed = unsafe {
         read_kernel(
             pivots.as_mut_ptr().cast(),
@@ -113,7 +114,7 @@ fn slot_for(node: *const u8, kind: u64, address: u64) -> usize {
     slot
 }
 
-/// The last slot in use (`ma_data_end`): its pivot may be left out.
+/// The last slot in use (`ma_data_end`), whose pivot may be left out.
 #[inline(always)]
 fn end(node: *const u8, kind: u64, pivots: &[u64; RANGE_PIVOTS]) -> usize {
     if kind == ALLOCATION_RANGE {

@@ -1,4 +1,4 @@
-//! The shared maps and the words that all programs share.
+//! The shared maps, and the words that all programs share.
 
 use core::cell::UnsafeCell;
 
@@ -22,24 +22,24 @@ pub static MMS: HashMap<u64, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALL
 pub static VMA_RECORDS: Array<VmaRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static MM_RECORDS: Array<MmRecord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// [shard][VMA record id]
+/// Hot counters, by shard and then VMA record id.
 #[map]
 pub static FAULTS: Array<VmaFaults> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static CONTROL: Array<ControlBlock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// The ring of free VMA record ids that [`ControlBlock::free_vmas`] points into.
+/// The ring of free VMA record ids, with its ends in [`ControlBlock::free_vmas`].
 #[map]
 pub static FREE_VMAS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// The ring of free process record ids that [`ControlBlock::free_mms`] points into.
+/// The ring of free process record ids, with its ends in [`ControlBlock::free_mms`].
 #[map]
 pub static FREE_MMS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// Ids of VMA records that the agent has ended, for the next walk to forget; zeroes between.
+/// Ids of VMA records that the agent has ended and the next walk is to forget; the rest is zero.
 #[map]
 pub static RETIRED: Array<u64> = Array::with_max_entries(tracker_ebpf::RETIRED, BPF_F_MMAPABLE);
 
-/// A cell that programs on several CPUs write; every use says why that is sound.
+/// A cell that programs write on several CPUs; each use says why that is sound.
 pub struct RacyCell<T>(UnsafeCell<T>);
-// SAFETY: the users of the cell see to it.
+// SAFETY: left to each use.
 unsafe impl<T> Sync for RacyCell<T> {}
 
 impl<T> RacyCell<T> {
@@ -53,7 +53,7 @@ impl<T> RacyCell<T> {
     }
 }
 
-/// A word that programs on several CPUs change, atomically.
+/// A word that programs change atomically, on several CPUs.
 pub type SharedWord = RacyCell<u64>;
 
 impl SharedWord {
@@ -75,11 +75,11 @@ impl SharedWord {
     }
 }
 
-/// Bumped whenever a VMA pointer may mean another VMA, or another mode, than before.
+/// Raised whenever a pointer to a VMA may mean another VMA, or another mode, than before.
 pub static GENERATION: SharedWord = SharedWord::new(1);
-/// Process records in use: while 0, nobody uses uffd-wp and the table hooks return at once.
+/// Process records in use. While it is 0 nobody uses uffd-wp, and the table hooks return at once.
 pub static PROCESSES: SharedWord = SharedWord::new(0);
-/// The agent's own tgid, set when it reads the iterator: its scans are not its users'.
+/// The agent's own tgid, set when it reads the iterator: its own scans do not count.
 pub static AGENT: SharedWord = SharedWord::new(0);
 
 /// Counts an event that could not be counted where it belongs.
@@ -91,7 +91,7 @@ pub fn lose(loss: RecordLoss) {
     }
 }
 
-/// Distance between a physical address and where the kernel has it mapped.
+/// How far above its physical address the kernel has memory mapped.
 #[inline(always)]
 pub fn direct_map() -> u64 {
     match value!(page_offset_symbol) {

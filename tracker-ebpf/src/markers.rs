@@ -1,4 +1,4 @@
-//! Pte markers: entries that hold only the uffd-wp flag of a page that is not there.
+//! Pte markers: entries with nothing but the uffd-wp flag of a page that is not there.
 
 use core::mem::MaybeUninit;
 
@@ -24,21 +24,21 @@ use crate::{
     walk::{self, TableWalk},
 };
 
-/// The second implies the first.
+/// Empty entries of anonymous memory get markers; WP_ASYNC implies it.
 const WP_UNPOPULATED: u32 = UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
-/// Recent marker faults remembered, by page.
+/// How many recent marker faults are remembered, by page.
 const RECENT: usize = 1024;
-/// Where a fault's name has its thread, above the count of completed faults.
+/// Where the name of a fault has its thread, above the count of completed faults.
 const THREAD_SHIFT: u32 = 40;
 
-/// The marker fault seen last at a page.
+/// The last marker fault at a page.
 #[repr(C)]
 struct SeenMarker {
     /// Page number and record: which marker.
     marker: u64,
     /// Thread and its count of completed faults: which fault.
     fault: u64,
-    /// When, in jiffies.
+    /// When it was, in jiffies.
     when: u64,
     reserved: u64,
 }
@@ -55,7 +55,7 @@ static SEEN: RacyCell<[SeenMarker; RECENT]> = RacyCell::new(
     }; RECENT],
 );
 
-/// Words of `struct vm_fault` that are read at once.
+/// How many words of `struct vm_fault` are read at once.
 const FAULT_WORDS: usize = 12;
 
 /// Counts a consumed marker.
@@ -67,19 +67,19 @@ pub fn consumed(found: FoundRecord) {
     }
 }
 
-/// `do_swap_page(vmf)` with a marker in `orig_pte`: a fault, and the marker is replaced by a page
+/// `do_swap_page(vmf)` with a marker in `orig_pte`: a fault that replaces the marker by a page
 /// (`handle_pte_marker` -> `do_pte_missing`).
 ///
-/// The same fault comes here again when the kernel retries it (a fault under the VMA lock may have
-/// to take the mmap lock); it counts once. Two threads can come here for one marker within a moment,
-/// since the pte lock is taken only later: two faults, but one consumed marker.
+/// The kernel comes here again when it retries a fault (one under the VMA lock may need the mmap
+/// lock); that counts once. Since the pte lock is taken only later, two threads can come here for
+/// one marker at almost the same time: two faults, but one consumed marker.
 #[inline(always)]
 pub fn do_swap_page<C: FunctionEntry>(ctx: &C) {
-    // One copy: a helper call costs as much as several words. Not zeroed before: that is a loop
-    // over bytes.
+    // One copy: a call of a helper costs as much as several words. The copy is not zeroed first,
+    // since that is a loop over bytes.
     let mut fault = MaybeUninit::<[u64; FAULT_WORDS]>::uninit();
     let size = size_of_val(&fault) as u32;
-    // SAFETY: the destination is that large; the helper checks the source.
+    // SAFETY: the destination has that size; the helper checks the source.
     if unsafe { read_kernel(fault.as_mut_ptr().cast(), size, ctx.pointer(0).cast()) } != 0 {
         return;
     }
@@ -104,7 +104,7 @@ pub fn do_swap_page<C: FunctionEntry>(ctx: &C) {
     if same_marker && seen.fault == fault {
         return;
     }
-    // A thread that comes again with another fault has completed the one before: a new marker.
+    // A thread that comes back with another fault has completed the one before: this marker is new.
     let other_thread = (seen.fault ^ fault) >> THREAD_SHIFT != 0;
     let raced = same_marker && other_thread && when - seen.when <= 1;
     (seen.marker, seen.fault, seen.when) = (marker, fault, when);
@@ -124,12 +124,13 @@ pub fn do_swap_page<C: FunctionEntry>(ctx: &C) {
 /// A word of a copied `struct vm_fault`.
 #[inline(always)]
 fn word(fault: &[u64; FAULT_WORDS], offset: u32) -> u64 {
-    // SAFETY: the agent loads the program only if these fields lie within the words.
+    // SAFETY: the agent writes the offset into the instruction, and the verifier refuses one that
+    // lies beyond the words.
     unsafe { fault.as_ptr().byte_add(offset as usize).read_volatile() }
 }
 
-/// Names the fault that the current thread is in: its completed faults do not change meanwhile
-/// (`mm_account_fault`).
+/// A name for the fault that the current thread is in: until it is done, the count of completed
+/// faults does not change (`mm_account_fault`).
 #[inline(always)]
 fn this_fault() -> u64 {
     // SAFETY: a helper without arguments; its result is typed, so that loads need no copy.
@@ -140,8 +141,8 @@ fn this_fault() -> u64 {
     u64::from(thread) << THREAD_SHIFT ^ (minor + major)
 }
 
-/// `uffd_wp_range(vma, start, len, enable)`, on older kernels after an mm: arming makes markers of
-/// empty entries where the VMA uses markers; disarming drops them (`change_pte_range`,
+/// `uffd_wp_range(vma, start, len, enable)`, on older kernels with an mm in front. Arming turns
+/// empty entries into markers where the VMA uses markers; disarming drops them (`change_pte_range`,
 /// `hugetlb_change_protection`).
 #[inline(always)]
 pub fn marks<C: FunctionEntry>(ctx: &C) {
@@ -171,8 +172,8 @@ fn uses_markers(vma: *const u8) -> bool {
             || CopiedMemory::read::<field::uffd_features>(ctx) & WP_UNPOPULATED != 0)
 }
 
-/// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`: markers of anonymous
-/// memory are dropped; else they stay, and armed pages become markers, unless the flags say
+/// `unmap_page_range(tlb, vma, addr, end, details)`, later `__zap_vma_range`. In anonymous memory
+/// markers are dropped. Elsewhere they stay, and armed pages become markers, unless the flags say
 /// otherwise (`zap_pte_range`).
 #[inline(always)]
 pub fn zap<C: FunctionEntry>(ctx: &C) {

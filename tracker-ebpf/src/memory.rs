@@ -1,6 +1,7 @@
-//! Reading kernel memory: directly where the verifier checks each load against BTF, else by copy.
+//! Reads kernel memory: directly where the verifier checks each load against BTF, otherwise by
+//! copy.
 //!
-//! Both give zero for an address that cannot be read, as the kernel itself does for BTF loads.
+//! Both give zero for an address that cannot be read, as the kernel does for BTF loads.
 
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
@@ -19,7 +20,7 @@ pub trait KernelMemory {
     fn pointer<F: NamedField<Value = u64>>(object: *const u8) -> *const u8;
 }
 
-/// Loads that the verifier checks: for pointers from fentry, fexit and iterator arguments.
+/// Loads that the verifier checks: for pointers that are arguments of fentry, fexit or iterators.
 pub struct DirectMemory;
 
 impl KernelMemory for DirectMemory {
@@ -34,7 +35,7 @@ impl KernelMemory for DirectMemory {
     }
 }
 
-/// Copies by helper: for pointers that the verifier knows nothing of.
+/// Copies by a helper: for pointers that the verifier knows nothing about.
 pub struct CopiedMemory;
 
 impl CopiedMemory {

@@ -1,7 +1,8 @@
 //! Enums that both sides know by number.
 
-/// Declares an enum whose variants are numbered from 0, and index the arrays that have one entry for
-/// each. A variant is one line, with the word that metrics and reports show for it, where they do.
+/// Declares an enum whose variants are numbered from 0, and index the arrays that have one entry
+/// for each. A variant is one line, with the word that metrics and reports show for it, where they
+/// do.
 macro_rules! numbered {
     ($(#[$about:meta])* pub enum $enum:ident {
         $($(#[$doc:meta])* $variant:ident = $word:literal,)*

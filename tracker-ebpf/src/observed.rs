@@ -1,5 +1,5 @@
-//! What tells of writes where no function can be hooked: page faults as the hardware reports them, and system
-//! calls.
+//! What tells of writes where no function can be hooked: page faults as the hardware reports them,
+//! and system calls.
 
 use core::mem::offset_of;
 
@@ -57,7 +57,8 @@ pub fn user_fault(ctx: &BtfTracePointContext) {
     write_fault(ctx, true);
 }
 
-/// Tracepoint `page_fault_kernel(address, regs, error_code)` of a write: the kernel copies to user memory.
+/// Tracepoint `page_fault_kernel(address, regs, error_code)` of a write: the kernel copies to user
+/// memory.
 #[inline(always)]
 pub fn kernel_fault(ctx: &BtfTracePointContext) {
     write_fault(ctx, false);

@@ -1,4 +1,4 @@
-//! The slow path: finding or filling the record of a VMA and of its process.
+//! The slow path: finds or fills the record of a VMA and of its process.
 
 use core::num::NonZero;
 
@@ -23,14 +23,14 @@ use crate::{
     patched::{offset, value},
 };
 
-/// How often a taker may lose the race for a free record.
+/// How often to try for a free record that others take first.
 const TAKE_TRIES: u32 = 16;
 
 /// Set in every [`FoundRecord`], so that `None` is zero.
 const SET: NonZero<u64> = NonZero::new(2).unwrap();
 
-/// A record and what a fault needs to know of it, in one word: as a struct it would be copied by
-/// LLVM's memcpy, on which its BPF backend stumbles.
+/// A record, and what a fault needs to know about it, in one word. LLVM would copy a struct by
+/// memcpy, on which its BPF backend stumbles.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct FoundRecord(NonZero<u64>);
@@ -83,8 +83,8 @@ pub fn mode<M: KernelMemory>(vma: *const u8) -> WpMode {
     }
 }
 
-/// What the pages of a VMA come from, as `vma_is_anonymous`, `is_vm_hugetlb_page` and the file
-/// system's magic tell. Shared anonymous memory is a file on an internal tmpfs.
+/// What the pages of a VMA come from, as `vma_is_anonymous`, `is_vm_hugetlb_page` and the magic
+/// number of the file system tell. Shared anonymous memory is a file on an internal tmpfs.
 #[inline(always)]
 pub fn backing<M: KernelMemory>(vma: *const u8) -> BackingCode {
     if M::read::<field::vma_flags>(vma) & VM_HUGETLB != 0 {
@@ -125,7 +125,7 @@ pub fn resolve(vma: u64) -> Option<FoundRecord> {
     Some(FoundRecord::new(id, place as u32, mode))
 }
 
-/// The id under which this very VMA is counted already.
+/// The id under which exactly this VMA is already counted.
 #[inline(always)]
 fn known(vma: u64, start: u64, mm_id: u32, mode: WpMode) -> u32 {
     // SAFETY: the value is one aligned word.
@@ -145,7 +145,7 @@ fn known(vma: u64, start: u64, mm_id: u32, mode: WpMode) -> u32 {
             (*record).mode = mode as u32;
             return id;
         }
-        // Only the one that removes the entry may end the record.
+        // Only who removes the entry may end the record.
         if VMAS.remove(vma).is_ok() {
             if (*record).vma == vma && (*record).state == RecordState::Live as u32 {
                 (*record).state = RecordState::Moved as u32;
@@ -156,7 +156,7 @@ fn known(vma: u64, start: u64, mm_id: u32, mode: WpMode) -> u32 {
     NO_RECORD
 }
 
-/// Takes an ended record out of the index, unless another one has its place there.
+/// Takes an ended record out of the index, unless another one is there in its place.
 #[inline(always)]
 pub fn forget(id: u32) {
     let Some(record) = VMA_RECORDS.get_ptr_mut(id) else {
@@ -195,7 +195,7 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: WpMode) -> u32 {
         (*record).mode = mode as u32;
         (*record).state = RecordState::Live as u32;
     }
-    // Never a pointer: one from a trampoline may not be taken apart.
+    // Never log a pointer: the verifier does not let one of a trampoline be split into bytes.
     debug!(
         (),
         "VMA record {} at {:x}, process record {}", id, start, mm_id
@@ -238,7 +238,7 @@ pub fn resolve_mm(mm: u64) -> u32 {
     })
 }
 
-/// Fills in whose mm it is, if that is not known yet: a child that is being forked has no pid.
+/// Fills in whose mm it is unless that is known: a child that is being forked has no pid yet.
 #[inline(always)]
 fn identify(id: u32, mm: u64) {
     let Some(record) = MM_RECORDS.get_ptr_mut(id) else {
@@ -260,7 +260,8 @@ fn identify(id: u32, mm: u64) {
     }
 }
 
-/// The same while the mm is torn down, when no task points to it any more: by its last user.
+/// The same for an mm that is torn down, to which no task points any more: the current task is its
+/// last user.
 #[inline(always)]
 pub fn identify_exiting(id: u32) {
     if let Some(record) = MM_RECORDS.get_ptr_mut(id) {
@@ -297,8 +298,8 @@ pub fn known_mm(mm: u64) -> u32 {
     unsafe { MMS.get(mm) }.copied().unwrap_or(NO_RECORD)
 }
 
-/// Enters a filled record into its map. Another CPU may have been first: then its record counts,
-/// and `retract` ends ours.
+/// Enters a filled record into its map. If another CPU was first, its record counts, and `retract`
+/// ends ours.
 #[inline(always)]
 fn publish(map: &HashMap<u64, u32>, key: u64, id: u32, retract: impl FnOnce()) -> u32 {
     if map.insert(key, id, BPF_NOEXIST as u64).is_ok() {

@@ -1,7 +1,7 @@
-//! Scopes: the operation a task is inside while a page table is allocated.
+//! Scopes: the operation a task is in while it allocates a page table.
 //!
 //! One entry per task is enough: the operations do not nest, and a fault inside one (while results
-//! are copied to user space) is told by its `vm_fault`, not by its scope.
+//! are copied to user space) is told by its `vm_fault`, not by the scope.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user},
@@ -28,14 +28,14 @@ use crate::{
 
 /// Where `uffdio_register` and `uffdio_writeprotect` have their mode, after the range.
 const MODE_AT: u64 = 16;
-/// Where a range has its length, after its start; and where `uffdio_copy` and `uffdio_move` have
-/// theirs, after destination and source.
+/// Where a range has its length, after the start; and where `uffdio_copy` and `uffdio_move` have
+/// it, after destination and source.
 const RANGE_LENGTH_AT: u64 = 8;
 const COPY_LENGTH_AT: u64 = 16;
 
 const ARM: u64 = TableCause::Arm as u64;
 const SCAN: u64 = TableCause::Scan as u64;
-/// Not a cause: no table is allocated meanwhile.
+/// Not a cause: registering allocates no table.
 const REGISTERING: u64 = u64::MAX;
 
 /// What a task is doing.
@@ -44,9 +44,9 @@ const REGISTERING: u64 = u64::MAX;
 pub struct TaskScope {
     /// The VMA it works on, if known.
     pub vma: u64,
-    /// The addresses it works on, if known: from here,
+    /// The first address that it works on, if known.
     pub start: u64,
-    /// to below here.
+    /// The address after the last that it works on.
     pub end: u64,
     /// When it began, `CLOCK_MONOTONIC` ns.
     pub began_ns: u64,
@@ -81,8 +81,8 @@ const NONE: TaskScope = TaskScope {
     cause: TableCause::Other as u64,
 };
 
-/// The scope of the current task. Not an `Option`: the compiler may look at what one without a
-/// value holds, which the verifier does not allow.
+/// The scope of the current task. Not an `Option`: the compiler may read what one without a value
+/// holds, which the verifier does not allow.
 #[inline(always)]
 pub fn current() -> TaskScope {
     // SAFETY: only this task writes its entry.
@@ -100,10 +100,10 @@ pub fn leave() -> TaskScope {
     scope
 }
 
-/// `userfaultfd_ioctl(file, cmd, arg)`: arming, copying and moving are scopes. A process that
-/// registers for write protection counts from here on, so that no table it allocates is missed.
+/// `userfaultfd_ioctl(file, cmd, arg)`: arming, copying and moving are scopes. A process counts
+/// from the moment it registers for write protection, so that none of its tables is missed.
 ///
-/// All these commands pass a struct that begins with an address of the range they work on.
+/// All these commands pass a struct that begins with the address of the range they work on.
 #[inline(always)]
 pub fn userfaultfd_ioctl<C: FunctionEntry>(ctx: &C) {
     let arg = ctx.number(2);
@@ -162,7 +162,7 @@ pub fn scan<C: FunctionEntry>(ctx: &C) {
 /// `uffd_wp_range(vma, start, len, enable)`: inside an arm or a scan, the VMA it is about.
 #[inline(always)]
 pub fn wp_range<C: FunctionEntry>(ctx: &C) {
-    // Both are loaded: a context offset that depends on a condition does not pass the verifier.
+    // Load both: the verifier refuses an offset into the context that depends on a condition.
     let (first, second) = (ctx.number(0), ctx.number(1));
     let vma = if value!(wp_range_vma_arg) == 1 {
         second
@@ -243,7 +243,7 @@ pub fn exit<C: FunctionExit>(_ctx: &C) {
     leave();
 }
 
-/// Whether that VMA of that mm contains `address`.
+/// Whether the VMA belongs to `mm` and contains `address`.
 #[inline(always)]
 pub fn covers(vma: u64, mm: u64, address: u64) -> bool {
     let vma = vma as *const u8;

@@ -11,7 +11,7 @@ use crate::{
     record::{FoundRecord, resolve},
 };
 
-/// As many as x86 can have (the largest `CONFIG_NR_CPUS`), so that each CPU has its own.
+/// As many as x86 can have CPUs (the largest `CONFIG_NR_CPUS`).
 const SLOTS: usize = 8192;
 
 #[repr(C, align(32))]
@@ -22,7 +22,7 @@ struct CpuSlot {
     reserved: u64,
 }
 
-/// Each CPU writes its own slot only.
+/// The slots. Each CPU writes only its own.
 static LAST: RacyCell<[CpuSlot; SLOTS]> = RacyCell::new(
     [const {
         CpuSlot {
@@ -59,11 +59,11 @@ pub fn find(vma: *const u8, preemptible: bool) -> Option<FoundRecord> {
     refill(vma as u64)
 }
 
-/// The slow path, with nothing of its caller's kept in registers: those would cost every fault.
+/// The slow path. Not inlined: registers that it saved would cost every fault.
 #[inline(never)]
 fn refill(vma: u64) -> Option<FoundRecord> {
     let slot = own();
-    // Before the VMA is looked at: what changes meanwhile makes the slot stale.
+    // Read before the VMA: what changes in between makes the slot stale.
     let generation = GENERATION.load();
     let found = resolve(vma)?;
     // SAFETY: as above.

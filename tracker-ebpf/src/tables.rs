@@ -24,7 +24,7 @@ use crate::{
     scope,
 };
 
-/// A table allocation under way: what a kretprobe, which sees no arguments, is told by the entry.
+/// A table allocation under way: what the entry tells the kretprobe, which sees no arguments.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct TableAllocation {
@@ -41,12 +41,12 @@ struct TableAllocation {
 #[map]
 static ALLOCATIONS: HashMap<u32, TableAllocation> = HashMap::with_max_entries(16384, 1);
 
-/// Upper tables that were counted, by their address in the kernel's direct map: `__pmd_alloc` returns 0 also when another
-/// thread's table won.
+/// Upper tables that were counted, by their address in the kernel's direct map. `__pmd_alloc` also
+/// returns 0 when the table of another thread won.
 #[map]
 static UPPER_TABLES: HashMap<u64, u8> = HashMap::with_max_entries(65536, 1);
 
-/// Counts one allocated table: for its VMA if that uses uffd-wp, else for the process.
+/// Counts an allocated table: for its VMA if that uses uffd-wp, otherwise for the process.
 #[inline(always)]
 fn allocated(mm: u64, vma: u64, cause: u64, level: TableLevel) {
     // A number, which the verifier can bound.
@@ -96,8 +96,8 @@ fn end() -> Option<TableAllocation> {
     Some(allocation)
 }
 
-/// `pmd_install(mm, pmd, pgtable_t *pte)` is done: it took the table, and cleared the pointer to
-/// it, unless another thread's table was there first.
+/// `pmd_install(mm, pmd, pgtable_t *pte)` returns: it took the table and cleared the pointer to it,
+/// unless the table of another thread was there first.
 #[inline(always)]
 pub fn pmd_installed(ctx: &FExitContext) {
     let mm = traced_argument(ctx, 0);
@@ -112,7 +112,7 @@ pub fn pmd_installed(ctx: &FExitContext) {
     allocated(mm, vma, cause, TableLevel::Pte);
 }
 
-/// The same in two steps. First the entry of `pmd_install`.
+/// The same in two steps: first the entry of `pmd_install`.
 #[inline(always)]
 pub fn pmd_install_entry(ctx: &ProbeContext) {
     let mm = ctx.number(0);
@@ -124,7 +124,7 @@ pub fn pmd_install_entry(ctx: &ProbeContext) {
     begin(mm, vma, cause, ctx.number(2));
 }
 
-/// Then its return.
+/// Then the return of `pmd_install`.
 #[inline(always)]
 pub fn pmd_install_return<C: FunctionExit>(_ctx: &C) {
     if let Some(a) = end()
@@ -134,13 +134,13 @@ pub fn pmd_install_return<C: FunctionExit>(_ctx: &C) {
     }
 }
 
-/// `__pmd_alloc(mm, pud, address)` is done.
+/// `__pmd_alloc(mm, pud, address)` returns.
 #[inline(always)]
 pub fn pmd_allocated(ctx: &FExitContext) {
     upper_allocated(ctx, TableLevel::Pmd);
 }
 
-/// `__pud_alloc(mm, p4d, address)` is done.
+/// `__pud_alloc(mm, p4d, address)` returns.
 #[inline(always)]
 pub fn pud_allocated(ctx: &FExitContext) {
     upper_allocated(ctx, TableLevel::Pud);
@@ -156,7 +156,7 @@ fn upper_allocated(ctx: &FExitContext, level: TableLevel) {
     count_upper(mm, vma, cause, traced_argument(ctx, 1), level);
 }
 
-/// The same in two steps. First the entry of either function.
+/// The same in two steps: first the entry of either function.
 #[inline(always)]
 pub fn upper_alloc_entry(ctx: &ProbeContext) {
     let mm = ctx.number(0);
@@ -188,7 +188,7 @@ fn upper_alloc_return<C: FunctionExit>(ctx: &C, level: TableLevel) {
     }
 }
 
-/// Counts the table that `entry` points to, unless it is another thread's that was first.
+/// Counts the table that `entry` points to, unless another thread's was first and is counted.
 #[inline(always)]
 fn count_upper(mm: u64, vma: u64, cause: u64, entry: u64, level: TableLevel) {
     let table = CopiedMemory::at::<u64>(entry as *const u8) & value!(table_address_mask);
@@ -198,10 +198,10 @@ fn count_upper(mm: u64, vma: u64, cause: u64, entry: u64, level: TableLevel) {
     }
 }
 
-/// `pgtable_trans_huge_deposit(mm, pmd, pgtable)`: a PTE table is kept beside a huge page. New in
-/// a fault and in a fork; collapse, mremap and UFFDIO_MOVE only pass one on.
+/// `pgtable_trans_huge_deposit(mm, pmd, pgtable)`: a PTE table is kept beside a huge page. It is
+/// new in a fault and in a fork; collapse, mremap and UFFDIO_MOVE only pass one on.
 ///
-/// It does not ask [`attribution::of_pte_table`] and then look at the cause: the verifier of 6.1
+/// It does not call [`attribution::of_pte_table`] and then compare the cause: the verifier of 6.1
 /// loses track of which of several equal numbers it has compared, and removes the branch that
 /// counts.
 #[inline(always)]
@@ -226,7 +226,7 @@ pub fn deposit(ctx: &ProbeContext) {
 }
 
 /// `pgtable_trans_huge_withdraw(mm, pmd)` called by `zap_huge_pmd`: the deposited table is freed.
-/// Its other callers (split, mremap) pass the table on.
+/// Other callers (split, mremap) pass the table on.
 #[inline(always)]
 pub fn withdraw(ctx: &ProbeContext) {
     let id = known_mm(ctx.number(0));

@@ -1,4 +1,4 @@
-//! Durations: histograms, and how long threads wait for a handler.
+//! How long things take, in histograms, and how long threads wait for a handler.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
@@ -26,7 +26,7 @@ struct HandlerWait {
 #[map]
 static WAITS: HashMap<u32, HandlerWait> = HashMap::with_max_entries(16384, 1);
 
-/// Notes that the current thread waits for a handler.
+/// Notes that the current thread begins to wait for a handler.
 #[inline(always)]
 pub fn wait_begins(mm: u64, now_ns: u64) {
     let wait = HandlerWait {
@@ -36,7 +36,7 @@ pub fn wait_begins(mm: u64, now_ns: u64) {
     let _ = WAITS.insert(bpf_get_current_pid_tgid() as u32, wait, 0);
 }
 
-/// Return of `handle_userfault`. Its vmf must not be read: the lock is dropped by now.
+/// Return of `handle_userfault`. The lock is dropped by now, so its vmf must not be read.
 #[inline(always)]
 pub fn handle_userfault_exit<C: FunctionExit>(_ctx: &C) {
     let tid = bpf_get_current_pid_tgid() as u32;

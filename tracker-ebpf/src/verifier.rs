@@ -1,6 +1,8 @@
-//! What keeps the kernel's verifier short: loops that it follows once, and arithmetic that it neither branches on nor sees
-//! through. It follows each combination of branches, and through a loop each number that it knows: at most a million
-//! instructions in all.
+//! Keeps the kernel's verifier busy for as short as possible: loops that it follows once, and
+//! arithmetic that does not branch and that it does not see through.
+//!
+//! The verifier follows each combination of branches and, through a loop, each number that it
+//! knows: at most a million instructions in all.
 
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
@@ -8,7 +10,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 
-/// Calls `step` with the turn and with what it works on until it returns 1, at most so many times: bpf_loop().
+/// Calls `step` with the number of the turn and with what it works on until it returns 1, at most
+/// `most` times: bpf_loop().
 #[inline(always)]
 pub fn repeat<T>(most: u32, step: extern "C" fn(u64, *mut T) -> i64, work: &mut T) {
     // SAFETY: `step` takes what is passed here, and nothing outlives the call.
@@ -22,7 +25,7 @@ pub fn repeat<T>(most: u32, step: extern "C" fn(u64, *mut T) -> i64, work: &mut 
     };
 }
 
-/// 1 if `a < b`, for numbers below 2^63. In assembly, since the compiler would branch.
+/// 1 if `a < b`, for numbers below 2^63. In assembly, because the compiler would branch.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub fn below(a: u64, b: u64) -> u64 {
@@ -35,7 +38,7 @@ pub fn below(a: u64, b: u64) -> u64 {
     below
 }
 
-/// 1 if there is a bit.
+/// 1 if any bit is set.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub fn nonzero(word: u64) -> u64 {
@@ -48,7 +51,7 @@ pub fn nonzero(word: u64) -> u64 {
     bit
 }
 
-/// `word`, of which the verifier forgets the range: it would follow each number that it can be.
+/// `word`, but the verifier forgets its range: it would follow each number that it can be.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
 pub fn unknown(word: u64, other: u64) -> u64 {

@@ -1,8 +1,8 @@
-//! Counts the entries of a range of page tables, before the kernel changes them: functions that
+//! Counts the entries of a range of page tables before the kernel changes them: functions that
 //! install and drop markers are inlined into loops over ranges.
 //!
 //! The tables are read where the kernel has them mapped, without their locks: what other threads
-//! fault in meanwhile may be counted as it was before.
+//! fault in at the same time may be counted as it was before.
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
@@ -23,9 +23,9 @@ use crate::{
     verifier::{below, nonzero, repeat, unknown},
 };
 
-/// Read at once: the stack of a program has 512 bytes.
+/// Entries read at once: the stack of a program has 512 bytes.
 const CHUNK: u64 = 32;
-/// Steps of one walk at most: some 100 GiB of memory full of PTE tables. What lies behind is not
+/// Steps of one walk at most, enough for some 100 GiB full of PTE tables. What lies beyond is not
 /// counted.
 const MOST_STEPS: u32 = 1 << 20;
 
@@ -37,25 +37,25 @@ pub struct TableWalk {
     direct_map: u64,
     hugetlb: u64,
     splits: u64,
-    /// The next address to look at, and the end.
+    /// The next address to look at, and the end of the range.
     next: u64,
     end: u64,
-    /// The table to look into, what one of its entries spans as a shift, and of a PTE table
-    /// the entries that are left: `place..last`.
+    /// The table to look into, what one of its entries spans as a shift, and the entries that are
+    /// left of a PTE table: `place..last`.
     table: u64,
     shift: u64,
     place: u64,
     last: u64,
-    /// Empty entries, those of tables that are not there among them.
+    /// Empty entries, including those of tables that are not there.
     pub none: u64,
-    /// Armed pages, swapped ones among them.
+    /// Armed pages, including those in swap.
     pub armed: u64,
-    /// Markers.
+    /// Entries that are markers.
     pub markers: u64,
 }
 
-/// Counts the entries of `mm` from `start` to `end`. A huge page counts as empty entries if the kernel
-/// `splits` it first: of a file's nothing is left then.
+/// Counts the entries of `mm` from `start` to `end`. If the kernel `splits` huge pages first, one
+/// of a file counts as empty entries: nothing is left of it.
 #[inline(always)]
 pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> TableWalk {
     let direct_map = direct_map();
@@ -65,8 +65,9 @@ pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Tabl
     } else {
         PGDIR_SHIFT_L4
     };
-    // Up to 6.6 the verifier looks at the first step only, and takes for dead what that one leaves
-    // out; later ones follow each number that they know through all steps. So it must know none that a walk begins with.
+    // Up to 6.6 the verifier looks only at the first step, and takes for dead code what that step
+    // leaves out; later ones follow each number that they know through all steps. So it must not
+    // know any number with which a walk begins.
     let nothing = unknown(0, root);
     let mut walk = TableWalk {
         root,
@@ -91,8 +92,8 @@ pub fn count(mm: u64, start: u64, end: u64, hugetlb: bool, splits: bool) -> Tabl
     walk
 }
 
-/// One step: some entries of a PTE table, or one of a table above. Small ones, since the verifier
-/// follows every way through a step. Returns 1 at the end.
+/// One step: some entries of a PTE table, or one of a table above. Steps are small, since the
+/// verifier follows every way through one. Returns 1 at the end.
 #[inline(never)]
 extern "C" fn step(_: u64, walk: *mut TableWalk) -> i64 {
     // SAFETY: `count` passes its own walk, which nobody else has.
@@ -104,7 +105,7 @@ extern "C" fn step(_: u64, walk: *mut TableWalk) -> i64 {
     } else {
         return 1;
     }
-    // To the verifier all steps begin alike: what it knows of one it would follow through the next.
+    // To the verifier all steps begin alike: it would follow what it knows of one through the next.
     for word in [
         &mut walk.next,
         &mut walk.end,
@@ -116,7 +117,7 @@ extern "C" fn step(_: u64, walk: *mut TableWalk) -> i64 {
     0
 }
 
-/// One level down, or over an entry that leads nowhere.
+/// Goes one level down, or past an entry that leads nowhere.
 #[inline(always)]
 fn descend(walk: &mut TableWalk) {
     let (address, shift) = (walk.next, walk.shift);
@@ -143,7 +144,7 @@ fn from_the_root(walk: &mut TableWalk) {
     (walk.table, walk.shift) = (walk.root, walk.root_shift);
 }
 
-/// An entry above PTE tables that leads to none: empty, or a huge page.
+/// Counts an entry that leads to no PTE table: it is empty, or a huge page.
 #[inline(always)]
 fn upper(walk: &mut TableWalk, entry: u64, shift: u64, bytes: u64) {
     let unit = if unknown(walk.hugetlb, walk.root) != 0 {
@@ -161,14 +162,14 @@ fn upper(walk: &mut TableWalk, entry: u64, shift: u64, bytes: u64) {
     }
 }
 
-/// The next entries of a PTE table. Without branches, of which the verifier would follow each
-/// combination.
+/// Counts the next entries of a PTE table. Without branches: the verifier would follow each
+/// combination of them.
 #[inline(always)]
 fn read(walk: &mut TableWalk) {
     let mut entries = MaybeUninit::<[u64; CHUNK as usize]>::uninit();
     let place = walk.place & !(CHUNK - 1) & (PTRS_PER_TABLE - 1);
     let from = (walk.table + 8 * place) as *const c_void;
-    // SAFETY: the destination is that large; the helper checks the source.
+    // SAFETY: the destination has that size; the helper checks the source.
     if unsafe { read_kernel(entries.as_mut_ptr().cast(), 8 * CHUNK as u32, from) } != 0 {
         return from_the_root(walk);
     }

@@ -13,7 +13,7 @@ use crate::{
 /// The id of an address space that nobody watches.
 pub const NOBODY: u32 = 0;
 
-/// Process id -> watch id, for the iterator to find the address space of.
+/// Process id -> watch id, for the iterator to find the address space.
 #[map]
 static WATCH_PIDS: HashMap<u32, u32> = HashMap::with_max_entries(WATCHES, 1);
 /// `mm_struct` address -> watch id.
@@ -46,15 +46,15 @@ pub fn of_vma<M: KernelMemory>(vma: *const u8) -> u32 {
     of(M::pointer::<field::vma_mm>(vma) as u64)
 }
 
-/// `struct bpf_iter__task`
+/// The context: `struct bpf_iter__task`.
 #[repr(C)]
 struct IterTask {
     meta: *const *mut c_void,
     task: *const u8,
 }
 
-/// `iter/task`: finds the address spaces of the processes in `WATCH_PIDS`, and tells the reader the watch
-/// id of each thread that has one.
+/// `iter/task`: finds the address spaces of the processes in `WATCH_PIDS`, and tells the reader the
+/// watch id of each thread that has one.
 #[inline(always)]
 pub fn watch(ctx: *const c_void) {
     let ctx: *const IterTask = ctx.cast();
@@ -77,6 +77,6 @@ pub fn watch(ctx: *const c_void) {
 /// `__mmdrop(mm)`: the address space is gone, and another may be at its address next.
 #[inline(always)]
 pub fn ended<C: FunctionEntry>(ctx: &C) {
-    // Nothing is there for almost all: fine.
+    // Almost none is watched, which is no error.
     let _ = WATCHED.remove(ctx.pointer(0) as u64);
 }
