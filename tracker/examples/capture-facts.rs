@@ -1,6 +1,6 @@
 //! Prints the facts about the running kernel as JSON.
 //!
-//! This is how a kernel gets into `tests/fixtures/kernel/`: boot it (in a VM if need be), run
+//! To add a kernel to `tests/fixtures/kernel/`, boot it (in a VM if need be), run
 //! `cargo run -p tracker --example capture-facts > KERNEL.json` as root with tracefs, debugfs and
 //! securityfs mounted, and add a test for what is different there.
 
@@ -8,20 +8,17 @@ use std::io::Write;
 
 use serde_json::Value;
 use tracker::kernel::KernelFacts;
-use tracker::probes::calibrate;
+use tracker::probes::{EVENT_HOOKS, HOOKS, calibrate, hooks};
 
-/// Kernel functions on the paths that uffd-wp takes: those that hooks attach to or once attached
-/// to, their neighbours, and those known to be inlined on some kernels.
-const FUNCTIONS: &[&str] = &[
+/// Further kernel functions on the paths that uffd-wp takes: neighbours of those that hooks attach
+/// to, and some that are inlined on some kernels.
+const NEIGHBOURS: &[&str] = &[
     // faults
     "handle_mm_fault",
     "__handle_mm_fault",
     "handle_pte_fault",
-    "handle_userfault",
-    "do_wp_page",
     "wp_page_copy",
     "wp_page_reuse",
-    "do_swap_page",
     "do_fault",
     "finish_fault",
     "do_anonymous_page",
@@ -38,55 +35,41 @@ const FUNCTIONS: &[&str] = &[
     "handle_pte_marker",
     "pte_marker_handle_uffd_wp",
     "pte_marker_clear",
-    "hugetlb_fault",
     "hugetlb_wp",
     "hugetlb_no_page",
     "hugetlb_cow",
-    "huge_pte_alloc",
-    "__split_huge_pmd",
     "__split_huge_pmd_locked",
-    "split_huge_pmd_locked",
     "userfaultfd_wp_async",
     "userfaultfd_ctx_put",
     // markers
     "change_protection",
     "change_pte_range",
     "change_pmd_range",
-    "uffd_wp_range",
     "mwriteprotect_range",
     "hugetlb_change_protection",
-    "make_uffd_wp_pte",
     "make_uffd_wp_huge_pte",
     "make_uffd_wp_pmd",
     "pagemap_scan_pte_hole",
     "pagemap_scan_pmd_entry",
     "pagemap_scan_thp_entry",
     "pagemap_scan_hugetlb_entry",
-    "do_pagemap_scan",
     "do_pagemap_cmd",
-    "unmap_page_range",
     "unmap_single_vma",
     "unmap_vmas",
     "zap_page_range_single",
     "zap_page_range_single_batched",
     "zap_pte_range",
-    "zap_huge_pmd",
     "zap_present_ptes",
     "zap_nonpresent_ptes",
     "zap_install_uffd_wp_if_needed",
-    "try_to_unmap_one",
-    "madvise_free_pte_range",
     "try_to_migrate_one",
-    "__unmap_hugepage_range",
     "unmap_hugepage_range",
-    "copy_page_range",
     "copy_pte_marker",
     "copy_pte_range",
     "copy_huge_pmd",
     "copy_hugetlb_page_range",
     "dup_userfaultfd",
     "mremap_userfaultfd_prep",
-    "move_page_tables",
     "move_ptes",
     "move_huge_pmd",
     "move_hugetlb_page_tables",
@@ -96,35 +79,21 @@ const FUNCTIONS: &[&str] = &[
     "unmap_mapping_folio",
     "unmap_mapping_pages",
     "unmap_mapping_range",
-    "guard_install_set_pte",
-    "guard_remove_pte_entry",
-    "try_to_merge_one_page",
     "replace_page",
     "write_protect_page",
-    "__zap_vma_range",
     "zap_vma_range",
     "move_pages_ptes",
     "move_pages_huge_pmd",
     "set_huge_pmd",
     // page tables
-    "pmd_install",
-    "pgtable_trans_huge_deposit",
-    "pgtable_trans_huge_withdraw",
     "__pte_alloc",
-    "__pmd_alloc",
-    "__pud_alloc",
     "__p4d_alloc",
     "pte_alloc_one",
-    "___pte_free_tlb",
-    "___pmd_free_tlb",
-    "___pud_free_tlb",
-    "pte_free_defer",
     "pte_free",
     "pagetable_free",
     "pagetable_pte_dtor",
     "huge_pmd_share",
     "huge_pmd_unshare",
-    "collapse_and_free_pmd",
     "collapse_pte_mapped_thp",
     "retract_page_tables",
     "try_collapse_pte_mapped_thp",
@@ -136,13 +105,11 @@ const FUNCTIONS: &[&str] = &[
     "try_to_free_pte",
     "try_get_and_clear_pmd",
     "free_pte",
-    "userfaultfd_clear_vma",
     "userfaultfd_reset_ctx",
     "userfaultfd_unregister",
     "userfaultfd_register",
     "userfaultfd_release",
     "userfaultfd_release_all",
-    "userfaultfd_ioctl",
     "userfaultfd_writeprotect",
     "userfaultfd_move",
     "mfill_atomic_copy",
@@ -156,39 +123,26 @@ const FUNCTIONS: &[&str] = &[
     "__mcopy_atomic",
     "move_pages",
     "exit_mmap",
-    "__mmdrop",
     "mmput",
     "__mmput",
-    "populate_vma_page_range",
     "__mm_populate",
     "faultin_page",
     "do_madvise",
     "madvise_populate",
-    "faultin_page_range",
-    "faultin_vma_page_range",
     // life of VMAs, and iterators
-    "vm_area_free",
     "__vm_area_free",
     "vm_area_alloc",
-    "vm_area_dup",
     "vma_link",
     "remove_vma",
     "exit_mm",
-    "bpf_iter_task_vma",
-    "bpf_iter_task",
 ];
 
-/// Tracepoints that stand in for hooks, or tell of a cause.
+/// Further tracepoints that tell of a process or of a cause.
 const TRACEPOINTS: &[&str] = &[
-    "exceptions:page_fault_kernel",
-    "exceptions:page_fault_user",
     "huge_memory:mm_collapse_huge_page",
     "kmem:rss_stat",
-    "ksm:ksm_merge_one_page",
-    "ksm:ksm_merge_with_ksm_page",
     "mmap:exit_mmap",
     "raw_syscalls:sys_enter",
-    "raw_syscalls:sys_exit",
     "sched:sched_process_exec",
     "sched:sched_process_exit",
     "sched:sched_process_fork",
@@ -197,14 +151,19 @@ const TRACEPOINTS: &[&str] = &[
 ];
 
 fn main() -> anyhow::Result<()> {
-    let mut facts = KernelFacts::gather(FUNCTIONS, TRACEPOINTS);
+    let tables = [HOOKS, EVENT_HOOKS];
+    let mut functions = tables.map(hooks::functions).concat();
+    functions.extend_from_slice(NEIGHBOURS);
+    let mut tracepoints = tables.map(hooks::tracepoints).concat();
+    tracepoints.extend_from_slice(TRACEPOINTS);
+    let mut facts = KernelFacts::gather(&functions, &tracepoints);
     facts.tried = calibrate::tried();
     let text = one_line_each(&serde_json::to_value(&facts)?)?;
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
-/// JSON with a line for each function, offset and so on, so that two kernels compare well in diff.
+/// JSON with a line for each function, offset and so on, so that diff(1) compares two kernels well.
 fn one_line_each(facts: &Value) -> anyhow::Result<String> {
     let mut sections = Vec::new();
     for (name, section) in facts.as_object().into_iter().flatten() {

@@ -41,7 +41,7 @@ fn strip(oracle: &Oracle, mut ty: Type) -> Type {
             | Type::TypeTag(_)
     ) {
         let next = oracle.resolve_chained_type(ty.as_btf_type().unwrap());
-        // A qualified void has nothing behind it.
+        // A qualified void refers to no type.
         let Ok(next) = next else { return Type::Void };
         ty = next;
     }
@@ -51,7 +51,7 @@ fn strip(oracle: &Oracle, mut ty: Type) -> Type {
 /// What the oracle says of a member: its offset in bits, and whether it is a bitfield.
 type Place = (u32, bool);
 
-/// All members by name as C sees them, those of anonymous structs among them.
+/// All members by name as C sees them, including those of anonymous structs.
 fn flatten(oracle: &Oracle, ty: &btf_rs::Struct, base: u32, out: &mut Vec<(String, Place)>) {
     for member in &ty.members {
         let name = oracle.resolve_name(member).unwrap();

@@ -1,4 +1,4 @@
-//! docs/hooks.md tells of every hook, and its table is what the plan says of Debian's kernels.
+//! docs/hooks.md describes every hook, and its tables are the plans for Debian's kernels.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod kernels;
@@ -16,7 +16,7 @@ fn doc() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Both tables, with the name of the plan in the text.
+/// Both tables, with the name that marks each in the text.
 fn tables() -> [(&'static [Hook], &'static str); 2] {
     [(HOOKS, "plan"), (EVENT_HOOKS, "events plan")]
 }

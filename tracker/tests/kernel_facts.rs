@@ -17,7 +17,7 @@ use tracker_ebpf::KernelField;
 
 const NO_KPROBES: &str = "no-kprobes-6.18";
 
-/// The same question to the four Debian kernels, oldest first.
+/// Asks the same of the four Debian kernels, oldest first.
 fn on_debian<T>(ask: impl Fn(&KernelFacts) -> T) -> [T; 4] {
     DEBIAN.map(|kernel| ask(&facts(kernel)))
 }
@@ -176,7 +176,7 @@ fn a_host_without_kprobes_says_so() {
     );
 }
 
-/// Nothing of what this host has or lacks may make gathering fail.
+/// Whatever this host has or lacks, gathering does not fail.
 #[test]
 fn gathers_on_this_host() {
     let facts = KernelFacts::gather(
@@ -200,7 +200,7 @@ fn gathers_on_this_host() {
     assert!(facts.unavailable.values().all(|reason| !reason.is_empty()));
 }
 
-/// Inputs of which every file has the same content, or the same reason for having none.
+/// Inputs in which every file has the same content, or the same reason for having none.
 fn inputs(every: KernelInput) -> KernelInputs {
     KernelInputs {
         release: "6.12.0".to_owned(),
@@ -264,7 +264,8 @@ fn what_is_not_understood_is_a_reason_too() {
     let reasons = [
         (
             FactSource::Btf,
-            "cannot use /sys/kernel/btf/vmlinux: this is no BTF: 10 bytes are fewer than its header has",
+            "cannot use /sys/kernel/btf/vmlinux: this is no BTF: 10 bytes are fewer than its \
+             header has",
         ),
         (
             FactSource::Kallsyms,
@@ -286,11 +287,11 @@ fn what_is_not_understood_is_a_reason_too() {
     for (source, reason) in reasons {
         assert_eq!(facts.unavailable[&source], reason);
     }
-    // A list without the function is a list: it is not in there.
+    // A list without the function is still a list.
     assert_eq!(facts.functions["f"].traceable, Some(false));
 }
 
-/// A kernel whose parts are known one by one: what is missing takes nothing else away.
+/// Facts are known one by one: one that is missing takes no other away.
 #[test]
 fn hidden_addresses_and_lockdown() {
     let mut inputs = inputs(Err(unreadable()));

@@ -170,7 +170,7 @@ fn without_ksm_nothing_is_missed() {
     assert_eq!(level(&plan).0, ProbeLevel::Full);
 }
 
-/// Where the kernel has its memory mapped, and which code calls, is not guessed.
+/// Where the kernel has memory mapped, and which code is the caller, is not guessed.
 #[test]
 fn what_needs_an_address_is_absent_where_kallsyms_hides_them() {
     let mut facts = debian();

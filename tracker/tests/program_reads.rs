@@ -1,5 +1,5 @@
-//! What each program reads of the kernel, as the built object says: against what aya links together,
-//! and what a kernel that lacks it loses.
+//! What each program reads of the kernel, as the built object says: against what aya links
+//! together, and what a kernel that lacks it loses.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod kernels;

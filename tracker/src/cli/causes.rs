@@ -1,4 +1,5 @@
-//! The causes in `tracker check`: what `tracker explain` can see of what takes the protection off pages.
+//! The causes in `tracker check`: how much of what takes the protection off pages `tracker explain`
+//! can see.
 
 use serde::Serialize;
 
@@ -6,19 +7,19 @@ use crate::probes::HookReport;
 use crate::probes::ProbeLevel;
 use crate::probes::events::{EventOptions, EventProbes};
 
-/// What was attached, and detached again.
+/// What came of attaching the hooks that explain.
 #[derive(Debug, Serialize)]
-pub struct Causes {
+pub struct CauseHooks {
     /// How much can be seen.
     pub level: ProbeLevel,
-    /// Why it is not more.
+    /// Why not more can be seen.
     pub reason: String,
-    /// Hook by hook.
+    /// What became of each hook.
     pub hooks: Vec<HookReport>,
 }
 
-impl Causes {
-    /// Tries.
+impl CauseHooks {
+    /// Attaches them, and detaches them again.
     pub fn find() -> Self {
         let events = EventProbes::attach(&EventOptions::default());
         Self {

@@ -1,17 +1,18 @@
-//! `tracker check`: what this kernel and this privilege can do, hook by hook and strategy by strategy, and why not.
+//! `tracker check`: what can be done with this kernel and this privilege, hook by hook and strategy
+//! by strategy, and why not more.
 //!
-//! It attaches everything, as the agent would, and detaches it again, and has every strategy track a scratch mapping:
-//! the kernel's own answers.
+//! It asks the kernel itself: it attaches everything as the agent would and detaches it again, and
+//! has every strategy track a scratch mapping.
 
 use super::agent::{HookArgs, LevelArg};
-use super::causes::Causes;
+use super::causes::CauseHooks;
 use super::exit::UNABLE;
 use super::output::{CommandOutputs, MakeWhole, OutputArgs, OutputEntry, PrintTarget};
 use super::probes;
 use super::strategies::StrategyReport;
 use crate::metrics::{CountReport, counts};
 use crate::print::format;
-use crate::probes::{Hook, HookReport, HookVerdict, ProbeLevel, ProbeReport};
+use crate::probes::{Hook, HookPlan, HookReport, HookVerdict, ProbeLevel, ProbeReport};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ pub struct CheckArgs {
     require_level: LevelArg,
 }
 
-/// Prints the report; status 3 if the level required is not reached.
+/// Prints the report; the status is 3 if the required level is not reached.
 ///
 /// # Errors
 /// If a flag names an unknown hook or mechanism.
@@ -40,10 +41,10 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         let attached = probes::attach(&args.hooks)?;
         (ProbeReport::of(&attached), counts(&attached.availability))
     };
-    let check = Check {
+    let check = CheckResults {
         report,
         counts,
-        causes: Causes::find(),
+        causes: CauseHooks::find(),
         strategies: StrategyReport::find(),
     };
     args.outputs.print(&check, PrintTarget::Ours)?;
@@ -59,9 +60,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 struct CheckOutputs;
 
 impl CommandOutputs for CheckOutputs {
-    type Maker = MakeWhole<Check>;
+    type Maker = MakeWhole<CheckResults>;
 
-    const OUTPUTS: &'static [OutputEntry<MakeWhole<Check>>] = &[
+    const OUTPUTS: &'static [OutputEntry<MakeWhole<CheckResults>>] = &[
         OutputEntry {
             format: &format::TEXT,
             help: "",
@@ -77,18 +78,22 @@ impl CommandOutputs for CheckOutputs {
 
 /// All that is printed.
 #[derive(Serialize)]
-struct Check {
+struct CheckResults {
     #[serde(flatten)]
     report: ProbeReport,
     counts: Vec<CountReport>,
-    causes: Causes,
+    causes: CauseHooks,
     strategies: StrategyReport,
 }
 
-impl Check {
+impl CheckResults {
     fn text(&self) -> String {
         let report = ReportText(&self.report, &self.counts);
-        format!("{report}{}{}", CausesText(&self.causes), self.strategies)
+        format!(
+            "{report}{}{}",
+            CauseHooksText(&self.causes),
+            self.strategies
+        )
     }
 }
 
@@ -119,11 +124,11 @@ impl fmt::Display for ReportText<'_> {
 }
 
 /// The causes for people.
-struct CausesText<'a>(&'a Causes);
+struct CauseHooksText<'a>(&'a CauseHooks);
 
-impl fmt::Display for CausesText<'_> {
+impl fmt::Display for CauseHooksText<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Causes {
+        let CauseHooks {
             level,
             reason,
             hooks: all,
@@ -137,38 +142,27 @@ impl fmt::Display for CausesText<'_> {
     }
 }
 
-/// Those attached first; the others by reason, because one reason often stops many.
+/// Attached hooks first, then the others by reason, since one reason often stops many.
 fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
     let width = hooks.iter().map(|hook| hook.plan.hook.name().len()).max();
     let width = width.unwrap_or_default();
-    let mut others: BTreeMap<_, Vec<&Hook>> = BTreeMap::new();
-    let mut any = false;
-    for HookReport { plan, .. } in hooks {
-        let HookVerdict::Attach {
-            program,
-            function,
-            instead_of,
-        } = &plan.verdict
-        else {
-            let reason = (plan.verdict.as_str(), plan.reason());
-            others.entry(reason).or_default().push(plan.hook);
-            continue;
-        };
-        if !any {
-            writeln!(f, "\nhooks attached")?;
-        }
-        any = true;
-        let (name, mechanism) = (plan.hook.name(), program.mechanism.as_str());
-        write!(f, "  {name:width$}  {mechanism:10}  {function}")?;
-        if !instead_of.is_empty() {
-            write!(f, "; {}", plan.verdict)?;
-        }
-        writeln!(f)?;
+    let plans = hooks.iter().map(|hook| &hook.plan);
+    let (attached, others): (Vec<_>, Vec<_>) = plans.partition(|plan| plan.program().is_some());
+    if !attached.is_empty() {
+        writeln!(f, "\nhooks attached")?;
+    }
+    for plan in attached {
+        attached_line(f, plan, width)?;
+    }
+    let mut groups: BTreeMap<_, Vec<&Hook>> = BTreeMap::new();
+    for plan in others {
+        let reason = (plan.verdict.as_str().replace('-', " "), plan.reason());
+        groups.entry(reason).or_default().push(plan.hook);
     }
     let (shared, own): (Vec<_>, Vec<_>) =
-        others.into_iter().partition(|(_, hooks)| hooks.len() > 1);
+        groups.into_iter().partition(|(_, hooks)| hooks.len() > 1);
     for ((verdict, reason), hooks) in shared {
-        writeln!(f, "\nhooks {}: {reason}", verdict.replace('-', " "))?;
+        writeln!(f, "\nhooks {verdict}: {reason}")?;
         for hook in hooks {
             writeln!(f, "  {:width$}  {}", hook.name(), hook.without)?;
         }
@@ -177,13 +171,29 @@ fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
         writeln!(f, "\nhooks with reasons of their own")?;
     }
     for ((verdict, reason), hooks) in own {
-        let verdict = verdict.replace('-', " ");
         for hook in hooks {
             let (name, without) = (hook.name(), hook.without);
             writeln!(f, "  {name:width$}  {verdict}: {reason}; {without}")?;
         }
     }
     Ok(())
+}
+
+fn attached_line(f: &mut Formatter<'_>, plan: &HookPlan, width: usize) -> fmt::Result {
+    let HookVerdict::Attach {
+        program,
+        function,
+        instead_of,
+    } = &plan.verdict
+    else {
+        return Ok(());
+    };
+    let (name, mechanism) = (plan.hook.name(), program.mechanism.as_str());
+    write!(f, "  {name:width$}  {mechanism:10}  {function}")?;
+    if !instead_of.is_empty() {
+        write!(f, "; {}", plan.verdict)?;
+    }
+    writeln!(f)
 }
 
 fn count_line(f: &mut Formatter<'_>, count: &CountReport) -> fmt::Result {
@@ -202,7 +212,7 @@ mod tests {
 
     use super::*;
     use crate::probes::verdict::HookObstacle;
-    use crate::probes::{HOOKS, HookId, HookPlan, MissingCapability};
+    use crate::probes::{HOOKS, HookId, MissingCapability};
 
     fn report_of(id: HookId, verdict: impl FnOnce(&'static Hook) -> HookVerdict) -> HookReport {
         let hook = HOOKS.iter().find(|hook| hook.id == id).unwrap();

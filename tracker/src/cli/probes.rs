@@ -26,8 +26,8 @@ pub fn attach(args: &HookArgs) -> Result<AttachedProbes, AgentError> {
     Ok(probes::attach(&options))
 }
 
-/// The programs built in, or those of the file that `TRACKER_EBPF_OBJECT` names, for who works on
-/// them.
+/// The programs built in, or those of the file that `TRACKER_EBPF_OBJECT` names, for people who
+/// work on them.
 fn object() -> Result<Cow<'static, [u8]>, AgentError> {
     let Some(path) = std::env::var_os("TRACKER_EBPF_OBJECT").map(PathBuf::from) else {
         return Ok(OBJECT.into());
@@ -38,7 +38,7 @@ fn object() -> Result<Cow<'static, [u8]>, AgentError> {
         .map_err(|e| AgentError::Usage(cannot(e)))
 }
 
-/// A flag that cannot be followed.
+/// Why a flag cannot be followed.
 #[derive(Debug, Error)]
 enum WishError {
     #[error("--no-hook {0}: {1}")]
@@ -47,7 +47,7 @@ enum WishError {
     Force(String, NameError),
 }
 
-/// A name of nothing.
+/// Why a name means nothing.
 #[derive(Debug, Error)]
 enum NameError {
     #[error("there is no such hook; there are {}", names())]
@@ -70,7 +70,7 @@ fn join(choice: &[HookMechanism]) -> String {
 }
 
 fn wishes(no_hook: &[String], force: &[String]) -> Result<HookWishes, WishError> {
-    // An environment variable that is set to nothing wishes nothing.
+    // An environment variable that is set to nothing asks for nothing.
     fn given(texts: &[String]) -> impl Iterator<Item = &String> {
         texts.iter().filter(|text| !text.is_empty())
     }

@@ -1,4 +1,4 @@
-//! What the capabilities are to us.
+//! What the capabilities are good for here.
 
 pub use uffd::{Capability, Privilege, UserNamespace};
 

@@ -31,10 +31,10 @@ pub const OPTIONS: [&str; 22] = [
     "USERFAULTFD",
 ];
 
-/// A kernel's configuration has some 300 kB; more than this is none.
+/// A kernel configuration has some 300 kB; what is longer than this is none.
 const MAX_LEN: u64 = 16 << 20;
 
-/// Why bytes are no build configuration.
+/// Why some bytes are no build configuration.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// They are gzip, but damaged.
@@ -49,7 +49,7 @@ pub enum ConfigError {
 /// [`OPTIONS`], `n` for those not set.
 ///
 /// # Errors
-/// When the bytes are damaged gzip, or hold no configuration.
+/// If the bytes are damaged gzip, or hold no configuration.
 pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, String>, ConfigError> {
     let unpacked;
     let text = if bytes.starts_with(&[0x1f, 0x8b]) {

@@ -69,8 +69,8 @@ impl TracingMount {
     }
 }
 
-/// Everything that [`KernelFacts`](super::KernelFacts) are made of. [`KernelInputs::gather`] has the
-/// paths.
+/// Everything that [`KernelFacts`](super::KernelFacts) are made of. [`KernelInputs::gather`] has
+/// the paths.
 #[derive(Debug, Clone)]
 pub struct KernelInputs {
     /// `uname -r`.

@@ -38,14 +38,14 @@ impl<'a> KernelSymbol<'a> {
 /// A parsed `/proc/kallsyms`.
 pub struct Kallsyms<'a> {
     symbols: Vec<KernelSymbol<'a>>,
-    /// By the name in the source, that is without suffix.
+    /// By the name in the source, without suffix.
     names: NameIndex,
     /// Addresses of the kernel's own code symbols, sorted.
     text: Vec<u64>,
 }
 
 impl<'a> Kallsyms<'a> {
-    /// Reads the file's bytes. Lines that are not of its form are left out.
+    /// Reads the bytes of the file. Lines of another form are left out.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Self {
         let mut symbols = Vec::with_capacity(bytes.len() / 40);

@@ -1,8 +1,8 @@
 //! Facts about the running kernel and about what this process may do on it.
 //!
-//! Nothing here decides: which hooks to attach and how is for `probes`. Everything is a pure
-//! function of captured bytes (BTF, kallsyms, files of /proc and /sys), so that it is tested on
-//! kernels that nobody here runs.
+//! Nothing here decides: `probes` decides which hooks to attach, and how. Everything is a pure
+//! function of captured bytes (BTF, kallsyms, files of /proc and /sys), so that it can be tested
+//! with the bytes of kernels that are not at hand.
 
 pub mod btf;
 pub(crate) mod capabilities;

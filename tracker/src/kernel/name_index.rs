@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hasher};
 pub(crate) struct NameIndex(Vec<(u32, u32)>);
 
 impl NameIndex {
-    /// Indexes each name under its position in the iteration. Empty names are left out.
+    /// Indexes each name by its position in the iteration. Empty names are left out.
     pub fn build<'a>(names: impl Iterator<Item = &'a [u8]>) -> Self {
         let named = (0u32..).zip(names).filter(|(_, name)| !name.is_empty());
         let mut entries: Vec<_> = named
@@ -18,7 +18,7 @@ impl NameIndex {
         Self(entries)
     }
 
-    /// The positions whose name has that name's hash, lowest first; the caller compares the names.
+    /// The positions of names with the same hash, lowest first; the caller compares the names.
     pub fn candidates(&self, name: &[u8]) -> impl Iterator<Item = u32> {
         let wanted = hash(name);
         let from = self.0.partition_point(|(hash, _)| *hash < wanted);

@@ -1,7 +1,7 @@
 //! Where the fields that the programs read are in this kernel's structs, by its BTF.
 //!
-//! An offset that BTF does not give is never guessed: the reason is kept, and programs that read the
-//! field do not run.
+//! An offset that BTF does not give is never guessed: the reason is kept, and programs that read
+//! the field do not run.
 
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};

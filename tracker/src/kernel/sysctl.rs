@@ -12,7 +12,7 @@ pub struct Sysctls {
     pub perf_event_paranoid: Option<i64>,
     /// `kernel.kptr_restrict`: 1 hides kernel addresses without `CAP_SYSLOG`, 2 from everyone.
     pub kptr_restrict: Option<i64>,
-    /// `kernel.ftrace_enabled`: 0 switches off every ftrace hook, fentry with them.
+    /// `kernel.ftrace_enabled`: 0 switches off every ftrace hook, including fentry.
     pub ftrace_enabled: Option<i64>,
     /// `net.core.bpf_jit_enable`: fentry needs the JIT, so not 0.
     pub bpf_jit_enable: Option<i64>,

@@ -1,5 +1,5 @@
-//! What the kernel's tracing files say: functions ftrace can hook, functions kprobes must not
-//! touch, tracepoints.
+//! What the kernel's tracing files say: functions that ftrace can hook, functions that kprobes must
+//! not touch, tracepoints.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,8 @@ use std::collections::HashSet;
 pub struct FilterFunctions<'a>(HashSet<&'a [u8]>);
 
 impl<'a> FilterFunctions<'a> {
-    /// Reads the file: a function a line, of modules followed by ` [module]`, which is left out.
+    /// Reads the file: one function per line. Those of modules, followed by ` [module]`, are left
+    /// out.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Self {
         let own = lines(bytes).filter(|line| !line.ends_with(b"]"));
@@ -28,7 +29,7 @@ impl<'a> FilterFunctions<'a> {
 pub struct KprobeBlacklist<'a>(HashSet<&'a [u8]>);
 
 impl<'a> KprobeBlacklist<'a> {
-    /// Reads the file: `0xSTART-0xEND<tab>function` a line.
+    /// Reads the file: `0xSTART-0xEND<tab>function` on each line.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Self {
         Self(lines(bytes).filter_map(|line| words(line).nth(1)).collect())
@@ -45,7 +46,7 @@ impl<'a> KprobeBlacklist<'a> {
 pub struct AvailableEvents<'a>(HashSet<&'a [u8]>);
 
 impl<'a> AvailableEvents<'a> {
-    /// Reads the file: `category:event` a line.
+    /// Reads the file: `category:event` on each line.
     #[must_use]
     pub fn parse(bytes: &'a [u8]) -> Self {
         Self(lines(bytes).filter_map(|line| words(line).next()).collect())
@@ -59,7 +60,7 @@ impl<'a> AvailableEvents<'a> {
 }
 
 /// The type number of the perf PMU that creates kprobes,
-/// `/sys/bus/event_source/devices/kprobe/type`; `None` if this is no number. The file exists where
+/// `/sys/bus/event_source/devices/kprobe/type`; `None` if it is no number. The file exists where
 /// the kernel has kprobes for perf (`CONFIG_KPROBE_EVENTS`).
 #[must_use]
 pub fn parse_pmu_type(bytes: &[u8]) -> Option<u32> {

@@ -1,4 +1,4 @@
-//! What a person can do to see more: pure over facts.
+//! What a person can do to see more, from facts alone.
 
 use super::hooks::HookSubject;
 use super::report::USED;
@@ -62,7 +62,7 @@ fn lockdown(facts: &KernelFacts) -> Option<String> {
     })
 }
 
-/// Neither patching functions nor kprobes: nothing but another kernel helps.
+/// Neither trampolines nor kprobes: only another kernel helps.
 fn function_hooks(facts: &KernelFacts, plan: &[HookPlan]) -> Option<String> {
     let privileged = facts.privilege.grants(Capability::Bpf);
     let functions = || {
@@ -140,7 +140,7 @@ mod tests {
         );
     }
 
-    /// A kernel or a privilege that has lost something.
+    /// The advice where a kernel or a privilege lacks something.
     fn with(change: impl FnOnce(&mut KernelFacts)) -> String {
         let mut facts = debian();
         change(&mut facts);

@@ -1,4 +1,4 @@
-//! Attaches what counts.
+//! Attaches the hooks that count.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,23 +24,23 @@ use crate::model::{CountAvailability, CountSignal};
 /// How to attach.
 #[derive(Clone, Debug)]
 pub struct ProbeOptions {
-    /// What the user wants.
+    /// What the user wants of the hooks.
     pub wishes: HookWishes,
-    /// Sizes of the maps.
+    /// Sizes of the shared maps.
     pub sizes: MapSizes,
-    /// The programs; [`super::OBJECT`] unless one is tried out.
+    /// The programs: [`super::OBJECT`], unless others are tried out.
     pub object: Cow<'static, [u8]>,
 }
 
 /// Everything that came of attaching.
 pub struct AttachedProbes {
-    /// The facts.
+    /// What is known of the kernel.
     pub facts: KernelFacts,
     /// What is attached, and why something is not.
     pub plan: Vec<HookPlan>,
     /// How much of the kernel can be seen.
     pub level: ProbeLevel,
-    /// Why it is not more.
+    /// Why not more can be seen.
     pub reason: String,
     /// What can be counted, and how well.
     pub availability: CountAvailability,
@@ -65,9 +65,9 @@ impl AttachedProbes {
     }
 }
 
-/// Gathers facts, plans, and attaches what can be attached. Nothing here fails: what cannot be had
-/// is absent, with its reason. Everything is detached when the result is dropped, or the process
-/// ends in any way.
+/// Gathers facts, plans, and attaches what can be attached. This never fails: what cannot be had is
+/// absent, with its reason. Everything is detached when the result is dropped, or when the process
+/// ends, however it does.
 #[must_use]
 pub fn attach(options: &ProbeOptions) -> AttachedProbes {
     let mut facts = KernelFacts::gather(&hooks::functions(HOOKS), &[]);

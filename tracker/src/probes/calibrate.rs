@@ -1,8 +1,8 @@
 //! Learns from pages of our own what no file tells.
 //!
-//! Which swap type means "marker" depends on how the kernel was built, and no file tells it. So a
-//! page of our own is armed before it exists, and `/proc/self/pagemap` shows what the kernel put
-//! there (`pagemap_pte_hole`, `pte_to_pagemap_entry` in fs/proc/task_mmu.c).
+//! Which swap type means "marker" depends on how the kernel was built. To learn it, we arm a page
+//! of our own before it exists, and `/proc/self/pagemap` shows what the kernel put there
+//! (`pagemap_pte_hole`, `pte_to_pagemap_entry` in fs/proc/task_mmu.c).
 
 use uffd::{Pagemap, PagemapEntry, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
 
@@ -12,7 +12,7 @@ use crate::kernel::facts::TriedFacts;
 const TYPE_BITS: u32 = 5;
 const OFFSET_SHIFT: u32 = 9 + TYPE_BITS;
 
-/// All that is learned so.
+/// All that can be learned this way.
 #[must_use]
 pub fn tried() -> TriedFacts {
     TriedFacts {

@@ -22,7 +22,7 @@ use crate::model::{
     RecordUsage, VmaCounters, VmaSample,
 };
 
-/// A program that still runs when its VMA ends has added its last event after this time.
+/// How long a program that runs when its VMA ends may still add its last event.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// The shared maps.
@@ -37,12 +37,12 @@ pub struct CounterMaps {
     free_mms: SharedArray<u64>,
     ended_vmas: HashMap<u32, Instant>,
     ended_mms: HashMap<u32, Instant>,
-    /// Ended by us: slots may hold them until the next walk of `iter/task_vma`.
+    /// Records that we ended, and for how many more calls of `end` slots may hold them.
     held: HashMap<u32, u32>,
     durations: [bool; MeasuredTime::ALL.len()],
-    /// Ended by us: the next walk takes them out of the index.
+    /// Records that we ended, for the next walk of `iter/task_vma` to take out of the index.
     retired: SharedArray<u64>,
-    /// Calls of `end` since which no walk did.
+    /// Calls of `end` since the last walk.
     unwalked: u32,
     index: aya::maps::HashMap<aya::maps::MapData, u64, u32>,
 }
@@ -82,13 +82,13 @@ impl CounterMaps {
         Ok(counters)
     }
 
-    /// Which histograms have a hook.
+    /// Sets which durations have a hook that measures them.
     pub const fn measure(&mut self, durations: [bool; MeasuredTime::ALL.len()]) {
         self.durations = durations;
     }
 
-    /// Gives a record id to the kernel side.
-    fn free(&self, list: &List, id: u32) {
+    /// Gives a free record id to the kernel side.
+    fn free(&self, list: &RecordList, id: u32) {
         let ring = if list.of_vmas {
             &self.free_vmas
         } else {
@@ -102,14 +102,14 @@ impl CounterMaps {
         tail.store(end + 1, Ordering::Release);
     }
 
-    /// Records taken so far, those given back among them: ids up to this may be in use.
-    fn taken(&self, list: &List) -> u64 {
+    /// Records taken so far, including those given back: ids up to this may be in use.
+    fn taken(&self, list: &RecordList) -> u64 {
         self.control
             .word(0, list.at + offset_of!(FreeList, head))
             .map_or(0, |w| w.load(Ordering::Acquire))
     }
 
-    fn usage(&self, list: &List, capacity: u32) -> RecordUsage {
+    fn usage(&self, list: &RecordList, capacity: u32) -> RecordUsage {
         let control = self.control.read(0);
         let list = if list.of_vmas {
             control.free_vmas
@@ -167,7 +167,7 @@ impl CounterMaps {
     /// Takes a record out of the index, by a system call.
     fn forget(&mut self, id: u32) {
         let key = self.vmas.read(id as usize).vma;
-        // Gone already, or taken over by another record: both are fine.
+        // Another record may have taken its place, or nothing is there: both are fine.
         let _ = self.index.remove(&key);
     }
 
@@ -183,21 +183,21 @@ impl CounterMaps {
 }
 
 /// A list of free records in the control map.
-struct List {
+struct RecordList {
     at: usize,
     of_vmas: bool,
 }
 
-const VMA_LIST: List = List {
+const VMA_LIST: RecordList = RecordList {
     at: offset_of!(ControlBlock, free_vmas),
     of_vmas: true,
 };
-const MM_LIST: List = List {
+const MM_LIST: RecordList = RecordList {
     at: offset_of!(ControlBlock, free_mms),
     of_vmas: false,
 };
 
-/// The state to report: an ended record counts as live until it has been quiet for a while.
+/// The state to report. An ended record counts as live until it has been quiet for a while.
 fn settled(state: u32, id: u32, ended: &mut HashMap<u32, Instant>) -> Option<RecordState> {
     let state = match state {
         s if s == RecordState::Live as u32 => return Some(RecordState::Live),
@@ -260,7 +260,7 @@ impl CounterSource for CounterMaps {
             } else {
                 settled(record.state, id, &mut self.ended_mms)
             };
-            // A child that is still being forked has no pid yet; it is told of once it has one.
+            // A child that is being forked has no pid yet; it is reported once it has one.
             let nameless = id != NO_RECORD && record.tgid == 0 && state == Some(RecordState::Live);
             match state {
                 Some(_) if nameless => snapshot.vmas.retain(|vma| vma.mm_id != id),
@@ -300,14 +300,14 @@ impl CounterSource for CounterMaps {
             self.unwalked + 1
         };
         if self.unwalked > WALKS {
-            // Discovery does not use the iterator here.
+            // Nobody walks: discovery does not use the iterator here.
             for place in left {
                 self.forget(self.retired.read(place) as u32);
                 self.retired.store(place, 0);
             }
         }
         for id in vmas {
-            // Those that have ended look live for a while, and so are named again.
+            // Records that have ended look live for a while, and so are named again.
             if self.vmas.read(*id as usize).state != RecordState::Live as u32 {
                 continue;
             }
@@ -324,8 +324,8 @@ impl CounterSource for CounterMaps {
     }
 }
 
-/// Calls of [`CounterSource::end`], one per discovery, after which no slot holds a record: each
-/// discovery begins with a walk that makes all slots look again.
+/// How many calls of [`CounterSource::end`], one per discovery, it takes until no slot holds a
+/// record any more: each discovery begins with a walk that makes all slots look again.
 const WALKS: u32 = 2;
 
 fn mm(id: u32, record: &MmRecord, state: RecordState) -> MmSample {

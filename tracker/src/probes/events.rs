@@ -1,6 +1,7 @@
-//! Events of watched address spaces: what takes the uffd-wp bit off their pages, one by one, through a ring buffer.
+//! Events of watched address spaces: what takes the uffd-wp bit off their pages, one by one,
+//! through a ring buffer.
 //!
-//! Apart from the counters: an object of its own, attached only while somebody explains.
+//! Separate from the counters: a second copy of the object, attached only while somebody explains.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,11 +27,11 @@ use crate::kernel::facts::KernelFacts;
 /// How to attach.
 #[derive(Clone, Debug)]
 pub struct EventOptions {
-    /// What the user wants.
+    /// What the user wants of the hooks.
     pub wishes: HookWishes,
-    /// Bytes of the ring: a power of two. An event takes 360 or 616.
+    /// Size of the ring in bytes, a power of two. An event takes 360 or 616.
     pub ring: u32,
-    /// The programs; [`OBJECT`] unless one is tried out.
+    /// The programs: [`OBJECT`], unless others are tried out.
     pub object: Cow<'static, [u8]>,
 }
 
@@ -48,7 +49,7 @@ impl Default for EventOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchId(pub u32);
 
-/// The programs and what they share with us. Everything is detached when it is dropped.
+/// The attached programs, and what they share with us. Dropping it detaches everything.
 pub struct EventProbes {
     plan: Vec<HookPlan>,
     level: ProbeLevel,
@@ -67,16 +68,16 @@ struct EventObject {
     maps: EventMaps,
     /// Process ids by watch id.
     watches: BTreeMap<u32, u32>,
-    /// The id given last.
+    /// The id that was given last.
     last: u32,
-    /// Events dropped by watches whose id was given anew.
+    /// Dropped events of watches whose id was given again.
     dropped_before: u64,
 }
 
 /// What the programs share with us.
 struct EventMaps {
     ring: RingBuf<MapData>,
-    /// Bytes that the ring holds.
+    /// Size of the ring in bytes.
     capacity: usize,
     pids: HashMap<MapData, u32, u32>,
     watched: HashMap<MapData, u64, u32>,
@@ -101,7 +102,8 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {
 }
 
 impl EventProbes {
-    /// Attaches what can be attached. Nothing here fails: what cannot be had is absent, with its reason.
+    /// Attaches what can be attached. This never fails: what cannot be had is absent, with its
+    /// reason.
     #[must_use]
     pub fn attach(options: &EventOptions) -> Self {
         let functions = hooks::functions(EVENT_HOOKS);
@@ -148,13 +150,13 @@ impl EventProbes {
         self.level
     }
 
-    /// Why it is not more.
+    /// Why not more can be seen.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// Whether address spaces can be watched: without the iterator nothing is.
+    /// Whether address spaces can be watched, which takes the iterator.
     #[must_use]
     pub fn can_watch(&self) -> bool {
         self.object.is_some() && self.has(HookId::watch)
@@ -167,7 +169,7 @@ impl EventProbes {
         plan.any(|plan| plan.hook.id == hook && plan.program().is_some())
     }
 
-    /// What is not known, in a few words each, because a hook is absent.
+    /// What is not known because a hook is absent, in a few words each.
     #[must_use]
     pub fn not_seen(&self) -> Vec<&'static str> {
         let missing = self.plan.iter().filter(|plan| plan.is_missing());
@@ -176,12 +178,13 @@ impl EventProbes {
         all
     }
 
-    /// Watches the address space that a process has now; after an exec it has another. Only the newest watch of a
-    /// process is told of it. The id of a watch is not
-    /// given again soon, so that what is left of it in the ring is not taken for another's.
+    /// Watches the address space that a process has now; after an exec it has another. Events go to
+    /// the newest watch of a process. Ids of watches are reused as late as possible, so that what
+    /// is left in the ring is not taken for another watch's.
     ///
     /// # Errors
-    /// If there is no such process, too many are watched, or address spaces cannot be found on this kernel.
+    /// If there is no such process, if too many are watched, or if this kernel does not let address
+    /// spaces be found.
     pub fn watch(&mut self, pid: u32) -> Result<WatchId, ProbeError> {
         if !self.can_watch() {
             let mut plan = self.plan.iter();
@@ -193,18 +196,18 @@ impl EventProbes {
         self.object.as_mut().ok_or_else(reason)?.watch(pid)
     }
 
-    /// Ends a watch. What is in the ring of it stays there.
+    /// Ends a watch. Its events in the ring stay there.
     pub fn unwatch(&mut self, watch: WatchId) {
         if let Some(object) = &mut self.object {
             object.unwatch(watch.0);
         }
     }
 
-    /// Hands over every event that is in the ring now, with its user and its kernel frames; how many there were. It ends
-    /// however quickly more come: a ring full is the most.
+    /// Passes on every event that is in the ring now, with its user and kernel frames; returns how
+    /// many there were. It stops after a ring full, however fast more come.
     ///
     /// # Errors
-    /// If what is in the ring is no event.
+    /// If something in the ring is no event.
     pub fn drain(
         &mut self,
         mut each: impl FnMut(&EventHead, &[u64], &[u64]),
@@ -239,7 +242,7 @@ impl EventProbes {
         self.object.as_ref().map_or(0, EventObject::dropped)
     }
 
-    /// Events that the kernel kept from a program, because it was running already on that CPU.
+    /// Events that the kernel kept from a program because it was already running on that CPU.
     #[must_use]
     pub fn missed(&self) -> u64 {
         let Some(object) = &self.object else {
@@ -270,7 +273,7 @@ impl EventObject {
         }
     }
 
-    /// Runs the iterator; whether it found the address space.
+    /// Runs the iterator; returns whether it found the address space.
     fn find(&mut self, pid: u32, id: u32) -> Result<bool, ProbeError> {
         self.maps.pids.insert(pid, id, 0)?;
         let found = iterator::run(&mut self.ebpf, HookId::watch.name())?;
@@ -281,7 +284,7 @@ impl EventObject {
         if let Some(pid) = self.watches.remove(&id)
             && self.maps.pids.get(&pid, 0).is_ok_and(|found| found == id)
         {
-            // It is there, and nobody else removes it.
+            // It is there, and only we remove it.
             let _ = self.maps.pids.remove(&pid);
         }
         let watched = self.maps.watched.iter().flatten();
@@ -290,7 +293,7 @@ impl EventObject {
             .map(|(mm, _)| mm)
             .collect();
         for mm in spaces {
-            // Gone already if the process has ended meanwhile.
+            // It is gone if the process has ended in the meantime.
             let _ = self.maps.watched.remove(&mm);
         }
     }

@@ -1,5 +1,5 @@
-//! The tables of hooks, made from the rows of `tracker-ebpf/src/hooks.rs`: places in the kernel we want
-//! to see, and the programs that can see them.
+//! The tables of hooks, made from the rows of `tracker-ebpf/src/hooks.rs`: places in the kernel we
+//! want to see, and the programs that can see them.
 //!
 //! What each does there is in docs/hooks.md and at its body in `tracker-ebpf`.
 

@@ -37,8 +37,8 @@ pub struct LoadedObject {
 }
 
 impl HookLadder<'_> {
-    /// Loads the object, unless the plan has nothing to attach; `prepare` takes what it needs of the
-    /// object before programs are loaded. Then attaches hook by hook.
+    /// Loads the object, unless the plan has nothing to attach; `prepare` takes what it needs of
+    /// the object before programs are loaded. Then attaches hook by hook.
     ///
     /// Nothing here fails: what cannot be had is absent, with its reason.
     pub fn attach<T>(

@@ -1,5 +1,5 @@
-//! The marks in the programs' instructions, where constants of the running kernel go, as CO-RE would
-//! have it: the compiler for BPF cannot relocate fields of Rust structs.
+//! The marks in the programs' instructions, where constants of the running kernel go, as CO-RE
+//! would have it: the compiler for BPF cannot relocate fields of Rust structs.
 //!
 //! The programs set the marks ([`tracker_ebpf::FIRST_FIELD`] and the tags beside it).
 
@@ -81,8 +81,8 @@ fn tagged(constant: u64) -> Option<ProgramMark> {
     field.or_else(|| value().map(ProgramMark::Value))
 }
 
-/// Writes offsets and values over the marks in `code`. A load of a field that this kernel lacks stays
-/// marked: what reads it is not loaded.
+/// Writes offsets and values over the marks in `code`. A load of a field that this kernel lacks
+/// stays marked: what reads it is not loaded.
 ///
 /// # Errors
 /// If a field is out of reach.

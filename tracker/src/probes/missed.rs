@@ -1,4 +1,4 @@
-//! Events that the kernel kept from a program because it was running already on that CPU.
+//! Events that the kernel kept from a program because it was already running on that CPU.
 
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd};
 

@@ -2,8 +2,8 @@
 //!
 //! [`hooks`] lists the places in the kernel we want to see, [`object`] reads from the programs what
 //! each needs to know of the kernel, [`plan`] decides how to see each place, [`ladder`] tries,
-//! [`attach`] does it for what is counted, and [`counters`] reads the counts. [`events`] does the same
-//! for what is told one by one. [`report`] tells what came of it.
+//! [`attach`] does it for what is counted, and [`counters`] reads the counts. [`events`] does the
+//! same for what is told one by one. [`report`] tells what came of it.
 
 mod advice;
 mod attach;

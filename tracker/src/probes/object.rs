@@ -57,7 +57,7 @@ impl ProbeObject {
     /// If it is no ELF file, or is cut off.
     pub fn parse(bytes: Cow<'static, [u8]>) -> Result<Self, ObjectError> {
         let file = File::parse(&*bytes)?;
-        let functions = Functions::of(&file)?;
+        let functions = ObjectFunctions::of(&file)?;
         let code = file.sections().filter(is_code).filter_map(|section| {
             let (start, size) = section.file_range()?;
             Some((usize::try_from(start).ok()?, usize::try_from(size).ok()?))
@@ -101,20 +101,20 @@ fn is_code<'data>(section: &impl object::ObjectSection<'data>) -> bool {
 }
 
 /// Where a function begins: its section, by number, and its address there.
-type Place = (usize, u64);
+type FunctionPlace = (usize, u64);
 
 /// The functions of an object, programs among them.
-struct Functions<'a>(BTreeMap<Place, Function<'a>>);
+struct ObjectFunctions<'a>(BTreeMap<FunctionPlace, ObjectFunction<'a>>);
 
-struct Function<'a> {
+struct ObjectFunction<'a> {
     name: &'a str,
     /// Whether it lies in a section of its own kind: the others are what programs call.
     is_program: bool,
     reads: ProgramReads,
-    calls: BTreeSet<Place>,
+    calls: BTreeSet<FunctionPlace>,
 }
 
-impl<'a> Functions<'a> {
+impl<'a> ObjectFunctions<'a> {
     fn of(file: &File<'a>) -> Result<Self, ObjectError> {
         let mut all = BTreeMap::new();
         for section in file.sections().filter(is_code) {
@@ -130,7 +130,7 @@ impl<'a> Functions<'a> {
                     code.get::<Range<usize>>(start..end)
                 };
                 let body = within(extent.clone()).ok_or(ObjectError::CutOff)?;
-                let function = Function {
+                let function = ObjectFunction {
                     name: symbol.name()?,
                     is_program,
                     reads: reads(body),
@@ -153,12 +153,12 @@ impl<'a> Functions<'a> {
     }
 
     /// What a function reads, with those that it calls.
-    fn reads_from(&self, start: Place) -> ProgramReads {
+    fn reads_from(&self, start: FunctionPlace) -> ProgramReads {
         let (mut seen, mut next) = (BTreeSet::new(), vec![start]);
         let mut all = ProgramReads::default();
         while let Some(place) = next.pop() {
             let function = self.0.get(&place).filter(|_| seen.insert(place));
-            let Some(Function { reads, calls, .. }) = function else {
+            let Some(ObjectFunction { reads, calls, .. }) = function else {
                 continue;
             };
             all.fields.extend(&reads.fields);
@@ -181,11 +181,12 @@ fn reads(code: &[u8]) -> ProgramReads {
     all
 }
 
-/// Where the code of a section calls or takes the address of functions, for bpf_loop(), and of which.
+/// Where the code of a section calls or takes the address of functions, for bpf_loop(), and of
+/// which.
 fn calls<'data>(
     file: &File<'data>,
     section: &impl object::ObjectSection<'data>,
-) -> Result<Vec<(usize, Place)>, ObjectError> {
+) -> Result<Vec<(usize, FunctionPlace)>, ObjectError> {
     let relocations: BTreeMap<u64, Relocation> = section.relocations().collect();
     let mut all = Vec::new();
     for (at, instruction) in marks::instructions(section.data()?) {
@@ -199,7 +200,11 @@ fn calls<'data>(
 }
 
 /// What a relocated instruction refers to, if it is in a section: the instruction has where in it.
-fn relocated(file: &File<'_>, relocation: &Relocation, instruction: &[u8]) -> Option<Place> {
+fn relocated(
+    file: &File<'_>,
+    relocation: &Relocation,
+    instruction: &[u8],
+) -> Option<FunctionPlace> {
     let RelocationTarget::Symbol(index) = relocation.target() else {
         return None;
     };

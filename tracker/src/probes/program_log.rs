@@ -1,7 +1,7 @@
 //! What the programs say about themselves: lines of aya-log, at level debug.
 //!
-//! Unless debug is logged, the programs are loaded with it switched off, and the verifier removes
-//! the code.
+//! Unless debug is logged, the programs are loaded with this switched off, and the verifier removes
+//! the code for it.
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
@@ -28,7 +28,7 @@ pub fn level() -> u8 {
 pub struct ProgramLog(EbpfLogger<&'static dyn Log>);
 
 impl ProgramLog {
-    /// Takes them from the object, before its programs are loaded; `None` if they are silent.
+    /// Takes the log from the object before its programs are loaded; `None` if they are silent.
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Option<Self>, ProbeError> {
         if level() == SILENT {
             return Ok(None);
@@ -36,7 +36,7 @@ impl ProgramLog {
         Ok(Some(Self(EbpfLogger::init(ebpf)?)))
     }
 
-    /// Logs the lines that have come since.
+    /// Logs the lines that have come since the last call.
     pub fn flush(&mut self) {
         self.0.flush();
     }

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 /// Everything `tracker check`, `/status` and the log say about what can be seen here.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProbeReport {
-    /// The level.
+    /// The level reached.
     pub level: ProbeLevel,
     /// Why not a higher one, or that it is the highest.
     pub reason: String,
@@ -25,7 +25,8 @@ pub struct ProbeReport {
     pub advice: Vec<String>,
 }
 
-/// One hook: what became of it and why, and what it missed.
+/// One hook: what became of it and why, and what it missed. In JSON it has `name`, `subject`,
+/// `verdict`, `mechanism`, `function`, `reason`, `without` and `missed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookReport {
     /// What became of it.
@@ -83,7 +84,7 @@ impl ProbeReport {
     }
 }
 
-/// What the agent uses, as in deploy/tracker.service; the other matters on kernels before 5.11 only.
+/// What the agent uses, as in deploy/tracker.service. The other one matters only before Linux 5.11.
 pub(super) const USED: [Capability; 6] = [
     Capability::Bpf,
     Capability::Perfmon,

@@ -1,4 +1,4 @@
-//! A BPF array that both sides have mapped: reading it makes no system call.
+//! A BPF array that both sides have mapped, so that reading it takes no system call.
 
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
@@ -32,7 +32,7 @@ impl<T: Pod> SharedArray<T> {
         let Map::Array(data) = map else {
             return Err(ProbeError::NoArray);
         };
-        // The kernel rounds a value up to eight bytes; ours are multiples of that.
+        // The kernel rounds values up to eight bytes; ours are multiples of that.
         const { assert!(size_of::<T>().is_multiple_of(8)) };
         let len = len as usize;
         let bytes = (len * size_of::<T>()).next_multiple_of(rustix::param::page_size());
@@ -57,7 +57,7 @@ impl<T: Pod> SharedArray<T> {
         })
     }
 
-    /// Entries.
+    /// The number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
@@ -68,7 +68,7 @@ impl<T: Pod> SharedArray<T> {
         (index < self.len).then(|| unsafe { self.base.as_ptr().add(index) })
     }
 
-    /// A copy of an entry; each of its words is whole. Zeroes beyond the end.
+    /// A copy of an entry, in which each word is whole; zeroes beyond the end.
     #[must_use]
     pub fn read(&self, index: usize) -> T {
         match self.at(index) {
@@ -86,7 +86,7 @@ impl<T: Pod> SharedArray<T> {
         }
     }
 
-    /// Stores half a word of an entry.
+    /// Stores four bytes of an entry.
     pub fn store_u32(&self, index: usize, offset: usize, value: u32) {
         let fits = offset.is_multiple_of(4) && offset + 4 <= size_of::<T>();
         if let Some(entry) = self.at(index).filter(|_| fits) {

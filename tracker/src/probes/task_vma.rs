@@ -1,4 +1,4 @@
-//! Reads the iterator `iter/task_vma`: every uffd-wp VMA of the machine, walked in the kernel.
+//! Reads the iterator `iter/task_vma`, which walks every uffd-wp VMA of the machine in the kernel.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,14 +18,14 @@ pub struct TaskVmaIterator {
 }
 
 impl TaskVmaIterator {
-    /// The iterator of an object, where it has been loaded.
+    /// The iterator of an object in which it is loaded.
     #[must_use]
     pub const fn new(ebpf: Arc<Mutex<Ebpf>>) -> Self {
         Self { ebpf }
     }
 
-    /// Walks all VMAs now. Reading also makes processes known to the probes that registered before
-    /// they were attached.
+    /// Walks all VMAs now. This also makes processes known to the probes that registered before the
+    /// probes were attached.
     ///
     /// # Errors
     /// If the iterator cannot be opened or read.

@@ -47,7 +47,8 @@ pub enum ValueGap {
     NoMarker,
     /// kallsyms shows no addresses.
     #[error(
-        "the address of {0} is needed and /proc/kallsyms hides it (kernel.kptr_restrict, CAP_SYSLOG)"
+        "the address of {0} is needed and /proc/kallsyms hides it \
+         (kernel.kptr_restrict, CAP_SYSLOG)"
     )]
     AddressHidden(&'static str),
     /// kallsyms does not have the symbol, or cannot be read.
@@ -99,8 +100,8 @@ pub fn value(value: KernelValue, facts: &KernelFacts, sizes: MapSizes) -> Result
     })
 }
 
-/// A kernel without CONFIG_RANDOMIZE_MEMORY does not have the variable, which kallsyms tells unless it
-/// hides addresses.
+/// A kernel without CONFIG_RANDOMIZE_MEMORY does not have the variable, which kallsyms tells unless
+/// it hides addresses.
 fn page_offset_symbol(facts: &KernelFacts) -> Result<u64, ValueGap> {
     const NAME: &str = "page_offset_base";
     match facts.addresses.page_offset_base {

@@ -100,7 +100,7 @@ pub enum HookObstacle {
     #[error("there is no tracepoint {0} in this kernel's BTF")]
     NoTracepoint(&'static str),
     /// None of its programs can be attached.
-    #[error("{}", Rungs(.0))]
+    #[error("{}", RungList(.0))]
     Rungs(Vec<RefusedRung>),
     /// It means nothing without its partner.
     #[error("it is of no use without the hook {0}")]
@@ -134,7 +134,7 @@ pub enum RungObstacle {
     #[error("BTF does not describe the function")]
     NotInBtf,
     /// The symbol has a suffix.
-    #[error("the compiler renamed it{}", Suffixes(.0))]
+    #[error("the compiler renamed it{}", SuffixList(.0))]
     Renamed(Vec<String>),
     /// ftrace cannot patch the function.
     #[error("it is not traceable (notrace, or inlined everywhere)")]
@@ -256,7 +256,7 @@ impl fmt::Display for HookVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Attach { instead_of, .. } if instead_of.is_empty() => f.write_str("first choice"),
-            Self::Attach { instead_of, .. } => Rungs(instead_of).fmt(f),
+            Self::Attach { instead_of, .. } => RungList(instead_of).fmt(f),
             Self::NotNeeded(reason) => reason.fmt(f),
             Self::Off => f.write_str("switched off with --no-hook"),
             Self::Absent(obstacle) => obstacle.fmt(f),
@@ -264,9 +264,9 @@ impl fmt::Display for HookVerdict {
     }
 }
 
-struct Rungs<'a>(&'a [RefusedRung]);
+struct RungList<'a>(&'a [RefusedRung]);
 
-impl fmt::Display for Rungs<'_> {
+impl fmt::Display for RungList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, rung) in self.0.iter().enumerate() {
             let between = if i == 0 { "" } else { "; " };
@@ -276,9 +276,9 @@ impl fmt::Display for Rungs<'_> {
     }
 }
 
-struct Suffixes<'a>(&'a [String]);
+struct SuffixList<'a>(&'a [String]);
 
-impl fmt::Display for Suffixes<'_> {
+impl fmt::Display for SuffixList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! What can be wrong with BTF, and with a question asked of it.
+//! What can be wrong with BTF, and with what is asked of it.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -6,16 +6,16 @@ use thiserror::Error;
 /// Why bytes were not accepted as BTF.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BtfError {
-    /// Shorter than a header.
+    /// It is shorter than a header.
     #[error("this is no BTF: {0} bytes are fewer than its header has")]
     TooShort(usize),
-    /// Does not start with 0xeb9f.
+    /// It does not start with 0xeb9f.
     #[error("this is no BTF: it starts with {0:#06x} instead of 0xeb9f")]
     BadMagic(u16),
     /// The magic number is there in the other byte order.
     #[error("this BTF is of a big-endian kernel; only little-endian ones are supported")]
     BigEndian,
-    /// Not version 1.
+    /// It is not version 1.
     #[error("BTF version {0} is not known; version 1 is supported")]
     Version(u8),
     /// A section lies outside the bytes.
@@ -23,7 +23,7 @@ pub enum BtfError {
     Section {
         /// `type` or `string`.
         section: &'static str,
-        /// Bytes there are in all.
+        /// How many bytes there are in all.
         len: usize,
     },
     /// A kind newer than this reader. Its record's length is unknown, so nothing after it can be
@@ -67,10 +67,10 @@ pub enum FieldError {
         /// The whole path asked for.
         path: String,
     },
-    /// The path goes on behind something that is no struct or union.
+    /// The path goes on after something that is no struct or union.
     #[error("{path} is no struct or union in this kernel's BTF, so it has no member {member}")]
     NotAggregate {
-        /// The path up to there.
+        /// The path up to that.
         path: String,
         /// The member asked for.
         member: String,

@@ -4,8 +4,8 @@ use super::error::FieldError;
 use super::raw::{self, BtfKind, BtfRecord, Member};
 use super::{KernelBtf, MAX_DEPTH};
 
-/// Members looked at for one question, at most. The largest kernel structs have a few hundred; a
-/// damaged blob could make anonymous structs that contain each other explode.
+/// How many members to look at for one field. The largest kernel structs have a few hundred; in
+/// damaged bytes, anonymous structs could contain each other without end.
 const MAX_MEMBERS: u32 = 100_000;
 
 /// A field found by [`KernelBtf::field`].
@@ -13,7 +13,8 @@ const MAX_MEMBERS: u32 = 100_000;
 pub struct BtfField {
     /// Bytes from the start of the struct that was asked about.
     pub offset: u32,
-    /// Bytes the field takes; `None` if its type has none (a function, an incomplete struct).
+    /// The size of the field in bytes; `None` if its type has none (a function, an incomplete
+    /// struct).
     pub size: Option<u32>,
     pub(super) type_id: u32,
 }
@@ -25,8 +26,8 @@ impl KernelBtf {
     /// structs and unions are found as in C, as if they were `owner`'s own.
     ///
     /// # Errors
-    /// Says what is missing: the struct, the member, or that the path meets a pointer or ends in a
-    /// bitfield; [`FieldError::Ambiguous`] if types of the same name disagree.
+    /// If there is no such struct or member, if the path goes through a pointer or ends in a
+    /// bitfield, or if types of the same name disagree ([`FieldError::Ambiguous`]).
     pub fn field(&self, owner: &str, path: &str) -> Result<BtfField, FieldError> {
         let mut answers = self
             .aggregates(owner)
@@ -137,7 +138,7 @@ impl KernelBtf {
         if member.bit_size != 0 {
             return true;
         }
-        // BTF without the struct's flag keeps a bitfield's width in its integer type.
+        // Without the flag of the struct, the width of a bitfield is in its integer type.
         let Some(record) = self.strip(member.type_id) else {
             return false;
         };
@@ -158,7 +159,7 @@ impl KernelBtf {
                     count = count.checked_mul(elements)?;
                     id = element;
                 }
-                // A pointer's size is not in BTF; every kernel that this reads is a 64-bit one.
+                // The size of a pointer is not in BTF; every kernel that we read has 64 bits.
                 BtfKind::Ptr => return count.checked_mul(8),
                 BtfKind::Int
                 | BtfKind::Enum

@@ -37,7 +37,7 @@ pub struct FuncParam {
 /// The signature of a kernel function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FuncProto {
-    /// In order; `params.len()` is the number of arguments a tracing program sees.
+    /// Its parameters in order: as many as there are arguments for a tracing program.
     pub params: Vec<FuncParam>,
     /// Whether it ends in `...`, which no tracing program can read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -49,12 +49,12 @@ pub struct FuncProto {
 }
 
 impl KernelBtf {
-    /// The signature of a kernel function; `None` if BTF does not describe it, as it does not when
-    /// every call was inlined. (BTF still describes a function whose symbol got a suffix such as
-    /// `.isra.0`: that only kallsyms tells.)
+    /// The signature of a kernel function; `None` if BTF does not describe it, for example because
+    /// every call was inlined. (A function whose symbol got a suffix such as `.isra.0` is
+    /// described; only kallsyms tells that.)
     ///
-    /// Of several functions of one name, the one with the lowest id: that is the one the kernel
-    /// resolves an attachment to as well (`btf_find_by_name_kind`).
+    /// Of several functions with one name, the one with the lowest id counts: the kernel, too,
+    /// attaches to that one (`btf_find_by_name_kind`).
     #[must_use]
     pub fn func(&self, name: &str) -> Option<FuncProto> {
         let func = self
@@ -69,7 +69,7 @@ impl KernelBtf {
 
     fn proto(&self, proto: BtfRecord) -> FuncProto {
         let mut raw_params: Vec<_> = raw::params(&self.bytes, proto).collect();
-        // "..." is a last parameter with neither name nor type.
+        // "..." is a last parameter without name and type.
         let variadic = raw_params.last() == Some(&(0, 0));
         if variadic {
             raw_params.pop();

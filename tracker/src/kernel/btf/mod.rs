@@ -2,7 +2,8 @@
 //!
 //! [`KernelBtf::parse`] checks the whole type section once and builds an index by name; every
 //! question after that is a lookup: [`KernelBtf::field`], [`KernelBtf::func`],
-//! [`KernelBtf::enum_value`]. It only reads. Whatever the input, it returns an error and never panics.
+//! [`KernelBtf::enum_value`]. It only reads. Whatever the input, it returns an error and never
+//! panics.
 //!
 //! Format: `Documentation/bpf/btf.rst` and `include/uapi/linux/btf.h`.
 
@@ -39,7 +40,7 @@ impl KernelBtf {
     /// Checks and indexes raw BTF.
     ///
     /// # Errors
-    /// When the bytes are not little-endian BTF of version 1, or a type record is cut off or of an
+    /// If the bytes are no little-endian BTF of version 1, or a type record is cut off or of an
     /// unknown kind.
     pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Self, BtfError> {
         let bytes = bytes.into();
@@ -55,13 +56,13 @@ impl KernelBtf {
         Ok(btf)
     }
 
-    /// How many types it describes, `void` not counted.
+    /// How many types it describes, apart from `void`.
     #[must_use]
     pub fn type_count(&self) -> usize {
         self.records.len()
     }
 
-    /// The value of an enumerator, such as `FAULT_FLAG_WRITE`, of whatever enum has it.
+    /// The value of an enumerator, such as `FAULT_FLAG_WRITE`, in whichever enum has it.
     ///
     /// `None` if no enum has it, or if two give it different values.
     #[must_use]
@@ -106,7 +107,7 @@ impl KernelBtf {
         None
     }
 
-    /// The name a type is looked up by; empty for those that nobody asks for by name.
+    /// The name under which a type is looked up; empty for kinds that nobody asks for by name.
     fn indexed_name(&self, id: u32) -> &[u8] {
         let wanted = |kind| {
             matches!(
@@ -166,7 +167,7 @@ impl KernelBtf {
     }
 
     fn string_is(&self, offset: u32, name: &str) -> bool {
-        // Compares from the front, so that a long wrong string is never walked to its end.
+        // Compare from the front: a long string that differs is not walked to its end.
         let strings = self
             .bytes
             .get(self.header.strings.clone())

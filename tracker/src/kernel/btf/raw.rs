@@ -36,7 +36,7 @@ impl BtfHeader {
             return Err(BtfError::Version(head[2]));
         }
         let field = |at| u32_at(head, at).and_then(|value| usize::try_from(value).ok());
-        // A longer header is a newer one: its further fields are not needed here.
+        // A longer header is a newer one; its further fields are not needed.
         let body = field(4).filter(|len| *len >= HEADER_LEN);
         let section = |section, off_at: usize| {
             let start = body.and_then(|body| body.checked_add(field(off_at)?));
@@ -109,7 +109,7 @@ impl BtfKind {
         Self::ALL.get(index).copied()
     }
 
-    /// Another name or a qualified form of the type it refers to.
+    /// Whether it is another name, or a qualified form, of the type it refers to.
     pub fn is_alias(self) -> bool {
         matches!(
             self,
@@ -117,7 +117,7 @@ impl BtfKind {
         )
     }
 
-    /// Bytes after the record itself.
+    /// How many bytes follow the record itself.
     fn tail_len(self, vlen: usize) -> usize {
         match self {
             Self::Int | Self::Var | Self::DeclTag => 4,
@@ -140,7 +140,7 @@ pub(super) struct BtfRecord {
     pub kind_flag: bool,
     /// The size in bytes, or the type id referred to: depends on the kind.
     pub size_or_type: u32,
-    /// Where in the bytes that which follows the record begins.
+    /// Where in the bytes the tail of the record begins.
     pub tail: usize,
 }
 
@@ -162,7 +162,7 @@ impl BtfRecord {
     }
 }
 
-/// The offset of every type record. Afterwards each record and its tail are known to be there.
+/// The offset of every type record. Once this succeeds, each record and its tail are there.
 pub(super) fn index_records(bytes: &[u8], header: &BtfHeader) -> Result<Vec<u32>, BtfError> {
     let end = header.types.end;
     let mut records = Vec::with_capacity(header.types.len() / 24);

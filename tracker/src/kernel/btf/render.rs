@@ -3,8 +3,8 @@
 use super::raw::{self, BtfKind, BtfRecord};
 use super::{KernelBtf, MAX_DEPTH};
 
-/// A rendered type longer than this is cut with "...". Real ones have up to some 100 characters; a
-/// damaged blob could nest function pointers for ever.
+/// A type that is longer than this is cut with "...". Real ones have up to some 100 characters; in
+/// damaged bytes, function pointers could nest without end.
 const MAX_LEN: usize = 300;
 
 impl KernelBtf {

@@ -1,5 +1,5 @@
-//! All facts about a kernel and about this process's privilege in one value, which can be written to
-//! JSON and read back: the input of the probe ladder, and its test fixtures.
+//! All facts about a kernel and about this process's privilege in one value, which can be written
+//! to JSON and read back: the input of the probe ladder, and its test fixtures.
 
 mod assemble;
 
