@@ -5,6 +5,8 @@ mod cmd;
 mod exposition;
 mod http;
 mod matrix;
+#[cfg(test)]
+mod pages;
 mod paths;
 mod selftests;
 mod setup;
