@@ -7,7 +7,8 @@ use std::path::Path;
 
 use kernels::planned;
 use tracker::probes::plan::level;
-use tracker::probes::{EVENT_HOOKS, HOOKS, Hook, HookPlan, HookVerdict, ProbeLevel};
+use tracker::probes::{EVENT_HOOKS, HOOKS, Hook, HookMechanism, HookPlan, HookVerdict, ProbeLevel};
+use tracker_ebpf::EventKind;
 
 const KERNELS: [&str; 4] = ["6.1", "6.12", "6.18", "7.3"];
 
@@ -69,9 +70,36 @@ fn every_hook_is_described_in_order() {
     let hooks: Vec<&str> = all().map(Hook::name).collect();
     assert_eq!(told, hooks, "sections of docs/hooks.md and the tables");
     for (section, hook) in doc.split("\n### ").skip(1).zip(all()) {
+        let (name, orders) = (hook.name(), orders(hook));
         for function in hook.functions {
-            assert!(section.contains(function), "{function} at {}", hook.name());
+            assert!(section.contains(function), "{function} at {name}");
         }
+        let told = orders.iter().any(|order| section.contains(order));
+        assert!(told, "the mechanisms of {name}: {orders:?}");
+    }
+}
+
+/// The words for the order of a hook's programs.
+fn orders(hook: &Hook) -> &'static [&'static str] {
+    use HookMechanism::{Fentry, Fexit, Iterator, Kprobe, Kretprobe, Tracepoint};
+    match *hook.mechanisms().collect::<Vec<_>>() {
+        [Fentry, Kprobe] => &["LOCKED", "RANGE"],
+        [Kprobe, Fentry] => &["PREEMPTIBLE"],
+        [Kprobe] => &["KPROBE"],
+        [Fexit, Kretprobe] => &["EXIT"],
+        [Fexit] => &["FEXIT"],
+        [Tracepoint] => &["The tracepoint"],
+        [Iterator] => &["The BPF iterator"],
+        _ => &[],
+    }
+}
+
+#[test]
+fn every_kind_of_event_is_described() {
+    let doc = doc();
+    let (_, events) = doc.split_once("\n## Events\n").unwrap();
+    for kind in EventKind::ALL {
+        assert!(events.contains(&format!("`{kind:?}`")), "{kind:?}");
     }
 }
 
