@@ -145,7 +145,7 @@ fn a_level_that_is_not_reached_shows_in_readiness_and_stops_nothing_else() {
     check_metrics(&running.metrics());
 }
 
-/// A command that runs the agent as nobody, with no capability at all.
+/// A command that runs the agent as nobody, without any capability.
 fn unprivileged() -> Option<std::process::Command> {
     if !rustix::process::geteuid().is_root() || !has("setpriv") {
         return None;
@@ -207,14 +207,15 @@ fn processes_that_die_while_they_are_read_are_no_failure() {
         &["collector=\"discovery\""],
     );
     assert_eq!(success, Some(1.0));
-    // What is refused for good is told; what is gone is not.
+    // What is refused for good is logged; what is gone is not.
     let log = running.log();
     assert!(!log.contains("No such") && !log.contains("panic"), "{log}");
     let refusal = running.status()["discovery"]["first_refusal"].to_string();
     assert!(!refusal.contains("No such"), "{refusal}");
 }
 
-/// Every second page of one mapping is registered: 60,000 VMAs, the most a process may have.
+/// Every second page of a mapping is registered: 60,000 VMAs, nearly the most that a process may
+/// have.
 #[test]
 fn a_process_with_sixty_thousand_vmas_is_folded_not_dropped() {
     const WITH_UFFD: u64 = 30_000;
@@ -251,7 +252,7 @@ fn a_process_with_sixty_thousand_vmas_is_folded_not_dropped() {
     assert!(metrics.len() < 100_000, "{} bytes", metrics.len());
 }
 
-/// Runs itself as a child that lives under a hostile name and maps hostile files.
+/// Runs this test as a child that has a hostile name and maps hostile files.
 #[test]
 fn hostile_names_stay_valid_exposition_text() {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());

@@ -1,4 +1,4 @@
-//! What `deploy/` holds works as written.
+//! The files in `deploy/` work as written.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use rustix::process::Signal;
@@ -48,7 +48,7 @@ fn the_scrape_config_asks_where_the_agent_serves_by_default() {
     );
 }
 
-/// The unit with the program that was built in the place of the one that is to be installed.
+/// The unit with the program of this build instead of the installed one.
 fn unit_here() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tracker.service");
@@ -79,7 +79,7 @@ fn systemd_accepts_the_unit_and_finds_it_hardened() {
     }
 }
 
-/// The value of a setting of the unit.
+/// The value of a setting in the unit.
 fn setting(name: &str) -> &'static str {
     let mut values = UNIT
         .lines()
@@ -89,7 +89,7 @@ fn setting(name: &str) -> &'static str {
         .unwrap_or_else(|| panic!("the unit has no {name}"))
 }
 
-/// The agent as the unit runs it: another user, these capabilities, no others.
+/// The agent as the unit runs it: as another user, with these capabilities and no others.
 fn as_in_the_unit(without: Option<&str>) -> Option<(tempfile::TempDir, Command)> {
     if !rustix::process::geteuid().is_root() || !has("setpriv") {
         return None;
@@ -168,7 +168,7 @@ fn the_units_capabilities_suffice_to_track_a_process_of_root() {
     });
 }
 
-/// It is off as long as nobody tracks, and what is needed then is written out.
+/// The line for tracking is commented out, and contains what tracking needs.
 #[test]
 fn the_system_calls_of_tracking_are_there_to_be_switched_on() {
     let line = "SystemCallFilter=ptrace pidfd_getfd";

@@ -1,6 +1,6 @@
 //! Every row of the example workload at level observe: what needs no probe must be exact.
 //!
-//! The table of rows is the oracle; each row's memory is held while the agent looks at it.
+//! The rows are the oracle; each holds its memory while the agent looks at it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use testbed::workload::{ExpectedSeries, HeldRow, rows};
 use testbed::{AgentProcess, check_metrics, eventually};
 use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
 
-/// Families that are there without probes.
+/// Families that exist without probes.
 const OBSERVED: [&str; 2] = ["uffdwp_pages", "uffdwp_vma_bytes"];
 
-/// Discovery and scan take turns of 50 ms; on a busy machine the smaps route reads each new process
-/// and rests for it, to stay within its share of a core.
+/// Discovery and scan take turns of 50 ms. On a busy machine the smaps route reads each new process
+/// and then rests, to stay within its share of a core.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is not as expected, in words.
@@ -29,7 +29,7 @@ fn differences(exposition: &str, expected: &[&ExpectedSeries]) -> Vec<String> {
     expected.iter().filter(told).map(say).collect()
 }
 
-/// Waits until all is as expected; else what is not.
+/// Waits until everything is as expected; returns what is not.
 fn watch(agent: &AgentProcess, expected: &[&ExpectedSeries]) -> Vec<String> {
     let begin = Instant::now();
     loop {
@@ -42,7 +42,7 @@ fn watch(agent: &AgentProcess, expected: &[&ExpectedSeries]) -> Vec<String> {
     }
 }
 
-/// An agent in a hurry, by the given route.
+/// An agent in a hurry that discovers by this route.
 fn start(route: &[&str]) -> AgentProcess {
     let fast = ["--discover-interval", "50ms", "--scan-interval", "50ms"];
     let agent = AgentProcess::start(
@@ -101,9 +101,9 @@ fn the_scan_keeps_to_its_budget() {
     let (cpu, wall) = eventually("a whole pass is done", || {
         let state = &agent.status()["scan"]["state"];
         let cpu = state["last_pass_cpu_seconds"].as_f64()?;
-        // The first passes find nothing, before discovery does.
+        // The first passes, before discovery, find nothing.
         (cpu > 0.01).then_some((cpu, state["last_pass_seconds"].as_f64()?))
     });
-    // What a step takes over the stretch is caught up by the rest after it, but for the last one.
+    // The rest after a step makes up for its excess, except after the last step.
     assert!(cpu / wall < 0.07, "{cpu} s of CPU in {wall} s");
 }

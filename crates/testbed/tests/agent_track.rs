@@ -1,7 +1,9 @@
-//! `tracker agent --track`: what a process is known to have written is what the agent exports, at level observe.
+//! `tracker agent --track`: the agent exports what a process is known to have written, at level
+//! observe.
 //!
-//! The pages are written through `/proc/PID/mem` while the process waits for its next line: the kernel faults them in
-//! for it as a store of its own would, and nothing else of it moves, so that every count is known to the page.
+//! The test writes pages through `/proc/PID/mem` while the process waits for its next line: the
+//! kernel faults them in as for a store of the process, and nothing else moves, so every count is
+//! known to the page.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs::{File, OpenOptions};
@@ -17,14 +19,14 @@ use testbed::script::{ANON, FACTS, ScriptProcess};
 use testbed::{AgentProcess, KilledChild, check_metrics, eventually, program, sum};
 use uffd::{PAGE_SIZE, VmFlags, smaps};
 
-/// A program of a name that nobody else has, so that `comm:` means ours.
-struct Named {
+/// A program with a name that no other has, so that `comm:` means ours.
+struct NamedProgram {
     _directory: tempfile::TempDir,
     path: PathBuf,
     comm: String,
 }
 
-impl Named {
+impl NamedProgram {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let comm = format!("wl-{:08x}", fastrand::u32(..));
@@ -56,14 +58,14 @@ fn agent(selectors: &str, further: &[&str]) -> AgentProcess {
     agent
 }
 
-/// Rounds that come one after another, and a budget that never matters.
+/// Rounds without a pause, and a budget that never matters.
 const ALL: [&str; 4] = ["--track-budget", "100%", "--track-interval", "20ms"];
 
 fn value(agent: &AgentProcess, family: &str, pid: u32) -> Option<f64> {
     sum(&agent.metrics(), family, &[&format!("pid=\"{pid}\"")])
 }
 
-/// Waits until a round that began after now is over.
+/// Waits until a round that begins after now is over.
 fn settle(agent: &AgentProcess, pid: u32) {
     let rounds = || value(agent, "uffdwp_rounds_total", pid);
     let begin = eventually("it is tracked", rounds);
@@ -76,10 +78,11 @@ fn written(agent: &AgentProcess, pid: u32) -> f64 {
     value(agent, "uffdwp_written_pages_total", pid).unwrap()
 }
 
-/// Writes a byte into each of these pages of another process, all of them there and armed, and waits until they are counted.
+/// Writes a byte to each of these pages of another process, which are all there and armed, and
+/// waits until they are counted.
 ///
-/// As many are to be counted as this thread had faults: one for each page, and one more where a round armed a page again
-/// that had faulted and was not written yet, which is rare.
+/// As many must be counted as this thread had faults: one for each page, and one more where a round
+/// armed a page again that had faulted but was not yet written, which is rare.
 fn write(agent: &AgentProcess, pid: u32, area: &TrackedArea, pages: impl IntoIterator<Item = u64>) {
     let memory = OpenOptions::new()
         .write(true)
@@ -93,7 +96,7 @@ fn write(agent: &AgentProcess, pid: u32, area: &TrackedArea, pages: impl IntoIte
         own_faults() - faults
     };
     let mut pages = pages.into_iter().peekable();
-    // Once beforehand: what is counted is not to have this program's own code faulted in.
+    // Once beforehand, so that what is counted does not fault in code of this program.
     write_to(*pages.peek().unwrap());
     settle(agent, pid);
     let before = written(agent, pid);
@@ -108,7 +111,8 @@ fn write(agent: &AgentProcess, pid: u32, area: &TrackedArea, pages: impl IntoIte
     assert!((meant..=meant + meant / 100 + 1).contains(&faulted));
 }
 
-/// Minor faults of this thread, those on memory of others that it writes to among them (`mm_account_fault`).
+/// Minor faults of this thread, including those on memory of others to which it writes
+/// (`mm_account_fault`).
 fn own_faults() -> i64 {
     // SAFETY: all zeroes is a valid rusage, and getrusage fills in one.
     let usage = unsafe {
@@ -132,7 +136,7 @@ fn written_pages_are_those_that_were_written_and_once_for_each_round() {
     let pid = script.pid();
     let agent = agent(&format!("pid:{pid}"), &ALL);
     settle(&agent, pid);
-    // What was there before anybody looked.
+    // What was there before the agent looked.
     assert!(value(&agent, "uffdwp_unknown_pages_total", pid).unwrap() >= 4096.0);
     let known: [Vec<u64>; 4] = [
         (0..1000).collect(),
@@ -151,8 +155,8 @@ fn written_pages_are_those_that_were_written_and_once_for_each_round() {
         .unwrap();
     settle(&agent, pid);
     assert_eq!(written(&agent, pid), expected);
-    // Its own stores count in the same way; besides, it writes what it needs to obey, in whole huge pages for the stacks
-    // of its threads where the kernel makes them so.
+    // The process's own stores count in the same way. It also writes what it needs to obey, in
+    // whole huge pages where the kernel uses them for the stacks of its threads.
     script.say("store 0 9 2 0-999");
     settle(&agent, pid);
     let gained = written(&agent, pid) - expected;
@@ -233,10 +237,11 @@ fn other_strategies_count_the_same_writes() {
 
 #[test]
 fn two_processes_are_kept_apart_and_one_that_comes_again_is_attached() {
-    let named = Named::new();
+    let named = NamedProgram::new();
     let mut scripts = [named.start(), named.start()];
     let areas = scripts.each_mut().map(|script| script.map(ANON, 64).1);
-    // The first write to what is not there has two faults: one makes an armed page of the marker.
+    // The first write to what is not there takes two faults: one replaces the marker by an armed
+    // page.
     for script in &mut scripts {
         script.say("store 0 1 1 0-63");
     }
@@ -262,7 +267,7 @@ fn two_processes_are_kept_apart_and_one_that_comes_again_is_attached() {
     settle(&agent, again.pid());
     settle(&agent, second.pid());
     assert_eq!(written(&agent, second.pid()), known);
-    // Ending is no failure.
+    // The end of a process is not a failure.
     assert_eq!(
         sum(&agent.metrics(), "uffdwp_track_failures_total", &[]),
         Some(0.0)
@@ -270,8 +275,8 @@ fn two_processes_are_kept_apart_and_one_that_comes_again_is_attached() {
     check_metrics(&agent.metrics());
 }
 
-/// A shell of a name that nobody else has; it executes another program when its input ends.
-fn shell(named: &Named) -> KilledChild {
+/// A shell with a name that no other has, which executes another program when its input ends.
+fn shell(named: &NamedProgram) -> KilledChild {
     let path = named.path.with_file_name("shell");
     std::fs::copy("/bin/sh", &path).unwrap();
     std::fs::remove_file(&named.path).unwrap();
@@ -287,7 +292,7 @@ fn comm(pid: u32) -> String {
 
 #[test]
 fn what_no_longer_matches_is_let_go_and_what_is_meant_by_number_is_followed() {
-    let named = [Named::new(), Named::new()];
+    let named = [NamedProgram::new(), NamedProgram::new()];
     let mut shells = named.each_ref().map(shell);
     let pids = shells.each_ref().map(|shell| shell.0.id());
     let agent = agent(&format!("{},pid:{}", named[0].comm, pids[1]), &ALL);
@@ -302,7 +307,7 @@ fn what_no_longer_matches_is_let_go_and_what_is_meant_by_number_is_followed() {
     eventually("nothing is armed", || {
         (armed_vmas(pids[0]) == 0).then_some(())
     });
-    // Its counters stay for as long as those of a process that ended; it is not tracked any more.
+    // Its counters stay as long as those of a process that ended, but it is not tracked any more.
     assert!(value(&agent, "uffdwp_rounds_total", pids[0]).is_some());
     eventually("it is let go", || {
         value(&agent, "uffdwp_track_info", pids[0])
@@ -320,7 +325,7 @@ fn what_no_longer_matches_is_let_go_and_what_is_meant_by_number_is_followed() {
 
 #[test]
 fn more_than_the_most_are_counted_and_named() {
-    let named = Named::new();
+    let named = NamedProgram::new();
     let scripts = [named.start(), named.start(), named.start()];
     let args = [&ALL[..], &["--track-max", "2"]].concat();
     let agent = agent(&format!("comm:{}", named.comm), &args);
@@ -449,7 +454,7 @@ fn nothing_stays_armed_after_the_agent_however_it_ends() {
         let status = agent.end(signal);
         assert_eq!(status.success(), signal != Signal::KILL, "{status}");
         assert!(begin.elapsed() < Duration::from_secs(20));
-        // A killed process closes its files after its parent hears of it.
+        // A killed process closes its files after its parent hears of its end.
         eventually("nothing is armed", || (armed_vmas(pid) == 0).then_some(()));
         assert_eq!(script.say("store 0 3 4 0-1023"), "ok");
     }
@@ -483,17 +488,17 @@ fn the_cgroup_of_a_process_selects_it() {
     drop(own);
 }
 
-/// A cgroup for one process; removed when dropped.
-struct Cgroup(PathBuf);
+/// A cgroup for one process, which is removed when dropped.
+struct TestCgroup(PathBuf);
 
-impl Drop for Cgroup {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
-        // Its process is gone by now.
+        // The process is gone by now.
         let _ = std::fs::remove_dir(&self.0);
     }
 }
 
-fn cgroup_of_its_own(pid: u32) -> Option<Cgroup> {
+fn cgroup_of_its_own(pid: u32) -> Option<TestCgroup> {
     let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
     let root = root
         .iter()
@@ -501,12 +506,13 @@ fn cgroup_of_its_own(pid: u32) -> Option<Cgroup> {
         .find(|root| root.join("cgroup.procs").exists())?;
     let path = root.join(format!("tracker-test-{pid}"));
     std::fs::create_dir(&path).ok()?;
-    let cgroup = Cgroup(path);
+    let cgroup = TestCgroup(path);
     std::fs::write(cgroup.0.join("cgroup.procs"), pid.to_string()).ok()?;
     Some(cgroup)
 }
 
-/// `--explain`: whether what was reported has changed, and where nothing armed tells, what changed all the same.
+/// `--explain`: whether what was reported has changed, and what changed although nothing armed
+/// shows it.
 #[test]
 fn what_is_explained_is_counted_by_verdict() {
     let mut script = ScriptProcess::start();

@@ -1,4 +1,5 @@
-//! What is reported of a process that does as it is told, and whether it was true: verdicts, by content alone.
+//! What is reported of a process that does as it is told, and whether that is true: verdicts, by
+//! content alone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,11 +48,12 @@ fn step(explainer: &mut Explainer) -> ExplainedRound {
     }
 }
 
-type Verdicts = BTreeMap<(ReportVerdict, Option<UnknownReason>), Vec<u64>>;
+/// Numbers of pages, by the verdict on them.
+type AreaVerdicts = BTreeMap<(ReportVerdict, Option<UnknownReason>), Vec<u64>>;
 
-/// Verdicts of an area, with the numbers of its pages.
-fn verdicts(round: &ExplainedRound, area: &TrackedArea) -> Verdicts {
-    let mut found = Verdicts::new();
+/// The verdicts on an area, with the numbers of its pages.
+fn verdicts(round: &ExplainedRound, area: &TrackedArea) -> AreaVerdicts {
+    let mut found = AreaVerdicts::new();
     let reported = round.reported.iter().flat_map(|(_, pages)| pages);
     for pages in reported.filter(|pages| area.range.contains(&pages.range.start)) {
         let key = (pages.why.verdict, pages.verdict_unknown);
@@ -62,7 +64,7 @@ fn verdicts(round: &ExplainedRound, area: &TrackedArea) -> Verdicts {
     found
 }
 
-/// Pages of an area that changed and were not reported.
+/// The pages of an area that changed and were not reported.
 fn missed(round: &ExplainedRound, area: &TrackedArea) -> Vec<(u64, bool)> {
     let missed = round.missed.iter().flat_map(|(_, pages)| pages);
     let here = missed.filter(|pages| area.range.contains(&pages.range.start));
@@ -74,10 +76,10 @@ fn missed(round: &ExplainedRound, area: &TrackedArea) -> Vec<(u64, bool)> {
 }
 
 fn expect<const N: usize>(
-    found: &Verdicts,
+    found: &AreaVerdicts,
     expected: [(ReportVerdict, Option<UnknownReason>, &[u64]); N],
 ) {
-    let expected: Verdicts = expected
+    let expected: AreaVerdicts = expected
         .into_iter()
         .map(|(verdict, reason, pages)| ((verdict, reason), pages.to_vec()))
         .collect();
@@ -104,7 +106,7 @@ fn another_value_the_same_value_and_zero() {
                 (ReportVerdict::Zeroed, None, &[20]),
             ],
         );
-        // Against what they were in the last round.
+        // Compared with what they were in the last round.
         script.tell(&format!("store {area} 7 1 10-11,20"));
         expect(
             &verdicts(&step(&mut explainer), &range),
@@ -117,7 +119,7 @@ fn another_value_the_same_value_and_zero() {
     }
 }
 
-/// Which lines of a source file a function is on.
+/// The lines of a source file that a function is on.
 fn lines_of(source: &str, function: &str) -> Range<u32> {
     let lines = source.lines().zip(1..);
     let (_, first) = lines
@@ -128,14 +130,15 @@ fn lines_of(source: &str, function: &str) -> Range<u32> {
     first..lines.clone().find(end).unwrap().1
 }
 
-/// Whether the program says which line its instructions are of. Those of the guests are stripped of it.
+/// Whether the program says to which lines its instructions belong; programs of guests are stripped
+/// of that.
 fn has_lines(script: &ScriptProcess) -> bool {
     let program = std::fs::read(format!("/proc/{}/exe", script.pid())).unwrap();
     let program = object::File::parse(&*program).unwrap();
     program.section_by_name(".debug_line").is_some()
 }
 
-/// Whether a frame is in the function that stores, told with its line if the program has lines.
+/// Whether a frame is in the function that stores, with its line if the program has lines.
 fn in_store(frame: &StackFrame, has_lines: bool) -> bool {
     let source = include_str!("../src/bin/uffdwp-workload/area.rs");
     let lines = lines_of(source, "pub fn store(");
@@ -197,7 +200,7 @@ fn a_store_has_a_thread_and_a_line_and_a_read_its_system_call() {
     assert!(!threads.contains(&script.pid()), "{threads:?}");
 }
 
-/// What was not there is known to be zero if it is anonymous, and is what the file has otherwise.
+/// What was not there is zero if it is anonymous, and otherwise what the file has.
 #[test]
 fn the_first_write_and_emptied_pages() {
     let first = |kind: ScriptMemory| {
@@ -218,7 +221,7 @@ fn the_first_write_and_emptied_pages() {
             (ReportVerdict::Zeroed, None, &[0, 1]),
         ],
     );
-    // The file still has what is emptied: it stays armed.
+    // The file still has what was emptied, which stays armed.
     expect(
         &first(MEMFD),
         [(
@@ -237,7 +240,8 @@ fn a_mapping_of_its_own_time() {
     let mut explainer = begin(&script);
     script.tell(&format!("remap {area} 0-15"));
     script.tell(&format!("store {area} 7 1 3"));
-    // Nobody saw whether that one was written: it was there when it was armed, and what was there before was another.
+    // Nobody saw whether that one was written: it was there when it was armed, but something else
+    // was there before.
     expect(
         &verdicts(&step(&mut explainer), &old),
         [(
@@ -257,7 +261,7 @@ fn a_mapping_of_its_own_time() {
     explainer.end().unwrap();
 }
 
-/// Written to the file behind it: no page table tells.
+/// A write to the file behind the mapping, which no page table shows.
 #[test]
 fn what_changes_behind_the_page_tables_is_missed_and_told() {
     let mut script = ScriptProcess::start();
@@ -299,14 +303,14 @@ fn of_a_large_process_a_sample() {
     let left = count(ReportVerdict::Unknown, Some(UnknownReason::NotSampled));
     assert_eq!(unchanged + changed + left, 4096);
     for sampled in [unchanged, changed] {
-        // A chance below 1e-9 to be further away.
+        // The chance to be further off is below 1e-9.
         let expected = 2048 / one_of;
         assert!(sampled.abs_diff(expected) < expected / 2, "{found:x?}");
     }
     explainer.end().unwrap();
 }
 
-/// The process wants its memory for a userfaultfd of its own: for one interval nothing is armed.
+/// The process wants its memory for its own userfaultfd: for one interval nothing is armed.
 #[test]
 fn what_was_given_back_for_a_while_says_so() {
     let mut script = ScriptProcess::start();
@@ -314,7 +318,7 @@ fn what_was_given_back_for_a_while_says_so() {
     script.tell(&format!("store {area} 7 1 0-15"));
     let mut explainer = begin(&script);
     let number = script.say("uffd");
-    // Looking for it is not for every round where it takes long.
+    // Not every round looks for it where that takes long.
     eventually("all is given back", || {
         step(&mut explainer);
         registered(script.pid()).eq(&0).then_some(())
@@ -336,7 +340,7 @@ fn what_was_given_back_for_a_while_says_so() {
     explainer.end().unwrap();
 }
 
-/// Beside the bits of the page tables that every kernel of ours has.
+/// Compared with the soft-dirty bits of the page tables.
 #[test]
 fn against_soft_dirty() {
     let mut script = ScriptProcess::start();
@@ -375,7 +379,7 @@ fn against_soft_dirty() {
     );
 }
 
-/// Threads that write all the time leave nothing unknown to whom stands still meanwhile.
+/// With --freeze, threads that write all the time leave nothing unknown.
 #[test]
 fn frozen_even_hot_pages_have_a_verdict() {
     let mut script = ScriptProcess::start();
@@ -386,10 +390,11 @@ fn frozen_even_hot_pages_have_a_verdict() {
         ..options(1 << 30)
     };
     let (mut explainer, _) = Explainer::begin(script.pid(), FACTS.clone(), None, options).unwrap();
-    // On a busy machine stopping may take too long, and the process runs on: such a round, and the next, prove nothing.
+    // On a busy machine stopping may take too long, and the process runs on: such a round and the
+    // next prove nothing.
     let (mut stood, mut proven, mut unknown) = (false, 0, 0);
     script.say_while(&format!("churn {area} 5 4 20000"), || {
-        // It runs between two rounds only.
+        // It only runs between two rounds.
         std::thread::sleep(Duration::from_millis(20));
         let round = step(&mut explainer);
         let stands = round.stood_still.is_some();
@@ -410,12 +415,12 @@ fn frozen_even_hot_pages_have_a_verdict() {
     assert_eq!(unknown, 0);
     let (whole, longest) = (findings.frozen.whole, findings.frozen.longest);
     assert!(longest > Duration::ZERO && whole >= longest);
-    // It goes on.
+    // The process continues.
     script.tell(&format!("store {area} 9 4 0-255"));
     assert!(script.words(&range).iter().all(|word| *word == 9));
 }
 
-/// By content: what is reported and the same, and what is missed.
+/// By content: what is reported but unchanged, and what is missed.
 #[test]
 fn against_content() {
     let mut script = ScriptProcess::start();
@@ -463,7 +468,8 @@ fn what_ends_before_the_first_round_is_told_as_that() {
     );
 }
 
-/// The command: every line of its JSON is an object, and the sums agree; a page is written once.
+/// The command: every line of its JSON is an object, and the sums agree; an existing report is not
+/// overwritten.
 #[test]
 fn the_command_reports_as_text_json_and_a_page() {
     let mut script = ScriptProcess::start();
@@ -500,7 +506,7 @@ fn the_command_reports_as_text_json_and_a_page() {
     assert_eq!(of("round").len(), 2);
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
-    // A page that is there is kept.
+    // A page that exists is kept.
     let again = explain(&["--html", page]);
     assert_eq!(again.status.code(), Some(1));
     assert!(
@@ -518,7 +524,7 @@ fn the_command_reports_as_text_json_and_a_page() {
     assert!(text.contains("round 2: clean"), "{text}");
 }
 
-/// Who compares content in any case needs no strategy that does.
+/// A strategy that arms no pages is refused: explaining compares content in any case.
 #[test]
 fn what_arms_no_pages_explains_none() {
     let script = ScriptProcess::start();
@@ -531,7 +537,7 @@ fn what_arms_no_pages_explains_none() {
     }
 }
 
-/// Every sum is that of the others.
+/// Every total is the sum of its parts.
 fn adds_up(findings: &ExplainFindings) {
     let all: u64 = findings.tally.values().sum();
     let rounds = findings

@@ -1,5 +1,5 @@
-//! What is reported as written without a change, what changes without a report, and what an explanation says of it: each
-//! scenario alone, and all of them in one process at the same time.
+//! What is reported as written without a change, what changes without a report, and how both are
+//! explained: each scenario alone, and all of them at once in one process.
 //!
 //! Runs on the host and in guests. What the kernel cannot do is skipped, with the reason.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -17,8 +17,8 @@ mod target;
 
 use std::collections::BTreeSet;
 
-use table::{Class, TABLE};
-use target::How;
+use table::{KernelClass, TABLE};
+use target::ScenarioSetup;
 use testbed::script::{ANON, refused};
 
 #[test]
@@ -33,35 +33,35 @@ fn every_scenario_has_a_row_and_every_row_a_scenario() {
 
 #[test]
 fn each_alone_is_reported_as_the_table_says() {
-    alone(reported::differences, Class::here());
+    alone(reported::differences, KernelClass::here());
 }
 
 #[test]
 fn all_at_once_are_reported_as_the_table_says() {
-    mixed(reported::differences, Class::here());
+    mixed(reported::differences, KernelClass::here());
 }
 
 #[test]
 fn each_alone_is_explained_as_the_table_says() {
-    alone(explained::differences, Class::here());
+    alone(explained::differences, KernelClass::here());
 }
 
 #[test]
 fn all_at_once_are_explained_as_the_table_says() {
-    mixed(explained::differences, Class::here());
+    mixed(explained::differences, KernelClass::here());
 }
 
 #[test]
 fn each_alone_is_explained_where_none_is_clean() {
-    alone(explained::differences, Class::NoneIsClean);
+    alone(explained::differences, KernelClass::NoneIsClean);
 }
 
-/// Pages that it was about, and what was wrong.
-type Differences = fn(&[&str], How, Class) -> (u64, Vec<String>);
+/// Runs scenarios; returns how many pages they were about, and what was wrong.
+type FindDifferences = fn(&[&str], ScenarioSetup, KernelClass) -> (u64, Vec<String>);
 
-fn alone(differences: Differences, class: Class) {
+fn alone(differences: FindDifferences, class: KernelClass) {
     let Some(seed) = begin(class) else { return };
-    let how = How {
+    let how = ScenarioSetup {
         seed,
         pages: 64,
         threads: 1,
@@ -78,9 +78,9 @@ fn alone(differences: Differences, class: Class) {
     );
 }
 
-fn mixed(differences: Differences, class: Class) {
+fn mixed(differences: FindDifferences, class: KernelClass) {
     let Some(seed) = begin(class) else { return };
-    let how = How {
+    let how = ScenarioSetup {
         seed,
         pages: 3072,
         threads: 4,
@@ -94,8 +94,8 @@ fn mixed(differences: Differences, class: Class) {
     assert!(pages >= 100_000, "{pages} pages");
 }
 
-/// The seed, or nothing if nobody can be tracked here.
-fn begin(class: Class) -> Option<u64> {
+/// The seed; `None` if nothing can be tracked here.
+fn begin(class: KernelClass) -> Option<u64> {
     if let Some(why) = refused(class.strategy(), ANON) {
         eprintln!("skipped: {why}");
         return None;

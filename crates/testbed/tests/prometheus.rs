@@ -1,8 +1,8 @@
-//! A real Prometheus with the scrape config of `deploy/` scrapes the agent while the example
+//! A real Prometheus with the scrape config in `deploy/` scrapes the agent while the example
 //! workload runs, and PromQL answers with the numbers that the workload knows.
 //!
-//! At level observe these are the pages; with probes they are the faults, too. The same test runs
-//! on a host and, with `prometheus` put into it, in a guest.
+//! At level observe these are pages; with probes also faults. The test runs on a host and, with
+//! `prometheus` copied into it, in a guest.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use serde_json::Value;
@@ -20,10 +20,10 @@ struct PrometheusServer {
 }
 
 impl PrometheusServer {
-    /// Starts one with the config of `deploy/`, pointed at `target` and in a hurry.
+    /// Starts a server with the config in `deploy/`, but pointed at `target` and in a hurry.
     fn start(target: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // An interval is also the time a scrape may take; an emulated machine needs more.
+        // An interval is also the time that a scrape may take; an emulated machine needs more.
         let interval = if std::env::var_os("TRACKER_VM").is_some() {
             "8s"
         } else {
@@ -58,7 +58,7 @@ impl PrometheusServer {
         prometheus
     }
 
-    /// The value of the one series that a query gives; `None` if it gives none.
+    /// The value of the one series that a query yields; `None` if it yields none.
     fn query(&self, query: &str) -> Option<f64> {
         let path = format!("/api/v1/query?query={}", percent_encoded(query));
         let (code, body) = get(&self.address, &path);
@@ -69,7 +69,7 @@ impl PrometheusServer {
         result.first()?["value"][1].as_str()?.parse().ok()
     }
 
-    /// Waits until a series says what is expected.
+    /// Waits until a series has the expected value.
     fn wait_for(&self, expected: &ExpectedSeries) {
         let query = expected.selector();
         let mut last = None;
@@ -100,7 +100,7 @@ fn percent_encoded(text: &str) -> String {
     text.bytes().map(encode).collect()
 }
 
-/// One row of each mode, one that leaves pages armed.
+/// A row of each mode, and one that leaves pages armed.
 const ROWS: [&str; 3] = [
     "anon-present-sync",
     "anon-present-async",

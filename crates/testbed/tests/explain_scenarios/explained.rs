@@ -11,12 +11,12 @@ use tracker::explain::{
 use tracker::probes::events::{self, EventProbes};
 use uffd::PAGE_SIZE;
 
-use crate::came::{Came, Lot, in_guest};
-use crate::table::{Class, Fate};
-use crate::target::{Ground, How, Target};
+use crate::came::{ActedScenarios, PageLot, in_guest};
+use crate::table::{KernelClass, PageFate};
+use crate::target::{ActedGround, ScenarioSetup, ScenarioTarget};
 use testbed::script::FACTS;
 
-/// The kernel's events; their ring holds those of all scenarios, however slow this machine is.
+/// The kernel's events, in a ring that holds those of all scenarios, however slow this machine is.
 static HUB: LazyLock<EventHub> = LazyLock::new(|| {
     let events = EventProbes::attach(&events::EventOptions {
         ring: 128 << 20,
@@ -29,8 +29,9 @@ static HUB: LazyLock<EventHub> = LazyLock::new(|| {
     hub
 });
 
-/// Acts between two rounds; how many pages that was about, and all differences.
-pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>) {
+/// Lets scenarios act between two rounds; returns how many pages they were about, and what was
+/// wrong.
+pub fn differences(names: &[&str], how: ScenarioSetup, class: KernelClass) -> (u64, Vec<String>) {
     let options = ExplainOptions {
         track: testbed::session::options(class.strategy()),
         content_limit: 1 << 40,
@@ -39,22 +40,23 @@ pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>)
         freeze: false,
         findings: true,
     };
-    let target = Target::start(names, how);
+    let target = ScenarioTarget::start(names, how);
     let begun = Explainer::begin(target.pid(), FACTS.clone(), Some(&HUB), options);
     let (mut explainer, _) = begun.unwrap();
     let before = step(&mut explainer);
-    let came = Came::of(target, class);
+    let came = ActedScenarios::of(target, class);
     let round = step(&mut explainer);
     let after = step(&mut explainer);
     let complete = explainer.end().unwrap().seen.is_complete();
     assert!(complete || !in_guest(), "not everything is seen");
     let wrong = came.check(|ground, lots| {
-        // What goes without a report is told a round later: only then is it known that no report comes.
+        // What changes without a report is found a round later: only then is it known that no
+        // report comes.
         let mut found = answers(&round, ground);
         let mut later = answers(&after, ground);
         later.retain(|page, answer| match answer {
-            Answer::Missed { .. } => found.insert(*page, answer.clone()).is_some(),
-            Answer::Reported(..) => true,
+            PageAnswer::Missed { .. } => found.insert(*page, answer.clone()).is_some(),
+            PageAnswer::Reported(..) => true,
         });
         let mut wrong: Vec<_> = lots
             .iter()
@@ -68,8 +70,8 @@ pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>)
         wrong
     });
     let dropped = before.dropped + round.dropped + after.dropped;
-    // Every cause is held against the table. What is lost beside is of others, or the second event of one change: exits
-    // are missed where programs are preempted (docs/hooks.md).
+    // Every cause is compared with the table. Other events that are lost belong to others, or are
+    // the second of one change: exits are missed where programs are preempted (docs/hooks.md).
     if dropped != 0 {
         eprintln!("{dropped} events were dropped");
     }
@@ -83,19 +85,19 @@ fn step(explainer: &mut Explainer) -> ExplainedRound {
     }
 }
 
-/// What is said of a page of which something is said.
+/// What a round says of a page.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Answer {
-    /// Why it was reported, and in words why something of that is not known.
+enum PageAnswer {
+    /// It was reported, with verdict and cause, and with the reason for what is not known.
     Reported(ReportVerdict, ReportCause, String),
-    /// It changed without a report, and what may have done it.
+    /// It changed without a report; `by` lists what may have done it.
     Missed {
         zeroed: bool,
         by: Vec<MissCandidate>,
     },
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for PageAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reported(verdict, cause, why) => write!(f, "{verdict} {cause}{why}"),
@@ -107,19 +109,19 @@ impl fmt::Display for Answer {
     }
 }
 
-/// By number of the page.
-fn answers(round: &ExplainedRound, ground: &Ground) -> BTreeMap<u64, Answer> {
+/// What a round says of each page, by number.
+fn answers(round: &ExplainedRound, ground: &ActedGround) -> BTreeMap<u64, PageAnswer> {
     let reported = round.reported.iter().flat_map(|(_, pages)| pages);
     let reported = reported.map(|it| {
         let words = [it.verdict_unknown, it.cause_unknown].into_iter().flatten();
         let why = words.map(|reason| format!(" ({reason})")).collect();
-        let answer = Answer::Reported(it.why.verdict, it.why.cause, why);
+        let answer = PageAnswer::Reported(it.why.verdict, it.why.cause, why);
         (it.range.clone(), answer)
     });
     let missed = round.missed.iter().flat_map(|(_, pages)| pages);
     let missed = missed.map(|it| {
         let (zeroed, by) = (it.zeroed, it.candidates.clone());
-        (it.range.clone(), Answer::Missed { zeroed, by })
+        (it.range.clone(), PageAnswer::Missed { zeroed, by })
     });
     let mut found = BTreeMap::new();
     for (range, answer) in reported.chain(missed) {
@@ -133,39 +135,41 @@ fn answers(round: &ExplainedRound, ground: &Ground) -> BTreeMap<u64, Answer> {
     found
 }
 
-/// What is wrong about some pages. Where not every cause can be seen, one may be unknown, but none may be another.
-fn check(found: &BTreeMap<u64, Answer>, lot: &Lot, complete: bool) -> Option<String> {
+/// What is wrong with some pages. Where not every cause can be seen, a cause may be unknown, but
+/// not another one.
+fn check(found: &BTreeMap<u64, PageAnswer>, lot: &PageLot, complete: bool) -> Option<String> {
     let may_be = |told: ReportCause, cause| match told {
         ReportCause::Unknown => !complete,
-        // The hardware tells a fault in the kernel from one of a program, and nothing of who wants the page.
+        // The hardware tells faults of the kernel from those of a program, but not who wants the
+        // page.
         ReportCause::KernelCopy if cause == ReportCause::RemoteOrPin => !complete,
         told => told == cause,
     };
-    let is = |answer: &Answer, verdict, cause| match answer {
-        Answer::Reported(v, c, _) => *v == verdict && may_be(*c, cause),
-        Answer::Missed { .. } => false,
+    let is = |answer: &PageAnswer, verdict, cause| match answer {
+        PageAnswer::Reported(v, c, _) => *v == verdict && may_be(*c, cause),
+        PageAnswer::Missed { .. } => false,
     };
-    let right = |answer: Option<&Answer>| match (lot.fate, answer) {
+    let right = |answer: Option<&PageAnswer>| match (lot.fate, answer) {
         (
-            Fate::Reported(verdict, cause)
-            | Fate::AllButOne(verdict, cause)
-            | Fate::New(verdict, cause),
+            PageFate::Reported(verdict, cause)
+            | PageFate::AllButOne(verdict, cause)
+            | PageFate::New(verdict, cause),
             Some(answer),
         ) => is(answer, verdict, cause),
         (
-            Fate::Missed { zeroed, by },
-            Some(Answer::Missed {
+            PageFate::Missed { zeroed, by },
+            Some(PageAnswer::Missed {
                 zeroed: is,
                 by: all,
             }),
         ) => zeroed == *is && all.contains(&by),
-        (Fate::Quiet | Fate::Hidden | Fate::Refused, answer) => answer.is_none(),
+        (PageFate::Quiet | PageFate::Hidden | PageFate::Refused, answer) => answer.is_none(),
         _ => false,
     };
     let wrong = lot.pages.iter().filter(|page| !right(found.get(page)));
     let wrong: Vec<u64> = wrong.copied().collect();
     let allowed = match lot.fate {
-        Fate::AllButOne(..) => wrong.len() == 1 && !found.contains_key(&wrong[0]),
+        PageFate::AllButOne(..) => wrong.len() == 1 && !found.contains_key(&wrong[0]),
         _ => wrong.is_empty(),
     };
     (!allowed).then(|| {
@@ -182,8 +186,8 @@ fn check(found: &BTreeMap<u64, Answer>, lot: &Lot, complete: bool) -> Option<Str
     })
 }
 
-/// How often what is said.
-fn tally<'a>(answers: impl Iterator<Item = &'a Answer>) -> String {
+/// Counts equal answers.
+fn tally<'a>(answers: impl Iterator<Item = &'a PageAnswer>) -> String {
     let mut counts = BTreeMap::new();
     for answer in answers {
         *counts.entry(answer).or_insert(0u64) += 1;

@@ -1,4 +1,4 @@
-//! The left half of the table: what a session reports as written, and what as unknown.
+//! The first half of the table: what a session reports as written, and what as unknown.
 
 use std::collections::BTreeSet;
 
@@ -7,18 +7,19 @@ use pages::track::TrackRound;
 use uffd::Backing;
 use uffd::PAGE_SIZE;
 
-use crate::came::{Came, Lot};
-use crate::table::{Class, Fate};
-use crate::target::{Ground, How, Target};
+use crate::came::{ActedScenarios, PageLot};
+use crate::table::{KernelClass, PageFate};
+use crate::target::{ActedGround, ScenarioSetup, ScenarioTarget};
 use testbed::script::list;
 use testbed::session::{SeenPages, step, try_begin};
 
-/// Acts between two rounds; how many pages that was about, and all differences.
-pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>) {
-    let target = Target::start(names, how);
+/// Lets scenarios act between two rounds; returns how many pages they were about, and what was
+/// wrong.
+pub fn differences(names: &[&str], how: ScenarioSetup, class: KernelClass) -> (u64, Vec<String>) {
+    let target = ScenarioTarget::start(names, how);
     let (mut session, _) = try_begin(target.pid(), class.strategy()).unwrap();
     let before = step(&mut session);
-    let came = Came::of(target, class);
+    let came = ActedScenarios::of(target, class);
     let round = step(&mut session);
     let after = step(&mut session);
     session.end().unwrap();
@@ -38,16 +39,16 @@ pub fn differences(names: &[&str], how: How, class: Class) -> (u64, Vec<String>)
     (came.pages(), wrong)
 }
 
-fn check(round: &TrackRound, ground: &Ground, lot: &Lot) -> Option<String> {
+fn check(round: &TrackRound, ground: &ActedGround, lot: &PageLot) -> Option<String> {
     let seen = seen(round, ground);
     let here = |pages: &BTreeSet<u64>| -> BTreeSet<u64> { pages & &lot.pages };
     let (written, unknown) = (here(&seen.written), here(&seen.unknown));
     let all = lot.pages.len();
     let right = match lot.fate {
-        Fate::Reported(..) => written.len() == all && unknown.is_empty(),
-        Fate::AllButOne(..) => written.len() == all - 1 && unknown.is_empty(),
-        Fate::New(..) => written.is_empty() && unknown.len() == all,
-        Fate::Quiet | Fate::Missed { .. } | Fate::Hidden | Fate::Refused => {
+        PageFate::Reported(..) => written.len() == all && unknown.is_empty(),
+        PageFate::AllButOne(..) => written.len() == all - 1 && unknown.is_empty(),
+        PageFate::New(..) => written.is_empty() && unknown.len() == all,
+        PageFate::Quiet | PageFate::Missed { .. } | PageFate::Hidden | PageFate::Refused => {
             written.is_empty() && unknown.is_empty()
         }
     };
@@ -62,7 +63,7 @@ fn check(round: &TrackRound, ground: &Ground, lot: &Lot) -> Option<String> {
     })
 }
 
-fn seen(round: &TrackRound, ground: &Ground) -> SeenPages {
+fn seen(round: &TrackRound, ground: &ActedGround) -> SeenPages {
     let area = TrackedArea {
         range: ground.range.clone(),
         backing: Backing::Anon,

@@ -1,4 +1,4 @@
-//! What has to come of each scenario, on each class of kernels: written down from what the kernel's code does.
+//! What must come of each scenario, on each class of kernels, by what the kernel's code does.
 
 use pages::strategy::StrategyName;
 use tracker::explain::MissCandidate;
@@ -10,21 +10,21 @@ use uffd::WrittenMeaning;
 
 use testbed::script::FACTS;
 
-/// Kernels that behave alike, as to what is reported.
+/// Kernels that behave alike in what is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Asynchronous, and what has no entry counts as written whatever held it.
+pub enum KernelClass {
+    /// Asynchronous mode; what has no entry counts as written, with or without a page table.
     Fixed,
-    /// Asynchronous, and what has no page table counts as not written.
+    /// Asynchronous mode; what has no page table counts as not written.
     Old,
-    /// Synchronous, and anonymous memory has no markers: what has no entry cannot be armed.
+    /// Synchronous mode; anonymous memory has no markers, so what has no entry cannot be armed.
     Sync,
-    /// Asynchronous, and tracked so that what has no entry is neither armed nor reported.
+    /// Asynchronous mode, with a strategy that neither arms nor reports what has no entry.
     NoneIsClean,
 }
 
-impl Class {
-    /// That of this kernel, with the strategy that explains most there.
+impl KernelClass {
+    /// The class of this kernel, with the strategy that explains most there.
     pub fn here() -> Self {
         match FACTS.behaviour.written {
             Some(WrittenMeaning::Fixed) => Self::Fixed,
@@ -33,7 +33,7 @@ impl Class {
         }
     }
 
-    /// The strategy that explains use there.
+    /// The strategy with which it is explained.
     pub fn strategy(self) -> StrategyName {
         match self {
             Self::Fixed | Self::Old => StrategyName::Markers,
@@ -45,100 +45,100 @@ impl Class {
 
 /// What comes of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Not reported, and not changed.
+pub enum PageFate {
+    /// Neither reported nor changed.
     Quiet,
     /// Reported.
     Reported(ReportVerdict, ReportCause),
-    /// All but one of them reported, the kernel decides which.
+    /// All but one are reported; the kernel decides which.
     AllButOne(ReportVerdict, ReportCause),
-    /// In a new mapping: told as unknown.
+    /// In a new mapping, so unknown.
     New(ReportVerdict, ReportCause),
-    /// Changed, and not reported; among what may have done it is this.
+    /// Changed but not reported; this is among what may have done it.
     Missed { zeroed: bool, by: MissCandidate },
     /// Changed, not reported, and not mapped: nobody can know without mapping it.
     Hidden,
-    /// It is not done: the kernel refuses it because of the tracking.
+    /// Not done: the kernel refuses it because of the tracking.
     Refused,
 }
 
 /// What comes of a scenario.
 #[derive(Clone, Copy, Debug)]
-pub struct Fates {
+pub struct ScenarioFates {
     /// The pages that something is done to.
-    pub hit: Fate,
-    /// Other pages of huge pages in which one is hit.
-    pub around: Fate,
+    pub hit: PageFate,
+    /// Other pages in huge pages of which one is hit.
+    pub around: PageFate,
     /// All others.
-    pub rest: Fate,
+    pub rest: PageFate,
 }
 
 /// A scenario, and what comes of it.
 #[derive(Debug)]
-pub struct Row {
-    /// Its name.
+pub struct ScenarioRow {
+    /// Name of the scenario.
     pub scenario: &'static str,
-    fixed: Fates,
-    old: Option<Fates>,
-    sync: Option<Fates>,
-    none: Option<Fates>,
+    fixed: ScenarioFates,
+    old: Option<ScenarioFates>,
+    sync: Option<ScenarioFates>,
+    none: Option<ScenarioFates>,
 }
 
-impl Row {
-    /// On a class of kernels.
-    pub fn fates(&self, class: Class) -> Fates {
+impl ScenarioRow {
+    /// What comes of it on a class of kernels.
+    pub fn fates(&self, class: KernelClass) -> ScenarioFates {
         let other = match class {
-            Class::Fixed => None,
-            Class::Old => self.old,
-            Class::Sync => self.sync,
-            Class::NoneIsClean => self.none,
+            KernelClass::Fixed => None,
+            KernelClass::Old => self.old,
+            KernelClass::Sync => self.sync,
+            KernelClass::NoneIsClean => self.none,
         };
         other.unwrap_or(self.fixed)
     }
 
-    const fn around(mut self, around: Fate) -> Self {
+    const fn around(mut self, around: PageFate) -> Self {
         self.fixed.around = around;
         self
     }
 
-    const fn rest(mut self, rest: Fate) -> Self {
+    const fn rest(mut self, rest: PageFate) -> Self {
         self.fixed.around = rest;
         self.fixed.rest = rest;
         self
     }
 
-    const fn old(mut self, hit: Fate) -> Self {
-        self.old = Some(Fates { hit, ..self.fixed });
+    const fn old(mut self, hit: PageFate) -> Self {
+        self.old = Some(ScenarioFates { hit, ..self.fixed });
         self
     }
 
-    const fn sync(mut self, hit: Fate) -> Self {
-        self.sync = Some(Fates { hit, ..self.fixed });
+    const fn sync(mut self, hit: PageFate) -> Self {
+        self.sync = Some(ScenarioFates { hit, ..self.fixed });
         self
     }
 
-    const fn none_is_clean(mut self, hit: Fate) -> Self {
-        self.none = Some(Fates { hit, ..self.fixed });
+    const fn none_is_clean(mut self, hit: PageFate) -> Self {
+        self.none = Some(ScenarioFates { hit, ..self.fixed });
         self
     }
 
-    const fn none_is_clean_around(mut self, around: Fate) -> Self {
+    const fn none_is_clean_around(mut self, around: PageFate) -> Self {
         let base = match self.none {
             Some(fates) => fates,
             None => self.fixed,
         };
-        self.none = Some(Fates { around, ..base });
+        self.none = Some(ScenarioFates { around, ..base });
         self
     }
 }
 
-const fn row(scenario: &'static str, hit: Fate) -> Row {
-    let fixed = Fates {
+const fn row(scenario: &'static str, hit: PageFate) -> ScenarioRow {
+    let fixed = ScenarioFates {
         hit,
-        around: Fate::Quiet,
-        rest: Fate::Quiet,
+        around: PageFate::Quiet,
+        rest: PageFate::Quiet,
     };
-    Row {
+    ScenarioRow {
         scenario,
         fixed,
         old: None,
@@ -147,37 +147,38 @@ const fn row(scenario: &'static str, hit: Fate) -> Row {
     }
 }
 
-const fn reported(verdict: ReportVerdict, cause: ReportCause) -> Fate {
-    Fate::Reported(verdict, cause)
+const fn reported(verdict: ReportVerdict, cause: ReportCause) -> PageFate {
+    PageFate::Reported(verdict, cause)
 }
 
-use Fate::{Hidden, Quiet, Refused};
-const SECOND_MAPPING: Fate = Fate::Missed {
+use PageFate::{Hidden, Quiet, Refused};
+const SECOND_MAPPING: PageFate = PageFate::Missed {
     zeroed: false,
     by: MissCandidate::SecondMapping,
 };
-const PINNED: Fate = Fate::Missed {
+const PINNED: PageFate = PageFate::Missed {
     zeroed: false,
     by: MissCandidate::PinnedBuffer,
 };
-const EMPTIED: Fate = Fate::Missed {
+const EMPTIED: PageFate = PageFate::Missed {
     zeroed: true,
     by: MissCandidate::Emptied,
 };
-const PUNCHED: Fate = Fate::Missed {
+const PUNCHED: PageFate = PageFate::Missed {
     zeroed: true,
     by: MissCandidate::HolePunch,
 };
 
 /// One row per scenario of `uffdwp-workload scenarios`.
-pub const TABLE: &[Row] = &[
+pub const TABLE: &[ScenarioRow] = &[
     // do_wp_page, FAULT_FLAG_USER: whatever is stored.
     row("store", reported(Changed, UserStore)),
     row("store-same", reported(Unchanged, UserStore)),
     row("store-shmem", reported(Changed, UserStore)),
     // userfaultfd_register: files only in asynchronous mode, so it is not tracked otherwise.
     row("store-file", reported(Changed, UserStore)).sync(Quiet),
-    // do_anonymous_page takes the marker's bit along; the second fault is do_wp_page. Without a marker nothing was armed.
+    // do_anonymous_page keeps the marker's bit; the second fault is do_wp_page. Without a marker
+    // nothing was armed.
     row("store-hole", reported(Changed, UserStore))
         .sync(reported(Changed, NeverArmed))
         .none_is_clean(reported(Changed, NeverArmed)),
@@ -187,8 +188,9 @@ pub const TABLE: &[Row] = &[
     // do_wp_page under copy_to_user: FAULT_FLAG_INTERRUPTIBLE without USER.
     row("read", reported(Changed, KernelCopy)),
     row("read-same", reported(Unchanged, KernelCopy)),
-    // pin_user_pages_remote, get_user_pages_remote: FAULT_FLAG_REMOTE, neither USER nor INTERRUPTIBLE. access_remote_vm may
-    // not wait for an answer (no FAULT_FLAG_ALLOW_RETRY), so handle_userfault answers SIGBUS.
+    // pin_user_pages_remote, get_user_pages_remote: FAULT_FLAG_REMOTE, neither USER nor
+    // INTERRUPTIBLE. access_remote_vm may not wait for an answer (no FAULT_FLAG_ALLOW_RETRY), so
+    // handle_userfault answers SIGBUS.
     row("vm-writev", reported(Changed, RemoteOrPin)),
     row("remote-mem", reported(Changed, RemoteOrPin)).sync(Refused),
     row("self-mem", reported(Changed, RemoteOrPin)).sync(Refused),
@@ -204,8 +206,9 @@ pub const TABLE: &[Row] = &[
     row("register-buffers", reported(Unchanged, RemoteOrPin)).sync(Refused),
     // The device, here a copy in the kernel, writes to the page and not to an address.
     row("read-fixed", PINNED),
-    // zap_pte_range: no marker is left in anonymous memory (pte_install_uffd_wp_if_needed). A scan takes the empty entry
-    // for written; without markers it looks as if nothing had ever been there.
+    // zap_pte_range leaves no marker in anonymous memory (pte_install_uffd_wp_if_needed). A scan
+    // takes the empty entry for written; without markers it looks as if nothing had ever been
+    // there.
     row("zap", reported(Zeroed, Zap))
         .sync(EMPTIED)
         .none_is_clean(EMPTIED),
@@ -217,7 +220,8 @@ pub const TABLE: &[Row] = &[
     row("zap-zeroes", reported(Unchanged, Zap))
         .sync(Quiet)
         .none_is_clean(Quiet),
-    // Where the empty table is freed (PT_RECLAIM), pagemap_scan_pte_hole sees it, in the old meaning as not written.
+    // Where the empty table is freed (PT_RECLAIM), pagemap_scan_pte_hole sees it; in the old
+    // meaning that is not written.
     row("zap-table", reported(Zeroed, Zap))
         .old(EMPTIED)
         .sync(EMPTIED)
@@ -230,31 +234,33 @@ pub const TABLE: &[Row] = &[
     row("free-swapped", reported(Zeroed, Zap))
         .sync(EMPTIED)
         .none_is_clean(EMPTIED),
-    // guard_install_set_pte: an entry without the bit, which faults; guard_remove_pte_entry leaves none.
+    // guard_install_set_pte makes an entry without the bit, which faults; guard_remove_pte_entry
+    // leaves none.
     row("guard", reported(Unknown, Guard)),
     row("guard-removed", reported(Zeroed, Guard)).none_is_clean(EMPTIED),
     // The bit is in a swap entry and comes back with the page (do_swap_page).
     row("swap", Quiet),
     row("swap-load", Quiet),
     row("swap-store", reported(Changed, UserStore)),
-    // change_pte_range puts the bit into swap entries, too. What they held cannot be read without swapping it in.
+    // change_pte_range puts the bit into swap entries too. What they hold cannot be read without
+    // swapping it in.
     row("swapped", Quiet),
     row("swapped-load", Quiet),
     row("swapped-store", reported(Unknown, UserStore)),
-    // __split_huge_pmd takes the bit to all 512 entries, do_wp_page then off one of them.
+    // __split_huge_pmd copies the bit to all 512 entries, and do_wp_page then clears it in one.
     row("thp-store", reported(Changed, UserStore)),
     row("thp-zap-part", reported(Zeroed, Zap))
         .sync(EMPTIED)
         .none_is_clean(EMPTIED),
-    // zap_huge_pmd leaves no table, but for a moment.
+    // zap_huge_pmd leaves no table, except for a moment.
     row("thp-zap", reported(Zeroed, Zap))
         .old(EMPTIED)
         .sync(EMPTIED)
         .none_is_clean(EMPTIED),
     // do_huge_pmd_anonymous_page maps the huge zero page, without the bit.
     row("thp-zap-load", reported(Zeroed, Zap)).none_is_clean(EMPTIED),
-    // UFFDIO_WRITEPROTECT of a file's huge page (change_pmd_range) splits it into markers: no page is mapped when it is
-    // armed.
+    // UFFDIO_WRITEPROTECT splits a huge page of a file into markers (change_pmd_range), so no page
+    // is mapped when it is armed.
     row("shmem-thp-store", reported(Unknown, UserStore))
         .none_is_clean(reported(Changed, UserStore))
         .none_is_clean_around(reported(Unchanged, HugeUnit)),
@@ -268,16 +274,16 @@ pub const TABLE: &[Row] = &[
     // __unmap_hugepage_range leaves a marker; what is mapped then is zero and armed.
     row("hugetlb-zap-load", EMPTIED),
     // replace_page: a new entry without the bit; the page that all are merged with keeps its entry.
-    row("ksm", Fate::AllButOne(Unchanged, Ksm)),
+    row("ksm", PageFate::AllButOne(Unchanged, Ksm)),
     // mremap_userfaultfd_prep drops the context: a new mapping, told as one.
-    row("move", Fate::New(Unchanged, Move)).rest(Fate::New(Unchanged, Move)),
-    row("move-store", Fate::New(Changed, Move)).rest(Fate::New(Unchanged, Move)),
+    row("move", PageFate::New(Unchanged, Move)).rest(PageFate::New(Unchanged, Move)),
+    row("move-store", PageFate::New(Changed, Move)).rest(PageFate::New(Unchanged, Move)),
     // move_page_tables, and move_pages_pte, leave nothing behind.
     row("move-keep", reported(Zeroed, Move))
         .sync(EMPTIED)
         .none_is_clean(EMPTIED),
     row("uffd-move", reported(Zeroed, Move)).none_is_clean(EMPTIED),
-    row("map", Fate::New(Unknown, NeverArmed)),
+    row("map", PageFate::New(Unknown, NeverArmed)),
     // copy_present_pte write-protects for the parent too, and leaves its bit.
     row("fork", Quiet),
     row("fork-store", reported(Changed, UserStore)),
@@ -285,20 +291,22 @@ pub const TABLE: &[Row] = &[
     // Other page tables, or none.
     row("second-mapping", SECOND_MAPPING),
     row("pwrite", SECOND_MAPPING),
-    // unmap_mapping_range without ZAP_FLAG_DROP_MARKER; a read then maps the new, empty page, armed.
+    // unmap_mapping_range without ZAP_FLAG_DROP_MARKER; a read then maps the new, empty page armed.
     row("punch", PUNCHED),
     row("punch-unread", Hidden),
     row("remove", PUNCHED),
     row("truncate", PUNCHED),
-    // A marker is left, as the mapping is not anonymous, though its pages were; the file holds zeroes.
+    // A marker is left, because the mapping is not anonymous, although its pages were; the file has
+    // zeroes.
     row("file-zap-load", EMPTIED).sync(Quiet),
     row("load", Quiet),
-    // do_anonymous_page maps the zero page with the marker's bit. Without a marker it is there and not armed.
+    // do_anonymous_page maps the zero page with the marker's bit. Without a marker it is there but
+    // not armed.
     row("load-hole", Quiet)
         .sync(reported(Unchanged, NeverArmed))
         .none_is_clean(Quiet),
     row("protect", Quiet),
-    // zap_pte_range and try_to_unmap_one leave markers where it is not anonymous.
+    // zap_pte_range and try_to_unmap_one leave markers in memory that is not anonymous.
     row("zap-shmem", Quiet),
     row("unmap-shmem", Quiet),
     // hpage_collapse_scan_pmd refuses armed entries.
@@ -308,7 +316,7 @@ pub const TABLE: &[Row] = &[
 ];
 
 /// The row of a scenario.
-pub fn find(scenario: &str) -> &'static Row {
+pub fn find(scenario: &str) -> &'static ScenarioRow {
     let row = TABLE.iter().find(|row| row.scenario == scenario);
     row.unwrap_or_else(|| panic!("the table has no row {scenario}"))
 }

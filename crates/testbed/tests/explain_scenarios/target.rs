@@ -1,4 +1,4 @@
-//! The process in which scenarios are acted.
+//! The process in which scenarios act.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
@@ -11,44 +11,52 @@ use testbed::{KilledChild, program};
 
 /// Where a scenario has acted.
 #[derive(Clone, Debug)]
-pub struct Ground {
-    /// Its addresses.
+pub struct ActedGround {
+    /// The addresses of the mapping.
     pub range: Range<u64>,
-    /// Numbers of the pages, from its start on, that something was done to.
+    /// Numbers, from its start on, of the pages to which something was done.
     pub hit: BTreeSet<u64>,
 }
 
-impl Ground {
-    /// How many pages it has.
+impl ActedGround {
+    /// How many pages the mapping has.
     pub fn pages(&self) -> u64 {
         (self.range.end - self.range.start) / PAGE_SIZE
     }
 }
 
-/// How scenarios are acted.
+/// How scenarios act.
 #[derive(Clone, Copy, Debug)]
-pub struct How {
-    /// Decides all that is random.
+pub struct ScenarioSetup {
+    /// Decides everything random.
     pub seed: u64,
-    /// Of most scenarios.
+    /// Pages of most scenarios.
     pub pages: u64,
     pub threads: u64,
 }
 
-/// The process.
-pub struct Target {
+/// Why a scenario cannot run here.
+pub struct ScenarioExcuse {
+    /// Whether it is the kernel that cannot do it, and not the machine.
+    pub of_kernel: bool,
+    /// What is missing.
+    pub why: String,
+}
+
+/// The process of `uffdwp-workload scenarios`.
+pub struct ScenarioTarget {
     process: KilledChild,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
-    /// What cannot be made here, and why.
-    pub excused: BTreeMap<String, String>,
+    /// The scenarios that cannot run here.
+    pub excused: BTreeMap<String, ScenarioExcuse>,
 }
 
-impl Target {
-    /// Prepares scenarios, all of them if none is named.
-    pub fn start(names: &[&str], how: How) -> Self {
+impl ScenarioTarget {
+    /// Prepares the scenarios called `names`; all if there are none.
+    pub fn start(names: &[&str], how: ScenarioSetup) -> Self {
         let mut command = workload();
-        let How {
+        let ScenarioSetup {
             seed,
             pages,
             threads,
@@ -72,12 +80,13 @@ impl Target {
             excused: BTreeMap::new(),
         };
         for line in target.lines_until("ready") {
-            let (name, why) = line
-                .strip_prefix("excused ")
-                .unwrap()
-                .split_once(' ')
-                .unwrap();
-            target.excused.insert(name.to_owned(), why.to_owned());
+            let mut words = line.strip_prefix("excused ").unwrap().splitn(3, ' ');
+            let [name, part, why] = [(); 3].map(|()| words.next().unwrap());
+            let excuse = ScenarioExcuse {
+                of_kernel: part == "kernel",
+                why: why.to_owned(),
+            };
+            target.excused.insert(name.to_owned(), excuse);
         }
         target
     }
@@ -86,8 +95,8 @@ impl Target {
         self.process.0.id()
     }
 
-    /// Has it act; where each scenario did, or why the kernel refused it.
-    pub fn act(&mut self) -> BTreeMap<String, Result<Ground, String>> {
+    /// Lets the scenarios act; returns where each did, or why the kernel refused it.
+    pub fn act(&mut self) -> BTreeMap<String, Result<ActedGround, String>> {
         writeln!(self.stdin, "act").unwrap();
         let lines = self.lines_until("done");
         lines.iter().map(|line| parse(line)).collect()
@@ -123,14 +132,14 @@ fn workload() -> Command {
     command
 }
 
-/// In a guest, or where somebody says so.
+/// Whether scenarios may change settings of the machine: in guests, or where the user allows it.
 fn may_change_machine() -> bool {
     ["TRACKER_VM", "EXPLAIN_MACHINE"]
         .iter()
         .any(|name| std::env::var_os(name).is_some())
 }
 
-fn parse(line: &str) -> (String, Result<Ground, String>) {
+fn parse(line: &str) -> (String, Result<ActedGround, String>) {
     let (what, rest) = line.split_once(' ').unwrap();
     let (name, rest) = rest.split_once(' ').unwrap();
     let came = match what {
@@ -141,7 +150,7 @@ fn parse(line: &str) -> (String, Result<Ground, String>) {
     (name.to_owned(), came)
 }
 
-fn ground(text: &str) -> Ground {
+fn ground(text: &str) -> ActedGround {
     let words: Vec<_> = text.split(' ').collect();
     let [start, end, pages] = words[..] else {
         panic!("{text}")
@@ -155,7 +164,7 @@ fn ground(text: &str) -> Ground {
         "-" => BTreeSet::new(),
         pages => pages.split(',').flat_map(run).collect(),
     };
-    Ground {
+    ActedGround {
         range: address(start)..address(end),
         hit,
     }

@@ -408,7 +408,7 @@ fn anonymous(address: u64, length: u64, flags: MapFlags) -> rustix::io::Result<*
 fn hugetlb(address: u64, length: u64) -> Result<rustix::io::Result<*mut u8>> {
     let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
     match anonymous(address, length, flags) {
-        Err(rustix::io::Errno::NOMEM) => Err(SkipReason(format!(
+        Err(rustix::io::Errno::NOMEM) => Err(SkipReason::Machine(format!(
             "needs {} free huge pages of 2 MiB: raise vm.nr_hugepages",
             length / PMD_SIZE
         ))

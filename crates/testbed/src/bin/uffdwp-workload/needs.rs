@@ -8,13 +8,29 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use uffd::{HugetlbPool, KernelBehaviour, UffdFeatures, Userfaultfd, self_test};
 
-/// Says what is missing, so that a row or scenario cannot run here. It is not a failure.
+/// What is missing, so that a row or scenario cannot run here. It is not a failure.
 #[derive(Debug)]
-pub struct SkipReason(pub String);
+pub enum SkipReason {
+    /// Something that this kernel does not have.
+    Kernel(String),
+    /// A setting or a resource of the machine, or a privilege.
+    Machine(String),
+}
+
+impl SkipReason {
+    /// Whether it is the kernel or the machine, for other programs.
+    pub fn part(&self) -> &'static str {
+        match self {
+            Self::Kernel(_) => "kernel",
+            Self::Machine(_) => "machine",
+        }
+    }
+}
 
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let (Self::Kernel(why) | Self::Machine(why)) = self;
+        f.write_str(why)
     }
 }
 
@@ -89,33 +105,34 @@ impl MachineFacts {
 
     /// Fails with the reason if it is missing.
     pub fn check(&self, need: TestNeed) -> Result<(), SkipReason> {
-        self.missing(need)
-            .map_or(Ok(()), |reason| Err(SkipReason(reason)))
+        self.missing(need).map_or(Ok(()), Err)
     }
 
-    fn missing(&self, need: TestNeed) -> Option<String> {
-        let unless = |there: bool, reason: &str| (!there).then(|| reason.to_owned());
+    fn missing(&self, need: TestNeed) -> Option<SkipReason> {
+        let kernel = |there: bool, why: &str| (!there).then(|| SkipReason::Kernel(why.to_owned()));
+        let machine =
+            |there: bool, why: &str| (!there).then(|| SkipReason::Machine(why.to_owned()));
         match need {
-            TestNeed::Async => unless(
+            TestNeed::Async => kernel(
                 self.kernel.features.is_async(),
                 "this kernel has no asynchronous mode (UFFD_FEATURE_WP_ASYNC, 6.7)",
             ),
-            TestNeed::AnonMarkers => unless(
+            TestNeed::AnonMarkers => kernel(
                 self.kernel.anonymous_markers,
                 "this kernel has no markers in anonymous memory (UFFD_FEATURE_WP_UNPOPULATED, 6.4)",
             ),
-            TestNeed::ShmemMarkers => unless(
+            TestNeed::ShmemMarkers => kernel(
                 self.kernel
                     .features
                     .contains(UffdFeatures::WP_HUGETLBFS_SHMEM),
                 "this kernel write-protects no shmem or hugetlb \
                  (UFFD_FEATURE_WP_HUGETLBFS_SHMEM, 5.19)",
             ),
-            TestNeed::Scan => unless(
+            TestNeed::Scan => kernel(
                 self.kernel.written.is_some(),
                 "this kernel has no PAGEMAP_SCAN (6.7)",
             ),
-            TestNeed::KernelFaults => unless(
+            TestNeed::KernelFaults => machine(
                 self.kernel_faults,
                 "handling faults of the kernel needs root, CAP_SYS_PTRACE or \
                  vm.unprivileged_userfaultfd=1",
@@ -123,27 +140,25 @@ impl MachineFacts {
             TestNeed::Hugetlb => match self.kernel.hugetlb {
                 HugetlbPool::Available => None,
                 HugetlbPool::NoFreePages => {
-                    Some("no free huge page of 2 MiB: raise vm.nr_hugepages".to_owned())
+                    machine(false, "no free huge page of 2 MiB: raise vm.nr_hugepages")
                 }
-                HugetlbPool::Unsupported => {
-                    Some("this kernel has no huge pages of 2 MiB".to_owned())
-                }
+                HugetlbPool::Unsupported => kernel(false, "this kernel has no huge pages of 2 MiB"),
             },
-            TestNeed::Thp => unless(
+            TestNeed::Thp => machine(
                 allows(&self.thp),
                 "transparent huge pages are off: \
                  echo madvise > /sys/kernel/mm/transparent_hugepage/enabled",
             ),
-            TestNeed::ShmemThp => unless(
+            TestNeed::ShmemThp => machine(
                 allows(&self.shmem_thp),
                 "transparent huge pages of shmem are off: \
                  echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled",
             ),
             TestNeed::RegularFile => self.directory_is_tmpfs.then(|| {
-                format!(
+                SkipReason::Machine(format!(
                     "{} is tmpfs, whose files are shmem: choose another --dir",
                     self.directory.display()
-                )
+                ))
             }),
         }
     }
@@ -186,7 +201,10 @@ mod tests {
             TestNeed::RegularFile,
         ];
         for need in needs {
-            assert!(!facts.check(need).unwrap_err().0.is_empty(), "{need:?}");
+            assert!(
+                !facts.check(need).unwrap_err().to_string().is_empty(),
+                "{need:?}"
+            );
         }
         assert!(facts.check(TestNeed::KernelFaults).is_ok());
     }

@@ -262,9 +262,10 @@ fn open(features: UffdFeatures, facts: &MachineFacts) -> Result<Userfaultfd> {
         Userfaultfd::open_user_mode_only()?
     };
     match uffd.enable(features) {
-        Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => {
-            Err(SkipReason("following forks needs CAP_SYS_PTRACE: run as root".to_owned()).into())
-        }
+        Err(error) if error.errno() == Some(rustix::io::Errno::PERM) => Err(SkipReason::Machine(
+            "following forks needs CAP_SYS_PTRACE: run as root".to_owned(),
+        )
+        .into()),
         result => result.map(|_| uffd).map_err(Into::into),
     }
 }

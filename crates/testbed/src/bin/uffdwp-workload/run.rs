@@ -43,7 +43,7 @@ pub fn run(
     match try_run(row, mode, size, facts, steps, &name) {
         Err(error) => match error.downcast::<SkipReason>() {
             Ok(skip) => {
-                print(&json!({"phase": "skipped", "row": name, "skipped": skip.0}))?;
+                print(&json!({"phase": "skipped", "row": name, "skipped": skip.to_string()}))?;
                 Ok(RowOutcome::Skipped)
             }
             Err(error) => Err(error.context(format!("row {name}"))),

@@ -67,9 +67,10 @@ pub fn shmem_scan(t: &mut RowRun) -> Result<()> {
 fn populated(t: &mut RowRun, kind: MemoryKind) -> Result<MappedArea> {
     let area = t.tracked(kind)?;
     if area.write_every_page() != area.units() {
-        return Err(
-            SkipReason("the kernel gave small pages: no free 2 MiB of memory".to_owned()).into(),
-        );
+        return Err(SkipReason::Machine(
+            "the kernel gave small pages: no free 2 MiB of memory".to_owned(),
+        )
+        .into());
     }
     t.expect.tables(&area, TableCause::Fault, area.tables());
     Ok(area)

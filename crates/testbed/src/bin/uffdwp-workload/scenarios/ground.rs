@@ -126,7 +126,7 @@ impl GroundMaker {
         if self.machine {
             return Ok(());
         }
-        Err(SkipReason(format!("{what} is not changed without --machine")).into())
+        Err(SkipReason::Machine(format!("{what} is not changed without --machine")).into())
     }
 
     /// An address in a GiB of its own, at any page of a page table.

@@ -21,7 +21,9 @@ const PAGES: u64 = 64;
 fn merge(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     grounds.may_change_machine("/sys/kernel/mm/ksm")?;
     if merged().is_err() {
-        return Err(SkipReason("this kernel has no KSM, or does not tell of it".to_owned()).into());
+        return Err(
+            SkipReason::Kernel("this kernel has no KSM, or does not show it".to_owned()).into(),
+        );
     }
     let area = grounds.anonymous(PAGES)?;
     (0..PAGES).for_each(|page| area.store(page, 0x5a5a_5a5a));

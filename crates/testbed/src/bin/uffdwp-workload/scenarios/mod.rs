@@ -4,12 +4,12 @@
 //!
 //! | line | answer |
 //! |---|---|
-//! | | `excused NAME WHY` for each scenario that cannot run here, then `ready` |
+//! | | `excused NAME PART WHY` for each scenario that cannot run here, then `ready` |
 //! | `act` | `acted NAME START END PAGES` or `refused NAME WHY` for each other, then `done` |
 //!
-//! PAGES are the pages to which something was done: numbers of 4 KiB pages from START on, `1,5-9`
-//! with the end, or `-` for none. The seed decides addresses, pages, contents and the order of
-//! everything; nothing tells scenarios apart.
+//! PART is `kernel` or `machine`, whichever cannot do it. PAGES are the pages to which something
+//! was done: numbers of 4 KiB pages from START on, `1,5-9` with the end, or `-` for none. The seed
+//! decides addresses, pages, contents and the order of everything; nothing tells scenarios apart.
 
 mod forks;
 mod ground;
@@ -106,10 +106,10 @@ pub fn serve(arguments: &ScenarioArguments) -> Result<()> {
     for TestScenario { name, prepare } in chosen {
         match prepare(&mut grounds) {
             Ok(act) => acts.push((*name, act)),
-            Err(error) if error.is::<SkipReason>() => {
-                excused.push(format!("excused {name} {error}"))
-            }
-            Err(error) => return Err(error.context(*name)),
+            Err(error) => match error.downcast::<SkipReason>() {
+                Ok(skip) => excused.push(format!("excused {name} {} {skip}", skip.part())),
+                Err(error) => return Err(error.context(*name)),
+            },
         }
     }
     random.shuffle(&mut acts);

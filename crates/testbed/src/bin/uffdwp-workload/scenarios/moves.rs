@@ -44,7 +44,7 @@ fn keep(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
 /// does.
 fn uffd_move(grounds: &mut GroundMaker) -> Result<ScenarioAct> {
     if !UffdFeatures::offered()?.contains(UffdFeatures::MOVE) {
-        return Err(SkipReason("this kernel has no UFFDIO_MOVE (6.8)".to_owned()).into());
+        return Err(SkipReason::Kernel("this kernel has no UFFDIO_MOVE (6.8)".to_owned()).into());
     }
     let ground = grounds.some(MemoryKind::Anon)?;
     // The kernel moves no page that a child shares.

@@ -93,7 +93,7 @@ fn needs_swap() -> Result<()> {
     if fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() > 1) {
         return Ok(());
     }
-    Err(SkipReason("there is no swap".to_owned()).into())
+    Err(SkipReason::Machine("there is no swap".to_owned()).into())
 }
 
 /// Makes the kernel reclaim what is hit, which it does once nobody else uses the pages.

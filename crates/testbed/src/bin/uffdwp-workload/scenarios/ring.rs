@@ -96,7 +96,7 @@ impl IoRing {
         let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, &raw mut parameters) };
         if fd < 0 {
             let error = io::Error::last_os_error();
-            return Err(SkipReason(format!("io_uring is refused: {error}")).into());
+            return Err(SkipReason::Kernel(format!("io_uring is refused: {error}")).into());
         }
         // SAFETY: a new descriptor that nobody else has.
         let ring = unsafe { OwnedFd::from_raw_fd(fd as i32) };

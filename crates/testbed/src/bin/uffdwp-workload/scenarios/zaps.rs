@@ -77,7 +77,9 @@ fn guard(grounds: &mut GroundMaker, advice: &'static [libc::c_int]) -> Result<Sc
     tried.unmap()?;
     if let Some(error) = refused {
         ensure!(error.raw_os_error() == Some(libc::EINVAL), error);
-        return Err(SkipReason("this kernel has no guard markers (6.13)".to_owned()).into());
+        return Err(
+            SkipReason::Kernel("this kernel has no guard markers (6.13)".to_owned()).into(),
+        );
     }
     let ground = grounds.some(MemoryKind::Anon)?;
     Ok(Box::new(move || {
