@@ -38,12 +38,6 @@ impl HookMechanism {
             Self::Tracepoint => "tracepoint",
         }
     }
-
-    /// Whether it needs the function in BTF and a BPF trampoline.
-    #[must_use]
-    pub const fn is_trampoline(self) -> bool {
-        matches!(self, Self::Fentry | Self::Fexit)
-    }
 }
 
 impl fmt::Display for HookMechanism {

@@ -37,6 +37,9 @@ pub enum ObjectError {
     /// A section reaches beyond its end.
     #[error("the BPF object ends within its code")]
     CutOff,
+    /// A program calls what is no function.
+    #[error("the BPF object has no function at {:#x} of section {}, which is called", .0.1, .0.0)]
+    NoFunction(FunctionPlace),
     /// A field cannot be written into it.
     #[error(transparent)]
     OutOfReach(#[from] OutOfReach),
@@ -57,13 +60,12 @@ impl ProbeObject {
     /// If it is no ELF file, or is cut off.
     pub fn parse(bytes: Cow<'static, [u8]>) -> Result<Self, ObjectError> {
         let file = File::parse(&*bytes)?;
-        let functions = ObjectFunctions::of(&file)?;
         let code = file.sections().filter(is_code).filter_map(|section| {
             let (start, size) = section.file_range()?;
             Some((usize::try_from(start).ok()?, usize::try_from(size).ok()?))
         });
         let code = code.map(|(start, size)| start..start + size).collect();
-        let reads = functions.programs().collect();
+        let reads = ObjectFunctions::of(&file)?.programs()?;
         Ok(Self { bytes, code, reads })
     }
 
@@ -123,22 +125,13 @@ impl<'a> ObjectFunctions<'a> {
             for symbol in file.symbols().filter(|symbol| {
                 symbol.kind() == SymbolKind::Text && symbol.section_index() == Some(section.index())
             }) {
-                let extent = symbol.address()..symbol.address() + symbol.size();
-                let inside = |at: usize| extent.contains(&(at as u64));
-                let within = |range: Range<u64>| {
-                    let (start, end) = (range.start.try_into().ok()?, range.end.try_into().ok()?);
-                    code.get::<Range<usize>>(start..end)
-                };
-                let body = within(extent.clone()).ok_or(ObjectError::CutOff)?;
+                let extent = extent(&symbol).ok_or(ObjectError::CutOff)?;
+                let inside = called.iter().filter(|(at, _)| extent.contains(at));
                 let function = ObjectFunction {
                     name: symbol.name()?,
                     is_program,
-                    reads: reads(body),
-                    calls: called
-                        .iter()
-                        .filter(|(at, _)| inside(*at))
-                        .map(|(_, place)| *place)
-                        .collect(),
+                    calls: inside.map(|(_, place)| *place).collect(),
+                    reads: reads(code.get(extent.clone()).ok_or(ObjectError::CutOff)?),
                 };
                 all.insert((section.index().0, symbol.address()), function);
             }
@@ -147,26 +140,32 @@ impl<'a> ObjectFunctions<'a> {
     }
 
     /// Each program with all that it reads.
-    fn programs(&self) -> impl Iterator<Item = (String, ProgramReads)> {
+    fn programs(&self) -> Result<BTreeMap<String, ProgramReads>, ObjectError> {
         let programs = self.0.iter().filter(|(_, function)| function.is_program);
-        programs.map(|(place, function)| (function.name.to_owned(), self.reads_from(*place)))
+        programs
+            .map(|(place, function)| Ok((function.name.to_owned(), self.reads_from(*place)?)))
+            .collect()
     }
 
     /// What a function reads, with those that it calls.
-    fn reads_from(&self, start: FunctionPlace) -> ProgramReads {
-        let (mut seen, mut next) = (BTreeSet::new(), vec![start]);
+    fn reads_from(&self, start: FunctionPlace) -> Result<ProgramReads, ObjectError> {
+        let (mut seen, mut next) = (BTreeSet::from([start]), vec![start]);
         let mut all = ProgramReads::default();
         while let Some(place) = next.pop() {
-            let function = self.0.get(&place).filter(|_| seen.insert(place));
-            let Some(ObjectFunction { reads, calls, .. }) = function else {
-                continue;
-            };
+            let ObjectFunction { reads, calls, .. } =
+                self.0.get(&place).ok_or(ObjectError::NoFunction(place))?;
             all.fields.extend(&reads.fields);
             all.values.extend(&reads.values);
-            next.extend(calls);
+            next.extend(calls.iter().filter(|place| seen.insert(**place)));
         }
-        all
+        Ok(all)
     }
+}
+
+/// Where in its section a function lies.
+fn extent<'data>(symbol: &impl object::ObjectSymbol<'data>) -> Option<Range<usize>> {
+    let end = symbol.address().checked_add(symbol.size())?;
+    Some(symbol.address().try_into().ok()?..end.try_into().ok()?)
 }
 
 /// The marks in some code.
@@ -188,18 +187,18 @@ fn calls<'data>(
     section: &impl object::ObjectSection<'data>,
 ) -> Result<Vec<(usize, FunctionPlace)>, ObjectError> {
     let relocations: BTreeMap<u64, Relocation> = section.relocations().collect();
-    let mut all = Vec::new();
-    for (at, instruction) in marks::instructions(section.data()?) {
-        let target = match relocations.get(&(at as u64)) {
-            Some(relocation) => relocated(file, relocation, instruction),
-            None => beside(instruction, at).map(|address| (section.index().0, address)),
+    let calls = marks::instructions(section.data()?).filter_map(|(at, instruction)| {
+        let place = match relocations.get(&(at as u64)) {
+            Some(relocation) => relocated(file, relocation, instruction)?,
+            None => (section.index().0, beside(instruction, at)?),
         };
-        all.extend(target.map(|place| (at, place)));
-    }
-    Ok(all)
+        Some((at, place))
+    });
+    Ok(calls.collect())
 }
 
-/// What a relocated instruction refers to, if it is in a section: the instruction has where in it.
+/// The function that a relocated instruction refers to, if it is no map or data. For the symbol of a
+/// section, the instruction itself has where in it.
 fn relocated(
     file: &File<'_>,
     relocation: &Relocation,
@@ -209,13 +208,14 @@ fn relocated(
         return None;
     };
     let symbol = file.symbol_by_index(index).ok()?;
-    let section = symbol.section_index()?;
+    let section = file.section_by_index(symbol.section_index()?).ok();
+    let section = section.filter(is_code)?;
     let address = match symbol.kind() {
         SymbolKind::Section if instruction[0] == LOAD_CONSTANT => marks::constant(instruction)?,
         SymbolKind::Section => called(instruction, 0)?,
         _ => 0,
     };
-    Some((section.0, symbol.address().checked_add(address)?))
+    Some((section.index().0, symbol.address().checked_add(address)?))
 }
 
 /// The target of a call of a function of the same section.
@@ -229,4 +229,36 @@ fn called(instruction: &[u8], at: usize) -> Option<u64> {
     let bytes: [u8; 4] = instruction.get(4..8)?.try_into().ok()?;
     let distance = (i64::from(i32::from_le_bytes(bytes)) + 1).checked_mul(INSTRUCTION as i64)?;
     u64::try_from(i64::try_from(at).ok()?.checked_add(distance)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+
+    use super::{OBJECT, ProbeObject};
+
+    proptest! {
+        // Few cases: each parses some 2 MB.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// People try out objects of their own.
+        #[test]
+        fn damaged_objects_are_refused_or_read(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = OBJECT.to_vec();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(object) = ProbeObject::parse(bytes.clone().into()) {
+                let _ = object.patched(|_| 8, |_| 1);
+            }
+            bytes.truncate(cut.index(bytes.len()));
+            let _ = ProbeObject::parse(bytes.into());
+        }
+    }
 }
