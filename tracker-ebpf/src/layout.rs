@@ -196,11 +196,11 @@ numbered! {
     /// What a [`TimeHistogram`] measures.
     pub enum MeasuredTime {
         /// How long a thread waits in `handle_userfault`.
-        FaultWait,
+        FaultWait = "waiting time",
         /// One `UFFDIO_WRITEPROTECT` that arms.
-        Arm,
+        Arm = "arm time",
         /// One `PAGEMAP_SCAN`.
-        Scan,
+        Scan = "scan time",
     }
 }
 

@@ -13,10 +13,10 @@ use tracker::agent::discovery::{
 use tracker::agent::http::AgentView;
 use tracker::agent::{AgentConfig, AgentPace, AgentProbes, RunningAgent};
 use tracker::model::{
-    CountAvailability, CounterSnapshot, CounterSource, FoundVma, MmSample, ProcessCounters,
-    ProcessFacts, ProcessKey, SeriesLimits, VmaCounters, VmaSample,
+    CounterSnapshot, CounterSource, FoundVma, MmSample, ProcessCounters, ProcessFacts, ProcessKey,
+    SeriesLimits, VmaCounters, VmaSample,
 };
-use tracker::probes::{ProbeLevel, ProbeReport};
+use tracker::probes::{CountAvailability, ProbeLevel, ProbeReport};
 use tracker_ebpf::{RecordState, WpMode};
 use uffd::{Backing, KernelBehaviour};
 

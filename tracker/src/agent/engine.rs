@@ -8,10 +8,10 @@ use crate::metrics::{
     AgentFacts, AgentUsage, BuildInfo, CollectorRun, HookRow, ScrapeRows, TrackingRows,
 };
 use crate::model::{
-    CollectionInput, CountAvailability, CounterSnapshot, CounterSource, ScanResult, SeriesBooks,
-    SeriesLimits, SeriesView, VmaDiscovery,
+    CollectionInput, CounterSnapshot, CounterSource, ScanResult, SeriesBooks, SeriesLimits,
+    SeriesView, VmaDiscovery,
 };
-use crate::probes::{HookMisses, HookReport, ProbeReport};
+use crate::probes::{CountAvailability, HookMisses, HookReport, ProbeReport};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

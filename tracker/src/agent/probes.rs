@@ -1,10 +1,10 @@
 //! What the agent takes from the probes, or from a test in their place.
 
 use super::discovery::{DiscoveryRoute, FallbackRoute, IterRoute, SmapsRoute};
-use crate::model::{CountAvailability, CounterSnapshot, CounterSource};
+use crate::model::{CounterSnapshot, CounterSource};
 use crate::probes::program_log::ProgramLog;
 use crate::probes::task_vma::TaskVmaIterator;
-use crate::probes::{AttachedProbes, HookMisses, ProbeReport};
+use crate::probes::{AttachedProbes, CountAvailability, HookMisses, ProbeReport};
 use std::sync::{Mutex, PoisonError};
 
 /// Reads the events that each hook missed, as far as the kernel tells.

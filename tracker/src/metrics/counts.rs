@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::catalog::families;
-use crate::model::{CountAvailability, CountExactness, CountSignal};
+use crate::probes::{CountAvailability, CountExactness, CountSignal};
 
 /// One thing that is counted.
 #[derive(Clone, Debug, Serialize)]
@@ -48,7 +48,7 @@ fn showing(signal: CountSignal) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracker_ebpf::TableLevel;
+    use tracker_ebpf::{MeasuredTime, TableLevel};
 
     #[test]
     fn every_signal_shows_in_a_family() {
@@ -61,7 +61,7 @@ mod tests {
         let node = "uffdwp_node_page_tables_allocated_total";
         assert_eq!(tables, ["uffdwp_page_tables_allocated_total", node]);
         let process = "uffdwp_process_fault_wait_seconds_total";
-        let wait = showing(CountSignal::FaultWait);
+        let wait = showing(CountSignal::Time(MeasuredTime::FaultWait));
         assert_eq!(wait, ["uffdwp_fault_wait_seconds", process]);
     }
 }

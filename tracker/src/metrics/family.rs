@@ -9,7 +9,8 @@ use super::label::pair;
 use super::labelled::{LabelledRows, ProcessLine, VmaLine};
 use super::rows::{ScrapeRows, TrackingRows};
 use super::tracked::TrackedField;
-use crate::model::{CountAvailability, CountExactness, CountSignal, SeriesView};
+use crate::model::SeriesView;
+use crate::probes::{CountAvailability, CountExactness, CountSignal};
 
 /// One metric family.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::tracked::TrackedRow;
-use crate::model::{CountAvailability, SeriesView};
-use crate::probes::{HookMechanism, ProbeLevel};
+use crate::model::SeriesView;
+use crate::probes::{CountAvailability, HookMechanism, ProbeLevel};
 
 /// Everything that one scrape shows.
 #[derive(Clone, Debug)]

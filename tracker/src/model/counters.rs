@@ -2,7 +2,9 @@
 
 use std::ops::AddAssign;
 
-use tracker_ebpf::{FaultEntry, MarkerEvent, TableCounts, TableLevel, WpMode};
+use tracker_ebpf::{
+    FaultEntry, MarkerEvent, MmRecord, TableCounts, TableLevel, VmaFaults, VmaRecord, WpMode,
+};
 
 /// Counters that are subtracted, compared and added one by one.
 pub trait CounterSet: Copy + Default + PartialEq {
@@ -67,6 +69,24 @@ impl CounterSet for VmaCounters {
 }
 
 impl VmaCounters {
+    /// What a record counted, with the shards that belong to it.
+    #[must_use]
+    pub fn of(record: &VmaRecord, shards: impl Iterator<Item = VmaFaults>) -> Self {
+        let mut counters = Self {
+            markers: record.markers,
+            tables: record.tables,
+            ..Self::default()
+        };
+        for shard in shards {
+            let sums = counters.faults.as_flattened_mut().iter_mut();
+            for (sum, part) in sums.zip(shard.faults.as_flattened()) {
+                *sum += part;
+            }
+            counters.markers[MarkerEvent::Consumed as usize] += shard.consumed;
+        }
+        counters
+    }
+
     /// Sum of all counters: how busy the VMA was.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -93,6 +113,15 @@ pub struct ProcessCounters {
     pub freed: [u64; TableLevel::ALL.len()],
     /// How long its threads waited for a handler, in nanoseconds.
     pub fault_wait_ns: u64,
+}
+
+impl From<&MmRecord> for ProcessCounters {
+    fn from(record: &MmRecord) -> Self {
+        Self {
+            freed: record.freed,
+            fault_wait_ns: record.fault_wait_ns,
+        }
+    }
 }
 
 impl CounterSet for ProcessCounters {

@@ -16,7 +16,6 @@ mod collection;
 mod counters;
 mod limits;
 mod series;
-mod signal;
 mod snapshot;
 
 pub use accounting::SeriesBooks;
@@ -24,7 +23,6 @@ pub use collection::{CollectionInput, ProcessFacts, RecordReleases, ScanResult, 
 pub use counters::{CounterSet, ProcessCounters, VmaCounters};
 pub use limits::{SeriesDetail, SeriesLimits};
 pub use series::{EventOutcomes, ProcessRow, ScannedPages, SeriesView, VmaGauges, VmaRow};
-pub use signal::{CountAvailability, CountExactness, CountSignal};
 pub use snapshot::{
     CounterSnapshot, CounterSource, FoundVma, MmSample, NodeReading, ProcessKey, RecordUsage,
     VmaSample,

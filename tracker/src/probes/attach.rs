@@ -14,12 +14,11 @@ use super::missed::{self, HookMisses};
 use super::object::ProbeObject;
 use super::plan::{self, HookWishes, ProbeLevel};
 use super::program_log::ProgramLog;
-use super::signals;
+use super::signals::{CountAvailability, CountSignal};
 use super::task_vma::TaskVmaIterator;
 use super::values::MapSizes;
 use super::verdict::HookPlan;
 use crate::kernel::facts::KernelFacts;
-use crate::model::{CountAvailability, CountSignal};
 
 /// How to attach.
 #[derive(Clone, Debug)]
@@ -101,17 +100,12 @@ type Loaded = (Ebpf, (CounterMaps, Option<ProgramLog>));
 
 fn finish(facts: KernelFacts, plan: Vec<HookPlan>, loaded: Option<Loaded>) -> AttachedProbes {
     let (level, reason) = plan::level(&plan);
-    let availability = signals::availability(&plan);
+    let availability = CountAvailability::of(&plan);
     let (ebpf, counters, diagnostics) = match loaded {
         Some((ebpf, (counters, log))) => (Some(Arc::new(Mutex::new(ebpf))), Some(counters), log),
         None => (None, None, None),
     };
-    let has = |signal| availability.has(signal);
-    let measured = MeasuredTime::ALL.map(|time| match time {
-        MeasuredTime::FaultWait => has(CountSignal::FaultWait),
-        MeasuredTime::Arm => has(CountSignal::ArmTime),
-        MeasuredTime::Scan => has(CountSignal::ScanTime),
-    });
+    let measured = MeasuredTime::ALL.map(|time| availability.has(CountSignal::Time(time)));
     let counters = counters
         .filter(|_| level > ProbeLevel::Observe)
         .map(|mut counters| {

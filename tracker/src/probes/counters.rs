@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use bytemuck::Zeroable;
 use tracker_ebpf::{
-    BackingCode, ControlBlock, FreeList, MarkerEvent, MeasuredTime, MmRecord, NO_RECORD, RETIRED,
-    RecordState, VmaFaults, VmaRecord, WpMode,
+    BackingCode, ControlBlock, FreeList, MeasuredTime, MmRecord, NO_RECORD, RETIRED, RecordState,
+    VmaFaults, VmaRecord, WpMode,
 };
 use uffd::Backing;
 
@@ -18,8 +18,8 @@ use super::error::ProbeError;
 use super::shared::SharedArray;
 use super::values::MapSizes;
 use crate::model::{
-    CounterSnapshot, CounterSource, MmSample, NodeReading, ProcessCounters, ProcessKey,
-    RecordUsage, VmaCounters, VmaSample,
+    CounterSnapshot, CounterSource, MmSample, NodeReading, ProcessKey, RecordUsage, VmaCounters,
+    VmaSample,
 };
 
 /// How long a program that runs when its VMA ends may still add its last event.
@@ -142,26 +142,9 @@ impl CounterMaps {
     }
 
     fn counted(&self, id: u32, record: &VmaRecord) -> VmaCounters {
-        let mut counters = VmaCounters {
-            markers: record.markers,
-            tables: record.tables,
-            ..VmaCounters::default()
-        };
-        for shard in 0..self.sizes.shards {
-            let faults = self
-                .faults
-                .read((shard * self.sizes.vma_records + id) as usize);
-            for (sum, part) in counters
-                .faults
-                .iter_mut()
-                .flatten()
-                .zip(faults.faults.iter().flatten())
-            {
-                *sum += part;
-            }
-            counters.markers[MarkerEvent::Consumed as usize] += faults.consumed;
-        }
-        counters
+        let (shards, vmas) = (self.sizes.shards, self.sizes.vma_records);
+        let read = |shard| self.faults.read((shard * vmas + id) as usize);
+        VmaCounters::of(record, (0..shards).map(read))
     }
 
     /// Takes a record out of the index, by a system call.
@@ -339,9 +322,6 @@ fn mm(id: u32, record: &MmRecord, state: RecordState) -> MmSample {
         comm: record.comm,
         state,
         tables: record.tables,
-        counters: ProcessCounters {
-            freed: record.freed,
-            fault_wait_ns: record.fault_wait_ns,
-        },
+        counters: record.into(),
     }
 }

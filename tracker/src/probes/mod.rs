@@ -33,5 +33,6 @@ pub use missed::HookMisses;
 pub use object::{OBJECT, ProbeObject};
 pub use plan::{HookWishes, ProbeLevel};
 pub use report::{HookReport, MissingCapability, ProbeReport};
+pub use signals::{CountAvailability, CountExactness, CountSignal};
 pub use values::MapSizes;
 pub use verdict::{HookPlan, HookVerdict};

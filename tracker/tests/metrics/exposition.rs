@@ -8,9 +8,10 @@ use tracker::metrics::{
     AgentFacts, AgentUsage, CONTENT_TYPE, CollectorRun, ScrapeRows, encode, families, label,
 };
 use tracker::model::{
-    CollectionInput, CountAvailability, CounterSnapshot, FoundVma, ProcessFacts, SeriesBooks,
-    SeriesDetail, SeriesLimits, SeriesView, VmaDiscovery,
+    CollectionInput, CounterSnapshot, FoundVma, ProcessFacts, SeriesBooks, SeriesDetail,
+    SeriesLimits, SeriesView, VmaDiscovery,
 };
+use tracker::probes::CountAvailability;
 use uffd::Backing;
 
 use crate::full::{self, VmaFill};

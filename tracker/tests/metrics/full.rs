@@ -12,11 +12,11 @@ use tracker::metrics::{
     TrackedRow, TrackingRows, encode,
 };
 use tracker::model::{
-    CollectionInput, CountAvailability, CounterSnapshot, FoundVma, MmSample, NodeReading,
-    ProcessCounters, ProcessFacts, ProcessKey, RecordUsage, ScanResult, SeriesBooks, SeriesLimits,
-    SeriesView, VmaCounters, VmaDiscovery, VmaSample,
+    CollectionInput, CounterSnapshot, FoundVma, MmSample, NodeReading, ProcessCounters,
+    ProcessFacts, ProcessKey, RecordUsage, ScanResult, SeriesBooks, SeriesLimits, SeriesView,
+    VmaCounters, VmaDiscovery, VmaSample,
 };
-use tracker::probes::{HOOKS, Hook, HookMechanism, ProbeLevel};
+use tracker::probes::{CountAvailability, HOOKS, Hook, HookMechanism, ProbeLevel};
 use tracker_ebpf::{RecordState, TimeHistogram, WpMode};
 use uffd::Backing;
 

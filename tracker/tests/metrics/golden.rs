@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 
 use tracker::metrics::{AgentFacts, CollectorRun, HookRow, encode};
-use tracker::model::{CountExactness, CountSignal, SeriesLimits};
-use tracker::probes::{HookMechanism, ProbeLevel};
-use tracker_ebpf::{FaultEntry, MarkerEvent, WpMode};
+use tracker::model::SeriesLimits;
+use tracker::probes::{CountExactness, CountSignal, HookMechanism, ProbeLevel};
+use tracker_ebpf::{FaultEntry, MarkerEvent, MeasuredTime, WpMode};
 
 use crate::full::{self, VmaFill};
 use crate::text;
@@ -49,7 +49,7 @@ fn facts() -> AgentFacts {
         CountSignal::Fault(WpMode::Async, FaultEntry::Huge),
         CountExactness::Absent,
     );
-    available.set(CountSignal::ArmTime, CountExactness::Absent);
+    available.set(CountSignal::Time(MeasuredTime::Arm), CountExactness::Absent);
     facts
 }
 

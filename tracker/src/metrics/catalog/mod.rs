@@ -1,27 +1,37 @@
-//! Every family, in the order of the exposition and of docs/metrics.md; each file has its own list.
+//! Every family; each file has the list of its own.
 
 mod agent;
 mod explain;
-mod node;
-mod process;
+mod faults;
+mod markers;
+mod memory;
+mod tables;
+mod times;
 mod track;
-mod vma;
 
-use super::family::{FamilyRows, FamilySpec};
+use super::family::{FamilyChapter, FamilyRows, FamilySpec};
 use super::tracked::TrackedField;
 
-/// All families, in the order of the exposition.
+/// One list for each subject.
+const SUBJECTS: [&[FamilySpec]; 9] = [
+    faults::FAMILIES,
+    markers::FAMILIES,
+    tables::FAMILIES,
+    times::FAMILIES,
+    memory::FAMILIES,
+    track::FAMILIES,
+    explain::FAMILIES,
+    track::NODE_FAMILIES,
+    agent::FAMILIES,
+];
+
+/// All families, in the order of the exposition and of docs/metrics.md: by chapter, then by subject.
 pub fn families() -> impl Iterator<Item = &'static FamilySpec> {
-    let chapters = [
-        vma::FAMILIES,
-        process::FAMILIES,
-        node::FAMILIES,
-        track::FAMILIES,
-        explain::FAMILIES,
-        track::NODE_FAMILIES,
-        agent::FAMILIES,
-    ];
-    chapters.into_iter().flatten()
+    let chapters = FamilyChapter::ALL.into_iter();
+    chapters.flat_map(|chapter| {
+        let all = SUBJECTS.into_iter().flatten();
+        all.filter(move |family| family.rows.chapter() == chapter)
+    })
 }
 
 /// Everything that a tracked process shows in `/status`; what has a family comes first.

@@ -1,0 +1,96 @@
+//! Memory registered for write-protection, and what else is known about it and its process.
+
+use prometheus::proto::LabelPair;
+
+use super::super::family::{FamilyKind, FamilyRows, FamilySpec};
+use super::super::label::{self, pair};
+use super::super::labelled::hex;
+use crate::model::{ProcessRow, VmaRow};
+use crate::probes::CountSignal;
+
+pub(super) const FAMILIES: &[FamilySpec] = &[PAGES, VMA_BYTES, VMA_INFO, PROCESS_INFO];
+
+const PAGES: FamilySpec = FamilySpec {
+    name: "uffdwp_pages",
+    kind: FamilyKind::Gauge,
+    unit: "pages of 4 KiB",
+    labels: &["pid", "comm", "vma", "backing", "state"],
+    help: "Pages by state as the last background scan saw them; armed and written together are all \
+        pages of the VMA. What was never armed counts as written, as in the kernel.",
+    source: "PAGEMAP_SCAN of /proc/PID/pagemap, which changes nothing",
+    exactness: "exact at the time of the scan, see uffdwp_scan_timestamp_seconds",
+    example: "sum by (pid) (uffdwp_pages{state=\"written\"}) / sum by (pid) (uffdwp_pages)",
+    signals: &[CountSignal::Pages],
+    rows: FamilyRows::Vma(|line, samples| {
+        if let Some(pages) = line.gauges.and_then(|gauges| gauges.pages) {
+            samples.count(&line.labels, [("state", "armed")], pages.armed);
+            samples.count(&line.labels, [("state", "written")], pages.written);
+        }
+    }),
+};
+
+const VMA_BYTES: FamilySpec = FamilySpec {
+    name: "uffdwp_vma_bytes",
+    kind: FamilyKind::Gauge,
+    unit: "bytes",
+    labels: &["pid", "comm", "vma", "backing"],
+    help: "Size of memory registered for write-protection.",
+    source: "vm_start and vm_end of struct vm_area_struct, by iter/task_vma or /proc/PID/smaps",
+    exactness: "exact at the last discovery",
+    example: "sum(uffdwp_vma_bytes)",
+    signals: &[],
+    rows: FamilyRows::Vma(|line, samples| {
+        if let Some(gauges) = &line.gauges {
+            samples.count(&line.labels, [], gauges.bytes);
+        }
+    }),
+};
+
+const VMA_INFO: FamilySpec = FamilySpec {
+    name: "uffdwp_vma_info",
+    kind: FamilyKind::Gauge,
+    unit: "always 1",
+    labels: &["pid", "vma", "end", "name", "features"],
+    help: "What else is known about a VMA with series of its own, to join on pid and vma: its end, \
+        the file or mapping name, and the features of its userfaultfd (UFFD_FEATURE_* in hex).",
+    source: "/proc/PID/maps and /proc/PID/fdinfo",
+    exactness: "as of the last discovery",
+    example: "rate(uffdwp_faults_total[5m]) * on (pid, vma) group_left (name) uffdwp_vma_info",
+    signals: &[],
+    rows: FamilyRows::Vma(|line, samples| {
+        if let Some((process, vma)) = line.own {
+            samples.count(&vma_info_labels(process, vma), [], 1);
+        }
+    }),
+};
+
+fn vma_info_labels(process: &ProcessRow, vma: &VmaRow) -> [LabelPair; 5] {
+    let features = vma.features.map(hex);
+    [
+        pair("pid", process.pid.to_string()),
+        pair("vma", hex(vma.start)),
+        pair("end", hex(vma.end)),
+        pair("name", label::text(vma.name.as_deref().unwrap_or_default())),
+        pair("features", features.unwrap_or_default()),
+    ]
+}
+
+const PROCESS_INFO: FamilySpec = FamilySpec {
+    name: "uffdwp_process_info",
+    kind: FamilyKind::Gauge,
+    unit: "always 1",
+    labels: &["pid", "comm", "cgroup"],
+    help: "What else is known about a process with series of its own, to join on pid: its cgroup.",
+    source: "/proc/PID/cgroup",
+    exactness: "as of the last discovery",
+    example: "rate(uffdwp_faults_total[5m]) * on (pid) group_left (cgroup) uffdwp_process_info",
+    signals: &[],
+    rows: FamilyRows::Process(|line, samples| {
+        if let Some(process) = line.own {
+            let cgroup = process.cgroup.as_deref().unwrap_or_default();
+            let mut labels = line.labels.clone();
+            labels.push(pair("cgroup", label::text(cgroup)));
+            samples.count(&labels, [], 1);
+        }
+    }),
+};
