@@ -3,6 +3,8 @@
 //! Layers look down only: `cli` -> `agent` -> `explain`, `metrics`, `track`, `model` -> `probes` ->
 //! `kernel` -> the crates `pages` and `uffd`.
 
+#![deny(unsafe_code)]
+
 pub mod agent;
 pub mod cli;
 pub mod explain;

@@ -5,7 +5,7 @@
 //! `\012`).
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek as _};
+use std::io::{BufRead as _, BufReader, Read, Seek as _};
 use std::ops::Range;
 
 use crate::UffdError;
@@ -113,8 +113,7 @@ impl ProcVma {
 pub fn smaps(
     pid: u32,
 ) -> Result<impl Iterator<Item = Result<ProcVma, UffdError>> + use<>, UffdError> {
-    open(pid, "smaps")
-        .map(|(file, path)| VmaReader::new(BufReader::with_capacity(1 << 16, file), path))
+    open(pid, "smaps").map(|(file, path)| VmaReader::new(file, path))
 }
 
 /// The VMAs of a process, without flags and page size: for smaps the kernel walks every page table,
@@ -125,8 +124,7 @@ pub fn smaps(
 pub fn maps(
     pid: u32,
 ) -> Result<impl Iterator<Item = Result<ProcVma, UffdError>> + use<>, UffdError> {
-    open(pid, "maps")
-        .map(|(file, path)| VmaReader::new(BufReader::with_capacity(1 << 16, file), path))
+    open(pid, "maps").map(|(file, path)| VmaReader::new(file, path))
 }
 
 fn open(pid: u32, name: &str) -> Result<(File, String), UffdError> {
@@ -160,14 +158,13 @@ impl MapsFile {
         let mut file = &self.file;
         file.rewind()
             .map_err(|e| UffdError::system("cannot read", &self.path, e))?;
-        let reader = BufReader::with_capacity(1 << 16, file);
-        Ok(VmaReader::new(reader, self.path.clone()))
+        Ok(VmaReader::new(file, self.path.clone()))
     }
 }
 
 /// The VMAs in the text of an smaps or maps file.
 struct VmaReader<R> {
-    reader: R,
+    reader: BufReader<R>,
     path: String,
     line: Vec<u8>,
     /// The VMA whose lines are being read.
@@ -175,11 +172,11 @@ struct VmaReader<R> {
     ended: bool,
 }
 
-impl<R: BufRead> VmaReader<R> {
+impl<R: Read> VmaReader<R> {
     /// `path` is for messages.
-    fn new(reader: R, path: impl Into<String>) -> Self {
+    fn new(file: R, path: impl Into<String>) -> Self {
         Self {
-            reader,
+            reader: BufReader::with_capacity(1 << 16, file),
             path: path.into(),
             line: Vec::new(),
             current: None,
@@ -187,8 +184,8 @@ impl<R: BufRead> VmaReader<R> {
         }
     }
 
-    /// The next line without its newline; `None` at the end.
-    fn next_line(&mut self) -> Result<Option<()>, UffdError> {
+    /// Reads the next line, without its newline; false at the end.
+    fn next_line(&mut self) -> Result<bool, UffdError> {
         self.line.clear();
         let read = match self.reader.read_until(b'\n', &mut self.line) {
             Err(error) if is_gone(&error) => 0,
@@ -197,11 +194,11 @@ impl<R: BufRead> VmaReader<R> {
         if self.line.last() == Some(&b'\n') {
             self.line.pop();
         }
-        Ok((read != 0).then_some(()))
+        Ok(read != 0)
     }
 
     fn next_vma(&mut self) -> Result<Option<ProcVma>, UffdError> {
-        while self.next_line()?.is_some() {
+        while self.next_line()? {
             match (parse_line(&self.line), &mut self.current) {
                 (Some(SmapsLine::Header(vma)), current) => {
                     if let Some(complete) = current.replace(*vma) {
@@ -218,7 +215,7 @@ impl<R: BufRead> VmaReader<R> {
     }
 }
 
-impl<R: BufRead> Iterator for VmaReader<R> {
+impl<R: Read> Iterator for VmaReader<R> {
     type Item = Result<ProcVma, UffdError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -358,15 +355,14 @@ VmFlags: rd wr
         impl std::io::Read for Dying {
             fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
                 if std::mem::replace(&mut self.0, true) {
-                    return Err(std::io::Error::from_raw_os_error(3));
+                    return Err(rustix::io::Errno::SRCH.into());
                 }
                 let line = b"1000-2000 rw-p 00000000 00:00 0\n";
                 buffer[..line.len()].copy_from_slice(line);
                 Ok(line.len())
             }
         }
-        let vmas: Result<Vec<_>, UffdError> =
-            VmaReader::new(BufReader::new(Dying(false)), "test").collect();
+        let vmas: Result<Vec<_>, UffdError> = VmaReader::new(Dying(false), "test").collect();
         assert_eq!(vmas.unwrap().len(), 1);
     }
 

@@ -20,6 +20,7 @@ pub mod object;
 pub mod plan;
 pub(crate) mod program_log;
 mod report;
+#[expect(unsafe_code, reason = "memory that the kernel writes to at any time")]
 mod shared;
 mod signals;
 pub(crate) mod task_vma;
