@@ -43,25 +43,25 @@ impl StartError {
 }
 
 /// A strategy that has no area yet, or why there is none.
-pub(super) type Started = Result<Box<dyn TrackingStrategy>, StartError>;
+pub(super) type StartResult = Result<Box<dyn TrackingStrategy>, StartError>;
 
 /// How a strategy starts. The constructors of those that work from outside find everything they
 /// need in the target.
 #[derive(Debug)]
 pub(super) enum StrategyStart {
     /// Through a userfaultfd of the process.
-    Descriptor(fn(Userfaultfd, &StrategyTarget) -> Started),
+    Descriptor(fn(Userfaultfd, &StrategyTarget) -> StartResult),
     /// By reading the process, and what the kernel tells of it.
-    Outside(fn(&StrategyTarget) -> Started),
+    Outside(fn(&StrategyTarget) -> StartResult),
     /// In the process itself. Whoever starts it vouches for the memory that it is given.
-    OwnProcess(unsafe fn() -> Started),
+    OwnProcess(unsafe fn() -> StartResult),
 }
 
 /// Starts a strategy; its areas are armed one by one.
 ///
 /// # Errors
 /// If something it needs is missing. Ask [`super::verdict`] first.
-pub fn start(name: StrategyName, mut target: StrategyTarget) -> Started {
+pub fn start(name: StrategyName, mut target: StrategyTarget) -> StartResult {
     match &name.entry().start {
         StrategyStart::Descriptor(start) => {
             let uffd = target.uffd.take().ok_or(StartError::NoDescriptor(name))?;

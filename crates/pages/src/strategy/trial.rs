@@ -18,7 +18,7 @@ use serde::{Serialize, Serializer};
 use uffd::{Backing, KernelBehaviour, PAGE_SIZE, PMD_SIZE, ScratchMapping, UffdError, Userfaultfd};
 
 use super::area::{TrackedArea, WrittenRun};
-use super::start::{Started, StrategyStart, StrategyTarget, start};
+use super::start::{StartResult, StrategyStart, StrategyTarget, start};
 use super::{StrategyName, TrackingStrategy};
 
 /// What one strategy did with one kind of memory.
@@ -160,7 +160,7 @@ pub(super) fn run(
 }
 
 /// Starts a strategy on this process.
-fn start_own(name: StrategyName, behaviour: &KernelBehaviour) -> Started {
+fn start_own(name: StrategyName, behaviour: &KernelBehaviour) -> StartResult {
     if let StrategyStart::OwnProcess(start) = name.entry().start {
         // SAFETY: it is given one scratch mapping, which outlives it and is touched by the trial
         // only.

@@ -58,7 +58,7 @@ pub(super) fn attach(
         descriptor: injected.as_ref().map_or(UffdScope::None, scope),
     };
     let (name, reason) = choose(pid, facts, means, options.strategy, refused)?;
-    let mut attached = Attachment::default();
+    let mut attached = InjectionParts::default();
     if let Some(injected) = injected {
         attached.stopped = Some(injected.stopped);
         let notes = injected.notes.into_iter();
@@ -90,7 +90,7 @@ pub(super) fn attach(
 
 /// What an injection gives; nothing of it without one.
 #[derive(Default)]
-struct Attachment {
+struct InjectionParts {
     uffd: Option<Userfaultfd>,
     lifeline: Option<ProcessLifeline>,
     stopped: Option<Duration>,

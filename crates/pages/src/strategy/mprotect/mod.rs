@@ -10,7 +10,7 @@ use uffd::UffdError;
 
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::entry::{AbsentPages, StrategyEntry, TargetWait};
-use super::start::{Started, StrategyStart};
+use super::start::{StartResult, StrategyStart};
 use super::{StrategyName, TrackingStrategy};
 use trap::TrapSlot;
 
@@ -56,7 +56,7 @@ impl MprotectStrategy {
 
 /// # Safety
 /// As for [`MprotectStrategy::new`].
-unsafe fn start() -> Started {
+unsafe fn start() -> StartResult {
     // SAFETY: the caller vouches for it.
     Ok(Box::new(unsafe { MprotectStrategy::new() }?))
 }
