@@ -1,4 +1,4 @@
-//! The strategies: the one list, and what everybody asks about one.
+//! What everybody asks about a strategy: answers of its entry.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -7,11 +7,12 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 use uffd::KernelBehaviour;
 
-use super::entry::{AbsentPages, StrategyEntry, TargetWait};
+use super::StrategyName;
+use super::entry::{AbsentPages, TargetWait};
 use super::start::{StrategyStart, can_scan};
-use super::{hash, markers, missing_zeropage, mprotect, none_is_clean, prefault, soft_dirty, sync};
 
-/// A row a strategy: its name, and the module with its `ENTRY`.
+/// Makes [`StrategyName`] of the list of strategies, a row each: its name, and the module with its
+/// `ENTRY`.
 macro_rules! catalogue {
     ($($name:ident: $module:ident,)*) => {
         /// A strategy.
@@ -24,24 +25,13 @@ macro_rules! catalogue {
             /// All, in the order in which `auto` prefers those it may take.
             pub const ALL: [Self; [$(stringify!($name)),*].len()] = [$(Self::$name),*];
 
-            pub(super) const fn entry(self) -> &'static StrategyEntry {
+            const fn entry(self) -> &'static entry::StrategyEntry {
                 match self {
                     $(Self::$name => &$module::ENTRY,)*
                 }
             }
         }
     };
-}
-
-catalogue! {
-    Markers: markers,
-    Sync: sync,
-    Prefault: prefault,
-    MissingZeropage: missing_zeropage,
-    NoneIsClean: none_is_clean,
-    Hash: hash,
-    SoftDirty: soft_dirty,
-    Mprotect: mprotect,
 }
 
 impl StrategyName {

@@ -6,7 +6,7 @@
 //! and what it misses.
 //!
 //! A strategy is a file with its `ENTRY` (what is always true of it, and how it starts) and a row
-//! of `catalogue.rs`. Whoever decides asks the entry, never for a name.
+//! of the list below. Whoever decides asks the entry, never for a name.
 //!
 //! ```text
 //! facts (trials on scratch mappings) --> verdict, choose (pure): what works, what auto takes
@@ -16,8 +16,10 @@
 
 use uffd::UffdError;
 
-mod area;
+#[macro_use]
 mod catalogue;
+
+mod area;
 mod choose;
 mod collect;
 mod entry;
@@ -42,8 +44,19 @@ mod sync;
 mod trial;
 mod verdict;
 
+catalogue! {
+    Markers: markers,
+    Sync: sync,
+    Prefault: prefault,
+    MissingZeropage: missing_zeropage,
+    NoneIsClean: none_is_clean,
+    Hash: hash,
+    SoftDirty: soft_dirty,
+    Mprotect: mprotect,
+}
+
 pub use area::{AreaStats, TrackedArea, WrittenRun};
-pub use catalogue::{StrategyName, UnknownStrategy};
+pub use catalogue::UnknownStrategy;
 pub use choose::{NoStrategy, StrategyChoice, auto};
 pub use entry::KernelNeed;
 pub use facts::{StrategyFacts, gather};

@@ -60,7 +60,7 @@ pub(super) enum StrategyStart {
 /// Starts a strategy; its areas are armed one by one.
 ///
 /// # Errors
-/// If something it needs is missing. Ask [`super::verdict`] first.
+/// If something it needs is missing. Ask [`super::verdict()`] first.
 pub fn start(name: StrategyName, mut target: StrategyTarget) -> StartResult {
     match &name.entry().start {
         StrategyStart::Descriptor(start) => {

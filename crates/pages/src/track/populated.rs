@@ -41,7 +41,7 @@ impl PopulatedPages {
     /// Appends those of a range, by address.
     ///
     /// # Errors
-    /// If pagemap cannot be read. [`UffdError::Gone`](uffd::UffdError::Gone).
+    /// If pagemap cannot be read. [`UffdError::Gone`].
     pub fn append(
         &mut self,
         range: &Range<u64>,
