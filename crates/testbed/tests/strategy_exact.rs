@@ -361,6 +361,9 @@ fn details_tell_zaps_and_huge_pages() {
 
 macro_rules! each_strategy {
     ($($module:ident: $name:expr,)*) => {
+        /// The strategies that are tested here.
+        const TESTED: &[StrategyName] = &[$($name),*];
+
         $(mod $module {
             use super::*;
 
@@ -385,4 +388,13 @@ each_strategy! {
     none_is_clean: StrategyName::NoneIsClean,
     soft_dirty: StrategyName::SoftDirty,
     hash: StrategyName::Hash,
+}
+
+/// Nobody adds a strategy without saying what it reports.
+#[test]
+fn every_strategy_has_its_rows_and_its_tests() {
+    for name in StrategyName::outside() {
+        assert!(TABLE.iter().any(|row| row.0 == name), "{name} has no row");
+        assert!(TESTED.contains(&name), "{name} is not tested");
+    }
 }
