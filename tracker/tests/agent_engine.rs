@@ -304,7 +304,7 @@ fn a_route_that_fails_is_replaced_by_smaps_and_told() {
         state["fallen_back"],
         iterator_error("it is gone").to_string()
     );
-    // DiscoveryOutcome through smaps: at least ourselves.
+    // Found through smaps: at least ourselves.
     assert!(state["processes"].as_u64().unwrap() > 0, "{state}");
     eventually("it is ready", || agent.view.readiness().ready.then_some(()));
 

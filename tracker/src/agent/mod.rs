@@ -32,6 +32,6 @@ mod usage;
 pub use config::{AgentConfig, AgentPace, TrackingConfig};
 pub use error::AgentError;
 pub use life::run;
-pub use probes::{AgentProbes, NoCounters};
+pub use probes::AgentProbes;
 pub use running::RunningAgent;
 pub use tracking::ProcessSelector;

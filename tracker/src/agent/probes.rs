@@ -60,8 +60,7 @@ fn missed(attached: Mutex<AttachedProbes>) -> ReadMissed {
 }
 
 /// Counters where nothing is attached.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoCounters;
+struct NoCounters;
 
 impl CounterSource for NoCounters {
     fn snapshot(&mut self) -> CounterSnapshot {

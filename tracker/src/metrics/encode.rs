@@ -15,8 +15,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub enum EncodeError {
     /// The encoder refused a family.
     #[error(
-        "cannot encode the metrics: {0}; this is a bug of tracker, please report it with the answer \
-         of /status"
+        "cannot encode the metrics: {0}; this is a bug of tracker, please report it with the \
+         answer of /status"
     )]
     Encoder(#[from] prometheus::Error),
     /// A series is there twice.

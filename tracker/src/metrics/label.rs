@@ -4,7 +4,7 @@ use prometheus::proto::LabelPair;
 
 /// Longest label value that we write for bytes from outside, in bytes; what is cut off is at the
 /// front, because paths differ at the end.
-pub const MAX_LEN: usize = 200;
+const MAX_LEN: usize = 200;
 
 /// Marks that something was cut off.
 const CUT: char = '…';
@@ -43,7 +43,7 @@ fn bounded(text: String) -> String {
 
 /// A label with its value.
 #[must_use]
-pub fn pair(name: &str, value: impl Into<String>) -> LabelPair {
+pub(super) fn pair(name: &str, value: impl Into<String>) -> LabelPair {
     let mut pair = LabelPair::default();
     pair.set_name(name.to_owned());
     pair.set_value(value.into());

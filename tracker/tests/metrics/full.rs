@@ -1,4 +1,4 @@
-//! Models with a known number of processes and VMAs, for the golden scrape, the page of metrics
+//! Books with a known number of processes and VMAs, for the golden scrape, the page of metrics
 //! and the benchmark.
 #![allow(dead_code, reason = "each of its users needs a part of it")]
 
@@ -25,7 +25,7 @@ use uffd::Backing;
 pub enum VmaFill {
     /// Faults of its mode, markers, tables of the PTE level.
     Usual,
-    /// Every combination.
+    /// Every combination of labels.
     Everything,
 }
 

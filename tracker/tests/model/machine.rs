@@ -22,7 +22,7 @@ pub struct MachineProcess {
 
 #[derive(Clone, Copy, Debug)]
 pub struct MachineVma {
-    /// The kernel object.
+    /// The kernel object: another one after a merge or a split.
     pub object: u64,
     pub start: u64,
     pub end: u64,
@@ -134,7 +134,7 @@ impl SmallMachine {
         }
     }
 
-    /// VmaCounters `n` faults, of a kind that tells the VMAs apart, and a table.
+    /// Counts `n` faults, of a kind that tells the VMAs apart, and a table.
     pub fn fault(&mut self, pid: u32, index: usize, n: u64) {
         let Some(id) = self.resolve(pid, index) else {
             return;
@@ -146,7 +146,7 @@ impl SmallMachine {
         self.total += &gain;
     }
 
-    /// VmaCounters a table outside the VMAs, one freed, and waiting time.
+    /// Counts a table outside the VMAs, one freed, and waiting time.
     pub fn process_event(&mut self, pid: u32, n: u64) {
         if !self.processes.contains_key(&pid) {
             return;
@@ -224,7 +224,7 @@ impl SmallMachine {
         }
     }
 
-    /// `vm_area_free`
+    /// Ends the record of a kernel object, as `vm_area_free` does.
     fn free_object(&mut self, object: u64) {
         if let Some(id) = self.records.remove(&object) {
             self.snapshot_vmas.get_mut(&id).unwrap().state = RecordState::Ended;
@@ -341,7 +341,6 @@ impl SmallMachine {
                 vma_records: self.capacity,
                 ..NodeReading::default()
             },
-            ..CounterSnapshot::default()
         }
     }
 

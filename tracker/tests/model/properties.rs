@@ -148,7 +148,8 @@ proptest! {
             machine.spawn(pid);
         }
         let mut before = machine.books.view();
-        for op in ops.iter().chain(&[MachineEvent::Collect(1, false), MachineEvent::Collect(1, false)]) {
+        let twice = [MachineEvent::Collect(1, false), MachineEvent::Collect(1, false)];
+        for op in ops.iter().chain(&twice) {
             apply(&mut machine, op);
             if matches!(op, MachineEvent::Collect(..)) {
                 let view = machine.books.view();
@@ -181,7 +182,8 @@ proptest! {
             machine.spawn(pid);
         }
         for op in &ops {
-            if matches!(op, MachineEvent::Split(..) | MachineEvent::Merge(..) | MachineEvent::Move(..)) {
+            use MachineEvent::{Merge, Move, Split};
+            if matches!(op, Split(..) | Merge(..) | Move(..)) {
                 continue;
             }
             if let MachineEvent::Fault(pid, index, n) = *op

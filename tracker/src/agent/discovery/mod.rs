@@ -10,9 +10,9 @@ mod iter;
 mod look;
 mod smaps;
 
-pub use describe::describe;
+use describe::describe;
 pub use fallback::FallbackRoute;
-pub use iter::{IterRoute, ReadIter};
+pub(super) use iter::IterRoute;
 pub use smaps::SmapsRoute;
 
 use crate::model::{ProcessKey, VmaDiscovery};
@@ -76,7 +76,7 @@ pub fn key(pid: u32, start_ticks: u64) -> ProcessKey {
 }
 
 /// The key that joins what BPF sees (nanoseconds) with what `/proc` shows (ticks).
-pub fn rounded(process: ProcessKey) -> ProcessKey {
+pub(super) fn rounded(process: ProcessKey) -> ProcessKey {
     key(process.pid, process.start_boottime_ns / TICK_NS)
 }
 
@@ -84,7 +84,7 @@ pub fn rounded(process: ProcessKey) -> ProcessKey {
 ///
 /// # Errors
 /// If it is gone, or `/proc/PID/stat` cannot be read or understood.
-pub fn key_of(pid: u32) -> Result<ProcessKey, uffd::UffdError> {
+pub(super) fn key_of(pid: u32) -> Result<ProcessKey, uffd::UffdError> {
     uffd::stat(pid).map(|stat| key(pid, stat.start_time))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! thread track:     find (selectors) --> choose (pure) --> attach, one at a time / let go
-//! thread track-PID: [ wait --> round (track::Session) --> ledger: counts, next interval (budget) ]*
+//! thread track-PID: [ wait --> round (TrackSession) --> ledger: counts, next interval (budget) ]*
 //! ledger:           rows --> /metrics, /status
 //! ```
 //!

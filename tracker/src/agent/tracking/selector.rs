@@ -55,18 +55,58 @@ impl fmt::Display for ProcessSelector {
     }
 }
 
-impl FromStr for ProcessSelector {
-    type Err = String;
+/// Why a text is no selector, with what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectorError {
+    /// It begins with a word that selects by nothing.
+    #[error(
+        "there is no selector `{0}:`; write pid:1234, comm:redis-server \
+         or cgroup:/system.slice/redis.service"
+    )]
+    UnknownKind(String),
+    /// It is no pid.
+    #[error("`{0}` is not the number of a process; write for example pid:1234")]
+    Pid(String),
+    /// It is empty.
+    #[error("a name is missing; write for example comm:redis-server")]
+    NoName,
+    /// It is the path of a program.
+    #[error(
+        "`{0}` is a path, but a process has only a name (/proc/PID/comm): \
+         write for example comm:{name}",
+        name = short(base(.0))
+    )]
+    Path(String),
+    /// It is longer than any name.
+    #[error(
+        "`{0}` is longer than the {LONGEST_COMM} bytes that the kernel keeps of a name; \
+         write comm:{name}",
+        name = short(.0)
+    )]
+    LongName(String),
+    /// The path of a control group begins with where they are mounted; this follows.
+    #[error(
+        "the path of a control group begins below /sys/fs/cgroup, as in /proc/PID/cgroup: \
+         write cgroup:/{0}"
+    )]
+    CgroupMount(String),
+    /// It is no path.
+    #[error(
+        "`{0}` is not the path of a control group (as in /proc/PID/cgroup); \
+         write for example cgroup:/{0}"
+    )]
+    Cgroup(String),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for ProcessSelector {
+    type Err = SelectorError;
+
+    fn from_str(text: &str) -> Result<Self, SelectorError> {
         match text.split_once(':') {
             Some(("pid", pid)) => parse_pid(pid),
             Some(("comm", comm)) => parse_comm(comm),
             Some(("cgroup", path)) => parse_cgroup(path),
-            Some((other, _)) => Err(format!(
-                "there is no selector `{other}:`; write pid:1234, comm:redis-server \
-                 or cgroup:/system.slice/redis.service"
-            )),
+            Some((other, _)) => Err(SelectorError::UnknownKind(other.to_owned())),
             None if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() => {
                 parse_pid(text)
             }
@@ -75,35 +115,30 @@ impl FromStr for ProcessSelector {
     }
 }
 
-fn parse_pid(text: &str) -> Result<ProcessSelector, String> {
+fn parse_pid(text: &str) -> Result<ProcessSelector, SelectorError> {
     // The kernel's pid_t is signed.
     let pid = text.parse::<i32>().ok().filter(|pid| *pid > 0);
     pid.and_then(|pid| u32::try_from(pid).ok())
         .map(ProcessSelector::Pid)
-        .ok_or_else(|| {
-            format!("`{text}` is not the number of a process; write for example pid:1234")
-        })
+        .ok_or_else(|| SelectorError::Pid(text.to_owned()))
 }
 
-fn parse_comm(text: &str) -> Result<ProcessSelector, String> {
+fn parse_comm(text: &str) -> Result<ProcessSelector, SelectorError> {
     if text.is_empty() {
-        return Err("a name is missing; write for example comm:redis-server".to_owned());
+        return Err(SelectorError::NoName);
     }
-    if let Some((_, name)) = text.rsplit_once('/') {
-        return Err(format!(
-            "`{text}` is a path, but a process has only a name (/proc/PID/comm): \
-             write for example comm:{}",
-            short(name)
-        ));
+    if text.contains('/') {
+        return Err(SelectorError::Path(text.to_owned()));
     }
     if text.len() > LONGEST_COMM {
-        return Err(format!(
-            "`{text}` is longer than the {LONGEST_COMM} bytes that the kernel keeps of a name; \
-             write comm:{}",
-            short(text)
-        ));
+        return Err(SelectorError::LongName(text.to_owned()));
     }
     Ok(ProcessSelector::Comm(text.to_owned()))
+}
+
+/// The last part of a path.
+fn base(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 /// As the kernel cuts a name.
@@ -111,23 +146,16 @@ fn short(name: &str) -> &str {
     &name[..name.floor_char_boundary(LONGEST_COMM)]
 }
 
-fn parse_cgroup(text: &str) -> Result<ProcessSelector, String> {
+fn parse_cgroup(text: &str) -> Result<ProcessSelector, SelectorError> {
     if let Some(below) = text.strip_prefix("/sys/fs/cgroup") {
-        return Err(format!(
-            "the path of a control group begins below /sys/fs/cgroup, as in /proc/PID/cgroup: \
-             write cgroup:/{}",
-            below.trim_start_matches('/')
-        ));
+        let below = below.trim_start_matches('/').to_owned();
+        return Err(SelectorError::CgroupMount(below));
     }
     if !text.starts_with('/') {
-        return Err(format!(
-            "`{text}` is not the path of a control group (as in /proc/PID/cgroup); \
-             write for example cgroup:/{text}"
-        ));
+        return Err(SelectorError::Cgroup(text.to_owned()));
     }
-    Ok(ProcessSelector::Cgroup(
-        text.trim_end_matches('/').to_owned(),
-    ))
+    let path = text.trim_end_matches('/').to_owned();
+    Ok(ProcessSelector::Cgroup(path))
 }
 
 #[cfg(test)]
@@ -165,7 +193,7 @@ mod tests {
             ("cgroup:/sys/fs/cgroup/a", "write cgroup:/a"),
             ("unit:redis", "cgroup:/"),
         ] {
-            let error = wrong.parse::<ProcessSelector>().unwrap_err();
+            let error = wrong.parse::<ProcessSelector>().unwrap_err().to_string();
             assert!(error.contains(hint), "{wrong}: {error}");
         }
     }

@@ -13,7 +13,7 @@ use crate::metrics::{
     TrackedReading, TrackedRow, TrackedValue, TrackingRows, label, tracked_fields,
 };
 
-/// At most so many that refuse, or are left out, are named; the rest is counted.
+/// How many of those that refuse or are left out are named; the rest is only counted.
 const NAMED: usize = 64;
 
 impl ProcessTracking {

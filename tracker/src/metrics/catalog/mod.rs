@@ -25,7 +25,8 @@ const SUBJECTS: [&[FamilySpec]; 9] = [
     agent::FAMILIES,
 ];
 
-/// All families, in the order of the exposition and of docs/metrics.md: by chapter, then by subject.
+/// All families, in the order of the exposition and of docs/metrics.md: by chapter, then by
+/// subject.
 pub fn families() -> impl Iterator<Item = &'static FamilySpec> {
     let chapters = FamilyChapter::ALL.into_iter();
     chapters.flat_map(|chapter| {
