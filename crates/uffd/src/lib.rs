@@ -7,7 +7,7 @@
 //! | to | there is |
 //! |---|---|
 //! | register memory, protect ("arm") it, answer faults | [`Userfaultfd`], [`UffdMessage`] |
-//! | ask which pages were written, and arm them in the same step | [`Pagemap::scan`], [`ScanQuery`] |
+//! | ask what was written, and arm it in the same step | [`Pagemap::scan`], [`ScanQuery`] |
 //! | look at single pages | [`Pagemap::read`], [`PagemapEntry`] |
 //! | count armed and written pages without disturbing who tracks them | [`PageCounter`] |
 //! | find who uses userfaultfd | [`smaps()`], [`VmFlags::uffd_wp`], [`userfaultfds`] |

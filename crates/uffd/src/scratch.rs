@@ -72,8 +72,8 @@ impl ScratchMapping {
         ))
     }
 
-    /// Private anonymous memory that can be executed, as code made at run time is. Who writes to it is
-    /// killed by SIGSEGV.
+    /// Private anonymous memory that can be executed, as code made at run time is. Who writes to it
+    /// is killed by SIGSEGV.
     ///
     /// # Errors
     /// EACCES: a security module forbids such memory.
