@@ -197,8 +197,8 @@ fn calls<'data>(
     Ok(calls.collect())
 }
 
-/// The function that a relocated instruction refers to, if it is no map or data. For the symbol of a
-/// section, the instruction itself has where in it.
+/// The function that a relocated instruction refers to, if it is no map or data. For the symbol of
+/// a section, the instruction itself has where in it.
 fn relocated(
     file: &File<'_>,
     relocation: &Relocation,

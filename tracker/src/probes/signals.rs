@@ -1,7 +1,7 @@
 //! What can be counted here, and how well: what is not counted is not exported.
 //!
-//! A signal is one thing that hooks count: it says which hooks it needs, and metric families name the
-//! signals that they show.
+//! A signal is one thing that hooks count: it says which hooks it needs, and metric families name
+//! the signals that they show.
 
 use std::collections::BTreeMap;
 use std::fmt;

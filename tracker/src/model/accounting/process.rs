@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tracker_ebpf::kernel::UFFD_FEATURE_WP_ASYNC;
 use tracker_ebpf::{RecordState, WpMode};
 use uffd::Backing;
 
@@ -190,12 +191,9 @@ impl VmaAccount {
     }
 }
 
-/// `UFFD_FEATURE_WP_ASYNC` of `<linux/userfaultfd.h>`, 6.7 and later.
-const UFFD_FEATURE_WP_ASYNC: u64 = 1 << 15;
-
 /// Who answers the faults of a userfaultfd with these features.
 fn mode_of(features: u64) -> WpMode {
-    if features & UFFD_FEATURE_WP_ASYNC == 0 {
+    if features & u64::from(UFFD_FEATURE_WP_ASYNC) == 0 {
         WpMode::Sync
     } else {
         WpMode::Async
