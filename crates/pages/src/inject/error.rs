@@ -52,8 +52,8 @@ pub enum InjectError {
     },
     /// The first thread has ended and others live on: `/proc/PID` shows no memory then.
     #[error(
-        "the first thread of process {pid} ({comm}) has ended while others live on; the kernel then \
-         shows nothing of its memory under that number, so it cannot be tracked"
+        "the first thread of process {pid} ({comm}) has ended while others live on; the kernel \
+         then shows nothing of its memory under that number, so it cannot be tracked"
     )]
     NoLeader {
         /// The one asked for.
@@ -108,8 +108,9 @@ pub enum InjectError {
     },
     /// A thread sleeps where nothing can stop it.
     #[error(
-        "thread {tid} of process {pid} cannot be stopped: it sleeps in the kernel ({state}), as for a slow \
-         disk, a vfork(2)ed child or a frozen control group; waited {waited_ms} ms, try again later"
+        "thread {tid} of process {pid} cannot be stopped: it sleeps in the kernel ({state}), as \
+         for a slow disk, a vfork(2)ed child or a frozen control group; waited \
+         {waited_ms} ms, try again later"
     )]
     Busy {
         /// The one asked for.

@@ -1,4 +1,5 @@
-//! System calls made by a stopped thread: by its registers and an instruction that is there.
+//! System calls that a stopped thread makes for us: with its registers and an instruction it has.
+#![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +9,15 @@ use uffd::ProcessGone;
 use super::super::InjectError;
 use super::ptrace::{self, PtraceEvent, ThreadRegisters};
 
-/// Neither of the calls sleeps; but the machine may have other things to do.
+/// Neither call sleeps, but the machine may be busy.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// A stopped thread that works for us. Dropping it gives it back its registers and its signals.
+/// A stopped thread that works for us. Dropping this gives the thread its registers and signals
+/// back.
 pub(super) struct BorrowedThread {
     pid: u32,
     tid: u32,
-    /// As it goes on afterwards.
+    /// With which it goes on afterwards.
     registers: ThreadRegisters,
     signal_mask: u64,
     /// Address of the instruction `syscall`.
@@ -23,7 +25,7 @@ pub(super) struct BorrowedThread {
 }
 
 impl BorrowedThread {
-    /// Takes over a thread that goes on with `registers` afterwards. Signals wait until then.
+    /// Takes over a thread, which goes on with `registers` afterwards. Signals wait until then.
     pub(super) fn new(
         pid: u32,
         tid: u32,
@@ -53,7 +55,7 @@ impl BorrowedThread {
         registers.rip = self.instruction;
         registers.rax = number as u64;
         registers.rdi = argument;
-        // Not a call that was interrupted: nothing is to be restarted on the way.
+        // No interrupted call: the kernel must not restart anything on the way.
         registers.orig_rax = u64::MAX;
         ptrace::set_registers(self.tid, &registers).map_err(|error| self.failed("set", error))?;
         self.run_to_syscall()?;
@@ -86,9 +88,9 @@ impl BorrowedThread {
                 None => return Err(self.give_up(failed(Errno::TIMEDOUT))),
                 Some(PtraceEvent::Ended) => return Err(ProcessGone { pid }.into()),
                 Some(PtraceEvent::Syscall) => return Ok(()),
-                // Every other signal is blocked; the process stops, and this thread as soon as it is let go.
+                // All others are blocked. The process stops; this thread does once it is let go.
                 Some(PtraceEvent::Signal(signal)) if signal == libc::SIGSTOP => signal,
-                // A fault of the instruction that we chose: it must not reach the thread.
+                // The instruction that we chose has faulted: the thread must not see that.
                 Some(PtraceEvent::Signal(_)) => return Err(failed(Errno::FAULT)),
                 Some(
                     PtraceEvent::Interrupted | PtraceEvent::GroupStopped | PtraceEvent::Other(_),
@@ -97,8 +99,8 @@ impl BorrowedThread {
         }
     }
 
-    /// Stops a thread that does not come to its call, so that it can be given back: the freezer of its
-    /// control group holds it (`docker pause`).
+    /// Stops a thread that does not get to its call, so that it can be given back: the freezer of
+    /// its control group holds it (`docker pause`).
     fn give_up(&self, error: InjectError) -> InjectError {
         let stopped = ptrace::interrupt(self.tid)
             .and_then(|()| ptrace::wait(self.tid, Instant::now() + LONGEST));
@@ -111,7 +113,7 @@ impl BorrowedThread {
 
 impl Drop for BorrowedThread {
     fn drop(&mut self) {
-        // They can only fail for a thread that was killed.
+        // These fail only for a thread that was killed.
         let _ = ptrace::set_registers(self.tid, &self.registers);
         let _ = ptrace::set_signal_mask(self.tid, self.signal_mask);
     }

@@ -1,8 +1,10 @@
-//! The process that does it: apart from tracker, so that killing tracker half way does no harm.
+//! The helper process: apart from tracker, so that killing tracker half way does no harm.
 //!
-//! Between setting a thread's registers and restoring them the thread must not be let go, which the kernel
-//! does the moment its tracer dies. So the tracer is a process of its own session that nobody's Ctrl-C, hang-up
-//! or end reaches, which ends by itself as soon as it is done. docs/inject.md has the whole of it.
+//! A thread must not be let go between setting its registers and restoring them, and the kernel
+//! lets it go the moment its tracer dies. So the tracer is a process in a session of its own, which
+//! nobody's Ctrl-C, hang-up or end reaches, and which ends by itself when it is done. See
+//! docs/inject.md.
+#![forbid(unsafe_code)]
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,12 +29,12 @@ pub(super) const ARGUMENT: &str = "inject-helper";
 const CLOEXEC_NONBLOCK: u64 = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
 const USER_MODE_ONLY: u64 = 1;
 
-/// Serves the one request that comes on standard input.
+/// Serves one request, from standard input.
 pub(super) fn serve() -> ExitCode {
     let socket = std::io::stdin();
     let request = match wire::receive::<HelperRequest>(&socket) {
         Ok(Some((request, _))) => request,
-        // Nobody asks any more.
+        // Whoever asked is gone.
         Ok(None) => return ExitCode::FAILURE,
         Err(error) => {
             eprintln!("tracker: {ARGUMENT} is started by tracker itself, on a socket: {error}");
@@ -44,15 +46,15 @@ pub(super) fn serve() -> ExitCode {
         Ok((answer, fd)) => (Ok(answer), Some(fd)),
         Err(error) => (Err(error), None),
     };
-    // If tracker is gone, so is the userfaultfd, with this process.
+    // If tracker is gone, the userfaultfd goes with this process.
     let sent = wire::send(socket.as_fd(), &outcome, fd.as_ref().map(AsFd::as_fd));
     ExitCode::from(u8::from(sent.is_err() || outcome.is_err()))
 }
 
-/// Gets out of reach of what ends tracker.
+/// Gets out of the reach of whatever ends tracker.
 fn withdraw() {
     ptrace::block_signals();
-    // It fails only for the leader of a process group, which nobody else can be in.
+    // Fails only for the leader of a process group, whose only member this process is.
     let _ = rustix::process::setsid();
     // Best effort: a machine short of memory should not end us just now.
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
@@ -70,7 +72,7 @@ fn inject(request: &HelperRequest) -> Result<(HelperAnswer, OwnedFd), InjectErro
     if start.map(|stat| stat.start_time) != Some(request.start_time) {
         return Err(ProcessGone { pid }.into());
     }
-    // Looked for while it runs, to be quick later. It may be about to execute another program: not final.
+    // Looked for while it runs, to be quick later. Not final: it may execute another program.
     let expected = memory(pid).and_then(|memory| text::find(pid, &memory));
     wait_until_stoppable(pid, Duration::from_millis(request.patience_ms))?;
 
@@ -109,7 +111,7 @@ fn memory(pid: u32) -> Result<File, InjectError> {
     })
 }
 
-/// A filter that would judge our calls rests while the thread is ours.
+/// Suspends a seccomp filter, which would judge our calls, while the thread is ours.
 fn suspend_seccomp(pid: u32, tid: u32) -> Result<(), InjectError> {
     let status = fs::read(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
     if matches!(field(&status, "Seccomp"), None | Some("0")) {
@@ -130,7 +132,7 @@ fn take(
     let pid = request.pid;
     let mut user_mode_only = false;
     let mut opened = thread.call(libc::SYS_userfaultfd, CLOEXEC_NONBLOCK)?;
-    // The privilege asked for is the target's, which most have not.
+    // This takes the target's privilege, which most targets lack.
     if opened == Err(Errno::PERM) && request.kernel_faults == KernelFaults::IfAllowed {
         user_mode_only = true;
         opened = thread.call(libc::SYS_userfaultfd, CLOEXEC_NONBLOCK | USER_MODE_ONLY)?;
@@ -147,7 +149,7 @@ fn take(
     Ok((fd, user_mode_only))
 }
 
-/// A first thread with a descriptor table of its own would give us some other file.
+/// Makes sure: a first thread with a descriptor table of its own would give us another file.
 fn is_userfaultfd(fd: &OwnedFd) -> bool {
     use std::os::fd::AsRawFd as _;
     let link = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));

@@ -1,4 +1,5 @@
-//! The machinery, for x86-64: its registers, its system call instruction, its way of restarting calls.
+//! How it is done on x86-64, with its registers, its system call instruction, its restarts of
+//! calls.
 
 mod call;
 mod helper;
@@ -31,7 +32,7 @@ pub(super) fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedU
     if let Some(refusal) = facts.refusal(std::process::id(), facts::name) {
         return Err(refusal);
     }
-    // Opened before the userfaultfd is: should the program change in between, this one is the older and says so.
+    // Opened before the userfaultfd: if the program changes in between, this one tells.
     let target = read(pid, ProcessLifeline::open(pid))?;
     let occupied = read(pid, super::occupied(pid))?;
     let request = HelperRequest {
@@ -41,7 +42,8 @@ pub(super) fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedU
         longest_stop_ms: options.longest_stop.as_millis() as u64,
         kernel_faults: options.kernel_faults,
     };
-    // A target that executes another program just then loses the threads that were known; it is still there.
+    // A target that executes another program just then has lost the threads that were known, and
+    // lives on.
     let is_there =
         || matches!(TargetFacts::read(pid), Ok(now) if now.start_time == facts.start_time);
     let mut asked = ask(&request, options);
@@ -63,7 +65,7 @@ pub(super) fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedU
     })
 }
 
-/// Has a helper do it.
+/// Has a helper do the work.
 fn ask(
     request: &HelperRequest,
     options: &InjectOptions,
@@ -83,7 +85,7 @@ fn ask(
         })?;
     let sent = wire::send(ours.as_fd(), request, None);
     let received = sent.and_then(|()| wire::receive::<HelperOutcome>(&ours));
-    // It ends once it has answered.
+    // The helper ends once it has answered.
     let status = child.wait();
     match received {
         Err(error) => Err(failed("cannot be talked to", &error)),
@@ -99,12 +101,12 @@ fn ask(
     }
 }
 
-/// A refusal of the kernel's, with what decided it.
+/// Adds to a refusal of the kernel what decided it.
 fn explained(error: InjectError) -> InjectError {
     const NOT_PERMITTED: [i32; 2] = [Errno::PERM.raw_os_error(), Errno::ACCESS.raw_os_error()];
     match error {
         InjectError::Step { pid, error, .. } if NOT_PERMITTED.contains(&error) => {
-            // A tracer that came between the look and the touch is told as such.
+            // A tracer may have come since the first look: then that is the reason.
             if let Ok(facts) = TargetFacts::read(pid)
                 && let Some(refusal) = facts.refusal(std::process::id(), facts::name)
             {
@@ -117,7 +119,7 @@ fn explained(error: InjectError) -> InjectError {
     }
 }
 
-/// A file of `/proc` that cannot be read for want of a privilege says which.
+/// Turns an unreadable file of `/proc` into an error that names the missing privilege.
 fn read<T>(pid: u32, result: Result<T, UffdError>) -> Result<T, InjectError> {
     result.map_err(|error| match error {
         UffdError::Gone(gone) => gone.into(),

@@ -1,7 +1,7 @@
-//! ptrace(2) and the stops it reports, as far as an injection needs them.
+//! ptrace(2) and the stops that it reports, as far as an injection needs them.
 //!
-//! By hand because the crates that wrap it (nix, for one) name signals by an enumeration without the
-//! real-time ones: a target's SIGRTMIN could be neither understood nor handed on.
+//! Without a crate: those that wrap it, such as nix, name signals by an enumeration that lacks
+//! real-time signals, so a target's SIGRTMIN could be neither understood nor passed on.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -12,58 +12,56 @@ use rustix::process::{Pid, WaitOptions};
 /// General registers of a thread.
 pub(super) type ThreadRegisters = libc::user_regs_struct;
 
-/// Stops of system calls carry a mark (`PTRACE_O_TRACESYSGOOD`).
+/// Marks the stops at system calls (`PTRACE_O_TRACESYSGOOD`).
 pub(super) const MARK_SYSCALLS: usize = libc::PTRACE_O_TRACESYSGOOD as usize;
-/// Seccomp filters rest while the thread is traced; needs CAP_SYS_ADMIN.
+/// Suspends seccomp filters while the thread is traced; needs CAP_SYS_ADMIN.
 pub(super) const SUSPEND_SECCOMP: usize = 1 << 21;
 
-/// So many microseconds before each step, for tests that end something between two of them.
+/// Microseconds to wait before each step, for tests that end something between two steps.
 pub(super) const SLOW: &str = "TRACKER_INJECT_SLOW_US";
 
 const GET_RSEQ_CONFIGURATION: libc::c_long = 0x420f;
 const GET_SYSCALL_USER_DISPATCH: libc::c_long = 0x4211;
 
-/// A result with the kernel's reason.
-pub(super) type Result<T> = std::result::Result<T, Errno>;
-
 /// Makes a thread ours without stopping it.
-pub(super) fn seize(tid: u32, options: usize) -> Result<()> {
+pub(super) fn seize(tid: u32, options: usize) -> Result<(), Errno> {
     // SAFETY: the address is 0 and the data are flags.
     unsafe { request(libc::PTRACE_SEIZE.into(), tid, 0, options) }.map(drop)
 }
 
 /// Asks a seized thread to stop.
-pub(super) fn interrupt(tid: u32) -> Result<()> {
+pub(super) fn interrupt(tid: u32) -> Result<(), Errno> {
     // SAFETY: no argument.
     unsafe { request(libc::PTRACE_INTERRUPT.into(), tid, 0, 0) }.map(drop)
 }
 
 /// Replaces the options of a stopped thread.
-pub(super) fn set_options(tid: u32, options: usize) -> Result<()> {
+pub(super) fn set_options(tid: u32, options: usize) -> Result<(), Errno> {
     // SAFETY: the data are flags.
     unsafe { request(libc::PTRACE_SETOPTIONS.into(), tid, 0, options) }.map(drop)
 }
 
 /// Lets a stopped thread go on, with a signal or 0.
-pub(super) fn resume(tid: u32, signal: i32) -> Result<()> {
+pub(super) fn resume(tid: u32, signal: i32) -> Result<(), Errno> {
     // SAFETY: the data are a signal's number.
     unsafe { request(libc::PTRACE_CONT.into(), tid, 0, signal as usize) }.map(drop)
 }
 
 /// The same, until it enters or leaves a system call.
-pub(super) fn resume_to_syscall(tid: u32, signal: i32) -> Result<()> {
+pub(super) fn resume_to_syscall(tid: u32, signal: i32) -> Result<(), Errno> {
     // SAFETY: the data are a signal's number.
     unsafe { request(libc::PTRACE_SYSCALL.into(), tid, 0, signal as usize) }.map(drop)
 }
 
-/// Lets a stopped thread go for good. The kernel then looks for signals and restarts an interrupted call.
-pub(super) fn detach(tid: u32) -> Result<()> {
+/// Lets a stopped thread go for good. The kernel then looks for signals and restarts an interrupted
+/// call.
+pub(super) fn detach(tid: u32) -> Result<(), Errno> {
     // SAFETY: no argument.
     unsafe { request(libc::PTRACE_DETACH.into(), tid, 0, 0) }.map(drop)
 }
 
 /// Registers of a stopped thread.
-pub(super) fn registers(tid: u32) -> Result<ThreadRegisters> {
+pub(super) fn registers(tid: u32) -> Result<ThreadRegisters, Errno> {
     // SAFETY: a user_regs_struct is integers only.
     let mut registers: ThreadRegisters = unsafe { std::mem::zeroed() };
     let data = (&raw mut registers).expose_provenance();
@@ -73,7 +71,7 @@ pub(super) fn registers(tid: u32) -> Result<ThreadRegisters> {
 }
 
 /// Sets the registers of a stopped thread.
-pub(super) fn set_registers(tid: u32, registers: &ThreadRegisters) -> Result<()> {
+pub(super) fn set_registers(tid: u32, registers: &ThreadRegisters) -> Result<(), Errno> {
     let data = std::ptr::from_ref(registers).expose_provenance();
     // SAFETY: the kernel reads one user_regs_struct at `data`; what it does to the thread is the
     // caller's matter and happens in another address space.
@@ -81,7 +79,7 @@ pub(super) fn set_registers(tid: u32, registers: &ThreadRegisters) -> Result<()>
 }
 
 /// Blocked signals of a stopped thread, bit n-1 for signal n.
-pub(super) fn signal_mask(tid: u32) -> Result<u64> {
+pub(super) fn signal_mask(tid: u32) -> Result<u64, Errno> {
     let mut mask = 0u64;
     let data = (&raw mut mask).expose_provenance();
     let request_number = libc::PTRACE_GETSIGMASK.into();
@@ -91,7 +89,7 @@ pub(super) fn signal_mask(tid: u32) -> Result<u64> {
 }
 
 /// Sets the blocked signals of a stopped thread.
-pub(super) fn set_signal_mask(tid: u32, mask: u64) -> Result<()> {
+pub(super) fn set_signal_mask(tid: u32, mask: u64) -> Result<(), Errno> {
     let data = std::ptr::from_ref(&mask).expose_provenance();
     let request_number = libc::PTRACE_SETSIGMASK.into();
     // SAFETY: the address is the size of the mask that the kernel reads at `data`.
@@ -118,8 +116,8 @@ pub(super) fn rseq_area(tid: u32) -> Option<u64> {
     (answer.area != 0).then_some(answer.area)
 }
 
-/// Whether the thread's system calls are sent to a handler of its own (`PR_SET_SYSCALL_USER_DISPATCH`);
-/// a kernel before 6.4 does not tell.
+/// Whether the thread's system calls are sent to a handler of its own
+/// (`PR_SET_SYSCALL_USER_DISPATCH`); a kernel before 6.4 does not tell.
 pub(super) fn dispatches_syscalls(tid: u32) -> bool {
     /// `struct ptrace_sud_config`: mode, selector, offset, length.
     type RseqConfiguration = [u64; 4];
@@ -133,11 +131,17 @@ pub(super) fn dispatches_syscalls(tid: u32) -> bool {
 
 /// # Safety
 /// `address` and `data` are what the request takes; what it writes to is alive and large enough.
-unsafe fn request(number: libc::c_long, tid: u32, address: usize, data: usize) -> Result<i64> {
+unsafe fn request(
+    number: libc::c_long,
+    tid: u32,
+    address: usize,
+    data: usize,
+) -> Result<i64, Errno> {
     if let Some(delay) = slowness() {
         std::thread::sleep(delay);
     }
-    // SAFETY: the caller's promise. syscall(2) and not ptrace(3), whose C type differs between libraries.
+    // SAFETY: the caller's promise. syscall(2) and not ptrace(3), whose C type differs between
+    // libraries.
     let result = unsafe { libc::syscall(libc::SYS_ptrace, number, tid as i64, address, data) };
     if result == -1 {
         return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
@@ -192,7 +196,7 @@ impl PtraceEvent {
 /// Waits until a seized thread stops or ends. `None`: not until `deadline`.
 ///
 /// SIGCHLD must be blocked: it ends the wait.
-pub(super) fn wait(tid: u32, deadline: Instant) -> Result<Option<PtraceEvent>> {
+pub(super) fn wait(tid: u32, deadline: Instant) -> Result<Option<PtraceEvent>, Errno> {
     let options = WaitOptions::from_bits_retain((libc::__WALL | libc::WNOHANG) as u32);
     let pid = Pid::from_raw(tid as i32).ok_or(Errno::SRCH)?;
     loop {
@@ -207,7 +211,8 @@ pub(super) fn wait(tid: u32, deadline: Instant) -> Result<Option<PtraceEvent>> {
     }
 }
 
-/// Blocks every signal of this thread: SIGCHLD for [`wait`], the others so that none ends us half way.
+/// Blocks every signal of this thread: SIGCHLD for [`wait`], the others so that none ends us half
+/// way.
 pub(super) fn block_signals() {
     // If our parent ignores it, so do we, and the kernel tells of no stop then.
     // SAFETY: the default disposition has no handler.
@@ -221,8 +226,9 @@ pub(super) fn block_signals() {
     }
 }
 
-/// Has this process run before all others that are not real-time ones, where that is allowed: as long as it
-/// waits for a processor the target stands still. `nice` would not do, it counts within a session only.
+/// Lets this process run before all others but real-time ones, if that is allowed: while it waits
+/// for a processor, the target stands still. `nice` would not do, since it counts within a session
+/// only.
 pub(super) fn hurry() {
     let lowest = libc::sched_param { sched_priority: 1 };
     // SAFETY: valid parameters, for this process.
@@ -237,7 +243,8 @@ fn sleep_until_child(longest: Duration) {
         tv_sec: longest.as_secs() as i64,
         tv_nsec: longest.subsec_nanos().into(),
     };
-    // SAFETY: a valid set and time; a null siginfo is allowed. Its failures (EAGAIN, EINTR) are answers.
+    // SAFETY: a valid set and time; a null siginfo is allowed. Its failures (EAGAIN, EINTR) are
+    // answers.
     unsafe {
         libc::sigemptyset(&raw mut child);
         libc::sigaddset(&raw mut child, libc::SIGCHLD);

@@ -1,9 +1,10 @@
-//! What becomes of the system call that an interruption met.
+//! What becomes of a system call that the stop interrupted.
 //!
 //! A call that the kernel restarts by itself (`-ERESTARTSYS`, `-ERESTARTNOHAND`, `-ERESTARTNOINTR`,
-//! `-ERESTART_RESTARTBLOCK` in rax) needs nothing: on detach it sees orig_rax and does the rest. Some calls
-//! return `-EINTR` instead, although no signal came: signal(7) lists them. They get `-ERESTARTNOHAND`: the
-//! kernel then begins them again, or says EINTR if a signal's handler did run meanwhile.
+//! `-ERESTART_RESTARTBLOCK` in rax) needs nothing: on detach it sees orig_rax and does the rest.
+//! Some calls return `-EINTR` instead, although no signal came: signal(7) lists them. They get
+//! `-ERESTARTNOHAND`: the kernel then begins them again, or says EINTR if a signal's handler did
+//! run meanwhile.
 
 use super::super::CallTimeout;
 use super::ptrace::ThreadRegisters;
@@ -32,7 +33,7 @@ pub(super) enum CallRepair {
 
 /// Where a call says how long it waits.
 enum CallLimit {
-    /// Nowhere: it waits for ever.
+    /// Nowhere: it waits forever.
     Never,
     /// Milliseconds in an argument, forever if negative.
     Milliseconds(usize),
@@ -44,7 +45,7 @@ enum CallLimit {
 
 use CallLimit::{Milliseconds, Never, Pointer, Socket};
 
-/// Calls that return EINTR without a signal and have done nothing then.
+/// Calls that return EINTR without a signal, having done nothing.
 const AGAIN: [(i64, &str, CallLimit); 22] = [
     (libc::SYS_epoll_wait, "epoll_wait", Milliseconds(3)),
     (libc::SYS_epoll_pwait, "epoll_pwait", Milliseconds(3)),
@@ -71,8 +72,9 @@ const AGAIN: [(i64, &str, CallLimit); 22] = [
     (libc::SYS_sendmsg, "sendmsg", Socket),
 ];
 
-/// Calls that set a signal mask for as long as they wait. A thread in one is the last to choose: the mask
-/// that it gets back is the one from before the call, until the kernel begins the call again.
+/// Calls that set a signal mask for as long as they wait. A thread in one is the last to choose:
+/// the mask that it gets back is the one from before the call, until the kernel begins the call
+/// again.
 pub(super) fn masks_signals(registers: &ThreadRegisters) -> bool {
     /// libc has no name for it.
     const IO_PGETEVENTS: i64 = 333;

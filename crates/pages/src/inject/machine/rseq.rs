@@ -1,7 +1,8 @@
 //! Restartable sequences (rseq(2)): code that the kernel aborts when its thread is preempted.
 //!
-//! A thread that we make run elsewhere loses its mark of being inside one, because the kernel sees it return
-//! to an address outside. So what the kernel would have done is done for it: it goes on at the abort handler.
+//! A thread that we make run elsewhere loses its mark of being inside one, because the kernel sees
+//! it return to an address outside. So we do for it what the kernel would have done: it goes on at
+//! the abort handler.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -10,7 +11,8 @@ use std::os::unix::fs::FileExt as _;
 /// Where `struct rseq` holds the address of the current `struct rseq_cs`.
 const RSEQ_CS: u64 = 8;
 
-/// Where a thread that stopped at `rip` must go on; `area` is its `struct rseq`, `memory` its memory.
+/// Where a thread that stopped at `rip` must go on; `area` is its `struct rseq`, `memory` its
+/// memory.
 pub(super) fn goes_on_at(rip: u64, area: Option<u64>, memory: &File) -> u64 {
     let sequence = area.and_then(|area| {
         let pointer = u64::from_ne_bytes(read(memory, area.checked_add(RSEQ_CS)?)?);
@@ -21,7 +23,8 @@ pub(super) fn goes_on_at(rip: u64, area: Option<u64>, memory: &File) -> u64 {
         .unwrap_or(rip)
 }
 
-/// The abort handler of a `struct rseq_cs` (version, flags, start, length, abort), if `rip` is inside.
+/// The abort handler of a `struct rseq_cs` (version, flags, start, length, abort), if `rip` is
+/// inside.
 fn abort_handler(rip: u64, sequence: &[u8; 32]) -> Option<u64> {
     let field = |at: usize| {
         let bytes = sequence.get(at..at + 8)?;

@@ -1,4 +1,4 @@
-//! An instruction `syscall` that the target has anyway: nothing is ever written to its memory.
+//! Finds an instruction `syscall` that the target has anyway: nothing is written to its memory.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -9,9 +9,9 @@ use uffd::{ProcVma, ProcessGone};
 
 use super::super::InjectError;
 
-/// Its code.
+/// The instruction's bytes.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
-/// How much is read at a time; no code is searched further than the first of these of a mapping.
+/// Bytes searched of each mapping, from its start.
 const WINDOW: u64 = 4 << 20;
 
 /// The memory of a process.
@@ -19,8 +19,8 @@ pub(super) fn memory(pid: u32) -> std::io::Result<File> {
     File::open(format!("/proc/{pid}/mem"))
 }
 
-/// Where one is: in the vDSO, which every process has unless the kernel was booted without, or else in
-/// whatever it can execute.
+/// Finds one: in the vDSO, which every process has unless the kernel was booted without it, or else
+/// in whatever it can execute.
 pub(super) fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
     let gone = ProcessGone { pid };
     let maps = uffd::maps(pid).map_err(|_| gone)?;
@@ -35,7 +35,7 @@ pub(super) fn find(pid: u32, memory: &File) -> Result<u64, InjectError> {
     found.next().ok_or(InjectError::NoInstruction { pid })
 }
 
-/// Whether it is there: the target may have executed another program since it was found.
+/// Whether it still is there: the target may have executed another program since.
 pub(super) fn is_there(memory: &File, at: u64) -> bool {
     let mut bytes = [0; 2];
     memory.read_exact_at(&mut bytes, at).is_ok() && bytes == SYSCALL

@@ -15,9 +15,9 @@ use super::rseq;
 /// A thread that stands still.
 #[derive(Clone, Copy)]
 struct StoppedThread {
-    /// As it will go on: with [`restart`]'s repair.
+    /// With which it goes on: [`restart`] may have repaired them.
     registers: ThreadRegisters,
-    /// Whether the whole process was stopped already.
+    /// Whether the process was stopped before.
     group_stopped: bool,
 }
 
@@ -43,12 +43,12 @@ impl StoppedProcess {
             began: None,
             interrupted: BTreeMap::new(),
         };
-        // Made ours while they run: only asking them to stop, and waiting for it, costs them time.
+        // They are seized while they run: only being stopped costs them time.
         stopped.seize_new()?;
         let began = Instant::now();
         stopped.began = Some(began);
-        // A thread that runs makes threads. One that stands still is outside of clone(2), so a list made
-        // when all known ones stand still, with nobody new in it, is the whole.
+        // A thread that runs may make threads, one that stands still cannot: so a list that has
+        // nobody new when all known threads stand still is complete.
         while !stopped.seized.is_empty() {
             stopped.stop_seized(began + longest)?;
             stopped.seize_new()?;
@@ -63,7 +63,7 @@ impl StoppedProcess {
         InjectError::step(self.pid, format!("{what} thread {tid}"), error)
     }
 
-    /// Seizes the threads that are not ours yet.
+    /// Seizes threads that are not ours yet.
     fn seize_new(&mut self) -> Result<(), InjectError> {
         for tid in tasks(self.pid)? {
             if self.threads.contains_key(&tid) || self.seized.contains(&tid) {
@@ -108,7 +108,7 @@ impl StoppedProcess {
                 Some(PtraceEvent::Ended) => return Ok(None),
                 Some(PtraceEvent::Interrupted) => false,
                 Some(PtraceEvent::GroupStopped) => true,
-                // It gets its signal now, and stops at the first instruction of the handler.
+                // It gets its signal now, and stops at the handler's first instruction.
                 Some(PtraceEvent::Signal(signal)) => {
                     self.go_on(tid, signal)?;
                     continue;
@@ -130,8 +130,8 @@ impl StoppedProcess {
         }
     }
 
-    /// Takes down where a thread stands, and repairs the call it was in at once: should we be killed, the
-    /// kernel lets it go and finds it right.
+    /// Notes where a thread stands, and repairs its call at once: if we are killed, the kernel lets
+    /// it go and finds it in order.
     fn look_at(&mut self, tid: u32, group_stopped: bool) -> Result<StoppedThread, InjectError> {
         let failed = |error| InjectError::step(self.pid, format!("look at thread {tid}"), error);
         let mut registers = ptrace::registers(tid).map_err(failed)?;
@@ -165,7 +165,7 @@ impl StoppedProcess {
         busy(self.pid, tid, waited)
     }
 
-    /// The thread to make calls with, and where it goes on afterwards.
+    /// The thread to make calls with, and the registers with which it goes on afterwards.
     pub(crate) fn choose(&self, memory: &fs::File) -> Result<(u32, ThreadRegisters), InjectError> {
         let candidates = self.threads.iter().filter_map(|(&tid, thread)| {
             let mut registers = thread.registers;
@@ -178,7 +178,7 @@ impl StoppedProcess {
             let rank = rank(&thread.registers, aborts, tid == self.pid);
             Some((rank, tid, registers))
         });
-        // No thread is better than the first kind: with many, the others need not be asked.
+        // Nothing is better than rank 0: of many threads, the rest need not be asked.
         let mut best: Option<(u8, u32, ThreadRegisters)> = None;
         for candidate in candidates {
             if best.as_ref().is_none_or(|best| candidate.0 < best.0) {
@@ -192,7 +192,7 @@ impl StoppedProcess {
             .ok_or(InjectError::NoThread { pid: self.pid })
     }
 
-    /// What happened to the threads that their owner might notice.
+    /// What happened to threads that their owner might notice.
     pub(crate) fn notes(&self) -> Vec<InjectNote> {
         let note = |(call, threads): (&InterruptedCall, &usize)| InjectNote::Interrupted {
             threads: *threads,
@@ -218,20 +218,20 @@ impl StoppedProcess {
 
     fn detach(&mut self) {
         for (tid, _) in std::mem::take(&mut self.threads) {
-            // It can only fail for a thread that was killed.
+            // Fails only for a thread that was killed.
             let _ = ptrace::detach(tid);
         }
     }
 }
 
 impl Drop for StoppedProcess {
-    /// Those that never stopped are let go by the kernel when this process ends, and are not stopped then.
+    /// The kernel lets go those that never stopped when this process ends.
     fn drop(&mut self) {
         self.detach();
     }
 }
 
-/// Which thread is better, the lower the better. The first one has the descriptors of the process for sure.
+/// How fit a thread is; lower is better. The first thread surely has the process's descriptors.
 fn rank(registers: &ThreadRegisters, aborts: bool, first: bool) -> u8 {
     let kind = match registers {
         _ if aborts => 2,
@@ -242,8 +242,9 @@ fn rank(registers: &ThreadRegisters, aborts: bool, first: bool) -> u8 {
     2 * kind + u8::from(!first)
 }
 
-/// Waits, with nobody stopped, for each thread that sleeps where it cannot be stopped. One that does so often and
-/// shortly, as for a disk, need not be met awake at the same time as all others: it stops when it wakes.
+/// Waits, with nobody stopped, until each thread was seen out of a sleep that cannot be
+/// interrupted. One that sleeps so often and briefly, as for a disk, need not be awake together
+/// with all others: it stops when it wakes.
 pub(super) fn wait_until_stoppable(pid: u32, patience: Duration) -> Result<(), InjectError> {
     let began = Instant::now();
     let mut asleep = tasks(pid)?;
@@ -287,7 +288,7 @@ fn state(pid: u32, tid: u32) -> Option<char> {
     facts::field(&status, "State")?.chars().next()
 }
 
-/// A first thread that has ended stays in the list until the others have, and cannot be seized.
+/// Whether a thread has ended. The first one then stays in the list until all have, unseizable.
 fn has_ended(pid: u32, tid: u32) -> bool {
     matches!(state(pid, tid), None | Some('Z' | 'X' | 'x'))
 }
