@@ -60,7 +60,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 struct CheckOutputs;
 
 impl CommandOutputs for CheckOutputs {
-    type Maker = MakeWhole<CheckResults>;
+    type OutputMaker = MakeWhole<CheckResults>;
 
     const OUTPUTS: &'static [OutputEntry<MakeWhole<CheckResults>>] = &[
         OutputEntry {

@@ -10,7 +10,7 @@ use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackHeader};
 
 use super::output::{CommandOutputs, OutputArgs, OutputEntry, PrintTarget, WholeMaker};
-use super::pace::{PaceWake, RoundPace};
+use super::pace::RoundPace;
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
@@ -78,7 +78,7 @@ pub struct ExplainArgs {
 struct ExplainOutputs;
 
 impl CommandOutputs for ExplainOutputs {
-    type Maker = ExplainMaker;
+    type OutputMaker = ExplainMaker;
 
     const OUTPUTS: &'static [OutputEntry<ExplainMaker>] = &[
         OutputEntry {
@@ -207,11 +207,8 @@ fn rounds(
         };
         rounds += 1;
         live.round(explainer.findings());
-        match wake {
-            PaceWake::Signal => return Ok(TrackEnd::Interrupted),
-            PaceWake::Over => return Ok(TrackEnd::Done),
-            _ if args.rounds.rounds == Some(rounds) => return Ok(TrackEnd::Done),
-            PaceWake::Tick | PaceWake::Exit => (),
+        if let Some(end) = args.rounds.end(wake, rounds) {
+            return Ok(end);
         }
     }
 }

@@ -49,7 +49,8 @@ pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
         "of user code and the kernel"
     };
     let mut text = format!(
-        "userfaultfd of process {}: handles faults {scope}; {} threads stood still for {milliseconds:.3} ms\n",
+        "userfaultfd of process {}: handles faults {scope}; {} threads stood still \
+         for {milliseconds:.3} ms\n",
         args.pid, injected.threads
     );
     for note in &injected.notes {

@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it.
 
+#![forbid(unsafe_code)]
+
 mod agent;
 mod causes;
 mod check;
@@ -27,18 +29,19 @@ use std::process::ExitCode;
 /// Shows what userfaultfd write-protection does to this machine, and how true its answers are.
 #[derive(Debug, Parser)]
 #[command(name = "tracker", version, arg_required_else_help = true)]
-struct Cli {
+struct TrackerArgs {
     #[command(flatten)]
     log: log::LogArgs,
     #[command(subcommand)]
-    command: Command,
+    command: TrackerCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum TrackerCommand {
     /// Run until SIGTERM or SIGINT and export metrics to Prometheus
     Agent(Box<agent::AgentArgs>),
-    /// Tell what this kernel and this privilege can do, hook by hook and strategy by strategy, and why not
+    /// Tell what this kernel and this privilege can do, hook by hook and strategy by strategy, and
+    /// why not
     Check(check::CheckArgs),
     /// Tell which pages of a process are written, round by round
     #[command(visible_alias = "record")]
@@ -55,34 +58,34 @@ enum Command {
 /// Parses the arguments, runs the command and maps its result to an exit code.
 pub fn main() -> ExitCode {
     // clap prints usage errors itself and exits with 2.
-    let cli = Cli::parse();
+    let cli = TrackerArgs::parse();
     if let Err(e) = log::init(&cli.log) {
         return exit::failed(&e);
     }
     let result = match &cli.command {
-        Command::Agent(args) => agent::run(args),
-        Command::Check(args) => check::run(args),
-        Command::Track(args) => track::run(args),
-        Command::Explain(args) => explain::run(args),
-        Command::Report(args) => report::run(args),
-        Command::Inject(args) => inject::run(args),
+        TrackerCommand::Agent(args) => agent::run(args),
+        TrackerCommand::Check(args) => check::run(args),
+        TrackerCommand::Track(args) => track::run(args),
+        TrackerCommand::Explain(args) => explain::run(args),
+        TrackerCommand::Report(args) => report::run(args),
+        TrackerCommand::Inject(args) => inject::run(args),
     };
     result.unwrap_or_else(|e| exit::failed(&e))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Cli;
+    use super::TrackerArgs;
     use clap::CommandFactory;
 
     #[test]
     fn definition_is_consistent() {
-        Cli::command().debug_assert();
+        TrackerArgs::command().debug_assert();
     }
 
     #[test]
     fn every_flag_has_its_environment_variable() {
-        let mut cli = Cli::command();
+        let mut cli = TrackerArgs::command();
         cli.build();
         for command in cli.get_subcommands() {
             for arg in command.get_arguments() {

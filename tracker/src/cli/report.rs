@@ -38,7 +38,7 @@ pub struct ReportArgs {
 struct ReportOutputs;
 
 impl CommandOutputs for ReportOutputs {
-    type Maker = ReportMaker;
+    type OutputMaker = ReportMaker;
 
     const OUTPUTS: &'static [OutputEntry<ReportMaker>] = &[
         OutputEntry {

@@ -1,12 +1,13 @@
-//! When rounds are made, how many, and of which mappings: the same flags for every command that makes
-//! some.
+//! When rounds are made, how many, and of which mappings: the same flags for every command that
+//! makes some.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, value_parser};
+use pages::track::TrackEnd;
 
-use super::pace::RoundPace;
+use super::pace::{PaceWake, RoundPace};
 use super::values;
 
 /// The rounds of a process.
@@ -29,10 +30,10 @@ pub struct RoundsArgs {
     /// End after this many rounds
     #[arg(long, short = 'n', env = "TRACKER_ROUNDS", value_name = "N")]
     #[arg(value_parser = value_parser!(u64).range(1..))]
-    pub rounds: Option<u64>,
+    rounds: Option<u64>,
     /// Pass over mappings larger than this, with strategies that take memory for every page, there
-    /// or not: 2 MiB for each GiB in the page tables of the process (markers, sync, prefault), or in
-    /// tracker (hash)
+    /// or not: 2 MiB for each GiB in the page tables of the process (markers, sync, prefault), or
+    /// in tracker (hash)
     #[arg(
         long,
         env = "TRACKER_MAX_MAPPING",
@@ -47,5 +48,17 @@ impl RoundsArgs {
     /// Their pace. From here on signals are noted, so that they end tracker in order.
     pub fn pace(&self) -> anyhow::Result<RoundPace> {
         RoundPace::new(self.interval, self.duration).context("cannot wait for signals")
+    }
+
+    /// Why tracking ends after so many rounds, of which this ended the last wait; `None`: it goes
+    /// on.
+    pub fn end(&self, wake: PaceWake, rounds: u64) -> Option<TrackEnd> {
+        match wake {
+            PaceWake::Signal => Some(TrackEnd::Interrupted),
+            PaceWake::Over => Some(TrackEnd::Done),
+            PaceWake::Tick | PaceWake::Exit => {
+                (self.rounds == Some(rounds)).then_some(TrackEnd::Done)
+            }
+        }
     }
 }

@@ -10,10 +10,10 @@ use super::evidence::EventEvidence;
 use super::explainer::{Explainer, LastRound};
 use super::freezing::FreezeMode;
 use super::history::RunningScan;
-use super::join::{AbsentPages, MemoryBefore};
+use super::join::{AbsentArming, MemoryBefore};
 use super::model::{CauseSight, ExplainFindings, ExplainOptions, SightGap};
 use super::second::SecondStrategy;
-use super::settling::Settling;
+use super::settling::SettlingRounds;
 use super::source::{EventHub, EventSource};
 use super::story::StoryTeller;
 use super::symbols::CodeSymbols;
@@ -60,9 +60,9 @@ pub(super) fn begin(
         session,
         content,
         evidence: EventEvidence::new(source),
-        absent: AbsentPages::of(strategy.watches_absent(), anonymous_markers),
+        absent: AbsentArming::of(strategy.watches_absent(), anonymous_markers),
         freezing: FreezeMode::of(options.freeze),
-        settling: Settling::default(),
+        settling: SettlingRounds::default(),
         books: ExplainBooks::new(pid, findings, symbols, teller, second),
     };
     Ok((explainer, first, scan))

@@ -9,7 +9,7 @@ use pages::track::TrackHeader;
 use uffd::UffdError;
 
 use super::history::ScanSpan;
-use super::model::{ExplainFindings, ExplainedRound, PageEvent, PlaceId, RoundKind, SightGap};
+use super::model::{ExplainFindings, ExplainedRound, PlaceId, RoundKind, SightGap, WatchedEvent};
 use super::second::SecondStrategy;
 use super::source::EventSource;
 use super::story::StoryTeller;
@@ -80,7 +80,7 @@ impl ExplainBooks {
     pub(super) fn tell(
         &mut self,
         round: &ExplainedRound,
-        events: &[PageEvent],
+        events: &[WatchedEvent],
         scan: ScanSpan,
         kind: RoundKind,
     ) {

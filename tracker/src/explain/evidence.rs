@@ -3,12 +3,12 @@
 use std::io;
 
 use super::history::{EventHistory, EventIndex, ScanSpan};
-use super::model::PageEvent;
+use super::model::WatchedEvent;
 
 /// Where events come from.
 pub(super) trait EventFeed {
     /// Events since the last time, and how many were lost since the programs were attached.
-    fn take(&self) -> io::Result<(Vec<PageEvent>, u64)>;
+    fn take(&self) -> io::Result<(Vec<WatchedEvent>, u64)>;
 
     /// The process has executed another program.
     fn begin_again(&mut self) -> io::Result<()>;
@@ -84,7 +84,7 @@ mod tests {
     }
 
     impl EventFeed for FakeFeed {
-        fn take(&self) -> io::Result<(Vec<PageEvent>, u64)> {
+        fn take(&self) -> io::Result<(Vec<WatchedEvent>, u64)> {
             let stores = EventMeaning::Disarms(ReportCause::UserStore);
             Ok((vec![event(1, 0x1000..0x2000, 0, stores)], self.lost.get()))
         }

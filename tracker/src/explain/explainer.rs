@@ -15,10 +15,10 @@ use super::content::PageImages;
 use super::evidence::{EventEvidence, FreshEvents};
 use super::freezing::FreezeMode;
 use super::history::{RunningScan, ScanSpan};
-use super::join::{AbsentPages, AnswerJoin, JoinFacts, MemoryBefore, why_unseen};
+use super::join::{AbsentArming, AnswerJoin, JoinFacts, MemoryBefore, why_unseen};
 use super::model::{ExplainFindings, ExplainOptions, ExplainedRound, RoundKind, SightGap};
 use super::passes::{missed_pass, reported_pass};
-use super::settling::Settling;
+use super::settling::SettlingRounds;
 use super::source::{EventHub, EventSource};
 
 /// What a round came to.
@@ -36,9 +36,9 @@ pub struct Explainer {
     pub(super) session: TrackSession,
     pub(super) content: PageImages,
     pub(super) evidence: EventEvidence<EventSource>,
-    pub(super) absent: AbsentPages,
+    pub(super) absent: AbsentArming,
     pub(super) freezing: FreezeMode,
-    pub(super) settling: Settling,
+    pub(super) settling: SettlingRounds,
     pub(super) last: LastRound,
     pub(super) books: ExplainBooks,
 }
@@ -55,8 +55,8 @@ impl Explainer {
     /// Attaches to a process and arms everything; returns round 0 too, which nothing explains.
     ///
     /// # Errors
-    /// Whatever stands against tracking it; the process goes on as before then. Without events it is
-    /// explained all the same, its causes unknown.
+    /// Whatever stands against tracking it; the process goes on as before then. Without events it
+    /// is explained all the same, its causes unknown.
     pub fn begin(
         pid: u32,
         facts: StrategyFacts,

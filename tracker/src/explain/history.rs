@@ -12,12 +12,12 @@ use rustix::time::{ClockId, clock_gettime};
 use tracker_ebpf::EventKind;
 use uffd::{Backing, PAGE_SIZE, PMD_SIZE};
 
-use super::model::{EventMeaning, PageEvent, ReportCause};
+use super::model::{EventMeaning, ReportCause, WatchedEvent};
 
 /// Events that no round has settled.
 #[derive(Default)]
 pub(super) struct EventHistory {
-    events: Vec<PageEvent>,
+    events: Vec<WatchedEvent>,
 }
 
 /// A scan that is under way: the arming of a round, and the report of it. Times are CLOCK_MONOTONIC
@@ -70,7 +70,7 @@ fn now() -> u64 {
 
 impl EventHistory {
     /// Adds what came since.
-    pub(super) fn add(&mut self, events: Vec<PageEvent>) {
+    pub(super) fn add(&mut self, events: Vec<WatchedEvent>) {
         self.events.extend(events);
     }
 
@@ -120,14 +120,14 @@ fn chunks(range: Range<u64>) -> Range<u64> {
 }
 
 /// Whether an event is about one page, and thus for one report.
-fn is_single(event: &PageEvent) -> bool {
+fn is_single(event: &WatchedEvent) -> bool {
     event.range.end - event.range.start <= PAGE_SIZE && event.left().is_none()
 }
 
 /// The events of a round by page.
 pub(super) struct EventIndex<'a> {
     scan: ScanSpan,
-    events: &'a mut Vec<PageEvent>,
+    events: &'a mut Vec<WatchedEvent>,
     /// Events about one page: its address and the event's number.
     single: Vec<(u64, usize)>,
     /// Others by the 2 MiB they touch.
@@ -139,7 +139,7 @@ pub(super) struct EventIndex<'a> {
 
 impl EventIndex<'_> {
     /// What made a page be reported, and the event that tells.
-    pub(super) fn cause(&mut self, page: &PageQuery) -> Option<(ReportCause, &PageEvent)> {
+    pub(super) fn cause(&mut self, page: &PageQuery) -> Option<(ReportCause, &WatchedEvent)> {
         let mut before: Option<(usize, ReportCause)> = None;
         let mut during: Option<(usize, ReportCause)> = None;
         let mut perhaps: Option<(usize, ReportCause)> = None;
@@ -185,13 +185,13 @@ impl EventIndex<'_> {
     }
 
     /// Whether such an event about a range came to a page, whenever it was.
-    pub(super) fn tells(&self, page: u64, wanted: impl Fn(&PageEvent) -> bool) -> bool {
+    pub(super) fn tells(&self, page: u64, wanted: impl Fn(&WatchedEvent) -> bool) -> bool {
         let mut events = self.ranges(page).map(|number| &self.events[number]);
         events.any(|event| event.range.contains(&page) && wanted(event))
     }
 
     /// All events of the round, by time.
-    pub(super) fn events(&self) -> &[PageEvent] {
+    pub(super) fn events(&self) -> &[WatchedEvent] {
         self.events
     }
 
@@ -224,13 +224,13 @@ impl EventIndex<'_> {
 
 /// Whether an event may have left the page alone, so that whatever else is told of it counts
 /// instead: UFFDIO_MOVE is told before it is known how many pages it takes away.
-fn is_uncertain(event: &PageEvent, page: &PageQuery) -> bool {
+fn is_uncertain(event: &WatchedEvent, page: &PageQuery) -> bool {
     let takes_away = event.kind == EventKind::UffdMove && !event.range.contains(&page.address);
     takes_away || matches!(event.meaning, EventMeaning::DisarmsSome(_))
 }
 
 /// What an event means for a page; `None` if it is about others.
-fn meaning(event: &PageEvent, page: &PageQuery) -> Option<ReportCause> {
+fn meaning(event: &WatchedEvent, page: &PageQuery) -> Option<ReportCause> {
     let hit = |at: u64| at / PAGE_SIZE == page.address / PAGE_SIZE;
     let covered = event.is_about(page.address);
     match event.meaning {
@@ -306,7 +306,7 @@ mod tests {
             0,
             EventMeaning::Disarms(ReportCause::UserStore),
         );
-        let moved = PageEvent {
+        let moved = WatchedEvent {
             kind: EventKind::UffdMove,
             ..event(
                 2,

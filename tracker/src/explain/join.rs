@@ -18,7 +18,7 @@ use super::model::{
 pub(super) struct JoinFacts {
     /// Why a cause may have stayed unseen.
     pub why_unseen: UnknownReason,
-    pub absent: AbsentPages,
+    pub absent: AbsentArming,
     /// Pages that were brought here with their image.
     pub moved: Vec<Range<u64>>,
     /// What the round before left armed.
@@ -27,14 +27,14 @@ pub(super) struct JoinFacts {
 
 /// Whether pages that are not there are armed, so that a first write to one is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AbsentPages {
+pub(super) enum AbsentArming {
     Armed,
     /// Armed in all memory that is not anonymous.
     ArmedOfFiles,
     NotArmed,
 }
 
-impl AbsentPages {
+impl AbsentArming {
     /// As a strategy that watches them, or not, arms them on a kernel that can arm those of
     /// anonymous memory, or not.
     pub(super) const fn of(are_watched: bool, anonymous_markers: bool) -> Self {
@@ -235,7 +235,7 @@ mod tests {
     use super::*;
     use crate::explain::content::PageLook;
     use crate::explain::history::EventHistory;
-    use crate::explain::model::{PageEvent, SightGap};
+    use crate::explain::model::{SightGap, WatchedEvent};
     use crate::explain::sample::{event, mapping_of, scan};
 
     const PAGE: u64 = PAGE_SIZE;
@@ -244,7 +244,7 @@ mod tests {
     fn facts() -> JoinFacts {
         JoinFacts {
             why_unseen: UnknownReason::BitLost,
-            absent: AbsentPages::Armed,
+            absent: AbsentArming::Armed,
             moved: Vec::new(),
             memory: MemoryBefore::Kept,
         }
@@ -269,7 +269,7 @@ mod tests {
     /// The answers for these pages, with these events before the scan.
     fn answers(
         facts: JoinFacts,
-        events: Vec<PageEvent>,
+        events: Vec<WatchedEvent>,
         unknown: bool,
         pages: &[SeenPage],
     ) -> Vec<ReportedPages> {
@@ -284,7 +284,7 @@ mod tests {
         join.take_reported()
     }
 
-    fn stored(page: u64) -> PageEvent {
+    fn stored(page: u64) -> WatchedEvent {
         let at = START + page * PAGE;
         let stores = EventMeaning::Disarms(ReportCause::UserStore);
         event(1, at..at + PAGE, 0, stores)
@@ -312,14 +312,14 @@ mod tests {
                 .why
                 .cause
         };
-        assert_eq!(cause(AbsentPages::Armed), ReportCause::UserStore);
-        for absent in [AbsentPages::ArmedOfFiles, AbsentPages::NotArmed] {
+        assert_eq!(cause(AbsentArming::Armed), ReportCause::UserStore);
+        for absent in [AbsentArming::ArmedOfFiles, AbsentArming::NotArmed] {
             assert_eq!(cause(absent), ReportCause::NeverArmed);
         }
-        let of = AbsentPages::of;
-        assert_eq!(of(false, true), AbsentPages::NotArmed);
-        assert_eq!(of(true, false), AbsentPages::ArmedOfFiles);
-        assert!(AbsentPages::ArmedOfFiles.are_armed(Backing::Shmem));
+        let of = AbsentArming::of;
+        assert_eq!(of(false, true), AbsentArming::NotArmed);
+        assert_eq!(of(true, false), AbsentArming::ArmedOfFiles);
+        assert!(AbsentArming::ArmedOfFiles.are_armed(Backing::Shmem));
     }
 
     #[test]

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
     use crate::explain::content::PageImage;
     use crate::explain::history::EventHistory;
-    use crate::explain::join::{AbsentPages, JoinFacts, MemoryBefore};
+    use crate::explain::join::{AbsentArming, JoinFacts, MemoryBefore};
     use crate::explain::model::ReportVerdict;
     use crate::explain::sample::{mapping_of, scan};
 
@@ -150,7 +150,7 @@ mod tests {
         };
         let facts = JoinFacts {
             why_unseen: UnknownReason::NotSeen,
-            absent: AbsentPages::Armed,
+            absent: AbsentArming::Armed,
             moved: Vec::new(),
             memory: MemoryBefore::Kept,
         };

@@ -25,8 +25,8 @@ pub(super) struct PlaceInterner {
     next: u32,
 }
 
-/// More places than these are told apart by their instruction only: stacks of programs without frame
-/// pointers end anywhere.
+/// More places than these are told apart by their instruction only: stacks of programs without
+/// frame pointers end anywhere.
 const MANY: usize = 1 << 14;
 
 impl PlaceInterner {

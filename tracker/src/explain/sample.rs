@@ -1,4 +1,5 @@
-//! Made-up findings for tests: every verdict, most causes, names that nobody should print as they are.
+//! Made-up findings for tests: every verdict, most causes, names that nobody should print as they
+//! are.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,7 +13,7 @@ use tracker_ebpf::EventKind;
 use uffd::{Backing, PAGE_SIZE, pages_in};
 
 use super::history::ScanSpan;
-use super::model::{EventMeaning, PageEvent};
+use super::model::{EventMeaning, WatchedEvent};
 use super::{
     AnswerTally, CauseSight, CodePlace, ExplainFindings, ExplainedRound, MissCandidate,
     MissedPages, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict,
@@ -21,8 +22,8 @@ use super::{
 use crate::track::sample;
 
 /// An event of some thread.
-pub fn event(time: u64, range: Range<u64>, address: u64, meaning: EventMeaning) -> PageEvent {
-    PageEvent {
+pub fn event(time: u64, range: Range<u64>, address: u64, meaning: EventMeaning) -> WatchedEvent {
+    WatchedEvent {
         time,
         range,
         address,
@@ -168,7 +169,7 @@ pub fn round(
 
 /// A database that stores the same values again, beside much else.
 pub fn database() -> ExplainFindings {
-    let maps = Maps::new();
+    let maps = SampleMaps::new();
     let mut rounds: Vec<_> = (1..=60)
         .map(|number| round(number, maps.round(number)))
         .collect();
@@ -222,14 +223,14 @@ pub fn nothing() -> ExplainFindings {
     assembled(sample::header("sleep"), vec![], vec![], BTreeMap::new())
 }
 
-struct Maps {
+struct SampleMaps {
     heap: Arc<TrackedMapping>,
     arena: Arc<TrackedMapping>,
     pool: Arc<TrackedMapping>,
     memfd: Arc<TrackedMapping>,
 }
 
-impl Maps {
+impl SampleMaps {
     fn new() -> Self {
         let mapping = |start, pages, name: &str, backing, page_size| {
             Arc::new(TrackedMapping {
@@ -522,7 +523,8 @@ fn stacks() -> BTreeMap<PlaceId, CodePlace> {
     };
     let rust = frame(
         0x5580_1005_9999,
-        "<mod::Table<K,V> as core::ops::IndexMut<&K>>::index_mut::h0123456789abcdef::a_name_that_goes_on_and_on_and_on_for_ever",
+        "<mod::Table<K,V> as core::ops::IndexMut<&K>>::index_mut::h0123456789abcdef::\
+         a_name_that_goes_on_and_on_and_on_for_ever",
         Some(("/home/<user>/src/table.rs", 7)),
         "/opt/\u{1b}]0;title\u{7}/mod.so",
     );

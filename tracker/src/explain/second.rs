@@ -1,9 +1,9 @@
 //! A second strategy on the same rounds (`--against`), and where the two disagree.
 //!
-//! `hash` is at hand in any case: a reported page that did not change is not reported by content, and
-//! a page that changed and is missed is. `soft-dirty` is read after each round, and its bits are
-//! cleared then: what is written between the two readings, the one tells in this round and the other
-//! in the next.
+//! `hash` is at hand in any case: a reported page that did not change is not reported by content,
+//! and a page that changed and is missed is. `soft-dirty` is read after each round, and its bits
+//! are cleared then: what is written between the two readings, the one tells in this round and the
+//! other in the next.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

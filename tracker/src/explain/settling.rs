@@ -7,7 +7,7 @@ use pages::track::{SessionEvent, TrackRound};
 
 /// How far settling has come.
 #[derive(Debug, Default)]
-pub(super) struct Settling {
+pub(super) struct SettlingRounds {
     /// Rounds that did not count.
     rounds: u64,
     /// What happened to the process in them.
@@ -19,7 +19,7 @@ pub(super) struct Settling {
 /// A process that writes all the time never settles.
 const AT_MOST: u64 = 3;
 
-impl Settling {
+impl SettlingRounds {
     /// A round has been read: so many of its pages could not be.
     pub(super) fn read(&mut self, busy: u64) {
         self.busy = busy;
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn it_goes_on_while_pages_are_busy_but_not_for_ever() {
-        let mut settling = Settling::default();
+        let mut settling = SettlingRounds::default();
         assert!(!settling.goes_on());
         for number in 1..=3 {
             settling.read(5);
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn rounds_that_do_not_count_leave_their_events_to_the_first_that_does() {
-        let mut settling = Settling::default();
+        let mut settling = SettlingRounds::default();
         let (mut first, mut second) = (round(1, "one"), round(2, "two"));
         settling.take(&mut first);
         assert_eq!((first.number, first.events.len()), (0, 0));

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracker_ebpf::EventHead;
 
 use super::evidence::EventFeed;
-use super::model::{CauseSight, PageEvent, SightGap};
+use super::model::{CauseSight, SightGap, WatchedEvent};
 use super::places::{PlaceInterner, RawStack};
 use super::translate::translate;
 use crate::probes::ProbeLevel;
@@ -47,7 +47,7 @@ struct HubState {
 /// What has been read of a process.
 struct WatchedProcess {
     pid: u32,
-    pending: Vec<PageEvent>,
+    pending: Vec<WatchedEvent>,
     places: PlaceInterner,
     names: HashMap<(u32, [u8; tracker_ebpf::COMM_LEN]), Arc<str>>,
     most: usize,
@@ -59,8 +59,8 @@ const NAMES: usize = 4096;
 const PERIOD: Duration = Duration::from_millis(2);
 
 impl EventHub {
-    /// Begins to read. `most`: how many events of a process are held for one round; what comes beyond
-    /// that is lost, and counted.
+    /// Begins to read. `most`: how many events of a process are held for one round; what comes
+    /// beyond that is lost, and counted.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -121,7 +121,7 @@ impl EventSource {
 }
 
 impl EventFeed for EventSource {
-    fn take(&self) -> io::Result<(Vec<PageEvent>, u64)> {
+    fn take(&self) -> io::Result<(Vec<WatchedEvent>, u64)> {
         let mut state = self.hub.lock();
         state.read();
         if let Some(error) = state.failed.take() {
@@ -173,7 +173,8 @@ impl HubShared {
         }
     }
 
-    /// Tells the reader that there is something to do. A wake that comes before it parks is not lost.
+    /// Tells the reader that there is something to do. A wake that comes before it parks is not
+    /// lost.
     fn wake(&self) {
         if let Some(reader) = self.reader.get() {
             reader.unpark();
@@ -248,7 +249,7 @@ impl WatchedProcess {
             let bytes = &head.comm[..length.unwrap_or(head.comm.len())];
             String::from_utf8_lossy(bytes).into()
         });
-        self.pending.push(PageEvent {
+        self.pending.push(WatchedEvent {
             time: head.time,
             range: translated.start..translated.start.saturating_add(translated.length),
             address: translated.address,

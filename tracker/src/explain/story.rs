@@ -7,8 +7,8 @@ use uffd::PAGE_SIZE;
 
 use super::history::ScanSpan;
 use super::model::{
-    EventMeaning, ExplainedRound, MissedPages, PageEvent, PageStory, PlaceId, ReportCause,
-    ReportedPages, RoundKind, StoryLine,
+    EventMeaning, ExplainedRound, MissedPages, PageStory, PlaceId, ReportCause, ReportedPages,
+    RoundKind, StoryLine, WatchedEvent,
 };
 
 /// Keeps the story of a page.
@@ -36,12 +36,12 @@ impl StoryTeller {
     pub(super) fn round(
         &mut self,
         explained: &ExplainedRound,
-        events: &[PageEvent],
+        events: &[WatchedEvent],
         scan: ScanSpan,
         kind: RoundKind,
     ) {
         let (page, told) = (self.story.page, self.told);
-        let new = |event: &&PageEvent| event.is_about(page) && event.time > told;
+        let new = |event: &&WatchedEvent| event.is_about(page) && event.time > told;
         for event in events.iter().filter(new) {
             let what = format!(
                 "{}, by thread {} ({}) of process {}",
@@ -129,7 +129,7 @@ fn missed_as(pages: &MissedPages) -> String {
 }
 
 /// What an event is, in words.
-fn words(event: &PageEvent) -> String {
+fn words(event: &WatchedEvent) -> String {
     let cause = match event.meaning {
         EventMeaning::Disarms(cause)
         | EventMeaning::DisarmsUnit(cause)

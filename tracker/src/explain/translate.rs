@@ -17,7 +17,7 @@ pub(super) struct TranslatedEvent {
     pub start: u64,
     /// Bytes.
     pub length: u64,
-    /// See [`super::model::PageEvent::address`].
+    /// See [`super::model::WatchedEvent::address`].
     pub address: u64,
     pub meaning: EventMeaning,
 }

@@ -33,7 +33,7 @@ pub(crate) enum CellSign {
     Share(f64),
 }
 
-type Rgb = [u8; 3];
+type RgbColour = [u8; 3];
 
 /// From the least to the most. None of them is a letter, or the dot of [`CellSign::Idle`].
 const PLAIN: &[u8; 8] = b":-=+*#%@";
@@ -168,9 +168,9 @@ impl TerminalCanvas {
     }
 
     /// The colour, if any, and the character of a cell.
-    fn drawn(&self, sign: CellSign) -> (Option<Rgb>, char) {
-        const GREY: Rgb = [0x80, 0x80, 0x80];
-        const ORANGE: Rgb = [0xf0, 0x8c, 0x3c];
+    fn drawn(&self, sign: CellSign) -> (Option<RgbColour>, char) {
+        const GREY: RgbColour = [0x80, 0x80, 0x80];
+        const ORANGE: RgbColour = [0xf0, 0x8c, 0x3c];
         let coloured = |colour| (self.shades != TerminalShades::Plain).then_some(colour);
         match sign {
             CellSign::Blank => (None, ' '),
@@ -180,7 +180,7 @@ impl TerminalCanvas {
         }
     }
 
-    fn shade(&self, place: f64) -> (Option<Rgb>, char) {
+    fn shade(&self, place: f64) -> (Option<RgbColour>, char) {
         if self.shades == TerminalShades::Plain {
             let at = (place * (PLAIN.len() - 1) as f64).round() as usize;
             return (None, PLAIN.get(at).copied().unwrap_or(b'@').into());
@@ -188,7 +188,7 @@ impl TerminalCanvas {
         (Some(in_terminal((place * 12.0).round() / 12.0)), '█')
     }
 
-    fn escape(&self, [r, g, b]: Rgb) -> String {
+    fn escape(&self, [r, g, b]: RgbColour) -> String {
         if self.shades == TerminalShades::True {
             return format!("\x1b[38;2;{r};{g};{b}m");
         }

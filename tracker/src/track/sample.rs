@@ -34,7 +34,7 @@ pub fn header(comm: &str) -> TrackHeader {
 
 /// What a mapping does with its pages.
 #[derive(Clone, Copy, Debug)]
-pub enum Habit {
+pub enum WritingHabit {
     /// Writes none.
     Idle,
     /// Writes all, always.
@@ -53,17 +53,17 @@ pub enum Habit {
 
 /// A mapping that is `pages` 4 KiB pages large when it is largest.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct MappingPlan {
     pub start: u64,
     pub pages: u64,
     pub name: String,
     pub backing: Backing,
     pub page_size: u64,
-    pub habit: Habit,
+    pub habit: WritingHabit,
 }
 
-impl Plan {
-    pub fn new(start: u64, pages: u64, name: &str, habit: Habit) -> Self {
+impl MappingPlan {
+    pub fn new(start: u64, pages: u64, name: &str, habit: WritingHabit) -> Self {
         let backing = if name.starts_with('/') {
             Backing::File
         } else {
@@ -81,31 +81,31 @@ impl Plan {
 
     fn mapped(&self, round: u64, rounds: u64) -> u64 {
         match self.habit {
-            Habit::Grows => (self.pages * round / rounds).max(1),
-            Habit::Visits if !(rounds / 3..=rounds * 2 / 3).contains(&round) => 0,
+            WritingHabit::Grows => (self.pages * round / rounds).max(1),
+            WritingHabit::Visits if !(rounds / 3..=rounds * 2 / 3).contains(&round) => 0,
             _ => self.pages,
         }
     }
 
-    fn written(&self, round: u64, rounds: u64, random: &mut Random) -> Vec<Range<u64>> {
+    fn written(&self, round: u64, rounds: u64, random: &mut FixedRandom) -> Vec<Range<u64>> {
         let pages = self.mapped(round, rounds);
         let one = |from, to| iter::once(from..to).collect();
         let mut written: Vec<Range<u64>> = match self.habit {
-            Habit::Idle => vec![],
-            Habit::Hot => one(0, pages),
-            Habit::Sweep => {
+            WritingHabit::Idle => vec![],
+            WritingHabit::Hot => one(0, pages),
+            WritingHabit::Sweep => {
                 let width = (pages / 16).max(1);
                 let at = (round * width / 2) % pages;
                 one(at, (at + width).min(pages))
             }
-            Habit::Scatter(count) => (0..count)
+            WritingHabit::Scatter(count) => (0..count)
                 .map(|_| random.below(pages))
                 .map(|p| p..p + 1)
                 .collect(),
-            Habit::Grows => one(self.mapped(round - 1, rounds).min(pages - 1), pages),
-            Habit::Visits => one(0, pages / 2),
-            Habit::Unknown if round == 1 => one(pages / 4, pages),
-            Habit::Unknown => one(random.below(pages / 8), pages / 8),
+            WritingHabit::Grows => one(self.mapped(round - 1, rounds).min(pages - 1), pages),
+            WritingHabit::Visits => one(0, pages / 2),
+            WritingHabit::Unknown if round == 1 => one(pages / 4, pages),
+            WritingHabit::Unknown => one(random.below(pages / 8), pages / 8),
         };
         let scale = self.page_size / PAGE_SIZE;
         for range in &mut written {
@@ -123,12 +123,12 @@ impl Plan {
         merged
     }
 
-    fn round(&self, round: u64, rounds: u64, random: &mut Random) -> Option<MappingRound> {
+    fn round(&self, round: u64, rounds: u64, random: &mut FixedRandom) -> Option<MappingRound> {
         let tracked = self.mapped(round, rounds);
         if tracked == 0 {
             return None;
         }
-        let unknown = matches!(self.habit, Habit::Unknown) && round == 1;
+        let unknown = matches!(self.habit, WritingHabit::Unknown) && round == 1;
         let extent = |range: Range<u64>| PageExtent {
             range: self.start + range.start * PAGE_SIZE..self.start + range.end * PAGE_SIZE,
             unit: self.page_size,
@@ -166,8 +166,8 @@ impl Plan {
 }
 
 /// The rounds of these mappings.
-pub fn rounds(plans: &[Plan], count: u64) -> Vec<TrackRound> {
-    let mut random = Random(7);
+pub fn rounds(plans: &[MappingPlan], count: u64) -> Vec<TrackRound> {
+    let mut random = FixedRandom(7);
     let round = |number: u64| TrackRound {
         number,
         at: Duration::from_millis(100 * number + number % 7),
@@ -205,45 +205,45 @@ pub fn summary(rounds: &[TrackRound]) -> TrackSummary {
 }
 
 /// A database of 1.5 GiB in eleven mappings, some with names that nobody should print as they are.
-pub fn database() -> Vec<Plan> {
-    use Habit::{Grows, Hot, Idle, Scatter, Sweep, Unknown, Visits};
+pub fn database() -> Vec<MappingPlan> {
+    use WritingHabit::{Grows, Hot, Idle, Scatter, Sweep, Unknown, Visits};
     let mut plans = vec![
-        Plan::new(
+        MappingPlan::new(
             0x5580_1000_0000,
             120,
             "/usr/bin/<redis> & \"friends\"",
             Idle,
         ),
-        Plan::new(0x5580_1007_8000, 9, "/usr/bin/<redis> & \"friends\"", Hot),
-        Plan::new(0x5580_1a00_0000, 2_600, "[heap]", Grows),
-        Plan::new(0x7f10_0000_0000, 262_144, "[anon:jemalloc arena]", Sweep),
-        Plan::new(0x7f10_8000_0000, 65_536, "", Scatter(400)),
-        Plan::new(0x7f20_0000_0000, 16_384, "/dev/hugepages/pool", Scatter(6)),
-        Plan::new(
+        MappingPlan::new(0x5580_1007_8000, 9, "/usr/bin/<redis> & \"friends\"", Hot),
+        MappingPlan::new(0x5580_1a00_0000, 2_600, "[heap]", Grows),
+        MappingPlan::new(0x7f10_0000_0000, 262_144, "[anon:jemalloc arena]", Sweep),
+        MappingPlan::new(0x7f10_8000_0000, 65_536, "", Scatter(400)),
+        MappingPlan::new(0x7f20_0000_0000, 16_384, "/dev/hugepages/pool", Scatter(6)),
+        MappingPlan::new(
             0x7f30_0000_0000,
             4_096,
             "/memfd:\u{202e}evil\u{1b}[31m\n (deleted)",
             Visits,
         ),
-        Plan::new(
+        MappingPlan::new(
             0x7f30_0100_0000,
             512,
             "/usr/lib/x86_64-linux-gnu/libc.so.6",
             Idle,
         ),
-        Plan::new(
+        MappingPlan::new(
             0x7f30_0120_0000,
             2,
             "/usr/lib/x86_64-linux-gnu/libc.so.6",
             Scatter(1),
         ),
-        Plan::new(
+        MappingPlan::new(
             0x7f40_0000_0000,
             32_768,
             "[anon:ring of the log, a name that goes on and on]",
             Unknown,
         ),
-        Plan::new(0x7ffd_1000_0000, 33, "[stack]", Scatter(2)),
+        MappingPlan::new(0x7ffd_1000_0000, 33, "[stack]", Scatter(2)),
     ];
     if let Some(huge) = plans.get_mut(5) {
         (huge.backing, huge.page_size) = (Backing::Hugetlb, 512 * PAGE_SIZE);
@@ -252,8 +252,8 @@ pub fn database() -> Vec<Plan> {
 }
 
 /// So many mappings of all sizes and habits.
-pub fn many(count: u64) -> Vec<Plan> {
-    use Habit::{Hot, Idle, Scatter, Sweep};
+pub fn many(count: u64) -> Vec<MappingPlan> {
+    use WritingHabit::{Hot, Idle, Scatter, Sweep};
     let plan = |i: u64| {
         let habit = match i % 5 {
             0 => Sweep,
@@ -263,15 +263,15 @@ pub fn many(count: u64) -> Vec<Plan> {
         };
         let pages = 1 << (i * 7 % 15);
         let start = 0x7f00_0000_0000 + i * 0x1000_0000 - (i % 3) * 0x100_0000;
-        Plan::new(start, pages, &format!("[anon:arena {i}]"), habit)
+        MappingPlan::new(start, pages, &format!("[anon:arena {i}]"), habit)
     };
     (0..count).map(plan).collect()
 }
 
 /// Numbers that look random and are the same every time.
-struct Random(u64);
+struct FixedRandom(u64);
 
-impl Random {
+impl FixedRandom {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -14,9 +14,9 @@ const FORCE: &str = "force";
 /// What was chosen.
 pub struct OutputArgs<C: CommandOutputs> {
     /// What is printed.
-    printed: &'static OutputEntry<C::Maker>,
+    printed: &'static OutputEntry<C::OutputMaker>,
     /// What is written to files, in the order of the list.
-    files: Vec<OutputFile<C::Maker>>,
+    files: Vec<OutputFile<C::OutputMaker>>,
 }
 
 /// A format and the file that it goes to.
@@ -29,7 +29,7 @@ pub(super) struct OutputFile<M: 'static> {
 
 impl<C: CommandOutputs> OutputArgs<C> {
     /// How to make what is printed.
-    pub fn printed(&self) -> C::Maker {
+    pub fn printed(&self) -> C::OutputMaker {
         self.printed.make
     }
 
@@ -43,7 +43,7 @@ impl<C: CommandOutputs> OutputArgs<C> {
         self.files.iter().map(|file| file.path.as_path())
     }
 
-    pub(super) fn files(&self) -> &[OutputFile<C::Maker>] {
+    pub(super) fn files(&self) -> &[OutputFile<C::OutputMaker>] {
         &self.files
     }
 }
@@ -232,10 +232,10 @@ mod tests {
     use crate::print::format;
 
     /// A command with every kind of choice.
-    struct Every;
+    struct EveryChoice;
 
-    impl CommandOutputs for Every {
-        type Maker = u8;
+    impl CommandOutputs for EveryChoice {
+        type OutputMaker = u8;
 
         const OUTPUTS: &'static [OutputEntry<u8>] = &[
             OutputEntry {
@@ -266,13 +266,13 @@ mod tests {
         ];
     }
 
-    fn parse(arguments: &[&str]) -> Result<OutputArgs<Every>, clap::Error> {
-        let command = OutputArgs::<Every>::augment_args(Command::new("every"));
+    fn parse(arguments: &[&str]) -> Result<OutputArgs<EveryChoice>, clap::Error> {
+        let command = OutputArgs::<EveryChoice>::augment_args(Command::new("every"));
         let matches = command.try_get_matches_from([&["every"], arguments].concat())?;
         OutputArgs::from_arg_matches(&matches)
     }
 
-    fn files(args: &OutputArgs<Every>) -> Vec<(u8, &str, bool)> {
+    fn files(args: &OutputArgs<EveryChoice>) -> Vec<(u8, &str, bool)> {
         let file = |file: &'_ OutputFile<u8>| (file.entry.make, file.replaces);
         let told = args.files.iter().map(file);
         let paths = args.paths().map(|path| path.to_str().unwrap());
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn formats_of_one_flag_share_its_help() {
-        let mut command = OutputArgs::<Every>::augment_args(Command::new("every"));
+        let mut command = OutputArgs::<EveryChoice>::augment_args(Command::new("every"));
         let help = command.render_help().to_string();
         assert!(help.contains("--heatmap <FILE.svg|.png>"), "{help}");
         assert!(help.contains("Draw SVG or PNG"), "{help}");

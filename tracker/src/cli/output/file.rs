@@ -53,8 +53,8 @@ pub(super) fn check(path: &Path, replaces: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A file that is open and has not begun to grow: what it holds is still there, and if it is new, it
-/// goes again when this is dropped.
+/// A file that is open and has not begun to grow: what it holds is still there, and if it is new,
+/// it goes again when this is dropped.
 pub(super) struct OpenedFile {
     file: Option<File>,
     path: PathBuf,

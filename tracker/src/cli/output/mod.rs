@@ -21,10 +21,10 @@ pub use whole::{MakeWhole, WholeMaker};
 /// A command, as far as its outputs are concerned.
 pub trait CommandOutputs: 'static {
     /// How it makes a format.
-    type Maker: Copy + 'static;
+    type OutputMaker: Copy + 'static;
 
     /// Its formats. One of them is printed by default.
-    const OUTPUTS: &'static [OutputEntry<Self::Maker>];
+    const OUTPUTS: &'static [OutputEntry<Self::OutputMaker>];
 }
 
 /// A format of a command.

@@ -70,7 +70,7 @@ pub struct RoundSinks {
     printed: Box<dyn RoundSink>,
 }
 
-impl<C: CommandOutputs<Maker = SinkMaker>> OutputArgs<C> {
+impl<C: CommandOutputs<OutputMaker = SinkMaker>> OutputArgs<C> {
     /// Opens all files, and changes nothing in them.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ impl<C: CommandOutputs> OutputArgs<C> {
     /// If it cannot be shown so, or standard output cannot be written.
     pub fn print<R>(&self, result: &R, target: PrintTarget) -> anyhow::Result<()>
     where
-        C::Maker: WholeMaker<R>,
+        C::OutputMaker: WholeMaker<R>,
     {
         let bytes = self.printed().make(result)?;
         match target {
@@ -57,7 +57,7 @@ impl<C: CommandOutputs> OutputArgs<C> {
     /// If it cannot be shown so, or a file cannot be written.
     pub fn write<R>(&self, result: &R) -> anyhow::Result<()>
     where
-        C::Maker: WholeMaker<R>,
+        C::OutputMaker: WholeMaker<R>,
     {
         for file in self.files() {
             let bytes = file.entry.make.make(result);

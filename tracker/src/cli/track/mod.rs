@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::output::{OutputArgs, PrintTarget, SinkState};
-use super::pace::{PaceWake, RoundPace};
+use super::pace::RoundPace;
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
@@ -86,20 +86,11 @@ fn track(
     pace: &mut RoundPace,
 ) -> anyhow::Result<Option<ExitStatus>> {
     // Before the process is touched: what cannot be written must not stop it.
-    let target = match launched {
+    let outputs = args.outputs.open(match launched {
         Some(_) => PrintTarget::Beside,
         None => PrintTarget::Ours,
-    };
-    let outputs = args.outputs.open(target)?;
-    let options = TrackOptions {
-        strategy: args.strategy.0,
-        detailed: args.detailed,
-        max_mapping: args.rounds.max_mapping,
-        interval: args.rounds.interval,
-        tracker: crate::VERSION,
-        inject: inject::InjectOptions::default(),
-    };
-    let (mut session, first) = TrackSession::begin(pid, facts.clone(), options)?;
+    })?;
+    let (mut session, first) = TrackSession::begin(pid, facts.clone(), options(args))?;
     if let Some(launched) = &mut launched {
         launched.go();
     }
@@ -112,29 +103,25 @@ fn track(
         header.notes.retain(|note| !note.is_stays_stopped());
     }
     let mut outputs = outputs.begin(&header, &first)?;
+    // What nobody reads is no reason to end a program that we only watch.
+    let unread = match launched {
+        Some(_) => TrackEnd::Done,
+        None => TrackEnd::Interrupted,
+    };
     let mut rounds = 0;
     let end = loop {
         let wake = pace.wait(session.lifeline().pidfd())?;
         // A last round even then: what was written until now is told.
-        let step = session.step()?;
-        let TrackStep::Round(round) = step else {
+        let TrackStep::Round(round) = session.step()? else {
             break TrackEnd::Exited;
         };
         rounds += 1;
         set.add(&round);
         if outputs.round(&round, &set)? == SinkState::Closed {
-            // Nobody reads: no reason to end a program that we only watch.
-            break if launched.is_some() {
-                TrackEnd::Done
-            } else {
-                TrackEnd::Interrupted
-            };
+            break unread;
         }
-        match wake {
-            PaceWake::Signal => break TrackEnd::Interrupted,
-            PaceWake::Over => break TrackEnd::Done,
-            _ if args.rounds.rounds == Some(rounds) => break TrackEnd::Done,
-            PaceWake::Tick | PaceWake::Exit => (),
+        if let Some(end) = args.rounds.end(wake, rounds) {
+            break end;
         }
     };
     session.end()?;
@@ -144,4 +131,15 @@ fn track(
     };
     outputs.end(&set.summary(end, status.map(|status| target::code(status).into())))?;
     Ok(status)
+}
+
+fn options(args: &TrackArgs) -> TrackOptions {
+    TrackOptions {
+        strategy: args.strategy.0,
+        detailed: args.detailed,
+        max_mapping: args.rounds.max_mapping,
+        interval: args.rounds.interval,
+        tracker: crate::VERSION,
+        inject: inject::InjectOptions::default(),
+    }
 }

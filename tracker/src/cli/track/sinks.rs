@@ -16,7 +16,7 @@ use crate::track::recording::RecordingWriter;
 pub struct TrackOutputs;
 
 impl CommandOutputs for TrackOutputs {
-    type Maker = SinkMaker;
+    type OutputMaker = SinkMaker;
 
     const OUTPUTS: &'static [OutputEntry<SinkMaker>] = &[
         OutputEntry {

@@ -117,7 +117,8 @@ impl LiveTable {
         };
         let _ = writeln!(
             text,
-            "\n{end}: {} in {seconds:.1} s\n  written       {}, reported {} times in all, of at most {} tracked",
+            "\n{end}: {} in {seconds:.1} s\n  written       {}, reported {} times in all, of \
+             at most {} tracked",
             count(summary.rounds as usize, "round"),
             pages(summary.written_set),
             number(summary.written),

@@ -1,9 +1,9 @@
 //! The content of pages, and what it proves.
 //!
-//! An image is a hash of what a page held, taken while the page was armed. It counts only if the page
-//! was armed before and after it was read: nobody wrote to it meanwhile. Only pages that are there
-//! are read: reading a hole or a swapped page would change page tables. Hashes are XXH3 (64 bits):
-//! of 2^32 pages that changed, one in 2^32 would look unchanged.
+//! An image is a hash of what a page held, taken while the page was armed. It counts only if the
+//! page was armed before and after it was read: nobody wrote to it meanwhile. Only pages that are
+//! there are read: reading a hole or a swapped page would change page tables. Hashes are XXH3 (64
+//! bits): of 2^32 pages that changed, one in 2^32 would look unchanged.
 
 mod images;
 mod reader;

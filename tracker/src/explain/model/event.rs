@@ -9,7 +9,7 @@ use super::{PlaceId, ReportCause};
 
 /// An event about pages of the process, its stack interned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PageEvent {
+pub(crate) struct WatchedEvent {
     /// CLOCK_MONOTONIC, in nanoseconds.
     pub time: u64,
     pub range: Range<u64>,
@@ -25,7 +25,7 @@ pub(crate) struct PageEvent {
     pub place: Option<PlaceId>,
 }
 
-impl PageEvent {
+impl WatchedEvent {
     /// Whether it is about the page at an address.
     pub(crate) fn is_about(&self, page: u64) -> bool {
         self.range.contains(&page) || self.left().is_some_and(|left| left.contains(&page))

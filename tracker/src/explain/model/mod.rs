@@ -9,7 +9,7 @@ mod round;
 mod sight;
 mod words;
 
-pub(crate) use event::{EventMeaning, PageEvent};
+pub(crate) use event::{EventMeaning, WatchedEvent};
 pub use findings::{
     AgainstFindings, CodePlace, ExplainFindings, FrozenTime, PageStory, RoundFindings, StackFrame,
     StoryLine, VmaFindings,

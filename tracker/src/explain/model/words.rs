@@ -46,7 +46,8 @@ words!(ReportVerdict {
     Unknown => "unknown",
 });
 
-/// What took the protection off a reported page: the last of the kernel's events since it was armed.
+/// What took the protection off a reported page: the last of the kernel's events since it was
+/// armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReportCause {
     /// A store of a thread of the process.
@@ -145,8 +146,8 @@ pub enum MissCandidate {
     SecondMapping,
     /// A hole was punched, or the file truncated: content is zero, markers survive.
     HolePunch,
-    /// The process emptied it (MADV_DONTNEED) or moved it away, and the kernel does not report that:
-    /// no kernel does of hugetlb memory and private mappings of files, none before the fix of
+    /// The process emptied it (MADV_DONTNEED) or moved it away, and the kernel does not report
+    /// that: no kernel does of hugetlb memory and private mappings of files, none before the fix of
     /// mid-2026 of huge pages and whole page tables, none before 6.4 of anonymous pages.
     Emptied,
     /// A buffer that was pinned before it was armed (io_uring, RDMA, O_DIRECT): the device writes

@@ -70,10 +70,22 @@ impl VerdictInk {
 
 /// Patterns tell apart what colours alone do not tell everybody.
 pub(super) const PATTERNS: &str = r##"<defs>
-<pattern id="unchanged" width="4" height="4" patternUnits="userSpaceOnUse"><rect width="4" height="4" fill="#d55e00"/><path d="M-1 5L5 -1M-1 1L1 -1M3 5L5 3" stroke="#ffd9a8" stroke-width="1"/></pattern>
-<pattern id="mixed" width="6" height="6" patternUnits="userSpaceOnUse"><rect width="6" height="6" fill="#0072b2"/><path d="M0 0h3v6h-3z" fill="#d55e00"/></pattern>
-<pattern id="zeroed" width="4" height="4" patternUnits="userSpaceOnUse"><rect width="4" height="4" fill="#56b4e9"/><circle cx="2" cy="2" r="1" fill="#ffffff"/></pattern>
-<pattern id="unknown" width="5" height="5" patternUnits="userSpaceOnUse"><rect width="5" height="5" fill="#f0e442"/><path d="M0 0L5 5M5 0L0 5" stroke="#8a7d00" stroke-width=".7"/></pattern>
+<pattern id="unchanged" width="4" height="4" patternUnits="userSpaceOnUse">
+<rect width="4" height="4" fill="#d55e00"/>
+<path d="M-1 5L5 -1M-1 1L1 -1M3 5L5 3" stroke="#ffd9a8" stroke-width="1"/>
+</pattern>
+<pattern id="mixed" width="6" height="6" patternUnits="userSpaceOnUse">
+<rect width="6" height="6" fill="#0072b2"/>
+<path d="M0 0h3v6h-3z" fill="#d55e00"/>
+</pattern>
+<pattern id="zeroed" width="4" height="4" patternUnits="userSpaceOnUse">
+<rect width="4" height="4" fill="#56b4e9"/>
+<circle cx="2" cy="2" r="1" fill="#ffffff"/>
+</pattern>
+<pattern id="unknown" width="5" height="5" patternUnits="userSpaceOnUse">
+<rect width="5" height="5" fill="#f0e442"/>
+<path d="M0 0L5 5M5 0L0 5" stroke="#8a7d00" stroke-width=".7"/>
+</pattern>
 </defs>
 "##;
 

@@ -80,8 +80,8 @@ pub(super) fn spots(findings: &ExplainFindings) -> Vec<CodeSpot<'_>> {
     spots
 }
 
-/// Who was where: pages by place, cause, and name of a thread. A process has few names, and millions
-/// of reports.
+/// Who was where: pages by place, cause, and name of a thread. A process has few names, and
+/// millions of reports.
 pub(super) fn threads(
     findings: &ExplainFindings,
 ) -> BTreeMap<(PlaceId, ReportCause, Arc<str>), u64> {

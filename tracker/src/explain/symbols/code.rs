@@ -90,8 +90,8 @@ impl CodeMapping {
 }
 
 /// Where we can open the file of a mapping: by its name, if that is the same file here; through the
-/// kernel's link to it, which needs a privilege and serves deleted files and other mount namespaces;
-/// below the process's root.
+/// kernel's link to it, which needs a privilege and serves deleted files and other mount
+/// namespaces; below the process's root.
 fn file(pid: u32, vma: &ProcVma) -> Option<PathBuf> {
     let [b'/', path @ ..] = vma.name.as_slice() else {
         return None;

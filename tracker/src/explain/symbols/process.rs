@@ -82,7 +82,8 @@ impl ProcessSymbols {
         symbol.or_else(|| self.ask(elf.into(), offset))
     }
 
-    /// What lies in no file: the vdso, and code that the process itself tells about in its perf map.
+    /// What lies in no file: the vdso, and code that the process itself tells about in its perf
+    /// map.
     fn in_process(&self, address: u64) -> Option<Sym<'_>> {
         let source = source::Process::new(self.pid.into());
         self.ask(source.into(), Input::AbsAddr(address))
@@ -93,7 +94,8 @@ impl ProcessSymbols {
         told.ok().and_then(Symbolized::into_sym)
     }
 
-    /// Whether it left a perf map in the usual place, as a file: a pipe there would keep us waiting.
+    /// Whether it left a perf map in the usual place, as a file: a pipe there would keep us
+    /// waiting.
     fn has_perf_map(&self) -> bool {
         let pid = self.pid;
         let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();

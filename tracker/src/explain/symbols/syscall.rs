@@ -2,7 +2,8 @@
 
 use syscalls::Sysno;
 
-/// The name of a system call of this machine: `read`, or `syscall 9999` for one that is not known yet.
+/// The name of a system call of this machine: `read`, or `syscall 9999` for one that is not known
+/// yet.
 pub(in crate::explain) fn syscall_name(number: u64) -> String {
     let known = usize::try_from(number).ok().and_then(Sysno::new);
     known.map_or_else(

@@ -124,9 +124,9 @@ fn code_made_at_run_time_is_named_by_its_perf_map() {
 }
 
 /// A program that waits, started from a copy of its file that is deleted by now.
-struct Waiting(Child);
+struct WaitingProgram(Child);
 
-impl Waiting {
+impl WaitingProgram {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let copy = directory.path().join("cat");
@@ -152,7 +152,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingProgram {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -161,7 +161,7 @@ impl Drop for Waiting {
 
 #[test]
 fn a_deleted_file_without_symbols_has_its_name_and_offsets() {
-    let waiting = Waiting::new();
+    let waiting = WaitingProgram::new();
     let at = waiting.code("/cat (deleted)") + 0x10;
     let frames = CodeSymbols::new().user(waiting.0.id(), &[at]);
     let module = &frames.last().unwrap().module;
@@ -173,7 +173,7 @@ fn a_deleted_file_without_symbols_has_its_name_and_offsets() {
 
 #[test]
 fn code_of_a_process_that_has_ended_still_has_names() {
-    let mut waiting = Waiting::new();
+    let mut waiting = WaitingProgram::new();
     let (pid, libc) = (waiting.0.id(), waiting.code("/libc.so.6"));
     let mut symbols = CodeSymbols::new();
     symbols.watch(pid);

@@ -15,8 +15,8 @@ pub(crate) struct HeatColumn {
     pub rate: f64,
 }
 
-/// A column for every `together` rounds. Each begins where the one before ended, whatever the rounds
-/// claim.
+/// A column for every `together` rounds. Each begins where the one before ended, whatever the
+/// rounds claim.
 pub(super) fn columns(rounds: &[HeatRound], together: usize) -> Vec<HeatColumn> {
     let mut from = rounds
         .first()

@@ -14,8 +14,8 @@ pub(crate) struct TimeAxis {
 }
 
 impl TimeAxis {
-    /// The axis of these columns. If they took no time, which a recording may claim, all are equally
-    /// wide.
+    /// The axis of these columns. If they took no time, which a recording may claim, all are
+    /// equally wide.
     pub(crate) fn new(columns: &[HeatColumn]) -> Self {
         let from = columns.first().map_or(0.0, |c| c.from.as_secs_f64());
         // The first round begins a moment after the first arming; a late beginning is somebody's.

@@ -203,8 +203,8 @@ fn a_damaged_middle_says_where() {
 
 #[test]
 fn nothing_is_written_behind_a_torn_frame() {
-    struct Full(usize);
-    impl std::io::Write for Full {
+    struct FullDisk(usize);
+    impl std::io::Write for FullDisk {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             let room = bytes.len().min(self.0);
             self.0 -= room;
@@ -215,7 +215,7 @@ fn nothing_is_written_behind_a_torn_frame() {
         }
     }
     let rounds = sample::rounds(&sample::database(), 2);
-    let mut writer = RecordingWriter::new(Full(600), &sample::header("full")).unwrap();
+    let mut writer = RecordingWriter::new(FullDisk(600), &sample::header("full")).unwrap();
     assert!(writer.round(&rounds[0]).is_err());
     let error = writer.round(&rounds[1]).unwrap_err().to_string();
     assert!(error.contains("an earlier round"), "{error}");
@@ -223,8 +223,8 @@ fn nothing_is_written_behind_a_torn_frame() {
 
 #[test]
 fn each_frame_is_one_write() {
-    struct Calls(usize);
-    impl std::io::Write for &mut Calls {
+    struct CountingWrite(usize);
+    impl std::io::Write for &mut CountingWrite {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0 += 1;
             Ok(bytes.len())
@@ -234,7 +234,7 @@ fn each_frame_is_one_write() {
         }
     }
     let rounds = sample::rounds(&sample::many(300), 20);
-    let mut calls = Calls(0);
+    let mut calls = CountingWrite(0);
     let mut writer = RecordingWriter::new(&mut calls, &sample::header("calls")).unwrap();
     rounds.iter().for_each(|round| writer.round(round).unwrap());
     writer.finish(&sample::summary(&rounds)).unwrap();
@@ -244,7 +244,7 @@ fn each_frame_is_one_write() {
 /// The numbers of docs/recording.md: `cargo test -p tracker --lib bytes_per_round -- --nocapture`.
 #[test]
 fn bytes_per_round() {
-    let of = |plans: &[sample::Plan], count: u64| {
+    let of = |plans: &[sample::MappingPlan], count: u64| {
         let rounds = sample::rounds(plans, count);
         let (bytes, ends) = record(&sample::header("size"), &rounds, None);
         let json: usize = rounds
@@ -258,8 +258,8 @@ fn bytes_per_round() {
     };
     let database = of(&sample::database(), 1000);
     let many = of(&sample::many(300), 1000);
-    let idle = |plan| sample::Plan {
-        habit: sample::Habit::Idle,
+    let idle = |plan| sample::MappingPlan {
+        habit: sample::WritingHabit::Idle,
         ..plan
     };
     let idle = of(

@@ -59,9 +59,9 @@ impl AreaCounts {
 }
 
 /// Areas by start.
-pub(super) struct Areas(BTreeMap<u64, AreaCounts>);
+pub(super) struct AreaBook(BTreeMap<u64, AreaCounts>);
 
-impl Areas {
+impl AreaBook {
     /// The areas of all rounds, with nothing counted.
     pub(super) fn of(rounds: &[TrackRound]) -> Self {
         let mappings = rounds.iter().flat_map(|round| &round.mappings);

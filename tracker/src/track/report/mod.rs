@@ -1,7 +1,7 @@
 //! What a recording tells: tables, and a heat map of address by time.
 //!
-//! Pure functions over what was read. [`RecordingReport`] counts; `tables`, `terminal` and `picture`
-//! show it, with the tools of the print room.
+//! Pure functions over what was read. [`RecordingReport`] counts; `tables`, `terminal` and
+//! `picture` show it, with the tools of the print room.
 
 mod areas;
 mod counts;
@@ -15,7 +15,7 @@ mod totals;
 use pages::track::{TrackHeader, TrackRound};
 
 use super::recording::RecordingEnding;
-use areas::{AreaCounts, Areas};
+use areas::{AreaBook, AreaCounts};
 use rounds::{RoundCounts, WrittenSets};
 use totals::RecordingTotals;
 
@@ -38,7 +38,7 @@ impl<'a> RecordingReport<'a> {
         recorded: &'a [TrackRound],
         ending: Option<&'a RecordingEnding>,
     ) -> Self {
-        let mut areas = Areas::of(recorded);
+        let mut areas = AreaBook::of(recorded);
         let mut sets = WrittenSets::default();
         let rounds: Vec<_> = recorded.iter().map(|round| sets.round(round)).collect();
         areas.count(recorded, sets.written(), sets.unknown());

@@ -22,12 +22,23 @@ const IDLE: &str = "#e3e4e8";
 const UNKNOWN: &str = "url(#unknown)";
 const PAPER: &str = "#ffffff";
 
-const HEAD: &str = r##"<defs><pattern id="unknown" width="4" height="4" patternUnits="userSpaceOnUse">
-<rect width="4" height="4" fill="#fbe3d6"/><path d="M-1 5L5 -1M-1 1L1 -1M3 5L5 3" stroke="#d9480f" stroke-width="1"/></pattern></defs>
-<style>text{font-family:"DejaVu Sans",Verdana,sans-serif;font-size:11px;fill:#22262b}.title{font-size:20px}.lead{font-size:12.5px;fill:#41474f}
-.soft{fill:#6b727b}.axis{stroke:#6b727b;stroke-width:1}.grid{stroke:#ffffff;stroke-opacity:.55;stroke-width:.5}
-.break{stroke:#9aa1a9;stroke-width:1;stroke-dasharray:2 3}.folded{stroke:#b9bec5;stroke-width:3}.event{stroke:#c2255c;stroke-width:1;stroke-dasharray:4 3}
-.mark{fill:#c2255c}</style>
+const HEAD: &str = r##"<defs>
+<pattern id="unknown" width="4" height="4" patternUnits="userSpaceOnUse">
+<rect width="4" height="4" fill="#fbe3d6"/>
+<path d="M-1 5L5 -1M-1 1L1 -1M3 5L5 3" stroke="#d9480f" stroke-width="1"/>
+</pattern>
+</defs>
+<style>
+text{font-family:"DejaVu Sans",Verdana,sans-serif;font-size:11px;fill:#22262b}
+.title{font-size:20px}
+.lead{font-size:12.5px;fill:#41474f}
+.soft{fill:#6b727b}
+.axis{stroke:#6b727b;stroke-width:1}
+.break{stroke:#9aa1a9;stroke-width:1;stroke-dasharray:2 3}
+.folded{stroke:#b9bec5;stroke-width:3}
+.event{stroke:#c2255c;stroke-width:1;stroke-dasharray:4 3}
+.mark{fill:#c2255c}
+</style>
 "##;
 
 /// The whole document.

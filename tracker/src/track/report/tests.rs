@@ -8,9 +8,9 @@ use crate::print::picture::png::png;
 use crate::print::terminal::TerminalShades;
 use crate::track::arbitrary::{any_header, any_rounds};
 use crate::track::recording::{RecordingEnding, RecordingWriter};
-use crate::track::sample::{self, Habit, Plan};
+use crate::track::sample::{self, MappingPlan, WritingHabit};
 
-fn with<T>(plans: &[Plan], count: u64, show: impl FnOnce(&RecordingReport<'_>) -> T) -> T {
+fn with<T>(plans: &[MappingPlan], count: u64, show: impl FnOnce(&RecordingReport<'_>) -> T) -> T {
     let header = sample::header("redis-server");
     let rounds = sample::rounds(plans, count);
     let ending = RecordingEnding::Whole(sample::summary(&rounds));
@@ -79,7 +79,12 @@ proptest! {
 /// `TRACKER_PICTURES=DIR cargo test -p tracker --lib pictures`.
 #[test]
 fn pictures() {
-    let one = [Plan::new(0x7f10_0000_0000, 8192, "[heap]", Habit::Sweep)];
+    let one = [MappingPlan::new(
+        0x7f10_0000_0000,
+        8192,
+        "[heap]",
+        WritingHabit::Sweep,
+    )];
     let cases = [
         ("database-240", sample::database(), 240),
         ("database-1", sample::database(), 1),

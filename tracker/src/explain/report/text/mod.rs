@@ -1,5 +1,5 @@
-//! The report for a terminal or a pipe, at most 100 columns wide: first the answer, then what to do,
-//! then what it rests on.
+//! The report for a terminal or a pipe, at most 100 columns wide: first the answer, then what to
+//! do, then what it rests on.
 
 mod lists;
 mod places;
