@@ -1,9 +1,11 @@
 //! Why a page was reported written, and whether it was true.
 //!
 //! ```text
-//! track::Session --> what is reported ─┐
-//! content: images of pages ────────────┼──► verdict, cause (pure) ──► findings ──► report
-//! events: the kernel's, ring buffer ───┘
+//! explainer: a round of TrackSession, and then, in this order
+//!   evidence   the kernel's events until now (source, history)
+//!   passes     content of what is reported; the process may go on; content of what is not
+//!   join       one answer of both for each page (pure)
+//!   books      second strategy, story, findings ──► report: text, JSON, HTML (pure)
 //! ```
 
 #![forbid(unsafe_code)]
