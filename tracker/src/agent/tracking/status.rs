@@ -128,3 +128,68 @@ fn named(process: &SelectedProcess) -> Value {
         "selector": process.selector.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::{ReportAnswer, ReportCause, ReportVerdict};
+    use crate::metrics::ExplainedTotals;
+    use crate::model::ProcessKey;
+
+    fn row(explained: Option<ExplainedTotals>) -> TrackedRow {
+        TrackedRow {
+            process: ProcessKey {
+                pid: 7,
+                start_boottime_ns: 1,
+            },
+            comm: b"redis".to_vec(),
+            selector: "comm:redis".to_owned(),
+            strategy: "markers".to_owned(),
+            stopped: None,
+            notes: vec!["a note".to_owned()],
+            ended: None,
+            rounds: 2,
+            tracked_pages: 3,
+            written_pages: 4,
+            unknown_pages: 5,
+            vanished_pages: 6,
+            interval: Duration::from_millis(1500),
+            over_budget: true,
+            last_cost: Duration::from_millis(250),
+            cpu: Duration::from_millis(500),
+            explained,
+        }
+    }
+
+    #[test]
+    fn a_tracked_process_shows_everything() {
+        let expected = json!({
+            "pid": 7, "comm": "redis", "selector": "comm:redis", "tracked": true,
+            "strategy": "markers", "interval_seconds": 1.5, "over_budget": true,
+            "last_round_cpu_seconds": 0.25, "cpu_seconds": 0.5, "rounds": 2, "tracked_pages": 3,
+            "written_pages": 4, "unknown_pages": 5, "vanished_pages": 6, "stopped_seconds": null,
+            "notes": ["a note"], "explained": null,
+        });
+        assert_eq!(process(&row(None)), expected);
+    }
+
+    #[test]
+    fn an_explained_process_shows_what_that_came_to() {
+        let answer = ReportAnswer {
+            verdict: ReportVerdict::Unchanged,
+            cause: ReportCause::Zap,
+        };
+        let explained = process(&row(Some(ExplainedTotals {
+            reported: [(answer, 9)].into(),
+            missed: 1,
+            verified: 2,
+            lost: 3,
+            one_of: 4,
+        })));
+        let expected = json!({
+            "reported": [{"verdict": "unchanged", "cause": "zap", "pages": 9}],
+            "missed_pages": 1, "verified_pages": 2, "lost_events": 3, "one_page_of": 4,
+        });
+        assert_eq!(explained["explained"], expected);
+    }
+}
