@@ -1,8 +1,8 @@
 //! Finds every uffd-wp VMA of the machine.
 //!
-//! There are two routes: the BPF iterator `iter/task_vma` ([`iter`]) walks VMAs in the kernel;
-//! smaps ([`smaps`]) needs no BPF, but walks page tables and so looks only where it must.
-//! [`fallback`] takes the second while the first one fails.
+//! There are two routes: the BPF iterator `iter/task_vma` (`iter.rs`) walks VMAs in the kernel;
+//! smaps (`smaps.rs`) needs no BPF, but walks page tables and so looks only where it must.
+//! `fallback.rs` takes the second while the first one fails.
 
 mod describe;
 mod fallback;
