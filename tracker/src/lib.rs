@@ -1,7 +1,7 @@
 //! tracker: what userfaultfd write-protection does to a Linux machine, and how true its answers are.
 //!
-//! Layers look down only: `cli` -> `agent` -> `explain`, `metrics`, `track`, `model` -> `probes` ->
-//! `kernel` -> the crates `pages` and `uffd`.
+//! Layers look down only: `cli` -> `agent` -> `metrics` -> `explain` -> `track` -> `probes` ->
+//! `kernel`, `model`, `print` -> the crates `pages` and `uffd`.
 
 #![deny(unsafe_code)]
 

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["kernel", "model", "print"],
     &["probes"],
-    &["metrics", "track"],
+    &["track"],
     &["explain"],
+    &["metrics"],
     &["agent"],
     &["cli"],
 ];
@@ -52,10 +53,16 @@ fn modules_use_only_those_below_them() {
 #[test]
 fn every_module_has_its_layer() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let modules: BTreeSet<_> = files(&source).iter().map(|file| module(file, &source)).collect();
+    let modules: BTreeSet<_> = files(&source)
+        .iter()
+        .map(|file| module(file, &source))
+        .collect();
     let named: BTreeSet<_> = LAYERS.concat().iter().map(ToString::to_string).collect();
     let roots = ["lib", "main"].map(str::to_owned);
-    let modules: BTreeSet<_> = modules.into_iter().filter(|name| !roots.contains(name)).collect();
+    let modules: BTreeSet<_> = modules
+        .into_iter()
+        .filter(|name| !roots.contains(name))
+        .collect();
     assert_eq!(modules, named);
 }
 
@@ -67,8 +74,14 @@ fn the_crates_below_depend_on_nothing_above() {
         let (_, dependencies) = manifest.split_once("[dependencies]").unwrap();
         for line in dependencies.lines() {
             let dependency = line.split(['.', ' ', '=']).next().unwrap_or_default();
-            assert!(!NOT_BELOW.contains(&dependency), "{name} depends on {dependency}");
-            assert!(name != "uffd" || dependency != "pages", "uffd depends on pages");
+            assert!(
+                !NOT_BELOW.contains(&dependency),
+                "{name} depends on {dependency}"
+            );
+            assert!(
+                name != "uffd" || dependency != "pages",
+                "uffd depends on pages"
+            );
         }
     }
 }

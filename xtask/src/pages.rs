@@ -39,7 +39,7 @@ fn every_path_that_a_page_names_is_there() {
     let root = paths::root();
     let docs = fs::read_dir(root.join("docs")).unwrap();
     let docs = docs.map(|entry| entry.unwrap().path());
-    let pages = ["README.md", "deploy/README.md"].map(|page| root.join(page));
+    let pages = ["ARCHITECTURE.md", "README.md", "deploy/README.md"].map(|page| root.join(page));
     for page in docs.chain(pages) {
         if page.extension().is_some_and(|extension| extension == "md") {
             assert_eq!(missing(&page), Vec::<String>::new(), "{}", page.display());

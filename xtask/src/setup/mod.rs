@@ -9,17 +9,18 @@ mod consent;
 pub mod kernels;
 mod linker;
 pub mod programs;
+pub mod qemu;
 pub mod selftests;
 mod toolchain;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
 pub use consent::RootConsent;
 use toolchain::{CompilerSearch, EbpfCompiler};
 
-use crate::{paths, sh, tools_dir, vm};
+use crate::{paths, tools_dir};
 
 /// How much of the set-up a command needs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +56,7 @@ pub fn prepare(extent: SetupExtent, consent: &RootConsent) -> Result<Vec<FoundIt
     ];
     if extent >= SetupExtent::Vm {
         let busybox = busybox::prepare()?;
-        found.push(FoundItem::new("QEMU", qemu(consent)?));
+        found.push(FoundItem::new("QEMU", qemu::prepare(consent)?));
         found.push(FoundItem::new("busybox", busybox.display().to_string()));
     }
     Ok(found)
@@ -191,26 +192,6 @@ fn record(toolchain: &str) -> Result<()> {
     }
     fs::write(&file, format!("{toolchain}\n"))
         .with_context(|| format!("cannot write {}", file.display()))
-}
-
-/// What virtual machines need: the emulator, and what unpacks a kernel's modules.
-const VM_PROGRAMS: [NeededFile; 2] = [
-    NeededFile {
-        file: vm::qemu::PROGRAM,
-        package: "qemu-system-x86",
-    },
-    NeededFile {
-        file: "xz",
-        package: "xz-utils",
-    },
-];
-
-/// Installs what is missing of [`VM_PROGRAMS`]; returns the version of the emulator.
-fn qemu(consent: &RootConsent) -> Result<String> {
-    let advice = "Install QEMU 7 or later (x86) and xz";
-    install("QEMU", &VM_PROGRAMS, advice, consent)?;
-    let version = sh::output(Command::new(vm::qemu::PROGRAM).arg("--version"))?;
-    Ok(version.lines().next().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{FoundItem, apt};
-use crate::{paths, vm::GuestFile, vm::qemu};
+use super::{FoundItem, apt, qemu};
+use crate::{paths, vm::GuestFile};
 
 /// A program of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ struct ProgramBundle {
     programs: &'static [ForeignProgram],
 }
 
-/// Programs in no bundle are the machine's own.
+/// QEMU is in none: `qemu.rs` finds it.
 const BUNDLES: [ProgramBundle; 3] = [
     ProgramBundle {
         name: "prometheus",
@@ -155,7 +155,7 @@ impl ForeignProgram {
     fn find(self) -> Result<PathBuf> {
         let found = match self.bundle() {
             Some(bundle) => bundle.find(self),
-            None => paths::program(self.file()),
+            None => qemu::find().map(|found| found.program),
         };
         found.with_context(|| format!("there is no {}; run: cargo xtask setup", self.file()))
     }
@@ -172,21 +172,7 @@ impl ForeignProgram {
                     file(library, "/usr/lib/python3.11".to_owned()),
                 ])
             }
-            Self::Qemu => {
-                // QEMU looks for its modules relative to its own path.
-                let mut files = vec![file(host, format!("/usr/bin/{}", self.file()))];
-                // Debian's QEMU loads its emulator as a module; others have it built in.
-                for path in [
-                    "/usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so",
-                    "/usr/share/seabios",
-                    "/usr/share/qemu/kvmvapic.bin",
-                ] {
-                    if Path::new(path).exists() {
-                        files.push(file(path.into(), path.to_owned()));
-                    }
-                }
-                Ok(files)
-            }
+            Self::Qemu => qemu_files(host),
             Self::Prometheus
             | Self::Promtool
             | Self::RedisServer
@@ -200,6 +186,29 @@ impl ForeignProgram {
             }
         }
     }
+}
+
+/// QEMU looks for its modules relative to its own path.
+fn qemu_files(program: PathBuf) -> Result<Vec<GuestFile>> {
+    let file = |host: PathBuf, guest: String| GuestFile { host, guest };
+    let mut files = vec![file(program, format!("/usr/bin/{}", qemu::PROGRAM))];
+    let found = qemu::find();
+    let root = found.as_ref().and_then(|found| found.unpacked.clone());
+    let root = root.unwrap_or_else(|| PathBuf::from("/"));
+    // Debian's QEMU loads its emulator as a module; others have it built in.
+    for path in [
+        "usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so",
+        "usr/share/seabios",
+        "usr/share/qemu/kvmvapic.bin",
+    ] {
+        if root.join(path).exists() {
+            files.push(file(root.join(path), format!("/{path}")));
+        }
+    }
+    for dir in found.iter().flat_map(qemu::FoundQemu::libraries) {
+        files.extend(libraries(&dir)?);
+    }
+    Ok(files)
 }
 
 fn is_binary(path: &Path) -> bool {

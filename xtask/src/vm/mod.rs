@@ -100,7 +100,7 @@ impl VmRun {
     /// Boots, and returns while the guest runs.
     pub fn spawn(&self) -> Result<RunningGuest> {
         let machine = MachineFiles::new(self, &random_token())?;
-        let mut command = machine.command(self);
+        let mut command = machine.command(self)?;
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -135,7 +135,7 @@ impl VmRun {
     /// Boots into a shell on this terminal.
     pub fn interact(&self) -> Result<ExitStatus> {
         let machine = MachineFiles::new(self, &random_token())?;
-        let mut command = machine.command(self);
+        let mut command = machine.command(self)?;
         command
             .status()
             .with_context(|| format!("cannot start `{}`", qemu::display(&command)))
@@ -186,7 +186,7 @@ impl MachineFiles {
         Ok(machine)
     }
 
-    fn command(&self, run: &VmRun) -> Command {
+    fn command(&self, run: &VmRun) -> Result<Command> {
         qemu::command(run, &self.initrd, self.swap.as_deref(), &self.kernel_log)
     }
 }

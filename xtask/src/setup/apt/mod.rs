@@ -52,6 +52,38 @@ pub fn install(what: &str, packages: &[&str], consent: &RootConsent) -> Result<(
         .with_context(|| format!("apt could not install {what}. By hand:\n\n    {typed}\n"))
 }
 
+/// What installing packages would change.
+pub struct PlannedChange {
+    /// The packages that would be installed: those asked for, and what they need.
+    pub installs: Vec<String>,
+    /// Whether another package would go.
+    pub removes: bool,
+}
+
+/// What installing `packages` would change, as apt plans it now; nothing is changed.
+pub fn planned(packages: &[&str]) -> Result<PlannedChange> {
+    let mut command = Command::new("apt-get");
+    command.args(["--simulate", "--no-install-recommends", "install"]);
+    command.args(packages).env("LC_ALL", "C");
+    Ok(parse_plan(&sh::output(&mut command)?))
+}
+
+/// From the lines `Inst NAME ...` and `Remv NAME ...` of `apt-get --simulate`.
+fn parse_plan(simulated: &str) -> PlannedChange {
+    let named = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
+    let mut change = PlannedChange {
+        installs: Vec::new(),
+        removes: false,
+    };
+    for line in simulated.lines() {
+        if line.starts_with("Inst ") {
+            change.installs.extend(named(line));
+        }
+        change.removes |= line.starts_with("Remv ");
+    }
+    change
+}
+
 /// Those of `packages` for which the output `policy` of `apt-cache policy` has no candidate.
 fn unknown<'a>(policy: &str, packages: &[&'a str]) -> Vec<&'a str> {
     let mut name = "";
@@ -93,6 +125,17 @@ fn as_root(args: &[&str]) -> Result<Command> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plan_tells_what_comes_and_whether_something_goes() {
+        let plan = parse_plan(
+            "Remv qemu-utils [1:10.0]\nInst seabios (1.16.2-1 Debian [all])\n\
+             Inst qemu-system-x86 (1:7.2 Debian [amd64])\nConf seabios (1.16.2-1 Debian [all])\n",
+        );
+        assert_eq!(plan.installs, ["seabios", "qemu-system-x86"]);
+        assert!(plan.removes);
+        assert!(!parse_plan("Inst seabios (1.16.2-1)\n").removes);
+    }
 
     #[test]
     fn packages_without_a_candidate_are_unknown() {
