@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// The flags of `tracker agent`.
 #[derive(Args, Debug)]
-pub struct AgentArgs {
+pub(crate) struct AgentArgs {
     /// Where to serve: ADDR:PORT, [IPV6]:PORT, or :PORT for all addresses
     #[arg(
         long = "web.listen-address",
@@ -112,7 +112,7 @@ pub struct AgentArgs {
 /// The flags that decide which processes are tracked, and at what cost.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Tracking")]
-pub struct TrackingArgs {
+pub(crate) struct TrackingArgs {
     /// Track the pages that these processes write: pid:1234, comm:redis-server (the name in
     /// /proc/PID/comm) or cgroup:/system.slice/redis.service (that control group and those below
     /// it); 1234 and redis-server alone mean pid and comm. May be given more than once, or several
@@ -193,7 +193,7 @@ impl TrackingArgs {
 
 /// The flags that decide which hooks are attached and how.
 #[derive(Args, Clone, Debug)]
-pub struct HookArgs {
+pub(crate) struct HookArgs {
     /// Do not attach this hook; may be given more than once
     #[arg(long = "no-hook", env = "TRACKER_NO_HOOK", value_name = "NAME")]
     #[arg(action = ArgAction::Append, value_delimiter = ',')]
@@ -290,7 +290,7 @@ impl AgentArgs {
 ///
 /// # Errors
 /// If the address cannot be served or the probes refuse an option.
-pub fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
     agent::run(args.config(), || {
         probes::attach(&args.hooks).map(Into::into)
     })?;

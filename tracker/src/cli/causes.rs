@@ -9,7 +9,7 @@ use crate::probes::events::{EventOptions, EventProbes};
 
 /// What came of attaching the hooks that explain.
 #[derive(Debug, Serialize)]
-pub struct CauseHooks {
+pub(crate) struct CauseHooks {
     /// How much can be seen.
     pub level: ProbeLevel,
     /// Why not more can be seen.
@@ -20,7 +20,7 @@ pub struct CauseHooks {
 
 impl CauseHooks {
     /// Attaches them, and detaches them again.
-    pub fn find() -> Self {
+    pub(crate) fn find() -> Self {
         let events = EventProbes::attach(&EventOptions::default());
         Self {
             level: events.level(),

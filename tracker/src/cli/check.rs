@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 /// The flags of `tracker check`.
 #[derive(Args, Debug)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     #[command(flatten)]
     outputs: OutputArgs<CheckOutputs>,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// If a flag names an unknown hook or mechanism.
-pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (report, counts) = {
         let attached = probes::attach(&args.hooks)?;
         (ProbeReport::of(&attached), counts(&attached.availability))

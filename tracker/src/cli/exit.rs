@@ -6,20 +6,20 @@ use pages::track::TrackError;
 use std::process::ExitCode;
 
 /// The command failed.
-pub const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// An argument cannot be what it is.
-pub const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// This kernel or this privilege cannot do it.
-pub const UNABLE: u8 = 3;
+pub(crate) const UNABLE: u8 = 3;
 
 /// Tells the failure with all its causes on stderr and gives the exit code for it.
-pub fn failed(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     tell(error);
     ExitCode::from(code(error))
 }
 
 /// Tells the failure with all its causes on stderr.
-pub fn tell(error: &anyhow::Error) {
+pub(crate) fn tell(error: &anyhow::Error) {
     eprintln!("tracker: {error:#}");
 }
 

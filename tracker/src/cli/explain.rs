@@ -33,7 +33,7 @@ up to 1.3 times the time for a request. tracker reads what was reported and what
 /// The flags of `tracker explain`.
 #[derive(Args, Debug)]
 #[command(after_help = format!("{COST}\n\n{}", target::STATUSES))]
-pub struct ExplainArgs {
+pub(crate) struct ExplainArgs {
     #[command(flatten)]
     target: TargetArgs,
     #[arg(
@@ -125,7 +125,7 @@ fn against(text: &str) -> Result<StrategyName, String> {
 ///
 /// # Errors
 /// If the process cannot be tracked, or the report cannot be written.
-pub fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let prepare = || Ok((strategy::gather(false)?, args.rounds.pace()?));
     args.target.run(prepare, |facts, pace, pid, launched| {
         explain(args, facts, pid, launched, pace)

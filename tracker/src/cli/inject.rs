@@ -12,7 +12,7 @@ use super::output::print;
 
 /// The flags of `tracker inject`.
 #[derive(Args, Debug)]
-pub struct InjectArgs {
+pub(crate) struct InjectArgs {
     /// The process
     #[arg(long, short, env = "TRACKER_PID", value_name = "PID")]
     pid: u32,
@@ -31,7 +31,7 @@ pub struct InjectArgs {
 ///
 /// # Errors
 /// If the target gives no userfaultfd, or cannot be armed.
-pub fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
     let kernel_faults = if args.kernel_faults {
         KernelFaults::Required
     } else {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenAddress {
+pub(crate) struct ListenAddress {
     /// Address or name; empty means all addresses of this host.
     host: String,
     port: u16,
@@ -13,7 +13,7 @@ pub struct ListenAddress {
 
 impl ListenAddress {
     /// What to try to bind, in this order: a host without IPv6 cannot bind `[::]`.
-    pub fn candidates(&self) -> Vec<String> {
+    pub(crate) fn candidates(&self) -> Vec<String> {
         if self.host.is_empty() {
             return vec![
                 format!("[::]:{}", self.port),

@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// The flags about logging.
 #[derive(Args, Debug)]
-pub struct LogArgs {
+pub(crate) struct LogArgs {
     /// Least important lines to log
     #[arg(long = "log.level", env = "TRACKER_LOG_LEVEL", global = true)]
     #[arg(value_enum, default_value = "info", value_name = "LEVEL")]
@@ -58,7 +58,7 @@ impl From<LogLevel> for Level {
 ///
 /// # Errors
 /// If a logger was installed before.
-pub fn init(args: &LogArgs) -> anyhow::Result<()> {
+pub(crate) fn init(args: &LogArgs) -> anyhow::Result<()> {
     // `init` of the builder would also bridge `log`; try_init does so too (feature tracing-log).
     let builder = tracing_subscriber::fmt()
         .with_max_level(Level::from(args.level))

@@ -13,7 +13,7 @@ use signal_hook::low_level::pipe;
 
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PaceWake {
+pub(crate) enum PaceWake {
     /// It is time for a round.
     Tick,
     /// The time asked for is over.
@@ -26,7 +26,7 @@ pub enum PaceWake {
 
 /// Rounds at equal distances: a round that takes long does not move the next one, and rounds that
 /// were missed are left out.
-pub struct RoundPace {
+pub(crate) struct RoundPace {
     interval: Duration,
     duration: Option<Duration>,
     began: Instant,
@@ -36,7 +36,7 @@ pub struct RoundPace {
 
 impl RoundPace {
     /// From now on notes signals instead of ending by them.
-    pub fn new(interval: Duration, duration: Option<Duration>) -> io::Result<Self> {
+    pub(crate) fn new(interval: Duration, duration: Option<Duration>) -> io::Result<Self> {
         let (signals, sender) = UnixStream::pair()?;
         let ignored = ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default());
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -56,13 +56,13 @@ impl RoundPace {
     }
 
     /// The first arming is done: rounds count from here.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.began = Instant::now();
         self.next = self.began;
     }
 
     /// Waits for the next round.
-    pub fn wait(&mut self, process: impl AsFd) -> io::Result<PaceWake> {
+    pub(crate) fn wait(&mut self, process: impl AsFd) -> io::Result<PaceWake> {
         self.next = next(self.next, Instant::now(), self.interval);
         let end = self.duration.map(|duration| self.began + duration);
         let until = end.map_or(self.next, |end| end.min(self.next));
@@ -79,7 +79,7 @@ impl RoundPace {
     }
 
     /// Waits for the end of the process; [`PaceWake::Signal`] if a signal comes before.
-    pub fn wait_for_end(&self, process: impl AsFd) -> io::Result<PaceWake> {
+    pub(crate) fn wait_for_end(&self, process: impl AsFd) -> io::Result<PaceWake> {
         loop {
             if let Some(wake) = self.poll(&process, None)? {
                 return Ok(wake);

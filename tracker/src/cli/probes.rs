@@ -15,7 +15,7 @@ use thiserror::Error;
 ///
 /// # Errors
 /// [`AgentError::Usage`] if a flag names a hook or mechanism that does not exist.
-pub fn attach(args: &HookArgs) -> Result<AttachedProbes, AgentError> {
+pub(crate) fn attach(args: &HookArgs) -> Result<AttachedProbes, AgentError> {
     let cpus = available_parallelism().map_or(1, usize::from);
     let wishes = wishes(&args.no_hook, &args.force_mechanism);
     let options = ProbeOptions {

@@ -26,7 +26,7 @@ const HEATMAP: &str =
 
 /// The flags of `tracker report`.
 #[derive(Args, Debug)]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// The recording, as `tracker track --output FILE` writes it; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -101,7 +101,7 @@ struct ShownReport<'a> {
 ///
 /// # Errors
 /// If the recording cannot be read, or the picture cannot be written.
-pub fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let (name, input) = open(&args.file)?;
     let mut reader = RecordingReader::new(BufReader::new(input)).with_context(|| name.clone())?;
     let pictures: Vec<_> = args.outputs.paths().collect();

@@ -12,7 +12,7 @@ use super::values;
 
 /// The rounds of a process.
 #[derive(Args, Debug)]
-pub struct RoundsArgs {
+pub(crate) struct RoundsArgs {
     /// Time from one round to the next
     #[arg(
         long,
@@ -46,13 +46,13 @@ pub struct RoundsArgs {
 
 impl RoundsArgs {
     /// Their pace. From here on signals are noted, so that they end tracker in order.
-    pub fn pace(&self) -> anyhow::Result<RoundPace> {
+    pub(crate) fn pace(&self) -> anyhow::Result<RoundPace> {
         RoundPace::new(self.interval, self.duration).context("cannot wait for signals")
     }
 
     /// Why tracking ends after so many rounds, of which this ended the last wait; `None`: it goes
     /// on.
-    pub fn end(&self, wake: PaceWake, rounds: u64) -> Option<TrackEnd> {
+    pub(crate) fn end(&self, wake: PaceWake, rounds: u64) -> Option<TrackEnd> {
         match wake {
             PaceWake::Signal => Some(TrackEnd::Interrupted),
             PaceWake::Over => Some(TrackEnd::Done),

@@ -12,7 +12,7 @@ use pages::strategy::{
 /// What is known about the strategies.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum StrategyReport {
+pub(crate) enum StrategyReport {
     /// Each was tried.
     Tried {
         /// What `--strategy auto` takes; absent if nothing works.
@@ -34,7 +34,7 @@ pub enum StrategyReport {
 
 impl StrategyReport {
     /// Tries them, as if a userfaultfd of the target may do what one of ours may.
-    pub fn find() -> Self {
+    pub(crate) fn find() -> Self {
         match gather(false) {
             Ok(facts) => Self::of(facts),
             Err(error) => Self::Unknown {

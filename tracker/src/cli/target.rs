@@ -15,7 +15,7 @@ use pages::track::TrackEnd;
 const OURS: u8 = 125;
 
 /// The exit statuses, for the help.
-pub const STATUSES: &str = "\
+pub(crate) const STATUSES: &str = "\
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 this kernel or this privilege cannot do it; with \
 CMD its own, 128 and the number of a signal that ended it, 127 and 126 if it cannot be found or \
 executed, and 125 for a failure of tracker.";
@@ -24,7 +24,7 @@ executed, and 125 for a failure of tracker.";
 #[derive(Args, Debug)]
 #[group(skip)]
 #[command(group = clap::ArgGroup::new("target").required(true).args(["pid", "comm", "command"]))]
-pub struct TargetArgs {
+pub(crate) struct TargetArgs {
     /// The process
     #[arg(long, short, env = "TRACKER_PID", value_name = "PID")]
     #[arg(value_parser = value_parser!(u32).range(1..))]
@@ -46,7 +46,7 @@ impl TargetArgs {
     /// # Errors
     /// What either returns, and if there is no such process. If a program was to be started, the
     /// error is printed here instead: the status must not look like one of the program's.
-    pub fn run<P>(
+    pub(crate) fn run<P>(
         &self,
         prepare: impl FnOnce() -> anyhow::Result<(P, RoundPace)>,
         follow: impl FnOnce(
@@ -122,7 +122,7 @@ fn launch(command: &[String]) -> Result<LaunchedProgram, (u8, anyhow::Error)> {
 }
 
 /// The status as shells tell it.
-pub fn code(status: ExitStatus) -> u8 {
+pub(crate) fn code(status: ExitStatus) -> u8 {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status
         .code()
@@ -132,7 +132,7 @@ pub fn code(status: ExitStatus) -> u8 {
 }
 
 /// Waits for a program to end. Whoever asks us to end asks the program, too.
-pub fn wait(
+pub(crate) fn wait(
     launched: &mut LaunchedProgram,
     end: TrackEnd,
     pace: &RoundPace,

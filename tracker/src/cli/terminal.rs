@@ -11,7 +11,7 @@ const WIDTH: usize = 100;
 const SENSIBLE: std::ops::RangeInclusive<usize> = 60..=240;
 
 /// Characters of a line: `COLUMNS`, or what the terminal says.
-pub fn width() -> usize {
+pub(crate) fn width() -> usize {
     let told = env::var("COLUMNS")
         .ok()
         .and_then(|columns| columns.parse().ok());
@@ -28,7 +28,7 @@ pub fn width() -> usize {
 }
 
 /// Colours, if somebody is there to see them and does not mind.
-pub fn shades() -> TerminalShades {
+pub(crate) fn shades() -> TerminalShades {
     let is = |name: &str, of: fn(&str) -> bool| env::var(name).is_ok_and(|value| of(&value));
     let unwanted = is("NO_COLOR", |value| !value.is_empty()) || is("TERM", |term| term == "dumb");
     if unwanted || !stdout().is_terminal() {

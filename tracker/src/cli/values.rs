@@ -18,7 +18,7 @@ const UNITS: [(&str, f64); 5] = [
 const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
 
 /// A duration with its unit: `500ms`, `5s`, `2m`, `1h`; more than 0, at most a week.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration; write for example 500ms, 5s, 2m or 1h");
     let (number, unit) = UNITS
         .iter()
@@ -32,7 +32,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A share of one CPU core: `1%`, `0.5%`; `0%` switches off what it limits.
-pub fn share(text: &str) -> Result<f64, String> {
+pub(crate) fn share(text: &str) -> Result<f64, String> {
     let wrong = || format!("`{text}` is not a share of one CPU core; write for example 1% or 0.5%");
     let percent = text
         .strip_suffix('%')
@@ -43,7 +43,7 @@ pub fn share(text: &str) -> Result<f64, String> {
 }
 
 /// A share of one CPU core, more than 0%.
-pub fn positive_share(text: &str) -> Result<f64, String> {
+pub(crate) fn positive_share(text: &str) -> Result<f64, String> {
     match share(text)? {
         share if share > 0.0 => Ok(share),
         _ => Err(format!(
@@ -53,7 +53,7 @@ pub fn positive_share(text: &str) -> Result<f64, String> {
 }
 
 /// A strategy by its name, or `auto`.
-pub fn strategy(text: &str) -> Result<AskedStrategy, String> {
+pub(crate) fn strategy(text: &str) -> Result<AskedStrategy, String> {
     if text == "auto" {
         return Ok(AskedStrategy(None));
     }
@@ -67,7 +67,7 @@ pub fn strategy(text: &str) -> Result<AskedStrategy, String> {
 }
 
 /// Help for a flag that takes any strategy.
-pub fn track_help() -> String {
+pub(crate) fn track_help() -> String {
     format!(
         "How to track: {}, or auto, the best that works here (docs/strategies.md; `tracker check`)",
         listed(StrategyName::outside(), ", ")
@@ -75,7 +75,7 @@ pub fn track_help() -> String {
 }
 
 /// Help for the agent's flag: unasked, the agent takes nothing that reads all memory in each round.
-pub fn agent_help() -> String {
+pub(crate) fn agent_help() -> String {
     let never = StrategyName::outside().filter(|name| !name.is_auto() || name.reads_content());
     format!(
         "How to track: {}, or auto, the best that works here, which is never {} \
@@ -86,7 +86,7 @@ pub fn agent_help() -> String {
 }
 
 /// Help for a flag that takes strategies that arm pages.
-pub fn arming_help() -> String {
+pub(crate) fn arming_help() -> String {
     let arming = StrategyName::outside().filter(|name| name.needs_descriptor());
     format!("How to track: {}, or auto", listed(arming, ", "))
 }
@@ -100,10 +100,10 @@ fn listed(names: impl Iterator<Item = StrategyName>, between: &str) -> String {
 
 /// A strategy. `None`: the best that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AskedStrategy(pub Option<StrategyName>);
+pub(crate) struct AskedStrategy(pub Option<StrategyName>);
 
 /// Bytes with a unit: `512MiB`, `128GiB`, `2TiB`; more than 0.
-pub fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size; write for example 512MiB, 128GiB or 2TiB");
     let units = [("MiB", 20), ("GiB", 30), ("TiB", 40)];
     let (number, shift) = units
@@ -116,7 +116,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 }
 
 /// An address in hexadecimal, as maps(5) and debuggers show it.
-pub fn address(text: &str) -> Result<u64, String> {
+pub(crate) fn address(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     u64::from_str_radix(digits, 16)
         .map_err(|_| format!("`{text}` is not an address; write for example 0x7f12a4c00000"))
@@ -129,7 +129,7 @@ fn decimal(text: &str) -> Option<f64> {
 }
 
 /// A path below which nothing else is served: `/metrics`, `/a/b`.
-pub fn telemetry_path(text: &str) -> Result<String, String> {
+pub(crate) fn telemetry_path(text: &str) -> Result<String, String> {
     const TAKEN: [&str; 4] = ["/", "/healthz", "/readyz", "/status"];
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._~-".contains(&b);
     if !text.starts_with('/') || !text.bytes().all(plain) {

@@ -15,7 +15,7 @@ pub(super) const fn verdict(verdict: ReportVerdict) -> &'static str {
     }
 }
 
-/// What happened.
+/// What happened to a page, for each cause.
 pub(super) const fn cause(cause: ReportCause) -> &'static str {
     match cause {
         ReportCause::UserStore => "a thread of the process stored to it",

@@ -146,14 +146,14 @@ fn story() -> impl Strategy<Value = PageStory> {
 }
 
 /// Findings whose parts add up, of any rounds.
-pub fn consistent() -> impl Strategy<Value = ExplainFindings> {
+pub(crate) fn consistent() -> impl Strategy<Value = ExplainFindings> {
     let stacks = btree_map(place_id(), place(), 0..5);
     (any_header(), rounds(), missed(), stacks)
         .prop_map(|(header, rounds, missed, stacks)| assembled(header, rounds, missed, stacks))
 }
 
 /// Findings that need not add up, with any numbers.
-pub fn any_findings() -> impl Strategy<Value = ExplainFindings> {
+pub(crate) fn any_findings() -> impl Strategy<Value = ExplainFindings> {
     let tally = || btree_map(why(), any::<u64>(), 0..6);
     let reasons = || btree_map(one(UnknownReason::ALL), any::<u64>(), 0..4);
     let counts = prop::array::uniform8(any::<u64>());

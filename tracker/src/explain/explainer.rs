@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use pages::inject::{FrozenProcess, ProcessLifeline};
+use pages::inject::{FrozenProcess, ProcessLife, ProcessLifeline};
 use pages::strategy::StrategyFacts;
 use pages::track::{TrackError, TrackHeader, TrackRound, TrackSession, TrackStep};
 use uffd::UffdError;
@@ -128,7 +128,8 @@ impl Explainer {
 
     fn freeze(&self) -> Option<FrozenProcess> {
         let lifeline = self.session.lifeline();
-        self.freezing.freeze(self.session.header().pid, lifeline)
+        let is_same = || matches!(lifeline.life(), Ok(ProcessLife::Same));
+        self.freezing.freeze(self.session.header().pid, is_same)
     }
 
     /// What a round reports, explained. The order matters: the kernel's events until now, the

@@ -337,7 +337,7 @@ mod tests {
         };
         assert_eq!(cause(given_back), (ReportCause::Unregister, unknown));
         let moved = JoinFacts {
-            moved: vec![START..START + PAGE],
+            moved: std::iter::once(START..START + PAGE).collect(),
             ..facts()
         };
         // Its image came along: it was not there.

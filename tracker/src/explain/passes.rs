@@ -72,7 +72,7 @@ pub(super) fn missed_pass(
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use pages::track::{MappingRound, TrackedMapping, TrackedPages};
     use uffd::{Backing, PAGE_SIZE};
 

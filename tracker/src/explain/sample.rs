@@ -22,7 +22,12 @@ use super::{
 use crate::track::sample;
 
 /// An event of some thread.
-pub fn event(time: u64, range: Range<u64>, address: u64, meaning: EventMeaning) -> WatchedEvent {
+pub(crate) fn event(
+    time: u64,
+    range: Range<u64>,
+    address: u64,
+    meaning: EventMeaning,
+) -> WatchedEvent {
     WatchedEvent {
         time,
         range,
@@ -37,7 +42,7 @@ pub fn event(time: u64, range: Range<u64>, address: u64, meaning: EventMeaning) 
 }
 
 /// A scan that began at 100 and ended at 110.
-pub const fn scan() -> ScanSpan {
+pub(crate) const fn scan() -> ScanSpan {
     ScanSpan {
         began: 100,
         ended: 110,
@@ -45,7 +50,7 @@ pub const fn scan() -> ScanSpan {
 }
 
 /// A mapping of 4 KiB pages.
-pub fn mapping_of(range: Range<u64>, backing: Backing) -> TrackedMapping {
+pub(crate) fn mapping_of(range: Range<u64>, backing: Backing) -> TrackedMapping {
     TrackedMapping {
         start: range.start,
         end: range.end,
@@ -57,7 +62,7 @@ pub fn mapping_of(range: Range<u64>, backing: Backing) -> TrackedMapping {
 
 /// A round of one mapping: it reports pages 0 and 1, which changed, and 2 and 3, which did not; and
 /// page 9 changed without a report.
-pub fn explained(number: u64) -> ExplainedRound {
+pub(crate) fn explained(number: u64) -> ExplainedRound {
     const START: u64 = 0x10_0000;
     let mapping = Arc::new(mapping_of(START..START + 16 * PAGE_SIZE, Backing::Anon));
     let told = |from, verdict| reported(&mapping, from, 2, verdict, ReportCause::UserStore, None);
@@ -89,7 +94,7 @@ pub fn explained(number: u64) -> ExplainedRound {
 }
 
 /// Findings that add up: everything is counted from rounds and from what was missed.
-pub fn assembled(
+pub(crate) fn assembled(
     header: TrackHeader,
     rounds: Vec<RoundFindings>,
     missed: Vec<(Arc<TrackedMapping>, MissedPages)>,
@@ -149,7 +154,7 @@ fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, pages: u64) {
 }
 
 /// A round line of reported pages.
-pub fn round(
+pub(crate) fn round(
     number: u64,
     reported: Vec<(Arc<TrackedMapping>, Vec<ReportedPages>)>,
 ) -> RoundFindings {
@@ -168,7 +173,7 @@ pub fn round(
 }
 
 /// A database that stores the same values again, beside much else.
-pub fn database() -> ExplainFindings {
+pub(crate) fn database() -> ExplainFindings {
     let maps = SampleMaps::new();
     let mut rounds: Vec<_> = (1..=60)
         .map(|number| round(number, maps.round(number)))
@@ -203,7 +208,7 @@ pub fn database() -> ExplainFindings {
 }
 
 /// The same, half blind: a sample, and not all causes.
-pub fn half_blind() -> ExplainFindings {
+pub(crate) fn half_blind() -> ExplainFindings {
     let mut findings = database();
     findings.sampling.one_of = 8;
     let gap = |hook: &str, reason: &str| SightGap::NoHook {
@@ -219,7 +224,7 @@ pub fn half_blind() -> ExplainFindings {
 }
 
 /// Nothing happened.
-pub fn nothing() -> ExplainFindings {
+pub(crate) fn nothing() -> ExplainFindings {
     assembled(sample::header("sleep"), vec![], vec![], BTreeMap::new())
 }
 

@@ -97,7 +97,7 @@ impl SecondStrategy {
         Ok(())
     }
 
-    /// Ends it.
+    /// What came of it.
     pub(super) fn end(self) -> AgainstFindings {
         self.book.end()
     }
@@ -198,8 +198,12 @@ mod tests {
         let round = explained(1);
         let mut book = SecondBook::new(StrategyName::SoftDirty);
         let new = round.reported[0].1[0].range.start + 12 * PAGE_SIZE;
-        let fresh = [new..new + PAGE_SIZE];
-        book.by_pages(&round, &fresh, &pages(&round, &[0, 1, 9, 12, 14, 15]));
+        let fresh = new..new + PAGE_SIZE;
+        book.by_pages(
+            &round,
+            std::slice::from_ref(&fresh),
+            &pages(&round, &[0, 1, 9, 12, 14, 15]),
+        );
         let findings = &book.findings;
         assert_eq!(findings.both, 2);
         assert_eq!(findings.only_here.values().sum::<u64>(), 2);

@@ -3,7 +3,7 @@
 //!
 //! What is printed may go to a terminal. Documents and bytes go to files only.
 
-/// A format.
+/// A format: one of those below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OutputFormat {
     /// As people call it.

@@ -3,9 +3,9 @@
 /// The head of a column, which says on which side its cells stand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TableHead<'a> {
-    /// Of text.
+    /// A column of text.
     Left(&'a str),
-    /// Of numbers.
+    /// A column of numbers.
     Right(&'a str),
 }
 

@@ -30,15 +30,14 @@ pub(crate) const fn plural(count: u64) -> &'static str {
 pub(crate) fn size(pages: f64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut amount = pages * (PAGE_SIZE / 1024) as f64;
-    let mut unit = UNITS.iter();
-    let mut name = unit.next();
+    let mut unit = 0;
     // From here on it would round to 1024.
-    while amount >= 1023.5 && unit.len() > 0 {
+    while amount >= 1023.5 && unit + 1 < UNITS.len() {
         amount /= 1024.0;
-        name = unit.next();
+        unit += 1;
     }
-    let name = name.copied().unwrap_or_default();
-    if amount < 9.95 && name != "KiB" && amount.fract() != 0.0 {
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if amount < 9.95 && unit > 0 && amount.fract() != 0.0 {
         format!("{amount:.1} {name}")
     } else {
         format!("{amount:.0} {name}")

@@ -30,7 +30,7 @@ fn time() -> impl Strategy<Value = SystemTime> {
 }
 
 /// A header.
-pub fn any_header() -> impl Strategy<Value = TrackHeader> {
+pub(crate) fn any_header() -> impl Strategy<Value = TrackHeader> {
     let words = (
         ".{0,9}",
         vec(".{0,9}", 0..3),
@@ -129,7 +129,7 @@ fn extents() -> impl Strategy<Value = Vec<PageExtent>> {
 }
 
 /// Rounds that share mappings, also such as no kernel would give.
-pub fn any_rounds() -> impl Strategy<Value = Vec<TrackRound>> {
+pub(crate) fn any_rounds() -> impl Strategy<Value = Vec<TrackRound>> {
     mappings().prop_flat_map(|mappings| {
         let told = (0..mappings.len(), any_pages(), extents());
         let told = told.prop_map(move |(i, pages, written)| MappingRound {
@@ -155,7 +155,7 @@ pub fn any_rounds() -> impl Strategy<Value = Vec<TrackRound>> {
 }
 
 /// A summary.
-pub fn any_summary() -> impl Strategy<Value = TrackSummary> {
+pub(crate) fn any_summary() -> impl Strategy<Value = TrackSummary> {
     let end = prop_oneof![
         Just(TrackEnd::Done),
         Just(TrackEnd::Interrupted),

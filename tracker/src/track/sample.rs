@@ -14,7 +14,7 @@ use pages::track::{
 use uffd::PAGE_SIZE;
 
 /// A header of that process.
-pub fn header(comm: &str) -> TrackHeader {
+pub(crate) fn header(comm: &str) -> TrackHeader {
     TrackHeader {
         pid: 4242,
         comm: comm.to_owned(),
@@ -34,7 +34,7 @@ pub fn header(comm: &str) -> TrackHeader {
 
 /// What a mapping does with its pages.
 #[derive(Clone, Copy, Debug)]
-pub enum WritingHabit {
+pub(crate) enum WritingHabit {
     /// Writes none.
     Idle,
     /// Writes all, always.
@@ -53,7 +53,7 @@ pub enum WritingHabit {
 
 /// A mapping that is `pages` 4 KiB pages large when it is largest.
 #[derive(Clone, Debug)]
-pub struct MappingPlan {
+pub(crate) struct MappingPlan {
     pub start: u64,
     pub pages: u64,
     pub name: String,
@@ -63,7 +63,7 @@ pub struct MappingPlan {
 }
 
 impl MappingPlan {
-    pub fn new(start: u64, pages: u64, name: &str, habit: WritingHabit) -> Self {
+    pub(crate) fn new(start: u64, pages: u64, name: &str, habit: WritingHabit) -> Self {
         let backing = if name.starts_with('/') {
             Backing::File
         } else {
@@ -166,7 +166,7 @@ impl MappingPlan {
 }
 
 /// The rounds of these mappings.
-pub fn rounds(plans: &[MappingPlan], count: u64) -> Vec<TrackRound> {
+pub(crate) fn rounds(plans: &[MappingPlan], count: u64) -> Vec<TrackRound> {
     let mut random = FixedRandom(7);
     let round = |number: u64| TrackRound {
         number,
@@ -187,7 +187,7 @@ pub fn rounds(plans: &[MappingPlan], count: u64) -> Vec<TrackRound> {
 }
 
 /// A summary as tracking would give it, of those rounds.
-pub fn summary(rounds: &[TrackRound]) -> TrackSummary {
+pub(crate) fn summary(rounds: &[TrackRound]) -> TrackSummary {
     let all = || rounds.iter().flat_map(|round| &round.mappings);
     let tracked = |round: &TrackRound| round.mappings.iter().map(|m| m.pages.tracked).sum();
     let written = all().map(|m| m.pages.written).sum();
@@ -205,7 +205,7 @@ pub fn summary(rounds: &[TrackRound]) -> TrackSummary {
 }
 
 /// A database of 1.5 GiB in eleven mappings, some with names that nobody should print as they are.
-pub fn database() -> Vec<MappingPlan> {
+pub(crate) fn database() -> Vec<MappingPlan> {
     use WritingHabit::{Grows, Hot, Idle, Scatter, Sweep, Unknown, Visits};
     let mut plans = vec![
         MappingPlan::new(
@@ -252,7 +252,7 @@ pub fn database() -> Vec<MappingPlan> {
 }
 
 /// So many mappings of all sizes and habits.
-pub fn many(count: u64) -> Vec<MappingPlan> {
+pub(crate) fn many(count: u64) -> Vec<MappingPlan> {
     use WritingHabit::{Hot, Idle, Scatter, Sweep};
     let plan = |i: u64| {
         let habit = match i % 5 {

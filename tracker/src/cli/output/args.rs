@@ -12,7 +12,7 @@ use crate::print::format::{ExistingFile, FormatChoice, FormatFlag};
 const FORCE: &str = "force";
 
 /// What was chosen.
-pub struct OutputArgs<C: CommandOutputs> {
+pub(crate) struct OutputArgs<C: CommandOutputs> {
     /// What is printed.
     printed: &'static OutputEntry<C::OutputMaker>,
     /// What is written to files, in the order of the list.
@@ -29,17 +29,17 @@ pub(super) struct OutputFile<M: 'static> {
 
 impl<C: CommandOutputs> OutputArgs<C> {
     /// How to make what is printed.
-    pub fn printed(&self) -> C::OutputMaker {
+    pub(crate) fn printed(&self) -> C::OutputMaker {
         self.printed.make
     }
 
     /// Whether people read what is printed, not programs.
-    pub fn is_for_people(&self) -> bool {
+    pub(crate) fn is_for_people(&self) -> bool {
         self.printed.format.is_for_people
     }
 
     /// Where something is written, beside what is printed.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|file| file.path.as_path())
     }
 

@@ -14,12 +14,12 @@ use std::io::{self, Write};
 use anyhow::Context as _;
 
 use crate::print::format::OutputFormat;
-pub use args::OutputArgs;
-pub use rounds::{RoundSink, SinkMaker, SinkOut, SinkState, print_rounds};
-pub use whole::{MakeWhole, WholeMaker};
+pub(crate) use args::OutputArgs;
+pub(crate) use rounds::{RoundSink, SinkMaker, SinkOut, SinkState, print_rounds};
+pub(crate) use whole::{MakeWhole, WholeMaker};
 
 /// A command, as far as its outputs are concerned.
-pub trait CommandOutputs: 'static {
+pub(crate) trait CommandOutputs: 'static {
     /// How it makes a format.
     type OutputMaker: Copy + 'static;
 
@@ -28,7 +28,7 @@ pub trait CommandOutputs: 'static {
 }
 
 /// A format of a command.
-pub struct OutputEntry<M> {
+pub(crate) struct OutputEntry<M> {
     pub format: &'static OutputFormat,
     /// What `--help` says of it. `{}` stands for the names of all formats of the same flag.
     pub help: &'static str,
@@ -37,7 +37,7 @@ pub struct OutputEntry<M> {
 
 /// Where what is printed goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PrintTarget {
+pub(crate) enum PrintTarget {
     /// Standard output.
     Ours,
     /// Standard error: a program of the user's has standard output.
@@ -48,7 +48,7 @@ pub enum PrintTarget {
 ///
 /// # Errors
 /// If standard output cannot be written for any other reason, such as a full disk.
-pub fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     print_bytes(text.as_bytes())
 }
 

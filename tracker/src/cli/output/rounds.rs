@@ -10,7 +10,7 @@ use super::file::OpenedFile;
 use super::{CommandOutputs, OutputArgs, PrintTarget};
 
 /// Something that rounds go to, in one format.
-pub trait RoundSink {
+pub(crate) trait RoundSink {
     /// Shows a round.
     ///
     /// # Errors
@@ -25,18 +25,19 @@ pub trait RoundSink {
 }
 
 /// Makes a sink, and shows the header and round 0 in it.
-pub type SinkMaker = fn(SinkOut, &TrackHeader, &TrackRound) -> anyhow::Result<Box<dyn RoundSink>>;
+pub(crate) type SinkMaker =
+    fn(SinkOut, &TrackHeader, &TrackRound) -> anyhow::Result<Box<dyn RoundSink>>;
 
 /// Whether anybody still reads a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SinkState {
+pub(crate) enum SinkState {
     Open,
     /// Nobody reads any more, as after `| head`.
     Closed,
 }
 
 /// Where a sink writes.
-pub struct SinkOut {
+pub(crate) struct SinkOut {
     /// Standard output or error, or a file of its own.
     pub out: Box<dyn Write>,
     /// Whether lines may be drawn anew.
@@ -49,7 +50,7 @@ pub struct SinkOut {
 ///
 /// # Errors
 /// If it cannot be written, for any other reason than that nobody reads.
-pub fn print_rounds(out: &mut dyn Write, text: &str) -> anyhow::Result<SinkState> {
+pub(crate) fn print_rounds(out: &mut dyn Write, text: &str) -> anyhow::Result<SinkState> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(SinkState::Open),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(SinkState::Closed),
@@ -58,14 +59,14 @@ pub fn print_rounds(out: &mut dyn Write, text: &str) -> anyhow::Result<SinkState
 }
 
 /// All outputs that were asked for, open and not begun.
-pub struct OpenedSinks {
+pub(crate) struct OpenedSinks {
     files: Vec<(OpenedFile, SinkMaker)>,
     printed: SinkMaker,
     target: PrintTarget,
 }
 
 /// All outputs that were asked for.
-pub struct RoundSinks {
+pub(crate) struct RoundSinks {
     files: Vec<(Box<dyn RoundSink>, PathBuf)>,
     printed: Box<dyn RoundSink>,
 }
@@ -75,7 +76,7 @@ impl<C: CommandOutputs<OutputMaker = SinkMaker>> OutputArgs<C> {
     ///
     /// # Errors
     /// If a file exists and is to be kept, or cannot be written.
-    pub fn open(&self, target: PrintTarget) -> anyhow::Result<OpenedSinks> {
+    pub(crate) fn open(&self, target: PrintTarget) -> anyhow::Result<OpenedSinks> {
         let files = self.files().iter().map(|file| {
             let opened = OpenedFile::new(&file.path, file.replaces)?;
             Ok((opened, file.entry.make))
@@ -93,7 +94,11 @@ impl OpenedSinks {
     ///
     /// # Errors
     /// If one of them cannot be written.
-    pub fn begin(self, header: &TrackHeader, first: &TrackRound) -> anyhow::Result<RoundSinks> {
+    pub(crate) fn begin(
+        self,
+        header: &TrackHeader,
+        first: &TrackRound,
+    ) -> anyhow::Result<RoundSinks> {
         let mut files = Vec::new();
         for (opened, make) in self.files {
             let path = opened.path().to_owned();
@@ -126,7 +131,11 @@ impl RoundSinks {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn round(&mut self, round: &TrackRound, set: &WorkingSet) -> anyhow::Result<SinkState> {
+    pub(crate) fn round(
+        &mut self,
+        round: &TrackRound,
+        set: &WorkingSet,
+    ) -> anyhow::Result<SinkState> {
         for (sink, path) in &mut self.files {
             sink.round(round, set)
                 .with_context(|| cannot_record(path))?;
@@ -138,7 +147,7 @@ impl RoundSinks {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn end(self, summary: &TrackSummary) -> anyhow::Result<()> {
+    pub(crate) fn end(self, summary: &TrackSummary) -> anyhow::Result<()> {
         for (sink, path) in self.files {
             sink.end(summary).with_context(|| cannot_record(&path))?;
         }

@@ -6,7 +6,7 @@ use super::file::{check, replace};
 use super::{CommandOutputs, OutputArgs, PrintTarget, print_bytes};
 
 /// Makes a format of a whole result.
-pub trait WholeMaker<R>: Copy {
+pub(crate) trait WholeMaker<R>: Copy {
     /// The bytes to print or to write.
     ///
     /// # Errors
@@ -15,7 +15,7 @@ pub trait WholeMaker<R>: Copy {
 }
 
 /// The maker of a command whose results need nothing else.
-pub type MakeWhole<R> = fn(&R) -> anyhow::Result<Vec<u8>>;
+pub(crate) type MakeWhole<R> = fn(&R) -> anyhow::Result<Vec<u8>>;
 
 impl<R> WholeMaker<R> for MakeWhole<R> {
     fn make(self, result: &R) -> anyhow::Result<Vec<u8>> {
@@ -28,7 +28,7 @@ impl<C: CommandOutputs> OutputArgs<C> {
     ///
     /// # Errors
     /// If a file exists and is to be kept, or cannot be there.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         let mut files = self.files().iter();
         files.try_for_each(|file| check(&file.path, file.replaces))
     }
@@ -37,7 +37,7 @@ impl<C: CommandOutputs> OutputArgs<C> {
     ///
     /// # Errors
     /// If it cannot be shown so, or standard output cannot be written.
-    pub fn print<R>(&self, result: &R, target: PrintTarget) -> anyhow::Result<()>
+    pub(crate) fn print<R>(&self, result: &R, target: PrintTarget) -> anyhow::Result<()>
     where
         C::OutputMaker: WholeMaker<R>,
     {
@@ -55,7 +55,7 @@ impl<C: CommandOutputs> OutputArgs<C> {
     ///
     /// # Errors
     /// If it cannot be shown so, or a file cannot be written.
-    pub fn write<R>(&self, result: &R) -> anyhow::Result<()>
+    pub(crate) fn write<R>(&self, result: &R) -> anyhow::Result<()>
     where
         C::OutputMaker: WholeMaker<R>,
     {

@@ -21,7 +21,7 @@ use sinks::TrackOutputs;
 /// The flags of `tracker track`.
 #[derive(Args, Debug)]
 #[command(after_help = format!("{}\n\n{}", notes(), target::STATUSES))]
-pub struct TrackArgs {
+pub(crate) struct TrackArgs {
     #[command(flatten)]
     target: TargetArgs,
     #[arg(
@@ -70,7 +70,7 @@ the last round is not seen, nor is what was in memory that is unmapped before a 
 ///
 /// # Errors
 /// If the process cannot be tracked, or the output cannot be written.
-pub fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
     let prepare = || Ok((strategy::gather(false)?, args.rounds.pace()?));
     args.target.run(prepare, |facts, pace, pid, launched| {
         track(args, &facts, pid, launched, pace)

@@ -13,7 +13,7 @@ use crate::track::json;
 use crate::track::recording::RecordingWriter;
 
 /// What `tracker track` can show.
-pub struct TrackOutputs;
+pub(crate) struct TrackOutputs;
 
 impl CommandOutputs for TrackOutputs {
     type OutputMaker = SinkMaker;

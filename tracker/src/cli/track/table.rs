@@ -14,7 +14,7 @@ const SHOWN: usize = 8;
 const REPEAT: u64 = 20;
 
 /// The table, line by line.
-pub struct LiveTable {
+pub(crate) struct LiveTable {
     is_terminal: bool,
     /// Lines below the last round, which the next one replaces.
     below: usize,
@@ -22,13 +22,13 @@ pub struct LiveTable {
 
 impl LiveTable {
     /// A table with no lines yet.
-    pub const fn new(is_terminal: bool) -> Self {
+    pub(crate) const fn new(is_terminal: bool) -> Self {
         let below = 0;
         Self { is_terminal, below }
     }
 
     /// What is tracked, and how.
-    pub fn begin(&self, header: &TrackHeader, first: &TrackRound) -> String {
+    pub(crate) fn begin(&self, header: &TrackHeader, first: &TrackRound) -> String {
         let mut text = format!(
             "{} (pid {}): strategy {} ({})",
             printable(&header.comm),
@@ -60,7 +60,7 @@ impl LiveTable {
     }
 
     /// One line, and on a terminal what was written where.
-    pub fn round(&mut self, round: &TrackRound, set: &WorkingSet) -> String {
+    pub(crate) fn round(&mut self, round: &TrackRound, set: &WorkingSet) -> String {
         let mut text = self.clear();
         if round.number % REPEAT == 1 {
             let _ = writeln!(
@@ -107,7 +107,7 @@ impl LiveTable {
     }
 
     /// The totals.
-    pub fn end(&mut self, summary: &TrackSummary, recorded: &[PathBuf]) -> String {
+    pub(crate) fn end(&mut self, summary: &TrackSummary, recorded: &[PathBuf]) -> String {
         let mut text = self.clear();
         let seconds = summary.lasted.as_secs_f64();
         let end = match summary.end {

@@ -163,6 +163,13 @@ pub struct AgainstFindings {
     pub only_there: BTreeMap<SecondOnly, u64>,
 }
 
+impl StackFrame {
+    /// The module of code made at run time.
+    pub(crate) const ANONYMOUS: &str = "[anon]";
+    /// How the module of the kernel's code for processes begins.
+    pub(crate) const VDSO: &str = "[vdso]";
+}
+
 impl FrozenTime {
     /// Adds a round in which it stood still.
     pub(crate) fn add(&mut self, stood: Duration) {

@@ -131,7 +131,7 @@ fn is_known(frame: &StackFrame) -> bool {
 pub(super) fn is_helper(frame: &StackFrame) -> bool {
     let file = base(&frame.module);
     let function = frame.function.trim_start_matches('_');
-    file.starts_with("[vdso]")
+    file.starts_with(StackFrame::VDSO)
         || LIBRARIES.iter().any(|library| file.starts_with(library))
         || FUNCTIONS.iter().any(|helper| function.starts_with(helper))
 }
@@ -139,14 +139,8 @@ pub(super) fn is_helper(frame: &StackFrame) -> bool {
 /// What a frame is called: its function, or where it lies.
 pub(super) fn name(frame: &StackFrame) -> String {
     match (frame.function.as_str(), frame.module.as_str()) {
-        ("", "" | "[anon]") => {
-            let module = if frame.module.is_empty() {
-                ""
-            } else {
-                "[anon] "
-            };
-            format!("{module}{:#x}", frame.address)
-        }
+        ("", "") => format!("{:#x}", frame.address),
+        ("", module @ StackFrame::ANONYMOUS) => format!("{module} {:#x}", frame.address),
         ("", module) => printable(base(module)),
         (function, _) => printable(function),
     }

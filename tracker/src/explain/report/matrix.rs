@@ -13,7 +13,7 @@ impl AnswerMatrix {
         Self(tally.clone())
     }
 
-    /// Counts more.
+    /// Adds pages.
     pub(super) fn add(&mut self, why: ReportAnswer, pages: u64) {
         let count = self.0.entry(why).or_default();
         *count = count.saturating_add(pages);
@@ -27,7 +27,6 @@ impl AnswerMatrix {
             .unwrap_or(0)
     }
 
-    /// All pages.
     pub(super) fn all(&self) -> u64 {
         self.sum(|_| true)
     }

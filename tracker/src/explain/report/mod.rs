@@ -50,7 +50,7 @@ pub(crate) struct ExplainReport<'a> {
 }
 
 impl<'a> ExplainReport<'a> {
-    /// Counts.
+    /// Counts everything that is shown.
     pub(crate) fn new(findings: &'a ExplainFindings) -> Self {
         let mut vmas: Vec<_> = findings
             .vmas

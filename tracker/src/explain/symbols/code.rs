@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use uffd::ProcVma;
 
+use crate::explain::StackFrame;
+
 /// What maps adds to the name of a file that nobody can open by name any more.
 const DELETED: &[u8] = b" (deleted)";
 
@@ -81,7 +83,7 @@ impl CodeMapping {
         let name = self.vma.name.strip_suffix(DELETED);
         let name = String::from_utf8_lossy(name.unwrap_or(&self.vma.name));
         match self.kind() {
-            CodeKind::Anonymous => "[anon]".to_owned(),
+            CodeKind::Anonymous => StackFrame::ANONYMOUS.to_owned(),
             CodeKind::File | CodeKind::Vdso | CodeKind::Other => {
                 format!("{name}+{:#x}", self.offset(address))
             }

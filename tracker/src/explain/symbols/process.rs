@@ -22,7 +22,6 @@ pub(super) struct ProcessSymbols {
 }
 
 impl ProcessSymbols {
-    /// Nothing yet.
     pub(super) fn new(pid: u32) -> Self {
         Self {
             pid,

@@ -59,11 +59,11 @@ pub(crate) struct HeatArea {
 /// Cells of bands by columns. What a cell holds is up to who fills it.
 #[derive(Clone, Debug)]
 pub(crate) struct HeatMap<C> {
-    /// By time.
+    /// Columns, by time.
     pub columns: Vec<HeatColumn>,
     /// So many rounds are a column.
     pub together: usize,
-    /// By address.
+    /// Bands, by address.
     pub bands: Vec<HeatBand<C>>,
     /// Spans to which nothing happened: their number, and their tracked pages.
     pub never: (usize, u64),

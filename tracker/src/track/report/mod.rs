@@ -32,7 +32,7 @@ pub(crate) struct RecordingReport<'a> {
 }
 
 impl<'a> RecordingReport<'a> {
-    /// Counts.
+    /// Counts everything that is shown.
     pub(crate) fn new(
         header: &'a TrackHeader,
         recorded: &'a [TrackRound],

@@ -11,9 +11,9 @@ use crate::explain::ReportVerdict;
 use crate::print::words::{number, share};
 use views::{AdviceView, CauseView, MissedView, ShareView, SpotView, UnknownView, VmaView};
 
-/// Code locations shown.
+/// Code locations on the page.
 const SPOTS: usize = 40;
-/// VMAs shown.
+/// VMAs on the page.
 const VMAS: usize = 40;
 
 /// The whole page.

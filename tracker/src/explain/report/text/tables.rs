@@ -12,7 +12,7 @@ use crate::print::table::TextTable;
 use crate::print::words::{elided, number, printable, share, size};
 use crate::print::wrap::{INDENT, cut, wrapped};
 
-/// VMAs shown.
+/// VMAs in the table.
 const VMAS: usize = 12;
 /// Ranges of missed pages shown.
 const MISSED: usize = 10;

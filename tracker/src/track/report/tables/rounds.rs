@@ -1,4 +1,4 @@
-//! Rounds.
+//! The table of rounds, and what happened to the process in them.
 
 use std::fmt::Write as _;
 use std::time::Duration;
