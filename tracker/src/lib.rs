@@ -1,4 +1,5 @@
-//! tracker: what userfaultfd write-protection does to a Linux machine, and how true its answers are.
+//! tracker: what userfaultfd write-protection does to a Linux machine, and how true its answers
+//! are.
 //!
 //! Layers look down only: `cli` -> `agent` -> `metrics` -> `explain` -> `track` -> `probes` ->
 //! `kernel`, `model`, `print` -> the crates `pages` and `uffd`.

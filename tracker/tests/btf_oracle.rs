@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use btf_rs::{Btf as Oracle, Type};
+use btf_rs::{Btf, Type};
 use proptest::prelude::*;
 use tracker::kernel::btf::{FieldError, KernelBtf};
 use tracker::kernel::offsets::FieldOffsets;
@@ -22,7 +22,7 @@ fn real_btf() -> Option<Vec<u8>> {
 }
 
 /// Every type but void. That both count the same is part of the comparison.
-fn all_types(oracle: &Oracle, btf: &KernelBtf) -> Vec<Type> {
+fn all_types(oracle: &Btf, btf: &KernelBtf) -> Vec<Type> {
     let count = u32::try_from(btf.type_count()).unwrap();
     assert!(oracle.resolve_type_by_id(count + 1).is_err());
     (1..=count)
@@ -31,7 +31,7 @@ fn all_types(oracle: &Oracle, btf: &KernelBtf) -> Vec<Type> {
 }
 
 /// Follows typedefs and qualifiers.
-fn strip(oracle: &Oracle, mut ty: Type) -> Type {
+fn strip(oracle: &Btf, mut ty: Type) -> Type {
     while matches!(
         ty,
         Type::Typedef(_)
@@ -52,7 +52,7 @@ fn strip(oracle: &Oracle, mut ty: Type) -> Type {
 type Place = (u32, bool);
 
 /// All members by name as C sees them, including those of anonymous structs.
-fn flatten(oracle: &Oracle, ty: &btf_rs::Struct, base: u32, out: &mut Vec<(String, Place)>) {
+fn flatten(oracle: &Btf, ty: &btf_rs::Struct, base: u32, out: &mut Vec<(String, Place)>) {
     for member in &ty.members {
         let name = oracle.resolve_name(member).unwrap();
         let bits = base + member.bit_offset();
@@ -73,7 +73,7 @@ fn flatten(oracle: &Oracle, ty: &btf_rs::Struct, base: u32, out: &mut Vec<(Strin
 #[test]
 fn every_field_of_every_struct() {
     let Some(bytes) = real_btf() else { return };
-    let oracle = Oracle::from_bytes(&bytes).unwrap();
+    let oracle = Btf::from_bytes(&bytes).unwrap();
     let btf = KernelBtf::parse(bytes).unwrap();
     // Of each struct name, the members that each struct of that name has.
     let mut structs: HashMap<String, Vec<Vec<(String, Place)>>> = HashMap::new();
@@ -114,7 +114,7 @@ fn every_field_of_every_struct() {
 #[test]
 fn every_function() {
     let Some(bytes) = real_btf() else { return };
-    let oracle = Oracle::from_bytes(&bytes).unwrap();
+    let oracle = Btf::from_bytes(&bytes).unwrap();
     let btf = KernelBtf::parse(bytes).unwrap();
     let mut compared = 0;
     let mut seen = std::collections::HashSet::new();

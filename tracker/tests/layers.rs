@@ -88,7 +88,8 @@ fn the_crates_below_depend_on_nothing_above() {
 
 #[test]
 fn uses_are_found_however_they_are_written() {
-    let text = "use crate::probes::plan;\nuse crate::{kernel::Facts, model};\nlet x = crate::agent::run();";
+    let text = "use crate::probes::plan;\nuse crate::{kernel::Facts, model};\n\
+                let x = crate::agent::run();";
     let expected = ["agent", "kernel", "model", "probes"].map(str::to_owned);
     assert_eq!(uses(text), BTreeSet::from(expected));
 }

@@ -1,5 +1,5 @@
-//! Which pages of any process were written: strategies to track them, a userfaultfd of a process that
-//! does not cooperate, and sessions that follow a process round by round.
+//! Which pages of any process were written: strategies to track them, a userfaultfd of a process
+//! that does not cooperate, and sessions that follow a process round by round.
 //!
 //! ```text
 //! inject: a userfaultfd of the target --\

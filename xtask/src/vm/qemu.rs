@@ -112,8 +112,8 @@ fn kernel_arguments(more: &[String]) -> String {
 }
 
 /// Whether a kernel boots under KVM here, which neither /dev/kvm nor a machine that can be made
-/// promises: where virtual machines are nested, KVM may know less than a kernel's first instructions.
-/// Tried once.
+/// promises: where virtual machines are nested, KVM may not know all instructions of a kernel's
+/// start. Tried once.
 fn kvm_works(image: &Path) -> bool {
     static WORKS: OnceLock<bool> = OnceLock::new();
     *WORKS.get_or_init(|| {
