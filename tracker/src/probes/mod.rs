@@ -1,9 +1,9 @@
 //! The ladder: from facts about this kernel to a plan (pure), from a plan to attached programs.
 //!
 //! [`hooks`] lists the places in the kernel we want to see, [`object`] reads from the programs what
-//! each needs to know of the kernel, [`plan`] decides how to see each place, [`ladder`] tries,
-//! [`attach`] does it for what is counted, and [`counters`] reads the counts. [`events`] does the
-//! same for what is told one by one. [`report`] tells what came of it.
+//! each needs to know of the kernel, [`plan`] decides how to see each place, `ladder` tries,
+//! `attach` does it for what is counted, and `counters` reads the counts. [`events`] does the
+//! same for what is told one by one. `report` tells what came of it.
 
 mod advice;
 mod attach;
