@@ -49,10 +49,10 @@ fn strip(oracle: &Btf, mut ty: Type) -> Type {
 }
 
 /// What the oracle says of a member: its offset in bits, and whether it is a bitfield.
-type Place = (u32, bool);
+type MemberPlace = (u32, bool);
 
 /// All members by name as C sees them, including those of anonymous structs.
-fn flatten(oracle: &Btf, ty: &btf_rs::Struct, base: u32, out: &mut Vec<(String, Place)>) {
+fn flatten(oracle: &Btf, ty: &btf_rs::Struct, base: u32, out: &mut Vec<(String, MemberPlace)>) {
     for member in &ty.members {
         let name = oracle.resolve_name(member).unwrap();
         let bits = base + member.bit_offset();
@@ -76,7 +76,7 @@ fn every_field_of_every_struct() {
     let oracle = Btf::from_bytes(&bytes).unwrap();
     let btf = KernelBtf::parse(bytes).unwrap();
     // Of each struct name, the members that each struct of that name has.
-    let mut structs: HashMap<String, Vec<Vec<(String, Place)>>> = HashMap::new();
+    let mut structs: HashMap<String, Vec<Vec<(String, MemberPlace)>>> = HashMap::new();
     for ty in all_types(&oracle, &btf) {
         let (Type::Struct(ty) | Type::Union(ty)) = ty else {
             continue;

@@ -96,9 +96,9 @@ pub fn attach(options: &ProbeOptions) -> AttachedProbes {
     finish(facts, plan, loaded)
 }
 
-type Loaded = (Ebpf, (CounterMaps, Option<ProgramLog>));
+type LoadedProbes = (Ebpf, (CounterMaps, Option<ProgramLog>));
 
-fn finish(facts: KernelFacts, plan: Vec<HookPlan>, loaded: Option<Loaded>) -> AttachedProbes {
+fn finish(facts: KernelFacts, plan: Vec<HookPlan>, loaded: Option<LoadedProbes>) -> AttachedProbes {
     let (level, reason) = plan::level(&plan);
     let availability = CountAvailability::of(&plan);
     let (ebpf, counters, diagnostics) = match loaded {

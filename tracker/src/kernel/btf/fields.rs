@@ -1,7 +1,7 @@
 //! Where a field lies in a struct.
 
 use super::error::FieldError;
-use super::raw::{self, BtfKind, BtfRecord, Member};
+use super::raw::{self, BtfKind, BtfMember, BtfRecord};
 use super::{KernelBtf, MAX_DEPTH};
 
 /// How many members to look at for one field. The largest kernel structs have a few hundred; in
@@ -86,7 +86,7 @@ impl KernelBtf {
 
     fn finish(
         &self,
-        member: Member,
+        member: BtfMember,
         bits: u64,
         path: String,
         malformed: impl Fn() -> FieldError,
@@ -134,7 +134,7 @@ impl KernelBtf {
         Ok(None)
     }
 
-    fn is_bitfield(&self, member: Member) -> bool {
+    fn is_bitfield(&self, member: BtfMember) -> bool {
         if member.bit_size != 0 {
             return true;
         }
@@ -176,7 +176,7 @@ impl KernelBtf {
 
 /// A member that was searched for.
 struct FoundMember {
-    member: Member,
+    member: BtfMember,
     /// From the start of the record that was searched.
     bits: u64,
 }

@@ -191,7 +191,7 @@ pub(super) fn index_records(bytes: &[u8], header: &BtfHeader) -> Result<Vec<u32>
 
 /// `struct btf_member`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Member {
+pub(super) struct BtfMember {
     pub name_off: u32,
     pub type_id: u32,
     /// From the start of the struct, in bits.
@@ -201,7 +201,7 @@ pub(super) struct Member {
 }
 
 /// The members of a struct or union; nothing for another kind.
-pub(super) fn members(bytes: &[u8], record: BtfRecord) -> impl Iterator<Item = Member> {
+pub(super) fn members(bytes: &[u8], record: BtfRecord) -> impl Iterator<Item = BtfMember> {
     let count = if record.is_aggregate() {
         record.vlen
     } else {
@@ -216,7 +216,7 @@ pub(super) fn members(bytes: &[u8], record: BtfRecord) -> impl Iterator<Item = M
             (offset, 0)
         };
         let name_off = u32_at(bytes, at)?;
-        Some(Member {
+        Some(BtfMember {
             name_off,
             type_id: u32_at(bytes, at + 4)?,
             bit_offset,

@@ -7,7 +7,7 @@ use super::{BtfError, FieldError, KernelBtf, TypeClass};
 
 /// Writes BTF. Ids count from 1 in the order of the calls.
 #[derive(Default)]
-struct Writer {
+struct BtfWriter {
     types: Vec<u8>,
     strings: Vec<u8>,
     count: u32,
@@ -33,7 +33,7 @@ const DECL_TAG: u32 = 17;
 const TYPE_TAG: u32 = 18;
 const ENUM64: u32 = 19;
 
-impl Writer {
+impl BtfWriter {
     fn name(&mut self, name: &str) -> u32 {
         if self.strings.is_empty() {
             self.strings.push(0);
@@ -98,7 +98,7 @@ impl Writer {
 
 /// A little kernel: `struct vma` with anonymous members as recent kernels have them, and all kinds.
 fn sample() -> Vec<u8> {
-    let mut w = Writer::default();
+    let mut w = BtfWriter::default();
     let long = w.int("long unsigned int", 8);
     let int = w.int("unsigned int", 4);
     let fwd = w.push("mm", FWD, 0, 0, &[]);
@@ -358,7 +358,7 @@ fn refuses_what_is_not_little_endian_btf() {
 
 #[test]
 fn cut_type_section_is_refused() {
-    let mut w = Writer::default();
+    let mut w = BtfWriter::default();
     w.int("int", 4);
     w.types.truncate(14);
     assert_eq!(
@@ -369,7 +369,7 @@ fn cut_type_section_is_refused() {
 
 #[test]
 fn loops_end() {
-    let mut w = Writer::default();
+    let mut w = BtfWriter::default();
     // A typedef of itself, an anonymous struct of many times itself, a pointer to itself.
     w.push("loop", TYPEDEF, 0, 1, &[]);
     let members = vec![("", 2, 0); 1000];
