@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use assert_cmd::Command;
 use pages::track::{
     MappingRound, PageExtent, TrackEnd, TrackHeader, TrackRound, TrackSummary, TrackedMapping,
-    TrackedPages,
+    TrackedPages, UntrackedPages,
 };
 use tempfile::TempDir;
 use tracker::track::recording::RecordingWriter;
@@ -42,6 +42,7 @@ fn round(number: u64) -> TrackRound {
         name: "[heap]".into(),
         backing: Backing::Anon,
         page_size: PAGE,
+        shared: None,
     };
     let page = start + number * PAGE;
     let written = vec![PageExtent {
@@ -65,6 +66,7 @@ fn round(number: u64) -> TrackRound {
             pages,
             written,
         }],
+        not_looked_at: UntrackedPages::default(),
         events: vec![],
     }
 }
@@ -74,6 +76,7 @@ fn recording(directory: &TempDir) -> (PathBuf, Vec<u8>) {
     let mut writer = RecordingWriter::new(Vec::new(), &header()).unwrap();
     (1..=5).for_each(|n| writer.round(&round(n)).unwrap());
     let summary = TrackSummary {
+        not_looked_at: UntrackedPages::default(),
         rounds: 5,
         lasted: Duration::from_secs(5),
         written_set: 5,

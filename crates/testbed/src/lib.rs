@@ -4,6 +4,7 @@
 pub mod foreign;
 pub mod guest;
 pub mod inject;
+pub mod judge;
 pub mod privileges;
 pub mod script;
 pub mod session;

@@ -34,6 +34,8 @@ pub const THP: ScriptMemory = ScriptMemory("thp", Backing::Anon, 512);
 pub const SHMEM: ScriptMemory = ScriptMemory("shared-anon", Backing::Shmem, 1);
 /// A memfd, mapped shared.
 pub const MEMFD: ScriptMemory = ScriptMemory("memfd", Backing::Shmem, 1);
+/// Memory that only its process can read.
+pub const SECRET: ScriptMemory = ScriptMemory("secret", Backing::File, 1);
 /// A memfd in huge pages.
 pub const SHMEM_THP: ScriptMemory = ScriptMemory("shmem-thp", Backing::Shmem, 512);
 /// Private memory of hugetlb.
@@ -133,6 +135,11 @@ impl ScriptProcess {
         self.area(kind, &format!("move {number}"))
     }
 
+    /// Maps the shared memory of an area again; returns the new area's number and where it is.
+    pub fn alias(&mut self, kind: ScriptMemory, number: u64) -> (u64, TrackedArea) {
+        self.area(kind, &format!("alias {number}"))
+    }
+
     /// Makes the process execute its program anew: no area is left.
     pub fn exec(&mut self) {
         assert_eq!(self.say("exec"), "ready");
@@ -162,6 +169,7 @@ impl ScriptProcess {
             range: address(start)..address(end),
             backing: kind.1,
             page_size: if kind == HUGETLB { PMD_SIZE } else { PAGE_SIZE },
+            shared: kind.1 == Backing::Shmem || kind == SECRET,
         };
         self.areas += 1;
         (self.areas - 1, area)

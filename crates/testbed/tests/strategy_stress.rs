@@ -91,6 +91,7 @@ fn mprotect_reports_what_was_written_and_loses_nothing() {
         range: scratch.range(),
         backing: Backing::Anon,
         page_size: PAGE_SIZE,
+        shared: false,
     };
     // SAFETY: it only gets the scratch mapping, which outlives it and which nobody else protects.
     let mut strategy = unsafe { MprotectStrategy::new() }.unwrap();

@@ -10,3 +10,5 @@ mod life;
 mod mappings;
 #[path = "track/pages.rs"]
 mod pages;
+#[path = "track/unwritable.rs"]
+mod unwritable;

@@ -1,23 +1,24 @@
 //! Tracks programs of others, and checks what is reported against their content.
 //!
-//! The oracle: the program is stopped while its pages are hashed and a round is read. A page whose
-//! content differs from that of the last round was written, so it must be in the report.
+//! The oracle is the judge: the program is stopped while a round is read and all of its memory is
+//! compared with that of the last round.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pages::inject;
-use pages::track::{PageExtent, TrackOptions, TrackRound, TrackSession, TrackStep};
-use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, RedisServer, SigstopGuard, booted, machine};
+use pages::track::{TrackOptions, TrackRound, TrackSession, TrackStep};
+use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, RedisServer, booted, machine};
+use testbed::judge::judge_session;
 use testbed::script::FACTS;
 use testbed::{KilledChild, has};
-use uffd::{PAGE_SIZE, Pagemap, ProcessMemory};
-use xxhash_rust::xxh3::xxh3_64;
+use uffd::PAGE_SIZE;
 
-/// Rounds that are compared.
+/// Rounds that are judged, and the time between two.
 const ROUNDS: u32 = 4;
+const INTERVAL: Duration = Duration::from_millis(300);
 
 fn options() -> TrackOptions {
     let helper = testbed::program("tracker");
@@ -52,74 +53,6 @@ fn step(session: &mut TrackSession) -> TrackRound {
     }
 }
 
-/// The hash of every page that is there, in the mappings that a round tracks.
-fn content(pid: u32, round: &TrackRound) -> HashMap<u64, u64> {
-    let (memory, pagemap) = (ProcessMemory::of(pid), Pagemap::open(pid).unwrap());
-    let mut hashes = HashMap::new();
-    let mut page = [0; PAGE_SIZE as usize];
-    for row in &round.mappings {
-        let mut entries = [uffd::PagemapEntry::default(); 512];
-        let mut at = row.mapping.start;
-        while at < row.mapping.end {
-            let read = pagemap.read(&(at..row.mapping.end), &mut entries).unwrap();
-            for entry in &entries[..read] {
-                // Looking at a page that is not there would map it.
-                if entry.present() && memory.read(at, &mut page).unwrap() == page.len() {
-                    hashes.insert(at, xxh3_64(&page));
-                }
-                at += PAGE_SIZE;
-            }
-        }
-    }
-    hashes
-}
-
-fn reported(round: &TrackRound) -> BTreeSet<u64> {
-    let pages = |extent: &PageExtent| extent.range.clone().step_by(PAGE_SIZE as usize);
-    round
-        .mappings
-        .iter()
-        .flat_map(|row| row.written.iter().flat_map(pages))
-        .collect()
-}
-
-/// Compares some rounds: what changed must have been reported.
-fn compare(pid: u32, session: &mut TrackSession) {
-    let (mut before, mut compared, mut changed_in_all) = (HashMap::new(), 0, 0);
-    for number in 0..=ROUNDS {
-        let (round, now) = {
-            let _still = SigstopGuard::of(pid);
-            let round = step(session);
-            let now = content(pid, &round);
-            (round, now)
-        };
-        let reported = reported(&round);
-        if number != 0 {
-            let changed = now
-                .iter()
-                .filter(|(page, hash)| before.get(*page) != Some(*hash));
-            let changed: BTreeSet<u64> = changed.map(|(page, _)| *page).collect();
-            // A new page of zeroes was read for the first time, not written.
-            let zero = xxh3_64(&[0; PAGE_SIZE as usize]);
-            let missed: Vec<_> = changed
-                .difference(&reported)
-                .filter(|page| before.contains_key(*page) || now[*page] != zero)
-                .map(|page| format!("{page:#x}"))
-                .collect();
-            assert!(
-                missed.is_empty(),
-                "round {number}: changed and not reported: {missed:?}"
-            );
-            compared += now.len();
-            changed_in_all += changed.len();
-        }
-        before = now;
-        std::thread::sleep(Duration::from_millis(300));
-    }
-    eprintln!("{compared} pages compared, {changed_in_all} changed");
-    assert!(changed_in_all > 0, "nothing changed: nothing was compared");
-}
-
 /// Whether the strategy is its own oracle, because it reads everything. To the others, pages that
 /// we read by process_vm_readv(2) do not count as written, even if they count first reads.
 fn is_oracle(session: &TrackSession) -> bool {
@@ -136,7 +69,7 @@ fn redis_under_load() {
     let load = redis.benchmark();
     let (mut session, _) = begin(redis.pid());
     assert!(!is_oracle(&session));
-    compare(redis.pid(), &mut session);
+    judge_session(redis.pid(), &mut session, ROUNDS, INTERVAL);
     drop(load);
     assert_eq!(redis.say("SET tracked yes"), "+OK");
     session.end().unwrap();
@@ -163,7 +96,7 @@ for turn in range(1, 1000000):
     let python = KilledChild(command.spawn().unwrap());
     // The wrapper of a version manager executes the program itself; injection and exec get along.
     let (mut session, _) = begin(python.0.id());
-    compare(python.0.id(), &mut session);
+    judge_session(python.0.id(), &mut session, ROUNDS, INTERVAL);
     session.end().unwrap();
     assert_eq!(armed(python.0.id()), 0);
 }

@@ -115,7 +115,7 @@ pub use error::{ProcessGone, UffdError, unless_gone};
 pub use fd::{RegisterMode, Userfaultfd};
 pub use fdinfo::{HeldUffd, userfaultfds};
 pub use features::UffdFeatures;
-pub use memory::ProcessMemory;
+pub use memory::{MemoryFile, ProcessMemory};
 pub use message::UffdMessage;
 pub use pagemap::{Pagemap, PagemapEntry};
 pub use privilege::{Capability, Privilege, UserNamespace};

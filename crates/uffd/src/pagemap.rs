@@ -29,6 +29,12 @@ impl PagemapEntry {
         self.bit(57)
     }
 
+    /// A page of a file or of shared memory, as against anonymous memory and copies of a file's
+    /// pages. The zero page is none.
+    pub const fn of_file(self) -> bool {
+        self.bit(61)
+    }
+
     /// In swap, migrating, or a marker.
     #[must_use]
     pub const fn swapped(self) -> bool {

@@ -18,6 +18,9 @@ impl PageCategories {
     pub const WPALLOWED: Self = Self(1 << 0);
     /// Written since it was armed, or never armed.
     pub const WRITTEN: Self = Self(1 << 1);
+    /// A page of a file or of shared memory, as against anonymous memory and copies of a file's
+    /// pages.
+    pub const FILE: Self = Self(1 << 2);
     /// Mapped.
     pub const PRESENT: Self = Self(1 << 3);
     /// In swap, or a marker.

@@ -98,6 +98,18 @@ impl ProcVma {
         self.start..self.end
     }
 
+    /// Whether other processes can map the same pages (`MAP_SHARED`).
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.permissions[3] == b's'
+    }
+
+    /// Whether it can be written to at the moment.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.permissions[1] == b'w'
+    }
+
     /// Whether there is no file behind it. There is one behind private hugetlb, too.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {

@@ -57,6 +57,7 @@ fn mapping() -> impl Strategy<Value = Arc<TrackedMapping>> {
             name,
             backing,
             page_size,
+            shared: None,
         })
     })
 }

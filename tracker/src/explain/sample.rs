@@ -57,6 +57,7 @@ pub(crate) fn mapping_of(range: Range<u64>, backing: Backing) -> TrackedMapping 
         name: "[heap]".to_owned(),
         backing,
         page_size: PAGE_SIZE,
+        shared: None,
     }
 }
 
@@ -244,6 +245,7 @@ impl SampleMaps {
                 name: name.to_owned(),
                 backing,
                 page_size,
+                shared: None,
             })
         };
         Self {

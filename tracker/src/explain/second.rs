@@ -86,6 +86,7 @@ impl SecondStrategy {
                 range: mapping.start..mapping.end,
                 backing: mapping.backing,
                 page_size: mapping.page_size,
+                shared: mapping.shared.is_some(),
             };
             strategy.round(&area, &mut theirs)?;
         }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use pages::track::UntrackedPages;
 use prometheus::proto::LabelPair;
 
 use super::family::{FamilyKind, FamilySamples, FamilySpec};
@@ -33,6 +34,8 @@ pub struct TrackedRow {
     pub rounds: u64,
     /// Pages tracked in the last round.
     pub tracked_pages: u64,
+    /// Pages that were mapped and not looked at in the last round.
+    pub not_looked_at: UntrackedPages,
     /// Pages written, each once for each round.
     pub written_pages: u64,
     /// Pages that were there before they were armed.
@@ -103,6 +106,8 @@ pub enum TrackedValue<'a> {
     Notes(&'a [String]),
     /// Pages by verdict and cause.
     Pages(&'a AnswerTally),
+    /// Pages by the reason why they are not looked at.
+    Untracked(&'a UntrackedPages),
 }
 
 impl TrackedRow {
@@ -149,6 +154,11 @@ impl TrackedField {
                 for (why, pages) in tally {
                     let (verdict, cause) = (why.verdict.as_str(), why.cause.as_str());
                     samples.count(labels, [("verdict", verdict), ("cause", cause)], *pages);
+                }
+            }
+            Some(TrackedValue::Untracked(untracked)) => {
+                for (reason, pages) in untracked.iter() {
+                    samples.count(labels, [("reason", reason.as_str())], pages);
                 }
             }
             // Sentences are no numbers.

@@ -98,6 +98,7 @@ mod tests {
             name: name.to_owned(),
             backing: Backing::Anon,
             page_size: PAGE_SIZE,
+            shared: None,
         })
     }
 

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use uffd::Backing;
 
 use pages::track::{
-    MappingRound, PageExtent, SessionEvent, TrackEnd, TrackHeader, TrackNote, TrackRound,
-    TrackSummary, TrackedMapping, TrackedPages,
+    MappingRound, PageExtent, SessionEvent, SharedPlace, TrackEnd, TrackHeader, TrackNote,
+    TrackRound, TrackSummary, TrackedMapping, TrackedPages, UntrackedPages, UntrackedReason,
 };
 
 fn duration() -> impl Strategy<Value = Duration> {
@@ -68,14 +68,23 @@ pub(crate) fn any_header() -> impl Strategy<Value = TrackHeader> {
 /// Few, so that they come again in other rounds, vanish, and stand twice in one.
 fn mappings() -> impl Strategy<Value = Vec<Arc<TrackedMapping>>> {
     let backing = (0..Backing::ALL.len()).prop_map(|i| Backing::ALL[i]);
-    let one = (any::<u64>(), any::<u64>(), ".{0,9}", backing, any::<u64>());
-    let mapping = one.prop_map(|(start, end, name, backing, page_size)| {
+    let shared = option::of((any::<(u32, u32)>(), any::<u64>(), any::<u64>()).prop_map(
+        |(device, inode, offset)| SharedPlace {
+            device,
+            inode,
+            offset,
+        },
+    ));
+    let places = (any::<u64>(), any::<u64>(), any::<u64>(), shared);
+    let one = (places, ".{0,9}", backing);
+    let mapping = one.prop_map(|((start, end, page_size, shared), name, backing)| {
         Arc::new(TrackedMapping {
             start,
             end,
             name,
             backing,
             page_size,
+            shared,
         })
     });
     vec(mapping, 1..5)
@@ -139,19 +148,25 @@ pub(crate) fn any_rounds() -> impl Strategy<Value = Vec<TrackRound>> {
         });
         let times = (duration(), duration(), duration());
         let events = vec(".{0,9}".prop_map(SessionEvent::Recorded), 0..2);
-        let round = (any::<u64>(), times, vec(told, 0..5), events);
+        let round = (any::<u64>(), times, vec(told, 0..5), untracked(), events);
         let round = round.prop_map(
-            |(number, (at, lasted, took), mappings, events)| TrackRound {
+            |(number, (at, lasted, took), mappings, not_looked_at, events)| TrackRound {
                 number,
                 at,
                 lasted,
                 took,
                 mappings,
+                not_looked_at,
                 events,
             },
         );
         vec(round, 0..6)
     })
+}
+
+fn untracked() -> impl Strategy<Value = UntrackedPages> {
+    let reason = (0..UntrackedReason::ALL.len()).prop_map(|i| UntrackedReason::ALL[i]);
+    vec((reason, 1..9_u64), 0..3).prop_map(UntrackedPages::from_iter)
 }
 
 /// A summary.
@@ -170,24 +185,25 @@ pub(crate) fn any_summary() -> impl Strategy<Value = TrackSummary> {
     );
     (
         counts,
+        untracked(),
         duration(),
         duration(),
         end,
         option::of(any::<i32>()),
     )
-        .prop_map(
-            |((rounds, written_set, written, unknown_set, tracked), lasted, took, end, status)| {
-                TrackSummary {
-                    rounds,
-                    lasted,
-                    written_set,
-                    written,
-                    unknown_set,
-                    tracked,
-                    took,
-                    end,
-                    status,
-                }
-            },
-        )
+        .prop_map(|(counts, not_looked_at, lasted, took, end, status)| {
+            let (rounds, written_set, written, unknown_set, tracked) = counts;
+            TrackSummary {
+                rounds,
+                lasted,
+                written_set,
+                written,
+                unknown_set,
+                tracked,
+                not_looked_at,
+                took,
+                end,
+                status,
+            }
+        })
 }

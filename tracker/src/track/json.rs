@@ -3,8 +3,8 @@
 //! Structs of their own, apart from the model: other programs rely on the keys.
 
 use pages::track::{
-    MappingRound, PageExtent, SessionEvent, TrackEnd, TrackHeader, TrackNote, TrackRound,
-    TrackSummary, TrackedMapping, TrackedPages,
+    MappingRound, PageExtent, SessionEvent, SharedPlace, TrackEnd, TrackHeader, TrackNote,
+    TrackRound, TrackSummary, TrackedMapping, TrackedPages, UntrackedPages,
 };
 use serde::Serialize;
 
@@ -55,6 +55,7 @@ pub(crate) fn round(round: &TrackRound) -> serde_json::Result<String> {
         lasted,
         took,
         mappings,
+        not_looked_at,
         events,
     } = round;
     line(&TrackLine::Round {
@@ -63,6 +64,7 @@ pub(crate) fn round(round: &TrackRound) -> serde_json::Result<String> {
         lasted_seconds: lasted.as_secs_f64(),
         took_seconds: took.as_secs_f64(),
         mappings: mappings.iter().map(JsonMappingRound::from).collect(),
+        not_looked_at,
         events,
     })
 }
@@ -79,20 +81,22 @@ pub(crate) fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
         written,
         unknown_set,
         tracked,
+        not_looked_at,
         took,
         end,
         status,
-    } = *summary;
+    } = summary;
     line(&TrackLine::Summary {
-        rounds,
+        rounds: *rounds,
         lasted_seconds: lasted.as_secs_f64(),
-        written_set,
-        written,
-        unknown_set,
-        tracked,
+        written_set: *written_set,
+        written: *written,
+        unknown_set: *unknown_set,
+        tracked: *tracked,
+        not_looked_at,
         took_seconds: took.as_secs_f64(),
-        end: end_name(end),
-        status,
+        end: end_name(*end),
+        status: *status,
     })
 }
 
@@ -127,6 +131,7 @@ enum TrackLine<'a> {
         lasted_seconds: f64,
         took_seconds: f64,
         mappings: Vec<JsonMappingRound<'a>>,
+        not_looked_at: &'a UntrackedPages,
         events: &'a [SessionEvent],
     },
     Summary {
@@ -136,6 +141,7 @@ enum TrackLine<'a> {
         written: u64,
         unknown_set: u64,
         tracked: u64,
+        not_looked_at: &'a UntrackedPages,
         took_seconds: f64,
         end: &'static str,
         status: Option<i32>,
@@ -149,8 +155,17 @@ struct JsonMappingRound<'a> {
     name: &'a str,
     backing: &'static str,
     page_bytes: u64,
+    shared: Option<JsonSharedPlace>,
     pages: JsonPages,
     written: Vec<JsonExtent>,
+}
+
+/// Where the pages of shared memory are.
+#[derive(Serialize)]
+struct JsonSharedPlace {
+    device: String,
+    inode: String,
+    offset: JsonAddress,
 }
 
 #[derive(Serialize)]
@@ -181,6 +196,7 @@ impl<'a> From<&'a MappingRound> for JsonMappingRound<'a> {
             name,
             backing,
             page_size,
+            shared,
         } = &*told.mapping;
         let TrackedPages {
             tracked,
@@ -198,6 +214,7 @@ impl<'a> From<&'a MappingRound> for JsonMappingRound<'a> {
             name,
             backing: backing.as_str(),
             page_bytes: *page_size,
+            shared: shared.map(JsonSharedPlace::from),
             pages: JsonPages {
                 tracked,
                 armed,
@@ -209,6 +226,17 @@ impl<'a> From<&'a MappingRound> for JsonMappingRound<'a> {
                 vanished,
             },
             written: told.written.iter().map(JsonExtent::from).collect(),
+        }
+    }
+}
+
+impl From<SharedPlace> for JsonSharedPlace {
+    fn from(place: SharedPlace) -> Self {
+        let (major, minor) = place.device;
+        Self {
+            device: format!("{major}:{minor}"),
+            inode: place.inode.to_string(),
+            offset: JsonAddress(place.offset),
         }
     }
 }

@@ -9,7 +9,7 @@ use uffd::Backing;
 
 use pages::track::{
     MappingRound, PageExtent, SessionEvent, TrackEnd, TrackHeader, TrackNote, TrackRound,
-    TrackSummary, TrackedMapping, TrackedPages,
+    TrackSummary, TrackedMapping, TrackedPages, UntrackedPages, UntrackedReason,
 };
 use uffd::PAGE_SIZE;
 
@@ -156,6 +156,7 @@ impl MappingPlan {
             name: self.name.clone(),
             backing: self.backing,
             page_size: self.page_size,
+            shared: None,
         };
         Some(MappingRound {
             mapping: Arc::new(mapping),
@@ -176,6 +177,9 @@ pub(crate) fn rounds(plans: &[MappingPlan], count: u64) -> Vec<TrackRound> {
         mappings: plans
             .iter()
             .filter_map(|plan| plan.round(number, count, &mut random))
+            .collect(),
+        not_looked_at: [(UntrackedReason::Kernel, 2 + number / 3)]
+            .into_iter()
             .collect(),
         events: if number == count / 2 + 1 {
             vec![SessionEvent::Recorded("a range was given back".into())]
@@ -198,6 +202,11 @@ pub(crate) fn summary(rounds: &[TrackRound]) -> TrackSummary {
         written,
         unknown_set: all().map(|m| m.pages.unknown).sum(),
         tracked: rounds.iter().map(tracked).max().unwrap_or(0),
+        not_looked_at: rounds
+            .iter()
+            .fold(UntrackedPages::default(), |most, round| {
+                most.most(&round.not_looked_at)
+            }),
         took: rounds.iter().map(|round| round.took).sum(),
         end: TrackEnd::Done,
         status: None,

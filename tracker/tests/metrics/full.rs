@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pages::track::UntrackedReason;
 use tracker::explain::{ReportAnswer, ReportCause, ReportVerdict};
 use tracker::metrics::doc::SeriesTotals;
 use tracker::metrics::{
@@ -113,6 +114,12 @@ fn tracked(pid: u32, live: bool) -> TrackedRow {
         ended: (!live).then_some(Duration::ZERO),
         rounds: 7,
         tracked_pages: 4096,
+        not_looked_at: [
+            (UntrackedReason::Kernel, 6),
+            (UntrackedReason::TooLarge, 512),
+        ]
+        .into_iter()
+        .collect(),
         written_pages: 1000 + u64::from(pid),
         unknown_pages: 20,
         vanished_pages: 0,

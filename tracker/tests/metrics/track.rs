@@ -39,6 +39,8 @@ uffdwp_vanished_pages_total{pid=\"2\",comm=\"redis-server\"} 0
 uffdwp_rounds_total{pid=\"1\",comm=\"redis-server\"} 7
 uffdwp_rounds_total{pid=\"2\",comm=\"redis-server\"} 7
 uffdwp_tracked_pages{pid=\"1\",comm=\"redis-server\"} 4096
+uffdwp_untracked_pages{pid=\"1\",comm=\"redis-server\",reason=\"too_large\"} 512
+uffdwp_untracked_pages{pid=\"1\",comm=\"redis-server\",reason=\"kernel\"} 6
 uffdwp_track_interval_seconds{pid=\"1\",comm=\"redis-server\"} 2.5
 uffdwp_track_cpu_seconds_total{pid=\"1\",comm=\"redis-server\"} 0.125
 uffdwp_track_cpu_seconds_total{pid=\"2\",comm=\"redis-server\"} 0.125

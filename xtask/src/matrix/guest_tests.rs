@@ -88,7 +88,7 @@ const ALL_AT_ONCE: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 16] = [
+pub const GUEST_TESTS: [GuestTest; 17] = [
     GuestTest::new(
         "explain",
         &[not_in(
@@ -113,6 +113,12 @@ pub const GUEST_TESTS: [GuestTest; 16] = [
     ]),
     GuestTest::new("inject", &[ONE_FOR_RACES, NO_KERNEL_MEMORY]).with_programs(&[Python]),
     GuestTest::new("inject_targets", &[NO_PREEMPTION, NO_KERNEL_MEMORY]),
+    GuestTest::new("judge", &[NO_PREEMPTION, NO_BPF]).with_programs(&[
+        RedisServer,
+        RedisBenchmark,
+        RedisCli,
+        Python,
+    ]),
     GuestTest::new(
         "prometheus",
         &[not_in(

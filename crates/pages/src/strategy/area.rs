@@ -14,9 +14,25 @@ pub struct TrackedArea {
     pub backing: Backing,
     /// Bytes of one page: 4096, or that of hugetlb.
     pub page_size: u64,
+    /// Whether other processes can map the same pages (`MAP_SHARED`).
+    pub shared: bool,
 }
 
 impl TrackedArea {
+    /// Whether another area has pages of the same kind.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let kind = |area: &Self| (area.backing, area.page_size, area.shared);
+        kind(self) == kind(other)
+    }
+
+    /// A part of it.
+    pub(crate) fn part(&self, range: &Range<u64>) -> Self {
+        Self {
+            range: range.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Its size in pages of 4 KiB.
     #[must_use]
     pub fn pages(&self) -> u64 {
@@ -94,6 +110,28 @@ pub(super) fn append(written: &mut Vec<WrittenRun>, range: Range<u64>, unit: u64
     }
 }
 
+/// What of `old` is not in `new`; both are disjoint and by address.
+pub(crate) fn without(old: &[TrackedArea], new: &[TrackedArea]) -> Vec<Range<u64>> {
+    let mut gone = Vec::new();
+    for area in old {
+        let mut at = area.range.start;
+        let first = new.partition_point(|kept| kept.range.end <= at);
+        for kept in &new[first..] {
+            if kept.range.start >= area.range.end {
+                break;
+            }
+            if at < kept.range.start {
+                gone.push(at..kept.range.start);
+            }
+            at = at.max(kept.range.end);
+        }
+        if at < area.range.end {
+            gone.push(at..area.range.end);
+        }
+    }
+    gone
+}
+
 #[cfg(test)]
 mod tests {
     use uffd::PAGE_SIZE;
@@ -106,6 +144,7 @@ mod tests {
             range: 0x1000..0x50_0000,
             backing: Backing::Anon,
             page_size: PAGE_SIZE,
+            shared: false,
         };
         let parts: Vec<_> = area.parts(0x20_0000).collect();
         let expected = [
@@ -128,5 +167,20 @@ mod tests {
         append(&mut written, 0x30_0000..0x30_1000, 4096);
         assert_eq!(written.len(), 3);
         assert_eq!(written[0].range, 0x1000..0x3000);
+    }
+
+    #[test]
+    fn what_is_not_kept_is_gone() {
+        let area = |range: Range<u64>| TrackedArea {
+            range,
+            backing: Backing::Anon,
+            page_size: 1,
+            shared: false,
+        };
+        let old = [area(0..10), area(20..30)];
+        let new = [area(2..4), area(6..25)];
+        assert_eq!(without(&old, &new), [0..2, 4..6, 25..30]);
+        assert_eq!(without(&old, &[]), [0..10, 20..30]);
+        assert_eq!(without(&old, &old), []);
     }
 }

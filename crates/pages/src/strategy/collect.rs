@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 use uffd::{
-    ArmOutcome, PAGE_SIZE, PageRegion, Pagemap, PagemapEntry, ScanQuery, UffdError, pages_in,
-    unless_gone,
+    ArmOutcome, PAGE_SIZE, PageCategories, PageRegion, Pagemap, PagemapEntry, ScanQuery, UffdError,
+    pages_in, unless_gone,
 };
 
 use super::area::TrackedArea;
@@ -133,6 +133,23 @@ impl PageCollector {
             .scan(range, &ScanQuery::REGISTERED, &mut self.regions, each)?;
         runs.reverse();
         Ok(runs)
+    }
+
+    /// The pages of a range that are in memory or in swap, and markers, as ranges. Needs
+    /// `PAGEMAP_SCAN`.
+    pub(super) fn there(&mut self, range: &Range<u64>) -> Result<Vec<Range<u64>>, UffdError> {
+        const THERE: ScanQuery = ScanQuery {
+            inverted: PageCategories(0),
+            all_of: PageCategories(0),
+            any_of: PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0),
+            returned: PageCategories(0),
+            arm: false,
+            require_async: false,
+        };
+        let mut found: Vec<Range<u64>> = Vec::new();
+        let each = |region: PageRegion| found.push(region.range());
+        self.pagemap.scan(range, &THERE, &mut self.regions, each)?;
+        Ok(found)
     }
 
     /// The pages of a range that are not armed, as ranges.

@@ -165,6 +165,7 @@ impl HandlerThread {
                 range: start..start + PAGE_SIZE,
                 backing: Backing::Anon,
                 page_size: PAGE_SIZE,
+                shared: false,
             }
         };
         let (known, area) = (known.is_some(), known.unwrap_or_else(grown));
@@ -201,6 +202,7 @@ mod tests {
             range: scratch.range(),
             backing: Backing::Anon,
             page_size: PAGE_SIZE,
+            shared: false,
         };
         let uffd = Userfaultfd::open_user_mode_only().unwrap();
         let registered = Arc::new(

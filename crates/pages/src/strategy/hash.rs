@@ -3,26 +3,30 @@
 //!
 //! Takes 8 bytes of memory per page. Reading has effects: a page in swap is read in, and a page of
 //! a file or of shmem is mapped. Anonymous memory and hugetlb that are not there are zero, and left
-//! alone.
+//! alone; so is, in a private mapping of a file that nobody may write at the moment, all that is
+//! not the process's own copy.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use uffd::{Backing, PAGE_SIZE, Pagemap, PagemapEntry, ProcessMemory, UffdError, pages_in};
+use uffd::{Backing, MemoryFile, PAGE_SIZE, PMD_SIZE, Pagemap, PagemapEntry, UffdError};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::area::{AreaStats, TrackedArea, WrittenRun, append};
+use super::area::{AreaStats, TrackedArea, WrittenRun, append, without};
 use super::collect::PageCollector;
 use super::entry::{AbsentPages, StrategyEntry, TargetWait};
+use super::sparse::{AreaPart, SparseRanges};
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 
-/// Bytes per read.
-const CHUNK: u64 = 1 << 20;
 const PAGE: usize = PAGE_SIZE as usize;
+/// Pages of a chunk.
+const CHUNK: usize = (PMD_SIZE / PAGE_SIZE) as usize;
+/// Stands for what a mapping begins with: zeroes, or the content of its file.
+const AS_BEGUN: u64 = 0;
 /// Stands for the content of a page that cannot be read.
-const UNREADABLE: u64 = 0;
+const UNREADABLE: u64 = 1;
 
 pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     name: "hash",
@@ -34,69 +38,115 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     auto: true,
     caveat: None,
     start: StrategyStart::Outside(|target| {
-        Ok(Box::new(HashStrategy::new(target.pid, target.pagemap()?)))
+        let scans = target.behaviour.written.is_some();
+        let (memory, pagemap) = (MemoryFile::open(target.pid)?, target.pagemap()?);
+        Ok(Box::new(HashStrategy::new(memory, pagemap, scans)))
     }),
 };
 
 #[derive(Debug)]
 pub(super) struct HashStrategy {
-    memory: ProcessMemory,
+    memory: MemoryFile,
     collector: PageCollector,
+    /// A scan passes over what is not there.
+    scans: bool,
     buffer: Vec<u8>,
-    /// The hash of an empty page.
-    empty: u64,
-    /// A hash per page, by the start of the area.
-    hashes: HashMap<u64, Vec<u64>>,
+    sparse: SparseRanges,
+    hashes: PageHashes,
 }
 
 impl HashStrategy {
-    pub(super) fn new(pid: u32, pagemap: Pagemap) -> Self {
+    /// `scans`: the kernel has PAGEMAP_SCAN.
+    pub(super) fn new(memory: MemoryFile, pagemap: Pagemap, scans: bool) -> Self {
         Self {
-            memory: ProcessMemory::of(pid),
+            memory,
             collector: PageCollector::new(pagemap),
-            buffer: vec![0; CHUNK as usize],
-            empty: xxh3_64(&[0; PAGE]),
-            hashes: HashMap::new(),
+            scans,
+            buffer: vec![0; PMD_SIZE as usize],
+            sparse: SparseRanges::default(),
+            hashes: PageHashes::default(),
         }
     }
 
-    /// Hashes every page of an area, and hands over those that changed.
+    /// Hashes what there is of an area and hands over the pages that changed, by address.
     fn update(
         &mut self,
         area: &TrackedArea,
-        hashes: &mut [u64],
         mut changed: impl FnMut(Range<u64>),
     ) -> Result<(), UffdError> {
-        for (part, hashes) in area.parts(CHUNK).scan(hashes, |rest, part| {
-            let hashes = rest.split_off_mut(..pages_in(&part) as usize)?;
-            Some((part, hashes))
-        }) {
-            let mut new = vec![self.empty; hashes.len()];
-            for run in self.there(area, &part)? {
-                self.hash(&part, &run, &mut new)?;
-            }
-            for (index, (old, new)) in hashes.iter_mut().zip(new).enumerate() {
-                if std::mem::replace(old, new) != new {
-                    let start = part.start + index as u64 * PAGE_SIZE;
-                    changed(start..start + PAGE_SIZE);
+        for part in self.sparse.parts(&area.range) {
+            let (range, whose) = match part {
+                AreaPart::Whole(range) => (range, HashedPages::of(area.backing)),
+                AreaPart::Sparse(range) if area.backing == Backing::File => {
+                    (range, HashedPages::Copies)
                 }
+                AreaPart::Sparse(range) => (range, HashedPages::There),
+            };
+            for chunk in self.chunks(&range, whose)? {
+                let new = self.hash_chunk(&chunk, whose)?;
+                self.hashes.replace(&chunk, &new, &mut changed);
             }
         }
         Ok(())
     }
 
-    /// The ranges of a part to read.
-    fn there(
+    /// The parts of a range, inside a chunk each, in which something is or was.
+    fn chunks(
         &mut self,
-        area: &TrackedArea,
-        part: &Range<u64>,
+        range: &Range<u64>,
+        whose: HashedPages,
     ) -> Result<Vec<Range<u64>>, UffdError> {
-        if matches!(area.backing, Backing::Shmem | Backing::File) {
+        if whose == HashedPages::All || !self.scans {
+            return Ok(chunks_of(range).collect());
+        }
+        let mut numbers = self.hashes.chunks_in(range);
+        for there in self.collector.there(range)? {
+            numbers.extend(there.start / PMD_SIZE..there.end.div_ceil(PMD_SIZE));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let chunk = |number: u64| {
+            let start = number * PMD_SIZE;
+            start.max(range.start)..(start + PMD_SIZE).min(range.end)
+        };
+        Ok(numbers.into_iter().map(chunk).collect())
+    }
+
+    /// What each page of a part of a chunk hashes to.
+    fn hash_chunk(&mut self, part: &Range<u64>, whose: HashedPages) -> Result<Vec<u64>, UffdError> {
+        let mut hashes = vec![AS_BEGUN; ((part.end - part.start) / PAGE_SIZE) as usize];
+        for run in self.runs(part, whose)? {
+            let buffer = &mut self.buffer[..(run.end - run.start) as usize];
+            let mut at = run.start;
+            while at < run.end {
+                let rest = &mut buffer[(at - run.start) as usize..];
+                let read = self.memory.read(at, rest)?;
+                let pages = rest[..read].chunks_exact(PAGE).map(|page| whose.hash(page));
+                let first = ((at - part.start) / PAGE_SIZE) as usize;
+                let places = hashes[first..].iter_mut();
+                let filled = places.zip(pages).map(|(place, hash)| *place = hash).count();
+                at += filled as u64 * PAGE_SIZE;
+                if at < run.end {
+                    hashes[first + filled] = UNREADABLE;
+                    at += PAGE_SIZE;
+                }
+            }
+        }
+        Ok(hashes)
+    }
+
+    /// What of a part of a chunk is to be read.
+    fn runs(
+        &mut self,
+        part: &Range<u64>,
+        whose: HashedPages,
+    ) -> Result<Vec<Range<u64>>, UffdError> {
+        if whose == HashedPages::All {
             return Ok(vec![part.clone()]);
         }
         let mut runs: Vec<Range<u64>> = Vec::new();
         self.collector.walk(part, |page, entry| {
-            if !has_content(entry) {
+            if !has_content(entry) || whose == HashedPages::Copies && entry.of_file() {
                 return;
             }
             match runs.last_mut() {
@@ -106,34 +156,6 @@ impl HashStrategy {
         })?;
         Ok(runs)
     }
-
-    /// Hashes the pages of a run into their places among those of the part.
-    fn hash(
-        &mut self,
-        part: &Range<u64>,
-        run: &Range<u64>,
-        new: &mut [u64],
-    ) -> Result<(), UffdError> {
-        let mut at = run.start;
-        while at < run.end {
-            // A huge page may be larger than the buffer.
-            let bytes = (run.end - at).min(CHUNK) as usize;
-            let read = self.memory.read(at, &mut self.buffer[..bytes])?;
-            let mut hashes: Vec<_> = self.buffer[..read]
-                .chunks_exact(PAGE)
-                .map(xxh3_64)
-                .collect();
-            if read < bytes {
-                hashes.push(UNREADABLE);
-            }
-            let index = ((at - part.start) / PAGE_SIZE) as usize;
-            at += hashes.len() as u64 * PAGE_SIZE;
-            for (place, hash) in new.iter_mut().skip(index).zip(hashes) {
-                *place = hash;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl TrackingStrategy for HashStrategy {
@@ -142,10 +164,15 @@ impl TrackingStrategy for HashStrategy {
     }
 
     fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
-        let mut hashes = vec![UNREADABLE; area.pages() as usize];
-        let hashed = self.update(area, &mut hashes, |_| ());
-        self.hashes.insert(area.range.start, hashes);
-        hashed
+        self.sparse.remove(&area.range);
+        self.hashes.forget(&area.range);
+        self.update(area, |_| ())
+    }
+
+    fn arm_sparse(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
+        self.sparse.insert(&area.range);
+        self.hashes.forget(&area.range);
+        self.update(area, |_| ())
     }
 
     fn round(
@@ -153,35 +180,24 @@ impl TrackingStrategy for HashStrategy {
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
     ) -> Result<AreaStats, UffdError> {
-        let mut hashes = self.hashes.remove(&area.range.start).unwrap_or_default();
-        // An area that was never armed has no content to compare with: all of it is reported.
-        hashes.resize(area.pages() as usize, UNREADABLE);
         let mut stats = AreaStats::of(area);
-        let hashed = self.update(area, &mut hashes, |page| {
+        self.update(area, |page| {
             stats.written += 1;
             append(written, page, PAGE_SIZE);
-        });
-        // Kept even if the memory cannot be read at the moment: the next round compares with them.
-        self.hashes.insert(area.range.start, hashes);
-        hashed.map(|()| stats)
+        })?;
+        Ok(stats)
     }
 
     fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
-        let mut known: Vec<_> = old
-            .iter()
-            .filter_map(|area| Some((area, self.hashes.remove(&area.range.start)?)))
-            .collect();
-        for area in new {
-            let mut hashes = vec![UNREADABLE; area.pages() as usize];
-            for (from, old) in &mut known {
-                copy_common(&from.range, old, &area.range, &mut hashes);
-            }
-            self.hashes.insert(area.range.start, hashes);
+        for gone in without(old, new) {
+            self.sparse.remove(&gone);
+            self.hashes.forget(&gone);
         }
     }
 
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
-        self.hashes.remove(&area.range.start);
+        self.sparse.remove(&area.range);
+        self.hashes.forget(&area.range);
         Ok(())
     }
 
@@ -190,21 +206,93 @@ impl TrackingStrategy for HashStrategy {
     }
 }
 
-/// Copies the hashes of the pages that two ranges share.
-fn copy_common(from: &Range<u64>, old: &[u64], to: &Range<u64>, new: &mut [u64]) {
-    let common = from.start.max(to.start)..from.end.min(to.end);
-    let skip = |range: &Range<u64>| pages_in(&(range.start..common.start)) as usize;
-    let (Some(old), Some(new)) = (old.get(skip(from)..), new.get_mut(skip(to)..)) else {
-        return;
-    };
-    let count = pages_in(&common) as usize;
-    for (new, old) in new.iter_mut().zip(old).take(count) {
-        *new = *old;
+/// Which pages of a range are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HashedPages {
+    /// Each: what is not mapped has content all the same.
+    All,
+    /// Those that are there: the others are zero.
+    There,
+    /// Those that the process has a copy of: the others are the file's.
+    Copies,
+}
+
+impl HashedPages {
+    /// Of memory that is hashed as a whole.
+    const fn of(backing: Backing) -> Self {
+        match backing {
+            Backing::Shmem | Backing::File => Self::All,
+            Backing::Anon | Backing::Hugetlb => Self::There,
+        }
+    }
+
+    /// What a page that is there hashes to.
+    fn hash(self, page: &[u8]) -> u64 {
+        let zero = page.iter().all(|byte| *byte == 0);
+        if zero && self != Self::Copies {
+            AS_BEGUN
+        } else {
+            xxh3_64(page).max(UNREADABLE + 1)
+        }
     }
 }
 
-/// Whether there is a page, in memory or in swap. A marker is none, if our privilege suffices to
-/// tell it from swap.
+/// A hash for each page that holds something else than its mapping began with.
+#[derive(Debug, Default)]
+struct PageHashes(BTreeMap<u64, Box<[u64; CHUNK]>>);
+
+impl PageHashes {
+    /// The numbers of the chunks of a range that hold something.
+    fn chunks_in(&self, range: &Range<u64>) -> Vec<u64> {
+        let numbers = range.start / PMD_SIZE..range.end.div_ceil(PMD_SIZE);
+        self.0.range(numbers).map(|(number, _)| *number).collect()
+    }
+
+    /// Puts the hashes of a part of a chunk in the place of the old ones, and hands over the pages
+    /// that have another.
+    fn replace(&mut self, part: &Range<u64>, new: &[u64], mut changed: impl FnMut(Range<u64>)) {
+        let number = part.start / PMD_SIZE;
+        let nothing = new.iter().all(|hash| *hash == AS_BEGUN);
+        if nothing && !self.0.contains_key(&number) {
+            return;
+        }
+        let chunk = self.0.entry(number);
+        let chunk = chunk.or_insert_with(|| Box::new([AS_BEGUN; CHUNK]));
+        let first = (part.start % PMD_SIZE / PAGE_SIZE) as usize;
+        let pages = (part.start..).step_by(PAGE);
+        for ((old, new), page) in chunk[first..].iter_mut().zip(new).zip(pages) {
+            if std::mem::replace(old, *new) != *new {
+                changed(page..page + PAGE_SIZE);
+            }
+        }
+        if nothing && chunk.iter().all(|hash| *hash == AS_BEGUN) {
+            self.0.remove(&number);
+        }
+    }
+
+    /// Forgets a range.
+    fn forget(&mut self, range: &Range<u64>) {
+        for number in self.chunks_in(range) {
+            let start = number * PMD_SIZE;
+            let part = start.max(range.start)..(start + PMD_SIZE).min(range.end);
+            let pages = ((part.end - part.start) / PAGE_SIZE) as usize;
+            self.replace(&part, &vec![AS_BEGUN; pages], |_| ());
+        }
+    }
+}
+
+/// A range cut where chunks end.
+fn chunks_of(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+    let (mut at, end) = (range.start, range.end);
+    std::iter::from_fn(move || {
+        let start = at;
+        at = ((start / PMD_SIZE + 1) * PMD_SIZE).min(end);
+        (start < end).then_some(start..at)
+    })
+}
+
+/// Whether there is a page, in memory or in swap. A marker is none, as far as the reader may see
+/// that it is one.
 fn has_content(entry: PagemapEntry) -> bool {
     entry.present() || entry.swapped() && !entry.is_marker()
 }
@@ -214,23 +302,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_follow_their_pages_when_borders_move() {
-        let (page, mut new) = (PAGE_SIZE, vec![0; 3]);
-        copy_common(
-            &(page..4 * page),
-            &[1, 2, 3],
-            &(2 * page..5 * page),
-            &mut new,
-        );
-        assert_eq!(new, [2, 3, 0]);
-        copy_common(&(5 * page..6 * page), &[9], &(2 * page..5 * page), &mut new);
-        assert_eq!(new, [2, 3, 0], "nothing in common");
-        copy_common(
-            &(4 * page..6 * page),
-            &[7, 8],
-            &(2 * page..5 * page),
-            &mut new,
-        );
-        assert_eq!(new, [2, 3, 7]);
+    fn what_changes_is_handed_over_and_what_is_forgotten_is_as_begun() {
+        let mut hashes = PageHashes::default();
+        let part = PMD_SIZE - 2 * PAGE_SIZE..PMD_SIZE;
+        let changes = |hashes: &mut PageHashes, new: [u64; 2]| {
+            let mut changed: Vec<u64> = Vec::new();
+            hashes.replace(&part, &new, |page| changed.push(page.start));
+            changed
+        };
+        assert_eq!(changes(&mut hashes, [AS_BEGUN, AS_BEGUN]), [0u64; 0]);
+        assert_eq!(changes(&mut hashes, [7, AS_BEGUN]), [part.start]);
+        assert_eq!(changes(&mut hashes, [7, 8]), [part.start + PAGE_SIZE]);
+        hashes.forget(&(part.start..part.start + PAGE_SIZE));
+        assert_eq!(changes(&mut hashes, [7, 8]), [part.start]);
+        assert_eq!(changes(&mut hashes, [AS_BEGUN; 2]).len(), 2);
+        assert!(hashes.0.is_empty(), "nothing is kept of what is as begun");
+    }
+
+    #[test]
+    fn zeroes_are_what_anonymous_memory_begins_with_and_no_copy_of_a_file() {
+        let page = [0; PAGE];
+        assert_eq!(HashedPages::There.hash(&page), AS_BEGUN);
+        assert_ne!(HashedPages::Copies.hash(&page), AS_BEGUN);
     }
 }

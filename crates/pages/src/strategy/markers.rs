@@ -11,6 +11,7 @@ use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
 use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::registered::RegisteredAreas;
+use super::sparse::{AreaPart, SparseRanges};
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 
@@ -45,6 +46,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 pub(super) struct MarkersStrategy {
     registered: RegisteredAreas,
     collector: PageCollector,
+    sparse: SparseRanges,
     detailed: bool,
 }
 
@@ -58,8 +60,32 @@ impl MarkersStrategy {
         Ok(Self {
             registered: RegisteredAreas::new(uffd, UffdFeatures::WP_ASYNC, RegisterMode::WP)?,
             collector: PageCollector::new(pagemap),
+            sparse: SparseRanges::default(),
             detailed,
         })
+    }
+
+    /// A round of an area that is armed as a whole.
+    fn whole_round(
+        &mut self,
+        area: &TrackedArea,
+        written: &mut Vec<WrittenRun>,
+        stats: &mut AreaStats,
+    ) -> Result<(), UffdError> {
+        let query = if self.detailed {
+            DETAILED
+        } else {
+            ScanQuery::WRITTEN_AND_ARM
+        };
+        let vanished = self.collector.arm_written(area, &query, |region| {
+            let pages = pages_in(&region.range());
+            stats.written += pages;
+            stats.armed += pages;
+            stats.zapped = stats.zapped.map(|zapped| zapped + zapped_in(&region));
+            append(written, region.range(), unit(&region, area));
+        })?;
+        stats.lose(vanished);
+        Ok(())
     }
 }
 
@@ -70,10 +96,20 @@ impl TrackingStrategy for MarkersStrategy {
 
     fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.add(area)?;
+        self.sparse.remove(&area.range);
         // With UFFDIO_WRITEPROTECT, not a scan: it splits huge pages of shmem, of which a scan
         // would report all 512 pages, and it reaches hugetlb without page tables, where scans of
         // some kernels hang.
         self.registered.arm_all(area).map(drop)
+    }
+
+    fn arm_sparse(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
+        self.registered.add(area)?;
+        self.sparse.insert(&area.range);
+        for whole in self.collector.arm_sparse(area, true)? {
+            self.sparse.remove(&whole);
+        }
+        Ok(())
     }
 
     fn round(
@@ -81,29 +117,32 @@ impl TrackingStrategy for MarkersStrategy {
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
     ) -> Result<AreaStats, UffdError> {
-        let query = if self.detailed {
-            DETAILED
-        } else {
-            ScanQuery::WRITTEN_AND_ARM
-        };
         let mut stats = AreaStats::of(area);
         stats.zapped = self.detailed.then_some(0);
-        let vanished = self.collector.arm_written(area, &query, |region| {
-            let unit = unit(&region, area);
-            stats.written += pages_in(&region.range());
-            stats.zapped = stats.zapped.map(|zapped| zapped + zapped_in(&region));
-            append(written, region.range(), unit);
-        })?;
-        stats.armed = stats.written;
-        stats.lose(vanished);
+        for part in self.sparse.parts(&area.range) {
+            match part {
+                AreaPart::Whole(range) => {
+                    self.whole_round(&area.part(&range), written, &mut stats)?;
+                }
+                AreaPart::Sparse(range) => {
+                    let part = area.part(&range);
+                    let found = self
+                        .collector
+                        .sparse_round(&part, true, written, &mut stats)?;
+                    found.iter().for_each(|whole| self.sparse.remove(whole));
+                }
+            }
+        }
         Ok(stats)
     }
 
     fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.registered.redraw(old, new);
+        self.sparse.redraw(old, new);
     }
 
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
+        self.sparse.remove(&area.range);
         self.registered.remove(area)
     }
 

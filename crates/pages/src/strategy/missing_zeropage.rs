@@ -19,6 +19,7 @@ use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::handler::{FaultAnswer, FaultHandler, WaitingFault, resolve};
 use super::none_is_clean::{self, THERE_AND_WRITTEN};
 use super::registered::{RegisteredAreas, is_unmapped};
+use super::sparse::SparseRanges;
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 
@@ -49,6 +50,7 @@ pub(super) struct MissingZeropageStrategy {
     handler: FaultHandler,
     registered: Arc<RegisteredAreas>,
     collector: PageCollector,
+    sparse: SparseRanges,
     touched: TouchCounts,
 }
 
@@ -74,6 +76,7 @@ impl MissingZeropageStrategy {
             handler: FaultHandler::start(registered.clone(), answer)?,
             registered,
             collector: PageCollector::new(own),
+            sparse: SparseRanges::default(),
             touched,
         })
     }
@@ -86,9 +89,17 @@ impl TrackingStrategy for MissingZeropageStrategy {
 
     fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.add(area)?;
+        self.sparse.remove(&area.range);
         self.collector
             .arm_written(area, &THERE_AND_WRITTEN, |_| ())
             .map(drop)
+    }
+
+    fn arm_sparse(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
+        // Not for missing pages: a debugger's write, which cannot wait for an answer, would fail.
+        self.registered.add_for(area, RegisterMode::WP)?;
+        self.sparse.insert(&area.range);
+        self.collector.arm_sparse(area, false).map(drop)
     }
 
     fn round(
@@ -97,7 +108,7 @@ impl TrackingStrategy for MissingZeropageStrategy {
         written: &mut Vec<WrittenRun>,
     ) -> Result<AreaStats, UffdError> {
         self.handler.check()?;
-        let stats = none_is_clean::round(&mut self.collector, area, written)?;
+        let stats = none_is_clean::round(&mut self.collector, &self.sparse, area, written)?;
         Ok(AreaStats {
             touched: Some(self.touched.take(area)),
             ..stats
@@ -106,11 +117,13 @@ impl TrackingStrategy for MissingZeropageStrategy {
 
     fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.registered.redraw(old, new);
+        self.sparse.redraw(old, new);
         self.touched.redraw(old, new);
     }
 
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.touched.take(area);
+        self.sparse.remove(&area.range);
         self.registered.remove(area)
     }
 

@@ -38,6 +38,7 @@ mod none_is_clean;
 mod prefault;
 mod registered;
 mod soft_dirty;
+mod sparse;
 mod start;
 mod sync;
 #[allow(unsafe_code, reason = "has memory of this process tracked")]
@@ -55,6 +56,7 @@ catalogue! {
     Mprotect: mprotect,
 }
 
+pub(crate) use area::without;
 pub use area::{AreaStats, TrackedArea, WrittenRun};
 pub use catalogue::UnknownStrategy;
 pub use choose::{NoStrategy, StrategyChoice, auto};
@@ -84,6 +86,21 @@ pub trait TrackingStrategy: Send {
     /// EBUSY: it is registered with another userfaultfd. EINVAL: this kernel cannot track memory of
     /// this kind. [`UffdError::Gone`].
     fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError>;
+
+    /// Begins to track an area of private memory that nobody may write at the moment, as
+    /// [`Self::arm`] does. What is not there costs nothing.
+    ///
+    /// # Errors
+    /// As of [`Self::arm`].
+    fn arm_sparse(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
+        self.arm(area)
+    }
+
+    /// Whether memory that nobody may write at the moment can be tracked without harm to the
+    /// process.
+    fn tracks_unwritable(&self) -> bool {
+        true
+    }
 
     /// Appends what was written in an area since the last round, in order of addresses, and arms it
     /// again. What has been unmapped meanwhile is counted, and is no error.

@@ -14,6 +14,7 @@ use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
 use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::registered::RegisteredAreas;
+use super::sparse::{AreaPart, SparseRanges};
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 
@@ -43,6 +44,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 pub(super) struct NoneIsCleanStrategy {
     registered: RegisteredAreas,
     collector: PageCollector,
+    sparse: SparseRanges,
 }
 
 impl NoneIsCleanStrategy {
@@ -50,6 +52,7 @@ impl NoneIsCleanStrategy {
         Ok(Self {
             registered: RegisteredAreas::new(uffd, UffdFeatures::WP_ASYNC, RegisterMode::WP)?,
             collector: PageCollector::new(pagemap),
+            sparse: SparseRanges::default(),
         })
     }
 }
@@ -61,9 +64,16 @@ impl TrackingStrategy for NoneIsCleanStrategy {
 
     fn arm(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.add(area)?;
+        self.sparse.remove(&area.range);
         self.collector
             .arm_written(area, &THERE_AND_WRITTEN, |_| ())
             .map(drop)
+    }
+
+    fn arm_sparse(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
+        self.registered.add(area)?;
+        self.sparse.insert(&area.range);
+        self.collector.arm_sparse(area, false).map(drop)
     }
 
     fn round(
@@ -71,14 +81,16 @@ impl TrackingStrategy for NoneIsCleanStrategy {
         area: &TrackedArea,
         written: &mut Vec<WrittenRun>,
     ) -> Result<AreaStats, UffdError> {
-        round(&mut self.collector, area, written)
+        round(&mut self.collector, &self.sparse, area, written)
     }
 
     fn redraw(&mut self, old: &[TrackedArea], new: &[TrackedArea]) {
         self.registered.redraw(old, new);
+        self.sparse.redraw(old, new);
     }
 
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
+        self.sparse.remove(&area.range);
         self.registered.remove(area)
     }
 
@@ -90,10 +102,30 @@ impl TrackingStrategy for NoneIsCleanStrategy {
 /// One round that leaves alone what is not there.
 pub(super) fn round(
     collector: &mut PageCollector,
+    sparse: &SparseRanges,
     area: &TrackedArea,
     written: &mut Vec<WrittenRun>,
 ) -> Result<AreaStats, UffdError> {
     let mut stats = AreaStats::of(area);
+    for part in sparse.parts(&area.range) {
+        match part {
+            AreaPart::Whole(range) => {
+                whole_round(collector, &area.part(&range), written, &mut stats)?;
+            }
+            AreaPart::Sparse(range) => {
+                collector.sparse_round(&area.part(&range), false, written, &mut stats)?;
+            }
+        }
+    }
+    Ok(stats)
+}
+
+fn whole_round(
+    collector: &mut PageCollector,
+    area: &TrackedArea,
+    written: &mut Vec<WrittenRun>,
+    stats: &mut AreaStats,
+) -> Result<(), UffdError> {
     let vanished = collector.arm_written(area, &THERE_AND_WRITTEN, |region: PageRegion| {
         let range = region.range();
         stats.armed += pages_in(&range);
@@ -103,5 +135,5 @@ pub(super) fn round(
         }
     })?;
     stats.lose(vanished);
-    Ok(stats)
+    Ok(())
 }

@@ -56,6 +56,14 @@ impl TrackingStrategy for PrefaultStrategy {
         self.inner.arm(area)
     }
 
+    fn arm_sparse(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
+        self.inner.arm_sparse(area)
+    }
+
+    fn tracks_unwritable(&self) -> bool {
+        self.inner.tracks_unwritable()
+    }
+
     fn round(
         &mut self,
         area: &TrackedArea,

@@ -39,8 +39,13 @@ impl RegisteredAreas {
 
     /// Registers an area. It can be found ([`Self::at`]) before its first fault comes.
     pub(super) fn add(&self, area: &TrackedArea) -> Result<(), UffdError> {
+        self.add_for(area, self.mode)
+    }
+
+    /// As [`Self::add`], for faults of another kind.
+    pub(super) fn add_for(&self, area: &TrackedArea, mode: RegisterMode) -> Result<(), UffdError> {
         self.lock().insert(area.range.start, area.clone());
-        self.uffd.register(&area.range, self.mode).inspect_err(|_| {
+        self.uffd.register(&area.range, mode).inspect_err(|_| {
             self.lock().remove(&area.range.start);
         })
     }

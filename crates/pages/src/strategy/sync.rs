@@ -84,6 +84,12 @@ impl TrackingStrategy for SyncStrategy {
         self.round(area, &mut Vec::new()).map(drop)
     }
 
+    /// What may not wait in a fault fails on an armed page: a debugger could not take back a
+    /// breakpoint.
+    fn tracks_unwritable(&self) -> bool {
+        false
+    }
+
     fn round(
         &mut self,
         area: &TrackedArea,
@@ -144,6 +150,7 @@ mod tests {
             range: 0..0x1000,
             backing,
             page_size: 0x1000,
+            shared: false,
         };
         let old = KernelBehaviour {
             shmem_markers: true,

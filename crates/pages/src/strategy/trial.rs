@@ -205,6 +205,7 @@ impl TrialGround {
             range,
             backing,
             page_size,
+            shared: backing == Backing::Shmem,
         };
         Ok(Self { scratch, area })
     }

@@ -14,7 +14,7 @@ pub(super) fn fit(tracked: &[TrackedArea], vmas: &[FoundMapping]) -> Vec<Tracked
     for vma in vmas.iter().map(FoundMapping::area) {
         let begun = fitted.len();
         for area in overlapping(tracked, &vma.range) {
-            if (area.backing, area.page_size) != (vma.backing, vma.page_size) {
+            if !area.is_like(&vma) {
                 continue;
             }
             let range = area.range.start.max(vma.range.start)..area.range.end.min(vma.range.end);
@@ -36,7 +36,7 @@ pub(super) fn holes<'a>(
     vmas: impl Iterator<Item = &'a FoundMapping>,
 ) -> Vec<TrackedArea> {
     let mut holes = Vec::new();
-    for vma in vmas.filter(|found| found.wanted).map(FoundMapping::area) {
+    for vma in vmas.map(FoundMapping::area) {
         let mut at = vma.range.start;
         for area in overlapping(tracked, &vma.range) {
             if at < area.range.start {
@@ -100,6 +100,7 @@ mod tests {
     use uffd::Backing;
 
     use super::super::model::TrackedMapping;
+    use super::super::vmas::MappingLook;
     use super::*;
 
     fn area(range: Range<u64>, backing: Backing) -> TrackedArea {
@@ -107,23 +108,28 @@ mod tests {
             range,
             backing,
             page_size: 1,
+            shared: false,
         }
     }
 
-    fn found(range: Range<u64>, backing: Backing, wanted: bool) -> FoundMapping {
+    fn found(range: Range<u64>, backing: Backing) -> FoundMapping {
         let mapping = Arc::new(TrackedMapping {
             start: range.start,
             end: range.end,
             name: String::new(),
             backing,
             page_size: 1,
+            shared: None,
         });
-        FoundMapping { mapping, wanted }
+        FoundMapping {
+            mapping,
+            look: MappingLook::Writable,
+        }
     }
 
     #[test]
     fn a_mapping_that_grows_is_one_area() {
-        let vmas = [found(0..30, Backing::Anon, true)];
+        let vmas = [found(0..30, Backing::Anon)];
         let tracked = [area(10..20, Backing::Anon)];
         let holes = holes(&tracked, vmas.iter());
         assert_eq!(
@@ -136,10 +142,7 @@ mod tests {
 
     #[test]
     fn inside_one_mapping_or_not() {
-        let vmas = [
-            found(0..10, Backing::Anon, true),
-            found(10..30, Backing::Anon, true),
-        ];
+        let vmas = [found(0..10, Backing::Anon), found(10..30, Backing::Anon)];
         let inside = [0..10, 10..30, 12..13].map(|range| is_one(&vmas, &range));
         assert_eq!(inside, [true; 3]);
         let outside = [0..11, 20..31, 30..31].map(|range| is_one(&vmas, &range));
@@ -150,9 +153,9 @@ mod tests {
     fn a_mapping_that_is_split_or_replaced() {
         let tracked = [area(0..30, Backing::Anon)];
         let vmas = [
-            found(0..10, Backing::Anon, true),
-            found(10..20, Backing::Anon, false),
-            found(20..30, Backing::Shmem, true),
+            found(0..10, Backing::Anon),
+            found(10..20, Backing::Anon),
+            found(20..30, Backing::Shmem),
         ];
         let fitted = fit(&tracked, &vmas);
         assert_eq!(
@@ -187,7 +190,7 @@ mod tests {
             vmas in ranges(),
         ) {
             let anon = |range| area(range, Backing::Anon);
-            let wanted = |range: &Range<u64>| found(range.clone(), Backing::Anon, true);
+            let wanted = |range: &Range<u64>| found(range.clone(), Backing::Anon);
             let tracked: Vec<_> = tracked.into_iter().map(anon).collect();
             let found: Vec<_> = vmas.iter().map(wanted).collect();
             let fitted = fit(&tracked, &found);

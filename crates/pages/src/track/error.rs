@@ -2,6 +2,7 @@
 
 use uffd::{ProcessGone, UffdError};
 
+use super::{UntrackedDetail, UntrackedMapping, UntrackedPages};
 use crate::inject::InjectError;
 use crate::strategy::{NoStrategy, StartError, StrategyName, VerdictReason};
 
@@ -37,6 +38,14 @@ pub enum TrackError {
         strategy: StrategyName,
         /// Why this one.
         reason: String,
+    },
+    /// All of its memory is such as cannot be tracked.
+    #[error("nothing of process {pid} can be tracked: {}", why_nothing(.untracked))]
+    Nothing {
+        /// The process.
+        pid: u32,
+        /// What it has, and what stands against each.
+        untracked: Vec<UntrackedMapping>,
     },
     /// None works here.
     #[error("no strategy can track process {pid}: {reason}")]
@@ -95,6 +104,7 @@ impl TrackError {
             Self::Refused { .. }
             | Self::ArmsNothing { .. }
             | Self::None { .. }
+            | Self::Nothing { .. }
             | Self::Unreadable(_) => false,
         }
     }
@@ -113,7 +123,23 @@ impl TrackError {
         match self {
             Self::Inject(error) => error.is_inability(),
             Self::Refused { .. } | Self::ArmsNothing { .. } | Self::None { .. } => true,
-            Self::Gone(_) | Self::Unreadable(_) | Self::Start { .. } | Self::Kernel { .. } => false,
+            Self::Gone(_)
+            | Self::Nothing { .. }
+            | Self::Unreadable(_)
+            | Self::Start { .. }
+            | Self::Kernel { .. } => false,
         }
     }
+}
+
+/// The reasons with their pages, and who holds what is held.
+fn why_nothing(untracked: &[UntrackedMapping]) -> String {
+    let count = |it: &UntrackedMapping| (it.reason, it.pages);
+    let pages: UntrackedPages = untracked.iter().map(count).collect();
+    let mut holders = untracked.iter().map(|it| &it.detail);
+    let holder = holders.find_map(|detail| match detail {
+        UntrackedDetail::Holder(holder) => Some(format!(" ({holder})")),
+        _ => None,
+    });
+    format!("{pages}{}", holder.unwrap_or_default())
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::model::TrackedMapping;
-use super::passed_over::PassedOverMapping;
+use super::untracked::UntrackedMapping;
 
 /// One event. Its text is for people; decisions match the variants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
     /// A mapping cannot be tracked.
-    PassedOver(PassedOverMapping),
+    PassedOver(UntrackedMapping),
     /// A mapping that could not be tracked is, from now on.
     Freed(Arc<TrackedMapping>),
     /// The process opened a userfaultfd itself: everything was given back for one interval.

@@ -13,6 +13,7 @@ mod attach;
 mod borders;
 mod error;
 mod event;
+mod holder;
 mod model;
 mod note;
 mod others;
@@ -21,18 +22,20 @@ mod passed_over;
 mod populated;
 mod session;
 mod space;
+mod untracked;
 mod vmas;
 mod working_set;
 
 pub use attach::{MAX_MAPPING, TrackOptions};
 pub use error::TrackError;
 pub use event::SessionEvent;
+pub use holder::UffdHolder;
 pub use model::{
-    MappingRound, PageExtent, TrackEnd, TrackHeader, TrackRound, TrackSummary, TrackedMapping,
-    TrackedPages,
+    MappingRound, PageExtent, SharedPlace, TrackEnd, TrackHeader, TrackRound, TrackSummary,
+    TrackedMapping, TrackedPages,
 };
 pub use note::TrackNote;
-pub use passed_over::{PassedOverMapping, PassedOverReason};
-pub use populated::{PagePresence, PopulatedPages};
+pub use populated::{PageOwner, PagePresence, PopulatedPages};
 pub use session::{TrackSession, TrackStep};
+pub use untracked::{UntrackedDetail, UntrackedMapping, UntrackedPages, UntrackedReason};
 pub use working_set::WorkingSet;

@@ -11,6 +11,7 @@ use uffd::{Backing, pages_in};
 
 use super::event::SessionEvent;
 use super::note::TrackNote;
+use super::untracked::UntrackedPages;
 
 /// Who is tracked, how, and since when: none of it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,20 @@ pub struct TrackedMapping {
     pub backing: Backing,
     /// Bytes of one page: 4096, or that of hugetlb.
     pub page_size: u64,
+    /// Where its pages are, if it is shared (`MAP_SHARED`).
+    pub shared: Option<SharedPlace>,
+}
+
+/// Where the pages of shared memory are. They can be mapped at several addresses, and by several
+/// processes; this is what they have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SharedPlace {
+    /// Major and minor number of the file's device.
+    pub device: (u32, u32),
+    /// The file.
+    pub inode: u64,
+    /// Where the mapping begins in it, in bytes.
+    pub offset: u64,
 }
 
 /// What happened in one interval.
@@ -67,6 +82,8 @@ pub struct TrackRound {
     pub took: Duration,
     /// Every tracked mapping, by address.
     pub mappings: Vec<MappingRound>,
+    /// What was not looked at, and why: nobody knows whether it was written.
+    pub not_looked_at: UntrackedPages,
     /// What happened to the process, and to what is tracked.
     pub events: Vec<SessionEvent>,
 }
@@ -131,6 +148,8 @@ pub struct TrackSummary {
     pub unknown_set: u64,
     /// The most pages tracked in one round.
     pub tracked: u64,
+    /// For each reason the most pages that were not looked at in one round.
+    pub not_looked_at: UntrackedPages,
     /// How long all reading and arming took.
     pub took: Duration,
     /// Why it ended.

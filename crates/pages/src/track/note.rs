@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::passed_over::PassedOverMapping;
+use super::untracked::UntrackedMapping;
 use crate::inject::InjectNote;
 
 /// One note. Its text is for people; decisions match the variants.
@@ -13,11 +13,13 @@ pub enum TrackNote {
     /// Something happened when its userfaultfd was taken.
     Injected(InjectNote),
     /// A mapping is not tracked.
-    PassedOver(PassedOverMapping),
+    PassedOver(UntrackedMapping),
     /// The process cannot register tracked memory with a userfaultfd of its own.
     RegistersInVain,
     /// The process held a userfaultfd before.
     HoldsUserfaultfd,
+    /// Code and other files are mapped page by page from now on.
+    NoFaultAround,
     /// What the strategy does to whoever else watches the process.
     Strategy(&'static str),
     /// From a recording, which holds the text only.
@@ -44,6 +46,10 @@ impl fmt::Display for TrackNote {
             Self::HoldsUserfaultfd => f.write_str(
                 "it holds a userfaultfd already: whatever it registers with that from now on is \
                  refused, too, if it is tracked",
+            ),
+            Self::NoFaultAround => f.write_str(
+                "what it maps of code and other files for the first time, it maps page by page: the \
+                 kernel maps no neighbours along (fault-around) in registered memory",
             ),
             Self::Strategy(text) => f.write_str(text),
             Self::Recorded(text) => f.write_str(text),

@@ -8,6 +8,7 @@ use super::borders;
 use super::model::{MappingRound, PageExtent, TrackedMapping, TrackedPages};
 use super::vmas::FoundMapping;
 use crate::strategy::TrackedArea;
+use uffd::pages_in;
 
 /// What a round found so far.
 #[derive(Default)]
@@ -77,14 +78,61 @@ impl RoundParts {
             });
         }
         for (area, pages) in self.vanished {
-            let after = rows.partition_point(|row| row.mapping.end <= area.range.start);
-            match rows.get_mut(after) {
-                Some(row) if row.mapping.start < area.range.end => row.pages.vanished += pages,
-                _ => rows.insert(after, vanished_row(&area, pages)),
-            }
+            add_vanished(&mut rows, &extents, &area, pages);
         }
         rows
     }
+}
+
+/// Tells that so many pages of an area are gone: in the row of what is left of it, or in a row of
+/// its own. What was found in it before has a row of its own in any case: it was written.
+fn add_vanished(
+    rows: &mut Vec<MappingRound>,
+    extents: &[PageExtent],
+    area: &TrackedArea,
+    mut pages: u64,
+) {
+    for gap in gaps(rows, &area.range) {
+        let written = within(extents, &gap);
+        if written.is_empty() {
+            continue;
+        }
+        let gone = pages_in(&gap).min(pages);
+        pages -= gone;
+        let mut row = vanished_row(&area.part(&gap), gone);
+        row.pages.written = written.iter().map(PageExtent::pages).sum();
+        row.written = written;
+        let after = rows.partition_point(|row| row.mapping.end <= gap.start);
+        rows.insert(after, row);
+    }
+    if pages == 0 {
+        return;
+    }
+    let after = rows.partition_point(|row| row.mapping.end <= area.range.start);
+    match rows.get_mut(after) {
+        Some(row) if row.mapping.start < area.range.end => row.pages.vanished += pages,
+        _ => rows.insert(after, vanished_row(area, pages)),
+    }
+}
+
+/// The parts of a range that no row covers.
+fn gaps(rows: &[MappingRound], range: &Range<u64>) -> Vec<Range<u64>> {
+    let mut gaps = Vec::new();
+    let mut at = range.start;
+    let first = rows.partition_point(|row| row.mapping.end <= range.start);
+    for row in &rows[first..] {
+        if row.mapping.start >= range.end {
+            break;
+        }
+        if at < row.mapping.start {
+            gaps.push(at..row.mapping.start);
+        }
+        at = at.max(row.mapping.end);
+    }
+    if at < range.end {
+        gaps.push(at..range.end);
+    }
+    gaps
 }
 
 /// By address; what is reported twice, because a round had to begin again, counts once.
@@ -121,6 +169,7 @@ fn vanished_row(area: &TrackedArea, pages: u64) -> MappingRound {
             name: String::new(),
             backing: area.backing,
             page_size: area.page_size,
+            shared: None,
         }),
         pages: TrackedPages {
             vanished: pages,
@@ -134,6 +183,7 @@ fn vanished_row(area: &TrackedArea, pages: u64) -> MappingRound {
 mod tests {
     use uffd::Backing;
 
+    use super::super::vmas::MappingLook;
     use super::*;
 
     const PAGE: u64 = 4096;
@@ -153,10 +203,11 @@ mod tests {
             name: String::new(),
             backing: Backing::Anon,
             page_size: PAGE,
+            shared: None,
         });
         FoundMapping {
             mapping,
-            wanted: true,
+            look: MappingLook::Writable,
         }
     }
 
@@ -191,6 +242,31 @@ mod tests {
         let rows = parts.rows(&[vmas[0].area()], &vmas);
         assert_eq!(rows[0].written, [extent(1..3, false), extent(3..4, true)]);
         assert_eq!((rows[0].pages.written, rows[0].pages.unknown), (2, 1));
+    }
+
+    #[test]
+    fn what_was_found_in_memory_that_is_gone_is_told() {
+        let vmas = [found(0..10), found(30..40)];
+        let areas = [vmas[0].area(), vmas[1].area()];
+        let mut parts = RoundParts::default();
+        // One is gone as a whole, of one the end.
+        for (start, reported) in [(15, extent(16..18, false)), (30, extent(38..42, false))] {
+            parts.add(start * PAGE, TrackedPages::default(), [reported]);
+        }
+        parts.vanished(&found(15..20).area(), 5);
+        parts.vanished(&found(30..45).area(), 5);
+        let rows = parts.rows(&areas, &vmas);
+        let told = rows.iter().map(|row| {
+            let pages = &row.pages;
+            let start = row.mapping.start / PAGE;
+            (start, pages.tracked, pages.vanished, pages.written)
+        });
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [(0, 10, 0, 0), (15, 0, 5, 2), (30, 10, 0, 2), (40, 0, 5, 2)]
+        );
+        assert_eq!(rows[1].written, [extent(16..18, false)]);
+        assert_eq!(rows[3].written, [extent(40..42, false)]);
     }
 
     #[test]

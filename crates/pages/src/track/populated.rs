@@ -16,6 +16,15 @@ pub enum PagePresence {
     InMemory,
 }
 
+/// Whose pages count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageOwner {
+    /// All.
+    Anybody,
+    /// The process's own: in a private mapping of a file, the copies that it has written to.
+    Process,
+}
+
 /// Finds the pages that are there. The zero page, which nobody has written, is left out where the
 /// kernel tells it apart.
 #[derive(Debug)]
@@ -38,6 +47,11 @@ impl PopulatedPages {
         }
     }
 
+    /// Whether a scan finds them: what is not there takes no time then.
+    pub(super) const fn scans(&self) -> bool {
+        self.scans
+    }
+
     /// Appends those of a range, by address.
     ///
     /// # Errors
@@ -46,6 +60,7 @@ impl PopulatedPages {
         &mut self,
         range: &Range<u64>,
         there: PagePresence,
+        whose: PageOwner,
         found: &mut Vec<Range<u64>>,
     ) -> Result<(), UffdError> {
         let mut add = |range: Range<u64>| match found.last_mut() {
@@ -53,7 +68,7 @@ impl PopulatedPages {
             _ => found.push(range),
         };
         if self.scans {
-            let query = query(there);
+            let query = query(there, whose);
             return self
                 .pagemap
                 .scan(range, &query, &mut self.regions, |region: PageRegion| {
@@ -66,9 +81,9 @@ impl PopulatedPages {
         while at < range.end {
             let read = self.pagemap.read(&(at..range.end), &mut self.entries)?;
             for entry in self.entries.iter().take(read) {
-                if entry.present()
-                    || there == PagePresence::Anywhere && entry.swapped() && !entry.is_marker()
-                {
+                let counts = entry.present()
+                    || there == PagePresence::Anywhere && entry.swapped() && !entry.is_marker();
+                if counts && !(whose == PageOwner::Process && entry.of_file()) {
                     add(at..at + PAGE_SIZE);
                 }
                 at += PAGE_SIZE;
@@ -78,16 +93,20 @@ impl PopulatedPages {
     }
 }
 
-fn query(there: PagePresence) -> ScanQuery {
+fn query(there: PagePresence, whose: PageOwner) -> ScanQuery {
     let any_of = match there {
         PagePresence::Anywhere => {
             PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0)
         }
         PagePresence::InMemory => PageCategories::PRESENT,
     };
+    let not = match whose {
+        PageOwner::Anybody => PageCategories(0),
+        PageOwner::Process => PageCategories::FILE,
+    };
     ScanQuery {
-        inverted: PageCategories(0),
-        all_of: PageCategories(0),
+        inverted: not,
+        all_of: not,
         any_of,
         returned: PageCategories::PFNZERO,
         arm: false,
@@ -147,7 +166,7 @@ mod tests {
             for there in [PagePresence::Anywhere, PagePresence::InMemory] {
                 let mut found = Vec::new();
                 populated
-                    .append(&memory.range(), there, &mut found)
+                    .append(&memory.range(), there, PageOwner::Anybody, &mut found)
                     .unwrap();
                 assert_eq!(
                     found,

@@ -7,7 +7,7 @@ use uffd::{ProcessGone, unless_gone};
 use super::attach::{self, TrackOptions};
 use super::model::{MappingRound, TrackHeader, TrackRound};
 use super::space::TrackedSpace;
-use super::{SessionEvent, TrackError};
+use super::{SessionEvent, TrackError, UntrackedMapping};
 use crate::inject::{ProcessLife, ProcessLifeline};
 use crate::strategy::{StrategyFacts, StrategyName};
 
@@ -88,6 +88,10 @@ impl TrackSession {
         let TrackStep::Round(mut first) = session.step()? else {
             return Err(ProcessGone { pid }.into());
         };
+        if first.mappings.iter().all(|row| row.pages.tracked == 0) {
+            let untracked = session.space.untracked().to_vec();
+            return Err(TrackError::Nothing { pid, untracked });
+        }
         session.header.notes.extend(session.space.notes());
         // The notes have them already.
         first
@@ -147,6 +151,7 @@ impl TrackSession {
             lasted: began - self.last,
             took: began.elapsed(),
             mappings,
+            not_looked_at: self.space.untracked_pages(),
             events: std::mem::take(&mut self.events),
         };
         self.last = began;
@@ -165,6 +170,19 @@ impl TrackSession {
             .strategy
             .release()
             .map_err(TrackError::kernel(pid))
+    }
+
+    /// What was tracked before the last round and is no longer mapped as it was: unmapped, or
+    /// another mapping by now.
+    #[must_use]
+    pub fn gone(&self) -> &[std::ops::Range<u64>] {
+        self.space.gone()
+    }
+
+    /// What was not looked at in the last round, mapping by mapping.
+    #[must_use]
+    pub fn untracked(&self) -> &[UntrackedMapping] {
+        self.space.untracked()
     }
 
     /// What was armed for the first time in the last round; nobody knows what was written there

@@ -4,20 +4,24 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use uffd::{Pagemap, ProcessGone, UffdError, pages_in};
+use uffd::{Backing, Pagemap, ProcessGone, UffdError, pages_in};
 
 use super::attach::AttachedProcess;
 use super::borders;
+use super::holder::{self, UffdHolder};
 use super::model::{MappingRound, PageExtent, TrackedMapping, TrackedPages};
 use super::others::OtherUffds;
 use super::parts::RoundParts;
-use super::passed_over::{PassedOverMappings, PassedOverReason};
-use super::populated::{self, PagePresence, PopulatedPages};
-use super::vmas::{FoundMapping, MappingReader};
+use super::passed_over::PassedOverMappings;
+use super::populated::{self, PageOwner, PagePresence, PopulatedPages};
+use super::untracked::{UntrackedDetail, UntrackedMapping, UntrackedPages, UntrackedReason};
+use super::vmas::{FoundMapping, MappingLook, MappingReader};
 use super::{SessionEvent, TrackNote};
 use crate::inject::{ProcessLife, ProcessLifeline};
-use crate::strategy::{StrategyFacts, TrackedArea, TrackingStrategy, WrittenRun};
+use crate::strategy::{StrategyFacts, TrackedArea, TrackingStrategy, WrittenRun, without};
 
+/// The name of memory that only its own process can read (memfd_secret(2)).
+const SECRET: &str = "/secretmem";
 /// Every so many rounds, what belonged to another userfaultfd is tried again.
 const RETRY: u64 = 8;
 
@@ -35,12 +39,18 @@ pub(super) struct TrackedSpace {
     /// What was found since the last whole round.
     parts: RoundParts,
     passed_over: PassedOverMappings,
+    /// What was not looked at in the last round.
+    untracked: Vec<UntrackedMapping>,
+    /// Who holds another userfaultfd for it, once somebody was looked for.
+    holder: Option<Option<UffdHolder>>,
     /// What the next round tells.
     events: Vec<SessionEvent>,
     /// Whether everything was given back at the end of this round.
     gave_back: bool,
     /// What was armed for the first time in this round.
     fresh: Vec<Range<u64>>,
+    /// What was tracked, and is no longer mapped as it was.
+    gone: Vec<Range<u64>>,
     /// Whole rounds so far.
     rounds: u64,
 }
@@ -72,9 +82,12 @@ impl TrackedSpace {
             areas: Vec::new(),
             parts: RoundParts::default(),
             passed_over: PassedOverMappings::default(),
+            untracked: Vec::new(),
+            holder: None,
             events: Vec::new(),
             gave_back: false,
             fresh: Vec::new(),
+            gone: Vec::new(),
             rounds: 0,
         })
     }
@@ -83,11 +96,13 @@ impl TrackedSpace {
     /// time. If it fails, the next round tells what it has read by then.
     pub(super) fn round(&mut self) -> Result<Vec<MappingRound>, UffdError> {
         self.fresh.clear();
+        self.gone.clear();
         self.gave_back = false;
         let vmas = self.read_areas()?;
         if let Some(descriptor) = self.newcomer()? {
             let rows = std::mem::take(&mut self.parts).rows(&self.areas, &vmas);
             self.give_back(descriptor)?;
+            self.note_untracked(&vmas);
             self.rounds += 1;
             return Ok(rows);
         }
@@ -98,6 +113,7 @@ impl TrackedSpace {
             let pid = self.lifeline.pid();
             return Err(ProcessGone { pid }.into());
         }
+        self.note_untracked(&vmas);
         self.rounds += 1;
         Ok(std::mem::take(&mut self.parts).rows(&self.areas, &vmas))
     }
@@ -128,17 +144,20 @@ impl TrackedSpace {
     /// Begins to track what is new.
     fn take_holes(&mut self, vmas: &[FoundMapping]) -> Result<(), UffdError> {
         self.passed_over.keep(vmas);
-        if self.strategy.name().pays_for_absent() {
-            let events = self.passed_over.pass_over_large(vmas, self.max_mapping);
-            self.events.extend(events);
-        }
+        self.pass_over_secret(vmas);
+        self.pass_over_large(vmas);
         let again = self.rounds.is_multiple_of(RETRY);
-        let wanted = |found: &&FoundMapping| !self.passed_over.skips(found, again);
         let mut doubtful = Vec::new();
-        for hole in borders::holes(&self.areas, vmas.iter().filter(wanted)) {
-            match self.take(&hole, vmas, false)? {
-                HoleOutcome::Doubtful => doubtful.push(hole),
-                HoleOutcome::Settled => (),
+        for look in [MappingLook::Writable, MappingLook::Unwritable] {
+            self.areas.sort_by_key(|area| area.range.start);
+            let wanted = |found: &&FoundMapping| {
+                self.look(found) == look && !self.passed_over.skips(found, again)
+            };
+            for hole in borders::holes(&self.areas, vmas.iter().filter(wanted)) {
+                match self.take(&hole, look, vmas, false)? {
+                    HoleOutcome::Doubtful => doubtful.push((hole, look)),
+                    HoleOutcome::Settled => (),
+                }
             }
         }
         if doubtful.is_empty() {
@@ -146,11 +165,115 @@ impl TrackedSpace {
         }
         let now = self.reader.read()?;
         // What is gone or has changed, the next round sees as it is then.
-        doubtful.retain(|hole| mapping_at(vmas, hole) == mapping_at(&now, hole));
-        for hole in doubtful {
-            self.take(&hole, &now, true)?;
+        doubtful.retain(|(hole, _)| mapping_at(vmas, hole) == mapping_at(&now, hole));
+        for (hole, look) in doubtful {
+            self.take(&hole, look, &now, true)?;
         }
         Ok(())
+    }
+
+    /// How a mapping is to be looked at with this strategy.
+    fn look(&self, found: &FoundMapping) -> MappingLook {
+        let secret = found.mapping.name.starts_with(SECRET);
+        match found.look {
+            MappingLook::Untracked(_) => found.look,
+            _ if secret && self.strategy.name().reads_content() => {
+                MappingLook::Untracked(UntrackedReason::Secret)
+            }
+            MappingLook::Unwritable if !self.strategy.tracks_unwritable() => {
+                MappingLook::Untracked(UntrackedReason::NotWritable)
+            }
+            look => look,
+        }
+    }
+
+    /// Passes over mappings that the strategy cannot read.
+    fn pass_over_secret(&mut self, vmas: &[FoundMapping]) {
+        let reason = UntrackedReason::Secret;
+        for found in vmas {
+            if self.look(found) == MappingLook::Untracked(reason) {
+                let event = self
+                    .passed_over
+                    .add(&found.mapping, reason, UntrackedDetail::None);
+                self.events.extend(event);
+            }
+        }
+    }
+
+    /// Passes over mappings that would cost more memory than they may.
+    fn pass_over_large(&mut self, vmas: &[FoundMapping]) {
+        if !self.strategy.name().pays_for_absent() {
+            return;
+        }
+        let pays = |found: &&FoundMapping| {
+            let pays = match self.look(found) {
+                MappingLook::Writable => true,
+                // A scan finds what is there, and the rest costs nothing.
+                MappingLook::Unwritable => !self.populated.scans(),
+                MappingLook::Untracked(_) => false,
+            };
+            // What is tracked has been paid for.
+            pays && !borders::holes(&self.areas, std::iter::once(*found)).is_empty()
+        };
+        let large: Vec<_> = vmas.iter().filter(pays).collect();
+        let large = large.into_iter();
+        let events = self.passed_over.pass_over_large(large, self.max_mapping);
+        self.events.extend(events);
+    }
+
+    /// Notes what is mapped and not tracked at the end of a round.
+    fn note_untracked(&mut self, vmas: &[FoundMapping]) {
+        self.untracked.clear();
+        for found in vmas {
+            let range = found.area().range;
+            let tracked: u64 = borders::overlapping(&self.areas, &range)
+                .map(TrackedArea::pages)
+                .sum();
+            let pages = pages_in(&range).saturating_sub(tracked);
+            if pages == 0 {
+                continue;
+            }
+            let untracked = match (self.passed_over.get(range.start), self.look(found)) {
+                (Some(passed_over), _) => UntrackedMapping {
+                    pages,
+                    ..passed_over.clone()
+                },
+                (None, look) => UntrackedMapping {
+                    mapping: found.mapping.clone(),
+                    reason: match look {
+                        MappingLook::Untracked(reason) => reason,
+                        _ if self.gave_back => UntrackedReason::GivenBack,
+                        _ => UntrackedReason::Changing,
+                    },
+                    detail: UntrackedDetail::None,
+                    pages,
+                },
+            };
+            self.untracked.push(untracked);
+        }
+    }
+
+    /// What was not looked at in the last round.
+    pub(super) fn untracked(&self) -> &[UntrackedMapping] {
+        &self.untracked
+    }
+
+    /// The same as counts.
+    pub(super) fn untracked_pages(&self) -> UntrackedPages {
+        let each = |untracked: &UntrackedMapping| (untracked.reason, untracked.pages);
+        self.untracked.iter().map(each).collect()
+    }
+
+    /// What to say of a refusal besides the reason.
+    fn detail(&mut self, reason: UntrackedReason) -> UntrackedDetail {
+        if reason != UntrackedReason::OtherUserfaultfd {
+            return UntrackedDetail::None;
+        }
+        let pid = self.lifeline.pid();
+        let holder = self.holder.get_or_insert_with(|| holder::find(pid));
+        holder
+            .clone()
+            .map_or(UntrackedDetail::None, UntrackedDetail::Holder)
     }
 
     /// The descriptor of a userfaultfd that the process has opened since the last round, if ours is
@@ -182,13 +305,9 @@ impl TrackedSpace {
             self.strategy.redraw(&old, &new);
         }
         for area in &old {
-            let left: u64 = borders::overlapping(&fitted, &area.range)
-                .map(|kept| {
-                    let start = kept.range.start.max(area.range.start);
-                    pages_in(&(start..kept.range.end.min(area.range.end)))
-                })
-                .sum();
-            self.parts.vanished(area, area.pages() - left);
+            let gone = without(std::slice::from_ref(area), &fitted);
+            self.parts.vanished(area, gone.iter().map(pages_in).sum());
+            self.gone.extend(gone);
         }
         self.areas = fitted;
     }
@@ -199,6 +318,7 @@ impl TrackedSpace {
         self.strategy.redraw(lost, &[]);
         for area in lost {
             self.parts.vanished(area, area.pages());
+            self.gone.push(area.range.clone());
         }
     }
 
@@ -222,13 +342,26 @@ impl TrackedSpace {
     fn take(
         &mut self,
         hole: &TrackedArea,
+        look: MappingLook,
         vmas: &[FoundMapping],
         sure: bool,
     ) -> Result<HoleOutcome, UffdError> {
+        let sparse = look == MappingLook::Unwritable;
+        // Of a file that was not writable only what the process has a copy of can be written.
+        let whose = if sparse && hole.backing == Backing::File {
+            PageOwner::Process
+        } else {
+            PageOwner::Anybody
+        };
         let mut there = Vec::new();
         self.populated
-            .append(&hole.range, PagePresence::Anywhere, &mut there)?;
-        match self.strategy.arm(hole) {
+            .append(&hole.range, PagePresence::Anywhere, whose, &mut there)?;
+        let armed = if sparse {
+            self.strategy.arm_sparse(hole)
+        } else {
+            self.strategy.arm(hole)
+        };
+        match armed {
             Ok(()) => (),
             Err(error) if is_passing(&error) => return Ok(HoleOutcome::Settled),
             // Also the answer where nothing is mapped any more.
@@ -236,11 +369,13 @@ impl TrackedSpace {
                 return Ok(HoleOutcome::Doubtful);
             }
             Err(error) => {
-                let reason = PassedOverReason::of(&error).ok_or(error)?;
+                let reason = UntrackedReason::of(&error).ok_or(error)?;
                 // It may be registered already, and refuse only to be armed.
                 self.strategy.forget(hole)?;
+                let detail = self.detail(reason);
                 if let Some(mapping) = mapping_at(vmas, hole) {
-                    self.events.extend(self.passed_over.add(mapping, reason));
+                    let event = self.passed_over.add(mapping, reason, detail);
+                    self.events.extend(event);
                 }
                 return Ok(HoleOutcome::Settled);
             }
@@ -248,14 +383,18 @@ impl TrackedSpace {
         // What appeared in between is armed and there; nothing tells it from what was there before.
         let mut now = Vec::new();
         self.populated
-            .append(&hole.range, PagePresence::InMemory, &mut now)?;
+            .append(&hole.range, PagePresence::InMemory, whose, &mut now)?;
         self.areas.push(hole.clone());
         self.fresh.push(hole.range.clone());
+        let unknown = populated::union(there, now, hole.page_size);
         let counts = TrackedPages {
-            armed: hole.pages(),
+            armed: if sparse {
+                unknown.iter().map(PageExtent::pages).sum()
+            } else {
+                hole.pages()
+            },
             ..TrackedPages::default()
         };
-        let unknown = populated::union(there, now, hole.page_size);
         self.parts.add(hole.range.start, counts, unknown);
         let freed = self.passed_over.free(hole.range.start);
         self.events.extend(freed.map(SessionEvent::Freed));
@@ -270,6 +409,11 @@ impl TrackedSpace {
     /// What was armed for the first time in the last round.
     pub(super) fn fresh(&self) -> &[Range<u64>] {
         &self.fresh
+    }
+
+    /// What was tracked before the last round, and is no longer mapped as it was.
+    pub(super) fn gone(&self) -> &[Range<u64>] {
+        &self.gone
     }
 
     /// What happened since the last call, but never thousands of events.
@@ -293,6 +437,10 @@ impl TrackedSpace {
         }
         if self.others.any() && name.needs_descriptor() {
             notes.push(TrackNote::HoldsUserfaultfd);
+        }
+        let is_of_file = |area: &TrackedArea| area.backing == Backing::File;
+        if name.needs_descriptor() && self.areas.iter().any(is_of_file) {
+            notes.push(TrackNote::NoFaultAround);
         }
         notes.extend(name.caveat().map(TrackNote::Strategy));
         notes

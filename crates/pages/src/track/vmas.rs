@@ -1,22 +1,38 @@
 //! The mappings of a process, and which of them are to be tracked.
 
 use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use uffd::{
     Backing, HugetlbDevices, MapsFile, PAGE_SIZE, ProcVma, ProcessGone, ShmemDevices, UffdError,
 };
 
-use super::model::TrackedMapping;
+use super::model::{SharedPlace, TrackedMapping};
+use super::untracked::UntrackedReason;
 use crate::strategy::TrackedArea;
 
-/// A mapping, and whether it is to be tracked.
+/// A mapping, and how it is to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FoundMapping {
     /// The mapping.
     pub mapping: Arc<TrackedMapping>,
-    /// Whether it can be written to. What becomes read-only later stays tracked.
-    pub(crate) wanted: bool,
+    /// Whether and how, as far as the mapping itself decides it. What is tracked stays tracked,
+    /// whatever becomes of it.
+    pub look: MappingLook,
+}
+
+/// How a mapping is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MappingLook {
+    /// It can be written to: every page.
+    Writable,
+    /// Private, and nobody may write to it at the moment: mprotect(2) can allow it, and
+    /// `/proc/PID/mem` does not ask. What is there, and what comes to be there.
+    Unwritable,
+    /// Not at all.
+    Untracked(UntrackedReason),
 }
 
 impl FoundMapping {
@@ -26,6 +42,7 @@ impl FoundMapping {
             range: self.mapping.start..self.mapping.end,
             backing: self.mapping.backing,
             page_size: self.mapping.page_size,
+            shared: self.mapping.shared.is_some(),
         }
     }
 }
@@ -92,19 +109,54 @@ impl MappingReader {
             name: String::from_utf8_lossy(&vma.name).into_owned(),
             backing: huge.map_or_else(|| vma.backing(&self.shmem), |_| Backing::Hugetlb),
             page_size: huge.unwrap_or(PAGE_SIZE),
+            shared: shared_place(vma),
         };
         let last = self
             .last
             .binary_search_by_key(&vma.start, |last| last.start);
         let last = last.ok().and_then(|index| self.last.get(index));
         FoundMapping {
+            look: self.look(vma, mapping.backing),
             mapping: last
                 .filter(|last| ***last == mapping)
                 .cloned()
                 .unwrap_or_else(|| Arc::new(mapping)),
-            wanted: vma.permissions[1] == b'w' && (huge.is_some() || is_memory(&vma.name)),
         }
     }
+
+    fn look(&self, vma: &ProcVma, backing: Backing) -> MappingLook {
+        if backing != Backing::Hugetlb
+            && let Some(reason) = not_memory(&vma.name)
+        {
+            return MappingLook::Untracked(reason);
+        }
+        match (vma.is_writable(), vma.is_shared()) {
+            (true, _) => MappingLook::Writable,
+            (false, false) if backing == Backing::Hugetlb => MappingLook::Writable,
+            (false, false) => MappingLook::Unwritable,
+            (false, true) if self.may_become_writable(vma) => MappingLook::Writable,
+            (false, true) => MappingLook::Untracked(UntrackedReason::SharedReadOnly),
+        }
+    }
+
+    /// Whether mprotect(2) can make shared memory writable: its file was opened for writing. If
+    /// that cannot be seen, registering it tells.
+    fn may_become_writable(&self, vma: &ProcVma) -> bool {
+        const OWNER_WRITES: u32 = 0o200;
+        let (pid, start, end) = (self.pid, vma.start, vma.end);
+        let path = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
+        fs::symlink_metadata(path).map_or(true, |link| link.mode() & OWNER_WRITES != 0)
+    }
+}
+
+/// Where shared memory has its pages: other mappings of the same pages, of any process, have the
+/// same.
+fn shared_place(vma: &ProcVma) -> Option<SharedPlace> {
+    vma.is_shared().then_some(SharedPlace {
+        device: vma.device,
+        inode: vma.inode,
+        offset: vma.offset,
+    })
 }
 
 /// The kernel writes the file piece by piece, so a mapping that was joined to the one before it
@@ -119,9 +171,8 @@ fn disjoint(mut vmas: Vec<ProcVma>) -> Vec<ProcVma> {
     vmas
 }
 
-/// Whether it is memory of the process: not of a device, no ring shared with the kernel, and
-/// nothing that the kernel maps into every process.
-fn is_memory(name: &[u8]) -> bool {
+/// Why something that is mapped is not memory of the process.
+fn not_memory(name: &[u8]) -> Option<UntrackedReason> {
     const KERNELS: [&[u8]; 5] = [
         b"[vdso]",
         b"[vvar]",
@@ -130,12 +181,17 @@ fn is_memory(name: &[u8]) -> bool {
         b"[uprobes]",
     ];
     const DEVICES_OF_MEMORY: [&[u8]; 2] = [b"/dev/shm/", b"/dev/zero"];
-    let starts = |prefix: &&[u8]| name.starts_with(prefix);
-    let device = name.starts_with(b"/dev/") && !DEVICES_OF_MEMORY.iter().any(starts);
-    let shared_with_kernel = [&b"anon_inode:"[..], b"socket:", b"/[aio]"]
-        .iter()
-        .any(starts);
-    !device && !shared_with_kernel && !KERNELS.contains(&name)
+    const RINGS: [&[u8]; 3] = [b"anon_inode:", b"socket:", b"/[aio]"];
+    let any = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    if KERNELS.contains(&name) {
+        Some(UntrackedReason::Kernel)
+    } else if any(&RINGS) {
+        Some(UntrackedReason::KernelRing)
+    } else if name.starts_with(b"/dev/") && !any(&DEVICES_OF_MEMORY) {
+        Some(UntrackedReason::Device)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -146,13 +202,14 @@ mod tests {
 
     #[test]
     fn devices_are_left_alone() {
-        for name in [
-            "/dev/dri/card0",
-            "[vdso]",
-            "anon_inode:kvm-vcpu:0",
-            "/dev/mem",
+        use UntrackedReason::{Device, Kernel, KernelRing};
+        for (name, reason) in [
+            ("/dev/dri/card0", Device),
+            ("[vdso]", Kernel),
+            ("anon_inode:kvm-vcpu:0", KernelRing),
+            ("/dev/mem", Device),
         ] {
-            assert!(!is_memory(name.as_bytes()), "{name}");
+            assert_eq!(not_memory(name.as_bytes()), Some(reason), "{name}");
         }
         for name in [
             "",
@@ -161,7 +218,7 @@ mod tests {
             "/dev/zero (deleted)",
             "/usr/lib/x.so",
         ] {
-            assert!(is_memory(name.as_bytes()), "{name}");
+            assert_eq!(not_memory(name.as_bytes()), None, "{name}");
         }
     }
 
@@ -178,7 +235,10 @@ mod tests {
         let first = here(&reader.read().unwrap());
         let second = here(&reader.read().unwrap());
         assert!(Arc::ptr_eq(&first.mapping, &second.mapping) || first != second);
-        assert_eq!((first.mapping.backing, first.wanted), (Backing::Anon, true));
+        assert_eq!(
+            (first.mapping.backing, first.look),
+            (Backing::Anon, MappingLook::Writable)
+        );
         assert_eq!(first.mapping.page_size, PAGE_SIZE);
     }
 

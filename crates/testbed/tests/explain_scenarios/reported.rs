@@ -68,6 +68,7 @@ fn seen(round: &TrackRound, ground: &ActedGround) -> SeenPages {
         range: ground.range.clone(),
         backing: Backing::Anon,
         page_size: PAGE_SIZE,
+        shared: false,
     };
     SeenPages::of(round, &area)
 }

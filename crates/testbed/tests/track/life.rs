@@ -177,7 +177,7 @@ fn the_first_thread_may_end() {
         let (mut session, _) = begin(&script, name);
         script.tell("leave");
         script.tell(&format!("store {number} 1 1 3"));
-        if matches!(name, StrategyName::Hash | StrategyName::Prefault) {
+        if name == StrategyName::Prefault {
             // Its content can no longer be read from outside.
             let error = session.step().unwrap_err();
             assert!(error.to_string().contains("first thread"), "{error}");

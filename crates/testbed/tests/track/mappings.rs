@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pages::strategy::{StrategyName, TrackedArea};
-use pages::track::{PassedOverMapping, SessionEvent, TrackNote, TrackRound, TrackSession};
+use pages::track::{SessionEvent, TrackNote, TrackRound, TrackSession, UntrackedMapping};
 use uffd::PAGE_SIZE;
 
 use testbed::eventually;
@@ -406,7 +406,7 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         let ((first, early), (other, _)) = (script.map(ANON, 8), script.map(ANON, 8));
         let uffd = script.say(&format!("own {first}"));
         let (mut session, round) = begin(&script, name);
-        let at = |it: &PassedOverMapping, start| it.mapping.start == start;
+        let at = |it: &UntrackedMapping, start| it.mapping.start == start;
         let noted =
             |note: &TrackNote, start| matches!(note, TrackNote::PassedOver(it) if at(it, start));
         let told = |event: &SessionEvent, start| match event {

@@ -13,7 +13,7 @@ use super::find::SelectedProcess;
 use super::refusal::{RefusalReason, backoff};
 use crate::metrics::{ExplainedTotals, TrackedRow};
 use crate::model::ProcessKey;
-use pages::track::{TrackHeader, TrackRound, TrackedPages};
+use pages::track::{TrackHeader, TrackRound, TrackedPages, UntrackedPages};
 
 /// What CPU time goes into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl TrackingLedger {
             .filter(|line| line.process.key == process.key)
             .unwrap_or_else(|| LedgerLine::new(process));
         line.attached(process, header, self.wanted);
-        line.add(&sum(first));
+        line.add(first);
         self.lines.insert(process.key.pid, line);
     }
 
@@ -168,18 +168,18 @@ impl TrackingLedger {
         cost: Duration,
     ) -> Option<NextRound> {
         self.spent(TrackingWork::Round, cost, Some(key));
-        let pages = sum(round);
+        let written = sum(round).written;
         let (wanted, left) = (self.wanted, self.budget - self.reserved);
         let line = self.line(key)?;
         line.row.rounds += 1;
         line.row.last_cost = cost;
-        line.add(&pages);
+        line.add(round);
         let live = self.rows().filter(|row| row.is_live());
         let needs: Vec<_> = live
             .map(|row| budget::need(row.last_cost, wanted))
             .collect();
         let share = budget::level(&needs, left);
-        self.totals.written += pages.written;
+        self.totals.written += written;
         let interval = budget::interval(cost, wanted, share);
         Some(self.line(key)?.next(interval, wanted))
     }
@@ -289,6 +289,7 @@ impl LedgerLine {
             ended: None,
             rounds: 0,
             tracked_pages: 0,
+            not_looked_at: UntrackedPages::default(),
             written_pages: 0,
             unknown_pages: 0,
             vanished_pages: 0,
@@ -319,7 +320,9 @@ impl LedgerLine {
         self.row.last_cost = Duration::ZERO;
     }
 
-    fn add(&mut self, pages: &TrackedPages) {
+    fn add(&mut self, round: &TrackRound) {
+        let pages = sum(round);
+        self.row.not_looked_at.clone_from(&round.not_looked_at);
         self.row.tracked_pages = pages.tracked;
         self.row.written_pages += pages.written;
         self.row.unknown_pages += pages.unknown;
@@ -413,6 +416,7 @@ mod tests {
             name: String::new(),
             backing: uffd::Backing::Anon,
             page_size: 4096,
+            shared: None,
         };
         let pages = TrackedPages {
             tracked: 256,

@@ -12,6 +12,8 @@ pub enum RefusalReason {
     Busy,
     /// The kernel refuses a userfaultfd.
     Kernel,
+    /// All of its memory is such as cannot be tracked.
+    Nothing,
     /// This agent may not trace it.
     Privilege,
     /// Its program is of 32 bits or otherwise unfit.
@@ -28,9 +30,10 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All reasons, in the order of their index and of their words.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Busy,
         Self::Kernel,
+        Self::Nothing,
         Self::Privilege,
         Self::Program,
         Self::Seccomp,
@@ -44,6 +47,7 @@ impl RefusalReason {
         match self {
             Self::Busy => "busy",
             Self::Kernel => "kernel",
+            Self::Nothing => "nothing",
             Self::Privilege => "privilege",
             Self::Program => "program",
             Self::Seccomp => "seccomp",
@@ -61,6 +65,7 @@ impl RefusalReason {
             TrackError::Refused { .. }
             | TrackError::ArmsNothing { .. }
             | TrackError::None { .. } => Self::Strategy,
+            TrackError::Nothing { .. } => Self::Nothing,
             TrackError::Unreadable(_) => Self::Program,
             TrackError::Start { .. } | TrackError::Kernel { .. } => Self::Kernel,
         })

@@ -108,6 +108,7 @@ fn json(value: &TrackedValue<'_>) -> Value {
         TrackedValue::Flag(yes) => json!(yes),
         TrackedValue::Word(word) => json!(word),
         TrackedValue::Notes(notes) => json!(notes),
+        TrackedValue::Untracked(untracked) => json!(untracked),
         TrackedValue::Pages(tally) => {
             let rows = tally.iter().map(|(why, pages)| {
                 json!({
@@ -131,6 +132,8 @@ fn named(process: &SelectedProcess) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use pages::track::UntrackedReason;
+
     use super::*;
     use crate::explain::{ReportAnswer, ReportCause, ReportVerdict};
     use crate::metrics::ExplainedTotals;
@@ -150,6 +153,7 @@ mod tests {
             ended: None,
             rounds: 2,
             tracked_pages: 3,
+            not_looked_at: [(UntrackedReason::Secret, 8)].into_iter().collect(),
             written_pages: 4,
             unknown_pages: 5,
             vanished_pages: 6,
@@ -168,7 +172,7 @@ mod tests {
             "strategy": "markers", "interval_seconds": 1.5, "over_budget": true,
             "last_round_cpu_seconds": 0.25, "cpu_seconds": 0.5, "rounds": 2, "tracked_pages": 3,
             "written_pages": 4, "unknown_pages": 5, "vanished_pages": 6, "stopped_seconds": null,
-            "notes": ["a note"], "explained": null,
+            "not_looked_at": {"secret": 8}, "notes": ["a note"], "explained": null,
         });
         assert_eq!(process(&row(None)), expected);
     }

@@ -50,12 +50,16 @@ impl LiveTable {
         let sum = sum(first);
         let _ = writeln!(
             text,
-            "armed {} in {} mappings in {:.1} ms; {} were there before and are unknown\n",
+            "armed {} in {} mappings in {:.1} ms; {} were there before and are unknown",
             pages(sum.armed),
             first.mappings.len(),
             first.took.as_secs_f64() * 1e3,
             pages(sum.unknown),
         );
+        if first.not_looked_at.total() != 0 {
+            let _ = writeln!(text, "not looked at: {}", first.not_looked_at);
+        }
+        text.push('\n');
         text
     }
 
@@ -129,6 +133,9 @@ impl LiveTable {
             "  unknown       {}, never reported as written",
             pages(summary.unknown_set)
         );
+        if summary.not_looked_at.total() != 0 {
+            let _ = writeln!(text, "  not looked at {}", summary.not_looked_at);
+        }
         let took = summary.took.as_secs_f64();
         let share = 100.0 * took / seconds.max(1e-9);
         // The first arming alone is no share of anything.

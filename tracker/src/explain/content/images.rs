@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use pages::track::{PageExtent, PagePresence, PopulatedPages, TrackRound, TrackedMapping};
+use pages::track::{
+    PageExtent, PageOwner, PagePresence, PopulatedPages, TrackRound, TrackedMapping,
+};
 use uffd::{Backing, PAGE_SIZE, PMD_SIZE, Pagemap, UffdError, unless_gone};
 
-use super::reader::PageReader;
+use super::reader::{PageReader, UnarmedFilePages};
 use super::store::ImageStore;
 use super::{PageContent, PageImage, PageLook, SeenPage};
 use crate::explain::model::PageSampling;
@@ -60,16 +62,21 @@ impl PageImages {
         round: &TrackRound,
         limit: u64,
     ) -> Result<PageSampling, UffdError> {
-        let mut there = 0;
+        let mut bytes = 0;
         for row in &round.mappings {
             let mut found = Vec::new();
             let whole = row.mapping.start..row.mapping.end;
             let populated = &mut self.populated;
             // Of a process that is gone nothing is there.
-            unless_gone(populated.append(&whole, PagePresence::InMemory, &mut found))?;
-            there += found.iter().map(|run| run.end - run.start).sum::<u64>();
+            let whose = match row.mapping.shared {
+                Some(_) => PageOwner::Anybody,
+                None => PageOwner::Process,
+            };
+            let there = PagePresence::InMemory;
+            unless_gone(populated.append(&whole, there, whose, &mut found))?;
+            bytes += found.iter().map(|run| run.end - run.start).sum::<u64>();
         }
-        self.sampling.one_of = there.div_ceil(limit.max(PAGE_SIZE)).max(1);
+        self.sampling.one_of = bytes.div_ceil(limit.max(PAGE_SIZE)).max(1);
         Ok(self.sampling)
     }
 
@@ -102,10 +109,11 @@ impl PageImages {
     fn range(
         &mut self,
         range: &Range<u64>,
+        unarmed: UnarmedFilePages,
         mut each: impl FnMut(&mut Self, u64, PageLook),
     ) -> Result<(), UffdError> {
         for piece in pieces(range) {
-            let (looks, hashed) = self.reader.piece(&piece, self.sampling)?;
+            let (looks, hashed) = self.reader.piece(&piece, unarmed, self.sampling)?;
             self.hashed += hashed;
             for (page, look) in piece.step_by(PAGE_SIZE as usize).zip(looks) {
                 each(self, page, look);
@@ -131,15 +139,19 @@ impl PageContent for PageImages {
         each: &mut dyn FnMut(&PageExtent, SeenPage),
     ) -> Result<(), UffdError> {
         for extent in reported {
-            self.range(&extent.range, |images, page, look| {
-                each(extent, images.seen(page, look));
-                let image = match look {
-                    PageLook::Content(hash) => PageImage::Content(hash),
-                    PageLook::Hole => PageImage::Hole,
-                    PageLook::Not(_) => PageImage::None,
-                };
-                images.store.set(page, image);
-            })?;
+            self.range(
+                &extent.range,
+                UnarmedFilePages::Written,
+                |images, page, look| {
+                    each(extent, images.seen(page, look));
+                    let image = match look {
+                        PageLook::Content(hash) => PageImage::Content(hash),
+                        PageLook::Hole => PageImage::Hole,
+                        PageLook::Not(_) => PageImage::None,
+                    };
+                    images.store.set(page, image);
+                },
+            )?;
         }
         Ok(())
     }
@@ -154,15 +166,20 @@ impl PageContent for PageImages {
     ) -> Result<(), UffdError> {
         let mut runs = Vec::new();
         let whole = mapping.start..mapping.end;
-        self.populated
-            .append(&whole, PagePresence::InMemory, &mut runs)?;
+        let (there, whose) = (PagePresence::InMemory, PageOwner::Anybody);
+        self.populated.append(&whole, there, whose, &mut runs)?;
+        let unarmed = if mapping.shared.is_none() {
+            UnarmedFilePages::Unwritten
+        } else {
+            UnarmedFilePages::Written
+        };
         let anonymous = mapping.backing == Backing::Anon;
         if anonymous {
             let more = self.store.absent(&whole, &runs);
             runs.extend(more);
         }
         for run in runs.iter().flat_map(|run| without(run, reported)) {
-            self.range(&run, |images, page, look| match look {
+            self.range(&run, unarmed, |images, page, look| match look {
                 PageLook::Hole if !anonymous || images.vanished.is_new(page) => (),
                 look => {
                     each(images.seen(page, look));

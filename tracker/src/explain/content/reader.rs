@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use uffd::{PAGE_SIZE, PMD_SIZE, Pagemap, PagemapEntry, ProcessMemory, UffdError};
+use uffd::{MemoryFile, PAGE_SIZE, PMD_SIZE, Pagemap, PagemapEntry, UffdError};
 
 use super::PageLook;
 use super::store::CHUNK;
@@ -12,10 +12,19 @@ use crate::explain::model::{PageSampling, UnknownReason};
 /// Reads pages of a process, a piece of one chunk at a time.
 pub(super) struct PageReader {
     pagemap: Pagemap,
-    memory: ProcessMemory,
+    memory: MemoryFile,
     before: Box<[PagemapEntry; CHUNK]>,
     after: Box<[PagemapEntry; CHUNK]>,
     buffer: Vec<u8>,
+}
+
+/// What pages of a file are that are not armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnarmedFilePages {
+    /// Written since.
+    Written,
+    /// Never armed: in a private mapping only the process's own copies are written.
+    Unwritten,
 }
 
 /// What becomes of a page, by its entry before it is read.
@@ -29,7 +38,7 @@ impl PageReader {
     pub(super) fn open(pid: u32) -> Result<Self, UffdError> {
         Ok(Self {
             pagemap: Pagemap::open(pid)?,
-            memory: ProcessMemory::of(pid),
+            memory: MemoryFile::open(pid)?,
             before: Box::new([PagemapEntry::default(); CHUNK]),
             after: Box::new([PagemapEntry::default(); CHUNK]),
             buffer: vec![0; PMD_SIZE as usize],
@@ -40,6 +49,7 @@ impl PageReader {
     pub(super) fn piece(
         &mut self,
         piece: &Range<u64>,
+        unarmed: UnarmedFilePages,
         sampling: PageSampling,
     ) -> Result<(Vec<PageLook>, u64), UffdError> {
         let pages = ((piece.end - piece.start) / PAGE_SIZE) as usize;
@@ -47,7 +57,7 @@ impl PageReader {
         let address = |index: usize| piece.start + index as u64 * PAGE_SIZE;
         let plan = |index: usize| {
             let sampled = is_sampled(sampling, address(index));
-            plan(self.before[index], sampled)
+            plan(self.before[index], unarmed, sampled)
         };
         let mut looks = vec![PageLook::Hole; pages];
         let (mut index, mut hashed) = (0, 0);
@@ -90,11 +100,13 @@ fn read_entries(
     Ok(())
 }
 
-fn plan(before: PagemapEntry, sampled: bool) -> ReadPlan {
+fn plan(before: PagemapEntry, unarmed: UnarmedFilePages, sampled: bool) -> ReadPlan {
     ReadPlan::Skip(if !sampled {
         PageLook::Not(UnknownReason::NotSampled)
     } else if before.present() && before.armed() {
         return ReadPlan::Read;
+    } else if before.of_file() && unarmed == UnarmedFilePages::Unwritten {
+        PageLook::Hole
     } else if before.present() {
         PageLook::Not(UnknownReason::WrittenAgain)
     } else if before.swapped() && !before.is_marker() {
@@ -145,8 +157,19 @@ mod tests {
             (0, true, ReadPlan::Skip(PageLook::Hole)),
         ];
         for (bits, sampled, expected) in cases {
-            assert_eq!(plan(entry(bits), sampled), expected, "{bits:#x}");
+            let plan = plan(entry(bits), UnarmedFilePages::Written, sampled);
+            assert_eq!(plan, expected, "{bits:#x}");
         }
+    }
+
+    #[test]
+    fn what_the_file_has_in_a_private_mapping_was_not_written() {
+        const OF_FILE: u64 = 1 << 61;
+        let plan = |bits| plan(entry(bits), UnarmedFilePages::Unwritten, true);
+        let again = PageLook::Not(UnknownReason::WrittenAgain);
+        assert_eq!(plan(PRESENT | OF_FILE), ReadPlan::Skip(PageLook::Hole));
+        assert_eq!(plan(PRESENT | OF_FILE | ARMED), ReadPlan::Read);
+        assert_eq!(plan(PRESENT), ReadPlan::Skip(again), "a copy");
     }
 
     #[test]

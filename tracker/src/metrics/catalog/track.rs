@@ -9,7 +9,7 @@ use super::super::tracked::{TrackedField, TrackedReading, TrackedRow, TrackedVal
 
 /// Families with a row per process.
 pub(super) const FAMILIES: &[FamilySpec] = &[
-    WRITTEN, UNKNOWN, VANISHED, ROUNDS, TRACKED, INTERVAL, CPU, INFO,
+    WRITTEN, UNKNOWN, VANISHED, ROUNDS, TRACKED, UNTRACKED, INTERVAL, CPU, INFO,
 ];
 
 /// Families of all tracking together.
@@ -119,12 +119,28 @@ const ROUNDS: FamilySpec = FamilySpec {
 const TRACKED: FamilySpec = FamilySpec {
     name: "uffdwp_tracked_pages",
     unit: "pages of 4 KiB, there or not",
-    help: "Size of the mappings that are tracked of a process: those it can write to, without \
-        devices and without what belongs to another userfaultfd.",
+    help: "Size of the mappings that are tracked of a process, each as often as it is mapped. All \
+        else that is mapped is in uffdwp_untracked_pages.",
     exactness: "as of the last round",
     example: "4096 * uffdwp_tracked_pages",
     rows: shown("tracked_pages", |row| {
         TrackedValue::Count(row.tracked_pages)
+    }),
+    ..TRACK
+};
+
+const UNTRACKED: FamilySpec = FamilySpec {
+    name: "uffdwp_untracked_pages",
+    unit: "pages of 4 KiB, there or not",
+    labels: &["pid", "comm", "reason"],
+    help: "Pages that a tracked process has mapped and that are not looked at: nobody knows \
+        whether they were written. By reason (other_userfaultfd, not_registrable, too_large, \
+        secret, shared_read_only, not_writable, device, kernel_ring, kernel, given_back, \
+        changing); one is there while it has pages. docs/strategies.md.",
+    exactness: "as of the last round",
+    example: "sum by (pid, comm) (uffdwp_untracked_pages{reason!~\"kernel|shared_read_only\"}) > 0",
+    rows: shown("not_looked_at", |row| {
+        TrackedValue::Untracked(&row.not_looked_at)
     }),
     ..TRACK
 };

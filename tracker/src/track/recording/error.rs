@@ -16,7 +16,7 @@ pub enum RecordingError {
     NoHeader,
     /// This tracker does not know its format.
     #[error(
-        "the recording has format {found} and this tracker reads format {VERSION}; \
+        "the recording has format {found} and this tracker reads formats up to {VERSION}; \
          read it with the tracker that made it, or a newer one"
     )]
     Version {
@@ -108,6 +108,9 @@ pub enum FrameDamage {
     /// A number that names no backing.
     #[error("a backing that does not exist")]
     Backing,
+    /// A number that names no reason.
+    #[error("a reason that does not exist")]
+    Untracked,
     /// A number that names no end.
     #[error("an end that does not exist")]
     End,

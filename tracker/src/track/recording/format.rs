@@ -5,7 +5,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pages::track::{TrackEnd, TrackHeader, TrackNote, TrackSummary, TrackedMapping, TrackedPages};
+use pages::track::{
+    SharedPlace, TrackEnd, TrackHeader, TrackNote, TrackSummary, TrackedMapping, TrackedPages,
+    UntrackedPages, UntrackedReason,
+};
 use serde::{Deserialize, Serialize};
 use uffd::Backing;
 
@@ -14,8 +17,8 @@ use super::extents::DiskExtents;
 
 /// What a recording begins with.
 pub(super) const MAGIC: [u8; 8] = *b"uffdwpTR";
-/// The format that is written, and the only one that is read.
-pub(super) const VERSION: u32 = 1;
+/// The format that is written. Format 1, which is read, too, has no wide rounds and summaries.
+pub(super) const VERSION: u32 = 2;
 /// The most bytes of a frame before compression. Both sides refuse a frame of more.
 pub(super) const MAX_FRAME: usize = 64 << 20;
 /// The most bytes of a compressed frame: what zstd cannot compress becomes a little larger.
@@ -54,8 +57,12 @@ pub(super) fn parse_head(head: [u8; FRAME_HEAD]) -> [u32; 3] {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum DiskFrame {
     Header(DiskHeader),
+    /// Of format 1.
     Round(DiskRound),
+    /// Of format 1.
     Summary(DiskSummary),
+    WideRound(DiskWideRound),
+    WideSummary(DiskWideSummary),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,6 +103,23 @@ pub(super) struct DiskRound {
     pub events: Vec<String>,
 }
 
+/// A round, with what format 1 does not have.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskWideRound {
+    pub round: DiskRound,
+    /// Which of the mappings described in this round are shared, by slot.
+    pub shared: Vec<(u32, DiskSharedPlace)>,
+    /// What was not looked at; `None` if it is that of the round before.
+    pub not_looked_at: Option<DiskUntracked>,
+}
+
+/// A summary, with what format 1 does not have.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskWideSummary {
+    summary: DiskSummary,
+    not_looked_at: DiskUntracked,
+}
+
 /// One mapping in a round. A mapping without an entry has no extents, and the counts of the round
 /// before.
 #[derive(Debug, Serialize, Deserialize)]
@@ -114,6 +138,17 @@ pub(super) struct DiskMapping {
     backing: u8,
     page_size: u64,
 }
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskSharedPlace {
+    device: (u32, u32),
+    inode: u64,
+    offset: u64,
+}
+
+/// Reasons, by their number, with pages.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DiskUntracked(Vec<(u8, u64)>);
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct DiskPages {
@@ -253,6 +288,8 @@ impl From<&TrackedMapping> for DiskMapping {
             name,
             backing,
             page_size,
+            // Stands beside it in the round.
+            shared: _,
         } = mapping.clone();
         Self {
             start,
@@ -284,7 +321,67 @@ impl TryFrom<DiskMapping> for TrackedMapping {
             name,
             backing: *backing,
             page_size,
+            shared: None,
         })
+    }
+}
+
+impl From<SharedPlace> for DiskSharedPlace {
+    fn from(place: SharedPlace) -> Self {
+        let SharedPlace {
+            device,
+            inode,
+            offset,
+        } = place;
+        Self {
+            device,
+            inode,
+            offset,
+        }
+    }
+}
+
+impl From<DiskSharedPlace> for SharedPlace {
+    fn from(place: DiskSharedPlace) -> Self {
+        let DiskSharedPlace {
+            device,
+            inode,
+            offset,
+        } = place;
+        Self {
+            device,
+            inode,
+            offset,
+        }
+    }
+}
+
+impl From<&UntrackedPages> for DiskUntracked {
+    fn from(pages: &UntrackedPages) -> Self {
+        let number = |reason| {
+            (0..)
+                .zip(UntrackedReason::ALL)
+                .find(|(_, it)| *it == reason)
+        };
+        let coded = pages
+            .iter()
+            .filter_map(|(reason, pages)| Some((number(reason)?.0, pages)));
+        Self(coded.collect())
+    }
+}
+
+impl TryFrom<DiskUntracked> for UntrackedPages {
+    type Error = FrameDamage;
+
+    fn try_from(pages: DiskUntracked) -> Result<Self, Self::Error> {
+        let reason = |number: u8| {
+            let reason = UntrackedReason::ALL.get(usize::from(number));
+            reason.copied().ok_or(FrameDamage::Untracked)
+        };
+        let decoded = pages.0.into_iter();
+        decoded
+            .map(|(number, pages)| Ok((reason(number)?, pages)))
+            .collect()
     }
 }
 
@@ -338,7 +435,7 @@ impl From<&DiskPages> for TrackedPages {
     }
 }
 
-impl From<&TrackSummary> for DiskSummary {
+impl From<&TrackSummary> for DiskWideSummary {
     fn from(summary: &TrackSummary) -> Self {
         let TrackSummary {
             rounds,
@@ -347,33 +444,60 @@ impl From<&TrackSummary> for DiskSummary {
             written,
             unknown_set,
             tracked,
+            not_looked_at,
             took,
             end,
             status,
-        } = *summary;
+        } = summary.clone();
         let end = match end {
             TrackEnd::Done => 0,
             TrackEnd::Interrupted => 1,
             TrackEnd::Exited => 2,
         };
         Self {
-            rounds,
-            lasted,
-            written_set,
-            written,
-            unknown_set,
-            tracked,
-            took,
-            end,
-            status,
+            summary: DiskSummary {
+                rounds,
+                lasted,
+                written_set,
+                written,
+                unknown_set,
+                tracked,
+                took,
+                end,
+                status,
+            },
+            not_looked_at: (&not_looked_at).into(),
         }
     }
 }
 
-impl TryFrom<DiskSummary> for TrackSummary {
+impl From<DiskRound> for DiskWideRound {
+    fn from(round: DiskRound) -> Self {
+        Self {
+            round,
+            shared: Vec::new(),
+            not_looked_at: None,
+        }
+    }
+}
+
+impl From<DiskSummary> for DiskWideSummary {
+    fn from(summary: DiskSummary) -> Self {
+        Self {
+            summary,
+            not_looked_at: DiskUntracked(Vec::new()),
+        }
+    }
+}
+
+impl TryFrom<DiskWideSummary> for TrackSummary {
     type Error = FrameDamage;
 
-    fn try_from(summary: DiskSummary) -> Result<Self, Self::Error> {
+    fn try_from(wide: DiskWideSummary) -> Result<Self, Self::Error> {
+        let DiskWideSummary {
+            summary,
+            not_looked_at,
+        } = wide;
         let DiskSummary {
             rounds,
             lasted,
@@ -398,6 +522,7 @@ impl TryFrom<DiskSummary> for TrackSummary {
             written,
             unknown_set,
             tracked,
+            not_looked_at: not_looked_at.try_into()?,
             took,
             end,
             status,

@@ -1,14 +1,16 @@
 //! Reading a recording: whole rounds, whatever comes after them.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use pages::track::{
-    MappingRound, SessionEvent, TrackHeader, TrackRound, TrackSummary, TrackedMapping, TrackedPages,
+    MappingRound, SessionEvent, TrackHeader, TrackRound, TrackSummary, TrackedMapping,
+    TrackedPages, UntrackedPages,
 };
 
 use super::format::{
-    DiskFrame, DiskRound, FRAME_HEAD, MAGIC, MAX_FRAME, MAX_MAPPINGS, MAX_PAYLOAD, VERSION,
+    DiskFrame, DiskWideRound, FRAME_HEAD, MAGIC, MAX_FRAME, MAX_MAPPINGS, MAX_PAYLOAD, VERSION,
     WINDOW_LOG, parse_head,
 };
 use super::{FrameDamage, RecordingError};
@@ -85,7 +87,7 @@ impl<R: Read> RecordingReader<R> {
             return Err(RecordingError::NoHeader);
         }
         let found = u32::from_le_bytes(version);
-        if found != VERSION {
+        if !(1..=VERSION).contains(&found) {
             return Err(RecordingError::Version { found });
         }
         let mut frames = FrameReader {
@@ -146,14 +148,19 @@ impl<R: Read> RecordingReader<R> {
                 return Ok(None);
             }
         };
+        let frame = match frame {
+            DiskFrame::Round(round) => DiskFrame::WideRound(round.into()),
+            DiskFrame::Summary(summary) => DiskFrame::WideSummary(summary.into()),
+            frame => frame,
+        };
         match frame {
-            DiskFrame::Round(round) => {
+            DiskFrame::WideRound(round) => {
                 let round = self.slots.decode(round);
                 let round = round.map_err(|why| frames.damaged(why))?;
                 self.number = round.number;
                 Ok(Some(round))
             }
-            DiskFrame::Summary(summary) => {
+            DiskFrame::WideSummary(summary) => {
                 let summary = TrackSummary::try_from(summary).map_err(|why| frames.damaged(why))?;
                 frames.offset = self.offset;
                 if fill(frames.input, &mut [0])? > 0 {
@@ -162,7 +169,7 @@ impl<R: Read> RecordingReader<R> {
                 self.ending = Some(RecordingEnding::Whole(summary));
                 Ok(None)
             }
-            DiskFrame::Header(_) => Err(frames.damaged(FrameDamage::SecondHeader)),
+            _ => Err(frames.damaged(FrameDamage::SecondHeader)),
         }
     }
 }
@@ -297,15 +304,23 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, RecordingErro
 struct ReaderSlots {
     mappings: Vec<(Arc<TrackedMapping>, TrackedPages)>,
     order: Vec<u32>,
+    not_looked_at: UntrackedPages,
 }
 
 impl ReaderSlots {
-    fn decode(&mut self, disk: DiskRound) -> Result<TrackRound, FrameDamage> {
+    fn decode(&mut self, wide: DiskWideRound) -> Result<TrackRound, FrameDamage> {
+        let DiskWideRound {
+            round: disk,
+            shared,
+            not_looked_at,
+        } = wide;
+        let mut shared: HashMap<_, _> = shared.into_iter().collect();
         for (slot, mapping) in disk.described {
-            let told = (
-                Arc::new(TrackedMapping::try_from(mapping)?),
-                TrackedPages::default(),
-            );
+            let mapping = TrackedMapping {
+                shared: shared.remove(&slot).map(Into::into),
+                ..TrackedMapping::try_from(mapping)?
+            };
+            let told = (Arc::new(mapping), TrackedPages::default());
             // Slots are given in order: a large number is no reason to make room for so many.
             if slot as usize == self.mappings.len() {
                 self.mappings.push(told);
@@ -321,6 +336,12 @@ impl ReaderSlots {
                 return Err(FrameDamage::Mappings);
             }
             self.order = order;
+        }
+        if !shared.is_empty() {
+            return Err(FrameDamage::Absent);
+        }
+        if let Some(untracked) = not_looked_at {
+            self.not_looked_at = untracked.try_into()?;
         }
         let mut entries = disk.entries.into_iter();
         let mut entry = entries.next();
@@ -356,6 +377,7 @@ impl ReaderSlots {
             lasted: disk.lasted,
             took: disk.took,
             mappings,
+            not_looked_at: self.not_looked_at.clone(),
             events: events.map(SessionEvent::Recorded).collect(),
         })
     }

@@ -98,7 +98,7 @@ proptest! {
         };
         read(&framed(&bytes));
         if let Some(kind) = bytes.first_mut() {
-            *kind %= 3;
+            *kind %= 5;
         }
         let packed = zstd::bulk::compress(&bytes, 1).unwrap();
         read(&framed(&packed));
@@ -148,8 +148,28 @@ fn other_files_are_told_apart() {
     ] {
         assert!(error(foreign).contains("not a recording"), "{foreign:?}");
     }
-    assert!(error(b"uffdwpTR\x02\0\0\0").contains("has format 2"));
-    assert!(error(b"uffdwpTR\x01\0\0\0").contains("cut off"));
+    assert!(error(b"uffdwpTR\x03\0\0\0").contains("has format 3"));
+    assert!(error(b"uffdwpTR\0\0\0\0").contains("has format 0"));
+    for known in [1, 2] {
+        let bytes = [&b"uffdwpTR"[..], &u32::to_le_bytes(known)].concat();
+        assert!(error(&bytes).contains("cut off"), "{known}");
+    }
+}
+
+/// A recording of format 1 as its writer made it.
+#[test]
+fn the_first_format_is_read() {
+    let bytes = include_bytes!("format-1.uffdwp");
+    let reader = RecordingReader::new(&bytes[..]).unwrap();
+    assert_eq!(reader.header().comm, "sleep");
+    let (rounds, ending, error) = read(bytes);
+    assert!(error.is_none());
+    let numbers: Vec<_> = rounds.iter().map(|round| round.number).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+    let summary = ending.as_ref().and_then(RecordingEnding::summary).unwrap();
+    let unknown: u64 = rounds[0].mappings.iter().map(|row| row.pages.unknown).sum();
+    assert_eq!((summary.rounds, summary.unknown_set, unknown), (2, 19, 20));
+    assert_eq!(summary.not_looked_at.total(), 0);
 }
 
 #[test]

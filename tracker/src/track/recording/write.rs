@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use pages::track::{
     MappingRound, TrackHeader, TrackRound, TrackSummary, TrackedMapping, TrackedPages,
+    UntrackedPages,
 };
 use zstd::bulk::Compressor;
 
 use super::RecordingError;
 use super::extents::DiskExtents;
 use super::format::{
-    DiskEntry, DiskFrame, DiskHeader, DiskMapping, DiskRound, DiskSummary, MAGIC, MAX_FRAME,
-    MAX_MAPPINGS, VERSION, frame_head,
+    DiskEntry, DiskFrame, DiskHeader, DiskMapping, DiskRound, DiskSharedPlace, DiskWideRound,
+    MAGIC, MAX_FRAME, MAX_MAPPINGS, VERSION, frame_head,
 };
 
 /// Writes a recording, each frame with one call of [`Write::write_all`]: a kill leaves whole frames
@@ -59,7 +60,7 @@ impl<W: Write> RecordingWriter<W> {
         }
         // Kept only if the frame is written: the reader knows nothing else.
         let mut slots = self.slots.clone();
-        let bytes = self.frame(&DiskFrame::Round(slots.encode(round)))?;
+        let bytes = self.frame(&DiskFrame::WideRound(slots.encode(round)))?;
         self.put(&bytes)?;
         self.slots = slots;
         Ok(())
@@ -70,7 +71,7 @@ impl<W: Write> RecordingWriter<W> {
     /// # Errors
     /// If it cannot be written.
     pub fn finish(mut self, summary: &TrackSummary) -> Result<W, RecordingError> {
-        let bytes = self.frame(&DiskFrame::Summary(DiskSummary::from(summary)))?;
+        let bytes = self.frame(&DiskFrame::WideSummary(summary.into()))?;
         self.put(&bytes)?;
         Ok(self.out)
     }
@@ -108,11 +109,12 @@ struct WriterSlots {
     by_mapping: HashMap<Arc<TrackedMapping>, u32>,
     pages: Vec<TrackedPages>,
     order: Vec<u32>,
+    not_looked_at: UntrackedPages,
 }
 
 impl WriterSlots {
-    fn encode(&mut self, round: &TrackRound) -> DiskRound {
-        let described = self.describe(&round.mappings);
+    fn encode(&mut self, round: &TrackRound) -> DiskWideRound {
+        let (described, shared) = self.describe(&round.mappings);
         let order: Vec<u32> = round
             .mappings
             .iter()
@@ -149,20 +151,26 @@ impl WriterSlots {
             events: events.map(ToString::to_string).collect(),
         };
         self.order = order;
-        disk
+        let news = round.not_looked_at != self.not_looked_at;
+        self.not_looked_at.clone_from(&round.not_looked_at);
+        DiskWideRound {
+            round: disk,
+            shared,
+            not_looked_at: news.then(|| (&round.not_looked_at).into()),
+        }
     }
 
     /// Gives new mappings the slots of those that are gone, so that neither side grows with the
-    /// length of a recording.
-    fn describe(&mut self, mappings: &[MappingRound]) -> Vec<(u32, DiskMapping)> {
+    /// length of a recording. Those that are shared are told a second time.
+    fn describe(&mut self, mappings: &[MappingRound]) -> DescribedMappings {
         let here: HashSet<&Arc<TrackedMapping>> = mappings.iter().map(|m| &m.mapping).collect();
         self.by_mapping.retain(|mapping, _| here.contains(mapping));
         if self.by_mapping.len() == here.len() {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         let taken: HashSet<u32> = self.by_mapping.values().copied().collect();
         let mut free = (0..).filter(|slot| !taken.contains(slot));
-        let mut described = Vec::new();
+        let (mut described, mut shared) = (Vec::new(), Vec::new());
         for MappingRound { mapping, .. } in mappings {
             if self.by_mapping.contains_key(mapping) {
                 continue;
@@ -173,8 +181,12 @@ impl WriterSlots {
                 None => self.pages.push(TrackedPages::default()),
             }
             described.push((slot, DiskMapping::from(&**mapping)));
+            shared.extend(mapping.shared.map(|place| (slot, place.into())));
             self.by_mapping.insert(Arc::clone(mapping), slot);
         }
-        described
+        (described, shared)
     }
 }
+
+/// New mappings, and where those of them that are shared have their pages; each with its slot.
+type DescribedMappings = (Vec<(u32, DiskMapping)>, Vec<(u32, DiskSharedPlace)>);

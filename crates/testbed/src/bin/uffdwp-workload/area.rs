@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::{io, ptr};
 
@@ -33,6 +33,8 @@ pub enum MemoryKind {
     SharedAnon,
     /// A memfd, mapped shared.
     Memfd,
+    /// Memory that only its process can read (memfd_secret(2)).
+    Secret,
     /// `MAP_SHARED | MAP_ANONYMOUS` in transparent huge pages.
     ShmemThp,
     /// Private hugetlb pages of 2 MiB.
@@ -58,7 +60,7 @@ impl MemoryKind {
             Self::Anon | Self::Thp => "anon",
             Self::SharedAnon | Self::Memfd | Self::ShmemThp => "shmem",
             Self::Hugetlb => "hugetlb",
-            Self::FilePrivate | Self::FileShared => "file",
+            Self::FilePrivate | Self::FileShared | Self::Secret => "file",
         }
     }
 }
@@ -72,6 +74,7 @@ impl std::str::FromStr for MemoryKind {
             "thp" => Self::Thp,
             "shared-anon" => Self::SharedAnon,
             "memfd" => Self::Memfd,
+            "secret" => Self::Secret,
             "shmem-thp" => Self::ShmemThp,
             "hugetlb" => Self::Hugetlb,
             "file-private" => Self::FilePrivate,
@@ -114,6 +117,7 @@ impl MappedArea {
                 let memfd = rustix::fs::memfd_create("uffdwp-workload", MemfdFlags::CLOEXEC)?;
                 of_file(address, length, MapFlags::SHARED, memfd)
             }
+            MemoryKind::Secret => of_file(address, length, MapFlags::SHARED, secret()?),
             MemoryKind::FilePrivate => {
                 of_file(address, length, MapFlags::PRIVATE, unnamed(directory)?)
             }
@@ -122,6 +126,15 @@ impl MappedArea {
             }
         };
         Self::of_mapping(kind, address, start, length)
+    }
+
+    /// Maps the same shared memory again, at a place.
+    pub fn alias(&self, place: u64) -> Result<Self> {
+        let Range { start, end } = self.range();
+        let path = format!("/proc/self/map_files/{start:x}-{end:x}");
+        let file = File::options().read(true).write(true).open(&path);
+        let file = file.with_context(|| format!("cannot open {path}"))?;
+        Self::map_file(self.kind, FIRST + place * STRIDE, self.pages(), file)
     }
 
     /// Maps a file of the caller's as shared memory, at an address where nothing is mapped. The
@@ -415,6 +428,17 @@ fn hugetlb(address: u64, length: u64) -> Result<rustix::io::Result<*mut u8>> {
         .into()),
         result => Ok(result),
     }
+}
+
+/// A file of memory that only this process can read.
+fn secret() -> Result<OwnedFd> {
+    // SAFETY: takes flags, and returns a new descriptor or an error.
+    let number = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    let Ok(number @ 0..) = i32::try_from(number) else {
+        return Err(io::Error::last_os_error()).context("memfd_secret(2)");
+    };
+    // SAFETY: the kernel has just made it, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 fn of_file(

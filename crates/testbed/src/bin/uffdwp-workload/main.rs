@@ -9,6 +9,7 @@ mod area;
 mod child;
 mod crew;
 mod demo;
+mod fuzz;
 mod handler;
 mod ledger;
 mod needs;
@@ -67,6 +68,9 @@ enum WorkloadCommand {
     /// standard input says
     #[command(hide = true)]
     Scenarios(scenarios::ScenarioArguments),
+    /// Map, write, protect, move and unmap at random until standard input ends
+    #[command(hide = true)]
+    Fuzz(fuzz::FuzzArguments),
     /// Do a little of everything, gently, until SIGTERM or SIGINT
     Demo {
         /// Directory for files
@@ -123,6 +127,7 @@ fn main() -> ExitCode {
         WorkloadCommand::Scenarios(arguments) => {
             scenarios::serve(&arguments).map(|()| RowOutcome::Agrees)
         }
+        WorkloadCommand::Fuzz(arguments) => fuzz::run(&arguments).map(|()| RowOutcome::Agrees),
         WorkloadCommand::Run(arguments) => run_row(&arguments),
     };
     match result {

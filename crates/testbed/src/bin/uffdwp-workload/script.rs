@@ -17,6 +17,9 @@
 //! | `remap AREA PAGES` | `ok`, after they were unmapped and mapped anew at the same addresses |
 //! | `protect AREA PAGES` | `ok`, after they became read-only |
 //! | `unprotect AREA PAGES` | `ok`, after they became writable |
+//! | `moment AREA VALUE PAGES` | `ok`, after they were writable while a word was stored to each |
+//! | `force AREA VALUE PAGES` | `ok`, after `/proc/self/mem` put a word into each, even read-only |
+//! | `alias AREA` | start and end of a new area of the same shared memory |
 //! | `grow AREA PAGES` | `ok`, after mremap(2) made it that much longer in place |
 //! | `move AREA` | start and end of a new area, to which mremap(2) moved it |
 //! | `turmoil AREA SEED THREADS TIMES` | as `churn`, while mappings come, go, split and merge |
@@ -33,6 +36,7 @@ use std::fs::File;
 use std::io::{Seek as _, Write as _, stdin, stdout};
 use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::str::{FromStr, SplitWhitespace};
 use std::thread;
@@ -96,6 +100,7 @@ impl ScriptServer {
             "map" => self.map(words),
             "map-at" => self.map_at(words),
             "move" => self.move_away(words),
+            "alias" => self.alias(words),
             "uffd" => self.open(),
             "own" => self.own(words),
             "exec" => Err(life::execute_anew(&self.directory)),
@@ -127,6 +132,19 @@ impl ScriptServer {
             })?,
             "protect" => parts(words)?.iter().try_for_each(|it| it.protect(false))?,
             "unprotect" => parts(words)?.iter().try_for_each(|it| it.protect(true))?,
+            "moment" => {
+                let (area, value) = (self.area(words)?, parse(words)?);
+                for run in runs(word(words)?)? {
+                    let part = area.pages_part(run);
+                    part.protect(true)?;
+                    (0..part.pages()).for_each(|page| part.store(page, value));
+                    part.protect(false)?;
+                }
+            }
+            "force" => {
+                let (area, value) = (self.area(words)?, parse(words)?);
+                force(area, value, &pages(word(words)?)?)?;
+            }
             "zap" => {
                 let zap = |part: &MappedArea| part.advise(Advice::LinuxDontNeed);
                 parts(words)?.iter().try_for_each(zap)?;
@@ -193,6 +211,11 @@ impl ScriptServer {
         Ok(self.add(moved))
     }
 
+    fn alias(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let alias = self.area(words)?.alias(self.areas.len() as u64)?;
+        Ok(self.add(alias))
+    }
+
     fn add(&mut self, area: MappedArea) -> String {
         self.areas.push(area);
         let Range { start, end } = area.range();
@@ -232,6 +255,16 @@ fn store(area: &MappedArea, value: u64, threads: usize, pages: &[u64]) {
             scope.spawn(move || own.for_each(|page| area.store(*page, value)));
         }
     });
+}
+
+/// Puts a word into each page as a debugger does, which asks for no permission.
+fn force(area: &MappedArea, value: u64, pages: &[u64]) -> Result<()> {
+    let memory = File::options().write(true).open("/proc/self/mem")?;
+    for page in pages {
+        let address = area.range().start + page * uffd::PAGE_SIZE;
+        memory.write_all_at(&value.to_ne_bytes(), address)?;
+    }
+    Ok(())
 }
 
 /// Lets the kernel write one byte to each page, by read(2).
