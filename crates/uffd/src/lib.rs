@@ -90,6 +90,7 @@
 #![warn(clippy::missing_errors_doc, clippy::missing_safety_doc)]
 
 mod abi;
+mod address_space;
 mod backing;
 mod behaviour;
 mod count;
@@ -108,6 +109,7 @@ mod smaps;
 
 use std::ops::Range;
 
+pub use address_space::AddressSpace;
 pub use backing::{Backing, HugetlbDevices, ShmemDevices};
 pub use behaviour::{HugetlbPool, KernelBehaviour, WrittenMeaning, self_test};
 pub use count::{CountMethod, CountProgress, PageCount, PageCounter};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
-use uffd::{PAGE_SIZE, Pagemap, PagemapEntry, ProcessGone, UffdError, unless_gone};
+use uffd::{AddressSpace, PAGE_SIZE, Pagemap, PagemapEntry, ProcessGone, UffdError, unless_gone};
 
 /// How long to wait for the end of a vfork(2). posix_spawn(3) returns before its child has executed
 /// the program: the kernel lets the parent go on (`exec_mm_release`) before the child has memory of
@@ -31,6 +31,7 @@ pub struct ProcessLifeline {
     pid: u32,
     process: OwnedFd,
     memory: Pagemap,
+    space: AddressSpace,
 }
 
 impl ProcessLifeline {
@@ -59,11 +60,12 @@ impl ProcessLifeline {
         while shares_memory_with_parent(pid) && begin.elapsed() < VFORK {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let memory = Pagemap::open(pid)?;
+        let (space, memory) = (AddressSpace::of(pid)?, Pagemap::open(pid)?);
         Ok(Self {
             pid,
             process,
             memory,
+            space,
         })
     }
 
@@ -79,14 +81,23 @@ impl ProcessLifeline {
         &self.process
     }
 
-    /// What became of the address space. Cheap: at most two system calls.
+    /// What became of the address space. Cheap: some ten system calls.
+    ///
+    /// Others may use it still, when the process has ended or executes another program.
     ///
     /// # Errors
     /// If it cannot be asked.
     pub fn life(&self) -> Result<ProcessLife, UffdError> {
-        if self.has_memory()? {
-            return Ok(ProcessLife::Same);
-        }
+        Ok(if self.has_ended()? {
+            ProcessLife::Ended
+        } else if self.has_memory()? && self.space.is_current()? != Some(false) {
+            ProcessLife::Same
+        } else {
+            ProcessLife::Replaced
+        })
+    }
+
+    fn has_ended(&self) -> Result<bool, UffdError> {
         let mut ended = [PollFd::new(&self.process, PollFlags::IN)];
         let now = Timespec {
             tv_sec: 0,
@@ -94,11 +105,7 @@ impl ProcessLifeline {
         };
         let ready = rustix::event::poll(&mut ended, Some(&now))
             .map_err(|e| UffdError::system("cannot poll", "a pidfd", e))?;
-        Ok(if ready == 0 {
-            ProcessLife::Replaced
-        } else {
-            ProcessLife::Ended
-        })
+        Ok(ready != 0)
     }
 
     /// Whether the address space has a user: only then can the entry of its first page be read,
