@@ -2,14 +2,17 @@
 //! are.
 //!
 //! Layers look down only: `cli` -> `agent` -> `metrics` -> `explain` -> `track` -> `probes` ->
-//! `kernel`, `model`, `print` -> the crates `pages` and `uffd`.
+//! `kernel`, `logging`, `model`, `print` -> the crates `pages` and `uffd`.
 
 #![deny(unsafe_code)]
+// They panic where nobody reads: `logging::say` and `cli::output` do not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod agent;
 pub mod cli;
 pub mod explain;
 pub mod kernel;
+mod logging;
 pub mod metrics;
 pub mod model;
 mod print;

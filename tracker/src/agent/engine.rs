@@ -4,6 +4,7 @@ use super::discovery::{DiscoveryOutcome, rounded};
 use super::orphans::OrphanRecords;
 use super::probes::{AgentProbes, ReadMissed};
 use super::usage;
+use crate::logging::LogLoss;
 use crate::metrics::{
     AgentFacts, AgentUsage, BuildInfo, CollectorRun, HookRow, ScrapeRows, TrackingRows,
 };
@@ -55,6 +56,9 @@ pub struct AgentEngine {
     availability: CountAvailability,
     build: BuildInfo,
     started: Instant,
+    start_unix_seconds: Option<f64>,
+    /// Whether what the agent itself uses can be read; its failure is told once.
+    usage_known: AtomicBool,
     complete: AtomicBool,
 }
 
@@ -88,6 +92,8 @@ impl AgentEngine {
             availability,
             build: build_info(),
             started: Instant::now(),
+            start_unix_seconds: usage::started().ok(),
+            usage_known: AtomicBool::new(true),
             complete: AtomicBool::new(false),
         }
     }
@@ -177,15 +183,25 @@ impl AgentEngine {
             hooks: report.hooks.iter().map(hook_row).collect(),
             collectors: lock(&self.collectors).values().copied().collect(),
             availability: self.availability.clone(),
+            log_lines_lost: LogLoss::ALL
+                .map(|loss| (loss.as_str(), loss.lines()))
+                .to_vec(),
         }
     }
 
     /// Without it, the families `process_*` are left out and the collector counts as failed.
     fn own_usage(&self) -> AgentUsage {
         let begin = Instant::now();
-        let usage = usage::read().inspect_err(|error| tracing::warn!("{error}"));
+        let usage = usage::read();
         self.ran(AgentCollector::Process, begin.elapsed(), usage.is_ok());
-        usage.unwrap_or_default()
+        let was_known = self.usage_known.swap(usage.is_ok(), Ordering::Relaxed);
+        if let (Err(error), true) = (&usage, was_known) {
+            tracing::warn!("{error}");
+        }
+        AgentUsage {
+            start_unix_seconds: self.start_unix_seconds,
+            ..usage.unwrap_or_default()
+        }
     }
 
     /// Takes over what a discovery found.

@@ -1,5 +1,6 @@
 //! Why the agent cannot start or go on.
 
+use super::room::NoRoom;
 use std::io;
 use std::net::SocketAddr;
 
@@ -9,6 +10,9 @@ pub enum AgentError {
     /// An option names something that does not exist.
     #[error("{0}")]
     Usage(String),
+    /// There is no room for what it needs.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The address cannot be bound.
     #[error("cannot listen on {address}: {error}; {advice}")]
     Listen {
@@ -33,6 +37,9 @@ pub enum AgentError {
         /// What the kernel says.
         error: io::Error,
     },
+    /// A thread or task panicked: without it the agent would be blind to something.
+    #[error("{0}; this is a bug of tracker's, please report it with the log")]
+    Panicked(String),
     /// The http server ended.
     #[error("serving {address} failed: {error}")]
     Serve {

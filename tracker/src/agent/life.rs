@@ -2,31 +2,44 @@
 
 use super::config::AgentConfig;
 use super::error::AgentError;
-use super::http::{HttpLimits, HttpServer, router};
+use super::http::{self, HttpLimits, HttpServer, router};
+use super::panics::PanicWatch;
 use super::probes::AgentProbes;
+use super::room::{self, RoomNeed};
 use super::running::RunningAgent;
 use super::tracking::{ProcessTracking, TrackingMeans};
 use crate::probes::{HookReport, HookVerdict, ProbeReport};
 use axum_server::Handle;
 use sd_notify::NotifyState;
 use std::io;
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uffd::KernelBehaviour;
 
-/// Runs until SIGTERM or SIGINT. `attach` loads the probes; it is called once the address is ours,
+/// Runs until SIGTERM, SIGINT or a panic. `attach` loads the probes; it is called once the address is ours,
 /// so that a second agent on the same port ends before it touches the kernel.
 ///
 /// # Errors
-/// If the address cannot be served, the probes refuse an option, or a thread cannot be started.
+/// If the address cannot be served, the probes refuse an option, a thread cannot be started, or
+/// one panics.
 pub fn run(
     config: AgentConfig,
     attach: impl FnOnce() -> Result<AgentProbes, AgentError>,
 ) -> Result<(), AgentError> {
     let limits = HttpLimits::default();
+    let (most, explains) = config
+        .track
+        .as_ref()
+        .map_or((0, false), |track| (track.most, !track.explain.is_empty()));
+    room::claim(RoomNeed::of(limits, most, explains))?;
     let server = HttpServer::bind(&config.listen, limits)?;
     let runtime = runtime().map_err(AgentError::Runtime)?;
     // Signals are caught before anything is attached: none of them finds us half started.
-    let signals = runtime.block_on(async { StopSignals::new() })?;
+    let stops = AgentStops {
+        signals: runtime.block_on(async { CaughtSignals::new() })?,
+        panics: PanicWatch::begin(),
+    };
     // Both try things out that the probes would count.
     let behaviour = behaviour();
     let tracking = config.track.clone().map(|track| {
@@ -37,20 +50,31 @@ pub fn run(
     tell(&probes.report);
     let path = config.telemetry_path.clone();
     let running = RunningAgent::start(config, behaviour, probes, tracking)?;
-    let result = runtime.block_on(serve(server, &running, &path, signals, limits));
+    let result = runtime.block_on(serve(server, &running, &path, stops, limits));
     // Scrapes that are still under way hold the view, and with it the probes.
     runtime.shutdown_background();
     drop(running);
     result
 }
 
+/// Threads that scrapes run on: as many as may encode at once.
+const BLOCKING: usize = http::SCRAPES_AT_ONCE;
+
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(4)
+        .max_blocking_threads(BLOCKING)
+        // For good: later there may be no room for one.
+        .thread_keep_alive(Duration::from_secs(u32::MAX.into()))
         .thread_name("http")
         .enable_all()
-        .build()
+        .build()?;
+    let all = Arc::new(Barrier::new(BLOCKING));
+    for _ in 0..BLOCKING {
+        let all = all.clone();
+        drop(runtime.spawn_blocking(move || all.wait()));
+    }
+    Ok(runtime)
 }
 
 /// What the kernel does. Where userfaultfd cannot be tried out (a seccomp filter, a kernel without
@@ -66,7 +90,7 @@ async fn serve(
     server: HttpServer,
     running: &RunningAgent,
     path: &str,
-    mut signals: StopSignals,
+    mut stops: AgentStops,
     limits: HttpLimits,
 ) -> Result<(), AgentError> {
     let address = server.address;
@@ -78,19 +102,25 @@ async fn serve(
         NotifyState::Ready,
         NotifyState::Status(&format!("serving {address}")),
     ]);
-    let ended = tokio::select! {
-        name = signals.next() => {
-            tracing::info!("{name}: stopping");
-            notify(&[NotifyState::Stopping]);
-            handle.graceful_shutdown(Some(limits.drain));
-            (&mut serving).await
-        }
-        ended = &mut serving => ended,
-    };
     let failed = |error| AgentError::Serve { address, error };
-    ended
-        .map_err(|panicked| failed(io::Error::other(panicked)))?
-        .map_err(failed)
+    let why = tokio::select! {
+        name = stops.signals.next() => {
+            tracing::info!("{name}: stopping");
+            Ok(())
+        }
+        panicked = stops.panics.first() => Err(AgentError::Panicked(panicked)),
+        ended = &mut serving => return Err(failed(match ended {
+            Ok(Ok(())) => io::ErrorKind::NotConnected.into(),
+            Ok(Err(error)) => error,
+            Err(panicked) => io::Error::other(panicked),
+        })),
+    };
+    notify(&[NotifyState::Stopping]);
+    handle.graceful_shutdown(Some(limits.drain));
+    let drained = serving
+        .await
+        .map_err(|panicked| failed(io::Error::other(panicked)))?;
+    why.and(drained.map_err(failed))
 }
 
 /// Tells a service manager, if one is listening.
@@ -121,24 +151,40 @@ fn tell(report: &ProbeReport) {
     }
 }
 
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+/// What ends the agent.
+struct AgentStops {
+    signals: CaughtSignals,
+    panics: PanicWatch,
 }
 
-impl StopSignals {
+/// Signals that end the agent, and SIGHUP, which does not: a terminal that closes, or somebody who
+/// wants flags to be read again, which takes a restart.
+struct CaughtSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl CaughtSignals {
     fn new() -> Result<Self, AgentError> {
         let catch = |kind| signal(kind).map_err(AgentError::Signals);
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
+            hang_up: catch(SignalKind::hangup())?,
         })
     }
 
+    /// The name of the next signal that ends the agent.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {
+                    tracing::info!("SIGHUP: goes on; there is nothing to reload, flags are read at start");
+                }
+            }
         }
     }
 }

@@ -12,13 +12,21 @@ use super::scan::{BackgroundScan, ScanState};
 use super::status::{self, StatusParts};
 use super::stop::StopSignal;
 use super::tracking::ProcessTracking;
+use crate::logging;
 use crate::metrics::{EncodeError, encode};
 use crate::probes::program_log::ProgramLog;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uffd::KernelBehaviour;
+
+/// How long a thread may take to end. One that waits for a file of a process that the kernel does
+/// not let go, or for a file system that does not answer, may take for ever.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// How often to look whether a thread has ended.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// How often the programs' own lines are read; their buffer holds some thousand.
 const DIAGNOSTICS: Duration = Duration::from_millis(100);
@@ -88,6 +96,7 @@ impl RunningAgent {
             while shared.stop.sleep(shared.config.pace.collect) {
                 shared.engine.read_missed();
                 shared.engine.collect();
+                logging::tell_left_out();
             }
         })
     }
@@ -157,12 +166,20 @@ impl RunningAgent {
 impl Drop for RunningAgent {
     fn drop(&mut self) {
         self.shared.stop.stop();
+        let given_up = Instant::now() + STUCK;
         for thread in std::mem::take(&mut *lock(&self.shared.threads)) {
-            let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
-                tracing::error!("thread {name} had panicked");
+            while !thread.is_finished() && Instant::now() < given_up {
+                std::thread::sleep(GLANCE);
+            }
+            if thread.is_finished() {
+                // A panic was logged when it happened.
+                let _ = thread.join();
+            } else {
+                let name = thread.thread().name().unwrap_or_default();
+                tracing::warn!("thread {name} is stuck in the kernel; the agent ends without it");
             }
         }
+        logging::tell_left_out();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the agent itself uses, read from `/proc`: the families `process_*` of all Prometheus
 //! clients.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,17 +27,13 @@ pub enum AgentUsageError {
     },
 }
 
-/// Reads `/proc/self` and, for the time of boot, `/proc/stat`.
+/// Reads `/proc/self`. When this process started is not in it: see [`started`].
 ///
 /// # Errors
 /// The first file that could not be read or understood.
 pub fn read() -> Result<AgentUsage, AgentUsageError> {
     let stat_path = Path::new("/proc/self/stat");
     let stat = OwnStat::parse(&read_file(stat_path)?).ok_or_else(|| malformed(stat_path))?;
-    let boot_path = Path::new("/proc/stat");
-    let boot = boot_unix_seconds(&read_file(boot_path)?).ok_or_else(|| malformed(boot_path))?;
-    let ticks = rustix::param::clock_ticks_per_second();
-    let seconds = |clock: u64| ratio(clock, ticks);
     Ok(AgentUsage {
         cpu_seconds: Some(seconds(stat.cpu_ticks)),
         resident_bytes: Some(stat.resident_pages * rustix::param::page_size() as u64),
@@ -44,8 +41,29 @@ pub fn read() -> Result<AgentUsage, AgentUsageError> {
         open_fds: Some(open_fds()?),
         max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
         threads: Some(stat.threads),
-        start_unix_seconds: Some(boot + seconds(stat.start_ticks)),
+        start_unix_seconds: None,
     })
+}
+
+/// When this process started, in seconds since the Unix epoch, by the clock as it is now: to be
+/// asked once, so that no later step of the clock looks like another start.
+///
+/// # Errors
+/// If `/proc/self/stat` cannot be read or understood.
+pub fn started() -> Result<f64, AgentUsageError> {
+    let stat_path = Path::new("/proc/self/stat");
+    let stat = OwnStat::parse(&read_file(stat_path)?).ok_or_else(|| malformed(stat_path))?;
+    let since_boot = clock_seconds(ClockId::Boottime);
+    Ok(clock_seconds(ClockId::Realtime) - since_boot + seconds(stat.start_ticks))
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "seconds since 1970 fit a double"
+)]
+fn clock_seconds(clock: ClockId) -> f64 {
+    let now = clock_gettime(clock);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, AgentUsageError> {
@@ -75,8 +93,8 @@ fn open_fds() -> Result<u64, AgentUsageError> {
     clippy::cast_precision_loss,
     reason = "clock ticks since boot fit a double"
 )]
-fn ratio(value: u64, unit: u64) -> f64 {
-    value as f64 / unit as f64
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// Those fields of `/proc/PID/stat` that are used.
@@ -107,17 +125,6 @@ impl OwnStat {
     }
 }
 
-/// `btime` of `/proc/stat`.
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "seconds since 1970 fit a double"
-)]
-fn boot_unix_seconds(bytes: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
-    Some(line.trim().parse::<u64>().ok()? as f64)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -140,19 +147,11 @@ mod tests {
     }
 
     #[test]
-    fn boot_time_is_one_line_of_many() {
-        assert_eq!(
-            boot_unix_seconds(b"cpu 1 2\nbtime 1700000000\nx 1\n"),
-            Some(1.7e9)
-        );
-        assert_eq!(boot_unix_seconds(b"cpu 1 2\n"), None);
-    }
-
-    #[test]
     fn this_process_is_plausible() {
         let stats = read().unwrap();
         assert!(stats.resident_bytes.unwrap() > 100_000);
         assert!(stats.open_fds.unwrap() >= 3);
-        assert!(stats.start_unix_seconds.unwrap() > 1e9);
+        let age = clock_seconds(ClockId::Realtime) - started().unwrap();
+        assert!((-1.0..1e6).contains(&age), "{age}");
     }
 }

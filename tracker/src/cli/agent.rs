@@ -12,7 +12,7 @@ use std::time::Duration;
 /// The flags of `tracker agent`.
 #[derive(Args, Debug)]
 pub(crate) struct AgentArgs {
-    /// Where to serve: ADDR:PORT, [IPV6]:PORT, or :PORT for all addresses
+    /// Where to serve: ADDR:PORT, [IPV6]:PORT, or :PORT for all addresses of both families
     #[arg(
         long = "web.listen-address",
         alias = "listen",

@@ -10,6 +10,8 @@ use super::exit::UNABLE;
 use super::output::{CommandOutputs, MakeWhole, OutputArgs, OutputEntry, PrintTarget};
 use super::probes;
 use super::strategies::StrategyReport;
+use crate::agent::http::HttpLimits;
+use crate::agent::{self, AgentError, RoomNeed};
 use crate::metrics::{CountReport, counts};
 use crate::print::format;
 use crate::probes::{Hook, HookPlan, HookReport, HookVerdict, ProbeLevel, ProbeReport};
@@ -37,6 +39,7 @@ pub(crate) struct CheckArgs {
 /// # Errors
 /// If a flag names an unknown hook or mechanism.
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    agent::claim(RoomNeed::of(HttpLimits::default(), 0, true)).map_err(AgentError::from)?;
     let (report, counts) = {
         let attached = probes::attach(&args.hooks)?;
         (ProbeReport::of(&attached), counts(&attached.availability))

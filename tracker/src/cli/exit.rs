@@ -1,8 +1,10 @@
 //! Exit codes, and how a failure is told.
 
 use crate::agent::AgentError;
+use crate::logging::say;
 use pages::inject::InjectError;
 use pages::track::TrackError;
+use std::io;
 use std::process::ExitCode;
 
 /// The command failed.
@@ -12,6 +14,18 @@ pub(crate) const USAGE: u8 = 2;
 /// This kernel or this privilege cannot do it.
 pub(crate) const UNABLE: u8 = 3;
 
+/// Tells what clap made of the command line: help and version on stdout, mistakes on stderr.
+pub(crate) fn answer(told: &clap::Error) -> ExitCode {
+    let code = u8::try_from(told.exit_code()).unwrap_or(USAGE);
+    match told.print() {
+        Err(error) if !told.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+            failed(&anyhow::Error::new(error).context("cannot write to standard output"))
+        }
+        // Nobody reads what would be told.
+        _ => ExitCode::from(code),
+    }
+}
+
 /// Tells the failure with all its causes on stderr and gives the exit code for it.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     tell(error);
@@ -20,7 +34,7 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
 
 /// Tells the failure with all its causes on stderr.
 pub(crate) fn tell(error: &anyhow::Error) {
-    eprintln!("tracker: {error:#}");
+    say(format_args!("tracker: {error:#}"));
 }
 
 fn code(error: &anyhow::Error) -> u8 {
@@ -38,6 +52,8 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<AgentError>() {
         Some(AgentError::Usage(_)) => USAGE,
+        // Threads may be free at the next try.
+        Some(AgentError::NoRoom(why)) if why.lasts() => UNABLE,
         _ => FAILED,
     }
 }

@@ -18,6 +18,7 @@ use crate::explain::report::{self, ExplainReport};
 use crate::explain::{
     EventHub, ExplainFindings, ExplainOptions, ExplainStep, Explainer, second_strategies,
 };
+use crate::logging::say;
 use crate::print::format;
 use crate::probes::events::{EventOptions, EventProbes};
 
@@ -163,7 +164,9 @@ fn explain(
     if runs_on {
         show(args, &findings, PrintTarget::Beside)?;
         if args.outputs.is_for_people() && io::stderr().is_terminal() {
-            eprintln!("tracker: the program runs on, and its status is awaited; Ctrl-C ends it");
+            say(format_args!(
+                "tracker: the program runs on, and its status is awaited; Ctrl-C ends it"
+            ));
         }
     }
     let status = target::wait(launched, end, pace).context("lost the program")?;
@@ -229,19 +232,19 @@ impl LiveLines {
     fn begin(header: &TrackHeader) -> Self {
         let is_watched = io::stderr().is_terminal();
         if is_watched {
-            eprintln!(
+            say(format_args!(
                 "Explaining process {} ({}), tracked with {}; Ctrl-C ends it and prints the \
                  report.",
                 header.pid, header.comm, header.strategy
-            );
-            eprintln!("{}", report::live::head());
+            ));
+            say(format_args!("{}", report::live::head()));
         }
         Self { is_watched }
     }
 
     fn round(&self, findings: &ExplainFindings) {
         if let Some(round) = findings.rounds.last().filter(|_| self.is_watched) {
-            eprintln!("{}", report::live::line(round));
+            say(format_args!("{}", report::live::line(round)));
         }
     }
 }

@@ -1,18 +1,9 @@
-//! Log lines on stderr, in the two formats that exporters have: logfmt and JSON.
-//!
-//! Records of the `log` crate arrive too, among them the diagnostics of the eBPF programs, which
-//! aya-log hands to it.
+//! The flags about log lines, which go to stderr in the two formats that exporters have.
 
-use anyhow::Context;
+use crate::logging::{self, LogLineFormat};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use std::fmt;
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_log::NormalizeEvent;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::Level;
 
 /// The flags about logging.
 #[derive(Args, Debug)]
@@ -54,109 +45,21 @@ impl From<LogLevel> for Level {
     }
 }
 
-/// Sends everything logged from here on to stderr.
+impl From<LogFormat> for LogLineFormat {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Logfmt => Self::Logfmt,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// Logs from here on, panics among it.
 ///
 /// # Errors
 /// If a logger was installed before.
 pub(crate) fn init(args: &LogArgs) -> anyhow::Result<()> {
-    // `init` of the builder would also bridge `log`; try_init does so too (feature tracing-log).
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(Level::from(args.level))
-        .with_writer(std::io::stderr);
-    match args.format {
-        LogFormat::Logfmt => builder.event_format(LogfmtFormat).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    }
-    .map_err(|e| anyhow::anyhow!(e))
-    .context("cannot set up logging")
-}
-
-/// `ts=... level=info target=... msg="..." key=value`.
-struct LogfmtFormat;
-
-impl<S, N> FormatEvent<S, N> for LogfmtFormat
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let normalized = event.normalized_metadata();
-        let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
-        write!(writer, "ts=")?;
-        SystemTime.format_time(&mut writer)?;
-        let level = metadata.level().as_str().to_ascii_lowercase();
-        write!(writer, " level={level} target={}", metadata.target())?;
-        let mut fields = LogfmtFields {
-            writer: &mut writer,
-            result: Ok(()),
-        };
-        event.record(&mut fields);
-        fields.result?;
-        writeln!(writer)
-    }
-}
-
-struct LogfmtFields<'a, 'w> {
-    writer: &'a mut Writer<'w>,
-    result: fmt::Result,
-}
-
-impl LogfmtFields<'_, '_> {
-    fn put(&mut self, field: &Field, value: &str) {
-        // What the `log` bridge adds is metadata, told above.
-        if self.result.is_err() || field.name().starts_with("log.") {
-            return;
-        }
-        let key = if field.name() == "message" {
-            "msg"
-        } else {
-            field.name()
-        };
-        self.result = write!(self.writer, " {key}={}", LogfmtValue(value));
-    }
-}
-
-impl Visit for LogfmtFields<'_, '_> {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, &format!("{value:?}"));
-    }
-}
-
-/// A logfmt value: quoted where a bare word would be ambiguous; one line whatever it holds.
-struct LogfmtValue<'a>(&'a str);
-
-impl fmt::Display for LogfmtValue<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '=' | '\\');
-        if !self.0.is_empty() && self.0.chars().all(bare) {
-            return f.write_str(self.0);
-        }
-        write!(f, "{:?}", self.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::LogfmtValue;
-
-    #[test]
-    fn a_value_cannot_break_its_line_or_fake_a_key() {
-        assert_eq!(LogfmtValue("full").to_string(), "full");
-        assert_eq!(LogfmtValue("").to_string(), "\"\"");
-        assert_eq!(LogfmtValue("a b").to_string(), "\"a b\"");
-        assert_eq!(
-            LogfmtValue("x\nlevel=error").to_string(),
-            "\"x\\nlevel=error\""
-        );
-        assert_eq!(LogfmtValue("say \"hi\"").to_string(), "\"say \\\"hi\\\"\"");
-    }
+    logging::init(args.level.into(), args.format.into()).context("cannot set up logging")?;
+    logging::tell_panics();
+    Ok(())
 }

@@ -7,6 +7,7 @@
 mod agent;
 mod causes;
 mod check;
+mod environment;
 mod exit;
 mod explain;
 mod inject;
@@ -23,7 +24,7 @@ mod terminal;
 mod track;
 mod values;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Shows what userfaultfd write-protection does to this machine, and how true its answers are.
@@ -57,8 +58,10 @@ enum TrackerCommand {
 
 /// Parses the arguments, runs the command and maps its result to an exit code.
 pub fn main() -> ExitCode {
-    // clap prints usage errors itself and exits with 2.
-    let cli = TrackerArgs::parse();
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(told) => return exit::answer(&told),
+    };
     if let Err(e) = log::init(&cli.log) {
         return exit::failed(&e);
     }
@@ -71,6 +74,12 @@ pub fn main() -> ExitCode {
         TrackerCommand::Inject(args) => inject::run(args),
     };
     result.unwrap_or_else(|e| exit::failed(&e))
+}
+
+fn parse() -> Result<TrackerArgs, clap::Error> {
+    let mut command = environment::without_blank(TrackerArgs::command());
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    TrackerArgs::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use pages::track::TrackRound;
 
 use super::output::{CommandOutputs, OutputArgs, OutputEntry, PrintTarget, WholeMaker, print};
 use super::terminal;
+use crate::logging::say;
 use crate::print::format;
 use crate::print::picture::png::png;
 use crate::track::json;
@@ -185,7 +186,7 @@ fn json_lines(shown: &ShownReport<'_>) -> anyhow::Result<Vec<u8>> {
 /// What is for programs has no place for it.
 fn remark(name: &str, ending: Option<&RecordingEnding>) {
     if let Some(remark) = ending.and_then(RecordingEnding::remark) {
-        eprintln!("tracker: {name}: {remark}");
+        say(format_args!("tracker: {name}: {remark}"));
     }
 }
 

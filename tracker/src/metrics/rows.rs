@@ -32,6 +32,8 @@ pub struct AgentFacts {
     pub collectors: Vec<CollectorRun>,
     /// What can be counted here.
     pub availability: CountAvailability,
+    /// How many log lines were not written, by reason.
+    pub log_lines_lost: Vec<(&'static str, u64)>,
 }
 
 /// What was built, and the kernel it runs on.

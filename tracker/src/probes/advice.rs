@@ -76,10 +76,14 @@ fn function_hooks(facts: &KernelFacts, plan: &[HookPlan]) -> Option<String> {
 }
 
 fn addresses(facts: &KernelFacts) -> Option<String> {
-    facts.addresses_hidden.then(|| {
-        "/proc/kallsyms hides addresses: give it CAP_SYSLOG, or `sysctl kernel.kptr_restrict=0`"
-            .into()
-    })
+    // At 2 they are hidden from everyone, CAP_SYSLOG or not (kallsyms_show_value).
+    let remedy = match facts.sysctls.kptr_restrict {
+        Some(2..) => "`sysctl kernel.kptr_restrict=1`: at 2 no capability helps",
+        _ => "give it CAP_SYSLOG, or `sysctl kernel.kptr_restrict=0`",
+    };
+    facts
+        .addresses_hidden
+        .then(|| format!("/proc/kallsyms hides addresses: {remedy}"))
 }
 
 fn tracefs(facts: &KernelFacts) -> Option<String> {
@@ -153,6 +157,19 @@ mod tests {
         assert!(nested.contains("outside the user namespace"), "{nested}");
         let btf = with(|f| _ = f.unavailable.insert(FactSource::Btf, "no such file".into()));
         assert!(btf.contains("CONFIG_DEBUG_INFO_BTF: no such file"), "{btf}");
+        let hidden = |restrict| {
+            with(|f| {
+                f.addresses_hidden = true;
+                f.sysctls.kptr_restrict = Some(restrict);
+                f.unavailable.insert(FactSource::Btf, "no such file".into());
+            })
+        };
+        assert!(hidden(1).contains("CAP_SYSLOG"), "{}", hidden(1));
+        let two = hidden(2);
+        assert!(
+            two.contains("kptr_restrict=1") && !two.contains("CAP_SYSLOG"),
+            "{two}"
+        );
         let locked = with(|f| f.lockdown = Some(Lockdown::Confidentiality));
         assert!(locked.contains("lockdown=integrity"), "{locked}");
         let filtered = with(|f| {

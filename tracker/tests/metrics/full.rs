@@ -85,6 +85,7 @@ pub fn facts() -> AgentFacts {
             success: true,
         }],
         availability: CountAvailability::all_exact(),
+        log_lines_lost: vec![("rate", 3), ("unwritable", 0)],
     }
 }
 

@@ -22,7 +22,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::timeout::TimeoutLayer;
 
 /// Scrapes that may encode at the same time; others wait for their turn.
-const SCRAPES_AT_ONCE: usize = 2;
+pub(super) const SCRAPES_AT_ONCE: usize = 2;
 
 /// What the handlers ask the running agent.
 pub trait AgentView: Send + Sync + 'static {

@@ -5,8 +5,9 @@ use crate::agent::AgentError;
 use axum::Router;
 use axum_server::Handle;
 use hyper_util::rt::TokioTimer;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, SocketAddrV6, TcpListener};
 use std::time::Duration;
 
 /// What clients may hold and for how long.
@@ -36,6 +37,9 @@ impl Default for HttpLimits {
         }
     }
 }
+
+/// Connections that wait to be accepted, as the standard library has it.
+const BACKLOG: i32 = 128;
 
 /// A bound listener.
 #[derive(Debug)]
@@ -92,10 +96,28 @@ impl HttpServer {
 }
 
 fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address)?;
+    let listener = match address.parse() {
+        Ok(SocketAddr::V6(all)) if all.ip().is_unspecified() => both_families(all)?,
+        _ => TcpListener::bind(address)?,
+    };
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok((listener, address))
+}
+
+/// Listens on all addresses of both families, whatever `net.ipv6.bindv6only` says (ipv6(7)).
+fn both_families(all: SocketAddrV6) -> io::Result<TcpListener> {
+    let socket = net::socket_with(
+        AddressFamily::INET6,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_ipv6_v6only(&socket, false)?;
+    net::bind(&socket, &all)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn refusal(candidates: &[String], error: io::Error) -> AgentError {

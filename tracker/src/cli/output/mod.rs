@@ -49,13 +49,12 @@ pub(crate) enum PrintTarget {
 /// # Errors
 /// If standard output cannot be written for any other reason, such as a full disk.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    print_bytes(text.as_bytes())
+    print_bytes(io::stdout().lock(), text.as_bytes())
 }
 
-fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+fn print_bytes(mut out: impl Write, bytes: &[u8]) -> anyhow::Result<()> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
+        result => result.context("cannot print the result"),
     }
 }

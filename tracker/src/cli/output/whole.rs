@@ -1,5 +1,7 @@
 //! Showing a result that is there as a whole.
 
+use std::io;
+
 use anyhow::Context as _;
 
 use super::file::{check, replace};
@@ -36,18 +38,15 @@ impl<C: CommandOutputs> OutputArgs<C> {
     /// Prints a result.
     ///
     /// # Errors
-    /// If it cannot be shown so, or standard output cannot be written.
+    /// If it cannot be shown so, or what it is printed to cannot be written.
     pub(crate) fn print<R>(&self, result: &R, target: PrintTarget) -> anyhow::Result<()>
     where
         C::OutputMaker: WholeMaker<R>,
     {
         let bytes = self.printed().make(result)?;
         match target {
-            PrintTarget::Ours => print_bytes(&bytes),
-            PrintTarget::Beside => {
-                eprint!("{}", String::from_utf8_lossy(&bytes));
-                Ok(())
-            }
+            PrintTarget::Ours => print_bytes(io::stdout().lock(), &bytes),
+            PrintTarget::Beside => print_bytes(io::stderr().lock(), &bytes),
         }
     }
 

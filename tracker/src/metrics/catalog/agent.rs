@@ -20,6 +20,7 @@ pub(super) const FAMILIES: &[FamilySpec] = &[
     SCAN_TIMESTAMP,
     COLLECTOR_DURATION,
     COLLECTOR_SUCCESS,
+    LOG_LINES_LOST,
     CPU_SECONDS,
     RESIDENT_BYTES,
     VIRTUAL_BYTES,
@@ -253,6 +254,24 @@ const COLLECTOR_SUCCESS: FamilySpec = FamilySpec {
     ..AGENT
 };
 
+const LOG_LINES_LOST: FamilySpec = FamilySpec {
+    name: "uffdwp_log_lines_lost_total",
+    kind: FamilyKind::Counter,
+    unit: "lines",
+    labels: &["reason"],
+    help: "Log lines that were not written: rate is more than 100 of one kind at once and one a \
+        second from then on, unwritable is a stderr that takes no bytes (a full disk, a closed \
+        pipe, a reader that stands still). Neither stops the agent.",
+    source: "the agent",
+    example: "increase(uffdwp_log_lines_lost_total[5m]) > 0",
+    rows: FamilyRows::Agent(|rows, samples| {
+        for (reason, lines) in &rows.agent.log_lines_lost {
+            samples.count(&[], [("reason", reason)], *lines);
+        }
+    }),
+    ..AGENT
+};
+
 const CPU_SECONDS: FamilySpec = FamilySpec {
     name: "process_cpu_seconds_total",
     kind: FamilyKind::Counter,
@@ -317,8 +336,9 @@ const THREADS: FamilySpec = FamilySpec {
 const START_TIME: FamilySpec = FamilySpec {
     name: "process_start_time_seconds",
     unit: "seconds since the Unix epoch",
-    help: "When the agent started.",
-    source: "/proc/self/stat and btime of /proc/stat",
+    help: "When the agent started, by the clock as it was then; later steps of the clock do not \
+        move it.",
+    source: "/proc/self/stat and clock_gettime(2)",
     example: "changes(process_start_time_seconds[1h]) > 0",
     rows: FamilyRows::Agent(|rows, samples| gauge(samples, rows.usage.start_unix_seconds)),
     ..AGENT

@@ -1,0 +1,259 @@
+//! A bad machine: logs that cannot be written, limits that are too low, signals, clients that
+//! flood. The agent goes on, or ends in words.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use assert_cmd::assert::OutputAssertExt as _;
+use predicates::prelude::PredicateBooleanExt as _;
+use predicates::str::contains;
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
+use std::fs::OpenOptions;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use testbed::{AgentProcess, KilledChild, agent, eventually, get, has, program, sum};
+
+/// A port that was free a moment ago.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// An agent whose log nobody reads: it cannot say where it serves.
+fn silent_agent(stderr: Stdio) -> (KilledChild, String) {
+    let address = free_address();
+    let mut command = Command::new(program("tracker"));
+    command.args(["agent", "--listen", &address, "--log.level", "debug"]);
+    let child = KilledChild(command.stderr(stderr).spawn().unwrap());
+    eventually("it serves", || TcpStream::connect(&address).ok());
+    eventually("it is ready", || {
+        (get(&address, "/readyz").0 == 200).then_some(())
+    });
+    (child, address)
+}
+
+fn end(child: &mut Child) -> ExitStatus {
+    kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+    eventually("it ends", || child.try_wait().unwrap())
+}
+
+fn lost(address: &str, reason: &str) -> f64 {
+    let label = format!("reason=\"{reason}\"");
+    let metrics = get(address, "/metrics").1;
+    sum(&metrics, "uffdwp_log_lines_lost_total", &[&label]).unwrap()
+}
+
+fn full_device() -> Stdio {
+    OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap()
+        .into()
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing_and_is_counted() {
+    let (_, closed) = rustix::pipe::pipe().unwrap();
+    for stderr in [full_device(), closed.into()] {
+        let (mut child, address) = silent_agent(stderr);
+        assert!(lost(&address, "unwritable") > 0.0);
+        let status = end(&mut child.0);
+        assert!(status.success(), "{status}");
+    }
+}
+
+#[test]
+fn a_reader_of_the_log_that_stands_still_stops_nothing() {
+    let (reader, writer): (OwnedFd, OwnedFd) = rustix::pipe::pipe().unwrap();
+    let filled = vec![b'x'; rustix::pipe::fcntl_getpipe_size(&writer).unwrap()];
+    rustix::io::write(&writer, &filled).unwrap();
+    let (mut child, address) = silent_agent(writer.into());
+    assert!(lost(&address, "unwritable") > 0.0);
+    let status = end(&mut child.0);
+    assert!(status.success(), "{status}");
+    drop(reader);
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_status_1_in_words() {
+    for args in [
+        &["check"][..],
+        &["--help"],
+        &["--version"],
+        &["check", "--json"],
+    ] {
+        let mut command = Command::new(program("tracker"));
+        let output = command.args(args).stdout(full_device()).output().unwrap();
+        output.assert().code(1).stderr(contains("No space left"));
+    }
+}
+
+/// Neither can be told: the status is all that is left.
+#[test]
+fn where_nothing_can_be_written_the_status_tells() {
+    let mut command = Command::new(program("tracker"));
+    command
+        .arg("check")
+        .stdout(full_device())
+        .stderr(full_device());
+    assert_eq!(command.status().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_client_that_floods_does_not_fill_the_log() {
+    let running = AgentProcess::start(&[]);
+    running.wait_ready();
+    let connect = || TcpStream::connect(&running.address).unwrap();
+    let held: Vec<_> = (0..64).map(|_| connect()).collect();
+    for _ in 0..2_000 {
+        drop(connect());
+    }
+    drop(held);
+    let told = eventually("what was left out is told", || {
+        let log = running.log();
+        log.contains("left_out=").then_some(log)
+    });
+    let refused = told.matches("all slots for clients").count();
+    assert!((1..300).contains(&refused), "{refused} lines");
+    let left = eventually("a slot is free", || {
+        let _ = TcpStream::connect(&running.address).ok()?;
+        Some(lost(&running.address, "rate"))
+    });
+    assert!(left > 1_000.0, "{left}");
+}
+
+#[test]
+fn a_hang_up_ends_nothing() {
+    let mut running = AgentProcess::start(&[]);
+    let pid = Pid::from_raw(running.pid().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    eventually("it is told", || {
+        running.log().contains("SIGHUP").then_some(())
+    });
+    running.wait_ready();
+    assert!(running.end(Signal::TERM).success());
+}
+
+#[test]
+fn a_blank_variable_is_as_one_that_is_not_set() {
+    let mut command = agent(&[]);
+    for name in [
+        "SCAN_INTERVAL",
+        "REQUIRE_LEVEL",
+        "TRACK",
+        "LOG_LEVEL",
+        "MAX_VMAS",
+        "NO_HOOK",
+    ] {
+        command.env(
+            format!("TRACKER_{name}"),
+            if name == "TRACK" { "" } else { " " },
+        );
+    }
+    AgentProcess::spawn(command).wait_ready();
+}
+
+#[test]
+fn all_addresses_are_those_of_both_families() {
+    let port = free_address().rsplit_once(':').unwrap().1.to_owned();
+    let mut command = Command::new(program("tracker"));
+    command.args(["agent", "--listen", &format!(":{port}")]);
+    let running = AgentProcess::spawn(command);
+    assert!(running.log().contains("serving"));
+    assert_eq!(get(&format!("127.0.0.1:{port}"), "/healthz").0, 200);
+    let v6 = TcpListener::bind("[::1]:0").is_ok();
+    if v6 {
+        assert_eq!(get(&format!("[::1]:{port}"), "/healthz").0, 200);
+    }
+}
+
+/// An agent that may have so many descriptors open, from its first instruction on.
+fn with_files(soft: u64, hard: u64, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$@\"");
+    command.args(["-c", &limits, "sh"]);
+    command.arg(program("tracker")).args(args);
+    command
+}
+
+#[test]
+fn too_few_descriptors_are_refused_in_words_before_anything_is_attached() {
+    for hard in [8, 40, 64] {
+        for args in [&["agent", "--listen", "127.0.0.1:0"][..], &["check"]] {
+            let output = with_files(hard, hard, args).output().unwrap();
+            let said = contains("file descriptors may be needed").and(contains("LimitNOFILE="));
+            output
+                .assert()
+                .code(3)
+                .stderr(said.and(contains("serving").not()));
+        }
+    }
+}
+
+/// At 100 it is refused, where hooks take more, or serves.
+#[test]
+fn with_a_hundred_descriptors_it_is_refused_or_it_serves() {
+    let mut command = with_files(100, 100, &["agent", "--listen", "127.0.0.1:0"]);
+    let mut child = KilledChild(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = std::io::BufReader::new(child.0.stderr.take().unwrap());
+    let address = loop {
+        let mut line = String::new();
+        if std::io::BufRead::read_line(&mut log, &mut line).unwrap() == 0 {
+            break None;
+        }
+        if let Some((_, rest)) = line.split_once("serving http://") {
+            break Some(rest.split_once('/').unwrap().0.to_owned());
+        }
+    };
+    match address {
+        None => assert_eq!(child.0.wait().unwrap().code(), Some(3)),
+        Some(address) => eventually("it is ready", || {
+            (get(&address, "/readyz").0 == 200).then_some(())
+        }),
+    }
+}
+
+#[test]
+fn a_low_soft_limit_is_raised() {
+    let running = AgentProcess::spawn({
+        let hard = getrlimit(Resource::Nofile).maximum;
+        with_files(
+            8,
+            hard.unwrap_or(4096),
+            &["agent", "--listen", "127.0.0.1:0"],
+        )
+    });
+    running.wait_ready();
+    let limit = sum(&running.metrics(), "process_max_fds", &[]);
+    assert!(limit.is_none_or(|limit| limit > 100.0), "{limit:?}");
+}
+
+#[test]
+fn too_few_threads_are_refused_in_words() {
+    if !rustix::process::geteuid().is_root() || !has("setpriv") || !has("prlimit") {
+        return;
+    }
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let binary = directory.path().join("tracker");
+    std::fs::copy(program("tracker"), &binary).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), mode).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--reuid=64321",
+        "--regid=64321",
+        "--clear-groups",
+        "--bounding-set=-all",
+    ]);
+    command
+        .args(["--inh-caps=-all", "prlimit", "--nproc=6:6"])
+        .arg(&binary);
+    let output = command
+        .args(["agent", "--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    let said = contains("threads are needed").and(contains("TasksMax="));
+    output
+        .assert()
+        .code(1)
+        .stderr(said.and(contains("panicked").not()));
+}
