@@ -8,8 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use assert_cmd::Command;
 use pages::track::{
-    MappingRound, PageExtent, TrackEnd, TrackHeader, TrackRound, TrackSummary, TrackedMapping,
-    TrackedPages, UntrackedPages,
+    MappingRound, PageExtent, SessionEvent, TrackEnd, TrackHeader, TrackNote, TrackRound,
+    TrackSummary, TrackedMapping, TrackedPages, UntrackedPages,
 };
 use tempfile::TempDir;
 use tracker::track::recording::RecordingWriter;
@@ -75,7 +75,14 @@ fn round(number: u64) -> TrackRound {
 fn recording(directory: &TempDir) -> (PathBuf, Vec<u8>) {
     let mut writer = RecordingWriter::new(Vec::new(), &header()).unwrap();
     (1..=5).for_each(|n| writer.round(&round(n)).unwrap());
-    let summary = TrackSummary {
+    let bytes = writer.finish(&summary()).unwrap();
+    let path = directory.path().join("db.rec");
+    fs::write(&path, &bytes).unwrap();
+    (path, bytes)
+}
+
+fn summary() -> TrackSummary {
+    TrackSummary {
         not_looked_at: UntrackedPages::default(),
         rounds: 5,
         lasted: Duration::from_secs(5),
@@ -86,11 +93,7 @@ fn recording(directory: &TempDir) -> (PathBuf, Vec<u8>) {
         took: Duration::from_millis(5),
         end: TrackEnd::Exited,
         status: Some(3),
-    };
-    let bytes = writer.finish(&summary).unwrap();
-    let path = directory.path().join("db.rec");
-    fs::write(&path, &bytes).unwrap();
-    (path, bytes)
+    }
 }
 
 /// Status, standard output, standard error.
@@ -239,4 +242,144 @@ fn what_is_damaged_is_shown_up_to_there_and_fails() {
             "{errors}"
         );
     }
+}
+
+/// A file of little that becomes much.
+struct Bomb {
+    header: TrackHeader,
+    rounds: Vec<TrackRound>,
+}
+
+impl Bomb {
+    fn of(rounds: Vec<TrackRound>) -> Self {
+        Self {
+            header: header(),
+            rounds,
+        }
+    }
+
+    fn write(&self, directory: &TempDir) -> PathBuf {
+        let mut writer = RecordingWriter::new(Vec::new(), &self.header).unwrap();
+        self.rounds.iter().for_each(|r| writer.round(r).unwrap());
+        let path = directory.path().join("bomb.rec");
+        fs::write(&path, writer.finish(&summary()).unwrap()).unwrap();
+        path
+    }
+}
+
+/// One mapping of these pages, and every second of them written.
+fn scattered(number: u64, first: u64, pages: u64) -> TrackRound {
+    let mut round = round(number);
+    let (start, page) = (first * PAGE, |n| n * PAGE..(n + 1) * PAGE);
+    let told = &mut round.mappings[0];
+    let mapping = TrackedMapping {
+        start,
+        end: start + pages * PAGE,
+        ..(*told.mapping).clone()
+    };
+    told.mapping = Arc::new(mapping);
+    told.written = (first..first + pages)
+        .step_by(2)
+        .map(|n| PageExtent {
+            range: page(n),
+            unit: PAGE,
+            unknown: false,
+        })
+        .collect();
+    round
+}
+
+/// So many mappings with names of so many bytes.
+fn crowded(number: u64, mappings: u64, name: usize) -> TrackRound {
+    let plain = round(number);
+    let told = |i: u64| {
+        let mut told = plain.mappings[0].clone();
+        let mapping = TrackedMapping {
+            start: i * 2 * PAGE,
+            end: (i * 2 + 1) * PAGE,
+            name: "n".repeat(name),
+            ..(*told.mapping).clone()
+        };
+        told.mapping = Arc::new(mapping);
+        told.written.clear();
+        told
+    };
+    TrackRound {
+        mappings: (1..=mappings).map(told).collect(),
+        ..plain.clone()
+    }
+}
+
+fn bombs() -> Vec<(&'static str, Bomb)> {
+    let noisy = TrackRound {
+        events: vec![SessionEvent::Recorded(String::new()); 400_000],
+        ..round(1)
+    };
+    let talkative = TrackHeader {
+        notes: vec![TrackNote::Recorded(String::new()); 400_000],
+        ..header()
+    };
+    let full = TrackRound {
+        mappings: vec![round(1).mappings[0].clone(); 150_000],
+        ..round(1)
+    };
+    let rounds = |of: fn(u64) -> TrackRound, count| (1..=count).map(of).collect();
+    let pages = rounds(|n| scattered(n, n << 20, 100_000), 8);
+    let names = rounds(|n| crowded(n, 3 * n, 1 << 20), 8);
+    vec![
+        (
+            "extents of a round",
+            Bomb::of(vec![scattered(1, 1, 1_000_000)]),
+        ),
+        ("pages of all rounds", Bomb::of(pages)),
+        ("mappings of a round", Bomb::of(vec![full])),
+        ("names of all rounds", Bomb::of(names)),
+        ("events", Bomb::of(vec![noisy])),
+        (
+            "notes",
+            Bomb {
+                header: talkative,
+                rounds: vec![round(1)],
+            },
+        ),
+    ]
+}
+
+/// Memory is bounded by what the file holds: each of these has a clear error, where the system has
+/// no more than the budget and what the program takes to begin.
+#[test]
+fn little_does_not_become_much() {
+    let directory = TempDir::new().unwrap();
+    for (what, bomb) in bombs() {
+        let path = bomb.write(&directory);
+        let size = fs::metadata(&path).unwrap().len();
+        assert!(size < 20_000, "{what}: {size}");
+        let output = Command::new("sh")
+            .args([
+                "-c",
+                "ulimit -v 120000; exec \"$0\" report \"$1\" --max-memory 16MiB",
+            ])
+            .arg(assert_cmd::cargo::cargo_bin("tracker"))
+            .arg(&path)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{what}: {errors}");
+        assert!(errors.contains("more than 16 MiB"), "{what}: {errors}");
+        assert!(errors.contains("--max-memory allows more"), "{errors}");
+    }
+}
+
+/// What does not change takes no memory for each round.
+#[test]
+fn many_rounds_of_the_same_mappings_take_little() {
+    let directory = TempDir::new().unwrap();
+    let rounds = (1..=3000).map(|n| TrackRound {
+        number: n,
+        ..crowded(1, 300, 20)
+    });
+    let path = Bomb::of(rounds.collect()).write(&directory);
+    let (status, text, errors) = report(&path, &["--max-memory", "1MiB"]);
+    assert_eq!((status, errors.as_str()), (0, ""));
+    assert!(text.contains("3,000, one every"), "{text}");
 }

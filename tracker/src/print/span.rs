@@ -3,6 +3,7 @@
 //! A mapping may grow, shrink, be split and merged. So mappings that overlap, in one round or in
 //! different ones, are one span: from the lowest start to the highest end.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,7 +32,11 @@ impl MappingSpan {
     fn new(mapping: &TrackedMapping) -> Self {
         Self {
             range: mapping.start..mapping.end,
-            names: Vec::new(),
+            names: [&mapping.name]
+                .into_iter()
+                .filter(|name| !name.is_empty())
+                .cloned()
+                .collect(),
             backing: mapping.backing,
             page_size: mapping.page_size,
         }
@@ -56,12 +61,67 @@ impl MappingSpan {
         (self.page_size != PAGE_SIZE).then(|| size(pages))
     }
 
-    fn merge(&mut self, mapping: &TrackedMapping) {
-        self.range.end = self.range.end.max(mapping.end);
-        let known = mapping.name.is_empty() || self.names.contains(&mapping.name);
-        if !known && self.names.len() < NAMES {
-            self.names.push(mapping.name.clone());
+    /// Takes in what overlaps it and begins no lower.
+    fn merge(&mut self, other: Self) {
+        self.range.end = self.range.end.max(other.range.end);
+        for name in other.names {
+            if !self.names.contains(&name) && self.names.len() < NAMES {
+                self.names.push(name);
+            }
         }
+    }
+
+    fn name_bytes(&self) -> usize {
+        self.names.iter().map(String::len).sum()
+    }
+}
+
+/// Spans that grow together as mappings come, by address.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SpanBook {
+    by_start: BTreeMap<u64, MappingSpan>,
+    /// Bytes of all names.
+    names: usize,
+}
+
+impl SpanBook {
+    /// Takes a mapping in.
+    pub(crate) fn add(&mut self, mapping: &TrackedMapping) {
+        // A recording may claim mappings that end before they start.
+        if mapping.start >= mapping.end {
+            return;
+        }
+        let mut new = MappingSpan::new(mapping);
+        let mut overlapping = Vec::new();
+        for (start, span) in self.by_start.range(..mapping.end).rev() {
+            if span.range.end <= mapping.start {
+                break;
+            }
+            overlapping.push(*start);
+        }
+        for start in overlapping.into_iter().rev() {
+            let Some(mut known) = self.by_start.remove(&start) else {
+                continue;
+            };
+            self.names -= known.name_bytes();
+            if known.range.start <= new.range.start {
+                std::mem::swap(&mut known, &mut new);
+            }
+            new.merge(known);
+        }
+        self.names += new.name_bytes();
+        self.by_start.insert(new.range.start, new);
+    }
+
+    /// Bytes that they take.
+    pub(crate) fn held(&self) -> u64 {
+        let span = size_of::<(u64, MappingSpan)>() * 2;
+        (self.by_start.len() * span + self.names) as u64
+    }
+
+    /// By address.
+    pub(crate) fn into_vec(self) -> Vec<MappingSpan> {
+        self.by_start.into_values().collect()
     }
 }
 
@@ -69,22 +129,12 @@ impl MappingSpan {
 pub(crate) fn spans<'a>(
     mappings: impl Iterator<Item = &'a Arc<TrackedMapping>>,
 ) -> Vec<MappingSpan> {
-    // A recording may claim mappings that end before they start.
-    let mut mappings: Vec<_> = mappings.filter(|m| m.start < m.end).collect();
+    let mut mappings: Vec<_> = mappings.collect();
     mappings.sort_unstable_by_key(|m| (m.start, m.end, Arc::as_ptr(m)));
     mappings.dedup_by_key(|m| Arc::as_ptr(m));
-    let mut spans: Vec<MappingSpan> = Vec::new();
-    for mapping in mappings {
-        match spans.last_mut() {
-            Some(last) if mapping.start < last.range.end => last.merge(mapping),
-            _ => {
-                let mut span = MappingSpan::new(mapping);
-                span.merge(mapping);
-                spans.push(span);
-            }
-        }
-    }
-    spans
+    let mut spans = SpanBook::default();
+    mappings.iter().for_each(|mapping| spans.add(mapping));
+    spans.into_vec()
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //!
 //! Structs of their own, apart from the model: other programs rely on the keys.
 
+use std::io::{self, Write};
+
 use pages::track::{
     MappingRound, PageExtent, SessionEvent, SharedPlace, TrackEnd, TrackHeader, TrackNote,
     TrackRound, TrackSummary, TrackedMapping, TrackedPages, UntrackedPages,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::print::clock::rfc3339;
 use crate::print::json::{JsonAddress, line};
@@ -49,6 +51,19 @@ pub(crate) fn header(header: &TrackHeader) -> serde_json::Result<String> {
 /// # Errors
 /// None that our types allow.
 pub(crate) fn round(round: &TrackRound) -> serde_json::Result<String> {
+    line(&round_line(round))
+}
+
+/// Writes a round as one line, and holds none of it.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn write_round(out: &mut impl Write, round: &TrackRound) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &round_line(round))?;
+    out.write_all(b"\n")
+}
+
+fn round_line(round: &TrackRound) -> TrackLine<'_> {
     let TrackRound {
         number,
         at,
@@ -58,15 +73,15 @@ pub(crate) fn round(round: &TrackRound) -> serde_json::Result<String> {
         not_looked_at,
         events,
     } = round;
-    line(&TrackLine::Round {
+    TrackLine::Round {
         number: *number,
         at_seconds: at.as_secs_f64(),
         lasted_seconds: lasted.as_secs_f64(),
         took_seconds: took.as_secs_f64(),
-        mappings: mappings.iter().map(JsonMappingRound::from).collect(),
+        mappings: JsonList(mappings),
         not_looked_at,
         events,
-    })
+    }
 }
 
 /// A summary as one line, with its line feed.
@@ -130,7 +145,7 @@ enum TrackLine<'a> {
         at_seconds: f64,
         lasted_seconds: f64,
         took_seconds: f64,
-        mappings: Vec<JsonMappingRound<'a>>,
+        mappings: JsonList<'a, MappingRound>,
         not_looked_at: &'a UntrackedPages,
         events: &'a [SessionEvent],
     },
@@ -148,6 +163,21 @@ enum TrackLine<'a> {
     },
 }
 
+/// A list of which one element at a time becomes JSON: a round may be large.
+struct JsonList<'a, T>(&'a [T]);
+
+impl Serialize for JsonList<'_, MappingRound> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(JsonMappingRound::from))
+    }
+}
+
+impl Serialize for JsonList<'_, PageExtent> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(JsonExtent::from))
+    }
+}
+
 #[derive(Serialize)]
 struct JsonMappingRound<'a> {
     start: JsonAddress,
@@ -157,7 +187,7 @@ struct JsonMappingRound<'a> {
     page_bytes: u64,
     shared: Option<JsonSharedPlace>,
     pages: JsonPages,
-    written: Vec<JsonExtent>,
+    written: JsonList<'a, PageExtent>,
 }
 
 /// Where the pages of shared memory are.
@@ -225,7 +255,7 @@ impl<'a> From<&'a MappingRound> for JsonMappingRound<'a> {
                 moved,
                 vanished,
             },
-            written: told.written.iter().map(JsonExtent::from).collect(),
+            written: JsonList(&told.written),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pages::strategy::StrategyName;
 use rustix::process::{Pid, Signal, kill_process};
-use tracker::track::recording::{RecordingEnding, RecordingReader};
+use tracker::track::recording::{MemoryBudget, RecordingEnding, RecordingReader};
 
 use crate::output::lines;
 use crate::track;
@@ -169,9 +169,12 @@ fn killed_at_any_moment_it_leaves_the_target_right() {
 
 fn rounds_in(path: &Path) -> (usize, Option<RecordingEnding>) {
     let bytes = std::fs::read(path).unwrap_or_default();
-    match RecordingReader::new(&*bytes) {
+    match RecordingReader::new(&*bytes, MemoryBudget::DEFAULT) {
         Ok(mut reader) => {
-            let rounds = reader.by_ref().map(Result::unwrap).count();
+            let mut rounds = 0;
+            while reader.next_round().unwrap().is_some() {
+                rounds += 1;
+            }
             (rounds, reader.ending().cloned())
         }
         Err(_) => (0, None),

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{code_and_error, track, track_pid};
 use testbed::script::{ANON, ScriptProcess};
+use tracker::track::recording::{MemoryBudget, RecordingReader};
 
 /// The lines of JSON: header, rounds, summary.
 pub fn lines(text: &[u8]) -> (Value, Vec<Value>, Value) {
@@ -180,7 +181,7 @@ fn a_file_that_exists_is_kept() {
     let args = ["-n", "1", "-i", "5ms", "--force", "-o", file];
     assert_eq!(code_and_error(&track_pid(&script, &args)).0, Some(0));
     let recorded = fs::read(&path).unwrap();
-    let reader = tracker::track::recording::RecordingReader::new(&*recorded).unwrap();
+    let reader = RecordingReader::new(&*recorded, MemoryBudget::DEFAULT).unwrap();
     assert_eq!(reader.header().pid, script.pid());
 }
 

@@ -205,9 +205,11 @@ fn verdict_map(findings: &ExplainFindings) -> HeatMap<VerdictCell> {
     for (i, round) in findings.rounds.iter().enumerate() {
         for reported in round.reported.iter().flat_map(|(_, all)| all) {
             let verdict = reported.why.verdict;
-            map.fill(i, &reported.range, |cell: &mut VerdictCell, pages| {
-                cell.add(verdict, pages)
-            });
+            map.fill(
+                &(i..i + 1),
+                &reported.range,
+                |cell: &mut VerdictCell, pages| cell.add(verdict, pages),
+            );
         }
     }
     map

@@ -16,6 +16,8 @@ pub(crate) struct HeatBand<C> {
     pub cells: Vec<C>,
     /// How many bins it has; at most one for each page.
     pub bins: usize,
+    /// The first address of each bin.
+    pub(super) edges: Vec<u64>,
     /// What lies between the band before and this one.
     pub before: SkippedBefore,
 }
@@ -32,36 +34,27 @@ pub(crate) struct SkippedBefore {
 impl<C> HeatBand<C> {
     /// The addresses of a bin.
     pub(super) fn addresses(&self, bin: usize) -> Range<u64> {
-        let (start, bytes, unit) = (self.area.span.range.start, self.bytes(), unit(&self.area));
-        let edge = |bin: usize| {
-            let pages = u128::from(bytes / unit) * bin as u128 / self.bins.max(1) as u128;
-            start.saturating_add((pages as u64).saturating_mul(unit))
-        };
-        let end = if bin + 1 >= self.bins {
-            self.area.span.range.end
-        } else {
-            edge(bin + 1)
-        };
-        edge(bin)..end
+        let whole = &self.area.span.range;
+        let edge = |bin: usize| self.edges.get(bin).copied();
+        edge(bin).unwrap_or(whole.end)..edge(bin + 1).unwrap_or(whole.end)
     }
 
     /// The bin of one of its addresses.
     pub(super) fn bin(&self, address: u64) -> usize {
-        let offset = u128::from(address - self.area.span.range.start);
-        let mut bin = (offset * self.bins as u128 / u128::from(self.bytes().max(1))) as usize;
-        // Edges are rounded to pages.
-        while bin > 0 && address < self.addresses(bin).start {
-            bin -= 1;
-        }
-        while bin + 1 < self.bins && address >= self.addresses(bin).end {
-            bin += 1;
-        }
-        bin
+        let after = self.edges.partition_point(|edge| *edge <= address);
+        after.saturating_sub(1)
     }
+}
 
-    fn bytes(&self) -> u64 {
-        self.area.span.range.end - self.area.span.range.start
-    }
+/// Where so many bins of an area begin. Edges are rounded to pages.
+pub(super) fn edges(area: &HeatArea, bins: usize) -> Vec<u64> {
+    let (start, unit) = (area.span.range.start, unit(area));
+    let units = (area.span.range.end - start) / unit;
+    let edge = |bin: usize| {
+        let pages = u128::from(units) * bin as u128 / bins.max(1) as u128;
+        start.saturating_add((pages as u64).saturating_mul(unit))
+    };
+    (0..bins).map(edge).collect()
 }
 
 /// What a bin has a whole number of: pages, huge ones where the span has such.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::band::unit;
+use super::band::{edges, unit};
 use super::{HeatArea, HeatBand, HeatRoom, SkippedBefore};
 
 /// The bands, by address, with no cells yet.
@@ -23,12 +23,14 @@ pub(super) fn bands<C>(areas: &[HeatArea], room: HeatRoom) -> Vec<HeatBand<C>> {
         let extra = root(area) / all * room.spare as f64;
         let height = room.least + extra as usize;
         let units = (area.span.range.end - area.span.range.start) / unit(area);
+        let bins = height.min(units.try_into().unwrap_or(usize::MAX)).max(1);
         let end = last.map(|(_, area)| area.span.range.end);
         bands.push(HeatBand {
             area: area.clone(),
             height,
             cells: Vec::new(),
-            bins: height.min(units.try_into().unwrap_or(usize::MAX)).max(1),
+            bins,
+            edges: edges(area, bins),
             before: SkippedBefore {
                 gap: end.is_some_and(|end| end < area.span.range.start),
                 folded: i - last.map_or(0, |(last, _)| last + 1),

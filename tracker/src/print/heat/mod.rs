@@ -95,10 +95,15 @@ impl<C: Clone + Default> HeatMap<C> {
         }
     }
 
-    /// Adds the pages of a range to the cells that it touches, in the column of the round at this
-    /// index.
-    pub(crate) fn fill(&mut self, round: usize, range: &Range<u64>, add: impl Fn(&mut C, f64)) {
-        let (width, column) = (self.columns.len(), round / self.together.max(1));
+    /// Adds the pages of a range to the cells that it touches, once for each of these rounds, which
+    /// are told by their index.
+    pub(crate) fn fill(
+        &mut self,
+        rounds: &Range<usize>,
+        range: &Range<u64>,
+        add: impl Fn(&mut C, f64),
+    ) {
+        let (width, together) = (self.columns.len(), self.together.max(1));
         let after = self
             .bands
             .partition_point(|band| band.area.span.range.start <= range.start);
@@ -106,15 +111,21 @@ impl<C: Clone + Default> HeatMap<C> {
             return;
         };
         let (start, end) = (range.start, range.end.min(band.area.span.range.end));
-        if start >= end {
+        if start >= end || rounds.is_empty() {
             return;
         }
+        let columns = rounds.start / together..=(rounds.end - 1) / together;
         let first = band.bin(start);
         for bin in first..=band.bin(end - 1).max(first) {
             let of = band.addresses(bin);
             let bytes = end.min(of.end).saturating_sub(start.max(of.start));
-            if let Some(cell) = band.cells.get_mut(bin * width + column) {
-                add(cell, bytes as f64 / PAGE_SIZE as f64);
+            let pages = bytes as f64 / PAGE_SIZE as f64;
+            for column in columns.clone() {
+                let of = column * together..(column + 1) * together;
+                let times = of.end.min(rounds.end) - of.start.max(rounds.start);
+                if let Some(cell) = band.cells.get_mut(bin * width + column) {
+                    add(cell, pages * times as f64);
+                }
             }
         }
     }

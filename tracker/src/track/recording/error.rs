@@ -55,6 +55,21 @@ pub enum RecordingError {
         /// How many it has.
         mappings: usize,
     },
+    /// It becomes more memory than a file of its size should.
+    #[error(
+        "the recording is not shown: its first {file} bytes become more than {} MiB of memory, \
+         which no tracker's usual recording does; if it is not damaged, --max-memory allows more",
+        .limit >> 20
+    )]
+    Memory {
+        /// Bytes that may be allocated.
+        limit: u64,
+        /// Bytes of the file that were read.
+        file: u64,
+    },
+    /// It is not what it was a moment ago.
+    #[error("the recording was changed while it was read; read it again when nothing changes it")]
+    Changed,
     /// The file cannot be read.
     #[error("cannot read: {0}")]
     Read(#[source] io::Error),

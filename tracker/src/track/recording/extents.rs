@@ -1,20 +1,20 @@
 //! Extents on disk: distances instead of addresses, in pages where they are pages.
 
-use std::iter;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use pages::track::PageExtent;
 
-use super::FrameDamage;
+use super::cursor::{FrameCursor, FrameError};
+use super::{FrameDamage, MemoryBudget};
 
 /// log2 of a page: distances are counted in pages where all of them are whole.
 const PAGE_SHIFT: u8 = 12;
 
 /// The extents of one mapping in one round. Any list comes back as it was, also one that no kernel
 /// would give.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize)]
 pub(super) struct DiskExtents {
     /// log2 of the unit of the distances: 12, or 0 if some address is not a page's.
     shift: u8,
@@ -70,36 +70,42 @@ impl DiskExtents {
     }
 
     /// Decodes those of a mapping that begins at `start`.
-    pub(super) fn decode(&self, start: u64) -> Result<Vec<PageExtent>, FrameDamage> {
-        if ![0, PAGE_SHIFT].contains(&self.shift) {
-            return Err(FrameDamage::Unit);
+    pub(super) fn decode(
+        cursor: &mut FrameCursor<'_>,
+        start: u64,
+        budget: &MemoryBudget,
+    ) -> Result<Vec<PageExtent>, FrameError> {
+        let shift: u8 = cursor.take()?;
+        if ![0, PAGE_SHIFT].contains(&shift) {
+            return Err(FrameDamage::Unit.into());
         }
-        let counted = self
-            .kinds
-            .iter()
-            .try_fold(0_u64, |sum, kind| sum.checked_add(kind.count));
-        // Before any count decides how much is allocated.
-        if counted.and_then(|n| n.checked_mul(2)) != Some(self.distances.len() as u64) {
-            return Err(FrameDamage::Extents);
-        }
-        let kinds = self
-            .kinds
-            .iter()
-            .flat_map(|kind| iter::repeat_n(kind, kind.count as usize));
-        let (pairs, _) = self.distances.as_chunks::<2>();
+        let numbers = cursor.count()?;
+        let mut distances = cursor.skip(numbers)?;
+        let count = numbers / 2;
+        budget.check((count * size_of::<PageExtent>()) as u64)?;
+        let mut extents = Vec::with_capacity(count);
         let mut at = start;
-        let extent = |(&[gap, length], kind): (&[u64; 2], &ExtentKind)| {
-            let from = at.wrapping_add(gap << self.shift);
-            at = from.wrapping_add(length << self.shift);
-            PageExtent {
-                range: Range {
-                    start: from,
-                    end: at,
-                },
-                unit: kind.unit,
-                unknown: kind.unknown,
+        for _ in 0..cursor.count()? {
+            let kind: ExtentKind = cursor.take()?;
+            if kind.count > (count - extents.len()) as u64 {
+                return Err(FrameDamage::Extents.into());
             }
-        };
-        Ok(pairs.iter().zip(kinds).map(extent).collect())
+            for _ in 0..kind.count {
+                let from = at.wrapping_add(distances.take::<u64>()? << shift);
+                at = from.wrapping_add(distances.take::<u64>()? << shift);
+                extents.push(PageExtent {
+                    range: Range {
+                        start: from,
+                        end: at,
+                    },
+                    unit: kind.unit,
+                    unknown: kind.unknown,
+                });
+            }
+        }
+        if extents.len() * 2 != numbers {
+            return Err(FrameDamage::Extents.into());
+        }
+        Ok(extents)
     }
 }

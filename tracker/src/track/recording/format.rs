@@ -53,16 +53,35 @@ pub(super) fn parse_head(head: [u8; FRAME_HEAD]) -> [u32; 3] {
     [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_le_bytes)
 }
 
-/// One frame. New kinds are added at the end, with a new version.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum DiskFrame {
-    Header(DiskHeader),
+/// What a frame is. Its number is the first of the frame; new kinds are added at the end, with a
+/// new version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FrameKind {
+    Header,
     /// Of format 1.
-    Round(DiskRound),
+    Round,
     /// Of format 1.
-    Summary(DiskSummary),
-    WideRound(DiskWideRound),
-    WideSummary(DiskWideSummary),
+    Summary,
+    WideRound,
+    WideSummary,
+}
+
+impl FrameKind {
+    const ALL: [Self; 5] = [
+        Self::Header,
+        Self::Round,
+        Self::Summary,
+        Self::WideRound,
+        Self::WideSummary,
+    ];
+
+    pub(super) const fn number(self) -> u32 {
+        self as u32
+    }
+
+    pub(super) fn of(number: u32) -> Option<Self> {
+        Self::ALL.get(number as usize).copied()
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,8 +106,8 @@ struct DiskTime {
     nanoseconds: u32,
 }
 
-/// A round as a difference from the one before.
-#[derive(Debug, Serialize, Deserialize)]
+/// A round as a difference from the one before. `rounds` takes these fields one by one.
+#[derive(Debug, Serialize)]
 pub(super) struct DiskRound {
     pub number: u64,
     pub at: Duration,
@@ -103,8 +122,8 @@ pub(super) struct DiskRound {
     pub events: Vec<String>,
 }
 
-/// A round, with what format 1 does not have.
-#[derive(Debug, Serialize, Deserialize)]
+/// A round, with what format 1 does not have. `rounds` takes these fields one by one.
+#[derive(Debug, Serialize)]
 pub(super) struct DiskWideRound {
     pub round: DiskRound,
     /// Which of the mappings described in this round are shared, by slot.
@@ -122,7 +141,7 @@ pub(super) struct DiskWideSummary {
 
 /// One mapping in a round. A mapping without an entry has no extents, and the counts of the round
 /// before.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct DiskEntry {
     /// How many mappings of `order` lie between the entry before and this one.
     pub skip: u64,
@@ -467,16 +486,6 @@ impl From<&TrackSummary> for DiskWideSummary {
                 status,
             },
             not_looked_at: (&not_looked_at).into(),
-        }
-    }
-}
-
-impl From<DiskRound> for DiskWideRound {
-    fn from(round: DiskRound) -> Self {
-        Self {
-            round,
-            shared: Vec::new(),
-            not_looked_at: None,
         }
     }
 }

@@ -40,18 +40,18 @@ fn read(
     Option<RecordingEnding>,
     Option<RecordingError>,
 ) {
-    let mut reader = match RecordingReader::new(bytes) {
+    let mut reader = match RecordingReader::new(bytes, MemoryBudget::DEFAULT) {
         Ok(reader) => reader,
         Err(e) => return (vec![], None, Some(e)),
     };
     let mut rounds = vec![];
-    let mut error = None;
-    for round in &mut reader {
-        match round {
-            Ok(round) => rounds.push(round),
-            Err(e) => error = Some(e),
+    let error = loop {
+        match reader.next_round() {
+            Ok(Some(round)) => rounds.push(round.clone()),
+            Ok(None) => break None,
+            Err(e) => break Some(e),
         }
-    }
+    };
     (rounds, reader.ending().cloned(), error)
 }
 
@@ -63,7 +63,7 @@ proptest! {
         header in any_header(), rounds in any_rounds(), summary in option::of(any_summary())
     ) {
         let (bytes, _) = record(&header, &rounds, summary.as_ref());
-        let reader = RecordingReader::new(&*bytes).unwrap();
+        let reader = RecordingReader::new(&*bytes, MemoryBudget::DEFAULT).unwrap();
         prop_assert_eq!(reader.header(), &header);
         let (read, ending, error) = read(&bytes);
         prop_assert!(error.is_none());
@@ -139,7 +139,10 @@ proptest! {
 
 #[test]
 fn other_files_are_told_apart() {
-    let error = |bytes: &[u8]| RecordingReader::new(bytes).err().unwrap().to_string();
+    let error = |bytes: &[u8]| {
+        let opened = RecordingReader::new(bytes, MemoryBudget::DEFAULT);
+        opened.err().unwrap().to_string()
+    };
     for foreign in [
         &b""[..],
         b"\x7fELF",
@@ -160,7 +163,7 @@ fn other_files_are_told_apart() {
 #[test]
 fn the_first_format_is_read() {
     let bytes = include_bytes!("format-1.uffdwp");
-    let reader = RecordingReader::new(&bytes[..]).unwrap();
+    let reader = RecordingReader::new(&bytes[..], MemoryBudget::DEFAULT).unwrap();
     assert_eq!(reader.header().comm, "sleep");
     let (rounds, ending, error) = read(bytes);
     assert!(error.is_none());

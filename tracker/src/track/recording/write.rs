@@ -8,13 +8,14 @@ use pages::track::{
     MappingRound, TrackHeader, TrackRound, TrackSummary, TrackedMapping, TrackedPages,
     UntrackedPages,
 };
+use serde::Serialize;
 use zstd::bulk::Compressor;
 
 use super::RecordingError;
 use super::extents::DiskExtents;
 use super::format::{
-    DiskEntry, DiskFrame, DiskHeader, DiskMapping, DiskRound, DiskSharedPlace, DiskWideRound,
-    MAGIC, MAX_FRAME, MAX_MAPPINGS, VERSION, frame_head,
+    DiskEntry, DiskHeader, DiskMapping, DiskRound, DiskSharedPlace, DiskWideRound, DiskWideSummary,
+    FrameKind, MAGIC, MAX_FRAME, MAX_MAPPINGS, VERSION, frame_head,
 };
 
 /// Writes a recording, each frame with one call of [`Write::write_all`]: a kill leaves whole frames
@@ -43,7 +44,7 @@ impl<W: Write> RecordingWriter<W> {
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
-        bytes.extend(writer.frame(&DiskFrame::Header(DiskHeader::from(header)))?);
+        bytes.extend(writer.frame(FrameKind::Header, &DiskHeader::from(header))?);
         writer.put(&bytes)?;
         Ok(writer)
     }
@@ -60,7 +61,7 @@ impl<W: Write> RecordingWriter<W> {
         }
         // Kept only if the frame is written: the reader knows nothing else.
         let mut slots = self.slots.clone();
-        let bytes = self.frame(&DiskFrame::WideRound(slots.encode(round)))?;
+        let bytes = self.frame(FrameKind::WideRound, &slots.encode(round))?;
         self.put(&bytes)?;
         self.slots = slots;
         Ok(())
@@ -71,7 +72,7 @@ impl<W: Write> RecordingWriter<W> {
     /// # Errors
     /// If it cannot be written.
     pub fn finish(mut self, summary: &TrackSummary) -> Result<W, RecordingError> {
-        let bytes = self.frame(&DiskFrame::WideSummary(summary.into()))?;
+        let bytes = self.frame(FrameKind::WideSummary, &DiskWideSummary::from(summary))?;
         self.put(&bytes)?;
         Ok(self.out)
     }
@@ -86,8 +87,12 @@ impl<W: Write> RecordingWriter<W> {
         written.map_err(RecordingError::Write)
     }
 
-    fn frame(&mut self, frame: &DiskFrame) -> Result<Vec<u8>, RecordingError> {
-        let plain = postcard::to_stdvec(frame)?;
+    fn frame(
+        &mut self,
+        kind: FrameKind,
+        holds: &impl Serialize,
+    ) -> Result<Vec<u8>, RecordingError> {
+        let plain = postcard::to_stdvec(&(kind.number(), holds))?;
         let too_large = || RecordingError::TooLarge { bytes: plain.len() };
         if plain.len() > MAX_FRAME {
             return Err(too_large());

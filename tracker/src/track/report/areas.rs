@@ -1,12 +1,10 @@
 //! What happened to each span of mappings over the whole recording.
 
-use std::collections::BTreeMap;
-
-use pages::track::{MappingRound, TrackRound};
+use pages::track::MappingRound;
 use uffd::{PAGE_SIZE, pages_in};
 
 use super::counts::AddressCounts;
-use crate::print::span::{MappingSpan, spans};
+use crate::print::span::MappingSpan;
 
 /// The counts of a span. Pages of 4 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,66 +56,48 @@ impl AreaCounts {
     }
 }
 
-/// Areas by start.
-pub(super) struct AreaBook(BTreeMap<u64, AreaCounts>);
+/// Areas by address.
+pub(super) struct AreaBook {
+    areas: Vec<AreaCounts>,
+    /// Which area each mapping of the last round is in.
+    places: Vec<Option<usize>>,
+}
 
 impl AreaBook {
-    /// The areas of all rounds, with nothing counted.
-    pub(super) fn of(rounds: &[TrackRound]) -> Self {
-        let mappings = rounds.iter().flat_map(|round| &round.mappings);
-        let spans = spans(mappings.map(|told| &told.mapping)).into_iter();
-        Self(
-            spans
-                .map(|span| (span.range.start, AreaCounts::new(span)))
-                .collect(),
-        )
+    /// These areas, by address, with nothing counted.
+    pub(super) fn new(spans: Vec<MappingSpan>) -> Self {
+        Self {
+            areas: spans.into_iter().map(AreaCounts::new).collect(),
+            places: Vec::new(),
+        }
     }
 
     /// The area that holds an address.
-    fn at(&mut self, address: u64) -> Option<&mut AreaCounts> {
-        let (_, area) = self.0.range_mut(..=address).next_back()?;
-        (address < area.span.range.end).then_some(area)
+    fn at(&self, address: u64) -> Option<usize> {
+        let after = self
+            .areas
+            .partition_point(|area| area.span.range.start <= address);
+        let place = after.checked_sub(1)?;
+        let area = self.areas.get(place)?;
+        (address < area.span.range.end).then_some(place)
     }
 
-    /// Counts what the rounds tell of each, and what was counted of each page.
-    pub(super) fn count(
-        &mut self,
-        rounds: &[TrackRound],
-        written: &AddressCounts,
-        unknown: &AddressCounts,
-    ) {
-        for round in rounds {
-            self.round(&round.mappings);
+    /// Counts what a round tells of each. `is_new`: its mappings are others than those of the round
+    /// before.
+    pub(super) fn round(&mut self, mappings: &[MappingRound], is_new: bool) {
+        if is_new {
+            let places = mappings.iter().map(|told| self.at(told.mapping.start));
+            self.places = places.collect();
         }
-        for area in self.0.values_mut() {
-            for (part, times) in written.within(&area.span.range) {
-                let pages = pages_in(&part);
-                area.set += pages;
-                if times == 1 {
-                    area.once += pages;
-                }
-                if area.rounds > 1 && u64::from(times) >= area.rounds {
-                    area.hot += pages;
-                }
-            }
-            for (part, _) in unknown.within(&area.span.range) {
-                let seen = written.within(&part);
-                let seen: u64 = seen.map(|(range, _)| range.end - range.start).sum();
-                area.unknown += (part.end - part.start - seen) / PAGE_SIZE;
-            }
-        }
-    }
-
-    fn round(&mut self, mappings: &[MappingRound]) {
         // Mappings of one area, if there are several, follow each other.
-        let mut start = None;
+        let mut last = None;
         let (mut tracked, mut counted) = (0_u64, false);
-        for MappingRound { mapping, pages, .. } in mappings {
-            let Some(area) = self.at(mapping.start) else {
+        for (MappingRound { pages, .. }, place) in mappings.iter().zip(&self.places) {
+            let Some(area) = place.and_then(|place| self.areas.get_mut(place)) else {
                 continue;
             };
-            if start != Some(area.span.range.start) {
-                start = Some(area.span.range.start);
+            if last != *place {
+                last = *place;
                 (tracked, counted) = (0, false);
                 let armed = std::mem::replace(&mut area.armed, true);
                 area.rounds += u64::from(armed || pages.written > 0);
@@ -135,8 +115,29 @@ impl AreaBook {
         }
     }
 
-    /// By address.
-    pub(super) fn into_vec(self) -> Vec<AreaCounts> {
-        self.0.into_values().collect()
+    /// Counts what was counted of each page, after all rounds.
+    pub(super) fn finish(
+        mut self,
+        written: &AddressCounts,
+        unknown: &AddressCounts,
+    ) -> Vec<AreaCounts> {
+        for area in &mut self.areas {
+            for (part, times) in written.within(&area.span.range) {
+                let pages = pages_in(&part);
+                area.set += pages;
+                if times == 1 {
+                    area.once += pages;
+                }
+                if area.rounds > 1 && u64::from(times) >= area.rounds {
+                    area.hot += pages;
+                }
+            }
+            for (part, _) in unknown.within(&area.span.range) {
+                let seen = written.within(&part);
+                let seen: u64 = seen.map(|(range, _)| range.end - range.start).sum();
+                area.unknown += (part.end - part.start - seen) / PAGE_SIZE;
+            }
+        }
+        self.areas
     }
 }

@@ -15,7 +15,7 @@ use crate::print::picture::layout::{EVER, MARGIN, PAGE_WIDTH, RATE_TOP, ROOM, SH
 use crate::print::picture::time_axis::TimeAxis;
 use crate::print::svg::{ShortNumber, SvgText, TextAnchor, width};
 use crate::print::words::{count, elided, number, printable, share, size};
-use crate::track::recording::RecordingEnding;
+use crate::track::recording::{RecordingEnding, RecordingError};
 
 /// Mapped, and nobody wrote: neither the paper nor any share.
 const IDLE: &str = "#e3e4e8";
@@ -42,8 +42,11 @@ text{font-family:"DejaVu Sans",Verdana,sans-serif;font-size:11px;fill:#22262b}
 "##;
 
 /// The whole document.
-pub(crate) fn svg(report: &RecordingReport<'_>) -> String {
-    let map = share_map(report, ROOM);
+///
+/// # Errors
+/// If the recording cannot be read again.
+pub(crate) fn svg(report: &RecordingReport<'_>) -> Result<String, RecordingError> {
+    let map = share_map(report, ROOM)?;
     let happened = happened(report);
     let times = TimeAxis::new(&map.columns);
     let mut body = SvgText::default();
@@ -67,7 +70,7 @@ pub(crate) fn svg(report: &RecordingReport<'_>) -> String {
     let mut lines = remarks(report, &map);
     lines.extend(told(&happened));
     y = notes(&mut body, &lines, y);
-    document(&body.finish(), y + MARGIN / 2.0)
+    Ok(document(&body.finish(), y + MARGIN / 2.0))
 }
 
 fn document(body: &str, bottom: f64) -> String {
@@ -85,7 +88,7 @@ fn document(body: &str, bottom: f64) -> String {
 }
 
 fn title(svg: &mut SvgText, report: &RecordingReport<'_>) {
-    let (header, totals) = (report.header, &report.totals);
+    let (header, totals) = (&report.header, &report.totals);
     let comm = elided(&printable(&header.comm), 40);
     let text = format!("{comm} (pid {}): which pages were written when", header.pid);
     svg.text(MARGIN, 40.0, "title", TextAnchor::Start, &text);
@@ -113,7 +116,7 @@ fn title(svg: &mut SvgText, report: &RecordingReport<'_>) {
 }
 
 fn happened(report: &RecordingReport<'_>) -> Vec<PictureEvents> {
-    let rounds = report.recorded.iter();
+    let rounds = report.events.iter();
     rounds
         .filter_map(|round| PictureEvents::of(round.number, round.at, &round.events))
         .collect()
@@ -228,7 +231,11 @@ fn remarks(report: &RecordingReport<'_>, map: &HeatMap<ShareCell>) -> Vec<String
         ));
     }
     let damaged = || Some("the recording is damaged after these rounds".to_owned());
-    if let Some(remark) = report.ending.map_or_else(damaged, RecordingEnding::remark) {
+    if let Some(remark) = report
+        .ending
+        .as_ref()
+        .map_or_else(damaged, RecordingEnding::remark)
+    {
         lines.push(format!("Note: {remark}."));
     }
     lines

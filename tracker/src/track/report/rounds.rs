@@ -1,15 +1,12 @@
 //! Counts of each round, and the working set of writes.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use pages::track::TrackRound;
 use uffd::PAGE_SIZE;
 
 use super::counts::AddressCounts;
-
-/// Rounds of the sliding window.
-pub(super) const WINDOW: usize = 10;
+use crate::track::recording::{MemoryBudget, OverBudget};
 
 /// What happened in a round, over all mappings. Pages of 4 KiB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,45 +26,42 @@ pub(super) struct RoundCounts {
     pub zapped: Option<u64>,
     /// Different pages written up to here.
     pub set: u64,
-    /// Different pages written in this round and the [`WINDOW`] - 1 rounds before.
+    /// Different pages written in this round and the [`super::counts::WINDOW`] - 1 rounds before.
     pub window: u64,
 }
 
 /// Which pages were written so far, and which in the sliding window.
 #[derive(Debug, Default)]
-pub(super) struct WrittenSets<'a> {
+pub(super) struct WrittenSets {
     written: AddressCounts,
     unknown: AddressCounts,
-    window: AddressCounts,
-    in_window: VecDeque<&'a TrackRound>,
 }
 
-impl<'a> WrittenSets<'a> {
+impl WrittenSets {
     /// Adds the next round.
-    pub(super) fn round(&mut self, round: &'a TrackRound) -> RoundCounts {
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub(super) fn round(
+        &mut self,
+        round: &TrackRound,
+        budget: &MemoryBudget,
+    ) -> Result<RoundCounts, OverBudget> {
+        let before = self.held();
+        self.written.begin_round();
+        self.unknown.begin_round();
         for extent in round.mappings.iter().flat_map(|m| &m.written) {
             if extent.unknown {
                 self.unknown.add(&extent.range);
             } else {
                 self.written.add(&extent.range);
-                self.window.add(&extent.range);
             }
-        }
-        self.in_window.push_back(round);
-        if self.in_window.len() > WINDOW
-            && let Some(old) = self.in_window.pop_front()
-        {
-            let seen = old
-                .mappings
-                .iter()
-                .flat_map(|m| &m.written)
-                .filter(|e| !e.unknown);
-            seen.for_each(|extent| self.window.remove(&extent.range));
+            budget.check(self.held().saturating_sub(before))?;
         }
         let pages = || round.mappings.iter().map(|m| m.pages);
         // Somebody's file: sums may be anything.
         let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
-        RoundCounts {
+        Ok(RoundCounts {
             number: round.number,
             at: round.at,
             lasted: round.lasted,
@@ -77,8 +71,13 @@ impl<'a> WrittenSets<'a> {
             unknown: sum(&mut pages().map(|p| p.unknown)),
             zapped: pages().filter_map(|p| p.zapped).reduce(u64::saturating_add),
             set: self.written.covered() / PAGE_SIZE,
-            window: self.window.covered() / PAGE_SIZE,
-        }
+            window: self.written.covered_lately() / PAGE_SIZE,
+        })
+    }
+
+    /// Bytes of memory that this takes.
+    pub(super) fn held(&self) -> u64 {
+        self.written.held() + self.unknown.held()
     }
 
     /// How often each page was written.

@@ -7,24 +7,28 @@ use super::heat::{ShareCell, share_map};
 use crate::print::heat::HeatMap;
 use crate::print::terminal::{CellSign, TerminalCanvas, TerminalShades};
 use crate::print::words::{count, number, size};
+use crate::track::recording::RecordingError;
 
 /// The heat map, in lines of at most `width` characters.
+///
+/// # Errors
+/// If the recording cannot be read again.
 pub(crate) fn heat_map(
     report: &RecordingReport<'_>,
     width: usize,
     shades: TerminalShades,
-) -> String {
+) -> Result<String, RecordingError> {
     let canvas = TerminalCanvas::new(width, shades);
-    let map = share_map(report, canvas.room());
+    let map = share_map(report, canvas.room())?;
     if map.bands.is_empty() {
         let why = if map.columns.is_empty() {
             "the recording holds no round"
         } else {
             "no page was written"
         };
-        return why.to_owned() + "\n";
+        return Ok(why.to_owned() + "\n");
     }
-    canvas.map(&map, sign) + &legend(&canvas, &map)
+    Ok(canvas.map(&map, sign) + &legend(&canvas, &map))
 }
 
 fn sign(cell: &ShareCell) -> CellSign {

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use pages::track::{TrackHeader, TrackRound, TrackSummary};
 use proptest::prelude::*;
 
 use super::terminal::heat_map;
@@ -7,14 +8,35 @@ use super::*;
 use crate::print::picture::png::png;
 use crate::print::terminal::TerminalShades;
 use crate::track::arbitrary::{any_header, any_rounds};
-use crate::track::recording::{RecordingEnding, RecordingWriter};
+use crate::track::recording::{MemoryBudget, RecordingSource, RecordingWriter};
 use crate::track::sample::{self, MappingPlan, WritingHabit};
 
 fn with<T>(plans: &[MappingPlan], count: u64, show: impl FnOnce(&RecordingReport<'_>) -> T) -> T {
-    let header = sample::header("redis-server");
+    show(&report(&recorded(plans, count)))
+}
+
+fn report(source: &RecordingSource) -> RecordingReport<'_> {
+    let (report, damage) = RecordingReport::new(source).unwrap();
+    assert!(damage.is_none());
+    report
+}
+
+/// A whole recording of these mappings.
+fn recorded(plans: &[MappingPlan], count: u64) -> RecordingSource {
     let rounds = sample::rounds(plans, count);
-    let ending = RecordingEnding::Whole(sample::summary(&rounds));
-    show(&RecordingReport::new(&header, &rounds, Some(&ending)))
+    let summary = sample::summary(&rounds);
+    let bytes = record(&sample::header("redis-server"), &rounds, Some(&summary));
+    RecordingSource::of_bytes(bytes, MemoryBudget::DEFAULT)
+}
+
+fn record(header: &TrackHeader, rounds: &[TrackRound], end: Option<&TrackSummary>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = RecordingWriter::new(&mut bytes, header).unwrap();
+    rounds.iter().for_each(|round| writer.round(round).unwrap());
+    if let Some(summary) = end {
+        writer.finish(summary).unwrap();
+    }
+    bytes
 }
 
 fn all_tables(report: &RecordingReport<'_>) -> String {
@@ -43,13 +65,14 @@ fn terminal_of_a_database() {
         report,
         100,
         TerminalShades::Plain
-    )));
+    )
+    .unwrap()));
 }
 
 #[test]
 fn terminal_of_five_rounds_in_colour() {
     let text = with(&sample::database(), 5, |report| {
-        heat_map(report, 100, TerminalShades::Palette)
+        heat_map(report, 100, TerminalShades::Palette).unwrap()
     });
     insta::assert_snapshot!(text.replace('\x1b', "^"));
 }
@@ -64,12 +87,14 @@ proptest! {
     fn no_recording_makes_it_panic(
         header in any_header(), rounds in any_rounds(), width in 0..300_usize
     ) {
-        let report = RecordingReport::new(&header, &rounds, None);
+        let bytes = record(&header, &rounds, None);
+        let source = RecordingSource::of_bytes(bytes, MemoryBudget::DEFAULT);
+        let report = report(&source);
         assert!(!all_tables(&report).is_empty());
         for shades in [TerminalShades::Plain, TerminalShades::Palette, TerminalShades::True] {
-            assert!(!heat_map(&report, width, shades).is_empty());
+            assert!(!heat_map(&report, width, shades).unwrap().is_empty());
         }
-        let svg = picture::svg(&report);
+        let svg = picture::svg(&report).unwrap();
         let parsed = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default());
         prop_assert!(parsed.is_ok(), "{:?}", parsed.err());
     }
@@ -101,24 +126,17 @@ fn pictures() {
         if directory.is_none() && rounds > 300 {
             continue;
         }
-        let svg = with(&plans, rounds, picture::svg);
+        let svg = with(&plans, rounds, picture::svg).unwrap();
         let png = png(&svg).unwrap();
         assert!(png.starts_with(b"\x89PNG"));
         if let Some(directory) = &directory {
             let path = std::path::Path::new(directory).join(name);
             std::fs::write(path.with_extension("svg"), &svg).unwrap();
             std::fs::write(path.with_extension("png"), &png).unwrap();
-            with(&plans, rounds, |report| {
-                let file = std::fs::File::create(path.with_extension("rec")).unwrap();
-                let mut writer = RecordingWriter::new(file, report.header).unwrap();
-                report
-                    .recorded
-                    .iter()
-                    .for_each(|round| writer.round(round).unwrap());
-                writer
-                    .finish(report.ending.unwrap().summary().unwrap())
-                    .unwrap();
-            });
+            let all = sample::rounds(&plans, rounds);
+            let summary = sample::summary(&all);
+            let bytes = record(&sample::header("redis-server"), &all, Some(&summary));
+            std::fs::write(path.with_extension("rec"), bytes).unwrap();
         }
     }
 }

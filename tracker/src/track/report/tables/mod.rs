@@ -4,7 +4,7 @@ mod mappings;
 mod rounds;
 mod totals;
 
-use super::rounds::WINDOW;
+use super::counts::WINDOW;
 use crate::print::words::{number, size};
 pub(crate) use mappings::mappings;
 pub(crate) use rounds::rounds;

@@ -10,7 +10,8 @@ use crate::print::table::TableHead::Right;
 use crate::print::table::TextTable;
 use crate::print::words::{number, printable};
 use crate::track::report::RecordingReport;
-use crate::track::report::rounds::{RoundCounts, WINDOW};
+use crate::track::report::counts::WINDOW;
+use crate::track::report::rounds::RoundCounts;
 
 /// Lines of the table; more rounds than that share lines.
 const LINES: usize = 30;
@@ -37,7 +38,7 @@ pub(crate) fn rounds(report: &RecordingReport<'_>) -> String {
         }
     }
     let mut text = table.text();
-    for round in report.recorded {
+    for round in &report.events {
         for event in &round.events {
             let (number, at) = (round.number, spoken(round.at));
             let _ = writeln!(

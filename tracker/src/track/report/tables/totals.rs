@@ -25,7 +25,7 @@ pub(crate) fn totals(report: &RecordingReport<'_>) -> String {
 
 /// Who was tracked, and how.
 fn head(report: &RecordingReport<'_>) -> [TotalsLine; 3] {
-    let header = report.header;
+    let header = &report.header;
     let (comm, command) = (printable(&header.comm), header.command.join(" "));
     let what = format!("{comm} (pid {})  {}", header.pid, printable(&command));
     let began = rfc3339(header.began).unwrap_or_else(|| "before 1970".to_owned());
@@ -106,7 +106,7 @@ fn cost(report: &RecordingReport<'_>) -> String {
 }
 
 fn ended(report: &RecordingReport<'_>) -> String {
-    let Some(ending) = report.ending else {
+    let Some(ending) = &report.ending else {
         return "nobody knows: the recording is damaged".to_owned();
     };
     let Some(summary) = ending.summary() else {
