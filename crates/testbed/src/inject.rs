@@ -26,18 +26,28 @@ impl InjectTarget {
         Self::spawn(command.arg(case).stdin(Stdio::null()))
     }
 
-    /// Starts a target that computes until [`Self::end`].
-    pub fn computing() -> Self {
+    /// Starts a case that works until its standard input ends, and waits until it does.
+    pub fn until_asked(case: &str) -> Self {
         let path = program("inject-target");
         let mut command = Command::new(path);
-        Self::spawn(command.arg("checksum-until-asked").stdin(Stdio::piped()))
+        Self::spawn(command.arg(case).stdin(Stdio::piped()))
+    }
+
+    /// Starts a target that computes until [`Self::end`].
+    pub fn computing() -> Self {
+        Self::until_asked("checksum-until-asked")
+    }
+
+    /// Ends a case that works until then; what it reports.
+    pub fn ask(&mut self) -> Value {
+        drop(self.process.0.stdin.take());
+        self.report().0
     }
 
     /// Ends a target that computes; its memory must be right, and its descriptors the same as
     /// before.
     pub fn end(mut self) {
-        drop(self.process.0.stdin.take());
-        let report = self.report().0;
+        let report = self.ask();
         assert_eq!(report["wrong words"], 0, "{report}");
         assert_eq!(
             report["further descriptors"],

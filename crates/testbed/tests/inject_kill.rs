@@ -13,8 +13,6 @@ use uffd::smaps;
 const KILLS: u32 = 200;
 /// At least this many of them between two steps of the helper.
 const BETWEEN_STEPS: u32 = 100;
-/// Slows the helper: microseconds before each of its steps, of which there are some thirty.
-const SLOW: (&str, &str) = ("TRACKER_INJECT_SLOW_US", "4000");
 
 /// Random numbers, whose seed is printed.
 struct KillRandom(u64);
@@ -35,13 +33,17 @@ impl KillRandom {
     }
 }
 
-/// The pid that traces a process; 0 for nobody.
+/// The pid that traces a thread of a process; 0 for nobody.
 fn tracer(pid: u32) -> u32 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("TracerPid:"));
-    line.unwrap().trim().parse().unwrap()
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let tracer = |thread: fs::DirEntry| {
+        let status = fs::read_to_string(thread.path().join("status")).ok()?;
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("TracerPid:"))?;
+        line.trim().parse().ok()
+    };
+    let mut tracers = threads.filter_map(|thread| tracer(thread.unwrap()));
+    tracers.find(|tracer| *tracer != 0).unwrap_or(0)
 }
 
 /// How many VMAs are registered with a userfaultfd, for anything.
@@ -54,13 +56,9 @@ fn registered(pid: u32) -> usize {
 /// Starts tracker on `pid` and kills it after a while; returns whether its helper was at work then,
 /// and whether the target was armed.
 fn kill_one(pid: u32, random: &mut KillRandom, at_work: bool) -> (bool, bool) {
-    let mut command = Command::new(program("tracker"));
-    let pid_text = pid.to_string();
-    // With this interval it reads and arms all the time.
-    command
-        .args(["track", "--json", "--interval", "5ms", "--pid", &pid_text])
-        .env(SLOW.0, SLOW.1);
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+    // It reads and arms all the time.
+    let mut command = Command::new(program("slow-tracker"));
+    let command = command.arg(pid.to_string()).stdin(Stdio::null());
     let mut tracker = KilledChild(command.spawn().unwrap());
     if at_work {
         // On a busy machine it may have given up or ended before anybody looks.
@@ -88,8 +86,10 @@ fn killed_at_any_moment() {
     const EACH: u32 = 10;
     let mut random = KillRandom::new();
     let (mut between_steps, mut armed) = (0, 0);
-    for _ in 0..KILLS / EACH {
-        let target = InjectTarget::computing();
+    for round in 0..KILLS / EACH {
+        // One thread opens the userfaultfd itself; of two, one has a child open it.
+        let case = ["checksum-alone", "checksum-until-asked"][round as usize % 2];
+        let target = InjectTarget::until_asked(case);
         for kill in 0..EACH {
             // Two of three are aimed at the helper's work; the others may come at any time.
             let (steps, arms) = kill_one(target.pid(), &mut random, kill % 3 != 0);

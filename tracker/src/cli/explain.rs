@@ -61,9 +61,10 @@ pub(crate) struct ExplainArgs {
     )]
     #[arg(value_parser = values::size)]
     content_limit: u64,
-    /// Stop the process in each round, as a debugger does, until what was reported has been read
-    /// (some milliseconds; the report tells): pages that are written all the time have a verdict
-    /// then
+    /// Stop all threads of the process in each round, as a debugger does, until what was reported
+    /// has been read (some milliseconds; the report tells): pages that are written all the time
+    /// have a verdict then. A stopped write, send or recv(MSG_WAITALL) that had moved a part comes
+    /// back short; the report counts these
     #[arg(long, env = "TRACKER_FREEZE")]
     freeze: bool,
     /// Run a second strategy on the same rounds and tell where the two disagree: hash (by content),
@@ -143,6 +144,12 @@ fn explain(
 ) -> anyhow::Result<Option<ExitStatus>> {
     // Before the process is touched: what cannot be written must not be found out at the end.
     args.outputs.check()?;
+    if args.freeze {
+        eprintln!(
+            "tracker: --freeze stops all threads of the process in each round: a write, send or \
+             recv(MSG_WAITALL) that is met half way comes back short; the report counts them"
+        );
+    }
     let events = EventProbes::attach(&EventOptions::default());
     let hub = EventHub::new(events, EVENTS).context("cannot read the kernel's events")?;
     let (mut explainer, _) = Explainer::begin(pid, facts, Some(&hub), options(args))?;

@@ -49,9 +49,9 @@ pub(crate) fn run(args: &InjectArgs) -> anyhow::Result<ExitCode> {
         "of user code and the kernel"
     };
     let mut text = format!(
-        "userfaultfd of process {}: handles faults {scope}; {} threads stood still \
+        "userfaultfd of process {}: handles faults {scope}; {} of {} threads stood still \
          for {milliseconds:.3} ms\n",
-        args.pid, injected.threads
+        args.pid, injected.stopped_threads, injected.threads
     );
     for note in &injected.notes {
         text += &format!("note: {note}\n");

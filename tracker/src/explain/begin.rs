@@ -34,6 +34,7 @@ pub(super) fn begin(
     let second = options.against.map(|name| second(name, pid, &facts));
     let second = second.transpose()?;
     let (strategy, reason) = how(pid, &facts, options.track.strategy)?;
+    let freezing = FreezeMode::of(options.freeze, &options.track.inject);
     let track = TrackOptions {
         strategy: Some(strategy),
         ..options.track
@@ -61,7 +62,7 @@ pub(super) fn begin(
         content,
         evidence: EventEvidence::new(source),
         absent: AbsentArming::of(strategy.watches_absent(), anonymous_markers),
-        freezing: FreezeMode::of(options.freeze),
+        freezing,
         settling: SettlingRounds::default(),
         books: ExplainBooks::new(pid, findings, symbols, teller, second),
     };

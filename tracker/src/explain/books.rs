@@ -1,5 +1,6 @@
 //! The books that are kept of rounds: findings, names of code, a page's story, a second strategy.
 
+use pages::inject::InjectNote;
 use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -62,6 +63,15 @@ impl ExplainBooks {
     /// The process stood still for so long.
     pub(super) fn stood_still(&mut self, stood: Duration) {
         self.findings.frozen.add(stood);
+    }
+
+    /// What standing still did to calls.
+    pub(super) fn interrupted(&mut self, notes: &[InjectNote]) {
+        for note in notes {
+            if let InjectNote::Interrupted { threads, call } = note {
+                *self.findings.interrupted.entry(call.clone()).or_default() += threads;
+            }
+        }
     }
 
     /// Compares a round with the second strategy; `armed` is what was armed for the first time.

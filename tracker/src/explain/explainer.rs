@@ -165,7 +165,10 @@ impl Explainer {
         let content = &mut self.content;
         let pass = reported_pass(content, &explained.round, kind, &mut join).map_err(kernel)?;
         explained.reported = pass.reported;
-        explained.stood_still = frozen.map(FrozenProcess::release);
+        if let Some(frozen) = frozen {
+            self.books.interrupted(frozen.notes());
+            explained.stood_still = frozen.release();
+        }
         if let Some(stood) = explained.stood_still {
             self.books.stood_still(stood);
         }

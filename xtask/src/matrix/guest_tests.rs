@@ -88,7 +88,7 @@ const ALL_AT_ONCE: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 17] = [
+pub const GUEST_TESTS: [GuestTest; 18] = [
     GuestTest::new(
         "explain",
         &[not_in(
@@ -112,6 +112,7 @@ pub const GUEST_TESTS: [GuestTest; 17] = [
         ("each_alone_is_explained_where_none_is_clean", ALL_AT_ONCE),
     ]),
     GuestTest::new("inject", &[ONE_FOR_RACES, NO_KERNEL_MEMORY]).with_programs(&[Python]),
+    GuestTest::new("inject_harmless", &[ONE_FOR_RACES, NO_KERNEL_MEMORY]),
     GuestTest::new("inject_targets", &[NO_PREEMPTION, NO_KERNEL_MEMORY]),
     GuestTest::new("judge", &[NO_PREEMPTION, NO_BPF]).with_programs(&[
         RedisServer,

@@ -106,19 +106,20 @@ pub enum InjectError {
         /// The kernel's answer.
         why: String,
     },
-    /// A thread sleeps where nothing can stop it.
+    /// A thread did not stop in time.
     #[error(
-        "thread {tid} of process {pid} cannot be stopped: it sleeps in the kernel ({state}), as \
-         for a slow disk, a vfork(2)ed child or a frozen control group; waited \
-         {waited_ms} ms, try again later"
+        "thread {tid} of process {pid} did not stop within {waited_ms} ms: {}; try again later",
+        why_busy(*.state, .place.as_deref())
     )]
     Busy {
         /// The one asked for.
         pid: u32,
         /// The thread.
         tid: u32,
-        /// State and place.
-        state: String,
+        /// Its state: `R`, `S`, `D`, ...
+        state: char,
+        /// Where in the kernel it sleeps.
+        place: Option<String>,
         /// How long.
         waited_ms: u64,
     },
@@ -223,4 +224,39 @@ impl InjectError {
 
 fn errno(error: i32) -> io::Error {
     io::Error::from_raw_os_error(error)
+}
+
+/// Why a thread does not stop.
+fn why_busy(state: char, place: Option<&str>) -> String {
+    let place = place.map_or_else(String::new, |place| format!(" in {place}"));
+    match state {
+        'D' => format!(
+            "it sleeps in the kernel (state D{place}), as for a slow disk or a vfork(2)ed child"
+        ),
+        'R' => "it waits for a processor (state R), as on a busy machine or at the CPU limit of \
+                its control group"
+            .to_owned(),
+        state => format!("it is in state {state}{place}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_stop_is_told_with_the_reason() {
+        let busy = |state| InjectError::Busy {
+            pid: 7,
+            tid: 8,
+            state,
+            place: Some("do_vfork".to_owned()),
+            waited_ms: 9,
+        };
+        let text = busy('D').to_string();
+        assert!(text.contains("(state D in do_vfork)"), "{text}");
+        let text = busy('R').to_string();
+        assert!(text.contains("waits for a processor"), "{text}");
+        assert!(!text.contains("sleeps"), "{text}");
+    }
 }

@@ -1,9 +1,8 @@
 //! A userfaultfd of a process that does not cooperate, without a lasting trace in it.
 //!
-//! The target is stopped, one of its threads calls userfaultfd(2), the descriptor is duplicated
-//! here and closed there, and everything goes on as it was; everything else (registering, arming,
-//! scanning) happens through the duplicate. docs/inject.md says how, what the target can notice,
-//! and which window remains.
+//! One thread of the target is stopped and made to have a userfaultfd opened, of which this process
+//! gets the only copy; everything else (registering, arming, scanning) happens through that.
+//! docs/inject.md says how, what the target can notice, and which window remains.
 //!
 //! A program that uses this calls [`helper_main`] first in its `main`: a process of its own does
 //! the work.
@@ -46,9 +45,10 @@ pub struct InjectOptions {
     pub helper: PathBuf,
     /// What the userfaultfd must be able to do.
     pub kernel_faults: KernelFaults,
-    /// How long to wait, with nobody stopped, for a thread that cannot be stopped at the moment.
+    /// How long to wait, with nobody stopped, for a tracer that may leave and for a thread that can
+    /// be stopped.
     pub patience: Duration,
-    /// How long the target may stand still before it is let go without a result.
+    /// How long threads may stand still, where all have to, before they are let go without a result.
     pub longest_stop: Duration,
 }
 
@@ -82,8 +82,10 @@ pub enum KernelFaults {
 pub struct InjectedUffd {
     /// The descriptor, non-blocking, before `UFFDIO_API`.
     pub uffd: Userfaultfd,
-    /// How long the target stood still.
+    /// For how long threads of the target stood still.
     pub stopped: Duration,
+    /// How many of them: one, as a rule.
+    pub stopped_threads: usize,
     /// How many threads it had.
     pub threads: usize,
     /// Whether it handles faults of user code only.
@@ -111,32 +113,51 @@ pub fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedUffd, In
     }
 }
 
-/// A process of which no thread runs, until this is dropped or this program ends in any way. Only
-/// the thread that froze it can let it go.
-pub struct FrozenProcess(#[cfg(target_arch = "x86_64")] machine::StoppedProcess);
+/// A process of which no thread runs, until this is dropped, this program ends in any way, or half a
+/// minute has passed.
+pub struct FrozenProcess(#[cfg(target_arch = "x86_64")] machine::HeldProcess);
 
 impl FrozenProcess {
-    /// Lets it go on; returns for how long it stood still.
+    /// How many threads stand still.
     #[must_use]
-    pub fn release(self) -> Duration {
+    pub const fn threads(&self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        return self.0.threads();
+        #[cfg(not(target_arch = "x86_64"))]
+        0
+    }
+
+    /// What the process's owner might notice.
+    #[must_use]
+    pub fn notes(&self) -> &[InjectNote] {
+        #[cfg(target_arch = "x86_64")]
+        return self.0.notes();
+        #[cfg(not(target_arch = "x86_64"))]
+        &[]
+    }
+
+    /// Lets it go on; returns for how long it stood still. `None`: it ran before this.
+    #[must_use]
+    pub fn release(self) -> Option<Duration> {
         #[cfg(target_arch = "x86_64")]
         return self.0.release();
         #[cfg(not(target_arch = "x86_64"))]
-        Duration::ZERO
+        None
     }
 }
 
-/// Stops all threads of a process as a debugger does, or none if that takes longer than `longest`.
-/// Calls that the kernel would end with EINTR are made to go on (docs/inject.md).
+/// Stops all threads of a process as a debugger does, or none if that takes longer than
+/// `options.longest_stop`. Calls that the kernel would end with EINTR are made to go on; transfers
+/// come back short (docs/inject.md).
 ///
 /// # Errors
 /// If it cannot be stopped; it runs on then.
-pub fn freeze(pid: u32, longest: Duration) -> Result<FrozenProcess, InjectError> {
+pub fn freeze(pid: u32, options: &InjectOptions) -> Result<FrozenProcess, InjectError> {
     #[cfg(target_arch = "x86_64")]
-    return machine::StoppedProcess::new(pid, longest).map(FrozenProcess);
+    return machine::freeze(pid, options).map(FrozenProcess);
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let _ = (pid, longest);
+        let _ = (pid, options);
         Err(InjectError::Architecture)
     }
 }
@@ -147,6 +168,18 @@ pub fn helper_main() -> Option<ExitCode> {
     return machine::helper_main();
     #[cfg(not(target_arch = "x86_64"))]
     None
+}
+
+/// The same with a pause before each step with a thread, for tests that end something between two
+/// steps.
+pub fn slow_helper_main(pause: Duration) -> Option<ExitCode> {
+    #[cfg(target_arch = "x86_64")]
+    return machine::slow_helper_main(pause);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = pause;
+        None
+    }
 }
 
 /// The VMAs of a process that belong to some userfaultfd already.

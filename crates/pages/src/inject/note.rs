@@ -17,9 +17,16 @@ pub enum InjectNote {
     },
     /// The whole process was stopped before, and still is.
     StaysStopped,
+    /// All threads had to be stopped, and not one.
+    AllStopped {
+        /// How many.
+        threads: usize,
+        /// Why no thread could have the userfaultfd opened while the others ran.
+        why: String,
+    },
 }
 
-/// A system call that would have gone on without the stop, and returned EINTR because of it.
+/// A system call that returned because of the stop, and would have gone on without it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum InterruptedCall {
     /// It had done nothing yet, so the kernel begins it again.
@@ -31,6 +38,11 @@ pub enum InterruptedCall {
     },
     /// Doing it again might do it twice: it ended with EINTR. The number of the call.
     Ended(u64),
+    /// It returned what it had moved so far.
+    CutShort {
+        /// The call.
+        name: String,
+    },
 }
 
 /// Whether an interrupted call would have ended by itself.
@@ -51,6 +63,12 @@ impl fmt::Display for InjectNote {
             Self::Interrupted { threads: 1, call } => write!(f, "in one thread {call}"),
             Self::Interrupted { threads, call } => write!(f, "in {threads} threads {call}"),
             Self::StaysStopped => f.write_str("the process is stopped (SIGSTOP) and stays so"),
+            Self::AllStopped { threads, why } => {
+                write!(
+                    f,
+                    "all {threads} threads were stopped, since none makes a child: {why}"
+                )
+            }
         }
     }
 }
@@ -63,6 +81,12 @@ impl fmt::Display for InterruptedCall {
                 return write!(
                     f,
                     "system call {number} ended with EINTR, as after a signal"
+                );
+            }
+            Self::CutShort { name } => {
+                return write!(
+                    f,
+                    "{name} came back short: it had done a part when it was stopped"
                 );
             }
         };
@@ -97,6 +121,11 @@ mod tests {
         assert_eq!(
             text(1, InterruptedCall::Ended(3)),
             "in one thread system call 3 ended with EINTR, as after a signal"
+        );
+        let name = "write".to_owned();
+        assert_eq!(
+            text(2, InterruptedCall::CutShort { name }),
+            "in 2 threads write came back short: it had done a part when it was stopped"
         );
     }
 }

@@ -15,36 +15,101 @@ use serde::{Deserialize, Serialize};
 
 use super::{InjectError, InjectNote, KernelFaults};
 
-/// What the helper is to do.
+/// A process, and no other that gets its number.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct HelperRequest {
-    /// The target.
-    pub pid: u32,
+pub(super) struct TargetProcess {
+    /// Its number.
+    pub(crate) pid: u32,
     /// Its start: another means another process.
     pub(crate) start_time: u64,
-    /// How long to wait for a thread that cannot be stopped at the moment.
+}
+
+/// What the helper is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum HelperRequest {
+    /// Get a userfaultfd.
+    Inject(InjectRequest),
+    /// Stop all threads.
+    Freeze(FreezeRequest),
+}
+
+/// Get a userfaultfd.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct InjectRequest {
+    /// Of whom.
+    pub(crate) target: TargetProcess,
+    /// How long to wait for a thread that can be stopped.
     pub(crate) patience_ms: u64,
-    /// How long the target may stand still.
+    /// How long threads may stand still.
     pub(crate) longest_stop_ms: u64,
     /// What the userfaultfd must be able to do.
-    pub kernel_faults: KernelFaults,
+    pub(crate) kernel_faults: KernelFaults,
+}
+
+/// Stop all threads.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FreezeRequest {
+    /// Of whom.
+    pub(crate) target: TargetProcess,
+    /// How long stopping them may take.
+    pub(crate) longest_stop_ms: u64,
+    /// How long they stand still if nobody lets them go.
+    pub(crate) longest_ms: u64,
+}
+
+impl HelperRequest {
+    /// Whose threads.
+    pub(crate) const fn target(&self) -> &TargetProcess {
+        match self {
+            Self::Inject(InjectRequest { target, .. })
+            | Self::Freeze(FreezeRequest { target, .. }) => target,
+        }
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HelperReply<T> {
+    /// That.
+    pub(crate) result: Result<T, InjectError>,
+    /// The helper waits for threads that were asked to stop and have not yet.
+    pub(crate) stays: bool,
 }
 
 /// What it did; the userfaultfd comes along.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct HelperAnswer {
-    /// How long the target stood still.
+pub(super) struct InjectAnswer {
+    /// How long threads stood still.
     pub(crate) stopped_ns: u64,
-    /// How many threads.
-    pub threads: usize,
+    /// How many the process had.
+    pub(crate) threads: usize,
+    /// How many stood still.
+    pub(crate) stopped_threads: usize,
     /// Faults of the kernel are not handled.
-    pub user_mode_only: bool,
+    pub(crate) user_mode_only: bool,
     /// What its owner might notice.
-    pub notes: Vec<InjectNote>,
+    pub(crate) notes: Vec<InjectNote>,
 }
 
-/// The helper's last word.
-pub(super) type HelperOutcome = Result<HelperAnswer, InjectError>;
+/// All threads stand still.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FreezeAnswer {
+    /// How many.
+    pub(crate) threads: usize,
+    /// What their owner might notice.
+    pub(crate) notes: Vec<InjectNote>,
+}
+
+/// They are to go on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ThawRequest;
+
+/// They go on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ThawAnswer {
+    /// How long they stood still; `None`: they were let go before they were to.
+    pub(crate) stood_ns: Option<u64>,
+}
 
 /// No message is longer: notes are about kinds of calls, not about threads.
 const LONGEST: usize = 64 << 10;
@@ -107,27 +172,44 @@ mod tests {
     #[test]
     fn an_answer_arrives_with_its_descriptor() {
         let (here, there) = pair().unwrap();
-        let sent: HelperOutcome = Ok(HelperAnswer {
-            stopped_ns: 7,
-            threads: 1,
-            user_mode_only: true,
-            notes: vec![InjectNote::StaysStopped],
-        });
+        let sent = HelperReply {
+            result: Ok(InjectAnswer {
+                stopped_ns: 7,
+                threads: 2,
+                stopped_threads: 1,
+                user_mode_only: true,
+                notes: vec![InjectNote::StaysStopped],
+            }),
+            stays: false,
+        };
         send(there.as_fd(), &sent, Some(here.as_fd())).unwrap();
-        let (received, fd) = receive::<HelperOutcome>(&here).unwrap().unwrap();
+        let (received, fd) = receive::<HelperReply<InjectAnswer>>(&here)
+            .unwrap()
+            .unwrap();
         assert_eq!(format!("{received:?}"), format!("{sent:?}"));
         assert!(fd.is_some());
         drop((there, fd));
-        assert!(receive::<HelperOutcome>(&here).unwrap().is_none());
+        assert!(
+            receive::<HelperReply<InjectAnswer>>(&here)
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
     fn an_error_arrives_as_it_was() {
         let (here, there) = pair().unwrap();
         let error = InjectError::from(uffd::ProcessGone { pid: 9 });
-        send(there.as_fd(), &HelperOutcome::Err(error.clone()), None).unwrap();
-        let (received, fd) = receive::<HelperOutcome>(&here).unwrap().unwrap();
-        assert_eq!(received.err(), Some(error));
+        let sent = HelperReply::<InjectAnswer> {
+            result: Err(error.clone()),
+            stays: true,
+        };
+        send(there.as_fd(), &sent, None).unwrap();
+        let (received, fd) = receive::<HelperReply<InjectAnswer>>(&here)
+            .unwrap()
+            .unwrap();
+        assert_eq!(received.result.err(), Some(error));
+        assert!(received.stays);
         assert!(fd.is_none());
     }
 

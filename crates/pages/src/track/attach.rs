@@ -40,7 +40,7 @@ pub(super) struct AttachedProcess {
     pub lifeline: ProcessLifeline,
     /// Why this strategy.
     pub reason: String,
-    /// For how long the process stood still.
+    /// For how long one of its threads stood still, or all.
     pub stopped: Option<Duration>,
     /// What its owner might notice.
     pub notes: Vec<TrackNote>,

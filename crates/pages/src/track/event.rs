@@ -25,7 +25,7 @@ pub enum SessionEvent {
     Executed {
         /// The new program's name.
         comm: String,
-        /// For how long the process stood still.
+        /// For how long one of its threads stood still, or all.
         stopped: Duration,
     },
     /// So many events more than a round tells.
@@ -49,7 +49,7 @@ impl fmt::Display for SessionEvent {
             ),
             Self::Executed { comm, stopped } => write!(
                 f,
-                "executes another program, {comm}: attached again (it stood still for {:.2} ms); \
+                "executes another program, {comm}: attached again (stopped for {:.2} ms); \
                  its first pages are unknown",
                 stopped.as_secs_f64() * 1e3
             ),

@@ -34,7 +34,8 @@ pub struct TrackHeader {
     pub kernel: String,
     /// Name and version of the tracker.
     pub tracker: String,
-    /// For how long the process stood still while it was attached to. `None`: it did not.
+    /// For how long one of its threads stood still while it was attached to, or all (a note says
+    /// so). `None`: none did.
     pub stopped: Option<Duration>,
     /// What else its owner should know: mappings passed over and why, what the strategy does.
     pub notes: Vec<TrackNote>,

@@ -206,7 +206,7 @@ impl TrackingJob<'_> {
         let header = session.header();
         tracing::info!(
             strategy = header.strategy,
-            "{}: tracked, as {} says; it stood still for {:.2} ms",
+            "{}: tracked, as {} says; stopped for {:.2} ms to attach",
             self.name(),
             self.process.selector,
             header.stopped.unwrap_or_default().as_secs_f64() * 1e3

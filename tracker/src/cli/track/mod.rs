@@ -47,8 +47,10 @@ fn notes() -> String {
     let waiting: Vec<_> = waiting.map(|name| format!("`{name}`")).collect();
     format!(
         "\
-The process is stopped for a moment (a fraction of a millisecond; it is told) while one of its \
-threads opens a userfaultfd, which is taken and closed there again. While it is tracked, a \
+One thread of the process, that which notices least, is stopped for a moment (a fraction of a \
+millisecond; it is told) while it or a child of it opens a userfaultfd, which is taken and closed \
+there again; a write(2), send(2) or getrandom(2) that is stopped half way comes back short, which \
+is told, too. While it is tracked, a \
 userfaultfd that the process opens itself cannot register tracked memory: it gets EBUSY. The next \
 round sees that there is one and gives all memory back for one interval, so that trying again \
 works; what is not registered by then is tracked again. Memory that belongs to a userfaultfd \

@@ -39,7 +39,7 @@ impl LiveTable {
         if let Some(stopped) = header.stopped {
             let _ = write!(
                 text,
-                "; the process stood still for {:.2} ms",
+                "; stopped for {:.2} ms to attach",
                 stopped.as_secs_f64() * 1e3
             );
         }

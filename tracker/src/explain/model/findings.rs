@@ -1,5 +1,6 @@
 //! Everything that came of explaining a process, and how it grows by a round at a time.
 
+use pages::inject::InterruptedCall;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct ExplainFindings {
     pub took: Duration,
     /// For how long the process stood still.
     pub frozen: FrozenTime,
+    /// What that did to calls, and to those of how many threads.
+    pub interrupted: BTreeMap<InterruptedCall, usize>,
     /// The story of a page, if asked for.
     pub story: Option<PageStory>,
     /// A second strategy, if asked for.
@@ -218,6 +221,7 @@ impl ExplainFindings {
             hashed: 0,
             took: Duration::ZERO,
             frozen: FrozenTime::default(),
+            interrupted: BTreeMap::new(),
             story: None,
             against: None,
         }

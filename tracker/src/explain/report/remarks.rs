@@ -1,5 +1,6 @@
 //! What stands around the numbers: how it was tracked, what it cost, what could not be seen.
 
+use pages::inject::InjectNote;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -97,6 +98,10 @@ pub(super) fn costs(report: &ExplainReport<'_>) -> Vec<String> {
             spoken(longest)
         ));
     }
+    costs.extend(findings.interrupted.iter().map(|(call, &threads)| {
+        let call = call.clone();
+        InjectNote::Interrupted { threads, call }.to_string()
+    }));
     costs
 }
 

@@ -2,62 +2,81 @@
 //! calls.
 
 mod call;
+mod calls;
+mod child;
+mod chosen;
+mod everyone;
+mod frozen;
 mod helper;
+mod moment;
+mod open;
+mod proc;
 mod ptrace;
 mod restart;
 mod rseq;
+mod start;
+mod stop;
 mod text;
-mod threads;
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use uffd::UffdError;
 
 use super::facts::{self, TargetFacts};
 use super::permission::TracePermission;
-use super::wire::{self, HelperAnswer, HelperOutcome, HelperRequest};
+use super::wire::{
+    FreezeAnswer, FreezeRequest, HelperRequest, InjectAnswer, InjectRequest, TargetProcess,
+};
 use super::{InjectError, InjectOptions, InjectedUffd, ProcessLifeline};
+
+pub(super) use frozen::HeldProcess;
+use start::{HelperHandle, HelperMessage};
 
 pub(super) fn helper_main() -> Option<ExitCode> {
     let argument = std::env::args_os().nth(1)?;
     (argument == helper::ARGUMENT).then(helper::serve)
 }
 
-pub(super) use threads::StoppedProcess;
+pub(super) fn slow_helper_main(pause: Duration) -> Option<ExitCode> {
+    ptrace::pause_before_steps(pause);
+    helper_main()
+}
 
 pub(super) fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedUffd, InjectError> {
-    let facts = read(pid, TargetFacts::read(pid))?;
-    if let Some(refusal) = facts.refusal(std::process::id(), facts::name) {
-        return Err(refusal);
-    }
+    let facts = ready(pid, options)?;
     // Opened before the userfaultfd: if the program changes in between, this one tells.
     let target = read(pid, ProcessLifeline::open(pid))?;
     let occupied = read(pid, super::occupied(pid))?;
-    let request = HelperRequest {
-        pid,
-        start_time: facts.start_time,
+    let request = HelperRequest::Inject(InjectRequest {
+        target: facts.target(),
         patience_ms: options.patience.as_millis() as u64,
         longest_stop_ms: options.longest_stop.as_millis() as u64,
         kernel_faults: options.kernel_faults,
-    };
+    });
     // A target that executes another program just then has lost the threads that were known, and
     // lives on.
     let is_there =
         || matches!(TargetFacts::read(pid), Ok(now) if now.start_time == facts.start_time);
-    let mut asked = ask(&request, options);
+    let ask = || HelperHandle::ask::<InjectAnswer>(&request, options).map_err(explained);
+    let mut asked = ask();
     for _ in 0..2 {
         if !matches!(&asked, Err(error) if error.is_gone()) || !is_there() {
             break;
         }
-        asked = ask(&request, options);
+        asked = ask();
     }
-    let (answer, uffd) = asked?;
+    let (_helper, (answer, uffd)): (_, HelperMessage<_>) = asked?;
+    let uffd = uffd.ok_or_else(|| InjectError::Helper {
+        pid,
+        why: "gave no descriptor; has this process as many open as it may (ulimit -n)?".to_owned(),
+    })?;
     Ok(InjectedUffd {
         uffd: uffd.into(),
-        stopped: std::time::Duration::from_nanos(answer.stopped_ns),
+        stopped: Duration::from_nanos(answer.stopped_ns),
         threads: answer.threads,
+        stopped_threads: answer.stopped_threads,
         user_mode_only: answer.user_mode_only,
         notes: answer.notes,
         occupied,
@@ -65,39 +84,42 @@ pub(super) fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedU
     })
 }
 
-/// Has a helper do the work.
-fn ask(
-    request: &HelperRequest,
-    options: &InjectOptions,
-) -> Result<(HelperAnswer, OwnedFd), InjectError> {
-    let pid = request.pid;
-    let trouble = |why: String| InjectError::Helper { pid, why };
-    let failed = |what: &str, error: &dyn std::fmt::Display| trouble(format!("{what}: {error}"));
-    let (ours, theirs) = wire::pair().map_err(|e| failed("cannot be talked to", &e))?;
-    let mut child = Command::new(&options.helper)
-        .arg(helper::ARGUMENT)
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(|e| {
-            let program = options.helper.display();
-            trouble(format!("cannot be started from {program}: {e}"))
-        })?;
-    let sent = wire::send(ours.as_fd(), request, None);
-    let received = sent.and_then(|()| wire::receive::<HelperOutcome>(&ours));
-    // The helper ends once it has answered.
-    let status = child.wait();
-    match received {
-        Err(error) => Err(failed("cannot be talked to", &error)),
-        Ok(None) => Err(trouble(match status {
-            Ok(status) => format!("ended without an answer ({status})"),
-            Err(error) => format!("is lost: {error}"),
-        })),
-        Ok(Some((Err(error), _))) => Err(explained(error)),
-        Ok(Some((Ok(answer), Some(uffd)))) => Ok((answer, uffd)),
-        Ok(Some((Ok(_), None))) => Err(trouble(
-            "gave no descriptor; has this process as many open as it may (ulimit -n)?".to_owned(),
-        )),
+pub(super) fn freeze(pid: u32, options: &InjectOptions) -> Result<HeldProcess, InjectError> {
+    /// Whatever becomes of tracker: it may be stopped itself.
+    const LONGEST: Duration = Duration::from_secs(30);
+    let facts = ready(pid, options)?;
+    let request = HelperRequest::Freeze(FreezeRequest {
+        target: facts.target(),
+        longest_stop_ms: options.longest_stop.as_millis() as u64,
+        longest_ms: LONGEST.as_millis() as u64,
+    });
+    let (helper, (answer, _)): (_, HelperMessage<FreezeAnswer>) =
+        HelperHandle::ask(&request, options).map_err(explained)?;
+    Ok(HeldProcess::new(helper, answer))
+}
+
+/// Who the target is, if nothing stands against touching it. A tracer that is there for a moment,
+/// as another helper is, is waited for.
+fn ready(pid: u32, options: &InjectOptions) -> Result<TargetFacts, InjectError> {
+    let began = Instant::now();
+    loop {
+        let facts = read(pid, TargetFacts::read(pid))?;
+        match facts.refusal(std::process::id(), facts::name) {
+            None => return Ok(facts),
+            Some(InjectError::Traced { .. }) if began.elapsed() < options.patience => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Some(refusal) => return Err(refusal),
+        }
+    }
+}
+
+impl TargetFacts {
+    fn target(&self) -> TargetProcess {
+        TargetProcess {
+            pid: self.pid,
+            start_time: self.start_time,
+        }
     }
 }
 

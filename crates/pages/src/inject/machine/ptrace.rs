@@ -3,7 +3,7 @@
 //! Without a crate: those that wrap it, such as nix, name signals by an enumeration that lacks
 //! real-time signals, so a target's SIGRTMIN could be neither understood nor passed on.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -17,8 +17,12 @@ pub(super) const MARK_SYSCALLS: usize = libc::PTRACE_O_TRACESYSGOOD as usize;
 /// Suspends seccomp filters while the thread is traced; needs CAP_SYS_ADMIN.
 pub(super) const SUSPEND_SECCOMP: usize = 1 << 21;
 
-/// Microseconds to wait before each step, for tests that end something between two steps.
-pub(super) const SLOW: &str = "TRACKER_INJECT_SLOW_US";
+/// Gives us each child that the thread makes, which stands still before its first instruction.
+pub(super) const HOLD_CHILDREN: usize = libc::PTRACE_O_TRACECLONE as usize;
+/// Has the thread stand still once more before it ends.
+pub(super) const HOLD_AT_EXIT: usize = libc::PTRACE_O_TRACEEXIT as usize;
+/// Has the kernel kill the thread's process should this one end first.
+pub(super) const END_WITH_US: usize = libc::PTRACE_O_EXITKILL as usize;
 
 const GET_RSEQ_CONFIGURATION: libc::c_long = 0x420f;
 const GET_SYSCALL_USER_DISPATCH: libc::c_long = 0x4211;
@@ -58,6 +62,16 @@ pub(super) fn resume_to_syscall(tid: u32, signal: i32) -> Result<(), Errno> {
 pub(super) fn detach(tid: u32) -> Result<(), Errno> {
     // SAFETY: no argument.
     unsafe { request(libc::PTRACE_DETACH.into(), tid, 0, 0) }.map(drop)
+}
+
+/// What belongs to the event that a stopped thread reported: the child, after
+/// [`PtraceEvent::Cloned`].
+pub(super) fn event_message(tid: u32) -> Result<u64, Errno> {
+    let mut message: libc::c_ulong = 0;
+    let data = (&raw mut message).expose_provenance();
+    // SAFETY: the kernel fills one long at `data`.
+    unsafe { request(libc::PTRACE_GETEVENTMSG.into(), tid, 0, data) }?;
+    Ok(message)
 }
 
 /// Registers of a stopped thread.
@@ -120,10 +134,10 @@ pub(super) fn rseq_area(tid: u32) -> Option<u64> {
 /// (`PR_SET_SYSCALL_USER_DISPATCH`); a kernel before 6.4 does not tell.
 pub(super) fn dispatches_syscalls(tid: u32) -> bool {
     /// `struct ptrace_sud_config`: mode, selector, offset, length.
-    type RseqConfiguration = [u64; 4];
-    let mut answer = RseqConfiguration::default();
+    type DispatchConfiguration = [u64; 4];
+    let mut answer = DispatchConfiguration::default();
     let data = answer.as_mut_ptr().expose_provenance();
-    let size = size_of::<RseqConfiguration>();
+    let size = size_of::<DispatchConfiguration>();
     // SAFETY: the kernel fills at most `size` bytes at `data`.
     let asked = unsafe { request(GET_SYSCALL_USER_DISPATCH, tid, size, data) };
     asked.is_ok() && answer[0] != 0
@@ -137,8 +151,9 @@ unsafe fn request(
     address: usize,
     data: usize,
 ) -> Result<i64, Errno> {
-    if let Some(delay) = slowness() {
-        std::thread::sleep(delay);
+    let pause = PAUSE_US.load(Ordering::Relaxed);
+    if pause != 0 {
+        std::thread::sleep(Duration::from_micros(pause));
     }
     // SAFETY: the caller's promise. syscall(2) and not ptrace(3), whose C type differs between
     // libraries.
@@ -149,13 +164,12 @@ unsafe fn request(
     Ok(result)
 }
 
-/// What [`SLOW`] says.
-fn slowness() -> Option<Duration> {
-    static DELAY: OnceLock<Option<Duration>> = OnceLock::new();
-    *DELAY.get_or_init(|| {
-        let text = std::env::var(SLOW).ok()?;
-        Some(Duration::from_micros(text.parse().ok()?))
-    })
+/// Microseconds to pause before each step.
+static PAUSE_US: AtomicU64 = AtomicU64::new(0);
+
+/// Pauses before each step from now on, for tests that end something between two steps.
+pub(super) fn pause_before_steps(pause: Duration) {
+    PAUSE_US.store(pause.as_micros() as u64, Ordering::Relaxed);
 }
 
 /// What became of a thread.
@@ -169,6 +183,10 @@ pub(super) enum PtraceEvent {
     GroupStopped,
     /// It enters or leaves a system call.
     Syscall,
+    /// It has made a child, and is still in the call.
+    Cloned,
+    /// It is about to end, and executes nothing any more.
+    Exiting,
     /// It is about to get this signal.
     Signal(i32),
     /// A stop that nobody asked for.
@@ -186,6 +204,8 @@ impl PtraceEvent {
         match status >> 16 {
             0 if signal == libc::SIGTRAP | 0x80 => Self::Syscall,
             0 => Self::Signal(signal),
+            libc::PTRACE_EVENT_CLONE => Self::Cloned,
+            libc::PTRACE_EVENT_EXIT => Self::Exiting,
             EVENT_STOP if signal == libc::SIGTRAP => Self::Interrupted,
             EVENT_STOP => Self::GroupStopped,
             other => Self::Other(other),
@@ -193,22 +213,59 @@ impl PtraceEvent {
     }
 }
 
+/// When to stop waiting.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WaitDeadline {
+    /// At a time.
+    At(Instant),
+    /// Not before it is over.
+    Never,
+}
+
+impl WaitDeadline {
+    fn left(self) -> Duration {
+        /// Whoever waits forever looks this often.
+        const LONG: Duration = Duration::from_secs(60);
+        match self {
+            Self::At(time) => time.saturating_duration_since(Instant::now()),
+            Self::Never => LONG,
+        }
+    }
+}
+
+/// What a seized thread did, if it stopped or ended since it was last asked.
+pub(super) fn poll(tid: u32) -> Result<Option<PtraceEvent>, Errno> {
+    let options = WaitOptions::from_bits_retain((libc::__WALL | libc::WNOHANG) as u32);
+    let pid = Pid::from_raw(tid as i32).ok_or(Errno::SRCH)?;
+    match rustix::process::waitpid(Some(pid), options) {
+        // Another thread has executed a program: of this one not even a status is left.
+        Err(Errno::CHILD) => Ok(Some(PtraceEvent::Ended)),
+        waited => Ok(waited?.map(|(_, status)| PtraceEvent::of(status.as_raw()))),
+    }
+}
+
 /// Waits until a seized thread stops or ends. `None`: not until `deadline`.
 ///
 /// SIGCHLD must be blocked: it ends the wait.
-pub(super) fn wait(tid: u32, deadline: Instant) -> Result<Option<PtraceEvent>, Errno> {
-    let options = WaitOptions::from_bits_retain((libc::__WALL | libc::WNOHANG) as u32);
-    let pid = Pid::from_raw(tid as i32).ok_or(Errno::SRCH)?;
+pub(super) fn wait(tid: u32, deadline: WaitDeadline) -> Result<Option<PtraceEvent>, Errno> {
     loop {
-        if let Some((_, status)) = rustix::process::waitpid(Some(pid), options)? {
-            return Ok(Some(PtraceEvent::of(status.as_raw())));
+        if let Some(event) = poll(tid)? {
+            return Ok(Some(event));
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if !sleep_until_change(deadline) {
             return Ok(None);
         }
-        sleep_until_child(left);
     }
+}
+
+/// Sleeps until something happens to a thread that is ours. False: `deadline` has passed.
+pub(super) fn sleep_until_change(deadline: WaitDeadline) -> bool {
+    let left = deadline.left();
+    if left.is_zero() {
+        return false;
+    }
+    sleep_until_child(left);
+    true
 }
 
 /// Blocks every signal of this thread: SIGCHLD for [`wait`], the others so that none ends us half
@@ -226,13 +283,13 @@ pub(super) fn block_signals() {
     }
 }
 
-/// Lets this process run before all others but real-time ones, if that is allowed: while it waits
-/// for a processor, the target stands still. `nice` would not do, since it counts within a session
-/// only.
-pub(super) fn hurry() {
+/// Lets a process run before all others but real-time ones, if that is allowed: while it waits for
+/// a processor, a thread stands still. 0 is this process. `nice` would not do, since it counts
+/// within a session only.
+pub(super) fn hurry(pid: u32) {
     let lowest = libc::sched_param { sched_priority: 1 };
-    // SAFETY: valid parameters, for this process.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) };
+    // SAFETY: valid parameters.
+    unsafe { libc::sched_setscheduler(pid as i32, libc::SCHED_FIFO, &raw const lowest) };
 }
 
 /// Sleeps until SIGCHLD or that long.
@@ -269,6 +326,8 @@ mod tests {
             PtraceEvent::Signal(34),
             "a real-time signal"
         );
+        assert_eq!(PtraceEvent::of(0x03_057f), PtraceEvent::Cloned);
         assert_eq!(PtraceEvent::of(0x04_057f), PtraceEvent::Other(4));
+        assert_eq!(PtraceEvent::of(0x06_057f), PtraceEvent::Exiting);
     }
 }

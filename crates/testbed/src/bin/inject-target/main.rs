@@ -4,13 +4,18 @@
 //! about a second, and prints the outcome as JSON. Every field but `took_ms` must be the same in a
 //! twin that nobody stopped.
 
+mod crowd;
 mod family;
 mod memory;
+mod props;
 mod report;
 mod sandbox;
 mod signals;
 mod sys;
 mod threads;
+mod transfers;
+mod turmoil;
+mod until_asked;
 mod waits;
 
 use std::process::ExitCode;
@@ -20,9 +25,19 @@ use report::CaseReport;
 /// What a case does; it only fails if something that it needs is missing.
 type CaseBody = fn(&mut CaseReport) -> std::io::Result<()>;
 
-const CASES: [(&str, CaseBody); 28] = [
+const CASES: [(&str, CaseBody); 38] = [
     ("checksum", memory::checksum),
     ("checksum-until-asked", memory::checksum_until_asked),
+    ("checksum-alone", memory::checksum_alone),
+    ("crowd-waiting", crowd::waiting),
+    ("crowd-sleeping", crowd::sleeping),
+    ("waiting-alone", crowd::waiting_alone),
+    ("transfers", transfers::all),
+    ("transfer-alone", transfers::alone),
+    ("drain", transfers::drain_input),
+    ("turmoil", turmoil::all),
+    ("pid-namespace", family::pid_namespace),
+    ("execs-beside", family::execs_beside_threads),
     ("rseq", memory::restartable_sequence),
     ("nanosleep", waits::nanosleep),
     ("epoll", waits::epoll),

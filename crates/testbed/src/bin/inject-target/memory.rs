@@ -2,11 +2,12 @@
 
 use std::arch::asm;
 use std::hint::black_box;
-use std::io::{Read as _, Result};
+use std::io::Result;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::report::{CaseReport, work};
-use super::sys;
+use super::{sys, until_asked};
 
 const WORDS: usize = 1 << 19;
 
@@ -16,17 +17,19 @@ pub fn checksum(report: &mut CaseReport) -> Result<()> {
     compute(report, CaseReport::is_over)
 }
 
-/// The same until standard input ends.
+/// The same until standard input ends, which another thread waits for.
 pub fn checksum_until_asked(report: &mut CaseReport) -> Result<()> {
-    static ASKED: AtomicBool = AtomicBool::new(false);
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        ASKED.store(true, Ordering::Relaxed);
-    });
-    compute(report, |_| ASKED.load(Ordering::Relaxed))
+    until_asked::watch();
+    compute(report, |_| until_asked::is_over())
 }
 
-fn compute(report: &mut CaseReport, is_over: impl Fn(&CaseReport) -> bool) -> Result<()> {
+/// The same without another thread.
+pub fn checksum_alone(report: &mut CaseReport) -> Result<()> {
+    compute(report, |_| until_asked::is_over_within(Duration::ZERO))
+}
+
+/// Computes until it is over.
+pub fn compute(report: &mut CaseReport, is_over: impl Fn(&CaseReport) -> bool) -> Result<()> {
     let mut memory: Vec<u64> = (0..WORDS as u64).map(mix).collect();
     let mut rounds = 0;
     report.ready();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-fn answer(result: i64) -> rustix::io::Result<i64> {
+pub fn answer(result: i64) -> rustix::io::Result<i64> {
     if result == -1 {
         let error = io::Error::last_os_error();
         return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
@@ -58,6 +58,18 @@ pub fn sigtimedwait(signals: &[i32], limit: Option<Duration>) -> rustix::io::Res
         )
     };
     answer(call)
+}
+
+/// What a pending SIGCHLD says, which is taken: a child, and what became of it.
+pub fn told_of_child() -> Option<String> {
+    // SAFETY: a siginfo_t is integers only.
+    let mut info: libc::siginfo_t = unsafe { zeroed() };
+    let (now, child) = (timespec(Duration::ZERO), set(&[libc::SIGCHLD]));
+    // SAFETY: a valid set and time, and room for a siginfo_t.
+    let taken = unsafe { libc::sigtimedwait(&raw const child, &raw mut info, &raw const now) };
+    // SAFETY: a SIGCHLD of the kernel's has these.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    (taken == libc::SIGCHLD).then(|| format!("child {pid}, code {}, status {status}", info.si_code))
 }
 
 /// Waits until a handler has run, with only these signals blocked; always fails with EINTR.
@@ -135,10 +147,17 @@ impl SysvSemaphore {
     }
 }
 
-impl Drop for SysvSemaphore {
-    fn drop(&mut self) {
+impl SysvSemaphore {
+    /// Removes it; whoever waits for it gets EIDRM.
+    pub fn remove(&self) {
         // SAFETY: no memory is involved.
         unsafe { libc::semctl(self.0, 0, libc::IPC_RMID) };
+    }
+}
+
+impl Drop for SysvSemaphore {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -155,8 +174,9 @@ pub fn vfork(child: extern "C" fn(*mut libc::c_void) -> i32) -> rustix::io::Resu
     Ok(status)
 }
 
-/// Forks a child whose exit status `child` returns; `child` must not allocate.
-pub fn fork(child: fn() -> i32) -> rustix::io::Result<i32> {
+/// Forks a child that ends with what `child` returns, and returns its pid; `child` must not
+/// allocate.
+pub fn begin_child(child: impl FnOnce() -> i32) -> rustix::io::Result<i32> {
     // SAFETY: the child only makes system calls.
     let pid = answer(unsafe { libc::fork() }.into())?;
     if pid == 0 {
@@ -164,10 +184,16 @@ pub fn fork(child: fn() -> i32) -> rustix::io::Result<i32> {
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(status) };
     }
+    Ok(pid as i32)
+}
+
+/// The same, and waits for the child's exit status.
+pub fn fork(child: fn() -> i32) -> rustix::io::Result<i32> {
+    let pid = begin_child(child)?;
     let mut status = 0;
     loop {
         // SAFETY: room for a status.
-        match answer(unsafe { libc::waitpid(pid as i32, &raw mut status, 0) }.into()) {
+        match answer(unsafe { libc::waitpid(pid, &raw mut status, 0) }.into()) {
             Err(Errno::INTR) => {}
             result => return result.map(|_| status),
         }
@@ -218,4 +244,50 @@ pub fn pin() {
         libc::CPU_SET(first.unwrap_or(0), &mut one);
         libc::sched_setaffinity(0, size_of_val(&one), &raw const one);
     }
+}
+
+/// getrandom(2), once.
+pub fn random(bytes: &mut [u8]) -> rustix::io::Result<usize> {
+    // SAFETY: room for as many bytes as there are.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    answer(got as i64).map(|got| got as usize)
+}
+
+/// Closes all descriptors from a number on.
+pub fn close_from(number: u32) -> rustix::io::Result<()> {
+    // SAFETY: nothing in this program owns any of them.
+    answer(unsafe { libc::syscall(libc::SYS_close_range, number, u32::MAX, 0) }).map(drop)
+}
+
+/// Makes a number mean what a descriptor does.
+pub fn duplicate_onto(fd: i32, number: i32) -> rustix::io::Result<()> {
+    // SAFETY: nothing in this program owns the number.
+    answer(unsafe { libc::dup3(fd, number, libc::O_CLOEXEC) }.into()).map(drop)
+}
+
+/// Sends a signal to one thread of this process.
+pub fn signal_thread(tid: i32, signal: i32) -> rustix::io::Result<()> {
+    // SAFETY: no memory is involved.
+    answer(unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signal) }).map(drop)
+}
+
+/// Waits for any child; its pid and status.
+pub fn wait_for_any() -> rustix::io::Result<(i32, i32)> {
+    let mut status = 0;
+    // SAFETY: room for a status.
+    let pid = answer(unsafe { libc::waitpid(-1, &raw mut status, 0) }.into())?;
+    Ok((pid as i32, status))
+}
+
+/// Whether there is no child of any kind.
+pub fn has_no_child() -> bool {
+    // SAFETY: a null status is allowed.
+    let waited = unsafe { libc::waitpid(-1, null_mut(), libc::WNOHANG | libc::__WALL) };
+    answer(waited.into()) == Err(Errno::CHILD)
+}
+
+/// Has the next child of this thread be the first process of a new pid namespace.
+pub fn unshare_pid_namespace() -> rustix::io::Result<()> {
+    // SAFETY: it concerns children only.
+    answer(unsafe { libc::unshare(libc::CLONE_NEWPID) }.into()).map(drop)
 }

@@ -100,7 +100,7 @@ fn cost(report: &RecordingReport<'_>) -> String {
         spoken(mean)
     );
     if let Some(stopped) = report.header.stopped {
-        let _ = write!(text, "; the process stood still for {}", spoken(stopped));
+        let _ = write!(text, "; stopped for {} to attach", spoken(stopped));
     }
     text
 }

@@ -1,0 +1,227 @@
+//! Stopping one thread: it is seized, asked to stop, waited for, and the call that it was in is
+//! repaired the moment it stands still.
+//!
+//! Who was asked is waited for to the end, whatever became of the request meanwhile: the kernel has
+//! woken it from its call by then, and only its repair lets that call go on.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::io::Errno;
+
+use super::super::{CallTimeout, InjectError, InjectNote, InterruptedCall};
+use super::calls::CallMade;
+use super::proc;
+use super::ptrace::{self, PtraceEvent, ThreadRegisters, WaitDeadline};
+use super::restart::{self, CallRepair, ERESTARTNOHAND};
+use super::text;
+
+/// A thread that stands still.
+#[derive(Clone, Copy)]
+pub(super) struct StoppedThread {
+    /// As it will go on: with [`restart`]'s repair.
+    pub(super) registers: ThreadRegisters,
+    /// Whether the whole process was stopped already.
+    pub(super) group_stopped: bool,
+}
+
+/// What became of a thread that was asked to stop.
+pub(super) enum ThreadStand {
+    /// It stands still.
+    Still(Box<StoppedThread>),
+    /// It has ended.
+    Ended,
+    /// Not yet.
+    Runs,
+}
+
+/// What became of the calls that threads were in, and of how many threads.
+#[derive(Default)]
+pub(super) struct InterruptedCalls(BTreeMap<InterruptedCall, usize>);
+
+impl InterruptedCalls {
+    fn add(&mut self, call: InterruptedCall) {
+        *self.0.entry(call).or_default() += 1;
+    }
+
+    /// As notes.
+    pub(super) fn notes(&self) -> Vec<InjectNote> {
+        let note = |(call, threads): (&InterruptedCall, &usize)| InjectNote::Interrupted {
+            threads: *threads,
+            call: call.clone(),
+        };
+        self.0.iter().map(note).collect()
+    }
+}
+
+/// Threads that were asked to stop and have not yet, when everything else was done with.
+pub(super) struct StragglingThreads {
+    pid: u32,
+    tids: Vec<u32>,
+    /// Children of ours that have ended, and that nobody has collected: their numbers as the target
+    /// sees them.
+    left: Vec<u64>,
+}
+
+impl StragglingThreads {
+    /// None so far, of a process.
+    pub(super) const fn none(pid: u32) -> Self {
+        Self {
+            pid,
+            tids: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
+    /// A child of ours has ended, and its parent too.
+    pub(super) fn leave(&mut self, child: u64) {
+        self.left.push(child);
+    }
+
+    /// Whom to collect, which nobody else does then.
+    pub(super) fn take_left(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.left)
+    }
+
+    /// Whether there are none.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.tids.is_empty()
+    }
+
+    /// One more thread that was asked, or a child of ours that has not ended.
+    pub(super) fn add(&mut self, tid: u32) {
+        self.tids.push(tid);
+    }
+
+    /// Waits for each, for however long it takes, repairs it and lets it go. When the thread sleeps
+    /// where nothing wakes it, it waits with it: it costs nothing, and nothing else may end first.
+    pub(super) fn see_off(self) {
+        let mut unheard = InterruptedCalls::default();
+        for tid in self.tids {
+            if let Ok(ThreadStand::Still(_)) =
+                stand(self.pid, tid, WaitDeadline::Never, &mut unheard)
+            {
+                let _ = ptrace::detach(tid);
+            }
+        }
+    }
+}
+
+/// Makes a thread ours without disturbing it. False: it has ended.
+pub(super) fn seize(pid: u32, tid: u32, options: usize) -> Result<bool, InjectError> {
+    match ptrace::seize(tid, options) {
+        Ok(()) => Ok(true),
+        // It has ended since.
+        Err(Errno::SRCH) => Ok(false),
+        Err(Errno::PERM) if proc::has_ended(pid, tid) => Ok(false),
+        Err(error) => Err(step(pid, "seize", tid, error)),
+    }
+}
+
+/// Asks a seized thread to stop; from now on it must be waited for.
+pub(super) fn ask(pid: u32, tid: u32) -> Result<(), InjectError> {
+    match ptrace::interrupt(tid) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(step(pid, "interrupt", tid, error)),
+    }
+}
+
+/// Waits until a thread that was asked stands still.
+pub(super) fn stand(
+    pid: u32,
+    tid: u32,
+    deadline: WaitDeadline,
+    calls: &mut InterruptedCalls,
+) -> Result<ThreadStand, InjectError> {
+    loop {
+        let event = ptrace::wait(tid, deadline);
+        let event = event.map_err(|error| step(pid, "wait for", tid, error))?;
+        let group_stopped = match event {
+            None => return Ok(ThreadStand::Runs),
+            Some(PtraceEvent::Ended) => return Ok(ThreadStand::Ended),
+            Some(PtraceEvent::Exiting) => {
+                go_on(pid, tid, 0)?;
+                return Ok(ThreadStand::Ended);
+            }
+            Some(PtraceEvent::Interrupted) => false,
+            Some(PtraceEvent::GroupStopped) => true,
+            // It gets its signal now, and stops at the first instruction of the handler.
+            Some(PtraceEvent::Signal(signal)) => {
+                go_on(pid, tid, signal)?;
+                continue;
+            }
+            Some(PtraceEvent::Syscall | PtraceEvent::Cloned | PtraceEvent::Other(_)) => {
+                go_on(pid, tid, 0)?;
+                continue;
+            }
+        };
+        return match look_at(pid, tid, group_stopped, calls) {
+            // Killed meanwhile.
+            Err(InjectError::Gone(_)) => Ok(ThreadStand::Ended),
+            thread => Ok(ThreadStand::Still(Box::new(thread?))),
+        };
+    }
+}
+
+fn go_on(pid: u32, tid: u32, signal: i32) -> Result<(), InjectError> {
+    match ptrace::resume(tid, signal) {
+        // Killed meanwhile: the next wait tells.
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(step(pid, "resume", tid, error)),
+    }
+}
+
+/// Takes down where a thread stands, and repairs the call it was in at once: should we be killed,
+/// the kernel lets it go and finds it right.
+fn look_at(
+    pid: u32,
+    tid: u32,
+    group_stopped: bool,
+    calls: &mut InterruptedCalls,
+) -> Result<StoppedThread, InjectError> {
+    let failed = |error| step(pid, "look at", tid, error);
+    let mut registers = ptrace::registers(tid).map_err(failed)?;
+    // SIGSTOP ends such calls with EINTR itself: that was not us.
+    if !group_stopped {
+        match restart::repair(&registers) {
+            CallRepair::None => {}
+            CallRepair::Again { name, timeout } => {
+                registers.rax = ERESTARTNOHAND as u64;
+                ptrace::set_registers(tid, &registers).map_err(failed)?;
+                if timeout != CallTimeout::None {
+                    let name = name.to_owned();
+                    calls.add(InterruptedCall::BegunAgain { name, timeout });
+                }
+            }
+            CallRepair::Ended(number) => calls.add(InterruptedCall::Ended(number)),
+        }
+        if let Some(call) = cut_short(pid, &registers) {
+            calls.add(call);
+        }
+    }
+    Ok(StoppedThread {
+        registers,
+        group_stopped,
+    })
+}
+
+/// A call that returns a part of what it was asked for.
+fn cut_short(pid: u32, registers: &ThreadRegisters) -> Option<InterruptedCall> {
+    let call = CallMade::of(registers)?;
+    let known = call.known()?;
+    let done = u64::try_from(registers.rax as i64).ok()?;
+    let read = |at, bytes: &mut [u8]| {
+        let memory = text::memory(pid);
+        memory.is_ok_and(|memory| memory.read_exact_at(bytes, at).is_ok())
+    };
+    let asked = known.asked(&call, read)?;
+    (0 < done && done < asked).then(|| InterruptedCall::CutShort {
+        name: known.name.to_owned(),
+    })
+}
+
+/// A step with a thread that failed.
+pub(super) fn step(pid: u32, what: &str, tid: u32, error: Errno) -> InjectError {
+    InjectError::step(pid, format!("{what} thread {tid}"), error)
+}
