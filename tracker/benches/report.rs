@@ -129,7 +129,7 @@ fn a_day_of_rounds(c: &mut Criterion) {
     let picture = picture.to_string_lossy().into_owned();
     for (name, flags) in [
         ("a day", &[][..]),
-        ("a day and its picture", &["--heatmap", &picture]),
+        ("a day and its picture", &["--force", "--heatmap", &picture]),
     ] {
         group.bench_function(name, |b| {
             b.iter(|| assert!(report(&path, flags).status().is_ok_and(|s| s.success())));

@@ -166,6 +166,12 @@ fn json_is_a_header_rounds_and_a_summary() {
     let (status, again, _) = report(&path, &["--json", "--heatmap", picture.to_str().unwrap()]);
     assert_eq!((status, again), (0, text));
     assert!(picture.exists());
+    // Nothing is replaced unless that is asked for.
+    let map = ["--heatmap", picture.to_str().unwrap()];
+    let (status, text, errors) = report(&path, &map);
+    assert_eq!((status, text.as_str()), (1, ""));
+    assert!(errors.contains("exists; --force replaces it"), "{errors}");
+    assert_eq!(report(&path, &[map[0], map[1], "--force"]).0, 0);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackHeader};
 
-use super::output::{CommandOutputs, OutputArgs, OutputEntry, PrintTarget, WholeMaker};
+use super::output::{CommandOutputs, OutputArgs, OutputEntry, PrintTarget, WholeFiles, WholeMaker};
 use super::pace::RoundPace;
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
@@ -143,7 +143,7 @@ fn explain(
     pace: &mut RoundPace,
 ) -> anyhow::Result<Option<ExitStatus>> {
     // Before the process is touched: what cannot be written must not be found out at the end.
-    args.outputs.check()?;
+    let files = args.outputs.files_to_write()?;
     if args.freeze {
         eprintln!(
             "tracker: --freeze stops all threads of the process in each round: a write, send or \
@@ -159,17 +159,18 @@ fn explain(
     pace.start();
     let end = rounds(args, &mut explainer, pace)?;
     let mut findings = explainer.end()?;
+    args.rounds.tell_arguments(&mut findings.header);
     let Some(launched) = launched else {
-        show(args, &findings, PrintTarget::Ours)?;
+        show(args, &findings, files, PrintTarget::Ours)?;
         return Ok(None);
     };
     // It was us who stopped it.
     let notes = &mut findings.header.notes;
     notes.retain(|note| !note.is_stays_stopped());
     // The report does not wait for a program that may run for ever.
-    let runs_on = end == TrackEnd::Done;
-    if runs_on {
-        show(args, &findings, PrintTarget::Beside)?;
+    let mut files = Some(files);
+    if let Some(files) = files.take_if(|_| end == TrackEnd::Done) {
+        show(args, &findings, files, PrintTarget::Beside)?;
         if args.outputs.is_for_people() && io::stderr().is_terminal() {
             say(format_args!(
                 "tracker: the program runs on, and its status is awaited; Ctrl-C ends it"
@@ -177,8 +178,8 @@ fn explain(
         }
     }
     let status = target::wait(launched, end, pace).context("lost the program")?;
-    if !runs_on {
-        show(args, &findings, PrintTarget::Beside)?;
+    if let Some(files) = files {
+        show(args, &findings, files, PrintTarget::Beside)?;
     }
     Ok(Some(status))
 }
@@ -224,10 +225,15 @@ fn rounds(
 }
 
 /// Prints the report and writes it to files.
-fn show(args: &ExplainArgs, findings: &ExplainFindings, target: PrintTarget) -> anyhow::Result<()> {
+fn show(
+    args: &ExplainArgs,
+    findings: &ExplainFindings,
+    files: WholeFiles<ExplainMaker>,
+    target: PrintTarget,
+) -> anyhow::Result<()> {
     let report = ExplainReport::new(findings);
     args.outputs.print(&report, target)?;
-    args.outputs.write(&report)
+    files.write(&report)
 }
 
 /// Lines for people who wait, one for each round.

@@ -122,10 +122,11 @@ fn show(args: &ReportArgs, name: &str, input: File) -> anyhow::Result<()> {
         remark(name, reader.ending());
         return Ok(());
     }
+    let files = args.outputs.files_to_write()?;
     let source = RecordingSource::new(input, budget)?;
     let (report, damage) = RecordingReport::new(&source)?;
     let shown = ShownReport { report, pictures };
-    args.outputs.write(&shown)?;
+    files.write(&shown)?;
     match maker {
         ReportMaker::Whole(_) => args.outputs.print(&shown, PrintTarget::Ours)?,
         ReportMaker::Rounds(print) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, value_parser};
-use pages::track::TrackEnd;
+use pages::track::{TrackEnd, TrackHeader};
 
 use super::pace::{PaceWake, RoundPace};
 use super::values;
@@ -42,12 +42,22 @@ pub(crate) struct RoundsArgs {
     )]
     #[arg(value_parser = values::size)]
     pub max_mapping: u64,
+    /// Tell the arguments of the process, too, not only its program: they may hold secrets
+    #[arg(long, env = "TRACKER_ARGUMENTS")]
+    arguments: bool,
 }
 
 impl RoundsArgs {
     /// Their pace. From here on signals are noted, so that they end tracker in order.
     pub(crate) fn pace(&self) -> anyhow::Result<RoundPace> {
         RoundPace::new(self.interval, self.duration).context("cannot wait for signals")
+    }
+
+    /// Leaves the arguments of the process out, unless they were asked for.
+    pub(crate) fn tell_arguments(&self, header: &mut TrackHeader) {
+        if !self.arguments {
+            header.command.truncate(1);
+        }
     }
 
     /// Why tracking ends after so many rounds, of which this ended the last wait; `None`: it goes

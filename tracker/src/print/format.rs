@@ -21,10 +21,10 @@ pub(crate) enum FormatChoice {
     Default,
     /// A flag: it is printed then.
     Flag(FormatFlag),
-    /// A flag that names the file to write.
-    File(FormatFlag, ExistingFile),
-    /// A flag that names the file to write, and the extension of that file.
-    Extension(FormatFlag, ExistingFile, &'static str),
+    /// A flag that names the file to write, which must not exist unless `--force` replaces it.
+    File(FormatFlag),
+    /// The same, and the extension of that file.
+    Extension(FormatFlag, &'static str),
 }
 
 /// A flag that chooses a format.
@@ -34,15 +34,6 @@ pub(crate) struct FormatFlag {
     pub short: Option<char>,
     /// The environment variable that stands in for it.
     pub variable: &'static str,
-}
-
-/// What becomes of a file that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExistingFile {
-    /// It is kept unless `--force` replaces it.
-    Kept,
-    /// It is replaced.
-    Replaced,
 }
 
 const HEATMAP_FLAG: FormatFlag = FormatFlag {
@@ -73,40 +64,34 @@ pub(crate) static JSON: OutputFormat = OutputFormat {
 pub(crate) static HTML: OutputFormat = OutputFormat {
     name: "HTML",
     is_for_people: true,
-    choice: FormatChoice::File(
-        FormatFlag {
-            long: "html",
-            short: None,
-            variable: "TRACKER_HTML",
-        },
-        ExistingFile::Kept,
-    ),
+    choice: FormatChoice::File(FormatFlag {
+        long: "html",
+        short: None,
+        variable: "TRACKER_HTML",
+    }),
 };
 
 /// A heat map as a drawing.
 pub(crate) static SVG: OutputFormat = OutputFormat {
     name: "SVG",
     is_for_people: true,
-    choice: FormatChoice::Extension(HEATMAP_FLAG, ExistingFile::Replaced, "svg"),
+    choice: FormatChoice::Extension(HEATMAP_FLAG, "svg"),
 };
 
 /// A heat map as pixels.
 pub(crate) static PNG: OutputFormat = OutputFormat {
     name: "PNG",
     is_for_people: true,
-    choice: FormatChoice::Extension(HEATMAP_FLAG, ExistingFile::Replaced, "png"),
+    choice: FormatChoice::Extension(HEATMAP_FLAG, "png"),
 };
 
 /// What `tracker report` reads.
 pub(crate) static RECORDING: OutputFormat = OutputFormat {
     name: "recording",
     is_for_people: false,
-    choice: FormatChoice::File(
-        FormatFlag {
-            long: "output",
-            short: Some('o'),
-            variable: "TRACKER_OUTPUT",
-        },
-        ExistingFile::Kept,
-    ),
+    choice: FormatChoice::File(FormatFlag {
+        long: "output",
+        short: Some('o'),
+        variable: "TRACKER_OUTPUT",
+    }),
 };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
@@ -207,4 +208,36 @@ fn a_place_that_cannot_be_written_is_named() {
         error.contains(path) && error.contains("No such file"),
         "{error}"
     );
+}
+
+/// Who may read addresses and arguments of a process may attack it.
+#[test]
+fn what_is_recorded_is_for_its_owner_and_has_no_arguments() {
+    let script = ScriptProcess::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("recording");
+    let file = path.to_str().unwrap();
+    for (flags, arguments) in [(&["-n", "1"][..], 1), (&["-n", "1", "--arguments"], 2)] {
+        let args = [flags, &["-i", "5ms", "--force", "-o", file]].concat();
+        let (code, error) = code_and_error(&track_pid(&script, &args));
+        assert_eq!(code, Some(0), "{error}");
+        let recorded = fs::read(&path).unwrap();
+        let reader = RecordingReader::new(&*recorded, MemoryBudget::DEFAULT).unwrap();
+        assert_eq!(reader.header().command.len().min(2), arguments);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_pipe_is_refused_at_once() {
+    let script = ScriptProcess::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let args = ["--force", "-o", path.to_str().unwrap()];
+    let (code, error) = code_and_error(&track_pid(&script, &args));
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("is a pipe"), "{error}");
 }

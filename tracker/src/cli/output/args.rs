@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::ValueParser;
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use super::{CommandOutputs, OutputEntry};
-use crate::print::format::{ExistingFile, FormatChoice, FormatFlag};
+use crate::print::format::{FormatChoice, FormatFlag};
 
 const FORCE: &str = "force";
+/// All flags that name a file.
+const FILES: &str = "files";
 
 /// What was chosen.
 pub(crate) struct OutputArgs<C: CommandOutputs> {
@@ -61,16 +63,21 @@ impl<C: CommandOutputs> fmt::Debug for OutputArgs<C> {
 impl<C: CommandOutputs> Args for OutputArgs<C> {
     fn augment_args(command: Command) -> Command {
         let flags = flags::<C>();
-        let kept = flags.iter().find(|flag| flag.keeps());
-        let force = kept.map(|flag| {
-            Arg::new(FORCE)
-                .long(FORCE)
-                .env("TRACKER_FORCE")
-                .help("Replace the file if it exists")
-                .action(ArgAction::SetTrue)
-                .requires(flag.flag.long)
-        });
-        command.args(flags.iter().map(ChoiceFlag::arg)).args(force)
+        let files = flags.iter().filter(|flag| flag.is_file());
+        let files: Vec<_> = files.map(|flag| flag.flag.long).collect();
+        let command = command.args(flags.iter().map(ChoiceFlag::arg));
+        if files.is_empty() {
+            return command;
+        }
+        let force = Arg::new(FORCE)
+            .long(FORCE)
+            .env("TRACKER_FORCE")
+            .help("Replace the file if it exists; a link is replaced, not what it leads to")
+            .action(ArgAction::SetTrue)
+            .requires(FILES);
+        command
+            .arg(force)
+            .group(ArgGroup::new(FILES).args(files).multiple(true))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -82,9 +89,9 @@ impl<C: CommandOutputs> FromArgMatches for OutputArgs<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut printed = None;
         let mut files = Vec::new();
-        let forced = |existing| existing == ExistingFile::Replaced || matches.get_flag(FORCE);
+        let is_forced = matches.try_get_one(FORCE).ok().flatten() == Some(&true);
         for entry in C::OUTPUTS {
-            let (flag, existing) = match entry.format.choice {
+            let flag = match entry.format.choice {
                 FormatChoice::Default => {
                     printed = printed.or(Some(entry));
                     continue;
@@ -95,16 +102,14 @@ impl<C: CommandOutputs> FromArgMatches for OutputArgs<C> {
                     }
                     continue;
                 }
-                FormatChoice::File(flag, existing) | FormatChoice::Extension(flag, existing, _) => {
-                    (flag, existing)
-                }
+                FormatChoice::File(flag) | FormatChoice::Extension(flag, _) => flag,
             };
             let path = matches.get_one::<PathBuf>(flag.long);
             if let Some(path) = path.filter(|path| is_of(entry, path)) {
                 files.push(OutputFile {
                     entry,
                     path: path.clone(),
-                    replaces: forced(existing),
+                    replaces: is_forced,
                 });
             }
         }
@@ -124,7 +129,7 @@ impl<C: CommandOutputs> FromArgMatches for OutputArgs<C> {
 /// Whether a file is of a format: where the extension says it, by that.
 fn is_of<M>(entry: &OutputEntry<M>, path: &Path) -> bool {
     match entry.format.choice {
-        FormatChoice::Extension(_, _, extension) => has_extension(path, extension),
+        FormatChoice::Extension(_, extension) => has_extension(path, extension),
         _ => true,
     }
 }
@@ -144,8 +149,8 @@ struct ChoiceFlag {
 
 enum ChoiceKind {
     Switch,
-    File(ExistingFile),
-    Extensions(ExistingFile, Vec<&'static str>),
+    File,
+    Extensions(Vec<&'static str>),
 }
 
 /// The flags of a command, in the order of its list.
@@ -155,9 +160,9 @@ fn flags<C: CommandOutputs>() -> Vec<ChoiceFlag> {
         let (flag, kind) = match entry.format.choice {
             FormatChoice::Default => continue,
             FormatChoice::Flag(flag) => (flag, ChoiceKind::Switch),
-            FormatChoice::File(flag, existing) => (flag, ChoiceKind::File(existing)),
-            FormatChoice::Extension(flag, existing, extension) => {
-                (flag, ChoiceKind::Extensions(existing, vec![extension]))
+            FormatChoice::File(flag) => (flag, ChoiceKind::File),
+            FormatChoice::Extension(flag, extension) => {
+                (flag, ChoiceKind::Extensions(vec![extension]))
             }
         };
         match flags.iter_mut().find(|known| known.flag == flag) {
@@ -176,20 +181,14 @@ fn flags<C: CommandOutputs>() -> Vec<ChoiceFlag> {
 impl ChoiceFlag {
     fn add(&mut self, name: &'static str, kind: ChoiceKind) {
         self.names.push(name);
-        if let (ChoiceKind::Extensions(_, all), ChoiceKind::Extensions(_, more)) =
-            (&mut self.kind, kind)
+        if let (ChoiceKind::Extensions(all), ChoiceKind::Extensions(more)) = (&mut self.kind, kind)
         {
             all.extend(more);
         }
     }
 
-    fn keeps(&self) -> bool {
-        match self.kind {
-            ChoiceKind::Switch => false,
-            ChoiceKind::File(existing) | ChoiceKind::Extensions(existing, _) => {
-                existing == ExistingFile::Kept
-            }
-        }
+    fn is_file(&self) -> bool {
+        !matches!(self.kind, ChoiceKind::Switch)
     }
 
     fn arg(&self) -> Arg {
@@ -203,8 +202,8 @@ impl ChoiceFlag {
         };
         match &self.kind {
             ChoiceKind::Switch => arg.action(ArgAction::SetTrue),
-            ChoiceKind::File(_) => arg.value_name("FILE").value_parser(value_parser!(PathBuf)),
-            ChoiceKind::Extensions(_, extensions) => arg
+            ChoiceKind::File => arg.value_name("FILE").value_parser(value_parser!(PathBuf)),
+            ChoiceKind::Extensions(extensions) => arg
                 .value_name(format!("FILE.{}", extensions.join("|.")))
                 .value_parser(file_of(extensions.clone())),
         }
@@ -291,7 +290,7 @@ mod tests {
     fn the_extension_of_a_picture_says_its_format() {
         for (path, make) in [("a.b/heat.svg", 2), ("HEAT.PNG", 3)] {
             let args = parse(&["--heatmap", path]).unwrap();
-            assert_eq!(files(&args), [(make, path, true)]);
+            assert_eq!(files(&args), [(make, path, false)]);
         }
         for wrong in ["heat", "heat.jpg", "svg", ".png", ""] {
             let error = parse(&["--heatmap", wrong]).unwrap_err().to_string();

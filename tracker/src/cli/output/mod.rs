@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use crate::print::format::OutputFormat;
 pub(crate) use args::OutputArgs;
 pub(crate) use rounds::{RoundSink, SinkMaker, SinkOut, SinkState, print_rounds};
-pub(crate) use whole::{MakeWhole, WholeMaker};
+pub(crate) use whole::{MakeWhole, WholeFiles, WholeMaker};
 
 /// A command, as far as its outputs are concerned.
 pub(crate) trait CommandOutputs: 'static {

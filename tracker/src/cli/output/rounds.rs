@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use pages::track::{TrackHeader, TrackRound, TrackSummary, WorkingSet};
 
-use super::file::OpenedFile;
+use super::file::NewFile;
 use super::{CommandOutputs, OutputArgs, PrintTarget};
 
 /// Something that rounds go to, in one format.
@@ -60,7 +60,7 @@ pub(crate) fn print_rounds(out: &mut dyn Write, text: &str) -> anyhow::Result<Si
 
 /// All outputs that were asked for, open and not begun.
 pub(crate) struct OpenedSinks {
-    files: Vec<(OpenedFile, SinkMaker)>,
+    files: Vec<(NewFile, SinkMaker)>,
     printed: SinkMaker,
     target: PrintTarget,
 }
@@ -72,13 +72,13 @@ pub(crate) struct RoundSinks {
 }
 
 impl<C: CommandOutputs<OutputMaker = SinkMaker>> OutputArgs<C> {
-    /// Opens all files, and changes nothing in them.
+    /// Makes all files, without their names.
     ///
     /// # Errors
     /// If a file exists and is to be kept, or cannot be written.
     pub(crate) fn open(&self, target: PrintTarget) -> anyhow::Result<OpenedSinks> {
         let files = self.files().iter().map(|file| {
-            let opened = OpenedFile::new(&file.path, file.replaces)?;
+            let opened = NewFile::new(&file.path, file.replaces)?;
             Ok((opened, file.entry.make))
         });
         Ok(OpenedSinks {
@@ -104,7 +104,7 @@ impl OpenedSinks {
             let path = opened.path().to_owned();
             let what = || cannot_record(&path);
             let out = SinkOut {
-                out: Box::new(opened.begin().with_context(what)?),
+                out: Box::new(opened.begin()?),
                 is_terminal: false,
                 files: Vec::new(),
             };

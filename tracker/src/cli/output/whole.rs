@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::Context as _;
 
-use super::file::{check, replace};
+use super::file::NewFile;
 use super::{CommandOutputs, OutputArgs, PrintTarget, print_bytes};
 
 /// Makes a format of a whole result.
@@ -26,13 +26,17 @@ impl<R> WholeMaker<R> for MakeWhole<R> {
 }
 
 impl<C: CommandOutputs> OutputArgs<C> {
-    /// Finds out what cannot be written, before there is anything to write.
+    /// Makes all files that were asked for, without their names, before there is anything to write:
+    /// what cannot be written is told then.
     ///
     /// # Errors
-    /// If a file exists and is to be kept, or cannot be there.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let mut files = self.files().iter();
-        files.try_for_each(|file| check(&file.path, file.replaces))
+    /// If a file exists and is to be kept, or none can be there.
+    pub(crate) fn files_to_write(&self) -> anyhow::Result<WholeFiles<C::OutputMaker>> {
+        let files = self.files().iter().map(|file| {
+            let new = NewFile::new(&file.path, file.replaces)?;
+            Ok((new, file.entry.make))
+        });
+        Ok(WholeFiles(files.collect::<anyhow::Result<_>>()?))
     }
 
     /// Prints a result.
@@ -49,19 +53,24 @@ impl<C: CommandOutputs> OutputArgs<C> {
             PrintTarget::Beside => print_bytes(io::stderr().lock(), &bytes),
         }
     }
+}
 
-    /// Writes a result to all files that were asked for.
+/// Files that wait for a result.
+pub(crate) struct WholeFiles<M>(Vec<(NewFile, M)>);
+
+impl<M> WholeFiles<M> {
+    /// Writes a result to all of them.
     ///
     /// # Errors
     /// If it cannot be shown so, or a file cannot be written.
-    pub(crate) fn write<R>(&self, result: &R) -> anyhow::Result<()>
+    pub(crate) fn write<R>(self, result: &R) -> anyhow::Result<()>
     where
-        C::OutputMaker: WholeMaker<R>,
+        M: WholeMaker<R>,
     {
-        for file in self.files() {
-            let bytes = file.entry.make.make(result);
-            let what = || format!("cannot make {}", file.path.display());
-            replace(&file.path, &bytes.with_context(what)?)?;
+        for (file, maker) in self.0 {
+            let what = || format!("cannot make {}", file.path().display());
+            let bytes = maker.make(result).with_context(what)?;
+            file.write(&bytes)?;
         }
         Ok(())
     }

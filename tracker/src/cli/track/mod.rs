@@ -100,6 +100,7 @@ fn track(
     set.add(&first);
     pace.start();
     let mut header = session.header().clone();
+    args.rounds.tell_arguments(&mut header);
     if launched.is_some() {
         // It was us who stopped it, and it runs by now.
         header.notes.retain(|note| !note.is_stays_stopped());
