@@ -85,6 +85,7 @@ fn a_day(path: &Path) {
             lasted: Duration::from_secs(1),
             took: Duration::from_micros(300 + number % 50),
             mappings: told.collect(),
+            children: Vec::new(),
             not_looked_at: UntrackedPages::default(),
             events: vec![],
         };

@@ -66,6 +66,7 @@ fn round(number: u64) -> TrackRound {
             pages,
             written,
         }],
+        children: Vec::new(),
         not_looked_at: UntrackedPages::default(),
         events: vec![],
     }
@@ -90,6 +91,7 @@ fn summary() -> TrackSummary {
         written: 5,
         unknown_set: 0,
         tracked: 64,
+        shared: 0,
         took: Duration::from_millis(5),
         end: TrackEnd::Exited,
         status: Some(3),

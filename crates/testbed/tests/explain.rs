@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use object::Object as _;
@@ -261,6 +262,15 @@ fn a_mapping_of_its_own_time() {
     explainer.end().unwrap();
 }
 
+/// Writes to pages of the file behind a mapping.
+fn write_behind(script: &ScriptProcess, area: &TrackedArea, pages: Range<u64>) {
+    let Range { start, end } = area.range;
+    let path = format!("/proc/{}/map_files/{start:x}-{end:x}", script.pid());
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let bytes = vec![9; ((pages.end - pages.start) * PAGE_SIZE) as usize];
+    file.write_all_at(&bytes, pages.start * PAGE_SIZE).unwrap();
+}
+
 /// A write to the file behind the mapping, which no page table shows.
 #[test]
 fn what_changes_behind_the_page_tables_is_missed_and_told() {
@@ -268,11 +278,7 @@ fn what_changes_behind_the_page_tables_is_missed_and_told() {
     let (area, range) = script.map(MEMFD, 16);
     script.tell(&format!("store {area} 7 1 0-15"));
     let mut explainer = begin(&script);
-    let Range { start, end } = range.range;
-    let path = format!("/proc/{}/map_files/{start:x}-{end:x}", script.pid());
-    let file = OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all_at(&[9; 2 * PAGE_SIZE as usize], 4 * PAGE_SIZE)
-        .unwrap();
+    write_behind(&script, &range, 4..6);
     let round = step(&mut explainer);
     expect(&verdicts(&round, &range), []);
     assert_eq!(missed(&round, &range), [(4, false), (5, false)]);
@@ -280,6 +286,62 @@ fn what_changes_behind_the_page_tables_is_missed_and_told() {
     let round = step(&mut explainer);
     assert_eq!(missed(&round, &range), []);
     explainer.end().unwrap();
+}
+
+/// What is reported of one mapping of shared memory is missed in no other.
+#[test]
+fn memory_that_is_mapped_twice_is_one() {
+    let mut script = ScriptProcess::start();
+    let (number, area) = script.map(MEMFD, 16);
+    let (second, alias) = script.alias(MEMFD, number);
+    for number in [number, second] {
+        script.tell(&format!("store {number} 1 1 0-15"));
+    }
+    let mut explainer = begin(&script);
+    step(&mut explainer);
+    let both = |round: &ExplainedRound| [missed(round, &area), missed(round, &alias)].concat();
+    script.tell(&format!("store {number} 2 1 3-5"));
+    let round = step(&mut explainer);
+    let changed = (ReportVerdict::Changed, None, &[3, 4, 5][..]);
+    expect(&verdicts(&round, &area), [changed]);
+    assert_eq!(both(&round), []);
+    // Written through the file: no mapping tells of it, neither in this round nor in the next.
+    write_behind(&script, &area, 7..8);
+    assert_eq!(both(&step(&mut explainer)), []);
+    assert_eq!(both(&step(&mut explainer)), [(7, false)]);
+    assert_eq!(both(&step(&mut explainer)), []);
+    let findings = explainer.end().unwrap();
+    assert_eq!(findings.missed.len(), 1);
+}
+
+/// Memory that is written and unmapped again and again while rounds are read: nothing of it is
+/// missed.
+#[test]
+fn what_is_unmapped_while_a_round_is_read_is_not_missed() {
+    const PAGES: u64 = 8192;
+    let mut script = ScriptProcess::start();
+    // Reading it takes a while.
+    let (number, area) = script.map(ANON, PAGES);
+    script.tell(&format!("store {number} 1 1 0-{}", PAGES - 1));
+    let mut explainer = begin(&script);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0..400 {
+                let place = area.range.end + (turn % 8 + 1) * 4 * PAGE_SIZE;
+                let (number, _) = script.map_at(ANON, place, 1);
+                script.tell(&format!("store {number} {turn} 1 0"));
+                std::thread::sleep(Duration::from_millis(1));
+                script.tell(&format!("unmap {number} 0"));
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        while !over.load(Ordering::Relaxed) {
+            let round = step(&mut explainer);
+            assert_eq!(round.missed, [], "round {}", round.round.number);
+        }
+    });
+    assert_eq!(explainer.end().unwrap().missed, []);
 }
 
 #[test]

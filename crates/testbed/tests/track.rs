@@ -10,5 +10,7 @@ mod life;
 mod mappings;
 #[path = "track/pages.rs"]
 mod pages;
+#[path = "track/tree.rs"]
+mod tree;
 #[path = "track/unwritable.rs"]
 mod unwritable;

@@ -180,7 +180,7 @@ pub(super) const fn reason(reason: UnknownReason) -> &'static str {
             "not all that could have done it can be seen on this kernel, with this privilege"
         }
         UnknownReason::BitLost => {
-            "everything can be seen, and nothing was: the kernel lost the bit"
+            "every hook is attached, and none told of it: the kernel lost the bit"
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings, SightGap,
     StackFrame, StoryLine, UnknownReason,
 };
-use crate::track::arbitrary::any_header;
+use crate::track::arbitrary::{any_header, untracked};
 use pages::track::{SessionEvent, TrackedMapping};
 
 /// What a process may call itself, its files and its functions.
@@ -93,15 +93,17 @@ fn rounds() -> impl Strategy<Value = Vec<RoundFindings>> {
         duration(),
         tally,
         any::<u64>(),
+        untracked(),
         vec(name().prop_map(SessionEvent::Recorded), 0..2),
         told,
     )
         .prop_map(
-            |(number, at, tally, missed, events, reported)| RoundFindings {
+            |(number, at, tally, missed, not_looked_at, events, reported)| RoundFindings {
                 number,
                 at,
                 tally,
                 missed,
+                not_looked_at,
                 events,
                 reported,
             },
@@ -174,9 +176,11 @@ pub(crate) fn any_findings() -> impl Strategy<Value = ExplainFindings> {
         ),
         option::of(story()),
         flags,
+        untracked(),
     );
     (consistent(), told, rest).prop_map(|(mut findings, told, rest)| {
-        let (counts, took, gaps, story, flags) = rest;
+        let (counts, took, gaps, story, flags, not_looked_at) = rest;
+        findings.not_looked_at = not_looked_at;
         let (tally, places, verdict_unknown, cause_unknown): (AnswerTally, BTreeMap<_, _>, _, _) =
             told;
         if !tally.is_empty() {

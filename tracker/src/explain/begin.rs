@@ -4,6 +4,7 @@
 use pages::strategy::{self, StrategyFacts, StrategyMeans, StrategyName, UffdScope};
 use pages::track::{TrackError, TrackHeader, TrackOptions, TrackRound, TrackSession};
 
+use super::aliases::AliasBook;
 use super::books::ExplainBooks;
 use super::content::PageImages;
 use super::evidence::EventEvidence;
@@ -64,6 +65,7 @@ pub(super) fn begin(
         absent: AbsentArming::of(strategy.watches_absent(), anonymous_markers),
         freezing,
         settling: SettlingRounds::default(),
+        aliases: AliasBook::default(),
         books: ExplainBooks::new(pid, findings, symbols, teller, second),
     };
     Ok((explainer, first, scan))

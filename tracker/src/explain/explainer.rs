@@ -9,6 +9,7 @@ use pages::strategy::StrategyFacts;
 use pages::track::{TrackError, TrackHeader, TrackRound, TrackSession, TrackStep};
 use uffd::UffdError;
 
+use super::aliases::AliasBook;
 use super::begin::begin;
 use super::books::{ExplainBooks, ImageCost};
 use super::content::PageImages;
@@ -39,6 +40,7 @@ pub struct Explainer {
     pub(super) absent: AbsentArming,
     pub(super) freezing: FreezeMode,
     pub(super) settling: SettlingRounds,
+    pub(super) aliases: AliasBook,
     pub(super) last: LastRound,
     pub(super) books: ExplainBooks,
 }
@@ -153,7 +155,8 @@ impl Explainer {
         let armed = self.session.fresh().to_vec();
         let mut index = self.evidence.index(scan);
         let moves = index.take_moves(|to| armed.iter().any(|fresh| overlaps(fresh, to)));
-        self.content.store().relocate(&moves, &armed);
+        let anew = [&armed[..], self.session.gone()].concat();
+        self.content.store().relocate(&moves, &anew);
         let facts = JoinFacts {
             why_unseen: why_unseen(&self.books.findings().seen, fresh.dropped),
             absent: self.absent,
@@ -161,7 +164,8 @@ impl Explainer {
             memory: self.last.memory_before(&self.session),
         };
         let mut explained = as_tracked(round, fresh);
-        let mut join = AnswerJoin::new(&mut index, facts);
+        self.aliases.begin(&explained.round);
+        let mut join = AnswerJoin::new(&mut index, &mut self.aliases, facts);
         let content = &mut self.content;
         let pass = reported_pass(content, &explained.round, kind, &mut join).map_err(kernel)?;
         explained.reported = pass.reported;
@@ -175,6 +179,7 @@ impl Explainer {
         let missed = missed_pass(content, &explained.round, kind, &mut join);
         explained.missed = missed.map_err(kernel)?;
         explained.verified = join.verified();
+        explained.late(self.aliases.missed_earlier());
         self.settling.read(pass.busy);
         self.books.compare(&explained, &armed).map_err(kernel)?;
         self.books.tell(&explained, index.events(), scan, kind);
@@ -198,6 +203,7 @@ impl Explainer {
     /// After exec: nothing of before is there any more.
     fn begin_again(&mut self) -> Result<(), UffdError> {
         self.last.executed = self.session.executed();
+        self.aliases = AliasBook::default();
         self.books.begin_again();
         self.content.begin_again()?;
         if let Err(error) = self.evidence.begin_again() {

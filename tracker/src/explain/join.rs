@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pages::track::{PageExtent, TrackedMapping};
 use uffd::{Backing, PAGE_SIZE};
 
+use super::aliases::AliasBook;
 use super::candidates::candidates;
 use super::content::{PageImage, SeenPage, verdict};
 use super::history::{EventIndex, PageQuery};
@@ -66,6 +67,7 @@ pub(super) enum MemoryBefore {
 /// The answers of one round.
 pub(super) struct AnswerJoin<'a, 'b> {
     index: &'a mut EventIndex<'b>,
+    aliases: &'a mut AliasBook,
     facts: JoinFacts,
     /// Answers of the mapping at hand.
     reported: Vec<ReportedPages>,
@@ -76,9 +78,14 @@ pub(super) struct AnswerJoin<'a, 'b> {
 }
 
 impl<'a, 'b> AnswerJoin<'a, 'b> {
-    pub(super) fn new(index: &'a mut EventIndex<'b>, facts: JoinFacts) -> Self {
+    pub(super) fn new(
+        index: &'a mut EventIndex<'b>,
+        aliases: &'a mut AliasBook,
+        facts: JoinFacts,
+    ) -> Self {
         Self {
             index,
+            aliases,
             facts,
             reported: Vec::new(),
             missed: Vec::new(),
@@ -189,16 +196,20 @@ impl<'a, 'b> AnswerJoin<'a, 'b> {
             ReportVerdict::Changed => false,
             ReportVerdict::Zeroed => true,
         };
+        let missed = MissedPages {
+            range: seen.address..seen.address + PAGE_SIZE,
+            zeroed,
+            candidates: candidates(mapping, zeroed),
+        };
+        if !self.aliases.is_missed(mapping, &missed) {
+            return;
+        }
         self.verified += 1;
         match self.missed.last_mut() {
             Some(last) if last.range.end == seen.address && last.zeroed == zeroed => {
                 last.range.end += PAGE_SIZE;
             }
-            _ => self.missed.push(MissedPages {
-                range: seen.address..seen.address + PAGE_SIZE,
-                zeroed,
-                candidates: candidates(mapping, zeroed),
-            }),
+            _ => self.missed.push(missed),
         }
     }
 }
@@ -276,7 +287,8 @@ mod tests {
         let mut history = EventHistory::default();
         history.add(events);
         let mut index = history.index(scan());
-        let mut join = AnswerJoin::new(&mut index, facts);
+        let mut aliases = AliasBook::default();
+        let mut join = AnswerJoin::new(&mut index, &mut aliases, facts);
         let mapping = mapping_of(START..START + 16 * PAGE, Backing::Anon);
         for page in pages {
             join.report(&mapping, &extent(unknown), *page);
@@ -348,7 +360,8 @@ mod tests {
     fn clean_pages_are_compared() {
         let mut history = EventHistory::default();
         let mut index = history.index(scan());
-        let mut join = AnswerJoin::new(&mut index, facts());
+        let mut aliases = AliasBook::default();
+        let mut join = AnswerJoin::new(&mut index, &mut aliases, facts());
         let mapping = mapping_of(START..START + 16 * PAGE, Backing::Shmem);
         let image = PageImage::Content(7);
         for (page, look) in [

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+mod aliases;
 #[cfg(test)]
 mod arbitrary;
 mod begin;

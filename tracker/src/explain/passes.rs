@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use pages::track::{PageExtent, TrackRound};
-use uffd::UffdError;
+use pages::track::{MappingRound, PageExtent, TrackRound};
+use uffd::{PAGE_SIZE, UffdError};
 
-use super::content::{PageContent, PageLook, SeenPage};
+use super::content::{PageContent, PageImage, PageLook, SeenPage};
 use super::join::AnswerJoin;
 use super::model::{ByMapping, MissedPages, ReportedPages, RoundKind, UnknownReason};
 
@@ -38,7 +38,11 @@ pub(super) fn reported_pass(
                 join.report(&row.mapping, extent, seen);
             }
         };
-        content.look(&row.written, &mut each)?;
+        if is_gone(row) {
+            look_at_gone(&row.written, &mut each);
+        } else {
+            content.look(&row.written, &mut each)?;
+        }
         let reported = join.take_reported();
         if !reported.is_empty() {
             pass.reported.push((Arc::clone(&row.mapping), reported));
@@ -55,7 +59,7 @@ pub(super) fn missed_pass(
     join: &mut AnswerJoin<'_, '_>,
 ) -> Result<ByMapping<MissedPages>, UffdError> {
     let mut missed = Vec::new();
-    for row in &round.mappings {
+    for row in round.mappings.iter().filter(|row| !is_gone(row)) {
         let mut each = |seen: SeenPage| {
             if kind == RoundKind::Counted {
                 join.verify(&row.mapping, seen);
@@ -70,14 +74,33 @@ pub(super) fn missed_pass(
     Ok(missed)
 }
 
+/// Whether it tells only what was reported of a mapping that is gone.
+fn is_gone(row: &MappingRound) -> bool {
+    row.pages.tracked == 0 && row.pages.vanished != 0
+}
+
+/// Hands over reported pages whose content nobody can look at any more.
+fn look_at_gone(reported: &[PageExtent], each: &mut dyn FnMut(&PageExtent, SeenPage)) {
+    for extent in reported {
+        for address in extent.range.clone().step_by(PAGE_SIZE as usize) {
+            let seen = SeenPage {
+                address,
+                before: PageImage::None,
+                look: PageLook::Unmapped,
+            };
+            each(extent, seen);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-    use pages::track::{MappingRound, TrackedMapping, TrackedPages};
-    use uffd::{Backing, PAGE_SIZE};
+    use pages::track::{TrackedMapping, TrackedPages};
+    use uffd::Backing;
 
     use super::*;
-    use crate::explain::content::PageImage;
+    use crate::explain::aliases::AliasBook;
     use crate::explain::history::EventHistory;
     use crate::explain::join::{AbsentArming, JoinFacts, MemoryBefore};
     use crate::explain::model::ReportVerdict;
@@ -156,7 +179,8 @@ mod tests {
         };
         let mut history = EventHistory::default();
         let mut index = history.index(scan());
-        let mut join = AnswerJoin::new(&mut index, facts);
+        let mut aliases = AliasBook::default();
+        let mut join = AnswerJoin::new(&mut index, &mut aliases, facts);
         let kind = RoundKind::of(round);
         let reported = reported_pass(&mut content, round, kind, &mut join).unwrap();
         let missed = missed_pass(&mut content, round, kind, &mut join).unwrap();
@@ -177,6 +201,20 @@ mod tests {
         // Both mappings have a page that changed and was not reported.
         assert_eq!(missed.len(), 2);
         assert_eq!(missed[1].1[0].range.start, 0x20_0000 + PAGE_SIZE);
+    }
+
+    /// What is told of memory that is gone was reported before; nothing of it is compared.
+    #[test]
+    fn a_mapping_that_is_gone_is_not_looked_at() {
+        let mut round = round(1, 2);
+        for row in &mut round.mappings {
+            row.pages.vanished = 16;
+        }
+        let (pass, missed, verified) = passes(&round);
+        assert_eq!((pass.busy, verified, missed.len()), (0, 0, 0));
+        let told: Vec<_> = pass.reported.iter().flat_map(|(_, told)| told).collect();
+        let verdicts: Vec<_> = told.iter().map(|it| (it.pages(), it.why.verdict)).collect();
+        assert_eq!(verdicts, [(2, ReportVerdict::Gone)]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pages::track::{
     MappingRound, SessionEvent, TrackHeader, TrackRound, TrackedMapping, TrackedPages,
+    UntrackedReason,
 };
 use tracker_ebpf::EventKind;
 use uffd::{Backing, PAGE_SIZE, pages_in};
@@ -121,6 +122,7 @@ pub(crate) fn assembled(
         }));
     };
     for round in &rounds {
+        findings.not_looked_at = findings.not_looked_at.most(&round.not_looked_at);
         for (mapping, all) in &round.reported {
             for reported in all {
                 let (why, pages) = (reported.why, pages_in(&reported.range));
@@ -168,6 +170,7 @@ pub(crate) fn round(
         at: Duration::from_millis(100 * number),
         tally,
         missed: 0,
+        not_looked_at: [(UntrackedReason::Kernel, 6)].into_iter().collect(),
         events: vec![],
         reported,
     }

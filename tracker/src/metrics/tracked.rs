@@ -34,6 +34,8 @@ pub struct TrackedRow {
     pub rounds: u64,
     /// Pages tracked in the last round.
     pub tracked_pages: u64,
+    /// Those of them that are shared memory.
+    pub shared_pages: u64,
     /// Pages that were mapped and not looked at in the last round.
     pub not_looked_at: UntrackedPages,
     /// Pages written, each once for each round.

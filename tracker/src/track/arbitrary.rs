@@ -156,6 +156,7 @@ pub(crate) fn any_rounds() -> impl Strategy<Value = Vec<TrackRound>> {
                 lasted,
                 took,
                 mappings,
+                children: Vec::new(),
                 not_looked_at,
                 events,
             },
@@ -164,7 +165,8 @@ pub(crate) fn any_rounds() -> impl Strategy<Value = Vec<TrackRound>> {
     })
 }
 
-fn untracked() -> impl Strategy<Value = UntrackedPages> {
+/// Pages that are not looked at.
+pub(crate) fn untracked() -> impl Strategy<Value = UntrackedPages> {
     let reason = (0..UntrackedReason::ALL.len()).prop_map(|i| UntrackedReason::ALL[i]);
     vec((reason, 1..9_u64), 0..3).prop_map(UntrackedPages::from_iter)
 }
@@ -182,6 +184,7 @@ pub(crate) fn any_summary() -> impl Strategy<Value = TrackSummary> {
         any::<u64>(),
         any::<u64>(),
         any::<u64>(),
+        any::<u64>(),
     );
     (
         counts,
@@ -192,7 +195,7 @@ pub(crate) fn any_summary() -> impl Strategy<Value = TrackSummary> {
         option::of(any::<i32>()),
     )
         .prop_map(|(counts, not_looked_at, lasted, took, end, status)| {
-            let (rounds, written_set, written, unknown_set, tracked) = counts;
+            let (rounds, written_set, written, unknown_set, tracked, shared) = counts;
             TrackSummary {
                 rounds,
                 lasted,
@@ -200,6 +203,7 @@ pub(crate) fn any_summary() -> impl Strategy<Value = TrackSummary> {
                 written,
                 unknown_set,
                 tracked,
+                shared,
                 not_looked_at,
                 took,
                 end,

@@ -5,8 +5,8 @@
 use std::io::{self, Write};
 
 use pages::track::{
-    MappingRound, PageExtent, SessionEvent, SharedPlace, TrackEnd, TrackHeader, TrackNote,
-    TrackRound, TrackSummary, TrackedMapping, TrackedPages, UntrackedPages,
+    MappingRound, PageExtent, ProcessRound, SessionEvent, SharedPlace, TrackEnd, TrackHeader,
+    TrackNote, TrackRound, TrackSummary, TrackedMapping, TrackedPages, UntrackedPages,
 };
 use serde::{Serialize, Serializer};
 
@@ -70,6 +70,7 @@ fn round_line(round: &TrackRound) -> TrackLine<'_> {
         lasted,
         took,
         mappings,
+        children,
         not_looked_at,
         events,
     } = round;
@@ -79,6 +80,7 @@ fn round_line(round: &TrackRound) -> TrackLine<'_> {
         lasted_seconds: lasted.as_secs_f64(),
         took_seconds: took.as_secs_f64(),
         mappings: JsonList(mappings),
+        children: JsonList(children),
         not_looked_at,
         events,
     }
@@ -96,6 +98,7 @@ pub(crate) fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
         written,
         unknown_set,
         tracked,
+        shared,
         not_looked_at,
         took,
         end,
@@ -108,6 +111,7 @@ pub(crate) fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
         written: *written,
         unknown_set: *unknown_set,
         tracked: *tracked,
+        shared: *shared,
         not_looked_at,
         took_seconds: took.as_secs_f64(),
         end: end_name(*end),
@@ -146,6 +150,7 @@ enum TrackLine<'a> {
         lasted_seconds: f64,
         took_seconds: f64,
         mappings: JsonList<'a, MappingRound>,
+        children: JsonList<'a, ProcessRound>,
         not_looked_at: &'a UntrackedPages,
         events: &'a [SessionEvent],
     },
@@ -156,6 +161,7 @@ enum TrackLine<'a> {
         written: u64,
         unknown_set: u64,
         tracked: u64,
+        shared: u64,
         not_looked_at: &'a UntrackedPages,
         took_seconds: f64,
         end: &'static str,
@@ -169,6 +175,12 @@ struct JsonList<'a, T>(&'a [T]);
 impl Serialize for JsonList<'_, MappingRound> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(JsonMappingRound::from))
+    }
+}
+
+impl Serialize for JsonList<'_, ProcessRound> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(JsonProcessRound::from))
     }
 }
 
@@ -188,6 +200,29 @@ struct JsonMappingRound<'a> {
     shared: Option<JsonSharedPlace>,
     pages: JsonPages,
     written: JsonList<'a, PageExtent>,
+}
+
+/// The mappings of a child.
+#[derive(Serialize)]
+struct JsonProcessRound<'a> {
+    pid: u32,
+    comm: &'a str,
+    mappings: JsonList<'a, MappingRound>,
+}
+
+impl<'a> From<&'a ProcessRound> for JsonProcessRound<'a> {
+    fn from(child: &'a ProcessRound) -> Self {
+        let ProcessRound {
+            pid,
+            comm,
+            mappings,
+        } = child;
+        Self {
+            pid: *pid,
+            comm,
+            mappings: JsonList(mappings),
+        }
+    }
 }
 
 /// Where the pages of shared memory are.

@@ -178,6 +178,7 @@ pub(crate) fn rounds(plans: &[MappingPlan], count: u64) -> Vec<TrackRound> {
             .iter()
             .filter_map(|plan| plan.round(number, count, &mut random))
             .collect(),
+        children: Vec::new(),
         not_looked_at: [(UntrackedReason::Kernel, 2 + number / 3)]
             .into_iter()
             .collect(),
@@ -202,6 +203,7 @@ pub(crate) fn summary(rounds: &[TrackRound]) -> TrackSummary {
         written,
         unknown_set: all().map(|m| m.pages.unknown).sum(),
         tracked: rounds.iter().map(tracked).max().unwrap_or(0),
+        shared: 0,
         not_looked_at: rounds
             .iter()
             .fold(UntrackedPages::default(), |most, round| {

@@ -115,6 +115,7 @@ fn tracked(pid: u32, live: bool) -> TrackedRow {
         ended: (!live).then_some(Duration::ZERO),
         rounds: 7,
         tracked_pages: 4096,
+        shared_pages: 256,
         not_looked_at: [
             (UntrackedReason::Kernel, 6),
             (UntrackedReason::TooLarge, 512),

@@ -19,9 +19,16 @@ fn lines(detail: SeriesDetail) -> Vec<String> {
     let ours = body.lines().filter(|line| {
         let family = !line.starts_with('#') && !line.contains("vma=");
         family
-            && ["track", "written", "unknown_pages", "vanished", "rounds"]
-                .iter()
-                .any(|name| line.contains(name))
+            && [
+                "track",
+                "shared",
+                "written",
+                "unknown_pages",
+                "vanished",
+                "rounds",
+            ]
+            .iter()
+            .any(|name| line.contains(name))
     });
     ours.map(str::to_owned).collect()
 }
@@ -39,6 +46,7 @@ uffdwp_vanished_pages_total{pid=\"2\",comm=\"redis-server\"} 0
 uffdwp_rounds_total{pid=\"1\",comm=\"redis-server\"} 7
 uffdwp_rounds_total{pid=\"2\",comm=\"redis-server\"} 7
 uffdwp_tracked_pages{pid=\"1\",comm=\"redis-server\"} 4096
+uffdwp_shared_pages{pid=\"1\",comm=\"redis-server\"} 256
 uffdwp_untracked_pages{pid=\"1\",comm=\"redis-server\",reason=\"too_large\"} 512
 uffdwp_untracked_pages{pid=\"1\",comm=\"redis-server\",reason=\"kernel\"} 6
 uffdwp_track_interval_seconds{pid=\"1\",comm=\"redis-server\"} 2.5

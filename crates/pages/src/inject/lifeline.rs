@@ -119,7 +119,7 @@ impl ProcessLifeline {
 
 /// Whether a process has the address space of its parent (kcmp(2)). No if nobody can tell: without
 /// `CONFIG_KCMP`, or if we may not look at the parent.
-fn shares_memory_with_parent(pid: u32) -> bool {
+pub(crate) fn shares_memory_with_parent(pid: u32) -> bool {
     /// linux/kcmp.h
     const KCMP_VM: libc::c_int = 1;
     let Ok(stat) = uffd::stat(pid) else {

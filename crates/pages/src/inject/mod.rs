@@ -35,6 +35,7 @@ use uffd::{ProcVma, UffdError, Userfaultfd};
 pub use attached::UffdLease;
 pub use error::InjectError;
 pub use launch::{LaunchError, LaunchedProgram};
+pub(crate) use lifeline::shares_memory_with_parent;
 pub use lifeline::{ProcessLife, ProcessLifeline};
 pub use note::{CallTimeout, InjectNote, InterruptedCall};
 

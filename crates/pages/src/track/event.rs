@@ -28,6 +28,32 @@ pub enum SessionEvent {
         /// For how long one of its threads stood still, or all.
         stopped: Duration,
     },
+    /// A child is tracked from now on.
+    ChildFollowed {
+        /// Its pid.
+        pid: u32,
+        /// Its name.
+        comm: String,
+    },
+    /// A child cannot be tracked, or not any further.
+    ChildLost {
+        /// Its pid.
+        pid: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A child has ended.
+    ChildEnded {
+        /// Its pid.
+        pid: u32,
+    },
+    /// Something happened to a child.
+    OfChild {
+        /// Its pid.
+        pid: u32,
+        /// What.
+        event: Box<SessionEvent>,
+    },
     /// So many events more than a round tells.
     More(usize),
     /// From a recording, which holds the text only.
@@ -53,6 +79,21 @@ impl fmt::Display for SessionEvent {
                  its first pages are unknown",
                 stopped.as_secs_f64() * 1e3
             ),
+            Self::ChildFollowed { pid, comm } => write!(
+                f,
+                "child {pid} ({comm}) is tracked from now on, its first pages as unknown"
+            ),
+            Self::ChildLost { pid, reason } => {
+                write!(
+                    f,
+                    "child {pid} is not tracked, whatever it writes: {reason}"
+                )
+            }
+            Self::ChildEnded { pid } => write!(
+                f,
+                "child {pid} has ended: what it wrote since the round before is not seen"
+            ),
+            Self::OfChild { pid, event } => write!(f, "child {pid}: {event}"),
             Self::More(mappings) => write!(f, "and the like of {mappings} other mappings"),
             Self::Recorded(text) => f.write_str(text),
         }

@@ -22,6 +22,7 @@ mod passed_over;
 mod populated;
 mod session;
 mod space;
+mod tree;
 mod untracked;
 mod vmas;
 mod working_set;
@@ -31,11 +32,12 @@ pub use error::TrackError;
 pub use event::SessionEvent;
 pub use holder::UffdHolder;
 pub use model::{
-    MappingRound, PageExtent, SharedPlace, TrackEnd, TrackHeader, TrackRound, TrackSummary,
-    TrackedMapping, TrackedPages,
+    MappingRound, PageExtent, ProcessRound, SharedFile, SharedPlace, TrackEnd, TrackHeader,
+    TrackRound, TrackSummary, TrackedMapping, TrackedPages,
 };
 pub use note::TrackNote;
 pub use populated::{PageOwner, PagePresence, PopulatedPages};
 pub use session::{TrackSession, TrackStep};
+pub use tree::{TrackScope, TrackTree};
 pub use untracked::{UntrackedDetail, UntrackedMapping, UntrackedPages, UntrackedReason};
 pub use working_set::WorkingSet;

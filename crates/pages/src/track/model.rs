@@ -3,6 +3,7 @@
 //!
 //! Pages are counted in units of 4 KiB whatever their size, as in the kernel's own pagemap.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -83,10 +84,23 @@ pub struct TrackRound {
     pub took: Duration,
     /// Every tracked mapping, by address.
     pub mappings: Vec<MappingRound>,
-    /// What was not looked at, and why: nobody knows whether it was written.
+    /// Those of its children, if they are tracked, too.
+    pub children: Vec<ProcessRound>,
+    /// What was not looked at, and why, in all of them: nobody knows whether it was written.
     pub not_looked_at: UntrackedPages,
     /// What happened to the process, and to what is tracked.
     pub events: Vec<SessionEvent>,
+}
+
+/// The mappings of a child in one round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessRound {
+    /// Its pid.
+    pub pid: u32,
+    /// Its command name when it was attached to (`/proc/PID/comm`).
+    pub comm: String,
+    /// Every tracked mapping, by address.
+    pub mappings: Vec<MappingRound>,
 }
 
 /// One mapping in one round.
@@ -149,6 +163,9 @@ pub struct TrackSummary {
     pub unknown_set: u64,
     /// The most pages tracked in one round.
     pub tracked: u64,
+    /// The most different pages of shared memory tracked in one round. What others wrote to them is
+    /// seen only by strategies that compare content.
+    pub shared: u64,
     /// For each reason the most pages that were not looked at in one round.
     pub not_looked_at: UntrackedPages,
     /// How long all reading and arming took.
@@ -171,7 +188,84 @@ pub enum TrackEnd {
     Exited,
 }
 
+impl TrackRound {
+    /// The mappings of all processes.
+    pub fn all_mappings(&self) -> impl Iterator<Item = &MappingRound> {
+        let children = self.children.iter().flat_map(|child| &child.mappings);
+        self.mappings.iter().chain(children)
+    }
+
+    /// Different pages of 4 KiB that are tracked. One of shared memory is one, wherever and however
+    /// often it is mapped.
+    #[must_use]
+    pub fn tracked(&self) -> u64 {
+        let rows = self.all_mappings();
+        let private = rows.filter(|row| row.mapping.shared.is_none());
+        let tracked = private.map(|row| row.pages.tracked);
+        tracked.fold(self.shared(), u64::saturating_add)
+    }
+
+    /// Different pages of shared memory that are tracked: as far as these processes write them.
+    #[must_use]
+    pub fn shared(&self) -> u64 {
+        let mut files = BTreeMap::<_, (u64, Vec<Range<u64>>)>::new();
+        for row in self.all_mappings().filter(|row| row.pages.tracked != 0) {
+            if let Some(place) = row.mapping.shared {
+                let bytes = row.mapping.end.saturating_sub(row.mapping.start);
+                let (sum, ranges) = files.entry(place.file()).or_default();
+                *sum = sum.saturating_add(row.pages.tracked);
+                ranges.push(place.offset..place.offset.saturating_add(bytes));
+            }
+        }
+        let different = |(sum, ranges)| covered(ranges).min(sum);
+        let files = files.into_values().map(different);
+        files.fold(0, u64::saturating_add)
+    }
+}
+
+/// How many pages any of these ranges has.
+fn covered(mut ranges: Vec<Range<u64>>) -> u64 {
+    ranges.sort_by_key(|range| range.start);
+    let (mut pages, mut end) = (0, 0);
+    for range in ranges {
+        let rest = range.start.max(end)..range.end.max(end);
+        pages += pages_in(&rest);
+        end = rest.end;
+    }
+    pages
+}
+
+/// A file that shared memory is of, anonymous or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SharedFile {
+    /// Major and minor number of its device.
+    pub device: (u32, u32),
+    /// Its number there.
+    pub inode: u64,
+}
+
+impl SharedPlace {
+    /// The file.
+    #[must_use]
+    pub const fn file(&self) -> SharedFile {
+        SharedFile {
+            device: self.device,
+            inode: self.inode,
+        }
+    }
+}
+
 impl TrackedMapping {
+    /// Where the page at an address is, if it is shared: other mappings of it say the same.
+    #[must_use]
+    pub fn shared_at(&self, address: u64) -> Option<SharedPlace> {
+        let distance = address.saturating_sub(self.start);
+        self.shared.map(|place| SharedPlace {
+            offset: place.offset.saturating_add(distance),
+            ..place
+        })
+    }
+
     /// Where it is and what it is called.
     pub(super) fn place(&self) -> String {
         let Self { start, end, .. } = *self;
@@ -189,5 +283,46 @@ impl PageExtent {
     #[must_use]
     pub fn pages(&self) -> u64 {
         pages_in(&self.range)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uffd::PAGE_SIZE;
+
+    use super::*;
+
+    /// Two views of a file that overlap, one of another file, and private memory.
+    #[test]
+    fn a_page_that_is_mapped_twice_is_tracked_once() {
+        let row = |inode: u64, offset: u64, pages: u64| {
+            let place = SharedPlace {
+                device: (0, 1),
+                inode,
+                offset: offset * PAGE_SIZE,
+            };
+            let mapping = TrackedMapping {
+                start: 0,
+                end: pages * PAGE_SIZE,
+                name: String::new(),
+                backing: Backing::Shmem,
+                page_size: PAGE_SIZE,
+                shared: (inode != 0).then_some(place),
+            };
+            let pages = TrackedPages {
+                tracked: pages,
+                ..TrackedPages::default()
+            };
+            MappingRound {
+                mapping: Arc::new(mapping),
+                pages,
+                written: Vec::new(),
+            }
+        };
+        let round = TrackRound {
+            mappings: vec![row(7, 0, 10), row(7, 4, 8), row(8, 0, 3), row(0, 0, 5)],
+            ..TrackRound::default()
+        };
+        assert_eq!((round.tracked(), round.shared()), (12 + 3 + 5, 12 + 3));
     }
 }

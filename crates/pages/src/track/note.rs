@@ -20,6 +20,11 @@ pub enum TrackNote {
     HoldsUserfaultfd,
     /// Code and other files are mapped page by page from now on.
     NoFaultAround,
+    /// Memory is shared: what others write to it is not seen.
+    SharedMemory {
+        /// How many different pages.
+        pages: u64,
+    },
     /// What the strategy does to whoever else watches the process.
     Strategy(&'static str),
     /// From a recording, which holds the text only.
@@ -50,6 +55,12 @@ impl fmt::Display for TrackNote {
             Self::NoFaultAround => f.write_str(
                 "what it maps of code and other files for the first time, it maps page by page: the \
                  kernel maps no neighbours along (fault-around) in registered memory",
+            ),
+            Self::SharedMemory { pages } => write!(
+                f,
+                "{pages} pages are shared memory: what other processes write to it, or anybody \
+                 through its file, is not seen; `tracker track --children` tracks a process and \
+                 its children as one"
             ),
             Self::Strategy(text) => f.write_str(text),
             Self::Recorded(text) => f.write_str(text),

@@ -7,7 +7,7 @@ use uffd::{ProcessGone, unless_gone};
 use super::attach::{self, TrackOptions};
 use super::model::{MappingRound, TrackHeader, TrackRound};
 use super::space::TrackedSpace;
-use super::{SessionEvent, TrackError, UntrackedMapping};
+use super::{SessionEvent, TrackError, TrackNote, UntrackedMapping};
 use crate::inject::{ProcessLife, ProcessLifeline};
 use crate::strategy::{StrategyFacts, StrategyName};
 
@@ -93,6 +93,11 @@ impl TrackSession {
             return Err(TrackError::Nothing { pid, untracked });
         }
         session.header.notes.extend(session.space.notes());
+        let shared = first.shared();
+        if shared != 0 && !session.strategy().reads_content() {
+            let note = TrackNote::SharedMemory { pages: shared };
+            session.header.notes.push(note);
+        }
         // The notes have them already.
         first
             .events
@@ -151,6 +156,7 @@ impl TrackSession {
             lasted: began - self.last,
             took: began.elapsed(),
             mappings,
+            children: Vec::new(),
             not_looked_at: self.space.untracked_pages(),
             events: std::mem::take(&mut self.events),
         };

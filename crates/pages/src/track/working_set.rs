@@ -1,12 +1,16 @@
 //! Which pages were written at all, over all rounds.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use roaring::RoaringTreemap;
 use uffd::PAGE_SIZE;
 
 use super::UntrackedPages;
-use super::model::{MappingRound, PageExtent, TrackEnd, TrackRound, TrackSummary};
+use super::model::{MappingRound, PageExtent, SharedFile, TrackEnd, TrackRound, TrackSummary};
+
+/// Stands for the process itself among its children.
+const ITSELF: u32 = 0;
 
 /// The union of the pages that rounds report.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +20,7 @@ pub struct WorkingSet {
     rounds: u64,
     reported: u64,
     tracked: u64,
+    shared: u64,
     not_looked_at: UntrackedPages,
     lasted: std::time::Duration,
     took: std::time::Duration,
@@ -24,28 +29,31 @@ pub struct WorkingSet {
 impl WorkingSet {
     /// Adds a round.
     pub fn add(&mut self, round: &TrackRound) {
-        for row in &round.mappings {
-            for extent in &row.written {
-                if extent.unknown {
-                    self.unknown.insert(row, extent);
-                } else {
-                    self.written.insert(row, extent);
-                }
-            }
+        self.add_process(ITSELF, &round.mappings);
+        for child in &round.children {
+            self.add_process(child.pid, &child.mappings);
         }
-        let pages = |count: fn(&super::model::TrackedPages) -> u64| {
-            round
-                .mappings
-                .iter()
-                .map(|mapping| count(&mapping.pages))
-                .sum::<u64>()
-        };
+        let written = round.all_mappings().map(|row| row.pages.written);
         self.rounds += u64::from(round.number != 0);
-        self.reported += pages(|pages| pages.written);
-        self.tracked = self.tracked.max(pages(|pages| pages.tracked));
+        self.reported += written.sum::<u64>();
+        self.tracked = self.tracked.max(round.tracked());
+        self.shared = self.shared.max(round.shared());
         self.not_looked_at = self.not_looked_at.most(&round.not_looked_at);
         self.lasted = self.lasted.max(round.at);
         self.took += round.took;
+    }
+
+    fn add_process(&mut self, process: u32, rows: &[MappingRound]) {
+        for row in rows {
+            for extent in &row.written {
+                let set = if extent.unknown {
+                    &mut self.unknown
+                } else {
+                    &mut self.written
+                };
+                set.insert(process, row, extent);
+            }
+        }
     }
 
     /// Different pages written so far, in 4 KiB.
@@ -64,6 +72,7 @@ impl WorkingSet {
             written: self.reported,
             unknown_set: self.unknown.len_without(&self.written),
             tracked: self.tracked,
+            shared: self.shared,
             not_looked_at: self.not_looked_at.clone(),
             took: self.took,
             end,
@@ -75,41 +84,53 @@ impl WorkingSet {
 /// Different pages. One of shared memory is the same wherever it is mapped.
 #[derive(Clone, Debug, Default)]
 struct PageSet {
-    /// By number of the address.
-    private: RoaringTreemap,
-    /// By number in the file, for each device and inode.
-    shared: HashMap<((u32, u32), u64), RoaringTreemap>,
+    /// By number of the address, for each process.
+    private: HashMap<u32, RoaringTreemap>,
+    /// By number in the file, for each file.
+    shared: HashMap<SharedFile, RoaringTreemap>,
 }
 
 impl PageSet {
-    fn insert(&mut self, row: &MappingRound, extent: &PageExtent) {
+    fn insert(&mut self, process: u32, row: &MappingRound, extent: &PageExtent) {
         let pages = |start: u64| {
             let first = start / PAGE_SIZE;
             first..first.saturating_add(extent.pages())
         };
-        let Some(place) = row.mapping.shared else {
-            self.private.insert_range(pages(extent.range.start));
+        let start = extent.range.start;
+        let Some(place) = row.mapping.shared_at(start) else {
+            let own = self.private.entry(process).or_default();
+            own.insert_range(pages(start));
             return;
         };
-        let distance = extent.range.start.saturating_sub(row.mapping.start);
-        let file = self.shared.entry((place.device, place.inode)).or_default();
-        file.insert_range(pages(place.offset.saturating_add(distance)));
+        let file = self.shared.entry(place.file()).or_default();
+        file.insert_range(pages(place.offset));
     }
 
     fn len(&self) -> u64 {
+        let private = self.private.values().map(RoaringTreemap::len);
         let shared = self.shared.values().map(RoaringTreemap::len);
-        self.private.len() + shared.sum::<u64>()
+        private.chain(shared).sum()
     }
 
     /// How many are not in another set.
     fn len_without(&self, other: &Self) -> u64 {
-        let nothing = RoaringTreemap::new();
-        let shared = self.shared.iter().map(|(file, pages)| {
-            let others = other.shared.get(file).unwrap_or(&nothing);
-            pages.len() - pages.intersection_len(others)
-        });
-        self.private.len() - self.private.intersection_len(&other.private) + shared.sum::<u64>()
+        less(&self.private, &other.private) + less(&self.shared, &other.shared)
     }
+}
+
+/// How many pages are in `these` and not in those of the same key.
+fn less<K: Eq + Hash>(
+    these: &HashMap<K, RoaringTreemap>,
+    those: &HashMap<K, RoaringTreemap>,
+) -> u64 {
+    let both = |key, pages: &RoaringTreemap| {
+        let others = those.get(key);
+        others.map_or(0, |others| pages.intersection_len(others))
+    };
+    let these = these.iter();
+    these
+        .map(|(key, pages)| pages.len() - both(key, pages))
+        .sum()
 }
 
 #[cfg(test)]

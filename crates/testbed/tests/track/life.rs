@@ -70,6 +70,38 @@ fn executing_while_rounds_run() {
     }
 }
 
+/// The old memory can outlive an exec: another process has it, too, and goes on in it.
+#[test]
+fn another_program_while_somebody_keeps_the_old_memory() {
+    for name in working(ANON) {
+        let mut script = ScriptProcess::start();
+        let (number, _) = script.map(ANON, 16);
+        script.tell(&format!("share {number} 3,4"));
+        let (mut session, _) = begin(&script, name);
+        step(&mut session);
+        script.exec();
+        let (number, area) = script.map(ANON, 16);
+        script.tell(&format!("store {number} 1 1 3"));
+        let round = step(&mut session);
+        let executed = |event: &SessionEvent| matches!(event, SessionEvent::Executed { .. });
+        assert!(
+            round.events.iter().any(executed),
+            "{name}: {:?}",
+            round.events
+        );
+        assert_eq!(SeenPages::of(&round, &area).unknown, pages([3]), "{name}");
+        script.tell(&format!("store {number} 2 1 5"));
+        let seen = look(&mut session, &area);
+        assert_eq!(
+            (seen.written, seen.unknown),
+            (pages([5]), pages([])),
+            "{name}"
+        );
+        session.end().unwrap();
+        assert_eq!(registered(script.pid()), 0, "{name}");
+    }
+}
+
 fn until_exited(session: &mut TrackSession) {
     eventually("the end is noticed", || {
         matches!(session.step().unwrap(), TrackStep::Exited).then_some(())

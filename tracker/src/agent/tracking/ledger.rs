@@ -289,6 +289,7 @@ impl LedgerLine {
             ended: None,
             rounds: 0,
             tracked_pages: 0,
+            shared_pages: 0,
             not_looked_at: UntrackedPages::default(),
             written_pages: 0,
             unknown_pages: 0,
@@ -323,7 +324,8 @@ impl LedgerLine {
     fn add(&mut self, round: &TrackRound) {
         let pages = sum(round);
         self.row.not_looked_at.clone_from(&round.not_looked_at);
-        self.row.tracked_pages = pages.tracked;
+        self.row.tracked_pages = round.tracked();
+        self.row.shared_pages = round.shared();
         self.row.written_pages += pages.written;
         self.row.unknown_pages += pages.unknown;
         self.row.vanished_pages += pages.vanished;
@@ -352,7 +354,6 @@ impl LedgerLine {
 fn sum(round: &TrackRound) -> TrackedPages {
     let mut sum = TrackedPages::default();
     for mapping in &round.mappings {
-        sum.tracked += mapping.pages.tracked;
         sum.written += mapping.pages.written;
         sum.unknown += mapping.pages.unknown;
         sum.vanished += mapping.pages.vanished;

@@ -153,6 +153,7 @@ mod tests {
             ended: None,
             rounds: 2,
             tracked_pages: 3,
+            shared_pages: 1,
             not_looked_at: [(UntrackedReason::Secret, 8)].into_iter().collect(),
             written_pages: 4,
             unknown_pages: 5,
@@ -171,6 +172,7 @@ mod tests {
             "pid": 7, "comm": "redis", "selector": "comm:redis", "tracked": true,
             "strategy": "markers", "interval_seconds": 1.5, "over_budget": true,
             "last_round_cpu_seconds": 0.25, "cpu_seconds": 0.5, "rounds": 2, "tracked_pages": 3,
+            "shared_pages": 1,
             "written_pages": 4, "unknown_pages": 5, "vanished_pages": 6, "stopped_seconds": null,
             "not_looked_at": {"secret": 8}, "notes": ["a note"], "explained": null,
         });

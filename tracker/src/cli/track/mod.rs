@@ -15,7 +15,7 @@ use super::target::{self, TargetArgs};
 use super::values;
 use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts, StrategyName};
-use pages::track::{TrackEnd, TrackOptions, TrackSession, TrackStep, WorkingSet};
+use pages::track::{TrackEnd, TrackOptions, TrackScope, TrackStep, TrackTree, WorkingSet};
 use sinks::TrackOutputs;
 
 /// The flags of `tracker track`.
@@ -38,6 +38,10 @@ pub(crate) struct TrackArgs {
     /// Tell zaps and huge pages too, where the kernel lets us; rounds take up to 20 times longer
     #[arg(long, env = "TRACKER_DETAILED")]
     detailed: bool,
+    /// Track the children that it has and will have, too, as one with it: what all of them write
+    /// to shared memory is seen then. A recording holds one process, and cannot be made of this
+    #[arg(long, env = "TRACKER_CHILDREN")]
+    children: bool,
     #[command(flatten)]
     outputs: OutputArgs<TrackOutputs>,
 }
@@ -54,12 +58,16 @@ is told, too. While it is tracked, a \
 userfaultfd that the process opens itself cannot register tracked memory: it gets EBUSY. The next \
 round sees that there is one and gives all memory back for one interval, so that trying again \
 works; what is not registered by then is tracked again. Memory that belongs to a userfaultfd \
-already is passed over and named. Children that it forks are not tracked; another program that it \
-executes is, from its first instructions on as unknown.
+already is passed over and named. Children that it forks are tracked with --children; another \
+program that it executes is, from its first instructions on as unknown.
 
 While tracker itself is stopped (Ctrl-Z) no round is made; with {}, where tracker answers each \
-first write, the process waits then, too. Memory that is never writable when a round looks (code \
-that is written and made executable in between) is not tracked.
+first write, the process waits then, too.
+
+What is mapped and not looked at is counted by reason (docs/strategies.md). Shared memory is seen \
+as far as this process writes to it: what others write there, or through its file, is not. With \
+--children it is as far as any of them writes to it: each is attached to in the round after it was \
+forked, and what one wrote in the round in which it ended is not seen.
 
 Pages of mappings that are new since the last round, and of those there at the start, are \
 `unknown`: they were there before they were armed, so take them as written. What is written after \
@@ -87,12 +95,20 @@ fn track(
     mut launched: Option<&mut LaunchedProgram>,
     pace: &mut RoundPace,
 ) -> anyhow::Result<Option<ExitStatus>> {
+    if args.children && args.outputs.paths().next().is_some() {
+        anyhow::bail!("a recording holds one process: use --json, or leave --children out");
+    }
     // Before the process is touched: what cannot be written must not stop it.
     let outputs = args.outputs.open(match launched {
         Some(_) => PrintTarget::Beside,
         None => PrintTarget::Ours,
     })?;
-    let (mut session, first) = TrackSession::begin(pid, facts.clone(), options(args))?;
+    let scope = if args.children {
+        TrackScope::WithChildren
+    } else {
+        TrackScope::Process
+    };
+    let (mut session, first) = TrackTree::begin(pid, facts.clone(), options(args), scope)?;
     if let Some(launched) = &mut launched {
         launched.go();
     }

@@ -52,7 +52,7 @@ impl LiveTable {
             text,
             "armed {} in {} mappings in {:.1} ms; {} were there before and are unknown",
             pages(sum.armed),
-            first.mappings.len(),
+            first.all_mappings().count(),
             first.took.as_secs_f64() * 1e3,
             pages(sum.unknown),
         );
@@ -133,6 +133,13 @@ impl LiveTable {
             "  unknown       {}, never reported as written",
             pages(summary.unknown_set)
         );
+        if summary.shared != 0 {
+            let shared = pages(summary.shared);
+            let _ = writeln!(
+                text,
+                "  shared        {shared} of those tracked are shared memory"
+            );
+        }
         if summary.not_looked_at.total() != 0 {
             let _ = writeln!(text, "  not looked at {}", summary.not_looked_at);
         }
@@ -167,8 +174,7 @@ impl LiveTable {
 /// The mappings with most written and unknown pages.
 fn busiest(round: &TrackRound) -> String {
     let mut busy: Vec<&MappingRound> = round
-        .mappings
-        .iter()
+        .all_mappings()
         .filter(|row| row.pages.written + row.pages.unknown != 0)
         .collect();
     busy.sort_by_key(|row| std::cmp::Reverse(row.pages.written + row.pages.unknown));
@@ -195,7 +201,7 @@ fn busiest(round: &TrackRound) -> String {
 /// All mappings of a round together.
 fn sum(round: &TrackRound) -> TrackedPages {
     let mut sum = TrackedPages::default();
-    for row in &round.mappings {
+    for row in round.all_mappings() {
         let pages = &row.pages;
         sum.tracked += pages.tracked;
         sum.armed += pages.armed;

@@ -146,7 +146,7 @@ impl PageContent for PageImages {
                     each(extent, images.seen(page, look));
                     let image = match look {
                         PageLook::Content(hash) => PageImage::Content(hash),
-                        PageLook::Hole => PageImage::Hole,
+                        PageLook::Hole | PageLook::Unmapped => PageImage::Hole,
                         PageLook::Not(_) => PageImage::None,
                     };
                     images.store.set(page, image);
@@ -187,7 +187,9 @@ impl PageContent for PageImages {
                         PageLook::Content(hash) => {
                             images.store.set(page, PageImage::Content(hash));
                         }
-                        PageLook::Hole => images.store.set(page, PageImage::Hole),
+                        PageLook::Hole | PageLook::Unmapped => {
+                            images.store.set(page, PageImage::Hole);
+                        }
                         // What cannot be read now is armed since its image was taken.
                         PageLook::Not(_) => (),
                     }

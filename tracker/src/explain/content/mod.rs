@@ -35,6 +35,8 @@ pub(super) enum PageLook {
     Content(u64),
     /// It is not there.
     Hole,
+    /// What was mapped there is gone.
+    Unmapped,
     /// The content cannot be had.
     Not(UnknownReason),
 }

@@ -66,15 +66,15 @@ impl ImageStore {
     }
 
     /// Takes images along where pages were moved (to where, and from where), and forgets those of
-    /// what was mapped anew.
+    /// what was mapped anew or is gone.
     pub(in crate::explain) fn relocate(
         &mut self,
         moves: &[(Range<u64>, u64)],
-        fresh: &[Range<u64>],
+        anew: &[Range<u64>],
     ) {
         let from = |(to, from): &(Range<u64>, u64)| *from..from.saturating_add(to.end - to.start);
         let taken: Vec<_> = moves.iter().map(|it| self.within(&from(it))).collect();
-        for range in fresh {
+        for range in anew {
             self.forget(range);
         }
         for (pages, (to, _)) in taken.into_iter().zip(moves) {

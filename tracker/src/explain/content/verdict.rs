@@ -41,6 +41,7 @@ pub(in crate::explain) fn verdict(
     let unknown = |reason| (ReportVerdict::Unknown, Some(reason));
     match (before, now) {
         (_, PageLook::Not(reason)) => unknown(reason),
+        (_, PageLook::Unmapped) => (ReportVerdict::Gone, None),
         (PageImage::Content(_), PageLook::Hole) => (ReportVerdict::Gone, None),
         (PageImage::None, _) => unknown(UnknownReason::NoImageBefore),
         (PageImage::Hole, _) => unknown(UnknownReason::NotMapped),
@@ -74,6 +75,8 @@ mod tests {
                 Unknown,
                 Some(UnknownReason::NoImageBefore),
             ),
+            (a, PageLook::Unmapped, Gone, None),
+            (PageImage::None, PageLook::Unmapped, Gone, None),
             (
                 a,
                 PageLook::Not(UnknownReason::Swapped),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pages::strategy::StrategyName;
-use pages::track::{SessionEvent, TrackHeader, TrackedMapping};
+use pages::track::{SessionEvent, TrackHeader, TrackedMapping, UntrackedPages};
 use uffd::pages_in;
 
 use super::{
@@ -50,6 +50,8 @@ pub struct ExplainFindings {
     pub dropped: u64,
     /// The most pages tracked in one round.
     pub tracked: u64,
+    /// For each reason the most pages that were not looked at in one round.
+    pub not_looked_at: UntrackedPages,
     /// The most bytes that images took.
     pub memory: u64,
     /// Bytes that were read and hashed.
@@ -86,6 +88,8 @@ pub struct RoundFindings {
     pub tally: AnswerTally,
     /// Missed pages.
     pub missed: u64,
+    /// Pages that were not looked at.
+    pub not_looked_at: UntrackedPages,
     /// What happened to the process.
     pub events: Vec<SessionEvent>,
     /// Every reported page, for the picture.
@@ -217,6 +221,7 @@ impl ExplainFindings {
             events: 0,
             dropped: 0,
             tracked: 0,
+            not_looked_at: UntrackedPages::default(),
             memory: 0,
             hashed: 0,
             took: Duration::ZERO,
@@ -238,6 +243,7 @@ impl ExplainFindings {
             at: round.round.at,
             tally: AnswerTally::new(),
             missed: 0,
+            not_looked_at: round.round.not_looked_at.clone(),
             events: round.round.events.clone(),
             reported: Vec::new(),
         };
@@ -264,8 +270,8 @@ impl ExplainFindings {
             line.reported.clone_from(&round.reported);
         }
         self.rounds.push(line);
-        let tracked = round.round.mappings.iter().map(|row| row.pages.tracked);
-        self.tracked = self.tracked.max(tracked.sum());
+        self.tracked = self.tracked.max(round.round.tracked());
+        self.not_looked_at = self.not_looked_at.most(&round.round.not_looked_at);
         self.verified += round.verified;
         self.events += round.events;
         self.dropped += round.dropped;

@@ -86,6 +86,15 @@ pub struct ExplainedRound {
     pub stood_still: Option<Duration>,
 }
 
+impl ExplainedRound {
+    /// Adds what was found out in this round of clean pages that were compared in the one before.
+    pub(crate) fn late(&mut self, missed: ByMapping<MissedPages>) {
+        let pages = missed.iter().flat_map(|(_, pages)| pages);
+        self.verified += pages.map(|it| pages_in(&it.range)).sum::<u64>();
+        self.missed.extend(missed);
+    }
+}
+
 /// What a round is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoundKind {

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pages::track::{SessionEvent, TrackNote, TrackedMapping};
+use pages::track::{SessionEvent, TrackNote, TrackedMapping, UntrackedPages};
 use serde::Serialize;
 use uffd::pages_in;
 
@@ -76,6 +76,7 @@ fn round(round: &RoundFindings) -> serde_json::Result<String> {
         verdicts: verdicts(&pages),
         causes: causes(&pages),
         missed: round.missed,
+        not_looked_at: &round.not_looked_at,
         events: &round.events,
     })
 }
@@ -105,6 +106,7 @@ enum ExplainLine<'a> {
         verdicts: BTreeMap<&'static str, u64>,
         causes: BTreeMap<&'static str, u64>,
         missed: u64,
+        not_looked_at: &'a UntrackedPages,
         events: &'a [SessionEvent],
     },
     Pages {
@@ -160,6 +162,7 @@ enum ExplainLine<'a> {
         missed: u64,
         verified: u64,
         tracked: u64,
+        not_looked_at: &'a UntrackedPages,
         events: u64,
         dropped: u64,
         memory_bytes: u64,
@@ -291,7 +294,7 @@ fn of_missed<'a>(mapping: &'a TrackedMapping, missed: &MissedPages) -> ExplainLi
     }
 }
 
-fn summary(report: &ExplainReport<'_>) -> ExplainLine<'static> {
+fn summary<'a>(report: &ExplainReport<'a>) -> ExplainLine<'a> {
     let (findings, pages) = (report.findings, &report.pages);
     let (unchanged, compared) = (pages.verdict(ReportVerdict::Unchanged), pages.compared());
     let interval = wilson(unchanged, compared);
@@ -312,6 +315,7 @@ fn summary(report: &ExplainReport<'_>) -> ExplainLine<'static> {
         missed: report.missed_pages,
         verified: findings.verified,
         tracked: findings.tracked,
+        not_looked_at: &findings.not_looked_at,
         events: findings.events,
         dropped: findings.dropped,
         memory_bytes: findings.memory,

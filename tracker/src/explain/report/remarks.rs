@@ -9,7 +9,7 @@ use uffd::PAGE_SIZE;
 use super::{ExplainReport, headline};
 use crate::explain::{FrozenTime, advice};
 use crate::print::clock::{rfc3339, spoken};
-use crate::print::words::{count, number, printable, share, size};
+use crate::print::words::{count, number, plural, printable, share, size};
 
 /// The process and its arguments.
 pub(super) fn who(report: &ExplainReport<'_>) -> (String, String) {
@@ -52,15 +52,47 @@ pub(super) fn versions(report: &ExplainReport<'_>) -> String {
 pub(super) fn seen(report: &ExplainReport<'_>) -> String {
     let findings = report.findings;
     let causes = if findings.seen.is_complete() {
-        "all causes can be seen".to_owned()
+        "every hook that tells causes is attached".to_owned()
     } else {
         let gaps = count(findings.seen.told().len(), "gap");
         format!("not all causes can be seen ({gaps} below)")
     };
-    match findings.sampling.one_of {
-        0 | 1 => format!("{causes}; the content of all pages is compared"),
-        of => format!("{causes}; the content of one page of {of} is compared"),
+    let compared = match findings.sampling.one_of {
+        0 | 1 => "the content of all tracked pages is compared".to_owned(),
+        of => format!("the content of one tracked page of {of} is compared"),
+    };
+    match findings.not_looked_at.total() {
+        0 => format!("{causes}; {compared}"),
+        pages => {
+            let verb = if pages == 1 { "is" } else { "are" };
+            format!(
+                "{causes}; {compared}; {} other page{} {verb} not looked at (by reason below)",
+                number(pages),
+                plural(pages)
+            )
+        }
     }
+}
+
+/// What was compared and is the same; nothing if nothing was compared.
+pub(super) fn verified(report: &ExplainReport<'_>) -> Option<String> {
+    let findings = report.findings;
+    let rest = match findings.not_looked_at.total() {
+        0 => String::new(),
+        pages => format!("; {} not looked at", of_pages(pages)),
+    };
+    (findings.verified != 0).then(|| {
+        format!(
+            "No false negative among the {} clean page{} that were compared{rest}.",
+            number(findings.verified),
+            plural(findings.verified)
+        )
+    })
+}
+
+fn of_pages(pages: u64) -> String {
+    let verb = if pages == 1 { "was" } else { "were" };
+    format!("{} page{} {verb}", number(pages), plural(pages))
 }
 
 /// What it took: memory, time, events.
@@ -119,6 +151,12 @@ pub(super) fn not_seen(report: &ExplainReport<'_>) -> Vec<String> {
              unchanged pages is known as well as a sample tells ({interval}), if a page reported \
              twice tells as much as two pages",
             findings.sampling.one_of
+        ));
+    }
+    if findings.not_looked_at.total() != 0 {
+        lines.push(format!(
+            "not looked at, at most in one round: {}; whether they were written nobody knows",
+            findings.not_looked_at
         ));
     }
     lines.extend(findings.seen.told().iter().map(|what| printable(what)));

@@ -9,7 +9,7 @@ use super::super::tracked::{TrackedField, TrackedReading, TrackedRow, TrackedVal
 
 /// Families with a row per process.
 pub(super) const FAMILIES: &[FamilySpec] = &[
-    WRITTEN, UNKNOWN, VANISHED, ROUNDS, TRACKED, UNTRACKED, INTERVAL, CPU, INFO,
+    WRITTEN, UNKNOWN, VANISHED, ROUNDS, TRACKED, SHARED, UNTRACKED, INTERVAL, CPU, INFO,
 ];
 
 /// Families of all tracking together.
@@ -119,13 +119,25 @@ const ROUNDS: FamilySpec = FamilySpec {
 const TRACKED: FamilySpec = FamilySpec {
     name: "uffdwp_tracked_pages",
     unit: "pages of 4 KiB, there or not",
-    help: "Size of the mappings that are tracked of a process, each as often as it is mapped. All \
-        else that is mapped is in uffdwp_untracked_pages.",
+    help: "Pages that are tracked of a process; one of shared memory counts once, however often it \
+        is mapped. All else that is mapped is in uffdwp_untracked_pages.",
     exactness: "as of the last round",
     example: "4096 * uffdwp_tracked_pages",
     rows: shown("tracked_pages", |row| {
         TrackedValue::Count(row.tracked_pages)
     }),
+    ..TRACK
+};
+
+const SHARED: FamilySpec = FamilySpec {
+    name: "uffdwp_shared_pages",
+    unit: "pages of 4 KiB, there or not",
+    help: "Those of uffdwp_tracked_pages that are shared memory (MAP_SHARED). What others write to \
+        them is in nobody's uffdwp_written_pages_total but theirs, if they are tracked, too; only \
+        the strategy hash sees it.",
+    exactness: "as of the last round",
+    example: "uffdwp_shared_pages / uffdwp_tracked_pages",
+    rows: shown("shared_pages", |row| TrackedValue::Count(row.shared_pages)),
     ..TRACK
 };
 

@@ -136,6 +136,7 @@ pub(super) struct DiskWideRound {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct DiskWideSummary {
     summary: DiskSummary,
+    shared: u64,
     not_looked_at: DiskUntracked,
 }
 
@@ -463,6 +464,7 @@ impl From<&TrackSummary> for DiskWideSummary {
             written,
             unknown_set,
             tracked,
+            shared,
             not_looked_at,
             took,
             end,
@@ -485,6 +487,7 @@ impl From<&TrackSummary> for DiskWideSummary {
                 end,
                 status,
             },
+            shared,
             not_looked_at: (&not_looked_at).into(),
         }
     }
@@ -494,6 +497,7 @@ impl From<DiskSummary> for DiskWideSummary {
     fn from(summary: DiskSummary) -> Self {
         Self {
             summary,
+            shared: 0,
             not_looked_at: DiskUntracked(Vec::new()),
         }
     }
@@ -505,6 +509,7 @@ impl TryFrom<DiskWideSummary> for TrackSummary {
     fn try_from(wide: DiskWideSummary) -> Result<Self, Self::Error> {
         let DiskWideSummary {
             summary,
+            shared,
             not_looked_at,
         } = wide;
         let DiskSummary {
@@ -531,6 +536,7 @@ impl TryFrom<DiskWideSummary> for TrackSummary {
             written,
             unknown_set,
             tracked,
+            shared,
             not_looked_at: not_looked_at.try_into()?,
             took,
             end,

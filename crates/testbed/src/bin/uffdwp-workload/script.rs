@@ -25,6 +25,10 @@
 //! | `turmoil AREA SEED THREADS TIMES` | as `churn`, while mappings come, go, split and merge |
 //! | `own AREA` | number of a userfaultfd that this process registered for it |
 //! | `fork AREA VALUE PAGES` | `ok`, after a child stored to its copy, found it right, and ended |
+//! | `share AREA PAGES` | `ok`; a child in the same memory (`CLONE_VM`) stores to each for ever |
+//! | `worker` | pid of a new child, which is forked and obeys, too |
+//! | `in WORKER ORDER...` | the answer of that worker to an order |
+//! | `leave-work` | `ok`, after all workers have ended |
 //! | `spawn` | `ok`, after a child of vfork(2) executed another program and ended |
 //! | `exec` | `ready`, from this program executed anew; no area is left |
 //! | `leave` | `ok`, from another thread: the first one has ended |
@@ -46,9 +50,11 @@ use rustix::mm::Advice;
 use uffd::{RegisterMode, UffdFeatures, Userfaultfd};
 
 use crate::area::MappedArea;
+use worker::ScriptWorker;
 
 mod life;
 mod turmoil;
+mod worker;
 
 const NO_AREA: &str = "there is no such area";
 
@@ -58,6 +64,7 @@ pub fn serve(directory: &Path) -> Result<()> {
         directory: directory.to_owned(),
         areas: Vec::new(),
         uffds: Vec::new(),
+        workers: Vec::new(),
     };
     // Only now may others open our /proc files: before exec they would see another address space.
     answer("ready")?;
@@ -79,6 +86,7 @@ struct ScriptServer {
     directory: PathBuf,
     areas: Vec<MappedArea>,
     uffds: Vec<Userfaultfd>,
+    workers: Vec<ScriptWorker>,
 }
 
 impl ScriptServer {
@@ -104,6 +112,8 @@ impl ScriptServer {
             "uffd" => self.open(),
             "own" => self.own(words),
             "exec" => Err(life::execute_anew(&self.directory)),
+            "worker" => self.fork_worker(),
+            "in" => self.in_worker(words),
             "exit" => std::process::exit(parse(words)?),
             order => self.act(order, words).map(|()| "ok".to_owned()),
         }
@@ -115,6 +125,11 @@ impl ScriptServer {
         match order {
             "close" => self.close(parse(words)?),
             "spawn" => life::spawn()?,
+            "leave-work" => self.workers.clear(),
+            "share" => {
+                let area = self.area(words)?;
+                life::share(area, pages(word(words)?)?)?;
+            }
             "fork" => {
                 let (area, value) = (self.area(words)?, parse(words)?);
                 life::fork(area, value, &pages(word(words)?)?)?;
@@ -220,6 +235,28 @@ impl ScriptServer {
         self.areas.push(area);
         let Range { start, end } = area.range();
         format!("{start:x} {end:x}")
+    }
+
+    fn fork_worker(&mut self) -> Result<String> {
+        let mut server = Self {
+            directory: self.directory.clone(),
+            areas: self.areas.clone(),
+            uffds: Vec::new(),
+            workers: Vec::new(),
+        };
+        let worker = ScriptWorker::fork(|line| server.obey(line))?;
+        let pid = worker.pid().to_string();
+        self.workers.push(worker);
+        Ok(pid)
+    }
+
+    fn in_worker(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
+        let number: usize = parse(words)?;
+        let order: Vec<&str> = words.collect();
+        let worker = self.workers.get_mut(number);
+        worker
+            .context("there is no such worker")?
+            .say(&order.join(" "))
     }
 
     fn own(&mut self, words: &mut SplitWhitespace<'_>) -> Result<String> {
@@ -341,6 +378,7 @@ mod tests {
             directory: "/tmp".into(),
             areas: Vec::new(),
             uffds: Vec::new(),
+            workers: Vec::new(),
         };
         assert!(script.obey("store 0 1 1 0").is_err(), "no area yet");
         let area = script.obey("map shared-anon 8");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use uffd::pages_in;
 
 use super::count;
-use crate::explain::report::{ExplainReport, flags, name_of};
+use crate::explain::report::{ExplainReport, flags, name_of, remarks};
 use crate::explain::{ReportVerdict, advice};
 use crate::print::table::TableHead::{Left, Right};
 use crate::print::table::TextTable;
@@ -123,13 +123,8 @@ fn vm_flags(all: &str) -> String {
 pub(super) fn missed(report: &ExplainReport<'_>) -> String {
     let verified = number(report.findings.verified);
     if report.missed.is_empty() {
-        return match report.findings.verified {
-            0 => String::new(),
-            _ => format!(
-                "No false negative: all of {verified} clean pages that were compared are the \
-                 same.\n"
-            ),
-        };
+        let told = remarks::verified(report);
+        return told.map_or_else(String::new, |told| wrapped("", 0, &told));
     }
     let mut text = format!(
         "Changed and not reported: {} of {verified} clean pages that were compared\n",

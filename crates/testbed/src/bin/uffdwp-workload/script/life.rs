@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::ptr;
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, ensure};
@@ -48,6 +49,51 @@ pub fn fork(area: &MappedArea, value: u64, pages: &[u64]) -> Result<()> {
         .all(|(word, page)| area.word(page) == *word);
     ensure!(same, "the child changed its parent's memory");
     Ok(())
+}
+
+/// What a process that shares our memory works on.
+struct SharedWork {
+    area: MappedArea,
+    pages: Vec<u64>,
+}
+
+/// Starts a process, not a thread, that has the memory of this one (clone(2) with `CLONE_VM`), and
+/// stores to the pages for ever. It ends with this process, whatever program that executes.
+pub fn share(area: &MappedArea, pages: Vec<u64>) -> Result<()> {
+    const STACK: usize = 64 << 10;
+    let area = *area;
+    let work = Box::leak(Box::new(SharedWork { area, pages }));
+    let stack = Box::leak(vec![0_u128; STACK / size_of::<u128>()].into_boxed_slice());
+    let top = stack.as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::SIGCHLD;
+    // SAFETY: the stack and the work are never freed, and nobody else uses them.
+    let child = unsafe { libc::clone(work_on, top.cast(), flags, ptr::from_mut(work).cast()) };
+    ensure!(
+        child > 0,
+        "cannot clone: {}",
+        std::io::Error::last_os_error()
+    );
+    Ok(())
+}
+
+/// Calls nothing that needs a thread of its own: it runs on the thread-local memory of its parent.
+extern "C" fn work_on(work: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: what was given to clone(2) lives for ever; system calls of numbers and one constant.
+    unsafe {
+        let work = &*work.cast::<SharedWork>();
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        let pause = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 1_000_000,
+        };
+        for value in 1.. {
+            work.pages
+                .iter()
+                .for_each(|page| work.area.store(*page, value));
+            libc::syscall(libc::SYS_nanosleep, &raw const pause, 0);
+        }
+    }
+    0
 }
 
 /// Starts this program by vfork(2), as C libraries do, and waits for its end.
