@@ -1,8 +1,8 @@
 //! tracker: what userfaultfd write-protection does to a Linux machine, and how true its answers
 //! are.
 //!
-//! Layers look down only: `cli` -> `agent` -> `metrics` -> `explain` -> `track` -> `probes` ->
-//! `kernel`, `logging`, `model`, `print` -> the crates `pages` and `uffd`.
+//! Layers look down only: `cli` -> `agent` -> `metrics` -> `explain` -> `track`, `compare` ->
+//! `probes` -> `kernel`, `logging`, `model`, `print` -> the crates `pages` and `uffd`.
 
 #![deny(unsafe_code)]
 // They panic where nobody reads: `logging::say` and `cli::output` do not.
@@ -10,6 +10,7 @@
 
 pub mod agent;
 pub mod cli;
+mod compare;
 pub mod explain;
 pub mod kernel;
 mod logging;

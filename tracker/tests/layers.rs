@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["kernel", "logging", "model", "print"],
     &["probes"],
-    &["track"],
+    &["track", "compare"],
     &["explain"],
     &["metrics"],
     &["agent"],

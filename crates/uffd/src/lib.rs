@@ -122,7 +122,8 @@ pub use message::UffdMessage;
 pub use pagemap::{Pagemap, PagemapEntry};
 pub use privilege::{Capability, Privilege, UserNamespace};
 pub use process::{
-    ProcessStat, arguments, cgroup_path, clear_soft_dirty, comm, page_table_bytes, pids_of, stat,
+    ProcessStat, ResidentMemory, arguments, cgroup_path, clear_soft_dirty, comm, page_table_bytes,
+    pids_of, resident_memory, stat,
 };
 pub use scan::{ArmOutcome, PageCategories, PageRegion, ScanOutcome, ScanQuery};
 pub use scratch::ScratchMapping;

@@ -12,8 +12,30 @@ pub struct ProcessStat {
     pub comm: Vec<u8>,
     /// Its parent's pid.
     pub parent: u32,
+    /// Faults that needed no disk, of all its threads since it was started. Faults that the kernel
+    /// takes for another process (process_vm_readv(2)) count there.
+    pub minor_faults: u64,
     /// When it was started, in clock ticks after boot: with another start it is another process.
     pub start_time: u64,
+}
+
+/// The pages of a process that are in memory, by what they come from, in bytes (proc_pid_status(5)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResidentMemory {
+    /// Anonymous memory (`RssAnon`); the zero page does not count.
+    pub anon: u64,
+    /// shmem (`RssShmem`).
+    pub shmem: u64,
+    /// Huge pages of hugetlb (`HugetlbPages`).
+    pub hugetlb: u64,
+}
+
+impl ResidentMemory {
+    /// All of them.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.anon + self.shmem + self.hugetlb
+    }
 }
 
 /// Reads `/proc/PID/stat` (proc_pid_stat(5)).
@@ -34,12 +56,14 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
         .split_ascii_whitespace();
     // proc_pid_stat(5) counts fields from 1; the state, after the name, is field 3.
     let parent = fields.nth(4 - 3)?.parse().ok()?;
-    let start_time = fields.nth(22 - 5)?.parse().ok()?;
+    let minor_faults = fields.nth(10 - 5)?.parse().ok()?;
+    let start_time = fields.nth(22 - 11)?.parse().ok()?;
     // A number that ends the text may be cut off.
     fields.next()?;
     Some(ProcessStat {
         comm,
         parent,
+        minor_faults,
         start_time,
     })
 }
@@ -53,6 +77,21 @@ pub fn page_table_bytes(pid: u32) -> Result<Option<u64>, UffdError> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read(&path).map_err(UffdError::of_process(pid, "cannot read", &path))?;
     Ok(parse_status_kb(&text, b"VmPTE"))
+}
+
+/// What of a process is in memory. `None`: a kernel thread, which has none.
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone. Otherwise the file cannot be read.
+pub fn resident_memory(pid: u32) -> Result<Option<ResidentMemory>, UffdError> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read(&path).map_err(UffdError::of_process(pid, "cannot read", &path))?;
+    let of = |key| parse_status_kb(&text, key);
+    Ok(of(b"RssAnon").map(|anon| ResidentMemory {
+        anon,
+        shmem: of(b"RssShmem").unwrap_or(0),
+        hugetlb: of(b"HugetlbPages").unwrap_or(0),
+    }))
 }
 
 /// Clears the soft-dirty bits of all pages of a process (`/proc/PID/clear_refs`; fs/proc/task_mmu.c
@@ -170,6 +209,7 @@ mod tests {
             ProcessStat {
                 comm: b"a) (b\n\xff".to_vec(),
                 parent: 7,
+                minor_faults: 101,
                 start_time: 4242
             }
         );
@@ -210,6 +250,8 @@ mod tests {
         assert_eq!(stat.comm, comm(pid).unwrap());
         assert!(stat.start_time > 0);
         assert!(page_table_bytes(pid).unwrap().unwrap() >= 4096);
+        assert!(resident_memory(pid).unwrap().unwrap().total() >= 4096);
+        assert!(stat.minor_faults > 0);
         assert!(cgroup_path(pid).is_ok());
     }
 

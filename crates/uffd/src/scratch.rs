@@ -5,7 +5,9 @@ use std::io;
 use std::ops::Range;
 use std::ptr;
 
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::{PAGE_SIZE, PMD_SIZE, UffdError};
 
@@ -84,6 +86,17 @@ impl ScratchMapping {
         Ok(Self::whole(mapping, length))
     }
 
+    /// Private anonymous memory, aligned to 2 MiB, in huge pages where the kernel has some
+    /// (`MADV_HUGEPAGE`).
+    ///
+    /// # Errors
+    /// ENOMEM: there is not enough memory. EINVAL: this kernel has no transparent huge pages.
+    pub fn huge(length: u64) -> Result<Self, UffdError> {
+        let scratch = Self::aligned(length, MapFlags::PRIVATE)?;
+        scratch.advise(0..length / PAGE_SIZE, Advice::LinuxHugepage)?;
+        Ok(scratch)
+    }
+
     fn whole(mapping: *mut u8, length: usize) -> Self {
         Self {
             mapping,
@@ -145,10 +158,57 @@ impl ScratchMapping {
     /// # Errors
     /// If the kernel refuses.
     pub fn drop_range(&self, pages: Range<u64>) -> Result<(), UffdError> {
+        self.advise(pages, Advice::LinuxDontNeed)
+    }
+
+    /// Has the kernel reclaim some pages (`MADV_PAGEOUT` of madvise(2)): shmem is unmapped, and
+    /// whatever can goes to swap. It may leave any of them where they are.
+    ///
+    /// # Errors
+    /// EINVAL: this kernel is older than 5.4, or the memory is locked or hugetlb.
+    pub fn page_out(&self, pages: Range<u64>) -> Result<(), UffdError> {
+        self.advise(pages, Advice::LinuxPageOut)
+    }
+
+    /// Stores a value to the first byte of some pages in a child of fork(2), to its own copy of
+    /// private memory, and waits for its end.
+    ///
+    /// # Errors
+    /// EAGAIN or ENOMEM: there cannot be another process. EIO: the child was killed.
+    pub fn store_in_child(
+        &self,
+        pages: impl Iterator<Item = u64>,
+        value: u8,
+    ) -> Result<(), UffdError> {
+        let failed = |error: io::Error| {
+            UffdError::system("cannot store in a child to", "a scratch mapping", error)
+        };
+        // SAFETY: the child stores to memory of its own and leaves by _exit(2); it takes no lock.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            pages.for_each(|page| self.store(page, value));
+            // SAFETY: ends the child, and runs nothing of this program.
+            unsafe { libc::_exit(0) };
+        }
+        let child = Pid::from_raw(child.max(0)).ok_or_else(io::Error::last_os_error);
+        let child = child.map_err(failed)?;
+        let waited = loop {
+            match waitpid(Some(child), WaitOptions::empty()) {
+                Err(Errno::INTR) => (),
+                waited => break waited.map_err(|error| failed(error.into()))?,
+            }
+        };
+        match waited {
+            Some((_, status)) if status.exit_status() == Some(0) => Ok(()),
+            _ => Err(failed(Errno::IO.into())),
+        }
+    }
+
+    fn advise(&self, pages: Range<u64>, advice: Advice) -> Result<(), UffdError> {
         let (address, length) = self.within(pages);
         // SAFETY: the range is inside the mapping, which is ours, and no reference into it exists.
-        unsafe { rustix::mm::madvise(address.cast(), length, Advice::LinuxDontNeed) }
-            .map_err(|e| UffdError::system("cannot drop pages of", "a scratch mapping", e))
+        unsafe { rustix::mm::madvise(address.cast(), length, advice) }
+            .map_err(|e| UffdError::system("cannot advise the kernel on", "a scratch mapping", e))
     }
 
     /// Makes some pages guards (`MADV_GUARD_INSTALL` of madvise(2), 6.13): who touches one is

@@ -7,6 +7,7 @@
 mod agent;
 mod causes;
 mod check;
+mod compare;
 mod environment;
 mod exit;
 mod explain;
@@ -51,6 +52,14 @@ enum TrackerCommand {
     Explain(explain::ExplainArgs),
     /// Show a recording as tables and as a heat map: which pages were written when
     Report(report::ReportArgs),
+    /// Do the same work under each strategy, and tell what each costs and what it gets wrong
+    Compare(compare::CompareArgs),
+    /// Make one run of `compare`
+    #[command(hide = true)]
+    CompareRun(compare::CompareRunArgs),
+    /// Do the work of one run of `compare`
+    #[command(hide = true)]
+    CompareWork(compare::CompareWorkArgs),
     /// Take a userfaultfd of a process without its cooperation, and tell what it took
     #[command(hide = true)]
     Inject(inject::InjectArgs),
@@ -71,6 +80,9 @@ pub fn main() -> ExitCode {
         TrackerCommand::Track(args) => track::run(args),
         TrackerCommand::Explain(args) => explain::run(args),
         TrackerCommand::Report(args) => report::run(args),
+        TrackerCommand::Compare(args) => compare::run_all(args),
+        TrackerCommand::CompareRun(args) => compare::run_one(args),
+        TrackerCommand::CompareWork(args) => compare::run_work(args),
         TrackerCommand::Inject(args) => inject::run(args),
     };
     result.unwrap_or_else(|e| exit::failed(&e))

@@ -42,6 +42,12 @@ const HEATMAP_FLAG: FormatFlag = FormatFlag {
     variable: "TRACKER_HEATMAP",
 };
 
+const PLOT_FLAG: FormatFlag = FormatFlag {
+    long: "plot",
+    short: None,
+    variable: "TRACKER_PLOT",
+};
+
 /// For people.
 pub(crate) static TEXT: OutputFormat = OutputFormat {
     name: "text",
@@ -57,6 +63,17 @@ pub(crate) static JSON: OutputFormat = OutputFormat {
         long: "json",
         short: None,
         variable: "TRACKER_JSON",
+    }),
+};
+
+/// For people who write to people: tables as in a README.
+pub(crate) static MARKDOWN: OutputFormat = OutputFormat {
+    name: "Markdown",
+    is_for_people: true,
+    choice: FormatChoice::Flag(FormatFlag {
+        long: "markdown",
+        short: None,
+        variable: "TRACKER_MARKDOWN",
     }),
 };
 
@@ -83,6 +100,20 @@ pub(crate) static PNG: OutputFormat = OutputFormat {
     name: "PNG",
     is_for_people: true,
     choice: FormatChoice::Extension(HEATMAP_FLAG, "png"),
+};
+
+/// A plot as a drawing.
+pub(crate) static PLOT_SVG: OutputFormat = OutputFormat {
+    name: "SVG",
+    is_for_people: true,
+    choice: FormatChoice::Extension(PLOT_FLAG, "svg"),
+};
+
+/// A plot as pixels.
+pub(crate) static PLOT_PNG: OutputFormat = OutputFormat {
+    name: "PNG",
+    is_for_people: true,
+    choice: FormatChoice::Extension(PLOT_FLAG, "png"),
 };
 
 /// What `tracker report` reads.

@@ -41,6 +41,20 @@ impl TextTable {
             .collect()
     }
 
+    /// The table in Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let escaped = |cell: &String| cell.replace('|', "\\|");
+        let line = |row: &Vec<String>| {
+            let cells: Vec<_> = row.iter().map(escaped).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let rule = |is_left: &bool| if *is_left { "---|" } else { "---:|" };
+        let rules: String = self.is_left.iter().map(rule).collect();
+        let mut lines = self.rows.iter().map(line);
+        let head = lines.next().unwrap_or_default();
+        format!("{head}|{rules}\n{}", lines.collect::<String>())
+    }
+
     /// A line for the heads, and one for each row.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut widths: Vec<usize> = Vec::new();
@@ -62,5 +76,17 @@ impl TextTable {
             cells.join("  ").trim_end().to_owned()
         };
         self.rows.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markdown_has_the_same_cells() {
+        let mut table = TextTable::new(&[TableHead::Left("a"), TableHead::Right("b")]);
+        table.row(["x|y".to_owned(), "1".to_owned()]);
+        assert_eq!(table.markdown(), "| a | b |\n|---|---:|\n| x\\|y | 1 |\n");
     }
 }

@@ -88,7 +88,17 @@ const ALL_AT_ONCE: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 18] = [
+pub const GUEST_TESTS: [GuestTest; 19] = [
+    GuestTest::new(
+        "compare",
+        &[
+            not_in(
+                RowSet::Preemptible,
+                "strategy_stress is about preemption, and has the lost write too",
+            ),
+            NO_BPF,
+        ],
+    ),
     GuestTest::new(
         "explain",
         &[not_in(

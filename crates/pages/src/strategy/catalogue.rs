@@ -9,6 +9,7 @@ use uffd::KernelBehaviour;
 
 use super::StrategyName;
 use super::entry::{AbsentPages, TargetWait};
+use super::limit::StrategyLimit;
 use super::start::{StrategyStart, can_scan};
 
 /// Makes [`StrategyName`] of the list of strategies, a row each: its name, and the module with its
@@ -48,7 +49,7 @@ impl StrategyName {
 
     /// Why one would take it, in a few words.
     #[must_use]
-    pub(crate) const fn merit(self) -> &'static str {
+    pub const fn merit(self) -> &'static str {
         self.entry().merit
     }
 
@@ -56,6 +57,19 @@ impl StrategyName {
     #[must_use]
     pub(crate) const fn caveat(self) -> Option<&'static str> {
         self.entry().caveat
+    }
+
+    /// What was proposed to the kernel's developers and never built, which it stands for, and how
+    /// that would differ.
+    #[must_use]
+    pub const fn stands_for(self) -> Option<&'static str> {
+        self.entry().stands_for
+    }
+
+    /// What it cannot do, or not without a price, on this kernel.
+    #[must_use]
+    pub fn limits(self, kernel: &KernelBehaviour) -> Vec<StrategyLimit> {
+        StrategyLimit::of(self, kernel)
     }
 
     /// Whether it acts through a userfaultfd of the target, which arms pages.

@@ -24,6 +24,8 @@ pub(super) struct StrategyEntry {
     pub(crate) auto: bool,
     /// What it does to others who watch the process.
     pub(crate) caveat: Option<&'static str>,
+    /// What was proposed and never built, which it stands for, and how that would differ.
+    pub(crate) stands_for: Option<&'static str>,
     /// How it starts, and so from where it works.
     pub start: StrategyStart,
 }

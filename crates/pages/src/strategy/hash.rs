@@ -37,6 +37,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     reads_content: true,
     auto: true,
     caveat: None,
+    stands_for: None,
     start: StrategyStart::Outside(|target| {
         let scans = target.behaviour.written.is_some();
         let (memory, pagemap) = (MemoryFile::open(target.pid)?, target.pagemap()?);

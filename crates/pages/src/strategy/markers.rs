@@ -36,6 +36,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     reads_content: false,
     auto: true,
     caveat: None,
+    stands_for: None,
     start: StrategyStart::Descriptor(|uffd, target| {
         let (pagemap, detailed) = (target.pagemap()?, target.tells_details());
         Ok(Box::new(MarkersStrategy::new(uffd, pagemap, detailed)?))

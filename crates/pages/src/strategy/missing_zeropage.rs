@@ -38,6 +38,10 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     reads_content: false,
     auto: true,
     caveat: None,
+    stands_for: Some(
+        "the same done by the kernel at fault time. That would cost no message to the tracker and \
+         no wait",
+    ),
     start: StrategyStart::Descriptor(|uffd, target| {
         let pagemaps = [target.pagemap()?, target.pagemap()?];
         Ok(Box::new(MissingZeropageStrategy::new(uffd, pagemaps)?))

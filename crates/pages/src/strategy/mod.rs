@@ -26,6 +26,7 @@ mod entry;
 mod facts;
 mod handler;
 mod hash;
+mod limit;
 mod markers;
 #[allow(unsafe_code, reason = "fills missing pages of the target")]
 mod missing_zeropage;
@@ -62,6 +63,7 @@ pub use catalogue::UnknownStrategy;
 pub use choose::{NoStrategy, StrategyChoice, auto};
 pub use entry::KernelNeed;
 pub use facts::{StrategyFacts, gather};
+pub use limit::StrategyLimit;
 pub use mprotect::MprotectStrategy;
 pub use start::{StartError, StrategyTarget, start};
 pub use trial::{ExtraReports, StrategyOutcome, StrategyTrial, TrialFailure, UntriedReason};

@@ -35,6 +35,12 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     reads_content: false,
     auto: true,
     caveat: None,
+    stands_for: Some(
+        "an attribute of the VMA, which no kernel has. Where the kernel unmaps an armed page of \
+         shmem it leaves a marker, which an attribute alone would not: each read after reclaim \
+         would be reported, too. A kernel with one could map what is only read already protected, \
+         so its first reads need not be",
+    ),
     start: StrategyStart::Descriptor(|uffd, target| {
         Ok(Box::new(NoneIsCleanStrategy::new(uffd, target.pagemap()?)?))
     }),

@@ -21,6 +21,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     reads_content: false,
     auto: true,
     caveat: None,
+    stands_for: None,
     start: StrategyStart::Descriptor(|uffd, target| {
         let (pagemap, detailed) = (target.pagemap()?, target.tells_details());
         let inner: Box<dyn TrackingStrategy> = if can_scan(&target.behaviour) {

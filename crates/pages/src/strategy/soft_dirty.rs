@@ -25,6 +25,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
         "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) \
          loses writes",
     ),
+    stands_for: None,
     start: StrategyStart::Outside(|target| {
         let strategy = SoftDirtyStrategy::new(target.pid, target.pagemap()?);
         Ok(Box::new(strategy))

@@ -31,6 +31,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     reads_content: false,
     auto: true,
     caveat: None,
+    stands_for: None,
     start: StrategyStart::Descriptor(|uffd, target| {
         let strategy = SyncStrategy::new(uffd, target.pagemap()?, target.behaviour)?;
         Ok(Box::new(strategy))

@@ -23,6 +23,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     reads_content: false,
     auto: false,
     caveat: None,
+    stands_for: None,
     start: StrategyStart::OwnProcess(start),
 };
 

@@ -1,0 +1,171 @@
+//! `tracker compare`: the relations between its numbers that must hold on every kernel. What the
+//! kernel cannot do is skipped, with the reason.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::process::{Command, Stdio};
+
+use pages::strategy::StrategyName;
+use serde_json::Value;
+use testbed::program;
+
+const MIB: u64 = 1 << 20;
+const KIB: u64 = 1 << 10;
+
+/// One run of each kind.
+struct ComparedOnce(Value);
+
+impl ComparedOnce {
+    fn new(workload: &str, range: u64, strategies: &[StrategyName]) -> Self {
+        let range = format!("{}MiB", range / MIB);
+        let names: Vec<_> = strategies.iter().map(|name| name.as_str()).collect();
+        let arguments = ["--json", "--repeat", "1", "--range", &range];
+        let mut command = Command::new(program("tracker"));
+        command
+            .args([
+                "compare",
+                "--workload",
+                workload,
+                "--strategy",
+                &names.join(","),
+            ])
+            .args(arguments);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        Self(serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    fn size(&self) -> &Value {
+        &self.0["workloads"][0]["sizes"][0]
+    }
+
+    /// The row of a strategy; `None`: it cannot do it here, and says why.
+    fn row(&self, name: StrategyName) -> Option<&Value> {
+        let rows = self.size()["rows"].as_array().unwrap();
+        let row = rows
+            .iter()
+            .find(|row| row["strategy"] == name.as_str())
+            .unwrap();
+        match row["not_measured"].as_str() {
+            Some(why) => {
+                eprintln!("skipped: {name}: {why}");
+                assert!(
+                    !why.is_empty() && !why.contains("no answer"),
+                    "{name}: {why}"
+                );
+                None
+            }
+            None => Some(row),
+        }
+    }
+
+    /// Pages that a strategy reports and should not, and those that it does not and should.
+    fn wrong(&self, name: StrategyName) -> Option<(u64, u64)> {
+        let row = self.row(name)?;
+        let count = |key: &str| row[key].as_u64().unwrap();
+        Some((count("false_positives"), count("false_negatives")))
+    }
+
+    /// Every strategy of a list either cannot do it or makes no mistake.
+    fn assert_exact(&self, names: &[StrategyName]) {
+        for name in names {
+            assert_eq!(
+                self.wrong(*name).unwrap_or((0, 0)),
+                (0, 0),
+                "{name}: {}",
+                self.0
+            );
+        }
+    }
+}
+
+/// Whatever is done to memory of these kinds, they report what changed and nothing else.
+const EXACT: &[StrategyName] = &[StrategyName::Markers, StrategyName::Hash];
+const WITH_CLEAN: &[StrategyName] = &[
+    StrategyName::Markers,
+    StrategyName::Hash,
+    StrategyName::NoneIsClean,
+];
+
+#[test]
+fn markers_take_a_table_for_each_2_mib_and_none_is_clean_none() {
+    let range = 128 * MIB;
+    let compared = ComparedOnce::new("sparse", range, WITH_CLEAN);
+    let tables =
+        |name| Some(compared.row(name)?["tables_armed_bytes"].as_u64().unwrap() / (4 * KIB));
+    if let Some(tables) = tables(StrategyName::Markers) {
+        // The upper levels: one table for each GiB that the range touches, and one for these.
+        let lowest = range / (2 * MIB);
+        assert!((lowest..=lowest + 3).contains(&tables), "{tables}");
+    }
+    assert_eq!(tables(StrategyName::NoneIsClean).unwrap_or(0), 0);
+    compared.assert_exact(EXACT);
+    compared.assert_exact(&[StrategyName::NoneIsClean]);
+}
+
+#[test]
+fn untouched_shmem_that_is_read_is_all_false_positives_where_none_is_clean() {
+    let range = 8 * MIB;
+    let compared = ComparedOnce::new("shmem-read", range, WITH_CLEAN);
+    if let Some(wrong) = compared.wrong(StrategyName::NoneIsClean) {
+        assert_eq!(wrong, (range / (4 * KIB), 0));
+    }
+    compared.assert_exact(EXACT);
+}
+
+#[test]
+fn zaps_of_anonymous_memory_are_missed_where_none_is_clean() {
+    let range = 8 * MIB;
+    let compared = ComparedOnce::new("free-list", range, WITH_CLEAN);
+    if let Some(wrong) = compared.wrong(StrategyName::NoneIsClean) {
+        assert_eq!(wrong, (0, range / 2 / (4 * KIB)), "the lower half, once");
+    }
+    compared.assert_exact(EXACT);
+}
+
+/// What was written since the last round and then unmapped leaves no trace in the page table.
+#[test]
+fn written_shmem_that_is_unmapped_is_reported_when_it_is_read_again() {
+    let compared = ComparedOnce::new("shmem-zap", 4 * MIB, WITH_CLEAN);
+    if let Some((positives, negatives)) = compared.wrong(StrategyName::NoneIsClean) {
+        let written = 4 * MIB / (4 * KIB) / 100 + 1;
+        assert_eq!((positives, negatives), (written, written), "one round late");
+    }
+}
+
+#[test]
+fn an_exact_strategy_is_exact_whatever_is_done() {
+    for (workload, mib) in [
+        ("dense", 4),
+        ("read-mostly", 4),
+        ("shmem-zap", 4),
+        ("fork", 4),
+        ("growing-heap", 64),
+        ("thp", 16),
+    ] {
+        ComparedOnce::new(workload, mib * MIB, EXACT).assert_exact(EXACT);
+    }
+}
+
+#[test]
+fn a_write_between_table_and_bit_is_not_lost() {
+    let all = StrategyName::outside().filter(|name| *name != StrategyName::SoftDirty);
+    let all: Vec<_> = all.collect();
+    let compared = ComparedOnce::new("lost-write", 4 * MIB, &all);
+    for name in all {
+        let missed = compared.wrong(name).map_or(0, |wrong| wrong.1);
+        assert_eq!(missed, 0, "{name}: {}", compared.0);
+    }
+}
+
+#[test]
+fn a_workload_that_is_not_there_is_told_with_those_that_are() {
+    let mut command = Command::new(program("tracker"));
+    let output = command
+        .args(["compare", "--workload", "spares"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("there are sparse, dense"), "{said}");
+}
