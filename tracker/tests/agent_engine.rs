@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use testbed::{check_metrics, eventually, sum};
 use tracker::agent::discovery::{
-    DiscoveryError, DiscoveryOutcome, DiscoveryRoute, FallbackRoute, SmapsRoute, key,
+    DiscoveryError, DiscoveryOutcome, DiscoveryRoute, FallbackRoute, LookWatch, SmapsRoute, key,
 };
 use tracker::agent::http::AgentView;
-use tracker::agent::{AgentConfig, AgentPace, AgentProbes, RunningAgent};
+use tracker::agent::{AgentConfig, AgentPace, AgentProbes, MakeRoute, RunningAgent};
 use tracker::model::{
     CounterSnapshot, CounterSource, FoundVma, MmSample, ProcessCounters, ProcessFacts, ProcessKey,
     SeriesLimits, VmaCounters, VmaSample,
@@ -57,7 +57,11 @@ impl DiscoveryRoute for ScriptedRoute {
         "scripted"
     }
 
-    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
+    fn discover(
+        &mut self,
+        at: Duration,
+        _: &LookWatch,
+    ) -> Result<DiscoveryOutcome, DiscoveryError> {
         let Ok(next) = self.0.recv() else {
             return Err(iterator_error("the script has ended"));
         };
@@ -114,7 +118,7 @@ fn start_with(
     };
     let probes = AgentProbes {
         source: Box::new(source.clone()),
-        discover: Some(route(ScriptedRoute(scripted))),
+        discover: Some(once(route(ScriptedRoute(scripted)))),
         report,
         availability: CountAvailability::all_exact(),
         diagnostics: None,
@@ -127,6 +131,12 @@ fn start_with(
         view: running.view(),
         _running: running,
     }
+}
+
+/// The route of the first thread; none follows.
+fn once(route: Box<dyn DiscoveryRoute>) -> MakeRoute {
+    let mut route = Some(route);
+    Box::new(move || route.take().unwrap())
 }
 
 impl Drop for ScriptedAgent {

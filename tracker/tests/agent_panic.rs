@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::time::Duration;
-use tracker::agent::discovery::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute};
+use tracker::agent::discovery::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute, LookWatch};
 use tracker::agent::{AgentConfig, AgentError, AgentPace, AgentProbes};
 use tracker::model::SeriesLimits;
 use tracker::probes::{HookWishes, MapSizes, ProbeLevel, ProbeOptions};
@@ -15,7 +15,7 @@ impl DiscoveryRoute for PanickingRoute {
         "panicking"
     }
 
-    fn discover(&mut self, _: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
+    fn discover(&mut self, _: Duration, _: &LookWatch) -> Result<DiscoveryOutcome, DiscoveryError> {
         panic!("the route is lost");
     }
 }
@@ -27,7 +27,7 @@ fn probes() -> AgentProbes {
         object: Vec::new().into(),
     };
     AgentProbes {
-        discover: Some(Box::new(PanickingRoute)),
+        discover: Some(Box::new(|| Box::new(PanickingRoute))),
         ..tracker::probes::attach(&options).into()
     }
 }

@@ -173,12 +173,15 @@ fn unprivileged() -> Option<std::process::Command> {
 }
 
 #[test]
-fn without_any_privilege_it_runs_and_says_what_it_cannot_see() {
+fn without_any_privilege_it_runs_and_says_that_it_sees_nothing() {
     let Some(command) = unprivileged() else {
         return;
     };
     let running = AgentProcess::spawn(command);
-    running.wait_ready();
+    eventually("it is not ready", || {
+        let (code, reason) = running.get("/readyz");
+        (code == 503 && reason.contains("no process can be seen")).then_some(())
+    });
     let status = running.status();
     assert_eq!(status["level"]["level"], "observe");
     assert!(

@@ -53,14 +53,39 @@ pub enum CountProgress {
     Done(PageCount),
 }
 
-/// Counts in steps, so that a huge VMA never holds up its caller for long. Each step holds the mmap
-/// lock of the process for reading.
-#[derive(Debug)]
-pub struct PageCounter {
+/// Where a count stands that goes on later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountPlace {
     range: Range<u64>,
     next: u64,
     method: CountMethod,
     armed: u64,
+}
+
+impl CountPlace {
+    /// The begin of a page-aligned range inside one VMA that is registered for write protection.
+    #[must_use]
+    pub const fn begin(range: Range<u64>, method: CountMethod) -> Self {
+        Self {
+            next: range.start,
+            range,
+            method,
+            armed: 0,
+        }
+    }
+
+    /// The range that is counted.
+    #[must_use]
+    pub const fn range(&self) -> &Range<u64> {
+        &self.range
+    }
+}
+
+/// Counts in steps, so that a huge VMA never holds up its caller for long. Each step holds the mmap
+/// lock of the process for reading.
+#[derive(Debug)]
+pub struct PageCounter {
+    place: CountPlace,
     regions: Vec<PageRegion>,
     entries: Vec<PagemapEntry>,
 }
@@ -74,22 +99,22 @@ impl PageCounter {
     /// Of a page-aligned range inside one VMA that is registered for write protection.
     #[must_use]
     pub fn new(range: Range<u64>, method: CountMethod) -> Self {
-        let mut counter = Self {
-            range: 0..0,
-            next: 0,
-            method,
-            armed: 0,
+        Self {
+            place: CountPlace::begin(range, method),
             regions: vec![PageRegion::default(); REGIONS],
             entries: Vec::new(),
-        };
-        counter.restart(range, method);
-        counter
+        }
     }
 
-    /// Starts over on another range, with the buffers that are there.
-    pub fn restart(&mut self, range: Range<u64>, method: CountMethod) {
-        (self.next, self.armed) = (range.start, 0);
-        (self.range, self.method) = (range, method);
+    /// Goes on at another place, with the buffers that are there.
+    pub fn go_on(&mut self, place: CountPlace) {
+        self.place = place;
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn place(&self) -> &CountPlace {
+        &self.place
     }
 
     /// Walks at most `budget` pages more, rounded up to 2 MiB: a huge page is not walked in parts.
@@ -98,30 +123,33 @@ impl PageCounter {
     /// [`UffdError::Gone`]: the process is gone. Otherwise as [`Pagemap::scan`] and
     /// [`Pagemap::read`].
     pub fn step(&mut self, pagemap: &Pagemap, budget: u64) -> Result<CountProgress, UffdError> {
-        let part = self.next..self.step_end(budget);
-        self.armed += self.armed_in(pagemap, &part)?;
-        self.next = part.end;
-        if self.next < self.range.end {
+        let part = self.place.next..self.step_end(budget);
+        self.place.armed += self.armed_in(pagemap, &part)?;
+        self.place.next = part.end;
+        let CountPlace {
+            range, next, armed, ..
+        } = &self.place;
+        if *next < range.end {
             return Ok(CountProgress::More);
         }
-        let written = pages_in(&self.range).saturating_sub(self.armed);
         Ok(CountProgress::Done(PageCount {
-            armed: self.armed,
-            written,
+            armed: *armed,
+            written: pages_in(range).saturating_sub(*armed),
         }))
     }
 
     fn step_end(&self, budget: u64) -> u64 {
         let bytes = budget.max(1).saturating_mul(super::PAGE_SIZE);
         let end = self
+            .place
             .next
             .saturating_add(bytes)
             .checked_next_multiple_of(PMD_SIZE);
-        end.unwrap_or(u64::MAX).min(self.range.end)
+        end.unwrap_or(u64::MAX).min(self.place.range.end)
     }
 
     fn armed_in(&mut self, pagemap: &Pagemap, part: &Range<u64>) -> Result<u64, UffdError> {
-        match self.method {
+        match self.place.method {
             CountMethod::Written => {
                 let written = self.scan(pagemap, part, &ScanQuery::WRITTEN)?;
                 Ok(pages_in(part).saturating_sub(written))

@@ -4,6 +4,8 @@ use std::{fmt, io};
 
 use rustix::io::Errno;
 
+use crate::presence::{ProcessPresence, presence};
+
 /// The process asked about is gone: it has ended, or executes another program, and the address
 /// space that was opened is no more.
 ///
@@ -22,6 +24,24 @@ pub enum UffdError {
     /// The process asked about is gone.
     #[error(transparent)]
     Gone(#[from] ProcessGone),
+    /// The process asked about lives, and `/proc` does not show it.
+    #[error(
+        "process {pid} lives, but /proc does not show it: it is mounted with hidepid= and \
+         CAP_SYS_PTRACE is missing (mount it without hidepid=, or with gid= of a group of ours)"
+    )]
+    Hidden {
+        /// Its pid.
+        pid: u32,
+    },
+    /// The main thread of the process asked about has ended, and others live on.
+    #[error(
+        "the main thread of process {pid} has ended while others live: /proc shows its memory by \
+         another thread only"
+    )]
+    Leaderless {
+        /// Its pid.
+        pid: u32,
+    },
     /// A system call failed.
     #[error("{what} {on}: {source}{}", advice(.source))]
     System {
@@ -81,9 +101,18 @@ impl UffdError {
         move |source| {
             let source = source.into();
             if is_gone(&source) {
-                return ProcessGone { pid }.into();
+                return Self::of_nothing(pid);
             }
             Self::system(what, on.to_string(), source)
+        }
+    }
+
+    /// What it means that `/proc` says "no such process": that it is gone is only one answer.
+    pub(crate) fn of_nothing(pid: u32) -> Self {
+        match presence(pid) {
+            ProcessPresence::Gone => ProcessGone { pid }.into(),
+            ProcessPresence::Hidden => Self::Hidden { pid },
+            ProcessPresence::Leaderless => Self::Leaderless { pid },
         }
     }
 
@@ -141,9 +170,12 @@ mod tests {
 
     #[test]
     fn the_end_of_a_process_is_an_error_of_its_own() {
-        let error = UffdError::of_process(7, "cannot read", "x")(Errno::SRCH);
+        let error = UffdError::of_process(u32::MAX, "cannot read", "x")(Errno::SRCH);
         assert!(error.is_gone());
-        assert_eq!(error.to_string(), "process 7 does not exist (any more)");
+        assert_eq!(
+            error.to_string(),
+            "process 4294967295 does not exist (any more)"
+        );
         assert_eq!(error.errno(), None);
         assert!(matches!(unless_gone::<()>(Err(error)), Ok(None)));
     }

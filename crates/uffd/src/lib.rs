@@ -101,6 +101,7 @@ mod features;
 mod memory;
 mod message;
 mod pagemap;
+mod presence;
 mod privilege;
 mod process;
 mod scan;
@@ -112,7 +113,7 @@ use std::ops::Range;
 pub use address_space::AddressSpace;
 pub use backing::{Backing, HugetlbDevices, ShmemDevices};
 pub use behaviour::{HugetlbPool, KernelBehaviour, WrittenMeaning, self_test};
-pub use count::{CountMethod, CountProgress, PageCount, PageCounter};
+pub use count::{CountMethod, CountPlace, CountProgress, PageCount, PageCounter};
 pub use error::{ProcessGone, UffdError, unless_gone};
 pub use fd::{RegisterMode, Userfaultfd};
 pub use fdinfo::{HeldUffd, userfaultfds};
@@ -120,6 +121,10 @@ pub use features::UffdFeatures;
 pub use memory::{MemoryFile, ProcessMemory};
 pub use message::UffdMessage;
 pub use pagemap::{Pagemap, PagemapEntry};
+pub use presence::{
+    boot_time_offset_ns, is_in_initial_pid_namespace, own_pid_in_proc, proc_shows_initial_pids,
+    proc_shows_our_pids, thread_with_memory,
+};
 pub use privilege::{Capability, Privilege, UserNamespace};
 pub use process::{
     ProcessStat, ResidentMemory, arguments, cgroup_path, clear_soft_dirty, comm, page_table_bytes,

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use crate::UffdError;
 use crate::smaps::parse_kb;
-use crate::{ProcessGone, UffdError};
 
 /// What `/proc/PID/stat` tells about who a process is: a pid is used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,16 @@ pub struct ProcessStat {
     pub minor_faults: u64,
     /// When it was started, in clock ticks after boot: with another start it is another process.
     pub start_time: u64,
+    /// Its state, or that of its main thread: `Z` once that has ended.
+    pub state: u8,
+}
+
+impl ProcessStat {
+    /// Whether it lives: a thread that has ended has given its memory back.
+    #[must_use]
+    pub const fn has_memory(&self) -> bool {
+        !matches!(self.state, b'Z' | b'X' | b'x')
+    }
 }
 
 /// The pages of a process that are in memory, by what they come from, in bytes (proc_pid_status(5)).
@@ -55,7 +65,10 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
         .ok()?
         .split_ascii_whitespace();
     // proc_pid_stat(5) counts fields from 1; the state, after the name, is field 3.
-    let parent = fields.nth(4 - 3)?.parse().ok()?;
+    let &[state] = fields.next()?.as_bytes() else {
+        return None;
+    };
+    let parent = fields.next()?.parse().ok()?;
     let minor_faults = fields.nth(10 - 5)?.parse().ok()?;
     let start_time = fields.nth(22 - 11)?.parse().ok()?;
     // A number that ends the text may be cut off.
@@ -65,7 +78,14 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
         parent,
         minor_faults,
         start_time,
+        state,
     })
+}
+
+/// Reads a file like `/proc/PID/stat`, without asking why it cannot be read.
+pub(crate) fn stat_of(path: &str) -> Result<ProcessStat, std::io::Error> {
+    let text = fs::read(path)?;
+    parse_stat(&text).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }
 
 /// Bytes of its page tables of all levels (`VmPTE` of proc_pid_status(5)). `None`: a kernel thread,
@@ -186,7 +206,7 @@ fn read_parsed<T>(
     let path = format!("/proc/{pid}/{name}");
     let text = fs::read(&path).map_err(UffdError::of_process(pid, "cannot read", &path))?;
     if text.is_empty() {
-        return Err(ProcessGone { pid }.into());
+        return Err(UffdError::of_nothing(pid));
     }
     parse(&text).ok_or_else(|| UffdError::format(path, &text))
 }
@@ -210,7 +230,8 @@ mod tests {
                 comm: b"a) (b\n\xff".to_vec(),
                 parent: 7,
                 minor_faults: 101,
-                start_time: 4242
+                start_time: 4242,
+                state: b'S',
             }
         );
     }

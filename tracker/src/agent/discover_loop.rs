@@ -1,10 +1,15 @@
 //! The discovery thread.
 
-use super::discovery::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute};
+use super::discovery::{
+    DiscoveryError, DiscoveryOutcome, DiscoveryRoute, LookFailure, LookWatch, refused,
+};
 use super::engine::{AgentCollector, AgentEngine};
+use super::loops::LoopClock;
 use super::pace::{rest, thread_cpu_time};
 use super::stop::StopSignal;
+use crate::metrics::ProcessSight;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,46 +24,88 @@ pub struct DiscoveryState {
     pub route: String,
     /// Why it did not take the BPF iterator, though that is attached.
     pub fallen_back: Option<String>,
-    /// Processes that it looked at.
+    /// Processes that it saw, the agent itself not among them.
     pub processes: usize,
+    /// Whether it sees VMAs of all processes, whatever `/proc` refuses.
+    pub sees_all: bool,
     /// Uffd-wp VMAs that it found.
     pub vmas: usize,
     /// How long it took.
     pub seconds: f64,
     /// How much CPU time it took.
     pub cpu_seconds: f64,
-    /// Processes that could not be read.
+    /// Processes that could not be looked at, or not in all.
     pub refused: usize,
+    /// The same, by reason.
+    pub refused_by_reason: BTreeMap<&'static str, usize>,
     /// The first of them, with what to do.
     pub first_refusal: Option<String>,
+    /// The first of them for each reason.
+    pub first_refusals: BTreeMap<&'static str, String>,
     /// Why nothing could be discovered at all.
     pub failure: Option<String>,
 }
 
-/// Discovers until the agent stops, every `interval` or less often.
-pub fn run(
-    route: &mut dyn DiscoveryRoute,
-    engine: &AgentEngine,
-    stop: &StopSignal,
-    state: &Mutex<DiscoveryState>,
-    interval: Duration,
-) {
-    let mut told = 0;
-    loop {
-        let (begin, cpu) = (Instant::now(), thread_cpu_time());
-        let result = route.discover(engine.now());
-        let (took, cpu) = (begin.elapsed(), thread_cpu_time() - cpu);
-        engine.ran(AgentCollector::Discovery, took, result.is_ok());
-        let new = describe(route.route(), &result, took, cpu);
-        tell(&new, &mut told);
-        *state.lock().unwrap_or_else(PoisonError::into_inner) = new;
-        if let Ok(outcome) = result {
-            engine.discovered(outcome);
-            // So that the next scrape has what is new; this also makes us ready.
-            engine.collect();
+impl DiscoveryState {
+    /// How many processes it saw, and refused by reason.
+    pub fn sight(&self) -> ProcessSight {
+        let done = !self.route.is_empty();
+        ProcessSight {
+            seen: done.then_some(self.processes),
+            refused: self.refused_by_reason.clone().into_iter().collect(),
         }
-        if !stop.sleep(interval.max(rest(cpu, SHARE))) {
-            return;
+    }
+
+    /// Why nothing at all can be seen, if so.
+    pub fn blindness(&self) -> Option<String> {
+        let blind = !self.sees_all && self.processes == 0 && self.refused > 0;
+        let first = self.first_refusal.as_deref().unwrap_or_default();
+        let refused = self.refused;
+        blind.then(|| format!("no process can be seen, {refused} are refused; the first: {first}"))
+    }
+}
+
+/// What discovery works with.
+pub struct DiscoveryLoop<'a> {
+    /// Where what is found goes.
+    pub engine: &'a AgentEngine,
+    /// Tells when to end.
+    pub stop: &'a StopSignal,
+    /// Where the last discovery is told.
+    pub state: &'a Mutex<DiscoveryState>,
+    /// Watches each look.
+    pub watch: &'a LookWatch,
+    /// Tells that it goes on.
+    pub clock: &'a LoopClock,
+    /// From one discovery to the next, at least.
+    pub interval: Duration,
+}
+
+impl DiscoveryLoop<'_> {
+    /// Discovers until the agent stops, or another thread does it in our place.
+    pub fn run(&self, route: &mut dyn DiscoveryRoute) {
+        let mut told = 0;
+        loop {
+            let (begin, cpu) = (Instant::now(), thread_cpu_time());
+            let result = route.discover(self.engine.now(), self.watch);
+            if matches!(result, Err(DiscoveryError::Look(LookFailure::GivenUp))) {
+                return;
+            }
+            let (took, cpu) = (begin.elapsed(), thread_cpu_time() - cpu);
+            let new = describe(route.route(), &result, took, cpu);
+            let success = result.is_ok() && new.blindness().is_none();
+            self.engine.ran(AgentCollector::Discovery, took, success);
+            tell(&new, &mut told);
+            *self.state.lock().unwrap_or_else(PoisonError::into_inner) = new;
+            if let Ok(outcome) = result {
+                self.engine.discovered(outcome);
+                // So that the next scrape has what is new; this also makes us ready.
+                self.engine.collect();
+            }
+            let rest = self.interval.max(rest(cpu, SHARE));
+            if !self.clock.sleep(self.stop, rest) {
+                return;
+            }
         }
     }
 }
@@ -79,9 +126,17 @@ fn describe(
         Ok(found) => {
             state.processes = found.processes;
             state.vmas = found.discovery.vmas.len();
-            state.refused = found.refusals.len();
+            state.sees_all = found.sees_all;
+            for (obstacle, count) in refused(&found.refusals) {
+                state.refused += count;
+                state.refused_by_reason.insert(obstacle.as_str(), count);
+            }
+            for refusal in found.refusals.iter().rev() {
+                let reason = refusal.obstacle.as_str();
+                state.first_refusals.insert(reason, refusal.message.clone());
+            }
             state.fallen_back.clone_from(&found.fallen_back);
-            state.first_refusal = found.refusals.first().cloned();
+            state.first_refusal = found.refusals.first().map(|one| one.message.clone());
         }
         Err(failure) => state.failure = Some(failure.to_string()),
     }

@@ -6,7 +6,8 @@ use super::probes::{AgentProbes, ReadMissed};
 use super::usage;
 use crate::logging::LogLoss;
 use crate::metrics::{
-    AgentFacts, AgentUsage, BuildInfo, CollectorRun, HookRow, ScrapeRows, TrackingRows,
+    AgentFacts, AgentUsage, BuildInfo, CollectorRun, HookRow, ProcessSight, ScrapeRows,
+    TrackingRows,
 };
 use crate::model::{
     CollectionInput, CounterSnapshot, CounterSource, ScanResult, SeriesBooks, SeriesLimits,
@@ -16,7 +17,7 @@ use crate::probes::{CountAvailability, HookMisses, HookReport, ProbeReport};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What gathers numbers, as `uffdwp_scrape_collector_*` name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,12 +145,12 @@ impl AgentEngine {
     }
 
     /// Collects; returns everything that a scrape shows.
-    pub fn scrape(&self, tracking: Option<TrackingRows>) -> ScrapeRows {
+    pub fn scrape(&self, tracking: Option<TrackingRows>, sight: ProcessSight) -> ScrapeRows {
         self.collect();
         let usage = self.own_usage();
         ScrapeRows {
             counted: self.view(),
-            agent: self.facts(),
+            agent: self.facts(sight),
             usage,
             tracking,
         }
@@ -175,7 +176,7 @@ impl AgentEngine {
         &self.build
     }
 
-    fn facts(&self) -> AgentFacts {
+    fn facts(&self, sight: ProcessSight) -> AgentFacts {
         let report = lock(&self.report);
         AgentFacts {
             build: self.build.clone(),
@@ -183,6 +184,7 @@ impl AgentEngine {
             hooks: report.hooks.iter().map(hook_row).collect(),
             collectors: lock(&self.collectors).values().copied().collect(),
             availability: self.availability.clone(),
+            sight,
             log_lines_lost: LogLoss::ALL
                 .map(|loss| (loss.as_str(), loss.lines()))
                 .to_vec(),
@@ -225,6 +227,7 @@ impl AgentEngine {
             collector: collector.as_str(),
             duration,
             success,
+            completed_unix_seconds: unix_seconds(),
         };
         lock(&self.collectors).insert(collector, run);
     }
@@ -233,6 +236,13 @@ impl AgentEngine {
     pub fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Acquire)
     }
+}
+
+/// The time now. A clock before 1970 is wrong; what it stamps looks as old as it says.
+pub(super) fn unix_seconds() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// Rounds the starts of processes to what `/proc` shows, so that both mean the same process.

@@ -10,12 +10,16 @@ use std::sync::{Mutex, PoisonError};
 /// Reads the events that each hook missed, as far as the kernel tells.
 pub type ReadMissed = Box<dyn Fn() -> Vec<HookMisses> + Send>;
 
+/// Makes a route.
+pub type MakeRoute = Box<dyn FnMut() -> Box<dyn DiscoveryRoute> + Send>;
+
 /// Counters, discovery, and what became of every hook.
 pub struct AgentProbes {
     /// Where counters are read.
     pub source: Box<dyn CounterSource>,
-    /// Discovery by a BPF iterator, if one could be loaded.
-    pub discover: Option<Box<dyn DiscoveryRoute>>,
+    /// Discovery by a BPF iterator, if one could be loaded; made anew for each thread that
+    /// discovers.
+    pub discover: Option<MakeRoute>,
     /// What became of each hook.
     pub report: ProbeReport,
     /// What can be counted.
@@ -34,13 +38,22 @@ impl From<AttachedProbes> for AgentProbes {
         };
         Self {
             source,
-            discover: attached.iterator.take().map(iterate),
+            discover: iterator(&mut attached).map(|iterator| {
+                let make = move || iterate(iterator.clone());
+                Box::new(make) as MakeRoute
+            }),
             report: ProbeReport::of(&attached),
             availability: attached.availability.clone(),
             diagnostics: attached.diagnostics.take(),
             missed: missed(Mutex::new(attached)),
         }
     }
+}
+
+/// The iterator, where it visits all processes.
+fn iterator(attached: &mut AttachedProbes) -> Option<TaskVmaIterator> {
+    let iterator = attached.iterator.take();
+    iterator.filter(|_| uffd::is_in_initial_pid_namespace())
 }
 
 /// Discovery by the iterator, or by smaps while the kernel refuses that.

@@ -1,7 +1,9 @@
 //! Whether the agent does what it was asked to do.
 
 use super::http::AgentReadiness;
+use super::loops::AgentLoop;
 use crate::probes::ProbeLevel;
+use std::time::Duration;
 
 /// What readiness depends on.
 #[derive(Clone, Debug)]
@@ -16,9 +18,14 @@ pub struct ReadinessFacts {
     pub complete: bool,
     /// A thread that ended while the agent runs.
     pub dead_thread: Option<String>,
-    /// Why the last discovery failed.
+    /// Why the last discovery failed, or saw nothing.
     pub discovery_failure: Option<String>,
+    /// The loop that is overdue the longest, and for how long.
+    pub latest_loop: (AgentLoop, Duration),
 }
+
+/// A loop that is overdue for longer stands still.
+const OVERDUE: Duration = Duration::from_secs(60);
 
 /// Decides, and says why.
 pub fn readiness(facts: &ReadinessFacts) -> AgentReadiness {
@@ -38,6 +45,17 @@ pub fn readiness(facts: &ReadinessFacts) -> AgentReadiness {
             format!(
                 "not ready: level {level}, but --require-level is {required}: {why}; \
                  `tracker check` tells each hook"
+            ),
+        )
+    } else if facts.latest_loop.1 > OVERDUE {
+        let (which, late) = facts.latest_loop;
+        (
+            false,
+            format!(
+                "not ready: the loop {} has stood still for {} s, so its numbers are old; \
+                 /status tells what it waits for",
+                which.as_str(),
+                late.as_secs()
             ),
         )
     } else if let Some(failure) = &facts.discovery_failure {
@@ -68,6 +86,7 @@ mod tests {
             complete: true,
             dead_thread: None,
             discovery_failure: None,
+            latest_loop: (AgentLoop::Scan, Duration::from_secs(60)),
         }
     }
 
@@ -113,6 +132,13 @@ mod tests {
                 ..good()
             },
             "no /proc",
+        );
+        refused(
+            &ReadinessFacts {
+                latest_loop: (AgentLoop::Scan, Duration::from_secs(61)),
+                ..good()
+            },
+            "loop scan has stood still for 61 s",
         );
     }
 }

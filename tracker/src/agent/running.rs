@@ -1,14 +1,16 @@
 //! The agent at work: its threads, and what they share.
 
-use super::config::AgentConfig;
-use super::discover_loop::{self, DiscoveryState};
-use super::discovery::{DiscoveryRoute, SmapsRoute};
+use super::config::{AgentConfig, AgentPace};
+use super::discover_loop::{DiscoveryLoop, DiscoveryState};
+use super::discovery::SmapsRoute;
 use super::engine::AgentEngine;
 use super::error::AgentError;
 use super::http::{AgentReadiness, AgentView};
-use super::probes::AgentProbes;
+use super::looks::LookWatch;
+use super::loops::{AgentLoop, LoopClocks};
+use super::probes::{AgentProbes, MakeRoute};
 use super::ready::{self, readiness};
-use super::scan::{BackgroundScan, ScanState};
+use super::scan::{BackgroundScan, ScanReach, ScanState};
 use super::status::{self, StatusParts};
 use super::stop::StopSignal;
 use super::tracking::ProcessTracking;
@@ -28,6 +30,9 @@ const STUCK: Duration = Duration::from_secs(5);
 /// How often to look whether a thread has ended.
 const GLANCE: Duration = Duration::from_millis(5);
 
+/// How often to look whether a thread is stuck.
+const WATCH: Duration = Duration::from_secs(1);
+
 /// How often the programs' own lines are read; their buffer holds some thousand.
 const DIAGNOSTICS: Duration = Duration::from_millis(100);
 
@@ -38,8 +43,18 @@ struct AgentShared {
     discovery: Mutex<DiscoveryState>,
     scan: Mutex<ScanState>,
     tracking: Option<ProcessTracking>,
+    behaviour: KernelBehaviour,
+    make_route: Mutex<MakeRoute>,
+    clocks: LoopClocks,
+    looks: AgentLooks,
     stop: StopSignal,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The looks of the loops that look at processes.
+struct AgentLooks {
+    discovery: LookWatch,
+    scan: LookWatch,
 }
 
 /// The running agent. Dropping it ends its threads; the probes go with the last scrape under way.
@@ -59,7 +74,16 @@ impl RunningAgent {
         tracking: Option<ProcessTracking>,
     ) -> Result<Self, AgentError> {
         let (discover, diagnostics) = (probes.discover.take(), probes.diagnostics.take());
+        let clocks = LoopClocks::default();
+        let watch = |which| LookWatch::new(clocks.of(which).clone());
         let shared = Arc::new(AgentShared {
+            behaviour,
+            make_route: Mutex::new(discover.unwrap_or_else(smaps_only)),
+            looks: AgentLooks {
+                discovery: watch(AgentLoop::Discover),
+                scan: watch(AgentLoop::Scan),
+            },
+            clocks,
             engine: AgentEngine::new(config.limits, probes),
             config,
             discovery: Mutex::default(),
@@ -69,31 +93,21 @@ impl RunningAgent {
             threads: Mutex::default(),
         });
         let running = Self { shared };
-        running.spawn_discovery(discover)?;
+        running
+            .shared
+            .spawn(AgentLoop::Discover.as_str(), AgentShared::discover)?;
         running.spawn_collection()?;
         running.spawn_tracking()?;
-        running.spawn_scan(behaviour)?;
+        running.spawn_scan()?;
+        running.shared.spawn("watch", AgentShared::watch)?;
         running.spawn_diagnostics(diagnostics)?;
         Ok(running)
     }
 
-    fn spawn_discovery(&self, route: Option<Box<dyn DiscoveryRoute>>) -> Result<(), AgentError> {
-        let mut route = route.unwrap_or_else(|| Box::new(SmapsRoute::default()));
-        self.spawn("discover", move |shared| {
-            let interval = shared.config.pace.discover;
-            let AgentShared {
-                engine,
-                stop,
-                discovery,
-                ..
-            } = shared;
-            discover_loop::run(route.as_mut(), engine, stop, discovery, interval);
-        })
-    }
-
     fn spawn_collection(&self) -> Result<(), AgentError> {
-        self.spawn("collect", |shared| {
-            while shared.stop.sleep(shared.config.pace.collect) {
+        self.shared.spawn(AgentLoop::Collect.as_str(), |shared| {
+            let clock = shared.clocks.of(AgentLoop::Collect);
+            while clock.sleep(&shared.stop, shared.config.pace.collect) {
                 shared.engine.read_missed();
                 shared.engine.collect();
                 logging::tell_left_out();
@@ -105,56 +119,31 @@ impl RunningAgent {
         if self.shared.tracking.is_none() {
             return Ok(());
         }
-        self.spawn("track", |shared| {
+        self.shared.spawn(AgentLoop::Track.as_str(), |shared| {
             if let Some(tracking) = &shared.tracking {
-                tracking.run(&shared.stop, shared.config.pace.discover);
+                let clock = shared.clocks.of(AgentLoop::Track);
+                tracking.run(&shared.stop, clock, shared.config.pace.discover);
             }
         })
     }
 
-    fn spawn_scan(&self, behaviour: KernelBehaviour) -> Result<(), AgentError> {
+    fn spawn_scan(&self) -> Result<(), AgentError> {
         if self.shared.config.pace.budget <= 0.0 {
             return Ok(());
         }
-        self.spawn("scan", move |shared| {
-            let AgentShared {
-                engine,
-                stop,
-                scan,
-                config,
-                ..
-            } = shared;
-            BackgroundScan::new(engine, stop, scan, behaviour, config.pace.budget)
-                .run(config.pace.scan);
-        })
+        self.shared
+            .spawn(AgentLoop::Scan.as_str(), AgentShared::scan)
     }
 
     fn spawn_diagnostics(&self, diagnostics: Option<ProgramLog>) -> Result<(), AgentError> {
         let Some(mut diagnostics) = diagnostics else {
             return Ok(());
         };
-        self.spawn("diagnostics", move |shared| {
+        self.shared.spawn("diagnostics", move |shared| {
             while shared.stop.sleep(DIAGNOSTICS) {
                 diagnostics.flush();
             }
         })
-    }
-
-    fn spawn(
-        &self,
-        name: &str,
-        work: impl FnOnce(&AgentShared) + Send + 'static,
-    ) -> Result<(), AgentError> {
-        let shared = self.shared.clone();
-        let thread = Builder::new()
-            .name(name.to_owned())
-            .spawn(move || work(&shared));
-        let cannot = |error| AgentError::Thread {
-            name: name.to_owned(),
-            error,
-        };
-        lock(&self.shared.threads).push(thread.map_err(cannot)?);
-        Ok(())
     }
 
     /// What the handlers ask.
@@ -183,7 +172,77 @@ impl Drop for RunningAgent {
     }
 }
 
+/// Where there is no iterator.
+fn smaps_only() -> MakeRoute {
+    Box::new(|| Box::new(SmapsRoute::default()))
+}
+
 impl AgentShared {
+    fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        work: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> Result<(), AgentError> {
+        let shared = self.clone();
+        let thread = Builder::new()
+            .name(name.to_owned())
+            .spawn(move || work(&shared));
+        let cannot = |error| AgentError::Thread {
+            name: name.to_owned(),
+            error,
+        };
+        lock(&self.threads).push(thread.map_err(cannot)?);
+        Ok(())
+    }
+
+    fn discover(self: &Arc<Self>) {
+        let mut route = (lock(&self.make_route))();
+        DiscoveryLoop {
+            engine: &self.engine,
+            stop: &self.stop,
+            state: &self.discovery,
+            watch: &self.looks.discovery,
+            clock: self.clocks.of(AgentLoop::Discover),
+            interval: self.config.pace.discover,
+        }
+        .run(route.as_mut());
+    }
+
+    fn scan(self: &Arc<Self>) {
+        let reach = ScanReach {
+            engine: &self.engine,
+            stop: &self.stop,
+            state: &self.scan,
+            watch: &self.looks.scan,
+            clock: self.clocks.of(AgentLoop::Scan),
+        };
+        let AgentPace { budget, scan, .. } = self.config.pace;
+        BackgroundScan::new(reach, self.behaviour, budget).run(scan);
+    }
+
+    /// Replaces threads that are stuck in the kernel, until the agent stops.
+    fn watch(self: &Arc<Self>) {
+        while self.stop.sleep(WATCH) {
+            let AgentLooks { discovery, scan } = &self.looks;
+            if discovery.give_up() {
+                self.replace(AgentLoop::Discover, Self::discover);
+            }
+            if scan.give_up() {
+                self.replace(AgentLoop::Scan, Self::scan);
+            }
+        }
+    }
+
+    /// Lets another thread go on with a loop. The one that is stuck ends when the kernel lets it.
+    fn replace(self: &Arc<Self>, which: AgentLoop, work: fn(&Arc<Self>)) {
+        let name = which.as_str();
+        tracing::warn!("thread {name} is stuck in the kernel; another one goes on");
+        lock(&self.threads).retain(|thread| thread.thread().name() != Some(name));
+        if let Err(error) = self.spawn(name, work) {
+            tracing::error!("the loop {name} stands still: {error}");
+        }
+    }
+
     fn dead_thread(&self) -> Option<String> {
         let threads = lock(&self.threads);
         let dead = threads.iter().find(|thread| thread.is_finished())?;
@@ -194,18 +253,21 @@ impl AgentShared {
 impl AgentView for AgentShared {
     fn metrics(&self) -> Result<String, EncodeError> {
         let tracking = self.tracking.as_ref().map(ProcessTracking::rows);
-        encode(&self.engine.scrape(tracking))
+        let sight = lock(&self.discovery).sight();
+        encode(&self.engine.scrape(tracking, sight))
     }
 
     fn readiness(&self) -> AgentReadiness {
         let report = self.engine.report();
+        let discovery = lock(&self.discovery).clone();
         readiness(&ready::ReadinessFacts {
             level: report.level,
             level_reason: report.reason,
             required: self.config.require_level,
             complete: self.engine.is_complete(),
             dead_thread: self.dead_thread(),
-            discovery_failure: lock(&self.discovery).failure.clone(),
+            discovery_failure: discovery.failure.clone().or_else(|| discovery.blindness()),
+            latest_loop: self.clocks.latest(),
         })
     }
 
@@ -221,6 +283,7 @@ impl AgentView for AgentShared {
             view: &self.engine.view(),
             discovery: &lock(&self.discovery).clone(),
             scan: &lock(&self.scan).clone(),
+            latest_loop: self.clocks.latest(),
             ready: &ready,
             tracking: self.tracking.as_ref().map(ProcessTracking::status),
         })

@@ -1,23 +1,38 @@
 //! The background scan: how many pages of each uffd-wp VMA are armed, how many written.
 //!
 //! It never runs inside a scrape, never arms anything, and rests between small steps to stay within
-//! its share of a core. It keeps its place in a VMA while it rests.
+//! its share of a core. It keeps its place in a VMA while it rests, and a VMA that takes long waits
+//! for its next turn until all others had theirs.
 
 use super::discovery::key_of;
-use super::engine::{AgentCollector, AgentEngine};
+use super::engine::{AgentCollector, AgentEngine, unix_seconds};
+use super::looks::{LookFailure, LookWatch, LookedAt};
+use super::loops::LoopClock;
 use super::pace::{rest, thread_cpu_time};
 use super::stop::StopSignal;
-use crate::model::{FoundVma, ScanResult};
+use crate::model::{FoundVma, ProcessKey, ScanResult, VmaDiscovery};
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use uffd::{
-    Backing, CountMethod, CountProgress, KernelBehaviour, PAGE_SIZE, PageCounter, Pagemap,
-    UffdError,
+    Backing, CountMethod, CountPlace, CountProgress, KernelBehaviour, PAGE_SIZE, PageCount,
+    PageCounter, Pagemap, UffdError,
 };
 
 /// Pages of one step: 64 MiB, well under a millisecond even where each page table entry is read.
 const STEP: u64 = (64 << 20) / PAGE_SIZE;
+
+/// A step over nothing may be as large as that: where there is something after all, the kernel
+/// holds the lock of the mappings for a few milliseconds.
+const LONGEST_STEP: u64 = (512 << 20) / PAGE_SIZE;
+
+/// A step that took no more found no page tables.
+const EMPTY: Duration = Duration::from_micros(50);
+
+/// CPU time after which a VMA waits until all others had their turn.
+const TURN: Duration = Duration::from_millis(10);
 
 /// CPU time after which it rests: shorter rests would cost more in wake-ups than they smooth.
 const STRETCH: Duration = Duration::from_millis(1);
@@ -29,8 +44,10 @@ pub struct ScanState {
     pub passes: u64,
     /// VMAs in this pass.
     pub vmas: usize,
-    /// How many of them are done.
+    /// How many of them had their turn.
     pub done: usize,
+    /// VMAs that need more turns than one, and have not been counted to their end.
+    pub late: usize,
     /// How long the last pass took, rests included.
     pub last_pass_seconds: Option<f64>,
     /// How much CPU time the last pass took.
@@ -41,70 +58,86 @@ pub struct ScanState {
     pub last_failure: Option<String>,
 }
 
+/// What a scan works with.
+#[derive(Clone, Copy)]
+pub struct ScanReach<'a> {
+    /// Where results go.
+    pub engine: &'a AgentEngine,
+    /// Tells when to end.
+    pub stop: &'a StopSignal,
+    /// Where the scan is told.
+    pub state: &'a Mutex<ScanState>,
+    /// Watches each look.
+    pub watch: &'a LookWatch,
+    /// Tells that it goes on.
+    pub clock: &'a LoopClock,
+}
+
 /// The scan; it has a thread of its own.
 pub struct BackgroundScan<'a> {
-    engine: &'a AgentEngine,
-    stop: &'a StopSignal,
-    state: &'a Mutex<ScanState>,
+    reach: ScanReach<'a>,
     behaviour: KernelBehaviour,
     budget: f64,
     counter: PageCounter,
+    /// VMAs that were not counted to their end, by process and start.
+    late: BTreeMap<(ProcessKey, u64), CountPlace>,
     /// CPU time at which the last rest ended.
     rested: Duration,
 }
 
-/// The agent is stopping.
-struct AgentStopping;
+/// This thread is to end: the agent stops, or another thread goes on in its place.
+struct ScanEnds;
+
+/// What a turn of a VMA tells of the others of its process.
+enum ScanTurn {
+    Over,
+    /// The process is gone.
+    Gone,
+}
 
 impl<'a> BackgroundScan<'a> {
     /// A scan that takes `budget` of one core (more than 0, at most 1).
-    pub fn new(
-        engine: &'a AgentEngine,
-        stop: &'a StopSignal,
-        state: &'a Mutex<ScanState>,
-        behaviour: KernelBehaviour,
-        budget: f64,
-    ) -> Self {
-        let counter = PageCounter::new(0..0, CountMethod::Entries);
+    pub fn new(reach: ScanReach<'a>, behaviour: KernelBehaviour, budget: f64) -> Self {
         Self {
-            engine,
-            stop,
-            state,
+            reach,
             behaviour,
             budget,
-            counter,
+            counter: PageCounter::new(0..0, CountMethod::Entries),
+            late: BTreeMap::new(),
             rested: thread_cpu_time(),
         }
     }
 
     /// Scans all VMAs again and again, a pass at most every `interval`, until the agent stops.
     pub fn run(&mut self, interval: Duration) {
-        loop {
-            let begin = Instant::now();
-            if self.pass().is_err() || !self.stop.sleep(self.pause(begin, interval)) {
-                return;
-            }
-        }
+        while self.round(interval).is_ok() {}
     }
 
-    /// How long to wait for the next pass: until the first discovery, only for that.
-    fn pause(&self, begin: Instant, interval: Duration) -> Duration {
-        if self.engine.discovery().is_none() {
-            return Duration::from_millis(50).min(interval);
-        }
-        interval.saturating_sub(begin.elapsed())
-    }
-
-    fn pass(&mut self) -> Result<(), AgentStopping> {
-        let Some(discovery) = self.engine.discovery() else {
-            return Ok(());
+    fn round(&mut self, interval: Duration) -> Result<(), ScanEnds> {
+        let begin = Instant::now();
+        let Some(discovery) = self.reach.engine.discovery() else {
+            // Until the first discovery there is nothing else to wait for.
+            return self.sleep(Duration::from_millis(50).min(interval));
         };
+        self.pass(&discovery)?;
+        // What is late has the time until the next pass.
+        while !self.late.is_empty() && begin.elapsed() < interval {
+            self.turns_of_late(&discovery)?;
+            self.note(|_| ());
+        }
+        self.sleep(interval.saturating_sub(begin.elapsed()))
+    }
+
+    /// A turn for each VMA, and for what is late one more.
+    fn pass(&mut self, discovery: &VmaDiscovery) -> Result<(), ScanEnds> {
         let (begin, cpu) = (Instant::now(), thread_cpu_time());
+        self.forget(discovery);
         self.note(|state| {
             (state.vmas, state.done, state.failed) = (discovery.vmas.len(), 0, 0);
         });
         for vmas in discovery.vmas.chunk_by(|a, b| a.process == b.process) {
-            self.process(vmas)?;
+            self.process(vmas, discovery)?;
+            self.note(|state| state.done += vmas.len());
         }
         let failed = self.note(|state| {
             state.passes += 1;
@@ -112,83 +145,161 @@ impl<'a> BackgroundScan<'a> {
             state.last_pass_cpu_seconds = Some((thread_cpu_time() - cpu).as_secs_f64());
             state.failed
         });
-        self.engine
-            .ran(AgentCollector::Scan, begin.elapsed(), failed == 0);
+        let engine = self.reach.engine;
+        engine.ran(AgentCollector::Scan, begin.elapsed(), failed == 0);
         Ok(())
     }
 
-    fn process(&mut self, vmas: &[FoundVma]) -> Result<(), AgentStopping> {
-        let Some(first) = vmas.first() else {
+    fn turns_of_late(&mut self, discovery: &VmaDiscovery) -> Result<(), ScanEnds> {
+        let late: Vec<_> = self.late.keys().copied().collect();
+        for (process, start) in late {
+            let here = |vma: &&FoundVma| (vma.process, vma.start) == (process, start);
+            match discovery.vmas.iter().find(here) {
+                Some(vma) => self.process(std::slice::from_ref(vma), discovery)?,
+                None => _ = self.late.remove(&(process, start)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Of a VMA that is gone, or is another one by now, nothing goes on.
+    fn forget(&mut self, discovery: &VmaDiscovery) {
+        let known: BTreeMap<_, _> = (discovery.vmas.iter())
+            .map(|vma| ((vma.process, vma.start), vma.end))
+            .collect();
+        self.late
+            .retain(|key, place| known.get(key) == Some(&place.range().end));
+    }
+
+    /// A turn for each of these VMAs of one process.
+    fn process(&mut self, vmas: &[FoundVma], discovery: &VmaDiscovery) -> Result<(), ScanEnds> {
+        let Some(process) = vmas.first().map(|vma| vma.process) else {
             return Ok(());
         };
-        let pid = first.process.pid;
-        // The open file keeps the address space, so whose it is can be asked now.
-        let opened = Pagemap::open(pid).and_then(|pagemap| Ok((pagemap, key_of(pid)?)));
-        match opened {
-            Ok((pagemap, key)) if key == first.process => self.vmas(&pagemap, vmas)?,
-            // Another process by now, or gone: the next discovery will tell.
-            Ok(_) => {}
-            Err(error) if error.is_gone() => {}
-            Err(error) => self.failed(vmas.len(), &error),
+        if discovery.unreachable.contains(&process) {
+            let why = "/proc is that of another pid namespace";
+            return self.pass_over(process, vmas.len(), why);
         }
-        self.note(|state| state.done += vmas.len());
+        match self.look(process, || open(process))? {
+            Ok(Ok(Some(pagemap))) => self.vmas(&pagemap, vmas),
+            // Another process by now, or gone: the next discovery will tell.
+            Ok(Ok(None)) => self.pass_over(process, 0, ""),
+            Ok(Err(error)) if error.is_gone() => self.pass_over(process, 0, ""),
+            Ok(Err(error)) => self.pass_over(process, vmas.len(), &error),
+            Err(stuck) => self.pass_over(process, vmas.len(), &stuck),
+        }
+    }
+
+    /// Nothing of a process goes on in this pass; so many of its VMAs failed.
+    fn pass_over(
+        &mut self,
+        process: ProcessKey,
+        failed: usize,
+        error: impl Display,
+    ) -> Result<(), ScanEnds> {
+        self.late.retain(|(late, _), _| *late != process);
+        if failed > 0 {
+            self.failed(failed, error);
+        }
         Ok(())
     }
 
-    fn vmas(&mut self, pagemap: &Pagemap, vmas: &[FoundVma]) -> Result<(), AgentStopping> {
+    fn vmas(&mut self, pagemap: &Pagemap, vmas: &[FoundVma]) -> Result<(), ScanEnds> {
         for vma in vmas {
-            match self.vma(pagemap, vma)? {
-                Ok(()) => {}
-                Err(error) if error.is_gone() => break,
-                Err(error) => self.failed(1, &error),
+            if let ScanTurn::Gone = self.turn(pagemap, vma)? {
+                return self.pass_over(vma.process, 0, "");
             }
         }
         Ok(())
     }
 
-    /// Counts one VMA.
-    fn vma(
-        &mut self,
-        pagemap: &Pagemap,
-        vma: &FoundVma,
-    ) -> Result<Result<(), UffdError>, AgentStopping> {
-        let method = CountMethod::choose(&self.behaviour, vma.backing == Backing::Hugetlb);
-        self.counter.restart(vma.start..vma.end, method);
+    /// Counts one VMA, or a part of it: one that takes longer goes on in its next turn.
+    fn turn(&mut self, pagemap: &Pagemap, vma: &FoundVma) -> Result<ScanTurn, ScanEnds> {
+        let key = (vma.process, vma.start);
+        let place = self.late.remove(&key).unwrap_or_else(|| {
+            let method = CountMethod::choose(&self.behaviour, vma.backing == Backing::Hugetlb);
+            CountPlace::begin(vma.start..vma.end, method)
+        });
+        self.counter.go_on(place);
+        let (begin, mut step) = (thread_cpu_time(), STEP);
         loop {
             self.breathe()?;
-            match self.counter.step(pagemap, STEP) {
+            let before = thread_cpu_time();
+            let counter = &mut self.counter;
+            let watch = self.reach.watch;
+            let at = LookedAt::Process(vma.process.pid);
+            let progress = match watch.look(at, || counter.step(pagemap, step)) {
+                Ok(progress) => progress,
+                Err(LookFailure::GivenUp) => return Err(ScanEnds),
+                Err(stuck) => {
+                    self.failed(1, stuck);
+                    return Ok(ScanTurn::Over);
+                }
+            };
+            match progress {
                 Ok(CountProgress::More) => {}
-                Err(error) => return Ok(Err(error)),
                 Ok(CountProgress::Done(count)) => {
-                    self.engine.scanned(ScanResult {
-                        process: vma.process,
-                        start: vma.start,
-                        armed_pages: count.armed,
-                        written_pages: count.written,
-                        unix_seconds: unix_seconds(),
-                    });
-                    return Ok(Ok(()));
+                    self.counted(vma, count);
+                    return Ok(ScanTurn::Over);
+                }
+                Err(error) if error.is_gone() => return Ok(ScanTurn::Gone),
+                Err(error) => {
+                    self.failed(1, error);
+                    return Ok(ScanTurn::Over);
                 }
             }
+            let now = thread_cpu_time();
+            step = next_step(step, now.saturating_sub(before));
+            if now.saturating_sub(begin) >= TURN {
+                self.late.insert(key, self.counter.place().clone());
+                return Ok(ScanTurn::Over);
+            }
+        }
+    }
+
+    fn counted(&self, vma: &FoundVma, count: PageCount) {
+        self.reach.engine.scanned(ScanResult {
+            process: vma.process,
+            start: vma.start,
+            armed_pages: count.armed,
+            written_pages: count.written,
+            unix_seconds: unix_seconds(),
+        });
+    }
+
+    /// Looks at a process; the inner error is that an earlier look is stuck.
+    fn look<T>(
+        &self,
+        process: ProcessKey,
+        look: impl FnOnce() -> T,
+    ) -> Result<Result<T, LookFailure>, ScanEnds> {
+        match self.reach.watch.look(LookedAt::Process(process.pid), look) {
+            Err(LookFailure::GivenUp) => Err(ScanEnds),
+            answer => Ok(answer),
         }
     }
 
     /// Rests after it has worked for a while.
-    fn breathe(&mut self) -> Result<(), AgentStopping> {
+    fn breathe(&mut self) -> Result<(), ScanEnds> {
         let worked = thread_cpu_time().saturating_sub(self.rested);
         if worked < STRETCH {
-            return if self.stop.is_stopped() {
-                Err(AgentStopping)
+            return if self.reach.stop.is_stopped() {
+                Err(ScanEnds)
             } else {
                 Ok(())
             };
         }
-        let goes_on = self.stop.sleep(rest(worked, self.budget));
+        let slept = self.sleep(rest(worked, self.budget));
         self.rested = thread_cpu_time();
-        if goes_on { Ok(()) } else { Err(AgentStopping) }
+        slept
     }
 
-    fn failed(&self, vmas: usize, error: &UffdError) {
+    fn sleep(&self, rest: Duration) -> Result<(), ScanEnds> {
+        let goes_on = self.reach.clock.sleep(self.reach.stop, rest);
+        if goes_on { Ok(()) } else { Err(ScanEnds) }
+    }
+
+    fn failed(&self, vmas: usize, error: impl Display) {
         tracing::debug!(%error, "scan");
         self.note(|state| {
             state.failed += vmas;
@@ -197,13 +308,40 @@ impl<'a> BackgroundScan<'a> {
     }
 
     fn note<T>(&self, change: impl FnOnce(&mut ScanState) -> T) -> T {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut state = self
+            .reach
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        state.late = self.late.len();
+        change(&mut state)
     }
 }
 
-fn unix_seconds() -> f64 {
-    // A clock before 1970 is wrong; its scans look as old as it says.
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |d| d.as_secs_f64())
+/// The open pagemap of a process; `None` if its number is another one's by now.
+fn open(process: ProcessKey) -> Result<Option<Pagemap>, UffdError> {
+    let pagemap = Pagemap::open(uffd::thread_with_memory(process.pid)?)?;
+    // The open file keeps the address space, so whose it is can be asked now.
+    Ok((key_of(process.pid)? == process).then_some(pagemap))
+}
+
+/// How many pages the next step walks: more where there is nothing.
+fn next_step(step: u64, took: Duration) -> u64 {
+    if took > EMPTY {
+        return STEP;
+    }
+    (2 * step).min(LONGEST_STEP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_grow_over_nothing_and_shrink_at_the_first_page_table() {
+        let empty = Duration::from_micros(3);
+        assert_eq!(next_step(STEP, empty), 2 * STEP);
+        assert_eq!(next_step(LONGEST_STEP, empty), LONGEST_STEP);
+        assert_eq!(next_step(LONGEST_STEP, Duration::from_millis(1)), STEP);
+    }
 }

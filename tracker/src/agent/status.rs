@@ -3,6 +3,7 @@
 use super::config::AgentConfig;
 use super::discover_loop::DiscoveryState;
 use super::http::AgentReadiness;
+use super::loops::AgentLoop;
 use super::scan::ScanState;
 use crate::metrics::{BuildInfo, counts};
 use crate::model::{NodeReading, SeriesView, VmaCounters};
@@ -29,6 +30,8 @@ pub struct StatusParts<'a> {
     pub discovery: &'a DiscoveryState,
     /// Where the background scan is.
     pub scan: &'a ScanState,
+    /// The loop that is overdue the longest, and for how long.
+    pub latest_loop: (AgentLoop, Duration),
     /// The answer of `/readyz`.
     pub ready: &'a AgentReadiness,
     /// The processes that are tracked; `None` without `--track`.
@@ -69,6 +72,10 @@ pub fn status(parts: &StatusParts<'_>) -> Value {
         },
         "bounds": bounds(config, view),
         "discovery": parts.discovery,
+        "overdue_loop": {
+            "loop": parts.latest_loop.0.as_str(),
+            "seconds": parts.latest_loop.1.as_secs_f64(),
+        },
         "scan": {
             "budget_share": config.pace.budget,
             "interval_seconds": config.pace.scan.as_secs_f64(),

@@ -22,6 +22,7 @@ pub use counts::{CountReport, counts};
 pub use encode::{CONTENT_TYPE, EncodeError, encode};
 pub use family::{FamilyKind, FamilySpec};
 pub use rows::{
-    AgentFacts, AgentUsage, BuildInfo, CollectorRun, HookRow, ScrapeRows, TrackingRows,
+    AgentFacts, AgentUsage, BuildInfo, CollectorRun, HookRow, ProcessSight, ScrapeRows,
+    TrackingRows,
 };
 pub use tracked::{ExplainedTotals, TrackedField, TrackedReading, TrackedRow, TrackedValue};

@@ -32,6 +32,8 @@ pub struct AgentFacts {
     pub collectors: Vec<CollectorRun>,
     /// What can be counted here.
     pub availability: CountAvailability,
+    /// How many processes the last discovery saw.
+    pub sight: ProcessSight,
     /// How many log lines were not written, by reason.
     pub log_lines_lost: Vec<(&'static str, u64)>,
 }
@@ -62,7 +64,7 @@ pub struct HookRow {
 }
 
 /// The last run of a collector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CollectorRun {
     /// Its name: the value of the label.
     pub collector: &'static str,
@@ -70,6 +72,17 @@ pub struct CollectorRun {
     pub duration: Duration,
     /// Whether it did all it set out to do.
     pub success: bool,
+    /// When it ended, in seconds since the Unix epoch.
+    pub completed_unix_seconds: f64,
+}
+
+/// How many processes the last discovery saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessSight {
+    /// Those that it saw; `None` before the first one.
+    pub seen: Option<usize>,
+    /// Those that could not be looked at, or not in all, by reason.
+    pub refused: Vec<(&'static str, usize)>,
 }
 
 /// What the agent itself uses; `None` for what is not known.

@@ -1,6 +1,6 @@
 //! What one collection takes in and hands back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::snapshot::{CounterSnapshot, FoundVma, ProcessKey};
@@ -29,6 +29,9 @@ pub struct VmaDiscovery {
     /// nothing a moment ago): what is known of them stays. A process that is neither here nor in
     /// `vmas` has no uffd-wp VMA.
     pub unread: Vec<ProcessKey>,
+    /// Processes whose VMAs the kernel told, and which `/proc` does not show: they are neither
+    /// described nor scanned.
+    pub unreachable: BTreeSet<ProcessKey>,
     /// What else is known about the processes found.
     pub facts: HashMap<ProcessKey, ProcessFacts>,
 }

@@ -9,8 +9,8 @@ use pages::track::UntrackedReason;
 use tracker::explain::{ReportAnswer, ReportCause, ReportVerdict};
 use tracker::metrics::doc::SeriesTotals;
 use tracker::metrics::{
-    AgentFacts, AgentUsage, BuildInfo, CollectorRun, ExplainedTotals, HookRow, ScrapeRows,
-    TrackedRow, TrackingRows, encode,
+    AgentFacts, AgentUsage, BuildInfo, CollectorRun, ExplainedTotals, HookRow, ProcessSight,
+    ScrapeRows, TrackedRow, TrackingRows, encode,
 };
 use tracker::model::{
     CollectionInput, CounterSnapshot, FoundVma, MmSample, NodeReading, ProcessCounters,
@@ -83,8 +83,13 @@ pub fn facts() -> AgentFacts {
             collector: "discovery",
             duration: Duration::from_millis(3),
             success: true,
+            completed_unix_seconds: 1.7e9,
         }],
         availability: CountAvailability::all_exact(),
+        sight: ProcessSight {
+            seen: Some(70),
+            refused: vec![("privilege", 3), ("stuck", 0)],
+        },
         log_lines_lost: vec![("rate", 3), ("unwritable", 0)],
     }
 }

@@ -34,6 +34,7 @@ fn facts() -> AgentFacts {
         collector: "scan",
         duration: std::time::Duration::from_micros(1500),
         success: false,
+        completed_unix_seconds: 1.7e9,
     });
     let reason = "change_pte_range is inlined".to_owned();
     let available = &mut facts.availability;

@@ -4,14 +4,14 @@ use uffd::unless_gone;
 
 use crate::model::ProcessFacts;
 
-/// Reads both. A process that ends meanwhile has neither.
+/// Reads both, by a thread of it that has memory. A process that ends meanwhile has neither.
 ///
 /// # Errors
 /// If a file cannot be read or understood.
-pub fn describe(pid: u32) -> Result<ProcessFacts, uffd::UffdError> {
-    let cgroup = unless_gone(uffd::cgroup_path(pid))?;
+pub fn describe(thread: u32) -> Result<ProcessFacts, uffd::UffdError> {
+    let cgroup = unless_gone(uffd::cgroup_path(thread))?;
     Ok(ProcessFacts {
         cgroup: cgroup.filter(|path| !path.is_empty()),
-        page_table_bytes: unless_gone(uffd::page_table_bytes(pid))?.flatten(),
+        page_table_bytes: unless_gone(uffd::page_table_bytes(thread))?.flatten(),
     })
 }

@@ -1,6 +1,6 @@
 //! The second route takes over while the first one fails.
 
-use super::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute};
+use super::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute, LookFailure, LookWatch};
 use std::time::Duration;
 
 /// Two routes. The first one is tried again each time: what made it fail may pass.
@@ -42,15 +42,22 @@ impl DiscoveryRoute for FallbackRoute {
         }
     }
 
-    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
-        let result = self.first.discover(at);
+    fn discover(
+        &mut self,
+        at: Duration,
+        watch: &LookWatch,
+    ) -> Result<DiscoveryOutcome, DiscoveryError> {
+        let result = self.first.discover(at, watch);
+        if matches!(result, Err(DiscoveryError::Look(LookFailure::GivenUp))) {
+            return result;
+        }
         let failure = result.as_ref().err().map(ToString::to_string);
         self.tell(failure.as_deref());
         self.failure.clone_from(&failure);
         let Err(first) = result else {
             return result;
         };
-        match self.second.discover(at) {
+        match self.second.discover(at, watch) {
             Ok(outcome) => Ok(DiscoveryOutcome {
                 fallen_back: failure,
                 ..outcome
@@ -82,7 +89,11 @@ mod tests {
             self.name
         }
 
-        fn discover(&mut self, _: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
+        fn discover(
+            &mut self,
+            _: Duration,
+            _: &LookWatch,
+        ) -> Result<DiscoveryOutcome, DiscoveryError> {
             if self.broken.load(Relaxed) {
                 return Err(error_of(self.name));
             }
@@ -116,7 +127,8 @@ mod tests {
         let mut discover = |first_broken, second_broken| {
             broken.store(first_broken, Relaxed);
             both_broken.store(second_broken, Relaxed);
-            let result = both.discover(Duration::ZERO);
+            let watch = LookWatch::new(Default::default());
+            let result = both.discover(Duration::ZERO, &watch);
             let result = result.map(|f| (f.processes, f.fallen_back));
             (both.route(), result.map_err(|error| error.to_string()))
         };

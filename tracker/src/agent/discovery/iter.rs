@@ -2,7 +2,10 @@
 //!
 //! It sees every VMA, whoever holds the userfaultfd, walks no page table, and needs no `/proc`.
 
-use super::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute, describe, rounded};
+use super::{
+    DiscoveryError, DiscoveryOutcome, DiscoveryRefusal, DiscoveryRoute, LookFailure, LookWatch,
+    LookedAt, describe, key_of, rounded,
+};
 use crate::model::{FoundVma, ProcessFacts, ProcessKey};
 use crate::probes::ProbeError;
 use crate::probes::counters::backing;
@@ -29,21 +32,37 @@ impl DiscoveryRoute for IterRoute {
         "iter/task_vma"
     }
 
-    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
-        let rows = (self.0)().map_err(DiscoveryError::Iterator)?;
-        let mut outcome = DiscoveryOutcome::default();
+    fn discover(
+        &mut self,
+        at: Duration,
+        watch: &LookWatch,
+    ) -> Result<DiscoveryOutcome, DiscoveryError> {
+        let rows = watch.look(LookedAt::Iterator, &mut self.0)?;
+        let mut outcome = DiscoveryOutcome {
+            sees_all: true,
+            ..DiscoveryOutcome::default()
+        };
         outcome.discovery.at = at;
-        outcome.discovery.vmas = from_rows(&rows);
+        outcome.discovery.vmas = from_rows(&rows.map_err(DiscoveryError::Iterator)?);
         let DiscoveryOutcome {
             discovery,
             refusals,
             ..
         } = &mut outcome;
         for vmas in discovery.vmas.chunk_by_mut(|a, b| a.process == b.process) {
-            match complete(vmas) {
-                Ok(Some((process, facts))) => _ = discovery.facts.insert(process, facts),
-                Ok(None) => {}
-                Err(error) => refusals.push(error.to_string()),
+            let Some(process) = vmas.first().map(|vma| vma.process) else {
+                continue;
+            };
+            match watch.look(LookedAt::Process(process.pid), || complete(process, vmas)) {
+                Ok(Ok(Some(facts))) => _ = discovery.facts.insert(process, facts),
+                Ok(Ok(None)) if is_of_another_namespace() => {
+                    discovery.unreachable.insert(process);
+                    refusals.push(DiscoveryRefusal::pid_namespace(process.pid));
+                }
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => refusals.push(DiscoveryRefusal::of(process.pid, &error)),
+                Err(LookFailure::GivenUp) => return Err(LookFailure::GivenUp.into()),
+                Err(stuck) => refusals.push(DiscoveryRefusal::stuck(process.pid, stuck)),
             }
         }
         outcome.processes = outcome.discovery.facts.len();
@@ -81,22 +100,31 @@ fn from_row(row: &IterVma) -> FoundVma {
     }
 }
 
+/// Whether `/proc` shows other numbers than those that the kernel told us.
+fn is_of_another_namespace() -> bool {
+    uffd::proc_shows_initial_pids() == Some(false)
+}
+
 /// Adds what only `/proc` tells of the VMAs of one process: names, cgroup, page tables. Without
-/// that they still count.
-fn complete(vmas: &mut [FoundVma]) -> Result<Option<(ProcessKey, ProcessFacts)>, UffdError> {
-    let Some(process) = vmas.first().map(|vma| vma.process) else {
+/// that they still count. `None` if `/proc` shows no such process, or another one of its number.
+fn complete(process: ProcessKey, vmas: &mut [FoundVma]) -> Result<Option<ProcessFacts>, UffdError> {
+    let Some(thread) = unless_gone(uffd::thread_with_memory(process.pid))? else {
         return Ok(None);
     };
-    let mut names = names(process.pid)?;
+    let (mut names, facts) = (names(thread)?, describe(thread)?);
+    // Asked last: whatever was read before is of this process then.
+    if unless_gone(key_of(process.pid))? != Some(process) {
+        return Ok(None);
+    }
     for vma in vmas {
         vma.name = names.remove(&vma.start);
     }
-    Ok(Some((process, describe(process.pid)?)))
+    Ok(Some(facts))
 }
 
-/// Names of the VMAs of a process by start.
-fn names(pid: u32) -> Result<HashMap<u64, Vec<u8>>, UffdError> {
-    let Some(maps) = unless_gone(uffd::maps(pid))? else {
+/// Names of the VMAs of a process by start, by a thread of it that has memory.
+fn names(thread: u32) -> Result<HashMap<u64, Vec<u8>>, UffdError> {
+    let Some(maps) = unless_gone(uffd::maps(thread))? else {
         return Ok(HashMap::new());
     };
     maps.filter(|vma| vma.as_ref().map_or(true, |vma| !vma.name.is_empty()))
@@ -156,11 +184,32 @@ mod tests {
     }
 
     #[test]
+    fn a_stranger_of_the_same_number_is_not_described() {
+        let stranger = row(1, std::process::id(), 0x1000);
+        let mut route = IterRoute::new(Box::new(move || Ok(vec![stranger])));
+        let watch = LookWatch::new(Default::default());
+        let found = route.discover(Duration::ZERO, &watch).unwrap();
+        assert_eq!(found.discovery.vmas.len(), 1, "it counts all the same");
+        assert!(found.discovery.facts.is_empty(), "{found:?}");
+        let own = key_of(std::process::id()).unwrap();
+        let ourselves = IterVma {
+            start_boottime_ns: own.start_boottime_ns,
+            ..stranger
+        };
+        let mut route = IterRoute::new(Box::new(move || Ok(vec![ourselves])));
+        let found = route.discover(Duration::ZERO, &watch).unwrap();
+        assert!(found.discovery.facts.contains_key(&own), "{found:?}");
+    }
+
+    #[test]
     fn a_failing_iterator_is_told() {
         let mut route = IterRoute::new(Box::new(|| {
             Err(ProbeError::Io(rustix::io::Errno::PERM.into()))
         }));
-        let error = route.discover(Duration::ZERO).unwrap_err().to_string();
+        let error = route
+            .discover(Duration::ZERO, &LookWatch::new(Default::default()))
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("task_vma") && error.contains("not permitted"),
             "{error}"

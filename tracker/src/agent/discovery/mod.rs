@@ -8,27 +8,37 @@ mod describe;
 mod fallback;
 mod iter;
 mod look;
+mod refusal;
 mod smaps;
 
 use describe::describe;
 pub use fallback::FallbackRoute;
 pub(super) use iter::IterRoute;
+pub use refusal::{DiscoveryRefusal, SightObstacle};
 pub use smaps::SmapsRoute;
 
+pub use super::looks::{LookFailure, LookWatch, LookedAt};
 use crate::model::{ProcessKey, VmaDiscovery};
 use crate::probes::ProbeError;
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// A way to find uffd-wp VMAs.
 pub trait DiscoveryRoute: Send {
     /// Its name, for `/status`.
     fn route(&self) -> &'static str;
-    /// Finds them. `at` is the time on the agent's clock.
+    /// Finds them. `at` is the time on the agent's clock; whatever may wait for a process is done
+    /// under `watch`.
     ///
     /// # Errors
     /// If nothing can be said at all; a process that cannot be read is no error.
-    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError>;
+    fn discover(
+        &mut self,
+        at: Duration,
+        watch: &LookWatch,
+    ) -> Result<DiscoveryOutcome, DiscoveryError>;
 }
 
 /// What one discovery came to.
@@ -36,10 +46,12 @@ pub trait DiscoveryRoute: Send {
 pub struct DiscoveryOutcome {
     /// The VMAs, for the books.
     pub discovery: VmaDiscovery,
-    /// Processes that it looked at.
+    /// Processes that it saw, the agent itself not among them.
     pub processes: usize,
-    /// One message for each process that could not be read.
-    pub refusals: Vec<String>,
+    /// Whether it sees VMAs of all processes, whatever `/proc` refuses.
+    pub sees_all: bool,
+    /// Processes that could not be looked at, or not in all.
+    pub refusals: Vec<DiscoveryRefusal>,
     /// Why the route that was to be taken failed, if this comes from another one.
     pub fallen_back: Option<String>,
 }
@@ -53,6 +65,9 @@ pub enum DiscoveryError {
     /// There is no list of processes.
     #[error("cannot list /proc: {0}; discovery needs it mounted")]
     ListProcesses(io::Error),
+    /// The BPF iterator does not answer, or this thread took too long.
+    #[error("discovery: {0}")]
+    Look(#[from] LookFailure),
     /// Neither route worked.
     #[error("{first}; {second}")]
     BothRoutes {
@@ -75,9 +90,29 @@ pub fn key(pid: u32, start_ticks: u64) -> ProcessKey {
     }
 }
 
-/// The key that joins what BPF sees (nanoseconds) with what `/proc` shows (ticks).
+/// The key that joins what BPF sees (nanoseconds since the boot) with what `/proc` shows (ticks,
+/// since the boot as our time namespace has it).
 pub(super) fn rounded(process: ProcessKey) -> ProcessKey {
-    key(process.pid, process.start_boottime_ns / TICK_NS)
+    rounded_by(process, *BOOT_OFFSET_NS)
+}
+
+static BOOT_OFFSET_NS: LazyLock<i64> = LazyLock::new(uffd::boot_time_offset_ns);
+
+fn rounded_by(process: ProcessKey, offset: i64) -> ProcessKey {
+    let start = process.start_boottime_ns.saturating_add_signed(offset);
+    key(process.pid, start / TICK_NS)
+}
+
+/// How many different processes were refused, by reason.
+pub fn refused(
+    refusals: &[DiscoveryRefusal],
+) -> [(SightObstacle, usize); SightObstacle::ALL.len()] {
+    let first: BTreeMap<_, _> = refusals
+        .iter()
+        .rev()
+        .map(|one| (one.pid, one.obstacle))
+        .collect();
+    SightObstacle::ALL.map(|one| (one, first.values().filter(|other| **other == one).count()))
 }
 
 /// The key of a running process.
@@ -98,7 +133,38 @@ mod tests {
             pid: 7,
             start_boottime_ns: 12_345_678_901,
         };
-        assert_eq!(rounded(from_bpf), key(7, 1_234));
-        assert_eq!(rounded(rounded(from_bpf)), rounded(from_bpf));
+        assert_eq!(rounded_by(from_bpf, 0), key(7, 1_234));
+        assert_eq!(
+            rounded_by(rounded_by(from_bpf, 0), 0),
+            rounded_by(from_bpf, 0)
+        );
+    }
+
+    #[test]
+    fn a_time_namespace_moves_what_proc_shows() {
+        let from_bpf = ProcessKey {
+            pid: 7,
+            start_boottime_ns: 12_345_678_901,
+        };
+        assert_eq!(rounded_by(from_bpf, 100_000_000_000), key(7, 11_234));
+        assert_eq!(rounded_by(from_bpf, -12_000_000_000), key(7, 34));
+    }
+
+    #[test]
+    fn a_process_that_is_refused_twice_is_one() {
+        let refusal = |pid, obstacle| DiscoveryRefusal {
+            pid,
+            obstacle,
+            message: String::new(),
+        };
+        let refusals = [
+            refusal(7, SightObstacle::Privilege),
+            refusal(7, SightObstacle::Unexpected),
+            refusal(8, SightObstacle::Privilege),
+            refusal(9, SightObstacle::Stuck),
+        ];
+        let counts = refused(&refusals).map(|(_, count)| count);
+        assert_eq!(counts, [0, 0, 2, 1, 0]);
+        assert!(SightObstacle::ALL.map(SightObstacle::as_str).is_sorted());
     }
 }

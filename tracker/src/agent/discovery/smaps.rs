@@ -1,9 +1,12 @@
 //! The smaps route: works on any kernel and without BPF.
 
 use super::look::{MachineClues, ProcessClues, SearchNeed, look};
-use super::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute, describe, key_of};
+use super::{
+    DiscoveryError, DiscoveryOutcome, DiscoveryRefusal, DiscoveryRoute, LookFailure, LookWatch,
+    LookedAt, describe, key,
+};
 use crate::model::{FoundVma, ProcessKey};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::time::Duration;
 use uffd::{
@@ -21,6 +24,8 @@ pub struct SmapsRoute {
 /// One process and the features of the userfaultfds it holds; `None` if it cannot be asked.
 struct UffdHolder {
     key: ProcessKey,
+    /// A thread of it that has memory.
+    thread: u32,
     holds: Option<Vec<UffdFeatures>>,
 }
 
@@ -29,18 +34,34 @@ impl DiscoveryRoute for SmapsRoute {
         "smaps"
     }
 
-    fn discover(&mut self, at: Duration) -> Result<DiscoveryOutcome, DiscoveryError> {
+    fn discover(
+        &mut self,
+        at: Duration,
+        watch: &LookWatch,
+    ) -> Result<DiscoveryOutcome, DiscoveryError> {
         let mut found = DiscoveryOutcome::default();
         found.discovery.at = at;
-        let processes = processes(&mut found.refusals)?;
-        found.processes = processes.len();
+        let processes = processes(&mut found.refusals, watch)?;
+        let own = uffd::own_pid_in_proc();
+        let others = processes.iter().filter(|one| Some(one.key.pid) != own);
+        found.processes = others.filter(|one| one.holds.is_some()).count();
         let machine = machine(&processes);
         let mut searched = HashMap::new();
         for process in &processes {
-            if let Some(state) = self.visit(process, machine, at, &mut found) {
-                searched.insert(process.key, state);
-            }
+            let pid = process.key.pid;
+            let look = || self.visit(process, machine, at, &mut found);
+            let state = match watch.look(LookedAt::Process(pid), look) {
+                Ok(state) => state,
+                Err(LookFailure::GivenUp) => return Err(LookFailure::GivenUp.into()),
+                Err(stuck) => {
+                    found.discovery.unread.push(process.key);
+                    found.refusals.push(DiscoveryRefusal::stuck(pid, stuck));
+                    self.searched.get(&process.key).copied()
+                }
+            };
+            searched.extend(state.map(|state| (process.key, state)));
         }
+        self.keep_refused(&mut found, &mut searched);
         // What is gone is forgotten.
         self.searched = searched;
         Ok(found)
@@ -48,6 +69,21 @@ impl DiscoveryRoute for SmapsRoute {
 }
 
 impl SmapsRoute {
+    /// Of a process that cannot be looked at any more, what it had is not known to be gone.
+    fn keep_refused(
+        &self,
+        found: &mut DiscoveryOutcome,
+        searched: &mut HashMap<ProcessKey, (Duration, bool)>,
+    ) {
+        let refused: HashSet<u32> = found.refusals.iter().map(|refusal| refusal.pid).collect();
+        for (key, state) in &self.searched {
+            if refused.contains(&key.pid) && !searched.contains_key(key) {
+                found.discovery.unread.push(*key);
+                searched.insert(*key, *state);
+            }
+        }
+    }
+
     /// Searches a process if it must be searched; returns what to remember of it.
     fn visit(
         &self,
@@ -69,7 +105,7 @@ impl SmapsRoute {
             has_async: if known {
                 None
             } else {
-                has_async_vma(process.key.pid)
+                has_async_vma(process.thread)
             },
             clean_for: last.map(|(when, _)| at.saturating_sub(when)),
         };
@@ -86,35 +122,62 @@ impl SmapsRoute {
             // Half a process would look as if the other half were gone.
             found.discovery.vmas.truncate(before);
             found.discovery.unread.push(process.key);
-            found.refusals.push(error.to_string());
+            let refusal = DiscoveryRefusal::of(process.key.pid, &error);
+            found.refusals.push(refusal);
             return last;
         }
         Some((at, found.discovery.vmas.len() > before))
     }
 }
 
-fn processes(refusals: &mut Vec<String>) -> Result<Vec<UffdHolder>, DiscoveryError> {
+/// The first process of a pid namespace, which is always there.
+const FIRST: u32 = 1;
+
+fn processes(
+    refusals: &mut Vec<DiscoveryRefusal>,
+    watch: &LookWatch,
+) -> Result<Vec<UffdHolder>, DiscoveryError> {
     let cannot = DiscoveryError::ListProcesses;
     let mut processes = Vec::new();
+    // Where it is hidden, others are: they are not even listed.
+    if let Err(error @ UffdError::Hidden { .. }) = uffd::stat(FIRST) {
+        refusals.push(DiscoveryRefusal::of(FIRST, &error));
+    }
+    if uffd::proc_shows_initial_pids() == Some(false) {
+        refusals.push(DiscoveryRefusal::others_of_host());
+    }
     for entry in fs::read_dir("/proc").map_err(cannot)? {
         let name = entry.map_err(cannot)?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        match key_of(pid) {
-            Ok(key) => processes.push(UffdHolder {
-                key,
-                holds: holds(pid, refusals),
-            }),
-            Err(error) if error.is_gone() => {}
-            Err(error) => refusals.push(error.to_string()),
+        match watch.look(LookedAt::Process(pid), || holder(pid, refusals)) {
+            Ok(Ok(holder)) => processes.push(holder),
+            Ok(Err(error)) if error.is_gone() => {}
+            Ok(Err(error)) => refusals.push(DiscoveryRefusal::of(pid, &error)),
+            Err(LookFailure::GivenUp) => return Err(LookFailure::GivenUp.into()),
+            Err(stuck) => refusals.push(DiscoveryRefusal::stuck(pid, stuck)),
         }
     }
     Ok(processes)
 }
 
-fn holds(pid: u32, refusals: &mut Vec<String>) -> Option<Vec<UffdFeatures>> {
-    match unless_gone(uffd::userfaultfds(pid)) {
+fn holder(pid: u32, refusals: &mut Vec<DiscoveryRefusal>) -> Result<UffdHolder, UffdError> {
+    let stat = uffd::stat(pid)?;
+    let thread = if stat.has_memory() {
+        pid
+    } else {
+        uffd::thread_with_memory(pid)?
+    };
+    Ok(UffdHolder {
+        key: key(pid, stat.start_time),
+        thread,
+        holds: holds(pid, thread, refusals),
+    })
+}
+
+fn holds(pid: u32, thread: u32, refusals: &mut Vec<DiscoveryRefusal>) -> Option<Vec<UffdFeatures>> {
+    match unless_gone(uffd::userfaultfds(thread)) {
         Ok(fds) => Some(
             fds.unwrap_or_default()
                 .into_iter()
@@ -122,7 +185,7 @@ fn holds(pid: u32, refusals: &mut Vec<String>) -> Option<Vec<UffdFeatures>> {
                 .collect(),
         ),
         Err(error) => {
-            refusals.push(error.to_string());
+            refusals.push(DiscoveryRefusal::of(pid, &error));
             None
         }
     }
@@ -156,8 +219,8 @@ fn has_async_vma(pid: u32) -> Option<bool> {
 
 /// Adds the uffd-wp VMAs of a process.
 fn search(process: &UffdHolder, found: &mut DiscoveryOutcome) -> Result<(), UffdError> {
-    let pid = process.key.pid;
-    let opened = uffd::comm(pid).and_then(|comm| Ok((comm, uffd::smaps(pid)?)));
+    let (pid, thread) = (process.key.pid, process.thread);
+    let opened = uffd::comm(pid).and_then(|comm| Ok((comm, uffd::smaps(thread)?)));
     let Some((comm, smaps)) = unless_gone(opened)? else {
         return Ok(());
     };
@@ -171,7 +234,7 @@ fn search(process: &UffdHolder, found: &mut DiscoveryOutcome) -> Result<(), Uffd
         }
         let shmem = match &shmem {
             Some(devices) => devices,
-            None => shmem.insert(unless_gone(ShmemDevices::of(pid))?.unwrap_or_default()),
+            None => shmem.insert(unless_gone(ShmemDevices::of(thread))?.unwrap_or_default()),
         };
         found.discovery.vmas.push(FoundVma {
             process: process.key,
@@ -184,7 +247,7 @@ fn search(process: &UffdHolder, found: &mut DiscoveryOutcome) -> Result<(), Uffd
         });
     }
     if found.discovery.vmas.len() > before {
-        found.discovery.facts.insert(process.key, describe(pid)?);
+        found.discovery.facts.insert(process.key, describe(thread)?);
     }
     Ok(())
 }
@@ -218,13 +281,13 @@ mod tests {
 
     #[test]
     fn finds_our_own_vma_and_its_end() {
-        let mut route = SmapsRoute::default();
+        let (mut route, watch) = (SmapsRoute::default(), LookWatch::new(Default::default()));
         let scratch = ScratchMapping::anonymous(4 * PAGE_SIZE).unwrap();
         let fd = Userfaultfd::open_user_mode_only().unwrap();
         fd.enable(UffdFeatures::default()).unwrap();
         fd.register(&scratch.range(), RegisterMode::WP).unwrap();
 
-        let found = route.discover(Duration::ZERO).unwrap();
+        let found = route.discover(Duration::ZERO, &watch).unwrap();
         let vmas = own(&found);
         let vma = vmas
             .iter()
@@ -235,7 +298,7 @@ mod tests {
         assert!(facts.page_table_bytes.unwrap() > 0);
 
         drop(fd);
-        let again = route.discover(Duration::from_secs(1)).unwrap();
+        let again = route.discover(Duration::from_secs(1), &watch).unwrap();
         assert!(
             own(&again)
                 .iter()
@@ -248,7 +311,8 @@ mod tests {
     fn a_process_that_is_passed_over_is_told_from_one_that_has_nothing() {
         let mut sleeper = Command::new("sleep").arg("600").spawn().unwrap();
         let process = UffdHolder {
-            key: key_of(sleeper.id()).unwrap(),
+            key: super::super::key_of(sleeper.id()).unwrap(),
+            thread: sleeper.id(),
             holds: Some(Vec::new()),
         };
         let sync_elsewhere = MachineClues {

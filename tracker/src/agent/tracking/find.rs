@@ -75,7 +75,7 @@ fn is_kthreadd(stat: Option<&ProcessStat>) -> bool {
 
 /// The processes to look at: all but ourselves, or only those given by number.
 fn pids(selectors: &[ProcessSelector]) -> Result<BTreeSet<u32>, UffdError> {
-    let mut pids = BTreeSet::new();
+    let (mut pids, own) = (BTreeSet::new(), uffd::own_pid_in_proc());
     for selector in selectors {
         match selector {
             ProcessSelector::Pid(pid) => {
@@ -86,7 +86,7 @@ fn pids(selectors: &[ProcessSelector]) -> Result<BTreeSet<u32>, UffdError> {
                     .map_err(|error| UffdError::system("cannot list", "/proc", error))?;
                 let numbers =
                     all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-                pids.extend(numbers.filter(|pid: &u32| *pid != std::process::id()));
+                pids.extend(numbers.filter(|pid: &u32| Some(*pid) != own));
             }
         }
     }

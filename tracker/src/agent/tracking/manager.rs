@@ -10,6 +10,7 @@ use super::find::{SelectedProcess, find};
 use super::ledger::TrackingWork;
 use super::worker::TrackingWorker;
 use super::{ProcessTracking, TrackingMeans, budget};
+use crate::agent::loops::LoopClock;
 use crate::agent::pace::{children_cpu_time, rest, thread_cpu_time};
 use crate::agent::stop::StopSignal;
 use crate::model::ProcessKey;
@@ -22,6 +23,7 @@ pub fn run(
     tracking: &ProcessTracking,
     means: &TrackingMeans,
     stop: &StopSignal,
+    clock: &LoopClock,
     interval: Duration,
 ) {
     std::thread::scope(|scope| {
@@ -32,7 +34,7 @@ pub fn run(
             interval,
             workers: BTreeMap::new(),
         };
-        while stop.sleep(manager.turn(scope)) {}
+        while clock.sleep(stop, manager.turn(scope)) {}
         // All of them at once; the scope then waits for them.
         for worker in manager.workers.values() {
             worker.end();

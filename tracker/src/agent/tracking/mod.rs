@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 pub use selector::ProcessSelector;
 
 use super::config::TrackingConfig;
+use super::loops::LoopClock;
 use super::stop::StopSignal;
 use crate::explain::{CauseSight, EventHub};
 use crate::probes::events::{self, EventProbes};
@@ -76,6 +77,12 @@ pub enum NoTrackingMeans {
         /// Why nothing else does.
         reason: String,
     },
+    /// Which process is meant cannot be told.
+    #[error(
+        "/proc shows the numbers of another pid namespace than the agent's, so a process of the \
+         same number would be stopped: run it with the host's pids (hostPID: true, --pid=host)"
+    )]
+    PidNamespace,
     /// The strategy that was asked for does not work here.
     #[error("the strategy {strategy} does not work here: {reason}")]
     Fails {
@@ -92,6 +99,9 @@ impl TrackingMeans {
     /// # Errors
     /// If no process can be tracked here.
     pub fn find(asked: Option<StrategyName>) -> Result<Self, NoTrackingMeans> {
+        if !uffd::proc_shows_our_pids() {
+            return Err(NoTrackingMeans::PidNamespace);
+        }
         let facts = strategy::gather(false)?;
         let means = StrategyMeans::from_outside(&facts);
         let (strategy, reason) = match asked {
@@ -146,11 +156,11 @@ impl ProcessTracking {
 
     /// Tracks until the agent stops; then nothing stays armed. Looks for processes every
     /// `interval`, or less often.
-    pub fn run(&self, stop: &StopSignal, interval: Duration) {
+    pub fn run(&self, stop: &StopSignal, clock: &LoopClock, interval: Duration) {
         match &self.means {
-            Ok(means) => manager::run(self, means, stop, interval),
+            Ok(means) => manager::run(self, means, stop, clock, interval),
             // The log has the reason; the thread stays, so that nobody takes it for dead.
-            Err(_) => while stop.sleep(Duration::from_secs(3600)) {},
+            Err(_) => while clock.sleep(stop, Duration::from_secs(3600)) {},
         }
     }
 

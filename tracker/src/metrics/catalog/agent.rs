@@ -20,6 +20,9 @@ pub(super) const FAMILIES: &[FamilySpec] = &[
     SCAN_TIMESTAMP,
     COLLECTOR_DURATION,
     COLLECTOR_SUCCESS,
+    COLLECTOR_TIMESTAMP,
+    PROCESSES_SEEN,
+    PROCESSES_REFUSED,
     LOG_LINES_LOST,
     CPU_SECONDS,
     RESIDENT_BYTES,
@@ -249,6 +252,54 @@ const COLLECTOR_SUCCESS: FamilySpec = FamilySpec {
         for run in &rows.agent.collectors {
             let labels = [("collector", run.collector)];
             samples.count(&[], labels, u64::from(run.success));
+        }
+    }),
+    ..AGENT
+};
+
+const COLLECTOR_TIMESTAMP: FamilySpec = FamilySpec {
+    name: "uffdwp_scrape_collector_timestamp_seconds",
+    unit: "seconds since the Unix epoch",
+    labels: &["collector"],
+    help: "When the last run of each collector ended. A scan of all VMAs may take long within its \
+        budget; /readyz fails when a loop stands still.",
+    source: "the agent's clock",
+    example: "time() - uffdwp_scrape_collector_timestamp_seconds > 300",
+    rows: FamilyRows::Agent(|rows, samples| {
+        for run in &rows.agent.collectors {
+            let labels = [("collector", run.collector)];
+            samples.add(&[], labels, run.completed_unix_seconds);
+        }
+    }),
+    ..AGENT
+};
+
+const PROCESSES_SEEN: FamilySpec = FamilySpec {
+    name: "uffdwp_discovery_processes_seen",
+    unit: "processes",
+    help: "Processes that the last discovery saw, without the agent: of all by smaps, of those \
+        that use uffd-wp by the BPF iterator.",
+    source: "/proc, or the BPF iterator task_vma",
+    example: "uffdwp_discovery_processes_seen == 0",
+    rows: FamilyRows::Agent(|rows, samples| {
+        count(samples, rows.agent.sight.seen.map(|seen| seen as u64));
+    }),
+    ..AGENT
+};
+
+const PROCESSES_REFUSED: FamilySpec = FamilySpec {
+    name: "uffdwp_discovery_processes_refused",
+    unit: "processes",
+    labels: &["reason"],
+    help: "Processes that the last discovery could not look at, or not in all: hidden is a /proc \
+        with hidepid= (those that it hides are not listed, so 1 stands for all), pid_namespace a \
+        /proc of another pid namespace, privilege a missing CAP_SYS_PTRACE, stuck a file that the \
+        kernel does not answer. /status names the first.",
+    source: "errors of files in /proc",
+    example: "uffdwp_discovery_processes_refused > 0",
+    rows: FamilyRows::Agent(|rows, samples| {
+        for (reason, refused) in &rows.agent.sight.refused {
+            samples.count(&[], [("reason", reason)], *refused as u64);
         }
     }),
     ..AGENT

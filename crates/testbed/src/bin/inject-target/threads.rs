@@ -2,6 +2,7 @@
 
 use std::io::Result;
 use std::time::Duration;
+use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdError, UffdFeatures, Userfaultfd};
 
 use rustix::event::Timespec;
 
@@ -44,9 +45,19 @@ pub fn churn(report: &mut CaseReport) -> Result<()> {
     Ok(())
 }
 
-/// The first thread ends, and another one lives on.
+fn registered() -> std::result::Result<(ScratchMapping, Userfaultfd), UffdError> {
+    let scratch = ScratchMapping::anonymous(4 * PAGE_SIZE)?;
+    let fd = Userfaultfd::open_user_mode_only()?;
+    fd.enable(UffdFeatures::default())?;
+    fd.register(&scratch.range(), RegisterMode::WP)?;
+    Ok((scratch, fd))
+}
+
+/// The first thread ends, and another one lives on, with memory that is registered.
 pub fn leader_ends(report: &mut CaseReport) -> Result<()> {
+    let held = registered().map_err(std::io::Error::other)?;
     std::thread::spawn(|| {
+        let _held = held;
         std::thread::sleep(work());
         println!("{{}}");
         std::process::exit(0);

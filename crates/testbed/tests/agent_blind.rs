@@ -1,0 +1,212 @@
+//! What cannot be seen is told, and is not taken for nothing there: hidden processes, other
+//! namespaces, main threads that have ended, files that never answer, mappings that take long.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::process::Command;
+use testbed::inject::InjectTarget;
+use testbed::{AgentProcess, KilledChild, agent, check_metrics, eventually, has, program, sum};
+use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
+
+/// Whether namespaces can be made here.
+fn can_unshare() -> bool {
+    let can = has("unshare") && rustix::process::geteuid().is_root();
+    can && Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--time", "true"])
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// An agent in new namespaces: the script prepares them.
+fn agent_in(namespaces: &[&str], script: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    let run = format!("{script}\nexec \"$@\"");
+    command
+        .args(namespaces)
+        .args(["sh", "-ec", &run, "sh"])
+        .arg(program("tracker"))
+        .args(["agent", "--listen", "127.0.0.1:0"])
+        .args(args);
+    command
+}
+
+const QUICK: &[&str] = &["--discover-interval", "100ms", "--scan-interval", "100ms"];
+
+/// Memory of ours that is registered.
+fn registered(pages: u64) -> (ScratchMapping, Userfaultfd) {
+    let scratch = ScratchMapping::anonymous(pages * PAGE_SIZE).unwrap();
+    let fd = Userfaultfd::open_user_mode_only().unwrap();
+    fd.enable(UffdFeatures::default()).unwrap();
+    fd.register(&scratch.range(), RegisterMode::WP).unwrap();
+    (scratch, fd)
+}
+
+/// Waits until pages of a process are shown.
+fn pages_of(running: &AgentProcess, pid: u32) -> String {
+    let label = format!("pid=\"{pid}\"");
+    eventually("its pages are counted", || {
+        let metrics = running.metrics();
+        sum(&metrics, "uffdwp_pages", &[&label])?;
+        Some(metrics)
+    })
+}
+
+fn refused(running: &AgentProcess, reason: &str) -> Option<f64> {
+    let label = format!("reason=\"{reason}\"");
+    sum(
+        &running.metrics(),
+        "uffdwp_discovery_processes_refused",
+        &[&label],
+    )
+}
+
+#[test]
+fn an_agent_from_which_all_processes_are_hidden_is_not_ready() {
+    if !can_unshare() || !has("setpriv") {
+        return;
+    }
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let binary = directory.path().join("tracker");
+    std::fs::copy(program("tracker"), &binary).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), mode).unwrap();
+    let mut command = Command::new("unshare");
+    // No fork: the agent is the child that is killed at the end.
+    let run = "mount -t proc -o hidepid=2 proc /proc\nexec \"$@\"";
+    command.args(["--mount", "sh", "-ec", run, "sh"]);
+    command.args([
+        "setpriv",
+        "--reuid=64322",
+        "--regid=64322",
+        "--clear-groups",
+    ]);
+    command
+        .args(["--bounding-set=-all", "--inh-caps=-all"])
+        .arg(&binary);
+    command.args(["agent", "--listen", "127.0.0.1:0"]);
+    let running = AgentProcess::spawn(command);
+    eventually("it says that it is blind", || {
+        let (code, reason) = running.get("/readyz");
+        (code == 503 && reason.contains("hidepid=")).then_some(())
+    });
+    assert_eq!(refused(&running, "hidden"), Some(1.0));
+    let metrics = running.metrics();
+    check_metrics(&metrics);
+    assert_eq!(
+        sum(&metrics, "uffdwp_discovery_processes_seen", &[]),
+        Some(0.0)
+    );
+    let success = ["collector=\"discovery\""];
+    assert_eq!(
+        sum(&metrics, "uffdwp_scrape_collector_success", &success),
+        Some(0.0)
+    );
+}
+
+/// As a container has it that mounts the host's `/proc`.
+#[test]
+fn with_the_hosts_proc_it_observes_from_a_pid_namespace_and_tracks_nobody_else() {
+    if !can_unshare() {
+        return;
+    }
+    let (_scratch, _fd) = registered(4);
+    let own = std::process::id();
+    let select = format!("pid:{own}");
+    let args = [QUICK, &["--track", &select]].concat();
+    let running = AgentProcess::spawn(agent_in(&["--kill-child", "--fork", "--pid"], "", &args));
+    running.wait_ready();
+    pages_of(&running, own);
+    let log = running.log();
+    assert!(log.contains("numbers of another pid namespace"), "{log}");
+    let tracked = sum(&running.metrics(), "uffdwp_track_processes", &["tracked"]);
+    assert_ne!(tracked, Some(1.0));
+}
+
+#[test]
+fn in_a_time_namespace_it_is_the_same_process() {
+    if !can_unshare() {
+        return;
+    }
+    let (_scratch, _fd) = registered(4);
+    let time = ["--kill-child", "--fork", "--time", "--boottime", "100000"];
+    let running = AgentProcess::spawn(agent_in(&time, "", QUICK));
+    pages_of(&running, std::process::id());
+}
+
+/// Its main thread ends; another one holds registered memory.
+#[test]
+fn a_process_whose_main_thread_has_ended_is_seen() {
+    for no_iterator in [false, true] {
+        let target = {
+            let mut command = Command::new(program("inject-target"));
+            InjectTarget::spawn(command.args(["leader-ends", "600000"]))
+        };
+        eventually("the first thread ends", || {
+            (target.state() == 'Z').then_some(())
+        });
+        let mut command = agent(QUICK);
+        if no_iterator {
+            command.env("TRACKER_EBPF_OBJECT", "/dev/null");
+        }
+        let running = AgentProcess::spawn(command);
+        let metrics = pages_of(&running, target.pid());
+        let label = format!("pid=\"{}\"", target.pid());
+        let tables = sum(&metrics, "uffdwp_page_table_bytes", &[&label]);
+        assert!(tables.is_some_and(|bytes| bytes > 0.0), "{tables:?}");
+    }
+}
+
+/// A file of one process is a pipe that nobody writes to: opening it waits for ever.
+#[test]
+fn one_file_that_never_answers_holds_up_nobody_else() {
+    if !can_unshare() {
+        return;
+    }
+    let (_scratch, _fd) = registered(4);
+    let sleeper = KilledChild(Command::new("sleep").arg("600").spawn().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    let script = format!(
+        "mkfifo {0}; mount --bind {0} /proc/{1}/stat",
+        pipe.display(),
+        sleeper.0.id()
+    );
+    let mut command = agent_in(&["--mount"], &script, QUICK);
+    // The iterator would not even ask.
+    command.env("TRACKER_EBPF_OBJECT", "/dev/null");
+    let mut running = AgentProcess::spawn(command);
+    running.wait_ready();
+    pages_of(&running, std::process::id());
+    eventually("it is told", || {
+        (refused(&running, "stuck") == Some(1.0)).then_some(())
+    });
+    let told = running.status()["discovery"]["first_refusals"]["stuck"].to_string();
+    assert!(told.contains(&sleeper.0.id().to_string()), "{told}");
+    // It ends with a thread that cannot end.
+    let log = running.log();
+    assert!(log.contains("thread discover is stuck"), "{log}");
+    running.end(rustix::process::Signal::TERM);
+}
+
+/// Nothing is in it, and walking it all takes a budget of minutes.
+#[test]
+fn a_huge_empty_mapping_holds_up_no_other() {
+    const HUGE: u64 = 32 << 40;
+    let Ok(huge) = ScratchMapping::anonymous(HUGE) else {
+        eprintln!("skipped: no 32 TiB of addresses");
+        return;
+    };
+    let small = ScratchMapping::anonymous(4 * PAGE_SIZE).unwrap();
+    let fd = Userfaultfd::open_user_mode_only().unwrap();
+    fd.enable(UffdFeatures::default()).unwrap();
+    fd.register(&huge.range(), RegisterMode::WP).unwrap();
+    fd.register(&small.range(), RegisterMode::WP).unwrap();
+    let args = [QUICK, &["--scan-budget", "0.2%"]].concat();
+    let running = AgentProcess::start(&args);
+    let own = format!("pid=\"{}\"", std::process::id());
+    let start = format!("vma=\"{:#x}\"", small.range().start);
+    eventually("the small one is counted", || {
+        sum(&running.metrics(), "uffdwp_pages", &[&own, &start])
+    });
+    let scan = running.status()["scan"]["state"].take();
+    assert!(scan["passes"].as_u64() >= Some(1), "{scan:#}");
+}

@@ -1,0 +1,175 @@
+//! Whether a process that `/proc` does not show is gone, and which of its threads shows its memory.
+//!
+//! "No such process" has four meanings: it has ended; `/proc` hides it (`hidepid=`, proc(5));
+//! `/proc` shows the numbers of another pid namespace; or its main thread has ended while others
+//! live, and with it what `/proc/PID` tells of its memory.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use crate::process::{ProcessStat, stat_of};
+use crate::{ProcessGone, UffdError};
+
+/// What became of a process that `/proc` said nothing of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProcessPresence {
+    /// It has ended, or is about to.
+    Gone,
+    /// It is there, and `/proc` does not show it.
+    Hidden,
+    /// Its main thread has ended, others live.
+    Leaderless,
+}
+
+/// Looks again, after a file of it was not there or could not be read.
+pub(crate) fn presence(pid: u32) -> ProcessPresence {
+    if is_shown(pid) {
+        return match thread_with_memory(pid) {
+            Ok(thread) if thread != pid => ProcessPresence::Leaderless,
+            _ => ProcessPresence::Gone,
+        };
+    }
+    // A new process of that number may have begun meanwhile: it would be shown by now.
+    if proc_shows_our_pids() && exists(pid) && !is_shown(pid) {
+        return ProcessPresence::Hidden;
+    }
+    ProcessPresence::Gone
+}
+
+fn is_shown(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Whether the kernel knows of a process: kill(2) with signal 0 sends nothing.
+fn exists(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return false;
+    };
+    matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM))
+}
+
+/// The number of this process in `/proc`, which is another one than [`std::process::id`] where
+/// `/proc` is that of another pid namespace.
+#[must_use]
+pub fn own_pid_in_proc() -> Option<u32> {
+    fs::read_link("/proc/self").ok()?.to_str()?.parse().ok()
+}
+
+/// Whether the numbers in `/proc` are those that system calls of this process take: not in a
+/// container that has the host's `/proc` and a pid namespace of its own (pid_namespaces(7)).
+#[must_use]
+pub fn proc_shows_our_pids() -> bool {
+    own_pid_in_proc() == Some(std::process::id())
+}
+
+/// The initial pid namespace (include/uapi/linux/nsfs.h, `PID_NS_INIT_INO`).
+const INITIAL: &str = "pid:[4026531836]";
+
+/// Whether the numbers in `/proc` are those of the initial pid namespace, as the kernel's own are
+/// and those that BPF programs see. `None`: it may not be asked.
+#[must_use]
+pub fn proc_shows_initial_pids() -> Option<bool> {
+    // The first process of a namespace is in it.
+    let of_first = fs::read_link("/proc/1/ns/pid");
+    let link = match of_first {
+        Err(_) if proc_shows_our_pids() => fs::read_link("/proc/self/ns/pid"),
+        link => link,
+    };
+    Some(link.ok()?.to_str()? == INITIAL)
+}
+
+/// Whether this process is in the initial pid namespace. From any other, BPF iterators visit only
+/// the processes of that one (kernel/bpf/task_iter.c `init_seq_pidns`).
+#[must_use]
+pub fn is_in_initial_pid_namespace() -> bool {
+    let link = fs::read_link("/proc/self/ns/pid");
+    link.is_ok_and(|link| link.to_str() == Some(INITIAL))
+}
+
+/// How far the boot time that this process sees in `/proc` is ahead of the kernel's own, in
+/// nanoseconds (time_namespaces(7); `/proc/self/timens_offsets`).
+#[must_use]
+pub fn boot_time_offset_ns() -> i64 {
+    let text = fs::read("/proc/self/timens_offsets").unwrap_or_default();
+    parse_offset(&text).unwrap_or_default()
+}
+
+fn parse_offset(text: &[u8]) -> Option<i64> {
+    let mut lines = std::str::from_utf8(text).ok()?.lines();
+    let line = lines.find_map(|line| line.strip_prefix("boottime"))?;
+    let mut fields = line.split_ascii_whitespace();
+    let mut next = || fields.next()?.parse::<i64>().ok();
+    let (seconds, nanoseconds) = (next()?, next()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
+}
+
+/// The thread of a process that shows its memory in `/proc`: the main one, or any other once that
+/// has ended. What `/proc/PID` tells of memory and descriptors is told by `/proc/TID`, too.
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone, or none of its threads lives. Otherwise its threads
+/// cannot be listed.
+pub fn thread_with_memory(pid: u32) -> Result<u32, UffdError> {
+    let directory = format!("/proc/{pid}/task");
+    let main = stat_of(&format!("/proc/{pid}/stat"));
+    if main.as_ref().is_ok_and(ProcessStat::has_memory) {
+        return Ok(pid);
+    }
+    let gone = || ProcessGone { pid }.into();
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if crate::error::is_gone(&error) => return Err(gone()),
+        entries => entries.map_err(|e| UffdError::system("cannot list", &directory, e))?,
+    };
+    let threads = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let lives = |thread: &u32| {
+        let stat = stat_of(&format!("{directory}/{thread}/stat"));
+        stat.is_ok_and(|stat| stat.has_memory())
+    };
+    threads.into_iter().find(lives).ok_or_else(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_process_that_ended_is_gone_and_not_hidden() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert_eq!(presence(pid), ProcessPresence::Gone);
+        assert_eq!(presence(u32::MAX), ProcessPresence::Gone);
+        assert!(thread_with_memory(pid).unwrap_err().is_gone());
+    }
+
+    #[test]
+    fn a_process_that_nobody_has_waited_for_is_gone() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        while stat_of(&format!("/proc/{pid}/stat")).unwrap().has_memory() {
+            std::thread::yield_now();
+        }
+        assert_eq!(presence(pid), ProcessPresence::Gone);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn our_memory_is_shown_by_our_main_thread() {
+        let pid = std::process::id();
+        assert_eq!(thread_with_memory(pid).unwrap(), pid);
+        assert!(proc_shows_our_pids());
+    }
+
+    #[test]
+    fn the_offset_of_a_time_namespace() {
+        let text = b"monotonic           0         0\nboottime       -5 500000000\n";
+        assert_eq!(parse_offset(text), Some(-4_500_000_000));
+        assert_eq!(parse_offset(b""), None);
+        assert_eq!(parse_offset(b"boottime 9223372036854775807 0"), None);
+    }
+}
