@@ -16,8 +16,8 @@ use testbed::eventually;
 use testbed::script::{ANON, FACTS, MEMFD, SHMEM, ScriptMemory, ScriptProcess};
 use testbed::session::registered;
 use tracker::explain::{
-    EventHub, ExplainFindings, ExplainOptions, ExplainStep, ExplainedRound, Explainer, ReportCause,
-    ReportVerdict, SecondOnly, StackFrame, UnknownReason,
+    CodeNamer, EventHub, ExplainFindings, ExplainOptions, ExplainStep, ExplainedRound, Explainer,
+    ReportCause, ReportVerdict, SecondOnly, StackFrame, UnknownReason,
 };
 use tracker::probes::events::{self, EventProbes};
 use uffd::PAGE_SIZE;
@@ -32,7 +32,7 @@ fn options(content_limit: u64) -> ExplainOptions {
         page: None,
         against: None,
         freeze: false,
-        findings: true,
+        findings: Some(CodeNamer::Program(testbed::program("tracker").into())),
     }
 }
 

@@ -16,7 +16,7 @@ use super::target::{self, TargetArgs};
 use super::values;
 use crate::explain::report::{self, ExplainReport};
 use crate::explain::{
-    EventHub, ExplainFindings, ExplainOptions, ExplainStep, Explainer, second_strategies,
+    CodeNamer, EventHub, ExplainFindings, ExplainOptions, ExplainStep, Explainer, second_strategies,
 };
 use crate::logging::say;
 use crate::print::format;
@@ -145,10 +145,10 @@ fn explain(
     // Before the process is touched: what cannot be written must not be found out at the end.
     let files = args.outputs.files_to_write()?;
     if args.freeze {
-        eprintln!(
+        say(format_args!(
             "tracker: --freeze stops all threads of the process in each round: a write, send or \
              recv(MSG_WAITALL) that is met half way comes back short; the report counts them"
-        );
+        ));
     }
     let events = EventProbes::attach(&EventOptions::default());
     let hub = EventHub::new(events, EVENTS).context("cannot read the kernel's events")?;
@@ -198,7 +198,7 @@ fn options(args: &ExplainArgs) -> ExplainOptions {
         page: args.page,
         against: args.against,
         freeze: args.freeze,
-        findings: true,
+        findings: Some(CodeNamer::own()),
     }
 }
 

@@ -63,6 +63,9 @@ enum TrackerCommand {
     /// Take a userfaultfd of a process without its cooperation, and tell what it took
     #[command(hide = true)]
     Inject(inject::InjectArgs),
+    /// Name code, as standard input says: a child of `explain`
+    #[command(hide = true, name = crate::explain::NAMING_COMMAND)]
+    NameCode,
 }
 
 /// Parses the arguments, runs the command and maps its result to an exit code.
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         TrackerCommand::CompareRun(args) => compare::run_one(args),
         TrackerCommand::CompareWork(args) => compare::run_work(args),
         TrackerCommand::Inject(args) => inject::run(args),
+        TrackerCommand::NameCode => crate::explain::name_code().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|e| exit::failed(&e))
 }

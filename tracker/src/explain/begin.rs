@@ -48,11 +48,8 @@ pub(super) fn begin(
     let mut content = PageImages::open(pid, scans).map_err(kernel)?;
     let sampling = content.sample(&first, options.content_limit);
     let findings = ExplainFindings::new(header, seen, sampling.map_err(kernel)?);
-    let symbols = options.findings.then(|| {
-        let mut symbols = CodeSymbols::new();
-        symbols.watch(pid);
-        symbols
-    });
+    let namer = options.findings;
+    let symbols = namer.map(|namer| CodeSymbols::watch(pid, namer));
     let teller = options.page.map(|page| StoryTeller::new(page, scan.began));
     let explainer = Explainer {
         last: LastRound {

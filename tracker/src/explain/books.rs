@@ -11,6 +11,7 @@ use uffd::UffdError;
 
 use super::history::ScanSpan;
 use super::model::{ExplainFindings, ExplainedRound, PlaceId, RoundKind, SightGap, WatchedEvent};
+use super::places::{PlaceInterner, named};
 use super::second::SecondStrategy;
 use super::source::EventSource;
 use super::story::StoryTeller;
@@ -117,21 +118,30 @@ impl ExplainBooks {
         });
         self.findings.hashed = cost.hashed;
         self.findings.memory = self.findings.memory.max(cost.memory);
-        let told = self.teller.iter().flat_map(StoryTeller::places);
-        let wanted: BTreeSet<PlaceId> = self.findings.places.keys().copied().chain(told).collect();
-        if let Some(source) = source {
-            let stacks = &mut self.findings.stacks;
-            source
-                .places(|places| places.symbolise(pid, symbols, |id| wanted.contains(&id), stacks));
+        if let Some(fresh) = source.and_then(|source| source.places(PlaceInterner::take_fresh)) {
+            symbols.see(fresh);
         }
     }
 
     /// After exec: the same addresses are other code.
     pub(super) fn begin_again(&mut self) {
         if let Some(symbols) = &mut self.symbols {
-            symbols.forget(self.pid);
-            symbols.watch(self.pid);
+            symbols.begin_again();
         }
+    }
+
+    /// Names the code of what was found. It reads what the process made, and takes its time: the
+    /// process must be free by then.
+    pub(super) fn name(&mut self, source: Option<&EventSource>) {
+        let (Some(symbols), Some(source)) = (&mut self.symbols, source) else {
+            return;
+        };
+        let told = self.teller.iter().flat_map(StoryTeller::places);
+        let wanted: BTreeSet<PlaceId> = self.findings.places.keys().copied().chain(told).collect();
+        let taken = source.places(|places| places.take_wanted(|id| wanted.contains(&id)));
+        let (stacks, unnamed) = named(&taken.unwrap_or_default(), symbols);
+        self.findings.stacks = stacks;
+        self.findings.unnamed = unnamed;
     }
 
     /// From now on something is not seen.
@@ -162,6 +172,7 @@ mod tests {
     use super::*;
     use crate::explain::model::{CauseSight, PageSampling};
     use crate::explain::sample::{explained, scan};
+    use crate::explain::symbols::CodeNamer;
     use crate::track::sample::header;
 
     const COST: ImageCost = ImageCost {
@@ -177,7 +188,10 @@ mod tests {
 
     #[test]
     fn findings_grow_by_rounds_that_count() {
-        let mut books = books(Some(CodeSymbols::new()), None);
+        let mut books = books(
+            Some(CodeSymbols::watch(std::process::id(), CodeNamer::Here)),
+            None,
+        );
         let round = explained(1);
         books.add(&round, COST, None);
         let less = ImageCost { memory: 0, ..COST };

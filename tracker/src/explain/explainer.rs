@@ -119,12 +119,13 @@ impl Explainer {
         }))
     }
 
-    /// Ends it: everything is disarmed and nobody waits.
+    /// Ends it: everything is disarmed and nobody waits. Then code gets its names.
     ///
     /// # Errors
     /// If the kernel refuses to disarm something.
-    pub fn end(self) -> Result<ExplainFindings, TrackError> {
+    pub fn end(mut self) -> Result<ExplainFindings, TrackError> {
         self.session.end()?;
+        self.books.name(self.evidence.feed());
         Ok(self.books.end())
     }
 

@@ -41,7 +41,9 @@ pub use model::{
     AgainstFindings, AnswerTally, ByMapping, CauseSight, CodePlace, ExplainFindings,
     ExplainOptions, ExplainedRound, FrozenTime, MissCandidate, MissedPages, PageSampling,
     PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings,
-    SecondOnly, SightGap, StackFrame, StoryLine, UnknownReason, VmaFindings,
+    SecondOnly, SightGap, StackFrame, StoryLine, UnknownReason, UnnamedCode, VmaFindings,
 };
 pub use second::second_strategies;
 pub use source::EventHub;
+pub use symbols::CodeNamer;
+pub(crate) use symbols::{COMMAND as NAMING_COMMAND, worker::run as name_code};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::model::{CodePlace, PlaceId, StackFrame};
+use super::model::{CodePlace, PlaceId, StackFrame, UnnamedCode};
 use super::symbols::{self, CodeSymbols};
 
 /// A stack as the kernel tells it.
@@ -20,9 +20,22 @@ pub(super) struct RawStack {
 #[derive(Default)]
 pub(super) struct PlaceInterner {
     ids: HashMap<RawStack, PlaceId>,
-    /// Not yet symbolised.
-    new: Vec<(PlaceId, RawStack)>,
+    /// Not yet named.
+    new: Vec<UnnamedPlace>,
+    /// How many of them were seen.
+    seen: usize,
     next: u32,
+    /// The program that the process executes, from 0.
+    program: usize,
+}
+
+/// A place whose code has no name yet.
+#[derive(Clone, Debug)]
+pub(super) struct UnnamedPlace {
+    id: PlaceId,
+    /// Of which program its addresses are.
+    program: usize,
+    stack: RawStack,
 }
 
 /// More places than these are told apart by their instruction only: stacks of programs without
@@ -41,7 +54,11 @@ impl PlaceInterner {
         }
         let id = PlaceId(self.next);
         self.next += 1;
-        self.new.push((id, stack.clone()));
+        self.new.push(UnnamedPlace {
+            id,
+            program: self.program,
+            stack: stack.clone(),
+        });
         self.ids.insert(stack, id);
         id
     }
@@ -49,32 +66,50 @@ impl PlaceInterner {
     /// Another address space: the same addresses are other code from here on.
     pub(super) fn forget(&mut self) {
         self.ids.clear();
+        self.program += 1;
     }
 
-    /// Names the code of the new places that are wanted, while the process is there.
-    pub(super) fn symbolise(
-        &mut self,
-        pid: u32,
-        symbols: &mut CodeSymbols,
-        wanted: impl Fn(PlaceId) -> bool,
-        into: &mut BTreeMap<PlaceId, CodePlace>,
-    ) {
-        for (id, stack) in self.new.extract_if(.., |(id, _)| wanted(*id)) {
-            let syscall = (stack.syscall != tracker_ebpf::NO_SYSCALL)
-                .then(|| symbols::syscall_name(stack.syscall.into()));
-            let mut user = symbols.user(pid, &stack.user);
-            // What is in no file and no function is no code: the kernel follows frame pointers,
-            // which the code above may not keep.
-            let astray = |frame: &StackFrame| frame.function.is_empty() && frame.module.is_empty();
-            if let Some(at) = user.iter().skip(1).position(astray) {
-                user.truncate(at + 1);
-            }
-            let place = CodePlace {
-                user,
-                kernel: symbols.kernel(&stack.kernel),
-                syscall,
-            };
-            into.insert(id, place);
-        }
+    /// The user addresses of places that came since the last time.
+    pub(super) fn take_fresh(&mut self) -> Vec<u64> {
+        let fresh = self.new.get(self.seen..).unwrap_or_default();
+        let fresh = fresh.iter().filter(|new| new.program == self.program);
+        let addresses = fresh
+            .flat_map(|new| new.stack.user.iter().copied())
+            .collect();
+        self.seen = self.new.len();
+        addresses
     }
+
+    /// Takes the places that are wanted, to be named.
+    pub(super) fn take_wanted(&mut self, wanted: impl Fn(PlaceId) -> bool) -> Vec<UnnamedPlace> {
+        self.seen = 0;
+        self.new.extract_if(.., |new| wanted(new.id)).collect()
+    }
+}
+
+/// Names the code of places.
+pub(super) fn named(
+    places: &[UnnamedPlace],
+    symbols: &mut CodeSymbols,
+) -> (BTreeMap<PlaceId, CodePlace>, Vec<UnnamedCode>) {
+    let mut named = symbols.name(places.iter().map(|new| (new.program, &*new.stack.user)));
+    let mut all = BTreeMap::new();
+    for UnnamedPlace { id, program, stack } in places {
+        let syscall = (stack.syscall != tracker_ebpf::NO_SYSCALL)
+            .then(|| symbols::syscall_name(stack.syscall.into()));
+        let mut user = named.user(*program, &stack.user);
+        // What is in no file and no function is no code: the kernel follows frame pointers,
+        // which the code above may not keep.
+        let astray = |frame: &StackFrame| frame.function.is_empty() && frame.module.is_empty();
+        if let Some(at) = user.iter().skip(1).position(astray) {
+            user.truncate(at + 1);
+        }
+        let place = CodePlace {
+            user,
+            kernel: named.kernel(&stack.kernel),
+            syscall,
+        };
+        all.insert(*id, place);
+    }
+    (all, named.unnamed)
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use tracker::explain::{
-    EventHub, ExplainOptions, ExplainStep, ExplainedRound, Explainer, MissCandidate, ReportCause,
-    ReportVerdict,
+    CodeNamer, EventHub, ExplainOptions, ExplainStep, ExplainedRound, Explainer, MissCandidate,
+    ReportCause, ReportVerdict,
 };
 use tracker::probes::events::{self, EventProbes};
 use uffd::PAGE_SIZE;
@@ -38,7 +38,7 @@ pub fn differences(names: &[&str], how: ScenarioSetup, class: KernelClass) -> (u
         page: None,
         against: None,
         freeze: false,
-        findings: true,
+        findings: Some(CodeNamer::Program(testbed::program("tracker").into())),
     };
     let target = ScenarioTarget::start(names, how);
     let begun = Explainer::begin(target.pid(), FACTS.clone(), Some(&HUB), options);

@@ -116,7 +116,7 @@ impl FollowedProcess {
             page: None,
             against: None,
             freeze: false,
-            findings: false,
+            findings: None,
         };
         let hub = job.tracking.hub.as_ref();
         let (explainer, first) = Explainer::begin(pid, means.facts.clone(), hub, options)?;

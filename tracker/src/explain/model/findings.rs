@@ -36,6 +36,8 @@ pub struct ExplainFindings {
     pub places: BTreeMap<PlaceId, AnswerTally>,
     /// The places.
     pub stacks: BTreeMap<PlaceId, CodePlace>,
+    /// Code that could not be named, and why.
+    pub unnamed: Vec<UnnamedCode>,
     /// Pages with an unknown verdict, by reason.
     pub verdict_unknown: BTreeMap<UnknownReason, u64>,
     /// Pages with an unknown cause, by reason.
@@ -137,6 +139,15 @@ pub struct CodePlace {
     pub syscall: Option<String>,
 }
 
+/// Code that has no names because what the process made could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnnamedCode {
+    /// The file.
+    pub module: String,
+    /// Why.
+    pub why: String,
+}
+
 /// The story of one page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageStory {
@@ -214,6 +225,7 @@ impl ExplainFindings {
             vmas: Vec::new(),
             places: BTreeMap::new(),
             stacks: BTreeMap::new(),
+            unnamed: Vec::new(),
             verdict_unknown: BTreeMap::new(),
             cause_unknown: BTreeMap::new(),
             missed: Vec::new(),

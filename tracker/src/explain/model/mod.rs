@@ -12,7 +12,7 @@ mod words;
 pub(crate) use event::{EventMeaning, WatchedEvent};
 pub use findings::{
     AgainstFindings, CodePlace, ExplainFindings, FrozenTime, PageStory, RoundFindings, StackFrame,
-    StoryLine, VmaFindings,
+    StoryLine, UnnamedCode, VmaFindings,
 };
 pub use options::{ExplainOptions, PageSampling};
 pub(crate) use round::RoundKind;

@@ -3,6 +3,8 @@
 use pages::strategy::StrategyName;
 use pages::track::TrackOptions;
 
+use crate::explain::CodeNamer;
+
 /// How to explain.
 #[derive(Clone, Debug)]
 pub struct ExplainOptions {
@@ -16,9 +18,9 @@ pub struct ExplainOptions {
     pub against: Option<StrategyName>,
     /// Whether the process stands still in each round until what was reported has been read.
     pub freeze: bool,
-    /// Whether [`crate::explain::ExplainFindings`] grow with each round: without them memory stays
-    /// bounded however long it goes on.
-    pub findings: bool,
+    /// What names the code of [`crate::explain::ExplainFindings`], which grow with each round then;
+    /// `None`: they do not, and memory stays bounded however long it goes on.
+    pub findings: Option<CodeNamer>,
 }
 
 /// Which pages have their content looked at.

@@ -160,6 +160,10 @@ pub(super) fn not_seen(report: &ExplainReport<'_>) -> Vec<String> {
         ));
     }
     lines.extend(findings.seen.told().iter().map(|what| printable(what)));
+    lines.extend(findings.unnamed.iter().map(|code| {
+        let (module, why) = (printable(&code.module), printable(&code.why));
+        format!("names of code in {module} are not known: {why}")
+    }));
     let notes = findings.header.notes.iter();
     lines.extend(notes.map(|note| printable(&note.to_string())));
     lines

@@ -6,8 +6,8 @@ use blazesym::MaybeDefault;
 use blazesym::symbolize::source::{self, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 
-use super::CodeAddress;
-use super::process::{frames, plain};
+use super::{CodeAddress, worker};
+use super::{frames, plain};
 use crate::explain::StackFrame;
 
 const MODULE: &str = "[kernel]";
@@ -50,7 +50,8 @@ fn look_up(symbolizer: &Symbolizer, at: CodeAddress) -> Vec<StackFrame> {
             let module = symbol.module.as_ref().map(|m| m.to_string_lossy());
             let named = |m: &str| !m.is_empty() && !m.contains("kallsyms");
             let module = module.filter(|m| named(m)).map(|m| format!("[{m}]"));
-            frames(at.address, &symbol, module.as_deref().unwrap_or(MODULE))
+            let named = worker::frames(&symbol);
+            frames(at.address, &named, module.as_deref().unwrap_or(MODULE))
         }
         None => vec![plain(at.address, MODULE.to_owned())],
     }

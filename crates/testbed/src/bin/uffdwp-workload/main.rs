@@ -7,6 +7,8 @@
 
 mod area;
 mod child;
+#[cfg(target_arch = "x86_64")]
+mod code;
 mod crew;
 mod demo;
 mod fuzz;
@@ -71,6 +73,10 @@ enum WorkloadCommand {
     /// Map, write, protect, move and unmap at random until standard input ends
     #[command(hide = true)]
     Fuzz(fuzz::FuzzArguments),
+    /// Store by code whose file or perf map is not to be trusted
+    #[cfg(target_arch = "x86_64")]
+    #[command(hide = true)]
+    Code(code::CodeArguments),
     /// Do a little of everything, gently, until SIGTERM or SIGINT
     Demo {
         /// Directory for files
@@ -128,6 +134,8 @@ fn main() -> ExitCode {
             scenarios::serve(&arguments).map(|()| RowOutcome::Agrees)
         }
         WorkloadCommand::Fuzz(arguments) => fuzz::run(&arguments).map(|()| RowOutcome::Agrees),
+        #[cfg(target_arch = "x86_64")]
+        WorkloadCommand::Code(arguments) => code::run(&arguments).map(|()| RowOutcome::Agrees),
         WorkloadCommand::Run(arguments) => run_row(&arguments),
     };
     match result {
