@@ -18,9 +18,11 @@ impl MeasuredSpread {
     pub(super) fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut numbers: Vec<_> = numbers.into_iter().filter(|n| n.is_finite()).collect();
         numbers.sort_by(f64::total_cmp);
+        let upper = *numbers.get(numbers.len() / 2)?;
+        let lower = *numbers.get((numbers.len() - 1) / 2)?;
         Some(Self {
             least: *numbers.first()?,
-            median: *numbers.get(numbers.len() / 2)?,
+            median: f64::midpoint(lower, upper),
             most: *numbers.last()?,
         })
     }
@@ -307,6 +309,16 @@ mod tests {
         assert_eq!((untracked.tables, untracked.changed), (8192, 5));
         let per_page = untracked.times.first_touch.unwrap().median;
         assert!((per_page - 200.0 / 1024.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn of_two_numbers_the_median_is_neither() {
+        let spread = MeasuredSpread::of([3.0, f64::NAN, 1.0]).unwrap();
+        assert!(
+            (spread.median - 2.0).abs() < 1e-9 && spread.most > 2.5,
+            "{spread:?}"
+        );
+        assert_eq!(MeasuredSpread::of([]), None);
     }
 
     #[test]

@@ -226,7 +226,8 @@ impl TrackedWork {
         let number =
             |address: u64| ((address - self.area.range.start) / self.area.page_size) as usize;
         for run in &self.written {
-            let pages = number(run.range.start)..number(run.range.end);
+            // Part of a huge page is all of it: a huge page is one page here.
+            let pages = number(run.range.start)..number(run.range.end - 1) + 1;
             if let Some(pages) = self.reported.get_mut(pages) {
                 pages.fill(true);
             }
