@@ -110,11 +110,11 @@ pub(super) fn costs(report: &ExplainReport<'_>) -> Vec<String> {
     }
     let rounds = u32::try_from(findings.rounds.len().max(1)).unwrap_or(u32::MAX);
     let time = format!(
-        "reading and hashing {} took {}, {} a round, {} of the time",
+        "reading and hashing {} took {}, {} a round, {}",
         size(pages(findings.hashed)),
         spoken(findings.took),
         spoken(findings.took / rounds),
-        share(micros(findings.took), micros(report.lasted))
+        of_the_time(findings.took, report.lasted)
     );
     let events = format!(
         "events of the kernel: {} read, {} dropped",
@@ -135,6 +135,15 @@ pub(super) fn costs(report: &ExplainReport<'_>) -> Vec<String> {
         InjectNote::Interrupted { threads, call }.to_string()
     }));
     costs
+}
+
+/// A share is at most 100%: work that took longer than all rounds says so.
+fn of_the_time(took: Duration, lasted: Duration) -> String {
+    if took > lasted && !lasted.is_zero() {
+        return format!("more than the {} of all rounds", spoken(lasted));
+    }
+    let part = share(micros(took), micros(lasted));
+    format!("{part} of the time")
 }
 
 fn micros(time: Duration) -> u64 {
@@ -192,4 +201,17 @@ pub(super) fn against(report: &ExplainReport<'_>) -> Vec<String> {
         format!("only {theirs}: {} {reason}", number(*pages))
     }));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_share_is_more_than_the_whole() {
+        let told = |took| of_the_time(Duration::from_millis(took), Duration::from_secs(1));
+        assert_eq!(told(460), "46% of the time");
+        assert_eq!(told(1000), "100% of the time");
+        assert_eq!(told(3100), "more than the 1 s of all rounds");
+    }
 }
