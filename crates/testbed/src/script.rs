@@ -14,7 +14,7 @@ use pages::strategy::{
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use uffd::Backing;
-use uffd::{PAGE_SIZE, PMD_SIZE, ProcessMemory, Userfaultfd};
+use uffd::{MemoryFile, PAGE_SIZE, PMD_SIZE, Userfaultfd};
 
 use super::KilledChild;
 
@@ -222,7 +222,8 @@ impl ScriptProcess {
 /// The first word of each page of a range of a process.
 fn words(pid: u32, range: &Range<u64>) -> Vec<u64> {
     let mut buffer = vec![0; (range.end - range.start) as usize];
-    let read = ProcessMemory::of(pid)
+    let read = MemoryFile::open(pid)
+        .unwrap()
         .read(range.start, &mut buffer)
         .unwrap();
     assert_eq!(read, buffer.len(), "{range:x?}");

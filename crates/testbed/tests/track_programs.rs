@@ -54,7 +54,7 @@ fn step(session: &mut TrackSession) -> TrackRound {
 }
 
 /// Whether the strategy is its own oracle, because it reads everything. To the others, pages that
-/// we read by process_vm_readv(2) do not count as written, even if they count first reads.
+/// we read through `/proc/PID/mem` do not count as written, even if they count first reads.
 fn is_oracle(session: &TrackSession) -> bool {
     session.strategy().reads_content()
 }

@@ -11,7 +11,7 @@
 //! | look at single pages | [`Pagemap::read`], [`PagemapEntry`] |
 //! | count armed and written pages without disturbing who tracks them | [`PageCounter`] |
 //! | find who uses userfaultfd | [`smaps()`], [`VmFlags::uffd_wp`], [`userfaultfds`] |
-//! | read memory, or have it mapped | [`ProcessMemory`] |
+//! | read memory, or have it mapped | [`MemoryFile`] |
 //! | know what a mapping consists of | [`ProcVma::backing`], [`ShmemDevices`], [`HugetlbDevices`] |
 //! | know what this kernel really does | [`self_test`], [`KernelBehaviour`] |
 //!
@@ -104,6 +104,7 @@ mod pagemap;
 mod presence;
 mod privilege;
 mod process;
+mod rollup;
 mod scan;
 mod scratch;
 mod smaps;
@@ -118,7 +119,7 @@ pub use error::{ProcessGone, UffdError, unless_gone};
 pub use fd::{RegisterMode, Userfaultfd};
 pub use fdinfo::{HeldUffd, userfaultfds};
 pub use features::UffdFeatures;
-pub use memory::{MemoryFile, ProcessMemory};
+pub use memory::MemoryFile;
 pub use message::UffdMessage;
 pub use pagemap::{Pagemap, PagemapEntry};
 pub use presence::{
@@ -130,6 +131,7 @@ pub use process::{
     ProcessStat, ResidentMemory, arguments, cgroup_path, clear_soft_dirty, comm, page_table_bytes,
     pids_of, resident_memory, stat,
 };
+pub use rollup::anon_huge_bytes;
 pub use scan::{ArmOutcome, PageCategories, PageRegion, ScanOutcome, ScanQuery};
 pub use scratch::ScratchMapping;
 pub use smaps::{MapsFile, ProcVma, VmFlags, maps, smaps};

@@ -1,84 +1,12 @@
-//! The memory of a process, read from outside: process_vm_readv(2) and `/proc/PID/mem`.
+//! The memory of a process, read from outside: `/proc/PID/mem`.
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::io::Errno;
 
 use crate::{PAGE_SIZE, ProcessGone, UffdError};
-
-/// How many pieces a call takes (`UIO_MAXIOV`).
-const PIECES: usize = 1024;
-
-/// The memory of a process (process_vm_readv(2)), which must be one that may be traced.
-///
-/// A read is an access like any other: a page that is not there is faulted in. The pid is all that
-/// is kept: it may mean another process by the next call.
-#[derive(Clone, Copy, Debug)]
-pub struct ProcessMemory {
-    pid: u32,
-}
-
-impl ProcessMemory {
-    /// That of a process, our own included.
-    #[must_use]
-    pub const fn of(pid: u32) -> Self {
-        Self { pid }
-    }
-
-    /// Reads from `address` on; returns how many bytes came before the first page that cannot be
-    /// read.
-    ///
-    /// # Errors
-    /// [`UffdError::Gone`]: the process is gone. EPERM: it may not be traced.
-    pub fn read(&self, address: u64, buffer: &mut [u8]) -> Result<usize, UffdError> {
-        let remote = [piece(address, buffer.len())];
-        self.call(buffer, &remote)
-    }
-
-    /// Reads a byte of every page of a range, which maps those that are not there; returns how many
-    /// pages cannot be read.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn populate(&self, range: &Range<u64>) -> Result<u64, UffdError> {
-        let mut bytes = [0; PIECES];
-        let (mut at, mut unreadable) = (range.start, 0);
-        while at < range.end {
-            let pages = super::pages_in(&(at..range.end)).min(PIECES as u64);
-            let remote: Vec<_> = (0..pages).map(|n| piece(at + n * PAGE_SIZE, 1)).collect();
-            let read = self.call(&mut bytes[..remote.len()], &remote)?;
-            // A short count ends at a page that cannot be read: pass over it.
-            let failed = u64::from((read as u64) < pages);
-            unreadable += failed;
-            at += (read as u64 + failed) * PAGE_SIZE;
-        }
-        Ok(unreadable)
-    }
-
-    fn call(&self, buffer: &mut [u8], remote: &[libc::iovec]) -> Result<usize, UffdError> {
-        let local = libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: buffer.len(),
-        };
-        let (pid, pieces) = (self.pid as libc::pid_t, remote.len() as libc::c_ulong);
-        // SAFETY: the kernel writes at most its length to `buffer`, which is borrowed for that, and
-        // checks the remote addresses.
-        let read =
-            unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), pieces, 0) };
-        let Ok(read) = usize::try_from(read) else {
-            let error = io::Error::last_os_error();
-            if Errno::from_io_error(&error) == Some(Errno::FAULT) {
-                return Ok(0);
-            }
-            let on = format_args!("memory of process {}", self.pid);
-            return Err(UffdError::of_process(self.pid, "cannot read", on)(error));
-        };
-        Ok(read)
-    }
-}
 
 /// The open `/proc/PID/mem` of an address space: what the process executes later is not in it, and
 /// it serves on when the first thread of the process has ended.
@@ -127,12 +55,18 @@ impl MemoryFile {
             }
         }
     }
-}
 
-fn piece(address: u64, length: usize) -> libc::iovec {
-    libc::iovec {
-        iov_base: std::ptr::without_provenance_mut(address as usize),
-        iov_len: length,
+    /// Reads a byte of every page of a range, which maps those that are not there; returns how many
+    /// pages cannot be read.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn populate(&self, range: &Range<u64>) -> Result<u64, UffdError> {
+        let mut unreadable = 0;
+        for page in range.clone().step_by(PAGE_SIZE as usize) {
+            unreadable += u64::from(self.read(page, &mut [0])? == 0);
+        }
+        Ok(unreadable)
     }
 }
 
@@ -144,7 +78,7 @@ mod tests {
 
     #[test]
     fn reads_up_to_the_first_page_that_is_not_mapped() {
-        let own = ProcessMemory::of(std::process::id());
+        let own = MemoryFile::open(std::process::id()).unwrap();
         let scratch = ScratchMapping::anonymous(2 * PAGE_SIZE).unwrap();
         scratch.store(1, 7);
         let mut bytes = vec![9; 2 * PAGE_SIZE as usize];
@@ -175,7 +109,7 @@ mod tests {
 
     #[test]
     fn populating_maps_every_page_and_passes_over_holes() {
-        let own = ProcessMemory::of(std::process::id());
+        let own = MemoryFile::open(std::process::id()).unwrap();
         let scratch = ScratchMapping::anonymous(3 * PAGE_SIZE).unwrap();
         assert_eq!(own.populate(&scratch.range()).unwrap(), 0);
         let mut entries = [PagemapEntry::default(); 3];
@@ -187,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_process_that_never_was() {
-        let nobody = ProcessMemory::of(i32::MAX as u32);
-        assert!(nobody.read(0x1000, &mut [0]).unwrap_err().is_gone());
+        let nobody = MemoryFile::open(i32::MAX as u32);
+        assert!(nobody.unwrap_err().is_gone());
     }
 }

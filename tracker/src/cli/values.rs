@@ -76,7 +76,8 @@ pub(crate) fn track_help() -> String {
 
 /// Help for the agent's flag: unasked, the agent takes nothing that reads all memory in each round.
 pub(crate) fn agent_help() -> String {
-    let never = StrategyName::outside().filter(|name| !name.is_auto() || name.reads_content());
+    let never = StrategyName::outside()
+        .filter(|name| !name.is_auto() || name.reads_content() || name.always_waits());
     format!(
         "How to track: {}, or auto, the best that works here, which is never {} \
          (docs/strategies.md; `tracker check`)",

@@ -12,7 +12,7 @@ use pages::strategy::{
     StartError, StrategyName, StrategyTarget, TrackedArea, TrackingStrategy, WrittenRun, start,
 };
 use serde::de::DeserializeOwned;
-use uffd::{PAGE_SIZE, ProcessMemory, UffdError};
+use uffd::{MemoryFile, PAGE_SIZE, UffdError};
 
 use super::measured::{PhaseMeasurement, RunMeasurement, RunOutcome};
 use super::truth::WorkloadTruth;
@@ -67,7 +67,7 @@ fn measure(order: &RunOrder) -> Result<RunMeasurement, RunError> {
     let mut steps = order.workload.steps().into_iter();
     let mut truth = WorkloadTruth::new(order.workload, order.bytes);
     truth.phase(&steps.next().unwrap_or_default());
-    let mut tracked = TrackedWork::new(order, &worker.range, pid);
+    let mut tracked = TrackedWork::new(order, &worker.range, pid)?;
     let target = order
         .strategy
         .map(|name| target(name, pid).map(|target| (name, target)))
@@ -131,7 +131,7 @@ fn nanoseconds(since: Instant) -> u64 {
 struct TrackedWork {
     strategy: Option<Box<dyn TrackingStrategy>>,
     area: TrackedArea,
-    memory: ProcessMemory,
+    memory: MemoryFile,
     written: Vec<WrittenRun>,
     /// Pages that were reported in this phase.
     reported: Vec<bool>,
@@ -140,10 +140,10 @@ struct TrackedWork {
 }
 
 impl TrackedWork {
-    fn new(order: &RunOrder, range: &Range<u64>, pid: u32) -> Self {
+    fn new(order: &RunOrder, range: &Range<u64>, pid: u32) -> Result<Self, UffdError> {
         let memory = order.workload.memory;
         let page_size = memory.page_size();
-        Self {
+        Ok(Self {
             strategy: None,
             area: TrackedArea {
                 range: range.clone(),
@@ -151,11 +151,11 @@ impl TrackedWork {
                 page_size,
                 shared: memory == WorkloadMemory::Shmem,
             },
-            memory: ProcessMemory::of(pid),
+            memory: MemoryFile::open(pid)?,
             written: Vec::new(),
             reported: vec![false; (order.bytes / page_size) as usize],
             copied: vec![0; (order.bytes / PAGE_SIZE) as usize],
-        }
+        })
     }
 
     fn begin(&mut self, mut strategy: Box<dyn TrackingStrategy>) -> Result<(), UffdError> {

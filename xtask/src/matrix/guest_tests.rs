@@ -88,7 +88,7 @@ const ALL_AT_ONCE: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 19] = [
+pub const GUEST_TESTS: [GuestTest; 20] = [
     GuestTest::new(
         "compare",
         &[
@@ -138,6 +138,7 @@ pub const GUEST_TESTS: [GuestTest; 19] = [
         )],
     )
     .with_programs(&[Prometheus, Promtool]),
+    GuestTest::new("sharing", &[NO_PREEMPTION, NO_BPF]),
     GuestTest::new(
         "strategy_exact",
         &[

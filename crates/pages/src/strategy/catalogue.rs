@@ -115,7 +115,8 @@ impl StrategyName {
     }
 
     /// Whether they wait on this kernel.
-    pub(super) const fn waits(self, kernel: &KernelBehaviour) -> bool {
+    #[must_use]
+    pub const fn waits(self, kernel: &KernelBehaviour) -> bool {
         match self.entry().waits {
             TargetWait::Never => false,
             TargetWait::Always => true,

@@ -1,7 +1,7 @@
 //! Ways to track which pages of a process are written: one trait, one file per strategy.
 //!
 //! A strategy works from outside: through a userfaultfd of the target's address space (made there,
-//! or duplicated out of it), through `/proc/PID/pagemap`, `clear_refs` and process_vm_readv(2).
+//! or duplicated out of it), through `/proc/PID/pagemap`, `clear_refs` and `/proc/PID/mem`.
 //! Only `mprotect` runs in the process itself. docs/strategies.md says what each reports too much,
 //! and what it misses.
 //!

@@ -3,7 +3,7 @@
 //! Arms and reads as `markers` does or, without the asynchronous mode, as `sync` does.
 #![forbid(unsafe_code)]
 
-use uffd::{ProcessMemory, UffdError};
+use uffd::{MemoryFile, UffdError};
 
 use super::area::{AreaStats, TrackedArea, WrittenRun};
 use super::entry::{AbsentPages, StrategyEntry, TargetWait};
@@ -29,20 +29,20 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
         } else {
             Box::new(SyncStrategy::new(uffd, pagemap, target.behaviour)?)
         };
-        Ok(Box::new(PrefaultStrategy::new(target.pid, inner)))
+        Ok(Box::new(PrefaultStrategy::new(target.pid, inner)?))
     }),
 };
 
 /// The strategy on top of the one that arms.
 pub(super) struct PrefaultStrategy {
-    memory: ProcessMemory,
+    memory: MemoryFile,
     inner: Box<dyn TrackingStrategy>,
 }
 
 impl PrefaultStrategy {
-    pub(super) fn new(pid: u32, inner: Box<dyn TrackingStrategy>) -> Self {
-        let memory = ProcessMemory::of(pid);
-        Self { memory, inner }
+    pub(super) fn new(pid: u32, inner: Box<dyn TrackingStrategy>) -> Result<Self, UffdError> {
+        let memory = MemoryFile::open(pid)?;
+        Ok(Self { memory, inner })
     }
 }
 

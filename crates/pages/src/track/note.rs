@@ -25,6 +25,13 @@ pub enum TrackNote {
         /// How many different pages.
         pages: u64,
     },
+    /// It has huge pages, or would get some.
+    HugePages {
+        /// MiB that it has of them (`AnonHugePages`).
+        mib: u64,
+        /// Whether memory that is armed before its first touch gets none.
+        armed_first: bool,
+    },
     /// What the strategy does to whoever else watches the process.
     Strategy(&'static str),
     /// From a recording, which holds the text only.
@@ -62,6 +69,20 @@ impl fmt::Display for TrackNote {
                  through its file, is not seen; `tracker track --children` tracks a process and \
                  its children as one"
             ),
+            Self::HugePages { mib, armed_first } => {
+                write!(
+                    f,
+                    "it has {mib} MiB of huge pages: while it is tracked, a first write splits one, \
+                     and MADV_COLLAPSE fails with EINVAL where pages are armed"
+                )?;
+                if *armed_first {
+                    f.write_str(
+                        "; memory that is touched for the first time gets small pages, except with \
+                         strategy none-is-clean",
+                    )?;
+                }
+                Ok(())
+            }
             Self::Strategy(text) => f.write_str(text),
             Self::Recorded(text) => f.write_str(text),
         }

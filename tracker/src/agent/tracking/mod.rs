@@ -34,7 +34,7 @@ use ledger::TrackingLedger;
 use pages::strategy::{
     self, NoStrategy, StrategyFacts, StrategyMeans, StrategyName, VerdictReason,
 };
-use uffd::UffdError;
+use uffd::{KernelBehaviour, UffdError};
 
 /// Tracks processes; shared by its threads and the handlers.
 pub struct ProcessTracking {
@@ -83,6 +83,18 @@ pub enum NoTrackingMeans {
          same number would be stopped: run it with the host's pids (hostPID: true, --pid=host)"
     )]
     PidNamespace,
+    /// What works here has the process wait for the agent at first writes: whoever stops the agent
+    /// (a freezer, `docker pause`, a debugger) would stop the process. Only if it is asked for.
+    #[error(
+        "only `{strategy}` works here, where processes wait for the agent, also while it is \
+         stopped itself: ask for it with --track-strategy {strategy} ({reason})"
+    )]
+    Waits {
+        /// The strategy that works.
+        strategy: StrategyName,
+        /// Why nothing else does.
+        reason: String,
+    },
     /// The strategy that was asked for does not work here.
     #[error("the strategy {strategy} does not work here: {reason}")]
     Fails {
@@ -111,9 +123,10 @@ impl TrackingMeans {
                 (choice.strategy, choice.reason())
             }
         };
-        if asked.is_none() && strategy.reads_content() {
-            return Err(NoTrackingMeans::ReadsContent { strategy, reason });
-        }
+        let reason = match asked {
+            Some(_) => reason,
+            None => unasked(strategy, reason, &facts.behaviour)?,
+        };
         let verdict = strategy::verdict(strategy, &facts, means);
         if !verdict.works {
             let reason = verdict.reason;
@@ -124,6 +137,21 @@ impl TrackingMeans {
             reason,
             facts,
         })
+    }
+}
+
+/// The reason for a strategy that nobody asked for, unless an agent may not take it then.
+fn unasked(
+    strategy: StrategyName,
+    reason: String,
+    kernel: &KernelBehaviour,
+) -> Result<String, NoTrackingMeans> {
+    if strategy.waits(kernel) {
+        Err(NoTrackingMeans::Waits { strategy, reason })
+    } else if strategy.reads_content() {
+        Err(NoTrackingMeans::ReadsContent { strategy, reason })
+    } else {
+        Ok(reason)
     }
 }
 
@@ -194,5 +222,23 @@ fn hub() -> Option<EventHub> {
             tracing::error!("no causes are explained: cannot read the kernel's events: {error}");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_makes_nobody_wait_unasked() {
+        let unasked = |strategy| unasked(strategy, String::new(), &KernelBehaviour::default());
+        assert!(unasked(StrategyName::NoneIsClean).is_ok());
+        let refused = unasked(StrategyName::Sync).err().map(|why| why.to_string());
+        assert!(refused.is_some_and(|text| text.contains("--track-strategy sync")));
+        // Without asynchronous mode it waits, too.
+        let refused = unasked(StrategyName::Prefault);
+        assert!(matches!(refused, Err(NoTrackingMeans::Waits { .. })));
+        let refused = unasked(StrategyName::Hash);
+        assert!(matches!(refused, Err(NoTrackingMeans::ReadsContent { .. })));
     }
 }

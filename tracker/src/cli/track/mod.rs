@@ -17,6 +17,7 @@ use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackOptions, TrackScope, TrackStep, TrackTree, WorkingSet};
 use sinks::TrackOutputs;
+use uffd::unless_gone;
 
 /// The flags of `tracker track`.
 #[derive(Args, Debug)]
@@ -61,6 +62,10 @@ works; what is not registered by then is tracked again. Memory that belongs to a
 already is passed over and named. Children that it forks are tracked with --children; another \
 program that it executes is, from its first instructions on as unknown.
 
+While it is tracked, MADV_COLLAPSE fails with EINVAL where pages are armed, a first write to a huge \
+page splits it, and memory that is armed before its first touch gets small pages; huge pages that \
+were lost are told at the end.
+
 While tracker itself is stopped (Ctrl-Z) no round is made; with {}, where tracker answers each \
 first write, the process waits then, too.
 
@@ -103,6 +108,7 @@ fn track(
         Some(_) => PrintTarget::Beside,
         None => PrintTarget::Ours,
     })?;
+    let huge_before = unless_gone(uffd::anon_huge_bytes(pid))?.unwrap_or(0);
     let scope = if args.children {
         TrackScope::WithChildren
     } else {
@@ -143,12 +149,19 @@ fn track(
             break end;
         }
     };
+    let huge_after = unless_gone(uffd::anon_huge_bytes(pid))?;
     session.end()?;
     let status = match launched {
         Some(launched) => Some(target::wait(launched, end, pace).context("lost the program")?),
         None => None,
     };
     outputs.end(&set.summary(end, status.map(|status| target::code(status).into())))?;
+    if let Some(after) = huge_after.filter(|after| *after < huge_before) {
+        let (before, after) = (huge_before >> 20, after >> 20);
+        eprintln!(
+            "tracker: huge pages (AnonHugePages): {before} MiB before, {after} MiB at the end"
+        );
+    }
     Ok(status)
 }
 

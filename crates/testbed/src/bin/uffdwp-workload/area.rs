@@ -321,6 +321,19 @@ impl MappedArea {
             .with_context(|| format!("mprotect of {:#x?}", self.range()))
     }
 
+    /// Lets KSM merge what is equal in it.
+    pub fn offer_to_ksm(&self) -> Result<()> {
+        // SAFETY: the mapping is ours, and merging does not change what is in it.
+        unsafe {
+            rustix::mm::madvise(
+                self.start.cast(),
+                self.length as usize,
+                Advice::LinuxMergeable,
+            )
+        }
+        .with_context(|| format!("MADV_MERGEABLE of {:#x?}", self.range()))
+    }
+
     /// Makes it a mapping of its own or not, by mprotect(2); it stays writable all the time.
     pub fn set_apart(&self, apart: bool) -> Result<()> {
         let executable = if apart {

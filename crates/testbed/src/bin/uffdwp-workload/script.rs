@@ -29,6 +29,7 @@
 //! | `worker` | pid of a new child, which is forked and obeys, too |
 //! | `in WORKER ORDER...` | the answer of that worker to an order |
 //! | `leave-work` | `ok`, after all workers have ended |
+//! | `merge AREA` | `ok`, after it was offered to KSM (MADV_MERGEABLE) |
 //! | `spawn` | `ok`, after a child of vfork(2) executed another program and ended |
 //! | `exec` | `ready`, from this program executed anew; no area is left |
 //! | `leave` | `ok`, from another thread: the first one has ended |
@@ -130,6 +131,7 @@ impl ScriptServer {
                 let area = self.area(words)?;
                 life::share(area, pages(word(words)?)?)?;
             }
+            "merge" => self.area(words)?.offer_to_ksm()?,
             "fork" => {
                 let (area, value) = (self.area(words)?, parse(words)?);
                 life::fork(area, value, &pages(word(words)?)?)?;

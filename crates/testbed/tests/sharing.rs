@@ -1,0 +1,152 @@
+//! What a process shares stays shared, what is not there is not made, and huge pages stay huge,
+//! while its memory is read: explaining, and every strategy.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::ops::Range;
+use std::time::Duration;
+
+use pages::strategy::StrategyName;
+use testbed::eventually;
+use testbed::script::{ANON, FACTS, FILE, ScriptMemory, ScriptProcess, THP};
+use testbed::session::{begin, options, step, working};
+use tracker::explain::{ExplainOptions, ExplainStep, Explainer};
+
+const PAGES: u64 = 4096;
+const ROUNDS: usize = 4;
+
+/// The sum of a field of smaps over the mappings in a range, in KiB.
+fn field(pid: u32, range: &Range<u64>, name: &str) -> u64 {
+    let (mut inside, mut sum) = (false, 0);
+    for line in fs::read_to_string(format!("/proc/{pid}/smaps"))
+        .unwrap()
+        .lines()
+    {
+        let first = line.split_ascii_whitespace().next().unwrap_or_default();
+        let bounds = first.split_once('-').and_then(|(start, end)| {
+            let address = |text| u64::from_str_radix(text, 16).ok();
+            Some(address(start)?..address(end)?)
+        });
+        match bounds {
+            Some(bounds) => inside = bounds.start < range.end && range.start < bounds.end,
+            None if inside && first.strip_suffix(':') == Some(name) => {
+                let value = line.split_ascii_whitespace().nth(1).unwrap();
+                sum += value.parse::<u64>().unwrap();
+            }
+            None => {}
+        }
+    }
+    sum
+}
+
+/// Explains for some rounds.
+fn explain(script: &ScriptProcess) {
+    let options = ExplainOptions {
+        track: pages::track::TrackOptions {
+            strategy: None,
+            ..options(StrategyName::Markers)
+        },
+        content_limit: 1 << 30,
+        page: None,
+        against: None,
+        freeze: false,
+        findings: true,
+    };
+    let (mut explainer, _) = Explainer::begin(script.pid(), FACTS.clone(), None, options).unwrap();
+    for _ in 0..ROUNDS {
+        assert!(matches!(explainer.step().unwrap(), ExplainStep::Round(_)));
+    }
+    explainer.end().unwrap();
+}
+
+/// Explains, and tracks with each strategy that works here, and looks at `name` of the area after
+/// each: it must be as it was.
+fn stays(script: &ScriptProcess, kind: ScriptMemory, range: &Range<u64>, name: &str) {
+    let before = field(script.pid(), range, name);
+    let is_same = |by: &str| {
+        let after = field(script.pid(), range, name);
+        eprintln!("{name} {before} KiB, {after} KiB after {by}");
+        // The kernel may move a page at any time.
+        assert!(after.abs_diff(before) <= before / 64, "{by}");
+    };
+    if FACTS.behaviour.written.is_some() {
+        explain(script);
+        is_same("explain");
+    }
+    for strategy in working(kind) {
+        let (mut session, _) = begin(script, strategy);
+        (0..ROUNDS).for_each(|_| drop(step(&mut session)));
+        session.end().unwrap();
+        is_same(strategy.as_str());
+    }
+}
+
+/// Maps an area and stores to every page of it.
+fn filled(script: &mut ScriptProcess, kind: ScriptMemory) -> (u64, Range<u64>) {
+    let (number, area) = script.map(kind, PAGES);
+    script.tell(&format!("store {number} 7 1 0-{}", PAGES - 1));
+    (number, area.range)
+}
+
+#[test]
+fn what_is_shared_with_children_stays_shared() {
+    let mut script = ScriptProcess::start();
+    let (_, range) = filled(&mut script, ANON);
+    let alone = field(script.pid(), &range, "Pss");
+    for _ in 0..3 {
+        script.say("worker");
+    }
+    assert!(field(script.pid(), &range, "Pss") <= alone / 3);
+    stays(&script, ANON, &range, "Pss");
+}
+
+#[test]
+fn what_is_not_there_is_not_made() {
+    let mut script = ScriptProcess::start();
+    // A file's page is there as soon as it is read. A hole that is read is the zero page.
+    let (number, area) = script.map(ANON, PAGES);
+    script.tell(&format!("store {number} 7 1 0-99"));
+    let before = field(script.pid(), &area.range, "Rss");
+    if FACTS.behaviour.written.is_some() {
+        explain(&script);
+        assert_eq!(field(script.pid(), &area.range, "Rss"), before);
+    }
+    let (_, file) = script.map(FILE, PAGES);
+    let before = field(script.pid(), &file.range, "Rss");
+    if FACTS.behaviour.written.is_some() {
+        explain(&script);
+        assert_eq!(field(script.pid(), &file.range, "Rss"), before);
+    }
+}
+
+#[test]
+fn huge_pages_that_nobody_writes_to_stay_huge() {
+    let mut script = ScriptProcess::start();
+    let (_, range) = filled(&mut script, THP);
+    if field(script.pid(), &range, "AnonHugePages") == 0 {
+        return eprintln!("skipped: the kernel gives no huge pages");
+    }
+    stays(&script, THP, &range, "AnonHugePages");
+}
+
+/// Only in a guest: KSM is the whole machine's.
+#[test]
+fn what_ksm_merged_stays_merged() {
+    const RUN: &str = "/sys/kernel/mm/ksm/run";
+    if std::env::var_os("TRACKER_VM").is_none() || fs::write(RUN, "1").is_err() {
+        return eprintln!("skipped: no guest with KSM");
+    }
+    fs::write("/sys/kernel/mm/ksm/pages_to_scan", "10000").unwrap();
+    let mut script = ScriptProcess::start();
+    let (number, range) = filled(&mut script, ANON);
+    let alone = field(script.pid(), &range, "Pss");
+    script.tell(&format!("merge {number}"));
+    eventually("it merges", || {
+        std::thread::sleep(Duration::from_millis(100));
+        (field(script.pid(), &range, "Pss") < alone / 8).then_some(())
+    });
+    fs::write(RUN, "0").unwrap();
+    stays(&script, ANON, &range, "Rss");
+    assert!(field(script.pid(), &range, "Pss") < alone / 8);
+    fs::write(RUN, "2").unwrap();
+}
