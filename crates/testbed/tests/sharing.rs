@@ -10,7 +10,7 @@ use pages::strategy::StrategyName;
 use testbed::eventually;
 use testbed::script::{ANON, FACTS, FILE, ScriptMemory, ScriptProcess, THP};
 use testbed::session::{begin, options, step, working};
-use tracker::explain::{ExplainOptions, ExplainStep, Explainer};
+use tracker::explain::{CodeNamer, ExplainOptions, ExplainStep, Explainer};
 
 const PAGES: u64 = 4096;
 const ROUNDS: usize = 4;
@@ -50,7 +50,7 @@ fn explain(script: &ScriptProcess) {
         page: None,
         against: None,
         freeze: false,
-        findings: true,
+        findings: Some(CodeNamer::Program(testbed::program("tracker").into())),
     };
     let (mut explainer, _) = Explainer::begin(script.pid(), FACTS.clone(), None, options).unwrap();
     for _ in 0..ROUNDS {

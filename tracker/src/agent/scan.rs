@@ -186,7 +186,7 @@ impl<'a> BackgroundScan<'a> {
             Ok(Ok(None)) => self.pass_over(process, 0, ""),
             Ok(Err(error)) if error.is_gone() => self.pass_over(process, 0, ""),
             Ok(Err(error)) => self.pass_over(process, vmas.len(), &error),
-            Err(stuck) => self.pass_over(process, vmas.len(), &stuck),
+            Err(stuck) => self.pass_over(process, vmas.len(), stuck),
         }
     }
 

@@ -13,6 +13,7 @@ use super::pace::RoundPace;
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
+use crate::logging::say;
 use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackOptions, TrackScope, TrackStep, TrackTree, WorkingSet};
@@ -158,9 +159,9 @@ fn track(
     outputs.end(&set.summary(end, status.map(|status| target::code(status).into())))?;
     if let Some(after) = huge_after.filter(|after| *after < huge_before) {
         let (before, after) = (huge_before >> 20, after >> 20);
-        eprintln!(
+        say(format_args!(
             "tracker: huge pages (AnonHugePages): {before} MiB before, {after} MiB at the end"
-        );
+        ));
     }
     Ok(status)
 }
