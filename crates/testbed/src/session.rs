@@ -22,6 +22,13 @@ pub fn working(kind: ScriptMemory) -> Vec<StrategyName> {
     offered.filter(works).collect()
 }
 
+/// `prefault` maps the zero page, which without PAGEMAP_SCAN looks like a written page: more of a
+/// new mapping is unknown than was written.
+#[must_use]
+pub fn is_vague(name: StrategyName) -> bool {
+    name == StrategyName::Prefault && FACTS.behaviour.written.is_none()
+}
+
 /// How many VMAs of a process are registered with a userfaultfd, for anything.
 pub fn registered(pid: u32) -> usize {
     let Some(vmas) = unless_gone(smaps(pid)).unwrap() else {

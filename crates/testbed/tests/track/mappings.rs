@@ -8,12 +8,9 @@ use uffd::PAGE_SIZE;
 
 use testbed::eventually;
 use testbed::script::{ANON, FACTS, MEMFD, ScriptProcess, ShadowCopy, list, seed};
-use testbed::session::{SeenPages, begin, look, options, pages, registered, step, working};
-
-/// `prefault` maps the zero page, which without PAGEMAP_SCAN looks like a written page.
-fn is_vague(name: StrategyName) -> bool {
-    name == StrategyName::Prefault && FACTS.behaviour.written.is_none()
-}
+use testbed::session::{
+    SeenPages, begin, is_vague, look, options, pages, registered, step, working,
+};
 
 /// Hashes compare content: they see what is new, but not that it was mapped anew.
 const BY_CONTENT: StrategyName = StrategyName::Hash;
