@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
 
 /// General registers of a thread.
 pub(super) type ThreadRegisters = libc::user_regs_struct;
@@ -259,13 +259,30 @@ pub(super) fn wait(tid: u32, deadline: WaitDeadline) -> Result<Option<PtraceEven
 }
 
 /// Sleeps until something happens to a thread that is ours. False: `deadline` has passed.
+///
+/// Threads that have ended are reaped first, whoever they are: as long as one is a zombie of ours,
+/// the kernel keeps back the end of its process's first thread (`delay_group_leader`). [`poll`]
+/// tells of each that it has ended.
 pub(super) fn sleep_until_change(deadline: WaitDeadline) -> bool {
     let left = deadline.left();
     if left.is_zero() {
         return false;
     }
-    sleep_until_child(left);
+    if !reap_ended() {
+        sleep_until_child(left);
+    }
     true
+}
+
+/// Reaps every thread of ours that has ended; whether there was one.
+fn reap_ended() -> bool {
+    let ended = libc::WEXITED | libc::WNOHANG | libc::__WALL;
+    let options = WaitIdOptions::from_bits_retain(ended as u32);
+    let mut any = false;
+    while let Ok(Some(_)) = rustix::process::waitid(WaitId::All, options) {
+        any = true;
+    }
+    any
 }
 
 /// Blocks every signal of this thread: SIGCHLD for [`wait`], the others so that none ends us half

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -94,16 +95,28 @@ impl StragglingThreads {
         self.tids.push(tid);
     }
 
-    /// Waits for each, for however long it takes, repairs it and lets it go. When the thread sleeps
-    /// where nothing wakes it, it waits with it: it costs nothing, and nothing else may end first.
-    pub(super) fn see_off(self) {
+    /// Waits for all, for however long it takes, and repairs each and lets it go the moment it
+    /// stops. When one sleeps where nothing wakes it, this waits with it: it costs nothing, and
+    /// nothing else may end first. Not one after the other: the kernel tells of the end of a
+    /// process's first thread only when all others are gone.
+    pub(super) fn see_off(mut self) {
         let mut unheard = InterruptedCalls::default();
-        for tid in self.tids {
-            if let Ok(ThreadStand::Still(_)) =
-                stand(self.pid, tid, WaitDeadline::Never, &mut unheard)
-            {
-                let _ = ptrace::detach(tid);
+        loop {
+            let now = WaitDeadline::At(Instant::now());
+            self.tids
+                .retain(|&tid| match stand(self.pid, tid, now, &mut unheard) {
+                    Ok(ThreadStand::Runs) => true,
+                    Ok(ThreadStand::Still(_)) => {
+                        // It can only fail for a thread that was killed.
+                        let _ = ptrace::detach(tid);
+                        false
+                    }
+                    Ok(ThreadStand::Ended) | Err(_) => false,
+                });
+            if self.tids.is_empty() {
+                return;
             }
+            ptrace::sleep_until_change(WaitDeadline::Never);
         }
     }
 }
