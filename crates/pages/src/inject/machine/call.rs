@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::super::InjectError;
 use super::child::ChildProcess;
 use super::ptrace::{self, PtraceEvent, ThreadRegisters, WaitDeadline};
-use super::stop::step;
+use super::stop::{self, step};
 
 /// None of the calls sleeps; but the machine may have other things to do.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -172,10 +172,15 @@ impl Drop for BorrowedThread {
     /// Waits for however long it takes until the thread stands still: it would run on with our
     /// registers.
     fn drop(&mut self) {
-        let CallingThread { tid, registers, .. } = &self.caller;
+        let CallingThread {
+            pid,
+            tid,
+            registers,
+            ..
+        } = &self.caller;
         while let Err(error) = ptrace::set_registers(*tid, registers) {
             // It runs, or was killed.
-            if error != Errno::SRCH || !is_still_again(*tid) {
+            if error != Errno::SRCH || !is_still_again(*pid, *tid) {
                 return;
             }
         }
@@ -185,11 +190,11 @@ impl Drop for BorrowedThread {
 }
 
 /// Stops a thread that did not come to the end of a call; false: it has ended.
-fn is_still_again(tid: u32) -> bool {
+fn is_still_again(pid: u32, tid: u32) -> bool {
     if ptrace::interrupt(tid).is_err() {
         return false;
     }
-    match ptrace::wait(tid, WaitDeadline::Never) {
+    match stop::wait_to_the_end(pid, tid) {
         // The process is being stopped, which it must not miss.
         Ok(Some(PtraceEvent::Signal(signal))) if signal == libc::SIGSTOP => {
             ptrace::resume(tid, signal).is_ok()

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions};
+use rustix::process::{Pid, WaitOptions};
 
 /// General registers of a thread.
 pub(super) type ThreadRegisters = libc::user_regs_struct;
@@ -244,6 +244,17 @@ pub(super) fn poll(tid: u32) -> Result<Option<PtraceEvent>, Errno> {
     }
 }
 
+/// Takes the status of a thread that has ended; false: it is not ours, or nothing is told of it
+/// yet.
+pub(super) fn reap(tid: u32) -> Result<bool, Errno> {
+    let options = WaitOptions::from_bits_retain((libc::__WALL | libc::WNOHANG) as u32);
+    let pid = Pid::from_raw(tid as i32).ok_or(Errno::SRCH)?;
+    match rustix::process::waitpid(Some(pid), options) {
+        Err(Errno::CHILD) => Ok(false),
+        waited => Ok(waited?.is_some()),
+    }
+}
+
 /// Waits until a seized thread stops or ends. `None`: not until `deadline`.
 ///
 /// SIGCHLD must be blocked: it ends the wait.
@@ -259,30 +270,13 @@ pub(super) fn wait(tid: u32, deadline: WaitDeadline) -> Result<Option<PtraceEven
 }
 
 /// Sleeps until something happens to a thread that is ours. False: `deadline` has passed.
-///
-/// Threads that have ended are reaped first, whoever they are: as long as one is a zombie of ours,
-/// the kernel keeps back the end of its process's first thread (`delay_group_leader`). [`poll`]
-/// tells of each that it has ended.
 pub(super) fn sleep_until_change(deadline: WaitDeadline) -> bool {
     let left = deadline.left();
     if left.is_zero() {
         return false;
     }
-    if !reap_ended() {
-        sleep_until_child(left);
-    }
+    sleep_until_child(left);
     true
-}
-
-/// Reaps every thread of ours that has ended; whether there was one.
-fn reap_ended() -> bool {
-    let ended = libc::WEXITED | libc::WNOHANG | libc::__WALL;
-    let options = WaitIdOptions::from_bits_retain(ended as u32);
-    let mut any = false;
-    while let Ok(Some(_)) = rustix::process::waitid(WaitId::All, options) {
-        any = true;
-    }
-    any
 }
 
 /// Blocks every signal of this thread: SIGCHLD for [`wait`], the others so that none ends us half

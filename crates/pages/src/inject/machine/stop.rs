@@ -116,6 +116,30 @@ impl StragglingThreads {
             if self.tids.is_empty() {
                 return;
             }
+            if !reap_ended(self.pid) {
+                ptrace::sleep_until_change(WaitDeadline::Never);
+            }
+        }
+    }
+}
+
+/// Reaps the threads of a process that have ended and are ours, also those that we have forgotten:
+/// as long as one is a zombie, the kernel keeps back the end of the first thread
+/// (`delay_group_leader`). Whether there was one. Of those that live no stop is taken away.
+pub(super) fn reap_ended(pid: u32) -> bool {
+    let ended = proc::tasks(pid).unwrap_or_default().into_iter();
+    let ended = ended.filter(|&tid| proc::has_ended(pid, tid));
+    let reaped = ended.filter(|&tid| matches!(ptrace::reap(tid), Ok(true)));
+    reaped.count() > 0
+}
+
+/// Waits until a thread that is ours stops or ends, for however long it takes.
+pub(super) fn wait_to_the_end(pid: u32, tid: u32) -> Result<Option<PtraceEvent>, Errno> {
+    loop {
+        if let Some(event) = ptrace::poll(tid)? {
+            return Ok(Some(event));
+        }
+        if !reap_ended(pid) {
             ptrace::sleep_until_change(WaitDeadline::Never);
         }
     }
