@@ -288,10 +288,25 @@ impl ScriptServer {
 
 /// Stores to each page; the threads take turns.
 fn store(area: &MappedArea, value: u64, threads: usize, pages: &[u64]) {
+    in_threads(0..threads, |first| {
+        let own = pages.iter().skip(first).step_by(threads);
+        own.for_each(|page| area.store(*page, value));
+    });
+}
+
+/// Calls `each` in a thread for each number, and waits until all threads are gone: the end of a
+/// scope alone waits for what they do, and a process that forks then could copy a lock that one of
+/// them holds as it ends.
+fn in_threads<N: Send>(numbers: impl Iterator<Item = N>, each: impl Fn(N) + Sync) {
+    let each = &each;
     thread::scope(|scope| {
-        for first in 0..threads {
-            let own = pages.iter().skip(first).step_by(threads);
-            scope.spawn(move || own.for_each(|page| area.store(*page, value)));
+        let threads: Vec<_> = numbers
+            .map(|number| scope.spawn(move || each(number)))
+            .collect();
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
         }
     });
 }
@@ -321,22 +336,18 @@ fn read(area: &MappedArea, value: u8, pages: &[u64]) -> Result<()> {
 /// Each thread stores to or loads from all pages, from a place of its own on, so that they meet at
 /// the same pages.
 fn churn(area: &MappedArea, seed: u64, threads: u64, times: u64) {
-    thread::scope(|scope| {
-        for thread in 0..threads {
-            scope.spawn(move || {
-                let mut random = fastrand::Rng::with_seed(seed + thread);
-                for _ in 0..times {
-                    let first = random.u64(0..area.pages());
-                    for page in 0..area.pages() {
-                        let page = (page + first) % area.pages();
-                        if random.bool() {
-                            area.load(page);
-                        } else {
-                            area.store(page, random.u64(..));
-                        }
-                    }
+    in_threads(0..threads, |thread| {
+        let mut random = fastrand::Rng::with_seed(seed + thread);
+        for _ in 0..times {
+            let first = random.u64(0..area.pages());
+            for page in 0..area.pages() {
+                let page = (page + first) % area.pages();
+                if random.bool() {
+                    area.load(page);
+                } else {
+                    area.store(page, random.u64(..));
                 }
-            });
+            }
         }
     });
 }
