@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -164,7 +164,8 @@ pub(super) fn ask(pid: u32, tid: u32) -> Result<(), InjectError> {
     }
 }
 
-/// Waits until a thread that was asked stands still.
+/// Waits until a thread that was asked stands still. Where it stops for another reason first it is
+/// asked again: any stop takes back what was asked before (`ptrace_stop` of the kernel).
 pub(super) fn stand(
     pid: u32,
     tid: u32,
@@ -185,10 +186,15 @@ pub(super) fn stand(
             Some(PtraceEvent::GroupStopped) => true,
             // It gets its signal now, and stops at the first instruction of the handler.
             Some(PtraceEvent::Signal(signal)) => {
+                ask(pid, tid)?;
                 go_on(pid, tid, signal)?;
                 continue;
             }
-            Some(PtraceEvent::Syscall | PtraceEvent::Cloned | PtraceEvent::Other(_)) => {
+            Some(event @ (PtraceEvent::Syscall | PtraceEvent::Cloned | PtraceEvent::Other(_))) => {
+                if event == PtraceEvent::Cloned {
+                    let_go_of_new(tid);
+                }
+                ask(pid, tid)?;
                 go_on(pid, tid, 0)?;
                 continue;
             }
@@ -198,6 +204,22 @@ pub(super) fn stand(
             Err(InjectError::Gone(_)) => Ok(ThreadStand::Ended),
             thread => Ok(ThreadStand::Still(Box::new(thread?))),
         };
+    }
+}
+
+/// Lets go a thread that another one has just made of its own accord, and which is ours only because
+/// that one is.
+fn let_go_of_new(maker: u32) {
+    /// It has to get a processor once.
+    const LONGEST: Duration = Duration::from_secs(2);
+    let Ok(new) = ptrace::event_message(maker) else {
+        return;
+    };
+    let new = new as u32;
+    let deadline = WaitDeadline::At(Instant::now() + LONGEST);
+    if let Ok(Some(_)) = ptrace::wait(new, deadline) {
+        // It can only fail for a thread that was killed.
+        let _ = ptrace::detach(new);
     }
 }
 
