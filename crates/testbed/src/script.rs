@@ -14,7 +14,7 @@ use pages::strategy::{
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use uffd::Backing;
-use uffd::{MemoryFile, PAGE_SIZE, PMD_SIZE, Userfaultfd};
+use uffd::{PAGE_SIZE, PMD_SIZE, Userfaultfd};
 
 use super::KilledChild;
 
@@ -219,14 +219,22 @@ impl ScriptProcess {
     }
 }
 
-/// The first word of each page of a range of a process.
+/// The first word of each page of a range of a process. By process_vm_readv(2), which waits for
+/// whoever answers for missing pages, as the process itself does; `/proc/PID/mem` does not.
 fn words(pid: u32, range: &Range<u64>) -> Vec<u64> {
-    let mut buffer = vec![0; (range.end - range.start) as usize];
-    let read = MemoryFile::open(pid)
-        .unwrap()
-        .read(range.start, &mut buffer)
-        .unwrap();
-    assert_eq!(read, buffer.len(), "{range:x?}");
+    let mut buffer = vec![0_u8; (range.end - range.start) as usize];
+    let local = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: std::ptr::without_provenance_mut(range.start as usize),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: the kernel writes to `buffer`, at most its length, and checks the remote address.
+    let read =
+        unsafe { libc::process_vm_readv(pid as i32, &raw const local, 1, &raw const remote, 1, 0) };
+    assert_eq!(usize::try_from(read), Ok(buffer.len()), "{range:x?}");
     let word = |page: &[u8]| u64::from_ne_bytes(page[..8].try_into().unwrap());
     buffer.chunks(PAGE_SIZE as usize).map(word).collect()
 }

@@ -43,7 +43,7 @@ impl AddressSpace {
     /// # Errors
     /// If it cannot be asked.
     pub fn is_current(&self) -> Result<Option<bool>, UffdError> {
-        let now = match crate::unless_gone(Self::of(self.pid)) {
+        let now = match crate::unless_unseen(Self::of(self.pid)) {
             Ok(Some(now)) => now,
             Err(error) if !matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM)) => {
                 return Err(error);
@@ -75,7 +75,7 @@ impl AddressSpace {
             return Ok(None);
         };
         let mut bytes = [0; 16];
-        let read = crate::unless_gone(memory.read(address, &mut bytes))?;
+        let read = crate::unless_unseen(memory.read(address, &mut bytes))?;
         Ok((read == Some(bytes.len())).then_some(bytes))
     }
 

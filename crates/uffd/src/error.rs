@@ -116,6 +116,13 @@ impl UffdError {
         }
     }
 
+    /// Whether `/proc` shows nothing of the process asked about: it is gone, or its main thread has
+    /// ended while others live, or are about to end, too.
+    #[must_use]
+    pub const fn is_unseen(&self) -> bool {
+        matches!(self, Self::Gone(_) | Self::Leaderless { .. })
+    }
+
     /// Whether the process asked about is gone.
     #[must_use]
     pub const fn is_gone(&self) -> bool {
@@ -151,6 +158,18 @@ fn advice(source: &io::Error) -> &'static str {
 pub fn unless_gone<T>(result: Result<T, UffdError>) -> Result<Option<T>, UffdError> {
     match result {
         Err(UffdError::Gone(_)) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// `None` if `/proc` shows nothing of the process: it is gone, or its main thread has ended, for
+/// callers who know from elsewhere whether it lives.
+///
+/// # Errors
+/// Those of `result`, without [`UffdError::Gone`] and [`UffdError::Leaderless`].
+pub fn unless_unseen<T>(result: Result<T, UffdError>) -> Result<Option<T>, UffdError> {
+    match result {
+        Err(error) if error.is_unseen() => Ok(None),
         result => result.map(Some),
     }
 }

@@ -115,7 +115,7 @@ pub use address_space::AddressSpace;
 pub use backing::{Backing, HugetlbDevices, ShmemDevices};
 pub use behaviour::{HugetlbPool, KernelBehaviour, WrittenMeaning, self_test};
 pub use count::{CountMethod, CountPlace, CountProgress, PageCount, PageCounter};
-pub use error::{ProcessGone, UffdError, unless_gone};
+pub use error::{ProcessGone, UffdError, unless_gone, unless_unseen};
 pub use fd::{RegisterMode, Userfaultfd};
 pub use fdinfo::{HeldUffd, userfaultfds};
 pub use features::UffdFeatures;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
-use uffd::{AddressSpace, PAGE_SIZE, Pagemap, PagemapEntry, ProcessGone, UffdError, unless_gone};
+use uffd::{AddressSpace, PAGE_SIZE, Pagemap, PagemapEntry, ProcessGone, UffdError, unless_unseen};
 
 /// How long to wait for the end of a vfork(2). posix_spawn(3) returns before its child has executed
 /// the program: the kernel lets the parent go on (`exec_mm_release`) before the child has memory of
@@ -113,7 +113,7 @@ impl ProcessLifeline {
     pub(super) fn has_memory(&self) -> Result<bool, UffdError> {
         let mut entry = [PagemapEntry::default()];
         let read = self.memory.read(&(0..PAGE_SIZE), &mut entry);
-        Ok(unless_gone(read)?.is_some())
+        Ok(unless_unseen(read)?.is_some())
     }
 }
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use uffd::{
     ArmOutcome, PAGE_SIZE, PageCategories, PageRegion, Pagemap, PagemapEntry, ScanQuery, UffdError,
-    pages_in, unless_gone,
+    pages_in, unless_unseen,
 };
 
 use super::area::TrackedArea;
@@ -215,7 +215,7 @@ impl PageCollector {
         page: &Range<u64>,
         query: &ScanQuery,
     ) -> Result<bool, UffdError> {
-        let scan = unless_gone(self.pagemap.arm_once(page, query, &mut self.regions[..1]))?;
+        let scan = unless_unseen(self.pagemap.arm_once(page, query, &mut self.regions[..1]))?;
         Ok(matches!(scan, Some(ArmOutcome::Walked(scanned)) if scanned.regions != 0))
     }
 }

@@ -77,7 +77,7 @@ pub(super) fn attach(
         behaviour: facts.behaviour,
         detailed: options.detailed,
     };
-    attached.notes.extend(huge_pages(pid, name)?);
+    attached.notes.extend(huge_pages(pid, name));
     let strategy =
         strategy::start(name, target).map_err(|source| TrackError::Start { pid, source })?;
     Ok(AttachedProcess {
@@ -90,18 +90,21 @@ pub(super) fn attach(
 }
 
 /// What tracking will do to huge pages, where there are any, or the kernel makes some unasked.
-fn huge_pages(pid: u32, name: StrategyName) -> Result<Option<TrackNote>, TrackError> {
+fn huge_pages(pid: u32, name: StrategyName) -> Option<TrackNote> {
     const ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
     if !name.needs_descriptor() {
-        return Ok(None);
+        return None;
     }
-    let bytes = uffd::anon_huge_bytes(pid).map_err(TrackError::kernel(pid))?;
+    // Where they cannot be counted, what follows says why in better words.
+    let Ok(bytes) = uffd::anon_huge_bytes(pid) else {
+        return None;
+    };
     // A kernel without huge pages has no such file.
     let is_always = std::fs::read_to_string(ENABLED).is_ok_and(|text| text.contains("[always]"));
-    Ok((bytes != 0 || is_always).then_some(TrackNote::HugePages {
+    (bytes != 0 || is_always).then_some(TrackNote::HugePages {
         mib: bytes >> 20,
         armed_first: name.watches_absent(),
-    }))
+    })
 }
 
 /// What an injection gives; nothing of it without one.

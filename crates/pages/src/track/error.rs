@@ -90,7 +90,8 @@ impl TrackError {
             self,
             Self::Inject(KernelThread { .. } | NoLeader { .. } | Zombie { .. })
         );
-        self.is_gone() || has_none
+        let is_unseen = matches!(self, Self::Kernel { source, .. } if source.is_unseen());
+        self.is_gone() || is_unseen || has_none
     }
 
     /// Whether the process is gone.

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use uffd::{UffdError, unless_gone};
+use uffd::{UffdError, unless_unseen};
 
 /// Looking takes at most one part in so many of the time: a process can have 100,000 descriptors.
 const SHARE: u32 = 50;
@@ -64,7 +64,7 @@ impl OtherUffds {
 
 /// Of a process that is gone, or whose first thread is, none can be seen.
 fn look(pid: u32) -> Result<BTreeSet<OtherUffd>, UffdError> {
-    let found = unless_gone(uffd::userfaultfds(pid))?.unwrap_or_default();
+    let found = unless_unseen(uffd::userfaultfds(pid))?.unwrap_or_default();
     let inode = |number: i32| {
         // If it was closed meanwhile it does not matter which one it was.
         fs::metadata(format!("/proc/{pid}/fd/{number}")).map_or(0, |meta| meta.ino())

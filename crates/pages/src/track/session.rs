@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use uffd::{ProcessGone, unless_gone};
+use uffd::{ProcessGone, unless_unseen};
 
 use super::attach::{self, TrackOptions};
 use super::model::{MappingRound, TrackHeader, TrackRound};
@@ -52,7 +52,7 @@ impl TrackSession {
         let kernel = TrackError::kernel(pid);
         let attached = attach::attach(pid, &facts, &options)?;
         let comm = uffd::comm(pid).map_err(kernel)?;
-        let command = unless_gone(uffd::arguments(pid)).map_err(kernel)?;
+        let command = unless_unseen(uffd::arguments(pid)).map_err(kernel)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let header = TrackHeader {
             pid,
@@ -136,7 +136,7 @@ impl TrackSession {
                 ProcessLife::Replaced if self.attach_again()? => (),
                 ProcessLife::Replaced => return Ok(TrackStep::Exited),
                 ProcessLife::Same => {
-                    if !refused.is_gone() {
+                    if !refused.is_unseen() {
                         return Err(kernel(refused));
                     }
                     if begin.elapsed() > PATIENCE {
@@ -235,12 +235,12 @@ impl TrackSession {
         };
         let stopped = attached.stopped.unwrap_or_default();
         let space = TrackedSpace::open(pid, &self.facts, attached, options.max_mapping);
-        let Some(space) = unless_gone(space).map_err(kernel)? else {
+        let Some(space) = unless_unseen(space).map_err(kernel)? else {
             return Ok(false);
         };
         self.space = space;
         self.executed += 1;
-        let comm = unless_gone(uffd::comm(pid)).map_err(kernel)?;
+        let comm = unless_unseen(uffd::comm(pid)).map_err(kernel)?;
         self.events.push(SessionEvent::Executed {
             comm: String::from_utf8_lossy(&comm.unwrap_or_default()).into_owned(),
             stopped,

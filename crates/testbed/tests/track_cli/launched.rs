@@ -69,7 +69,15 @@ fn what_cannot_be_tracked_does_not_run() {
 #[test]
 fn it_has_its_own_input_and_output_and_is_tracked_from_its_first_page() {
     let workload = program("uffdwp-workload");
-    let mut command = track(&["--json", "-i", "10ms", "--", &workload, "script"]);
+    let mut command = track(&[
+        "--json",
+        "--arguments",
+        "-i",
+        "10ms",
+        "--",
+        &workload,
+        "script",
+    ]);
     let command = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -18,7 +18,6 @@ use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackOptions, TrackScope, TrackStep, TrackTree, WorkingSet};
 use sinks::TrackOutputs;
-use uffd::unless_gone;
 
 /// The flags of `tracker track`.
 #[derive(Args, Debug)]
@@ -109,7 +108,8 @@ fn track(
         Some(_) => PrintTarget::Beside,
         None => PrintTarget::Ours,
     })?;
-    let huge_before = unless_gone(uffd::anon_huge_bytes(pid))?.unwrap_or(0);
+    // Told only where both can be read.
+    let huge_before = uffd::anon_huge_bytes(pid).unwrap_or(0);
     let scope = if args.children {
         TrackScope::WithChildren
     } else {
@@ -150,7 +150,7 @@ fn track(
             break end;
         }
     };
-    let huge_after = unless_gone(uffd::anon_huge_bytes(pid))?;
+    let huge_after = uffd::anon_huge_bytes(pid).ok();
     session.end()?;
     let status = match launched {
         Some(launched) => Some(target::wait(launched, end, pace).context("lost the program")?),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use pages::track::{
     PageExtent, PageOwner, PagePresence, PopulatedPages, TrackRound, TrackedMapping,
 };
-use uffd::{Backing, PAGE_SIZE, PMD_SIZE, Pagemap, UffdError, unless_gone};
+use uffd::{Backing, PAGE_SIZE, PMD_SIZE, Pagemap, UffdError, unless_unseen};
 
 use super::reader::{PageReader, UnarmedFilePages};
 use super::store::ImageStore;
@@ -73,7 +73,7 @@ impl PageImages {
                 None => PageOwner::Process,
             };
             let there = PagePresence::InMemory;
-            unless_gone(populated.append(&whole, there, whose, &mut found))?;
+            unless_unseen(populated.append(&whole, there, whose, &mut found))?;
             bytes += found.iter().map(|run| run.end - run.start).sum::<u64>();
         }
         self.sampling.one_of = bytes.div_ceil(limit.max(PAGE_SIZE)).max(1);
