@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pages::strategy::StrategyName;
 use pages::track::{SessionEvent, TrackError, TrackSession, TrackStep};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -215,12 +214,6 @@ fn the_first_thread_may_end() {
         let (mut session, _) = begin(&script, name);
         script.tell("leave");
         script.tell(&format!("store {number} 1 1 3"));
-        if name == StrategyName::Prefault {
-            // Its content can no longer be read from outside.
-            let error = session.step().unwrap_err();
-            assert!(error.to_string().contains("first thread"), "{error}");
-            continue;
-        }
         assert_eq!(look(&mut session, &area).written, pages([3]), "{name}");
         let (number, area) = script.map(MEMFD, 16);
         script.tell(&format!("store {number} 1 1 4"));
