@@ -209,7 +209,7 @@ fn a_child_that_dies_is_no_harm() {
     for (script, why) in [
         ("kill -BUS $$", "became shorter while it was read"),
         ("kill -ABRT $$", "takes more memory than it should"),
-        ("kill -INT $$", "naming was interrupted"),
+        ("kill -TERM $$", "naming was interrupted"),
         ("exit 3", "reading it failed"),
         ("echo nonsense", ""),
     ] {
