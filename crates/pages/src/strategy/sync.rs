@@ -30,7 +30,10 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     absent: AbsentPages::Paid,
     reads_content: false,
     auto: true,
-    caveat: None,
+    caveat: Some(
+        "a thread that ends just after a round may never be joined: while it ends the kernel asks \
+         no handler, so what it writes for pthread_join(3) is lost if the page is armed",
+    ),
     stands_for: None,
     start: StrategyStart::Descriptor(|uffd, target| {
         let strategy = SyncStrategy::new(uffd, target.pagemap()?, target.behaviour)?;

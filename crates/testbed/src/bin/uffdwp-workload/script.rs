@@ -44,6 +44,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::str::{FromStr, SplitWhitespace};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
@@ -296,19 +297,29 @@ fn store(area: &MappedArea, value: u64, threads: usize, pages: &[u64]) {
 
 /// Calls `each` in a thread for each number, and waits until all threads are gone: the end of a
 /// scope alone waits for what they do, and a process that forks then could copy a lock that one of
-/// them holds as it ends.
+/// them holds as it ends. They are not joined: with `sync` the word that pthread_join(3) waits for
+/// can stay as it is (docs/strategies.md).
 fn in_threads<N: Send>(numbers: impl Iterator<Item = N>, each: impl Fn(N) + Sync) {
     let each = &each;
+    let tids = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        let threads: Vec<_> = numbers
-            .map(|number| scope.spawn(move || each(number)))
-            .collect();
-        for thread in threads {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
+        for number in numbers {
+            let tids = &tids;
+            scope.spawn(move || {
+                let tid = rustix::thread::gettid().as_raw_nonzero();
+                tids.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(tid);
+                each(number);
+            });
         }
     });
+    for tid in tids.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let task = format!("/proc/self/task/{tid}");
+        while Path::new(&task).exists() {
+            thread::yield_now();
+        }
+    }
 }
 
 /// Puts a word into each page as a debugger does, which asks for no permission.
