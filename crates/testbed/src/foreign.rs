@@ -113,6 +113,84 @@ pub fn booted(serial: &Path) {
     });
 }
 
+/// A postgres whose children stay the same: no worker comes and goes.
+pub struct PostgresServer {
+    server: KilledChild,
+    dir: PathBuf,
+}
+
+impl PostgresServer {
+    const SETTINGS: [&str; 8] = [
+        "listen_addresses=",
+        "autovacuum=off",
+        "max_parallel_workers=0",
+        "max_logical_replication_workers=0",
+        "jit=off",
+        "shared_buffers=16MB",
+        "fsync=off",
+        "max_wal_size=64MB",
+    ];
+
+    /// Starts a server with the tables of pgbench, with its files and its socket in `dir`, which
+    /// is empty.
+    pub fn start(dir: &Path) -> Self {
+        std::os::unix::fs::chown(dir, Some(NOBODY), Some(NOBODY)).unwrap();
+        let data = dir.join("data");
+        let mut init = as_nobody("initdb");
+        init.args(["--auth=trust", "--no-sync", "--username=postgres"]);
+        let made = init.arg("--pgdata").arg(&data).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let mut command = as_nobody("postgres");
+        command.arg("-D").arg(&data).arg("-k").arg(dir);
+        for setting in Self::SETTINGS {
+            command.args(["-c", setting]);
+        }
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let server = KilledChild(command.spawn().unwrap());
+        let dir = dir.to_owned();
+        let postgres = Self { server, dir };
+        eventually("postgres answers", || {
+            let mut made = postgres.pgbench(&["--initialize", "--quiet", "--scale=2"]);
+            let made = made.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            made.unwrap().success().then_some(())
+        });
+        postgres
+    }
+
+    /// Pid of the server's first process.
+    pub fn pid(&self) -> u32 {
+        self.server.0.id()
+    }
+
+    /// Starts pgbench, whose connections last until it is killed.
+    pub fn load(&self) -> KilledChild {
+        let mut load = self.pgbench(&["--client=4", "--jobs=1", "--time=3600", "--no-vacuum"]);
+        let load = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let load = KilledChild(load.unwrap());
+        // All connections are there by then.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        load
+    }
+
+    fn pgbench(&self, arguments: &[&str]) -> Command {
+        let mut command = as_nobody("pgbench");
+        command.arg("--host").arg(&self.dir);
+        command.args(["--username=postgres"]).args(arguments);
+        command.arg("postgres");
+        command
+    }
+}
+
+/// The user that has nothing, and its group: postgres refuses to be root.
+const NOBODY: u32 = 65534;
+
+fn as_nobody(program: &str) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(program);
+    command.uid(NOBODY).gid(NOBODY).current_dir("/");
+    command
+}
+
 /// Keeps a process stopped until it is dropped.
 pub struct SigstopGuard(i32);
 

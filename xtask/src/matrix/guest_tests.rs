@@ -3,7 +3,7 @@
 
 use super::{MatrixRow, RowSet};
 use crate::setup::programs::ForeignProgram::{
-    self, Prometheus, Promtool, Python, Qemu, RedisBenchmark, RedisCli, RedisServer,
+    self, LuaJit, Prometheus, Promtool, Python, Qemu, RedisBenchmark, RedisCli, RedisServer,
 };
 
 /// Why a test does not run in some rows.
@@ -129,6 +129,7 @@ pub const GUEST_TESTS: [GuestTest; 20] = [
         RedisBenchmark,
         RedisCli,
         Python,
+        LuaJit,
     ]),
     GuestTest::new(
         "prometheus",

@@ -21,6 +21,7 @@ pub enum ForeignProgram {
     RedisBenchmark,
     RedisCli,
     Python,
+    LuaJit,
     Qemu,
 }
 
@@ -33,7 +34,7 @@ struct ProgramBundle {
 }
 
 /// QEMU is in none: `qemu.rs` finds it.
-const BUNDLES: [ProgramBundle; 3] = [
+const BUNDLES: [ProgramBundle; 4] = [
     ProgramBundle {
         name: "prometheus",
         packages: &["prometheus"],
@@ -61,6 +62,11 @@ const BUNDLES: [ProgramBundle; 3] = [
         name: "python",
         packages: &["python3.11-minimal", "libpython3.11-minimal"],
         programs: &[ForeignProgram::Python],
+    },
+    ProgramBundle {
+        name: "luajit",
+        packages: &["luajit"],
+        programs: &[ForeignProgram::LuaJit],
     },
 ];
 
@@ -141,6 +147,7 @@ impl ForeignProgram {
             Self::RedisBenchmark => "redis-benchmark",
             Self::RedisCli => "redis-cli",
             Self::Python => "python3.11",
+            Self::LuaJit => "luajit",
             Self::Qemu => qemu::PROGRAM,
         }
     }
@@ -177,7 +184,8 @@ impl ForeignProgram {
             | Self::Promtool
             | Self::RedisServer
             | Self::RedisBenchmark
-            | Self::RedisCli => {
+            | Self::RedisCli
+            | Self::LuaJit => {
                 let mut files = vec![file(host, format!("/bin/{}", self.file()))];
                 if let Some(bundle) = self.bundle() {
                     files.extend(libraries(&bundle.dir()?.join(LIBRARIES))?);

@@ -93,6 +93,15 @@ impl TrackTree {
         self.root.lifeline()
     }
 
+    /// The session of one of them.
+    #[must_use]
+    pub fn session(&self, pid: u32) -> Option<&TrackSession> {
+        if pid == self.header().pid {
+            return Some(&self.root);
+        }
+        self.children.as_ref()?.sessions.get(&pid)
+    }
+
     /// Makes a round of all. It ends with the process itself, whatever becomes of its children.
     ///
     /// # Errors

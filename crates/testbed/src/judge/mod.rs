@@ -7,13 +7,15 @@
 
 mod snapshot;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
 use pages::strategy::StrategyName;
-use pages::track::{TrackRound, TrackSession, TrackStep, UntrackedMapping, UntrackedReason};
+use pages::track::{
+    MappingRound, TrackRound, TrackSession, TrackStep, TrackTree, UntrackedMapping, UntrackedReason,
+};
 use uffd::{PAGE_SIZE, WrittenMeaning};
 
 use crate::foreign::SigstopGuard;
@@ -76,7 +78,20 @@ impl Judgement {
     /// Judges one interval, by what the session says at its end.
     #[must_use]
     pub fn of(before: &MemorySnapshot, after: &MemorySnapshot, report: &SessionReport<'_>) -> Self {
-        let reported = ReportedPages::of(before, after, report);
+        Self::by(
+            &ReportedPages::of(before, after, report),
+            before,
+            after,
+            report,
+        )
+    }
+
+    fn by(
+        reported: &ReportedPages<'_>,
+        before: &MemorySnapshot,
+        after: &MemorySnapshot,
+        report: &SessionReport<'_>,
+    ) -> Self {
         let mut judgement = Self::default();
         let mut missed: BTreeMap<_, BTreeSet<u64>> = BTreeMap::new();
         for identity in after.identities(before) {
@@ -129,7 +144,7 @@ impl fmt::Display for Judgement {
 #[derive(Clone, Copy, Debug)]
 pub struct SessionReport<'a> {
     /// What was written, and what is unknown.
-    pub round: &'a TrackRound,
+    pub mappings: &'a [MappingRound],
     /// What is gone.
     pub gone: &'a [Range<u64>],
     /// What was not looked at.
@@ -154,7 +169,7 @@ struct ReportedPages<'a> {
 
 impl<'a> ReportedPages<'a> {
     fn of(before: &MemorySnapshot, after: &MemorySnapshot, report: &SessionReport<'a>) -> Self {
-        let extents = report.round.mappings.iter().flat_map(|row| &row.written);
+        let extents = report.mappings.iter().flat_map(|row| &row.written);
         let pages = extents.flat_map(|extent| extent.range.clone().step_by(PAGE_SIZE as usize));
         // What is unmapped by now was mapped before.
         let identify = |page| after.identify(page).or_else(|| before.identify(page));
@@ -205,7 +220,7 @@ pub fn judge_session(pid: u32, session: &mut TrackSession, rounds: u32, interval
         crate::session::check(&round);
         if let Some(before) = &before {
             let report = SessionReport {
-                round: &round,
+                mappings: &round.mappings,
                 gone: session.gone(),
                 untracked: session.untracked(),
             };
@@ -221,4 +236,94 @@ pub fn judge_session(pid: u32, session: &mut TrackSession, rounds: u32, interval
     }
     assert_ne!(changed, 0, "{name}: nothing changed: nothing was judged");
     assert_eq!(wrong, "", "{name}");
+}
+
+/// The processes of a tree at one moment, by pid.
+type TreeSnapshot = HashMap<u32, MemorySnapshot>;
+
+/// Judges a process and its children, as [`judge_session`] does: what any of them writes to shared
+/// memory must be reported by one of them. None may come or go.
+pub fn judge_tree(tree: &mut TrackTree, rounds: u32, interval: Duration) {
+    let pid = tree.header().pid;
+    let name = tree.session(pid).unwrap().strategy();
+    let (mut before, mut changed, mut wrong) = (TreeSnapshot::new(), 0, String::new());
+    for number in 0..=rounds {
+        let (round, after) = {
+            let _still: Vec<_> = family(pid).into_iter().map(SigstopGuard::of).collect();
+            let TrackStep::Round(round) = tree.step().unwrap() else {
+                panic!("process {pid} has ended")
+            };
+            let children = round.children.iter().map(|child| child.pid);
+            let snapshots = children
+                .chain([pid])
+                .map(|pid| (pid, MemorySnapshot::take(pid)));
+            let snapshots: TreeSnapshot = snapshots.collect();
+            (round, snapshots)
+        };
+        for (pid, judgement) in judge_processes(tree, &round, &before, &after) {
+            eprintln!("{name}, round {number}, process {pid}: {judgement}");
+            changed += judgement.changed;
+            if judgement.missed(must_see(name)) != 0 {
+                wrong += &format!("\nround {number}, process {pid}: {judgement}");
+            }
+        }
+        before = after;
+        std::thread::sleep(interval);
+    }
+    assert_ne!(changed, 0, "{name}: nothing changed: nothing was judged");
+    assert_eq!(wrong, "", "{name}");
+}
+
+fn judge_processes(
+    tree: &TrackTree,
+    round: &TrackRound,
+    before: &TreeSnapshot,
+    after: &TreeSnapshot,
+) -> Vec<(u32, Judgement)> {
+    let own = (tree.header().pid, &round.mappings[..]);
+    let children = round.children.iter();
+    let all = children
+        .map(|child| (child.pid, &child.mappings[..]))
+        .chain([own]);
+    let told: Vec<_> = all
+        .filter_map(|(pid, mappings)| {
+            let session = tree.session(pid)?;
+            let report = SessionReport {
+                mappings,
+                gone: session.gone(),
+                untracked: session.untracked(),
+            };
+            let (before, after) = (before.get(&pid)?, after.get(&pid)?);
+            let reported = ReportedPages::of(before, after, &report);
+            Some((pid, report, reported, before, after))
+        })
+        .collect();
+    let pages = told.iter().flat_map(|(_, _, reported, ..)| &reported.pages);
+    let shared = pages.filter(|page| matches!(page, PageIdentity::Shared { .. }));
+    let shared: BTreeSet<PageIdentity> = shared.copied().collect();
+    let judged = told
+        .into_iter()
+        .map(|(pid, report, mut reported, before, after)| {
+            reported.pages.extend(&shared);
+            let judgement = Judgement::by(&reported, before, after, &report);
+            (pid, judgement)
+        });
+    judged.collect()
+}
+
+/// A process and its descendants.
+fn family(pid: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parents: Vec<(u32, u32)> = pids
+        .filter_map(|pid| Some((pid, uffd::stat(pid).ok()?.parent)))
+        .collect();
+    let mut family = vec![pid];
+    let mut at = 0;
+    while let Some(parent) = family.get(at).copied() {
+        let born = parents.iter().filter(|(_, of)| *of == parent);
+        family.extend(born.map(|(pid, _)| *pid));
+        at += 1;
+    }
+    family
 }
