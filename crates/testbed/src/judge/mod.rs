@@ -20,7 +20,7 @@ use uffd::{PAGE_SIZE, WrittenMeaning};
 
 use crate::foreign::SigstopGuard;
 use crate::script::FACTS;
-pub use snapshot::{MemorySnapshot, PageContent, PageIdentity};
+pub use snapshot::{MemorySnapshot, PageContent, PageIdentity, armed_copies};
 
 /// What differs between two snapshots, and what of it no round reported.
 #[derive(Debug, Default)]
@@ -149,6 +149,8 @@ pub struct SessionReport<'a> {
     pub gone: &'a [Range<u64>],
     /// What was not looked at.
     pub untracked: &'a [UntrackedMapping],
+    /// What [`armed_copies`] found before the round, while the process stood still.
+    pub not_written_yet: &'a BTreeSet<u64>,
 }
 
 impl SessionReport<'_> {
@@ -165,6 +167,7 @@ impl SessionReport<'_> {
 struct ReportedPages<'a> {
     pages: BTreeSet<PageIdentity>,
     gone: &'a [Range<u64>],
+    not_written_yet: &'a BTreeSet<u64>,
 }
 
 impl<'a> ReportedPages<'a> {
@@ -176,16 +179,26 @@ impl<'a> ReportedPages<'a> {
         Self {
             pages: pages.filter_map(identify).collect(),
             gone: report.gone,
+            not_written_yet: report.not_written_yet,
         }
     }
 
-    /// Whether a page is told as written or unknown, or is empty because what was mapped there is
-    /// gone.
+    /// Whether a page is told as written or unknown, is empty because what was mapped there is gone,
+    /// or is a copy that nobody has written to.
     fn has(&self, identity: PageIdentity, change: PageChange) -> bool {
-        let gone = |address| self.gone.iter().any(|gone| gone.contains(&address));
-        let emptied = matches!(change, PageChange::Emptied | PageChange::CopyDropped);
-        self.pages.contains(&identity)
-            || emptied && matches!(identity, PageIdentity::Private(address) if gone(address))
+        if self.pages.contains(&identity) {
+            return true;
+        }
+        let PageIdentity::Private(address) = identity else {
+            return false;
+        };
+        match change {
+            PageChange::Emptied | PageChange::CopyDropped => {
+                self.gone.iter().any(|gone| gone.contains(&address))
+            }
+            PageChange::Copied => self.not_written_yet.contains(&address),
+            PageChange::Written | PageChange::WrittenElsewhere | PageChange::Mapped => false,
+        }
     }
 }
 
@@ -210,12 +223,13 @@ pub fn judge_session(pid: u32, session: &mut TrackSession, rounds: u32, interval
     let name = session.strategy();
     let (mut before, mut changed, mut wrong) = (None, 0, String::new());
     for number in 0..=rounds {
-        let (round, after) = {
+        let (not_written_yet, round, after) = {
             let _still = SigstopGuard::of(pid);
+            let not_written_yet = armed_copies(pid);
             let TrackStep::Round(round) = session.step().unwrap() else {
                 panic!("process {pid} has ended")
             };
-            (round, MemorySnapshot::take(pid))
+            (not_written_yet, round, MemorySnapshot::take(pid))
         };
         crate::session::check(&round);
         if let Some(before) = &before {
@@ -223,6 +237,7 @@ pub fn judge_session(pid: u32, session: &mut TrackSession, rounds: u32, interval
                 mappings: &round.mappings,
                 gone: session.gone(),
                 untracked: session.untracked(),
+                not_written_yet: &not_written_yet,
             };
             let judgement = Judgement::of(before, &after, &report);
             eprintln!("{name}, round {number}: {judgement}");
@@ -248,8 +263,11 @@ pub fn judge_tree(tree: &mut TrackTree, rounds: u32, interval: Duration) {
     let name = tree.session(pid).unwrap().strategy();
     let (mut before, mut changed, mut wrong) = (TreeSnapshot::new(), 0, String::new());
     for number in 0..=rounds {
-        let (round, after) = {
-            let _still: Vec<_> = family(pid).into_iter().map(SigstopGuard::of).collect();
+        let (not_written_yet, round, after) = {
+            let family = family(pid);
+            let _still: Vec<_> = family.iter().copied().map(SigstopGuard::of).collect();
+            let copies = family.into_iter().map(|pid| (pid, armed_copies(pid)));
+            let not_written_yet: HashMap<_, _> = copies.collect();
             let TrackStep::Round(round) = tree.step().unwrap() else {
                 panic!("process {pid} has ended")
             };
@@ -258,9 +276,9 @@ pub fn judge_tree(tree: &mut TrackTree, rounds: u32, interval: Duration) {
                 .chain([pid])
                 .map(|pid| (pid, MemorySnapshot::take(pid)));
             let snapshots: TreeSnapshot = snapshots.collect();
-            (round, snapshots)
+            (not_written_yet, round, snapshots)
         };
-        for (pid, judgement) in judge_processes(tree, &round, &before, &after) {
+        for (pid, judgement) in judge_processes(tree, &round, &not_written_yet, &before, &after) {
             eprintln!("{name}, round {number}, process {pid}: {judgement}");
             changed += judgement.changed;
             if judgement.missed(must_see(name)) != 0 {
@@ -277,6 +295,7 @@ pub fn judge_tree(tree: &mut TrackTree, rounds: u32, interval: Duration) {
 fn judge_processes(
     tree: &TrackTree,
     round: &TrackRound,
+    not_written_yet: &HashMap<u32, BTreeSet<u64>>,
     before: &TreeSnapshot,
     after: &TreeSnapshot,
 ) -> Vec<(u32, Judgement)> {
@@ -292,6 +311,7 @@ fn judge_processes(
                 mappings,
                 gone: session.gone(),
                 untracked: session.untracked(),
+                not_written_yet: not_written_yet.get(&pid)?,
             };
             let (before, after) = (before.get(&pid)?, after.get(&pid)?);
             let reported = ReportedPages::of(before, after, &report);

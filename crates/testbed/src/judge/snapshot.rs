@@ -1,7 +1,7 @@
 //! All memory of a process at one moment, as hashes, without touching a page of it that is not
 //! there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -60,16 +60,7 @@ impl MemorySnapshot {
     #[must_use]
     pub fn take(pid: u32) -> Self {
         let vmas: Vec<ProcVma> = maps(pid).unwrap().map(Result::unwrap).collect();
-        let mut looking = Looking {
-            pid,
-            memory: File::open(format!("/proc/{pid}/mem")).unwrap(),
-            pagemap: Pagemap::open(pid).unwrap(),
-            snapshot: Self {
-                vmas: Vec::new(),
-                pages: HashMap::new(),
-                empty: xxh3_64(&[0; PAGE]),
-            },
-        };
+        let mut looking = Looking::at(pid);
         for vma in vmas.iter().filter(|vma| !is_the_kernels(vma)) {
             looking.look(vma);
         }
@@ -163,6 +154,29 @@ impl MemorySnapshot {
     }
 }
 
+/// Pages of private mappings of files that are the process's own and armed. Where a marker was, the
+/// kernel makes the copy in one fault and takes the protection off in another (mm/memory.c
+/// `set_pte_range`): a process that is stopped between the two has not written yet.
+#[must_use]
+pub fn armed_copies(pid: u32) -> BTreeSet<u64> {
+    let looking = Looking::at(pid);
+    let mut found = BTreeSet::new();
+    let all = maps(pid).unwrap().map(Result::unwrap);
+    for vma in all.filter(|vma| !vma.is_shared() && !vma.is_anonymous() && !is_the_kernels(vma)) {
+        looking.entries(&vma, |part, entries| {
+            let pages = part.clone().step_by(PAGE).zip(entries);
+            let armed = pages.filter(|(_, entry)| is_own(**entry) && entry.armed());
+            found.extend(armed.map(|(address, _)| address));
+        });
+    }
+    found
+}
+
+/// Whether a page is the process's own, and no page of a file.
+fn is_own(entry: PagemapEntry) -> bool {
+    entry.present() && !entry.of_file() || entry.swapped() && !entry.is_marker()
+}
+
 /// How a page changed that has a file of its own.
 fn shared_change(old: Option<&PageContent>, new: &PageContent, empty: u64) -> Option<PageChange> {
     match old {
@@ -200,11 +214,35 @@ struct Looking {
 }
 
 impl Looking {
+    fn at(pid: u32) -> Self {
+        Self {
+            pid,
+            memory: File::open(format!("/proc/{pid}/mem")).unwrap(),
+            pagemap: Pagemap::open(pid).unwrap(),
+            snapshot: MemorySnapshot {
+                vmas: Vec::new(),
+                pages: HashMap::new(),
+                empty: xxh3_64(&[0; PAGE]),
+            },
+        }
+    }
+
     fn look(&mut self, vma: &ProcVma) {
         if vma.is_shared() {
             self.look_at_shared(vma);
             return;
         }
+        let mut own = Vec::new();
+        self.entries(vma, |part, entries| {
+            let pages = part.clone().step_by(PAGE).zip(entries);
+            let there = pages.filter(|(_, entry)| is_own(**entry));
+            own.extend(there.map(|(address, _)| address));
+        });
+        self.look_at_private(vma, &own);
+    }
+
+    /// The entries of a mapping, a part at a time.
+    fn entries(&self, vma: &ProcVma, mut part_of: impl FnMut(&Range<u64>, &[PagemapEntry])) {
         let mut entries = Vec::new();
         for run in self.there(vma) {
             let mut at = run.start;
@@ -214,7 +252,7 @@ impl Looking {
                 let pages = (part.end - part.start) / PAGE_SIZE;
                 entries.resize(pages as usize, PagemapEntry::default());
                 let read = self.pagemap.read(&part, &mut entries).unwrap();
-                self.look_at_private(vma, &part, &entries[..read]);
+                part_of(&part, &entries[..read]);
             }
         }
     }
@@ -238,13 +276,12 @@ impl Looking {
     }
 
     /// What is the process's own: anonymous pages, also of a private mapping of a file.
-    fn look_at_private(&mut self, vma: &ProcVma, part: &Range<u64>, entries: &[PagemapEntry]) {
+    fn look_at_private(&mut self, vma: &ProcVma, own: &[u64]) {
         let file = self.file(vma);
         let mut behind = [0; PAGE];
         let mut page = [0; PAGE];
-        for (address, entry) in (part.start..).step_by(PAGE).zip(entries) {
-            let own = entry.present() && !entry.of_file() || entry.swapped() && !entry.is_marker();
-            if own && self.memory.read_exact_at(&mut page, address).is_ok() {
+        for &address in own {
+            if self.memory.read_exact_at(&mut page, address).is_ok() {
                 let offset = vma.offset + (address - vma.start);
                 let as_file = file.as_ref().is_some_and(|file| {
                     file.read_exact_at(&mut behind, offset).is_ok() && behind == page

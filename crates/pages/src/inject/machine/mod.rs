@@ -145,6 +145,10 @@ fn explained(error: InjectError) -> InjectError {
 fn read<T>(pid: u32, result: Result<T, UffdError>) -> Result<T, InjectError> {
     result.map_err(|error| match error {
         UffdError::Gone(gone) => gone.into(),
+        UffdError::Leaderless { pid } => {
+            let comm = facts::name(pid);
+            InjectError::NoLeader { pid, comm }
+        }
         error => explained(InjectError::Step {
             pid,
             what: format!("look at the memory ({error})"),

@@ -246,6 +246,13 @@ pub fn pin() {
     }
 }
 
+/// Bounds the C library's arenas, so that it does not ask how many processors there are: it opens a
+/// file for that, once, in whatever thread needs the ninth arena (glibc `arena_get2`).
+pub fn bound_arenas() {
+    // SAFETY: integers only.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 8) };
+}
+
 /// getrandom(2), once.
 pub fn random(bytes: &mut [u8]) -> rustix::io::Result<usize> {
     // SAFETY: room for as many bytes as there are.
