@@ -4,6 +4,7 @@ use super::ExplainReport;
 use super::interval::wilson;
 use super::location::CodeLocation;
 use super::matrix::AnswerMatrix;
+use super::spots::CodeSpot;
 use crate::explain::{ReportCause, ReportVerdict};
 use crate::print::words::{elided, number, plural, share};
 
@@ -30,6 +31,7 @@ pub(super) fn headline(report: &ExplainReport<'_>) -> Vec<String> {
     let told = [
         Some(truth(report)),
         main_reason(report),
+        top_writer(report),
         missed(report),
         unknown(pages),
         lost(report),
@@ -77,14 +79,8 @@ pub(super) fn interval(report: &ExplainReport<'_>) -> Option<String> {
 
 /// What did most of the unchanged pages, or the largest part of them.
 fn main_reason(report: &ExplainReport<'_>) -> Option<String> {
-    let pages = &report.pages;
-    let unchanged = pages.verdict(ReportVerdict::Unchanged);
-    let part = |cause: &ReportCause| pages.at(*cause, ReportVerdict::Unchanged);
-    let cause = pages.causes().into_iter().max_by_key(part)?;
-    let count = part(&cause);
-    if count == 0 {
-        return None;
-    }
+    let unchanged = report.pages.verdict(ReportVerdict::Unchanged);
+    let (cause, count) = main_cause(&report.pages)?;
     let how_many = if count == unchanged {
         "All of those".to_owned()
     } else if count > unchanged / 2 {
@@ -92,11 +88,7 @@ fn main_reason(report: &ExplainReport<'_>) -> Option<String> {
     } else {
         format!("The largest part of those, {}", number(count))
     };
-    let spot = report
-        .spots
-        .iter()
-        .find(|spot| spot.cause == cause && spot.unchanged() > 0);
-    let place = spot.map_or_else(String::new, |spot| {
+    let place = worst(report, cause).map_or_else(String::new, |spot| {
         let often = if spot.unchanged() == count {
             String::new()
         } else {
@@ -105,6 +97,36 @@ fn main_reason(report: &ExplainReport<'_>) -> Option<String> {
         format!(", {often}{}", whereabouts(&spot.location))
     });
     Some(format!("{how_many}: {}{place}.", unchanged_by(cause)))
+}
+
+/// The cause with most unchanged pages, and how many they are.
+fn main_cause(pages: &AnswerMatrix) -> Option<(ReportCause, u64)> {
+    let part = |cause: &ReportCause| pages.at(*cause, ReportVerdict::Unchanged);
+    let cause = pages.causes().into_iter().max_by_key(part)?;
+    Some((cause, part(&cause))).filter(|(_, count)| *count > 0)
+}
+
+/// The place that wrote the same content most often, for this cause.
+fn worst<'r, 'a>(report: &'r ExplainReport<'a>, cause: ReportCause) -> Option<&'r CodeSpot<'a>> {
+    let spots = report.spots.iter();
+    { spots }.find(|spot| spot.cause == cause && spot.unchanged() > 0)
+}
+
+/// The place with most reports, changed pages included; `None` if it was told already.
+fn top_writer(report: &ExplainReport<'_>) -> Option<String> {
+    let top = report.writers();
+    let first = top.spots.first()?;
+    let told = main_cause(&report.pages).and_then(|(cause, _)| worst(report, cause));
+    if told.is_some_and(|told| std::ptr::eq(*first, told)) {
+        return None;
+    }
+    Some(format!(
+        "Reported most often, {} of {} times: {} {}.",
+        number(first.pages.all()),
+        number(top.all),
+        first.cause,
+        whereabouts(&first.location)
+    ))
 }
 
 /// A location in a sentence.

@@ -20,8 +20,8 @@ use crate::explain::{
 use crate::print::clock::rfc3339;
 use crate::print::json::{JsonAddress, line};
 
-/// All lines, each with its line feed: header, rounds, pages, places, missed ranges, story, second
-/// strategy, summary.
+/// All lines, each with its line feed: header, rounds, pages, places, writers, missed ranges, story,
+/// second strategy, summary.
 ///
 /// # Errors
 /// None that our types allow.
@@ -48,6 +48,7 @@ pub(crate) fn lines(report: &ExplainReport<'_>) -> serde_json::Result<String> {
         let (stack, names) = (findings.stacks.get(id), names.into_iter().collect());
         text += &line(&place(*id, &pages, stack, names))?;
     }
+    text += &writers(report)?;
     for (mapping, missed) in &findings.missed {
         text += &line(&of_missed(mapping, missed))?;
     }
@@ -125,6 +126,15 @@ enum ExplainLine<'a> {
         syscall: Option<&'a str>,
         user: Vec<JsonFrame<'a>>,
         kernel: Vec<JsonFrame<'a>>,
+    },
+    Writer {
+        rank: Option<usize>,
+        r#where: Option<String>,
+        cause: &'static str,
+        pages: u64,
+        verdicts: BTreeMap<&'static str, u64>,
+        threads: &'a [String],
+        places: Vec<u32>,
     },
     Missed {
         #[serde(flatten)]
@@ -282,6 +292,39 @@ fn place<'a>(
         user: frames(|place| &place.user),
         kernel: frames(|place| &place.kernel),
     }
+}
+
+/// A line for each code location, those with most reported pages first, and one for each cause of
+/// pages of which no code is known: they add up to the reported pages.
+fn writers(report: &ExplainReport<'_>) -> serde_json::Result<String> {
+    let mut text = String::new();
+    let top = report.writers();
+    for (rank, spot) in (1..).zip(&top.spots) {
+        text += &line(&ExplainLine::Writer {
+            rank: Some(rank),
+            r#where: Some(spot.location.to_string()),
+            cause: spot.cause.as_str(),
+            pages: spot.pages.all(),
+            verdicts: verdicts(&spot.pages),
+            threads: &spot.threads,
+            places: spot.places.iter().map(|id| id.0).collect(),
+        })?;
+    }
+    for cause in top.nowhere_causes() {
+        let mut pages = AnswerMatrix::default();
+        let of_cause = top.nowhere.iter().filter(|(why, _)| why.cause == cause);
+        of_cause.for_each(|(why, count)| pages.add(why, count));
+        text += &line(&ExplainLine::Writer {
+            rank: None,
+            r#where: None,
+            cause: cause.as_str(),
+            pages: pages.all(),
+            verdicts: verdicts(&pages),
+            threads: &[],
+            places: Vec::new(),
+        })?;
+    }
+    Ok(text)
 }
 
 fn of_missed<'a>(mapping: &'a TrackedMapping, missed: &MissedPages) -> ExplainLine<'a> {

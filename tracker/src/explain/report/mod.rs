@@ -19,6 +19,7 @@ mod spots;
 mod stack;
 mod story;
 pub(crate) mod text;
+mod writers;
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ use crate::print::words::printable;
 use matrix::AnswerMatrix;
 use missed::MissedGroup;
 use spots::CodeSpot;
+use writers::{StackList, TopWriters, stack_lists};
 
 /// All that is counted of findings.
 pub(crate) struct ExplainReport<'a> {
@@ -79,16 +81,14 @@ impl<'a> ExplainReport<'a> {
         }
     }
 
-    /// Which code locations to show, and under which title: those that write the same content
-    /// again, if there are any.
-    fn worst(&self) -> (&'static str, Vec<&CodeSpot<'a>>) {
-        let wasteful = |spot: &&CodeSpot<'_>| spot.unchanged() > 0;
-        if self.spots.iter().any(|spot| wasteful(&spot)) {
-            let title = "Where the same content was written again";
-            (title, self.spots.iter().filter(wasteful).collect())
-        } else {
-            ("Where pages were written", self.spots.iter().collect())
-        }
+    /// All reported pages by who wrote them.
+    fn writers(&self) -> TopWriters<'_, 'a> {
+        TopWriters::new(self.findings, &self.spots)
+    }
+
+    /// Code locations whose stacks are shown, so many in a list at most.
+    fn stacks(&self, most: usize) -> Vec<StackList<'_, 'a>> {
+        stack_lists(&self.spots, &self.writers(), most)
     }
 
     /// What could have changed pages without a report.

@@ -68,7 +68,8 @@ impl VerdictInk {
     }
 }
 
-/// Patterns tell apart what colours alone do not tell everybody.
+/// Patterns tell apart what colours alone do not tell everybody. What is not known is the quietest of
+/// what is reported: it is no finding.
 pub(super) const PATTERNS: &str = r##"<defs>
 <pattern id="unchanged" width="4" height="4" patternUnits="userSpaceOnUse">
 <rect width="4" height="4" fill="#d55e00"/>
@@ -82,9 +83,9 @@ pub(super) const PATTERNS: &str = r##"<defs>
 <rect width="4" height="4" fill="#56b4e9"/>
 <circle cx="2" cy="2" r="1" fill="#ffffff"/>
 </pattern>
-<pattern id="unknown" width="5" height="5" patternUnits="userSpaceOnUse">
-<rect width="5" height="5" fill="#f0e442"/>
-<path d="M0 0L5 5M5 0L0 5" stroke="#8a7d00" stroke-width=".7"/>
+<pattern id="unknown" width="6" height="6" patternUnits="userSpaceOnUse">
+<rect class="faint" width="6" height="6" fill="#ffffff"/>
+<path class="faint" d="M-1 7L7 -1M-1 1L1 -1M5 7L7 5" stroke="#a6acb4" stroke-width="1"/>
 </pattern>
 </defs>
 "##;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use uffd::PAGE_SIZE;
 
+use super::writers::TopWriters;
 use super::{ExplainReport, headline};
 use crate::explain::{FrozenTime, advice};
 use crate::print::clock::{rfc3339, spoken};
@@ -93,6 +94,12 @@ pub(super) fn verified(report: &ExplainReport<'_>) -> Option<String> {
 fn of_pages(pages: u64) -> String {
     let verb = if pages == 1 { "was" } else { "were" };
     format!("{} page{} {verb}", number(pages), plural(pages))
+}
+
+/// What stands in the place of code that is not known: what it was reported for.
+pub(super) fn nowhere(top: &TopWriters<'_, '_>) -> String {
+    let causes: Vec<_> = top.nowhere_causes().iter().map(|c| c.as_str()).collect();
+    format!("no code is known ({})", causes.join(", "))
 }
 
 /// What it took: memory, time, events.

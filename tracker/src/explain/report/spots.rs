@@ -20,8 +20,8 @@ pub(super) struct CodeSpot<'a> {
     pub pages: AnswerMatrix,
     /// The stack with most pages.
     pub place: Option<&'a CodePlace>,
-    /// How many other stacks end here.
-    pub others: usize,
+    /// All stacks that end here, that with most pages first.
+    pub places: Vec<PlaceId>,
     /// Names of threads, those with most pages first. Printable.
     pub threads: Vec<String>,
 }
@@ -30,6 +30,11 @@ impl CodeSpot<'_> {
     /// Pages that did not change.
     pub(super) fn unchanged(&self) -> u64 {
         self.pages.verdict(ReportVerdict::Unchanged)
+    }
+
+    /// How many stacks end here beside that with most pages.
+    pub(super) fn others(&self) -> usize {
+        self.places.len().saturating_sub(1)
     }
 }
 
@@ -67,8 +72,8 @@ pub(super) fn spots(findings: &ExplainFindings) -> Vec<CodeSpot<'_>> {
             location,
             cause,
             pages: group.pages,
-            others: places.len().saturating_sub(1),
             place: places.first().and_then(|id| findings.stacks.get(id)),
+            places,
             threads: most(group.threads)
                 .iter()
                 .map(|name| printable(name))

@@ -113,6 +113,73 @@ fn a_page_has_no_markup_but_ours_and_asks_for_nothing() {
     }
 }
 
+#[test]
+fn a_page_shows_the_map_before_what_may_be_long() {
+    let page = html::page(&ExplainReport::new(&sample::database())).unwrap();
+    let at = |title: &str| page.find(&format!("<h2>{title}")).unwrap();
+    let titles = [
+        "Where and when",
+        "Changed and not reported",
+        "Causes and verdicts",
+        "Top writers",
+        "Where the same content was written again",
+        "Where other top writers are",
+    ];
+    assert!(titles.map(at).is_sorted(), "{:?}", titles.map(at));
+}
+
+/// Code that writes much is told whatever it wrote: here the second has no unchanged page.
+#[test]
+fn top_writers_are_those_of_all_reported_pages() {
+    let findings = sample::database();
+    let report = ExplainReport::new(&findings);
+    let top = report.writers();
+    let pages: Vec<_> = top.spots.iter().map(|spot| spot.pages.all()).collect();
+    assert_eq!(pages, [7_200, 4_800, 2_400, 1_800, 1_536, 1_200, 960, 90]);
+    assert_eq!((top.nowhere.all(), top.all), (960, 20_946));
+    let mut changed = sample::database();
+    changed.tally.clear();
+    for places in changed.places.values_mut() {
+        places.retain(|why, _| why.verdict == ReportVerdict::Changed);
+        for (why, pages) in places {
+            *changed.tally.entry(*why).or_default() += *pages;
+        }
+    }
+    let report = ExplainReport::new(&changed);
+    assert_eq!(
+        headline::headline(&report)[1],
+        "Reported most often, 4,800 of 8,163 times: user-store in [anon] 0x7f9900001000."
+    );
+    let text = text::text(&report);
+    assert!(text.contains("Where pages were written:"), "{text}");
+}
+
+/// The colours of a pattern, as red, green and blue.
+fn colours(pattern: &str) -> Vec<[u8; 3]> {
+    let from = picture::PATTERNS
+        .find(&format!("id=\"{pattern}\""))
+        .unwrap();
+    let pattern = picture::PATTERNS[from..]
+        .split("</pattern>")
+        .next()
+        .unwrap();
+    let digits = pattern.split('#').skip(1).map(|rest| &rest[..6]);
+    let part = |text: &str, at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    digits
+        .map(|text| [0, 2, 4].map(|at| part(text, at)))
+        .collect()
+}
+
+#[test]
+fn what_is_not_known_is_quieter_than_what_did_not_change() {
+    let strength = |pattern| {
+        let colours = colours(pattern).into_iter();
+        let strengths = colours.map(|rgb| rgb.iter().max().unwrap() - rgb.iter().min().unwrap());
+        strengths.max().unwrap()
+    };
+    assert!(strength("unknown") < 32 && strength("unchanged") > 128);
+}
+
 /// The picture as a document of its own; in a page the style is the page's.
 fn picture_of(report: &ExplainReport<'_>) -> Option<String> {
     const STYLE: &str = "<style>.axis,.break,.folded,.event{stroke:#6b727b}</style>";
@@ -193,6 +260,9 @@ proptest! {
         }
         let reported: u64 = pages_by(&lines, "cause").values().sum();
         prop_assert_eq!(summary["reported"].as_u64(), Some(reported));
+        let writers = lines.iter().filter(|line| line["type"] == "writer");
+        let writers = writers.map(|line| line["pages"].as_u64().unwrap());
+        prop_assert_eq!(writers.sum::<u64>(), reported);
         let missed = lines.iter().filter(|line| line["type"] == "missed");
         let missed = missed.map(|line| line["pages"].as_u64().unwrap());
         prop_assert_eq!(summary["missed"].as_u64().unwrap(), missed.fold(0, u64::saturating_add));

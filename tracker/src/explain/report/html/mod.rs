@@ -9,7 +9,9 @@ use super::picture::{self, PATTERNS};
 use super::{ExplainReport, remarks, story};
 use crate::explain::ReportVerdict;
 use crate::print::words::{number, share};
-use views::{AdviceView, CauseView, MissedView, ShareView, SpotView, UnknownView, VmaView};
+use views::{
+    AdviceView, CauseView, MissedView, ShareView, StackListView, UnknownView, VmaView, WriterView,
+};
 
 /// Code locations on the page.
 const SPOTS: usize = 40;
@@ -48,9 +50,8 @@ struct ExplainPage {
     sums: Vec<String>,
     shares: Vec<String>,
     picture: Option<String>,
-    spots_title: &'static str,
-    spots: Vec<SpotView>,
-    more_spots: String,
+    writers: Vec<WriterView>,
+    stacks: Vec<StackListView>,
     vmas: Vec<VmaView>,
     more_vmas: String,
     unknown: Vec<UnknownView>,
@@ -64,7 +65,7 @@ impl ExplainPage {
     fn new(report: &ExplainReport<'_>) -> Self {
         let (findings, pages) = (report.findings, &report.pages);
         let (comm, command) = remarks::who(report);
-        let (spots_title, spots) = report.worst();
+        let writers = report.writers();
         let more = |all: usize, shown: usize, what: &str| {
             let rest = all.saturating_sub(shown);
             if rest == 0 {
@@ -103,13 +104,8 @@ impl ExplainPage {
                 .collect(),
             shares: of_verdicts(&|v| share(pages.verdict(v), pages.all())),
             picture: picture::in_page(report),
-            spots_title,
-            more_spots: more(spots.len(), SPOTS, "places"),
-            spots: spots
-                .into_iter()
-                .take(SPOTS)
-                .map(views::spot_view)
-                .collect(),
+            writers: views::writers(&writers, SPOTS),
+            stacks: views::stack_lists(report, SPOTS),
             more_vmas: more(report.vmas.len(), VMAS, "mappings"),
             vmas: report.vmas.iter().take(VMAS).map(views::vma_view).collect(),
             unknown: views::unknown(report),

@@ -3,12 +3,13 @@
 use uffd::pages_in;
 
 use crate::explain::advice::CauseAdvice;
-use crate::explain::report::location::{is_helper, name};
+use crate::explain::report::location::{CodeLocation, is_helper, name};
 use crate::explain::report::matrix::AnswerMatrix;
 use crate::explain::report::missed::MissedGroup;
 use crate::explain::report::spots::CodeSpot;
 use crate::explain::report::stack::{kernel, place, told};
-use crate::explain::report::{ExplainReport, flags, name_of, picture};
+use crate::explain::report::writers::{StackList, TopWriters, WriterCounts};
+use crate::explain::report::{ExplainReport, flags, name_of, picture, remarks};
 use crate::explain::{ReportCause, ReportVerdict, StackFrame, UnknownReason, VmaFindings, advice};
 use crate::print::words::{number, printable, share, size};
 
@@ -48,6 +49,26 @@ pub(super) struct CauseView {
     pub pages: String,
     pub share: String,
     pub means: &'static str,
+}
+
+/// A row of the top writers.
+pub(super) struct WriterView {
+    pub pages: String,
+    pub share: String,
+    pub changed: String,
+    pub unchanged: String,
+    pub other: String,
+    /// Empty for the sum of several.
+    pub cause: String,
+    pub function: String,
+    pub place: String,
+}
+
+/// Stacks under a title.
+pub(super) struct StackListView {
+    pub title: &'static str,
+    pub spots: Vec<SpotView>,
+    pub more: String,
 }
 
 pub(super) struct SpotView {
@@ -161,42 +182,87 @@ fn count(pages: u64) -> String {
     }
 }
 
-pub(super) fn spot_view(spot: &CodeSpot<'_>) -> SpotView {
-    let changed = spot.pages.verdict(ReportVerdict::Changed);
-    let other = spot
-        .pages
-        .all()
-        .saturating_sub(changed)
-        .saturating_sub(spot.unchanged());
-    let mut counts = format!(
-        "{} unchanged, {} changed",
-        number(spot.unchanged()),
-        number(changed)
-    );
-    if other > 0 {
-        counts += &format!(", {} other", number(other));
-    }
-    let location = &spot.location;
+/// Code locations by reported pages, so many at most, and what is left: all rows add up.
+pub(super) fn writers(top: &TopWriters<'_, '_>, most: usize) -> Vec<WriterView> {
+    let (shown, rest) = top.split(most);
+    let view = |pages: &AnswerMatrix, cause: String, function: String, place: String| {
+        let counts = WriterCounts::of(pages);
+        WriterView {
+            pages: number(counts.all),
+            share: share(counts.all, top.all),
+            changed: count(counts.changed),
+            unchanged: count(counts.unchanged),
+            other: count(counts.other),
+            cause,
+            function,
+            place,
+        }
+    };
+    let mut rows: Vec<_> = shown
+        .iter()
+        .map(|spot| {
+            let function = spot.location.function.clone();
+            let place = details(&spot.location);
+            view(&spot.pages, spot.cause.to_string(), function, place)
+        })
+        .collect();
+    let mut sum = |pages: &AnswerMatrix, place: String| {
+        if pages.all() > 0 && !shown.is_empty() {
+            rows.push(view(pages, String::new(), String::new(), place));
+        }
+    };
+    let more = top.spots.len().saturating_sub(shown.len());
+    sum(&rest, format!("{more} more places"));
+    sum(&top.nowhere, remarks::nowhere(top));
+    rows
+}
+
+/// The lists of stacks, so many in each at most.
+pub(super) fn stack_lists(report: &ExplainReport<'_>, most: usize) -> Vec<StackListView> {
+    let view = |list: &StackList<'_, '_>| StackListView {
+        title: list.title,
+        spots: list.shown.iter().map(|spot| spot_view(spot)).collect(),
+        more: match list.others {
+            0 => String::new(),
+            more => format!(
+                "and {more} more places with {} pages",
+                number(list.other_pages)
+            ),
+        },
+    };
+    report.stacks(most).iter().map(view).collect()
+}
+
+/// What a location tells beside its function.
+fn details(location: &CodeLocation) -> String {
     let via = location.via.as_ref().map(|via| format!("via {via}"));
-    let syscall = location
-        .syscall
-        .as_ref()
-        .map(|name| format!("in {name}(2)"));
+    let syscall = location.syscall.as_ref();
+    let syscall = syscall.map(|name| format!("in {name}(2)"));
     let caller = location.caller_unknown.then(|| "caller unknown".to_owned());
-    let place_of = [location.line.clone(), caller, via, syscall];
+    let parts = [location.line.clone(), caller, via, syscall];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    parts.join(", ")
+}
+
+fn spot_view(spot: &CodeSpot<'_>) -> SpotView {
+    let counts = WriterCounts::of(&spot.pages);
+    let mut sums = format!(
+        "{} unchanged, {} changed",
+        number(counts.unchanged),
+        number(counts.changed)
+    );
+    if counts.other > 0 {
+        sums += &format!(", {} other", number(counts.other));
+    }
     let stack = spot.place;
     SpotView {
-        unchanged: number(spot.unchanged()),
+        unchanged: count(counts.unchanged),
         cause: spot.cause,
-        function: location.function.clone(),
-        place: place_of
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(", "),
-        counts,
+        function: spot.location.function.clone(),
+        place: details(&spot.location),
+        counts: sums,
         threads: spot.threads.join(", "),
-        others: match spot.others {
+        others: match spot.others() {
             0 => String::new(),
             1 => "1 other stack leads here".to_owned(),
             others => format!("{others} other stacks lead here"),
