@@ -14,7 +14,7 @@ use tracker::agent::http::AgentView;
 use tracker::agent::{AgentConfig, AgentPace, AgentProbes, MakeRoute, RunningAgent};
 use tracker::model::{
     CounterSnapshot, CounterSource, FoundVma, MmSample, ProcessCounters, ProcessFacts, ProcessKey,
-    SeriesLimits, VmaCounters, VmaSample,
+    SeriesLimits, VmaCounters, VmaLabel, VmaSample,
 };
 use tracker::probes::{CountAvailability, ProbeLevel, ProbeReport};
 use tracker_ebpf::{RecordState, WpMode};
@@ -98,6 +98,8 @@ fn start_with(
     let config = AgentConfig {
         listen: Vec::new(),
         telemetry_path: "/metrics".into(),
+        vma_label: VmaLabel::default(),
+        allowed_hosts: Vec::new(),
         require_level: required,
         limits: SeriesLimits::default(),
         // Only scrapes collect; nothing is scanned.

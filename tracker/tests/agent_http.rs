@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tracker::agent::http::{AgentReadiness, AgentView, HttpLimits, HttpServer, router};
+use tracker::agent::http::{AgentReadiness, AgentView, HostNames, HttpLimits, HttpServer, router};
 use tracker::metrics::EncodeError;
 
 /// More than socket buffers hold, so that a client that does not read stalls the server.
@@ -70,7 +70,8 @@ fn start() -> RunningServer {
     let server = HttpServer::bind(&["127.0.0.1:0".into()], limits()).unwrap();
     let address = server.address;
     let view = Arc::new(FakeAgent::default());
-    let app = router(view.clone(), "/metrics", limits().response);
+    let hosts = HostNames::of_machine(&["agent.example".parse().unwrap()]);
+    let app = router(view.clone(), "/metrics", hosts, limits().response);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -103,8 +104,9 @@ impl RunningServer {
     }
 
     fn request(&self, method: &str, path: &str, headers: &str) -> (u16, String, Vec<u8>) {
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+        );
         let response = self.raw(request.as_bytes());
         let end = response.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
         let head = String::from_utf8(response[..end].to_vec())
@@ -198,6 +200,30 @@ fn the_rest_is_refused_in_plain_text() {
     }
 }
 
+/// What a page does whose name was made to point to this machine.
+#[test]
+fn who_asks_for_another_host_gets_nothing() {
+    let running = start();
+    for path in ["/metrics", "/status", "/", "/nothing"] {
+        let ask = |host: &str| {
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            String::from_utf8(running.raw(request.as_bytes())).unwrap()
+        };
+        let refused = ask("rebound.example:19943");
+        assert!(refused.starts_with("HTTP/1.1 421 "), "{refused}");
+        let (_, body) = refused.split_once("\r\n\r\n").unwrap();
+        assert!(body.contains("rebound.example") && body.contains("--web.allowed-host"));
+        assert!(
+            !body.contains("uffdwp") && !body.contains("level"),
+            "{body}"
+        );
+        for allowed in ["127.0.0.1", "[::1]:19943", "localhost:1", "agent.example"] {
+            assert!(!ask(allowed).starts_with("HTTP/1.1 421"), "{allowed}");
+        }
+    }
+}
+
 #[test]
 fn garbage_is_answered_with_400_or_closed() {
     let running = start();
@@ -224,7 +250,8 @@ fn a_huge_request_head_is_refused() {
     let mut stream = running.connect();
     let header = format!("X-A: {}\r\n", "a".repeat(60_000));
     // The server may close before it has taken everything.
-    let _ = stream.write_all(format!("GET / HTTP/1.1\r\nHost: x\r\n{header}\r\n").as_bytes());
+    let _ =
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{header}\r\n").as_bytes());
     let mut response = [0; 12];
     if stream.read_exact(&mut response).is_ok() {
         assert_eq!(&response, b"HTTP/1.1 431");
@@ -250,7 +277,7 @@ fn a_kept_connection_that_goes_quiet_is_closed() {
     let running = start();
     let mut stream = running.connect();
     stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
     assert!(closed_after(&mut stream) < Duration::from_secs(10));
 }
@@ -288,7 +315,7 @@ fn a_client_that_does_not_read_gives_its_slot_back() {
     let mut stuck: Vec<_> = (0..4).map(|_| running.connect()).collect();
     for stream in &mut stuck {
         stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .unwrap();
     }
     let start = Instant::now();

@@ -5,7 +5,7 @@
 use std::time::Duration;
 use tracker::agent::discovery::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute, LookWatch};
 use tracker::agent::{AgentConfig, AgentError, AgentPace, AgentProbes};
-use tracker::model::SeriesLimits;
+use tracker::model::{SeriesLimits, VmaLabel};
 use tracker::probes::{HookWishes, MapSizes, ProbeLevel, ProbeOptions};
 
 struct PanickingRoute;
@@ -37,6 +37,8 @@ fn a_panic_of_a_thread_ends_the_agent_with_its_reason() {
     let config = AgentConfig {
         listen: vec!["127.0.0.1:0".to_owned()],
         telemetry_path: "/metrics".to_owned(),
+        vma_label: VmaLabel::default(),
+        allowed_hosts: Vec::new(),
         require_level: ProbeLevel::Observe,
         limits: SeriesLimits::default(),
         pace: AgentPace {

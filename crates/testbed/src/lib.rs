@@ -47,11 +47,12 @@ pub fn program(name: &str) -> String {
     built.to_str().unwrap().to_owned()
 }
 
-/// A command that starts the agent on a free port.
+/// A command that starts the agent on a free port. Tests know VMAs by their addresses.
 pub fn agent(args: &[&str]) -> Command {
     let mut command = Command::new(program("tracker"));
     command
         .args(["agent", "--listen", "127.0.0.1:0"])
+        .env("TRACKER_VMA_LABEL", "address")
         .args(args);
     command
 }

@@ -1,7 +1,8 @@
 //! What the agent was asked to do, validated by the command line.
 
+use super::http::AllowedHost;
 use super::tracking::ProcessSelector;
-use crate::model::SeriesLimits;
+use crate::model::{SeriesLimits, VmaLabel};
 use crate::probes::ProbeLevel;
 use pages::strategy::StrategyName;
 use std::time::Duration;
@@ -13,6 +14,10 @@ pub struct AgentConfig {
     pub listen: Vec<String>,
     /// Path of the metrics.
     pub telemetry_path: String,
+    /// What names a VMA; no address is shown without [`VmaLabel::Address`].
+    pub vma_label: VmaLabel,
+    /// Names under which requests may ask for the agent, besides those of the machine.
+    pub allowed_hosts: Vec<AllowedHost>,
     /// Least level at which the agent is ready.
     pub require_level: ProbeLevel,
     /// Bounds of the series.

@@ -11,7 +11,7 @@ use crate::metrics::{
 };
 use crate::model::{
     CollectionInput, CounterSnapshot, CounterSource, ScanResult, SeriesBooks, SeriesLimits,
-    SeriesView, VmaDiscovery,
+    SeriesView, VmaDiscovery, VmaLabel,
 };
 use crate::probes::{CountAvailability, HookMisses, HookReport, ProbeReport};
 use std::collections::BTreeMap;
@@ -145,11 +145,17 @@ impl AgentEngine {
     }
 
     /// Collects; returns everything that a scrape shows.
-    pub fn scrape(&self, tracking: Option<TrackingRows>, sight: ProcessSight) -> ScrapeRows {
+    pub fn scrape(
+        &self,
+        tracking: Option<TrackingRows>,
+        sight: ProcessSight,
+        vma_label: VmaLabel,
+    ) -> ScrapeRows {
         self.collect();
         let usage = self.own_usage();
         ScrapeRows {
             counted: self.view(),
+            vma_label,
             agent: self.facts(sight),
             usage,
             tracking,

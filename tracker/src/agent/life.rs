@@ -2,7 +2,7 @@
 
 use super::config::AgentConfig;
 use super::error::AgentError;
-use super::http::{self, HttpLimits, HttpServer, router};
+use super::http::{self, HostNames, HttpLimits, HttpServer, router};
 use super::panics::PanicWatch;
 use super::probes::AgentProbes;
 use super::room::{self, RoomNeed};
@@ -49,8 +49,9 @@ pub fn run(
     let probes = attach()?;
     tell(&probes.report);
     let path = config.telemetry_path.clone();
+    let hosts = HostNames::of_machine(&config.allowed_hosts);
     let running = RunningAgent::start(config, behaviour, probes, tracking)?;
-    let result = runtime.block_on(serve(server, &running, &path, stops, limits));
+    let result = runtime.block_on(serve(server, &running, &path, hosts, stops));
     // Scrapes that are still under way hold the view, and with it the probes.
     runtime.shutdown_background();
     drop(running);
@@ -90,12 +91,12 @@ async fn serve(
     server: HttpServer,
     running: &RunningAgent,
     path: &str,
+    hosts: HostNames,
     mut stops: AgentStops,
-    limits: HttpLimits,
 ) -> Result<(), AgentError> {
-    let address = server.address;
+    let (address, limits) = (server.address, server.limits);
     let handle = Handle::new();
-    let router = router(running.view(), path, limits.response);
+    let router = router(running.view(), path, hosts, limits.response);
     let mut serving = tokio::spawn(server.serve(router, handle.clone()));
     tracing::info!("serving http://{address}{path}");
     notify(&[

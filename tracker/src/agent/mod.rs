@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod addresses;
 mod config;
 mod discover_loop;
 pub mod discovery;

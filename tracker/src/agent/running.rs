@@ -1,5 +1,6 @@
 //! The agent at work: its threads, and what they share.
 
+use super::addresses::{hide_addresses, without_addresses};
 use super::config::{AgentConfig, AgentPace};
 use super::discover_loop::{DiscoveryLoop, DiscoveryState};
 use super::discovery::SmapsRoute;
@@ -16,6 +17,7 @@ use super::stop::StopSignal;
 use super::tracking::ProcessTracking;
 use crate::logging;
 use crate::metrics::{EncodeError, encode};
+use crate::model::VmaLabel;
 use crate::probes::program_log::ProgramLog;
 use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -254,10 +256,31 @@ impl AgentView for AgentShared {
     fn metrics(&self) -> Result<String, EncodeError> {
         let tracking = self.tracking.as_ref().map(ProcessTracking::rows);
         let sight = lock(&self.discovery).sight();
-        encode(&self.engine.scrape(tracking, sight))
+        let label = self.config.vma_label;
+        encode(&self.engine.scrape(tracking, sight, label))
     }
 
     fn readiness(&self) -> AgentReadiness {
+        let AgentReadiness { ready, reason } = self.told_readiness();
+        let reason = match self.config.vma_label {
+            VmaLabel::Number => without_addresses(&reason),
+            VmaLabel::Address => reason,
+        };
+        AgentReadiness { ready, reason }
+    }
+
+    fn status(&self) -> Value {
+        let mut status = self.told_status();
+        if self.config.vma_label == VmaLabel::Number {
+            hide_addresses(&mut status);
+        }
+        status
+    }
+}
+
+/// What is told, addresses included.
+impl AgentShared {
+    fn told_readiness(&self) -> AgentReadiness {
         let report = self.engine.report();
         let discovery = lock(&self.discovery).clone();
         readiness(&ready::ReadinessFacts {
@@ -271,9 +294,9 @@ impl AgentView for AgentShared {
         })
     }
 
-    fn status(&self) -> Value {
+    fn told_status(&self) -> Value {
         // Before the parts: it takes a lock that they hold.
-        let ready = self.readiness();
+        let ready = self.told_readiness();
         status::status(&StatusParts {
             config: &self.config,
             uptime: self.engine.now(),

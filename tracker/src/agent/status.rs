@@ -116,6 +116,7 @@ fn bounds(config: &AgentConfig, view: &SeriesView) -> Value {
     let limits = &config.limits;
     json!({
         "detail": limits.detail.as_str(),
+        "vma_label": config.vma_label.as_str(),
         "max_processes": limits.max_processes,
         "max_vmas": limits.max_vmas,
         "linger_seconds": limits.linger.as_secs_f64(),

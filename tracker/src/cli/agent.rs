@@ -2,8 +2,9 @@
 
 use super::listen::ListenAddress;
 use super::{probes, values};
+use crate::agent::http::AllowedHost;
 use crate::agent::{self, AgentConfig, AgentPace, ProcessSelector, TrackingConfig};
-use crate::model::{SeriesDetail, SeriesLimits};
+use crate::model::{SeriesDetail, SeriesLimits, VmaLabel};
 use crate::probes::ProbeLevel;
 use clap::{ArgAction, Args, ValueEnum};
 use std::process::ExitCode;
@@ -24,6 +25,18 @@ pub(crate) struct AgentArgs {
     #[arg(long = "web.telemetry-path", env = "TRACKER_WEB_TELEMETRY_PATH")]
     #[arg(default_value = "/metrics", value_name = "PATH", value_parser = values::telemetry_path)]
     telemetry_path: String,
+
+    /// Name of this machine under which clients may ask (the header Host), besides localhost, its
+    /// host name, those of /etc/hosts and all IP addresses; `*` is any. A page in a browser that
+    /// has its own name point to this machine (DNS rebinding) gets nothing. May be given more than
+    /// once
+    #[arg(
+        long = "web.allowed-host",
+        env = "TRACKER_WEB_ALLOWED_HOST",
+        value_name = "NAME"
+    )]
+    #[arg(action = ArgAction::Append, value_delimiter = ',')]
+    allowed_hosts: Vec<AllowedHost>,
 
     #[command(flatten)]
     pub(super) hooks: HookArgs,
@@ -46,6 +59,17 @@ pub(crate) struct AgentArgs {
         value_name = "DEPTH"
     )]
     detail: DetailArg,
+    /// What names a VMA in /metrics: a number, or its first address. With addresses /metrics and
+    /// /status tell whoever can ask where the memory of any process is, which makes its address
+    /// space layout randomization void: only where nobody else can ask
+    #[arg(
+        long,
+        env = "TRACKER_VMA_LABEL",
+        value_enum,
+        default_value = "number",
+        value_name = "WHAT"
+    )]
+    vma_label: VmaLabelArg,
     /// VMAs per process with series of their own; the rest is vma="other"
     #[arg(long, env = "TRACKER_MAX_VMAS", default_value_t = 16, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -263,11 +287,28 @@ impl From<DetailArg> for SeriesDetail {
     }
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VmaLabelArg {
+    Number,
+    Address,
+}
+
+impl From<VmaLabelArg> for VmaLabel {
+    fn from(label: VmaLabelArg) -> Self {
+        match label {
+            VmaLabelArg::Number => Self::Number,
+            VmaLabelArg::Address => Self::Address,
+        }
+    }
+}
+
 impl AgentArgs {
     fn config(&self) -> AgentConfig {
         AgentConfig {
             listen: self.listen.candidates(),
             telemetry_path: self.telemetry_path.clone(),
+            vma_label: self.vma_label.into(),
+            allowed_hosts: self.allowed_hosts.clone(),
             require_level: self.require_level.into(),
             limits: SeriesLimits {
                 detail: self.detail.into(),

@@ -71,6 +71,10 @@ combination of labels in use there are at most {most}.
 - `--track` tracks at most `--track-max` (default 8) processes, which have {tracked} series each,
   whatever the other bounds are, and none with `--detail node`; they disappear in the same way.
 - own + other + retired = node. `retired` is in `/status`.
+- The number of a VMA says nothing of where it is (docs/security.md). The agent counts VMAs as it
+  first sees them, and gives no number twice; after a restart of the agent numbers begin anew. A
+  query that is to go on over restarts, or to find a VMA in /proc/PID/maps, joins
+  `uffdwp_vma_info` for its name, or takes `--vma-label address`.
 - A split leaves the series with the part that keeps the start. On a merge the lower start keeps
   its series, the other one exits.
 ",
@@ -100,7 +104,7 @@ const LABELS: &str = "
 |---|---|
 | `pid` | process id in the initial pid namespace; `other` |
 | `comm` | name of the process, fixed when its series are admitted; `other` |
-| `vma` | start of the VMA in hex; `other` |
+| `vma` | number of the VMA, or with `--vma-label address` its start in hex; `other` |
 | `backing` | `anon`, `shmem`, `hugetlb`, `file`; `other` |
 | `mode` | `async` (the kernel resolves), `sync` (a handler does); a VMA has only its own mode |
 | `entry` | `pte`, `marker`, `huge` |

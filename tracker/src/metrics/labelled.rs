@@ -7,7 +7,7 @@ use super::label::{self, pair};
 use super::rows::ScrapeRows;
 use super::tracked::TrackedRow;
 use crate::model::{
-    ProcessCounters, ProcessRow, SeriesDetail, SeriesView, VmaCounters, VmaGauges, VmaRow,
+    ProcessCounters, ProcessRow, SeriesDetail, SeriesView, VmaCounters, VmaGauges, VmaLabel, VmaRow,
 };
 
 /// Value of a label for what has no row of its own.
@@ -33,7 +33,33 @@ pub(super) struct VmaLine<'a> {
     /// The only mode it can have; `None` if it can have both.
     pub mode: Option<WpMode>,
     /// The process and the VMA; `None` for a sum of several.
-    pub own: Option<(&'a ProcessRow, &'a VmaRow)>,
+    pub own: Option<OwnVma<'a>>,
+}
+
+/// A VMA with series of its own.
+#[derive(Debug)]
+pub(super) struct OwnVma<'a> {
+    pub process: &'a ProcessRow,
+    pub vma: &'a VmaRow,
+    label: VmaLabel,
+}
+
+impl OwnVma<'_> {
+    /// What names it: the label `vma`.
+    pub(super) fn name(&self) -> String {
+        match self.label {
+            VmaLabel::Number => self.vma.number.to_string(),
+            VmaLabel::Address => hex(self.vma.start),
+        }
+    }
+
+    /// The label `end`; empty, which is none, where addresses are not shown.
+    pub(super) fn end(&self) -> String {
+        match self.label {
+            VmaLabel::Number => String::new(),
+            VmaLabel::Address => hex(self.vma.end),
+        }
+    }
 }
 
 /// A row of the process families: one process or `pid="other"`.
@@ -79,12 +105,20 @@ impl<'a> LabelledRows<'a> {
 
     fn add_process(&mut self, row: &'a ProcessRow) {
         let labels = process_labels(row.pid, &row.comm);
-        self.vmas.extend(row.vmas.iter().map(|vma| VmaLine {
-            labels: vma_labels(&labels, &hex(vma.start), vma.backing.as_str()),
-            counts: &vma.counts,
-            gauges: (!vma.exited).then_some(vma.gauges),
-            mode: vma.mode,
-            own: Some((row, vma)),
+        let label = self.rows.vma_label;
+        self.vmas.extend(row.vmas.iter().map(|vma| {
+            let own = OwnVma {
+                process: row,
+                vma,
+                label,
+            };
+            VmaLine {
+                labels: vma_labels(&labels, &own.name(), vma.backing.as_str()),
+                counts: &vma.counts,
+                gauges: (!vma.exited).then_some(vma.gauges),
+                mode: vma.mode,
+                own: Some(own),
+            }
         }));
         self.vmas.push(VmaLine {
             labels: vma_labels(&labels, OTHER, OTHER),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::tracked::TrackedRow;
-use crate::model::SeriesView;
+use crate::model::{SeriesView, VmaLabel};
 use crate::probes::{CountAvailability, HookMechanism, ProbeLevel};
 
 /// Everything that one scrape shows.
@@ -11,6 +11,8 @@ use crate::probes::{CountAvailability, HookMechanism, ProbeLevel};
 pub struct ScrapeRows {
     /// What was counted.
     pub counted: SeriesView,
+    /// What names a VMA.
+    pub vma_label: VmaLabel,
     /// What the agent says about itself.
     pub agent: AgentFacts,
     /// What the agent itself uses.

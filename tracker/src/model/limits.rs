@@ -28,6 +28,27 @@ impl SeriesDetail {
     }
 }
 
+/// What names a VMA where others read it (`--vma-label`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VmaLabel {
+    /// A number that the agent gives it: tells nobody where its memory is.
+    #[default]
+    Number,
+    /// Its first address, and in what is known of it its end, too.
+    Address,
+}
+
+impl VmaLabel {
+    /// As on the command line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Number => "number",
+            Self::Address => "address",
+        }
+    }
+}
+
 /// Bounds of what is exported. The defaults keep a full agent near 10,000 series; docs/metrics.md
 /// has the exact number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ mod snapshot;
 pub use accounting::SeriesBooks;
 pub use collection::{CollectionInput, ProcessFacts, RecordReleases, ScanResult, VmaDiscovery};
 pub use counters::{CounterSet, ProcessCounters, VmaCounters};
-pub use limits::{SeriesDetail, SeriesLimits};
+pub use limits::{SeriesDetail, SeriesLimits, VmaLabel};
 pub use series::{EventOutcomes, ProcessRow, ScannedPages, SeriesView, VmaGauges, VmaRow};
 pub use snapshot::{
     CounterSnapshot, CounterSource, FoundVma, MmSample, NodeReading, ProcessKey, RecordUsage,

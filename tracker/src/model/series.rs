@@ -81,6 +81,8 @@ pub struct ProcessRow {
 /// A VMA with series of its own.
 #[derive(Clone, Debug)]
 pub struct VmaRow {
+    /// Its number: the agent gives each VMA the next one when it first sees it, and none twice.
+    pub number: u64,
     /// Its first address.
     pub start: u64,
     /// Address after the last.

@@ -9,7 +9,7 @@ use tracker::metrics::{
 };
 use tracker::model::{
     CollectionInput, CounterSnapshot, FoundVma, ProcessFacts, SeriesBooks, SeriesDetail,
-    SeriesLimits, SeriesView, VmaDiscovery,
+    SeriesLimits, SeriesView, VmaDiscovery, VmaLabel,
 };
 use tracker::probes::CountAvailability;
 use uffd::Backing;
@@ -124,10 +124,37 @@ fn details_bound_the_labels() {
         };
         let samples = scrape(full::view(limits, 2, 2, VmaFill::Usual), full::facts());
         assert_eq!(samples.iter().any(|s| s.labels.contains_key("pid")), pids);
-        let own = |s: &TextSample| s.labels.get("vma").is_some_and(|vma| vma.starts_with("0x"));
+        let own = |s: &TextSample| s.labels.get("vma").is_some_and(|vma| vma != "other");
         assert_eq!(samples.iter().any(own), vmas);
         let outside = |s: &TextSample| s.labels.get("pid").is_some_and(|pid| pid == "other");
         assert_eq!(samples.iter().any(outside), pids);
+    }
+}
+
+/// (pid, vma) is unique whatever names a VMA, and only who asks for addresses gets any.
+#[test]
+fn addresses_are_shown_only_where_asked_for() {
+    for vma_label in [VmaLabel::Number, VmaLabel::Address] {
+        let view = full::view(SeriesLimits::default(), 2, 2, VmaFill::Everything);
+        let starts: Vec<_> = (view.processes.iter().flat_map(|process| &process.vmas))
+            .flat_map(|vma| [vma.start, vma.end])
+            .map(|address| format!("{address:#x}"))
+            .collect();
+        let rows = ScrapeRows {
+            vma_label,
+            ..full::rows(view, full::facts())
+        };
+        let text = encode(&rows).unwrap();
+        let shown = starts.iter().filter(|start| text.contains(*start)).count();
+        let expected = match vma_label {
+            VmaLabel::Number => 0,
+            VmaLabel::Address => starts.len(),
+        };
+        assert_eq!(shown, expected, "{vma_label:?}");
+        let samples = text::read(&text);
+        let info = samples.iter().filter(|s| s.name == "uffdwp_vma_info");
+        let names: HashSet<_> = info.map(|s| (&s.labels["pid"], &s.labels["vma"])).collect();
+        assert_eq!(names.len(), 4);
     }
 }
 

@@ -15,7 +15,7 @@ use tracker::metrics::{
 use tracker::model::{
     CollectionInput, CounterSnapshot, FoundVma, MmSample, NodeReading, ProcessCounters,
     ProcessFacts, ProcessKey, RecordUsage, ScanResult, SeriesBooks, SeriesLimits, SeriesView,
-    VmaCounters, VmaDiscovery, VmaSample,
+    VmaCounters, VmaDiscovery, VmaLabel, VmaSample,
 };
 use tracker::probes::{CountAvailability, HOOKS, Hook, HookMechanism, ProbeLevel};
 use tracker_ebpf::{RecordState, TimeHistogram, WpMode};
@@ -185,6 +185,7 @@ pub fn series(view: SeriesView) -> usize {
 pub fn rows(counted: SeriesView, agent: AgentFacts) -> ScrapeRows {
     ScrapeRows {
         counted,
+        vma_label: VmaLabel::default(),
         agent,
         usage: usage_of_the_agent(),
         tracking: None,

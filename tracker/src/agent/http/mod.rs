@@ -3,15 +3,18 @@
 //! The handlers only render what an [`AgentView`] gives them; they never read the kernel.
 
 mod guard;
+mod hosts;
 mod landing;
 mod server;
 
+pub use hosts::{AllowedHost, AllowedHostError, HostNames};
 pub use server::{HttpLimits, HttpServer};
 
 use crate::metrics::{CONTENT_TYPE, EncodeError};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use serde_json::Value;
@@ -53,8 +56,14 @@ struct HttpState {
     landing: Arc<str>,
 }
 
-/// The routes. `telemetry_path` was validated by the command line.
-pub fn router(view: Arc<dyn AgentView>, telemetry_path: &str, timeout: Duration) -> Router {
+/// The routes, for requests that ask for one of `hosts`. `telemetry_path` was validated by the
+/// command line.
+pub fn router(
+    view: Arc<dyn AgentView>,
+    telemetry_path: &str,
+    hosts: HostNames,
+    timeout: Duration,
+) -> Router {
     let app = HttpState {
         view,
         scrapes: Arc::new(Semaphore::new(SCRAPES_AT_ONCE)),
@@ -80,6 +89,10 @@ pub fn router(view: Arc<dyn AgentView>, telemetry_path: &str, timeout: Duration)
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             timeout,
+        ))
+        .layer(middleware::from_fn_with_state(
+            Arc::new(hosts),
+            hosts::check,
         ))
         .with_state(app)
 }

@@ -45,7 +45,8 @@ const BACKLOG: i32 = 128;
 #[derive(Debug)]
 pub struct HttpServer {
     listener: TcpListener,
-    limits: HttpLimits,
+    /// What clients may hold and for how long.
+    pub limits: HttpLimits,
     /// Where it listens.
     pub address: SocketAddr,
 }

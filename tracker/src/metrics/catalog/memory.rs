@@ -4,8 +4,7 @@ use prometheus::proto::LabelPair;
 
 use super::super::family::{FamilyKind, FamilyRows, FamilySpec};
 use super::super::label::{self, pair};
-use super::super::labelled::hex;
-use crate::model::{ProcessRow, VmaRow};
+use super::super::labelled::{OwnVma, hex};
 use crate::probes::CountSignal;
 
 pub(super) const FAMILIES: &[FamilySpec] = &[PAGES, VMA_BYTES, VMA_INFO, PROCESS_INFO];
@@ -51,25 +50,27 @@ const VMA_INFO: FamilySpec = FamilySpec {
     kind: FamilyKind::Gauge,
     unit: "always 1",
     labels: &["pid", "vma", "end", "name", "features"],
-    help: "What else is known about a VMA with series of its own, to join on pid and vma: its end, \
-        the file or mapping name, and the features of its userfaultfd (UFFD_FEATURE_* in hex).",
+    help: "What else is known about a VMA with series of its own, to join on pid and vma: the file \
+        or mapping name, the features of its userfaultfd (UFFD_FEATURE_* in hex), and its end, \
+        which is there only with --vma-label address.",
     source: "/proc/PID/maps and /proc/PID/fdinfo",
     exactness: "as of the last discovery",
     example: "rate(uffdwp_faults_total[5m]) * on (pid, vma) group_left (name) uffdwp_vma_info",
     signals: &[],
     rows: FamilyRows::Vma(|line, samples| {
-        if let Some((process, vma)) = line.own {
-            samples.count(&vma_info_labels(process, vma), [], 1);
+        if let Some(own) = &line.own {
+            samples.count(&vma_info_labels(own), [], 1);
         }
     }),
 };
 
-fn vma_info_labels(process: &ProcessRow, vma: &VmaRow) -> [LabelPair; 5] {
+fn vma_info_labels(own: &OwnVma<'_>) -> [LabelPair; 5] {
+    let OwnVma { process, vma, .. } = own;
     let features = vma.features.map(hex);
     [
         pair("pid", process.pid.to_string()),
-        pair("vma", hex(vma.start)),
-        pair("end", hex(vma.end)),
+        pair("vma", own.name()),
+        pair("end", own.end()),
         pair("name", label::text(vma.name.as_deref().unwrap_or_default())),
         pair("features", features.unwrap_or_default()),
     ]

@@ -57,7 +57,7 @@ impl SeriesBooks {
             limits,
             records: RecordBook::default(),
             processes: BTreeMap::new(),
-            next_serial: 0,
+            next_serial: 1,
             discovered_at: None,
             sums: OwnerlessSums::default(),
             last: NodeReading::default(),

@@ -78,6 +78,7 @@ fn row(key: ProcessKey, process: &ProcessAccount) -> ProcessRow {
 
 fn vma_row(vma: &VmaAccount) -> Option<VmaRow> {
     Some(VmaRow {
+        number: vma.serial,
         start: vma.start,
         end: vma.end,
         backing: vma.backing,

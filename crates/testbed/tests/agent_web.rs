@@ -1,0 +1,55 @@
+//! What the agent shows to whoever can ask it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use testbed::script::{ANON, ScriptProcess};
+use testbed::{AgentProcess, eventually, sum};
+use uffd::smaps;
+
+/// Everything that the agent says while it tracks a process.
+fn told(agent: &AgentProcess) -> String {
+    let parts = ["/metrics", "/status", "/readyz", "/"].map(|path| agent.get(path).1);
+    parts.concat()
+}
+
+/// Who may not read /proc/PID/maps learns nothing of it here.
+#[test]
+fn no_address_of_a_process_is_shown_unless_asked_for() {
+    let mut script = ScriptProcess::start();
+    let (_, area) = script.map(ANON, 64);
+    script.say("store 0 1 1 0-63");
+    let pid = script.pid();
+    let selector = format!("pid:{pid}");
+    let quick = ["--discover-interval", "50ms", "--scan-interval", "50ms"];
+    for label in ["number", "address"] {
+        let args = [
+            "--vma-label",
+            label,
+            "--track",
+            &selector,
+            "--max-vmas",
+            "1000",
+        ];
+        let agent = AgentProcess::start(&[&args[..], &quick].concat());
+        agent.wait_ready();
+        let own = format!("pid=\"{pid}\"");
+        eventually("its VMAs have series", || {
+            sum(&agent.metrics(), "uffdwp_vma_bytes", &[&own]).filter(|bytes| *bytes > 0.0)
+        });
+        let told = told(&agent);
+        let addresses: Vec<_> = (smaps(pid).unwrap())
+            .flat_map(|vma| {
+                let vma = vma.unwrap();
+                [vma.start, vma.end]
+            })
+            .map(|address| format!("{address:x}"))
+            .collect();
+        let shown = addresses.iter().filter(|address| told.contains(*address));
+        match label {
+            "number" => assert_eq!(shown.collect::<Vec<_>>(), Vec::<&String>::new(), "{told}"),
+            _ => assert!(
+                told.contains(&format!("vma=\"{:#x}\"", area.range.start)),
+                "{told}"
+            ),
+        }
+    }
+}
