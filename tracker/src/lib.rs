@@ -12,6 +12,8 @@ pub mod agent;
 pub mod cli;
 mod compare;
 pub mod explain;
+#[expect(unsafe_code, reason = "settings of malloc, which no crate wraps")]
+mod heap;
 pub mod kernel;
 mod logging;
 pub mod metrics;

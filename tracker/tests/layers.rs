@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of tracker, lowest first; those in one row do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["kernel", "logging", "model", "print"],
+    &["heap", "kernel", "logging", "model", "print"],
     &["probes"],
     &["track", "compare"],
     &["explain"],

@@ -8,6 +8,7 @@ use super::probes::AgentProbes;
 use super::room::{self, RoomNeed};
 use super::running::RunningAgent;
 use super::tracking::{ProcessTracking, TrackingMeans};
+use crate::heap;
 use crate::probes::{HookReport, HookVerdict, ProbeReport};
 use axum_server::Handle;
 use sd_notify::NotifyState;
@@ -27,6 +28,7 @@ pub fn run(
     config: AgentConfig,
     attach: impl FnOnce() -> Result<AgentProbes, AgentError>,
 ) -> Result<(), AgentError> {
+    heap::share();
     let limits = HttpLimits::default();
     let (most, explains) = config
         .track
@@ -50,6 +52,8 @@ pub fn run(
     tell(&probes.report);
     let path = config.telemetry_path.clone();
     let hosts = HostNames::of_machine(&config.allowed_hosts);
+    // BTF and kallsyms were tens of MiB.
+    heap::give_back();
     let running = RunningAgent::start(config, behaviour, probes, tracking)?;
     let result = runtime.block_on(serve(server, &running, &path, hosts, stops));
     // Scrapes that are still under way hold the view, and with it the probes.

@@ -15,6 +15,7 @@ use super::scan::{BackgroundScan, ScanReach, ScanState};
 use super::status::{self, StatusParts};
 use super::stop::StopSignal;
 use super::tracking::ProcessTracking;
+use crate::heap;
 use crate::logging;
 use crate::metrics::{EncodeError, encode};
 use crate::model::VmaLabel;
@@ -31,6 +32,9 @@ const STUCK: Duration = Duration::from_secs(5);
 
 /// How often to look whether a thread has ended.
 const GLANCE: Duration = Duration::from_millis(5);
+
+/// How often to give back memory that is free.
+const GIVE_BACK: Duration = Duration::from_secs(60);
 
 /// How often to look whether a thread is stuck.
 const WATCH: Duration = Duration::from_secs(1);
@@ -109,10 +113,15 @@ impl RunningAgent {
     fn spawn_collection(&self) -> Result<(), AgentError> {
         self.shared.spawn(AgentLoop::Collect.as_str(), |shared| {
             let clock = shared.clocks.of(AgentLoop::Collect);
+            let mut given_back = Instant::now();
             while clock.sleep(&shared.stop, shared.config.pace.collect) {
                 shared.engine.read_missed();
                 shared.engine.collect();
                 logging::tell_left_out();
+                if given_back.elapsed() >= GIVE_BACK {
+                    heap::give_back();
+                    given_back = Instant::now();
+                }
             }
         })
     }
