@@ -1,8 +1,11 @@
 //! What the agent shows to whoever can ask it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
 use testbed::script::{ANON, ScriptProcess};
-use testbed::{AgentProcess, eventually, sum};
+use testbed::{AgentProcess, KilledChild, eventually, sum};
 use uffd::smaps;
 
 /// Everything that the agent says while it tracks a process.
@@ -51,5 +54,44 @@ fn no_address_of_a_process_is_shown_unless_asked_for() {
                 "{told}"
             ),
         }
+    }
+}
+
+/// Opens connections without end, asks nothing, and holds the last of them.
+const FLOOD: &str = r#"
+    while :; do
+        for fd in $(seq 10 209); do eval "exec $fd<>/dev/tcp/${1%:*}/${1#*:}"; done
+    done"#;
+
+/// Any user can open connections to the loopback address.
+#[test]
+fn a_user_who_opens_connections_without_end_keeps_no_other_out() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: to be another user takes root");
+        return;
+    }
+    let agent = AgentProcess::start(&[]);
+    agent.wait_ready();
+    let mut flood = Command::new("bash");
+    flood.args(["-c", FLOOD, "bash", &agent.address]).uid(64321);
+    let _flood = KilledChild(flood.spawn().unwrap());
+    eventually("all connections are taken", || {
+        agent
+            .log()
+            .contains("gave up a connection of whoever holds most")
+            .then_some(())
+    });
+    for _ in 0..100 {
+        assert_eq!(agent.get("/metrics").0, 200);
+    }
+    let log = agent.log();
+    let given_up = log
+        .lines()
+        .filter(|line| line.contains("gave up a connection"));
+    for line in given_up {
+        assert!(
+            line.contains("peer=\"user 64321\"") || line.contains("peer=user 64321"),
+            "{line}"
+        );
     }
 }

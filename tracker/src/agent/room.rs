@@ -1,7 +1,7 @@
 //! File descriptors and threads: is there room for all that the agent needs, before it attaches
 //! anything? An agent that runs out of them later serves nobody, or sees only a part.
 
-use super::http::HttpLimits;
+use super::http::{HttpLimits, open_at_most};
 use crate::probes::{EVENT_HOOKS, HOOKS};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs;
@@ -14,7 +14,7 @@ use uffd::{Capability, Privilege};
 /// What takes descriptors and threads, as it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomNeed {
-    /// Connections of clients at once.
+    /// Connections of clients at once, those that are being closed among them.
     pub clients: usize,
     /// Processes that are tracked at once.
     pub tracked: usize,
@@ -107,7 +107,7 @@ impl RoomNeed {
         let namespace = namespace.as_deref().and_then(Path::to_str);
         let privileged = Privilege::parse(&status, namespace).grants(Capability::Bpf);
         Self {
-            clients: limits.connections,
+            clients: open_at_most(limits.connections),
             tracked,
             explains,
             // Without BTF none is attached, whatever the privilege.

@@ -2,30 +2,31 @@
 //!
 //! How long a client may take to send a request is hyper's `header_read_timeout`.
 
+use super::peer::ClientPeer;
+use super::slots::{ClientSlots, HeldConnection};
 use axum_server::accept::Accept;
 use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// Accepts a connection if a slot is free, else closes it: a queue would hold descriptors.
+/// Accepts each connection, for which one of whoever holds most may have to go: a queue would hold
+/// descriptors, and whoever comes first could keep all others out.
 #[derive(Clone, Debug)]
 pub struct ConnectionGuard {
-    slots: Arc<Semaphore>,
+    slots: ClientSlots,
     write_timeout: Duration,
 }
 
 impl ConnectionGuard {
-    /// Allows `connections` at once; each must take bytes within `write_timeout`.
+    /// Keeps `connections` at once; each must take bytes within `write_timeout`.
     pub fn new(connections: usize, write_timeout: Duration) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(connections)),
+            slots: ClientSlots::new(connections),
             write_timeout,
         }
     }
@@ -37,8 +38,13 @@ impl<S> Accept<TcpStream, S> for ConnectionGuard {
     type Future = Ready<io::Result<(GuardedStream, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-            tracing::warn!("closed a connection: all slots for clients are in use");
+        let peer = match ClientPeer::of(&stream) {
+            Ok(peer) => peer,
+            // It is gone already.
+            Err(error) => return ready(Err(error)),
+        };
+        let Some(held) = self.slots.take(peer) else {
+            tracing::warn!("closed a connection: too many are being closed");
             return ready(Err(io::ErrorKind::ConnectionRefused.into()));
         };
         let write_timeout = self.write_timeout;
@@ -47,20 +53,21 @@ impl<S> Accept<TcpStream, S> for ConnectionGuard {
                 stream,
                 write_timeout,
                 stalled: None,
-                _slot: slot,
+                held,
             },
             service,
         )))
     }
 }
 
-/// A connection that holds a slot and fails when its client stops reading.
+/// A connection that holds a slot, and fails when its client stops reading or another client needs
+/// the slot more.
 #[derive(Debug)]
 pub struct GuardedStream {
     stream: TcpStream,
     write_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
-    _slot: OwnedSemaphorePermit,
+    held: HeldConnection,
 }
 
 impl GuardedStream {
@@ -73,6 +80,9 @@ impl GuardedStream {
         if written.is_ready() {
             self.stalled = None;
             return written;
+        }
+        if self.held.poll_given_up(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let timeout = self.write_timeout;
         let clock = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
@@ -89,6 +99,9 @@ impl AsyncRead for GuardedStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.held.poll_given_up(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -99,6 +112,7 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.held.answered();
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.watch(cx, written)
     }
@@ -108,6 +122,7 @@ impl AsyncWrite for GuardedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.held.answered();
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.watch(cx, written)
     }

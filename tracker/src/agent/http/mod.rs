@@ -5,10 +5,14 @@
 mod guard;
 mod hosts;
 mod landing;
+mod peer;
 mod server;
+mod slots;
+mod sock_diag;
 
 pub use hosts::{AllowedHost, AllowedHostError, HostNames};
 pub use server::{HttpLimits, HttpServer};
+pub(super) use slots::open_at_most;
 
 use crate::metrics::{CONTENT_TYPE, EncodeError};
 use axum::Router;

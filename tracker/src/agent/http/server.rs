@@ -13,7 +13,7 @@ use std::time::Duration;
 /// What clients may hold and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
-    /// Connections at once.
+    /// Connections at once; beyond them one of whoever holds most is given up.
     pub connections: usize,
     /// Time to send a whole request head, on a kept connection too.
     pub request: Duration,
