@@ -8,6 +8,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,12 +29,23 @@ struct NamedProgram {
 
 impl NamedProgram {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::copied(Path::new(&program("uffdwp-workload")))
+    }
+
+    /// A program of the machine, for any user to run.
+    fn of(program: &str) -> Self {
+        let path = ["/usr/bin", "/bin"].map(|directory| Path::new(directory).join(program));
+        Self::copied(path.iter().find(|path| path.exists()).unwrap())
+    }
+
+    fn copied(built: &Path) -> Self {
+        let directory = tempfile::tempdir_in("/tmp").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), mode).unwrap();
         let comm = format!("wl-{:08x}", fastrand::u32(..));
         let path = directory.path().join(&comm);
-        let built = program("uffdwp-workload");
         let copied =
-            std::fs::hard_link(&built, &path).or_else(|_| std::fs::copy(&built, &path).map(|_| ()));
+            std::fs::hard_link(built, &path).or_else(|_| std::fs::copy(built, &path).map(|_| ()));
         copied.unwrap();
         Self {
             _directory: directory,
@@ -344,6 +356,52 @@ fn more_than_the_most_are_counted_and_named() {
     let last = u64::from(scripts[2].pid());
     assert_eq!(tracking["over_max"][0]["pid"], last, "{tracking:#}");
     assert_eq!(tracking["over_max"][0]["comm"], named.comm, "{tracking:#}");
+}
+
+/// Anybody can start processes of any name.
+#[test]
+fn many_of_one_user_take_no_place_of_another() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: to be another user takes root");
+        return;
+    }
+    let named = NamedProgram::of("sleep");
+    let sleeping = |uid: u32| {
+        let mut command = Command::new(&named.path);
+        KilledChild(command.arg("600").uid(uid).spawn().unwrap())
+    };
+    let many: Vec<_> = (0..8).map(|_| sleeping(64321)).collect();
+    eventually("they have their name", || {
+        let named_so =
+            |child: &KilledChild| uffd::comm(child.0.id()).unwrap() == named.comm.as_bytes();
+        many.iter().all(named_so).then_some(())
+    });
+    let args = [&ALL[..], &["--track-max", "2"]].concat();
+    let agent = agent(&format!("comm:{}", named.comm), &args);
+    let tracked = || {
+        let text = agent.metrics();
+        sum(&text, "uffdwp_track_processes", &["state=\"tracked\""])
+    };
+    eventually("two of them are tracked", || {
+        (tracked()? == 2.0).then_some(())
+    });
+    let log = agent.log();
+    assert!(
+        log.contains("for --track-max is 2") && log.contains("user 64321"),
+        "{log}"
+    );
+    let status = &agent.status()["tracking"];
+    let users = serde_json::json!([{"uid": 64321, "processes": 6}]);
+    assert_eq!(status["over_max_users"], users, "{status:#}");
+
+    // The one that is meant comes last.
+    let meant = sleeping(113);
+    settle(&agent, meant.0.id());
+    eventually("one of the others made room", || {
+        let status = &agent.status()["tracking"];
+        let users = serde_json::json!([{"uid": 64321, "processes": 7}]);
+        (tracked()? == 2.0 && status["over_max_users"] == users).then_some(())
+    });
 }
 
 #[test]

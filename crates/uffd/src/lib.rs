@@ -129,7 +129,7 @@ pub use presence::{
 pub use privilege::{Capability, Privilege, UserNamespace};
 pub use process::{
     ProcessStat, ResidentMemory, arguments, cgroup_path, clear_soft_dirty, comm, page_table_bytes,
-    pids_of, resident_memory, stat,
+    pids_of, real_uid, resident_memory, stat,
 };
 pub use rollup::anon_huge_bytes;
 pub use scan::{ArmOutcome, PageCategories, PageRegion, ScanOutcome, ScanQuery};

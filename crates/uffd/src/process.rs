@@ -139,6 +139,24 @@ pub fn comm(pid: u32) -> Result<Vec<u8>, UffdError> {
     read_parsed(pid, "comm", |text| Some(text.strip_suffix(b"\n")?.to_vec()))
 }
 
+/// The user who started it: the first number of `Uid` in `/proc/PID/status` (proc_pid_status(5)),
+/// which a program that sets user ids does not change. `None`: there is no such field.
+///
+/// # Errors
+/// [`UffdError::Gone`]: the process is gone. Otherwise the file cannot be read.
+pub fn real_uid(pid: u32) -> Result<Option<u32>, UffdError> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read(&path).map_err(UffdError::of_process(pid, "cannot read", &path))?;
+    Ok(parse_real_uid(&text))
+}
+
+fn parse_real_uid(status: &[u8]) -> Option<u32> {
+    let mut lines = status.split(|&byte| byte == b'\n');
+    let ids = lines.find_map(|line| line.strip_prefix(b"Uid:"))?;
+    let mut ids = std::str::from_utf8(ids).ok()?.split_ascii_whitespace();
+    ids.next()?.parse().ok()
+}
+
 /// The processes of a name, in order of their pids.
 ///
 /// # Errors
@@ -246,6 +264,13 @@ mod tests {
     }
 
     #[test]
+    fn the_real_user_is_the_first_of_four() {
+        let status = b"Name:\tUid:\nUid:\t1000\t0\t0\t0\nGid:\t1\n";
+        assert_eq!(parse_real_uid(status), Some(1000));
+        assert_eq!(parse_real_uid(b"Name:\ta\n"), None);
+    }
+
+    #[test]
     fn status_fields_in_bytes() {
         let text = b"Name:\tVmPTE: 9 kB\nVmPTEX:\t1 kB\nVmPTE:\t      48 kB\n";
         assert_eq!(parse_status_kb(text, b"VmPTE"), Some(48 << 10));
@@ -274,6 +299,8 @@ mod tests {
         assert!(resident_memory(pid).unwrap().unwrap().total() >= 4096);
         assert!(stat.minor_faults > 0);
         assert!(cgroup_path(pid).is_ok());
+        let own = rustix::process::getuid().as_raw();
+        assert_eq!(real_uid(pid).unwrap(), Some(own));
     }
 
     #[test]

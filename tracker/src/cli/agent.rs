@@ -190,7 +190,8 @@ pub(crate) struct TrackingArgs {
     )]
     #[arg(value_parser = values::strategy, help = values::agent_help())]
     track_strategy: values::AskedStrategy,
-    /// How many processes to track at a time; further ones that match are counted, and named in
+    /// How many processes to track at a time: those selected by pid, then one of each user, then a
+    /// second of each, and so on. Further ones that match are counted, and named in the log and in
     /// /status
     #[arg(long, env = "TRACKER_TRACK_MAX", default_value_t = 8, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]

@@ -5,6 +5,7 @@ use std::fs;
 
 use super::selector::{ProcessSelector, SelectorTraits};
 use crate::agent::discovery::key;
+use crate::metrics::label;
 use crate::model::ProcessKey;
 use uffd::{ProcessStat, UffdError, unless_gone};
 
@@ -15,10 +16,23 @@ pub struct SelectedProcess {
     pub key: ProcessKey,
     /// Its name; any bytes.
     pub comm: Vec<u8>,
+    /// The user who started it, if known.
+    pub uid: Option<u32>,
     /// The selector that selects it, the first if several do.
     pub selector: ProcessSelector,
     /// Whether it is to be explained, too.
     pub explained: bool,
+}
+
+impl SelectedProcess {
+    /// Number, name and user, for people.
+    pub fn named(&self) -> String {
+        let (pid, comm) = (self.key.pid, label::text(&self.comm));
+        match self.uid {
+            Some(uid) => format!("{pid} ({comm}, user {uid})"),
+            None => format!("{pid} ({comm})"),
+        }
+    }
 }
 
 /// The parent of all kernel threads, and its number where it can be seen at all.
@@ -60,6 +74,8 @@ pub fn find(
         let process = SelectedProcess {
             key: key(pid, stat.start_time),
             comm: traits.comm,
+            // Whose it is stays unknown of one that ends meanwhile.
+            uid: uffd::real_uid(pid).unwrap_or_default(),
             selector: selectors[index].clone(),
             explained: index < explain.len(),
         };

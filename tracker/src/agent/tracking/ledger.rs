@@ -4,7 +4,7 @@
 //! time longer; its pid is unique among the rows, so that another process of the same pid never
 //! goes on with its counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::budget;
@@ -239,9 +239,13 @@ impl TrackingLedger {
             .retain(|key, _| matching.iter().any(|process| process.key == *key));
     }
 
-    /// Those that are left out.
-    pub fn leave_out(&mut self, over: Vec<SelectedProcess>) {
+    /// Those that are left out; returns those that were not before.
+    pub fn leave_out(&mut self, over: Vec<SelectedProcess>) -> Vec<SelectedProcess> {
+        let before: BTreeSet<_> = self.over.iter().map(|process| process.key).collect();
+        let new = over.iter().filter(|process| !before.contains(&process.key));
+        let new = new.cloned().collect();
         self.over = over;
+        new
     }
 
     /// Drops rows that ended `linger` ago.
@@ -389,6 +393,7 @@ mod tests {
                 start_boottime_ns: start,
             },
             comm: b"redis".to_vec(),
+            uid: Some(0),
             selector: ProcessSelector::Pid(pid),
             explained: false,
         }

@@ -5,7 +5,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread::Scope;
 use std::time::Duration;
 
-use super::choose::{AttachChoice, AttachSituation, choose};
+use super::choose::{AttachCandidate, AttachChoice, AttachSituation, choose};
 use super::find::{SelectedProcess, find};
 use super::ledger::TrackingWork;
 use super::worker::TrackingWorker;
@@ -17,6 +17,9 @@ use crate::model::ProcessKey;
 
 /// How often to check for a stop while attaching.
 const GLANCE: Duration = Duration::from_millis(50);
+
+/// How many of those that are left out the log names at a time.
+const NAMED: usize = 8;
 
 /// Runs until the agent stops; returns when every process has been let go.
 pub fn run(
@@ -97,13 +100,13 @@ impl<'scope, 'env> TrackingManager<'scope, 'env> {
             .iter()
             .map(|(key, refusal)| (*key, refusal.until))
             .collect();
-        let keys: Vec<_> = matching.iter().map(|process| process.key).collect();
+        let candidates: Vec<_> = matching.iter().map(AttachCandidate::from).collect();
         let AttachChoice {
             let_go,
             attach,
             over,
         } = choose(&AttachSituation {
-            matching: &keys,
+            matching: &candidates,
             tracked: &self.workers.keys().copied().collect(),
             refused: &refused,
             most: self.tracking.config.most,
@@ -113,8 +116,10 @@ impl<'scope, 'env> TrackingManager<'scope, 'env> {
         let left_out = matching
             .iter()
             .filter(|process| over.contains(&process.key));
-        ledger.leave_out(left_out.cloned().collect());
+        let new = ledger.leave_out(left_out.cloned().collect());
+        let all = ledger.over().len();
         drop(ledger);
+        self.tell_left_out(&new, all);
         for worker in let_go.iter().filter_map(|key| self.workers.get(key)) {
             worker.let_go();
         }
@@ -123,6 +128,21 @@ impl<'scope, 'env> TrackingManager<'scope, 'env> {
             .into_iter()
             .find(|process| Some(&process.key) == next);
         (next, attach.len() > 1)
+    }
+
+    /// Tells who is left out from now on, of so many that are.
+    fn tell_left_out(&self, new: &[SelectedProcess], all: usize) {
+        if new.is_empty() {
+            return;
+        }
+        let names = new.iter().take(NAMED).map(SelectedProcess::named);
+        let names = names.collect::<Vec<_>>().join(", ");
+        let further = new.len().saturating_sub(NAMED);
+        tracing::warn!(
+            further,
+            "{all} processes that match are not tracked, for --track-max is {}: now also {names}",
+            self.tracking.config.most
+        );
     }
 
     /// Attaches to a process; returns the CPU time that took.

@@ -1,5 +1,6 @@
 //! What is tracked, as rows for `/metrics` and as JSON for `/status`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -75,6 +76,7 @@ impl ProcessTracking {
             "refused_count": ledger.refusals().len(),
             "over_max": ledger.over().iter().take(NAMED).map(named).collect::<Vec<_>>(),
             "over_max_count": ledger.over().len(),
+            "over_max_users": users(ledger.over()),
         })
     }
 }
@@ -122,10 +124,23 @@ fn json(value: &TrackedValue<'_>) -> Value {
     }
 }
 
+/// How many of them are whose; `null` is who is not known.
+fn users(processes: &[SelectedProcess]) -> Vec<Value> {
+    let mut counts = BTreeMap::<Option<u32>, usize>::new();
+    for process in processes {
+        *counts.entry(process.uid).or_default() += 1;
+    }
+    let users = counts.into_iter();
+    users
+        .map(|(uid, processes)| json!({"uid": uid, "processes": processes}))
+        .collect()
+}
+
 fn named(process: &SelectedProcess) -> Value {
     json!({
         "pid": process.key.pid,
         "comm": label::text(&process.comm),
+        "uid": process.uid,
         "selector": process.selector.to_string(),
     })
 }

@@ -246,7 +246,8 @@ const PROCESSES: FamilySpec = FamilySpec {
     unit: "processes",
     labels: &["state"],
     help: "Processes that --track means: tracked; refused, which are tried again later; over_max, \
-        which are left out because of --track-max. /status names them.",
+        which are left out because of --track-max: each user has one before anybody has a second. \
+        /status names them and says how many are whose.",
     source: "the agent",
     exactness: "as of the last look for processes",
     example: "uffdwp_track_processes{state!=\"tracked\"} > 0",
