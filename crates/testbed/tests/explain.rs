@@ -4,14 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use object::Object as _;
 use pages::strategy::{StrategyName, TrackedArea};
+use serde_json::Value;
 use testbed::eventually;
 use testbed::script::{ANON, FACTS, MEMFD, SHMEM, ScriptMemory, ScriptProcess};
 use testbed::session::registered;
@@ -568,8 +570,14 @@ fn the_command_reports_as_text_json_and_a_page() {
         .iter()
         .map(|line| line["pages"].as_u64().unwrap())
         .sum();
-    assert_eq!(of("summary")[0]["reported"].as_u64(), Some(pages));
+    let summary = &of("summary")[0];
+    assert_eq!(summary["reported"].as_u64(), Some(pages));
     assert_eq!(of("round").len(), 2);
+    let left_out = of("round")
+        .into_iter()
+        .map(|line| line["left_out"].as_u64());
+    assert_eq!(left_out.sum::<Option<u64>>(), summary["left_out"].as_u64());
+    assert!(summary["naming_seconds"].is_f64() && summary["naming_in_rounds_seconds"].is_f64());
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
     // A page that exists is kept.
@@ -588,6 +596,47 @@ fn the_command_reports_as_text_json_and_a_page() {
         "{text}"
     );
     assert!(text.contains("round 2: clean"), "{text}");
+}
+
+/// Rounds are told as they are made, each with what it missed, and nobody waits for the end.
+#[test]
+fn rounds_are_printed_as_they_are_made() {
+    let mut script = ScriptProcess::start();
+    let (number, area) = script.map(MEMFD, 16);
+    let pid = script.pid().to_string();
+    script.tell(&format!("store {number} 7 1 0-15"));
+    let mut command = Command::new(testbed::program("tracker"));
+    command.args(["explain", "--json", "--pid", &pid, "-i", "20ms"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let header = lines.next().unwrap();
+    assert_eq!(
+        (&header["type"], &header["version"]),
+        (&"header".into(), &2.into())
+    );
+    for number in 1..=3 {
+        let round = lines.next().unwrap();
+        assert_eq!(
+            (&round["type"], &round["number"]),
+            (&"round".into(), &number.into())
+        );
+    }
+    // Through the file: no mapping tells of it.
+    write_behind(&script, &area, 7..8);
+    let missed = lines.find(|line| line["type"] == "missed").unwrap();
+    assert_eq!(missed["pages"], 1);
+    assert!(child.try_wait().unwrap().is_none());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let rest: Vec<Value> = lines.collect();
+    assert!(child.wait().unwrap().success());
+    let last = rest.last().unwrap();
+    assert_eq!(
+        (&last["type"], &last["missed"]),
+        (&"summary".into(), &1.into())
+    );
+    assert!(last["rounds"].as_u64() >= missed["round"].as_u64());
 }
 
 /// A strategy that arms no pages is refused: explaining compares content in any case.

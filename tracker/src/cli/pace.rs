@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
+use crate::explain::RoundDelay;
+
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PaceWake {
@@ -31,6 +33,7 @@ pub(crate) struct RoundPace {
     duration: Option<Duration>,
     began: Instant,
     next: Instant,
+    delay: RoundDelay,
     signals: UnixStream,
 }
 
@@ -51,6 +54,7 @@ impl RoundPace {
             duration,
             began: now,
             next: now,
+            delay: RoundDelay::default(),
             signals,
         })
     }
@@ -63,7 +67,12 @@ impl RoundPace {
 
     /// Waits for the next round.
     pub(crate) fn wait(&mut self, process: impl AsFd) -> io::Result<PaceWake> {
-        self.next = next(self.next, Instant::now(), self.interval);
+        let (next, left_out) = next(self.next, Instant::now(), self.interval);
+        self.next = next;
+        self.delay = RoundDelay {
+            left_out,
+            late: Duration::ZERO,
+        };
         let end = self.duration.map(|duration| self.began + duration);
         let until = end.map_or(self.next, |end| end.min(self.next));
         loop {
@@ -73,9 +82,17 @@ impl RoundPace {
                 Some(wake) => return Ok(wake),
                 None if !left.is_zero() => (),
                 None if end.is_some_and(|end| end <= until) => return Ok(PaceWake::Over),
-                None => return Ok(PaceWake::Tick),
+                None => {
+                    self.delay.late = self.next.elapsed();
+                    return Ok(PaceWake::Tick);
+                }
             }
         }
+    }
+
+    /// How the round that the last wait was for comes beside the time at which it was due.
+    pub(crate) const fn delay(&self) -> RoundDelay {
+        self.delay
     }
 
     /// Waits for the end of the process; [`PaceWake::Signal`] if a signal comes before.
@@ -122,12 +139,13 @@ fn ignored(status: &str) -> u64 {
     mask.unwrap_or(0)
 }
 
-/// The first time after now at a whole distance from the last.
-fn next(last: Instant, now: Instant, interval: Duration) -> Instant {
+/// The first time after now at a whole distance from the last, and how many such times are left out.
+fn next(last: Instant, now: Instant, interval: Duration) -> (Instant, u64) {
     let since = now.saturating_duration_since(last).as_nanos();
     let length = interval.as_nanos().max(1);
     let left = u64::try_from(length - since % length).unwrap_or(u64::MAX);
-    now.checked_add(Duration::from_nanos(left)).unwrap_or(now)
+    let next = now.checked_add(Duration::from_nanos(left)).unwrap_or(now);
+    (next, u64::try_from(since / length).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -142,13 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn missed_rounds_are_left_out() {
+    fn missed_rounds_are_left_out_and_counted() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        assert_eq!(next(start, start, second), start + second);
+        assert_eq!(next(start, start, second), (start + second, 0));
         assert_eq!(
             next(start, start + second * 5 / 2, second),
-            start + second * 3
+            (start + second * 3, 2)
         );
-        assert_eq!(next(start, start + second, second), start + second * 2);
+        assert_eq!(next(start, start + second, second), (start + second * 2, 1));
     }
 }

@@ -158,6 +158,7 @@ mod tests {
 
     fn changed(mapping: &TrackedMapping, page: u64) -> MissedPages {
         MissedPages {
+            round: 1,
             range: page_range(mapping, page),
             zeroed: false,
             candidates: Vec::new(),

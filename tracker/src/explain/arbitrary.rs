@@ -12,8 +12,8 @@ use uffd::Backing;
 use super::sample::assembled;
 use super::{
     AnswerTally, CauseSight, CodePlace, ExplainFindings, MissCandidate, MissedPages, PageStory,
-    PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings, SightGap,
-    StackFrame, StoryLine, UnknownReason,
+    PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundDelay, RoundFindings,
+    SightGap, StackFrame, StoryLine, UnknownReason,
 };
 use crate::track::arbitrary::{any_header, untracked};
 use pages::track::{SessionEvent, TrackedMapping};
@@ -101,6 +101,13 @@ fn rounds() -> impl Strategy<Value = Vec<RoundFindings>> {
             |(number, at, tally, missed, not_looked_at, events, reported)| RoundFindings {
                 number,
                 at,
+                delay: RoundDelay {
+                    left_out: missed,
+                    late: at,
+                },
+                took: at,
+                verified: missed,
+                dropped: number,
                 tally,
                 missed,
                 not_looked_at,
@@ -135,6 +142,7 @@ fn missed() -> impl Strategy<Value = Vec<(Arc<TrackedMapping>, MissedPages)>> {
     let candidates = vec(one(MissCandidate::ALL), 0..3);
     let missed =
         (range(), any::<bool>(), candidates).prop_map(|(range, zeroed, candidates)| MissedPages {
+            round: range.start,
             range,
             zeroed,
             candidates,

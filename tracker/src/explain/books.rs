@@ -4,13 +4,15 @@ use pages::inject::InjectNote;
 use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pages::track::TrackHeader;
 use uffd::UffdError;
 
 use super::history::ScanSpan;
-use super::model::{ExplainFindings, ExplainedRound, PlaceId, RoundKind, SightGap, WatchedEvent};
+use super::model::{
+    ExplainFindings, ExplainedRound, PlaceId, RoundDelay, RoundKind, SightGap, WatchedEvent,
+};
 use super::places::{PlaceInterner, named};
 use super::second::SecondStrategy;
 use super::source::EventSource;
@@ -59,6 +61,13 @@ impl ExplainBooks {
 
     pub(super) const fn findings(&self) -> &ExplainFindings {
         &self.findings
+    }
+
+    /// Tells how late the newest round was made.
+    pub(super) fn delayed(&mut self, delay: RoundDelay) {
+        if let Some(round) = self.findings.rounds.last_mut() {
+            round.delay = delay;
+        }
     }
 
     /// The process stood still for so long.
@@ -118,9 +127,11 @@ impl ExplainBooks {
         });
         self.findings.hashed = cost.hashed;
         self.findings.memory = self.findings.memory.max(cost.memory);
+        let started = Instant::now();
         if let Some(fresh) = source.and_then(|source| source.places(PlaceInterner::take_fresh)) {
             symbols.see(fresh);
         }
+        self.findings.naming.during += started.elapsed();
     }
 
     /// After exec: the same addresses are other code.
@@ -136,12 +147,16 @@ impl ExplainBooks {
         let (Some(symbols), Some(source)) = (&mut self.symbols, source) else {
             return;
         };
+        let started = Instant::now();
         let told = self.teller.iter().flat_map(StoryTeller::places);
         let wanted: BTreeSet<PlaceId> = self.findings.places.keys().copied().chain(told).collect();
         let taken = source.places(|places| places.take_wanted(|id| wanted.contains(&id)));
-        let (stacks, unnamed) = named(&taken.unwrap_or_default(), symbols);
-        self.findings.stacks = stacks;
-        self.findings.unnamed = unnamed;
+        let named = named(&taken.unwrap_or_default(), symbols);
+        self.findings.stacks = named.places;
+        self.findings.unnamed = named.unnamed;
+        let naming = &mut self.findings.naming;
+        (naming.addresses, naming.modules) = (named.addresses, named.modules);
+        naming.after = started.elapsed();
     }
 
     /// From now on something is not seen.

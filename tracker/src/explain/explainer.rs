@@ -17,7 +17,9 @@ use super::evidence::{EventEvidence, FreshEvents};
 use super::freezing::FreezeMode;
 use super::history::{RunningScan, ScanSpan};
 use super::join::{AbsentArming, AnswerJoin, JoinFacts, MemoryBefore, why_unseen};
-use super::model::{ExplainFindings, ExplainOptions, ExplainedRound, RoundKind, SightGap};
+use super::model::{
+    ExplainFindings, ExplainOptions, ExplainedRound, RoundDelay, RoundKind, SightGap,
+};
 use super::passes::{missed_pass, reported_pass};
 use super::settling::SettlingRounds;
 use super::source::{EventHub, EventSource};
@@ -103,6 +105,11 @@ impl Explainer {
         self.session.lifeline()
     }
 
+    /// Tells how late the round was made that was explained last.
+    pub fn delayed(&mut self, delay: RoundDelay) {
+        self.books.delayed(delay);
+    }
+
     /// Makes a round and explains it.
     ///
     /// # Errors
@@ -159,6 +166,7 @@ impl Explainer {
         let anew = [&armed[..], self.session.gone()].concat();
         self.content.store().relocate(&moves, &anew);
         let facts = JoinFacts {
+            round: round.number,
             why_unseen: why_unseen(&self.books.findings().seen, fresh.dropped),
             absent: self.absent,
             moved: moves.into_iter().map(|(to, _)| to).collect(),

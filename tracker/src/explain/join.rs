@@ -17,6 +17,8 @@ use super::model::{
 
 /// What is the same for all pages of a round.
 pub(super) struct JoinFacts {
+    /// Its number.
+    pub round: u64,
     /// Why a cause may have stayed unseen.
     pub why_unseen: UnknownReason,
     pub absent: AbsentArming,
@@ -197,6 +199,7 @@ impl<'a, 'b> AnswerJoin<'a, 'b> {
             ReportVerdict::Zeroed => true,
         };
         let missed = MissedPages {
+            round: self.facts.round,
             range: seen.address..seen.address + PAGE_SIZE,
             zeroed,
             candidates: candidates(mapping, zeroed),
@@ -254,6 +257,7 @@ mod tests {
 
     fn facts() -> JoinFacts {
         JoinFacts {
+            round: 7,
             why_unseen: UnknownReason::BitLost,
             absent: AbsentArming::Armed,
             moved: Vec::new(),
@@ -377,6 +381,7 @@ mod tests {
         assert_eq!(missed.len(), 1);
         assert_eq!(missed[0].range, START + PAGE..START + 3 * PAGE);
         assert!(!missed[0].zeroed && join.take_missed().is_empty());
+        assert_eq!(missed[0].round, 7);
     }
 
     #[test]

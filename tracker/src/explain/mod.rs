@@ -39,9 +39,10 @@ mod translate;
 pub use explainer::{ExplainStep, Explainer};
 pub use model::{
     AgainstFindings, AnswerTally, ByMapping, CauseSight, CodePlace, ExplainFindings,
-    ExplainOptions, ExplainedRound, FrozenTime, MissCandidate, MissedPages, PageSampling,
-    PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundFindings,
-    SecondOnly, SightGap, StackFrame, StoryLine, UnknownReason, UnnamedCode, VmaFindings,
+    ExplainOptions, ExplainedRound, FrozenTime, MissCandidate, MissedPages, MissedRange,
+    NamingCost, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict,
+    ReportedPages, RoundDelay, RoundFindings, SecondOnly, SightGap, StackFrame, StoryLine,
+    UnknownReason, UnnamedCode, VmaFindings,
 };
 pub use second::second_strategies;
 pub use source::EventHub;

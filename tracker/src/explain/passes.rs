@@ -172,6 +172,7 @@ mod tests {
             clean: vec![PageLook::Content(7), PageLook::Content(9)],
         };
         let facts = JoinFacts {
+            round: round.number,
             why_unseen: UnknownReason::NotSeen,
             absent: AbsentArming::Armed,
             moved: Vec::new(),

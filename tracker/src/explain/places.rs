@@ -87,11 +87,19 @@ impl PlaceInterner {
     }
 }
 
+/// Places whose code has names.
+pub(super) struct NamedPlaces {
+    pub places: BTreeMap<PlaceId, CodePlace>,
+    /// Code that could not be named, and why.
+    pub unnamed: Vec<UnnamedCode>,
+    /// Addresses of processes' code that were asked for.
+    pub addresses: u64,
+    /// The files that they lie in.
+    pub modules: u64,
+}
+
 /// Names the code of places.
-pub(super) fn named(
-    places: &[UnnamedPlace],
-    symbols: &mut CodeSymbols,
-) -> (BTreeMap<PlaceId, CodePlace>, Vec<UnnamedCode>) {
+pub(super) fn named(places: &[UnnamedPlace], symbols: &mut CodeSymbols) -> NamedPlaces {
     let mut named = symbols.name(places.iter().map(|new| (new.program, &*new.stack.user)));
     let mut all = BTreeMap::new();
     for UnnamedPlace { id, program, stack } in places {
@@ -111,5 +119,10 @@ pub(super) fn named(
         };
         all.insert(*id, place);
     }
-    (all, named.unnamed)
+    NamedPlaces {
+        places: all,
+        addresses: named.addresses,
+        modules: named.modules,
+        unnamed: named.unnamed,
+    }
 }

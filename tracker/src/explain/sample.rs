@@ -17,8 +17,9 @@ use super::history::ScanSpan;
 use super::model::{EventMeaning, WatchedEvent};
 use super::{
     AnswerTally, CauseSight, CodePlace, ExplainFindings, ExplainedRound, MissCandidate,
-    MissedPages, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict,
-    ReportedPages, RoundFindings, SightGap, StackFrame, StoryLine, UnknownReason, VmaFindings,
+    MissedPages, NamingCost, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause,
+    ReportVerdict, ReportedPages, RoundDelay, RoundFindings, SightGap, StackFrame, StoryLine,
+    UnknownReason, VmaFindings,
 };
 use crate::track::sample;
 
@@ -111,6 +112,12 @@ pub(crate) fn assembled(
     findings.memory = 14 << 20;
     findings.hashed = 7 << 30;
     findings.took = Duration::from_millis(2_400);
+    findings.naming = NamingCost {
+        addresses: 1_024,
+        modules: 7,
+        after: Duration::from_millis(1_200),
+        during: Duration::from_micros(90),
+    };
     let mut vmas: BTreeMap<(u64, String), VmaFindings> = BTreeMap::new();
     let mut vma = |mapping: &Arc<TrackedMapping>, tell: &mut dyn FnMut(&mut VmaFindings)| {
         let key = (mapping.start, mapping.name.clone());
@@ -168,8 +175,12 @@ pub(crate) fn round(
     RoundFindings {
         number,
         at: Duration::from_millis(100 * number),
+        delay: RoundDelay::default(),
         tally,
         missed: 0,
+        verified: 0,
+        dropped: 0,
+        took: Duration::from_millis(40),
         not_looked_at: [(UntrackedReason::Kernel, 6)].into_iter().collect(),
         events: vec![],
         reported,
@@ -186,6 +197,10 @@ pub(crate) fn database() -> ExplainFindings {
         let event = SessionEvent::Recorded("a range was given back\u{1b}[2J".into());
         round.events.push(event);
         round.missed = 3;
+        round.delay = RoundDelay {
+            left_out: 2,
+            late: Duration::from_millis(7),
+        };
     }
     let missed = vec![
         (
@@ -415,6 +430,7 @@ fn missed(
 ) -> MissedPages {
     let start = mapping.start + page * PAGE_SIZE;
     MissedPages {
+        round: 31,
         range: start..start + pages * PAGE_SIZE,
         zeroed,
         candidates: candidates.to_vec(),

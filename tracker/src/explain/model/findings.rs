@@ -10,7 +10,7 @@ use pages::track::{SessionEvent, TrackHeader, TrackedMapping, UntrackedPages};
 use uffd::pages_in;
 
 use super::{
-    AnswerTally, ByMapping, CauseSight, ExplainedRound, MissedPages, PageSampling, PlaceId,
+    AnswerTally, ByMapping, CauseSight, ExplainedRound, MissedRange, PageSampling, PlaceId,
     ReportedPages, SecondOnly, UnknownReason,
 };
 
@@ -43,7 +43,7 @@ pub struct ExplainFindings {
     /// Pages with an unknown cause, by reason.
     pub cause_unknown: BTreeMap<UnknownReason, u64>,
     /// What changed and was not reported, with its VMA.
-    pub missed: Vec<(Arc<TrackedMapping>, MissedPages)>,
+    pub missed: Vec<MissedRange>,
     /// Clean pages whose content was compared, each as often as it was.
     pub verified: u64,
     /// Events of the kernel that were read.
@@ -60,6 +60,8 @@ pub struct ExplainFindings {
     pub hashed: u64,
     /// What reading and hashing took.
     pub took: Duration,
+    /// What naming code took, beside that.
+    pub naming: NamingCost,
     /// For how long the process stood still.
     pub frozen: FrozenTime,
     /// What that did to calls, and to those of how many threads.
@@ -86,16 +88,46 @@ pub struct RoundFindings {
     pub number: u64,
     /// Since tracking began.
     pub at: Duration,
+    /// How it came beside the time at which it was due.
+    pub delay: RoundDelay,
+    /// What reading and hashing took.
+    pub took: Duration,
     /// Reported pages.
     pub tally: AnswerTally,
     /// Missed pages.
     pub missed: u64,
+    /// Clean pages whose content was compared.
+    pub verified: u64,
+    /// Events that were lost.
+    pub dropped: u64,
     /// Pages that were not looked at.
     pub not_looked_at: UntrackedPages,
     /// What happened to the process.
     pub events: Vec<SessionEvent>,
     /// Every reported page, for the picture.
     pub reported: ByMapping<ReportedPages>,
+}
+
+/// How a round came beside the time at which it was due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RoundDelay {
+    /// Rounds before it that were left out: the one before them took longer than the interval.
+    pub left_out: u64,
+    /// How much later than due it was begun.
+    pub late: Duration,
+}
+
+/// What it took to name code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamingCost {
+    /// Addresses that were to be named.
+    pub addresses: u64,
+    /// Files, and what is like one, in which they lie.
+    pub modules: u64,
+    /// What naming took after the last round, when the process was free.
+    pub after: Duration,
+    /// What holding files took, in all rounds.
+    pub during: Duration,
 }
 
 /// What one VMA came to.
@@ -237,6 +269,7 @@ impl ExplainFindings {
             memory: 0,
             hashed: 0,
             took: Duration::ZERO,
+            naming: NamingCost::default(),
             frozen: FrozenTime::default(),
             interrupted: BTreeMap::new(),
             story: None,
@@ -253,8 +286,12 @@ impl ExplainFindings {
         let mut line = RoundFindings {
             number: round.round.number,
             at: round.round.at,
+            delay: RoundDelay::default(),
+            took: round.took,
             tally: AnswerTally::new(),
             missed: 0,
+            verified: round.verified,
+            dropped: round.dropped,
             not_looked_at: round.round.not_looked_at.clone(),
             events: round.round.events.clone(),
             reported: Vec::new(),
@@ -288,6 +325,18 @@ impl ExplainFindings {
         self.events += round.events;
         self.dropped += round.dropped;
         self.took += round.took;
+    }
+
+    /// Rounds that were left out.
+    pub(crate) fn left_out(&self) -> u64 {
+        let left_out = self.rounds.iter().map(|round| round.delay.left_out);
+        left_out.fold(0, u64::saturating_add)
+    }
+
+    /// How much later than due a round was begun, at most.
+    pub(crate) fn latest(&self) -> Duration {
+        let late = self.rounds.iter().map(|round| round.delay.late);
+        late.max().unwrap_or_default()
     }
 
     fn add_pages(&mut self, pages: &ReportedPages, count: u64) {

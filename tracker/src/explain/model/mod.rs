@@ -11,13 +11,14 @@ mod words;
 
 pub(crate) use event::{EventMeaning, WatchedEvent};
 pub use findings::{
-    AgainstFindings, CodePlace, ExplainFindings, FrozenTime, PageStory, RoundFindings, StackFrame,
-    StoryLine, UnnamedCode, VmaFindings,
+    AgainstFindings, CodePlace, ExplainFindings, FrozenTime, NamingCost, PageStory, RoundDelay,
+    RoundFindings, StackFrame, StoryLine, UnnamedCode, VmaFindings,
 };
 pub use options::{ExplainOptions, PageSampling};
 pub(crate) use round::RoundKind;
 pub use round::{
-    AnswerTally, ByMapping, ExplainedRound, MissedPages, PlaceId, ReportAnswer, ReportedPages,
+    AnswerTally, ByMapping, ExplainedRound, MissedPages, MissedRange, PlaceId, ReportAnswer,
+    ReportedPages,
 };
 pub use sight::{CauseSight, SightGap};
 pub use words::{MissCandidate, ReportCause, ReportVerdict, SecondOnly, UnknownReason};

@@ -54,6 +54,8 @@ impl ReportedPages {
 /// Pages next to each other that changed and were not reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissedPages {
+    /// The round in which they were seen to have changed.
+    pub round: u64,
     /// Their addresses.
     pub range: Range<u64>,
     /// Whether they are all zeroes now.
@@ -61,6 +63,9 @@ pub struct MissedPages {
     /// What could have done it, the likeliest first.
     pub candidates: Vec<MissCandidate>,
 }
+
+/// Such pages, with their mapping.
+pub type MissedRange = (Arc<TrackedMapping>, MissedPages);
 
 /// For every mapping with pages of a kind: all of those, by address.
 pub type ByMapping<T> = Vec<(Arc<TrackedMapping>, Vec<T>)>;

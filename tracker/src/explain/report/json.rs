@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pages::track::{SessionEvent, TrackNote, TrackedMapping, UntrackedPages};
+use pages::track::{SessionEvent, TrackHeader, TrackNote, TrackedMapping, UntrackedPages};
 use serde::Serialize;
 use uffd::pages_in;
 
@@ -14,23 +14,64 @@ use super::location::CodeLocation;
 use super::matrix::AnswerMatrix;
 use super::{ExplainReport, spots};
 use crate::explain::{
-    AgainstFindings, CodePlace, MissedPages, PlaceId, ReportAnswer, ReportCause, ReportVerdict,
-    RoundFindings, SecondOnly, StackFrame, UnknownReason, VmaFindings,
+    AgainstFindings, CauseSight, CodePlace, MissedPages, MissedRange, PageSampling, PlaceId,
+    ReportAnswer, ReportCause, ReportVerdict, RoundFindings, SecondOnly, StackFrame, UnknownReason,
+    VmaFindings,
 };
 use crate::print::clock::rfc3339;
 use crate::print::json::{JsonAddress, line};
 
-/// All lines, each with its line feed: header, rounds, pages, places, writers, missed ranges, story,
+/// What the lines mean: another number if a key goes or means something else. 2: rounds come as they
+/// are made, each with what it missed.
+const VERSION: u32 = 2;
+
+/// What is known before the first round, as one line with its line feed.
+///
+/// # Errors
+/// None that our types allow.
+pub(crate) fn header(
+    header: &TrackHeader,
+    seen: &CauseSight,
+    sampling: PageSampling,
+) -> serde_json::Result<String> {
+    line(&ExplainLine::Header {
+        version: VERSION,
+        pid: header.pid,
+        comm: &header.comm,
+        command: &header.command,
+        strategy: &header.strategy,
+        reason: &header.reason,
+        interval_seconds: header.interval.as_secs_f64(),
+        began: rfc3339(header.began),
+        kernel: &header.kernel,
+        tracker: &header.tracker,
+        notes: &header.notes,
+        all_causes_seen: seen.is_complete(),
+        not_seen: seen.told(),
+        sample_one_of: sampling.one_of,
+    })
+}
+
+/// A round as one line, and one for each range that it found to be missed, each with its line feed.
+///
+/// # Errors
+/// None that our types allow.
+pub(crate) fn round(round: &RoundFindings, missed: &[MissedRange]) -> serde_json::Result<String> {
+    let mut text = round_line(round)?;
+    for (mapping, missed) in missed {
+        text += &line(&of_missed(mapping, missed))?;
+    }
+    Ok(text)
+}
+
+/// What is known after the last round, each line with its line feed: pages, places, writers, story,
 /// second strategy, summary.
 ///
 /// # Errors
 /// None that our types allow.
-pub(crate) fn lines(report: &ExplainReport<'_>) -> serde_json::Result<String> {
+pub(crate) fn rest(report: &ExplainReport<'_>) -> serde_json::Result<String> {
     let findings = report.findings;
-    let mut text = line(&header(report))?;
-    for told in &findings.rounds {
-        text += &round(told)?;
-    }
+    let mut text = String::new();
     for vma in &findings.vmas {
         for (why, pages) in AnswerMatrix::new(&vma.tally).iter() {
             text += &line(&of_vma(vma, why, pages))?;
@@ -49,9 +90,6 @@ pub(crate) fn lines(report: &ExplainReport<'_>) -> serde_json::Result<String> {
         text += &line(&place(*id, &pages, stack, names))?;
     }
     text += &writers(report)?;
-    for (mapping, missed) in &findings.missed {
-        text += &line(&of_missed(mapping, missed))?;
-    }
     for told in findings.story.iter().flat_map(|story| &story.lines) {
         let page = findings.story.as_ref().map_or(0, |story| story.page);
         text += &line(&ExplainLine::Story {
@@ -67,16 +105,20 @@ pub(crate) fn lines(report: &ExplainReport<'_>) -> serde_json::Result<String> {
     Ok(text + &line(&summary(report))?)
 }
 
-/// A round as one line, with its line feed.
-fn round(round: &RoundFindings) -> serde_json::Result<String> {
+fn round_line(round: &RoundFindings) -> serde_json::Result<String> {
     let pages = AnswerMatrix::new(&round.tally);
     line(&ExplainLine::Round {
         number: round.number,
         at_seconds: round.at.as_secs_f64(),
+        left_out: round.delay.left_out,
+        late_seconds: round.delay.late.as_secs_f64(),
+        took_seconds: round.took.as_secs_f64(),
         reported: pages.all(),
         verdicts: verdicts(&pages),
         causes: causes(&pages),
         missed: round.missed,
+        verified: round.verified,
+        dropped: round.dropped,
         not_looked_at: &round.not_looked_at,
         events: &round.events,
     })
@@ -86,6 +128,7 @@ fn round(round: &RoundFindings) -> serde_json::Result<String> {
 #[serde(tag = "type", rename_all = "lowercase")]
 enum ExplainLine<'a> {
     Header {
+        version: u32,
         pid: u32,
         comm: &'a str,
         command: &'a [String],
@@ -103,10 +146,15 @@ enum ExplainLine<'a> {
     Round {
         number: u64,
         at_seconds: f64,
+        left_out: u64,
+        late_seconds: f64,
+        took_seconds: f64,
         reported: u64,
         verdicts: BTreeMap<&'static str, u64>,
         causes: BTreeMap<&'static str, u64>,
         missed: u64,
+        verified: u64,
+        dropped: u64,
         not_looked_at: &'a UntrackedPages,
         events: &'a [SessionEvent],
     },
@@ -137,6 +185,7 @@ enum ExplainLine<'a> {
         places: Vec<u32>,
     },
     Missed {
+        round: u64,
         #[serde(flatten)]
         mapping: JsonMapping<'a>,
         first: JsonAddress,
@@ -159,6 +208,8 @@ enum ExplainLine<'a> {
     Summary {
         answer: Vec<String>,
         rounds: usize,
+        left_out: u64,
+        late_seconds: f64,
         lasted_seconds: f64,
         reported: u64,
         compared: u64,
@@ -178,6 +229,11 @@ enum ExplainLine<'a> {
         memory_bytes: u64,
         hashed_bytes: u64,
         took_seconds: f64,
+        naming_seconds: f64,
+        naming_in_rounds_seconds: f64,
+        all_causes_seen: bool,
+        not_seen: Vec<String>,
+        notes: &'a [TrackNote],
     },
 }
 
@@ -240,26 +296,6 @@ impl<'a> From<&'a StackFrame> for JsonFrame<'a> {
             module: &frame.module,
             inlined: frame.inlined,
         }
-    }
-}
-
-fn header<'a>(report: &ExplainReport<'a>) -> ExplainLine<'a> {
-    let findings = report.findings;
-    let header = &findings.header;
-    ExplainLine::Header {
-        pid: header.pid,
-        comm: &header.comm,
-        command: &header.command,
-        strategy: &header.strategy,
-        reason: &header.reason,
-        interval_seconds: header.interval.as_secs_f64(),
-        began: rfc3339(header.began),
-        kernel: &header.kernel,
-        tracker: &header.tracker,
-        notes: &header.notes,
-        all_causes_seen: findings.seen.is_complete(),
-        not_seen: findings.seen.told(),
-        sample_one_of: findings.sampling.one_of,
     }
 }
 
@@ -329,6 +365,7 @@ fn writers(report: &ExplainReport<'_>) -> serde_json::Result<String> {
 
 fn of_missed<'a>(mapping: &'a TrackedMapping, missed: &MissedPages) -> ExplainLine<'a> {
     ExplainLine::Missed {
+        round: missed.round,
         mapping: JsonMapping::from(mapping),
         first: JsonAddress(missed.range.start),
         pages: pages_in(&missed.range),
@@ -345,6 +382,8 @@ fn summary<'a>(report: &ExplainReport<'a>) -> ExplainLine<'a> {
     ExplainLine::Summary {
         answer: headline(report),
         rounds: findings.rounds.len(),
+        left_out: findings.left_out(),
+        late_seconds: findings.latest().as_secs_f64(),
         lasted_seconds: report.lasted.as_secs_f64(),
         reported: pages.all(),
         compared,
@@ -364,6 +403,11 @@ fn summary<'a>(report: &ExplainReport<'a>) -> ExplainLine<'a> {
         memory_bytes: findings.memory,
         hashed_bytes: findings.hashed,
         took_seconds: findings.took.as_secs_f64(),
+        naming_seconds: findings.naming.after.as_secs_f64(),
+        naming_in_rounds_seconds: findings.naming.during.as_secs_f64(),
+        all_causes_seen: findings.seen.is_complete(),
+        not_seen: findings.seen.told(),
+        notes: &findings.header.notes,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::matrix::AnswerMatrix;
 use crate::explain::{ReportVerdict, RoundFindings};
-use crate::print::words::{number, printable};
+use crate::print::words::{count, number, printable};
 
 /// The names of the columns.
 pub(crate) fn head() -> String {
@@ -27,6 +27,13 @@ pub(crate) fn line(round: &RoundFindings) -> String {
         .events
         .iter()
         .map(|event| format!("     * {}\n", printable(&event.to_string())));
+    let left_out = match round.delay.left_out {
+        0 => String::new(),
+        rounds => format!(
+            "     * {} left out: the one before took longer than the interval\n",
+            count(usize::try_from(rounds).unwrap_or(usize::MAX), "round")
+        ),
+    };
     let line = format!(
         "{:>6} {:>8.2}s {:>10} {:>10} {:>10} {:>9} {:>9} {:>8}  {}\n",
         round.number,
@@ -39,5 +46,5 @@ pub(crate) fn line(round: &RoundFindings) -> String {
         number(round.missed),
         most.map_or("-", |cause| cause.as_str())
     );
-    events.chain([line]).collect()
+    { events }.chain([left_out, line]).collect()
 }

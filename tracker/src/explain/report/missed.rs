@@ -7,6 +7,7 @@ use pages::track::TrackedMapping;
 use uffd::pages_in;
 
 use crate::explain::{ExplainFindings, MissCandidate};
+use crate::print::words::number;
 
 /// Missed pages of one mapping with the same candidates.
 #[derive(Clone, Debug)]
@@ -20,6 +21,18 @@ pub(super) struct MissedGroup<'a> {
     pub zeroed: u64,
     /// The address of the first of them.
     pub first: u64,
+    /// The first and the last round in which one was missed.
+    pub rounds: (u64, u64),
+}
+
+impl MissedGroup<'_> {
+    /// `3`, or `3 to 17`.
+    pub(super) fn rounds(&self) -> String {
+        match self.rounds {
+            (first, last) if first == last => number(first),
+            (first, last) => format!("{} to {}", number(first), number(last)),
+        }
+    }
 }
 
 /// The groups, those with most pages first.
@@ -34,6 +47,7 @@ pub(super) fn missed(findings: &ExplainFindings) -> Vec<MissedGroup<'_>> {
             pages: 0,
             zeroed: 0,
             first: missed.range.start,
+            rounds: (missed.round, missed.round),
         });
         let pages = pages_in(&missed.range);
         group.pages = group.pages.saturating_add(pages);
@@ -41,6 +55,8 @@ pub(super) fn missed(findings: &ExplainFindings) -> Vec<MissedGroup<'_>> {
             group.zeroed = group.zeroed.saturating_add(pages);
         }
         group.first = group.first.min(missed.range.start);
+        let (first, last) = group.rounds;
+        group.rounds = (first.min(missed.round), last.max(missed.round));
     }
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_by_key(|group| Reverse(group.pages));

@@ -8,7 +8,7 @@ use uffd::PAGE_SIZE;
 
 use super::writers::TopWriters;
 use super::{ExplainReport, headline};
-use crate::explain::{FrozenTime, advice};
+use crate::explain::{FrozenTime, NamingCost, advice};
 use crate::print::clock::{rfc3339, spoken};
 use crate::print::words::{count, number, plural, printable, share, size};
 
@@ -35,7 +35,17 @@ pub(super) fn how(report: &ExplainReport<'_>) -> String {
         count(report.findings.rounds.len(), "round"),
         spoken(report.lasted),
         spoken(header.interval),
-    )
+    ) + &left_out(report.findings.left_out())
+}
+
+/// Rounds that there are not.
+fn left_out(rounds: u64) -> String {
+    if rounds == 0 {
+        return String::new();
+    }
+    let verb = if rounds == 1 { "was" } else { "were" };
+    let rounds = number(rounds);
+    format!("; {rounds} more {verb} left out, since the one before took longer than that")
 }
 
 /// When it began, and on which kernel and with which tracker.
@@ -128,7 +138,7 @@ pub(super) fn costs(report: &ExplainReport<'_>) -> Vec<String> {
         number(findings.events),
         number(findings.dropped)
     );
-    let mut costs = vec![memory, time, events];
+    let mut costs = vec![memory, time, naming(findings.naming), events];
     let FrozenTime { whole, longest } = findings.frozen;
     if !whole.is_zero() {
         costs.push(format!(
@@ -142,6 +152,18 @@ pub(super) fn costs(report: &ExplainReport<'_>) -> Vec<String> {
         InjectNote::Interrupted { threads, call }.to_string()
     }));
     costs
+}
+
+fn naming(cost: NamingCost) -> String {
+    format!(
+        "naming code: {} address{} in {} took {} after the last round; holding the files took {} \
+         in all rounds",
+        number(cost.addresses),
+        if cost.addresses == 1 { "" } else { "es" },
+        count(usize::try_from(cost.modules).unwrap_or(usize::MAX), "file"),
+        spoken(cost.after),
+        spoken(cost.during)
+    )
 }
 
 /// A share is at most 100%: work that took longer than all rounds says so.

@@ -205,3 +205,30 @@ pub(super) fn root(pid: u32) -> Option<OwnedFd> {
     let flags = HOLD | OFlags::DIRECTORY;
     rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_is_held_once_however_often_one_looks() {
+        let mut table = CodeTable::default();
+        table.look(std::process::id());
+        let number = |file: &Arc<HeldFile>| file.0.as_raw_fd();
+        let held = |table: &CodeTable| {
+            let files = table.mappings.iter().filter_map(CodeMapping::file);
+            files.map(number).collect::<Vec<_>>()
+        };
+        let before = held(&table);
+        assert!(!before.is_empty() && !table.files.is_empty());
+        for _ in 0..3 {
+            table.look(std::process::id());
+        }
+        // Other threads may map code meanwhile; nothing that was held is opened anew.
+        let mut files: Vec<_> = table.files.values().map(number).collect();
+        assert!(before.iter().all(|file| files.contains(file)));
+        files.sort_unstable();
+        files.dedup();
+        assert_eq!(files.len(), table.files.len());
+    }
+}

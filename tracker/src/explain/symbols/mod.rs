@@ -45,10 +45,14 @@ pub(super) struct CodeSymbols {
 /// Names of stacks, and what has none because it could not be read.
 pub(super) struct NamedStacks<'a> {
     symbols: &'a mut CodeSymbols,
-    modules: StackModules,
+    stacks: StackModules,
     names: CodeNames,
     /// What has no names, and why.
     pub unnamed: Vec<UnnamedCode>,
+    /// Addresses that were to be named.
+    pub addresses: u64,
+    /// The files, and what is like one, in which they lie.
+    pub modules: u64,
 }
 
 impl CodeSymbols {
@@ -85,14 +89,19 @@ impl CodeSymbols {
         for (program, stack) in stacks {
             instructions(stack).for_each(|at| modules.add(&self.programs, program, at));
         }
-        let (names, failures) = name(&self.namer, modules.request());
+        let request = modules.request();
+        let addresses = request.iter().map(|module| module.addresses.len() as u64);
+        let (addresses, count) = (addresses.sum(), request.len() as u64);
+        let (names, failures) = name(&self.namer, request);
         let unnamed = failures.into_iter().map(|(number, failure)| UnnamedCode {
             module: modules.title(number),
             why: failure.to_string(),
         });
         NamedStacks {
             unnamed: unnamed.collect(),
-            modules,
+            addresses,
+            modules: count,
+            stacks: modules,
             names,
             symbols: self,
         }
@@ -122,7 +131,7 @@ impl NamedStacks<'_> {
             return vec![plain(at.address, String::new())];
         };
         let module = code.module(at.address);
-        let place = self.modules.place(program, code, at.instruction);
+        let place = self.stacks.place(program, code, at.instruction);
         match place.and_then(|place| self.names.get(&place)) {
             Some(named) => frames(at.address, named, &module),
             None => vec![plain(at.address, module)],

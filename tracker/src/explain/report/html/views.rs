@@ -33,6 +33,7 @@ pub(super) struct MissedView {
     pub first: String,
     pub pages: String,
     pub zeroed: String,
+    pub rounds: String,
     pub candidates: String,
     pub name: String,
 }
@@ -141,6 +142,7 @@ pub(super) fn missed(report: &ExplainReport<'_>) -> Vec<MissedView> {
             first: format!("{:#x}", group.first),
             pages: number(group.pages),
             zeroed: number(group.zeroed),
+            rounds: group.rounds(),
             candidates: candidates.join(", "),
             name: name_of(group.mapping),
         }

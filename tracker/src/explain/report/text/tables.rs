@@ -148,6 +148,7 @@ fn missed_table(report: &ExplainReport<'_>) -> TextTable {
         Right("FIRST"),
         Right("PAGES"),
         Right("ZERO NOW"),
+        Right("ROUND"),
         Left("PERHAPS BY"),
         Left("NAME"),
     ]);
@@ -157,6 +158,7 @@ fn missed_table(report: &ExplainReport<'_>) -> TextTable {
             format!("{:#x}", group.first),
             number(group.pages),
             count(group.zeroed),
+            group.rounds(),
             candidates.join(", "),
             elided(&name_of(group.mapping), NAME),
         ]);

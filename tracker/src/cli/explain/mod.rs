@@ -1,5 +1,7 @@
 //! `tracker explain`: why each page was reported as written, and whether it was true.
 
+mod outputs;
+
 use std::io::{self, IsTerminal as _};
 use std::process::{ExitCode, ExitStatus};
 
@@ -9,18 +11,18 @@ use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackHeader};
 
-use super::output::{CommandOutputs, OutputArgs, OutputEntry, PrintTarget, WholeFiles, WholeMaker};
+use super::output::{OutputArgs, PrintTarget, SinkState, WholeFiles};
 use super::pace::RoundPace;
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
-use crate::explain::report::{self, ExplainReport};
+use crate::explain::report::ExplainReport;
 use crate::explain::{
     CodeNamer, EventHub, ExplainFindings, ExplainOptions, ExplainStep, Explainer, second_strategies,
 };
 use crate::logging::say;
-use crate::print::format;
 use crate::probes::events::{EventOptions, EventProbes};
+use outputs::{ExplainMaker, ExplainOutputs, ShownRounds};
 
 /// Events held from round to round, at most: 1 GiB.
 const EVENTS: usize = 8 << 20;
@@ -76,41 +78,6 @@ pub(crate) struct ExplainArgs {
     outputs: OutputArgs<ExplainOutputs>,
 }
 
-/// What `tracker explain` can show.
-struct ExplainOutputs;
-
-impl CommandOutputs for ExplainOutputs {
-    type OutputMaker = ExplainMaker;
-
-    const OUTPUTS: &'static [OutputEntry<ExplainMaker>] = &[
-        OutputEntry {
-            format: &format::TEXT,
-            help: "",
-            make: ExplainMaker(|report| Ok(report::text::with_story(report).into_bytes())),
-        },
-        OutputEntry {
-            format: &format::JSON,
-            help: "Print one JSON object a line: a header, VMAs by verdict and cause, a summary",
-            make: ExplainMaker(|report| Ok(report::json::lines(report)?.into_bytes())),
-        },
-        OutputEntry {
-            format: &format::HTML,
-            help: "Write a report with pictures to this file, too; it must not exist",
-            make: ExplainMaker(|report| Ok(report::html::page(report)?.into_bytes())),
-        },
-    ];
-}
-
-/// How a report becomes one of its formats.
-#[derive(Clone, Copy)]
-struct ExplainMaker(fn(&ExplainReport<'_>) -> anyhow::Result<Vec<u8>>);
-
-impl<'a> WholeMaker<ExplainReport<'a>> for ExplainMaker {
-    fn make(self, report: &ExplainReport<'a>) -> anyhow::Result<Vec<u8>> {
-        (self.0)(report)
-    }
-}
-
 fn against(text: &str) -> Result<StrategyName, String> {
     let found = second_strategies().find(|name| name.as_str() == text);
     found.ok_or_else(|| {
@@ -157,20 +124,33 @@ fn explain(
         launched.go();
     }
     pace.start();
-    let end = rounds(args, &mut explainer, pace)?;
+    // What nobody reads is no reason to end a program that we only watch.
+    let (target, unread) = match launched {
+        Some(_) => (PrintTarget::Beside, TrackEnd::Done),
+        None => (PrintTarget::Ours, TrackEnd::Interrupted),
+    };
+    let header = |mut header: TrackHeader| {
+        args.rounds.tell_arguments(&mut header);
+        if launched.is_some() {
+            // It was us who stopped it, and it runs by now.
+            header.notes.retain(|note| !note.is_stays_stopped());
+        }
+        header
+    };
+    let first = header(explainer.header().clone());
+    let makers = args.outputs.printed().rounds;
+    let mut shown = ShownRounds::begin(makers, target, &first, explainer.findings())?;
+    let end = rounds(args, &mut explainer, pace, &mut shown, unread)?;
     let mut findings = explainer.end()?;
-    args.rounds.tell_arguments(&mut findings.header);
+    findings.header = header(findings.header);
     let Some(launched) = launched else {
-        show(args, &findings, files, PrintTarget::Ours)?;
+        show(args, &findings, files, target)?;
         return Ok(None);
     };
-    // It was us who stopped it.
-    let notes = &mut findings.header.notes;
-    notes.retain(|note| !note.is_stays_stopped());
     // The report does not wait for a program that may run for ever.
     let mut files = Some(files);
     if let Some(files) = files.take_if(|_| end == TrackEnd::Done) {
-        show(args, &findings, files, PrintTarget::Beside)?;
+        show(args, &findings, files, target)?;
         if args.outputs.is_for_people() && io::stderr().is_terminal() {
             say(format_args!(
                 "tracker: the program runs on, and its status is awaited; Ctrl-C ends it"
@@ -179,7 +159,7 @@ fn explain(
     }
     let status = target::wait(launched, end, pace).context("lost the program")?;
     if let Some(files) = files {
-        show(args, &findings, files, PrintTarget::Beside)?;
+        show(args, &findings, files, target)?;
     }
     Ok(Some(status))
 }
@@ -202,13 +182,14 @@ fn options(args: &ExplainArgs) -> ExplainOptions {
     }
 }
 
-/// Makes the rounds; returns why they ended.
+/// Makes the rounds; returns why they ended: for `unread` if nobody reads them any more.
 fn rounds(
     args: &ExplainArgs,
     explainer: &mut Explainer,
     pace: &mut RoundPace,
+    shown: &mut ShownRounds,
+    unread: TrackEnd,
 ) -> anyhow::Result<TrackEnd> {
-    let live = LiveLines::begin(explainer.header());
     let mut rounds = 0;
     loop {
         let wake = pace.wait(explainer.lifeline().pidfd())?;
@@ -216,8 +197,11 @@ fn rounds(
         let ExplainStep::Round(_) = explainer.step()? else {
             return Ok(TrackEnd::Exited);
         };
+        explainer.delayed(pace.delay());
         rounds += 1;
-        live.round(explainer.findings());
+        if shown.round(explainer.findings())? == SinkState::Closed {
+            return Ok(unread);
+        }
         if let Some(end) = args.rounds.end(wake, rounds) {
             return Ok(end);
         }
@@ -234,30 +218,4 @@ fn show(
     let report = ExplainReport::new(findings);
     args.outputs.print(&report, target)?;
     files.write(&report)
-}
-
-/// Lines for people who wait, one for each round.
-struct LiveLines {
-    is_watched: bool,
-}
-
-impl LiveLines {
-    fn begin(header: &TrackHeader) -> Self {
-        let is_watched = io::stderr().is_terminal();
-        if is_watched {
-            say(format_args!(
-                "Explaining process {} ({}), tracked with {}; Ctrl-C ends it and prints the \
-                 report.",
-                header.pid, header.comm, header.strategy
-            ));
-            say(format_args!("{}", report::live::head()));
-        }
-        Self { is_watched }
-    }
-
-    fn round(&self, findings: &ExplainFindings) {
-        if let Some(round) = findings.rounds.last().filter(|_| self.is_watched) {
-            say(format_args!("{}", report::live::line(round)));
-        }
-    }
 }
