@@ -197,9 +197,11 @@ fn text(shown: &ShownReport<'_>) -> anyhow::Result<Vec<u8>> {
     let parts = [
         tables::totals(report),
         tables::mappings(report),
+        tables::shared(report),
         tables::rounds(report),
         tables::legend(),
         map,
     ];
-    Ok(parts.join("\n").into_bytes())
+    let parts = parts.into_iter().filter(|part| !part.is_empty());
+    Ok(parts.collect::<Vec<_>>().join("\n").into_bytes())
 }

@@ -1,9 +1,9 @@
 //! What happened to each span of mappings over the whole recording.
 
 use pages::track::MappingRound;
-use uffd::{PAGE_SIZE, pages_in};
 
-use super::counts::AddressCounts;
+use super::rounds::WrittenSets;
+use super::tally::DifferentPages;
 use crate::print::span::MappingSpan;
 
 /// The counts of a span. Pages of 4 KiB.
@@ -20,14 +20,8 @@ pub(super) struct AreaCounts {
     pub tracked: u64,
     /// Pages written, each as often as it was.
     pub written: u64,
-    /// Different pages written.
-    pub set: u64,
-    /// Different pages written in every one of `rounds`; 0 if that is one.
-    pub hot: u64,
-    /// Different pages written in one round only.
-    pub once: u64,
-    /// Different pages of which nobody knows, and which were never seen to be written.
-    pub unknown: u64,
+    /// Its different pages, by address.
+    pub pages: DifferentPages,
     /// Pages emptied, each as often as it was; `None`: the strategy cannot tell.
     pub zapped: Option<u64>,
 }
@@ -41,10 +35,7 @@ impl AreaCounts {
             rounds_written: 0,
             tracked: 0,
             written: 0,
-            set: 0,
-            hot: 0,
-            once: 0,
-            unknown: 0,
+            pages: DifferentPages::default(),
             zapped: None,
         }
     }
@@ -52,7 +43,7 @@ impl AreaCounts {
     /// Whether a page of it was seen to be written. What is only unknown does not count: that is
     /// most of a process when tracking begins.
     pub(super) fn is_written(&self) -> bool {
-        self.set > 0
+        self.pages.set > 0
     }
 }
 
@@ -115,29 +106,15 @@ impl AreaBook {
         }
     }
 
-    /// Counts what was counted of each page, after all rounds.
-    pub(super) fn finish(
-        mut self,
-        written: &AddressCounts,
-        unknown: &AddressCounts,
-    ) -> Vec<AreaCounts> {
+    /// Counts what was counted of each page, after all rounds. Also returns what private memory
+    /// comes to in all of them.
+    pub(super) fn finish(mut self, sets: &WrittenSets) -> (Vec<AreaCounts>, DifferentPages) {
+        let mut all = DifferentPages::default();
         for area in &mut self.areas {
-            for (part, times) in written.within(&area.span.range) {
-                let pages = pages_in(&part);
-                area.set += pages;
-                if times == 1 {
-                    area.once += pages;
-                }
-                if area.rounds > 1 && u64::from(times) >= area.rounds {
-                    area.hot += pages;
-                }
-            }
-            for (part, _) in unknown.within(&area.span.range) {
-                let seen = written.within(&part);
-                let seen: u64 = seen.map(|(range, _)| range.end - range.start).sum();
-                area.unknown += (part.end - part.start - seen) / PAGE_SIZE;
-            }
+            let private = sets.private(&area.span.range, area.rounds);
+            area.pages = private.and(sets.mapped(&area.span.range, area.rounds));
+            all = all.and(private);
         }
-        self.areas
+        (self.areas, all)
     }
 }

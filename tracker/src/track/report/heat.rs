@@ -78,7 +78,7 @@ fn heat_area(area: &AreaCounts) -> HeatArea {
         span: area.span.clone(),
         is_touched: area.is_written(),
         pages: area.written,
-        unknown: area.unknown,
+        unknown: area.pages.unknown,
         tracked: area.tracked,
     }
 }

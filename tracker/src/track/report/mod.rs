@@ -11,13 +11,15 @@ mod heat;
 mod layout;
 pub(crate) mod picture;
 mod rounds;
+mod shared;
 pub(crate) mod tables;
+mod tally;
 pub(crate) mod terminal;
 mod totals;
 
 use std::time::Duration;
 
-use pages::track::{SessionEvent, TrackHeader, TrackRound};
+use pages::track::{SessionEvent, TrackHeader, TrackRound, UntrackedPages};
 
 use super::recording::{
     MemoryBudget, OverBudget, RecordingEnding, RecordingError, RecordingSource,
@@ -26,6 +28,8 @@ use crate::print::span::{MappingSpan, SpanBook};
 use areas::{AreaBook, AreaCounts};
 use layout::MappingLayout;
 use rounds::{RoundCounts, WrittenSets};
+use shared::FileCounts;
+use tally::DifferentPages;
 use totals::RecordingTotals;
 
 /// Bytes of an event that are kept beside its text.
@@ -44,6 +48,8 @@ pub(crate) struct RecordingReport<'a> {
     events: Vec<RoundEvents>,
     /// By address.
     areas: Vec<AreaCounts>,
+    /// Shared memory.
+    files: Vec<FileCounts>,
 }
 
 /// What happened to the process in a round.
@@ -84,21 +90,30 @@ impl<'a> RecordingReport<'a> {
             rounds: first.rounds,
             events: first.events,
             areas: Vec::new(),
+            files: Vec::new(),
         };
-        report.count(first.spans.into_vec(), &first.sets)?;
+        report.count(first.spans.into_vec(), first.sets, first.not_looked_at)?;
         Ok((report, damage))
     }
 
     /// The second pass.
-    fn count(&mut self, spans: Vec<MappingSpan>, sets: &WrittenSets) -> Result<(), RecordingError> {
+    fn count(
+        &mut self,
+        spans: Vec<MappingSpan>,
+        sets: WrittenSets,
+        not_looked_at: UntrackedPages,
+    ) -> Result<(), RecordingError> {
         let mut areas = AreaBook::new(spans);
         let mut layout = MappingLayout::default();
         self.again(|i, round| {
             let is_new = layout.round(i, &round.mappings, |_, _| ());
             areas.round(&round.mappings, is_new);
         })?;
-        self.areas = areas.finish(sets.written(), sets.unknown());
-        self.totals = RecordingTotals::of(&self.rounds, &self.areas);
+        let (areas, private) = areas.finish(&sets);
+        (self.areas, self.files) = (areas, sets.into_files());
+        let shared = self.files.iter().map(FileCounts::pages);
+        let pages = shared.fold(private, DifferentPages::and);
+        self.totals = RecordingTotals::of(&self.rounds, pages, not_looked_at);
         Ok(())
     }
 
@@ -120,6 +135,7 @@ struct FirstPass {
     spans: SpanBook,
     sets: WrittenSets,
     rounds: Vec<RoundCounts>,
+    not_looked_at: UntrackedPages,
     events: Vec<RoundEvents>,
     /// Bytes of `events`.
     events_held: u64,
@@ -128,16 +144,17 @@ struct FirstPass {
 impl FirstPass {
     fn round(&mut self, round: &TrackRound, budget: &MemoryBudget) -> Result<(), OverBudget> {
         let before = self.held();
-        if self
+        let is_new = self
             .layout
-            .round(self.rounds.len(), &round.mappings, |_, _| ())
-        {
+            .round(self.rounds.len(), &round.mappings, |_, _| ());
+        if is_new {
             for told in &round.mappings {
                 self.spans.add(&told.mapping);
                 budget.check(self.held().saturating_sub(before))?;
             }
         }
-        self.rounds.push(self.sets.round(round, budget)?);
+        self.rounds.push(self.sets.round(round, is_new, budget)?);
+        self.not_looked_at = self.not_looked_at.most(&round.not_looked_at);
         if !round.events.is_empty() {
             let bytes = round
                 .events

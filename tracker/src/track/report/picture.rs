@@ -104,13 +104,20 @@ fn title(svg: &mut SvgText, report: &RecordingReport<'_>) {
         "{} pages written ({}), {} of them different ({}, {} of {} tracked)",
         number(totals.written),
         size(totals.written as f64),
-        number(totals.set),
-        size(totals.set as f64),
-        share(totals.set, totals.tracked),
+        number(totals.pages.set),
+        size(totals.pages.set as f64),
+        share(totals.pages.set, totals.tracked),
         size(totals.tracked as f64)
     );
-    if totals.unknown > 0 {
-        let _ = write!(what, "; {} not known", size(totals.unknown as f64));
+    if totals.pages.unknown > 0 {
+        let _ = write!(what, "; {} not known", size(totals.pages.unknown as f64));
+    }
+    if totals.not_looked_at.total() > 0 {
+        let _ = write!(
+            what,
+            "; {} not looked at",
+            size(totals.not_looked_at.total() as f64)
+        );
     }
     svg.text(MARGIN, 79.0, "lead", TextAnchor::Start, &what);
 }
@@ -153,7 +160,7 @@ impl BandLook<ShareCell> for ShareInks<'_> {
         let set = self
             .0
             .get(&band.area.span.range.start)
-            .map_or(0, |area| area.set);
+            .map_or(0, |area| area.pages.set);
         if set > 0 {
             let part = share(set, band.area.span.pages());
             svg.text(EVER, base, "", TextAnchor::End, &size(set as f64));

@@ -1,11 +1,12 @@
 //! Counts of each round, and the working set of writes.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use pages::track::TrackRound;
-use uffd::PAGE_SIZE;
 
-use super::counts::AddressCounts;
+use super::shared::{FileBook, FileCounts};
+use super::tally::{DifferentPages, PageTally};
 use crate::track::recording::{MemoryBudget, OverBudget};
 
 /// What happened in a round, over all mappings. Pages of 4 KiB.
@@ -18,7 +19,10 @@ pub(super) struct RoundCounts {
     pub lasted: Duration,
     /// What reading and arming took.
     pub took: Duration,
+    /// Different pages tracked.
     pub tracked: u64,
+    /// Those of them that are shared memory.
+    pub shared: u64,
     pub written: u64,
     /// Pages of which nobody knows.
     pub unknown: u64,
@@ -30,63 +34,109 @@ pub(super) struct RoundCounts {
     pub window: u64,
 }
 
-/// Which pages were written so far, and which in the sliding window.
+/// Which pages were written so far, and which in the sliding window. A page of shared memory is the
+/// same wherever it is mapped.
 #[derive(Debug, Default)]
 pub(super) struct WrittenSets {
-    written: AddressCounts,
-    unknown: AddressCounts,
+    /// Private memory, by address.
+    private: PageTally,
+    /// Shared memory, by address.
+    mapped: PageTally,
+    /// Shared memory, by file.
+    files: FileBook,
+    /// Different pages of shared memory that are tracked now, and the sum over mappings.
+    shared: (u64, u64),
 }
 
 impl WrittenSets {
-    /// Adds the next round.
+    /// Adds the next round. `is_new`: its mappings are others than those of the round before.
     ///
     /// # Errors
     /// If there is no room for it.
     pub(super) fn round(
         &mut self,
         round: &TrackRound,
+        is_new: bool,
         budget: &MemoryBudget,
     ) -> Result<RoundCounts, OverBudget> {
         let before = self.held();
-        self.written.begin_round();
-        self.unknown.begin_round();
-        for extent in round.mappings.iter().flat_map(|m| &m.written) {
-            if extent.unknown {
-                self.unknown.add(&extent.range);
-            } else {
-                self.written.add(&extent.range);
+        self.private.begin_round();
+        self.mapped.begin_round();
+        for told in &round.mappings {
+            let tally = match told.mapping.shared {
+                None => &mut self.private,
+                Some(_) => &mut self.mapped,
+            };
+            let held = tally.held();
+            for extent in &told.written {
+                tally.add(extent, &extent.range);
+                budget.check(tally.held().saturating_sub(held))?;
             }
             budget.check(self.held().saturating_sub(before))?;
         }
+        let grown = self.held().saturating_sub(before);
+        self.files.round(round, is_new, |more| {
+            budget.check(grown.saturating_add(more))
+        })?;
+        self.count_shared(round, is_new);
+        Ok(self.counts(round))
+    }
+
+    /// Counts it anew only where it has changed.
+    fn count_shared(&mut self, round: &TrackRound, is_new: bool) {
+        let rows = round
+            .mappings
+            .iter()
+            .filter(|row| row.mapping.shared.is_some());
+        let sum = rows
+            .map(|row| row.pages.tracked)
+            .fold(0, u64::saturating_add);
+        if is_new || self.shared.1 != sum {
+            self.shared = (round.shared(), sum);
+        }
+    }
+
+    fn counts(&self, round: &TrackRound) -> RoundCounts {
         let pages = || round.mappings.iter().map(|m| m.pages);
         // Somebody's file: sums may be anything.
         let sum = |counts: &mut dyn Iterator<Item = u64>| counts.fold(0, u64::saturating_add);
-        Ok(RoundCounts {
+        let private = round
+            .mappings
+            .iter()
+            .filter(|row| row.mapping.shared.is_none());
+        let private = sum(&mut private.map(|row| row.pages.tracked));
+        RoundCounts {
             number: round.number,
             at: round.at,
             lasted: round.lasted,
             took: round.took,
-            tracked: sum(&mut pages().map(|p| p.tracked)),
+            tracked: private.saturating_add(self.shared.0),
+            shared: self.shared.0,
             written: sum(&mut pages().map(|p| p.written)),
             unknown: sum(&mut pages().map(|p| p.unknown)),
             zapped: pages().filter_map(|p| p.zapped).reduce(u64::saturating_add),
-            set: self.written.covered() / PAGE_SIZE,
-            window: self.written.covered_lately() / PAGE_SIZE,
-        })
+            set: self.private.set().saturating_add(self.files.set()),
+            window: self.private.window().saturating_add(self.files.window()),
+        }
     }
 
     /// Bytes of memory that this takes.
     pub(super) fn held(&self) -> u64 {
-        self.written.held() + self.unknown.held()
+        self.private.held() + self.mapped.held() + self.files.held()
     }
 
-    /// How often each page was written.
-    pub(super) fn written(&self) -> &AddressCounts {
-        &self.written
+    /// Private pages of a range of addresses.
+    pub(super) fn private(&self, range: &Range<u64>, rounds: u64) -> DifferentPages {
+        self.private.within(range, rounds)
     }
 
-    /// How often each page was unknown.
-    pub(super) fn unknown(&self) -> &AddressCounts {
-        &self.unknown
+    /// Shared pages of a range of addresses, by address.
+    pub(super) fn mapped(&self, range: &Range<u64>, rounds: u64) -> DifferentPages {
+        self.mapped.within(range, rounds)
+    }
+
+    /// The files of shared memory.
+    pub(super) fn into_files(self) -> Vec<FileCounts> {
+        self.files.into_files()
     }
 }

@@ -1,7 +1,13 @@
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use pages::track::{TrackHeader, TrackRound, TrackSummary};
+use std::sync::Arc;
+
+use pages::track::{
+    MappingRound, PageExtent, SharedPlace, TrackHeader, TrackRound, TrackSummary, TrackedMapping,
+    TrackedPages, UntrackedReason,
+};
 use proptest::prelude::*;
+use uffd::{Backing, PAGE_SIZE};
 
 use super::terminal::heat_map;
 use super::*;
@@ -43,6 +49,7 @@ fn all_tables(report: &RecordingReport<'_>) -> String {
     [
         tables::totals(report),
         tables::mappings(report),
+        tables::shared(report),
         tables::rounds(report),
         tables::legend(),
     ]
@@ -98,6 +105,101 @@ proptest! {
         let parsed = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default());
         prop_assert!(parsed.is_ok(), "{:?}", parsed.err());
     }
+}
+
+/// A mapping of 100 pages of which these were written.
+fn told(start: u64, shared: Option<SharedPlace>, pages: &[u64]) -> MappingRound {
+    let mapping = TrackedMapping {
+        start,
+        end: start + 100 * PAGE_SIZE,
+        name: "/dev/shm/heap".to_owned(),
+        backing: Backing::Shmem,
+        page_size: PAGE_SIZE,
+        shared,
+    };
+    let extent = |page: &u64| PageExtent {
+        range: start + page * PAGE_SIZE..start + (page + 1) * PAGE_SIZE,
+        unit: PAGE_SIZE,
+        unknown: false,
+    };
+    MappingRound {
+        mapping: Arc::new(mapping),
+        pages: TrackedPages {
+            tracked: 100,
+            written: pages.len() as u64,
+            ..TrackedPages::default()
+        },
+        written: pages.iter().map(extent).collect(),
+    }
+}
+
+/// Two views of a file, of which the second begins ten pages later, and private memory.
+fn two_views() -> Vec<TrackRound> {
+    let place = |offset: u64| SharedPlace {
+        device: (0, 1),
+        inode: 7,
+        offset: offset * PAGE_SIZE,
+    };
+    let round = |number: u64, private: &[u64]| TrackRound {
+        number,
+        mappings: vec![
+            told(0x1000_0000, Some(place(0)), &[10, 11, 12]),
+            told(0x2000_0000, Some(place(10)), &[0, 1, 50]),
+            told(0x3000_0000, None, private),
+        ],
+        not_looked_at: [
+            (UntrackedReason::Secret, 5 - number),
+            (UntrackedReason::Device, number),
+        ]
+        .into_iter()
+        .collect(),
+        ..TrackRound::default()
+    };
+    vec![round(1, &[1, 2]), round(2, &[1]), round(3, &[1])]
+}
+
+#[test]
+fn a_page_of_shared_memory_is_one_wherever_it_is_mapped() {
+    let bytes = record(&sample::header("java"), &two_views(), None);
+    let source = RecordingSource::of_bytes(bytes, MemoryBudget::DEFAULT);
+    let report = report(&source);
+    // Offsets 10, 11, 12 and 60, and two pages of private memory.
+    let totals = &report.totals;
+    assert_eq!((totals.pages.set, totals.written), (6, 3 * 6 + 4));
+    assert_eq!(totals.pages.hot, 5);
+    assert_eq!(totals.pages.once, 1);
+    assert_eq!((totals.tracked, totals.shared), (110 + 100, 110));
+    let [file] = report.files.as_slice() else {
+        panic!("{:?}", report.files);
+    };
+    assert_eq!((file.mapped, file.tracked, file.written), (2, 110, 18));
+    assert_eq!(file.offsets, 0..110 * PAGE_SIZE);
+    assert_eq!((file.pages().set, file.pages().hot), (4, 4));
+    let last = report.rounds.last().unwrap();
+    assert_eq!((last.set, last.window), (6, 6));
+    // By address they are what they are there.
+    let by_address: Vec<_> = report.areas.iter().map(|area| area.pages.set).collect();
+    assert_eq!(by_address, [3, 3, 2]);
+}
+
+#[test]
+fn what_was_not_looked_at_is_told_by_reason() {
+    let bytes = record(&sample::header("java"), &two_views(), None);
+    let source = RecordingSource::of_bytes(bytes, MemoryBudget::DEFAULT);
+    let text = all_tables(&report(&source));
+    for (reason, pages) in [(UntrackedReason::Secret, 4), (UntrackedReason::Device, 3)] {
+        let line = format!("{pages} pages ({} KiB) {}", pages * 4, reason.about());
+        assert!(text.contains(&line), "{text}");
+    }
+    let svg = picture::svg(&report(&source)).unwrap();
+    assert!(svg.contains("28 KiB not looked at"));
+}
+
+#[test]
+fn tables_of_two_views() {
+    let bytes = record(&sample::header("java"), &two_views(), None);
+    let source = RecordingSource::of_bytes(bytes, MemoryBudget::DEFAULT);
+    insta::assert_snapshot!(all_tables(&report(&source)));
 }
 
 /// Writes pictures and recordings for people to look at:

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::areas::AreaCounts;
+use pages::track::UntrackedPages;
+
 use super::rounds::RoundCounts;
+use super::tally::DifferentPages;
 use crate::print::heat::rate;
 
 /// Over all rounds and mappings. Pages of 4 KiB.
@@ -21,14 +23,12 @@ pub(super) struct RecordingTotals {
     pub tracked: u64,
     /// Pages written, each as often as it was.
     pub written: u64,
-    /// Different pages written.
-    pub set: u64,
-    /// Different pages written in every round.
-    pub hot: u64,
-    /// Different pages written in one round only.
-    pub once: u64,
-    /// Different pages of which nobody knows, and which were never seen to be written.
-    pub unknown: u64,
+    /// Different pages; one of shared memory is one, wherever it is mapped.
+    pub pages: DifferentPages,
+    /// The most different pages of shared memory tracked in one round.
+    pub shared: u64,
+    /// For each reason the most pages that were not looked at in one round.
+    pub not_looked_at: UntrackedPages,
     /// Pages emptied, each as often as it was; `None`: the strategy cannot tell.
     pub zapped: Option<u64>,
     /// The round with the most pages written a second, and that rate.
@@ -37,14 +37,17 @@ pub(super) struct RecordingTotals {
 
 impl RecordingTotals {
     /// Sums up.
-    pub(super) fn of(rounds: &[RoundCounts], areas: &[AreaCounts]) -> Self {
+    pub(super) fn of(
+        rounds: &[RoundCounts],
+        pages: DifferentPages,
+        not_looked_at: UntrackedPages,
+    ) -> Self {
         let duration = |of: fn(&RoundCounts) -> Duration| {
             rounds
                 .iter()
                 .map(of)
                 .fold(Duration::ZERO, Duration::saturating_add)
         };
-        let pages = |of: fn(&AreaCounts) -> u64| areas.iter().map(of).fold(0, u64::saturating_add);
         let rates = rounds
             .iter()
             .map(|r| (r.number, rate(r.written, r.lasted) as u64));
@@ -58,10 +61,9 @@ impl RecordingTotals {
                 .iter()
                 .map(|r| r.written)
                 .fold(0, u64::saturating_add),
-            set: pages(|a| a.set),
-            hot: pages(|a| a.hot),
-            once: pages(|a| a.once),
-            unknown: pages(|a| a.unknown),
+            pages,
+            shared: rounds.iter().map(|r| r.shared).max().unwrap_or(0),
+            not_looked_at,
             zapped: rounds
                 .iter()
                 .filter_map(|r| r.zapped)

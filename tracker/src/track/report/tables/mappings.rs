@@ -19,7 +19,7 @@ pub(crate) fn mappings(report: &RecordingReport<'_>) -> String {
         .filter(|area| area.is_written())
         .collect();
     // The sort is stable: by address where equal.
-    areas.sort_by_key(|area| Reverse((area.written, area.set, area.unknown)));
+    areas.sort_by_key(|area| Reverse((area.written, area.pages.set, area.pages.unknown)));
     let mut table = TextTable::new(&[
         Right("START"),
         Right("SIZE"),
@@ -40,11 +40,11 @@ pub(crate) fn mappings(report: &RecordingReport<'_>) -> String {
             size(area.span.pages() as f64),
             kind(area),
             number(area.written),
-            number(area.set),
-            share(area.set, area.span.pages()),
-            number(area.hot),
-            number(area.once),
-            number(area.unknown),
+            number(area.pages.set),
+            share(area.pages.set, area.span.pages()),
+            number(area.pages.hot),
+            number(area.pages.once),
+            number(area.pages.unknown),
             area.zapped.map_or("-".to_owned(), number),
             format!("{}/{}", area.rounds_written, area.rounds),
             printable(&area.span.name()),

@@ -2,12 +2,14 @@
 
 mod mappings;
 mod rounds;
+mod shared;
 mod totals;
 
 use super::counts::WINDOW;
 use crate::print::words::{number, size};
 pub(crate) use mappings::mappings;
 pub(crate) use rounds::rounds;
+pub(crate) use shared::shared;
 pub(crate) use totals::totals;
 
 /// What the columns are, for whoever sees them first.

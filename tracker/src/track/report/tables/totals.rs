@@ -51,21 +51,24 @@ fn sums(report: &RecordingReport<'_>) -> Vec<TotalsLine> {
         spoken(report.header.interval),
         spoken(totals.lasted)
     );
-    let part = share(totals.set, totals.tracked);
-    let set = format!("{}, {part} of the tracked", pages(totals.set));
+    let part = share(totals.pages.set, totals.tracked);
+    let set = format!("{}, {part} of the tracked", pages(totals.pages.set));
     let mut lines = vec![
         ("rounds", rounds),
         ("written", written(report)),
         ("  different", set),
     ];
     if totals.rounds > 1 {
-        let (hot, once) = (pages(totals.hot), pages(totals.once));
+        let (hot, once) = (pages(totals.pages.hot), pages(totals.pages.once));
         lines.push(("  always", format!("{hot} in every round")));
         lines.push(("  once", format!("{once} in one round only")));
     }
-    if totals.unknown > 0 {
+    if totals.pages.unknown > 0 {
         let text = "there before they were armed, never seen to be written: to be taken as written";
-        lines.push(("unknown", format!("{}: {text}", pages(totals.unknown))));
+        lines.push((
+            "unknown",
+            format!("{}: {text}", pages(totals.pages.unknown)),
+        ));
     }
     if let Some(zapped) = totals.zapped.filter(|zapped| *zapped > 0) {
         let text = format!("{} of the written were emptied", pages(zapped));
@@ -73,8 +76,30 @@ fn sums(report: &RecordingReport<'_>) -> Vec<TotalsLine> {
     }
     let (most, areas) = (pages(totals.tracked), count(report.areas.len(), "mapping"));
     lines.push(("tracked", format!("{most} at most, in {areas}")));
+    lines.extend(limits(report));
     lines.push(("cost", cost(report)));
     lines.push(("ended", ended(report)));
+    lines
+}
+
+/// What the numbers say nothing of.
+fn limits(report: &RecordingReport<'_>) -> Vec<TotalsLine> {
+    let totals = &report.totals;
+    let mut lines = Vec::new();
+    if totals.shared > 0 {
+        let (most, files) = (pages(totals.shared), count(report.files.len(), "file"));
+        let others = "what others wrote to it is seen by `hash` only";
+        lines.push(("  shared", format!("{most} at most, of {files}: {others}")));
+    }
+    if totals.not_looked_at.total() > 0 {
+        let text = "nobody knows whether it was written; for each reason the most in one round";
+        lines.push(("not seen", text.to_owned()));
+        let reasons = totals.not_looked_at.iter();
+        lines.extend(reasons.map(|(reason, count)| {
+            let text = format!("{} {}", pages(count), reason.about());
+            ("", text)
+        }));
+    }
     lines
 }
 
