@@ -9,6 +9,7 @@ use pages::track::{TrackEnd, TrackHeader};
 
 use super::pace::{PaceWake, RoundPace};
 use super::values;
+use crate::explain::ExplainEnd;
 
 /// The rounds of a process.
 #[derive(Args, Debug)]
@@ -57,6 +58,15 @@ impl RoundsArgs {
     pub(crate) fn tell_arguments(&self, header: &mut TrackHeader) {
         if !self.arguments {
             header.command.truncate(1);
+        }
+    }
+
+    /// Why explaining ended, beside what was asked for.
+    pub(crate) const fn ended(&self, why: TrackEnd) -> ExplainEnd {
+        ExplainEnd {
+            why,
+            rounds: self.rounds,
+            duration: self.duration,
         }
     }
 

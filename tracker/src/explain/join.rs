@@ -4,15 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use pages::track::{PageExtent, TrackedMapping};
+use tracker_ebpf::EventKind;
 use uffd::{Backing, PAGE_SIZE};
 
 use super::aliases::AliasBook;
-use super::candidates::candidates;
+use super::candidates::{ChangedPage, candidates};
 use super::content::{PageImage, SeenPage, verdict};
 use super::history::{EventIndex, PageQuery};
 use super::model::{
     CauseSight, EventMeaning, MissedPages, ReportAnswer, ReportCause, ReportVerdict, ReportedPages,
-    UnknownReason,
+    UnknownReason, WatchedEvent,
 };
 
 /// What is the same for all pages of a round.
@@ -198,18 +199,22 @@ impl<'a, 'b> AnswerJoin<'a, 'b> {
             ReportVerdict::Changed => false,
             ReportVerdict::Zeroed => true,
         };
+        let page = ChangedPage {
+            zeroed,
+            zapped: zeroed && self.index.tells(seen.address, is_zap),
+        };
         let missed = MissedPages {
             round: self.facts.round,
             range: seen.address..seen.address + PAGE_SIZE,
             zeroed,
-            candidates: candidates(mapping, zeroed),
+            candidates: candidates(mapping, page),
         };
         if !self.aliases.is_missed(mapping, &missed) {
             return;
         }
         self.verified += 1;
         match self.missed.last_mut() {
-            Some(last) if last.range.end == seen.address && last.zeroed == zeroed => {
+            Some(last) if last.range.end == seen.address && last.is_as(&missed) => {
                 last.range.end += PAGE_SIZE;
             }
             _ => self.missed.push(missed),
@@ -232,6 +237,17 @@ fn append(reported: &mut Vec<ReportedPages>, page: ReportedPages) {
     }
 }
 
+/// Whether an event tells that pages were taken out of the page tables, and not that the kernel was
+/// short of memory.
+fn is_zap(event: &WatchedEvent) -> bool {
+    use EventMeaning::{Disarms, DisarmsAnonymous};
+    let zaps = [
+        Disarms(ReportCause::Zap),
+        DisarmsAnonymous(ReportCause::Zap),
+    ];
+    event.kind != EventKind::Reclaim && zaps.contains(&event.meaning)
+}
+
 /// Why nothing may have been seen of a cause.
 pub(super) fn why_unseen(seen: &CauseSight, dropped: u64) -> UnknownReason {
     if dropped != 0 {
@@ -247,9 +263,11 @@ pub(super) fn why_unseen(seen: &CauseSight, dropped: u64) -> UnknownReason {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::explain::content::PageLook;
+    use pages::track::SharedPlace;
+
+    use crate::explain::content::{PageLook, hash};
     use crate::explain::history::EventHistory;
-    use crate::explain::model::{SightGap, WatchedEvent};
+    use crate::explain::model::{MissCandidate, SightGap};
     use crate::explain::sample::{event, mapping_of, scan};
 
     const PAGE: u64 = PAGE_SIZE;
@@ -382,6 +400,38 @@ mod tests {
         assert_eq!(missed[0].range, START + PAGE..START + 3 * PAGE);
         assert!(!missed[0].zeroed && join.take_missed().is_empty());
         assert_eq!(missed[0].round, 7);
+    }
+
+    #[test]
+    fn an_event_makes_a_hole_likelier() {
+        let zap = EventMeaning::DisarmsAnonymous(ReportCause::Zap);
+        let mapping = TrackedMapping {
+            shared: Some(SharedPlace {
+                device: (0, 1),
+                inode: 7,
+                offset: 0,
+            }),
+            ..mapping_of(START..START + 16 * PAGE, Backing::Shmem)
+        };
+        let mut history = EventHistory::default();
+        history.add(vec![event(1, START..START + 2 * PAGE, 0, zap)]);
+        let mut index = history.index(scan());
+        let mut aliases = AliasBook::default();
+        let mut join = AnswerJoin::new(&mut index, &mut aliases, facts());
+        let zeroes = hash(&[0; PAGE as usize]);
+        for page in 0..4 {
+            let look = PageLook::Content(zeroes);
+            join.verify(&mapping, seen(page, PageImage::Content(7), look));
+        }
+        let missed = join.take_missed();
+        let first = missed
+            .iter()
+            .map(|pages| (pages.pages(), pages.candidates[0]));
+        let expected = [
+            (2, MissCandidate::HolePunch),
+            (2, MissCandidate::SecondMapping),
+        ];
+        assert_eq!(first.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -38,7 +38,7 @@ mod translate;
 
 pub use explainer::{ExplainStep, Explainer};
 pub use model::{
-    AgainstFindings, AnswerTally, ByMapping, CauseSight, CodePlace, ExplainFindings,
+    AgainstFindings, AnswerTally, ByMapping, CauseSight, CodePlace, ExplainEnd, ExplainFindings,
     ExplainOptions, ExplainedRound, FrozenTime, MissCandidate, MissedPages, MissedRange,
     NamingCost, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict,
     ReportedPages, RoundDelay, RoundFindings, SecondOnly, SightGap, StackFrame, StoryLine,

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::words::share;
+
 const DAY: u64 = 86_400;
 
 /// UTC with milliseconds, such as `2026-11-22T22:00:00.250Z`. `None` before 1970 and after the year
@@ -50,6 +52,19 @@ pub(crate) fn spoken(duration: Duration) -> String {
     }
 }
 
+/// A share is at most 100%: work that took longer than all rounds says so.
+pub(crate) fn of_the_time(took: Duration, lasted: Duration) -> String {
+    if took > lasted && !lasted.is_zero() {
+        return format!("more than the {} of all rounds", spoken(lasted));
+    }
+    let part = share(micros(took), micros(lasted));
+    format!("{part} of the time")
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Two decimals below 10 and one above, without trailing zeroes.
 fn short(number: f64) -> String {
     let text = if number < 10.0 {
@@ -64,6 +79,14 @@ fn short(number: f64) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn no_share_is_more_than_the_whole() {
+        let told = |took| of_the_time(Duration::from_millis(took), Duration::from_secs(1));
+        assert_eq!(told(460), "46% of the time");
+        assert_eq!(told(1000), "100% of the time");
+        assert_eq!(told(3100), "more than the 1 s of all rounds");
+    }
 
     #[test]
     fn times_are_those_of_date_1() {

@@ -26,6 +26,22 @@ pub(crate) const fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
+/// Each text once, in the order in which they come, with how often it came if that is more than once.
+pub(crate) fn counted(texts: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut counts: Vec<(String, u64)> = Vec::new();
+    for text in texts {
+        match counts.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((text, 1)),
+        }
+    }
+    let told = |(text, count)| match count {
+        1 => text,
+        count => format!("{text} ({} times)", number(count)),
+    };
+    counts.into_iter().map(told).collect()
+}
+
 /// How large so many pages are: `12 KiB`, `1.5 GiB`.
 pub(crate) fn size(pages: f64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -97,6 +113,12 @@ pub(crate) fn elided(name: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_texts_are_one_with_a_count() {
+        let notes = ["a", "b", "a", "a"].map(str::to_owned);
+        assert_eq!(counted(notes), ["a (3 times)", "b"]);
+    }
 
     #[test]
     fn numbers_and_sizes() {

@@ -13,6 +13,7 @@ use super::find::SelectedProcess;
 use super::refusal::{RefusalReason, backoff};
 use crate::metrics::{ExplainedTotals, TrackedRow};
 use crate::model::ProcessKey;
+use crate::print::words::counted;
 use pages::track::{TrackHeader, TrackRound, TrackedPages, UntrackedPages};
 
 /// What CPU time goes into.
@@ -318,7 +319,7 @@ impl LedgerLine {
         self.row.selector = process.selector.to_string();
         self.row.strategy.clone_from(&header.strategy);
         self.row.stopped = header.stopped;
-        self.row.notes = header.notes.iter().map(ToString::to_string).collect();
+        self.row.notes = counted(header.notes.iter().map(ToString::to_string));
         self.row.ended = None;
         self.row.interval = wanted;
         self.row.over_budget = false;

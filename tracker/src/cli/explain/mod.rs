@@ -143,6 +143,7 @@ fn explain(
     let end = rounds(args, &mut explainer, pace, &mut shown, unread)?;
     let mut findings = explainer.end()?;
     findings.header = header(findings.header);
+    findings.end = Some(args.rounds.ended(end));
     let Some(launched) = launched else {
         show(args, &findings, files, target)?;
         return Ok(None);

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::print::words::{count, number, printable, size};
+use crate::print::clock::of_the_time;
+use crate::print::words::{count, counted, number, printable, size};
 use pages::track::{
     MappingRound, TrackEnd, TrackHeader, TrackRound, TrackSummary, TrackedPages, WorkingSet,
 };
@@ -44,8 +45,9 @@ impl LiveTable {
             );
         }
         text.push('\n');
-        for note in &header.notes {
-            let _ = writeln!(text, "note: {}", printable(&note.to_string()));
+        let notes = header.notes.iter();
+        for note in counted(notes.map(|note| printable(&note.to_string()))) {
+            let _ = writeln!(text, "note: {note}");
         }
         let sum = sum(first);
         let _ = writeln!(
@@ -144,13 +146,13 @@ impl LiveTable {
             let _ = writeln!(text, "  not looked at {}", summary.not_looked_at);
         }
         let took = summary.took.as_secs_f64();
-        let share = 100.0 * took / seconds.max(1e-9);
         // The first arming alone is no share of anything.
-        let share = (summary.rounds != 0).then(|| format!(", {share:.2}% of the time"));
+        let has_rounds = summary.rounds != 0;
+        let share = has_rounds.then(|| of_the_time(summary.took, summary.lasted));
         let _ = writeln!(
             text,
             "  reading took  {took:.3} s{}",
-            share.unwrap_or_default()
+            share.map_or_else(String::new, |share| format!(", {share}"))
         );
         if let Some(status) = summary.status {
             let _ = writeln!(text, "  exit status   {status}");

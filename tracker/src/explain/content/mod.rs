@@ -15,6 +15,8 @@ use uffd::UffdError;
 
 use super::model::UnknownReason;
 pub(super) use images::PageImages;
+#[cfg(test)]
+pub(super) use verdict::hash;
 pub(super) use verdict::verdict;
 
 /// What a page held when it was armed.

@@ -12,7 +12,7 @@ use crate::explain::model::{ReportVerdict, UnknownReason};
 pub(super) const LOWEST_HASH: u64 = 2;
 
 /// The hash of a page.
-pub(super) fn hash(page: &[u8]) -> u64 {
+pub(in crate::explain) fn hash(page: &[u8]) -> u64 {
     xxh3_64(page).max(LOWEST_HASH)
 }
 

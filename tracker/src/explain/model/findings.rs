@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pages::strategy::StrategyName;
-use pages::track::{SessionEvent, TrackHeader, TrackedMapping, UntrackedPages};
+use pages::track::{SessionEvent, TrackEnd, TrackHeader, TrackedMapping, UntrackedPages};
 use uffd::pages_in;
 
 use super::{
@@ -70,6 +70,19 @@ pub struct ExplainFindings {
     pub story: Option<PageStory>,
     /// A second strategy, if asked for.
     pub against: Option<AgainstFindings>,
+    /// Why it ended, and what was asked for; `None`: nobody told.
+    pub end: Option<ExplainEnd>,
+}
+
+/// Why explaining ended, beside what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExplainEnd {
+    /// Why.
+    pub why: TrackEnd,
+    /// So many rounds were asked for.
+    pub rounds: Option<u64>,
+    /// So much time was asked for.
+    pub duration: Option<Duration>,
 }
 
 /// For how long a process stood still; zero if it was not to.
@@ -274,6 +287,7 @@ impl ExplainFindings {
             interrupted: BTreeMap::new(),
             story: None,
             against: None,
+            end: None,
         }
     }
 

@@ -11,8 +11,8 @@ mod words;
 
 pub(crate) use event::{EventMeaning, WatchedEvent};
 pub use findings::{
-    AgainstFindings, CodePlace, ExplainFindings, FrozenTime, NamingCost, PageStory, RoundDelay,
-    RoundFindings, StackFrame, StoryLine, UnnamedCode, VmaFindings,
+    AgainstFindings, CodePlace, ExplainEnd, ExplainFindings, FrozenTime, NamingCost, PageStory,
+    RoundDelay, RoundFindings, StackFrame, StoryLine, UnnamedCode, VmaFindings,
 };
 pub use options::{ExplainOptions, PageSampling};
 pub(crate) use round::RoundKind;

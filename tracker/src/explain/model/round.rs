@@ -64,6 +64,24 @@ pub struct MissedPages {
     pub candidates: Vec<MissCandidate>,
 }
 
+impl MissedPages {
+    /// How many pages of 4 KiB they are.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        pages_in(&self.range)
+    }
+
+    /// Whether the same is said of others.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        let range = self.range.clone();
+        *self
+            == Self {
+                range,
+                ..other.clone()
+            }
+    }
+}
+
 /// Such pages, with their mapping.
 pub type MissedRange = (Arc<TrackedMapping>, MissedPages);
 

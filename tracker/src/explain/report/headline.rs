@@ -1,11 +1,14 @@
 //! The answer, in a few sentences: is what was reported true?
 
+use pages::track::TrackEnd;
+
 use super::ExplainReport;
 use super::interval::wilson;
 use super::location::CodeLocation;
 use super::matrix::AnswerMatrix;
 use super::spots::CodeSpot;
 use crate::explain::{ReportCause, ReportVerdict};
+use crate::print::clock::spoken;
 use crate::print::words::{elided, number, plural, share};
 
 /// If the cause of so large a share of the pages is unknown, a sentence at the top says so.
@@ -26,6 +29,7 @@ pub(super) fn headline(report: &ExplainReport<'_>) -> Vec<String> {
         };
         let mut told = vec![nothing.to_owned()];
         told.extend(missed(report));
+        told.extend(early_end(report));
         return told;
     }
     let told = [
@@ -35,6 +39,7 @@ pub(super) fn headline(report: &ExplainReport<'_>) -> Vec<String> {
         missed(report),
         unknown(pages),
         lost(report),
+        early_end(report),
     ];
     told.into_iter().flatten().collect()
 }
@@ -180,6 +185,27 @@ fn unknown(pages: &AnswerMatrix) -> Option<String> {
     let worth = unknown as f64 >= all as f64 * WORTH_TELLING;
     (worth && unknown > 0)
         .then(|| format!("What caused {} of them is not known.", share(unknown, all)))
+}
+
+/// The process ended before what was asked for was over.
+fn early_end(report: &ExplainReport<'_>) -> Option<String> {
+    let end = report
+        .findings
+        .end
+        .filter(|end| end.why == TrackEnd::Exited)?;
+    let made = report.findings.rounds.len() as u64;
+    if let Some(asked) = end.rounds.filter(|asked| *asked > made) {
+        let (made, asked) = (number(made), number(asked));
+        return Some(format!(
+            "The process ended early: {made} of {asked} rounds were made."
+        ));
+    }
+    let asked = end.duration.filter(|asked| *asked > report.lasted)?;
+    Some(format!(
+        "The process ended early: the last round was at {} of {}.",
+        spoken(report.lasted),
+        spoken(asked)
+    ))
 }
 
 fn lost(report: &ExplainReport<'_>) -> Option<String> {

@@ -20,6 +20,7 @@ use crate::explain::{
 };
 use crate::print::clock::rfc3339;
 use crate::print::json::{JsonAddress, line};
+use crate::track::json::end_name;
 
 /// What the lines mean: another number if a key goes or means something else. 2: rounds come as they
 /// are made, each with what it missed.
@@ -207,6 +208,7 @@ enum ExplainLine<'a> {
     },
     Summary {
         answer: Vec<String>,
+        end: Option<&'static str>,
         rounds: usize,
         left_out: u64,
         late_seconds: f64,
@@ -381,6 +383,7 @@ fn summary<'a>(report: &ExplainReport<'a>) -> ExplainLine<'a> {
     let sampled = interval.filter(|_| findings.sampling.one_of > 1);
     ExplainLine::Summary {
         answer: headline(report),
+        end: findings.end.map(|end| end_name(end.why)),
         rounds: findings.rounds.len(),
         left_out: findings.left_out(),
         late_seconds: findings.latest().as_secs_f64(),

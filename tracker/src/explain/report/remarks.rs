@@ -2,15 +2,14 @@
 
 use pages::inject::InjectNote;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use uffd::PAGE_SIZE;
 
 use super::writers::TopWriters;
 use super::{ExplainReport, headline};
 use crate::explain::{FrozenTime, NamingCost, advice};
-use crate::print::clock::{rfc3339, spoken};
-use crate::print::words::{count, number, plural, printable, share, size};
+use crate::print::clock::{of_the_time, rfc3339, spoken};
+use crate::print::words::{count, counted, number, plural, printable, size};
 
 /// The process and its arguments.
 pub(super) fn who(report: &ExplainReport<'_>) -> (String, String) {
@@ -166,19 +165,6 @@ fn naming(cost: NamingCost) -> String {
     )
 }
 
-/// A share is at most 100%: work that took longer than all rounds says so.
-fn of_the_time(took: Duration, lasted: Duration) -> String {
-    if took > lasted && !lasted.is_zero() {
-        return format!("more than the {} of all rounds", spoken(lasted));
-    }
-    let part = share(micros(took), micros(lasted));
-    format!("{part} of the time")
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 /// What could not be seen, and how sure a sample is.
 pub(super) fn not_seen(report: &ExplainReport<'_>) -> Vec<String> {
     let findings = report.findings;
@@ -204,7 +190,7 @@ pub(super) fn not_seen(report: &ExplainReport<'_>) -> Vec<String> {
     }));
     let notes = findings.header.notes.iter();
     lines.extend(notes.map(|note| printable(&note.to_string())));
-    lines
+    counted(lines)
 }
 
 /// Where a second strategy disagrees: first the sums.
@@ -230,17 +216,4 @@ pub(super) fn against(report: &ExplainReport<'_>) -> Vec<String> {
         format!("only {theirs}: {} {reason}", number(*pages))
     }));
     lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_share_is_more_than_the_whole() {
-        let told = |took| of_the_time(Duration::from_millis(took), Duration::from_secs(1));
-        assert_eq!(told(460), "46% of the time");
-        assert_eq!(told(1000), "100% of the time");
-        assert_eq!(told(3100), "more than the 1 s of all rounds");
-    }
 }

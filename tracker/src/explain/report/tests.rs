@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pages::track::TrackedMapping;
+use pages::track::{TrackEnd, TrackedMapping};
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
 use crate::explain::arbitrary::{any_findings, consistent};
-use crate::explain::sample;
+use crate::explain::{ExplainEnd, sample};
 use crate::print::picture::png::png;
 
 fn text_of(findings: &ExplainFindings) -> String {
@@ -163,6 +163,49 @@ fn top_writers_are_those_of_all_reported_pages() {
     );
     let text = text::text(&report);
     assert!(text.contains("Where pages were written:"), "{text}");
+}
+
+#[test]
+fn an_early_end_of_the_process_is_told() {
+    let told = |why, rounds, duration| {
+        let mut findings = sample::database();
+        findings.end = Some(ExplainEnd {
+            why,
+            rounds,
+            duration,
+        });
+        headline::headline(&ExplainReport::new(&findings))
+            .pop()
+            .unwrap()
+    };
+    let exited = TrackEnd::Exited;
+    assert_eq!(
+        told(exited, Some(100), None),
+        "The process ended early: 60 of 100 rounds were made."
+    );
+    assert_eq!(
+        told(exited, None, Some(Duration::from_secs(10))),
+        "The process ended early: the last round was at 6 s of 10 s."
+    );
+    // All rounds were made, or nobody asked for more.
+    for (why, rounds) in [
+        (exited, Some(60)),
+        (exited, None),
+        (TrackEnd::Done, Some(100)),
+    ] {
+        assert!(!told(why, rounds, None).contains("early"));
+    }
+}
+
+/// 45 notes that say the same are one.
+#[test]
+fn equal_notes_are_one_with_a_count() {
+    let mut findings = sample::nothing();
+    let note = findings.header.notes[0].clone();
+    findings.header.notes = vec![note; 45];
+    let text = text_of(&findings);
+    assert_eq!(text.matches("[vdso] is passed over").count(), 1, "{text}");
+    assert!(text.contains("can have it (45 times)"), "{text}");
 }
 
 /// The colours of a pattern, as red, green and blue.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{pages, speed};
 use crate::print::clock::{rfc3339, spoken};
 use crate::print::heat::rate;
-use crate::print::words::{count, number, printable, share};
+use crate::print::words::{count, counted, number, printable, share};
 use crate::track::json::end_name;
 use crate::track::report::RecordingReport;
 
@@ -15,7 +15,8 @@ type TotalsLine = (&'static str, String);
 /// What was tracked, how, and the totals.
 pub(crate) fn totals(report: &RecordingReport<'_>) -> String {
     let notes = report.header.notes.iter();
-    let notes = notes.map(|note| ("note", printable(&note.to_string())));
+    let notes = counted(notes.map(|note| printable(&note.to_string())));
+    let notes = notes.into_iter().map(|note| ("note", note));
     let mut text = String::new();
     for (key, value) in head(report).into_iter().chain(sums(report)).chain(notes) {
         let _ = writeln!(text, "{key:11} {value}");
