@@ -404,6 +404,61 @@ fn many_of_one_user_take_no_place_of_another() {
     });
 }
 
+/// A process that is not a thread, and has the memory of another one (clone(2) with CLONE_VM).
+#[test]
+fn of_two_processes_with_one_memory_the_second_is_refused() {
+    let named = NamedProgram::new();
+    let mut script = named.start();
+    let (number, _) = script.map(ANON, 16);
+    script.say(&format!("store {number} 1 1 0-15"));
+    script.say(&format!("share {number} 3 5"));
+    let (first, second) = (script.pid(), child_of(script.pid()));
+    let agent = agent(&format!("comm:{}", named.comm), &ALL);
+    settle(&agent, first);
+    let refused = eventually("the second is refused", || {
+        let refused = agent.status()["tracking"]["refused"].take();
+        (refused.as_array()?.len() == 1).then_some(refused)
+    });
+    let refusal = &refused[0];
+    assert_eq!(refusal["pid"], second, "{refused:#}");
+    assert_eq!(refusal["reason"], "nothing", "{refused:#}");
+    let message = refusal["message"].as_str().unwrap();
+    assert!(message.contains("another userfaultfd"), "{message}");
+    let has_first = message.contains(&format!("has the memory of process {first} ("));
+    assert!(has_first || !kcmp_works(first, second), "{message}");
+    let text = agent.metrics();
+    check_metrics(&text);
+    let state = |state: &str| {
+        sum(
+            &text,
+            "uffdwp_track_processes",
+            &[&format!("state=\"{state}\"")],
+        )
+    };
+    assert_eq!((state("tracked"), state("refused")), (Some(1.0), Some(1.0)));
+    let failures = sum(
+        &text,
+        "uffdwp_track_failures_total",
+        &["reason=\"nothing\""],
+    );
+    assert!(failures >= Some(1.0), "{failures:?}");
+    assert_eq!(value(&agent, "uffdwp_track_info", second), None);
+    // What the second stores is reported of the memory that both have.
+    let before = written(&agent, first);
+    eventually("its stores are counted", || {
+        (written(&agent, first) > before + 4.0).then_some(())
+    });
+}
+
+fn child_of(pid: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.unwrap().trim().parse().unwrap()
+}
+
+fn kcmp_works(pid: u32, other: u32) -> bool {
+    pages::inject::share_memory(pid, other)
+}
+
 #[test]
 fn a_process_that_refuses_is_told_once_and_tried_again() {
     let script = ScriptProcess::start();

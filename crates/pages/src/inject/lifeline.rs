@@ -120,13 +120,17 @@ impl ProcessLifeline {
 /// Whether a process has the address space of its parent (kcmp(2)). No if nobody can tell: without
 /// `CONFIG_KCMP`, or if we may not look at the parent.
 pub(crate) fn shares_memory_with_parent(pid: u32) -> bool {
+    uffd::stat(pid).is_ok_and(|stat| share_memory(pid, stat.parent))
+}
+
+/// Whether two processes have one address space (clone(2) with `CLONE_VM`), as kcmp(2) says. No if
+/// nobody can tell: without `CONFIG_KCMP`, or if we may not look at both.
+#[must_use]
+pub fn share_memory(pid: u32, other: u32) -> bool {
     /// linux/kcmp.h
     const KCMP_VM: libc::c_int = 1;
-    let Ok(stat) = uffd::stat(pid) else {
-        return false;
-    };
     // SAFETY: takes numbers only, and reads no memory.
-    let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, stat.parent, KCMP_VM, 0, 0) };
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, pid, other, KCMP_VM, 0, 0) };
     order == 0
 }
 

@@ -36,7 +36,7 @@ pub use attached::UffdLease;
 pub use error::InjectError;
 pub use launch::{LaunchError, LaunchedProgram};
 pub(crate) use lifeline::shares_memory_with_parent;
-pub use lifeline::{ProcessLife, ProcessLifeline};
+pub use lifeline::{ProcessLife, ProcessLifeline, share_memory};
 pub use note::{CallTimeout, InjectNote, InterruptedCall};
 
 /// How to get a userfaultfd of another process.

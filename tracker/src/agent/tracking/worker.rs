@@ -17,8 +17,8 @@ use crate::agent::discovery::key_of;
 use crate::agent::pace::thread_cpu_time;
 use crate::agent::stop::StopSignal;
 use crate::explain::{ExplainOptions, ExplainStep, Explainer};
-use crate::metrics::ExplainedTotals;
-use pages::inject::{InjectOptions, ProcessLifeline};
+use crate::metrics::{ExplainedTotals, label};
+use pages::inject::{InjectOptions, ProcessLifeline, share_memory};
 use pages::track::{TrackError, TrackHeader, TrackOptions, TrackRound, TrackSession, TrackStep};
 
 /// How often to check whether the process has ended.
@@ -300,12 +300,16 @@ impl TrackingJob<'_> {
         if !self.is_there() {
             return;
         }
+        let mut message = error.to_string();
+        if let (RefusalReason::Nothing, Some(other)) = (reason, self.with_one_memory()) {
+            message += &format!("; it has the memory of process {other}, which is tracked");
+        }
         let first = self.tracking.config.retry;
         let mut ledger = self.tracking.ledger();
         let new = ledger.refused(
             &self.process,
             reason,
-            error.to_string(),
+            message.clone(),
             self.tracking.now(),
             first,
         );
@@ -313,10 +317,22 @@ impl TrackingJob<'_> {
         drop(ledger);
         let reason = reason.as_str();
         match (new, many) {
-            (false, _) => tracing::debug!(reason, "{}: still not tracked: {error}", self.name()),
-            (true, false) => tracing::warn!(reason, "{}: not tracked: {error}", self.name()),
-            (true, true) => tracing::debug!(reason, "{}: not tracked: {error}", self.name()),
+            (false, _) => tracing::debug!(reason, "{}: still not tracked: {message}", self.name()),
+            (true, false) => tracing::warn!(reason, "{}: not tracked: {message}", self.name()),
+            (true, true) => tracing::debug!(reason, "{}: not tracked: {message}", self.name()),
         }
+    }
+
+    /// Another process that is tracked and has the same memory, with its name.
+    fn with_one_memory(&self) -> Option<String> {
+        let own = self.process.key.pid;
+        let tracked: Vec<_> = (self.tracking.ledger().rows())
+            .filter(|row| row.is_live() && row.process.pid != own)
+            .map(|row| (row.process.pid, label::text(&row.comm)))
+            .collect();
+        let mut tracked = tracked.into_iter();
+        let (pid, comm) = tracked.find(|(other, _)| share_memory(own, *other))?;
+        Some(format!("{pid} ({comm})"))
     }
 
     fn is_there(&self) -> bool {

@@ -267,8 +267,10 @@ const FAILURES: FamilySpec = FamilySpec {
     help: "How often a process could not be tracked, or not any further: it has a tracer already \
         (traced), a seccomp filter that cannot be suspended (seccomp), this agent may not trace it \
         (privilege), it cannot be stopped at the moment (busy), its program is of 32 bits or \
-        otherwise unfit (program), the strategy does not work there (strategy), the kernel refuses \
-        a userfaultfd or a step (kernel, unexpected). /status has the sentence.",
+        otherwise unfit (program), none of its memory can be tracked, for example because another \
+        process has the same memory and is tracked (nothing), the strategy does not work there \
+        (strategy), the kernel refuses a userfaultfd or a step (kernel, unexpected). /status has \
+        the sentence.",
     source: "the agent",
     example: "increase(uffdwp_track_failures_total[15m]) > 0",
     rows: FamilyRows::Tracking(|rows, samples| {
