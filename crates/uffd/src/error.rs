@@ -18,6 +18,30 @@ pub struct ProcessGone {
     pub pid: u32,
 }
 
+/// The number of a process means another one in `/proc` than in system calls: whoever goes by it
+/// looks at one and stops the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[error(
+    "/proc shows the numbers of another pid namespace than ours{}, so the process that {pid} is in \
+     /proc would not be the one that is stopped: run tracker with the host's pids (hostPID: true, \
+     --pid=host, nsenter), or with a /proc of its own pid namespace",
+    told_here(*.pid, *.in_proc)
+)]
+pub struct OtherPidNamespace {
+    /// The number that was given.
+    pub pid: u32,
+    /// What the process of this number in our namespace is called in `/proc`, if there is one, and
+    /// `/proc` shows it.
+    pub in_proc: Option<u32>,
+}
+
+fn told_here(pid: u32, in_proc: Option<u32>) -> String {
+    in_proc.map_or_else(String::new, |there| {
+        format!(" (what is {pid} here is {there} there)")
+    })
+}
+
 /// Why this crate has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum UffdError {
@@ -33,6 +57,9 @@ pub enum UffdError {
         /// Its pid.
         pid: u32,
     },
+    /// Which process is meant cannot be told.
+    #[error(transparent)]
+    OtherNamespace(#[from] OtherPidNamespace),
     /// The main thread of the process asked about has ended, and others live on.
     #[error(
         "the main thread of process {pid} has ended while others live: /proc shows its memory by \

@@ -115,7 +115,7 @@ pub use address_space::AddressSpace;
 pub use backing::{Backing, HugetlbDevices, ShmemDevices};
 pub use behaviour::{HugetlbPool, KernelBehaviour, WrittenMeaning, self_test};
 pub use count::{CountMethod, CountPlace, CountProgress, PageCount, PageCounter};
-pub use error::{ProcessGone, UffdError, unless_gone, unless_unseen};
+pub use error::{OtherPidNamespace, ProcessGone, UffdError, unless_gone, unless_unseen};
 pub use fd::{RegisterMode, Userfaultfd};
 pub use fdinfo::{HeldUffd, userfaultfds};
 pub use features::UffdFeatures;
@@ -123,8 +123,8 @@ pub use memory::MemoryFile;
 pub use message::UffdMessage;
 pub use pagemap::{Pagemap, PagemapEntry};
 pub use presence::{
-    boot_time_offset_ns, is_in_initial_pid_namespace, own_pid_in_proc, proc_shows_initial_pids,
-    proc_shows_our_pids, thread_with_memory,
+    boot_time_offset_ns, check_pid_namespace, is_in_initial_pid_namespace, number_in_proc,
+    own_pid_in_proc, proc_shows_initial_pids, proc_shows_our_pids, thread_with_memory,
 };
 pub use privilege::{Capability, Privilege, UserNamespace};
 pub use process::{

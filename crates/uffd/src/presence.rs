@@ -5,13 +5,14 @@
 //! live, and with it what `/proc/PID` tells of its memory.
 
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use crate::process::{ProcessStat, stat_of};
-use crate::{ProcessGone, UffdError};
+use crate::{OtherPidNamespace, ProcessGone, UffdError};
 
 /// What became of a process that `/proc` said nothing of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,34 @@ pub fn own_pid_in_proc() -> Option<u32> {
 #[must_use]
 pub fn proc_shows_our_pids() -> bool {
     own_pid_in_proc() == Some(std::process::id())
+}
+
+/// Whether a number means one process, in `/proc` and in system calls.
+///
+/// A pidfd is what system calls mean by it, and `Pid` in its fdinfo is what `/proc` calls that
+/// process: the kernel counts it in the namespace of the mounted `/proc` (kernel/fork.c
+/// `pidfd_show_fdinfo`, since 6.9 fs/pidfs.c).
+///
+/// # Errors
+/// [`OtherPidNamespace`] if it means two. A process that is gone means none, which is no error here.
+pub fn check_pid_namespace(pid: u32) -> Result<(), OtherPidNamespace> {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let process = raw.and_then(|raw| pidfd_open(raw, PidfdFlags::empty()).ok());
+    let in_proc = process.as_ref().and_then(number_in_proc);
+    let is_same = proc_shows_our_pids() && in_proc.is_none_or(|there| there == pid);
+    if is_same {
+        return Ok(());
+    }
+    Err(OtherPidNamespace { pid, in_proc })
+}
+
+/// The number of the process of a pidfd in `/proc`. `None`: it has none there, or has ended.
+pub fn number_in_proc(pidfd: impl AsFd) -> Option<u32> {
+    let number = pidfd.as_fd().as_raw_fd();
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    // 0: not in that namespace. -1: it has ended.
+    pid.trim().parse().ok().filter(|pid| *pid != 0)
 }
 
 /// The initial pid namespace (include/uapi/linux/nsfs.h, `PID_NS_INIT_INO`).
@@ -163,6 +192,20 @@ mod tests {
         let pid = std::process::id();
         assert_eq!(thread_with_memory(pid).unwrap(), pid);
         assert!(proc_shows_our_pids());
+    }
+
+    #[test]
+    fn a_pidfd_has_the_number_of_its_process() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        let there = number_in_proc(&pidfd);
+        let checked = check_pid_namespace(pid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((there, checked), (Some(pid), Ok(())));
+        assert_eq!(number_in_proc(&pidfd), None, "it has ended");
+        assert_eq!(check_pid_namespace(pid), Ok(()), "it means none");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::{Args, value_parser};
 use super::exit::{self, FAILED};
 use super::pace::{PaceWake, RoundPace};
 use pages::inject::{LaunchError, LaunchedProgram};
-use pages::track::TrackEnd;
+use pages::track::{TrackEnd, TrackError};
 
 /// The exit status of a failure of tracker itself, when it runs a program.
 const OURS: u8 = 125;
@@ -56,7 +56,10 @@ impl TargetArgs {
             Option<&mut LaunchedProgram>,
         ) -> anyhow::Result<Option<ExitStatus>>,
     ) -> anyhow::Result<ExitCode> {
+        // Before anything is prepared, started or looked up.
+        let namespace = uffd::check_pid_namespace(self.pid.unwrap_or(std::process::id()));
         if self.command.is_empty() {
+            namespace.map_err(TrackError::from)?;
             let pid = match (&self.comm, self.pid) {
                 (Some(comm), _) => by_comm(comm)?,
                 (None, pid) => pid.context("no process is given")?,
@@ -68,6 +71,9 @@ impl TargetArgs {
             exit::tell(error);
             ExitCode::from(OURS)
         };
+        if let Err(error) = namespace {
+            return Ok(ours(&error.into()));
+        }
         let (prepared, mut pace) = match prepare() {
             Ok(prepared) => prepared,
             Err(error) => return Ok(ours(&error)),

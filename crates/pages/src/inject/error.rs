@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use uffd::ProcessGone;
+use uffd::{OtherPidNamespace, ProcessGone};
 
 /// Why a process gave no userfaultfd. Whatever it is, the target goes on as if nothing had been
 /// tried.
@@ -20,6 +20,9 @@ pub enum InjectError {
     /// No such process, or not the one that was meant.
     #[error(transparent)]
     Gone(#[from] ProcessGone),
+    /// Which process is meant cannot be told.
+    #[error(transparent)]
+    OtherNamespace(#[from] OtherPidNamespace),
     /// A thread's id was given.
     #[error("{tid} is a thread of process {pid}: give {pid}")]
     Thread {
@@ -183,6 +186,7 @@ impl InjectError {
     pub fn is_inability(&self) -> bool {
         match self {
             Self::Architecture
+            | Self::OtherNamespace(_)
             | Self::NoLeader { .. }
             | Self::KernelThread { .. }
             | Self::Bits32 { .. }

@@ -56,6 +56,10 @@ impl ProcessLifeline {
                 ));
             }
         };
+        // What is kept is this process: that `/proc` shows another one was ruled out of a number.
+        if uffd::number_in_proc(&process).is_some_and(|there| there != pid) {
+            uffd::check_pid_namespace(pid)?;
+        }
         let begin = Instant::now();
         while shares_memory_with_parent(pid) && begin.elapsed() < VFORK {
             std::thread::sleep(Duration::from_millis(1));

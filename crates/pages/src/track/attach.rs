@@ -52,6 +52,7 @@ pub(super) fn attach(
     facts: &StrategyFacts,
     options: &TrackOptions,
 ) -> Result<AttachedProcess, TrackError> {
+    uffd::check_pid_namespace(pid)?;
     let (injected, refused) = inject(pid, options)?;
     let means = StrategyMeans {
         in_process: false,
@@ -146,6 +147,7 @@ fn may_do_without(error: &InjectError) -> bool {
     !matches!(
         error,
         InjectError::Gone(_)
+            | InjectError::OtherNamespace(_)
             | InjectError::Thread { .. }
             | InjectError::Ourselves { .. }
             | InjectError::KernelThread { .. }

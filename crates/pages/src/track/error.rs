@@ -1,6 +1,6 @@
 //! Why a process cannot be tracked.
 
-use uffd::{ProcessGone, UffdError};
+use uffd::{OtherPidNamespace, ProcessGone, UffdError};
 
 use super::{UntrackedDetail, UntrackedMapping, UntrackedPages};
 use crate::inject::InjectError;
@@ -58,6 +58,9 @@ pub enum TrackError {
     /// There is no such process.
     #[error(transparent)]
     Gone(#[from] ProcessGone),
+    /// Which process is meant cannot be told.
+    #[error(transparent)]
+    OtherNamespace(#[from] OtherPidNamespace),
     /// The strategy does not start.
     #[error("cannot track process {pid}: {source}")]
     Start {
@@ -106,6 +109,7 @@ impl TrackError {
             | Self::ArmsNothing { .. }
             | Self::None { .. }
             | Self::Nothing { .. }
+            | Self::OtherNamespace(_)
             | Self::Unreadable(_) => false,
         }
     }
@@ -114,6 +118,7 @@ impl TrackError {
     pub fn kernel(pid: u32) -> impl Fn(UffdError) -> Self + Copy {
         move |source| match source {
             UffdError::Gone(gone) => Self::Gone(gone),
+            UffdError::OtherNamespace(namespace) => Self::OtherNamespace(namespace),
             source => Self::Kernel { pid, source },
         }
     }
@@ -123,7 +128,10 @@ impl TrackError {
     pub fn is_inability(&self) -> bool {
         match self {
             Self::Inject(error) => error.is_inability(),
-            Self::Refused { .. } | Self::ArmsNothing { .. } | Self::None { .. } => true,
+            Self::Refused { .. }
+            | Self::ArmsNothing { .. }
+            | Self::None { .. }
+            | Self::OtherNamespace(_) => true,
             Self::Gone(_)
             | Self::Nothing { .. }
             | Self::Unreadable(_)

@@ -34,7 +34,7 @@ use ledger::TrackingLedger;
 use pages::strategy::{
     self, NoStrategy, StrategyFacts, StrategyMeans, StrategyName, VerdictReason,
 };
-use uffd::{KernelBehaviour, UffdError};
+use uffd::{KernelBehaviour, OtherPidNamespace, UffdError};
 
 /// Tracks processes; shared by its threads and the handlers.
 pub struct ProcessTracking {
@@ -78,11 +78,8 @@ pub enum NoTrackingMeans {
         reason: String,
     },
     /// Which process is meant cannot be told.
-    #[error(
-        "/proc shows the numbers of another pid namespace than the agent's, so a process of the \
-         same number would be stopped: run it with the host's pids (hostPID: true, --pid=host)"
-    )]
-    PidNamespace,
+    #[error(transparent)]
+    PidNamespace(#[from] OtherPidNamespace),
     /// What works here has the process wait for the agent at first writes: whoever stops the agent
     /// (a freezer, `docker pause`, a debugger) would stop the process. Only if it is asked for.
     #[error(
@@ -111,9 +108,7 @@ impl TrackingMeans {
     /// # Errors
     /// If no process can be tracked here.
     pub fn find(asked: Option<StrategyName>) -> Result<Self, NoTrackingMeans> {
-        if !uffd::proc_shows_our_pids() {
-            return Err(NoTrackingMeans::PidNamespace);
-        }
+        uffd::check_pid_namespace(std::process::id())?;
         let facts = strategy::gather(false)?;
         let means = StrategyMeans::from_outside(&facts);
         let (strategy, reason) = match asked {

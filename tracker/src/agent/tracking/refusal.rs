@@ -14,6 +14,8 @@ pub enum RefusalReason {
     Kernel,
     /// All of its memory is such as cannot be tracked.
     Nothing,
+    /// Which process is meant cannot be told: `/proc` is that of another pid namespace.
+    PidNamespace,
     /// This agent may not trace it.
     Privilege,
     /// Its program is of 32 bits or otherwise unfit.
@@ -30,10 +32,11 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All reasons, in the order of their index and of their words.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Busy,
         Self::Kernel,
         Self::Nothing,
+        Self::PidNamespace,
         Self::Privilege,
         Self::Program,
         Self::Seccomp,
@@ -48,6 +51,7 @@ impl RefusalReason {
             Self::Busy => "busy",
             Self::Kernel => "kernel",
             Self::Nothing => "nothing",
+            Self::PidNamespace => "pid_namespace",
             Self::Privilege => "privilege",
             Self::Program => "program",
             Self::Seccomp => "seccomp",
@@ -66,6 +70,7 @@ impl RefusalReason {
             | TrackError::ArmsNothing { .. }
             | TrackError::None { .. } => Self::Strategy,
             TrackError::Nothing { .. } => Self::Nothing,
+            TrackError::OtherNamespace(_) => Self::PidNamespace,
             TrackError::Unreadable(_) => Self::Program,
             TrackError::Start { .. } | TrackError::Kernel { .. } => Self::Kernel,
         })
@@ -76,6 +81,7 @@ impl RefusalReason {
             InjectError::Gone(_) | InjectError::Zombie { .. } => return None,
             InjectError::Traced { .. } => Self::Traced,
             InjectError::Seccomp { .. } => Self::Seccomp,
+            InjectError::OtherNamespace(_) => Self::PidNamespace,
             InjectError::Privilege { .. } => Self::Privilege,
             InjectError::Busy { .. } | InjectError::Frozen { .. } => Self::Busy,
             InjectError::Architecture

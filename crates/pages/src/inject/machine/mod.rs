@@ -101,6 +101,7 @@ pub(super) fn freeze(pid: u32, options: &InjectOptions) -> Result<HeldProcess, I
 /// Who the target is, if nothing stands against touching it. A tracer that is there for a moment,
 /// as another helper is, is waited for.
 fn ready(pid: u32, options: &InjectOptions) -> Result<TargetFacts, InjectError> {
+    uffd::check_pid_namespace(pid)?;
     let began = Instant::now();
     loop {
         let facts = read(pid, TargetFacts::read(pid))?;
@@ -145,6 +146,7 @@ fn explained(error: InjectError) -> InjectError {
 fn read<T>(pid: u32, result: Result<T, UffdError>) -> Result<T, InjectError> {
     result.map_err(|error| match error {
         UffdError::Gone(gone) => gone.into(),
+        UffdError::OtherNamespace(namespace) => namespace.into(),
         UffdError::Leaderless { pid } => {
             let comm = facts::name(pid);
             InjectError::NoLeader { pid, comm }
