@@ -89,6 +89,9 @@ pub struct EventHead {
     pub result: u64,
     /// Where the current thread is in user space; 0 for a kernel thread.
     pub instruction: u64,
+    /// The word on top of its stack there, which is where a function returns to that has set up no
+    /// frame; 0 if it cannot be read.
+    pub top: u64,
     /// [`EventKind`] as a number.
     pub kind: u32,
     /// `FAULT_FLAG_*`, or what [`EventKind`] says.
@@ -123,4 +126,4 @@ unsafe impl bytemuck::Zeroable for EventDrops {}
 // SAFETY: as above.
 unsafe impl bytemuck::Pod for EventDrops {}
 
-const _: () = assert!(size_of::<EventHead>() == 6 * 8 + 8 * 4 + COMM_LEN);
+const _: () = assert!(size_of::<EventHead>() == 7 * 8 + 8 * 4 + COMM_LEN);

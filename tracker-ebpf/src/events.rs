@@ -6,7 +6,7 @@ use aya_ebpf::{
     EbpfContext,
     bindings::{BPF_F_MMAPABLE, BPF_F_USER_STACK, BPF_RB_NO_WAKEUP, pt_regs},
     helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user,
         generated::{
             bpf_get_current_comm, bpf_get_current_task_btf, bpf_get_stack, bpf_task_pt_regs,
         },
@@ -87,6 +87,8 @@ impl StackContext for BtfTracePointContext {
 /// Where the current thread is in user space.
 pub struct UserThread {
     instruction: u64,
+    /// Its registers there, in the kernel.
+    regs: *const u8,
     syscall: u32,
 }
 
@@ -98,6 +100,7 @@ impl UserThread {
         if DirectMemory::read::<field::task_flags>(task as *const u8) & KERNEL_ONLY != 0 {
             return Self {
                 instruction: 0,
+                regs: core::ptr::null(),
                 syscall: NO_SYSCALL,
             };
         }
@@ -106,6 +109,7 @@ impl UserThread {
         let number = CopiedMemory::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, orig_rax)));
         Self {
             instruction: CopiedMemory::at::<u64>(regs.wrapping_add(offset_of!(pt_regs, rip))),
+            regs,
             // It is negative in a fault and in an interrupt.
             syscall: if number >> 63 == 0 {
                 number as u32
@@ -113,6 +117,18 @@ impl UserThread {
                 NO_SYSCALL
             },
         }
+    }
+
+    /// The word on top of its stack; 0 if there is none.
+    #[inline(always)]
+    fn top(&self) -> u64 {
+        if self.regs.is_null() {
+            return 0;
+        }
+        let stack = self.regs.wrapping_add(offset_of!(pt_regs, rsp));
+        let stack = CopiedMemory::at::<u64>(stack);
+        // SAFETY: the helper checks the address, and brings no page in.
+        unsafe { bpf_probe_read_user(stack as *const u64) }.unwrap_or_default()
     }
 
     /// Whether the thread is in a system call.
@@ -190,6 +206,7 @@ impl PageEvent {
             (&raw mut (*head).address).write(self.address);
             (&raw mut (*head).result).write(self.result);
             (&raw mut (*head).instruction).write(thread.instruction);
+            (&raw mut (*head).top).write(thread.top());
             (&raw mut (*head).kind).write(self.kind as u32);
             (&raw mut (*head).flags).write(self.flags);
             (&raw mut (*head).watch).write(self.watch);

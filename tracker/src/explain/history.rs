@@ -190,6 +190,15 @@ impl EventIndex<'_> {
         events.any(|event| event.range.contains(&page) && wanted(event))
     }
 
+    /// Whether such an event came to a page, about it alone or about a range, whenever it was.
+    pub(super) fn came_to(&self, page: u64, wanted: impl Fn(&WatchedEvent) -> bool) -> bool {
+        let from = self.single.partition_point(|(at, _)| *at < page);
+        let single = self.single.get(from..).unwrap_or_default().iter();
+        let alone = single.take_while(|(at, _)| *at == page);
+        let mut alone = alone.map(|(_, number)| &self.events[*number]);
+        alone.any(&wanted) || self.tells(page, wanted)
+    }
+
     /// All events of the round, by time.
     pub(super) fn events(&self) -> &[WatchedEvent] {
         self.events

@@ -201,7 +201,7 @@ impl<'a, 'b> AnswerJoin<'a, 'b> {
         };
         let page = ChangedPage {
             zeroed,
-            zapped: zeroed && self.index.tells(seen.address, is_zap),
+            zapped: zeroed && self.index.came_to(seen.address, is_zap),
         };
         let missed = MissedPages {
             round: self.facts.round,
@@ -414,12 +414,13 @@ mod tests {
             ..mapping_of(START..START + 16 * PAGE, Backing::Shmem)
         };
         let mut history = EventHistory::default();
-        history.add(vec![event(1, START..START + 2 * PAGE, 0, zap)]);
+        let (both, alone) = (START..START + 2 * PAGE, START + 2 * PAGE..START + 3 * PAGE);
+        history.add([both, alone].map(|range| event(1, range, 0, zap)).into());
         let mut index = history.index(scan());
         let mut aliases = AliasBook::default();
         let mut join = AnswerJoin::new(&mut index, &mut aliases, facts());
         let zeroes = hash(&[0; PAGE as usize]);
-        for page in 0..4 {
+        for page in 0..5 {
             let look = PageLook::Content(zeroes);
             join.verify(&mapping, seen(page, PageImage::Content(7), look));
         }
@@ -428,7 +429,7 @@ mod tests {
             .iter()
             .map(|pages| (pages.pages(), pages.candidates[0]));
         let expected = [
-            (2, MissCandidate::HolePunch),
+            (3, MissCandidate::HolePunch),
             (2, MissCandidate::SecondMapping),
         ];
         assert_eq!(first.collect::<Vec<_>>(), expected);

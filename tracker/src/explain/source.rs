@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
 use tracker_ebpf::EventHead;
+use uffd::ProcVma;
 
 use super::evidence::EventFeed;
 use super::model::{CauseSight, SightGap, WatchedEvent};
@@ -50,6 +52,8 @@ struct WatchedProcess {
     pending: Vec<WatchedEvent>,
     places: PlaceInterner,
     names: HashMap<(u32, [u8; tracker_ebpf::COMM_LEN]), Arc<str>>,
+    /// Where it has code, as of the last round: nothing else is a place to return to.
+    code: Vec<Range<u64>>,
     most: usize,
 }
 
@@ -122,6 +126,7 @@ impl EventSource {
 
 impl EventFeed for EventSource {
     fn take(&self) -> io::Result<(Vec<WatchedEvent>, u64)> {
+        let code = code_of(self.pid);
         let mut state = self.hub.lock();
         state.read();
         if let Some(error) = state.failed.take() {
@@ -134,7 +139,10 @@ impl EventFeed for EventSource {
         }
         lost += state.overflowed;
         let watched = state.watches.get_mut(&self.watch.0);
-        let events = watched.map(|watched| std::mem::take(&mut watched.pending));
+        let events = watched.map(|watched| {
+            watched.code = code;
+            std::mem::take(&mut watched.pending)
+        });
         Ok((events.unwrap_or_default(), lost))
     }
 
@@ -189,6 +197,7 @@ impl HubShared {
             pending: Vec::new(),
             places,
             names: HashMap::new(),
+            code: code_of(pid),
             most: self.most,
         };
         state.watches.insert(watch.0, watched);
@@ -239,6 +248,11 @@ impl WatchedProcess {
         }
         let stack = RawStack {
             user: with_instruction(head.instruction, user),
+            top: if self.code.iter().any(|code| code.contains(&head.top)) {
+                head.top
+            } else {
+                0
+            },
             kernel: kernel.into(),
             syscall: head.syscall,
         };
@@ -262,6 +276,16 @@ impl WatchedProcess {
         });
         true
     }
+}
+
+/// Where a process has code, by address; nothing of one that has ended.
+fn code_of(pid: u32) -> Vec<Range<u64>> {
+    let Ok(maps) = uffd::maps(pid) else {
+        return Vec::new();
+    };
+    let executable = |vma: &ProcVma| vma.permissions.get(2) == Some(&b'x');
+    let vmas = maps.map_while(Result::ok).filter(executable);
+    vmas.map(|vma| vma.start..vma.end).collect()
 }
 
 /// A stack that begins where the thread is, even where the kernel could not walk it.

@@ -29,7 +29,7 @@ use crate::kernel::facts::KernelFacts;
 pub struct EventOptions {
     /// What the user wants of the hooks.
     pub wishes: HookWishes,
-    /// Size of the ring in bytes, a power of two. An event takes 360 or 616.
+    /// Size of the ring in bytes, a power of two. An event takes 368 or 624.
     pub ring: u32,
     /// The programs: [`OBJECT`], unless others are tried out.
     pub object: Cow<'static, [u8]>,

@@ -29,7 +29,7 @@ const EVENTS: usize = 8 << 20;
 /// Measured: docs/benchmarks.md.
 const COST: &str = "\
 What it costs: the process takes a fault for the first write to each page after a round, as under \
-track (some 1,560 instructions), and 2,170 more there for the event with its stack; a server took \
+track (some 1,560 instructions), and 2,400 more there for the event with its stack; a server took \
 up to 1.3 times the time for a request. tracker reads what was reported and what was not \
 (--content-limit), and holds 2 to 3 MiB for each GiB. docs/benchmarks.md";
 

@@ -34,7 +34,7 @@ const LIBRARIES: [&str; 9] = [
 ];
 
 /// How names of functions begin that work on behalf of others; without leading underscores.
-const FUNCTIONS: [&str; 30] = [
+const FUNCTIONS: [&str; 60] = [
     "memcpy",
     "memmove",
     "memset",
@@ -65,6 +65,37 @@ const FUNCTIONS: [&str; 30] = [
     "<std::",
     "compiler_builtins::",
     "gnu_cxx::",
+    // Go: copying, clearing, allocating, growing, and what its compiler calls on its own.
+    "runtime.mem",
+    "runtime.typedmem",
+    "runtime.typedslicecopy",
+    "runtime.duff",
+    "runtime.malloc",
+    "runtime.new",
+    "runtime.make",
+    "runtime.growslice",
+    "runtime.appendSlice",
+    "runtime.mapassign",
+    "runtime.hashGrow",
+    "runtime.concatstring",
+    "runtime.slicebyte",
+    "runtime.stringto",
+    "runtime.rawbyteslice",
+    "runtime.rawstring",
+    "runtime.convT",
+    "runtime.heapSetType",
+    "runtime.heapBitsSetType",
+    "runtime.bulkBarrier",
+    "runtime.gcWriteBarrier",
+    "runtime.wbBuf",
+    "runtime.(*mheap)",
+    "runtime.(*mcache)",
+    "runtime.(*mcentral)",
+    "runtime.(*mspan)",
+    "runtime.(*pageAlloc)",
+    "runtime.systemstack",
+    "runtime.sysAlloc",
+    "internal/runtime/maps.",
 ];
 
 impl CodeLocation {
@@ -173,7 +204,8 @@ pub(super) fn is_probe(frame: &StackFrame) -> bool {
 
 /// Whether a frame is the beginning of a thread or of a system call, below which nothing is told.
 pub(super) fn is_beginning(frame: &StackFrame) -> bool {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
+        "runtime.goexit",
         "_start",
         "__libc_start_main",
         "__libc_start_call_main",
@@ -226,6 +258,14 @@ mod tests {
                 "core::ptr::write",
             ),
             (
+                frame("runtime.memclrNoHeapPointers", "/opt/app+0x1"),
+                "runtime.memclrNoHeapPointers",
+            ),
+            (
+                frame("runtime.(*mheap).alloc.func1", "/opt/app+0x1"),
+                "runtime.(*mheap).alloc.func1",
+            ),
+            (
                 frame("operator new(unsigned long)", "/opt/app+0x1"),
                 "operator new(unsigned long)",
             ),
@@ -240,6 +280,26 @@ mod tests {
         );
         let read = vec![frame("read", "/lib/libc.so.6+0x1"), own()];
         assert_eq!(told(read, vec![], Some("read")), "app::put, in read(2)");
+    }
+
+    /// What the collector writes on its own behalf is its own work.
+    #[test]
+    fn the_garbage_collector_of_go_is_nobodys_helper() {
+        let stack = [
+            "runtime.(*gcWork).putFast",
+            "runtime.scanobject",
+            "runtime.gcDrain",
+        ];
+        let stack = stack.map(|name| frame(name, "/opt/app+0x1")).to_vec();
+        assert_eq!(told(stack, vec![], None), "runtime.(*gcWork).putFast");
+        let sweeps = [
+            "runtime.(*mspan).sweep",
+            "runtime.sweepone",
+            "runtime.bgsweep",
+        ];
+        let sweeps = sweeps.map(|name| frame(name, "/opt/app+0x1")).to_vec();
+        let named = told(sweeps, vec![], None);
+        assert_eq!(named, "runtime.sweepone, via runtime.(*mspan).sweep");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Has code named by a child, and goes on when that dies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -38,8 +38,22 @@ impl CodeNamer {
     }
 }
 
-/// Names by module and address.
-pub(super) type CodeNames = HashMap<(usize, u64), Vec<NamedFrame>>;
+/// What is known of code, by module and address.
+#[derive(Debug, Default)]
+pub(super) struct CodeNames {
+    names: HashMap<(usize, u64), Vec<NamedFrame>>,
+    frameless: HashSet<(usize, u64)>,
+}
+
+impl CodeNames {
+    pub(super) fn get(&self, place: (usize, u64)) -> Option<&Vec<NamedFrame>> {
+        self.names.get(&place)
+    }
+
+    pub(super) fn is_frameless(&self, place: (usize, u64)) -> bool {
+        self.frameless.contains(&place)
+    }
+}
 
 /// Why what lies in a module has no names.
 #[derive(Debug)]
@@ -79,7 +93,7 @@ pub(super) fn name(
     namer: &CodeNamer,
     mut modules: Vec<NamingModule>,
 ) -> (CodeNames, Vec<(usize, NamingFailure)>) {
-    let (mut names, mut failures) = (CodeNames::new(), Vec::new());
+    let (mut names, mut failures) = (CodeNames::default(), Vec::new());
     let until = Instant::now() + PATIENCE;
     while !modules.is_empty() {
         let mut run = NamingRun {
@@ -146,7 +160,11 @@ impl NamingRun<'_> {
                 address,
                 frames,
             } => {
-                self.names.insert((module, address), frames);
+                self.names.names.insert((module, address), frames);
+            }
+            NamingAnswer::Frameless { module, addresses } => {
+                let places = addresses.into_iter().map(|address| (module, address));
+                self.names.frameless.extend(places);
             }
             NamingAnswer::Ends { module } => self.left.retain(|left| left.number != module),
         }

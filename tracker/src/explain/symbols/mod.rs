@@ -9,6 +9,7 @@
 //! then is shown as an address. Nothing here fails.
 
 mod code;
+mod frameless;
 mod helper;
 mod kernel;
 mod naming;
@@ -117,6 +118,15 @@ impl NamedStacks<'_> {
             .collect()
     }
 
+    /// Whether the function that has come to an instruction has set up no frame by then, and
+    /// returns to the address on top of the stack.
+    pub(super) fn is_frameless(&self, program: usize, instruction: u64) -> bool {
+        let code = self.symbols.programs.get(program);
+        let code = code.and_then(|code| code.table.at(instruction));
+        let place = code.and_then(|code| self.stacks.place(program, code, instruction));
+        place.is_some_and(|place| self.names.is_frameless(place))
+    }
+
     /// A kernel stack, the innermost address first.
     pub(super) fn kernel(&mut self, stack: &[u64]) -> Vec<StackFrame> {
         instructions(stack)
@@ -132,7 +142,7 @@ impl NamedStacks<'_> {
         };
         let module = code.module(at.address);
         let place = self.stacks.place(program, code, at.instruction);
-        match place.and_then(|place| self.names.get(&place)) {
+        match place.and_then(|place| self.names.get(place)) {
             Some(named) => frames(at.address, named, &module),
             None => vec![plain(at.address, module)],
         }

@@ -41,6 +41,9 @@ pub(super) enum NamingAnswer {
         address: u64,
         frames: Vec<NamedFrame>,
     },
+    /// Functions have set up no frame where they have come to these addresses: they return to what
+    /// is on top of the stack.
+    Frameless { module: usize, addresses: Vec<u64> },
     /// It has looked at all of this module.
     Ends { module: usize },
 }

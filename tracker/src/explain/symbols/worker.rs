@@ -9,6 +9,7 @@ use blazesym::symbolize::source::{self, Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::frameless::frameless;
 use super::naming::{NamedFrame, NamingAnswer, NamingModule, NamingRequest, NamingSource};
 use super::perf_map::PerfMapLine;
 use crate::print::json::line;
@@ -90,6 +91,14 @@ pub(super) fn name(
             let mut elf = Elf::new(path);
             elf.debug_syms = *lines;
             in_source(&elf.into(), module, Input::FileOffset, &mut named)?;
+            // Told apart from names: what lies in one of them leaves the other.
+            if *lines {
+                let addresses = frameless(path, &module.addresses);
+                tell(&NamingAnswer::Frameless {
+                    module: number,
+                    addresses,
+                })?;
+            }
         }
         NamingSource::Vdso => {
             if let Some(start) = own_vdso() {
