@@ -73,7 +73,7 @@ pub(super) struct StackListView {
 }
 
 pub(super) struct SpotView {
-    pub unchanged: String,
+    pub leading: String,
     pub cause: ReportCause,
     pub function: String,
     pub place: String,
@@ -258,7 +258,11 @@ fn spot_view(spot: &CodeSpot<'_>) -> SpotView {
     }
     let stack = spot.place;
     SpotView {
-        unchanged: count(counts.unchanged),
+        // What its list is sorted by.
+        leading: number(match counts.unchanged {
+            0 => counts.all,
+            unchanged => unchanged,
+        }),
         cause: spot.cause,
         function: spot.location.function.clone(),
         place: details(&spot.location),
