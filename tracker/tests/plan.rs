@@ -1,5 +1,5 @@
 //! The plan on captured facts: what is tried, and the reasons it gives.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod kernels;
 
@@ -10,12 +10,13 @@ use tracker::kernel::btf::FieldError;
 use tracker::kernel::facts::KernelAddresses;
 use tracker::kernel::lockdown::Lockdown;
 use tracker::kernel::offsets::{FieldGap, FieldOffset};
-use tracker::probes::plan::{HookTrials, level};
+use tracker::probes::plan::{HookTrials, PlanInputs, level, plan};
 use tracker::probes::verdict::{TrialOutcome, TrialStage};
 use tracker::probes::{
-    EVENT_HOOKS, HOOKS, HookId, HookMechanism, HookPlan, HookVerdict, ProbeLevel,
+    CountAvailability, CountExactness, CountSignal, EVENT_HOOKS, HOOKS, HookId, HookMechanism,
+    HookPlan, HookVerdict, HookWishes, ProbeLevel,
 };
-use tracker_ebpf::KernelField;
+use tracker_ebpf::{KernelField, MeasuredTime};
 
 /// Linux 6.12 of Debian, as root.
 fn debian() -> KernelFacts {
@@ -202,4 +203,58 @@ fn what_needs_an_address_is_absent_where_kallsyms_hides_them() {
     ] {
         assert!(is_attached(&plan, id), "{id}");
     }
+}
+
+/// Before 6.1 the kernel kept VMAs in a tree of another kind.
+#[test]
+fn nothing_is_loaded_on_a_kernel_older_than_the_oldest_supported() {
+    let mut facts = debian();
+    facts.release = "5.10.0-30-amd64".to_owned();
+    for field in [
+        KernelField::maple_range_pivots,
+        KernelField::maple_arange_pivots,
+    ] {
+        facts.offsets[field] = FieldOffset::Missing(FieldGap::Btf(FieldError::NoStruct {
+            name: field.owner().to_owned(),
+        }));
+    }
+    for table in [HOOKS, EVENT_HOOKS] {
+        let plan = planned(table, &facts);
+        assert!(plan.iter().all(|plan| plan.program().is_none()));
+        let (reached, reason) = level(&plan);
+        assert_eq!(reached, ProbeLevel::Observe);
+        assert!(
+            reason.contains("kernel 5.10.0-30-amd64") && reason.contains("older than 6.1"),
+            "{reason}"
+        );
+    }
+}
+
+/// A kretprobe has room for so many returns only.
+#[test]
+fn what_a_kretprobe_sees_is_not_called_exact() {
+    let facts = debian();
+    let waits = CountSignal::Time(MeasuredTime::FaultWait);
+    let exactness = |wishes: &HookWishes| {
+        let inputs = PlanInputs {
+            facts: &facts,
+            object: &kernels::PROGRAMS,
+            wishes,
+            trials: &HookTrials::new(),
+        };
+        let availability = CountAvailability::of(&plan(HOOKS, inputs));
+        availability.get(waits).clone()
+    };
+    assert_eq!(exactness(&HookWishes::default()), CountExactness::Exact);
+    let forced = HookWishes {
+        forced: vec![(None, HookMechanism::Kretprobe)],
+        ..HookWishes::default()
+    };
+    let CountExactness::Estimated(why) = exactness(&forced) else {
+        panic!("a kretprobe is bounded");
+    };
+    assert!(
+        why.contains("handle_userfault_exit is seen by a kretprobe"),
+        "{why}"
+    );
 }

@@ -14,6 +14,8 @@ pub mod events;
 pub mod hooks;
 mod iterator;
 mod ladder;
+#[expect(unsafe_code, reason = "a system call that no crate makes")]
+mod link_info;
 mod marks;
 mod missed;
 pub mod object;

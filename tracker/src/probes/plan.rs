@@ -165,6 +165,9 @@ impl PlanInputs<'_> {
         if let Some(reason) = facts.unavailable.get(&FactSource::Btf) {
             return Some(HookObstacle::NoBtf(reason.clone()));
         }
+        if is_too_old(facts) {
+            return Some(HookObstacle::KernelTooOld(facts.release.clone()));
+        }
         let gaps = hook.programs.iter().map(|program| self.gap(program));
         let gaps: Option<Vec<ReadGap>> = gaps.collect();
         Some(gaps?.into_iter().next()?.into())
@@ -274,6 +277,18 @@ impl PlanInputs<'_> {
             } => Some(refusal(*stage, *errno, message, self.facts)),
         }
     }
+}
+
+/// Whether the kernel is older than the oldest supported: not by its version, since distributions
+/// carry changes back, but by its having neither kind of node of a maple tree (6.1).
+fn is_too_old(facts: &KernelFacts) -> bool {
+    let nodes = [
+        KernelField::maple_range_pivots,
+        KernelField::maple_arange_pivots,
+    ];
+    nodes
+        .iter()
+        .all(|field| facts.offsets[*field].lacks_struct())
 }
 
 /// Why nothing is missed without the hook.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use tracker_ebpf::{FaultEntry, MarkerEvent, MeasuredTime, TableLevel, WpMode};
 
-use super::hooks::HookId;
+use super::hooks::{HookId, HookMechanism};
 use super::verdict::HookPlan;
 
 /// One thing that hooks count.
@@ -159,7 +159,16 @@ impl CountSignal {
         }
         let better_with = needs.better_with.iter();
         let gap = better_with.filter_map(find).find(|plan| plan.is_missing());
-        match (gap, needs.estimated) {
+        let used = needs.all_of.iter().chain(needs.better_with);
+        let bounded = used
+            .filter_map(find)
+            .find(|plan| plan.mechanism() == Some(HookMechanism::Kretprobe));
+        match (gap.or(bounded), needs.estimated) {
+            (Some(bounded), _) if !bounded.is_missing() => CountExactness::Estimated(format!(
+                "{} is seen by a kretprobe, which misses returns when more are under way than the \
+                 kernel has room for (twice its CPUs, at least 10)",
+                bounded.hook.name()
+            )),
             (Some(gap), _) => {
                 let (hook, reason) = (gap.hook.name(), &gap.verdict);
                 CountExactness::Estimated(format!("without {hook}: {reason}"))

@@ -78,6 +78,12 @@ pub enum HookObstacle {
     /// Another architecture.
     #[error("its programs know the page table bits of x86_64, and this is {0}")]
     Architecture(String),
+    /// It keeps VMAs in another way than all kernels since 6.1.
+    #[error(
+        "kernel {0} has no maple tree, and so is older than 6.1, the oldest that the programs know: \
+         none is loaded"
+    )]
+    KernelTooOld(String),
     /// Capabilities inside a user namespace are worth nothing here.
     #[error("the kernel refuses BPF inside a user namespace")]
     UserNamespace,
