@@ -62,7 +62,12 @@ impl WrittenSets {
         let before = self.held();
         self.private.begin_round();
         self.mapped.begin_round();
-        for told in &round.mappings {
+        // In most rounds most mappings have nothing to tell.
+        for told in round
+            .mappings
+            .iter()
+            .filter(|told| !told.written.is_empty())
+        {
             let tally = match told.mapping.shared {
                 None => &mut self.private,
                 Some(_) => &mut self.mapped,

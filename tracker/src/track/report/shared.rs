@@ -126,6 +126,9 @@ impl FileBook {
             }
             self.count_mappings(&round.mappings);
         }
+        if self.files.is_empty() {
+            return Ok(());
+        }
         self.files
             .iter_mut()
             .for_each(|file| file.tally.begin_round());
