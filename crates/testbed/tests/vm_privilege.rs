@@ -106,6 +106,7 @@ fn without_bpffs_and_tracefs_everything_is_counted() {
     command.args(["-m", "sh", "-c", UNMOUNT, "tracker", "agent", "--listen"]);
     command.args(["127.0.0.1:0", "--discover-interval", "100ms"]);
     command.args(["--require-level", "partial"]);
+    command.env("TRACKER_VMA_LABEL", "address");
     let agent = AgentProcess::spawn(command);
     agent.wait_ready();
     let mut workload = SteppedRow::start("anon-present-sync", &[]).unwrap();
