@@ -6,6 +6,8 @@
 
 #[path = "track/life.rs"]
 mod life;
+#[path = "track/mapping_limit.rs"]
+mod mapping_limit;
 #[path = "track/mappings.rs"]
 mod mappings;
 #[path = "track/pages.rs"]

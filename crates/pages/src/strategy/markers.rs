@@ -2,6 +2,8 @@
 //! round reads what is disarmed (`WP_ASYNC`, `PAGEMAP_SCAN`).
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use uffd::{
     PMD_SIZE, PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError,
     UffdFeatures, Userfaultfd, pages_in,
@@ -10,7 +12,7 @@ use uffd::{
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
 use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
-use super::registered::RegisteredAreas;
+use super::registered::{EmergencyRelease, RegisteredAreas};
 use super::sparse::{AreaPart, SparseRanges};
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
@@ -45,7 +47,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 
 #[derive(Debug)]
 pub(super) struct MarkersStrategy {
-    registered: RegisteredAreas,
+    registered: Arc<RegisteredAreas>,
     collector: PageCollector,
     sparse: SparseRanges,
     detailed: bool,
@@ -59,7 +61,11 @@ impl MarkersStrategy {
         detailed: bool,
     ) -> Result<Self, UffdError> {
         Ok(Self {
-            registered: RegisteredAreas::new(uffd, UffdFeatures::WP_ASYNC, RegisterMode::WP)?,
+            registered: Arc::new(RegisteredAreas::new(
+                uffd,
+                UffdFeatures::WP_ASYNC,
+                RegisterMode::WP,
+            )?),
             collector: PageCollector::new(pagemap),
             sparse: SparseRanges::default(),
             detailed,
@@ -145,6 +151,10 @@ impl TrackingStrategy for MarkersStrategy {
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.sparse.remove(&area.range);
         self.registered.remove(area)
+    }
+
+    fn emergency_release(&self) -> Option<EmergencyRelease> {
+        Some(self.registered.emergency_release())
     }
 
     fn release(self: Box<Self>) -> Result<(), UffdError> {

@@ -18,7 +18,7 @@ use super::collect::PageCollector;
 use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
 use super::handler::{FaultAnswer, FaultHandler, WaitingFault, resolve};
 use super::none_is_clean::{self, THERE_AND_WRITTEN};
-use super::registered::{RegisteredAreas, is_unmapped};
+use super::registered::{EmergencyRelease, RegisteredAreas, is_unmapped};
 use super::sparse::SparseRanges;
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
@@ -129,6 +129,10 @@ impl TrackingStrategy for MissingZeropageStrategy {
         self.touched.take(area);
         self.sparse.remove(&area.range);
         self.registered.remove(area)
+    }
+
+    fn emergency_release(&self) -> Option<EmergencyRelease> {
+        Some(self.registered.emergency_release())
     }
 
     fn release(self: Box<Self>) -> Result<(), UffdError> {

@@ -65,6 +65,7 @@ pub use entry::KernelNeed;
 pub use facts::{StrategyFacts, gather};
 pub use limit::StrategyLimit;
 pub use mprotect::MprotectStrategy;
+pub use registered::EmergencyRelease;
 pub use start::{StartError, StrategyTarget, start};
 pub use trial::{ExtraReports, StrategyOutcome, StrategyTrial, TrialFailure, UntriedReason};
 pub use verdict::{
@@ -133,6 +134,12 @@ pub trait TrackingStrategy: Send {
     /// # Errors
     /// If the kernel refuses to disarm it.
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError>;
+
+    /// What lets go of every area at once, whatever this strategy is doing meanwhile: for a thread
+    /// that watches over the process. `None`: it registers nothing.
+    fn emergency_release(&self) -> Option<EmergencyRelease> {
+        None
+    }
 
     /// Stops tracking every area: nothing stays armed and nobody waits.
     ///

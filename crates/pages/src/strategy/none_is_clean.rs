@@ -5,6 +5,8 @@
 //! registering. A page touched later is there and not armed: written, unless it is the zero page.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use uffd::{
     PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdError, UffdFeatures,
     Userfaultfd, pages_in,
@@ -13,7 +15,7 @@ use uffd::{
 use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::PageCollector;
 use super::entry::{AbsentPages, KernelNeed, StrategyEntry, TargetWait};
-use super::registered::RegisteredAreas;
+use super::registered::{EmergencyRelease, RegisteredAreas};
 use super::sparse::{AreaPart, SparseRanges};
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
@@ -48,7 +50,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
 
 #[derive(Debug)]
 pub(super) struct NoneIsCleanStrategy {
-    registered: RegisteredAreas,
+    registered: Arc<RegisteredAreas>,
     collector: PageCollector,
     sparse: SparseRanges,
 }
@@ -56,7 +58,11 @@ pub(super) struct NoneIsCleanStrategy {
 impl NoneIsCleanStrategy {
     pub(super) fn new(uffd: Userfaultfd, pagemap: Pagemap) -> Result<Self, UffdError> {
         Ok(Self {
-            registered: RegisteredAreas::new(uffd, UffdFeatures::WP_ASYNC, RegisterMode::WP)?,
+            registered: Arc::new(RegisteredAreas::new(
+                uffd,
+                UffdFeatures::WP_ASYNC,
+                RegisterMode::WP,
+            )?),
             collector: PageCollector::new(pagemap),
             sparse: SparseRanges::default(),
         })
@@ -98,6 +104,10 @@ impl TrackingStrategy for NoneIsCleanStrategy {
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.sparse.remove(&area.range);
         self.registered.remove(area)
+    }
+
+    fn emergency_release(&self) -> Option<EmergencyRelease> {
+        Some(self.registered.emergency_release())
     }
 
     fn release(self: Box<Self>) -> Result<(), UffdError> {

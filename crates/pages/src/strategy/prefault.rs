@@ -8,6 +8,7 @@ use uffd::{MemoryFile, UffdError};
 use super::area::{AreaStats, TrackedArea, WrittenRun};
 use super::entry::{AbsentPages, StrategyEntry, TargetWait};
 use super::markers::MarkersStrategy;
+use super::registered::EmergencyRelease;
 use super::start::{StrategyStart, can_scan};
 use super::sync::SyncStrategy;
 use super::{StrategyName, TrackingStrategy};
@@ -83,6 +84,10 @@ impl TrackingStrategy for PrefaultStrategy {
 
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.inner.forget(area)
+    }
+
+    fn emergency_release(&self) -> Option<EmergencyRelease> {
+        self.inner.emergency_release()
     }
 
     fn release(self: Box<Self>) -> Result<(), UffdError> {

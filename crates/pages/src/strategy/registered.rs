@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::io::Errno;
 use uffd::{RegisterMode, UffdError, UffdFeatures, Userfaultfd, pages_in};
@@ -12,6 +12,20 @@ use super::area::TrackedArea;
 
 /// Bytes per ioctl. It holds the target's mmap lock meanwhile, for at most some 5 ms.
 const ARM_AT_ONCE: u64 = 256 << 20;
+
+/// Disarms all areas of a strategy that is still there, from any thread.
+#[derive(Clone, Debug)]
+pub struct EmergencyRelease(Weak<RegisteredAreas>);
+
+impl EmergencyRelease {
+    /// Disarms them. What is registered while it does so, the strategy itself must forget.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the rest is disarmed.
+    pub fn release(&self) -> Result<(), UffdError> {
+        self.0.upgrade().map_or(Ok(()), |areas| areas.release())
+    }
+}
 
 /// A userfaultfd and its areas. Dropping it disarms everything and wakes whoever waits.
 #[derive(Debug)]
@@ -31,6 +45,11 @@ impl RegisteredAreas {
         uffd.enable(features)?;
         let areas = Mutex::default();
         Ok(Self { uffd, mode, areas })
+    }
+
+    /// What disarms all areas for as long as there are any.
+    pub(super) fn emergency_release(self: &Arc<Self>) -> EmergencyRelease {
+        EmergencyRelease(Arc::downgrade(self))
     }
 
     pub(super) fn uffd(&self) -> &Userfaultfd {

@@ -15,7 +15,7 @@ use super::area::{AreaStats, TrackedArea, WrittenRun, append};
 use super::collect::{PageCollector, UnarmedSearch};
 use super::entry::{AbsentPages, StrategyEntry, TargetWait};
 use super::handler::{FaultAnswer, FaultHandler, resolve};
-use super::registered::RegisteredAreas;
+use super::registered::{EmergencyRelease, RegisteredAreas};
 use super::start::StrategyStart;
 use super::{StrategyName, TrackingStrategy};
 
@@ -123,6 +123,10 @@ impl TrackingStrategy for SyncStrategy {
 
     fn forget(&mut self, area: &TrackedArea) -> Result<(), UffdError> {
         self.registered.remove(area)
+    }
+
+    fn emergency_release(&self) -> Option<EmergencyRelease> {
+        Some(self.registered.emergency_release())
     }
 
     fn release(self: Box<Self>) -> Result<(), UffdError> {

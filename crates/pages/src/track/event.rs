@@ -21,6 +21,13 @@ pub enum SessionEvent {
         /// The number of its descriptor.
         descriptor: i32,
     },
+    /// It came near the most mappings that it may have: everything was given back for good.
+    MappingLimit {
+        /// How many it had.
+        mappings: usize,
+        /// `vm.max_map_count`.
+        most: usize,
+    },
     /// The process executed another program, and was attached to again.
     Executed {
         /// The new program's name.
@@ -72,6 +79,13 @@ impl fmt::Display for SessionEvent {
                 "opened a userfaultfd itself (descriptor {descriptor}): all memory was given back \
                  until the next round, so that it can register what it wants; the rest is then \
                  tracked again, its pages as unknown"
+            ),
+            Self::MappingLimit { mappings, most } => write!(
+                f,
+                "has {mappings} mappings, of {most} that it may have (vm.max_map_count): registered \
+                 memory does not merge with what is mapped beside it, so all memory was given back \
+                 for good, before its calls fail; what it wrote since the round before is not known; \
+                 raise vm.max_map_count, or take a strategy that registers nothing (hash, soft-dirty)"
             ),
             Self::Executed { comm, stopped } => write!(
                 f,

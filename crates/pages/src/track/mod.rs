@@ -14,6 +14,7 @@ mod borders;
 mod error;
 mod event;
 mod holder;
+mod mapping_limit;
 mod model;
 mod note;
 mod others;

@@ -20,6 +20,15 @@ pub enum TrackNote {
     HoldsUserfaultfd,
     /// Code and other files are mapped page by page from now on.
     NoFaultAround,
+    /// It has many mappings, and gets more while it is tracked.
+    ManyMappings {
+        /// How many it has.
+        mappings: usize,
+        /// At how many it is let go.
+        bound: usize,
+        /// `vm.max_map_count`.
+        most: usize,
+    },
     /// Memory is shared: what others write to it is not seen.
     SharedMemory {
         /// How many different pages.
@@ -62,6 +71,15 @@ impl fmt::Display for TrackNote {
             Self::NoFaultAround => f.write_str(
                 "what it maps of code and other files for the first time, it maps page by page: the \
                  kernel maps no neighbours along (fault-around) in registered memory",
+            ),
+            Self::ManyMappings {
+                mappings,
+                bound,
+                most,
+            } => write!(
+                f,
+                "it has {mappings} mappings, of {most} that it may have (vm.max_map_count), and \
+                 what it maps beside tracked memory stays apart: at {bound} it is let go"
             ),
             Self::SharedMemory { pages } => write!(
                 f,

@@ -1,5 +1,6 @@
 //! One address space, tracked: each round looks at its mappings, and what is tracked follows them.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use uffd::{Backing, Pagemap, ProcessGone, UffdError, pages_in};
 use super::attach::AttachedProcess;
 use super::borders;
 use super::holder::{self, UffdHolder};
+use super::mapping_limit::{MappingExcess, MappingLimit};
 use super::model::{MappingRound, PageExtent, TrackedMapping, TrackedPages};
 use super::others::OtherUffds;
 use super::parts::RoundParts;
@@ -33,6 +35,11 @@ pub(super) struct TrackedSpace {
     populated: PopulatedPages,
     reader: MappingReader,
     others: OtherUffds,
+    limit: MappingLimit,
+    /// How many mappings are left behind that merge with nothing any more.
+    kept_apart: usize,
+    /// Where the ends of mappings begin that are left alone while they grow.
+    growing: BTreeSet<u64>,
     max_mapping: u64,
     /// What is tracked, by address.
     areas: Vec<TrackedArea>,
@@ -47,6 +54,8 @@ pub(super) struct TrackedSpace {
     events: Vec<SessionEvent>,
     /// Whether everything was given back at the end of this round.
     gave_back: bool,
+    /// That everything was given back for good, once it was told.
+    excess: Option<MappingExcess>,
     /// What was armed for the first time in this round.
     fresh: Vec<Range<u64>>,
     /// What was tracked, and is no longer mapped as it was.
@@ -57,7 +66,12 @@ pub(super) struct TrackedSpace {
 
 /// What became of a hole.
 enum HoleOutcome {
-    /// It is tracked, noted, or left to the next round.
+    /// It is tracked.
+    Tracked {
+        /// Some of it was touched before.
+        touched: bool,
+    },
+    /// It is noted, or left to the next round.
     Settled,
     /// It was refused as memory that cannot be tracked, or it is no longer mapped.
     Doubtful,
@@ -72,12 +86,16 @@ impl TrackedSpace {
         max_mapping: u64,
     ) -> Result<Self, UffdError> {
         let scans = facts.behaviour.written.is_some();
+        let limit = MappingLimit::watch(pid, attached.strategy.emergency_release())?;
         Ok(Self {
             strategy: attached.strategy,
             lifeline: attached.lifeline,
             populated: PopulatedPages::new(Pagemap::open(pid)?, scans),
             reader: MappingReader::open(pid)?,
             others: OtherUffds::open(pid)?,
+            limit,
+            kept_apart: 0,
+            growing: BTreeSet::new(),
             max_mapping,
             areas: Vec::new(),
             parts: RoundParts::default(),
@@ -86,6 +104,7 @@ impl TrackedSpace {
             holder: None,
             events: Vec::new(),
             gave_back: false,
+            excess: None,
             fresh: Vec::new(),
             gone: Vec::new(),
             rounds: 0,
@@ -99,14 +118,21 @@ impl TrackedSpace {
         self.gone.clear();
         self.gave_back = false;
         let vmas = self.read_areas()?;
+        if let Some(excess) = self.limit.excess()? {
+            return self.let_go(excess, &vmas);
+        }
         if let Some(descriptor) = self.newcomer()? {
             let rows = std::mem::take(&mut self.parts).rows(&self.areas, &vmas);
-            self.give_back(descriptor)?;
+            self.give_back()?;
+            self.events.push(SessionEvent::GaveBack { descriptor });
             self.note_untracked(&vmas);
             self.rounds += 1;
             return Ok(rows);
         }
         self.take_holes(&vmas)?;
+        if let Some(excess) = self.limit.excess()? {
+            return self.let_go(excess, &vmas);
+        }
         self.fit(&vmas);
         self.strategy.end_round()?;
         if self.lifeline.life()? != ProcessLife::Same {
@@ -147,15 +173,30 @@ impl TrackedSpace {
         self.pass_over_secret(vmas);
         self.pass_over_large(vmas);
         let again = self.rounds.is_multiple_of(RETRY);
+        self.growing.clear();
         let mut doubtful = Vec::new();
         for look in [MappingLook::Writable, MappingLook::Unwritable] {
             self.areas.sort_by_key(|area| area.range.start);
             let wanted = |found: &&FoundMapping| {
                 self.look(found) == look && !self.passed_over.skips(found, again)
             };
-            for hole in borders::holes(&self.areas, vmas.iter().filter(wanted)) {
+            let holes = borders::holes(&self.areas, vmas.iter().filter(wanted));
+            let continued: Vec<_> = holes.iter().map(|hole| self.continued(hole)).collect();
+            for (hole, continued) in holes.into_iter().zip(continued) {
+                // Each hole takes some system calls, and the process goes on meanwhile.
+                if self.limit.is_over() {
+                    return Ok(());
+                }
+                let (pages, kept) = (hole.pages(), self.kept_apart);
+                if continued.is_some_and(|before| self.limit.leaves_to_grow(kept, pages, before)) {
+                    self.growing.insert(hole.range.start);
+                    continue;
+                }
                 match self.take(&hole, look, vmas, false)? {
                     HoleOutcome::Doubtful => doubtful.push((hole, look)),
+                    HoleOutcome::Tracked { touched } => {
+                        self.kept_apart += usize::from(touched && continued.is_some());
+                    }
                     HoleOutcome::Settled => (),
                 }
             }
@@ -170,6 +211,14 @@ impl TrackedSpace {
             self.take(&hole, look, &now, true)?;
         }
         Ok(())
+    }
+
+    /// The private memory that a hole continues, in pages, if it is tracked. The areas are sorted.
+    fn continued(&self, hole: &TrackedArea) -> Option<u64> {
+        let after = |area: &TrackedArea| area.range.end < hole.range.start;
+        let before = self.areas.get(self.areas.partition_point(after))?;
+        let continues = before.range.end == hole.range.start && before.is_like(hole);
+        (continues && !hole.shared).then(|| before.pages())
     }
 
     /// How a mapping is to be looked at with this strategy.
@@ -242,7 +291,9 @@ impl TrackedSpace {
                     mapping: found.mapping.clone(),
                     reason: match look {
                         MappingLook::Untracked(reason) => reason,
+                        _ if self.excess.is_some() => UntrackedReason::MappingLimit,
                         _ if self.gave_back => UntrackedReason::GivenBack,
+                        _ if self.growing.contains(&range.start) => UntrackedReason::Growing,
                         _ => UntrackedReason::Changing,
                     },
                     detail: UntrackedDetail::None,
@@ -287,13 +338,35 @@ impl TrackedSpace {
     }
 
     /// Lets go of everything until the next round.
-    fn give_back(&mut self, descriptor: i32) -> Result<(), UffdError> {
+    fn give_back(&mut self) -> Result<(), UffdError> {
         for area in std::mem::take(&mut self.areas) {
             self.strategy.forget(&area)?;
         }
         self.gave_back = true;
-        self.events.push(SessionEvent::GaveBack { descriptor });
         Ok(())
+    }
+
+    /// A round of a process that was let go for good: what was tracked is gone, with all that was
+    /// written since the round before.
+    fn let_go(
+        &mut self,
+        excess: MappingExcess,
+        vmas: &[FoundMapping],
+    ) -> Result<Vec<MappingRound>, UffdError> {
+        let areas = self.areas.clone();
+        for area in &areas {
+            self.parts.vanished(area, area.pages());
+            self.gone.push(area.range.clone());
+        }
+        self.give_back()?;
+        if self.excess.replace(excess).is_none() {
+            let MappingExcess { mappings, most } = excess;
+            let event = SessionEvent::MappingLimit { mappings, most };
+            self.events.push(event);
+        }
+        self.note_untracked(vmas);
+        self.rounds += 1;
+        Ok(std::mem::take(&mut self.parts).rows(&areas, vmas))
     }
 
     /// Fits what is tracked to the borders of the mappings, and counts what is no longer mapped.
@@ -314,7 +387,9 @@ impl TrackedSpace {
 
     /// Gives up areas in which nothing is tracked any more, though something is mapped there.
     fn lose(&mut self, lost: &[TrackedArea]) {
-        self.areas.retain(|area| !lost.contains(area));
+        let starts: BTreeSet<u64> = lost.iter().map(|area| area.range.start).collect();
+        self.areas
+            .retain(|area| !starts.contains(&area.range.start));
         self.strategy.redraw(lost, &[]);
         for area in lost {
             self.parts.vanished(area, area.pages());
@@ -384,6 +459,7 @@ impl TrackedSpace {
         let mut now = Vec::new();
         self.populated
             .append(&hole.range, PagePresence::InMemory, whose, &mut now)?;
+        let touched = !there.is_empty();
         self.areas.push(hole.clone());
         self.fresh.push(hole.range.clone());
         let unknown = populated::union(there, now, hole.page_size);
@@ -398,7 +474,7 @@ impl TrackedSpace {
         self.parts.add(hole.range.start, counts, unknown);
         let freed = self.passed_over.free(hole.range.start);
         self.events.extend(freed.map(SessionEvent::Freed));
-        Ok(HoleOutcome::Settled)
+        Ok(HoleOutcome::Tracked { touched })
     }
 
     /// Whether everything was given back at the end of the last round.
@@ -435,6 +511,7 @@ impl TrackedSpace {
         if name.needs_descriptor() {
             notes.push(TrackNote::RegistersInVain);
         }
+        notes.extend(self.limit.note());
         if self.others.any() && name.needs_descriptor() {
             notes.push(TrackNote::HoldsUserfaultfd);
         }

@@ -59,6 +59,10 @@ pub enum UntrackedReason {
     Kernel,
     /// All memory was given back, for a userfaultfd of the process's own.
     GivenBack,
+    /// All memory was given back for good: the process came near `vm.max_map_count`.
+    MappingLimit,
+    /// The end of a mapping that grows, of which too many parts were registered one by one.
+    Growing,
     /// The process changed the mapping while it was to be armed: the next round sees it as it is
     /// then.
     Changing,
@@ -66,7 +70,7 @@ pub enum UntrackedReason {
 
 impl UntrackedReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::OtherUserfaultfd,
         Self::NotRegistrable,
         Self::TooLarge,
@@ -77,6 +81,8 @@ impl UntrackedReason {
         Self::KernelRing,
         Self::Kernel,
         Self::GivenBack,
+        Self::MappingLimit,
+        Self::Growing,
         Self::Changing,
     ];
 
@@ -94,6 +100,8 @@ impl UntrackedReason {
             Self::KernelRing => "kernel_ring",
             Self::Kernel => "kernel",
             Self::GivenBack => "given_back",
+            Self::MappingLimit => "mapping_limit",
+            Self::Growing => "growing",
             Self::Changing => "changing",
         }
     }
@@ -112,6 +120,8 @@ impl UntrackedReason {
             Self::KernelRing => "shared with the kernel",
             Self::Kernel => "the kernel's own",
             Self::GivenBack => "given back for an interval",
+            Self::MappingLimit => "of a process near its most mappings (vm.max_map_count)",
+            Self::Growing => "at the end of mappings that grow",
             Self::Changing => "changed by the process while it was armed",
         }
     }

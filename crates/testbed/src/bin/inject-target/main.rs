@@ -6,6 +6,7 @@
 
 mod crowd;
 mod family;
+mod mappings;
 mod memory;
 mod props;
 mod report;
@@ -25,7 +26,7 @@ use report::CaseReport;
 /// What a case does; it only fails if something that it needs is missing.
 type CaseBody = fn(&mut CaseReport) -> std::io::Result<()>;
 
-const CASES: [(&str, CaseBody); 38] = [
+const CASES: [(&str, CaseBody); 39] = [
     ("checksum", memory::checksum),
     ("checksum-until-asked", memory::checksum_until_asked),
     ("checksum-alone", memory::checksum_alone),
@@ -38,6 +39,7 @@ const CASES: [(&str, CaseBody); 38] = [
     ("turmoil", turmoil::all),
     ("pid-namespace", family::pid_namespace),
     ("execs-beside", family::execs_beside_threads),
+    ("refill", mappings::refill),
     ("rseq", memory::restartable_sequence),
     ("nanosleep", waits::nanosleep),
     ("epoll", waits::epoll),

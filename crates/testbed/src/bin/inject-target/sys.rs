@@ -246,6 +246,39 @@ pub fn pin() {
     }
 }
 
+/// Anonymous memory that is not there yet.
+pub struct ReservedMemory {
+    start: *mut libc::c_void,
+}
+
+impl ReservedMemory {
+    const PAGE: usize = 4096;
+    const WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+    const FLAGS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+
+    pub fn new(pages: usize) -> rustix::io::Result<Self> {
+        let bytes = pages * Self::PAGE;
+        // SAFETY: a new mapping, which overlaps nothing.
+        let start = unsafe { libc::mmap(null_mut(), bytes, Self::WRITE, Self::FLAGS, -1, 0) };
+        answer(start as i64)?;
+        Ok(Self { start })
+    }
+
+    /// Unmaps one of its pages, maps it again, and touches it.
+    pub fn refill(&self, page: usize) -> rustix::io::Result<()> {
+        let at = self.start.wrapping_byte_add(page * Self::PAGE);
+        // SAFETY: a page of this mapping, which nothing refers to; whatever becomes of the first
+        // call, the second one puts a page there, or fails, and then nothing is touched.
+        unsafe {
+            answer(libc::munmap(at, Self::PAGE).into())?;
+            let flags = Self::FLAGS | libc::MAP_FIXED;
+            answer(libc::mmap(at, Self::PAGE, Self::WRITE, flags, -1, 0) as i64)?;
+            at.cast::<u8>().write_volatile(1);
+        }
+        Ok(())
+    }
+}
+
 /// Bounds the C library's arenas, so that it does not ask how many processors there are: it opens a
 /// file for that, once, in whatever thread needs the ninth arena (glibc `arena_get2`).
 pub fn bound_arenas() {
