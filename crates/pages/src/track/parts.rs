@@ -63,14 +63,7 @@ impl RoundParts {
             let mut pages = sum.counts.remove(&here.start).unwrap_or_default();
             pages.tracked = tracked;
             let written = within(&extents, &here);
-            for extent in &written {
-                let count = if extent.unknown {
-                    &mut pages.unknown
-                } else {
-                    &mut pages.written
-                };
-                *count += extent.pages();
-            }
+            count(&written, &mut pages);
             rows.push(MappingRound {
                 mapping: found.mapping.clone(),
                 pages,
@@ -100,7 +93,7 @@ fn add_vanished(
         let gone = pages_in(&gap).min(pages);
         pages -= gone;
         let mut row = vanished_row(&area.part(&gap), gone);
-        row.pages.written = written.iter().map(PageExtent::pages).sum();
+        count(&written, &mut row.pages);
         row.written = written;
         let after = rows.partition_point(|row| row.mapping.end <= gap.start);
         rows.insert(after, row);
@@ -112,6 +105,18 @@ fn add_vanished(
     match rows.get_mut(after) {
         Some(row) if row.mapping.start < area.range.end => row.pages.vanished += pages,
         _ => rows.insert(after, vanished_row(area, pages)),
+    }
+}
+
+/// Adds the pages of extents.
+fn count(extents: &[PageExtent], pages: &mut TrackedPages) {
+    for extent in extents {
+        let count = if extent.unknown {
+            &mut pages.unknown
+        } else {
+            &mut pages.written
+        };
+        *count += extent.pages();
     }
 }
 

@@ -353,8 +353,7 @@ impl TrackedSpace {
         excess: MappingExcess,
         vmas: &[FoundMapping],
     ) -> Result<Vec<MappingRound>, UffdError> {
-        let areas = self.areas.clone();
-        for area in &areas {
+        for area in &self.areas {
             self.parts.vanished(area, area.pages());
             self.gone.push(area.range.clone());
         }
@@ -366,7 +365,7 @@ impl TrackedSpace {
         }
         self.note_untracked(vmas);
         self.rounds += 1;
-        Ok(std::mem::take(&mut self.parts).rows(&areas, vmas))
+        Ok(std::mem::take(&mut self.parts).rows(&self.areas, vmas))
     }
 
     /// Fits what is tracked to the borders of the mappings, and counts what is no longer mapped.
