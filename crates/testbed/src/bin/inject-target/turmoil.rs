@@ -67,9 +67,16 @@ fn fork(locked: i32) {
 
 /// Opens and closes; all others use numbers from [`HIGH`] on.
 fn open(first: i32) {
+    let holder = || std::fs::read_link(format!("/proc/self/fd/{first}"));
     match File::open("/dev/null") {
         Ok(file) if file.as_raw_fd() == first => {}
-        _ => one_more(&WRONG_NUMBERS),
+        opened => {
+            one_more(&WRONG_NUMBERS);
+            eprintln!(
+                "{opened:?} instead of number {first}, which is {:?}",
+                holder()
+            );
+        }
     }
 }
 
@@ -135,6 +142,8 @@ pub fn all(report: &mut CaseReport) -> Result<()> {
     sys::handle(libc::SIGUSR1, handle, libc::SA_RESTART);
     until_asked::watch();
     let first = File::open("/dev/null")?.as_raw_fd();
+    // It lists the descriptors, and has one of its own for that.
+    report.ready();
     forever(move || fork(lock));
     forever(move || open(first));
     forever(move || close(other));
@@ -148,7 +157,7 @@ pub fn all(report: &mut CaseReport) -> Result<()> {
         0 => std::thread::yield_now(),
         tid => signal(tid),
     });
-    memory::compute(report, |_| until_asked::is_over())?;
+    memory::compute_on(report, |_| until_asked::is_over())?;
     let is_registered = queue.as_ref().is_none_or(NotifyingQueue::is_registered);
     report.put("still told of messages", is_registered);
     report.put("any children", CHILDREN.load(Ordering::SeqCst) > 0);
