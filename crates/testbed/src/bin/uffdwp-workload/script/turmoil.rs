@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use uffd::PAGE_SIZE;
 
 use crate::area::{MappedArea, MemoryKind};
@@ -17,21 +18,26 @@ pub fn turmoil(
     work: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let disturbing = scope.spawn(|| -> Result<()> {
+    let disturbed = Mutex::new(Ok(()));
+    // Not joined, as in `in_threads`: the scope waits for what it does.
+    let worked = thread::scope(|scope| {
+        scope.spawn(|| {
             let mut random = fastrand::Rng::with_seed(seed);
-            while !over.load(Ordering::Relaxed) {
-                disturb(area, &mut random, directory)?;
+            let mut result = Ok(());
+            while result.is_ok() && !over.load(Ordering::Relaxed) {
+                result = disturb(area, &mut random, directory);
             }
-            Ok(())
+            *disturbed.lock().unwrap_or_else(PoisonError::into_inner) = result;
         });
         let worked = work();
         over.store(true, Ordering::Relaxed);
-        let disturbed = disturbing
-            .join()
-            .map_err(|_| anyhow!("the thread that disturbs panicked"))?;
-        worked.and(disturbed)
-    })
+        worked
+    });
+    worked.and(
+        disturbed
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner),
+    )
 }
 
 fn disturb(area: &MappedArea, random: &mut fastrand::Rng, directory: &Path) -> Result<()> {
