@@ -22,7 +22,7 @@ pub struct SmapsRoute {
 }
 
 /// One process and the features of the userfaultfds it holds; `None` if it cannot be asked.
-struct UffdHolder {
+struct SearchedProcess {
     key: ProcessKey,
     /// A thread of it that has memory.
     thread: u32,
@@ -87,7 +87,7 @@ impl SmapsRoute {
     /// Searches a process if it must be searched; returns what to remember of it.
     fn visit(
         &self,
-        process: &UffdHolder,
+        process: &SearchedProcess,
         machine: MachineClues,
         at: Duration,
         found: &mut DiscoveryOutcome,
@@ -136,7 +136,7 @@ const FIRST: u32 = 1;
 fn processes(
     refusals: &mut Vec<DiscoveryRefusal>,
     watch: &LookWatch,
-) -> Result<Vec<UffdHolder>, DiscoveryError> {
+) -> Result<Vec<SearchedProcess>, DiscoveryError> {
     let cannot = DiscoveryError::ListProcesses;
     let mut processes = Vec::new();
     // Where it is hidden, others are: they are not even listed.
@@ -162,14 +162,14 @@ fn processes(
     Ok(processes)
 }
 
-fn holder(pid: u32, refusals: &mut Vec<DiscoveryRefusal>) -> Result<UffdHolder, UffdError> {
+fn holder(pid: u32, refusals: &mut Vec<DiscoveryRefusal>) -> Result<SearchedProcess, UffdError> {
     let stat = uffd::stat(pid)?;
     let thread = if stat.has_memory() {
         pid
     } else {
         uffd::thread_with_memory(pid)?
     };
-    Ok(UffdHolder {
+    Ok(SearchedProcess {
         key: key(pid, stat.start_time),
         thread,
         holds: holds(pid, thread, refusals),
@@ -191,7 +191,7 @@ fn holds(pid: u32, thread: u32, refusals: &mut Vec<DiscoveryRefusal>) -> Option<
     }
 }
 
-fn machine(processes: &[UffdHolder]) -> MachineClues {
+fn machine(processes: &[SearchedProcess]) -> MachineClues {
     let held = || processes.iter().filter_map(|p| p.holds.as_ref()).flatten();
     MachineClues {
         any: held().next().is_some(),
@@ -218,7 +218,7 @@ fn has_async_vma(pid: u32) -> Option<bool> {
 }
 
 /// Adds the uffd-wp VMAs of a process.
-fn search(process: &UffdHolder, found: &mut DiscoveryOutcome) -> Result<(), UffdError> {
+fn search(process: &SearchedProcess, found: &mut DiscoveryOutcome) -> Result<(), UffdError> {
     let (pid, thread) = (process.key.pid, process.thread);
     let opened = uffd::comm(pid).and_then(|comm| Ok((comm, uffd::smaps(thread)?)));
     let Some((comm, smaps)) = unless_gone(opened)? else {
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn a_process_that_is_passed_over_is_told_from_one_that_has_nothing() {
         let mut sleeper = Command::new("sleep").arg("600").spawn().unwrap();
-        let process = UffdHolder {
+        let process = SearchedProcess {
             key: super::super::key_of(sleeper.id()).unwrap(),
             thread: sleeper.id(),
             holds: Some(Vec::new()),
