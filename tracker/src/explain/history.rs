@@ -18,6 +18,8 @@ use super::model::{EventMeaning, ReportCause, WatchedEvent};
 #[derive(Default)]
 pub(super) struct EventHistory {
     events: Vec<WatchedEvent>,
+    /// When the last scan had armed everything: CLOCK_MONOTONIC in nanoseconds.
+    armed: u64,
 }
 
 /// A scan that is under way: the arming of a round, and the report of it. Times are CLOCK_MONOTONIC
@@ -76,7 +78,7 @@ impl EventHistory {
 
     /// Forgets everything: another address space.
     pub(super) fn clear(&mut self) {
-        self.events.clear();
+        *self = Self::default();
     }
 
     /// The events by page, for the reports of a scan. Ends with [`EventIndex::settle`].
@@ -89,6 +91,7 @@ impl EventHistory {
             wide: Vec::new(),
             used: HashSet::new(),
             events: &mut self.events,
+            armed: &mut self.armed,
         };
         for (number, event) in index.events.iter().enumerate() {
             if event.time > scan.ended {
@@ -128,6 +131,7 @@ fn is_single(event: &WatchedEvent) -> bool {
 pub(super) struct EventIndex<'a> {
     scan: ScanSpan,
     events: &'a mut Vec<WatchedEvent>,
+    armed: &'a mut u64,
     /// Events about one page: its address and the event's number.
     single: Vec<(u64, usize)>,
     /// Others by the 2 MiB they touch.
@@ -151,7 +155,7 @@ impl EventIndex<'_> {
             if is_uncertain(event, page) {
                 perhaps = Some((number, cause));
             } else if event.time <= self.scan.began {
-                if before.is_none_or(|(last, _)| last < number) {
+                if before.is_none_or(|(last, _)| self.is_likelier(number, last)) {
                     before = Some((number, cause));
                 }
             } else if during.is_none_or(|(first, _)| number < first) {
@@ -163,6 +167,25 @@ impl EventIndex<'_> {
             self.used.insert(number);
         }
         Some((cause, &self.events[number]))
+    }
+
+    /// Whether of two events before the scan the first one disarmed the page, and not the second:
+    /// the later one, unless it may have found the page without protection.
+    fn is_likelier(&self, number: usize, than: usize) -> bool {
+        let (earlier, later) = (number.min(than), number.max(than));
+        if self.is_repeated(earlier, later) {
+            number == earlier
+        } else {
+            number == later
+        }
+    }
+
+    /// Whether the later of two events may have found what the earlier one left: the hardware tells
+    /// of a write to a page that is not writable, and after a zap and a new write fork makes such
+    /// pages, too.
+    fn is_repeated(&self, earlier: usize, later: usize) -> bool {
+        self.events[earlier].time > *self.armed
+            && self.events[later].kind == EventKind::HardwareFault
     }
 
     /// Events about single pages of the unit that a page is in.
@@ -220,8 +243,13 @@ impl EventIndex<'_> {
     /// Forgets what is past: what came before the scan, or served it.
     pub(super) fn settle(self) {
         let Self {
-            scan, events, used, ..
+            scan,
+            events,
+            armed,
+            used,
+            ..
         } = self;
+        *armed = scan.ended;
         let mut number = 0;
         events.retain(|event| {
             let settled = event.time <= scan.began || used.contains(&number);
@@ -373,5 +401,44 @@ mod tests {
         ]);
         let mut index = history.index(scan());
         assert_eq!(causes(&mut index, &[range.start]), [Some(ReportCause::Zap)]);
+    }
+
+    #[test]
+    fn a_fault_that_may_have_found_no_protection_leaves_the_cause_before_it() {
+        let range = PMD_SIZE..PMD_SIZE + PAGE_SIZE;
+        let zap = |time| {
+            event(
+                time,
+                0..512 * PMD_SIZE,
+                0,
+                EventMeaning::Disarms(ReportCause::Zap),
+            )
+        };
+        let stored = |time| WatchedEvent {
+            kind: EventKind::HardwareFault,
+            ..event(
+                time,
+                range.clone(),
+                0,
+                EventMeaning::Disarms(ReportCause::UserStore),
+            )
+        };
+        let mut history = EventHistory::default();
+        history.add(vec![zap(2), stored(3)]);
+        let mut index = history.index(scan());
+        assert_eq!(causes(&mut index, &[range.start]), [Some(ReportCause::Zap)]);
+        index.settle();
+        // A zap while the page was armed may have come before that.
+        let armed = scan().ended;
+        history.add(vec![zap(armed), stored(armed + 1)]);
+        let later = ScanSpan {
+            began: armed + 2,
+            ended: armed + 3,
+        };
+        let mut index = history.index(later);
+        assert_eq!(
+            causes(&mut index, &[range.start]),
+            [Some(ReportCause::UserStore)]
+        );
     }
 }
