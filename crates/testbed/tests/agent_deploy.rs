@@ -1,6 +1,9 @@
 //! The files in `deploy/` work as written.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "agent_deploy/rules.rs"]
+mod rules;
+
 use rustix::process::Signal;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};

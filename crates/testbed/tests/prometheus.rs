@@ -12,6 +12,18 @@ use testbed::workload::{ExpectedSeries, HeldRow};
 use testbed::{AgentProcess, KilledChild, check_metrics, eventually, get, has};
 
 const CONFIG: &str = include_str!("../../../deploy/prometheus.yml");
+/// The files that the config names.
+const RULES: [(&str, &str); 2] = [
+    (
+        "recording.yml",
+        include_str!("../../../deploy/rules/recording.yml"),
+    ),
+    (
+        "alerts.yml",
+        include_str!("../../../deploy/rules/alerts.yml"),
+    ),
+];
+const PATTERNS: &str = include_str!("../../../docs/patterns.md");
 
 struct PrometheusServer {
     address: String,
@@ -37,6 +49,11 @@ impl PrometheusServer {
             "{config}"
         );
         std::fs::write(directory.path().join("prometheus.yml"), config).unwrap();
+        let rules = directory.path().join("rules");
+        std::fs::create_dir(&rules).unwrap();
+        for (file, text) in RULES {
+            std::fs::write(rules.join(file), text).unwrap();
+        }
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new("prometheus");
         command
@@ -69,6 +86,29 @@ impl PrometheusServer {
         result.first()?["value"][1].as_str()?.parse().ok()
     }
 
+    /// Fails unless the server takes a query, whatever it yields.
+    fn parses(&self, query: &str) {
+        let path = format!("/api/v1/query?query={}", percent_encoded(query));
+        let (code, body) = get(&self.address, &path);
+        assert_eq!(code, 200, "{query}: {body}");
+    }
+
+    /// What the server says of its rules: name, health, and the error of the last evaluation.
+    fn rules(&self) -> Vec<(String, String, String)> {
+        let (code, body) = get(&self.address, "/api/v1/rules");
+        assert_eq!(code, 200, "{body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let groups = answer["data"]["groups"].as_array().unwrap();
+        let rules = groups
+            .iter()
+            .flat_map(|group| group["rules"].as_array().unwrap());
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        rules
+            .map(|rule| (&rule["name"], &rule["health"], &rule["lastError"]))
+            .map(|(name, health, error)| (text(name), text(health), text(error)))
+            .collect()
+    }
+
     /// Waits until a series has the expected value.
     fn wait_for(&self, expected: &ExpectedSeries) {
         let query = expected.selector();
@@ -98,6 +138,12 @@ fn percent_encoded(text: &str) -> String {
         _ => format!("%{b:02X}"),
     };
     text.bytes().map(encode).collect()
+}
+
+/// The queries of a page.
+fn promql(page: &str) -> impl Iterator<Item = &str> {
+    let blocks = page.split("```promql\n").skip(1);
+    blocks.map(|block| block.split("```").next().unwrap())
 }
 
 /// A row of each mode, and one that leaves pages armed.
@@ -136,4 +182,13 @@ fn promql_answers_with_the_numbers_the_workload_knows() {
     }
     assert_eq!(prometheus.query("up"), Some(1.0));
     check_metrics(&agent.metrics());
+    for query in promql(PATTERNS) {
+        prometheus.parses(query);
+    }
+    let evaluated = || {
+        let rules = prometheus.rules();
+        (!rules.is_empty() && rules.iter().all(|rule| rule.1 != "unknown")).then_some(rules)
+    };
+    let rules = eventually("each rule is evaluated", evaluated);
+    assert!(rules.iter().all(|rule| rule.1 == "ok"), "{rules:?}");
 }
