@@ -173,6 +173,13 @@ pub(super) const fn reason(reason: UnknownReason) -> &'static str {
         UnknownReason::Swapped => "in swap: reading it would bring it back",
         UnknownReason::NotMapped => "its file's page is not mapped: reading it would map it",
         UnknownReason::Unreadable => "the process does not let us read it",
+        UnknownReason::BetweenLooks => {
+            "armed at two looks with different content: reported and armed again in between, or not \
+             reported; a shorter --interval tells more"
+        }
+        UnknownReason::BeforeLooking => {
+            "not armed when it was looked at for the first time: written before, or never armed"
+        }
         UnknownReason::EventsDropped => {
             "events were dropped since it was armed: fewer, shorter rounds help"
         }

@@ -117,7 +117,7 @@ fn second(
 }
 
 /// The source of a process's events, and what can be seen.
-fn watch(events: Option<&EventHub>, pid: u32) -> (Option<EventSource>, CauseSight) {
+pub(super) fn watch(events: Option<&EventHub>, pid: u32) -> (Option<EventSource>, CauseSight) {
     let nothing = |gap| (None, CauseSight::new(vec![gap]));
     let Some(events) = events else {
         return nothing(SightGap::NotAsked);

@@ -6,12 +6,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use pages::track::TrackHeader;
+use pages::track::{TrackHeader, TrackedMapping};
 use uffd::UffdError;
 
 use super::history::ScanSpan;
 use super::model::{
-    ExplainFindings, ExplainedRound, PlaceId, RoundDelay, RoundKind, SightGap, WatchedEvent,
+    ByMapping, ExplainFindings, ExplainedRound, PageSampling, PlaceId, ReportedPages, RoundDelay,
+    RoundKind, SightGap, WatchedEvent,
 };
 use super::places::{PlaceInterner, named};
 use super::second::SecondStrategy;
@@ -116,15 +117,26 @@ impl ExplainBooks {
         cost: ImageCost,
         source: Option<&EventSource>,
     ) {
-        let Some(symbols) = &mut self.symbols else {
-            return;
-        };
         let pid = self.pid;
         // Read once, and only if there is a mapping that has none yet.
         let flags = LazyCell::new(|| vm_flags(pid));
-        self.findings.add(round, |mapping| {
+        self.add_with(round, cost, source, |mapping| {
             flags.get(&mapping.start).cloned().unwrap_or_default()
         });
+    }
+
+    /// The same, where `flags` tells the `VmFlags` of a mapping.
+    pub(super) fn add_with(
+        &mut self,
+        round: &ExplainedRound,
+        cost: ImageCost,
+        source: Option<&EventSource>,
+        flags: impl Fn(&TrackedMapping) -> String,
+    ) {
+        let Some(symbols) = &mut self.symbols else {
+            return;
+        };
+        self.findings.add(round, flags);
         self.findings.hashed = cost.hashed;
         self.findings.memory = self.findings.memory.max(cost.memory);
         let started = Instant::now();
@@ -132,6 +144,20 @@ impl ExplainBooks {
             symbols.see(fresh);
         }
         self.findings.naming.during += started.elapsed();
+    }
+
+    /// Memory of others has been found for the first time: so much of it is compared, and `holder`
+    /// has it.
+    pub(super) fn found(&mut self, sampling: PageSampling, holder: String) {
+        self.findings.sampling = sampling;
+        self.findings.header.reason = holder;
+    }
+
+    /// Adds reports that are known when everything is over.
+    pub(super) fn add_last(&mut self, reported: &ByMapping<ReportedPages>) {
+        if self.symbols.is_some() {
+            self.findings.add_last(reported);
+        }
     }
 
     /// After exec: the same addresses are other code.
@@ -185,7 +211,7 @@ fn vm_flags(pid: u32) -> HashMap<u64, String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::explain::model::{CauseSight, PageSampling};
+    use crate::explain::model::CauseSight;
     use crate::explain::sample::{explained, scan};
     use crate::explain::symbols::CodeNamer;
     use crate::track::sample::header;

@@ -1,6 +1,7 @@
 //! The kernel's events of one process, as evidence for its rounds.
 
 use std::io;
+use std::ops::Range;
 
 use super::history::{EventHistory, EventIndex, ScanSpan};
 use super::model::WatchedEvent;
@@ -55,6 +56,11 @@ impl<F: EventFeed> EventEvidence<F> {
         self.lost = lost;
         self.history.add(events);
         Ok(fresh)
+    }
+
+    /// Forgets events that are about none of these ranges, which are disjoint and by address.
+    pub(super) fn keep(&mut self, ranges: &[Range<u64>]) {
+        self.history.keep(ranges);
     }
 
     /// The events by page, for the reports of a scan.

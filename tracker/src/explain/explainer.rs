@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use pages::inject::{FrozenProcess, ProcessLife, ProcessLifeline};
 use pages::strategy::StrategyFacts;
-use pages::track::{TrackError, TrackHeader, TrackRound, TrackSession, TrackStep};
+use pages::track::{
+    TrackError, TrackHeader, TrackRound, TrackSession, TrackStep, UntrackedMapping,
+};
 use uffd::UffdError;
 
 use super::aliases::AliasBook;
@@ -103,6 +105,18 @@ impl Explainer {
     #[must_use]
     pub fn lifeline(&self) -> &ProcessLifeline {
         self.session.lifeline()
+    }
+
+    /// What was not looked at in the last round, mapping by mapping.
+    #[must_use]
+    pub fn untracked(&self) -> &[UntrackedMapping] {
+        self.session.untracked()
+    }
+
+    /// From now on leaves memory to another tracker, once it was seen to belong to one: see
+    /// [`TrackSession::leave_others`].
+    pub const fn leave_others(&mut self) {
+        self.session.leave_others();
     }
 
     /// Tells how late the round was made that was explained last.
@@ -236,7 +250,7 @@ impl LastRound {
 }
 
 /// A round that nothing is said of yet.
-fn as_tracked(round: TrackRound, fresh: FreshEvents) -> ExplainedRound {
+pub(super) fn as_tracked(round: TrackRound, fresh: FreshEvents) -> ExplainedRound {
     ExplainedRound {
         reported: Vec::new(),
         missed: Vec::new(),
@@ -249,7 +263,7 @@ fn as_tracked(round: TrackRound, fresh: FreshEvents) -> ExplainedRound {
     }
 }
 
-fn cannot_read_events(pid: u32, error: io::Error) -> UffdError {
+pub(super) fn cannot_read_events(pid: u32, error: io::Error) -> UffdError {
     UffdError::system("cannot read the events of", format!("process {pid}"), error)
 }
 

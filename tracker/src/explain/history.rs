@@ -76,6 +76,17 @@ impl EventHistory {
         self.events.extend(events);
     }
 
+    /// Forgets events that are about none of these ranges, which are disjoint and by address.
+    pub(super) fn keep(&mut self, ranges: &[Range<u64>]) {
+        let touches = |range: &Range<u64>| {
+            let next = ranges.partition_point(|kept| kept.end <= range.start);
+            ranges.get(next).is_some_and(|kept| kept.start < range.end)
+        };
+        self.events.retain(|event| {
+            touches(&event.range) || event.left().is_some_and(|left| touches(&left))
+        });
+    }
+
     /// Forgets everything: another address space.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
@@ -240,8 +251,23 @@ impl EventIndex<'_> {
         moves.into_iter().map(|(_, it)| it).collect()
     }
 
+    /// How many events tell that the protection of a page was taken off, until the scan ended.
+    pub(super) fn disarmings(&self, page: &PageQuery) -> usize {
+        let numbers = self.single(page).chain(self.ranges(page.address));
+        let events = numbers.map(|number| &self.events[number]);
+        let certain =
+            |event: &&WatchedEvent| meaning(event, page).is_some() && !is_uncertain(event, page);
+        events.filter(certain).count()
+    }
+
     /// Forgets what is past: what came before the scan, or served it.
     pub(super) fn settle(self) {
+        let past = self.scan.began;
+        self.settle_until(past);
+    }
+
+    /// Forgets what came by then, and what served the scan.
+    pub(super) fn settle_until(self, past: u64) {
         let Self {
             scan,
             events,
@@ -252,7 +278,7 @@ impl EventIndex<'_> {
         *armed = scan.ended;
         let mut number = 0;
         events.retain(|event| {
-            let settled = event.time <= scan.began || used.contains(&number);
+            let settled = event.time <= past || used.contains(&number);
             number += 1;
             !settled
         });

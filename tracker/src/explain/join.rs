@@ -223,17 +223,12 @@ impl<'a, 'b> AnswerJoin<'a, 'b> {
 }
 
 /// Appends a page, joined to the last one if the answer is the same.
-fn append(reported: &mut Vec<ReportedPages>, page: ReportedPages) {
-    if let Some(last) = reported.last_mut()
-        && last.range.end == page.range.start
-        && (ReportedPages {
-            range: page.range.clone(),
-            ..last.clone()
-        }) == page
-    {
-        last.range.end = page.range.end;
-    } else {
-        reported.push(page);
+pub(super) fn append(reported: &mut Vec<ReportedPages>, page: ReportedPages) {
+    match reported.last_mut() {
+        Some(last) if last.range.end == page.range.start && last.is_as(&page) => {
+            last.range.end = page.range.end;
+        }
+        _ => reported.push(page),
     }
 }
 

@@ -24,8 +24,10 @@ mod freezing;
 mod history;
 mod join;
 mod model;
+mod observe;
 mod passes;
 mod places;
+mod process;
 pub(crate) mod report;
 #[cfg(test)]
 mod sample;
@@ -40,10 +42,12 @@ pub use explainer::{ExplainStep, Explainer};
 pub use model::{
     AgainstFindings, AnswerTally, ByMapping, CauseSight, CodePlace, ExplainEnd, ExplainFindings,
     ExplainOptions, ExplainedRound, FrozenTime, MissCandidate, MissedPages, MissedRange,
-    NamingCost, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportVerdict,
-    ReportedPages, RoundDelay, RoundFindings, SecondOnly, SightGap, StackFrame, StoryLine,
-    UnknownReason, UnnamedCode, VmaFindings,
+    NamingCost, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportOwner,
+    ReportVerdict, ReportedPages, RoundDelay, RoundFindings, SecondOnly, SightGap, StackFrame,
+    StoryLine, UnknownReason, UnnamedCode, VmaFindings,
 };
+pub use observe::TrackerObserver;
+pub use process::{ProcessExplainer, ProcessStep, ReportsAsked};
 pub use second::second_strategies;
 pub use source::EventHub;
 pub use symbols::CodeNamer;

@@ -18,8 +18,8 @@ use super::model::{EventMeaning, WatchedEvent};
 use super::{
     AnswerTally, CauseSight, CodePlace, ExplainFindings, ExplainedRound, MissCandidate,
     MissedPages, NamingCost, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause,
-    ReportVerdict, ReportedPages, RoundDelay, RoundFindings, SightGap, StackFrame, StoryLine,
-    UnknownReason, VmaFindings,
+    ReportOwner, ReportVerdict, ReportedPages, RoundDelay, RoundFindings, SightGap, StackFrame,
+    StoryLine, UnknownReason, VmaFindings,
 };
 use crate::track::sample;
 
@@ -239,6 +239,17 @@ pub(crate) fn half_blind() -> ExplainFindings {
         gap("user stacks", "no CAP_PERFMON"),
     ]);
     findings.dropped = 12;
+    findings
+}
+
+/// Those of a tracker that is there already.
+pub(crate) fn of_theirs() -> ExplainFindings {
+    let mut findings = half_blind();
+    findings.owner = ReportOwner::Theirs;
+    findings.header.strategy = ReportOwner::Theirs.to_string();
+    findings.header.reason =
+        "its memory belongs to a userfaultfd, which the process itself holds".to_owned();
+    findings.not_rearmed = 24;
     findings
 }
 

@@ -22,11 +22,19 @@ use crate::probes::events::{EventProbes, WatchId};
 /// All events that are read: one reader for as many processes as are explained.
 pub struct EventHub(Arc<HubShared>);
 
-/// The events of one process.
+/// The events of one process, for one reader: there may be several, and each has all of them.
 pub(super) struct EventSource {
     hub: Arc<HubShared>,
     pid: u32,
+    reader: WatchReader,
+}
+
+/// A reader of a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct WatchReader {
     watch: WatchId,
+    /// No other reader has or had this number.
+    number: u64,
 }
 
 struct HubShared {
@@ -40,7 +48,10 @@ struct HubShared {
 
 struct HubState {
     events: EventProbes,
-    watches: HashMap<u32, WatchedProcess>,
+    /// The readers of each watch, by their numbers.
+    watches: HashMap<u32, Vec<(u64, WatchedProcess)>>,
+    /// Readers that there have been.
+    readers: u64,
     /// Events that did not fit into memory, of all processes.
     overflowed: u64,
     failed: Option<io::Error>,
@@ -74,6 +85,7 @@ impl EventHub {
             state: Mutex::new(HubState {
                 events,
                 watches: HashMap::new(),
+                readers: 0,
                 overflowed: 0,
                 failed: None,
             }),
@@ -101,7 +113,7 @@ impl EventHub {
     /// If the process cannot be watched.
     pub(super) fn watch(&self, pid: u32) -> io::Result<EventSource> {
         Ok(EventSource {
-            watch: self.0.watch(pid, PlaceInterner::default())?,
+            reader: self.0.watch(pid, PlaceInterner::default(), None)?,
             hub: Arc::clone(&self.0),
             pid,
         })
@@ -119,7 +131,7 @@ impl EventSource {
     /// The places of its events.
     pub(super) fn places<T>(&self, with: impl FnOnce(&mut PlaceInterner) -> T) -> Option<T> {
         let mut state = self.hub.lock();
-        let watched = state.watches.get_mut(&self.watch.0)?;
+        let watched = state.reader(self.reader)?;
         Some(with(&mut watched.places))
     }
 }
@@ -138,7 +150,7 @@ impl EventFeed for EventSource {
             lost += state.events.missed();
         }
         lost += state.overflowed;
-        let watched = state.watches.get_mut(&self.watch.0);
+        let watched = state.reader(self.reader);
         let events = watched.map(|watched| {
             watched.code = code;
             std::mem::take(&mut watched.pending)
@@ -147,17 +159,18 @@ impl EventFeed for EventSource {
     }
 
     fn begin_again(&mut self) -> io::Result<()> {
-        let mut places = self.hub.unwatch(self.watch);
+        let mut places = self.hub.unwatch(self.reader);
         // The same addresses are other code.
         places.forget();
-        self.watch = self.hub.watch(self.pid, places)?;
+        let old = self.reader.watch;
+        self.reader = self.hub.watch(self.pid, places, Some(old))?;
         Ok(())
     }
 }
 
 impl Drop for EventSource {
     fn drop(&mut self) {
-        self.hub.unwatch(self.watch);
+        self.hub.unwatch(self.reader);
     }
 }
 
@@ -189,9 +202,28 @@ impl HubShared {
         }
     }
 
-    fn watch(&self, pid: u32, places: PlaceInterner) -> io::Result<WatchId> {
+    /// Adds a reader to the watch of a process, but not to `old`, that of an address space which it
+    /// has no more.
+    fn watch(
+        &self,
+        pid: u32,
+        places: PlaceInterner,
+        old: Option<WatchId>,
+    ) -> io::Result<WatchReader> {
         let mut state = self.lock();
-        let watch = state.events.watch(pid)?;
+        let of_process = |readers: &[(u64, WatchedProcess)]| {
+            readers.iter().any(|(_, watched)| watched.pid == pid)
+        };
+        let mut known = state.watches.iter();
+        let known =
+            known.find(|(id, readers)| old.is_none_or(|old| old.0 != **id) && of_process(readers));
+        let known = known.map(|(id, _)| WatchId(*id));
+        let watch = match known {
+            Some(watch) => watch,
+            None => state.events.watch(pid)?,
+        };
+        state.readers += 1;
+        let number = state.readers;
         let watched = WatchedProcess {
             pid,
             pending: Vec::new(),
@@ -200,21 +232,40 @@ impl HubShared {
             code: code_of(pid),
             most: self.most,
         };
-        state.watches.insert(watch.0, watched);
+        state
+            .watches
+            .entry(watch.0)
+            .or_default()
+            .push((number, watched));
         drop(state);
         self.wake();
-        Ok(watch)
+        Ok(WatchReader { watch, number })
     }
 
-    fn unwatch(&self, watch: WatchId) -> PlaceInterner {
+    /// Takes a reader away, and ends the watch with the last one.
+    fn unwatch(&self, reader: WatchReader) -> PlaceInterner {
         let mut state = self.lock();
-        state.events.unwatch(watch);
-        let watched = state.watches.remove(&watch.0);
-        watched.map(|watched| watched.places).unwrap_or_default()
+        let Some(readers) = state.watches.get_mut(&reader.watch.0) else {
+            return PlaceInterner::default();
+        };
+        let mut left = readers.extract_if(.., |(number, _)| *number == reader.number);
+        let places = left.next().map(|(_, watched)| watched.places);
+        drop(left);
+        if readers.is_empty() {
+            state.watches.remove(&reader.watch.0);
+            state.events.unwatch(reader.watch);
+        }
+        places.unwrap_or_default()
     }
 }
 
 impl HubState {
+    fn reader(&mut self, reader: WatchReader) -> Option<&mut WatchedProcess> {
+        let readers = self.watches.get_mut(&reader.watch.0)?;
+        let mut readers = readers.iter_mut();
+        readers.find_map(|(number, watched)| (*number == reader.number).then_some(watched))
+    }
+
     /// Empties the ring.
     fn read(&mut self) {
         let Self {
@@ -222,9 +273,11 @@ impl HubState {
             watches,
             overflowed,
             failed,
+            readers: _,
         } = self;
         let read = events.drain(|head, user, kernel| {
-            if let Some(watched) = watches.get_mut(&head.watch) {
+            let readers = watches.get_mut(&head.watch).into_iter().flatten();
+            for (_, watched) in readers {
                 *overflowed += u64::from(!watched.add(head, user, kernel));
             }
         });

@@ -105,8 +105,13 @@ fn answer(explained: &ExplainedRound, page: u64) -> String {
         return reported_as(pages);
     }
     let mut missed = explained.missed.iter().flat_map(|(_, pages)| pages);
-    match missed.find(|pages| pages.range.contains(&page)) {
-        Some(pages) => missed_as(pages),
+    if let Some(pages) = missed.find(|pages| pages.range.contains(&page)) {
+        return missed_as(pages);
+    }
+    // Only where pages are observed is one written, and not reported in the same round.
+    let mut written = explained.round.mappings.iter().flat_map(|row| &row.written);
+    match written.find(|extent| extent.range.contains(&page)) {
+        Some(_) => "written, and not armed again".to_owned(),
         None => "clean".to_owned(),
     }
 }

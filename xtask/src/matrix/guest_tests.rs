@@ -88,7 +88,7 @@ const ALL_AT_ONCE: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 20] = [
+pub const GUEST_TESTS: [GuestTest; 21] = [
     GuestTest::new(
         "compare",
         &[
@@ -121,6 +121,16 @@ pub const GUEST_TESTS: [GuestTest; 20] = [
         ("each_alone_is_explained_as_the_table_says", ALL_AT_ONCE),
         ("each_alone_is_explained_where_none_is_clean", ALL_AT_ONCE),
     ]),
+    GuestTest::new(
+        "explain_theirs",
+        &[
+            not_in(RowSet::Locked, "no event can be seen, as on the host"),
+            not_in(
+                RowSet::PreemptibleButMain,
+                "one preemptible kernel is enough for lost events",
+            ),
+        ],
+    ),
     GuestTest::new("inject", &[ONE_FOR_RACES, NO_KERNEL_MEMORY]).with_programs(&[Python]),
     GuestTest::new("inject_harmless", &[ONE_FOR_RACES, NO_KERNEL_MEMORY]),
     GuestTest::new("inject_targets", &[NO_PREEMPTION, NO_KERNEL_MEMORY]),

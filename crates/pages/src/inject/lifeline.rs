@@ -40,7 +40,7 @@ impl ProcessLifeline {
     ///
     /// # Errors
     /// If we may not look at it.
-    pub(crate) fn open(pid: u32) -> Result<Self, UffdError> {
+    pub fn open(pid: u32) -> Result<Self, UffdError> {
         let gone = ProcessGone { pid };
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let raw = raw.ok_or(gone)?;

@@ -27,8 +27,15 @@ impl fmt::Display for UffdHolder {
     }
 }
 
-/// Who holds one for the memory of a process, as far as that can be seen. It looks at the
-/// descriptors of all processes.
+impl UffdHolder {
+    /// Who holds one for the memory of a process, as far as that can be seen. It looks at the
+    /// descriptors of all processes.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        find(pid)
+    }
+}
+
 pub(super) fn find(pid: u32) -> Option<UffdHolder> {
     if holds_userfaultfd(pid) {
         return Some(holder(pid, true));

@@ -178,6 +178,12 @@ impl TrackSession {
             .map_err(TrackError::kernel(pid))
     }
 
+    /// From now on leaves memory to the userfaultfd of another tracker, once it was seen to belong
+    /// to one: it is not tried again, whether or not it is given up for a while.
+    pub const fn leave_others(&mut self) {
+        self.space.leaves_others = true;
+    }
+
     /// What was tracked before the last round and is no longer mapped as it was: unmapped, or
     /// another mapping by now.
     #[must_use]
@@ -238,7 +244,9 @@ impl TrackSession {
         let Some(space) = unless_unseen(space).map_err(kernel)? else {
             return Ok(false);
         };
+        let leaves_others = self.space.leaves_others;
         self.space = space;
+        self.space.leaves_others = leaves_others;
         self.executed += 1;
         let comm = unless_unseen(uffd::comm(pid)).map_err(kernel)?;
         self.events.push(SessionEvent::Executed {

@@ -41,6 +41,8 @@ pub(super) struct TrackedSpace {
     /// Where the ends of mappings begin that are left alone while they grow.
     growing: BTreeSet<u64>,
     max_mapping: u64,
+    /// What belonged to another userfaultfd once is never tried again.
+    pub leaves_others: bool,
     /// What is tracked, by address.
     areas: Vec<TrackedArea>,
     /// What was found since the last whole round.
@@ -97,6 +99,7 @@ impl TrackedSpace {
             kept_apart: 0,
             growing: BTreeSet::new(),
             max_mapping,
+            leaves_others: false,
             areas: Vec::new(),
             parts: RoundParts::default(),
             passed_over: PassedOverMappings::default(),
@@ -172,7 +175,7 @@ impl TrackedSpace {
         self.passed_over.keep(vmas);
         self.pass_over_secret(vmas);
         self.pass_over_large(vmas);
-        let again = self.rounds.is_multiple_of(RETRY);
+        let again = self.rounds.is_multiple_of(RETRY) && !self.leaves_others;
         self.growing.clear();
         let mut doubtful = Vec::new();
         for look in [MappingLook::Writable, MappingLook::Unwritable] {

@@ -102,15 +102,7 @@ impl MappingReader {
     }
 
     fn found(&self, vma: &ProcVma) -> FoundMapping {
-        let huge = self.hugetlb.page_size(vma.device);
-        let mapping = TrackedMapping {
-            start: vma.start,
-            end: vma.end,
-            name: String::from_utf8_lossy(&vma.name).into_owned(),
-            backing: huge.map_or_else(|| vma.backing(&self.shmem), |_| Backing::Hugetlb),
-            page_size: huge.unwrap_or(PAGE_SIZE),
-            shared: shared_place(vma),
-        };
+        let mapping = TrackedMapping::of(vma, &self.shmem, &self.hugetlb);
         let last = self
             .last
             .binary_search_by_key(&vma.start, |last| last.start);
@@ -146,6 +138,22 @@ impl MappingReader {
         let (pid, start, end) = (self.pid, vma.start, vma.end);
         let path = format!("/proc/{pid}/map_files/{start:x}-{end:x}");
         fs::symlink_metadata(path).map_or(true, |link| link.mode() & OWNER_WRITES != 0)
+    }
+}
+
+impl TrackedMapping {
+    /// A VMA as rounds tell it; what its pages come from is told by the devices of its process.
+    #[must_use]
+    pub fn of(vma: &ProcVma, shmem: &ShmemDevices, hugetlb: &HugetlbDevices) -> Self {
+        let huge = hugetlb.page_size(vma.device);
+        Self {
+            start: vma.start,
+            end: vma.end,
+            name: String::from_utf8_lossy(&vma.name).into_owned(),
+            backing: huge.map_or_else(|| vma.backing(shmem), |_| Backing::Hugetlb),
+            page_size: huge.unwrap_or(PAGE_SIZE),
+            shared: shared_place(vma),
+        }
     }
 }
 

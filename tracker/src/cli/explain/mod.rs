@@ -16,9 +16,10 @@ use super::pace::RoundPace;
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
-use crate::explain::report::ExplainReport;
+use crate::explain::report::ExplainReports;
 use crate::explain::{
-    CodeNamer, EventHub, ExplainFindings, ExplainOptions, ExplainStep, Explainer, second_strategies,
+    CodeNamer, EventHub, ExplainFindings, ExplainOptions, ProcessExplainer, ProcessStep,
+    ReportsAsked, second_strategies,
 };
 use crate::logging::say;
 use crate::probes::events::{EventOptions, EventProbes};
@@ -50,6 +51,17 @@ pub(crate) struct ExplainArgs {
     strategy: values::AskedStrategy,
     #[command(flatten)]
     rounds: RoundsArgs,
+    /// Whose reports: ours (memory that belongs to another userfaultfd is passed over), theirs (that
+    /// memory is observed: nothing is tracked or touched, and what its tracker reports is explained),
+    /// or both
+    #[arg(
+        long = "of",
+        env = "TRACKER_OF",
+        default_value = "both",
+        value_name = "WHOSE"
+    )]
+    #[arg(value_parser = asked_of)]
+    of: ReportsAsked,
     /// Tell everything that happens to the page at this address
     #[arg(long, env = "TRACKER_PAGE", value_name = "ADDR", value_parser = values::address)]
     page: Option<u64>,
@@ -76,6 +88,14 @@ pub(crate) struct ExplainArgs {
     against: Option<StrategyName>,
     #[command(flatten)]
     outputs: OutputArgs<ExplainOutputs>,
+}
+
+fn asked_of(text: &str) -> Result<ReportsAsked, String> {
+    let found = ReportsAsked::ALL.iter().find(|(_, word)| *word == text);
+    found.map(|(asked, _)| *asked).ok_or_else(|| {
+        let words: Vec<_> = ReportsAsked::ALL.iter().map(|(_, word)| *word).collect();
+        format!("choose {}", words.join(", "))
+    })
 }
 
 fn against(text: &str) -> Result<StrategyName, String> {
@@ -119,7 +139,12 @@ fn explain(
     }
     let events = EventProbes::attach(&EventOptions::default());
     let hub = EventHub::new(events, EVENTS).context("cannot read the kernel's events")?;
-    let (mut explainer, _) = Explainer::begin(pid, facts, Some(&hub), options(args))?;
+    let mut explainer = ProcessExplainer::begin(pid, facts, Some(&hub), options(args), args.of)?;
+    if let Some(refused) = explainer.refused() {
+        say(format_args!(
+            "tracker: only memory that belongs to another tracker is explained: {refused}"
+        ));
+    }
     if let Some(launched) = &mut launched {
         launched.go();
     }
@@ -137,13 +162,17 @@ fn explain(
         }
         header
     };
-    let first = header(explainer.header().clone());
     let makers = args.outputs.printed().rounds;
-    let mut shown = ShownRounds::begin(makers, target, &first, explainer.findings())?;
-    let end = rounds(args, &mut explainer, pace, &mut shown, unread)?;
+    let mut shown = ShownRounds::new(makers, target);
+    shown.show(explainer.findings(), &header)?;
+    let end = rounds(args, &mut explainer, pace, unread, |explainer| {
+        shown.show(explainer.findings(), &header)
+    })?;
     let mut findings = explainer.end()?;
-    findings.header = header(findings.header);
-    findings.end = Some(args.rounds.ended(end));
+    for findings in &mut findings {
+        findings.header = header(findings.header.clone());
+        findings.end = Some(args.rounds.ended(end));
+    }
     let Some(launched) = launched else {
         show(args, &findings, files, target)?;
         return Ok(None);
@@ -186,21 +215,21 @@ fn options(args: &ExplainArgs) -> ExplainOptions {
 /// Makes the rounds; returns why they ended: for `unread` if nobody reads them any more.
 fn rounds(
     args: &ExplainArgs,
-    explainer: &mut Explainer,
+    explainer: &mut ProcessExplainer<'_>,
     pace: &mut RoundPace,
-    shown: &mut ShownRounds,
     unread: TrackEnd,
+    mut show: impl FnMut(&ProcessExplainer<'_>) -> anyhow::Result<SinkState>,
 ) -> anyhow::Result<TrackEnd> {
     let mut rounds = 0;
     loop {
         let wake = pace.wait(explainer.lifeline().pidfd())?;
         // A last round even then: what was written until now is explained.
-        let ExplainStep::Round(_) = explainer.step()? else {
+        if matches!(explainer.step()?, ProcessStep::Exited) {
             return Ok(TrackEnd::Exited);
-        };
+        }
         explainer.delayed(pace.delay());
         rounds += 1;
-        if shown.round(explainer.findings())? == SinkState::Closed {
+        if show(explainer)? == SinkState::Closed {
             return Ok(unread);
         }
         if let Some(end) = args.rounds.end(wake, rounds) {
@@ -212,11 +241,11 @@ fn rounds(
 /// Prints the report and writes it to files.
 fn show(
     args: &ExplainArgs,
-    findings: &ExplainFindings,
+    findings: &[ExplainFindings],
     files: WholeFiles<ExplainMaker>,
     target: PrintTarget,
 ) -> anyhow::Result<()> {
-    let report = ExplainReport::new(findings);
-    args.outputs.print(&report, target)?;
-    files.write(&report)
+    let reports = ExplainReports::new(findings);
+    args.outputs.print(&reports, target)?;
+    files.write(&reports)
 }

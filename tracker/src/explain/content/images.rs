@@ -8,7 +8,7 @@ use pages::track::{
 };
 use uffd::{Backing, PAGE_SIZE, PMD_SIZE, Pagemap, UffdError, unless_unseen};
 
-use super::reader::{PageReader, UnarmedFilePages};
+use super::reader::{PageReader, UnarmedPages};
 use super::store::ImageStore;
 use super::{PageContent, PageImage, PageLook, SeenPage};
 use crate::explain::model::PageSampling;
@@ -109,7 +109,7 @@ impl PageImages {
     fn range(
         &mut self,
         range: &Range<u64>,
-        unarmed: UnarmedFilePages,
+        unarmed: UnarmedPages,
         mut each: impl FnMut(&mut Self, u64, PageLook),
     ) -> Result<(), UffdError> {
         for piece in pieces(range) {
@@ -141,7 +141,7 @@ impl PageContent for PageImages {
         for extent in reported {
             self.range(
                 &extent.range,
-                UnarmedFilePages::Written,
+                UnarmedPages::Written,
                 |images, page, look| {
                     each(extent, images.seen(page, look));
                     let image = match look {
@@ -169,9 +169,9 @@ impl PageContent for PageImages {
         let (there, whose) = (PagePresence::InMemory, PageOwner::Anybody);
         self.populated.append(&whole, there, whose, &mut runs)?;
         let unarmed = if mapping.shared.is_none() {
-            UnarmedFilePages::Unwritten
+            UnarmedPages::Unwritten
         } else {
-            UnarmedFilePages::Written
+            UnarmedPages::Written
         };
         let anonymous = mapping.backing == Backing::Anon;
         if anonymous {

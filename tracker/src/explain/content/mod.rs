@@ -15,6 +15,7 @@ use uffd::UffdError;
 
 use super::model::UnknownReason;
 pub(super) use images::PageImages;
+pub(super) use reader::{PageReader, UnarmedPages};
 #[cfg(test)]
 pub(super) use verdict::hash;
 pub(super) use verdict::verdict;

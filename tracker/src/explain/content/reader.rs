@@ -10,7 +10,7 @@ use super::verdict::hash;
 use crate::explain::model::{PageSampling, UnknownReason};
 
 /// Reads pages of a process, a piece of one chunk at a time.
-pub(super) struct PageReader {
+pub(in crate::explain) struct PageReader {
     pagemap: Pagemap,
     memory: MemoryFile,
     before: Box<[PagemapEntry; CHUNK]>,
@@ -18,13 +18,16 @@ pub(super) struct PageReader {
     buffer: Vec<u8>,
 }
 
-/// What pages of a file are that are not armed.
+/// What pages are that are not armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnarmedFilePages {
+pub(in crate::explain) enum UnarmedPages {
     /// Written since.
     Written,
-    /// Never armed: in a private mapping only the process's own copies are written.
+    /// Those of a file were never armed: in a private mapping only the process's own copies are
+    /// written.
     Unwritten,
+    /// Read as they are: they may be written at any moment.
+    Read,
 }
 
 /// What becomes of a page, by its entry before it is read.
@@ -35,7 +38,7 @@ enum ReadPlan {
 }
 
 impl PageReader {
-    pub(super) fn open(pid: u32) -> Result<Self, UffdError> {
+    pub(in crate::explain) fn open(pid: u32) -> Result<Self, UffdError> {
         Ok(Self {
             pagemap: Pagemap::open(pid)?,
             memory: MemoryFile::open(pid)?,
@@ -46,10 +49,10 @@ impl PageReader {
     }
 
     /// Looks at every page of a piece; returns the looks and how many bytes were hashed.
-    pub(super) fn piece(
+    pub(in crate::explain) fn piece(
         &mut self,
         piece: &Range<u64>,
-        unarmed: UnarmedFilePages,
+        unarmed: UnarmedPages,
         sampling: PageSampling,
     ) -> Result<(Vec<PageLook>, u64), UffdError> {
         let pages = ((piece.end - piece.start) / PAGE_SIZE) as usize;
@@ -83,9 +86,17 @@ impl PageReader {
         }
         read_entries(&self.pagemap, piece, &mut self.after[..pages])?;
         for (look, after) in looks.iter_mut().zip(self.after.iter()) {
-            *look = confirmed(*look, *after);
+            *look = confirmed(*look, *after, unarmed);
         }
         Ok((looks, hashed))
+    }
+
+    /// The entries of the piece that was looked at last, from before its pages were read and from
+    /// after.
+    pub(in crate::explain) fn entries(
+        &self,
+    ) -> impl Iterator<Item = (PagemapEntry, PagemapEntry)> + use<'_> {
+        self.before.iter().copied().zip(self.after.iter().copied())
     }
 }
 
@@ -100,12 +111,12 @@ fn read_entries(
     Ok(())
 }
 
-fn plan(before: PagemapEntry, unarmed: UnarmedFilePages, sampled: bool) -> ReadPlan {
+fn plan(before: PagemapEntry, unarmed: UnarmedPages, sampled: bool) -> ReadPlan {
     ReadPlan::Skip(if !sampled {
         PageLook::Not(UnknownReason::NotSampled)
-    } else if before.present() && before.armed() {
+    } else if before.present() && (before.armed() || unarmed == UnarmedPages::Read) {
         return ReadPlan::Read;
-    } else if before.of_file() && unarmed == UnarmedFilePages::Unwritten {
+    } else if before.of_file() && unarmed == UnarmedPages::Unwritten {
         PageLook::Hole
     } else if before.present() {
         PageLook::Not(UnknownReason::WrittenAgain)
@@ -116,12 +127,12 @@ fn plan(before: PagemapEntry, unarmed: UnarmedFilePages, sampled: bool) -> ReadP
     })
 }
 
-/// A look at content holds if the page is still armed after it was read.
-fn confirmed(look: PageLook, after: PagemapEntry) -> PageLook {
+/// A look at content holds if the page is still armed after it was read, unless nobody asks for
+/// that.
+fn confirmed(look: PageLook, after: PagemapEntry, unarmed: UnarmedPages) -> PageLook {
+    let holds = after.present() && (after.armed() || unarmed == UnarmedPages::Read);
     match look {
-        PageLook::Content(_) if !(after.present() && after.armed()) => {
-            PageLook::Not(UnknownReason::WrittenAgain)
-        }
+        PageLook::Content(_) if !holds => PageLook::Not(UnknownReason::WrittenAgain),
         look => look,
     }
 }
@@ -157,7 +168,7 @@ mod tests {
             (0, true, ReadPlan::Skip(PageLook::Hole)),
         ];
         for (bits, sampled, expected) in cases {
-            let plan = plan(entry(bits), UnarmedFilePages::Written, sampled);
+            let plan = plan(entry(bits), UnarmedPages::Written, sampled);
             assert_eq!(plan, expected, "{bits:#x}");
         }
     }
@@ -165,7 +176,7 @@ mod tests {
     #[test]
     fn what_the_file_has_in_a_private_mapping_was_not_written() {
         const OF_FILE: u64 = 1 << 61;
-        let plan = |bits| plan(entry(bits), UnarmedFilePages::Unwritten, true);
+        let plan = |bits| plan(entry(bits), UnarmedPages::Unwritten, true);
         let again = PageLook::Not(UnknownReason::WrittenAgain);
         assert_eq!(plan(PRESENT | OF_FILE), ReadPlan::Skip(PageLook::Hole));
         assert_eq!(plan(PRESENT | OF_FILE | ARMED), ReadPlan::Read);
@@ -175,12 +186,22 @@ mod tests {
     #[test]
     fn content_counts_if_the_page_is_still_armed() {
         let look = PageLook::Content(7);
+        let confirmed = |look, after| confirmed(look, after, UnarmedPages::Written);
         assert_eq!(confirmed(look, entry(PRESENT | ARMED)), look);
         let again = PageLook::Not(UnknownReason::WrittenAgain);
         for bits in [PRESENT, ARMED, 0] {
             assert_eq!(confirmed(look, entry(bits)), again);
         }
         assert_eq!(confirmed(PageLook::Hole, entry(PRESENT)), PageLook::Hole);
+    }
+
+    #[test]
+    fn what_is_read_as_it_is_need_not_be_armed() {
+        let (as_it_is, look) = (UnarmedPages::Read, PageLook::Content(7));
+        assert_eq!(plan(entry(PRESENT), as_it_is, true), ReadPlan::Read);
+        assert_ne!(plan(entry(SWAPPED), as_it_is, true), ReadPlan::Read);
+        assert_eq!(confirmed(look, entry(PRESENT), as_it_is), look);
+        assert_ne!(confirmed(look, entry(0), as_it_is), look);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use uffd::pages_in;
 
 use super::{
     AnswerTally, ByMapping, CauseSight, ExplainedRound, MissedRange, PageSampling, PlaceId,
-    ReportedPages, SecondOnly, UnknownReason,
+    ReportOwner, ReportedPages, SecondOnly, UnknownReason,
 };
 
 /// Extents kept for the picture, of all rounds: 200 MB.
@@ -20,6 +20,8 @@ const MOST_EXTENTS: usize = 2 << 20;
 /// Everything that came of explaining a process.
 #[derive(Clone, Debug)]
 pub struct ExplainFindings {
+    /// Whose reports they are about.
+    pub owner: ReportOwner,
     /// Who, how, since when.
     pub header: TrackHeader,
     /// What can be seen of causes.
@@ -50,7 +52,10 @@ pub struct ExplainFindings {
     pub events: u64,
     /// Events that were lost: the ring was full, or the kernel ran no program for them.
     pub dropped: u64,
-    /// The most pages tracked in one round.
+    /// Reported pages, in `tally`, that were not armed again by the end: their content is that of
+    /// the last look. Only where pages are observed.
+    pub not_rearmed: u64,
+    /// The most pages tracked, or observed, in one round.
     pub tracked: u64,
     /// For each reason the most pages that were not looked at in one round.
     pub not_looked_at: UntrackedPages,
@@ -262,6 +267,7 @@ impl AgainstFindings {
 impl ExplainFindings {
     pub(crate) fn new(header: TrackHeader, seen: CauseSight, sampling: PageSampling) -> Self {
         Self {
+            owner: ReportOwner::Ours,
             header,
             seen,
             sampling,
@@ -277,6 +283,7 @@ impl ExplainFindings {
             verified: 0,
             events: 0,
             dropped: 0,
+            not_rearmed: 0,
             tracked: 0,
             not_looked_at: UntrackedPages::default(),
             memory: 0,
@@ -310,15 +317,7 @@ impl ExplainFindings {
             events: round.round.events.clone(),
             reported: Vec::new(),
         };
-        for (mapping, reported) in &round.reported {
-            let vma = self.vma(mapping, &flags);
-            for pages in reported {
-                let count = pages.pages();
-                *self.vmas[vma].tally.entry(pages.why).or_default() += count;
-                self.add_pages(pages, count);
-                *line.tally.entry(pages.why).or_default() += count;
-            }
-        }
+        self.add_reported(&mut line, &round.reported, &flags);
         for (mapping, missed) in &round.missed {
             let vma = self.vma(mapping, &flags);
             for pages in missed {
@@ -339,6 +338,36 @@ impl ExplainFindings {
         self.events += round.events;
         self.dropped += round.dropped;
         self.took += round.took;
+    }
+
+    /// Adds reports that are known when everything is over, to the last round. `VmFlags` are known
+    /// by then.
+    pub(crate) fn add_last(&mut self, reported: &ByMapping<ReportedPages>) {
+        let Some(mut line) = self.rounds.pop() else {
+            return;
+        };
+        self.add_reported(&mut line, reported, &|_: &TrackedMapping| String::new());
+        line.reported.extend(reported.iter().cloned());
+        self.rounds.push(line);
+        let pages = reported.iter().flat_map(|(_, pages)| pages);
+        self.not_rearmed += pages.map(ReportedPages::pages).sum::<u64>();
+    }
+
+    fn add_reported(
+        &mut self,
+        line: &mut RoundFindings,
+        reported: &ByMapping<ReportedPages>,
+        flags: &impl Fn(&TrackedMapping) -> String,
+    ) {
+        for (mapping, reported) in reported {
+            let vma = self.vma(mapping, flags);
+            for pages in reported {
+                let count = pages.pages();
+                *self.vmas[vma].tally.entry(pages.why).or_default() += count;
+                self.add_pages(pages, count);
+                *line.tally.entry(pages.why).or_default() += count;
+            }
+        }
     }
 
     /// Rounds that were left out.

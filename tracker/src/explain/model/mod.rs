@@ -21,4 +21,6 @@ pub use round::{
     ReportedPages,
 };
 pub use sight::{CauseSight, SightGap};
-pub use words::{MissCandidate, ReportCause, ReportVerdict, SecondOnly, UnknownReason};
+pub use words::{
+    MissCandidate, ReportCause, ReportOwner, ReportVerdict, SecondOnly, UnknownReason,
+};

@@ -49,6 +49,16 @@ impl ReportedPages {
     pub fn pages(&self) -> u64 {
         pages_in(&self.range)
     }
+
+    /// Whether the same is said of others.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        let range = self.range.clone();
+        *self
+            == Self {
+                range,
+                ..other.clone()
+            }
+    }
 }
 
 /// Pages next to each other that changed and were not reported.

@@ -103,6 +103,21 @@ impl ReportCause {
     }
 }
 
+/// Whose reports are explained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReportOwner {
+    /// Those of this tracker, in memory that it armed itself.
+    #[default]
+    Ours,
+    /// Those of a tracker that was there before, in memory that belongs to its userfaultfd.
+    Theirs,
+}
+
+words!(ReportOwner {
+    Ours => "ours",
+    Theirs => "theirs",
+});
+
 /// Why a verdict or a cause is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UnknownReason {
@@ -119,6 +134,11 @@ pub enum UnknownReason {
     NotMapped,
     /// Verdict: the process does not let us read it.
     Unreadable,
+    /// Verdict: two looks saw it armed, with different content: it was reported and armed again in
+    /// between, or not reported at all.
+    BetweenLooks,
+    /// Cause: its protection was off when it was looked at for the first time.
+    BeforeLooking,
     /// Cause: events were dropped since it was armed.
     EventsDropped,
     /// Cause: on this kernel, or with this privilege, not all that could have done it can be seen.
@@ -134,6 +154,8 @@ words!(UnknownReason {
     Swapped => "swapped",
     NotMapped => "not-mapped",
     Unreadable => "unreadable",
+    BetweenLooks => "between-looks",
+    BeforeLooking => "before-looking",
     EventsDropped => "events-dropped",
     NotSeen => "not-seen",
     BitLost => "bit-lost",

@@ -7,7 +7,7 @@ use super::interval::wilson;
 use super::location::CodeLocation;
 use super::matrix::AnswerMatrix;
 use super::spots::CodeSpot;
-use crate::explain::{ReportCause, ReportVerdict};
+use crate::explain::{ReportCause, ReportOwner, ReportVerdict};
 use crate::print::clock::spoken;
 use crate::print::words::{elided, number, plural, share};
 
@@ -18,6 +18,32 @@ const NAME: usize = 60;
 
 /// The sentences, the most important first.
 pub(super) fn headline(report: &ExplainReport<'_>) -> Vec<String> {
+    match report.findings.owner {
+        ReportOwner::Ours => answer(report),
+        ReportOwner::Theirs => of_others(report),
+    }
+}
+
+/// Of a tracker that is there already: first, how much of it is seen.
+fn of_others(report: &ExplainReport<'_>) -> Vec<String> {
+    if report.findings.tracked == 0 {
+        return vec![
+            "Nothing was observed: no memory of this process belonged to a userfaultfd for write \
+             protection. Trackers that read soft-dirty bits or compare content are not seen."
+                .to_owned(),
+        ];
+    }
+    let interval = spoken(report.findings.header.interval);
+    let told = format!(
+        "Calls of their tracker are not seen here. Looks at its pages, one every {interval}, tell \
+         what was written and armed again: reports and verdicts are as of these looks."
+    );
+    let mut sentences = vec![told];
+    sentences.extend(answer(report));
+    sentences
+}
+
+fn answer(report: &ExplainReport<'_>) -> Vec<String> {
     let pages = &report.pages;
     if pages.all() == 0 {
         let nothing = if report.findings.tracked > 0 {

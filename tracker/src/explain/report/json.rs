@@ -12,10 +12,10 @@ use super::headline::headline;
 use super::interval::wilson;
 use super::location::CodeLocation;
 use super::matrix::AnswerMatrix;
-use super::{ExplainReport, spots};
+use super::{ExplainReport, ExplainReports, spots};
 use crate::explain::{
-    AgainstFindings, CauseSight, CodePlace, MissedPages, MissedRange, PageSampling, PlaceId,
-    ReportAnswer, ReportCause, ReportVerdict, RoundFindings, SecondOnly, StackFrame, UnknownReason,
+    AgainstFindings, CodePlace, ExplainFindings, MissedPages, MissedRange, PlaceId, ReportAnswer,
+    ReportCause, ReportOwner, ReportVerdict, RoundFindings, SecondOnly, StackFrame, UnknownReason,
     VmaFindings,
 };
 use crate::print::clock::rfc3339;
@@ -32,10 +32,10 @@ const VERSION: u32 = 2;
 /// None that our types allow.
 pub(crate) fn header(
     header: &TrackHeader,
-    seen: &CauseSight,
-    sampling: PageSampling,
+    findings: &ExplainFindings,
 ) -> serde_json::Result<String> {
-    line(&ExplainLine::Header {
+    let (seen, sampling) = (&findings.seen, findings.sampling);
+    let header = ExplainLine::Header {
         version: VERSION,
         pid: header.pid,
         comm: &header.comm,
@@ -50,19 +50,38 @@ pub(crate) fn header(
         all_causes_seen: seen.is_complete(),
         not_seen: seen.told(),
         sample_one_of: sampling.one_of,
-    })
+    };
+    of(findings.owner, header)
+}
+
+/// A line, with whose reports it is about.
+fn of(owner: ReportOwner, content: ExplainLine<'_>) -> serde_json::Result<String> {
+    let of = owner.as_str();
+    line(&OwnedLine { content, of })
 }
 
 /// A round as one line, and one for each range that it found to be missed, each with its line feed.
 ///
 /// # Errors
 /// None that our types allow.
-pub(crate) fn round(round: &RoundFindings, missed: &[MissedRange]) -> serde_json::Result<String> {
-    let mut text = round_line(round)?;
+pub(crate) fn round(
+    owner: ReportOwner,
+    round: &RoundFindings,
+    missed: &[MissedRange],
+) -> serde_json::Result<String> {
+    let mut text = of(owner, round_line(round))?;
     for (mapping, missed) in missed {
-        text += &line(&of_missed(mapping, missed))?;
+        text += &of(owner, of_missed(mapping, missed))?;
     }
     Ok(text)
+}
+
+/// What is known of all reports after the last round.
+///
+/// # Errors
+/// None that our types allow.
+pub(crate) fn rest_of_all(reports: &ExplainReports<'_>) -> serde_json::Result<String> {
+    reports.iter().map(rest).collect()
 }
 
 /// What is known after the last round, each line with its line feed: pages, places, writers, story,
@@ -70,12 +89,13 @@ pub(crate) fn round(round: &RoundFindings, missed: &[MissedRange]) -> serde_json
 ///
 /// # Errors
 /// None that our types allow.
-pub(crate) fn rest(report: &ExplainReport<'_>) -> serde_json::Result<String> {
+pub(super) fn rest(report: &ExplainReport<'_>) -> serde_json::Result<String> {
     let findings = report.findings;
+    let owned = |content| of(findings.owner, content);
     let mut text = String::new();
     for vma in &findings.vmas {
         for (why, pages) in AnswerMatrix::new(&vma.tally).iter() {
-            text += &line(&of_vma(vma, why, pages))?;
+            text += &owned(of_vma(vma, why, pages))?;
         }
     }
     let mut threads: BTreeMap<PlaceId, BTreeSet<String>> = BTreeMap::new();
@@ -88,12 +108,12 @@ pub(crate) fn rest(report: &ExplainReport<'_>) -> serde_json::Result<String> {
             threads.remove(id).unwrap_or_default(),
         );
         let (stack, names) = (findings.stacks.get(id), names.into_iter().collect());
-        text += &line(&place(*id, &pages, stack, names))?;
+        text += &owned(place(*id, &pages, stack, names))?;
     }
     text += &writers(report)?;
     for told in findings.story.iter().flat_map(|story| &story.lines) {
         let page = findings.story.as_ref().map_or(0, |story| story.page);
-        text += &line(&ExplainLine::Story {
+        text += &owned(ExplainLine::Story {
             page: JsonAddress(page),
             at_seconds: told.at.as_secs_f64(),
             what: &told.what,
@@ -101,14 +121,14 @@ pub(crate) fn rest(report: &ExplainReport<'_>) -> serde_json::Result<String> {
         })?;
     }
     if let Some(against) = &findings.against {
-        text += &line(&of_against(against))?;
+        text += &owned(of_against(against))?;
     }
-    Ok(text + &line(&summary(report))?)
+    Ok(text + &owned(summary(report))?)
 }
 
-fn round_line(round: &RoundFindings) -> serde_json::Result<String> {
+fn round_line(round: &RoundFindings) -> ExplainLine<'_> {
     let pages = AnswerMatrix::new(&round.tally);
-    line(&ExplainLine::Round {
+    ExplainLine::Round {
         number: round.number,
         at_seconds: round.at.as_secs_f64(),
         left_out: round.delay.left_out,
@@ -122,7 +142,15 @@ fn round_line(round: &RoundFindings) -> serde_json::Result<String> {
         dropped: round.dropped,
         not_looked_at: &round.not_looked_at,
         events: &round.events,
-    })
+    }
+}
+
+/// A line of the output.
+#[derive(Serialize)]
+struct OwnedLine<'a> {
+    #[serde(flatten)]
+    content: ExplainLine<'a>,
+    of: &'static str,
 }
 
 #[derive(Serialize)]
@@ -224,6 +252,7 @@ enum ExplainLine<'a> {
         cause_unknown: BTreeMap<&'static str, u64>,
         missed: u64,
         verified: u64,
+        not_rearmed: u64,
         tracked: u64,
         not_looked_at: &'a UntrackedPages,
         events: u64,
@@ -335,10 +364,11 @@ fn place<'a>(
 /// A line for each code location, those with most reported pages first, and one for each cause of
 /// pages of which no code is known: they add up to the reported pages.
 fn writers(report: &ExplainReport<'_>) -> serde_json::Result<String> {
+    let owned = |content| of(report.findings.owner, content);
     let mut text = String::new();
     let top = report.writers();
     for (rank, spot) in (1..).zip(&top.spots) {
-        text += &line(&ExplainLine::Writer {
+        text += &owned(ExplainLine::Writer {
             rank: Some(rank),
             r#where: Some(spot.location.to_string()),
             cause: spot.cause.as_str(),
@@ -352,7 +382,7 @@ fn writers(report: &ExplainReport<'_>) -> serde_json::Result<String> {
         let mut pages = AnswerMatrix::default();
         let of_cause = top.nowhere.iter().filter(|(why, _)| why.cause == cause);
         of_cause.for_each(|(why, count)| pages.add(why, count));
-        text += &line(&ExplainLine::Writer {
+        text += &owned(ExplainLine::Writer {
             rank: None,
             r#where: None,
             cause: cause.as_str(),
@@ -399,6 +429,7 @@ fn summary<'a>(report: &ExplainReport<'a>) -> ExplainLine<'a> {
         cause_unknown: reasons(&findings.cause_unknown),
         missed: report.missed_pages,
         verified: findings.verified,
+        not_rearmed: findings.not_rearmed,
         tracked: findings.tracked,
         not_looked_at: &findings.not_looked_at,
         events: findings.events,

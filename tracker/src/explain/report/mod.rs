@@ -28,7 +28,7 @@ use std::time::Duration;
 use pages::track::TrackedMapping;
 
 use super::advice::CauseAdvice;
-use super::{ExplainFindings, MissCandidate, ReportCause, ReportVerdict, VmaFindings};
+use super::{ExplainFindings, MissCandidate, ReportCause, ReportOwner, ReportVerdict, VmaFindings};
 use crate::print::words::printable;
 use matrix::AnswerMatrix;
 use missed::MissedGroup;
@@ -115,6 +115,29 @@ impl<'a> ExplainReport<'a> {
             }
         }
         told
+    }
+}
+
+/// Everything that is shown: of a tracker that is there already, and of ours.
+pub(crate) struct ExplainReports<'a>(Vec<ExplainReport<'a>>);
+
+impl<'a> ExplainReports<'a> {
+    /// Counts everything that is shown.
+    pub(crate) fn new(findings: &'a [ExplainFindings]) -> Self {
+        Self(findings.iter().map(ExplainReport::new).collect())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &ExplainReport<'a>> {
+        self.0.iter()
+    }
+
+    /// What stands above a report; empty if there is only ours.
+    fn title(&self, report: &ExplainReport<'_>) -> &'static str {
+        match report.findings.owner {
+            ReportOwner::Theirs => "The tracker that is there already (observed, not touched)",
+            ReportOwner::Ours if self.0.len() > 1 => "Our own tracking of all other memory",
+            ReportOwner::Ours => "",
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use uffd::PAGE_SIZE;
 
 use super::writers::TopWriters;
 use super::{ExplainReport, headline};
-use crate::explain::{FrozenTime, NamingCost, advice};
+use crate::explain::{FrozenTime, NamingCost, ReportOwner, advice};
 use crate::print::clock::{of_the_time, rfc3339, spoken};
 use crate::print::words::{count, counted, number, plural, printable, size};
 
@@ -20,9 +20,21 @@ pub(super) fn who(report: &ExplainReport<'_>) -> (String, String) {
     )
 }
 
-/// How it was tracked, and for how long.
+/// How it was tracked or observed, and for how long.
 pub(super) fn how(report: &ExplainReport<'_>) -> String {
     let header = &report.findings.header;
+    if report.findings.owner == ReportOwner::Theirs {
+        let why = match header.reason.as_str() {
+            "" => String::new(),
+            reason => format!(" ({})", printable(reason)),
+        };
+        return format!(
+            "observed{why}, {} in {}, one every {}",
+            count(report.findings.rounds.len(), "look"),
+            spoken(report.lasted),
+            spoken(header.interval),
+        ) + &left_out(report.findings.left_out());
+    }
     // Why this one: with a strategy without faults nothing below is known.
     let why = match header.reason.as_str() {
         "" => String::new(),
@@ -67,9 +79,13 @@ pub(super) fn seen(report: &ExplainReport<'_>) -> String {
         let gaps = count(findings.seen.told().len(), "gap");
         format!("not all causes can be seen ({gaps} below)")
     };
+    let held = match findings.owner {
+        ReportOwner::Ours => "tracked",
+        ReportOwner::Theirs => "observed",
+    };
     let compared = match findings.sampling.one_of {
-        0 | 1 => "the content of all tracked pages is compared".to_owned(),
-        of => format!("the content of one tracked page of {of} is compared"),
+        0 | 1 => format!("the content of all {held} pages is compared"),
+        of => format!("the content of one {held} page of {of} is compared"),
     };
     match findings.not_looked_at.total() {
         0 => format!("{causes}; {compared}"),
@@ -177,6 +193,9 @@ pub(super) fn not_seen(report: &ExplainReport<'_>) -> Vec<String> {
             findings.sampling.one_of
         ));
     }
+    if findings.owner == ReportOwner::Theirs {
+        lines.extend(not_seen_of_others(report));
+    }
     if findings.not_looked_at.total() != 0 {
         lines.push(format!(
             "not looked at, at most in one round: {}; whether they were written nobody knows",
@@ -191,6 +210,28 @@ pub(super) fn not_seen(report: &ExplainReport<'_>) -> Vec<String> {
     let notes = findings.header.notes.iter();
     lines.extend(notes.map(|note| printable(&note.to_string())));
     counted(lines)
+}
+
+/// What a look does not see of a tracker that is there already.
+fn not_seen_of_others(report: &ExplainReport<'_>) -> Vec<String> {
+    let not_rearmed = report.findings.not_rearmed;
+    let mut lines = vec![
+        "calls of their tracker: a round of theirs is what two looks tell of it, so what was \
+         reported and armed again between two looks with the same content is in no count"
+            .to_owned(),
+        "trackers without a userfaultfd, which read soft-dirty bits or compare content: nothing in \
+         smaps tells of them"
+            .to_owned(),
+    ];
+    if not_rearmed != 0 {
+        lines.push(format!(
+            "{} reported page{} had not been armed again by the end: the content at the last look \
+             was compared, and may have changed after that",
+            number(not_rearmed),
+            plural(not_rearmed)
+        ));
+    }
+    lines
 }
 
 /// Where a second strategy disagrees: first the sums.

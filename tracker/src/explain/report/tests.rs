@@ -16,13 +16,16 @@ fn text_of(findings: &ExplainFindings) -> String {
     text::text(&ExplainReport::new(findings))
 }
 
+fn page_of(findings: &ExplainFindings) -> String {
+    html::page(&ExplainReports::new(std::slice::from_ref(findings))).unwrap()
+}
+
 /// All lines of JSON; missed ranges come with the first round.
 fn json_of(findings: &ExplainFindings) -> String {
-    let (seen, sampling) = (&findings.seen, findings.sampling);
-    let mut text = json::header(&findings.header, seen, sampling).unwrap();
+    let mut text = json::header(&findings.header, findings).unwrap();
     let mut missed = findings.missed.as_slice();
     for round in &findings.rounds {
-        text += &json::round(round, std::mem::take(&mut missed)).unwrap();
+        text += &json::round(findings.owner, round, std::mem::take(&mut missed)).unwrap();
     }
     text + &json::rest(&ExplainReport::new(findings)).unwrap()
 }
@@ -54,6 +57,26 @@ fn text_of_a_sample_without_all_causes() {
 }
 
 #[test]
+fn text_of_the_tracker_that_is_there_already_and_of_ours() {
+    let findings = [sample::of_theirs(), sample::nothing()];
+    let text = text::with_stories(&ExplainReports::new(&findings));
+    assert!(text.lines().all(|line| line.chars().count() <= 100));
+    insta::assert_snapshot!(text);
+    let page = html::page(&ExplainReports::new(&findings)).unwrap();
+    for title in ["The tracker that is there already", "Our own tracking"] {
+        assert_eq!(page.matches(title).count(), 1, "{title}");
+    }
+}
+
+#[test]
+fn of_theirs_nothing_may_be_there() {
+    let mut findings = sample::nothing();
+    findings.owner = ReportOwner::Theirs;
+    findings.tracked = 0;
+    assert!(text_of(&findings).contains(">> Nothing was observed: no memory of this process"));
+}
+
+#[test]
 fn text_of_nothing() {
     insta::assert_snapshot!(text_of(&sample::nothing()));
 }
@@ -65,7 +88,9 @@ fn lines_of_rounds() {
         .rounds
         .iter()
         .filter(|round| [1, 31, 60].contains(&round.number));
-    let lines: String = shown.map(live::line).collect();
+    let lines: String = shown
+        .map(|round| live::line(findings.owner, round))
+        .collect();
     insta::assert_snapshot!(live::head() + &lines);
 }
 
@@ -102,7 +127,7 @@ fn markup(page: &str) -> BTreeSet<String> {
 
 #[test]
 fn a_page_has_no_markup_but_ours_and_asks_for_nothing() {
-    let page = html::page(&ExplainReport::new(&sample::database())).unwrap();
+    let page = page_of(&sample::database());
     let mut tame = sample::database();
     for (mapping, _) in tame.rounds.iter_mut().flat_map(|round| &mut round.reported) {
         let name = mapping.name.replace(['<', '>'], "");
@@ -112,10 +137,7 @@ fn a_page_has_no_markup_but_ours_and_asks_for_nothing() {
         });
     }
     assert!(page.contains("&#60;script&#62;") || page.contains("&lt;script&gt;"));
-    assert_eq!(
-        markup(&page),
-        markup(&html::page(&ExplainReport::new(&tame)).unwrap())
-    );
+    assert_eq!(markup(&page), markup(&page_of(&tame)));
     let own = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
     for outside in [
         "<script", "src=", "href=", "@import", "http:", "https:", "style=\"", "onload", "onclick",
@@ -126,7 +148,7 @@ fn a_page_has_no_markup_but_ours_and_asks_for_nothing() {
 
 #[test]
 fn a_page_shows_the_map_before_what_may_be_long() {
-    let page = html::page(&ExplainReport::new(&sample::database())).unwrap();
+    let page = page_of(&sample::database());
     let at = |title: &str| page.find(&format!("<h2>{title}")).unwrap();
     let titles = [
         "Where and when",
@@ -253,7 +275,7 @@ fn pages() {
     let directory = std::env::var_os("TRACKER_PICTURES");
     for (name, findings) in cases {
         let report = ExplainReport::new(&findings);
-        let page = html::page(&report).unwrap();
+        let page = page_of(&findings);
         let svg = picture_of(&report);
         assert_eq!(svg.is_none(), findings.rounds.is_empty());
         let png = svg.as_ref().map(|svg| png(svg).unwrap());
@@ -293,7 +315,7 @@ proptest! {
         let text = text_of(&findings);
         prop_assert!(is_plain(&text), "{text:?}");
         for round in &findings.rounds {
-            prop_assert!(is_plain(&live::line(round)));
+            prop_assert!(is_plain(&live::line(findings.owner, round)));
         }
         prop_assert!(is_plain(&story::story(&findings).unwrap_or_default()));
         prop_assert!(!parsed(&findings).is_empty());
@@ -335,7 +357,7 @@ proptest! {
     #[test]
     fn any_findings_make_a_page(findings in any_findings()) {
         let report = ExplainReport::new(&findings);
-        let page = html::page(&report).unwrap();
+        let page = page_of(&findings);
         prop_assert!(is_plain(&page), "{page:?}");
         if let Some(svg) = picture_of(&report) {
             let tree = resvg::usvg::Tree::from_str(&svg, &resvg::usvg::Options::default());

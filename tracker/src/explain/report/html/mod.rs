@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::headline::headline;
 use super::picture::{self, PATTERNS};
-use super::{ExplainReport, remarks, story};
+use super::{ExplainReport, ExplainReports, remarks, story};
 use crate::explain::ReportVerdict;
 use crate::print::words::{number, share};
 use views::{
@@ -22,19 +22,43 @@ const VMAS: usize = 40;
 ///
 /// # Errors
 /// None that the template allows.
-pub(crate) fn page(report: &ExplainReport<'_>) -> askama::Result<String> {
-    ExplainPage::new(report).render()
+pub(crate) fn page(reports: &ExplainReports<'_>) -> askama::Result<String> {
+    let parts = reports.iter().map(|report| {
+        let title = reports.title(report);
+        ExplainPart::new(report, title).render()
+    });
+    let parts = parts.collect::<askama::Result<Vec<_>>>()?;
+    let Some(first) = reports.iter().next() else {
+        return Ok(String::new());
+    };
+    let (comm, command) = remarks::who(first);
+    let page = ExplainPage {
+        comm,
+        pid: first.findings.header.pid,
+        command,
+        versions: remarks::versions(first),
+        parts,
+    };
+    page.render()
 }
 
-/// All texts of the page. They are printable; the template escapes them.
+/// The page around the reports, which are HTML already.
 #[derive(Template)]
 #[template(path = "explain.html")]
 struct ExplainPage {
     comm: String,
     pid: u32,
     command: String,
-    how: String,
     versions: String,
+    parts: Vec<String>,
+}
+
+/// All texts of a report. They are printable; the template escapes them.
+#[derive(Template)]
+#[template(path = "explain_part.html")]
+struct ExplainPart {
+    title: &'static str,
+    how: String,
     answer: Vec<String>,
     /// The colours and patterns of verdicts, for the bar and the picture.
     patterns: &'static str,
@@ -61,10 +85,9 @@ struct ExplainPage {
     sight: Vec<String>,
 }
 
-impl ExplainPage {
-    fn new(report: &ExplainReport<'_>) -> Self {
+impl ExplainPart {
+    fn new(report: &ExplainReport<'_>, title: &'static str) -> Self {
         let (findings, pages) = (report.findings, &report.pages);
-        let (comm, command) = remarks::who(report);
         let writers = report.writers();
         let more = |all: usize, shown: usize, what: &str| {
             let rest = all.saturating_sub(shown);
@@ -78,11 +101,8 @@ impl ExplainPage {
             ReportVerdict::ALL.iter().map(|v| tell(*v)).collect()
         };
         Self {
-            comm,
-            pid: findings.header.pid,
-            command,
+            title,
             how: format!("{}; {}", remarks::how(report), remarks::seen(report)),
-            versions: remarks::versions(report),
             answer: headline(report),
             patterns: PATTERNS,
             bar: views::bar(pages),

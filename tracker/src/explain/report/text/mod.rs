@@ -8,7 +8,7 @@ mod tables;
 
 use super::headline::headline;
 use super::story::story;
-use super::{ExplainReport, remarks};
+use super::{ExplainReport, ExplainReports, remarks};
 use crate::print::words::number;
 use crate::print::wrap::wrapped;
 
@@ -32,10 +32,17 @@ pub(super) fn text(report: &ExplainReport<'_>) -> String {
     told.join("\n")
 }
 
-/// The whole report, and the story of a page if one was asked for.
-pub(crate) fn with_story(report: &ExplainReport<'_>) -> String {
-    let story = story(report.findings).map(|story| format!("\n{story}"));
-    text(report) + &story.unwrap_or_default()
+/// The whole report of each tracker, and the story of a page if one was asked for.
+pub(crate) fn with_stories(reports: &ExplainReports<'_>) -> String {
+    let told = reports.iter().map(|report| {
+        let title = match reports.title(report) {
+            "" => String::new(),
+            title => format!("== {title} ==\n\n"),
+        };
+        let story = story(report.findings).map(|story| format!("\n{story}"));
+        title + &text(report) + &story.unwrap_or_default()
+    });
+    told.collect::<Vec<_>>().join("\n")
 }
 
 /// Who was explained, how, for how long, and how much of it is seen.

@@ -1,0 +1,364 @@
+//! From what looks see, and what the kernel tells, to answers: pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pages::track::TrackedMapping;
+use uffd::{Backing, PAGE_SIZE};
+
+use super::epoch::{PageEpoch, PageNews};
+use super::memory::{GoneMapping, LookedMapping, LookedPage};
+use crate::explain::candidates::{ChangedPage, candidates};
+use crate::explain::content::{PageImage, PageLook, verdict};
+use crate::explain::history::{EventIndex, PageQuery};
+use crate::explain::join::append;
+use crate::explain::model::{
+    MissedPages, PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, UnknownReason,
+};
+
+/// What took the protection off a page that its tracker has not armed again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OpenReport {
+    cause: ReportCause,
+    cause_unknown: Option<UnknownReason>,
+    place: Option<PlaceId>,
+    thread: Option<(u32, Arc<str>)>,
+    /// A look has seen it armed before: its tracker is told, whatever it does next.
+    was_armed: bool,
+}
+
+/// Pages that are not armed any more, by address.
+pub(super) type OpenReports = BTreeMap<u64, OpenReport>;
+
+/// What is the same for all pages of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LookFacts {
+    /// Its number.
+    pub round: u64,
+    /// Whether everything that takes protection off is told, and was.
+    pub all_told: bool,
+    /// Why nothing may have been told.
+    pub why_unseen: UnknownReason,
+}
+
+/// The answers of a look.
+pub(super) struct LookJoin<'a, 'b> {
+    pub index: &'a mut EventIndex<'b>,
+    pub open: &'a mut OpenReports,
+    pub facts: LookFacts,
+}
+
+/// What is said of a mapping at a look.
+#[derive(Debug, Default)]
+pub(super) struct LookAnswers {
+    pub reported: Vec<ReportedPages>,
+    pub missed: Vec<MissedPages>,
+}
+
+impl LookJoin<'_, '_> {
+    /// What is said of a mapping.
+    pub(super) fn answers(&mut self, looked: &LookedMapping) -> LookAnswers {
+        let mut answers = LookAnswers::default();
+        for page in &looked.news {
+            self.page(&looked.mapping, page, &mut answers);
+        }
+        answers
+    }
+
+    fn page(&mut self, mapping: &TrackedMapping, seen: &LookedPage, answers: &mut LookAnswers) {
+        match seen.news {
+            PageNews::None | PageNews::Same => (),
+            PageNews::Disarmed | PageNews::NeverArmed | PageNews::NotArmedBefore => {
+                let report = self.open_report(mapping, seen);
+                self.open.insert(seen.page, report);
+            }
+            PageNews::Rearmed(before) => {
+                let report = self.open.remove(&seen.page);
+                let report = report.unwrap_or_else(|| OpenReport::before_looking(false));
+                append(
+                    &mut answers.reported,
+                    report.answer(seen.page, before, seen.look, mapping.backing),
+                );
+            }
+            PageNews::Between(before) => self.between(mapping, seen, before, answers),
+        }
+    }
+
+    /// What has taken the protection off a page since the last look.
+    fn open_report(&mut self, mapping: &TrackedMapping, seen: &LookedPage) -> OpenReport {
+        let was_armed = seen.news == PageNews::Disarmed;
+        if seen.news == PageNews::NotArmedBefore {
+            return OpenReport::before_looking(was_armed);
+        }
+        let told = self.index.cause(&query(mapping, seen.page));
+        if let Some((cause, event)) = told {
+            return OpenReport {
+                cause,
+                cause_unknown: None,
+                place: event.place,
+                thread: Some((event.tid, Arc::clone(&event.comm))),
+                was_armed,
+            };
+        }
+        let (cause, cause_unknown) = match (seen.news, self.facts.all_told) {
+            (PageNews::NeverArmed, true) => (ReportCause::NeverArmed, None),
+            // It may have been armed and written since the last look.
+            (PageNews::NeverArmed, false) => {
+                (ReportCause::Unknown, Some(UnknownReason::BeforeLooking))
+            }
+            _ => (ReportCause::Unknown, Some(self.facts.why_unseen)),
+        };
+        OpenReport {
+            cause,
+            cause_unknown,
+            place: None,
+            thread: None,
+            was_armed,
+        }
+    }
+
+    /// A page that was armed at two looks and changed in between: reported and armed again, if
+    /// anything has taken its protection off, or missed.
+    fn between(
+        &mut self,
+        mapping: &TrackedMapping,
+        seen: &LookedPage,
+        before: PageImage,
+        answers: &mut LookAnswers,
+    ) {
+        let query = query(mapping, seen.page);
+        let disarmings = self.index.disarmings(&query);
+        if disarmings == 0 && self.facts.all_told {
+            self.missed(mapping, seen, before, answers);
+            return;
+        }
+        let report = self.open_report(
+            mapping,
+            &LookedPage {
+                news: PageNews::Disarmed,
+                ..*seen
+            },
+        );
+        let mut answer = report.answer(seen.page, before, seen.look, mapping.backing);
+        // Of several epochs nobody knows the contents between them.
+        if disarmings != 1 || !self.facts.all_told {
+            answer.why.verdict = ReportVerdict::Unknown;
+            answer.verdict_unknown = Some(UnknownReason::BetweenLooks);
+        }
+        for _ in 0..disarmings.max(1) {
+            append(&mut answers.reported, answer.clone());
+        }
+    }
+
+    fn missed(
+        &self,
+        mapping: &TrackedMapping,
+        seen: &LookedPage,
+        before: PageImage,
+        answers: &mut LookAnswers,
+    ) {
+        let zeroed = match verdict(before, seen.look, mapping.backing).0 {
+            ReportVerdict::Changed => false,
+            ReportVerdict::Zeroed => true,
+            _ => return,
+        };
+        let zapped = false;
+        let missed = MissedPages {
+            round: self.facts.round,
+            range: seen.page..seen.page + PAGE_SIZE,
+            zeroed,
+            candidates: candidates(mapping, ChangedPage { zeroed, zapped }),
+        };
+        match answers.missed.last_mut() {
+            Some(last) if last.range.end == seen.page && last.is_as(&missed) => {
+                last.range.end += PAGE_SIZE;
+            }
+            _ => answers.missed.push(missed),
+        }
+    }
+}
+
+impl OpenReport {
+    /// Of a page that was not armed when it was looked at first.
+    const fn before_looking(was_armed: bool) -> Self {
+        Self {
+            cause: ReportCause::Unknown,
+            cause_unknown: Some(UnknownReason::BeforeLooking),
+            place: None,
+            thread: None,
+            was_armed,
+        }
+    }
+
+    /// Whether its tracker was told, or will be, whatever it does next.
+    pub(super) const fn is_told(&self) -> bool {
+        self.was_armed
+    }
+
+    /// The report, with its verdict.
+    pub(super) fn answer(
+        self,
+        page: u64,
+        before: PageImage,
+        now: PageLook,
+        backing: Backing,
+    ) -> ReportedPages {
+        let (verdict, verdict_unknown) = verdict(before, now, backing);
+        ReportedPages {
+            range: page..page + PAGE_SIZE,
+            why: ReportAnswer {
+                verdict,
+                cause: self.cause,
+            },
+            verdict_unknown,
+            cause_unknown: self.cause_unknown,
+            place: self.place,
+            thread: self.thread,
+        }
+    }
+}
+
+/// Reports of what is not observed any more: of pages that were written nobody can tell whether
+/// they changed.
+pub(super) fn answers_of_gone(gone: &GoneMapping, open: &mut OpenReports) -> Vec<ReportedPages> {
+    let mut reported = Vec::new();
+    for (page, epoch) in &gone.known {
+        let report = open.remove(page).filter(OpenReport::is_told);
+        if let (PageEpoch::Written(before), Some(report)) = (*epoch, report) {
+            let answer = report.answer(*page, before, PageLook::Unmapped, gone.mapping.backing);
+            append(&mut reported, answer);
+        }
+    }
+    reported
+}
+
+fn query(mapping: &TrackedMapping, address: u64) -> PageQuery {
+    PageQuery {
+        address,
+        unit: mapping.page_size,
+        backing: mapping.backing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::history::EventHistory;
+    use crate::explain::model::EventMeaning;
+    use crate::explain::sample::{event, mapping_of, scan};
+
+    const START: u64 = 0x10_0000;
+    const A: PageImage = PageImage::Content(7);
+    const STORED: EventMeaning = EventMeaning::Disarms(ReportCause::UserStore);
+
+    fn seen(page: u64, news: PageNews, look: PageLook) -> LookedPage {
+        LookedPage {
+            page: START + page * PAGE_SIZE,
+            news,
+            look,
+        }
+    }
+
+    /// The answers of a look at these pages, with stores to pages of these numbers before it.
+    fn look(
+        open: &mut OpenReports,
+        stored: &[u64],
+        all_told: bool,
+        news: Vec<LookedPage>,
+    ) -> LookAnswers {
+        let mut history = EventHistory::default();
+        let events = stored.iter().map(|page| {
+            let start = START + page * PAGE_SIZE;
+            event(50, start..start + PAGE_SIZE, 0, STORED)
+        });
+        history.add(events.collect());
+        let mut index = history.index(scan());
+        let mut join = LookJoin {
+            index: &mut index,
+            open,
+            facts: LookFacts {
+                round: 3,
+                all_told,
+                why_unseen: UnknownReason::NotSeen,
+            },
+        };
+        join.answers(&LookedMapping {
+            mapping: Arc::new(mapping_of(START..START + 16 * PAGE_SIZE, Backing::Anon)),
+            news,
+            armed: 0,
+            same: 0,
+            written: Vec::new(),
+        })
+    }
+
+    fn told(answers: &LookAnswers) -> Vec<(u64, ReportVerdict, ReportCause)> {
+        let all = answers.reported.iter();
+        all.map(|it| (it.pages(), it.why.verdict, it.why.cause))
+            .collect()
+    }
+
+    const AGAIN: PageLook = PageLook::Not(UnknownReason::WrittenAgain);
+
+    #[test]
+    fn a_report_has_the_cause_of_the_look_that_saw_it_and_the_content_of_the_next_arming() {
+        let mut open = OpenReports::new();
+        let news = (0..2).map(|page| seen(page, PageNews::Disarmed, AGAIN));
+        let first = look(&mut open, &[0, 1], true, news.collect());
+        assert!(first.reported.is_empty());
+        let same = seen(0, PageNews::Rearmed(A), PageLook::Content(7));
+        let other = seen(1, PageNews::Rearmed(A), PageLook::Content(8));
+        let second = look(&mut open, &[], true, vec![same, other]);
+        let store = ReportCause::UserStore;
+        assert_eq!(
+            told(&second),
+            [
+                (1, ReportVerdict::Unchanged, store),
+                (1, ReportVerdict::Changed, store)
+            ]
+        );
+        assert!(open.is_empty());
+    }
+
+    #[test]
+    fn an_epoch_between_two_looks_is_known_if_the_kernel_tells_of_one() {
+        let news = |page| vec![seen(page, PageNews::Between(A), PageLook::Content(8))];
+        let answers =
+            |stored: &[u64], all_told| look(&mut OpenReports::new(), stored, all_told, news(0));
+        let (store, unknown) = (ReportCause::UserStore, ReportVerdict::Unknown);
+        let once = answers(&[0], true);
+        assert_eq!(told(&once), [(1, ReportVerdict::Changed, store)]);
+        let twice = answers(&[0, 0], true);
+        assert_eq!(told(&twice), [(1, unknown, store), (1, unknown, store)]);
+        // Nothing took its protection off: it changed behind it.
+        let never = answers(&[], true);
+        assert_eq!((never.reported.len(), never.missed.len()), (0, 1));
+        let nobody_knows = answers(&[], false);
+        assert_eq!(told(&nobody_knows), [(1, unknown, ReportCause::Unknown)]);
+        let reason = nobody_knows
+            .reported
+            .first()
+            .and_then(|it| it.verdict_unknown);
+        assert_eq!(reason, Some(UnknownReason::BetweenLooks));
+        assert!(nobody_knows.missed.is_empty());
+    }
+
+    #[test]
+    fn what_is_unmapped_is_gone_if_it_was_told() {
+        let mut open = OpenReports::new();
+        let news = vec![
+            seen(0, PageNews::Disarmed, AGAIN),
+            seen(1, PageNews::NeverArmed, AGAIN),
+        ];
+        look(&mut open, &[0], true, news);
+        let mapping = mapping_of(START..START + 16 * PAGE_SIZE, Backing::Anon);
+        let known = [0, 1].map(|page| (START + page * PAGE_SIZE, PageEpoch::Written(A)));
+        let gone = GoneMapping {
+            mapping: Arc::new(mapping),
+            known: known.to_vec(),
+        };
+        let gone = answers_of_gone(&gone, &mut open);
+        let gone: Vec<_> = gone.iter().map(|it| (it.pages(), it.why.verdict)).collect();
+        assert_eq!(gone, [(1, ReportVerdict::Gone)]);
+        assert!(open.is_empty());
+    }
+}

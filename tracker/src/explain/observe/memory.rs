@@ -1,0 +1,351 @@
+//! The memory of a process that belongs to the userfaultfd of somebody else, and looks at it.
+//!
+//! A look reads pagemap and the content of armed pages. It arms nothing and disarms nothing, and it
+//! reads only what is mapped, so that no page comes to be there.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pages::track::{PageOwner, PagePresence, PopulatedPages, TrackedMapping};
+use uffd::{
+    Backing, HugetlbDevices, PAGE_SIZE, PMD_SIZE, PageCategories, PageRegion, Pagemap, ScanQuery,
+    ShmemDevices, UffdError, pages_in, smaps, unless_unseen,
+};
+
+use super::epoch::{ArmingSeen, PageEpoch, PageNews, PageSight};
+use super::store::{EpochStore, chunks};
+use crate::explain::content::{PageImage, PageLook, PageReader, UnarmedPages};
+use crate::explain::model::PageSampling;
+
+/// Reading smaps takes at most one part in so many of the time: it walks the page tables.
+const SHARE: u32 = 50;
+/// Reading that takes no longer is done at every look.
+const CHEAP: Duration = Duration::from_millis(2);
+/// The longest time between two readings.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What is observed of a process.
+pub(super) struct ObservedMemory {
+    pid: u32,
+    /// The kernel has PAGEMAP_SCAN.
+    scans: bool,
+    pagemap: Pagemap,
+    reader: PageReader,
+    populated: PopulatedPages,
+    sampling: PageSampling,
+    regions: Vec<PageRegion>,
+    mappings: Vec<ObservedMapping>,
+    epochs: EpochStore,
+    /// When smaps may be read again.
+    next: Instant,
+    hashed: u64,
+}
+
+/// A mapping that is observed.
+struct ObservedMapping {
+    mapping: Arc<TrackedMapping>,
+    /// `VmFlags` of smaps.
+    flags: String,
+    arming: ArmingSeen,
+    is_new: bool,
+}
+
+/// What was observed of a mapping and is not any more.
+pub(super) struct GoneMapping {
+    pub mapping: Arc<TrackedMapping>,
+    /// What is known of its pages.
+    pub known: Vec<(u64, PageEpoch)>,
+}
+
+/// What a look found in a mapping.
+pub(super) struct LookedMapping {
+    pub mapping: Arc<TrackedMapping>,
+    /// Pages with news.
+    pub news: Vec<LookedPage>,
+    /// Pages that are armed now.
+    pub armed: u64,
+    /// Pages that are armed and have the content that they had at the look before.
+    pub same: u64,
+    /// Pages that are not armed any more, by address.
+    pub written: Vec<u64>,
+}
+
+/// A page with news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LookedPage {
+    pub page: u64,
+    pub news: PageNews,
+    pub look: PageLook,
+}
+
+impl ObservedMemory {
+    /// Of a process, of which nothing is known yet.
+    pub(super) fn open(pid: u32, scans: bool) -> Result<Self, UffdError> {
+        Ok(Self {
+            pid,
+            scans,
+            pagemap: Pagemap::open(pid)?,
+            reader: PageReader::open(pid)?,
+            populated: PopulatedPages::new(Pagemap::open(pid)?, scans),
+            sampling: PageSampling { one_of: 1 },
+            regions: vec![PageRegion::default(); 512],
+            mappings: Vec::new(),
+            epochs: EpochStore::default(),
+            next: Instant::now(),
+            hashed: 0,
+        })
+    }
+
+    /// After exec: nothing of before is there.
+    pub(super) fn begin_again(&mut self) -> Result<(), UffdError> {
+        let (sampling, hashed) = (self.sampling, self.hashed);
+        *self = Self::open(self.pid, self.scans)?;
+        (self.sampling, self.hashed) = (sampling, hashed);
+        Ok(())
+    }
+
+    /// From now on looks at as many pages as the limit allows: so many bytes of what is there.
+    pub(super) fn sample(&mut self, limit: u64) -> Result<PageSampling, UffdError> {
+        let mut found = Vec::new();
+        for range in self.ranges() {
+            let (there, whose) = (PagePresence::InMemory, PageOwner::Anybody);
+            unless_unseen(self.populated.append(&range, there, whose, &mut found))?;
+        }
+        let bytes: u64 = found.iter().map(|run| run.end - run.start).sum();
+        self.sampling.one_of = bytes.div_ceil(limit.max(PAGE_SIZE)).max(1);
+        Ok(self.sampling)
+    }
+
+    pub(super) const fn sampling(&self) -> PageSampling {
+        self.sampling
+    }
+
+    /// Bytes that were hashed.
+    pub(super) const fn hashed(&self) -> u64 {
+        self.hashed
+    }
+
+    /// Bytes that the images take.
+    pub(super) fn memory(&self) -> u64 {
+        self.epochs.memory()
+    }
+
+    /// What is observed, by address.
+    pub(super) fn ranges(&self) -> Vec<Range<u64>> {
+        let ranges = self.mappings.iter().map(|it| range_of(&it.mapping));
+        ranges.collect()
+    }
+
+    /// `VmFlags` of an observed mapping.
+    pub(super) fn flags(&self, mapping: &TrackedMapping) -> String {
+        let mut known = self.mappings.iter();
+        let known = known.find(|it| it.mapping.start == mapping.start);
+        known.map(|it| it.flags.clone()).unwrap_or_default()
+    }
+
+    /// Learns which memory belongs to a userfaultfd for write protection and is not `ours`, which
+    /// is by address; returns what was observed and is not any more, with what is known of it.
+    pub(super) fn discover(&mut self, ours: &[Range<u64>]) -> Result<Vec<GoneMapping>, UffdError> {
+        let began = Instant::now();
+        if began < self.next {
+            return Ok(Vec::new());
+        }
+        let is_ours = |range: &Range<u64>| {
+            let next = ours.partition_point(|own| own.end <= range.start);
+            ours.get(next).is_some_and(|own| own.start < range.end)
+        };
+        let mut found = Vec::new();
+        for vma in unless_unseen(smaps(self.pid))?.into_iter().flatten() {
+            let Some(vma) = unless_unseen(vma)? else {
+                break;
+            };
+            if vma.flags.uffd_wp() && !is_ours(&vma.range()) {
+                found.push(vma);
+            }
+        }
+        let took = began.elapsed();
+        if took > CHEAP {
+            self.next = began + (took * SHARE).min(LONGEST);
+        }
+        let (shmem, hugetlb) = match found.is_empty() {
+            true => Default::default(),
+            false => (
+                unless_unseen(ShmemDevices::of(self.pid))?.unwrap_or_default(),
+                unless_unseen(HugetlbDevices::of(self.pid))?.unwrap_or_default(),
+            ),
+        };
+        let found = found.iter().map(|vma| {
+            let mapping = TrackedMapping::of(vma, &shmem, &hugetlb);
+            (mapping, vma.flags.text())
+        });
+        Ok(self.take(found.collect()))
+    }
+
+    /// Replaces the mappings that are observed. One that got other borders keeps what is known of
+    /// its pages.
+    fn take(&mut self, found: Vec<(TrackedMapping, String)>) -> Vec<GoneMapping> {
+        let old = std::mem::take(&mut self.mappings);
+        for (mapping, flags) in found {
+            let range = range_of(&mapping);
+            let before = old
+                .iter()
+                .find(|it| overlap(&range_of(&it.mapping), &range));
+            let same = before.filter(|it| *it.mapping == mapping);
+            self.mappings.push(ObservedMapping {
+                arming: before.map_or(ArmingSeen::NotYet, |it| it.arming),
+                is_new: before.is_none_or(|it| it.is_new),
+                mapping: same.map_or_else(|| Arc::new(mapping), |it| Arc::clone(&it.mapping)),
+                flags,
+            });
+        }
+        let now = self.ranges();
+        let mut gone = Vec::new();
+        for it in old {
+            let mut at = it.mapping.start;
+            let mut parts = Vec::new();
+            for range in now
+                .iter()
+                .filter(|now| overlap(now, &range_of(&it.mapping)))
+            {
+                parts.push(at..range.start.max(at));
+                at = at.max(range.end);
+            }
+            parts.push(at..it.mapping.end.max(at));
+            let parts = parts.iter().filter(|part| !part.is_empty());
+            let known: Vec<_> = parts.flat_map(|part| self.epochs.take(part)).collect();
+            if !known.is_empty() {
+                gone.push(GoneMapping {
+                    mapping: it.mapping,
+                    known,
+                });
+            }
+        }
+        gone
+    }
+
+    /// Looks at everything once.
+    pub(super) fn look(&mut self) -> Result<Vec<LookedMapping>, UffdError> {
+        let mut mappings = std::mem::take(&mut self.mappings);
+        let looked = mappings.iter_mut().map(|it| self.look_at(it)).collect();
+        self.mappings = mappings;
+        looked
+    }
+
+    fn look_at(&mut self, observed: &mut ObservedMapping) -> Result<LookedMapping, UffdError> {
+        let mapping = Arc::clone(&observed.mapping);
+        let mut looked = LookedMapping {
+            mapping: Arc::clone(&mapping),
+            news: Vec::new(),
+            armed: 0,
+            same: 0,
+            written: Vec::new(),
+        };
+        let range = range_of(&mapping);
+        for piece in self.pieces(&mapping)? {
+            let read = self
+                .reader
+                .piece(&piece, UnarmedPages::Written, self.sampling)?;
+            let (looks, hashed) = read;
+            self.hashed += hashed;
+            let pages = piece.step_by(PAGE_SIZE as usize);
+            for ((page, look), (before, after)) in pages.zip(looks).zip(self.reader.entries()) {
+                let sight = PageSight {
+                    armed: before.armed() && after.armed(),
+                    there: after.present() || after.swapped() && !after.is_marker(),
+                    look,
+                };
+                let (epoch, news) = self.epochs.get(page).after(sight, observed.arming);
+                self.epochs.set(page, epoch);
+                looked.armed += u64::from(matches!(epoch, PageEpoch::Armed(_)));
+                match news {
+                    PageNews::None => (),
+                    PageNews::Same => looked.same += 1,
+                    news => looked.news.push(LookedPage { page, news, look }),
+                }
+                if matches!(epoch, PageEpoch::Written(_)) {
+                    looked.written.push(page);
+                }
+            }
+        }
+        debug_assert!(looked.written.iter().all(|page| range.contains(page)));
+        if observed.arming == ArmingSeen::NotYet && looked.armed > 0 {
+            observed.arming = match observed.is_new {
+                true => ArmingSeen::BeforeLooking,
+                false => ArmingSeen::SinceLooking,
+            };
+        } else if observed.arming == ArmingSeen::BeforeLooking && !observed.is_new {
+            observed.arming = ArmingSeen::SinceLooking;
+        }
+        observed.is_new = false;
+        Ok(looked)
+    }
+
+    /// The content of pages as they are now, armed or not.
+    pub(super) fn read_as_is(&mut self, page: u64) -> Result<PageLook, UffdError> {
+        let piece = page..page + PAGE_SIZE;
+        let (looks, hashed) = self
+            .reader
+            .piece(&piece, UnarmedPages::Read, self.sampling)?;
+        self.hashed += hashed;
+        Ok(looks.first().copied().unwrap_or(PageLook::Unmapped))
+    }
+
+    /// The observed mapping that an address is in.
+    pub(super) fn mapping_at(&self, page: u64) -> Option<Arc<TrackedMapping>> {
+        let at = self.mappings.partition_point(|it| it.mapping.end <= page);
+        let found = self.mappings.get(at).filter(|it| it.mapping.start <= page);
+        found.map(|it| Arc::clone(&it.mapping))
+    }
+
+    /// The image that a page had while it was armed, if it was and is not any more.
+    pub(super) fn image_of_written(&self, page: u64) -> Option<PageImage> {
+        match self.epochs.get(page) {
+            PageEpoch::Written(image) => Some(image),
+            _ => None,
+        }
+    }
+
+    /// Where there is something to look at, by pieces of 2 MiB at most.
+    fn pieces(&mut self, mapping: &TrackedMapping) -> Result<Vec<Range<u64>>, UffdError> {
+        let range = range_of(mapping);
+        // A scan finds no markers of hugetlb, which are neither there nor in swap.
+        let numbers: BTreeSet<u64> = if self.scans && mapping.backing != Backing::Hugetlb {
+            let mut found: BTreeSet<u64> = self.epochs.chunks(&range).collect();
+            let there = PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0);
+            let query = ScanQuery {
+                any_of: there,
+                returned: PageCategories::PRESENT,
+                ..ScanQuery::default()
+            };
+            self.pagemap
+                .scan(&range, &query, &mut self.regions, |region| {
+                    found.extend(chunks(&region.range()));
+                })?;
+            found
+        } else {
+            chunks(&range).collect()
+        };
+        let piece = |number: u64| {
+            let start = (number * PMD_SIZE).max(range.start);
+            start..((number + 1) * PMD_SIZE).min(range.end)
+        };
+        Ok(numbers.into_iter().map(piece).collect())
+    }
+}
+
+fn range_of(mapping: &TrackedMapping) -> Range<u64> {
+    mapping.start..mapping.end
+}
+
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+impl LookedMapping {
+    /// Pages of 4 KiB that it has.
+    pub(super) fn pages(&self) -> u64 {
+        pages_in(&range_of(&self.mapping))
+    }
+}

@@ -1,0 +1,359 @@
+//! The reports of a tracker that is there already, in memory that belongs to its userfaultfd.
+//!
+//! Nothing is armed, disarmed or taken over. A look at the pages sees which are armed; what was
+//! armed and is not any more has been written, and is reported to its tracker; when it is armed
+//! again, its content is compared with what it was when it was armed before.
+//!
+//! ```text
+//! memory    what belongs to others (smaps), and a look at it (pagemap, content)
+//!   epoch   what becomes of a page between two looks (pure)
+//! answers   verdict and cause, with the kernel's events (pure)
+//! ```
+
+mod answers;
+mod epoch;
+mod memory;
+mod store;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use pages::inject::{ProcessLife, ProcessLifeline};
+use pages::strategy::StrategyFacts;
+use pages::track::{
+    MappingRound, PageExtent, SessionEvent, TrackError, TrackHeader, TrackRound, TrackedMapping,
+    TrackedPages, UffdHolder,
+};
+use uffd::{PAGE_SIZE, UffdError, unless_gone, unless_unseen};
+
+use super::books::{ExplainBooks, ImageCost};
+use super::evidence::EventEvidence;
+use super::explainer::{ExplainStep, as_tracked, cannot_read_events};
+use super::history::RunningScan;
+use super::join::{append, why_unseen};
+use super::model::{
+    ByMapping, ExplainFindings, ExplainOptions, ExplainedRound, ReportOwner, ReportedPages,
+    RoundDelay, RoundKind, SightGap, UnknownReason,
+};
+use super::source::{EventHub, EventSource};
+use super::story::StoryTeller;
+use super::symbols::CodeSymbols;
+use answers::{LookFacts, LookJoin, OpenReport, OpenReports, answers_of_gone};
+use memory::{LookedMapping, ObservedMemory};
+
+/// A process whose own tracker, or that of others, is explained. It is never touched.
+pub struct TrackerObserver {
+    lifeline: ProcessLifeline,
+    content_limit: u64,
+    memory: ObservedMemory,
+    evidence: EventEvidence<EventSource>,
+    open: OpenReports,
+    books: ExplainBooks,
+    began: Instant,
+    last: Instant,
+    /// When the look before the last one began (CLOCK_MONOTONIC, in nanoseconds).
+    past: u64,
+    /// Looks so far. The first explains nothing.
+    number: u64,
+    /// Whether anything was ever observed.
+    has_any: bool,
+    events: Vec<SessionEvent>,
+}
+
+impl TrackerObserver {
+    /// Begins to observe a process: what belongs to others by then, and from then on.
+    ///
+    /// # Errors
+    /// If we may not look at it, or it is gone.
+    pub fn begin(
+        pid: u32,
+        facts: &StrategyFacts,
+        events: Option<&EventHub>,
+        options: &ExplainOptions,
+    ) -> Result<Self, TrackError> {
+        let kernel = TrackError::kernel(pid);
+        let (source, seen) = super::begin::watch(events, pid);
+        let scan = RunningScan::begin();
+        let lifeline = ProcessLifeline::open(pid).map_err(kernel)?;
+        let scans = facts.behaviour.written.is_some();
+        let memory = ObservedMemory::open(pid, scans).map_err(kernel)?;
+        let header = header(pid, options).map_err(kernel)?;
+        let findings = ExplainFindings {
+            owner: ReportOwner::Theirs,
+            ..ExplainFindings::new(header, seen, memory.sampling())
+        };
+        let symbols = options.findings.clone();
+        let symbols = symbols.map(|namer| CodeSymbols::watch(pid, namer));
+        let teller = options.page.map(|page| StoryTeller::new(page, scan.began));
+        let now = Instant::now();
+        Ok(Self {
+            lifeline,
+            content_limit: options.content_limit,
+            memory,
+            evidence: EventEvidence::new(source),
+            open: OpenReports::new(),
+            books: ExplainBooks::new(pid, findings, symbols, teller, None),
+            began: now,
+            last: now,
+            past: scan.began,
+            number: 0,
+            has_any: false,
+            events: Vec::new(),
+        })
+    }
+
+    /// Who is observed.
+    #[must_use]
+    pub const fn header(&self) -> &TrackHeader {
+        self.books.header()
+    }
+
+    /// Everything until now.
+    #[must_use]
+    pub const fn findings(&self) -> &ExplainFindings {
+        self.books.findings()
+    }
+
+    /// Whether any memory of the process belonged to others until now.
+    #[must_use]
+    pub const fn has_any(&self) -> bool {
+        self.has_any
+    }
+
+    /// Readable when the process has ended.
+    #[must_use]
+    pub const fn lifeline(&self) -> &ProcessLifeline {
+        &self.lifeline
+    }
+
+    /// Tells how late the look was that was explained last.
+    pub fn delayed(&mut self, delay: RoundDelay) {
+        self.books.delayed(delay);
+    }
+
+    /// Looks at what belongs to others, and not to `ours`, which is by address; the first look has
+    /// the number 0 and explains nothing.
+    ///
+    /// # Errors
+    /// If the kernel refuses something that is not the process's end.
+    pub fn step(&mut self, ours: &[Range<u64>]) -> Result<ExplainStep, TrackError> {
+        let pid = self.lifeline.pid();
+        let round = match self.lifeline.life().map_err(TrackError::kernel(pid))? {
+            ProcessLife::Ended => None,
+            ProcessLife::Same => unless_gone(self.look(ours)).map_err(TrackError::kernel(pid))?,
+            ProcessLife::Replaced => {
+                let began = self.begin_again().and_then(|()| self.look(ours));
+                unless_gone(began).map_err(TrackError::kernel(pid))?
+            }
+        };
+        Ok(round.map_or(ExplainStep::Exited, |round| {
+            ExplainStep::Round(Box::new(round))
+        }))
+    }
+
+    /// Ends looking: what was told to its tracker and is not armed again counts with its content of
+    /// now.
+    pub fn close(&mut self) {
+        let last = self.last_reports();
+        self.books.add_last(&last);
+    }
+
+    /// Ends it after [`Self::close`]: code gets its names.
+    #[must_use]
+    pub fn end(mut self) -> ExplainFindings {
+        self.books.name(self.evidence.feed());
+        self.books.end()
+    }
+
+    /// After exec: nothing of before is there any more.
+    fn begin_again(&mut self) -> Result<(), UffdError> {
+        let pid = self.lifeline.pid();
+        self.lifeline = ProcessLifeline::open(pid)?;
+        self.memory.begin_again()?;
+        self.open.clear();
+        self.books.begin_again();
+        if let Err(error) = self.evidence.begin_again() {
+            let error = error.to_string();
+            self.books.lose_sight(SightGap::NotWatchedAgain { error });
+        }
+        let comm = unless_unseen(uffd::comm(pid))?.unwrap_or_default();
+        self.events.push(SessionEvent::Executed {
+            comm: String::from_utf8_lossy(&comm).into_owned(),
+            stopped: Duration::ZERO,
+        });
+        Ok(())
+    }
+
+    fn look(&mut self, ours: &[Range<u64>]) -> Result<ExplainedRound, UffdError> {
+        let pid = self.lifeline.pid();
+        let (began, scan) = (Instant::now(), RunningScan::begin());
+        let gone = self.memory.discover(ours)?;
+        let ranges = self.memory.ranges();
+        if !self.has_any && !ranges.is_empty() {
+            self.has_any = true;
+            let sampling = self.memory.sample(self.content_limit)?;
+            self.books.found(sampling, holder(pid));
+        }
+        let looked = self.memory.look()?;
+        let scan = scan.finish();
+        let gathered = self.evidence.gather();
+        let fresh = gathered.map_err(|error| cannot_read_events(pid, error))?;
+        self.evidence.keep(&ranges);
+        let round = self.round(began, &looked);
+        let kind = RoundKind::of(&round);
+        let seen = &self.books.findings().seen;
+        let facts = LookFacts {
+            round: round.number,
+            all_told: seen.is_complete() && fresh.dropped == 0,
+            why_unseen: match why_unseen(seen, fresh.dropped) {
+                // An event before the first look was told to nobody.
+                UnknownReason::BitLost if kind == RoundKind::Settling => {
+                    UnknownReason::BeforeLooking
+                }
+                reason => reason,
+            },
+        };
+        let mut explained = as_tracked(round, fresh);
+        let mut index = self.evidence.index(scan);
+        for gone in gone {
+            let reported = answers_of_gone(&gone, &mut self.open);
+            push(&mut explained.reported, &gone.mapping, reported);
+        }
+        let mut join = LookJoin {
+            index: &mut index,
+            open: &mut self.open,
+            facts,
+        };
+        for looked in &looked {
+            let answers = join.answers(looked);
+            explained.verified += looked.same;
+            push(&mut explained.reported, &looked.mapping, answers.reported);
+            push(&mut explained.missed, &looked.mapping, answers.missed);
+        }
+        let events = index.events();
+        self.books.tell(&explained, events, scan, kind);
+        // Who is told by a message has the page armed until the answer to it: an event may wait for
+        // the next look.
+        index.settle_until(self.past);
+        self.past = scan.began;
+        explained.took = began.elapsed();
+        self.enter(&explained, kind);
+        Ok(explained)
+    }
+
+    /// Enters a look into the books, if it counts.
+    fn enter(&mut self, explained: &ExplainedRound, kind: RoundKind) {
+        if kind == RoundKind::Counted {
+            let cost = ImageCost {
+                hashed: self.memory.hashed(),
+                memory: self.memory.memory(),
+            };
+            let memory = &self.memory;
+            self.books
+                .add_with(explained, cost, self.evidence.feed(), |mapping| {
+                    memory.flags(mapping)
+                });
+        }
+    }
+
+    /// A look as a round.
+    fn round(&mut self, began: Instant, looked: &[LookedMapping]) -> TrackRound {
+        let round = TrackRound {
+            number: self.number,
+            at: began - self.began,
+            lasted: began - self.last,
+            took: began.elapsed(),
+            mappings: looked.iter().map(row).collect(),
+            events: std::mem::take(&mut self.events),
+            ..TrackRound::default()
+        };
+        self.last = began;
+        self.number += 1;
+        round
+    }
+
+    /// Reports of pages that are not armed again by the end, with their content of now.
+    fn last_reports(&mut self) -> ByMapping<ReportedPages> {
+        let mut reported: ByMapping<ReportedPages> = Vec::new();
+        let open = std::mem::take(&mut self.open).into_iter();
+        for (page, report) in open.filter(|(_, report)| OpenReport::is_told(report)) {
+            let Some(mapping) = self.memory.mapping_at(page) else {
+                continue;
+            };
+            let Some(before) = self.memory.image_of_written(page) else {
+                continue;
+            };
+            let now = self.memory.read_as_is(page);
+            let now = now.unwrap_or(super::content::PageLook::Unmapped);
+            let answer = report.answer(page, before, now, mapping.backing);
+            match reported.last_mut() {
+                Some((last, answers)) if Arc::ptr_eq(last, &mapping) => append(answers, answer),
+                _ => reported.push((mapping, vec![answer])),
+            }
+        }
+        reported
+    }
+}
+
+/// Who is observed, and since when.
+fn header(pid: u32, options: &ExplainOptions) -> Result<TrackHeader, UffdError> {
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let command = unless_unseen(uffd::arguments(pid))?.unwrap_or_default();
+    Ok(TrackHeader {
+        pid,
+        comm: text(uffd::comm(pid)?),
+        command: command.into_iter().map(text).collect(),
+        strategy: ReportOwner::Theirs.to_string(),
+        reason: String::new(),
+        interval: options.track.interval,
+        began: SystemTime::now(),
+        kernel: rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        tracker: options.track.tracker.to_owned(),
+        stopped: None,
+        notes: Vec::new(),
+    })
+}
+
+/// Whose userfaultfd it is, in words.
+fn holder(pid: u32) -> String {
+    let userfaultfd = "its memory belongs to a userfaultfd";
+    match UffdHolder::of(pid) {
+        Some(holder) => format!("{userfaultfd}, {holder}"),
+        None => format!("{userfaultfd}; who holds it is not seen"),
+    }
+}
+
+/// A mapping of a look as a round tells it.
+fn row(looked: &LookedMapping) -> MappingRound {
+    let mut written: Vec<PageExtent> = Vec::new();
+    for page in &looked.written {
+        match written.last_mut() {
+            Some(last) if last.range.end == *page => last.range.end += PAGE_SIZE,
+            _ => written.push(PageExtent {
+                range: *page..*page + PAGE_SIZE,
+                unit: looked.mapping.page_size,
+                unknown: false,
+            }),
+        }
+    }
+    MappingRound {
+        mapping: Arc::clone(&looked.mapping),
+        pages: TrackedPages {
+            tracked: looked.pages(),
+            armed: looked.armed,
+            written: looked.written.len() as u64,
+            ..TrackedPages::default()
+        },
+        written,
+    }
+}
+
+fn push<T>(all: &mut ByMapping<T>, mapping: &Arc<TrackedMapping>, pages: Vec<T>) {
+    if !pages.is_empty() {
+        all.push((Arc::clone(mapping), pages));
+    }
+}
