@@ -96,6 +96,7 @@ fn start_with(
     let source = ScriptedCounters::default();
     let (script, scripted) = channel();
     let config = AgentConfig {
+        web: None,
         listen: Vec::new(),
         telemetry_path: "/metrics".into(),
         vma_label: VmaLabel::default(),

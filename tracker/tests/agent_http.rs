@@ -7,7 +7,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
-use tracker::agent::http::{AgentReadiness, AgentView, HostNames, HttpLimits, HttpServer, router};
+use tracker::agent::http::{
+    AgentReadiness, AgentView, HostNames, HttpLimits, HttpServer, WebConfig, router,
+};
 use tracker::metrics::EncodeError;
 
 /// More than socket buffers hold, so that a client that does not read stalls the server.
@@ -75,13 +77,14 @@ fn start_with(limits: HttpLimits) -> RunningServer {
     let address = server.address;
     let view = Arc::new(FakeAgent::default());
     let hosts = HostNames::of_machine(&["agent.example".parse().unwrap()]);
-    let app = router(view.clone(), "/metrics", hosts, limits.response);
+    let web = WebConfig::open(None).unwrap();
+    let app = router(view.clone(), "/metrics", hosts, web, limits.response);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .unwrap();
-    runtime.spawn(server.serve(app, axum_server::Handle::new()));
+    runtime.spawn(server.serve(app, None, axum_server::Handle::new()));
     RunningServer {
         address,
         view,

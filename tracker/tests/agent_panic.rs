@@ -35,6 +35,7 @@ fn probes() -> AgentProbes {
 #[test]
 fn a_panic_of_a_thread_ends_the_agent_with_its_reason() {
     let config = AgentConfig {
+        web: None,
         listen: vec!["127.0.0.1:0".to_owned()],
         telemetry_path: "/metrics".to_owned(),
         vma_label: VmaLabel::default(),

@@ -83,7 +83,7 @@ impl AgentProcess {
             let log = agent.log();
             let ended = agent.child.try_wait().unwrap();
             assert!(ended.is_none(), "the agent ended ({ended:?}):\n{log}");
-            let (_, rest) = log.split_once("serving http://")?;
+            let (_, rest) = log.split_once("serving http")?.1.split_once("://")?;
             Some(rest.split_once('/')?.0.to_owned())
         });
         agent

@@ -1,6 +1,9 @@
 //! What the agent shows to whoever can ask it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "agent_web/tls.rs"]
+mod tls;
+
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 

@@ -5,6 +5,7 @@ use super::tracking::ProcessSelector;
 use crate::model::{SeriesLimits, VmaLabel};
 use crate::probes::ProbeLevel;
 use pages::strategy::StrategyName;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Everything but the hooks.
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub struct AgentConfig {
     /// Addresses to try to bind, `ADDR:PORT`; the first that works is served.
     pub listen: Vec<String>,
+    /// The file with TLS and passwords.
+    pub web: Option<PathBuf>,
     /// Path of the metrics.
     pub telemetry_path: String,
     /// What names a VMA; no address is shown without [`VmaLabel::Address`].

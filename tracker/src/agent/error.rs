@@ -1,5 +1,6 @@
 //! Why the agent cannot start or go on.
 
+use super::http::WebConfigError;
 use super::room::NoRoom;
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +14,9 @@ pub enum AgentError {
     /// There is no room for what it needs.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    /// The web configuration cannot be used.
+    #[error("--web.config.file: {0}")]
+    WebConfig(#[from] WebConfigError),
     /// The address cannot be bound.
     #[error("cannot listen on {address}: {error}; {advice}")]
     Listen {

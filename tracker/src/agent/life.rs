@@ -2,7 +2,7 @@
 
 use super::config::AgentConfig;
 use super::error::AgentError;
-use super::http::{self, HostNames, HttpLimits, HttpServer, router};
+use super::http::{self, HostNames, HttpLimits, HttpServer, WebConfig, router};
 use super::panics::PanicWatch;
 use super::probes::AgentProbes;
 use super::room::{self, RoomNeed};
@@ -13,6 +13,7 @@ use crate::probes::{HookReport, HookVerdict, ProbeReport};
 use axum_server::Handle;
 use sd_notify::NotifyState;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -35,11 +36,12 @@ pub fn run(
         .as_ref()
         .map_or((0, false), |track| (track.most, !track.explain.is_empty()));
     room::claim(RoomNeed::of(limits, most, explains))?;
+    let web = WebConfig::open(config.web.as_deref())?;
     let server = HttpServer::bind(&config.listen, limits)?;
     let runtime = runtime().map_err(AgentError::Runtime)?;
     // Signals are caught before anything is attached: none of them finds us half started.
     let stops = AgentStops {
-        signals: runtime.block_on(async { CaughtSignals::new() })?,
+        signals: runtime.block_on(async { CaughtSignals::new(web.clone()) })?,
         panics: PanicWatch::begin(),
     };
     // Both try things out that the probes would count.
@@ -55,15 +57,16 @@ pub fn run(
     // BTF and kallsyms were tens of MiB.
     heap::give_back();
     let running = RunningAgent::start(config, behaviour, probes, tracking)?;
-    let result = runtime.block_on(serve(server, &running, &path, hosts, stops));
+    let served = ServedPages { path, hosts, web };
+    let result = runtime.block_on(serve(server, &running, served, stops));
     // Scrapes that are still under way hold the view, and with it the probes.
     runtime.shutdown_background();
     drop(running);
     result
 }
 
-/// Threads that scrapes run on: as many as may encode at once.
-const BLOCKING: usize = http::SCRAPES_AT_ONCE;
+/// Threads that scrapes run on, as many as may encode at once, and checks of passwords.
+const BLOCKING: usize = http::SCRAPES_AT_ONCE + http::CHECKS_AT_ONCE;
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -91,18 +94,27 @@ fn behaviour() -> KernelBehaviour {
     })
 }
 
+/// What is served, and to whom.
+struct ServedPages {
+    /// Of the metrics.
+    path: String,
+    hosts: HostNames,
+    web: WebConfig,
+}
+
 async fn serve(
     server: HttpServer,
     running: &RunningAgent,
-    path: &str,
-    hosts: HostNames,
+    served: ServedPages,
     mut stops: AgentStops,
 ) -> Result<(), AgentError> {
+    let ServedPages { path, hosts, web } = served;
     let (address, limits) = (server.address, server.limits);
     let handle = Handle::new();
-    let router = router(running.view(), path, hosts, limits.response);
-    let mut serving = tokio::spawn(server.serve(router, handle.clone()));
-    tracing::info!("serving http://{address}{path}");
+    let (tls, scheme) = (web.tls(), web.scheme());
+    let router = router(running.view(), &path, hosts, web, limits.response);
+    let mut serving = tokio::spawn(server.serve(router, tls, handle.clone()));
+    tracing::info!("serving {scheme}://{address}{path}");
     notify(&[
         NotifyState::Ready,
         NotifyState::Status(&format!("serving {address}")),
@@ -156,24 +168,28 @@ fn tell(report: &ProbeReport) {
     }
 }
 
+/// From one look at the files of the web configuration to the next.
+const LOOKED_AT: Duration = Duration::from_secs(5);
+
 /// What ends the agent.
 struct AgentStops {
     signals: CaughtSignals,
     panics: PanicWatch,
 }
 
-/// Signals that end the agent, and SIGHUP, which does not: a terminal that closes, or somebody who
-/// wants flags to be read again, which takes a restart.
+/// Signals that end the agent, and what has the web configuration read again: SIGHUP and a change.
 struct CaughtSignals {
+    web: WebConfig,
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
 }
 
 impl CaughtSignals {
-    fn new() -> Result<Self, AgentError> {
+    fn new(web: WebConfig) -> Result<Self, AgentError> {
         let catch = |kind| signal(kind).map_err(AgentError::Signals);
         Ok(Self {
+            web,
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
             hang_up: catch(SignalKind::hangup())?,
@@ -186,10 +202,34 @@ impl CaughtSignals {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => {
-                    tracing::info!("SIGHUP: goes on; there is nothing to reload, flags are read at start");
+                _ = self.hang_up.recv() => self.hung_up(),
+                () = tokio::time::sleep(LOOKED_AT) => {
+                    if self.web.has_changed() {
+                        self.reload();
+                    }
                 }
             }
+        }
+    }
+
+    /// A terminal that closes, or somebody who wants things to be read again.
+    fn hung_up(&self) {
+        if self.web.path().is_some() {
+            self.reload();
+        } else {
+            tracing::info!(
+                "SIGHUP: goes on; there is no --web.config.file to read, and flags are read at start"
+            );
+        }
+    }
+
+    fn reload(&self) {
+        let path = self.web.path().unwrap_or_else(|| Path::new("")).display();
+        match self.web.reload() {
+            Ok(()) => tracing::info!(%path, "read the web configuration again"),
+            Err(error) => tracing::error!(
+                %path, "the web configuration is wrong, so the one before stays in force: {error}"
+            ),
         }
     }
 }

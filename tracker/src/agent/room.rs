@@ -87,7 +87,7 @@ const FILES_OF_TRACKED: usize = 16;
 const FILES_OF_AGENT: usize = 32;
 
 /// Threads of the agent itself, those of the http server among them.
-const THREADS_OF_AGENT: usize = 12;
+const THREADS_OF_AGENT: usize = 13;
 
 /// Threads of a tracked process: its own, and one that answers its faults.
 const THREADS_OF_TRACKED: usize = 2;

@@ -7,6 +7,7 @@ use crate::agent::{self, AgentConfig, AgentPace, ProcessSelector, TrackingConfig
 use crate::model::{SeriesDetail, SeriesLimits, VmaLabel};
 use crate::probes::ProbeLevel;
 use clap::{ArgAction, Args, ValueEnum};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,6 +22,14 @@ pub(crate) struct AgentArgs {
     )]
     #[arg(default_value = "127.0.0.1:19943", value_name = "ADDR:PORT")]
     listen: ListenAddress,
+    /// File with TLS certificates and names and passwords (basic auth), in the format of the
+    /// Prometheus exporter-toolkit. Read again when it or a file that it names changes, and on SIGHUP
+    #[arg(
+        long = "web.config.file",
+        env = "TRACKER_WEB_CONFIG_FILE",
+        value_name = "FILE"
+    )]
+    web: Option<PathBuf>,
     /// Path of the metrics
     #[arg(long = "web.telemetry-path", env = "TRACKER_WEB_TELEMETRY_PATH")]
     #[arg(default_value = "/metrics", value_name = "PATH", value_parser = values::telemetry_path)]
@@ -307,6 +316,7 @@ impl AgentArgs {
     fn config(&self) -> AgentConfig {
         AgentConfig {
             listen: self.listen.candidates(),
+            web: self.web.clone(),
             telemetry_path: self.telemetry_path.clone(),
             vma_label: self.vma_label.into(),
             allowed_hosts: self.allowed_hosts.clone(),

@@ -9,9 +9,12 @@ mod peer;
 mod server;
 mod slots;
 mod sock_diag;
+mod web_config;
 
 pub use hosts::{AllowedHost, AllowedHostError, HostNames};
 pub use server::{HttpLimits, HttpServer};
+pub use web_config::{WebConfig, WebConfigError};
+
 pub(super) use slots::open_at_most;
 
 use crate::metrics::{CONTENT_TYPE, EncodeError};
@@ -60,12 +63,16 @@ struct HttpState {
     landing: Arc<str>,
 }
 
-/// The routes, for requests that ask for one of `hosts`. `telemetry_path` was validated by the
-/// command line.
+/// Checks of passwords at a time.
+pub(super) const CHECKS_AT_ONCE: usize = 1;
+
+/// The routes, for requests that ask for one of `hosts` and have what `web` asks for.
+/// `telemetry_path` was validated by the command line.
 pub fn router(
     view: Arc<dyn AgentView>,
     telemetry_path: &str,
     hosts: HostNames,
+    web: WebConfig,
     timeout: Duration,
 ) -> Router {
     let app = HttpState {
@@ -90,6 +97,7 @@ pub fn router(
             )
         })
         .layer(CompressionLayer::new())
+        .layer(middleware::from_fn_with_state(web, web_config::check))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             timeout,

@@ -3,7 +3,8 @@
 use super::guard::ConnectionGuard;
 use crate::agent::AgentError;
 use axum::Router;
-use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
@@ -74,26 +75,42 @@ impl HttpServer {
         })
     }
 
-    /// Serves until `handle` is told to stop.
+    /// Serves until `handle` is told to stop; with TLS where there is a configuration of it.
     ///
     /// # Errors
     /// When the listener fails.
-    pub async fn serve(self, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        router: Router,
+        tls: Option<RustlsConfig>,
+        handle: Handle<SocketAddr>,
+    ) -> io::Result<()> {
         let guard = ConnectionGuard::new(self.limits.connections, self.limits.unread);
-        // HTTP/1 only: guessing the version from the first bytes has no timeout in hyper-util.
-        let mut server = axum_server::from_tcp(self.listener)?
-            .acceptor(guard)
-            .handle(handle)
-            .http1_only();
-        server
-            .http_builder()
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.request)
-            .max_headers(64)
-            .max_buf_size(16 * 1024);
-        server.serve(router.into_make_service()).await
+        let server = axum_server::from_tcp(self.listener)?.handle(handle);
+        let service = router.into_make_service();
+        if let Some(tls) = tls {
+            let tls = RustlsAcceptor::new(tls).handshake_timeout(self.limits.request);
+            let server = server.acceptor(tls.acceptor(guard));
+            bounded(server, self.limits).serve(service).await
+        } else {
+            bounded(server.acceptor(guard), self.limits)
+                .serve(service)
+                .await
+        }
     }
+}
+
+/// HTTP/1 only: guessing the version from the first bytes has no timeout in hyper-util.
+fn bounded<A>(server: Server<SocketAddr, A>, limits: HttpLimits) -> Server<SocketAddr, A> {
+    let mut server = server.http1_only();
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.request)
+        .max_headers(64)
+        .max_buf_size(16 * 1024);
+    server
 }
 
 fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
