@@ -1,9 +1,11 @@
 //! Programs of others that tests track while they do what they do.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
 
 use super::{KilledChild, eventually};
 
@@ -234,4 +236,80 @@ pub fn with_monitor(mut command: Command) -> Child {
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     command.spawn().unwrap()
+}
+
+/// QEMU's monitor for programs (QMP), on its standard input and output.
+pub struct QemuMonitor {
+    input: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+/// What became of a background snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// It was written, and the machine went on meanwhile.
+    Completed,
+    /// What QEMU says.
+    Failed(String),
+}
+
+impl QemuMonitor {
+    /// The monitor of a machine that was started [with one](with_monitor).
+    pub fn of(qemu: &mut KilledChild) -> Self {
+        let mut monitor = Self {
+            input: qemu.0.stdin.take().unwrap(),
+            lines: BufReader::new(qemu.0.stdout.take().unwrap()).lines(),
+        };
+        monitor.say("qmp_capabilities", &json!({})).unwrap();
+        monitor
+    }
+
+    /// Says a command; its answer, or what is wrong.
+    ///
+    /// # Errors
+    /// What QEMU says.
+    pub fn say(&mut self, command: &str, arguments: &Value) -> Result<Value, String> {
+        let line = json!({"execute": command, "arguments": arguments});
+        writeln!(self.input, "{line}").unwrap();
+        loop {
+            let line = self.lines.next().unwrap().unwrap();
+            let answer: Value = serde_json::from_str(&line).unwrap();
+            // Events and the greeting come in between.
+            if let Some(error) = answer.get("error") {
+                return Err(error.to_string());
+            }
+            if let Some(answer) = answer.get("return") {
+                return Ok(answer.clone());
+            }
+        }
+    }
+
+    /// Takes a background snapshot, for which QEMU registers the memory of its machine with a
+    /// userfaultfd; a machine that a failure leaves paused goes on.
+    pub fn snapshot(&mut self, file: &Path) -> SnapshotOutcome {
+        let background = json!([{"capability": "background-snapshot", "state": true}]);
+        let uri = format!("exec:cat > {}", file.display());
+        let begun = self
+            .say(
+                "migrate-set-capabilities",
+                &json!({"capabilities": background}),
+            )
+            .and_then(|_| self.say("migrate", &json!({"uri": uri})));
+        if let Err(error) = begun {
+            return SnapshotOutcome::Failed(error);
+        }
+        let outcome = eventually("the snapshot ends", || {
+            let state = self.say("query-migrate", &json!({})).unwrap();
+            match state["status"].as_str() {
+                Some("completed") => Some(SnapshotOutcome::Completed),
+                Some("failed") => Some(SnapshotOutcome::Failed(state.to_string())),
+                _ => None,
+            }
+        });
+        if outcome != SnapshotOutcome::Completed {
+            // It may run already.
+            let _ = self.say("cont", &json!({}));
+        }
+        outcome
+    }
 }

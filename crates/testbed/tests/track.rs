@@ -12,6 +12,8 @@ mod mapping_limit;
 mod mappings;
 #[path = "track/pages.rs"]
 mod pages;
+#[path = "track/retries.rs"]
+mod retries;
 #[path = "track/tree.rs"]
 mod tree;
 #[path = "track/unwritable.rs"]

@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use pages::inject;
 use pages::track::{TrackOptions, TrackRound, TrackSession, TrackStep};
-use testbed::foreign::{GUEST_MEMORY, GUEST_WRITES, RedisServer, booted, machine};
+use testbed::foreign::{
+    GUEST_MEMORY, GUEST_WRITES, QemuMonitor, RedisServer, SnapshotOutcome, booted, machine,
+    with_monitor,
+};
 use testbed::judge::judge_session;
 use testbed::script::FACTS;
-use testbed::{KilledChild, has};
+use testbed::{KilledChild, eventually, has};
 use uffd::PAGE_SIZE;
 
 /// Rounds that are judged, and the time between two.
@@ -163,6 +166,57 @@ fn qemu_running_a_guest() {
     }
     session.end().unwrap();
     assert_eq!(armed(qemu.0.id()), 0);
+}
+
+/// QEMU write-protects the memory of its machine itself for a background snapshot. That fails at
+/// first, and then it has its memory.
+#[test]
+fn qemu_takes_a_snapshot_while_it_is_tracked_and_while_it_is_explained() {
+    /// QEMU opens one, closes it, and opens the next before anybody could give way to it.
+    const MOST_FAILURES: usize = 3;
+    if !has("qemu-system-x86_64") {
+        return;
+    }
+    for command in ["track", "explain"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (serial, snapshot) = (dir.path().join("serial"), dir.path().join("snapshot"));
+        let to_file = format!("file:{}", serial.display());
+        let machine = machine(dir.path(), &["-serial", &to_file, "-qmp", "stdio"]);
+        let mut qemu = KilledChild(with_monitor(machine));
+        let mut monitor = QemuMonitor::of(&mut qemu);
+        booted(&serial);
+        let pid = qemu.0.id().to_string();
+        let log = dir.path().join("log");
+        let mut tracker = Command::new(testbed::program("tracker"));
+        tracker.args([
+            command,
+            "--pid",
+            &pid,
+            "--json",
+            "--interval=60s",
+            "--strategy",
+        ]);
+        let strategy = FACTS.behaviour.written.map_or("sync", |_| "markers");
+        let log_file = std::fs::File::create(&log).unwrap();
+        let tracker = tracker.arg(strategy).stdout(log_file).spawn().unwrap();
+        let mut tracker = KilledChild(tracker);
+        let said = |text: &str| {
+            let log = std::fs::read_to_string(&log).unwrap();
+            log.contains(text).then_some(())
+        };
+        eventually("it is tracked", || said("header"));
+        let mut failures = 0;
+        while let SnapshotOutcome::Failed(why) = monitor.snapshot(&snapshot) {
+            failures += 1;
+            assert!(failures <= MOST_FAILURES, "{command}: {why}");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        eprintln!("{command}: after {failures} failures");
+        let written = std::fs::metadata(&snapshot).unwrap().len();
+        assert!(written > GUEST_WRITES.end - GUEST_WRITES.start, "{written}");
+        eventually("it is told", || said("has created a userfaultfd itself"));
+        assert!(tracker.0.try_wait().unwrap().is_none(), "{command} goes on");
+    }
 }
 
 /// How many VMAs are registered with a userfaultfd.

@@ -100,7 +100,9 @@ mod fdinfo;
 mod features;
 mod memory;
 mod message;
+mod opened;
 mod pagemap;
+mod perf_ring;
 mod presence;
 mod privilege;
 mod process;
@@ -108,6 +110,7 @@ mod rollup;
 mod scan;
 mod scratch;
 mod smaps;
+mod tracefs;
 
 use std::ops::Range;
 
@@ -121,6 +124,7 @@ pub use fdinfo::{HeldUffd, userfaultfds};
 pub use features::UffdFeatures;
 pub use memory::MemoryFile;
 pub use message::UffdMessage;
+pub use opened::{CreatedUffd, CreationSight, UffdCreations};
 pub use pagemap::{Pagemap, PagemapEntry};
 pub use presence::{
     boot_time_offset_ns, check_pid_namespace, is_in_initial_pid_namespace, number_in_proc,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use crate::explain::RoundDelay;
 pub(crate) enum PaceWake {
     /// It is time for a round.
     Tick,
+    /// A round is wanted before it is due.
+    Early,
     /// The time asked for is over.
     Over,
     /// The process has ended.
@@ -65,9 +67,15 @@ impl RoundPace {
         self.next = self.began;
     }
 
-    /// Waits for the next round.
-    pub(crate) fn wait(&mut self, process: impl AsFd) -> io::Result<PaceWake> {
-        let (next, left_out) = next(self.next, Instant::now(), self.interval);
+    /// Waits for the next round, or until one of `early` is readable: then a round is made between
+    /// two that are due.
+    pub(crate) fn wait(
+        &mut self,
+        process: impl AsFd,
+        early: &[BorrowedFd<'_>],
+    ) -> io::Result<PaceWake> {
+        let last = self.next;
+        let (next, left_out) = next(last, Instant::now(), self.interval);
         self.next = next;
         self.delay = RoundDelay {
             left_out,
@@ -78,7 +86,11 @@ impl RoundPace {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // Even if it is late: rounds without a break must not hide a signal.
-            match self.poll(&process, Some(left))? {
+            match self.poll(&process, early, Some(left))? {
+                Some(PaceWake::Early) => {
+                    self.next = last;
+                    return Ok(PaceWake::Early);
+                }
                 Some(wake) => return Ok(wake),
                 None if !left.is_zero() => (),
                 None if end.is_some_and(|end| end <= until) => return Ok(PaceWake::Over),
@@ -98,17 +110,24 @@ impl RoundPace {
     /// Waits for the end of the process; [`PaceWake::Signal`] if a signal comes before.
     pub(crate) fn wait_for_end(&self, process: impl AsFd) -> io::Result<PaceWake> {
         loop {
-            if let Some(wake) = self.poll(&process, None)? {
+            if let Some(wake) = self.poll(&process, &[], None)? {
                 return Ok(wake);
             }
         }
     }
 
-    fn poll(&self, process: impl AsFd, left: Option<Duration>) -> io::Result<Option<PaceWake>> {
-        let mut fds = [
+    fn poll(
+        &self,
+        process: impl AsFd,
+        early: &[BorrowedFd<'_>],
+        left: Option<Duration>,
+    ) -> io::Result<Option<PaceWake>> {
+        let mut fds = vec![
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&process, PollFlags::IN),
         ];
+        let early = early.iter();
+        fds.extend(early.map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let longest = Timespec {
             tv_sec: 1,
             tv_nsec: 0,
@@ -118,14 +137,15 @@ impl RoundPace {
             Ok(_) | Err(Errno::INTR) => (),
             Err(error) => return Err(error.into()),
         }
-        let ready = fds.each_ref().map(|fd| !fd.revents().is_empty());
-        Ok(match ready {
-            [true, _] => {
+        let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        Ok(match ready.as_slice() {
+            [true, ..] => {
                 // Each signal counts once.
                 let _ = (&self.signals).read(&mut [0; 64])?;
                 Some(PaceWake::Signal)
             }
-            [_, true] => Some(PaceWake::Exit),
+            [_, true, ..] => Some(PaceWake::Exit),
+            [_, _, early @ ..] if early.contains(&true) => Some(PaceWake::Early),
             _ => None,
         })
     }

@@ -76,7 +76,7 @@ impl RoundsArgs {
         match wake {
             PaceWake::Signal => Some(TrackEnd::Interrupted),
             PaceWake::Over => Some(TrackEnd::Done),
-            PaceWake::Tick | PaceWake::Exit => {
+            PaceWake::Tick | PaceWake::Early | PaceWake::Exit => {
                 (self.rounds == Some(rounds)).then_some(TrackEnd::Done)
             }
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use pages::inject::{FrozenProcess, ProcessLife, ProcessLifeline};
@@ -117,6 +118,12 @@ impl Explainer {
     /// [`TrackSession::leave_others`].
     pub const fn leave_others(&mut self) {
         self.session.leave_others();
+    }
+
+    /// Readable once a round is wanted before it is due ([`TrackSession::early`]).
+    #[must_use]
+    pub fn early(&self) -> Option<BorrowedFd<'_>> {
+        self.session.early()
     }
 
     /// Tells how late the round was made that was explained last.

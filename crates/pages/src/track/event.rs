@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::model::TrackedMapping;
+use super::others::OwnUffd;
 use super::untracked::UntrackedMapping;
 
 /// One event. Its text is for people; decisions match the variants.
@@ -16,10 +17,12 @@ pub enum SessionEvent {
     PassedOver(UntrackedMapping),
     /// A mapping that could not be tracked is, from now on.
     Freed(Arc<TrackedMapping>),
-    /// The process opened a userfaultfd itself: everything was given back for one interval.
+    /// The process opened a userfaultfd itself: everything was given back for a while.
     GaveBack {
-        /// The number of its descriptor.
-        descriptor: i32,
+        /// How that was seen.
+        own: OwnUffd,
+        /// For how long; longer if it goes on trying.
+        left: Duration,
     },
     /// It came near the most mappings that it may have: everything was given back for good.
     MappingLimit {
@@ -74,12 +77,21 @@ impl fmt::Display for SessionEvent {
             Self::Freed(mapping) => {
                 write!(f, "{} is free, and tracked from now on", mapping.place())
             }
-            Self::GaveBack { descriptor } => write!(
-                f,
-                "opened a userfaultfd itself (descriptor {descriptor}): all memory was given back \
-                 until the next round, so that it can register what it wants; the rest is then \
-                 tracked again, its pages as unknown"
-            ),
+            Self::GaveBack { own, left } => {
+                match own {
+                    OwnUffd::Created => f.write_str("has created a userfaultfd itself"),
+                    OwnUffd::Held { descriptor } => {
+                        write!(f, "opened a userfaultfd itself (descriptor {descriptor})")
+                    }
+                }?;
+                write!(
+                    f,
+                    ": all memory was given back for {:.1} s, and for as long as it goes on \
+                     trying, so that it can register what it wants; the rest is then tracked \
+                     again, its pages as unknown",
+                    left.as_secs_f64()
+                )
+            }
             Self::MappingLimit { mappings, most } => write!(
                 f,
                 "has {mappings} mappings, of {most} that it may have (vm.max_map_count): registered \

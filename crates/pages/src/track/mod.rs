@@ -11,6 +11,7 @@
 
 mod attach;
 mod borders;
+mod creations;
 mod error;
 mod event;
 mod holder;
@@ -37,6 +38,7 @@ pub use model::{
     TrackRound, TrackSummary, TrackedMapping, TrackedPages,
 };
 pub use note::TrackNote;
+pub use others::{OwnUffd, OwnUffdSight};
 pub use populated::{PageOwner, PagePresence, PopulatedPages};
 pub use session::{TrackSession, TrackStep};
 pub use tree::{TrackScope, TrackTree};

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use uffd::CreationSight;
 
+use super::others::OwnUffdSight;
 use super::untracked::UntrackedMapping;
 use crate::inject::InjectNote;
 
@@ -15,7 +17,10 @@ pub enum TrackNote {
     /// A mapping is not tracked.
     PassedOver(UntrackedMapping),
     /// The process cannot register tracked memory with a userfaultfd of its own.
-    RegistersInVain,
+    RegistersInVain {
+        /// How its attempts are seen.
+        seen: OwnUffdSight,
+    },
     /// The process held a userfaultfd before.
     HoldsUserfaultfd,
     /// Code and other files are mapped page by page from now on.
@@ -60,10 +65,28 @@ impl fmt::Display for TrackNote {
         match self {
             Self::Injected(note) => note.fmt(f),
             Self::PassedOver(passed_over) => passed_over.fmt(f),
-            Self::RegistersInVain => f.write_str(
-                "a userfaultfd that the process registers itself for a tracked mapping is refused \
-                 with EBUSY; once it has opened one, all memory is given back for one interval",
-            ),
+            Self::RegistersInVain { seen } => {
+                f.write_str(
+                    "a userfaultfd that the process registers itself for a tracked mapping is \
+                     refused with EBUSY at first; ",
+                )?;
+                match seen {
+                    OwnUffdSight::Created(CreationSight::Kprobe) => f.write_str(
+                        "when it creates one, all memory is given back for as long as it tries",
+                    ),
+                    OwnUffdSight::Created(CreationSight::Tracepoint) => f.write_str(
+                        "when it creates one, all memory is given back for as long as it tries; \
+                         this kernel tells that by a tracepoint, which makes each system call of \
+                         every process some 0.1 us longer",
+                    ),
+                    OwnUffdSight::Held { reason } => write!(
+                        f,
+                        "when a round sees that it holds one, all memory is given back for a \
+                         while; one that it closes again at once is not seen, and then it never \
+                         succeeds ({reason})"
+                    ),
+                }
+            }
             Self::HoldsUserfaultfd => f.write_str(
                 "it holds a userfaultfd already: whatever it registers with that from now on is \
                  refused, too, if it is tracked",

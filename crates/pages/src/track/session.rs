@@ -1,5 +1,6 @@
 //! One process, tracked round by round.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use uffd::{ProcessGone, unless_unseen};
@@ -205,10 +206,17 @@ impl TrackSession {
     }
 
     /// Whether all memory was given back at the end of the last round, for a userfaultfd of the
-    /// process's own. The next round arms it anew.
+    /// process's own. A later round arms it anew.
     #[must_use]
     pub const fn gave_back(&self) -> bool {
         self.space.gave_back()
+    }
+
+    /// Readable once a round is wanted before it is due: the process has created a userfaultfd, and
+    /// registers in vain until its memory is given back.
+    #[must_use]
+    pub fn early(&self) -> Option<BorrowedFd<'_>> {
+        self.space.early()
     }
 
     /// How many programs the process has executed since it began; each has another address space.

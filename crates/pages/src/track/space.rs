@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -12,7 +13,7 @@ use super::borders;
 use super::holder::{self, UffdHolder};
 use super::mapping_limit::{MappingExcess, MappingLimit};
 use super::model::{MappingRound, PageExtent, TrackedMapping, TrackedPages};
-use super::others::OtherUffds;
+use super::others::{GiveBack, OtherUffds};
 use super::parts::RoundParts;
 use super::passed_over::PassedOverMappings;
 use super::populated::{self, PageOwner, PagePresence, PopulatedPages};
@@ -89,12 +90,13 @@ impl TrackedSpace {
     ) -> Result<Self, UffdError> {
         let scans = facts.behaviour.written.is_some();
         let limit = MappingLimit::watch(pid, attached.strategy.emergency_release())?;
+        let others = OtherUffds::open(pid, attached.strategy.name().needs_descriptor())?;
         Ok(Self {
             strategy: attached.strategy,
             lifeline: attached.lifeline,
             populated: PopulatedPages::new(Pagemap::open(pid)?, scans),
             reader: MappingReader::open(pid)?,
-            others: OtherUffds::open(pid)?,
+            others,
             limit,
             kept_apart: 0,
             growing: BTreeSet::new(),
@@ -124,10 +126,11 @@ impl TrackedSpace {
         if let Some(excess) = self.limit.excess()? {
             return self.let_go(excess, &vmas);
         }
-        if let Some(descriptor) = self.newcomer()? {
+        if let Some(GiveBack { begins, left }) = self.wanted_back()? {
             let rows = std::mem::take(&mut self.parts).rows(&self.areas, &vmas);
             self.give_back()?;
-            self.events.push(SessionEvent::GaveBack { descriptor });
+            let event = begins.map(|own| SessionEvent::GaveBack { own, left });
+            self.events.extend(event);
             self.note_untracked(&vmas);
             self.rounds += 1;
             return Ok(rows);
@@ -330,14 +333,18 @@ impl TrackedSpace {
             .map_or(UntrackedDetail::None, UntrackedDetail::Holder)
     }
 
-    /// The descriptor of a userfaultfd that the process has opened since the last round, if ours is
-    /// in its way.
-    fn newcomer(&mut self) -> Result<Option<i32>, UffdError> {
+    /// Whether the process needs its memory for a userfaultfd of its own, if ours is in the way.
+    fn wanted_back(&mut self) -> Result<Option<GiveBack>, UffdError> {
         if self.strategy.name().needs_descriptor() {
-            self.others.news()
+            self.others.give_back()
         } else {
             Ok(None)
         }
+    }
+
+    /// Readable once the process has created a userfaultfd, until the next round.
+    pub(super) fn early(&self) -> Option<BorrowedFd<'_>> {
+        self.others.created()
     }
 
     /// Lets go of everything until the next round.
@@ -510,9 +517,8 @@ impl TrackedSpace {
     pub(super) fn notes(&self) -> Vec<TrackNote> {
         let mut notes: Vec<_> = self.passed_over.iter().map(TrackNote::PassedOver).collect();
         let name = self.strategy.name();
-        if name.needs_descriptor() {
-            notes.push(TrackNote::RegistersInVain);
-        }
+        let seen = self.others.sight().cloned();
+        notes.extend(seen.map(|seen| TrackNote::RegistersInVain { seen }));
         notes.extend(self.limit.note());
         if self.others.any() && name.needs_descriptor() {
             notes.push(TrackNote::HoldsUserfaultfd);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::attach::TrackOptions;
@@ -91,6 +92,14 @@ impl TrackTree {
     #[must_use]
     pub fn lifeline(&self) -> &ProcessLifeline {
         self.root.lifeline()
+    }
+
+    /// Each is readable once a round is wanted before it is due ([`TrackSession::early`]).
+    #[must_use]
+    pub fn early(&self) -> Vec<BorrowedFd<'_>> {
+        let children = self.children.iter().flat_map(|all| all.sessions.values());
+        let sessions = std::iter::once(&self.root).chain(children);
+        sessions.filter_map(TrackSession::early).collect()
     }
 
     /// The session of one of them.

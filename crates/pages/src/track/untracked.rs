@@ -119,7 +119,7 @@ impl UntrackedReason {
             Self::Device => "of devices",
             Self::KernelRing => "shared with the kernel",
             Self::Kernel => "the kernel's own",
-            Self::GivenBack => "given back for an interval",
+            Self::GivenBack => "given back for a userfaultfd of the process itself",
             Self::MappingLimit => "of a process near its most mappings (vm.max_map_count)",
             Self::Growing => "at the end of mappings that grow",
             Self::Changing => "changed by the process while it was armed",

@@ -416,10 +416,10 @@ fn what_belongs_to_another_userfaultfd_is_passed_over_and_named() {
         assert!(early_noted, "{name}: {notes:?}");
         let (number, late) = script.map(ANON, 8);
         script.say(&format!("own {number}"));
-        // Everything is given back for an interval, because it may want more.
+        // Everything is given back for a while, because it may want more.
         let (_, mut events) = until_it_gives_back(&mut session, &late);
         assert_eq!(registered(script.pid()), 2, "{name}");
-        let round = step(&mut session);
+        let round = tracked_again(&mut session);
         assert_eq!(SeenPages::of(&round, &late).tracked, 0, "{name}");
         events.extend(round.events);
         let late_told = events.iter().any(|event| told(event, late.range.start));
@@ -462,6 +462,13 @@ fn until_it_gives_back(
     (written, events)
 }
 
+/// Makes rounds until nothing is given back any more; returns the first of that kind.
+fn tracked_again(session: &mut TrackSession) -> TrackRound {
+    eventually("the rest is tracked again", || {
+        Some(step(session)).filter(|_| !session.gave_back())
+    })
+}
+
 /// A process that opens a userfaultfd gets its memory back and can register what was tracked. The
 /// rest is tracked again, and nothing that was written before is lost.
 #[test]
@@ -481,9 +488,7 @@ fn a_process_that_wants_its_memory_gets_it() {
         assert_eq!(registered(script.pid()), 0, "{name}");
         script.tell(&format!("store {number} 3 1 5"));
         script.say(&format!("own {wanted}"));
-        // This opens another one; the pages are unknown if a round came before it was seen.
-        until_it_gives_back(&mut session, &area);
-        let round = step(&mut session);
+        let round = tracked_again(&mut session);
         assert_eq!(SeenPages::of(&round, &own).tracked, 0, "{name}");
         let seen = SeenPages::of(&round, &area);
         assert!(

@@ -1,6 +1,7 @@
 //! The thread that tracks one process.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -134,6 +135,14 @@ impl FollowedProcess {
         match self {
             Self::Tracked(session) => session.lifeline(),
             Self::Explained(explainer) => explainer.lifeline(),
+        }
+    }
+
+    /// Readable once a round is wanted before it is due.
+    fn early(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tracked(session) => session.early(),
+            Self::Explained(explainer) => explainer.early(),
         }
     }
 
@@ -280,15 +289,23 @@ impl TrackingJob<'_> {
             if left <= GLANCE {
                 return WaitEnd::Due;
             }
-            let mut process = [PollFd::new(session.lifeline().pidfd(), PollFlags::IN)];
+            let mut fds = vec![PollFd::new(session.lifeline().pidfd(), PollFlags::IN)];
+            let early = session.early();
+            fds.extend(early.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let at_once = Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
             };
             // If that cannot be asked, the next round will tell.
-            if matches!(poll(&mut process, Some(&at_once)), Ok(ready) if ready > 0) {
-                return WaitEnd::Exit;
+            if !matches!(poll(&mut fds, Some(&at_once)), Ok(ready) if ready > 0) {
+                continue;
             }
+            let has_ended = fds.first().is_some_and(|end| !end.revents().is_empty());
+            return if has_ended {
+                WaitEnd::Exit
+            } else {
+                WaitEnd::Due
+            };
         }
     }
 

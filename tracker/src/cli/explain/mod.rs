@@ -222,7 +222,7 @@ fn rounds(
 ) -> anyhow::Result<TrackEnd> {
     let mut rounds = 0;
     loop {
-        let wake = pace.wait(explainer.lifeline().pidfd())?;
+        let wake = pace.wait(explainer.lifeline().pidfd(), explainer.early().as_slice())?;
         // A last round even then: what was written until now is explained.
         if matches!(explainer.step()?, ProcessStep::Exited) {
             return Ok(TrackEnd::Exited);

@@ -136,7 +136,7 @@ fn track(
     };
     let mut rounds = 0;
     let end = loop {
-        let wake = pace.wait(session.lifeline().pidfd())?;
+        let wake = pace.wait(session.lifeline().pidfd(), &session.early())?;
         // A last round even then: what was written until now is told.
         let TrackStep::Round(round) = session.step()? else {
             break TrackEnd::Exited;

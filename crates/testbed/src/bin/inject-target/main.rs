@@ -26,7 +26,7 @@ use report::CaseReport;
 /// What a case does; it only fails if something that it needs is missing.
 type CaseBody = fn(&mut CaseReport) -> std::io::Result<()>;
 
-const CASES: [(&str, CaseBody); 39] = [
+const CASES: [(&str, CaseBody); 40] = [
     ("checksum", memory::checksum),
     ("checksum-until-asked", memory::checksum_until_asked),
     ("checksum-alone", memory::checksum_alone),
@@ -40,6 +40,7 @@ const CASES: [(&str, CaseBody); 39] = [
     ("pid-namespace", family::pid_namespace),
     ("execs-beside", family::execs_beside_threads),
     ("refill", mappings::refill),
+    ("register", mappings::register),
     ("rseq", memory::restartable_sequence),
     ("nanosleep", waits::nanosleep),
     ("epoll", waits::epoll),

@@ -1,6 +1,9 @@
 //! Cases that change their mappings.
 
 use std::io::{Error, Result};
+use std::time::Duration;
+
+use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdError, UffdFeatures, Userfaultfd};
 
 use super::report::CaseReport;
 use super::{sys, until_asked};
@@ -27,4 +30,31 @@ pub fn refill(report: &mut CaseReport) -> Result<()> {
     report.put("failed calls", failed);
     report.put("any pass", passes > 0);
     Ok(())
+}
+
+/// Registers memory with a userfaultfd of its own, and if that fails closes it at once and tries
+/// again later, as programs do that take it for a passing failure.
+pub fn register(report: &mut CaseReport) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(300);
+    let error = |error: UffdError| Error::other(error.to_string());
+    let memory = ScratchMapping::anonymous(256 * PAGE_SIZE).map_err(error)?;
+    memory.write(0);
+    report.ready();
+    let (mut tries, mut registered) = (0, None);
+    // It begins only when it is tracked: at the first byte.
+    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0])?;
+    while registered.is_none() && !until_asked::is_over_within(PAUSE) {
+        tries += 1;
+        registered = try_to_register(&memory).ok();
+    }
+    report.put("tries", tries);
+    report.put("registered", registered.is_some());
+    Ok(())
+}
+
+fn try_to_register(memory: &ScratchMapping) -> std::result::Result<Userfaultfd, UffdError> {
+    let uffd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?;
+    uffd.enable(UffdFeatures::default())?;
+    uffd.register(&memory.range(), RegisterMode::WP)?;
+    Ok(uffd)
 }
