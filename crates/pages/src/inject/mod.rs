@@ -8,6 +8,8 @@
 //! the work.
 
 mod attached;
+#[cfg(target_arch = "x86_64")]
+mod cgroup;
 mod error;
 mod facts;
 #[allow(unsafe_code, reason = "traces the program that it starts")]
@@ -25,6 +27,7 @@ mod permission;
 mod ranges;
 mod wire;
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -160,6 +163,81 @@ pub fn freeze(pid: u32, options: &InjectOptions) -> Result<FrozenProcess, Inject
     {
         let _ = (pid, options);
         Err(InjectError::Architecture)
+    }
+}
+
+/// A process beside this one that lets go of everything that is registered with a userfaultfd, once
+/// this process stands still for two seconds, or ends. Dropping this sends it away.
+pub(crate) struct UffdGuard {
+    pid: u32,
+    uffd: OwnedFd,
+    options: InjectOptions,
+    #[cfg(target_arch = "x86_64")]
+    held: machine::GuardedUffd,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl UffdGuard {
+    /// Sets a guard for a process.
+    pub(crate) fn set(
+        pid: u32,
+        uffd: &Userfaultfd,
+        options: &InjectOptions,
+    ) -> Result<Self, InjectError> {
+        let uffd = uffd.as_fd().try_clone_to_owned();
+        let uffd = uffd.map_err(|error| InjectError::Helper {
+            pid,
+            why: format!("cannot be given a descriptor: {error}"),
+        })?;
+        Ok(Self {
+            pid,
+            held: machine::guard(pid, uffd.as_fd(), options)?,
+            uffd,
+            options: options.clone(),
+        })
+    }
+
+    /// Sets another one after that one has ended.
+    pub(crate) fn renew(&mut self) -> Result<(), InjectError> {
+        self.held = machine::guard(self.pid, self.uffd.as_fd(), &self.options)?;
+        Ok(())
+    }
+
+    /// Whether it is not frozen together with this process.
+    pub(crate) const fn is_apart(&self) -> bool {
+        self.held.is_apart()
+    }
+
+    /// Whether it has let go of everything, or is gone itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.held.has_ended()
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl UffdGuard {
+    /// Nobody can be attached to here.
+    pub(crate) const fn set(
+        _: u32,
+        _: &Userfaultfd,
+        _: &InjectOptions,
+    ) -> Result<Self, InjectError> {
+        Err(InjectError::Architecture)
+    }
+
+    /// The same.
+    pub(crate) const fn renew(&mut self) -> Result<(), InjectError> {
+        Err(InjectError::Architecture)
+    }
+
+    /// The same.
+    pub(crate) const fn is_apart(&self) -> bool {
+        false
+    }
+
+    /// The same.
+    pub(crate) const fn has_ended(&self) -> bool {
+        false
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) enum HelperRequest {
     Inject(InjectRequest),
     /// Stop all threads.
     Freeze(FreezeRequest),
+    /// Let go of what is registered with the userfaultfd that comes along, once tracker stands still.
+    Guard(GuardRequest),
 }
 
 /// Get a userfaultfd.
@@ -57,12 +59,20 @@ pub(super) struct FreezeRequest {
     pub(crate) longest_ms: u64,
 }
 
+/// Let go of what is registered, once tracker stands still.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct GuardRequest {
+    /// Of whom.
+    pub(crate) target: TargetProcess,
+}
+
 impl HelperRequest {
     /// Whose threads.
     pub(crate) const fn target(&self) -> &TargetProcess {
         match self {
             Self::Inject(InjectRequest { target, .. })
-            | Self::Freeze(FreezeRequest { target, .. }) => target,
+            | Self::Freeze(FreezeRequest { target, .. })
+            | Self::Guard(GuardRequest { target }) => target,
         }
     }
 }
@@ -110,6 +120,17 @@ pub(super) struct ThawAnswer {
     /// How long they stood still; `None`: they were let go before they were to.
     pub(crate) stood_ns: Option<u64>,
 }
+
+/// It is on guard.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct GuardAnswer {
+    /// It is in the target's control group: what freezes tracker's does not freeze it.
+    pub(crate) is_apart: bool,
+}
+
+/// tracker runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct GuardBeat;
 
 /// No message is longer: notes are about kinds of calls, not about threads.
 const LONGEST: usize = 64 << 10;

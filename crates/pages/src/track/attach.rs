@@ -6,7 +6,7 @@ use std::time::Duration;
 use uffd::Userfaultfd;
 
 use super::{TrackError, TrackNote};
-use crate::inject::{self, InjectError, InjectedUffd, ProcessLifeline};
+use crate::inject::{self, InjectError, InjectedUffd, ProcessLifeline, UffdGuard};
 use crate::strategy::{
     self, StrategyFacts, StrategyMeans, StrategyName, StrategyTarget, TrackingStrategy, UffdScope,
 };
@@ -38,6 +38,8 @@ pub const MAX_MAPPING: u64 = 128 << 30;
 pub(super) struct AttachedProcess {
     pub strategy: Box<dyn TrackingStrategy>,
     pub lifeline: ProcessLifeline,
+    /// Lets go of it if it would wait for us.
+    pub guard: Option<UffdGuard>,
     /// Why this strategy.
     pub reason: String,
     /// For how long one of its threads stood still, or all.
@@ -68,6 +70,7 @@ pub(super) fn attach(
         // What the strategy does not use is closed: a userfaultfd without features harms nobody.
         attached.uffd = name.needs_descriptor().then_some(injected.uffd);
     }
+    let guard = guard(pid, name, facts, &attached, options)?;
     let lifeline = match attached.lifeline {
         Some(lifeline) => lifeline,
         None => ProcessLifeline::open(pid).map_err(TrackError::kernel(pid))?,
@@ -84,10 +87,26 @@ pub(super) fn attach(
     Ok(AttachedProcess {
         strategy,
         lifeline,
+        guard,
         reason,
         stopped: attached.stopped,
         notes: attached.notes,
     })
+}
+
+/// Whoever lets go of the process while we stand still, if it would wait for us.
+fn guard(
+    pid: u32,
+    name: StrategyName,
+    facts: &StrategyFacts,
+    attached: &InjectionParts,
+    options: &TrackOptions,
+) -> Result<Option<UffdGuard>, InjectError> {
+    let waited_for = attached.uffd.as_ref();
+    let waited_for = waited_for.filter(|_| name.waits(&facts.behaviour));
+    waited_for
+        .map(|uffd| UffdGuard::set(pid, uffd, &options.inject))
+        .transpose()
 }
 
 /// What tracking will do to huge pages, where there are any, or the kernel makes some unasked.

@@ -31,6 +31,8 @@ pub enum SessionEvent {
         /// `vm.max_map_count`.
         most: usize,
     },
+    /// This process stood still, and whoever guards against that let go of everything.
+    StoodStill,
     /// The process executed another program, and was attached to again.
     Executed {
         /// The new program's name.
@@ -98,6 +100,11 @@ impl fmt::Display for SessionEvent {
                  memory does not merge with what is mapped beside it, so all memory was given back \
                  for good, before its calls fail; what it wrote since the round before is not known; \
                  raise vm.max_map_count, or take a strategy that registers nothing (hash, soft-dirty)"
+            ),
+            Self::StoodStill => f.write_str(
+                "waited for tracker, which stood still (a stop signal, the freezer, a machine that \
+                 is too busy), and was let go by its guard: what it wrote since the round before \
+                 is not known; it is tracked again from the next round on",
             ),
             Self::Executed { comm, stopped } => write!(
                 f,

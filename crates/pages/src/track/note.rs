@@ -46,6 +46,8 @@ pub enum TrackNote {
         /// Whether memory that is armed before its first touch gets none.
         armed_first: bool,
     },
+    /// The guard is frozen together with this process.
+    FrozenTogether,
     /// What the strategy does to whoever else watches the process.
     Strategy(&'static str),
     /// From a recording, which holds the text only.
@@ -124,6 +126,12 @@ impl fmt::Display for TrackNote {
                 }
                 Ok(())
             }
+            Self::FrozenTogether => f.write_str(
+                "its faults are answered by tracker: if tracker is stopped, the process stands \
+                 still for two seconds, and is let go then; but not if tracker is frozen together \
+                 with its control group (docker pause, cgroup.freeze), since its guard could not \
+                 move to that of the process",
+            ),
             Self::Strategy(text) => f.write_str(text),
             Self::Recorded(text) => f.write_str(text),
         }

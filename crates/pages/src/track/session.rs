@@ -126,6 +126,7 @@ impl TrackSession {
         let pid = self.pid;
         let kernel = TrackError::kernel(pid);
         let begin = Instant::now();
+        self.guard()?;
         loop {
             let began = Instant::now();
             let refused = match self.space.round() {
@@ -146,6 +147,14 @@ impl TrackSession {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }
+        }
+    }
+
+    /// Makes sure that the process is guarded, unless it is gone, as the round will tell.
+    fn guard(&mut self) -> Result<(), TrackError> {
+        match self.space.renew_guard() {
+            Err(error) if !error.is_gone() => Err(error.into()),
+            _ => Ok(()),
         }
     }
 

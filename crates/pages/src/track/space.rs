@@ -20,7 +20,7 @@ use super::populated::{self, PageOwner, PagePresence, PopulatedPages};
 use super::untracked::{UntrackedDetail, UntrackedMapping, UntrackedPages, UntrackedReason};
 use super::vmas::{FoundMapping, MappingLook, MappingReader};
 use super::{SessionEvent, TrackNote};
-use crate::inject::{ProcessLife, ProcessLifeline};
+use crate::inject::{InjectError, ProcessLife, ProcessLifeline, UffdGuard};
 use crate::strategy::{StrategyFacts, TrackedArea, TrackingStrategy, WrittenRun, without};
 
 /// The name of memory that only its own process can read (memfd_secret(2)).
@@ -33,6 +33,9 @@ pub(super) struct TrackedSpace {
     pub strategy: Box<dyn TrackingStrategy>,
     /// Tells whether the address space still is the process's.
     pub lifeline: ProcessLifeline,
+    guard: Option<UffdGuard>,
+    /// It was told that the guard has let go.
+    guard_told: bool,
     populated: PopulatedPages,
     reader: MappingReader,
     others: OtherUffds,
@@ -94,6 +97,8 @@ impl TrackedSpace {
         Ok(Self {
             strategy: attached.strategy,
             lifeline: attached.lifeline,
+            guard: attached.guard,
+            guard_told: false,
             populated: PopulatedPages::new(Pagemap::open(pid)?, scans),
             reader: MappingReader::open(pid)?,
             others,
@@ -123,8 +128,8 @@ impl TrackedSpace {
         self.gone.clear();
         self.gave_back = false;
         let vmas = self.read_areas()?;
-        if let Some(excess) = self.limit.excess()? {
-            return self.let_go(excess, &vmas);
+        if self.is_let_go()? {
+            return self.let_go(&vmas);
         }
         if let Some(GiveBack { begins, left }) = self.wanted_back()? {
             let rows = std::mem::take(&mut self.parts).rows(&self.areas, &vmas);
@@ -136,8 +141,8 @@ impl TrackedSpace {
             return Ok(rows);
         }
         self.take_holes(&vmas)?;
-        if let Some(excess) = self.limit.excess()? {
-            return self.let_go(excess, &vmas);
+        if self.is_let_go()? {
+            return self.let_go(&vmas);
         }
         self.fit(&vmas);
         self.strategy.end_round()?;
@@ -356,23 +361,42 @@ impl TrackedSpace {
         Ok(())
     }
 
-    /// A round of a process that was let go for good: what was tracked is gone, with all that was
-    /// written since the round before.
-    fn let_go(
-        &mut self,
-        excess: MappingExcess,
-        vmas: &[FoundMapping],
-    ) -> Result<Vec<MappingRound>, UffdError> {
+    /// Whether somebody else has let go of everything; notes why.
+    fn is_let_go(&mut self) -> Result<bool, UffdError> {
+        if let Some(excess) = self.limit.excess()? {
+            if self.excess.replace(excess).is_none() {
+                let MappingExcess { mappings, most } = excess;
+                let event = SessionEvent::MappingLimit { mappings, most };
+                self.events.push(event);
+            }
+            return Ok(true);
+        }
+        let has_ended = self.guard.as_ref().is_some_and(UffdGuard::has_ended);
+        if has_ended && !std::mem::replace(&mut self.guard_told, true) {
+            self.events.push(SessionEvent::StoodStill);
+        }
+        Ok(has_ended)
+    }
+
+    /// Sets another guard after one has let go, and that was told.
+    pub(super) fn renew_guard(&mut self) -> Result<(), InjectError> {
+        if let Some(guard) = &mut self.guard
+            && self.guard_told
+        {
+            guard.renew()?;
+            self.guard_told = false;
+        }
+        Ok(())
+    }
+
+    /// A round of a process that was let go: what was tracked is gone, with all that was written
+    /// since the round before.
+    fn let_go(&mut self, vmas: &[FoundMapping]) -> Result<Vec<MappingRound>, UffdError> {
         for area in &self.areas {
             self.parts.vanished(area, area.pages());
             self.gone.push(area.range.clone());
         }
         self.give_back()?;
-        if self.excess.replace(excess).is_none() {
-            let MappingExcess { mappings, most } = excess;
-            let event = SessionEvent::MappingLimit { mappings, most };
-            self.events.push(event);
-        }
         self.note_untracked(vmas);
         self.rounds += 1;
         Ok(std::mem::take(&mut self.parts).rows(&self.areas, vmas))
@@ -520,6 +544,9 @@ impl TrackedSpace {
         let seen = self.others.sight().cloned();
         notes.extend(seen.map(|seen| TrackNote::RegistersInVain { seen }));
         notes.extend(self.limit.note());
+        if self.guard.as_ref().is_some_and(|guard| !guard.is_apart()) {
+            notes.push(TrackNote::FrozenTogether);
+        }
         if self.others.any() && name.needs_descriptor() {
             notes.push(TrackNote::HoldsUserfaultfd);
         }

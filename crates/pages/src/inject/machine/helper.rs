@@ -19,10 +19,11 @@ use uffd::ProcessGone;
 
 use super::super::InjectError;
 use super::super::wire::{
-    self, FreezeAnswer, FreezeRequest, HelperReply, HelperRequest, TargetProcess, ThawAnswer,
-    ThawRequest,
+    self, FreezeAnswer, FreezeRequest, GuardAnswer, HelperReply, HelperRequest, TargetProcess,
+    ThawAnswer, ThawRequest,
 };
 use super::everyone::{StoppedProcess, wait_until_stoppable};
+use super::guard::UffdGuard;
 use super::open::{self, pidfd};
 use super::ptrace;
 use super::stop::StragglingThreads;
@@ -33,8 +34,8 @@ pub(super) const ARGUMENT: &str = "inject-helper";
 /// Serves the one request that comes on standard input.
 pub(super) fn serve() -> ExitCode {
     let socket = std::io::stdin();
-    let request = match wire::receive::<HelperRequest>(&socket) {
-        Ok(Some((request, _))) => request,
+    let (request, fd) = match wire::receive::<HelperRequest>(&socket) {
+        Ok(Some(request)) => request,
         // Nobody asks any more.
         Ok(None) => return ExitCode::FAILURE,
         Err(error) => {
@@ -50,6 +51,13 @@ pub(super) fn serve() -> ExitCode {
             answer_with(&socket, opened, &stragglers)
         }
         HelperRequest::Freeze(request) => freeze(&socket, request, &mut stragglers),
+        HelperRequest::Guard(request) => fd.is_some_and(|fd| {
+            let guard = UffdGuard::new(request.target.pid, fd.into());
+            let answer = GuardAnswer {
+                is_apart: guard.is_apart(),
+            };
+            reply(socket.as_fd(), Ok(answer), None, &stragglers) && guard.stand(&socket)
+        }),
     };
     stragglers.see_off();
     ExitCode::from(u8::from(!done))

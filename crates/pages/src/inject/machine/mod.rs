@@ -7,6 +7,8 @@ mod child;
 mod chosen;
 mod everyone;
 mod frozen;
+mod guard;
+mod guarded;
 mod helper;
 mod moment;
 mod open;
@@ -18,6 +20,7 @@ mod start;
 mod stop;
 mod text;
 
+use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -27,11 +30,13 @@ use uffd::UffdError;
 use super::facts::{self, TargetFacts};
 use super::permission::TracePermission;
 use super::wire::{
-    FreezeAnswer, FreezeRequest, HelperRequest, InjectAnswer, InjectRequest, TargetProcess,
+    FreezeAnswer, FreezeRequest, GuardAnswer, GuardRequest, HelperRequest, InjectAnswer,
+    InjectRequest, TargetProcess,
 };
 use super::{InjectError, InjectOptions, InjectedUffd, ProcessLifeline};
 
 pub(super) use frozen::HeldProcess;
+pub(crate) use guarded::GuardedUffd;
 use start::{HelperHandle, HelperMessage};
 
 pub(super) fn helper_main() -> Option<ExitCode> {
@@ -59,7 +64,7 @@ pub(super) fn userfaultfd(pid: u32, options: &InjectOptions) -> Result<InjectedU
     // lives on.
     let is_there =
         || matches!(TargetFacts::read(pid), Ok(now) if now.start_time == facts.start_time);
-    let ask = || HelperHandle::ask::<InjectAnswer>(&request, options).map_err(explained);
+    let ask = || HelperHandle::ask::<InjectAnswer>(&request, None, options).map_err(explained);
     let mut asked = ask();
     for _ in 0..2 {
         if !matches!(&asked, Err(error) if error.is_gone()) || !is_there() {
@@ -94,8 +99,21 @@ pub(super) fn freeze(pid: u32, options: &InjectOptions) -> Result<HeldProcess, I
         longest_ms: LONGEST.as_millis() as u64,
     });
     let (helper, (answer, _)): (_, HelperMessage<FreezeAnswer>) =
-        HelperHandle::ask(&request, options).map_err(explained)?;
+        HelperHandle::ask(&request, None, options).map_err(explained)?;
     Ok(HeldProcess::new(helper, answer))
+}
+
+pub(super) fn guard(
+    pid: u32,
+    uffd: BorrowedFd<'_>,
+    options: &InjectOptions,
+) -> Result<GuardedUffd, InjectError> {
+    let facts = read(pid, TargetFacts::read(pid))?;
+    let target = facts.target();
+    let request = HelperRequest::Guard(GuardRequest { target });
+    let (helper, (answer, _)): (_, HelperMessage<GuardAnswer>) =
+        HelperHandle::ask(&request, Some(uffd), options)?;
+    GuardedUffd::new(pid, helper, answer.is_apart)
 }
 
 /// Who the target is, if nothing stands against touching it. A tracer that is there for a moment,

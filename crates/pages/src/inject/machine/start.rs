@@ -1,7 +1,7 @@
 //! Starting a helper, and asking it.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,13 +35,16 @@ struct HelperProcess {
 pub(super) type HelperMessage<T> = (T, Option<OwnedFd>);
 
 impl HelperHandle {
-    /// Starts one, gives it a request and waits for its answer.
+    /// Starts one, gives it a request, with a descriptor or without, and waits for its answer.
     pub(super) fn ask<T: DeserializeOwned>(
         request: &HelperRequest,
+        fd: Option<BorrowedFd<'_>>,
         options: &InjectOptions,
     ) -> Result<(Self, HelperMessage<T>), InjectError> {
-        let mut helper = Self::start(request.target().pid, options)?;
-        helper.say(request)?;
+        let target = request.target().pid;
+        let mut helper = Self::start(target, options)?;
+        let sent = wire::send(helper.socket.as_fd(), request, fd);
+        sent.map_err(|error| unreachable(target, error))?;
         let (reply, fd) = helper.hear::<HelperReply<T>>()?;
         helper.process.stays = reply.stays;
         reply.result.map(|answer| (helper, (answer, fd)))
@@ -67,6 +70,11 @@ impl HelperHandle {
             process,
             longest: 2 * options.patience + 4 * options.longest_stop + SPARE,
         })
+    }
+
+    /// What it is talked to through.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Sends it a message.
