@@ -1,6 +1,7 @@
 //! A process, explained: the reports of this tracker, and those of a tracker that is there already.
 
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 
 use pages::inject::ProcessLifeline;
 use pages::strategy::StrategyFacts;
@@ -138,6 +139,12 @@ impl<'h> ProcessExplainer<'h> {
     #[must_use]
     pub const fn lifeline(&self) -> &ProcessLifeline {
         &self.lifeline
+    }
+
+    /// Readable once a round is wanted before it is due ([`Explainer::early`]).
+    #[must_use]
+    pub fn early(&self) -> Option<BorrowedFd<'_>> {
+        self.ours.as_ref().and_then(Explainer::early)
     }
 
     /// What is found until now: of others first. Of those only if any of their memory was seen, or
