@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use pages::strategy::StrategyName;
 use serde_json::Value;
 use testbed::program;
-use testbed::script::FACTS;
+use testbed::script::{ANON, FACTS, ScriptProcess};
 use uffd::WrittenMeaning;
 
 const MIB: u64 = 1 << 20;
@@ -180,4 +180,94 @@ fn a_workload_that_is_not_there_is_told_with_those_that_are() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2));
     assert!(said.contains("there are sparse, dense"), "{said}");
+}
+
+/// What `tracker compare` finds out about a program or a process of the user's.
+fn compared_own(arguments: &[&str]) -> Value {
+    let mut command = Command::new(program("tracker"));
+    let strategies = "markers,none-is-clean,hash,mprotect";
+    let own = [
+        "compare",
+        "--json",
+        "--repeat",
+        "1",
+        "--strategy",
+        strategies,
+    ];
+    command
+        .args(own)
+        .args(["--interval", "50ms", "--window", "200ms"]);
+    let output = command.args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_program_of_the_users_is_started_for_each_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("runs");
+    let script = format!("echo run >> {}; sleep 0.3; exit 3", file.display());
+    let compared = compared_own(&["--", "sh", "-c", &script]);
+    let untracked = &compared["untracked"]["runs"][0];
+    assert_eq!(
+        (&untracked["status"], &untracked["rounds"]),
+        (&3.into(), &Value::Array(Vec::new()))
+    );
+    let mut runs = 1;
+    for row in compared["strategies"].as_array().unwrap() {
+        let name = row["strategy"].as_str().unwrap();
+        if let Some(why) = row["not_measured"].as_str() {
+            eprintln!("skipped: {name}: {why}");
+            continue;
+        }
+        assert_ne!(name, "mprotect", "only in the process itself");
+        assert_eq!(row["runs"][0]["status"], 3, "{compared}");
+        assert_ne!(
+            row["runs"][0]["rounds"].as_array().unwrap().len(),
+            0,
+            "{compared}"
+        );
+        runs += 1;
+    }
+    let made = std::fs::read_to_string(file).unwrap();
+    assert_eq!(made.lines().count(), runs, "{compared}");
+}
+
+#[test]
+fn a_process_has_each_strategy_for_a_while() {
+    let mut script = ScriptProcess::start();
+    let (number, _) = script.map(ANON, 64);
+    script.say(&format!("store {number} 1 1 0-63"));
+    let compared = compared_own(&["--pid", &script.pid().to_string()]);
+    assert_eq!(compared["pid"], script.pid());
+    for row in compared["strategies"].as_array().unwrap() {
+        match row["not_measured"].as_str() {
+            Some(why) => eprintln!("skipped: {}: {why}", row["strategy"]),
+            None => assert!(
+                row["runs"][0]["tracked"].as_u64().unwrap() >= 64,
+                "{compared}"
+            ),
+        }
+    }
+    assert_eq!(
+        script.say(&format!("store {number} 2 1 0-63")),
+        "ok",
+        "nobody holds it"
+    );
+}
+
+#[test]
+fn a_program_that_is_not_there_is_told_and_a_picture_of_one_refused() {
+    let compared = compared_own(&["--", "/no/such/program"]);
+    let why = compared["untracked"]["not_measured"].as_str().unwrap();
+    assert!(why.contains("cannot start it"), "{why}");
+    let mut command = Command::new(program("tracker"));
+    let output = command.args(["compare", "--plot", "x.png", "--", "true"]);
+    let output = output.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("nobody knows"),
+        "{said}"
+    );
 }

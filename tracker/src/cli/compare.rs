@@ -9,9 +9,11 @@ use pages::strategy::{self, StrategyName};
 
 use super::output::{CommandOutputs, MakeWhole, OutputArgs, OutputEntry, PrintTarget, print};
 use super::values;
+use crate::compare::own;
 use crate::compare::report::{json, markdown, picture, text};
 use crate::compare::{
-    CompareOrder, CompareWorkload, Comparison, RunOrder, WORKLOADS, compare, launch, run, work,
+    CompareOrder, CompareWorkload, Comparison, OwnComparison, OwnOrder, OwnTarget, RunOrder,
+    WORKLOADS, compare, compare_own, launch, run, work,
 };
 use crate::logging::say;
 use crate::print::format;
@@ -61,41 +63,108 @@ pub(crate) struct CompareArgs {
     )]
     #[arg(value_parser = values::duration)]
     limit: Duration,
+    /// Compare the strategies on this process instead, each for a while: it cannot be repeated
+    #[arg(long, short, env = "TRACKER_PID", value_name = "PID")]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    #[arg(conflicts_with_all = ["workload", "range", "command"])]
+    pid: Option<u32>,
+    /// With --pid: how long each strategy has it in each turn
+    #[arg(
+        long,
+        env = "TRACKER_WINDOW",
+        default_value = "5s",
+        value_name = "TIME"
+    )]
+    #[arg(value_parser = values::duration)]
+    window: Duration,
+    /// With --pid or CMD: time from one round to the next
+    #[arg(
+        long,
+        short,
+        env = "TRACKER_INTERVAL",
+        default_value = "1s",
+        value_name = "TIME"
+    )]
+    #[arg(value_parser = values::duration)]
+    interval: Duration,
     #[command(flatten)]
     outputs: OutputArgs<CompareOutputs>,
+    /// Compare the strategies on this program instead: it is started for each run, with nothing to
+    /// read, and what it prints is thrown away
+    #[arg(last = true, value_name = "CMD", conflicts_with_all = ["workload", "range"])]
+    command: Vec<String>,
+}
+
+const NO_PICTURE: &str = "a picture has false positives and negatives, which nobody knows of a \
+                          program of yours: leave --plot out";
+
+/// What `tracker compare` has compared.
+enum ComparedResult {
+    /// Workloads of ours.
+    Workloads(Comparison),
+    /// A program of the user's.
+    Own(OwnComparison),
+}
+
+impl ComparedResult {
+    /// The picture, as SVG.
+    fn picture(&self) -> anyhow::Result<String> {
+        match self {
+            Self::Workloads(comparison) => Ok(picture::svg(comparison)),
+            Self::Own(_) => anyhow::bail!(NO_PICTURE),
+        }
+    }
 }
 
 /// What `tracker compare` can show.
 struct CompareOutputs;
 
 impl CommandOutputs for CompareOutputs {
-    type OutputMaker = MakeWhole<Comparison>;
+    type OutputMaker = MakeWhole<ComparedResult>;
 
     const OUTPUTS: &'static [OutputEntry<Self::OutputMaker>] = &[
         OutputEntry {
             format: &format::TEXT,
             help: "",
-            make: |comparison| Ok(text::text(comparison).into_bytes()),
+            make: |result| {
+                Ok(match result {
+                    ComparedResult::Workloads(comparison) => text::text(comparison),
+                    ComparedResult::Own(comparison) => own::report::text(comparison),
+                }
+                .into_bytes())
+            },
         },
         OutputEntry {
             format: &format::JSON,
             help: "Print all numbers of all runs as one JSON object",
-            make: |comparison| Ok(json::json(comparison)?.into_bytes()),
+            make: |result| {
+                Ok(match result {
+                    ComparedResult::Workloads(comparison) => json::json(comparison)?,
+                    ComparedResult::Own(comparison) => own::report::json(comparison)?,
+                }
+                .into_bytes())
+            },
         },
         OutputEntry {
             format: &format::MARKDOWN,
             help: "Print the tables in Markdown",
-            make: |comparison| Ok(markdown::markdown(comparison).into_bytes()),
+            make: |result| {
+                Ok(match result {
+                    ComparedResult::Workloads(comparison) => markdown::markdown(comparison),
+                    ComparedResult::Own(comparison) => own::report::markdown(comparison),
+                }
+                .into_bytes())
+            },
         },
         OutputEntry {
             format: &format::PLOT_SVG,
             help: PLOT,
-            make: |comparison| Ok(picture::svg(comparison).into_bytes()),
+            make: |result| Ok(result.picture()?.into_bytes()),
         },
         OutputEntry {
             format: &format::PLOT_PNG,
             help: PLOT,
-            make: |comparison| Ok(png(&picture::svg(comparison))?),
+            make: |result| Ok(png(&result.picture()?)?),
         },
     ];
 }
@@ -125,33 +194,64 @@ fn workloads_help() -> String {
 /// # Errors
 /// If this kernel has no userfaultfd at all, or what was found cannot be written.
 pub(crate) fn run_all(args: &CompareArgs) -> anyhow::Result<ExitCode> {
+    let target = match args.pid {
+        Some(pid) => Some(OwnTarget::Process(pid)),
+        None if args.command.is_empty() => None,
+        None => Some(OwnTarget::Program(args.command.clone())),
+    };
+    if target.is_some() && args.outputs.paths().next().is_some() {
+        anyhow::bail!(NO_PICTURE);
+    }
     // Before anything runs: what cannot be written must not be found out at the end.
     let files = args.outputs.files_to_write()?;
-    let order = CompareOrder {
-        workloads: if args.workload.is_empty() {
-            WORKLOADS.iter().collect()
-        } else {
-            args.workload.clone()
-        },
-        strategies: if args.strategy.is_empty() {
-            StrategyName::ALL.to_vec()
-        } else {
-            args.strategy.clone()
-        },
-        range: args.range,
-        repeats: args.repeat,
-        limit: args.limit,
+    let strategies = if args.strategy.is_empty() {
+        StrategyName::ALL.to_vec()
+    } else {
+        args.strategy.clone()
     };
     let facts = strategy::gather(false)?;
     let is_watched = io::stderr().is_terminal();
-    let comparison = compare(&order, facts, launch, |turn| {
+    let turn = |turn| {
         if is_watched {
-            say(format_args!("turn {turn} of at most {}", order.repeats));
+            say(format_args!("turn {turn} of at most {}", args.repeat));
         }
-    });
-    files.write(&comparison)?;
-    args.outputs.print(&comparison, PrintTarget::Ours)?;
+    };
+    let result = match target {
+        Some(target) => {
+            let order = OwnOrder {
+                target,
+                strategies,
+                interval: args.interval,
+                window: args.window,
+                repeats: args.repeat,
+                limit: args.limit,
+            };
+            ComparedResult::Own(compare_own(&order, &facts, turn))
+        }
+        None => {
+            ComparedResult::Workloads(compare(&args.workloads(strategies), facts, launch, turn))
+        }
+    };
+    files.write(&result)?;
+    args.outputs.print(&result, PrintTarget::Ours)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl CompareArgs {
+    /// The workloads that are asked for.
+    fn workloads(&self, strategies: Vec<StrategyName>) -> CompareOrder {
+        CompareOrder {
+            workloads: if self.workload.is_empty() {
+                WORKLOADS.iter().collect()
+            } else {
+                self.workload.clone()
+            },
+            strategies,
+            range: self.range,
+            repeats: self.repeat,
+            limit: self.limit,
+        }
+    }
 }
 
 /// One run, for `tracker compare` itself.

@@ -21,6 +21,7 @@ mod launch;
 mod measured;
 mod numbers;
 mod order;
+pub(crate) mod own;
 mod pattern;
 pub(crate) mod report;
 mod run;
@@ -32,6 +33,7 @@ mod workload;
 
 pub(crate) use launch::launch;
 pub(crate) use order::{CompareOrder, Comparison, compare};
+pub(crate) use own::{OwnComparison, OwnOrder, OwnTarget, compare_own};
 pub(crate) use run::{RunOrder, run};
 pub(crate) use worker::work;
 pub(crate) use workload::{CompareWorkload, WORKLOADS};

@@ -6,6 +6,6 @@
 pub(crate) mod json;
 pub(crate) mod markdown;
 pub(crate) mod picture;
-mod tables;
+pub(super) mod tables;
 pub(crate) mod text;
-mod words;
+pub(super) mod words;

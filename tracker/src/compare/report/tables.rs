@@ -10,7 +10,7 @@ use crate::print::table::TextTable;
 use crate::print::words::number;
 
 /// The name of the first row.
-const UNTRACKED: &str = "(untracked)";
+pub(in crate::compare) const UNTRACKED: &str = "(untracked)";
 
 /// The tables of a workload, and why some strategies are not in them.
 pub(super) struct WorkloadTables {

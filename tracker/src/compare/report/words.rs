@@ -9,7 +9,7 @@ use crate::compare::order::Comparison;
 use crate::print::words::{count, size};
 
 /// A cell without a number: no step of the workload measures it.
-pub(super) const NOTHING: &str = "-";
+pub(in crate::compare) const NOTHING: &str = "-";
 
 /// What the columns mean, a sentence each.
 pub(super) const LEGEND: &[&str] = &[
@@ -42,7 +42,7 @@ pub(super) fn more_bytes(more: i64) -> String {
 }
 
 /// More or fewer of something.
-pub(super) fn more(more: i64) -> String {
+pub(in crate::compare) fn more(more: i64) -> String {
     let number = crate::print::words::number(more.unsigned_abs());
     if more < 0 {
         format!("-{number}")
@@ -52,7 +52,7 @@ pub(super) fn more(more: i64) -> String {
 }
 
 /// A time of so many nanoseconds, in three digits.
-pub(super) fn time(nanoseconds: f64) -> String {
+pub(in crate::compare) fn time(nanoseconds: f64) -> String {
     const UNITS: [(&str, f64); 3] = [("s", 1e9), ("ms", 1e6), ("us", 1e3)];
     let found = UNITS.iter().find(|(_, unit)| nanoseconds >= *unit);
     let (name, unit) = found.copied().unwrap_or(("ns", 1.0));
@@ -60,12 +60,12 @@ pub(super) fn time(nanoseconds: f64) -> String {
 }
 
 /// A median time.
-pub(super) fn median_time(spread: Option<MeasuredSpread>) -> String {
+pub(in crate::compare) fn median_time(spread: Option<MeasuredSpread>) -> String {
     spread.map_or_else(|| NOTHING.to_owned(), |spread| time(spread.median))
 }
 
 /// A ratio with its spread: `1.52 (1.4-1.6)`.
-pub(super) fn ratio(spread: Option<MeasuredSpread>) -> String {
+pub(in crate::compare) fn ratio(spread: Option<MeasuredSpread>) -> String {
     let text = |spread: MeasuredSpread| {
         let [median, least, most] = [spread.median, spread.least, spread.most].map(digits);
         format!("{median} ({least}-{most})")
