@@ -60,6 +60,34 @@ fn no_address_of_a_process_is_shown_unless_asked_for() {
     }
 }
 
+#[test]
+fn the_landing_page_shows_level_processes_and_vmas() {
+    let mut script = ScriptProcess::start();
+    script.map(ANON, 64);
+    let pid = script.pid();
+    let selector = format!("pid:{pid}");
+    let quick = ["--discover-interval", "50ms", "--scan-interval", "50ms"];
+    let agent = AgentProcess::start(&[&["--explain", &selector][..], &quick].concat());
+    agent.wait_ready();
+    eventually("the page has its VMAs, and what was reported", || {
+        script.say("store 0 1 1 0-63");
+        let (code, page) = agent.get("/");
+        assert_eq!(code, 200, "{page}");
+        let shown = page.matches(&format!("<td class=\"n\">{pid}</td>")).count();
+        (shown > 1 && page.contains("100%")).then_some(())
+    });
+    let page = agent.get("/").1;
+    let level = agent.status()["level"]["level"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(page.contains(&format!("Level {level}")), "{page}");
+    for link in ["/metrics", "/status", "/readyz", "/healthz"] {
+        assert!(page.contains(&format!("href=\"{link}\"")), "{page}");
+    }
+    assert!(!page.contains("<script"), "{page}");
+}
+
 /// Opens connections without end, asks nothing, and holds the last of them.
 const FLOOD: &str = r#"
     while :; do

@@ -18,6 +18,7 @@ pub mod discovery;
 mod engine;
 mod error;
 pub mod http;
+mod landing;
 mod life;
 mod looks;
 mod loops;

@@ -7,6 +7,7 @@ use super::discovery::SmapsRoute;
 use super::engine::AgentEngine;
 use super::error::AgentError;
 use super::http::{AgentReadiness, AgentView};
+use super::landing;
 use super::looks::LookWatch;
 use super::loops::{AgentLoop, LoopClocks};
 use super::probes::{AgentProbes, MakeRoute};
@@ -279,11 +280,23 @@ impl AgentView for AgentShared {
     }
 
     fn status(&self) -> Value {
-        let mut status = self.told_status();
+        let tracking = self.tracking.as_ref().map(ProcessTracking::status);
+        let mut status = self.with_parts(|parts| status::status(parts, tracking));
         if self.config.vma_label == VmaLabel::Number {
             hide_addresses(&mut status);
         }
         status
+    }
+
+    fn landing(&self) -> askama::Result<String> {
+        let tracking = self.tracking.as_ref();
+        let rows = tracking.map(ProcessTracking::rows);
+        let refused = tracking.map_or_else(Vec::new, ProcessTracking::refused);
+        let page = self.with_parts(|parts| landing::page(parts, rows.as_ref(), refused))?;
+        Ok(match self.config.vma_label {
+            VmaLabel::Number => without_addresses(&page),
+            VmaLabel::Address => page,
+        })
     }
 }
 
@@ -303,10 +316,10 @@ impl AgentShared {
         })
     }
 
-    fn told_status(&self) -> Value {
+    fn with_parts<T>(&self, show: impl FnOnce(&StatusParts<'_>) -> T) -> T {
         // Before the parts: it takes a lock that they hold.
         let ready = self.told_readiness();
-        status::status(&StatusParts {
+        show(&StatusParts {
             config: &self.config,
             uptime: self.engine.now(),
             build: self.engine.build(),
@@ -317,7 +330,6 @@ impl AgentShared {
             scan: &lock(&self.scan).clone(),
             latest_loop: self.clocks.latest(),
             ready: &ready,
-            tracking: self.tracking.as_ref().map(ProcessTracking::status),
         })
     }
 }

@@ -34,12 +34,10 @@ pub struct StatusParts<'a> {
     pub latest_loop: (AgentLoop, Duration),
     /// The answer of `/readyz`.
     pub ready: &'a AgentReadiness,
-    /// The processes that are tracked; `None` without `--track`.
-    pub tracking: Option<Value>,
 }
 
-/// All of it.
-pub fn status(parts: &StatusParts<'_>) -> Value {
+/// All of it; `tracking` are the processes that are tracked, `None` without `--track`.
+pub fn status(parts: &StatusParts<'_>, tracking: Option<Value>) -> Value {
     let StatusParts {
         config,
         build,
@@ -82,7 +80,7 @@ pub fn status(parts: &StatusParts<'_>) -> Value {
             "oldest_unix_seconds": view.oldest_scan_unix_seconds,
             "state": parts.scan,
         },
-        "tracking": parts.tracking,
+        "tracking": tracking,
     })
 }
 

@@ -4,7 +4,6 @@
 
 mod guard;
 mod hosts;
-mod landing;
 mod peer;
 mod server;
 mod slots;
@@ -45,6 +44,11 @@ pub trait AgentView: Send + Sync + 'static {
     fn readiness(&self) -> AgentReadiness;
     /// Everything about the agent itself.
     fn status(&self) -> Value;
+    /// The page at `/`, in HTML.
+    ///
+    /// # Errors
+    /// None that its template allows.
+    fn landing(&self) -> askama::Result<String>;
 }
 
 /// The answer of `/readyz`.
@@ -60,7 +64,6 @@ pub struct AgentReadiness {
 struct HttpState {
     view: Arc<dyn AgentView>,
     scrapes: Arc<Semaphore>,
-    landing: Arc<str>,
 }
 
 /// Checks of passwords at a time.
@@ -78,14 +81,10 @@ pub fn router(
     let app = HttpState {
         view,
         scrapes: Arc::new(Semaphore::new(SCRAPES_AT_ONCE)),
-        landing: landing::page(telemetry_path).into(),
     };
     Router::new()
         .route(telemetry_path, get(metrics))
-        .route(
-            "/",
-            get(|State(app): State<HttpState>| async move { Html(app.landing.to_string()) }),
-        )
+        .route("/", get(landing))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
@@ -126,6 +125,13 @@ async fn metrics(State(app): State<HttpState>) -> Response {
     }
 }
 
+async fn landing(State(app): State<HttpState>) -> Response {
+    match app.view.landing() {
+        Ok(page) => Html(page).into_response(),
+        Err(error) => unavailable(error.to_string()),
+    }
+}
+
 async fn readyz(State(app): State<HttpState>) -> Response {
     let AgentReadiness { ready, reason } = app.view.readiness();
     let code = if ready {
@@ -142,6 +148,6 @@ async fn status(State(app): State<HttpState>) -> Response {
 }
 
 fn unavailable(reason: String) -> Response {
-    tracing::warn!(%reason, "scrape refused");
+    tracing::warn!(%reason, "request refused");
     (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response()
 }

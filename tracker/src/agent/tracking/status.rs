@@ -40,6 +40,20 @@ impl ProcessTracking {
         }
     }
 
+    /// Who is selected and not tracked, in words: as many as `/status` names.
+    pub fn refused(&self) -> Vec<String> {
+        let ledger = self.ledger();
+        let refusals = ledger.refusals().iter().map(|(key, refusal)| {
+            let comm = label::text(&refusal.comm);
+            format!("{} ({comm}): {}", key.pid, refusal.message)
+        });
+        let over = ledger.over().iter().map(|process| {
+            let comm = label::text(&process.comm);
+            format!("{} ({comm}): --track-max is reached", process.key.pid)
+        });
+        refusals.chain(over).take(NAMED).collect()
+    }
+
     /// What `/status` shows of tracking.
     pub fn status(&self) -> Value {
         let ledger = self.ledger();
