@@ -14,6 +14,8 @@ mod mapping_limit;
 mod mappings;
 #[path = "track/pages.rs"]
 mod pages;
+#[path = "track/patience.rs"]
+mod patience;
 #[path = "track/retries.rs"]
 mod retries;
 #[path = "track/tree.rs"]

@@ -213,6 +213,16 @@ impl InjectError {
         matches!(self, Self::Gone(_))
     }
 
+    /// Whether it may be possible later, by nothing but the passing of time: a debugger leaves, a
+    /// thread gets to run, a group is thawed.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Traced { .. } | Self::Busy { .. } | Self::Frozen { .. }
+        )
+    }
+
     /// A step that failed; ESRCH means that the target ended.
     pub(super) fn step(pid: u32, what: impl Into<String>, error: Errno) -> Self {
         match error {

@@ -46,6 +46,8 @@ pub(super) struct AttachedProcess {
     pub stopped: Option<Duration>,
     /// What its owner might notice.
     pub notes: Vec<TrackNote>,
+    /// The strategy stands in for a better one, until the process can be stopped.
+    pub stands_in: bool,
 }
 
 /// Attaches to a process.
@@ -55,7 +57,8 @@ pub(super) fn attach(
     options: &TrackOptions,
 ) -> Result<AttachedProcess, TrackError> {
     uffd::check_pid_namespace(pid)?;
-    let (injected, refused) = inject(pid, options)?;
+    let (injected, refused) = patiently(options, || inject(pid, options))?;
+    let stands_in = refused.as_ref().is_some_and(InjectError::may_pass);
     let means = StrategyMeans {
         in_process: false,
         descriptor: injected.as_ref().map_or(UffdScope::None, scope),
@@ -91,7 +94,31 @@ pub(super) fn attach(
         reason,
         stopped: attached.stopped,
         notes: attached.notes,
+        stands_in,
     })
+}
+
+/// Tries again what stands in the way for a moment only. Whoever asks for one strategy has no
+/// other, and tries again later.
+fn patiently(
+    options: &TrackOptions,
+    inject: impl Fn() -> Result<InjectionOutcome, TrackError>,
+) -> Result<InjectionOutcome, TrackError> {
+    /// Each waits for a moment in which the process can be stopped.
+    const TRIES: usize = 3;
+    let mut outcome = inject()?;
+    let tries = if options.inject.patience.is_zero() {
+        1
+    } else {
+        TRIES
+    };
+    for _ in 1..tries {
+        if !matches!(&outcome, (None, Some(error)) if error.may_pass()) {
+            break;
+        }
+        outcome = inject()?;
+    }
+    Ok(outcome)
 }
 
 /// Whoever lets go of the process while we stand still, if it would wait for us.
@@ -136,11 +163,11 @@ struct InjectionParts {
     notes: Vec<TrackNote>,
 }
 
+/// A userfaultfd, or why there is none; neither if none was asked for.
+type InjectionOutcome = (Option<InjectedUffd>, Option<InjectError>);
+
 /// A userfaultfd of the process, where one may help; or why there is none, if others may stand in.
-fn inject(
-    pid: u32,
-    options: &TrackOptions,
-) -> Result<(Option<InjectedUffd>, Option<InjectError>), TrackError> {
+fn inject(pid: u32, options: &TrackOptions) -> Result<InjectionOutcome, TrackError> {
     if !options.strategy.is_none_or(StrategyName::needs_descriptor) {
         return Ok((None, None));
     }

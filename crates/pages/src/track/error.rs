@@ -97,6 +97,11 @@ impl TrackError {
         self.is_gone() || is_unseen || has_none
     }
 
+    /// Whether it may be possible later, by nothing but the passing of time.
+    pub(super) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Inject(error) if error.may_pass())
+    }
+
     /// Whether the process is gone.
     #[must_use]
     pub const fn is_gone(&self) -> bool {

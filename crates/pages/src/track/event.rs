@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::model::TrackedMapping;
 use super::others::OwnUffd;
 use super::untracked::UntrackedMapping;
+use crate::strategy::StrategyName;
 
 /// One event. Its text is for people; decisions match the variants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,18 @@ pub enum SessionEvent {
         mappings: usize,
         /// `vm.max_map_count`.
         most: usize,
+    },
+    /// It executed another program, and cannot be attached to at the moment.
+    NotAttached {
+        /// Why.
+        reason: String,
+    },
+    /// Now it can be stopped, and is tracked with the strategy that another one stood in for.
+    BetterStrategy {
+        /// That.
+        strategy: StrategyName,
+        /// For how long one of its threads stood still, or all.
+        stopped: Duration,
     },
     /// This process stood still, and whoever guards against that let go of everything.
     StoodStill,
@@ -100,6 +113,17 @@ impl fmt::Display for SessionEvent {
                  memory does not merge with what is mapped beside it, so all memory was given back \
                  for good, before its calls fail; what it wrote since the round before is not known; \
                  raise vm.max_map_count, or take a strategy that registers nothing (hash, soft-dirty)"
+            ),
+            Self::NotAttached { reason } => write!(
+                f,
+                "executes another program, and nothing of that is looked at until it can be \
+                 attached to, which is tried each round: {reason}"
+            ),
+            Self::BetterStrategy { strategy, stopped } => write!(
+                f,
+                "is tracked with {strategy} from now on, since it could be stopped (for {:.2} ms); \
+                 its pages are unknown at first",
+                stopped.as_secs_f64() * 1e3
             ),
             Self::StoodStill => f.write_str(
                 "waited for tracker, which stood still (a stop signal, the freezer, a machine that \

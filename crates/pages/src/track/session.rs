@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uffd::{ProcessGone, unless_unseen};
 
-use super::attach::{self, TrackOptions};
+use super::attach::{self, AttachedProcess, TrackOptions};
 use super::model::{MappingRound, TrackHeader, TrackRound};
 use super::space::TrackedSpace;
 use super::{SessionEvent, TrackError, TrackNote, UntrackedMapping};
@@ -35,10 +35,28 @@ pub struct TrackSession {
     executed: u64,
     /// What the next round tells.
     events: Vec<SessionEvent>,
+    /// In which round the better strategy is tried again that the present one stands in for.
+    better_in: Option<u64>,
+    /// It was told that the program executed last cannot be attached to.
+    waits: bool,
+}
+
+/// What became of attaching after an exec.
+enum AttachOutcome {
+    /// Attached.
+    Attached,
+    /// The process has ended meanwhile.
+    Ended,
+    /// The next round tries again.
+    Later,
 }
 
 /// How long the memory of a process that lives may be unreadable.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one of many attempts to attach may wait for a better moment.
+const SHORT_PATIENCE: Duration = Duration::from_millis(100);
+/// Every so many rounds, a better strategy is tried.
+const RETRY: u64 = 8;
 
 impl TrackSession {
     /// Attaches to a process, arms everything, and returns the session with round 0.
@@ -72,6 +90,7 @@ impl TrackSession {
             notes: attached.notes.clone(),
         };
         let now = Instant::now();
+        let better_in = attached.stands_in.then_some(RETRY);
         let space =
             TrackedSpace::open(pid, &facts, attached, options.max_mapping).map_err(kernel)?;
         let mut session = Self {
@@ -85,6 +104,8 @@ impl TrackSession {
             number: 0,
             executed: 0,
             events: Vec::new(),
+            better_in,
+            waits: false,
         };
         let TrackStep::Round(mut first) = session.step()? else {
             return Err(ProcessGone { pid }.into());
@@ -127,6 +148,7 @@ impl TrackSession {
         let kernel = TrackError::kernel(pid);
         let begin = Instant::now();
         self.guard()?;
+        self.take_better()?;
         loop {
             let began = Instant::now();
             let refused = match self.space.round() {
@@ -135,8 +157,14 @@ impl TrackSession {
             };
             match self.space.lifeline.life().map_err(kernel)? {
                 ProcessLife::Ended => return Ok(TrackStep::Exited),
-                ProcessLife::Replaced if self.attach_again()? => (),
-                ProcessLife::Replaced => return Ok(TrackStep::Exited),
+                ProcessLife::Replaced => match self.attach_again()? {
+                    AttachOutcome::Attached => (),
+                    AttachOutcome::Ended => return Ok(TrackStep::Exited),
+                    AttachOutcome::Later => {
+                        self.space.abandon().map_err(kernel)?;
+                        return Ok(TrackStep::Round(self.complete(began, Vec::new())));
+                    }
+                },
                 ProcessLife::Same => {
                     if !refused.is_unseen() {
                         return Err(kernel(refused));
@@ -240,36 +268,83 @@ impl TrackSession {
         &self.space.lifeline
     }
 
-    /// Attaches after an exec. False: the process has ended meanwhile.
-    fn attach_again(&mut self) -> Result<bool, TrackError> {
+    /// Takes the better strategy that the present one stands in for, if the process can be stopped
+    /// by now.
+    fn take_better(&mut self) -> Result<(), TrackError> {
+        if self.better_in.is_none_or(|round| self.number < round) {
+            return Ok(());
+        }
+        self.better_in = Some(self.number + RETRY);
+        let mut options = self.options.clone();
+        options.inject.patience = SHORT_PATIENCE;
+        // What stands against it, the round that follows meets, too.
+        let Ok(attached) = attach::attach(self.pid, &self.facts, &options) else {
+            return Ok(());
+        };
+        if attached.stands_in {
+            return Ok(());
+        }
+        self.better_in = None;
+        let (strategy, stopped) = (attached.strategy.name(), attached.stopped);
+        if !self.open_space(attached)? {
+            return Ok(());
+        }
+        self.events.push(SessionEvent::BetterStrategy {
+            strategy,
+            stopped: stopped.unwrap_or_default(),
+        });
+        Ok(())
+    }
+
+    /// Goes on in the address space that the process has now; false: it has none any more.
+    fn open_space(&mut self, attached: AttachedProcess) -> Result<bool, TrackError> {
+        let space = TrackedSpace::open(self.pid, &self.facts, attached, self.options.max_mapping);
+        let space = unless_unseen(space).map_err(TrackError::kernel(self.pid))?;
+        let Some(mut space) = space else {
+            return Ok(false);
+        };
+        space.leaves_others = self.space.leaves_others;
+        self.space = space;
+        Ok(true)
+    }
+
+    /// Attaches after an exec.
+    fn attach_again(&mut self) -> Result<AttachOutcome, TrackError> {
         let pid = self.pid;
         let kernel = TrackError::kernel(pid);
         let mut options = self.options.clone();
         // The rounds before and after must mean the same.
         options.strategy = Some(self.strategy());
+        if self.waits {
+            options.inject.patience = SHORT_PATIENCE;
+        }
         let attached = match attach::attach(pid, &self.facts, &options) {
             Ok(attached) => attached,
             // It has neither its old memory nor a new one: it is on its way out.
-            Err(error) if error.is_the_end() => return Ok(false),
-            Err(error) => {
-                let ended = matches!(self.space.lifeline.life(), Ok(ProcessLife::Ended));
-                return if ended { Ok(false) } else { Err(error) };
+            Err(error) if error.is_the_end() => return Ok(AttachOutcome::Ended),
+            Err(_) if matches!(self.space.lifeline.life(), Ok(ProcessLife::Ended)) => {
+                return Ok(AttachOutcome::Ended);
             }
+            Err(error) if error.may_pass() => {
+                if !std::mem::replace(&mut self.waits, true) {
+                    let reason = error.to_string();
+                    self.events.push(SessionEvent::NotAttached { reason });
+                }
+                return Ok(AttachOutcome::Later);
+            }
+            Err(error) => return Err(error),
         };
+        self.waits = false;
         let stopped = attached.stopped.unwrap_or_default();
-        let space = TrackedSpace::open(pid, &self.facts, attached, options.max_mapping);
-        let Some(space) = unless_unseen(space).map_err(kernel)? else {
-            return Ok(false);
-        };
-        let leaves_others = self.space.leaves_others;
-        self.space = space;
-        self.space.leaves_others = leaves_others;
+        if !self.open_space(attached)? {
+            return Ok(AttachOutcome::Ended);
+        }
         self.executed += 1;
         let comm = unless_unseen(uffd::comm(pid)).map_err(kernel)?;
         self.events.push(SessionEvent::Executed {
             comm: String::from_utf8_lossy(&comm.unwrap_or_default()).into_owned(),
             stopped,
         });
-        Ok(true)
+        Ok(AttachOutcome::Attached)
     }
 }

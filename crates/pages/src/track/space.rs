@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use uffd::{Backing, Pagemap, ProcessGone, UffdError, pages_in};
+use uffd::{Backing, Pagemap, ProcessGone, UffdError, pages_in, unless_unseen};
 
 use super::attach::AttachedProcess;
 use super::borders;
@@ -400,6 +400,27 @@ impl TrackedSpace {
         self.note_untracked(vmas);
         self.rounds += 1;
         Ok(std::mem::take(&mut self.parts).rows(&self.areas, vmas))
+    }
+
+    /// Nothing of it is tracked any more: it is no longer the process's. Notes what is mapped in
+    /// place of it, as far as that can be seen.
+    pub(super) fn abandon(&mut self) -> Result<(), UffdError> {
+        self.fresh.clear();
+        self.gone = self.areas.drain(..).map(|area| area.range).collect();
+        self.parts = RoundParts::default();
+        let found = MappingReader::open(self.lifeline.pid()).and_then(|mut now| now.read());
+        let found = unless_unseen(found)?.unwrap_or_default();
+        let untracked = |found: &FoundMapping| UntrackedMapping {
+            mapping: found.mapping.clone(),
+            reason: match found.look {
+                MappingLook::Untracked(reason) => reason,
+                _ => UntrackedReason::NotAttached,
+            },
+            detail: UntrackedDetail::None,
+            pages: pages_in(&found.area().range),
+        };
+        self.untracked = found.iter().map(untracked).collect();
+        Ok(())
     }
 
     /// Fits what is tracked to the borders of the mappings, and counts what is no longer mapped.

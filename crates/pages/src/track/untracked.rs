@@ -66,11 +66,13 @@ pub enum UntrackedReason {
     /// The process changed the mapping while it was to be armed: the next round sees it as it is
     /// then.
     Changing,
+    /// The process executed another program, and cannot be attached to at the moment.
+    NotAttached,
 }
 
 impl UntrackedReason {
     /// Every reason.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::OtherUserfaultfd,
         Self::NotRegistrable,
         Self::TooLarge,
@@ -84,6 +86,7 @@ impl UntrackedReason {
         Self::MappingLimit,
         Self::Growing,
         Self::Changing,
+        Self::NotAttached,
     ];
 
     /// As it is written in JSON and in labels of metrics.
@@ -103,6 +106,7 @@ impl UntrackedReason {
             Self::MappingLimit => "mapping_limit",
             Self::Growing => "growing",
             Self::Changing => "changing",
+            Self::NotAttached => "not_attached",
         }
     }
 
@@ -123,6 +127,7 @@ impl UntrackedReason {
             Self::MappingLimit => "of a process near its most mappings (vm.max_map_count)",
             Self::Growing => "at the end of mappings that grow",
             Self::Changing => "changed by the process while it was armed",
+            Self::NotAttached => "of a program that could not be attached to",
         }
     }
 

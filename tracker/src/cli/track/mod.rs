@@ -56,9 +56,9 @@ One thread of the process, that which notices least, is stopped for a moment (a 
 millisecond; it is told) while it or a child of it opens a userfaultfd, which is taken and closed \
 there again; a write(2), send(2) or getrandom(2) that is stopped half way comes back short, which \
 is told, too. While it is tracked, a \
-userfaultfd that the process opens itself cannot register tracked memory: it gets EBUSY. The next \
-round sees that there is one and gives all memory back for one interval, so that trying again \
-works; what is not registered by then is tracked again. Memory that belongs to a userfaultfd \
+userfaultfd that the process opens itself cannot register tracked memory: it gets EBUSY. When it \
+creates one, all memory is given back for as long as it goes on trying; what is not registered by \
+then is tracked again. Memory that belongs to a userfaultfd \
 already is passed over and named. Children that it forks are tracked with --children; another \
 program that it executes is, from its first instructions on as unknown.
 

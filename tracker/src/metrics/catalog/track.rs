@@ -148,7 +148,8 @@ const UNTRACKED: FamilySpec = FamilySpec {
     help: "Pages that a tracked process has mapped and that are not looked at: nobody knows \
         whether they were written. By reason (other_userfaultfd, not_registrable, too_large, \
         secret, shared_read_only, not_writable, device, kernel_ring, kernel, given_back, \
-        mapping_limit, growing, changing); one is there while it has pages. docs/strategies.md.",
+        mapping_limit, growing, changing, not_attached); one is there while it has pages. \
+        docs/strategies.md.",
     exactness: "as of the last round",
     example: "sum by (pid, comm) (uffdwp_untracked_pages{reason!~\"kernel|shared_read_only\"}) > 0",
     rows: shown("not_looked_at", |row| {
