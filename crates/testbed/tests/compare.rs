@@ -20,7 +20,10 @@ impl ComparedOnce {
     fn new(workload: &str, range: u64, strategies: &[StrategyName]) -> Self {
         let range = format!("{}MiB", range / MIB);
         let names: Vec<_> = strategies.iter().map(|name| name.as_str()).collect();
-        let arguments = ["--json", "--repeat", "1", "--range", &range];
+        // In an emulated guest everything takes long, and nothing may be left out.
+        let arguments = [
+            "--json", "--repeat", "1", "--limit", "10m", "--range", &range,
+        ];
         let mut command = Command::new(program("tracker"));
         command
             .args([

@@ -11,13 +11,10 @@ use super::run::RunOrder;
 
 /// The command of tracker that makes one run.
 pub(crate) const RUN: &str = "compare-run";
-/// After this time a run is given up: a strategy whose process waits for ever must not stop all
-/// others.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Makes a run in a process of its own.
-pub(crate) fn launch(order: &RunOrder) -> RunOutcome {
-    match launched(order) {
+/// Makes a run in a process of its own. After so much time it is given up: a strategy whose process
+/// waits for ever must not stop all others.
+pub(crate) fn launch(order: &RunOrder, patience: Duration) -> RunOutcome {
+    match launched(order, patience) {
         Ok(text) if text.is_empty() => not_measured("the run ended without an answer"),
         Ok(text) => serde_json::from_str(&text).unwrap_or_else(|error| {
             not_measured(format!(
@@ -25,7 +22,7 @@ pub(crate) fn launch(order: &RunOrder) -> RunOutcome {
             ))
         }),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            not_measured(format!("no answer within {} s", PATIENCE.as_secs()))
+            not_measured(format!("no answer within {} s", patience.as_secs()))
         }
         Err(error) => not_measured(format!("the run cannot be started: {error}")),
     }
@@ -36,7 +33,7 @@ fn not_measured(why: impl Into<String>) -> RunOutcome {
 }
 
 /// What the process of a run prints.
-fn launched(order: &RunOrder) -> io::Result<String> {
+fn launched(order: &RunOrder, patience: Duration) -> io::Result<String> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args([RUN, order.workload.name, &order.bytes.to_string()])
@@ -53,7 +50,7 @@ fn launched(order: &RunOrder) -> io::Result<String> {
             let _ = done.send(result);
         });
     }
-    let text = read.recv_timeout(PATIENCE);
+    let text = read.recv_timeout(patience);
     // It has ended, or has to: with it end its userfaultfd and the process that works.
     let _ = child.kill();
     child.wait()?;

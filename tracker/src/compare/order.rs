@@ -12,6 +12,11 @@ use super::measured::RunOutcome;
 use super::run::RunOrder;
 use super::workload::CompareWorkload;
 
+/// How much longer than the time that is left a run may take that has begun.
+const GRACE: Duration = Duration::from_secs(15);
+/// Why a run was not made.
+const TIME_OVER: &str = "the time for it was over before it began: give more with --limit, or \
+                         compare fewer workloads or strategies, or smaller ranges";
 /// Of a run that took this long, no larger range is tried.
 const SLOW: Duration = Duration::from_secs(4);
 
@@ -25,7 +30,7 @@ pub(crate) struct CompareOrder {
     pub range: Option<u64>,
     /// How often each run is made, at most.
     pub repeats: u32,
-    /// After this time no run is repeated.
+    /// After this time no run begins.
     pub limit: Duration,
 }
 
@@ -105,30 +110,46 @@ impl Comparison {
     }
 }
 
-/// Makes all runs. `run` makes one; `turn` is told the number of each turn before it begins.
+/// Makes all runs. `run` makes one, within so much time; `turn` is told the number of each turn
+/// before it begins; `elapsed` tells for how long it has been going on.
 pub(crate) fn compare(
     order: &CompareOrder,
     facts: StrategyFacts,
-    mut run: impl FnMut(&RunOrder) -> RunOutcome,
+    elapsed: impl Fn() -> Duration,
+    mut run: impl FnMut(&RunOrder, Duration) -> RunOutcome,
     mut turn: impl FnMut(u32),
 ) -> Comparison {
-    let began = Instant::now();
     let mut comparison = Comparison::new(order, facts);
     for repeat in 0..order.repeats {
+        if repeat > 0 && elapsed() > order.limit {
+            break;
+        }
         turn(repeat + 1);
-        for compared in &mut comparison.workloads {
-            if repeat > 0 && began.elapsed() > order.limit {
-                return comparison;
-            }
-            compared.turn(&mut run);
+        let workloads = comparison.workloads.len();
+        for (index, compared) in comparison.workloads.iter_mut().enumerate() {
+            // In the first turn each has its share, and what those before have left of theirs.
+            let until = match repeat {
+                0 => share(order.limit, index + 1, workloads),
+                _ => order.limit,
+            };
+            compared.turn(|order| {
+                let left = until.checked_sub(elapsed());
+                left.map(|left| run(order, left + GRACE))
+            });
         }
     }
     comparison
 }
 
+/// The time by which so many of all workloads are to be done.
+fn share(limit: Duration, done: usize, all: usize) -> Duration {
+    let (done, all) = (u32::try_from(done), u32::try_from(all));
+    limit * done.unwrap_or(1) / all.unwrap_or(1).max(1)
+}
+
 impl ComparedWorkload {
-    /// One run of each kind.
-    fn turn(&mut self, run: &mut impl FnMut(&RunOrder) -> RunOutcome) {
+    /// One run of each kind; `run` makes none if the time is over.
+    fn turn(&mut self, mut run: impl FnMut(&RunOrder) -> Option<RunOutcome>) {
         let mut slow: Vec<(Option<StrategyName>, u64)> = Vec::new();
         let workload = self.workload;
         for size in &mut self.sizes {
@@ -147,11 +168,17 @@ impl ComparedWorkload {
                     return;
                 }
                 let began = Instant::now();
-                runs.push(run(&RunOrder {
+                match run(&RunOrder {
                     workload,
                     bytes,
                     strategy,
-                }));
+                }) {
+                    Some(outcome) => runs.push(outcome),
+                    None if runs.is_empty() => {
+                        runs.push(RunOutcome::NotMeasured(TIME_OVER.to_owned()));
+                    }
+                    None => (),
+                }
                 if began.elapsed() > SLOW {
                     slow.push((strategy, bytes));
                 }
@@ -213,11 +240,11 @@ mod tests {
     #[test]
     fn runs_take_turns_and_what_is_refused_is_not_run() {
         let mut made = Vec::new();
-        let run = |order: &RunOrder| {
+        let run = |order: &RunOrder, _| {
             made.push(order.strategy);
             RunOutcome::Measured(RunMeasurement::default())
         };
-        let comparison = compare(&order(2), sample::facts(), run, |_| ());
+        let comparison = compare(&order(2), sample::facts(), || Duration::ZERO, run, |_| ());
         let outside: Vec<_> = StrategyName::outside().map(Some).collect();
         let turn = [vec![None], outside].concat();
         assert_eq!(made, [turn.clone(), turn].concat());
@@ -232,11 +259,11 @@ mod tests {
     #[test]
     fn without_an_untracked_run_there_is_no_other() {
         let mut made = 0;
-        let run = |_: &RunOrder| {
+        let run = |_: &RunOrder, _| {
             made += 1;
             RunOutcome::NotMeasured("no memory".to_owned())
         };
-        let comparison = compare(&order(3), sample::facts(), run, |_| ());
+        let comparison = compare(&order(3), sample::facts(), || Duration::ZERO, run, |_| ());
         assert_eq!(made, 1);
         let size = &comparison.workloads[0].sizes[0];
         assert!(
@@ -244,5 +271,32 @@ mod tests {
                 .iter()
                 .all(|row| row.runs.len() == 1 && row.runs[0].is_refused())
         );
+    }
+
+    #[test]
+    fn each_workload_has_its_share_of_the_time_and_what_is_left_out_is_told() {
+        let mut order = order(2);
+        order.workloads = ["sparse", "dense"]
+            .map(|name| CompareWorkload::named(name).unwrap())
+            .to_vec();
+        let spent = std::cell::Cell::new(Duration::ZERO);
+        let run = |_: &RunOrder, left: Duration| {
+            assert!(left <= order.limit + GRACE);
+            spent.set(spent.get() + Duration::from_secs(13));
+            RunOutcome::Measured(RunMeasurement::default())
+        };
+        let comparison = compare(&order, sample::facts(), || spent.get(), run, |_| ());
+        let measured = |index: usize| {
+            let size = &comparison.workloads[index].sizes[0];
+            let rows = size.rows.iter().map(|row| &row.runs);
+            let runs = rows.chain([&size.untracked]).flatten();
+            runs.filter(|run| !run.is_refused()).count()
+        };
+        assert_eq!((measured(0), measured(1)), (3, 2), "39 s, and 26 s");
+        let size = &comparison.workloads[0].sizes[0];
+        let mut rows = size.rows.iter();
+        let late = rows.find(|row| row.strategy == StrategyName::Hash).unwrap();
+        assert_eq!(late.runs, [RunOutcome::NotMeasured(TIME_OVER.to_owned())]);
+        assert_eq!(size.untracked.len(), 1, "nothing is repeated");
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct OwnOrder {
     pub window: Duration,
     /// How often each run is made, at most.
     pub repeats: u32,
-    /// After this time no run is repeated.
+    /// After this time no turn begins but the first.
     pub limit: Duration,
 }
 
