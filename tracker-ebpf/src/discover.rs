@@ -47,6 +47,11 @@ pub fn task_vma(ctx: *const c_void) {
     if !uses_uffd_wp::<DirectMemory>(vma) {
         return;
     }
+    let tgid = DirectMemory::read::<field::task_tgid>(task);
+    if u64::from(tgid) == bpf_get_current_pid_tgid() >> 32 {
+        // Its reader, whose memory is for exercises only.
+        return;
+    }
     let mm = DirectMemory::pointer::<field::vma_mm>(vma) as u64;
     let leader = DirectMemory::pointer::<field::task_group_leader>(task);
     resolve_mm(mm);
@@ -57,7 +62,7 @@ pub fn task_vma(ctx: *const c_void) {
         end: DirectMemory::read::<field::vma_end>(vma),
         flags: DirectMemory::read::<field::vma_flags>(vma),
         start_boottime_ns: DirectMemory::read::<field::task_start_boottime>(leader),
-        tgid: DirectMemory::read::<field::task_tgid>(task),
+        tgid,
         features: DirectMemory::read::<field::uffd_features>(DirectMemory::pointer::<
             field::vma_uffd_ctx,
         >(vma)),

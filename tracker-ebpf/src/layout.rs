@@ -242,6 +242,16 @@ pub struct ControlBlock {
     pub losses: [u64; RecordLoss::ALL.len()],
 }
 
+/// How often a hook fired while the agent exercised the kernel on memory of its own.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct HookFirings {
+    /// Because of that.
+    pub exercised: u64,
+    /// Meanwhile, because of others.
+    pub others: u64,
+}
+
 /// One uffd-wp VMA as the `iter/task_vma` program writes it to its sequence file.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -273,7 +283,9 @@ pub struct IterVma {
 #[cfg(feature = "user")]
 mod user {
     //! Plain old data for the agent's side.
-    use super::{ControlBlock, FreeList, IterVma, MmRecord, TimeHistogram, VmaFaults, VmaRecord};
+    use super::{
+        ControlBlock, FreeList, HookFirings, IterVma, MmRecord, TimeHistogram, VmaFaults, VmaRecord,
+    };
 
     macro_rules! pod {
         ($($t:ty),*) => {$(
@@ -291,6 +303,7 @@ mod user {
         TimeHistogram,
         FreeList,
         ControlBlock,
+        HookFirings,
         IterVma
     );
 }
@@ -301,5 +314,6 @@ const _: () = {
     assert!(size_of::<MmRecord>() == 8 * (4 + 1 + 2 + 24 + 3 + 6));
     assert!(size_of::<TimeHistogram>() == 8 * 15);
     assert!(size_of::<ControlBlock>() == 8 * (4 + 45 + 4));
+    assert!(size_of::<HookFirings>() == 8 * 2);
     assert!(size_of::<IterVma>() == 8 * (6 + 2 + 2));
 };

@@ -7,7 +7,10 @@
 
 mod event;
 mod fields;
+
+#[macro_use]
 mod hooks;
+mod hook_id;
 pub mod kernel;
 mod layout;
 mod marks;
@@ -16,6 +19,7 @@ mod values;
 
 pub use event::*;
 pub use fields::*;
+pub use hook_id::*;
 pub use layout::*;
 pub use marks::*;
 pub use values::*;

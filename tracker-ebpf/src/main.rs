@@ -18,6 +18,7 @@ mod markers;
 mod memory;
 mod observed;
 mod patched;
+mod proof;
 mod record;
 mod scope;
 mod slot;
@@ -41,42 +42,52 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// Makes one program: its context is that of its mechanism.
 macro_rules! program {
-    (fentry $name:ident => $body:path) => {
+    (fentry $hook:ident $name:ident => $body:path) => {
         #[fentry]
         fn $name(ctx: FEntryContext) -> i32 {
-            $body(&ctx);
+            if !proof::is_exercise(tracker_ebpf::HookId::$hook) {
+                $body(&ctx);
+            }
             0
         }
     };
-    (fexit $name:ident => $body:path) => {
+    (fexit $hook:ident $name:ident => $body:path) => {
         #[fexit]
         fn $name(ctx: FExitContext) -> i32 {
-            $body(&ctx);
+            if !proof::is_exercise(tracker_ebpf::HookId::$hook) {
+                $body(&ctx);
+            }
             0
         }
     };
-    (kprobe $name:ident => $body:path) => {
+    (kprobe $hook:ident $name:ident => $body:path) => {
         #[kprobe]
         fn $name(ctx: ProbeContext) -> u32 {
-            $body(&ctx);
+            if !proof::is_exercise(tracker_ebpf::HookId::$hook) {
+                $body(&ctx);
+            }
             0
         }
     };
-    (kretprobe $name:ident => $body:path) => {
+    (kretprobe $hook:ident $name:ident => $body:path) => {
         #[kretprobe]
         fn $name(ctx: RetProbeContext) -> u32 {
-            $body(&ctx);
+            if !proof::is_exercise(tracker_ebpf::HookId::$hook) {
+                $body(&ctx);
+            }
             0
         }
     };
-    (tracepoint $name:ident => $body:path) => {
+    (tracepoint $hook:ident $name:ident => $body:path) => {
         #[btf_tracepoint]
         fn $name(ctx: BtfTracePointContext) -> i32 {
-            $body(&ctx);
+            if !proof::is_exercise(tracker_ebpf::HookId::$hook) {
+                $body(&ctx);
+            }
             0
         }
     };
-    (iterator $name:ident $section:literal => $body:path) => {
+    (iterator $hook:ident $name:ident $section:literal => $body:path) => {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
         fn $name(ctx: *const c_void) -> i32 {
@@ -94,16 +105,20 @@ macro_rules! programs {
             $(
                 $hook:ident: $subject:ident, at [$($at:literal),*],
                 by $([$($mechanism:ident $name:ident $($section:literal)?),*] => $body:path,)*
+                fires $fires:ident($proof:tt),
                 $(with $how:ident($partner:ident),)?
                 $(only [$($condition:ident),*],)?
                 without $without:literal;
             )*
         }
     )*) => {
-        $($($(programs!(@bodies [$($mechanism $name $($section)?),*] => $body);)*)*)*
+        $($($(programs!(
+            @bodies $hook [$($mechanism $name $($section)?),*] => $body
+        );)*)*)*
     };
-    (@bodies [$($mechanism:ident $name:ident $($section:literal)?),*] => $body:path) => {
-        $(program!($mechanism $name $($section)? => $body);)*
+    (@bodies $hook:ident [$($mechanism:ident $name:ident $($section:literal)?),*]
+        => $body:path) => {
+        $(program!($mechanism $hook $name $($section)? => $body);)*
     };
 }
 tracker_ebpf::hooks!(programs);

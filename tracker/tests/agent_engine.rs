@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,13 +12,17 @@ use tracker::agent::discovery::{
     DiscoveryError, DiscoveryOutcome, DiscoveryRoute, FallbackRoute, LookWatch, SmapsRoute, key,
 };
 use tracker::agent::http::AgentView;
-use tracker::agent::{AgentConfig, AgentPace, AgentProbes, MakeRoute, RunningAgent};
+use tracker::agent::{AgentConfig, AgentPace, AgentProbes, MakeRoute, ProofResult, RunningAgent};
 use tracker::model::{
     CounterSnapshot, CounterSource, FoundVma, MmSample, ProcessCounters, ProcessFacts, ProcessKey,
     SeriesLimits, VmaCounters, VmaLabel, VmaSample,
 };
-use tracker::probes::{CountAvailability, ProbeLevel, ProbeReport};
-use tracker_ebpf::{RecordState, WpMode};
+use tracker::probes::verdict::SilenceCause;
+use tracker::probes::{
+    CountAvailability, CountExactness, CountSignal, HOOKS, HookId, HookPlan, HookReport, HookState,
+    HookVerdict, ProbeLevel, ProbeReport,
+};
+use tracker_ebpf::{FaultEntry, RecordState, WpMode};
 use uffd::{Backing, KernelBehaviour};
 
 const PID: u32 = 4_000_001;
@@ -80,12 +85,50 @@ fn iterator_error(why: &str) -> DiscoveryError {
 struct ScriptedAgent {
     source: ScriptedCounters,
     script: Option<Sender<Result<DiscoveryOutcome, DiscoveryError>>>,
+    /// Whether `do_wp_page` does not fire.
+    silent: Arc<AtomicBool>,
     view: Arc<dyn AgentView>,
     _running: RunningAgent,
 }
 
 fn start(required: ProbeLevel) -> ScriptedAgent {
     start_with(required, |scripted| Box::new(scripted))
+}
+
+const ASYNC_PTE: CountSignal = CountSignal::Fault(WpMode::Async, FaultEntry::Pte);
+
+/// Level partial, or observe while `do_wp_page`, the only hook, is silent.
+fn reported(silent: bool) -> ProbeReport {
+    let hook = HOOKS.iter().find(|hook| hook.id == HookId::do_wp_page);
+    let hook = hook.unwrap();
+    let (program, function) = (&hook.programs[0], hook.functions[0]);
+    let (level, state, verdict) = if silent {
+        let verdict = HookVerdict::Silent {
+            program,
+            function,
+            cause: SilenceCause::FtraceOff,
+        };
+        (ProbeLevel::Observe, HookState::Silent, verdict)
+    } else {
+        let verdict = HookVerdict::Attach {
+            program,
+            function,
+            instead_of: Vec::new(),
+        };
+        (ProbeLevel::Partial, HookState::Firing, verdict)
+    };
+    let plan = HookPlan { hook, verdict };
+    ProbeReport {
+        level,
+        reason: "without zap: a test".into(),
+        hooks: vec![HookReport {
+            plan,
+            missed: None,
+            state: Some(state),
+        }],
+        missing_capabilities: Vec::new(),
+        advice: Vec::new(),
+    }
 }
 
 /// An agent that discovers in a way made of the scripted one.
@@ -107,30 +150,38 @@ fn start_with(
         pace: AgentPace {
             collect: LONG,
             discover: Duration::from_millis(1),
+            self_test: Duration::from_millis(1),
             scan: LONG,
             budget: 0.0,
         },
         track: None,
     };
-    let report = ProbeReport {
-        level: ProbeLevel::Partial,
-        reason: "without zap: a test".into(),
-        hooks: Vec::new(),
-        missing_capabilities: Vec::new(),
-        advice: Vec::new(),
-    };
+    let silent = Arc::new(AtomicBool::new(false));
+    let proved = silent.clone();
     let probes = AgentProbes {
         source: Box::new(source.clone()),
         discover: Some(once(route(ScriptedRoute(scripted)))),
-        report,
+        report: reported(false),
         availability: CountAvailability::all_exact(),
         diagnostics: None,
+        prove: Box::new(move || {
+            let silent = proved.load(Ordering::Acquire);
+            let mut availability = CountAvailability::all_exact();
+            if silent {
+                availability.set(ASYNC_PTE, CountExactness::Absent);
+            }
+            Some(ProofResult {
+                report: reported(silent),
+                availability,
+            })
+        }),
         missed: Box::new(Vec::new),
     };
     let running = RunningAgent::start(config, KernelBehaviour::default(), probes, None).unwrap();
     ScriptedAgent {
         source,
         script: Some(script),
+        silent,
         view: running.view(),
         _running: running,
     }
@@ -370,5 +421,45 @@ fn a_scrape_does_not_wait_for_discovery() {
         begin.elapsed() < Duration::from_secs(5),
         "{:?}",
         begin.elapsed()
+    );
+}
+
+#[test]
+fn a_hook_that_falls_silent_takes_readiness_and_its_counts_with_it_until_it_fires_again() {
+    let agent = start(ProbeLevel::Partial);
+    agent.send(Ok(found()));
+    agent.set(RecordState::Live, 5);
+    let ready = |wanted| {
+        eventually("readiness", || {
+            (agent.view.readiness().ready == wanted).then_some(())
+        });
+    };
+    ready(true);
+    let firing = |metrics: &str| sum(metrics, "uffdwp_probe_firing", &["hook=\"do_wp_page\""]);
+    let counted = |metrics: &str| {
+        let labels = ["mode=\"async\"", "entry=\"pte\""];
+        sum(metrics, "uffdwp_node_faults_total", &labels)
+    };
+    eventually("5 faults", || {
+        (counted(&agent.metrics()) == Some(5.0)).then_some(())
+    });
+    for silent in [true, false, true, false] {
+        agent.silent.store(silent, Ordering::Release);
+        ready(!silent);
+        let metrics = agent.metrics();
+        check_metrics(&metrics);
+        assert_eq!(firing(&metrics), Some(f64::from(u8::from(!silent))));
+        assert_eq!(counted(&metrics), (!silent).then_some(5.0), "{metrics}");
+        let status = agent.view.status();
+        let state = if silent { "silent" } else { "firing" };
+        assert_eq!(status["hooks"][0]["state"], state, "{status}");
+    }
+    agent.silent.store(true, Ordering::Release);
+    ready(false);
+    let status = agent.view.status();
+    let reason = status["hooks"][0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("sysctl kernel.ftrace_enabled=1"),
+        "{reason}"
     );
 }

@@ -41,7 +41,9 @@ fn cell(plan: &HookPlan) -> String {
             }
         }
         HookVerdict::NotNeeded(_) => "-".to_owned(),
-        HookVerdict::Off | HookVerdict::Absent(_) => "absent".to_owned(),
+        HookVerdict::Off | HookVerdict::Absent(_) | HookVerdict::Silent { .. } => {
+            "absent".to_owned()
+        }
     }
 }
 

@@ -230,6 +230,25 @@ fn nothing_is_loaded_on_a_kernel_older_than_the_oldest_supported() {
     }
 }
 
+#[test]
+fn what_is_switched_off_is_not_attached() {
+    let mut facts = debian();
+    facts.switches.kprobes = Some(false);
+    let plan = planned(HOOKS, &facts);
+    // A trampoline stands in where there is one.
+    let by = |id| of(&plan, id).mechanism();
+    assert_eq!(by(HookId::do_swap_page), Some(HookMechanism::Fentry));
+    assert_eq!(by(HookId::deposit), None);
+    assert_eq!(level(&plan).0, ProbeLevel::Partial);
+
+    facts.switches.ftrace = Some(false);
+    let plan = planned(HOOKS, &facts);
+    let (reached, reason) = level(&plan);
+    assert_eq!(reached, ProbeLevel::Observe);
+    assert!(reason.contains("ftrace is switched off"), "{reason}");
+    assert!(is_attached(&plan, HookId::task_vma));
+}
+
 /// A kretprobe has room for so many returns only.
 #[test]
 fn what_a_kretprobe_sees_is_not_called_exact() {

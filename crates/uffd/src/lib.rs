@@ -14,6 +14,7 @@
 //! | read memory, or have it mapped | [`MemoryFile`] |
 //! | know what a mapping consists of | [`ProcVma::backing`], [`ShmemDevices`], [`HugetlbDevices`] |
 //! | know what this kernel really does | [`self_test`], [`KernelBehaviour`] |
+//! | have it do something, to see who sees it | [`KernelExercise`] |
 //!
 //! # Example
 //!
@@ -95,6 +96,7 @@ mod backing;
 mod behaviour;
 mod count;
 mod error;
+mod exercise;
 mod fd;
 mod fdinfo;
 mod features;
@@ -119,6 +121,7 @@ pub use backing::{Backing, HugetlbDevices, ShmemDevices};
 pub use behaviour::{HugetlbPool, KernelBehaviour, WrittenMeaning, self_test};
 pub use count::{CountMethod, CountPlace, CountProgress, PageCount, PageCounter};
 pub use error::{OtherPidNamespace, ProcessGone, UffdError, unless_gone, unless_unseen};
+pub use exercise::KernelExercise;
 pub use fd::{RegisterMode, Userfaultfd};
 pub use fdinfo::{HeldUffd, userfaultfds};
 pub use features::UffdFeatures;

@@ -6,14 +6,24 @@ use std::ops::Range;
 use std::ptr;
 
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::{PAGE_SIZE, PMD_SIZE, UffdError};
 
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
-/// `MADV_GUARD_INSTALL` (asm-generic/mman-common.h).
+/// `MADV_GUARD_INSTALL` and `MADV_GUARD_REMOVE` (asm-generic/mman-common.h).
 const GUARD_INSTALL: i32 = 102;
+const GUARD_REMOVE: i32 = 103;
+
+/// What came of a write by the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KernelWrite {
+    /// The byte was written.
+    Done,
+    /// The kernel could not (EFAULT).
+    Refused,
+}
 
 /// Memory of our own to try things on. No reference into it exists: the kernel may change it at any
 /// time. It is unmapped when this is dropped.
@@ -95,6 +105,34 @@ impl ScratchMapping {
         let scratch = Self::aligned(length, MapFlags::PRIVATE)?;
         scratch.advise(0..length / PAGE_SIZE, Advice::LinuxHugepage)?;
         Ok(scratch)
+    }
+
+    /// As [`Self::hugetlb`], without reserving pages: who touches one when none is free is killed by
+    /// SIGBUS.
+    pub(crate) fn hugetlb_unreserved(length: u64) -> Result<Self, UffdError> {
+        let length = length.next_multiple_of(PMD_SIZE) as usize;
+        let huge = MapFlags::HUGETLB | MapFlags::HUGE_2MB | MapFlags::NORESERVE;
+        let mapping = map(length, READ_WRITE, MapFlags::PRIVATE | huge, None)?;
+        Ok(Self::whole(mapping, length))
+    }
+
+    /// Private anonymous memory whose pages are there from the beginning (`MAP_POPULATE`).
+    pub(crate) fn populated(length: u64) -> Result<Self, UffdError> {
+        let length = length.next_multiple_of(PAGE_SIZE) as usize;
+        let flags = MapFlags::PRIVATE | MapFlags::POPULATE;
+        Ok(Self::whole(map(length, READ_WRITE, flags, None)?, length))
+    }
+
+    /// Private anonymous memory at a place where nothing is mapped (EEXIST otherwise).
+    pub(crate) fn at(start: u64, length: u64) -> Result<Self, UffdError> {
+        let length = length.next_multiple_of(PAGE_SIZE) as usize;
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
+        let place = ptr::without_provenance_mut(start as usize);
+        // SAFETY: the kernel refuses a place where something is mapped.
+        let mapping = unsafe { rustix::mm::mmap_anonymous(place, length, READ_WRITE, flags) };
+        let mapping = mapping
+            .map_err(|e| UffdError::system("cannot map", format!("a page at {start:#x}"), e))?;
+        Ok(Self::whole(mapping.cast(), length))
     }
 
     fn whole(mapping: *mut u8, length: usize) -> Self {
@@ -217,14 +255,50 @@ impl ScratchMapping {
     /// # Errors
     /// EINVAL: the kernel has no guard pages.
     pub fn install_guards(&self, pages: Range<u64>) -> Result<(), UffdError> {
+        self.advise_by_number(pages, GUARD_INSTALL)
+    }
+
+    /// Makes guards ordinary pages again.
+    pub(crate) fn remove_guards(&self, pages: Range<u64>) -> Result<(), UffdError> {
+        self.advise_by_number(pages, GUARD_REMOVE)
+    }
+
+    /// Gives the kernel advice that rustix has no name for (madvise(2)).
+    pub(crate) fn advise_by_number(&self, pages: Range<u64>, advice: i32) -> Result<(), UffdError> {
         let (address, length) = self.within(pages);
-        // rustix does not have this advice.
         // SAFETY: the range is inside the mapping, which is ours, and no reference into it exists.
-        if unsafe { libc::madvise(address.cast(), length, GUARD_INSTALL) } == 0 {
+        if unsafe { libc::madvise(address.cast(), length, advice) } == 0 {
             return Ok(());
         }
-        let (what, error) = ("cannot install guard pages in", io::Error::last_os_error());
-        Err(UffdError::system(what, "a scratch mapping", error))
+        let error = io::Error::last_os_error();
+        let on = format!("{advice} to a scratch mapping");
+        Err(UffdError::system("cannot give advice", on, error))
+    }
+
+    /// Has the kernel write a byte to a page (getrandom(2)).
+    pub(crate) fn write_by_kernel(&self, page: u64) -> KernelWrite {
+        // SAFETY: `byte` is inside the mapping, and no reference into it exists.
+        match unsafe { libc::getrandom(self.byte(page).cast(), 1, 0) } {
+            1 => KernelWrite::Done,
+            _ => KernelWrite::Refused,
+        }
+    }
+
+    /// Moves the first page to another place and back (mremap(2), `MREMAP_DONTUNMAP` of 5.7), until
+    /// it was moved so often.
+    pub(crate) fn move_to_and_fro(&self, times: u64) -> Result<(), UffdError> {
+        let other = Self::anonymous(PAGE_SIZE)?;
+        let places = [self.start, other.start];
+        for n in 0..times as usize {
+            let (from, to) = (places[n % 2], places[(n + 1) % 2]);
+            let size = PAGE_SIZE as usize;
+            let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+            // SAFETY: both places are ours, stay mapped all the time, and no reference into them
+            // exists.
+            unsafe { rustix::mm::mremap_fixed(from.cast(), size, size, flags, to.cast()) }
+                .map_err(|e| UffdError::system("cannot move", "a scratch mapping", e))?;
+        }
+        Ok(())
     }
 
     /// Address and length of those pages that are inside.

@@ -61,6 +61,8 @@ pub struct AgentPace {
     pub collect: Duration,
     /// From one discovery to the next, at least.
     pub discover: Duration,
+    /// From one self-test of the hooks to the next.
+    pub self_test: Duration,
     /// From one scan of all VMAs to the next, at least.
     pub scan: Duration,
     /// Share of one core for the scan: 0 to 1; 0 scans nothing.

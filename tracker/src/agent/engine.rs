@@ -2,7 +2,7 @@
 
 use super::discovery::{DiscoveryOutcome, rounded};
 use super::orphans::OrphanRecords;
-use super::probes::{AgentProbes, ReadMissed};
+use super::probes::{AgentProbes, ProofResult, ProveHooks, ReadMissed};
 use super::usage;
 use crate::logging::LogLoss;
 use crate::metrics::{
@@ -13,7 +13,7 @@ use crate::model::{
     CollectionInput, CounterSnapshot, CounterSource, ScanResult, SeriesBooks, SeriesLimits,
     SeriesView, VmaDiscovery, VmaLabel,
 };
-use crate::probes::{CountAvailability, HookMisses, HookReport, ProbeReport};
+use crate::probes::{CountAvailability, HookMisses, HookReport, HookState, ProbeReport};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,8 @@ pub enum AgentCollector {
     Discovery,
     /// The background scan.
     Scan,
+    /// The self-test of the hooks.
+    SelfTest,
     /// What the agent itself uses.
     Process,
 }
@@ -38,6 +40,7 @@ impl AgentCollector {
             Self::Counters => "counters",
             Self::Discovery => "discovery",
             Self::Scan => "scan",
+            Self::SelfTest => "self_test",
             Self::Process => "process",
         }
     }
@@ -54,7 +57,9 @@ pub struct AgentEngine {
     collectors: Mutex<BTreeMap<AgentCollector, CollectorRun>>,
     missed: Mutex<ReadMissed>,
     report: Mutex<ProbeReport>,
-    availability: CountAvailability,
+    availability: Mutex<CountAvailability>,
+    prove: Mutex<ProveHooks>,
+    proved_unix_seconds: Mutex<Option<f64>>,
     build: BuildInfo,
     started: Instant,
     start_unix_seconds: Option<f64>,
@@ -77,6 +82,7 @@ impl AgentEngine {
             report,
             availability,
             missed,
+            prove,
             ..
         } = probes;
         Self {
@@ -90,7 +96,9 @@ impl AgentEngine {
             collectors: Mutex::default(),
             missed: Mutex::new(missed),
             report: Mutex::new(report),
-            availability,
+            availability: Mutex::new(availability),
+            prove: Mutex::new(prove),
+            proved_unix_seconds: Mutex::new(Some(unix_seconds())),
             build: build_info(),
             started: Instant::now(),
             start_unix_seconds: usage::started().ok(),
@@ -144,6 +152,32 @@ impl AgentEngine {
         }
     }
 
+    /// Has every hook prove that it fires; what does not, counts as absent until it does.
+    pub fn prove(&self) {
+        let begin = Instant::now();
+        let Some(ProofResult {
+            report: mut new,
+            availability,
+        }) = (lock(&self.prove))()
+        else {
+            return;
+        };
+        let mut report = lock(&self.report);
+        for (new, old) in new.hooks.iter_mut().zip(&report.hooks) {
+            new.missed = old.missed;
+        }
+        tell_changes(&report, &new);
+        let silent = new
+            .hooks
+            .iter()
+            .any(|hook| hook.state == Some(HookState::Silent));
+        *lock(&self.availability) = availability;
+        *lock(&self.proved_unix_seconds) = Some(unix_seconds());
+        *report = new;
+        drop(report);
+        self.ran(AgentCollector::SelfTest, begin.elapsed(), !silent);
+    }
+
     /// Collects; returns everything that a scrape shows.
     pub fn scrape(
         &self,
@@ -173,8 +207,8 @@ impl AgentEngine {
     }
 
     /// What can be counted here.
-    pub const fn availability(&self) -> &CountAvailability {
-        &self.availability
+    pub fn availability(&self) -> CountAvailability {
+        lock(&self.availability).clone()
     }
 
     /// What was built, and the kernel it runs on.
@@ -189,7 +223,8 @@ impl AgentEngine {
             level: report.level,
             hooks: report.hooks.iter().map(hook_row).collect(),
             collectors: lock(&self.collectors).values().copied().collect(),
-            availability: self.availability.clone(),
+            availability: self.availability(),
+            proved_unix_seconds: *lock(&self.proved_unix_seconds),
             sight,
             log_lines_lost: LogLoss::ALL
                 .map(|loss| (loss.as_str(), loss.lines()))
@@ -262,8 +297,29 @@ fn joinable(mut snapshot: CounterSnapshot) -> CounterSnapshot {
 fn hook_row(hook: &HookReport) -> HookRow {
     HookRow {
         hook: hook.plan.hook.name(),
-        mechanism: hook.plan.mechanism(),
+        mechanism: hook.plan.attached().map(|program| program.mechanism),
         missed: hook.missed,
+        firing: match hook.state {
+            Some(HookState::Firing) => Some(true),
+            Some(HookState::Silent) => Some(false),
+            Some(HookState::NotProven(_)) | None => None,
+        },
+    }
+}
+
+/// Logs which hooks fell silent, and which fire again.
+fn tell_changes(old: &ProbeReport, new: &ProbeReport) {
+    let silent = |report: &HookReport| report.state == Some(HookState::Silent);
+    for (old, new) in old.hooks.iter().zip(&new.hooks) {
+        let (hook, without) = (new.plan.hook.name(), new.plan.hook.without);
+        if silent(new) && !silent(old) {
+            tracing::warn!(hook, without, "{}", new.plan.verdict);
+        } else if silent(old) && !silent(new) {
+            tracing::info!(hook, "it fires again");
+        }
+    }
+    if old.level != new.level {
+        tracing::warn!(level = new.level.as_str(), "{}", new.reason);
     }
 }
 

@@ -13,6 +13,8 @@ pub enum AgentLoop {
     Collect,
     /// Searches for uffd-wp VMAs.
     Discover,
+    /// Has hooks prove that they fire.
+    SelfTest,
     /// Counts pages.
     Scan,
     /// Looks for processes to track.
@@ -20,13 +22,20 @@ pub enum AgentLoop {
 }
 
 impl AgentLoop {
-    const ALL: [Self; 4] = [Self::Collect, Self::Discover, Self::Scan, Self::Track];
+    const ALL: [Self; 5] = [
+        Self::Collect,
+        Self::Discover,
+        Self::SelfTest,
+        Self::Scan,
+        Self::Track,
+    ];
 
     /// The name of its thread.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Collect => "collect",
             Self::Discover => "discover",
+            Self::SelfTest => "self-test",
             Self::Scan => "scan",
             Self::Track => "track",
         }

@@ -38,7 +38,7 @@ mod usage;
 pub use config::{AgentConfig, AgentPace, TrackingConfig};
 pub use error::AgentError;
 pub use life::run;
-pub use probes::{AgentProbes, MakeRoute};
+pub use probes::{AgentProbes, MakeRoute, ProofResult};
 pub use room::NoRoom;
 pub(crate) use room::{RoomNeed, claim};
 pub use running::RunningAgent;

@@ -5,13 +5,24 @@ use crate::model::{CounterSnapshot, CounterSource};
 use crate::probes::program_log::ProgramLog;
 use crate::probes::task_vma::TaskVmaIterator;
 use crate::probes::{AttachedProbes, CountAvailability, HookMisses, ProbeReport};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Reads the events that each hook missed, as far as the kernel tells.
 pub type ReadMissed = Box<dyn Fn() -> Vec<HookMisses> + Send>;
 
 /// Makes a route.
 pub type MakeRoute = Box<dyn FnMut() -> Box<dyn DiscoveryRoute> + Send>;
+
+/// What a self-test of the hooks has shown.
+pub struct ProofResult {
+    /// What became of each hook.
+    pub report: ProbeReport,
+    /// What can be counted.
+    pub availability: CountAvailability,
+}
+
+/// Has every hook prove that it fires; `None` if nothing is attached.
+pub type ProveHooks = Box<dyn Fn() -> Option<ProofResult> + Send>;
 
 /// Counters, discovery, and what became of every hook.
 pub struct AgentProbes {
@@ -26,6 +37,8 @@ pub struct AgentProbes {
     pub availability: CountAvailability,
     /// What the programs say, if anybody listens.
     pub diagnostics: Option<ProgramLog>,
+    /// The self-test of the hooks.
+    pub prove: ProveHooks,
     /// The events missed. Holds what is attached: dropping it detaches everything.
     pub missed: ReadMissed,
 }
@@ -36,16 +49,21 @@ impl From<AttachedProbes> for AgentProbes {
             Some(counters) => Box::new(counters),
             None => Box::new(NoCounters),
         };
+        let discover = iterator(&mut attached).map(|iterator| {
+            let make = move || iterate(iterator.clone());
+            Box::new(make) as MakeRoute
+        });
+        let (report, availability) = (ProbeReport::of(&attached), attached.availability.clone());
+        let diagnostics = attached.diagnostics.take();
+        let attached = Arc::new(Mutex::new(attached));
         Self {
             source,
-            discover: iterator(&mut attached).map(|iterator| {
-                let make = move || iterate(iterator.clone());
-                Box::new(make) as MakeRoute
-            }),
-            report: ProbeReport::of(&attached),
-            availability: attached.availability.clone(),
-            diagnostics: attached.diagnostics.take(),
-            missed: missed(Mutex::new(attached)),
+            discover,
+            report,
+            availability,
+            diagnostics,
+            prove: prove(attached.clone()),
+            missed: missed(attached),
         }
     }
 }
@@ -61,14 +79,28 @@ fn iterate(iterator: TaskVmaIterator) -> Box<dyn DiscoveryRoute> {
     let iterate = IterRoute::new(Box::new(move || iterator.read()));
     Box::new(FallbackRoute::new(
         Box::new(iterate),
-        Box::new(SmapsRoute::default()),
+        Box::new(SmapsRoute::of_others()),
     ))
 }
 
-fn missed(attached: Mutex<AttachedProbes>) -> ReadMissed {
+fn lock(attached: &Mutex<AttachedProbes>) -> MutexGuard<'_, AttachedProbes> {
+    attached.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn missed(attached: Arc<Mutex<AttachedProbes>>) -> ReadMissed {
+    Box::new(move || lock(&attached).misses())
+}
+
+fn prove(attached: Arc<Mutex<AttachedProbes>>) -> ProveHooks {
     Box::new(move || {
-        let attached = attached.lock().unwrap_or_else(PoisonError::into_inner);
-        attached.misses()
+        let mut attached = lock(&attached);
+        attached.is_any().then(|| {
+            attached.prove();
+            ProofResult {
+                report: ProbeReport::of(&attached),
+                availability: attached.availability.clone(),
+            }
+        })
     })
 }
 

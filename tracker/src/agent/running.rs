@@ -107,6 +107,7 @@ impl RunningAgent {
         running.spawn_tracking()?;
         running.spawn_scan()?;
         running.shared.spawn("watch", AgentShared::watch)?;
+        running.spawn_self_test()?;
         running.spawn_diagnostics(diagnostics)?;
         Ok(running)
     }
@@ -145,6 +146,15 @@ impl RunningAgent {
         }
         self.shared
             .spawn(AgentLoop::Scan.as_str(), AgentShared::scan)
+    }
+
+    fn spawn_self_test(&self) -> Result<(), AgentError> {
+        self.shared.spawn(AgentLoop::SelfTest.as_str(), |shared| {
+            let clock = shared.clocks.of(AgentLoop::SelfTest);
+            while clock.sleep(&shared.stop, shared.config.pace.self_test) {
+                shared.engine.prove();
+            }
+        })
     }
 
     fn spawn_diagnostics(&self, diagnostics: Option<ProgramLog>) -> Result<(), AgentError> {
@@ -186,7 +196,7 @@ impl Drop for RunningAgent {
 
 /// Where there is no iterator.
 fn smaps_only() -> MakeRoute {
-    Box::new(|| Box::new(SmapsRoute::default()))
+    Box::new(|| Box::new(SmapsRoute::of_others()))
 }
 
 impl AgentShared {
@@ -324,7 +334,7 @@ impl AgentShared {
             uptime: self.engine.now(),
             build: self.engine.build(),
             report: &self.engine.report(),
-            availability: self.engine.availability(),
+            availability: &self.engine.availability(),
             view: &self.engine.view(),
             discovery: &lock(&self.discovery).clone(),
             scan: &lock(&self.scan).clone(),

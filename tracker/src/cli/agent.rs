@@ -137,6 +137,16 @@ pub(crate) struct AgentArgs {
     )]
     #[arg(value_parser = values::duration)]
     discover_interval: Duration,
+    /// Time from one self-test to the next: the agent has the kernel do what each hook sees, on
+    /// memory of its own, and looks whether the hook fires; one that does not lowers the level
+    #[arg(
+        long,
+        env = "TRACKER_SELF_TEST_INTERVAL",
+        default_value = "1m",
+        value_name = "TIME"
+    )]
+    #[arg(value_parser = values::duration)]
+    self_test_interval: Duration,
 
     #[command(flatten)]
     tracking: TrackingArgs,
@@ -330,6 +340,7 @@ impl AgentArgs {
             pace: AgentPace {
                 collect: self.collect_interval,
                 discover: self.discover_interval,
+                self_test: self.self_test_interval,
                 scan: self.scan_interval,
                 budget: self.scan_budget,
             },

@@ -25,7 +25,7 @@ impl CauseHooks {
         Self {
             level: events.level(),
             reason: events.reason().to_owned(),
-            hooks: events.plan().iter().cloned().map(Into::into).collect(),
+            hooks: HookReport::of(events.plan(), events.states()),
         }
     }
 }

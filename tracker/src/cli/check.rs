@@ -14,7 +14,7 @@ use crate::agent::http::HttpLimits;
 use crate::agent::{self, AgentError, RoomNeed};
 use crate::metrics::{CountReport, counts};
 use crate::print::format;
-use crate::probes::{Hook, HookPlan, HookReport, HookVerdict, ProbeLevel, ProbeReport};
+use crate::probes::{Hook, HookReport, HookState, HookVerdict, ProbeLevel, ProbeReport};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -149,16 +149,16 @@ impl fmt::Display for CauseHooksText<'_> {
 fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
     let width = hooks.iter().map(|hook| hook.plan.hook.name().len()).max();
     let width = width.unwrap_or_default();
-    let plans = hooks.iter().map(|hook| &hook.plan);
-    let (attached, others): (Vec<_>, Vec<_>) = plans.partition(|plan| plan.program().is_some());
+    let (attached, others): (Vec<&HookReport>, Vec<_>) =
+        hooks.iter().partition(|hook| hook.plan.program().is_some());
     if !attached.is_empty() {
         writeln!(f, "\nhooks attached")?;
     }
-    for plan in attached {
-        attached_line(f, plan, width)?;
+    for hook in attached {
+        attached_line(f, hook, width)?;
     }
     let mut groups: BTreeMap<_, Vec<&Hook>> = BTreeMap::new();
-    for plan in others {
+    for HookReport { plan, .. } in others {
         let reason = (plan.verdict.as_str().replace('-', " "), plan.reason());
         groups.entry(reason).or_default().push(plan.hook);
     }
@@ -182,7 +182,8 @@ fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
     Ok(())
 }
 
-fn attached_line(f: &mut Formatter<'_>, plan: &HookPlan, width: usize) -> fmt::Result {
+fn attached_line(f: &mut Formatter<'_>, hook: &HookReport, width: usize) -> fmt::Result {
+    let HookReport { plan, state, .. } = hook;
     let HookVerdict::Attach {
         program,
         function,
@@ -195,6 +196,9 @@ fn attached_line(f: &mut Formatter<'_>, plan: &HookPlan, width: usize) -> fmt::R
     write!(f, "  {name:width$}  {mechanism:10}  {function}")?;
     if !instead_of.is_empty() {
         write!(f, "; {}", plan.verdict)?;
+    }
+    if let Some(HookState::NotProven(gap)) = state {
+        write!(f, "; not proven that it fires: {gap}")?;
     }
     writeln!(f)
 }
@@ -215,7 +219,7 @@ mod tests {
 
     use super::*;
     use crate::probes::verdict::HookObstacle;
-    use crate::probes::{HOOKS, HookId, MissingCapability};
+    use crate::probes::{HOOKS, HookId, HookPlan, MissingCapability};
 
     fn report_of(id: HookId, verdict: impl FnOnce(&'static Hook) -> HookVerdict) -> HookReport {
         let hook = HOOKS.iter().find(|hook| hook.id == id).unwrap();

@@ -14,6 +14,7 @@ pub mod lockdown;
 mod mounts;
 mod name_index;
 pub mod offsets;
+pub mod switches;
 mod sysctl;
 mod tracefs;
 

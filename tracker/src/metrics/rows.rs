@@ -36,6 +36,8 @@ pub struct AgentFacts {
     pub availability: CountAvailability,
     /// How many processes the last discovery saw.
     pub sight: ProcessSight,
+    /// When the last self-test of the hooks ended.
+    pub proved_unix_seconds: Option<f64>,
     /// How many log lines were not written, by reason.
     pub log_lines_lost: Vec<(&'static str, u64)>,
 }
@@ -61,7 +63,9 @@ pub struct HookRow {
     pub hook: &'static str,
     /// The mechanism it is attached by; `None` if it is not attached.
     pub mechanism: Option<HookMechanism>,
-    /// Events the kernel did not hand to it (`recursion_misses` of the program's fdinfo), if known.
+    /// Whether it fires; `None` if it is not attached or nobody knows.
+    pub firing: Option<bool>,
+    /// Events the kernel did not hand to it (`recursion_misses` of the program, `missed` of its link), if known.
     pub missed: Option<u64>,
 }
 

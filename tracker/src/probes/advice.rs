@@ -1,6 +1,7 @@
 //! What a person can do to see more, from facts alone.
 
-use super::hooks::HookSubject;
+use super::hooks::{HookMechanism, HookSubject};
+use super::proof;
 use super::report::USED;
 use super::verdict::{HookPlan, HookVerdict};
 use crate::kernel::capabilities::{Capability, UserNamespace};
@@ -19,6 +20,7 @@ pub fn advice(facts: &KernelFacts, plan: &[HookPlan]) -> Vec<String> {
         seccomp(facts).filter(|_| absent),
         btf(facts),
         lockdown(facts),
+        switches(facts, plan),
         function_hooks(facts, plan),
         addresses(facts).filter(|_| absent),
         tracefs(facts).filter(|_| absent),
@@ -60,6 +62,17 @@ fn lockdown(facts: &KernelFacts) -> Option<String> {
         "kernel lockdown is at confidentiality; integrity suffices (boot with lockdown=integrity)"
             .into()
     })
+}
+
+/// What is switched off.
+fn switches(facts: &KernelFacts, plan: &[HookPlan]) -> Option<String> {
+    let silent = plan.iter().find_map(|plan| match plan.verdict {
+        HookVerdict::Silent { cause, .. } => Some(cause),
+        _ => None,
+    });
+    let mechanisms = HookMechanism::IN_FUNCTIONS.into_iter();
+    let mut off = mechanisms.filter_map(|one| proof::switched_off(one, facts.switches));
+    silent.or_else(|| off.next()).map(|cause| cause.to_string())
 }
 
 /// Neither trampolines nor kprobes: only another kernel helps.

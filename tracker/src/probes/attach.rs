@@ -4,21 +4,24 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::Ebpf;
-use tracker_ebpf::MeasuredTime;
 
 use super::calibrate;
 use super::counters::CounterMaps;
+use super::error::ProbeError;
 use super::hooks::{self, HOOKS, HookMechanism};
 use super::ladder::HookLadder;
 use super::missed::{self, HookMisses};
 use super::object::ProbeObject;
 use super::plan::{self, HookWishes, ProbeLevel};
 use super::program_log::ProgramLog;
-use super::signals::{CountAvailability, CountSignal};
+use super::proof::{self, HookStates};
+use super::prover::HookProver;
+use super::signals::CountAvailability;
 use super::task_vma::TaskVmaIterator;
 use super::values::MapSizes;
 use super::verdict::HookPlan;
 use crate::kernel::facts::KernelFacts;
+use crate::kernel::switches::KernelSwitches;
 
 /// How to attach.
 #[derive(Clone, Debug)]
@@ -35,8 +38,10 @@ pub struct ProbeOptions {
 pub struct AttachedProbes {
     /// What is known of the kernel.
     pub facts: KernelFacts,
-    /// What is attached, and why something is not.
+    /// What sees, and why something does not: an attached hook may be silent.
     pub plan: Vec<HookPlan>,
+    /// Whether each attached hook is known to fire, as of the last self-test.
+    pub states: HookStates,
     /// How much of the kernel can be seen.
     pub level: ProbeLevel,
     /// Why not more can be seen.
@@ -49,6 +54,10 @@ pub struct AttachedProbes {
     pub iterator: Option<TaskVmaIterator>,
     /// What the programs say; `None` unless debug is logged.
     pub diagnostics: Option<ProgramLog>,
+    /// What is attached, whether it fires or not.
+    attached: Vec<HookPlan>,
+    options: ProbeOptions,
+    prover: Option<HookProver>,
     ebpf: Option<Arc<Mutex<Ebpf>>>,
 }
 
@@ -60,7 +69,53 @@ impl AttachedProbes {
             return Vec::new();
         };
         let ebpf = ebpf.lock().unwrap_or_else(PoisonError::into_inner);
-        missed::misses(&ebpf, &self.plan).collect()
+        missed::misses(&ebpf, &self.attached).collect()
+    }
+
+    /// Whether anything is attached.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.prover.is_some()
+    }
+
+    /// Proves that each attached hook fires, and attaches anew what does not. Plan, level and
+    /// availability are then what was seen.
+    pub fn prove(&mut self) {
+        let switches = KernelSwitches::read(&self.facts.mounts);
+        if switches.allow_more_than(self.facts.switches) {
+            self.facts.switches = switches;
+            if let Err(error) = self.attach_again() {
+                tracing::warn!(%error, "cannot attach what was switched off");
+            }
+        }
+        let (Some(prover), Some(ebpf)) = (&self.prover, &self.ebpf) else {
+            return;
+        };
+        let ebpf = || ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        let switches = || KernelSwitches::read(&self.facts.mounts);
+        self.states = prover.prove_or_attach_anew(&self.attached, switches, ebpf);
+        self.plan = proof::settled(&self.attached, &self.states, switches());
+        (self.level, self.reason) = plan::level(&self.plan);
+        self.availability = CountAvailability::of(&self.plan);
+    }
+}
+
+impl AttachedProbes {
+    /// Attaches what the facts now allow.
+    fn attach_again(&mut self) -> Result<(), ProbeError> {
+        let Some(ebpf) = &self.ebpf else {
+            return Ok(());
+        };
+        let ladder = HookLadder {
+            table: HOOKS,
+            facts: &self.facts,
+            wishes: &self.options.wishes,
+            sizes: self.options.sizes,
+        };
+        let object = ProbeObject::parse(self.options.object.clone())?;
+        let mut ebpf = ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        self.attached = ladder.attach_again(object, &mut ebpf, &self.attached)?;
+        Ok(())
     }
 }
 
@@ -71,6 +126,7 @@ impl AttachedProbes {
 pub fn attach(options: &ProbeOptions) -> AttachedProbes {
     let mut facts = KernelFacts::gather(&hooks::functions(HOOKS), &[]);
     facts.tried = calibrate::tried();
+    facts.switches = KernelSwitches::read(&facts.mounts);
     let sizes = options.sizes;
     let ladder = HookLadder {
         table: HOOKS,
@@ -91,41 +147,54 @@ pub fn attach(options: &ProbeOptions) -> AttachedProbes {
                 .map_max_entries("FREE_VMAS", sizes.vma_records)
                 .map_max_entries("FREE_MMS", sizes.mm_records);
         },
-        |ebpf| Ok((CounterMaps::new(ebpf, sizes)?, ProgramLog::take(ebpf)?)),
+        |ebpf| {
+            let counters = CounterMaps::new(ebpf, sizes)?;
+            Ok((counters, ProgramLog::take(ebpf)?, HookProver::take(ebpf)?))
+        },
     );
-    finish(facts, plan, loaded)
+    let mut attached = finish(options.clone(), facts, plan, loaded);
+    attached.prove();
+    attached
 }
 
-type LoadedProbes = (Ebpf, (CounterMaps, Option<ProgramLog>));
+type LoadedProbes = (Ebpf, (CounterMaps, Option<ProgramLog>, HookProver));
 
-fn finish(facts: KernelFacts, plan: Vec<HookPlan>, loaded: Option<LoadedProbes>) -> AttachedProbes {
+fn finish(
+    options: ProbeOptions,
+    facts: KernelFacts,
+    plan: Vec<HookPlan>,
+    loaded: Option<LoadedProbes>,
+) -> AttachedProbes {
     let (level, reason) = plan::level(&plan);
     let availability = CountAvailability::of(&plan);
-    let (ebpf, counters, diagnostics) = match loaded {
-        Some((ebpf, (counters, log))) => (Some(Arc::new(Mutex::new(ebpf))), Some(counters), log),
-        None => (None, None, None),
+    let (ebpf, counters, diagnostics, prover) = match loaded {
+        Some((ebpf, (counters, log, prover))) => {
+            let ebpf = Arc::new(Mutex::new(ebpf));
+            (Some(ebpf), Some(counters), log, Some(prover))
+        }
+        None => (None, None, None, None),
     };
-    let measured = MeasuredTime::ALL.map(|time| availability.has(CountSignal::Time(time)));
     let counters = counters
-        .filter(|_| level > ProbeLevel::Observe)
-        .map(|mut counters| {
-            counters.measure(measured);
-            counters
-        });
+        // What is switched off now may be attached later.
+        .filter(|_| level > ProbeLevel::Observe || !facts.switches.on());
     let iterates = |plan: &HookPlan| plan.mechanism() == Some(HookMechanism::Iterator);
     let iterator = ebpf
         .clone()
         .filter(|_| plan.iter().any(iterates))
         .map(TaskVmaIterator::new);
     AttachedProbes {
+        options,
         facts,
+        attached: plan.clone(),
         plan,
+        states: HookStates::new(),
         level,
         reason,
         availability,
         counters,
         iterator,
         diagnostics,
+        prover,
         ebpf,
     }
 }

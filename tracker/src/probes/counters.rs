@@ -1,6 +1,5 @@
 //! Reads what the probes count, from memory shared with the kernel.
 
-use std::array;
 use std::collections::HashMap;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
@@ -9,8 +8,8 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use bytemuck::Zeroable;
 use tracker_ebpf::{
-    BackingCode, ControlBlock, FreeList, MeasuredTime, MmRecord, NO_RECORD, RETIRED, RecordState,
-    VmaFaults, VmaRecord, WpMode,
+    BackingCode, ControlBlock, FreeList, MmRecord, NO_RECORD, RETIRED, RecordState, VmaFaults,
+    VmaRecord, WpMode,
 };
 use uffd::Backing;
 
@@ -39,7 +38,6 @@ pub struct CounterMaps {
     ended_mms: HashMap<u32, Instant>,
     /// Records that we ended, and for how many more calls of `end` slots may hold them.
     held: HashMap<u32, u32>,
-    durations: [bool; MeasuredTime::ALL.len()],
     /// Records that we ended, for the next walk of `iter/task_vma` to take out of the index.
     retired: SharedArray<u64>,
     /// Calls of `end` since the last walk.
@@ -75,16 +73,10 @@ impl CounterMaps {
             ended_vmas: HashMap::new(),
             ended_mms: HashMap::new(),
             held: HashMap::new(),
-            durations: [false; MeasuredTime::ALL.len()],
         };
         (1..sizes.vma_records).for_each(|id| counters.free(&VMA_LIST, id));
         (1..sizes.mm_records).for_each(|id| counters.free(&MM_LIST, id));
         Ok(counters)
-    }
-
-    /// Sets which durations have a hook that measures them.
-    pub const fn measure(&mut self, durations: [bool; MeasuredTime::ALL.len()]) {
-        self.durations = durations;
     }
 
     /// Gives a free record id to the kernel side.
@@ -209,7 +201,7 @@ impl CounterSource for CounterMaps {
         let control = self.control.read(0);
         let mut snapshot = CounterSnapshot {
             node: NodeReading {
-                durations: array::from_fn(|n| self.durations[n].then_some(control.durations[n])),
+                durations: control.durations.map(Some),
                 losses: control.losses,
                 vma_records: self.usage(&VMA_LIST, self.sizes.vma_records),
                 mm_records: self.usage(&MM_LIST, self.sizes.mm_records),

@@ -34,6 +34,9 @@ pub enum ProbeError {
     /// What the programs say cannot be read.
     #[error(transparent)]
     Log(#[from] aya_log::Error),
+    /// The thread that proves hooks has ended.
+    #[error("the thread that proves hooks has ended unexpectedly")]
+    Exercise,
     /// The object was built without this map.
     #[error("the object has no map {0}")]
     NoMap(&'static str),

@@ -19,10 +19,13 @@ use super::ladder::HookLadder;
 use super::missed;
 use super::object::{OBJECT, ProbeObject};
 use super::plan::{self, HookWishes, ProbeLevel};
+use super::proof::{self, HookStates};
+use super::prover::HookProver;
 use super::shared::SharedArray;
 use super::values::MapSizes;
 use super::verdict::HookPlan;
 use crate::kernel::facts::KernelFacts;
+use crate::kernel::switches::KernelSwitches;
 
 /// How to attach.
 #[derive(Clone, Debug)]
@@ -52,6 +55,7 @@ pub struct WatchId(pub u32);
 /// The attached programs, and what they share with us. Dropping it detaches everything.
 pub struct EventProbes {
     plan: Vec<HookPlan>,
+    states: HookStates,
     level: ProbeLevel,
     reason: String,
     object: Option<EventObject>,
@@ -109,6 +113,7 @@ impl EventProbes {
         let functions = hooks::functions(EVENT_HOOKS);
         let mut facts = KernelFacts::gather(&functions, &hooks::tracepoints(EVENT_HOOKS));
         facts.tried = calibrate::tried();
+        facts.switches = KernelSwitches::read(&facts.mounts);
         let ladder = HookLadder {
             table: EVENT_HOOKS,
             facts: &facts,
@@ -121,11 +126,24 @@ impl EventProbes {
             |loader| {
                 loader.map_max_entries("EVENTS", options.ring);
             },
-            |ebpf| EventMaps::take(ebpf, options.ring),
+            |ebpf| {
+                Ok((
+                    EventMaps::take(ebpf, options.ring)?,
+                    HookProver::take(ebpf)?,
+                ))
+            },
         );
+        let (mut plan, mut states) = (plan, HookStates::new());
+        let loaded = loaded.map(|(mut ebpf, (maps, prover))| {
+            let switches = || KernelSwitches::read(&facts.mounts);
+            states = prover.prove_or_attach_anew(&plan, switches, || &mut ebpf);
+            plan = proof::settled(&plan, &states, switches());
+            (ebpf, maps)
+        });
         let (level, reason) = plan::level(&plan);
         Self {
             plan,
+            states,
             level,
             reason,
             object: loaded.map(|(ebpf, maps)| EventObject {
@@ -142,6 +160,12 @@ impl EventProbes {
     #[must_use]
     pub fn plan(&self) -> &[HookPlan] {
         &self.plan
+    }
+
+    /// Whether each attached hook is known to fire, as of the self-test after attaching.
+    #[must_use]
+    pub const fn states(&self) -> &HookStates {
+        &self.states
     }
 
     /// How much of what happens can be seen.

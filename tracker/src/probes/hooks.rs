@@ -5,6 +5,9 @@
 
 use std::fmt;
 
+pub use tracker_ebpf::HookId;
+use uffd::KernelExercise;
+
 /// How a program gets to see a place in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HookMechanism {
@@ -110,6 +113,18 @@ pub enum HookPartner {
     Instead(HookId),
 }
 
+/// How it is proved that a hook fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookProof {
+    /// It fires each time that this is done.
+    Always(KernelExercise),
+    /// It may fire when this is done, in whatever task: a time when it does proves it, one when it
+    /// does not proves nothing.
+    Perhaps(KernelExercise),
+    /// Nothing that the agent does makes it fire for sure, for this reason.
+    Never(&'static str),
+}
+
 /// A rung of a hook's ladder.
 #[derive(Debug, PartialEq, Eq)]
 pub struct HookProgram {
@@ -131,6 +146,8 @@ pub struct Hook {
     pub functions: &'static [&'static str],
     /// Its programs, the preferred one first.
     pub programs: &'static [HookProgram],
+    /// How it is proved that it fires.
+    pub proof: HookProof,
     /// The hook without which this one means nothing.
     pub partner: Option<HookPartner>,
     /// Where alone it has something to see: all of these must hold.
@@ -209,7 +226,16 @@ macro_rules! partner {
     };
 }
 
-/// Makes [`HookId`] and the tables.
+macro_rules! proof {
+    (Never $reason:literal) => {
+        HookProof::Never($reason)
+    };
+    ($how:ident $exercise:ident) => {
+        HookProof::$how(KernelExercise::$exercise)
+    };
+}
+
+/// Makes the tables.
 macro_rules! tables {
     ($(
         $(#[$about:meta])*
@@ -217,30 +243,13 @@ macro_rules! tables {
             $(
                 $hook:ident: $subject:ident, at [$($at:literal),*],
                 by $([$($mechanism:ident $name:ident $($section:literal)?),*] => $body:path,)*
+                fires $fires:ident($proof:tt),
                 $(with $how:ident($partner:ident),)?
                 $(only [$($condition:ident),*],)?
                 without $without:literal;
             )*
         }
     )*) => {
-        /// A hook of either table, by the name it has everywhere.
-        #[allow(non_camel_case_types, reason = "the names of hooks, as users write them")]
-        #[allow(missing_docs, reason = "docs/hooks.md has a section for each")]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum HookId {
-            $($($hook,)*)*
-        }
-
-        impl HookId {
-            /// Its name, as in messages, metrics and `--no-hook`.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $($(Self::$hook => stringify!($hook),)*)*
-                }
-            }
-        }
-
         $(
             $(#[$about])*
             pub static $table: &[Hook] = &[$(
@@ -254,6 +263,7 @@ macro_rules! tables {
                             name: stringify!($name),
                         },
                     )*)*],
+                    proof: proof!($fires $proof),
                     partner: partner!($($how $partner)?),
                     conditions: &[$($(HookCondition::$condition),*)?],
                     without: $without,
@@ -263,9 +273,3 @@ macro_rules! tables {
     };
 }
 tracker_ebpf::hooks!(tables);
-
-impl fmt::Display for HookId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}

@@ -30,9 +30,8 @@ pub struct HookLadder<'a> {
 }
 
 /// An object in the kernel; its programs are not loaded yet.
-pub struct LoadedObject {
-    /// The object.
-    pub ebpf: Ebpf,
+struct LoadedObject {
+    ebpf: Ebpf,
     btf: Btf,
 }
 
@@ -62,7 +61,7 @@ impl HookLadder<'_> {
         });
         match loaded {
             Ok((mut loaded, prepared)) => {
-                plan = self.climb(&object, &mut loaded, &mut trials);
+                plan = self.climb(&object, &mut loaded.ebpf, &loaded.btf, &mut trials);
                 (plan, Some((loaded.ebpf, prepared)))
             }
             Err(error) => {
@@ -70,6 +69,32 @@ impl HookLadder<'_> {
                 (plan, None)
             }
         }
+    }
+
+    /// Attaches again after facts have changed, in an object that is loaded; `plan` is what is
+    /// attached now.
+    ///
+    /// # Errors
+    /// If the object or the kernel's BTF cannot be read.
+    pub fn attach_again(
+        &self,
+        object: ProbeObject,
+        ebpf: &mut Ebpf,
+        plan: &[HookPlan],
+    ) -> Result<Vec<HookPlan>, ProbeError> {
+        let btf = Btf::from_sys_fs()?;
+        let mut trials = HookTrials::new();
+        for (old, new) in plan.iter().zip(self.plan(&object, &trials)) {
+            match (old.program(), new.program()) {
+                (Some(old_program), Some(new_program)) if old_program == new_program => {
+                    let attached = (old.hook.id, old_program.mechanism);
+                    trials.insert(attached, TrialOutcome::Attached);
+                }
+                (Some(program), _) => unload(ebpf, program)?,
+                (None, _) => {}
+            }
+        }
+        Ok(self.climb(&object, ebpf, &btf, &mut trials))
     }
 
     fn plan(&self, object: &ProbeObject, trials: &HookTrials) -> Vec<HookPlan> {
@@ -118,7 +143,8 @@ impl HookLadder<'_> {
     fn climb(
         &self,
         object: &ProbeObject,
-        loaded: &mut LoadedObject,
+        ebpf: &mut Ebpf,
+        btf: &Btf,
         trials: &mut HookTrials,
     ) -> Vec<HookPlan> {
         loop {
@@ -134,7 +160,7 @@ impl HookLadder<'_> {
             let Some((id, program, function)) = next else {
                 return plan;
             };
-            let outcome = loaded.attach(program, function);
+            let outcome = try_attach(ebpf, btf, program, function);
             trials.insert((id, program.mechanism), outcome);
         }
     }
@@ -147,30 +173,28 @@ fn give_up(plan: &mut [HookPlan], error: &ProbeError) {
     }
 }
 
-impl LoadedObject {
-    fn attach(&mut self, program: &HookProgram, function: &str) -> TrialOutcome {
-        let Some(loaded) = self.ebpf.program_mut(program.name) else {
-            return TrialOutcome::Refused {
-                stage: TrialStage::Load,
-                errno: None,
-                message: ProbeError::NoProgram(program.name).to_string(),
-            };
+fn try_attach(ebpf: &mut Ebpf, btf: &Btf, program: &HookProgram, function: &str) -> TrialOutcome {
+    let Some(loaded) = ebpf.program_mut(program.name) else {
+        return TrialOutcome::Refused {
+            stage: TrialStage::Load,
+            errno: None,
+            message: ProbeError::NoProgram(program.name).to_string(),
         };
-        match attach(loaded, &self.btf, program.mechanism, function) {
-            Ok(()) => TrialOutcome::Attached,
-            Err((stage, error)) => {
-                let error_chain = chain(&error);
-                tracing::debug!(
-                    program = program.name,
-                    function,
-                    error = error_chain,
-                    "not attached"
-                );
-                TrialOutcome::Refused {
-                    stage,
-                    errno: errno(&error),
-                    message: first_line(&error_chain),
-                }
+    };
+    match attach(loaded, btf, program.mechanism, function) {
+        Ok(()) => TrialOutcome::Attached,
+        Err((stage, error)) => {
+            let error_chain = chain(&error);
+            tracing::debug!(
+                program = program.name,
+                function,
+                error = error_chain,
+                "not attached"
+            );
+            TrialOutcome::Refused {
+                stage,
+                errno: errno(&error),
+                message: first_line(&error_chain),
             }
         }
     }
@@ -214,6 +238,40 @@ fn attach(
                 .load(function.trim_start_matches("bpf_iter_"), btf)
                 .map_err(load)
         }
+    }
+}
+
+/// Detaches a program and attaches it again: a kprobe that was attached while kprobes were switched
+/// off stays so.
+///
+/// # Errors
+/// If the kernel now refuses it.
+pub fn attach_anew(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    program: &HookProgram,
+    function: &str,
+) -> Result<(), ProbeError> {
+    unload(ebpf, program)?;
+    let found = ebpf.program_mut(program.name);
+    let found = found.ok_or(ProbeError::NoProgram(program.name))?;
+    attach(found, btf, program.mechanism, function).map_err(|(_, error)| error.into())
+}
+
+/// Detaches a program in a function.
+fn unload(ebpf: &mut Ebpf, program: &HookProgram) -> Result<(), ProbeError> {
+    let found = ebpf.program_mut(program.name);
+    let unloaded = match found.ok_or(ProbeError::NoProgram(program.name))? {
+        Program::FEntry(program) => program.unload(),
+        Program::FExit(program) => program.unload(),
+        Program::KProbe(program) => program.unload(),
+        // These are not in functions.
+        _ => return Ok(()),
+    };
+    match unloaded {
+        // The last try was refused.
+        Ok(()) | Err(ProgramError::NotLoaded) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

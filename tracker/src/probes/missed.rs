@@ -24,7 +24,7 @@ pub struct HookMisses {
 pub(super) fn misses(ebpf: &Ebpf, plan: &[HookPlan]) -> impl Iterator<Item = HookMisses> {
     let links = links();
     plan.iter().filter_map(move |plan| {
-        let program = told_by_program(ebpf, plan.program()?)?;
+        let program = told_by_program(ebpf, plan.attached()?)?;
         Some(HookMisses {
             hook: plan.hook.id,
             events: program.missed + links.get(&program.id).copied().unwrap_or(0),

@@ -21,6 +21,8 @@ mod missed;
 pub mod object;
 pub mod plan;
 pub(crate) mod program_log;
+pub mod proof;
+pub(crate) mod prover;
 mod report;
 #[expect(unsafe_code, reason = "memory that the kernel writes to at any time")]
 mod shared;
@@ -35,6 +37,7 @@ pub use hooks::{EVENT_HOOKS, HOOKS, Hook, HookId, HookMechanism};
 pub use missed::HookMisses;
 pub use object::{OBJECT, ProbeObject};
 pub use plan::{HookWishes, ProbeLevel};
+pub use proof::HookState;
 pub use report::{HookReport, MissingCapability, ProbeReport};
 pub use signals::{CountAvailability, CountExactness, CountSignal};
 pub use values::MapSizes;

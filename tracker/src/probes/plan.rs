@@ -12,6 +12,7 @@ use super::hooks::{
     Hook, HookCondition, HookId, HookMechanism, HookPartner, HookProgram, HookSubject,
 };
 use super::object::ProbeObject;
+use super::proof;
 use super::values::{self, MapSizes};
 use super::verdict::{
     HookObstacle, HookPlan, HookVerdict, KernelRefusal, NothingToSee, ReadGap, RefusedRung,
@@ -263,6 +264,8 @@ impl PlanInputs<'_> {
             HookMechanism::Kprobe | HookMechanism::Kretprobe => kprobe_obstacle(known, self.facts),
             HookMechanism::Iterator | HookMechanism::Tracepoint => None,
         });
+        let switched_off = || proof::switched_off(program.mechanism, self.facts.switches);
+        let obstacle = obstacle.or_else(|| switched_off().map(Into::into));
         obstacle.or_else(|| self.refused(hook, program).map(Into::into))
     }
 

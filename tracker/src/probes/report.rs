@@ -4,6 +4,7 @@ use super::advice;
 use super::attach::AttachedProbes;
 use super::hooks::HookMechanism;
 use super::plan::ProbeLevel;
+use super::proof::{HookState, HookStates};
 use super::verdict::{HookPlan, HookVerdict};
 use crate::kernel::capabilities::{Capability, needed_to};
 use crate::kernel::facts::KernelFacts;
@@ -26,37 +27,68 @@ pub struct ProbeReport {
 }
 
 /// One hook: what became of it and why, and what it missed. In JSON it has `name`, `subject`,
-/// `verdict`, `mechanism`, `function`, `reason`, `without` and `missed`.
+/// `verdict`, `mechanism`, `function`, `reason`, `without`, `missed`, `state` and `not_proven`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookReport {
     /// What became of it.
     pub plan: HookPlan,
     /// Events the kernel did not hand to it, if known.
     pub missed: Option<u64>,
+    /// Whether it is known to fire; `None` if it is not attached.
+    pub state: Option<HookState>,
+}
+
+impl HookReport {
+    /// The hooks of a plan, and what is known of each.
+    #[must_use]
+    pub fn of(plan: &[HookPlan], states: &HookStates) -> Vec<Self> {
+        let report = |plan: &HookPlan| Self {
+            state: states.get(&plan.hook.id).cloned(),
+            ..plan.clone().into()
+        };
+        plan.iter().map(report).collect()
+    }
 }
 
 impl From<HookPlan> for HookReport {
     fn from(plan: HookPlan) -> Self {
-        Self { plan, missed: None }
+        Self {
+            plan,
+            missed: None,
+            state: None,
+        }
     }
 }
 
 impl Serialize for HookReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { plan, missed } = self;
+        let Self {
+            plan,
+            missed,
+            state,
+        } = self;
         let function = match plan.verdict {
-            HookVerdict::Attach { function, .. } => Some(function),
+            HookVerdict::Attach { function, .. } | HookVerdict::Silent { function, .. } => {
+                Some(function)
+            }
             _ => None,
         };
-        let mut report = serializer.serialize_struct("HookReport", 8)?;
+        let mechanism = plan.attached().map(|program| program.mechanism);
+        let not_proven = match state {
+            Some(HookState::NotProven(gap)) => Some(gap.to_string()),
+            _ => None,
+        };
+        let mut report = serializer.serialize_struct("HookReport", 10)?;
         report.serialize_field("name", plan.hook.name())?;
         report.serialize_field("subject", plan.hook.subject.as_str())?;
         report.serialize_field("verdict", plan.verdict.as_str())?;
-        report.serialize_field("mechanism", &plan.mechanism().map(HookMechanism::as_str))?;
+        report.serialize_field("mechanism", &mechanism.map(HookMechanism::as_str))?;
         report.serialize_field("function", &function)?;
         report.serialize_field("reason", &plan.reason())?;
         report.serialize_field("without", plan.hook.without)?;
         report.serialize_field("missed", missed)?;
+        report.serialize_field("state", &state.as_ref().map(HookState::as_str))?;
+        report.serialize_field("not_proven", &not_proven)?;
         report.end()
     }
 }
@@ -77,7 +109,7 @@ impl ProbeReport {
         Self {
             level: attached.level,
             reason: attached.reason.clone(),
-            hooks: attached.plan.iter().cloned().map(Into::into).collect(),
+            hooks: HookReport::of(&attached.plan, &attached.states),
             missing_capabilities: missing(&attached.facts),
             advice: advice::advice(&attached.facts, &attached.plan),
         }

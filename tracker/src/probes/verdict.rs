@@ -31,12 +31,39 @@ pub enum HookVerdict {
         /// The better programs that cannot be had.
         instead_of: Vec<RefusedRung>,
     },
+    /// It is attached, and does not fire.
+    Silent {
+        /// How it is attached.
+        program: &'static HookProgram,
+        /// To which function.
+        function: &'static str,
+        /// Why, as far as anybody can tell.
+        cause: SilenceCause,
+    },
     /// This kernel does nothing there, or another hook sees it: nothing is missed.
     NotNeeded(NothingToSee),
     /// Switched off by the user.
     Off,
     /// It cannot be seen.
     Absent(HookObstacle),
+}
+
+/// Why an attached hook does not fire, and what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SilenceCause {
+    /// `kernel.ftrace_enabled`
+    #[error("ftrace is switched off; switch it on: sysctl kernel.ftrace_enabled=1")]
+    FtraceOff,
+    /// `kprobes/enabled`
+    #[error("kprobes are switched off; switch them on: echo 1 > /sys/kernel/debug/kprobes/enabled")]
+    KprobesOff,
+    /// Neither is known to be off.
+    #[error(
+        "a livepatch, another tracer or an optimisation may keep the kernel from it, or kprobes are \
+         off where nobody can read it; see /sys/kernel/tracing/enabled_functions and \
+         /sys/kernel/debug/kprobes/enabled and list"
+    )]
+    Unknown,
 }
 
 /// A program of a hook that cannot be attached.
@@ -148,6 +175,10 @@ pub enum RungObstacle {
     /// The kernel is built without kprobes.
     #[error("this kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)")]
     NoKprobes,
+    /// Nothing would fire, and who attaches and detaches meanwhile breaks ftrace: the kernel then
+    /// finds records that it takes for damaged (`ftrace_shutdown`).
+    #[error(transparent)]
+    SwitchedOff(#[from] SilenceCause),
     /// Lockdown.
     #[error("kernel lockdown (confidentiality) refuses kprobes")]
     KprobesLocked,
@@ -217,7 +248,8 @@ pub enum TrialStage {
 }
 
 impl HookPlan {
-    /// The program, if the hook is to be attached.
+    /// The program by which it sees: the hook is to be attached, or is attached and not known to
+    /// be silent.
     #[must_use]
     pub const fn program(&self) -> Option<&'static HookProgram> {
         match self.verdict {
@@ -226,16 +258,30 @@ impl HookPlan {
         }
     }
 
-    /// The mechanism, if the hook is to be attached.
+    /// The program that is attached, even if it is silent.
+    #[must_use]
+    pub const fn attached(&self) -> Option<&'static HookProgram> {
+        match self.verdict {
+            HookVerdict::Attach { program, .. } | HookVerdict::Silent { program, .. } => {
+                Some(program)
+            }
+            _ => None,
+        }
+    }
+
+    /// The mechanism by which it sees.
     #[must_use]
     pub fn mechanism(&self) -> Option<HookMechanism> {
         self.program().map(|program| program.mechanism)
     }
 
-    /// Whether something is not known because of it: it is absent or off.
+    /// Whether something is not known because of it: it is absent, off or silent.
     #[must_use]
     pub const fn is_missing(&self) -> bool {
-        matches!(self.verdict, HookVerdict::Absent(_) | HookVerdict::Off)
+        matches!(
+            self.verdict,
+            HookVerdict::Absent(_) | HookVerdict::Off | HookVerdict::Silent { .. }
+        )
     }
 
     /// Why this verdict, and not a better mechanism: one sentence without a full stop.
@@ -251,6 +297,7 @@ impl HookVerdict {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Attach { .. } => "attached",
+            Self::Silent { .. } => "silent",
             Self::NotNeeded(_) => "not-needed",
             Self::Off => "off",
             Self::Absent(_) => "absent",
@@ -263,6 +310,9 @@ impl fmt::Display for HookVerdict {
         match self {
             Self::Attach { instead_of, .. } if instead_of.is_empty() => f.write_str("first choice"),
             Self::Attach { instead_of, .. } => RungList(instead_of).fmt(f),
+            Self::Silent { cause, .. } => {
+                write!(f, "attached, but it does not fire: {cause}")
+            }
             Self::NotNeeded(reason) => reason.fmt(f),
             Self::Off => f.write_str("switched off with --no-hook"),
             Self::Absent(obstacle) => obstacle.fmt(f),

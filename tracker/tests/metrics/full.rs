@@ -90,6 +90,7 @@ pub fn facts() -> AgentFacts {
             seen: Some(70),
             refused: vec![("privilege", 3), ("stuck", 0)],
         },
+        proved_unix_seconds: Some(1_700_000_000.0),
         log_lines_lost: vec![("rate", 3), ("unwritable", 0)],
     }
 }
@@ -159,6 +160,7 @@ fn hook(hook: &'static Hook) -> HookRow {
     HookRow {
         hook: hook.name(),
         mechanism: Some(HookMechanism::Fentry),
+        firing: Some(true),
         missed: Some(0),
     }
 }

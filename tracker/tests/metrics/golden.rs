@@ -58,6 +58,7 @@ fn hook(hook: &'static str, mechanism: Option<HookMechanism>, missed: Option<u64
     HookRow {
         hook,
         mechanism,
+        firing: mechanism.map(|one| one != HookMechanism::Kprobe),
         missed,
     }
 }

@@ -88,7 +88,7 @@ const ALL_AT_ONCE: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 21] = [
+pub const GUEST_TESTS: [GuestTest; 22] = [
     GuestTest::new(
         "compare",
         &[
@@ -214,6 +214,7 @@ pub const GUEST_TESTS: [GuestTest; 21] = [
         ],
     ),
     GuestTest::new("vm_privilege", &[NO_PREEMPTION, NO_HOOK]),
+    GuestTest::new("vm_proof", &[NO_PREEMPTION, NO_HOOK]),
     GuestTest::new("vm_snapshot", &[NO_PREEMPTION, NO_HOOK]).with_programs(&[Qemu]),
 ];
 

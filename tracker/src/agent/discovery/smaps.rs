@@ -19,6 +19,19 @@ use uffd::{
 pub struct SmapsRoute {
     /// When each process was last searched, and whether it had uffd-wp VMAs.
     searched: HashMap<ProcessKey, (Duration, bool)>,
+    /// A process that is passed over.
+    passed_over: Option<u32>,
+}
+
+impl SmapsRoute {
+    /// Passes over this process, whose memory is for self-tests only.
+    #[must_use]
+    pub fn of_others() -> Self {
+        Self {
+            passed_over: uffd::own_pid_in_proc(),
+            ..Self::default()
+        }
+    }
 }
 
 /// One process and the features of the userfaultfds it holds; `None` if it cannot be asked.
@@ -41,7 +54,8 @@ impl DiscoveryRoute for SmapsRoute {
     ) -> Result<DiscoveryOutcome, DiscoveryError> {
         let mut found = DiscoveryOutcome::default();
         found.discovery.at = at;
-        let processes = processes(&mut found.refusals, watch)?;
+        let mut processes = processes(&mut found.refusals, watch)?;
+        processes.retain(|one| Some(one.key.pid) != self.passed_over);
         let own = uffd::own_pid_in_proc();
         let others = processes.iter().filter(|one| Some(one.key.pid) != own);
         found.processes = others.filter(|one| one.holds.is_some()).count();

@@ -16,6 +16,7 @@ use crate::kernel::kallsyms::{Kallsyms, KernelSymbol};
 use crate::kernel::lockdown::Lockdown;
 use crate::kernel::mounts::MountPoints;
 use crate::kernel::offsets::FieldOffsets;
+use crate::kernel::switches::KernelSwitches;
 use crate::kernel::sysctl::{self, Sysctls};
 use crate::kernel::tracefs::{self, AvailableEvents, FilterFunctions, KprobeBlacklist};
 
@@ -100,6 +101,7 @@ impl KernelFacts {
                 .collect(),
             offsets,
             folio_flags: btf.as_ref().and_then(folio_flags),
+            switches: KernelSwitches::default(),
             tried: TriedFacts::default(),
             unavailable: missing.0,
         }

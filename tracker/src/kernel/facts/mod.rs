@@ -13,6 +13,7 @@ use super::capabilities::Privilege;
 use super::lockdown::Lockdown;
 use super::mounts::MountPoints;
 use super::offsets::FieldOffsets;
+use super::switches::KernelSwitches;
 use super::sysctl::Sysctls;
 
 /// What is known about a kernel, and about what this process may do on it.
@@ -48,6 +49,9 @@ pub struct KernelFacts {
     pub offsets: FieldOffsets,
     /// Flags of folios; `None` if BTF does not tell.
     pub folio_flags: Option<FolioFlags>,
+    /// Whether hooks in functions are switched off now: read by who attaches.
+    #[serde(default)]
+    pub switches: KernelSwitches,
     /// What no file tells: filled in by who tries.
     #[serde(default)]
     pub tried: TriedFacts,

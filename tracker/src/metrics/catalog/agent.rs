@@ -11,6 +11,8 @@ pub(super) const FAMILIES: &[FamilySpec] = &[
     BUILD_INFO,
     LEVEL,
     PROBE_ATTACHED,
+    PROBE_FIRING,
+    SELF_TEST_TIMESTAMP,
     PROBE_MISSED,
     PROBE_EVENTS,
     RECORD_FAILURES,
@@ -74,8 +76,8 @@ const LEVEL: FamilySpec = FamilySpec {
     name: "uffdwp_level",
     unit: "1 for the level reached, else 0",
     labels: &["level"],
-    help: "What the agent can see: full is every hook attached, partial is some hook absent, \
-        observe is no function hook at all.",
+    help: "What the agent can see: full is every hook attached and none silent, partial is \
+        some hook absent or silent, observe is no function hook at all.",
     source: "the plan of the probes, see tracker check",
     example: "uffdwp_level{level=\"full\"} == 0",
     rows: FamilyRows::Agent(|rows, samples| {
@@ -101,6 +103,35 @@ const PROBE_ATTACHED: FamilySpec = FamilySpec {
             samples.count(&[], labels, u64::from(hook.mechanism.is_some()));
         }
     }),
+    ..AGENT
+};
+
+const PROBE_FIRING: FamilySpec = FamilySpec {
+    name: "uffdwp_probe_firing",
+    unit: "1 if it fires, else 0",
+    labels: &["hook"],
+    help: "Whether an attached hook fired when the agent had the kernel do what it sees, in the \
+        last self-test. What a silent hook counts is not exported. A hook that no self-test can \
+        make fire has no series; tracker check says why.",
+    source: "the self-test of the agent on memory of its own",
+    example: "uffdwp_probe_firing == 0",
+    rows: FamilyRows::Agent(|rows, samples| {
+        for hook in &rows.agent.hooks {
+            if let Some(firing) = hook.firing {
+                samples.count(&[], [("hook", hook.hook)], u64::from(firing));
+            }
+        }
+    }),
+    ..AGENT
+};
+
+const SELF_TEST_TIMESTAMP: FamilySpec = FamilySpec {
+    name: "uffdwp_self_test_timestamp_seconds",
+    unit: "seconds since the Unix epoch",
+    help: "When the last self-test of the hooks ended.",
+    source: "the agent's clock",
+    example: "time() - uffdwp_self_test_timestamp_seconds > 300",
+    rows: FamilyRows::Agent(|rows, samples| gauge(samples, rows.agent.proved_unix_seconds)),
     ..AGENT
 };
 

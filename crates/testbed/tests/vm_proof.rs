@@ -1,0 +1,135 @@
+//! Attached is not firing: the agent proves of each hook that it fires, says which does not, and
+//! counts again when it does. Runs only in guests.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::workload::SteppedRow;
+use testbed::{AgentProcess, check_metrics, eventually, guest, sum};
+
+const FTRACE: &str = "/proc/sys/kernel/ftrace_enabled";
+const KPROBES: &str = "/sys/kernel/debug/kprobes/enabled";
+const QUICK: [&str; 4] = ["--self-test-interval", "200ms", "--require-level", "full"];
+/// A row that runs on every kernel.
+const ROW: &str = "anon-present-sync";
+
+fn switch(path: &str, on: bool) {
+    fs::write(path, if on { "1" } else { "0" }).unwrap();
+}
+
+/// Waits until `/readyz` answers this, and returns its words.
+fn wait_answer(agent: &AgentProcess, code: u16) -> String {
+    eventually(&format!("/readyz answers {code}"), || {
+        let (found, text) = agent.get("/readyz");
+        (found == code).then_some(text)
+    })
+}
+
+fn hooks_in(agent: &AgentProcess, key: &str, value: &str) -> Vec<Value> {
+    let status = agent.status();
+    let hooks = status["hooks"].as_array().unwrap().iter();
+    hooks.filter(|hook| hook[key] == value).cloned().collect()
+}
+
+fn is_counted(agent: &AgentProcess) {
+    let mut workload = SteppedRow::start(ROW, &[]).unwrap();
+    let before = agent.metrics();
+    workload.work();
+    guest::wait_exact(agent, &before, &workload);
+    check_metrics(&agent.metrics());
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn every_hook_proves_that_it_fires_and_the_agent_shows_nothing_of_it() {
+    let agent = guest::start(&QUICK);
+    wait_answer(&agent, 200);
+    let unproven = hooks_in(&agent, "state", "not-proven");
+    let unproven = unproven.iter().map(|hook| hook["name"].as_str().unwrap());
+    for name in unproven {
+        // Nothing that a process does makes these fire for sure.
+        assert!(
+            ["pte_free_defer", "task_vma", "mmdrop"].contains(&name),
+            "{name}"
+        );
+    }
+    let attached = hooks_in(&agent, "verdict", "attached").len();
+    assert!(hooks_in(&agent, "state", "firing").len() >= attached - 3);
+    // Several self-tests later.
+    std::thread::sleep(Duration::from_secs(3));
+    let metrics = agent.metrics();
+    for family in [
+        "uffdwp_node_faults_total",
+        "uffdwp_node_markers_total",
+        "uffdwp_vma_bytes",
+    ] {
+        assert_eq!(sum(&metrics, family, &[]).unwrap_or(0.0), 0.0, "{metrics}");
+    }
+    let took = ["collector=\"self_test\""];
+    let took = sum(&metrics, "uffdwp_scrape_collector_duration_seconds", &took);
+    println!("a self-test took {took:?} s");
+    let tables = sum(&metrics, "uffdwp_node_page_tables_allocated_total", &[]);
+    assert_eq!(tables, Some(0.0), "{metrics}");
+    is_counted(&agent);
+}
+
+/// What is switched off while the agent runs is told, and counts again when it is back.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn hooks_that_are_switched_off_are_told_until_they_are_back() {
+    let agent = guest::start(&QUICK);
+    for (path, remedy) in [
+        (FTRACE, "sysctl kernel.ftrace_enabled=1"),
+        (KPROBES, "echo 1 > /sys/kernel/debug/kprobes/enabled"),
+    ] {
+        wait_answer(&agent, 200);
+        switch(path, false);
+        wait_answer(&agent, 503);
+        let label = ["hook=\"handle_userfault\""];
+        // The first test may have begun before.
+        let metrics = eventually("the hook is silent", || {
+            let metrics = agent.metrics();
+            let firing = sum(&metrics, "uffdwp_probe_firing", &label);
+            (firing == Some(0.0)).then_some(metrics)
+        });
+        let told = wait_answer(&agent, 503);
+        let (silent, advice) = (hooks_in(&agent, "state", "silent"), agent.status());
+        switch(path, true);
+        assert!(told.contains(remedy), "{told}");
+        assert!(!silent.is_empty());
+        assert!(advice["advice"].to_string().contains(remedy), "{advice:#}");
+        // What stands still is not shown as if it counted.
+        let sync = ["mode=\"sync\"", "entry=\"pte\""];
+        assert_eq!(
+            sum(&metrics, "uffdwp_node_faults_total", &sync),
+            None,
+            "{metrics}"
+        );
+        wait_answer(&agent, 200);
+        is_counted(&agent);
+    }
+    let log = agent.log();
+    assert!(
+        log.contains("it does not fire") && log.contains("it fires again"),
+        "{log}"
+    );
+}
+
+/// What is switched off when the agent starts is not attached, and is when it is back.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn hooks_that_are_switched_off_at_the_start_are_attached_when_they_are_back() {
+    for path in [FTRACE, KPROBES] {
+        switch(path, false);
+        let agent = guest::start(&QUICK);
+        let told = wait_answer(&agent, 503);
+        let level = agent.status()["level"]["level"].to_string();
+        switch(path, true);
+        assert!(told.contains("switched off"), "{told}");
+        assert_ne!(level, "\"full\"");
+        wait_answer(&agent, 200);
+        is_counted(&agent);
+    }
+}
