@@ -104,7 +104,8 @@ numbered! {
         Live,
         /// The VMA or process is gone; the agent reads the record once more and frees it.
         Ended,
-        /// The VMA lives on with another start (split, merge, move) and counts in a new record.
+        /// The kernel object and the start have parted (split, merge): either the object lives on
+        /// with another start, or another object has this start now. Both count in new records.
         Moved,
     }
 }

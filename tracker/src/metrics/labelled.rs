@@ -68,6 +68,8 @@ pub(super) struct ProcessLine<'a> {
     /// `pid`, `comm`.
     pub labels: Vec<LabelPair>,
     pub counts: &'a ProcessCounters,
+    /// What all its VMAs counted, those that are gone among them, and what belongs to none.
+    pub total: &'a VmaCounters,
     pub page_table_bytes: Option<u64>,
     /// The process; `None` for a sum of several.
     pub own: Option<&'a ProcessRow>,
@@ -130,6 +132,7 @@ impl<'a> LabelledRows<'a> {
         self.processes.push(ProcessLine {
             labels,
             counts: &row.counts,
+            total: &row.total,
             page_table_bytes: row.page_table_bytes,
             own: Some(row),
         });
@@ -147,6 +150,7 @@ impl<'a> LabelledRows<'a> {
         self.processes.push(ProcessLine {
             labels,
             counts: &view.other_process,
+            total: &view.other,
             page_table_bytes: Some(view.other_page_table_bytes),
             own: None,
         });

@@ -72,6 +72,8 @@ pub struct ProcessRow {
     pub counts: ProcessCounters,
     /// What belongs to none of its VMA rows: `vma="other"`.
     pub other: VmaCounters,
+    /// Everything it counted since it has a row, also in VMAs that are gone.
+    pub total: VmaCounters,
     /// Gauges of its VMAs without a row.
     pub other_gauges: VmaGauges,
     /// Its VMAs with rows, by start.

@@ -24,6 +24,8 @@ pub struct MachineProcess {
 pub struct MachineVma {
     /// The kernel object: another one after a merge or a split.
     pub object: u64,
+    /// The memory: the part with the lower start keeps it in a split, and gives it to a merged one.
+    pub identity: u64,
     pub start: u64,
     pub end: u64,
 }
@@ -130,7 +132,12 @@ impl SmallMachine {
             .iter()
             .all(|v| v.end <= start || end <= v.start)
         {
-            process.vmas.push(MachineVma { object, start, end });
+            process.vmas.push(MachineVma {
+                object,
+                identity: object,
+                start,
+                end,
+            });
         }
     }
 
@@ -220,15 +227,23 @@ impl SmallMachine {
         };
         if index < process.vmas.len() {
             let vma = process.vmas.remove(index);
-            self.free_object(vma.object);
+            self.free_object(pid, vma.object);
         }
     }
 
-    /// Ends the record of a kernel object, as `vm_area_free` does.
-    fn free_object(&mut self, object: u64) {
-        if let Some(id) = self.records.remove(&object) {
-            self.snapshot_vmas.get_mut(&id).unwrap().state = RecordState::Ended;
-        }
+    /// Ends the record of a kernel object that is free now, as `vm_area_free` does: another may
+    /// have its start.
+    fn free_object(&mut self, pid: u32, object: u64) {
+        let Some(id) = self.records.remove(&object) else {
+            return;
+        };
+        let record = self.snapshot_vmas.get_mut(&id).unwrap();
+        let mut vmas = self.processes.get(&pid).into_iter().flat_map(|p| &p.vmas);
+        record.state = if vmas.any(|vma| vma.start == record.start) {
+            RecordState::Moved
+        } else {
+            RecordState::Ended
+        };
     }
 
     /// Cuts the last piece off, either into a new object or leaving the old object there.
@@ -252,6 +267,7 @@ impl SmallMachine {
         };
         let tail = MachineVma {
             object: upper,
+            identity: new,
             start: cut,
             end: vma.end,
         };
@@ -279,15 +295,17 @@ impl SmallMachine {
         };
         process.vmas[index] = MachineVma {
             object: keep,
-            start: lower.start,
             end: upper.end,
+            ..lower
         };
         process.vmas.remove(at);
-        self.free_object(free);
+        self.free_object(pid, free);
     }
 
-    /// `mremap(2)` to piece `to`, unless something is there.
+    /// `mremap(2)` to piece `to`, unless something is there: into a new object.
     pub fn move_to(&mut self, pid: u32, index: usize, to: u64) {
+        self.next_object += 0x100;
+        let object = self.next_object;
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
@@ -300,7 +318,13 @@ impl SmallMachine {
             .iter()
             .all(|v| v.end <= start || end <= v.start)
         {
-            process.vmas[index] = MachineVma { start, end, ..vma };
+            process.vmas[index] = MachineVma {
+                object,
+                identity: object,
+                start,
+                end,
+            };
+            self.free_object(pid, vma.object);
         }
     }
 

@@ -170,6 +170,75 @@ fn a_merge_keeps_the_series_of_the_lower_start_in_either_object() {
     }
 }
 
+/// A program changes the protection of a part and back; collections come at any moment.
+#[test]
+fn a_split_that_is_merged_again_loses_nothing_whatever_is_collected_when() {
+    for bits in 0..64_u32 {
+        let bit = |n: u32| bits >> n & 1 == 1;
+        let mut machine = with(SeriesLimits::default());
+        machine.map(1, 0, 2);
+        machine.fault(1, 0, 10);
+        machine.collect(1, false);
+        machine.split(1, 0, bit(0));
+        for (n, index) in [(1, 0), (2, 1)] {
+            if bit(n) {
+                machine.fault(1, index, 100_u64.pow(index as u32));
+            }
+        }
+        if bit(3) {
+            machine.discover(None);
+        }
+        machine.collect(1, false);
+        machine.merge(1, 0, bit(4));
+        if bit(5) {
+            machine.discover(None);
+        }
+        machine.collect(1, false);
+        machine.collect(1, false);
+        machine.fault(1, 0, 10);
+        machine.collect(1, false);
+        let all = 20 + u64::from(bit(1));
+        assert_eq!(faults(&machine, 0), Some(all), "{bits:#b}");
+        assert!(!vma(&machine, 0).unwrap().exited, "{bits:#b}");
+    }
+}
+
+#[test]
+fn a_start_that_nobody_has_after_a_split_goes_to_no_later_owner() {
+    let mut machine = with(SeriesLimits::default());
+    machine.map(1, 0, 2);
+    machine.fault(1, 0, 10);
+    machine.collect(1, false);
+    machine.split(1, 0, true);
+    // The record of the whole is found to have moved, and the lower part goes uncounted.
+    machine.fault(1, 1, 1);
+    machine.collect(1, false);
+    machine.unmap(1, 0);
+    machine.discover(None);
+    machine.collect(1, false);
+    machine.map(1, 0, 1);
+    machine.fault(1, 1, 3);
+    machine.collect(1, false);
+    assert_eq!(faults(&machine, 0), Some(3));
+}
+
+#[test]
+fn a_process_has_all_it_counted_after_its_vmas_are_gone() {
+    let mut machine = with(SeriesLimits::default());
+    machine.map(1, 0, 1);
+    machine.map(1, 2, 1);
+    machine.fault(1, 0, 10);
+    machine.fault(1, 1, 5);
+    machine.process_event(1, 2);
+    machine.collect(1, false);
+    machine.unmap(1, 0);
+    machine.collect(1, false);
+    machine.collect(121, false);
+    assert_eq!(faults(&machine, 0), None);
+    let total = row(&machine, 1).unwrap().total;
+    assert_eq!(total, machine.total);
+}
+
 #[test]
 fn the_next_owner_of_a_start_begins_at_zero_at_once() {
     let mut machine = with(SeriesLimits::default());

@@ -88,7 +88,7 @@ const ALL_AT_ONCE: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 22] = [
+pub const GUEST_TESTS: [GuestTest; 23] = [
     GuestTest::new(
         "compare",
         &[
@@ -216,6 +216,13 @@ pub const GUEST_TESTS: [GuestTest; 22] = [
     GuestTest::new("vm_privilege", &[NO_PREEMPTION, NO_HOOK]),
     GuestTest::new("vm_proof", &[NO_PREEMPTION, NO_HOOK]),
     GuestTest::new("vm_snapshot", &[NO_PREEMPTION, NO_HOOK]).with_programs(&[Qemu]),
+    GuestTest::new(
+        "vm_splits",
+        &[not_in(
+            RowSet::AllButMain,
+            "one kernel is enough for what becomes of series",
+        )],
+    ),
 ];
 
 #[cfg(test)]

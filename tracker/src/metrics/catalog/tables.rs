@@ -7,7 +7,13 @@ use super::super::family::{FamilyKind, FamilyRows, FamilySamples, FamilySpec};
 use crate::model::VmaCounters;
 use crate::probes::CountSignal;
 
-pub(super) const FAMILIES: &[FamilySpec] = &[ALLOCATED, FREED, TABLE_BYTES, NODE_ALLOCATED];
+pub(super) const FAMILIES: &[FamilySpec] = &[
+    ALLOCATED,
+    PROCESS_ALLOCATED,
+    FREED,
+    TABLE_BYTES,
+    NODE_ALLOCATED,
+];
 
 const ALLOCATED: FamilySpec = FamilySpec {
     name: "uffdwp_page_tables_allocated_total",
@@ -18,13 +24,32 @@ const ALLOCATED: FamilySpec = FamilySpec {
         operation that needed them. Tables that lost a race and were freed are not counted. The \
         series of the pmd and pud levels appear with the first such table.",
     source: "pmd_install, pgtable_trans_huge_deposit, __pmd_alloc, __pud_alloc",
-    exactness: "exact: allocated minus freed is the change of VmPTE",
+    exactness: "exact: all that a process allocated minus all that it freed is the change of VmPTE",
     example: "sum by (pid, cause) (increase(uffdwp_page_tables_allocated_total[1h])) * 4096",
     signals: &CountSignal::TABLES_ALLOCATED,
     rows: FamilyRows::Vma(|line, samples| {
         let wanted = |level, value| level == TableLevel::Pte || value > 0;
         add_tables(samples, &line.labels, line.counts, wanted);
     }),
+};
+
+const PROCESS_ALLOCATED: FamilySpec = FamilySpec {
+    name: "uffdwp_process_page_tables_allocated_total",
+    labels: &["pid", "comm", "level"],
+    help: "Page tables allocated for memory of a process that uses uffd-wp, whatever became of the \
+        VMA that needed them: the series of VMAs disappear with them, this one stays as long as \
+        the process.",
+    example: "uffdwp_process_page_tables_allocated_total - on (pid, comm, level) \
+        uffdwp_page_tables_freed_total",
+    rows: FamilyRows::Process(|line, samples| {
+        for level in TableLevel::ALL {
+            if samples.has(CountSignal::TableAllocated(level)) {
+                let tables = line.total.tables[level as usize].iter().sum();
+                samples.count(&line.labels, [("level", level.as_str())], tables);
+            }
+        }
+    }),
+    ..ALLOCATED
 };
 
 const NODE_ALLOCATED: FamilySpec = FamilySpec {
@@ -69,9 +94,8 @@ const FREED: FamilySpec = FamilySpec {
         the userfaultfd is closed.",
     source: "___pte_free_tlb, ___pmd_free_tlb, ___pud_free_tlb, pte_free_defer, \
         pgtable_trans_huge_withdraw",
-    exactness: "exact: allocated minus freed is the change of VmPTE",
-    example: "sum by (pid) (uffdwp_page_tables_allocated_total) - on (pid) sum by (pid) \
-        (uffdwp_page_tables_freed_total)",
+    exactness: "exact: all that a process allocated minus all that it freed is the change of VmPTE",
+    example: "sum by (pid) (rate(uffdwp_page_tables_freed_total[5m]))",
     signals: &CountSignal::TABLES_FREED,
     rows: FamilyRows::Process(|line, samples| {
         for level in TableLevel::ALL {

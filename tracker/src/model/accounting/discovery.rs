@@ -70,10 +70,17 @@ impl SeriesBooks {
         let known = (self.processes.iter_mut()).filter(|(key, _)| !unread.contains(key));
         for (key, process) in known {
             for vma in process.vmas.values_mut() {
-                let gone = vma.since < discovery.at && !found.contains(&(*key, vma.start));
-                if gone && vma.exited.is_none() {
-                    let how = VmaExitKind::Vanished;
-                    vma.exited = Some(VmaExit { at: now, how });
+                if vma.since >= discovery.at || found.contains(&(*key, vma.start)) {
+                    continue;
+                }
+                let how = VmaExitKind::Vanished;
+                match &mut vma.exited {
+                    None => vma.exited = Some(VmaExit { at: now, how }),
+                    // Nobody has that start any more, so nobody goes on with it.
+                    Some(exit) if exit.how == VmaExitKind::Moved && exit.at < discovery.at => {
+                        exit.how = how;
+                    }
+                    Some(_) => {}
                 }
             }
         }

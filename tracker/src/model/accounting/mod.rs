@@ -97,6 +97,7 @@ impl SeriesBooks {
                 continue;
             };
             process.counts += &gain.process_counts;
+            process.total += &gain.counts;
             let series = (gain.owner)
                 .and_then(|owner| {
                     let vma = process.vmas.get_mut(&owner.start)?;

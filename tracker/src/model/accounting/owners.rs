@@ -177,7 +177,8 @@ fn lost_race(sample: &VmaSample) -> bool {
     sample.state != RecordState::Live && sample.counters == VmaCounters::default()
 }
 
-/// Whether a new record at the start of `vma` counts the same VMA.
+/// Whether a new record at the start of `vma` counts the same VMA, which splits and merges give
+/// from one kernel object to another.
 fn continues(vma: &VmaAccount, sample: &VmaSample, snapshot: &CounterSnapshot) -> bool {
     match vma.exited.map(|exit| exit.how) {
         // Still there: a split gave it another kernel object, or only discovery knew it.

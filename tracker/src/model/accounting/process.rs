@@ -26,6 +26,8 @@ pub(super) struct ProcessAccount {
     pub exited: Option<Duration>,
     /// What `vma="other"` counted.
     pub other: VmaCounters,
+    /// What all of it counted since it has series, whatever VMAs it had then.
+    pub total: VmaCounters,
     pub counts: ProcessCounters,
     pub facts: ProcessFacts,
     /// Its VMAs by start.
@@ -68,8 +70,8 @@ pub(super) struct VmaExit {
 pub(super) enum VmaExitKind {
     /// Its record ended (`vm_area_free`, unregister): whoever comes next is another owner.
     Ended,
-    /// The VMA of its record has another start now: whoever has this start next continues it (a
-    /// split gave the lower part to a new kernel object).
+    /// The kernel object of its record has another start now, or is freed while another has this
+    /// start (splits and merges): whoever has this start next continues it.
     Moved,
     /// Discovery does not see it any more: whoever comes next is another owner.
     Vanished,
@@ -92,6 +94,7 @@ impl ProcessAccount {
             busy: 0,
             exited: None,
             other: VmaCounters::default(),
+            total: VmaCounters::default(),
             counts: ProcessCounters::default(),
             facts: ProcessFacts::default(),
             vmas: BTreeMap::new(),

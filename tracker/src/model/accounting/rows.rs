@@ -71,6 +71,7 @@ fn row(key: ProcessKey, process: &ProcessAccount) -> ProcessRow {
         page_table_bytes: process.facts.page_table_bytes.filter(|_| live),
         counts: process.counts,
         other: process.other,
+        total: process.total,
         other_gauges,
         vmas,
     }
