@@ -11,6 +11,7 @@
 #![warn(missing_docs, unreachable_pub)]
 #![warn(clippy::missing_errors_doc, clippy::missing_safety_doc)]
 
+mod cgroup;
 pub mod inject;
 pub mod strategy;
 pub mod track;

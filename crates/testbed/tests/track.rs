@@ -4,6 +4,8 @@
 //! Runs on the host and in guests, with every strategy that works there.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "track/charged.rs"]
+mod charged;
 #[path = "track/guard.rs"]
 mod guard;
 #[path = "track/life.rs"]

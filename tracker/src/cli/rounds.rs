@@ -34,7 +34,8 @@ pub(crate) struct RoundsArgs {
     rounds: Option<u64>,
     /// Pass over mappings larger than this, with strategies that take memory for every page, there
     /// or not: 2 MiB for each GiB in the page tables of the process (markers, sync, prefault), or
-    /// in tracker (hash)
+    /// in tracker (hash). The tables are charged to tracker's control group: a mapping that would
+    /// take more than half of what that has left is passed over, too
     #[arg(
         long,
         env = "TRACKER_MAX_MAPPING",

@@ -8,8 +8,6 @@
 //! the work.
 
 mod attached;
-#[cfg(target_arch = "x86_64")]
-mod cgroup;
 mod error;
 mod facts;
 #[allow(unsafe_code, reason = "traces the program that it starts")]

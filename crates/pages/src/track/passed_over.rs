@@ -7,7 +7,7 @@ use super::SessionEvent;
 use super::model::TrackedMapping;
 use super::untracked::{UntrackedDetail, UntrackedMapping, UntrackedReason};
 use super::vmas::FoundMapping;
-use uffd::pages_in;
+use uffd::{PAGE_SIZE, pages_in};
 
 /// The mappings of one address space that cannot be tracked, by start.
 #[derive(Debug, Default)]
@@ -28,17 +28,33 @@ impl PassedOverMappings {
         passed_over.is_some_and(|passed_over| !(again && passed_over.reason.may_pass()))
     }
 
-    /// Adds those of `vmas` that have more than `most` bytes; returns what is news.
-    pub(super) fn pass_over_large<'a>(
+    /// Adds those of `vmas` that have more than `most` bytes, or take more memory than we may still
+    /// use; returns what is news.
+    pub(super) fn pass_over_large(
         &mut self,
-        vmas: impl Iterator<Item = &'a FoundMapping>,
+        vmas: &[&FoundMapping],
         most: u64,
+        left: impl FnOnce() -> Option<u64>,
     ) -> Vec<SessionEvent> {
+        /// Less than this is not worth asking for.
+        const LITTLE: u64 = 4 << 20;
+        let bytes = |found: &FoundMapping| found.mapping.end - found.mapping.start;
+        let needed: u64 = vmas.iter().map(|found| arming_takes(bytes(found))).sum();
+        let left = if needed > LITTLE { left() } else { None };
+        // The rest is for whatever else we do.
+        let mut spare = left.map_or(u64::MAX, |left| left / 2);
         let mut news = Vec::new();
         for found in vmas {
-            let bytes = found.mapping.end - found.mapping.start;
-            if bytes > most && !self.0.contains_key(&found.mapping.start) {
-                let detail = UntrackedDetail::Limit(most);
+            let (bytes, needs) = (bytes(found), arming_takes(bytes(found)));
+            let detail = if bytes > most {
+                UntrackedDetail::Limit(most)
+            } else if needs > spare {
+                UntrackedDetail::Memory(spare)
+            } else {
+                spare -= needs;
+                continue;
+            };
+            if !self.0.contains_key(&found.mapping.start) {
                 news.extend(self.add(&found.mapping, UntrackedReason::TooLarge, detail));
             }
         }
@@ -81,9 +97,16 @@ impl PassedOverMappings {
     }
 }
 
+/// What arming a mapping takes at most: 8 bytes of page tables, or of hashes, for each page. Whoever
+/// arms is charged for it (`GFP_PGTABLE_USER` has `__GFP_ACCOUNT`, which charges the task that
+/// allocates).
+const fn arming_takes(bytes: u64) -> u64 {
+    bytes / PAGE_SIZE * 8
+}
+
 #[cfg(test)]
 mod tests {
-    use uffd::{Backing, PAGE_SIZE};
+    use uffd::Backing;
 
     use super::super::vmas::MappingLook;
     use super::*;
@@ -125,12 +148,36 @@ mod tests {
     fn what_is_too_large_stays_so_while_it_is_there() {
         let vmas = [found(0x1000, 0x1000), found(0x8000, 0x2000)];
         let mut all = PassedOverMappings::default();
-        assert_eq!(all.pass_over_large(vmas.iter(), 0x1000).len(), 1);
-        assert_eq!(all.pass_over_large(vmas.iter(), 0x1000), []);
+        let both: Vec<_> = vmas.iter().collect();
+        assert_eq!(all.pass_over_large(&both, 0x1000, || None).len(), 1);
+        assert_eq!(all.pass_over_large(&both, 0x1000, || None), []);
         assert!(all.skips(&vmas[1], true) && !all.skips(&vmas[0], false));
         all.keep(&vmas);
         assert_eq!(all.iter().count(), 1);
         all.keep(&[found(0x8000, 0x3000)]);
         assert_eq!(all.iter().count(), 0);
+    }
+
+    #[test]
+    fn what_arming_takes_is_no_more_than_half_of_what_is_left() {
+        const GIB: u64 = 1 << 30;
+        let vmas = [
+            found(0, 3 * GIB),
+            found(4 * GIB, 9 * GIB),
+            found(16 * GIB, 2 * GIB),
+        ];
+        let vmas: Vec<_> = vmas.iter().collect();
+        let passed_over = |left| {
+            let mut all = PassedOverMappings::default();
+            all.pass_over_large(&vmas, u64::MAX, || left);
+            all.iter()
+                .map(|it| it.mapping.start / GIB)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(passed_over(None), [0_u64; 0]);
+        // 6, 18 and 4 MiB of tables.
+        assert_eq!(passed_over(Some(56 << 20)), [0_u64; 0]);
+        assert_eq!(passed_over(Some(40 << 20)), [4]);
+        assert_eq!(passed_over(Some(12 << 20)), [4, 16]);
     }
 }

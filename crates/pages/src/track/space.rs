@@ -20,6 +20,7 @@ use super::populated::{self, PageOwner, PagePresence, PopulatedPages};
 use super::untracked::{UntrackedDetail, UntrackedMapping, UntrackedPages, UntrackedReason};
 use super::vmas::{FoundMapping, MappingLook, MappingReader};
 use super::{SessionEvent, TrackNote};
+use crate::cgroup;
 use crate::inject::{InjectError, ProcessLife, ProcessLifeline, UffdGuard};
 use crate::strategy::{StrategyFacts, TrackedArea, TrackingStrategy, WrittenRun, without};
 
@@ -276,8 +277,9 @@ impl TrackedSpace {
             pays && !borders::holes(&self.areas, std::iter::once(*found)).is_empty()
         };
         let large: Vec<_> = vmas.iter().filter(pays).collect();
-        let large = large.into_iter();
-        let events = self.passed_over.pass_over_large(large, self.max_mapping);
+        let events =
+            self.passed_over
+                .pass_over_large(&large, self.max_mapping, cgroup::memory_left);
         self.events.extend(events);
     }
 

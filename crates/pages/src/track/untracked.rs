@@ -32,6 +32,8 @@ pub enum UntrackedDetail {
     None,
     /// The most bytes that are tracked.
     Limit(u64),
+    /// The most bytes that arming may take of the memory of our control group.
+    Memory(u64),
     /// Who holds the userfaultfd.
     Holder(UffdHolder),
 }
@@ -43,7 +45,7 @@ pub enum UntrackedReason {
     OtherUserfaultfd,
     /// The kernel does not register memory of this kind for what the strategy needs.
     NotRegistrable,
-    /// The strategy takes memory for every page of it, there or not.
+    /// The strategy takes memory for every page of it, there or not, and that is too much.
     TooLarge,
     /// memfd_secret(2): nobody else can read it, and the strategy reads.
     Secret,
@@ -116,7 +118,9 @@ impl UntrackedReason {
         match self {
             Self::OtherUserfaultfd => "belongs to another userfaultfd",
             Self::NotRegistrable => "of a kind that this kernel does not write-protect",
-            Self::TooLarge => "in mappings larger than --max-mapping",
+            Self::TooLarge => {
+                "in mappings too large (--max-mapping, or the memory that tracker may use)"
+            }
             Self::Secret => "secret (memfd_secret)",
             Self::SharedReadOnly => "shared, and this process may not write it",
             Self::NotWritable => "not writable at the moment",
@@ -174,6 +178,14 @@ impl fmt::Display for UntrackedMapping {
             (UntrackedReason::OtherUserfaultfd, _) => f.write_str(
                 "it belongs to a userfaultfd already (userfaultfd cannot be nested); \
                  `tracker agent` still observes it",
+            ),
+            (UntrackedReason::TooLarge, UntrackedDetail::Memory(spare)) => write!(
+                f,
+                "arming it would take up to {} MiB of page tables, which the kernel charges to the \
+                 control group of tracker, and that has {} MiB to spare for them: give it more, or \
+                 take a strategy that needs none (none-is-clean)",
+                bytes >> 29,
+                spare >> 20
             ),
             (UntrackedReason::NotRegistrable, _) => {
                 f.write_str("this kernel cannot write-protect memory of this kind")

@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use uffd::{UffdError, Userfaultfd};
 
-use super::super::cgroup;
 use super::super::wire::{self, GuardBeat};
+use crate::cgroup;
 
 /// How long to wait for one word.
 const BEAT: Timespec = Timespec {

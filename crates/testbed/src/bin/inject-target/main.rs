@@ -26,7 +26,7 @@ use report::CaseReport;
 /// What a case does; it only fails if something that it needs is missing.
 type CaseBody = fn(&mut CaseReport) -> std::io::Result<()>;
 
-const CASES: [(&str, CaseBody); 40] = [
+const CASES: [(&str, CaseBody); 41] = [
     ("checksum", memory::checksum),
     ("checksum-until-asked", memory::checksum_until_asked),
     ("checksum-alone", memory::checksum_alone),
@@ -41,6 +41,7 @@ const CASES: [(&str, CaseBody); 40] = [
     ("execs-beside", family::execs_beside_threads),
     ("refill", mappings::refill),
     ("register", mappings::register),
+    ("reserve", mappings::reserve),
     ("rseq", memory::restartable_sequence),
     ("nanosleep", waits::nanosleep),
     ("epoll", waits::epoll),

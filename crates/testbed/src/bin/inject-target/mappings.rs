@@ -58,3 +58,11 @@ fn try_to_register(memory: &ScratchMapping) -> std::result::Result<Userfaultfd, 
     uffd.register(&memory.range(), RegisterMode::WP)?;
     Ok(uffd)
 }
+
+/// Has 100 GiB of memory that it never touches.
+pub fn reserve(report: &mut CaseReport) -> Result<()> {
+    let _memory = sys::ReservedMemory::new(100 << 18).map_err(Error::from)?;
+    report.ready();
+    until_asked::wait();
+    Ok(())
+}
