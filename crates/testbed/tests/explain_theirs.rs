@@ -1,16 +1,19 @@
-//! A tracker that is there already is explained: this test tracks a process, and another part of it
-//! observes that.
+//! A tracker that is there already is explained: clients with known numbers of reports, in their own
+//! memory and in that of another process, and the strategies, by which this test tracks a process
+//! itself.
 //!
 //! Runs on the host and in guests. What the kernel cannot do is skipped, with the reason.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
 
 use pages::strategy::{StrategyName, TrackedArea, TrackingStrategy};
-use testbed::script::{
-    ANON, FACTS, MEMFD, SHMEM, ScriptMemory, ScriptProcess, list, refused, round,
-};
+use testbed::KilledChild;
+use testbed::client::{ClientAct, ClientTarget, ClientWay};
+use testbed::script::{ANON, FACTS, MEMFD, SHMEM, ScriptMemory, ScriptProcess, refused, round};
 use tracker::explain::{
     CodeNamer, EventHub, ExplainFindings, ExplainOptions, ExplainedRound, ProcessExplainer,
     ProcessStep, ReportCause, ReportOwner, ReportVerdict, ReportsAsked, UnknownReason,
@@ -32,107 +35,31 @@ const PAGES: u64 = 512;
 /// What every page holds at first.
 const FIRST: u64 = 7;
 
-/// What is done to pages in each round, and to how many; what must be said of them.
-struct ActedLot {
-    /// The order to the script: of a store, a read(2), a write through `/proc/PID/mem`.
-    order: &'static str,
-    /// The value that is written; `None`: what is there.
-    value: Option<u64>,
-    pages: u64,
-    verdict: ReportVerdict,
-    cause: ReportCause,
-    done: LotPlace,
-}
-
-/// Where something is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LotPlace {
-    Everywhere,
-    /// Other memory keeps its protection.
-    InAnonymous,
-    /// Where a handler answers, such a write fails.
-    WhereTheKernelAnswers,
-}
-
-const fn lot(
-    order: &'static str,
-    value: Option<u64>,
-    pages: u64,
-    verdict: ReportVerdict,
-    cause: ReportCause,
-) -> ActedLot {
-    ActedLot {
-        order,
-        value,
-        pages,
-        verdict,
-        cause,
-        done: LotPlace::Everywhere,
+/// The whole table: what must be said of pages to which this is done.
+const fn said_of(act: ClientAct) -> (ReportVerdict, ReportCause) {
+    use ReportCause::{KernelCopy, RemoteOrPin, UserStore};
+    use ReportVerdict::{Changed, Unchanged, Zeroed};
+    match act {
+        ClientAct::SameStore => (Unchanged, UserStore),
+        ClientAct::OtherStore => (Changed, UserStore),
+        ClientAct::ZeroStore => (Zeroed, UserStore),
+        ClientAct::SameRead => (Unchanged, KernelCopy),
+        ClientAct::OtherRead => (Changed, KernelCopy),
+        ClientAct::SameForce => (Unchanged, RemoteOrPin),
+        ClientAct::OtherForce => (Changed, RemoteOrPin),
+        ClientAct::Zap => (Zeroed, ReportCause::Zap),
     }
 }
 
-/// The whole table. `value` is added to the number of the round, unless it is zero.
-const TABLE: &[ActedLot] = &[
-    lot(
-        "store",
-        None,
-        23,
-        ReportVerdict::Unchanged,
-        ReportCause::UserStore,
-    ),
-    lot(
-        "store",
-        Some(100),
-        19,
-        ReportVerdict::Changed,
-        ReportCause::UserStore,
-    ),
-    lot(
-        "store",
-        Some(0),
-        5,
-        ReportVerdict::Zeroed,
-        ReportCause::UserStore,
-    ),
-    lot(
-        "read",
-        None,
-        11,
-        ReportVerdict::Unchanged,
-        ReportCause::KernelCopy,
-    ),
-    lot(
-        "read",
-        Some(120),
-        13,
-        ReportVerdict::Changed,
-        ReportCause::KernelCopy,
-    ),
-    ActedLot {
-        done: LotPlace::WhereTheKernelAnswers,
-        ..lot(
-            "force",
-            None,
-            3,
-            ReportVerdict::Unchanged,
-            ReportCause::RemoteOrPin,
-        )
-    },
-    ActedLot {
-        done: LotPlace::WhereTheKernelAnswers,
-        ..lot(
-            "force",
-            Some(140),
-            2,
-            ReportVerdict::Changed,
-            ReportCause::RemoteOrPin,
-        )
-    },
-    ActedLot {
-        done: LotPlace::InAnonymous,
-        ..lot("zap", Some(0), 7, ReportVerdict::Zeroed, ReportCause::Zap)
-    },
-];
+/// What must be said of these.
+fn expected_of(acts: impl Iterator<Item = ClientAct>) -> AnswerCounts {
+    let mut counts = AnswerCounts::new();
+    for act in acts {
+        let (verdict, cause) = said_of(act);
+        *counts.entry((verdict, cause, None)).or_default() += act.pages();
+    }
+    counts
+}
 
 /// Pages by what is said of them.
 type AnswerCounts = BTreeMap<(ReportVerdict, ReportCause, Option<UnknownReason>), u64>;
@@ -167,33 +94,28 @@ impl TrackedScript {
     /// Does what the table says to pages chosen at random; returns what must be said of them, and
     /// their numbers.
     fn act(&mut self, round: u64) -> (AnswerCounts, BTreeSet<u64>) {
-        let (mut expected, mut all) = (AnswerCounts::new(), BTreeSet::new());
-        for lot in self.lots() {
-            for _ in 0..lot.pages {
+        let mut all = BTreeSet::new();
+        for act in self.acts() {
+            for _ in 0..act.pages() {
                 let page = self.choose(&all);
                 all.insert(page);
-                let before = self.values[page as usize];
-                let value = lot.value.map_or(before, |value| match value {
-                    0 => 0,
-                    value => value + round,
-                });
-                self.values[page as usize] = value;
-                self.obey(lot.order, value, page);
+                let value = &mut self.values[page as usize];
+                *value = act.value(*value, round);
+                self.script.tell(&act.line(self.number, *value, page));
             }
-            let key = (lot.verdict, lot.cause, None);
-            *expected.entry(key).or_default() += lot.pages;
         }
-        (expected, all)
+        (expected_of(self.acts()), all)
     }
 
-    /// What can be done here.
-    fn lots(&self) -> impl Iterator<Item = &'static ActedLot> + use<> {
+    /// What is done here. Memory of files keeps its protection where it is given back, and where a
+    /// handler answers, a write through `/proc/PID/mem` fails.
+    fn acts(&self) -> impl Iterator<Item = ClientAct> + use<> {
         let anonymous = self.area.backing == ANON.1;
         let answers = self.tracker.name() == StrategyName::Sync;
-        TABLE.iter().filter(move |lot| match lot.done {
-            LotPlace::Everywhere => true,
-            LotPlace::InAnonymous => anonymous,
-            LotPlace::WhereTheKernelAnswers => !answers,
+        ClientAct::ALL.into_iter().filter(move |act| match act {
+            ClientAct::Zap => anonymous,
+            ClientAct::SameForce | ClientAct::OtherForce => !answers,
+            _ => true,
         })
     }
 
@@ -207,36 +129,30 @@ impl TrackedScript {
         }
     }
 
-    fn obey(&mut self, order: &str, value: u64, page: u64) {
-        let (area, pages) = (self.number, list([&page]));
-        let line = match order {
-            "store" => format!("store {area} {value} 1 {pages}"),
-            "zap" => format!("zap {area} {pages}"),
-            order => format!("{order} {area} {value} {pages}"),
-        };
-        self.script.tell(&line);
-    }
-
     /// A round of the tracker: what it reports.
     fn round(&mut self) -> BTreeSet<u64> {
         round(&mut *self.tracker, &self.area)
     }
 
     fn explained(&self, asked: ReportsAsked) -> ProcessExplainer<'static> {
-        let options = ExplainOptions {
-            track: pages::track::TrackOptions {
-                strategy: None,
-                ..testbed::session::options(StrategyName::Markers)
-            },
-            content_limit: 1 << 30,
-            page: Some(self.area.range.start),
-            against: None,
-            freeze: false,
-            findings: Some(CodeNamer::Program(testbed::program("tracker").into())),
-        };
-        let pid = self.script.pid();
-        ProcessExplainer::begin(pid, FACTS.clone(), Some(&HUB), options, asked).unwrap()
+        explained(self.script.pid(), self.area.range.start, asked)
     }
+}
+
+/// An explainer of a process, with the story of a page.
+fn explained(pid: u32, page: u64, asked: ReportsAsked) -> ProcessExplainer<'static> {
+    let options = ExplainOptions {
+        track: pages::track::TrackOptions {
+            strategy: None,
+            ..testbed::session::options(StrategyName::Markers)
+        },
+        content_limit: 1 << 30,
+        page: Some(page),
+        against: None,
+        freeze: false,
+        findings: Some(CodeNamer::Program(testbed::program("tracker").into())),
+    };
+    ProcessExplainer::begin(pid, FACTS.clone(), Some(&HUB), options, asked).unwrap()
 }
 
 /// The round of theirs that a step makes.
@@ -280,10 +196,14 @@ fn check(found: &AnswerCounts, expected: &AnswerCounts, what: &str) {
     }
 }
 
+fn seed() -> u64 {
+    let given = std::env::var("EXPLAIN_SEED").ok();
+    given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap())
+}
+
 /// Every tracker and memory that works here.
 fn every(mut test: impl FnMut(TrackedScript, &str)) {
-    let given = std::env::var("EXPLAIN_SEED").ok();
-    let seed = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let seed = seed();
     for strategy in [StrategyName::Markers, StrategyName::Sync] {
         for kind in [ANON, MEMFD, SHMEM] {
             let what = format!("{strategy} {} EXPLAIN_SEED={seed}", kind.0);
@@ -298,6 +218,105 @@ fn every(mut test: impl FnMut(TrackedScript, &str)) {
 fn of_theirs(findings: Vec<ExplainFindings>) -> ExplainFindings {
     let mut findings = findings.into_iter();
     findings.find(|it| it.owner == ReportOwner::Theirs).unwrap()
+}
+
+/// `uffdwp-workload client`.
+struct TrackerClient {
+    process: KilledChild,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// All that it has said.
+    said: Vec<String>,
+}
+
+impl TrackerClient {
+    fn start(target: ClientTarget, way: ClientWay, seed: u64) -> Self {
+        let mut command = Command::new(testbed::program("uffdwp-workload"));
+        command
+            .args(["client", "--target", target.as_str(), "--way", way.as_str()])
+            .args(["--seed", &seed.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut process = KilledChild(command.spawn().unwrap());
+        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        Self {
+            process,
+            lines,
+            said: Vec::new(),
+        }
+    }
+
+    /// The process that it tracks, and where.
+    fn tracks(&mut self) -> (u32, u64) {
+        let line = self.lines.next().unwrap().unwrap();
+        let words: Vec<_> = line.split(' ').collect();
+        assert_eq!(words[0], "tracks", "{line}");
+        let start = u64::from_str_radix(words[2], 16).unwrap();
+        (words[1].parse().unwrap(), start)
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.process.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+        self.said.push(self.lines.next().unwrap().unwrap());
+    }
+}
+
+/// Every client that works here.
+fn every_client(mut test: impl FnMut(ClientTarget, ClientWay, u64)) {
+    let seed = seed();
+    for target in ClientTarget::ALL {
+        for way in ClientWay::ALL {
+            let strategy = match way {
+                ClientWay::Messages => StrategyName::Sync,
+                _ => StrategyName::Markers,
+            };
+            match refused(strategy, ANON) {
+                Some(why) => eprintln!("{} skipped: {why}", way.as_str()),
+                None => test(target, way, seed),
+            }
+        }
+    }
+}
+
+const ROUNDS: usize = 4;
+
+#[test]
+fn each_client_is_explained_as_the_table_says_and_is_told_the_same_as_alone() {
+    every_client(|target, way, seed| {
+        let what = format!("{} {} EXPLAIN_SEED={seed}", target.as_str(), way.as_str());
+        let mut alone = TrackerClient::start(target, way, seed);
+        alone.tracks();
+        let mut client = TrackerClient::start(target, way, seed);
+        let (pid, start) = client.tracks();
+        let mut explainer = explained(pid, start, ReportsAsked::Theirs);
+        for _ in 0..ROUNDS {
+            client.say("act");
+            assert_eq!(answers(&step(&mut explainer)), [].into(), "{what}");
+            client.say("round");
+            let armed = step(&mut explainer);
+            check(&answers(&armed), &expected_of(way.acts()), &what);
+            assert!(armed.missed.is_empty(), "{what}: {:x?}", armed.missed);
+            ["act", "round"].iter().for_each(|line| alone.say(line));
+        }
+        let findings = of_theirs(explainer.end().unwrap());
+        let pages: u64 = way.acts().map(ClientAct::pages).sum();
+        let told = findings.tally.values().sum::<u64>();
+        assert_eq!(told, pages * ROUNDS as u64, "{what}");
+        assert_eq!(findings.not_rearmed, 0, "{what}");
+        let who = if target == ClientTarget::Inside {
+            "which the process itself holds"
+        } else {
+            "who holds it is not seen"
+        };
+        assert!(
+            findings.header.reason.contains(who),
+            "{what}: {}",
+            findings.header.reason
+        );
+        assert_eq!(
+            client.said, alone.said,
+            "{what}: what it is told, observed and alone"
+        );
+    });
 }
 
 #[test]
@@ -353,8 +372,12 @@ fn a_round_of_theirs_between_two_looks_is_unknown_where_nothing_tells_of_it() {
         let (_, acted) = tracked.act(1);
         assert_eq!(tracked.round(), acted, "{what}");
         let found = answers(&step(&mut explainer));
-        let is_changed = |lot: &&ActedLot| lot.verdict != ReportVerdict::Unchanged;
-        let changed: u64 = tracked.lots().filter(is_changed).map(|lot| lot.pages).sum();
+        let is_changed = |act: &ClientAct| said_of(*act).0 != ReportVerdict::Unchanged;
+        let changed: u64 = tracked
+            .acts()
+            .filter(is_changed)
+            .map(ClientAct::pages)
+            .sum();
         // What has the same content is in no count: as far as two looks tell, it stayed armed.
         assert_eq!(found.values().sum::<u64>(), changed, "{what}: {found:?}");
         let unknown = |(verdict, _, reason): &(ReportVerdict, ReportCause, _)| {
@@ -415,7 +438,8 @@ fn what_was_theirs_is_never_taken_over() {
 fn the_story_of_a_page_tells_when_it_was_seen_written() {
     every(|mut tracked, what| {
         let mut explainer = tracked.explained(ReportsAsked::Theirs);
-        tracked.obey("store", 55, 0);
+        let line = ClientAct::OtherStore.line(tracked.number, 55, 0);
+        tracked.script.tell(&line);
         step(&mut explainer);
         tracked.round();
         step(&mut explainer);

@@ -7,6 +7,7 @@
 
 mod area;
 mod child;
+mod client;
 #[cfg(target_arch = "x86_64")]
 mod code;
 mod crew;
@@ -70,6 +71,9 @@ enum WorkloadCommand {
     /// standard input says
     #[command(hide = true)]
     Scenarios(scenarios::ScenarioArguments),
+    /// Be a tracker with a known number of true and false reports, as standard input says
+    #[command(hide = true)]
+    Client(client::ClientArguments),
     /// Map, write, protect, move and unmap at random until standard input ends
     #[command(hide = true)]
     Fuzz(fuzz::FuzzArguments),
@@ -132,6 +136,9 @@ fn main() -> ExitCode {
         WorkloadCommand::Script { dir } => script::serve(&dir).map(|()| RowOutcome::Agrees),
         WorkloadCommand::Scenarios(arguments) => {
             scenarios::serve(&arguments).map(|()| RowOutcome::Agrees)
+        }
+        WorkloadCommand::Client(arguments) => {
+            client::serve(&arguments).map(|()| RowOutcome::Agrees)
         }
         WorkloadCommand::Fuzz(arguments) => fuzz::run(&arguments).map(|()| RowOutcome::Agrees),
         #[cfg(target_arch = "x86_64")]

@@ -62,12 +62,7 @@ const NO_AREA: &str = "there is no such area";
 
 /// Serves until standard input ends.
 pub fn serve(directory: &Path) -> Result<()> {
-    let mut script = ScriptServer {
-        directory: directory.to_owned(),
-        areas: Vec::new(),
-        uffds: Vec::new(),
-        workers: Vec::new(),
-    };
+    let mut script = ScriptServer::new(directory);
     // Only now may others open our /proc files: before exec they would see another address space.
     answer("ready")?;
     if script.serve()? {
@@ -84,7 +79,8 @@ fn answer(text: &str) -> Result<()> {
     writeln!(stdout(), "{text}").context("cannot answer")
 }
 
-struct ScriptServer {
+/// Obeys lines.
+pub struct ScriptServer {
     directory: PathBuf,
     areas: Vec<MappedArea>,
     uffds: Vec<Userfaultfd>,
@@ -92,6 +88,16 @@ struct ScriptServer {
 }
 
 impl ScriptServer {
+    /// Has mapped nothing yet; files are in `directory`.
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            areas: Vec::new(),
+            uffds: Vec::new(),
+            workers: Vec::new(),
+        }
+    }
+
     /// Serves until standard input ends, or until `leave`; returns whether this thread must end.
     fn serve(&mut self) -> Result<bool> {
         for line in stdin().lines() {
@@ -104,7 +110,8 @@ impl ScriptServer {
         Ok(false)
     }
 
-    fn obey(&mut self, line: &str) -> Result<String> {
+    /// Does what a line says; returns the answer.
+    pub fn obey(&mut self, line: &str) -> Result<String> {
         let words = &mut line.split_whitespace();
         match word(words)? {
             "map" => self.map(words),
