@@ -1,5 +1,10 @@
 //! What `uffdwp-workload client` does to its pages in each round: a tracker with a known number of
-//! reports, true and false.
+//! reports, true and false; and the process that does it.
+
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::process::{ChildStdout, Command, Stdio};
+
+use super::KilledChild;
 
 /// Something that the client does to pages in each round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,5 +142,59 @@ impl ClientTarget {
             Self::Inside => "inside",
             Self::Outside => "outside",
         }
+    }
+}
+
+/// A process of `uffdwp-workload client`.
+pub struct ClientProcess {
+    process: KilledChild,
+    lines: Lines<BufReader<ChildStdout>>,
+    pid: u32,
+    start: u64,
+    said: Vec<String>,
+}
+
+impl ClientProcess {
+    /// Starts one; the seed decides which pages it acts on.
+    pub fn start(target: ClientTarget, way: ClientWay, seed: u64) -> Self {
+        let mut command = Command::new(super::program("uffdwp-workload"));
+        command
+            .args(["client", "--target", target.as_str(), "--way", way.as_str()])
+            .args(["--seed", &seed.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut process = KilledChild(command.spawn().unwrap());
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let first = lines.next().unwrap().unwrap();
+        let words: Vec<_> = first.split(' ').collect();
+        assert_eq!((words[0], words.len()), ("tracks", 4), "{first}");
+        Self {
+            process,
+            lines,
+            pid: words[1].parse().unwrap(),
+            start: u64::from_str_radix(words[2], 16).unwrap(),
+            said: Vec::new(),
+        }
+    }
+
+    /// The process whose memory it tracks.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The first address of that memory.
+    pub fn start_of_area(&self) -> u64 {
+        self.start
+    }
+
+    /// Has it do something, and waits until it is done.
+    pub fn say(&mut self, line: &str) {
+        writeln!(self.process.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+        self.said.push(self.lines.next().unwrap().unwrap());
+    }
+
+    /// All its answers.
+    pub fn said(&self) -> &[String] {
+        &self.said
     }
 }

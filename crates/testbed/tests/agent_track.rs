@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use pages::strategy::TrackedArea;
 use pages::strategy::{StrategyMeans, StrategyName, UffdScope, verdict};
 use rustix::process::Signal;
+use testbed::client::{ClientAct, ClientProcess, ClientTarget, ClientWay};
 use testbed::script::{ANON, FACTS, ScriptProcess};
 use testbed::{AgentProcess, KilledChild, check_metrics, eventually, program, sum};
 use uffd::{PAGE_SIZE, VmFlags, smaps};
@@ -677,4 +678,52 @@ fn what_is_explained_is_counted_by_verdict() {
     check_metrics(&text);
     drop(agent);
     assert_eq!(armed_vmas(pid), 0);
+}
+
+/// `--explain` of a process with a tracker of its own: what that is told has families of its own,
+/// and is not part of what we report.
+#[test]
+fn a_tracker_that_is_there_already_is_counted_apart() {
+    if let Some(why) = testbed::script::refused(StrategyName::Markers, ANON) {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let mut client = ClientProcess::start(ClientTarget::Inside, ClientWay::Scan, 1);
+    let pid = client.pid();
+    let agent = AgentProcess::start(&[
+        "--explain",
+        &format!("pid:{pid}"),
+        "--track-budget",
+        "100%",
+        "--track-interval",
+        "20ms",
+        "--discover-interval",
+        "50ms",
+    ]);
+    agent.wait_ready();
+    settle(&agent, pid);
+    for line in ["act", "round", "act", "round"] {
+        client.say(line);
+        settle(&agent, pid);
+    }
+    let text = agent.metrics();
+    let of = |family: &str, verdict: &str| {
+        let labels = [
+            &*format!("pid=\"{pid}\""),
+            &*format!("verdict=\"{verdict}\""),
+        ];
+        sum(&text, family, &labels).unwrap_or_default()
+    };
+    use ClientAct::{OtherForce, OtherRead, OtherStore, SameForce, SameRead, SameStore};
+    for (verdict, acts) in [
+        ("unchanged", [SameStore, SameRead, SameForce]),
+        ("changed", [OtherStore, OtherRead, OtherForce]),
+    ] {
+        let pages: u64 = acts.iter().map(|act| act.pages()).sum();
+        let found = of("uffdwp_observed_reported_pages_total", verdict);
+        assert_eq!(found, 2.0 * pages as f64, "{verdict}");
+    }
+    let labels = [&*format!("pid=\"{pid}\"")];
+    assert!(sum(&text, "uffdwp_observed_verified_pages_total", &labels).unwrap() > 512.0);
+    check_metrics(&text);
 }

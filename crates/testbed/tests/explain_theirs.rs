@@ -6,13 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Lines, Write as _};
-use std::process::{ChildStdout, Command, Stdio};
 use std::sync::LazyLock;
 
 use pages::strategy::{StrategyName, TrackedArea, TrackingStrategy};
-use testbed::KilledChild;
-use testbed::client::{ClientAct, ClientTarget, ClientWay};
+use testbed::client::{ClientAct, ClientProcess, ClientTarget, ClientWay};
 use testbed::script::{ANON, FACTS, MEMFD, SHMEM, ScriptMemory, ScriptProcess, refused, round};
 use tracker::explain::{
     CodeNamer, EventHub, ExplainFindings, ExplainOptions, ExplainedRound, ProcessExplainer,
@@ -220,46 +217,6 @@ fn of_theirs(findings: Vec<ExplainFindings>) -> ExplainFindings {
     findings.find(|it| it.owner == ReportOwner::Theirs).unwrap()
 }
 
-/// `uffdwp-workload client`.
-struct TrackerClient {
-    process: KilledChild,
-    lines: Lines<BufReader<ChildStdout>>,
-    /// All that it has said.
-    said: Vec<String>,
-}
-
-impl TrackerClient {
-    fn start(target: ClientTarget, way: ClientWay, seed: u64) -> Self {
-        let mut command = Command::new(testbed::program("uffdwp-workload"));
-        command
-            .args(["client", "--target", target.as_str(), "--way", way.as_str()])
-            .args(["--seed", &seed.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut process = KilledChild(command.spawn().unwrap());
-        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        Self {
-            process,
-            lines,
-            said: Vec::new(),
-        }
-    }
-
-    /// The process that it tracks, and where.
-    fn tracks(&mut self) -> (u32, u64) {
-        let line = self.lines.next().unwrap().unwrap();
-        let words: Vec<_> = line.split(' ').collect();
-        assert_eq!(words[0], "tracks", "{line}");
-        let start = u64::from_str_radix(words[2], 16).unwrap();
-        (words[1].parse().unwrap(), start)
-    }
-
-    fn say(&mut self, line: &str) {
-        writeln!(self.process.0.stdin.as_mut().unwrap(), "{line}").unwrap();
-        self.said.push(self.lines.next().unwrap().unwrap());
-    }
-}
-
 /// Every client that works here.
 fn every_client(mut test: impl FnMut(ClientTarget, ClientWay, u64)) {
     let seed = seed();
@@ -283,11 +240,9 @@ const ROUNDS: usize = 4;
 fn each_client_is_explained_as_the_table_says_and_is_told_the_same_as_alone() {
     every_client(|target, way, seed| {
         let what = format!("{} {} EXPLAIN_SEED={seed}", target.as_str(), way.as_str());
-        let mut alone = TrackerClient::start(target, way, seed);
-        alone.tracks();
-        let mut client = TrackerClient::start(target, way, seed);
-        let (pid, start) = client.tracks();
-        let mut explainer = explained(pid, start, ReportsAsked::Theirs);
+        let mut alone = ClientProcess::start(target, way, seed);
+        let mut client = ClientProcess::start(target, way, seed);
+        let mut explainer = explained(client.pid(), client.start_of_area(), ReportsAsked::Theirs);
         for _ in 0..ROUNDS {
             client.say("act");
             assert_eq!(answers(&step(&mut explainer)), [].into(), "{what}");
@@ -313,7 +268,8 @@ fn each_client_is_explained_as_the_table_says_and_is_told_the_same_as_alone() {
             findings.header.reason
         );
         assert_eq!(
-            client.said, alone.said,
+            client.said(),
+            alone.said(),
             "{what}: what it is told, observed and alone"
         );
     });

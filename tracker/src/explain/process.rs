@@ -5,10 +5,12 @@ use std::os::fd::BorrowedFd;
 
 use pages::inject::ProcessLifeline;
 use pages::strategy::StrategyFacts;
-use pages::track::{TrackError, TrackRound, UntrackedReason};
+use pages::track::{TrackError, TrackHeader, TrackRound, UntrackedReason};
 
 use super::explainer::{ExplainStep, Explainer};
-use super::model::{ExplainFindings, ExplainOptions, ExplainedRound, ReportOwner, RoundDelay};
+use super::model::{
+    ExplainFindings, ExplainOptions, ExplainedRound, PageSampling, ReportOwner, RoundDelay,
+};
 use super::observe::TrackerObserver;
 use super::source::EventHub;
 
@@ -36,6 +38,7 @@ pub struct ProcessExplainer<'h> {
     theirs: Option<TrackerObserver>,
     /// What is tracked by us, by address.
     tracked: Vec<Range<u64>>,
+    first: TrackRound,
     refused: Option<TrackError>,
 }
 
@@ -76,6 +79,7 @@ impl<'h> ProcessExplainer<'h> {
             ours: None,
             theirs: None,
             tracked: Vec::new(),
+            first: TrackRound::default(),
             refused: None,
         };
         if asked != ReportsAsked::Theirs {
@@ -103,6 +107,7 @@ impl<'h> ProcessExplainer<'h> {
                     ours.leave_others();
                 }
                 self.tracked = tracked(&first);
+                self.first = first;
                 self.ours = Some(ours);
             }
             Err(error) if self.asked == ReportsAsked::Both && !error.is_gone() => {
@@ -127,6 +132,28 @@ impl<'h> ProcessExplainer<'h> {
         let Some(ours) = &self.ours else { return true };
         let mut untracked = ours.untracked().iter();
         untracked.any(|it| it.reason == UntrackedReason::OtherUserfaultfd)
+    }
+
+    /// Who is explained, and how: as we track it, if we do; else as it is observed.
+    pub fn header(&self) -> Option<&TrackHeader> {
+        self.main().map(|findings| &findings.header)
+    }
+
+    /// Which pages have their content looked at.
+    #[must_use]
+    pub fn sampling(&self) -> PageSampling {
+        let all = PageSampling { one_of: 1 };
+        self.main().map_or(all, |findings| findings.sampling)
+    }
+
+    fn main(&self) -> Option<&ExplainFindings> {
+        let theirs = self.theirs.as_ref().map(TrackerObserver::findings);
+        self.ours.as_ref().map(Explainer::findings).or(theirs)
+    }
+
+    /// Our first arming; nothing of what belongs to others. It is given once.
+    pub fn take_first(&mut self) -> TrackRound {
+        std::mem::take(&mut self.first)
     }
 
     /// Why we do not track, although that was asked for.

@@ -25,4 +25,6 @@ pub use rows::{
     AgentFacts, AgentUsage, BuildInfo, CollectorRun, HookRow, ProcessSight, ScrapeRows,
     TrackingRows,
 };
-pub use tracked::{ExplainedTotals, TrackedField, TrackedReading, TrackedRow, TrackedValue};
+pub use tracked::{
+    ExplainedTotals, ObservedTotals, TrackedField, TrackedReading, TrackedRow, TrackedValue,
+};

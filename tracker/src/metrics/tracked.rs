@@ -69,6 +69,20 @@ pub struct ExplainedTotals {
     pub lost: u64,
     /// One page in this many is compared.
     pub one_of: u64,
+    /// What memory of it came to that belongs to the userfaultfd of another tracker; `None`: there
+    /// was none.
+    pub observed: Option<ObservedTotals>,
+}
+
+/// What the reports of a tracker that is there already came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedTotals {
+    /// Reported pages by verdict and cause.
+    pub reported: AnswerTally,
+    /// Pages that changed and were not reported.
+    pub missed: u64,
+    /// Armed pages that were compared.
+    pub verified: u64,
 }
 
 /// One thing that a tracked process shows.
@@ -87,6 +101,8 @@ pub enum TrackedReading {
     Process(fn(&TrackedRow) -> TrackedValue<'_>),
     /// Only an explained process has it; `/status` shows it below `explained`.
     Explained(fn(&ExplainedTotals) -> TrackedValue<'_>),
+    /// Only an explained process with another tracker has it; `/status` shows it below `observed`.
+    Observed(fn(&ObservedTotals) -> TrackedValue<'_>),
 }
 
 /// What a field says.
@@ -127,6 +143,10 @@ impl TrackedField {
         match self.read {
             TrackedReading::Process(read) => Some(read(row)),
             TrackedReading::Explained(read) => row.explained.as_ref().map(read),
+            TrackedReading::Observed(read) => {
+                let explained = row.explained.as_ref()?;
+                explained.observed.as_ref().map(read)
+            }
         }
     }
 

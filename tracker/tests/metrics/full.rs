@@ -9,8 +9,8 @@ use pages::track::UntrackedReason;
 use tracker::explain::{ReportAnswer, ReportCause, ReportVerdict};
 use tracker::metrics::doc::SeriesTotals;
 use tracker::metrics::{
-    AgentFacts, AgentUsage, BuildInfo, CollectorRun, ExplainedTotals, HookRow, ProcessSight,
-    ScrapeRows, TrackedRow, TrackingRows, encode,
+    AgentFacts, AgentUsage, BuildInfo, CollectorRun, ExplainedTotals, HookRow, ObservedTotals,
+    ProcessSight, ScrapeRows, TrackedRow, TrackingRows, encode,
 };
 use tracker::model::{
     CollectionInput, CounterSnapshot, FoundVma, MmSample, NodeReading, ProcessCounters,
@@ -153,6 +153,14 @@ fn explained() -> ExplainedTotals {
         verified: 9000,
         lost: 1,
         one_of: 4,
+        observed: Some(ObservedTotals {
+            reported: BTreeMap::from([(
+                answer(ReportVerdict::Unchanged, ReportCause::UserStore),
+                80,
+            )]),
+            missed: 2,
+            verified: 400,
+        }),
     }
 }
 

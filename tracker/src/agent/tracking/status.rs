@@ -101,17 +101,21 @@ fn texts(selectors: &[super::ProcessSelector]) -> Vec<String> {
 
 /// Everything that a tracked process shows, by its key.
 fn process(row: &TrackedRow) -> Value {
-    let (mut shown, mut explained) = (Map::new(), Map::new());
+    let (mut shown, mut explained, mut observed) = (Map::new(), Map::new(), Map::new());
     for field in tracked_fields() {
         let section = match field.read {
             TrackedReading::Process(_) => &mut shown,
             TrackedReading::Explained(_) => &mut explained,
+            TrackedReading::Observed(_) => &mut observed,
         };
         if let Some(value) = field.of(row) {
             section.insert(field.key.to_owned(), json(&value));
         }
     }
+    let has_observed = row.explained.as_ref().and_then(|it| it.observed.as_ref());
+    let observed = has_observed.map(|_| observed);
     let explained = row.explained.as_ref().map(|_| explained);
+    shown.insert("observed".to_owned(), observed.into());
     shown.insert("explained".to_owned(), explained.into());
     shown.into()
 }
@@ -165,7 +169,7 @@ mod tests {
 
     use super::*;
     use crate::explain::{ReportAnswer, ReportCause, ReportVerdict};
-    use crate::metrics::ExplainedTotals;
+    use crate::metrics::{ExplainedTotals, ObservedTotals};
     use crate::model::ProcessKey;
 
     fn row(explained: Option<ExplainedTotals>) -> TrackedRow {
@@ -204,6 +208,7 @@ mod tests {
             "shared_pages": 1,
             "written_pages": 4, "unknown_pages": 5, "vanished_pages": 6, "stopped_seconds": null,
             "not_looked_at": {"secret": 8}, "notes": ["a note"], "explained": null,
+            "observed": null,
         });
         assert_eq!(process(&row(None)), expected);
     }
@@ -220,7 +225,17 @@ mod tests {
             verified: 2,
             lost: 3,
             one_of: 4,
+            observed: Some(ObservedTotals {
+                reported: [(answer, 8)].into(),
+                missed: 7,
+                verified: 6,
+            }),
         })));
+        let observed = json!({
+            "reported": [{"verdict": "unchanged", "cause": "zap", "pages": 8}],
+            "missed_pages": 7, "verified_pages": 6,
+        });
+        assert_eq!(explained["observed"], observed);
         let expected = json!({
             "reported": [{"verdict": "unchanged", "cause": "zap", "pages": 9}],
             "missed_pages": 1, "verified_pages": 2, "lost_events": 3, "one_page_of": 4,

@@ -17,7 +17,7 @@ use super::{ProcessTracking, TrackingMeans, explained};
 use crate::agent::discovery::key_of;
 use crate::agent::pace::thread_cpu_time;
 use crate::agent::stop::StopSignal;
-use crate::explain::{ExplainOptions, ExplainStep, Explainer};
+use crate::explain::{ExplainOptions, ProcessExplainer, ProcessStep, ReportsAsked};
 use crate::metrics::{ExplainedTotals, label};
 use pages::inject::{InjectOptions, ProcessLifeline, share_memory};
 use pages::track::{TrackError, TrackHeader, TrackOptions, TrackRound, TrackSession, TrackStep};
@@ -88,14 +88,14 @@ struct TrackingJob<'env> {
 }
 
 /// A process that is only tracked, or explained, too.
-enum FollowedProcess {
+enum FollowedProcess<'env> {
     Tracked(Box<TrackSession>),
-    Explained(Box<Explainer>),
+    Explained(Box<ProcessExplainer<'env>>),
 }
 
-impl FollowedProcess {
+impl<'env> FollowedProcess<'env> {
     fn begin(
-        job: &TrackingJob<'_>,
+        job: &TrackingJob<'env>,
         means: &TrackingMeans,
     ) -> Result<(Self, TrackRound), TrackError> {
         let (pid, config) = (job.process.key.pid, &job.tracking.config);
@@ -120,13 +120,15 @@ impl FollowedProcess {
             findings: None,
         };
         let hub = job.tracking.hub.as_ref();
-        let (explainer, first) = Explainer::begin(pid, means.facts.clone(), hub, options)?;
+        let facts = means.facts.clone();
+        let mut explainer = ProcessExplainer::begin(pid, facts, hub, options, ReportsAsked::Both)?;
+        let first = explainer.take_first();
         Ok((Self::Explained(Box::new(explainer)), first))
     }
 
-    fn header(&self) -> &TrackHeader {
+    fn header(&self) -> Option<&TrackHeader> {
         match self {
-            Self::Tracked(session) => session.header(),
+            Self::Tracked(session) => Some(session.header()),
             Self::Explained(explainer) => explainer.header(),
         }
     }
@@ -154,12 +156,22 @@ impl FollowedProcess {
                 TrackStep::Exited => None,
             }),
             Self::Explained(explainer) => {
-                let ExplainStep::Round(round) = explainer.step()? else {
+                let ProcessStep::Round { ours, theirs } = explainer.step()? else {
                     return Ok(None);
                 };
-                let sampling = explainer.findings().sampling;
-                let totals = explained::of_round(&round, sampling);
-                Ok(Some((round.round, Some(totals))))
+                let sampling = explainer.sampling();
+                let totals = explained::of_round(ours.as_deref(), theirs.as_deref(), sampling);
+                let round = match (ours, theirs) {
+                    (Some(ours), _) => ours.round,
+                    // Of what is observed nothing is tracked.
+                    (None, theirs) => {
+                        theirs.map_or_else(TrackRound::default, |theirs| TrackRound {
+                            mappings: Vec::new(),
+                            ..theirs.round
+                        })
+                    }
+                };
+                Ok(Some((round, Some(totals))))
             }
         }
     }
@@ -179,7 +191,7 @@ enum WaitEnd {
     Stop,
 }
 
-impl TrackingJob<'_> {
+impl<'env> TrackingJob<'env> {
     fn run(&self, means: &TrackingMeans, begun: &Sender<Duration>) {
         let cpu = thread_cpu_time();
         let session = self.begin(means);
@@ -200,7 +212,7 @@ impl TrackingJob<'_> {
         }
     }
 
-    fn begin(&self, means: &TrackingMeans) -> Option<FollowedProcess> {
+    fn begin(&self, means: &TrackingMeans) -> Option<FollowedProcess<'env>> {
         let (session, first) = match FollowedProcess::begin(self, means) {
             Ok(begun) => begun,
             Err(error) => {
@@ -212,7 +224,7 @@ impl TrackingJob<'_> {
         if !self.is_there() {
             return None;
         }
-        let header = session.header();
+        let header = session.header()?;
         tracing::info!(
             strategy = header.strategy,
             "{}: tracked, as {} says; stopped for {:.2} ms to attach",
@@ -230,7 +242,7 @@ impl TrackingJob<'_> {
     }
 
     /// Until the process ends or is to be let go.
-    fn rounds(&self, session: &mut FollowedProcess) -> Result<(), TrackError> {
+    fn rounds(&self, session: &mut FollowedProcess<'_>) -> Result<(), TrackError> {
         let mut due = Instant::now() + self.tracking.config.interval;
         loop {
             let last = match self.wait(due, session) {
@@ -280,7 +292,7 @@ impl TrackingJob<'_> {
         next.interval
     }
 
-    fn wait(&self, due: Instant, session: &FollowedProcess) -> WaitEnd {
+    fn wait(&self, due: Instant, session: &FollowedProcess<'_>) -> WaitEnd {
         loop {
             let left = due.saturating_duration_since(Instant::now());
             if !self.stop.sleep(left.min(GLANCE)) {

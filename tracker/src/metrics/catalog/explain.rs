@@ -2,10 +2,68 @@
 //! true, and why it was reported.
 
 use super::super::family::{FamilyKind, FamilyRows, FamilySpec};
-use super::super::tracked::{ExplainedTotals, TrackedField, TrackedReading, TrackedValue};
+use super::super::tracked::{
+    ExplainedTotals, ObservedTotals, TrackedField, TrackedReading, TrackedValue,
+};
 use super::track::WRITTEN;
 
-pub(super) const FAMILIES: &[FamilySpec] = &[REPORTED, MISSED, VERIFIED, LOST, SAMPLE];
+pub(super) const FAMILIES: &[FamilySpec] = &[
+    REPORTED,
+    MISSED,
+    VERIFIED,
+    LOST,
+    SAMPLE,
+    OBSERVED_REPORTED,
+    OBSERVED_MISSED,
+    OBSERVED_VERIFIED,
+];
+
+const fn shown_observed(
+    key: &'static str,
+    read: fn(&ObservedTotals) -> TrackedValue<'_>,
+) -> FamilyRows {
+    FamilyRows::Tracked(TrackedField {
+        key,
+        read: TrackedReading::Observed(read),
+    })
+}
+
+const OBSERVED_REPORTED: FamilySpec = FamilySpec {
+    name: "uffdwp_observed_reported_pages_total",
+    help: "Pages of an explained process that another tracker was told of as written, in memory \
+        that belongs to its userfaultfd, by verdict and cause as in uffdwp_reported_pages_total. \
+        The agent observes that memory and touches nothing. There is no series without such memory. \
+        docs/explain.md.",
+    source: "looks at pagemap and at hashes of pages, and the kernel's events of docs/hooks.md",
+    exactness: "as of the agent's looks: calls of the tracker are not seen, and what was reported \
+        and armed again between two looks with the same content is not counted",
+    example: "sum by (cause) (rate(uffdwp_observed_reported_pages_total{verdict=\"unchanged\"}[5m]))",
+    rows: shown_observed("reported", |totals| TrackedValue::Pages(&totals.reported)),
+    ..REPORTED
+};
+
+const OBSERVED_MISSED: FamilySpec = FamilySpec {
+    name: "uffdwp_observed_missed_pages_total",
+    help: "Pages that belong to the userfaultfd of another tracker and changed while they stayed \
+        armed: it is not told of them. Told only where every hook tells causes.",
+    source: "looks at pagemap and at hashes of pages, and the kernel's events of docs/hooks.md",
+    exactness: "exact for the pages that were compared (uffdwp_observed_verified_pages_total)",
+    example: "rate(uffdwp_observed_missed_pages_total[5m]) > 0",
+    rows: shown_observed("missed_pages", |totals| TrackedValue::Count(totals.missed)),
+    ..MISSED
+};
+
+const OBSERVED_VERIFIED: FamilySpec = FamilySpec {
+    name: "uffdwp_observed_verified_pages_total",
+    help: "Pages that belong to the userfaultfd of another tracker, were armed at two looks, and \
+        had the same content.",
+    source: "looks at pagemap and at hashes of pages",
+    example: "rate(uffdwp_observed_verified_pages_total[5m])",
+    rows: shown_observed("verified_pages", |totals| {
+        TrackedValue::Count(totals.verified)
+    }),
+    ..VERIFIED
+};
 
 const fn shown(key: &'static str, read: fn(&ExplainedTotals) -> TrackedValue<'_>) -> FamilyRows {
     FamilyRows::Tracked(TrackedField {
