@@ -13,7 +13,8 @@ use testbed::client::{ClientAct, ClientProcess, ClientTarget, ClientWay};
 use testbed::script::{ANON, FACTS, MEMFD, SHMEM, ScriptMemory, ScriptProcess, refused, round};
 use tracker::explain::{
     CodeNamer, EventHub, ExplainFindings, ExplainOptions, ExplainedRound, ProcessExplainer,
-    ProcessStep, ReportCause, ReportOwner, ReportVerdict, ReportsAsked, UnknownReason,
+    ProcessStep, ReportAnswer, ReportCause, ReportOwner, ReportVerdict, ReportsAsked,
+    UnknownReason,
 };
 use tracker::probes::events::{EventOptions, EventProbes};
 use uffd::PAGE_SIZE;
@@ -273,6 +274,32 @@ fn each_client_is_explained_as_the_table_says_and_is_told_the_same_as_alone() {
             "{what}: what it is told, observed and alone"
         );
     });
+}
+
+/// A tracker that answers writes takes the protection off by itself, too, and is told nothing then.
+#[test]
+fn what_their_tracker_releases_is_no_report() {
+    const RELEASED: u64 = 31;
+    if let Some(why) = refused(StrategyName::Sync, ANON) {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let mut client = ClientProcess::start(ClientTarget::Outside, ClientWay::Messages, seed());
+    let mut explainer = explained(client.pid(), client.start_of_area(), ReportsAsked::Theirs);
+    client.say(&format!("release {RELEASED}"));
+    assert_eq!(answers(&step(&mut explainer)), [].into());
+    let findings = of_theirs(explainer.end().unwrap());
+    let unknown = ReportAnswer {
+        verdict: ReportVerdict::Unknown,
+        cause: ReportCause::Unknown,
+    };
+    if HUB.seen().is_complete() {
+        assert_eq!(findings.tally, [].into());
+    } else {
+        assert_eq!(findings.tally, [(unknown, RELEASED)].into());
+        let reason = UnknownReason::MaybeReleased;
+        assert_eq!(findings.verdict_unknown, [(reason, RELEASED)].into());
+    }
 }
 
 #[test]

@@ -251,23 +251,28 @@ impl EventIndex<'_> {
         moves.into_iter().map(|(_, it)| it).collect()
     }
 
-    /// How many events tell that the protection of a page was taken off, until the scan ended.
+    /// How often the protection of a page was taken off until the scan ended, as events tell.
     pub(super) fn disarmings(&self, page: &PageQuery) -> usize {
         let numbers = self.single(page).chain(self.ranges(page.address));
         let events = numbers.map(|number| &self.events[number]);
-        let certain =
-            |event: &&WatchedEvent| meaning(event, page).is_some() && !is_uncertain(event, page);
+        // A zap is told twice: before and after.
+        let certain = |event: &&WatchedEvent| {
+            event.kind != EventKind::Zapped
+                && meaning(event, page).is_some()
+                && !is_uncertain(event, page)
+        };
         events.filter(certain).count()
     }
 
     /// Forgets what is past: what came before the scan, or served it.
     pub(super) fn settle(self) {
         let past = self.scan.began;
-        self.settle_until(past);
+        self.settle_unless(past, |_| false);
     }
 
-    /// Forgets what came by then, and what served the scan.
-    pub(super) fn settle_until(self, past: u64) {
+    /// Forgets what came by then, and what served the scan, but not events about single pages that
+    /// wait.
+    pub(super) fn settle_unless(self, past: u64, waits: impl Fn(u64) -> bool) {
         let Self {
             scan,
             events,
@@ -278,7 +283,8 @@ impl EventIndex<'_> {
         *armed = scan.ended;
         let mut number = 0;
         events.retain(|event| {
-            let settled = event.time <= past || used.contains(&number);
+            let waits = || is_single(event) && waits(event.range.start);
+            let settled = used.contains(&number) || (event.time <= past && !waits());
             number += 1;
             !settled
         });
@@ -409,6 +415,31 @@ mod tests {
         history.add(vec![event(105, range.clone(), 0, stored)]);
         history.index(scan()).settle();
         assert_eq!(history.events.len(), 1);
+    }
+
+    #[test]
+    fn a_zap_disarms_once_though_it_is_told_twice() {
+        let range = PMD_SIZE..PMD_SIZE + 2 * PAGE_SIZE;
+        let zap = |kind, time| WatchedEvent {
+            kind,
+            ..event(
+                time,
+                range.clone(),
+                0,
+                EventMeaning::DisarmsAnonymous(ReportCause::Zap),
+            )
+        };
+        let stored = EventMeaning::Disarms(ReportCause::UserStore);
+        let mut history = EventHistory::default();
+        history.add(vec![
+            zap(EventKind::Zap, 1),
+            zap(EventKind::Zapped, 2),
+            event(3, range.start..range.start + PAGE_SIZE, 0, stored),
+        ]);
+        let index = history.index(scan());
+        let disarmings = [range.start, range.start + PAGE_SIZE, range.end];
+        let disarmings = disarmings.map(|at| index.disarmings(&page(at)));
+        assert_eq!(disarmings, [2, 1, 0]);
     }
 
     #[test]

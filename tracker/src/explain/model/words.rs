@@ -137,6 +137,9 @@ pub enum UnknownReason {
     /// Verdict: two looks saw it armed, with different content: it was reported and armed again in
     /// between, or not reported at all.
     BetweenLooks,
+    /// Verdict: no event tells of a write, and its tracker, which answers writes itself, may have
+    /// taken the protection off of its own accord.
+    MaybeReleased,
     /// Cause: its protection was off when it was looked at for the first time.
     BeforeLooking,
     /// Cause: events were dropped since it was armed.
@@ -155,6 +158,7 @@ words!(UnknownReason {
     NotMapped => "not-mapped",
     Unreadable => "unreadable",
     BetweenLooks => "between-looks",
+    MaybeReleased => "maybe-released",
     BeforeLooking => "before-looking",
     EventsDropped => "events-dropped",
     NotSeen => "not-seen",

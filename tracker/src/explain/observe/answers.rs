@@ -7,7 +7,7 @@ use pages::track::TrackedMapping;
 use uffd::{Backing, PAGE_SIZE};
 
 use super::epoch::{PageEpoch, PageNews};
-use super::memory::{GoneMapping, LookedMapping, LookedPage};
+use super::memory::{GoneMapping, LookedMapping, LookedPage, WriteAnswer};
 use crate::explain::candidates::{ChangedPage, candidates};
 use crate::explain::content::{PageImage, PageLook, verdict};
 use crate::explain::history::{EventIndex, PageQuery};
@@ -23,8 +23,20 @@ pub(super) struct OpenReport {
     cause_unknown: Option<UnknownReason>,
     place: Option<PlaceId>,
     thread: Option<(u32, Arc<str>)>,
-    /// A look has seen it armed before: its tracker is told, whatever it does next.
-    was_armed: bool,
+    told: ToldTracker,
+}
+
+/// Whether the tracker of a page that is not armed any more is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ToldTracker {
+    /// It was, or will be by its next scan.
+    Yes,
+    /// If it arms the page again: nobody has seen it armed.
+    IfArmedAgain,
+    /// It may have taken the protection off itself.
+    Perhaps,
+    /// It has taken the protection off itself.
+    No,
 }
 
 /// Pages that are not armed any more, by address.
@@ -60,60 +72,67 @@ impl LookJoin<'_, '_> {
     pub(super) fn answers(&mut self, looked: &LookedMapping) -> LookAnswers {
         let mut answers = LookAnswers::default();
         for page in &looked.news {
-            self.page(&looked.mapping, page, &mut answers);
+            self.page(looked, page, &mut answers);
         }
         answers
     }
 
-    fn page(&mut self, mapping: &TrackedMapping, seen: &LookedPage, answers: &mut LookAnswers) {
+    fn page(&mut self, looked: &LookedMapping, seen: &LookedPage, answers: &mut LookAnswers) {
+        let mapping = &looked.mapping;
         match seen.news {
             PageNews::None | PageNews::Same => (),
             PageNews::Disarmed | PageNews::NeverArmed | PageNews::NotArmedBefore => {
-                let report = self.open_report(mapping, seen);
+                let report = self.open_report(looked, seen);
                 self.open.insert(seen.page, report);
             }
             PageNews::Rearmed(before) => {
                 let report = self.open.remove(&seen.page);
-                let report = report.unwrap_or_else(|| OpenReport::before_looking(false));
-                append(
-                    &mut answers.reported,
-                    report.answer(seen.page, before, seen.look, mapping.backing),
-                );
+                let report = report.unwrap_or(OpenReport::BEFORE_LOOKING);
+                if report.told != ToldTracker::No {
+                    let answer = report.answer(seen.page, before, seen.look, mapping.backing);
+                    append(&mut answers.reported, answer);
+                }
             }
-            PageNews::Between(before) => self.between(mapping, seen, before, answers),
+            PageNews::Between(before) => self.between(looked, seen, before, answers),
         }
     }
 
     /// What has taken the protection off a page since the last look.
-    fn open_report(&mut self, mapping: &TrackedMapping, seen: &LookedPage) -> OpenReport {
-        let was_armed = seen.news == PageNews::Disarmed;
+    fn open_report(&mut self, looked: &LookedMapping, seen: &LookedPage) -> OpenReport {
         if seen.news == PageNews::NotArmedBefore {
-            return OpenReport::before_looking(was_armed);
+            return OpenReport::BEFORE_LOOKING;
         }
-        let told = self.index.cause(&query(mapping, seen.page));
+        let was_armed = seen.news == PageNews::Disarmed;
+        let told = self.index.cause(&query(&looked.mapping, seen.page));
         if let Some((cause, event)) = told {
             return OpenReport {
                 cause,
                 cause_unknown: None,
                 place: event.place,
                 thread: Some((event.tid, Arc::clone(&event.comm))),
-                was_armed,
+                told: match was_armed {
+                    true => ToldTracker::Yes,
+                    false => ToldTracker::IfArmedAgain,
+                },
             };
         }
-        let (cause, cause_unknown) = match (seen.news, self.facts.all_told) {
-            (PageNews::NeverArmed, true) => (ReportCause::NeverArmed, None),
+        let (cause, cause_unknown) = match (was_armed, self.facts.all_told) {
+            (false, true) => (ReportCause::NeverArmed, None),
             // It may have been armed and written since the last look.
-            (PageNews::NeverArmed, false) => {
-                (ReportCause::Unknown, Some(UnknownReason::BeforeLooking))
-            }
-            _ => (ReportCause::Unknown, Some(self.facts.why_unseen)),
+            (false, false) => (ReportCause::Unknown, Some(UnknownReason::BeforeLooking)),
+            (true, _) => (ReportCause::Unknown, Some(self.facts.why_unseen)),
         };
         OpenReport {
             cause,
             cause_unknown,
             place: None,
             thread: None,
-            was_armed,
+            told: match (was_armed, looked.answered, self.facts.all_told) {
+                (false, ..) => ToldTracker::IfArmedAgain,
+                (true, WriteAnswer::Kernel, _) => ToldTracker::Yes,
+                (true, WriteAnswer::Tracker, false) => ToldTracker::Perhaps,
+                (true, WriteAnswer::Tracker, true) => ToldTracker::No,
+            },
         }
     }
 
@@ -121,11 +140,12 @@ impl LookJoin<'_, '_> {
     /// anything has taken its protection off, or missed.
     fn between(
         &mut self,
-        mapping: &TrackedMapping,
+        looked: &LookedMapping,
         seen: &LookedPage,
         before: PageImage,
         answers: &mut LookAnswers,
     ) {
+        let mapping = &looked.mapping;
         let query = query(mapping, seen.page);
         let disarmings = self.index.disarmings(&query);
         if disarmings == 0 && self.facts.all_told {
@@ -133,7 +153,7 @@ impl LookJoin<'_, '_> {
             return;
         }
         let report = self.open_report(
-            mapping,
+            looked,
             &LookedPage {
                 news: PageNews::Disarmed,
                 ..*seen
@@ -180,19 +200,17 @@ impl LookJoin<'_, '_> {
 
 impl OpenReport {
     /// Of a page that was not armed when it was looked at first.
-    const fn before_looking(was_armed: bool) -> Self {
-        Self {
-            cause: ReportCause::Unknown,
-            cause_unknown: Some(UnknownReason::BeforeLooking),
-            place: None,
-            thread: None,
-            was_armed,
-        }
-    }
+    const BEFORE_LOOKING: Self = Self {
+        cause: ReportCause::Unknown,
+        cause_unknown: Some(UnknownReason::BeforeLooking),
+        place: None,
+        thread: None,
+        told: ToldTracker::IfArmedAgain,
+    };
 
-    /// Whether its tracker was told, or will be, whatever it does next.
+    /// Whether its tracker was told, perhaps, or will be, whatever it does next.
     pub(super) const fn is_told(&self) -> bool {
-        self.was_armed
+        matches!(self.told, ToldTracker::Yes | ToldTracker::Perhaps)
     }
 
     /// The report, with its verdict.
@@ -203,7 +221,10 @@ impl OpenReport {
         now: PageLook,
         backing: Backing,
     ) -> ReportedPages {
-        let (verdict, verdict_unknown) = verdict(before, now, backing);
+        let (verdict, verdict_unknown) = match self.told {
+            ToldTracker::Perhaps => (ReportVerdict::Unknown, Some(UnknownReason::MaybeReleased)),
+            _ => verdict(before, now, backing),
+        };
         ReportedPages {
             range: page..page + PAGE_SIZE,
             why: ReportAnswer {
@@ -218,14 +239,17 @@ impl OpenReport {
     }
 }
 
-/// Reports of what is not observed any more: of pages that were written nobody can tell whether
-/// they changed.
-pub(super) fn answers_of_gone(gone: &GoneMapping, open: &mut OpenReports) -> Vec<ReportedPages> {
+/// Reports of what is not observed any more: unmapped, or unregistered. `now` looks at a page.
+pub(super) fn answers_of_gone(
+    gone: &GoneMapping,
+    open: &mut OpenReports,
+    mut now: impl FnMut(u64) -> PageLook,
+) -> Vec<ReportedPages> {
     let mut reported = Vec::new();
     for (page, epoch) in &gone.known {
         let report = open.remove(page).filter(OpenReport::is_told);
         if let (PageEpoch::Written(before), Some(report)) = (*epoch, report) {
-            let answer = report.answer(*page, before, PageLook::Unmapped, gone.mapping.backing);
+            let answer = report.answer(*page, before, now(*page), gone.mapping.backing);
             append(&mut reported, answer);
         }
     }
@@ -283,6 +307,7 @@ mod tests {
             },
         };
         join.answers(&LookedMapping {
+            answered: WriteAnswer::Kernel,
             mapping: Arc::new(mapping_of(START..START + 16 * PAGE_SIZE, Backing::Anon)),
             news,
             armed: 0,
@@ -356,7 +381,7 @@ mod tests {
             mapping: Arc::new(mapping),
             known: known.to_vec(),
         };
-        let gone = answers_of_gone(&gone, &mut open);
+        let gone = answers_of_gone(&gone, &mut open, |_| PageLook::Unmapped);
         let gone: Vec<_> = gone.iter().map(|it| (it.pages(), it.why.verdict)).collect();
         assert_eq!(gone, [(1, ReportVerdict::Gone)]);
         assert!(open.is_empty());

@@ -22,7 +22,7 @@ use crate::explain::model::PageSampling;
 /// Reading smaps takes at most one part in so many of the time: it walks the page tables.
 const SHARE: u32 = 50;
 /// Reading that takes no longer is done at every look.
-const CHEAP: Duration = Duration::from_millis(2);
+const CHEAP: Duration = Duration::from_millis(5);
 /// The longest time between two readings.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -50,6 +50,17 @@ struct ObservedMapping {
     flags: String,
     arming: ArmingSeen,
     is_new: bool,
+    answered: WriteAnswer,
+}
+
+/// Who answers the first write to an armed page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteAnswer {
+    /// The kernel (`UFFD_FEATURE_WP_ASYNC`): a page that is not armed any more was written, or lost
+    /// its protection in another way that counts as that.
+    Kernel,
+    /// The tracker, after a message; it may take the protection off by itself, too.
+    Tracker,
 }
 
 /// What was observed of a mapping and is not any more.
@@ -62,6 +73,7 @@ pub(super) struct GoneMapping {
 /// What a look found in a mapping.
 pub(super) struct LookedMapping {
     pub mapping: Arc<TrackedMapping>,
+    pub answered: WriteAnswer,
     /// Pages with news.
     pub news: Vec<LookedPage>,
     /// Pages that are armed now.
@@ -196,6 +208,7 @@ impl ObservedMemory {
             self.mappings.push(ObservedMapping {
                 arming: before.map_or(ArmingSeen::NotYet, |it| it.arming),
                 is_new: before.is_none_or(|it| it.is_new),
+                answered: before.map_or(WriteAnswer::Tracker, |it| it.answered),
                 mapping: same.map_or_else(|| Arc::new(mapping), |it| Arc::clone(&it.mapping)),
                 flags,
             });
@@ -237,12 +250,17 @@ impl ObservedMemory {
         let mapping = Arc::clone(&observed.mapping);
         let mut looked = LookedMapping {
             mapping: Arc::clone(&mapping),
+            answered: observed.answered,
             news: Vec::new(),
             armed: 0,
             same: 0,
             written: Vec::new(),
         };
         let range = range_of(&mapping);
+        if observed.is_new {
+            observed.answered = self.who_answers(&range)?;
+            looked.answered = observed.answered;
+        }
         for piece in self.pieces(&mapping)? {
             let read = self
                 .reader
@@ -280,6 +298,32 @@ impl ObservedMemory {
         }
         observed.is_new = false;
         Ok(looked)
+    }
+
+    /// Who answers writes to a mapping. Kernels without a scan have no other way than messages.
+    fn who_answers(&mut self, range: &Range<u64>) -> Result<WriteAnswer, UffdError> {
+        if !self.scans {
+            return Ok(WriteAnswer::Tracker);
+        }
+        let first = range.start..range.end.min(range.start + PMD_SIZE);
+        let query = ScanQuery::REGISTERED;
+        let found = self.pagemap.scan_once(&first, &query, &mut self.regions)?;
+        Ok(match found.regions {
+            0 => WriteAnswer::Tracker,
+            _ => WriteAnswer::Kernel,
+        })
+    }
+
+    /// Whether the tracker answers writes to a page.
+    pub(super) fn is_answered_by_tracker(&self, page: u64) -> bool {
+        let at = self.mappings.partition_point(|it| it.mapping.end <= page);
+        let found = self.mappings.get(at);
+        found.is_some_and(|it| it.mapping.start <= page && it.answered == WriteAnswer::Tracker)
+    }
+
+    /// Whether a page is armed, as far as looks tell.
+    pub(super) fn is_armed(&self, page: u64) -> bool {
+        matches!(self.epochs.get(page), PageEpoch::Armed(_))
     }
 
     /// The content of pages as they are now, armed or not.

@@ -28,6 +28,7 @@ use pages::track::{
 use uffd::{PAGE_SIZE, UffdError, unless_gone, unless_unseen};
 
 use super::books::{ExplainBooks, ImageCost};
+use super::content::PageLook;
 use super::evidence::EventEvidence;
 use super::explainer::{ExplainStep, as_tracked, cannot_read_events};
 use super::history::RunningScan;
@@ -217,7 +218,9 @@ impl TrackerObserver {
         let mut explained = as_tracked(round, fresh);
         let mut index = self.evidence.index(scan);
         for gone in gone {
-            let reported = answers_of_gone(&gone, &mut self.open);
+            let memory = &mut self.memory;
+            let now = |page| memory.read_as_is(page).unwrap_or(PageLook::Unmapped);
+            let reported = answers_of_gone(&gone, &mut self.open, now);
             push(&mut explained.reported, &gone.mapping, reported);
         }
         let mut join = LookJoin {
@@ -233,9 +236,12 @@ impl TrackerObserver {
         }
         let events = index.events();
         self.books.tell(&explained, events, scan, kind);
-        // Who is told by a message has the page armed until the answer to it: an event may wait for
-        // the next look.
-        index.settle_until(self.past);
+        // Who is told by a message has the page armed until the answer to it, however long that
+        // takes: its event waits.
+        let memory = &self.memory;
+        index.settle_unless(self.past, |page| {
+            memory.is_answered_by_tracker(page) && memory.is_armed(page)
+        });
         self.past = scan.began;
         explained.took = began.elapsed();
         self.enter(&explained, kind);
@@ -285,7 +291,7 @@ impl TrackerObserver {
                 continue;
             };
             let now = self.memory.read_as_is(page);
-            let now = now.unwrap_or(super::content::PageLook::Unmapped);
+            let now = now.unwrap_or(PageLook::Unmapped);
             let answer = report.answer(page, before, now, mapping.backing);
             match reported.last_mut() {
                 Some((last, answers)) if Arc::ptr_eq(last, &mapping) => append(answers, answer),

@@ -7,6 +7,7 @@
 //! | line | answer |
 //! |---|---|
 //! | `act` | `acted` and a digest of the pages, after all acts of a round |
+//! | `release PAGES` | `released`, after it took the protection off so many pages by itself |
 //! | `round` | `told`, how many pages it was told, and a digest of them; they are armed again |
 
 use std::collections::BTreeSet;
@@ -60,7 +61,13 @@ pub fn serve(arguments: &ClientArguments) -> Result<()> {
     let Range { start, end } = client.range;
     answer(&format!("tracks {} {start:x} {end:x}", target.pid()))?;
     for line in stdin().lines() {
-        match &*line.context("cannot read what to do")? {
+        let line = line.context("cannot read what to do")?;
+        match &*line {
+            release if release.starts_with("release ") => {
+                let pages = release.trim_start_matches("release ").parse()?;
+                client.release(pages)?;
+                answer("released")?;
+            }
             "act" => {
                 let acted = pages.act(&mut target, arguments.way)?;
                 answer(&format!("acted {:016x}", digest(&acted)))?;
@@ -272,6 +279,12 @@ impl TrackerClient {
         let start = self.range.start;
         let number = |page: u64| (page - start) / PAGE_SIZE;
         Ok(told.into_iter().map(number).collect())
+    }
+
+    /// Takes the protection off the first pages, as for a snapshot that has them by now.
+    fn release(&self, pages: u64) -> Result<()> {
+        let start = self.range.start;
+        Ok(self.uffd.resolve(&(start..start + pages * PAGE_SIZE))?)
     }
 
     fn arm(&self, told: &BTreeSet<u64>) -> Result<()> {
