@@ -13,6 +13,7 @@ macro_rules! ids {
                 $hook:ident: $subject:ident, at [$($at:literal),*],
                 by $([$($mechanism:ident $name:ident $($section:literal)?),*] => $body:path,)*
                 fires $fires:ident($proof:tt),
+                $(under $lock:ident,)?
                 $(with $how:ident($partner:ident),)?
                 $(only [$($condition:ident),*],)?
                 without $without:literal;

@@ -23,6 +23,7 @@
 /// - *fires*: how it is proved that it fires (`HookProof`): what the agent does to memory of its own
 ///   (`uffd::KernelExercise`), or why nothing it does tells.
 /// - *with*: the hook on which it depends, and how (`HookPartner`).
+/// - *under*: the lock that is held there (`HookLock`).
 /// - *only*: it has nothing to see elsewhere (`HookCondition`).
 ///
 /// Which fields and values of the kernel a program needs is read from the built program.
@@ -38,6 +39,7 @@ HOOKS {
         by [fentry do_wp_page_fentry, kprobe do_wp_page_kprobe]
             => faults::do_wp_page,
         fires Always(WriteArmed),
+        under Pte,
         without "async faults at ptes";
     handle_userfault: Faults, at ["handle_userfault"],
         by [kprobe handle_userfault_kprobe, fentry handle_userfault_fentry]
@@ -53,6 +55,7 @@ HOOKS {
     split_huge_pmd: Faults, at ["__split_huge_pmd"],
         by [kprobe split_huge_pmd_kprobe] => faults::split_huge_pmd,
         fires Always(HugePage),
+        only [HugePages],
         without "async faults at huge pages";
     hugetlb_fault: Faults, at ["hugetlb_fault"],
         by [kprobe hugetlb_fault_kprobe, fentry hugetlb_fault_fentry]
@@ -78,6 +81,7 @@ HOOKS {
         by [fentry make_uffd_wp_pte_fentry, kprobe make_uffd_wp_pte_kprobe]
             => markers::make_uffd_wp_pte,
         fires Always(Scan),
+        under Pte,
         only [PagemapScan],
         without "markers that PAGEMAP_SCAN installs";
     marks: Markers, at ["uffd_wp_range"],
@@ -93,6 +97,19 @@ HOOKS {
             => markers::hugetlb_zap,
         fires Always(Hugetlb),
         without "the same in hugetlb memory";
+    clear: Markers, at ["userfaultfd_clear_vma"],
+        by [fentry clear_fentry, kprobe clear_kprobe] => markers::clear,
+        fires Always(Unregister),
+        with Both(clear_exit),
+        only [WhereFound],
+        without "markers that unregistering drops by itself";
+    clear_exit: Markers, at ["userfaultfd_clear_vma"],
+        by [fexit clear_exit_fexit, kretprobe clear_exit_kretprobe]
+            => markers::clear_exit,
+        fires Always(Unregister),
+        with Both(clear),
+        only [WhereFound],
+        without "markers that unregistering drops by itself";
 
     // Page tables
 
@@ -110,6 +127,7 @@ HOOKS {
     deposit: Tables, at ["pgtable_trans_huge_deposit"],
         by [kprobe deposit_kprobe] => tables::deposit,
         fires Always(HugePage),
+        only [HugePages],
         without "PTE tables kept beside huge pages";
     pmd_alloc: Tables, at ["__pmd_alloc"],
         by [fexit pmd_alloc_fexit] => tables::pmd_allocated,
@@ -142,10 +160,12 @@ HOOKS {
         by [kprobe pte_free_defer_kprobe, fentry pte_free_defer_fentry]
             => tables::pte_free_defer,
         fires Never("khugepaged frees tables in its own time"),
+        only [HugePages],
         without "PTE tables that khugepaged frees";
     withdraw: Tables, at ["pgtable_trans_huge_withdraw"],
         by [kprobe withdraw_kprobe] => tables::withdraw,
         fires Always(HugePage),
+        only [HugePages],
         without "PTE tables freed with a huge page";
     pmd_free_tlb: Tables, at ["___pmd_free_tlb"],
         by [kprobe pmd_free_tlb_kprobe, fentry pmd_free_tlb_fentry]
@@ -261,6 +281,7 @@ EVENT_HOOKS {
     wp_fault: Causes, at ["do_wp_page"],
         by [fentry wp_fault_fentry, kprobe wp_fault_kprobe] => causes::wp_fault,
         fires Always(WriteArmed),
+        under Pte,
         without "who writes";
     huge_fault: Causes, at ["handle_userfault"],
         by [kprobe huge_fault_kprobe, fentry huge_fault_fentry] => causes::huge_fault,
@@ -274,16 +295,18 @@ EVENT_HOOKS {
     huge_split: Causes, at ["__split_huge_pmd"],
         by [kprobe huge_split_kprobe] => causes::huge_split,
         fires Always(HugePage),
+        only [HugePages],
         without "huge pages of files that lose all their bits at once";
     huge_unmapped: Causes, at ["split_huge_pmd_locked"],
         by [kprobe huge_unmapped_kprobe] => causes::huge_unmapped,
         fires Perhaps(HugePage),
-        only [WhereFound],
+        only [HugePages, WhereFound],
         without "huge pages of files that reclaim takes";
     huge_emptied: Causes, at ["zap_huge_pmd"],
         by [kprobe huge_emptied_kprobe, fentry huge_emptied_fentry]
             => causes::huge_emptied,
         fires Always(HugePage),
+        only [HugePages],
         without "huge pages of files that are emptied, and leave no markers";
     emptied: Causes, at ["unmap_page_range", "__zap_vma_range"],
         by [kprobe emptied_kprobe, fentry emptied_fentry] => causes::emptied,

@@ -106,6 +106,7 @@ macro_rules! programs {
                 $hook:ident: $subject:ident, at [$($at:literal),*],
                 by $([$($mechanism:ident $name:ident $($section:literal)?),*] => $body:path,)*
                 fires $fires:ident($proof:tt),
+                $(under $lock:ident,)?
                 $(with $how:ident($partner:ident),)?
                 $(only [$($condition:ident),*],)?
                 without $without:literal;

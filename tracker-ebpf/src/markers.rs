@@ -2,11 +2,18 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_task_btf, bpf_jiffies64, bpf_probe_read_kernel as read_kernel,
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_pid_tgid,
+        generated::{
+            bpf_get_current_task_btf, bpf_jiffies64, bpf_probe_read_kernel as read_kernel,
+        },
+    },
+    macros::map,
+    maps::HashMap,
 };
 use tracker_ebpf::{
-    FaultEntry, MarkerEvent, field,
+    FaultEntry, MarkerEvent, RecordLoss, field,
     kernel::{
         PAGE_SHIFT, PTE_NONE_IGNORES, UFFD_FEATURE_WP_ASYNC, UFFD_FEATURE_WP_UNPOPULATED,
         VM_HUGETLB, ZAP_FLAG_DROP_MARKER,
@@ -15,8 +22,8 @@ use tracker_ebpf::{
 
 use crate::{
     atomic,
-    context::FunctionEntry,
-    maps::{RacyCell, VMA_RECORDS},
+    context::{FunctionEntry, FunctionExit},
+    maps::{RacyCell, VMA_RECORDS, lose},
     memory::{CopiedMemory, DirectMemory, KernelMemory},
     patched::{offset, value},
     record::{FoundRecord, resolve, uses_uffd_wp},
@@ -54,6 +61,18 @@ static SEEN: RacyCell<[SeenMarker; RECENT]> = RacyCell::new(
         }
     }; RECENT],
 );
+
+/// Markers that a task is about to drop, and the record of their VMA.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct ClearedMarkers {
+    record: u64,
+    markers: u64,
+}
+
+/// What tasks in `userfaultfd_clear_vma` are about to drop, by pid and tgid.
+#[map]
+static CLEARED: HashMap<u64, ClearedMarkers> = HashMap::with_max_entries(256, 0);
 
 /// How many words of `struct vm_fault` are read at once.
 const FAULT_WORDS: usize = 12;
@@ -159,7 +178,56 @@ pub fn marks<C: FunctionEntry>(ctx: &C) {
     if arms {
         count(vma, MarkerEvent::Installed, walk.none);
     } else {
+        if walk.markers != 0 {
+            // What `clear` saw is counted here.
+            let _ = CLEARED.remove(bpf_get_current_pid_tgid());
+        }
         count(vma, MarkerEvent::Dropped, walk.markers);
+    }
+}
+
+/// `userfaultfd_clear_vma(vmi, prev, vma, start, end)`: unregistering drops the markers of a range.
+/// Kernels do that by `uffd_wp_range` (6.12, 6.18), where they are counted, or by a call of
+/// `change_protection` of its own (7.3): then they are counted at the exit.
+#[inline(always)]
+pub fn clear<C: FunctionEntry>(ctx: &C) {
+    let vma = ctx.argument(2);
+    let object = vma as *const u8;
+    if !uses_uffd_wp::<CopiedMemory>(object) {
+        return;
+    }
+    let walk = walk_of(object, ctx.argument(3), ctx.argument(4), false);
+    if walk.markers == 0 {
+        return;
+    }
+    let Some(found) = resolve(vma) else {
+        return;
+    };
+    let cleared = ClearedMarkers {
+        record: u64::from(found.id()),
+        markers: walk.markers,
+    };
+    if CLEARED
+        .insert(bpf_get_current_pid_tgid(), cleared, 0)
+        .is_err()
+    {
+        lose(RecordLoss::MapUpdateFailed);
+    }
+}
+
+/// The return of `userfaultfd_clear_vma`.
+#[inline(always)]
+pub fn clear_exit<C: FunctionExit>(_: &C) {
+    let task = bpf_get_current_pid_tgid();
+    // SAFETY: only the task itself changes its entry.
+    let Some(cleared) = (unsafe { CLEARED.get(task) }).copied() else {
+        return;
+    };
+    let _ = CLEARED.remove(task);
+    if let Some(record) = VMA_RECORDS.get_ptr_mut(cleared.record as u32) {
+        // SAFETY: a map value.
+        let dropped = unsafe { &raw mut (*record).markers[MarkerEvent::Dropped as usize] };
+        atomic::add(dropped, cleared.markers);
     }
 }
 

@@ -204,6 +204,7 @@ fn gathers_on_this_host() {
 fn inputs(every: KernelInput) -> KernelInputs {
     KernelInputs {
         release: "6.12.0".to_owned(),
+        version: "#1 SMP PREEMPT_DYNAMIC".to_owned(),
         arch: "x86_64".to_owned(),
         btf: every.clone(),
         kallsyms: every.clone(),

@@ -16,7 +16,7 @@ use tracker::probes::{
     CountAvailability, CountExactness, CountSignal, EVENT_HOOKS, HOOKS, HookId, HookMechanism,
     HookPlan, HookVerdict, HookWishes, ProbeLevel,
 };
-use tracker_ebpf::{KernelField, MeasuredTime};
+use tracker_ebpf::{FaultEntry, KernelField, MarkerEvent, MeasuredTime, WpMode};
 
 /// Linux 6.12 of Debian, as root.
 fn debian() -> KernelFacts {
@@ -228,6 +228,69 @@ fn nothing_is_loaded_on_a_kernel_older_than_the_oldest_supported() {
             "{reason}"
         );
     }
+}
+
+/// PREEMPT_RT has no transparent huge pages, and preempts tasks that hold the pte lock.
+#[test]
+fn a_realtime_kernel_lacks_nothing_that_it_could_need() {
+    let mut facts = debian();
+    facts.preempt_rt = true;
+    facts.tried.huge_pages = false;
+    for name in [
+        "__split_huge_pmd",
+        "pgtable_trans_huge_deposit",
+        "pgtable_trans_huge_withdraw",
+        "pte_free_defer",
+        "split_huge_pmd_locked",
+        "zap_huge_pmd",
+    ] {
+        facts.functions.remove(name);
+    }
+    facts.addresses.split_text = None;
+    facts.addresses.zap_huge_text = None;
+    let plan = planned(HOOKS, &facts);
+    assert_eq!(level(&plan).0, ProbeLevel::Full, "{}", level(&plan).1);
+    assert_eq!(level(&events(&facts)).0, ProbeLevel::Full);
+    for id in [HookId::split_huge_pmd, HookId::deposit, HookId::withdraw] {
+        assert!(is_not_needed(&plan, id), "{id}");
+    }
+    let availability = CountAvailability::of(&plan);
+    let debian = CountAvailability::of(&planned(HOOKS, &self::debian()));
+    for signal in CountSignal::all() {
+        assert_eq!(availability.get(signal), debian.get(signal), "{signal}");
+    }
+    for id in [HookId::do_wp_page, HookId::make_uffd_wp_pte] {
+        assert_eq!(of(&plan, id).mechanism(), Some(HookMechanism::Kprobe));
+        assert!(of(&plan, id).reason().contains("PREEMPT_RT"), "{id}");
+    }
+}
+
+/// A family loses the part that is not seen, and says so.
+#[test]
+fn what_sees_one_part_counts_without_what_sees_the_other() {
+    let huge = CountSignal::Fault(WpMode::Async, FaultEntry::Huge);
+    let marker = CountSignal::Marker(MarkerEvent::Consumed);
+    let without = |functions: &[&str]| {
+        let mut facts = debian();
+        for name in functions {
+            facts.functions.remove(*name);
+        }
+        CountAvailability::of(&planned(HOOKS, &facts))
+    };
+    let estimated = |found: &CountAvailability, signal, hook: &str| {
+        let CountExactness::Estimated(why) = found.get(signal) else {
+            panic!("{signal} without {hook}: {:?}", found.get(signal));
+        };
+        assert!(why.contains(&format!("without {hook}:")), "{why}");
+    };
+    estimated(&without(&["__split_huge_pmd"]), huge, "split_huge_pmd");
+    let found = without(&["hugetlb_fault"]);
+    estimated(&found, huge, "hugetlb_fault");
+    estimated(&found, marker, "hugetlb_fault");
+    estimated(&without(&["do_swap_page"]), marker, "do_swap_page");
+    let neither = without(&["__split_huge_pmd", "hugetlb_fault", "do_swap_page"]);
+    assert_eq!(neither.get(huge), &CountExactness::Absent);
+    assert_eq!(neither.get(marker), &CountExactness::Absent);
 }
 
 #[test]

@@ -206,9 +206,17 @@ impl AgentEngine {
         lock(&self.report).clone()
     }
 
-    /// What can be counted here.
+    /// What can be counted here, and how well by what was missed until now.
     pub fn availability(&self) -> CountAvailability {
-        lock(&self.availability).clone()
+        self.availability_of(&lock(&self.report))
+    }
+
+    fn availability_of(&self, report: &ProbeReport) -> CountAvailability {
+        let missed = |id| {
+            let hook = report.hooks.iter().find(|hook| hook.plan.hook.id == id);
+            hook.and_then(|hook| hook.missed).unwrap_or(0)
+        };
+        lock(&self.availability).clone().less_missed(missed)
     }
 
     /// What was built, and the kernel it runs on.
@@ -223,7 +231,7 @@ impl AgentEngine {
             level: report.level,
             hooks: report.hooks.iter().map(hook_row).collect(),
             collectors: lock(&self.collectors).values().copied().collect(),
-            availability: self.availability(),
+            availability: self.availability_of(&report),
             proved_unix_seconds: *lock(&self.proved_unix_seconds),
             sight,
             log_lines_lost: LogLoss::ALL

@@ -75,6 +75,8 @@ impl TracingMount {
 pub struct KernelInputs {
     /// `uname -r`.
     pub release: String,
+    /// `uname -v`.
+    pub version: String,
     /// `uname -m`.
     pub arch: String,
     /// Raw BTF of the kernel.
@@ -126,6 +128,7 @@ impl KernelInputs {
         let sysctl = |name: &str| read(format!("/proc/sys/{name}"));
         let user_namespace = std::fs::read_link("/proc/self/ns/user").ok();
         Self {
+            version: uname.version().to_string_lossy().into_owned(),
             arch: uname.machine().to_string_lossy().into_owned(),
             btf: read("/sys/kernel/btf/vmlinux"),
             kallsyms: read("/proc/kallsyms"),

@@ -4,6 +4,7 @@
 //! of our own before it exists, and `/proc/self/pagemap` shows what the kernel put there
 //! (`pagemap_pte_hole`, `pte_to_pagemap_entry` in fs/proc/task_mmu.c).
 
+use rustix::io::Errno;
 use uffd::{Pagemap, PagemapEntry, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
 
 use crate::kernel::facts::TriedFacts;
@@ -19,6 +20,7 @@ pub fn tried() -> TriedFacts {
         marker_pte: marker_pte().ok().flatten(),
         pagemap_scan: uffd::self_test().is_ok_and(|behaviour| behaviour.written.is_some()),
         guard_pages: guard_pages(),
+        huge_pages: huge_pages(),
     }
 }
 
@@ -43,6 +45,14 @@ pub fn marker_pte() -> Result<Option<u64>, uffd::UffdError> {
 pub fn guard_pages() -> bool {
     ScratchMapping::anonymous(uffd::PAGE_SIZE)
         .is_ok_and(|memory| memory.install_guards(0..1).is_ok())
+}
+
+/// Whether this kernel has transparent huge pages: one built without them does not know the advice
+/// (`madvise_behavior_valid`). PREEMPT_RT cannot have them.
+#[must_use]
+pub fn huge_pages() -> bool {
+    let refused = ScratchMapping::huge(uffd::PMD_SIZE).err();
+    refused.is_none_or(|error| error.errno() != Some(Errno::INVAL))
 }
 
 /// The x86-64 pte of a swap entry as pagemap shows it: type in bits 0-4, offset in 5-54.

@@ -94,6 +94,8 @@ pub enum HookCondition {
     PagemapScan,
     /// On kernels with guard pages.
     GuardPages,
+    /// On kernels with transparent huge pages.
+    HugePages,
     /// On kernels with KSM.
     Ksm,
     /// On kernels that have its function or tracepoint: on others, another hook sees the same.
@@ -111,6 +113,14 @@ pub enum HookPartner {
     Return(HookId),
     /// Needed only where that one is absent.
     Instead(HookId),
+}
+
+/// What keeps a program from being preempted, whatever its mechanism. On PREEMPT_RT, nothing that is
+/// taken does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookLock {
+    /// The lock of a page table.
+    Pte,
 }
 
 /// How it is proved that a hook fires.
@@ -148,6 +158,8 @@ pub struct Hook {
     pub programs: &'static [HookProgram],
     /// How it is proved that it fires.
     pub proof: HookProof,
+    /// The lock that is held there, for which a trampoline comes first.
+    pub lock: Option<HookLock>,
     /// The hook without which this one means nothing.
     pub partner: Option<HookPartner>,
     /// Where alone it has something to see: all of these must hold.
@@ -226,6 +238,15 @@ macro_rules! partner {
     };
 }
 
+macro_rules! lock {
+    () => {
+        None
+    };
+    ($lock:ident) => {
+        Some(HookLock::$lock)
+    };
+}
+
 macro_rules! proof {
     (Never $reason:literal) => {
         HookProof::Never($reason)
@@ -244,6 +265,7 @@ macro_rules! tables {
                 $hook:ident: $subject:ident, at [$($at:literal),*],
                 by $([$($mechanism:ident $name:ident $($section:literal)?),*] => $body:path,)*
                 fires $fires:ident($proof:tt),
+                $(under $lock:ident,)?
                 $(with $how:ident($partner:ident),)?
                 $(only [$($condition:ident),*],)?
                 without $without:literal;
@@ -264,6 +286,7 @@ macro_rules! tables {
                         },
                     )*)*],
                     proof: proof!($fires $proof),
+                    lock: lock!($($lock)?),
                     partner: partner!($($how $partner)?),
                     conditions: &[$($(HookCondition::$condition),*)?],
                     without: $without,

@@ -264,6 +264,7 @@ impl PlanInputs<'_> {
             HookMechanism::Kprobe | HookMechanism::Kretprobe => kprobe_obstacle(known, self.facts),
             HookMechanism::Iterator | HookMechanism::Tracepoint => None,
         });
+        let obstacle = obstacle.or_else(|| preempted(hook, program, self.facts));
         let switched_off = || proof::switched_off(program.mechanism, self.facts.switches);
         let obstacle = obstacle.or_else(|| switched_off().map(Into::into));
         obstacle.or_else(|| self.refused(hook, program).map(Into::into))
@@ -294,6 +295,17 @@ fn is_too_old(facts: &KernelFacts) -> bool {
         .all(|field| facts.offsets[*field].lacks_struct())
 }
 
+/// Whether the kernel preempts tasks where it does not elsewhere: a trampoline program would lose
+/// what happens meanwhile on its CPU, and count for the VMA of another.
+fn preempted(hook: &Hook, program: &HookProgram, facts: &KernelFacts) -> Option<RungObstacle> {
+    let by_trampoline = matches!(
+        program.mechanism,
+        HookMechanism::Fentry | HookMechanism::Fexit
+    );
+    let preempted = facts.preempt_rt && by_trampoline && hook.lock.is_some();
+    preempted.then_some(RungObstacle::Preempted)
+}
+
 /// Why nothing is missed without the hook.
 fn nothing_to_see(hook: &Hook, facts: &KernelFacts) -> Option<NothingToSee> {
     let known = facts.has(FactSource::Btf);
@@ -301,6 +313,7 @@ fn nothing_to_see(hook: &Hook, facts: &KernelFacts) -> Option<NothingToSee> {
         let (holds, otherwise) = match condition {
             HookCondition::PagemapScan => (facts.tried.pagemap_scan, NothingToSee::NoPagemapScan),
             HookCondition::GuardPages => (facts.tried.guard_pages, NothingToSee::NoGuardPages),
+            HookCondition::HugePages => (facts.tried.huge_pages, NothingToSee::NoHugePages),
             HookCondition::Ksm => {
                 let item = &facts.offsets[KernelField::ksm_address];
                 (!known || !item.lacks_struct(), NothingToSee::NoKsm)

@@ -30,8 +30,10 @@ pub enum CountSignal {
 
 /// What a signal needs.
 struct SignalNeeds {
-    /// Hooks without which nothing can be counted.
+    /// Hooks that see it together, where nothing else does.
     all_of: &'static [HookId],
+    /// Hooks that see together what those above do not see: one part is counted without the other.
+    and_apart: &'static [HookId],
     /// Hooks without which the count is too low.
     better_with: &'static [HookId],
     /// Why the count is an estimate even with all of them.
@@ -41,12 +43,17 @@ struct SignalNeeds {
 const fn needs(all_of: &'static [HookId]) -> SignalNeeds {
     SignalNeeds {
         all_of,
+        and_apart: &[],
         better_with: &[],
         estimated: None,
     }
 }
 
 impl SignalNeeds {
+    const fn and_apart(self, and_apart: &'static [HookId]) -> Self {
+        Self { and_apart, ..self }
+    }
+
     const fn better_with(self, better_with: &'static [HookId]) -> Self {
         Self {
             better_with,
@@ -108,12 +115,10 @@ impl CountSignal {
         use FaultEntry::{Huge, Marker, Pte};
         match self {
             Self::Fault(WpMode::Async, Pte) => needs(&[HookId::do_wp_page]),
-            Self::Fault(WpMode::Async, Huge) => {
-                needs(&[HookId::split_huge_pmd]).better_with(HUGETLB)
-            }
+            Self::Fault(WpMode::Async, Huge) => needs(&[HookId::split_huge_pmd]).and_apart(HUGETLB),
             Self::Fault(WpMode::Sync, Pte | Huge) => needs(&[HookId::handle_userfault]),
             Self::Fault(_, Marker) | Self::Marker(MarkerEvent::Consumed) => {
-                needs(&[HookId::do_swap_page]).better_with(HUGETLB)
+                needs(&[HookId::do_swap_page]).and_apart(HUGETLB)
             }
             Self::Marker(MarkerEvent::Installed) => needs(&[HookId::marks])
                 .better_with(&[HookId::make_uffd_wp_pte, HookId::zap, HookId::hugetlb_zap])
@@ -123,7 +128,12 @@ impl CountSignal {
                      (try_to_unmap_one) is not",
                 ),
             Self::Marker(MarkerEvent::Dropped) => needs(&[HookId::zap])
-                .better_with(&[HookId::marks, HookId::hugetlb_zap])
+                .better_with(&[
+                    HookId::marks,
+                    HookId::hugetlb_zap,
+                    HookId::clear,
+                    HookId::clear_exit,
+                ])
                 .estimated(
                     "zap_pte_range and change_pte_range are inlined: the entries of a range are \
                      counted before the kernel changes it; what mremap and UFFDIO_COPY drop is not",
@@ -153,14 +163,14 @@ impl CountSignal {
     fn exactness(self, plan: &[HookPlan]) -> CountExactness {
         let needs = self.needs();
         let find = |id: &HookId| plan.iter().find(|plan| plan.hook.id == *id);
-        let attached = |id| find(id).is_some_and(|plan| plan.program().is_some());
-        if !needs.all_of.iter().all(attached) {
+        let parts = [needs.all_of, needs.and_apart];
+        let hooks = |part: &[HookId]| part.iter().filter_map(find).collect::<Vec<_>>();
+        if !needs.all_of.is_empty() && !parts.iter().any(|part| is_seen(&hooks(part))) {
             return CountExactness::Absent;
         }
-        let better_with = needs.better_with.iter();
-        let gap = better_with.filter_map(find).find(|plan| plan.is_missing());
-        let used = needs.all_of.iter().chain(needs.better_with);
-        let bounded = used
+        let used = || parts.into_iter().flatten().chain(needs.better_with);
+        let gap = used().filter_map(find).find(|plan| plan.is_missing());
+        let bounded = used()
             .filter_map(find)
             .find(|plan| plan.mechanism() == Some(HookMechanism::Kretprobe));
         match (gap.or(bounded), needs.estimated) {
@@ -177,6 +187,12 @@ impl CountSignal {
             (None, None) => CountExactness::Exact,
         }
     }
+}
+
+/// Whether hooks see their part together: none is missing, and there is one that sees.
+fn is_seen(part: &[&HookPlan]) -> bool {
+    let sees = |plan: &&HookPlan| plan.program().is_some();
+    part.iter().any(sees) && !part.iter().any(|plan| plan.is_missing())
 }
 
 /// Which part of its family it is.
@@ -233,6 +249,23 @@ impl CountAvailability {
     /// Says how well `signal` is counted.
     pub fn set(&mut self, signal: CountSignal, exactness: CountExactness) {
         self.0.insert(signal, exactness);
+    }
+
+    /// The same after hooks missed events, by what each missed: no count that needs one of those is
+    /// exact.
+    #[must_use]
+    pub fn less_missed(mut self, missed: impl Fn(HookId) -> u64) -> Self {
+        for (signal, exactness) in &mut self.0 {
+            let needs = signal.needs();
+            let parts = [needs.all_of, needs.and_apart, needs.better_with];
+            let found = parts.into_iter().flatten().find(|id| missed(**id) > 0);
+            if let (Some(hook), CountExactness::Exact) = (found, &*exactness) {
+                let events = missed(*hook);
+                let why = format!("{hook} missed {events} events so far");
+                *exactness = CountExactness::Estimated(why);
+            }
+        }
+        self
     }
 
     /// How well `signal` is counted.

@@ -85,6 +85,9 @@ pub enum NothingToSee {
     /// The kernel does not have guard pages.
     #[error("this kernel has no guard pages")]
     NoGuardPages,
+    /// The kernel does not have transparent huge pages.
+    #[error("this kernel has no transparent huge pages (PREEMPT_RT cannot have them)")]
+    NoHugePages,
     /// The kernel does not have KSM.
     #[error("this kernel has no KSM")]
     NoKsm,
@@ -172,6 +175,9 @@ pub enum RungObstacle {
     /// ftrace cannot patch the function.
     #[error("it is not traceable (notrace, or inlined everywhere)")]
     NotTraceable,
+    /// It could be preempted there.
+    #[error("PREEMPT_RT preempts tasks that hold the page table lock, and so its program")]
+    Preempted,
     /// The kernel is built without kprobes.
     #[error("this kernel has no kprobes (CONFIG_KPROBES, CONFIG_KPROBE_EVENTS)")]
     NoKprobes,

@@ -70,6 +70,9 @@ const fn row(kernel: &'static str, mode: BootMode) -> MatrixRow {
 /// The kernel that runs what one kernel is enough for.
 const MAIN_KERNEL: &str = "6.12";
 
+/// The row of an image that is given by path: it runs what the main kernel runs as Debian boots it.
+pub static IMAGE_ROW: MatrixRow = row(MAIN_KERNEL, BootMode::Plain);
+
 /// Rows in which a test does not run.
 #[derive(Clone, Copy)]
 enum RowSet {

@@ -1,7 +1,11 @@
 //! QEMU: the machine's own, installed, or Debian's packages unpacked beside our tools where
 //! installing them would remove another package.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -74,10 +78,11 @@ pub fn find() -> Option<FoundQemu> {
     })
 }
 
-/// A command that starts it. It finds its modules and firmware relative to its own path.
+/// A command that starts it. It finds its modules and firmware relative to its own path, and ends
+/// with the thread of ours that starts it, however that ends.
 pub fn command() -> Result<Command> {
     let found = find().with_context(|| format!("there is no {PROGRAM}; run: cargo xtask setup"))?;
-    let mut command = Command::new(&found.program);
+    let mut command = ending_with_us(&found.program);
     if !found.libraries().is_empty() {
         let own = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
         let own = env::split_paths(&own).filter(|dir| !dir.as_os_str().is_empty());
@@ -86,6 +91,18 @@ pub fn command() -> Result<Command> {
         command.env("LD_LIBRARY_PATH", all);
     }
     Ok(command)
+}
+
+/// A command that the kernel kills when who started it is gone (`PR_SET_PDEATHSIG`).
+fn ending_with_us(program: &Path) -> Command {
+    match paths::program("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
 }
 
 impl FoundQemu {
@@ -99,4 +116,38 @@ impl FoundQemu {
 
 fn dir() -> Result<PathBuf> {
     Ok(paths::tools()?.join("qemu"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::{os::unix::process::ExitStatusExt as _, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_machine_ends_with_who_started_it() {
+        if paths::program("setpriv").is_none() {
+            return;
+        }
+        let start = || {
+            ending_with_us(Path::new("sleep"))
+                .arg("60")
+                .spawn()
+                .unwrap()
+        };
+        let mut child = thread::spawn(move || {
+            let child = start();
+            // Until it is what it is to be.
+            let status = format!("/proc/{}/comm", child.id());
+            while std::fs::read_to_string(&status).unwrap() != "sleep\n" {
+                thread::yield_now();
+            }
+            child
+        })
+        .join()
+        .unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
 }

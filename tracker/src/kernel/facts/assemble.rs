@@ -76,6 +76,7 @@ impl KernelFacts {
         let offsets = btf.as_ref().map_or_else(no_btf, FieldOffsets::resolve);
         Self {
             release: inputs.release.clone(),
+            preempt_rt: inputs.version.contains("PREEMPT_RT"),
             arch: inputs.arch.clone(),
             mounts: missing
                 .read(FactSource::Mountinfo, &inputs.mountinfo, MountPoints::parse)

@@ -21,6 +21,10 @@ use super::sysctl::Sysctls;
 pub struct KernelFacts {
     /// `uname -r`.
     pub release: String,
+    /// Whether tasks can be preempted while they hold what is a spinlock elsewhere
+    /// (`CONFIG_PREEMPT_RT`, which `uname -v` tells).
+    #[serde(default)]
+    pub preempt_rt: bool,
     /// `uname -m`.
     pub arch: String,
     /// Sources that could not be read or understood, each with the reason.
@@ -88,6 +92,8 @@ pub struct TriedFacts {
     pub pagemap_scan: bool,
     /// Whether this kernel has guard pages (`MADV_GUARD_INSTALL`).
     pub guard_pages: bool,
+    /// Whether this kernel has transparent huge pages (`MADV_HUGEPAGE`).
+    pub huge_pages: bool,
 }
 
 /// A file that facts come from.

@@ -13,7 +13,7 @@ use super::{TestArgs, wants_selftests};
 use crate::{
     cargo::{self, BuiltGuestTest, BuiltProgram},
     cmd::{guest_program, guest_programs},
-    matrix::{self, GuestTest, MatrixRow, ROWS},
+    matrix::{self, GuestTest, IMAGE_ROW, MatrixRow, ROWS},
     setup::kernels::{self, GuestKernel},
     sh,
     tally::TestTally,
@@ -28,7 +28,7 @@ pub struct MatrixBoot {
     label: String,
     kernel: GuestKernel,
     append: Vec<String>,
-    row: Option<&'static MatrixRow>,
+    row: &'static MatrixRow,
 }
 
 /// The rows of the matrix that `args` choose, with their kernels fetched; or one row per image.
@@ -38,7 +38,7 @@ pub fn boots(args: &TestArgs) -> Result<Vec<MatrixBoot>> {
             label: kernel.label.clone(),
             kernel: kernel.clone(),
             append: Vec::new(),
-            row: None,
+            row: &IMAGE_ROW,
         };
         return Ok(args.kernel_image.iter().map(boot).collect());
     }
@@ -50,7 +50,7 @@ pub fn boots(args: &TestArgs) -> Result<Vec<MatrixBoot>> {
             label: row.label(),
             kernel: kernels::prepare(row.kernel)?,
             append: row.mode.argument().map(str::to_owned).into_iter().collect(),
-            row: Some(row),
+            row,
         })
     };
     ROWS.iter().filter(chosen).map(boot).collect()
@@ -106,10 +106,7 @@ pub fn test(args: &TestArgs, boots: &[MatrixBoot], tally: &mut TestTally) -> Res
 
 /// Those of the tests called `names` that run in a row; prints why the others do not.
 fn not_excused<'a>(boot: &MatrixBoot, test: &GuestTest, names: &'a [String]) -> Vec<&'a str> {
-    let names = names.iter().map(String::as_str);
-    let Some(row) = boot.row else {
-        return names.collect();
-    };
+    let (names, row) = (names.iter().map(String::as_str), boot.row);
     let skip = |name: &str, why| eprintln!("{:>8} {name} on {}: {why}", "skipped", boot.label);
     if let Some(why) = test.excuse(row) {
         skip(test.name, why);

@@ -1,5 +1,4 @@
-//! The kernels of guests: Debian's cloud kernels, unpacked but never installed, or any image given
-//! by path.
+//! The kernels of guests: Debian's, unpacked but never installed, or any image given by path.
 
 mod image;
 pub mod releases;
@@ -16,7 +15,23 @@ use crate::paths;
 use image::read_release;
 
 /// Debian's flavour: small, boots in seconds, has BTF, kprobes, soft-dirty and uffd-wp.
-const FLAVOUR: &str = "cloud-amd64";
+const CLOUD: &str = "cloud-amd64";
+/// The flavour with PREEMPT_RT.
+const REALTIME: &str = "rt-amd64";
+/// How a series ends of which that one is meant.
+const REALTIME_SUFFIX: &str = "-rt";
+
+/// The flavour of a series.
+fn flavour(series: &str) -> &'static str {
+    if series.ends_with(REALTIME_SUFFIX) {
+        REALTIME
+    } else {
+        CLOUD
+    }
+}
+
+/// Where packages have modules.
+const MODULES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
 
 /// A kernel to boot in a guest.
 #[derive(Clone, Debug)]
@@ -34,7 +49,7 @@ pub struct GuestKernel {
 /// A kernel on the command line.
 #[derive(Clone, Debug)]
 pub enum KernelChoice {
-    /// A series such as `6.12`, which is fetched if it is not here.
+    /// A series such as `6.12` or `6.12-rt`, which is fetched if it is not here.
     Series(String),
     /// An image given by path.
     Image(Box<GuestKernel>),
@@ -64,7 +79,7 @@ impl KernelChoice {
 pub fn parse_series(text: &str) -> Result<String, String> {
     match releases::parts(text) {
         Some(_) => Ok(text.to_owned()),
-        None => Err("give a series such as 6.12".to_owned()),
+        None => Err("give a series such as 6.12 or 6.12-rt".to_owned()),
     }
 }
 
@@ -103,12 +118,13 @@ fn fetch(series: &str, dir: &Path, here: Option<GuestKernel>) -> Result<GuestKer
         )
     };
     let source = apt::PackageSource::open().with_context(advice)?;
+    let flavour = flavour(series);
     let names = source
-        .names(&format!("^linux-(image|binary|modules)-[0-9].*-{FLAVOUR}$"))
+        .names(&format!("^linux-(image|binary|modules)-[0-9].*-{flavour}$"))
         .with_context(advice)?;
     let Some(release) = releases::newest(&names, series) else {
         bail!(
-            "Debian's archive has no {FLAVOUR} kernel {series}; it has {}",
+            "Debian's archive has no {flavour} kernel {series}; it has {}",
             releases::all_series(&names)
         );
     };
@@ -124,7 +140,7 @@ fn fetch(series: &str, dir: &Path, here: Option<GuestKernel>) -> Result<GuestKer
 
 /// The kernel unpacked under `dir`.
 fn unpacked(label: &str, dir: &Path) -> Option<GuestKernel> {
-    let modules = ["lib/modules", "usr/lib/modules"]
+    let modules = MODULES
         .iter()
         .filter_map(|sub| fs::read_dir(dir.join(sub)).ok())
         .flat_map(|entries| entries.flatten())
@@ -157,16 +173,29 @@ fn unpacked(label: &str, dir: &Path) -> Option<GuestKernel> {
     })
 }
 
-/// The kernel whose image is `path`.
+/// The kernel whose image is `path`. Its modules are where its package has them, or where they are
+/// installed.
 fn from_image(path: &Path) -> Result<GuestKernel> {
     let release = read_release(path)?;
-    let modules = Path::new("/lib/modules").join(&release);
+    let modules = modules_of(path, &release, Path::new("/"));
     Ok(GuestKernel {
         label: release.clone(),
         image: path.to_owned(),
-        modules: Some(modules).filter(|dir| dir.is_dir()),
+        modules,
         release,
     })
+}
+
+/// The modules of an image: it is among them, or in the `boot` beside them, or they are below
+/// `root`.
+fn modules_of(image: &Path, release: &str, root: &Path) -> Option<PathBuf> {
+    let image = fs::canonicalize(image).ok()?;
+    let beside = image.parent()?;
+    let package = beside.parent().filter(|_| beside.ends_with("boot"));
+    let roots = package.into_iter().chain([root]);
+    let below = roots.flat_map(|root| MODULES.map(|dir| root.join(dir).join(release)));
+    let mut all = [beside.to_owned()].into_iter().chain(below);
+    all.find(|dir| dir.join("kernel").is_dir())
 }
 
 #[cfg(test)]
@@ -174,6 +203,34 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+
+    #[test]
+    fn an_image_comes_with_its_modules() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        let image = root.join("boot/vmlinuz-6.9.1");
+        fs::create_dir_all(image.parent().unwrap()).unwrap();
+        fs::write(&image, "").unwrap();
+        let nowhere = Path::new("/nowhere");
+        assert_eq!(modules_of(&image, "6.9.1", nowhere), None);
+        let modules = root.join("usr/lib/modules/6.9.1");
+        fs::create_dir_all(modules.join("kernel")).unwrap();
+        assert_eq!(modules_of(&image, "6.9.1", nowhere).unwrap(), modules);
+        let inside = modules.join("vmlinuz");
+        fs::write(&inside, "").unwrap();
+        assert_eq!(modules_of(&inside, "6.9.1", nowhere).unwrap(), modules);
+        let other = root.join("vmlinuz");
+        fs::write(&other, "").unwrap();
+        assert_eq!(modules_of(&other, "6.9.1", nowhere), None);
+        assert_eq!(modules_of(&other, "6.9.1", &root).unwrap(), modules);
+    }
+
+    #[test]
+    fn a_series_tells_its_flavour() {
+        assert_eq!(flavour("6.12"), "cloud-amd64");
+        assert_eq!(flavour("6.12-rt"), "rt-amd64");
+        assert_eq!(releases::parts("6.12-rt"), releases::parts("6.12"));
+    }
 
     #[test]
     fn a_kernel_on_the_command_line_is_a_series_or_an_image() {
