@@ -229,6 +229,7 @@ impl AgentEngine {
         AgentFacts {
             build: self.build.clone(),
             level: report.level,
+            ready: None,
             hooks: report.hooks.iter().map(hook_row).collect(),
             collectors: lock(&self.collectors).values().copied().collect(),
             availability: self.availability_of(&report),

@@ -277,7 +277,9 @@ impl AgentView for AgentShared {
         let tracking = self.tracking.as_ref().map(ProcessTracking::rows);
         let sight = lock(&self.discovery).sight();
         let label = self.config.vma_label;
-        encode(&self.engine.scrape(tracking, sight, label))
+        let mut rows = self.engine.scrape(tracking, sight, label);
+        rows.agent.ready = Some(self.told_readiness().ready);
+        encode(&rows)
     }
 
     fn readiness(&self) -> AgentReadiness {

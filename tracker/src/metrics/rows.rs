@@ -28,6 +28,8 @@ pub struct AgentFacts {
     pub build: BuildInfo,
     /// The level reached.
     pub level: ProbeLevel,
+    /// Whether `/readyz` says ready; `None` if nobody has decided.
+    pub ready: Option<bool>,
     /// Every known hook, attached or not.
     pub hooks: Vec<HookRow>,
     /// The last run of each collector, none twice.

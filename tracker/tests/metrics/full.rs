@@ -77,6 +77,7 @@ pub fn facts() -> AgentFacts {
             rustc: "rustc 1.95.0".to_owned(),
             kernel: "6.12.0".to_owned(),
         },
+        ready: Some(true),
         level: ProbeLevel::Full,
         hooks: HOOKS.iter().map(hook).collect(),
         collectors: vec![CollectorRun {

@@ -10,6 +10,7 @@ use crate::probes::{HookMechanism, ProbeLevel};
 pub(super) const FAMILIES: &[FamilySpec] = &[
     BUILD_INFO,
     LEVEL,
+    READY,
     PROBE_ATTACHED,
     PROBE_FIRING,
     SELF_TEST_TIMESTAMP,
@@ -84,6 +85,20 @@ const LEVEL: FamilySpec = FamilySpec {
         for level in LEVELS {
             let reached = level == rows.agent.level;
             samples.count(&[], [("level", level.as_str())], u64::from(reached));
+        }
+    }),
+    ..AGENT
+};
+
+const READY: FamilySpec = FamilySpec {
+    name: "uffdwp_ready",
+    unit: "1 if ready, else 0",
+    help: "Whether /readyz says that the agent does what it was asked to do; it says why not.",
+    source: "level, loops, discovery and threads of the agent",
+    example: "uffdwp_ready == 0",
+    rows: FamilyRows::Agent(|rows, samples| {
+        if let Some(ready) = rows.agent.ready {
+            samples.count(&[], [], u64::from(ready));
         }
     }),
     ..AGENT
