@@ -95,6 +95,7 @@ fn summary() -> TrackSummary {
         took: Duration::from_millis(5),
         end: TrackEnd::Exited,
         status: Some(3),
+        huge_pages: None,
     }
 }
 

@@ -4,12 +4,15 @@
 
 use std::fs;
 use std::ops::Range;
+use std::os::fd::AsRawFd as _;
+use std::process::Command;
 use std::time::Duration;
 
 use pages::strategy::StrategyName;
-use testbed::eventually;
+use serde_json::Value;
 use testbed::script::{ANON, FACTS, FILE, ScriptMemory, ScriptProcess, THP};
 use testbed::session::{begin, options, step, working};
+use testbed::{KilledChild, eventually};
 use tracker::explain::{CodeNamer, ExplainOptions, ExplainStep, Explainer};
 
 const PAGES: u64 = 4096;
@@ -149,4 +152,67 @@ fn what_ksm_merged_stays_merged() {
     stays(&script, ANON, &range, "Rss");
     assert!(field(script.pid(), &range, "Pss") < alone / 8);
     fs::write(RUN, "2").unwrap();
+}
+
+/// MADV_COLLAPSE on a range of another process; the errno, or 0.
+fn collapse(pid: u32, range: &Range<u64>) -> i32 {
+    const MADV_COLLAPSE: i32 = 25;
+    let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    let flags = rustix::process::PidfdFlags::empty();
+    let pidfd = rustix::process::pidfd_open(process, flags).unwrap();
+    let part = [range.start, range.end - range.start];
+    // SAFETY: one iovec of memory of another process, which stays as it is.
+    let result = unsafe {
+        let call = libc::SYS_process_madvise;
+        libc::syscall(call, pidfd.as_raw_fd(), part.as_ptr(), 1, MADV_COLLAPSE, 0)
+    };
+    if result >= 0 {
+        return 0;
+    }
+    std::io::Error::last_os_error().raw_os_error().unwrap()
+}
+
+/// A write splits each huge page, and none can be made again until the end; that is told before and
+/// after.
+#[test]
+fn collapse_fails_where_pages_are_armed_and_the_loss_is_told() {
+    let mut script = ScriptProcess::start();
+    let (number, range) = filled(&mut script, THP);
+    let huge = field(script.pid(), &range, "AnonHugePages");
+    let part = range.start.next_multiple_of(2 << 20)..range.end / (2 << 20) * (2 << 20);
+    if huge < 4096 || FACTS.behaviour.written.is_none() || collapse(script.pid(), &part) != 0 {
+        return eprintln!("skipped: no huge pages, no MADV_COLLAPSE, or no markers");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut tracker = Command::new(testbed::program("tracker"));
+    tracker.args([
+        "track",
+        "--json",
+        "--strategy=markers",
+        "--interval=100ms",
+        "--pid",
+    ]);
+    let tracker = tracker.arg(script.pid().to_string()).arg("--rounds=40");
+    let output = fs::File::create(&log).unwrap();
+    let mut tracker = KilledChild(tracker.stdout(output).spawn().unwrap());
+    let said = |text: &str| {
+        let log = fs::read_to_string(&log).unwrap();
+        log.contains(text).then_some(())
+    };
+    eventually("it is tracked", || said("\"round\""));
+    for page in (0..PAGES).step_by(512) {
+        script.tell(&format!("store {number} 8 1 {page}"));
+    }
+    assert_eq!(collapse(script.pid(), &part), libc::EINVAL);
+    assert!(tracker.0.wait().unwrap().success());
+    assert!(said("MADV_COLLAPSE fails with EINVAL").is_some());
+    let log = fs::read_to_string(&log).unwrap();
+    let summary: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    let told = |when: &str| summary["anon_huge_bytes"][when].as_u64().unwrap() >> 10;
+    assert!(
+        told("before") >= huge && told("after") <= told("before") - huge / 2,
+        "{summary}"
+    );
+    assert_eq!(collapse(script.pid(), &part), 0);
 }

@@ -208,6 +208,7 @@ pub(crate) fn any_summary() -> impl Strategy<Value = TrackSummary> {
                 took,
                 end,
                 status,
+                huge_pages: None,
             }
         })
 }

@@ -5,8 +5,8 @@
 use std::io::{self, Write};
 
 use pages::track::{
-    MappingRound, PageExtent, ProcessRound, SessionEvent, SharedPlace, TrackEnd, TrackHeader,
-    TrackNote, TrackRound, TrackSummary, TrackedMapping, TrackedPages, UntrackedPages,
+    HugePageChange, MappingRound, PageExtent, ProcessRound, SessionEvent, SharedPlace, TrackEnd,
+    TrackHeader, TrackNote, TrackRound, TrackSummary, TrackedMapping, TrackedPages, UntrackedPages,
 };
 use serde::{Serialize, Serializer};
 
@@ -103,6 +103,7 @@ pub(crate) fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
         took,
         end,
         status,
+        huge_pages,
     } = summary;
     line(&TrackLine::Summary {
         rounds: *rounds,
@@ -116,6 +117,8 @@ pub(crate) fn summary(summary: &TrackSummary) -> serde_json::Result<String> {
         took_seconds: took.as_secs_f64(),
         end: end_name(*end),
         status: *status,
+        anon_huge_bytes: huge_pages
+            .map(|HugePageChange { before, after }| JsonHugePages { before, after }),
     })
 }
 
@@ -166,7 +169,15 @@ enum TrackLine<'a> {
         took_seconds: f64,
         end: &'static str,
         status: Option<i32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        anon_huge_bytes: Option<JsonHugePages>,
     },
+}
+
+#[derive(Serialize)]
+struct JsonHugePages {
+    before: u64,
+    after: u64,
 }
 
 /// A list of which one element at a time becomes JSON: a round may be large.

@@ -212,6 +212,7 @@ pub(crate) fn summary(rounds: &[TrackRound]) -> TrackSummary {
         took: rounds.iter().map(|round| round.took).sum(),
         end: TrackEnd::Done,
         status: None,
+        huge_pages: None,
     }
 }
 

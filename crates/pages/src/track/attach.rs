@@ -136,7 +136,7 @@ fn guard(
         .transpose()
 }
 
-/// What tracking will do to huge pages, where there are any, or the kernel makes some unasked.
+/// What tracking will do to huge pages, where the kernel has any.
 fn huge_pages(pid: u32, name: StrategyName) -> Option<TrackNote> {
     const ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
     if !name.needs_descriptor() {
@@ -146,12 +146,13 @@ fn huge_pages(pid: u32, name: StrategyName) -> Option<TrackNote> {
     let Ok(bytes) = uffd::anon_huge_bytes(pid) else {
         return None;
     };
-    // A kernel without huge pages has no such file.
-    let is_always = std::fs::read_to_string(ENABLED).is_ok_and(|text| text.contains("[always]"));
-    (bytes != 0 || is_always).then_some(TrackNote::HugePages {
-        mib: bytes >> 20,
-        armed_first: name.watches_absent(),
-    })
+    // A kernel without huge pages has no such file. Whatever it says, MADV_COLLAPSE makes some.
+    std::path::Path::new(ENABLED)
+        .exists()
+        .then_some(TrackNote::HugePages {
+            mib: bytes >> 20,
+            armed_first: name.watches_absent(),
+        })
 }
 
 /// What an injection gives; nothing of it without one.

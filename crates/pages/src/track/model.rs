@@ -175,6 +175,17 @@ pub struct TrackSummary {
     /// The exit status of the process, if it was started by the tracker: a code, or 128 and a
     /// signal's number.
     pub status: Option<i32>,
+    /// Its huge pages, if they were counted; a recording does not hold them.
+    pub huge_pages: Option<HugePageChange>,
+}
+
+/// Anonymous memory in huge pages (`AnonHugePages`), in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HugePageChange {
+    /// Before the process was attached to.
+    pub before: u64,
+    /// After the last round, while it was tracked.
+    pub after: u64,
 }
 
 /// Why tracking ended.

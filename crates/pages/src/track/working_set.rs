@@ -77,6 +77,7 @@ impl WorkingSet {
             took: self.took,
             end,
             status,
+            huge_pages: None,
         }
     }
 }

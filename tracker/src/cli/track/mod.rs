@@ -16,7 +16,9 @@ use super::values;
 use crate::logging::say;
 use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts, StrategyName};
-use pages::track::{TrackEnd, TrackOptions, TrackScope, TrackStep, TrackTree, WorkingSet};
+use pages::track::{
+    HugePageChange, TrackEnd, TrackOptions, TrackScope, TrackStep, TrackTree, WorkingSet,
+};
 use sinks::TrackOutputs;
 
 /// The flags of `tracker track`.
@@ -109,7 +111,7 @@ fn track(
         None => PrintTarget::Ours,
     })?;
     // Told only where both can be read.
-    let huge_before = uffd::anon_huge_bytes(pid).unwrap_or(0);
+    let huge_before = uffd::anon_huge_bytes(pid).ok();
     let scope = if args.children {
         TrackScope::WithChildren
     } else {
@@ -156,9 +158,15 @@ fn track(
         Some(launched) => Some(target::wait(launched, end, pace).context("lost the program")?),
         None => None,
     };
-    outputs.end(&set.summary(end, status.map(|status| target::code(status).into())))?;
-    if let Some(after) = huge_after.filter(|after| *after < huge_before) {
-        let (before, after) = (huge_before >> 20, after >> 20);
+    let mut summary = set.summary(end, status.map(|status| target::code(status).into()));
+    summary.huge_pages = huge_before
+        .zip(huge_after)
+        .map(|(before, after)| HugePageChange { before, after });
+    outputs.end(&summary)?;
+    if let Some(HugePageChange { before, after }) = summary.huge_pages
+        && before.max(after) != 0
+    {
+        let (before, after) = (before >> 20, after >> 20);
         say(format_args!(
             "tracker: huge pages (AnonHugePages): {before} MiB before, {after} MiB at the end"
         ));

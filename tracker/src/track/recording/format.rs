@@ -469,6 +469,7 @@ impl From<&TrackSummary> for DiskWideSummary {
             took,
             end,
             status,
+            huge_pages: _,
         } = summary.clone();
         let end = match end {
             TrackEnd::Done => 0,
@@ -541,6 +542,7 @@ impl TryFrom<DiskWideSummary> for TrackSummary {
             took,
             end,
             status,
+            huge_pages: None,
         })
     }
 }
