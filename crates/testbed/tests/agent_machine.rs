@@ -311,3 +311,59 @@ fn too_few_threads_are_refused_in_words() {
         .code(1)
         .stderr(said.and(contains("panicked").not()));
 }
+
+/// A control group below our own, of either version; `None` where nobody may make one.
+struct SmallGroup(std::path::PathBuf);
+
+impl SmallGroup {
+    fn with_limit(bytes: u64) -> Option<Self> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let memory = own.lines().find_map(|line| line.split_once(":memory:"));
+        let (top, path, file) = match memory {
+            Some((_, path)) => ("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"),
+            None => (
+                "/sys/fs/cgroup",
+                own.trim().strip_prefix("0::")?,
+                "memory.max",
+            ),
+        };
+        let name = format!("tracker-test-{}", std::process::id());
+        let directory = std::path::Path::new(&format!("{top}{path}")).join(name);
+        std::fs::create_dir(&directory).ok()?;
+        let group = Self(directory);
+        std::fs::write(group.0.join(file), bytes.to_string()).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for SmallGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn too_little_memory_is_told_before_the_kernel_kills() {
+    let _alone = alone();
+    let Some(group) = SmallGroup::with_limit(20 << 20) else {
+        eprintln!("skipped: no control group can be made");
+        return;
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "sh"]);
+    command
+        .arg(group.0.join("cgroup.procs"))
+        .arg(program("tracker"));
+    command.args(["agent", "--listen", "127.0.0.1:0"]);
+    let mut child = KilledChild(command.stderr(Stdio::piped()).spawn().unwrap());
+    let mut said = child.0.stderr.take().unwrap();
+    let (mut log, mut bytes) = (String::new(), [0; 4096]);
+    while !log.contains("allows 20 MiB of memory") {
+        let read = said.read(&mut bytes).unwrap();
+        assert_ne!(read, 0, "{log}");
+        log.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+    assert!(log.contains("MemoryMax="), "{log}");
+    drop(child);
+    drop(group);
+}

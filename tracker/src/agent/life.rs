@@ -3,6 +3,7 @@
 use super::config::AgentConfig;
 use super::error::AgentError;
 use super::http::{self, HostNames, HttpLimits, HttpServer, WebConfig, router};
+use super::memory;
 use super::panics::PanicWatch;
 use super::probes::AgentProbes;
 use super::room::{self, RoomNeed};
@@ -36,6 +37,7 @@ pub fn run(
         .as_ref()
         .map_or((0, false), |track| (track.most, !track.explain.is_empty()));
     room::claim(RoomNeed::of(limits, most, explains))?;
+    memory::tell();
     let web = WebConfig::open(config.web.as_deref())?;
     let server = HttpServer::bind(&config.listen, limits)?;
     let runtime = runtime().map_err(AgentError::Runtime)?;

@@ -22,6 +22,7 @@ mod landing;
 mod life;
 mod looks;
 mod loops;
+mod memory;
 mod orphans;
 mod pace;
 mod panics;
