@@ -105,13 +105,14 @@ impl TrackedScript {
         (expected_of(self.acts()), all)
     }
 
-    /// What is done here. Memory of files keeps its protection where it is given back, and where a
-    /// handler answers, a write through `/proc/PID/mem` fails.
+    /// What is done here. Memory of files keeps its protection where it is given back, and without
+    /// markers nobody can arm what is not there; where a handler answers, a write through
+    /// `/proc/PID/mem` fails.
     fn acts(&self) -> impl Iterator<Item = ClientAct> + use<> {
         let anonymous = self.area.backing == ANON.1;
         let answers = self.tracker.name() == StrategyName::Sync;
         ClientAct::ALL.into_iter().filter(move |act| match act {
-            ClientAct::Zap => anonymous,
+            ClientAct::Zap => anonymous && FACTS.behaviour.anonymous_markers,
             ClientAct::SameForce | ClientAct::OtherForce => !answers,
             _ => true,
         })
