@@ -86,10 +86,10 @@ impl StackContext for BtfTracePointContext {
 
 /// Where the current thread is in user space.
 pub struct UserThread {
-    instruction: u64,
+    pub instruction: u64,
     /// Its registers there, in the kernel.
     regs: *const u8,
-    syscall: u32,
+    pub syscall: u32,
 }
 
 impl UserThread {
@@ -121,7 +121,7 @@ impl UserThread {
 
     /// The word on top of its stack; 0 if there is none.
     #[inline(always)]
-    fn top(&self) -> u64 {
+    pub fn top(&self) -> u64 {
         if self.regs.is_null() {
             return 0;
         }
@@ -165,7 +165,7 @@ impl PageEvent {
         // SAFETY: the entry has room for it.
         unsafe {
             self.fill(&raw mut (*record).head, &UserThread::current());
-            let frames = frames(ctx, &raw mut (*record).user, USER_STACK);
+            let frames = user_frames(ctx, &raw mut (*record).user);
             (&raw mut (*record).head.user_frames).write(frames);
             (&raw mut (*record).head.kernel_frames).write(0);
         }
@@ -182,7 +182,7 @@ impl PageEvent {
         // SAFETY: the entry has room for it.
         unsafe {
             self.fill(&raw mut (*record).head, &UserThread::current());
-            let user = frames(ctx, &raw mut (*record).user, USER_STACK);
+            let user = user_frames(ctx, &raw mut (*record).user);
             (&raw mut (*record).head.user_frames).write(user);
             let kernel = frames(ctx, &raw mut (*record).kernel, C::OWN_FRAMES);
             (&raw mut (*record).head.kernel_frames).write(kernel);
@@ -233,6 +233,12 @@ impl PageEvent {
             atomic::add(&raw mut (*drops).count, 1);
         }
     }
+}
+
+/// Reads the user stack into `into`; returns the number of frames.
+#[inline(always)]
+pub fn user_frames(ctx: &impl EbpfContext, into: *mut [u64; FRAMES]) -> u32 {
+    frames(ctx, into, USER_STACK)
 }
 
 /// Reads a stack into `into`; returns the number of frames.

@@ -275,8 +275,8 @@ HOOKS {
         without "quick discovery: smaps of every process is read instead";
 }
 
-/// What takes the uffd-wp bit off pages of watched address spaces. It is not counted
-/// but told one by one, and attached only to explain.
+/// What takes the uffd-wp bit off pages of watched address spaces, and what trackers do to them. It
+/// is not counted but told one by one, and attached only to explain.
 EVENT_HOOKS {
     wp_fault: Causes, at ["do_wp_page"],
         by [fentry wp_fault_fentry, kprobe wp_fault_kprobe] => causes::wp_fault,
@@ -390,6 +390,42 @@ EVENT_HOOKS {
         by [iterator watch "iter/task"] => watch::watch,
         fires Never("it runs whenever a process is to be watched, and says when it fails"),
         without "everything: no process can be watched";
+
+    // Calls of trackers
+
+    scan_call: Calls, at ["do_pagemap_scan"],
+        by [kprobe scan_call_kprobe, fentry scan_call_fentry] => calls::scan_begins,
+        fires Always(Scan),
+        with Both(scan_call_exit), only [PagemapScan],
+        without "which trackers scan, and what they ask for";
+    scan_call_exit: Calls, at ["do_pagemap_scan"],
+        by [fexit scan_call_exit_fexit, kretprobe scan_call_exit_kretprobe]
+            => calls::call_ends,
+        fires Always(Scan),
+        with Both(scan_call), only [PagemapScan],
+        without "which trackers scan, and what they ask for";
+    uffd_call: Calls, at ["userfaultfd_ioctl"],
+        by [kprobe uffd_call_kprobe, fentry uffd_call_fentry] => calls::uffd_begins,
+        fires Always(Arm),
+        with Both(uffd_call_exit),
+        without "which trackers register, arm and resolve";
+    uffd_call_exit: Calls, at ["userfaultfd_ioctl"],
+        by [fexit uffd_call_exit_fexit, kretprobe uffd_call_exit_kretprobe]
+            => calls::call_ends,
+        fires Always(Arm),
+        with Both(uffd_call),
+        without "which trackers register, arm and resolve";
+    handler_wait: Calls, at ["handle_userfault"],
+        by [kprobe handler_wait_kprobe, fentry handler_wait_fentry] => calls::wait_begins,
+        fires Always(WriteArmed),
+        with Both(handler_wait_exit),
+        without "which threads wait for a handler";
+    handler_wait_exit: Calls, at ["handle_userfault"],
+        by [fexit handler_wait_exit_fexit, kretprobe handler_wait_exit_kretprobe]
+            => calls::wait_ends,
+        fires Always(WriteArmed),
+        with Both(handler_wait),
+        without "which threads wait for a handler";
 
     // Where no function can be hooked
 

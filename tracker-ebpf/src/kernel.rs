@@ -71,6 +71,14 @@ pub const UFFDIO_POISON: u32 = 0xc020_aa08;
 pub const UFFDIO_REGISTER_MODE_WP: u64 = 1 << 1;
 /// In `uffdio_writeprotect.mode`: arms; without it the range is disarmed.
 pub const UFFDIO_WRITEPROTECT_MODE_WP: u64 = 1 << 0;
+/// In `uffdio_copy.mode`: the page comes armed.
+pub const UFFDIO_COPY_MODE_WP: u64 = 1 << 1;
+/// In `uffdio_continue.mode`: the same.
+pub const UFFDIO_CONTINUE_MODE_WP: u64 = 1 << 1;
+
+// include/uapi/linux/fs.h
+/// In `pm_scan_arg.flags`: arms the pages that it finds.
+pub const PM_SCAN_WP_MATCHING: u64 = 1 << 0;
 
 // include/uapi/linux/magic.h
 /// `s_magic` of tmpfs, which shared anonymous memory lies on, too.

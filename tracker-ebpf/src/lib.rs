@@ -5,6 +5,7 @@
 //! the same bytes. Counters are cumulative; only the kernel side adds to them.
 #![no_std]
 
+mod call;
 mod event;
 mod fields;
 
@@ -17,6 +18,7 @@ mod marks;
 mod numbered;
 mod values;
 
+pub use call::*;
 pub use event::*;
 pub use fields::*;
 pub use hook_id::*;

@@ -6,6 +6,7 @@
 
 mod atomic;
 mod attribution;
+mod calls;
 mod causes;
 mod context;
 mod discover;

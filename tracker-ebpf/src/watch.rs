@@ -2,11 +2,16 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{helpers::generated::bpf_seq_write, macros::map, maps::HashMap};
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_seq_write},
+    macros::map,
+    maps::HashMap,
+};
 use tracker_ebpf::{WATCHES, field};
 
 use crate::{
     context::FunctionEntry,
+    maps::AGENT,
     memory::{DirectMemory, KernelMemory},
 };
 
@@ -54,13 +59,14 @@ struct IterTask {
 }
 
 /// `iter/task`: finds the address spaces of the processes in `WATCH_PIDS`, and tells the reader the
-/// watch id of each thread that has one.
+/// watch id of each thread that has one. The reader's own calls are not told.
 #[inline(always)]
 pub fn watch(ctx: *const c_void) {
     let ctx: *const IterTask = ctx.cast();
     // SAFETY: the context of this iterator; the task may be NULL and is tested.
     let (meta, task) = unsafe { ((*ctx).meta, (*ctx).task) };
     if task.is_null() {
+        AGENT.store(bpf_get_current_pid_tgid() >> 32);
         return;
     }
     let watch = of_process(DirectMemory::read::<field::task_tgid>(task));

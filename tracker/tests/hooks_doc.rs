@@ -8,7 +8,7 @@ use std::path::Path;
 use kernels::planned;
 use tracker::probes::plan::level;
 use tracker::probes::{EVENT_HOOKS, HOOKS, Hook, HookMechanism, HookPlan, HookVerdict, ProbeLevel};
-use tracker_ebpf::EventKind;
+use tracker_ebpf::{CallKind, EventKind};
 
 const KERNELS: [&str; 4] = ["6.1", "6.12", "6.18", "7.3"];
 
@@ -101,6 +101,15 @@ fn every_kind_of_event_is_described() {
     let doc = doc();
     let (_, events) = doc.split_once("\n## Events\n").unwrap();
     for kind in EventKind::ALL {
+        assert!(events.contains(&format!("`{kind:?}`")), "{kind:?}");
+    }
+}
+
+#[test]
+fn every_kind_of_call_is_described() {
+    let doc = doc();
+    let (_, events) = doc.split_once("\n## Events\n").unwrap();
+    for kind in CallKind::ALL {
         assert!(events.contains(&format!("`{kind:?}`")), "{kind:?}");
     }
 }

@@ -7,6 +7,7 @@ use std::ffi::c_void;
 use std::fs;
 use std::io::Read as _;
 use std::ops::Range;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -16,12 +17,14 @@ use tracker::probes::events::{EventOptions, EventProbes, WatchId};
 use tracker::probes::plan::HookWishes;
 use tracker::probes::{HookMechanism, ProbeLevel};
 use tracker_ebpf::kernel::{
-    FAULT_FLAG_INTERRUPTIBLE, FAULT_FLAG_REMOTE, FAULT_FLAG_USER, FAULT_FLAG_WRITE,
+    FAULT_FLAG_INTERRUPTIBLE, FAULT_FLAG_REMOTE, FAULT_FLAG_USER, FAULT_FLAG_WRITE, UFFDIO_COPY,
+    UFFDIO_REGISTER, UFFDIO_REGISTER_MODE_WP, UFFDIO_UNREGISTER, UFFDIO_WRITEPROTECT,
+    UFFDIO_WRITEPROTECT_MODE_WP, VM_UFFD_WP,
 };
-use tracker_ebpf::{EventHead, EventKind, NO_SYSCALL};
+use tracker_ebpf::{CALL_WORDS, CallKind, CallRecord, EventHead, EventKind, NO_SYSCALL};
 use uffd::{
-    PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, RegisterMode, ScanQuery, UffdFeatures, UffdMessage,
-    Userfaultfd,
+    PAGE_SIZE, PMD_SIZE, PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery,
+    UffdFeatures, UffdMessage, Userfaultfd,
 };
 
 /// An event with its stacks.
@@ -115,6 +118,17 @@ impl WatchTurn {
         assert_eq!(read.unwrap(), all.len() as u64);
         assert_eq!(probes.events.dropped(), 0);
         assert!(all.iter().all(|seen| seen.head.watch == probes.watch.0));
+        all
+    }
+
+    /// Takes all calls from their ring.
+    fn drain_calls(&mut self) -> Vec<CallRecord> {
+        let probes = self.0.as_mut().unwrap();
+        let mut all = Vec::new();
+        let read = probes.events.drain_calls(|call| all.push(*call));
+        read.unwrap();
+        assert_eq!(probes.events.dropped_calls(probes.watch), 0);
+        assert!(all.iter().all(|call| call.watch == probes.watch.0));
         all
     }
 
@@ -844,6 +858,227 @@ fn uffdio_move() {
     assert!(seen.is(EventKind::UffdMove), "{seen:?}");
     assert_eq!((seen.range(), seen.head.address), (range, source.start));
     assert!(seen.is_own(libc::SYS_ioctl), "{seen:?}");
+}
+
+/// A call of ioctl(2) that another process makes on memory of ours.
+struct ForeignCall {
+    kind: CallKind,
+    command: u32,
+    words: [u64; CALL_WORDS],
+}
+
+impl ForeignCall {
+    fn new(kind: CallKind, command: u32, given: &[u64]) -> Self {
+        let mut words = [0; CALL_WORDS];
+        words[..given.len()].copy_from_slice(given);
+        Self {
+            kind,
+            command,
+            words,
+        }
+    }
+
+    /// Has a child make it; returns its process id, what it returned, and what it was given, as it
+    /// was then.
+    fn make(&self, file: i32, shared: &Range<u64>) -> (u32, i64, [u64; CALL_WORDS]) {
+        let words = shared.start as *mut [u64; CALL_WORDS];
+        let result = (shared.start + PAGE_SIZE / 2) as *mut i64;
+        // SAFETY: the page is our own and shared with the child, which makes one call and ends.
+        unsafe {
+            words.write_volatile(self.words);
+            let child = libc::fork();
+            if child == 0 {
+                let returned = libc::ioctl(file, self.command.into(), words);
+                let error = i64::from(*libc::__errno_location());
+                result.write_volatile(if returned < 0 {
+                    -error
+                } else {
+                    returned.into()
+                });
+                libc::_exit(0);
+            }
+            assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child);
+            (child as u32, result.read_volatile(), words.read_volatile())
+        }
+    }
+
+    /// Expects that it is told, exactly and alone.
+    fn assert_told(&self, watching: &mut WatchTurn, file: i32, features: u32) -> CallRecord {
+        let shared = map(SHMEM, PAGE_SIZE);
+        watching.drain_calls();
+        let (child, result, words) = self.make(file, &shared);
+        let told = watching.drain_calls();
+        let [call] = told[..] else {
+            panic!("{told:#?}")
+        };
+        assert_eq!(call.kind, self.kind as u32, "{call:?}");
+        assert_eq!((call.tgid, call.tid), (child, child), "{call:?}");
+        assert_eq!(call.result as i64, result, "{call:?}");
+        assert_eq!(call.words, words, "{call:?}");
+        assert!(call.began < call.ended, "{call:?}");
+        // The kernel has a bit of its own.
+        assert_eq!(call.features & !(1 << 31), features, "{call:?}");
+        assert_eq!(i64::from(call.syscall), libc::SYS_ioctl, "{call:?}");
+        let frames = &call.user[..call.user_frames as usize];
+        assert_eq!(frames[0], call.instruction, "{call:?}");
+        // A library may make the call.
+        assert!(frames.iter().any(|frame| in_own_code(*frame)), "{call:?}");
+        let comm = fs::read_to_string("/proc/thread-self/comm").unwrap();
+        let name = call.comm.split(|byte| *byte == 0).next().unwrap();
+        assert_eq!(name, comm.trim_end().as_bytes());
+        call
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn calls_on_a_userfaultfd() {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
+    let features = UffdFeatures::offered().unwrap();
+    let mut enabled = UffdFeatures::WP_HUGETLBFS_SHMEM;
+    if features.contains(UffdFeatures::WP_ASYNC) {
+        enabled = enabled | UffdFeatures::WP_ASYNC | UffdFeatures::WP_UNPOPULATED;
+    }
+    let other = map(ANON, 8 * PAGE_SIZE);
+    let (start, length) = (other.start, 4 * PAGE_SIZE);
+    let file = memory.uffd.as_fd().as_raw_fd();
+    let (wp, mode) = (UFFDIO_WRITEPROTECT_MODE_WP, UFFDIO_REGISTER_MODE_WP);
+    for (kind, command, words, succeeds) in [
+        (
+            CallKind::Register,
+            UFFDIO_REGISTER,
+            &[start, length, mode][..],
+            true,
+        ),
+        (
+            CallKind::WriteProtect,
+            UFFDIO_WRITEPROTECT,
+            &[start, length, wp],
+            true,
+        ),
+        (
+            CallKind::WriteProtect,
+            UFFDIO_WRITEPROTECT,
+            &[start, length, 0],
+            true,
+        ),
+        (
+            CallKind::WriteProtect,
+            UFFDIO_WRITEPROTECT,
+            &[start + 1, length, wp],
+            false,
+        ),
+        (
+            CallKind::Copy,
+            UFFDIO_COPY,
+            &[start, memory.page(1), PAGE_SIZE, 0],
+            true,
+        ),
+        (
+            CallKind::Unregister,
+            UFFDIO_UNREGISTER,
+            &[start, length],
+            true,
+        ),
+    ] {
+        let call = ForeignCall::new(kind, command, words);
+        let told = call.assert_told(&mut watching, file, enabled.0 as u32);
+        assert_eq!(told.result == 0, succeeds, "{told:?}");
+        assert_eq!(told.words[..2], words[..2], "{told:?}");
+    }
+    watching.drain_calls();
+    memory.arm();
+    memory.uffd.unregister(&memory.range).unwrap();
+    let own = watching.drain_calls();
+    assert!(
+        own.is_empty(),
+        "the reader's own calls are not told: {own:#?}"
+    );
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn scans_by_another_process() {
+    const PAGEMAP_SCAN: u32 = 0xc060_6610;
+    const WP_MATCHING: u64 = 1;
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    if !UffdFeatures::offered()
+        .unwrap()
+        .contains(UffdFeatures::WP_ASYNC)
+    {
+        eprintln!("skipped: this kernel has no PAGEMAP_SCAN");
+        return;
+    }
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
+    let regions = map(SHMEM, PAGE_SIZE);
+    store(regions.start, 0);
+    let pagemap = Pagemap::own().unwrap();
+    let file = pagemap.as_fd().as_raw_fd();
+    let Range { start, end } = memory.range;
+    let written = PageCategories::WRITTEN.0;
+    let scan = |flags, room, most| {
+        // size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, all of, any of,
+        // returned
+        let vec = if room == 0 { 0 } else { regions.start };
+        let words = [
+            96, flags, start, end, 0, vec, room, most, 0, written, 0, written,
+        ];
+        ForeignCall::new(CallKind::Scan, PAGEMAP_SCAN, &words)
+    };
+    for page in [1, 3, 4, 6] {
+        store(memory.page(page), 2);
+    }
+    // Room for two regions of three, for two pages of four, for all, and for none: that arms all.
+    for (flags, room, most, result, walk_end) in [
+        (0, 2, 0, 2, memory.page(6)),
+        (0, 8, 2, 2, memory.page(4)),
+        (0, 8, 0, 3, end),
+        (WP_MATCHING, 0, 0, 0, end),
+        (0, 8, 0, 0, end),
+    ] {
+        let told = scan(flags, room, most).assert_told(&mut watching, file, 0);
+        assert_eq!((told.result, told.words[4]), (result, walk_end), "{told:?}");
+    }
+    memory.scan();
+    assert!(watching.drain_calls().is_empty());
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_thread_waits_for_a_handler() {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = RegisteredMemory::registered(ANON, 8 * PAGE_SIZE, false);
+    memory.arm();
+    let page = memory.page(5);
+    watching.drain_calls();
+    store(page + 7, 2);
+    let waits = watching.drain_calls();
+    // A thread that is woken may come again before the page can be written.
+    let longest = waits.iter().max_by_key(|wait| wait.ended - wait.began);
+    let wait = longest.unwrap();
+    for wait in &waits {
+        assert_eq!(wait.kind, CallKind::Wait as u32, "{wait:?}");
+        assert_eq!(
+            (wait.words[0], wait.words[2]),
+            (page, VM_UFFD_WP),
+            "{wait:?}"
+        );
+        let flags = u64::from(FAULT_FLAG_WRITE | FAULT_FLAG_USER);
+        assert_eq!(wait.words[1] & flags, flags, "{wait:?}");
+        assert_eq!((wait.tgid, wait.tid), (std::process::id(), tid()));
+        assert_eq!(wait.syscall, NO_SYSCALL, "{wait:?}");
+        assert!(in_own_code(wait.instruction), "{wait:?}");
+    }
+    assert!(wait.began < wait.ended, "{wait:?}");
+    store(page + 8, 2);
+    assert!(watching.drain_calls().is_empty());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Events of watched address spaces: what takes the uffd-wp bit off their pages, one by one,
-//! through a ring buffer.
+//! Events of watched address spaces: what takes the uffd-wp bit off their pages, and what trackers
+//! do to them, one by one, through two ring buffers.
 //!
 //! Separate from the counters: a second copy of the object, attached only while somebody explains.
 
@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, RingBuf};
 use bytemuck::Zeroable as _;
-use tracker_ebpf::{EventDrops, EventHead, FRAMES, WATCHES};
+use tracker_ebpf::{CallRecord, EventDrops, EventHead, FRAMES, WATCHES};
 
 use super::calibrate;
 use super::error::ProbeError;
-use super::hooks::{self, EVENT_HOOKS, HookId};
+use super::hooks::{self, EVENT_HOOKS, HookId, HookSubject};
 use super::iterator;
 use super::ladder::HookLadder;
 use super::missed;
@@ -34,6 +34,8 @@ pub struct EventOptions {
     pub wishes: HookWishes,
     /// Size of the ring in bytes, a power of two. An event takes 368 or 624.
     pub ring: u32,
+    /// Size of the ring of trackers' calls in bytes, a power of two. A call takes 448.
+    pub calls: u32,
     /// The programs: [`OBJECT`], unless others are tried out.
     pub object: Cow<'static, [u8]>,
 }
@@ -43,6 +45,7 @@ impl Default for EventOptions {
         Self {
             wishes: HookWishes::default(),
             ring: 16 << 20,
+            calls: 1 << 20,
             object: OBJECT.into(),
         }
     }
@@ -83,18 +86,24 @@ struct EventMaps {
     ring: RingBuf<MapData>,
     /// Size of the ring in bytes.
     capacity: usize,
+    calls: RingBuf<MapData>,
+    calls_capacity: usize,
+    call_drops: SharedArray<u64>,
     pids: HashMap<MapData, u32, u32>,
     watched: HashMap<MapData, u64, u32>,
     drops: SharedArray<EventDrops>,
 }
 
 impl EventMaps {
-    fn take(ebpf: &mut Ebpf, capacity: u32) -> Result<Self, ProbeError> {
-        let drops = ebpf.map("DROPS").ok_or(ProbeError::NoMap("DROPS"))?;
+    fn take(ebpf: &mut Ebpf, options: &EventOptions) -> Result<Self, ProbeError> {
+        let shared = |name| ebpf.map(name).ok_or(ProbeError::NoMap(name));
         Ok(Self {
-            drops: SharedArray::map(drops, WATCHES)?,
+            drops: SharedArray::map(shared("DROPS")?, WATCHES)?,
+            call_drops: SharedArray::map(shared("CALL_DROPS")?, WATCHES)?,
+            calls: take(ebpf, "CALLS")?.try_into()?,
             ring: take(ebpf, "EVENTS")?.try_into()?,
-            capacity: capacity as usize,
+            capacity: options.ring as usize,
+            calls_capacity: options.calls as usize,
             pids: take(ebpf, "WATCH_PIDS")?.try_into()?,
             watched: take(ebpf, "WATCHED")?.try_into()?,
         })
@@ -125,10 +134,11 @@ impl EventProbes {
             object,
             |loader| {
                 loader.map_max_entries("EVENTS", options.ring);
+                loader.map_max_entries("CALLS", options.calls);
             },
             |ebpf| {
                 Ok((
-                    EventMaps::take(ebpf, options.ring)?,
+                    EventMaps::take(ebpf, options)?,
                     HookProver::take(ebpf)?,
                 ))
             },
@@ -251,6 +261,38 @@ impl EventProbes {
         Ok(events)
     }
 
+    /// Passes on every call of a tracker that is in its ring now, at most a ring full.
+    ///
+    /// # Errors
+    /// If something in the ring is no call.
+    pub fn drain_calls(&mut self, mut each: impl FnMut(&CallRecord)) -> Result<(), ProbeError> {
+        let Some(object) = &mut self.object else {
+            return Ok(());
+        };
+        let mut left = object.maps.calls_capacity;
+        while left > 0
+            && let Some(bytes) = object.maps.calls.next()
+        {
+            let call = bytemuck::try_pod_read_unaligned(&bytes);
+            each(&call.map_err(|_| ProbeError::NoEvent)?);
+            left = left.saturating_sub(bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Calls of trackers on a watched address space that did not fit into their ring.
+    #[must_use]
+    pub fn dropped_calls(&self, watch: WatchId) -> u64 {
+        let object = self.object.as_ref();
+        object.map_or(0, |object| object.maps.call_drops.read(watch.0 as usize))
+    }
+
+    /// Calls of trackers that the kernel kept from a program, of all watches.
+    #[must_use]
+    pub fn missed_calls(&self) -> u64 {
+        self.misses(|subject| subject == HookSubject::Calls)
+    }
+
     /// Events of a watch that did not fit into the ring, and when.
     #[must_use]
     pub fn drops(&self, watch: WatchId) -> EventDrops {
@@ -269,10 +311,16 @@ impl EventProbes {
     /// Events that the kernel kept from a program because it was already running on that CPU.
     #[must_use]
     pub fn missed(&self) -> u64 {
+        self.misses(|subject| subject != HookSubject::Calls)
+    }
+
+    /// Events that were kept from the hooks of some subjects.
+    fn misses(&self, of: impl Fn(HookSubject) -> bool) -> u64 {
         let Some(object) = &self.object else {
             return 0;
         };
-        let misses = missed::misses(&object.ebpf, &self.plan);
+        let plan = self.plan.iter().filter(|plan| of(plan.hook.subject));
+        let misses = missed::misses(&object.ebpf, plan);
         misses.map(|missed| missed.events).sum()
     }
 }
@@ -284,6 +332,7 @@ impl EventObject {
         let id = id.ok_or(ProbeError::TooManyWatches)?;
         self.dropped_before += self.maps.drops.read(id as usize).count;
         self.maps.drops.write(id as usize, EventDrops::zeroed());
+        self.maps.call_drops.write(id as usize, 0);
         self.last = id;
         self.watches.insert(id, pid);
         let found = self.find(pid, id);

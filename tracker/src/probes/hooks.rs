@@ -68,6 +68,8 @@ pub enum HookSubject {
     Causes,
     /// What tells of that where no function can be hooked.
     Observed,
+    /// What trackers do to watched address spaces.
+    Calls,
 }
 
 impl HookSubject {
@@ -83,6 +85,7 @@ impl HookSubject {
             Self::Discovery => "discovery",
             Self::Causes => "causes",
             Self::Observed => "observed",
+            Self::Calls => "calls",
         }
     }
 }

@@ -21,9 +21,12 @@ pub struct HookMisses {
 }
 
 /// What each attached hook of a plan missed, where the kernel tells.
-pub(super) fn misses(ebpf: &Ebpf, plan: &[HookPlan]) -> impl Iterator<Item = HookMisses> {
+pub(super) fn misses<'a>(
+    ebpf: &Ebpf,
+    plan: impl IntoIterator<Item = &'a HookPlan>,
+) -> impl Iterator<Item = HookMisses> {
     let links = links();
-    plan.iter().filter_map(move |plan| {
+    plan.into_iter().filter_map(move |plan| {
         let program = told_by_program(ebpf, plan.attached()?)?;
         Some(HookMisses {
             hook: plan.hook.id,
