@@ -13,6 +13,8 @@ impl UffdFeatures {
     pub const EVENT_FORK: Self = Self(1 << 1);
     /// The handler is told of each mremap, and the moved range stays registered (4.11).
     pub const EVENT_REMAP: Self = Self(1 << 2);
+    /// The handler is told of each range that is given back, as by `MADV_DONTNEED` (4.11).
+    pub const EVENT_REMOVE: Self = Self(1 << 3);
     /// Nobody is asked about a fault: user code gets SIGBUS, a call of the kernel EFAULT (4.14).
     pub const SIGBUS: Self = Self(1 << 7);
     /// Write protection of hugetlb and shmem, with markers for pages that are not there (5.19).

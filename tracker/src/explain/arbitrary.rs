@@ -11,9 +11,10 @@ use uffd::Backing;
 
 use super::sample::assembled;
 use super::{
-    AnswerTally, CauseSight, CodePlace, ExplainFindings, MissCandidate, MissedPages, PageStory,
-    PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundDelay, RoundFindings,
-    SightGap, StackFrame, StoryLine, UnknownReason,
+    AnswerTally, AuditFinding, AuditFindings, AuditKind, AuditSight, CallerThread, CauseSight,
+    CodePlace, ExplainFindings, HandlerWaits, MissCandidate, MissedPages, PageStory, PlaceId,
+    ReportAnswer, ReportCause, ReportVerdict, ReportedPages, RoundDelay, RoundFindings, SightGap,
+    StackFrame, StoryLine, UnknownReason,
 };
 use crate::track::arbitrary::{any_header, untracked};
 use pages::track::{SessionEvent, TrackedMapping};
@@ -163,6 +164,63 @@ pub(crate) fn consistent() -> impl Strategy<Value = ExplainFindings> {
         .prop_map(|(header, rounds, missed, stacks)| assembled(header, rounds, missed, stacks))
 }
 
+fn audit() -> impl Strategy<Value = AuditFindings> {
+    let caller = (any::<u32>(), any::<u32>(), name()).prop_map(|(tgid, tid, comm)| CallerThread {
+        tgid,
+        tid,
+        comm: comm.into(),
+    });
+    let caller = caller.boxed();
+    let counts = prop::array::uniform3(any::<u64>());
+    let places = (option::of(place_id()), option::of(place_id()));
+    let finding = (
+        one(AuditKind::ALL),
+        places,
+        option::of(caller.clone()),
+        counts,
+        (duration(), duration()),
+        vec(range(), 0..5),
+    );
+    let finding = finding.prop_map(
+        |(kind, places, caller, counts, times, ranges)| AuditFinding {
+            kind,
+            place: places.0,
+            earlier: places.1,
+            caller,
+            times: counts[0],
+            pages: counts[1],
+            open: counts[2],
+            took: times.0,
+            longest: times.1,
+            ranges,
+        },
+    );
+    let waits = (caller.clone(), any::<u64>(), duration()).prop_map(|(caller, times, whole)| {
+        HandlerWaits {
+            caller,
+            times,
+            whole,
+            longest: whole,
+            page: times,
+        }
+    });
+    let answers = btree_map((caller, any::<u32>()), any::<u64>(), 0..3);
+    let parts = (
+        vec(finding, 0..4),
+        vec(waits, 0..3),
+        answers,
+        vec(name(), 0..2),
+    );
+    (any::<u64>(), parts).prop_map(|(calls, (found, waits, answers, gaps))| AuditFindings {
+        sight: AuditSight::Gaps(gaps),
+        calls,
+        dropped: calls,
+        found,
+        waits,
+        answers,
+    })
+}
+
 /// Findings that need not add up, with any numbers.
 pub(crate) fn any_findings() -> impl Strategy<Value = ExplainFindings> {
     let tally = || btree_map(why(), any::<u64>(), 0..6);
@@ -182,12 +240,12 @@ pub(crate) fn any_findings() -> impl Strategy<Value = ExplainFindings> {
             (name(), name()).prop_map(|(hook, reason)| SightGap::NoHook { hook, reason }),
             0..3,
         ),
-        option::of(story()),
+        (option::of(story()), option::of(audit())),
         flags,
         untracked(),
     );
     (consistent(), told, rest).prop_map(|(mut findings, told, rest)| {
-        let (counts, took, gaps, story, flags, not_looked_at) = rest;
+        let (counts, took, gaps, (story, audit), flags, not_looked_at) = rest;
         findings.not_looked_at = not_looked_at;
         let (tally, places, verdict_unknown, cause_unknown): (AnswerTally, BTreeMap<_, _>, _, _) =
             told;
@@ -210,7 +268,7 @@ pub(crate) fn any_findings() -> impl Strategy<Value = ExplainFindings> {
             vma.missed = counts[7];
         }
         findings.seen = CauseSight::new(gaps);
-        (findings.took, findings.story) = (took, story);
+        (findings.took, findings.story, findings.audit) = (took, story, audit);
         findings
     })
 }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use pages::track::{TrackHeader, TrackedMapping};
 use uffd::UffdError;
 
+use super::audit::{TheirMapping, TrackerAudit};
 use super::history::ScanSpan;
 use super::model::{
-    ByMapping, ExplainFindings, ExplainedRound, PageSampling, PlaceId, ReportedPages, RoundDelay,
-    RoundKind, SightGap, WatchedEvent,
+    AuditSight, ByMapping, ExplainFindings, ExplainedRound, PageSampling, PlaceId, ReportedPages,
+    RoundDelay, RoundKind, SightGap, TrackerCall, WatchedEvent,
 };
 use super::places::{PlaceInterner, named};
 use super::second::SecondStrategy;
@@ -28,6 +29,8 @@ pub(super) struct ExplainBooks {
     symbols: Option<CodeSymbols>,
     teller: Option<StoryTeller>,
     second: Option<SecondStrategy>,
+    /// Only findings have any.
+    audit: Option<TrackerAudit>,
 }
 
 /// What images cost until now.
@@ -53,6 +56,7 @@ impl ExplainBooks {
             symbols,
             teller,
             second,
+            audit: None,
         }
     }
 
@@ -107,6 +111,25 @@ impl ExplainBooks {
     ) {
         if let Some(teller) = &mut self.teller {
             teller.round(round, events, scan, kind);
+        }
+    }
+
+    /// Audits the tracker that is there already, too, if findings grow.
+    pub(super) fn with_audit(mut self, sight: AuditSight) -> Self {
+        self.audit = self.symbols.is_some().then(|| TrackerAudit::new(sight));
+        self
+    }
+
+    /// Goes on with the audit: with the calls of the tracker, how many of them were lost until now,
+    /// the events of a round, and the memory that is its own.
+    pub(super) fn audit(
+        &mut self,
+        calls: (Vec<TrackerCall>, u64),
+        events: &[WatchedEvent],
+        mappings: &[TheirMapping],
+    ) {
+        if let Some(audit) = &mut self.audit {
+            audit.round(calls, events, mappings);
         }
     }
 
@@ -165,6 +188,9 @@ impl ExplainBooks {
         if let Some(symbols) = &mut self.symbols {
             symbols.begin_again();
         }
+        if let Some(audit) = &mut self.audit {
+            audit.begin_again();
+        }
     }
 
     /// Names the code of what was found. It reads what the process made, and takes its time: the
@@ -175,7 +201,9 @@ impl ExplainBooks {
         };
         let started = Instant::now();
         let told = self.teller.iter().flat_map(StoryTeller::places);
-        let wanted: BTreeSet<PlaceId> = self.findings.places.keys().copied().chain(told).collect();
+        let audited = self.audit.iter().flat_map(TrackerAudit::places);
+        let written = self.findings.places.keys().copied();
+        let wanted: BTreeSet<PlaceId> = written.chain(told).chain(audited).collect();
         let taken = source.places(|places| places.take_wanted(|id| wanted.contains(&id)));
         let named = named(&taken.unwrap_or_default(), symbols);
         self.findings.stacks = named.places;
@@ -193,6 +221,7 @@ impl ExplainBooks {
     /// Everything that came of it.
     pub(super) fn end(mut self) -> ExplainFindings {
         self.findings.story = self.teller.map(StoryTeller::end);
+        self.findings.audit = self.audit.and_then(TrackerAudit::end);
         self.findings.against = self.second.map(SecondStrategy::end);
         self.findings
     }

@@ -63,6 +63,11 @@ impl<F: EventFeed> EventEvidence<F> {
         self.history.keep(ranges);
     }
 
+    /// What came when events were gathered last.
+    pub(super) fn newest(&self, fresh: FreshEvents) -> &[WatchedEvent] {
+        self.history.newest(fresh.read)
+    }
+
     /// The events by page, for the reports of a scan.
     pub(super) fn index(&mut self, scan: ScanSpan) -> EventIndex<'_> {
         self.history.index(scan)

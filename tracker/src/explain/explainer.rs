@@ -219,6 +219,7 @@ impl Explainer {
         self.close(&explained, kind);
         Ok(explained)
     }
+
     /// Enters a round into the books, if it counts.
     fn close(&mut self, explained: &ExplainedRound, kind: RoundKind) {
         if kind == RoundKind::Counted {

@@ -87,6 +87,12 @@ impl EventHistory {
         });
     }
 
+    /// The events that were added last.
+    pub(super) fn newest(&self, count: u64) -> &[WatchedEvent] {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        &self.events[self.events.len().saturating_sub(count)..]
+    }
+
     /// Forgets everything: another address space.
     pub(super) fn clear(&mut self) {
         *self = Self::default();

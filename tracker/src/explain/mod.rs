@@ -14,6 +14,7 @@ mod advice;
 mod aliases;
 #[cfg(test)]
 mod arbitrary;
+mod audit;
 mod begin;
 mod books;
 mod candidates;
@@ -40,11 +41,12 @@ mod translate;
 
 pub use explainer::{ExplainStep, Explainer};
 pub use model::{
-    AgainstFindings, AnswerTally, ByMapping, CauseSight, CodePlace, ExplainEnd, ExplainFindings,
-    ExplainOptions, ExplainedRound, FrozenTime, MissCandidate, MissedPages, MissedRange,
-    NamingCost, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportOwner,
-    ReportVerdict, ReportedPages, RoundDelay, RoundFindings, SecondOnly, SightGap, StackFrame,
-    StoryLine, UnknownReason, UnnamedCode, VmaFindings,
+    AgainstFindings, AnswerTally, AuditFinding, AuditFindings, AuditKind, AuditSight, ByMapping,
+    CallerThread, CauseSight, CodePlace, ExplainEnd, ExplainFindings, ExplainOptions,
+    ExplainedRound, FrozenTime, HandlerWaits, MissCandidate, MissedPages, MissedRange, NamingCost,
+    PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportOwner, ReportVerdict,
+    ReportedPages, RoundDelay, RoundFindings, SecondOnly, SightGap, StackFrame, StoryLine,
+    UnknownReason, UnnamedCode, VmaFindings,
 };
 pub use observe::TrackerObserver;
 pub use process::{ProcessExplainer, ProcessStep, ReportsAsked};

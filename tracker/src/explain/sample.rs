@@ -16,10 +16,11 @@ use uffd::{Backing, PAGE_SIZE, pages_in};
 use super::history::ScanSpan;
 use super::model::{EventMeaning, WatchedEvent};
 use super::{
-    AnswerTally, CauseSight, CodePlace, ExplainFindings, ExplainedRound, MissCandidate,
-    MissedPages, NamingCost, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause,
-    ReportOwner, ReportVerdict, ReportedPages, RoundDelay, RoundFindings, SightGap, StackFrame,
-    StoryLine, UnknownReason, VmaFindings,
+    AnswerTally, AuditFinding, AuditFindings, AuditKind, AuditSight, CallerThread, CauseSight,
+    CodePlace, ExplainFindings, ExplainedRound, HandlerWaits, MissCandidate, MissedPages,
+    NamingCost, PageSampling, PageStory, PlaceId, ReportAnswer, ReportCause, ReportOwner,
+    ReportVerdict, ReportedPages, RoundDelay, RoundFindings, SightGap, StackFrame, StoryLine,
+    UnknownReason, VmaFindings,
 };
 use crate::track::sample;
 
@@ -239,6 +240,64 @@ pub(crate) fn half_blind() -> ExplainFindings {
         gap("user stacks", "no CAP_PERFMON"),
     ]);
     findings.dropped = 12;
+    findings.audit = Some(audited());
+    findings
+}
+
+/// A tracker of its own, that has faults.
+fn audited() -> AuditFindings {
+    let thread = |tid, comm| CallerThread {
+        tgid: 4242,
+        tid,
+        comm: Arc::from(comm),
+    };
+    let page = 0x10_0000..0x10_1000;
+    let found = |kind, times, pages| AuditFinding {
+        kind,
+        place: Some(PlaceId(1)),
+        earlier: None,
+        caller: Some(thread(4242, "tracker\u{1b}[31m")),
+        times,
+        pages,
+        open: 0,
+        took: Duration::from_micros(1_500),
+        longest: Duration::from_micros(700),
+        ranges: vec![page.clone()],
+    };
+    let window = AuditFinding {
+        earlier: Some(PlaceId(2)),
+        open: 640,
+        ranges: (0..4).map(|n| n << 20..(n << 20) + PAGE_SIZE).collect(),
+        ..found(AuditKind::ReadThenArm, 12, 5)
+    };
+    let waits = HandlerWaits {
+        caller: thread(4250, "writer"),
+        times: 120,
+        whole: Duration::from_millis(9),
+        longest: Duration::from_millis(3),
+        page: 0x7f00_0000_1000,
+    };
+    AuditFindings {
+        sight: AuditSight::Gaps(vec!["which trackers scan: no kprobes".to_owned()]),
+        calls: 1_234,
+        dropped: 1,
+        found: vec![window, found(AuditKind::ExtraCategories, 1, 1)],
+        waits: vec![waits],
+        answers: BTreeMap::from([((thread(4243, "handler"), 1), 120)]),
+    }
+}
+
+/// A tracker of its own, that has none.
+pub(crate) fn clean_tracker() -> ExplainFindings {
+    let mut findings = nothing();
+    findings.audit = Some(AuditFindings {
+        sight: AuditSight::Complete,
+        calls: 17,
+        dropped: 0,
+        found: Vec::new(),
+        waits: Vec::new(),
+        answers: BTreeMap::new(),
+    });
     findings
 }
 

@@ -9,15 +9,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use tracker_ebpf::EventHead;
+use tracker_ebpf::{COMM_LEN, CallRecord, EventHead};
 use uffd::ProcVma;
 
+use super::audit::decode;
 use super::evidence::EventFeed;
-use super::model::{CauseSight, SightGap, WatchedEvent};
+use super::model::{
+    AuditSight, CallerThread, CauseSight, PlaceId, SightGap, TrackerCall, WatchedEvent,
+};
 use super::places::{PlaceInterner, RawStack};
 use super::translate::translate;
-use crate::probes::ProbeLevel;
 use crate::probes::events::{EventProbes, WatchId};
+use crate::probes::hooks::HookSubject;
+use crate::probes::{HookPlan, ProbeLevel};
 
 /// All events that are read: one reader for as many processes as are explained.
 pub struct EventHub(Arc<HubShared>);
@@ -27,6 +31,8 @@ pub(super) struct EventSource {
     hub: Arc<HubShared>,
     pid: u32,
     reader: WatchReader,
+    /// Whether it tells calls.
+    listens: bool,
 }
 
 /// A reader of a watch.
@@ -40,6 +46,7 @@ struct WatchReader {
 struct HubShared {
     state: Mutex<HubState>,
     seen: CauseSight,
+    calls_seen: AuditSight,
     ended: AtomicBool,
     /// Events of a process that are held for one round, at most; 128 bytes each.
     most: usize,
@@ -61,8 +68,12 @@ struct HubState {
 struct WatchedProcess {
     pid: u32,
     pending: Vec<WatchedEvent>,
+    /// `None`: the reader does not want any.
+    calls: Option<Vec<TrackerCall>>,
+    /// Calls that did not fit into memory.
+    calls_lost: u64,
     places: PlaceInterner,
-    names: HashMap<(u32, [u8; tracker_ebpf::COMM_LEN]), Arc<str>>,
+    names: HashMap<(u32, [u8; COMM_LEN]), Arc<str>>,
     /// Where it has code, as of the last round: nothing else is a place to return to.
     code: Vec<Range<u64>>,
     most: usize,
@@ -82,6 +93,7 @@ impl EventHub {
     pub fn new(events: EventProbes, most: usize) -> io::Result<Self> {
         let inner = Arc::new(HubShared {
             seen: seen(&events),
+            calls_seen: calls_seen(&events),
             state: Mutex::new(HubState {
                 events,
                 watches: HashMap::new(),
@@ -107,6 +119,11 @@ impl EventHub {
         &self.0.seen
     }
 
+    /// Whether calls of trackers can be seen.
+    pub(super) fn calls_seen(&self) -> &AuditSight {
+        &self.0.calls_seen
+    }
+
     /// Begins to read the events of a process.
     ///
     /// # Errors
@@ -116,6 +133,7 @@ impl EventHub {
             reader: self.0.watch(pid, PlaceInterner::default(), None)?,
             hub: Arc::clone(&self.0),
             pid,
+            listens: false,
         })
     }
 }
@@ -133,6 +151,25 @@ impl EventSource {
         let mut state = self.hub.lock();
         let watched = state.reader(self.reader)?;
         Some(with(&mut watched.places))
+    }
+
+    /// From now on tells the calls of its tracker, too.
+    pub(super) fn listen(&mut self) {
+        self.listens = true;
+        if let Some(watched) = self.hub.lock().reader(self.reader) {
+            watched.calls.get_or_insert_default();
+        }
+    }
+
+    /// Calls of its tracker since the last time, and how many were lost since it is watched.
+    pub(super) fn take_calls(&self) -> (Vec<TrackerCall>, u64) {
+        let mut state = self.hub.lock();
+        let lost = state.events.dropped_calls(self.reader.watch) + state.events.missed_calls();
+        let Some(watched) = state.reader(self.reader) else {
+            return (Vec::new(), lost);
+        };
+        let calls = watched.calls.as_mut().map(std::mem::take);
+        (calls.unwrap_or_default(), lost + watched.calls_lost)
     }
 }
 
@@ -164,6 +201,9 @@ impl EventFeed for EventSource {
         places.forget();
         let old = self.reader.watch;
         self.reader = self.hub.watch(self.pid, places, Some(old))?;
+        if self.listens {
+            self.listen();
+        }
         Ok(())
     }
 }
@@ -227,6 +267,8 @@ impl HubShared {
         let watched = WatchedProcess {
             pid,
             pending: Vec::new(),
+            calls: None,
+            calls_lost: 0,
             places,
             names: HashMap::new(),
             code: code_of(pid),
@@ -275,13 +317,20 @@ impl HubState {
             failed,
             readers: _,
         } = self;
+        // Calls first: of a call that is read all events are there that came before it.
+        let calls = events.drain_calls(|call| {
+            let readers = watches.get_mut(&call.watch).into_iter().flatten();
+            for (_, watched) in readers {
+                watched.add_call(call);
+            }
+        });
         let read = events.drain(|head, user, kernel| {
             let readers = watches.get_mut(&head.watch).into_iter().flatten();
             for (_, watched) in readers {
                 *overflowed += u64::from(!watched.add(head, user, kernel));
             }
         });
-        if let Err(error) = read {
+        if let Err(error) = calls.and(read.map(drop)) {
             failed.get_or_insert(error.into());
         }
     }
@@ -296,26 +345,14 @@ impl WatchedProcess {
         if self.pending.len() >= self.most {
             return false;
         }
-        if self.names.len() >= NAMES {
-            self.names.clear();
-        }
         let stack = RawStack {
             user: with_instruction(head.instruction, user),
-            top: if self.code.iter().any(|code| code.contains(&head.top)) {
-                head.top
-            } else {
-                0
-            },
+            top: self.top(head.top),
             kernel: kernel.into(),
             syscall: head.syscall,
         };
-        let place =
-            (!stack.user.is_empty() || !stack.kernel.is_empty()).then(|| self.places.intern(stack));
-        let name = self.names.entry((head.tid, head.comm)).or_insert_with(|| {
-            let length = head.comm.iter().position(|byte| *byte == 0);
-            let bytes = &head.comm[..length.unwrap_or(head.comm.len())];
-            String::from_utf8_lossy(bytes).into()
-        });
+        let place = self.place(stack);
+        let comm = self.name(head.tid, head.comm);
         self.pending.push(WatchedEvent {
             time: head.time,
             range: translated.start..translated.start.saturating_add(translated.length),
@@ -324,10 +361,65 @@ impl WatchedProcess {
             meaning: translated.meaning,
             tgid: head.tgid,
             tid: head.tid,
-            comm: Arc::clone(name),
+            comm,
             place,
         });
         true
+    }
+
+    /// Adds a call of a tracker. That of another process is in code that is not ours to name: its
+    /// stack is not kept.
+    fn add_call(&mut self, record: &CallRecord) {
+        match &self.calls {
+            None => return,
+            Some(calls) if calls.len() >= self.most => {
+                self.calls_lost += 1;
+                return;
+            }
+            Some(_) => (),
+        }
+        let own = record.tgid == self.pid;
+        let place = own.then(|| {
+            let frames = record.user.get(..record.user_frames as usize);
+            RawStack {
+                user: with_instruction(record.instruction, frames.unwrap_or_default()),
+                top: self.top(record.top),
+                kernel: Box::default(),
+                syscall: record.syscall,
+            }
+        });
+        let place = place.and_then(|stack| self.place(stack));
+        let caller = CallerThread {
+            tgid: record.tgid,
+            tid: record.tid,
+            comm: self.name(record.tid, record.comm),
+        };
+        if let Some(calls) = &mut self.calls {
+            calls.extend(decode(record, caller, place));
+        }
+    }
+
+    /// What is on top of a stack, if it is code.
+    fn top(&self, top: u64) -> u64 {
+        let is_code = self.code.iter().any(|code| code.contains(&top));
+        if is_code { top } else { 0 }
+    }
+
+    fn place(&mut self, stack: RawStack) -> Option<PlaceId> {
+        let is_empty = stack.user.is_empty() && stack.kernel.is_empty();
+        (!is_empty).then(|| self.places.intern(stack))
+    }
+
+    /// The name of a thread.
+    fn name(&mut self, tid: u32, comm: [u8; COMM_LEN]) -> Arc<str> {
+        if self.names.len() >= NAMES {
+            self.names.clear();
+        }
+        let name = self.names.entry((tid, comm)).or_insert_with(|| {
+            let length = comm.iter().position(|byte| *byte == 0);
+            String::from_utf8_lossy(&comm[..length.unwrap_or(comm.len())]).into()
+        });
+        Arc::clone(name)
     }
 }
 
@@ -352,13 +444,34 @@ fn with_instruction(instruction: u64, stack: &[u64]) -> Box<[u64]> {
     }
 }
 
+/// The hooks of some subjects that are not attached.
+fn missing(
+    events: &EventProbes,
+    of: impl Fn(HookSubject) -> bool,
+) -> impl Iterator<Item = &HookPlan> {
+    let plan = events.plan().iter();
+    plan.filter(move |plan| plan.is_missing() && of(plan.hook.subject))
+}
+
+/// Whether calls of trackers can be seen.
+fn calls_seen(events: &EventProbes) -> AuditSight {
+    let missing = missing(events, |subject| subject == HookSubject::Calls);
+    let gaps = missing.map(|plan| format!("{}: {}", plan.hook.without, plan.verdict));
+    let gaps: Vec<_> = gaps.collect();
+    if gaps.is_empty() {
+        AuditSight::Complete
+    } else {
+        AuditSight::Gaps(gaps)
+    }
+}
+
 /// How much of what can be a cause is seen.
 fn seen(events: &EventProbes) -> CauseSight {
     if events.level() == ProbeLevel::Observe {
         let reason = events.reason().to_owned();
         return CauseSight::new(vec![SightGap::OnlyTracepoints { reason }]);
     }
-    let missing = events.plan().iter().filter(|plan| plan.is_missing());
+    let missing = missing(events, |subject| subject != HookSubject::Calls);
     let gaps = missing.map(|plan| SightGap::NoHook {
         hook: plan.hook.name().to_owned(),
         reason: plan.verdict.to_string(),

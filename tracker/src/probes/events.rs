@@ -136,12 +136,7 @@ impl EventProbes {
                 loader.map_max_entries("EVENTS", options.ring);
                 loader.map_max_entries("CALLS", options.calls);
             },
-            |ebpf| {
-                Ok((
-                    EventMaps::take(ebpf, options)?,
-                    HookProver::take(ebpf)?,
-                ))
-            },
+            |ebpf| Ok((EventMaps::take(ebpf, options)?, HookProver::take(ebpf)?)),
         );
         let (mut plan, mut states) = (plan, HookStates::new());
         let loaded = loaded.map(|(mut ebpf, (maps, prover))| {

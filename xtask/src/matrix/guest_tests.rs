@@ -88,7 +88,7 @@ const ALL_AT_ONCE: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 23] = [
+pub const GUEST_TESTS: [GuestTest; 24] = [
     GuestTest::new(
         "compare",
         &[
@@ -175,6 +175,7 @@ pub const GUEST_TESTS: [GuestTest; 23] = [
         Python,
         Qemu,
     ]),
+    GuestTest::new("vm_audit", &[NO_PREEMPTION, NO_HOOK]),
     GuestTest::new("vm_events", &[ONE_FOR_RACES, NO_HOOK]),
     GuestTest::new("vm_exact", &[NO_HOOK]).except(&[
         ("every_row_is_exact", ONE_FOR_ONE_THREAD),

@@ -31,6 +31,11 @@ impl WatchedEvent {
         self.range.contains(&page) || self.left().is_some_and(|left| left.contains(&page))
     }
 
+    /// Whether it empties a range that may be unmapped, or whose markers go too.
+    pub(crate) fn drops_markers(&self) -> bool {
+        self.meaning == EventMeaning::Disarms(ReportCause::Zap)
+    }
+
     /// Where pages were moved from. If that is still mapped (`MREMAP_DONTUNMAP`, `UFFDIO_MOVE`),
     /// nothing is there then.
     pub(crate) fn left(&self) -> Option<Range<u64>> {

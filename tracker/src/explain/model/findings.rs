@@ -10,8 +10,8 @@ use pages::track::{SessionEvent, TrackEnd, TrackHeader, TrackedMapping, Untracke
 use uffd::pages_in;
 
 use super::{
-    AnswerTally, ByMapping, CauseSight, ExplainedRound, MissedRange, PageSampling, PlaceId,
-    ReportOwner, ReportedPages, SecondOnly, UnknownReason,
+    AnswerTally, AuditFindings, ByMapping, CauseSight, ExplainedRound, MissedRange, PageSampling,
+    PlaceId, ReportOwner, ReportedPages, SecondOnly, UnknownReason,
 };
 
 /// Extents kept for the picture, of all rounds: 200 MB.
@@ -75,6 +75,8 @@ pub struct ExplainFindings {
     pub story: Option<PageStory>,
     /// A second strategy, if asked for.
     pub against: Option<AgainstFindings>,
+    /// What the process's own tracker does wrong; `None`: it has none.
+    pub audit: Option<AuditFindings>,
     /// Why it ended, and what was asked for; `None`: nobody told.
     pub end: Option<ExplainEnd>,
 }
@@ -294,6 +296,7 @@ impl ExplainFindings {
             interrupted: BTreeMap::new(),
             story: None,
             against: None,
+            audit: None,
             end: None,
         }
     }

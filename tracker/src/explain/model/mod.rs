@@ -2,6 +2,8 @@
 //!
 //! Pages are counted in units of 4 KiB whatever their size.
 
+mod audited;
+mod call;
 mod event;
 mod findings;
 mod options;
@@ -9,6 +11,9 @@ mod round;
 mod sight;
 mod words;
 
+pub use audited::{AuditFinding, AuditFindings, AuditKind, AuditSight, HandlerWaits};
+pub use call::CallerThread;
+pub(crate) use call::{CallArguments, ScanArguments, TrackerCall};
 pub(crate) use event::{EventMeaning, WatchedEvent};
 pub use findings::{
     AgainstFindings, CodePlace, ExplainEnd, ExplainFindings, FrozenTime, NamingCost, PageStory,

@@ -16,6 +16,7 @@ use uffd::{
 
 use super::epoch::{ArmingSeen, PageEpoch, PageNews, PageSight};
 use super::store::{EpochStore, chunks};
+use crate::explain::audit::TheirMapping;
 use crate::explain::content::{PageImage, PageLook, PageReader, UnarmedPages};
 use crate::explain::model::PageSampling;
 
@@ -142,6 +143,15 @@ impl ObservedMemory {
     /// Bytes that the images take.
     pub(super) fn memory(&self) -> u64 {
         self.epochs.memory()
+    }
+
+    /// What is observed, and what it is made of.
+    pub(super) fn made_of(&self) -> Vec<TheirMapping> {
+        let mappings = self.mappings.iter().map(|it| TheirMapping {
+            range: range_of(&it.mapping),
+            backing: it.mapping.backing,
+        });
+        mappings.collect()
     }
 
     /// What is observed, by address.

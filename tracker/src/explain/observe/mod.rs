@@ -29,13 +29,13 @@ use uffd::{PAGE_SIZE, UffdError, unless_gone, unless_unseen};
 
 use super::books::{ExplainBooks, ImageCost};
 use super::content::PageLook;
-use super::evidence::EventEvidence;
+use super::evidence::{EventEvidence, FreshEvents};
 use super::explainer::{ExplainStep, as_tracked, cannot_read_events};
 use super::history::RunningScan;
 use super::join::{append, why_unseen};
 use super::model::{
-    ByMapping, ExplainFindings, ExplainOptions, ExplainedRound, ReportOwner, ReportedPages,
-    RoundDelay, RoundKind, SightGap, UnknownReason,
+    AuditSight, ByMapping, ExplainFindings, ExplainOptions, ExplainedRound, ReportOwner,
+    ReportedPages, RoundDelay, RoundKind, SightGap, UnknownReason,
 };
 use super::source::{EventHub, EventSource};
 use super::story::StoryTeller;
@@ -74,7 +74,14 @@ impl TrackerObserver {
         options: &ExplainOptions,
     ) -> Result<Self, TrackError> {
         let kernel = TrackError::kernel(pid);
-        let (source, seen) = super::begin::watch(events, pid);
+        let (mut source, seen) = super::begin::watch(events, pid);
+        if let Some(source) = &mut source {
+            source.listen();
+        }
+        let sight = match (events, &source) {
+            (Some(events), Some(_)) => events.calls_seen().clone(),
+            _ => AuditSight::Gaps(seen.told()),
+        };
         let scan = RunningScan::begin();
         let lifeline = ProcessLifeline::open(pid).map_err(kernel)?;
         let scans = facts.behaviour.written.is_some();
@@ -94,7 +101,7 @@ impl TrackerObserver {
             memory,
             evidence: EventEvidence::new(source),
             open: OpenReports::new(),
-            books: ExplainBooks::new(pid, findings, symbols, teller, None),
+            books: ExplainBooks::new(pid, findings, symbols, teller, None).with_audit(sight),
             began: now,
             last: now,
             past: scan.began,
@@ -200,6 +207,7 @@ impl TrackerObserver {
         let scan = scan.finish();
         let gathered = self.evidence.gather();
         let fresh = gathered.map_err(|error| cannot_read_events(pid, error))?;
+        self.audit(fresh);
         self.evidence.keep(&ranges);
         let round = self.round(began, &looked);
         let kind = RoundKind::of(&round);
@@ -246,6 +254,15 @@ impl TrackerObserver {
         explained.took = began.elapsed();
         self.enter(&explained, kind);
         Ok(explained)
+    }
+
+    /// Looks at what the tracker did since.
+    fn audit(&mut self, fresh: FreshEvents) {
+        let calls = self.evidence.feed().map(EventSource::take_calls);
+        let events = self.evidence.newest(fresh);
+        let mappings = self.memory.made_of();
+        self.books
+            .audit(calls.unwrap_or_default(), events, &mappings);
     }
 
     /// Enters a look into the books, if it counts.

@@ -7,7 +7,7 @@ use super::interval::wilson;
 use super::location::CodeLocation;
 use super::matrix::AnswerMatrix;
 use super::spots::CodeSpot;
-use crate::explain::{ReportCause, ReportOwner, ReportVerdict};
+use crate::explain::{AuditSight, ReportCause, ReportOwner, ReportVerdict};
 use crate::print::clock::spoken;
 use crate::print::words::{elided, number, plural, share};
 
@@ -34,9 +34,15 @@ fn of_others(report: &ExplainReport<'_>) -> Vec<String> {
         ];
     }
     let interval = spoken(report.findings.header.interval);
+    let audit = report.findings.audit.as_ref();
+    let seen = if audit.is_some_and(|audit| audit.sight == AuditSight::Complete) {
+        "Calls of their tracker are audited apart (below)."
+    } else {
+        "Calls of their tracker are not seen here."
+    };
     let told = format!(
-        "Calls of their tracker are not seen here. Looks at its pages, one every {interval}, tell \
-         what was written and armed again: reports and verdicts are as of these looks."
+        "{seen} Looks at its pages, one every {interval}, tell what was written and armed again: \
+         reports and verdicts are as of these looks."
     );
     let mut sentences = vec![told];
     sentences.extend(answer(report));

@@ -12,7 +12,7 @@ use super::headline::headline;
 use super::interval::wilson;
 use super::location::CodeLocation;
 use super::matrix::AnswerMatrix;
-use super::{ExplainReport, ExplainReports, spots};
+use super::{ExplainReport, ExplainReports, audit_json, spots};
 use crate::explain::{
     AgainstFindings, CodePlace, ExplainFindings, MissedPages, MissedRange, PlaceId, ReportAnswer,
     ReportCause, ReportOwner, ReportVerdict, RoundFindings, SecondOnly, StackFrame, UnknownReason,
@@ -55,7 +55,7 @@ pub(crate) fn header(
 }
 
 /// A line, with whose reports it is about.
-fn of(owner: ReportOwner, content: ExplainLine<'_>) -> serde_json::Result<String> {
+pub(super) fn of(owner: ReportOwner, content: impl Serialize) -> serde_json::Result<String> {
     let of = owner.as_str();
     line(&OwnedLine { content, of })
 }
@@ -85,7 +85,7 @@ pub(crate) fn rest_of_all(reports: &ExplainReports<'_>) -> serde_json::Result<St
 }
 
 /// What is known after the last round, each line with its line feed: pages, places, writers, story,
-/// second strategy, summary.
+/// audit, second strategy, summary.
 ///
 /// # Errors
 /// None that our types allow.
@@ -120,6 +120,7 @@ pub(super) fn rest(report: &ExplainReport<'_>) -> serde_json::Result<String> {
             place: told.place.map(|id| id.0),
         })?;
     }
+    text += &audit_json::lines(report)?;
     if let Some(against) = &findings.against {
         text += &owned(of_against(against))?;
     }
@@ -147,9 +148,9 @@ fn round_line(round: &RoundFindings) -> ExplainLine<'_> {
 
 /// A line of the output.
 #[derive(Serialize)]
-struct OwnedLine<'a> {
+struct OwnedLine<T> {
     #[serde(flatten)]
-    content: ExplainLine<'a>,
+    content: T,
     of: &'static str,
 }
 

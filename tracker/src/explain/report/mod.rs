@@ -4,6 +4,8 @@
 //! paths and symbols come from the process: they are made printable where they are counted, and
 //! escaped where they are shown.
 
+mod audit;
+mod audit_json;
 mod flags;
 mod headline;
 pub(crate) mod html;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::explain::arbitrary::{any_findings, consistent};
-use crate::explain::{ExplainEnd, sample};
+use crate::explain::{AuditKind, ExplainEnd, sample};
 use crate::print::picture::png::png;
 
 fn text_of(findings: &ExplainFindings) -> String {
@@ -74,6 +74,46 @@ fn of_theirs_nothing_may_be_there() {
     findings.owner = ReportOwner::Theirs;
     findings.tracked = 0;
     assert!(text_of(&findings).contains(">> Nothing was observed: no memory of this process"));
+}
+
+#[test]
+fn a_clean_tracker_gets_what_was_looked_for() {
+    let text = text_of(&sample::clean_tracker());
+    assert!(
+        text.contains("The process's own tracker: nothing found in 17 calls:"),
+        "{text}"
+    );
+    let told = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for kind in AuditKind::ALL {
+        assert!(told.contains(kind.as_str()), "{told}");
+    }
+    assert!(!text_of(&sample::nothing()).contains("own tracker"));
+    let lines = parsed(&sample::clean_tracker());
+    let audit = lines.iter().find(|line| line["type"] == "audit").unwrap();
+    assert_eq!((&audit["calls"], &audit["found"]), (&17.into(), &0.into()));
+    let looked_for = audit["looked_for"].as_array().unwrap();
+    assert_eq!(looked_for.len(), AuditKind::ALL.len());
+}
+
+#[test]
+fn what_a_tracker_does_wrong_has_a_line_each() {
+    let lines = parsed(&sample::half_blind());
+    let of = |kind: &str| {
+        lines
+            .iter()
+            .filter(|line| line["type"] == kind)
+            .collect::<Vec<_>>()
+    };
+    let findings = of("finding");
+    assert_eq!(findings.len(), 2);
+    assert_eq!(findings[0]["kind"], "read-then-arm");
+    assert_eq!(
+        (&findings[0]["pages"], &findings[0]["open"]),
+        (&5.into(), &640.into())
+    );
+    assert_eq!(findings[0]["caller"]["process"], 4242);
+    assert_eq!((of("waits").len(), of("disarms").len()), (1, 1));
+    assert_eq!(of("audit")[0]["all_calls_seen"], false);
 }
 
 #[test]

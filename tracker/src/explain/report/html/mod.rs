@@ -6,7 +6,7 @@ use askama::Template;
 
 use super::headline::headline;
 use super::picture::{self, PATTERNS};
-use super::{ExplainReport, ExplainReports, remarks, story};
+use super::{ExplainReport, ExplainReports, audit, remarks, story};
 use crate::explain::ReportVerdict;
 use crate::print::words::{number, share};
 use views::{
@@ -80,6 +80,7 @@ struct ExplainPart {
     more_vmas: String,
     unknown: Vec<UnknownView>,
     story: Option<String>,
+    audit: Option<(String, Vec<String>)>,
     against: Vec<String>,
     costs: Vec<String>,
     sight: Vec<String>,
@@ -130,6 +131,7 @@ impl ExplainPart {
             vmas: report.vmas.iter().take(VMAS).map(views::vma_view).collect(),
             unknown: views::unknown(report),
             story: story::story(findings),
+            audit: audit::audit(report),
             against: remarks::against(report),
             costs: remarks::costs(report),
             sight: remarks::not_seen(report),

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::explain::report::{ExplainReport, remarks};
+use crate::explain::report::{ExplainReport, audit, remarks};
 use crate::explain::{UnknownReason, advice};
 use crate::print::words::{number, plural};
 use crate::print::wrap::{INDENT, wrapped};
@@ -65,6 +65,17 @@ pub(super) fn sight(report: &ExplainReport<'_>) -> String {
         return String::new();
     }
     let head = "What could not be seen:\n".to_owned();
+    lines
+        .iter()
+        .fold(head, |text, line| text + &wrapped("  - ", 4, line))
+}
+
+/// What the process's own tracker does wrong.
+pub(super) fn audit(report: &ExplainReport<'_>) -> String {
+    let Some((head, lines)) = audit::audit(report) else {
+        return String::new();
+    };
+    let head = wrapped("", 4, &(head + ":"));
     lines
         .iter()
         .fold(head, |text, line| text + &wrapped("  - ", 4, line))

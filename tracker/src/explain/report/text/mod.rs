@@ -20,6 +20,7 @@ pub(super) fn text(report: &ExplainReport<'_>) -> String {
         tables::matrix(report),
         tables::missed(report),
         places::writers(report),
+        lists::audit(report),
         lists::against(report),
         places::stacks(report),
         lists::what_to_do(report),

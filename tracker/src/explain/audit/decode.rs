@@ -1,0 +1,103 @@
+//! From what the kernel tells of a call to what was asked for: pure.
+
+use std::ops::Range;
+
+use rustix::io::Errno;
+use tracker_ebpf::kernel::{
+    PM_SCAN_WP_MATCHING, UFFDIO_CONTINUE_MODE_WP, UFFDIO_COPY_MODE_WP, UFFDIO_REGISTER_MODE_WP,
+    UFFDIO_WRITEPROTECT_MODE_WP, VM_UFFD_WP,
+};
+use tracker_ebpf::{CALL_WORDS, CallKind, CallRecord};
+use uffd::{PAGE_SIZE, PageCategories, UffdFeatures};
+
+use crate::explain::PlaceId;
+use crate::explain::model::{CallArguments, CallerThread, ScanArguments, TrackerCall};
+
+/// A call as it was told; `None` if it is of a kind that we do not know.
+pub(in crate::explain) fn decode(
+    record: &CallRecord,
+    caller: CallerThread,
+    place: Option<PlaceId>,
+) -> Option<TrackerCall> {
+    let kind = CallKind::from_number(record.kind)?;
+    let returned = record.result as i64;
+    Some(TrackerCall {
+        began: record.began,
+        ended: record.ended,
+        what: arguments(kind, &record.words),
+        // A command returns an int, of which the upper half says nothing.
+        outcome: match i32::try_from(returned) {
+            Ok(error @ ..0) => Err(Errno::from_raw_os_error(-error)),
+            _ => Ok(record.result),
+        },
+        features: UffdFeatures(record.features.into()),
+        caller,
+        cpu: record.cpu,
+        place,
+    })
+}
+
+fn arguments(kind: CallKind, words: &[u64; CALL_WORDS]) -> CallArguments {
+    let [first, second, third, fourth, ..] = *words;
+    let range = || span(first, second);
+    match kind {
+        CallKind::Scan => CallArguments::Scan(scan(words)),
+        CallKind::Register => CallArguments::Register {
+            range: range(),
+            protects: third & UFFDIO_REGISTER_MODE_WP != 0,
+        },
+        CallKind::Unregister => CallArguments::Unregister(range()),
+        CallKind::WriteProtect if third & UFFDIO_WRITEPROTECT_MODE_WP != 0 => {
+            CallArguments::Arm(range())
+        }
+        CallKind::WriteProtect => CallArguments::Resolve(range()),
+        // Destination, source, length, mode.
+        CallKind::Copy | CallKind::Move => CallArguments::Fill {
+            kind,
+            range: span(first, third),
+            armed: kind == CallKind::Copy && fourth & UFFDIO_COPY_MODE_WP != 0,
+        },
+        CallKind::ZeroPage | CallKind::Continue | CallKind::Poison => CallArguments::Fill {
+            kind,
+            range: range(),
+            armed: kind == CallKind::Continue && third & UFFDIO_CONTINUE_MODE_WP != 0,
+        },
+        CallKind::Wait => CallArguments::Wait {
+            page: first & !(PAGE_SIZE - 1),
+            protected: third & VM_UFFD_WP != 0,
+        },
+    }
+}
+
+/// size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, all of, any of, returned
+fn scan(words: &[u64; CALL_WORDS]) -> ScanArguments {
+    let [
+        _,
+        flags,
+        start,
+        end,
+        walk_end,
+        _,
+        room,
+        most,
+        inverted,
+        all,
+        any,
+        returned,
+    ] = *words;
+    ScanArguments {
+        range: start..end.max(start),
+        walk_end: walk_end.clamp(start, end.max(start)),
+        room,
+        most,
+        inverted: PageCategories(inverted),
+        all_of: PageCategories(all),
+        any_of: PageCategories(any),
+        returned: PageCategories(returned),
+        arms: flags & PM_SCAN_WP_MATCHING != 0,
+    }
+}
+
+fn span(start: u64, length: u64) -> Range<u64> {
+    start..start.saturating_add(length)
+}

@@ -1,0 +1,79 @@
+//! What was found, summed up by kind and call.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::explain::PlaceId;
+use crate::explain::model::{AuditFinding, AuditKind, CallerThread, TrackerCall};
+
+/// Ranges that are kept of a finding.
+const RANGES: usize = 8;
+
+/// All findings.
+#[derive(Default)]
+pub(super) struct FoundFaults(BTreeMap<(AuditKind, Option<PlaceId>), AuditFinding>);
+
+/// One time that something was found.
+#[derive(Default)]
+pub(super) struct FoundOnce {
+    pub place: Option<PlaceId>,
+    pub earlier: Option<PlaceId>,
+    pub caller: Option<CallerThread>,
+    pub pages: u64,
+    pub open: u64,
+    pub took: Duration,
+    pub ranges: Vec<Range<u64>>,
+}
+
+impl FoundOnce {
+    /// In a call.
+    pub(super) fn at(call: &TrackerCall) -> Self {
+        Self {
+            place: call.place,
+            caller: Some(call.caller.clone()),
+            ..Self::default()
+        }
+    }
+}
+
+impl FoundFaults {
+    /// Adds one time.
+    pub(super) fn add(&mut self, kind: AuditKind, once: FoundOnce) {
+        let known = self.0.entry((kind, once.place)).or_insert(AuditFinding {
+            kind,
+            place: once.place,
+            earlier: once.earlier,
+            caller: once.caller,
+            times: 0,
+            pages: 0,
+            open: 0,
+            took: Duration::ZERO,
+            longest: Duration::ZERO,
+            ranges: Vec::new(),
+        });
+        known.times += 1;
+        known.pages += once.pages;
+        known.open += once.open;
+        known.took += once.took;
+        known.longest = known.longest.max(once.took);
+        for range in once.ranges {
+            if known.ranges.len() < RANGES && !known.ranges.contains(&range) {
+                known.ranges.push(range);
+            }
+        }
+    }
+
+    /// Places of the calls.
+    pub(super) fn places(&self) -> impl Iterator<Item = PlaceId> {
+        let places = self.0.values();
+        places.flat_map(|found| [found.place, found.earlier].into_iter().flatten())
+    }
+
+    /// All that holds: by kind, those with most pages first.
+    pub(super) fn end(self, holds: impl Fn(&AuditFinding) -> bool) -> Vec<AuditFinding> {
+        let mut all: Vec<_> = self.0.into_values().filter(holds).collect();
+        all.sort_by_key(|found| (found.kind, std::cmp::Reverse(found.pages)));
+        all
+    }
+}

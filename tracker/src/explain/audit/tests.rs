@@ -1,0 +1,463 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+
+use bytemuck::Zeroable as _;
+use rustix::io::Errno;
+use tracker_ebpf::{CallKind, CallRecord};
+use uffd::{Backing, PMD_SIZE, PageCategories};
+
+use super::*;
+use crate::explain::model::{CallerThread, EventMeaning, HandlerWaits, ReportCause};
+use crate::explain::sample::event;
+
+const ASYNC: UffdFeatures = UffdFeatures(1 << 15);
+const WRITTEN: PageCategories = PageCategories::WRITTEN;
+/// The memory of all tests: 1024 pages.
+const MEMORY: Range<u64> = PMD_SIZE..3 * PMD_SIZE;
+
+fn page(number: u64) -> u64 {
+    MEMORY.start + number * PAGE_SIZE
+}
+
+fn caller() -> CallerThread {
+    CallerThread {
+        tgid: 7,
+        tid: 8,
+        comm: Arc::from("tracker"),
+    }
+}
+
+/// A call that takes 10 ns, from the place of that number.
+fn call(began: u64, place: u32, what: CallArguments) -> TrackerCall {
+    TrackerCall {
+        began,
+        ended: began + 10,
+        what,
+        outcome: Ok(0),
+        features: ASYNC,
+        caller: caller(),
+        cpu: 1,
+        place: Some(PlaceId(place)),
+    }
+}
+
+fn register(began: u64) -> TrackerCall {
+    let (range, protects) = (MEMORY, true);
+    call(began, 1, CallArguments::Register { range, protects })
+}
+
+fn arm(began: u64) -> TrackerCall {
+    call(began, 2, CallArguments::Arm(MEMORY))
+}
+
+/// A scan with room for all.
+fn scan(range: Range<u64>, arms: bool) -> ScanArguments {
+    ScanArguments {
+        walk_end: range.end,
+        range,
+        room: 1000,
+        most: 0,
+        inverted: PageCategories(0),
+        all_of: WRITTEN,
+        any_of: PageCategories(0),
+        returned: WRITTEN,
+        arms,
+    }
+}
+
+fn scans(began: u64, scan: ScanArguments) -> TrackerCall {
+    call(began, 3, CallArguments::Scan(scan))
+}
+
+fn store(time: u64, number: u64) -> WatchedEvent {
+    let range = page(number)..page(number + 1);
+    event(
+        time,
+        range,
+        0,
+        EventMeaning::Disarms(ReportCause::UserStore),
+    )
+}
+
+fn happens(time: u64, range: Range<u64>, kind: EventKind, cause: ReportCause) -> WatchedEvent {
+    WatchedEvent {
+        kind,
+        ..event(time, range, 0, EventMeaning::DisarmsAnonymous(cause))
+    }
+}
+
+fn mapping(backing: Backing) -> TheirMapping {
+    TheirMapping {
+        range: MEMORY,
+        backing,
+    }
+}
+
+/// What comes of calls and events in one round, when some rounds follow.
+fn audited(backing: Backing, calls: &[TrackerCall], events: &[WatchedEvent]) -> AuditFindings {
+    let mut audit = TrackerAudit::new(AuditSight::Complete);
+    let mappings = [mapping(backing)];
+    audit.round((calls.to_vec(), 0), events, &mappings);
+    for _ in 0..2 {
+        audit.round((Vec::new(), 0), &[], &[]);
+    }
+    audit.end().unwrap()
+}
+
+fn found(backing: Backing, calls: &[TrackerCall], events: &[WatchedEvent]) -> Vec<AuditFinding> {
+    audited(backing, calls, events).found
+}
+
+/// The only finding is of that kind.
+fn one(found: Vec<AuditFinding>, kind: AuditKind) -> AuditFinding {
+    let [one] = <[AuditFinding; 1]>::try_from(found).unwrap();
+    assert_eq!(one.kind, kind);
+    one
+}
+
+#[test]
+fn a_process_without_a_tracker_has_no_audit() {
+    let audit = TrackerAudit::new(AuditSight::Complete);
+    assert_eq!(audit.end(), None);
+    let mut audit = TrackerAudit::new(AuditSight::Complete);
+    audit.round((Vec::new(), 0), &[], &[mapping(Backing::Anon)]);
+    assert_eq!(audit.end().unwrap().found, []);
+}
+
+#[test]
+fn a_tracker_that_reads_and_arms_in_one_step_is_clean() {
+    let calls = [
+        register(0),
+        scans(20, scan(MEMORY, true)),
+        scans(100, scan(MEMORY, true)),
+        scans(200, scan(MEMORY, true)),
+    ];
+    let stores = [store(50, 3), store(105, 4), store(150, 3), store(300, 9)];
+    let all = audited(Backing::Anon, &calls, &stores);
+    assert_eq!((all.found, all.calls), (vec![], 4));
+}
+
+#[test]
+fn what_is_written_between_reading_and_arming_is_lost() {
+    let calls = [
+        register(0),
+        arm(20),
+        scans(100, scan(MEMORY, false)),
+        arm(500),
+    ];
+    let stores = [
+        // Read as written, and open since.
+        store(60, 1),
+        // While it is read, or armed: nobody knows.
+        store(105, 2),
+        store(505, 3),
+        // In between.
+        store(200, 4),
+        store(490, 5),
+    ];
+    let found = found(Backing::Anon, &calls, &stores);
+    let window = found.iter().find(|it| it.kind == AuditKind::ReadThenArm);
+    let window = window.unwrap();
+    assert_eq!((window.times, window.pages, window.open), (1, 2, 1));
+    assert_eq!(window.longest, Duration::from_nanos(500 - 110));
+    assert_eq!(window.place, Some(PlaceId(2)));
+    assert_eq!(window.earlier, Some(PlaceId(3)));
+    assert_eq!(window.ranges, [page(4)..page(5), page(5)..page(6)]);
+    // All but the four of which it is sure that they had been written.
+    let vain = found.iter().find(|it| it.kind == AuditKind::ArmedInVain);
+    assert_eq!(vain.unwrap().pages, 1024 - 5);
+    assert_eq!(found.len(), 2);
+}
+
+#[test]
+fn the_first_arming_is_no_window_and_neither_is_one_where_nothing_was_written() {
+    let calls = [register(0), scans(20, scan(MEMORY, false)), arm(50)];
+    assert_eq!(found(Backing::Anon, &calls, &[]), []);
+    let mut only = scan(MEMORY, true);
+    only.room = 0;
+    let calls = [
+        register(0),
+        scans(20, scan(MEMORY, true)),
+        scans(40, scan(MEMORY, false)),
+        scans(60, only.clone()),
+    ];
+    assert_eq!(found(Backing::Anon, &calls, &[]), []);
+    let window = one(
+        found(Backing::Anon, &calls, &[store(55, 1)]),
+        AuditKind::ReadThenArm,
+    );
+    assert_eq!((window.pages, window.open), (1, 0));
+    // An agent that looks is not the tracker that arms.
+    let mut agent = scans(40, scan(MEMORY, false));
+    agent.caller.tgid = 9;
+    let calls = [
+        register(0),
+        scans(20, scan(MEMORY, true)),
+        agent,
+        scans(60, only),
+    ];
+    assert_eq!(found(Backing::Anon, &calls, &[store(55, 1)]), []);
+}
+
+#[test]
+fn every_kind_has_its_row_in_the_docs() {
+    let doc = include_str!("../../../../docs/explain.md");
+    for kind in AuditKind::ALL {
+        assert!(doc.contains(&format!("`{}`", kind.as_str())), "{kind:?}");
+    }
+}
+
+/// A scan that is cut at a page.
+fn cut(range: Range<u64>, at: u64) -> ScanArguments {
+    ScanArguments {
+        walk_end: at,
+        ..scan(range, true)
+    }
+}
+
+#[test]
+fn a_scan_that_is_cut_has_to_be_gone_on_with() {
+    let rest = page(100)..MEMORY.end;
+    let begin = [register(0), scans(20, scan(MEMORY, true))];
+    let first = scans(100, cut(MEMORY, rest.start));
+    let on = scans(120, scan(rest.clone(), true));
+    let again = scans(140, scan(MEMORY, true));
+    let with = |calls: &[TrackerCall]| found(Backing::Anon, &[&begin[..], calls].concat(), &[]);
+    assert_eq!(with(&[first.clone(), on, again.clone()]), []);
+    // Nobody knows what the process would have done next.
+    assert_eq!(with(std::slice::from_ref(&first)), []);
+    // Another process has rounds of its own.
+    let mut other = again.clone();
+    other.caller.tgid = 9;
+    assert_eq!(with(&[first.clone(), other]), []);
+    let cut = one(with(&[first, again]), AuditKind::ScanCutShort);
+    assert_eq!((cut.times, cut.pages), (1, 1024 - 100));
+    assert_eq!(cut.ranges, [rest]);
+}
+
+#[test]
+fn what_is_registered_has_to_be_armed() {
+    let never = one(
+        found(Backing::Anon, &[register(0)], &[]),
+        AuditKind::NeverArmed,
+    );
+    assert_eq!((never.pages, never.place), (1024, Some(PlaceId(1))));
+    let half = call(20, 2, CallArguments::Arm(MEMORY.start..page(512)));
+    let part = one(
+        found(Backing::Anon, &[register(0), half.clone()], &[]),
+        AuditKind::ArmedInPart,
+    );
+    let expected = page(512)..MEMORY.end;
+    assert_eq!((part.pages, part.ranges), (512, vec![expected]));
+    // What has gone need not be, and neither what was refused.
+    let gone = call(40, 4, CallArguments::Unregister(page(512)..MEMORY.end));
+    assert_eq!(found(Backing::Anon, &[register(0), half, gone], &[]), []);
+    let mut refused = register(0);
+    refused.outcome = Err(Errno::BUSY);
+    assert_eq!(found(Backing::Anon, &[refused], &[]), []);
+    // Nor what has been registered only now.
+    let mut audit = TrackerAudit::new(AuditSight::Complete);
+    audit.round((vec![register(0)], 0), &[], &[]);
+    assert_eq!(audit.end().unwrap().found, []);
+}
+
+#[test]
+fn arming_again_is_in_vain_where_nothing_was_written() {
+    let calls = [register(0), arm(20), arm(100), arm(200)];
+    let vain = one(
+        found(Backing::Anon, &calls, &[store(150, 1)]),
+        AuditKind::ArmedInVain,
+    );
+    assert_eq!((vain.times, vain.pages), (2, 1024 + 1023));
+    assert_eq!(vain.longest, Duration::from_nanos(10));
+    // Some pages between written ones are no matter.
+    let some = call(100, 2, CallArguments::Arm(page(0)..page(4)));
+    let stores = [store(50, 0), store(50, 3)];
+    assert_eq!(
+        found(Backing::Anon, &[register(0), arm(20), some], &stores),
+        []
+    );
+}
+
+#[test]
+fn more_categories_than_one_are_dear() {
+    let more = ScanArguments {
+        returned: WRITTEN | PageCategories::PRESENT,
+        ..scan(MEMORY, true)
+    };
+    let dear = one(
+        found(Backing::Anon, &[register(0), scans(20, more.clone())], &[]),
+        AuditKind::ExtraCategories,
+    );
+    assert_eq!((dear.times, dear.pages), (1, 1024));
+    // One that has no output has another fast path.
+    let only = ScanArguments { room: 0, ..more };
+    assert_eq!(
+        found(Backing::Anon, &[register(0), scans(20, only)], &[]),
+        []
+    );
+}
+
+#[test]
+fn huge_pages_lose_more_than_was_written() {
+    let armed = [register(0), scans(20, scan(MEMORY, true))];
+    let split = happens(
+        50,
+        MEMORY.start..MEMORY.start + PMD_SIZE,
+        EventKind::HugeSplit,
+        ReportCause::HugeUnit,
+    );
+    let huge = one(
+        found(Backing::Shmem, &armed, std::slice::from_ref(&split)),
+        AuditKind::HugeSharedPage,
+    );
+    assert_eq!((huge.times, huge.pages), (1, 512));
+    assert_eq!(found(Backing::Shmem, &[register(0), arm(20)], &[split]), []);
+    let stores = [store(50, 1), store(60, 2), store(70, 600)];
+    let units = one(
+        found(Backing::Hugetlb, &armed, &stores),
+        AuditKind::HugetlbUnit,
+    );
+    assert_eq!((units.times, units.pages), (2, 1024));
+}
+
+#[test]
+fn what_takes_protection_away_without_its_event() {
+    use EventKind::{Fork, Ksm, Zap};
+    let range = page(0)..page(8);
+    for (kind, cause, expected) in [
+        (Zap, ReportCause::Zap, AuditKind::Emptied),
+        (Fork, ReportCause::Fork, AuditKind::ForkedWithoutEvent),
+        (Ksm, ReportCause::Ksm, AuditKind::Merged),
+    ] {
+        let calls = [register(0), arm(20)];
+        let events = [store(40, 1), happens(50, range.clone(), kind, cause)];
+        let lost = one(found(Backing::Anon, &calls, &events), expected);
+        assert_eq!((lost.times, lost.pages), (1, 7), "{expected:?}");
+        // With the feature it is told, and nothing is wrong.
+        if kind != Ksm {
+            let all = UffdFeatures(u64::MAX);
+            let calls = calls.map(|call| TrackerCall {
+                features: all,
+                ..call
+            });
+            assert_eq!(found(Backing::Anon, &calls, &events), []);
+        }
+        // Memory that nobody else has registered is not theirs.
+        let mut audit = TrackerAudit::new(AuditSight::Complete);
+        audit.round((Vec::new(), 0), &events, &[]);
+        assert_eq!(audit.end(), None);
+    }
+    let moved = WatchedEvent {
+        kind: EventKind::Move,
+        ..event(
+            50,
+            0..8 * PAGE_SIZE,
+            page(0),
+            EventMeaning::Disarms(ReportCause::Move),
+        )
+    };
+    let moved = one(
+        found(Backing::Anon, &[register(0), arm(20)], &[moved]),
+        AuditKind::MovedWithoutEvent,
+    );
+    assert_eq!((moved.pages, &moved.ranges[..]), (8, &[range][..]));
+}
+
+#[test]
+fn waits_are_told_by_thread() {
+    let wait = |began, took, number| {
+        let (page, protected) = (page(number), true);
+        let mut wait = call(began, 5, CallArguments::Wait { page, protected });
+        wait.ended = began + took;
+        wait.outcome = Ok(1024);
+        wait
+    };
+    let resolve = call(60, 6, CallArguments::Resolve(page(1)..page(2)));
+    let calls = [
+        register(0),
+        arm(20),
+        wait(40, 30, 1),
+        resolve,
+        wait(90, 50, 2),
+    ];
+    let all = audited(Backing::Anon, &calls, &[store(40, 1), store(90, 2)]);
+    assert_eq!(all.found, []);
+    let nanos = Duration::from_nanos;
+    let waits = HandlerWaits {
+        caller: caller(),
+        times: 2,
+        whole: nanos(80),
+        longest: nanos(50),
+        page: page(2),
+    };
+    assert_eq!(all.waits, [waits]);
+    assert_eq!(
+        all.answers.into_iter().collect::<Vec<_>>(),
+        [((caller(), 1), 1)]
+    );
+}
+
+fn record(kind: CallKind, given: &[u64], result: i64) -> CallRecord {
+    let mut record = CallRecord::zeroed();
+    record.kind = kind as u32;
+    record.words[..given.len()].copy_from_slice(given);
+    record.result = result as u64;
+    record
+}
+
+#[test]
+fn structs_are_read_as_the_kernel_has_them() {
+    let decoded = |record: CallRecord| decode(&record, caller(), None).unwrap();
+    let arms = decoded(record(CallKind::WriteProtect, &[4096, 8192, 1], 0));
+    assert_eq!(arms.what, CallArguments::Arm(4096..12288));
+    let failed = decoded(record(CallKind::WriteProtect, &[4096, 8192, 0], -2));
+    assert_eq!(failed.what, CallArguments::Resolve(4096..12288));
+    assert_eq!(failed.outcome, Err(Errno::NOENT));
+    let copy = decoded(record(CallKind::Copy, &[4096, 77, 8192, 2], 0));
+    let expected = CallArguments::Fill {
+        kind: CallKind::Copy,
+        range: 4096..12288,
+        armed: true,
+    };
+    assert_eq!(copy.what, expected);
+    let words = [96, 1, 4096, 40960, 8192, 5, 6, 7, 8, 9, 10, 11];
+    let expected = ScanArguments {
+        range: 4096..40960,
+        walk_end: 8192,
+        room: 6,
+        most: 7,
+        inverted: PageCategories(8),
+        all_of: PageCategories(9),
+        any_of: PageCategories(10),
+        returned: PageCategories(11),
+        arms: true,
+    };
+    let scan = decoded(record(CallKind::Scan, &words, 3));
+    assert_eq!(
+        (scan.what, scan.outcome),
+        (CallArguments::Scan(expected), Ok(3))
+    );
+    // Numbers that nobody should have given.
+    let odd = decoded(record(CallKind::Register, &[u64::MAX, 5, 2], 0));
+    let range = u64::MAX..u64::MAX;
+    assert_eq!(
+        odd.what,
+        CallArguments::Register {
+            range,
+            protects: true
+        }
+    );
+    assert_eq!(
+        decode(
+            &CallRecord {
+                kind: 999,
+                ..record(CallKind::Scan, &[], 0)
+            },
+            caller(),
+            None
+        ),
+        None
+    );
+}

@@ -1,0 +1,163 @@
+//! What the process's own tracker does wrong, in sentences.
+
+use std::time::Duration;
+
+use super::ExplainReport;
+use super::location::CodeLocation;
+use crate::explain::{AuditFinding, AuditFindings, AuditKind, AuditSight, CallerThread, PlaceId};
+use crate::print::clock::spoken;
+use crate::print::words::{count, number, plural, printable};
+
+/// Threads that are told of.
+const THREADS: usize = 10;
+/// Ranges that are told of a finding.
+const RANGES: usize = 3;
+
+/// What is said of the process's own tracker: first in one sentence. Nothing if it has none.
+pub(super) fn audit(report: &ExplainReport<'_>) -> Option<(String, Vec<String>)> {
+    let audit = report.findings.audit.as_ref()?;
+    let mut lines = Vec::new();
+    if let AuditSight::Gaps(gaps) = &audit.sight {
+        let gaps: Vec<_> = gaps.iter().map(|gap| printable(gap)).collect();
+        let gaps = gaps.join("; ");
+        lines.push(format!("its calls, or some of them, are not seen: {gaps}"));
+    }
+    if audit.dropped > 0 {
+        let dropped = number(audit.dropped);
+        lines.push(format!(
+            "calls that were lost: {dropped}; there may be more than is told here"
+        ));
+    }
+    lines.extend(audit.found.iter().map(|found| finding(report, found)));
+    lines.push(looked_for(audit));
+    lines.extend(waits(audit));
+    Some((head(audit), lines))
+}
+
+fn head(audit: &AuditFindings) -> String {
+    let calls = format!("{} call{}", number(audit.calls), plural(audit.calls));
+    match audit.found.len() {
+        0 => format!("The process's own tracker: nothing found in {calls}"),
+        found => format!(
+            "The process's own tracker: {} in {calls}",
+            count(found, "finding")
+        ),
+    }
+}
+
+/// What it is, where, and what to do.
+fn finding(report: &ExplainReport<'_>, found: &AuditFinding) -> String {
+    let kind = found.kind;
+    let mut text = format!(
+        "{kind} ({} time{}): {}. {} page{}: {}",
+        number(found.times),
+        plural(found.times),
+        kind.fault(),
+        number(found.pages),
+        plural(found.pages),
+        kind.pages(),
+        kind = kind.as_str(),
+    );
+    if let Some((first, rest)) = found.ranges.split_first().filter(|_| found.pages > 0) {
+        let ranges = std::iter::once(first).chain(rest.iter().take(RANGES - 1));
+        let ranges: Vec<_> = ranges
+            .map(|it| format!("{:#x}-{:#x}", it.start, it.end))
+            .collect();
+        let more = if found.ranges.len() > RANGES {
+            ", ..."
+        } else {
+            ""
+        };
+        text += &format!(" ({}{more})", ranges.join(", "));
+    }
+    text += &format!(".{}{}", stood_open(found), took(found));
+    let place = |id: Option<PlaceId>| {
+        let stack = report.findings.stacks.get(&id?)?;
+        Some(CodeLocation::new(stack).to_string())
+    };
+    match (place(found.place), &found.caller) {
+        (Some(place), Some(caller)) => {
+            text += &format!(" The call is at {place}, in {}.", thread(caller));
+        }
+        (Some(place), None) => text += &format!(" It happens at {place}."),
+        (None, Some(caller)) => text += &format!(" The call is by {}.", thread(caller)),
+        (None, None) => (),
+    }
+    if let Some(place) = place(found.earlier) {
+        text += &format!(" It was read at {place}.");
+    }
+    format!("{text} What to do: {}.", kind.advice())
+}
+
+fn stood_open(found: &AuditFinding) -> String {
+    if found.open == 0 {
+        return String::new();
+    }
+    let (open, s) = (number(found.open), plural(found.open));
+    format!(
+        " {open} other page{s}: written before, and open in between; whether written again, nobody \
+         knows."
+    )
+}
+
+fn took(found: &AuditFinding) -> String {
+    let (whole, longest) = (spoken(found.took), spoken(found.longest));
+    match found.kind {
+        _ if found.took == Duration::ZERO => String::new(),
+        AuditKind::ReadThenArm => format!(" The time in between: {longest} at most."),
+        _ => format!(" That took {whole} in all, {longest} at most."),
+    }
+}
+
+/// A thread: whose names are, nobody knows.
+fn thread(caller: &CallerThread) -> String {
+    let CallerThread { tgid, tid, comm } = caller;
+    let comm = printable(comm);
+    if tgid == tid {
+        format!("{comm} (process {tgid})")
+    } else {
+        format!("{comm} (thread {tid} of process {tgid})")
+    }
+}
+
+/// What else was looked for, and not found.
+fn looked_for(audit: &AuditFindings) -> String {
+    let found = |kind: &AuditKind| audit.found.iter().any(|found| found.kind == *kind);
+    let others: Vec<_> = AuditKind::ALL
+        .iter()
+        .filter(|kind| !found(kind))
+        .map(|kind| kind.as_str())
+        .collect();
+    format!("looked for, and not found: {}", others.join(", "))
+}
+
+/// Who waited for a handler, and who answered.
+fn waits(audit: &AuditFindings) -> Vec<String> {
+    let waits = audit.waits.iter().take(THREADS).map(|waits| {
+        format!(
+            "{} waited {} time{} for a handler, {} in all, {} at most (for page {:#x})",
+            thread(&waits.caller),
+            number(waits.times),
+            plural(waits.times),
+            spoken(waits.whole),
+            spoken(waits.longest),
+            waits.page
+        )
+    });
+    let mut lines: Vec<_> = waits.collect();
+    let rest = audit.waits.len().saturating_sub(THREADS);
+    if rest > 0 {
+        lines.push(format!("{} waited less", count(rest, "other thread")));
+    }
+    lines.extend(
+        audit
+            .answers
+            .iter()
+            .take(THREADS)
+            .map(|((caller, cpu), times)| {
+                let (times, s) = (number(*times), plural(*times));
+                format!("{} disarmed {times} time{s} on CPU {cpu}", thread(caller))
+            }),
+    );
+    lines
+}
