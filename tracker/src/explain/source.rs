@@ -455,6 +455,9 @@ fn missing(
 
 /// Whether calls of trackers can be seen.
 fn calls_seen(events: &EventProbes) -> AuditSight {
+    if events.level() == ProbeLevel::Observe {
+        return AuditSight::Gaps(vec![events.reason().to_owned()]);
+    }
     let missing = missing(events, |subject| subject == HookSubject::Calls);
     let gaps = missing.map(|plan| format!("{}: {}", plan.hook.without, plan.verdict));
     let gaps: Vec<_> = gaps.collect();

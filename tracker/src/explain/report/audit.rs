@@ -29,14 +29,18 @@ pub(super) fn audit(report: &ExplainReport<'_>) -> Option<(String, Vec<String>)>
         ));
     }
     lines.extend(audit.found.iter().map(|found| finding(report, found)));
-    lines.push(looked_for(audit));
+    lines.extend(looked_for(audit));
     lines.extend(waits(audit));
     Some((head(audit), lines))
 }
 
 fn head(audit: &AuditFindings) -> String {
     let calls = format!("{} call{}", number(audit.calls), plural(audit.calls));
+    let all_seen = audit.sight == AuditSight::Complete;
     match audit.found.len() {
+        0 if !all_seen && audit.calls == 0 => {
+            "The process's own tracker: what it does wrong is not known".to_owned()
+        }
         0 => format!("The process's own tracker: nothing found in {calls}"),
         found => format!(
             "The process's own tracker: {} in {calls}",
@@ -120,15 +124,21 @@ fn thread(caller: &CallerThread) -> String {
     }
 }
 
-/// What else was looked for, and not found.
-fn looked_for(audit: &AuditFindings) -> String {
+/// What else was looked for, and not found; nothing where no call is seen.
+fn looked_for(audit: &AuditFindings) -> Option<String> {
+    let all_seen = audit.sight == AuditSight::Complete;
+    let seen = if all_seen { "" } else { " in what is seen" };
+    if !all_seen && audit.calls == 0 {
+        return None;
+    }
     let found = |kind: &AuditKind| audit.found.iter().any(|found| found.kind == *kind);
     let others: Vec<_> = AuditKind::ALL
         .iter()
         .filter(|kind| !found(kind))
         .map(|kind| kind.as_str())
         .collect();
-    format!("looked for, and not found: {}", others.join(", "))
+    let others = others.join(", ");
+    Some(format!("looked for, and not found{seen}: {others}"))
 }
 
 /// Who waited for a handler, and who answered.

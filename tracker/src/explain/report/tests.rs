@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::explain::arbitrary::{any_findings, consistent};
-use crate::explain::{AuditKind, ExplainEnd, sample};
+use crate::explain::{AuditKind, AuditSight, ExplainEnd, sample};
 use crate::print::picture::png::png;
 
 fn text_of(findings: &ExplainFindings) -> String {
@@ -87,6 +87,17 @@ fn a_clean_tracker_gets_what_was_looked_for() {
     for kind in AuditKind::ALL {
         assert!(told.contains(kind.as_str()), "{told}");
     }
+    let mut unseen = sample::clean_tracker();
+    if let Some(audit) = &mut unseen.audit {
+        audit.sight = AuditSight::Gaps(vec!["no kprobes".to_owned()]);
+        audit.calls = 0;
+    }
+    let unseen = text_of(&unseen);
+    assert!(
+        unseen.contains("what it does wrong is not known"),
+        "{unseen}"
+    );
+    assert!(!unseen.contains("not found"), "{unseen}");
     assert!(!text_of(&sample::nothing()).contains("own tracker"));
     let lines = parsed(&sample::clean_tracker());
     let audit = lines.iter().find(|line| line["type"] == "audit").unwrap();
