@@ -59,7 +59,11 @@ mod tests {
     fn the_family_of_the_most_detail_or_the_plainest_name_comes_first() {
         let tables = showing(CountSignal::TableAllocated(TableLevel::Pte));
         let node = "uffdwp_node_page_tables_allocated_total";
-        assert_eq!(tables, ["uffdwp_page_tables_allocated_total", node]);
+        let process = "uffdwp_process_page_tables_allocated_total";
+        assert_eq!(
+            tables,
+            ["uffdwp_page_tables_allocated_total", node, process]
+        );
         let process = "uffdwp_process_fault_wait_seconds_total";
         let wait = showing(CountSignal::Time(MeasuredTime::FaultWait));
         assert_eq!(wait, ["uffdwp_fault_wait_seconds", process]);
