@@ -158,14 +158,25 @@ fn audit(client: &str, hub: &EventHub) -> AuditFindings {
     audit
 }
 
+/// Kind, times and pages. In optimised code one call has several stacks, each a finding.
+fn by_kind(audit: &AuditFindings) -> Vec<(AuditKind, u64, u64)> {
+    let mut kinds: Vec<(AuditKind, u64, u64)> = Vec::new();
+    for found in &audit.found {
+        match kinds.iter_mut().find(|(kind, ..)| *kind == found.kind) {
+            Some((_, times, pages)) => {
+                *times += found.times;
+                *pages += found.pages;
+            }
+            None => kinds.push((found.kind, found.times, found.pages)),
+        }
+    }
+    kinds
+}
+
 /// What is wrong about the audit of a client.
 fn differences(expected: &ExpectedAudit, hub: &EventHub) -> Option<String> {
     let audit = audit(expected.client, hub);
-    let found: Vec<_> = audit
-        .found
-        .iter()
-        .map(|found| (found.kind, found.times, found.pages))
-        .collect();
+    let found = by_kind(&audit);
     let waits: u64 = audit.waits.iter().map(|waits| waits.times).sum();
     let waits_fit = match expected.waits {
         0 => waits == 0,
