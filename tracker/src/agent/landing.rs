@@ -10,7 +10,7 @@ use crate::explain::ReportVerdict;
 use crate::metrics::{ExplainedTotals, TrackedRow, TrackingRows, label};
 use crate::model::{ProcessRow, VmaLabel, VmaRow};
 use crate::print::words::{number, printable, share, size};
-use crate::probes::{HookReport, ProbeLevel};
+use crate::probes::{HookReport, HookVerdict, ProbeLevel};
 use uffd::PAGE_SIZE;
 
 /// VMAs on the page.
@@ -32,15 +32,15 @@ struct LandingPage<'a> {
     attached: usize,
     hooks: usize,
     advice: Vec<String>,
-    tracked: Vec<TrackedLine>,
+    tracked: Vec<LandingProcess>,
     refused: Vec<String>,
-    vmas: Vec<VmaLine>,
+    vmas: Vec<LandingVma>,
     more: usize,
     absent: Vec<AbsentHook>,
 }
 
 /// A tracked process in words.
-struct TrackedLine {
+struct LandingProcess {
     pid: u32,
     comm: String,
     strategy: String,
@@ -53,7 +53,7 @@ struct TrackedLine {
 }
 
 /// A VMA in words.
-struct VmaLine {
+struct LandingVma {
     pid: u32,
     comm: String,
     vma: String,
@@ -64,7 +64,7 @@ struct VmaLine {
     written: String,
 }
 
-/// A hook of which nothing is attached though this kernel has a use for it.
+/// A hook that this kernel has a use for, and that is absent, silent or switched off.
 struct AbsentHook {
     name: &'static str,
     without: &'static str,
@@ -81,7 +81,8 @@ pub(super) fn page(
     refused: Vec<String>,
 ) -> askama::Result<String> {
     let report = parts.report;
-    let hooks = || report.hooks.iter().map(|hook| &hook.plan);
+    let needed = |hook: &&HookReport| !matches!(hook.plan.verdict, HookVerdict::NotNeeded(_));
+    let hooks = || report.hooks.iter().filter(needed).map(|hook| &hook.plan);
     let absent = report.hooks.iter().filter(|hook| hook.plan.is_missing());
     let mut vmas: Vec<_> = (parts.view.processes.iter())
         .flat_map(|process| process.vmas.iter().map(move |vma| (process, vma)))
@@ -90,7 +91,7 @@ pub(super) fn page(
     vmas.sort_by_key(|(_, vma)| Reverse(business(vma)));
     let more = vmas.len().saturating_sub(VMAS) + parts.view.folded as usize;
     let counts = report.level != ProbeLevel::Observe;
-    let line = |(process, vma)| VmaLine::new(process, vma, counts, parts.config.vma_label);
+    let line = |(process, vma)| LandingVma::new(process, vma, counts, parts.config.vma_label);
     LandingPage {
         kernel: &parts.build.kernel,
         version: &parts.build.version,
@@ -105,7 +106,7 @@ pub(super) fn page(
         advice: report.advice.iter().map(ToString::to_string).collect(),
         tracked: tracking.map_or_else(Vec::new, |rows| {
             let live = rows.processes.iter().filter(|row| row.is_live());
-            live.map(TrackedLine::from).collect()
+            live.map(LandingProcess::from).collect()
         }),
         refused,
         vmas: vmas.into_iter().take(VMAS).map(line).collect(),
@@ -121,7 +122,7 @@ fn business(vma: &VmaRow) -> (u64, u64) {
     (vma.counts.total_faults(), written)
 }
 
-impl VmaLine {
+impl LandingVma {
     fn new(process: &ProcessRow, vma: &VmaRow, counts: bool, named: VmaLabel) -> Self {
         let pages = vma.gauges.pages;
         let told = |pages: Option<u64>| pages.map_or_else(|| DASH.to_owned(), number);
@@ -145,7 +146,7 @@ fn name(comm: &[u8]) -> String {
     printable(&label::text(comm))
 }
 
-impl From<&TrackedRow> for TrackedLine {
+impl From<&TrackedRow> for LandingProcess {
     fn from(row: &TrackedRow) -> Self {
         let explained = row.explained.as_ref();
         let told =

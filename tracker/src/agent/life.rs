@@ -205,7 +205,7 @@ impl CaughtSignals {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hang_up.recv() => self.hung_up(),
-                () = tokio::time::sleep(LOOKED_AT) => {
+                () = tokio::time::sleep(LOOKED_AT), if self.web.path().is_some() => {
                     if self.web.has_changed() {
                         self.reload();
                     }

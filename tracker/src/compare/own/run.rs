@@ -79,7 +79,7 @@ pub(super) fn run_program(
         .stdout(Stdio::null());
     let mut launched = LaunchedProgram::start(program)?;
     let process = launched.pidfd()?;
-    let mut followed = FollowedProcess::begin(launched.pid(), strategy, facts, pace)?;
+    let mut followed = OwnProcess::begin(launched.pid(), strategy, facts, pace)?;
     let began = Instant::now();
     launched.go();
     let followed_to_the_end = followed.until_end(&process);
@@ -103,7 +103,7 @@ pub(super) fn look_at(
     pace: OwnPace,
 ) -> Result<OwnRun, OwnError> {
     let process = pidfd(pid)?;
-    let mut followed = FollowedProcess::begin(pid, strategy, facts, pace)?;
+    let mut followed = OwnProcess::begin(pid, strategy, facts, pace)?;
     let before = uffd::stat(pid)?.minor_faults;
     let began = Instant::now();
     while began.elapsed() < pace.window {
@@ -124,14 +124,14 @@ fn pidfd(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// A process with its session, if it has one.
-struct FollowedProcess {
+struct OwnProcess {
     pid: u32,
     session: Option<TrackSession>,
     interval: Duration,
     run: OwnRun,
 }
 
-impl FollowedProcess {
+impl OwnProcess {
     fn begin(
         pid: u32,
         strategy: Option<StrategyName>,

@@ -23,13 +23,13 @@ const BEAT: Timespec = Timespec {
 const MISSES: u32 = 8;
 
 /// A guard at work. When it ends its descriptor closes.
-pub(super) struct UffdGuard {
+pub(super) struct GuardProcess {
     pid: u32,
     uffd: Userfaultfd,
     is_apart: bool,
 }
 
-impl UffdGuard {
+impl GuardProcess {
     pub(super) fn new(pid: u32, uffd: Userfaultfd) -> Self {
         // What the owner of the control group sees.
         let _ = rustix::thread::set_name(c"tracker-guard");

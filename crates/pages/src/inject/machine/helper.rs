@@ -23,7 +23,7 @@ use super::super::wire::{
     ThawAnswer, ThawRequest,
 };
 use super::everyone::{StoppedProcess, wait_until_stoppable};
-use super::guard::UffdGuard;
+use super::guard::GuardProcess;
 use super::open::{self, pidfd};
 use super::ptrace;
 use super::stop::StragglingThreads;
@@ -52,7 +52,7 @@ pub(super) fn serve() -> ExitCode {
         }
         HelperRequest::Freeze(request) => freeze(&socket, request, &mut stragglers),
         HelperRequest::Guard(request) => fd.is_some_and(|fd| {
-            let guard = UffdGuard::new(request.target.pid, fd.into());
+            let guard = GuardProcess::new(request.target.pid, fd.into());
             let answer = GuardAnswer {
                 is_apart: guard.is_apart(),
             };

@@ -25,7 +25,7 @@ const REMEMBERED: usize = 100;
 /// A hash of this cost takes seconds to check.
 const MOST_COST: u32 = 16;
 /// Checked for a name that nobody has, so that an answer takes as long as for one that exists: the
-/// hash of a password that was thrown away, with the cost that htpasswd is told to use everywhere.
+/// hash of a password that was thrown away, with cost 10.
 const NOBODY: &str = "$2b$10$NGdAWIg7TdFAeoWEVoxC3u04DKRuKRhiNmYeU9Fb2VEpN1gNK5cYm";
 
 /// Who may ask.
