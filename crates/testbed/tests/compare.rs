@@ -187,6 +187,13 @@ fn a_workload_that_is_not_there_is_told_with_those_that_are() {
 
 /// What `tracker compare` finds out about a program or a process of the user's.
 fn compared_own(arguments: &[&str]) -> Value {
+    let (compared, said) = told_of_own(arguments);
+    assert_eq!(said, None, "{compared}");
+    compared
+}
+
+/// The same, with what is said on stderr if it fails.
+fn told_of_own(arguments: &[&str]) -> (Value, Option<String>) {
     let mut command = Command::new(program("tracker"));
     let strategies = "markers,none-is-clean,hash,mprotect";
     let own = [
@@ -201,9 +208,10 @@ fn compared_own(arguments: &[&str]) -> Value {
         .args(own)
         .args(["--interval", "50ms", "--window", "200ms"]);
     let output = command.args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let compared = serde_json::from_slice(&output.stdout);
+    let failed = (!output.status.success()).then(|| said.clone());
+    (compared.unwrap_or_else(|_| panic!("{said}")), failed)
 }
 
 #[test]
@@ -262,9 +270,17 @@ fn a_process_has_each_strategy_for_a_while() {
 
 #[test]
 fn a_program_that_is_not_there_is_told_and_a_picture_of_one_refused() {
-    let compared = compared_own(&["--", "/no/such/program"]);
-    let why = compared["untracked"]["not_measured"].as_str().unwrap();
-    assert!(why.contains("cannot start it"), "{why}");
+    // Pids are at most 2^22.
+    let missing = [
+        (&["--", "/no/such/program"][..], "cannot start it"),
+        (&["--pid", "4194305"], "process 4194305 does not exist"),
+    ];
+    for (arguments, why) in missing {
+        let (compared, said) = told_of_own(arguments);
+        let told = compared["untracked"]["not_measured"].as_str().unwrap();
+        assert!(told.contains(why), "{told}");
+        assert!(said.unwrap().contains(why), "{why}");
+    }
     let mut command = Command::new(program("tracker"));
     let output = command.args(["compare", "--plot", "x.png", "--", "true"]);
     let output = output.output().unwrap();

@@ -16,7 +16,7 @@ pub enum AgentError {
     NoRoom(#[from] NoRoom),
     /// The web configuration cannot be used.
     #[error("--web.config.file: {0}")]
-    WebConfig(#[from] WebConfigError),
+    WebConfig(WebConfigError),
     /// The address cannot be bound.
     #[error("cannot listen on {address}: {error}; {advice}")]
     Listen {

@@ -38,7 +38,7 @@ pub fn run(
         .map_or((0, false), |track| (track.most, !track.explain.is_empty()));
     room::claim(RoomNeed::of(limits, most, explains))?;
     memory::tell();
-    let web = WebConfig::open(config.web.as_deref())?;
+    let web = WebConfig::open(config.web.as_deref()).map_err(AgentError::WebConfig)?;
     let server = HttpServer::bind(&config.listen, limits)?;
     let runtime = runtime().map_err(AgentError::Runtime)?;
     // Signals are caught before anything is attached: none of them finds us half started.

@@ -192,7 +192,8 @@ fn workloads_help() -> String {
 /// Compares, and shows what came of it.
 ///
 /// # Errors
-/// If this kernel has no userfaultfd at all, or what was found cannot be written.
+/// If this kernel has no userfaultfd at all, what was found cannot be written, or there is no such
+/// program or process.
 pub(crate) fn run_all(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let target = match args.pid {
         Some(pid) => Some(OwnTarget::Process(pid)),
@@ -238,6 +239,12 @@ pub(crate) fn run_all(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     };
     files.write(&result)?;
     args.outputs.print(&result, PrintTarget::Ours)?;
+    match &result {
+        ComparedResult::Own(comparison) => comparison.failure().map_or(Ok(()), |why| {
+            Err(anyhow::anyhow!("nothing is compared: {why}"))
+        })?,
+        ComparedResult::Workloads(_) => {}
+    }
     Ok(ExitCode::SUCCESS)
 }
 

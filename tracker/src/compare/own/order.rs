@@ -82,6 +82,14 @@ pub(crate) fn compare_own(
     comparison
 }
 
+impl OwnComparison {
+    /// Why nothing was measured at all, if so.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        let OwnRow { runs, not_measured } = &self.untracked;
+        not_measured.as_deref().filter(|_| runs.is_empty())
+    }
+}
+
 /// The rows, with what is refused before any run.
 fn rows(strategies: &[StrategyName], facts: &StrategyFacts) -> Vec<(StrategyName, OwnRow)> {
     let means = StrategyMeans::from_outside(facts);

@@ -1,16 +1,15 @@
 //! One run of a program, or one look at a process, with one strategy or none.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use pages::inject::{InjectOptions, LaunchedProgram};
+use pages::inject::{InjectOptions, LaunchedProgram, ProcessLifeline};
 use pages::strategy::{StrategyFacts, StrategyName};
 use pages::track::{MAX_MAPPING, TrackError, TrackOptions, TrackRound, TrackSession, TrackStep};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 use uffd::UffdError;
 
@@ -102,25 +101,18 @@ pub(super) fn look_at(
     facts: &StrategyFacts,
     pace: OwnPace,
 ) -> Result<OwnRun, OwnError> {
-    let process = pidfd(pid)?;
+    let process = ProcessLifeline::open(pid)?;
     let mut followed = OwnProcess::begin(pid, strategy, facts, pace)?;
     let before = uffd::stat(pid)?.minor_faults;
     let began = Instant::now();
     while began.elapsed() < pace.window {
-        if followed.wait(&process)? || !followed.round()? {
+        if followed.wait(process.pidfd())? || !followed.round()? {
             return Err(OwnError::Ended);
         }
     }
     followed.run.lasted = nanoseconds(began.elapsed());
     followed.count_faults(before)?;
     followed.end()
-}
-
-/// A descriptor that is readable once the process has ended.
-fn pidfd(pid: u32) -> io::Result<OwnedFd> {
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let number = number.ok_or(io::ErrorKind::NotFound)?;
-    Ok(pidfd_open(number, PidfdFlags::empty())?)
 }
 
 /// A process with its session, if it has one.

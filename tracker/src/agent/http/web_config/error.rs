@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// The file, or one that it names, cannot be used.
+/// The file, or one that it names, cannot be used. Each tells its cause itself.
 #[derive(Debug, thiserror::Error)]
 pub enum WebConfigError {
     /// A file cannot be read.
@@ -40,10 +40,10 @@ pub enum WebConfigError {
     },
     /// The TLS library refuses certificate, key or CA.
     #[error("tls_server_config: {0}")]
-    Refused(#[from] rustls::Error),
+    Refused(rustls::Error),
     /// The CA file does not make a verifier.
     #[error("tls_server_config: client_ca: {0}")]
-    ClientCa(#[from] rustls::server::VerifierBuilderError),
+    ClientCa(rustls::server::VerifierBuilderError),
     /// A password that is not hashed.
     #[error(
         "basic_auth_users: the password of {user} is not hashed by bcrypt ({error}); \

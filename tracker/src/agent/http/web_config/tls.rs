@@ -52,13 +52,14 @@ pub(super) fn server_config(text: &TlsText, base: &Path) -> Result<ServerConfig,
     )?;
     let provider = Arc::new(provider(text)?);
     let versions = versions(text.min_version, text.max_version)?;
-    let builder =
-        ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions)?;
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&versions)
+        .map_err(WebConfigError::Refused)?;
     let builder = match (mandatory(text.client_auth_type, ca.is_some())?, ca) {
         (Some(mandatory), Some(ca)) => {
             let mut roots = RootCertStore::empty();
             for certificate in ca.certificates()? {
-                roots.add(certificate)?;
+                roots.add(certificate).map_err(WebConfigError::Refused)?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = if mandatory {
@@ -66,11 +67,13 @@ pub(super) fn server_config(text: &TlsText, base: &Path) -> Result<ServerConfig,
             } else {
                 verifier.allow_unauthenticated()
             };
-            builder.with_client_cert_verifier(verifier.build()?)
+            builder.with_client_cert_verifier(verifier.build().map_err(WebConfigError::ClientCa)?)
         }
         _ => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_single_cert(cert.certificates()?, key.private_key()?)?;
+    let mut config = builder
+        .with_single_cert(cert.certificates()?, key.private_key()?)
+        .map_err(WebConfigError::Refused)?;
     config.ignore_client_order = text.prefer_server_cipher_suites.unwrap_or(true);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
