@@ -64,6 +64,11 @@ impl InjectTarget {
         Self { process, lines }
     }
 
+    /// Another line that it prints when it is at work.
+    pub fn line(&mut self) -> Value {
+        serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap()
+    }
+
     /// Pid of the process.
     pub fn pid(&self) -> u32 {
         self.process.0.id()
@@ -110,6 +115,61 @@ pub fn options() -> InjectOptions {
 /// Takes a userfaultfd from a process with those options.
 pub fn inject(pid: u32) -> Result<InjectedUffd, InjectError> {
     inject::userfaultfd(pid, &options())
+}
+
+/// How many threads of a process are traced.
+pub fn tracers(pid: u32) -> usize {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let is_traced = |thread: &fs::DirEntry| {
+        let status = fs::read_to_string(thread.path().join("status"));
+        status.is_ok_and(|status| !status.contains("\nTracerPid:\t0\n"))
+    };
+    threads
+        .filter(|thread| is_traced(thread.as_ref().unwrap()))
+        .count()
+}
+
+/// A process and its descendants.
+pub fn family(pid: u32) -> Vec<u32> {
+    let children = |pid: u32| {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+        let tasks = tasks.into_iter().flatten();
+        let lists =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+        lists.collect::<String>()
+    };
+    let (mut open, mut all) = (vec![pid], Vec::new());
+    while let Some(pid) = open.pop() {
+        let children = children(pid);
+        let numbers = children.split_whitespace().map(str::parse::<u32>);
+        open.extend(numbers.filter_map(Result::ok));
+        all.push(pid);
+    }
+    all
+}
+
+/// Whoever has a userfaultfd open: a process or a descendant of it.
+pub fn holders(pid: u32) -> Vec<String> {
+    let links = |pid: u32| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+        let links = entries.into_iter().flatten();
+        let links = links.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let held = links.filter(|link| link.to_string_lossy().contains("userfaultfd"));
+        held.map(move |link| format!("{pid}: {}", link.display()))
+    };
+    family(pid).into_iter().flat_map(links).collect()
+}
+
+/// Fails unless nothing is counted in a report, but for what it says whether there is any of.
+pub fn nothing_noticed(report: &Value) {
+    for (name, value) in report.as_object().unwrap() {
+        let good = match value {
+            Value::Number(count) => count.as_u64() == Some(0),
+            Value::Bool(is_true) => *is_true,
+            other => other.as_array().is_some_and(Vec::is_empty),
+        };
+        assert!(good, "{name} in {report}");
+    }
 }
 
 /// A process that sleeps as long as a test takes.

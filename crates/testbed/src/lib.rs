@@ -1,6 +1,7 @@
 //! For tests of running programs: they start the agent or a target as a process, and ask it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+pub mod cgroup;
 pub mod client;
 pub mod foreign;
 pub mod guest;
@@ -9,6 +10,7 @@ pub mod judge;
 pub mod privileges;
 pub mod script;
 pub mod session;
+pub mod smaps;
 pub mod workload;
 
 use std::io::{BufRead, BufReader, Read, Write};

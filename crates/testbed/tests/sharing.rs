@@ -8,42 +8,33 @@ use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::time::Duration;
 
-use pages::strategy::StrategyName;
+use pages::strategy::{StrategyName, TrackedArea};
 use serde_json::Value;
 use testbed::script::{ANON, FACTS, FILE, ScriptMemory, ScriptProcess, THP};
-use testbed::session::{begin, options, step, working};
+use testbed::session::{SeenPages, begin, options, pages, step, working};
+use testbed::smaps::field;
 use testbed::{KilledChild, eventually};
-use tracker::explain::{CodeNamer, ExplainOptions, ExplainStep, Explainer};
+use tracker::explain::{CodeNamer, ExplainOptions, ExplainStep, ExplainedRound, Explainer};
+use uffd::PAGE_SIZE;
 
 const PAGES: u64 = 4096;
 const ROUNDS: usize = 4;
 
-/// The sum of a field of smaps over the mappings in a range, in KiB.
-fn field(pid: u32, range: &Range<u64>, name: &str) -> u64 {
-    let (mut inside, mut sum) = (false, 0);
-    for line in fs::read_to_string(format!("/proc/{pid}/smaps"))
-        .unwrap()
-        .lines()
-    {
-        let first = line.split_ascii_whitespace().next().unwrap_or_default();
-        let bounds = first.split_once('-').and_then(|(start, end)| {
-            let address = |text| u64::from_str_radix(text, 16).ok();
-            Some(address(start)?..address(end)?)
-        });
-        match bounds {
-            Some(bounds) => inside = bounds.start < range.end && range.start < bounds.end,
-            None if inside && first.strip_suffix(':') == Some(name) => {
-                let value = line.split_ascii_whitespace().nth(1).unwrap();
-                sum += value.parse::<u64>().unwrap();
-            }
-            None => {}
-        }
-    }
-    sum
-}
-
 /// Explains for some rounds.
 fn explain(script: &ScriptProcess) {
+    let mut explainer = begin_to_explain(script);
+    (0..ROUNDS).for_each(|_| drop(explain_round(&mut explainer)));
+    explainer.end().unwrap();
+}
+
+fn explain_round(explainer: &mut Explainer) -> Box<ExplainedRound> {
+    match explainer.step().unwrap() {
+        ExplainStep::Round(round) => round,
+        ExplainStep::Exited => panic!("the process has ended"),
+    }
+}
+
+fn begin_to_explain(script: &ScriptProcess) -> Explainer {
     let options = ExplainOptions {
         track: pages::track::TrackOptions {
             strategy: None,
@@ -55,11 +46,8 @@ fn explain(script: &ScriptProcess) {
         freeze: false,
         findings: Some(CodeNamer::Program(testbed::program("tracker").into())),
     };
-    let (mut explainer, _) = Explainer::begin(script.pid(), FACTS.clone(), None, options).unwrap();
-    for _ in 0..ROUNDS {
-        assert!(matches!(explainer.step().unwrap(), ExplainStep::Round(_)));
-    }
-    explainer.end().unwrap();
+    let begun = Explainer::begin(script.pid(), FACTS.clone(), None, options);
+    begun.unwrap().0
 }
 
 /// Explains, and tracks with each strategy that works here, and looks at `name` of the area after
@@ -122,6 +110,55 @@ fn what_is_not_there_is_not_made() {
     }
 }
 
+/// How much of a file is there after one page of it was read, in KiB: the kernel maps its
+/// neighbours along.
+fn mapped_by_one_read(script: &mut ScriptProcess, area: (u64, &Range<u64>)) -> u64 {
+    script.tell(&format!("load {} 100", area.0));
+    field(script.pid(), area.1, "Rss")
+}
+
+#[test]
+fn files_are_mapped_page_by_page_where_they_are_registered() {
+    let mut script = ScriptProcess::start();
+    let (number, file) = script.map(FILE, PAGES);
+    let usual = mapped_by_one_read(&mut script, (number, &file.range));
+    if usual == 4 {
+        return eprintln!("skipped: the kernel maps no neighbours of this file along");
+    }
+    for strategy in working(FILE) {
+        let mut script = ScriptProcess::start();
+        let (number, file) = script.map(FILE, PAGES);
+        let (session, _) = begin(&script, strategy);
+        let before = field(script.pid(), &file.range, "Rss");
+        let after = mapped_by_one_read(&mut script, (number, &file.range));
+        let expected = if strategy.needs_descriptor() {
+            4
+        } else {
+            usual
+        };
+        let is_read_already = before != 0;
+        assert!(
+            is_read_already || after == expected,
+            "{strategy}: {after} KiB, not {expected}"
+        );
+        session.end().unwrap();
+    }
+}
+
+#[test]
+fn only_what_reads_everything_reads_in_files() {
+    for strategy in working(FILE) {
+        let mut script = ScriptProcess::start();
+        let (_, file) = script.map(FILE, PAGES);
+        let (mut session, _) = begin(&script, strategy);
+        step(&mut session);
+        let there = field(script.pid(), &file.range, "Rss");
+        let reads = [StrategyName::Hash, StrategyName::Prefault].contains(&strategy);
+        assert_eq!(there != 0, reads, "{strategy}: {there} KiB");
+        session.end().unwrap();
+    }
+}
+
 #[test]
 fn huge_pages_that_nobody_writes_to_stay_huge() {
     let mut script = ScriptProcess::start();
@@ -148,10 +185,37 @@ fn what_ksm_merged_stays_merged() {
         std::thread::sleep(Duration::from_millis(100));
         (field(script.pid(), &range, "Pss") < alone / 8).then_some(())
     });
+    let area = TrackedArea {
+        range: range.clone(),
+        backing: ANON.1,
+        page_size: PAGE_SIZE,
+        shared: false,
+    };
+    if FACTS.behaviour.written.is_some() {
+        // While KSM goes on: what reading took apart it would merge again, and so report.
+        let mut explainer = begin_to_explain(&script);
+        for round in 0..ROUNDS {
+            let scans = ksm_scans();
+            eventually("KSM has looked at all", || {
+                (ksm_scans() > scans + 1).then_some(())
+            });
+            let explained = explain_round(&mut explainer);
+            let seen = SeenPages::of(&explained.round, &area);
+            assert_eq!(seen.written, pages([]), "in round {round}");
+        }
+        explainer.end().unwrap();
+        assert!(field(script.pid(), &range, "Pss") < alone / 8);
+    }
     fs::write(RUN, "0").unwrap();
     stays(&script, ANON, &range, "Rss");
     assert!(field(script.pid(), &range, "Pss") < alone / 8);
     fs::write(RUN, "2").unwrap();
+}
+
+/// How often KSM has looked at all memory.
+fn ksm_scans() -> u64 {
+    let text = fs::read_to_string("/sys/kernel/mm/ksm/full_scans").unwrap();
+    text.trim().parse().unwrap()
 }
 
 /// MADV_COLLAPSE on a range of another process; the errno, or 0.

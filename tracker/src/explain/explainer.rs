@@ -157,10 +157,12 @@ impl Explainer {
         Ok(self.books.end())
     }
 
-    fn freeze(&self) -> Option<FrozenProcess> {
+    fn freeze(&mut self) -> Option<FrozenProcess> {
         let lifeline = self.session.lifeline();
         let is_same = || matches!(lifeline.life(), Ok(ProcessLife::Same));
-        self.freezing.freeze(self.session.header().pid, is_same)
+        let outcome = self.freezing.freeze(self.session.header().pid, is_same);
+        self.books.interrupted(&outcome.notes);
+        outcome.frozen
     }
 
     /// What a round reports, explained. The order matters: the kernel's events until now, the
@@ -200,7 +202,6 @@ impl Explainer {
         let pass = reported_pass(content, &explained.round, kind, &mut join).map_err(kernel)?;
         explained.reported = pass.reported;
         if let Some(frozen) = frozen {
-            self.books.interrupted(frozen.notes());
             explained.stood_still = frozen.release();
         }
         if let Some(stood) = explained.stood_still {

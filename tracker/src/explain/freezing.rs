@@ -1,6 +1,6 @@
 //! Whether a process stands still while it is read.
 
-use pages::inject::{self, FrozenProcess, InjectOptions};
+use pages::inject::{self, FrozenProcess, InjectNote, InjectOptions};
 
 /// When the process stands still.
 #[derive(Clone, Debug)]
@@ -8,6 +8,14 @@ pub(super) enum FreezeMode {
     Never,
     /// In each round, until what was reported has been read; how to stop it.
     EachRound(InjectOptions),
+}
+
+/// What came of stopping a process.
+pub(super) struct FreezeOutcome {
+    /// It stands still.
+    pub(super) frozen: Option<FrozenProcess>,
+    /// What its owner might notice.
+    pub(super) notes: Vec<InjectNote>,
 }
 
 impl FreezeMode {
@@ -20,20 +28,28 @@ impl FreezeMode {
     }
 
     /// Stops the process if it is to stand still. It runs on in this round if it cannot be stopped
-    /// at the moment, or is not the same any more: another program is attached to first.
-    pub(super) fn freeze(&self, pid: u32, is_same: impl Fn() -> bool) -> Option<FrozenProcess> {
+    /// at the moment, or is not the same any more: another program is attached to first. What was
+    /// done to it by then is in the notes.
+    pub(super) fn freeze(&self, pid: u32, is_same: impl Fn() -> bool) -> FreezeOutcome {
+        let runs = |notes: &[InjectNote]| FreezeOutcome {
+            frozen: None,
+            notes: notes.to_vec(),
+        };
         let Self::EachRound(options) = self else {
-            return None;
+            return runs(&[]);
         };
         if !is_same() {
-            return None;
+            return runs(&[]);
         }
         match inject::freeze(pid, options) {
-            Ok(frozen) if is_same() => Some(frozen),
-            Ok(_) => None,
+            Ok(frozen) if is_same() => FreezeOutcome {
+                notes: frozen.notes().to_vec(),
+                frozen: Some(frozen),
+            },
+            Ok(frozen) => runs(frozen.notes()),
             Err(error) => {
                 tracing::debug!("process {pid} runs on: {error}");
-                None
+                runs(error.notes())
             }
         }
     }
@@ -49,12 +65,14 @@ mod tests {
         assert!(
             FreezeMode::of(false, &options)
                 .freeze(pid, || true)
+                .frozen
                 .is_none()
         );
         // Nor is a process of another program touched.
         assert!(
             FreezeMode::of(true, &options)
                 .freeze(pid, || false)
+                .frozen
                 .is_none()
         );
     }

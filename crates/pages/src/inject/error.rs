@@ -7,6 +7,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use uffd::{OtherPidNamespace, ProcessGone};
 
+use super::InjectNote;
+
 /// Why a process gave no userfaultfd. Whatever it is, the target goes on as if nothing had been
 /// tried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -111,8 +113,9 @@ pub enum InjectError {
     },
     /// A thread did not stop in time.
     #[error(
-        "thread {tid} of process {pid} did not stop within {waited_ms} ms: {}; try again later",
-        why_busy(*.state, .place.as_deref())
+        "thread {tid} of process {pid} did not stop within {waited_ms} ms: {}; try again later{}",
+        why_busy(*.state, .place.as_deref()),
+        meanwhile(.notes)
     )]
     Busy {
         /// The one asked for.
@@ -123,6 +126,21 @@ pub enum InjectError {
         state: char,
         /// Where in the kernel it sleeps.
         place: Option<String>,
+        /// How long.
+        waited_ms: u64,
+        /// What became of calls of those that did stop.
+        notes: Vec<InjectNote>,
+    },
+    /// A thread that was to make a call for us got no processor for it.
+    #[error(
+        "thread {tid} of process {pid} was given no processor for {waited_ms} ms, as at the CPU \
+         limit of its control group or on a busy machine, and was let go; try again later"
+    )]
+    Starved {
+        /// The one asked for.
+        pid: u32,
+        /// The thread.
+        tid: u32,
         /// How long.
         waited_ms: u64,
     },
@@ -201,9 +219,20 @@ impl InjectError {
             | Self::Zombie { .. }
             | Self::Traced { .. }
             | Self::Busy { .. }
+            | Self::Starved { .. }
             | Self::Frozen { .. }
             | Self::Step { .. }
             | Self::Helper { .. } => false,
+        }
+    }
+
+    /// What the attempt did that the target's owner might notice. Of threads that had not stopped by
+    /// then nothing is known.
+    #[must_use]
+    pub fn notes(&self) -> &[InjectNote] {
+        match self {
+            Self::Busy { notes, .. } => notes,
+            _ => &[],
         }
     }
 
@@ -219,7 +248,7 @@ impl InjectError {
     pub const fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Traced { .. } | Self::Busy { .. } | Self::Frozen { .. }
+            Self::Traced { .. } | Self::Busy { .. } | Self::Starved { .. } | Self::Frozen { .. }
         )
     }
 
@@ -240,6 +269,15 @@ fn errno(error: i32) -> io::Error {
     io::Error::from_raw_os_error(error)
 }
 
+/// What happened until it was given up.
+fn meanwhile(notes: &[InjectNote]) -> String {
+    let notes: Vec<_> = notes.iter().map(ToString::to_string).collect();
+    if notes.is_empty() {
+        return String::new();
+    }
+    format!(" (meanwhile {})", notes.join(", "))
+}
+
 /// Why a thread does not stop.
 fn why_busy(state: char, place: Option<&str>) -> String {
     let place = place.map_or_else(String::new, |place| format!(" in {place}"));
@@ -256,6 +294,7 @@ fn why_busy(state: char, place: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::InterruptedCall;
     use super::*;
 
     #[test]
@@ -266,9 +305,19 @@ mod tests {
             state,
             place: Some("do_vfork".to_owned()),
             waited_ms: 9,
+            notes: vec![InjectNote::Interrupted {
+                threads: 2,
+                call: InterruptedCall::CutShort {
+                    name: "write".to_owned(),
+                },
+            }],
         };
         let text = busy('D').to_string();
         assert!(text.contains("(state D in do_vfork)"), "{text}");
+        assert!(
+            text.contains("(meanwhile in 2 threads write came back short"),
+            "{text}"
+        );
         let text = busy('R').to_string();
         assert!(text.contains("waits for a processor"), "{text}");
         assert!(!text.contains("sleeps"), "{text}");

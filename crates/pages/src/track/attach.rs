@@ -50,14 +50,34 @@ pub(super) struct AttachedProcess {
     pub stands_in: bool,
 }
 
+/// How often to try what stands in the way for a moment only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttachTries {
+    /// There are rounds, and the next one tries again.
+    Once,
+    /// Nothing is tracked yet.
+    Several,
+}
+
+impl AttachTries {
+    /// Each waits for a moment in which the process can be stopped.
+    const fn number(self) -> usize {
+        match self {
+            Self::Once => 1,
+            Self::Several => 3,
+        }
+    }
+}
+
 /// Attaches to a process.
 pub(super) fn attach(
     pid: u32,
     facts: &StrategyFacts,
     options: &TrackOptions,
+    tries: AttachTries,
 ) -> Result<AttachedProcess, TrackError> {
     uffd::check_pid_namespace(pid)?;
-    let (injected, refused) = patiently(options, || inject(pid, options))?;
+    let (injected, refused) = patiently(tries, || inject(pid, options))?;
     let stands_in = refused.as_ref().is_some_and(InjectError::may_pass);
     let means = StrategyMeans {
         in_process: false,
@@ -98,27 +118,28 @@ pub(super) fn attach(
     })
 }
 
-/// Tries again what stands in the way for a moment only. Whoever asks for one strategy has no
-/// other, and tries again later.
+/// Tries again what stands in the way for a moment only, whether another strategy may stand in or
+/// not. What stood in the way first is the reason: later it may be that the helper still waits for
+/// the thread that it asked to stop.
 fn patiently(
-    options: &TrackOptions,
+    tries: AttachTries,
     inject: impl Fn() -> Result<InjectionOutcome, TrackError>,
 ) -> Result<InjectionOutcome, TrackError> {
-    /// Each waits for a moment in which the process can be stopped.
-    const TRIES: usize = 3;
-    let mut outcome = inject()?;
-    let tries = if options.inject.patience.is_zero() {
-        1
-    } else {
-        TRIES
+    let may_pass = |outcome: &Result<InjectionOutcome, TrackError>| match outcome {
+        Ok((_, refused)) => refused.as_ref().is_some_and(InjectError::may_pass),
+        Err(error) => error.may_pass(),
     };
-    for _ in 1..tries {
-        if !matches!(&outcome, (None, Some(error)) if error.may_pass()) {
-            break;
-        }
-        outcome = inject()?;
+    let first = inject();
+    if !may_pass(&first) {
+        return first;
     }
-    Ok(outcome)
+    for _ in 1..tries.number() {
+        let next = inject();
+        if !may_pass(&next) {
+            return next;
+        }
+    }
+    first
 }
 
 /// Whoever lets go of the process while we stand still, if it would wait for us.
@@ -235,5 +256,50 @@ fn choose(
         )),
         (Err(_), Some(why)) => Err(why.into()),
         (Err(reason), None) => Err(TrackError::None { pid, reason }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How often is tried what fails so.
+    fn tried(
+        tries: AttachTries,
+        fails: impl Fn() -> Result<InjectionOutcome, TrackError>,
+    ) -> usize {
+        let count = Cell::new(0);
+        let outcome = patiently(tries, || {
+            count.set(count.get() + 1);
+            fails()
+        });
+        assert!(!matches!(outcome, Ok((None, None))));
+        count.get()
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_whoever_asked_for_what() {
+        let frozen = || InjectError::Frozen { pid: 7 };
+        let starved = || InjectError::Starved {
+            pid: 7,
+            tid: 8,
+            waited_ms: 2000,
+        };
+        let asked = || Err(frozen().into());
+        assert_eq!(tried(AttachTries::Several, asked), 3);
+        assert_eq!(
+            tried(AttachTries::Several, || Ok((None, Some(starved())))),
+            3
+        );
+        // The round that follows tries again.
+        assert_eq!(tried(AttachTries::Once, asked), 1);
+        assert_eq!(
+            tried(AttachTries::Several, || Err(
+                InjectError::Architecture.into()
+            )),
+            1
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uffd::{ProcessGone, unless_unseen};
 
-use super::attach::{self, AttachedProcess, TrackOptions};
+use super::attach::{self, AttachTries, AttachedProcess, TrackOptions};
 use super::model::{MappingRound, TrackHeader, TrackRound};
 use super::space::TrackedSpace;
 use super::{SessionEvent, TrackError, TrackNote, UntrackedMapping};
@@ -69,7 +69,7 @@ impl TrackSession {
         options: TrackOptions,
     ) -> Result<(Self, TrackRound), TrackError> {
         let kernel = TrackError::kernel(pid);
-        let attached = attach::attach(pid, &facts, &options)?;
+        let attached = attach::attach(pid, &facts, &options, AttachTries::Several)?;
         let comm = uffd::comm(pid).map_err(kernel)?;
         let command = unless_unseen(uffd::arguments(pid)).map_err(kernel)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -278,7 +278,8 @@ impl TrackSession {
         let mut options = self.options.clone();
         options.inject.patience = SHORT_PATIENCE;
         // What stands against it, the round that follows meets, too.
-        let Ok(attached) = attach::attach(self.pid, &self.facts, &options) else {
+        let Ok(attached) = attach::attach(self.pid, &self.facts, &options, AttachTries::Once)
+        else {
             return Ok(());
         };
         if attached.stands_in {
@@ -318,7 +319,7 @@ impl TrackSession {
         if self.waits {
             options.inject.patience = SHORT_PATIENCE;
         }
-        let attached = match attach::attach(pid, &self.facts, &options) {
+        let attached = match attach::attach(pid, &self.facts, &options, AttachTries::Once) {
             Ok(attached) => attached,
             // It has neither its old memory nor a new one: it is on its way out.
             Err(error) if error.is_the_end() => return Ok(AttachOutcome::Ended),

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pages::strategy::StrategyName;
 use pages::track::{SessionEvent, TrackError, TrackSession, TrackStep};
 use rustix::process::{Pid, Signal, kill_process};
 
 use testbed::eventually;
-use testbed::script::{ANON, MEMFD, ScriptProcess, list, refused};
+use testbed::script::{ANON, FACTS, MEMFD, ScriptProcess, list, refused};
 use testbed::session::{
     SeenPages, begin, is_vague, look, pages, registered, step, try_begin, working,
 };
@@ -270,5 +271,25 @@ fn the_end_of_a_session_frees_the_process() {
             script.tell(&format!("store {number} 7 4 {}", list(&all)));
             assert_eq!(script.words(&area), vec![7; 1024], "{name}");
         }
+    }
+}
+
+/// The kernel tells of a thread's end by clearing a word, and asks no handler of userfaultfd then:
+/// where faults are answered by a handler the word stays, and whoever waits for it waits for ever.
+#[test]
+fn the_end_of_a_thread_is_not_seen_on_an_armed_page() {
+    for name in working(ANON)
+        .into_iter()
+        .filter(|name| name.needs_descriptor())
+    {
+        let mut script = ScriptProcess::start();
+        let (number, _) = script.map(ANON, 16);
+        let (mut session, _) = begin(&script, name);
+        script.tell(&format!("thread {number} 3"));
+        step(&mut session);
+        let is_async = FACTS.behaviour.written.is_some() && name != StrategyName::Sync;
+        let expected = if is_async { "0" } else { "1" };
+        assert_eq!(script.say("end-thread"), expected, "{name}");
+        session.end().unwrap();
     }
 }

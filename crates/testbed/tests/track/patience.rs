@@ -4,8 +4,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pages::track::{SessionEvent, TrackSession, UntrackedReason};
+use pages::track::{SessionEvent, TrackError, TrackSession, UntrackedReason};
+use testbed::cgroup::{GroupController, TestGroup};
 use testbed::eventually;
+use testbed::inject::{InjectTarget, nothing_noticed};
 use testbed::script::{ANON, FACTS, ScriptProcess};
 use testbed::session::{begin, look, options, pages, step, working};
 
@@ -101,4 +103,47 @@ fn a_better_strategy_is_taken_when_it_becomes_possible() {
     script.tell(&format!("store {number} 2 1 4"));
     assert_eq!(look(&mut session, &area).written, pages([4]));
     session.end().unwrap();
+}
+
+/// A container at its CPU limit: its threads get to run so seldom that none can be stopped, or makes
+/// a call, in time. What stands in then is given up once the process gets to run; who asked for one
+/// strategy is told that it may pass.
+#[test]
+fn at_a_cpu_limit_the_better_strategy_is_taken_in_the_end() {
+    let best = working(ANON)[0];
+    let groups = TestGroup::each(GroupController::Cpu);
+    let Some(group) = groups.first().filter(|_| best.needs_descriptor()) else {
+        return eprintln!("skipped: no control group can be made, or nobody is to be stopped");
+    };
+    let mut target = InjectTarget::until_asked("crowd-spinning");
+    group.add(target.pid());
+    group.limit_cpu(1000);
+    let mut chosen = options(best);
+    // Let go of as on a machine that is not emulated.
+    chosen.inject.longest_stop = Duration::from_millis(250);
+    chosen.inject.patience = Duration::from_millis(300);
+    match TrackSession::begin(target.pid(), FACTS.clone(), chosen.clone()) {
+        Ok((session, _)) => session.end().unwrap(),
+        Err(error) => {
+            let passes = matches!(&error, TrackError::Inject(error) if error.may_pass());
+            assert!(passes, "{error}");
+        }
+    }
+    chosen.strategy = None;
+    let begun = TrackSession::begin(target.pid(), FACTS.clone(), chosen);
+    let mut session = match begun {
+        Ok((session, _)) => session,
+        Err(error) => return eprintln!("skipped: nothing stands in here: {error}"),
+    };
+    eprintln!("{}: {}", session.header().strategy, session.header().reason);
+    group.free_cpu();
+    let told = |event: &SessionEvent| matches!(event, SessionEvent::BetterStrategy { .. });
+    if session.strategy() != best {
+        eventually("it is taken", || {
+            step(&mut session).events.iter().any(told).then_some(())
+        });
+    }
+    assert_eq!(session.strategy(), best);
+    session.end().unwrap();
+    nothing_noticed(&target.ask());
 }

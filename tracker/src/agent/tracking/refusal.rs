@@ -83,7 +83,9 @@ impl RefusalReason {
             InjectError::Seccomp { .. } => Self::Seccomp,
             InjectError::OtherNamespace(_) => Self::PidNamespace,
             InjectError::Privilege { .. } => Self::Privilege,
-            InjectError::Busy { .. } | InjectError::Frozen { .. } => Self::Busy,
+            InjectError::Busy { .. } | InjectError::Starved { .. } | InjectError::Frozen { .. } => {
+                Self::Busy
+            }
             InjectError::Architecture
             | InjectError::Thread { .. }
             | InjectError::Ourselves { .. }

@@ -25,6 +25,10 @@ use pages::track::{TrackError, TrackHeader, TrackOptions, TrackRound, TrackSessi
 /// How often to check whether the process has ended.
 const GLANCE: Duration = Duration::from_millis(500);
 
+/// How long each of three tries to attach waits for a better moment: others wait for their turn
+/// meanwhile, and who refuses is tried again later.
+const PATIENCE: Duration = Duration::from_millis(700);
+
 /// At most this many refusals are logged one by one.
 const LOGGED: usize = 32;
 
@@ -105,7 +109,10 @@ impl<'env> FollowedProcess<'env> {
             max_mapping: pages::track::MAX_MAPPING,
             interval: config.interval,
             tracker: crate::VERSION,
-            inject: InjectOptions::default(),
+            inject: InjectOptions {
+                patience: PATIENCE,
+                ..InjectOptions::default()
+            },
         };
         if !job.process.explained {
             let (session, first) = TrackSession::begin(pid, means.facts.clone(), track)?;

@@ -54,7 +54,7 @@ impl CallingThread {
         match ptrace::wait(self.tid, self.deadline()).map_err(failed)? {
             Some(PtraceEvent::Ended) => Ok(()),
             Some(_) => Err(failed(Errno::PROTO)),
-            None => Err(failed(Errno::TIMEDOUT)),
+            None => Err(self.starved()),
         }
     }
 
@@ -98,7 +98,7 @@ impl CallingThread {
         loop {
             ptrace::resume_to_syscall(tid, signal).map_err(failed)?;
             signal = match ptrace::wait(tid, deadline).map_err(failed)? {
-                None => return Err(self.give_up(failed(Errno::TIMEDOUT))),
+                None => return Err(self.give_up()),
                 Some(PtraceEvent::Ended | PtraceEvent::Exiting) => {
                     return Err(ProcessGone { pid }.into());
                 }
@@ -121,16 +121,25 @@ impl CallingThread {
 
     /// Stops a thread that does not come to its call, so that it can be given back: the freezer of
     /// its control group holds it (`docker pause`).
-    fn give_up(&mut self, error: InjectError) -> InjectError {
+    fn give_up(&mut self) -> InjectError {
         let stopped =
             ptrace::interrupt(self.tid).and_then(|()| ptrace::wait(self.tid, self.deadline()));
         match stopped {
             Ok(Some(PtraceEvent::Interrupted)) => InjectError::Frozen { pid: self.pid },
             Ok(Some(PtraceEvent::Cloned)) => {
                 self.child = ChildProcess::made_by(self.tid);
-                error
+                self.starved()
             }
-            _ => error,
+            _ => self.starved(),
+        }
+    }
+
+    /// It did not get to run for as long as a call may take.
+    pub(super) const fn starved(&self) -> InjectError {
+        InjectError::Starved {
+            pid: self.pid,
+            tid: self.tid,
+            waited_ms: self.longest.as_millis() as u64,
         }
     }
 }

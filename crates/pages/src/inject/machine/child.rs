@@ -203,7 +203,7 @@ fn begin(child: &mut CallingThread) -> Result<Result<(), Errno>, InjectError> {
             Some(_) => {
                 ptrace::resume(child.tid, 0).map_err(|error| failed("resume", error))?;
             }
-            None => return Err(failed("wait for", Errno::TIMEDOUT)),
+            None => return Err(child.starved()),
         }
     }
     let options = ptrace::MARK_SYSCALLS | ptrace::END_WITH_US;

@@ -225,17 +225,18 @@ impl ThreadSearch {
 
     fn in_vain(&self) -> InjectError {
         let tid = self.asked.first().map_or(self.pid, |(tid, _)| *tid);
-        busy(self.pid, tid, self.began.elapsed())
+        busy(self.pid, tid, self.began.elapsed(), self.calls.notes())
     }
 }
 
 /// A thread that did not stop.
-pub(super) fn busy(pid: u32, tid: u32, waited: Duration) -> InjectError {
+pub(super) fn busy(pid: u32, tid: u32, waited: Duration, notes: Vec<InjectNote>) -> InjectError {
     InjectError::Busy {
         pid,
         tid,
         state: proc::state(pid, tid).unwrap_or('?'),
         place: proc::place(pid, tid),
         waited_ms: waited.as_millis() as u64,
+        notes,
     }
 }

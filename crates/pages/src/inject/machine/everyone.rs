@@ -97,7 +97,10 @@ impl StoppedProcess {
                 Ok(())
             }
             ThreadStand::Ended => Ok(()),
-            ThreadStand::Runs => Err(busy(self.pid, tid, self.began.elapsed())),
+            ThreadStand::Runs => {
+                let waited = self.began.elapsed();
+                Err(busy(self.pid, tid, waited, self.calls.notes()))
+            }
         }
     }
 
@@ -187,7 +190,7 @@ pub(super) fn wait_until_stoppable(pid: u32, patience: Duration) -> Result<(), I
             return Ok(());
         };
         if began.elapsed() >= patience {
-            return Err(busy(pid, tid, began.elapsed()));
+            return Err(busy(pid, tid, began.elapsed(), Vec::new()));
         }
         std::thread::sleep(Duration::from_millis(1));
     }

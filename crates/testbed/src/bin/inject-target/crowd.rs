@@ -85,13 +85,24 @@ extern "C" fn long_nap(_: *mut libc::c_void) -> i32 {
     0
 }
 
-/// Threads in calls that return EINTR without a signal whenever they are woken, beside one that is
-/// in vfork(2) most of the time, where nothing stops it.
-pub fn waiting(report: &mut CaseReport) -> Result<()> {
-    const EACH: usize = 4;
+/// Threads in calls that return EINTR without a signal whenever they are woken.
+pub struct WaitingThreads(Vec<&'static SysvSemaphore>);
+
+impl WaitingThreads {
+    /// Ends the count.
+    pub fn end(self, report: &mut CaseReport) {
+        for call in [&EPOLL, &SIGNAL, &SEMAPHORE] {
+            call.put(report);
+        }
+        self.0.into_iter().for_each(SysvSemaphore::remove);
+    }
+}
+
+/// Begins so many of each kind.
+pub fn begin_waiting(each: usize) -> Result<WaitingThreads> {
     sys::block(&[libc::SIGUSR2]);
     let mut semaphores = Vec::new();
-    for _ in 0..EACH {
+    for _ in 0..each {
         let (epoll, event) = silent_epoll()?;
         forever(move || {
             let _open = &event;
@@ -102,16 +113,19 @@ pub fn waiting(report: &mut CaseReport) -> Result<()> {
         forever(|| SEMAPHORE.add(semaphore.change(-1)));
         semaphores.push(semaphore);
     }
+    Ok(WaitingThreads(semaphores))
+}
+
+/// Such threads beside one that is in vfork(2) most of the time, where nothing stops it.
+pub fn waiting(report: &mut CaseReport) -> Result<()> {
+    let threads = begin_waiting(4)?;
     forever(|| {
         let _ = sys::vfork(long_nap);
         std::thread::sleep(Duration::from_millis(20));
     });
     report.ready();
     until_asked::wait();
-    for call in [&EPOLL, &SIGNAL, &SEMAPHORE] {
-        call.put(report);
-    }
-    semaphores.into_iter().for_each(SysvSemaphore::remove);
+    threads.end(report);
     Ok(())
 }
 
@@ -141,6 +155,17 @@ pub fn sleeping(report: &mut CaseReport) -> Result<()> {
                 std::thread::park();
             }
         })?;
+    }
+    report.ready();
+    until_asked::wait();
+    Ok(())
+}
+
+/// Sixteen that compute all the time.
+pub fn spinning(report: &mut CaseReport) -> Result<()> {
+    const THREADS: usize = 16;
+    for _ in 0..THREADS {
+        forever(std::hint::spin_loop);
     }
     report.ready();
     until_asked::wait();

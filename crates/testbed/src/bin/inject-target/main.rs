@@ -18,6 +18,7 @@ mod transfers;
 mod turmoil;
 mod until_asked;
 mod waits;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -26,17 +27,19 @@ use report::CaseReport;
 /// What a case does; it only fails if something that it needs is missing.
 type CaseBody = fn(&mut CaseReport) -> std::io::Result<()>;
 
-const CASES: [(&str, CaseBody); 41] = [
+const CASES: [(&str, CaseBody); 43] = [
     ("checksum", memory::checksum),
     ("checksum-until-asked", memory::checksum_until_asked),
     ("checksum-alone", memory::checksum_alone),
     ("crowd-waiting", crowd::waiting),
     ("crowd-sleeping", crowd::sleeping),
+    ("crowd-spinning", crowd::spinning),
     ("waiting-alone", crowd::waiting_alone),
     ("transfers", transfers::all),
     ("transfer-alone", transfers::alone),
     ("drain", transfers::drain_input),
     ("turmoil", turmoil::all),
+    ("witness", witness::all),
     ("pid-namespace", family::pid_namespace),
     ("execs-beside", family::execs_beside_threads),
     ("refill", mappings::refill),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::zeroed;
+use std::ops::Range;
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
@@ -200,6 +201,26 @@ pub fn fork(child: fn() -> i32) -> rustix::io::Result<i32> {
     }
 }
 
+/// What a child does that ends with its parent.
+pub fn sleep_while_parent_lives() -> i32 {
+    // SAFETY: integers only.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        loop {
+            libc::pause();
+        }
+    }
+}
+
+/// Kills a child and waits for it.
+pub fn end_child(pid: i32) -> rustix::io::Result<()> {
+    // SAFETY: no memory is involved; a null status is allowed.
+    unsafe {
+        answer(libc::kill(pid, libc::SIGKILL).into())?;
+        answer(libc::waitpid(pid, null_mut(), 0).into()).map(drop)
+    }
+}
+
 /// Ends only this thread, even if it is the first, whose return would end all.
 pub fn end_thread() -> ! {
     // SAFETY: SYS_exit ends the thread; nothing of it is used any more.
@@ -277,6 +298,14 @@ impl ReservedMemory {
         }
         Ok(())
     }
+}
+
+/// Gives an advice that changes no content.
+pub fn advise(range: &Range<u64>, advice: i32) {
+    let start = std::ptr::without_provenance_mut(range.start as usize);
+    let length = (range.end - range.start) as usize;
+    // SAFETY: the caller's memory; its content stays.
+    unsafe { libc::madvise(start, length, advice) };
 }
 
 /// Bounds the C library's arenas, so that it does not ask how many processors there are: it opens a

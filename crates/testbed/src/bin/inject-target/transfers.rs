@@ -17,7 +17,7 @@ use super::{sys, until_asked};
 const MIB: usize = 1 << 20;
 
 /// Calls of one kind, and those that moved less than they were to.
-struct TransferCount {
+pub struct TransferCount {
     name: &'static str,
     whole: AtomicU64,
     short: AtomicU64,
@@ -41,7 +41,17 @@ impl TransferCount {
         count.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn put(&self, report: &mut CaseReport) {
+    /// Waits for the ends of the next two: whatever was done to one before shows then.
+    pub fn wait_for_two(&self) {
+        let all = || self.whole.load(Ordering::SeqCst) + self.short.load(Ordering::SeqCst);
+        let before = all();
+        while all() < before + 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Reports them.
+    pub fn put(&self, report: &mut CaseReport) {
         let (name, short) = (self.name, self.short.load(Ordering::SeqCst));
         report.put(&format!("{name}: short"), short);
         report.put(
@@ -98,8 +108,8 @@ fn tcp() -> Result<(TcpStream, TcpStream)> {
     Ok((here, listener.accept()?.0))
 }
 
-/// Threads in the middle of transfers of each kind, beside those at the other ends.
-pub fn all(report: &mut CaseReport) -> Result<()> {
+/// Begins threads in the middle of transfers of each kind, and those at the other ends.
+pub fn begin_all() -> Result<[Arc<TransferCount>; 5]> {
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     drained(reader);
     let (near, far) = UnixStream::pair()?;
@@ -107,7 +117,7 @@ pub fn all(report: &mut CaseReport) -> Result<()> {
     let (here, there) = tcp()?;
     drained(there);
     let incoming = fed()?;
-    let counts = [
+    Ok([
         transfers("write to a pipe", MIB, move |bytes| {
             rustix::io::write(&writer, bytes)
         }),
@@ -125,7 +135,12 @@ pub fn all(report: &mut CaseReport) -> Result<()> {
             std::thread::sleep(Duration::from_millis(20));
             sys::random(bytes)
         }),
-    ];
+    ])
+}
+
+/// Such threads, until standard input ends.
+pub fn all(report: &mut CaseReport) -> Result<()> {
+    let counts = begin_all()?;
     report.ready();
     until_asked::wait();
     for count in counts {

@@ -32,6 +32,8 @@
 //! | `merge AREA` | `ok`, after it was offered to KSM (MADV_MERGEABLE) |
 //! | `spawn` | `ok`, after a child of vfork(2) executed another program and ended |
 //! | `exec` | `ready`, from this program executed anew; no area is left |
+//! | `thread AREA PAGE` | `ok`; a thread began, whose end the kernel tells by clearing its word there |
+//! | `end-thread` | that word, after its end |
 //! | `leave` | `ok`, from another thread: the first one has ended |
 //! | `exit STATUS` | none: the process has ended |
 //!
@@ -52,6 +54,7 @@ use rustix::mm::Advice;
 use uffd::{RegisterMode, UffdFeatures, Userfaultfd};
 
 use crate::area::MappedArea;
+use life::TellingThread;
 use worker::ScriptWorker;
 
 mod life;
@@ -85,6 +88,7 @@ pub struct ScriptServer {
     areas: Vec<MappedArea>,
     uffds: Vec<Userfaultfd>,
     workers: Vec<ScriptWorker>,
+    threads: Vec<TellingThread>,
 }
 
 impl ScriptServer {
@@ -95,6 +99,7 @@ impl ScriptServer {
             areas: Vec::new(),
             uffds: Vec::new(),
             workers: Vec::new(),
+            threads: Vec::new(),
         }
     }
 
@@ -122,10 +127,16 @@ impl ScriptServer {
             "own" => self.own(words),
             "exec" => Err(life::execute_anew(&self.directory)),
             "worker" => self.fork_worker(),
+            "end-thread" => self.end_thread(),
             "in" => self.in_worker(words),
             "exit" => std::process::exit(parse(words)?),
             order => self.act(order, words).map(|()| "ok".to_owned()),
         }
+    }
+
+    fn end_thread(&mut self) -> Result<String> {
+        let thread = self.threads.pop().context("there is no such thread")?;
+        Ok(thread.end().to_string())
     }
 
     /// Does what is answered with `ok`.
@@ -134,6 +145,10 @@ impl ScriptServer {
         match order {
             "close" => self.close(parse(words)?),
             "spawn" => life::spawn()?,
+            "thread" => {
+                let (area, page) = (*self.area(words)?, parse(words)?);
+                self.threads.push(TellingThread::start(&area, page)?);
+            }
             "leave-work" => self.workers.clear(),
             "share" => {
                 let area = self.area(words)?;
@@ -253,6 +268,7 @@ impl ScriptServer {
             areas: self.areas.clone(),
             uffds: Vec::new(),
             workers: Vec::new(),
+            threads: Vec::new(),
         };
         let worker = ScriptWorker::fork(|line| server.obey(line))?;
         let pid = worker.pid().to_string();
@@ -410,6 +426,7 @@ mod tests {
             areas: Vec::new(),
             uffds: Vec::new(),
             workers: Vec::new(),
+            threads: Vec::new(),
         };
         assert!(script.obey("store 0 1 1 0").is_err(), "no area yet");
         let area = script.obey("map shared-anon 8");

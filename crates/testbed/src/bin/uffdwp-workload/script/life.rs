@@ -4,7 +4,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::ptr;
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -112,6 +114,47 @@ pub fn execute_anew(directory: &Path) -> anyhow::Error {
     let mut command = Command::new("/proc/self/exe");
     command.arg("script").arg("--dir").arg(directory);
     anyhow::Error::new(command.exec()).context("cannot execute this program")
+}
+
+/// A thread whose end the kernel tells by clearing a word of an area (set_tid_address(2)), which is
+/// how C libraries wait for threads.
+pub struct TellingThread {
+    tid: u32,
+    word: (MappedArea, u64),
+    go: Sender<()>,
+}
+
+impl TellingThread {
+    /// Starts one, whose word is on that page.
+    pub fn start(area: &MappedArea, page: u64) -> Result<Self> {
+        let (go, going) = channel::<()>();
+        let (tell, told) = channel();
+        let area = *area;
+        area.store(page, 1);
+        std::thread::spawn(move || {
+            // SAFETY: the word is in an area, which outlives the thread; nobody waits for it.
+            let tid = unsafe { libc::syscall(libc::SYS_set_tid_address, area.byte(page)) };
+            // Whoever started it waits for this.
+            let _ = tell.send(tid as u32);
+            let _ = going.recv();
+            // SAFETY: what is on its stack stays there.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        });
+        let tid = told.recv().context("the thread does not begin")?;
+        let word = (area, page);
+        Ok(Self { tid, word, go })
+    }
+
+    /// Ends it; what its word is then.
+    pub fn end(self) -> u64 {
+        drop(self.go);
+        let task = format!("/proc/self/task/{}", self.tid);
+        while Path::new(&task).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let (area, page) = self.word;
+        area.word(page)
+    }
 }
 
 /// Ends the calling thread but not the process: the thread `serving` continues, and ends the
