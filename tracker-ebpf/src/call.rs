@@ -26,6 +26,9 @@ numbered! {
         Poison = "UFFDIO_POISON",
         /// Words: `struct uffdio_move`.
         Move = "UFFDIO_MOVE",
+        /// `pagemap_read`. Words: the position in `/proc/PID/pagemap` at which it begins, and the
+        /// length that is asked for; [`CallRecord::result`] is the length that was read.
+        Pagemap = "read of pagemap",
         /// A thread waits for a handler (`handle_userfault`). Words: the address, the flags of the
         /// fault (`FAULT_FLAG_*`), the reason (`VM_UFFD_*`).
         Wait = "handle_userfault",

@@ -46,10 +46,11 @@ static WAITS_BEGUN: HashMap<u32, CallBegun> = HashMap::with_max_entries(16384, 1
 #[repr(C)]
 struct CallBegun {
     began_ns: u64,
-    /// Where its struct is in user memory; of a wait, the address of the fault.
+    /// Where its struct is in user memory; of a wait, the address of the fault; of a read, where it
+    /// begins.
     argument: u64,
-    /// Of a wait: the reason.
-    reason: u64,
+    /// Of a wait: the reason; of a read: the length.
+    second: u64,
     /// Of a wait: the flags of the fault.
     flags: u32,
     kind: u32,
@@ -65,7 +66,7 @@ impl CallBegun {
             // SAFETY: a helper without arguments.
             began_ns: unsafe { bpf_ktime_get_ns() },
             argument,
-            reason: 0,
+            second: 0,
             flags: 0,
             kind: kind as u32,
             watch,
@@ -108,6 +109,21 @@ pub fn scan_begins<C: FunctionEntry>(ctx: &C) {
     }
 }
 
+/// `pagemap_read(file, buf, count, ppos)`
+#[inline(always)]
+pub fn pagemap_begins<C: FunctionEntry>(ctx: &C) {
+    let mm = C::Memory::pointer::<field::file_private_data>(ctx.pointer(0));
+    let watch = watch::of(mm as u64);
+    if watch != NOBODY && !is_own() {
+        let position = CopiedMemory::at::<u64>(ctx.pointer(3));
+        let begun = CallBegun {
+            second: ctx.number(2),
+            ..CallBegun::now(CallKind::Pagemap, watch, position, 0)
+        };
+        begun.note(&CALLS_BEGUN);
+    }
+}
+
 /// `userfaultfd_ioctl(file, cmd, arg)`
 #[inline(always)]
 pub fn uffd_begins<C: FunctionEntry>(ctx: &C) {
@@ -143,14 +159,14 @@ pub fn wait_begins<C: FunctionEntry>(ctx: &C) {
     let features = C::Memory::read::<field::uffd_features>(uffd);
     let address = C::Memory::read::<field::fault_address>(vmf);
     let begun = CallBegun {
-        reason: ctx.number(1),
+        second: ctx.number(1),
         flags: C::Memory::read::<field::fault_flags>(vmf),
         ..CallBegun::now(CallKind::Wait, watch, address, features)
     };
     begun.note(&WAITS_BEGUN);
 }
 
-/// Return of `do_pagemap_scan` and of `userfaultfd_ioctl`.
+/// Return of `do_pagemap_scan`, `pagemap_read` and `userfaultfd_ioctl`.
 #[inline(always)]
 pub fn call_ends<C: FunctionExit + EbpfContext>(ctx: &C) {
     ends(ctx, &CALLS_BEGUN);
@@ -226,7 +242,12 @@ unsafe fn words(into: *mut [u64; CALL_WORDS], begun: &CallBegun) {
         if begun.kind == CallKind::Wait as u32 {
             first.write(begun.argument);
             first.add(1).write(u64::from(begun.flags));
-            first.add(2).write(begun.reason);
+            first.add(2).write(begun.second);
+            return;
+        }
+        if begun.kind == CallKind::Pagemap as u32 {
+            first.write(begun.argument);
+            first.add(1).write(begun.second);
             return;
         }
         let from = begun.argument as *const _;

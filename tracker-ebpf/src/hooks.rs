@@ -404,6 +404,18 @@ EVENT_HOOKS {
         fires Always(Scan),
         with Both(scan_call), only [PagemapScan],
         without "which trackers scan, and what they ask for";
+    pagemap_call: Calls, at ["pagemap_read"],
+        by [kprobe pagemap_call_kprobe, fentry pagemap_call_fentry]
+            => calls::pagemap_begins,
+        fires Always(ReadPagemap),
+        with Both(pagemap_call_exit),
+        without "which trackers read /proc/PID/pagemap";
+    pagemap_call_exit: Calls, at ["pagemap_read"],
+        by [fexit pagemap_call_exit_fexit, kretprobe pagemap_call_exit_kretprobe]
+            => calls::call_ends,
+        fires Always(ReadPagemap),
+        with Both(pagemap_call),
+        without "which trackers read /proc/PID/pagemap";
     uffd_call: Calls, at ["userfaultfd_ioctl"],
         by [kprobe uffd_call_kprobe, fentry uffd_call_fentry] => calls::uffd_begins,
         fires Always(Arm),

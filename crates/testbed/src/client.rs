@@ -1,10 +1,16 @@
 //! What `uffdwp-workload client` does to its pages in each round: a tracker with a known number of
 //! reports, true and false; and the process that does it.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::process::{ChildStdout, Command, Stdio};
 
 use super::KilledChild;
+
+/// Pages of the area that the client tracks.
+pub const PAGES: u64 = 512;
+/// What every page of it holds at first.
+pub const FIRST: u64 = 7;
 
 /// Something that the client does to pages in each round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,6 +125,73 @@ impl ClientWay {
         };
         let acts = ClientAct::ALL.into_iter();
         acts.filter(move |act| !answered || unanswered(act))
+    }
+}
+
+/// What the client does in its rounds: the seed decides to which pages.
+pub struct ClientPlan {
+    way: ClientWay,
+    values: Vec<u64>,
+    random: fastrand::Rng,
+    round: u64,
+}
+
+/// Something that is done to a page.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedAct {
+    /// What.
+    pub act: ClientAct,
+    /// To which page, by number.
+    pub page: u64,
+    /// What the page holds then.
+    pub value: u64,
+}
+
+impl PlannedAct {
+    /// The line of `uffdwp-workload script` that does it.
+    #[must_use]
+    pub fn line(&self, area: u64) -> String {
+        self.act.line(area, self.value, self.page)
+    }
+}
+
+impl ClientPlan {
+    /// Of a client that learns in that way what was written.
+    #[must_use]
+    pub fn new(way: ClientWay, seed: u64) -> Self {
+        Self {
+            way,
+            values: vec![FIRST; PAGES as usize],
+            random: fastrand::Rng::with_seed(seed),
+            round: 0,
+        }
+    }
+
+    /// What is done in the next round, one after the other, to a page each.
+    pub fn round(&mut self) -> Vec<PlannedAct> {
+        self.round += 1;
+        let (mut acts, mut taken) = (Vec::new(), BTreeSet::new());
+        for act in self.way.acts() {
+            for _ in 0..act.pages() {
+                let page = self.choose(&taken);
+                taken.insert(page);
+                let value = &mut self.values[page as usize];
+                *value = act.value(*value, self.round);
+                let value = *value;
+                acts.push(PlannedAct { act, page, value });
+            }
+        }
+        acts
+    }
+
+    /// A page that is not in the set and holds something.
+    fn choose(&mut self, but: &BTreeSet<u64>) -> u64 {
+        loop {
+            let page = self.random.u64(0..PAGES);
+            if self.values[page as usize] != 0 && !but.contains(&page) {
+                return page;
+            }
+        }
     }
 }
 

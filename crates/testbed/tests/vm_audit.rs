@@ -35,14 +35,18 @@ const fn with(client: &'static str, kind: AuditKind, times: u64, pages: u64) -> 
 }
 
 /// Clients that need no PAGEMAP_SCAN.
-const SYNC: [ExpectedAudit; 1] = [ExpectedAudit {
-    client: "sync",
-    found: None,
-    waits: 2 * ROUNDS,
-}];
+const SYNC: [ExpectedAudit; 2] = [
+    ExpectedAudit {
+        client: "sync",
+        found: None,
+        waits: 2 * ROUNDS,
+    },
+    // A page that was not there is written in each round.
+    with("armed-absent", AuditKind::ArmedAbsent, 3, 3),
+];
 
 /// The memory is of 64 pages.
-const ASYNC: [ExpectedAudit; 12] = [
+const ASYNC: [ExpectedAudit; 14] = [
     ExpectedAudit {
         client: "clean",
         found: None,
@@ -50,10 +54,14 @@ const ASYNC: [ExpectedAudit; 12] = [
     },
     // One page of each round is written in between.
     with("read-then-arm", AuditKind::ReadThenArm, 3, 3),
+    // Three calls arm a page each; one of the pages is written in between.
+    with("pagemap-then-arm", AuditKind::ReadThenArm, 9, 3),
     // The ninth page and all after it, each time that the next round begins anew.
     with("scan-cut-short", AuditKind::ScanCutShort, 2, 2 * (64 - 9)),
     with("never-armed", AuditKind::NeverArmed, 1, 64),
     with("armed-in-part", AuditKind::ArmedInPart, 1, 32),
+    // All but 16 were never written.
+    with("read-first", AuditKind::ReadFirst, 1, 64 - 16),
     with("armed-in-vain", AuditKind::ArmedInVain, 3, 3 * 62),
     with("extra-categories", AuditKind::ExtraCategories, 3, 3 * 64),
     with("huge-shared-page", AuditKind::HugeSharedPage, 3, 3 * 512),

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Read as _;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -23,8 +24,8 @@ use tracker_ebpf::kernel::{
 };
 use tracker_ebpf::{CALL_WORDS, CallKind, CallRecord, EventHead, EventKind, NO_SYSCALL};
 use uffd::{
-    PAGE_SIZE, PMD_SIZE, PageCategories, PageRegion, Pagemap, RegisterMode, ScanQuery,
-    UffdFeatures, UffdMessage, Userfaultfd,
+    PAGE_SIZE, PMD_SIZE, PageCategories, PageRegion, Pagemap, PagemapEntry, RegisterMode,
+    ScanQuery, UffdFeatures, UffdMessage, Userfaultfd,
 };
 
 /// An event with its stacks.
@@ -997,6 +998,37 @@ fn calls_on_a_userfaultfd() {
         own.is_empty(),
         "the reader's own calls are not told: {own:#?}"
     );
+}
+
+/// `ForeignCall` makes commands only: `dd` reads.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn reads_of_pagemap_by_another_process() {
+    let Some(mut watching) = WatchTurn::begin(ProbeLevel::Partial) else {
+        return;
+    };
+    let memory = RegisteredMemory::armed(ANON, 8 * PAGE_SIZE);
+    watching.drain_calls();
+    let (pid, first) = (std::process::id(), memory.range.start / PAGE_SIZE);
+    let status = Command::new("dd")
+        .arg(format!("if=/proc/{pid}/pagemap"))
+        .args(["of=/dev/null", "bs=8", "count=2"])
+        .arg(format!("skip={first}"))
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let told = watching.drain_calls();
+    let told: Vec<_> = told
+        .iter()
+        .map(|call| (call.kind, call.words[0], call.words[1], call.result))
+        .collect();
+    let read = |page| (CallKind::Pagemap as u32, (first + page) * 8, 8, 8);
+    assert_eq!(told, [read(0), read(1)]);
+    let mut entries = [PagemapEntry::default(); 8];
+    let own = Pagemap::own().unwrap();
+    own.read(&memory.range, &mut entries).unwrap();
+    assert!(watching.drain_calls().is_empty(), "the reader's own");
 }
 
 #[test]

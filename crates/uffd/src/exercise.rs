@@ -8,8 +8,8 @@ use rustix::thread::CpuSet;
 
 use crate::scratch::KernelWrite;
 use crate::{
-    PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, RegisterMode, ScanQuery, ScratchMapping, UffdError,
-    UffdFeatures, Userfaultfd, maps,
+    PAGE_SIZE, PMD_SIZE, PageRegion, Pagemap, PagemapEntry, RegisterMode, ScanQuery,
+    ScratchMapping, UffdError, UffdFeatures, Userfaultfd, maps,
 };
 
 /// How often most work is done.
@@ -37,6 +37,8 @@ pub enum KernelExercise {
     Unregister,
     /// `PAGEMAP_SCAN` that arms what was written (`do_pagemap_scan`, `make_uffd_wp_pte`).
     Scan,
+    /// Reads of `/proc/PID/pagemap` (`pagemap_read`).
+    ReadPagemap,
     /// `MADV_DONTNEED` (`unmap_page_range`).
     Drop,
     /// `MADV_FREE` (`madvise_free_pte_range`).
@@ -65,13 +67,14 @@ pub enum KernelExercise {
 
 impl KernelExercise {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Touch,
         Self::WriteArmed,
         Self::ReadMarker,
         Self::Arm,
         Self::Unregister,
         Self::Scan,
+        Self::ReadPagemap,
         Self::Drop,
         Self::Free,
         Self::Reclaim,
@@ -104,6 +107,7 @@ impl KernelExercise {
             Self::Arm => "arming",
             Self::Unregister => "unregistering",
             Self::Scan => "scanning",
+            Self::ReadPagemap => "reading pagemap",
             Self::Drop => "emptying memory",
             Self::Free => "giving pages up (MADV_FREE)",
             Self::Reclaim => "having pages reclaimed",
@@ -130,6 +134,7 @@ impl KernelExercise {
             Self::Arm => arm(),
             Self::Unregister => unregister(),
             Self::Scan => scan(),
+            Self::ReadPagemap => read_pagemap(),
             Self::Drop => repeat(|memory| memory.drop_pages()),
             Self::Free => repeat(|memory| memory.advise_by_number(0..TIMES, libc::MADV_FREE)),
             Self::Reclaim => reclaim(),
@@ -230,6 +235,13 @@ fn scan() -> Result<(), UffdError> {
             .scan_once(&memory.range(), query, &mut regions)
             .map(drop)
     })
+}
+
+fn read_pagemap() -> Result<(), UffdError> {
+    let memory = touched()?;
+    let pagemap = Pagemap::own()?;
+    let mut entries = [PagemapEntry::default(); TIMES as usize];
+    (0..TIMES).try_for_each(|_| pagemap.read(&memory.range(), &mut entries).map(drop))
 }
 
 fn reclaim() -> Result<(), UffdError> {

@@ -102,6 +102,16 @@ impl RoundPace {
         }
     }
 
+    /// Whether something is readable now.
+    pub(crate) fn is_ready(fd: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        match poll(&mut fds, Some(&Timespec::default())) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// How the round that the last wait was for comes beside the time at which it was due.
     pub(crate) const fn delay(&self) -> RoundDelay {
         self.delay

@@ -177,6 +177,9 @@ pub(super) const fn reason(reason: UnknownReason) -> &'static str {
             "armed at two looks with different content: reported and armed again in between, or not \
              reported; a shorter --interval tells more"
         }
+        UnknownReason::ShortRound => {
+            "its tracker armed it, and it was written again before it could be read in between"
+        }
         UnknownReason::MaybeReleased => {
             "not armed any more, without an event of a write: its tracker, which answers writes \
              itself, may have released it, and was told nothing then"

@@ -171,7 +171,7 @@ fn audit() -> impl Strategy<Value = AuditFindings> {
         comm: comm.into(),
     });
     let caller = caller.boxed();
-    let counts = prop::array::uniform3(any::<u64>());
+    let counts = prop::array::uniform4(any::<u64>());
     let places = (option::of(place_id()), option::of(place_id()));
     let finding = (
         one(AuditKind::ALL),
@@ -190,6 +190,7 @@ fn audit() -> impl Strategy<Value = AuditFindings> {
             times: counts[0],
             pages: counts[1],
             open: counts[2],
+            tables: counts[3],
             took: times.0,
             longest: times.1,
             ranges,

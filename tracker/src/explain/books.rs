@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pages::track::{TrackHeader, TrackedMapping};
 use uffd::UffdError;
 
-use super::audit::{TheirMapping, TrackerAudit};
+use super::audit::{TheirLook, TrackerAudit};
 use super::history::ScanSpan;
 use super::model::{
     AuditSight, ByMapping, ExplainFindings, ExplainedRound, PageSampling, PlaceId, ReportedPages,
@@ -120,16 +120,21 @@ impl ExplainBooks {
         self
     }
 
+    /// Whether they are.
+    pub(super) const fn audits(&self) -> bool {
+        self.audit.is_some()
+    }
+
     /// Goes on with the audit: with the calls of the tracker, how many of them were lost until now,
-    /// the events of a round, and the memory that is its own.
+    /// the events of a round, and what a look found of its memory.
     pub(super) fn audit(
         &mut self,
         calls: (Vec<TrackerCall>, u64),
         events: &[WatchedEvent],
-        mappings: &[TheirMapping],
+        look: &TheirLook,
     ) {
         if let Some(audit) = &mut self.audit {
-            audit.round(calls, events, mappings);
+            audit.round(calls, events, look);
         }
     }
 

@@ -24,10 +24,18 @@ pub(super) struct EventEvidence<F> {
 }
 
 /// What came in a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FreshEvents {
     pub read: u64,
     pub dropped: u64,
+}
+
+impl FreshEvents {
+    /// Adds what came after it.
+    pub(super) const fn add(&mut self, later: Self) {
+        self.read += later.read;
+        self.dropped += later.dropped;
+    }
 }
 
 impl<F: EventFeed> EventEvidence<F> {
@@ -61,6 +69,11 @@ impl<F: EventFeed> EventEvidence<F> {
     /// Forgets events that are about none of these ranges, which are disjoint and by address.
     pub(super) fn keep(&mut self, ranges: &[Range<u64>]) {
         self.history.keep(ranges);
+    }
+
+    /// Ranges that events tell of which no round has settled.
+    pub(super) fn touched(&self) -> impl Iterator<Item = Range<u64>> {
+        self.history.touched()
     }
 
     /// What came when events were gathered last.

@@ -46,6 +46,17 @@ pub(super) struct PageQuery {
     pub backing: Backing,
 }
 
+/// An event that took the protection off a page, if it had any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PageDisarming {
+    /// Its number among the events.
+    pub event: usize,
+    pub time: u64,
+    pub cause: ReportCause,
+    /// It is about this page alone, and the kernel tells of it only if the page is armed.
+    pub of_armed: bool,
+}
+
 /// A move of pages: to where, and from where.
 pub(super) type PageMove = (Range<u64>, u64);
 
@@ -85,6 +96,12 @@ impl EventHistory {
         self.events.retain(|event| {
             touches(&event.range) || event.left().is_some_and(|left| touches(&left))
         });
+    }
+
+    /// What no round has settled: the pages of events about one, and the ranges of others.
+    pub(super) fn touched(&self) -> impl Iterator<Item = Range<u64>> {
+        let left = self.events.iter().filter_map(WatchedEvent::left);
+        self.events.iter().map(|it| it.range.clone()).chain(left)
     }
 
     /// The events that were added last.
@@ -180,9 +197,7 @@ impl EventIndex<'_> {
             }
         }
         let (number, cause) = before.or(during).or(perhaps)?;
-        if is_single(&self.events[number]) {
-            self.used.insert(number);
-        }
+        self.serve(number);
         Some((cause, &self.events[number]))
     }
 
@@ -239,6 +254,11 @@ impl EventIndex<'_> {
         alone.any(&wanted) || self.tells(page, wanted)
     }
 
+    /// Forgets what has served, and nothing else: the scan was only of a part.
+    pub(super) fn settle_part(self) {
+        self.settle_unless(0, |_| false);
+    }
+
     /// All events of the round, by time.
     pub(super) fn events(&self) -> &[WatchedEvent] {
         self.events
@@ -268,6 +288,38 @@ impl EventIndex<'_> {
                 && !is_uncertain(event, page)
         };
         events.filter(certain).count()
+    }
+
+    /// What took the protection off a page until the scan ended, by time; nothing that has served.
+    pub(super) fn disarmings_of(&self, page: &PageQuery) -> Vec<PageDisarming> {
+        let numbers = self.single(page).chain(self.ranges(page.address));
+        let found = numbers.filter_map(|number| {
+            let event = &self.events[number];
+            let cause = meaning(event, page)?;
+            let counts = event.kind != EventKind::Zapped && !is_uncertain(event, page);
+            let of_armed = event.kind == EventKind::Fault && page.unit == PAGE_SIZE;
+            counts.then_some(PageDisarming {
+                event: number,
+                time: event.time,
+                cause,
+                of_armed,
+            })
+        });
+        let mut found: Vec<_> = found.collect();
+        found.sort_by_key(|it| (it.time, it.event));
+        found
+    }
+
+    /// An event by its number.
+    pub(super) fn event(&self, number: usize) -> &WatchedEvent {
+        &self.events[number]
+    }
+
+    /// An event has served: if it is about a single page, it is used up.
+    pub(super) fn serve(&mut self, number: usize) {
+        if is_single(&self.events[number]) {
+            self.used.insert(number);
+        }
     }
 
     /// Forgets what is past: what came before the scan, or served it.

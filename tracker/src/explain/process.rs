@@ -174,6 +174,23 @@ impl<'h> ProcessExplainer<'h> {
         self.ours.as_ref().and_then(Explainer::early)
     }
 
+    /// Readable when a tracker that is there already has armed pages: [`Self::catch_up`] should read
+    /// them before they are written again.
+    #[must_use]
+    pub fn arming(&self) -> Option<BorrowedFd<'_>> {
+        self.theirs.as_ref().and_then(TrackerObserver::arming)
+    }
+
+    /// Looks at what a tracker that is there already has armed since the last round.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn catch_up(&mut self) -> Result<(), TrackError> {
+        self.theirs
+            .as_mut()
+            .map_or(Ok(()), TrackerObserver::catch_up)
+    }
+
     /// What is found until now: of others first. Of those only if any of their memory was seen, or
     /// if nothing else was asked for.
     pub fn findings(&self) -> impl Iterator<Item = &ExplainFindings> {

@@ -260,6 +260,7 @@ fn audited() -> AuditFindings {
         times,
         pages,
         open: 0,
+        tables: 0,
         took: Duration::from_micros(1_500),
         longest: Duration::from_micros(700),
         ranges: vec![page.clone()],

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, eventfd};
 use tracker_ebpf::{COMM_LEN, CallRecord, EventHead};
 use uffd::ProcVma;
 
@@ -31,8 +33,8 @@ pub(super) struct EventSource {
     hub: Arc<HubShared>,
     pid: u32,
     reader: WatchReader,
-    /// Whether it tells calls.
-    listens: bool,
+    /// Tells calls, and rings when pages are armed.
+    bell: Option<Arc<OwnedFd>>,
 }
 
 /// A reader of a watch.
@@ -64,12 +66,23 @@ struct HubState {
     failed: Option<io::Error>,
 }
 
+/// Tells a reader that a call has armed pages.
+struct ArmingBell {
+    /// An eventfd(2).
+    bell: Arc<OwnedFd>,
+    /// Whether pages were armed that the reader does not know of.
+    wanted: bool,
+    /// It does not ring before.
+    rests: Instant,
+}
+
 /// What has been read of a process.
 struct WatchedProcess {
     pid: u32,
     pending: Vec<WatchedEvent>,
     /// `None`: the reader does not want any.
     calls: Option<Vec<TrackerCall>>,
+    bell: Option<ArmingBell>,
     /// Calls that did not fit into memory.
     calls_lost: u64,
     places: PlaceInterner,
@@ -120,7 +133,8 @@ impl EventHub {
     }
 
     /// Whether calls of trackers can be seen.
-    pub(super) fn calls_seen(&self) -> &AuditSight {
+    #[must_use]
+    pub fn calls_seen(&self) -> &AuditSight {
         &self.0.calls_seen
     }
 
@@ -133,7 +147,7 @@ impl EventHub {
             reader: self.0.watch(pid, PlaceInterner::default(), None)?,
             hub: Arc::clone(&self.0),
             pid,
-            listens: false,
+            bell: None,
         })
     }
 }
@@ -154,10 +168,58 @@ impl EventSource {
     }
 
     /// From now on tells the calls of its tracker, too.
-    pub(super) fn listen(&mut self) {
-        self.listens = true;
+    ///
+    /// # Errors
+    /// If there can be no eventfd(2).
+    pub(super) fn listen(&mut self) -> io::Result<()> {
+        let bell = match &self.bell {
+            Some(bell) => Arc::clone(bell),
+            None => {
+                let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+                Arc::new(eventfd(0, flags)?)
+            }
+        };
+        self.bell = Some(Arc::clone(&bell));
         if let Some(watched) = self.hub.lock().reader(self.reader) {
             watched.calls.get_or_insert_default();
+            watched.bell = Some(ArmingBell {
+                bell,
+                wanted: false,
+                rests: Instant::now(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Readable when calls have armed pages since they were taken.
+    pub(super) fn arming(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().map(AsFd::as_fd)
+    }
+
+    /// It need not be told of what has been armed until now.
+    pub(super) fn hush(&self) {
+        let mut state = self.hub.lock();
+        let watched = state.reader(self.reader);
+        if let Some(bell) = watched.and_then(|watched| watched.bell.as_mut()) {
+            bell.hush();
+        }
+    }
+
+    /// It does not know all pages that were armed.
+    pub(super) fn ring_again(&self) {
+        let mut state = self.hub.lock();
+        let watched = state.reader(self.reader);
+        if let Some(bell) = watched.and_then(|watched| watched.bell.as_mut()) {
+            bell.wanted = true;
+        }
+    }
+
+    /// It is not told of armed pages for so long.
+    pub(super) fn rest(&self, pause: Duration) {
+        let mut state = self.hub.lock();
+        let watched = state.reader(self.reader);
+        if let Some(bell) = watched.and_then(|watched| watched.bell.as_mut()) {
+            bell.rests = Instant::now() + pause;
         }
     }
 
@@ -168,6 +230,9 @@ impl EventSource {
         let Some(watched) = state.reader(self.reader) else {
             return (Vec::new(), lost);
         };
+        if let Some(bell) = &mut watched.bell {
+            bell.hush();
+        }
         let calls = watched.calls.as_mut().map(std::mem::take);
         (calls.unwrap_or_default(), lost + watched.calls_lost)
     }
@@ -201,10 +266,10 @@ impl EventFeed for EventSource {
         places.forget();
         let old = self.reader.watch;
         self.reader = self.hub.watch(self.pid, places, Some(old))?;
-        if self.listens {
-            self.listen();
+        match self.bell {
+            Some(_) => self.listen(),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -268,6 +333,7 @@ impl HubShared {
             pid,
             pending: Vec::new(),
             calls: None,
+            bell: None,
             calls_lost: 0,
             places,
             names: HashMap::new(),
@@ -333,6 +399,30 @@ impl HubState {
         if let Err(error) = calls.and(read.map(drop)) {
             failed.get_or_insert(error.into());
         }
+        let readers = watches.values_mut().flatten();
+        for (_, watched) in readers {
+            if let Some(Err(error)) = watched.bell.as_mut().map(ArmingBell::ring) {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+}
+
+impl ArmingBell {
+    /// Rings if somebody is to be told, and does not rest.
+    fn ring(&mut self) -> io::Result<()> {
+        if self.wanted && Instant::now() >= self.rests {
+            self.wanted = false;
+            rustix::io::write(&self.bell, &1_u64.to_ne_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Whoever is told knows everything by now.
+    fn hush(&mut self) {
+        self.wanted = false;
+        // Nothing to read: it has not rung.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
     }
 }
 
@@ -394,8 +484,14 @@ impl WatchedProcess {
             tid: record.tid,
             comm: self.name(record.tid, record.comm),
         };
+        let call = decode(record, caller, place);
+        let is_news = |call: &TrackerCall| call.armed().or(call.registers()).is_some();
+        let is_news = call.as_ref().is_some_and(is_news);
+        if let Some(bell) = self.bell.as_mut().filter(|_| is_news) {
+            bell.wanted = true;
+        }
         if let Some(calls) = &mut self.calls {
-            calls.extend(decode(record, caller, place));
+            calls.extend(call);
         }
     }
 

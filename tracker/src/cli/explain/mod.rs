@@ -12,7 +12,7 @@ use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackHeader};
 
 use super::output::{OutputArgs, PrintTarget, SinkState, WholeFiles};
-use super::pace::RoundPace;
+use super::pace::{PaceWake, RoundPace};
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
@@ -222,7 +222,13 @@ fn rounds(
 ) -> anyhow::Result<TrackEnd> {
     let mut rounds = 0;
     loop {
-        let wake = pace.wait(explainer.lifeline().pidfd(), explainer.early().as_slice())?;
+        let early = explainer.early().into_iter().chain(explainer.arming());
+        let early: Vec<_> = early.collect();
+        let wake = pace.wait(explainer.lifeline().pidfd(), &early)?;
+        if wake == PaceWake::Early && !is_round_wanted(explainer)? {
+            explainer.catch_up()?;
+            continue;
+        }
         // A last round even then: what was written until now is explained.
         if matches!(explainer.step()?, ProcessStep::Exited) {
             return Ok(TrackEnd::Exited);
@@ -236,6 +242,11 @@ fn rounds(
             return Ok(end);
         }
     }
+}
+
+/// Whether a round is wanted before it is due, and not only a look at what their tracker has armed.
+fn is_round_wanted(explainer: &ProcessExplainer<'_>) -> io::Result<bool> {
+    explainer.early().map_or(Ok(false), RoundPace::is_ready)
 }
 
 /// Prints the report and writes it to files.

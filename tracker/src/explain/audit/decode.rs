@@ -24,7 +24,7 @@ pub(in crate::explain) fn decode(
     Some(TrackerCall {
         began: record.began,
         ended: record.ended,
-        what: arguments(kind, &record.words),
+        what: arguments(kind, record),
         // A command returns an int, of which the upper half says nothing.
         outcome: match i32::try_from(returned) {
             Ok(error @ ..0) => Err(Errno::from_raw_os_error(-error)),
@@ -37,7 +37,8 @@ pub(in crate::explain) fn decode(
     })
 }
 
-fn arguments(kind: CallKind, words: &[u64; CALL_WORDS]) -> CallArguments {
+fn arguments(kind: CallKind, record: &CallRecord) -> CallArguments {
+    let words = &record.words;
     let [first, second, third, fourth, ..] = *words;
     let range = || span(first, second);
     match kind {
@@ -62,6 +63,14 @@ fn arguments(kind: CallKind, words: &[u64; CALL_WORDS]) -> CallArguments {
             range: range(),
             armed: kind == CallKind::Continue && third & UFFDIO_CONTINUE_MODE_WP != 0,
         },
+        CallKind::Pagemap => {
+            const ENTRY: u64 = size_of::<uffd::PagemapEntry>() as u64;
+            let pages = record.result.min(second) / ENTRY;
+            CallArguments::Pagemap(span(
+                (first / ENTRY).saturating_mul(PAGE_SIZE),
+                pages.saturating_mul(PAGE_SIZE),
+            ))
+        }
         CallKind::Wait => CallArguments::Wait {
             page: first & !(PAGE_SIZE - 1),
             protected: third & VM_UFFD_WP != 0,

@@ -7,9 +7,6 @@ use std::time::Duration;
 use crate::explain::PlaceId;
 use crate::explain::model::{AuditFinding, AuditKind, CallerThread, TrackerCall};
 
-/// Ranges that are kept of a finding.
-const RANGES: usize = 8;
-
 /// All findings.
 #[derive(Default)]
 pub(super) struct FoundFaults(BTreeMap<(AuditKind, Option<PlaceId>), AuditFinding>);
@@ -22,6 +19,7 @@ pub(super) struct FoundOnce {
     pub caller: Option<CallerThread>,
     pub pages: u64,
     pub open: u64,
+    pub tables: u64,
     pub took: Duration,
     pub ranges: Vec<Range<u64>>,
 }
@@ -44,24 +42,28 @@ impl FoundFaults {
             kind,
             place: once.place,
             earlier: once.earlier,
-            caller: once.caller,
+            caller: once.caller.clone(),
             times: 0,
             pages: 0,
             open: 0,
+            tables: 0,
             took: Duration::ZERO,
             longest: Duration::ZERO,
             ranges: Vec::new(),
         });
-        known.times += 1;
-        known.pages += once.pages;
-        known.open += once.open;
-        known.took += once.took;
-        known.longest = known.longest.max(once.took);
-        for range in once.ranges {
-            if known.ranges.len() < RANGES && !known.ranges.contains(&range) {
-                known.ranges.push(range);
-            }
-        }
+        known.add(AuditFinding {
+            kind,
+            place: once.place,
+            earlier: once.earlier,
+            caller: once.caller,
+            times: 1,
+            pages: once.pages,
+            open: once.open,
+            tables: once.tables,
+            took: once.took,
+            longest: once.took,
+            ranges: once.ranges,
+        });
     }
 
     /// Places of the calls.

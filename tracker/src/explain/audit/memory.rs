@@ -16,6 +16,26 @@ pub(in crate::explain) struct TheirMapping {
     pub backing: Backing,
 }
 
+/// What a look found out about such memory, beside who writes to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::explain) struct TheirLook {
+    /// All of it.
+    pub mappings: Vec<TheirMapping>,
+    /// Pages of mappings that were armed since the last look and are there as a whole: those that
+    /// map the zero page.
+    pub only_read: Vec<Range<u64>>,
+    /// Pages that came to be there without protection, although memory around them is armed.
+    pub unprotected: Vec<Range<u64>>,
+}
+
+/// What has armed a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ArmedBy {
+    pub by_scan: bool,
+    pub place: Option<PlaceId>,
+    pub caller: CallerThread,
+}
+
 /// A registration that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Registered {
@@ -53,8 +73,8 @@ pub(super) struct TheirMemory {
     registered: RangeMap<u64, Option<Registered>>,
     /// Features of the userfaultfd, known from its calls.
     features: RangeMap<u64, UffdFeatures>,
-    /// What was armed, and not unregistered since: whether by a scan.
-    armed: RangeMap<u64, bool>,
+    /// What was armed, and not unregistered since: by what last.
+    armed: RangeMap<u64, ArmedBy>,
     /// What a process has read and nobody has armed since: who reads for another reason, as an agent
     /// does, is not the tracker that arms.
     read: BTreeMap<u32, RangeMap<u64, LastRead>>,
@@ -141,8 +161,13 @@ impl TheirMemory {
     pub(super) fn arm(&mut self, range: &Range<u64>, call: &TrackerCall, by_scan: bool) {
         let parts = self.registered.overlapping(range);
         let parts: Vec<_> = parts.map(|(part, _)| within(part, range)).collect();
+        let by = ArmedBy {
+            by_scan,
+            place: call.place,
+            caller: call.caller.clone(),
+        };
         for part in parts {
-            put(&mut self.armed, &part, by_scan);
+            put(&mut self.armed, &part, by.clone());
             if !by_scan {
                 put(&mut self.features, &part, call.features);
             }
@@ -186,7 +211,21 @@ impl TheirMemory {
     }
 
     pub(super) fn is_armed_by_scan(&self, address: u64) -> bool {
-        self.armed.get(&address).is_some_and(|by_scan| *by_scan)
+        self.armed.get(&address).is_some_and(|by| by.by_scan)
+    }
+
+    /// Parts of a range that were armed, and by what.
+    pub(super) fn armed_by(&self, range: &Range<u64>) -> Vec<(Range<u64>, ArmedBy)> {
+        let parts = self.armed.overlapping(range);
+        let parts = parts.map(|(part, by)| (within(part, range), by.clone()));
+        parts.collect()
+    }
+
+    /// Whether memory that is not there is armed in vain.
+    pub(super) fn ignores_absent(&self, address: u64) -> bool {
+        let features = self.features.get(&address);
+        let known = features.is_some_and(|it| !it.contains(UffdFeatures::WP_UNPOPULATED));
+        known && self.is_private(address)
     }
 
     pub(super) fn is_hugetlb(&self, address: u64) -> bool {

@@ -25,8 +25,8 @@ use super::model::{
 use cut::CutScans;
 pub(super) use decode::decode;
 use found::{FoundFaults, FoundOnce};
-pub(super) use memory::TheirMapping;
 use memory::{LastRead, TheirMemory};
+pub(super) use memory::{TheirLook, TheirMapping};
 use waits::WaitBook;
 
 /// The audit of one process.
@@ -75,17 +75,17 @@ impl TrackerAudit {
         }
     }
 
-    /// A round is over: its calls, how many were lost until now, its events, and the memory that is
-    /// known to be registered by others at its end.
+    /// A round is over: its calls, how many were lost until now, its events, and what a look at its
+    /// end found of the memory that is registered by others.
     pub(super) fn round(
         &mut self,
         (calls, dropped): (Vec<TrackerCall>, u64),
         events: &[WatchedEvent],
-        mappings: &[TheirMapping],
+        look: &TheirLook,
     ) {
         self.calls += calls.len() as u64;
         self.dropped = dropped;
-        self.memory.made_of(mappings);
+        self.memory.made_of(&look.mappings);
         let calls = calls.into_iter().map(Happened::Call);
         let mut all: Vec<_> = calls.chain(events.iter().map(Happened::Event)).collect();
         all.sort_by_key(Happened::time);
@@ -96,7 +96,40 @@ impl TrackerAudit {
             }
         }
         self.rounds += 1;
-        self.memory.registered(mappings);
+        self.memory.registered(&look.mappings);
+        self.looked(look);
+    }
+
+    /// What only a look tells.
+    fn looked(&mut self, look: &TheirLook) {
+        for range in &look.only_read {
+            for (part, by) in self.memory.armed_by(range) {
+                let once = FoundOnce {
+                    place: by.place,
+                    caller: Some(by.caller),
+                    pages: pages_in(&part),
+                    tables: whole_tables(&part),
+                    ranges: vec![part],
+                    ..FoundOnce::default()
+                };
+                self.found.add(AuditKind::ReadFirst, once);
+            }
+        }
+        for range in &look.unprotected {
+            if !self.memory.ignores_absent(range.start) {
+                continue;
+            }
+            for (part, by) in self.memory.armed_by(range) {
+                let once = FoundOnce {
+                    place: by.place,
+                    caller: Some(by.caller),
+                    pages: pages_in(&part),
+                    ranges: vec![part],
+                    ..FoundOnce::default()
+                };
+                self.found.add(AuditKind::ArmedAbsent, once);
+            }
+        }
     }
 
     /// The process executes another program: nothing of before is there any more.
@@ -135,6 +168,7 @@ impl TrackerAudit {
             CallArguments::Wait { page, .. } => self.waits.waited(call, *page),
             _ if failed => (),
             CallArguments::Scan(scan) => self.scan(call, scan),
+            CallArguments::Pagemap(range) => self.memory.read(range, call),
             CallArguments::Register { range, protects } => {
                 if *protects {
                     self.memory.register(range, call, self.rounds);
@@ -305,6 +339,12 @@ impl TrackerAudit {
             self.found.add(kind, once);
         }
     }
+}
+
+/// How many page tables map nothing but a range.
+const fn whole_tables(range: &Range<u64>) -> u64 {
+    let first = range.start.div_ceil(uffd::PMD_SIZE);
+    (range.end / uffd::PMD_SIZE).saturating_sub(first)
 }
 
 /// The huge page that an address is in.

@@ -94,13 +94,92 @@ fn mapping(backing: Backing) -> TheirMapping {
     }
 }
 
+/// A look that finds nothing but what memory is made of.
+fn look(mappings: &[TheirMapping]) -> TheirLook {
+    TheirLook {
+        mappings: mappings.to_vec(),
+        ..TheirLook::default()
+    }
+}
+
+#[test]
+fn a_read_of_pagemap_is_of_the_pages_whose_entries_were_read() {
+    let mut record = CallRecord::zeroed();
+    record.kind = CallKind::Pagemap as u32;
+    record.words[..2].copy_from_slice(&[MEMORY.start / PAGE_SIZE * 8, 8 * 1024]);
+    for (result, pages) in [(8 * 1024, 1024), (8 * 3, 3), (u64::MAX, 1024)] {
+        record.result = result;
+        let call = decode(&record, caller(), None).unwrap();
+        let range = MEMORY.start..page(pages);
+        assert_eq!(call.what, CallArguments::Pagemap(range));
+        assert_eq!(call.outcome.is_err(), result == u64::MAX);
+    }
+}
+
+#[test]
+fn what_is_written_between_a_read_of_pagemap_and_arming_is_lost() {
+    let read = call(100, 4, CallArguments::Pagemap(MEMORY));
+    let calls = [register(0), arm(20), read, arm(200)];
+    let events = [store(50, 1), store(150, 2)];
+    let found = found(Backing::Anon, &calls, &events);
+    let window = found.iter().find(|it| it.kind == AuditKind::ReadThenArm);
+    let window = window.unwrap();
+    assert_eq!((window.pages, window.open), (1, 1));
+    assert_eq!(window.earlier, Some(PlaceId(4)));
+}
+
+/// What comes of a look after the memory was armed.
+fn looked_at(features: UffdFeatures, look: TheirLook) -> Vec<AuditFinding> {
+    let mut audit = TrackerAudit::new(AuditSight::Complete);
+    let calls = [register(0), arm(20)].map(|call| TrackerCall { features, ..call });
+    audit.round((calls.to_vec(), 0), &[], &look);
+    audit.end().unwrap().found
+}
+
+#[test]
+fn memory_that_was_read_as_a_whole_before_it_was_armed_is_told_with_its_tables() {
+    let only_read = MEMORY.start + PAGE_SIZE..MEMORY.end;
+    let look = TheirLook {
+        only_read: vec![only_read.clone()],
+        ..look(&[mapping(Backing::Anon)])
+    };
+    let found = one(looked_at(ASYNC, look), AuditKind::ReadFirst);
+    assert_eq!((found.times, found.pages, found.tables), (1, 1023, 1));
+    assert_eq!(
+        (found.place, found.ranges),
+        (Some(PlaceId(2)), vec![only_read])
+    );
+}
+
+#[test]
+fn what_came_unprotected_is_told_where_nothing_absent_can_be_armed() {
+    let came = page(3)..page(5);
+    let unprotected = TheirLook {
+        unprotected: vec![came],
+        ..look(&[mapping(Backing::Anon)])
+    };
+    let found = looked_at(ASYNC, unprotected.clone());
+    let found = one(found, AuditKind::ArmedAbsent);
+    assert_eq!(
+        (found.times, found.pages, found.place),
+        (1, 2, Some(PlaceId(2)))
+    );
+    let features = ASYNC | UffdFeatures::WP_UNPOPULATED;
+    assert_eq!(looked_at(features, unprotected.clone()), []);
+    let file = TheirLook {
+        mappings: vec![mapping(Backing::Shmem)],
+        ..unprotected
+    };
+    assert_eq!(looked_at(ASYNC, file), []);
+}
+
 /// What comes of calls and events in one round, when some rounds follow.
 fn audited(backing: Backing, calls: &[TrackerCall], events: &[WatchedEvent]) -> AuditFindings {
     let mut audit = TrackerAudit::new(AuditSight::Complete);
     let mappings = [mapping(backing)];
-    audit.round((calls.to_vec(), 0), events, &mappings);
+    audit.round((calls.to_vec(), 0), events, &look(&mappings));
     for _ in 0..2 {
-        audit.round((Vec::new(), 0), &[], &[]);
+        audit.round((Vec::new(), 0), &[], &look(&[]));
     }
     audit.end().unwrap()
 }
@@ -121,7 +200,7 @@ fn a_process_without_a_tracker_has_no_audit() {
     let audit = TrackerAudit::new(AuditSight::Complete);
     assert_eq!(audit.end(), None);
     let mut audit = TrackerAudit::new(AuditSight::Complete);
-    audit.round((Vec::new(), 0), &[], &[mapping(Backing::Anon)]);
+    audit.round((Vec::new(), 0), &[], &look(&[mapping(Backing::Anon)]));
     assert_eq!(audit.end().unwrap().found, []);
 }
 
@@ -258,7 +337,7 @@ fn what_is_registered_has_to_be_armed() {
     assert_eq!(found(Backing::Anon, &[refused], &[]), []);
     // Nor what has been registered only now.
     let mut audit = TrackerAudit::new(AuditSight::Complete);
-    audit.round((vec![register(0)], 0), &[], &[]);
+    audit.round((vec![register(0)], 0), &[], &look(&[]));
     assert_eq!(audit.end().unwrap().found, []);
 }
 
@@ -346,7 +425,7 @@ fn what_takes_protection_away_without_its_event() {
         }
         // Memory that nobody else has registered is not theirs.
         let mut audit = TrackerAudit::new(AuditSight::Complete);
-        audit.round((Vec::new(), 0), &events, &[]);
+        audit.round((Vec::new(), 0), &events, &look(&[]));
         assert_eq!(audit.end(), None);
     }
     let moved = WatchedEvent {

@@ -77,6 +77,20 @@ audit_kinds! {
         pages: "not armed, and counted as written whenever somebody asks",
         advice: "arm the whole range right after UFFDIO_REGISTER, or register less",
     }
+    ReadFirst = "read-first" {
+        fault: "every page of private memory was read before it was armed, also those that nobody \
+                had written",
+        pages: "there only because they were read: they map the zero page, and take page tables \
+                and the time to read and to arm them",
+        advice: "ask for UFFD_FEATURE_WP_UNPOPULATED (Linux 6.4), which arms what is not there, \
+                 and do not read it",
+    }
+    ArmedAbsent = "armed-absent" {
+        fault: "UFFDIO_WRITEPROTECT arms private memory that is not there, without \
+                UFFD_FEATURE_WP_UNPOPULATED: that protects nothing",
+        pages: "came to be there later without protection, and nobody was told of the write",
+        advice: "ask for UFFD_FEATURE_WP_UNPOPULATED (Linux 6.4), or arm once the pages are there",
+    }
     ArmedInVain = "armed-in-vain" {
         fault: "UFFDIO_WRITEPROTECT arms what is armed already",
         pages: "armed already, and not written since",
@@ -168,6 +182,8 @@ pub struct AuditFinding {
     /// Of [`AuditKind::ReadThenArm`]: pages that had been written before and stood open in between:
     /// whether they were written again nobody knows.
     pub open: u64,
+    /// Of [`AuditKind::ReadFirst`]: page tables of 4 KiB that have such pages only.
+    pub tables: u64,
     /// What the calls took in all, as far as it was in vain; of [`AuditKind::ReadThenArm`] how long
     /// pages stood open.
     pub took: Duration,
@@ -175,6 +191,30 @@ pub struct AuditFinding {
     pub longest: Duration,
     /// The first ranges of these pages.
     pub ranges: Vec<Range<u64>>,
+}
+
+/// Ranges that are kept of a finding.
+const RANGES: usize = 8;
+
+impl AuditFinding {
+    /// Adds what was found elsewhere of the same.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (sum, more) in [
+            (&mut self.times, other.times),
+            (&mut self.pages, other.pages),
+            (&mut self.open, other.open),
+            (&mut self.tables, other.tables),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        self.took = self.took.saturating_add(other.took);
+        self.longest = self.longest.max(other.longest);
+        for range in other.ranges {
+            if self.ranges.len() < RANGES && !self.ranges.contains(&range) {
+                self.ranges.push(range);
+            }
+        }
+    }
 }
 
 /// How long a thread waited for a handler.

@@ -43,6 +43,8 @@ pub struct CallerThread {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CallArguments {
     Scan(ScanArguments),
+    /// Entries of these pages were read from `/proc/PID/pagemap`.
+    Pagemap(Range<u64>),
     /// UFFDIO_REGISTER; whether for write protection.
     Register {
         range: Range<u64>,
@@ -97,6 +99,12 @@ impl ScanArguments {
         any & PageCategories::WRITTEN.0 != 0
     }
 
+    /// Whether it arms all that it walks and that is not armed: it looks for nothing else.
+    pub(crate) fn arms_all(&self) -> bool {
+        let masks = self.inverted.0 | self.all_of.0 | self.any_of.0;
+        self.arms && self.inverted.0 == 0 && masks & !PageCategories::WRITTEN.0 == 0
+    }
+
     /// Whether it asks for more than that, which is off the kernel's fast path
     /// (`pagemap_scan_pmd_entry`).
     pub(crate) fn asks_more(&self) -> bool {
@@ -111,6 +119,31 @@ impl ScanArguments {
 }
 
 impl TrackerCall {
+    /// What it has registered for write protection.
+    pub(crate) fn registers(&self) -> Option<Range<u64>> {
+        let CallArguments::Register {
+            range,
+            protects: true,
+        } = &self.what
+        else {
+            return None;
+        };
+        self.outcome.is_ok().then(|| range.clone())
+    }
+
+    /// Where it has armed pages, all or some.
+    pub(crate) fn armed(&self) -> Option<Range<u64>> {
+        let range = match &self.what {
+            CallArguments::Scan(scan) if scan.arms => scan.walked(),
+            CallArguments::Arm(range)
+            | CallArguments::Fill {
+                range, armed: true, ..
+            } => range.clone(),
+            _ => return None,
+        };
+        self.outcome.is_ok().then_some(range)
+    }
+
     pub(crate) const fn took(&self) -> Duration {
         Duration::from_nanos(self.ended.saturating_sub(self.began))
     }

@@ -137,6 +137,8 @@ pub enum UnknownReason {
     /// Verdict: two looks saw it armed, with different content: it was reported and armed again in
     /// between, or not reported at all.
     BetweenLooks,
+    /// Verdict: its tracker armed it, and it was written again, before it could be read in between.
+    ShortRound,
     /// Verdict: no event tells of a write, and its tracker, which answers writes itself, may have
     /// taken the protection off of its own accord.
     MaybeReleased,
@@ -158,6 +160,7 @@ words!(UnknownReason {
     NotMapped => "not-mapped",
     Unreadable => "unreadable",
     BetweenLooks => "between-looks",
+    ShortRound => "short-round",
     MaybeReleased => "maybe-released",
     BeforeLooking => "before-looking",
     EventsDropped => "events-dropped",

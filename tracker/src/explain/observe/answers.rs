@@ -1,16 +1,19 @@
 //! From what looks see, and what the kernel tells, to answers: pure.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use pages::track::TrackedMapping;
 use uffd::{Backing, PAGE_SIZE};
 
+use super::calls::ArmingCalls;
 use super::epoch::{PageEpoch, PageNews};
 use super::memory::{GoneMapping, LookedMapping, LookedPage, WriteAnswer};
+use super::rounds::{self, PageHappening, PageLooks, PageRounds, TheirReport};
 use crate::explain::candidates::{ChangedPage, candidates};
 use crate::explain::content::{PageImage, PageLook, verdict};
-use crate::explain::history::{EventIndex, PageQuery};
+use crate::explain::history::{EventIndex, PageDisarming, PageQuery};
 use crate::explain::join::append;
 use crate::explain::model::{
     MissedPages, PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, UnknownReason,
@@ -51,12 +54,15 @@ pub(super) struct LookFacts {
     pub all_told: bool,
     /// Why nothing may have been told.
     pub why_unseen: UnknownReason,
+    /// Whether every call of trackers is seen, and was, beside that.
+    pub calls_told: bool,
 }
 
 /// The answers of a look.
 pub(super) struct LookJoin<'a, 'b> {
     pub index: &'a mut EventIndex<'b>,
     pub open: &'a mut OpenReports,
+    pub calls: &'a ArmingCalls,
     pub facts: LookFacts,
 }
 
@@ -65,6 +71,10 @@ pub(super) struct LookJoin<'a, 'b> {
 pub(super) struct LookAnswers {
     pub reported: Vec<ReportedPages>,
     pub missed: Vec<MissedPages>,
+    /// Pages whose image is of an epoch that is over.
+    pub outdated: Vec<u64>,
+    /// Pages that came to be there, and nobody had armed them.
+    pub unprotected: Vec<Range<u64>>,
 }
 
 impl LookJoin<'_, '_> {
@@ -79,10 +89,20 @@ impl LookJoin<'_, '_> {
 
     fn page(&mut self, looked: &LookedMapping, seen: &LookedPage, answers: &mut LookAnswers) {
         let mapping = &looked.mapping;
+        let facts = self.facts;
+        if facts.all_told
+            && facts.calls_told
+            && let Some((rounds, disarmings)) = self.rounds(looked, seen)
+        {
+            return self.by_calls(mapping, seen, (&rounds, &disarmings), answers);
+        }
         match seen.news {
             PageNews::None | PageNews::Same => (),
             PageNews::Disarmed | PageNews::NeverArmed | PageNews::NotArmedBefore => {
                 let report = self.open_report(looked, seen);
+                if report.cause == ReportCause::NeverArmed {
+                    answers.unprotected.push(seen.page..seen.page + PAGE_SIZE);
+                }
                 self.open.insert(seen.page, report);
             }
             PageNews::Rearmed(before) => {
@@ -94,6 +114,123 @@ impl LookJoin<'_, '_> {
                 }
             }
             PageNews::Between(before) => self.between(looked, seen, before, answers),
+        }
+    }
+
+    /// What their tracker did with a page since the last look; `None` if no event tells anything.
+    fn rounds(
+        &mut self,
+        looked: &LookedMapping,
+        seen: &LookedPage,
+    ) -> Option<(PageRounds, Vec<PageDisarming>)> {
+        let query = query(&looked.mapping, seen.page);
+        let disarmings = self.index.disarmings_of(&query);
+        if disarmings.is_empty() {
+            return None;
+        }
+        let (happened, used) = self.happened(looked.answered, seen, &disarmings);
+        let looks = PageLooks {
+            before: seen.before,
+            armed_now: seen.armed,
+            answered: looked.answered,
+        };
+        let rounds = rounds::rounds(looks, &happened)?;
+        // Whoever still waits for an answer is told of later.
+        let told = rounds.reports.iter().filter_map(|report| report.event);
+        let last = told.chain(rounds.open).max();
+        let used = used.into_iter().filter(|event| Some(*event) <= last);
+        used.for_each(|event| self.index.serve(event));
+        Some((rounds, disarmings))
+    }
+
+    /// What happened to a page between the last look and this one, by time, and which events that
+    /// are.
+    fn happened(
+        &self,
+        answered: WriteAnswer,
+        seen: &LookedPage,
+        disarmings: &[PageDisarming],
+    ) -> (Vec<PageHappening>, Vec<usize>) {
+        let calls: Vec<_> = self.calls.of_page(seen.page).collect();
+        let is_during = |time: u64| time >= seen.now.began;
+        // What comes while an armed page is looked at comes after it has been seen armed, unless it
+        // is armed again meanwhile.
+        let rearmed_during = |time: u64| {
+            let mut calls = calls.iter().filter(|call| call.arms);
+            calls.any(|call| call.ended >= time && call.began <= seen.now.ended)
+        };
+        let mut happened: Vec<(u64, PageHappening)> = Vec::new();
+        let mut used = Vec::new();
+        for disarming in disarmings {
+            let was_known = match seen.before {
+                // Whoever waits for an answer waits however many looks there are.
+                PageEpoch::Armed(_) if answered == WriteAnswer::Tracker && disarming.of_armed => {
+                    false
+                }
+                PageEpoch::Armed(_) => disarming.time < seen.last.began,
+                _ => disarming.time <= seen.last.ended && !disarming.of_armed,
+            };
+            let comes_later =
+                seen.armed && is_during(disarming.time) && !rearmed_during(disarming.time);
+            if !was_known && !comes_later {
+                used.push(disarming.event);
+                let happening = PageHappening::Disarmed {
+                    event: disarming.event,
+                    of_armed: disarming.of_armed,
+                };
+                happened.push((disarming.time, happening));
+            }
+        }
+        for call in calls.iter().filter(|call| call.ended > seen.last.began) {
+            let happening = match call.arms {
+                true => PageHappening::Armed,
+                false => PageHappening::Resolved,
+            };
+            happened.push((call.ended, happening));
+        }
+        happened.sort_by_key(|(time, _)| *time);
+        let happened = happened.into_iter().map(|(_, happening)| happening);
+        (happened.collect(), used)
+    }
+
+    /// The reports of a page, as calls of its tracker and events tell them.
+    fn by_calls(
+        &mut self,
+        mapping: &TrackedMapping,
+        seen: &LookedPage,
+        (rounds, disarmings): (&PageRounds, &[PageDisarming]),
+        answers: &mut LookAnswers,
+    ) {
+        let of_event = |index: &EventIndex<'_>, event| OpenReport::of(index, disarmings, event);
+        let before = match seen.before {
+            PageEpoch::Armed(image) | PageEpoch::Written(image) => image,
+            PageEpoch::Unseen | PageEpoch::Unarmed => PageImage::None,
+        };
+        for report in &rounds.reports {
+            let open = match report.event {
+                Some(event) => of_event(self.index, event),
+                None => self.open.remove(&seen.page),
+            };
+            let open = open.unwrap_or(OpenReport::BEFORE_LOOKING);
+            if open.told == ToldTracker::No {
+                continue;
+            }
+            let mut answer = open.answer(seen.page, before, seen.look, mapping.backing);
+            if let Some(reason) = why_not_compared(report, seen.look) {
+                answer.why.verdict = ReportVerdict::Unknown;
+                answer.verdict_unknown = Some(reason);
+            }
+            append(&mut answers.reported, answer);
+        }
+        let open = rounds.open;
+        if let Some(report) = open.and_then(|event| of_event(self.index, event)) {
+            self.open.insert(seen.page, report);
+        } else if rounds.released {
+            self.open.insert(seen.page, OpenReport::RELEASED);
+        }
+        let is_unread = seen.armed && matches!(seen.look, PageLook::Not(_) | PageLook::Unmapped);
+        if !rounds.same_epoch && (open.is_some() || is_unread) {
+            answers.outdated.push(seen.page);
         }
     }
 
@@ -208,6 +345,25 @@ impl OpenReport {
         told: ToldTracker::IfArmedAgain,
     };
 
+    /// Of a page whose protection its tracker took off by itself.
+    const RELEASED: Self = Self {
+        told: ToldTracker::No,
+        ..Self::BEFORE_LOOKING
+    };
+
+    /// Of a page whose protection an event took off, which is one of these.
+    fn of(index: &EventIndex<'_>, disarmings: &[PageDisarming], number: usize) -> Option<Self> {
+        let cause = disarmings.iter().find(|it| it.event == number)?.cause;
+        let event = index.event(number);
+        Some(Self {
+            cause,
+            cause_unknown: None,
+            place: event.place,
+            thread: Some((event.tid, Arc::clone(&event.comm))),
+            told: ToldTracker::Yes,
+        })
+    }
+
     /// Whether its tracker was told, perhaps, or will be, whatever it does next.
     pub(super) const fn is_told(&self) -> bool {
         matches!(self.told, ToldTracker::Yes | ToldTracker::Perhaps)
@@ -256,6 +412,16 @@ pub(super) fn answers_of_gone(
     reported
 }
 
+/// Why nobody can compare the contents of a report's epoch, if that is so.
+const fn why_not_compared(report: &TheirReport, look: PageLook) -> Option<UnknownReason> {
+    match look {
+        PageLook::Not(UnknownReason::NotSampled) => None,
+        _ if !report.end_seen => Some(UnknownReason::WrittenAgain),
+        _ if !report.begin_seen => Some(UnknownReason::ShortRound),
+        _ => None,
+    }
+}
+
 fn query(mapping: &TrackedMapping, address: u64) -> PageQuery {
     PageQuery {
         address,
@@ -267,7 +433,7 @@ fn query(mapping: &TrackedMapping, address: u64) -> PageQuery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::history::EventHistory;
+    use crate::explain::history::{EventHistory, ScanSpan};
     use crate::explain::model::EventMeaning;
     use crate::explain::sample::{event, mapping_of, scan};
 
@@ -276,10 +442,25 @@ mod tests {
     const STORED: EventMeaning = EventMeaning::Disarms(ReportCause::UserStore);
 
     fn seen(page: u64, news: PageNews, look: PageLook) -> LookedPage {
+        let before = match news {
+            PageNews::Rearmed(before) => PageEpoch::Written(before),
+            PageNews::NeverArmed => PageEpoch::Unseen,
+            PageNews::NotArmedBefore => PageEpoch::Unarmed,
+            PageNews::Between(before) => PageEpoch::Armed(before),
+            PageNews::None | PageNews::Same | PageNews::Disarmed => PageEpoch::Armed(A),
+        };
+        let armed = matches!(
+            news,
+            PageNews::Rearmed(_) | PageNews::Between(_) | PageNews::Same
+        );
         LookedPage {
             page: START + page * PAGE_SIZE,
             news,
             look,
+            before,
+            armed,
+            last: ScanSpan { began: 0, ended: 1 },
+            now: scan(),
         }
     }
 
@@ -300,10 +481,12 @@ mod tests {
         let mut join = LookJoin {
             index: &mut index,
             open,
+            calls: &ArmingCalls::default(),
             facts: LookFacts {
                 round: 3,
                 all_told,
                 why_unseen: UnknownReason::NotSeen,
+                calls_told: false,
             },
         };
         join.answers(&LookedMapping {
@@ -313,6 +496,7 @@ mod tests {
             armed: 0,
             same: 0,
             written: Vec::new(),
+            only_read: Vec::new(),
         })
     }
 

@@ -3,7 +3,7 @@
 //! A look reads pagemap and the content of armed pages. It arms nothing and disarms nothing, and it
 //! reads only what is mapped, so that no page comes to be there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +16,10 @@ use uffd::{
 
 use super::epoch::{ArmingSeen, PageEpoch, PageNews, PageSight};
 use super::store::{EpochStore, chunks};
+use super::touched::PageSet;
 use crate::explain::audit::TheirMapping;
 use crate::explain::content::{PageImage, PageLook, PageReader, UnarmedPages};
+use crate::explain::history::{RunningScan, ScanSpan};
 use crate::explain::model::PageSampling;
 
 /// Reading smaps takes at most one part in so many of the time: it walks the page tables.
@@ -39,6 +41,8 @@ pub(super) struct ObservedMemory {
     regions: Vec<PageRegion>,
     mappings: Vec<ObservedMapping>,
     epochs: EpochStore,
+    /// When pieces were looked at last, by their starts.
+    looked: BTreeMap<u64, ScanSpan>,
     /// When smaps may be read again.
     next: Instant,
     hashed: u64,
@@ -83,14 +87,32 @@ pub(super) struct LookedMapping {
     pub same: u64,
     /// Pages that are not armed any more, by address.
     pub written: Vec<u64>,
+    /// If it was armed since the last look and is there as a whole: what maps the zero page.
+    pub only_read: Vec<Range<u64>>,
 }
 
-/// A page with news.
+/// A page with news, or of which the kernel tells something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LookedPage {
     pub page: u64,
     pub news: PageNews,
     pub look: PageLook,
+    /// What was known of it before.
+    pub before: PageEpoch,
+    /// Whether it is armed now.
+    pub armed: bool,
+    /// When it was looked at before, if it was.
+    pub last: ScanSpan,
+    /// When it was looked at now.
+    pub now: ScanSpan,
+}
+
+/// What to look at.
+#[derive(Clone, Copy)]
+pub(super) enum LookedPart<'a> {
+    Everything,
+    /// What is new, and the huge pages in which these are.
+    Around(&'a PageSet),
 }
 
 impl ObservedMemory {
@@ -106,6 +128,7 @@ impl ObservedMemory {
             regions: vec![PageRegion::default(); 512],
             mappings: Vec::new(),
             epochs: EpochStore::default(),
+            looked: BTreeMap::new(),
             next: Instant::now(),
             hashed: 0,
         })
@@ -205,6 +228,11 @@ impl ObservedMemory {
         Ok(self.take(found.collect()))
     }
 
+    /// Memory was registered: smaps is to be read however dear that is.
+    pub(super) fn hurry(&mut self) {
+        self.next = Instant::now();
+    }
+
     /// Replaces the mappings that are observed. One that got other borders keeps what is known of
     /// its pages.
     fn take(&mut self, found: Vec<(TrackedMapping, String)>) -> Vec<GoneMapping> {
@@ -224,6 +252,11 @@ impl ObservedMemory {
             });
         }
         let now = self.ranges();
+        let is_there = |at: u64| {
+            let next = now.partition_point(|range| range.end <= at);
+            now.get(next).is_some_and(|range| range.start <= at)
+        };
+        self.looked.retain(|at, _| is_there(*at));
         let mut gone = Vec::new();
         for it in old {
             let mut at = it.mapping.start;
@@ -248,16 +281,34 @@ impl ObservedMemory {
         gone
     }
 
-    /// Looks at everything once.
-    pub(super) fn look(&mut self) -> Result<Vec<LookedMapping>, UffdError> {
+    /// Looks once. Pages that are `touched` are told of in any case.
+    pub(super) fn look(
+        &mut self,
+        part: LookedPart<'_>,
+        touched: &PageSet,
+    ) -> Result<Vec<LookedMapping>, UffdError> {
         let mut mappings = std::mem::take(&mut self.mappings);
-        let looked = mappings.iter_mut().map(|it| self.look_at(it)).collect();
+        let known = mappings.iter_mut();
+        let looked = known.filter(|it| match part {
+            LookedPart::Everything => true,
+            LookedPart::Around(pages) => it.is_new || pages.overlaps(&range_of(&it.mapping)),
+        });
+        let looked = looked.map(|it| self.look_at(it, part, touched)).collect();
         self.mappings = mappings;
         looked
     }
 
-    fn look_at(&mut self, observed: &mut ObservedMapping) -> Result<LookedMapping, UffdError> {
+    fn look_at(
+        &mut self,
+        observed: &mut ObservedMapping,
+        part: LookedPart<'_>,
+        touched: &PageSet,
+    ) -> Result<LookedMapping, UffdError> {
         let mapping = Arc::clone(&observed.mapping);
+        let part = match observed.is_new {
+            true => LookedPart::Everything,
+            false => part,
+        };
         let mut looked = LookedMapping {
             mapping: Arc::clone(&mapping),
             answered: observed.answered,
@@ -265,40 +316,19 @@ impl ObservedMemory {
             armed: 0,
             same: 0,
             written: Vec::new(),
+            only_read: Vec::new(),
         };
         let range = range_of(&mapping);
         if observed.is_new {
             observed.answered = self.who_answers(&range)?;
             looked.answered = observed.answered;
         }
-        for piece in self.pieces(&mapping)? {
-            let read = self
-                .reader
-                .piece(&piece, UnarmedPages::Written, self.sampling)?;
-            let (looks, hashed) = read;
-            self.hashed += hashed;
-            let pages = piece.step_by(PAGE_SIZE as usize);
-            for ((page, look), (before, after)) in pages.zip(looks).zip(self.reader.entries()) {
-                let sight = PageSight {
-                    armed: before.armed() && after.armed(),
-                    there: after.present() || after.swapped() && !after.is_marker(),
-                    look,
-                };
-                let (epoch, news) = self.epochs.get(page).after(sight, observed.arming);
-                self.epochs.set(page, epoch);
-                looked.armed += u64::from(matches!(epoch, PageEpoch::Armed(_)));
-                match news {
-                    PageNews::None => (),
-                    PageNews::Same => looked.same += 1,
-                    news => looked.news.push(LookedPage { page, news, look }),
-                }
-                if matches!(epoch, PageEpoch::Written(_)) {
-                    looked.written.push(page);
-                }
-            }
+        for piece in self.pieces(&mapping, part)? {
+            self.look_at_piece(&piece, observed.arming, touched, &mut looked)?;
         }
         debug_assert!(looked.written.iter().all(|page| range.contains(page)));
         if observed.arming == ArmingSeen::NotYet && looked.armed > 0 {
+            looked.only_read = self.only_read(&mapping)?;
             observed.arming = match observed.is_new {
                 true => ArmingSeen::BeforeLooking,
                 false => ArmingSeen::SinceLooking,
@@ -308,6 +338,94 @@ impl ObservedMemory {
         }
         observed.is_new = false;
         Ok(looked)
+    }
+
+    fn look_at_piece(
+        &mut self,
+        piece: &Range<u64>,
+        arming: ArmingSeen,
+        touched: &PageSet,
+        looked: &mut LookedMapping,
+    ) -> Result<(), UffdError> {
+        let scan = RunningScan::begin();
+        let read = self
+            .reader
+            .piece(piece, UnarmedPages::Written, self.sampling)?;
+        let now = scan.finish();
+        let (looks, hashed) = read;
+        self.hashed += hashed;
+        let last = self.looked.insert(piece.start, now);
+        let last = last.unwrap_or(ScanSpan { began: 0, ended: 0 });
+        let unit = looked.mapping.page_size.max(PAGE_SIZE);
+        let any_touched = touched.overlaps(&(piece.start / unit * unit..piece.end));
+        let pages = piece.clone().step_by(PAGE_SIZE as usize);
+        for ((page, look), (before, after)) in pages.zip(looks).zip(self.reader.entries()) {
+            let sight = PageSight {
+                armed: before.armed() && after.armed(),
+                there: after.present() || after.swapped() && !after.is_marker(),
+                look,
+            };
+            let before = self.epochs.get(page);
+            let (epoch, news) = before.after(sight, arming);
+            self.epochs.set(page, epoch);
+            looked.armed += u64::from(matches!(epoch, PageEpoch::Armed(_)));
+            looked.same += u64::from(news == PageNews::Same);
+            let whole = page / unit * unit..page / unit * unit + unit;
+            let is_told = !matches!(news, PageNews::None | PageNews::Same)
+                || any_touched && touched.overlaps(&whole);
+            if is_told {
+                looked.news.push(LookedPage {
+                    page,
+                    news,
+                    look,
+                    before,
+                    armed: sight.armed,
+                    last,
+                    now,
+                });
+            }
+            if matches!(epoch, PageEpoch::Written(_)) {
+                looked.written.push(page);
+            }
+        }
+        Ok(())
+    }
+
+    /// The image that a page has is of an epoch that is over.
+    pub(super) fn forget_image(&mut self, page: u64) {
+        let epoch = match self.epochs.get(page) {
+            PageEpoch::Armed(_) => PageEpoch::Armed(PageImage::None),
+            PageEpoch::Written(_) => PageEpoch::Written(PageImage::None),
+            epoch => epoch,
+        };
+        self.epochs.set(page, epoch);
+    }
+
+    /// Pages that map the zero page, of private memory all of which is there: somebody has read it
+    /// all. Kernels without a scan tell of none.
+    fn only_read(&mut self, mapping: &TrackedMapping) -> Result<Vec<Range<u64>>, UffdError> {
+        let range = range_of(mapping);
+        if !self.scans || mapping.backing != Backing::Anon {
+            return Ok(Vec::new());
+        }
+        let (mut there, mut zero) = (0, Vec::new());
+        let any_of = PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0);
+        let query = ScanQuery {
+            any_of,
+            returned: PageCategories(any_of.0 | PageCategories::PFNZERO.0),
+            ..ScanQuery::default()
+        };
+        self.pagemap
+            .scan(&range, &query, &mut self.regions, |region| {
+                there += pages_in(&region.range());
+                if region.categories.0 & PageCategories::PFNZERO.0 != 0 {
+                    zero.push(region.range());
+                }
+            })?;
+        if there < pages_in(&range) {
+            zero.clear();
+        }
+        Ok(zero)
     }
 
     /// Who answers writes to a mapping. Kernels without a scan have no other way than messages.
@@ -362,10 +480,17 @@ impl ObservedMemory {
     }
 
     /// Where there is something to look at, by pieces of 2 MiB at most.
-    fn pieces(&mut self, mapping: &TrackedMapping) -> Result<Vec<Range<u64>>, UffdError> {
+    fn pieces(
+        &mut self,
+        mapping: &TrackedMapping,
+        part: LookedPart<'_>,
+    ) -> Result<Vec<Range<u64>>, UffdError> {
         let range = range_of(mapping);
         // A scan finds no markers of hugetlb, which are neither there nor in swap.
-        let numbers: BTreeSet<u64> = if self.scans && mapping.backing != Backing::Hugetlb {
+        let numbers: BTreeSet<u64> = if let LookedPart::Around(pages) = part {
+            let all = chunks(&range);
+            all.filter(|number| pages.has_chunk(*number)).collect()
+        } else if self.scans && mapping.backing != Backing::Hugetlb {
             let mut found: BTreeSet<u64> = self.epochs.chunks(&range).collect();
             let there = PageCategories(PageCategories::PRESENT.0 | PageCategories::SWAPPED.0);
             let query = ScanQuery {

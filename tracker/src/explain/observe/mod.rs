@@ -8,14 +8,21 @@
 //! memory    what belongs to others (smaps), and a look at it (pagemap, content)
 //!   epoch   what becomes of a page between two looks (pure)
 //! answers   verdict and cause, with the kernel's events (pure)
+//!   rounds  where calls of their tracker are seen: its rounds between two looks (pure)
 //! ```
 
 mod answers;
+mod calls;
 mod epoch;
+mod gathered;
 mod memory;
+mod rounds;
 mod store;
+mod touched;
 
+use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,6 +34,7 @@ use pages::track::{
 };
 use uffd::{PAGE_SIZE, UffdError, unless_gone, unless_unseen};
 
+use super::audit::TheirLook;
 use super::books::{ExplainBooks, ImageCost};
 use super::content::PageLook;
 use super::evidence::{EventEvidence, FreshEvents};
@@ -35,13 +43,19 @@ use super::history::RunningScan;
 use super::join::{append, why_unseen};
 use super::model::{
     AuditSight, ByMapping, ExplainFindings, ExplainOptions, ExplainedRound, ReportOwner,
-    ReportedPages, RoundDelay, RoundKind, SightGap, UnknownReason,
+    ReportedPages, RoundDelay, RoundKind, SightGap, TrackerCall, UnknownReason,
 };
 use super::source::{EventHub, EventSource};
 use super::story::StoryTeller;
 use super::symbols::CodeSymbols;
 use answers::{LookFacts, LookJoin, OpenReport, OpenReports, answers_of_gone};
-use memory::{LookedMapping, ObservedMemory};
+use calls::ArmingCalls;
+use gathered::{GatheredSince, PartAnswers};
+use memory::{GoneMapping, LookedMapping, LookedPart, ObservedMemory};
+use touched::PageSet;
+
+/// After catching up, so many times as long as that took passes before the next time.
+const REST: u32 = 4;
 
 /// A process whose own tracker, or that of others, is explained. It is never touched.
 pub struct TrackerObserver {
@@ -55,6 +69,16 @@ pub struct TrackerObserver {
     last: Instant,
     /// When the look before the last one began (CLOCK_MONOTONIC, in nanoseconds).
     past: u64,
+    /// Whether every call of trackers is seen.
+    sees_calls: bool,
+    calls: ArmingCalls,
+    /// Calls that were lost until now.
+    lost_calls: u64,
+    gathered: GatheredSince,
+    /// What we track ourselves, as of the last look, by address.
+    ours: Vec<Range<u64>>,
+    /// What was armed, and not looked at since.
+    unread: PageSet,
     /// Looks so far. The first explains nothing.
     number: u64,
     /// Whether anything was ever observed.
@@ -76,7 +100,7 @@ impl TrackerObserver {
         let kernel = TrackError::kernel(pid);
         let (mut source, seen) = super::begin::watch(events, pid);
         if let Some(source) = &mut source {
-            source.listen();
+            source.listen().map_err(|error| cannot_listen(pid, error))?;
         }
         let sight = match (events, &source) {
             (Some(events), Some(_)) => events.calls_seen().clone(),
@@ -85,6 +109,7 @@ impl TrackerObserver {
         let scan = RunningScan::begin();
         let lifeline = ProcessLifeline::open(pid).map_err(kernel)?;
         let scans = facts.behaviour.written.is_some();
+        let sees_calls = sight == AuditSight::Complete && seen.is_complete();
         let memory = ObservedMemory::open(pid, scans).map_err(kernel)?;
         let header = header(pid, options).map_err(kernel)?;
         let findings = ExplainFindings {
@@ -105,6 +130,12 @@ impl TrackerObserver {
             began: now,
             last: now,
             past: scan.began,
+            sees_calls,
+            calls: ArmingCalls::default(),
+            lost_calls: 0,
+            gathered: GatheredSince::default(),
+            ours: Vec::new(),
+            unread: PageSet::default(),
             number: 0,
             has_any: false,
             events: Vec::new(),
@@ -160,6 +191,37 @@ impl TrackerObserver {
         }))
     }
 
+    /// Readable when their tracker has registered memory or armed pages, whose content [`Self::catch_up`] should read
+    /// before they are written again. Nothing where its calls are not seen.
+    #[must_use]
+    pub fn arming(&self) -> Option<BorrowedFd<'_>> {
+        self.evidence.feed().and_then(EventSource::arming)
+    }
+
+    /// Looks at what their tracker has armed since the last look. What is found out counts in the
+    /// next round.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn catch_up(&mut self) -> Result<(), TrackError> {
+        let pid = self.lifeline.pid();
+        let is_same = self.lifeline.life().map_err(TrackError::kernel(pid))? == ProcessLife::Same;
+        if !is_same || self.number == 0 {
+            // The next step finds everything that there is.
+            if let Some(source) = self.evidence.feed() {
+                source.hush();
+            }
+            return Ok(());
+        }
+        let began = Instant::now();
+        let looked = unless_gone(self.look_at_armed());
+        if let Some(source) = self.evidence.feed() {
+            source.rest(began.elapsed() * REST);
+        }
+        looked.map_err(TrackError::kernel(pid))?;
+        Ok(())
+    }
+
     /// Ends looking: what was told to its tracker and is not armed again counts with its content of
     /// now.
     pub fn close(&mut self) {
@@ -180,6 +242,9 @@ impl TrackerObserver {
         self.lifeline = ProcessLifeline::open(pid)?;
         self.memory.begin_again()?;
         self.open.clear();
+        self.calls = ArmingCalls::default();
+        self.gathered = GatheredSince::default();
+        self.unread = PageSet::default();
         self.books.begin_again();
         if let Err(error) = self.evidence.begin_again() {
             let error = error.to_string();
@@ -194,54 +259,33 @@ impl TrackerObserver {
     }
 
     fn look(&mut self, ours: &[Range<u64>]) -> Result<ExplainedRound, UffdError> {
-        let pid = self.lifeline.pid();
         let (began, scan) = (Instant::now(), RunningScan::begin());
-        let gone = self.memory.discover(ours)?;
-        let ranges = self.memory.ranges();
-        if !self.has_any && !ranges.is_empty() {
-            self.has_any = true;
-            let sampling = self.memory.sample(self.content_limit)?;
-            self.books.found(sampling, holder(pid));
-        }
-        let looked = self.memory.look()?;
+        self.ours = ours.to_vec();
+        let first_told = self.gather()?;
+        let gone = self.discover()?;
+        let touched = PageSet::of(self.evidence.touched());
+        let looked = self.memory.look(LookedPart::Everything, &touched)?;
         let scan = scan.finish();
-        let gathered = self.evidence.gather();
-        let fresh = gathered.map_err(|error| cannot_read_events(pid, error))?;
-        self.audit(fresh);
-        self.evidence.keep(&ranges);
+        self.unread = PageSet::default();
+        let calls_told = self.gather()? && first_told;
+        self.armed_meanwhile();
+        let fresh = std::mem::take(&mut self.gathered.fresh);
+        self.evidence.keep(&self.memory.ranges());
         let round = self.round(began, &looked);
         let kind = RoundKind::of(&round);
-        let seen = &self.books.findings().seen;
-        let facts = LookFacts {
-            round: round.number,
-            all_told: seen.is_complete() && fresh.dropped == 0,
-            why_unseen: match why_unseen(seen, fresh.dropped) {
-                // An event before the first look was told to nobody.
-                UnknownReason::BitLost if kind == RoundKind::Settling => {
-                    UnknownReason::BeforeLooking
-                }
-                reason => reason,
-            },
-        };
+        let facts = self.facts((round.number, kind), fresh, calls_told);
         let mut explained = as_tracked(round, fresh);
+        let mut answers = std::mem::take(&mut self.gathered.answers);
+        answers.add(self.answers_of_gone(gone));
         let mut index = self.evidence.index(scan);
-        for gone in gone {
-            let memory = &mut self.memory;
-            let now = |page| memory.read_as_is(page).unwrap_or(PageLook::Unmapped);
-            let reported = answers_of_gone(&gone, &mut self.open, now);
-            push(&mut explained.reported, &gone.mapping, reported);
-        }
         let mut join = LookJoin {
             index: &mut index,
             open: &mut self.open,
+            calls: &self.calls,
             facts,
         };
-        for looked in &looked {
-            let answers = join.answers(looked);
-            explained.verified += looked.same;
-            push(&mut explained.reported, &looked.mapping, answers.reported);
-            push(&mut explained.missed, &looked.mapping, answers.missed);
-        }
+        answers.add(answers_of(&mut join, &looked, &mut self.memory));
+        let their_look = answers.enter(&mut explained, self.memory.made_of());
         let events = index.events();
         self.books.tell(&explained, events, scan, kind);
         // Who is told by a message has the page armed until the answer to it, however long that
@@ -250,19 +294,128 @@ impl TrackerObserver {
         index.settle_unless(self.past, |page| {
             memory.is_answered_by_tracker(page) && memory.is_armed(page)
         });
+        self.calls.forget(self.past);
         self.past = scan.began;
+        self.audit(&their_look);
         explained.took = began.elapsed();
         self.enter(&explained, kind);
         Ok(explained)
     }
 
-    /// Looks at what the tracker did since.
-    fn audit(&mut self, fresh: FreshEvents) {
+    /// Learns what belongs to others now; returns what did and does not any more.
+    fn discover(&mut self) -> Result<Vec<GoneMapping>, UffdError> {
+        let gone = self.memory.discover(&self.ours)?;
+        if !self.has_any && !self.memory.ranges().is_empty() {
+            self.has_any = true;
+            let sampling = self.memory.sample(self.content_limit)?;
+            self.books.found(sampling, holder(self.lifeline.pid()));
+        }
+        Ok(gone)
+    }
+
+    /// Reports of what is not observed any more.
+    fn answers_of_gone(&mut self, gone: Vec<GoneMapping>) -> PartAnswers {
+        let mut answers = PartAnswers::default();
+        for gone in gone {
+            let memory = &mut self.memory;
+            let now = |page| memory.read_as_is(page).unwrap_or(PageLook::Unmapped);
+            let reported = answers_of_gone(&gone, &mut self.open, now);
+            push(&mut answers.reported, &gone.mapping, reported);
+        }
+        answers
+    }
+
+    /// Looks at the pages that calls have armed since the last look.
+    fn look_at_armed(&mut self) -> Result<(), UffdError> {
+        let scan = RunningScan::begin();
+        let first_told = self.gather()?;
+        let gone = self.discover()?;
+        let gone = self.answers_of_gone(gone);
+        self.gathered.answers.add(gone);
+        let armed = std::mem::take(&mut self.unread);
+        let touched = PageSet::of(self.evidence.touched());
+        let looked = self.memory.look(LookedPart::Around(&armed), &touched)?;
+        let scan = scan.finish();
+        let calls_told = self.gather()? && first_told;
+        self.armed_meanwhile();
+        // They count in the next round.
+        let round = (self.number, RoundKind::Counted);
+        let facts = self.facts(round, self.gathered.fresh, calls_told);
+        let mut index = self.evidence.index(scan);
+        let mut join = LookJoin {
+            index: &mut index,
+            open: &mut self.open,
+            calls: &self.calls,
+            facts,
+        };
+        let answers = answers_of(&mut join, &looked, &mut self.memory);
+        index.settle_part();
+        self.gathered.answers.add(answers);
+        Ok(())
+    }
+
+    /// What is armed while pages are looked at may have been looked at before.
+    fn armed_meanwhile(&self) {
+        if !self.unread.is_empty()
+            && let Some(source) = self.evidence.feed()
+        {
+            source.ring_again();
+        }
+    }
+
+    /// Takes everything that is told until now; whether no call was lost.
+    fn gather(&mut self) -> Result<bool, UffdError> {
+        let pid = self.lifeline.pid();
+        let gathered = self.evidence.gather();
+        let fresh = gathered.map_err(|error| cannot_read_events(pid, error))?;
+        if self.books.audits() {
+            let events = self.evidence.newest(fresh);
+            self.gathered.events.extend(events.iter().cloned());
+        }
+        self.gathered.fresh.add(fresh);
         let calls = self.evidence.feed().map(EventSource::take_calls);
-        let events = self.evidence.newest(fresh);
-        let mappings = self.memory.made_of();
-        self.books
-            .audit(calls.unwrap_or_default(), events, &mappings);
+        let (calls, lost) = calls.unwrap_or_default();
+        if self.sees_calls {
+            self.calls.add(&calls);
+        }
+        if calls.iter().any(|call| call.registers().is_some()) {
+            self.memory.hurry();
+        }
+        let armed = calls.iter().filter_map(TrackerCall::armed);
+        armed.for_each(|range| self.unread.add(&range));
+        self.gathered.calls.extend(calls);
+        let none_lost = lost == self.lost_calls;
+        self.lost_calls = lost;
+        Ok(none_lost)
+    }
+
+    /// What holds for all pages of a look.
+    fn facts(
+        &self,
+        (round, kind): (u64, RoundKind),
+        fresh: FreshEvents,
+        calls_told: bool,
+    ) -> LookFacts {
+        let seen = &self.books.findings().seen;
+        LookFacts {
+            round,
+            all_told: seen.is_complete() && fresh.dropped == 0,
+            calls_told: self.sees_calls && calls_told,
+            why_unseen: match why_unseen(seen, fresh.dropped) {
+                // An event before the first look was told to nobody.
+                UnknownReason::BitLost if kind == RoundKind::Settling => {
+                    UnknownReason::BeforeLooking
+                }
+                reason => reason,
+            },
+        }
+    }
+
+    /// Looks at what the tracker did since.
+    fn audit(&mut self, look: &TheirLook) {
+        let calls = std::mem::take(&mut self.gathered.calls);
+        let events = std::mem::take(&mut self.gathered.events);
+        self.books.audit((calls, self.lost_calls), &events, look);
     }
 
     /// Enters a look into the books, if it counts.
@@ -339,6 +492,32 @@ fn header(pid: u32, options: &ExplainOptions) -> Result<TrackHeader, UffdError> 
         stopped: None,
         notes: Vec::new(),
     })
+}
+
+/// What is said of a look.
+fn answers_of(
+    join: &mut LookJoin<'_, '_>,
+    looked: &[LookedMapping],
+    memory: &mut ObservedMemory,
+) -> PartAnswers {
+    let mut all = PartAnswers::default();
+    for looked in looked {
+        let answers = join.answers(looked);
+        let outdated = answers.outdated.into_iter();
+        outdated.for_each(|page| memory.forget_image(page));
+        all.verified += looked.same;
+        all.only_read.extend(looked.only_read.iter().cloned());
+        all.unprotected.extend(answers.unprotected);
+        push(&mut all.reported, &looked.mapping, answers.reported);
+        push(&mut all.missed, &looked.mapping, answers.missed);
+    }
+    all
+}
+
+fn cannot_listen(pid: u32, error: io::Error) -> TrackError {
+    let process = format!("process {pid}");
+    let error = UffdError::system("cannot be told when pages are armed in", process, error);
+    TrackError::kernel(pid)(error)
 }
 
 /// Whose userfaultfd it is, in words.

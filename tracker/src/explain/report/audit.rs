@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::ExplainReport;
+use super::faults::faults;
 use super::location::CodeLocation;
 use crate::explain::{AuditFinding, AuditFindings, AuditKind, AuditSight, CallerThread, PlaceId};
 use crate::print::clock::spoken;
-use crate::print::words::{count, number, plural, printable};
+use crate::print::words::{count, number, plural, printable, size};
 
 /// Threads that are told of.
 const THREADS: usize = 10;
@@ -28,16 +29,17 @@ pub(super) fn audit(report: &ExplainReport<'_>) -> Option<(String, Vec<String>)>
             "calls that were lost: {dropped}; there may be more than is told here"
         ));
     }
-    lines.extend(audit.found.iter().map(|found| finding(report, found)));
+    let found = faults(report.findings);
+    lines.extend(found.iter().map(|found| finding(report, found)));
     lines.extend(looked_for(audit));
     lines.extend(waits(audit));
-    Some((head(audit), lines))
+    Some((head(audit, found.len()), lines))
 }
 
-fn head(audit: &AuditFindings) -> String {
+fn head(audit: &AuditFindings, found: usize) -> String {
     let calls = format!("{} call{}", number(audit.calls), plural(audit.calls));
     let all_seen = audit.sight == AuditSight::Complete;
-    match audit.found.len() {
+    match found {
         0 if !all_seen && audit.calls == 0 => {
             "The process's own tracker: what it does wrong is not known".to_owned()
         }
@@ -74,7 +76,7 @@ fn finding(report: &ExplainReport<'_>, found: &AuditFinding) -> String {
         };
         text += &format!(" ({}{more})", ranges.join(", "));
     }
-    text += &format!(".{}{}", stood_open(found), took(found));
+    text += &format!(".{}{}{}", tables(found), stood_open(found), took(found));
     let place = |id: Option<PlaceId>| {
         let stack = report.findings.stacks.get(&id?)?;
         Some(CodeLocation::new(stack).to_string())
@@ -91,6 +93,13 @@ fn finding(report: &ExplainReport<'_>, found: &AuditFinding) -> String {
         text += &format!(" It was read at {place}.");
     }
     format!("{text} What to do: {}.", kind.advice())
+}
+
+fn tables(found: &AuditFinding) -> String {
+    match found.tables {
+        0 => String::new(),
+        tables => format!(" {} of page tables map nothing else.", size(tables as f64)),
+    }
 }
 
 fn stood_open(found: &AuditFinding) -> String {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::ExplainReport;
+use super::faults::faults;
 use super::json::of;
 use super::location::CodeLocation;
 use crate::explain::{AuditFinding, AuditKind, AuditSight, CallerThread, HandlerWaits, PlaceId};
@@ -18,6 +19,7 @@ enum AuditLine<'a> {
         pages: u64,
         what: &'static str,
         open: u64,
+        tables: u64,
         took_seconds: f64,
         longest_seconds: f64,
         place: Option<u32>,
@@ -75,7 +77,8 @@ pub(super) fn lines(report: &ExplainReport<'_>) -> serde_json::Result<String> {
     };
     let owned = |content| of(report.findings.owner, content);
     let mut text = String::new();
-    for found in &audit.found {
+    let found = faults(report.findings);
+    for found in &found {
         text += &owned(finding(report, found))?;
     }
     for waits in &audit.waits {
@@ -98,7 +101,7 @@ pub(super) fn lines(report: &ExplainReport<'_>) -> serde_json::Result<String> {
         all_calls_seen: not_seen.is_empty(),
         not_seen,
         looked_for: AuditKind::ALL.iter().map(|kind| kind.as_str()).collect(),
-        found: audit.found.len(),
+        found: found.len(),
     };
     Ok(text + &owned(end)?)
 }
@@ -116,6 +119,7 @@ fn finding<'a>(report: &ExplainReport<'_>, found: &'a AuditFinding) -> AuditLine
         pages: found.pages,
         what: found.kind.pages(),
         open: found.open,
+        tables: found.tables,
         took_seconds: found.took.as_secs_f64(),
         longest_seconds: found.longest.as_secs_f64(),
         place: found.place.map(|id| id.0),

@@ -6,6 +6,7 @@
 
 mod audit;
 mod audit_json;
+mod faults;
 mod flags;
 mod headline;
 pub(crate) mod html;

@@ -11,7 +11,7 @@ use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use memory::{ANON, HUGETLB, SCAN_AND_ARM, SHMEM_HUGE, ScanWish, TrackedMemory};
+use memory::{ANON, HUGETLB, MappedMemory, SCAN_AND_ARM, SHMEM_HUGE, ScanWish, TrackedMemory};
 use uffd::{PAGE_SIZE, PageCategories, UffdFeatures, UffdMessage, Userfaultfd};
 
 /// A way to track.
@@ -50,6 +50,19 @@ const CLIENTS: &[TrackerClient] = &[
         },
     },
     TrackerClient {
+        name: "pagemap-then-arm",
+        begin: scanned,
+        round: |memory| {
+            memory.store(&[1, 5]);
+            memory.read_pagemap()?;
+            memory.store(&[9]);
+            for page in [1, 5, 9] {
+                memory.uffd.arm(&memory.pages(page..page + 1))?;
+            }
+            Ok(())
+        },
+    },
+    TrackerClient {
         name: "scan-cut-short",
         begin: scanned,
         round: |memory| {
@@ -82,6 +95,33 @@ const CLIENTS: &[TrackerClient] = &[
         round: |memory| {
             memory.store(&[1, 5]);
             memory.scan(&memory.pages(0..32), SCAN_AND_ARM).map(drop)
+        },
+    },
+    TrackerClient {
+        name: "read-first",
+        begin: || {
+            let memory = MappedMemory::new(ANON)?;
+            memory.store(0..16);
+            memory.read();
+            begun(memory.register(asynchronous())?)
+        },
+        round: |memory| {
+            memory.store(&[1, 5]);
+            scan(memory, SCAN_AND_ARM)
+        },
+    },
+    TrackerClient {
+        name: "armed-absent",
+        begin: || {
+            let memory = MappedMemory::new(ANON)?;
+            memory.store(0..32);
+            let memory = memory.register(UffdFeatures::default())?;
+            memory.uffd.arm(&memory.range)?;
+            Ok(memory)
+        },
+        round: |memory| {
+            memory.store(&[memory.first_absent()?]);
+            Ok(())
         },
     },
     TrackerClient {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use tracker_ebpf::kernel::PM_SCAN_WP_MATCHING;
 use uffd::{
-    PAGE_SIZE, PMD_SIZE, PageCategories, PageRegion, Pagemap, RegisterMode, UffdFeatures,
-    Userfaultfd,
+    PAGE_SIZE, PMD_SIZE, PageCategories, PageRegion, Pagemap, PagemapEntry, RegisterMode,
+    UffdFeatures, Userfaultfd,
 };
 
 /// How memory is mapped.
@@ -43,6 +43,43 @@ pub struct TrackedMemory {
     pagemap: Pagemap,
 }
 
+/// Memory that nobody tracks yet.
+pub struct MappedMemory {
+    range: Range<u64>,
+}
+
+impl MappedMemory {
+    pub fn new(kind: MemoryKind) -> anyhow::Result<Self> {
+        Ok(Self { range: map(kind)? })
+    }
+
+    /// Writes to pages.
+    pub fn store(&self, pages: Range<u64>) {
+        for page in pages {
+            store(self.range.start + page * PAGE_SIZE, 1);
+        }
+    }
+
+    /// Reads every page.
+    pub fn read(&self) {
+        for page in self.range.clone().step_by(PAGE_SIZE as usize) {
+            // SAFETY: an address of our own mapping.
+            unsafe { (page as *const u8).read_volatile() };
+        }
+    }
+
+    pub fn register(self, features: UffdFeatures) -> anyhow::Result<TrackedMemory> {
+        let uffd = Userfaultfd::open()?;
+        uffd.enable(features)?;
+        uffd.register(&self.range, RegisterMode::WP)?;
+        Ok(TrackedMemory {
+            uffd: Arc::new(uffd),
+            range: self.range,
+            pagemap: Pagemap::own()?,
+        })
+    }
+}
+
 /// What a scan asks for.
 #[derive(Clone, Copy)]
 pub struct ScanWish {
@@ -64,18 +101,25 @@ pub const SCAN_AND_ARM: ScanWish = ScanWish {
 impl TrackedMemory {
     /// Maps memory and registers it; its pages are there, and not armed.
     pub fn registered(kind: MemoryKind, features: UffdFeatures) -> anyhow::Result<Self> {
-        let range = map(kind)?;
-        for page in range.clone().step_by(PAGE_SIZE as usize) {
-            store(page, 1);
-        }
-        let uffd = Userfaultfd::open()?;
-        uffd.enable(features)?;
-        uffd.register(&range, RegisterMode::WP)?;
-        Ok(Self {
-            uffd: Arc::new(uffd),
-            range,
-            pagemap: Pagemap::own()?,
-        })
+        let memory = MappedMemory::new(kind)?;
+        let pages = (memory.range.end - memory.range.start) / PAGE_SIZE;
+        memory.store(0..pages);
+        memory.register(features)
+    }
+
+    /// What `/proc/self/pagemap` has of its pages.
+    pub fn read_pagemap(&self) -> anyhow::Result<Vec<PagemapEntry>> {
+        let pages = (self.range.end - self.range.start) / PAGE_SIZE;
+        let mut entries = vec![PagemapEntry::default(); pages as usize];
+        self.pagemap.read(&self.range, &mut entries)?;
+        Ok(entries)
+    }
+
+    /// The first page that is not there.
+    pub fn first_absent(&self) -> anyhow::Result<u64> {
+        let entries = self.read_pagemap()?;
+        let absent = entries.iter().position(|entry| !entry.present());
+        Ok(absent.context("all pages are there")? as u64)
     }
 
     pub const fn page(&self, number: u64) -> u64 {

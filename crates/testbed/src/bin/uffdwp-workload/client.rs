@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use testbed::client::{ClientTarget, ClientWay};
+use testbed::client::{ClientPlan, ClientTarget, ClientWay, FIRST, PAGES, PlannedAct};
 use uffd::{
     PAGE_SIZE, PageRegion, Pagemap, PagemapEntry, RegisterMode, ScanQuery, UffdFeatures,
     UffdMessage, Userfaultfd,
@@ -44,20 +44,11 @@ pub struct ClientArguments {
     dir: PathBuf,
 }
 
-/// Pages of the area.
-const PAGES: u64 = 512;
-/// What every page holds at first.
-const FIRST: u64 = 7;
-
 /// Serves until standard input ends.
 pub fn serve(arguments: &ClientArguments) -> Result<()> {
     let mut target = TrackedTarget::start(arguments.target, &arguments.dir)?;
     let client = TrackerClient::start(&mut target, arguments.way)?;
-    let mut pages = ActedPages {
-        values: vec![FIRST; PAGES as usize],
-        random: fastrand::Rng::with_seed(arguments.seed),
-        round: 0,
-    };
+    let mut plan = ClientPlan::new(arguments.way, arguments.seed);
     let Range { start, end } = client.range;
     answer(&format!("tracks {} {start:x} {end:x}", target.pid()))?;
     for line in stdin().lines() {
@@ -69,7 +60,7 @@ pub fn serve(arguments: &ClientArguments) -> Result<()> {
                 answer("released")?;
             }
             "act" => {
-                let acted = pages.act(&mut target, arguments.way)?;
+                let acted = act(&mut target, &plan.round())?;
                 answer(&format!("acted {:016x}", digest(&acted)))?;
             }
             "round" => {
@@ -92,39 +83,12 @@ fn digest(pages: &BTreeSet<u64>) -> u64 {
     xxh3_64(&bytes)
 }
 
-/// Which pages are acted on, and what they hold.
-struct ActedPages {
-    values: Vec<u64>,
-    random: fastrand::Rng,
-    round: u64,
-}
-
-impl ActedPages {
-    /// Does everything of a round; returns the pages.
-    fn act(&mut self, target: &mut TrackedTarget, way: ClientWay) -> Result<BTreeSet<u64>> {
-        self.round += 1;
-        let mut acted = BTreeSet::new();
-        for act in way.acts() {
-            for _ in 0..act.pages() {
-                let page = self.choose(&acted);
-                acted.insert(page);
-                let value = &mut self.values[page as usize];
-                *value = act.value(*value, self.round);
-                target.tell(&act.line(0, *value, page))?;
-            }
-        }
-        Ok(acted)
+/// Does everything of a round; returns the pages.
+fn act(target: &mut TrackedTarget, acts: &[PlannedAct]) -> Result<BTreeSet<u64>> {
+    for act in acts {
+        target.tell(&act.line(0))?;
     }
-
-    /// A page that is not in the set and holds something.
-    fn choose(&mut self, but: &BTreeSet<u64>) -> u64 {
-        loop {
-            let page = self.random.u64(0..PAGES);
-            if self.values[page as usize] != 0 && !but.contains(&page) {
-                return page;
-            }
-        }
-    }
+    Ok(acts.iter().map(|act| act.page).collect())
 }
 
 /// The process whose memory is tracked.
