@@ -49,9 +49,9 @@ enum TrackerMix {
 
 /// So many attach to one target, in this order: explaining takes far longer to begin.
 const TURN: [(TrackerMix, usize); 3] = [
-    (TrackerMix::Running, 44),
-    (TrackerMix::Freezing, 3),
-    (TrackerMix::Telling, 3),
+    (TrackerMix::Running, 22),
+    (TrackerMix::Freezing, 2),
+    (TrackerMix::Telling, 1),
 ];
 /// The same in a guest.
 const GUEST_TURN: [(TrackerMix, usize); 3] = [

@@ -159,14 +159,12 @@ pub(super) fn in_child<T>(
         stragglers.add(child.tid);
         return done;
     }
-    match collect(parent, number) {
-        // The thread ends: another one executes a program.
-        Err(error) if error.is_gone() => {
-            stragglers.leave(number);
-            Err(error)
-        }
-        collected => collected.and(done),
+    if let Err(error) = collect(parent, number) {
+        // The thread ends, since another one executes a program; or it gets no processor.
+        stragglers.leave(number);
+        return Err(error);
     }
+    done
 }
 
 /// Has a thread collect a child by its number, if it is one of its process and has ended.

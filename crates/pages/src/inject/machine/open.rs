@@ -26,6 +26,8 @@ use super::{proc, text};
 
 const CLOEXEC_NONBLOCK: u64 = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
 const USER_MODE_ONLY: u64 = 1;
+/// How often a child that was left is tried to be collected: each waits for a better moment.
+const COLLECTED: usize = 3;
 
 /// A userfaultfd that is ours alone.
 struct TakenUffd {
@@ -59,7 +61,10 @@ pub(super) fn open(
     let opened = attempt.with_one_thread(stragglers);
     for child in stragglers.take_left() {
         // If it cannot be now, the kernel does it at the target's end.
-        let _ = attempt.collect(child, stragglers);
+        let may_pass =
+            |tried: &Result<(), InjectError>| matches!(tried, Err(error) if error.may_pass());
+        let mut tries = (0..COLLECTED).map(|_| attempt.collect(child, stragglers));
+        let _ = tries.find(|tried| !may_pass(tried));
     }
     let (taken, stop) = match opened? {
         Ok(done) => done,
