@@ -88,6 +88,7 @@ fn a_day(path: &Path) {
             children: Vec::new(),
             not_looked_at: UntrackedPages::default(),
             events: vec![],
+            mapping_count: None,
         };
         writer.round(&round).expect("a round");
     }

@@ -69,6 +69,7 @@ fn round(number: u64) -> TrackRound {
         children: Vec::new(),
         not_looked_at: UntrackedPages::default(),
         events: vec![],
+        mapping_count: None,
     }
 }
 

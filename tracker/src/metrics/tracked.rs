@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use pages::track::UntrackedPages;
+use pages::track::{MappingCount, UntrackedPages};
 use prometheus::proto::LabelPair;
 
 use super::family::{FamilyKind, FamilySamples, FamilySpec};
@@ -38,6 +38,8 @@ pub struct TrackedRow {
     pub shared_pages: u64,
     /// Pages that were mapped and not looked at in the last round.
     pub not_looked_at: UntrackedPages,
+    /// How many mappings it had in the last round, and may have; `None`: they were not counted.
+    pub mapping_count: Option<MappingCount>,
     /// Pages written, each once for each round.
     pub written_pages: u64,
     /// Pages that were there before they were armed.
@@ -110,6 +112,8 @@ pub enum TrackedReading {
 pub enum TrackedValue<'a> {
     /// A number of things.
     Count(u64),
+    /// A number of things, if they were counted.
+    MaybeCount(Option<u64>),
     /// How long something took or takes.
     Seconds(Duration),
     /// How long something took, if it happened.
@@ -162,7 +166,9 @@ impl TrackedField {
             return;
         }
         match self.of(row) {
-            Some(TrackedValue::Count(count)) => samples.count(labels, [], count),
+            Some(TrackedValue::Count(count) | TrackedValue::MaybeCount(Some(count))) => {
+                samples.count(labels, [], count)
+            }
             Some(TrackedValue::Seconds(time) | TrackedValue::MaybeSeconds(Some(time))) => {
                 samples.add(labels, [], time.as_secs_f64());
             }
@@ -184,7 +190,12 @@ impl TrackedField {
                 }
             }
             // Sentences are no numbers.
-            Some(TrackedValue::Notes(_) | TrackedValue::MaybeSeconds(None)) | None => {}
+            Some(
+                TrackedValue::Notes(_)
+                | TrackedValue::MaybeSeconds(None)
+                | TrackedValue::MaybeCount(None),
+            )
+            | None => {}
         }
     }
 }

@@ -159,6 +159,7 @@ pub(crate) fn any_rounds() -> impl Strategy<Value = Vec<TrackRound>> {
                 children: Vec::new(),
                 not_looked_at,
                 events,
+                mapping_count: None,
             },
         );
         vec(round, 0..6)

@@ -73,6 +73,8 @@ fn round_line(round: &TrackRound) -> TrackLine<'_> {
         children,
         not_looked_at,
         events,
+        // Of the process as it is, and not of what was written.
+        mapping_count: _,
     } = round;
     TrackLine::Round {
         number: *number,

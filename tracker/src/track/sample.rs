@@ -187,6 +187,7 @@ pub(crate) fn rounds(plans: &[MappingPlan], count: u64) -> Vec<TrackRound> {
         } else {
             vec![]
         },
+        mapping_count: None,
     };
     (1..=count).map(round).collect()
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pages::track::UntrackedReason;
+use pages::track::{MappingCount, UntrackedReason};
 use tracker::explain::{ReportAnswer, ReportCause, ReportVerdict};
 use tracker::metrics::doc::SeriesTotals;
 use tracker::metrics::{
@@ -129,6 +129,10 @@ fn tracked(pid: u32, live: bool) -> TrackedRow {
         ]
         .into_iter()
         .collect(),
+        mapping_count: Some(MappingCount {
+            now: 300,
+            most: 65530,
+        }),
         written_pages: 1000 + u64::from(pid),
         unknown_pages: 20,
         vanished_pages: 0,

@@ -49,6 +49,8 @@ uffdwp_tracked_pages{pid=\"1\",comm=\"redis-server\"} 4096
 uffdwp_shared_pages{pid=\"1\",comm=\"redis-server\"} 256
 uffdwp_untracked_pages{pid=\"1\",comm=\"redis-server\",reason=\"too_large\"} 512
 uffdwp_untracked_pages{pid=\"1\",comm=\"redis-server\",reason=\"kernel\"} 6
+uffdwp_track_mappings{pid=\"1\",comm=\"redis-server\"} 300
+uffdwp_track_mappings_max{pid=\"1\",comm=\"redis-server\"} 65530
 uffdwp_track_interval_seconds{pid=\"1\",comm=\"redis-server\"} 2.5
 uffdwp_track_cpu_seconds_total{pid=\"1\",comm=\"redis-server\"} 0.125
 uffdwp_track_cpu_seconds_total{pid=\"2\",comm=\"redis-server\"} 0.125

@@ -112,6 +112,11 @@ impl MappingLimit {
         })
     }
 
+    /// `vm.max_map_count`.
+    pub(super) const fn most(&self) -> usize {
+        self.most
+    }
+
     /// Whether everything was let go.
     pub(super) fn is_over(&self) -> bool {
         self.watched.is_over.load(Ordering::SeqCst)

@@ -34,8 +34,8 @@ pub use error::TrackError;
 pub use event::SessionEvent;
 pub use holder::UffdHolder;
 pub use model::{
-    HugePageChange, MappingRound, PageExtent, ProcessRound, SharedFile, SharedPlace, TrackEnd,
-    TrackHeader, TrackRound, TrackSummary, TrackedMapping, TrackedPages,
+    HugePageChange, MappingCount, MappingRound, PageExtent, ProcessRound, SharedFile, SharedPlace,
+    TrackEnd, TrackHeader, TrackRound, TrackSummary, TrackedMapping, TrackedPages,
 };
 pub use note::TrackNote;
 pub use others::{OwnUffd, OwnUffdSight};

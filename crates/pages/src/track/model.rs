@@ -71,6 +71,15 @@ pub struct SharedPlace {
     pub offset: u64,
 }
 
+/// How many mappings a process has, tracked or not, and how many it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingCount {
+    /// When the last round read them (`/proc/PID/maps`).
+    pub now: usize,
+    /// `vm.max_map_count`.
+    pub most: usize,
+}
+
 /// What happened in one interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrackRound {
@@ -90,6 +99,8 @@ pub struct TrackRound {
     pub not_looked_at: UntrackedPages,
     /// What happened to the process, and to what is tracked.
     pub events: Vec<SessionEvent>,
+    /// How many mappings the process has; `None`: nothing was read, or a recording tells.
+    pub mapping_count: Option<MappingCount>,
 }
 
 /// The mappings of a child in one round.

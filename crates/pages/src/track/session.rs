@@ -197,6 +197,7 @@ impl TrackSession {
             children: Vec::new(),
             not_looked_at: self.space.untracked_pages(),
             events: std::mem::take(&mut self.events),
+            mapping_count: self.space.mapping_count(),
         };
         self.last = began;
         self.number += 1;

@@ -12,7 +12,7 @@ use super::attach::AttachedProcess;
 use super::borders;
 use super::holder::{self, UffdHolder};
 use super::mapping_limit::{MappingExcess, MappingLimit};
-use super::model::{MappingRound, PageExtent, TrackedMapping, TrackedPages};
+use super::model::{MappingCount, MappingRound, PageExtent, TrackedMapping, TrackedPages};
 use super::others::{GiveBack, OtherUffds};
 use super::parts::RoundParts;
 use super::passed_over::PassedOverMappings;
@@ -69,6 +69,8 @@ pub(super) struct TrackedSpace {
     gone: Vec<Range<u64>>,
     /// Whole rounds so far.
     rounds: u64,
+    /// How many mappings there were in the last one.
+    mapping_count: Option<MappingCount>,
 }
 
 /// What became of a hole.
@@ -119,6 +121,7 @@ impl TrackedSpace {
             fresh: Vec::new(),
             gone: Vec::new(),
             rounds: 0,
+            mapping_count: None,
         })
     }
 
@@ -159,6 +162,10 @@ impl TrackedSpace {
     /// Reads what is tracked and arms it again; returns the mappings that it now fits.
     fn read_areas(&mut self) -> Result<Vec<FoundMapping>, UffdError> {
         let vmas = self.reader.read()?;
+        self.mapping_count = Some(MappingCount {
+            now: vmas.len(),
+            most: self.limit.most(),
+        });
         self.fit(&vmas);
         let mut incomplete = Vec::new();
         for area in self.areas.clone() {
@@ -315,6 +322,11 @@ impl TrackedSpace {
             };
             self.untracked.push(untracked);
         }
+    }
+
+    /// How many mappings there were in the last round.
+    pub(super) const fn mapping_count(&self) -> Option<MappingCount> {
+        self.mapping_count
     }
 
     /// What was not looked at in the last round.

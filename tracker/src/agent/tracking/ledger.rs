@@ -296,6 +296,7 @@ impl LedgerLine {
             tracked_pages: 0,
             shared_pages: 0,
             not_looked_at: UntrackedPages::default(),
+            mapping_count: None,
             written_pages: 0,
             unknown_pages: 0,
             vanished_pages: 0,
@@ -329,6 +330,7 @@ impl LedgerLine {
     fn add(&mut self, round: &TrackRound) {
         let pages = sum(round);
         self.row.not_looked_at.clone_from(&round.not_looked_at);
+        self.row.mapping_count = round.mapping_count;
         self.row.tracked_pages = round.tracked();
         self.row.shared_pages = round.shared();
         self.row.written_pages += pages.written;

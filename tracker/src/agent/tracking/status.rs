@@ -123,6 +123,7 @@ fn process(row: &TrackedRow) -> Value {
 fn json(value: &TrackedValue<'_>) -> Value {
     match value {
         TrackedValue::Count(number) | TrackedValue::OneOf(number) => json!(number),
+        TrackedValue::MaybeCount(number) => json!(number),
         TrackedValue::Seconds(time) => json!(time.as_secs_f64()),
         TrackedValue::MaybeSeconds(time) => json!(time.map(|time| time.as_secs_f64())),
         TrackedValue::Flag(yes) => json!(yes),
@@ -165,7 +166,7 @@ fn named(process: &SelectedProcess) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use pages::track::UntrackedReason;
+    use pages::track::{MappingCount, UntrackedReason};
 
     use super::*;
     use crate::explain::{ReportAnswer, ReportCause, ReportVerdict};
@@ -188,6 +189,7 @@ mod tests {
             tracked_pages: 3,
             shared_pages: 1,
             not_looked_at: [(UntrackedReason::Secret, 8)].into_iter().collect(),
+            mapping_count: Some(MappingCount { now: 9, most: 10 }),
             written_pages: 4,
             unknown_pages: 5,
             vanished_pages: 6,
@@ -205,7 +207,7 @@ mod tests {
             "pid": 7, "comm": "redis", "selector": "comm:redis", "tracked": true,
             "strategy": "markers", "interval_seconds": 1.5, "over_budget": true,
             "last_round_cpu_seconds": 0.25, "cpu_seconds": 0.5, "rounds": 2, "tracked_pages": 3,
-            "shared_pages": 1,
+            "shared_pages": 1, "mappings": 9, "mappings_max": 10,
             "written_pages": 4, "unknown_pages": 5, "vanished_pages": 6, "stopped_seconds": null,
             "not_looked_at": {"secret": 8}, "notes": ["a note"], "explained": null,
             "observed": null,

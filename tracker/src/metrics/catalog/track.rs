@@ -9,7 +9,18 @@ use super::super::tracked::{TrackedField, TrackedReading, TrackedRow, TrackedVal
 
 /// Families with a row per process.
 pub(super) const FAMILIES: &[FamilySpec] = &[
-    WRITTEN, UNKNOWN, VANISHED, ROUNDS, TRACKED, SHARED, UNTRACKED, INTERVAL, CPU, INFO,
+    WRITTEN,
+    UNKNOWN,
+    VANISHED,
+    ROUNDS,
+    TRACKED,
+    SHARED,
+    UNTRACKED,
+    MAPPINGS,
+    MAPPINGS_MAX,
+    INTERVAL,
+    CPU,
+    INFO,
 ];
 
 /// Families of all tracking together.
@@ -154,6 +165,35 @@ const UNTRACKED: FamilySpec = FamilySpec {
     example: "sum by (pid, comm) (uffdwp_untracked_pages{reason!~\"kernel|shared_read_only\"}) > 0",
     rows: shown("not_looked_at", |row| {
         TrackedValue::Untracked(&row.not_looked_at)
+    }),
+    ..TRACK
+};
+
+const MAPPINGS: FamilySpec = FamilySpec {
+    name: "uffdwp_track_mappings",
+    unit: "mappings, as in /proc/PID/maps",
+    help: "Mappings that a tracked process has, tracked or not. What is registered does not merge \
+        with what is not, so a process that maps and unmaps has more of them while it is tracked; \
+        half way from those it had to those it may have, tracking lets go of it.",
+    source: "/proc/PID/maps",
+    exactness: "as of the last round",
+    example: "uffdwp_track_mappings / uffdwp_track_mappings_max > 0.4",
+    rows: shown("mappings", |row| {
+        TrackedValue::MaybeCount(row.mapping_count.map(|count| count.now as u64))
+    }),
+    ..TRACK
+};
+
+const MAPPINGS_MAX: FamilySpec = FamilySpec {
+    name: "uffdwp_track_mappings_max",
+    unit: "mappings",
+    help: "Mappings that a tracked process may have (vm.max_map_count): beyond, its calls fail with \
+        ENOMEM.",
+    source: "/proc/sys/vm/max_map_count",
+    exactness: "as of attaching",
+    example: MAPPINGS.example,
+    rows: shown("mappings_max", |row| {
+        TrackedValue::MaybeCount(row.mapping_count.map(|count| count.most as u64))
     }),
     ..TRACK
 };
