@@ -88,7 +88,7 @@ const ALL_AT_ONCE: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 25] = [
+pub const GUEST_TESTS: [GuestTest; 24] = [
     GuestTest::new(
         "compare",
         &[
@@ -132,13 +132,6 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
         ],
     ),
     GuestTest::new("inject", &[ONE_FOR_RACES, NO_KERNEL_MEMORY]).with_programs(&[Python]),
-    GuestTest::new(
-        "inject_at_random",
-        &[not_in(
-            RowSet::AllButMain,
-            "one kernel is enough for moments; inject_harmless has each kind on all",
-        )],
-    ),
     GuestTest::new("inject_harmless", &[ONE_FOR_RACES, NO_KERNEL_MEMORY]),
     GuestTest::new("inject_targets", &[NO_PREEMPTION, NO_KERNEL_MEMORY]),
     GuestTest::new("judge", &[NO_PREEMPTION, NO_BPF]).with_programs(&[
