@@ -95,7 +95,9 @@ impl RestingTarget {
         }
         let children = self.family.len().saturating_sub(before.family.len());
         let mappings = self.mappings.saturating_sub(before.mappings);
+        let is_there = |member: &String| self.family.contains(member);
         children <= 1
+            && before.family.iter().all(is_there)
             && mappings <= MAPPINGS
             && self.descriptors == before.descriptors
             && (self.shared_pss, self.huge) == (before.shared_pss, before.huge)

@@ -16,6 +16,7 @@ mod aliases;
 mod arbitrary;
 mod audit;
 mod begin;
+mod bell;
 mod books;
 mod candidates;
 mod content;

@@ -8,13 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
 use tracker_ebpf::{COMM_LEN, CallRecord, EventHead};
 use uffd::ProcVma;
 
 use super::audit::decode;
+use super::bell::ArmingBell;
 use super::evidence::EventFeed;
 use super::model::{
     AuditSight, CallerThread, CauseSight, PlaceId, SightGap, TrackerCall, WatchedEvent,
@@ -64,16 +64,6 @@ struct HubState {
     /// Events that did not fit into memory, of all processes.
     overflowed: u64,
     failed: Option<io::Error>,
-}
-
-/// Tells a reader that a call has armed pages.
-struct ArmingBell {
-    /// An eventfd(2).
-    bell: Arc<OwnedFd>,
-    /// Whether pages were armed that the reader does not know of.
-    wanted: bool,
-    /// It does not ring before.
-    rests: Instant,
 }
 
 /// What has been read of a process.
@@ -174,19 +164,12 @@ impl EventSource {
     pub(super) fn listen(&mut self) -> io::Result<()> {
         let bell = match &self.bell {
             Some(bell) => Arc::clone(bell),
-            None => {
-                let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
-                Arc::new(eventfd(0, flags)?)
-            }
+            None => ArmingBell::descriptor()?,
         };
         self.bell = Some(Arc::clone(&bell));
         if let Some(watched) = self.hub.lock().reader(self.reader) {
             watched.calls.get_or_insert_default();
-            watched.bell = Some(ArmingBell {
-                bell,
-                wanted: false,
-                rests: Instant::now(),
-            });
+            watched.bell = Some(ArmingBell::new(bell));
         }
         Ok(())
     }
@@ -198,28 +181,24 @@ impl EventSource {
 
     /// It need not be told of what has been armed until now.
     pub(super) fn hush(&self) {
-        let mut state = self.hub.lock();
-        let watched = state.reader(self.reader);
-        if let Some(bell) = watched.and_then(|watched| watched.bell.as_mut()) {
-            bell.hush();
-        }
+        self.with_bell(ArmingBell::hush);
     }
 
     /// It does not know all pages that were armed.
     pub(super) fn ring_again(&self) {
-        let mut state = self.hub.lock();
-        let watched = state.reader(self.reader);
-        if let Some(bell) = watched.and_then(|watched| watched.bell.as_mut()) {
-            bell.wanted = true;
-        }
+        self.with_bell(ArmingBell::want);
     }
 
     /// It is not told of armed pages for so long.
     pub(super) fn rest(&self, pause: Duration) {
+        self.with_bell(|bell| bell.rest(pause));
+    }
+
+    fn with_bell(&self, with: impl FnOnce(&mut ArmingBell)) {
         let mut state = self.hub.lock();
         let watched = state.reader(self.reader);
         if let Some(bell) = watched.and_then(|watched| watched.bell.as_mut()) {
-            bell.rests = Instant::now() + pause;
+            with(bell);
         }
     }
 
@@ -408,24 +387,6 @@ impl HubState {
     }
 }
 
-impl ArmingBell {
-    /// Rings if somebody is to be told, and does not rest.
-    fn ring(&mut self) -> io::Result<()> {
-        if self.wanted && Instant::now() >= self.rests {
-            self.wanted = false;
-            rustix::io::write(&self.bell, &1_u64.to_ne_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// Whoever is told knows everything by now.
-    fn hush(&mut self) {
-        self.wanted = false;
-        // Nothing to read: it has not rung.
-        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-    }
-}
-
 impl WatchedProcess {
     /// Adds an event; false if there is no room for it.
     fn add(&mut self, head: &EventHead, user: &[u64], kernel: &[u64]) -> bool {
@@ -488,7 +449,7 @@ impl WatchedProcess {
         let is_news = |call: &TrackerCall| call.armed().or(call.registers()).is_some();
         let is_news = call.as_ref().is_some_and(is_news);
         if let Some(bell) = self.bell.as_mut().filter(|_| is_news) {
-            bell.wanted = true;
+            bell.want();
         }
         if let Some(calls) = &mut self.calls {
             calls.extend(call);

@@ -1,6 +1,7 @@
 //! What was found, summed up by kind and call.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -38,20 +39,9 @@ impl FoundOnce {
 impl FoundFaults {
     /// Adds one time.
     pub(super) fn add(&mut self, kind: AuditKind, once: FoundOnce) {
-        let known = self.0.entry((kind, once.place)).or_insert(AuditFinding {
-            kind,
-            place: once.place,
-            earlier: once.earlier,
-            caller: once.caller.clone(),
-            times: 0,
-            pages: 0,
-            open: 0,
-            tables: 0,
-            took: Duration::ZERO,
-            longest: Duration::ZERO,
-            ranges: Vec::new(),
-        });
-        known.add(AuditFinding {
+        let mut ranges = once.ranges;
+        ranges.truncate(AuditFinding::RANGES);
+        let found = AuditFinding {
             kind,
             place: once.place,
             earlier: once.earlier,
@@ -62,8 +52,12 @@ impl FoundFaults {
             tables: once.tables,
             took: once.took,
             longest: once.took,
-            ranges: once.ranges,
-        });
+            ranges,
+        };
+        match self.0.entry((kind, once.place)) {
+            Entry::Vacant(entry) => drop(entry.insert(found)),
+            Entry::Occupied(mut known) => known.get_mut().add(found),
+        }
     }
 
     /// Places of the calls.

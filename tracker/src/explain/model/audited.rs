@@ -193,10 +193,10 @@ pub struct AuditFinding {
     pub ranges: Vec<Range<u64>>,
 }
 
-/// Ranges that are kept of a finding.
-const RANGES: usize = 8;
-
 impl AuditFinding {
+    /// Ranges that are kept of a finding.
+    pub(crate) const RANGES: usize = 8;
+
     /// Adds what was found elsewhere of the same.
     pub(crate) fn add(&mut self, other: Self) {
         for (sum, more) in [
@@ -210,7 +210,7 @@ impl AuditFinding {
         self.took = self.took.saturating_add(other.took);
         self.longest = self.longest.max(other.longest);
         for range in other.ranges {
-            if self.ranges.len() < RANGES && !self.ranges.contains(&range) {
+            if self.ranges.len() < Self::RANGES && !self.ranges.contains(&range) {
                 self.ranges.push(range);
             }
         }

@@ -182,9 +182,10 @@ impl LookJoin<'_, '_> {
             }
         }
         for call in calls.iter().filter(|call| call.ended > seen.last.began) {
-            let happening = match call.arms {
-                true => PageHappening::Armed,
-                false => PageHappening::Resolved,
+            let happening = if call.arms {
+                PageHappening::Armed
+            } else {
+                PageHappening::Resolved
             };
             happened.push((call.ended, happening));
         }

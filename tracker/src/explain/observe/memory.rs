@@ -16,7 +16,7 @@ use uffd::{
 
 use super::epoch::{ArmingSeen, PageEpoch, PageNews, PageSight};
 use super::store::{EpochStore, chunks};
-use super::touched::PageSet;
+use super::touched::PagesByAddress;
 use crate::explain::audit::TheirMapping;
 use crate::explain::content::{PageImage, PageLook, PageReader, UnarmedPages};
 use crate::explain::history::{RunningScan, ScanSpan};
@@ -112,7 +112,7 @@ pub(super) struct LookedPage {
 pub(super) enum LookedPart<'a> {
     Everything,
     /// What is new, and the huge pages in which these are.
-    Around(&'a PageSet),
+    Around(&'a PagesByAddress),
 }
 
 impl ObservedMemory {
@@ -285,7 +285,7 @@ impl ObservedMemory {
     pub(super) fn look(
         &mut self,
         part: LookedPart<'_>,
-        touched: &PageSet,
+        touched: &PagesByAddress,
     ) -> Result<Vec<LookedMapping>, UffdError> {
         let mut mappings = std::mem::take(&mut self.mappings);
         let known = mappings.iter_mut();
@@ -302,12 +302,13 @@ impl ObservedMemory {
         &mut self,
         observed: &mut ObservedMapping,
         part: LookedPart<'_>,
-        touched: &PageSet,
+        touched: &PagesByAddress,
     ) -> Result<LookedMapping, UffdError> {
         let mapping = Arc::clone(&observed.mapping);
-        let part = match observed.is_new {
-            true => LookedPart::Everything,
-            false => part,
+        let part = if observed.is_new {
+            LookedPart::Everything
+        } else {
+            part
         };
         let mut looked = LookedMapping {
             mapping: Arc::clone(&mapping),
@@ -344,7 +345,7 @@ impl ObservedMemory {
         &mut self,
         piece: &Range<u64>,
         arming: ArmingSeen,
-        touched: &PageSet,
+        touched: &PagesByAddress,
         looked: &mut LookedMapping,
     ) -> Result<(), UffdError> {
         let scan = RunningScan::begin();

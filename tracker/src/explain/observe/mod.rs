@@ -52,7 +52,7 @@ use answers::{LookFacts, LookJoin, OpenReport, OpenReports, answers_of_gone};
 use calls::ArmingCalls;
 use gathered::{GatheredSince, PartAnswers};
 use memory::{GoneMapping, LookedMapping, LookedPart, ObservedMemory};
-use touched::PageSet;
+use touched::PagesByAddress;
 
 /// After catching up, so many times as long as that took passes before the next time.
 const REST: u32 = 4;
@@ -78,7 +78,7 @@ pub struct TrackerObserver {
     /// What we track ourselves, as of the last look, by address.
     ours: Vec<Range<u64>>,
     /// What was armed, and not looked at since.
-    unread: PageSet,
+    unread: PagesByAddress,
     /// Looks so far. The first explains nothing.
     number: u64,
     /// Whether anything was ever observed.
@@ -135,7 +135,7 @@ impl TrackerObserver {
             lost_calls: 0,
             gathered: GatheredSince::default(),
             ours: Vec::new(),
-            unread: PageSet::default(),
+            unread: PagesByAddress::default(),
             number: 0,
             has_any: false,
             events: Vec::new(),
@@ -191,8 +191,9 @@ impl TrackerObserver {
         }))
     }
 
-    /// Readable when their tracker has registered memory or armed pages, whose content [`Self::catch_up`] should read
-    /// before they are written again. Nothing where its calls are not seen.
+    /// Readable when their tracker has registered memory or armed pages, whose content
+    /// [`Self::catch_up`] should read before they are written again. Nothing where its calls are not
+    /// seen.
     #[must_use]
     pub fn arming(&self) -> Option<BorrowedFd<'_>> {
         self.evidence.feed().and_then(EventSource::arming)
@@ -244,7 +245,7 @@ impl TrackerObserver {
         self.open.clear();
         self.calls = ArmingCalls::default();
         self.gathered = GatheredSince::default();
-        self.unread = PageSet::default();
+        self.unread = PagesByAddress::default();
         self.books.begin_again();
         if let Err(error) = self.evidence.begin_again() {
             let error = error.to_string();
@@ -263,10 +264,10 @@ impl TrackerObserver {
         self.ours = ours.to_vec();
         let first_told = self.gather()?;
         let gone = self.discover()?;
-        let touched = PageSet::of(self.evidence.touched());
+        let touched = PagesByAddress::of(self.evidence.touched());
         let looked = self.memory.look(LookedPart::Everything, &touched)?;
         let scan = scan.finish();
-        self.unread = PageSet::default();
+        self.unread = PagesByAddress::default();
         let calls_told = self.gather()? && first_told;
         self.armed_meanwhile();
         let fresh = std::mem::take(&mut self.gathered.fresh);
@@ -333,7 +334,7 @@ impl TrackerObserver {
         let gone = self.answers_of_gone(gone);
         self.gathered.answers.add(gone);
         let armed = std::mem::take(&mut self.unread);
-        let touched = PageSet::of(self.evidence.touched());
+        let touched = PagesByAddress::of(self.evidence.touched());
         let looked = self.memory.look(LookedPart::Around(&armed), &touched)?;
         let scan = scan.finish();
         let calls_told = self.gather()? && first_told;

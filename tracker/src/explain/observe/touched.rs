@@ -5,11 +5,11 @@ use std::ops::Range;
 use rangemap::RangeSet;
 use uffd::{PAGE_SIZE, PMD_SIZE};
 
-/// Pages by address.
+/// Which pages, by address.
 #[derive(Default)]
-pub(super) struct PageSet(RangeSet<u64>);
+pub(super) struct PagesByAddress(RangeSet<u64>);
 
-impl PageSet {
+impl PagesByAddress {
     /// The pages that these ranges touch.
     pub(super) fn of(ranges: impl Iterator<Item = Range<u64>>) -> Self {
         let mut set = Self::default();
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_range_that_ends_in_a_page_touches_it() {
-        let set = PageSet::of(std::iter::once(PAGE_SIZE + 5..PAGE_SIZE + 6));
+        let set = PagesByAddress::of(std::iter::once(PAGE_SIZE + 5..PAGE_SIZE + 6));
         assert!(set.overlaps(&(PAGE_SIZE..2 * PAGE_SIZE)));
         assert!(!set.overlaps(&(2 * PAGE_SIZE..3 * PAGE_SIZE)));
         assert!(!set.overlaps(&(0..PAGE_SIZE)));
