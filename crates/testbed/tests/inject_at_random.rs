@@ -32,7 +32,7 @@ static MACHINE: Mutex<()> = Mutex::new(());
 
 fn attaches() -> usize {
     let asked = std::env::var("TRACKER_ATTACHES").ok();
-    let usual = turn().iter().map(|(_, times)| times).sum();
+    let usual = TURN.iter().map(|(_, times)| times).sum();
     asked.map_or(usual, |asked| asked.parse().unwrap())
 }
 
@@ -53,16 +53,6 @@ const TURN: [(TrackerMix, usize); 3] = [
     (TrackerMix::Freezing, 2),
     (TrackerMix::Telling, 1),
 ];
-/// In a guest, where explaining takes a minute to begin.
-const GUEST_TURN: [(TrackerMix, usize); 1] = [(TrackerMix::Running, 6)];
-
-fn is_guest() -> bool {
-    std::env::var_os("TRACKER_VM").is_some()
-}
-
-fn turn() -> &'static [(TrackerMix, usize)] {
-    if is_guest() { &GUEST_TURN } else { &TURN }
-}
 
 /// How a tracker ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,7 +202,7 @@ impl RandomTracker {
         ];
         let choices = if mix == TrackerMix::Telling { 2.. } else { 0.. };
         let end = random.choice(&ends[choices]).copied().unwrap();
-        let tracks = mix == TrackerMix::Running && (is_guest() || random.u8(..16) != 0);
+        let tracks = mix == TrackerMix::Running && random.u8(..16) != 0;
         command.args(if tracks { TRACK } else { EXPLAIN });
         if mix != TrackerMix::Running {
             command.arg("--freeze");
@@ -317,9 +307,10 @@ impl TrackerTimes {
             assert!(command.output().unwrap().status.success());
             began.elapsed()
         };
-        let track = time(TRACK);
-        let explain = if is_guest() { track } else { time(EXPLAIN) };
-        Self { track, explain }
+        Self {
+            track: time(TRACK),
+            explain: time(EXPLAIN),
+        }
     }
 
     const fn of(&self, tracks: bool) -> Duration {
@@ -367,7 +358,7 @@ fn attach_at_random(is_busy: bool) {
     );
     let mut random = Rng::with_seed(seed);
     let mut left = all;
-    for (mix, times) in turn().iter().cycle() {
+    for (mix, times) in TURN.iter().cycle() {
         if left == 0 {
             return;
         }
@@ -385,9 +376,6 @@ fn nothing_beyond_the_table_on_a_quiet_machine() {
 
 #[test]
 fn nothing_beyond_the_table_on_a_busy_machine() {
-    if is_guest() {
-        return eprintln!("skipped: an emulated machine is busy in any case");
-    }
     let _machine = MACHINE.lock();
     let load: Vec<_> = (0..LOAD)
         .map(|_| InjectTarget::until_asked("checksum-alone"))
