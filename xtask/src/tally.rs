@@ -1,6 +1,6 @@
 //! Counts what passed and failed; prints the table of guest tests and the line of totals.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::vm::guest_log::TestVerdict;
 
@@ -17,7 +17,12 @@ pub struct TestTally {
     columns: Vec<String>,
     /// Guest test -> row -> verdict; `None` if it is missing.
     table: BTreeMap<String, BTreeMap<String, Option<TestVerdict>>>,
+    /// How long guest tests took, with row and name.
+    times: Vec<(Duration, String)>,
 }
+
+/// How many of the slowest guest tests are told.
+const SLOWEST: usize = 15;
 
 impl TestTally {
     /// Counts a check on the host.
@@ -59,6 +64,11 @@ impl TestTally {
             .insert(row.to_owned(), verdict);
     }
 
+    /// Notes how long a guest test took.
+    pub fn took(&mut self, row: &str, test: &str, time: Duration) {
+        self.times.push((time, format!("{row}: {test}")));
+    }
+
     /// Adds boots that ended before the guest's init and were repeated.
     pub fn early_crash(&mut self, boots: u32) {
         self.early_crashes += boots;
@@ -74,6 +84,7 @@ impl fmt::Display for TestTally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.table.is_empty() {
             self.write_table(f)?;
+            self.write_slowest(f)?;
         }
         let mut last = "";
         for (name, why) in &self.failures {
@@ -100,6 +111,15 @@ impl fmt::Display for TestTally {
 }
 
 impl TestTally {
+    fn write_slowest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut times: Vec<_> = self.times.iter().collect();
+        times.sort_by(|a, b| b.cmp(a));
+        for (time, test) in times.into_iter().take(SLOWEST) {
+            writeln!(f, "{:>8.1} s {test}", time.as_secs_f64())?;
+        }
+        Ok(())
+    }
+
     fn write_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let widest = self.table.keys().map(String::len).max().unwrap_or(0);
         let mut head = format!("{:widest$}", "");
@@ -190,6 +210,20 @@ mod tests {
         );
         assert!(text.contains("vm_a::x  ok   LOST"), "{text}");
         assert!(text.contains("vm_a::y  -    skip"), "{text}");
+    }
+
+    #[test]
+    fn the_slowest_guest_tests_come_first() {
+        let mut tally = TestTally::default();
+        tally.guest("6.1", "vm_a::x", Some(TestVerdict::Passed), "");
+        for second in 1..20 {
+            let name = format!("vm_a::x{second}");
+            tally.took("6.1", &name, Duration::from_secs(second));
+        }
+        let text = tally.to_string();
+        let told: Vec<_> = text.lines().filter(|line| line.contains(" s ")).collect();
+        assert_eq!(told.len(), SLOWEST);
+        assert_eq!(told[0], "    19.0 s 6.1: vm_a::x19");
     }
 
     /// Calls `read` with each line of the sources under `dir`.

@@ -87,26 +87,35 @@ pub enum TestVerdict {
 
 /// The verdict on each test in the output of Rust's test harness.
 pub fn verdicts<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<(String, TestVerdict)> {
-    let mut found = Vec::new();
-    // With one thread, the harness prints the name before the test runs, and the test's own output
-    // may come between name and verdict.
-    let mut open: Option<String> = None;
-    for line in lines {
-        if let Some((name, rest)) = line
-            .strip_prefix("test ")
-            .and_then(|l| l.split_once(" ... "))
-        {
-            match verdict(rest) {
-                Some(verdict) => found.push((plain_name(name), verdict)),
-                None => open = Some(plain_name(name)),
-            }
-        } else if let Some(verdict) = verdict(line)
-            && let Some(name) = open.take()
-        {
-            found.push((name, verdict));
+    let mut reader = VerdictReader::default();
+    let lines = lines.into_iter();
+    lines.filter_map(|line| reader.push(line)).collect()
+}
+
+/// Reads the output of Rust's test harness line by line.
+#[derive(Default)]
+pub struct VerdictReader {
+    /// With one thread, the harness prints the name before the test runs, and the test's own output
+    /// may come between name and verdict.
+    open: Option<String>,
+}
+
+impl VerdictReader {
+    /// Takes the next line; returns the test of which it has the verdict.
+    pub fn push(&mut self, line: &str) -> Option<(String, TestVerdict)> {
+        let head = line.strip_prefix("test ");
+        let Some((name, rest)) = head.and_then(|head| head.split_once(" ... ")) else {
+            let verdict = verdict(line)?;
+            return self.open.take().map(|name| (name, verdict));
+        };
+        let name = plain_name(name);
+        let verdict = verdict(rest);
+        if verdict.is_none() {
+            self.open = Some(name);
+            return None;
         }
+        verdict.map(|verdict| (name, verdict))
     }
-    found
 }
 
 /// The name of a test without what the harness adds.

@@ -5,6 +5,7 @@ use std::{
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
@@ -19,7 +20,7 @@ use crate::{
     tally::TestTally,
     vm::{
         BootReport, VmRun,
-        guest_log::{self, TestVerdict},
+        guest_log::{self, TestVerdict, VerdictReader},
     },
 };
 
@@ -63,6 +64,32 @@ struct GuestJob<'a> {
     names: Vec<&'a str>,
 }
 
+impl GuestJob<'_> {
+    /// The name of one of its tests in tables.
+    fn full_name(&self, test: &str) -> String {
+        format!("{}::{test}", self.test.entry.name)
+    }
+}
+
+/// How long each test took, by the lines of its program as they come.
+#[derive(Default)]
+struct TestClock {
+    reader: VerdictReader,
+    /// The end of the last test, or the program's first line.
+    since: Option<Instant>,
+    took: Vec<(String, Duration)>,
+}
+
+impl TestClock {
+    fn push(&mut self, line: &str) {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if let Some((test, _)) = self.reader.push(line) {
+            self.took.push((test, since.elapsed()));
+            self.since = Some(Instant::now());
+        }
+    }
+}
+
 /// Runs the tests that `args` choose in each of `boots`, several guests at a time.
 pub fn test(args: &TestArgs, boots: &[MatrixBoot], tally: &mut TestTally) -> Result<()> {
     let programs = cargo::programs()?;
@@ -95,8 +122,13 @@ pub fn test(args: &TestArgs, boots: &[MatrixBoot], tally: &mut TestTally) -> Res
                     let Some(job) = locked(&jobs).pop_front() else {
                         break;
                     };
-                    let outcome = run(&job, &programs);
-                    count(&job, outcome, &mut locked(&tally));
+                    let mut clock = TestClock::default();
+                    let outcome = run(&job, &programs, &mut clock);
+                    let mut tally = locked(&tally);
+                    for (test, took) in clock.took {
+                        tally.took(&job.boot.label, &job.full_name(&test), took);
+                    }
+                    count(&job, outcome, &mut tally);
                 }
             });
         }
@@ -136,7 +168,7 @@ fn list(program: &BuiltProgram, filter: &str) -> Result<Vec<String>> {
 }
 
 /// Boots and runs the tests of `job`.
-fn run(job: &GuestJob, programs: &[BuiltProgram]) -> Result<BootReport> {
+fn run(job: &GuestJob, programs: &[BuiltProgram], clock: &mut TestClock) -> Result<BootReport> {
     let test = job.test.entry;
     let name = format!("{}-{}", job.boot.label, test.name).replace([' ', '='], "-");
     let mut run = VmRun::new(&name, &job.boot.kernel);
@@ -155,7 +187,10 @@ fn run(job: &GuestJob, programs: &[BuiltProgram]) -> Result<BootReport> {
         names.join(" ")
     ));
     let progress = sh::ProgressLine::start(&format!("{} on {}", test.name, job.boot.label));
-    let report = run.run(|line| progress.detail(line));
+    let report = run.run(|line| {
+        clock.push(line);
+        progress.detail(line);
+    });
     progress.finish(
         report
             .as_ref()
@@ -167,13 +202,12 @@ fn run(job: &GuestJob, programs: &[BuiltProgram]) -> Result<BootReport> {
 /// Counts a verdict for each test of `job`.
 fn count(job: &GuestJob, outcome: Result<BootReport>, tally: &mut TestTally) {
     let row = &job.boot.label;
-    let program = job.test.entry.name;
     let report = match outcome {
         Ok(report) => report,
         Err(error) => {
             let why = format!("{error:#}");
             for name in &job.names {
-                tally.guest(row, &format!("{program}::{name}"), None, &why);
+                tally.guest(row, &job.full_name(name), None, &why);
             }
             return;
         }
@@ -188,11 +222,11 @@ fn count(job: &GuestJob, outcome: Result<BootReport>, tally: &mut TestTally) {
             .find(|(test, _)| test == *name)
             .map(|(_, verdict)| *verdict);
         all_passed &= matches!(verdict, Some(TestVerdict::Passed | TestVerdict::Ignored));
-        tally.guest(row, &format!("{program}::{name}"), verdict, &why);
+        tally.guest(row, &job.full_name(name), verdict, &why);
     }
     // Every test passed, yet something is wrong: a kernel warning, or an exit status other than 0.
     if all_passed && !matches!(report.verdict(), Ok(0)) {
-        tally.fail(&format!("{row}: {program}"), &why);
+        tally.fail(&format!("{row}: {}", job.test.entry.name), &why);
     }
 }
 
