@@ -49,7 +49,7 @@ enum TrackerMix {
 
 /// So many attach to one target, in this order: explaining takes far longer to begin.
 const TURN: [(TrackerMix, usize); 3] = [
-    (TrackerMix::Running, 22),
+    (TrackerMix::Running, 12),
     (TrackerMix::Freezing, 2),
     (TrackerMix::Telling, 1),
 ];
