@@ -236,7 +236,7 @@ fn unreadable() -> InputError {
 #[test]
 fn nothing_readable_is_all_reasons() {
     let reason = "cannot read it: Permission denied";
-    let facts = KernelFacts::from_inputs(&inputs(Err(unreadable())), &["do_wp_page"], &["a:b"]);
+    let facts = KernelFacts::from_inputs(inputs(Err(unreadable())), &["do_wp_page"], &["a:b"]);
     assert_eq!(facts.unavailable.len(), 10);
     assert!(facts.unavailable.values().all(|said| said == reason));
     let gap = FieldGap::NoBtf(reason.to_owned());
@@ -261,7 +261,7 @@ fn nothing_readable_is_all_reasons() {
 
 #[test]
 fn what_is_not_understood_is_a_reason_too() {
-    let facts = KernelFacts::from_inputs(&inputs(Ok(b"\xff\xfe garbage".to_vec())), &["f"], &[]);
+    let facts = KernelFacts::from_inputs(inputs(Ok(b"\xff\xfe garbage".to_vec())), &["f"], &[]);
     let reasons = [
         (
             FactSource::Btf,
@@ -299,7 +299,7 @@ fn hidden_addresses_and_lockdown() {
     inputs.kallsyms = Ok(b"0000000000000000 T do_wp_page\n".to_vec());
     inputs.lockdown = Ok(b"none integrity [confidentiality]\n".to_vec());
     inputs.kptr_restrict = Ok(b"2\n".to_vec());
-    let facts = KernelFacts::from_inputs(&inputs, &["do_wp_page"], &[]);
+    let facts = KernelFacts::from_inputs(inputs, &["do_wp_page"], &[]);
     assert!(facts.addresses_hidden && facts.has(FactSource::Kallsyms));
     assert_eq!(facts.functions["do_wp_page"].symbols, Some(1));
     assert!(facts.lockdown.is_some_and(Lockdown::forbids_kprobes));

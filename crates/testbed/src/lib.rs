@@ -155,6 +155,20 @@ impl Drop for KilledChild {
     }
 }
 
+/// Processes that map and write uffd-wp VMAs, and then sleep or work, as `uffdwp-workload crowd`
+/// is told by these flags. All of them are there.
+pub fn crowd(flags: &[&str]) -> KilledChild {
+    let mut command = Command::new(program("uffdwp-workload"));
+    command.arg("crowd").args(flags);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut said = String::new();
+    let stdout = child.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut said).unwrap();
+    assert_eq!(said, "ready\n");
+    KilledChild(child)
+}
+
 /// Status code and body of `http://{address}{path}`.
 pub fn get(address: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();

@@ -5,8 +5,11 @@
 
 use std::time::{Duration, Instant};
 use testbed::workload::{ExpectedSeries, HeldRow, rows};
-use testbed::{AgentProcess, check_metrics, eventually};
-use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
+use testbed::{AgentProcess, check_metrics, crowd, eventually, sum};
+use uffd::{
+    PAGE_SIZE, PageRegion, Pagemap, RegisterMode, ScanQuery, ScratchMapping, UffdFeatures,
+    Userfaultfd,
+};
 
 /// Families that exist without probes.
 const OBSERVED: [&str; 2] = ["uffdwp_pages", "uffdwp_vma_bytes"];
@@ -83,6 +86,48 @@ fn pages_of_every_row_are_exact_by_both_routes() {
     agents
         .iter()
         .for_each(|agent| check_metrics(&agent.metrics()));
+}
+
+/// They never run, so the agent passes most of its scans over.
+#[test]
+fn what_others_do_to_processes_that_sleep_is_seen_too() {
+    const PAGES: f64 = 2.0 * 4.0;
+    let crowd = crowd(&["--processes", "3", "--vmas", "2"]);
+    let agent = start(&[]);
+    let members = uffd::pids_of(b"uffdwp-workload").unwrap();
+    let members = members.into_iter().filter(|pid| {
+        let parent = uffd::stat(*pid).map(|stat| stat.parent);
+        parent.is_ok_and(|parent| parent == crowd.0.id())
+    });
+    let members: Vec<_> = members.collect();
+    assert_eq!(members.len(), 3);
+    let told = |pid: u32, state: &str| {
+        let labels = [format!("pid=\"{pid}\""), format!("state=\"{state}\"")];
+        sum(
+            &agent.metrics(),
+            "uffdwp_pages",
+            &labels.each_ref().map(String::as_str),
+        )
+    };
+    for pid in &members {
+        eventually("all is written", || {
+            (told(*pid, "written") == Some(PAGES)).then_some(())
+        });
+    }
+    for pid in &members {
+        let pagemap = Pagemap::open(*pid).unwrap();
+        let vmas = uffd::smaps(*pid).unwrap().map(Result::unwrap);
+        for vma in vmas.filter(|vma| vma.flags.uffd_wp()) {
+            let mut regions = [PageRegion::default(); 4];
+            let range = vma.start..vma.end;
+            pagemap
+                .scan_once(&range, &ScanQuery::WRITTEN_AND_ARM, &mut regions)
+                .unwrap();
+        }
+        eventually("all is armed, from outside", || {
+            (told(*pid, "armed") == Some(PAGES)).then_some(())
+        });
+    }
 }
 
 /// 20,000 VMAs: a pass takes many times the CPU time after which the scan rests.

@@ -76,7 +76,7 @@ fn iterator(attached: &mut AttachedProbes) -> Option<TaskVmaIterator> {
 
 /// Discovery by the iterator, or by smaps while the kernel refuses that.
 fn iterate(iterator: TaskVmaIterator) -> Box<dyn DiscoveryRoute> {
-    let iterate = IterRoute::new(Box::new(move || iterator.read()));
+    let iterate = IterRoute::new(Box::new(move |each| iterator.read(each)));
     Box::new(FallbackRoute::new(
         Box::new(iterate),
         Box::new(SmapsRoute::of_others()),

@@ -12,8 +12,9 @@ use super::pace::{rest, thread_cpu_time};
 use super::stop::StopSignal;
 use crate::model::{FoundVma, ProcessKey, ScanResult, VmaDiscovery};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use uffd::{
@@ -36,6 +37,9 @@ const TURN: Duration = Duration::from_millis(10);
 
 /// CPU time after which it rests: shorter rests would cost more in wake-ups than they smooth.
 const STRETCH: Duration = Duration::from_millis(1);
+
+/// One in so many passes counts the pages of a process that has not run since the last one.
+const PASSES: u32 = 6;
 
 /// Where the scan is, for `/status`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -79,8 +83,14 @@ pub struct BackgroundScan<'a> {
     behaviour: KernelBehaviour,
     budget: f64,
     counter: PageCounter,
+    /// Processes of which all VMAs were counted, as they were before that.
+    counted: HashMap<ProcessKey, CountedProcess>,
+    /// Whether a process has the same number for us as in `/proc`.
+    knows_pids: bool,
     /// VMAs that were not counted to their end, by process and start.
     late: BTreeMap<(ProcessKey, u64), CountPlace>,
+    /// Passes that began.
+    passes: u32,
     /// CPU time at which the last rest ended.
     rested: Duration,
 }
@@ -88,8 +98,20 @@ pub struct BackgroundScan<'a> {
 /// This thread is to end: the agent stops, or another thread goes on in its place.
 struct ScanEnds;
 
-/// What a turn of a VMA tells of the others of its process.
+/// A process whose pages are as they were if it is the same again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CountedProcess {
+    /// Its CPU time before they were counted.
+    ran: Duration,
+    /// A digest of its VMAs.
+    layout: u64,
+}
+
+/// What a turn of a VMA came to.
 enum ScanTurn {
+    /// It was counted to its end.
+    Counted,
+    /// It was not, or not yet.
     Over,
     /// The process is gone.
     Gone,
@@ -103,6 +125,9 @@ impl<'a> BackgroundScan<'a> {
             behaviour,
             budget,
             counter: PageCounter::new(0..0, CountMethod::Entries),
+            counted: HashMap::new(),
+            knows_pids: uffd::own_pid_in_proc() == Some(std::process::id()),
+            passes: 0,
             late: BTreeMap::new(),
             rested: thread_cpu_time(),
         }
@@ -135,8 +160,9 @@ impl<'a> BackgroundScan<'a> {
         self.note(|state| {
             (state.vmas, state.done, state.failed) = (discovery.vmas.len(), 0, 0);
         });
+        self.passes = self.passes.wrapping_add(1);
         for vmas in discovery.vmas.chunk_by(|a, b| a.process == b.process) {
-            self.process(vmas, discovery)?;
+            self.process_in_pass(vmas, discovery)?;
             self.note(|state| state.done += vmas.len());
         }
         let failed = self.note(|state| {
@@ -155,7 +181,7 @@ impl<'a> BackgroundScan<'a> {
         for (process, start) in late {
             let here = |vma: &&FoundVma| (vma.process, vma.start) == (process, start);
             match discovery.vmas.iter().find(here) {
-                Some(vma) => self.process(std::slice::from_ref(vma), discovery)?,
+                Some(vma) => _ = self.process(std::slice::from_ref(vma), discovery)?,
                 None => _ = self.late.remove(&(process, start)),
             }
         }
@@ -169,12 +195,41 @@ impl<'a> BackgroundScan<'a> {
             .collect();
         self.late
             .retain(|key, place| known.get(key) == Some(&place.range().end));
+        let processes: HashSet<_> = discovery.vmas.iter().map(|vma| vma.process).collect();
+        self.counted
+            .retain(|process, _| processes.contains(process));
     }
 
-    /// A turn for each of these VMAs of one process.
-    fn process(&mut self, vmas: &[FoundVma], discovery: &VmaDiscovery) -> Result<(), ScanEnds> {
+    /// Counts the VMAs of a process, unless it has not run since they were all counted: then it has
+    /// neither written nor armed anything. Others may have, so each [`PASSES`]th pass counts anyway.
+    fn process_in_pass(
+        &mut self,
+        vmas: &[FoundVma],
+        discovery: &VmaDiscovery,
+    ) -> Result<(), ScanEnds> {
         let Some(process) = vmas.first().map(|vma| vma.process) else {
             return Ok(());
+        };
+        let ran = self
+            .knows_pids
+            .then(|| uffd::cpu_time(process.pid))
+            .flatten();
+        let layout = layout(vmas);
+        let now = ran.map(|ran| CountedProcess { ran, layout });
+        if is_same(now, self.counted.get(&process), self.passes, process.pid) {
+            return Ok(());
+        }
+        self.counted.remove(&process);
+        if self.process(vmas, discovery)? {
+            self.counted.extend(now.map(|now| (process, now)));
+        }
+        Ok(())
+    }
+
+    /// A turn for each of these VMAs of one process; true if all were counted to their end.
+    fn process(&mut self, vmas: &[FoundVma], discovery: &VmaDiscovery) -> Result<bool, ScanEnds> {
+        let Some(process) = vmas.first().map(|vma| vma.process) else {
+            return Ok(true);
         };
         if discovery.unreachable.contains(&process) {
             let why = "/proc is that of another pid namespace";
@@ -196,21 +251,24 @@ impl<'a> BackgroundScan<'a> {
         process: ProcessKey,
         failed: usize,
         error: impl Display,
-    ) -> Result<(), ScanEnds> {
+    ) -> Result<bool, ScanEnds> {
         self.late.retain(|(late, _), _| *late != process);
         if failed > 0 {
             self.failed(failed, error);
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn vmas(&mut self, pagemap: &Pagemap, vmas: &[FoundVma]) -> Result<(), ScanEnds> {
+    fn vmas(&mut self, pagemap: &Pagemap, vmas: &[FoundVma]) -> Result<bool, ScanEnds> {
+        let mut all = true;
         for vma in vmas {
-            if let ScanTurn::Gone = self.turn(pagemap, vma)? {
-                return self.pass_over(vma.process, 0, "");
+            match self.turn(pagemap, vma)? {
+                ScanTurn::Counted => {}
+                ScanTurn::Over => all = false,
+                ScanTurn::Gone => return self.pass_over(vma.process, 0, ""),
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Counts one VMA, or a part of it: one that takes longer goes on in its next turn.
@@ -239,8 +297,8 @@ impl<'a> BackgroundScan<'a> {
             match progress {
                 Ok(CountProgress::More) => {}
                 Ok(CountProgress::Done(count)) => {
-                    self.counted(vma, count);
-                    return Ok(ScanTurn::Over);
+                    self.tell(vma, count);
+                    return Ok(ScanTurn::Counted);
                 }
                 Err(error) if error.is_gone() => return Ok(ScanTurn::Gone),
                 Err(error) => {
@@ -257,7 +315,7 @@ impl<'a> BackgroundScan<'a> {
         }
     }
 
-    fn counted(&self, vma: &FoundVma, count: PageCount) {
+    fn tell(&self, vma: &FoundVma, count: PageCount) {
         self.reach.engine.scanned(ScanResult {
             process: vma.process,
             start: vma.start,
@@ -325,6 +383,26 @@ fn open(process: ProcessKey) -> Result<Option<Pagemap>, UffdError> {
     Ok((key_of(process.pid)? == process).then_some(pagemap))
 }
 
+/// Whether the pages of a process are taken for the same as when they were counted.
+fn is_same(
+    now: Option<CountedProcess>,
+    counted: Option<&CountedProcess>,
+    passes: u32,
+    pid: u32,
+) -> bool {
+    let is_due = passes % PASSES == pid % PASSES;
+    !is_due && now.is_some() && now.as_ref() == counted
+}
+
+/// A digest of the VMAs of a process.
+fn layout(vmas: &[FoundVma]) -> u64 {
+    let mut digest = DefaultHasher::new();
+    for vma in vmas {
+        (vma.start, vma.end).hash(&mut digest);
+    }
+    digest.finish()
+}
+
 /// How many pages the next step walks: more where there is nothing.
 fn next_step(step: u64, took: Duration) -> u64 {
     if took > EMPTY {
@@ -336,6 +414,23 @@ fn next_step(step: u64, took: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_not_run_is_counted_in_one_of_six_passes() {
+        let at = |nanos, layout| CountedProcess {
+            ran: Duration::from_nanos(nanos),
+            layout,
+        };
+        let before = at(5, 1);
+        let same = |now, passes| is_same(now, Some(&before), passes, 7);
+        let passed_over = (0..60).filter(|pass| same(Some(at(5, 1)), *pass));
+        assert_eq!(passed_over.count(), 50);
+        assert!(same(Some(at(5, 1)), 2));
+        assert!(!same(Some(at(6, 1)), 2), "it has run");
+        assert!(!same(Some(at(5, 2)), 2), "it has other VMAs");
+        assert!(!same(None, 2), "who knows");
+        assert!(!is_same(Some(at(5, 1)), None, 2, 7), "it was not counted");
+    }
 
     #[test]
     fn steps_grow_over_nothing_and_shrink_at_the_first_page_table() {

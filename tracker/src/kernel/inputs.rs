@@ -1,12 +1,15 @@
 //! The files that the facts come from, as bytes.
 
-use std::io;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::mounts::MountPoints;
+use super::{kallsyms, tracefs};
 
 /// A file's bytes, or why there are none.
 pub type KernelInput = Result<Vec<u8>, InputError>;
@@ -81,11 +84,11 @@ pub struct KernelInputs {
     pub arch: String,
     /// Raw BTF of the kernel.
     pub btf: KernelInput,
-    /// Symbols of the kernel.
+    /// Symbols of the kernel: all of them, or an excerpt.
     pub kallsyms: KernelInput,
     /// Mounts as this process sees them.
     pub mountinfo: KernelInput,
-    /// Functions that ftrace can hook.
+    /// Functions that ftrace can hook: all of them, or an excerpt.
     pub filter_functions: KernelInput,
     /// Tracepoints.
     pub events: KernelInput,
@@ -116,27 +119,30 @@ pub struct KernelInputs {
 }
 
 impl KernelInputs {
-    /// Reads the live files: some 15 MB, most of it kallsyms and BTF.
+    /// Reads the live files. BTF is some 6 MB. Of the lists of symbols and functions, which are
+    /// larger still, what these names need is kept.
     #[must_use]
-    pub fn gather() -> Self {
+    pub fn gather(names: &HashSet<&str>) -> Self {
         use TracingMount::{Debugfs, Securityfs, Tracefs};
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy().into_owned();
         let mountinfo = read("/proc/self/mountinfo");
         let mounts = MountPoints::parse(mountinfo.as_deref().unwrap_or_default());
-        let tracefs = |file| below(mounts.tracing_dir(), Tracefs, file);
+        let in_tracefs = |file| below(mounts.tracing_dir(), Tracefs, file);
         let sysctl = |name: &str| read(format!("/proc/sys/{name}"));
         let user_namespace = std::fs::read_link("/proc/self/ns/user").ok();
         Self {
             version: uname.version().to_string_lossy().into_owned(),
             arch: uname.machine().to_string_lossy().into_owned(),
             btf: read("/sys/kernel/btf/vmlinux"),
-            kallsyms: read("/proc/kallsyms"),
-            filter_functions: tracefs("available_filter_functions"),
-            events: tracefs("available_events"),
-            kprobe_blacklist: below(mounts.debugfs.clone(), Debugfs, "kprobes/blacklist"),
+            kallsyms: read_by("/proc/kallsyms", |file| kallsyms::excerpt(file, names)),
+            filter_functions: in_tracefs("available_filter_functions")
+                .and_then(|path| read_by(path, |file| tracefs::excerpt(file, names))),
+            events: in_tracefs("available_events").and_then(read),
+            kprobe_blacklist: below(mounts.debugfs.clone(), Debugfs, "kprobes/blacklist")
+                .and_then(read),
             kprobe_pmu: read("/sys/bus/event_source/devices/kprobe/type"),
-            lockdown: below(mounts.securityfs.clone(), Securityfs, "lockdown"),
+            lockdown: below(mounts.securityfs.clone(), Securityfs, "lockdown").and_then(read),
             status: read("/proc/self/status"),
             user_namespace: user_namespace.map(|link| link.to_string_lossy().into_owned()),
             unprivileged_bpf_disabled: sysctl("kernel/unprivileged_bpf_disabled"),
@@ -152,16 +158,34 @@ impl KernelInputs {
     }
 }
 
-/// Reads a file of a file system that is mounted there, if it is.
-fn below(mounted: Option<String>, system: TracingMount, file: &'static str) -> KernelInput {
+/// The path of a file of a file system, if that is mounted.
+fn below(
+    mounted: Option<String>,
+    system: TracingMount,
+    file: &'static str,
+) -> Result<String, InputError> {
     let dir = mounted.ok_or(InputError::NotMounted { system, file })?;
-    read(format!("{dir}/{file}"))
+    Ok(format!("{dir}/{file}"))
 }
 
 fn read(path: impl AsRef<Path>) -> KernelInput {
     let path = path.as_ref();
-    std::fs::read(path).map_err(|error| InputError::Unreadable {
+    std::fs::read(path).map_err(unreadable(path))
+}
+
+/// What `keep` keeps of a file that is never there as a whole.
+fn read_by(
+    path: impl AsRef<Path>,
+    keep: impl FnOnce(BufReader<File>) -> io::Result<Vec<u8>>,
+) -> KernelInput {
+    let path = path.as_ref();
+    let file = File::open(path).map(BufReader::new);
+    file.and_then(keep).map_err(unreadable(path))
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> InputError {
+    |error| InputError::Unreadable {
         path: path.to_owned(),
         error: Arc::new(error),
-    })
+    }
 }

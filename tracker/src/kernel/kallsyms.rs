@@ -3,6 +3,8 @@
 //! A function can be in BTF and still have no symbol of its name: the compiler may have given it a
 //! suffix (`.isra.0`), and then neither fentry nor a kprobe finds it by the name in the source.
 
+use std::collections::HashSet;
+use std::io::{self, BufRead};
 use std::ops::Range;
 
 use crate::kernel::name_index::NameIndex;
@@ -124,6 +126,40 @@ impl<'a> Kallsyms<'a> {
     }
 }
 
+/// The lines that tell about these names in the source, in a file of which only one line at a time
+/// is in memory: those of their symbols, and those of the code symbols after them, where their code
+/// ends. The kernel's own symbols come in the order of their addresses (`get_symbol_pos`).
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn excerpt(mut file: impl BufRead, names: &HashSet<&str>) -> io::Result<Vec<u8>> {
+    let (mut kept, mut line) = (Vec::new(), Vec::new());
+    // Where code begins whose end has not come yet.
+    let mut open: Option<u64> = None;
+    let mut shows_addresses = false;
+    while file.read_until(b'\n', &mut line)? > 0 {
+        if let Some(symbol) = parse_line(&line) {
+            let is_own_text = symbol.is_text() && symbol.module.is_none();
+            let ends = is_own_text && open.is_some_and(|start| symbol.address > start);
+            let is_named = names.contains(source_name(&symbol));
+            // Whether any address is shown is asked, too.
+            let is_first = kept.is_empty() || (symbol.address != 0 && !shows_addresses);
+            if ends {
+                open = None;
+            }
+            if is_named && is_own_text {
+                open = Some(symbol.address);
+            }
+            if ends || is_named || is_first {
+                shows_addresses |= symbol.address != 0;
+                kept.extend_from_slice(&line);
+            }
+        }
+        line.clear();
+    }
+    Ok(kept)
+}
+
 fn source_name<'a>(symbol: &KernelSymbol<'a>) -> &'a str {
     symbol.name.split('.').next().unwrap_or(symbol.name)
 }
@@ -152,7 +188,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::Kallsyms;
+    use super::*;
 
     const SAMPLE: &[u8] = b"\
 0000000000000000 A fixed_percpu_data
@@ -234,6 +270,31 @@ ffffffffc0000100 t do_wp_page\t[odd]
             !Kallsyms::parse(b"").addresses_hidden(),
             "nothing is not hidden"
         );
+    }
+
+    #[test]
+    fn an_excerpt_tells_the_same_about_its_names() {
+        let all = Kallsyms::parse(SAMPLE);
+        let names: HashSet<&str> = all.symbols.iter().map(source_name).collect();
+        for name in names {
+            let kept = excerpt(SAMPLE, &HashSet::from([name])).unwrap();
+            let some = Kallsyms::parse(&kept);
+            let told = |symbols: &Kallsyms<'_>| {
+                let exact = symbols.exact(name).map(|symbol| symbol.address);
+                let exact: Vec<_> = exact.collect();
+                let suffixes = symbols.variants(name).map(|one| one.suffix().to_owned());
+                let suffixes: Vec<_> = suffixes.collect();
+                let place = (symbols.text_range(name), symbols.address(name));
+                (exact, suffixes, place, symbols.addresses_hidden())
+            };
+            assert_eq!(told(&some), told(&all), "{name}");
+        }
+        let none = excerpt(SAMPLE, &HashSet::new()).unwrap();
+        assert!(none.len() < SAMPLE.len() && !Kallsyms::parse(&none).addresses_hidden());
+        let hidden = b"0 T a\n0 T b\n0 T c\n";
+        let kept = excerpt(&hidden[..], &HashSet::from(["b"])).unwrap();
+        assert_eq!(kept, b"0 T a\n0 T b\n");
+        assert!(Kallsyms::parse(&kept).addresses_hidden());
     }
 
     proptest! {

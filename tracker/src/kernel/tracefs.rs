@@ -2,6 +2,7 @@
 //! not touch, tracepoints.
 
 use std::collections::HashSet;
+use std::io::{self, BufRead};
 
 /// The functions of `available_filter_functions`: those whose entry ftrace can patch. fentry needs
 /// that; a kprobe is cheaper with it. Functions marked `notrace` are absent, and with them every
@@ -22,6 +23,23 @@ impl<'a> FilterFunctions<'a> {
     pub fn contains(&self, function: &str) -> bool {
         self.0.contains(function.as_bytes())
     }
+}
+
+/// The lines of `available_filter_functions` about these functions, in a file of which only one
+/// line at a time is in memory.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn excerpt(mut file: impl BufRead, names: &HashSet<&str>) -> io::Result<Vec<u8>> {
+    let (mut kept, mut line) = (Vec::new(), Vec::new());
+    while file.read_until(b'\n', &mut line)? > 0 {
+        let name = words(&line).next();
+        if name.is_some_and(|name| str::from_utf8(name).is_ok_and(|name| names.contains(name))) {
+            kept.extend_from_slice(&line);
+        }
+        line.clear();
+    }
+    Ok(kept)
 }
 
 /// The functions of `/sys/kernel/debug/kprobes/blacklist`, which refuse kprobes (`NOKPROBE_SYMBOL`
@@ -78,7 +96,9 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AvailableEvents, FilterFunctions, KprobeBlacklist, parse_pmu_type};
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::{AvailableEvents, FilterFunctions, KprobeBlacklist, excerpt, parse_pmu_type};
 
     #[test]
     fn functions_of_modules_are_not_the_kernels() {
@@ -87,6 +107,14 @@ mod tests {
         assert!(!list.contains("do_wp"));
         assert!(!list.contains("kvm_init"));
         assert!(!list.contains(""));
+    }
+
+    #[test]
+    fn an_excerpt_has_the_lines_of_its_names() {
+        let list = b"do_wp_page\nvm_area_free\nkvm_init [kvm]\n";
+        let names = ["vm_area_free", "kvm_init", "absent"];
+        let kept = excerpt(&list[..], &names.into()).unwrap();
+        assert_eq!(kept, b"vm_area_free\nkvm_init [kvm]\n");
     }
 
     #[test]

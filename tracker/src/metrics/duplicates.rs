@@ -4,23 +4,17 @@ use std::collections::HashSet;
 
 use prometheus::proto::MetricFamily;
 
-/// The first family or series that is there twice, as text.
+/// The first series of a family that is there twice, as text.
 #[must_use]
-pub fn find(families: &[MetricFamily]) -> Option<String> {
-    let mut names = HashSet::new();
-    for family in families {
-        if !names.insert(family.name()) {
-            return Some(family.name().to_owned());
-        }
-        let mut series = HashSet::new();
-        for metric in family.get_metric() {
-            let mut labels: Vec<_> = (metric.get_label().iter())
-                .map(|pair| (pair.name(), pair.value()))
-                .collect();
-            labels.sort_unstable();
-            if !series.insert(labels.clone()) {
-                return Some(format!("{}{labels:?}", family.name()));
-            }
+pub fn find(family: &MetricFamily) -> Option<String> {
+    let mut series = HashSet::new();
+    for metric in family.get_metric() {
+        let mut labels: Vec<_> = (metric.get_label().iter())
+            .map(|pair| (pair.name(), pair.value()))
+            .collect();
+        labels.sort_unstable();
+        if !series.insert(labels.clone()) {
+            return Some(format!("{}{labels:?}", family.name()));
         }
     }
     None

@@ -1,5 +1,7 @@
 //! From rows to text.
 
+use std::collections::HashSet;
+
 use prometheus::TextEncoder;
 
 use super::catalog::families;
@@ -37,15 +39,18 @@ const ROOM_BESIDES: usize = 32_000;
 /// If the encoder refuses a family or, in debug builds, a series is there twice.
 pub fn encode(rows: &ScrapeRows) -> Result<String, EncodeError> {
     let lines = LabelledRows::new(rows);
-    let families: Vec<_> = families()
-        .filter_map(|family| family.gather(&lines))
-        .collect();
-    if cfg!(debug_assertions)
-        && let Some(series) = duplicates::find(&families)
-    {
-        return Err(EncodeError::Duplicate(series));
-    }
     let mut text = String::with_capacity(ROOM_PER_ROW * lines.vmas.len() + ROOM_BESIDES);
-    TextEncoder::new().encode_utf8(&families, &mut text)?;
+    let mut names = HashSet::new();
+    // One at a time: the series of all of them take several times as much as their text.
+    for family in families().filter_map(|family| family.gather(&lines)) {
+        if cfg!(debug_assertions) {
+            let again = !names.insert(family.name().to_owned());
+            let series = again.then(|| family.name().to_owned());
+            if let Some(series) = series.or_else(|| duplicates::find(&family)) {
+                return Err(EncodeError::Duplicate(series));
+            }
+        }
+        TextEncoder::new().encode_utf8(&[family], &mut text)?;
+    }
     Ok(text)
 }

@@ -16,9 +16,15 @@ pub enum ProbeError {
     /// The object is damaged.
     #[error(transparent)]
     Object(#[from] ObjectError),
-    /// The kernel's BTF cannot be read.
+    /// aya cannot use BTF.
     #[error(transparent)]
     Btf(#[from] BtfError),
+    /// The kernel's BTF cannot be read.
+    #[error("cannot read /sys/kernel/btf/vmlinux: {0}")]
+    ReadBtf(#[source] io::Error),
+    /// The kernel's BTF is damaged.
+    #[error(transparent)]
+    KernelBtf(#[from] crate::kernel::btf::BtfError),
     /// The kernel refuses the object.
     #[error(transparent)]
     Load(#[from] EbpfError),

@@ -12,6 +12,7 @@ use super::hooks::{Hook, HookMechanism, HookProgram};
 use super::object::ProbeObject;
 use super::plan::{self, HookTrials, HookWishes, PlanInputs};
 use super::program_log;
+use super::target_btf;
 use super::values::{self, MapSizes};
 use super::verdict::{HookObstacle, HookPlan, HookVerdict, TrialOutcome, TrialStage};
 use crate::kernel::facts::KernelFacts;
@@ -82,7 +83,7 @@ impl HookLadder<'_> {
         ebpf: &mut Ebpf,
         plan: &[HookPlan],
     ) -> Result<Vec<HookPlan>, ProbeError> {
-        let btf = Btf::from_sys_fs()?;
+        let btf = target_btf::of_hooks(self.table)?;
         let mut trials = HookTrials::new();
         for (old, new) in plan.iter().zip(self.plan(&object, &trials)) {
             match (old.program(), new.program()) {
@@ -121,7 +122,9 @@ impl HookLadder<'_> {
         object: &ProbeObject,
         configure: impl FnOnce(&mut EbpfLoader<'_>),
     ) -> Result<LoadedObject, ProbeError> {
-        let btf = Btf::from_sys_fs()?;
+        let mut loader = EbpfLoader::new();
+        // It has read all of the kernel's BTF for relocations, of which the object has none.
+        loader.btf(None);
         let facts = self.facts;
         let patched = object.patched(
             |field| facts.offsets[field].get().unwrap_or(ABSENT),
@@ -129,13 +132,11 @@ impl HookLadder<'_> {
             |value| values::value(value, facts, self.sizes).unwrap_or_default(),
         )?;
         let level = program_log::level();
-        let mut loader = EbpfLoader::new();
-        loader
-            .btf(Some(&btf))
-            .override_global(aya_log::LEVEL, &level, true);
+        loader.override_global(aya_log::LEVEL, &level, true);
         configure(&mut loader);
         let ebpf = loader.load(&patched)?;
-        drop(loader);
+        drop((loader, patched));
+        let btf = target_btf::of_hooks(self.table)?;
         Ok(LoadedObject { ebpf, btf })
     }
 

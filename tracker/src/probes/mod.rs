@@ -27,6 +27,7 @@ mod report;
 #[expect(unsafe_code, reason = "memory that the kernel writes to at any time")]
 mod shared;
 mod signals;
+mod target_btf;
 pub(crate) mod task_vma;
 mod values;
 pub mod verdict;

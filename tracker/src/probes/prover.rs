@@ -8,8 +8,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, Builder};
 use std::time::Duration;
 
+use aya::Ebpf;
 use aya::maps::{Array, MapData};
-use aya::{Btf, Ebpf};
 use tracker_ebpf::{HookFirings, HookId};
 use uffd::KernelExercise;
 
@@ -18,6 +18,7 @@ use super::hooks::HookProof;
 use super::ladder;
 use super::proof::{self, ExerciseOutcome, HookState, HookStates, ProofGap};
 use super::shared::SharedArray;
+use super::target_btf;
 use super::verdict::{HookPlan, HookVerdict};
 use crate::kernel::switches::KernelSwitches;
 
@@ -155,7 +156,7 @@ impl HookProver {
 
 /// Attaches hooks anew.
 fn attach_anew(ebpf: &mut Ebpf, hooks: &[&HookPlan]) -> Result<(), ProbeError> {
-    let btf = Btf::from_sys_fs()?;
+    let btf = target_btf::of_hooks(hooks.iter().map(|plan| plan.hook))?;
     for plan in hooks {
         if let HookVerdict::Attach {
             program, function, ..

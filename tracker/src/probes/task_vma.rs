@@ -1,6 +1,6 @@
 //! Reads the iterator `iter/task_vma`, which walks every uffd-wp VMA of the machine in the kernel.
 
-use std::io::Read;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::Ebpf;
@@ -10,6 +10,9 @@ use tracker_ebpf::IterVma;
 use super::error::ProbeError;
 use super::hooks::HookId;
 use super::iterator;
+
+/// VMAs that are read from the kernel with one call.
+const AT_ONCE: usize = 512;
 
 /// The loaded iterator.
 #[derive(Clone)]
@@ -24,27 +27,22 @@ impl TaskVmaIterator {
         Self { ebpf }
     }
 
-    /// Walks all VMAs now. This also makes processes known to the probes that registered before the
-    /// probes were attached.
+    /// Walks all VMAs now, and tells `each` of those that use uffd-wp. This also makes processes
+    /// known to the probes that registered before the probes were attached.
     ///
     /// # Errors
     /// If the iterator cannot be opened or read.
-    pub fn read(&self) -> Result<Vec<IterVma>, ProbeError> {
-        let mut file = {
+    pub fn read(&self, each: &mut dyn FnMut(&IterVma)) -> Result<(), ProbeError> {
+        let file = {
             let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
             iterator::open(&mut ebpf, HookId::task_vma.name())?
         };
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(bytes
-            .chunks_exact(size_of::<IterVma>())
-            .map(record)
-            .collect())
+        let mut file = BufReader::with_capacity(AT_ONCE * size_of::<IterVma>(), file);
+        let mut vma = IterVma::zeroed();
+        while !file.fill_buf()?.is_empty() {
+            file.read_exact(bytemuck::bytes_of_mut(&mut vma))?;
+            each(&vma);
+        }
+        Ok(())
     }
-}
-
-fn record(bytes: &[u8]) -> IterVma {
-    let mut vma = IterVma::zeroed();
-    bytemuck::bytes_of_mut(&mut vma).copy_from_slice(bytes);
-    vma
 }

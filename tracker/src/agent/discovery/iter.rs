@@ -2,28 +2,39 @@
 //!
 //! It sees every VMA, whoever holds the userfaultfd, walks no page table, and needs no `/proc`.
 
+use super::described::{DescribedProcess, DescriptionNeed, ProcessMoment, needs};
 use super::{
     DiscoveryError, DiscoveryOutcome, DiscoveryRefusal, DiscoveryRoute, LookFailure, LookWatch,
     LookedAt, describe, key_of, rounded,
 };
-use crate::model::{FoundVma, ProcessFacts, ProcessKey};
+use crate::model::{FoundVma, ProcessKey};
 use crate::probes::ProbeError;
 use crate::probes::counters::backing;
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 use tracker_ebpf::IterVma;
 use uffd::{UffdError, unless_gone};
 
-/// Reads the iterator once: all uffd-wp VMAs of the machine.
-pub type ReadIter = Box<dyn FnMut() -> Result<Vec<IterVma>, ProbeError> + Send>;
+/// Reads the iterator once: tells of all uffd-wp VMAs of the machine.
+pub type ReadIter = Box<dyn FnMut(&mut dyn FnMut(&IterVma)) -> Result<(), ProbeError> + Send>;
 
-/// The BPF route.
-pub struct IterRoute(ReadIter);
+/// The BPF route, with what it remembers of processes.
+pub struct IterRoute {
+    read: ReadIter,
+    known: HashMap<ProcessKey, DescribedProcess>,
+    /// Discoveries that it made.
+    turn: u64,
+}
 
 impl IterRoute {
-    /// A route over a loaded iterator.
+    /// A route over a loaded iterator, for who is in the initial pid namespace.
     pub fn new(read: ReadIter) -> Self {
-        Self(read)
+        Self {
+            read,
+            known: HashMap::new(),
+            turn: 0,
+        }
     }
 }
 
@@ -37,13 +48,20 @@ impl DiscoveryRoute for IterRoute {
         at: Duration,
         watch: &LookWatch,
     ) -> Result<DiscoveryOutcome, DiscoveryError> {
-        let rows = watch.look(LookedAt::Iterator, &mut self.0)?;
+        let mut rows = FoundRows::default();
+        let read = watch.look(LookedAt::Iterator, || (self.read)(&mut |row| rows.add(row)))?;
+        read.map_err(DiscoveryError::Iterator)?;
+        self.turn += 1;
+        let (vmas, processes) = rows.finish();
+        let needs = needs(&processes, &self.known, self.turn);
+        // What is gone is forgotten.
+        let mut known = std::mem::take(&mut self.known);
         let mut outcome = DiscoveryOutcome {
             sees_all: true,
             ..DiscoveryOutcome::default()
         };
         outcome.discovery.at = at;
-        outcome.discovery.vmas = from_rows(&rows.map_err(DiscoveryError::Iterator)?);
+        outcome.discovery.vmas = vmas;
         let DiscoveryOutcome {
             discovery,
             refusals,
@@ -53,8 +71,19 @@ impl DiscoveryRoute for IterRoute {
             let Some(process) = vmas.first().map(|vma| vma.process) else {
                 continue;
             };
-            match watch.look(LookedAt::Process(process.pid), || complete(process, vmas)) {
-                Ok(Ok(Some(facts))) => _ = discovery.facts.insert(process, facts),
+            let question = DescriptionQuestion {
+                process,
+                need: *needs.get(&process).unwrap_or(&DescriptionNeed::Everything),
+                now: processes.get(&process).copied().unwrap_or_default(),
+                turn: self.turn,
+            };
+            let known = known.remove(&process);
+            let answer = || question.answer(vmas, known);
+            match watch.look(LookedAt::Process(process.pid), answer) {
+                Ok(Ok(Some(described))) => {
+                    discovery.facts.insert(process, described.facts.clone());
+                    self.known.insert(process, described);
+                }
                 Ok(Ok(None)) if is_of_another_namespace() => {
                     discovery.unreachable.insert(process);
                     refusals.push(DiscoveryRefusal::pid_namespace(process.pid));
@@ -72,12 +101,37 @@ impl DiscoveryRoute for IterRoute {
 
 /// The rows as VMAs, each once: the iterator visits every thread of a process, and every process
 /// that shares memory (`CLONE_VM`).
-fn from_rows(rows: &[IterVma]) -> Vec<FoundVma> {
-    let mut seen = HashSet::new();
-    let once = rows.iter().filter(|row| seen.insert((row.mm, row.start)));
-    let mut vmas: Vec<_> = once.map(from_row).collect();
-    vmas.sort_by_key(|vma| (vma.process, vma.start));
-    vmas
+#[derive(Default)]
+struct FoundRows {
+    seen: HashSet<(u64, u64)>,
+    vmas: Vec<FoundVma>,
+    layouts: HashMap<ProcessKey, u64>,
+}
+
+impl FoundRows {
+    fn add(&mut self, row: &IterVma) {
+        if !self.seen.insert((row.mm, row.start)) {
+            return;
+        }
+        let vma = from_row(row);
+        let mut digest = DefaultHasher::new();
+        (row.vma, row.start, row.end, row.features).hash(&mut digest);
+        // In whatever order they come.
+        let layout = self.layouts.entry(vma.process).or_default();
+        *layout = layout.wrapping_add(digest.finish());
+        self.vmas.push(vma);
+    }
+
+    /// The VMAs in order, and their processes as they are now.
+    fn finish(mut self) -> (Vec<FoundVma>, HashMap<ProcessKey, ProcessMoment>) {
+        self.vmas
+            .sort_unstable_by_key(|vma| (vma.process, vma.start));
+        let moment = |(process, layout): (ProcessKey, u64)| {
+            let ran = uffd::cpu_time(process.pid);
+            (process, ProcessMoment { layout, ran })
+        };
+        (self.vmas, self.layouts.into_iter().map(moment).collect())
+    }
 }
 
 fn from_row(row: &IterVma) -> FoundVma {
@@ -100,34 +154,79 @@ fn from_row(row: &IterVma) -> FoundVma {
     }
 }
 
+/// What to ask about a process.
+struct DescriptionQuestion {
+    process: ProcessKey,
+    need: DescriptionNeed,
+    now: ProcessMoment,
+    turn: u64,
+}
+
+impl DescriptionQuestion {
+    /// Adds what only `/proc` tells of the VMAs of one process: names, cgroup, page tables. Without
+    /// that they still count. `None` if `/proc` shows no such process, or another one of its number.
+    fn answer(
+        &self,
+        vmas: &mut [FoundVma],
+        known: Option<DescribedProcess>,
+    ) -> Result<Option<DescribedProcess>, UffdError> {
+        let described = match known {
+            Some(known) if self.need == DescriptionNeed::Nothing => Some(known),
+            known => self.ask(vmas, known)?,
+        };
+        if let Some(described) = &described {
+            for vma in vmas {
+                vma.name = described.names.get(&vma.start).cloned();
+            }
+        }
+        Ok(described)
+    }
+
+    fn ask(
+        &self,
+        vmas: &[FoundVma],
+        known: Option<DescribedProcess>,
+    ) -> Result<Option<DescribedProcess>, UffdError> {
+        let pid = self.process.pid;
+        let Some(thread) = unless_gone(uffd::thread_with_memory(pid))? else {
+            return Ok(None);
+        };
+        let same = known.filter(|known| known.now.layout == self.now.layout);
+        let since = same.as_ref().map_or(self.turn, |known| known.since);
+        let names = match same {
+            Some(known) if self.need == DescriptionNeed::Facts => known.names,
+            _ => names(thread, vmas)?,
+        };
+        let facts = describe(thread)?;
+        // Asked last: whatever was read before is of this process then.
+        if unless_gone(key_of(pid))? != Some(self.process) {
+            return Ok(None);
+        }
+        Ok(Some(DescribedProcess {
+            now: self.now,
+            turn: self.turn,
+            since,
+            names,
+            facts,
+        }))
+    }
+}
+
 /// Whether `/proc` shows other numbers than those that the kernel told us.
 fn is_of_another_namespace() -> bool {
     uffd::proc_shows_initial_pids() == Some(false)
 }
 
-/// Adds what only `/proc` tells of the VMAs of one process: names, cgroup, page tables. Without
-/// that they still count. `None` if `/proc` shows no such process, or another one of its number.
-fn complete(process: ProcessKey, vmas: &mut [FoundVma]) -> Result<Option<ProcessFacts>, UffdError> {
-    let Some(thread) = unless_gone(uffd::thread_with_memory(process.pid))? else {
-        return Ok(None);
-    };
-    let (mut names, facts) = (names(thread)?, describe(thread)?);
-    // Asked last: whatever was read before is of this process then.
-    if unless_gone(key_of(process.pid))? != Some(process) {
-        return Ok(None);
-    }
-    for vma in vmas {
-        vma.name = names.remove(&vma.start);
-    }
-    Ok(Some(facts))
-}
-
-/// Names of the VMAs of a process by start, by a thread of it that has memory.
-fn names(thread: u32) -> Result<HashMap<u64, Vec<u8>>, UffdError> {
+/// Names of these VMAs by start, by a thread of their process that has memory.
+fn names(thread: u32, vmas: &[FoundVma]) -> Result<HashMap<u64, Vec<u8>>, UffdError> {
     let Some(maps) = unless_gone(uffd::maps(thread))? else {
         return Ok(HashMap::new());
     };
-    maps.filter(|vma| vma.as_ref().map_or(true, |vma| !vma.name.is_empty()))
+    let is_wanted = |vma: &uffd::ProcVma| {
+        let found = vmas.binary_search_by_key(&vma.start, |found| found.start);
+        !vma.name.is_empty() && found.is_ok()
+    };
+    maps.filter(|vma| vma.as_ref().map_or(true, is_wanted))
         .map(|vma| vma.map(|vma| (vma.start, vma.name)))
         .collect()
 }
@@ -157,6 +256,14 @@ mod tests {
         }
     }
 
+    /// An iterator that tells of these.
+    fn reading(rows: Vec<IterVma>) -> ReadIter {
+        Box::new(move |each| {
+            rows.iter().for_each(each);
+            Ok(())
+        })
+    }
+
     #[test]
     fn a_vma_that_is_visited_twice_is_one() {
         let rows = [
@@ -165,7 +272,9 @@ mod tests {
             row(1, 10, 0x1000),
             row(1, 11, 0x1000),
         ];
-        let vmas = from_rows(&rows);
+        let mut found = FoundRows::default();
+        rows.iter().for_each(|row| found.add(row));
+        let (vmas, _) = found.finish();
         let places: Vec<_> = vmas
             .iter()
             .map(|vma| (vma.process.pid, vma.start))
@@ -178,15 +287,19 @@ mod tests {
 
     #[test]
     fn names_come_from_maps_and_a_gone_process_has_none() {
-        let names = names(std::process::id()).unwrap();
-        assert!(names.values().any(|name| name == b"[stack]"));
-        assert!(super::names(u32::MAX).unwrap().is_empty());
+        let own = uffd::maps(std::process::id()).unwrap();
+        let stack = own.map(Result::unwrap).find(|vma| vma.name == b"[stack]");
+        let start = stack.unwrap().start;
+        let vmas = [from_row(&row(1, 1, start))];
+        let names = names(std::process::id(), &vmas).unwrap();
+        assert_eq!(names, HashMap::from([(start, b"[stack]".to_vec())]));
+        assert!(super::names(u32::MAX, &vmas).unwrap().is_empty());
     }
 
     #[test]
     fn a_stranger_of_the_same_number_is_not_described() {
         let stranger = row(1, std::process::id(), 0x1000);
-        let mut route = IterRoute::new(Box::new(move || Ok(vec![stranger])));
+        let mut route = IterRoute::new(reading(vec![stranger]));
         let watch = LookWatch::new(Default::default());
         let found = route.discover(Duration::ZERO, &watch).unwrap();
         assert_eq!(found.discovery.vmas.len(), 1, "it counts all the same");
@@ -196,14 +309,14 @@ mod tests {
             start_boottime_ns: own.start_boottime_ns,
             ..stranger
         };
-        let mut route = IterRoute::new(Box::new(move || Ok(vec![ourselves])));
+        let mut route = IterRoute::new(reading(vec![ourselves]));
         let found = route.discover(Duration::ZERO, &watch).unwrap();
         assert!(found.discovery.facts.contains_key(&own), "{found:?}");
     }
 
     #[test]
     fn a_failing_iterator_is_told() {
-        let mut route = IterRoute::new(Box::new(|| {
+        let mut route = IterRoute::new(Box::new(|_| {
             Err(ProbeError::Io(rustix::io::Errno::PERM.into()))
         }));
         let error = route

@@ -5,6 +5,7 @@
 //! `fallback.rs` takes the second while the first one fails.
 
 mod describe;
+mod described;
 mod fallback;
 mod iter;
 mod look;

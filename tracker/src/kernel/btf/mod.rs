@@ -8,6 +8,7 @@
 //! Format: `Documentation/bpf/btf.rst` and `include/uapi/linux/btf.h`.
 
 mod error;
+mod excerpt;
 mod fields;
 mod func;
 mod raw;

@@ -109,6 +109,11 @@ impl BtfKind {
         Self::ALL.get(index).copied()
     }
 
+    /// Its number in `include/uapi/linux/btf.h`.
+    pub const fn number(self) -> u32 {
+        self as u32 + 1
+    }
+
     /// Whether it is another name, or a qualified form, of the type it refers to.
     pub fn is_alias(self) -> bool {
         matches!(

@@ -1,6 +1,7 @@
 //! From captured bytes to facts.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use thiserror::Error;
 
@@ -37,14 +38,15 @@ impl KernelFacts {
     /// Reads the running kernel's files. What cannot be read is a fact as well: this never fails.
     #[must_use]
     pub fn gather(functions: &[&str], tracepoints: &[&str]) -> Self {
-        Self::from_inputs(&KernelInputs::gather(), functions, tracepoints)
+        let names = functions.iter().copied().chain(ADDRESSED).collect();
+        Self::from_inputs(KernelInputs::gather(&names), functions, tracepoints)
     }
 
     /// The facts that captured bytes tell about those functions and tracepoints.
     #[must_use]
-    pub fn from_inputs(inputs: &KernelInputs, functions: &[&str], tracepoints: &[&str]) -> Self {
+    pub fn from_inputs(inputs: KernelInputs, functions: &[&str], tracepoints: &[&str]) -> Self {
         let mut missing = MissingSources::default();
-        let btf = missing.parsed(FactSource::Btf, &inputs.btf, |bytes| {
+        let btf = missing.taken(FactSource::Btf, inputs.btf, |bytes| {
             Ok(KernelBtf::parse(bytes)?)
         });
         let kallsyms = missing.parsed(FactSource::Kallsyms, &inputs.kallsyms, |bytes| {
@@ -72,19 +74,25 @@ impl KernelFacts {
         let status = missing
             .read(FactSource::Status, &inputs.status, |bytes| bytes)
             .unwrap_or_default();
+        let value = |input: &KernelInput| input.as_deref().ok().and_then(sysctl::parse);
         let no_btf = || FieldOffsets::unavailable(missing.reason(FactSource::Btf));
         let offsets = btf.as_ref().map_or_else(no_btf, FieldOffsets::resolve);
         Self {
-            release: inputs.release.clone(),
             preempt_rt: inputs.version.contains("PREEMPT_RT"),
-            arch: inputs.arch.clone(),
             mounts: missing
                 .read(FactSource::Mountinfo, &inputs.mountinfo, MountPoints::parse)
                 .unwrap_or_default(),
             kprobe_pmu: missing.parsed(FactSource::KprobePmu, &inputs.kprobe_pmu, pmu),
             lockdown: missing.parsed(FactSource::Lockdown, &inputs.lockdown, lockdown),
             privilege: Privilege::parse(status, inputs.user_namespace.as_deref()),
-            sysctls: sysctls(inputs),
+            sysctls: Sysctls {
+                unprivileged_bpf_disabled: value(&inputs.unprivileged_bpf_disabled),
+                perf_event_paranoid: value(&inputs.perf_event_paranoid),
+                kptr_restrict: value(&inputs.kptr_restrict),
+                ftrace_enabled: value(&inputs.ftrace_enabled),
+                bpf_jit_enable: value(&inputs.bpf_jit_enable),
+                unprivileged_userfaultfd: value(&inputs.unprivileged_userfaultfd),
+            },
             config: missing
                 .parsed(FactSource::Config, &inputs.config, |bytes| {
                     Ok(config::parse(bytes)?)
@@ -105,6 +113,8 @@ impl KernelFacts {
             switches: KernelSwitches::default(),
             tried: TriedFacts::default(),
             unavailable: missing.0,
+            release: inputs.release,
+            arch: inputs.arch,
         }
     }
 }
@@ -128,6 +138,15 @@ impl MissingSources {
         source: FactSource,
         input: &'a KernelInput,
         parse: impl Fn(&'a [u8]) -> Result<T, SourceError>,
+    ) -> Option<T> {
+        self.taken(source, input.as_deref(), parse)
+    }
+
+    fn taken<B, T>(
+        &mut self,
+        source: FactSource,
+        input: Result<B, impl Display>,
+        parse: impl FnOnce(B) -> Result<T, SourceError>,
     ) -> Option<T> {
         let reason = match input {
             Ok(bytes) => match parse(bytes) {
@@ -185,13 +204,23 @@ impl FunctionLists<'_> {
     }
 }
 
+/// The symbols that [`addresses`] looks up.
+const ADDRESSED: [&str; 5] = [
+    "__handle_mm_fault",
+    "handle_mm_fault",
+    "zap_huge_pmd",
+    "__split_huge_pmd",
+    "page_offset_base",
+];
+
 fn addresses(symbols: &Kallsyms<'_>) -> KernelAddresses {
     let text = |name| symbols.text_range(name);
+    let [fault, outer_fault, zap_huge, split, page_offset_base] = ADDRESSED;
     KernelAddresses {
-        fault_text: text("__handle_mm_fault").or_else(|| text("handle_mm_fault")),
-        zap_huge_text: text("zap_huge_pmd"),
-        split_text: text("__split_huge_pmd"),
-        page_offset_base: symbols.address("page_offset_base"),
+        fault_text: text(fault).or_else(|| text(outer_fault)),
+        zap_huge_text: text(zap_huge),
+        split_text: text(split),
+        page_offset_base: symbols.address(page_offset_base),
     }
 }
 
@@ -201,16 +230,4 @@ fn folio_flags(btf: &KernelBtf) -> Option<FolioFlags> {
         swapbacked: flag("PG_swapbacked")?,
         head: flag("PG_head")?,
     })
-}
-
-fn sysctls(inputs: &KernelInputs) -> Sysctls {
-    let value = |input: &KernelInput| input.as_deref().ok().and_then(sysctl::parse);
-    Sysctls {
-        unprivileged_bpf_disabled: value(&inputs.unprivileged_bpf_disabled),
-        perf_event_paranoid: value(&inputs.perf_event_paranoid),
-        kptr_restrict: value(&inputs.kptr_restrict),
-        ftrace_enabled: value(&inputs.ftrace_enabled),
-        bpf_jit_enable: value(&inputs.bpf_jit_enable),
-        unprivileged_userfaultfd: value(&inputs.unprivileged_userfaultfd),
-    }
 }

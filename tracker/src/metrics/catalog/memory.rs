@@ -17,7 +17,9 @@ const PAGES: FamilySpec = FamilySpec {
     help: "Pages by state as the last background scan saw them; armed and written together are all \
         pages of the VMA. What was never armed counts as written, as in the kernel.",
     source: "PAGEMAP_SCAN of /proc/PID/pagemap, which changes nothing",
-    exactness: "exact at the time of the scan, see uffdwp_scan_timestamp_seconds",
+    exactness: "exact at the time of the scan, see uffdwp_scan_timestamp_seconds; of a process \
+        that has not run since, one in six passes scans again, since others can arm its pages and \
+        write to them",
     example: "sum by (pid) (uffdwp_pages{state=\"written\"}) / sum by (pid) (uffdwp_pages)",
     signals: &[CountSignal::Pages],
     rows: FamilyRows::Vma(|line, samples| {
@@ -54,7 +56,8 @@ const VMA_INFO: FamilySpec = FamilySpec {
         or mapping name, the features of its userfaultfd (UFFD_FEATURE_* in hex), and its end, \
         which is there only with --vma-label address.",
     source: "/proc/PID/maps and /proc/PID/fdinfo",
-    exactness: "as of the last discovery",
+    exactness: "asked when its process has other VMAs than before, in the discovery after that, and \
+        else in one of 24",
     example: "rate(uffdwp_faults_total[5m]) * on (pid, vma) group_left (name) uffdwp_vma_info",
     signals: &[],
     rows: FamilyRows::Vma(|line, samples| {
@@ -83,7 +86,7 @@ const PROCESS_INFO: FamilySpec = FamilySpec {
     labels: &["pid", "comm", "cgroup"],
     help: "What else is known about a process with series of its own, to join on pid: its cgroup.",
     source: "/proc/PID/cgroup",
-    exactness: "as of the last discovery",
+    exactness: "asked with uffdwp_page_table_bytes, and in one of 24 discoveries at least",
     example: "rate(uffdwp_faults_total[5m]) * on (pid) group_left (cgroup) uffdwp_process_info",
     signals: &[],
     rows: FamilyRows::Process(|line, samples| {

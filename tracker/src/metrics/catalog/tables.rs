@@ -114,7 +114,8 @@ const TABLE_BYTES: FamilySpec = FamilySpec {
     labels: &["pid", "comm"],
     help: "Memory in page tables of a process that uses uffd-wp.",
     source: "VmPTE of /proc/PID/status (mm->pgtables_bytes)",
-    exactness: "exact at the last discovery",
+    exactness: "exact when it was asked: at each discovery that finds that it has run, or has \
+        other VMAs; where more than 64 have run, 64 are asked at a time, in turns",
     example: "sum by (pid, comm) (uffdwp_page_table_bytes) > 64 * 1024 * 1024",
     signals: &[],
     rows: FamilyRows::Process(|line, samples| {

@@ -11,6 +11,7 @@ mod client;
 #[cfg(target_arch = "x86_64")]
 mod code;
 mod crew;
+mod crowd;
 mod demo;
 mod fuzz;
 mod handler;
@@ -77,6 +78,9 @@ enum WorkloadCommand {
     /// Map, write, protect, move and unmap at random until standard input ends
     #[command(hide = true)]
     Fuzz(fuzz::FuzzArguments),
+    /// Be many processes with many VMAs until standard input ends
+    #[command(hide = true)]
+    Crowd(crowd::CrowdArguments),
     /// Store by code whose file or perf map is not to be trusted
     #[cfg(target_arch = "x86_64")]
     #[command(hide = true)]
@@ -141,6 +145,7 @@ fn main() -> ExitCode {
             client::serve(&arguments).map(|()| RowOutcome::Agrees)
         }
         WorkloadCommand::Fuzz(arguments) => fuzz::run(&arguments).map(|()| RowOutcome::Agrees),
+        WorkloadCommand::Crowd(arguments) => crowd::run(&arguments).map(|()| RowOutcome::Agrees),
         #[cfg(target_arch = "x86_64")]
         WorkloadCommand::Code(arguments) => code::run(&arguments).map(|()| RowOutcome::Agrees),
         WorkloadCommand::Run(arguments) => run_row(&arguments),
