@@ -90,10 +90,10 @@ pub fn guest_tests() -> Result<Vec<BuiltGuestTest>> {
     Ok(GUEST_TESTS.iter().filter_map(take).collect())
 }
 
-/// Builds one of tracker's benchmarks for a guest.
-pub fn benches(name: &str) -> Result<Vec<BuiltProgram>> {
+/// Builds a benchmark of a package, static.
+pub fn benches(package: &str, name: &str) -> Result<Vec<BuiltProgram>> {
     // As a test, because `cargo bench` has no --release; the program is the same.
-    let mut command = static_cargo(&["test", "--no-run"], &[TRACKER]);
+    let mut command = static_cargo(&["test", "--no-run"], &[package]);
     command.args(["--bench", name]);
     let mut programs = build(command)?;
     programs.retain(|program| program.name == name);

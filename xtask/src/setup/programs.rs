@@ -2,6 +2,8 @@
 //! tools, because installing some of them would start a server.
 
 use std::{
+    env,
+    ffi::OsString,
     fs,
     io::Read as _,
     path::{Path, PathBuf},
@@ -17,6 +19,7 @@ use crate::{paths, vm::GuestFile};
 pub enum ForeignProgram {
     Prometheus,
     Promtool,
+    NodeExporter,
     RedisServer,
     RedisBenchmark,
     RedisCli,
@@ -34,11 +37,17 @@ struct ProgramBundle {
 }
 
 /// QEMU is in none: `qemu.rs` finds it.
-const BUNDLES: [ProgramBundle; 4] = [
+const BUNDLES: [ProgramBundle; 5] = [
     ProgramBundle {
         name: "prometheus",
         packages: &["prometheus"],
         programs: &[ForeignProgram::Prometheus, ForeignProgram::Promtool],
+    },
+    // What `bench agent` compares with.
+    ProgramBundle {
+        name: "node-exporter",
+        packages: &["prometheus-node-exporter"],
+        programs: &[ForeignProgram::NodeExporter],
     },
     ProgramBundle {
         name: "redis",
@@ -121,13 +130,22 @@ impl ProgramBundle {
 }
 
 /// The directories with this part of the fetched bundles, for `PATH` and `LD_LIBRARY_PATH`.
-pub fn directories(part: BundlePart) -> Result<Vec<PathBuf>> {
+fn directories(part: BundlePart) -> Result<Vec<PathBuf>> {
     let sub = match part {
         BundlePart::Programs => "usr/bin",
         BundlePart::Libraries => LIBRARIES,
     };
     let dir = |bundle: &ProgramBundle| Ok(bundle.dir()?.join(sub));
     BUNDLES.iter().map(dir).collect()
+}
+
+/// The directories in an environment `variable`, followed by those of the fetched bundles: what the
+/// machine has comes first.
+pub fn with_fetched(variable: &str, part: BundlePart) -> Result<OsString> {
+    let own = env::var_os(variable).unwrap_or_default();
+    let own = env::split_paths(&own).filter(|dir| !dir.as_os_str().is_empty());
+    let all = own.chain(directories(part)?);
+    env::join_paths(all).with_context(|| format!("a directory's name does not fit into {variable}"))
 }
 
 /// Part of a bundle: what one of its directories contains.
@@ -143,6 +161,7 @@ impl ForeignProgram {
         match self {
             Self::Prometheus => "prometheus",
             Self::Promtool => "promtool",
+            Self::NodeExporter => "prometheus-node-exporter",
             Self::RedisServer => "redis-server",
             Self::RedisBenchmark => "redis-benchmark",
             Self::RedisCli => "redis-cli",
@@ -167,6 +186,12 @@ impl ForeignProgram {
         found.with_context(|| format!("there is no {}; run: cargo xtask setup", self.file()))
     }
 
+    /// Fetches the bundle that it is in, if it is not here.
+    pub fn prepare(self) -> Result<()> {
+        self.bundle()
+            .map_or(Ok(()), |bundle| bundle.prepare().map(drop))
+    }
+
     /// What a guest needs to run it.
     pub fn guest_files(self) -> Result<Vec<GuestFile>> {
         let host = self.find()?;
@@ -182,6 +207,7 @@ impl ForeignProgram {
             Self::Qemu => qemu_files(host),
             Self::Prometheus
             | Self::Promtool
+            | Self::NodeExporter
             | Self::RedisServer
             | Self::RedisBenchmark
             | Self::RedisCli

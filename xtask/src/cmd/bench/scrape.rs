@@ -32,7 +32,7 @@ pub fn run(args: &BenchScrapeArgs) -> Result<ExitCode> {
     let mut run = VmRun::new(&format!("bench-{}-scrape", kernel.label), &kernel);
     run.accel = GuestAccel::CountInstructions;
     run.timeout = Duration::from_secs(1200);
-    run.files = guest_programs(&cargo::benches(BENCH)?, "/bin")?;
+    run.files = guest_programs(&cargo::benches(cargo::TRACKER, BENCH)?, "/bin")?;
     // Instructions vary less than time: few samples are enough.
     run.command = Some(format!(
         "cd /tmp && {BENCH} --bench --noplot --color never --sample-size 10 --warm-up-time 0.1 \

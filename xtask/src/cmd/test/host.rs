@@ -1,8 +1,6 @@
 //! Format, lints and tests on this host.
 
 use std::{
-    env,
-    ffi::OsString,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
 };
@@ -58,7 +56,7 @@ pub fn test(args: &TestArgs, tally: &mut TestTally) -> Result<()> {
         ("PATH", BundlePart::Programs),
         ("LD_LIBRARY_PATH", BundlePart::Libraries),
     ] {
-        command.env(variable, with_fetched(variable, part)?);
+        command.env(variable, programs::with_fetched(variable, part)?);
     }
     let shown = sh::display(&command);
     eprintln!("     ... {shown}");
@@ -90,13 +88,4 @@ pub fn test(args: &TestArgs, tally: &mut TestTally) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The directories in an environment `variable`, followed by those of the fetched bundles: what the
-/// machine has comes first.
-fn with_fetched(variable: &str, part: BundlePart) -> Result<OsString> {
-    let own = env::var_os(variable).unwrap_or_default();
-    let own = env::split_paths(&own).filter(|dir| !dir.as_os_str().is_empty());
-    let all = own.chain(programs::directories(part)?);
-    env::join_paths(all).with_context(|| format!("a directory's name does not fit into {variable}"))
 }
