@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tracker::agent::http::{
-    AgentReadiness, AgentView, HostNames, HttpLimits, HttpServer, WebConfig, router,
+    AgentReadiness, AgentView, HostNames, HttpLimits, HttpServer, ListenPlaces, WebConfig, router,
 };
 use tracker::metrics::EncodeError;
 
@@ -66,6 +66,10 @@ fn limits() -> HttpLimits {
     }
 }
 
+fn one(address: &str) -> ListenPlaces {
+    ListenPlaces::Bind(vec![vec![address.to_owned()]])
+}
+
 struct RunningServer {
     address: SocketAddr,
     view: Arc<FakeAgent>,
@@ -77,8 +81,8 @@ fn start() -> RunningServer {
 }
 
 fn start_with(limits: HttpLimits) -> RunningServer {
-    let server = HttpServer::bind(&["127.0.0.1:0".into()], limits).unwrap();
-    let address = server.address;
+    let server = HttpServer::open(&one("127.0.0.1:0"), limits).unwrap();
+    let address = server.addresses[0];
     let view = Arc::new(FakeAgent::default());
     let hosts = HostNames::of_machine(&["agent.example".parse().unwrap()]);
     let web = WebConfig::open(None).unwrap();
@@ -145,10 +149,15 @@ fn metrics_have_the_content_type_of_the_text_format() {
 
 #[test]
 fn metrics_are_compressed_when_the_client_asks() {
-    let (code, head, body) = start().request("GET", "/metrics", "Accept-Encoding: gzip\r\n");
-    assert_eq!(code, 200);
-    assert!(head.contains("content-encoding: gzip"), "{head}");
-    assert!(body.len() < 1000, "{} bytes", body.len());
+    let running = start();
+    for encoding in ["gzip", "zstd"] {
+        let accept = format!("Accept-Encoding: {encoding}\r\n");
+        let (code, head, body) = running.request("GET", "/metrics", &accept);
+        assert_eq!(code, 200);
+        let wanted = format!("content-encoding: {encoding}");
+        assert!(head.contains(&wanted), "{head}");
+        assert!(body.len() < 1000, "{} bytes", body.len());
+    }
 }
 
 #[test]
@@ -344,10 +353,50 @@ fn a_client_that_does_not_read_gives_its_slot_back() {
     }
 }
 
+/// They have their connections in common: those of one address are given up for the other's.
+#[test]
+fn several_addresses_share_their_limits() {
+    let place = || vec!["127.0.0.1:0".to_owned()];
+    let places = ListenPlaces::Bind(vec![place(), place()]);
+    let limits = limits();
+    let server = HttpServer::open(&places, limits).unwrap();
+    let (first, second) = (server.addresses[0], server.addresses[1]);
+    let hosts = HostNames::of_machine(&[]);
+    let web = WebConfig::open(None).unwrap();
+    let view = Arc::new(FakeAgent::default());
+    let app = router(view, "/metrics", hosts, web, limits.response);
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    let handle = axum_server::Handle::new();
+    let serving = runtime.spawn(server.serve(app, None, handle.clone()));
+    let ask = |address| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("ok\n"), "{answer}");
+    };
+    ask(first);
+    let held: Vec<_> = (0..limits.connections)
+        .map(|_| TcpStream::connect(first).unwrap())
+        .collect();
+    ask(second);
+    let given_up = |mut stream: &TcpStream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.read(&mut [0]).is_ok_and(|read| read == 0)
+    };
+    assert!(held.iter().any(given_up));
+    drop(held);
+    handle.graceful_shutdown(Some(PATIENCE));
+    runtime.block_on(serving).unwrap().unwrap();
+    assert!(TcpStream::connect(first).is_err() && TcpStream::connect(second).is_err());
+}
+
 #[test]
 fn a_port_in_use_names_the_flag() {
     let running = start();
-    let error = HttpServer::bind(&[running.address.to_string()], limits())
+    let error = HttpServer::open(&one(&running.address.to_string()), limits())
         .unwrap_err()
         .to_string();
     assert!(error.contains("--web.listen-address"), "{error}");

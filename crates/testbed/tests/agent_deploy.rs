@@ -4,7 +4,10 @@
 #[path = "agent_deploy/rules.rs"]
 mod rules;
 
+use rustix::io::FdFlags;
 use rustix::process::Signal;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -245,4 +248,35 @@ fn the_service_manager_hears_of_start_and_stop() {
     );
     assert!(running.end(Signal::TERM).success());
     assert!(hear().contains("STOPPING=1"));
+}
+
+/// As systemd does for a .socket unit: the first descriptor that it passes is 3.
+#[test]
+fn sockets_of_the_service_manager_are_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::io::fcntl_setfd(&listener, FdFlags::empty()).unwrap();
+    let number = listener.as_raw_fd();
+    let start = format!("exec 3<&{number}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"");
+    let activated = |flags: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &start, &testbed::program("tracker"), "agent"]);
+        command.args(flags);
+        command
+    };
+    let running = AgentProcess::spawn(activated(&["--web.systemd-socket"]));
+    let address = listener.local_addr().unwrap().to_string();
+    assert_eq!(running.address, address);
+    assert_eq!(running.get("/healthz").0, 200);
+    drop(running);
+
+    let refused = Command::new(testbed::program("tracker"))
+        .args(["agent", "--web.systemd-socket"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("passed no socket") && told.contains("ListenStream"),
+        "{told}"
+    );
 }

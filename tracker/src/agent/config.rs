@@ -1,6 +1,6 @@
 //! What the agent was asked to do, validated by the command line.
 
-use super::http::AllowedHost;
+use super::http::{AllowedHost, ListenPlaces};
 use super::tracking::ProcessSelector;
 use crate::model::{SeriesLimits, VmaLabel};
 use crate::probes::ProbeLevel;
@@ -11,8 +11,8 @@ use std::time::Duration;
 /// Everything but the hooks.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
-    /// Addresses to try to bind, `ADDR:PORT`; the first that works is served.
-    pub listen: Vec<String>,
+    /// Where to serve.
+    pub listen: ListenPlaces,
     /// The file with TLS and passwords.
     pub web: Option<PathBuf>,
     /// Path of the metrics.

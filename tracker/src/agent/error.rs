@@ -3,7 +3,6 @@
 use super::http::WebConfigError;
 use super::room::NoRoom;
 use std::io;
-use std::net::SocketAddr;
 
 /// A failure with what to do about it in its text.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +26,12 @@ pub enum AgentError {
         /// What to do.
         advice: String,
     },
+    /// The service manager passed nothing to listen on.
+    #[error(
+        "--web.systemd-socket: {0}; a .socket unit with ListenStream=ADDR:PORT passes one, else \
+         give --web.listen-address ADDR:PORT"
+    )]
+    Passed(io::Error),
     /// The http server cannot start.
     #[error("cannot start: {0}")]
     Runtime(io::Error),
@@ -45,10 +50,10 @@ pub enum AgentError {
     #[error("{0}; this is a bug of tracker's, please report it with the log")]
     Panicked(String),
     /// The http server ended.
-    #[error("serving {address} failed: {error}")]
+    #[error("serving {addresses} failed: {error}")]
     Serve {
         /// Where it served.
-        address: SocketAddr,
+        addresses: String,
         /// Why it ended.
         error: io::Error,
     },

@@ -14,6 +14,7 @@ use crate::probes::{HookReport, HookVerdict, ProbeReport};
 use axum_server::Handle;
 use sd_notify::NotifyState;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub fn run(
     room::claim(RoomNeed::of(limits, most, explains))?;
     memory::tell();
     let web = WebConfig::open(config.web.as_deref()).map_err(AgentError::WebConfig)?;
-    let server = HttpServer::bind(&config.listen, limits)?;
+    let server = HttpServer::open(&config.listen, limits)?;
     let runtime = runtime().map_err(AgentError::Runtime)?;
     // Signals are caught before anything is attached: none of them finds us half started.
     let stops = AgentStops {
@@ -111,17 +112,24 @@ async fn serve(
     mut stops: AgentStops,
 ) -> Result<(), AgentError> {
     let ServedPages { path, hosts, web } = served;
-    let (address, limits) = (server.address, server.limits);
+    let (addresses, limits) = (server.addresses.clone(), server.limits);
     let handle = Handle::new();
     let (tls, scheme) = (web.tls(), web.scheme());
     let router = router(running.view(), &path, hosts, web, limits.response);
     let mut serving = tokio::spawn(server.serve(router, tls, handle.clone()));
-    tracing::info!("serving {scheme}://{address}{path}");
+    for address in &addresses {
+        tracing::info!("serving {scheme}://{address}{path}");
+    }
+    let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+    let addresses = addresses.join(" and ");
     notify(&[
         NotifyState::Ready,
-        NotifyState::Status(&format!("serving {address}")),
+        NotifyState::Status(&format!("serving {addresses}")),
     ]);
-    let failed = |error| AgentError::Serve { address, error };
+    let failed = |error| AgentError::Serve {
+        addresses: addresses.clone(),
+        error,
+    };
     let why = tokio::select! {
         name = stops.signals.next() => {
             tracing::info!("{name}: stopping");

@@ -82,7 +82,7 @@ const FILES_OF_OBJECT: usize = 24;
 /// moment, and the sockets of the helper while it attaches.
 const FILES_OF_TRACKED: usize = 16;
 
-/// What the agent has open for itself: stdin to stderr, the listener, the runtime, and files of
+/// What the agent has open for itself: stdin to stderr, the listeners, the runtime, and files of
 /// `/proc` that its threads read.
 const FILES_OF_AGENT: usize = 32;
 

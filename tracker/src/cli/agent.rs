@@ -2,7 +2,7 @@
 
 use super::listen::ListenAddress;
 use super::{probes, values};
-use crate::agent::http::AllowedHost;
+use crate::agent::http::{AllowedHost, ListenPlaces};
 use crate::agent::{self, AgentConfig, AgentPace, ProcessSelector, TrackingConfig};
 use crate::model::{SeriesDetail, SeriesLimits, VmaLabel};
 use crate::probes::ProbeLevel;
@@ -14,14 +14,23 @@ use std::time::Duration;
 /// The flags of `tracker agent`.
 #[derive(Args, Debug)]
 pub(crate) struct AgentArgs {
-    /// Where to serve: ADDR:PORT, [IPV6]:PORT, or :PORT for all addresses of both families
+    /// Where to serve: ADDR:PORT, [IPV6]:PORT, or :PORT for all addresses of both families. May be
+    /// given more than once
     #[arg(
         long = "web.listen-address",
         alias = "listen",
         env = "TRACKER_WEB_LISTEN_ADDRESS"
     )]
+    #[arg(action = ArgAction::Append, value_delimiter = ',')]
     #[arg(default_value = "127.0.0.1:19943", value_name = "ADDR:PORT")]
-    listen: ListenAddress,
+    listen: Vec<ListenAddress>,
+    /// Serve the TCP sockets that the service manager listens on (a .socket unit), and no others
+    #[arg(
+        long = "web.systemd-socket",
+        env = "TRACKER_WEB_SYSTEMD_SOCKET",
+        conflicts_with = "listen"
+    )]
+    systemd_socket: bool,
     /// File with TLS certificates and names and passwords (basic auth), in the format of the
     /// Prometheus exporter-toolkit. Read again when it or a file that it names changes, and on SIGHUP
     #[arg(
@@ -325,7 +334,12 @@ impl From<VmaLabelArg> for VmaLabel {
 impl AgentArgs {
     fn config(&self) -> AgentConfig {
         AgentConfig {
-            listen: self.listen.candidates(),
+            listen: if self.systemd_socket {
+                ListenPlaces::Passed
+            } else {
+                let places = self.listen.iter().map(ListenAddress::candidates);
+                ListenPlaces::Bind(places.collect())
+            },
             web: self.web.clone(),
             telemetry_path: self.telemetry_path.clone(),
             vma_label: self.vma_label.into(),

@@ -4,6 +4,7 @@
 
 mod guard;
 mod hosts;
+mod passed;
 mod peer;
 mod server;
 mod slots;
@@ -11,7 +12,7 @@ mod sock_diag;
 mod web_config;
 
 pub use hosts::{AllowedHost, AllowedHostError, HostNames};
-pub use server::{HttpLimits, HttpServer};
+pub use server::{HttpLimits, HttpServer, ListenPlaces};
 pub use web_config::{WebConfig, WebConfigError};
 
 pub(super) use slots::open_at_most;

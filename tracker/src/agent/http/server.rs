@@ -1,6 +1,7 @@
 //! Binds and serves, with a timeout on everything a client does.
 
 use super::guard::ConnectionGuard;
+use super::passed;
 use crate::agent::AgentError;
 use axum::Router;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
@@ -10,6 +11,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::{SocketAddr, SocketAddrV6, TcpListener};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// What clients may hold and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -42,43 +44,49 @@ impl Default for HttpLimits {
 /// Connections that wait to be accepted, as the standard library has it.
 const BACKLOG: i32 = 128;
 
-/// A bound listener.
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenPlaces {
+    /// At each of these; of each the first that can be bound (`ADDR:PORT`).
+    Bind(Vec<Vec<String>>),
+    /// Where the service manager listens already (sd_listen_fds(3)).
+    Passed,
+}
+
+/// Bound listeners, which share their limits.
 #[derive(Debug)]
 pub struct HttpServer {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     /// What clients may hold and for how long.
     pub limits: HttpLimits,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens: at least one address.
+    pub addresses: Vec<SocketAddr>,
 }
 
 impl HttpServer {
-    /// Binds the first of `candidates` that can be bound (`ADDR:PORT` each).
+    /// Takes or binds a listener for each place.
     ///
     /// # Errors
-    /// [`AgentError::Listen`] with the flag to change.
-    pub fn bind(candidates: &[String], limits: HttpLimits) -> Result<Self, AgentError> {
-        let mut result = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
-        for candidate in candidates {
-            result = listen(candidate);
-            // A port that is busy is busy for the next candidate, too.
-            let busy = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
-            if result.as_ref().err().is_none_or(busy) {
-                break;
-            }
-        }
-        let (listener, address) = result.map_err(|e| refusal(candidates, e))?;
+    /// [`AgentError::Listen`] with the flag to change, [`AgentError::Passed`] where the service
+    /// manager passed nothing that can be used.
+    pub fn open(places: &ListenPlaces, limits: HttpLimits) -> Result<Self, AgentError> {
+        let listeners = match places {
+            ListenPlaces::Bind(all) => all.iter().map(|one| bind(one)).collect::<Result<_, _>>()?,
+            ListenPlaces::Passed => passed::listeners()?,
+        };
+        let addresses = listeners.iter().map(TcpListener::local_addr);
+        let addresses = addresses.collect::<Result<_, _>>();
         Ok(Self {
-            listener,
+            addresses: addresses.map_err(AgentError::Passed)?,
+            listeners,
             limits,
-            address,
         })
     }
 
     /// Serves until `handle` is told to stop; with TLS where there is a configuration of it.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// When one of the listeners fails.
     pub async fn serve(
         self,
         router: Router,
@@ -86,17 +94,24 @@ impl HttpServer {
         handle: Handle<SocketAddr>,
     ) -> io::Result<()> {
         let guard = ConnectionGuard::new(self.limits.connections, self.limits.unread);
-        let server = axum_server::from_tcp(self.listener)?.handle(handle);
-        let service = router.into_make_service();
-        if let Some(tls) = tls {
-            let tls = RustlsAcceptor::new(tls).handshake_timeout(self.limits.request);
-            let server = server.acceptor(tls.acceptor(guard));
-            bounded(server, self.limits).serve(service).await
-        } else {
-            bounded(server.acceptor(guard), self.limits)
-                .serve(service)
-                .await
+        let mut servers = JoinSet::new();
+        for listener in self.listeners {
+            let server = axum_server::from_tcp(listener)?.handle(handle.clone());
+            let (service, tls) = (router.clone().into_make_service(), tls.clone());
+            let (guard, limits) = (guard.clone(), self.limits);
+            servers.spawn(async move {
+                let Some(tls) = tls else {
+                    return bounded(server.acceptor(guard), limits).serve(service).await;
+                };
+                let tls = RustlsAcceptor::new(tls).handshake_timeout(limits.request);
+                let server = server.acceptor(tls.acceptor(guard));
+                bounded(server, limits).serve(service).await
+            });
         }
+        while let Some(ended) = servers.join_next().await {
+            ended.map_err(io::Error::other)??;
+        }
+        Ok(())
     }
 }
 
@@ -113,14 +128,27 @@ fn bounded<A>(server: Server<SocketAddr, A>, limits: HttpLimits) -> Server<Socke
     server
 }
 
-fn listen(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+/// Binds the first of `candidates` that can be bound.
+fn bind(candidates: &[String]) -> Result<TcpListener, AgentError> {
+    let mut result = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
+    for candidate in candidates {
+        result = listen(candidate);
+        // A port that is busy is busy for the next candidate, too.
+        let busy = |e: &io::Error| e.kind() == io::ErrorKind::AddrInUse;
+        if result.as_ref().err().is_none_or(busy) {
+            break;
+        }
+    }
+    result.map_err(|e| refusal(candidates, e))
+}
+
+fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = match address.parse() {
         Ok(SocketAddr::V6(all)) if all.ip().is_unspecified() => both_families(all)?,
         _ => TcpListener::bind(address)?,
     };
     listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
+    Ok(listener)
 }
 
 /// Listens on all addresses of both families, whatever `net.ipv6.bindv6only` says (ipv6(7)).
