@@ -12,6 +12,7 @@ use tracker::agent::discovery::{
     DiscoveryError, DiscoveryOutcome, DiscoveryRoute, FallbackRoute, LookWatch, SmapsRoute, key,
 };
 use tracker::agent::http::AgentView;
+use tracker::agent::http::ListenPlaces;
 use tracker::agent::{AgentConfig, AgentPace, AgentProbes, MakeRoute, ProofResult, RunningAgent};
 use tracker::model::{
     CounterSnapshot, CounterSource, FoundVma, MmSample, ProcessCounters, ProcessFacts, ProcessKey,
@@ -140,7 +141,7 @@ fn start_with(
     let (script, scripted) = channel();
     let config = AgentConfig {
         web: None,
-        listen: Vec::new(),
+        listen: ListenPlaces::Bind(Vec::new()),
         telemetry_path: "/metrics".into(),
         vma_label: VmaLabel::default(),
         allowed_hosts: Vec::new(),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 use tracker::agent::discovery::{DiscoveryError, DiscoveryOutcome, DiscoveryRoute, LookWatch};
+use tracker::agent::http::ListenPlaces;
 use tracker::agent::{AgentConfig, AgentError, AgentPace, AgentProbes};
 use tracker::model::{SeriesLimits, VmaLabel};
 use tracker::probes::{HookWishes, MapSizes, ProbeLevel, ProbeOptions};
@@ -36,7 +37,7 @@ fn probes() -> AgentProbes {
 fn a_panic_of_a_thread_ends_the_agent_with_its_reason() {
     let config = AgentConfig {
         web: None,
-        listen: vec!["127.0.0.1:0".to_owned()],
+        listen: ListenPlaces::Bind(vec![vec!["127.0.0.1:0".to_owned()]]),
         telemetry_path: "/metrics".to_owned(),
         vma_label: VmaLabel::default(),
         allowed_hosts: Vec::new(),
