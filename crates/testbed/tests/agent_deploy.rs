@@ -280,3 +280,51 @@ fn sockets_of_the_service_manager_are_served() {
         "{told}"
     );
 }
+
+#[test]
+fn completions_and_man_pages_are_of_this_command_line() {
+    let tracker = testbed::program("tracker");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(&tracker).args(["completions", shell]).output();
+        let script = String::from_utf8(output.unwrap().stdout).unwrap();
+        assert!(script.contains("web.systemd-socket"), "{shell}: {script}");
+        assert!(!script.contains("compare-work"), "{shell}");
+    }
+    let complete = format!(
+        "source <({tracker} completions bash); COMP_WORDS=(tracker age); \
+        COMP_CWORD=1; _tracker tracker age tracker; echo ${{COMPREPLY[@]}}"
+    );
+    let output = Command::new("bash")
+        .args(["-c", &complete])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "agent\n",
+        "{output:?}"
+    );
+
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("man");
+    let written = Command::new(&tracker).arg("man-pages").arg(&pages).status();
+    assert!(written.unwrap().success());
+    let names = std::fs::read_dir(&pages).unwrap();
+    let mut names: Vec<_> = names
+        .map(|one| one.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let commands = [
+        "agent",
+        "check",
+        "compare",
+        "completions",
+        "explain",
+        "report",
+        "track",
+    ];
+    let mut wanted: Vec<_> = commands.map(|one| format!("tracker-{one}.1")).into();
+    wanted.push("tracker.1".into());
+    assert_eq!(names, wanted);
+    let page = std::fs::read_to_string(pages.join("tracker-agent.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("systemd"), "{page}");
+}

@@ -16,6 +16,7 @@ mod listen;
 mod log;
 mod output;
 mod pace;
+mod packaged;
 mod probes;
 mod report;
 mod rounds;
@@ -54,6 +55,11 @@ enum TrackerCommand {
     Report(report::ReportArgs),
     /// Do the same work under each strategy, and tell what each costs and what it gets wrong
     Compare(compare::CompareArgs),
+    /// Print what completes this command line in a shell
+    Completions(packaged::CompletionsArgs),
+    /// Write the man pages, for a package
+    #[command(hide = true)]
+    ManPages(packaged::ManPagesArgs),
     /// Make one run of `compare`
     #[command(hide = true)]
     CompareRun(compare::CompareRunArgs),
@@ -84,6 +90,8 @@ pub fn main() -> ExitCode {
         TrackerCommand::Explain(args) => explain::run(args),
         TrackerCommand::Report(args) => report::run(args),
         TrackerCommand::Compare(args) => compare::run_all(args),
+        TrackerCommand::Completions(args) => packaged::completions(args, &TrackerArgs::command()),
+        TrackerCommand::ManPages(args) => packaged::man_pages(args, TrackerArgs::command()),
         TrackerCommand::CompareRun(args) => compare::run_one(args),
         TrackerCommand::CompareWork(args) => compare::run_work(args),
         TrackerCommand::Inject(args) => inject::run(args),
