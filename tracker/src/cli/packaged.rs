@@ -39,7 +39,7 @@ fn shown(command: &Command) -> Command {
     let commands = command.get_subcommands();
     let commands = commands.filter(|one| !one.is_hide_set()).cloned();
     Command::new(command.get_name().to_owned())
-        .version(clap::crate_version!())
+        .version(env!("CARGO_PKG_VERSION"))
         .args(command.get_arguments().cloned())
         .subcommands(commands)
 }
