@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracker_ebpf::{COMM_LEN, CallRecord, EventHead};
 use uffd::ProcVma;
@@ -23,7 +23,7 @@ use super::places::{PlaceInterner, RawStack};
 use super::translate::translate;
 use crate::probes::events::{EventProbes, WatchId};
 use crate::probes::hooks::HookSubject;
-use crate::probes::{HookPlan, ProbeLevel};
+use crate::probes::{HookId, HookPlan, ProbeLevel};
 
 /// All events that are read: one reader for as many processes as are explained.
 pub struct EventHub(Arc<HubShared>);
@@ -64,6 +64,12 @@ struct HubState {
     /// Events that did not fit into memory, of all processes.
     overflowed: u64,
     failed: Option<io::Error>,
+    /// Hooks that never fired, of which [`CauseSight`] tells.
+    never_fired: Vec<HookId>,
+    /// Hooks that fired when they were attached, and do not now.
+    silent: Vec<HookId>,
+    /// When the hooks were last made to fire.
+    proved: Instant,
 }
 
 /// What has been read of a process.
@@ -84,6 +90,8 @@ struct WatchedProcess {
 
 /// Names of threads that are remembered of a process: it may make threads for as long as it lives.
 const NAMES: usize = 4096;
+/// How often the hooks are made to fire while a process is watched.
+const SELF_TEST: Duration = Duration::from_secs(60);
 /// How often the ring is emptied while a process is watched.
 const PERIOD: Duration = Duration::from_millis(2);
 
@@ -98,11 +106,14 @@ impl EventHub {
             seen: seen(&events),
             calls_seen: calls_seen(&events),
             state: Mutex::new(HubState {
+                never_fired: events.silent().map(|plan| plan.hook.id).collect(),
                 events,
                 watches: HashMap::new(),
                 readers: 0,
                 overflowed: 0,
                 failed: None,
+                silent: Vec::new(),
+                proved: Instant::now(),
             }),
             ended: AtomicBool::new(false),
             most,
@@ -230,6 +241,10 @@ impl EventFeed for EventSource {
         if state.events.level() != ProbeLevel::Observe {
             lost += state.events.missed();
         }
+        if !state.silent.is_empty() {
+            // Nobody knows how many, but none is to be taken for told.
+            state.overflowed += 1;
+        }
         lost += state.overflowed;
         let watched = state.reader(self.reader);
         let events = watched.map(|watched| {
@@ -269,6 +284,9 @@ impl HubShared {
             let mut state = self.lock();
             state.read();
             let idle = state.watches.is_empty();
+            if !idle {
+                state.prove();
+            }
             drop(state);
             if idle {
                 std::thread::park();
@@ -353,6 +371,28 @@ impl HubState {
         readers.find_map(|(number, watched)| (*number == reader.number).then_some(watched))
     }
 
+    /// Has the hooks prove at times that they fire, and tells of those that do not any more.
+    fn prove(&mut self) {
+        if self.proved.elapsed() < SELF_TEST {
+            return;
+        }
+        self.events.prove();
+        self.proved = Instant::now();
+        let mut silent = Vec::new();
+        let told = |plan: &&HookPlan| self.never_fired.contains(&plan.hook.id);
+        for plan in self.events.silent().filter(|plan| !told(plan)) {
+            silent.push(plan.hook.id);
+            if !self.silent.contains(&plan.hook.id) {
+                let (hook, without) = (plan.hook.name(), plan.hook.without);
+                tracing::warn!(hook, without, "{}", plan.verdict);
+            }
+        }
+        for hook in self.silent.iter().filter(|hook| !silent.contains(hook)) {
+            tracing::info!(hook = hook.name(), "it fires again");
+        }
+        self.silent = silent;
+    }
+
     /// Empties the ring.
     fn read(&mut self) {
         let Self {
@@ -360,7 +400,7 @@ impl HubState {
             watches,
             overflowed,
             failed,
-            readers: _,
+            ..
         } = self;
         // Calls first: of a call that is read all events are there that came before it.
         let calls = events.drain_calls(|call| {

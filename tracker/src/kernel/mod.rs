@@ -11,7 +11,7 @@ pub mod facts;
 pub mod inputs;
 mod kallsyms;
 pub mod lockdown;
-mod mounts;
+pub(crate) mod mounts;
 mod name_index;
 pub mod offsets;
 pub mod switches;

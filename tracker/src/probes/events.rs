@@ -23,8 +23,9 @@ use super::proof::{self, HookStates};
 use super::prover::HookProver;
 use super::shared::SharedArray;
 use super::values::MapSizes;
-use super::verdict::HookPlan;
+use super::verdict::{HookPlan, HookVerdict};
 use crate::kernel::facts::KernelFacts;
+use crate::kernel::mounts::MountPoints;
 use crate::kernel::switches::KernelSwitches;
 
 /// How to attach.
@@ -57,8 +58,12 @@ pub struct WatchId(pub u32);
 
 /// The attached programs, and what they share with us. Dropping it detaches everything.
 pub struct EventProbes {
+    /// What sees: an attached hook may be silent.
     plan: Vec<HookPlan>,
+    /// What is attached, whether it fires or not.
+    attached: Vec<HookPlan>,
     states: HookStates,
+    mounts: MountPoints,
     level: ProbeLevel,
     reason: String,
     object: Option<EventObject>,
@@ -73,6 +78,7 @@ const _: () = {
 struct EventObject {
     ebpf: Ebpf,
     maps: EventMaps,
+    prover: HookProver,
     /// Process ids by watch id.
     watches: BTreeMap<u32, u32>,
     /// The id that was given last.
@@ -138,27 +144,45 @@ impl EventProbes {
             },
             |ebpf| Ok((EventMaps::take(ebpf, options)?, HookProver::take(ebpf)?)),
         );
-        let (mut plan, mut states) = (plan, HookStates::new());
-        let loaded = loaded.map(|(mut ebpf, (maps, prover))| {
-            let switches = || KernelSwitches::read(&facts.mounts);
-            states = prover.prove_or_attach_anew(&plan, switches, || &mut ebpf);
-            plan = proof::settled(&plan, &states, switches());
-            (ebpf, maps)
-        });
         let (level, reason) = plan::level(&plan);
-        Self {
+        let mut probes = Self {
+            attached: plan.clone(),
             plan,
-            states,
+            states: HookStates::new(),
+            mounts: facts.mounts,
             level,
             reason,
-            object: loaded.map(|(ebpf, maps)| EventObject {
+            object: loaded.map(|(ebpf, (maps, prover))| EventObject {
                 ebpf,
                 maps,
+                prover,
                 watches: BTreeMap::new(),
                 last: 0,
                 dropped_before: 0,
             }),
-        }
+        };
+        probes.prove();
+        probes
+    }
+
+    /// Proves that each attached hook fires, and attaches anew what does not. Plan and level are
+    /// then what was seen. Takes some ten milliseconds.
+    pub fn prove(&mut self) {
+        let Some(object) = &mut self.object else {
+            return;
+        };
+        let switches = || KernelSwitches::read(&self.mounts);
+        let ebpf = &mut object.ebpf;
+        let prover = &object.prover;
+        self.states = prover.prove_or_attach_anew(&self.attached, switches, || ebpf);
+        self.plan = proof::settled(&self.attached, &self.states, switches());
+        (self.level, self.reason) = plan::level(&self.plan);
+    }
+
+    /// The hooks that are attached and do not fire, as of the last self-test.
+    pub fn silent(&self) -> impl Iterator<Item = &HookPlan> {
+        let silent = |plan: &&HookPlan| matches!(plan.verdict, HookVerdict::Silent { .. });
+        self.plan.iter().filter(silent)
     }
 
     /// What is attached, and why something is not.
@@ -167,7 +191,7 @@ impl EventProbes {
         &self.plan
     }
 
-    /// Whether each attached hook is known to fire, as of the self-test after attaching.
+    /// Whether each attached hook is known to fire, as of the last self-test.
     #[must_use]
     pub const fn states(&self) -> &HookStates {
         &self.states
