@@ -24,6 +24,8 @@ pub struct GuestTest {
     pub programs: &'static [ForeignProgram],
     /// MiB of swap that it needs, so that pages it gives to reclaim leave memory.
     pub swap: u32,
+    /// Whether it runs on the kernel with PREEMPT_RT, too.
+    realtime: bool,
     /// Where none of its tests run.
     excuses: &'static [TestExcuse],
     /// Where one of its tests, or of its modules (`name::`), does not run.
@@ -36,6 +38,7 @@ impl GuestTest {
             name,
             programs: &[],
             swap: 0,
+            realtime: false,
             excuses,
             test_excuses: &[],
         }
@@ -43,6 +46,13 @@ impl GuestTest {
 
     const fn with_programs(self, programs: &'static [ForeignProgram]) -> Self {
         Self { programs, ..self }
+    }
+
+    const fn on_realtime(self) -> Self {
+        Self {
+            realtime: true,
+            ..self
+        }
     }
 
     const fn with_swap(self, swap: u32) -> Self {
@@ -58,7 +68,9 @@ impl GuestTest {
 
     /// Why the program does not run in `row`.
     pub fn excuse(&self, row: &MatrixRow) -> Option<&'static str> {
-        let excuse = self.excuses.iter().find(|excuse| excuse.rows.contains(row));
+        let realtime = (!self.realtime).then_some(&NO_REALTIME);
+        let mut excuses = self.excuses.iter().chain(realtime);
+        let excuse = excuses.find(|excuse| excuse.rows.contains(row));
         excuse.map(|excuse| excuse.why)
     }
 
@@ -71,6 +83,10 @@ impl GuestTest {
     }
 }
 
+static NO_REALTIME: TestExcuse = not_in(
+    RowSet::Realtime,
+    "what counts shows what PREEMPT_RT changes",
+);
 const NO_HOOK: TestExcuse = not_in(RowSet::Locked, "no hook can be attached");
 const NO_BPF: TestExcuse = not_in(RowSet::Locked, "no strategy uses BPF");
 const NO_KERNEL_MEMORY: TestExcuse = not_in(RowSet::Locked, "it reads no kernel memory");
@@ -216,10 +232,12 @@ pub const GUEST_TESTS: [GuestTest; 24] = [
     ]),
     GuestTest::new("vm_audit", &[NO_PREEMPTION, NO_HOOK]),
     GuestTest::new("vm_events", &[ONE_FOR_RACES, NO_HOOK]),
-    GuestTest::new("vm_exact", &[NO_HOOK]).except(&[
-        ("every_row_is_exact", ONE_FOR_ONE_THREAD),
-        ("every_rung_is_exact", ONE_FOR_ONE_THREAD),
-    ]),
+    GuestTest::new("vm_exact", &[NO_HOOK])
+        .on_realtime()
+        .except(&[
+            ("every_row_is_exact", ONE_FOR_ONE_THREAD),
+            ("every_rung_is_exact", ONE_FOR_ONE_THREAD),
+        ]),
     // The others are about what the kernel makes of programs, and when it lets them go.
     GuestTest::new("vm_life", &[NO_PREEMPTION, NO_HOOK]).except(&[
         (
@@ -254,7 +272,7 @@ pub const GUEST_TESTS: [GuestTest; 24] = [
         ],
     ),
     GuestTest::new("vm_privilege", &[NO_PREEMPTION, NO_HOOK]),
-    GuestTest::new("vm_proof", &[NO_PREEMPTION, NO_HOOK]),
+    GuestTest::new("vm_proof", &[NO_PREEMPTION, NO_HOOK]).on_realtime(),
     GuestTest::new("vm_snapshot", &[NO_PREEMPTION, NO_HOOK]).with_programs(&[Qemu]),
     GuestTest::new(
         "vm_splits",
