@@ -8,6 +8,13 @@ use super::{AgentProcess, eventually, sum};
 /// How long counters may take to reach the agent on an emulated machine that does nothing else.
 const SOON: Duration = Duration::from_secs(30);
 
+/// Whether this kernel has PREEMPT_RT: there what runs under a lock of page tables can be preempted,
+/// and has no trampoline.
+pub fn is_realtime() -> bool {
+    let version = std::fs::read_to_string("/proc/version").unwrap_or_default();
+    version.contains("PREEMPT_RT")
+}
+
 /// Starts an agent that discovers at once, keeps its series and has counters, and waits until it is
 /// ready.
 pub fn agent(args: &[&str]) -> AgentProcess {

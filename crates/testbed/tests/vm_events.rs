@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use testbed::guest::is_realtime;
 use tracker::probes::events::{EventOptions, EventProbes, WatchId};
 use tracker::probes::plan::HookWishes;
-use tracker::probes::{HookMechanism, ProbeLevel};
+use tracker::probes::{HookId, HookMechanism, ProbeLevel};
 use tracker_ebpf::kernel::{
     FAULT_FLAG_INTERRUPTIBLE, FAULT_FLAG_REMOTE, FAULT_FLAG_USER, FAULT_FLAG_WRITE, UFFDIO_COPY,
     UFFDIO_REGISTER, UFFDIO_REGISTER_MODE_WP, UFFDIO_UNREGISTER, UFFDIO_WRITEPROTECT,
@@ -721,8 +722,10 @@ fn every_rung_attaches() {
         return;
     };
     for mechanism in [HookMechanism::Fentry, HookMechanism::Kprobe] {
+        let locked = (Some(HookId::wp_fault), HookMechanism::Kprobe);
+        let locked = is_realtime().then_some(locked);
         let wishes = HookWishes {
-            forced: vec![(None, mechanism)],
+            forced: [(None, mechanism)].into_iter().chain(locked).collect(),
             ..HookWishes::default()
         };
         let events = EventProbes::attach(&EventOptions {

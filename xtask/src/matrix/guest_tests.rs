@@ -24,8 +24,8 @@ pub struct GuestTest {
     pub programs: &'static [ForeignProgram],
     /// MiB of swap that it needs, so that pages it gives to reclaim leave memory.
     pub swap: u32,
-    /// Whether it runs on the kernel with PREEMPT_RT, too.
-    realtime: bool,
+    /// The narrow rows in which it runs, too.
+    narrow: &'static [RowSet],
     /// Where none of its tests run.
     excuses: &'static [TestExcuse],
     /// Where one of its tests, or of its modules (`name::`), does not run.
@@ -38,7 +38,7 @@ impl GuestTest {
             name,
             programs: &[],
             swap: 0,
-            realtime: false,
+            narrow: &[],
             excuses,
             test_excuses: &[],
         }
@@ -48,11 +48,8 @@ impl GuestTest {
         Self { programs, ..self }
     }
 
-    const fn on_realtime(self) -> Self {
-        Self {
-            realtime: true,
-            ..self
-        }
+    const fn also_in(self, narrow: &'static [RowSet]) -> Self {
+        Self { narrow, ..self }
     }
 
     const fn with_swap(self, swap: u32) -> Self {
@@ -68,8 +65,9 @@ impl GuestTest {
 
     /// Why the program does not run in `row`.
     pub fn excuse(&self, row: &MatrixRow) -> Option<&'static str> {
-        let realtime = (!self.realtime).then_some(&NO_REALTIME);
-        let mut excuses = self.excuses.iter().chain(realtime);
+        let meant = self.narrow.iter().any(|rows| rows.contains(row));
+        let narrow = (!meant).then_some(&NOT_NARROW);
+        let mut excuses = self.excuses.iter().chain(narrow);
         let excuse = excuses.find(|excuse| excuse.rows.contains(row));
         excuse.map(|excuse| excuse.why)
     }
@@ -83,9 +81,9 @@ impl GuestTest {
     }
 }
 
-static NO_REALTIME: TestExcuse = not_in(
-    RowSet::Realtime,
-    "what counts shows what PREEMPT_RT changes",
+static NOT_NARROW: TestExcuse = not_in(
+    RowSet::Narrow,
+    "what differs on this kernel is what is counted and told",
 );
 const NO_HOOK: TestExcuse = not_in(RowSet::Locked, "no hook can be attached");
 const NO_BPF: TestExcuse = not_in(RowSet::Locked, "no strategy uses BPF");
@@ -231,9 +229,10 @@ pub const GUEST_TESTS: [GuestTest; 24] = [
         Qemu,
     ]),
     GuestTest::new("vm_audit", &[NO_PREEMPTION, NO_HOOK]),
-    GuestTest::new("vm_events", &[ONE_FOR_RACES, NO_HOOK]),
+    GuestTest::new("vm_events", &[ONE_FOR_RACES, NO_HOOK])
+        .also_in(&[RowSet::Realtime, RowSet::Newest]),
     GuestTest::new("vm_exact", &[NO_HOOK])
-        .on_realtime()
+        .also_in(&[RowSet::Realtime, RowSet::Newest])
         .except(&[
             ("every_row_is_exact", ONE_FOR_ONE_THREAD),
             ("every_rung_is_exact", ONE_FOR_ONE_THREAD),
@@ -272,7 +271,8 @@ pub const GUEST_TESTS: [GuestTest; 24] = [
         ],
     ),
     GuestTest::new("vm_privilege", &[NO_PREEMPTION, NO_HOOK]),
-    GuestTest::new("vm_proof", &[NO_PREEMPTION, NO_HOOK]).on_realtime(),
+    GuestTest::new("vm_proof", &[NO_PREEMPTION, NO_HOOK])
+        .also_in(&[RowSet::Realtime, RowSet::Newest]),
     GuestTest::new("vm_snapshot", &[NO_PREEMPTION, NO_HOOK]).with_programs(&[Qemu]),
     GuestTest::new(
         "vm_splits",
