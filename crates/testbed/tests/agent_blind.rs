@@ -2,7 +2,9 @@
 //! namespaces, main threads that have ended, files that never answer, mappings that take long.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use serde_json::Value;
 use std::process::Command;
+use tempfile::TempDir;
 use testbed::inject::InjectTarget;
 use testbed::{AgentProcess, KilledChild, agent, check_metrics, eventually, has, program, sum};
 use uffd::{PAGE_SIZE, RegisterMode, ScratchMapping, UffdFeatures, Userfaultfd};
@@ -59,16 +61,22 @@ fn refused(running: &AgentProcess, reason: &str) -> Option<f64> {
     )
 }
 
+/// The program where every user may execute it.
+fn public_copy() -> TempDir {
+    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::copy(program("tracker"), directory.path().join("tracker")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), mode).unwrap();
+    directory
+}
+
 #[test]
 fn an_agent_from_which_all_processes_are_hidden_is_not_ready() {
     if !can_unshare() || !has("setpriv") {
         return;
     }
-    let directory = tempfile::tempdir_in("/tmp").unwrap();
+    let directory = public_copy();
     let binary = directory.path().join("tracker");
-    std::fs::copy(program("tracker"), &binary).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(directory.path(), mode).unwrap();
     let mut command = Command::new("unshare");
     // No fork: the agent is the child that is killed at the end.
     let run = "mount -t proc -o hidepid=2 proc /proc\nexec \"$@\"";
@@ -100,6 +108,46 @@ fn an_agent_from_which_all_processes_are_hidden_is_not_ready() {
         sum(&metrics, "uffdwp_scrape_collector_success", &success),
         Some(0.0)
     );
+}
+
+/// What `tracker check --json` tells, and whether its status says that all is well.
+fn checked(command: &mut Command) -> (Value, bool) {
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = serde_json::from_slice(&output.stdout).expect(&error);
+    (told, output.status.success())
+}
+
+/// Before there is an agent.
+#[test]
+fn check_tells_which_processes_an_agent_would_not_see() {
+    let (told, well) = checked(Command::new(program("tracker")).args(["check", "--json"]));
+    assert!(
+        told["processes"]["processes"].as_u64() > Some(0),
+        "{told:#}"
+    );
+    assert!(well);
+    if !can_unshare() {
+        return;
+    }
+    let script = "mount -t proc -o hidepid=2 proc /proc; exec setpriv --reuid=64322 --regid=64322 \
+                  --clear-groups --bounding-set=-all --inh-caps=-all \"$@\"";
+    let directory = public_copy();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", script, "sh"]);
+    command.arg(directory.path().join("tracker"));
+    let (told, well) = checked(command.args(["check", "--json"]));
+    assert_eq!(
+        told["processes"]["refused_by_reason"]["hidden"], 1,
+        "{told:#}"
+    );
+    assert!(!well);
+    let mut command = Command::new("unshare");
+    command.args(["--mount-proc", "--kill-child", "--fork", "--pid"]);
+    command.arg(program("tracker"));
+    let (told, _) = checked(command.args(["check", "--json"]));
+    let reasons = &told["processes"]["refused_by_reason"];
+    assert_eq!(reasons["pid_namespace"], 1, "{told:#}");
 }
 
 /// As a container has it that mounts the host's `/proc`.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -31,6 +32,16 @@ fn hooks_in(agent: &AgentProcess, key: &str, value: &str) -> Vec<Value> {
     let status = agent.status();
     let hooks = status["hooks"].as_array().unwrap().iter();
     hooks.filter(|hook| hook[key] == value).cloned().collect()
+}
+
+/// What `tracker check` says, which must be that the level is not full.
+fn check_for_full() -> String {
+    let mut check = Command::new("tracker");
+    let output = check.args(["check", "--require-level", "full"]).output();
+    let output = output.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    text
 }
 
 fn is_counted(agent: &AgentProcess) {
@@ -95,9 +106,11 @@ fn hooks_that_are_switched_off_are_told_until_they_are_back() {
             (firing == Some(0.0)).then_some(metrics)
         });
         let told = wait_answer(&agent, 503);
+        let checked = check_for_full();
         let (silent, advice) = (hooks_in(&agent, "state", "silent"), agent.status());
         switch(path, true);
         assert!(told.contains(remedy), "{told}");
+        assert!(checked.contains(remedy), "{checked}");
         assert!(!silent.is_empty());
         assert!(advice["advice"].to_string().contains(remedy), "{advice:#}");
         // What stands still is not shown as if it counted.

@@ -274,14 +274,22 @@ fn lonely_place() -> Result<u64, UffdError> {
 
 /// On one CPU: what was the child's last is dropped there when we run again.
 fn fork() -> Result<(), UffdError> {
+    on_this_cpu(fork_and_wait)?
+}
+
+/// Does something on the CPU that this thread is on, as do the threads that it starts meanwhile.
+///
+/// # Errors
+/// If the kernel does not let the thread choose its CPU (`sched_setaffinity`).
+pub fn on_this_cpu<T>(work: impl FnOnce() -> T) -> Result<T, UffdError> {
     let cannot = |e| UffdError::system("cannot choose a CPU for", "this thread", e);
     let everywhere = rustix::thread::sched_getaffinity(None).map_err(cannot)?;
     let mut here = CpuSet::new();
     here.set(rustix::thread::sched_getcpu());
     rustix::thread::sched_setaffinity(None, &here).map_err(cannot)?;
-    let forked = fork_and_wait();
+    let done = work();
     rustix::thread::sched_setaffinity(None, &everywhere).map_err(cannot)?;
-    forked
+    Ok(done)
 }
 
 fn fork_and_wait() -> Result<(), UffdError> {

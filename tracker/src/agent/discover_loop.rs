@@ -58,6 +58,9 @@ impl DiscoveryState {
 
     /// Why nothing at all can be seen, if so.
     pub fn blindness(&self) -> Option<String> {
+        if self.failure.is_some() {
+            return self.failure.clone();
+        }
         let blind = !self.sees_all && self.processes == 0 && self.refused > 0;
         let first = self.first_refusal.as_deref().unwrap_or_default();
         let refused = self.refused;
@@ -110,7 +113,8 @@ impl DiscoveryLoop<'_> {
     }
 }
 
-fn describe(
+/// What one discovery came to.
+pub(super) fn describe(
     route: &str,
     result: &Result<DiscoveryOutcome, DiscoveryError>,
     took: Duration,

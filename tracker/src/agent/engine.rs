@@ -13,7 +13,7 @@ use crate::model::{
     CollectionInput, CounterSnapshot, CounterSource, ScanResult, SeriesBooks, SeriesLimits,
     SeriesView, VmaDiscovery, VmaLabel,
 };
-use crate::probes::{CountAvailability, HookMisses, HookReport, HookState, ProbeReport};
+use crate::probes::{CountAvailability, HookReport, HookState, ProbeReport};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -143,13 +143,7 @@ impl AgentEngine {
     /// Reads what each hook missed: one file per program, so not in a scrape.
     pub fn read_missed(&self) {
         let missed = (lock(&self.missed))();
-        let mut report = lock(&self.report);
-        for HookMisses { hook, events } in missed {
-            let known = report.hooks.iter_mut();
-            for report in known.filter(|report| report.plan.hook.id == hook) {
-                report.missed = Some(events);
-            }
-        }
+        lock(&self.report).note_missed(&missed);
     }
 
     /// Has every hook prove that it fires; what does not, counts as absent until it does.
@@ -212,10 +206,7 @@ impl AgentEngine {
     }
 
     fn availability_of(&self, report: &ProbeReport) -> CountAvailability {
-        let missed = |id| {
-            let hook = report.hooks.iter().find(|hook| hook.plan.hook.id == id);
-            hook.and_then(|hook| hook.missed).unwrap_or(0)
-        };
+        let missed = |hook| report.missed(hook);
         lock(&self.availability).clone().less_missed(missed)
     }
 
@@ -235,9 +226,7 @@ impl AgentEngine {
             availability: self.availability_of(&report),
             proved_unix_seconds: *lock(&self.proved_unix_seconds),
             sight,
-            log_lines_lost: LogLoss::ALL
-                .map(|loss| (loss.as_str(), loss.lines()))
-                .to_vec(),
+            log_lines_lost: LogLoss::told().to_vec(),
         }
     }
 
@@ -308,11 +297,7 @@ fn hook_row(hook: &HookReport) -> HookRow {
         hook: hook.plan.hook.name(),
         mechanism: hook.plan.attached().map(|program| program.mechanism),
         missed: hook.missed,
-        firing: match hook.state {
-            Some(HookState::Firing) => Some(true),
-            Some(HookState::Silent) => Some(false),
-            Some(HookState::NotProven(_)) | None => None,
-        },
+        firing: hook.state.as_ref().and_then(HookState::fires),
     }
 }
 

@@ -49,10 +49,7 @@ impl From<AttachedProbes> for AgentProbes {
             Some(counters) => Box::new(counters),
             None => Box::new(NoCounters),
         };
-        let discover = iterator(&mut attached).map(|iterator| {
-            let make = move || iterate(iterator.clone());
-            Box::new(make) as MakeRoute
-        });
+        let discover = by_iterator(&mut attached);
         let (report, availability) = (ProbeReport::of(&attached), attached.availability.clone());
         let diagnostics = attached.diagnostics.take();
         let attached = Arc::new(Mutex::new(attached));
@@ -68,10 +65,16 @@ impl From<AttachedProbes> for AgentProbes {
     }
 }
 
-/// The iterator, where it visits all processes.
-fn iterator(attached: &mut AttachedProbes) -> Option<TaskVmaIterator> {
+/// Discovery by the iterator, where it visits all processes.
+pub(super) fn by_iterator(attached: &mut AttachedProbes) -> Option<MakeRoute> {
     let iterator = attached.iterator.take();
-    iterator.filter(|_| uffd::is_in_initial_pid_namespace())
+    let iterator = iterator.filter(|_| uffd::is_in_initial_pid_namespace())?;
+    Some(Box::new(move || iterate(iterator.clone())))
+}
+
+/// Discovery by smaps alone.
+pub(super) fn by_smaps() -> MakeRoute {
+    Box::new(|| Box::new(SmapsRoute::of_others()))
 }
 
 /// Discovery by the iterator, or by smaps while the kernel refuses that.

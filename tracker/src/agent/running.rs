@@ -3,21 +3,20 @@
 use super::addresses::{hide_addresses, without_addresses};
 use super::config::{AgentConfig, AgentPace};
 use super::discover_loop::{DiscoveryLoop, DiscoveryState};
-use super::discovery::SmapsRoute;
 use super::engine::AgentEngine;
 use super::error::AgentError;
 use super::http::{AgentReadiness, AgentView};
 use super::landing;
 use super::looks::LookWatch;
 use super::loops::{AgentLoop, LoopClocks};
-use super::probes::{AgentProbes, MakeRoute};
+use super::probes::{self, AgentProbes, MakeRoute};
 use super::ready::{self, readiness};
 use super::scan::{BackgroundScan, ScanReach, ScanState};
 use super::status::{self, StatusParts};
 use super::stop::StopSignal;
 use super::tracking::ProcessTracking;
 use crate::heap;
-use crate::logging;
+use crate::logging::{self, LogLoss};
 use crate::metrics::{EncodeError, encode};
 use crate::model::VmaLabel;
 use crate::probes::program_log::ProgramLog;
@@ -85,7 +84,7 @@ impl RunningAgent {
         let watch = |which| LookWatch::new(clocks.of(which).clone());
         let shared = Arc::new(AgentShared {
             behaviour,
-            make_route: Mutex::new(discover.unwrap_or_else(smaps_only)),
+            make_route: Mutex::new(discover.unwrap_or_else(probes::by_smaps)),
             looks: AgentLooks {
                 discovery: watch(AgentLoop::Discover),
                 scan: watch(AgentLoop::Scan),
@@ -192,11 +191,6 @@ impl Drop for RunningAgent {
         }
         logging::tell_left_out();
     }
-}
-
-/// Where there is no iterator.
-fn smaps_only() -> MakeRoute {
-    Box::new(|| Box::new(SmapsRoute::of_others()))
 }
 
 impl AgentShared {
@@ -323,7 +317,7 @@ impl AgentShared {
             required: self.config.require_level,
             complete: self.engine.is_complete(),
             dead_thread: self.dead_thread(),
-            discovery_failure: discovery.failure.clone().or_else(|| discovery.blindness()),
+            discovery_failure: discovery.blindness(),
             latest_loop: self.clocks.latest(),
         })
     }
@@ -342,6 +336,7 @@ impl AgentShared {
             scan: &lock(&self.scan).clone(),
             latest_loop: self.clocks.latest(),
             ready: &ready,
+            log_lines_lost: &LogLoss::told(),
         })
     }
 }

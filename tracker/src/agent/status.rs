@@ -34,6 +34,8 @@ pub struct StatusParts<'a> {
     pub latest_loop: (AgentLoop, Duration),
     /// The answer of `/readyz`.
     pub ready: &'a AgentReadiness,
+    /// Lines of the log that were not written, by reason.
+    pub log_lines_lost: &'a [(&'static str, u64)],
 }
 
 /// All of it; `tracking` are the processes that are tracked, `None` without `--track`.
@@ -74,6 +76,7 @@ pub fn status(parts: &StatusParts<'_>, tracking: Option<Value>) -> Value {
             "loop": parts.latest_loop.0.as_str(),
             "seconds": parts.latest_loop.1.as_secs_f64(),
         },
+        "log_lines_lost": log_lines_lost(parts.log_lines_lost),
         "scan": {
             "budget_share": config.pace.budget,
             "interval_seconds": config.pace.scan.as_secs_f64(),
@@ -107,6 +110,12 @@ fn losses(reading: &NodeReading) -> Map<String, Value> {
     let counts = RecordLoss::ALL.into_iter().zip(reading.losses);
     counts
         .map(|(loss, count)| (loss.as_str().to_owned(), count.into()))
+        .collect()
+}
+
+fn log_lines_lost(lost: &[(&'static str, u64)]) -> Map<String, Value> {
+    let lost = lost.iter();
+    lost.map(|(reason, lines)| ((*reason).to_owned(), (*lines).into()))
         .collect()
 }
 

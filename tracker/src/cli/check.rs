@@ -1,8 +1,9 @@
 //! `tracker check`: what can be done with this kernel and this privilege, hook by hook and strategy
 //! by strategy, and why not more.
 //!
-//! It asks the kernel itself: it attaches everything as the agent would and detaches it again, and
-//! has every strategy track a scratch mapping.
+//! It asks the kernel itself: it attaches everything as the agent would and detaches it again, has
+//! several threads make the hooks fire at once, looks for processes as the agent would, and has
+//! every strategy track a scratch mapping.
 
 use super::agent::{HookArgs, LevelArg};
 use super::causes::CauseHooks;
@@ -11,10 +12,10 @@ use super::output::{CommandOutputs, MakeWhole, OutputArgs, OutputEntry, PrintTar
 use super::probes;
 use super::strategies::StrategyReport;
 use crate::agent::http::HttpLimits;
-use crate::agent::{self, AgentError, RoomNeed};
+use crate::agent::{self, AgentError, DiscoveryState, RoomNeed};
 use crate::metrics::{CountReport, counts};
 use crate::print::format;
-use crate::probes::{Hook, HookReport, HookState, HookVerdict, ProbeLevel, ProbeReport};
+use crate::probes::{CROWD, Hook, HookReport, HookState, HookVerdict, ProbeLevel, ProbeReport};
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,25 +35,32 @@ pub(crate) struct CheckArgs {
     require_level: LevelArg,
 }
 
-/// Prints the report; the status is 3 if the required level is not reached.
+/// Prints the report; the status is 3 if the required level is not reached, or no process can be
+/// seen: an agent would not be ready.
 ///
 /// # Errors
 /// If a flag names an unknown hook or mechanism.
 pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     agent::claim(RoomNeed::of(HttpLimits::default(), 0, true)).map_err(AgentError::from)?;
-    let (report, counts) = {
-        let attached = probes::attach(&args.hooks)?;
-        (ProbeReport::of(&attached), counts(&attached.availability))
+    agent::tell_of_memory();
+    let (report, counts, processes) = {
+        let mut attached = probes::attach(&args.hooks)?;
+        let mut report = ProbeReport::of(&attached);
+        report.note_missed(&attached.misses_in_a_crowd());
+        let availability = attached.availability.clone();
+        let counts = counts(&availability.less_missed(|hook| report.missed(hook)));
+        (report, counts, agent::see_processes(&mut attached))
     };
     let check = CheckResults {
         report,
         counts,
+        processes,
         causes: CauseHooks::find(),
         strategies: StrategyReport::find(),
     };
     args.outputs.print(&check, PrintTarget::Ours)?;
     let enough = check.report.level >= ProbeLevel::from(args.require_level);
-    Ok(if enough {
+    Ok(if enough && check.processes.blindness().is_none() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(UNABLE)
@@ -85,6 +93,7 @@ struct CheckResults {
     #[serde(flatten)]
     report: ProbeReport,
     counts: Vec<CountReport>,
+    processes: DiscoveryState,
     causes: CauseHooks,
     strategies: StrategyReport,
 }
@@ -93,7 +102,8 @@ impl CheckResults {
     fn text(&self) -> String {
         let report = ReportText(&self.report, &self.counts);
         format!(
-            "{report}{}{}",
+            "{report}{}{}{}",
+            ProcessesText(&self.processes),
             CauseHooksText(&self.causes),
             self.strategies
         )
@@ -110,6 +120,13 @@ impl fmt::Display for ReportText<'_> {
         hooks(f, &report.hooks)?;
         writeln!(f, "\ncounts")?;
         counts.iter().try_for_each(|count| count_line(f, count))?;
+        if report.hooks.iter().any(|hook| hook.missed.is_some()) {
+            writeln!(
+                f,
+                "  exact is what missed nothing while {CROWD} threads made the hooks fire at once; what \
+                 an agent\n  misses later is in uffdwp_probe_missed_total"
+            )?;
+        }
         if !report.missing_capabilities.is_empty() {
             writeln!(f, "\nmissing capabilities")?;
         }
@@ -123,6 +140,38 @@ impl fmt::Display for ReportText<'_> {
             .advice
             .iter()
             .try_for_each(|advice| writeln!(f, "  {advice}"))
+    }
+}
+
+/// What an agent would see of processes, for people.
+struct ProcessesText<'a>(&'a DiscoveryState);
+
+impl fmt::Display for ProcessesText<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(state) = self;
+        if let Some(failure) = &state.failure {
+            return writeln!(f, "\nprocesses: none can be seen: {failure}");
+        }
+        let (seen, refused) = (state.processes, state.refused);
+        let all = if state.sees_all {
+            "; the VMAs of those are seen nevertheless"
+        } else {
+            ""
+        };
+        let refusals = if refused == 0 {
+            "none refused".to_owned()
+        } else {
+            format!("{refused} refused{all}")
+        };
+        writeln!(f, "\nprocesses: {seen} seen by {}, {refusals}", state.route)?;
+        for (reason, first) in &state.first_refusals {
+            let count = state.refused_by_reason.get(reason).unwrap_or(&0);
+            writeln!(f, "  {reason:13}  {count}; the first: {first}")?;
+        }
+        state
+            .fallen_back
+            .iter()
+            .try_for_each(|why| writeln!(f, "  not by the iterator: {why}"))
     }
 }
 
@@ -183,7 +232,11 @@ fn hooks(f: &mut Formatter<'_>, hooks: &[HookReport]) -> fmt::Result {
 }
 
 fn attached_line(f: &mut Formatter<'_>, hook: &HookReport, width: usize) -> fmt::Result {
-    let HookReport { plan, state, .. } = hook;
+    let HookReport {
+        plan,
+        state,
+        missed,
+    } = hook;
     let HookVerdict::Attach {
         program,
         function,
@@ -197,8 +250,13 @@ fn attached_line(f: &mut Formatter<'_>, hook: &HookReport, width: usize) -> fmt:
     if !instead_of.is_empty() {
         write!(f, "; {}", plan.verdict)?;
     }
-    if let Some(HookState::NotProven(gap)) = state {
-        write!(f, "; not proven that it fires: {gap}")?;
+    match state {
+        Some(HookState::NotProven(gap)) => write!(f, "; not proven that it fires: {gap}")?,
+        Some(HookState::Partly { seen, done }) => write!(f, "; it fired {seen} of {done} times")?,
+        Some(HookState::Firing | HookState::Silent) | None => {}
+    }
+    if let Some(missed @ 1..) = missed {
+        write!(f, "; missed {missed} events of several threads at once")?;
     }
     writeln!(f)
 }

@@ -30,6 +30,11 @@ impl LogLoss {
         LOST[self as usize].load(Ordering::Relaxed)
     }
 
+    /// The word of each reason, and how many lines were lost so.
+    pub(crate) fn told() -> [(&'static str, u64); Self::ALL.len()] {
+        Self::ALL.map(|loss| (loss.as_str(), loss.lines()))
+    }
+
     /// Counts a line.
     pub(super) fn count(self) {
         LOST[self as usize].fetch_add(1, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use super::missed::{self, HookMisses};
 use super::object::ProbeObject;
 use super::plan::{self, HookWishes, ProbeLevel};
 use super::program_log::ProgramLog;
-use super::proof::{self, HookStates};
+use super::proof::{self, HookState, HookStates};
 use super::prover::HookProver;
 use super::signals::CountAvailability;
 use super::task_vma::TaskVmaIterator;
@@ -72,6 +72,18 @@ impl AttachedProbes {
         missed::misses(&ebpf, &self.attached).collect()
     }
 
+    /// Has the hooks fire for several threads at once, which preempt each other where this kernel
+    /// lets them; returns what each missed since it was attached. Takes half a second.
+    #[must_use]
+    pub fn misses_in_a_crowd(&self) -> Vec<HookMisses> {
+        if let Some(prover) = &self.prover
+            && let Err(error) = prover.crowd(&self.attached)
+        {
+            tracing::warn!(%error, "what is missed by many threads at once was not tried");
+        }
+        self.misses()
+    }
+
     /// Whether anything is attached.
     #[must_use]
     pub const fn is_any(&self) -> bool {
@@ -96,7 +108,8 @@ impl AttachedProbes {
         self.states = prover.prove_or_attach_anew(&self.attached, switches, ebpf);
         self.plan = proof::settled(&self.attached, &self.states, switches());
         (self.level, self.reason) = plan::level(&self.plan);
-        self.availability = CountAvailability::of(&self.plan);
+        let missed = |hook| self.states.get(&hook).map_or(0, HookState::missed);
+        self.availability = CountAvailability::of(&self.plan).less_missed(missed);
     }
 }
 

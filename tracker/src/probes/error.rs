@@ -7,6 +7,7 @@ use aya::programs::ProgramError;
 use aya::programs::links::LinkError;
 use aya::{BtfError, EbpfError};
 use thiserror::Error;
+use uffd::UffdError;
 
 use super::object::ObjectError;
 
@@ -43,6 +44,9 @@ pub enum ProbeError {
     /// The thread that proves hooks has ended.
     #[error("the thread that proves hooks has ended unexpectedly")]
     Exercise,
+    /// The threads of a crowd cannot be on one CPU.
+    #[error(transparent)]
+    Crowd(#[from] UffdError),
     /// The object was built without this map.
     #[error("the object has no map {0}")]
     NoMap(&'static str),

@@ -39,6 +39,7 @@ pub use missed::HookMisses;
 pub use object::{OBJECT, ProbeObject};
 pub use plan::{HookWishes, ProbeLevel};
 pub use proof::HookState;
+pub use prover::CROWD;
 pub use report::{HookReport, MissingCapability, ProbeReport};
 pub use signals::{CountAvailability, CountExactness, CountSignal};
 pub use values::MapSizes;

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::ops::DerefMut;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, Builder};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
@@ -26,6 +26,10 @@ use crate::kernel::switches::KernelSwitches;
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How often to look.
 const LOOKS: u32 = 10;
+/// Threads that have the hooks fire at once.
+pub const CROWD: usize = 8;
+/// For how long: some hundred time slices.
+const CROWD_TIME: Duration = Duration::from_millis(400);
 
 /// The name that a thread must have for its work not to count, as two words.
 type Exerciser = Array<MapData, [u64; 2]>;
@@ -99,6 +103,31 @@ impl HookProver {
             tracing::warn!(%error, "cannot attach a silent hook anew");
         }
         self.prove(plan)
+    }
+
+    /// Has the hooks of a plan fire for threads that preempt each other on one CPU: what a preempted
+    /// program misses then, the kernel tells (`super::missed`).
+    ///
+    /// # Errors
+    /// If it cannot be told to the programs, or a thread cannot be started.
+    pub fn crowd(&self, plan: &[HookPlan]) -> Result<(), ProbeError> {
+        let _time = ExerciseTime::begin()?;
+        let (exercises, end) = (proof::exercises(plan), Instant::now() + CROWD_TIME);
+        // What cannot be done here was told by the proof; of two at once one may be refused, too.
+        let work = || {
+            let again = || Instant::now() < end;
+            let each = exercises.iter().cycle().take_while(|_| again());
+            each.for_each(|exercise| _ = exercise.run());
+        };
+        uffd::on_this_cpu(|| {
+            thread::scope(|scope| {
+                (0..CROWD).try_for_each(|_| {
+                    let thread = Builder::new().name(NAME.clone());
+                    thread.spawn_scoped(scope, work).map(drop)
+                })
+            })
+        })??;
+        Ok(())
     }
 
     /// What came of all exercises, hook by hook.

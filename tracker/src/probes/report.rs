@@ -2,7 +2,8 @@
 
 use super::advice;
 use super::attach::AttachedProbes;
-use super::hooks::HookMechanism;
+use super::hooks::{HookId, HookMechanism};
+use super::missed::HookMisses;
 use super::plan::ProbeLevel;
 use super::proof::{HookState, HookStates};
 use super::verdict::{HookPlan, HookVerdict};
@@ -113,6 +114,23 @@ impl ProbeReport {
             missing_capabilities: missing(&attached.facts),
             advice: advice::advice(&attached.facts, &attached.plan),
         }
+    }
+
+    /// Notes what each hook missed.
+    pub fn note_missed(&mut self, missed: &[HookMisses]) {
+        for HookMisses { hook, events } in missed {
+            let mut hooks = self.hooks.iter_mut();
+            if let Some(report) = hooks.find(|report| report.plan.hook.id == *hook) {
+                report.missed = Some(*events);
+            }
+        }
+    }
+
+    /// Events that the kernel kept from a hook, as far as was noted.
+    #[must_use]
+    pub fn missed(&self, hook: HookId) -> u64 {
+        let found = self.hooks.iter().find(|report| report.plan.hook.id == hook);
+        found.and_then(|report| report.missed).unwrap_or(0)
     }
 }
 
