@@ -27,10 +27,12 @@ fn free_address() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-/// An agent whose log nobody reads: it cannot say where it serves.
-fn silent_agent(stderr: Stdio) -> (KilledChild, String) {
+/// An agent whose log nobody reads: it cannot say where it serves. A shell prepares its start.
+fn silent_agent(prepare: &str, stderr: Stdio) -> (KilledChild, String) {
     let address = free_address();
-    let mut command = Command::new(program("tracker"));
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{prepare} exec \"$@\""), "sh"]);
+    command.arg(program("tracker"));
     command.args(["agent", "--listen", &address, "--log.level", "debug"]);
     let mut child = KilledChild(command.stderr(stderr).spawn().unwrap());
     eventually("it is ready", || {
@@ -74,8 +76,14 @@ fn full_device() -> Stdio {
 fn a_log_that_cannot_be_written_stops_nothing_and_is_counted() {
     let _alone = alone();
     let (_, closed) = rustix::pipe::pipe().unwrap();
-    for stderr in [full_device(), closed.into()] {
-        let (mut child, address) = silent_agent(stderr);
+    let file = || Stdio::from(tempfile::tempfile().unwrap());
+    // The kernel sends SIGXFSZ to whoever writes more than a file may hold.
+    for (prepare, stderr) in [
+        ("", full_device()),
+        ("", closed.into()),
+        ("ulimit -f 0;", file()),
+    ] {
+        let (mut child, address) = silent_agent(prepare, stderr);
         assert!(lost(&address, "unwritable") > 0.0);
         let status = end(&mut child.0);
         assert!(status.success(), "{status}");
@@ -88,7 +96,7 @@ fn a_reader_of_the_log_that_stands_still_stops_nothing() {
     let (reader, writer): (OwnedFd, OwnedFd) = rustix::pipe::pipe().unwrap();
     let filled = vec![b'x'; rustix::pipe::fcntl_getpipe_size(&writer).unwrap()];
     rustix::io::write(&writer, &filled).unwrap();
-    let (mut child, address) = silent_agent(writer.into());
+    let (mut child, address) = silent_agent("", writer.into());
     assert!(lost(&address, "unwritable") > 0.0);
     let status = end(&mut child.0);
     assert!(status.success(), "{status}");
@@ -107,6 +115,21 @@ fn a_result_that_cannot_be_written_is_status_1_in_words() {
         let output = command.args(args).stdout(full_device()).output().unwrap();
         output.assert().code(1).stderr(contains("No space left"));
     }
+}
+
+/// A file may be no longer than it is.
+#[test]
+fn a_file_that_may_not_grow_is_an_error_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("recording");
+    let mut command = Command::new("sh");
+    let run = "ulimit -f 0; exec \"$@\" -- sleep 0.3";
+    command.args(["-c", run, "sh"]).arg(program("tracker"));
+    command.args(["track", "-i", "50ms", "-o"]).arg(file);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{text}");
+    assert!(text.contains("File too large"), "{text}");
 }
 
 /// Neither can be told: the status is all that is left.

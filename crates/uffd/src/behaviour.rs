@@ -46,6 +46,10 @@ pub struct KernelBehaviour {
     pub features: UffdFeatures,
     /// What "written" means to `PAGEMAP_SCAN`; `None`: there is no `PAGEMAP_SCAN` (before 6.7).
     pub written: Option<WrittenMeaning>,
+    /// `PAGEMAP_SCAN` says of memory that is not registered, too, that it is written. Since 7.3 it
+    /// says so of registered memory only (`pagemap_page_category`), so that no scan tells memory
+    /// that was mapped anew from memory that is armed.
+    pub unregistered_is_written: bool,
     /// Arming anonymous memory that is not there installs markers, and page tables to hold them.
     pub anonymous_markers: bool,
     /// The same for shmem.
@@ -87,6 +91,7 @@ pub fn self_test() -> Result<KernelBehaviour, UffdError> {
         } else {
             None
         },
+        unregistered_is_written: can_scan && unregistered_is_written(&pagemap)?,
         anonymous_markers: arms_nothing(&pagemap, ScratchMapping::anonymous(PAGE_SIZE)?, features)?,
         shmem_markers: has_markers
             && arms_nothing(&pagemap, ScratchMapping::shared(PAGE_SIZE)?, features)?,
@@ -129,6 +134,14 @@ fn written_meaning(pagemap: &Pagemap) -> Result<WrittenMeaning, UffdError> {
         (false, false) => WrittenMeaning::Old,
         _ => WrittenMeaning::Mixed,
     })
+}
+
+fn unregistered_is_written(pagemap: &Pagemap) -> Result<bool, UffdError> {
+    let scratch = ScratchMapping::anonymous(PAGE_SIZE)?;
+    scratch.write(0);
+    let mut regions = [PageRegion::default()];
+    let scanned = pagemap.scan_once(&scratch.range(), &ScanQuery::WRITTEN, &mut regions)?;
+    Ok(scanned.regions != 0)
 }
 
 /// Whether `UFFDIO_WRITEPROTECT` of a page that is not there leaves a marker.

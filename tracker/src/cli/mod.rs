@@ -26,8 +26,11 @@ mod terminal;
 mod track;
 mod values;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use signal_hook::consts::SIGXFSZ;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Shows what userfaultfd write-protection does to this machine, and how true its answers are.
 #[derive(Debug, Parser)]
@@ -80,7 +83,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(told) => return exit::answer(&told),
     };
-    if let Err(e) = log::init(&cli.log) {
+    if let Err(e) = outlive_full_files().and_then(|()| log::init(&cli.log)) {
         return exit::failed(&e);
     }
     let result = match &cli.command {
@@ -98,6 +101,13 @@ pub fn main() -> ExitCode {
         TrackerCommand::NameCode => crate::explain::name_code().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|e| exit::failed(&e))
+}
+
+/// Has a write to a file that may not grow (RLIMIT_FSIZE) fail, as on a full disk, where SIGXFSZ
+/// would end us. Programs that we start are not spared: a handler ends with an exec.
+fn outlive_full_files() -> anyhow::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).context("cannot catch SIGXFSZ")?;
+    Ok(())
 }
 
 fn parse() -> Result<TrackerArgs, clap::Error> {

@@ -134,15 +134,17 @@ impl TrackingStrategy for SyncStrategy {
     }
 }
 
-/// How to find the unarmed pages of an area on this kernel.
+/// How to find the unarmed pages of an area on this kernel, and those of memory that was mapped
+/// anew in its place: nobody has registered that.
 fn unarmed(behaviour: &KernelBehaviour, area: &TrackedArea) -> UnarmedSearch {
     let markers = match area.backing {
         Backing::Anon => behaviour.anonymous_markers,
         _ => behaviour.shmem_markers,
     };
-    match (behaviour.written, markers) {
-        (Some(_), true) => UnarmedSearch::Scan,
-        (None, true) => UnarmedSearch::Entries,
+    let scan = behaviour.written.is_some() && behaviour.unregistered_is_written;
+    match (scan, markers) {
+        (true, true) => UnarmedSearch::Scan,
+        (false, true) => UnarmedSearch::Entries,
         (_, false) => UnarmedSearch::PresentEntries,
     }
 }
@@ -172,8 +174,18 @@ mod tests {
         let new = KernelBehaviour {
             anonymous_markers: true,
             written: Some(WrittenMeaning::Old),
+            unregistered_is_written: true,
             ..old
         };
         assert_eq!(unarmed(&new, &area(Backing::Anon)), UnarmedSearch::Scan);
+        // A scan is silent about what was mapped anew.
+        let newest = KernelBehaviour {
+            unregistered_is_written: false,
+            ..new
+        };
+        assert_eq!(
+            unarmed(&newest, &area(Backing::Anon)),
+            UnarmedSearch::Entries
+        );
     }
 }
