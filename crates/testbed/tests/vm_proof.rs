@@ -106,11 +106,12 @@ fn hooks_that_are_switched_off_are_told_until_they_are_back() {
             (firing == Some(0.0)).then_some(metrics)
         });
         let told = wait_answer(&agent, 503);
-        let checked = check_for_full();
+        // Once is enough: it takes as long as all the rest.
+        let checked = (path == FTRACE).then(check_for_full);
         let (silent, advice) = (hooks_in(&agent, "state", "silent"), agent.status());
         switch(path, true);
         assert!(told.contains(remedy), "{told}");
-        assert!(checked.contains(remedy), "{checked}");
+        assert!(checked.is_none_or(|text| text.contains(remedy)));
         assert!(!silent.is_empty());
         assert!(advice["advice"].to_string().contains(remedy), "{advice:#}");
         // What stands still is not shown as if it counted.
