@@ -1,6 +1,6 @@
 //! What cannot be seen is told, and is not taken for nothing there: hidden processes, other
 //! namespaces, main threads that have ended, files that never answer, mappings that take long.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use serde_json::Value;
 use std::process::Command;
@@ -113,8 +113,8 @@ fn an_agent_from_which_all_processes_are_hidden_is_not_ready() {
 /// What `tracker check --json` tells, and whether its status says that all is well.
 fn checked(command: &mut Command) -> (Value, bool) {
     let output = command.output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    let told = serde_json::from_slice(&output.stdout).expect(&error);
+    let error = String::from_utf8_lossy(&output.stderr);
+    let told = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {error}"));
     (told, output.status.success())
 }
 
@@ -148,6 +148,12 @@ fn check_tells_which_processes_an_agent_would_not_see() {
     let (told, _) = checked(command.args(["check", "--json"]));
     let reasons = &told["processes"]["refused_by_reason"];
     assert_eq!(reasons["pid_namespace"], 1, "{told:#}");
+    let mut command = Command::new("unshare");
+    let script = "umount -l /proc; exec \"$@\"";
+    command.args(["--mount", "sh", "-ec", script, "sh"]);
+    let (told, well) = checked(command.arg(program("tracker")).args(["check", "--json"]));
+    let failure = told["processes"]["failure"].to_string();
+    assert!(failure.contains("cannot list /proc") && !well, "{told:#}");
 }
 
 /// As a container has it that mounts the host's `/proc`.

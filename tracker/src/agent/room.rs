@@ -55,7 +55,8 @@ pub enum NoRoom {
     #[error(
         "{needed} threads are needed, and no more than {started} can be started: {error}; raise \
          what is lowest of RLIMIT_NPROC ({limit}; LimitNPROC= of the unit, ulimit -u), pids.max of \
-         the control group (TasksMax=, --pids-limit of a container) and kernel.threads-max"
+         the control group (TasksMax=, --pids-limit of a container) and kernel.threads-max, or what \
+         limits memory for their stacks (ulimit -v, ulimit -d)"
     )]
     Threads {
         /// How many are needed.

@@ -120,7 +120,7 @@ impl fmt::Display for ReportText<'_> {
         hooks(f, &report.hooks)?;
         writeln!(f, "\ncounts")?;
         counts.iter().try_for_each(|count| count_line(f, count))?;
-        if report.hooks.iter().any(|hook| hook.missed.is_some()) {
+        if report.level > ProbeLevel::Observe {
             writeln!(
                 f,
                 "  exact is what missed nothing while {CROWD} threads made the hooks fire at once; what \

@@ -6,6 +6,7 @@ use super::{
     LookedAt, describe, key,
 };
 use crate::model::{FoundVma, ProcessKey};
+use rustix::io::Errno;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::time::Duration;
@@ -160,11 +161,13 @@ fn processes(
     if uffd::proc_shows_initial_pids() == Some(false) {
         refusals.push(DiscoveryRefusal::others_of_host());
     }
+    let mut listed = false;
     for entry in fs::read_dir("/proc").map_err(cannot)? {
         let name = entry.map_err(cannot)?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
+        listed = true;
         match watch.look(LookedAt::Process(pid), || holder(pid, refusals)) {
             Ok(Ok(holder)) => processes.push(holder),
             Ok(Err(error)) if error.is_gone() => {}
@@ -173,7 +176,12 @@ fn processes(
             Err(stuck) => refusals.push(DiscoveryRefusal::stuck(pid, stuck)),
         }
     }
-    Ok(processes)
+    if listed {
+        Ok(processes)
+    } else {
+        // Not even this process: an empty directory.
+        Err(cannot(Errno::NOENT.into()))
+    }
 }
 
 fn holder(pid: u32, refusals: &mut Vec<DiscoveryRefusal>) -> Result<SearchedProcess, UffdError> {
