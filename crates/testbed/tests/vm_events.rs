@@ -647,6 +647,10 @@ fn armed_huge_shmem() -> Option<RegisteredMemory> {
         eprintln!("skipped: PAGEMAP_SCAN is needed to arm a huge page whole");
         return None;
     }
+    if is_realtime() {
+        eprintln!("skipped: PREEMPT_RT has no huge pages");
+        return None;
+    }
     let enabled = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
     fs::write(enabled, "advise").unwrap();
     let memory = RegisteredMemory::registered(SHMEM_HUGE, PMD_SIZE, true);
