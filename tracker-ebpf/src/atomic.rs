@@ -16,6 +16,22 @@ pub fn add(word: *mut u64, value: u64) {
     }
 }
 
+/// Sets bits of a word.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub fn set(word: *mut u64, bits: u64) {
+    // SAFETY: as above.
+    unsafe { asm!("lock *(u64 *)({word} + 0) |= {bits}", word = in(reg) word, bits = in(reg) bits) }
+}
+
+/// Clears all bits of a word but these.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub fn keep(word: *mut u64, bits: u64) {
+    // SAFETY: as above.
+    unsafe { asm!("lock *(u64 *)({word} + 0) &= {bits}", word = in(reg) word, bits = in(reg) bits) }
+}
+
 /// Replaces a word if it holds `expected`; tells whether it did.
 #[cfg(target_arch = "bpf")]
 #[inline(always)]
@@ -36,6 +52,20 @@ pub fn replace(word: *mut u64, expected: u64, new: u64) -> bool {
 pub fn add(word: *mut u64, value: u64) {
     // SAFETY: callers pass a live, aligned word.
     unsafe { AtomicU64::from_ptr(word) }.fetch_add(value, Relaxed);
+}
+
+/// On a host the hooks are only linted.
+#[cfg(not(target_arch = "bpf"))]
+pub fn set(word: *mut u64, bits: u64) {
+    // SAFETY: as above.
+    unsafe { AtomicU64::from_ptr(word) }.fetch_or(bits, Relaxed);
+}
+
+/// On a host the hooks are only linted.
+#[cfg(not(target_arch = "bpf"))]
+pub fn keep(word: *mut u64, bits: u64) {
+    // SAFETY: as above.
+    unsafe { AtomicU64::from_ptr(word) }.fetch_and(bits, Relaxed);
 }
 
 /// On a host the hooks are only linted.

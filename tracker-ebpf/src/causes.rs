@@ -431,7 +431,7 @@ pub fn uffd_command<C: FunctionEntry + StackContext>(ctx: &C) {
 
 /// Three words of user memory; zeroes if they cannot be read.
 #[inline(always)]
-fn words(address: u64) -> (u64, u64, u64) {
+pub fn words(address: u64) -> (u64, u64, u64) {
     // SAFETY: the helper checks the address.
     let word = |n: u64| unsafe { bpf_probe_read_user((address + n * 8) as *const u64) };
     (

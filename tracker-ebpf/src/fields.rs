@@ -157,4 +157,8 @@ fields! {
     folio_flags: u64 = folio.flags;
     folio_mapping: u64 = folio.mapping;
     folio_index: u64 = folio.index;
+    // Since 6.12.
+    rmap_maps_zero: u8 = rmap_walk_arg.map_unused_to_zeropage, WithStruct;
+    // Its offset is the size of a `struct page`: the second page's flags.
+    folio_second_flags: u64 = folio._flags_1;
 }

@@ -458,4 +458,110 @@ EVENT_HOOKS {
         without "the system calls that empty, move or unregister memory";
 }
 
+/// What the strategy `fault-time` sees of watched address spaces, at the moment at which page
+/// tables forget it. Without any of these the strategy is refused.
+FAULT_TIME_HOOKS {
+    file_write: FaultTime, at ["do_wp_page"],
+        by [fentry file_write_fentry, kprobe file_write_kprobe] => fault_time::file_write,
+        fires Always(WriteArmed),
+        under Pte,
+        without "writes to shared memory that was only read";
+    file_mapped: FaultTime, at ["set_pte_range"],
+        by [fentry file_mapped_fentry, kprobe file_mapped_kprobe] => fault_time::file_mapped,
+        fires Never("nothing that is tried maps pages of files"),
+        under Pte,
+        without "whether shared memory was first read or first written";
+    huge_mapped: FaultTime, at ["do_set_pmd"],
+        by [fexit huge_mapped_fexit] => fault_time::huge_mapped,
+        fires Never("nothing that is tried maps huge pages of files"),
+        only [HugePages],
+        without "first writes to huge pages of shared memory";
+    filled: FaultTime, at ["mfill_atomic_install_pte"],
+        by [fexit filled_fexit] => fault_time::filled,
+        fires Never("nothing that is tried fills pages"),
+        without "what UFFDIO_COPY and UFFDIO_CONTINUE of others map";
+    private_emptied: FaultTime, at ["unmap_page_range", "__zap_vma_range"],
+        by [kprobe private_emptied_kprobe, fentry private_emptied_fentry]
+            => fault_time::emptied,
+        fires Always(Drop),
+        with Both(private_emptied_exit),
+        without "private memory that is emptied";
+    private_emptied_exit: FaultTime, at ["unmap_page_range", "__zap_vma_range"],
+        by [fexit private_emptied_exit_fexit] => fault_time::emptied_exit,
+        fires Always(Drop),
+        with Both(private_emptied),
+        without "when private memory has been emptied";
+    swap_freed: FaultTime, at ["madvise_free_pte_range"],
+        by [kprobe swap_freed_kprobe, fentry swap_freed_fentry] => fault_time::swap_freed,
+        fires Always(Free),
+        with Both(swap_freed_exit),
+        without "pages in swap that MADV_FREE gives up";
+    swap_freed_exit: FaultTime, at ["madvise_free_pte_range"],
+        by [fexit swap_freed_exit_fexit] => fault_time::swap_freed_exit,
+        fires Always(Free),
+        with Both(swap_freed),
+        without "when MADV_FREE has given them up";
+    free_reclaimed: FaultTime, at ["try_to_unmap_one"],
+        by [fexit free_reclaimed_fexit] => fault_time::free_reclaimed,
+        fires Perhaps(Reclaim),
+        without "pages that MADV_FREE gave up and reclaim took";
+    replaced: FaultTime, at ["folio_remove_rmap_ptes"],
+        by [fentry replaced_fentry, kprobe replaced_kprobe] => fault_time::replaced,
+        fires Always(Drop),
+        under Pte,
+        without "private memory that is emptied while the kernel replaces its page";
+    hides: FaultTime, at ["change_protection"],
+        by [kprobe hides_kprobe, fentry hides_fentry] => fault_time::hides,
+        fires Always(Arm),
+        with Both(hides_exit),
+        without "private memory that is emptied while the kernel changes its protection";
+    hides_exit: FaultTime, at ["change_protection"],
+        by [fexit hides_exit_fexit] => fault_time::hides_exit,
+        fires Always(Arm),
+        with Both(hides),
+        without "private memory that is emptied while the kernel changes its protection";
+    split_to_zero: FaultTime, at ["remove_migration_pte"],
+        by [kprobe split_to_zero_kprobe, fentry split_to_zero_fentry]
+            => fault_time::split_to_zero,
+        fires Never("nothing that is tried splits huge pages"),
+        with Both(split_to_zero_exit),
+        only [SplitsToZero],
+        without "the zero page in the place of pages of a huge page";
+    split_to_zero_exit: FaultTime, at ["remove_migration_pte"],
+        by [fexit split_to_zero_exit_fexit] => fault_time::split_to_zero_exit,
+        fires Never("nothing that is tried splits huge pages"),
+        with Both(split_to_zero),
+        only [SplitsToZero],
+        without "the zero page in the place of pages of a huge page";
+    moved_away: FaultTime, at ["move_page_tables"],
+        by [kprobe moved_away_kprobe, fentry moved_away_fentry] => fault_time::moved_away,
+        fires Always(Move),
+        with Both(moved_away_exit),
+        without "private memory that mremap moves away";
+    moved_away_exit: FaultTime, at ["move_page_tables"],
+        by [fexit moved_away_exit_fexit] => fault_time::moved_away_exit,
+        fires Always(Move),
+        with Both(moved_away),
+        without "when mremap has moved it away";
+    uffd_moved_away: FaultTime, at ["userfaultfd_ioctl"],
+        by [kprobe uffd_moved_away_kprobe, fentry uffd_moved_away_fentry]
+            => fault_time::uffd_moved_away,
+        fires Always(Arm),
+        with Both(uffd_moved_away_exit),
+        without "private memory that UFFDIO_MOVE moves away";
+    uffd_moved_away_exit: FaultTime, at ["userfaultfd_ioctl"],
+        by [fexit uffd_moved_away_exit_fexit] => fault_time::uffd_moved_away_exit,
+        fires Always(Arm),
+        with Both(uffd_moved_away),
+        without "when UFFDIO_MOVE has moved it away";
+    fault_time_end: FaultTime, at ["__mmdrop"],
+        by [kprobe fault_time_end_kprobe, fentry fault_time_end_fentry] => watch::ended,
+        fires Perhaps(Fork),
+        without "the end of a process, until it is not tracked any more";
+    fault_time_watch: Discovery, at ["bpf_iter_task"],
+        by [iterator fault_time_watch "iter/task"] => watch::watch,
+        fires Never("it runs whenever a process is to be watched, and says when it fails"),
+        without "everything: no process can be tracked";
+}
+
 } } }

@@ -17,6 +17,8 @@ pub const FAULT_FLAG_INTERRUPTIBLE: u32 = 0x200;
 pub const FAULT_FLAG_UNSHARE: u32 = 0x400;
 
 // include/linux/mm.h
+/// Others can map the same pages.
+pub const VM_SHARED: u64 = 0x8;
 /// A driver's memory without `struct page`.
 pub const VM_PFNMAP: u64 = 0x400;
 /// Registered for write protection. Also the reason that `handle_userfault` is called with.
@@ -31,6 +33,8 @@ pub const ZAP_FLAG_DROP_MARKER: u32 = 0x1;
 // include/linux/page-flags.h
 /// The low bit of `mapping` of an anonymous page.
 pub const PAGE_MAPPING_ANON: u64 = 0x1;
+/// The low bits of `mapping` of a page that KSM shares.
+pub const PAGE_MAPPING_KSM: u64 = 0x3;
 
 // include/linux/sched.h
 /// The task is exiting.
@@ -101,6 +105,8 @@ pub const MADV_GUARD_REMOVE: u64 = 103;
 // arch/x86/include/asm/pgtable_types.h
 /// The entry points to a page or table.
 pub const PAGE_PRESENT: u64 = 1 << 0;
+/// No page of its own: in anonymous memory, the zero page (`pte_mkspecial`).
+pub const PAGE_SPECIAL: u64 = 1 << 9;
 /// The page can be written.
 pub const PAGE_RW: u64 = 1 << 1;
 /// In an entry that is not present: the uffd-wp bit.

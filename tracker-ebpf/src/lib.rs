@@ -16,6 +16,7 @@ pub mod kernel;
 mod layout;
 mod marks;
 mod numbered;
+mod page_bits;
 mod values;
 
 pub use call::*;
@@ -24,4 +25,5 @@ pub use fields::*;
 pub use hook_id::*;
 pub use layout::*;
 pub use marks::*;
+pub use page_bits::*;
 pub use values::*;

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use serde_json::Value;
 use tracker::kernel::KernelFacts;
-use tracker::probes::{EVENT_HOOKS, HOOKS, calibrate, hooks};
+use tracker::probes::{EVENT_HOOKS, FAULT_TIME_HOOKS, HOOKS, calibrate, hooks};
 
 /// Further kernel functions on the paths that uffd-wp takes: neighbours of those that hooks attach
 /// to, and some that are inlined on some kernels.
@@ -151,7 +151,7 @@ const TRACEPOINTS: &[&str] = &[
 ];
 
 fn main() -> anyhow::Result<()> {
-    let tables = [HOOKS, EVENT_HOOKS];
+    let tables = [HOOKS, EVENT_HOOKS, FAULT_TIME_HOOKS];
     let mut functions = tables.map(hooks::functions).concat();
     functions.extend_from_slice(NEIGHBOURS);
     let mut tracepoints = tables.map(hooks::tracepoints).concat();

@@ -56,6 +56,8 @@ fn offsets_are_those_read_off_the_sources() {
         (KernelField::vma_flags, 32),
         (KernelField::uffd_features, 108),
         (KernelField::zap_flags, 12),
+        // The size of a struct page.
+        (KernelField::folio_second_flags, 64),
     ] {
         assert_eq!(at(field), [Some(offset); 4], "{field:?}");
     }
@@ -78,6 +80,7 @@ fn functions_come_and_go() {
         // Inlined.
         ("handle_pte_fault", ["---", "---", "---", "---"]),
         ("do_anonymous_page", ["---", "BST", "BST", "BST"]),
+        ("folio_remove_rmap_ptes", ["---", "BST", "BST", "BST"]),
         ("change_pte_range", ["---", "---", "BST", "BST"]),
         // A static inline function emitted out of line is notrace.
         ("wp_page_reuse", ["BS-", "BS-", "BS-", "BS-"]),

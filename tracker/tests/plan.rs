@@ -13,8 +13,8 @@ use tracker::kernel::offsets::{FieldGap, FieldOffset};
 use tracker::probes::plan::{HookTrials, PlanInputs, level, plan};
 use tracker::probes::verdict::{TrialOutcome, TrialStage};
 use tracker::probes::{
-    CountAvailability, CountExactness, CountSignal, EVENT_HOOKS, HOOKS, HookId, HookMechanism,
-    HookPlan, HookVerdict, HookWishes, ProbeLevel,
+    CountAvailability, CountExactness, CountSignal, EVENT_HOOKS, FAULT_TIME_HOOKS, HOOKS, HookId,
+    HookMechanism, HookPlan, HookVerdict, HookWishes, ProbeLevel,
 };
 use tracker_ebpf::{FaultEntry, KernelField, MarkerEvent, MeasuredTime, WpMode};
 
@@ -218,7 +218,7 @@ fn nothing_is_loaded_on_a_kernel_older_than_the_oldest_supported() {
             name: field.owner().to_owned(),
         }));
     }
-    for table in [HOOKS, EVENT_HOOKS] {
+    for table in [HOOKS, EVENT_HOOKS, FAULT_TIME_HOOKS] {
         let plan = planned(table, &facts);
         assert!(plan.iter().all(|plan| plan.program().is_none()));
         let (reached, reason) = level(&plan);

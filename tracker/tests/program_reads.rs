@@ -14,11 +14,15 @@ use tracker::kernel::btf::FieldError;
 use tracker::kernel::offsets::{FieldGap, FieldOffset};
 use tracker::probes::hooks::HookPartner;
 use tracker::probes::object::ProgramReads;
-use tracker::probes::{EVENT_HOOKS, HOOKS, Hook, HookId, HookMechanism, HookPlan, OBJECT};
+use tracker::probes::{
+    EVENT_HOOKS, FAULT_TIME_HOOKS, HOOKS, Hook, HookId, HookMechanism, HookPlan, OBJECT,
+};
 use tracker_ebpf::{FIELD_TAG, FIRST_FIELD, FieldPresence, KernelField, KernelValue, VALUE_TAG};
 
+const TABLES: [&[Hook]; 3] = [HOOKS, EVENT_HOOKS, FAULT_TIME_HOOKS];
+
 fn all_hooks() -> impl Iterator<Item = &'static Hook> {
-    HOOKS.iter().chain(EVENT_HOOKS)
+    TABLES.into_iter().flatten()
 }
 
 /// The object as aya links it when it loads a program: with all functions that are called.
@@ -156,7 +160,7 @@ fn programs_read_what_the_captured_kernels_have() {
     for kernel in DEBIAN {
         let facts = facts(kernel);
         assert_eq!(unknown(&facts), BTreeSet::new(), "{kernel}");
-        for plan in [planned(HOOKS, &facts), planned(EVENT_HOOKS, &facts)].concat() {
+        for plan in TABLES.map(|table| planned(table, &facts)).concat() {
             let reads = plan
                 .program()
                 .map(|program| PROGRAMS.reads(program.name).unwrap());
@@ -219,7 +223,7 @@ fn changed(table: &'static [Hook], field: KernelField, facts: &KernelFacts) -> B
 fn a_kernel_without_a_field_loses_what_reads_it_and_nothing_else() {
     for kernel in DEBIAN {
         let facts = facts(kernel);
-        for (table, field) in [HOOKS, EVENT_HOOKS]
+        for (table, field) in TABLES
             .into_iter()
             .flat_map(|table| KernelField::ALL.map(|field| (table, field)))
         {

@@ -5,21 +5,23 @@ use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::ops::Range;
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use pages::strategy::{
-    StrategyFacts, StrategyName, StrategyOutcome, StrategyTarget, TrackedArea, TrackingStrategy,
-    WrittenRun, gather, start,
+    FaultTimeObserver, StrategyFacts, StrategyName, StrategyOutcome, StrategyTarget, TrackedArea,
+    TrackingStrategy, WrittenRun, gather_observed, start,
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use tracker::probes::fault_time::FaultTimeProbes;
 use uffd::Backing;
 use uffd::{PAGE_SIZE, PMD_SIZE, Userfaultfd};
 
 use super::KilledChild;
 
 /// What this kernel can do, found out once.
-pub static FACTS: LazyLock<StrategyFacts> = LazyLock::new(|| gather(false).unwrap());
+pub static FACTS: LazyLock<StrategyFacts> =
+    LazyLock::new(|| gather_observed(false, Some(FaultTimeProbes::shared())).unwrap());
 
 /// A kind of memory in the script: its name, its backing, and how many pages of 4 KiB are one of
 /// its pages.
@@ -188,19 +190,34 @@ impl ScriptProcess {
 
     /// A strategy that tracks this process.
     pub fn track(&mut self, name: StrategyName) -> Box<dyn TrackingStrategy> {
-        self.track_in(name, false)
+        self.track_in(name, false, FACTS.observer.clone())
+    }
+
+    /// A strategy that tracks this process, and is told what happens by somebody else.
+    pub fn track_observed(
+        &mut self,
+        name: StrategyName,
+        observer: Arc<dyn FaultTimeObserver>,
+    ) -> Box<dyn TrackingStrategy> {
+        self.track_in(name, false, Some(observer))
     }
 
     /// A strategy that tracks this process, and tells zaps and huge pages apart.
     pub fn track_detailed(&mut self, name: StrategyName) -> Box<dyn TrackingStrategy> {
-        self.track_in(name, true)
+        self.track_in(name, true, FACTS.observer.clone())
     }
 
-    fn track_in(&mut self, name: StrategyName, detailed: bool) -> Box<dyn TrackingStrategy> {
+    fn track_in(
+        &mut self,
+        name: StrategyName,
+        detailed: bool,
+        observer: Option<Arc<dyn FaultTimeObserver>>,
+    ) -> Box<dyn TrackingStrategy> {
         let target = StrategyTarget {
             pid: self.pid(),
             uffd: name.needs_descriptor().then(|| self.userfaultfd()),
             behaviour: FACTS.behaviour,
+            observer,
             detailed,
         };
         start(name, target).unwrap()

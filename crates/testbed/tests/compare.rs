@@ -86,16 +86,18 @@ impl ComparedOnce {
 
 /// Whatever is done to memory of these kinds, they report what changed and nothing else.
 const EXACT: &[StrategyName] = &[StrategyName::Markers, StrategyName::Hash];
-const WITH_CLEAN: &[StrategyName] = &[
+/// ... and `none-is-clean`, and `fault-time`, which costs as little and is to be as exact.
+const WITH_FAULT_TIME: &[StrategyName] = &[
     StrategyName::Markers,
     StrategyName::Hash,
     StrategyName::NoneIsClean,
+    StrategyName::FaultTime,
 ];
 
 #[test]
 fn markers_take_a_table_for_each_2_mib_and_none_is_clean_none() {
     let range = 128 * MIB;
-    let compared = ComparedOnce::new("sparse", range, WITH_CLEAN);
+    let compared = ComparedOnce::new("sparse", range, WITH_FAULT_TIME);
     let tables =
         |name| Some(compared.row(name)?["tables_armed_bytes"].as_u64().unwrap() / (4 * KIB));
     if let Some(tables) = tables(StrategyName::Markers) {
@@ -103,26 +105,28 @@ fn markers_take_a_table_for_each_2_mib_and_none_is_clean_none() {
         let lowest = range / (2 * MIB);
         assert!((lowest..=lowest + 3).contains(&tables), "{tables}");
     }
-    assert_eq!(tables(StrategyName::NoneIsClean).unwrap_or(0), 0);
-    compared.assert_exact(EXACT);
-    compared.assert_exact(&[StrategyName::NoneIsClean]);
+    for name in [StrategyName::NoneIsClean, StrategyName::FaultTime] {
+        assert_eq!(tables(name).unwrap_or(0), 0, "{name}");
+    }
+    compared.assert_exact(WITH_FAULT_TIME);
 }
 
 #[test]
 fn untouched_shmem_that_is_read_is_all_false_positives_where_none_is_clean() {
     let range = 8 * MIB;
-    let compared = ComparedOnce::new("shmem-read", range, WITH_CLEAN);
+    let compared = ComparedOnce::new("shmem-read", range, WITH_FAULT_TIME);
     if let Some(wrong) = compared.wrong(StrategyName::NoneIsClean) {
         assert_eq!(wrong, (range / (4 * KIB), 0));
     }
     compared.assert_exact(EXACT);
+    compared.assert_exact(&[StrategyName::FaultTime]);
 }
 
 /// Of 4 tables the lower two are emptied, and in the first of them pages are read before the round.
 #[test]
 fn zaps_of_anonymous_memory_are_missed_where_none_is_clean() {
     let range = 8 * MIB;
-    let compared = ComparedOnce::new("free-list", range, WITH_CLEAN);
+    let compared = ComparedOnce::new("free-list", range, WITH_FAULT_TIME);
     if let Some(wrong) = compared.wrong(StrategyName::NoneIsClean) {
         assert_eq!(wrong, (0, range / 2 / (4 * KIB)), "the lower half, once");
     }
@@ -134,13 +138,14 @@ fn zaps_of_anonymous_memory_are_missed_where_none_is_clean() {
     if let Some(wrong) = compared.wrong(StrategyName::Markers) {
         assert_eq!(wrong, (0, missed), "{kernel:?}");
     }
-    compared.assert_exact(&[StrategyName::Hash]);
+    compared.assert_exact(&[StrategyName::Hash, StrategyName::FaultTime]);
 }
 
 /// What was written since the last round and then unmapped leaves no trace in the page table.
 #[test]
 fn written_shmem_that_is_unmapped_is_reported_when_it_is_read_again() {
-    let compared = ComparedOnce::new("shmem-zap", 4 * MIB, WITH_CLEAN);
+    let compared = ComparedOnce::new("shmem-zap", 4 * MIB, WITH_FAULT_TIME);
+    compared.assert_exact(&[StrategyName::FaultTime]);
     if let Some((positives, negatives)) = compared.wrong(StrategyName::NoneIsClean) {
         let written = 4 * MIB / (4 * KIB) / 100 + 1;
         assert_eq!((positives, negatives), (written, written), "one round late");

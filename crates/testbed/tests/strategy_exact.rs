@@ -5,6 +5,9 @@
 //! Runs on the host and in guests. What the kernel cannot do is skipped, with the reason.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "strategy_exact/without_bits.rs"]
+mod without_bits;
+
 use pages::strategy::StrategyName;
 use std::collections::{BTreeMap, BTreeSet};
 use testbed::script::{
@@ -74,6 +77,12 @@ const TABLE: &[(StrategyName, ScriptMemory, &str)] = &[
     (StrategyName::NoneIsClean, SHMEM_THP, "+SVKzFR"),
     (StrategyName::NoneIsClean, HUGETLB, "+SVKFR"),
     (StrategyName::NoneIsClean, FILE, "SVKFR"),
+    (StrategyName::FaultTime, ANON, "SVKZzF"),
+    (StrategyName::FaultTime, THP, "SVKZz+F"),
+    (StrategyName::FaultTime, SHMEM, "SVKF"),
+    (StrategyName::FaultTime, MEMFD, "SVKF"),
+    (StrategyName::FaultTime, SHMEM_THP, "+SVKzFR"),
+    (StrategyName::FaultTime, FILE, "SVKZzF"),
     (StrategyName::SoftDirty, ANON, "SVKF"),
     // Since 6.2, splitting a dirty huge page makes all of it soft-dirty.
     (StrategyName::SoftDirty, THP, "+SVKF|+SVKF-Zz"),
@@ -309,7 +318,10 @@ fn check_union_of(name: StrategyName, kind: ScriptMemory, seed: u64) {
             // It reads and clears in two steps, and the threads do not wait.
             (StrategyName::SoftDirty, _) => assert!(union.is_subset(&whole), "{context}"),
             // A huge page that a scan armed is reported as a whole until it is split.
-            (StrategyName::NoneIsClean | StrategyName::MissingZeropage, SHMEM_THP) => {
+            (
+                StrategyName::NoneIsClean | StrategyName::MissingZeropage | StrategyName::FaultTime,
+                SHMEM_THP,
+            ) => {
                 assert!(
                     written.is_subset(&union) && union.is_subset(&whole),
                     "{context}"
@@ -386,6 +398,7 @@ each_strategy! {
     prefault: StrategyName::Prefault,
     missing_zeropage: StrategyName::MissingZeropage,
     none_is_clean: StrategyName::NoneIsClean,
+    fault_time: StrategyName::FaultTime,
     soft_dirty: StrategyName::SoftDirty,
     hash: StrategyName::Hash,
 }

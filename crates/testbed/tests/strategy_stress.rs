@@ -6,6 +6,9 @@
 //! leaves while the target writes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "strategy_stress/paged_out.rs"]
+mod paged_out;
+
 use std::collections::BTreeSet;
 use std::thread;
 
@@ -72,6 +75,7 @@ no_write_is_lost! {
     prefault: StrategyName::Prefault,
     missing_zeropage: StrategyName::MissingZeropage,
     none_is_clean: StrategyName::NoneIsClean,
+    fault_time: StrategyName::FaultTime,
     hash: StrategyName::Hash,
 }
 
@@ -79,6 +83,43 @@ no_write_is_lost! {
 #[test]
 fn soft_dirty_loses_what_is_written_while_it_reads() {
     churn(StrategyName::SoftDirty, ANON);
+}
+
+/// Four threads write, empty, give up and page out the same pages while rounds run: whatever the
+/// last round leaves is in the copy.
+fn wear(name: StrategyName, kind: ScriptMemory) {
+    let seed = seed();
+    if let Some(why) = refused(name, kind) {
+        eprintln!("skipped: {name} {}: {why}", kind.0);
+        return;
+    }
+    let mut script = ScriptProcess::start();
+    let mut strategy = script.track(name);
+    let (number, area) = script.map(kind, PAGES);
+    strategy.arm(&area).unwrap();
+    strategy.end_round().unwrap();
+    let mut shadow = ShadowCopy::empty(script.pid(), &area);
+    let (mut rounds, mut reported) = (0, 0);
+    script.say_while(&format!("wear {number} {seed} {THREADS} 1"), || {
+        let pages = round(&mut *strategy, &area);
+        shadow.copy(&pages);
+        rounds += 1;
+        reported += pages.len();
+    });
+    let lost = shadow.lost();
+    eprintln!(
+        "{name} {}: {rounds} rounds, {reported} pages, seed {seed}",
+        kind.0
+    );
+    assert_eq!(lost, BTreeSet::new(), "{name} {} seed {seed}", kind.0);
+    strategy.release().unwrap();
+}
+
+#[test]
+fn what_is_emptied_and_paged_out_meanwhile_is_not_lost() {
+    for kind in [ANON, THP, MEMFD, FILE] {
+        wear(StrategyName::FaultTime, kind);
+    }
 }
 
 /// The same for `mprotect`, in this process, with a copy of the first bytes.
@@ -136,6 +177,7 @@ fn what_is_unmapped_is_counted_and_the_rest_is_tracked() {
         StrategyName::Markers,
         StrategyName::Sync,
         StrategyName::NoneIsClean,
+        StrategyName::FaultTime,
     ] {
         if let Some(why) = refused(name, ANON) {
             eprintln!("skipped: {name}: {why}");

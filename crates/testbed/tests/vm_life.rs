@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use testbed::workload::SteppedRow;
 use testbed::{AgentProcess, check_metrics, eventually, guest, sum};
+use tracker::probes::fault_time::FaultTimeProbes;
+use uffd::UffdFeatures;
 
 /// What the kernel holds for BPF and tracing: programs, maps and links by id, functions with a
 /// probe, and kprobes.
@@ -89,6 +91,11 @@ fn nothing_is_left_in_the_kernel_however_it_ends() {
 fn the_verifier_has_room() {
     const MOST: u32 = 250_000;
     let _agent = guest::agent(&["--explain", "comm:sleep"]);
+    let fault_time = FaultTimeProbes::attached();
+    if let Err(why) = &fault_time {
+        let kernel = uffd::self_test().unwrap();
+        assert!(!kernel.features.contains(UffdFeatures::WP_ASYNC), "{why}");
+    }
     let mut all: Vec<(u32, String)> = aya::programs::loaded_programs()
         .map(|program| {
             let program = program.unwrap();

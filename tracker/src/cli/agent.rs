@@ -216,7 +216,7 @@ pub(crate) struct TrackingArgs {
         default_value = "auto",
         value_name = "STRATEGY"
     )]
-    #[arg(value_parser = values::strategy, help = values::agent_help())]
+    #[arg(value_parser = values::unobserved_strategy, help = values::agent_help())]
     track_strategy: values::AskedStrategy,
     /// How many processes to track at a time: those selected by pid, then one of each user, then a
     /// second of each, and so on. Further ones that match are counted, and named in the log and in

@@ -19,6 +19,7 @@ use crate::logging::say;
 use crate::print::format;
 use crate::print::json::line;
 use crate::print::picture::png::png;
+use crate::probes::fault_time::FaultTimeProbes;
 
 const PLOT: &str = "Draw what each strategy costs and gets wrong, and how cost grows with the range, into this \
      file, as {} by its name, too";
@@ -212,7 +213,11 @@ pub(crate) fn run_all(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     };
     // Trying the strategies takes its time, too.
     let began = Instant::now();
-    let facts = strategy::gather(false)?;
+    let observed = strategies.iter().any(|name| name.is_observed());
+    let observer = observed.then(FaultTimeProbes::shared);
+    let mut facts = strategy::gather_observed(false, observer)?;
+    // What was attached to try it must not cost the others.
+    facts.observer = observed.then(FaultTimeProbes::shared);
     let is_watched = io::stderr().is_terminal();
     let turn = |turn| {
         if is_watched {

@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use pages::strategy::{
     NoStrategy, StrategyChoice, StrategyFacts, StrategyMeans, StrategyTrial, StrategyVerdict, auto,
-    gather, verdicts,
+    gather_observed, verdicts,
 };
+
+use crate::probes::fault_time::FaultTimeProbes;
 
 /// What is known about the strategies.
 #[derive(Debug, Serialize)]
@@ -35,7 +37,7 @@ pub(crate) enum StrategyReport {
 impl StrategyReport {
     /// Tries them, as if a userfaultfd of the target may do what one of ours may.
     pub(crate) fn find() -> Self {
-        match gather(false) {
+        match gather_observed(false, Some(FaultTimeProbes::shared())) {
             Ok(facts) => Self::of(facts),
             Err(error) => Self::Unknown {
                 error: error.to_string(),

@@ -66,6 +66,22 @@ pub(crate) fn strategy(text: &str) -> Result<AskedStrategy, String> {
     }
 }
 
+/// The same where nobody attaches what a strategy is told by.
+pub(crate) fn unobserved_strategy(text: &str) -> Result<AskedStrategy, String> {
+    match strategy(text)? {
+        AskedStrategy(Some(name)) if name.is_observed() => Err(format!(
+            "{name} is for `tracker track` and `tracker compare` only, which attach the eBPF \
+             programs that it needs; choose another"
+        )),
+        asked => Ok(asked),
+    }
+}
+
+/// The strategies of [`unobserved_strategy`].
+fn unobserved() -> impl Iterator<Item = StrategyName> {
+    StrategyName::outside().filter(|name| !name.is_observed())
+}
+
 /// Help for a flag that takes any strategy.
 pub(crate) fn track_help() -> String {
     format!(
@@ -76,19 +92,19 @@ pub(crate) fn track_help() -> String {
 
 /// Help for the agent's flag: unasked, the agent takes nothing that reads all memory in each round.
 pub(crate) fn agent_help() -> String {
-    let never = StrategyName::outside()
-        .filter(|name| !name.is_auto() || name.reads_content() || name.always_waits());
+    let never =
+        unobserved().filter(|name| !name.is_auto() || name.reads_content() || name.always_waits());
     format!(
         "How to track: {}, or auto, the best that works here, which is never {} \
          (docs/strategies.md; `tracker check`)",
-        listed(StrategyName::outside(), ", "),
+        listed(unobserved(), ", "),
         listed(never, " or ")
     )
 }
 
 /// Help for a flag that takes strategies that arm pages.
 pub(crate) fn arming_help() -> String {
-    let arming = StrategyName::outside().filter(|name| name.needs_descriptor());
+    let arming = unobserved().filter(|name| name.needs_descriptor());
     format!("How to track: {}, or auto", listed(arming, ", "))
 }
 
@@ -198,6 +214,11 @@ mod tests {
         let hash = AskedStrategy(Some(StrategyName::Hash));
         assert_eq!(strategy("hash").unwrap(), hash);
         assert!(strategy("mprotect").unwrap_err().contains("choose another"));
+        let observed = AskedStrategy(Some(StrategyName::FaultTime));
+        assert_eq!(strategy("fault-time").unwrap(), observed);
+        let refused = unobserved_strategy("fault-time").unwrap_err();
+        assert!(refused.contains("`tracker track`"), "{refused}");
+        assert_eq!(unobserved_strategy("hash").unwrap(), hash);
         assert!(strategy("Hash").unwrap_err().ends_with("mprotect, auto"));
     }
 
@@ -209,7 +230,8 @@ mod tests {
         };
         let all = listed(StrategyName::outside(), ", ");
         begins(track_help(), &all);
-        begins(agent_help(), &all);
+        let unobserved = all.replace("fault-time, ", "");
+        begins(agent_help(), &unobserved);
         let help = agent_help();
         let (_, never) = help.split_once("never ").unwrap();
         for name in [
@@ -219,7 +241,7 @@ mod tests {
         ] {
             assert!(never.contains(name.as_str()), "{help}");
         }
-        let arming = all.replace(", hash, soft-dirty", "");
+        let arming = unobserved.replace(", hash, soft-dirty", "");
         begins(arming_help(), &arming);
     }
 

@@ -14,6 +14,9 @@ use pages::strategy::{
 use serde::de::DeserializeOwned;
 use uffd::{MemoryFile, PAGE_SIZE, UffdError};
 
+use crate::probes::ProbeError;
+use crate::probes::fault_time::FaultTimeProbes;
+
 use super::measured::{PhaseMeasurement, RunMeasurement, RunOutcome};
 use super::truth::WorkloadTruth;
 use super::worker::WorkerReady;
@@ -47,6 +50,8 @@ enum RunError {
     Answer(#[from] serde_json::Error),
     #[error("no userfaultfd of the process: {0}")]
     Inject(#[from] InjectError),
+    #[error(transparent)]
+    Observer(#[from] ProbeError),
     #[error(transparent)]
     Strategy(#[from] StartError),
     #[error(transparent)]
@@ -106,10 +111,13 @@ fn measure(order: &RunOrder) -> Result<RunMeasurement, RunError> {
 fn target(name: StrategyName, pid: u32) -> Result<StrategyTarget, RunError> {
     let inject = || inject::userfaultfd(pid, &InjectOptions::default());
     let injected = name.needs_descriptor().then(inject).transpose()?;
+    // Attached before anything is measured: one attaches once for all processes.
+    let attached = name.is_observed().then(FaultTimeProbes::attached);
     Ok(StrategyTarget {
         pid,
         uffd: injected.map(|injected| injected.uffd),
         behaviour: uffd::self_test()?,
+        observer: attached.transpose()?,
         detailed: false,
     })
 }

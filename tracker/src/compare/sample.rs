@@ -23,6 +23,7 @@ pub(super) fn facts() -> StrategyFacts {
     };
     let each = |strategy| Backing::ALL.map(|backing| (strategy, backing));
     StrategyFacts {
+        observer: None,
         behaviour: KernelBehaviour {
             features: UffdFeatures::WP_ASYNC,
             written: Some(WrittenMeaning::Fixed),

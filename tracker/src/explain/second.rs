@@ -52,6 +52,7 @@ impl SecondStrategy {
         facts: &StrategyFacts,
     ) -> Result<Self, StartError> {
         let target = StrategyTarget {
+            observer: None,
             pid,
             uffd: None,
             behaviour: facts.behaviour,

@@ -66,6 +66,8 @@ pub enum HookSubject {
     Discovery,
     /// What takes the uffd-wp bit off pages.
     Causes,
+    /// What page tables forget.
+    FaultTime,
     /// What tells of that where no function can be hooked.
     Observed,
     /// What trackers do to watched address spaces.
@@ -84,6 +86,7 @@ impl HookSubject {
             Self::Life => "life",
             Self::Discovery => "discovery",
             Self::Causes => "causes",
+            Self::FaultTime => "fault-time",
             Self::Observed => "observed",
             Self::Calls => "calls",
         }
@@ -101,6 +104,8 @@ pub enum HookCondition {
     HugePages,
     /// On kernels with KSM.
     Ksm,
+    /// On kernels that put the zero page in the place of pages of a huge page that they split.
+    SplitsToZero,
     /// On kernels that have its function or tracepoint: on others, another hook sees the same.
     WhereFound,
 }

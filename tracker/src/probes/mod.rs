@@ -11,6 +11,9 @@ pub mod calibrate;
 pub(crate) mod counters;
 mod error;
 pub mod events;
+pub mod fault_time;
+#[expect(unsafe_code, reason = "a system call that no crate makes")]
+mod grace;
 pub mod hooks;
 mod iterator;
 mod ladder;
@@ -34,7 +37,7 @@ pub mod verdict;
 
 pub use attach::{AttachedProbes, ProbeOptions, attach};
 pub use error::ProbeError;
-pub use hooks::{EVENT_HOOKS, HOOKS, Hook, HookId, HookMechanism};
+pub use hooks::{EVENT_HOOKS, FAULT_TIME_HOOKS, HOOKS, Hook, HookId, HookMechanism};
 pub use missed::HookMisses;
 pub use object::{OBJECT, ProbeObject};
 pub use plan::{HookWishes, ProbeLevel};

@@ -318,6 +318,10 @@ fn nothing_to_see(hook: &Hook, facts: &KernelFacts) -> Option<NothingToSee> {
                 let item = &facts.offsets[KernelField::ksm_address];
                 (!known || !item.lacks_struct(), NothingToSee::NoKsm)
             }
+            HookCondition::SplitsToZero => {
+                let field = &facts.offsets[KernelField::rmap_maps_zero];
+                (!known || !field.lacks_struct(), NothingToSee::NoZeroAtSplit)
+            }
             HookCondition::WhereFound => {
                 let name = hook.functions[0];
                 let found = facts.has_function(name) || facts.has_tracepoint(name);

@@ -86,6 +86,13 @@ impl<T: Pod> SharedArray<T> {
         }
     }
 
+    /// Overwrites one word of an entry.
+    pub fn write_word(&self, index: usize, offset: usize, value: u64) {
+        if let Some(word) = self.word(index, offset) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
     /// Stores four bytes of an entry.
     pub fn store_u32(&self, index: usize, offset: usize, value: u32) {
         let fits = offset.is_multiple_of(4) && offset + 4 <= size_of::<T>();

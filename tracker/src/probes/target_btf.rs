@@ -41,7 +41,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::probes::hooks::{EVENT_HOOKS, HOOKS};
+    use crate::probes::hooks::{EVENT_HOOKS, FAULT_TIME_HOOKS, HOOKS};
 
     /// Against aya's own reading of the running kernel's BTF.
     #[test]
@@ -51,7 +51,7 @@ mod tests {
             return;
         };
         let all = Btf::parse(&bytes, Endianness::default()).unwrap();
-        let hooks = || HOOKS.iter().chain(EVENT_HOOKS);
+        let hooks = || HOOKS.iter().chain(EVENT_HOOKS).chain(FAULT_TIME_HOOKS);
         let some = of_hooks(hooks()).unwrap();
         let mut found = 0;
         for function in hooks().flat_map(|hook| hook.functions) {

@@ -91,6 +91,9 @@ pub enum NothingToSee {
     /// The kernel does not have KSM.
     #[error("this kernel has no KSM")]
     NoKsm,
+    /// The kernel keeps the pages of a huge page that it splits.
+    #[error("this kernel puts no zero page in the place of pages of a huge page that it splits")]
+    NoZeroAtSplit,
     /// The kernel does not have its function or tracepoint, and another hook is for such kernels.
     #[error("this kernel has no {0}: another hook sees it")]
     NotFound(&'static str),

@@ -102,6 +102,12 @@ impl StrategyName {
         self.entry().reads_content
     }
 
+    /// Whether it asks an observer of the kernel's page faults.
+    #[must_use]
+    pub const fn is_observed(self) -> bool {
+        self.entry().observed
+    }
+
     /// Whether `auto` may take it.
     #[must_use]
     pub const fn is_auto(self) -> bool {

@@ -113,6 +113,7 @@ mod tests {
                 ..KernelBehaviour::default()
             },
             kernel_faults: true,
+            observer: None,
             trials: StrategyName::ALL.map(trial).to_vec(),
         }
     }
@@ -147,6 +148,33 @@ mod tests {
                 .reason()
                 .contains("not markers: this kernel has no asynchronous")
         );
+    }
+
+    #[test]
+    fn without_an_observer_fault_time_is_refused_in_words() {
+        let verdict = verdict(StrategyName::FaultTime, &modern(), OUTSIDE);
+        assert!(!verdict.works);
+        let reason = verdict.reason.to_string();
+        assert!(
+            reason.contains("eBPF programs that see page faults"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn the_same_reason_is_told_once() {
+        let mut facts = modern();
+        let name = StrategyName::Markers;
+        facts.trials = [Backing::Anon, Backing::File]
+            .map(|backing| StrategyTrial {
+                strategy: name,
+                backing,
+                outcome: StrategyOutcome::Fails(TrialFailure::ReportsAlone),
+            })
+            .to_vec();
+        let reason = verdict(name, &facts, OUTSIDE).reason.to_string();
+        let told = "not anon, file: reports a page that was left alone";
+        assert_eq!(reason, told);
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl PageCollector {
     }
 
     /// The parts of a range that are registered for async write-protection, the last one first.
-    fn registered(&mut self, range: &Range<u64>) -> Result<Vec<Range<u64>>, UffdError> {
+    pub(super) fn registered(&mut self, range: &Range<u64>) -> Result<Vec<Range<u64>>, UffdError> {
         let mut runs: Vec<Range<u64>> = Vec::new();
         let each = |region: PageRegion| match runs.last_mut() {
             Some(last) if last.end == region.start => last.end = region.end,

@@ -20,6 +20,8 @@ pub(super) struct StrategyEntry {
     pub(crate) absent: AbsentPages,
     /// It compares content, and so reads all memory in each round.
     pub reads_content: bool,
+    /// It asks an observer of the kernel's page faults.
+    pub(crate) observed: bool,
     /// Whether `auto` may take it.
     pub(crate) auto: bool,
     /// What it does to others who watch the process.

@@ -2,10 +2,13 @@
 //! memory.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use uffd::{Backing, KernelBehaviour, Userfaultfd};
 
 use super::StrategyName;
+use super::observer::FaultTimeObserver;
 use super::trial::{self, StrategyTrial};
 
 /// What decides which strategies are refused.
@@ -15,6 +18,9 @@ pub struct StrategyFacts {
     pub behaviour: KernelBehaviour,
     /// Whether a userfaultfd of this process may handle faults of the kernel too.
     pub kernel_faults: bool,
+    /// Who sees page faults, for strategies that ask.
+    #[serde(skip)]
+    pub observer: Option<Arc<dyn FaultTimeObserver>>,
     /// Each strategy on each kind of memory.
     pub trials: Vec<StrategyTrial>,
 }
@@ -25,15 +31,31 @@ pub struct StrategyFacts {
 /// # Errors
 /// If the kernel has no userfaultfd at all, or `/proc` is not there.
 pub fn gather(in_process: bool) -> Result<StrategyFacts, uffd::UffdError> {
+    gather_observed(in_process, None)
+}
+
+/// As [`gather`], with somebody who sees page faults: without, strategies that ask are refused.
+///
+/// # Errors
+/// As [`gather`].
+pub fn gather_observed(
+    in_process: bool,
+    observer: Option<Arc<dyn FaultTimeObserver>>,
+) -> Result<StrategyFacts, uffd::UffdError> {
     let behaviour = uffd::self_test()?;
-    let each = |name| Backing::ALL.map(|backing| trial::run(name, backing, &behaviour));
+    let each = |name| {
+        let observer = observer.as_ref();
+        Backing::ALL.map(|backing| trial::run(name, backing, &behaviour, observer))
+    };
     let names = StrategyName::ALL
         .into_iter()
         .filter(|name| in_process || !name.is_in_process());
+    let trials = names.flat_map(each).collect();
     Ok(StrategyFacts {
         behaviour,
         kernel_faults: Userfaultfd::open().is_ok(),
-        trials: names.flat_map(each).collect(),
+        observer,
+        trials,
     })
 }
 

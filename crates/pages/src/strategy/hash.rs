@@ -35,6 +35,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     waits: TargetWait::Never,
     absent: AbsentPages::Paid,
     reads_content: true,
+    observed: false,
     auto: true,
     caveat: None,
     stands_for: None,

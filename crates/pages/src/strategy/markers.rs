@@ -36,6 +36,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     waits: TargetWait::Never,
     absent: AbsentPages::Paid,
     reads_content: false,
+    observed: false,
     auto: true,
     caveat: None,
     stands_for: None,

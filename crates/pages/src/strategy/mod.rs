@@ -24,6 +24,7 @@ mod choose;
 mod collect;
 mod entry;
 mod facts;
+mod fault_time;
 mod handler;
 mod hash;
 mod limit;
@@ -36,6 +37,8 @@ mod missing_zeropage;
 )]
 mod mprotect;
 mod none_is_clean;
+mod observer;
+mod page_ranges;
 mod prefault;
 mod registered;
 mod soft_dirty;
@@ -45,6 +48,7 @@ mod sync;
 #[allow(unsafe_code, reason = "has memory of this process tracked")]
 mod trial;
 mod verdict;
+mod zero_page;
 
 catalogue! {
     Markers: markers,
@@ -52,6 +56,7 @@ catalogue! {
     Prefault: prefault,
     MissingZeropage: missing_zeropage,
     NoneIsClean: none_is_clean,
+    FaultTime: fault_time,
     Hash: hash,
     SoftDirty: soft_dirty,
     Mprotect: mprotect,
@@ -62,9 +67,10 @@ pub use area::{AreaStats, TrackedArea, WrittenRun};
 pub use catalogue::UnknownStrategy;
 pub use choose::{NoStrategy, StrategyChoice, auto};
 pub use entry::KernelNeed;
-pub use facts::{StrategyFacts, gather};
+pub use facts::{StrategyFacts, gather, gather_observed};
 pub use limit::StrategyLimit;
 pub use mprotect::MprotectStrategy;
+pub use observer::{FaultTimeBits, FaultTimeDoubts, FaultTimeObserver, NotObserved};
 pub use registered::EmergencyRelease;
 pub use start::{StartError, StrategyTarget, start};
 pub use trial::{ExtraReports, StrategyOutcome, StrategyTrial, TrialFailure, UntriedReason};

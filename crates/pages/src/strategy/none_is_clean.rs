@@ -35,6 +35,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     waits: TargetWait::Never,
     absent: AbsentPages::Ignored,
     reads_content: false,
+    observed: false,
     auto: true,
     caveat: None,
     stands_for: Some(

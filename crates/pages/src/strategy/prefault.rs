@@ -20,6 +20,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     waits: TargetWait::WithoutScan,
     absent: AbsentPages::Paid,
     reads_content: false,
+    observed: false,
     auto: true,
     caveat: None,
     stands_for: None,

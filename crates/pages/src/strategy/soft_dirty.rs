@@ -20,6 +20,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     waits: TargetWait::Never,
     absent: AbsentPages::Caught,
     reads_content: false,
+    observed: false,
     auto: false,
     caveat: Some(
         "every round clears the soft-dirty bits of the process: whoever else uses them (CRIU) \

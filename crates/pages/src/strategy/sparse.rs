@@ -19,7 +19,7 @@ use super::collect::PageCollector;
 use super::none_is_clean::THERE_AND_WRITTEN;
 
 /// Copies of a file's pages that have been written.
-const OWN_AND_WRITTEN: ScanQuery = ScanQuery {
+pub(super) const OWN_AND_WRITTEN: ScanQuery = ScanQuery {
     inverted: PageCategories::FILE,
     all_of: PageCategories(PageCategories::WRITTEN.0 | PageCategories::FILE.0),
     ..THERE_AND_WRITTEN

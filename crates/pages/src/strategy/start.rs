@@ -1,8 +1,11 @@
 //! From a name and a target to a strategy that runs.
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use uffd::{KernelBehaviour, Pagemap, UffdError, Userfaultfd, WrittenMeaning};
 
+use super::observer::{FaultTimeObserver, NotObserved};
 use super::{StrategyName, TrackingStrategy};
 
 /// A process to track, and the means. A strategy is bound to the address space that the process has
@@ -16,6 +19,8 @@ pub struct StrategyTarget {
     pub uffd: Option<Userfaultfd>,
     /// What this kernel was seen to do.
     pub behaviour: KernelBehaviour,
+    /// Who sees the page faults of the process, for a strategy that asks.
+    pub observer: Option<Arc<dyn FaultTimeObserver>>,
     /// Whether to tell zaps and huge pages, where that is possible; a scan is 20 times slower then.
     pub detailed: bool,
 }
@@ -29,6 +34,12 @@ pub enum StartError {
     /// The strategy is not for other processes.
     #[error("{0} tracks only the process it runs in; choose another strategy")]
     InProcessOnly(StrategyName),
+    /// Nobody sees its page faults.
+    #[error("nobody sees the page faults of the process, which takes eBPF programs")]
+    NoObserver,
+    /// Whoever should see its page faults cannot.
+    #[error("the page faults of the process cannot be seen: {0}")]
+    NotObserved(#[from] NotObserved),
     /// The kernel refuses, or the process is gone.
     #[error(transparent)]
     Refused(#[from] UffdError),

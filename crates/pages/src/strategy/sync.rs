@@ -29,6 +29,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     waits: TargetWait::Always,
     absent: AbsentPages::Paid,
     reads_content: false,
+    observed: false,
     auto: true,
     caveat: Some(
         "a thread that ends just after a round may never be joined: while it ends the kernel asks \

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use serde::{Serialize, Serializer};
 use uffd::{Backing, KernelBehaviour, PAGE_SIZE, PMD_SIZE, ScratchMapping, UffdError, Userfaultfd};
 
 use super::area::{TrackedArea, WrittenRun};
+use super::observer::FaultTimeObserver;
 use super::start::{StartResult, StrategyStart, StrategyTarget, start};
 use super::{StrategyName, TrackingStrategy};
 
@@ -64,7 +65,7 @@ pub enum TrialFailure {
     #[error("an access still waited after {0:?}")]
     Stuck(Duration),
     /// Arming the area was refused with EINVAL.
-    #[error("this kernel does not register it")]
+    #[error("such memory cannot be tracked by it here")]
     NotRegistered,
     /// The strategy did not start, or the kernel refused something: the words of the error.
     #[error("{0}")]
@@ -72,6 +73,11 @@ pub enum TrialFailure {
 }
 
 impl TrialFailure {
+    /// Whether something was reported that nobody has written.
+    const fn is_too_much(&self) -> bool {
+        matches!(self, Self::ReportsAlone | Self::ReportsQuiet)
+    }
+
     /// Whether a report was wrong: no refusal of the kernel's, but a fault of the strategy.
     #[must_use]
     pub const fn is_wrong_report(&self) -> bool {
@@ -139,19 +145,32 @@ const READ: u64 = 3;
 const EMPTIED: u64 = 4;
 const PAGES: u64 = 5;
 
+/// How often a strategy that is told what happens is tried again after it has reported too much.
+const OBSERVED_TRIES: usize = 3;
+
 /// Tries one strategy on one kind of memory.
 pub(super) fn run(
     strategy: StrategyName,
     backing: Backing,
     behaviour: &KernelBehaviour,
+    observer: Option<&Arc<dyn FaultTimeObserver>>,
 ) -> StrategyTrial {
-    let outcome = match TrialGround::new(backing) {
+    let once = || match TrialGround::new(backing) {
         Err(reason) => StrategyOutcome::Untried(reason),
-        Ok(ground) => match start_own(strategy, behaviour) {
+        Ok(ground) => match start_own(strategy, behaviour, observer) {
             Err(error) => StrategyOutcome::Fails(TrialFailure::Refused(error.to_string())),
             Ok(started) => ground.round_trip(started),
         },
     };
+    let mut outcome = once();
+    for _ in 0..OBSERVED_TRIES {
+        // Events that others made the kernel lose are no fault of the strategy.
+        let may_pass = matches!(&outcome, StrategyOutcome::Fails(why) if why.is_too_much());
+        if !(strategy.is_observed() && may_pass) {
+            break;
+        }
+        outcome = once();
+    }
     StrategyTrial {
         strategy,
         backing,
@@ -160,7 +179,11 @@ pub(super) fn run(
 }
 
 /// Starts a strategy on this process.
-fn start_own(name: StrategyName, behaviour: &KernelBehaviour) -> StartResult {
+fn start_own(
+    name: StrategyName,
+    behaviour: &KernelBehaviour,
+    observer: Option<&Arc<dyn FaultTimeObserver>>,
+) -> StartResult {
     if let StrategyStart::OwnProcess(start) = name.entry().start {
         // SAFETY: it is given one scratch mapping, which outlives it and is touched by the trial
         // only.
@@ -171,6 +194,7 @@ fn start_own(name: StrategyName, behaviour: &KernelBehaviour) -> StartResult {
         pid: std::process::id(),
         uffd: name.needs_descriptor().then(open).transpose()?,
         behaviour: *behaviour,
+        observer: observer.cloned(),
         detailed: false,
     };
     start(name, target)

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use uffd::{Backing, KernelBehaviour};
+use uffd::Backing;
 
 use super::StrategyName;
 use super::entry::KernelNeed;
@@ -84,6 +84,12 @@ pub enum StrategyRefusal {
     /// No userfaultfd of the process can be had.
     #[error("it needs a userfaultfd of the process, and none can be had")]
     NoDescriptor,
+    /// Nobody sees page faults.
+    #[error(
+        "it needs eBPF programs that see page faults, which only `tracker track` and `tracker \
+         compare` attach for it"
+    )]
+    NoObserver,
     /// System calls of the process would fail on armed pages.
     #[error(
         "it needs a userfaultfd that handles faults of the kernel (root, CAP_SYS_PTRACE or \
@@ -107,7 +113,7 @@ pub fn verdict(
     facts: &StrategyFacts,
     means: StrategyMeans,
 ) -> StrategyVerdict {
-    let (reason, backings) = match refusal(strategy, &facts.behaviour, means) {
+    let (reason, backings) = match refusal(strategy, facts, means) {
         Some(refusal) => (VerdictReason::Refused(refusal), Vec::new()),
         None => {
             let tried = TrialSummary::of(strategy, facts);
@@ -125,15 +131,19 @@ pub fn verdict(
 
 fn refusal(
     strategy: StrategyName,
-    kernel: &KernelBehaviour,
+    facts: &StrategyFacts,
     means: StrategyMeans,
 ) -> Option<StrategyRefusal> {
+    let kernel = &facts.behaviour;
     if strategy.is_in_process() && !means.in_process {
         return Some(StrategyRefusal::OwnProcessOnly);
     }
     let needs = strategy.entry().needs;
     if let Some(missing) = needs.iter().find(|need| !need.is_met(kernel)) {
         return Some(StrategyRefusal::Kernel(*missing));
+    }
+    if strategy.is_observed() && facts.observer.is_none() {
+        return Some(StrategyRefusal::NoObserver);
     }
     if strategy.needs_descriptor() && means.descriptor == UffdScope::None {
         return Some(StrategyRefusal::NoDescriptor);
@@ -189,9 +199,15 @@ impl fmt::Display for TrialSummary {
         ];
         let works = lists.iter().filter(|(_, backings)| !backings.is_empty());
         let mut parts: Vec<_> = works.map(|(what, of)| format!("{what} {of}")).collect();
+        let mut fails: Vec<(&TrialFailure, Vec<&str>)> = Vec::new();
         for (backing, why) in &self.fails {
-            parts.push(format!("not {}: {why}", backing.as_str()));
+            match fails.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, backings)) => backings.push(backing.as_str()),
+                None => fails.push((why, vec![backing.as_str()])),
+            }
         }
+        let not = |(why, backings): (_, Vec<&str>)| format!("not {}: {why}", backings.join(", "));
+        parts.extend(fails.into_iter().map(not));
         for (backing, why) in &self.untried {
             parts.push(format!("{} untried: {why}", backing.as_str()));
         }

@@ -102,6 +102,7 @@ pub(super) fn attach(
         pid,
         uffd: attached.uffd,
         behaviour: facts.behaviour,
+        observer: facts.observer.clone(),
         detailed: options.detailed,
     };
     attached.notes.extend(huge_pages(pid, name));

@@ -117,7 +117,7 @@ impl UntrackedReason {
     pub const fn about(self) -> &'static str {
         match self {
             Self::OtherUserfaultfd => "belongs to another userfaultfd",
-            Self::NotRegistrable => "of a kind that this kernel does not write-protect",
+            Self::NotRegistrable => "of a kind that cannot be tracked by this strategy here",
             Self::TooLarge => {
                 "in mappings too large (--max-mapping, or the memory that tracker may use)"
             }

@@ -47,7 +47,7 @@ pub(crate) struct ExplainArgs {
         default_value = "auto",
         value_name = "STRATEGY"
     )]
-    #[arg(value_parser = values::strategy, help = values::arming_help())]
+    #[arg(value_parser = values::unobserved_strategy, help = values::arming_help())]
     strategy: values::AskedStrategy,
     #[command(flatten)]
     rounds: RoundsArgs,

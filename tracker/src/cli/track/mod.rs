@@ -14,6 +14,7 @@ use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
 use crate::logging::say;
+use crate::probes::fault_time::FaultTimeProbes;
 use pages::inject::{self, LaunchedProgram};
 use pages::strategy::{self, StrategyFacts, StrategyName};
 use pages::track::{
@@ -88,7 +89,14 @@ the last round is not seen, nor is what was in memory that is unmapped before a 
 /// # Errors
 /// If the process cannot be tracked, or the output cannot be written.
 pub(crate) fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
-    let prepare = || Ok((strategy::gather(false)?, args.rounds.pace()?));
+    let observed = args.strategy.0.is_some_and(StrategyName::is_observed);
+    let observer = observed.then(FaultTimeProbes::shared);
+    let prepare = || {
+        Ok((
+            strategy::gather_observed(false, observer)?,
+            args.rounds.pace()?,
+        ))
+    };
     args.target.run(prepare, |facts, pace, pid, launched| {
         track(args, &facts, pid, launched, pace)
     })

@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use serde::Serialize;
 use uffd::UffdError;
 
+use crate::probes::fault_time::FaultTimeProbes;
+
 /// Why there are no numbers of a run.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OwnError {
@@ -147,7 +149,11 @@ impl OwnProcess {
                 tracker: crate::VERSION,
                 inject: InjectOptions::default(),
             };
-            let (session, _) = TrackSession::begin(pid, facts.clone(), options)?;
+            let mut facts = facts.clone();
+            // What is attached for one must not cost the next.
+            let observed = facts.observer.is_some();
+            facts.observer = observed.then(FaultTimeProbes::shared);
+            let (session, _) = TrackSession::begin(pid, facts, options)?;
             followed.session = Some(session);
             followed.run.arm = nanoseconds(began.elapsed());
         }

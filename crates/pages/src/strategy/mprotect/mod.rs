@@ -21,6 +21,7 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     waits: TargetWait::Never,
     absent: AbsentPages::Paid,
     reads_content: false,
+    observed: false,
     auto: false,
     caveat: None,
     stands_for: None,

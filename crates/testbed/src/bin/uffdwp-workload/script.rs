@@ -10,8 +10,10 @@
 //! | `store AREA VALUE THREADS PAGES` | `ok`, after that many threads stored a word to each page |
 //! | `load AREA PAGES` | `ok` |
 //! | `zap AREA PAGES` | `ok`, after `MADV_DONTNEED` of them |
+//! | `page-out AREA PAGES` | `ok`, after `MADV_PAGEOUT` of them |
 //! | `read AREA VALUE PAGES` | `ok`, after read(2) put a byte into each page |
 //! | `churn AREA SEED THREADS TIMES` | `ok`, after that many threads touched all pages that often |
+//! | `wear AREA SEED THREADS TIMES` | as `churn`, and they zap, give up and page out pages as well |
 //! | `unmap AREA PAGES` | `ok` |
 //! | `map-at KIND ADDRESS PAGES` | as `map`, at an address in hex |
 //! | `remap AREA PAGES` | `ok`, after they were unmapped and mapped anew at the same addresses |
@@ -59,6 +61,7 @@ use worker::ScriptWorker;
 
 mod life;
 mod turmoil;
+mod wear;
 mod worker;
 
 const NO_AREA: &str = "there is no such area";
@@ -189,6 +192,10 @@ impl ScriptServer {
                 let zap = |part: &MappedArea| part.advise(Advice::LinuxDontNeed);
                 parts(words)?.iter().try_for_each(zap)?;
             }
+            "page-out" => {
+                let page_out = |part: &MappedArea| part.advise(Advice::LinuxPageOut);
+                parts(words)?.iter().try_for_each(page_out)?;
+            }
             "load" => {
                 let load = |part: &MappedArea| (0..part.pages()).for_each(|page| part.load(page));
                 parts(words)?.iter().for_each(load);
@@ -204,6 +211,10 @@ impl ScriptServer {
             "churn" => {
                 let area = self.area(words)?;
                 churn(area, parse(words)?, parse(words)?, parse(words)?);
+            }
+            "wear" => {
+                let area = self.area(words)?;
+                wear::wear(area, parse(words)?, parse(words)?, parse(words)?);
             }
             "turmoil" => {
                 let (area, seed) = (self.area(words)?, parse(words)?);
@@ -438,6 +449,8 @@ mod tests {
             "load 0 3",
             "read 0 9 1,2",
             "zap 0 1-2",
+            "page-out 0 3-4",
+            "wear 0 1 2 20",
             "protect 0 3",
             "unprotect 0 3",
             "remap 0 3",
