@@ -61,7 +61,8 @@ const EMPTYING: u32 = 1024;
 /// Attaches programs when it is asked for, and shares them among all processes that are watched.
 pub struct FaultTimeProbes {
     options: FaultTimeOptions,
-    attached: Mutex<Option<Arc<FaultTimeObject>>>,
+    /// Or why that failed: it would again.
+    attached: Mutex<Option<Result<Arc<FaultTimeObject>, String>>>,
 }
 
 impl fmt::Debug for FaultTimeProbes {
@@ -99,12 +100,13 @@ impl FaultTimeProbes {
     /// The attached programs; attaches them if they are not.
     fn object(&self) -> Result<Arc<FaultTimeObject>, ProbeError> {
         let mut attached = lock(&self.attached);
-        if let Some(object) = &*attached {
-            return Ok(Arc::clone(object));
-        }
-        let object = Arc::new(FaultTimeObject::attach(&self.options)?);
-        *attached = Some(Arc::clone(&object));
-        Ok(object)
+        let once = || match FaultTimeObject::attach(&self.options) {
+            Ok(object) => Ok(Arc::new(object)),
+            Err(ProbeError::CannotWatch(why)) => Err(why),
+            Err(error) => Err(error.to_string()),
+        };
+        let attached = attached.get_or_insert_with(once);
+        attached.clone().map_err(ProbeError::CannotWatch)
     }
 }
 

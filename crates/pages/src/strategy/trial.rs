@@ -20,6 +20,7 @@ use uffd::{Backing, KernelBehaviour, PAGE_SIZE, PMD_SIZE, ScratchMapping, UffdEr
 use super::area::{TrackedArea, WrittenRun};
 use super::observer::FaultTimeObserver;
 use super::start::{StartResult, StrategyStart, StrategyTarget, start};
+use super::verdict::StrategyRefusal;
 use super::{StrategyName, TrackingStrategy};
 
 /// What one strategy did with one kind of memory.
@@ -155,8 +156,15 @@ pub(super) fn run(
     behaviour: &KernelBehaviour,
     observer: Option<&Arc<dyn FaultTimeObserver>>,
 ) -> StrategyTrial {
+    let mut needs = strategy.entry().needs.iter();
+    let missing = needs.find(|need| strategy.is_observed() && !need.is_met(behaviour));
     let once = || match TrialGround::new(backing) {
         Err(reason) => StrategyOutcome::Untried(reason),
+        // To attach eBPF programs for nothing takes long.
+        Ok(_) if let Some(need) = missing => {
+            let refusal = StrategyRefusal::Kernel(*need);
+            StrategyOutcome::Fails(TrialFailure::Refused(refusal.to_string()))
+        }
         Ok(ground) => match start_own(strategy, behaviour, observer) {
             Err(error) => StrategyOutcome::Fails(TrialFailure::Refused(error.to_string())),
             Ok(started) => ground.round_trip(started),
