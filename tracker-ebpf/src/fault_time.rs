@@ -178,7 +178,7 @@ pub fn free_reclaimed(ctx: &FExitContext) {
     }
     let address = traced_argument(ctx, 2);
     if flags & value!(folio_head) == 0 {
-        set_emptied(watch, address, 1 << (address / PAGE_SIZE & 63));
+        set_emptied(watch, address, 1 << ((address / PAGE_SIZE) & 63));
     } else {
         // How large the folio is nobody asks: it ends within these 2 MiB.
         set_all_written(watch, address & !(PMD_SIZE - 1));

@@ -348,7 +348,7 @@ fn check_tells_every_hook_and_strategy_and_its_status_tells_the_level() {
         assert!(text.contains(name), "{name}: {text}");
         assert!(!verdict["reason"].as_str().unwrap().is_empty(), "{json}");
     }
-    assert_eq!(verdicts.len(), 8, "{json}");
+    assert_eq!(verdicts.len(), 9, "{json}");
     let full = report["level"] == "full";
     let (code, _) = check(&["--require-level", "full"]);
     assert_eq!(code, Some(if full { 0 } else { 3 }));
