@@ -37,20 +37,29 @@ fn compute(report: &mut CaseReport, is_over: impl Fn(&CaseReport) -> bool) -> Re
 /// Computes until it is over.
 pub fn compute_on(report: &mut CaseReport, is_over: impl Fn(&CaseReport) -> bool) -> Result<()> {
     let mut memory: Vec<u64> = (0..WORDS as u64).map(mix).collect();
-    let mut rounds = 0;
+    let mut rounds = 0usize;
     while !is_over(report) {
         for word in black_box(&mut memory).iter_mut() {
             *word = mix(*word);
         }
         rounds += 1;
     }
-    let expected = |at: usize| (0..=rounds).fold(at as u64, |value, _| mix(value));
-    let wrong = memory
-        .iter()
-        .enumerate()
-        .step_by(7)
-        .filter(|(at, word)| **word != expected(*at));
-    report.put("wrong words", wrong.count());
+    let after = |rounds: usize, at: usize| (0..=rounds).fold(at as u64, |value, _| mix(value));
+    let sample = memory.iter().enumerate().step_by(7);
+    let wrong: Vec<_> = sample
+        .filter(|(at, word)| **word != after(rounds, *at))
+        .collect();
+    for (at, word) in wrong.iter().take(8) {
+        let (expected, address) = (after(rounds, *at), std::ptr::from_ref(*word));
+        // One round behind: a store was lost. One ahead: it was done twice.
+        let mut near = rounds.saturating_sub(3)..rounds + 4;
+        let as_after = near.find(|round| after(*round, *at) == **word);
+        eprintln!(
+            "inject-target: word {at} at {address:p} is {word:#x} instead of {expected:#x}; it is \
+             what it was after round {as_after:?} of {rounds}"
+        );
+    }
+    report.put("wrong words", wrong.len());
     Ok(())
 }
 
