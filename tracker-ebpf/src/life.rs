@@ -5,9 +5,9 @@ use tracker_ebpf::{RecordState, VmaRecord, field};
 use crate::{
     context::FunctionEntry,
     maple,
-    maps::{GENERATION, MMS, PROCESSES, VMA_RECORDS, VMAS},
+    maps::{GENERATION, MM_RECORDS, MMS, PROCESSES, VMA_RECORDS, VMAS},
     memory::{CopiedMemory, KernelMemory},
-    record::{end_mm, uses_uffd_wp},
+    record::uses_uffd_wp,
 };
 
 /// `vm_area_free(vma)`: the kernel object goes away, and with it the identity of its record, unless
@@ -74,5 +74,12 @@ pub fn mmdrop<C: FunctionEntry>(ctx: &C) {
     let Some(id) = (unsafe { MMS.get(key) }).copied() else {
         return;
     };
-    end_mm(key, id);
+    if MMS.remove(key).is_err() {
+        return;
+    }
+    PROCESSES.add(u64::MAX);
+    if let Some(record) = MM_RECORDS.get_ptr_mut(id) {
+        // SAFETY: a map value; no task is left in this mm.
+        unsafe { (*record).state = RecordState::Ended as u32 };
+    }
 }

@@ -21,7 +21,6 @@ use crate::{
     },
     memory::{CopiedMemory, KernelMemory},
     patched::{offset, value},
-    verifier::nonzero,
 };
 
 /// How often to try for a free record that others take first.
@@ -212,11 +211,8 @@ fn fill(vma: u64, start: u64, mm_id: u32, mode: WpMode) -> u32 {
 pub fn resolve_mm(mm: u64) -> u32 {
     // SAFETY: the value is one aligned word.
     if let Some(id) = unsafe { MMS.get(mm) }.copied() {
-        if !is_strangers(id, mm) {
-            identify(id, mm);
-            return id;
-        }
-        end_mm(mm, id);
+        identify(id, mm);
+        return id;
     }
     let id = take(&FREE_MMS, FreeRecords::Mms, value!(mm_records));
     let Some(record) = MM_RECORDS.get_ptr_mut(id) else {
@@ -242,47 +238,6 @@ pub fn resolve_mm(mm: u64) -> u32 {
     })
 }
 
-/// Whether the record is of a process that is gone, whose end no hook saw: the kernel has given its
-/// mm to another one. Without branches: they would multiply those of the callers.
-#[inline(never)]
-fn is_strangers(id: u32, mm: u64) -> bool {
-    let Some(record) = MM_RECORDS.get_ptr_mut(id) else {
-        return false;
-    };
-    // SAFETY: a map value.
-    let (tgid, start) = unsafe { ((*record).tgid, (*record).start_boottime_ns) };
-    let owner = owner(mm);
-    let leader = CopiedMemory::pointer::<field::task_group_leader>(owner);
-    let others = nonzero(CopiedMemory::read::<field::task_mm>(owner) ^ mm);
-    let another = u64::from(CopiedMemory::read::<field::task_tgid>(leader) ^ tgid)
-        | (CopiedMemory::read::<field::task_start_boottime>(leader) ^ start);
-    nonzero(u64::from(tgid)) & nonzero(another) & !others != 0
-}
-
-/// Ends the record of an mm. Only who takes it out of the index does.
-#[inline(always)]
-pub fn end_mm(mm: u64, id: u32) {
-    if MMS.remove(mm).is_err() {
-        return;
-    }
-    PROCESSES.add(u64::MAX);
-    if let Some(record) = MM_RECORDS.get_ptr_mut(id) {
-        // SAFETY: a map value; no task is left that counts in it.
-        unsafe { (*record).state = RecordState::Ended as u32 };
-    }
-}
-
-/// The task that the kernel holds for the owner of an mm; null where it keeps none.
-#[inline(always)]
-fn owner(mm: u64) -> *const u8 {
-    match offset::<field::mm_owner>() {
-        tracker_ebpf::ABSENT => core::ptr::null(),
-        owner => {
-            CopiedMemory::at::<u64>((mm as *const u8).wrapping_add(owner as usize)) as *const u8
-        }
-    }
-}
-
 /// Fills in whose mm it is unless that is known: a child that is being forked has no pid yet.
 #[inline(always)]
 fn identify(id: u32, mm: u64) {
@@ -293,10 +248,14 @@ fn identify(id: u32, mm: u64) {
     if unsafe { (*record).tgid } != 0 {
         return;
     }
+    let owner = match offset::<field::mm_owner>() {
+        tracker_ebpf::ABSENT => 0,
+        owner => CopiedMemory::at::<u64>((mm as *const u8).wrapping_add(owner as usize)),
+    };
     // SAFETY: a helper without arguments.
-    for task in [owner(mm), unsafe { bpf_get_current_task() } as *const u8] {
-        if CopiedMemory::read::<field::task_mm>(task) == mm {
-            return name(record, task);
+    for task in [owner, unsafe { bpf_get_current_task() }] {
+        if CopiedMemory::read::<field::task_mm>(task as *const u8) == mm {
+            return name(record, task as *const u8);
         }
     }
 }
@@ -329,8 +288,7 @@ fn name(record: *mut MmRecord, task: *const u8) {
     }
 }
 
-/// The record id of a process that uses uffd-wp, or 0: never fills one. What counts in the record
-/// asks [`counting_mm`].
+/// The record id of a process that uses uffd-wp, or 0: never fills one.
 #[inline(always)]
 pub fn known_mm(mm: u64) -> u32 {
     if PROCESSES.load() == 0 {
@@ -338,17 +296,6 @@ pub fn known_mm(mm: u64) -> u32 {
     }
     // SAFETY: the value is one aligned word.
     unsafe { MMS.get(mm) }.copied().unwrap_or(NO_RECORD)
-}
-
-/// The same, or 0 if the record is of a process that had this mm before; that is ended.
-#[inline(always)]
-pub fn counting_mm(mm: u64) -> u32 {
-    let id = known_mm(mm);
-    if id != NO_RECORD && is_strangers(id, mm) {
-        end_mm(mm, id);
-        return NO_RECORD;
-    }
-    id
 }
 
 /// Enters a filled record into its map. If another CPU was first, its record counts, and `retract`

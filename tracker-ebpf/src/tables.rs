@@ -20,7 +20,7 @@ use crate::{
     maps::{MM_RECORDS, VMA_RECORDS, direct_map, lose},
     memory::{CopiedMemory, KernelMemory},
     patched::value,
-    record::{self, counting_mm, known_mm, resolve, uses_uffd_wp},
+    record::{self, known_mm, resolve, uses_uffd_wp},
     scope,
 };
 
@@ -67,7 +67,7 @@ fn allocated(mm: u64, vma: u64, cause: u64, level: TableLevel) {
             1,
         );
     }
-    if let Some(record) = MM_RECORDS.get_ptr_mut(counting_mm(mm)) {
+    if let Some(record) = MM_RECORDS.get_ptr_mut(known_mm(mm)) {
         // SAFETY: as above.
         atomic::add(
             unsafe { (&raw mut (*record).tables).cast::<u64>().add(place) },
@@ -229,7 +229,7 @@ pub fn deposit(ctx: &ProbeContext) {
 /// Other callers (split, mremap) pass the table on.
 #[inline(always)]
 pub fn withdraw(ctx: &ProbeContext) {
-    let id = counting_mm(ctx.number(0));
+    let id = known_mm(ctx.number(0));
     if id == NO_RECORD {
         return;
     }
@@ -249,7 +249,7 @@ fn freed(mm_id: u32, level: TableLevel) {
 
 #[inline(always)]
 fn gather_mm<C: FunctionEntry>(ctx: &C) -> u32 {
-    let id = counting_mm(C::Memory::pointer::<field::gather_mm>(ctx.pointer(0)) as u64);
+    let id = known_mm(C::Memory::pointer::<field::gather_mm>(ctx.pointer(0)) as u64);
     if id != NO_RECORD {
         record::identify_exiting(id);
     }
@@ -268,7 +268,7 @@ pub fn pte_free_tlb<C: FunctionEntry>(ctx: &C) {
 /// `pte_free_defer(mm, pgtable)`: khugepaged frees a table under RCU.
 #[inline(always)]
 pub fn pte_free_defer<C: FunctionEntry>(ctx: &C) {
-    let id = counting_mm(ctx.pointer(0) as u64);
+    let id = known_mm(ctx.pointer(0) as u64);
     if id != NO_RECORD {
         freed(id, TableLevel::Pte);
     }
