@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::Duration;
 
@@ -98,6 +99,13 @@ fn every_hook_proves_that_it_fires_and_the_agent_shows_nothing_of_it() {
     is_counted(&agent);
 }
 
+/// The kernel may give a process the mm of one whose end no hook saw, and then the first one counts
+/// for the other (docs/hooks.md).
+fn is_counted_again(agent: &AgentProcess) {
+    let is_counted = || catch_unwind(AssertUnwindSafe(|| is_counted(agent))).is_ok();
+    assert!((0..3).any(|_| is_counted()), "three processes in turn");
+}
+
 /// What is switched off while the agent runs is told, and counts again when it is back.
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
@@ -138,7 +146,7 @@ fn hooks_that_are_switched_off_are_told_until_they_are_back() {
             "{metrics}"
         );
         wait_answer(&agent, 200);
-        is_counted(&agent);
+        is_counted_again(&agent);
     }
     let log = agent.log();
     assert!(
@@ -163,6 +171,6 @@ fn hooks_that_are_switched_off_at_the_start_are_attached_when_they_are_back() {
         assert!(told.contains("switched off"), "{told}");
         assert_ne!(level, "\"full\"");
         wait_answer(&agent, 200);
-        is_counted(&agent);
+        is_counted_again(&agent);
     }
 }
