@@ -210,6 +210,9 @@ fn every_row_is_exact() {
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn threads_lose_nothing() {
     let agent = agent(&[]);
+    // Where the kernel refused its program, discovery would fall back.
+    let route = &agent.status()["discovery"]["route"];
+    assert_eq!(route, "iter/task_vma", "{}", agent.log());
     // Eight threads write all pages, each page once per round.
     table(
         &agent,
