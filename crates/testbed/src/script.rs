@@ -289,13 +289,36 @@ pub fn numbers(area: &TrackedArea, written: &[WrittenRun]) -> BTreeSet<u64> {
 
 /// Makes a round, and returns the pages that it reports.
 pub fn round(strategy: &mut dyn TrackingStrategy, area: &TrackedArea) -> BTreeSet<u64> {
+    doubtful_round(strategy, area).0
+}
+
+/// As [`round`], and returns how many of the pages are in doubt, see [`pages::strategy::AreaStats`].
+pub fn doubtful_round(
+    strategy: &mut dyn TrackingStrategy,
+    area: &TrackedArea,
+) -> (BTreeSet<u64>, u64) {
     let mut written = Vec::new();
     let stats = strategy.round(area, &mut written).unwrap();
     strategy.end_round().unwrap();
     let pages = numbers(area, &written);
     assert_eq!((stats.written, stats.vanished), (pages.len() as u64, 0));
     assert_eq!(stats.tracked, area.pages());
-    pages
+    (pages, stats.in_doubt)
+}
+
+/// How often what is exact may be in doubt, before it is called never exact.
+const DOUBTFUL_TRIES: u32 = 3;
+
+/// Tries something again while it is in doubt: on a busy machine an eBPF program can miss an event,
+/// and a round then reports everything. `run` returns what it found, and pages in doubt.
+pub fn without_doubt<T>(what: &str, mut run: impl FnMut() -> (T, u64)) -> T {
+    for _ in 0..DOUBTFUL_TRIES {
+        match run() {
+            (found, 0) => return found,
+            (_, pages) => eprintln!("{what}: {pages} pages in doubt, tried again"),
+        }
+    }
+    panic!("{what}: events were lost each of {DOUBTFUL_TRIES} times");
 }
 
 /// The content as a tracker knows it that copies each reported page.

@@ -74,6 +74,9 @@ pub(crate) struct PhaseMeasurement {
     pub false_positives: u64,
     /// Pages that changed and were not reported: false negatives.
     pub false_negatives: u64,
+    /// Pages of 4 KiB that the round after it reported since events were lost that would tell.
+    #[serde(default)]
+    pub in_doubt: u64,
 }
 
 impl RunMeasurement {

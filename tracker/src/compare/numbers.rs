@@ -73,6 +73,8 @@ pub(crate) struct ComparedNumbers {
     pub false_positives: u64,
     /// Of the run that has most.
     pub false_negatives: u64,
+    /// Of the run that has most, in pages of 4 KiB.
+    pub in_doubt: u64,
     /// In nanoseconds.
     pub arm: Option<MeasuredSpread>,
     /// A round after nothing happened, in nanoseconds.
@@ -176,6 +178,7 @@ fn compared(
         reported: median(runs, |run| run.total(|phase| phase.reported))?,
         false_positives: most(|phase| phase.false_positives)?,
         false_negatives: most(|phase| phase.false_negatives)?,
+        in_doubt: most(|phase| phase.in_doubt)?,
         arm: MeasuredSpread::of(runs.iter().map(|run| run.arm as f64)),
         clean: MeasuredSpread::of(runs.iter().filter_map(|run| middle(&run.clean))),
         dirty: MeasuredSpread::of(runs.iter().filter_map(|run| longest(run))),
@@ -263,6 +266,7 @@ mod tests {
                 reported,
                 false_positives: reported - 5,
                 false_negatives: 0,
+                in_doubt: 0,
             }],
             ..RunMeasurement::default()
         })

@@ -141,6 +141,8 @@ struct TrackedWork {
     area: TrackedArea,
     memory: MemoryFile,
     written: Vec<WrittenRun>,
+    /// Pages that the last round reported since events were lost.
+    in_doubt: u64,
     /// Pages that were reported in this phase.
     reported: Vec<bool>,
     /// The byte at the beginning of each page of 4 KiB, read when it was reported.
@@ -161,6 +163,7 @@ impl TrackedWork {
             },
             memory: MemoryFile::open(pid)?,
             written: Vec::new(),
+            in_doubt: 0,
             reported: vec![false; (order.bytes / page_size) as usize],
             copied: vec![0; (order.bytes / PAGE_SIZE) as usize],
         })
@@ -205,6 +208,7 @@ impl TrackedWork {
             return Ok(phase);
         }
         phase.round = Some(self.round()?);
+        phase.in_doubt = self.in_doubt;
         let both = changed.iter().zip(&self.reported);
         let right = both
             .filter(|(changed, reported)| **changed && **reported)
@@ -228,7 +232,7 @@ impl TrackedWork {
         };
         self.written.clear();
         let began = Instant::now();
-        strategy.round(&self.area, &mut self.written)?;
+        self.in_doubt = strategy.round(&self.area, &mut self.written)?.in_doubt;
         strategy.end_round()?;
         let took = nanoseconds(began);
         let number =

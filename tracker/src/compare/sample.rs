@@ -77,6 +77,7 @@ fn made_up(order: &RunOrder) -> RunMeasurement {
         reported: 1024 + place * 1000 * (place % 2),
         false_positives: place * 1000 * (place % 2),
         false_negatives: (place % 3) * 64,
+        in_doubt: u64::from(order.strategy == Some(StrategyName::FaultTime)) * 512,
     });
     RunMeasurement {
         tables_before: 100 << 10,

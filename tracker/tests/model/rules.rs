@@ -290,6 +290,24 @@ fn what_discovery_misses_lingers_and_comes_back_with_its_next_event() {
 }
 
 #[test]
+fn a_discovery_from_before_ends_nothing_that_a_record_shows() {
+    let mut machine = with(SeriesLimits::default());
+    machine.map(1, 0, 1);
+    machine.map(1, 2, 1);
+    machine.discover(None);
+    machine.unmap(1, 0);
+    machine.collect(0, false);
+    machine.discover(None);
+    machine.map(1, 0, 1);
+    machine.fault(1, 1, 7);
+    machine.collect(0, false);
+    assert_eq!(faults(&machine, 0), Some(7));
+    machine.discover(None);
+    machine.collect(0, false);
+    assert_eq!(faults(&machine, 0), Some(7));
+}
+
+#[test]
 fn what_discovery_could_not_read_stays() {
     let mut machine = with(SeriesLimits::default());
     machine.map(1, 0, 1);

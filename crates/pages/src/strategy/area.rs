@@ -80,6 +80,9 @@ pub struct AreaStats {
     /// Emptied since they were armed, as by `MADV_DONTNEED`; part of `written`. `None`: the
     /// strategy cannot tell.
     pub zapped: Option<u64>,
+    /// Reported though nobody saw whether they were written, since what would tell was lost; part
+    /// of `written`.
+    pub in_doubt: u64,
     /// No longer there, or no longer registered.
     pub vanished: u64,
 }

@@ -140,6 +140,10 @@ impl FaultTimeStrategy {
     }
 }
 
+fn pages_in_all(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(pages_in).sum()
+}
+
 /// Whether only the process's own copies of a file's pages can be written.
 fn is_own(area: &TrackedArea) -> bool {
     !area.shared && area.backing != Backing::Anon
@@ -181,14 +185,18 @@ impl TrackingStrategy for FaultTimeStrategy {
         let doubts = self.bits.doubts();
         found.extend_from_slice(&late);
         self.next.extend(late);
+        found = union(found);
+        let mut sure = pages_in_all(&found);
         if self.has_lost(doubts.lost) {
             found = whole.to_vec();
             self.bits.forget_only_read(&area.range);
         }
-        found = union(found);
         if stats.vanished != 0 {
-            found = common(&found, &union(self.collector.registered(&area.range)?));
+            let registered = union(self.collector.registered(&area.range)?);
+            found = common(&found, &registered);
+            sure = sure.min(pages_in_all(&found));
         }
+        stats.in_doubt = pages_in_all(&found) - sure;
         if doubts.emptying && !area.shared {
             self.next.extend_from_slice(&found);
         }
@@ -295,6 +303,8 @@ mod tests {
         area: TrackedArea,
         strategy: FaultTimeStrategy,
         told: Arc<Mutex<ToldEvents>>,
+        /// Pages that the last round had in doubt.
+        in_doubt: u64,
     }
 
     impl ToldGround {
@@ -330,6 +340,7 @@ mod tests {
                 area,
                 strategy,
                 told,
+                in_doubt: 0,
             })
         }
 
@@ -345,7 +356,8 @@ mod tests {
         /// The pages that a round reports.
         fn round(&mut self) -> Vec<u64> {
             let mut written = Vec::new();
-            self.strategy.round(&self.area, &mut written).unwrap();
+            let stats = self.strategy.round(&self.area, &mut written).unwrap();
+            self.in_doubt = stats.in_doubt;
             self.strategy.end_round().unwrap();
             let number = |at: u64| (at - self.area.range.start) / PAGE_SIZE;
             let numbers = |w: WrittenRun| number(w.range.start)..number(w.range.end);
@@ -365,10 +377,13 @@ mod tests {
         assert!(ground.round().is_empty());
         ground.told().doubts.lost += 1;
         ground.told().only_read = vec![2];
+        ground.told().taken = [vec![1, 4], vec![4]].into();
         assert_eq!(ground.round(), all());
+        assert_eq!(ground.in_doubt, PAGES - 2, "of two a bit tells");
         assert!(ground.told().only_read.is_empty(), "it may be writable");
         assert_eq!(ground.round(), all(), "an event may come before its effect");
         assert!(ground.round().is_empty());
+        assert_eq!(ground.in_doubt, 0);
     }
 
     #[test]

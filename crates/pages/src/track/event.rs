@@ -44,6 +44,12 @@ pub enum SessionEvent {
         /// For how long one of its threads stood still, or all.
         stopped: Duration,
     },
+    /// What would tell which pages were written was lost, as page faults that eBPF programs did not
+    /// see: so many pages are reported that need not be.
+    InDoubt {
+        /// Pages of 4 KiB.
+        pages: u64,
+    },
     /// This process stood still, and whoever guards against that let go of everything.
     StoodStill,
     /// The process executed another program, and was attached to again.
@@ -124,6 +130,11 @@ impl fmt::Display for SessionEvent {
                 "is tracked with {strategy} from now on, since it could be stopped (for {:.2} ms); \
                  its pages are unknown at first",
                 stopped.as_secs_f64() * 1e3
+            ),
+            Self::InDoubt { pages } => write!(
+                f,
+                "{pages} of the written pages are in doubt: events were lost that would tell \
+                 whether they were written, so all are reported"
             ),
             Self::StoodStill => f.write_str(
                 "waited for tracker, which stood still (a stop signal, the freezer, a machine that \

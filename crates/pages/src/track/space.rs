@@ -67,6 +67,8 @@ pub(super) struct TrackedSpace {
     fresh: Vec<Range<u64>>,
     /// What was tracked, and is no longer mapped as it was.
     gone: Vec<Range<u64>>,
+    /// Pages reported since the last call of [`Self::take_events`] that need not be written.
+    in_doubt: u64,
     /// Whole rounds so far.
     rounds: u64,
     /// How many mappings there were in the last one.
@@ -120,6 +122,7 @@ impl TrackedSpace {
             excess: None,
             fresh: Vec::new(),
             gone: Vec::new(),
+            in_doubt: 0,
             rounds: 0,
             mapping_count: None,
         })
@@ -477,6 +480,7 @@ impl TrackedSpace {
         };
         let extents = written.into_iter().map(extent);
         self.parts.add(area.range.start, counts, extents);
+        self.in_doubt += stats.in_doubt;
         Ok(stats.vanished == 0)
     }
 
@@ -564,6 +568,10 @@ impl TrackedSpace {
     pub(super) fn take_events(&mut self) -> Vec<SessionEvent> {
         const MOST: usize = 32;
         let mut events = std::mem::take(&mut self.events);
+        let pages = std::mem::take(&mut self.in_doubt);
+        if pages != 0 {
+            events.insert(0, SessionEvent::InDoubt { pages });
+        }
         if events.len() > MOST {
             let more = events.len() - MOST;
             events.truncate(MOST);

@@ -1,7 +1,7 @@
 //! As Markdown: what a README or a mail takes.
 
 use super::tables::WorkloadTables;
-use super::words::{LEGEND, bytes, headline, not_measured, strategies};
+use super::words::{LEGEND, bytes, headline, remarks, strategies};
 use crate::compare::order::Comparison;
 
 /// All of it.
@@ -27,7 +27,7 @@ pub(crate) fn markdown(comparison: &Comparison) -> String {
             text.push('\n');
             text += &table.markdown();
         }
-        let reasons = not_measured(comparison, &shown);
+        let reasons = remarks(comparison, &shown);
         if !reasons.is_empty() {
             text.push('\n');
         }

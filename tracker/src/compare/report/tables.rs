@@ -19,6 +19,8 @@ pub(super) struct WorkloadTables {
     pub not_measured: Vec<(StrategyName, String)>,
     /// Why there is no row at all.
     pub nothing: Option<String>,
+    /// Strategies that reported pages since events were lost, and how many.
+    pub in_doubt: Vec<(StrategyName, u64)>,
 }
 
 impl WorkloadTables {
@@ -32,6 +34,7 @@ impl WorkloadTables {
             tables: Vec::new(),
             not_measured: Vec::new(),
             nothing: None,
+            in_doubt: Vec::new(),
         };
         for size in &compared.sizes {
             tables.add(size, &SizeNumbers::of(workload, size));
@@ -53,6 +56,9 @@ impl WorkloadTables {
                 RowNumbers::Measured(numbers) => {
                     exact.row(exact_row(row.strategy, numbers));
                     timed.row(timed_row(row.strategy, numbers));
+                    if numbers.in_doubt != 0 {
+                        self.in_doubt.push((row.strategy, numbers.in_doubt));
+                    }
                 }
                 RowNumbers::NotMeasured(why) => {
                     self.not_measured.push((row.strategy, why.clone()));
@@ -155,6 +161,7 @@ fn growth(compared: &ComparedWorkload) -> WorkloadTables {
         tables: Vec::new(),
         not_measured: Vec::new(),
         nothing: None,
+        in_doubt: Vec::new(),
     };
     for (what, cell) in GROWING {
         let sizes: Vec<_> = compared

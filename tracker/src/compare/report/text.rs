@@ -1,7 +1,7 @@
 //! For a terminal: 100 columns.
 
 use super::tables::WorkloadTables;
-use super::words::{LEGEND, bytes, headline, not_measured, strategies};
+use super::words::{LEGEND, bytes, headline, remarks, strategies};
 use crate::compare::order::{ComparedWorkload, Comparison};
 use crate::print::wrap::wrapped;
 
@@ -40,7 +40,7 @@ fn workload(comparison: &Comparison, compared: &ComparedWorkload) -> String {
         text.push('\n');
         text += &table.text();
     }
-    for line in not_measured(comparison, &shown) {
+    for line in remarks(comparison, &shown) {
         text += &wrapped("", INDENT, &line);
     }
     text

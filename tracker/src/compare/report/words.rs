@@ -6,7 +6,7 @@ use uffd::PAGE_SIZE;
 use super::tables::WorkloadTables;
 use crate::compare::numbers::MeasuredSpread;
 use crate::compare::order::Comparison;
-use crate::print::words::{count, size};
+use crate::print::words::{count, number, size};
 
 /// A cell without a number: no step of the workload measures it.
 pub(in crate::compare) const NOTHING: &str = "-";
@@ -129,9 +129,9 @@ pub(super) fn strategies(comparison: &Comparison) -> Vec<(String, String)> {
     comparison.strategies.iter().map(about).collect()
 }
 
-/// Why some strategies are not in the tables of a workload, a sentence each. Those that work for no
-/// memory here are named; the reason stands once, with what each strategy is.
-pub(super) fn not_measured(comparison: &Comparison, shown: &WorkloadTables) -> Vec<String> {
+/// What is to be said of some rows, and why some strategies have none, a sentence each. Those that
+/// work for no memory here are named; the reason stands once, with what each strategy is.
+pub(super) fn remarks(comparison: &Comparison, shown: &WorkloadTables) -> Vec<String> {
     let means = StrategyMeans::from_outside(&comparison.facts);
     let works = |name: StrategyName| verdict(name, &comparison.facts, means).works;
     let (told, never): (Vec<_>, Vec<_>) = shown
@@ -139,7 +139,12 @@ pub(super) fn not_measured(comparison: &Comparison, shown: &WorkloadTables) -> V
         .iter()
         .partition(|(name, _)| works(*name));
     let one = |(name, why): &(StrategyName, String)| format!("{name} not measured: {why}");
-    let mut lines: Vec<_> = told.into_iter().map(one).collect();
+    let in_doubt = |(name, pages): &(StrategyName, u64)| {
+        let pages = number(*pages);
+        format!("{name}: events were lost in a run, so {pages} pages were reported without knowing")
+    };
+    let mut lines: Vec<_> = shown.in_doubt.iter().map(in_doubt).collect();
+    lines.extend(told.into_iter().map(one));
     if !never.is_empty() {
         let names: Vec<_> = never.iter().map(|(name, _)| name.to_string()).collect();
         lines.push(format!(

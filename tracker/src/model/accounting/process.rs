@@ -46,7 +46,7 @@ pub(super) struct VmaAccount {
     pub name: Option<Vec<u8>>,
     /// Birth of its newest record, which tells whether the VMA is still there; 0 without one.
     pub newest_born_ns: u64,
-    /// When it was first seen, or seen again.
+    /// When it was first seen, or last shown by a record: an earlier discovery does not know better.
     pub since: Duration,
     pub exited: Option<VmaExit>,
     /// Its series, if it has one. Boxed: most VMAs of a process that has very many have none.
@@ -176,11 +176,10 @@ impl VmaAccount {
         }
     }
 
-    /// Notes that it is there after all.
-    pub(super) fn revive(&mut self, now: Duration) {
-        if self.exited.take().is_some() {
-            self.since = now;
-        }
+    /// Notes that it is there now, whatever was said before.
+    pub(super) const fn revive(&mut self, now: Duration) {
+        self.exited = None;
+        self.since = now;
     }
 
     pub(super) fn gauges(&self) -> VmaGauges {
