@@ -101,7 +101,8 @@ const ONE_FOR_TRACKER: TestExcuse = not_in(
     RowSet::AllButMain,
     "one kernel is enough for what tracker itself does",
 );
-const ONE_FOR_RUNGS: TestExcuse = not_in(RowSet::Newest, "its mechanisms are those of 6.18");
+const ONE_FOR_RUNGS: TestExcuse =
+    not_in(RowSet::Narrow, "its mechanisms are those of 6.12 and 6.18");
 const ONE_FOR_SWITCHES: TestExcuse = not_in(
     RowSet::Narrow,
     "ftrace and kprobes are switched off as on 6.12 and 6.18, or cannot be",
@@ -248,14 +249,6 @@ pub const GUEST_TESTS: [GuestTest; 24] = [
             ("every_row_is_exact", ONE_FOR_ONE_THREAD),
             ("every_rung_is_exact", ONE_FOR_ONE_THREAD),
             ("every_rung_is_exact", ONE_FOR_RUNGS),
-            (
-                "every_row_is_exact",
-                not_in(
-                    RowSet::Newest,
-                    "a row once had none of its pages armed there for a minute, on a busy machine, \
-                     which is not understood: run it by hand",
-                ),
-            ),
         ]),
     // The others are about what the kernel makes of programs, and when it lets them go.
     GuestTest::new("vm_life", &[NO_PREEMPTION, NO_HOOK]).except(&[
