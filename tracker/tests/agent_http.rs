@@ -45,6 +45,10 @@ impl AgentView for FakeAgent {
         json!({"level": "observe"})
     }
 
+    fn processes(&self) -> serde_json::Result<String> {
+        Ok("{\"processes\": []}\n".into())
+    }
+
     fn landing(&self) -> askama::Result<String> {
         Ok("<h1>uffd-wp</h1>".into())
     }
@@ -221,7 +225,7 @@ fn the_rest_is_refused_in_plain_text() {
 #[test]
 fn who_asks_for_another_host_gets_nothing() {
     let running = start();
-    for path in ["/metrics", "/status", "/", "/nothing"] {
+    for path in ["/metrics", "/status", "/processes", "/", "/nothing"] {
         let ask = |host: &str| {
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");

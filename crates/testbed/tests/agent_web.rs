@@ -3,6 +3,8 @@
 
 #[path = "agent_web/tls.rs"]
 mod tls;
+#[path = "agent_web/top.rs"]
+mod top;
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -13,7 +15,7 @@ use uffd::smaps;
 
 /// Everything that the agent says while it tracks a process.
 fn told(agent: &AgentProcess) -> String {
-    let parts = ["/metrics", "/status", "/readyz", "/"].map(|path| agent.get(path).1);
+    let parts = ["/metrics", "/status", "/processes", "/readyz", "/"].map(|path| agent.get(path).1);
     parts.concat()
 }
 
@@ -82,7 +84,7 @@ fn the_landing_page_shows_level_processes_and_vmas() {
         .unwrap()
         .to_owned();
     assert!(page.contains(&format!("Level {level}")), "{page}");
-    for link in ["/metrics", "/status", "/readyz", "/healthz"] {
+    for link in ["/metrics", "/status", "/processes", "/readyz", "/healthz"] {
         assert!(page.contains(&format!("href=\"{link}\"")), "{page}");
     }
     assert!(!page.contains("<script"), "{page}");

@@ -28,6 +28,7 @@ mod orphans;
 mod pace;
 mod panics;
 mod probes;
+mod processes;
 mod ready;
 mod room;
 mod running;

@@ -10,6 +10,7 @@ use super::landing;
 use super::looks::LookWatch;
 use super::loops::{AgentLoop, LoopClocks};
 use super::probes::{self, AgentProbes, MakeRoute};
+use super::processes;
 use super::ready::{self, readiness};
 use super::scan::{BackgroundScan, ScanReach, ScanState};
 use super::status::{self, StatusParts};
@@ -292,6 +293,17 @@ impl AgentView for AgentShared {
             hide_addresses(&mut status);
         }
         status
+    }
+
+    fn processes(&self) -> serde_json::Result<String> {
+        let tracking = self.tracking.as_ref().map(ProcessTracking::rows);
+        let rows = tracking.map_or_else(Vec::new, |rows| rows.processes);
+        let usage = self.with_parts(|parts| processes::processes(parts, &rows));
+        let mut json = serde_json::to_value(usage)?;
+        if self.config.vma_label == VmaLabel::Number {
+            hide_addresses(&mut json);
+        }
+        Ok(format!("{json:#}\n"))
     }
 
     fn landing(&self) -> askama::Result<String> {

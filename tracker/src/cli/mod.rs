@@ -23,6 +23,7 @@ mod rounds;
 mod strategies;
 mod target;
 mod terminal;
+mod top;
 mod track;
 mod values;
 
@@ -58,6 +59,8 @@ enum TrackerCommand {
     Report(report::ReportArgs),
     /// Do the same work under each strategy, and tell what each costs and what it gets wrong
     Compare(compare::CompareArgs),
+    /// Show who uses uffd-wp on a screen that goes on: faults, armed and written pages, page tables
+    Top(top::TopArgs),
     /// Print what completes this command line in a shell
     Completions(packaged::CompletionsArgs),
     /// Write the man pages, for a package
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         TrackerCommand::Explain(args) => explain::run(args),
         TrackerCommand::Report(args) => report::run(args),
         TrackerCommand::Compare(args) => compare::run_all(args),
+        TrackerCommand::Top(args) => top::run(args),
         TrackerCommand::Completions(args) => packaged::completions(args, &TrackerArgs::command()),
         TrackerCommand::ManPages(args) => packaged::man_pages(args, TrackerArgs::command()),
         TrackerCommand::CompareRun(args) => compare::run_one(args),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use pages::strategy::StrategyName;
 
+use crate::top;
+
 /// Units of a duration, longest suffix first so that `ms` is not read as `m`.
 const UNITS: [(&str, f64); 5] = [
     ("ms", 1e-3),
@@ -147,7 +149,7 @@ fn decimal(text: &str) -> Option<f64> {
 
 /// A path below which nothing else is served: `/metrics`, `/a/b`.
 pub(crate) fn telemetry_path(text: &str) -> Result<String, String> {
-    const TAKEN: [&str; 4] = ["/", "/healthz", "/readyz", "/status"];
+    const TAKEN: [&str; 5] = ["/", "/healthz", "/readyz", "/status", top::usage::PATH];
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._~-".contains(&b);
     if !text.starts_with('/') || !text.bytes().all(plain) {
         return Err(format!(

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, version};
-use testbed::{AgentProcess, KilledChild, eventually, get, has, patience};
+use testbed::{AgentProcess, KilledChild, eventually, get, has, patience, program};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PASSWORD: &str = "open: sesame";
@@ -321,4 +321,47 @@ fn start_prometheus(directory: &Path) -> (KilledChild, String) {
         (get(&address, "/-/ready").0 == 200).then_some(())
     });
     (server, address)
+}
+
+/// `tracker top` is a client as any other: it wants to know who signed, and shows a password.
+#[test]
+fn top_asks_over_tls_with_a_password() {
+    let ca = CertificateDirectory::new();
+    let others = CertificateDirectory::new();
+    ca.sign("server");
+    let hash = bcrypt::hash(PASSWORD, 4).unwrap();
+    let web = ca.web(&format!(
+        "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n\
+         basic_auth_users:\n  scraper: {hash}\n"
+    ));
+    let agent = AgentProcess::start(&["--web.config.file", &web]);
+    let url = format!("https://{}", agent.address);
+    fs::write(ca.path("password"), format!("{PASSWORD}\n")).unwrap();
+    fs::write(ca.path("wrong"), "wrong").unwrap();
+    let top = |authority: &CertificateDirectory, password: &str| {
+        let mut command = Command::new(program("tracker"));
+        command.args(["top", "--json", &url, "--user", "scraper", "--ca-file"]);
+        command
+            .arg(authority.path("ca.pem"))
+            .arg("--password-file")
+            .arg(ca.path(password));
+        let told = command.output().unwrap();
+        (
+            told.status.code(),
+            told.stdout,
+            String::from_utf8(told.stderr).unwrap(),
+        )
+    };
+    let (code, shown, why) = top(&ca, "password");
+    assert_eq!(code, Some(0), "{why}");
+    let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    assert!(shown["processes"].is_array(), "{shown}");
+    let (code, _, why) = top(&ca, "wrong");
+    assert_eq!(
+        (code, why.contains("--password-file")),
+        (Some(1), true),
+        "{why}"
+    );
+    let (code, _, why) = top(&others, "password");
+    assert_eq!((code, why.contains("--ca-file")), (Some(1), true), "{why}");
 }

@@ -1,4 +1,5 @@
-//! What the agent serves: `/metrics`, `/healthz`, `/readyz`, `/status` and a page of links.
+//! What the agent serves: `/metrics`, `/healthz`, `/readyz`, `/status`, `/processes` and a page at
+//! `/`.
 //!
 //! The handlers only render what an [`AgentView`] gives them; they never read the kernel.
 
@@ -18,6 +19,7 @@ pub use web_config::{WebConfig, WebConfigError};
 pub(super) use slots::open_at_most;
 
 use crate::metrics::{CONTENT_TYPE, EncodeError};
+use crate::top;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -30,6 +32,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tower_http::compression::CompressionLayer;
 use tower_http::timeout::TimeoutLayer;
+
+const JSON: &str = "application/json";
 
 /// Scrapes that may encode at the same time; others wait for their turn.
 pub(super) const SCRAPES_AT_ONCE: usize = 2;
@@ -45,6 +49,11 @@ pub trait AgentView: Send + Sync + 'static {
     fn readiness(&self) -> AgentReadiness;
     /// Everything about the agent itself.
     fn status(&self) -> Value;
+    /// Who uses uffd-wp, and what was counted of it.
+    ///
+    /// # Errors
+    /// None that its types allow.
+    fn processes(&self) -> serde_json::Result<String>;
     /// The page at `/`, in HTML.
     ///
     /// # Errors
@@ -89,6 +98,7 @@ pub fn router(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
+        .route(top::usage::PATH, get(processes))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found; / lists what is here\n") })
         .method_not_allowed_fallback(|| async {
             (
@@ -126,6 +136,13 @@ async fn metrics(State(app): State<HttpState>) -> Response {
     }
 }
 
+async fn processes(State(app): State<HttpState>) -> Response {
+    match app.view.processes() {
+        Ok(json) => ([(header::CONTENT_TYPE, JSON)], json).into_response(),
+        Err(error) => unavailable(error.to_string()),
+    }
+}
+
 async fn landing(State(app): State<HttpState>) -> Response {
     match app.view.landing() {
         Ok(page) => Html(page).into_response(),
@@ -144,7 +161,7 @@ async fn readyz(State(app): State<HttpState>) -> Response {
 }
 
 async fn status(State(app): State<HttpState>) -> Response {
-    let json = [(header::CONTENT_TYPE, "application/json")];
+    let json = [(header::CONTENT_TYPE, JSON)];
     (json, format!("{:#}\n", app.view.status())).into_response()
 }
 
