@@ -41,11 +41,7 @@ fn the_tables_and_the_json_say_what_the_metrics_say() {
             .unwrap()
             .iter()
             .find(|it| it["pid"] == pid)?;
-        assert_eq!(
-            process["tracked"]["tracked_pages"].is_u64(),
-            true,
-            "{process}"
-        );
+        assert!(process["tracked"]["tracked_pages"].is_u64(), "{process}");
         let vmas = process["vmas"].as_array().unwrap().iter();
         let now = vmas.map(|vma| &vma["now"]).chain([&process["other"]]);
         let pages = |key: &str| now.clone().filter_map(|now| now[key].as_f64()).sum::<f64>();
