@@ -144,6 +144,7 @@ fn start_with(
         listen: ListenPlaces::Bind(Vec::new()),
         telemetry_path: "/metrics".into(),
         vma_label: VmaLabel::default(),
+        redact: false,
         allowed_hosts: Vec::new(),
         require_level: required,
         limits: SeriesLimits::default(),

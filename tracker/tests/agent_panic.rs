@@ -40,6 +40,7 @@ fn a_panic_of_a_thread_ends_the_agent_with_its_reason() {
         listen: ListenPlaces::Bind(vec![vec!["127.0.0.1:0".to_owned()]]),
         telemetry_path: "/metrics".to_owned(),
         vma_label: VmaLabel::default(),
+        redact: false,
         allowed_hosts: Vec::new(),
         require_level: ProbeLevel::Observe,
         limits: SeriesLimits::default(),

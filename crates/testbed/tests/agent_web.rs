@@ -9,7 +9,7 @@ mod top;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use testbed::script::{ANON, ScriptProcess};
+use testbed::script::{ANON, FILE, ScriptProcess};
 use testbed::{AgentProcess, KilledChild, eventually, sum};
 use uffd::smaps;
 
@@ -59,6 +59,42 @@ fn no_address_of_a_process_is_shown_unless_asked_for() {
                 "{told}"
             ),
         }
+    }
+}
+
+/// What goes to others has no name of a process or a file, and still its numbers.
+#[test]
+fn no_name_and_no_path_is_shown_where_that_is_asked_for() {
+    let mut script = ScriptProcess::start();
+    let (_, area) = script.map(FILE, 64);
+    script.say("store 0 1 1 0-63");
+    let pid = script.pid();
+    let comm = uffd::comm(pid).unwrap();
+    let comm = String::from_utf8(comm).unwrap();
+    let vmas = smaps(pid).unwrap().map(Result::unwrap);
+    let file = vmas
+        .filter(|vma| vma.start == area.range.start)
+        .map(|vma| vma.name)
+        .next();
+    let file = String::from_utf8(file.unwrap()).unwrap();
+    let by_comm = format!("comm:{comm}");
+    let quick = ["--discover-interval", "50ms", "--scan-interval", "50ms"];
+    let track = ["--explain", &by_comm, "--max-vmas", "1000"];
+    for redact in [false, true] {
+        let flag = redact.then_some("--redact");
+        let args: Vec<&str> = track.into_iter().chain(quick).chain(flag).collect();
+        let agent = AgentProcess::start(&args);
+        agent.wait_ready();
+        let own = format!("pid=\"{pid}\"");
+        let told = eventually("it is tracked, and its file is known", || {
+            let metrics = agent.metrics();
+            let is_there = sum(&metrics, "uffdwp_vma_bytes", &[&own]).is_some_and(|it| it > 0.0)
+                && sum(&metrics, "uffdwp_tracked_pages", &[&own]).is_some();
+            let told = told(&agent);
+            (is_there && (redact || told.contains(&file))).then_some(told)
+        });
+        let names = [comm.as_str(), file.as_str()].map(|name| told.contains(name));
+        assert_eq!(names, [!redact; 2], "--redact {redact}: {told}");
     }
 }
 

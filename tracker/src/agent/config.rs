@@ -19,6 +19,8 @@ pub struct AgentConfig {
     pub telemetry_path: String,
     /// What names a VMA; no address is shown without [`VmaLabel::Address`].
     pub vma_label: VmaLabel,
+    /// Whether names of processes and paths are kept out of what is served.
+    pub redact: bool,
     /// Names under which requests may ask for the agent, besides those of the machine.
     pub allowed_hosts: Vec<AllowedHost>,
     /// Least level at which the agent is ready.

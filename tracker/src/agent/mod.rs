@@ -30,6 +30,7 @@ mod panics;
 mod probes;
 mod processes;
 mod ready;
+mod redact;
 mod room;
 mod running;
 mod scan;

@@ -12,13 +12,14 @@ use super::loops::{AgentLoop, LoopClocks};
 use super::probes::{self, AgentProbes, MakeRoute};
 use super::processes;
 use super::ready::{self, readiness};
+use super::redact;
 use super::scan::{BackgroundScan, ScanReach, ScanState};
 use super::status::{self, StatusParts};
 use super::stop::StopSignal;
 use super::tracking::ProcessTracking;
 use crate::heap;
 use crate::logging::{self, LogLoss};
-use crate::metrics::{EncodeError, encode};
+use crate::metrics::{EncodeError, TrackingRows, encode};
 use crate::model::VmaLabel;
 use crate::probes::program_log::ProgramLog;
 use serde_json::Value;
@@ -269,11 +270,14 @@ impl AgentShared {
 
 impl AgentView for AgentShared {
     fn metrics(&self) -> Result<String, EncodeError> {
-        let tracking = self.tracking.as_ref().map(ProcessTracking::rows);
+        let tracking = self.tracking_rows();
         let sight = lock(&self.discovery).sight();
         let label = self.config.vma_label;
         let mut rows = self.engine.scrape(tracking, sight, label);
         rows.agent.ready = Some(self.told_readiness().ready);
+        if self.config.redact {
+            redact::series(&mut rows.counted);
+        }
         encode(&rows)
     }
 
@@ -289,6 +293,9 @@ impl AgentView for AgentShared {
     fn status(&self) -> Value {
         let tracking = self.tracking.as_ref().map(ProcessTracking::status);
         let mut status = self.with_parts(|parts| status::status(parts, tracking));
+        if self.config.redact {
+            redact::status(&mut status);
+        }
         if self.config.vma_label == VmaLabel::Number {
             hide_addresses(&mut status);
         }
@@ -296,8 +303,8 @@ impl AgentView for AgentShared {
     }
 
     fn processes(&self) -> serde_json::Result<String> {
-        let tracking = self.tracking.as_ref().map(ProcessTracking::rows);
-        let rows = tracking.map_or_else(Vec::new, |rows| rows.processes);
+        let rows = self.tracking_rows();
+        let rows = rows.map_or_else(Vec::new, |rows| rows.processes);
         let usage = self.with_parts(|parts| processes::processes(parts, &rows));
         let mut json = serde_json::to_value(usage)?;
         if self.config.vma_label == VmaLabel::Number {
@@ -308,8 +315,11 @@ impl AgentView for AgentShared {
 
     fn landing(&self) -> askama::Result<String> {
         let tracking = self.tracking.as_ref();
-        let rows = tracking.map(ProcessTracking::rows);
-        let refused = tracking.map_or_else(Vec::new, ProcessTracking::refused);
+        let rows = self.tracking_rows();
+        let mut refused = tracking.map_or_else(Vec::new, ProcessTracking::refused);
+        if self.config.redact {
+            redact::refused(&mut refused);
+        }
         let page = self.with_parts(|parts| landing::page(parts, rows.as_ref(), refused))?;
         Ok(match self.config.vma_label {
             VmaLabel::Number => without_addresses(&page),
@@ -334,16 +344,28 @@ impl AgentShared {
         })
     }
 
+    fn tracking_rows(&self) -> Option<TrackingRows> {
+        let mut rows = self.tracking.as_ref().map(ProcessTracking::rows)?;
+        if self.config.redact {
+            redact::tracking(&mut rows);
+        }
+        Some(rows)
+    }
+
     fn with_parts<T>(&self, show: impl FnOnce(&StatusParts<'_>) -> T) -> T {
         // Before the parts: it takes a lock that they hold.
         let ready = self.told_readiness();
+        let mut view = self.engine.view();
+        if self.config.redact {
+            redact::series(&mut view);
+        }
         show(&StatusParts {
             config: &self.config,
             uptime: self.engine.now(),
             build: self.engine.build(),
             report: &self.engine.report(),
             availability: &self.engine.availability(),
-            view: &self.engine.view(),
+            view: &view,
             discovery: &lock(&self.discovery).clone(),
             scan: &lock(&self.scan).clone(),
             latest_loop: self.clocks.latest(),

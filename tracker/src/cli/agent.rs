@@ -88,6 +88,9 @@ pub(crate) struct AgentArgs {
         value_name = "WHAT"
     )]
     vma_label: VmaLabelArg,
+    /// Keep names of processes, cgroups and paths out of everything that is served; the log has them
+    #[arg(long, env = "TRACKER_REDACT")]
+    redact: bool,
     /// VMAs per process with series of their own; the rest is vma="other"
     #[arg(long, env = "TRACKER_MAX_VMAS", default_value_t = 16, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -343,6 +346,7 @@ impl AgentArgs {
             web: self.web.clone(),
             telemetry_path: self.telemetry_path.clone(),
             vma_label: self.vma_label.into(),
+            redact: self.redact,
             allowed_hosts: self.allowed_hosts.clone(),
             require_level: self.require_level.into(),
             limits: SeriesLimits {
