@@ -54,11 +54,16 @@ fn a_background_snapshot_shows_its_faults_and_waits() {
     assert_eq!((node, waits), (faults, faults), "who else?");
     eprintln!("{faults} faults of QEMU's machine");
     drop(agent);
-    a_snapshot_is_explained(qemu.0.id(), &mut monitor, &snapshot);
+    // On a busy machine all that is written may be written before a look finds what QEMU has
+    // registered: then nothing of it is explained.
+    let mut tries = 0..4;
+    let explained = tries.any(|_| a_snapshot_is_explained(qemu.0.id(), &mut monitor, &snapshot));
+    assert!(explained, "what was written was never seen");
 }
 
 /// What a snapshot is told, how long its machine waits for it, and that it reads all memory first.
-fn a_snapshot_is_explained(pid: u32, monitor: &mut QemuMonitor, snapshot: &Path) {
+/// Returns whether any of its reports was seen.
+fn a_snapshot_is_explained(pid: u32, monitor: &mut QemuMonitor, snapshot: &Path) -> bool {
     let hub = EventHub::new(EventProbes::attach(&EventOptions::default()), 1 << 16).unwrap();
     let options = ExplainOptions {
         track: pages::track::TrackOptions {
@@ -99,10 +104,7 @@ fn a_snapshot_is_explained(pid: u32, monitor: &mut QemuMonitor, snapshot: &Path)
         .filter(|(why, _)| why.cause == ReportCause::UserStore);
     let reported: u64 = user.clone().map(|(_, pages)| pages).sum();
     let unchanged = user.filter(|(why, _)| why.verdict == ReportVerdict::Unchanged);
-    assert!(
-        reported > 0 && reported <= pages_in(&GUEST_WRITES),
-        "{tally:?}"
-    );
+    assert!(reported <= pages_in(&GUEST_WRITES), "{tally:?}");
     assert_eq!(unchanged.count(), 0, "{tally:?}");
     let reads = audit
         .found
@@ -114,4 +116,5 @@ fn a_snapshot_is_explained(pid: u32, monitor: &mut QemuMonitor, snapshot: &Path)
         assert!(pages > pages_in(&(0..GUEST_MEMORY)) * 3 / 4, "{audit:#?}");
     }
     eprintln!("explained: {reported} pages, {waits} waits, {pages} pages read first");
+    reported > 0
 }
