@@ -25,6 +25,13 @@ pub(super) const OWN_AND_WRITTEN: ScanQuery = ScanQuery {
     ..THERE_AND_WRITTEN
 };
 
+/// What is there, also if it is armed already, as what was tracked here before may be.
+const THERE: ScanQuery = ScanQuery {
+    all_of: PageCategories(0),
+    returned: PageCategories::PFNZERO,
+    ..THERE_AND_WRITTEN
+};
+
 /// Whatever is not armed, also what is not there.
 const UNARMED: ScanQuery = ScanQuery {
     returned: PageCategories(
@@ -116,7 +123,8 @@ impl PageCollector {
         tables: bool,
     ) -> Result<Vec<Range<u64>>, UffdError> {
         let mut ignored = AreaStats::default();
-        self.sparse_round(area, tables, &mut Vec::new(), &mut ignored)
+        let query = query_of(area, THERE);
+        self.scan_sparse(area, query, tables, &mut Vec::new(), &mut ignored)
     }
 
     /// A round of such an area. What was written is appended by address. Returns as
@@ -128,12 +136,19 @@ impl PageCollector {
         written: &mut Vec<WrittenRun>,
         stats: &mut AreaStats,
     ) -> Result<Vec<Range<u64>>, UffdError> {
+        let query = query_of(area, THERE_AND_WRITTEN);
+        self.scan_sparse(area, query, tables, written, stats)
+    }
+
+    fn scan_sparse(
+        &mut self,
+        area: &TrackedArea,
+        query: ScanQuery,
+        tables: bool,
+        written: &mut Vec<WrittenRun>,
+        stats: &mut AreaStats,
+    ) -> Result<Vec<Range<u64>>, UffdError> {
         let of_file = area.backing == Backing::File;
-        let query = if of_file {
-            OWN_AND_WRITTEN
-        } else {
-            THERE_AND_WRITTEN
-        };
         let mut found: Vec<Range<u64>> = Vec::new();
         let mut armed = 0;
         let mut add = |region: PageRegion| {
@@ -165,6 +180,14 @@ impl PageCollector {
             append(written, range, area.page_size);
         }
         Ok(whole)
+    }
+}
+
+/// Of a file only copies are the process's own.
+fn query_of(area: &TrackedArea, anonymous: ScanQuery) -> ScanQuery {
+    match area.backing {
+        Backing::File => OWN_AND_WRITTEN,
+        _ => anonymous,
     }
 }
 
