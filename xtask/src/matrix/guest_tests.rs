@@ -154,7 +154,10 @@ pub const GUEST_TESTS: [GuestTest; 24] = [
     .except(&[
         ("each_alone_is_explained_as_the_table_says", ALL_AT_ONCE),
         ("each_alone_is_reported_as_the_table_says", ONE_FOR_REPORTS),
-        ("all_at_once_are_reported_as_the_table_says", ONE_FOR_REPORTS),
+        (
+            "all_at_once_are_reported_as_the_table_says",
+            ONE_FOR_REPORTS,
+        ),
         (
             "each_alone_is_explained_where_none_is_clean",
             not_in(

@@ -13,6 +13,10 @@ use super::area::TrackedArea;
 /// Bytes per ioctl. It holds the target's mmap lock meanwhile, for at most some 5 ms.
 const ARM_AT_ONCE: u64 = 256 << 20;
 
+/// Areas that are let go by one ioctl, if they touch. One that was cut into mappings of single pages
+/// is as many areas, and each alone takes longer than the target takes to make more.
+const LET_GO_AT_ONCE: usize = 1024;
+
 /// Disarms all areas of a strategy that is still there, from any thread.
 #[derive(Clone, Debug)]
 pub struct EmergencyRelease(Weak<RegisteredAreas>);
@@ -129,8 +133,31 @@ impl RegisteredAreas {
     /// Disarms all areas; goes on after an error, and returns the first.
     pub(super) fn release(&self) -> Result<(), UffdError> {
         let areas: Vec<TrackedArea> = self.lock().values().cloned().collect();
-        let results = areas.iter().map(|area| self.remove(area));
-        results.fold(Ok(()), Result::and)
+        let mut result = Ok(());
+        for run in touching(&areas) {
+            if self.let_go_at_once(run) {
+                let mut areas = self.lock();
+                for area in run {
+                    areas.remove(&area.range.start);
+                }
+                continue;
+            }
+            let results = run.iter().map(|area| self.remove(area));
+            result = result.and(results.fold(Ok(()), Result::and));
+        }
+        result
+    }
+
+    /// As [`Self::let_go`], of several areas that touch. False: something else is mapped there by
+    /// now, or there is only one, so each is to be let go alone.
+    fn let_go_at_once(&self, run: &[TrackedArea]) -> bool {
+        let [first, .., last] = run else {
+            return false;
+        };
+        let range = first.range.start..last.range.end;
+        let registered = self.uffd.register(&range, self.mode);
+        let unregistered = registered.and_then(|()| self.uffd.unregister(&range));
+        unregistered.and_then(|()| self.uffd.wake(&range)).is_ok()
     }
 
     /// Unregistering disarms, but wakes only those who wait for a missing page: hence the wake.
@@ -164,6 +191,13 @@ impl Drop for RegisteredAreas {
     }
 }
 
+/// Runs of areas of which each begins where the one before ends; areas are by address.
+fn touching(areas: &[TrackedArea]) -> impl Iterator<Item = &[TrackedArea]> {
+    let touch = |a: &TrackedArea, b: &TrackedArea| a.range.end == b.range.start;
+    let runs = areas.chunk_by(touch);
+    runs.flat_map(|run| run.chunks(LET_GO_AT_ONCE))
+}
+
 /// Whether the kernel says that the range is not, or not whole, a registered VMA; or that the
 /// process is gone.
 pub(super) fn is_unmapped(error: &UffdError) -> bool {
@@ -171,4 +205,71 @@ pub(super) fn is_unmapped(error: &UffdError) -> bool {
         error.errno(),
         Some(Errno::NOENT | Errno::NOMEM | Errno::SRCH)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use uffd::{Backing, PAGE_SIZE, ScratchMapping, smaps};
+
+    use super::*;
+
+    fn area(range: Range<u64>) -> TrackedArea {
+        TrackedArea {
+            range,
+            backing: Backing::Anon,
+            page_size: PAGE_SIZE,
+            shared: false,
+        }
+    }
+
+    #[test]
+    fn what_touches_is_one_run() {
+        let areas = [area(0..10), area(10..20), area(30..40)];
+        let lengths: Vec<usize> = touching(&areas).map(<[_]>::len).collect();
+        assert_eq!(lengths, [2, 1]);
+        let many: Vec<_> = (0..2500).map(|i| area(i..i + 1)).collect();
+        let lengths: Vec<usize> = touching(&many).map(<[_]>::len).collect();
+        assert_eq!(lengths, [1024, 1024, 452]);
+    }
+
+    /// Of three that touch, the one in the middle may belong to another userfaultfd by now.
+    #[test]
+    fn what_touches_is_let_go_but_for_what_is_anothers() {
+        const PAGES: u64 = 6;
+        for taken in [false, true] {
+            let memory = ScratchMapping::anonymous(PAGES * PAGE_SIZE).unwrap();
+            let range = memory.range();
+            let part = |first: u64| {
+                let start = range.start + first * PAGE_SIZE;
+                start..start + 2 * PAGE_SIZE
+            };
+            let open = || {
+                let uffd = Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only());
+                let (features, mode) = (UffdFeatures::default(), RegisterMode::WP);
+                RegisteredAreas::new(uffd.unwrap(), features, mode).unwrap()
+            };
+            let (ours, others) = (open(), open());
+            for first in [0, 4] {
+                ours.add(&area(part(first))).unwrap();
+            }
+            if taken {
+                others.add(&area(part(2))).unwrap();
+                ours.lock().insert(part(2).start, area(part(2)));
+            } else {
+                ours.add(&area(part(2))).unwrap();
+            }
+            ours.release().unwrap();
+            let vmas = smaps(std::process::id()).unwrap().map(Result::unwrap);
+            let left: Vec<_> = vmas
+                .filter(|vma| vma.flags.uffd_wp())
+                .map(|vma| vma.start..vma.end)
+                .filter(|vma| vma.start < range.end && range.start < vma.end)
+                .collect();
+            let kept = taken.then(|| part(2));
+            assert_eq!(left, kept.into_iter().collect::<Vec<_>>());
+            assert!(ours.lock().is_empty());
+        }
+    }
 }
