@@ -1,7 +1,9 @@
-//! The commands of a contributor: `cargo xtask setup`, `run`, `test`, `vm`, `bench`, `selftests`.
+//! The commands of a contributor: `cargo xtask setup`, `run`, `test`, `vm`, `bench`, `selftests`,
+//! `dist`.
 
 mod cargo;
 mod cmd;
+mod dist;
 mod exposition;
 mod http;
 mod matrix;
@@ -39,6 +41,7 @@ enum XtaskCommand {
     Vm(cmd::vm::VmArgs),
     Bench(cmd::bench::BenchArgs),
     Selftests(cmd::selftests::SelftestsArgs),
+    Dist(cmd::dist::DistArgs),
 }
 
 /// The option of every command that may install packages.
@@ -86,6 +89,7 @@ fn dispatch(command: XtaskCommand) -> Result<ExitCode> {
         XtaskCommand::Test(args) => return cmd::test::run(&args),
         XtaskCommand::Bench(args) => return cmd::bench::run(&args),
         XtaskCommand::Selftests(args) => return cmd::selftests::run(&args),
+        XtaskCommand::Dist(args) => return cmd::dist::run(&args),
         XtaskCommand::Vm(args) => return cmd::vm::run(args),
         XtaskCommand::Setup(args) => {
             let consent = args.consent.consent();

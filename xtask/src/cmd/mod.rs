@@ -1,6 +1,7 @@
 //! One module per command.
 
 pub mod bench;
+pub mod dist;
 pub mod run;
 pub mod selftests;
 pub mod test;

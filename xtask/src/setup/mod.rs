@@ -8,6 +8,7 @@ pub mod busybox;
 mod consent;
 pub mod kernels;
 mod linker;
+pub mod packager;
 pub mod programs;
 pub mod qemu;
 pub mod selftests;
