@@ -1,7 +1,7 @@
 //! tracker: what userfaultfd write-protection does to a Linux machine, and how true its answers
 //! are.
 //!
-//! Layers look down only: `cli` -> `agent` -> `top` -> `metrics` -> `explain` -> `track`, `compare` ->
+//! Layers look down only: `cli` -> `agent` -> `metrics` -> `explain` -> `track`, `compare`, `top` ->
 //! `probes` -> `kernel`, `logging`, `model`, `print` -> the crates `pages` and `uffd`.
 
 #![deny(unsafe_code)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["heap", "kernel", "logging", "model", "print"],
     &["probes"],
-    &["track", "compare"],
+    &["track", "compare", "top"],
     &["explain"],
     &["metrics"],
     &["agent"],
