@@ -320,6 +320,7 @@ fn completions_and_man_pages_are_of_this_command_line() {
         "completions",
         "explain",
         "report",
+        "top",
         "track",
     ];
     let mut wanted: Vec<_> = commands.map(|one| format!("tracker-{one}.1")).into();
