@@ -303,6 +303,8 @@ impl AgentView for AgentShared {
     }
 
     fn processes(&self) -> serde_json::Result<String> {
+        // As a scrape does: rates are of what is counted until now.
+        self.engine.collect();
         let rows = self.tracking_rows();
         let rows = rows.map_or_else(Vec::new, |rows| rows.processes);
         let usage = self.with_parts(|parts| processes::processes(parts, &rows));

@@ -6,6 +6,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod columns;
+mod detail;
 pub(crate) mod once;
 pub(crate) mod rates;
 pub(crate) mod run;

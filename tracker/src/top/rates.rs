@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use uffd::PAGE_SIZE;
+
 use super::usage::{MemoryNow, NodeUsage, ProcessUsage, VmaUsage};
 
 /// A process, whatever has its pid later.
@@ -43,7 +45,7 @@ pub(crate) struct UsageRow {
 /// What an earlier answer had counted: the rates of the next one come from it.
 #[derive(Debug, Default)]
 struct EarlierCounts {
-    counts: HashMap<RowId, (u64, f64)>,
+    counts: HashMap<RowId, (Option<u64>, Option<f64>)>,
     seconds: f64,
 }
 
@@ -61,7 +63,7 @@ impl EarlierCounts {
             counts.insert(RowId::Process(id), (process.counted.faults(), wait));
             for vma in &process.vmas {
                 let id = RowId::Vma(id, vma.vma.clone());
-                counts.insert(id, (vma.counted.faults(), 0.0));
+                counts.insert(id, (vma.counted.faults(), None));
             }
         }
         Self {
@@ -71,14 +73,20 @@ impl EarlierCounts {
     }
 
     /// Faults in a second, and seconds waited in a second. What is new began at 0.
-    fn rates(&self, id: &RowId, faults: u64, wait: f64) -> (Option<f64>, Option<f64>) {
+    fn rates(
+        &self,
+        id: &RowId,
+        faults: Option<u64>,
+        wait: Option<f64>,
+    ) -> (Option<f64>, Option<f64>) {
         if self.seconds <= 0.0 {
             return (None, None);
         }
         let (faults_before, wait_before) = self.counts.get(id).copied().unwrap_or_default();
-        let rate = |gain: f64| Some(gain.max(0.0) / self.seconds);
-        let gain = faults.saturating_sub(faults_before);
-        (rate(gain as f64), rate(wait - wait_before))
+        let rate = |gain: f64| gain.max(0.0) / self.seconds;
+        let faults = faults.map(|now| now.saturating_sub(faults_before.unwrap_or(0)));
+        let wait = wait.map(|now| now - wait_before.unwrap_or(0.0));
+        (faults.map(|gain| rate(gain as f64)), wait.map(rate))
     }
 }
 
@@ -99,10 +107,10 @@ pub(crate) fn process_rows(earlier: Option<&NodeUsage>, now: &NodeUsage) -> Vec<
             name: process.cgroup.clone(),
             exited: process.exited,
             memory: process.memory(),
-            faults: now.is_counted.then_some(faults),
-            faults_per_second: rate.filter(|_| now.is_counted),
+            faults,
+            faults_per_second: rate,
             table_bytes: process.page_table_bytes,
-            waiting: waiting.filter(|_| now.is_counted),
+            waiting,
             unchanged: process.tracked.as_ref().and_then(|it| it.unchanged()),
             strategy: process.tracked.as_ref().map(|it| it.strategy.clone()),
         }
@@ -122,7 +130,7 @@ pub(crate) fn vma_rows(
     let row = |process: &ProcessUsage, vma: &VmaUsage| {
         let id = RowId::Vma(process_id(process), vma.vma.clone());
         let faults = vma.counted.faults();
-        let (rate, _) = before.rates(&id, faults, 0.0);
+        let (rate, _) = before.rates(&id, faults, None);
         UsageRow {
             id,
             pid: process.pid,
@@ -133,9 +141,9 @@ pub(crate) fn vma_rows(
             name: vma.name.clone(),
             exited: vma.exited || process.exited,
             memory: vma.now,
-            faults: now.is_counted.then_some(faults),
-            faults_per_second: rate.filter(|_| now.is_counted),
-            table_bytes: now.is_counted.then(|| vma.counted.page_tables() * 4096),
+            faults,
+            faults_per_second: rate,
+            table_bytes: vma.counted.page_tables().map(|tables| tables * PAGE_SIZE),
             waiting: None,
             unchanged: None,
             strategy: None,

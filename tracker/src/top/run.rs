@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::ask::AgentClient;
 use super::screen::{self, ScreenLook};
@@ -37,7 +38,7 @@ pub(crate) struct TopOptions {
 /// If the terminal cannot be used.
 pub(crate) fn run(client: AgentClient, options: &TopOptions) -> io::Result<()> {
     let ended = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
     let (answers, asked) = mpsc::channel();

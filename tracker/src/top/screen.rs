@@ -6,11 +6,11 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 
-use super::columns::{DASH, GAP, TableKind, UsageColumn};
-use super::rates::{RowId, process_id};
+use super::columns::{GAP, TableKind, UsageColumn};
+use super::detail::detail;
 use super::state::{InputUse, TopState, TopView};
-use super::usage::{CountedEvents, CountsByTwo, NodeUsage, ProcessUsage};
-use crate::print::words::{count, number, printable, size};
+use super::usage::NodeUsage;
+use crate::print::words::{count, number, printable};
 
 const KEYS: &[(&str, &str)] = &[
     ("Up Down PgUp PgDn Home End", "select a row"),
@@ -78,7 +78,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &TopState, url: &str, look: Scr
     }
 }
 
-fn bold(text: impl Into<String>) -> Span<'static> {
+pub(super) fn bold(text: impl Into<String>) -> Span<'static> {
     Span::styled(text.into(), Modifier::BOLD)
 }
 
@@ -111,21 +111,12 @@ fn head_lines(state: &TopState, url: &str, look: ScreenLook) -> Vec<Line<'static
         )),
     ]);
     let vmas: usize = now.processes.iter().map(|process| process.vmas.len()).sum();
-    let mut second = format!(
-        "{}, {}",
-        count(now.processes.len(), "process").replace("processs", "processes"),
-        count(vmas, "VMA"),
-    );
+    let mut second = format!("{}, {}", processes(now.processes.len()), count(vmas, "VMA"),);
     if now.vmas_folded != 0 {
         second += &format!(" and {} without a row", number(now.vmas_folded));
     }
-    if now.is_counted {
-        let (faults, tables) = (now.node.faults(), now.node.page_tables());
-        second += &format!(
-            ", {} faults and {} of page tables since the agent started",
-            number(faults),
-            size(tables as f64),
-        );
+    if let Some(faults) = now.node.faults() {
+        second += &format!(", {} faults since the agent started", number(faults));
     }
     let red = look.coloured(Color::Red).add_modifier(Modifier::BOLD);
     let third = match (&state.failure, state.paused) {
@@ -134,9 +125,9 @@ fn head_lines(state: &TopState, url: &str, look: ScreenLook) -> Vec<Line<'static
         (None, false) if !now.ready => {
             Span::styled(format!("not ready: {}", printable(&now.ready_reason)), red)
         }
-        (None, false) if !now.is_counted => {
+        (None, false) if now.node.faults().is_none() => {
             let why = printable(&now.level_reason);
-            Span::raw(format!("faults and page tables are not counted: {why}"))
+            Span::raw(format!("faults are not counted: {why}"))
         }
         (None, false) if !now.hooks_missing.is_empty() => {
             Span::raw(format!("not at work: {}", now.hooks_missing.join(", ")))
@@ -144,6 +135,13 @@ fn head_lines(state: &TopState, url: &str, look: ScreenLook) -> Vec<Line<'static
         (None, false) => Span::raw(""),
     };
     vec![first, Line::from(second), Line::from(third)]
+}
+
+fn processes(count: usize) -> String {
+    match count {
+        1 => "1 process".to_owned(),
+        _ => format!("{} processes", number(count as u64)),
+    }
 }
 
 fn readiness(now: &NodeUsage) -> &'static str {
@@ -262,138 +260,6 @@ fn foot_line(state: &TopState, width: u16) -> Line<'static> {
     Line::from(text)
 }
 
-/// Everything that is counted of a row.
-fn detail(now: &NodeUsage, id: &RowId) -> Vec<Line<'static>> {
-    let (RowId::Process(process_is) | RowId::Vma(process_is, _)) = id;
-    let process = now
-        .processes
-        .iter()
-        .find(|process| process_id(process) == *process_is);
-    let Some(process) = process else {
-        return vec![Line::from("it has ended, and is no longer shown: Esc")];
-    };
-    let mut lines = vec![fact(
-        "process",
-        format!("{} {}", process.pid, printable(&process.comm)),
-    )];
-    let cgroup = process
-        .cgroup
-        .as_deref()
-        .map_or_else(|| DASH.to_owned(), printable);
-    lines.push(fact("cgroup", cgroup));
-    let counted = match id {
-        RowId::Process(_) => &process.counted,
-        RowId::Vma(_, name) => {
-            let Some(vma) = process.vmas.iter().find(|vma| vma.vma == *name) else {
-                lines.push(Line::from("this VMA is gone: Esc"));
-                return lines;
-            };
-            let mode = vma.mode.as_deref().unwrap_or("mode not known");
-            lines.push(fact("VMA", format!("{name}, {}, {mode}", vma.backing)));
-            let name = vma
-                .name
-                .as_deref()
-                .map_or_else(|| DASH.to_owned(), printable);
-            lines.push(fact("name", name));
-            lines.push(fact("size", size(vma.now.bytes as f64 / 4096.0)));
-            let pages = |pages: Option<u64>| pages.map_or_else(|| "no scan yet".into(), number);
-            lines.push(fact("armed", pages(vma.now.armed_pages)));
-            lines.push(fact("written", pages(vma.now.written_pages)));
-            &vma.counted
-        }
-    };
-    lines.push(Line::default());
-    if now.is_counted {
-        lines.extend(counts(counted));
-    } else {
-        let why = printable(&now.level_reason);
-        lines.push(Line::from(format!(
-            "faults, markers and page tables are not counted: {why}"
-        )));
-    }
-    lines.extend(tracked(process));
-    lines
-}
-
-fn fact(what: &str, told: String) -> Line<'static> {
-    Line::from(vec![bold(format!("{what:<10}")), Span::raw(told)])
-}
-
-fn counts(counted: &CountedEvents) -> Vec<Line<'static>> {
-    let mut lines = by_two("faults", &counted.faults);
-    for (event, count) in &counted.markers {
-        lines.push(Line::from(format!(
-            "{:<10}{event:<32}{:>14}",
-            "markers",
-            number(*count)
-        )));
-    }
-    lines.extend(by_two("tables", &counted.page_tables_allocated));
-    if lines.is_empty() {
-        lines.push(Line::from("nothing was counted"));
-    }
-    lines
-}
-
-fn by_two(what: &str, counts: &CountsByTwo) -> Vec<Line<'static>> {
-    let all = counts.iter().flat_map(|(one, counts)| {
-        counts
-            .iter()
-            .map(move |(two, count)| (format!("{one}, {two}"), *count))
-    });
-    all.map(|(labels, count)| Line::from(format!("{what:<10}{labels:<32}{:>14}", number(count))))
-        .collect()
-}
-
-/// What the agent's own tracking of the process came to.
-fn tracked(process: &ProcessUsage) -> Vec<Line<'static>> {
-    let Some(tracked) = &process.tracked else {
-        return vec![
-            Line::default(),
-            Line::from("not tracked by the agent (--track, --explain)"),
-        ];
-    };
-    let late = if tracked.over_budget {
-        ", slowed down by --track-budget"
-    } else {
-        ""
-    };
-    let mut lines = vec![
-        Line::default(),
-        fact(
-            "tracked",
-            format!(
-                "with {}, {} rounds, one in {:.1} s{late}",
-                tracked.strategy,
-                number(tracked.rounds),
-                tracked.interval_seconds
-            ),
-        ),
-        fact(
-            "pages",
-            format!(
-                "{} tracked, {} written, {} not looked at",
-                number(tracked.tracked_pages),
-                number(tracked.written_pages),
-                number(tracked.not_looked_at_pages)
-            ),
-        ),
-    ];
-    for (what, counts) in [
-        ("reported", &tracked.reported),
-        ("observed", &tracked.observed),
-    ] {
-        lines.extend(counts.iter().flat_map(|counts| by_two(what, counts)));
-    }
-    if let Some(missed) = tracked.missed_pages {
-        lines.push(fact(
-            "missed",
-            format!("{} pages changed and were not reported", number(missed)),
-        ));
-    }
-    lines
-}
-
 /// The help, over everything else.
 fn help(frame: &mut Frame<'_>, kind: TableKind) {
     let mut lines: Vec<_> = KEYS
@@ -423,12 +289,13 @@ mod tests {
     use ratatui::backend::TestBackend;
     use ratatui::crossterm::event::{KeyCode, KeyEvent};
 
-    use super::super::usage::{MemoryNow, TrackedUsage, VmaUsage};
+    use super::super::rates::RowId;
+    use super::super::usage::{CountedEvents, MemoryNow, ProcessUsage, TrackedUsage, VmaUsage};
     use super::*;
 
     fn counted(faults: u64) -> CountedEvents {
         CountedEvents {
-            faults: [("async".to_owned(), [("pte".to_owned(), faults)].into())].into(),
+            faults: Some([("async".to_owned(), [("pte".to_owned(), faults)].into())].into()),
             ..CountedEvents::default()
         }
     }
@@ -470,7 +337,6 @@ mod tests {
             level: "full".to_owned(),
             kernel: "6.12.117".to_owned(),
             ready: true,
-            is_counted: true,
             node: counted(faults + 5),
             processes: vec![process(5, "criu", 5), busy],
             ..NodeUsage::default()
@@ -581,7 +447,13 @@ mod tests {
             "OLD, no answer since: it does not answer"
         ));
         let mut observed = usage(14.0, 0);
-        observed.is_counted = false;
+        observed.node = CountedEvents::default();
+        for process in &mut observed.processes {
+            process.counted = CountedEvents::default();
+            for vma in &mut process.vmas {
+                vma.counted = CountedEvents::default();
+            }
+        }
         observed.level = "observe".to_owned();
         observed.level_reason = "no kprobes".to_owned();
         state.answer(Ok(observed));

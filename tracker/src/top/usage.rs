@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Where the agent serves it.
 pub(crate) const PATH: &str = "/processes";
 
-/// Counts by the values of two labels, as by `mode` and `entry`; what is 0 is left out.
+/// Counts by the values of two labels, as by `mode` and `entry`.
 pub(crate) type CountsByTwo = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// What the processes of a node have counted since the agent started, and have now.
@@ -23,9 +23,6 @@ pub(crate) struct NodeUsage {
     pub ready_reason: String,
     /// Names of hooks that this kernel has a use for, and that are not at work.
     pub hooks_missing: Vec<String>,
-    /// Whether faults, markers and page tables are counted at all: without it they are not 0, but
-    /// not known.
-    pub is_counted: bool,
     /// Sums of everything, whatever has exited meanwhile.
     pub node: CountedEvents,
     pub processes: Vec<ProcessUsage>,
@@ -33,15 +30,16 @@ pub(crate) struct NodeUsage {
     pub vmas_folded: u64,
 }
 
-/// What is counted of a VMA, or of several.
+/// What is counted of a VMA, or of several. `null`, or a label that is missing: not counted here,
+/// which is not 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CountedEvents {
     /// By mode and entry.
-    pub faults: CountsByTwo,
+    pub faults: Option<CountsByTwo>,
     /// By event.
-    pub markers: BTreeMap<String, u64>,
-    /// Page tables of 4 KiB, by level and cause.
-    pub page_tables_allocated: CountsByTwo,
+    pub markers: Option<BTreeMap<String, u64>>,
+    /// Page tables of 4 KiB, by level and cause, without those that are 0.
+    pub page_tables_allocated: Option<CountsByTwo>,
 }
 
 /// A process that uses uffd-wp, or that is tracked.
@@ -56,8 +54,9 @@ pub(crate) struct ProcessUsage {
     pub exited: bool,
     /// `VmPTE`; `null`: it was not asked yet.
     pub page_table_bytes: Option<u64>,
-    pub page_tables_freed: u64,
-    pub fault_wait_seconds: f64,
+    /// `null`, here and below: not counted here.
+    pub page_tables_freed: Option<u64>,
+    pub fault_wait_seconds: Option<f64>,
     /// All of it, also what VMAs that are gone have counted.
     pub counted: CountedEvents,
     pub vmas: Vec<VmaUsage>,
@@ -109,12 +108,12 @@ pub(crate) struct TrackedUsage {
 }
 
 impl CountedEvents {
-    pub(crate) fn faults(&self) -> u64 {
-        sum_by_two(&self.faults)
+    pub(crate) fn faults(&self) -> Option<u64> {
+        self.faults.as_ref().map(sum_by_two)
     }
 
-    pub(crate) fn page_tables(&self) -> u64 {
-        sum_by_two(&self.page_tables_allocated)
+    pub(crate) fn page_tables(&self) -> Option<u64> {
+        self.page_tables_allocated.as_ref().map(sum_by_two)
     }
 }
 

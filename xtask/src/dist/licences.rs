@@ -98,13 +98,16 @@ pub fn text(crates: &[LinkedCrate]) -> Result<String> {
     }
     for lesser in ["LGPL-2.1", "GPL-3"] {
         let file = Path::new("/usr/share/common-licenses").join(lesser);
-        if let Ok(licence) = fs::read_to_string(file) {
-            let whose = if lesser == "GPL-3" { "libgcc" } else { "glibc" };
-            texts
-                .entry(licence.trim().to_owned())
-                .or_default()
-                .insert(whose.to_owned());
-        }
+        let licence = fs::read_to_string(&file).with_context(|| {
+            format!(
+                "cannot read {}, which Debian's base-files has: a static program is shipped with \
+                 the licence of its C library",
+                file.display()
+            )
+        })?;
+        let whose = if lesser == "GPL-3" { "libgcc" } else { "glibc" };
+        let licence = texts.entry(licence.trim().to_owned()).or_default();
+        licence.insert(whose.to_owned());
     }
     // What many have comes first.
     let mut texts: Vec<_> = texts.into_iter().collect();

@@ -36,7 +36,8 @@ pub fn fill(program: &Path, licences: &str) -> Result<Stage> {
     };
     let mut strip = Command::new("strip");
     strip.arg("-o").arg(&stage.program).arg(program);
-    sh::output(&mut strip).context("tracker is shipped without debug information")?;
+    sh::output(&mut strip)
+        .context("cannot take the debug information out of tracker; `strip` is in binutils")?;
     for shell in SHELLS {
         let script = sh::output(Command::new(program).args(["completions", shell]))?;
         write(&completions.join(shell), &script)?;

@@ -13,8 +13,9 @@ use super::area::TrackedArea;
 /// Bytes per ioctl. It holds the target's mmap lock meanwhile, for at most some 5 ms.
 const ARM_AT_ONCE: u64 = 256 << 20;
 
-/// Areas that are let go by one ioctl, if they touch. One that was cut into mappings of single pages
-/// is as many areas, and each alone takes longer than the target takes to make more.
+/// Areas that are let go by one ioctl, if they touch and are no larger together than
+/// [`ARM_AT_ONCE`]. One that was cut into mappings of single pages is as many areas, and each alone
+/// takes longer than the target takes to make more.
 const LET_GO_AT_ONCE: usize = 1024;
 
 /// Disarms all areas of a strategy that is still there, from any thread.
@@ -191,11 +192,21 @@ impl Drop for RegisteredAreas {
     }
 }
 
-/// Runs of areas of which each begins where the one before ends; areas are by address.
-fn touching(areas: &[TrackedArea]) -> impl Iterator<Item = &[TrackedArea]> {
-    let touch = |a: &TrackedArea, b: &TrackedArea| a.range.end == b.range.start;
-    let runs = areas.chunk_by(touch);
-    runs.flat_map(|run| run.chunks(LET_GO_AT_ONCE))
+/// Runs of areas that are let go at once: each begins where the one before ends. Areas are by
+/// address.
+fn touching(areas: &[TrackedArea]) -> Vec<&[TrackedArea]> {
+    let mut runs = Vec::new();
+    let mut first = 0;
+    for (i, area) in areas.iter().enumerate().skip(1) {
+        let touches = areas[i - 1].range.end == area.range.start;
+        let bytes = area.range.end - areas[first].range.start;
+        if !touches || bytes > ARM_AT_ONCE || i - first >= LET_GO_AT_ONCE {
+            runs.push(&areas[first..i]);
+            first = i;
+        }
+    }
+    runs.push(&areas[first..]);
+    runs
 }
 
 /// Whether the kernel says that the range is not, or not whole, a registered VMA; or that the
@@ -227,11 +238,18 @@ mod tests {
     #[test]
     fn what_touches_is_one_run() {
         let areas = [area(0..10), area(10..20), area(30..40)];
-        let lengths: Vec<usize> = touching(&areas).map(<[_]>::len).collect();
+        let lengths: Vec<usize> = touching(&areas).into_iter().map(<[_]>::len).collect();
         assert_eq!(lengths, [2, 1]);
         let many: Vec<_> = (0..2500).map(|i| area(i..i + 1)).collect();
-        let lengths: Vec<usize> = touching(&many).map(<[_]>::len).collect();
+        let lengths: Vec<usize> = touching(&many).into_iter().map(<[_]>::len).collect();
         assert_eq!(lengths, [1024, 1024, 452]);
+        let large = ARM_AT_ONCE / 2 + 1;
+        let large: Vec<_> = (0..3).map(|i| area(i * large..(i + 1) * large)).collect();
+        assert_eq!(
+            touching(&large).len(),
+            3,
+            "each holds the target's lock long enough"
+        );
     }
 
     /// Of three that touch, the one in the middle may belong to another userfaultfd by now.

@@ -49,7 +49,7 @@ pub(super) struct MappingLimit {
 
 /// How many mappings there were when.
 #[derive(Clone, Copy, Debug)]
-struct MappingLook {
+struct MappingTally {
     count: usize,
     at: Instant,
 }
@@ -89,7 +89,7 @@ impl MappingLimit {
         (limit.first, limit.bound) = (now, bound);
         let (stop, stopped) = mpsc::channel();
         let watched = limit.watched.clone();
-        let look = MappingLook {
+        let look = MappingTally {
             count: now,
             at: Instant::now(),
         };
@@ -170,9 +170,9 @@ impl WatchedCount {
         maps: &MapsFile,
         bound: usize,
         most: usize,
-        before: MappingLook,
+        before: MappingTally,
         release: &EmergencyRelease,
-    ) -> ControlFlow<(), MappingLook> {
+    ) -> ControlFlow<(), MappingTally> {
         let began = Instant::now();
         let count = match maps.count(bound) {
             Ok(count) => count,
@@ -181,7 +181,7 @@ impl WatchedCount {
                 return ControlFlow::Break(());
             }
         };
-        let now = MappingLook {
+        let now = MappingTally {
             count,
             at: Instant::now(),
         };

@@ -49,7 +49,8 @@ pub trait AgentView: Send + Sync + 'static {
     fn readiness(&self) -> AgentReadiness;
     /// Everything about the agent itself.
     fn status(&self) -> Value;
-    /// Who uses uffd-wp, and what was counted of it.
+    /// Who uses uffd-wp, and what was counted of it. As [`Self::metrics`], called on a thread that
+    /// may block.
     ///
     /// # Errors
     /// None that its types allow.
@@ -120,26 +121,38 @@ pub fn router(
 }
 
 async fn metrics(State(app): State<HttpState>) -> Response {
+    encoded(app, CONTENT_TYPE, |view| {
+        view.metrics().map_err(|error| error.to_string())
+    })
+    .await
+}
+
+async fn processes(State(app): State<HttpState>) -> Response {
+    encoded(app, JSON, |view| {
+        view.processes().map_err(|error| error.to_string())
+    })
+    .await
+}
+
+/// An answer that takes a while to make, of which few are made at a time.
+async fn encoded(
+    app: HttpState,
+    content_type: &'static str,
+    encode: fn(&dyn AgentView) -> Result<String, String>,
+) -> Response {
     // The work keeps the permit: a client that gives up does not make room for more of it.
     let Ok(permit) = app.scrapes.clone().acquire_owned().await else {
         return unavailable("the agent is stopping".into());
     };
     let work = tokio::task::spawn_blocking(move || {
-        let body = app.view.metrics();
+        let body = encode(app.view.as_ref());
         drop(permit);
         body
     });
     match work.await {
-        Ok(Ok(body)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response(),
-        Ok(Err(error)) => unavailable(error.to_string()),
+        Ok(Ok(body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
+        Ok(Err(error)) => unavailable(error),
         Err(e) => unavailable(format!("the scrape failed: {e}")),
-    }
-}
-
-async fn processes(State(app): State<HttpState>) -> Response {
-    match app.view.processes() {
-        Ok(json) => ([(header::CONTENT_TYPE, JSON)], json).into_response(),
-        Err(error) => unavailable(error.to_string()),
     }
 }
 

@@ -174,7 +174,8 @@ const MAPPINGS: FamilySpec = FamilySpec {
     unit: "mappings, as in /proc/PID/maps",
     help: "Mappings that a tracked process has, tracked or not. What is registered does not merge \
         with what is not, so a process that maps and unmaps has more of them while it is tracked; \
-        half way from those it had to those it may have, tracking lets go of it.",
+        half way from those it had to those it may have, or earlier where counting them is slow, \
+        tracking lets go of it.",
     source: "/proc/PID/maps",
     exactness: "as of the last round",
     example: "uffdwp_track_mappings / uffdwp_track_mappings_max > 0.4",
