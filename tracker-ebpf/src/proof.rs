@@ -20,12 +20,22 @@ static EXERCISER: RacyCell<[u64; 2]> = RacyCell::new([0; 2]);
 static FIRINGS: Array<HookFirings> =
     Array::with_max_entries(HookId::ALL.len() as u32, BPF_F_MMAPABLE);
 
-/// Notes that a hook fires, if something is exercised; whether it does because of that.
+/// Notes that a hook fires, if something is exercised; whether it does because of that, and is to be
+/// passed over.
 #[inline(always)]
 pub fn is_exercise(hook: HookId) -> bool {
     // SAFETY: aligned words.
     let exerciser = unsafe { EXERCISER.get().cast::<u64>().read_volatile() };
-    exerciser != 0 && note(hook as u32)
+    exerciser != 0 && note(hook as u32) && !may_be_of_others(hook)
+}
+
+/// Who runs next on a CPU drops the address space that it still had (`finish_task_switch`): whose
+/// that was, the current thread does not tell.
+const fn may_be_of_others(hook: HookId) -> bool {
+    matches!(
+        hook,
+        HookId::mmdrop | HookId::watch_end | HookId::fault_time_end
+    )
 }
 
 #[inline(never)]

@@ -353,26 +353,41 @@ fn what_their_tracker_arms_is_read_at_once() {
         return;
     }
     every_client(|target, way, seed| {
-        let what = format!("{} {} EXPLAIN_SEED={seed}", target.as_str(), way.as_str());
-        let mut client = ClientProcess::start(target, way, seed);
-        let mut explainer = explained(client.pid(), client.start_of_area(), ReportsAsked::Theirs);
-        let mut expected = AnswerCounts::new();
-        for _ in 0..ROUNDS {
-            client.say("act");
-            client.say("round");
-            testbed::eventually("their tracker is seen to arm", || {
-                have_they_armed(&explainer).then_some(())
-            });
-            explainer.catch_up().unwrap();
-            for (key, pages) in expected_of(way.acts()) {
-                *expected.entry(key).or_default() += pages;
-            }
-        }
-        let found = step(&mut explainer);
-        check(&answers(&found), &expected, &what);
-        assert!(found.missed.is_empty(), "{what}: {:x?}", found.missed);
-        assert!(!have_they_armed(&explainer), "{what}");
+        let tried = (0..3).any(|_| are_read_at_once(target, way, seed));
+        assert!(tried, "calls were missed each time");
     });
+}
+
+/// False where calls were missed, which the findings tell: where the kernel preempts programs, the
+/// self-test of the hooks may miss its own.
+fn are_read_at_once(target: ClientTarget, way: ClientWay, seed: u64) -> bool {
+    let what = format!("{} {} EXPLAIN_SEED={seed}", target.as_str(), way.as_str());
+    let mut client = ClientProcess::start(target, way, seed);
+    let mut explainer = explained(client.pid(), client.start_of_area(), ReportsAsked::Theirs);
+    let mut expected = AnswerCounts::new();
+    let mut not_told = 0;
+    for _ in 0..ROUNDS {
+        client.say("act");
+        client.say("round");
+        let told = testbed::soon(|| have_they_armed(&explainer).then_some(()));
+        not_told += u64::from(told.is_none());
+        explainer.catch_up().unwrap();
+        for (key, pages) in expected_of(way.acts()) {
+            *expected.entry(key).or_default() += pages;
+        }
+    }
+    let found = step(&mut explainer);
+    let still_rings = have_they_armed(&explainer);
+    let findings = of_theirs(explainer.end().unwrap());
+    let missed = findings.audit.unwrap().dropped;
+    if missed > 0 {
+        eprintln!("{what}: {missed} calls were missed");
+        return false;
+    }
+    check(&answers(&found), &expected, &what);
+    assert!(found.missed.is_empty(), "{what}: {:x?}", found.missed);
+    assert_eq!((not_told, still_rings), (0, false), "{what}");
+    true
 }
 
 /// A tracker that answers writes takes the protection off by itself, too, and is told nothing then.

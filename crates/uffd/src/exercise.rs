@@ -292,6 +292,26 @@ pub fn on_this_cpu<T>(work: impl FnOnce() -> T) -> Result<T, UffdError> {
     Ok(done)
 }
 
+/// From now on no ordinary thread preempts this one (`SCHED_FIFO`, the lowest priority). A thread
+/// that is preempted in an eBPF program keeps it from running for others on that CPU.
+///
+/// # Errors
+/// EPERM: without CAP_SYS_NICE or a limit of RLIMIT_RTPRIO.
+pub fn prevent_preemption() -> Result<(), UffdError> {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: it reads one `sched_param`; 0 is this thread.
+    let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const lowest) };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    Err(UffdError::system(
+        "cannot set the policy of",
+        "this thread",
+        error,
+    ))
+}
+
 fn fork_and_wait() -> Result<(), UffdError> {
     // SAFETY: the child only ends, which is async-signal-safe.
     let child = unsafe { libc::fork() };

@@ -123,7 +123,7 @@ pub use behaviour::{HugetlbPool, KernelBehaviour, WrittenMeaning, self_test};
 pub use count::{CountMethod, CountPlace, CountProgress, PageCount, PageCounter};
 pub use cpu_clock::cpu_time;
 pub use error::{OtherPidNamespace, ProcessGone, UffdError, unless_gone, unless_unseen};
-pub use exercise::{KernelExercise, on_this_cpu};
+pub use exercise::{KernelExercise, on_this_cpu, prevent_preemption};
 pub use fd::{RegisterMode, Userfaultfd};
 pub use fdinfo::{HeldUffd, userfaultfds};
 pub use features::UffdFeatures;

@@ -35,6 +35,8 @@ pub(super) struct EventSource {
     reader: WatchReader,
     /// Tells calls, and rings when pages are armed.
     bell: Option<Arc<OwnedFd>>,
+    /// Calls that were missed before it listened.
+    missed_before: u64,
 }
 
 /// A reader of a watch.
@@ -149,6 +151,7 @@ impl EventHub {
             hub: Arc::clone(&self.0),
             pid,
             bell: None,
+            missed_before: 0,
         })
     }
 }
@@ -175,7 +178,10 @@ impl EventSource {
     pub(super) fn listen(&mut self) -> io::Result<()> {
         let bell = match &self.bell {
             Some(bell) => Arc::clone(bell),
-            None => ArmingBell::descriptor()?,
+            None => {
+                self.missed_before = self.hub.lock().events.missed_calls();
+                ArmingBell::descriptor()?
+            }
         };
         self.bell = Some(Arc::clone(&bell));
         if let Some(watched) = self.hub.lock().reader(self.reader) {
@@ -216,7 +222,9 @@ impl EventSource {
     /// Calls of its tracker since the last time, and how many were lost since it is watched.
     pub(super) fn take_calls(&self) -> (Vec<TrackerCall>, u64) {
         let mut state = self.hub.lock();
-        let lost = state.events.dropped_calls(self.reader.watch) + state.events.missed_calls();
+        let missed = state.events.missed_calls();
+        let missed = missed.saturating_sub(self.missed_before);
+        let lost = state.events.dropped_calls(self.reader.watch) + missed;
         let Some(watched) = state.reader(self.reader) else {
             return (Vec::new(), lost);
         };

@@ -26,6 +26,11 @@ use crate::kernel::switches::KernelSwitches;
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How often to look.
 const LOOKS: u32 = 10;
+/// Between two exercises, for others to run.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How often a hook is found silent before it is taken for that: a thread that was preempted in its
+/// program on our CPU keeps it from firing for us.
+const PROOFS: usize = 3;
 /// Threads that have the hooks fire at once.
 pub const CROWD: usize = 8;
 /// For how long: some hundred time slices.
@@ -90,13 +95,16 @@ impl HookProver {
         switches: impl Fn() -> KernelSwitches,
         ebpf: impl FnOnce() -> E,
     ) -> HookStates {
-        let states = self.prove(plan);
-        let silent = plan
-            .iter()
-            .filter(|plan| states.get(&plan.hook.id) == Some(&HookState::Silent));
-        let silent: Vec<_> = silent.collect();
-        if silent.is_empty() || !switches().allow_attaching_anew() {
-            return states;
+        let mut silent = Vec::new();
+        for _ in 0..PROOFS {
+            let states = self.prove(plan);
+            let is_silent =
+                |plan: &&HookPlan| states.get(&plan.hook.id) == Some(&HookState::Silent);
+            silent = plan.iter().filter(is_silent).collect();
+            if silent.is_empty() || !switches().allow_attaching_anew() {
+                return states;
+            }
+            thread::sleep(PATIENCE);
         }
         let attached = attach_anew(&mut ebpf(), &silent);
         if let Err(error) = attached {
@@ -134,11 +142,15 @@ impl HookProver {
     fn outcomes(&self, plan: &[HookPlan]) -> Result<BTreeMap<HookId, ExerciseOutcome>, ProbeError> {
         let mut outcomes = BTreeMap::new();
         let _time = ExerciseTime::begin()?;
+        if let Err(error) = uffd::prevent_preemption() {
+            tracing::debug!(%error, "the self-test may be preempted in a program");
+        }
         for exercise in proof::exercises(plan) {
             let hooks = plan.iter().map(|plan| plan.hook);
             let hooks = hooks.filter(|hook| proof::exercise_of(hook) == Some(exercise));
             let hooks: Vec<_> = hooks.map(|hook| (hook.id, hook.proof)).collect();
             self.exercise(exercise, &hooks, &mut outcomes);
+            thread::sleep(PAUSE);
         }
         Ok(outcomes)
     }
