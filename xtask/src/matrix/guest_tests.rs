@@ -226,14 +226,10 @@ pub const GUEST_TESTS: [GuestTest; 24] = [
         "track",
         &[
             not_in(RowSet::Preemptible, "strategy_stress is about preemption"),
-            not_in(
-                RowSet::Newest,
-                "its writes to read-only memory by /proc/self/mem are refused there (EIO), and an \
-                 allocator comes to its limit of mappings before it is let go",
-            ),
             NO_BPF,
         ],
     )
+    .also_in(&[RowSet::Newest])
     .except(&[
         ("charged::", ONE_FOR_TRACKER),
         ("guard::", ONE_FOR_TRACKER),

@@ -99,8 +99,10 @@ fn add_devices(command: &mut Command, run: &VmRun, swap: Option<&Path>) {
 /// Warnings and worse go to the console, an oops ends the machine, and ciphers are not self-tested.
 /// The clock is not watched: on a busy host it seems skewed, the kernel then patches its code, and
 /// the emulator has run into half of that.
-const ARGUMENTS: &str =
-    "console=ttyS0 loglevel=5 oops=panic panic=-1 cryptomgr.notests tsc=reliable";
+/// Debian's newest kernels let a debugger only write through read-only mappings by /proc/PID/mem;
+/// tests do so to show what becomes of such writes.
+const ARGUMENTS: &str = "console=ttyS0 loglevel=5 oops=panic panic=-1 cryptomgr.notests \
+                         tsc=reliable proc_mem.force_override=always";
 
 fn kernel_arguments(more: &[String]) -> String {
     let mut arguments = ARGUMENTS.to_owned();
