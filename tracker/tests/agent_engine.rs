@@ -152,6 +152,7 @@ fn start_with(
         pace: AgentPace {
             collect: LONG,
             discover: Duration::from_millis(1),
+            discover_budget: 0.02,
             self_test: Duration::from_millis(1),
             scan: LONG,
             budget: 0.0,

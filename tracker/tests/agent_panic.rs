@@ -47,6 +47,7 @@ fn a_panic_of_a_thread_ends_the_agent_with_its_reason() {
         pace: AgentPace {
             collect: Duration::from_secs(5),
             discover: Duration::from_secs(5),
+            discover_budget: 0.02,
             self_test: Duration::from_secs(60),
             scan: Duration::from_secs(10),
             budget: 0.01,

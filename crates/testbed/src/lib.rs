@@ -56,6 +56,7 @@ pub fn agent(args: &[&str]) -> Command {
     command
         .args(["agent", "--listen", "127.0.0.1:0"])
         .env("TRACKER_VMA_LABEL", "address")
+        .env("TRACKER_DISCOVER_BUDGET", "2%")
         .args(args);
     command
 }

@@ -63,6 +63,8 @@ pub struct AgentPace {
     pub collect: Duration,
     /// From one discovery to the next, at least.
     pub discover: Duration,
+    /// Share of one core for it, as long as 30 s are enough between two of them.
+    pub discover_budget: f64,
     /// From one self-test of the hooks to the next.
     pub self_test: Duration,
     /// From one scan of all VMAs to the next, at least.

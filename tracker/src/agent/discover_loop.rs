@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Share of one core that discovery may take: a machine with thousands of processes is searched
-/// less often, not at a higher cost.
+/// Share of one core that discovery may take at most: a machine with thousands of processes is
+/// searched less often, not at a higher cost.
 const SHARE: f64 = 0.02;
+/// For its budget, which is less, it rests no longer than that.
+const FRESH: Duration = Duration::from_secs(30);
 
 /// The last discovery, for `/status`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -82,6 +84,8 @@ pub struct DiscoveryLoop<'a> {
     pub clock: &'a LoopClock,
     /// From one discovery to the next, at least.
     pub interval: Duration,
+    /// Share of one core that it is to take, as long as it is not too rare then.
+    pub budget: f64,
 }
 
 impl DiscoveryLoop<'_> {
@@ -105,12 +109,18 @@ impl DiscoveryLoop<'_> {
                 // So that the next scrape has what is new; this also makes us ready.
                 self.engine.collect();
             }
-            let rest = self.interval.max(rest(cpu, SHARE));
+            let rest = rest_after(cpu, self.interval, self.budget);
             if !self.clock.sleep(self.stop, rest) {
                 return;
             }
         }
     }
+}
+
+/// How long to rest after a discovery that took so much CPU time.
+fn rest_after(cpu: Duration, interval: Duration, budget: f64) -> Duration {
+    let within_budget = rest(cpu, budget).min(FRESH);
+    interval.max(within_budget).max(rest(cpu, SHARE))
 }
 
 /// What one discovery came to.
@@ -162,4 +172,21 @@ fn tell(state: &DiscoveryState, told: &mut u32) {
         );
     }
     *told = order;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_keeps_its_budget_unless_it_would_be_rare_and_its_share_in_any_case() {
+        let rest_after = |cpu| {
+            let seconds = Duration::from_secs;
+            rest_after(Duration::from_millis(cpu), seconds(5), 0.002).as_millis()
+        };
+        assert_eq!(rest_after(1), 5_000);
+        assert_eq!(rest_after(40), 19_960);
+        assert_eq!(rest_after(100), 30_000);
+        assert_eq!(rest_after(1_000), 49_000);
+    }
 }

@@ -222,6 +222,7 @@ impl AgentShared {
             watch: &self.looks.discovery,
             clock: self.clocks.of(AgentLoop::Discover),
             interval: self.config.pace.discover,
+            budget: self.config.pace.discover_budget,
         }
         .run(route.as_mut());
     }

@@ -140,7 +140,17 @@ pub(crate) struct AgentArgs {
     )]
     #[arg(value_parser = values::duration)]
     collect_interval: Duration,
-    /// Least time from one search for uffd-wp VMAs to the next; it takes at most 2% of one core
+    /// Share of one CPU core for the search for uffd-wp VMAs; where that would be less than a search
+    /// in 30 s, it takes up to 2%
+    #[arg(
+        long,
+        env = "TRACKER_DISCOVER_BUDGET",
+        default_value = "0.2%",
+        value_name = "PERCENT"
+    )]
+    #[arg(value_parser = values::positive_share)]
+    discover_budget: f64,
+    /// Least time from one search for uffd-wp VMAs to the next
     #[arg(
         long,
         env = "TRACKER_DISCOVER_INTERVAL",
@@ -358,6 +368,7 @@ impl AgentArgs {
             pace: AgentPace {
                 collect: self.collect_interval,
                 discover: self.discover_interval,
+                discover_budget: self.discover_budget,
                 self_test: self.self_test_interval,
                 scan: self.scan_interval,
                 budget: self.scan_budget,
