@@ -51,7 +51,7 @@ enum ObserverNeeds {
 }
 
 /// The observers that are compared; the others are measured against the first.
-const OBSERVERS: [BenchObserver; 4] = [
+const OBSERVERS: [BenchObserver; 5] = [
     BenchObserver {
         name: "nobody",
         needs: ObserverNeeds::Nothing,
@@ -64,6 +64,15 @@ const OBSERVERS: [BenchObserver; 4] = [
         start: "tracker agent --scan-budget 0% --collect-interval 1h --discover-interval 1h \
                 > /tmp/agent.log 2>&1 &\n\
                 until wget -q -O /dev/null http://127.0.0.1:19943/readyz; do sleep 0.1; done\n",
+    },
+    BenchObserver {
+        name: "fault-time of another process",
+        needs: ObserverNeeds::Nothing,
+        start: "tracker track --strategy fault-time --interval 1h -- sleep 100000 \
+                > /tmp/track.log 2>&1 &\n\
+                for i in $(seq 300); do grep -q fault-time /tmp/track.log && break; sleep 0.1; done\n\
+                grep -q fault-time /tmp/track.log || { cat /tmp/track.log; exit 1; }\n\
+                sleep 2\n",
     },
     BenchObserver {
         name: "C with libbpf",
