@@ -140,8 +140,8 @@ pub(crate) struct AgentArgs {
     )]
     #[arg(value_parser = values::duration)]
     collect_interval: Duration,
-    /// Share of one CPU core for the search for uffd-wp VMAs; where that would be less than a search
-    /// in 30 s, it takes up to 2%
+    /// Share of one CPU core for the search for uffd-wp VMAs; raised up to 2% where searches would
+    /// otherwise be more than 30 s apart
     #[arg(
         long,
         env = "TRACKER_DISCOVER_BUDGET",

@@ -59,9 +59,9 @@ enum TrackerCommand {
     Report(report::ReportArgs),
     /// Do the same work under each strategy, and tell what each costs and what it gets wrong
     Compare(compare::CompareArgs),
-    /// Show who uses uffd-wp on a screen that goes on: faults, armed and written pages, page tables
+    /// Show who uses uffd-wp on a screen that is refreshed: faults, armed and written pages, page tables
     Top(top::TopArgs),
-    /// Print what completes this command line in a shell
+    /// Print a shell completion script
     Completions(packaged::CompletionsArgs),
     /// Write the man pages, for a package
     #[command(hide = true)]

@@ -54,8 +54,8 @@ fn bounds(page: &mut String, size: SeriesTotals) {
 `--max-processes` (default {processes}) processes and `--max-vmas` (default {vmas}) VMAs of each \
 have series of
 their own; `--detail node|process|vma` (default {detail}) says how deep they go. With the defaults
-and every slot in use there are {usual} series, {empty} of them without any process; with every
-combination of labels in use there are at most {most}.
+and every slot in use an agent that tracks nothing has {usual} series, {empty} of them without any
+process; with every combination of labels in use at most {most}.
 
 - What has no series of its own is counted in `vma=\"other\"` of its process (where `backing` is
   `other`, too), or in `pid=\"other\"` (where `comm`, `vma` and `backing` are). With `--detail
@@ -69,7 +69,9 @@ combination of labels in use there are at most {most}.
   nowhere. Until then its counters stay and its gauges are gone. (pid, vma) is unique in every
   scrape: a new owner of the same start or pid ends a lingering series at once.
 - `--track` tracks at most `--track-max` (default 8) processes, which have {tracked} series each,
-  whatever the other bounds are, and none with `--detail node`; they disappear in the same way.
+  whatever the other bounds are, one more for each further reason in `uffdwp_untracked_pages`, and
+  with `--explain` one for each pair of verdict and cause; and none with `--detail node`. They
+  disappear in the same way.
 - own + other + retired = node. `retired` is in `/status`.
 - The number of a VMA says nothing of where it is (docs/security.md). The agent counts VMAs as it
   first sees them, and gives no number twice; after a restart of the agent numbers begin anew. A
@@ -113,7 +115,9 @@ const LABELS: &str = "
 | `strategy` | how a process is tracked, as in docs/strategies.md |
 | `state` | `armed`, `written`; of a process to track: `tracked`, `refused`, `over_max` |
 | `work` | `round` (reading and arming), `attach`, `select` (looking for processes) |
-| `cause` | `fault`, `arm`, `scan`, `copy`, `fork`, `move`, `populate`, `other` |
+| `cause` | of a page table: `fault`, `arm`, `scan`, `copy`, `fork`, `move`, `populate`, `other`; of a reported page: as in docs/explain.md |
+| `verdict` | as in docs/explain.md |
+| `reason` | why something was not seen or not done; each family says which there are |
 
 Names, paths and cgroups can hold any byte: what is not UTF-8, and control characters, are written
 `\\xNN`. Values longer than 200 bytes keep their end, after a `…`.

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags};
 use uffd::{AddressSpace, PAGE_SIZE, Pagemap, PagemapEntry, ProcessGone, UffdError, unless_unseen};
 
@@ -107,7 +107,8 @@ impl ProcessLifeline {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        let ready = rustix::event::poll(&mut ended, Some(&now))
+        // A signal interrupts even what does not wait.
+        let ready = retry_on_intr(|| rustix::event::poll(&mut ended, Some(&now)))
             .map_err(|e| UffdError::system("cannot poll", "a pidfd", e))?;
         Ok(ready != 0)
     }
@@ -144,12 +145,38 @@ mod tests {
 
     use std::ffi::CString;
     use std::os::unix::ffi::OsStrExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::{fs, ptr, thread};
 
     use rustix::fs::{CWD, Mode, mkfifoat};
     use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 
     use super::*;
+
+    #[test]
+    fn a_signal_that_comes_meanwhile_is_no_failure() {
+        extern "C" fn nothing(_: i32) {}
+        let us = ProcessLifeline::open(std::process::id()).unwrap();
+        let handler: extern "C" fn(i32) = nothing;
+        // SAFETY: the handler does nothing, and no other test uses this signal.
+        let this = unsafe {
+            libc::signal(libc::SIGURG, handler as libc::sighandler_t);
+            libc::pthread_self()
+        };
+        let done = AtomicBool::new(false);
+        let failed = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // SAFETY: that thread lives until this one has ended.
+                    unsafe { libc::pthread_kill(this, libc::SIGURG) };
+                }
+            });
+            let failed = (0..20_000).find_map(|_| us.life().err());
+            done.store(true, Ordering::Relaxed);
+            failed
+        });
+        assert!(failed.is_none(), "{failed:?}");
+    }
 
     /// A child that lives in the address space of this process, and waits in open(2).
     fn child() -> Option<u32> {

@@ -113,10 +113,12 @@ impl fmt::Display for TrackNote {
                  its children as one"
             ),
             Self::HugePages { mib, armed_first } => {
-                write!(
-                    f,
-                    "it has {mib} MiB of huge pages: while it is tracked, a first write splits one, \
-                     and MADV_COLLAPSE fails with EINVAL where pages are armed"
+                if *mib > 0 {
+                    write!(f, "it has {mib} MiB of huge pages: ")?;
+                }
+                f.write_str(
+                    "while it is tracked, a first write to a huge page splits it, and MADV_COLLAPSE \
+                     fails with EINVAL where pages are armed",
                 )?;
                 if *armed_first {
                     f.write_str(

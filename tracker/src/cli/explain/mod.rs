@@ -30,9 +30,9 @@ const EVENTS: usize = 8 << 20;
 /// Measured: docs/benchmarks.md.
 const COST: &str = "\
 What it costs: the process takes a fault for the first write to each page after a round, as under \
-track (some 1,560 instructions), and 2,400 more there for the event with its stack; a server took \
-up to 1.3 times the time for a request. tracker reads what was reported and what was not \
-(--content-limit), and holds 2 to 3 MiB for each GiB. docs/benchmarks.md";
+track (some 1,560 instructions), and 2,400 more there for the event with its stack; the \
+thread of a server took up to 1.3 times the CPU time for a request. tracker reads what was reported and what was not \
+(--content-limit), and holds up to 3 MiB for each GiB. docs/benchmarks.md";
 
 /// The flags of `tracker explain`.
 #[derive(Args, Debug)]

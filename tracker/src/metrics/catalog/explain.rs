@@ -35,8 +35,9 @@ const OBSERVED_REPORTED: FamilySpec = FamilySpec {
         The agent observes that memory and touches nothing. There is no series without such memory. \
         docs/explain.md.",
     source: "looks at pagemap and at hashes of pages, and the kernel's events of docs/hooks.md",
-    exactness: "as of the agent's looks: calls of the tracker are not seen, and what was reported \
-        and armed again between two looks with the same content is not counted",
+    exactness: "where functions can be hooked, by the calls of the tracker; elsewhere as of the \
+        agent's looks: what was reported and armed again between two of them with the same content \
+        is not counted",
     example: "sum by (cause) (rate(uffdwp_observed_reported_pages_total{verdict=\"unchanged\"}[5m]))",
     rows: shown_observed("reported", |totals| TrackedValue::Pages(&totals.reported)),
     ..REPORTED
