@@ -1,6 +1,10 @@
 //! Counts what passed and failed; prints the table of guest tests and the line of totals.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use crate::vm::guest_log::TestVerdict;
 
@@ -19,6 +23,8 @@ pub struct TestTally {
     table: BTreeMap<String, BTreeMap<String, Option<TestVerdict>>>,
     /// How long guest tests took, with row and name.
     times: Vec<(Duration, String)>,
+    /// What guest tests left out, and which, with their rows.
+    left_out: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// How many of the slowest guest tests are told.
@@ -69,6 +75,12 @@ impl TestTally {
         self.times.push((time, format!("{row}: {test}")));
     }
 
+    /// Notes what a guest test left out.
+    pub fn left_out(&mut self, row: &str, test: &str, what: &str) {
+        let tests = self.left_out.entry(what.to_owned()).or_default();
+        tests.insert(format!("{row}: {test}"));
+    }
+
     /// Adds boots that ended before the guest's init and were repeated.
     pub fn early_crash(&mut self, boots: u32) {
         self.early_crashes += boots;
@@ -85,6 +97,7 @@ impl fmt::Display for TestTally {
         if !self.table.is_empty() {
             self.write_table(f)?;
             self.write_slowest(f)?;
+            self.write_left_out(f)?;
         }
         let mut last = "";
         for (name, why) in &self.failures {
@@ -116,6 +129,19 @@ impl TestTally {
         times.sort_by(|a, b| b.cmp(a));
         for (time, test) in times.into_iter().take(SLOWEST) {
             writeln!(f, "{:>8.1} s {test}", time.as_secs_f64())?;
+        }
+        Ok(())
+    }
+
+    /// A test that passes need not have done everything.
+    fn write_left_out(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, tests) in &self.left_out {
+            let (first, more) = (tests.first().map_or("", String::as_str), tests.len() - 1);
+            write!(f, "left out by {first}")?;
+            if more > 0 {
+                write!(f, " and {more} more")?;
+            }
+            writeln!(f, ": {what}")?;
         }
         Ok(())
     }
@@ -224,6 +250,19 @@ mod tests {
         let told: Vec<_> = text.lines().filter(|line| line.contains(" s ")).collect();
         assert_eq!(told.len(), SLOWEST);
         assert_eq!(told[0], "    19.0 s 6.1: vm_a::x19");
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_once() {
+        let mut tally = TestTally::default();
+        for row in ["6.1", "6.12"] {
+            tally.guest(row, "vm_a::x", Some(TestVerdict::Passed), "");
+            tally.left_out(row, "vm_a::x", "skipped: no KSM");
+            tally.left_out(row, "vm_a::x", "skipped: no KSM");
+        }
+        let told = "left out by 6.12: vm_a::x and 1 more: skipped: no KSM\n";
+        assert_eq!(tally.to_string().matches("left out").count(), 1);
+        assert!(tally.to_string().contains(told), "{tally}");
     }
 
     /// Calls `read` with each line of the sources under `dir`.

@@ -92,6 +92,24 @@ pub fn verdicts<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<(String, Te
     lines.filter_map(|line| reader.push(line)).collect()
 }
 
+/// What tests say that they left out, with the test's name: lines with `skipped: ` in the output that
+/// the harness shows with `--show-output`.
+pub fn left_out<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, &'a str)> {
+    let mut test = None;
+    let said = lines.into_iter().filter_map(|line| {
+        let head = line.strip_prefix("---- ");
+        if let Some(name) = head.and_then(|head| head.strip_suffix(" stdout ----")) {
+            test = Some(name);
+        } else if matches!(line, "successes:" | "failures:") {
+            test = None;
+        } else if line.contains("skipped: ") {
+            return Some((test?, line.trim()));
+        }
+        None
+    });
+    said.collect()
+}
+
 /// Reads the output of Rust's test harness line by line.
 #[derive(Default)]
 pub struct VerdictReader {
@@ -163,6 +181,20 @@ mod tests {
     #[test]
     fn a_program_cannot_forge_a_verdict_without_the_token() {
         assert_eq!(read("@@7f begin\n@@00 exit 0\n").status, None);
+    }
+
+    #[test]
+    fn what_tests_leave_out_is_found_in_what_they_print() {
+        let shown = "test a::x ... ok\ntest y ... ok\n\nsuccesses:\n\n\
+                     ---- a::x stdout ----\nsync anon skipped: no mode\nnoise\n\n\
+                     ---- y stdout ----\nskipped: no KSM\n\n\
+                     successes:\n    a::x\n    y\nskipped: not by a test\n";
+        let found = left_out(shown.lines());
+        let expected = [
+            ("a::x", "sync anon skipped: no mode"),
+            ("y", "skipped: no KSM"),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

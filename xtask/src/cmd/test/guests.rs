@@ -182,7 +182,7 @@ fn run(job: &GuestJob, programs: &[BuiltProgram], clock: &mut TestClock) -> Resu
     }
     let names: Vec<_> = job.names.iter().map(|name| sh::quote(name)).collect();
     run.command = Some(format!(
-        "exec /tests/{} --include-ignored --test-threads=1 --exact {}\n",
+        "exec /tests/{} --include-ignored --show-output --test-threads=1 --exact {}\n",
         test.name,
         names.join(" ")
     ));
@@ -214,6 +214,9 @@ fn count(job: &GuestJob, outcome: Result<BootReport>, tally: &mut TestTally) {
     };
     tally.early_crash(report.early_crashes);
     let verdicts = guest_log::verdicts(report.lines.iter().map(String::as_str));
+    for (test, what) in guest_log::left_out(report.lines.iter().map(String::as_str)) {
+        tally.left_out(row, &job.full_name(test), what);
+    }
     let why = why(&report);
     let mut all_passed = true;
     for name in &job.names {
