@@ -7,7 +7,7 @@ use super::order::{OwnComparison, OwnRow, OwnTarget};
 use super::run::OwnRun;
 use crate::compare::numbers::MeasuredSpread;
 use crate::compare::report::tables::UNTRACKED;
-use crate::compare::report::words::{NOTHING, median_time, more, ratio, time};
+use crate::compare::report::words::{NOTHING, in_doubt, median_time, more, ratio, time};
 use crate::print::json::line;
 use crate::print::table::TableHead::{Left, Right};
 use crate::print::table::TextTable;
@@ -208,6 +208,9 @@ fn notes(comparison: &OwnComparison) -> Vec<String> {
         if let Some(status) = failed.iter().find(|status| **status != 0) {
             notes.push(format!("{name}: the program ended with status {status}"));
         }
+        if let Some(pages @ 1..) = row.runs.iter().map(|run| run.in_doubt).max() {
+            notes.push(in_doubt(name, pages));
+        }
         let unseen = row.runs.iter().map(|run| run.not_looked_at).max();
         if let Some(pages @ 1..) = unseen {
             let pages = number(pages);
@@ -242,6 +245,7 @@ mod tests {
             tables_armed: 40 << 10,
             rounds: vec![1_000_000; 3],
             reported: 12,
+            in_doubt: 5,
             tracked: 5000,
             not_looked_at: 7,
             status: Some(3),
@@ -277,6 +281,7 @@ mod tests {
             "+500",
             "1.50 (1.50-1.50)",
             "markers: the program ended with status 3",
+            "markers: events were lost in a run, so 5 pages were reported without knowing",
             "markers: 7 mapped pages were not looked at",
             "sync not measured: it waits",
         ] {

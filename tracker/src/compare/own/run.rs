@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use pages::inject::{InjectOptions, LaunchedProgram, ProcessLifeline};
 use pages::strategy::{StrategyFacts, StrategyName};
-use pages::track::{MAX_MAPPING, TrackError, TrackOptions, TrackRound, TrackSession, TrackStep};
+use pages::track::{
+    MAX_MAPPING, SessionEvent, TrackError, TrackOptions, TrackRound, TrackSession, TrackStep,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -48,6 +50,9 @@ pub(super) struct OwnRun {
     pub rounds: Vec<u64>,
     /// Pages of 4 KiB reported, summed up over all rounds.
     pub reported: u64,
+    /// Pages of 4 KiB of those that were reported because an event was lost: nobody knows whether
+    /// they were written.
+    pub in_doubt: u64,
     /// Pages of 4 KiB tracked in the last round.
     pub tracked: u64,
     /// Pages of 4 KiB that were mapped in the last round and not looked at.
@@ -227,8 +232,16 @@ impl OwnRun {
         self.rounds.push(nanoseconds(round.took));
         let written = round.all_mappings().map(|row| row.pages.written);
         self.reported += written.sum::<u64>();
+        self.in_doubt += round.events.iter().map(in_doubt).sum::<u64>();
         self.tracked = round.tracked();
         self.not_looked_at = round.not_looked_at.total();
+    }
+}
+
+const fn in_doubt(event: &SessionEvent) -> u64 {
+    match event {
+        SessionEvent::InDoubt { pages } => *pages,
+        _ => 0,
     }
 }
 

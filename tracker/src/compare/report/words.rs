@@ -1,5 +1,7 @@
 //! Numbers in cells, and sentences below tables.
 
+use std::fmt::Display;
+
 use pages::strategy::{StrategyMeans, StrategyName, verdict};
 use uffd::PAGE_SIZE;
 
@@ -129,6 +131,12 @@ pub(super) fn strategies(comparison: &Comparison) -> Vec<(String, String)> {
     comparison.strategies.iter().map(about).collect()
 }
 
+/// That pages were reported because nobody knows.
+pub(in crate::compare) fn in_doubt(name: impl Display, pages: u64) -> String {
+    let pages = number(pages);
+    format!("{name}: events were lost in a run, so {pages} pages were reported without knowing")
+}
+
 /// What is to be said of some rows, and why some strategies have none, a sentence each. Those that
 /// work for no memory here are named; the reason stands once, with what each strategy is.
 pub(super) fn remarks(comparison: &Comparison, shown: &WorkloadTables) -> Vec<String> {
@@ -139,11 +147,8 @@ pub(super) fn remarks(comparison: &Comparison, shown: &WorkloadTables) -> Vec<St
         .iter()
         .partition(|(name, _)| works(*name));
     let one = |(name, why): &(StrategyName, String)| format!("{name} not measured: {why}");
-    let in_doubt = |(name, pages): &(StrategyName, u64)| {
-        let pages = number(*pages);
-        format!("{name}: events were lost in a run, so {pages} pages were reported without knowing")
-    };
-    let mut lines: Vec<_> = shown.in_doubt.iter().map(in_doubt).collect();
+    let doubts = shown.in_doubt.iter();
+    let mut lines: Vec<_> = doubts.map(|(name, pages)| in_doubt(name, *pages)).collect();
     lines.extend(told.into_iter().map(one));
     if !never.is_empty() {
         let names: Vec<_> = never.iter().map(|(name, _)| name.to_string()).collect();
