@@ -8,11 +8,13 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pages::strategy::StrategyName;
 use rustix::process::Signal;
+use testbed::script::{ANON, ScriptProcess, refused};
 use testbed::workload::SteppedRow;
 use testbed::{AgentProcess, check_metrics, eventually, guest, sum};
 use tracker::probes::fault_time::FaultTimeProbes;
-use uffd::UffdFeatures;
+use uffd::{PAGE_SIZE, UffdFeatures};
 
 /// What the kernel holds for BPF and tracing: programs, maps and links by id, functions with a
 /// probe, and kprobes.
@@ -308,4 +310,46 @@ fn totals_stay_when_processes_go() {
     });
     assert!(fallen.is_empty(), "{fallen:#?}");
     check_metrics(&agent.metrics());
+}
+
+/// Without page tables for what nobody touches, and what is zapped is reported all the same.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn processes_are_tracked_by_their_faults_if_that_is_asked_for() {
+    const PAGES: u64 = 64;
+    let mut script = ScriptProcess::start();
+    // A page table for each 2 MiB of it would be 1 MiB.
+    let (number, area) = script.map(ANON, (512 << 20) / PAGE_SIZE);
+    let tables = || uffd::page_table_bytes(script.pid()).unwrap().unwrap();
+    let tables_before = tables();
+    let selector = format!("pid:{}", script.pid());
+    let asked = ["--track", &selector, "--track-strategy", "fault-time"];
+    let quick = ["--track-budget", "100%", "--track-interval", "50ms"];
+    let agent = guest::agent(&[&asked[..], &quick].concat());
+    if let Some(why) = refused(StrategyName::FaultTime, ANON) {
+        eprintln!("skipped: {why}");
+        assert!(agent.log().contains("fault-time does not work here"));
+        return;
+    }
+    let of_script = format!("pid=\"{}\"", script.pid());
+    let value = |family| sum(&agent.metrics(), family, &[&of_script]);
+    let rounds = || value("uffdwp_rounds_total").unwrap_or(0.0);
+    eventually("it is tracked", || (rounds() >= 1.0).then_some(()));
+    let info = ["strategy=\"fault-time\"", &of_script];
+    assert_eq!(sum(&agent.metrics(), "uffdwp_track_info", &info), Some(1.0));
+    assert!(tables() < tables_before + (256 << 10));
+    let pages = format!("0-{}", PAGES - 1);
+    for line in [
+        format!("store {number} 7 1 {pages}"),
+        format!("zap {number} {pages}"),
+    ] {
+        let before = value("uffdwp_written_pages_total").unwrap();
+        script.tell(&line);
+        eventually(&format!("what it did ({line}) is reported"), || {
+            let written = value("uffdwp_written_pages_total")? - before;
+            (written >= PAGES as f64).then_some(())
+        });
+    }
+    let doubtful = value("uffdwp_in_doubt_pages_total").unwrap();
+    assert!(doubtful < area.pages() as f64, "{doubtful}");
 }

@@ -229,7 +229,7 @@ pub(crate) struct TrackingArgs {
         default_value = "auto",
         value_name = "STRATEGY"
     )]
-    #[arg(value_parser = values::unobserved_strategy, help = values::agent_help())]
+    #[arg(value_parser = values::strategy, help = values::agent_help())]
     track_strategy: values::AskedStrategy,
     /// How many processes to track at a time: those selected by pid, then one of each user, then a
     /// second of each, and so on. Further ones that match are counted, and named in the log and in
@@ -383,6 +383,15 @@ impl AgentArgs {
 /// # Errors
 /// If the address cannot be served or the probes refuse an option.
 pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
+    let strategy = args.tracking.track_strategy.0;
+    if let Some(name) = strategy.filter(|name| name.is_observed())
+        && !args.tracking.explain.is_empty()
+    {
+        anyhow::bail!(
+            "reports of {name} cannot be explained: leave out --explain, or choose another \
+             --track-strategy"
+        );
+    }
     agent::run(args.config(), || {
         probes::attach(&args.hooks).map(Into::into)
     })?;

@@ -68,12 +68,12 @@ pub(crate) fn strategy(text: &str) -> Result<AskedStrategy, String> {
     }
 }
 
-/// The same where nobody attaches what a strategy is told by.
+/// The same where reports are explained.
 pub(crate) fn unobserved_strategy(text: &str) -> Result<AskedStrategy, String> {
     match strategy(text)? {
         AskedStrategy(Some(name)) if name.is_observed() => Err(format!(
-            "{name} is for `tracker track` and `tracker compare` only, which attach the eBPF \
-             programs that it needs; choose another"
+            "{name} is for `tracker track`, `tracker agent --track` and `tracker compare`: its \
+             reports cannot be explained; choose another"
         )),
         asked => Ok(asked),
     }
@@ -94,12 +94,14 @@ pub(crate) fn track_help() -> String {
 
 /// Help for the agent's flag: unasked, the agent takes nothing that reads all memory in each round.
 pub(crate) fn agent_help() -> String {
-    let never =
-        unobserved().filter(|name| !name.is_auto() || name.reads_content() || name.always_waits());
+    let outside = StrategyName::outside();
+    let never = outside.filter(|name| {
+        !name.is_auto() || name.reads_content() || name.always_waits() || name.is_observed()
+    });
     format!(
         "How to track: {}, or auto, the best that works here, which is never {} \
          (docs/strategies.md; `tracker check`)",
-        listed(unobserved(), ", "),
+        listed(StrategyName::outside(), ", "),
         listed(never, " or ")
     )
 }
@@ -232,17 +234,18 @@ mod tests {
         };
         let all = listed(StrategyName::outside(), ", ");
         begins(track_help(), &all);
-        let unobserved = all.replace("fault-time, ", "");
-        begins(agent_help(), &unobserved);
+        begins(agent_help(), &all);
         let help = agent_help();
         let (_, never) = help.split_once("never ").unwrap();
         for name in [
             StrategyName::Hash,
             StrategyName::SoftDirty,
             StrategyName::Sync,
+            StrategyName::FaultTime,
         ] {
             assert!(never.contains(name.as_str()), "{help}");
         }
+        let unobserved = all.replace("fault-time, ", "");
         let arming = unobserved.replace(", hash, soft-dirty", "");
         begins(arming_help(), &arming);
     }

@@ -46,6 +46,8 @@ pub struct TrackedRow {
     pub unknown_pages: u64,
     /// Pages unmapped from one round to the next.
     pub vanished_pages: u64,
+    /// Pages reported as written because what tells of writes was lost.
+    pub in_doubt_pages: u64,
     /// From the last round to the next.
     pub interval: Duration,
     /// Whether that is longer than asked for.

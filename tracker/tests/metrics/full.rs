@@ -136,6 +136,7 @@ fn tracked(pid: u32, live: bool) -> TrackedRow {
         written_pages: 1000 + u64::from(pid),
         unknown_pages: 20,
         vanished_pages: 0,
+        in_doubt_pages: 0,
         interval: Duration::from_millis(2500),
         over_budget: true,
         last_cost: Duration::from_millis(25),

@@ -25,6 +25,7 @@ fn lines(detail: SeriesDetail) -> Vec<String> {
                 "written",
                 "unknown_pages",
                 "vanished",
+                "in_doubt",
                 "rounds",
             ]
             .iter()
@@ -43,6 +44,8 @@ uffdwp_unknown_pages_total{pid=\"1\",comm=\"redis-server\"} 20
 uffdwp_unknown_pages_total{pid=\"2\",comm=\"redis-server\"} 20
 uffdwp_vanished_pages_total{pid=\"1\",comm=\"redis-server\"} 0
 uffdwp_vanished_pages_total{pid=\"2\",comm=\"redis-server\"} 0
+uffdwp_in_doubt_pages_total{pid=\"1\",comm=\"redis-server\"} 0
+uffdwp_in_doubt_pages_total{pid=\"2\",comm=\"redis-server\"} 0
 uffdwp_rounds_total{pid=\"1\",comm=\"redis-server\"} 7
 uffdwp_rounds_total{pid=\"2\",comm=\"redis-server\"} 7
 uffdwp_tracked_pages{pid=\"1\",comm=\"redis-server\"} 4096

@@ -211,6 +211,17 @@ pub enum TrackEnd {
 }
 
 impl TrackRound {
+    /// Pages of 4 KiB that were reported because what tells of writes was lost: they need not be
+    /// written.
+    #[must_use]
+    pub fn in_doubt(&self) -> u64 {
+        let pages = self.events.iter().map(|event| match event {
+            SessionEvent::InDoubt { pages } => *pages,
+            _ => 0,
+        });
+        pages.sum()
+    }
+
     /// The mappings of all processes.
     pub fn all_mappings(&self) -> impl Iterator<Item = &MappingRound> {
         let children = self.children.iter().flat_map(|child| &child.mappings);

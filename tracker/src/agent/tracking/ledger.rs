@@ -300,6 +300,7 @@ impl LedgerLine {
             written_pages: 0,
             unknown_pages: 0,
             vanished_pages: 0,
+            in_doubt_pages: 0,
             interval: Duration::ZERO,
             over_budget: false,
             last_cost: Duration::ZERO,
@@ -336,6 +337,7 @@ impl LedgerLine {
         self.row.written_pages += pages.written;
         self.row.unknown_pages += pages.unknown;
         self.row.vanished_pages += pages.vanished;
+        self.row.in_doubt_pages += round.in_doubt();
     }
 
     /// Notes the interval to the next round, and decides what to say about it.

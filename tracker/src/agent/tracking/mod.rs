@@ -30,6 +30,7 @@ use super::loops::LoopClock;
 use super::stop::StopSignal;
 use crate::explain::{CauseSight, EventHub};
 use crate::probes::events::{self, EventProbes};
+use crate::probes::fault_time::FaultTimeProbes;
 use ledger::TrackingLedger;
 use pages::strategy::{
     self, NoStrategy, StrategyFacts, StrategyMeans, StrategyName, VerdictReason,
@@ -109,7 +110,9 @@ impl TrackingMeans {
     /// If no process can be tracked here.
     pub fn find(asked: Option<StrategyName>) -> Result<Self, NoTrackingMeans> {
         uffd::check_pid_namespace(std::process::id())?;
-        let facts = strategy::gather(false)?;
+        let observed = asked.is_some_and(StrategyName::is_observed);
+        let observer = observed.then(FaultTimeProbes::shared);
+        let facts = strategy::gather_observed(false, observer)?;
         let means = StrategyMeans::from_outside(&facts);
         let (strategy, reason) = match asked {
             Some(name) => (name, "asked for".to_owned()),

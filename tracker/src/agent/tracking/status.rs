@@ -193,6 +193,7 @@ mod tests {
             written_pages: 4,
             unknown_pages: 5,
             vanished_pages: 6,
+            in_doubt_pages: 7,
             interval: Duration::from_millis(1500),
             over_budget: true,
             last_cost: Duration::from_millis(250),
@@ -208,7 +209,8 @@ mod tests {
             "strategy": "markers", "interval_seconds": 1.5, "over_budget": true,
             "last_round_cpu_seconds": 0.25, "cpu_seconds": 0.5, "rounds": 2, "tracked_pages": 3,
             "shared_pages": 1, "mappings": 9, "mappings_max": 10,
-            "written_pages": 4, "unknown_pages": 5, "vanished_pages": 6, "stopped_seconds": null,
+            "written_pages": 4, "unknown_pages": 5, "vanished_pages": 6,
+            "in_doubt_pages": 7, "stopped_seconds": null,
             "not_looked_at": {"secret": 8}, "notes": ["a note"], "explained": null,
             "observed": null,
         });

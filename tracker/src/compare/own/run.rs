@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use pages::inject::{InjectOptions, LaunchedProgram, ProcessLifeline};
 use pages::strategy::{StrategyFacts, StrategyName};
-use pages::track::{
-    MAX_MAPPING, SessionEvent, TrackError, TrackOptions, TrackRound, TrackSession, TrackStep,
-};
+use pages::track::{MAX_MAPPING, TrackError, TrackOptions, TrackRound, TrackSession, TrackStep};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -232,16 +230,9 @@ impl OwnRun {
         self.rounds.push(nanoseconds(round.took));
         let written = round.all_mappings().map(|row| row.pages.written);
         self.reported += written.sum::<u64>();
-        self.in_doubt += round.events.iter().map(in_doubt).sum::<u64>();
+        self.in_doubt += round.in_doubt();
         self.tracked = round.tracked();
         self.not_looked_at = round.not_looked_at.total();
-    }
-}
-
-const fn in_doubt(event: &SessionEvent) -> u64 {
-    match event {
-        SessionEvent::InDoubt { pages } => *pages,
-        _ => 0,
     }
 }
 

@@ -12,6 +12,7 @@ pub(super) const FAMILIES: &[FamilySpec] = &[
     WRITTEN,
     UNKNOWN,
     VANISHED,
+    IN_DOUBT,
     ROUNDS,
     TRACKED,
     SHARED,
@@ -113,6 +114,20 @@ const VANISHED: FamilySpec = FamilySpec {
     example: "rate(uffdwp_vanished_pages_total[5m]) > 0",
     rows: shown("vanished_pages", |row| {
         TrackedValue::Count(row.vanished_pages)
+    }),
+    ..TRACK
+};
+
+const IN_DOUBT: FamilySpec = FamilySpec {
+    name: "uffdwp_in_doubt_pages_total",
+    kind: FamilyKind::Counter,
+    unit: "pages of 4 KiB",
+    help: "Pages in uffdwp_written_pages_total that were reported because an event was lost that \
+        would have told whether they were written: only with --track-strategy fault-time.",
+    exactness: "each of them may be a false positive, and none hides a write",
+    example: "rate(uffdwp_in_doubt_pages_total[5m]) / rate(uffdwp_written_pages_total[5m])",
+    rows: shown("in_doubt_pages", |row| {
+        TrackedValue::Count(row.in_doubt_pages)
     }),
     ..TRACK
 };
