@@ -173,7 +173,8 @@ fn huge_pages(pid: u32, name: StrategyName) -> Option<TrackNote> {
         .exists()
         .then_some(TrackNote::HugePages {
             mib: bytes >> 20,
-            armed_first: name.watches_absent(),
+            // eBPF programs watch without arming.
+            armed_first: name.watches_absent() && !name.is_observed(),
         })
 }
 

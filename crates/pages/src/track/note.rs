@@ -123,7 +123,7 @@ impl fmt::Display for TrackNote {
                 if *armed_first {
                     f.write_str(
                         "; memory that is touched for the first time gets small pages, except with \
-                         strategy none-is-clean",
+                         the strategies none-is-clean and fault-time",
                     )?;
                 }
                 Ok(())

@@ -70,8 +70,8 @@ const OBSERVERS: [BenchObserver; 5] = [
         needs: ObserverNeeds::Nothing,
         start: "tracker track --strategy fault-time --interval 1h -- sleep 100000 \
                 > /tmp/track.log 2>&1 &\n\
-                for i in $(seq 300); do grep -q fault-time /tmp/track.log && break; sleep 0.1; done\n\
-                grep -q fault-time /tmp/track.log || { cat /tmp/track.log; exit 1; }\n\
+                for i in $(seq 300); do grep -q '^armed' /tmp/track.log && break; sleep 0.1; done\n\
+                grep -q '^armed' /tmp/track.log || { cat /tmp/track.log; exit 1; }\n\
                 sleep 2\n",
     },
     BenchObserver {
