@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -55,7 +56,11 @@ impl OwnProgram {
 
 /// Builds the programs of tracker and testbed, optimised and static.
 pub fn programs() -> Result<Vec<BuiltProgram>> {
-    build(static_cargo(&["build", "--bins"], &[TRACKER, TESTBED]))
+    build(programs_command())
+}
+
+fn programs_command() -> Command {
+    static_cargo(&["build", "--bins"], &[TRACKER, TESTBED])
 }
 
 /// `program` among those that were built.
@@ -77,17 +82,38 @@ pub struct BuiltGuestTest {
 
 /// Builds the tests that run in guests.
 pub fn guest_tests() -> Result<Vec<BuiltGuestTest>> {
-    let mut command = static_cargo(&["test", "--no-run"], &[TESTBED]);
-    for test in &GUEST_TESTS {
-        command.args(["--test", test.name]);
-    }
-    let mut built = build(command)?;
+    let mut built = build(guest_tests_command())?;
     let take = |entry: &'static GuestTest| {
         let found = built.iter().position(|program| program.name == entry.name);
         let program = built.swap_remove(found?);
         Some(BuiltGuestTest { entry, program })
     };
     Ok(GUEST_TESTS.iter().filter_map(take).collect())
+}
+
+fn guest_tests_command() -> Command {
+    let mut command = static_cargo(&["test", "--no-run"], &[TESTBED]);
+    for test in &GUEST_TESTS {
+        command.args(["--test", test.name]);
+    }
+    command
+}
+
+/// Builds what guests need beside something else that mostly waits, and gives way to it. What goes
+/// wrong is told by [`programs`] and [`guest_tests`], which are asked for the programs later.
+pub fn build_for_guests_meanwhile() -> thread::JoinHandle<()> {
+    thread::spawn(|| {
+        // On Linux this is about the calling thread and what it starts.
+        if rustix::process::nice(19).is_err() {
+            return;
+        }
+        for mut command in [programs_command(), guest_tests_command()] {
+            let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+            if !quiet.status().is_ok_and(|status| status.success()) {
+                return;
+            }
+        }
+    })
 }
 
 /// Builds a benchmark of a package, static.

@@ -11,6 +11,7 @@ pub mod privileges;
 pub mod script;
 pub mod session;
 pub mod smaps;
+pub mod tracer;
 pub mod workload;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -56,6 +56,11 @@ fn each_alone_is_explained_where_none_is_clean() {
     alone(explained::differences, KernelClass::NoneIsClean);
 }
 
+#[test]
+fn each_alone_is_explained_at_fault_time() {
+    alone(explained::differences, KernelClass::FaultTime);
+}
+
 /// Runs scenarios; returns how many pages they were about, and what was wrong.
 type FindDifferences = fn(&[&str], ScenarioSetup, KernelClass) -> (u64, Vec<String>);
 

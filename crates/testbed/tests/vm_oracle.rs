@@ -4,36 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 
+use testbed::tracer::{FunctionTracer, TracerProbe};
 use testbed::workload::SteppedRow;
 use testbed::{AgentProcess, guest, sum};
-
-const TRACING: &str = "/sys/kernel/tracing";
-const GROUP: &str = "oracle";
-
-/// A kprobe event that counts the calls that pass a filter.
-struct TracerProbe {
-    name: &'static str,
-    /// Type, function and arguments of the event, as `kprobe_events` takes them. `struct vm_fault`
-    /// has its flags at 40 and the pte at 64 on every kernel of the matrix.
-    event: (&'static str, &'static str, &'static str),
-    /// Which calls count; with `own`, only those of the workload.
-    filter: &'static str,
-    /// Whether only calls of the workload's main thread count.
-    own: bool,
-}
-
-const fn calls(name: &'static str, function: &'static str) -> TracerProbe {
-    TracerProbe {
-        name,
-        event: ("p", function, ""),
-        filter: "",
-        own: true,
-    }
-}
 
 const PROBES: [TracerProbe; 14] = [
     TracerProbe {
@@ -69,12 +43,12 @@ const PROBES: [TracerProbe; 14] = [
         filter: "pte == 0",
         own: true,
     },
-    calls("pte_table", "pmd_install"),
-    calls("pmd_table", "__pmd_alloc"),
-    calls("pud_table", "__pud_alloc"),
-    calls("pte_free", "___pte_free_tlb"),
-    calls("pmd_free", "___pmd_free_tlb"),
-    calls("pud_free", "___pud_free_tlb"),
+    TracerProbe::calls("pte_table", "pmd_install"),
+    TracerProbe::calls("pmd_table", "__pmd_alloc"),
+    TracerProbe::calls("pud_table", "__pud_alloc"),
+    TracerProbe::calls("pte_free", "___pte_free_tlb"),
+    TracerProbe::calls("pmd_free", "___pmd_free_tlb"),
+    TracerProbe::calls("pud_free", "___pud_free_tlb"),
     TracerProbe {
         name: "waited",
         event: ("r", "handle_userfault", ""),
@@ -210,85 +184,15 @@ const CLAIMS: [FamilyClaim; 14] = [
     },
 ];
 
-/// The events of [`PROBES`] whose functions this kernel has; removed when dropped.
-struct TracerOracle {
-    triggers: BTreeMap<&'static str, String>,
-}
-
-impl TracerOracle {
-    fn start(pid: u32) -> Self {
-        let mut oracle = Self {
-            triggers: BTreeMap::new(),
-        };
-        for probe in &PROBES {
-            let (kind, function, arguments) = probe.event;
-            let event = format!("{kind}:{GROUP}/{} {function} {arguments}\n", probe.name);
-            if append("kprobe_events", &event).is_err() {
-                println!("    no {function} on this kernel");
-                continue;
-            }
-            let own = format!("common_pid == {pid}");
-            let filter = match (probe.own, probe.filter) {
-                (true, "") => format!(" if {own}"),
-                (true, filter) => format!(" if {own} && ({filter})"),
-                (false, "") => String::new(),
-                (false, filter) => format!(" if {filter}"),
-            };
-            let trigger = format!("hist:keys=common_pid{filter}");
-            append(file(probe.name, "trigger"), &format!("{trigger}\n")).unwrap();
-            oracle.triggers.insert(probe.name, trigger);
-        }
-        oracle
-    }
-
-    /// How many calls passed the filter; `None` if there is no such function.
-    fn hits(&self, name: &str) -> Option<f64> {
-        let trigger = self.triggers.get(name)?;
-        let text = fs::read_to_string(Path::new(TRACING).join(file(name, "hist"))).unwrap();
-        let number = |title: &str| -> f64 {
-            let mut lines = text
-                .lines()
-                .filter_map(|line| line.trim().strip_prefix(title));
-            lines
-                .next()
-                .unwrap_or_else(|| panic!("{trigger}: {text}"))
-                .trim()
-                .parse()
-                .unwrap()
-        };
-        assert_eq!(number("Dropped:"), 0.0, "{text}");
-        Some(number("Hits:"))
-    }
-
-    /// The calls that a claim expects.
-    fn calls(&self, claim: &FamilyClaim) -> Option<f64> {
-        let sum = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| self.hits(name))
-                .sum::<Option<f64>>()
-        };
-        Some(sum(claim.calls)? - sum(claim.less)?)
-    }
-}
-
-impl Drop for TracerOracle {
-    fn drop(&mut self) {
-        for (name, trigger) in &self.triggers {
-            append(file(name, "trigger"), &format!("!{trigger}\n")).unwrap();
-            append("kprobe_events", &format!("-:{GROUP}/{name}\n")).unwrap();
-        }
-    }
-}
-
-fn file(name: &str, of: &str) -> PathBuf {
-    ["events", GROUP, name, of].iter().collect()
-}
-
-fn append(path: impl AsRef<Path>, text: &str) -> std::io::Result<()> {
-    let path = Path::new(TRACING).join(path);
-    let mut file = fs::OpenOptions::new().append(true).open(path)?;
-    file.write_all(text.as_bytes())
+/// The calls that a claim expects; `None` if this kernel has no such function.
+fn calls(tracer: &FunctionTracer, claim: &FamilyClaim) -> Option<f64> {
+    let sum = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| tracer.hits(name))
+            .sum::<Option<f64>>()
+    };
+    Some(sum(claim.calls)? - sum(claim.less)?)
 }
 
 /// How much the agent's series gained, over all labels that a claim does not name.
@@ -306,14 +210,14 @@ fn gained(claim: &FamilyClaim, pid: u32, before: &str, after: &str) -> f64 {
 fn run(agent: &AgentProcess, row: &str) -> Option<Vec<(&'static FamilyClaim, f64, f64)>> {
     let mut workload = SteppedRow::start(row, &[])?;
     let pid = workload.pid();
-    let oracle = TracerOracle::start(pid);
+    let tracer = FunctionTracer::start(&PROBES, Some(pid));
     let before = agent.metrics();
     workload.work();
     guest::wait_exact(agent, &before, &workload);
     let after = agent.metrics();
     let mut all = Vec::new();
     for claim in CLAIMS.iter().filter(|claim| row.ends_with(claim.rows)) {
-        if let Some(calls) = oracle.calls(claim) {
+        if let Some(calls) = calls(&tracer, claim) {
             all.push((claim, calls, gained(claim, pid, &before, &after)));
         }
     }

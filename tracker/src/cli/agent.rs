@@ -383,15 +383,6 @@ impl AgentArgs {
 /// # Errors
 /// If the address cannot be served or the probes refuse an option.
 pub(crate) fn run(args: &AgentArgs) -> anyhow::Result<ExitCode> {
-    let strategy = args.tracking.track_strategy.0;
-    if let Some(name) = strategy.filter(|name| name.is_observed())
-        && !args.tracking.explain.is_empty()
-    {
-        anyhow::bail!(
-            "reports of {name} cannot be explained: leave out --explain, or choose another \
-             --track-strategy"
-        );
-    }
     agent::run(args.config(), || {
         probes::attach(&args.hooks).map(Into::into)
     })?;

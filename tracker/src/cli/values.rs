@@ -68,22 +68,6 @@ pub(crate) fn strategy(text: &str) -> Result<AskedStrategy, String> {
     }
 }
 
-/// The same where reports are explained.
-pub(crate) fn unobserved_strategy(text: &str) -> Result<AskedStrategy, String> {
-    match strategy(text)? {
-        AskedStrategy(Some(name)) if name.is_observed() => Err(format!(
-            "{name} is for `tracker track`, `tracker agent --track` and `tracker compare`: its \
-             reports cannot be explained; choose another"
-        )),
-        asked => Ok(asked),
-    }
-}
-
-/// The strategies of [`unobserved_strategy`].
-fn unobserved() -> impl Iterator<Item = StrategyName> {
-    StrategyName::outside().filter(|name| !name.is_observed())
-}
-
 /// Help for a flag that takes any strategy.
 pub(crate) fn track_help() -> String {
     format!(
@@ -108,7 +92,7 @@ pub(crate) fn agent_help() -> String {
 
 /// Help for a flag that takes strategies that arm pages.
 pub(crate) fn arming_help() -> String {
-    let arming = unobserved().filter(|name| name.needs_descriptor());
+    let arming = StrategyName::outside().filter(|name| name.needs_descriptor());
     format!("How to track: {}, or auto", listed(arming, ", "))
 }
 
@@ -220,9 +204,7 @@ mod tests {
         assert!(strategy("mprotect").unwrap_err().contains("choose another"));
         let observed = AskedStrategy(Some(StrategyName::FaultTime));
         assert_eq!(strategy("fault-time").unwrap(), observed);
-        let refused = unobserved_strategy("fault-time").unwrap_err();
-        assert!(refused.contains("`tracker track`"), "{refused}");
-        assert_eq!(unobserved_strategy("hash").unwrap(), hash);
+        assert_eq!(strategy("hash").unwrap(), hash);
         assert!(strategy("Hash").unwrap_err().ends_with("mprotect, auto"));
     }
 
@@ -245,8 +227,7 @@ mod tests {
         ] {
             assert!(never.contains(name.as_str()), "{help}");
         }
-        let unobserved = all.replace("fault-time, ", "");
-        let arming = unobserved.replace(", hash, soft-dirty", "");
+        let arming = all.replace(", hash, soft-dirty", "");
         begins(arming_help(), &arming);
     }
 

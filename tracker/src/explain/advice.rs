@@ -190,6 +190,10 @@ pub(super) const fn reason(reason: UnknownReason) -> &'static str {
         UnknownReason::EventsDropped => {
             "events were dropped since it was armed: fewer, shorter rounds help"
         }
+        UnknownReason::InDoubt => {
+            "fault-time lost events and reported all that they may have been about, perhaps this, \
+             too; markers needs none"
+        }
         UnknownReason::NotSeen => {
             "not all that could have done it can be seen on this kernel, with this privilege"
         }

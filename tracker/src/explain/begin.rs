@@ -59,7 +59,7 @@ pub(super) fn begin(
         session,
         content,
         evidence: EventEvidence::new(source),
-        absent: AbsentArming::of(strategy.watches_absent(), anonymous_markers),
+        absent: AbsentArming::of(strategy.arms_absent(), anonymous_markers),
         freezing,
         settling: SettlingRounds::default(),
         aliases: AliasBook::default(),

@@ -190,7 +190,7 @@ impl Explainer {
         self.content.store().relocate(&moves, &anew);
         let facts = JoinFacts {
             round: round.number,
-            why_unseen: why_unseen(&self.books.findings().seen, fresh.dropped),
+            why_unseen: why_unseen(&self.books.findings().seen, fresh.dropped, round.in_doubt()),
             absent: self.absent,
             moved: moves.into_iter().map(|(to, _)| to).collect(),
             memory: self.last.memory_before(&self.session),

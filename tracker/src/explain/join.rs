@@ -39,10 +39,10 @@ pub(super) enum AbsentArming {
 }
 
 impl AbsentArming {
-    /// As a strategy that watches them, or not, arms them on a kernel that can arm those of
-    /// anonymous memory, or not.
-    pub(super) const fn of(are_watched: bool, anonymous_markers: bool) -> Self {
-        match (are_watched, anonymous_markers) {
+    /// By a strategy that arms them, or not, on a kernel that can arm those of anonymous memory, or
+    /// not.
+    pub(super) const fn of(arms_absent: bool, anonymous_markers: bool) -> Self {
+        match (arms_absent, anonymous_markers) {
             (false, _) => Self::NotArmed,
             (true, true) => Self::Armed,
             (true, false) => Self::ArmedOfFiles,
@@ -165,7 +165,7 @@ impl<'a, 'b> AnswerJoin<'a, 'b> {
             };
             answer.place = event.place;
             answer.thread = Some((event.tid, Arc::clone(&event.comm)));
-        } else if was_armed {
+        } else if was_armed || self.facts.why_unseen == UnknownReason::InDoubt {
             answer.cause_unknown = Some(self.facts.why_unseen);
         } else {
             answer.why.cause = ReportCause::NeverArmed;
@@ -243,9 +243,11 @@ fn is_zap(event: &WatchedEvent) -> bool {
     event.kind != EventKind::Reclaim && zaps.contains(&event.meaning)
 }
 
-/// Why nothing may have been seen of a cause.
-pub(super) fn why_unseen(seen: &CauseSight, dropped: u64) -> UnknownReason {
-    if dropped != 0 {
+/// Why nothing may have been seen of a cause, in a round that reports so many pages in doubt.
+pub(super) fn why_unseen(seen: &CauseSight, dropped: u64, in_doubt: u64) -> UnknownReason {
+    if in_doubt != 0 {
+        UnknownReason::InDoubt
+    } else if dropped != 0 {
         UnknownReason::EventsDropped
     } else if seen.is_complete() {
         UnknownReason::BitLost
@@ -436,8 +438,9 @@ mod tests {
             CauseSight::default(),
             CauseSight::new(vec![SightGap::NotAsked]),
         );
-        assert_eq!(why_unseen(&all, 0), UnknownReason::BitLost);
-        assert_eq!(why_unseen(&none, 0), UnknownReason::NotSeen);
-        assert_eq!(why_unseen(&none, 1), UnknownReason::EventsDropped);
+        assert_eq!(why_unseen(&all, 0, 0), UnknownReason::BitLost);
+        assert_eq!(why_unseen(&none, 0, 0), UnknownReason::NotSeen);
+        assert_eq!(why_unseen(&none, 1, 0), UnknownReason::EventsDropped);
+        assert_eq!(why_unseen(&all, 1, 7), UnknownReason::InDoubt);
     }
 }

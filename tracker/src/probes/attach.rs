@@ -69,7 +69,7 @@ impl AttachedProbes {
             return Vec::new();
         };
         let ebpf = ebpf.lock().unwrap_or_else(PoisonError::into_inner);
-        missed::misses(&ebpf, &self.attached).collect()
+        missed::misses(&ebpf, &self.attached)
     }
 
     /// Has the hooks fire for several threads at once, which preempt each other where this kernel

@@ -340,7 +340,7 @@ impl EventProbes {
         };
         let plan = self.plan.iter().filter(|plan| of(plan.hook.subject));
         let misses = missed::misses(&object.ebpf, plan);
-        misses.map(|missed| missed.events).sum()
+        misses.iter().map(|missed| missed.events).sum()
     }
 }
 

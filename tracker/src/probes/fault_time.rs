@@ -25,14 +25,13 @@ use super::grace;
 use super::hooks::{self, FAULT_TIME_HOOKS, HookId};
 use super::iterator;
 use super::ladder::HookLadder;
-use super::missed;
+use super::missed::MissSources;
 use super::object::{OBJECT, ProbeObject};
 use super::plan::{self, HookWishes};
 use super::proof;
 use super::prover::HookProver;
 use super::shared::SharedArray;
 use super::values::MapSizes;
-use super::verdict::HookPlan;
 use crate::kernel::facts::KernelFacts;
 use crate::kernel::switches::KernelSwitches;
 
@@ -126,7 +125,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The object in the kernel.
 struct FaultTimeObject {
-    plan: Vec<HookPlan>,
     state: Mutex<WatchState>,
 }
 
@@ -174,29 +172,22 @@ impl FaultTimeObject {
         let Some((ebpf, maps)) = loaded else {
             return Err(ProbeError::CannotWatch(plan::level(&plan).1));
         };
-        if missed_by_all(&ebpf, &plan).is_none() {
+        let sources = MissSources::find(&ebpf, &plan);
+        if sources.all().is_none() {
             let reason = "this kernel does not tell what it keeps from eBPF programs".to_owned();
             return Err(ProbeError::CannotWatch(reason));
         }
         let state = Mutex::new(WatchState {
             ebpf,
+            sources,
             maps,
             watches: BTreeMap::new(),
             last: 0,
             retired: Vec::new(),
             untold: 0,
         });
-        Ok(Self { plan, state })
+        Ok(Self { state })
     }
-}
-
-/// How many events all hooks of a plan have missed; `None` if one does not tell.
-fn missed_by_all(ebpf: &Ebpf, plan: &[HookPlan]) -> Option<u64> {
-    let attached = plan.iter().filter_map(HookPlan::attached).count();
-    let told: Vec<u64> = missed::misses(ebpf, plan)
-        .map(|missed| missed.events)
-        .collect();
-    (told.len() == attached).then(|| told.iter().sum())
 }
 
 /// What the programs share with us.
@@ -237,6 +228,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {
 /// All that changes.
 struct WatchState {
     ebpf: Ebpf,
+    sources: MissSources,
     maps: FaultTimeMaps,
     watches: BTreeMap<u32, WatchBlocks>,
     /// The id that was given last.
@@ -493,7 +485,7 @@ impl FaultTimeBits for WatchedBits {
 
     fn doubts(&self) -> FaultTimeDoubts {
         let mut state = lock(&self.object.state);
-        let missed = missed_by_all(&state.ebpf, &self.object.plan);
+        let missed = state.sources.all();
         if missed.is_none() {
             state.untold += 1;
         }

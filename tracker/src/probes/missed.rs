@@ -1,14 +1,13 @@
 //! Events that the kernel kept from a program: because it, or another one, was already running on
 //! that CPU, or because too many returns were under way.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 
 use aya::Ebpf;
 
-use super::hooks::{HookId, HookProgram};
-use super::link_info;
+use super::hooks::HookId;
+use super::object_info;
 use super::verdict::HookPlan;
 
 /// Events that the kernel kept from a hook.
@@ -20,44 +19,72 @@ pub struct HookMisses {
     pub events: u64,
 }
 
+/// Where the kernel tells what it keeps from the attached hooks of a plan, for as long as none is
+/// attached or detached.
+pub(super) struct MissSources {
+    hooks: Vec<HookSources>,
+    /// Whether it tells of each.
+    complete: bool,
+}
+
+/// Files of one hook.
+struct HookSources {
+    hook: HookId,
+    program: RawFd,
+    /// Those of its links that tell.
+    links: Vec<RawFd>,
+}
+
+impl MissSources {
+    pub(super) fn find<'a>(ebpf: &Ebpf, plan: impl IntoIterator<Item = &'a HookPlan>) -> Self {
+        // Only links of kprobes and kretprobes tell.
+        let told = |link| Some((link, object_info::link_misses(link)?.program));
+        let links: Vec<(RawFd, u32)> = link_fds().filter_map(told).collect();
+        let of = |plan: &HookPlan| {
+            let program = ebpf.program(plan.attached()?.name)?.fd().ok()?;
+            let program = program.as_fd().as_raw_fd();
+            let id = object_info::program_misses(program)?.program;
+            let own = links.iter().filter(|(_, program)| *program == id);
+            Some(HookSources {
+                hook: plan.hook.id,
+                program,
+                links: own.map(|(link, _)| *link).collect(),
+            })
+        };
+        let attached = plan.into_iter().filter(|plan| plan.attached().is_some());
+        let hooks: Vec<_> = attached.map(of).collect();
+        Self {
+            complete: hooks.iter().all(Option::is_some),
+            hooks: hooks.into_iter().flatten().collect(),
+        }
+    }
+
+    /// What each hook missed, where the kernel tells.
+    pub(super) fn read(&self) -> impl Iterator<Item = HookMisses> {
+        self.hooks.iter().filter_map(|sources| {
+            let links = sources.links.iter();
+            let links = links.filter_map(|link| object_info::link_misses(*link));
+            let by_links: u64 = links.map(|misses| misses.events).sum();
+            Some(HookMisses {
+                hook: sources.hook,
+                events: object_info::program_misses(sources.program)?.events + by_links,
+            })
+        })
+    }
+
+    /// What all hooks missed; `None` if the kernel does not tell of one.
+    pub(super) fn all(&self) -> Option<u64> {
+        let told: Vec<u64> = self.read().map(|missed| missed.events).collect();
+        (self.complete && told.len() == self.hooks.len()).then(|| told.iter().sum())
+    }
+}
+
 /// What each attached hook of a plan missed, where the kernel tells.
 pub(super) fn misses<'a>(
     ebpf: &Ebpf,
     plan: impl IntoIterator<Item = &'a HookPlan>,
-) -> impl Iterator<Item = HookMisses> {
-    let links = links();
-    plan.into_iter().filter_map(move |plan| {
-        let program = told_by_program(ebpf, plan.attached()?)?;
-        Some(HookMisses {
-            hook: plan.hook.id,
-            events: program.missed + links.get(&program.id).copied().unwrap_or(0),
-        })
-    })
-}
-
-/// What the kernel tells of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ProgramMisses {
-    /// Its id.
-    id: u32,
-    /// How many events it missed.
-    missed: u64,
-}
-
-/// `recursion_misses` of a program, from its fdinfo (`bpf_prog_show_fdinfo`, since 5.12).
-fn told_by_program(ebpf: &Ebpf, program: &HookProgram) -> Option<ProgramMisses> {
-    let program = ebpf.program(program.name)?.fd().ok()?;
-    let path = format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd());
-    parse(&fs::read_to_string(path).ok()?)
-}
-
-/// What the links of kprobes and kretprobes missed, by the id of their program.
-fn links() -> BTreeMap<u32, u64> {
-    let mut links = BTreeMap::new();
-    for misses in link_fds().filter_map(link_info::link_misses) {
-        *links.entry(misses.program).or_default() += misses.events;
-    }
-    links
+) -> Vec<HookMisses> {
+    MissSources::find(ebpf, plan).read().collect()
 }
 
 /// Files of ours that are links. They are called bpf-link or bpf_link.
@@ -71,28 +98,4 @@ fn link_fds() -> impl Iterator<Item = RawFd> {
         let number = file.file_name().to_str()?.parse().ok()?;
         (target.contains("bpf-link") || target.contains("bpf_link")).then_some(number)
     })
-}
-
-fn parse(fdinfo: &str) -> Option<ProgramMisses> {
-    let value = |key: &str| {
-        let line = fdinfo.lines().find_map(|line| line.strip_prefix(key))?;
-        line.trim().parse::<u64>().ok()
-    };
-    Some(ProgramMisses {
-        id: value("prog_id:")?.try_into().ok()?,
-        missed: value("recursion_misses:")?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{ProgramMisses, parse};
-
-    #[test]
-    fn fdinfo_of_a_program() {
-        let text = "pos:\t0\nprog_type:\t26\nprog_id:\t7\nrun_cnt:\t0\n\
-                    recursion_misses:\t17\nverified_insns:\t98\n";
-        assert_eq!(parse(text), Some(ProgramMisses { id: 7, missed: 17 }));
-        assert_eq!(parse("pos:\t0\n"), None);
-    }
 }

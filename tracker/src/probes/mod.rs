@@ -17,11 +17,11 @@ mod grace;
 pub mod hooks;
 mod iterator;
 mod ladder;
-#[expect(unsafe_code, reason = "a system call that no crate makes")]
-mod link_info;
 mod marks;
 mod missed;
 pub mod object;
+#[expect(unsafe_code, reason = "a system call that no crate makes")]
+mod object_info;
 pub mod plan;
 pub(crate) mod program_log;
 pub mod proof;

@@ -4,6 +4,7 @@
 use super::{MatrixRow, RowSet};
 use crate::setup::programs::ForeignProgram::{
     self, LuaJit, Prometheus, Promtool, Python, Qemu, RedisBenchmark, RedisCli, RedisServer,
+    UffdStress,
 };
 
 /// Why a test does not run in some rows.
@@ -122,7 +123,7 @@ const BETWEEN_LOOKS: TestExcuse = not_in(
 );
 
 /// All programs of tests that run in guests.
-pub const GUEST_TESTS: [GuestTest; 24] = [
+pub const GUEST_TESTS: [GuestTest; 25] = [
     GuestTest::new(
         "compare",
         &[
@@ -157,6 +158,13 @@ pub const GUEST_TESTS: [GuestTest; 24] = [
         (
             "all_at_once_are_reported_as_the_table_says",
             ONE_FOR_REPORTS,
+        ),
+        (
+            "each_alone_is_explained_at_fault_time",
+            not_in(
+                RowSet::AllButMain,
+                "one kernel is enough for fault-time; strategy_exact tries it on the others",
+            ),
         ),
         (
             "each_alone_is_explained_where_none_is_clean",
@@ -308,6 +316,9 @@ pub const GUEST_TESTS: [GuestTest; 24] = [
             ),
         ]),
     GuestTest::new("vm_snapshot", &[NO_PREEMPTION, NO_HOOK]).with_programs(&[Qemu]),
+    GuestTest::new("vm_stress", &[NO_PREEMPTION, NO_HOOK])
+        .with_programs(&[UffdStress])
+        .also_in(&[RowSet::Newest]),
     GuestTest::new(
         "vm_splits",
         &[not_in(

@@ -55,7 +55,19 @@ pub const UFFD_UNIT_TESTS: KernelSelftest = KernelSelftest {
     counted: &[r#"uffdwp_node_faults_total{mode="sync",entry="pte"}"#],
 };
 
-/// All programs that can be run.
+/// Threads that fault the same pages as fast as they can. It prints no sub-tests, so that a guest
+/// test judges the agent beside it (`vm_stress`).
+pub const UFFD_STRESS: KernelSelftest = KernelSelftest {
+    name: "uffd-stress",
+    sources: &["uffd-stress.c", "uffd-common.c"],
+    one_cpu: false,
+    counted: &[],
+};
+
+/// All programs that are built.
+pub const BUILT: [&KernelSelftest; 3] = [&PAGEMAP_IOCTL, &UFFD_UNIT_TESTS, &UFFD_STRESS];
+
+/// All programs that can be run without, under and after the agent.
 pub const PROGRAMS: [&KernelSelftest; 2] = [&PAGEMAP_IOCTL, &UFFD_UNIT_TESTS];
 
 /// How long a guest may take with all of them on a busy host, with the boot.

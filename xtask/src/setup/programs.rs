@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{FoundItem, apt, qemu};
-use crate::{paths, vm::GuestFile};
+use super::{FoundItem, apt, qemu, selftests};
+use crate::{paths, selftests::UFFD_STRESS, vm::GuestFile};
 
 /// A program of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub enum ForeignProgram {
     Python,
     LuaJit,
     Qemu,
+    UffdStress,
 }
 
 /// Packages, and the programs of them that tests run.
@@ -36,7 +37,7 @@ struct ProgramBundle {
     programs: &'static [ForeignProgram],
 }
 
-/// QEMU is in none: `qemu.rs` finds it.
+/// QEMU is in none: `qemu.rs` finds it. Nor is the kernel's own test, which `selftests.rs` builds.
 const BUNDLES: [ProgramBundle; 5] = [
     ProgramBundle {
         name: "prometheus",
@@ -168,6 +169,7 @@ impl ForeignProgram {
             Self::Python => "python3.11",
             Self::LuaJit => "luajit",
             Self::Qemu => qemu::PROGRAM,
+            Self::UffdStress => UFFD_STRESS.name,
         }
     }
 
@@ -177,19 +179,23 @@ impl ForeignProgram {
             .find(|bundle| bundle.programs.contains(&self))
     }
 
-    /// The program on this machine: in a bundle, or else in `PATH`.
+    /// The program on this machine: in a bundle, built by us, or else in `PATH`.
     fn find(self) -> Result<PathBuf> {
-        let found = match self.bundle() {
-            Some(bundle) => bundle.find(self),
-            None => qemu::find().map(|found| found.program),
+        let found = match (self, self.bundle()) {
+            (_, Some(bundle)) => bundle.find(self),
+            (Self::UffdStress, None) => Some(selftests::program(&UFFD_STRESS)?),
+            (_, None) => qemu::find().map(|found| found.program),
         };
         found.with_context(|| format!("there is no {}; run: cargo xtask setup", self.file()))
     }
 
-    /// Fetches the bundle that it is in, if it is not here.
+    /// Fetches the bundle that it is in, or builds it, if it is not here.
     pub fn prepare(self) -> Result<()> {
-        self.bundle()
-            .map_or(Ok(()), |bundle| bundle.prepare().map(drop))
+        match (self, self.bundle()) {
+            (_, Some(bundle)) => bundle.prepare().map(drop),
+            (Self::UffdStress, None) => self.find().map(drop),
+            (_, None) => Ok(()),
+        }
     }
 
     /// What a guest needs to run it.
@@ -205,6 +211,7 @@ impl ForeignProgram {
                 ])
             }
             Self::Qemu => qemu_files(host),
+            Self::UffdStress => Ok(vec![file(host, format!("/bin/{}", self.file()))]),
             Self::Prometheus
             | Self::Promtool
             | Self::NodeExporter

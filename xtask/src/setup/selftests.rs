@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{apt, kernels};
 use crate::{
-    paths,
-    selftests::{KernelSelftest, PROGRAMS},
+    matrix, paths,
+    selftests::{BUILT, KernelSelftest},
     sh,
 };
 
@@ -62,6 +62,10 @@ pub fn prepare(series: &str) -> Result<BuiltSelftests> {
     let partial = paths::create(tools.join(format!(".partial-{}", std::process::id())))?;
     let done = make(&source, from, &partial).and_then(|()| {
         let dir = tools.join(from);
+        if dir.exists() {
+            // Of before a program was added.
+            fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        }
         fs::rename(partial.join("programs"), &dir)
             .with_context(|| format!("cannot write {}", dir.display()))
     });
@@ -70,13 +74,24 @@ pub fn prepare(series: &str) -> Result<BuiltSelftests> {
     built(&tools, from).context("the programs that were just built are gone")
 }
 
+/// The file of one program, as the matrix runs it on every kernel.
+pub fn program(wanted: &KernelSelftest) -> Result<PathBuf> {
+    let (series, _) = matrix::SELFTESTS;
+    let built = prepare(series)?.programs.into_iter();
+    let mut files = built.filter(|(program, _)| program.name == wanted.name);
+    let (_, file) = files
+        .next()
+        .with_context(|| format!("{} is not among the kernel's tests", wanted.name))?;
+    Ok(file)
+}
+
 fn package(series: &str) -> String {
     format!("linux-source-{series}")
 }
 
 /// The programs of `package`, if all are here.
 fn built(tools: &Path, package: &str) -> Option<BuiltSelftests> {
-    let programs = PROGRAMS.into_iter().map(|program| {
+    let programs = BUILT.into_iter().map(|program| {
         let path = tools.join(package).join(program.name);
         path.is_file().then_some((program, path))
     });
@@ -123,7 +138,7 @@ fn make(source: &apt::PackageSource, package: &str, dir: &Path) -> Result<()> {
     sh::step(&format!("unpacking {package}"), &mut tar)?;
     let (sources, programs) = (dir.join(package), paths::create(dir.join("programs"))?);
     prepare_headers(&sources)?;
-    for program in PROGRAMS {
+    for program in BUILT {
         build(&sources, program, package, &programs)?;
     }
     Ok(())

@@ -96,6 +96,12 @@ impl StrategyName {
         !matches!(self.entry().absent, AbsentPages::Ignored)
     }
 
+    /// Whether a page that is not there is armed before its first write.
+    #[must_use]
+    pub const fn arms_absent(self) -> bool {
+        self.watches_absent() && !self.is_observed()
+    }
+
     /// Whether it compares content, for which it reads all memory in each round.
     #[must_use]
     pub const fn reads_content(self) -> bool {

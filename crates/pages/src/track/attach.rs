@@ -173,8 +173,7 @@ fn huge_pages(pid: u32, name: StrategyName) -> Option<TrackNote> {
         .exists()
         .then_some(TrackNote::HugePages {
             mib: bytes >> 20,
-            // eBPF programs watch without arming.
-            armed_first: name.watches_absent() && !name.is_observed(),
+            armed_first: name.arms_absent(),
         })
 }
 

@@ -21,6 +21,9 @@ pub enum KernelClass {
     Sync,
     /// Asynchronous mode, with a strategy that neither arms nor reports what has no entry.
     NoneIsClean,
+    /// Asynchronous mode, with a strategy that arms as [`Self::NoneIsClean`], and is told by eBPF
+    /// programs what is emptied.
+    FaultTime,
 }
 
 impl KernelClass {
@@ -39,6 +42,7 @@ impl KernelClass {
             Self::Fixed | Self::Old => StrategyName::Markers,
             Self::Sync => StrategyName::Sync,
             Self::NoneIsClean => StrategyName::NoneIsClean,
+            Self::FaultTime => StrategyName::FaultTime,
         }
     }
 }
@@ -82,6 +86,7 @@ pub struct ScenarioRow {
     old: Option<ScenarioFates>,
     sync: Option<ScenarioFates>,
     none: Option<ScenarioFates>,
+    fault_time: Option<ScenarioFates>,
 }
 
 impl ScenarioRow {
@@ -92,6 +97,7 @@ impl ScenarioRow {
             KernelClass::Old => self.old,
             KernelClass::Sync => self.sync,
             KernelClass::NoneIsClean => self.none,
+            KernelClass::FaultTime => self.fault_time,
         };
         other.unwrap_or(self.fixed)
     }
@@ -122,6 +128,35 @@ impl ScenarioRow {
         self
     }
 
+    /// With both strategies that arm only what is there.
+    const fn unarmed(self, hit: PageFate) -> Self {
+        self.none_is_clean(hit).fault_time(hit)
+    }
+
+    const fn fault_time(mut self, hit: PageFate) -> Self {
+        self.fault_time = Some(ScenarioFates { hit, ..self.fixed });
+        self
+    }
+
+    /// `fault-time` leaves this memory alone.
+    const fn left_alone(mut self) -> Self {
+        self.fault_time = Some(ScenarioFates {
+            hit: PageFate::Quiet,
+            around: PageFate::Quiet,
+            rest: PageFate::Quiet,
+        });
+        self
+    }
+
+    const fn fault_time_around(mut self, around: PageFate) -> Self {
+        let base = match self.fault_time {
+            Some(fates) => fates,
+            None => self.fixed,
+        };
+        self.fault_time = Some(ScenarioFates { around, ..base });
+        self
+    }
+
     const fn none_is_clean_around(mut self, around: PageFate) -> Self {
         let base = match self.none {
             Some(fates) => fates,
@@ -144,6 +179,7 @@ const fn row(scenario: &'static str, hit: PageFate) -> ScenarioRow {
         old: None,
         sync: None,
         none: None,
+        fault_time: None,
     }
 }
 
@@ -181,10 +217,9 @@ pub const TABLE: &[ScenarioRow] = &[
     // nothing was armed.
     row("store-hole", reported(Changed, UserStore))
         .sync(reported(Changed, NeverArmed))
-        .none_is_clean(reported(Changed, NeverArmed)),
+        .unarmed(reported(Changed, NeverArmed)),
     // do_fault does the same; what the file held before was not mapped.
-    row("store-hole-shmem", reported(Unknown, UserStore))
-        .none_is_clean(reported(Unknown, NeverArmed)),
+    row("store-hole-shmem", reported(Unknown, UserStore)).unarmed(reported(Unknown, NeverArmed)),
     // do_wp_page under copy_to_user: FAULT_FLAG_INTERRUPTIBLE without USER.
     row("read", reported(Changed, KernelCopy)),
     row("read-same", reported(Unchanged, KernelCopy)),
@@ -262,17 +297,21 @@ pub const TABLE: &[ScenarioRow] = &[
     // UFFDIO_WRITEPROTECT splits a huge page of a file into markers (change_pmd_range), so no page
     // is mapped when it is armed.
     row("shmem-thp-store", reported(Unknown, UserStore))
-        .none_is_clean(reported(Changed, UserStore))
-        .none_is_clean_around(reported(Unchanged, HugeUnit)),
+        .unarmed(reported(Changed, UserStore))
+        .none_is_clean_around(reported(Unchanged, HugeUnit))
+        .fault_time_around(reported(Unchanged, HugeUnit)),
     row("shmem-thp-zap", Quiet),
     // One bit for 512.
-    row("hugetlb-store", reported(Changed, UserStore)).around(reported(Unchanged, HugeUnit)),
+    row("hugetlb-store", reported(Changed, UserStore))
+        .around(reported(Unchanged, HugeUnit))
+        .left_alone(),
     row("hugetlb-store-hole", reported(Unknown, UserStore))
         .around(reported(Unknown, HugeUnit))
         .none_is_clean(reported(Unknown, NeverArmed))
-        .none_is_clean_around(reported(Unknown, NeverArmed)),
+        .none_is_clean_around(reported(Unknown, NeverArmed))
+        .left_alone(),
     // __unmap_hugepage_range leaves a marker; what is mapped then is zero and armed.
-    row("hugetlb-zap-load", EMPTIED),
+    row("hugetlb-zap-load", EMPTIED).left_alone(),
     // replace_page: a new entry without the bit; the page that all are merged with keeps its entry.
     row("ksm", PageFate::AllButOne(Unchanged, Ksm)),
     // mremap_userfaultfd_prep drops the context: a new mapping, told as one.
@@ -298,7 +337,9 @@ pub const TABLE: &[ScenarioRow] = &[
     row("truncate", PUNCHED),
     // A marker is left, because the mapping is not anonymous, although its pages were; the file has
     // zeroes.
-    row("file-zap-load", EMPTIED).sync(Quiet),
+    row("file-zap-load", EMPTIED)
+        .sync(Quiet)
+        .fault_time(reported(Zeroed, Zap)),
     row("load", Quiet),
     // do_anonymous_page maps the zero page with the marker's bit. Without a marker it is there but
     // not armed.

@@ -23,6 +23,7 @@ use crate::explain::{
 };
 use crate::logging::say;
 use crate::probes::events::{EventOptions, EventProbes};
+use crate::probes::fault_time::FaultTimeProbes;
 use outputs::{ExplainMaker, ExplainOutputs, ShownRounds};
 
 /// Events held from round to round, at most: 1 GiB.
@@ -47,7 +48,7 @@ pub(crate) struct ExplainArgs {
         default_value = "auto",
         value_name = "STRATEGY"
     )]
-    #[arg(value_parser = values::unobserved_strategy, help = values::arming_help())]
+    #[arg(value_parser = values::strategy, help = values::arming_help())]
     strategy: values::AskedStrategy,
     #[command(flatten)]
     rounds: RoundsArgs,
@@ -115,7 +116,14 @@ fn against(text: &str) -> Result<StrategyName, String> {
 /// # Errors
 /// If the process cannot be tracked, or the report cannot be written.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let prepare = || Ok((strategy::gather(false)?, args.rounds.pace()?));
+    let observed = args.strategy.0.is_some_and(StrategyName::is_observed);
+    let observer = observed.then(FaultTimeProbes::shared);
+    let prepare = || {
+        Ok((
+            strategy::gather_observed(false, observer)?,
+            args.rounds.pace()?,
+        ))
+    };
     args.target.run(prepare, |facts, pace, pid, launched| {
         explain(args, facts, pid, launched, pace)
     })

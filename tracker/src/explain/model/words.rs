@@ -146,6 +146,8 @@ pub enum UnknownReason {
     BeforeLooking,
     /// Cause: events were dropped since it was armed.
     EventsDropped,
+    /// Cause: the strategy lost events, and reported all that they may have been about.
+    InDoubt,
     /// Cause: on this kernel, or with this privilege, not all that could have done it can be seen.
     NotSeen,
     /// Cause: everything can be seen, and nothing was: the bit was lost.
@@ -164,6 +166,7 @@ words!(UnknownReason {
     MaybeReleased => "maybe-released",
     BeforeLooking => "before-looking",
     EventsDropped => "events-dropped",
+    InDoubt => "in-doubt",
     NotSeen => "not-seen",
     BitLost => "bit-lost",
 });

@@ -402,7 +402,7 @@ impl TrackerObserver {
             round,
             all_told: seen.is_complete() && fresh.dropped == 0,
             calls_told: self.sees_calls && calls_told,
-            why_unseen: match why_unseen(seen, fresh.dropped) {
+            why_unseen: match why_unseen(seen, fresh.dropped, 0) {
                 // An event before the first look was told to nobody.
                 UnknownReason::BitLost if kind == RoundKind::Settling => {
                     UnknownReason::BeforeLooking

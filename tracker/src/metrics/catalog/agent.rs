@@ -158,7 +158,7 @@ const PROBE_MISSED: FamilySpec = FamilySpec {
     help: "Events that the kernel did not hand to the hook, because a program was already \
         running on that CPU or, for a kretprobe, more returns were under way than it has room \
         for (told since Linux 6.7). Counts are too low by these.",
-    source: "recursion_misses of the program's fdinfo, missed of its link (bpf_link_info)",
+    source: "recursion_misses of the program (bpf_prog_info), missed of its link (bpf_link_info)",
     exactness: "as the kernel tells it: of missed returns one too few in some runs",
     example: "increase(uffdwp_probe_missed_total[5m]) > 0",
     rows: FamilyRows::Agent(|rows, samples| {

@@ -111,6 +111,10 @@ pub fn test(args: &TestArgs, boots: &[MatrixBoot], tally: &mut TestTally) -> Res
             }
         }
     }
+    // Before several guests want it at once.
+    for program in jobs.iter().flat_map(|job| job.test.entry.programs) {
+        program.prepare()?;
+    }
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = args.jobs.map_or_else(|| cores.clamp(1, 4), usize::from);
     let (jobs, tally) = (Mutex::new(jobs), Mutex::new(tally));

@@ -3,14 +3,14 @@
 mod guests;
 mod host;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, thread};
 
 use anyhow::Result;
 use clap::{Args, builder::PossibleValuesParser};
 
 use super::selftests;
 use crate::{
-    ConsentArgs, matrix,
+    ConsentArgs, cargo, matrix,
     selftests::KernelSelftest,
     setup::{
         self, SetupExtent,
@@ -68,7 +68,10 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
         if args.filter.is_none() {
             host::lint(&mut tally);
         }
+        let meanwhile = (!args.no_vm).then(cargo::build_for_guests_meanwhile);
         host::test(args, &mut tally)?;
+        // Its only failure would be a panic, after which it is built below.
+        let _ = meanwhile.map(thread::JoinHandle::join);
     }
     if !args.no_vm {
         guests::test(args, &boots, &mut tally)?;

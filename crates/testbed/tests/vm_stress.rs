@@ -1,0 +1,124 @@
+//! Under the kernel's own uffd-stress, whose threads fault and resolve the same pages as fast as
+//! they can, every call is counted, or told as missed: by the kernel's tracer, which shares no code
+//! with the agent's programs. Runs only in guests.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::process::Command;
+
+use testbed::tracer::{FunctionTracer, TracerProbe};
+use testbed::{AgentProcess, guest, sum};
+
+const PROBES: [TracerProbe; 3] = [
+    TracerProbe {
+        name: "fault",
+        event: ("p", "handle_userfault", "reason=%si:u64"),
+        filter: "",
+        own: false,
+    },
+    TracerProbe {
+        name: "wp_fault",
+        event: ("p", "handle_userfault", "reason=%si:u64"),
+        filter: "reason == 0x1000",
+        own: false,
+    },
+    TracerProbe {
+        name: "arm",
+        // struct uffdio_writeprotect: start, len, mode.
+        event: ("p", "userfaultfd_ioctl", "cmd=%si:u32 mode=+u16(%dx):u64"),
+        // UFFDIO_WRITEPROTECT with UFFDIO_WRITEPROTECT_MODE_WP.
+        filter: "cmd == 0xc018aa06 && mode & 1",
+        own: false,
+    },
+];
+
+/// A series, the probe with as many hits, and the hooks whose missed calls it lacks.
+struct StressClaim {
+    series: (&'static str, &'static [&'static str]),
+    probe: &'static str,
+    hooks: &'static [&'static str],
+}
+
+const CLAIMS: [StressClaim; 3] = [
+    StressClaim {
+        series: ("uffdwp_node_faults_total", &["mode=\"sync\""]),
+        probe: "wp_fault",
+        hooks: &["handle_userfault"],
+    },
+    StressClaim {
+        series: ("uffdwp_fault_wait_seconds_count", &[]),
+        probe: "fault",
+        hooks: &["handle_userfault", "handle_userfault_exit"],
+    },
+    StressClaim {
+        series: ("uffdwp_arm_seconds_count", &[]),
+        probe: "arm",
+        hooks: &["userfaultfd_ioctl", "userfaultfd_ioctl_exit"],
+    },
+];
+
+/// Write-protect faults that uffd-stress says it handled: `… 12 wp (6+6) …`, or `12 wp` alone, in
+/// each of its lines.
+fn handled(output: &str) -> f64 {
+    let words: Vec<_> = output.split_whitespace().collect();
+    let before = |pair: &[&str]| {
+        let number = pair[0].parse::<f64>().ok();
+        number.filter(|_| pair[1] == "wp")
+    };
+    words.windows(2).filter_map(before).sum()
+}
+
+fn missed(exposition: &str, hook: &str) -> f64 {
+    let label = format!("hook=\"{hook}\"");
+    sum(exposition, "uffdwp_probe_missed_total", &[&label]).unwrap_or(0.0)
+}
+
+/// Runs uffd-stress once; fails if a call is neither counted nor told.
+fn stress(agent: &AgentProcess, memory: &str) {
+    let tracer = FunctionTracer::start(&PROBES, None);
+    let before = agent.metrics();
+    let output = Command::new("uffd-stress")
+        .args([memory, "16", "4"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let trouble = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{trouble}");
+    let handled = handled(&said);
+    assert!(handled > 0.0, "uffd-stress handled nothing:\n{said}");
+    let after = agent.metrics();
+    assert_eq!(tracer.missed(), 0, "the tracer itself missed calls");
+    println!("uffd-stress {memory}: it handled {handled} write-protect faults");
+    let mut wrong = Vec::new();
+    for claim in &CLAIMS {
+        let (family, labels) = claim.series;
+        let gained = |value: &dyn Fn(&str) -> f64| value(&after) - value(&before);
+        let counted = gained(&|text| sum(text, family, labels).unwrap_or(0.0));
+        let told: f64 = claim
+            .hooks
+            .iter()
+            .map(|hook| gained(&|text| missed(text, hook)))
+            .sum();
+        let hits = tracer.hits(claim.probe).unwrap();
+        println!("    {family}: the tracer {hits}, the agent {counted}, told as missed {told}");
+        assert!(hits > 0.0, "{family} was not tested");
+        // A call may miss the hook at its begin and that at its end.
+        if counted > hits || counted + told < hits {
+            wrong.push(format!("{family}: {counted} and {told} missed of {hits}"));
+        }
+        if claim.probe == "wp_fault" {
+            assert!(hits >= handled, "{hits} of {handled}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn each_call_is_counted_or_told_as_missed() {
+    let agent = guest::agent(&[]);
+    for memory in ["anon", "shmem"] {
+        stress(&agent, memory);
+    }
+    // And with that it is still as ready as before.
+    agent.wait_ready();
+}
