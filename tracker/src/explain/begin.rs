@@ -11,7 +11,7 @@ use super::evidence::EventEvidence;
 use super::explainer::{Explainer, LastRound};
 use super::freezing::FreezeMode;
 use super::history::RunningScan;
-use super::join::{AbsentArming, MemoryBefore};
+use super::join::{AbsentArming, MemoryBefore, ZapReports};
 use super::model::{CauseSight, ExplainFindings, ExplainOptions, SightGap};
 use super::second::SecondStrategy;
 use super::settling::SettlingRounds;
@@ -60,6 +60,7 @@ pub(super) fn begin(
         content,
         evidence: EventEvidence::new(source),
         absent: AbsentArming::of(strategy.arms_absent(), anonymous_markers),
+        zaps: ZapReports::by(strategy),
         freezing,
         settling: SettlingRounds::default(),
         aliases: AliasBook::default(),

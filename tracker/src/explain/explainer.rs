@@ -19,7 +19,7 @@ use super::content::PageImages;
 use super::evidence::{EventEvidence, FreshEvents};
 use super::freezing::FreezeMode;
 use super::history::{RunningScan, ScanSpan};
-use super::join::{AbsentArming, AnswerJoin, JoinFacts, MemoryBefore, why_unseen};
+use super::join::{AbsentArming, AnswerJoin, JoinFacts, MemoryBefore, ZapReports, why_unseen};
 use super::model::{
     ExplainFindings, ExplainOptions, ExplainedRound, RoundDelay, RoundKind, SightGap,
 };
@@ -43,6 +43,7 @@ pub struct Explainer {
     pub(super) content: PageImages,
     pub(super) evidence: EventEvidence<EventSource>,
     pub(super) absent: AbsentArming,
+    pub(super) zaps: ZapReports,
     pub(super) freezing: FreezeMode,
     pub(super) settling: SettlingRounds,
     pub(super) aliases: AliasBook,
@@ -192,6 +193,7 @@ impl Explainer {
             round: round.number,
             why_unseen: why_unseen(&self.books.findings().seen, fresh.dropped, round.in_doubt()),
             absent: self.absent,
+            zaps: self.zaps,
             moved: moves.into_iter().map(|(to, _)| to).collect(),
             memory: self.last.memory_before(&self.session),
         };

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use rustix::time::{ClockId, clock_gettime};
 use tracker_ebpf::EventKind;
-use uffd::{Backing, PAGE_SIZE, PMD_SIZE};
+use uffd::{PAGE_SIZE, PMD_SIZE};
 
 use super::model::{EventMeaning, ReportCause, WatchedEvent};
 
@@ -42,8 +42,8 @@ pub(super) struct PageQuery {
     pub address: u64,
     /// Bytes that one report is about.
     pub unit: u64,
-    /// What its mapping is made of.
-    pub backing: Backing,
+    /// Whether it counts as written when it is taken out of its page table: no marker is left.
+    pub zaps_count: bool,
 }
 
 /// An event that took the protection off a page, if it had any.
@@ -373,7 +373,7 @@ fn meaning(event: &WatchedEvent, page: &PageQuery) -> Option<ReportCause> {
         }),
         EventMeaning::DisarmsUnit(_) => None,
         EventMeaning::DisarmsAnonymous(cause) | EventMeaning::DisarmsSome(cause) => {
-            (covered && page.backing == Backing::Anon).then_some(cause)
+            (covered && page.zaps_count).then_some(cause)
         }
         EventMeaning::Tells => None,
     }
@@ -388,7 +388,7 @@ mod tests {
         PageQuery {
             address,
             unit: PAGE_SIZE,
-            backing: Backing::Anon,
+            zaps_count: true,
         }
     }
 

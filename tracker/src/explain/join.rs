@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use pages::strategy::StrategyName;
 use pages::track::{PageExtent, TrackedMapping};
 use tracker_ebpf::EventKind;
 use uffd::{Backing, PAGE_SIZE};
@@ -23,6 +24,7 @@ pub(super) struct JoinFacts {
     /// Why a cause may have stayed unseen.
     pub why_unseen: UnknownReason,
     pub absent: AbsentArming,
+    pub zaps: ZapReports,
     /// Pages that were brought here with their image.
     pub moved: Vec<Range<u64>>,
     /// What the round before left armed.
@@ -55,6 +57,30 @@ impl AbsentArming {
             Self::ArmedOfFiles => backing != Backing::Anon,
             Self::NotArmed => false,
         }
+    }
+}
+
+/// Which memory counts as written when it is taken out of its page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ZapReports {
+    /// Other memory keeps markers.
+    OfAnonymous,
+    /// It is observed when it happens.
+    OfPrivate,
+}
+
+impl ZapReports {
+    pub(super) const fn by(strategy: StrategyName) -> Self {
+        if strategy.is_observed() {
+            Self::OfPrivate
+        } else {
+            Self::OfAnonymous
+        }
+    }
+
+    pub(super) fn are_of(self, mapping: &TrackedMapping) -> bool {
+        let observed = self == Self::OfPrivate && mapping.shared.is_none();
+        observed || mapping.backing == Backing::Anon
     }
 }
 
@@ -154,7 +180,7 @@ impl<'a, 'b> AnswerJoin<'a, 'b> {
         let query = PageQuery {
             address: answer.range.start,
             unit: extent.unit.max(mapping.page_size),
-            backing: mapping.backing,
+            zaps_count: self.facts.zaps.are_of(mapping),
         };
         if let Some((cause, event)) = self.index.cause(&query) {
             // A write is seen in hugetlb memory that is not armed, too.
@@ -275,6 +301,7 @@ mod tests {
             round: 7,
             why_unseen: UnknownReason::BitLost,
             absent: AbsentArming::Armed,
+            zaps: ZapReports::OfAnonymous,
             moved: Vec::new(),
             memory: MemoryBefore::Kept,
         }
@@ -351,6 +378,48 @@ mod tests {
         assert_eq!(of(false, true), AbsentArming::NotArmed);
         assert_eq!(of(true, false), AbsentArming::ArmedOfFiles);
         assert!(AbsentArming::ArmedOfFiles.are_armed(Backing::Shmem));
+    }
+
+    #[test]
+    fn what_is_reported_in_doubt_has_no_cause_but_an_event() {
+        let facts = || JoinFacts {
+            absent: AbsentArming::NotArmed,
+            why_unseen: UnknownReason::InDoubt,
+            ..facts()
+        };
+        let pages = [
+            seen(0, PageImage::Content(7), PageLook::Content(8)),
+            seen(1, PageImage::Content(7), PageLook::Content(7)),
+            seen(2, PageImage::Hole, PageLook::Hole),
+        ];
+        let told = answers(facts(), vec![stored(0)], false, &pages);
+        assert_eq!(told[0].why.cause, ReportCause::UserStore);
+        // Also of what was never there.
+        assert_eq!(told[1].range, START + PAGE..START + 3 * PAGE);
+        assert_eq!(told[1].why.cause, ReportCause::Unknown);
+        assert_eq!(told[1].cause_unknown, Some(UnknownReason::InDoubt));
+    }
+
+    #[test]
+    fn a_zap_counts_where_no_marker_is_left_or_it_is_observed() {
+        let range = START..START + 16 * PAGE;
+        let shared = SharedPlace {
+            device: (0, 1),
+            inode: 7,
+            offset: 0,
+        };
+        let shmem = TrackedMapping {
+            shared: Some(shared),
+            ..mapping_of(range.clone(), Backing::Shmem)
+        };
+        let (anon, file) = (Backing::Anon, Backing::File);
+        let [anon, file] = [anon, file].map(|backing| mapping_of(range.clone(), backing));
+        let by = |strategy| {
+            let zaps = ZapReports::by(strategy);
+            [&anon, &file, &shmem].map(|mapping| zaps.are_of(mapping))
+        };
+        assert_eq!(by(StrategyName::Markers), [true, false, false]);
+        assert_eq!(by(StrategyName::FaultTime), [true, true, false]);
     }
 
     #[test]

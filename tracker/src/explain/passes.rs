@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::explain::aliases::AliasBook;
     use crate::explain::history::EventHistory;
-    use crate::explain::join::{AbsentArming, JoinFacts, MemoryBefore};
+    use crate::explain::join::{AbsentArming, JoinFacts, MemoryBefore, ZapReports};
     use crate::explain::model::ReportVerdict;
     use crate::explain::sample::{mapping_of, scan};
 
@@ -175,6 +175,7 @@ mod tests {
             round: round.number,
             why_unseen: UnknownReason::NotSeen,
             absent: AbsentArming::Armed,
+            zaps: ZapReports::OfAnonymous,
             moved: Vec::new(),
             memory: MemoryBefore::Kept,
         };

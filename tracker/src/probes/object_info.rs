@@ -140,7 +140,10 @@ mod tests {
     fn the_misses_of_a_program_are_where_the_header_has_them() {
         use aya_obj::generated::bpf_prog_info;
         let expected = std::mem::offset_of!(bpf_prog_info, recursion_misses);
-        assert_eq!(std::mem::offset_of!(ProgramInfo, recursion_misses), expected);
+        assert_eq!(
+            std::mem::offset_of!(ProgramInfo, recursion_misses),
+            expected
+        );
         let expected = std::mem::offset_of!(bpf_prog_info, id);
         assert_eq!(std::mem::offset_of!(ProgramInfo, program), expected);
     }

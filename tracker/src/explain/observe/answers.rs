@@ -14,7 +14,7 @@ use super::rounds::{self, PageHappening, PageLooks, PageRounds, TheirReport};
 use crate::explain::candidates::{ChangedPage, candidates};
 use crate::explain::content::{PageImage, PageLook, verdict};
 use crate::explain::history::{EventIndex, PageDisarming, PageQuery};
-use crate::explain::join::append;
+use crate::explain::join::{ZapReports, append};
 use crate::explain::model::{
     MissedPages, PlaceId, ReportAnswer, ReportCause, ReportVerdict, ReportedPages, UnknownReason,
 };
@@ -427,7 +427,7 @@ fn query(mapping: &TrackedMapping, address: u64) -> PageQuery {
     PageQuery {
         address,
         unit: mapping.page_size,
-        backing: mapping.backing,
+        zaps_count: ZapReports::OfAnonymous.are_of(mapping),
     }
 }
 
