@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use testbed::guest::is_realtime;
 use testbed::workload::{ExpectedSeries, SteppedRow, rows};
 use testbed::{AgentProcess, check_metrics, eventually, sum};
+use tracker::kernel::btf::KernelBtf;
 
 /// Scan and discovery take turns of 50 ms; an emulated machine takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -268,6 +269,50 @@ fn every_rung_is_exact() {
         ];
         table(&agent, |row| wanted.contains(&row), &[]);
     }
+}
+
+/// The BTF of a kernel whose `struct mm_struct` has no `owner` (CONFIG_MEMCG is off), as far as
+/// tracker can see; the kernel's own again when dropped.
+struct OwnersHidden;
+
+impl OwnersHidden {
+    const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+    fn hide() -> Self {
+        let mut btf = std::fs::read(Self::BTF).unwrap();
+        // One string is the name of all members that are called so.
+        let name = b"\0owner\0";
+        let found = btf.windows(name.len()).position(|bytes| bytes == name);
+        let at = found.unwrap() + 1;
+        btf[at..at + 5].copy_from_slice(b"0wner");
+        std::fs::write("/tmp/btf", &btf).unwrap();
+        Self::run("mount", &["--bind", "/tmp/btf", Self::BTF]);
+        let seen = KernelBtf::parse(std::fs::read(Self::BTF).unwrap()).unwrap();
+        assert!(seen.field("mm_struct", "pgd").is_ok());
+        assert!(seen.field("mm_struct", "owner").is_err());
+        Self
+    }
+
+    fn run(program: &str, args: &[&str]) {
+        let status = std::process::Command::new(program).args(args).status();
+        assert!(status.unwrap().success(), "{program} {args:?}");
+    }
+}
+
+impl Drop for OwnersHidden {
+    fn drop(&mut self) {
+        Self::run("umount", &[Self::BTF]);
+    }
+}
+
+/// Whose mm it is is then only known once a thread of the process itself is seen.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn a_kernel_without_owners_of_address_spaces_is_exact() {
+    let hidden = OwnersHidden::hide();
+    let agent = agent(&[]);
+    table(&agent, |row| row.ends_with("-async"), &[]);
+    drop(hidden);
 }
 
 /// Waits whose returns a kretprobe misses, having too few instances, are told by the kernel since

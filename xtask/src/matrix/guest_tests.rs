@@ -266,6 +266,10 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
                     "that with PREEMPT_RT is preemptible everywhere, and has every row",
                 ),
             ),
+            (
+                "a_kernel_without_owners_of_address_spaces_is_exact",
+                not_in(RowSet::AllButMain, "one kernel is enough to hide a member"),
+            ),
             ("every_rung_is_exact", ONE_FOR_ONE_THREAD),
             ("every_rung_is_exact", ONE_FOR_RUNGS),
         ]),
