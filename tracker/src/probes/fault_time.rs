@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, Queue};
 use bytemuck::Zeroable as _;
-use pages::strategy::{FaultTimeBits, FaultTimeDoubts, FaultTimeObserver, NotObserved};
+use pages::strategy::{FaultTimeBits, FaultTimeObserver, NotObserved};
 use tracker_ebpf::{
     BLOCK_WORDS, FaultTimeWatch, PageBlock, WATCHES, block_key, block_place, kernel::PMD_SIZE,
 };
@@ -483,18 +483,20 @@ impl FaultTimeBits for WatchedBits {
         lock(&self.object.state).forget(self.watch, range);
     }
 
-    fn doubts(&self) -> FaultTimeDoubts {
+    fn lost(&self) -> u64 {
         let mut state = lock(&self.object.state);
         let missed = state.sources.all();
         if missed.is_none() {
             state.untold += 1;
         }
+        // Another number than before is all that counts.
         let told = state.maps.watches.read(self.watch as usize);
-        FaultTimeDoubts {
-            // Another number than before is all that counts.
-            lost: told.unsure + missed.unwrap_or(0) + state.untold,
-            emptying: told.emptying != 0,
-        }
+        told.unsure + missed.unwrap_or(0) + state.untold
+    }
+
+    fn is_emptying(&self) -> bool {
+        let state = lock(&self.object.state);
+        state.maps.watches.read(self.watch as usize).emptying != 0
     }
 
     fn is_splitting(&self) -> bool {

@@ -69,8 +69,29 @@ struct FaultTimeStrategy {
     /// What the last round must report again, and what this one found for the next.
     again: Vec<Range<u64>>,
     next: Vec<Range<u64>>,
-    /// Lost events at the end of the last round, and of the one before.
-    lost: [u64; 2],
+    lost: LostEvents,
+}
+
+/// How many events were lost at the beginnings of rounds.
+struct LostEvents {
+    /// Of the round before the last, and of the last.
+    before: [u64; 2],
+    /// Of this round, once an area of it was asked.
+    now: Option<u64>,
+}
+
+impl LostEvents {
+    /// Whether events were lost since the beginning of the round before the last: what one of them
+    /// did may have taken effect after the last round. What is lost from now on is as if it came
+    /// after this round.
+    fn any(&mut self, lost: impl FnOnce() -> u64) -> bool {
+        *self.now.get_or_insert_with(lost) != self.before[0]
+    }
+
+    fn end_round(&mut self) {
+        let [_, last] = self.before;
+        self.before = [last, self.now.take().unwrap_or(last)];
+    }
 }
 
 impl FaultTimeStrategy {
@@ -79,7 +100,7 @@ impl FaultTimeStrategy {
         pagemap: Pagemap,
         bits: Box<dyn FaultTimeBits>,
     ) -> Result<Self, UffdError> {
-        let lost = bits.doubts().lost;
+        let lost = bits.lost();
         Ok(Self {
             registered: Arc::new(RegisteredAreas::new(
                 uffd,
@@ -90,7 +111,10 @@ impl FaultTimeStrategy {
             bits,
             again: Vec::new(),
             next: Vec::new(),
-            lost: [lost; 2],
+            lost: LostEvents {
+                before: [lost; 2],
+                now: None,
+            },
         })
     }
 
@@ -132,12 +156,6 @@ impl FaultTimeStrategy {
         }
         Ok(own)
     }
-
-    /// Whether events were lost since the end of the round before the last: what one of them did
-    /// may have taken effect after the last round.
-    const fn has_lost(&self, lost: u64) -> bool {
-        lost != self.lost[0]
-    }
 }
 
 fn pages_in_all(ranges: &[Range<u64>]) -> u64 {
@@ -177,17 +195,18 @@ impl TrackingStrategy for FaultTimeStrategy {
     ) -> Result<AreaStats, UffdError> {
         let mut stats = AreaStats::of(area);
         let whole = std::slice::from_ref(&area.range);
+        let has_lost = self.lost.any(|| self.bits.lost());
         let only_read = self.bits.only_read(&area.range);
         let mut found = self.bits.take(&area.range);
         found.extend(common(&self.again, whole));
         found.extend(self.scan(area, &only_read, &mut stats)?);
         let late = self.bits.take(&area.range);
-        let doubts = self.bits.doubts();
+        let is_emptying = self.bits.is_emptying();
         found.extend_from_slice(&late);
         self.next.extend(late);
         found = union(found);
         let mut sure = pages_in_all(&found);
-        if self.has_lost(doubts.lost) {
+        if has_lost {
             found = whole.to_vec();
             self.bits.forget_only_read(&area.range);
         }
@@ -197,7 +216,7 @@ impl TrackingStrategy for FaultTimeStrategy {
             sure = sure.min(pages_in_all(&found));
         }
         stats.in_doubt = pages_in_all(&found) - sure;
-        if doubts.emptying && !area.shared {
+        if is_emptying && !area.shared {
             self.next.extend_from_slice(&found);
         }
         for range in found {
@@ -209,7 +228,7 @@ impl TrackingStrategy for FaultTimeStrategy {
 
     fn end_round(&mut self) -> Result<(), UffdError> {
         self.again = union(std::mem::take(&mut self.next));
-        self.lost = [self.lost[1], self.bits.doubts().lost];
+        self.lost.end_round();
         Ok(())
     }
 
@@ -244,7 +263,6 @@ mod tests {
 
     use uffd::{PAGE_SIZE, ScratchMapping};
 
-    use super::super::observer::FaultTimeDoubts;
     use super::*;
 
     const PAGES: u64 = 8;
@@ -255,7 +273,8 @@ mod tests {
         only_read: Vec<u64>,
         /// What the next calls of `take` return.
         taken: VecDeque<Vec<u64>>,
-        doubts: FaultTimeDoubts,
+        lost: u64,
+        is_emptying: bool,
         is_splitting: bool,
     }
 
@@ -288,8 +307,12 @@ mod tests {
 
         fn forget(&mut self, _: &Range<u64>) {}
 
-        fn doubts(&self) -> FaultTimeDoubts {
-            self.told.lock().unwrap().doubts
+        fn lost(&self) -> u64 {
+            self.told.lock().unwrap().lost
+        }
+
+        fn is_emptying(&self) -> bool {
+            self.told.lock().unwrap().is_emptying
         }
 
         fn is_splitting(&self) -> bool {
@@ -375,7 +398,7 @@ mod tests {
             return;
         };
         assert!(ground.round().is_empty());
-        ground.told().doubts.lost += 1;
+        ground.told().lost += 1;
         ground.told().only_read = vec![2];
         ground.told().taken = [vec![1, 4], vec![4]].into();
         assert_eq!(ground.round(), all());
@@ -387,6 +410,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lost_during_a_round_counts_in_the_two_that_follow() {
+        let Some(mut ground) = ToldGround::anonymous(true) else {
+            return;
+        };
+        let mut written = Vec::new();
+        let area = ground.area.clone();
+        ground.strategy.round(&area, &mut written).unwrap();
+        ground.told().lost += 1;
+        // Another area of the same round.
+        ground.strategy.round(&area, &mut written).unwrap();
+        ground.strategy.end_round().unwrap();
+        assert!(written.is_empty(), "it is as if it came after this round");
+        assert_eq!(ground.round(), all());
+        assert_eq!(ground.round(), all());
+        assert!(ground.round().is_empty());
+    }
+
+    #[test]
     fn what_may_not_have_taken_effect_is_reported_again() {
         let Some(mut ground) = ToldGround::anonymous(true) else {
             return;
@@ -395,10 +436,10 @@ mod tests {
         assert_eq!(ground.round(), [1, 3]);
         assert_eq!(ground.round(), [3], "it was taken after the scan");
         ground.told().taken = [vec![5]].into();
-        ground.told().doubts.emptying = true;
+        ground.told().is_emptying = true;
         ground.memory.write(6);
         assert_eq!(ground.round(), [5, 6]);
-        ground.told().doubts.emptying = false;
+        ground.told().is_emptying = false;
         assert_eq!(
             ground.round(),
             [5, 6],

@@ -70,7 +70,7 @@ pub use entry::KernelNeed;
 pub use facts::{StrategyFacts, gather, gather_observed};
 pub use limit::StrategyLimit;
 pub use mprotect::MprotectStrategy;
-pub use observer::{FaultTimeBits, FaultTimeDoubts, FaultTimeObserver, NotObserved};
+pub use observer::{FaultTimeBits, FaultTimeObserver, NotObserved};
 pub use registered::EmergencyRelease;
 pub use start::{StartError, StrategyTarget, start};
 pub use trial::{ExtraReports, StrategyOutcome, StrategyTrial, TrialFailure, UntriedReason};

@@ -29,7 +29,7 @@ pub trait FaultTimeBits: Send {
 
     /// Takes the pages that were written (of shared memory) or emptied (of private memory) since
     /// they were taken last. May be told before it has taken effect, for shared memory within the
-    /// same hold of the page table lock, for private memory while [`FaultTimeDoubts::emptying`].
+    /// same hold of the page table lock, for private memory while [`Self::is_emptying`].
     fn take(&mut self, range: &Range<u64>) -> Vec<Range<u64>>;
 
     /// Forgets which pages were only read.
@@ -38,20 +38,14 @@ pub trait FaultTimeBits: Send {
     /// Forgets everything of a range that is not tracked any more.
     fn forget(&mut self, range: &Range<u64>);
 
-    /// What cannot be told page by page.
-    fn doubts(&self) -> FaultTimeDoubts;
+    /// Events that no page was told of, since the watch began: for want of memory, or because the
+    /// kernel kept them from the observer. Asking takes a system call for each hook.
+    fn lost(&self) -> u64;
+
+    /// Whether some thread is emptying private memory of which pages were told already.
+    fn is_emptying(&self) -> bool;
 
     /// Whether the zero page may just be taking the place of another page, of which [`Self::take`]
     /// tells afterwards.
     fn is_splitting(&self) -> bool;
-}
-
-/// What an observer cannot tell page by page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultTimeDoubts {
-    /// Events that no page was told of, since the watch began: for want of memory, or because the
-    /// kernel kept them from the observer.
-    pub lost: u64,
-    /// Whether some thread is emptying private memory of which pages were told already.
-    pub emptying: bool,
 }
