@@ -20,6 +20,8 @@ mod pages;
 mod patience;
 #[path = "track/retries.rs"]
 mod retries;
+#[path = "track/sparse.rs"]
+mod sparse;
 #[path = "track/tree.rs"]
 mod tree;
 #[path = "track/unwritable.rs"]

@@ -14,6 +14,7 @@ mod explain;
 mod inject;
 mod listen;
 mod log;
+mod observer;
 mod output;
 mod pace;
 mod packaged;

@@ -48,7 +48,7 @@ impl StrategyReport {
     fn of(facts: StrategyFacts) -> Self {
         let means = StrategyMeans::from_outside(&facts);
         let verdicts = verdicts(&facts, means);
-        let (auto, none) = match auto(&verdicts) {
+        let (auto, none) = match auto(&verdicts, None) {
             Ok(choice) => (Some(choice), None),
             Err(none) => (None, Some(none)),
         };
@@ -126,6 +126,7 @@ mod tests {
             auto: Some(StrategyChoice {
                 strategy: StrategyName::Sync,
                 passed_over: vec![refused.clone()],
+                sparse: None,
             }),
             none: None,
             verdicts: vec![refused, works],

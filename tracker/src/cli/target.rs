@@ -39,8 +39,8 @@ pub(crate) struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// Prepares, finds or starts the process, and follows it. `prepare` is called before a program
-    /// is started, which stands still until it is tracked; `follow` returns the status of a program
+    /// Finds the process, or starts it, and follows it. `prepare` is given the process that was found,
+    /// or called before a program is started, which stands still until it is tracked; `follow` returns the status of a program
     /// that was started.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl TargetArgs {
     /// error is printed here instead: the status must not look like one of the program's.
     pub(crate) fn run<P>(
         &self,
-        prepare: impl FnOnce() -> anyhow::Result<(P, RoundPace)>,
+        prepare: impl FnOnce(Option<u32>) -> anyhow::Result<(P, RoundPace)>,
         follow: impl FnOnce(
             P,
             &mut RoundPace,
@@ -64,7 +64,7 @@ impl TargetArgs {
                 (Some(comm), _) => by_comm(comm)?,
                 (None, pid) => pid.context("no process is given")?,
             };
-            let (prepared, mut pace) = prepare()?;
+            let (prepared, mut pace) = prepare(Some(pid))?;
             return follow(prepared, &mut pace, pid, None).map(|_| ExitCode::SUCCESS);
         }
         let ours = |error: &anyhow::Error| {
@@ -74,7 +74,7 @@ impl TargetArgs {
         if let Err(error) = namespace {
             return Ok(ours(&error.into()));
         }
-        let (prepared, mut pace) = match prepare() {
+        let (prepared, mut pace) = match prepare(None) {
             Ok(prepared) => prepared,
             Err(error) => return Ok(ours(&error)),
         };

@@ -2,7 +2,7 @@
 //! looked at.
 
 use pages::strategy::{self, StrategyFacts, StrategyMeans, StrategyName, UffdScope};
-use pages::track::{TrackError, TrackHeader, TrackOptions, TrackRound, TrackSession};
+use pages::track::{self, TrackError, TrackHeader, TrackOptions, TrackRound, TrackSession};
 
 use super::aliases::AliasBook;
 use super::books::ExplainBooks;
@@ -81,7 +81,8 @@ fn how(
     let (name, reason) = match asked {
         Some(name) => (name, "asked for".to_owned()),
         None => {
-            let choice = strategy::auto(&strategy::verdicts(facts, means))
+            let shape = track::deciding_shape(pid, facts)?;
+            let choice = strategy::auto(&strategy::verdicts(facts, means), shape)
                 .map_err(|reason| TrackError::None { pid, reason })?;
             (choice.strategy, choice.reason())
         }

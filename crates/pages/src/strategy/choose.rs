@@ -5,6 +5,7 @@ use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use uffd::Backing;
 
 use super::StrategyName;
+use super::shape::MemoryShape;
 use super::verdict::StrategyVerdict;
 
 /// The strategy that `auto` takes.
@@ -14,11 +15,13 @@ pub struct StrategyChoice {
     pub strategy: StrategyName,
     /// Those that come before it and do not work.
     pub passed_over: Vec<StrategyVerdict>,
+    /// The memory for which it is better than those that are usually taken.
+    pub sparse: Option<MemoryShape>,
 }
 
 /// None of the strategies that `auto` may take works.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", joined(None, .passed_over))]
+#[error("{}", joined(Vec::new(), .passed_over))]
 pub struct NoStrategy {
     /// What stands against each.
     pub passed_over: Vec<StrategyVerdict>,
@@ -28,32 +31,39 @@ impl StrategyChoice {
     /// Why this one, and why none that comes before it.
     #[must_use]
     pub fn reason(&self) -> String {
-        joined(Some(self.strategy.merit()), &self.passed_over)
+        let merit = std::iter::once(self.strategy.merit().to_owned());
+        let sparse = self.sparse.map(|shape| shape.to_string());
+        joined(merit.chain(sparse).collect(), &self.passed_over)
     }
 }
 
-fn joined(merit: Option<&str>, passed_over: &[StrategyVerdict]) -> String {
+fn joined(mut parts: Vec<String>, passed_over: &[StrategyVerdict]) -> String {
     let not = |verdict: &StrategyVerdict| format!("not {}: {}", verdict.strategy, verdict.reason);
-    let parts: Vec<_> = merit
-        .map(str::to_owned)
-        .into_iter()
-        .chain(passed_over.iter().map(not))
-        .collect();
+    parts.extend(passed_over.iter().map(not));
     parts.join("; ")
 }
 
-/// The best strategy that works for anonymous memory, of those that may be taken unasked.
+/// The best strategy that works for anonymous memory, of those that may be taken unasked; for
+/// memory that is known to be sparse, one that observes page faults, if it works.
 ///
 /// # Errors
 /// If there is none: what stands against each.
-pub fn auto(verdicts: &[StrategyVerdict]) -> Result<StrategyChoice, NoStrategy> {
+pub fn auto(
+    verdicts: &[StrategyVerdict],
+    shape: Option<MemoryShape>,
+) -> Result<StrategyChoice, NoStrategy> {
+    let sparse = shape.filter(MemoryShape::is_sparse);
+    let observed = verdicts.iter().filter(|v| v.strategy.is_observed());
+    let observed = observed.filter(|_| sparse.is_some());
+    let unasked = verdicts.iter().filter(|v| v.strategy.is_auto());
     let mut passed_over = Vec::new();
-    for candidate in verdicts.iter().filter(|v| v.strategy.is_auto()) {
+    for candidate in observed.chain(unasked) {
         if candidate.works && candidate.backings.contains(&Backing::Anon) {
             let strategy = candidate.strategy;
             return Ok(StrategyChoice {
                 strategy,
                 passed_over,
+                sparse: sparse.filter(|_| strategy.is_observed()),
             });
         }
         passed_over.push(candidate.clone());
@@ -129,7 +139,7 @@ mod tests {
     }
 
     fn chosen(facts: &StrategyFacts, means: StrategyMeans) -> StrategyChoice {
-        auto(&verdicts(facts, means)).unwrap()
+        auto(&verdicts(facts, means), None).unwrap()
     }
 
     #[test]
@@ -159,6 +169,37 @@ mod tests {
             reason.contains("eBPF programs that see page faults"),
             "{reason}"
         );
+    }
+
+    #[test]
+    fn sparse_memory_is_tracked_at_fault_time_where_that_works() {
+        let sparse = Some(MemoryShape {
+            absent: 64 << 30,
+            present: 1 << 30,
+            unobserved: 0,
+        });
+        let verdict_on = |strategy, works| StrategyVerdict {
+            strategy,
+            works,
+            reason: VerdictReason::Refused(StrategyRefusal::NoObserver),
+            backings: Backing::ALL.into_iter().filter(|_| works).collect(),
+        };
+        let on = |works| {
+            let (markers, fault_time) = (StrategyName::Markers, StrategyName::FaultTime);
+            [verdict_on(markers, true), verdict_on(fault_time, works)]
+        };
+        let choice = auto(&on(true), sparse).unwrap();
+        assert_eq!(choice.strategy, StrategyName::FaultTime);
+        let reason = choice.reason();
+        assert!(reason.contains("take 128 MiB of page tables"), "{reason}");
+        let choice = auto(&on(false), sparse).unwrap();
+        assert_eq!(choice.strategy, StrategyName::Markers);
+        let reason = choice.reason();
+        assert!(reason.contains("not fault-time: it needs"), "{reason}");
+        for shape in [None, Some(MemoryShape::default())] {
+            let choice = auto(&on(true), shape).unwrap();
+            assert_eq!(choice.reason(), StrategyName::Markers.merit());
+        }
     }
 
     #[test]
@@ -212,7 +253,7 @@ mod tests {
             ..OUTSIDE
         };
         assert!(verdict(StrategyName::SoftDirty, &facts, none).works);
-        let error = auto(&verdicts(&facts, none)).unwrap_err();
+        let error = auto(&verdicts(&facts, none), None).unwrap_err();
         assert!(error.to_string().contains("not hash"), "{error}");
         facts.behaviour.soft_dirty = false;
         let verdict = verdict(StrategyName::SoftDirty, &facts, none);

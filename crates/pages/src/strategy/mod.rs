@@ -41,6 +41,7 @@ mod observer;
 mod page_ranges;
 mod prefault;
 mod registered;
+mod shape;
 mod soft_dirty;
 mod sparse;
 mod start;
@@ -72,6 +73,7 @@ pub use limit::StrategyLimit;
 pub use mprotect::MprotectStrategy;
 pub use observer::{FaultTimeBits, FaultTimeObserver, NotObserved};
 pub use registered::EmergencyRelease;
+pub use shape::MemoryShape;
 pub use start::{StartError, StrategyTarget, start};
 pub use trial::{ExtraReports, StrategyOutcome, StrategyTrial, TrialFailure, UntriedReason};
 pub use verdict::{

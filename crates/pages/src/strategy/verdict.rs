@@ -86,8 +86,8 @@ pub enum StrategyRefusal {
     NoDescriptor,
     /// Nobody sees page faults.
     #[error(
-        "it needs eBPF programs that see page faults, which only `tracker track` and `tracker \
-         compare` attach for it"
+        "it needs eBPF programs that see page faults, which are attached only where this strategy \
+         is asked for, or memory is sparse"
     )]
     NoObserver,
     /// System calls of the process would fail on armed pages.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uffd::Userfaultfd;
 
-use super::{TrackError, TrackNote};
+use super::{TrackError, TrackNote, deciding_shape};
 use crate::inject::{self, InjectError, InjectedUffd, ProcessLifeline, UffdGuard};
 use crate::strategy::{
     self, StrategyFacts, StrategyMeans, StrategyName, StrategyTarget, TrackingStrategy, UffdScope,
@@ -247,7 +247,10 @@ fn choose(
             })
         };
     }
-    let choice = strategy::auto(&strategy::verdicts(facts, means));
+    let choice = strategy::auto(
+        &strategy::verdicts(facts, means),
+        deciding_shape(pid, facts)?,
+    );
     match (choice, refused) {
         (Ok(choice), None) => Ok((choice.strategy, choice.reason())),
         // The others differ only in what they do with a userfaultfd.

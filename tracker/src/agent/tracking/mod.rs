@@ -117,7 +117,7 @@ impl TrackingMeans {
         let (strategy, reason) = match asked {
             Some(name) => (name, "asked for".to_owned()),
             None => {
-                let choice = strategy::auto(&strategy::verdicts(&facts, means))?;
+                let choice = strategy::auto(&strategy::verdicts(&facts, means), None)?;
                 (choice.strategy, choice.reason())
             }
         };

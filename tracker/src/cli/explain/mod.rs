@@ -8,9 +8,10 @@ use std::process::{ExitCode, ExitStatus};
 use anyhow::Context as _;
 use clap::Args;
 use pages::inject::{self, LaunchedProgram};
-use pages::strategy::{self, StrategyFacts, StrategyName};
+use pages::strategy::{StrategyFacts, StrategyName};
 use pages::track::{TrackEnd, TrackHeader};
 
+use super::observer;
 use super::output::{OutputArgs, PrintTarget, SinkState, WholeFiles};
 use super::pace::{PaceWake, RoundPace};
 use super::rounds::RoundsArgs;
@@ -23,7 +24,6 @@ use crate::explain::{
 };
 use crate::logging::say;
 use crate::probes::events::{EventOptions, EventProbes};
-use crate::probes::fault_time::FaultTimeProbes;
 use outputs::{ExplainMaker, ExplainOutputs, ShownRounds};
 
 /// Events held from round to round, at most: 1 GiB.
@@ -116,14 +116,7 @@ fn against(text: &str) -> Result<StrategyName, String> {
 /// # Errors
 /// If the process cannot be tracked, or the report cannot be written.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let observed = args.strategy.0.is_some_and(StrategyName::is_observed);
-    let observer = observed.then(FaultTimeProbes::shared);
-    let prepare = || {
-        Ok((
-            strategy::gather_observed(false, observer)?,
-            args.rounds.pace()?,
-        ))
-    };
+    let prepare = |pid| Ok((observer::facts(args.strategy, pid)?, args.rounds.pace()?));
     args.target.run(prepare, |facts, pace, pid, launched| {
         explain(args, facts, pid, launched, pace)
     })

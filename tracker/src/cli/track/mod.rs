@@ -8,15 +8,15 @@ use std::process::{ExitCode, ExitStatus};
 use anyhow::Context as _;
 use clap::Args;
 
+use super::observer;
 use super::output::{OutputArgs, PrintTarget, SinkState};
 use super::pace::RoundPace;
 use super::rounds::RoundsArgs;
 use super::target::{self, TargetArgs};
 use super::values;
 use crate::logging::say;
-use crate::probes::fault_time::FaultTimeProbes;
 use pages::inject::{self, LaunchedProgram};
-use pages::strategy::{self, StrategyFacts, StrategyName};
+use pages::strategy::{StrategyFacts, StrategyName};
 use pages::track::{
     HugePageChange, TrackEnd, TrackOptions, TrackScope, TrackStep, TrackTree, WorkingSet,
 };
@@ -89,14 +89,7 @@ the last round is not seen, nor is what was in memory that is unmapped before a 
 /// # Errors
 /// If the process cannot be tracked, or the output cannot be written.
 pub(crate) fn run(args: &TrackArgs) -> anyhow::Result<ExitCode> {
-    let observed = args.strategy.0.is_some_and(StrategyName::is_observed);
-    let observer = observed.then(FaultTimeProbes::shared);
-    let prepare = || {
-        Ok((
-            strategy::gather_observed(false, observer)?,
-            args.rounds.pace()?,
-        ))
-    };
+    let prepare = |pid| Ok((observer::facts(args.strategy, pid)?, args.rounds.pace()?));
     args.target.run(prepare, |facts, pace, pid, launched| {
         track(args, &facts, pid, launched, pace)
     })
