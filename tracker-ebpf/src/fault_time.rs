@@ -197,7 +197,8 @@ pub fn replaced<C: FunctionEntry>(ctx: &C) {
         return;
     }
     let folio = ctx.pointer(0);
-    let mapping = C::Memory::read::<field::folio_mapping>(folio);
+    // Copied: to the verifier it is a pointer, whose low bits may not be looked at.
+    let mapping = CopiedMemory::read::<field::folio_mapping>(folio);
     if mapping & PAGE_MAPPING_ANON == 0 {
         // A page of the file: it comes again.
         return;
@@ -297,15 +298,16 @@ pub fn moved_away<C: FunctionEntry>(ctx: &C) {
     if watch == NOBODY {
         return;
     }
-    let (old, length);
-    if value!(move_takes_control) == 1 {
-        old = CopiedMemory::read::<field::move_old_addr>(first as *const u8);
-        length = CopiedMemory::read::<field::move_length>(first as *const u8);
-    } else {
-        (old, length) = (ctx.argument(1), ctx.argument(4));
-    }
-    let mm = CopiedMemory::read::<field::vma_mm>(vma);
     begin_emptying(watch);
+    let mm = CopiedMemory::read::<field::vma_mm>(vma);
+    let (old, length) = if value!(move_takes_control) == 1 {
+        (
+            CopiedMemory::read::<field::move_old_addr>(first as *const u8),
+            CopiedMemory::read::<field::move_length>(first as *const u8),
+        )
+    } else {
+        (ctx.argument(1), ctx.argument(4))
+    };
     sweep::sweep(mm, watch, old, old.wrapping_add(length), SweptPages::All);
 }
 

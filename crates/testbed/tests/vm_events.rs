@@ -94,6 +94,9 @@ impl WatchTurn {
                 events.not_seen().is_empty(),
                 events.level() == ProbeLevel::Full
             );
+            for hook in events.plan() {
+                assert_eq!(hook.refused(), None, "{}", hook.hook.name());
+            }
             let watch = events.watch(std::process::id()).unwrap();
             *probes = Some(WatchedProbes {
                 events,

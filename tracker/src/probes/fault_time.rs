@@ -32,6 +32,7 @@ use super::proof;
 use super::prover::HookProver;
 use super::shared::SharedArray;
 use super::values::MapSizes;
+use super::verdict::HookPlan;
 use crate::kernel::facts::KernelFacts;
 use crate::kernel::switches::KernelSwitches;
 
@@ -96,6 +97,14 @@ impl FaultTimeProbes {
         Ok(Arc::new(probes))
     }
 
+    /// How each hook is attached; attaches them if they are not.
+    ///
+    /// # Errors
+    /// If one of them cannot be attached.
+    pub fn plan(&self) -> Result<Vec<HookPlan>, ProbeError> {
+        Ok(self.object()?.plan.clone())
+    }
+
     /// The attached programs; attaches them if they are not.
     fn object(&self) -> Result<Arc<FaultTimeObject>, ProbeError> {
         let mut attached = lock(&self.attached);
@@ -125,6 +134,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The object in the kernel.
 struct FaultTimeObject {
+    plan: Vec<HookPlan>,
     state: Mutex<WatchState>,
 }
 
@@ -186,7 +196,7 @@ impl FaultTimeObject {
             retired: Vec::new(),
             untold: 0,
         });
-        Ok(Self { state })
+        Ok(Self { plan, state })
     }
 }
 

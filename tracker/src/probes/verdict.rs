@@ -293,6 +293,19 @@ impl HookPlan {
         )
     }
 
+    /// The first program that was tried, because nothing known stood against it, and that the kernel
+    /// refused.
+    #[must_use]
+    pub fn refused(&self) -> Option<&RefusedRung> {
+        let tried = match &self.verdict {
+            HookVerdict::Attach { instead_of, .. } => instead_of,
+            HookVerdict::Absent(HookObstacle::Rungs(rungs)) => rungs,
+            _ => return None,
+        };
+        let is_refused = |rung: &&RefusedRung| matches!(rung.obstacle, RungObstacle::Refused(_));
+        tried.iter().find(is_refused)
+    }
+
     /// Why this verdict, and not a better mechanism: one sentence without a full stop.
     #[must_use]
     pub fn reason(&self) -> String {

@@ -24,6 +24,20 @@ fn it_is_not_refused_where_functions_can_be_hooked() {
     }
 }
 
+/// What is planned for this kernel (docs/hooks.md) is what is attached.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn the_kernel_refuses_no_program_that_is_tried() {
+    if !FACTS.behaviour.features.contains(UffdFeatures::WP_ASYNC) {
+        return eprintln!("skipped: this kernel has no asynchronous mode");
+    }
+    let probes = FaultTimeProbes::new(FaultTimeOptions::default());
+    for hook in probes.plan().unwrap() {
+        let refused = hook.refused();
+        assert_eq!(refused, None, "{}: {}", hook.hook.name(), hook.reason());
+    }
+}
+
 /// Bits for 2 MiB only, in 8 MiB.
 #[test]
 fn too_few_bits_lead_to_more_reports() {
