@@ -28,7 +28,8 @@ use super::start::{StartError, StrategyStart};
 use super::zero_page::merges_to_zero;
 use super::{StrategyName, TrackingStrategy};
 
-/// Written and there, with what tells shared memory from a process's own.
+/// Written and there, with what tells shared memory from a process's own, for which the kernel looks
+/// at each page's `struct page`.
 const THERE: ScanQuery = ScanQuery {
     returned: PageCategories(THERE_AND_WRITTEN.returned.0 | PageCategories::FILE.0),
     ..THERE_AND_WRITTEN
@@ -126,10 +127,11 @@ impl FaultTimeStrategy {
         only_read: &[Range<u64>],
         stats: &mut AreaStats,
     ) -> Result<Vec<Range<u64>>, UffdError> {
-        let query = if is_own(area) {
-            &OWN_AND_WRITTEN
-        } else {
-            &THERE
+        let query = match area.backing {
+            Backing::Anon => &THERE_AND_WRITTEN,
+            // Only the process's own copies of a file's pages can be written.
+            _ if !area.shared => &OWN_AND_WRITTEN,
+            _ => &THERE,
         };
         let (mut own, mut of_file, mut armed) = (Vec::new(), Vec::new(), 0);
         let mut zero = Vec::new();
@@ -160,11 +162,6 @@ impl FaultTimeStrategy {
 
 fn pages_in_all(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().map(pages_in).sum()
-}
-
-/// Whether only the process's own copies of a file's pages can be written.
-fn is_own(area: &TrackedArea) -> bool {
-    !area.shared && area.backing != Backing::Anon
 }
 
 impl TrackingStrategy for FaultTimeStrategy {

@@ -35,7 +35,7 @@ impl MemoryShape {
 impl fmt::Display for MemoryShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A table of 4 KiB for each 2 MiB.
-        let (tables, present) = (self.absent >> 9 >> 20, self.present >> 20);
+        let (tables, present) = ((self.absent >> 9).div_ceil(1 << 20), self.present >> 20);
         write!(
             f,
             "markers would take {tables} MiB of page tables, where {present} MiB is there"
