@@ -88,6 +88,8 @@ struct ScriptedAgent {
     script: Option<Sender<Result<DiscoveryOutcome, DiscoveryError>>>,
     /// Whether `do_wp_page` does not fire.
     silent: Arc<AtomicBool>,
+    /// Whether the self-test fails itself.
+    broken: Arc<AtomicBool>,
     view: Arc<dyn AgentView>,
     _running: RunningAgent,
 }
@@ -161,6 +163,8 @@ fn start_with(
     };
     let silent = Arc::new(AtomicBool::new(false));
     let proved = silent.clone();
+    let broken = Arc::new(AtomicBool::new(false));
+    let failed = broken.clone();
     let probes = AgentProbes {
         source: Box::new(source.clone()),
         discover: Some(once(route(ScriptedRoute(scripted)))),
@@ -176,6 +180,9 @@ fn start_with(
             Some(ProofResult {
                 report: reported(silent),
                 availability,
+                failure: failed
+                    .load(Ordering::Acquire)
+                    .then(|| "no thread".to_owned()),
             })
         }),
         missed: Box::new(Vec::new),
@@ -185,6 +192,7 @@ fn start_with(
         source,
         script: Some(script),
         silent,
+        broken,
         view: running.view(),
         _running: running,
     }
@@ -457,6 +465,23 @@ fn a_hook_that_falls_silent_takes_readiness_and_its_counts_with_it_until_it_fire
         let state = if silent { "silent" } else { "firing" };
         assert_eq!(status["hooks"][0]["state"], state, "{status}");
     }
+    // A self-test that fails itself makes nothing fire.
+    agent.silent.store(true, Ordering::Release);
+    ready(false);
+    agent.broken.store(true, Ordering::Release);
+    let tested = ["collector=\"self_test\""];
+    let age = |metrics: &str| sum(metrics, "uffdwp_self_test_timestamp_seconds", &[]);
+    std::thread::sleep(Duration::from_millis(50));
+    let before = agent.metrics();
+    agent.silent.store(false, Ordering::Release);
+    std::thread::sleep(Duration::from_millis(50));
+    let after = agent.metrics();
+    assert_eq!(firing(&after), Some(0.0));
+    let success = sum(&after, "uffdwp_scrape_collector_success", &tested);
+    assert_eq!((success, age(&after)), (Some(0.0), age(&before)));
+    ready(false);
+    agent.broken.store(false, Ordering::Release);
+    ready(true);
     agent.silent.store(true, Ordering::Release);
     ready(false);
     let status = agent.view.status();

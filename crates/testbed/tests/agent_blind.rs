@@ -110,6 +110,64 @@ fn an_agent_from_which_all_processes_are_hidden_is_not_ready() {
     );
 }
 
+/// A program in the kernel sees the VMAs of processes that `/proc` hides.
+#[test]
+fn pages_of_hidden_processes_whose_vmas_are_seen_are_not_told_as_none() {
+    if !can_unshare() || !has("setpriv") {
+        return;
+    }
+    let (_scratch, _fd) = registered(4);
+    let directory = public_copy();
+    let caps = "-all,+bpf,+perfmon,+sys_admin";
+    let mut command = Command::new("unshare");
+    let run = "mount -t proc -o hidepid=2 proc /proc\nexec \"$@\"";
+    command.args(["--mount", "sh", "-ec", run, "sh"]);
+    command.args([
+        "setpriv",
+        "--reuid=64322",
+        "--regid=64322",
+        "--clear-groups",
+    ]);
+    command.args([
+        "--inh-caps",
+        caps,
+        "--ambient-caps",
+        caps,
+        "--bounding-set",
+        caps,
+    ]);
+    command.arg(directory.path().join("tracker"));
+    let own = format!("pid:{}", std::process::id());
+    command
+        .args(["agent", "--listen", "127.0.0.1:0", "--track", &own])
+        .args(QUICK);
+    let running = AgentProcess::spawn(command);
+    let status = eventually("a pass over pages is done", || {
+        let status = running.status();
+        status["scan"]["state"]["passes"]
+            .as_u64()
+            .filter(|passes| *passes > 0)?;
+        Some(status)
+    });
+    if status["discovery"]["route"] != "iter/task_vma" {
+        return eprintln!("skipped: no program sees VMAs here: {}", running.log());
+    }
+    assert_ne!(status["scan"]["state"]["failed"], 0, "{status:#}");
+    let why = status["scan"]["state"]["last_failure"].to_string();
+    assert!(why.contains("hidepid="), "{why}");
+    let metrics = running.metrics();
+    let success = |collector: &str| {
+        let label = format!("collector=\"{collector}\"");
+        sum(&metrics, "uffdwp_scrape_collector_success", &[&label])
+    };
+    assert_eq!(success("scan"), Some(0.0), "{metrics}");
+    eventually("it is told that the process is not tracked", || {
+        let labels = ["reason=\"hidden\""];
+        let failures = sum(&running.metrics(), "uffdwp_track_failures_total", &labels);
+        (failures == Some(1.0)).then_some(())
+    });
+}
+
 /// What `tracker check --json` tells, and whether its status says that all is well.
 fn checked(command: &mut Command) -> (Value, bool) {
     let output = command.output().unwrap();

@@ -7,9 +7,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::Duration;
 
+use std::collections::BTreeSet;
+
+use pages::strategy::StrategyName;
 use serde_json::Value;
+use testbed::script::{FACTS, SHMEM, ScriptProcess, refused, round};
 use testbed::workload::SteppedRow;
 use testbed::{AgentProcess, check_metrics, eventually, guest, sum};
+use tracker::explain::{EventHub, ExplainOptions, TrackerObserver};
+use tracker::probes::events::{EventOptions, EventProbes};
 
 const FTRACE: &str = "/proc/sys/kernel/ftrace_enabled";
 const KPROBES: &str = "/sys/kernel/debug/kprobes/enabled";
@@ -173,4 +179,72 @@ fn hooks_that_are_switched_off_at_the_start_are_attached_when_they_are_back() {
         wait_answer(&agent, 200);
         is_counted_again(&agent);
     }
+}
+
+/// What the strategy `fault-time` is not told while its hooks do not fire, it reports as written.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn what_fault_time_is_not_told_is_reported_as_written() {
+    const PAGES: u64 = 64;
+    if let Some(why) = refused(StrategyName::FaultTime, SHMEM) {
+        return eprintln!("skipped: {why}");
+    }
+    for path in [FTRACE, KPROBES] {
+        if !can_switch(path) {
+            println!("{path} cannot be switched off");
+            continue;
+        }
+        let mut script = ScriptProcess::start();
+        let (number, area) = script.map(SHMEM, PAGES);
+        // The file has its pages; they are mapped by reads that are seen.
+        script.tell(&format!("store {number} 1 1 0-63"));
+        script.tell(&format!("zap {number} 0-63"));
+        let mut strategy = script.track(StrategyName::FaultTime);
+        strategy.arm(&area).unwrap();
+        strategy.end_round().unwrap();
+        script.tell(&format!("load {number} 0-63"));
+        assert_eq!(round(&mut *strategy, &area), BTreeSet::new());
+        switch(path, false);
+        // Only a hook at the write tells that they were not only read.
+        script.tell(&format!("store {number} 2 1 7"));
+        let all: BTreeSet<u64> = (0..PAGES).collect();
+        let blind = [0, 1].map(|_| round(&mut *strategy, &area));
+        switch(path, true);
+        assert_eq!(blind, [all.clone(), all], "{path}");
+        eventually("it sees again", || {
+            round(&mut *strategy, &area).is_empty().then_some(())
+        });
+        script.tell(&format!("store {number} 3 1 9"));
+        assert_eq!(round(&mut *strategy, &area), BTreeSet::from([9]));
+        strategy.release().unwrap();
+    }
+}
+
+/// The hooks whose events are explained prove at times that they fire, too.
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn hooks_of_events_that_fall_silent_are_told_until_they_are_back() {
+    if !can_switch(FTRACE) {
+        return println!("{FTRACE} cannot be switched off");
+    }
+    let events = EventProbes::attach(&EventOptions::default());
+    let hub = EventHub::with_self_test(events, 1 << 16, Duration::from_millis(100)).unwrap();
+    // The hooks are made to fire as long as somebody listens.
+    let script = ScriptProcess::start();
+    let options = ExplainOptions {
+        track: testbed::session::options(StrategyName::Sync),
+        content_limit: 1 << 30,
+        page: None,
+        against: None,
+        freeze: false,
+        findings: None,
+    };
+    let _observer = TrackerObserver::begin(script.pid(), &FACTS, Some(&hub), &options).unwrap();
+    assert!(hub.silent().is_empty(), "{:?}", hub.silent());
+    switch(FTRACE, false);
+    eventually("hooks are silent", || {
+        (!hub.silent().is_empty()).then_some(())
+    });
+    switch(FTRACE, true);
+    eventually("they fire again", || hub.silent().is_empty().then_some(()));
 }

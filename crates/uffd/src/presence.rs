@@ -139,8 +139,8 @@ fn parse_offset(text: &[u8]) -> Option<i64> {
 /// has ended. What `/proc/PID` tells of memory and descriptors is told by `/proc/TID`, too.
 ///
 /// # Errors
-/// [`UffdError::Gone`]: the process is gone, or none of its threads lives. Otherwise its threads
-/// cannot be listed.
+/// [`UffdError::Gone`]: the process is gone, or none of its threads lives. [`UffdError::Hidden`]: it
+/// lives, and `/proc` does not show it. Otherwise its threads cannot be listed.
 pub fn thread_with_memory(pid: u32) -> Result<u32, UffdError> {
     let directory = format!("/proc/{pid}/task");
     let main = stat_of(&format!("/proc/{pid}/stat"));
@@ -149,7 +149,8 @@ pub fn thread_with_memory(pid: u32) -> Result<u32, UffdError> {
     }
     let gone = || ProcessGone { pid }.into();
     let entries = match fs::read_dir(&directory) {
-        Err(error) if crate::error::is_gone(&error) => return Err(gone()),
+        Err(error) if crate::error::is_gone(&error) && is_shown(pid) => return Err(gone()),
+        Err(error) if crate::error::is_gone(&error) => return Err(UffdError::of_nothing(pid)),
         entries => entries.map_err(|e| UffdError::system("cannot list", &directory, e))?,
     };
     let threads = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

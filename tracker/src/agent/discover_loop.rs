@@ -58,15 +58,34 @@ impl DiscoveryState {
         }
     }
 
-    /// Why nothing at all can be seen, if so.
+    /// Why hardly anything can be seen, if so: no more than is refused. What `/proc` does not list
+    /// at all counts as one, so that what is started beside a blind agent does not make it see.
     pub fn blindness(&self) -> Option<String> {
         if self.failure.is_some() {
             return self.failure.clone();
         }
-        let blind = !self.sees_all && self.processes == 0 && self.refused > 0;
-        let first = self.first_refusal.as_deref().unwrap_or_default();
-        let refused = self.refused;
-        blind.then(|| format!("no process can be seen, {refused} are refused; the first: {first}"))
+        let (seen, refused) = (self.processes, self.refused);
+        let done = !self.route.is_empty();
+        if !done || self.sees_all || seen > refused {
+            return None;
+        }
+        let first = self.first_refusal.as_deref();
+        Some(match (seen, first) {
+            (0, None) => {
+                "no process but the agent can be seen, and nothing says why: /proc shows no \
+                          other (hidepid=, a pid namespace)"
+                    .to_owned()
+            }
+            (0, Some(first)) => {
+                format!("no process can be seen, {refused} are refused; the first: {first}")
+            }
+            (_, first) => {
+                let first = first.unwrap_or_default();
+                format!(
+                    "only {seen} processes can be seen, {refused} are refused; the first: {first}"
+                )
+            }
+        })
     }
 }
 
@@ -177,6 +196,32 @@ fn tell(state: &DiscoveryState, told: &mut u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_sees_no_more_than_is_refused_is_blind() {
+        assert_eq!(DiscoveryState::default().blindness(), None);
+        let state = |processes, refused, sees_all| DiscoveryState {
+            route: "smaps".to_owned(),
+            processes,
+            refused,
+            sees_all,
+            first_refusal: (refused != 0).then(|| "why".to_owned()),
+            ..DiscoveryState::default()
+        };
+        for (processes, refused) in [(0, 1), (1, 1), (1, 100), (0, 0)] {
+            let told = state(processes, refused, false).blindness();
+            let told = told.unwrap_or_default();
+            let why = if refused == 0 {
+                "pid namespace)"
+            } else {
+                "why"
+            };
+            assert!(told.ends_with(why), "{told}");
+            assert_eq!(state(processes, refused, true).blindness(), None);
+        }
+        assert_eq!(state(3, 1, false).blindness(), None);
+        assert_eq!(state(200, 0, false).blindness(), None);
+    }
 
     #[test]
     fn a_search_keeps_its_budget_unless_it_would_be_rare_and_its_share_in_any_case() {

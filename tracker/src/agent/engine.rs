@@ -152,10 +152,15 @@ impl AgentEngine {
         let Some(ProofResult {
             report: mut new,
             availability,
+            failure,
         }) = (lock(&self.prove))()
         else {
             return;
         };
+        if let Some(why) = failure {
+            tracing::warn!("the self-test failed, and what is known of the hooks is older: {why}");
+            return self.ran(AgentCollector::SelfTest, begin.elapsed(), false);
+        }
         let mut report = lock(&self.report);
         for (new, old) in new.hooks.iter_mut().zip(&report.hooks) {
             new.missed = old.missed;

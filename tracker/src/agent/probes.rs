@@ -19,6 +19,8 @@ pub struct ProofResult {
     pub report: ProbeReport,
     /// What can be counted.
     pub availability: CountAvailability,
+    /// Why it failed itself: then all this is older.
+    pub failure: Option<String>,
 }
 
 /// Has every hook prove that it fires; `None` if nothing is attached.
@@ -102,6 +104,7 @@ fn prove(attached: Arc<Mutex<AttachedProbes>>) -> ProveHooks {
             ProofResult {
                 report: ProbeReport::of(&attached),
                 availability: attached.availability.clone(),
+                failure: attached.untested().map(str::to_owned),
             }
         })
     })

@@ -59,9 +59,17 @@ pub struct AttachedProbes {
     options: ProbeOptions,
     prover: Option<HookProver>,
     ebpf: Option<Arc<Mutex<Ebpf>>>,
+    /// Why the last self-test failed itself.
+    untested: Option<String>,
 }
 
 impl AttachedProbes {
+    /// Why the last self-test failed itself: then what is known of the hooks is older.
+    #[must_use]
+    pub fn untested(&self) -> Option<&str> {
+        self.untested.as_deref()
+    }
+
     /// Events that the kernel kept from each attached hook, where it tells.
     #[must_use]
     pub fn misses(&self) -> Vec<HookMisses> {
@@ -105,7 +113,9 @@ impl AttachedProbes {
         };
         let ebpf = || ebpf.lock().unwrap_or_else(PoisonError::into_inner);
         let switches = || KernelSwitches::read(&self.facts.mounts);
-        self.states = prover.prove_or_attach_anew(&self.attached, switches, ebpf);
+        let tested = prover.prove_or_attach_anew(&self.attached, switches, ebpf);
+        self.untested = proof::failure(&tested);
+        self.states = proof::kept(&self.states, tested);
         self.plan = proof::settled(&self.attached, &self.states, switches());
         (self.level, self.reason) = plan::level(&self.plan);
         let missed = |hook| self.states.get(&hook).map_or(0, HookState::missed);
@@ -209,5 +219,6 @@ fn finish(
         diagnostics,
         prover,
         ebpf,
+        untested: None,
     }
 }

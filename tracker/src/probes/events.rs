@@ -174,7 +174,11 @@ impl EventProbes {
         let switches = || KernelSwitches::read(&self.mounts);
         let ebpf = &mut object.ebpf;
         let prover = &object.prover;
-        self.states = prover.prove_or_attach_anew(&self.attached, switches, || ebpf);
+        let tested = prover.prove_or_attach_anew(&self.attached, switches, || ebpf);
+        if let Some(why) = proof::failure(&tested) {
+            tracing::warn!("the self-test of the hooks failed: {why}");
+        }
+        self.states = proof::kept(&self.states, tested);
         self.plan = proof::settled(&self.attached, &self.states, switches());
         (self.level, self.reason) = plan::level(&self.plan);
     }

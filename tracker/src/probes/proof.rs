@@ -141,6 +141,26 @@ pub fn completed(plan: &[HookPlan], mut states: HookStates) -> HookStates {
     states
 }
 
+/// The states after a self-test, of which some may not have been tested because it failed itself:
+/// what was known of those stays.
+#[must_use]
+pub fn kept(known: &HookStates, tested: HookStates) -> HookStates {
+    let keep = |(hook, state)| match (&state, known.get(&hook)) {
+        (HookState::NotProven(ProofGap::Failed(_)), Some(known)) => (hook, known.clone()),
+        _ => (hook, state),
+    };
+    tested.into_iter().map(keep).collect()
+}
+
+/// Why a self-test failed itself, if it did.
+#[must_use]
+pub fn failure(tested: &HookStates) -> Option<String> {
+    tested.values().find_map(|state| match state {
+        HookState::NotProven(ProofGap::Failed(why)) => Some(why.clone()),
+        _ => None,
+    })
+}
+
 /// The plan as it counts: a hook that is silent sees nothing.
 #[must_use]
 pub fn settled(plan: &[HookPlan], states: &HookStates, switches: KernelSwitches) -> Vec<HookPlan> {
@@ -221,6 +241,21 @@ mod tests {
 
     fn told(proof: HookProof, outcome: &ExerciseOutcome) -> &'static str {
         judge(proof, Some(outcome)).as_str()
+    }
+
+    #[test]
+    fn a_self_test_that_fails_makes_nothing_known_anew() {
+        let failed = || HookState::NotProven(ProofGap::Failed("no thread".to_owned()));
+        let (silent, new) = (HookId::do_wp_page, HookId::handle_userfault);
+        let known = HookStates::from([(silent, HookState::Silent)]);
+        let tested = HookStates::from([(silent, failed()), (new, failed())]);
+        assert_eq!(failure(&tested).as_deref(), Some("no thread"));
+        let kept = kept(&known, tested);
+        assert_eq!(kept[&silent], HookState::Silent);
+        assert_eq!(kept[&new], failed());
+        assert_eq!(failure(&known), None);
+        let tested = HookStates::from([(silent, HookState::Firing)]);
+        assert_eq!(super::kept(&known, tested)[&silent], HookState::Firing);
     }
 
     #[test]

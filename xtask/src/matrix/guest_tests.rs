@@ -315,6 +315,14 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
                 ONE_FOR_SWITCHES,
             ),
             (
+                "hooks_of_events_that_fall_silent_are_told_until_they_are_back",
+                ONE_FOR_SWITCHES,
+            ),
+            (
+                "what_fault_time_is_not_told_is_reported_as_written",
+                ONE_FOR_SWITCHES,
+            ),
+            (
                 "hooks_that_are_switched_off_at_the_start_are_attached_when_they_are_back",
                 ONE_FOR_SWITCHES,
             ),

@@ -35,28 +35,42 @@ impl SelectedProcess {
     }
 }
 
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundProcesses {
+    /// The processes that are selected, those to be explained first: in the order of the selectors,
+    /// and for each selector by age, the oldest first.
+    pub selected: Vec<SelectedProcess>,
+    /// Those asked for by number that live, and that `/proc` does not show.
+    pub hidden: BTreeSet<u32>,
+}
+
 /// The parent of all kernel threads, and its number where it can be seen at all.
 const KTHREADD: (u32, &[u8]) = (2, b"kthreadd");
 
-/// The processes that are selected, those to be explained first: in the order of the selectors, and
-/// for each selector by age, the oldest first.
+/// Finds them.
 ///
 /// # Errors
 /// If `/proc` cannot be listed.
 pub fn find(
     track: &[ProcessSelector],
     explain: &[ProcessSelector],
-) -> Result<Vec<SelectedProcess>, UffdError> {
+) -> Result<FoundProcesses, UffdError> {
     let selectors: &[ProcessSelector] = &[explain, track].concat();
     let cgroups = selectors
         .iter()
         .any(|s| matches!(s, ProcessSelector::Cgroup(_)));
     let kernel_threads = cgroups && is_kthreadd(unless_gone(uffd::stat(KTHREADD.0))?.as_ref());
-    let mut found = Vec::new();
+    let (mut found, mut hidden) = (Vec::new(), BTreeSet::new());
     for pid in pids(selectors)? {
-        // One that ends meanwhile is selected by nothing.
-        let Ok(stat) = uffd::stat(pid) else {
-            continue;
+        let stat = match uffd::stat(pid) {
+            Ok(stat) => stat,
+            Err(UffdError::Hidden { pid }) => {
+                hidden.insert(pid);
+                continue;
+            }
+            // One that ends meanwhile is selected by nothing.
+            Err(_) => continue,
         };
         let of_kernel = kernel_threads && (stat.parent == KTHREADD.0 || pid == KTHREADD.0);
         let cgroup = if cgroups && !of_kernel {
@@ -82,7 +96,10 @@ pub fn find(
         found.push((index, process));
     }
     found.sort_by_key(|(index, found)| (*index, found.key.start_boottime_ns, found.key.pid));
-    Ok(found.into_iter().map(|(_, found)| found).collect())
+    Ok(FoundProcesses {
+        selected: found.into_iter().map(|(_, found)| found).collect(),
+        hidden,
+    })
 }
 
 fn is_kthreadd(stat: Option<&ProcessStat>) -> bool {
@@ -114,6 +131,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    fn find(track: &[ProcessSelector], explain: &[ProcessSelector]) -> Vec<SelectedProcess> {
+        super::find(track, explain).unwrap().selected
+    }
+
     fn selectors(text: &[&str]) -> Vec<ProcessSelector> {
         text.iter().map(|text| text.parse().unwrap()).collect()
     }
@@ -125,8 +146,8 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = child.id();
-        let by_number = find(&selectors(&[&format!("pid:{pid}")]), &[]).unwrap();
-        let by_name = find(&selectors(&["comm:sleep", &format!("pid:{pid}")]), &[]).unwrap();
+        let by_number = find(&selectors(&[&format!("pid:{pid}")]), &[]);
+        let by_name = find(&selectors(&["comm:sleep", &format!("pid:{pid}")]), &[]);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(by_number.len(), 1);
@@ -136,16 +157,12 @@ mod tests {
             .filter(|found| found.key.pid == pid)
             .collect();
         assert_eq!(ours.len(), 1, "one row, whatever selects it");
-        assert!(
-            find(&[], &selectors(&[&format!("pid:{pid}")]))
-                .unwrap()
-                .is_empty()
-        );
+        assert!(find(&[], &selectors(&[&format!("pid:{pid}")])).is_empty());
     }
 
     #[test]
     fn neither_kernel_threads_nor_ourselves_are_in_a_control_group() {
-        let all = find(&selectors(&["cgroup:/"]), &[]).unwrap();
+        let all = find(&selectors(&["cgroup:/"]), &[]);
         assert!(all.iter().all(|found| found.key.pid != std::process::id()));
         assert!(all.iter().all(|found| found.comm != KTHREADD.1));
     }

@@ -54,6 +54,8 @@ pub struct TrackingLedger {
     lines: BTreeMap<u32, LedgerLine>,
     refused: BTreeMap<ProcessKey, TrackingRefusal>,
     over: Vec<SelectedProcess>,
+    /// Processes asked for by number that `/proc` does not show.
+    hidden: BTreeSet<u32>,
     totals: TrackingTotals,
 }
 
@@ -125,6 +127,7 @@ impl TrackingLedger {
             lines: BTreeMap::new(),
             refused: BTreeMap::new(),
             over: Vec::new(),
+            hidden: BTreeSet::new(),
             totals: TrackingTotals::default(),
         }
     }
@@ -208,6 +211,19 @@ impl TrackingLedger {
         let process = line.process.clone();
         let message = "its thread panicked; the log has it".to_owned();
         self.refused(&process, RefusalReason::Unexpected, message, now, first);
+    }
+
+    /// No process can be tracked at all.
+    pub fn cannot(&mut self, reason: RefusalReason) {
+        self.totals.failures[reason as usize] += 1;
+    }
+
+    /// These live and `/proc` does not show them; returns those of which that is news.
+    pub fn hidden(&mut self, hidden: BTreeSet<u32>) -> Vec<u32> {
+        let new: Vec<u32> = hidden.difference(&self.hidden).copied().collect();
+        self.totals.failures[RefusalReason::Hidden as usize] += new.len() as u64;
+        self.hidden = hidden;
+        new
     }
 
     /// A process refuses; returns whether that is news, at least for this reason.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::Scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::choose::{AttachCandidate, AttachChoice, AttachSituation, choose};
-use super::find::{SelectedProcess, find};
+use super::find::{FoundProcesses, SelectedProcess, find};
 use super::ledger::TrackingWork;
 use super::worker::TrackingWorker;
 use super::{ProcessTracking, TrackingMeans, budget};
@@ -14,9 +14,13 @@ use crate::agent::loops::LoopClock;
 use crate::agent::pace::{children_cpu_time, rest, thread_cpu_time};
 use crate::agent::stop::StopSignal;
 use crate::model::ProcessKey;
+use uffd::UffdError;
 
 /// How often to check for a stop while attaching.
 const GLANCE: Duration = Duration::from_millis(50);
+
+/// How long the others wait for a process to be attached to.
+const LONG: Duration = Duration::from_secs(30);
 
 /// How many of those that are left out the log names at a time.
 const NAMED: usize = 8;
@@ -37,6 +41,8 @@ pub fn run(
             interval,
             workers: BTreeMap::new(),
         };
+        // From now on: the first turn, too, may wait for something for ever.
+        clock.promise(Duration::ZERO);
         while clock.sleep(stop, manager.turn(scope)) {}
         // All of them at once; the scope then waits for them.
         for worker in manager.workers.values() {
@@ -80,11 +86,14 @@ impl<'scope, 'env> TrackingManager<'scope, 'env> {
 
     /// Decides; returns the next process to attach to, and whether there are more.
     fn look(&self) -> (Option<SelectedProcess>, bool) {
-        let matching = match find(
+        let FoundProcesses {
+            selected: matching,
+            hidden,
+        } = match find(
             &self.tracking.config.selectors,
             &self.tracking.config.explain,
         ) {
-            Ok(matching) => matching,
+            Ok(found) => found,
             Err(error) => {
                 tracing::error!("cannot look for processes to track: {error}");
                 return (None, false);
@@ -93,6 +102,10 @@ impl<'scope, 'env> TrackingManager<'scope, 'env> {
         let now = self.tracking.now();
         let mut ledger = self.tracking.ledger();
         ledger.matching(&matching);
+        for pid in ledger.hidden(hidden) {
+            let error = UffdError::Hidden { pid };
+            tracing::warn!(pid, "not tracked: {error}");
+        }
         // Here, too, in case nobody scrapes.
         ledger.forget(now, self.tracking.config.linger);
         let refused: BTreeMap<_, _> = ledger
@@ -164,9 +177,15 @@ impl<'scope, 'env> TrackingManager<'scope, 'env> {
             }
         };
         self.workers.insert(process.key, worker);
+        let began = Instant::now();
         let cost = loop {
             match begun.recv_timeout(GLANCE) {
                 Ok(cost) => break cost,
+                Err(RecvTimeoutError::Timeout) if began.elapsed() > LONG => {
+                    let (pid, waited) = (process.key.pid, LONG.as_secs());
+                    tracing::warn!(pid, "not attached after {waited} s; the others go on");
+                    break Duration::ZERO;
+                }
                 Err(RecvTimeoutError::Timeout) if !self.stop.is_stopped() => (),
                 Err(_) => break Duration::ZERO,
             }

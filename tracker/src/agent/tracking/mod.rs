@@ -35,6 +35,7 @@ use ledger::TrackingLedger;
 use pages::strategy::{
     self, NoStrategy, StrategyFacts, StrategyMeans, StrategyName, VerdictReason,
 };
+use refusal::RefusalReason;
 use uffd::{KernelBehaviour, OtherPidNamespace, UffdError};
 
 /// Tracks processes; shared by its threads and the handlers.
@@ -101,6 +102,20 @@ pub enum NoTrackingMeans {
         /// Why it does not work.
         reason: VerdictReason,
     },
+}
+
+impl NoTrackingMeans {
+    /// The reason, in a word.
+    const fn reason(&self) -> RefusalReason {
+        match self {
+            Self::PidNamespace(_) => RefusalReason::PidNamespace,
+            Self::Facts(_) => RefusalReason::Kernel,
+            Self::NoneWorks(_)
+            | Self::ReadsContent { .. }
+            | Self::Waits { .. }
+            | Self::Fails { .. } => RefusalReason::Strategy,
+        }
+    }
 }
 
 impl TrackingMeans {
@@ -186,7 +201,10 @@ impl ProcessTracking {
         match &self.means {
             Ok(means) => manager::run(self, means, stop, clock, interval),
             // The log has the reason; the thread stays, so that nobody takes it for dead.
-            Err(_) => while clock.sleep(stop, Duration::from_secs(3600)) {},
+            Err(why) => {
+                self.ledger().cannot(why.reason());
+                while clock.sleep(stop, Duration::from_secs(3600)) {}
+            }
         }
     }
 

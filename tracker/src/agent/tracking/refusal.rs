@@ -10,6 +10,8 @@ use pages::track::TrackError;
 pub enum RefusalReason {
     /// It cannot be stopped at the moment.
     Busy,
+    /// `/proc` does not show it.
+    Hidden,
     /// The kernel refuses a userfaultfd.
     Kernel,
     /// All of its memory is such as cannot be tracked.
@@ -32,8 +34,9 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All reasons, in the order of their index and of their words.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Busy,
+        Self::Hidden,
         Self::Kernel,
         Self::Nothing,
         Self::PidNamespace,
@@ -49,6 +52,7 @@ impl RefusalReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Busy => "busy",
+            Self::Hidden => "hidden",
             Self::Kernel => "kernel",
             Self::Nothing => "nothing",
             Self::PidNamespace => "pid_namespace",

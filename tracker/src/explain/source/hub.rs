@@ -50,10 +50,12 @@ pub(super) struct HubState {
     silent: Vec<HookId>,
     /// When the hooks were last made to fire.
     proved: Instant,
+    /// How often they are.
+    self_test: Duration,
 }
 
 /// How often the hooks are made to fire while a process is watched.
-const SELF_TEST: Duration = Duration::from_secs(60);
+pub(super) const SELF_TEST: Duration = Duration::from_secs(60);
 /// How often the ring is emptied while a process is watched.
 const PERIOD: Duration = Duration::from_millis(2);
 
@@ -62,7 +64,11 @@ impl HubShared {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub(super) fn start(events: EventProbes, most: usize) -> io::Result<Arc<Self>> {
+    pub(super) fn start(
+        events: EventProbes,
+        most: usize,
+        self_test: Duration,
+    ) -> io::Result<Arc<Self>> {
         let shared = Arc::new(Self {
             seen: seen(&events),
             calls_seen: calls_seen(&events),
@@ -75,6 +81,7 @@ impl HubShared {
                 failed: None,
                 silent: Vec::new(),
                 proved: Instant::now(),
+                self_test,
             }),
             ended: AtomicBool::new(false),
             most,
@@ -185,9 +192,14 @@ impl HubState {
         readers.find_map(|(number, watched)| (*number == reader.number).then_some(watched))
     }
 
+    /// The hooks that fired when they were attached, and did not in the last self-test.
+    pub(super) fn silent(&self) -> &[HookId] {
+        &self.silent
+    }
+
     /// Has the hooks prove at times that they fire, and tells of those that do not any more.
     fn prove(&mut self) {
-        if self.proved.elapsed() < SELF_TEST {
+        if self.proved.elapsed() < self.self_test {
             return;
         }
         self.events.prove();

@@ -15,6 +15,7 @@ use super::bell::ArmingBell;
 use super::evidence::EventFeed;
 use super::model::{AuditSight, CauseSight, TrackerCall, WatchedEvent};
 use super::places::PlaceInterner;
+use crate::probes::HookId;
 use crate::probes::events::EventProbes;
 
 /// All events that are read: one reader for as many processes as are explained.
@@ -38,7 +39,21 @@ impl EventHub {
     /// # Errors
     /// If no thread can be started.
     pub fn new(events: EventProbes, most: usize) -> io::Result<Self> {
-        HubShared::start(events, most).map(Self)
+        Self::with_self_test(events, most, hub::SELF_TEST)
+    }
+
+    /// As [`Self::new`], with the time between two self-tests of the hooks.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn with_self_test(events: EventProbes, most: usize, every: Duration) -> io::Result<Self> {
+        HubShared::start(events, most, every).map(Self)
+    }
+
+    /// The hooks that were found silent by the last self-test, and fired before.
+    #[must_use]
+    pub fn silent(&self) -> Vec<HookId> {
+        self.0.lock().silent().to_vec()
     }
 
     /// What can be seen.
