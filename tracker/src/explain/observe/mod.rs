@@ -52,7 +52,7 @@ use answers::{LookFacts, LookJoin, OpenReport, OpenReports, answers_of_gone};
 use calls::ArmingCalls;
 use gathered::{GatheredSince, PartAnswers};
 use memory::{GoneMapping, LookedMapping, LookedPart, ObservedMemory};
-use touched::PagesByAddress;
+use touched::{PagesByAddress, UnreadPages};
 
 /// After catching up, so many times as long as that took passes before the next time.
 const REST: u32 = 4;
@@ -78,7 +78,7 @@ pub struct TrackerObserver {
     /// What we track ourselves, as of the last look, by address.
     ours: Vec<Range<u64>>,
     /// What was armed, and not looked at since.
-    unread: PagesByAddress,
+    unread: UnreadPages,
     /// Looks so far. The first explains nothing.
     number: u64,
     /// Whether anything was ever observed.
@@ -135,7 +135,7 @@ impl TrackerObserver {
             lost_calls: 0,
             gathered: GatheredSince::default(),
             ours: Vec::new(),
-            unread: PagesByAddress::default(),
+            unread: UnreadPages::default(),
             number: 0,
             has_any: false,
             events: Vec::new(),
@@ -245,7 +245,7 @@ impl TrackerObserver {
         self.open.clear();
         self.calls = ArmingCalls::default();
         self.gathered = GatheredSince::default();
-        self.unread = PagesByAddress::default();
+        self.unread = UnreadPages::default();
         self.books.begin_again();
         if let Err(error) = self.evidence.begin_again() {
             let error = error.to_string();
@@ -267,7 +267,7 @@ impl TrackerObserver {
         let touched = PagesByAddress::of(self.evidence.touched());
         let looked = self.memory.look(LookedPart::Everything, &touched)?;
         let scan = scan.finish();
-        self.unread = PagesByAddress::default();
+        self.unread = UnreadPages::default();
         let calls_told = self.gather()? && first_told;
         self.armed_meanwhile();
         let fresh = std::mem::take(&mut self.gathered.fresh);
@@ -335,7 +335,7 @@ impl TrackerObserver {
         self.gathered.answers.add(gone);
         let armed = std::mem::take(&mut self.unread);
         let touched = PagesByAddress::of(self.evidence.touched());
-        let looked = self.memory.look(LookedPart::Around(&armed), &touched)?;
+        let looked = self.memory.look(armed.part(), &touched)?;
         let scan = scan.finish();
         let calls_told = self.gather()? && first_told;
         self.armed_meanwhile();
@@ -387,6 +387,11 @@ impl TrackerObserver {
         self.gathered.calls.extend(calls);
         let none_lost = lost == self.lost_calls;
         self.lost_calls = lost;
+        if !none_lost {
+            // It may have armed anything, or registered more.
+            self.unread.add_all();
+            self.memory.hurry();
+        }
         Ok(none_lost)
     }
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `act` | `acted` and a digest of the pages, after all acts of a round |
 //! | `release PAGES` | `released`, after it took the protection off so many pages by itself |
+//! | `release-each PAGES` | the same, by a call for each page |
 //! | `round` | `told`, how many pages it was told, and a digest of them; they are armed again |
 
 use std::collections::BTreeSet;
@@ -57,6 +58,11 @@ pub fn serve(arguments: &ClientArguments) -> Result<()> {
             release if release.starts_with("release ") => {
                 let pages = release.trim_start_matches("release ").parse()?;
                 client.release(pages)?;
+                answer("released")?;
+            }
+            each if each.starts_with("release-each ") => {
+                let pages = each.trim_start_matches("release-each ").parse()?;
+                client.release_each(pages)?;
                 answer("released")?;
             }
             "act" => {
@@ -249,6 +255,15 @@ impl TrackerClient {
     fn release(&self, pages: u64) -> Result<()> {
         let start = self.range.start;
         Ok(self.uffd.resolve(&(start..start + pages * PAGE_SIZE))?)
+    }
+
+    /// The same, by a call for each page.
+    fn release_each(&self, count: u64) -> Result<()> {
+        let each = pages(self.range.clone()).take(count as usize);
+        for page in each {
+            self.uffd.resolve(&(page..page + PAGE_SIZE))?;
+        }
+        Ok(())
     }
 
     fn arm(&self, told: &BTreeSet<u64>) -> Result<()> {
