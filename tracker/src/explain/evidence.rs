@@ -66,9 +66,10 @@ impl<F: EventFeed> EventEvidence<F> {
         Ok(fresh)
     }
 
-    /// Forgets events that are about none of these ranges, which are disjoint and by address.
-    pub(super) fn keep(&mut self, ranges: &[Range<u64>]) {
-        self.history.keep(ranges);
+    /// Forgets events up to a time that are about none of these ranges, which are disjoint and by
+    /// address; returns them.
+    pub(super) fn keep(&mut self, ranges: &[Range<u64>], until: u64) -> Vec<WatchedEvent> {
+        self.history.keep(ranges, until)
     }
 
     /// Ranges that events tell of which no round has settled.

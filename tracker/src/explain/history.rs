@@ -87,15 +87,15 @@ impl EventHistory {
         self.events.extend(events);
     }
 
-    /// Forgets events that are about none of these ranges, which are disjoint and by address.
-    pub(super) fn keep(&mut self, ranges: &[Range<u64>]) {
-        let touches = |range: &Range<u64>| {
-            let next = ranges.partition_point(|kept| kept.end <= range.start);
-            ranges.get(next).is_some_and(|kept| kept.start < range.end)
+    /// Forgets events up to a time that are about none of these ranges, which are disjoint and by
+    /// address; returns them.
+    pub(super) fn keep(&mut self, ranges: &[Range<u64>], until: u64) -> Vec<WatchedEvent> {
+        let touches = |range: &Range<u64>| overlaps_any(ranges, range);
+        let is_other = |event: &mut WatchedEvent| {
+            let touched = touches(&event.range) || event.left().is_some_and(|it| touches(&it));
+            event.time <= until && !touched
         };
-        self.events.retain(|event| {
-            touches(&event.range) || event.left().is_some_and(|left| touches(&left))
-        });
+        self.events.extract_if(.., is_other).collect()
     }
 
     /// What no round has settled: the pages of events about one, and the ranges of others.
@@ -149,6 +149,12 @@ impl EventHistory {
         index.single.sort_by_key(|(page, _)| *page);
         index
     }
+}
+
+/// Whether a range overlaps one of these, which are disjoint and by address.
+pub(super) fn overlaps_any(ranges: &[Range<u64>], range: &Range<u64>) -> bool {
+    let next = ranges.partition_point(|it| it.end <= range.start);
+    ranges.get(next).is_some_and(|it| it.start < range.end)
 }
 
 /// Numbers of the huge pages that a range touches.
@@ -421,6 +427,17 @@ mod tests {
             index.settle();
             assert!(history.events.is_empty());
         }
+    }
+
+    #[test]
+    fn events_about_other_memory_are_forgotten_once_it_is_known_whose_it_is() {
+        let stored = EventMeaning::Disarms(ReportCause::UserStore);
+        let at = |time, page: u64| event(time, page..page + PAGE_SIZE, 0, stored);
+        let mut history = EventHistory::default();
+        history.add(vec![at(5, 0), at(5, PMD_SIZE), at(9, 2 * PMD_SIZE)]);
+        let others = history.keep(std::slice::from_ref(&(0..PAGE_SIZE)), 8);
+        assert_eq!(others, [at(5, PMD_SIZE)]);
+        assert_eq!(history.events, [at(5, 0), at(9, 2 * PMD_SIZE)]);
     }
 
     #[test]

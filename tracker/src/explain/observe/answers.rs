@@ -370,6 +370,12 @@ impl OpenReport {
         matches!(self.told, ToldTracker::Yes | ToldTracker::Perhaps)
     }
 
+    /// Whether nobody knows if its tracker was told, unless it arms the page again.
+    pub(super) fn is_told_perhaps(&self) -> bool {
+        let unseen = self.cause_unknown == Some(UnknownReason::BeforeLooking);
+        unseen && self.told == ToldTracker::IfArmedAgain
+    }
+
     /// The report, with its verdict.
     pub(super) fn answer(
         self,

@@ -9,6 +9,8 @@
 //! | `act` | `acted` and a digest of the pages, after all acts of a round |
 //! | `release PAGES` | `released`, after it took the protection off so many pages by itself |
 //! | `release-each PAGES` | the same, by a call for each page |
+//! | `forget` | `forgot`, after it has unregistered the area |
+//! | `begin` | `begun`, after it has registered the area again and armed it |
 //! | `round` | `told`, how many pages it was told, and a digest of them; they are armed again |
 
 use std::collections::BTreeSet;
@@ -64,6 +66,14 @@ pub fn serve(arguments: &ClientArguments) -> Result<()> {
                 let pages = each.trim_start_matches("release-each ").parse()?;
                 client.release_each(pages)?;
                 answer("released")?;
+            }
+            "forget" => {
+                client.uffd.unregister(&client.range)?;
+                answer("forgot")?;
+            }
+            "begin" => {
+                client.begin()?;
+                answer("begun")?;
             }
             "act" => {
                 let acted = act(&mut target, &plan.round())?;
@@ -189,7 +199,6 @@ impl TrackerClient {
             ClientWay::Messages => UffdFeatures::default(),
             _ => UffdFeatures::WP_ASYNC | UffdFeatures::WP_UNPOPULATED,
         })?;
-        uffd.register(&range, RegisterMode::WP)?;
         let client = Self {
             pagemap: Pagemap::open(target.pid())?,
             range,
@@ -200,8 +209,14 @@ impl TrackerClient {
         if way == ClientWay::Messages {
             client.answer_messages();
         }
-        client.uffd.arm(&client.range)?;
+        client.begin()?;
         Ok(client)
+    }
+
+    /// Registers the area and arms all of it.
+    fn begin(&self) -> Result<()> {
+        self.uffd.register(&self.range, RegisterMode::WP)?;
+        Ok(self.uffd.arm(&self.range)?)
     }
 
     /// Starts a thread that reads and answers messages.
