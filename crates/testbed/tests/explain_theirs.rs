@@ -7,6 +7,8 @@
 
 #[path = "explain_theirs/early.rs"]
 mod early;
+#[path = "explain_theirs/ways.rs"]
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;

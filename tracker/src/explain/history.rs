@@ -63,6 +63,23 @@ pub(super) type PageMove = (Range<u64>, u64);
 /// Ranges of more huge pages than this are looked up one by one.
 const WIDE: u64 = 64;
 
+/// Pages that mremap(2) has moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MovedPages {
+    pub from: Range<u64>,
+    /// Where the first of them is now.
+    pub to: u64,
+    pub time: u64,
+}
+
+impl MovedPages {
+    /// Where an address of before is now, if it has moved.
+    pub(super) fn now(&self, address: u64) -> Option<u64> {
+        let moved = self.from.contains(&address);
+        moved.then(|| self.to + (address - self.from.start))
+    }
+}
+
 impl RunningScan {
     pub(super) fn begin() -> Self {
         Self { began: now() }
@@ -96,6 +113,39 @@ impl EventHistory {
             event.time <= until && !touched
         };
         self.events.extract_if(.., is_other).collect()
+    }
+
+    /// What mremap(2) has moved, by time.
+    pub(super) fn moves(&self) -> Vec<MovedPages> {
+        let moves = self.events.iter().filter(|it| it.kind == EventKind::Move);
+        let moves = moves.filter_map(|event| {
+            Some(MovedPages {
+                from: event.left()?,
+                to: event.range.start,
+                time: event.time,
+            })
+        });
+        let mut moves: Vec<_> = moves.collect();
+        moves.sort_by_key(|moved| moved.time);
+        moves
+    }
+
+    /// Pages have moved with their protection: what came to them before came to where they are
+    /// now, and the move itself is nothing.
+    pub(super) fn follow(&mut self, moved: &MovedPages) {
+        let is_it =
+            |event: &WatchedEvent| event.kind == EventKind::Move && event.time == moved.time;
+        self.events.retain(|event| !is_it(event));
+        for event in &mut self.events {
+            let Some(start) = moved.now(event.range.start) else {
+                continue;
+            };
+            if event.time < moved.time && event.range.end <= moved.from.end {
+                let length = event.range.end - event.range.start;
+                event.address = moved.now(event.address).unwrap_or(event.address);
+                event.range = start..start + length;
+            }
+        }
     }
 
     /// What no round has settled: the pages of events about one, and the ranges of others.
@@ -427,6 +477,29 @@ mod tests {
             index.settle();
             assert!(history.events.is_empty());
         }
+    }
+
+    #[test]
+    fn what_came_to_pages_before_they_moved_is_told_where_they_are() {
+        let (to, from) = (7 * PMD_SIZE, 3 * PMD_SIZE);
+        let stored = EventMeaning::Disarms(ReportCause::UserStore);
+        let at = |time, page: u64| event(time, page..page + PAGE_SIZE, page, stored);
+        let moved = WatchedEvent {
+            kind: EventKind::Move,
+            ..event(
+                5,
+                to..to + PMD_SIZE,
+                from,
+                EventMeaning::Disarms(ReportCause::Move),
+            )
+        };
+        let mut history = EventHistory::default();
+        history.add(vec![at(4, from + PAGE_SIZE), moved, at(6, from), at(4, 0)]);
+        let moves = history.moves();
+        assert_eq!(moves.len(), 1);
+        history.follow(&moves[0]);
+        let expected = [at(4, to + PAGE_SIZE), at(6, from), at(4, 0)];
+        assert_eq!(history.events, expected);
     }
 
     #[test]

@@ -77,6 +77,14 @@ pub(super) struct GoneMapping {
     pub known: Vec<(u64, PageEpoch)>,
 }
 
+impl GoneMapping {
+    /// Takes out what is known of a range.
+    pub(super) fn take(&mut self, range: &Range<u64>) -> Vec<(u64, PageEpoch)> {
+        let is_in = |known: &mut (u64, PageEpoch)| range.contains(&known.0);
+        self.known.extract_if(.., is_in).collect()
+    }
+}
+
 /// What a look found in a mapping.
 pub(super) struct LookedMapping {
     pub mapping: Arc<TrackedMapping>,
@@ -407,6 +415,11 @@ impl ObservedMemory {
     /// armed, events tell that it was, and was written.
     pub(super) fn forget_image(&mut self, page: u64) {
         self.epochs.set(page, self.epochs.get(page).without_image());
+    }
+
+    /// What is known of a page that has moved here.
+    pub(super) fn arrived(&mut self, page: u64, epoch: PageEpoch) {
+        self.epochs.set(page, epoch);
     }
 
     /// Pages that map the zero page, of private memory all of which is there: somebody has read it

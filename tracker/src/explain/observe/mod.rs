@@ -329,13 +329,36 @@ impl TrackerObserver {
 
     /// Learns what belongs to others now; returns what did and does not any more.
     fn discover(&mut self) -> Result<Vec<GoneMapping>, UffdError> {
-        let gone = self.memory.discover(&self.ours)?;
+        let mut gone = self.memory.discover(&self.ours)?;
+        self.follow(&mut gone);
         if !self.has_any && !self.memory.ranges().is_empty() {
             self.has_any = true;
             let sampling = self.memory.sample(self.content_limit)?;
             self.books.found(sampling, holder(self.lifeline.pid()));
         }
         Ok(gone)
+    }
+
+    /// What has moved and is still registered (UFFD_FEATURE_EVENT_REMAP) is known where it is now.
+    fn follow(&mut self, gone: &mut [GoneMapping]) {
+        if gone.is_empty() {
+            return;
+        }
+        for moved in self.evidence.moves() {
+            if self.memory.mapping_at(moved.to).is_none() {
+                continue;
+            }
+            for (page, epoch) in gone.iter_mut().flat_map(|gone| gone.take(&moved.from)) {
+                let Some(now) = moved.now(page) else {
+                    continue;
+                };
+                self.memory.arrived(now, epoch);
+                if let Some(report) = self.open.remove(&page) {
+                    self.open.insert(now, report);
+                }
+            }
+            self.evidence.follow(&moved);
+        }
     }
 
     /// Reports of what is not observed any more.
@@ -402,7 +425,8 @@ impl TrackerObserver {
         let gathered = self.evidence.gather();
         let fresh = gathered.map_err(|error| cannot_read_events(pid, error))?;
         let events = self.evidence.newest(fresh);
-        let other_memory = |event: &WatchedEvent| event.kind == EventKind::Unregister;
+        let other_memory =
+            |event: &WatchedEvent| matches!(event.kind, EventKind::Move | EventKind::Unregister);
         if events.iter().any(other_memory) {
             self.memory.hurry();
         }
@@ -414,6 +438,8 @@ impl TrackerObserver {
         let (calls, lost) = calls.unwrap_or_default();
         if self.sees_calls {
             self.calls.add(&calls);
+            let filled = calls.iter().filter_map(calls::filled).collect();
+            self.evidence.add(filled);
         }
         if calls.iter().any(|call| call.registers().is_some()) {
             self.memory.hurry();

@@ -108,7 +108,7 @@ fn act(target: &mut TrackedTarget, acts: &[PlannedAct]) -> Result<BTreeSet<u64>>
 }
 
 /// The process whose memory is tracked.
-enum TrackedTarget {
+pub enum TrackedTarget {
     /// This one.
     Inside(Box<ScriptServer>),
     /// A child that obeys a script, and ends when its standard input does.
@@ -120,7 +120,7 @@ enum TrackedTarget {
 }
 
 impl TrackedTarget {
-    fn start(target: ClientTarget, directory: &Path) -> Result<Self> {
+    pub fn start(target: ClientTarget, directory: &Path) -> Result<Self> {
         if target == ClientTarget::Inside {
             return Ok(Self::Inside(Box::new(ScriptServer::new(directory))));
         }
@@ -140,14 +140,15 @@ impl TrackedTarget {
         Ok(Self::Outside { process, to, from })
     }
 
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         match self {
             Self::Inside(_) => std::process::id(),
             Self::Outside { process, .. } => process.id(),
         }
     }
 
-    fn say(&mut self, line: &str) -> Result<String> {
+    /// Has it obey a line of a script.
+    pub fn say(&mut self, line: &str) -> Result<String> {
         match self {
             Self::Inside(server) => server.obey(line),
             Self::Outside { to, from, .. } => {
@@ -164,7 +165,7 @@ impl TrackedTarget {
     }
 
     /// A userfaultfd of its memory.
-    fn userfaultfd(&mut self) -> Result<Userfaultfd> {
+    pub fn userfaultfd(&mut self) -> Result<Userfaultfd> {
         if let Self::Inside(_) = self {
             return Ok(Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?);
         }
