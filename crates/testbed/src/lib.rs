@@ -1,6 +1,7 @@
 //! For tests of running programs: they start the agent or a target as a process, and ask it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+pub mod calls;
 pub mod cgroup;
 pub mod client;
 pub mod foreign;

@@ -5,6 +5,11 @@
 //! Runs on the host and in guests. What the kernel cannot do is skipped, with the reason.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "explain_theirs/early.rs"]
+mod early;
+#[path = "explain_theirs/ways.rs"]
+mod ways;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
@@ -139,6 +144,15 @@ impl TrackedScript {
 
 /// An explainer of a process, with the story of a page.
 fn explained(pid: u32, page: u64, asked: ReportsAsked) -> ProcessExplainer<'static> {
+    explained_with(&HUB, pid, page, asked)
+}
+
+fn explained_with(
+    hub: &EventHub,
+    pid: u32,
+    page: u64,
+    asked: ReportsAsked,
+) -> ProcessExplainer<'_> {
     let options = ExplainOptions {
         track: pages::track::TrackOptions {
             strategy: None,
@@ -150,7 +164,7 @@ fn explained(pid: u32, page: u64, asked: ReportsAsked) -> ProcessExplainer<'stat
         freeze: false,
         findings: Some(CodeNamer::Program(testbed::program("tracker").into())),
     };
-    ProcessExplainer::begin(pid, FACTS.clone(), Some(&HUB), options, asked).unwrap()
+    ProcessExplainer::begin(pid, FACTS.clone(), Some(hub), options, asked).unwrap()
 }
 
 /// The round of theirs that a step makes.

@@ -46,12 +46,18 @@ const SYNC: [ExpectedAudit; 2] = [
 ];
 
 /// The memory is of 64 pages.
-const ASYNC: [ExpectedAudit; 14] = [
+const ASYNC: [ExpectedAudit; 16] = [
     ExpectedAudit {
         client: "clean",
         found: None,
         waits: 0,
     },
+    ExpectedAudit {
+        client: "registered-again",
+        found: None,
+        waits: 0,
+    },
+    with("filled-unarmed", AuditKind::FilledUnarmed, 3, 3 * 2),
     // One page of each round is written in between.
     with("read-then-arm", AuditKind::ReadThenArm, 3, 3),
     // Three calls arm a page each; one of the pages is written in between.

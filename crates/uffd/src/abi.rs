@@ -16,7 +16,7 @@ pub(crate) struct UffdioRange {
     pub(crate) len: u64,
 }
 
-/// `uffdio_register` and `uffdio_zeropage`: the answer comes last.
+/// `uffdio_register`, `uffdio_zeropage` and `uffdio_continue`: the answer comes last.
 #[repr(C)]
 pub(crate) struct UffdioRangeMode {
     pub(crate) range: UffdioRange,
@@ -59,6 +59,7 @@ pub(crate) const COPY: Opcode = opcode::read_write::<UffdioCopy>(UFFDIO, 0x03);
 pub(crate) const ZEROPAGE: Opcode = opcode::read_write::<UffdioRangeMode>(UFFDIO, 0x04);
 pub(crate) const MOVE: Opcode = opcode::read_write::<UffdioCopy>(UFFDIO, 0x05);
 pub(crate) const WRITEPROTECT: Opcode = opcode::read_write::<UffdioWriteprotect>(UFFDIO, 0x06);
+pub(crate) const CONTINUE: Opcode = opcode::read_write::<UffdioRangeMode>(UFFDIO, 0x07);
 pub(crate) const API: Opcode = opcode::read_write::<UffdioApi>(UFFDIO, 0x3f);
 
 /// `UFFDIO_WRITEPROTECT_MODE_WP`
@@ -67,6 +68,8 @@ pub(crate) const WP: u64 = 1;
 pub(crate) const DONTWAKE: u64 = 1;
 /// `UFFDIO_COPY_MODE_WP`
 pub(crate) const COPY_WP: u64 = 2;
+/// `UFFDIO_CONTINUE_MODE_WP`
+pub(crate) const CONTINUE_WP: u64 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -83,6 +86,7 @@ mod tests {
         assert_eq!(ZEROPAGE, 0xc020_aa04);
         assert_eq!(MOVE, 0xc028_aa05);
         assert_eq!(WRITEPROTECT, 0xc018_aa06);
+        assert_eq!(CONTINUE, 0xc020_aa07);
         assert_eq!(NEW, 0xaa00);
     }
 }

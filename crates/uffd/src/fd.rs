@@ -10,8 +10,9 @@ use rustix::ioctl::{Opcode, Updater};
 use rustix::mm::UserfaultfdFlags;
 
 use crate::abi::{
-    API, API_VERSION, COPY, COPY_WP, DONTWAKE, MOVE, NEW, REGISTER, UNREGISTER, UffdioApi,
-    UffdioCopy, UffdioRange, UffdioRangeMode, UffdioWriteprotect, WAKE, WP, WRITEPROTECT, ZEROPAGE,
+    API, API_VERSION, CONTINUE, CONTINUE_WP, COPY, COPY_WP, DONTWAKE, MOVE, NEW, REGISTER,
+    UNREGISTER, UffdioApi, UffdioCopy, UffdioRange, UffdioRangeMode, UffdioWriteprotect, WAKE, WP,
+    WRITEPROTECT, ZEROPAGE,
 };
 use crate::message::{MESSAGE_BYTES, UffdMessage};
 use crate::{UffdError, UffdFeatures};
@@ -27,6 +28,9 @@ impl RegisterMode {
     pub const WP: Self = Self(2);
     /// Both.
     pub const MISSING_WP: Self = Self(3);
+    /// Writes to armed pages, and faults on pages that the file has and that are not mapped (shmem
+    /// 5.14, hugetlb 5.13).
+    pub const MINOR_WP: Self = Self(6);
 }
 
 /// A userfaultfd (userfaultfd(2)), of this process or taken over from another one.
@@ -239,6 +243,24 @@ impl Userfaultfd {
         // anything but zeroes in a page that is missing.
         let result = unsafe { self.call::<ZEROPAGE, _>(&mut arg) };
         partial(result, arg.answer as i64).map_err(|e| on("UFFDIO_ZEROPAGE", range, e))
+    }
+
+    /// Maps what the file has where a page is not mapped (`UFFDIO_CONTINUE`, 5.13), and wakes who
+    /// waits for it; returns how many bytes were mapped.
+    ///
+    /// # Errors
+    /// EEXIST: a page is mapped there. EFAULT: the file has no page there. ENOENT: part of it is
+    /// not registered, or not mapped. ESRCH: the address space is gone.
+    pub fn continue_pages(&self, range: &Range<u64>, armed: bool) -> Result<u64, UffdError> {
+        let mut arg = UffdioRangeMode {
+            range: raw(range),
+            mode: if armed { CONTINUE_WP } else { 0 },
+            answer: 0,
+        };
+        // SAFETY: UFFDIO_CONTINUE reads and writes one uffdio_continue; what it maps is what the
+        // mapping has there.
+        let result = unsafe { self.call::<CONTINUE, _>(&mut arg) };
+        partial(result, arg.answer as i64).map_err(|e| on("UFFDIO_CONTINUE", range, e))
     }
 
     /// Appends the messages that are queued, at most 16; none if there is none. poll(2) for more.

@@ -33,6 +33,10 @@ pub(super) const fn cause(cause: ReportCause) -> &'static str {
         }
         ReportCause::Unregister => "its range was unregistered for a while",
         ReportCause::Guard => "a guard page was installed or removed there",
+        ReportCause::Filled => {
+            "their tracker filled it by UFFDIO_COPY, ZEROPAGE, CONTINUE or POISON, without a mode \
+             that arms it"
+        }
         ReportCause::NeverArmed => {
             "nobody had armed it: a page that is not armed counts as written"
         }
@@ -55,6 +59,7 @@ pub(super) enum CauseAdvice {
     FollowForks,
     ArmAgain,
     SkipGuards,
+    FillArmed,
     ArmEverything,
     AskCheck,
 }
@@ -63,8 +68,8 @@ impl CauseAdvice {
     /// What helps against reports of this cause with this verdict; `None`: there is nothing wrong.
     pub(super) const fn of(cause: ReportCause, verdict: ReportVerdict) -> Option<Self> {
         use ReportCause::{
-            Fork, Guard, HugeUnit, KernelCopy, Ksm, Move, NeverArmed, RemoteOrPin, Unregister,
-            UserStore, Zap,
+            Filled, Fork, Guard, HugeUnit, KernelCopy, Ksm, Move, NeverArmed, RemoteOrPin,
+            Unregister, UserStore, Zap,
         };
         use ReportVerdict::{Changed, Gone, Unchanged, Unknown, Zeroed};
         Some(match (cause, verdict) {
@@ -80,6 +85,7 @@ impl CauseAdvice {
             (Fork, _) => Self::FollowForks,
             (Unregister, _) => Self::ArmAgain,
             (Guard, _) => Self::SkipGuards,
+            (Filled, _) => Self::FillArmed,
             (NeverArmed, _) => Self::ArmEverything,
             (ReportCause::Unknown, _) => Self::AskCheck,
             (UserStore | KernelCopy | RemoteOrPin, Gone | Unknown)
@@ -142,6 +148,10 @@ impl CauseAdvice {
             }
             Self::SkipGuards => {
                 "guard pages have no content: leave them out (PAGE_IS_GUARD from 6.18 on)"
+            }
+            Self::FillArmed => {
+                "fill pages with UFFDIO_COPY_MODE_WP or UFFDIO_CONTINUE_MODE_WP, or arm them \
+                 afterwards: what is filled and not armed counts as written"
             }
             Self::ArmEverything => {
                 "arm the whole range right after UFFDIO_REGISTER, and what is mapped later as \

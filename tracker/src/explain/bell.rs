@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// An eventfd(2) that is readable when a call has armed pages that the reader does not know of.
+/// An eventfd(2) that is readable when a call has armed pages that the reader does not know of, or
+/// may have: a call that was lost.
 pub(super) struct ArmingBell {
     bell: Arc<OwnedFd>,
     /// Whether there are such pages.
     wanted: bool,
+    /// Calls that were lost until now.
+    lost: u64,
     /// It does not ring before.
     rests: Instant,
 }
@@ -26,11 +29,12 @@ impl ArmingBell {
         Ok(Arc::new(eventfd(0, flags)?))
     }
 
-    /// Nothing is armed that the reader does not know of.
-    pub(super) fn new(bell: Arc<OwnedFd>) -> Self {
+    /// Nothing is armed that the reader does not know of. `lost`: calls that were lost until now.
+    pub(super) fn new(bell: Arc<OwnedFd>, lost: u64) -> Self {
         Self {
             bell,
             wanted: false,
+            lost,
             rests: Instant::now(),
         }
     }
@@ -38,6 +42,12 @@ impl ArmingBell {
     /// The reader does not know all pages that were armed.
     pub(super) const fn want(&mut self) {
         self.wanted = true;
+    }
+
+    /// So many calls were lost until now: nobody knows what the latest have armed.
+    pub(super) const fn lost(&mut self, lost: u64) {
+        self.wanted |= lost > self.lost;
+        self.lost = lost;
     }
 
     /// It does not ring for so long.
@@ -71,7 +81,7 @@ mod tests {
     fn it_rings_once_for_what_is_wanted_and_not_while_it_rests() {
         let fd = ArmingBell::descriptor().unwrap();
         let rang = || rustix::io::read(&fd, &mut [0; 8]).is_ok();
-        let mut bell = ArmingBell::new(Arc::clone(&fd));
+        let mut bell = ArmingBell::new(Arc::clone(&fd), 5);
         bell.ring().unwrap();
         assert!(!rang());
         bell.want();
@@ -87,5 +97,17 @@ mod tests {
         bell.ring().unwrap();
         bell.hush();
         assert!(!rang());
+    }
+    #[test]
+    fn it_rings_for_a_call_that_was_lost_and_only_once() {
+        let fd = ArmingBell::descriptor().unwrap();
+        let rang = || rustix::io::read(&fd, &mut [0; 8]).is_ok();
+        let mut bell = ArmingBell::new(Arc::clone(&fd), 5);
+        let heard = [5, 6, 6, 9].map(|lost| {
+            bell.lost(lost);
+            bell.ring().unwrap();
+            rang()
+        });
+        assert_eq!(heard, [false, true, false, true]);
     }
 }

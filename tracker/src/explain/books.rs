@@ -181,11 +181,18 @@ impl ExplainBooks {
         self.findings.header.reason = holder;
     }
 
-    /// Adds reports that are known when everything is over.
-    pub(super) fn add_last(&mut self, reported: &ByMapping<ReportedPages>) {
+    /// Adds reports that are known when everything is over, and how many pages there are of which
+    /// nobody knows whether they were.
+    pub(super) fn add_last(&mut self, reported: &ByMapping<ReportedPages>, perhaps: u64) {
         if self.symbols.is_some() {
             self.findings.add_last(reported);
+            self.findings.perhaps_reported = perhaps;
         }
+    }
+
+    /// So many pages more were written in memory that was given up before the next look.
+    pub(super) const fn never_observed(&mut self, pages: u64) {
+        self.findings.never_observed += pages;
     }
 
     /// After exec: the same addresses are other code.

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::history::{EventHistory, EventIndex, ScanSpan};
+use super::history::{EventHistory, EventIndex, MovedPages, ScanSpan};
 use super::model::WatchedEvent;
 
 /// Where events come from.
@@ -66,9 +66,25 @@ impl<F: EventFeed> EventEvidence<F> {
         Ok(fresh)
     }
 
-    /// Forgets events that are about none of these ranges, which are disjoint and by address.
-    pub(super) fn keep(&mut self, ranges: &[Range<u64>]) {
-        self.history.keep(ranges);
+    /// Forgets events up to a time that are about none of these ranges, which are disjoint and by
+    /// address; returns them.
+    pub(super) fn keep(&mut self, ranges: &[Range<u64>], until: u64) -> Vec<WatchedEvent> {
+        self.history.keep(ranges, until)
+    }
+
+    /// Adds what calls tell.
+    pub(super) fn add(&mut self, events: Vec<WatchedEvent>) {
+        self.history.add(events);
+    }
+
+    /// What mremap(2) has moved, by time.
+    pub(super) fn moves(&self) -> Vec<MovedPages> {
+        self.history.moves()
+    }
+
+    /// Pages have moved with their protection.
+    pub(super) fn follow(&mut self, moved: &MovedPages) {
+        self.history.follow(moved);
     }
 
     /// Ranges that events tell of which no round has settled.

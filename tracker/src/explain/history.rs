@@ -63,6 +63,23 @@ pub(super) type PageMove = (Range<u64>, u64);
 /// Ranges of more huge pages than this are looked up one by one.
 const WIDE: u64 = 64;
 
+/// Pages that mremap(2) has moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MovedPages {
+    pub from: Range<u64>,
+    /// Where the first of them is now.
+    pub to: u64,
+    pub time: u64,
+}
+
+impl MovedPages {
+    /// Where an address of before is now, if it has moved.
+    pub(super) fn now(&self, address: u64) -> Option<u64> {
+        let moved = self.from.contains(&address);
+        moved.then(|| self.to + (address - self.from.start))
+    }
+}
+
 impl RunningScan {
     pub(super) fn begin() -> Self {
         Self { began: now() }
@@ -87,15 +104,48 @@ impl EventHistory {
         self.events.extend(events);
     }
 
-    /// Forgets events that are about none of these ranges, which are disjoint and by address.
-    pub(super) fn keep(&mut self, ranges: &[Range<u64>]) {
-        let touches = |range: &Range<u64>| {
-            let next = ranges.partition_point(|kept| kept.end <= range.start);
-            ranges.get(next).is_some_and(|kept| kept.start < range.end)
+    /// Forgets events up to a time that are about none of these ranges, which are disjoint and by
+    /// address; returns them.
+    pub(super) fn keep(&mut self, ranges: &[Range<u64>], until: u64) -> Vec<WatchedEvent> {
+        let touches = |range: &Range<u64>| overlaps_any(ranges, range);
+        let is_other = |event: &mut WatchedEvent| {
+            let touched = touches(&event.range) || event.left().is_some_and(|it| touches(&it));
+            event.time <= until && !touched
         };
-        self.events.retain(|event| {
-            touches(&event.range) || event.left().is_some_and(|left| touches(&left))
+        self.events.extract_if(.., is_other).collect()
+    }
+
+    /// What mremap(2) has moved, by time.
+    pub(super) fn moves(&self) -> Vec<MovedPages> {
+        let moves = self.events.iter().filter(|it| it.kind == EventKind::Move);
+        let moves = moves.filter_map(|event| {
+            Some(MovedPages {
+                from: event.left()?,
+                to: event.range.start,
+                time: event.time,
+            })
         });
+        let mut moves: Vec<_> = moves.collect();
+        moves.sort_by_key(|moved| moved.time);
+        moves
+    }
+
+    /// Pages have moved with their protection: what came to them before came to where they are
+    /// now, and the move itself is nothing.
+    pub(super) fn follow(&mut self, moved: &MovedPages) {
+        let is_it =
+            |event: &WatchedEvent| event.kind == EventKind::Move && event.time == moved.time;
+        self.events.retain(|event| !is_it(event));
+        for event in &mut self.events {
+            let Some(start) = moved.now(event.range.start) else {
+                continue;
+            };
+            if event.time < moved.time && event.range.end <= moved.from.end {
+                let length = event.range.end - event.range.start;
+                event.address = moved.now(event.address).unwrap_or(event.address);
+                event.range = start..start + length;
+            }
+        }
     }
 
     /// What no round has settled: the pages of events about one, and the ranges of others.
@@ -149,6 +199,12 @@ impl EventHistory {
         index.single.sort_by_key(|(page, _)| *page);
         index
     }
+}
+
+/// Whether a range overlaps one of these, which are disjoint and by address.
+pub(super) fn overlaps_any(ranges: &[Range<u64>], range: &Range<u64>) -> bool {
+    let next = ranges.partition_point(|it| it.end <= range.start);
+    ranges.get(next).is_some_and(|it| it.start < range.end)
 }
 
 /// Numbers of the huge pages that a range touches.
@@ -421,6 +477,40 @@ mod tests {
             index.settle();
             assert!(history.events.is_empty());
         }
+    }
+
+    #[test]
+    fn what_came_to_pages_before_they_moved_is_told_where_they_are() {
+        let (to, from) = (7 * PMD_SIZE, 3 * PMD_SIZE);
+        let stored = EventMeaning::Disarms(ReportCause::UserStore);
+        let at = |time, page: u64| event(time, page..page + PAGE_SIZE, page, stored);
+        let moved = WatchedEvent {
+            kind: EventKind::Move,
+            ..event(
+                5,
+                to..to + PMD_SIZE,
+                from,
+                EventMeaning::Disarms(ReportCause::Move),
+            )
+        };
+        let mut history = EventHistory::default();
+        history.add(vec![at(4, from + PAGE_SIZE), moved, at(6, from), at(4, 0)]);
+        let moves = history.moves();
+        assert_eq!(moves.len(), 1);
+        history.follow(&moves[0]);
+        let expected = [at(4, to + PAGE_SIZE), at(6, from), at(4, 0)];
+        assert_eq!(history.events, expected);
+    }
+
+    #[test]
+    fn events_about_other_memory_are_forgotten_once_it_is_known_whose_it_is() {
+        let stored = EventMeaning::Disarms(ReportCause::UserStore);
+        let at = |time, page: u64| event(time, page..page + PAGE_SIZE, 0, stored);
+        let mut history = EventHistory::default();
+        history.add(vec![at(5, 0), at(5, PMD_SIZE), at(9, 2 * PMD_SIZE)]);
+        let others = history.keep(std::slice::from_ref(&(0..PAGE_SIZE)), 8);
+        assert_eq!(others, [at(5, PMD_SIZE)]);
+        assert_eq!(history.events, [at(5, 0), at(9, 2 * PMD_SIZE)]);
     }
 
     #[test]

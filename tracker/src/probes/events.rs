@@ -16,7 +16,7 @@ use super::error::ProbeError;
 use super::hooks::{self, EVENT_HOOKS, HookId, HookSubject};
 use super::iterator;
 use super::ladder::HookLadder;
-use super::missed;
+use super::missed::MissSources;
 use super::object::{OBJECT, ProbeObject};
 use super::plan::{self, HookWishes, ProbeLevel};
 use super::proof::{self, HookStates};
@@ -77,6 +77,8 @@ const _: () = {
 /// The object in the kernel.
 struct EventObject {
     ebpf: Ebpf,
+    /// Where the kernel tells what it keeps from the hooks, as they are attached now.
+    sources: MissSources,
     maps: EventMaps,
     prover: HookProver,
     /// Process ids by watch id.
@@ -154,6 +156,7 @@ impl EventProbes {
             reason,
             object: loaded.map(|(ebpf, (maps, prover))| EventObject {
                 ebpf,
+                sources: MissSources::default(),
                 maps,
                 prover,
                 watches: BTreeMap::new(),
@@ -178,6 +181,7 @@ impl EventProbes {
         if let Some(why) = proof::failure(&tested) {
             tracing::warn!("the self-test of the hooks failed: {why}");
         }
+        object.sources = MissSources::find(&object.ebpf, &self.attached);
         self.states = proof::kept(&self.states, tested);
         self.plan = proof::settled(&self.attached, &self.states, switches());
         (self.level, self.reason) = plan::level(&self.plan);
@@ -342,9 +346,13 @@ impl EventProbes {
         let Some(object) = &self.object else {
             return 0;
         };
-        let plan = self.plan.iter().filter(|plan| of(plan.hook.subject));
-        let misses = missed::misses(&object.ebpf, plan);
-        misses.iter().map(|missed| missed.events).sum()
+        let subject = |hook: HookId| {
+            let mut hooks = EVENT_HOOKS.iter();
+            hooks.find(|it| it.id == hook).map(|it| it.subject)
+        };
+        let misses = object.sources.read();
+        let misses = misses.filter(|missed| subject(missed.hook).is_some_and(&of));
+        misses.map(|missed| missed.events).sum()
     }
 }
 

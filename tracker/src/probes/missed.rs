@@ -21,6 +21,7 @@ pub struct HookMisses {
 
 /// Where the kernel tells what it keeps from the attached hooks of a plan, for as long as none is
 /// attached or detached.
+#[derive(Default)]
 pub(super) struct MissSources {
     hooks: Vec<HookSources>,
     /// Whether it tells of each.

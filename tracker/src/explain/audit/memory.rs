@@ -105,15 +105,27 @@ impl TheirMemory {
         }
     }
 
+    /// A range is registered. What was registered with the same userfaultfd stays as it is, armed
+    /// or not (`userfaultfd_register`); one with other features is another.
     pub(super) fn register(&mut self, range: &Range<u64>, call: &TrackerCall, rounds: u64) {
-        self.forget(range);
+        let others = self.features.overlapping(range);
+        let others = others.filter(|(_, features)| **features != call.features);
+        let others: Vec<_> = others.map(|(part, _)| within(part, range)).collect();
+        others.iter().for_each(|part| self.forget(part));
+        let new: Vec<_> = match range.is_empty() {
+            true => Vec::new(),
+            false => self.registered.gaps(range).collect(),
+        };
         let registered = Registered {
             rounds,
             began: call.began,
             place: call.place,
             caller: call.caller.clone(),
         };
-        put(&mut self.registered, range, Some(registered));
+        for part in new {
+            self.forget(&part);
+            put(&mut self.registered, &part, Some(registered.clone()));
+        }
         put(&mut self.features, range, call.features);
     }
 

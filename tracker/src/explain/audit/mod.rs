@@ -15,7 +15,7 @@ mod waits;
 use std::ops::Range;
 use std::time::Duration;
 
-use tracker_ebpf::EventKind;
+use tracker_ebpf::{CallKind, EventKind};
 use uffd::{PAGE_SIZE, UffdFeatures, pages_in};
 
 use super::model::{
@@ -184,11 +184,10 @@ impl TrackerAudit {
                 self.waits.answered(call);
                 self.memory.disarm(range);
             }
-            CallArguments::Fill { range, armed, .. } => {
-                if *armed {
-                    self.memory.arm(range, call, false);
-                }
-            }
+            CallArguments::Fill {
+                range, armed: true, ..
+            } => self.memory.arm(range, call, false),
+            CallArguments::Fill { kind, range, .. } => self.filled(call, *kind, range),
         }
     }
 
@@ -258,6 +257,20 @@ impl TrackerAudit {
             };
             self.found.add(AuditKind::ArmedInVain, once);
         }
+    }
+
+    /// Pages were filled, and not armed. Nobody can write to what is poisoned.
+    fn filled(&mut self, call: &TrackerCall, kind: CallKind, range: &Range<u64>) {
+        let pages = self.memory.once_armed(range);
+        if pages > 0 && kind != CallKind::Poison {
+            let once = FoundOnce {
+                pages,
+                ranges: vec![range.clone()],
+                ..FoundOnce::at(call)
+            };
+            self.found.add(AuditKind::FilledUnarmed, once);
+        }
+        self.memory.disarm(range);
     }
 
     fn event(&mut self, event: &WatchedEvent) {

@@ -342,6 +342,43 @@ fn what_is_registered_has_to_be_armed() {
 }
 
 #[test]
+fn registering_again_takes_no_protection_off() {
+    let calls = [register(0), arm(20), register(40)];
+    assert_eq!(found(Backing::Anon, &calls, &[]), []);
+    // Another userfaultfd has the range since.
+    let mut other = register(40);
+    other.features = ASYNC | UffdFeatures::EVENT_FORK;
+    let calls = [register(0), arm(20), other];
+    let never = one(found(Backing::Anon, &calls, &[]), AuditKind::NeverArmed);
+    assert_eq!(never.pages, 1024);
+}
+
+#[test]
+fn what_is_filled_has_to_be_armed() {
+    let fill = |kind, armed| {
+        let range = page(8)..page(12);
+        call(40, 4, CallArguments::Fill { kind, range, armed })
+    };
+    let with = |fill: TrackerCall, arms: bool| {
+        let again = call(60, 5, CallArguments::Arm(page(8)..page(12)));
+        let calls = [register(0), arm(20), fill, again];
+        found(Backing::Anon, &calls[..if arms { 4 } else { 3 }], &[])
+    };
+    for kind in [CallKind::Copy, CallKind::ZeroPage, CallKind::Move] {
+        for arms in [false, true] {
+            let filled = one(with(fill(kind, false), arms), AuditKind::FilledUnarmed);
+            assert_eq!((filled.times, filled.pages), (1, 4));
+            assert_eq!(filled.place, Some(PlaceId(4)));
+        }
+    }
+    assert_eq!(with(fill(CallKind::Copy, true), false), []);
+    assert_eq!(with(fill(CallKind::Poison, false), false), []);
+    // Before anything was armed there is nothing to lose.
+    let calls = [register(0), fill(CallKind::Copy, false), arm(60)];
+    assert_eq!(found(Backing::Anon, &calls, &[]), []);
+}
+
+#[test]
 fn arming_again_is_in_vain_where_nothing_was_written() {
     let calls = [register(0), arm(20), arm(100), arm(200)];
     let vain = one(

@@ -91,6 +91,14 @@ audit_kinds! {
         pages: "came to be there later without protection, and nobody was told of the write",
         advice: "ask for UFFD_FEATURE_WP_UNPOPULATED (Linux 6.4), or arm once the pages are there",
     }
+    FilledUnarmed = "filled-unarmed" {
+        fault: "it fills pages of armed memory by UFFDIO_COPY, ZEROPAGE, CONTINUE or MOVE without a \
+                mode that arms them",
+        pages: "not armed until a later call arms them: no message tells of writes to them, and \
+                they count as written whenever somebody asks",
+        advice: "use UFFDIO_COPY_MODE_WP or UFFDIO_CONTINUE_MODE_WP; UFFDIO_ZEROPAGE and \
+                 UFFDIO_MOVE have no such mode: arm what they fill before anybody may write to it",
+    }
     ArmedInVain = "armed-in-vain" {
         fault: "UFFDIO_WRITEPROTECT arms what is armed already",
         pages: "armed already, and not written since",

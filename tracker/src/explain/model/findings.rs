@@ -55,6 +55,12 @@ pub struct ExplainFindings {
     /// Reported pages, in `tally`, that were not armed again by the end: their content is that of
     /// the last look. Only where pages are observed.
     pub not_rearmed: u64,
+    /// Pages, not in `tally`, that were not armed when they were looked at first, and not armed
+    /// again by the end: whether their tracker was told of them nobody knows.
+    pub perhaps_reported: u64,
+    /// Armed pages, not in `tally`, that were written in memory which was not registered any more
+    /// when it was looked at next.
+    pub never_observed: u64,
     /// The most pages tracked, or observed, in one round.
     pub tracked: u64,
     /// For each reason the most pages that were not looked at in one round.
@@ -286,6 +292,8 @@ impl ExplainFindings {
             events: 0,
             dropped: 0,
             not_rearmed: 0,
+            perhaps_reported: 0,
+            never_observed: 0,
             tracked: 0,
             not_looked_at: UntrackedPages::default(),
             memory: 0,

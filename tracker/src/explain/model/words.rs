@@ -71,6 +71,8 @@ pub enum ReportCause {
     Unregister,
     /// A guard page was installed or removed.
     Guard,
+    /// Their tracker filled it, and did not arm it: UFFDIO_COPY, ZEROPAGE, CONTINUE or POISON.
+    Filled,
     /// Nobody armed it.
     NeverArmed,
     /// No event tells; [`UnknownReason`] says why.
@@ -88,6 +90,7 @@ words!(ReportCause {
     Fork => "fork",
     Unregister => "unregister",
     Guard => "guard",
+    Filled => "filled",
     NeverArmed => "never-armed",
     Unknown => "unknown",
 });

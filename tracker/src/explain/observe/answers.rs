@@ -182,10 +182,10 @@ impl LookJoin<'_, '_> {
             }
         }
         for call in calls.iter().filter(|call| call.ended > seen.last.began) {
-            let happening = if call.arms {
-                PageHappening::Armed
-            } else {
-                PageHappening::Resolved
+            let happening = match (call.arms, call.fills) {
+                (true, false) => PageHappening::Armed,
+                (true, true) => PageHappening::FilledArmed,
+                (false, _) => PageHappening::Resolved,
             };
             happened.push((call.ended, happening));
         }
@@ -286,8 +286,12 @@ impl LookJoin<'_, '_> {
         let mapping = &looked.mapping;
         let query = query(mapping, seen.page);
         let disarmings = self.index.disarmings(&query);
-        if disarmings == 0 && self.facts.all_told {
-            self.missed(mapping, seen, before, answers);
+        // Their tracker may have put content where nothing was, and armed it, which is no write.
+        let may_be_filled = before == PageImage::Hole && !self.facts.calls_told;
+        if disarmings == 0 && self.facts.all_told && !may_be_filled {
+            if !self.is_filled(seen) {
+                self.missed(mapping, seen, before, answers);
+            }
             return;
         }
         let report = self.open_report(
@@ -306,6 +310,13 @@ impl LookJoin<'_, '_> {
         for _ in 0..disarmings.max(1) {
             append(&mut answers.reported, answer.clone());
         }
+    }
+
+    /// Whether their tracker has filled and armed the page since the last look.
+    fn is_filled(&self, seen: &LookedPage) -> bool {
+        let mut calls = self.calls.of_page(seen.page);
+        let since = seen.last.began..=seen.now.ended;
+        calls.any(|call| call.fills && call.arms && since.contains(&call.ended))
     }
 
     fn missed(
@@ -368,6 +379,12 @@ impl OpenReport {
     /// Whether its tracker was told, perhaps, or will be, whatever it does next.
     pub(super) const fn is_told(&self) -> bool {
         matches!(self.told, ToldTracker::Yes | ToldTracker::Perhaps)
+    }
+
+    /// Whether nobody knows if its tracker was told, unless it arms the page again.
+    pub(super) fn is_told_perhaps(&self) -> bool {
+        let unseen = self.cause_unknown == Some(UnknownReason::BeforeLooking);
+        unseen && self.told == ToldTracker::IfArmedAgain
     }
 
     /// The report, with its verdict.

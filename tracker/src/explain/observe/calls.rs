@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-use uffd::PMD_SIZE;
+use tracker_ebpf::{CallKind, EventKind};
+use uffd::{PMD_SIZE, UffdFeatures};
 
 use super::store::chunks;
-use crate::explain::model::{CallArguments, TrackerCall};
+use crate::explain::model::{CallArguments, EventMeaning, ReportCause, TrackerCall, WatchedEvent};
 
 /// A call that arms pages or takes their protection off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub(super) struct ArmingCall {
     pub ended: u64,
     /// Whether it arms; else it takes the protection off.
     pub arms: bool,
+    /// Whether it puts content there, into pages that are not there.
+    pub fills: bool,
 }
 
 /// Ranges of more huge pages than this are looked up one by one.
@@ -32,13 +36,13 @@ pub(super) struct ArmingCalls {
 impl ArmingCall {
     /// `None` of a call that does neither, or of which nobody knows which pages it has armed.
     pub(super) fn of(call: &TrackerCall) -> Option<Self> {
-        let (range, arms) = match &call.what {
-            CallArguments::Scan(scan) if scan.arms_all() => (scan.walked(), true),
-            CallArguments::Arm(range)
-            | CallArguments::Fill {
-                range, armed: true, ..
-            } => (range.clone(), true),
-            CallArguments::Resolve(range) => (range.clone(), false),
+        let (range, arms, fills) = match &call.what {
+            CallArguments::Scan(scan) if scan.arms_all() => (scan.walked(), true, false),
+            CallArguments::Arm(range) => (range.clone(), true, false),
+            CallArguments::Resolve(range) => (range.clone(), false, false),
+            CallArguments::Fill { range, armed, .. } if *armed || is_release(call) => {
+                (range.clone(), *armed, true)
+            }
             _ => return None,
         };
         let is_some = call.outcome.is_ok() && !range.is_empty();
@@ -47,8 +51,47 @@ impl ArmingCall {
             began: call.began,
             ended: call.ended,
             arms,
+            fills,
         })
     }
+}
+
+/// Whether pages that a call fills and does not arm are no report: who answers writes himself is
+/// told of none.
+const fn is_release(call: &TrackerCall) -> bool {
+    let moves = matches!(
+        call.what,
+        CallArguments::Fill {
+            kind: CallKind::Move,
+            ..
+        }
+    );
+    !moves && !call.features.contains(UffdFeatures::WP_ASYNC)
+}
+
+/// What a call is that fills pages without arming them, where the kernel answers writes: as if they
+/// were written. The kernel tells of UFFDIO_MOVE itself.
+pub(super) fn filled(call: &TrackerCall) -> Option<WatchedEvent> {
+    let CallArguments::Fill {
+        kind,
+        range,
+        armed: false,
+    } = &call.what
+    else {
+        return None;
+    };
+    let is_some = call.outcome.is_ok() && *kind != CallKind::Move && !is_release(call);
+    is_some.then(|| WatchedEvent {
+        time: call.ended,
+        range: range.clone(),
+        address: range.start,
+        kind: EventKind::Syscall,
+        meaning: EventMeaning::Disarms(ReportCause::Filled),
+        tgid: call.caller.tgid,
+        tid: call.caller.tid,
+        comm: Arc::clone(&call.caller.comm),
+        place: call.place,
+    })
 }
 
 impl ArmingCalls {
@@ -94,6 +137,7 @@ mod tests {
     use uffd::PAGE_SIZE;
 
     use super::*;
+    use crate::explain::model::CallerThread;
 
     fn call(range: Range<u64>, ended: u64) -> ArmingCall {
         ArmingCall {
@@ -101,7 +145,53 @@ mod tests {
             began: ended - 1,
             ended,
             arms: true,
+            fills: false,
         }
+    }
+
+    fn fill(armed: bool, features: UffdFeatures) -> TrackerCall {
+        TrackerCall {
+            began: 1,
+            ended: 5,
+            what: CallArguments::Fill {
+                kind: CallKind::Copy,
+                range: 0..PAGE_SIZE,
+                armed,
+            },
+            outcome: Ok(0),
+            features,
+            caller: CallerThread {
+                tgid: 1,
+                tid: 2,
+                comm: "filler".into(),
+            },
+            cpu: 0,
+            place: None,
+        }
+    }
+
+    #[test]
+    fn what_is_filled_without_being_armed_counts_as_written_where_the_kernel_answers() {
+        let (told, answers) = (UffdFeatures::WP_ASYNC, UffdFeatures::default());
+        let event = filled(&fill(false, told)).unwrap();
+        assert_eq!((event.time, event.range), (5, 0..PAGE_SIZE));
+        assert_eq!(ArmingCall::of(&fill(false, told)), None);
+        for (armed, features) in [(true, told), (true, answers), (false, answers)] {
+            let call = fill(armed, features);
+            assert_eq!(filled(&call), None);
+            let known = ArmingCall::of(&call).unwrap();
+            assert_eq!((known.arms, known.fills), (armed, true));
+        }
+        let mut moved = fill(false, told);
+        moved.what = CallArguments::Fill {
+            kind: CallKind::Move,
+            range: 0..PAGE_SIZE,
+            armed: false,
+        };
+        assert_eq!((filled(&moved), ArmingCall::of(&moved)), (None, None));
+        let mut failed = fill(false, told);
+        failed.outcome = Err(rustix::io::Errno::EXIST);
+        assert_eq!(filled(&failed), None);
     }
 
     #[test]

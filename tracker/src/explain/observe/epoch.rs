@@ -82,6 +82,14 @@ impl PageEpoch {
         }
     }
 
+    /// The same, and nobody has seen it begin.
+    pub(super) const fn without_image(self) -> Self {
+        match self {
+            Self::Armed(_) => Self::Armed(PageImage::None),
+            Self::Unseen | Self::Unarmed | Self::Written(_) => Self::Written(PageImage::None),
+        }
+    }
+
     /// After a look that finds something there that is not armed.
     fn unarmed(self, arming: ArmingSeen) -> (Self, PageNews) {
         match (self, arming) {
@@ -188,6 +196,17 @@ mod tests {
         // One that was written when looking began is reported, with no image.
         let (_, news) = epoch.after(armed(PageLook::Content(7)), BeforeLooking);
         assert_eq!(news, PageNews::Rearmed(PageImage::None));
+    }
+
+    #[test]
+    fn what_was_written_before_the_first_look_stays_written() {
+        let written = Unarmed.without_image();
+        assert_eq!(written, Written(PageImage::None));
+        let later = written.after(disarmed(true), BeforeLooking);
+        assert_eq!(later, (written, PageNews::None));
+        let (_, again) = written.after(armed(PageLook::Content(7)), BeforeLooking);
+        assert_eq!(again, PageNews::Rearmed(PageImage::None));
+        assert_eq!(Armed(A).without_image(), Armed(PageImage::None));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) struct ObservedMemory {
     looked: BTreeMap<u64, ScanSpan>,
     /// When smaps may be read again.
     next: Instant,
+    /// When smaps was read last (CLOCK_MONOTONIC, in nanoseconds); 0: never.
+    known: u64,
     hashed: u64,
 }
 
@@ -73,6 +75,14 @@ pub(super) struct GoneMapping {
     pub mapping: Arc<TrackedMapping>,
     /// What is known of its pages.
     pub known: Vec<(u64, PageEpoch)>,
+}
+
+impl GoneMapping {
+    /// Takes out what is known of a range.
+    pub(super) fn take(&mut self, range: &Range<u64>) -> Vec<(u64, PageEpoch)> {
+        let is_in = |known: &mut (u64, PageEpoch)| range.contains(&known.0);
+        self.known.extract_if(.., is_in).collect()
+    }
 }
 
 /// What a look found in a mapping.
@@ -130,6 +140,7 @@ impl ObservedMemory {
             epochs: EpochStore::default(),
             looked: BTreeMap::new(),
             next: Instant::now(),
+            known: 0,
             hashed: 0,
         })
     }
@@ -197,6 +208,7 @@ impl ObservedMemory {
         if began < self.next {
             return Ok(Vec::new());
         }
+        let known = RunningScan::begin().began;
         let is_ours = |range: &Range<u64>| {
             let next = ours.partition_point(|own| own.end <= range.start);
             ours.get(next).is_some_and(|own| own.start < range.end)
@@ -210,6 +222,7 @@ impl ObservedMemory {
                 found.push(vma);
             }
         }
+        self.known = known;
         let took = began.elapsed();
         if took > CHEAP {
             self.next = began + (took * SHARE).min(LONGEST);
@@ -226,6 +239,12 @@ impl ObservedMemory {
             (mapping, vma.flags.text())
         });
         Ok(self.take(found.collect()))
+    }
+
+    /// What was registered before this, and still was then, is known (CLOCK_MONOTONIC, in
+    /// nanoseconds).
+    pub(super) const fn known(&self) -> u64 {
+        self.known
     }
 
     /// Memory was registered: smaps is to be read however dear that is.
@@ -392,13 +411,14 @@ impl ObservedMemory {
         Ok(())
     }
 
-    /// The image that a page has is of an epoch that is over.
+    /// The epoch that a page is in began unseen: it has no image. Of a page that no look has seen
+    /// armed, events tell that it was, and was written.
     pub(super) fn forget_image(&mut self, page: u64) {
-        let epoch = match self.epochs.get(page) {
-            PageEpoch::Armed(_) => PageEpoch::Armed(PageImage::None),
-            PageEpoch::Written(_) => PageEpoch::Written(PageImage::None),
-            epoch => epoch,
-        };
+        self.epochs.set(page, self.epochs.get(page).without_image());
+    }
+
+    /// What is known of a page that has moved here.
+    pub(super) fn arrived(&mut self, page: u64, epoch: PageEpoch) {
         self.epochs.set(page, epoch);
     }
 

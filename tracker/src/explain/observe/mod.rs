@@ -20,6 +20,7 @@ mod rounds;
 mod store;
 mod touched;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -32,6 +33,7 @@ use pages::track::{
     MappingRound, PageExtent, SessionEvent, TrackError, TrackHeader, TrackRound, TrackedMapping,
     TrackedPages, UffdHolder,
 };
+use tracker_ebpf::EventKind;
 use uffd::{PAGE_SIZE, UffdError, unless_gone, unless_unseen};
 
 use super::audit::TheirLook;
@@ -39,11 +41,11 @@ use super::books::{ExplainBooks, ImageCost};
 use super::content::PageLook;
 use super::evidence::{EventEvidence, FreshEvents};
 use super::explainer::{ExplainStep, as_tracked, cannot_read_events};
-use super::history::RunningScan;
+use super::history::{RunningScan, overlaps_any};
 use super::join::{append, why_unseen};
 use super::model::{
     AuditSight, ByMapping, ExplainFindings, ExplainOptions, ExplainedRound, ReportOwner,
-    ReportedPages, RoundDelay, RoundKind, SightGap, TrackerCall, UnknownReason,
+    ReportedPages, RoundDelay, RoundKind, SightGap, TrackerCall, UnknownReason, WatchedEvent,
 };
 use super::source::{EventHub, EventSource};
 use super::story::StoryTeller;
@@ -52,7 +54,7 @@ use answers::{LookFacts, LookJoin, OpenReport, OpenReports, answers_of_gone};
 use calls::ArmingCalls;
 use gathered::{GatheredSince, PartAnswers};
 use memory::{GoneMapping, LookedMapping, LookedPart, ObservedMemory};
-use touched::PagesByAddress;
+use touched::{PagesByAddress, UnreadPages};
 
 /// After catching up, so many times as long as that took passes before the next time.
 const REST: u32 = 4;
@@ -78,7 +80,7 @@ pub struct TrackerObserver {
     /// What we track ourselves, as of the last look, by address.
     ours: Vec<Range<u64>>,
     /// What was armed, and not looked at since.
-    unread: PagesByAddress,
+    unread: UnreadPages,
     /// Looks so far. The first explains nothing.
     number: u64,
     /// Whether anything was ever observed.
@@ -135,7 +137,7 @@ impl TrackerObserver {
             lost_calls: 0,
             gathered: GatheredSince::default(),
             ours: Vec::new(),
-            unread: PagesByAddress::default(),
+            unread: UnreadPages::default(),
             number: 0,
             has_any: false,
             events: Vec::new(),
@@ -226,8 +228,10 @@ impl TrackerObserver {
     /// Ends looking: what was told to its tracker and is not armed again counts with its content of
     /// now.
     pub fn close(&mut self) {
+        let perhaps = self.open.values().filter(|it| it.is_told_perhaps());
+        let perhaps = perhaps.count() as u64;
         let last = self.last_reports();
-        self.books.add_last(&last);
+        self.books.add_last(&last, perhaps);
     }
 
     /// Ends it after [`Self::close`]: code gets its names.
@@ -245,7 +249,7 @@ impl TrackerObserver {
         self.open.clear();
         self.calls = ArmingCalls::default();
         self.gathered = GatheredSince::default();
-        self.unread = PagesByAddress::default();
+        self.unread = UnreadPages::default();
         self.books.begin_again();
         if let Err(error) = self.evidence.begin_again() {
             let error = error.to_string();
@@ -261,23 +265,23 @@ impl TrackerObserver {
 
     fn look(&mut self, ours: &[Range<u64>]) -> Result<ExplainedRound, UffdError> {
         let (began, scan) = (Instant::now(), RunningScan::begin());
-        self.ours = ours.to_vec();
+        let ours_before = std::mem::replace(&mut self.ours, ours.to_vec());
         let first_told = self.gather()?;
         let gone = self.discover()?;
         let touched = PagesByAddress::of(self.evidence.touched());
         let looked = self.memory.look(LookedPart::Everything, &touched)?;
         let scan = scan.finish();
-        self.unread = PagesByAddress::default();
+        self.unread = UnreadPages::default();
         let calls_told = self.gather()? && first_told;
         self.armed_meanwhile();
         let fresh = std::mem::take(&mut self.gathered.fresh);
-        self.evidence.keep(&self.memory.ranges());
+        self.forget_others(&ours_before);
         let round = self.round(began, &looked);
         let kind = RoundKind::of(&round);
         let facts = self.facts((round.number, kind), fresh, calls_told);
         let mut explained = as_tracked(round, fresh);
         let mut answers = std::mem::take(&mut self.gathered.answers);
-        answers.add(self.answers_of_gone(gone));
+        answers.add(self.answers_of_gone(gone)?);
         let mut index = self.evidence.index(scan);
         let mut join = LookJoin {
             index: &mut index,
@@ -303,9 +307,30 @@ impl TrackerObserver {
         Ok(explained)
     }
 
+    /// Forgets what is told of other memory: what we track, now or before, and what has belonged to
+    /// others and does not any more, without having been looked at. Writes to that are counted.
+    fn forget_others(&mut self, ours_before: &[Range<u64>]) {
+        let ranges = self.memory.ranges();
+        if !self.sees_calls {
+            self.evidence.keep(&ranges, u64::MAX);
+            return;
+        }
+        // What is registered since smaps was read will be found.
+        let others = self.evidence.keep(&ranges, self.memory.known());
+        let is_theirs = |event: &&WatchedEvent| {
+            let ours = [ours_before, &self.ours];
+            !ours.iter().any(|ours| overlaps_any(ours, &event.range))
+        };
+        let armed = others.iter().filter(|event| event.kind == EventKind::Fault);
+        let pages = armed.filter(is_theirs).map(|event| event.range.start);
+        let pages: BTreeSet<u64> = pages.collect();
+        self.books.never_observed(pages.len() as u64);
+    }
+
     /// Learns what belongs to others now; returns what did and does not any more.
     fn discover(&mut self) -> Result<Vec<GoneMapping>, UffdError> {
-        let gone = self.memory.discover(&self.ours)?;
+        let mut gone = self.memory.discover(&self.ours)?;
+        self.follow(&mut gone);
         if !self.has_any && !self.memory.ranges().is_empty() {
             self.has_any = true;
             let sampling = self.memory.sample(self.content_limit)?;
@@ -314,16 +339,46 @@ impl TrackerObserver {
         Ok(gone)
     }
 
+    /// What has moved and is still registered (UFFD_FEATURE_EVENT_REMAP) is known where it is now.
+    fn follow(&mut self, gone: &mut [GoneMapping]) {
+        if gone.is_empty() {
+            return;
+        }
+        for moved in self.evidence.moves() {
+            if self.memory.mapping_at(moved.to).is_none() {
+                continue;
+            }
+            for (page, epoch) in gone.iter_mut().flat_map(|gone| gone.take(&moved.from)) {
+                let Some(now) = moved.now(page) else {
+                    continue;
+                };
+                self.memory.arrived(now, epoch);
+                if let Some(report) = self.open.remove(&page) {
+                    self.open.insert(now, report);
+                }
+            }
+            self.evidence.follow(&moved);
+        }
+    }
+
     /// Reports of what is not observed any more.
-    fn answers_of_gone(&mut self, gone: Vec<GoneMapping>) -> PartAnswers {
+    fn answers_of_gone(&mut self, gone: Vec<GoneMapping>) -> Result<PartAnswers, UffdError> {
         let mut answers = PartAnswers::default();
+        if gone.is_empty() {
+            return Ok(answers);
+        }
+        // pagemap has the same of what is not mapped as of what is not there.
+        let mapped = mapped(self.lifeline.pid())?;
         for gone in gone {
             let memory = &mut self.memory;
-            let now = |page| memory.read_as_is(page).unwrap_or(PageLook::Unmapped);
+            let now = |page| match overlaps_any(&mapped, &(page..page + PAGE_SIZE)) {
+                true => memory.read_as_is(page).unwrap_or(PageLook::Unmapped),
+                false => PageLook::Unmapped,
+            };
             let reported = answers_of_gone(&gone, &mut self.open, now);
             push(&mut answers.reported, &gone.mapping, reported);
         }
-        answers
+        Ok(answers)
     }
 
     /// Looks at the pages that calls have armed since the last look.
@@ -331,11 +386,11 @@ impl TrackerObserver {
         let scan = RunningScan::begin();
         let first_told = self.gather()?;
         let gone = self.discover()?;
-        let gone = self.answers_of_gone(gone);
+        let gone = self.answers_of_gone(gone)?;
         self.gathered.answers.add(gone);
         let armed = std::mem::take(&mut self.unread);
         let touched = PagesByAddress::of(self.evidence.touched());
-        let looked = self.memory.look(LookedPart::Around(&armed), &touched)?;
+        let looked = self.memory.look(armed.part(), &touched)?;
         let scan = scan.finish();
         let calls_told = self.gather()? && first_told;
         self.armed_meanwhile();
@@ -369,8 +424,13 @@ impl TrackerObserver {
         let pid = self.lifeline.pid();
         let gathered = self.evidence.gather();
         let fresh = gathered.map_err(|error| cannot_read_events(pid, error))?;
+        let events = self.evidence.newest(fresh);
+        let other_memory =
+            |event: &WatchedEvent| matches!(event.kind, EventKind::Move | EventKind::Unregister);
+        if events.iter().any(other_memory) {
+            self.memory.hurry();
+        }
         if self.books.audits() {
-            let events = self.evidence.newest(fresh);
             self.gathered.events.extend(events.iter().cloned());
         }
         self.gathered.fresh.add(fresh);
@@ -378,6 +438,8 @@ impl TrackerObserver {
         let (calls, lost) = calls.unwrap_or_default();
         if self.sees_calls {
             self.calls.add(&calls);
+            let filled = calls.iter().filter_map(calls::filled).collect();
+            self.evidence.add(filled);
         }
         if calls.iter().any(|call| call.registers().is_some()) {
             self.memory.hurry();
@@ -387,6 +449,11 @@ impl TrackerObserver {
         self.gathered.calls.extend(calls);
         let none_lost = lost == self.lost_calls;
         self.lost_calls = lost;
+        if !none_lost {
+            // It may have armed anything, or registered more.
+            self.unread.add_all();
+            self.memory.hurry();
+        }
         Ok(none_lost)
     }
 
@@ -528,6 +595,18 @@ fn holder(pid: u32) -> String {
         Some(holder) => format!("{userfaultfd}, {holder}"),
         None => format!("{userfaultfd}; who holds it is not seen"),
     }
+}
+
+/// Where something is mapped, by address.
+fn mapped(pid: u32) -> Result<Vec<Range<u64>>, UffdError> {
+    let mut mapped = Vec::new();
+    for vma in unless_unseen(uffd::maps(pid))?.into_iter().flatten() {
+        let Some(vma) = unless_unseen(vma)? else {
+            break;
+        };
+        mapped.push(vma.start..vma.end);
+    }
+    Ok(mapped)
 }
 
 /// A mapping of a look as a round tells it.

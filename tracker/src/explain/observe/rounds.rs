@@ -20,6 +20,8 @@ pub(super) enum PageHappening {
     },
     /// Their tracker has armed it.
     Armed,
+    /// Their tracker has put content there, and armed it: it was not there before.
+    FilledArmed,
     /// Their tracker has taken its protection off.
     Resolved,
 }
@@ -103,7 +105,7 @@ impl PageTimeline {
     }
 
     fn add(&mut self, happening: PageHappening) {
-        use PageHappening::{Armed, Disarmed, Resolved};
+        use PageHappening::{Armed, Disarmed, FilledArmed, Resolved};
         use ProtectionState::{Again, Awaited, Off, On, Released, Unknown};
         self.state = match (happening, self.state) {
             (Disarmed { event, of_armed }, On) => self.disarmed(event, of_armed),
@@ -132,8 +134,8 @@ impl PageTimeline {
                 self.same_epoch = false;
                 self.disarmed(event, true)
             }
-            (Armed, Off(last)) => Again(last),
-            (Armed, Released) => {
+            (Armed | FilledArmed, Off(last)) => Again(last),
+            (Armed, Released) | (FilledArmed, Released | On | Unknown) => {
                 self.same_epoch = false;
                 On
             }
@@ -144,7 +146,7 @@ impl PageTimeline {
                 Released
             }
             // Several threads may wait for one answer, and a fault may be tried again.
-            (Disarmed { .. } | Armed | Resolved, state) => state,
+            (Disarmed { .. } | Armed | FilledArmed | Resolved, state) => state,
         };
     }
 
@@ -301,6 +303,17 @@ mod tests {
         let happenings = [Resolved, Armed, fault(1), Resolved];
         let open = (vec![], Some(1), false);
         assert_eq!(told(answered(ARMED, false), &happenings), Some(open));
+    }
+
+    #[test]
+    fn what_is_filled_and_armed_begins_an_epoch_with_content_that_nobody_saw() {
+        let filled = [PageHappening::FilledArmed, fault(1), Armed];
+        let reports = vec![report(Some(1), false, true)];
+        for before in [ARMED, PageEpoch::Unseen] {
+            let found = told(looks(before, true), &filled);
+            assert_eq!(found, Some((reports.clone(), None, false)));
+        }
+        assert_eq!(told(looks(ARMED, true), &filled[..1]), None);
     }
 
     #[test]

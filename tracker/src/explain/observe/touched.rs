@@ -5,6 +5,8 @@ use std::ops::Range;
 use rangemap::RangeSet;
 use uffd::{PAGE_SIZE, PMD_SIZE};
 
+use super::memory::LookedPart;
+
 /// Which pages, by address.
 #[derive(Default)]
 pub(super) struct PagesByAddress(RangeSet<u64>);
@@ -45,6 +47,39 @@ impl PagesByAddress {
     }
 }
 
+/// What a tracker has armed and nobody has looked at since.
+#[derive(Default)]
+pub(super) struct UnreadPages {
+    pages: PagesByAddress,
+    /// It may be anything: a call was lost.
+    all: bool,
+}
+
+impl UnreadPages {
+    /// Adds the pages that a range touches.
+    pub(super) fn add(&mut self, range: &Range<u64>) {
+        self.pages.add(range);
+    }
+
+    /// From now on it may be any page.
+    pub(super) const fn add_all(&mut self) {
+        self.all = true;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pages.is_empty() && !self.all
+    }
+
+    /// What is to be looked at.
+    pub(super) const fn part(&self) -> LookedPart<'_> {
+        if self.all {
+            LookedPart::Everything
+        } else {
+            LookedPart::Around(&self.pages)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +91,18 @@ mod tests {
         assert!(!set.overlaps(&(2 * PAGE_SIZE..3 * PAGE_SIZE)));
         assert!(!set.overlaps(&(0..PAGE_SIZE)));
         assert!(set.has_chunk(0) && !set.has_chunk(1));
+    }
+
+    #[test]
+    fn after_a_call_that_was_lost_everything_is_unread() {
+        let mut unread = UnreadPages::default();
+        assert!(unread.is_empty());
+        unread.add(&(0..PAGE_SIZE));
+        assert!(matches!(unread.part(), LookedPart::Around(_)));
+        unread.add_all();
+        assert!(matches!(unread.part(), LookedPart::Everything));
+        let mut lost = UnreadPages::default();
+        lost.add_all();
+        assert!(!lost.is_empty());
     }
 }

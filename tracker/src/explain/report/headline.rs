@@ -195,6 +195,7 @@ fn unchanged_by(cause: ReportCause) -> &'static str {
         ReportCause::Fork => "pages of a child",
         ReportCause::Unregister => "ranges that were unregistered",
         ReportCause::Guard => "guard pages",
+        ReportCause::Filled => "pages that their tracker filled without arming them",
         ReportCause::NeverArmed => "pages that nobody had armed",
         ReportCause::Unknown => "nobody knows why",
     }

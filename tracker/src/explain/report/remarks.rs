@@ -7,7 +7,9 @@ use uffd::PAGE_SIZE;
 
 use super::writers::TopWriters;
 use super::{ExplainReport, headline};
-use crate::explain::{FrozenTime, NamingCost, ReportOwner, advice};
+use crate::explain::{
+    AuditFindings, AuditSight, ExplainFindings, FrozenTime, NamingCost, ReportOwner, advice,
+};
 use crate::print::clock::{of_the_time, rfc3339, spoken};
 use crate::print::words::{count, counted, number, plural, printable, size};
 
@@ -214,15 +216,25 @@ pub(super) fn not_seen(report: &ExplainReport<'_>) -> Vec<String> {
 
 /// What a look does not see of a tracker that is there already.
 fn not_seen_of_others(report: &ExplainReport<'_>) -> Vec<String> {
-    let not_rearmed = report.findings.not_rearmed;
-    let mut lines = vec![
-        "calls of their tracker: a round of theirs is what two looks tell of it, so what was \
-         reported and armed again between two looks with the same content is in no count"
-            .to_owned(),
+    let ExplainFindings {
+        not_rearmed,
+        perhaps_reported,
+        never_observed,
+        ..
+    } = *report.findings;
+    let mut lines = Vec::new();
+    if !sees_rounds(report.findings) {
+        lines.push(
+            "calls of their tracker: a round of theirs is what two looks tell of it, so what was \
+             reported and armed again between two looks with the same content is in no count"
+                .to_owned(),
+        );
+    }
+    lines.push(
         "trackers without a userfaultfd, which read soft-dirty bits or compare content: nothing in \
          smaps tells of them"
             .to_owned(),
-    ];
+    );
     if not_rearmed != 0 {
         lines.push(format!(
             "{} reported page{} had not been armed again by the end: the content at the last look \
@@ -231,7 +243,30 @@ fn not_seen_of_others(report: &ExplainReport<'_>) -> Vec<String> {
             plural(not_rearmed)
         ));
     }
+    if perhaps_reported != 0 {
+        lines.push(format!(
+            "{} page{} had no protection when looked at first, in memory that is armed, and had \
+             not been armed again by the end: whether their tracker was told of them is not \
+             known, and no count has them",
+            number(perhaps_reported),
+            plural(perhaps_reported)
+        ));
+    }
+    if never_observed != 0 {
+        lines.push(format!(
+            "written in memory that was not registered any more at the next look: {} armed \
+             page{}, which no count has",
+            number(never_observed),
+            plural(never_observed)
+        ));
+    }
     lines
+}
+
+/// Whether rounds of theirs are those of its calls.
+fn sees_rounds(findings: &ExplainFindings) -> bool {
+    let calls_seen = |audit: &AuditFindings| audit.sight == AuditSight::Complete;
+    findings.seen.is_complete() && findings.audit.as_ref().is_some_and(calls_seen)
 }
 
 /// Where a second strategy disagrees: first the sums.

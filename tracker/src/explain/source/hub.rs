@@ -8,7 +8,6 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use super::watched::WatchedProcess;
-use crate::explain::bell::ArmingBell;
 use crate::explain::model::{AuditSight, CauseSight, SightGap};
 use crate::explain::places::PlaceInterner;
 use crate::probes::events::{EventProbes, WatchId};
@@ -52,12 +51,17 @@ pub(super) struct HubState {
     proved: Instant,
     /// How often they are.
     self_test: Duration,
+    /// Calls that programs missed, as of `looked_for_misses`.
+    missed_calls: u64,
+    looked_for_misses: Instant,
 }
 
 /// How often the hooks are made to fire while a process is watched.
 pub(super) const SELF_TEST: Duration = Duration::from_secs(60);
 /// How often the ring is emptied while a process is watched.
 const PERIOD: Duration = Duration::from_millis(2);
+/// How often the kernel is asked which calls it kept from programs.
+const MISSES: Duration = Duration::from_millis(100);
 
 impl HubShared {
     /// Begins to read.
@@ -82,6 +86,8 @@ impl HubShared {
                 silent: Vec::new(),
                 proved: Instant::now(),
                 self_test,
+                missed_calls: 0,
+                looked_for_misses: Instant::now(),
             }),
             ended: AtomicBool::new(false),
             most,
@@ -238,13 +244,30 @@ impl HubState {
         lost + self.overflowed
     }
 
+    /// Calls on a watched address space that were lost until now, as far as that is known.
+    pub(super) fn lost_calls(&self, watch: WatchId) -> u64 {
+        self.missed_calls + self.events.dropped_calls(watch)
+    }
+
+    /// Learns at times which calls the kernel kept from programs.
+    fn look_for_misses(&mut self) {
+        let mut readers = self.watches.values().flatten();
+        let listens = readers.any(|(_, watched)| watched.bell.is_some());
+        if listens && self.looked_for_misses.elapsed() >= MISSES {
+            self.missed_calls = self.events.missed_calls();
+            self.looked_for_misses = Instant::now();
+        }
+    }
+
     /// Empties the ring.
     pub(super) fn read(&mut self) {
+        self.look_for_misses();
         let Self {
             events,
             watches,
             overflowed,
             failed,
+            missed_calls,
             ..
         } = self;
         // Calls first: of a call that is read all events are there that came before it.
@@ -263,10 +286,12 @@ impl HubState {
         if let Err(error) = calls.and(read.map(drop)) {
             failed.get_or_insert(error.into());
         }
-        let readers = watches.values_mut().flatten();
-        for (_, watched) in readers {
-            if let Some(Err(error)) = watched.bell.as_mut().map(ArmingBell::ring) {
-                failed.get_or_insert(error);
+        for (watch, readers) in watches {
+            let lost = *missed_calls + events.dropped_calls(WatchId(*watch));
+            for (_, watched) in readers {
+                if let Err(error) = watched.ring(lost) {
+                    failed.get_or_insert(error);
+                }
             }
         }
     }

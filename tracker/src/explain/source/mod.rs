@@ -110,9 +110,11 @@ impl EventSource {
             }
         };
         self.bell = Some(Arc::clone(&bell));
-        if let Some(watched) = self.hub.lock().reader(self.reader) {
+        let mut state = self.hub.lock();
+        let lost = state.lost_calls(self.reader.watch);
+        if let Some(watched) = state.reader(self.reader) {
             watched.calls.get_or_insert_default();
-            watched.bell = Some(ArmingBell::new(bell));
+            watched.bell = Some(ArmingBell::new(bell, lost + watched.calls_lost));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What has been read of one process.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -114,6 +115,16 @@ impl WatchedProcess {
         if let Some(calls) = &mut self.calls {
             calls.extend(call);
         }
+    }
+
+    /// Rings if the reader is to be told of something. `lost`: calls that were lost until now,
+    /// before they came here.
+    pub(super) fn ring(&mut self, lost: u64) -> io::Result<()> {
+        let Some(bell) = &mut self.bell else {
+            return Ok(());
+        };
+        bell.lost(lost + self.calls_lost);
+        bell.ring()
     }
 
     /// What is on top of a stack, if it is code.

@@ -31,7 +31,8 @@ const fn shown_observed(
 const OBSERVED_REPORTED: FamilySpec = FamilySpec {
     name: "uffdwp_observed_reported_pages_total",
     help: "Pages of an explained process that another tracker was told of as written, in memory \
-        that belongs to its userfaultfd, by verdict and cause as in uffdwp_reported_pages_total. \
+        that belongs to its userfaultfd, by verdict and cause as in uffdwp_reported_pages_total; \
+        cause filled: the tracker filled it and did not arm it. \
         The agent observes that memory and touches nothing. There is no series without such memory. \
         docs/explain.md.",
     source: "looks at pagemap and at hashes of pages, and the kernel's events of docs/hooks.md",

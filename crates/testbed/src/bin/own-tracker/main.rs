@@ -125,6 +125,32 @@ const CLIENTS: &[TrackerClient] = &[
         },
     },
     TrackerClient {
+        name: "filled-unarmed",
+        begin: || {
+            let memory = MappedMemory::new(ANON)?;
+            memory.store(0..32);
+            begun(memory.register(asynchronous())?)
+        },
+        round: |memory| {
+            let absent = memory.first_absent()?;
+            memory.copy(absent..absent + 2)?;
+            scan(memory, SCAN_AND_ARM)
+        },
+    },
+    TrackerClient {
+        name: "registered-again",
+        begin: || {
+            let memory = scanned()?;
+            memory.register_again()?;
+            Ok(memory)
+        },
+        round: |memory| {
+            memory.store(&[1, 5]);
+            memory.uffd.arm(&memory.pages(1..2))?;
+            Ok(memory.uffd.arm(&memory.pages(5..6))?)
+        },
+    },
+    TrackerClient {
         name: "armed-in-vain",
         begin: scanned,
         round: |memory| {

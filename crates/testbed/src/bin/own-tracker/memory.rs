@@ -163,6 +163,21 @@ impl TrackedMemory {
         usize::try_from(found).with_context(std::io::Error::last_os_error)
     }
 
+    /// Registers all of it again.
+    pub fn register_again(&self) -> anyhow::Result<()> {
+        Ok(self.uffd.register(&self.range, RegisterMode::WP)?)
+    }
+
+    /// Fills pages that are not there, and does not arm them.
+    pub fn copy(&self, pages: Range<u64>) -> anyhow::Result<()> {
+        let range = self.pages(pages);
+        let content = vec![1_u8; (range.end - range.start) as usize];
+        // SAFETY: the source is as long as the range, to which nothing refers.
+        let copied = unsafe { self.uffd.copy(&range, content.as_ptr(), false) }?;
+        ensure!(copied == range.end - range.start);
+        Ok(())
+    }
+
     pub fn advise(&self, pages: Range<u64>, advice: i32) -> anyhow::Result<()> {
         advise(&self.pages(pages), advice)
     }

@@ -8,6 +8,9 @@
 //! |---|---|
 //! | `act` | `acted` and a digest of the pages, after all acts of a round |
 //! | `release PAGES` | `released`, after it took the protection off so many pages by itself |
+//! | `release-each PAGES` | the same, by a call for each page |
+//! | `forget` | `forgot`, after it has unregistered the area |
+//! | `begin` | `begun`, after it has registered the area again and armed it |
 //! | `round` | `told`, how many pages it was told, and a digest of them; they are armed again |
 
 use std::collections::BTreeSet;
@@ -59,6 +62,19 @@ pub fn serve(arguments: &ClientArguments) -> Result<()> {
                 client.release(pages)?;
                 answer("released")?;
             }
+            each if each.starts_with("release-each ") => {
+                let pages = each.trim_start_matches("release-each ").parse()?;
+                client.release_each(pages)?;
+                answer("released")?;
+            }
+            "forget" => {
+                client.uffd.unregister(&client.range)?;
+                answer("forgot")?;
+            }
+            "begin" => {
+                client.begin()?;
+                answer("begun")?;
+            }
             "act" => {
                 let acted = act(&mut target, &plan.round())?;
                 answer(&format!("acted {:016x}", digest(&acted)))?;
@@ -92,7 +108,7 @@ fn act(target: &mut TrackedTarget, acts: &[PlannedAct]) -> Result<BTreeSet<u64>>
 }
 
 /// The process whose memory is tracked.
-enum TrackedTarget {
+pub enum TrackedTarget {
     /// This one.
     Inside(Box<ScriptServer>),
     /// A child that obeys a script, and ends when its standard input does.
@@ -104,7 +120,7 @@ enum TrackedTarget {
 }
 
 impl TrackedTarget {
-    fn start(target: ClientTarget, directory: &Path) -> Result<Self> {
+    pub fn start(target: ClientTarget, directory: &Path) -> Result<Self> {
         if target == ClientTarget::Inside {
             return Ok(Self::Inside(Box::new(ScriptServer::new(directory))));
         }
@@ -124,14 +140,15 @@ impl TrackedTarget {
         Ok(Self::Outside { process, to, from })
     }
 
-    fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         match self {
             Self::Inside(_) => std::process::id(),
             Self::Outside { process, .. } => process.id(),
         }
     }
 
-    fn say(&mut self, line: &str) -> Result<String> {
+    /// Has it obey a line of a script.
+    pub fn say(&mut self, line: &str) -> Result<String> {
         match self {
             Self::Inside(server) => server.obey(line),
             Self::Outside { to, from, .. } => {
@@ -148,7 +165,7 @@ impl TrackedTarget {
     }
 
     /// A userfaultfd of its memory.
-    fn userfaultfd(&mut self) -> Result<Userfaultfd> {
+    pub fn userfaultfd(&mut self) -> Result<Userfaultfd> {
         if let Self::Inside(_) = self {
             return Ok(Userfaultfd::open().or_else(|_| Userfaultfd::open_user_mode_only())?);
         }
@@ -183,7 +200,6 @@ impl TrackerClient {
             ClientWay::Messages => UffdFeatures::default(),
             _ => UffdFeatures::WP_ASYNC | UffdFeatures::WP_UNPOPULATED,
         })?;
-        uffd.register(&range, RegisterMode::WP)?;
         let client = Self {
             pagemap: Pagemap::open(target.pid())?,
             range,
@@ -194,8 +210,14 @@ impl TrackerClient {
         if way == ClientWay::Messages {
             client.answer_messages();
         }
-        client.uffd.arm(&client.range)?;
+        client.begin()?;
         Ok(client)
+    }
+
+    /// Registers the area and arms all of it.
+    fn begin(&self) -> Result<()> {
+        self.uffd.register(&self.range, RegisterMode::WP)?;
+        Ok(self.uffd.arm(&self.range)?)
     }
 
     /// Starts a thread that reads and answers messages.
@@ -249,6 +271,15 @@ impl TrackerClient {
     fn release(&self, pages: u64) -> Result<()> {
         let start = self.range.start;
         Ok(self.uffd.resolve(&(start..start + pages * PAGE_SIZE))?)
+    }
+
+    /// The same, by a call for each page.
+    fn release_each(&self, count: u64) -> Result<()> {
+        let each = pages(self.range.clone()).take(count as usize);
+        for page in each {
+            self.uffd.resolve(&(page..page + PAGE_SIZE))?;
+        }
+        Ok(())
     }
 
     fn arm(&self, told: &BTreeSet<u64>) -> Result<()> {

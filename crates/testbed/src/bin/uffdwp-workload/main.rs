@@ -6,6 +6,7 @@
 //! pages).
 
 mod area;
+mod calls;
 mod child;
 mod client;
 #[cfg(target_arch = "x86_64")]
@@ -75,6 +76,9 @@ enum WorkloadCommand {
     /// Be a tracker with a known number of true and false reports, as standard input says
     #[command(hide = true)]
     Client(client::ClientArguments),
+    /// Make the calls of a tracker, as standard input says
+    #[command(hide = true)]
+    Calls(calls::CallArguments),
     /// Map, write, protect, move and unmap at random until standard input ends
     #[command(hide = true)]
     Fuzz(fuzz::FuzzArguments),
@@ -141,6 +145,7 @@ fn main() -> ExitCode {
         WorkloadCommand::Scenarios(arguments) => {
             scenarios::serve(&arguments).map(|()| RowOutcome::Agrees)
         }
+        WorkloadCommand::Calls(arguments) => calls::serve(&arguments).map(|()| RowOutcome::Agrees),
         WorkloadCommand::Client(arguments) => {
             client::serve(&arguments).map(|()| RowOutcome::Agrees)
         }
