@@ -85,6 +85,13 @@ fn systemd_accepts_the_unit_and_finds_it_hardened() {
     }
 }
 
+/// Of the two ways to hide it that a unit has.
+#[test]
+fn the_unit_leaves_the_kernels_symbols_to_be_read() {
+    assert_eq!(setting("ProtectKernelTunables"), "no");
+    assert!(!UNIT.contains("\nProtectKernelLogs="));
+}
+
 /// The value of a setting in the unit.
 fn setting(name: &str) -> &'static str {
     let mut values = UNIT
