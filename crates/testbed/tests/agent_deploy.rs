@@ -1,6 +1,8 @@
 //! The files in `deploy/` work as written.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "agent_deploy/kubernetes.rs"]
+mod kubernetes;
 #[path = "agent_deploy/rules.rs"]
 mod rules;
 
