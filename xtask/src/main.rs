@@ -1,11 +1,12 @@
 //! The commands of a contributor: `cargo xtask setup`, `run`, `test`, `vm`, `bench`, `selftests`,
-//! `dist`.
+//! `dist`, `test-package`.
 
 mod cargo;
 mod cmd;
 mod dist;
 mod exposition;
 mod http;
+mod installation;
 mod matrix;
 #[cfg(test)]
 mod pages;
@@ -42,6 +43,7 @@ enum XtaskCommand {
     Bench(cmd::bench::BenchArgs),
     Selftests(cmd::selftests::SelftestsArgs),
     Dist(cmd::dist::DistArgs),
+    TestPackage(cmd::test_package::TestPackageArgs),
 }
 
 /// The option of every command that may install packages.
@@ -90,6 +92,7 @@ fn dispatch(command: XtaskCommand) -> Result<ExitCode> {
         XtaskCommand::Bench(args) => return cmd::bench::run(&args),
         XtaskCommand::Selftests(args) => return cmd::selftests::run(&args),
         XtaskCommand::Dist(args) => return cmd::dist::run(&args),
+        XtaskCommand::TestPackage(args) => return cmd::test_package::run(&args),
         XtaskCommand::Vm(args) => return cmd::vm::run(args),
         XtaskCommand::Setup(args) => {
             let consent = args.consent.consent();

@@ -1,6 +1,8 @@
 //! The files in `deploy/` work as written.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "agent_deploy/kubernetes.rs"]
+mod kubernetes;
 #[path = "agent_deploy/rules.rs"]
 mod rules;
 
@@ -83,6 +85,13 @@ fn systemd_accepts_the_unit_and_finds_it_hardened() {
         assert!(output.status.success(), "{check:?}: {said}");
         assert!(!said.contains("Unknown"), "{check:?}: {said}");
     }
+}
+
+/// Of the two ways to hide it that a unit has.
+#[test]
+fn the_unit_leaves_the_kernels_symbols_to_be_read() {
+    assert_eq!(setting("ProtectKernelTunables"), "no");
+    assert!(!UNIT.contains("\nProtectKernelLogs="));
 }
 
 /// The value of a setting in the unit.

@@ -27,6 +27,7 @@ const RULES: [(&str, &str); 2] = [
     ),
 ];
 const PATTERNS: &str = include_str!("../../../docs/patterns.md");
+const README: &str = include_str!("../../../README.md");
 
 struct PrometheusServer {
     address: String,
@@ -191,7 +192,8 @@ fn promql_answers_with_the_numbers_the_workload_knows() {
     }
     assert_eq!(prometheus.query("up"), Some(1.0));
     check_metrics(&agent.metrics());
-    for query in promql(PATTERNS) {
+    assert_eq!(promql(README).count(), 5);
+    for query in promql(PATTERNS).chain(promql(README)) {
         // It may yield nothing here.
         prometheus.ask(query);
     }

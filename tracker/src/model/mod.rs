@@ -13,6 +13,7 @@
 
 mod accounting;
 mod collection;
+mod container;
 mod counters;
 mod limits;
 mod series;
@@ -20,6 +21,7 @@ mod snapshot;
 
 pub use accounting::SeriesBooks;
 pub use collection::{CollectionInput, ProcessFacts, RecordReleases, ScanResult, VmaDiscovery};
+pub use container::ContainerPath;
 pub use counters::{CounterSet, ProcessCounters, VmaCounters};
 pub use limits::{SeriesDetail, SeriesLimits, VmaLabel};
 pub use series::{EventOutcomes, ProcessRow, ScannedPages, SeriesView, VmaGauges, VmaRow};

@@ -89,6 +89,12 @@ fn function_hooks(facts: &KernelFacts, plan: &[HookPlan]) -> Option<String> {
 }
 
 fn addresses(facts: &KernelFacts) -> Option<String> {
+    if let Some(reason) = facts.unavailable.get(&FactSource::Kallsyms) {
+        return Some(format!(
+            "let it read /proc/kallsyms: {reason} (a systemd unit with ProtectKernelTunables=yes \
+             hides it)"
+        ));
+    }
     // At 2 they are hidden from everyone, CAP_SYSLOG or not (kallsyms_show_value).
     let remedy = match facts.sysctls.kptr_restrict {
         Some(2..) => "`sysctl kernel.kptr_restrict=1`: at 2 no capability helps",
@@ -109,6 +115,7 @@ fn tracefs(facts: &KernelFacts) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::kernel::facts::KernelAddresses;
     use crate::probes::plan::{HookTrials, HookWishes, PlanInputs, plan};
     use crate::probes::{HOOKS, OBJECT, ProbeObject};
 
@@ -183,6 +190,12 @@ mod tests {
             two.contains("kptr_restrict=1") && !two.contains("CAP_SYSLOG"),
             "{two}"
         );
+        let unread = with(|f| {
+            f.addresses = KernelAddresses::default();
+            let reason = "it has no symbols".into();
+            f.unavailable.insert(FactSource::Kallsyms, reason);
+        });
+        assert!(unread.contains("ProtectKernelTunables"), "{unread}");
         let locked = with(|f| f.lockdown = Some(Lockdown::Confidentiality));
         assert!(locked.contains("lockdown=integrity"), "{locked}");
         let filtered = with(|f| {

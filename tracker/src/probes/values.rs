@@ -51,9 +51,12 @@ pub enum ValueGap {
          (kernel.kptr_restrict, CAP_SYSLOG)"
     )]
     AddressHidden(&'static str),
-    /// kallsyms does not have the symbol, or cannot be read.
+    /// kallsyms does not have the symbol.
     #[error("/proc/kallsyms does not have {0}")]
     NoSymbol(&'static str),
+    /// kallsyms cannot be read, or is empty.
+    #[error("the address of {0} is needed and /proc/kallsyms is not there to be read")]
+    NoSymbols(&'static str),
     /// BTF has no `enum pageflags`.
     #[error("the kernel's BTF does not have the flags of folios")]
     NoFolioFlags,
@@ -68,8 +71,10 @@ pub fn value(value: KernelValue, facts: &KernelFacts, sizes: MapSizes) -> Result
     let address = |known: Option<u64>, name| {
         known.ok_or(if facts.addresses_hidden {
             ValueGap::AddressHidden(name)
-        } else {
+        } else if facts.has(FactSource::Kallsyms) {
             ValueGap::NoSymbol(name)
+        } else {
+            ValueGap::NoSymbols(name)
         })
     };
     let start = |text: &Option<std::ops::Range<u64>>| text.as_ref().map(|text| text.start);
@@ -108,7 +113,7 @@ fn page_offset_symbol(facts: &KernelFacts) -> Result<u64, ValueGap> {
         Some(address) => Ok(address),
         None if facts.addresses_hidden => Err(ValueGap::AddressHidden(NAME)),
         None if facts.has(FactSource::Kallsyms) => Ok(0),
-        None => Err(ValueGap::NoSymbol(NAME)),
+        None => Err(ValueGap::NoSymbols(NAME)),
     }
 }
 

@@ -276,6 +276,30 @@ fn names_with_quotes_newlines_backslashes_and_no_utf8_stay_valid() {
     assert_called(b"other", &[b'/'; 5000], &[0x80; 5000]);
 }
 
+/// Cut off at the front, a long path would still have to tell both.
+#[test]
+fn a_process_of_a_pod_is_told_with_its_container() {
+    let id = "8f6a2f5b1d0c3e4f5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3";
+    let uid = "cd74aaac_84f1_4c71_a6e5_0b1b8f1c7a5e";
+    let pods = "kubelet-kubepods-besteffort";
+    let cgroup = format!(
+        "/kubelet.slice/kubelet-kubepods.slice/{pods}.slice/{pods}-pod{uid}.slice/cri-containerd-{id}.scope"
+    );
+    assert!(cgroup.len() > 200);
+    for (cgroup, pod_uid, container_id) in [
+        (cgroup.as_str(), uid.replace('_', "-").as_str(), id),
+        ("/system.slice/redis.service", "", ""),
+    ] {
+        let samples = scrape(called(b"redis", b"", cgroup.as_bytes()), full::facts());
+        let process = samples
+            .iter()
+            .find(|s| s.name == "uffdwp_process_info")
+            .unwrap();
+        assert_eq!(process.labels["pod_uid"], pod_uid);
+        assert_eq!(process.labels["container_id"], container_id);
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_stay_valid(

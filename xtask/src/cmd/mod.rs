@@ -5,6 +5,7 @@ pub mod dist;
 pub mod run;
 pub mod selftests;
 pub mod test;
+pub mod test_package;
 pub mod vm;
 
 use std::{

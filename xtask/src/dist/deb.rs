@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(programs, [&tracker]);
         // All else is text: staged, or of these directories of the checkout.
         for [source, ..] in &files {
-            let from = ["../target/stage/", "../deploy/", "../LICENSE-"];
+            let from = ["../target/stage/", "../deploy/", "../docs/"];
             assert!(from.iter().any(|from| source.starts_with(from)), "{source}");
         }
     }

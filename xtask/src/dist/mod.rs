@@ -29,7 +29,7 @@ pub fn make() -> Result<Vec<PathBuf>> {
     let programs = cargo::programs()?;
     let program = cargo::find(&programs, OwnProgram::Tracker)?;
     let crates = crates::linked()?;
-    let stage = stage::fill(program, &licences::text(&crates)?)?;
+    let stage = stage::fill(program, &licences::text(&crates)?, &release)?;
 
     let out = paths::root().join("target/dist");
     if out.exists() {

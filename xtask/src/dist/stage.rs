@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{NAME, unit};
+use super::{NAME, release::Release, unit};
 use crate::{cargo::OwnProgram, paths, sh};
 
 /// The shells whose completions are packaged.
@@ -23,7 +23,7 @@ pub struct Stage {
 }
 
 /// Writes it, with the built `program`, which writes its man pages and completions itself.
-pub fn fill(program: &Path, licences: &str) -> Result<Stage> {
+pub fn fill(program: &Path, licences: &str, release: &Release) -> Result<Stage> {
     let directory = paths::root().join("target/stage");
     if directory.exists() {
         fs::remove_dir_all(&directory)
@@ -46,8 +46,22 @@ pub fn fill(program: &Path, licences: &str) -> Result<Stage> {
     sh::output(Command::new(program).arg("man-pages").arg(&pages))?;
     let unit = directory.join(format!("{NAME}.service"));
     write(&unit, &unit::packaged()?)?;
+    write(&directory.join("changelog"), &changelog(release)?)?;
     write(&stage.licences, licences)?;
     Ok(stage)
+}
+
+/// The changelog that a package of Debian has; what changed is in the history of the source.
+fn changelog(release: &Release) -> Result<String> {
+    let mut date = Command::new("date");
+    date.args(["--utc", "--rfc-email"])
+        .arg(format!("--date=@{}", release.epoch));
+    Ok(format!(
+        "{NAME} ({}-1) unstable; urgency=medium\n\n  * As built from source at this time.\n\n \
+         -- The tracker authors <tracker@tracker.example>  {}\n",
+        release.version,
+        sh::output(&mut date)?.trim(),
+    ))
 }
 
 /// Copies `file` into `directory`.

@@ -6,6 +6,7 @@
 mod apt;
 pub mod busybox;
 mod consent;
+pub mod debian;
 pub mod kernels;
 mod linker;
 pub mod packager;

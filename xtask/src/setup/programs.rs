@@ -180,7 +180,7 @@ impl ForeignProgram {
     }
 
     /// The program on this machine: in a bundle, built by us, or else in `PATH`.
-    fn find(self) -> Result<PathBuf> {
+    pub fn find(self) -> Result<PathBuf> {
         let found = match (self, self.bundle()) {
             (_, Some(bundle)) => bundle.find(self),
             (Self::UffdStress, None) => Some(selftests::program(&UFFD_STRESS)?),

@@ -30,12 +30,17 @@ impl<W: Write> CpioArchive<W> {
 
     /// Adds a directory.
     pub fn directory(&mut self, path: &str) -> io::Result<()> {
+        self.directory_with(path, 0o755)
+    }
+
+    /// Adds a directory with permissions `mode`, unless it is there.
+    pub fn directory_with(&mut self, path: &str, mode: u32) -> io::Result<()> {
         let path = path.trim_matches('/');
         if path.is_empty() || !self.directories.insert(path.to_owned()) {
             return Ok(());
         }
         self.parents(path)?;
-        self.entry(path, DIRECTORY | 0o755, (0, 0), b"")
+        self.entry(path, DIRECTORY | mode & 0o7777, (0, 0), b"")
     }
 
     /// Adds a regular file with permissions `mode`.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{cpio::CpioArchive, modules};
+use super::{cpio::CpioArchive, debian, modules};
 use crate::{setup, setup::kernels::GuestKernel, sh};
 
 /// A file or directory of the host, and its place in the guest.
@@ -58,6 +58,8 @@ pub struct InitSettings<'a> {
     pub hugepages: u32,
     /// The drivers of the guest's devices.
     pub drivers: &'a [&'a str],
+    /// The packages of a Debian in which to run the command; none to run it in busybox alone.
+    pub debian: &'a [PathBuf],
 }
 
 /// Writes the archive to `path`, uncompressed: an emulated machine reads faster than it unpacks.
@@ -94,7 +96,10 @@ fn fill<W: Write>(
     let mut libraries = BTreeSet::new();
     for file in files {
         add(&mut archive, file)?;
-        libraries.extend(shared_libraries(&file.host));
+        // A Debian has its own.
+        if settings.debian.is_empty() {
+            libraries.extend(shared_libraries(&file.host));
+        }
     }
     for library in libraries {
         let guest = library.display().to_string();
@@ -121,7 +126,14 @@ fn fill_base<W: Write>(archive: &mut CpioArchive<W>, settings: &InitSettings) ->
     let busybox = setup::busybox::find().context("no static busybox; run: cargo xtask setup")?;
     archive.file("/bin/busybox", 0o755, &fs::read(&busybox)?)?;
     archive.symlink("/bin/sh", "busybox")?;
-    archive.file("/init", 0o755, include_bytes!("init.sh"))?;
+    let init = if settings.debian.is_empty() {
+        include_str!("init.sh")
+    } else {
+        let command = settings.command.unwrap_or_default();
+        debian::add(archive, settings.debian, command, settings.token)?;
+        include_str!("init-debian.sh")
+    };
+    archive.file("/init", 0o755, init.as_bytes())?;
     archive.file("/settings", 0o644, script(settings).as_bytes())?;
     archive.file(
         "/command",

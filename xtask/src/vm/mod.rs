@@ -1,6 +1,7 @@
 //! Boots a kernel in an emulator, runs one command in it, and judges the outcome.
 
 mod cpio;
+mod debian;
 pub mod guest_log;
 mod initramfs;
 mod modules;
@@ -20,6 +21,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+pub use debian::ROOT as DEBIAN_ROOT;
 pub use initramfs::GuestFile;
 pub use qemu::GuestAccel;
 pub use report::BootReport;
@@ -56,10 +58,13 @@ pub struct VmRun {
     pub hugepages: u32,
     /// MiB of swap on a disk; 0 for none.
     pub swap: u32,
+    /// The packages of a Debian that the guest is, under systemd; none for a guest of busybox. Its
+    /// files have their places below [`DEBIAN_ROOT`].
+    pub debian: Vec<PathBuf>,
 }
 
 impl VmRun {
-    /// Two CPUs, 2 GiB, 64 huge pages, no swap, ten minutes.
+    /// Two CPUs, 2 GiB, 64 huge pages, no swap, ten minutes, of busybox.
     pub fn new(name: &str, kernel: &GuestKernel) -> Self {
         Self {
             name: name.to_owned(),
@@ -75,6 +80,7 @@ impl VmRun {
             bpffs: true,
             hugepages: 64,
             swap: 0,
+            debian: Vec::new(),
         }
     }
 
@@ -181,6 +187,7 @@ impl MachineFiles {
             bpffs: run.bpffs,
             hugepages: run.hugepages,
             drivers: &drivers,
+            debian: &run.debian,
         };
         initramfs::write(&machine.initrd, &run.kernel, &run.files, &settings)?;
         Ok(machine)

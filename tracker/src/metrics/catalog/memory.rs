@@ -5,6 +5,7 @@ use prometheus::proto::LabelPair;
 use super::super::family::{FamilyKind, FamilyRows, FamilySpec};
 use super::super::label::{self, pair};
 use super::super::labelled::{OwnVma, hex};
+use crate::model::ContainerPath;
 use crate::probes::CountSignal;
 
 pub(super) const FAMILIES: &[FamilySpec] = &[PAGES, VMA_BYTES, VMA_INFO, PROCESS_INFO];
@@ -83,17 +84,26 @@ const PROCESS_INFO: FamilySpec = FamilySpec {
     name: "uffdwp_process_info",
     kind: FamilyKind::Gauge,
     unit: "always 1",
-    labels: &["pid", "comm", "cgroup"],
-    help: "What else is known about a process with series of its own, to join on pid: its cgroup.",
-    source: "/proc/PID/cgroup",
+    labels: &["pid", "comm", "cgroup", "container_id", "pod_uid"],
+    help: "What else is known about a process with series of its own, to join on pid: its cgroup, \
+        and of which container and pod that is. The id of a container has no name of its runtime \
+        before it (kube_pod_container_info: container_id without scheme). Both are empty outside \
+        of containers.",
+    source: "/proc/PID/cgroup; the names that kubelet, containerd, CRI-O, docker and podman give",
     exactness: "asked with uffdwp_page_table_bytes, and in one of 24 discoveries at least",
     example: "rate(uffdwp_faults_total[5m]) * on (pid) group_left (cgroup) uffdwp_process_info",
     signals: &[],
     rows: FamilyRows::Process(|line, samples| {
         if let Some(process) = line.own {
             let cgroup = process.cgroup.as_deref().unwrap_or_default();
+            let container = ContainerPath::of(cgroup);
             let mut labels = line.labels.clone();
             labels.push(pair("cgroup", label::text(cgroup)));
+            labels.push(pair(
+                "container_id",
+                container.container_id.unwrap_or_default(),
+            ));
+            labels.push(pair("pod_uid", container.pod_uid().unwrap_or_default()));
             samples.count(&labels, [], 1);
         }
     }),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{RootConsent, consent::is_root};
 use crate::{paths, sh};
 
-pub use self::source::PackageSource;
+pub use self::source::{PackageSource, debs};
 
 /// With this option `apt-get update` fails if it cannot fetch a list; without, it only warns.
 const UPDATE: [&str; 3] = ["update", "-o", "APT::Update::Error-Mode=any"];

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{OFFLINE, UPDATE, is_here};
+use super::{OFFLINE, UPDATE, is_here, parse_plan};
 use crate::{paths, sh};
 
 /// The keys that sign Debian's archives; apt checks our source against them too.
@@ -114,38 +114,77 @@ impl PackageSource {
 
     /// The names of packages that match `pattern`, an extended regular expression.
     pub fn names(&self, pattern: &str) -> Result<Vec<String>> {
-        // An empty status file: what is installed does not matter.
-        let status = self.dir.join("no-status");
-        fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
+        self.nothing_installed()?;
         let mut command = self.command("apt-cache");
         let found = sh::output(command.args(["search", "--names-only", pattern]))?;
         Ok(parse_names(&found))
     }
 
+    /// Makes sure that what this machine has does not matter: the list of it is empty.
+    fn nothing_installed(&self) -> Result<()> {
+        let status = self.dir.join("no-status");
+        fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))
+    }
+
+    /// `packages` and all that they need, as if nothing were installed.
+    pub fn closure(&self, packages: &[&str]) -> Result<Vec<String>> {
+        self.nothing_installed()?;
+        let mut command = self.command("apt-get");
+        command.args(["--simulate", "--no-install-recommends", "install"]);
+        Ok(parse_plan(&sh::output(command.args(packages))?).installs)
+    }
+
+    /// Fetches `packages` into `dir`, which is replaced only if all went well.
+    pub fn fetch(&self, packages: &[String], dir: &Path) -> Result<()> {
+        let partial = self.fetch_beside(packages, dir)?;
+        replace(dir, &partial)
+    }
+
     /// Fetches `packages` and unpacks them into `dir`, which is replaced only if all went well.
     pub fn unpack(&self, packages: &[String], dir: &Path) -> Result<()> {
-        let parent = dir
-            .parent()
-            .context("a directory to unpack into has a parent")?;
-        let partial = parent.join(format!(".partial-{}", process::id()));
-        let _ = fs::remove_dir_all(&partial);
-        paths::create(partial.join("root"))?;
-        let mut command = self.command("apt-get");
-        command.arg("download").args(packages).current_dir(&partial);
-        sh::step(&format!("fetching {}", packages.join(" ")), &mut command).context(OFFLINE)?;
-        let files =
-            fs::read_dir(&partial).with_context(|| format!("cannot list {}", partial.display()))?;
-        for file in files.flatten().map(|entry| entry.path()) {
-            if file.extension().is_some_and(|ext| ext == "deb") {
-                let mut command = Command::new("dpkg-deb");
-                sh::output(command.arg("-x").arg(&file).arg(partial.join("root")))?;
-            }
+        let partial = self.fetch_beside(packages, dir)?;
+        let root = paths::create(partial.join("root"))?;
+        for file in debs(&partial)? {
+            let mut command = Command::new("dpkg-deb");
+            sh::output(command.arg("-x").arg(&file).arg(&root))?;
         }
-        let _ = fs::remove_dir_all(dir);
-        fs::rename(partial.join("root"), dir)
-            .with_context(|| format!("cannot move the unpacked packages to {}", dir.display()))?;
+        replace(dir, &root)?;
         fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))
     }
+
+    /// Fetches `packages` into a new directory beside `dir`.
+    fn fetch_beside(&self, packages: &[String], dir: &Path) -> Result<PathBuf> {
+        let parent = dir.parent().context("what is fetched has a place")?;
+        let partial = parent.join(format!(".partial-{}", process::id()));
+        let _ = fs::remove_dir_all(&partial);
+        let partial = paths::create(partial)?;
+        let mut command = self.command("apt-get");
+        command.arg("download").args(packages).current_dir(&partial);
+        let what = match packages {
+            [one] => one.clone(),
+            [first, rest @ ..] if rest.len() > 8 => format!("{first} and {} more", rest.len()),
+            some => some.join(" "),
+        };
+        sh::step(&format!("fetching {what}"), &mut command).context(OFFLINE)?;
+        Ok(partial)
+    }
+}
+
+/// The packages in `dir`, sorted.
+pub fn debs(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    let is_deb = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
+    let mut debs: Vec<_> = paths.filter(is_deb).collect();
+    debs.sort();
+    Ok(debs)
+}
+
+/// Moves the directory `new` to `dir`.
+fn replace(dir: &Path, new: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(dir);
+    fs::rename(new, dir)
+        .with_context(|| format!("cannot move what was fetched to {}", dir.display()))
 }
 
 /// Our source list. Its mirrors are those in `own`, the machine's sources, or else Debian's.
