@@ -325,8 +325,8 @@ const FAILURES: FamilySpec = FamilySpec {
         (traced), a seccomp filter that cannot be suspended (seccomp), this agent may not trace it \
         (privilege), it cannot be stopped at the moment (busy), its program is of 32 bits or \
         otherwise unfit (program), none of its memory can be tracked, for example because another \
-        process has the same memory and is tracked (nothing), /proc is that of another pid namespace \
-        (pid_namespace), the strategy does not work there \
+        process has the same memory and is tracked (nothing), /proc does not show it (hidden), /proc is \
+        that of another pid namespace (pid_namespace), the strategy does not work there, or none does \
         (strategy), the kernel refuses a userfaultfd or a step (kernel, unexpected). /status has \
         the sentence.",
     source: "the agent",
