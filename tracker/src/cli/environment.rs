@@ -12,7 +12,8 @@ pub(super) fn without_blank(command: Command) -> Command {
     })
 }
 
-fn is_blank(value: &OsStr) -> bool {
+/// Whether a variable holds nothing but blanks.
+pub(super) fn is_blank(value: &OsStr) -> bool {
     value.to_str().is_some_and(|text| text.trim().is_empty())
 }
 

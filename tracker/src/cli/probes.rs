@@ -1,6 +1,7 @@
 //! From the flags to attached probes.
 
 use super::agent::HookArgs;
+use super::environment;
 use crate::agent::AgentError;
 use crate::probes::{
     self, AttachedProbes, HOOKS, Hook, HookId, HookMechanism, HookWishes, MapSizes, OBJECT,
@@ -29,9 +30,11 @@ pub(crate) fn attach(args: &HookArgs) -> Result<AttachedProbes, AgentError> {
 /// The programs built in, or those of the file that `TRACKER_EBPF_OBJECT` names, for people who
 /// work on them.
 fn object() -> Result<Cow<'static, [u8]>, AgentError> {
-    let Some(path) = std::env::var_os("TRACKER_EBPF_OBJECT").map(PathBuf::from) else {
+    let named = std::env::var_os("TRACKER_EBPF_OBJECT");
+    let Some(path) = named.filter(|name| !environment::is_blank(name)) else {
         return Ok(OBJECT.into());
     };
+    let path = PathBuf::from(path);
     let cannot = |e| format!("TRACKER_EBPF_OBJECT: cannot read {}: {e}", path.display());
     std::fs::read(&path)
         .map(Cow::Owned)

@@ -331,13 +331,7 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
     GuestTest::new("vm_stress", &[NO_PREEMPTION, NO_HOOK])
         .with_programs(&[UffdStress])
         .also_in(&[RowSet::Newest]),
-    GuestTest::new(
-        "vm_splits",
-        &[not_in(
-            RowSet::AllButMain,
-            "one kernel is enough for what becomes of series",
-        )],
-    ),
+    GuestTest::new("vm_splits", &[NO_PREEMPTION, NO_HOOK]),
 ];
 
 #[cfg(test)]
