@@ -198,6 +198,7 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
             BETWEEN_LOOKS,
         ),
         ("what_was_theirs_is_never_taken_over", BETWEEN_LOOKS),
+        ("ways::", BETWEEN_LOOKS),
     ]),
     GuestTest::new("inject", &[NO_PREEMPTION, NO_KERNEL_MEMORY]).with_programs(&[Python]),
     GuestTest::new("inject_harmless", &[NO_PREEMPTION, NO_KERNEL_MEMORY]),
