@@ -229,8 +229,14 @@ fn with_the_hosts_proc_it_observes_from_a_pid_namespace_and_tracks_nobody_else()
     pages_of(&running, own);
     let log = running.log();
     assert!(log.contains("numbers of another pid namespace"), "{log}");
-    let tracked = sum(&running.metrics(), "uffdwp_track_processes", &["tracked"]);
-    assert_ne!(tracked, Some(1.0));
+    let metrics = running.metrics();
+    let tracked = sum(&metrics, "uffdwp_track_processes", &["state=\"tracked\""]);
+    assert_eq!(tracked, Some(0.0));
+    eventually("why is counted", || {
+        let why = ["reason=\"pid_namespace\""];
+        let failures = sum(&running.metrics(), "uffdwp_track_failures_total", &why);
+        (failures == Some(1.0)).then_some(())
+    });
 }
 
 #[test]
@@ -296,6 +302,34 @@ fn one_file_that_never_answers_holds_up_nobody_else() {
     // It ends with a thread that cannot end.
     let log = running.log();
     assert!(log.contains("thread discover is stuck"), "{log}");
+    running.end(rustix::process::Signal::TERM);
+}
+
+/// Attaching to a process waits for ever: its name is asked for in a pipe that nobody writes to.
+#[test]
+fn one_process_that_cannot_be_attached_to_holds_up_no_other() {
+    if !can_unshare() {
+        return;
+    }
+    let sleeper = || KilledChild(Command::new("sleep").arg("600").spawn().unwrap());
+    let (stuck, other) = (sleeper(), sleeper());
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    let script = format!(
+        "mkfifo {0}; mount --bind {0} /proc/{1}/comm",
+        pipe.display(),
+        stuck.0.id()
+    );
+    let track = [&stuck, &other].map(|child| format!("pid:{}", child.0.id()));
+    let args = [QUICK, &["--track", &track[0], "--track", &track[1]]].concat();
+    let mut running = AgentProcess::spawn(agent_in(&["--mount"], &script, &args));
+    running.wait_ready();
+    let own = format!("pid=\"{}\"", other.0.id());
+    eventually("the other one is tracked", || {
+        sum(&running.metrics(), "uffdwp_rounds_total", &[&own])
+    });
+    let log = running.log();
+    assert!(log.contains("the others go on"), "{log}");
     running.end(rustix::process::Signal::TERM);
 }
 
