@@ -94,7 +94,8 @@ impl WatchTurn {
                 events.not_seen().is_empty(),
                 events.level() == ProbeLevel::Full
             );
-            for hook in events.plan() {
+            let hooked = events.level() == ProbeLevel::Full;
+            for hook in events.plan().iter().filter(|_| hooked) {
                 assert_eq!(hook.refused(), None, "{}", hook.hook.name());
             }
             let watch = events.watch(std::process::id()).unwrap();
