@@ -24,6 +24,24 @@ pub struct TracerProbe {
 }
 
 impl TracerProbe {
+    /// Write-protect faults that a handler is told of, of all processes.
+    pub const MESSAGE: Self = Self {
+        name: "message",
+        event: ("p", "handle_userfault", "reason=%si:u64"),
+        filter: "reason == 0x1000",
+        own: false,
+    };
+
+    /// Calls that arm, of all processes.
+    pub const ARM: Self = Self {
+        name: "arm",
+        // struct uffdio_writeprotect: start, len, mode.
+        event: ("p", "userfaultfd_ioctl", "cmd=%si:u32 mode=+u16(%dx):u64"),
+        // UFFDIO_WRITEPROTECT with UFFDIO_WRITEPROTECT_MODE_WP.
+        filter: "cmd == 0xc018aa06 && mode & 1",
+        own: false,
+    };
+
     /// All calls of `function` by the workload's main thread.
     pub const fn calls(name: &'static str, function: &'static str) -> Self {
         Self {

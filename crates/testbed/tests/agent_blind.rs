@@ -70,27 +70,31 @@ fn public_copy() -> TempDir {
     directory
 }
 
+/// An agent of another user, with these capabilities, from which `/proc` hides all other processes.
+fn agent_with_hidden_processes(directory: &TempDir, capabilities: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    // No fork: the agent is the child that is killed at the end.
+    let run = "mount -t proc -o hidepid=2 proc /proc\nexec \"$@\"";
+    command.args(["--mount", "sh", "-ec", run, "sh"]);
+    command.args(["setpriv", "--reuid=64322", "--regid=64322"]);
+    command.arg("--clear-groups");
+    for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+        command.args([set, capabilities]);
+    }
+    command.arg(directory.path().join("tracker"));
+    command
+        .args(["agent", "--listen", "127.0.0.1:0"])
+        .args(args);
+    command
+}
+
 #[test]
 fn an_agent_from_which_all_processes_are_hidden_is_not_ready() {
     if !can_unshare() || !has("setpriv") {
         return;
     }
     let directory = public_copy();
-    let binary = directory.path().join("tracker");
-    let mut command = Command::new("unshare");
-    // No fork: the agent is the child that is killed at the end.
-    let run = "mount -t proc -o hidepid=2 proc /proc\nexec \"$@\"";
-    command.args(["--mount", "sh", "-ec", run, "sh"]);
-    command.args([
-        "setpriv",
-        "--reuid=64322",
-        "--regid=64322",
-        "--clear-groups",
-    ]);
-    command
-        .args(["--bounding-set=-all", "--inh-caps=-all"])
-        .arg(&binary);
-    command.args(["agent", "--listen", "127.0.0.1:0"]);
+    let command = agent_with_hidden_processes(&directory, "-all", &[]);
     let running = AgentProcess::spawn(command);
     eventually("it says that it is blind", || {
         let (code, reason) = running.get("/readyz");
@@ -118,29 +122,9 @@ fn pages_of_hidden_processes_whose_vmas_are_seen_are_not_told_as_none() {
     }
     let (_scratch, _fd) = registered(4);
     let directory = public_copy();
-    let caps = "-all,+bpf,+perfmon,+sys_admin";
-    let mut command = Command::new("unshare");
-    let run = "mount -t proc -o hidepid=2 proc /proc\nexec \"$@\"";
-    command.args(["--mount", "sh", "-ec", run, "sh"]);
-    command.args([
-        "setpriv",
-        "--reuid=64322",
-        "--regid=64322",
-        "--clear-groups",
-    ]);
-    command.args([
-        "--inh-caps",
-        caps,
-        "--ambient-caps",
-        caps,
-        "--bounding-set",
-        caps,
-    ]);
-    command.arg(directory.path().join("tracker"));
     let own = format!("pid:{}", std::process::id());
-    command
-        .args(["agent", "--listen", "127.0.0.1:0", "--track", &own])
-        .args(QUICK);
+    let args = [QUICK, &["--track", &own]].concat();
+    let command = agent_with_hidden_processes(&directory, "-all,+bpf,+perfmon,+sys_admin", &args);
     let running = AgentProcess::spawn(command);
     let status = eventually("a pass over pages is done", || {
         let status = running.status();

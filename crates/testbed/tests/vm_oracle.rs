@@ -18,10 +18,8 @@ const PROBES: [TracerProbe; 14] = [
         own: true,
     },
     TracerProbe {
-        name: "message",
-        event: ("p", "handle_userfault", "reason=%si:u64"),
-        filter: "reason == 0x1000",
         own: true,
+        ..TracerProbe::MESSAGE
     },
     TracerProbe {
         name: "marker_fault",
@@ -55,14 +53,7 @@ const PROBES: [TracerProbe; 14] = [
         filter: "",
         own: false,
     },
-    TracerProbe {
-        name: "arm",
-        // struct uffdio_writeprotect: start, len, mode.
-        event: ("p", "userfaultfd_ioctl", "cmd=%si:u32 mode=+u16(%dx):u64"),
-        // UFFDIO_WRITEPROTECT with UFFDIO_WRITEPROTECT_MODE_WP.
-        filter: "cmd == 0xc018aa06 && mode & 1",
-        own: false,
-    },
+    TracerProbe::ARM,
     TracerProbe {
         name: "scan",
         event: ("p", "do_pagemap_scan", ""),

@@ -8,22 +8,7 @@ use std::process::Command;
 use testbed::tracer::{FunctionTracer, TracerProbe};
 use testbed::{AgentProcess, eventually, guest, sum};
 
-const PROBES: [TracerProbe; 2] = [
-    TracerProbe {
-        name: "wp_fault",
-        event: ("p", "handle_userfault", "reason=%si:u64"),
-        filter: "reason == 0x1000",
-        own: false,
-    },
-    TracerProbe {
-        name: "arm",
-        // struct uffdio_writeprotect: start, len, mode.
-        event: ("p", "userfaultfd_ioctl", "cmd=%si:u32 mode=+u16(%dx):u64"),
-        // UFFDIO_WRITEPROTECT with UFFDIO_WRITEPROTECT_MODE_WP.
-        filter: "cmd == 0xc018aa06 && mode & 1",
-        own: false,
-    },
-];
+const PROBES: [TracerProbe; 2] = [TracerProbe::MESSAGE, TracerProbe::ARM];
 
 /// A series, the probe with as many hits, and the hooks whose missed calls it lacks.
 struct StressClaim {
@@ -38,17 +23,17 @@ const CLAIMS: [StressClaim; 3] = [
             "uffdwp_node_faults_total",
             &["mode=\"sync\"", "entry=\"pte\""],
         ),
-        probe: "wp_fault",
+        probe: TracerProbe::MESSAGE.name,
         hooks: &["handle_userfault"],
     },
     StressClaim {
         series: ("uffdwp_fault_wait_seconds_count", &[]),
-        probe: "wp_fault",
+        probe: TracerProbe::MESSAGE.name,
         hooks: &["handle_userfault", "handle_userfault_exit"],
     },
     StressClaim {
         series: ("uffdwp_arm_seconds_count", &[]),
-        probe: "arm",
+        probe: TracerProbe::ARM.name,
         hooks: &["userfaultfd_ioctl", "userfaultfd_ioctl_exit"],
     },
 ];
@@ -102,7 +87,7 @@ fn stress(agent: &AgentProcess, memory: &str) {
         });
     }
     // Not each is handled: a page may be resolved before its message is read.
-    let faults = tracer.hits("wp_fault").unwrap();
+    let faults = tracer.hits(TracerProbe::MESSAGE.name).unwrap();
     assert!(faults >= handled, "{faults} of {handled}");
 }
 

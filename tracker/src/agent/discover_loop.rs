@@ -81,9 +81,7 @@ impl DiscoveryState {
             }
             (_, first) => {
                 let first = first.unwrap_or_default();
-                format!(
-                    "only {seen} processes can be seen, {refused} are refused; the first: {first}"
-                )
+                format!("processes seen: {seen}, refused: {refused}; the first: {first}")
             }
         })
     }

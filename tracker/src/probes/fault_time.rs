@@ -9,7 +9,6 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, Queue};
@@ -21,6 +20,7 @@ use tracker_ebpf::{
 use uffd::PAGE_SIZE;
 
 use super::calibrate;
+use super::continued_proof::ContinuedProof;
 use super::error::ProbeError;
 use super::grace;
 use super::hooks::{self, FAULT_TIME_HOOKS, HookId};
@@ -35,7 +35,6 @@ use super::shared::SharedArray;
 use super::values::MapSizes;
 use super::verdict::HookPlan;
 use crate::kernel::facts::KernelFacts;
-use crate::kernel::mounts::MountPoints;
 use crate::kernel::switches::KernelSwitches;
 
 /// How to attach.
@@ -197,12 +196,7 @@ impl FaultTimeObject {
             last: 0,
             retired: Vec::new(),
             untold: 0,
-            proof: ContinuedProof {
-                prover,
-                mounts: facts.mounts,
-                proved: Instant::now(),
-                silent: None,
-            },
+            proof: ContinuedProof::new(prover, facts.mounts),
         });
         Ok(Self { plan, state })
     }
@@ -257,59 +251,6 @@ struct WatchState {
     /// does not fire.
     untold: u64,
     proof: ContinuedProof,
-}
-
-/// How often the hooks are made to fire.
-const SELF_TEST: Duration = Duration::from_secs(60);
-
-/// Whether the hooks still fire.
-struct ContinuedProof {
-    prover: HookProver,
-    mounts: MountPoints,
-    /// When they were last made to fire.
-    proved: Instant,
-    /// What does not fire, and why.
-    silent: Option<String>,
-}
-
-impl ContinuedProof {
-    /// Whether one of the hooks does not fire: a switch is off, or it was silent when it was last
-    /// made to fire, which is now if it was before. A switch that was off and is on again between
-    /// two rounds is not noticed.
-    fn is_silent(&mut self, plan: &[HookPlan]) -> bool {
-        let switches = KernelSwitches::read(&self.mounts);
-        let off = |plan: &HookPlan| {
-            let cause = proof::switched_off(plan.mechanism()?, switches)?;
-            Some(format!("{}: {cause}", plan.hook.name()))
-        };
-        let silent = match plan.iter().find_map(off) {
-            Some(off) => Some(off),
-            None if self.silent.is_none() && self.proved.elapsed() < SELF_TEST => None,
-            None => self.proven_silent(plan, switches),
-        };
-        match (&silent, &self.silent) {
-            (Some(why), None) => tracing::warn!(
-                "fault-time does not see what happens, so that rounds report everything: {why}"
-            ),
-            (None, Some(_)) => tracing::info!("fault-time sees what happens again"),
-            _ => (),
-        }
-        self.silent = silent;
-        self.silent.is_some()
-    }
-
-    /// What does not fire when it is made to; what could not be tried is as it was.
-    fn proven_silent(&mut self, plan: &[HookPlan], switches: KernelSwitches) -> Option<String> {
-        let states = self.prover.prove_patiently(plan);
-        self.proved = Instant::now();
-        if let Some(why) = proof::failure(&states) {
-            tracing::warn!("the self-test of the hooks of fault-time failed: {why}");
-            return self.silent.clone();
-        }
-        let settled = proof::settled(plan, &states, switches);
-        let silent = settled.iter().find(|plan| plan.is_missing())?;
-        Some(format!("{}: {}", silent.hook.name(), silent.reason()))
-    }
 }
 
 /// The blocks of a watch that are known.

@@ -8,6 +8,7 @@
 mod advice;
 mod attach;
 pub mod calibrate;
+mod continued_proof;
 pub(crate) mod counters;
 mod error;
 pub mod events;

@@ -45,8 +45,8 @@ pub(super) const ENTRY: StrategyEntry = StrategyEntry {
     observed: true,
     auto: false,
     caveat: Some(
-        "needs eBPF programs at every page fault of shared memory; leaves hugetlb and shared files \
-         alone",
+        "every process passes its eBPF programs, at write faults and where pages are unmapped; leaves \
+         hugetlb and shared files alone",
     ),
     stands_for: Some(
         "a kernel that handles it at fault time: maps what is only read already protected, and \

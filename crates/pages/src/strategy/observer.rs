@@ -39,7 +39,8 @@ pub trait FaultTimeBits: Send {
     fn forget(&mut self, range: &Range<u64>);
 
     /// Events that no page was told of, since the watch began: for want of memory, or because the
-    /// kernel kept them from the observer. Asking takes a system call for each hook.
+    /// kernel kept them from the observer; it grows, too, while the observer may see nothing. Asking
+    /// takes a system call for each hook, and now and then some ten milliseconds.
     fn lost(&self) -> u64;
 
     /// Whether some thread is emptying private memory of which pages were told already.

@@ -116,7 +116,13 @@ fn against(text: &str) -> Result<StrategyName, String> {
 /// # Errors
 /// If the process cannot be tracked, or the report cannot be written.
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let prepare = |pid| Ok((observer::facts(args.strategy, pid)?, args.rounds.pace()?));
+    // Where nothing is tracked, no strategy is needed.
+    let tracks = args.of != ReportsAsked::Theirs;
+    let strategy = values::AskedStrategy(args.strategy.0.filter(|_| tracks));
+    let prepare = |pid: Option<u32>| {
+        let facts = observer::facts(strategy, pid.filter(|_| tracks))?;
+        Ok((facts, args.rounds.pace()?))
+    };
     args.target.run(prepare, |facts, pace, pid, launched| {
         explain(args, facts, pid, launched, pace)
     })

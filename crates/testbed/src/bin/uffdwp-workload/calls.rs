@@ -32,6 +32,7 @@ use uffd::{
 };
 
 use crate::client::TrackedTarget;
+use crate::messages;
 
 #[derive(clap::Args)]
 pub struct CallArguments {
@@ -158,16 +159,7 @@ fn copy(uffd: &Userfaultfd, range: &Range<u64>, value: u64, armed: bool) -> Resu
 fn answer_messages(uffd: &Userfaultfd) -> Result<()> {
     let mut messages = Vec::new();
     loop {
-        let mut ready = [rustix::event::PollFd::new(
-            uffd,
-            rustix::event::PollFlags::IN,
-        )];
-        match rustix::event::poll(&mut ready, None) {
-            Err(rustix::io::Errno::INTR) => continue,
-            result => result.context("cannot wait for messages")?,
-        };
-        messages.clear();
-        uffd.read_messages(&mut messages)?;
+        messages::next(uffd, &mut messages)?;
         for message in &messages {
             match message {
                 UffdMessage::Fault { address, .. } => {

@@ -29,6 +29,7 @@ use uffd::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::messages;
 use crate::script::ScriptServer;
 
 #[derive(clap::Args)]
@@ -298,16 +299,7 @@ fn pages(range: Range<u64>) -> impl Iterator<Item = u64> {
 fn serve_messages(uffd: &Userfaultfd, told: &Mutex<BTreeSet<u64>>) -> Result<()> {
     let mut messages = Vec::new();
     loop {
-        let mut ready = [rustix::event::PollFd::new(
-            uffd,
-            rustix::event::PollFlags::IN,
-        )];
-        match rustix::event::poll(&mut ready, None) {
-            Err(rustix::io::Errno::INTR) => continue,
-            result => result.context("cannot wait for messages")?,
-        };
-        messages.clear();
-        uffd.read_messages(&mut messages)?;
+        messages::next(uffd, &mut messages)?;
         for message in &messages {
             let UffdMessage::Fault { address, .. } = message else {
                 bail!("a message that nobody asked for: {message:?}");

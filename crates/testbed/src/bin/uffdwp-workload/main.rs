@@ -17,6 +17,7 @@ mod demo;
 mod fuzz;
 mod handler;
 mod ledger;
+mod messages;
 mod needs;
 mod row_run;
 mod rows;
