@@ -1,7 +1,7 @@
 //! The tests that run in guests, what they need, and why some do not run in every row of the
 //! matrix.
 
-use super::{MatrixRow, RowSet};
+use super::{MatrixExtent, MatrixRow, RowSet};
 use crate::setup::programs::ForeignProgram::{
     self, LuaJit, Prometheus, Promtool, Python, Qemu, RedisBenchmark, RedisCli, RedisServer,
     UffdStress,
@@ -11,10 +11,32 @@ use crate::setup::programs::ForeignProgram::{
 struct TestExcuse {
     rows: RowSet,
     why: &'static str,
+    /// Whether it runs there all the same when the whole matrix is asked for.
+    whole_too: bool,
+}
+
+impl TestExcuse {
+    /// Whether it holds in `row` when this much of the matrix is run.
+    fn holds(&self, row: &MatrixRow, extent: MatrixExtent) -> bool {
+        self.rows.contains(row) && !(self.whole_too && extent == MatrixExtent::Whole)
+    }
 }
 
 const fn not_in(rows: RowSet, why: &'static str) -> TestExcuse {
-    TestExcuse { rows, why }
+    TestExcuse {
+        rows,
+        why,
+        whole_too: false,
+    }
+}
+
+/// Not run in `rows` before a change lands, but with `--whole`.
+const fn left_to_whole(rows: RowSet) -> TestExcuse {
+    TestExcuse {
+        rows,
+        why: "left to --whole; other rows are enough before a change lands",
+        whole_too: true,
+    }
 }
 
 /// A program of tests that run in guests: a file of `crates/testbed/tests`.
@@ -65,20 +87,26 @@ impl GuestTest {
     }
 
     /// Why the program does not run in `row`.
-    pub fn excuse(&self, row: &MatrixRow) -> Option<&'static str> {
+    pub fn excuse(&self, row: &MatrixRow, extent: MatrixExtent) -> Option<&'static str> {
         let meant = self.narrow.iter().any(|rows| rows.contains(row));
         let narrow = (!meant).then_some(&NOT_NARROW);
         let mut excuses = self.excuses.iter().chain(narrow);
-        let excuse = excuses.find(|excuse| excuse.rows.contains(row));
+        let excuse = excuses.find(|excuse| excuse.holds(row, extent));
         excuse.map(|excuse| excuse.why)
     }
 
     /// Why its test called `test` does not run in `row`.
-    pub fn test_excuse(&self, test: &str, row: &MatrixRow) -> Option<&'static str> {
+    pub fn test_excuse(
+        &self,
+        test: &str,
+        row: &MatrixRow,
+        extent: MatrixExtent,
+    ) -> Option<&'static str> {
         let is_of = |name: &str| name == test || name.ends_with("::") && test.starts_with(name);
         let mut excuses = self.test_excuses.iter();
-        let excuse = excuses.find(|(name, excuse)| is_of(name) && excuse.rows.contains(row));
-        self.excuse(row).or(excuse.map(|(_, excuse)| excuse.why))
+        let excuse = excuses.find(|(name, excuse)| is_of(name) && excuse.holds(row, extent));
+        let whole = self.excuse(row, extent);
+        whole.or(excuse.map(|(_, excuse)| excuse.why))
     }
 }
 
@@ -122,6 +150,12 @@ const BETWEEN_LOOKS: TestExcuse = not_in(
     "events get lost only when there are many, as between two looks",
 );
 
+/// One kernel is enough before a change lands: what differs elsewhere is what the exact tests of
+/// hooks and strategies look at.
+const MAIN_LANDS: TestExcuse = left_to_whole(RowSet::AllButMain);
+/// What differs on the newest kernel is looked at, too.
+const MAIN_AND_NEWEST_LAND: TestExcuse = left_to_whole(RowSet::AllButMainAndNewest);
+
 /// All programs of tests that run in guests.
 pub const GUEST_TESTS: [GuestTest; 25] = [
     GuestTest::new(
@@ -132,6 +166,7 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
                 "strategy_stress is about preemption, and has the lost write too",
             ),
             NO_BPF,
+            MAIN_LANDS,
         ],
     ),
     GuestTest::new(
@@ -154,6 +189,7 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
     .with_swap(256)
     .except(&[
         ("each_alone_is_explained_as_the_table_says", ALL_AT_ONCE),
+        ("each_alone_is_explained_as_the_table_says", MAIN_LANDS),
         ("each_alone_is_reported_as_the_table_says", ONE_FOR_REPORTS),
         (
             "all_at_once_are_reported_as_the_table_says",
@@ -182,6 +218,7 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
                 RowSet::PreemptibleButMain,
                 "one preemptible kernel is enough for lost events",
             ),
+            left_to_whole(RowSet::OtherKernels),
         ],
     )
     .except(&[
@@ -200,10 +237,17 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
         ("what_was_theirs_is_never_taken_over", BETWEEN_LOOKS),
         ("ways::", BETWEEN_LOOKS),
     ]),
-    GuestTest::new("inject", &[NO_PREEMPTION, NO_KERNEL_MEMORY]).with_programs(&[Python]),
-    GuestTest::new("inject_harmless", &[NO_PREEMPTION, NO_KERNEL_MEMORY]),
-    GuestTest::new("inject_targets", &[NO_PREEMPTION, NO_KERNEL_MEMORY]),
-    GuestTest::new("judge", &[NO_PREEMPTION, NO_BPF]).with_programs(&[
+    GuestTest::new("inject", &[NO_PREEMPTION, NO_KERNEL_MEMORY, MAIN_LANDS])
+        .with_programs(&[Python]),
+    GuestTest::new(
+        "inject_harmless",
+        &[NO_PREEMPTION, NO_KERNEL_MEMORY, MAIN_LANDS],
+    ),
+    GuestTest::new(
+        "inject_targets",
+        &[NO_PREEMPTION, NO_KERNEL_MEMORY, MAIN_LANDS],
+    ),
+    GuestTest::new("judge", &[NO_PREEMPTION, NO_BPF, MAIN_LANDS]).with_programs(&[
         RedisServer,
         RedisBenchmark,
         RedisCli,
@@ -218,7 +262,7 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
         )],
     )
     .with_programs(&[Prometheus, Promtool]),
-    GuestTest::new("sharing", &[NO_PREEMPTION, NO_BPF]),
+    GuestTest::new("sharing", &[NO_PREEMPTION, NO_BPF, MAIN_LANDS]),
     GuestTest::new(
         "strategy_exact",
         &[
@@ -230,12 +274,17 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
         ],
     )
     .also_in(&[RowSet::Newest]),
-    GuestTest::new("strategy_stress", &[ONE_FOR_RACES, NO_BPF]).with_swap(256),
+    GuestTest::new(
+        "strategy_stress",
+        &[ONE_FOR_RACES, NO_BPF, left_to_whole(RowSet::Plain)],
+    )
+    .with_swap(256),
     GuestTest::new(
         "track",
         &[
             not_in(RowSet::Preemptible, "strategy_stress is about preemption"),
             NO_BPF,
+            MAIN_LANDS,
         ],
     )
     .also_in(&[RowSet::Newest])
@@ -247,14 +296,14 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
         ("retries::", ONE_FOR_TRACKER),
         ("tree::", ONE_FOR_TRACKER),
     ]),
-    GuestTest::new("track_programs", &[NO_PREEMPTION, NO_BPF]).with_programs(&[
+    GuestTest::new("track_programs", &[NO_PREEMPTION, NO_BPF, MAIN_LANDS]).with_programs(&[
         RedisServer,
         RedisBenchmark,
         RedisCli,
         Python,
         Qemu,
     ]),
-    GuestTest::new("vm_audit", &[NO_PREEMPTION, NO_HOOK]),
+    GuestTest::new("vm_audit", &[NO_PREEMPTION, NO_HOOK, MAIN_LANDS]),
     GuestTest::new("vm_events", &[ONE_FOR_RACES, NO_HOOK])
         .also_in(&[RowSet::Realtime, RowSet::Newest]),
     GuestTest::new("vm_exact", &[NO_HOOK])
@@ -275,7 +324,7 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
             ("every_rung_is_exact", ONE_FOR_RUNGS),
         ]),
     // The others are about what the kernel makes of programs, and when it lets them go.
-    GuestTest::new("vm_life", &[NO_PREEMPTION, NO_HOOK]).except(&[
+    GuestTest::new("vm_life", &[NO_PREEMPTION, NO_HOOK, MAIN_LANDS]).except(&[
         (
             "two_agents_at_once_both_count_exactly",
             not_in(
@@ -305,10 +354,11 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
         &[
             not_in(RowSet::Preemptible, "its tracer may miss calls there"),
             NO_HOOK,
+            MAIN_LANDS,
         ],
     ),
-    GuestTest::new("vm_privilege", &[NO_PREEMPTION, NO_HOOK]),
-    GuestTest::new("vm_proof", &[NO_PREEMPTION, NO_HOOK])
+    GuestTest::new("vm_privilege", &[NO_PREEMPTION, NO_HOOK, MAIN_LANDS]),
+    GuestTest::new("vm_proof", &[NO_PREEMPTION, NO_HOOK, MAIN_AND_NEWEST_LAND])
         .also_in(&[RowSet::Realtime, RowSet::Newest])
         .except(&[
             (
@@ -328,8 +378,8 @@ pub const GUEST_TESTS: [GuestTest; 25] = [
                 ONE_FOR_SWITCHES,
             ),
         ]),
-    GuestTest::new("vm_snapshot", &[NO_PREEMPTION, NO_HOOK]).with_programs(&[Qemu]),
-    GuestTest::new("vm_stress", &[NO_PREEMPTION, NO_HOOK])
+    GuestTest::new("vm_snapshot", &[NO_PREEMPTION, NO_HOOK, MAIN_LANDS]).with_programs(&[Qemu]),
+    GuestTest::new("vm_stress", &[NO_PREEMPTION, NO_HOOK, MAIN_AND_NEWEST_LAND])
         .with_programs(&[UffdStress])
         .also_in(&[RowSet::Newest]),
     GuestTest::new("vm_splits", &[NO_PREEMPTION, NO_HOOK]),
@@ -344,16 +394,23 @@ mod tests {
     use super::*;
     use crate::{
         cargo,
-        matrix::{BootMode, ROWS, row},
+        matrix::{
+            BootMode,
+            MatrixExtent::{Landing, Whole},
+            ROWS, row,
+        },
         paths,
     };
 
     #[test]
     fn every_test_is_there_and_runs_somewhere() {
-        for program in &GUEST_TESTS {
+        for (program, extent) in GUEST_TESTS
+            .iter()
+            .flat_map(|test| [(test, Landing), (test, Whole)])
+        {
             let file = paths::root().join(format!("{}/{}.rs", cargo::TESTBED_TESTS, program.name));
             let source = fs::read_to_string(file).unwrap();
-            let runs = |row: &&MatrixRow| program.excuse(row).is_none();
+            let runs = |row: &&MatrixRow| program.excuse(row, extent).is_none();
             assert!(ROWS.iter().any(|row| runs(&row)), "{}", program.name);
             for (test, _) in program.test_excuses {
                 let item = match test.strip_suffix("::") {
@@ -363,7 +420,7 @@ mod tests {
                 assert!(source.contains(&item), "{test}");
                 let mut rows = ROWS.iter().filter(runs);
                 assert!(
-                    rows.any(|row| program.test_excuse(test, row).is_none()),
+                    rows.any(|row| program.test_excuse(test, row, extent).is_none()),
                     "{test}"
                 );
             }
@@ -385,23 +442,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_to_the_whole_matrix_runs_there() {
+        let test = GuestTest::new("vm_one", &[MAIN_LANDS]);
+        let (main, other) = (row("6.12", BootMode::Plain), row("6.18", BootMode::Plain));
+        assert_eq!(test.excuse(&main, Landing), None);
+        assert_eq!(test.excuse(&other, Landing), Some(MAIN_LANDS.why));
+        assert_eq!(test.excuse(&other, Whole), None);
+    }
+
+    #[test]
     fn an_excuse_is_for_one_program_or_one_test_only() {
         let mixed = GuestTest::new("vm_mixed", &[NO_HOOK])
             .except(&[("slow", ALL_AT_ONCE), ("slow::", ALL_AT_ONCE)]);
         let preemptible = row("6.1", BootMode::Preemptible);
         assert_eq!(preemptible.label(), "6.1 preempt=full");
-        assert_eq!(mixed.excuse(&preemptible), None);
+        assert_eq!(mixed.excuse(&preemptible, Whole), None);
         assert_eq!(
-            mixed.test_excuse("slow", &preemptible),
+            mixed.test_excuse("slow", &preemptible, Whole),
             Some(ALL_AT_ONCE.why)
         );
         assert_eq!(
-            mixed.test_excuse("slow::one", &preemptible),
+            mixed.test_excuse("slow::one", &preemptible, Whole),
             Some(ALL_AT_ONCE.why)
         );
-        assert_eq!(mixed.test_excuse("slower", &preemptible), None);
+        assert_eq!(mixed.test_excuse("slower", &preemptible, Whole), None);
         let locked = row("6.12", BootMode::Locked);
-        assert_eq!(mixed.excuse(&locked), Some(NO_HOOK.why));
-        assert_eq!(mixed.test_excuse("slower", &locked), Some(NO_HOOK.why));
+        assert_eq!(mixed.excuse(&locked, Whole), Some(NO_HOOK.why));
+        assert_eq!(
+            mixed.test_excuse("slower", &locked, Whole),
+            Some(NO_HOOK.why)
+        );
     }
 }

@@ -49,6 +49,15 @@ impl MatrixRow {
     }
 }
 
+/// How much of the matrix is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatrixExtent {
+    /// What must pass before a change lands.
+    Landing,
+    /// All that can run.
+    Whole,
+}
+
 /// The series that the matrix boots.
 pub const KERNELS: [&str; 5] = ["6.1", "6.12", "6.18", REALTIME, NEWEST];
 
@@ -89,6 +98,12 @@ const NARROW: [&str; 2] = [REALTIME, NEWEST];
 enum RowSet {
     /// All but that of [`MAIN_KERNEL`] as Debian boots it.
     AllButMain,
+    /// All but those of [`MAIN_KERNEL`] and [`NEWEST`] as Debian boots them.
+    AllButMainAndNewest,
+    /// All of other kernels than [`MAIN_KERNEL`].
+    OtherKernels,
+    /// As Debian boots them.
+    Plain,
     Preemptible,
     /// The preemptible ones of other kernels than [`MAIN_KERNEL`].
     PreemptibleButMain,
@@ -107,6 +122,11 @@ impl RowSet {
         let main = row.kernel == MAIN_KERNEL;
         match self {
             Self::AllButMain => !(main && row.mode == BootMode::Plain),
+            Self::AllButMainAndNewest => {
+                Self::AllButMain.contains(row) && !Self::Newest.contains(row)
+            }
+            Self::OtherKernels => !main,
+            Self::Plain => row.mode == BootMode::Plain,
             Self::Preemptible => row.mode == BootMode::Preemptible,
             Self::PreemptibleButMain => row.mode == BootMode::Preemptible && !main,
             Self::Locked => row.mode == BootMode::Locked,

@@ -110,6 +110,18 @@ pub fn left_out<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, &
     said.collect()
 }
 
+/// What the test called `test` printed, with its panic, in the output that the harness shows with
+/// `--show-output`.
+pub fn said_by<'a>(lines: impl IntoIterator<Item = &'a str>, test: &str) -> Vec<&'a str> {
+    let head = format!("---- {test} stdout ----");
+    let said = lines.into_iter().skip_while(|line| *line != head).skip(1);
+    let ends = |line: &str| {
+        matches!(line, "successes:" | "failures:")
+            || line.starts_with("---- ") && line.ends_with(" stdout ----")
+    };
+    said.take_while(|line| !ends(line)).collect()
+}
+
 /// Reads the output of Rust's test harness line by line.
 #[derive(Default)]
 pub struct VerdictReader {
@@ -195,6 +207,16 @@ mod tests {
             ("y", "skipped: no KSM"),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_a_test_says_ends_where_another_begins() {
+        let shown = "test a ... ok\n\nsuccesses:\n\n---- a stdout ----\nfine\n\n\nfailures:\n\n\
+                     ---- b::x stdout ----\npanicked\nstatus\n---- b stdout ----\nlater\n\n\
+                     failures:\n    b::x\n";
+        assert_eq!(said_by(shown.lines(), "b::x"), ["panicked", "status"]);
+        assert_eq!(said_by(shown.lines(), "b"), ["later", ""]);
+        assert!(said_by(shown.lines(), "c").is_empty());
     }
 
     #[test]

@@ -10,11 +10,11 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::{TestArgs, wants_selftests};
+use super::{TestArgs, extent, wants_selftests};
 use crate::{
     cargo::{self, BuiltGuestTest, BuiltProgram},
     cmd::{guest_program, guest_programs},
-    matrix::{self, GuestTest, IMAGE_ROW, MatrixRow, ROWS},
+    matrix::{self, GuestTest, IMAGE_ROW, MatrixExtent, MatrixRow, ROWS},
     setup::kernels::{self, GuestKernel},
     sh,
     tally::TestTally,
@@ -105,7 +105,7 @@ pub fn test(args: &TestArgs, boots: &[MatrixBoot], tally: &mut TestTally) -> Res
     let mut jobs = VecDeque::new();
     for boot in boots {
         for (test, names) in tests.iter().zip(&listed) {
-            let names = not_excused(boot, test.entry, names);
+            let names = not_excused(boot, test.entry, names, extent(args));
             if !names.is_empty() {
                 jobs.push_back(GuestJob { boot, test, names });
             }
@@ -141,15 +141,20 @@ pub fn test(args: &TestArgs, boots: &[MatrixBoot], tally: &mut TestTally) -> Res
 }
 
 /// Those of the tests called `names` that run in a row; prints why the others do not.
-fn not_excused<'a>(boot: &MatrixBoot, test: &GuestTest, names: &'a [String]) -> Vec<&'a str> {
+fn not_excused<'a>(
+    boot: &MatrixBoot,
+    test: &GuestTest,
+    names: &'a [String],
+    extent: MatrixExtent,
+) -> Vec<&'a str> {
     let (names, row) = (names.iter().map(String::as_str), boot.row);
     let skip = |name: &str, why| eprintln!("{:>8} {name} on {}: {why}", "skipped", boot.label);
-    if let Some(why) = test.excuse(row) {
+    if let Some(why) = test.excuse(row, extent) {
         skip(test.name, why);
         return Vec::new();
     }
     let runs = |name: &&str| {
-        let excuse = test.test_excuse(name, row);
+        let excuse = test.test_excuse(name, row, extent);
         excuse.inspect(|why| skip(&format!("{}::{name}", test.name), why));
         excuse.is_none()
     };
@@ -221,7 +226,6 @@ fn count(job: &GuestJob, outcome: Result<BootReport>, tally: &mut TestTally) {
     for (test, what) in guest_log::left_out(report.lines.iter().map(String::as_str)) {
         tally.left_out(row, &job.full_name(test), what);
     }
-    let why = why(&report);
     let mut all_passed = true;
     for name in &job.names {
         let verdict = verdicts
@@ -229,20 +233,64 @@ fn count(job: &GuestJob, outcome: Result<BootReport>, tally: &mut TestTally) {
             .find(|(test, _)| test == *name)
             .map(|(_, verdict)| *verdict);
         all_passed &= matches!(verdict, Some(TestVerdict::Passed | TestVerdict::Ignored));
-        tally.guest(row, &job.full_name(name), verdict, &why);
+        tally.guest(
+            row,
+            &job.full_name(name),
+            verdict,
+            &why(&report, Some(name)),
+        );
     }
     // Every test passed, yet something is wrong: a kernel warning, or an exit status other than 0.
     if all_passed && !matches!(report.verdict(), Ok(0)) {
-        tally.fail(&format!("{row}: {}", job.test.entry.name), &why);
+        let name = format!("{row}: {}", job.test.entry.name);
+        tally.fail(&name, &why(&report, None));
     }
 }
 
-/// What to show for a test of this boot that failed: what was wrong with the boot, or else where
-/// the log is, and its last lines.
-fn why(report: &BootReport) -> String {
+/// What to show for `test` of this boot, which failed: what was wrong with the boot, or else where
+/// the log is, with what the test said or the last lines.
+fn why(report: &BootReport, test: Option<&str>) -> String {
     if let Some(trouble) = &report.trouble {
         return trouble.clone();
     }
-    let tail = &report.lines[report.lines.len().saturating_sub(40)..];
-    format!("{}\n{}", report.log.display(), tail.join("\n"))
+    let lines = report.lines.iter().map(String::as_str);
+    let said = test.map_or_else(Vec::new, |test| guest_log::said_by(lines.clone(), test));
+    let shown = if said.is_empty() {
+        lines
+            .skip(report.lines.len().saturating_sub(HEAD + TAIL))
+            .collect()
+    } else {
+        shortened(&said)
+    };
+    format!("{}\n{}", report.log.display(), shown.join("\n"))
+}
+
+/// How many lines of a failure are shown from its start and its end: a panic tells first what is
+/// wrong, and then the state of everything.
+const HEAD: usize = 30;
+const TAIL: usize = 20;
+
+fn shortened<'a>(lines: &[&'a str]) -> Vec<&'a str> {
+    if lines.len() <= HEAD + TAIL {
+        return lines.to_vec();
+    }
+    let head = lines[..HEAD].iter().copied();
+    let tail = lines[lines.len() - TAIL..].iter().copied();
+    head.chain(["[...]"]).chain(tail).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_failure_keeps_its_start_and_its_end() {
+        let lines: Vec<_> = (0..1000).map(|line| line.to_string()).collect();
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        let shown = shortened(&lines);
+        assert_eq!(shown.len(), HEAD + 1 + TAIL);
+        assert_eq!((shown[0], shown[HEAD]), ("0", "[...]"));
+        assert_eq!(shown.last(), Some(&"999"));
+        assert_eq!(shortened(&lines[..HEAD + TAIL]), lines[..HEAD + TAIL]);
+    }
 }

@@ -10,7 +10,8 @@ use clap::{Args, builder::PossibleValuesParser};
 
 use super::selftests;
 use crate::{
-    ConsentArgs, cargo, matrix,
+    ConsentArgs, cargo,
+    matrix::{self, MatrixExtent},
     selftests::KernelSelftest,
     setup::{
         self, SetupExtent,
@@ -33,6 +34,10 @@ pub struct TestArgs {
     /// Run only the tests in virtual machines
     #[arg(long, conflicts_with = "no_vm")]
     vm_only: bool,
+    /// Run each guest test on each kernel of the matrix where it can run. Without it, only those of
+    /// hooks and strategies run on other kernels than 6.12, unless tests or kernels are chosen
+    #[arg(long, conflicts_with = "no_vm")]
+    whole: bool,
     /// Boot only this series of the matrix (may be repeated)
     #[arg(long, value_name = "SERIES", value_parser = PossibleValuesParser::new(matrix::KERNELS))]
     kernel: Vec<String>,
@@ -85,6 +90,15 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// How much of the matrix `args` ask for: of what is chosen, all.
+fn extent(args: &TestArgs) -> MatrixExtent {
+    if args.whole || args.filter.is_some() || !args.kernel.is_empty() {
+        MatrixExtent::Whole
+    } else {
+        MatrixExtent::Landing
+    }
 }
 
 /// Whether `args` include the kernel's own tests.
