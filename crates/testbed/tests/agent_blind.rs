@@ -196,6 +196,42 @@ fn check_tells_which_processes_an_agent_would_not_see() {
     let (told, well) = checked(command.arg(program("tracker")).args(["check", "--json"]));
     let failure = told["processes"]["failure"].to_string();
     assert!(failure.contains("cannot list /proc") && !well, "{told:#}");
+    // Nothing is said of what could not be tried.
+    assert_eq!(told["missing_capabilities"], Value::Array(Vec::new()));
+    let strategies = told["strategies"]["error"].to_string();
+    assert!(strategies.contains("/proc/self/pagemap"), "{told:#}");
+    assert!(!told.to_string().contains("no PAGEMAP_SCAN"), "{told:#}");
+}
+
+/// As a unit with `ProcSubset=pid` has it: what is missing is told once, not at each scrape.
+#[test]
+fn where_proc_has_processes_only_it_says_so_once() {
+    let script = "mount -t proc -o subset=pid proc /proc";
+    let can = can_unshare()
+        && Command::new("unshare")
+            .args(["--mount", "sh", "-ec", script])
+            .status()
+            .is_ok_and(|status| status.success());
+    if !can {
+        return eprintln!("skipped: no /proc of processes only");
+    }
+    let running = AgentProcess::spawn(agent_in(&["--mount"], script, QUICK));
+    running.wait_ready();
+    let warnings = || running.log().matches("level=warn").count();
+    let before = warnings();
+    for _ in 0..5 {
+        check_metrics(&running.metrics());
+    }
+    assert_eq!(warnings(), before, "{}", running.log());
+    let success = ["collector=\"process\""];
+    assert_eq!(
+        sum(
+            &running.metrics(),
+            "uffdwp_scrape_collector_success",
+            &success
+        ),
+        Some(1.0)
+    );
 }
 
 /// As a container has it that mounts the host's `/proc`.
@@ -339,4 +375,9 @@ fn a_huge_empty_mapping_holds_up_no_other() {
     });
     let scan = running.status()["scan"]["state"].take();
     assert!(scan["passes"].as_u64() >= Some(1), "{scan:#}");
+    // What is not counted yet is told, and not as zero pages.
+    let exposition = running.metrics();
+    let huge = format!("vma=\"{:#x}\"", huge.range().start);
+    assert_eq!(sum(&exposition, "uffdwp_pages", &[&own, &huge]), None);
+    assert_eq!(sum(&exposition, "uffdwp_scan_late_vmas", &[]), Some(1.0));
 }

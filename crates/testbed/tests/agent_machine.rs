@@ -6,7 +6,7 @@ use assert_cmd::assert::OutputAssertExt as _;
 use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process};
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -202,6 +202,30 @@ fn a_hang_up_ends_nothing() {
     });
     running.wait_ready();
     assert!(running.end(Signal::TERM).success());
+}
+
+/// Which signals a process catches (SigCgt of `/proc/PID/status`); it has not exited.
+fn caught(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap()
+}
+
+#[test]
+fn a_hang_up_ends_nothing_at_the_very_start_either() {
+    let _alone = alone();
+    let bit = |signal: Signal| 1_u64 << (signal.as_raw() - 1);
+    let child = agent(&[]).stderr(Stdio::null()).spawn().unwrap();
+    let child = KilledChild(child);
+    // What it catches before it does anything else.
+    let mask = eventually("it has begun", || {
+        let mask = caught(child.0.id());
+        (mask & bit(Signal::XFSZ) != 0).then_some(mask)
+    });
+    assert_ne!(mask & bit(Signal::HUP), 0, "{mask:x}");
 }
 
 #[test]

@@ -30,9 +30,16 @@ const LOAD: usize = 4;
 /// Only one at a time: a quiet machine is quiet.
 static MACHINE: Mutex<()> = Mutex::new(());
 
-fn attaches() -> usize {
+/// On a busy machine, where each takes a multiple of the time.
+const BUSY_TURN: [(TrackerMix, usize); 3] = [
+    (TrackerMix::Running, 6),
+    (TrackerMix::Freezing, 1),
+    (TrackerMix::Telling, 1),
+];
+
+fn attaches(turn: &[(TrackerMix, usize)]) -> usize {
     let asked = std::env::var("TRACKER_ATTACHES").ok();
-    let usual = TURN.iter().map(|(_, times)| times).sum();
+    let usual = turn.iter().map(|(_, times)| times).sum();
     asked.map_or(usual, |asked| asked.parse().unwrap())
 }
 
@@ -350,7 +357,8 @@ fn one_target(mix: TrackerMix, times: usize, is_busy: bool, random: &mut Rng) {
 }
 
 fn attach_at_random(is_busy: bool) {
-    let (seed, all) = (seed(), attaches());
+    let turn = if is_busy { BUSY_TURN } else { TURN };
+    let (seed, all) = (seed(), attaches(&turn));
     let kernel = rustix::system::uname();
     eprintln!(
         "{all} attaches, STRATEGY_SEED={seed}, {:?}",
@@ -358,7 +366,7 @@ fn attach_at_random(is_busy: bool) {
     );
     let mut random = Rng::with_seed(seed);
     let mut left = all;
-    for (mix, times) in TURN.iter().cycle() {
+    for (mix, times) in turn.iter().cycle() {
         if left == 0 {
             return;
         }

@@ -154,6 +154,39 @@ fn the_first_use_after_the_start_is_counted() {
     }
 }
 
+/// Puts the clock back by an hour, and at the end where it would be.
+struct SteppedClock;
+
+impl SteppedClock {
+    fn back() -> Self {
+        Self::step(-3600);
+        Self
+    }
+
+    fn step(seconds: i64) {
+        let clock = rustix::time::ClockId::Realtime;
+        let mut now = rustix::time::clock_gettime(clock);
+        now.tv_sec += seconds;
+        rustix::time::clock_settime(clock, now).unwrap();
+    }
+}
+
+impl Drop for SteppedClock {
+    fn drop(&mut self) {
+        Self::step(3600);
+    }
+}
+
+#[test]
+#[ignore = "needs a guest, whose clock may be put back: cargo xtask test"]
+fn when_it_started_does_not_follow_steps_of_the_clock() {
+    let agent = guest::agent(&[]);
+    let started = || sum(&agent.metrics(), "process_start_time_seconds", &[]).unwrap();
+    let before = started();
+    let _stepped = SteppedClock::back();
+    assert_eq!(started(), before);
+}
+
 #[test]
 #[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
 fn the_programs_speak_at_level_debug_only() {

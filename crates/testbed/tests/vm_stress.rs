@@ -5,8 +5,9 @@
 
 use std::process::Command;
 
+use serde_json::Value;
 use testbed::tracer::{FunctionTracer, TracerProbe};
-use testbed::{AgentProcess, eventually, guest, sum};
+use testbed::{AgentProcess, eventually, guest, program, sum};
 
 const PROBES: [TracerProbe; 2] = [TracerProbe::MESSAGE, TracerProbe::ARM];
 
@@ -100,4 +101,42 @@ fn each_call_is_counted_or_told_as_missed() {
     }
     // And with that it is still as ready as before.
     agent.wait_ready();
+}
+
+/// What one `tracker check` says: how many exits of userfaultfd_ioctl it saw missed, and whether
+/// arm times are exact.
+fn checked() -> (u64, bool) {
+    let mut command = Command::new(program("tracker"));
+    let output = command.args(["check", "--json"]).output().unwrap();
+    let check: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let find = |list: &Value, is_it: &dyn Fn(&Value) -> bool| {
+        let mut entries = list.as_array().unwrap().iter();
+        entries.find(|entry| is_it(entry)).unwrap().clone()
+    };
+    let hook = find(&check["hooks"], &|hook| {
+        hook["name"] == "userfaultfd_ioctl_exit"
+    });
+    let count = find(&check["counts"], &|count| count["part"] == "arm time");
+    (
+        hook["missed"].as_u64().unwrap(),
+        count["exactness"] == "exact",
+    )
+}
+
+#[test]
+#[ignore = "needs a kernel whose functions can be hooked: cargo xtask test"]
+fn check_calls_no_arm_time_exact_where_it_saw_an_exit_missed() {
+    let checks: Vec<_> = (0..3).map(|_| checked()).collect();
+    println!("missed exits, and whether arm times are exact: {checks:?}");
+    for (missed, is_exact) in &checks {
+        assert_eq!(*is_exact, *missed == 0, "{checks:?}");
+    }
+    // There a thread can be preempted in a program, and the crowd of the check finds that out.
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    if release.starts_with("7.") {
+        assert!(checks.iter().any(|(missed, _)| *missed > 0), "{checks:?}");
+    }
 }

@@ -102,7 +102,7 @@ impl UserNamespace {
 pub struct Privilege {
     /// Its effective user id; `None` if its status could not be read.
     pub euid: Option<u32>,
-    /// Whether each capability is in its effective set.
+    /// Whether each capability is in its effective set; empty if that is not known.
     pub capabilities: BTreeMap<Capability, bool>,
     /// The user namespace that the capabilities hold in.
     pub user_namespace: UserNamespace,
@@ -115,15 +115,14 @@ impl Privilege {
     /// From `/proc/self/status` and the link `/proc/self/ns/user`.
     #[must_use]
     pub fn parse(status: &[u8], user_namespace_link: Option<&str>) -> Self {
-        let effective = field(status, "CapEff:")
-            .and_then(|mask| u64::from_str_radix(mask, 16).ok())
-            .unwrap_or(0);
-        let held = |capability: Capability| effective >> capability.bit() & 1 == 1;
+        let effective =
+            field(status, "CapEff:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+        let held = |capability: Capability| Some(effective? >> capability.bit() & 1 == 1);
         Self {
             euid: field(status, "Uid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok()),
             capabilities: Capability::ALL
                 .into_iter()
-                .map(|one| (one, held(one)))
+                .filter_map(|one| Some((one, held(one)?)))
                 .collect(),
             user_namespace: UserNamespace::from_link(user_namespace_link),
             seccomp_filter: field(status, "Seccomp:") == Some("2"),
@@ -146,11 +145,11 @@ impl Privilege {
         self.user_namespace != UserNamespace::Nested && (self.has(capability) || by_admin)
     }
 
-    /// The capabilities that are not granted.
+    /// The capabilities that are known not to be granted.
     pub fn missing(&self) -> impl Iterator<Item = Capability> {
         Capability::ALL
             .into_iter()
-            .filter(|capability| !self.grants(*capability))
+            .filter(|one| self.capabilities.contains_key(one) && !self.grants(*one))
     }
 }
 
@@ -222,10 +221,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_status_grants_nothing() {
+    fn an_unreadable_status_grants_nothing_and_lacks_nothing() {
         for bytes in [&b""[..], b"CapEff:\tnothex\nUid:\t1\n", b"CapEff:\t\xff\n"] {
             let privilege = Privilege::parse(bytes, None);
-            assert_eq!((privilege.euid, privilege.missing().count()), (None, 7));
+            assert_eq!((privilege.euid, privilege.missing().count()), (None, 0));
+            assert!(privilege.capabilities.is_empty() && !privilege.grants(Capability::Bpf));
             assert_eq!(privilege.user_namespace, UserNamespace::Unknown);
         }
     }

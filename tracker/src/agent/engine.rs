@@ -230,6 +230,7 @@ impl AgentEngine {
             collectors: lock(&self.collectors).values().copied().collect(),
             availability: self.availability_of(&report),
             proved_unix_seconds: *lock(&self.proved_unix_seconds),
+            late_vmas: None,
             sight,
             log_lines_lost: LogLoss::told().to_vec(),
         }

@@ -276,6 +276,8 @@ impl AgentView for AgentShared {
         let label = self.config.vma_label;
         let mut rows = self.engine.scrape(tracking, sight, label);
         rows.agent.ready = Some(self.told_readiness().ready);
+        let scans = self.config.pace.budget > 0.0;
+        rows.agent.late_vmas = scans.then(|| lock(&self.scan).late as u64);
         if self.config.redact {
             redact::series(&mut rows.counted);
         }

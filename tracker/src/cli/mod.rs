@@ -30,7 +30,7 @@ mod values;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use signal_hook::consts::SIGXFSZ;
+use signal_hook::consts::{SIGHUP, SIGXFSZ};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(told) => return exit::answer(&told),
     };
-    if let Err(e) = outlive_full_files().and_then(|()| log::init(&cli.log)) {
+    if let Err(e) = outlive_signals(&cli.command).and_then(|()| log::init(&cli.log)) {
         return exit::failed(&e);
     }
     let result = match &cli.command {
@@ -108,9 +108,14 @@ pub fn main() -> ExitCode {
     result.unwrap_or_else(|e| exit::failed(&e))
 }
 
-/// Has a write to a file that may not grow (RLIMIT_FSIZE) fail, as on a full disk, where SIGXFSZ
-/// would end us. Programs that we start are not spared: a handler ends with an exec.
-fn outlive_full_files() -> anyhow::Result<()> {
+/// Has the agent outlive a SIGHUP that comes before it can read anything again (what it read is new
+/// then), and everybody a write to a file that may not grow (RLIMIT_FSIZE): it fails as on a full
+/// disk, where SIGXFSZ would end us. Programs that we start are not spared: a handler ends with an
+/// exec.
+fn outlive_signals(command: &TrackerCommand) -> anyhow::Result<()> {
+    if matches!(command, TrackerCommand::Agent(_)) {
+        signal_hook::flag::register(SIGHUP, Arc::default()).context("cannot catch SIGHUP")?;
+    }
     signal_hook::flag::register(SIGXFSZ, Arc::default()).context("cannot catch SIGXFSZ")?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The strategies in `tracker check`: which can track another process here, and which `auto` takes.
 
 use std::fmt::{self, Formatter};
+use std::fs::File;
 
 use serde::Serialize;
 
@@ -37,6 +38,11 @@ pub(crate) enum StrategyReport {
 impl StrategyReport {
     /// Tries them, as if a userfaultfd of the target may do what one of ours may.
     pub(crate) fn find() -> Self {
+        const PAGEMAP: &str = "/proc/self/pagemap";
+        if let Err(error) = File::open(PAGEMAP) {
+            let error = format!("cannot open {PAGEMAP}: {error}");
+            return Self::Unknown { error };
+        }
         match gather_observed(false, Some(FaultTimeProbes::shared())) {
             Ok(facts) => Self::of(facts),
             Err(error) => Self::Unknown {

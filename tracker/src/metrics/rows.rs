@@ -40,6 +40,8 @@ pub struct AgentFacts {
     pub sight: ProcessSight,
     /// When the last self-test of the hooks ended.
     pub proved_unix_seconds: Option<f64>,
+    /// VMAs whose pages have not been counted to their end; `None` if nothing is scanned.
+    pub late_vmas: Option<u64>,
     /// How many log lines were not written, by reason.
     pub log_lines_lost: Vec<(&'static str, u64)>,
 }

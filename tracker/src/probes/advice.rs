@@ -29,6 +29,9 @@ pub fn advice(facts: &KernelFacts, plan: &[HookPlan]) -> Vec<String> {
 }
 
 fn privilege(facts: &KernelFacts) -> Option<String> {
+    if facts.privilege.capabilities.is_empty() {
+        return Some("mount /proc (mount -t proc proc /proc): without it nothing is seen".into());
+    }
     let missing = USED.iter().filter(|one| !facts.privilege.grants(**one));
     let missing: Vec<_> = missing.map(|one| one.name()).collect();
     let names = missing.join(" ");
@@ -115,6 +118,7 @@ fn tracefs(facts: &KernelFacts) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::kernel::capabilities::Privilege;
     use crate::kernel::facts::KernelAddresses;
     use crate::probes::plan::{HookTrials, HookWishes, PlanInputs, plan};
     use crate::probes::{HOOKS, OBJECT, ProbeObject};
@@ -160,6 +164,15 @@ mod tests {
         let text = advised(&facts);
         assert!(
             text.contains("CAP_PERFMON") && !text.contains("CAP_BPF"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn where_capabilities_are_not_known_none_is_called_missing() {
+        let text = with(|facts| facts.privilege = Privilege::parse(b"", None));
+        assert!(
+            text.contains("mount /proc") && !text.contains("CAP_"),
             "{text}"
         );
     }

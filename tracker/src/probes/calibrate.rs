@@ -18,10 +18,15 @@ const OFFSET_SHIFT: u32 = 9 + TYPE_BITS;
 pub fn tried() -> TriedFacts {
     TriedFacts {
         marker_pte: marker_pte().ok().flatten(),
-        pagemap_scan: uffd::self_test().is_ok_and(|behaviour| behaviour.written.is_some()),
+        pagemap_scan: pagemap_scan(),
         guard_pages: guard_pages(),
         huge_pages: huge_pages(),
     }
+}
+
+/// Whether there is `PAGEMAP_SCAN`. Where that cannot be tried (no /proc), there may be.
+fn pagemap_scan() -> bool {
+    Pagemap::own().is_err() || uffd::self_test().is_ok_and(|behaviour| behaviour.written.is_some())
 }
 
 /// The pte of a uffd-wp marker on this kernel, bit for bit.

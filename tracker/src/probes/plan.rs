@@ -340,6 +340,13 @@ fn privilege(facts: &KernelFacts) -> Option<HookObstacle> {
     if has(Capability::SysAdmin) {
         return None;
     }
+    if facts.privilege.capabilities.is_empty() {
+        let unread = facts.unavailable.get(&FactSource::Status);
+        let reason = unread
+            .cloned()
+            .unwrap_or_else(|| "it has no CapEff".to_owned());
+        return Some(HookObstacle::UnknownPrivilege(reason));
+    }
     let mut needed = [Capability::Bpf, Capability::Perfmon].into_iter();
     needed.find(|c| !has(*c)).map(HookObstacle::Capability)
 }

@@ -92,6 +92,7 @@ pub fn facts() -> AgentFacts {
             refused: vec![("privilege", 3), ("stuck", 0)],
         },
         proved_unix_seconds: Some(1_700_000_000.0),
+        late_vmas: Some(1),
         log_lines_lost: vec![("rate", 3), ("unwritable", 0)],
     }
 }

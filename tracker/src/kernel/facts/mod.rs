@@ -88,7 +88,7 @@ pub struct FolioFlags {
 pub struct TriedFacts {
     /// The pte that is a uffd-wp marker, if one could be made.
     pub marker_pte: Option<u64>,
-    /// Whether this kernel has `PAGEMAP_SCAN`.
+    /// Whether this kernel has `PAGEMAP_SCAN`, or that cannot be tried.
     pub pagemap_scan: bool,
     /// Whether this kernel has guard pages (`MADV_GUARD_INSTALL`).
     pub guard_pages: bool,

@@ -21,6 +21,7 @@ pub(super) const FAMILIES: &[FamilySpec] = &[
     MAP_CAPACITY,
     VMAS_FOLDED,
     SCAN_TIMESTAMP,
+    SCAN_LATE_VMAS,
     COLLECTOR_DURATION,
     COLLECTOR_SUCCESS,
     COLLECTOR_TIMESTAMP,
@@ -270,6 +271,17 @@ const SCAN_TIMESTAMP: FamilySpec = FamilySpec {
     source: "the agent's clock",
     example: "time() - uffdwp_scan_timestamp_seconds > 300",
     rows: FamilyRows::Agent(|rows, samples| gauge(samples, rows.counted.oldest_scan_unix_seconds)),
+    ..AGENT
+};
+
+const SCAN_LATE_VMAS: FamilySpec = FamilySpec {
+    name: "uffdwp_scan_late_vmas",
+    unit: "VMAs",
+    help: "VMAs that take more turns of the background scan than one, and have not been counted to \
+        their end: uffdwp_pages shows them as they were before, or not yet.",
+    source: "the scan",
+    example: "min_over_time(uffdwp_scan_late_vmas[10m]) > 0",
+    rows: FamilyRows::Agent(|rows, samples| count(samples, rows.agent.late_vmas)),
     ..AGENT
 };
 

@@ -25,7 +25,7 @@ const ALLOCATED: FamilySpec = FamilySpec {
         series of the pmd and pud levels appear with the first such table.",
     source: "pmd_install, pgtable_trans_huge_deposit, __pmd_alloc, __pud_alloc",
     exactness: "exact: all that a process allocated minus all that it freed is the change of VmPTE",
-    example: "sum by (pid, cause) (increase(uffdwp_page_tables_allocated_total[1h])) * 4096",
+    example: "4096 * sum by (pid, comm, cause) (uffdwp_page_tables_allocated_total)",
     signals: &CountSignal::TABLES_ALLOCATED,
     rows: FamilyRows::Vma(|line, samples| {
         let wanted = |level, value| level == TableLevel::Pte || value > 0;
