@@ -7,6 +7,8 @@
     reason = "a benchmark has nobody to recover for"
 )]
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,10 +29,14 @@ struct BenchCase {
     crowd: &'static [&'static str],
 }
 
-const CASES: [BenchCase; 3] = [
+const CASES: [BenchCase; 4] = [
     BenchCase {
         name: "nobody",
         crowd: &[],
+    },
+    BenchCase {
+        name: "50 processes, 500 VMAs, idle",
+        crowd: &["--processes", "50", "--vmas", "10"],
     },
     BenchCase {
         name: "500 processes, 20,000 VMAs, idle",
@@ -48,8 +54,9 @@ fn main() {
         return;
     }
     println!(
-        "| machine | who | resident | peak | CPU of a core | scrape | series | ready after |\n\
-         |---|---|---:|---:|---:|---:|---:|---:|"
+        "| machine | who | resident | of it no file's | peak | CPU of a core | scrape | series | \
+         ready after |\n\
+         |---|---|---:|---:|---:|---:|---:|---:|---:|"
     );
     for case in &CASES {
         measure(case);
@@ -110,6 +117,46 @@ impl ScrapedExporter {
     }
 }
 
+/// CPU time of each thread of a process by its name, those of one name together, as the scheduler
+/// has it (`/proc/PID/task/TID/schedstat`).
+fn thread_times(pid: u32) -> BTreeMap<String, Duration> {
+    let mut times = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let task = task.unwrap().path();
+        let read = |file: &str| fs::read_to_string(task.join(file));
+        // A thread may end meanwhile.
+        let (Ok(name), Ok(times_of)) = (read("comm"), read("schedstat")) else {
+            continue;
+        };
+        let on_cpu = times_of.split(' ').next().unwrap().parse().unwrap();
+        *times.entry(name.trim().to_owned()).or_default() += Duration::from_nanos(on_cpu);
+    }
+    times
+}
+
+/// Prints what each thread took of a core, the busiest first.
+fn print_threads(
+    case: &BenchCase,
+    before: &BTreeMap<String, Duration>,
+    after: &BTreeMap<String, Duration>,
+    wall: Duration,
+) {
+    let share = |(name, time): (&String, &Duration)| {
+        let gained = time.saturating_sub(before.get(name).copied().unwrap_or_default());
+        (
+            gained.as_secs_f64() / wall.as_secs_f64() * 100.0,
+            name.clone(),
+        )
+    };
+    let mut shares: Vec<_> = after.iter().map(share).collect();
+    shares.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let told = shares.iter().filter(|(share, _)| *share >= 0.005);
+    let told: Vec<_> = told
+        .map(|(share, name)| format!("{name} {share:.2}%"))
+        .collect();
+    println!("- threads of tracker, {}: {}", case.name, told.join(", "));
+}
+
 /// Prints a row for each exporter, with the case done.
 fn measure(case: &BenchCase) {
     let crowd = (!case.crowd.is_empty()).then(|| crowd(case.crowd));
@@ -128,17 +175,20 @@ fn measure(case: &BenchCase) {
         (std::mem::replace(&mut before, now) == now).then_some(())
     });
     let cpu = || exporters.each_ref().map(|one| cpu_time(one.pid()));
+    let threads_before = thread_times(exporters[0].pid());
     let (begin, cpu_before) = (Instant::now(), cpu());
     for _ in 0..SCRAPES {
         std::thread::sleep(SCRAPE_INTERVAL);
         settled();
     }
     let (wall, cpu_after) = (begin.elapsed(), cpu());
+    let threads_after = thread_times(exporters[0].pid());
     let rows = exporters.iter().zip(cpu_before.into_iter().zip(cpu_after));
     for (exporter, (before, after)) in rows {
         let share = (after - before).as_secs_f64() / wall.as_secs_f64();
         print_row(case, exporter, share);
     }
+    print_threads(case, &threads_before, &threads_after, wall);
     drop(crowd);
 }
 
@@ -160,10 +210,11 @@ fn print_row(case: &BenchCase, exporter: &ScrapedExporter, share: f64) {
     });
     let level = level.map_or_else(String::new, |level| format!(", level {level}"));
     println!(
-        "| {} | {}{level} | {:.1} MiB | {:.1} MiB | {:.2}% | {:.1} ms | {} | {:.2} s |",
+        "| {} | {}{level} | {:.1} MiB | {:.1} MiB | {:.1} MiB | {:.2}% | {:.1} ms | {} | {:.2} s |",
         case.name,
         exporter.name,
         memory("VmRSS"),
+        memory("RssAnon"),
         memory("VmHWM"),
         share * 100.0,
         times[TIMED / 2].as_secs_f64() * 1e3,
@@ -185,7 +236,7 @@ fn series(exposition: &str) -> usize {
 
 /// A number of `/proc/PID/status` in MiB.
 fn mib(pid: u32, key: &str) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let mut lines = text.lines();
     let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     let kib = value.and_then(|value| value.trim().strip_suffix(" kB"));

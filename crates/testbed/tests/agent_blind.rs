@@ -163,6 +163,7 @@ fn checked(command: &mut Command) -> (Value, bool) {
 /// Before there is an agent.
 #[test]
 fn check_tells_which_processes_an_agent_would_not_see() {
+    let (_scratch, _fd) = registered(4);
     let (told, well) = checked(Command::new(program("tracker")).args(["check", "--json"]));
     assert!(
         told["processes"]["processes"].as_u64() > Some(0),

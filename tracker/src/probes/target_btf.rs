@@ -22,9 +22,10 @@ pub fn of_hooks<'a>(hooks: impl IntoIterator<Item = &'a Hook>) -> Result<Btf, Pr
         .into_iter()
         .flat_map(|hook| hook.functions.iter().map(|function| target(function)))
         .collect();
-    let bytes = fs::read(KERNEL_BTF).map_err(ProbeError::ReadBtf)?;
-    let btf = KernelBtf::parse(bytes)?;
-    let excerpt = btf.excerpt(targets.iter().map(String::as_str));
+    let excerpt = {
+        let bytes = fs::read(KERNEL_BTF).map_err(ProbeError::ReadBtf)?;
+        KernelBtf::parse(bytes)?.excerpt(targets.iter().map(String::as_str))
+    };
     Ok(Btf::parse(&excerpt, Endianness::default())?)
 }
 

@@ -1,12 +1,12 @@
 //! The files in `deploy/kubernetes/`: they fit each other, the agent and its unit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use testbed::AgentProcess;
+use testbed::{AgentProcess, has};
 
 use super::{deploy, setting};
 
@@ -122,4 +122,60 @@ fn the_agent_answers_what_the_container_is_asked() {
     }
     let endpoint = &base("podmonitor.yaml")["spec"]["podMetricsEndpoints"][0];
     assert_eq!(agent.get(endpoint["path"].as_str().unwrap()).0, 200);
+}
+
+/// What `kubectl kustomize` makes of a directory, by kind.
+fn built(directory: &str) -> BTreeMap<String, Value> {
+    let mut command = Command::new("kubectl");
+    let output = command
+        .arg("kustomize")
+        .arg(deploy(directory))
+        .output()
+        .unwrap();
+    let trouble = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{directory}: {trouble}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let objects = text.split("\n---\n").map(|object| {
+        let object: Value = serde_saphyr::from_str(object).unwrap();
+        (object["kind"].as_str().unwrap().to_owned(), object)
+    });
+    objects.collect()
+}
+
+#[test]
+fn kustomize_builds_the_base_and_the_overlay_changes_what_it_says() {
+    if !has("kubectl") {
+        return eprintln!("skipped: kubectl is not installed");
+    }
+    let base = built("kubernetes/base");
+    let mut tracking = built("kubernetes/overlays/tracking");
+    let kinds: Vec<_> = base.keys().map(String::as_str).collect();
+    let all = [
+        "DaemonSet",
+        "Namespace",
+        "NetworkPolicy",
+        "PodMonitor",
+        "ServiceAccount",
+    ];
+    assert_eq!(kinds, all);
+    let container = |object: &Value| {
+        let containers = &object["spec"]["template"]["spec"]["containers"];
+        containers[0].clone()
+    };
+    let image = container(&base["DaemonSet"])["image"].to_string();
+    assert!(image.contains('/') && image.contains(':'), "{image}");
+    let more = container(&tracking["DaemonSet"]);
+    let tracks = |one: &Value| one["name"] == "TRACKER_TRACK";
+    assert!(more["env"].as_array().unwrap().iter().any(tracks), "{more}");
+    // Nothing else: with what it says put back it is the base.
+    let mut undone = tracking.remove("DaemonSet").unwrap();
+    let of_base = container(&base["DaemonSet"]);
+    let changed = &mut undone["spec"]["template"]["spec"]["containers"][0];
+    for key in ["env", "resources"] {
+        changed[key] = of_base[key].clone();
+    }
+    assert_eq!(undone, base["DaemonSet"]);
+    for (kind, object) in tracking {
+        assert_eq!(object, base[&kind]);
+    }
 }

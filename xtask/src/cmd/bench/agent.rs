@@ -101,8 +101,10 @@ fn in_guest(
 
 fn show<'a>(release: &str, how: &str, lines: impl Iterator<Item = &'a str>) {
     println!("Kernel {release}{how}, `cargo xtask bench agent`\n");
-    for row in lines.filter(|line| line.starts_with('|')) {
-        println!("{row}");
+    let (rows, others): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with('|'));
+    println!("{}\n", rows.join("\n"));
+    for line in others.iter().filter(|line| line.starts_with("- ")) {
+        println!("{line}");
     }
     println!();
 }
