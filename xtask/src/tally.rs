@@ -14,7 +14,7 @@ pub struct TestTally {
     passed: u32,
     failed: u32,
     skipped: u32,
-    early_crashes: u32,
+    repeated_boots: u32,
     /// What failed, and why.
     failures: Vec<(String, String)>,
     /// Rows of the matrix, in order of appearance: the columns of the table.
@@ -81,9 +81,9 @@ impl TestTally {
         tests.insert(format!("{row}: {test}"));
     }
 
-    /// Adds boots that ended before the guest's init and were repeated.
-    pub fn early_crash(&mut self, boots: u32) {
-        self.early_crashes += boots;
+    /// Adds boots that the emulator had spoilt, and that were repeated.
+    pub fn repeated(&mut self, boots: u32) {
+        self.repeated_boots += boots;
     }
 
     /// Whether nothing failed.
@@ -108,11 +108,11 @@ impl fmt::Display for TestTally {
             }
             last = why;
         }
-        if self.early_crashes > 0 {
+        if self.repeated_boots > 0 {
             writeln!(
                 f,
-                "{} boots ended before the guest's init and were repeated",
-                self.early_crashes
+                "{} boots were spoilt by the emulator and repeated; see the notes above",
+                self.repeated_boots
             )?;
         }
         write!(f, "{} passed, {} failed", self.passed, self.failed)?;

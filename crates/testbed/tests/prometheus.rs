@@ -5,6 +5,8 @@
 //! `prometheus` copied into it, in a guest.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "prometheus/alerts.rs"]
+mod alerts;
 #[path = "prometheus/dashboards.rs"]
 mod dashboards;
 
@@ -38,6 +40,11 @@ struct PrometheusServer {
 impl PrometheusServer {
     /// Starts a server with the config in `deploy/`, but pointed at `target` and in a hurry.
     fn start(target: &str) -> Self {
+        Self::start_with(target, str::to_owned)
+    }
+
+    /// The same, with what `change` makes of its rules.
+    fn start_with(target: &str, change: impl Fn(&str) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // An interval is also the time that a scrape may take; an emulated machine needs more.
         let interval = if std::env::var_os("TRACKER_VM").is_some() {
@@ -56,6 +63,11 @@ impl PrometheusServer {
         let rules = directory.path().join("rules");
         std::fs::create_dir(&rules).unwrap();
         for (file, text) in RULES {
+            let text = if file == "alerts.yml" {
+                change(text)
+            } else {
+                text.to_owned()
+            };
             std::fs::write(rules.join(file), text).unwrap();
         }
         let address = format!("127.0.0.1:{}", free_port());

@@ -66,7 +66,7 @@ pub fn check(tally: &mut TestTally) {
     let (kernel, programs) = matrix::SELFTESTS;
     match boot(kernel, programs, |_| {}) {
         Ok(outcome) => {
-            tally.early_crash(outcome.early_crashes);
+            tally.repeated(outcome.repeated);
             for (name, wrong) in outcome.judgement.verdicts() {
                 let verdict = if wrong.is_empty() {
                     TestVerdict::Passed

@@ -79,8 +79,8 @@ pub struct SelftestOutcome {
     pub release: String,
     /// The package that the programs are from.
     pub package: String,
-    /// Boots that ended before the guest's init and were repeated.
-    pub early_crashes: u32,
+    /// Boots that the emulator had spoilt, and that were repeated.
+    pub repeated: u32,
     /// The verdict on each program, and on the agent.
     pub judgement: AgentJudgement,
 }
@@ -118,7 +118,7 @@ pub fn run(
     Ok(SelftestOutcome {
         release: kernel.release.clone(),
         package: built.package.clone(),
-        early_crashes: report.early_crashes,
+        repeated: report.repeated,
         judgement: AgentJudgement::new(
             &session,
             built.programs.iter().map(|(program, _)| *program),

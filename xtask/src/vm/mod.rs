@@ -86,21 +86,18 @@ impl VmRun {
 
     /// Boots, runs the command and passes each line of its output to `sink`.
     ///
-    /// A boot that ends before the guest's init is repeated once: the emulator is to blame.
+    /// A boot that the emulator has spoilt is repeated once, and that is told.
     pub fn run(&self, mut sink: impl FnMut(&str)) -> Result<BootReport> {
-        let mut early_crashes = 0;
-        loop {
-            let (mut report, again) = self.spawn()?.wait(&mut sink)?;
-            if !again || early_crashes == 1 {
-                report.early_crashes = early_crashes;
-                return Ok(report);
-            }
-            early_crashes += 1;
-            eprintln!(
-                "{:>8} {}: the boot ended before the guest's init and is repeated",
-                "note", self.name
-            );
-        }
+        let (report, spoilt) = self.spawn()?.wait(&mut sink)?;
+        let Some(why) = spoilt else {
+            return Ok(report);
+        };
+        eprintln!("{:>8} {}: {why}; it is repeated", "note", self.name);
+        let (report, _) = self.spawn()?.wait(&mut sink)?;
+        Ok(BootReport {
+            repeated: 1,
+            ..report
+        })
     }
 
     /// Boots, and returns while the guest runs.

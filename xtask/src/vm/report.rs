@@ -18,8 +18,8 @@ pub struct BootReport {
     pub lines: Vec<String>,
     /// Why this boot proves nothing: no exit status, or a kernel in trouble.
     pub trouble: Option<String>,
-    /// Boots that ended before the guest's init and were repeated.
-    pub early_crashes: u32,
+    /// Boots that the emulator had spoilt, and that were repeated.
+    pub repeated: u32,
     /// The file with the command's output.
     pub log: PathBuf,
 }

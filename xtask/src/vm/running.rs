@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     MachineFiles,
-    guest_log::GuestTranscript,
+    guest_log::{self, GuestTranscript},
     qemu,
     report::{BootReport, trouble},
 };
@@ -22,6 +22,10 @@ use super::{
 /// and then an emulated machine with several CPUs spins for ever while the kernel patches its own
 /// code. Processor time, because on a busy host any boot takes long.
 const BOOT_WORK: Duration = Duration::from_secs(60);
+
+/// What is told of a boot in which that had another end.
+const HALF_PATCHED: &str =
+    "its kernel met a breakpoint that it had taken away (Oops: int3), as the emulator had kept it";
 
 /// How long a boot may take on the busiest host.
 const BOOT: Duration = Duration::from_secs(300);
@@ -43,9 +47,13 @@ impl RunningGuest {
         fs::write(log, output.join("\n")).with_context(|| format!("cannot write {}", log.display()))
     }
 
-    /// Waits for the guest's end. Also returns whether the boot should be repeated: it ended before
-    /// the guest's init, and not because the emulator refused its arguments.
-    pub(super) fn wait(mut self, sink: &mut impl FnMut(&str)) -> Result<(BootReport, bool)> {
+    /// Waits for the guest's end. Also returns what the emulator has spoilt, so that the boot should
+    /// be repeated: it ended before the guest's init, and not because the emulator refused its
+    /// arguments, or its kernel met a breakpoint that was no longer there.
+    pub(super) fn wait(
+        mut self,
+        sink: &mut impl FnMut(&str),
+    ) -> Result<(BootReport, Option<&'static str>)> {
         let mut transcript = GuestTranscript::new(&self.machine.token);
         let mut log = File::create(&self.machine.log)
             .with_context(|| format!("cannot create {}", self.machine.log.display()))?;
@@ -78,11 +86,16 @@ impl RunningGuest {
             status: transcript.status,
             lines: transcript.lines,
             trouble,
-            early_crashes: 0,
+            repeated: 0,
             log: self.machine.log.clone(),
         };
         let refused = status.code() == Some(1);
-        Ok((report, !transcript.began && !refused))
+        let spoilt = if !transcript.began && !refused {
+            Some("the boot ended before the guest's init")
+        } else {
+            guest_log::is_half_patched(&kernel).then_some(HALF_PATCHED)
+        };
+        Ok((report, spoilt))
     }
 
     /// Whether the guest used up its time, or the part that is for the boot.

@@ -221,7 +221,7 @@ fn count(job: &GuestJob, outcome: Result<BootReport>, tally: &mut TestTally) {
             return;
         }
     };
-    tally.early_crash(report.early_crashes);
+    tally.repeated(report.repeated);
     let verdicts = guest_log::verdicts(report.lines.iter().map(String::as_str));
     for (test, what) in guest_log::left_out(report.lines.iter().map(String::as_str)) {
         tally.left_out(row, &job.full_name(test), what);
