@@ -29,7 +29,7 @@ pub fn advice(facts: &KernelFacts, plan: &[HookPlan]) -> Vec<String> {
 }
 
 fn privilege(facts: &KernelFacts) -> Option<String> {
-    if facts.privilege.capabilities.is_empty() {
+    if facts.unavailable.contains_key(&FactSource::Status) {
         return Some("mount /proc (mount -t proc proc /proc): without it nothing is seen".into());
     }
     let missing = USED.iter().filter(|one| !facts.privilege.grants(**one));
@@ -170,7 +170,10 @@ mod tests {
 
     #[test]
     fn where_capabilities_are_not_known_none_is_called_missing() {
-        let text = with(|facts| facts.privilege = Privilege::parse(b"", None));
+        let text = with(|facts| {
+            facts.privilege = Privilege::parse(b"", None);
+            _ = (facts.unavailable).insert(FactSource::Status, "no such file".into());
+        });
         assert!(
             text.contains("mount /proc") && !text.contains("CAP_"),
             "{text}"

@@ -344,7 +344,7 @@ fn privilege(facts: &KernelFacts) -> Option<HookObstacle> {
         let unread = facts.unavailable.get(&FactSource::Status);
         let reason = unread
             .cloned()
-            .unwrap_or_else(|| "it has no CapEff".to_owned());
+            .unwrap_or_else(|| "/proc/self/status has no CapEff".to_owned());
         return Some(HookObstacle::UnknownPrivilege(reason));
     }
     let mut needed = [Capability::Bpf, Capability::Perfmon].into_iter();

@@ -120,8 +120,8 @@ pub enum HookObstacle {
     /// Capabilities inside a user namespace are worth nothing here.
     #[error("the kernel refuses BPF inside a user namespace")]
     UserNamespace,
-    /// Which capabilities we have cannot be read, for this reason.
-    #[error("what we may do is not known, since /proc/self/status cannot be read: {0}")]
+    /// Which capabilities this process has cannot be read, for this reason.
+    #[error("which capabilities it has is not known: {0}")]
     UnknownPrivilege(String),
     /// A privilege is lacking.
     #[error("{} is missing; it is needed to {}", .0.name(), needed_to(*.0))]

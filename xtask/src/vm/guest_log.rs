@@ -66,9 +66,9 @@ const COMPLAINTS: [&str; 10] = [
 ];
 
 /// Whether a kernel met a breakpoint of its own that it had taken away already. It patches its code
-/// by way of a breakpoint, which all other CPUs are told of before and after; an emulator that
-/// translates code while another CPU patches it keeps the breakpoint. Seen with QEMU 7.2 where the
-/// scheduler's static branches are switched.
+/// by way of a breakpoint, which all other CPUs are told of before and after. Seen twice with QEMU
+/// 7.2, in the scheduler, whose static branches were being switched: taken for the emulator's
+/// translating code while another CPU patches it, which is not proven.
 pub fn is_half_patched(log: &str) -> bool {
     log.contains("Oops: int3")
 }

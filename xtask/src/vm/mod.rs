@@ -92,7 +92,17 @@ impl VmRun {
         let Some(why) = spoilt else {
             return Ok(report);
         };
-        eprintln!("{:>8} {}: {why}; it is repeated", "note", self.name);
+        let kept = paths::vm_dir()?.join(format!("{}.spoilt.kernel.log", self.name));
+        let log = paths::vm_dir()?.join(format!("{}.kernel.log", self.name));
+        // The next boot begins a new one. A boot that ended at once has none.
+        let kept = match fs::rename(&log, &kept) {
+            Ok(()) => format!("its messages are in {}", kept.display()),
+            Err(error) => format!("its messages are lost: {error}"),
+        };
+        eprintln!(
+            "{:>8} {}: {why}; it is repeated, and {kept}",
+            "note", self.name
+        );
         let (report, _) = self.spawn()?.wait(&mut sink)?;
         Ok(BootReport {
             repeated: 1,

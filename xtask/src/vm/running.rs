@@ -23,9 +23,8 @@ use super::{
 /// code. Processor time, because on a busy host any boot takes long.
 const BOOT_WORK: Duration = Duration::from_secs(60);
 
-/// What is told of a boot in which that had another end.
-const HALF_PATCHED: &str =
-    "its kernel met a breakpoint that it had taken away (Oops: int3), as the emulator had kept it";
+/// What is told of a boot whose kernel ran into code that was just patched.
+const HALF_PATCHED: &str = "its kernel met a breakpoint that was no longer there (Oops: int3), probably the emulator's fault";
 
 /// How long a boot may take on the busiest host.
 const BOOT: Duration = Duration::from_secs(300);

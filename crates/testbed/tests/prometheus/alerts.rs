@@ -61,7 +61,7 @@ impl FtraceOff {
 
 impl Drop for FtraceOff {
     fn drop(&mut self) {
-        // The next test tells.
+        // Who waits for the alerts to end is told.
         let _ = fs::write(Self::SWITCH, "1");
     }
 }
