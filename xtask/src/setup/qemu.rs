@@ -1,8 +1,9 @@
-//! QEMU: the machine's own, installed, or Debian's packages unpacked beside our tools where
-//! installing them would remove another package.
+//! QEMU: the machine's own if it is sound, or Debian's packages: unpacked beside our tools from the
+//! backports of Debian 12, whose own is not sound, or where installing them would remove another
+//! package; else installed.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -18,6 +19,11 @@ pub const PROGRAM: &str = "qemu-system-x86_64";
 /// The package of Debian that has it.
 const PACKAGE: &str = "qemu-system-x86";
 
+/// The first version whose emulator never runs half of a patch that a guest's kernel makes to its
+/// own code: until then it could translate a page while another CPU wrote to it (upstream: "Always
+/// lock pages before translation"). That this is what spoilt boots with 7.2 is inferred.
+const SOUND: (u32, u32) = (8, 1);
+
 /// What unpacks a kernel's modules.
 const XZ: NeededFile = NeededFile {
     file: "xz",
@@ -28,6 +34,9 @@ const ADVICE: &str = "Install QEMU 7 or later (x86) and xz";
 
 /// Where Debian's packages have libraries.
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+
+/// Where Debian's packages have firmware.
+const DATA: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
 /// A QEMU on this machine.
 pub struct FoundQemu {
@@ -40,6 +49,13 @@ pub struct FoundQemu {
 /// Makes sure that QEMU and xz are there; returns QEMU's version.
 pub fn prepare(consent: &RootConsent) -> Result<String> {
     install("xz", &[XZ], ADVICE, consent)?;
+    let sound = |found: Result<String>| found.is_ok_and(|line| is_sound(&line));
+    if !sound(version()) && is_debian_12() && apt::is_here() {
+        // What is there already serves, too, but for a boot in some hundred.
+        if let Err(error) = unpack_backport() {
+            eprintln!("cannot fetch a newer QEMU: {error:#}");
+        }
+    }
     if find().is_none() {
         let change = apt::is_here()
             .then(|| apt::planned(&[PACKAGE]))
@@ -58,23 +74,55 @@ pub fn prepare(consent: &RootConsent) -> Result<String> {
             }
         }
     }
+    version()
+}
+
+fn unpack_backport() -> Result<()> {
+    let source = apt::PackageSource::open_backports()?;
+    source.unpack(&source.missing(&[PACKAGE])?, &dir()?)
+}
+
+/// What the QEMU that is here says of itself, in one line.
+fn version() -> Result<String> {
     let version = sh::output(command()?.arg("--version"))?;
     Ok(version.lines().next().unwrap_or_default().to_owned())
 }
 
-/// The QEMU to use, if there is one.
-pub fn find() -> Option<FoundQemu> {
-    if let Some(program) = paths::program(PROGRAM) {
-        return Some(FoundQemu {
-            program,
-            unpacked: None,
-        });
+/// Whether `version`, a line of `--version`, is at least [`SOUND`]. What cannot be read is.
+fn is_sound(version: &str) -> bool {
+    let mut words = version.split_whitespace();
+    let Some(number) = words.find(|word| *word == "version").and(words.next()) else {
+        return true;
+    };
+    let mut parts = number.split('.').map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= SOUND,
+        _ => true,
     }
-    let dir = dir().ok()?;
-    let program = dir.join("usr/bin").join(PROGRAM);
-    program.is_file().then_some(FoundQemu {
+}
+
+fn is_debian_12() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release
+        .lines()
+        .any(|line| line == "VERSION_CODENAME=bookworm")
+}
+
+/// The QEMU to use, if there is one: the unpacked one, which is only there where the machine's own
+/// would not do.
+pub fn find() -> Option<FoundQemu> {
+    if let Ok(dir) = dir() {
+        let program = dir.join("usr/bin").join(PROGRAM);
+        if program.is_file() {
+            return Some(FoundQemu {
+                program,
+                unpacked: Some(dir),
+            });
+        }
+    }
+    paths::program(PROGRAM).map(|program| FoundQemu {
         program,
-        unpacked: Some(dir),
+        unpacked: None,
     })
 }
 
@@ -89,6 +137,9 @@ pub fn command() -> Result<Command> {
         let all = env::join_paths(found.libraries().into_iter().chain(own))
             .context("LD_LIBRARY_PATH holds a name that cannot be in it")?;
         command.env("LD_LIBRARY_PATH", all);
+    }
+    for dir in found.data() {
+        command.arg("-L").arg(dir);
     }
     Ok(command)
 }
@@ -112,6 +163,13 @@ impl FoundQemu {
         let dirs = dirs.flat_map(|dir| LIBRARIES.map(|sub| dir.join(sub)));
         dirs.filter(|dir| dir.is_dir()).collect()
     }
+
+    /// The directories with its own firmware; none where it finds them.
+    fn data(&self) -> Vec<PathBuf> {
+        let dirs = self.unpacked.iter();
+        let dirs = dirs.flat_map(|dir| DATA.map(|sub| dir.join(sub)));
+        dirs.filter(|dir| dir.is_dir()).collect()
+    }
 }
 
 fn dir() -> Result<PathBuf> {
@@ -125,6 +183,25 @@ mod tests {
     use std::{os::unix::process::ExitStatusExt as _, thread};
 
     use super::*;
+
+    #[test]
+    fn a_version_before_the_fix_is_not_sound() {
+        for (line, sound) in [
+            (
+                "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)",
+                false,
+            ),
+            ("QEMU emulator version 8.0.4", false),
+            ("QEMU emulator version 8.1.0", true),
+            (
+                "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2~bpo12+1)",
+                true,
+            ),
+            ("a wrapper of somebody", true),
+        ] {
+            assert_eq!(is_sound(line), sound, "{line}");
+        }
+    }
 
     #[test]
     fn a_machine_ends_with_who_started_it() {

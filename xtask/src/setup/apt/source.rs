@@ -23,17 +23,44 @@ const SUITES: [(&str, bool); 3] = [
     ("trixie-backports", false),
 ];
 
+/// The suites with the emulator of Debian 12; the last one's packages are preferred.
+const EMULATOR_SUITES: [(&str, bool); 3] = [
+    ("bookworm", false),
+    ("bookworm-security", true),
+    (EMULATOR_RELEASE, false),
+];
+const EMULATOR_RELEASE: &str = "bookworm-backports";
+
+/// What this machine has installed.
+const MACHINE_STATUS: &str = "Dir::State::Status=/var/lib/dpkg/status";
+
 /// How long our package lists count as fresh.
 const FRESH: Duration = Duration::from_secs(6 * 3600);
 
 /// A directory with our own source list, package lists and cache.
 pub struct PackageSource {
     dir: PathBuf,
+    /// The suite whose packages are preferred, if one is.
+    preferred: Option<&'static str>,
 }
 
 impl PackageSource {
-    /// Opens it, and updates the package lists unless they are fresh.
+    /// Opens that of the suites of the test matrix, and updates the package lists unless they are
+    /// fresh.
     pub fn open() -> Result<Self> {
+        Self::open_in("apt", &SUITES, None)
+    }
+
+    /// Opens that of Debian 12 and its backports, which are preferred.
+    pub fn open_backports() -> Result<Self> {
+        Self::open_in("apt-backports", &EMULATOR_SUITES, Some(EMULATOR_RELEASE))
+    }
+
+    fn open_in(
+        name: &str,
+        suites: &[(&str, bool)],
+        preferred: Option<&'static str>,
+    ) -> Result<Self> {
         if !is_here() {
             bail!("this machine has no apt-get and dpkg-deb to fetch Debian packages with");
         }
@@ -41,7 +68,8 @@ impl PackageSource {
             bail!("{KEYRING} is missing: install the package debian-archive-keyring");
         }
         let source = Self {
-            dir: paths::tools()?.join("apt"),
+            dir: paths::tools()?.join(name),
+            preferred,
         };
         for sub in ["lists/partial", "cache/archives/partial"] {
             paths::create(source.dir.join(sub))?;
@@ -54,7 +82,7 @@ impl PackageSource {
         ];
         let own = sh::output(Command::new("apt-get").args(targets)).unwrap_or_default();
         let list = source.dir.join("sources.list");
-        let wanted = source_list(&own);
+        let wanted = source_list(suites, &own);
         let same = fs::read_to_string(&list).is_ok_and(|old| old == wanted);
         fs::write(&list, wanted).with_context(|| format!("cannot write {}", list.display()))?;
         if !(same && source.is_fresh()) {
@@ -102,6 +130,11 @@ impl PackageSource {
                 .arg("-o")
                 .arg(format!("{option}={}", path.display()));
         }
+        if let Some(suite) = self.preferred {
+            command
+                .arg("-o")
+                .arg(format!("APT::Default-Release={suite}"));
+        }
         // As root, apt fetches as user _apt, who may not enter our home.
         command.args([
             "-o",
@@ -130,6 +163,14 @@ impl PackageSource {
     pub fn closure(&self, packages: &[&str]) -> Result<Vec<String>> {
         self.nothing_installed()?;
         let mut command = self.command("apt-get");
+        command.args(["--simulate", "--no-install-recommends", "install"]);
+        Ok(parse_plan(&sh::output(command.args(packages))?).installs)
+    }
+
+    /// `packages` and what they need that this machine has not installed.
+    pub fn missing(&self, packages: &[&str]) -> Result<Vec<String>> {
+        let mut command = self.command("apt-get");
+        command.args(["-o", MACHINE_STATUS]);
         command.args(["--simulate", "--no-install-recommends", "install"]);
         Ok(parse_plan(&sh::output(command.args(packages))?).installs)
     }
@@ -188,7 +229,7 @@ fn replace(dir: &Path, new: &Path) -> Result<()> {
 }
 
 /// Our source list. Its mirrors are those in `own`, the machine's sources, or else Debian's.
-fn source_list(own: &str) -> String {
+fn source_list(suites: &[(&str, bool)], own: &str) -> String {
     let mirror = |security: bool| {
         own.lines()
             .filter_map(|line| line.split_once(' '))
@@ -207,7 +248,7 @@ fn source_list(own: &str) -> String {
             )
             .to_owned()
     };
-    SUITES
+    suites
         .iter()
         .map(|(suite, security)| {
             format!(
@@ -243,7 +284,7 @@ mod tests {
         let own = "http://mirror.example/debian/ bookworm\n\
                    http://mirror.example/debian/ bookworm-updates\n\
                    http://mirror.example/debian-security/ bookworm-security\n";
-        let list = source_list(own);
+        let list = source_list(&SUITES, own);
         assert!(
             list.contains("] http://mirror.example/debian bookworm main\n"),
             "{list}"
@@ -256,7 +297,7 @@ mod tests {
     fn our_sources_fall_back_to_debians_own() {
         let foreign = "http://archive.ubuntu.com/ubuntu/ noble\nhttps://x.example/node nodistro\n";
         for own in ["", foreign] {
-            let list = source_list(own);
+            let list = source_list(&SUITES, own);
             assert!(
                 list.contains(" http://deb.debian.org/debian bookworm main\n"),
                 "{list}"
