@@ -29,6 +29,9 @@ numbered! {
         /// `pagemap_read`. Words: the position in `/proc/PID/pagemap` at which it begins, and the
         /// length that is asked for; [`CallRecord::result`] is the length that was read.
         Pagemap = "read of pagemap",
+        /// `clear_refs_write`. Words: the first 8 bytes of what is written to
+        /// `/proc/PID/clear_refs`, and its length.
+        ClearRefs = "write to clear_refs",
         /// A thread waits for a handler (`handle_userfault`). Words: the address, the flags of the
         /// fault (`FAULT_FLAG_*`), the reason (`VM_UFFD_*`).
         Wait = "handle_userfault",

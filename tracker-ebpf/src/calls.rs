@@ -25,6 +25,7 @@ use crate::{
     events::{UserThread, user_frames},
     maps::AGENT,
     memory::{CopiedMemory, KernelMemory},
+    patched::offset,
     watch::{self, NOBODY},
 };
 
@@ -46,10 +47,10 @@ static WAITS_BEGUN: HashMap<u32, CallBegun> = HashMap::with_max_entries(16384, 1
 #[repr(C)]
 struct CallBegun {
     began_ns: u64,
-    /// Where its struct is in user memory; of a wait, the address of the fault; of a read, where it
-    /// begins.
+    /// Where its struct, or what is written, is in user memory; of a wait, the address of the fault;
+    /// of a read, where it begins.
     argument: u64,
-    /// Of a wait: the reason; of a read: the length.
+    /// Of a wait: the reason; of a read or write: the length.
     second: u64,
     /// Of a wait: the flags of the fault.
     flags: u32,
@@ -124,6 +125,36 @@ pub fn pagemap_begins<C: FunctionEntry>(ctx: &C) {
     }
 }
 
+/// `clear_refs_write(file, buf, count, ppos)`
+#[inline(always)]
+pub fn clear_refs_begins<C: FunctionEntry>(ctx: &C) {
+    let inode = C::Memory::pointer::<field::file_inode>(ctx.pointer(0));
+    let watch = watch::of(mm_of_proc(inode));
+    if watch != NOBODY && !is_own() {
+        let begun = CallBegun {
+            second: ctx.number(2),
+            ..CallBegun::now(CallKind::ClearRefs, watch, ctx.number(1), 0)
+        };
+        begun.note(&CALLS_BEGUN);
+    }
+}
+
+/// The address space of the process or thread in whose directory of /proc a file is, as
+/// `get_proc_task` finds it; 0 if it has none.
+#[inline(always)]
+fn mm_of_proc(inode: *const u8) -> u64 {
+    let within = offset::<field::proc_inode_mode>() - offset::<field::inode_mode>();
+    let around = inode.wrapping_sub(within as usize);
+    let pid = CopiedMemory::pointer::<field::proc_pid>(around);
+    let threads = pid.wrapping_add(offset::<field::pid_thread>() as usize);
+    let link = CopiedMemory::at::<u64>(threads);
+    if pid.is_null() || link == 0 {
+        return 0;
+    }
+    let task = link - u64::from(offset::<field::task_pid_links>());
+    CopiedMemory::read::<field::task_mm>(task as *const u8)
+}
+
 /// `userfaultfd_ioctl(file, cmd, arg)`
 #[inline(always)]
 pub fn uffd_begins<C: FunctionEntry>(ctx: &C) {
@@ -166,7 +197,7 @@ pub fn wait_begins<C: FunctionEntry>(ctx: &C) {
     begun.note(&WAITS_BEGUN);
 }
 
-/// Return of `do_pagemap_scan`, `pagemap_read` and `userfaultfd_ioctl`.
+/// Return of `do_pagemap_scan`, `pagemap_read`, `clear_refs_write` and `userfaultfd_ioctl`.
 #[inline(always)]
 pub fn call_ends<C: FunctionExit + EbpfContext>(ctx: &C) {
     ends(ctx, &CALLS_BEGUN);
@@ -251,6 +282,12 @@ unsafe fn words(into: *mut [u64; CALL_WORDS], begun: &CallBegun) {
             return;
         }
         let from = begun.argument as *const _;
+        if begun.kind == CallKind::ClearRefs as u32 {
+            let length = begun.second.min(8);
+            bpf_probe_read_user(first.cast(), length as u32, from);
+            first.add(1).write(begun.second);
+            return;
+        }
         bpf_probe_read_user(first.cast(), given(begun.kind) * 8, from);
     }
 }

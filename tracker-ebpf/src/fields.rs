@@ -129,6 +129,8 @@ fields! {
     maple_arange_end: u8 = maple_arange_64.meta.end;
 
     task_mm: u64 = task_struct.mm;
+    // Where a thread hangs in the list of its number.
+    task_pid_links: [u64; 8] = task_struct.pid_links;
     task_group_leader: u64 = task_struct.group_leader;
     task_tgid: u32 = task_struct.tgid;
     task_pid: u32 = task_struct.pid;
@@ -141,6 +143,12 @@ fields! {
     file_inode: u64 = file.f_inode;
     file_private_data: u64 = file.private_data;
     inode_sb: u64 = inode.i_sb;
+    inode_mode: u16 = inode.i_mode;
+    // The inode of a file in /proc/PID, and what is around it.
+    proc_pid: u64 = proc_inode.pid, WithStruct;
+    proc_inode_mode: u16 = proc_inode.vfs_inode.i_mode, WithStruct;
+    // The threads of a number: first of it as a thread's, which is one.
+    pid_thread: [u64; 4] = pid.tasks;
     sb_magic: u64 = super_block.s_magic;
 
     gather_mm: u64 = mmu_gather.mm;

@@ -416,6 +416,18 @@ EVENT_HOOKS {
         fires Always(ReadPagemap),
         with Both(pagemap_call),
         without "which trackers read /proc/PID/pagemap";
+    clear_refs_call: Calls, at ["clear_refs_write"],
+        by [kprobe clear_refs_call_kprobe, fentry clear_refs_call_fentry]
+            => calls::clear_refs_begins,
+        fires Always(ClearRefs),
+        with Both(clear_refs_call_exit),
+        without "which trackers clear soft-dirty bits";
+    clear_refs_call_exit: Calls, at ["clear_refs_write"],
+        by [fexit clear_refs_call_exit_fexit, kretprobe clear_refs_call_exit_kretprobe]
+            => calls::call_ends,
+        fires Always(ClearRefs),
+        with Both(clear_refs_call),
+        without "which trackers clear soft-dirty bits";
     uffd_call: Calls, at ["userfaultfd_ioctl"],
         by [kprobe uffd_call_kprobe, fentry uffd_call_fentry] => calls::uffd_begins,
         fires Always(Arm),

@@ -1,6 +1,8 @@
 //! Work that the kernel does on memory of our own, so that whoever watches the kernel can be seen
 //! to see it.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::{io, ptr};
 
 use rustix::io::Errno;
@@ -39,6 +41,9 @@ pub enum KernelExercise {
     Scan,
     /// Reads of `/proc/PID/pagemap` (`pagemap_read`).
     ReadPagemap,
+    /// Writes to `/proc/PID/clear_refs` of what it does not know: it refuses, and clears nothing
+    /// (`clear_refs_write`).
+    ClearRefs,
     /// `MADV_DONTNEED` (`unmap_page_range`).
     Drop,
     /// `MADV_FREE` (`madvise_free_pte_range`).
@@ -67,7 +72,7 @@ pub enum KernelExercise {
 
 impl KernelExercise {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Touch,
         Self::WriteArmed,
         Self::ReadMarker,
@@ -75,6 +80,7 @@ impl KernelExercise {
         Self::Unregister,
         Self::Scan,
         Self::ReadPagemap,
+        Self::ClearRefs,
         Self::Drop,
         Self::Free,
         Self::Reclaim,
@@ -108,6 +114,7 @@ impl KernelExercise {
             Self::Unregister => "unregistering",
             Self::Scan => "scanning",
             Self::ReadPagemap => "reading pagemap",
+            Self::ClearRefs => "writing to clear_refs",
             Self::Drop => "emptying memory",
             Self::Free => "giving pages up (MADV_FREE)",
             Self::Reclaim => "having pages reclaimed",
@@ -135,6 +142,7 @@ impl KernelExercise {
             Self::Unregister => unregister(),
             Self::Scan => scan(),
             Self::ReadPagemap => read_pagemap(),
+            Self::ClearRefs => clear_refs(),
             Self::Drop => repeat(|memory| memory.drop_pages()),
             Self::Free => repeat(|memory| memory.advise_by_number(0..TIMES, libc::MADV_FREE)),
             Self::Reclaim => reclaim(),
@@ -242,6 +250,23 @@ fn read_pagemap() -> Result<(), UffdError> {
     let pagemap = Pagemap::own()?;
     let mut entries = [PagemapEntry::default(); TIMES as usize];
     (0..TIMES).try_for_each(|_| pagemap.read(&memory.range(), &mut entries).map(drop))
+}
+
+fn clear_refs() -> Result<(), UffdError> {
+    const PATH: &str = "/proc/self/clear_refs";
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open(PATH)
+        .map_err(|error| UffdError::system("cannot open", PATH, error))?;
+    for _ in 0..TIMES {
+        match file.write(b"0") {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => (),
+            other => {
+                other.map_err(|error| UffdError::system("cannot write", PATH, error))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn reclaim() -> Result<(), UffdError> {

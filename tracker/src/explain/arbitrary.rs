@@ -218,6 +218,10 @@ fn audit() -> impl Strategy<Value = AuditFindings> {
         dropped: calls,
         found,
         waits,
+        cleared: answers
+            .iter()
+            .map(|((caller, _), times)| (caller.clone(), *times))
+            .collect(),
         answers,
     })
 }

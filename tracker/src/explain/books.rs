@@ -115,8 +115,9 @@ impl ExplainBooks {
     }
 
     /// Audits the tracker that is there already, too, if findings grow.
-    pub(super) fn with_audit(mut self, sight: AuditSight) -> Self {
-        self.audit = self.symbols.is_some().then(|| TrackerAudit::new(sight));
+    pub(super) fn with_audit(mut self, sight: AuditSight, has_soft_dirty: bool) -> Self {
+        let audit = || TrackerAudit::new(sight, has_soft_dirty);
+        self.audit = self.symbols.is_some().then(audit);
         self
     }
 

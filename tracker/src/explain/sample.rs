@@ -285,6 +285,7 @@ fn audited() -> AuditFindings {
         found: vec![window, found(AuditKind::ExtraCategories, 1, 1)],
         waits: vec![waits],
         answers: BTreeMap::from([((thread(4243, "handler"), 1), 120)]),
+        cleared: BTreeMap::from([(thread(4243, "handler"), 3)]),
     }
 }
 
@@ -298,6 +299,7 @@ pub(crate) fn clean_tracker() -> ExplainFindings {
         found: Vec::new(),
         waits: Vec::new(),
         answers: BTreeMap::new(),
+        cleared: BTreeMap::new(),
     });
     findings
 }

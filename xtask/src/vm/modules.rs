@@ -1,6 +1,10 @@
 //! The kernel modules that a guest's devices need, in the order in which they load.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -26,10 +30,10 @@ pub fn of(kernel: &GuestKernel, drivers: &[&str]) -> Result<Vec<KernelModule>> {
     let Some(dir) = &kernel.modules else {
         return Ok(Vec::new());
     };
-    let list = fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
-    let built_in = |driver: &str| list.lines().any(|line| module_name(line) == driver);
     let mut files = Vec::new();
     find_all(dir, &mut files)?;
+    let list = fs::read_to_string(dir.join("modules.builtin")).ok();
+    let built_in = |driver: &str| is_built_in(driver, list.as_deref(), &files);
     let mut order = Vec::new();
     for driver in drivers.iter().filter(|driver| !built_in(driver)) {
         load_order(driver, &files, &mut order).with_context(|| {
@@ -42,13 +46,20 @@ pub fn of(kernel: &GuestKernel, drivers: &[&str]) -> Result<Vec<KernelModule>> {
     Ok(order)
 }
 
+/// Whether a driver is in the kernel itself. Debian's package of 7.3 has no list of these: what is
+/// no module there is taken for built in, and a guest that lacks it says so.
+fn is_built_in(driver: &str, list: Option<&str>, files: &[PathBuf]) -> bool {
+    match list {
+        Some(list) => list.lines().any(|line| module_name(line) == driver),
+        None => !files
+            .iter()
+            .any(|file| module_name(&file.to_string_lossy()) == driver),
+    }
+}
+
 /// Appends `name` to `order`, after the modules that it needs by its own `depends=`: an unpacked
 /// package has no modules.dep, which depmod writes at installation.
-fn load_order(
-    name: &str,
-    files: &[std::path::PathBuf],
-    order: &mut Vec<KernelModule>,
-) -> Result<()> {
+fn load_order(name: &str, files: &[PathBuf], order: &mut Vec<KernelModule>) -> Result<()> {
     if order.iter().any(|module| module.name == name) {
         return Ok(());
     }
@@ -68,7 +79,7 @@ fn load_order(
 }
 
 /// Appends all module files under `dir` to `files`.
-fn find_all(dir: &Path, files: &mut Vec<std::path::PathBuf>) -> Result<()> {
+fn find_all(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
     for entry in entries.flatten() {
         let path = entry.path();
@@ -139,6 +150,17 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_list_a_driver_that_is_no_module_is_built_in() {
+        let files = [PathBuf::from("kernel/drivers/net/virtio_net.ko.xz")];
+        let list = "kernel/drivers/virtio/virtio_pci.ko\n";
+        for list in [Some(list), None] {
+            assert!(is_built_in(BUS, list, &files));
+            assert!(!is_built_in(NETWORK, list, &files));
+        }
+        assert!(!is_built_in(DISK, Some(list), &files));
+    }
 
     #[test]
     fn modules_are_known_by_name() {

@@ -13,7 +13,8 @@ use uffd::{PAGE_SIZE, PageCategories, UffdFeatures};
 use crate::explain::PlaceId;
 use crate::explain::model::{CallArguments, CallerThread, ScanArguments, TrackerCall};
 
-/// A call as it was told; `None` if it is of a kind that we do not know.
+/// A call as it was told; `None` if it is of a kind that we do not know, or has nothing to do with
+/// tracking.
 pub(in crate::explain) fn decode(
     record: &CallRecord,
     caller: CallerThread,
@@ -21,6 +22,9 @@ pub(in crate::explain) fn decode(
 ) -> Option<TrackerCall> {
     let kind = CallKind::from_number(record.kind)?;
     let returned = record.result as i64;
+    if kind == CallKind::ClearRefs && !clears_soft_dirty(record.words[0]) {
+        return None;
+    }
     Some(TrackerCall {
         began: record.began,
         ended: record.ended,
@@ -71,11 +75,21 @@ fn arguments(kind: CallKind, record: &CallRecord) -> CallArguments {
                 pages.saturating_mul(PAGE_SIZE),
             ))
         }
+        CallKind::ClearRefs => CallArguments::ClearSoftDirty,
         CallKind::Wait => CallArguments::Wait {
             page: first & !(PAGE_SIZE - 1),
             protected: third & VM_UFFD_WP != 0,
         },
     }
+}
+
+/// Whether what is written to `clear_refs` clears soft-dirty bits (`CLEAR_REFS_SOFT_DIRTY`): a 4,
+/// with white space around it, as the kernel reads it.
+fn clears_soft_dirty(written: u64) -> bool {
+    let bytes = written.to_le_bytes();
+    let end = bytes.iter().position(|byte| *byte == 0);
+    let text = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+    text.trim_ascii() == b"4"
 }
 
 /// size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, all of, any of, returned

@@ -12,6 +12,7 @@ mod memory;
 mod tests;
 mod waits;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use tracker_ebpf::{CallKind, EventKind};
 use uffd::{PAGE_SIZE, UffdFeatures, pages_in};
 
 use super::model::{
-    AuditFinding, AuditFindings, AuditKind, AuditSight, CallArguments, PlaceId, ScanArguments,
-    TrackerCall, WatchedEvent,
+    AuditFinding, AuditFindings, AuditKind, AuditSight, CallArguments, CallerThread, PlaceId,
+    ScanArguments, TrackerCall, WatchedEvent,
 };
 use cut::CutScans;
 pub(super) use decode::decode;
@@ -29,9 +30,16 @@ use memory::{LastRead, TheirMemory};
 pub(super) use memory::{TheirLook, TheirMapping};
 use waits::WaitBook;
 
+/// Threads that clear soft-dirty bits and are told apart.
+const MOST_CLEARING: usize = 1024;
+
 /// The audit of one process.
 pub(super) struct TrackerAudit {
     sight: AuditSight,
+    /// Whether this kernel has soft-dirty bits.
+    has_soft_dirty: bool,
+    /// How often each thread cleared them.
+    cleared: BTreeMap<CallerThread, u64>,
     memory: TheirMemory,
     cut: CutScans,
     found: FoundFaults,
@@ -61,9 +69,11 @@ impl Happened<'_> {
 
 impl TrackerAudit {
     /// Of a process of which nothing is known yet.
-    pub(super) fn new(sight: AuditSight) -> Self {
+    pub(super) fn new(sight: AuditSight, has_soft_dirty: bool) -> Self {
         Self {
             sight,
+            has_soft_dirty,
+            cleared: BTreeMap::new(),
             memory: TheirMemory::default(),
             cut: CutScans::default(),
             found: FoundFaults::default(),
@@ -159,6 +169,7 @@ impl TrackerAudit {
             found,
             waits,
             answers,
+            cleared: self.cleared,
         })
     }
 
@@ -169,6 +180,7 @@ impl TrackerAudit {
             _ if failed => (),
             CallArguments::Scan(scan) => self.scan(call, scan),
             CallArguments::Pagemap(range) => self.memory.read(range, call),
+            CallArguments::ClearSoftDirty => self.cleared(call),
             CallArguments::Register { range, protects } => {
                 if *protects {
                     self.memory.register(range, call, self.rounds);
@@ -188,6 +200,17 @@ impl TrackerAudit {
                 range, armed: true, ..
             } => self.memory.arm(range, call, false),
             CallArguments::Fill { kind, range, .. } => self.filled(call, *kind, range),
+        }
+    }
+
+    /// Soft-dirty bits were cleared, if there are any.
+    fn cleared(&mut self, call: &TrackerCall) {
+        if self.cleared.len() < MOST_CLEARING || self.cleared.contains_key(&call.caller) {
+            *self.cleared.entry(call.caller.clone()).or_default() += 1;
+        }
+        if !self.has_soft_dirty {
+            self.found
+                .add(AuditKind::SoftDirtyAbsent, FoundOnce::at(call));
         }
     }
 

@@ -117,6 +117,51 @@ fn a_read_of_pagemap_is_of_the_pages_whose_entries_were_read() {
 }
 
 #[test]
+fn only_a_four_written_to_clear_refs_clears_soft_dirty_bits() {
+    for (written, clears) in [
+        ("4", true),
+        ("4\n", true),
+        (" 4 \n", true),
+        ("1", false),
+        ("5\n", false),
+        ("44", false),
+        ("", false),
+    ] {
+        let mut record = CallRecord::zeroed();
+        record.kind = CallKind::ClearRefs as u32;
+        let mut bytes = [0; 8];
+        bytes[..written.len()].copy_from_slice(written.as_bytes());
+        record.words[0] = u64::from_le_bytes(bytes);
+        record.result = written.len() as u64;
+        let call = decode(&record, caller(), None);
+        let what = clears.then_some(CallArguments::ClearSoftDirty);
+        assert_eq!(call.map(|call| call.what), what, "{written:?}");
+    }
+}
+
+#[test]
+fn clearing_soft_dirty_bits_is_told_and_a_fault_where_there_are_none() {
+    let clears = |began| call(began, 4, CallArguments::ClearSoftDirty);
+    let failed = TrackerCall {
+        outcome: Err(rustix::io::Errno::ACCESS),
+        ..clears(50)
+    };
+    for has_soft_dirty in [true, false] {
+        let mut audit = TrackerAudit::new(AuditSight::Complete, has_soft_dirty);
+        let calls = vec![clears(20), clears(40), failed.clone()];
+        audit.round((calls, 0), &[], &look(&[]));
+        let audit = audit.end().unwrap();
+        assert_eq!(audit.cleared, [(caller(), 2)].into());
+        if has_soft_dirty {
+            assert_eq!(audit.found, []);
+        } else {
+            let found = one(audit.found, AuditKind::SoftDirtyAbsent);
+            assert_eq!((found.times, found.place), (2, Some(PlaceId(4))));
+        }
+    }
+}
+
+#[test]
 fn what_is_written_between_a_read_of_pagemap_and_arming_is_lost() {
     let read = call(100, 4, CallArguments::Pagemap(MEMORY));
     let calls = [register(0), arm(20), read, arm(200)];
@@ -130,7 +175,7 @@ fn what_is_written_between_a_read_of_pagemap_and_arming_is_lost() {
 
 /// What comes of a look after the memory was armed.
 fn looked_at(features: UffdFeatures, look: TheirLook) -> Vec<AuditFinding> {
-    let mut audit = TrackerAudit::new(AuditSight::Complete);
+    let mut audit = TrackerAudit::new(AuditSight::Complete, true);
     let calls = [register(0), arm(20)].map(|call| TrackerCall { features, ..call });
     audit.round((calls.to_vec(), 0), &[], &look);
     audit.end().unwrap().found
@@ -175,7 +220,7 @@ fn what_came_unprotected_is_told_where_nothing_absent_can_be_armed() {
 
 /// What comes of calls and events in one round, when some rounds follow.
 fn audited(backing: Backing, calls: &[TrackerCall], events: &[WatchedEvent]) -> AuditFindings {
-    let mut audit = TrackerAudit::new(AuditSight::Complete);
+    let mut audit = TrackerAudit::new(AuditSight::Complete, true);
     let mappings = [mapping(backing)];
     audit.round((calls.to_vec(), 0), events, &look(&mappings));
     for _ in 0..2 {
@@ -197,9 +242,9 @@ fn one(found: Vec<AuditFinding>, kind: AuditKind) -> AuditFinding {
 
 #[test]
 fn a_process_without_a_tracker_has_no_audit() {
-    let audit = TrackerAudit::new(AuditSight::Complete);
+    let audit = TrackerAudit::new(AuditSight::Complete, true);
     assert_eq!(audit.end(), None);
-    let mut audit = TrackerAudit::new(AuditSight::Complete);
+    let mut audit = TrackerAudit::new(AuditSight::Complete, true);
     audit.round((Vec::new(), 0), &[], &look(&[mapping(Backing::Anon)]));
     assert_eq!(audit.end().unwrap().found, []);
 }
@@ -336,7 +381,7 @@ fn what_is_registered_has_to_be_armed() {
     refused.outcome = Err(Errno::BUSY);
     assert_eq!(found(Backing::Anon, &[refused], &[]), []);
     // Nor what has been registered only now.
-    let mut audit = TrackerAudit::new(AuditSight::Complete);
+    let mut audit = TrackerAudit::new(AuditSight::Complete, true);
     audit.round((vec![register(0)], 0), &[], &look(&[]));
     assert_eq!(audit.end().unwrap().found, []);
 }
@@ -461,7 +506,7 @@ fn what_takes_protection_away_without_its_event() {
             assert_eq!(found(Backing::Anon, &calls, &events), []);
         }
         // Memory that nobody else has registered is not theirs.
-        let mut audit = TrackerAudit::new(AuditSight::Complete);
+        let mut audit = TrackerAudit::new(AuditSight::Complete, true);
         audit.round((Vec::new(), 0), &events, &look(&[]));
         assert_eq!(audit.end(), None);
     }

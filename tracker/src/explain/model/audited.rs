@@ -139,6 +139,13 @@ audit_kinds! {
         pages: "without protection, and registered no more where they are now",
         advice: "ask for UFFD_FEATURE_EVENT_REMAP, and register what has moved",
     }
+    SoftDirtyAbsent = "soft-dirty-absent" {
+        fault: "it clears soft-dirty bits by /proc/PID/clear_refs, and this kernel has none: the \
+                write succeeds and does nothing",
+        pages: "told by bit 55 of pagemap, which is never set here",
+        advice: "use a kernel with CONFIG_MEM_SOFT_DIRTY, or UFFD_FEATURE_WP_ASYNC; try on a page \
+                 of your own whether a write sets the bit",
+    }
     Merged = "merged" {
         fault: "KSM merges armed memory, which takes the protection off pages that do not change",
         pages: "merged",
@@ -161,6 +168,8 @@ pub struct AuditFindings {
     pub waits: Vec<HandlerWaits>,
     /// How often each thread answered a wait by UFFDIO_WRITEPROTECT, and on which CPU.
     pub answers: BTreeMap<(CallerThread, u32), u64>,
+    /// How often each thread cleared the soft-dirty bits of the process.
+    pub cleared: BTreeMap<CallerThread, u64>,
 }
 
 /// Whether the calls of a tracker are seen.

@@ -45,6 +45,8 @@ pub(crate) enum CallArguments {
     Scan(ScanArguments),
     /// Entries of these pages were read from `/proc/PID/pagemap`.
     Pagemap(Range<u64>),
+    /// The soft-dirty bits of the whole process were cleared (`/proc/PID/clear_refs`).
+    ClearSoftDirty,
     /// UFFDIO_REGISTER; whether for write protection.
     Register {
         range: Range<u64>,

@@ -128,7 +128,8 @@ impl TrackerObserver {
             memory,
             evidence: EventEvidence::new(source),
             open: OpenReports::new(),
-            books: ExplainBooks::new(pid, findings, symbols, teller, None).with_audit(sight),
+            books: ExplainBooks::new(pid, findings, symbols, teller, None)
+                .with_audit(sight, facts.behaviour.soft_dirty),
             began: now,
             last: now,
             past: scan.began,

@@ -33,6 +33,7 @@ pub(super) fn audit(report: &ExplainReport<'_>) -> Option<(String, Vec<String>)>
     lines.extend(found.iter().map(|found| finding(report, found)));
     lines.extend(looked_for(audit));
     lines.extend(waits(audit));
+    lines.extend(cleared(audit));
     Some((head(audit, found.len()), lines))
 }
 
@@ -148,6 +149,29 @@ fn looked_for(audit: &AuditFindings) -> Option<String> {
         .collect();
     let others = others.join(", ");
     Some(format!("looked for, and not found{seen}: {others}"))
+}
+
+/// Who cleared soft-dirty bits.
+fn cleared(audit: &AuditFindings) -> Vec<String> {
+    let mut lines: Vec<_> = audit
+        .cleared
+        .iter()
+        .take(THREADS)
+        .map(|(caller, times)| {
+            format!(
+                "{} cleared soft-dirty bits {} time{}: what such a tracker is told is not judged \
+                 here",
+                thread(caller),
+                number(*times),
+                plural(*times)
+            )
+        })
+        .collect();
+    let rest = audit.cleared.len().saturating_sub(THREADS);
+    if rest > 0 {
+        lines.push(format!("{} cleared them, too", count(rest, "other thread")));
+    }
+    lines
 }
 
 /// Who waited for a handler, and who answered.

@@ -10,7 +10,7 @@ use crate::explain::{AuditFinding, AuditKind, AuditSight, CallerThread, HandlerW
 use crate::print::json::JsonAddress;
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
+#[serde(tag = "type", rename_all = "kebab-case")]
 enum AuditLine<'a> {
     Finding {
         kind: &'static str,
@@ -40,6 +40,10 @@ enum AuditLine<'a> {
     Disarms {
         caller: JsonCaller<'a>,
         cpu: u32,
+        times: u64,
+    },
+    ClearsSoftDirty {
+        caller: JsonCaller<'a>,
         times: u64,
     },
     Audit {
@@ -88,6 +92,12 @@ pub(super) fn lines(report: &ExplainReport<'_>) -> serde_json::Result<String> {
         text += &owned(AuditLine::Disarms {
             caller: caller.into(),
             cpu: *cpu,
+            times: *times,
+        })?;
+    }
+    for (caller, times) in &audit.cleared {
+        text += &owned(AuditLine::ClearsSoftDirty {
+            caller: caller.into(),
             times: *times,
         })?;
     }

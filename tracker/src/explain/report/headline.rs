@@ -27,11 +27,20 @@ pub(super) fn headline(report: &ExplainReport<'_>) -> Vec<String> {
 /// Of a tracker that is there already: first, how much of it is seen.
 fn of_others(report: &ExplainReport<'_>) -> Vec<String> {
     if report.findings.tracked == 0 {
-        return vec![
+        let audit = report.findings.audit.as_ref();
+        let others = match audit.map_or(0, |audit| audit.cleared.values().sum()) {
+            0 => "Trackers that read soft-dirty bits or compare content are not seen.".to_owned(),
+            times => format!(
+                "Its soft-dirty bits were cleared {} time{}: what that tracker was told is not \
+                 judged.",
+                number(times),
+                plural(times)
+            ),
+        };
+        return vec![format!(
             "Nothing was observed: no memory of this process belonged to a userfaultfd for write \
-             protection. Trackers that read soft-dirty bits or compare content are not seen."
-                .to_owned(),
-        ];
+             protection. {others}"
+        )];
     }
     let interval = spoken(report.findings.header.interval);
     let audit = report.findings.audit.as_ref();

@@ -230,11 +230,14 @@ fn not_seen_of_others(report: &ExplainReport<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    lines.push(
+    let without = if sees_rounds(report.findings) {
+        "trackers without a userfaultfd: of those that read soft-dirty bits only their writes to \
+         clear_refs are seen, and of those that compare content nothing"
+    } else {
         "trackers without a userfaultfd, which read soft-dirty bits or compare content: nothing in \
          smaps tells of them"
-            .to_owned(),
-    );
+    };
+    lines.push(without.to_owned());
     if not_rearmed != 0 {
         lines.push(format!(
             "{} reported page{} had not been armed again by the end: the content at the last look \

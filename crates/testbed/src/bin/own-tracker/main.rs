@@ -62,6 +62,17 @@ const CLIENTS: &[TrackerClient] = &[
             Ok(())
         },
     },
+    // One of soft-dirty bits, too.
+    TrackerClient {
+        name: "soft-dirty",
+        begin: scanned,
+        round: |memory| {
+            memory.store(&[1, 5]);
+            memory.read_pagemap()?;
+            uffd::clear_soft_dirty(std::process::id())?;
+            scan(memory, SCAN_AND_ARM)
+        },
+    },
     TrackerClient {
         name: "scan-cut-short",
         begin: scanned,
