@@ -19,6 +19,8 @@ pub struct ProcessStat {
     pub start_time: u64,
     /// Its state, or that of its main thread: `Z` once that has ended.
     pub state: u8,
+    /// Whether it is a thread of the kernel, which has no memory of its own (`PF_KTHREAD`).
+    pub is_of_kernel: bool,
 }
 
 impl ProcessStat {
@@ -56,6 +58,9 @@ pub fn stat(pid: u32) -> Result<ProcessStat, UffdError> {
     read_parsed(pid, "stat", parse_stat)
 }
 
+/// include/linux/sched.h
+const PF_KTHREAD: u64 = 0x0020_0000;
+
 /// The name ends at the last parenthesis: it may contain some itself.
 fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
     let open = text.iter().position(|&byte| byte == b'(')?;
@@ -69,7 +74,8 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
         return None;
     };
     let parent = fields.next()?.parse().ok()?;
-    let minor_faults = fields.nth(10 - 5)?.parse().ok()?;
+    let flags: u64 = fields.nth(9 - 5)?.parse().ok()?;
+    let minor_faults = fields.next()?.parse().ok()?;
     let start_time = fields.nth(22 - 11)?.parse().ok()?;
     // A number that ends the text may be cut off.
     fields.next()?;
@@ -79,6 +85,7 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
         minor_faults,
         start_time,
         state,
+        is_of_kernel: flags & PF_KTHREAD != 0,
     })
 }
 
@@ -250,6 +257,7 @@ mod tests {
                 minor_faults: 101,
                 start_time: 4242,
                 state: b'S',
+                is_of_kernel: false,
             }
         );
     }

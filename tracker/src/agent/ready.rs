@@ -20,6 +20,8 @@ pub struct ReadinessFacts {
     pub dead_thread: Option<String>,
     /// Why the last discovery failed, or saw nothing.
     pub discovery_failure: Option<String>,
+    /// Why no pages can be counted.
+    pub scan_failure: Option<String>,
     /// The loop that is overdue the longest, and for how long.
     pub latest_loop: (AgentLoop, Duration),
 }
@@ -58,7 +60,11 @@ pub fn readiness(facts: &ReadinessFacts) -> AgentReadiness {
                 late.as_secs()
             ),
         )
-    } else if let Some(failure) = &facts.discovery_failure {
+    } else if let Some(failure) = facts
+        .discovery_failure
+        .as_ref()
+        .or(facts.scan_failure.as_ref())
+    {
         (false, format!("not ready: {failure}"))
     } else if !facts.complete {
         (
@@ -86,6 +92,7 @@ mod tests {
             complete: true,
             dead_thread: None,
             discovery_failure: None,
+            scan_failure: None,
             latest_loop: (AgentLoop::Scan, Duration::from_secs(60)),
         }
     }
@@ -132,6 +139,13 @@ mod tests {
                 ..good()
             },
             "no /proc",
+        );
+        refused(
+            &ReadinessFacts {
+                scan_failure: Some("no pages can be counted".into()),
+                ..good()
+            },
+            "no pages can be counted",
         );
         refused(
             &ReadinessFacts {

@@ -345,6 +345,7 @@ impl AgentShared {
             complete: self.engine.is_complete(),
             dead_thread: self.dead_thread(),
             discovery_failure: discovery.blindness(),
+            scan_failure: lock(&self.scan).blind.clone(),
             latest_loop: self.clocks.latest(),
         })
     }

@@ -60,6 +60,22 @@ pub struct ScanState {
     pub failed: usize,
     /// Why the last of them could not.
     pub last_failure: Option<String>,
+    /// Why the last pass has counted no page, if it was to count any.
+    pub blind: Option<String>,
+}
+
+impl ScanState {
+    /// Why the pass that is over has counted no page, if so: not one VMA could be scanned.
+    fn blindness(&self) -> Option<String> {
+        if self.failed == 0 || self.failed < self.vmas {
+            return None;
+        }
+        let last = self.last_failure.as_deref().unwrap_or_default();
+        Some(format!(
+            "no pages can be counted of the processes that use uffd-wp (VMAs: {}); the last: {last}",
+            self.failed
+        ))
+    }
 }
 
 /// What a scan works with.
@@ -167,6 +183,7 @@ impl<'a> BackgroundScan<'a> {
         }
         let failed = self.note(|state| {
             state.passes += 1;
+            state.blind = state.blindness();
             state.last_pass_seconds = Some(begin.elapsed().as_secs_f64());
             state.last_pass_cpu_seconds = Some((thread_cpu_time() - cpu).as_secs_f64());
             state.failed
@@ -358,7 +375,7 @@ impl<'a> BackgroundScan<'a> {
     }
 
     fn failed(&self, vmas: usize, error: impl Display) {
-        tracing::debug!(%error, "scan");
+        tracing::warn!("pages of a process that uses uffd-wp cannot be counted: {error}");
         self.note(|state| {
             state.failed += vmas;
             state.last_failure = Some(error.to_string());

@@ -218,6 +218,7 @@ fn audit() -> impl Strategy<Value = AuditFindings> {
         dropped: calls,
         found,
         waits,
+        features_unknown: calls % 2 == 1,
         cleared: answers
             .iter()
             .map(|((caller, _), times)| (caller.clone(), *times))

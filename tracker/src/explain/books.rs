@@ -12,8 +12,8 @@ use uffd::UffdError;
 use super::audit::{TheirLook, TrackerAudit};
 use super::history::ScanSpan;
 use super::model::{
-    AuditSight, ByMapping, ExplainFindings, ExplainedRound, PageSampling, PlaceId, ReportedPages,
-    RoundDelay, RoundKind, SightGap, TrackerCall, WatchedEvent,
+    AuditSight, ByMapping, ExplainFindings, ExplainedRound, MissedPages, PageSampling, PlaceId,
+    ReportedPages, RoundDelay, RoundKind, SightGap, TrackerCall, WatchedEvent,
 };
 use super::places::{PlaceInterner, named};
 use super::second::SecondStrategy;
@@ -188,6 +188,17 @@ impl ExplainBooks {
         if self.symbols.is_some() {
             self.findings.add_last(reported);
             self.findings.perhaps_reported = perhaps;
+        }
+    }
+
+    /// What was found out after the last look, of a process that was gone before the next.
+    pub(super) fn add_late(
+        &mut self,
+        reported: &ByMapping<ReportedPages>,
+        missed: &ByMapping<MissedPages>,
+    ) {
+        if self.symbols.is_some() {
+            self.findings.add_late(reported, missed);
         }
     }
 

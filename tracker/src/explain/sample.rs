@@ -285,6 +285,7 @@ fn audited() -> AuditFindings {
         found: vec![window, found(AuditKind::ExtraCategories, 1, 1)],
         waits: vec![waits],
         answers: BTreeMap::from([((thread(4243, "handler"), 1), 120)]),
+        features_unknown: true,
         cleared: BTreeMap::from([(thread(4243, "handler"), 3)]),
     }
 }
@@ -299,6 +300,7 @@ pub(crate) fn clean_tracker() -> ExplainFindings {
         found: Vec::new(),
         waits: Vec::new(),
         answers: BTreeMap::new(),
+        features_unknown: false,
         cleared: BTreeMap::new(),
     });
     findings

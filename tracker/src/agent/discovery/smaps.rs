@@ -169,7 +169,7 @@ fn processes(
         };
         listed = true;
         match watch.look(LookedAt::Process(pid), || holder(pid, refusals)) {
-            Ok(Ok(holder)) => processes.push(holder),
+            Ok(Ok(holder)) => processes.extend(holder),
             Ok(Err(error)) if error.is_gone() => {}
             Ok(Err(error)) => refusals.push(DiscoveryRefusal::of(pid, &error)),
             Err(LookFailure::GivenUp) => return Err(LookFailure::GivenUp.into()),
@@ -184,18 +184,26 @@ fn processes(
     }
 }
 
-fn holder(pid: u32, refusals: &mut Vec<DiscoveryRefusal>) -> Result<SearchedProcess, UffdError> {
+/// What to look at of a process; nothing of a thread of the kernel: it has no memory, and everybody
+/// may look at it, so it tells nothing of what can be seen.
+fn holder(
+    pid: u32,
+    refusals: &mut Vec<DiscoveryRefusal>,
+) -> Result<Option<SearchedProcess>, UffdError> {
     let stat = uffd::stat(pid)?;
+    if stat.is_of_kernel {
+        return Ok(None);
+    }
     let thread = if stat.has_memory() {
         pid
     } else {
         uffd::thread_with_memory(pid)?
     };
-    Ok(SearchedProcess {
+    Ok(Some(SearchedProcess {
         key: key(pid, stat.start_time),
         thread,
         holds: holds(pid, thread, refusals),
-    })
+    }))
 }
 
 fn holds(pid: u32, thread: u32, refusals: &mut Vec<DiscoveryRefusal>) -> Option<Vec<UffdFeatures>> {

@@ -16,7 +16,20 @@ struct CutScan {
     range: Range<u64>,
     /// Where it ended.
     walk_end: u64,
+    /// Rounds that were over by then.
+    rounds: u64,
     call: TrackerCall,
+}
+
+impl CutScan {
+    fn given_up(self) -> FoundOnce {
+        let rest = self.walk_end..self.range.end;
+        FoundOnce {
+            pages: uffd::pages_in(&rest),
+            ranges: vec![rest],
+            ..FoundOnce::at(&self.call)
+        }
+    }
 }
 
 /// Cut scans that are remembered: a scan that is followed by none is rare.
@@ -24,11 +37,13 @@ const MOST: usize = 64;
 
 impl CutScans {
     /// A scan has returned. Returns the cut scans that it shows not to be gone on with: it looks at
-    /// their range again, and not from where they ended.
+    /// their range again, and either begins after the place where they ended or gets no further. One
+    /// that begins at the start again does go on, if what was found is armed and found no more.
     pub(super) fn scanned(
         &mut self,
         call: &TrackerCall,
         scan: &ScanArguments,
+        rounds: u64,
     ) -> impl Iterator<Item = FoundOnce> {
         let tgid = call.caller.tgid;
         let is_next = |cut: &mut CutScan| {
@@ -43,19 +58,23 @@ impl CutScans {
                 tgid,
                 range: scan.range.clone(),
                 walk_end: scan.walk_end,
+                rounds,
                 call: call.clone(),
             });
         }
-        let next = scan.range.start;
-        let given_up = over.into_iter().filter(move |cut| next != cut.walk_end);
-        given_up.map(|cut| {
-            let rest = cut.walk_end..cut.range.end;
-            FoundOnce {
-                pages: uffd::pages_in(&rest),
-                ranges: vec![rest],
-                ..FoundOnce::at(&cut.call)
-            }
-        })
+        let walked = scan.walked();
+        let goes_on = move |cut: &CutScan| {
+            walked.start == cut.walk_end || walked.start < cut.walk_end && cut.walk_end < walked.end
+        };
+        let given_up = over.into_iter().filter(move |cut| !goes_on(cut));
+        given_up.map(CutScan::given_up)
+    }
+
+    /// Those that no scan went on with for a whole round.
+    pub(super) fn end(&mut self, rounds: u64) -> impl Iterator<Item = FoundOnce> {
+        let is_old = |cut: &mut CutScan| cut.rounds + 1 < rounds;
+        let old: Vec<_> = self.0.extract_if(.., is_old).collect();
+        old.into_iter().map(CutScan::given_up)
     }
 
     /// Memory that is gone is awaited no more.

@@ -22,6 +22,7 @@ pub(in crate::explain) fn decode(
 ) -> Option<TrackerCall> {
     let kind = CallKind::from_number(record.kind)?;
     let returned = record.result as i64;
+    let done = done(kind, record);
     if kind == CallKind::ClearRefs && !clears_soft_dirty(record.words[0]) {
         return None;
     }
@@ -30,7 +31,9 @@ pub(in crate::explain) fn decode(
         ended: record.ended,
         what: arguments(kind, record),
         // A command returns an int, of which the upper half says nothing.
+        // What a call has done before it failed it tells in its struct.
         outcome: match i32::try_from(returned) {
+            Ok(..0) if done > 0 => Ok(done),
             Ok(error @ ..0) => Err(Errno::from_raw_os_error(-error)),
             _ => Ok(record.result),
         },
@@ -41,10 +44,31 @@ pub(in crate::explain) fn decode(
     })
 }
 
+/// Bytes that a call has filled before it failed (`uffdio_copy.copy` and the like); 0 if it has not
+/// failed, or says nothing of the kind.
+fn done(kind: CallKind, record: &CallRecord) -> u64 {
+    let [_, _, _, fourth, fifth, ..] = record.words;
+    let told = match kind {
+        CallKind::Copy | CallKind::Move => fifth,
+        CallKind::ZeroPage | CallKind::Continue | CallKind::Poison => fourth,
+        _ => 0,
+    };
+    let failed = (record.result as i64) < 0;
+    match i64::try_from(told) {
+        Ok(told) if failed => told.unsigned_abs(),
+        _ => 0,
+    }
+}
+
 fn arguments(kind: CallKind, record: &CallRecord) -> CallArguments {
     let words = &record.words;
     let [first, second, third, fourth, ..] = *words;
-    let range = || span(first, second);
+    // How long what it was given is, as far as it was done.
+    let part = |asked: u64| match done(kind, record) {
+        0 => asked,
+        done => done.min(asked),
+    };
+    let range = || span(first, part(second));
     match kind {
         CallKind::Scan => CallArguments::Scan(scan(words)),
         CallKind::Register => CallArguments::Register {
@@ -59,7 +83,7 @@ fn arguments(kind: CallKind, record: &CallRecord) -> CallArguments {
         // Destination, source, length, mode.
         CallKind::Copy | CallKind::Move => CallArguments::Fill {
             kind,
-            range: span(first, third),
+            range: span(first, part(third)),
             armed: kind == CallKind::Copy && fourth & UFFDIO_COPY_MODE_WP != 0,
         },
         CallKind::ZeroPage | CallKind::Continue | CallKind::Poison => CallArguments::Fill {

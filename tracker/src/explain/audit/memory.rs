@@ -26,6 +26,8 @@ pub(in crate::explain) struct TheirLook {
     pub only_read: Vec<Range<u64>>,
     /// Pages that came to be there without protection, although memory around them is armed.
     pub unprotected: Vec<Range<u64>>,
+    /// The features of every userfaultfd that the process holds, if they are the same.
+    pub features: Option<UffdFeatures>,
 }
 
 /// What has armed a range.
@@ -103,6 +105,22 @@ impl TheirMemory {
                 put(&mut self.registered, &gap, None);
             }
         }
+    }
+
+    /// Memory whose registration nobody saw is taken to be that of a userfaultfd with these features.
+    pub(super) fn has_features(&mut self, mappings: &[TheirMapping], features: UffdFeatures) {
+        for TheirMapping { range, .. } in mappings.iter().filter(|it| !it.range.is_empty()) {
+            let gaps: Vec<_> = self.features.gaps(range).collect();
+            for gap in gaps {
+                put(&mut self.features, &gap, features);
+            }
+        }
+    }
+
+    /// Whether there is memory of whose userfaultfd nobody knows the features.
+    pub(super) fn any_unknown_features(&self) -> bool {
+        let mut registered = self.registered.iter();
+        registered.any(|(range, _)| self.features.gaps(range).next().is_some())
     }
 
     /// A range is registered. What was registered with the same userfaultfd stays as it is, armed

@@ -38,6 +38,8 @@ pub(super) struct TrackerAudit {
     sight: AuditSight,
     /// Whether this kernel has soft-dirty bits.
     has_soft_dirty: bool,
+    /// Whether there was memory of whose userfaultfd the features are not known.
+    features_unknown: bool,
     /// How often each thread cleared them.
     cleared: BTreeMap<CallerThread, u64>,
     memory: TheirMemory,
@@ -73,6 +75,7 @@ impl TrackerAudit {
         Self {
             sight,
             has_soft_dirty,
+            features_unknown: false,
             cleared: BTreeMap::new(),
             memory: TheirMemory::default(),
             cut: CutScans::default(),
@@ -107,6 +110,10 @@ impl TrackerAudit {
         }
         self.rounds += 1;
         self.memory.registered(&look.mappings);
+        if let Some(features) = look.features {
+            self.memory.has_features(&look.mappings, features);
+        }
+        self.features_unknown |= self.memory.any_unknown_features();
         self.looked(look);
     }
 
@@ -159,6 +166,9 @@ impl TrackerAudit {
             return None;
         }
         self.unarmed();
+        for once in self.cut.end(self.rounds) {
+            self.found.add(AuditKind::ScanCutShort, once);
+        }
         let again = self.again;
         let found = self.found.end(|found| is_worth_telling(found, again));
         let (waits, answers) = self.waits.end();
@@ -170,6 +180,7 @@ impl TrackerAudit {
             waits,
             answers,
             cleared: self.cleared,
+            features_unknown: self.features_unknown,
         })
     }
 
@@ -218,7 +229,7 @@ impl TrackerAudit {
         if !scan.asks_written() && !scan.arms {
             return;
         }
-        for once in self.cut.scanned(call, scan) {
+        for once in self.cut.scanned(call, scan, self.rounds) {
             self.found.add(AuditKind::ScanCutShort, once);
         }
         let walked = scan.walked();

@@ -348,16 +348,83 @@ fn a_scan_that_is_cut_has_to_be_gone_on_with() {
     let on = scans(120, scan(rest.clone(), true));
     let again = scans(140, scan(MEMORY, true));
     let with = |calls: &[TrackerCall]| found(Backing::Anon, &[&begin[..], calls].concat(), &[]);
-    assert_eq!(with(&[first.clone(), on, again.clone()]), []);
-    // Nobody knows what the process would have done next.
-    assert_eq!(with(std::slice::from_ref(&first)), []);
-    // Another process has rounds of its own.
-    let mut other = again.clone();
+    assert_eq!(with(&[first.clone(), on.clone(), again.clone()]), []);
+    // What was found is armed by then: a scan of everything finds the rest.
+    assert_eq!(with(&[first.clone(), again.clone()]), []);
+    let further = scans(140, cut(MEMORY, page(200)));
+    assert_eq!(with(&[first.clone(), further, again.clone()]), []);
+    // Nothing went on for rounds. Another process has rounds of its own.
+    let mut other = on;
     other.caller.tgid = 9;
-    assert_eq!(with(&[first.clone(), other]), []);
-    let cut = one(with(&[first, again]), AuditKind::ScanCutShort);
-    assert_eq!((cut.times, cut.pages), (1, 1024 - 100));
-    assert_eq!(cut.ranges, [rest]);
+    let no_further = scans(140, cut(MEMORY, rest.start));
+    for calls in [
+        vec![first.clone()],
+        vec![first.clone(), other],
+        vec![first.clone(), no_further, again],
+        vec![first.clone(), scans(140, scan(page(101)..MEMORY.end, true))],
+    ] {
+        let cut = one(with(&calls), AuditKind::ScanCutShort);
+        assert_eq!((cut.times, cut.pages), (1, 1024 - 100));
+        assert_eq!(cut.ranges, std::slice::from_ref(&rest));
+    }
+    // Nobody knows what the process would have done next.
+    let mut audit = TrackerAudit::new(AuditSight::Complete, true);
+    let look = look(&[mapping(Backing::Anon)]);
+    audit.round((begin.to_vec(), 0), &[], &look);
+    audit.round((vec![first], 0), &[], &look);
+    assert_eq!(audit.end().unwrap().found, []);
+}
+
+#[test]
+fn the_features_of_what_was_registered_before_are_those_of_what_the_process_holds() {
+    let zap = happens(50, page(1)..page(5), EventKind::Zap, ReportCause::Zap);
+    for (features, kinds) in [
+        (Some(ASYNC), vec![AuditKind::Emptied]),
+        (Some(ASYNC | UffdFeatures::EVENT_REMOVE), Vec::new()),
+        (None, Vec::new()),
+    ] {
+        let mut audit = TrackerAudit::new(AuditSight::Complete, true);
+        let look = TheirLook {
+            features,
+            ..look(&[mapping(Backing::Anon)])
+        };
+        audit.round((Vec::new(), 0), &[], &look);
+        let scans = vec![scans(20, scan(MEMORY, true))];
+        audit.round((scans, 0), std::slice::from_ref(&zap), &look);
+        let audit = audit.end().unwrap();
+        let found: Vec<_> = audit.found.iter().map(|it| it.kind).collect();
+        assert_eq!(found, kinds);
+        let is_looked_for = audit.looked_for().any(|kind| kind == AuditKind::Emptied);
+        assert_eq!(is_looked_for, features.is_some());
+    }
+}
+
+#[test]
+fn what_a_call_filled_before_it_failed_is_filled() {
+    for (kind, at) in [
+        (CallKind::Copy, 4),
+        (CallKind::Move, 4),
+        (CallKind::ZeroPage, 3),
+        (CallKind::Continue, 3),
+    ] {
+        let mut record = CallRecord::zeroed();
+        record.kind = kind as u32;
+        let length = if at == 4 { 2 } else { 1 };
+        record.words[0] = MEMORY.start;
+        record.words[length] = 10 * PAGE_SIZE;
+        record.words[at] = 5 * PAGE_SIZE;
+        record.result = i64::from(-Errno::AGAIN.raw_os_error()) as u64;
+        let call = decode(&record, caller(), None).unwrap();
+        assert_eq!(call.outcome, Ok(5 * PAGE_SIZE));
+        let CallArguments::Fill { range, .. } = call.what else {
+            panic!("{kind:?}");
+        };
+        assert_eq!(range, MEMORY.start..page(5));
+        // An error, and nothing done.
+        record.words[at] = i64::from(-Errno::EXIST.raw_os_error()) as u64;
+        let call = decode(&record, caller(), None).unwrap();
+        assert_eq!(call.outcome, Err(Errno::AGAIN));
+    }
 }
 
 #[test]

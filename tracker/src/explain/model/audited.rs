@@ -63,7 +63,7 @@ audit_kinds! {
     }
     ScanCutShort = "scan-cut-short" {
         fault: "a scan ended before the end of its range, because its vec was full or max_pages \
-                reached, and the next scan did not go on there",
+                reached, and the next scan, if there was any, did not go on there",
         pages: "not looked at",
         advice: "scan again from walk_end until walk_end is the end of the range",
     }
@@ -168,8 +168,35 @@ pub struct AuditFindings {
     pub waits: Vec<HandlerWaits>,
     /// How often each thread answered a wait by UFFDIO_WRITEPROTECT, and on which CPU.
     pub answers: BTreeMap<(CallerThread, u32), u64>,
+    /// Whether there was memory that was registered before looking began, and of whose userfaultfd
+    /// nobody knows the features.
+    pub features_unknown: bool,
     /// How often each thread cleared the soft-dirty bits of the process.
     pub cleared: BTreeMap<CallerThread, u64>,
+}
+
+impl AuditKind {
+    /// Whether it takes the features of the userfaultfd to tell it.
+    const fn needs_features(self) -> bool {
+        matches!(
+            self,
+            Self::ArmedAbsent | Self::Emptied | Self::ForkedWithoutEvent | Self::MovedWithoutEvent
+        )
+    }
+}
+
+impl AuditFindings {
+    /// What was looked for everywhere.
+    pub(crate) fn looked_for(&self) -> impl Iterator<Item = AuditKind> {
+        let all = AuditKind::ALL.iter().copied();
+        all.filter(|kind| !(self.features_unknown && kind.needs_features()))
+    }
+
+    /// What was not looked for in some of the memory.
+    pub(crate) fn not_looked_for(&self) -> impl Iterator<Item = AuditKind> {
+        let all = AuditKind::ALL.iter().copied();
+        all.filter(|kind| self.features_unknown && kind.needs_features())
+    }
 }
 
 /// Whether the calls of a tracker are seen.

@@ -133,7 +133,7 @@ impl TrackerCall {
         self.outcome.is_ok().then(|| range.clone())
     }
 
-    /// Where it has armed pages, all or some.
+    /// Where it has armed pages, all or some; of one that came to a gap, as far as it came.
     pub(crate) fn armed(&self) -> Option<Range<u64>> {
         let range = match &self.what {
             CallArguments::Scan(scan) if scan.arms => scan.walked(),
@@ -143,7 +143,8 @@ impl TrackerCall {
             } => range.clone(),
             _ => return None,
         };
-        self.outcome.is_ok().then_some(range)
+        let came_to_gap = self.outcome == Err(Errno::NOENT);
+        (self.outcome.is_ok() || came_to_gap).then_some(range)
     }
 
     pub(crate) const fn took(&self) -> Duration {

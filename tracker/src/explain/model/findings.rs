@@ -10,8 +10,8 @@ use pages::track::{SessionEvent, TrackEnd, TrackHeader, TrackedMapping, Untracke
 use uffd::pages_in;
 
 use super::{
-    AnswerTally, AuditFindings, ByMapping, CauseSight, ExplainedRound, MissedRange, PageSampling,
-    PlaceId, ReportOwner, ReportedPages, SecondOnly, UnknownReason,
+    AnswerTally, AuditFindings, ByMapping, CauseSight, ExplainedRound, MissedPages, MissedRange,
+    PageSampling, PlaceId, ReportOwner, ReportedPages, SecondOnly, UnknownReason,
 };
 
 /// Extents kept for the picture, of all rounds: 200 MB.
@@ -329,15 +329,7 @@ impl ExplainFindings {
             reported: Vec::new(),
         };
         self.add_reported(&mut line, &round.reported, &flags);
-        for (mapping, missed) in &round.missed {
-            let vma = self.vma(mapping, &flags);
-            for pages in missed {
-                let count = pages_in(&pages.range);
-                self.vmas[vma].missed += count;
-                line.missed += count;
-                self.missed.push((Arc::clone(mapping), pages.clone()));
-            }
-        }
+        self.add_missed(&mut line, &round.missed, &flags);
         let kept: usize = self.rounds.iter().map(|line| extents(&line.reported)).sum();
         if kept + extents(&round.reported) <= MOST_EXTENTS {
             line.reported.clone_from(&round.reported);
@@ -362,6 +354,40 @@ impl ExplainFindings {
         self.rounds.push(line);
         let pages = reported.iter().flat_map(|(_, pages)| pages);
         self.not_rearmed += pages.map(ReportedPages::pages).sum::<u64>();
+    }
+
+    /// Adds to the last round what was found out after it, of a process that was gone before the
+    /// next.
+    pub(crate) fn add_late(
+        &mut self,
+        reported: &ByMapping<ReportedPages>,
+        missed: &ByMapping<MissedPages>,
+    ) {
+        let Some(mut line) = self.rounds.pop() else {
+            return;
+        };
+        let flags = |_: &TrackedMapping| String::new();
+        self.add_reported(&mut line, reported, &flags);
+        line.reported.extend(reported.iter().cloned());
+        self.add_missed(&mut line, missed, &flags);
+        self.rounds.push(line);
+    }
+
+    fn add_missed(
+        &mut self,
+        line: &mut RoundFindings,
+        missed: &ByMapping<MissedPages>,
+        flags: &impl Fn(&TrackedMapping) -> String,
+    ) {
+        for (mapping, missed) in missed {
+            let vma = self.vma(mapping, flags);
+            for pages in missed {
+                let count = pages_in(&pages.range);
+                self.vmas[vma].missed += count;
+                line.missed += count;
+                self.missed.push((Arc::clone(mapping), pages.clone()));
+            }
+        }
     }
 
     fn add_reported(

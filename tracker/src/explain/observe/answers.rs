@@ -107,7 +107,13 @@ impl LookJoin<'_, '_> {
             }
             PageNews::Rearmed(before) => {
                 let report = self.open.remove(&seen.page);
-                let report = report.unwrap_or(OpenReport::BEFORE_LOOKING);
+                let mut report = report.unwrap_or(OpenReport::BEFORE_LOOKING);
+                if report.told == ToldTracker::No
+                    && looked.answered == WriteAnswer::Kernel
+                    && self.is_told_again(seen)
+                {
+                    report = OpenReport::TOLD_AFTER_RELEASE;
+                }
                 if report.told != ToldTracker::No {
                     let answer = report.answer(seen.page, before, seen.look, mapping.backing);
                     append(&mut answers.reported, answer);
@@ -241,6 +247,9 @@ impl LookJoin<'_, '_> {
             return OpenReport::BEFORE_LOOKING;
         }
         let was_armed = seen.news == PageNews::Disarmed;
+        if was_armed && self.is_released(seen) {
+            return OpenReport::RELEASED;
+        }
         let told = self.index.cause(&query(&looked.mapping, seen.page));
         if let Some((cause, event)) = told {
             return OpenReport {
@@ -266,6 +275,8 @@ impl LookJoin<'_, '_> {
             place: None,
             thread: None,
             told: match (was_armed, looked.answered, self.facts.all_told) {
+                // Without protection no message is sent.
+                (false, WriteAnswer::Tracker, true) => ToldTracker::No,
                 (false, ..) => ToldTracker::IfArmedAgain,
                 (true, WriteAnswer::Kernel, _) => ToldTracker::Yes,
                 (true, WriteAnswer::Tracker, false) => ToldTracker::Perhaps,
@@ -289,7 +300,8 @@ impl LookJoin<'_, '_> {
         // Their tracker may have put content where nothing was, and armed it, which is no write.
         let may_be_filled = before == PageImage::Hole && !self.facts.calls_told;
         if disarmings == 0 && self.facts.all_told && !may_be_filled {
-            if !self.is_filled(seen) {
+            // Nobody is told of what is written while its tracker has it released.
+            if !self.is_filled(seen) && !self.is_released(seen) {
                 self.missed(mapping, seen, before, answers);
             }
             return;
@@ -301,6 +313,9 @@ impl LookJoin<'_, '_> {
                 ..*seen
             },
         );
+        if report.told == ToldTracker::No {
+            return;
+        }
         let mut answer = report.answer(seen.page, before, seen.look, mapping.backing);
         // Of several epochs nobody knows the contents between them.
         if disarmings != 1 || !self.facts.all_told {
@@ -310,6 +325,22 @@ impl LookJoin<'_, '_> {
         for _ in 0..disarmings.max(1) {
             append(&mut answers.reported, answer.clone());
         }
+    }
+
+    /// Whether their tracker has taken the page's protection off by itself since the last look, and
+    /// no event came first.
+    fn is_released(&self, seen: &LookedPage) -> bool {
+        let mut calls = self.calls.of_page(seen.page);
+        let since = seen.last.began..=seen.now.ended;
+        let released = calls.any(|call| !call.arms && !call.fills && since.contains(&call.ended));
+        released && self.facts.all_told && self.facts.calls_told
+    }
+
+    /// Whether a call that armed the page since the last look has told that it was not.
+    fn is_told_again(&self, seen: &LookedPage) -> bool {
+        let mut calls = self.calls.of_page(seen.page);
+        let since = seen.last.began..=seen.now.ended;
+        calls.any(|call| call.arms && call.tells && since.contains(&call.ended))
     }
 
     /// Whether their tracker has filled and armed the page since the last look.
@@ -360,6 +391,13 @@ impl OpenReport {
     /// Of a page whose protection its tracker took off by itself.
     const RELEASED: Self = Self {
         told: ToldTracker::No,
+        ..Self::BEFORE_LOOKING
+    };
+
+    /// Of one of these that a scan found and armed again.
+    const TOLD_AFTER_RELEASE: Self = Self {
+        cause_unknown: Some(UnknownReason::MaybeReleased),
+        told: ToldTracker::Yes,
         ..Self::BEFORE_LOOKING
     };
 
@@ -452,7 +490,9 @@ fn query(mapping: &TrackedMapping, address: u64) -> PageQuery {
 mod tests {
     use super::*;
     use crate::explain::history::{EventHistory, ScanSpan};
-    use crate::explain::model::EventMeaning;
+    use uffd::UffdFeatures;
+
+    use crate::explain::model::{CallArguments, CallerThread, EventMeaning, TrackerCall};
     use crate::explain::sample::{event, mapping_of, scan};
 
     const START: u64 = 0x10_0000;
@@ -489,6 +529,19 @@ mod tests {
         all_told: bool,
         news: Vec<LookedPage>,
     ) -> LookAnswers {
+        look_with(open, stored, all_told, news, None)
+    }
+
+    /// The same where calls are seen, these.
+    fn look_with(
+        open: &mut OpenReports,
+        stored: &[u64],
+        all_told: bool,
+        news: Vec<LookedPage>,
+        seen_calls: Option<&[TrackerCall]>,
+    ) -> LookAnswers {
+        let mut calls = ArmingCalls::default();
+        calls.add(seen_calls.unwrap_or_default());
         let mut history = EventHistory::default();
         let events = stored.iter().map(|page| {
             let start = START + page * PAGE_SIZE;
@@ -499,12 +552,12 @@ mod tests {
         let mut join = LookJoin {
             index: &mut index,
             open,
-            calls: &ArmingCalls::default(),
+            calls: &calls,
             facts: LookFacts {
                 round: 3,
                 all_told,
                 why_unseen: UnknownReason::NotSeen,
-                calls_told: false,
+                calls_told: seen_calls.is_some(),
             },
         };
         join.answers(&LookedMapping {
@@ -544,6 +597,46 @@ mod tests {
             ]
         );
         assert!(open.is_empty());
+    }
+
+    fn their_call(what: CallArguments) -> TrackerCall {
+        TrackerCall {
+            began: 40,
+            ended: 41,
+            what,
+            outcome: Ok(0),
+            features: UffdFeatures::WP_ASYNC,
+            caller: CallerThread {
+                tgid: 1,
+                tid: 1,
+                comm: "tracker".into(),
+            },
+            cpu: 0,
+            place: None,
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_of_what_is_written_while_its_tracker_has_it_released() {
+        let all = START..START + 16 * PAGE_SIZE;
+        let (off, on) = (
+            their_call(CallArguments::Resolve(all.clone())),
+            their_call(CallArguments::Arm(all)),
+        );
+        let mut open = OpenReports::new();
+        let changed = || vec![seen(0, PageNews::Between(A), PageLook::Content(8))];
+        let between = |open: &mut OpenReports, calls: &[TrackerCall]| {
+            let answers = look_with(open, &[], true, changed(), Some(calls));
+            (answers.reported.len(), answers.missed.len())
+        };
+        assert_eq!(between(&mut open, &[off.clone(), on.clone()]), (0, 0));
+        assert_eq!(between(&mut open, std::slice::from_ref(&on)), (0, 1));
+        // Over two looks.
+        let gone = vec![seen(0, PageNews::Disarmed, AGAIN)];
+        look_with(&mut open, &[], true, gone, Some(&[off]));
+        let again = vec![seen(0, PageNews::Rearmed(A), PageLook::Content(8))];
+        let answers = look_with(&mut open, &[], true, again, Some(&[on]));
+        assert_eq!(told(&answers), []);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tracker_ebpf::{CallKind, EventKind};
 use uffd::{PMD_SIZE, UffdFeatures};
 
@@ -20,6 +21,8 @@ pub(super) struct ArmingCall {
     pub arms: bool,
     /// Whether it puts content there, into pages that are not there.
     pub fills: bool,
+    /// Whether it tells its tracker which pages it has found.
+    pub tells: bool,
 }
 
 /// Ranges of more huge pages than this are looked up one by one.
@@ -36,8 +39,14 @@ pub(super) struct ArmingCalls {
 impl ArmingCall {
     /// `None` of a call that does neither, or of which nobody knows which pages it has armed.
     pub(super) fn of(call: &TrackerCall) -> Option<Self> {
+        // What a call has armed before it failed at a gap nobody knows: as far as it came.
+        let came_to_gap = call.outcome == Err(Errno::NOENT);
+        let mut tells = false;
         let (range, arms, fills) = match &call.what {
-            CallArguments::Scan(scan) if scan.arms_all() => (scan.walked(), true, false),
+            CallArguments::Scan(scan) if scan.arms_all() => {
+                tells = scan.room > 0;
+                (scan.walked(), true, false)
+            }
             CallArguments::Arm(range) => (range.clone(), true, false),
             CallArguments::Resolve(range) => (range.clone(), false, false),
             CallArguments::Fill { range, armed, .. } if *armed || is_release(call) => {
@@ -45,8 +54,10 @@ impl ArmingCall {
             }
             _ => return None,
         };
-        let is_some = call.outcome.is_ok() && !range.is_empty();
+        let is_done = call.outcome.is_ok() || came_to_gap && arms && !fills;
+        let is_some = is_done && !range.is_empty();
         is_some.then_some(Self {
+            tells,
             range,
             began: call.began,
             ended: call.ended,
@@ -146,6 +157,7 @@ mod tests {
             ended,
             arms: true,
             fills: false,
+            tells: false,
         }
     }
 

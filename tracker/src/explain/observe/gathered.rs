@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use uffd::UffdFeatures;
+
 use crate::explain::audit::{TheirLook, TheirMapping};
 use crate::explain::evidence::FreshEvents;
 use crate::explain::model::{
@@ -43,6 +45,7 @@ impl PartAnswers {
         self,
         explained: &mut ExplainedRound,
         mappings: Vec<TheirMapping>,
+        features: Option<UffdFeatures>,
     ) -> TheirLook {
         explained.reported.extend(self.reported);
         explained.missed.extend(self.missed);
@@ -51,6 +54,7 @@ impl PartAnswers {
             mappings,
             only_read: self.only_read,
             unprotected: self.unprotected,
+            features,
         }
     }
 }

@@ -3,12 +3,13 @@
 //! A look reads pagemap and the content of armed pages. It arms nothing and disarms nothing, and it
 //! reads only what is mapped, so that no page comes to be there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pages::track::{PageOwner, PagePresence, PopulatedPages, TrackedMapping};
+use rangemap::RangeMap;
 use uffd::{
     Backing, HugetlbDevices, PAGE_SIZE, PMD_SIZE, PageCategories, PageRegion, Pagemap, ScanQuery,
     ShmemDevices, UffdError, pages_in, smaps, unless_unseen,
@@ -41,8 +42,8 @@ pub(super) struct ObservedMemory {
     regions: Vec<PageRegion>,
     mappings: Vec<ObservedMapping>,
     epochs: EpochStore,
-    /// When pieces were looked at last, by their starts.
-    looked: BTreeMap<u64, ScanSpan>,
+    /// When pages were looked at last.
+    looked: RangeMap<u64, ScanSpan>,
     /// When smaps may be read again.
     next: Instant,
     /// When smaps was read last (CLOCK_MONOTONIC, in nanoseconds); 0: never.
@@ -138,7 +139,7 @@ impl ObservedMemory {
             regions: vec![PageRegion::default(); 512],
             mappings: Vec::new(),
             epochs: EpochStore::default(),
-            looked: BTreeMap::new(),
+            looked: RangeMap::new(),
             next: Instant::now(),
             known: 0,
             hashed: 0,
@@ -271,11 +272,6 @@ impl ObservedMemory {
             });
         }
         let now = self.ranges();
-        let is_there = |at: u64| {
-            let next = now.partition_point(|range| range.end <= at);
-            now.get(next).is_some_and(|range| range.start <= at)
-        };
-        self.looked.retain(|at, _| is_there(*at));
         let mut gone = Vec::new();
         for it in old {
             let mut at = it.mapping.start;
@@ -288,8 +284,11 @@ impl ObservedMemory {
                 at = at.max(range.end);
             }
             parts.push(at..it.mapping.end.max(at));
-            let parts = parts.iter().filter(|part| !part.is_empty());
-            let known: Vec<_> = parts.flat_map(|part| self.epochs.take(part)).collect();
+            let mut known = Vec::new();
+            for part in parts.into_iter().filter(|part| !part.is_empty()) {
+                known.extend(self.epochs.take(&part));
+                self.looked.remove(part);
+            }
             if !known.is_empty() {
                 gone.push(GoneMapping {
                     mapping: it.mapping,
@@ -374,8 +373,15 @@ impl ObservedMemory {
         let now = scan.finish();
         let (looks, hashed) = read;
         self.hashed += hashed;
-        let last = self.looked.insert(piece.start, now);
-        let last = last.unwrap_or(ScanSpan { began: 0, ended: 0 });
+        // Pages that were one piece before may be parts of several now, and the other way round.
+        let lasts = self.looked.overlapping(piece);
+        let lasts: Vec<_> = lasts.map(|(range, last)| (range.clone(), *last)).collect();
+        let last_of = |page: u64| {
+            let mut lasts = lasts.iter();
+            let found = lasts.find(|(range, _)| range.contains(&page));
+            found.map_or(ScanSpan { began: 0, ended: 0 }, |(_, last)| *last)
+        };
+        self.looked.insert(piece.clone(), now);
         let unit = looked.mapping.page_size.max(PAGE_SIZE);
         let any_touched = touched.overlaps(&(piece.start / unit * unit..piece.end));
         let pages = piece.clone().step_by(PAGE_SIZE as usize);
@@ -400,7 +406,7 @@ impl ObservedMemory {
                     look,
                     before,
                     armed: sight.armed,
-                    last,
+                    last: last_of(page),
                     now,
                 });
             }

@@ -34,7 +34,7 @@ use pages::track::{
     TrackedPages, UffdHolder,
 };
 use tracker_ebpf::EventKind;
-use uffd::{PAGE_SIZE, UffdError, unless_gone, unless_unseen};
+use uffd::{PAGE_SIZE, UffdError, UffdFeatures, unless_gone, unless_unseen};
 
 use super::audit::TheirLook;
 use super::books::{ExplainBooks, ImageCost};
@@ -86,6 +86,8 @@ pub struct TrackerObserver {
     /// Whether anything was ever observed.
     has_any: bool,
     events: Vec<SessionEvent>,
+    /// The features of every userfaultfd that the process holds, if they are the same.
+    features: Option<UffdFeatures>,
 }
 
 impl TrackerObserver {
@@ -142,6 +144,7 @@ impl TrackerObserver {
             number: 0,
             has_any: false,
             events: Vec::new(),
+            features: None,
         })
     }
 
@@ -182,7 +185,10 @@ impl TrackerObserver {
     pub fn step(&mut self, ours: &[Range<u64>]) -> Result<ExplainStep, TrackError> {
         let pid = self.lifeline.pid();
         let round = match self.lifeline.life().map_err(TrackError::kernel(pid))? {
-            ProcessLife::Ended => None,
+            ProcessLife::Ended => {
+                self.end_early();
+                None
+            }
             ProcessLife::Same => unless_gone(self.look(ours)).map_err(TrackError::kernel(pid))?,
             ProcessLife::Replaced => {
                 let began = self.begin_again().and_then(|()| self.look(ours));
@@ -242,9 +248,21 @@ impl TrackerObserver {
         self.books.end()
     }
 
+    /// What was found out since the last look, when there will be no other look at the same memory.
+    fn end_early(&mut self) {
+        let answers = std::mem::take(&mut self.gathered.answers);
+        self.books.add_late(&answers.reported, &answers.missed);
+        self.audit(&TheirLook {
+            mappings: self.memory.made_of(),
+            features: self.features,
+            ..TheirLook::default()
+        });
+    }
+
     /// After exec: nothing of before is there any more.
     fn begin_again(&mut self) -> Result<(), UffdError> {
         let pid = self.lifeline.pid();
+        self.end_early();
         self.lifeline = ProcessLifeline::open(pid)?;
         self.memory.begin_again()?;
         self.open.clear();
@@ -291,7 +309,7 @@ impl TrackerObserver {
             facts,
         };
         answers.add(answers_of(&mut join, &looked, &mut self.memory));
-        let their_look = answers.enter(&mut explained, self.memory.made_of());
+        let their_look = answers.enter(&mut explained, self.memory.made_of(), self.features);
         let events = index.events();
         self.books.tell(&explained, events, scan, kind);
         // Who is told by a message has the page armed until the answer to it, however long that
@@ -330,7 +348,11 @@ impl TrackerObserver {
 
     /// Learns what belongs to others now; returns what did and does not any more.
     fn discover(&mut self) -> Result<Vec<GoneMapping>, UffdError> {
+        let before = self.memory.ranges();
         let mut gone = self.memory.discover(&self.ours)?;
+        if self.memory.ranges() != before {
+            self.features = features_of(self.lifeline.pid());
+        }
         self.follow(&mut gone);
         if !self.has_any && !self.memory.ranges().is_empty() {
             self.has_any = true;
@@ -581,6 +603,15 @@ fn answers_of(
         push(&mut all.missed, &looked.mapping, answers.missed);
     }
     all
+}
+
+/// The features of every userfaultfd that a process holds, if they are the same. It may hold none:
+/// then somebody else has the one that its memory belongs to.
+fn features_of(pid: u32) -> Option<UffdFeatures> {
+    let held = uffd::userfaultfds(pid).ok()?;
+    let (first, rest) = held.split_first()?;
+    let same = rest.iter().all(|it| it.features == first.features);
+    same.then_some(first.features)
 }
 
 fn cannot_listen(pid: u32, error: io::Error) -> TrackError {

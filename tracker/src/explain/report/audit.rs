@@ -141,14 +141,21 @@ fn looked_for(audit: &AuditFindings) -> Option<String> {
     if !all_seen && audit.calls == 0 {
         return None;
     }
-    let found = |kind: &AuditKind| audit.found.iter().any(|found| found.kind == *kind);
-    let others: Vec<_> = AuditKind::ALL
-        .iter()
-        .filter(|kind| !found(kind))
-        .map(|kind| kind.as_str())
-        .collect();
-    let others = others.join(", ");
-    Some(format!("looked for, and not found{seen}: {others}"))
+    let found = |kind: AuditKind| audit.found.iter().any(|found| found.kind == kind);
+    let named = |kinds: &mut dyn Iterator<Item = AuditKind>| {
+        let kinds: Vec<_> = kinds.filter(|kind| !found(*kind)).collect();
+        kinds.into_iter().map(AuditKind::as_str).collect::<Vec<_>>()
+    };
+    let others = named(&mut audit.looked_for()).join(", ");
+    let mut text = format!("looked for, and not found{seen}: {others}");
+    let not = named(&mut audit.not_looked_for()).join(", ");
+    if !not.is_empty() {
+        text += &format!(
+            ". Not looked for in memory that was registered before looking began, since the \
+             features of its userfaultfd are not known: {not}"
+        );
+    }
+    Some(text)
 }
 
 /// Who cleared soft-dirty bits.

@@ -110,7 +110,7 @@ pub(super) fn lines(report: &ExplainReport<'_>) -> serde_json::Result<String> {
         dropped: audit.dropped,
         all_calls_seen: not_seen.is_empty(),
         not_seen,
-        looked_for: AuditKind::ALL.iter().map(|kind| kind.as_str()).collect(),
+        looked_for: audit.looked_for().map(AuditKind::as_str).collect(),
         found: found.len(),
     };
     Ok(text + &owned(end)?)
