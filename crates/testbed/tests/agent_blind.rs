@@ -114,6 +114,26 @@ fn an_agent_from_which_all_processes_are_hidden_is_not_ready() {
     );
 }
 
+/// As in a container with the host's pids: threads of the kernel may be looked at by everybody, and
+/// have nothing to see.
+#[test]
+fn an_agent_that_may_look_at_threads_of_the_kernel_only_is_not_ready() {
+    if !can_unshare() || !has("setpriv") {
+        return;
+    }
+    let mut command = Command::new("setpriv");
+    for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+        command.args([set, "-all"]);
+    }
+    command.arg(program("tracker"));
+    command.args(["agent", "--listen", "127.0.0.1:0"]);
+    let running = AgentProcess::spawn(command);
+    eventually("it says that it is blind", || {
+        let (code, reason) = running.get("/readyz");
+        (code == 503 && reason.contains("refused")).then_some(())
+    });
+}
+
 /// A program in the kernel sees the VMAs of processes that `/proc` hides.
 #[test]
 fn pages_of_hidden_processes_whose_vmas_are_seen_are_not_told_as_none() {
