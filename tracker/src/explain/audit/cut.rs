@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::found::FoundOnce;
+use crate::explain::PlaceId;
 use crate::explain::model::{ScanArguments, TrackerCall};
 
 /// Cut scans whose next scan is awaited.
@@ -75,6 +76,11 @@ impl CutScans {
         let is_old = |cut: &mut CutScan| cut.rounds + 1 < rounds;
         let old: Vec<_> = self.0.extract_if(.., is_old).collect();
         old.into_iter().map(CutScan::given_up)
+    }
+
+    /// Places of calls that may be told of at the end.
+    pub(super) fn places(&self) -> impl Iterator<Item = PlaceId> {
+        self.0.iter().filter_map(|cut| cut.call.place)
     }
 
     /// Memory that is gone is awaited no more.

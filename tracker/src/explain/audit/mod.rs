@@ -157,7 +157,8 @@ impl TrackerAudit {
 
     /// Places whose code is to be named.
     pub(super) fn places(&self) -> impl Iterator<Item = PlaceId> {
-        self.found.places().chain(self.memory.places())
+        let found = self.found.places().chain(self.memory.places());
+        found.chain(self.cut.places())
     }
 
     /// What it came to; `None` if the process has no tracker of its own.

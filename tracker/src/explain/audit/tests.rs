@@ -416,10 +416,9 @@ fn what_a_call_filled_before_it_failed_is_filled() {
         record.result = i64::from(-Errno::AGAIN.raw_os_error()) as u64;
         let call = decode(&record, caller(), None).unwrap();
         assert_eq!(call.outcome, Ok(5 * PAGE_SIZE));
-        let CallArguments::Fill { range, .. } = call.what else {
-            panic!("{kind:?}");
-        };
-        assert_eq!(range, MEMORY.start..page(5));
+        let armed = false;
+        let range = MEMORY.start..page(5);
+        assert_eq!(call.what, CallArguments::Fill { kind, range, armed });
         // An error, and nothing done.
         record.words[at] = i64::from(-Errno::EXIST.raw_os_error()) as u64;
         let call = decode(&record, caller(), None).unwrap();

@@ -44,15 +44,24 @@ fn of_others(report: &ExplainReport<'_>) -> Vec<String> {
     }
     let interval = spoken(report.findings.header.interval);
     let audit = report.findings.audit.as_ref();
-    let seen = if audit.is_some_and(|audit| audit.sight == AuditSight::Complete) {
-        "Calls of their tracker are audited apart (below)."
+    let calls_seen = audit.is_some_and(|audit| audit.sight == AuditSight::Complete);
+    let told = if calls_seen && report.findings.seen.is_complete() {
+        format!(
+            "Reports are counted by the calls of their tracker, which are audited apart (below), \
+             and by the kernel's events; verdicts compare the content at looks, one every \
+             {interval}."
+        )
     } else {
-        "Calls of their tracker are not seen here."
+        let seen = if calls_seen {
+            "Calls of their tracker are audited apart (below)."
+        } else {
+            "Calls of their tracker are not seen here."
+        };
+        format!(
+            "{seen} Looks at its pages, one every {interval}, tell what was written and armed \
+             again: reports and verdicts are as of these looks."
+        )
     };
-    let told = format!(
-        "{seen} Looks at its pages, one every {interval}, tell what was written and armed again: \
-         reports and verdicts are as of these looks."
-    );
     let mut sentences = vec![told];
     sentences.extend(answer(report));
     sentences
