@@ -54,6 +54,8 @@ pub struct TrackingConfig {
     pub retry: Duration,
     /// How long the counts of a process stay after it ended or was let go.
     pub linger: Duration,
+    /// From one self-test of the hooks that tell causes to the next.
+    pub self_test: Duration,
 }
 
 /// How often the agent works, and at what cost.

@@ -240,8 +240,8 @@ pub(crate) struct TrackingArgs {
 }
 
 impl TrackingArgs {
-    /// `retry`: from a refusal to the next try; `linger`: how long counts stay.
-    fn config(&self, retry: Duration, linger: Duration) -> Option<TrackingConfig> {
+    /// As the other flags have it: `discover_interval`, `linger` and `self_test_interval`.
+    fn config(&self, agent: &AgentArgs) -> Option<TrackingConfig> {
         let any = !self.track.is_empty() || !self.explain.is_empty();
         any.then(|| TrackingConfig {
             selectors: self.track.clone(),
@@ -251,8 +251,9 @@ impl TrackingArgs {
             budget: self.track_budget,
             strategy: self.track_strategy.0,
             most: self.track_max as usize,
-            retry,
-            linger,
+            retry: agent.discover_interval,
+            linger: agent.linger,
+            self_test: agent.self_test_interval,
         })
     }
 }
@@ -373,7 +374,7 @@ impl AgentArgs {
                 scan: self.scan_interval,
                 budget: self.scan_budget,
             },
-            track: self.tracking.config(self.discover_interval, self.linger),
+            track: self.tracking.config(self),
         }
     }
 }

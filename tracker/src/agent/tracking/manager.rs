@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::choose::{AttachCandidate, AttachChoice, AttachSituation, choose};
 use super::find::{FoundProcesses, SelectedProcess, find};
 use super::ledger::TrackingWork;
+use super::refusal::RefusalReason;
 use super::worker::TrackingWorker;
 use super::{ProcessTracking, TrackingMeans, budget};
 use crate::agent::loops::LoopClock;
@@ -169,10 +170,12 @@ impl<'scope, 'env> TrackingManager<'scope, 'env> {
         {
             Ok(started) => started,
             Err(error) => {
-                tracing::error!(
-                    "cannot start a thread to track process {}: {error}",
-                    process.key.pid
-                );
+                let message = format!("cannot start a thread to track it: {error}");
+                tracing::error!(pid = process.key.pid, "{message}");
+                let (now, first) = (self.tracking.now(), self.tracking.config.retry);
+                let reason = RefusalReason::Unexpected;
+                let mut ledger = self.tracking.ledger();
+                ledger.refused(process, reason, message, now, first);
                 return Duration::ZERO;
             }
         };

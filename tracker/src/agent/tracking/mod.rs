@@ -28,7 +28,7 @@ pub use selector::ProcessSelector;
 use super::config::TrackingConfig;
 use super::loops::LoopClock;
 use super::stop::StopSignal;
-use crate::explain::{CauseSight, EventHub};
+use crate::explain::EventHub;
 use crate::probes::events::{self, EventProbes};
 use crate::probes::fault_time::FaultTimeProbes;
 use ledger::TrackingLedger;
@@ -182,7 +182,7 @@ impl ProcessTracking {
         Self {
             ledger: Mutex::new(TrackingLedger::new(config.interval, config.budget)),
             hub: (means.is_ok() && !config.explain.is_empty())
-                .then(hub)
+                .then(|| hub(config.self_test))
                 .flatten(),
             config,
             means,
@@ -190,9 +190,20 @@ impl ProcessTracking {
         }
     }
 
-    /// Which causes can be seen, if processes are to be explained.
-    fn seen(&self) -> Option<&CauseSight> {
-        self.hub.as_ref().map(EventHub::seen)
+    /// What of causes cannot be seen, in words, if processes are to be explained: hooks that are
+    /// silent now among it.
+    fn not_seen(&self) -> Option<Vec<String>> {
+        let hub = self.hub.as_ref()?;
+        let mut told = hub.seen().told();
+        let silent = hub.silent().into_iter().map(|hook| {
+            format!(
+                "hook {} is attached, and was silent in the last self-test: rounds count as if \
+                 events were lost, until it fires again",
+                hook.name()
+            )
+        });
+        told.extend(silent);
+        Some(told)
     }
 
     /// Tracks until the agent stops; then nothing stays armed. Looks for processes every
@@ -223,10 +234,11 @@ const EVENTS: usize = 1 << 20;
 
 /// Begins to read the kernel's events. Without them pages are compared all the same, but causes
 /// stay unknown.
-fn hub() -> Option<EventHub> {
-    match EventHub::new(
+fn hub(self_test: Duration) -> Option<EventHub> {
+    match EventHub::with_self_test(
         EventProbes::attach(&events::EventOptions::default()),
         EVENTS,
+        self_test,
     ) {
         Ok(hub) => {
             for not in hub.seen().told() {

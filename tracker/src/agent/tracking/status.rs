@@ -9,7 +9,6 @@ use super::ProcessTracking;
 use super::find::SelectedProcess;
 use super::ledger::TrackingWork;
 use super::refusal::RefusalReason;
-use crate::explain::CauseSight;
 use crate::metrics::{
     TrackedReading, TrackedRow, TrackedValue, TrackingRows, label, tracked_fields,
 };
@@ -84,7 +83,7 @@ impl ProcessTracking {
             "cpu_seconds": cpu.as_secs_f64(),
             "max": self.config.most,
             "explain_selectors": texts(&self.config.explain),
-            "causes_not_seen": self.seen().map(CauseSight::told),
+            "causes_not_seen": self.not_seen(),
             "processes": ledger.rows().map(process).collect::<Vec<_>>(),
             "refused": refused.take(NAMED).collect::<Vec<_>>(),
             "refused_count": ledger.refusals().len(),

@@ -45,6 +45,10 @@ enum ToldTracker {
 /// Pages that are not armed any more, by address.
 pub(super) type OpenReports = BTreeMap<u64, OpenReport>;
 
+/// Pages of which an event has counted that came while they were looked at, and when the last of
+/// these came: the next look is not to count it again.
+pub(super) type CountedDuring = BTreeMap<u64, u64>;
+
 /// What is the same for all pages of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LookFacts {
@@ -62,6 +66,7 @@ pub(super) struct LookFacts {
 pub(super) struct LookJoin<'a, 'b> {
     pub index: &'a mut EventIndex<'b>,
     pub open: &'a mut OpenReports,
+    pub counted: &'a mut CountedDuring,
     pub calls: &'a ArmingCalls,
     pub facts: LookFacts,
 }
@@ -144,8 +149,14 @@ impl LookJoin<'_, '_> {
         // Whoever still waits for an answer is told of later.
         let told = rounds.reports.iter().filter_map(|report| report.event);
         let last = told.chain(rounds.open).max();
-        let used = used.into_iter().filter(|event| Some(*event) <= last);
-        used.for_each(|event| self.index.serve(event));
+        let used: Vec<_> = used.into_iter().filter(|it| Some(*it) <= last).collect();
+        used.iter().for_each(|event| self.index.serve(*event));
+        let counted = disarmings.iter().filter(|it| used.contains(&it.event));
+        let during = counted.filter(|it| it.time >= seen.now.began);
+        match during.map(|it| it.time).max() {
+            Some(time) => _ = self.counted.insert(seen.page, time),
+            None => _ = self.counted.remove(&seen.page),
+        }
         Some((rounds, disarmings))
     }
 
@@ -167,8 +178,9 @@ impl LookJoin<'_, '_> {
         };
         let mut happened: Vec<(u64, PageHappening)> = Vec::new();
         let mut used = Vec::new();
+        let counted = self.counted.get(&seen.page).copied().unwrap_or(0);
         for disarming in disarmings {
-            let was_known = match seen.before {
+            let was_seen = match seen.before {
                 // Whoever waits for an answer waits however many looks there are.
                 PageEpoch::Armed(_) if answered == WriteAnswer::Tracker && disarming.of_armed => {
                     false
@@ -178,6 +190,7 @@ impl LookJoin<'_, '_> {
             };
             let comes_later =
                 seen.armed && is_during(disarming.time) && !rearmed_during(disarming.time);
+            let was_known = was_seen || disarming.time <= counted;
             if !was_known && !comes_later {
                 used.push(disarming.event);
                 let happening = PageHappening::Disarmed {
@@ -552,6 +565,7 @@ mod tests {
         let mut join = LookJoin {
             index: &mut index,
             open,
+            counted: &mut CountedDuring::new(),
             calls: &calls,
             facts: LookFacts {
                 round: 3,
@@ -614,6 +628,60 @@ mod tests {
             cpu: 0,
             place: None,
         }
+    }
+
+    #[test]
+    fn a_range_that_is_emptied_while_it_is_looked_at_counts_once() {
+        let during = scan().began + 1;
+        let range = START..START + 2 * PAGE_SIZE;
+        let mut arms = their_call(CallArguments::Arm(range.clone()));
+        (arms.began, arms.ended) = (during + 1, during + 2);
+        let mut calls = ArmingCalls::default();
+        calls.add(&[arms]);
+        let (mut open, mut counted) = (OpenReports::new(), CountedDuring::new());
+        let mut reports = |last: ScanSpan, now: ScanSpan| {
+            let mut history = EventHistory::default();
+            history.add(vec![event(during, range.clone(), 0, STORED)]);
+            let mut index = history.index(now);
+            let mut join = LookJoin {
+                index: &mut index,
+                open: &mut open,
+                counted: &mut counted,
+                calls: &calls,
+                facts: LookFacts {
+                    round: 3,
+                    all_told: true,
+                    why_unseen: UnknownReason::NotSeen,
+                    calls_told: true,
+                },
+            };
+            let page = LookedPage {
+                last,
+                now,
+                ..seen(0, PageNews::Same, PageLook::Content(7))
+            };
+            let answers = join.answers(&LookedMapping {
+                answered: WriteAnswer::Kernel,
+                mapping: Arc::new(mapping_of(range.clone(), Backing::Anon)),
+                news: vec![page],
+                armed: 0,
+                same: 0,
+                written: Vec::new(),
+                only_read: Vec::new(),
+            });
+            answers
+                .reported
+                .iter()
+                .map(ReportedPages::pages)
+                .sum::<u64>()
+        };
+        let first = ScanSpan { began: 0, ended: 1 };
+        let next = ScanSpan {
+            began: scan().ended + 10,
+            ended: scan().ended + 20,
+        };
+        assert_eq!(reports(first, scan()), 1);
+        assert_eq!(reports(scan(), next), 0);
     }
 
     #[test]

@@ -50,7 +50,7 @@ use super::model::{
 use super::source::{EventHub, EventSource};
 use super::story::StoryTeller;
 use super::symbols::CodeSymbols;
-use answers::{LookFacts, LookJoin, OpenReport, OpenReports, answers_of_gone};
+use answers::{CountedDuring, LookFacts, LookJoin, OpenReport, OpenReports, answers_of_gone};
 use calls::ArmingCalls;
 use gathered::{GatheredSince, PartAnswers};
 use memory::{GoneMapping, LookedMapping, LookedPart, ObservedMemory};
@@ -66,6 +66,7 @@ pub struct TrackerObserver {
     memory: ObservedMemory,
     evidence: EventEvidence<EventSource>,
     open: OpenReports,
+    counted: CountedDuring,
     books: ExplainBooks,
     began: Instant,
     last: Instant,
@@ -130,6 +131,7 @@ impl TrackerObserver {
             memory,
             evidence: EventEvidence::new(source),
             open: OpenReports::new(),
+            counted: CountedDuring::new(),
             books: ExplainBooks::new(pid, findings, symbols, teller, None)
                 .with_audit(sight, facts.behaviour.soft_dirty),
             began: now,
@@ -266,6 +268,7 @@ impl TrackerObserver {
         self.lifeline = ProcessLifeline::open(pid)?;
         self.memory.begin_again()?;
         self.open.clear();
+        self.counted.clear();
         self.calls = ArmingCalls::default();
         self.gathered = GatheredSince::default();
         self.unread = UnreadPages::default();
@@ -305,6 +308,7 @@ impl TrackerObserver {
         let mut join = LookJoin {
             index: &mut index,
             open: &mut self.open,
+            counted: &mut self.counted,
             calls: &self.calls,
             facts,
         };
@@ -319,6 +323,8 @@ impl TrackerObserver {
             memory.is_answered_by_tracker(page) && memory.is_armed(page)
         });
         self.calls.forget(self.past);
+        let past = self.past;
+        self.counted.retain(|_, time| *time >= past);
         self.past = scan.began;
         self.audit(&their_look);
         explained.took = began.elapsed();
@@ -424,6 +430,7 @@ impl TrackerObserver {
         let mut join = LookJoin {
             index: &mut index,
             open: &mut self.open,
+            counted: &mut self.counted,
             calls: &self.calls,
             facts,
         };
