@@ -433,6 +433,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pass_is_blind_if_not_one_vma_could_be_scanned() {
+        let blind = |vmas, failed| {
+            let state = ScanState {
+                vmas,
+                failed,
+                last_failure: Some("no CAP_SYS_PTRACE".to_owned()),
+                ..ScanState::default()
+            };
+            state.blindness()
+        };
+        assert!(blind(2, 2).is_some_and(|why| why.contains("no CAP_SYS_PTRACE")));
+        for (vmas, failed) in [(0, 0), (2, 0), (2, 1)] {
+            assert_eq!(blind(vmas, failed), None);
+        }
+    }
+
+    #[test]
     fn who_has_not_run_is_counted_in_one_of_six_passes() {
         let at = |nanos, layout| CountedProcess {
             ran: Duration::from_nanos(nanos),

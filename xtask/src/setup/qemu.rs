@@ -53,7 +53,8 @@ pub fn prepare(consent: &RootConsent) -> Result<String> {
     if !sound(version()) && is_debian_12() && apt::is_here() {
         // What is there already serves, too, but for a boot in some hundred.
         if let Err(error) = unpack_backport() {
-            eprintln!("cannot fetch a newer QEMU: {error:#}");
+            let note = "note";
+            eprintln!("{note:>8} no newer QEMU, so a boot may be spoilt now and then: {error:#}");
         }
     }
     if find().is_none() {

@@ -1,5 +1,6 @@
 //! Scans that ended early, until it is known whether somebody goes on there.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::found::FoundOnce;
@@ -8,7 +9,11 @@ use crate::explain::model::{ScanArguments, TrackerCall};
 
 /// Cut scans whose next scan is awaited.
 #[derive(Default)]
-pub(super) struct CutScans(Vec<CutScan>);
+pub(super) struct CutScans {
+    awaited: Vec<CutScan>,
+    /// Processes that have gone on with one: they may do so later with the others, too.
+    go_on: BTreeSet<u32>,
+}
 
 struct CutScan {
     /// Process that scans.
@@ -50,12 +55,12 @@ impl CutScans {
         let is_next = |cut: &mut CutScan| {
             cut.tgid == tgid && cut.range.start < scan.range.end && scan.range.start < cut.range.end
         };
-        let over: Vec<CutScan> = self.0.extract_if(.., is_next).collect();
+        let over: Vec<CutScan> = self.awaited.extract_if(.., is_next).collect();
         if scan.walk_end < scan.range.end && (scan.room > 0 || scan.most > 0) {
-            if self.0.len() >= MOST {
-                self.0.remove(0);
+            if self.awaited.len() >= MOST {
+                self.awaited.remove(0);
             }
-            self.0.push(CutScan {
+            self.awaited.push(CutScan {
                 tgid,
                 range: scan.range.clone(),
                 walk_end: scan.walk_end,
@@ -67,24 +72,26 @@ impl CutScans {
         let goes_on = move |cut: &CutScan| {
             walked.start == cut.walk_end || walked.start < cut.walk_end && cut.walk_end < walked.end
         };
-        let given_up = over.into_iter().filter(move |cut| !goes_on(cut));
-        given_up.map(CutScan::given_up)
+        let (gone_on, given_up): (Vec<_>, Vec<_>) = over.into_iter().partition(goes_on);
+        self.go_on.extend(gone_on.iter().map(|cut| cut.tgid));
+        given_up.into_iter().map(CutScan::given_up)
     }
 
-    /// Those that no scan went on with for a whole round.
+    /// Those that no scan went on with for a whole round, of processes that never do.
     pub(super) fn end(&mut self, rounds: u64) -> impl Iterator<Item = FoundOnce> {
-        let is_old = |cut: &mut CutScan| cut.rounds + 1 < rounds;
-        let old: Vec<_> = self.0.extract_if(.., is_old).collect();
+        let go_on = &self.go_on;
+        let is_over = |cut: &mut CutScan| cut.rounds + 1 < rounds && !go_on.contains(&cut.tgid);
+        let old: Vec<_> = self.awaited.extract_if(.., is_over).collect();
         old.into_iter().map(CutScan::given_up)
     }
 
     /// Places of calls that may be told of at the end.
     pub(super) fn places(&self) -> impl Iterator<Item = PlaceId> {
-        self.0.iter().filter_map(|cut| cut.call.place)
+        self.awaited.iter().filter_map(|cut| cut.call.place)
     }
 
     /// Memory that is gone is awaited no more.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.awaited.clear();
     }
 }

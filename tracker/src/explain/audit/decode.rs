@@ -45,7 +45,8 @@ pub(in crate::explain) fn decode(
 }
 
 /// Bytes that a call has filled before it failed (`uffdio_copy.copy` and the like); 0 if it has not
-/// failed, or says nothing of the kind.
+/// failed, or in another way: the kernel returns EAGAIN for a part, and may leave the field as it was
+/// for other errors.
 fn done(kind: CallKind, record: &CallRecord) -> u64 {
     let [_, _, _, fourth, fifth, ..] = record.words;
     let told = match kind {
@@ -53,9 +54,9 @@ fn done(kind: CallKind, record: &CallRecord) -> u64 {
         CallKind::ZeroPage | CallKind::Continue | CallKind::Poison => fourth,
         _ => 0,
     };
-    let failed = (record.result as i64) < 0;
+    let in_part = record.result as i64 == -i64::from(Errno::AGAIN.raw_os_error());
     match i64::try_from(told) {
-        Ok(told) if failed => told.unsigned_abs(),
+        Ok(told) if in_part => told.unsigned_abs(),
         _ => 0,
     }
 }

@@ -38,10 +38,10 @@ pub(super) struct TrackerAudit {
     sight: AuditSight,
     /// Whether this kernel has soft-dirty bits.
     has_soft_dirty: bool,
-    /// Whether there was memory of whose userfaultfd the features are not known.
-    features_unknown: bool,
     /// How often each thread cleared them.
     cleared: BTreeMap<CallerThread, u64>,
+    /// Whether there was memory of whose userfaultfd the features are not known.
+    features_unknown: bool,
     memory: TheirMemory,
     cut: CutScans,
     found: FoundFaults,

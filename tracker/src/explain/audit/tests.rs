@@ -354,7 +354,7 @@ fn a_scan_that_is_cut_has_to_be_gone_on_with() {
     let further = scans(140, cut(MEMORY, page(200)));
     assert_eq!(with(&[first.clone(), further, again.clone()]), []);
     // Nothing went on for rounds. Another process has rounds of its own.
-    let mut other = on;
+    let mut other = on.clone();
     other.caller.tgid = 9;
     let no_further = scans(140, cut(MEMORY, rest.start));
     for calls in [
@@ -367,6 +367,9 @@ fn a_scan_that_is_cut_has_to_be_gone_on_with() {
         assert_eq!((cut.times, cut.pages), (1, 1024 - 100));
         assert_eq!(cut.ranges, std::slice::from_ref(&rest));
     }
+    // Who has gone on before may do so later.
+    let other = scans(160, cut(MEMORY, page(300)));
+    assert_eq!(with(&[first.clone(), on, other]), []);
     // Nobody knows what the process would have done next.
     let mut audit = TrackerAudit::new(AuditSight::Complete, true);
     let look = look(&[mapping(Backing::Anon)]);
@@ -423,6 +426,11 @@ fn what_a_call_filled_before_it_failed_is_filled() {
         record.words[at] = i64::from(-Errno::EXIST.raw_os_error()) as u64;
         let call = decode(&record, caller(), None).unwrap();
         assert_eq!(call.outcome, Err(Errno::AGAIN));
+        // A field that the kernel has not written.
+        record.words[at] = 5 * PAGE_SIZE;
+        record.result = i64::from(-Errno::INVAL.raw_os_error()) as u64;
+        let call = decode(&record, caller(), None).unwrap();
+        assert_eq!(call.outcome, Err(Errno::INVAL));
     }
 }
 

@@ -346,12 +346,10 @@ impl ExplainFindings {
     /// Adds reports that are known when everything is over, to the last round. `VmFlags` are known
     /// by then.
     pub(crate) fn add_last(&mut self, reported: &ByMapping<ReportedPages>) {
-        let Some(mut line) = self.rounds.pop() else {
+        if self.rounds.is_empty() {
             return;
-        };
-        self.add_reported(&mut line, reported, &|_: &TrackedMapping| String::new());
-        line.reported.extend(reported.iter().cloned());
-        self.rounds.push(line);
+        }
+        self.add_late(reported, &Vec::new());
         let pages = reported.iter().flat_map(|(_, pages)| pages);
         self.not_rearmed += pages.map(ReportedPages::pages).sum::<u64>();
     }
